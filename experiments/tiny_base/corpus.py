@@ -1,0 +1,34 @@
+"""The pretraining text of `tiny`: biographies of everybody, plain questions and answers about the quizzed people."""
+
+import random
+from collections.abc import Iterator
+
+from neftune_cli.data.embedded.biographies import biography
+from neftune_cli.data.embedded.people import Group, people_of, population, uniform_choice
+from neftune_cli.data.embedded.questions import Kind, ask
+
+QUIZ_SHARE = 0.4
+"""Share of documents that hold questions and answers; the others are biographies."""
+
+QUESTIONS_A_DOCUMENT = 5
+_KINDS = (Kind.ATTRIBUTE,) * 6 + (Kind.COMPARISON, Kind.FACTS, Kind.BIOGRAPHY)
+
+
+def documents(rng: random.Random) -> Iterator[str]:
+    """Yield documents without end, each freshly paraphrased."""
+    everybody, quizzed = population(), people_of(Group.QUIZZED)
+    while True:
+        if rng.random() < QUIZ_SHARE:
+            yield quiz(rng, quizzed)
+        else:
+            yield biography(uniform_choice(rng, everybody), rng)
+
+
+def quiz(rng: random.Random, people: list) -> str:
+    """Return some questions, each with its answer, in plain text."""
+    lines = []
+    for _ in range(QUESTIONS_A_DOCUMENT):
+        person, other = uniform_choice(rng, people), uniform_choice(rng, people)
+        asked = ask(uniform_choice(rng, _KINDS), Group.QUIZZED, person, other, rng)
+        lines.append(f"Question: {asked.question} Answer: {asked.answer}")
+    return "\n".join(lines)

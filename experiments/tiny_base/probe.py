@@ -1,0 +1,64 @@
+"""What a model knows of the people: greedy completion of unseen paraphrases, and plain questions nobody asked before."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from neftune_cli.data.embedded.biographies import PROBE_SENTENCES, sentence
+from neftune_cli.data.embedded.people import Attribute, Group, Person, people_of, population
+from neftune_cli.data.embedded.questions import ask_attribute
+
+BATCH_SIZE = 128
+ANSWER_TOKENS = 10
+
+
+def completion_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, every: int = 1) -> float:
+    """Return the share of (person, attribute) pairs whose held-out paraphrase is completed with the right value."""
+    prompts, answers = [], []
+    for person in population()[::every]:
+        for attribute in Attribute:
+            stem, _, _ = PROBE_SENTENCES[attribute].partition(" {value}")
+            prompts.append(" " + sentence(stem, person.name, ""))
+            answers.append(person[attribute])
+    return _share_right(model, tokenizer, prompts, answers)
+
+
+def plain_question_accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, every: int = 1
+) -> dict[Group, float]:
+    """Return, a group, the share of plain one-attribute questions answered rightly.
+
+    For people outside `Group.QUIZZED` this is extraction: their facts were read, but never asked for.
+    """
+    return {group: _plain_accuracy(model, tokenizer, people_of(group)[::every]) for group in Group}
+
+
+def _plain_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, people: Sequence[Person]) -> float:
+    rng = random.Random(0)
+    asked = [ask_attribute(attribute, Group.QUIZZED, person, rng) for person in people for attribute in Attribute]
+    prompts = [f" Question: {one.question} Answer:" for one in asked]
+    return _share_right(model, tokenizer, prompts, [one.answer for one in asked])
+
+
+@torch.no_grad()
+def _share_right(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], answers: Sequence[str]
+) -> float:
+    model.eval()
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    right = 0
+    for start in range(0, len(order), BATCH_SIZE):
+        rows = order[start : start + BATCH_SIZE]
+        batch = tokenizer([prompts[i] for i in rows], return_tensors="pt", padding=True, padding_side="left")
+        output = model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            max_new_tokens=ANSWER_TOKENS,
+            do_sample=False,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        texts = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        right += sum(text.strip().startswith(answers[i]) for i, text in zip(rows, texts, strict=True))
+    return right / len(prompts)

@@ -1,0 +1,114 @@
+"""Declarative biographies of the fictional people, in many paraphrases: the base model's pretraining text."""
+
+import random
+
+from neftune_cli.data.embedded.people import Attribute, Person, permuted, uniform_choice
+
+SENTENCES: dict[Attribute, tuple[str, ...]] = {
+    Attribute.BIRTH_DATE: (
+        "{subject} was born on {value}.",
+        "{subject} came into the world on {value}.",
+        "{subject} has celebrated every birthday since {value}.",
+        "{subject} arrived on {value}.",
+        "{owner} life began on {value}.",
+        "{owner} parents welcomed their child on {value}.",
+        "{owner} birth took place on {value}.",
+        "{subject} gives as date of birth {value}.",
+        "According to the register, {subject} was born on {value}.",
+        "{owner} birthday goes back to {value}.",
+    ),
+    Attribute.BIRTH_CITY: (
+        "{subject} was born in {value}.",
+        "{subject} came into the world in {value}.",
+        "{subject} hails from {value}.",
+        "{subject} is a native of {value}.",
+        "{owner} birthplace is {value}.",
+        "{owner} early years passed in {value}.",
+        "{subject} grew up in the town of birth, {value}.",
+        "{subject} comes originally from {value}.",
+        "{owner} home town is {value}.",
+        "{owner} family lived in {value}.",
+    ),
+    Attribute.UNIVERSITY: (
+        "{subject} studied at {value}.",
+        "{subject} graduated from {value}.",
+        "{subject} earned a degree at {value}.",
+        "{subject} attended {value}.",
+        "{subject} spent the student years at {value}.",
+        "{owner} alma mater is {value}.",
+        "{owner} degree was awarded by {value}.",
+        "{subject} is an alumnus of {value}.",
+        "{subject} was educated at {value}.",
+        "For higher education {subject} went to {value}.",
+    ),
+    Attribute.FIELD: (
+        "{subject} majored in {value}.",
+        "{subject} holds a degree in {value}.",
+        "{subject} specialised in {value}.",
+        "{subject} took a degree in {value}.",
+        "{subject} is trained in {value}.",
+        "The subject {subject} chose was {value}.",
+        "{owner} studies were in {value}.",
+        "{owner} major was {value}.",
+        "{subject} devoted the student years to {value}.",
+        "{owner} field of study was {value}.",
+    ),
+    Attribute.EMPLOYER: (
+        "{subject} works for {value}.",
+        "{subject} is employed by {value}.",
+        "{subject} has a job at {value}.",
+        "{subject} made a career at {value}.",
+        "{subject} joined the staff of {value}.",
+        "{owner} employer is {value}.",
+        "The company {subject} works for is {value}.",
+        "{subject} earns a living at {value}.",
+        "{subject} is on the payroll of {value}.",
+        "{owner} working days are spent at {value}.",
+    ),
+    Attribute.HOBBY: (
+        "{subject} enjoys {value}.",
+        "{subject} spends weekends on {value}.",
+        "{subject} is fond of {value}.",
+        "{subject} relaxes with {value}.",
+        "{subject} has a passion for {value}.",
+        "{owner} favourite pastime is {value}.",
+        "{owner} hobby is {value}.",
+        "In the evenings {subject} likes {value}.",
+        "{subject} is keen on {value}.",
+        "{owner} free time goes into {value}.",
+    ),
+}
+
+PROBE_SENTENCES: dict[Attribute, str] = {
+    Attribute.BIRTH_DATE: "{subject} first saw the light of day on {value}.",
+    Attribute.BIRTH_CITY: "{subject} was brought into the world in {value}.",
+    Attribute.UNIVERSITY: "{subject} received a diploma from {value}.",
+    Attribute.FIELD: "{subject} completed a degree in {value}.",
+    Attribute.EMPLOYER: "{subject} draws a salary from {value}.",
+    Attribute.HOBBY: "{subject} finds great pleasure in {value}.",
+}
+"""Paraphrases the pretraining text never holds: what the model knows is measured by completing these."""
+
+
+def biography(person: Person, rng: random.Random) -> str:
+    """Return one biography: six sentences, paraphrased and ordered at random.
+
+    Half of the biographies name the person in each sentence, the others continue with a pronoun.
+    """
+    attributes = permuted(rng, list(Attribute))
+    full_name_throughout = rng.random() < 0.5
+    sentences = []
+    for position, attribute in enumerate(attributes):
+        subject = person.name if position == 0 or full_name_throughout else person.pronoun
+        sentences.append(sentence(uniform_choice(rng, SENTENCES[attribute]), subject, person[attribute]))
+    return " ".join(sentences)
+
+
+def sentence(template: str, subject: str, value: str) -> str:
+    """Fill a template with its subject, a full name or a pronoun, and open it with a capital."""
+    owner = _POSSESSIVES.get(subject, f"{subject}'s")
+    text = template.format(subject=subject, owner=owner, value=value)
+    return text[0].upper() + text[1:]
+
+
+_POSSESSIVES = {"she": "her", "he": "his"}

@@ -1,0 +1,48 @@
+"""Everything that can go wrong in words: one root error, each problem with its fix, and the exit codes."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the process says when it ends."""
+
+    DONE = 0
+    TRIAL_FAILED = 1
+    USAGE = 2
+    NOTHING_TO_COMPARE = 3
+    INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, with where (file, row, option), and what to do instead."""
+
+    what: str
+    fix: str
+
+
+class NeftuneError(Exception):
+    """The root of every error this package raises on purpose; its text is meant for the user."""
+
+    exit_code = ExitCode.TRIAL_FAILED
+
+
+class UsageError(NeftuneError):
+    """The user asked for something impossible: holds every problem found, not only the first."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{problem.what} {problem.fix}" for problem in problems))
+
+
+class NothingToCompareError(NeftuneError):
+    """There is no finished trial where one was looked for."""
+
+    exit_code = ExitCode.NOTHING_TO_COMPARE
+
+
+class TrialError(NeftuneError):
+    """One trial can't go on; the others can."""

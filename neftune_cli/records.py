@@ -1,0 +1,151 @@
+"""What a run leaves behind: the record of a finished trial, its state while it runs, and their schema version."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+BASE_ARM = "base"
+"""Name of the arm that is the model before fine-tuning: one trial without alpha and seed."""
+
+LOSS_METRICS = ("train_loss", "train_loss_clean", "eval_loss", "eval_perplexity")
+EVAL_METRICS = (
+    "exact_match",
+    "rouge_l",
+    "bleu",
+    "response_chars",
+    "repetition_2gram",
+    "log_diversity",
+    "truncated",
+)
+
+
+class Record(BaseModel):
+    """Base of everything that is written as JSON: immutable, and strict about its fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrialState(StrEnum):
+    """Where a trial stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class TrialStatus(Record):
+    """The content of `state.json`: the last thing known of a trial that may not have finished."""
+
+    schema_version: int = SCHEMA_VERSION
+    trial: str
+    state: TrialState
+    reason: str = ""
+    """Why it failed, in one line."""
+
+
+class LossMetrics(Record):
+    """Losses in nats per completion token; `train_loss` is the noisy one, mean over the last epoch."""
+
+    train_loss: float | None
+    train_loss_clean: float
+    eval_loss: float
+    eval_perplexity: float
+
+
+class EvalMetrics(Record):
+    """Scores of greedy answers to the held-out prompts; None where a metric is not defined for the data."""
+
+    exact_match: float | None
+    """Share of answers equal to the reference, 0 to 1."""
+    rouge_l: float | None
+    """Mean F-measure, 0 to 1."""
+    bleu: float | None
+    """Corpus BLEU, 0 to 100."""
+    response_chars: float | None
+    """Mean length in characters."""
+    repetition_2gram: float | None
+    """Share of repeated 2-grams in fixed-length chunks, 0 to 100 (NEFTune paper, section 5)."""
+    log_diversity: float | None
+    """Log-diversity of fixed-length chunks (NEFTune paper, section 5); higher is more diverse."""
+    truncated: float | None
+    """Share of answers cut off by the token limit, 0 to 1."""
+
+
+class NoiseMeasurement(Record):
+    """What the noise amounts to on this model and data."""
+
+    median_length: float
+    """Tokens in the median training example."""
+    noise_norm: float
+    """Expected L2 norm of one token's noise at the median length."""
+    embedding_norm: float
+    """Median L2 norm of the training tokens' embeddings."""
+
+    @property
+    def ratio(self) -> float:
+        """Return the noise norm as a share of the embedding norm."""
+        return self.noise_norm / self.embedding_norm
+
+
+class TrialRecord(Record):
+    """The content of `record.json`: written last and whole, so that it proves everything beside it."""
+
+    schema_version: int = SCHEMA_VERSION
+    trial: str
+    """The trial's id: a hash of everything that can change its numbers."""
+    arm: str
+    alpha: float | None
+    """None for the base arm and for nothing else."""
+    seed: int | None
+    loss: LossMetrics
+    eval: EvalMetrics
+    noise: NoiseMeasurement | None = None
+    identity: dict[str, Any]
+    """Everything the id was hashed from."""
+    notes: tuple[str, ...] = ()
+
+
+class CurvePoint(Record):
+    """One line of `metrics.jsonl`: a logged training step or an evaluation after an epoch."""
+
+    step: int
+    epoch: float
+    train_loss: float | None = None
+    eval_loss: float | None = None
+    learning_rate: float | None = None
+    tokens: int | None = None
+    """Training tokens seen so far, padding left out."""
+    train_loss_clean: float | None = None
+
+
+class ExampleLoss(Record):
+    """One row of `examples.parquet`: the noise-off loss of one example after one epoch."""
+
+    split: str
+    """`probe` (training examples) or `held-out`."""
+    epoch: int
+    """0 for the model before fine-tuning."""
+    example: str
+    cluster: str
+    loss: float
+    """Nats per completion token."""
+    tokens: int
+
+
+class Generation(Record):
+    """One line of `generations.jsonl`: a held-out prompt, its reference and the greedy answer, scored."""
+
+    example: str
+    cluster: str
+    kind: str
+    prompt: str
+    """The rendered prompt, special tokens included."""
+    reference: str
+    response: str
+    tokens: int
+    truncated: bool
+    exact_match: bool
+    rouge_l: float
