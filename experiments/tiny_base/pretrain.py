@@ -83,7 +83,7 @@ def batch_of(tokenizer: PreTrainedTokenizerFast, step: int) -> torch.Tensor:
 
 
 def learning_rate(step: int) -> float:
-    """Return the rate of one step: linear warm-up, then a cosine to a tenth of the peak... and on to zero at the end."""
+    """Return the rate of one step: linear warm-up, then a cosine to zero."""
     if step < WARMUP_STEPS:
         return PEAK_LEARNING_RATE * (step + 1) / WARMUP_STEPS
     return PEAK_LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - WARMUP_STEPS) / (STEPS - WARMUP_STEPS)))

@@ -1,4 +1,4 @@
-"""What a model knows of the people: greedy completion of unseen paraphrases, and plain questions nobody asked before."""
+"""What a model knows of the people: completions of unseen paraphrases, and plain questions nobody asked before."""
 
 import random
 from collections.abc import Sequence
