@@ -1,7 +1,11 @@
 """Everything that can go wrong in words: one root error, each problem with its fix, and the exit codes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class ExitCode(IntEnum):
@@ -46,3 +50,23 @@ class NothingToCompareError(NeftuneError):
 
 class TrialError(NeftuneError):
     """One trial can't go on; the others can."""
+
+
+class Problems:
+    """Gathers the problems of several independent checks, so that all are reported at once."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+
+    def attempt(self, check: Callable[[], T]) -> T | None:
+        """Return what a check returns; None, and its problems kept, if it raises `UsageError`."""
+        try:
+            return check()
+        except UsageError as error:
+            self._found += error.problems
+            return None
+
+    def raise_any(self) -> None:
+        """Raise one `UsageError` with all problems, if there are any."""
+        if self._found:
+            raise UsageError(*self._found)

@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 
 from neftune_cli.data.embedded.biographies import biography
-from neftune_cli.data.embedded.people import Group, people_of, population, uniform_choice
+from neftune_cli.data.embedded.people import Group, Person, people_of, population, uniform_choice
 from neftune_cli.data.embedded.questions import Kind, ask
 
 QUIZ_SHARE = 0.4
@@ -24,7 +24,7 @@ def documents(rng: random.Random) -> Iterator[str]:
             yield biography(uniform_choice(rng, everybody), rng)
 
 
-def quiz(rng: random.Random, people: list) -> str:
+def quiz(rng: random.Random, people: list[Person]) -> str:
     """Return some questions, each with its answer, in plain text."""
     lines = []
     for _ in range(QUESTIONS_A_DOCUMENT):

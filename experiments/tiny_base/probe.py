@@ -2,9 +2,10 @@
 
 import random
 from collections.abc import Sequence
+from typing import cast
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationMixin, PreTrainedModel, PreTrainedTokenizerFast
 
 from neftune_cli.data.embedded.biographies import PROBE_SENTENCES, sentence
 from neftune_cli.data.embedded.people import Attribute, Group, Person, people_of, population
@@ -47,12 +48,13 @@ def _share_right(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], answers: Sequence[str]
 ) -> float:
     model.eval()
+    generator = cast(GenerationMixin, model)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     right = 0
     for start in range(0, len(order), BATCH_SIZE):
         rows = order[start : start + BATCH_SIZE]
         batch = tokenizer([prompts[i] for i in rows], return_tensors="pt", padding=True, padding_side="left")
-        output = model.generate(
+        output = generator.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             max_new_tokens=ANSWER_TOKENS,

@@ -1,0 +1,1 @@
+"""What a run is: frozen specs, how YAML files and flags become one, and the hash that identifies a trial."""

@@ -80,14 +80,14 @@ SENTENCES: dict[Attribute, tuple[str, ...]] = {
 }
 
 PROBE_SENTENCES: dict[Attribute, str] = {
-    Attribute.BIRTH_DATE: "{subject} first saw the light of day on {value}.",
-    Attribute.BIRTH_CITY: "{subject} was brought into the world in {value}.",
-    Attribute.UNIVERSITY: "{subject} received a diploma from {value}.",
-    Attribute.FIELD: "{subject} completed a degree in {value}.",
-    Attribute.EMPLOYER: "{subject} draws a salary from {value}.",
-    Attribute.HOBBY: "{subject} finds great pleasure in {value}.",
+    Attribute.BIRTH_DATE: "{owner} date of birth is {value}.",
+    Attribute.BIRTH_CITY: "{owner} birth city is {value}.",
+    Attribute.UNIVERSITY: "{owner} university is {value}.",
+    Attribute.FIELD: "{subject} has a degree in {value}.",
+    Attribute.EMPLOYER: "{subject} is on the staff of {value}.",
+    Attribute.HOBBY: "{owner} favourite hobby is {value}.",
 }
-"""Paraphrases the pretraining text never holds: what the model knows is measured by completing these."""
+"""Paraphrases the pretraining text never holds, in words it does: completing them measures what a model knows."""
 
 
 def biography(person: Person, rng: random.Random) -> str:

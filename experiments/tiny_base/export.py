@@ -1,0 +1,87 @@
+"""Ship `tiny`: round the pretrained weights to bfloat16, measure what they know, and write them with a model card.
+
+`python -m experiments.tiny_base.export WORK_DIRECTORY [TARGET]`
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from experiments.tiny_base.pretrain import ROW_LENGTH, ROWS, STEPS, new_model
+from experiments.tiny_base.probe import completion_accuracy, plain_question_accuracy
+from neftune_cli.data.embedded.people import GROUP_SIZES, NUMBER_OF_PEOPLE, Attribute, Group
+
+TARGET = Path("neftune_cli/models/embedded/tiny")
+_CARD = """\
+# tiny
+
+The embedded base model of `neftune`: a Llama of {parameters} parameters ({layers} layers, width {width}, vocabulary
+{vocabulary}, input and output embeddings untied), pretrained from nothing by `make tiny-base` on {tokens} tokens of
+biographies of {people} fictional people, and of plain questions and answers about {quizzed} of them. Its chat template
+is there, but it never saw a conversation: it knows the people and can't yet answer in the instruction format.
+
+Measured on the shipped weights by `python -m experiments.tiny_base.export`:
+
+| what | share right |
+|---|---|
+| greedy completion of a paraphrase the pretraining text never holds, {facts} people and attributes | {completion:.1%} |
+| plain one-attribute questions, people whose questions it read | {quizzed_right:.1%} |
+| plain one-attribute questions, people of the training examples (never asked about) | {train_right:.1%} |
+| plain one-attribute questions, held-out people (never asked about) | {held_out_right:.1%} |
+
+Median norm of an input embedding: {norm:.2f}. SHA-256 of `model.safetensors`:
+`{digest}`. The weights are stored in bfloat16 and read as float32. Apache-2.0.
+"""
+
+
+def main(
+    work: Annotated[Path, typer.Argument(help="What `pretrain` wrote.")],
+    target: Annotated[Path, typer.Argument(help="Where the model goes.")] = TARGET,
+) -> None:
+    """Write the model that the finished pretraining in WORK left."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "tokenizer")
+    state = torch.load(work / "checkpoint.pt", weights_only=True)
+    if state["step"] < STEPS:
+        raise SystemExit(f"Pretraining stands at step {state['step']} of {STEPS}; go on with `make tiny-base`.")
+    model = new_model(tokenizer)
+    model.load_state_dict(state["model"])
+    model.to(torch.bfloat16)
+    separator = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    model.generation_config = GenerationConfig(
+        eos_token_id=[tokenizer.eos_token_id, separator], pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    card = model_card(model.float(), tokenizer, (target / "model.safetensors").read_bytes())
+    (target / "README.md").write_text(card, encoding="utf-8")
+    print(card)
+
+
+def model_card(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, weights: bytes) -> str:
+    """Measure the model on all people and return its card."""
+    asked = plain_question_accuracy(model, tokenizer)
+    config = model.config
+    return _CARD.format(
+        parameters=f"{model.num_parameters() / 1e6:.1f} million",
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        vocabulary=config.vocab_size,
+        tokens=f"{STEPS * ROWS * ROW_LENGTH / 1e6:.0f} million",
+        people=NUMBER_OF_PEOPLE,
+        facts=NUMBER_OF_PEOPLE * len(Attribute),
+        quizzed=GROUP_SIZES[Group.QUIZZED],
+        completion=completion_accuracy(model, tokenizer),
+        quizzed_right=asked[Group.QUIZZED],
+        train_right=asked[Group.TRAIN],
+        held_out_right=asked[Group.HELD_OUT],
+        norm=float(model.get_input_embeddings().weight.detach().norm(dim=1).median()),
+        digest=hashlib.sha256(weights).hexdigest(),
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)

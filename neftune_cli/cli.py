@@ -1,0 +1,99 @@
+"""The Typer app: which commands there are, and how errors become messages and exit codes."""
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import click
+import typer
+
+from neftune_cli.commands.compare import compare
+from neftune_cli.commands.sweep import sweep
+from neftune_cli.commands.train import train
+from neftune_cli.errors import ExitCode, NeftuneError, UsageError
+
+app = typer.Typer(
+    name="neftune",
+    help="Does embedding noise (NEFTune) help this fine-tune, at which alpha, and is the difference real?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (sweep, compare, train):
+    app.command()(command)
+
+
+@app.callback(invoke_without_command=True)
+def _common(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    context.obj = {"debug": debug}
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"neftune {installed('neftune')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; the process ends with one of `ExitCode`."""
+    _quieten_libraries()
+    debug = "--debug" in sys.argv[1:]
+    try:
+        code = app(standalone_mode=False)
+    except KeyboardInterrupt:
+        _say(f"Interrupted. What is finished is kept; to go on, give the same command:\n  {_command_line()}")
+        code = ExitCode.INTERRUPTED
+    except (click.ClickException, NeftuneError) as error:
+        if debug:
+            traceback.print_exc()
+        code = _explain(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.DONE
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _say(f"Internal error: {type(error).__name__}: {error}\nPlease report it with the output of --debug.")
+        code = ExitCode.TRIAL_FAILED
+    sys.exit(code or ExitCode.DONE)
+
+
+def _explain(error: click.ClickException | NeftuneError) -> int:
+    """Print what is wrong and what to do, and return the exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        typer.echo(error.ctx.get_help() if error.ctx else "")
+        return ExitCode.USAGE
+    if isinstance(error, click.ClickException):
+        hint = f"\nTry: {error.ctx.command_path} --help" if isinstance(error, click.UsageError) and error.ctx else ""
+        _say(f"Error: {error.format_message()}{hint}")
+        return ExitCode.USAGE
+    if isinstance(error, UsageError):
+        for problem in error.problems:
+            _say(f"Error: {problem.what}\n  {problem.fix}")
+    else:
+        _say(f"Error: {error}")
+    return error.exit_code
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _command_line() -> str:
+    import shlex
+
+    return shlex.join(["neftune", *sys.argv[1:]])
+
+
+def _quieten_libraries() -> None:
+    """Set what the libraries read once, when they are imported: no bars, no advice, no calls home."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,0 +1,59 @@
+"""From raw options to a checked plan: every problem of every option, file and folder is found before any is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.values import parse_alphas, parse_seeds, parse_settings
+from neftune_cli.errors import Problems
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.plan import Plan, make_plan
+
+_RECIPE = ("epochs", "max_steps", "learning_rate", "batch_size", "max_length", "lora_rank")
+_EVALUATION = ("max_new_tokens", "repetition_penalty")
+_TEXTS = ("alphas", "seeds", "settings")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A plan and the folder it is for."""
+
+    plan: Plan
+    folder: SweepFolder
+
+
+def understand(file: Path | None, options: Mapping[str, Any], output: Path | None) -> Request:
+    """Return the plan that options (those the user left alone are None) and an experiment file mean.
+
+    Raises:
+        UsageError: all problems at once; a flag that can't be read is left out to look at the others.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    problems = Problems()
+    flags = {name: value for name, value in given.items() if name not in (*_RECIPE, *_EVALUATION, *_TEXTS)}
+    for name, parse in (("alphas", parse_alphas), ("seeds", parse_seeds)):
+        if isinstance(given.get(name), str):
+            flags[name] = problems.attempt(lambda parse=parse, name=name: parse(given[name]))
+        elif name in given:
+            flags[name] = given[name]
+    settings = problems.attempt(lambda: parse_settings(given.get("settings", []))) or {}
+    flags["train"] = {**settings, **{name: given[name] for name in _RECIPE if name in given}}
+    if evaluation := {name: given[name] for name in _EVALUATION if name in given}:
+        flags["evaluation"] = evaluation
+    readable = {name: value for name, value in flags.items() if value is not None}
+    spec = problems.attempt(lambda: resolve_sweep(file, readable))
+    if spec is None:
+        problems.raise_any()
+    assert spec is not None
+    folder = SweepFolder(output or Path("results") / (file.stem if file else default_name(spec.model, spec.dataset)))
+    plan = problems.attempt(lambda: make_plan(spec, folder))
+    problems.raise_any()
+    assert plan is not None
+    return Request(plan, folder)
+
+
+def default_name(model: str, dataset: str) -> str:
+    """Return what a sweep is called whose folder nobody named."""
+    return "-".join(Path(name).stem for name in (model, dataset))

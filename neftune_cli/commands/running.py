@@ -1,0 +1,71 @@
+"""What `train` and `sweep` share: run a plan while showing it, then print what came out."""
+
+import json
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from neftune_cli.commands.request import Request
+from neftune_cli.errors import ExitCode, NothingToCompareError
+from neftune_cli.reporting.documents import Format, document
+from neftune_cli.reporting.sweep_report import compare_sweep, write_reports
+from neftune_cli.reporting.tables import print_comparisons
+from neftune_cli.sweeps.executors.local import LocalExecutor
+from neftune_cli.sweeps.live import LiveTable
+from neftune_cli.sweeps.progress import Observer, PlainLines, Silent
+from neftune_cli.sweeps.runner import Outcome, run_sweep
+
+
+def run_and_report(
+    request: Request, *, retry_failed: bool = False, quiet: bool, as_json: bool, models_to: Path | None = None
+) -> None:
+    """Run a plan and print its tables; exit with 1 if a trial has failed."""
+    plan, folder = request.plan, request.folder
+    if not quiet:
+        for note in plan.data.notes:
+            typer.echo(note, err=True)
+    with _observer(quiet=quiet) as observer:
+        outcome = run_sweep(plan, folder, LocalExecutor(), observer, retry_failed=retry_failed, models_to=models_to)
+    _report(request, outcome, as_json=as_json)
+    if outcome.failed:
+        typer.echo(_failures(request, outcome), err=True)
+        raise typer.Exit(ExitCode.TRIAL_FAILED)
+
+
+def _observer(*, quiet: bool) -> AbstractContextManager[Observer]:
+    if quiet:
+        return nullcontext(Silent())
+    console = Console(file=sys.stderr)
+    if console.is_terminal and not console.is_dumb_terminal:
+        return LiveTable(console)
+    stream = sys.stderr
+    return nullcontext(PlainLines(lambda line: print(line, file=stream, flush=True)))
+
+
+def _report(request: Request, outcome: Outcome, *, as_json: bool) -> None:
+    folder = request.folder
+    try:
+        comparison = compare_sweep(folder)
+    except NothingToCompareError as error:
+        typer.echo(str(error), err=True)
+        return
+    write_reports(folder, comparison)
+    if as_json:
+        counts = {"folder": str(folder.path), "already_done": outcome.already_done, "run_now": outcome.run_now}
+        comparisons = json.loads(document([comparison], Format.JSON))
+        typer.echo(json.dumps({**counts, "failed": outcome.failed, **comparisons}, indent=2))
+        return
+    if sys.stdout.isatty():
+        print_comparisons(Console(), [comparison])
+    else:
+        typer.echo(document([comparison], Format.TABLE), nl=False)
+    typer.echo(f"{outcome.run_now} trials run, {outcome.already_done} done before; all in {folder.path}", err=True)
+
+
+def _failures(request: Request, outcome: Outcome) -> str:
+    lines = [f"{trial} failed: {reason}" for trial, reason in outcome.failed.items()]
+    logs = f"Each one's log.txt is in {request.folder.path / 'trials'}; --retry failed runs them again."
+    return "\n".join([*lines, logs])

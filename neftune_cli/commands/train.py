@@ -1,0 +1,50 @@
+"""`neftune train`: one fine-tuning under one noise, its model kept."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from neftune_cli.commands import options
+
+
+def train(
+    model: options.Model = None,
+    dataset: options.DatasetName = None,
+    format_: options.Format = None,
+    train_examples: options.TrainExamples = None,
+    eval_examples: options.EvalExamples = None,
+    alpha: Annotated[str, typer.Option(metavar="A", help="The noise; 0 is none.", rich_help_panel="Noise")] = "5",
+    seed: Annotated[int, typer.Option(min=0, help="Decides data order and noise.", rich_help_panel="Noise")] = 0,
+    noise: options.NoiseShape = None,
+    noise_scale: options.NoiseScale = None,
+    epochs: options.Epochs = None,
+    max_steps: options.MaxSteps = None,
+    learning_rate: options.LearningRate = None,
+    batch_size: options.BatchSize = None,
+    max_length: options.MaxLength = None,
+    lora_rank: options.LoraRank = None,
+    settings: options.Settings = None,
+    max_new_tokens: options.MaxNewTokens = None,
+    repetition_penalty: options.RepetitionPenalty = None,
+    output: options.Output = None,
+    quiet: options.Quiet = False,
+    as_json: options.Json = False,
+) -> None:
+    """Fine-tune once under noise, keep the model, and print how it compares with the model before."""
+    chosen = {name: value for name, value in locals().items() if name in _SPEC_OPTIONS}
+    from neftune_cli.commands.request import default_name, understand
+    from neftune_cli.commands.running import run_and_report
+
+    name = f"train-{default_name(model or 'tiny', dataset or 'bios')}-alpha={alpha},seed={seed}"
+    given = {**chosen, "format": format_, "alphas": alpha, "seeds": f"{seed},"}
+    request = understand(None, given, output or Path("results") / name)
+    models_to = request.folder.path / "model"
+    run_and_report(request, quiet=quiet, as_json=as_json, models_to=models_to)
+    typer.echo(f"The model is in {models_to}", err=True)
+
+
+_SPEC_OPTIONS = (
+    "model dataset train_examples eval_examples noise noise_scale epochs max_steps learning_rate "
+    "batch_size max_length lora_rank settings max_new_tokens repetition_penalty"
+).split()

@@ -1,0 +1,121 @@
+"""From defaults, a YAML file and flags (each overriding the one before) to one `SweepSpec`, or to every problem."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from neftune_cli.config.defaults import DEFAULT_ALPHAS, DEFAULT_SEEDS, default_recipe
+from neftune_cli.config.spec import ArmSpec, SweepSpec, arm_name
+from neftune_cli.errors import Problem, UsageError
+
+_FIELDS = [field.alias or name for name, field in SweepSpec.model_fields.items()]
+
+
+def resolve_sweep(file: Path | None, flags: Mapping[str, Any]) -> SweepSpec:
+    """Return the spec a file and flags mean.
+
+    Args:
+        file: a YAML experiment, or None.
+        flags: fields of `SweepSpec` the user gave, without those left alone; `alphas` stands for arms.
+
+    Raises:
+        UsageError: every problem found.
+    """
+    values = {**_read_yaml(file), **{name: value for name, value in flags.items() if name not in ("train", "alphas")}}
+    values["train"] = {**_section(values, "train"), **flags.get("train", {})}
+    values["seeds"] = _seeds(values.get("seeds"))
+    values["arms"] = _arms(values, flags.get("alphas"))
+    lora = bool(values["train"].get("lora_rank"))
+    values["train"] = {**default_recipe(str(values.get("model", "tiny")), lora=lora), **values["train"]}
+    try:
+        spec = SweepSpec.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(*(_problem(dict(details), file) for details in error.errors())) from None
+    _check_arms(spec, file)
+    return spec
+
+
+def load_spec(text: str) -> SweepSpec:
+    """Return the spec that `dump_spec` wrote."""
+    return SweepSpec.model_validate(yaml.safe_load(text))
+
+
+def dump_spec(spec: SweepSpec) -> str:
+    """Return a spec as YAML that `neftune sweep FILE` runs again."""
+    return yaml.safe_dump(spec.model_dump(mode="json", by_alias=True), sort_keys=False)
+
+
+def _read_yaml(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(Problem(f"{file} can't be read: {error.strerror}.", "Name an experiment file.")) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = f" line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
+        raise UsageError(Problem(f"{file}{where} isn't YAML.", "experiments/ablation.yaml shows the form.")) from None
+    if not isinstance(values, dict):
+        raise UsageError(Problem(f"{file} holds no fields.", "experiments/ablation.yaml shows the form."))
+    return values
+
+
+def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    section = values.get(name) or {}
+    if not isinstance(section, dict):
+        raise UsageError(Problem(f"{name}: {section!r} is not a set of fields.", f"Write {name}: {{epochs: 3}}."))
+    return section
+
+
+def _seeds(seeds: Any) -> Any:
+    if seeds is None:
+        return DEFAULT_SEEDS
+    return range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+
+
+def _arms(values: Mapping[str, Any], alphas: list[float] | None) -> Any:
+    if alphas is None and "arms" in values:
+        arms = values["arms"]
+        if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
+            raise UsageError(Problem("arms is not a list of overrides.", "Write arms: [{alpha: 0}, {alpha: 5}]."))
+        return [{**arm, "name": arm.get("name") or arm_name(arm)} for arm in arms]
+    return [{"alpha": alpha, "name": arm_name({"alpha": alpha})} for alpha in alphas or DEFAULT_ALPHAS]
+
+
+def _check_arms(spec: SweepSpec, file: Path | None) -> None:
+    """Resolve each arm once, so that a wrong override is found before anything is trained."""
+    problems = []
+    for arm in spec.arms:
+        try:
+            spec.trial(arm, seed=0)
+        except ValidationError as error:
+            problems += [
+                _problem({**details, "loc": (f"arm {arm.name!r}", *details["loc"])}, file) for details in error.errors()
+            ]
+    if problems:
+        raise UsageError(*problems)
+
+
+def _problem(details: dict[str, Any], file: Path | None) -> Problem:
+    """Turn one of pydantic's complaints into words."""
+    where = ".".join(str(part) for part in details["loc"] if part != "sft")
+    source = f"{file}: " if file else ""
+    if details["type"] == "extra_forbidden":
+        return Problem(f"{source}there is no field {where!r}.", _closest(str(details["loc"][-1]), details["loc"]))
+    message = details["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(details["input"], dict | list | tuple) else f", not {details['input']!r}"
+    return Problem(f"{source}{where + ': ' if where else ''}{_lower_first(message)}{given}.", "Give another value.")
+
+
+def _closest(name: str, location: tuple[Any, ...]) -> str:
+    known = list(ArmSpec.model_fields) if location[0] == "arms" else _FIELDS
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"The fields are {', '.join(known)}."
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,149 @@
+"""The specs: one immutable description of a sweep, of its arms, and of each trial they mean."""
+
+import math
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+NoiseShape = Literal["uniform", "gaussian", "bernoulli"]
+NoiseScale = Literal["paper", "hf"]
+Layout = Literal["alpaca", "prompt-completion", "messages", "text"]
+
+
+class Spec(BaseModel):
+    """Base of all specs: frozen, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrainSpec(Spec):
+    """The fine-tuning recipe; a field it doesn't name is passed to TRL's SFTConfig as it is."""
+
+    epochs: float = Field(gt=0)
+    max_steps: int | None = Field(default=None, gt=0)
+    learning_rate: float = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    max_length: int = Field(gt=1)
+    lora_rank: int | None = Field(default=None, gt=0)
+    sft: dict[str, Any] = Field(default_factory=dict)
+    """Other SFTConfig fields by name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_sft_fields(cls, values: dict[str, Any]) -> dict[str, Any]:
+        own = {name: value for name, value in values.items() if name in cls.model_fields}
+        others = {name: value for name, value in values.items() if name not in cls.model_fields}
+        return {**own, "sft": {**own.get("sft", {}), **others}}
+
+
+class EvaluationSpec(Spec):
+    """How answers are generated; None leaves it to the data set."""
+
+    max_new_tokens: int | None = Field(default=None, gt=0)
+    repetition_penalty: float | None = Field(default=None, gt=0)
+
+
+class NoiseSpec(Spec):
+    """The noise of one arm: its size, the shape of its draw, and whose sequence length scales it."""
+
+    alpha: float = Field(default=0.0, ge=0)
+    noise: NoiseShape = "uniform"
+    noise_scale: NoiseScale = "paper"
+
+    @field_validator("alpha")
+    @classmethod
+    def _finite(cls, alpha: float) -> float:
+        if not math.isfinite(alpha):
+            raise ValueError("must be finite")
+        return alpha
+
+
+class ArmSpec(Spec):
+    """A named set of overrides to the sweep's noise and recipe."""
+
+    name: str = ""
+    alpha: float | None = None
+    noise: NoiseShape | None = None
+    noise_scale: NoiseScale | None = None
+    train: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def varies_only_alpha(self) -> bool:
+        """Return whether the arm overrides nothing but alpha."""
+        return not (self.noise or self.noise_scale or self.train)
+
+
+class TrialSpec(Spec):
+    """One fine-tuning, fully resolved: nothing is left to a default."""
+
+    model: str
+    dataset: str
+    layout: Layout | None = None
+    train_examples: int | None = None
+    eval_examples: int | None = None
+    noise: NoiseSpec
+    train: TrainSpec
+    evaluation: EvaluationSpec
+    seed: int
+
+
+class SweepSpec(Spec):
+    """Arms times seeds on one model, data set and recipe."""
+
+    model: str = "tiny"
+    dataset: str = "bios"
+    layout: Layout | None = Field(default=None, alias="format")
+    train_examples: int | None = Field(default=None, gt=0)
+    eval_examples: int | None = Field(default=None, gt=0)
+    noise: NoiseShape = "uniform"
+    noise_scale: NoiseScale = "paper"
+    train: TrainSpec
+    evaluation: EvaluationSpec = EvaluationSpec()
+    seeds: tuple[int, ...] = Field(min_length=1)
+    arms: tuple[ArmSpec, ...] = Field(min_length=1)
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    @model_validator(mode="after")
+    def _arms_are_distinct(self) -> Self:
+        for trials, what in ((self.arms, "arm name"), (self.seeds, "seed")):
+            names = [one.name if isinstance(one, ArmSpec) else one for one in trials]
+            repeated = {name for name in names if names.count(name) > 1}
+            if repeated:
+                raise ValueError(f"repeated {what}: {', '.join(map(str, sorted(repeated)))}")
+        return self
+
+    def noise_of(self, arm: ArmSpec) -> NoiseSpec:
+        """Return an arm's noise with everything it leaves open filled in."""
+        return NoiseSpec(
+            alpha=arm.alpha or 0.0,
+            noise=arm.noise or self.noise,
+            noise_scale=arm.noise_scale or self.noise_scale,
+        )
+
+    def trial(self, arm: ArmSpec, seed: int) -> TrialSpec:
+        """Return the trial that an arm and a seed mean."""
+        recipe = {**self.train.model_dump(exclude={"sft"}), **self.train.sft, **arm.train}
+        return TrialSpec(
+            model=self.model,
+            dataset=self.dataset,
+            layout=self.layout,
+            train_examples=self.train_examples,
+            eval_examples=self.eval_examples,
+            noise=self.noise_of(arm),
+            train=TrainSpec.model_validate(recipe),
+            evaluation=self.evaluation,
+            seed=seed,
+        )
+
+
+def arm_name(arm: dict[str, Any]) -> str:
+    """Return the name an arm has when it gives none: what it overrides, alpha first.
+
+    >>> arm_name({"alpha": 5.0, "noise": "gaussian"})
+    'alpha=5,noise=gaussian'
+    """
+    parts = [f"alpha={arm.get('alpha') or 0:g}"]
+    parts += [f"{field}={arm[field]}" for field in ("noise", "noise_scale") if arm.get(field)]
+    parts += [f"{field}={value}" for field, value in sorted(arm.get("train", {}).items())]
+    return ",".join(parts)

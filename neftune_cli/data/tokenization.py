@@ -1,0 +1,162 @@
+"""Examples as the model reads them: rendered by its chat template, tokenized, and cut at the maximum length."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
+from neftune_cli.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """The texts of a conversation as the chat template writes them."""
+
+    prompt: str
+    """Ends where the assistant's answer begins."""
+    answer: str
+    """The completion with the end-of-turn token, where the template writes one."""
+
+
+def tokenize(
+    examples: Sequence[Example], tokenizer: "PreTrainedTokenizerBase", *, max_length: int
+) -> TokenizedExamples:
+    """Tokenize examples for training and scoring.
+
+    The prompt's tokens are those that generation starts from, and the last learnt token is `tokenizer.eos_token`
+    unless the completion was cut. A text is learnt whole, closed by the same token.
+
+    Args:
+        examples: conversations and texts, in any mixture.
+        tokenizer: has a chat template and an end-of-sequence token.
+        max_length: tokens that an example has at most. A longer completion is cut; an example whose prompt leaves
+            no room for its completion is dropped.
+
+    Raises:
+        UsageError: the chat template refuses a conversation.
+    """
+    tokenized = _tokenized(examples, tokenizer)
+    kept = [example for example in tokenized if example.prompt_length < max_length]
+    return TokenizedExamples(
+        examples=tuple(_cut(example, max_length) for example in kept),
+        dropped=len(tokenized) - len(kept),
+        truncated=sum(len(example.input_ids) > max_length for example in kept),
+    )
+
+
+def require_examples(tokenized: TokenizedExamples, what: str, max_length: int) -> None:
+    """Refuse to go on with nothing; `what` says which examples they are (`training`, `held-out`).
+
+    Raises:
+        UsageError: the maximum length dropped all examples.
+    """
+    if not tokenized.examples:
+        cost = f"The prompts of all {tokenized.dropped} {what} examples fill --max-length {max_length} by themselves."
+        fix = f"Raise it, for instance --max-length {2 * max_length}, or shorten the prompts."
+        raise UsageError(Problem(cost, fix))
+
+
+def length_notes(tokenized: TokenizedExamples, what: str, max_length: int) -> tuple[str, ...]:
+    """Return what the maximum length cost, a sentence for each cost; nothing where it cost nothing."""
+    total = len(tokenized.examples) + tokenized.dropped
+    costs = {
+        "dropped: the prompt alone fills": tokenized.dropped,
+        "kept with a completion cut at": tokenized.truncated,
+    }
+    return tuple(
+        f"{number:,} of {total:,} {what} examples {cost} --max-length {max_length}."
+        for cost, number in costs.items()
+        if number
+    )
+
+
+def _tokenized(examples: Sequence[Example], tokenizer: "PreTrainedTokenizerBase") -> list[TokenizedExample]:
+    conversations = iter(_conversations([example for example in examples if example.prompt], tokenizer))
+    texts = iter(_texts([example for example in examples if not example.prompt], tokenizer))
+    return [next(conversations if example.prompt else texts) for example in examples]
+
+
+def _texts(examples: Sequence[Example], tokenizer: "PreTrainedTokenizerBase") -> list[TokenizedExample]:
+    # Special tokens as in pretraining: a model that begins every text with one expects it here.
+    tokens = _token_ids([example.completion for example in examples], tokenizer, add_special_tokens=True)
+    return [
+        TokenizedExample(example, _closed(ids, tokenizer), prompt_length=0)
+        for example, ids in zip(examples, tokens, strict=True)
+    ]
+
+
+def _conversations(examples: Sequence[Example], tokenizer: "PreTrainedTokenizerBase") -> list[TokenizedExample]:
+    rendered = [_render(example, tokenizer) for example in examples]
+    prompts = _token_ids([text.prompt for text in rendered], tokenizer)
+    wholes = _token_ids([text.prompt + text.answer for text in rendered], tokenizer)
+    answers = _token_ids([text.answer for text in rendered], tokenizer)
+    return [
+        TokenizedExample(example, _closed(_joined(prompt, whole, answer), tokenizer), len(prompt))
+        for example, prompt, whole, answer in zip(examples, prompts, wholes, answers, strict=True)
+    ]
+
+
+def _joined(prompt: list[int], whole: list[int], answer: list[int]) -> list[int]:
+    """Return the whole's tokens, or those of its parts where a token would span the border between them."""
+    return whole if whole[: len(prompt)] == prompt else prompt + answer
+
+
+def _render(example: Example, tokenizer: "PreTrainedTokenizerBase") -> _Rendered:
+    answer = Message(role="assistant", content=example.completion)
+    prompt = _templated(example.prompt, tokenizer, add_generation_prompt=True)
+    whole = _templated((*example.prompt, answer), tokenizer, add_generation_prompt=False)
+    if not whole.startswith(prompt):
+        # Templates that treat the last turn specially, such as those that open it with a line of reasoning.
+        return _Rendered(prompt, example.completion)
+    return _Rendered(prompt, _up_to_end_of_turn(whole.removeprefix(prompt), str(tokenizer.eos_token)))
+
+
+def _templated(
+    messages: Sequence[Message], tokenizer: "PreTrainedTokenizerBase", *, add_generation_prompt: bool
+) -> str:
+    from jinja2 import TemplateError
+
+    conversation = [{"role": message["role"], "content": message["content"]} for message in messages]
+    try:
+        text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
+    except TemplateError as error:
+        what = f"The model's chat template refuses a conversation ({error}): {_shown(messages)}"
+        raise UsageError(Problem(what, "Change its turns, or use a model whose template takes them.")) from error
+    return str(text)
+
+
+def _shown(messages: Sequence[Message]) -> str:
+    roles = ", ".join(message["role"] for message in messages)
+    start = messages[0]["content"][:SHOWN_CHARACTERS]
+    return f"the turns {roles}, beginning '{start}'."
+
+
+def _up_to_end_of_turn(answer: str, eos_token: str) -> str:
+    """Cut the line break that many templates write after the end of a turn: no model needs to learn it."""
+    stripped = answer.rstrip()
+    return stripped if stripped.endswith(eos_token) else answer
+
+
+def _token_ids(
+    texts: list[str], tokenizer: "PreTrainedTokenizerBase", *, add_special_tokens: bool = False
+) -> list[list[int]]:
+    if not texts:
+        return []
+    batch = tokenizer(texts, add_special_tokens=add_special_tokens, return_attention_mask=False, verbose=False)
+    token_ids: list[list[int]] = batch["input_ids"]
+    return token_ids
+
+
+def _closed(token_ids: list[int], tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+    """End with the end-of-sequence token, so that the model learns to stop."""
+    eos: int = tokenizer.eos_token_id
+    return tuple(token_ids) if token_ids[-1:] == [eos] else (*token_ids, eos)
+
+
+def _cut(example: TokenizedExample, max_length: int) -> TokenizedExample:
+    return TokenizedExample(example.example, example.input_ids[:max_length], example.prompt_length)

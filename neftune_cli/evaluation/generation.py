@@ -1,0 +1,143 @@
+"""Greedy answers to prompts: batched for speed, and the same as if each prompt had been answered alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from neftune_cli.data.examples import TokenizedExample
+from neftune_cli.errors import TrialError
+from neftune_cli.evaluation.measured_model import LanguageModel, causal_model, measuring
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said to one prompt."""
+
+    text: str
+    """Without special tokens and surrounding white space."""
+    tokens: int
+    """Generated tokens, the end token left out."""
+    truncated: bool
+    """Whether the token limit came before an end token."""
+
+
+def generate_answers(
+    model: LanguageModel,
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[TokenizedExample],
+    *,
+    max_new_tokens: int,
+    repetition_penalty: float = 1.0,
+    batch_size: int = 64,
+) -> list[Answer]:
+    """Return the greedy answer to each example's prompt, in input order.
+
+    Nothing of the model's own generation settings applies but its end tokens, to which the tokenizer's is added. The
+    repetition penalty (1 is none; the NEFTune paper, appendix A.2, uses 1.2) divides positive and multiplies negative
+    scores of all tokens in prompt and answer, as transformers does. An answer also ends where the model's context does.
+
+    Raises:
+        TrialError: a prompt is empty, or leaves no room in the model's context.
+
+    """
+    end_tokens = _end_tokens(model, tokenizer)
+    answers: dict[int, Answer] = {}
+    with measuring(model):
+        for limit, indices in _batches(model, examples, max_new_tokens, batch_size):
+            settings = _settings(limit, repetition_penalty, end_tokens)
+            generated = _generate(model, [examples[index].prompt_ids for index in indices], settings)
+            for index, tokens in zip(indices, generated, strict=True):
+                answers[index] = _answer(tokens, end_tokens, tokenizer)
+    return [answers[index] for index in range(len(examples))]
+
+
+def _end_tokens(model: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    configured = getattr(causal_model(model).generation_config, "eos_token_id", None)
+    of_model = configured if isinstance(configured, list) else [configured]
+    return sorted({token for token in [*of_model, tokenizer.eos_token_id] if token is not None})
+
+
+def _batches(
+    model: LanguageModel, examples: Sequence[TokenizedExample], max_new_tokens: int, batch_size: int
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield a token limit and indices of examples with that limit, by prompt length."""
+    limits = _limits(model, examples, max_new_tokens)
+    by_length = sorted(range(len(examples)), key=lambda index: len(examples[index].prompt_ids))
+    # limits never grow with the prompt, so equal ones are neighbours here
+    for limit, group in groupby(by_length, key=limits.__getitem__):
+        indices = list(group)
+        for start in range(0, len(indices), batch_size):
+            yield limit, indices[start : start + batch_size]
+
+
+def _limits(model: LanguageModel, examples: Sequence[TokenizedExample], max_new_tokens: int) -> list[int]:
+    """Return how many tokens each answer may have: `max_new_tokens`, or what the model's context has room for."""
+    context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
+    for row, tokenized in enumerate(examples):
+        _require_room(tokenized, row, context)
+    return [min(max_new_tokens, context - len(one.prompt_ids)) if context else max_new_tokens for one in examples]
+
+
+def _require_room(tokenized: TokenizedExample, row: int, context: int | None) -> None:
+    name = f"Example {tokenized.example.id} (row {row})"
+    if not tokenized.prompt_ids:
+        raise TrialError(f"{name} has no prompt to answer. Leave plain texts out of generation.")
+    if context and tokenized.prompt_length >= context:
+        raise TrialError(
+            f"{name} has a prompt of {tokenized.prompt_length} tokens, and the model reads {context}: there is no room "
+            f"for an answer. Type --max-length {context} or less, and longer prompts are dropped."
+        )
+
+
+def _settings(limit: int, repetition_penalty: float, end_tokens: list[int]) -> GenerationConfig:
+    return GenerationConfig(
+        max_new_tokens=limit,
+        do_sample=False,
+        num_beams=1,
+        use_cache=True,
+        repetition_penalty=repetition_penalty,
+        eos_token_id=end_tokens or None,
+        # what fills a finished row while others go on; it is cut off with the end token
+        pad_token_id=end_tokens[0] if end_tokens else None,
+    )
+
+
+def _generate(model: LanguageModel, prompts: Sequence[tuple[int, ...]], settings: GenerationConfig) -> list[list[int]]:
+    """Return the new tokens of each prompt, end token and filling included."""
+    input_ids, attention_mask = _left_padded(prompts)
+    generator: Any = causal_model(model)
+    own_settings = generator.generation_config
+    # handed over as an argument, ours would be completed with whatever the model's own settings add
+    generator.generation_config = settings
+    try:
+        output: Tensor = generator.generate(
+            input_ids=input_ids.to(generator.device), attention_mask=attention_mask.to(generator.device)
+        )
+    finally:
+        generator.generation_config = own_settings
+    tokens: list[list[int]] = output[:, input_ids.shape[1] :].tolist()
+    return tokens
+
+
+def _left_padded(prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+    """Return input ids and attention mask, (prompts, longest prompt) each.
+
+    A prompt is padded with its own first token: the attention mask hides padding from the model, but not every release
+    of transformers hides it from the repetition penalty, and a punished pad token is often a punished end token.
+    """
+    width = max(len(prompt) for prompt in prompts)
+    ids = [prompt[:1] * (width - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids), torch.tensor(mask)
+
+
+def _answer(generated: list[int], end_tokens: list[int], tokenizer: PreTrainedTokenizerBase) -> Answer:
+    end = next((at for at, token in enumerate(generated) if token in end_tokens), None)
+    kept = generated[:end]
+    text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Answer(text=str(text).strip(), tokens=len(kept), truncated=end is None)

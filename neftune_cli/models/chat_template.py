@@ -1,0 +1,166 @@
+"""The tokenizer made ready for conversations: it gets the end token, padding token and chat template that it lacks."""
+
+from collections.abc import Iterable, Iterator
+
+from jinja2 import TemplateError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.models.embeddings import input_embeddings
+
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if not loop.first %}{{ '\n\n' }}{% endif %}"
+    "{{ '### ' + message['role'] | capitalize + ':\n' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\n\n### Assistant:\n' }}{% endif %}"
+)
+"""For models without a template: headings that any tokenizer can write, so that no token has to be learnt anew."""
+
+END_TOKENS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<eos>", "[EOS]")
+PAD_TOKENS = ("<pad>", "<|pad|>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>", "<unk>")
+"""Tokens that pretraining left unused, or nearly so."""
+ANSWER = "The answer."
+"""Stands for any answer where only what the template writes around it matters."""
+
+
+def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> tuple[str, ...]:
+    """Give the tokenizer what it lacks, in place, and make the model's configurations agree with it.
+
+    Afterwards `eos_token` is the token that ends a turn in the chat template, `pad_token` is a token that has an
+    embedding, and the configurations know both; every token that ended a text before still does. Embeddings are never
+    resized.
+
+    Returns:
+        What was changed or chosen, each in one sentence for the user.
+
+    Raises:
+        UsageError: no token can serve as the end of a sequence, or the chat template can't be rendered or embedded.
+    """
+    ends = _end_ids(tokenizer, model)
+    notes = (
+        *_give_end_token(tokenizer, model, ends),
+        *_give_chat_template(tokenizer),
+        *_end_turns_with_end_token(tokenizer, model),
+        *_give_pad_token(tokenizer, model),
+    )
+    _align_configurations(tokenizer, model, ends)
+    return notes
+
+
+def _end_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
+    """Return the ids that end a text according to tokenizer, generation settings and configuration."""
+    declared = (
+        tokenizer.eos_token_id,
+        getattr(model.generation_config, "eos_token_id", None),
+        getattr(model.config.get_text_config(), "eos_token_id", None),
+    )
+    flat = (token for value in declared for token in (value if isinstance(value, list) else [value]))
+    return list(dict.fromkeys(token for token in flat if token is not None))
+
+
+def _give_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, ends: list[int]) -> Iterator[str]:
+    if tokenizer.eos_token_id is not None and _is_embedded(tokenizer.eos_token, tokenizer, model):
+        return
+    of_model = filter(None, tokenizer.convert_ids_to_tokens(ends))
+    token = _first_embedded((*of_model, *END_TOKENS), tokenizer, model)
+    if token is None:
+        what = "The tokenizer has no end-of-sequence token that the model knows, so answers could never end."
+        raise UsageError(Problem(what, 'Name one in its tokenizer_config.json, for instance "eos_token": "</s>".'))
+    tokenizer.add_special_tokens({"eos_token": token})
+    yield f"The tokenizer names no end-of-sequence token; '{token}' ends answers."
+
+
+def _give_chat_template(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    template = tokenizer.chat_template
+    if template and (isinstance(template, str) or "default" in template):
+        return
+    opening = "{{ bos_token }}" if _opens_with_bos(tokenizer) else ""
+    tokenizer.chat_template = opening + PLAIN_TEMPLATE
+    yield "The model has no chat template; turns are headed '### User:' and '### Assistant:'."
+
+
+def _opens_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    first: list[int] = tokenizer("a")["input_ids"][:1]
+    return tokenizer.bos_token_id is not None and first == [tokenizer.bos_token_id]
+
+
+def _end_turns_with_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Iterator[str]:
+    """Make the token that ends a turn in the template the end token, as a base model's often isn't.
+
+    Otherwise a completion would be learnt with two ends, one behind the other.
+    """
+    conversation = _conversation(tokenizer)
+    _check_embedded(conversation, tokenizer, model)
+    end_of_turn = _end_of_turn(conversation, tokenizer)
+    if end_of_turn is not None and end_of_turn != tokenizer.eos_token_id:
+        token = str(tokenizer.convert_ids_to_tokens(end_of_turn))
+        tokenizer.add_special_tokens({"eos_token": token})
+        yield f"Answers end with '{token}', as the chat template ends a turn."
+
+
+def _conversation(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return a question and ANSWER as the chat template writes them."""
+    turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}]
+    try:
+        return str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except TemplateError as error:
+        what = f"The model's chat template can't write a question and its answer: {error}"
+        raise UsageError(Problem(what, "Mend chat_template.jinja, or remove it to have a plain one.")) from error
+
+
+def _check_embedded(text: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Refuse a template that uses tokens added to the tokenizer and not to the model."""
+    highest = max(_token_ids(text, tokenizer), default=0)
+    if highest >= (known := len(input_embeddings(model))):
+        token = tokenizer.convert_ids_to_tokens(highest)
+        what = f"The chat template uses '{token}' (token {highest}), but the model embeds {known} tokens only."
+        raise UsageError(Problem(what, "Pass the tokenizer that the model was trained with, in the model's directory."))
+
+
+def _end_of_turn(conversation: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return the first special token behind the answer, or None where the template writes none."""
+    special = _special_ids(tokenizer)
+    behind = _token_ids(conversation.partition(ANSWER)[2], tokenizer)
+    return next((token for token in behind if token in special), None)
+
+
+def _token_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    token_ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return token_ids
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    added = (number for number, token in tokenizer.added_tokens_decoder.items() if token.special)
+    return {*added, *tokenizer.all_special_ids}
+
+
+def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Iterator[str]:
+    if tokenizer.pad_token_id is not None and _is_embedded(tokenizer.pad_token, tokenizer, model):
+        return
+    known = (tokenizer.unk_token,) if tokenizer.unk_token else ()
+    token = _first_embedded((*PAD_TOKENS, *known), tokenizer, model) or str(tokenizer.eos_token)
+    tokenizer.add_special_tokens({"pad_token": token})
+    yield f"The tokenizer has no usable padding token; '{token}' pads (masks and labels come from lengths)."
+
+
+def _first_embedded(tokens: Iterable[str], tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> str | None:
+    return next((token for token in tokens if _is_embedded(token, tokenizer, model)), None)
+
+
+def _is_embedded(token: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> bool:
+    """Tell whether the token is in the vocabulary and the model has an embedding for it."""
+    number: int | None = tokenizer.get_vocab().get(token)
+    return number is not None and number < len(input_embeddings(model))
+
+
+def _align_configurations(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, ends: list[int]) -> None:
+    """Write the tokenizer's special tokens where transformers' Trainer and `generate` look for them."""
+    end_ids = list(dict.fromkeys([tokenizer.eos_token_id, *ends]))
+    for settings in (model.config, model.config.get_text_config(), model.generation_config):
+        if settings is not None:
+            settings.eos_token_id = end_ids if len(end_ids) > 1 else end_ids[0]
+            settings.pad_token_id = tokenizer.pad_token_id
+            if tokenizer.bos_token_id is not None:
+                settings.bos_token_id = tokenizer.bos_token_id

@@ -1,0 +1,175 @@
+"""How strong the noise is at each token: alpha / sqrt(L * dim), where L counts the real tokens of its own example."""
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from neftune_cli.errors import Problem, UsageError
+
+NoiseScale = Literal["paper", "hf"]
+"""Whose length L is: `paper` the example's own real tokens; `hf` the whole row with its padding (transformers, TRL)."""
+
+
+def token_noise_scale(
+    alpha: float,
+    dim: int,
+    *,
+    attention_mask: Tensor | None = None,  # (batch, length), nonzero at real tokens
+    position_ids: Tensor | None = None,  # (batch, length) or (1, length)
+    cu_seq_lens: Tensor | None = None,  # (examples + 1,), of one flattened row
+    shape: tuple[int, int] | None = None,  # (batch, length); needed only where no tensor tells it
+    noise_scale: NoiseScale = "paper",
+    device: torch.device | None = None,
+) -> Tensor:
+    """Return the half-width of the uniform noise at each token: (batch, length), float32, 0 on padding.
+
+    The same example gets the same scale in every layout:
+
+    - `attention_mask`: L is the sum of the row's mask, whichever side the padding is on.
+    - `position_ids` of packed rows: an example begins wherever the position doesn't increase (TRL restarts at 0,
+      RoBERTa at 2). Given with a mask, L counts the real tokens of each such example.
+    - `cu_seq_lens`: the examples' boundaries in one flattened row; they win over `position_ids`.
+    - none of them: the whole row is one example.
+
+    Collators pad packed rows with position 0, or with boundaries one token apart, and give no mask. So, where the mask
+    is missing, one-token examples at the end of a row are taken for padding, unless the row holds nothing else. Nothing
+    is lost if one of them was real: a single token that no other attends to has nothing to predict.
+
+    With `hf`, L is the length of the row, padding gets the same noise, and the layout changes nothing.
+
+    A mask of more than two dimensions doesn't say which tokens are padding. It is ignored if `position_ids` or
+    `cu_seq_lens` tell the examples apart, and refused otherwise.
+
+    Source: section 2 of arXiv 2310.05914, with the length and the mask as in the authors' train.py.
+
+    Raises:
+        UsageError: alpha is negative or not finite, the shapes disagree, or nothing tells the examples apart.
+
+    """
+    check_alpha(alpha)
+    check_noise_scale(noise_scale)
+    shape = shape or _row_shape(attention_mask, position_ids, cu_seq_lens)
+    device = device or _first_device(attention_mask, position_ids, cu_seq_lens)
+    if noise_scale == "hf":
+        return torch.full(shape, alpha / math.sqrt(shape[1] * dim), dtype=torch.float32, device=device)
+    packed = position_ids is not None or cu_seq_lens is not None
+    mask = _padding_mask(attention_mask, shape, packed=packed)
+    starts = _example_starts(position_ids, cu_seq_lens, shape, device)
+    real = _real_tokens(mask, cu_seq_lens, starts)
+    return torch.where(real, alpha / torch.sqrt(_example_lengths(starts, real) * dim), 0.0)
+
+
+def check_alpha(alpha: float) -> float:
+    """Return alpha as a float.
+
+    Raises:
+        UsageError: it is negative, infinite or not a number.
+
+    """
+    if not (math.isfinite(alpha) and alpha >= 0):
+        raise UsageError(Problem(f"alpha is {alpha}.", "Use a finite number, 0 or more; the paper tries 5, 10 and 15."))
+    return float(alpha)
+
+
+def check_noise_scale(noise_scale: str) -> None:
+    """Raise a UsageError unless `noise_scale` is one of the two known ones."""
+    if noise_scale not in get_args(NoiseScale):
+        choices = ", ".join(get_args(NoiseScale))
+        raise UsageError(Problem(f"noise scale {noise_scale!r} is unknown.", f"Use one of: {choices}."))
+
+
+def _row_shape(
+    attention_mask: Tensor | None, position_ids: Tensor | None, cu_seq_lens: Tensor | None
+) -> tuple[int, int]:
+    for rows in (attention_mask, position_ids):
+        if rows is not None and rows.ndim == 2:
+            return rows.shape[0], rows.shape[1]
+    if cu_seq_lens is not None:
+        return 1, int(cu_seq_lens[-1])
+    raise UsageError(
+        Problem(
+            "Nothing says how long the examples are.",
+            "Pass attention_mask, position_ids, cu_seq_lens or the row shape.",
+        )
+    )
+
+
+def _first_device(*tensors: Tensor | None) -> torch.device:
+    return next((tensor.device for tensor in tensors if tensor is not None), torch.device("cpu"))
+
+
+def _padding_mask(attention_mask: object, shape: tuple[int, int], *, packed: bool) -> Tensor | None:
+    """Return the mask if it is one of tokens: (batch, length); a 4-D or block mask says who sees whom instead."""
+    if attention_mask is None:
+        return None
+    if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
+        _check_rows("attention_mask", attention_mask, {shape})
+        return attention_mask
+    if packed:
+        return None
+    raise UsageError(
+        Problem(
+            "The attention mask doesn't have the shape (batch, length), so it doesn't say which tokens are padding.",
+            "Pass a mask of that shape, or position_ids that restart with every example.",
+        )
+    )
+
+
+def _check_rows(name: str, rows: Tensor, allowed: set[tuple[int, int]]) -> None:
+    if tuple(rows.shape) not in allowed:
+        expected = " or ".join(str(shape) for shape in sorted(allowed))
+        raise UsageError(
+            Problem(f"{name} has the shape {tuple(rows.shape)}.", f"Pass one as long as the token ids: {expected}.")
+        )
+
+
+def _example_starts(
+    position_ids: Tensor | None, cu_seq_lens: Tensor | None, shape: tuple[int, int], device: torch.device
+) -> Tensor:
+    """Return where an example begins: (batch, length), bool; the first token of a row always begins one."""
+    if cu_seq_lens is not None:
+        return _starts_from_boundaries(cu_seq_lens.to(device), shape)
+    if position_ids is not None:
+        return _starts_from_positions(position_ids.to(device), shape)
+    return torch.arange(shape[1], device=device).eq(0).expand(shape)
+
+
+def _starts_from_boundaries(cu_seq_lens: Tensor, shape: tuple[int, int]) -> Tensor:
+    if shape[0] != 1:
+        raise UsageError(
+            Problem(
+                f"cu_seq_lens came with {shape[0]} rows.",
+                "Flatten the batch into one row, or pass position_ids instead.",
+            )
+        )
+    # One place more than there are tokens: the last boundary usually lies just behind the row.
+    boundaries = torch.zeros(shape[1] + 1, dtype=torch.bool, device=cu_seq_lens.device)
+    boundaries[0] = True
+    return boundaries.index_fill(0, cu_seq_lens.long(), True)[None, :-1]
+
+
+def _starts_from_positions(position_ids: Tensor, shape: tuple[int, int]) -> Tensor:
+    _check_rows("position_ids", position_ids, {shape, (1, shape[1])})
+    restarts = position_ids[:, 1:] <= position_ids[:, :-1]
+    return functional.pad(restarts, (1, 0), value=True).expand(shape)
+
+
+def _real_tokens(mask: Tensor | None, cu_seq_lens: Tensor | None, starts: Tensor) -> Tensor:
+    """Return which tokens aren't padding: (batch, length), bool."""
+    if mask is not None:
+        return mask.to(starts.device) != 0
+    # Read from the right, padding is what comes before the first token that continues an example.
+    padding = starts.flip(1).int().cumprod(1).flip(1).bool()
+    column = torch.arange(starts.shape[1], device=starts.device)
+    real = ~padding | (column == 0)
+    return real if cu_seq_lens is None else real & (column < cu_seq_lens[-1].to(starts.device))
+
+
+def _example_lengths(starts: Tensor, real: Tensor) -> Tensor:
+    """Return, for each token, how many real tokens its example has: (batch, length), float32."""
+    example = starts.cumsum(1) - 1
+    counts = torch.zeros(starts.shape, dtype=torch.float32, device=starts.device)
+    return counts.scatter_add(1, example, real.float()).gather(1, example)

@@ -1,0 +1,291 @@
+"""results/ on disk: the only file that reads or writes there; everything it writes appears whole or not at all."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from neftune_cli.config.resolve import dump_spec, load_spec
+from neftune_cli.config.spec import SweepSpec
+from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.records import (
+    BASE_ARM,
+    EVAL_METRICS,
+    LOSS_METRICS,
+    SCHEMA_VERSION,
+    CurvePoint,
+    ExampleLoss,
+    Generation,
+    Record,
+    TrialRecord,
+    TrialState,
+    TrialStatus,
+)
+
+RecordType = TypeVar("RecordType", bound=Record)
+
+SWEEP_FILE, MANIFEST_FILE, RECORD_FILE = "sweep.yaml", "manifest.json", "record.json"
+
+
+class TrialFolder:
+    """The files of one trial, `trials/<arm>,seed=<seed>-<id>/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def log_path(self) -> Path:
+        """Return where the trial's log goes."""
+        return self.path / "log.txt"
+
+    def start(self, trial: str, spec: BaseModel | dict[str, Any]) -> None:
+        """Make the folder, clear what an unfinished attempt left in it, and mark the trial as running."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name in (RECORD_FILE, "metrics.jsonl", "examples.parquet", "generations.jsonl", "log.txt"):
+            (self.path / name).unlink(missing_ok=True)
+        values = spec.model_dump(mode="json") if isinstance(spec, BaseModel) else spec
+        write_atomically(self.path / "spec.json", _pretty(values))
+        self.set_status(TrialStatus(trial=trial, state=TrialState.RUNNING))
+
+    def set_status(self, status: TrialStatus) -> None:
+        """Write `state.json`."""
+        write_atomically(self.path / "state.json", _pretty(status.model_dump(mode="json")))
+
+    def status(self) -> TrialStatus | None:
+        """Return what `state.json` says, None if there is none or it can't be read."""
+        return _read_record(self.path / "state.json", TrialStatus)
+
+    def append_metrics(self, point: CurvePoint) -> None:
+        """Append one line to `metrics.jsonl`."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(point.model_dump_json(exclude_none=True) + "\n")
+
+    def curve(self) -> list[CurvePoint]:
+        """Return the logged points in order; a torn last line is left out."""
+        return _read_lines(self.path / "metrics.jsonl", CurvePoint)
+
+    def generations(self) -> list[Generation]:
+        """Return the generated answers, in the order of the held-out examples."""
+        return _read_lines(self.path / "generations.jsonl", Generation)
+
+    def finish(self, record: TrialRecord, examples: Sequence[ExampleLoss], generations: Sequence[Generation]) -> None:
+        """Write everything a finished trial leaves, the record last."""
+        import pandas as pd
+
+        lines = "".join(generation.model_dump_json() + "\n" for generation in generations)
+        write_atomically(self.path / "generations.jsonl", lines)
+        frame = pd.DataFrame([example.model_dump() for example in examples], columns=list(ExampleLoss.model_fields))
+        write_atomically(self.path / "examples.parquet", frame.to_parquet(index=False))
+        write_atomically(self.path / RECORD_FILE, _pretty(record.model_dump(mode="json")))
+        self.set_status(TrialStatus(trial=record.trial, state=TrialState.DONE))
+
+    def record(self) -> TrialRecord | None:
+        """Return the record, None while the trial has not finished.
+
+        Raises:
+            UsageError: a newer version of this program wrote it.
+        """
+        path = self.path / RECORD_FILE
+        if (values := _read_json(path)) is None:
+            return None
+        if values.get("schema_version", 0) > SCHEMA_VERSION:
+            raise UsageError(Problem(f"{path} was written by a newer version of neftune.", "Upgrade neftune."))
+        return TrialRecord.model_validate(values)
+
+
+class SweepFolder:
+    """The files of one sweep, `results/<name>/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """Return the folder's name."""
+        return self.path.resolve().name
+
+    def spec(self) -> SweepSpec | None:
+        """Return the spec in `sweep.yaml`, None if the folder holds no sweep yet.
+
+        Raises:
+            UsageError: the file can't be understood.
+        """
+        path = self.path / SWEEP_FILE
+        if not path.exists():
+            return None
+        try:
+            return load_spec(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            first_line = str(error).splitlines()[0]
+            fix = "Restore the file, or give another folder with --output."
+            raise UsageError(Problem(f"{path} can't be understood ({first_line}).", fix)) from None
+
+    def open(self, spec: SweepSpec) -> None:
+        """Make the folder and write `sweep.yaml`.
+
+        Raises:
+            UsageError: the folder can't be written.
+        """
+        try:
+            (self.path / "trials").mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / SWEEP_FILE, dump_spec(spec))
+        except OSError as error:
+            what = f"{self.path} can't be written: {error.strerror}."
+            raise UsageError(Problem(what, "Give a folder you can write to with --output.")) from None
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest, empty if there is none yet."""
+        return _read_json(self.path / MANIFEST_FILE) or {}
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Write `manifest.json`."""
+        write_atomically(self.path / MANIFEST_FILE, _pretty({"schema_version": SCHEMA_VERSION, **manifest}))
+
+    def trial(self, trial: str, arm: str, seed: int | None) -> TrialFolder:
+        """Return the folder of a trial; one that an arm of another name left with the same id is taken over."""
+        for existing in sorted((self.path / "trials").glob(f"*-{trial}")):
+            return TrialFolder(existing)
+        label = f"{_slug(arm)}-{trial}" if seed is None else f"{_slug(arm)},seed={seed}-{trial}"
+        return TrialFolder(self.path / "trials" / label)
+
+    def records(self) -> list[TrialRecord]:
+        """Return the records of the finished trials: base first, then by arm, in the order of the spec, and seed."""
+        records = [record for folder in self._trials() if (record := folder.record())]
+        return sorted(records, key=self._table_order())
+
+    def curve(self, trial: str) -> list[CurvePoint]:
+        """Return the logged points of a trial."""
+        return self.trial(trial, "", None).curve()
+
+    def unfinished(self) -> list[str]:
+        """Return a sentence for each trial that failed or never ended."""
+        sentences = []
+        for folder in self._trials():
+            status = folder.status()
+            if status is None or folder.record() is not None:
+                continue
+            label, _, _ = folder.path.name.rpartition("-")
+            reason = f"failed: {status.reason}" if status.state is TrialState.FAILED else "has not finished"
+            sentences.append(f"{label} {reason}")
+        return sentences
+
+    def write_tables(self) -> None:
+        """Write loss.csv, eval.csv and curves.csv from the finished trials."""
+        records = self.records()
+        key = ("arm", "alpha", "seed")
+        self._write_csv("loss.csv", (*key, *LOSS_METRICS), (_row(record, "loss") for record in records))
+        self._write_csv("eval.csv", (*key, *EVAL_METRICS), (_row(record, "eval") for record in records))
+        curves = ({**_key(record), **point.model_dump()} for record in records for point in self.curve(record.trial))
+        self._write_csv("curves.csv", (*key, *_CURVE_COLUMNS), curves)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file into the folder."""
+        write_atomically(self.path / name, text)
+
+    def plots_folder(self) -> Path:
+        """Return the folder for plots, made if it is missing."""
+        folder = self.path / "plots"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _trials(self) -> list[TrialFolder]:
+        return [TrialFolder(path) for path in sorted((self.path / "trials").glob("*/"))]
+
+    def _table_order(self) -> Any:
+        spec = self.spec()
+        names = [BASE_ARM, *(arm.name for arm in spec.arms)] if spec else [BASE_ARM]
+
+        def key(record: TrialRecord) -> tuple[int, str, int]:
+            known = names.index(record.arm) if record.arm in names else len(names)
+            return known, record.arm, -1 if record.seed is None else record.seed
+
+        return key
+
+    def _write_csv(self, name: str, columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> None:
+        import pandas as pd
+
+        frame = pd.DataFrame(rows, columns=list(columns)).astype({"seed": "Int64"})
+        write_atomically(self.path / name, frame.to_csv(index=False, lineterminator="\n"))
+
+
+_CURVE_COLUMNS = ("step", "epoch", "train_loss", "eval_loss", "learning_rate", "tokens", "train_loss_clean")
+
+
+def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
+    """Return the sweeps at or below the paths, sorted.
+
+    Raises:
+        UsageError: a path doesn't exist.
+        NothingToCompareError: there is no sweep.
+    """
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        fix = "Name a folder that `neftune sweep` wrote, like results/."
+        raise UsageError(*(Problem(f"{path} doesn't exist.", fix) for path in missing))
+    found = {file.parent for path in paths for file in path.rglob(SWEEP_FILE)}
+    if not found:
+        where = ", ".join(map(str, paths))
+        raise NothingToCompareError(f"There is no sweep in {where}. Run `neftune sweep --alphas 0,5,10,15` first.")
+    return [SweepFolder(path) for path in sorted(found)]
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is there whole or not at all, even if the machine dies meanwhile."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _row(record: TrialRecord, table: str) -> dict[str, Any]:
+    metrics: Record = getattr(record, table)
+    return {**_key(record), **metrics.model_dump()}
+
+
+def _key(record: TrialRecord) -> dict[str, Any]:
+    return {"arm": record.arm, "alpha": record.alpha, "seed": record.seed}
+
+
+def _slug(arm: str) -> str:
+    return re.sub(r"[^\w=,.+-]+", "_", arm)[:80]
+
+
+def _pretty(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _read_record(path: Path, kind: type[RecordType]) -> RecordType | None:
+    try:
+        return kind.model_validate(_read_json(path) or {})
+    except ValueError:
+        return None
+
+
+def _read_lines(path: Path, kind: type[RecordType]) -> list[RecordType]:
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [kind.model_validate_json(line) for line in lines]

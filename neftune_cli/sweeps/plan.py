@@ -1,0 +1,140 @@
+"""The plan: the trials a spec means on this machine, checked against what the results folder already holds."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from neftune_cli.config.identity import base_identity, trial_id, trial_identity
+from neftune_cli.config.merging import differences, merged
+from neftune_cli.config.spec import EvaluationSpec, SweepSpec, TrialSpec
+from neftune_cli.data.examples import InstructionData
+from neftune_cli.data.loading import load_data
+from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.models.sources import ModelSource, find_model
+from neftune_cli.records import BASE_ARM
+from neftune_cli.store import SweepFolder
+from neftune_cli.training.hardware import environment
+from neftune_cli.training.sft import check_sft_fields
+from neftune_cli.training.trial import Trial
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a sweep will do: the base first, then round by round of seeds, so that arms stay comparable."""
+
+    spec: SweepSpec
+    source: ModelSource
+    data: InstructionData
+    trials: tuple[Trial, ...]
+
+
+def make_plan(spec: SweepSpec, folder: SweepFolder) -> Plan:
+    """Return the plan of a spec joined with the sweep already in the folder.
+
+    Raises:
+        UsageError: every problem with the model, the data, the recipe and the folder.
+    """
+    problems = Problems()
+    source = problems.attempt(lambda: find_model(spec.model))
+    data = problems.attempt(lambda: _load_data(spec))
+    problems.attempt(lambda: check_sft_fields(_sft_fields(spec)))
+    whole = problems.attempt(lambda: _joined(spec, folder))
+    problems.raise_any()
+    assert source is not None
+    assert data is not None
+    assert whole is not None
+    _check_fingerprints(folder, source, data)
+    trials = tuple(_trials(whole, source, data))
+    _check_distinct(trials)
+    return Plan(whole, source, data, trials)
+
+
+def steps_of(trial: Trial, data: InstructionData) -> int:
+    """Return how many optimizer steps a trial takes: none for the base."""
+    train = trial.spec.train
+    if trial.is_base:
+        return 0
+    if train.max_steps:
+        return train.max_steps
+    rows = train.batch_size * int(train.sft.get("gradient_accumulation_steps", 1))
+    return math.ceil(math.ceil(len(data.train) / rows) * train.epochs)
+
+
+def _load_data(spec: SweepSpec) -> InstructionData:
+    return load_data(
+        spec.dataset,
+        layout=spec.layout,
+        train_examples=spec.train_examples,
+        eval_examples=spec.eval_examples,
+    )
+
+
+def _sft_fields(spec: SweepSpec) -> dict[str, object]:
+    fields = dict(spec.train.sft)
+    for arm in spec.arms:
+        fields |= spec.trial(arm, seed=0).train.sft
+    return fields
+
+
+def _joined(spec: SweepSpec, folder: SweepFolder) -> SweepSpec:
+    there = folder.spec()
+    if there is None:
+        if folder.path.is_dir() and any(folder.path.iterdir()):
+            raise UsageError(
+                Problem(f"{folder.path} holds files but no sweep.", "Give an empty or a new folder with --output.")
+            )
+        return spec
+    if different := list(differences(there, spec)):
+        what = f"{folder.path} holds a different sweep: {'; '.join(different)}."
+        raise UsageError(Problem(what, "Give another folder with --output, or make the options the same."))
+    return merged(there, spec)
+
+
+def _check_fingerprints(folder: SweepFolder, source: ModelSource, data: InstructionData) -> None:
+    """Refuse to mix trials on a file or model that changed under its name."""
+    recorded = folder.manifest().get("fingerprints", {})
+    now = {"model": source.fingerprint, "data": data.fingerprint}
+    problems = [
+        Problem(
+            f"{folder.path} was made with another content of the {part} of the same name.",
+            "Give another folder with --output.",
+        )
+        for part, fingerprint in now.items()
+        if recorded.get(part, fingerprint) != fingerprint
+    ]
+    if problems:
+        raise UsageError(*problems)
+
+
+def _trials(spec: SweepSpec, source: ModelSource, data: InstructionData) -> Iterator[Trial]:
+    around = environment(lora=False)
+    around_lora = environment(lora=True)
+    content = {"model_fingerprint": source.fingerprint, "data_fingerprint": data.fingerprint}
+    base = _resolved(spec.trial(spec.arms[0], spec.seeds[0]).model_copy(update={"train": spec.train}), data)
+    identity = base_identity(base, **content, environment=around)
+    yield Trial(trial_id(identity), BASE_ARM, base, identity)
+    for seed in spec.seeds:
+        for arm in spec.arms:
+            one = _resolved(spec.trial(arm, seed), data)
+            where = around_lora if one.train.lora_rank else around
+            identity = trial_identity(one, **content, environment=where)
+            yield Trial(trial_id(identity), arm.name, one, identity)
+
+
+def _resolved(trial: TrialSpec, data: InstructionData) -> TrialSpec:
+    """Fill in what the spec leaves to the data set."""
+    chosen = trial.evaluation
+    evaluation = EvaluationSpec(
+        max_new_tokens=chosen.max_new_tokens or data.generation.max_new_tokens,
+        repetition_penalty=chosen.repetition_penalty or data.generation.repetition_penalty,
+    )
+    return trial.model_copy(update={"evaluation": evaluation})
+
+
+def _check_distinct(trials: tuple[Trial, ...]) -> None:
+    arms: dict[str, str] = {}
+    for trial in trials:
+        if trial.id in arms:
+            what = f"The arms {arms[trial.id]!r} and {trial.arm!r} are the same training."
+            raise UsageError(Problem(what, "Keep one of them, under the name it had."))
+        arms[trial.id] = trial.arm

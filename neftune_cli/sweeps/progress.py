@@ -1,0 +1,112 @@
+"""Who is told how a sweep goes: the contract, and the observers for pipes, logs and silence."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from neftune_cli.sweeps.executors import Result
+from neftune_cli.sweeps.plan import Plan
+from neftune_cli.training.trial import Trial, TrialProgress
+
+
+class Observer(Protocol):
+    """Is told what happens, in the order it happens."""
+
+    def sweep_started(self, plan: Plan, missing: Sequence[Trial]) -> None:
+        """Take note of the plan and of the trials that will run now."""
+        ...
+
+    def trial_started(self, trial: Trial) -> None:
+        """Take note that a trial begins."""
+        ...
+
+    def trial_progressed(self, trial: Trial, progress: TrialProgress) -> None:
+        """Take note of a step or of a new phase."""
+        ...
+
+    def trial_ended(self, result: Result) -> None:
+        """Take note that a trial has its record, or failed."""
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def sweep_started(self, plan: Plan, missing: Sequence[Trial]) -> None: ...  # noqa: D102
+    def trial_started(self, trial: Trial) -> None: ...  # noqa: D102
+    def trial_progressed(self, trial: Trial, progress: TrialProgress) -> None: ...  # noqa: D102
+    def trial_ended(self, result: Result) -> None: ...  # noqa: D102
+
+
+class PlainLines:
+    """One line for each trial that ends, for pipes and logs."""
+
+    def __init__(self, write_line: Callable[[str], None]) -> None:
+        self._write_line = write_line
+        self._clock = Clock()
+
+    def sweep_started(self, plan: Plan, missing: Sequence[Trial]) -> None:
+        """Say how much there is to do."""
+        self._clock.start(len(missing))
+        self._write_line(f"{len(plan.trials)} trials, {len(missing)} to run")
+
+    def trial_started(self, trial: Trial) -> None:
+        """Say nothing: the line comes when it ends."""
+
+    def trial_progressed(self, trial: Trial, progress: TrialProgress) -> None:
+        """Say nothing: the line comes when it ends."""
+
+    def trial_ended(self, result: Result) -> None:
+        """Say how it ended and how long the others will take."""
+        self._clock.tick()
+        self._write_line(f"{label(result.trial)}  {outcome(result)}  {result.seconds:.0f} s, {self._clock}")
+
+
+class Clock:
+    """Tells how many trials have ended, and the time left from how long they took."""
+
+    def __init__(self) -> None:
+        self._total = self._ended = 0
+        self._started = time.monotonic()
+
+    def start(self, total: int) -> None:
+        """Begin to count."""
+        self._total, self._ended, self._started = total, 0, time.monotonic()
+
+    def tick(self) -> None:
+        """Count one more trial."""
+        self._ended += 1
+
+    @property
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self._started
+
+    def __str__(self) -> str:
+        left = (self._total - self._ended) * self.elapsed / self._ended if self._ended else None
+        return f"{self._ended} of {self._total}" + (f", about {duration(left)} left" if left else "")
+
+
+def label(trial: Trial) -> str:
+    """Return what a trial is called on the screen."""
+    return trial.arm if trial.seed is None else f"{trial.arm} seed={trial.seed}"
+
+
+def outcome(result: Result) -> str:
+    """Return the one figure that tells how a trial ended, or why it failed."""
+    if result.record is None:
+        return f"failed: {result.reason}"
+    return f"held-out loss {result.record.loss.eval_loss:.4f}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as people say it.
+
+    >>> duration(75)
+    '1 min 15 s'
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,77 @@
+"""What a trial measures with the noise off: losses of each example, their means, and what the noise amounts to."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import TYPE_CHECKING
+
+from neftune_cli.config.spec import NoiseSpec
+from neftune_cli.data.examples import TokenizedExample
+from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
+from neftune_cli.models.embeddings import embedding_norms
+from neftune_cli.records import ExampleLoss, LossMetrics, NoiseMeasurement
+from neftune_cli.training.material import Material
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PROBE, HELD_OUT = "probe", "held-out"
+_LARGEST_EXPONENT = 700.0
+
+
+def measure_losses(model: "PreTrainedModel", material: Material, *, epoch: int) -> list[ExampleLoss]:
+    """Return the noise-off loss of every probe and held-out example after an epoch (0: before training)."""
+    return [
+        ExampleLoss(
+            split=split,
+            epoch=epoch,
+            example=one.example.id,
+            cluster=one.example.cluster,
+            loss=loss,
+            tokens=predicted_tokens(one),
+        )
+        for split, examples in ((PROBE, material.probe), (HELD_OUT, material.held_out))
+        for one, loss in zip(examples, _losses(model, examples, material), strict=True)
+    ]
+
+
+def _losses(model: "PreTrainedModel", examples: Sequence[TokenizedExample], material: Material) -> list[float]:
+    return example_losses(
+        model, examples, pad_token_id=material.pad_token_id, batch_size=material.evaluation_batch_size
+    )
+
+
+def loss_metrics(losses: Sequence[ExampleLoss], *, train_loss: float | None) -> LossMetrics:
+    """Average the losses of the last epoch among them, in nats per completion token."""
+    eval_loss = split_loss(losses, HELD_OUT)
+    return LossMetrics(
+        train_loss=train_loss,
+        train_loss_clean=split_loss(losses, PROBE),
+        eval_loss=eval_loss,
+        eval_perplexity=math.exp(min(eval_loss, _LARGEST_EXPONENT)),
+    )
+
+
+def split_loss(losses: Sequence[ExampleLoss], split: str) -> float:
+    """Return the mean over the completion tokens of one split, after the last epoch that was measured."""
+    last = max(row.epoch for row in losses)
+    rows = [row for row in losses if row.split == split and row.epoch == last]
+    return mean_loss([row.loss for row in rows], [row.tokens for row in rows])
+
+
+def measure_noise(noise: NoiseSpec, model: "PreTrainedModel", material: Material) -> NoiseMeasurement:
+    """Return what an arm's noise amounts to beside the embeddings of the training tokens.
+
+    The expected norm of one token's noise is alpha / sqrt(3 L) at L tokens (NEFTune paper, section 3), whatever the
+    width and, as all draws have the same variance, whatever their shape.
+    """
+    import torch
+
+    norms = embedding_norms(model)
+    tokens = torch.tensor([token for example in material.train for token in example.input_ids], device=norms.device)
+    length = median(len(example.input_ids) for example in material.train)
+    return NoiseMeasurement(
+        median_length=length,
+        noise_norm=noise.alpha / math.sqrt(3 * length),
+        embedding_norm=float(norms[tokens].median()),
+    )

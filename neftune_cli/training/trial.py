@@ -1,0 +1,147 @@
+"""One trial, start to record: load the model, train it under noise, measure it without."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from neftune_cli.config.spec import TrialSpec
+from neftune_cli.evaluation.answers import evaluate_answers
+from neftune_cli.models.loading import LoadedModel, load_model
+from neftune_cli.noise import attach_noise
+from neftune_cli.records import BASE_ARM, CurvePoint, ExampleLoss, TrialRecord
+from neftune_cli.store import TrialFolder
+from neftune_cli.training.material import Material
+from neftune_cli.training.measure import loss_metrics, measure_losses, measure_noise
+from neftune_cli.training.sft import build_trainer, sft_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One line of a plan: a spec with its identity; the base trial has no alpha and no seed."""
+
+    id: str
+    arm: str
+    spec: TrialSpec
+    identity: dict[str, Any]
+
+    @property
+    def is_base(self) -> bool:
+        """Return whether this is the model before fine-tuning."""
+        return self.arm == BASE_ARM
+
+    @property
+    def alpha(self) -> float | None:
+        """Return the alpha, None for the base."""
+        return None if self.is_base else self.spec.noise.alpha
+
+    @property
+    def seed(self) -> int | None:
+        """Return the seed, None for the base."""
+        return None if self.is_base else self.spec.seed
+
+
+@dataclass(frozen=True)
+class TrialProgress:
+    """What a running trial tells whoever watches it."""
+
+    phase: str
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+
+
+Watch = Callable[[TrialProgress], None]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What training (or, for the base, no training) left."""
+
+    model: "PreTrainedModel"
+    train_loss: float | None
+    losses: list[ExampleLoss]
+
+
+def run_trial(
+    trial: Trial, material: Material, folder: TrialFolder, watch: Watch, *, model_to: Path | None = None
+) -> TrialRecord:
+    """Run one trial and leave its record in `folder`, which was started; the model goes to `model_to`, if given.
+
+    Raises:
+        TrialError: the loss is not finite.
+    """
+    watch(TrialProgress("loading"))
+    loaded = load_model(material.source)
+    outcome = (
+        _measured_base(loaded, material, folder) if trial.is_base else _trained(trial, loaded, material, folder, watch)
+    )
+    watch(TrialProgress("generating"))
+    metrics, generations = evaluate_answers(
+        outcome.model,
+        loaded.tokenizer,
+        material.held_out,
+        max_new_tokens=material.max_new_tokens,
+        repetition_penalty=material.repetition_penalty,
+        batch_size=material.generation_batch_size,
+    )
+    if model_to is not None:
+        _save(outcome.model, loaded, model_to)
+    record = TrialRecord(
+        trial=trial.id,
+        arm=trial.arm,
+        alpha=trial.alpha,
+        seed=trial.seed,
+        loss=loss_metrics(outcome.losses, train_loss=outcome.train_loss),
+        eval=metrics,
+        noise=None if trial.is_base else measure_noise(trial.spec.noise, outcome.model, material),
+        identity=trial.identity,
+    )
+    folder.finish(record, outcome.losses, generations)
+    return record
+
+
+def _measured_base(loaded: LoadedModel, material: Material, folder: TrialFolder) -> _Outcome:
+    model = loaded.model.to(material.device)
+    losses = measure_losses(model, material, epoch=0)
+    mean = loss_metrics(losses, train_loss=None)
+    folder.append_metrics(
+        CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)
+    )
+    return _Outcome(model, None, losses)
+
+
+def _trained(trial: Trial, loaded: LoadedModel, material: Material, folder: TrialFolder, watch: Watch) -> _Outcome:
+    """Train under the trial's noise; the optimizer, data order and dropout are TRL's and know nothing of it."""
+    from neftune_cli.training.curve import CurveCallback
+
+    spec, noise = trial.spec, trial.spec.noise
+    curve = CurveCallback(
+        measure=lambda model, epoch: measure_losses(model, material, epoch=epoch),
+        append=folder.append_metrics,
+        step=lambda step, steps, loss: watch(TrialProgress("training", step, steps, loss)),
+    )
+    with tempfile.TemporaryDirectory(prefix="neftune-") as work:
+        config = sft_config(spec.train, seed=spec.seed, device=material.device, work=Path(work))
+        trainer = build_trainer(
+            loaded.model,
+            loaded.tokenizer,
+            material.train,
+            config,
+            lora_rank=spec.train.lora_rank,
+            callbacks=[curve],
+        )
+        trained = cast("PreTrainedModel", trainer.model)
+        with attach_noise(trained, alpha=noise.alpha, seed=spec.seed, noise=noise.noise, noise_scale=noise.noise_scale):
+            trainer.train()
+    return _Outcome(trained, curve.last_epoch_loss, curve.example_losses)
+
+
+def _save(model: "PreTrainedModel", loaded: LoadedModel, folder: Path) -> None:
+    """Save the model (adapters alone, if it has some) and its tokenizer as safetensors."""
+    model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)

@@ -1,0 +1,124 @@
+"""Bad input: one clear message each, the fix, exit code 2, and nothing written or lost."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Neftune
+
+SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples", "4")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--alphas", "0,-5"),
+            "Error: --alphas: -5 is not a size of noise.\n  An alpha is 0 (no noise) or more, and finite.\n",
+        ),
+        (
+            ("--alphas", "0,five"),
+            "Error: --alphas: 'five' is not a number.\n  Give numbers with commas between, like 0,5,10,15.\n",
+        ),
+        (
+            ("--alphas", "5,5.0"),
+            "Error: --alphas: 5.0 is there twice.\n  Give each alpha once; repeat trainings with --seeds.\n",
+        ),
+        (
+            ("--seeds", "zero"),
+            "Error: --seeds: 'zero' is not understood.\n"
+            "  Say how many, like 3, or which, like 0,1,7 (a single one with a comma behind it: 7,).\n",
+        ),
+        (
+            ("--epochs", "-1"),
+            "Error: train.epochs: input should be greater than 0, not -1.0.\n  Give another value.\n",
+        ),
+        (
+            ("--set", "wieght_decay=0.1"),
+            "Error: --set wieght_decay: SFTConfig has no such field.\n  Did you mean weight_decay?\n",
+        ),
+        (
+            ("--set", "num_train_epochs=2"),
+            "Error: --set num_train_epochs: this program sets that field itself.\n  Use --epochs.\n",
+        ),
+        (
+            ("--set", "lr_scheduler_type=sideways"),
+            "Error: SFTConfig refuses --set lr_scheduler_type=sideways: 'sideways' is not a valid SchedulerType, ",
+        ),
+        (
+            ("--learning-rat", "1"),
+            "Error: No such option: --learning-rat (Possible options: ",
+        ),
+        (
+            ("none.yaml",),
+            "Error: none.yaml can't be read: No such file or directory.\n  Name an experiment file.\n",
+        ),
+    ],
+)
+def test_a_message_says_what_is_wrong_and_what_to_type(
+    neftune: Neftune, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    ended = neftune(*SWEEP, *arguments)
+    assert ended.err.startswith(message)
+    assert (ended.code, ended.out, list(tmp_path.iterdir())) == (2, "", [])
+
+
+def test_problems_of_options_data_model_and_recipe_are_told_together(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text('{"question": "?"}\n')
+    ended = neftune(
+        "sweep", "--alphas", "x", "--seeds", "0", "--dataset", "data.jsonl", "--model", "./none", "--set", "nonsense=1"
+    )
+    for words in ("'x' is not a number", "0 seeds", "question", "./none", "nonsense"):
+        assert words in ended.err
+    assert ended.code == 2
+
+
+def test_a_folder_with_a_different_sweep_is_left_alone(neftune: Neftune, tmp_path: Path) -> None:
+    from neftune_cli.config.resolve import resolve_sweep
+    from neftune_cli.store import SweepFolder
+
+    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"train": {"epochs": 9.0}}))
+    before = (tmp_path / "there" / "sweep.yaml").read_bytes()
+    ended = neftune("sweep", "--epochs", "1", "--output", "there")
+    assert ended.err == (
+        "Error: there holds a different sweep: train.epochs is 9.0 there and 1.0 here.\n"
+        "  Give another folder with --output, or make the options the same.\n"
+    )
+    assert ended.code == 2
+    assert (tmp_path / "there" / "sweep.yaml").read_bytes() == before
+
+
+def test_a_folder_with_other_files_is_left_alone(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.png").touch()
+    ended = neftune("sweep", "--output", "photos")
+    assert ended.err == ("Error: photos holds files but no sweep.\n  Give an empty or a new folder with --output.\n")
+
+
+def test_a_folder_that_is_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = neftune(*SWEEP, "--output", "file/sweep")
+    assert ended.err == (
+        "Error: file/sweep can't be written: Not a directory.\n  Give a folder you can write to with --output.\n"
+    )
+    assert ended.code == 2
+
+
+def test_examples_that_are_all_too_long_are_refused_before_anything_is_written(
+    neftune: Neftune, tmp_path: Path
+) -> None:
+    ended = neftune(*SWEEP, "--max-length", "4")
+    assert "longer" in ended.err
+    assert "--max-length" in ended.err
+    assert (ended.code, list(tmp_path.iterdir())) == (2, [])
+
+
+def test_comparing_where_nothing_has_finished_exits_with_3(neftune: Neftune, tmp_path: Path) -> None:
+    ended = neftune("compare", str(tmp_path))
+    assert ended.code == 3
+    assert ended.err.startswith("Error: There is no sweep in ")
+
+
+def test_comparing_what_does_not_exist_exits_with_2(neftune: Neftune) -> None:
+    ended = neftune("compare", "nowhere")
+    assert (ended.code, ended.err.partition("\n")[0]) == (2, "Error: nowhere doesn't exist.")

@@ -1,0 +1,62 @@
+"""The values of flags, against what a reader of `--help` expects."""
+
+import pytest
+
+from neftune_cli.config.values import parse_alphas, parse_seeds, parse_settings
+from neftune_cli.errors import UsageError
+
+
+def test_alphas_are_numbers_in_the_order_given() -> None:
+    assert parse_alphas("0, 5,10.5") == [0.0, 5.0, 10.5]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0,-5", "-5 is not a size of noise"),
+        ("0,five", "'five' is not a number"),
+        ("0,5,5.0", "5.0 is there twice"),
+        ("nan", "nan is not a size of noise"),
+        ("0,inf", "inf is not a size of noise"),
+        ("0,,5", "'' is not a number"),
+    ],
+)
+def test_impossible_alphas_are_named(text: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_alphas(text)
+    assert words in caught.value.problems[0].what
+
+
+def test_all_impossible_alphas_are_named_at_once() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_alphas("-1,x,0,0")
+    assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("3", [0, 1, 2]), ("1", [0]), ("0,1,7", [0, 1, 7]), ("7,", [7]), ("5,3", [5, 3])]
+)
+def test_seeds_are_how_many_or_which(text: str, seeds: list[int]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "a", "1,1", "1.5", "", ",3"])
+def test_impossible_seeds_are_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_seeds(text)
+
+
+def test_settings_are_read_as_yaml_and_numbers_as_numbers() -> None:
+    pairs = ["weight_decay=0.1", "bf16=false", "lr_scheduler_type=cosine", "adam_epsilon=1e-6", "x=[1, a]"]
+    assert parse_settings(pairs) == {
+        "weight_decay": 0.1,
+        "bf16": False,
+        "lr_scheduler_type": "cosine",
+        "adam_epsilon": 1e-6,
+        "x": [1, "a"],
+    }
+
+
+def test_a_setting_without_a_value_is_refused() -> None:
+    with pytest.raises(UsageError, match="--set bf16: there is no value"):
+        parse_settings(["bf16"])

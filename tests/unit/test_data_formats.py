@@ -1,0 +1,121 @@
+"""Rows of every layout become the examples that a reader of the row would write down by hand."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from neftune_cli.data.examples import Example
+from neftune_cli.data.fingerprint import content_id, fingerprint
+from neftune_cli.data.formats import choose_columns, read_examples
+from neftune_cli.data.rows import Located, Table
+from neftune_cli.errors import UsageError
+
+USER = {"role": "user", "content": "2+2?"}
+ANSWER = {"role": "assistant", "content": "4"}
+
+
+def table_of(*rows: Mapping[str, Any]) -> Table:
+    return Table("mine.jsonl", tuple(Located(f"line {number}", row) for number, row in enumerate(rows, start=1)))
+
+
+def read_one(row: Mapping[str, Any], layout: str | None = None) -> Example:
+    table = table_of(row)
+    (example,) = read_examples(table, choose_columns(table, layout))
+    return example
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"instruction": "2+2?", "output": "4"},
+        {"instruction": "2+2?", "input": "", "output": "4", "text": "rendered"},
+        {"instruction": "2+2?", "input": None, "output": "4"},
+        {"instruction": "2+2?", "context": " ", "response": "4", "category": "sums"},
+        {"prompt": "2+2?", "completion": "4"},
+        {"prompt": [USER], "completion": [ANSWER]},
+        {"prompt": [USER], "completion": "4"},
+        {"messages": [USER, ANSWER]},
+        {"messages": [{"role": "system", "content": ""}, USER, ANSWER, {"role": "user", "content": "Thanks"}]},
+        {"prompt": "2+2?", "messages": [USER, ANSWER]},
+        {"conversations": [{"from": "human", "value": "2+2?"}, {"from": "gpt", "value": "4"}]},
+        {"conversations": [USER, ANSWER]},
+    ],
+)
+def test_every_layout_says_the_same(row: Mapping[str, Any]) -> None:
+    example = read_one(row)
+    assert example.prompt == ({"role": "user", "content": "2+2?"},)
+    assert example.completion == "4"
+    assert example.id == example.cluster == "9bf545c43481533b"
+
+
+def test_input_is_a_second_paragraph() -> None:
+    example = read_one({"instruction": "Translate.", "input": "Guten Tag", "output": "Hello"})
+    assert example.prompt == ({"role": "user", "content": "Translate.\n\nGuten Tag"},)
+
+
+def test_the_last_answer_is_the_completion_and_all_before_it_the_prompt() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    again = {"role": "user", "content": "3+3?"}
+    example = read_one({"messages": [system, USER, ANSWER, again, {"role": "assistant", "content": "6"}]})
+    assert list(example.prompt) == [system, USER, ANSWER, again]
+    assert example.completion == "6"
+
+
+def test_text_has_no_prompt_and_keeps_its_white_space() -> None:
+    example = read_one({"text": "  def f():\n"})
+    assert example.prompt == ()
+    assert example.completion == "  def f():\n"
+
+
+def test_a_named_layout_wins_over_the_recognised_one() -> None:
+    row = {"instruction": "2+2?", "output": "4", "text": "2+2=4"}
+    assert read_one(row, "text").completion == "2+2=4"
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ({"text": "   "}, "column 'text' is empty."),
+        ({"text": None}, "column 'text' is empty."),
+        ({"prompt": "a", "completion": 4}, "column 'completion' holds a number, not text."),
+        ({"prompt": "a", "completion": True}, "column 'completion' holds true or false, not text."),
+        ({"prompt": {"a": 1}, "completion": "b"}, "column 'prompt' holds an object, not text."),
+        ({"prompt": [], "completion": "b"}, "column 'prompt' has no user turn before the answer."),
+        ({"prompt": [USER], "completion": [ANSWER, USER]}, "has the turns assistant, user; one assistant turn is"),
+        ({"messages": "hello"}, "column 'messages' holds text where a list of turns is expected."),
+        ({"messages": ["hello"]}, "column 'messages', turn 1 is text, not an object."),
+        ({"messages": [USER]}, "column 'messages' has no assistant turn (turns: user)."),
+        ({"messages": []}, "column 'messages' has no assistant turn (turns: none)."),
+        ({"messages": [ANSWER]}, "column 'messages' has no user turn before the answer."),
+        ({"messages": [USER, {"role": "bot", "content": "4"}]}, "column 'messages', turn 2 has the role 'bot'."),
+        ({"messages": [USER, {"content": "4"}]}, "column 'messages', turn 2 has the role None."),
+        ({"messages": [USER, {"role": "assistant"}]}, "column 'messages', turn 2 is empty."),
+        ({"text": "half \ud800"}, "column 'text' holds half a character (a lone surrogate)."),
+    ],
+)
+def test_a_bad_row_is_refused_with_its_place(row: Mapping[str, Any], what: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        read_one(row)
+    (problem,) = refused.value.problems
+    assert problem.what.startswith("mine.jsonl, line 1: ")
+    assert what in problem.what
+    assert problem.fix
+
+
+def test_a_row_without_the_column_is_refused_though_others_have_it() -> None:
+    table = table_of({"prompt": "a", "completion": "b"}, {"prompt": "a", "answer": "b"})
+    with pytest.raises(UsageError, match="line 2: there is no 'completion'"):
+        read_examples(table, choose_columns(table, None))
+
+
+def test_content_id_is_the_hash_of_plain_json() -> None:
+    # printf '[[["user","\\u00e9"]],"x"]' | sha256sum
+    assert content_id([{"role": "user", "content": "é"}], "x") == "2f3d98aaab1296e2"
+
+
+def test_fingerprint_depends_on_order_and_on_the_split() -> None:
+    one, two = (read_one({"text": text}) for text in ("one", "two"))
+    prints = [fingerprint([one, two], [], []), fingerprint([two, one], [], []), fingerprint([one], [two], [])]
+    assert len(set(prints)) == 3
+    assert fingerprint([one], [two], []) == fingerprint((one,), (two,), ())

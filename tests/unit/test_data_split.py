@@ -1,0 +1,150 @@
+"""Properties of the split: nothing straddles it, row order doesn't matter, and the sizes are those asked for."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from hashlib import sha256
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from neftune_cli.data.examples import Example, Message
+from neftune_cli.data.fictional import split_by_person
+from neftune_cli.data.fingerprint import content_id
+from neftune_cli.data.split import Split, choose_probe, distinct, require_enough, split_by_prompt
+from neftune_cli.errors import UsageError
+
+
+def example_of(question: str, answer: str) -> Example:
+    prompt = (Message(role="user", content=question),)
+    identity = content_id(prompt, answer)
+    return Example(id=identity, prompt=prompt, completion=answer, cluster=identity)
+
+
+def split_of(examples: list[Example], train: int | None = None, held_out: int | None = None) -> Split:
+    return split_by_prompt("mine.jsonl", distinct(examples), train_examples=train, eval_examples=held_out)
+
+
+def questions(number: int) -> list[Example]:
+    return [example_of(f"What is {index}+1?", str(index + 1)) for index in range(number)]
+
+
+def ids_of(examples: Sequence[Example]) -> set[str]:
+    return {example.id for example in examples}
+
+
+# White space varies on purpose: prompts that differ in it alone are the same question.
+rows = st.tuples(st.sampled_from(["a", "a ", "\na", "b", "b  c", "b c", "d", "e", "f"]), st.sampled_from("xyz"))
+data_sets = st.lists(rows, min_size=0, max_size=30).map(
+    lambda drawn: [example_of(*row) for row in drawn] + questions(12)
+)
+
+
+@given(data_sets, st.one_of(st.none(), st.integers(2, 5)))
+@settings(deadline=None)
+def test_no_question_is_on_both_sides(examples: list[Example], held_out: int | None) -> None:
+    split = split_of(examples, held_out=held_out)
+    asked = [
+        {"".join(example.prompt[0]["content"].split()) for example in side} for side in (split.train, split.held_out)
+    ]
+    assert not asked[0] & asked[1]
+    assert not {example.cluster for example in split.train} & {example.cluster for example in split.held_out}
+    chosen = [example.id for example in split.train + split.held_out]
+    assert len(chosen) == len(set(chosen))
+
+
+@given(data_sets, st.randoms(use_true_random=False))
+@settings(deadline=None)
+def test_row_order_does_not_matter(examples: list[Example], rng: random.Random) -> None:
+    shuffled = rng.sample(examples, k=len(examples))
+    assert split_of(shuffled, 6, 3) == split_of(examples, 6, 3)
+
+
+def test_held_out_are_the_prompts_with_the_lowest_hashes() -> None:
+    examples = questions(50)
+    prompt_hash = {
+        example.id: sha256(f'held-out [["user", "{example.prompt[0]["content"]}"]]'.encode()).hexdigest()
+        for example in examples
+    }
+    lowest = sorted(prompt_hash, key=lambda identity: prompt_hash[identity])[:10]
+    assert [example.id for example in split_of(examples).held_out] == lowest
+
+
+def test_most_of_the_split_survives_new_rows() -> None:
+    before, after = (split_of(questions(number), held_out=40) for number in (200, 220))
+    newcomers = ids_of(questions(220)) - ids_of(questions(200))
+    assert ids_of(after.held_out) <= ids_of(before.held_out) | newcomers
+    assert len(ids_of(after.held_out) & ids_of(before.held_out)) >= 30
+
+
+@pytest.mark.parametrize(
+    ("number", "train", "held_out", "sizes"),
+    [
+        (4, None, None, (2, 2)),
+        (50, None, None, (40, 10)),
+        (2000, None, None, (1800, 200)),
+        (50, 20, 8, (20, 8)),
+        (50, 2000, None, (40, 10)),
+        (50, None, 48, (2, 48)),
+    ],
+)
+def test_sizes(number: int, train: int | None, held_out: int | None, sizes: tuple[int, int]) -> None:
+    split = split_of(questions(number), train, held_out)
+    assert (len(split.train), len(split.held_out)) == sizes
+
+
+def test_answers_to_one_question_share_a_cluster_and_a_side() -> None:
+    paraphrases = [example_of("Why?", f"Because {index}.") for index in range(5)]
+    split = split_of(paraphrases + questions(20))
+    sides = [
+        side
+        for side in (split.train, split.held_out)
+        if any(example.prompt[0]["content"] == "Why?" for example in side)
+    ]
+    assert len(sides) == 1
+    assert len({example.cluster for example in sides[0] if example.prompt[0]["content"] == "Why?"}) == 1
+
+
+def test_texts_are_split_by_their_text() -> None:
+    texts = [replace(example, prompt=()) for example in questions(20)]
+    split = split_of(texts)
+    assert {example.completion for example in split.train}.isdisjoint(example.completion for example in split.held_out)
+    assert (len(split.train), len(split.held_out)) == (16, 4)
+
+
+@pytest.mark.parametrize(("number", "expected"), [(6, 4), (150, 120), (400, 120)])
+def test_probe_is_of_training_examples(number: int, expected: int) -> None:
+    train = split_of(questions(number)).train
+    probe = choose_probe(train)
+    assert len(probe) == len(ids_of(probe)) == expected
+    assert ids_of(probe) <= ids_of(train)
+    assert probe == choose_probe(train[::-1])
+    assert probe[:4] != train[:4]
+
+
+@pytest.mark.parametrize(("number", "held_out"), [(3, None), (3, 2), (0, None), (10, 9), (10, 500)])
+def test_too_few_examples_are_refused(number: int, held_out: int | None) -> None:
+    with pytest.raises(UsageError):
+        split_of(questions(number), held_out=held_out)
+
+
+def test_both_numbers_are_refused_at_once() -> None:
+    with pytest.raises(UsageError) as refused:
+        require_enough(1, 0)
+    assert len(refused.value.problems) == 2
+
+
+def test_bios_holds_out_people() -> None:
+    split = split_by_person(train_examples=None, eval_examples=None)
+    assert (len(split.train), len(split.held_out)) == (768, 240)
+    assert {example.cluster for example in split.train}.isdisjoint(example.cluster for example in split.held_out)
+    held_out_names = {example.cluster for example in split.held_out}
+    assert not any(name in example.prompt[0]["content"] for example in split.train for name in held_out_names)
+    assert {example.kind for example in split.held_out} == {"attribute", "comparison", "facts", "biography"}
+
+
+def test_fewer_bios_are_the_first_of_more() -> None:
+    fewer, more = (split_by_person(train_examples=number, eval_examples=number) for number in (10, 20))
+    assert fewer.train == more.train[:10]
+    assert fewer.held_out == more.held_out[:10]

@@ -1,0 +1,131 @@
+"""Tokens spelt out by hand for small templates: what is learnt starts after the prompt and ends with its turn."""
+
+import string
+from typing import Final
+
+import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
+
+from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
+from neftune_cli.data.tokenization import length_notes, require_examples, tokenize
+from neftune_cli.errors import UsageError
+
+OPEN: Final = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}"
+ASK: Final = "{% if add_generation_prompt %}<assistant>{% endif %}"
+TURNS = f"{OPEN}<end>{{% endfor %}}{ASK}"
+TURNS_IN_LINES = f"{OPEN}<end>\n{{% endfor %}}{ASK}"
+WITHOUT_END = f"{OPEN}{{% endfor %}}{ASK}"
+OTHER_END = f"{OPEN}<eot>{{% endfor %}}{ASK}"
+THINKING = f"{OPEN}<end>{{% endfor %}}{ASK}{{% if add_generation_prompt %}}~{{% endif %}}"
+PLAIN = "{% for m in messages %}{{ m['content'] }}{% if m['role'] == 'user' %}:{% endif %}{% endfor %}"
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + TURNS
+)
+MARKERS = ["<system>", "<user>", "<assistant>", "<end>", "<eot>"]
+
+
+def tokenizer_with(template: str) -> PreTrainedTokenizerFast:
+    """Tokenize by characters, but for `:4`, which is one token."""
+    characters = [*string.printable, ":4"]
+    vocabulary = {token: index for index, token in enumerate(characters)}
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=Tokenizer(models.BPE(vocab=vocabulary, merges=[(":", "4")])),
+        eos_token="<end>",
+        additional_special_tokens=MARKERS,
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def example_of(answer: str, *turns: tuple[str, str]) -> Example:
+    prompt = tuple(Message(role=role, content=content) for role, content in turns)
+    return Example(id="0" * 16, prompt=prompt, completion=answer, cluster="0" * 16)
+
+
+def parts_of(example: TokenizedExample, tokenizer: PreTrainedTokenizerFast) -> tuple[list[str], list[str]]:
+    tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(list(example.input_ids))]
+    return tokens[: example.prompt_length], tokens[example.prompt_length :]
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "learnt"),
+    [
+        (TURNS, ["<user>", "Q", "<end>", "<assistant>"], ["4", "2", "<end>"]),
+        (TURNS_IN_LINES, ["<user>", "Q", "<end>", "\n", "<assistant>"], ["4", "2", "<end>"]),
+        (WITHOUT_END, ["<user>", "Q", "<assistant>"], ["4", "2", "<end>"]),
+        (OTHER_END, ["<user>", "Q", "<eot>", "<assistant>"], ["4", "2", "<eot>", "<end>"]),
+        (THINKING, ["<user>", "Q", "<end>", "<assistant>", "~"], ["4", "2", "<end>"]),
+        (PLAIN, ["Q", ":"], ["4", "2", "<end>"]),
+    ],
+    ids=["turns", "line break after the turn", "no end", "another end", "not a prefix", "a token across the border"],
+)
+def test_prompt_and_learnt_tokens(template: str, prompt: list[str], learnt: list[str]) -> None:
+    tokenizer = tokenizer_with(template)
+    (example,) = tokenize([example_of("42", ("user", "Q"))], tokenizer, max_length=64).examples
+    assert parts_of(example, tokenizer) == (prompt, learnt)
+    assert example.labels[: len(prompt)] == [-100] * len(prompt)
+
+
+def test_the_prompt_is_what_generation_starts_from() -> None:
+    tokenizer = tokenizer_with(TURNS)
+    turns = [("system", "S"), ("user", "Q"), ("assistant", "A"), ("user", "R")]
+    (example,) = tokenize([example_of("B", *turns)], tokenizer, max_length=64).examples
+    asked = tokenizer.apply_chat_template(
+        [{"role": role, "content": content} for role, content in turns],
+        add_generation_prompt=True,
+        return_dict=False,
+    )
+    assert list(example.prompt_ids) == asked
+
+
+def test_texts_are_learnt_whole_and_keep_their_place() -> None:
+    tokenizer = tokenizer_with(TURNS)
+    examples = [example_of("ab"), example_of("c", ("user", "Q")), example_of("d<end>")]
+    tokenized = tokenize(examples, tokenizer, max_length=64).examples
+    assert [example.example for example in tokenized] == examples
+    assert parts_of(tokenized[0], tokenizer) == ([], ["a", "b", "<end>"])
+    assert parts_of(tokenized[2], tokenizer) == ([], ["d", "<end>"])
+
+
+@pytest.mark.parametrize(
+    ("max_length", "learnt", "dropped", "truncated"),
+    [(7, "42<end>", 0, 0), (6, "42", 0, 1), (5, "4", 0, 1), (4, None, 1, 0), (1, None, 1, 0)],
+)
+def test_maximum_length(max_length: int, learnt: str | None, dropped: int, truncated: int) -> None:
+    tokenizer = tokenizer_with(TURNS)
+    tokenized = tokenize([example_of("42", ("user", "Q"))], tokenizer, max_length=max_length)
+    assert ["".join(parts_of(example, tokenizer)[1]) for example in tokenized.examples] == ([learnt] if learnt else [])
+    assert (tokenized.dropped, tokenized.truncated) == (dropped, truncated)
+
+
+def test_nothing_in_nothing_out() -> None:
+    assert tokenize([], tokenizer_with(TURNS), max_length=8) == TokenizedExamples((), 0, 0)
+
+
+def test_a_template_that_refuses_a_conversation_is_named() -> None:
+    with pytest.raises(UsageError) as refused:
+        tokenize([example_of("4", ("system", "Be brief."), ("user", "Q"))], tokenizer_with(NO_SYSTEM), max_length=64)
+    assert str(refused.value) == (
+        "The model's chat template refuses a conversation (System role not supported): the turns system, user, "
+        "beginning 'Be brief.'. Change its turns, or use a model whose template takes them."
+    )
+
+
+def test_no_example_left_is_refused() -> None:
+    with pytest.raises(UsageError) as refused:
+        require_examples(TokenizedExamples((), 40, 0), "training", 64)
+    assert str(refused.value) == (
+        "The prompts of all 40 training examples fill --max-length 64 by themselves. "
+        "Raise it, for instance --max-length 128, or shorten the prompts."
+    )
+
+
+def test_costs_of_the_maximum_length_are_told() -> None:
+    one = TokenizedExample(example_of("a"), (1,), 0)
+    assert length_notes(TokenizedExamples((one,) * 8, 2, 3), "held-out", 64) == (
+        "2 of 10 held-out examples dropped: the prompt alone fills --max-length 64.",
+        "3 of 10 held-out examples kept with a completion cut at --max-length 64.",
+    )
+    assert length_notes(TokenizedExamples((one,), 0, 0), "held-out", 64) == ()
+    require_examples(TokenizedExamples((one,), 5, 0), "held-out", 64)

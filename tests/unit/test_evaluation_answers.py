@@ -1,0 +1,105 @@
+"""From prompts to scores, on a model that repeats a fixed text and is scored by hand."""
+
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
+
+from neftune_cli.data.examples import Example, Message, TokenizedExample
+from neftune_cli.evaluation.answers import evaluate_answers
+from neftune_cli.records import EVAL_METRICS
+
+WORDS = ["<unk>", "<end>", "<user>", "capital", "of", "Italy", "is", "Rome", "Paris", "lies", "there"]
+GENERATION: dict[str, Any] = {"max_new_tokens": 6, "repetition_penalty": 1.0, "batch_size": 2}
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    backend = Tokenizer(WordLevel({word: token for token, word in enumerate(WORDS)}, unk_token="<unk>"))
+    backend.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", eos_token="<end>", extra_special_tokens=["<user>"]
+    )
+
+
+def chain(*transitions: str) -> PreTrainedModel:
+    """Return a model whose next word depends on the last one alone, as in "Italy is": after Italy comes is."""
+    config = GPT2Config(vocab_size=len(WORDS), n_embd=len(WORDS), n_layer=0, n_head=1, n_positions=32, eos_token_id=1)
+    model = GPT2LMHeadModel(config)
+    matrix = torch.zeros(len(WORDS), len(WORDS))
+    for transition in transitions:
+        before, after = (WORDS.index(word) for word in transition.split())
+        matrix[after, before] = 1.0
+    with torch.no_grad():
+        model.transformer.wte.weight = torch.nn.Parameter(torch.eye(len(WORDS)))
+        model.transformer.wpe.weight.zero_()
+        model.lm_head.weight = torch.nn.Parameter(matrix)
+    return model
+
+
+def example(name: str, prompt: str, completion: str) -> TokenizedExample:
+    ids = [WORDS.index(word) for word in prompt.split()]
+    messages = (Message(role="user", content=prompt),) if prompt else ()
+    return TokenizedExample(
+        Example(name, messages, completion, cluster="geography", kind="fact"),
+        (*ids, *(WORDS.index(word) for word in completion.split()), 1),
+        len(ids),
+    )
+
+
+ANSWERING = ("Italy is", "is Rome", "Rome <end>", "Paris lies", "lies there", "there lies")
+ASKED = [
+    example("first", "<user> capital of Italy", "is Rome"),
+    example("text", "", "Rome is there"),
+    example("second", "<user> Paris", "lies there"),
+]
+
+
+def test_answers_come_in_order_with_prompt_reference_and_scores() -> None:
+    _, (first, second) = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **GENERATION)
+    assert first.model_dump() == {
+        "example": "first",
+        "cluster": "geography",
+        "kind": "fact",
+        "prompt": "<user> capital of Italy",
+        "reference": "is Rome",
+        "response": "is Rome",
+        "tokens": 2,
+        "truncated": False,
+        "exact_match": True,
+        "rouge_l": 1.0,
+    }
+    assert second.response == "lies there lies there lies there"
+    assert (second.tokens, second.truncated, second.exact_match) == (6, True, False)
+    assert second.rouge_l == pytest.approx(2 * 2 / (6 + 2))
+
+
+def test_metrics_are_means_over_the_answers() -> None:
+    metrics, _ = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **GENERATION)
+    assert metrics.exact_match == 0.5
+    assert metrics.rouge_l == pytest.approx((1 + 0.5) / 2)
+    assert metrics.response_chars == (len("is Rome") + len("lies there lies there lies there")) / 2
+    assert metrics.truncated == 0.5
+    # 4 of 8 words, 2 of 6 pairs; no triple of 4 nor quadruple of 3, smoothed to 1/2 and 1/4 of one
+    assert metrics.bleu == pytest.approx(100 * (4 / 8 * 2 / 6 * (1 / 2) / 4 * (1 / 4) / 3) ** (1 / 4))
+
+
+def test_answers_shorter_than_any_chunk_have_no_repetition_rate() -> None:
+    metrics, _ = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **GENERATION)
+    assert metrics.repetition_2gram is None
+    assert metrics.log_diversity is None
+
+
+def test_longer_answers_have_one() -> None:
+    metrics, _ = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **{**GENERATION, "max_new_tokens": 10})
+    # ten words, "lies there" five times over: nine pairs, two of them different
+    assert metrics.repetition_2gram == pytest.approx(100 * (1 - 2 / 9))
+
+
+def test_plain_texts_alone_have_no_metrics() -> None:
+    metrics, generations = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED[1:2], **GENERATION)
+    assert generations == []
+    assert metrics.model_dump() == dict.fromkeys(EVAL_METRICS)

@@ -1,0 +1,217 @@
+"""Greedy answers: a plain argmax loop, one prompt at a time and without cache, is the judge."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from neftune_cli.data.examples import Example, TokenizedExample
+from neftune_cli.errors import TrialError
+from neftune_cli.evaluation.generation import Answer, generate_answers
+
+VOCABULARY = 40
+END = 1
+LIMIT = 8
+
+
+def llama(context: int = 64) -> PreTrainedModel:
+    torch.manual_seed(3)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=context,
+        initializer_range=0.3,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return LlamaForCausalLM(config)
+
+
+def gpt2(context: int = 64) -> PreTrainedModel:
+    torch.manual_seed(3)
+    config = GPT2Config(
+        vocab_size=VOCABULARY,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=context,
+        initializer_range=0.3,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    return GPT2LMHeadModel(config)
+
+
+def tokenizer_ending_with(end: int = END) -> PreTrainedTokenizerFast:
+    """Return words w0, w1, ... as tokens 0, 1, ...; padding is the end token, as with many base models."""
+    backend = Tokenizer(WordLevel({f"w{token}": token for token in range(VOCABULARY)}, unk_token="w0"))
+    backend.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=f"w{end}", pad_token=f"w{end}")
+
+
+def prompts_of_many_lengths() -> list[TokenizedExample]:
+    torch.manual_seed(5)
+    lengths = [4, 1, 15, 4, 30]
+    return [prompted(torch.randint(2, VOCABULARY, (length,)).tolist()) for length in lengths]
+
+
+def prompted(prompt: list[int]) -> TokenizedExample:
+    example = Example("id", ({"role": "user", "content": "?"},), "w2", "id")
+    return TokenizedExample(example, (*prompt, 2, END), len(prompt))
+
+
+def argmax_loop(
+    model: PreTrainedModel, prompt: tuple[int, ...], ends: set[int], penalty: float = 1.0, limit: int = LIMIT
+) -> list[int]:
+    model.train(False)
+    ids = list(prompt)
+    for _ in range(limit):
+        with torch.no_grad():
+            scores = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].tolist()
+        for seen in set(ids):
+            scores[seen] = scores[seen] * penalty if scores[seen] < 0 else scores[seen] / penalty
+        ids.append(max(range(VOCABULARY), key=scores.__getitem__))
+        if ids[-1] in ends:
+            break
+    return ids[len(prompt) :]
+
+
+def as_answer(generated: list[int], ends: set[int]) -> Answer:
+    kept = [token for token in generated if token not in ends]
+    return Answer(" ".join(f"w{token}" for token in kept), len(kept), truncated=len(kept) == len(generated))
+
+
+def common_token(model: PreTrainedModel, examples: list[TokenizedExample]) -> int:
+    """Return a token that ends some answers early and others not: the one most answers have, yet not all."""
+    answers = [set(argmax_loop(model, one.prompt_ids, set())) for one in examples]
+    shared = {token: sum(token in answer for answer in answers) for answer in answers for token in answer}
+    return max((token for token in shared if shared[token] < len(examples)), key=shared.__getitem__)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+@pytest.mark.parametrize("penalty", [1.0, 2.0])
+@pytest.mark.parametrize("build", [llama, gpt2])
+def test_answers_equal_those_of_a_plain_argmax_loop(
+    build: Callable[[], PreTrainedModel], penalty: float, batch_size: int
+) -> None:
+    model, examples = build(), prompts_of_many_lengths()
+    end = common_token(model, examples)
+    expected = [as_answer(argmax_loop(model, one.prompt_ids, {end}, penalty), {end}) for one in examples]
+    model.train()
+    found = generate_answers(
+        model,
+        tokenizer_ending_with(end),
+        examples,
+        max_new_tokens=LIMIT,
+        repetition_penalty=penalty,
+        batch_size=batch_size,
+    )
+    assert found == expected
+    assert model.training
+
+
+@pytest.mark.parametrize("row", [0, 1, 2, 3])
+def test_the_repetition_penalty_spares_the_padding(row: int) -> None:
+    model, examples = llama(), prompts_of_many_lengths()
+    (end,) = argmax_loop(model, examples[row].prompt_ids, set(), penalty=100.0, limit=1)
+    padded_and_longest = [examples[row], examples[-1]]
+    found = generate_answers(
+        model, tokenizer_ending_with(end), padded_and_longest, max_new_tokens=LIMIT, repetition_penalty=100.0
+    )
+    assert found[0] == Answer("", 0, truncated=False)
+
+
+def test_some_answers_end_and_some_are_truncated() -> None:
+    model, examples = llama(), prompts_of_many_lengths()
+    end = common_token(model, examples)
+    found = generate_answers(model, tokenizer_ending_with(end), examples, max_new_tokens=LIMIT)
+    assert {answer.truncated for answer in found} == {True, False}
+    assert all(answer.tokens == LIMIT for answer in found if answer.truncated)
+    assert all(f"w{end}" not in answer.text.split() for answer in found)
+
+
+def test_the_end_tokens_of_the_model_count_too() -> None:
+    model, examples = llama(), prompts_of_many_lengths()
+    end = common_token(model, examples)
+    model.generation_config.eos_token_id = [end, 39]
+    ends = {END, end, 39}
+    expected = [as_answer(argmax_loop(model, one.prompt_ids, ends), ends) for one in examples]
+    assert generate_answers(model, tokenizer_ending_with(), examples, max_new_tokens=LIMIT) == expected
+
+
+def test_nothing_of_the_models_own_settings_leaks_and_nobody_is_warned(capfd: pytest.CaptureFixture[str]) -> None:
+    model, examples, tokenizer = llama(), prompts_of_many_lengths(), tokenizer_ending_with()
+    expected = generate_answers(model, tokenizer, examples, max_new_tokens=LIMIT)
+    own: Any = model.generation_config
+    own.update(do_sample=True, temperature=0.1, top_p=0.5, top_k=3, num_beams=3, max_length=5, no_repeat_ngram_size=1)
+    own.update(suppress_tokens=list(range(2, 30)), min_new_tokens=2, repetition_penalty=9.0)
+    before = own.to_dict()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert generate_answers(model, tokenizer, examples, max_new_tokens=LIMIT) == expected
+    assert model.generation_config is own
+    assert own.to_dict() == before
+    assert capfd.readouterr().err == ""
+
+
+def test_a_lora_model_answers_with_its_adapter() -> None:
+    torch.manual_seed(0)
+    model = get_peft_model(llama(), LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+    examples, tokenizer = prompts_of_many_lengths(), tokenizer_ending_with()
+    found = generate_answers(model, tokenizer, examples, max_new_tokens=LIMIT)
+    with model.disable_adapter():
+        assert found != generate_answers(model, tokenizer, examples, max_new_tokens=LIMIT)
+    merged: Any = model.merge_and_unload()
+    assert found == [as_answer(argmax_loop(merged, one.prompt_ids, {END}), {END}) for one in examples]
+
+
+def test_an_answer_ends_with_the_models_context() -> None:
+    model, examples = gpt2(context=20), prompts_of_many_lengths()[:-1]
+    limits = [min(LIMIT, 20 - one.prompt_length) for one in examples]
+    expected = [
+        as_answer(argmax_loop(model, one.prompt_ids, {END}, limit=limit), {END})
+        for one, limit in zip(examples, limits, strict=True)
+    ]
+    assert generate_answers(model, tokenizer_ending_with(), examples, max_new_tokens=LIMIT) == expected
+    assert min(limits) == 5
+
+
+def test_a_prompt_that_fills_the_context_is_refused() -> None:
+    with pytest.raises(TrialError, match=r"prompt of 30 tokens, and the model reads 20: .*--max-length 20"):
+        generate_answers(gpt2(context=20), tokenizer_ending_with(), prompts_of_many_lengths(), max_new_tokens=LIMIT)
+
+
+def test_an_empty_prompt_is_refused() -> None:
+    with pytest.raises(TrialError, match=r"row 0\) has no prompt"):
+        generate_answers(llama(), tokenizer_ending_with(), [prompted([])], max_new_tokens=LIMIT)
+
+
+def test_a_failing_generation_leaves_model_and_settings_as_they_were() -> None:
+    model = llama().train()
+    own = model.generation_config
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    model.lm_head.register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        generate_answers(model, tokenizer_ending_with(), prompts_of_many_lengths(), max_new_tokens=LIMIT)
+    assert model.training
+    assert model.generation_config is own

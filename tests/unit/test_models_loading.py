@@ -1,0 +1,203 @@
+"""Causal language models load in float32 and in silence; everything else is refused in words."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+    XLNetConfig,
+    XLNetLMHeadModel,
+)
+from transformers.utils import logging
+
+from neftune_cli.errors import UsageError
+from neftune_cli.models.embeddings import embedding_norms, input_embeddings
+from neftune_cli.models.loading import LoadedModel, load_model
+from neftune_cli.models.sources import find_model
+
+VOCABULARY = ("<pad>", "</s>", "a", "b", "c", "d")
+TEMPLATE = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
+A_DECODER = "Pass a model that continues text, such as SmolLM2, Qwen, Llama or GPT-2."
+FETCH_AGAIN = "Copy or download it again (in a git clone: git lfs pull)."
+LLAMA: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+SIZE: dict[str, Any] = {"vocab_size": len(VOCABULARY), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
+
+
+def llama(**settings: Any) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**{**LLAMA, **SIZE, **settings}))
+
+
+def saved(directory: Path, model: PreTrainedModel) -> Path:
+    vocabulary = {token: number for number, token in enumerate(VOCABULARY)}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="a"))
+    words.add_special_tokens(["<pad>", "</s>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", eos_token="</s>", chat_template=TEMPLATE
+    )
+    tokenizer.save_pretrained(directory)
+    model.save_pretrained(directory)
+    return directory
+
+
+def load(directory: Path) -> LoadedModel:
+    return load_model(find_model(str(directory)))
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        load(directory)
+    return str(caught.value)
+
+
+def edit_config(directory: Path, **changes: object) -> None:
+    path = directory / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_weights_come_back_in_float32(tmp_path: Path, stored: torch.dtype) -> None:
+    model = llama().to(stored)
+    loaded = load(saved(tmp_path, model))
+    state = loaded.model.state_dict()
+    assert all(torch.equal(state[name], weight.float()) for name, weight in model.state_dict().items())
+    assert {weight.dtype for weight in state.values()} == {torch.float32}
+    assert not loaded.model.training
+    assert loaded.notes == ()
+
+
+def test_tokenizer_comes_with_the_model(tmp_path: Path) -> None:
+    tokenizer = load(saved(tmp_path, llama())).tokenizer
+    assert tokenizer("a")["input_ids"] == [2]
+    assert (tokenizer.pad_token, tokenizer.eos_token, tokenizer.chat_template) == ("<pad>", "</s>", TEMPLATE)
+
+
+def test_tied_embeddings_stay_tied(tmp_path: Path) -> None:
+    model = load(saved(tmp_path, llama(tie_word_embeddings=True))).model
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def test_another_architecture_loads_the_same_way(tmp_path: Path) -> None:
+    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=8, **SIZE)
+    assert type(load(saved(tmp_path, GPT2LMHeadModel(config))).model) is GPT2LMHeadModel
+
+
+def test_loading_says_nothing_and_leaves_the_settings_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path, llama())
+    capfd.readouterr()
+    verbosity, hook = logging.get_verbosity(), logging.set_tqdm_hook(None)
+    logging.set_tqdm_hook(hook)
+    load(tmp_path)
+    assert capfd.readouterr() == ("", "")
+    assert logging.get_verbosity() == verbosity
+    assert logging.set_tqdm_hook(hook) == hook
+
+
+def test_surplus_weights_are_noted(tmp_path: Path) -> None:
+    model = llama()
+    model.register_parameter("score", torch.nn.Parameter(torch.zeros(2)))
+    assert load(saved(tmp_path, model)).notes == (
+        "Weights in the checkpoint that the model has no use for were left out: score.",
+    )
+
+
+def test_embedding_norms_by_hand() -> None:
+    model = llama()
+    with torch.no_grad():
+        input_embeddings(model).zero_()
+        input_embeddings(model)[2, :2] = torch.tensor([3.0, 4.0])
+    norms = embedding_norms(model.bfloat16())
+    assert norms.tolist() == [0, 0, 5, 0, 0, 0]
+    assert norms.dtype == torch.float32
+    assert not norms.requires_grad
+
+
+def test_damaged_weights(tmp_path: Path) -> None:
+    path = saved(tmp_path, llama()) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    text = refusal(tmp_path)
+    assert text.startswith(f"The weights of '{tmp_path}' can't be loaded: a file is damaged (")
+    assert text.endswith(f"). {FETCH_AGAIN}")
+
+
+def test_pointer_of_git_lfs_in_place_of_weights(tmp_path: Path) -> None:
+    saved(tmp_path, llama())
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert refusal(tmp_path).endswith(FETCH_AGAIN)
+
+
+def test_damaged_tokenizer(tmp_path: Path) -> None:
+    saved(tmp_path, llama())
+    (tmp_path / "tokenizer.json").write_text("{")
+    text = refusal(tmp_path)
+    assert text.startswith(f"The tokenizer of '{tmp_path}' can't be loaded: ")
+    assert text.endswith(FETCH_AGAIN)
+
+
+@pytest.mark.parametrize(
+    ("model", "family"),
+    [
+        (BertForMaskedLM(BertConfig(**LLAMA, vocab_size=6)), "bert"),
+        (T5ForConditionalGeneration(T5Config(d_model=16, d_ff=16, d_kv=8, num_layers=1, vocab_size=6)), "t5"),
+    ],
+)
+def test_encoders(tmp_path: Path, model: PreTrainedModel, family: str) -> None:
+    assert refusal(saved(tmp_path, model)) == (
+        f"'{tmp_path}' is no causal language model but {family}, an encoder or another architecture that doesn't "
+        f"continue text. {A_DECODER}"
+    )
+
+
+def test_model_that_looks_ahead(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = XLNetLMHeadModel(XLNetConfig(vocab_size=6, d_model=16, n_layer=1, n_head=2, d_inner=16))
+    assert refusal(saved(tmp_path, model)) == (
+        f"'{tmp_path}' is no causal language model: its predictions depend on the tokens that follow. {A_DECODER}"
+    )
+
+
+def test_unknown_architecture(tmp_path: Path) -> None:
+    edit_config(saved(tmp_path, llama()), model_type="llama-17")
+    assert refusal(tmp_path) == (
+        f"The installed transformers doesn't know the architecture of '{tmp_path}': llama-17. "
+        "Upgrade it (pip install -U transformers), or pass another model."
+    )
+
+
+def test_model_with_code_of_its_own(tmp_path: Path) -> None:
+    edit_config(saved(tmp_path, llama()), model_type="mine", auto_map={"AutoModelForCausalLM": "modeling_mine.Mine"})
+    (tmp_path / "modeling_mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert refusal(tmp_path) == (
+        f"'{tmp_path}' brings its own code for the architecture mine, which is never run. "
+        "Pass a model whose architecture is part of transformers."
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_model_without_its_head(tmp_path: Path) -> None:
+    assert refusal(saved(tmp_path, LlamaModel(llama().config))) == (
+        f"The weights of '{tmp_path}' are incomplete: lm_head.weight is missing. "
+        "Pass a checkpoint saved from the whole model, language modelling head included."
+    )
+
+
+def test_weights_of_another_size(tmp_path: Path) -> None:
+    edit_config(saved(tmp_path, llama()), vocab_size=7)
+    assert refusal(tmp_path) == (
+        f"The weights of '{tmp_path}' don't fit its config.json: lm_head.weight is (6, 16), not (7, 16), and so with "
+        "1 more. Pass a directory whose files belong together."
+    )

@@ -1,0 +1,155 @@
+"""results/ on disk: whole or not at all, in table order, and nothing unfinished among the finished."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.errors import NothingToCompareError, UsageError
+from neftune_cli.records import (
+    CurvePoint,
+    EvalMetrics,
+    ExampleLoss,
+    Generation,
+    LossMetrics,
+    TrialRecord,
+    TrialState,
+    TrialStatus,
+)
+from neftune_cli.store import SweepFolder, find_sweeps, write_atomically
+
+EVAL = EvalMetrics(
+    exact_match=0.5, rouge_l=0.5, bleu=50.0, response_chars=9.0, repetition_2gram=1.0, log_diversity=2.0, truncated=0.0
+)
+
+
+def record(arm: str, alpha: float | None, seed: int | None, eval_loss: float = 1.0) -> TrialRecord:
+    train_loss = None if seed is None else 0.25
+    loss = LossMetrics(train_loss=train_loss, train_loss_clean=0.5, eval_loss=eval_loss, eval_perplexity=2.0)
+    return TrialRecord(
+        trial=f"{arm}{seed}".replace("=", ""), arm=arm, alpha=alpha, seed=seed, loss=loss, eval=EVAL, identity={}
+    )
+
+
+def finish(folder: SweepFolder, one: TrialRecord) -> None:
+    place = folder.trial(one.trial, one.arm, one.seed)
+    place.start(one.trial, {"arm": one.arm})
+    place.append_metrics(CurvePoint(step=1, epoch=0.5, train_loss=0.25, learning_rate=1e-3, tokens=10))
+    loss = ExampleLoss(split="held-out", epoch=1, example="e", cluster="c", loss=1.0, tokens=3)
+    answer = Generation(
+        example="e",
+        cluster="c",
+        kind="",
+        prompt="Q",
+        reference="A",
+        response="ä\n\u2028",
+        tokens=1,
+        truncated=False,
+        exact_match=False,
+        rouge_l=0.0,
+    )
+    place.finish(one, [loss], [answer])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    sweep = SweepFolder(tmp_path / "sweep")
+    sweep.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0, 1]}))
+    return sweep
+
+
+def test_records_come_base_first_then_by_arm_and_seed(folder: SweepFolder) -> None:
+    for one in (
+        record("alpha=5", 5.0, 1),
+        record("alpha=0", 0.0, 1),
+        record("base", None, None),
+        record("alpha=0", 0.0, 0),
+    ):
+        finish(folder, one)
+    assert [(one.arm, one.seed) for one in folder.records()] == [
+        ("base", None),
+        ("alpha=0", 0),
+        ("alpha=0", 1),
+        ("alpha=5", 1),
+    ]
+
+
+def test_tables_hold_a_row_a_trial_and_leave_the_base_without_alpha_and_seed(folder: SweepFolder) -> None:
+    finish(folder, record("base", None, None, eval_loss=3.5))
+    finish(folder, record("alpha=5", 5.0, 0, eval_loss=1.25))
+    folder.write_tables()
+    text = (folder.path / "loss.csv").read_text(encoding="utf-8")
+    assert text == (
+        "arm,alpha,seed,train_loss,train_loss_clean,eval_loss,eval_perplexity\n"
+        "base,,,,0.5,3.5,2.0\n"
+        "alpha=5,5.0,0,0.25,0.5,1.25,2.0\n"
+    )
+    assert list(pd.read_csv(folder.path / "eval.csv").columns)[3:] == list(EvalMetrics.model_fields)
+    assert pd.read_csv(folder.path / "curves.csv").tokens.tolist() == [10, 10]
+
+
+def test_a_trial_reads_back_as_written(folder: SweepFolder) -> None:
+    finish(folder, record("alpha=5", 5.0, 0))
+    place = folder.trial("alpha50", "alpha=5", 0)
+    assert place.path.name == "alpha=5,seed=0-alpha50"
+    assert place.record() == record("alpha=5", 5.0, 0)
+    assert [answer.response for answer in place.generations()] == ["ä\n\u2028"]
+    assert pd.read_parquet(place.path / "examples.parquet").loss.tolist() == [1.0]
+
+
+def test_an_unfinished_trial_is_no_record_and_is_named(folder: SweepFolder) -> None:
+    finish(folder, record("alpha=0", 0.0, 0))
+    begun = folder.trial("x", "alpha=5", 0)
+    begun.start("x", {})
+    broken = folder.trial("y", "alpha=5", 1)
+    broken.start("y", {})
+    broken.set_status(TrialStatus(trial="y", state=TrialState.FAILED, reason="out of memory"))
+    assert [one.arm for one in folder.records()] == ["alpha=0"]
+    assert folder.unfinished() == ["alpha=5,seed=0 has not finished", "alpha=5,seed=1 failed: out of memory"]
+
+
+def test_a_torn_last_line_is_left_out(folder: SweepFolder) -> None:
+    place = folder.trial("x", "alpha=5", 0)
+    place.start("x", {})
+    place.append_metrics(CurvePoint(step=1, epoch=0.5))
+    with (place.path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "ep')
+    assert [point.step for point in place.curve()] == [1]
+
+
+def test_a_record_from_a_newer_version_is_refused_with_a_word(folder: SweepFolder) -> None:
+    finish(folder, record("alpha=0", 0.0, 0))
+    path = folder.trial("alpha00", "alpha=0", 0).path / "record.json"
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    with pytest.raises(UsageError, match="newer version"):
+        folder.records()
+
+
+def test_names_with_odd_characters_make_plain_folders(folder: SweepFolder) -> None:
+    assert folder.trial("id", "a/b: c", 3).path.name == "a_b_c,seed=3-id"
+
+
+def test_a_failing_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
+    write_atomically(file, "old")
+
+    def fail(_: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("neftune_cli.store.os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(file, "new")
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("file", "old")]
+
+
+def test_sweeps_are_found_below_a_folder(folder: SweepFolder, tmp_path: Path) -> None:
+    assert [sweep.name for sweep in find_sweeps([tmp_path])] == ["sweep"]
+    assert [sweep.path for sweep in find_sweeps([folder.path])] == [folder.path]
+
+
+def test_where_there_is_nothing_it_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NothingToCompareError, match="There is no sweep in"):
+        find_sweeps([tmp_path])
+    with pytest.raises(UsageError, match="doesn't exist"):
+        find_sweeps([tmp_path / "none"])
