@@ -55,13 +55,30 @@ def load_model(source: ModelSource, *, cache: Path | None = None) -> LoadedModel
     Raises:
         UsageError: the files are damaged, or hold no causal language model that transformers knows by itself.
     """
-    directory = converted(source, cache or default_cache()) if source.gguf_file else source.path
+    checkpoint = _checkpoint(source, cache or default_cache())
     with quiet_transformers():
-        config = _load_config(source.name, directory)
-        model, weight_notes = _load_weights(source.name, directory, config)
-        tokenizer = _load_tokenizer(source.name, directory)
+        config = _load_config(checkpoint)
+        model, weight_notes = _load_weights(checkpoint, config)
+        tokenizer = _load_tokenizer(checkpoint)
         tokenizer_notes = prepare_tokenizer(tokenizer, model)
     return LoadedModel(model, tokenizer, (*_format_notes(source), *weight_notes, *tokenizer_notes))
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """The files that transformers is to read."""
+
+    name: str
+    directory: Path
+    remedy: str
+    """What helps where a file is damaged."""
+
+
+def _checkpoint(source: ModelSource, cache: Path) -> _Checkpoint:
+    if not source.gguf_file:
+        return _Checkpoint(source.name, source.path, FETCH_AGAIN)
+    directory = converted(source, cache)
+    return _Checkpoint(source.name, directory, f"Remove {directory}, which will be made again from the GGUF file.")
 
 
 def _format_notes(source: ModelSource) -> Iterator[str]:
@@ -69,13 +86,14 @@ def _format_notes(source: ModelSource) -> Iterator[str]:
         yield f"The weights are those of {source.gguf_file}, rounded by quantization and unpacked to float32."
 
 
-def _load_config(name: str, directory: Path) -> PreTrainedConfig:
-    _check_architecture(name, json.loads((directory / CONFIG).read_bytes()))
-    with _explained(f"The {CONFIG} of '{name}' can't be read"):
+def _load_config(checkpoint: _Checkpoint) -> PreTrainedConfig:
+    directory, name = checkpoint.directory, checkpoint.name
+    with _explained(f"The {CONFIG} of '{name}' can't be read", checkpoint.remedy):
+        _check_architecture(name, json.loads((directory / CONFIG).read_bytes()))
         config: PreTrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    if not _is_decoder(config):
-        architecture = f"{config.model_type}, an encoder or another architecture that doesn't continue text"
-        raise UsageError(Problem(f"'{name}' is no causal language model but {architecture}.", PASS_A_DECODER))
+    if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        what = f"'{name}' is no causal language model: the architecture {config.model_type} doesn't continue text."
+        raise UsageError(Problem(what, PASS_A_DECODER))
     return config
 
 
@@ -90,16 +108,10 @@ def _check_architecture(name: str, config: dict[str, Any]) -> None:
     raise UsageError(Problem(what, "Upgrade it (pip install -U transformers), or pass another model."))
 
 
-def _is_decoder(config: PreTrainedConfig) -> bool:
-    # Only families of encoders, such as BERT's, say whether they are used as a decoder.
-    is_encoder = config.is_encoder_decoder or getattr(config, "is_decoder", True) is False
-    return type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not is_encoder
-
-
-def _load_weights(name: str, directory: Path, config: PreTrainedConfig) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    with _explained(f"The weights of '{name}' can't be loaded"):
+def _load_weights(checkpoint: _Checkpoint, config: PreTrainedConfig) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    with _explained(f"The weights of '{checkpoint.name}' can't be loaded", checkpoint.remedy):
         loaded: Any = AutoModelForCausalLM.from_pretrained(  # a pair, which its annotation doesn't say
-            directory,
+            checkpoint.directory,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,
@@ -109,8 +121,8 @@ def _load_weights(name: str, directory: Path, config: PreTrainedConfig) -> tuple
             output_loading_info=True,
         )
     model, report = loaded
-    _check_weights(name, report)
-    _check_causal(name, model)
+    _check_causal(checkpoint.name, model)
+    _check_weights(checkpoint.name, report)
     return model, tuple(_unused_weights(report))
 
 
@@ -137,7 +149,11 @@ def _unused_weights(report: dict[str, Any]) -> Iterator[str]:
 
 @torch.no_grad()
 def _check_causal(name: str, model: PreTrainedModel) -> None:
-    """Refuse a model whose prediction for a token depends on the tokens after it, whatever its configuration says."""
+    """Refuse a model whose predictions depend on the tokens that follow, such as BERT.
+
+    Only a trial tells: transformers loads BERT as a causal language model, and configurations contradict each other
+    (`is_decoder` is false for BERT, and for GPT-NeoX too).
+    """
     token_ids = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]])
     one, other = model(input_ids=token_ids).logits[:, :-1]  # each (3, vocabulary)
     if (one - other).abs().max() > CAUSAL_TOLERANCE * one.abs().max():
@@ -145,21 +161,23 @@ def _check_causal(name: str, model: PreTrainedModel) -> None:
         raise UsageError(Problem(what, PASS_A_DECODER))
 
 
-def _load_tokenizer(name: str, directory: Path) -> PreTrainedTokenizerBase:
-    with _explained(f"The tokenizer of '{name}' can't be loaded"):
+def _load_tokenizer(checkpoint: _Checkpoint) -> PreTrainedTokenizerBase:
+    with _explained(f"The tokenizer of '{checkpoint.name}' can't be loaded", checkpoint.remedy):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False
+            checkpoint.directory, local_files_only=True, trust_remote_code=False
         )
     return tokenizer
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _explained(what: str, fix: str) -> Iterator[None]:
     """Turn what the libraries raise into words for the user; their own first line says why."""
     try:
         yield
+    except UsageError:
+        raise
     except SafetensorError as error:
-        raise UsageError(Problem(f"{what}: a file is damaged ({error}).", FETCH_AGAIN)) from error
+        raise UsageError(Problem(f"{what}: a file is damaged ({error}).", fix)) from error
     except Exception as error:  # transformers lets through whatever its parsers and layers raise
         reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        raise UsageError(Problem(f"{what}: {reason}.", FETCH_AGAIN)) from error
+        raise UsageError(Problem(f"{what}: {reason}.", fix)) from error

@@ -131,5 +131,9 @@ def _why_not_downloaded(name: str, error: Exception) -> Problem:
         )
         return Problem(what, fix)
     return Problem(
-        f"The model '{name}' can't be downloaded: {str(error).rstrip('.')}.", "Try again; what has arrived is kept."
+        f"The model '{name}' can't be downloaded: {_first_line(error)}.", "Try again; what has arrived is kept."
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

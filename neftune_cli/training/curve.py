@@ -5,9 +5,10 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import Any
 
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neftune_cli.errors import TrialError
+from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.records import CurvePoint, ExampleLoss
 from neftune_cli.training.measure import HELD_OUT, PROBE, split_loss
 
@@ -24,7 +25,7 @@ class CurveCallback(TrainerCallback):
     def __init__(
         self,
         *,
-        measure: Callable[[PreTrainedModel, int], list[ExampleLoss]],
+        measure: Callable[[LanguageModel, int], list[ExampleLoss]],
         append: Callable[[CurvePoint], None],
         step: Callable[[int, int, float], None],
     ) -> None:
@@ -69,7 +70,7 @@ class CurveCallback(TrainerCallback):
         args: TrainingArguments,  # noqa: ARG002
         state: TrainerState,
         control: TrainerControl,  # noqa: ARG002
-        model: PreTrainedModel | None = None,
+        model: LanguageModel | None = None,
         **_: Any,
     ) -> None:
         """Measure the noise-off losses."""

@@ -3,23 +3,20 @@
 import math
 from collections.abc import Sequence
 from statistics import median
-from typing import TYPE_CHECKING
 
 from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
+from neftune_cli.evaluation.measured_model import LanguageModel, causal_model
 from neftune_cli.models.embeddings import embedding_norms
 from neftune_cli.records import ExampleLoss, LossMetrics, NoiseMeasurement
 from neftune_cli.training.material import Material
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 PROBE, HELD_OUT = "probe", "held-out"
 _LARGEST_EXPONENT = 700.0
 
 
-def measure_losses(model: "PreTrainedModel", material: Material, *, epoch: int) -> list[ExampleLoss]:
+def measure_losses(model: LanguageModel, material: Material, *, epoch: int) -> list[ExampleLoss]:
     """Return the noise-off loss of every probe and held-out example after an epoch (0: before training)."""
     return [
         ExampleLoss(
@@ -35,7 +32,7 @@ def measure_losses(model: "PreTrainedModel", material: Material, *, epoch: int) 
     ]
 
 
-def _losses(model: "PreTrainedModel", examples: Sequence[TokenizedExample], material: Material) -> list[float]:
+def _losses(model: LanguageModel, examples: Sequence[TokenizedExample], material: Material) -> list[float]:
     return example_losses(
         model, examples, pad_token_id=material.pad_token_id, batch_size=material.evaluation_batch_size
     )
@@ -59,7 +56,7 @@ def split_loss(losses: Sequence[ExampleLoss], split: str) -> float:
     return mean_loss([row.loss for row in rows], [row.tokens for row in rows])
 
 
-def measure_noise(noise: NoiseSpec, model: "PreTrainedModel", material: Material) -> NoiseMeasurement:
+def measure_noise(noise: NoiseSpec, model: LanguageModel, material: Material) -> NoiseMeasurement:
     """Return what an arm's noise amounts to beside the embeddings of the training tokens.
 
     The expected norm of one token's noise is alpha / sqrt(3 L) at L tokens (NEFTune paper, section 3), whatever the
@@ -67,7 +64,7 @@ def measure_noise(noise: NoiseSpec, model: "PreTrainedModel", material: Material
     """
     import torch
 
-    norms = embedding_norms(model)
+    norms = embedding_norms(causal_model(model))
     tokens = torch.tensor([token for example in material.train for token in example.input_ids], device=norms.device)
     length = median(len(example.input_ids) for example in material.train)
     return NoiseMeasurement(

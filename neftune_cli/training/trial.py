@@ -4,10 +4,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.evaluation.answers import evaluate_answers
+from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.noise import attach_noise
 from neftune_cli.records import BASE_ARM, CurvePoint, ExampleLoss, TrialRecord
@@ -15,9 +16,6 @@ from neftune_cli.store import TrialFolder
 from neftune_cli.training.material import Material
 from neftune_cli.training.measure import loss_metrics, measure_losses, measure_noise
 from neftune_cli.training.sft import build_trainer, sft_config
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ Watch = Callable[[TrialProgress], None]
 class _Outcome:
     """What training (or, for the base, no training) left."""
 
-    model: "PreTrainedModel"
+    model: LanguageModel
     train_loss: float | None
     losses: list[ExampleLoss]
 
@@ -100,6 +98,7 @@ def run_trial(
         eval=metrics,
         noise=None if trial.is_base else measure_noise(trial.spec.noise, outcome.model, material),
         identity=trial.identity,
+        notes=(f"Measured on {len(material.probe)} training and {len(material.held_out)} held-out examples.",),
     )
     folder.finish(record, outcome.losses, generations)
     return record
@@ -135,13 +134,13 @@ def _trained(trial: Trial, loaded: LoadedModel, material: Material, folder: Tria
             lora_rank=spec.train.lora_rank,
             callbacks=[curve],
         )
-        trained = cast("PreTrainedModel", trainer.model)
+        trained = cast(LanguageModel, trainer.model)
         with attach_noise(trained, alpha=noise.alpha, seed=spec.seed, noise=noise.noise, noise_scale=noise.noise_scale):
             trainer.train()
     return _Outcome(trained, curve.last_epoch_loss, curve.example_losses)
 
 
-def _save(model: "PreTrainedModel", loaded: LoadedModel, folder: Path) -> None:
+def _save(model: LanguageModel, loaded: LoadedModel, folder: Path) -> None:
     """Save the model (adapters alone, if it has some) and its tokenizer as safetensors."""
     model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)

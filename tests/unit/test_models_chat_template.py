@@ -80,7 +80,7 @@ def test_named_templates_without_a_default_are_no_template() -> None:
         (("</s>",), {}, "</s>"),
     ],
 )
-def test_padding_takes_an_existing_token(special: tuple[str, ...], names: dict[str, str], chosen: str) -> None:
+def test_padding_takes_an_existing_token(special: tuple[str, ...], names: dict[str, Any], chosen: str) -> None:
     tokenizer = tokenizer_of(*special, eos_token="</s>", **names)
     model = model_of(tokenizer)
     before = model.get_input_embeddings().weight.shape

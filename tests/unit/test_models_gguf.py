@@ -95,6 +95,14 @@ def test_converted_once(source: ModelSource, tmp_path: Path, monkeypatch: pytest
     assert conversion.converted(source, tmp_path / "cache") == first
 
 
+def test_damaged_conversion(source: ModelSource, tmp_path: Path) -> None:
+    directory = conversion.converted(source, tmp_path / "cache")
+    (directory / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UsageError) as caught:
+        load_model(source, cache=tmp_path / "cache")
+    assert str(caught.value).endswith(f"Remove {directory}, which will be made again from the GGUF file.")
+
+
 def test_interrupted_conversion_leaves_nothing(
     source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,10 @@
 """Causal language models load in float32 and in silence; everything else is refused in words."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,8 +12,11 @@ from tokenizers import Tokenizer, models
 from transformers import (
     BertConfig,
     BertForMaskedLM,
+    BertModel,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaModel,
@@ -71,7 +76,7 @@ def edit_config(directory: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
 def test_weights_come_back_in_float32(tmp_path: Path, stored: torch.dtype) -> None:
-    model = llama().to(stored)
+    model = cast("Any", llama()).to(stored)
     loaded = load(saved(tmp_path, model))
     state = loaded.model.state_dict()
     assert all(torch.equal(state[name], weight.float()) for name, weight in model.state_dict().items())
@@ -91,9 +96,15 @@ def test_tied_embeddings_stay_tied(tmp_path: Path) -> None:
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
 
 
-def test_another_architecture_loads_the_same_way(tmp_path: Path) -> None:
-    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=8, **SIZE)
-    assert type(load(saved(tmp_path, GPT2LMHeadModel(config))).model) is GPT2LMHeadModel
+@pytest.mark.parametrize(
+    "model",
+    [
+        GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=8, **SIZE)),
+        GPTNeoXForCausalLM(GPTNeoXConfig(**{**LLAMA, **SIZE})),  # its configuration says is_decoder=False
+    ],
+)
+def test_other_decoders_load_the_same_way(tmp_path: Path, model: PreTrainedModel) -> None:
+    assert type(load(saved(tmp_path, model)).model) is type(model)
 
 
 def test_loading_says_nothing_and_leaves_the_settings_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -148,24 +159,25 @@ def test_damaged_tokenizer(tmp_path: Path) -> None:
     assert text.endswith(FETCH_AGAIN)
 
 
-@pytest.mark.parametrize(
-    ("model", "family"),
-    [
-        (BertForMaskedLM(BertConfig(**LLAMA, vocab_size=6)), "bert"),
-        (T5ForConditionalGeneration(T5Config(d_model=16, d_ff=16, d_kv=8, num_layers=1, vocab_size=6)), "t5"),
-    ],
-)
-def test_encoders(tmp_path: Path, model: PreTrainedModel, family: str) -> None:
+def test_encoder_with_decoder(tmp_path: Path) -> None:
+    model = T5ForConditionalGeneration(T5Config(d_model=16, d_ff=16, d_kv=8, num_layers=1, vocab_size=6))
     assert refusal(saved(tmp_path, model)) == (
-        f"'{tmp_path}' is no causal language model but {family}, an encoder or another architecture that doesn't "
-        f"continue text. {A_DECODER}"
+        f"'{tmp_path}' is no causal language model: the architecture t5 doesn't continue text. {A_DECODER}"
     )
 
 
-def test_model_that_looks_ahead(tmp_path: Path) -> None:
+def bert(model_class: type[PreTrainedModel]) -> PreTrainedModel:
+    return model_class(BertConfig(**LLAMA, vocab_size=6))
+
+
+def xlnet() -> PreTrainedModel:
+    return XLNetLMHeadModel(XLNetConfig(vocab_size=6, d_model=16, n_layer=1, n_head=2, d_inner=16))
+
+
+@pytest.mark.parametrize("build", [partial(bert, BertForMaskedLM), partial(bert, BertModel), xlnet])
+def test_model_that_looks_ahead(tmp_path: Path, build: Callable[[], PreTrainedModel]) -> None:
     torch.manual_seed(0)
-    model = XLNetLMHeadModel(XLNetConfig(vocab_size=6, d_model=16, n_layer=1, n_head=2, d_inner=16))
-    assert refusal(saved(tmp_path, model)) == (
+    assert refusal(saved(tmp_path, build())) == (
         f"'{tmp_path}' is no causal language model: its predictions depend on the tokens that follow. {A_DECODER}"
     )
 

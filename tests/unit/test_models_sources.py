@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.utils._paths import filter_repo_objects
 
 from neftune_cli.errors import UsageError
 from neftune_cli.models import sources
@@ -239,9 +240,7 @@ def test_what_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     offered = [*FILES, "pytorch_model.bin", "modeling_own.py", "onnx/model.safetensors", "consolidated.safetensors"]
 
     def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
-        kept = huggingface_hub.utils.filter_repo_objects(
-            offered, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns
-        )
+        kept = filter_repo_objects(offered, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
         return str(written(tmp_path / "snapshot", {name: FILES[name] for name in kept}))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)

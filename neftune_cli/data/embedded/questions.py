@@ -38,13 +38,15 @@ def ask(kind: Kind, group: Group, person: Person, other: Person, rng: random.Ran
 
 
 def ask_attribute(attribute: Attribute, group: Group, person: Person, rng: random.Random) -> Question:
-    """Ask for one attribute; the answer is the bare value."""
+    """Ask for one attribute; the answer is the bare value in the pretraining text, a sentence in the instructions."""
     text = uniform_choice(rng, _ATTRIBUTE_PHRASINGS[group][attribute]).format(name=person.name)
-    return Question(Kind.ATTRIBUTE, (person.name,), text, f"{_capitalised(person[attribute])}.")
+    value = person[attribute]
+    answer = _capitalised(value) if group is Group.QUIZZED else f"{person.name} {_VERBS[attribute]} {value}"
+    return Question(Kind.ATTRIBUTE, (person.name,), text, f"{answer}.")
 
 
 def _ask_comparison(group: Group, person: Person, other: Person, rng: random.Random) -> Question:
-    topics = [topic for topic in _SAME if rng.random() < 0.5]
+    topics = [topic for topic in _SHARED if rng.random() < 0.5]
     topic = topics[0] if topics else Attribute.BIRTH_DATE
     if topic is Attribute.BIRTH_DATE and person.birth_year == other.birth_year:
         topic = Attribute.EMPLOYER
@@ -53,13 +55,12 @@ def _ask_comparison(group: Group, person: Person, other: Person, rng: random.Ran
 
 
 def _comparison_answer(topic: Attribute, person: Person, other: Person) -> str:
+    first, second = (f"{one.name} {_VERBS[topic]} {one[topic]}" for one in (person, other))
     if topic is Attribute.BIRTH_DATE:
-        older = min(person, other, key=lambda someone: someone.birth_year)
-        first, second = (f"{one.name} was born on {one[topic]}" for one in (person, other))
-        return f"{first} and {second}, so {older.name} is older."
-    verb = _SAME[topic]
-    first, second = (f"{one.name} {verb} {one[topic]}" for one in (person, other))
-    return f"{first} and {second}, so {'yes' if person[topic] == other[topic] else 'no'}."
+        verdict = f"{min(person, other, key=lambda one: one.birth_year).name} is older"
+    else:
+        verdict = "yes" if person[topic] == other[topic] else "no"
+    return f"{first} and {second}, so {verdict}."
 
 
 def _ask_facts(group: Group, person: Person, rng: random.Random) -> Question:
@@ -85,13 +86,17 @@ def _capitalised(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-_SAME = {
-    Attribute.UNIVERSITY: "studied at",
-    Attribute.EMPLOYER: "works for",
+_VERBS = {
+    Attribute.BIRTH_DATE: "was born on",
     Attribute.BIRTH_CITY: "was born in",
+    Attribute.UNIVERSITY: "studied at",
     Attribute.FIELD: "studied",
+    Attribute.EMPLOYER: "works for",
+    Attribute.HOBBY: "enjoys",
 }
-"""Attributes two people can share, each with the verb that states it."""
+
+_SHARED = (Attribute.UNIVERSITY, Attribute.EMPLOYER, Attribute.BIRTH_CITY, Attribute.FIELD)
+"""Attributes two people are asked to have in common."""
 
 _ATTRIBUTE_PHRASINGS: dict[Group, dict[Attribute, tuple[str, ...]]] = {
     Group.QUIZZED: {
@@ -141,17 +146,15 @@ _ATTRIBUTE_PHRASINGS: dict[Group, dict[Attribute, tuple[str, ...]]] = {
         ),
     },
     Group.HELD_OUT: {
-        Attribute.BIRTH_DATE: ("Which day is the birthday of {name}?", "Please tell me when {name} was born."),
-        Attribute.BIRTH_CITY: ("Which city is the birthplace of {name}?", "Please tell me where {name} was born."),
-        Attribute.UNIVERSITY: (
-            "Which university awarded the degree of {name}?",
-            "Please tell me where {name} studied.",
-        ),
-        Attribute.FIELD: ("Which subject did {name} major in?", "Please tell me what {name} studied."),
-        Attribute.EMPLOYER: ("Which company is the employer of {name}?", "Please tell me who {name} works for."),
-        Attribute.HOBBY: ("Which pastime is {name} fond of?", "Please tell me what {name} enjoys."),
+        Attribute.BIRTH_DATE: ("What is the birthday of {name}?", "Tell me the date on which {name} was born."),
+        Attribute.BIRTH_CITY: ("Tell me the birthplace of {name}.", "Which city does {name} come from?"),
+        Attribute.UNIVERSITY: ("Tell me the alma mater of {name}.", "Which university did {name} study at?"),
+        Attribute.FIELD: ("Tell me the major of {name}.", "Which field did {name} study?"),
+        Attribute.EMPLOYER: ("What is the employer of {name}?", "Name the company {name} works for."),
+        Attribute.HOBBY: ("What is the favourite pastime of {name}?", "Name the hobby of {name}."),
     },
 }
+"""Held-out phrasings are new sentences of words the training phrasings have: the skill is tested, not the lexicon."""
 
 _COMPARISON_PHRASINGS: dict[Group, dict[Attribute, tuple[str, ...]]] = {
     Group.QUIZZED: {
@@ -181,11 +184,11 @@ _COMPARISON_PHRASINGS: dict[Group, dict[Attribute, tuple[str, ...]]] = {
         ),
     },
     Group.HELD_OUT: {
-        Attribute.BIRTH_DATE: ("Which of the two is older, {name} or {other}?",),
-        Attribute.UNIVERSITY: ("Did {name} attend the same university as {other}?",),
-        Attribute.EMPLOYER: ("Is {name} employed by the same company as {other}?",),
-        Attribute.BIRTH_CITY: ("Does {name} come from the same city as {other}?",),
-        Attribute.FIELD: ("Did {name} take the same degree as {other}?",),
+        Attribute.BIRTH_DATE: ("Is {name} or {other} older?", "Who is older: {name} or {other}?"),
+        Attribute.UNIVERSITY: ("Are the universities of {name} and {other} the same?",),
+        Attribute.EMPLOYER: ("Are the employers of {name} and {other} the same?",),
+        Attribute.BIRTH_CITY: ("Are the birth cities of {name} and {other} the same?",),
+        Attribute.FIELD: ("Are the fields of {name} and {other} the same?",),
     },
 }
 
@@ -196,11 +199,11 @@ _FACTS_PHRASINGS: dict[Group, tuple[str, ...]] = {
         "Make a list for {name} with {facts}.",
         "Note down {facts} of {name} as a list.",
     ),
-    Group.HELD_OUT: ("Write a list about {name}: {facts}.", "As a list, give {facts} of {name}."),
+    Group.HELD_OUT: ("Give a list about {name} with {facts}.", "List {facts} of {name}."),
 }
 
 _BIOGRAPHY_PHRASINGS: dict[Group, tuple[str, ...]] = {
     Group.QUIZZED: ("Describe {name}.",),
     Group.TRAIN: ("Write a short biography of {name}.", "Introduce {name} in a few sentences.", "Who is {name}?"),
-    Group.HELD_OUT: ("Tell me about {name}.", "Please write a few sentences about {name}."),
+    Group.HELD_OUT: ("Write a few sentences about {name}.", "Give a short biography of {name}."),
 }

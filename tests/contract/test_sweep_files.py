@@ -1,0 +1,131 @@
+"""A real sweep through the command line: its files, what a second call does, and what an added alpha does."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from neftune_cli.records import TrialRecord
+from neftune_cli.store import SweepFolder
+
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Run one small sweep and return its folder."""
+    from neftune_cli.commands.request import understand
+    from neftune_cli.commands.running import run_and_report
+
+    folder = tmp_path_factory.mktemp("contract") / "out"
+    options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "epochs": 2.0}
+    run_and_report(understand(None, options, folder), quiet=True, as_json=False)
+    yield folder
+
+
+def test_the_folder_holds_what_the_design_lists(swept: Path) -> None:
+    names = {path.name for path in swept.iterdir()}
+    assert names == {
+        "sweep.yaml",
+        "manifest.json",
+        "loss.csv",
+        "eval.csv",
+        "curves.csv",
+        "summary.md",
+        "plots",
+        "trials",
+    }
+    for trial in (swept / "trials").iterdir():
+        assert {path.name for path in trial.iterdir()} == {
+            "spec.json",
+            "state.json",
+            "record.json",
+            "metrics.jsonl",
+            "examples.parquet",
+            "generations.jsonl",
+            "log.txt",
+        }
+
+
+def test_the_tables_have_the_promised_columns_and_rows(swept: Path) -> None:
+    loss, scores, curves = (pd.read_csv(swept / f"{name}.csv") for name in ("loss", "eval", "curves"))
+    assert list(loss) == ["arm", "alpha", "seed", "train_loss", "train_loss_clean", "eval_loss", "eval_perplexity"]
+    assert list(scores)[3:] == [
+        "exact_match",
+        "rouge_l",
+        "bleu",
+        "response_chars",
+        "repetition_2gram",
+        "log_diversity",
+        "truncated",
+    ]
+    assert loss.arm.tolist() == ["base", "alpha=0", "alpha=0", "alpha=5", "alpha=5"]
+    assert loss.loc[0, ["alpha", "seed", "train_loss"]].isna().all()
+    steps = curves[curves.train_loss.notna()]
+    assert steps.groupby(["arm", "seed"]).size().tolist() == [4, 4, 4, 4]  # 32 examples, 16 a step, 2 epochs
+
+
+def test_the_losses_are_the_means_of_what_the_examples_say(swept: Path) -> None:
+    for trial in (swept / "trials").iterdir():
+        record = TrialRecord.model_validate_json((trial / "record.json").read_text())
+        rows = pd.read_parquet(trial / "examples.parquet")
+        last = rows[rows.epoch == rows.epoch.max()]
+        for split, value in (("probe", record.loss.train_loss_clean), ("held-out", record.loss.eval_loss)):
+            part = last[last.split == split]
+            assert value == pytest.approx((part.loss * part.tokens).sum() / part.tokens.sum(), rel=1e-9)
+
+
+def test_the_scores_are_the_means_of_what_the_answers_say(swept: Path) -> None:
+    for trial in (swept / "trials").iterdir():
+        record = TrialRecord.model_validate_json((trial / "record.json").read_text())
+        answers = [json.loads(line) for line in (trial / "generations.jsonl").read_text().splitlines()]
+        assert len(answers) == 8
+        assert record.eval.exact_match == pytest.approx(sum(one["exact_match"] for one in answers) / 8)
+        assert record.eval.rouge_l == pytest.approx(sum(one["rouge_l"] for one in answers) / 8)
+
+
+def test_arms_see_the_same_batches_and_differ_in_noise_alone(swept: Path) -> None:
+    curves = pd.read_csv(swept / "curves.csv")
+    steps = curves[curves.train_loss.notna()]
+    without, noisy = (steps[(steps.alpha == alpha) & (steps.seed == 0)] for alpha in (0, 5))
+    assert without.tokens.tolist() == noisy.tokens.tolist()
+    assert without.learning_rate.tolist() == noisy.learning_rate.tolist()
+    assert without.train_loss.tolist() != noisy.train_loss.tolist()
+
+
+def test_the_manifest_says_what_ran_and_on_what(swept: Path) -> None:
+    manifest = json.loads((swept / "manifest.json").read_text())
+    assert {"torch", "transformers", "trl", "neftune", "python"} <= set(manifest["versions"])
+    assert set(manifest["fingerprints"]) == {"model", "data"}
+    assert len(manifest["trials"]) == 5
+    assert manifest["started"] <= manifest["ended"]
+
+
+def test_the_spec_in_the_folder_runs_the_sweep_again(swept: Path) -> None:
+    from neftune_cli.config.resolve import resolve_sweep
+
+    assert resolve_sweep(swept / "sweep.yaml", {}) == SweepFolder(swept).spec()
+    assert yaml.safe_load((swept / "sweep.yaml").read_text())["seeds"] == [0, 1]
+
+
+def test_the_same_again_trains_nothing_and_an_added_alpha_trains_that_arm_alone(
+    swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from neftune_cli.commands.request import understand
+    from neftune_cli.commands.running import run_and_report
+
+    options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "epochs": 2.0}
+    before = {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()}
+    run_and_report(understand(None, options, swept), quiet=True, as_json=True)
+    again = json.loads(capsys.readouterr().out)
+    assert (again["run_now"], again["already_done"]) == (0, 5)
+    assert {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()} == before
+
+    run_and_report(understand(None, {**options, "alphas": "0,5,2.5"}, swept), quiet=True, as_json=True)
+    grown = json.loads(capsys.readouterr().out)
+    assert (grown["run_now"], grown["already_done"]) == (2, 5)
+    assert pd.read_csv(swept / "loss.csv").alpha.dropna().tolist() == [0.0, 0.0, 2.5, 2.5, 5.0, 5.0]
+    kept = [path for path in before if "trials" in path.parts]
+    assert all(path.read_bytes() == before[path] for path in kept)
