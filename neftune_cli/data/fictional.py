@@ -9,7 +9,7 @@ from neftune_cli.data.examples import Example, GenerationDefaults, Message
 from neftune_cli.data.fingerprint import content_id
 from neftune_cli.data.split import Split, chosen_by_hash
 
-TRAIN_EXAMPLES = 512
+TRAIN_EXAMPLES = 400
 EVAL_EXAMPLES = 200
 GENERATION: Final = GenerationDefaults(max_new_tokens=96, repetition_penalty=1.0)
 """The longest answers are biographies; they repeat a name rightly, so repetition isn't penalised."""
