@@ -5,8 +5,8 @@ import sys
 import traceback
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from neftune_cli.commands.compare import compare
 from neftune_cli.commands.sweep import sweep
@@ -16,7 +16,6 @@ from neftune_cli.errors import ExitCode, NeftuneError, UsageError
 app = typer.Typer(
     name="neftune",
     help="Does embedding noise (NEFTune) help this fine-tune, at which alpha, and is the difference real?",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -28,15 +27,15 @@ for command in (sweep, compare, train):
 @app.callback(invoke_without_command=True)
 def _common(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    context.obj = {"debug": debug}
     if version:
         from importlib.metadata import version as installed
 
         typer.echo(f"neftune {installed('neftune')}")
-        raise typer.Exit
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:
@@ -45,10 +44,10 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     try:
         code = app(standalone_mode=False)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _say(f"Interrupted. What is finished is kept; to go on, give the same command:\n  {_command_line()}")
         code = ExitCode.INTERRUPTED
-    except (click.ClickException, NeftuneError) as error:
+    except (TyperException, NeftuneError) as error:
         if debug:
             traceback.print_exc()
         code = _explain(error)
@@ -63,13 +62,11 @@ def main() -> None:
     sys.exit(code or ExitCode.DONE)
 
 
-def _explain(error: click.ClickException | NeftuneError) -> int:
+def _explain(error: TyperException | NeftuneError) -> int:
     """Print what is wrong and what to do, and return the exit code."""
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        typer.echo(error.ctx.get_help() if error.ctx else "")
-        return ExitCode.USAGE
-    if isinstance(error, click.ClickException):
-        hint = f"\nTry: {error.ctx.command_path} --help" if isinstance(error, click.UsageError) and error.ctx else ""
+    if isinstance(error, TyperException):
+        context = getattr(error, "ctx", None)
+        hint = f"\n  {context.command_path} --help lists the options." if context else ""
         _say(f"Error: {error.format_message()}{hint}")
         return ExitCode.USAGE
     if isinstance(error, UsageError):

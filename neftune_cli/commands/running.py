@@ -24,9 +24,6 @@ def run_and_report(
 ) -> None:
     """Run a plan and print its tables; exit with 1 if a trial has failed."""
     plan, folder = request.plan, request.folder
-    if not quiet:
-        for note in plan.data.notes:
-            typer.echo(note, err=True)
     with _observer(quiet=quiet) as observer:
         outcome = run_sweep(plan, folder, LocalExecutor(), observer, retry_failed=retry_failed, models_to=models_to)
     _report(request, outcome, as_json=as_json)

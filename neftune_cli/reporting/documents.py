@@ -10,8 +10,8 @@ from neftune_cli.analysis.comparison import Comparison
 from neftune_cli.reporting.export import to_csv, to_json, to_markdown
 from neftune_cli.reporting.tables import print_comparisons
 
-FULL_WIDTH = 10_000
-"""Columns of a text that isn't on a terminal: nothing folds, nothing is cut."""
+PAGE_WIDTH = 120
+"""Columns of a text that isn't on a terminal: what is wider is folded, nothing is cut."""
 
 
 class Format(StrEnum):
@@ -29,9 +29,9 @@ def document(comparisons: Sequence[Comparison], format_: Format) -> str:
 
 
 def to_text(comparisons: Sequence[Comparison]) -> str:
-    """Return what a very wide terminal would show, without its colours."""
+    """Return what a terminal of that width would show, without its colours."""
     text = io.StringIO()
-    print_comparisons(Console(file=text, width=FULL_WIDTH, color_system=None, force_terminal=False), comparisons)
+    print_comparisons(Console(file=text, width=PAGE_WIDTH, color_system=None, force_terminal=False), comparisons)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 

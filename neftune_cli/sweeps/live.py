@@ -33,8 +33,10 @@ class LiveTable:
     ) -> None:
         self._live.stop()
 
-    def sweep_started(self, plan: Plan, missing: Sequence[Trial]) -> None:
-        """Lay out the table: what was done before is marked so."""
+    def sweep_started(self, plan: Plan, missing: Sequence[Trial], notes: Sequence[str]) -> None:
+        """Lay out the table under the notes: what was done before is marked so."""
+        for note in notes:
+            self._live.console.print(note, style="dim", highlight=False, markup=False)
         waiting = {trial.id for trial in missing}
         self._clock.start(len(missing))
         for trial in plan.trials:

@@ -12,7 +12,6 @@ from typing import Any
 from neftune_cli.sweeps.executors import Result
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.training.hardware import environment, peak_memory_bytes
-from neftune_cli.training.material import Material
 
 _PACKAGES = (
     "neftune",
@@ -28,9 +27,8 @@ _PACKAGES = (
 )
 
 
-def new_manifest(plan: Plan, before: dict[str, Any], materials: dict[int, Material]) -> dict[str, Any]:
+def new_manifest(plan: Plan, before: dict[str, Any], notes: list[str]) -> dict[str, Any]:
     """Return the manifest of a sweep that starts or goes on; trials timed before stay."""
-    notes = [*plan.data.notes, *(note for material in materials.values() for note in material.notes)]
     return {
         "started": before.get("started", _now()),
         "ended": None,
@@ -46,7 +44,7 @@ def new_manifest(plan: Plan, before: dict[str, Any], materials: dict[int, Materi
         "model": plan.spec.model,
         "data": plan.data.name,
         "fingerprints": {"model": plan.source.fingerprint, "data": plan.data.fingerprint},
-        "notes": list(dict.fromkeys(notes)),
+        "notes": notes,
         "trials": before.get("trials", {}),
     }
 

@@ -12,8 +12,8 @@ from neftune_cli.training.trial import Trial, TrialProgress
 class Observer(Protocol):
     """Is told what happens, in the order it happens."""
 
-    def sweep_started(self, plan: Plan, missing: Sequence[Trial]) -> None:
-        """Take note of the plan and of the trials that will run now."""
+    def sweep_started(self, plan: Plan, missing: Sequence[Trial], notes: Sequence[str]) -> None:
+        """Take note of the plan, of the trials that will run now, and of what the user should know of the data."""
         ...
 
     def trial_started(self, trial: Trial) -> None:
@@ -32,7 +32,7 @@ class Observer(Protocol):
 class Silent:
     """Says nothing."""
 
-    def sweep_started(self, plan: Plan, missing: Sequence[Trial]) -> None: ...  # noqa: D102
+    def sweep_started(self, plan: Plan, missing: Sequence[Trial], notes: Sequence[str]) -> None: ...  # noqa: D102
     def trial_started(self, trial: Trial) -> None: ...  # noqa: D102
     def trial_progressed(self, trial: Trial, progress: TrialProgress) -> None: ...  # noqa: D102
     def trial_ended(self, result: Result) -> None: ...  # noqa: D102
@@ -45,9 +45,11 @@ class PlainLines:
         self._write_line = write_line
         self._clock = Clock()
 
-    def sweep_started(self, plan: Plan, missing: Sequence[Trial]) -> None:
+    def sweep_started(self, plan: Plan, missing: Sequence[Trial], notes: Sequence[str]) -> None:
         """Say how much there is to do."""
         self._clock.start(len(missing))
+        for note in notes:
+            self._write_line(note)
         self._write_line(f"{len(plan.trials)} trials, {len(missing)} to run")
 
     def trial_started(self, trial: Trial) -> None:

@@ -43,11 +43,11 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--set", "lr_scheduler_type=sideways"),
-            "Error: SFTConfig refuses --set lr_scheduler_type=sideways: 'sideways' is not a valid SchedulerType, ",
+            "Error: SFTConfig refuses --set lr_scheduler_type=sideways: sideways is not a valid SchedulerType, ",
         ),
         (
             ("--learning-rat", "1"),
-            "Error: No such option: --learning-rat (Possible options: ",
+            "Error: No such option: --learning-rat",
         ),
         (
             ("none.yaml",),
@@ -108,8 +108,8 @@ def test_examples_that_are_all_too_long_are_refused_before_anything_is_written(
     neftune: Neftune, tmp_path: Path
 ) -> None:
     ended = neftune(*SWEEP, "--max-length", "4")
-    assert "longer" in ended.err
-    assert "--max-length" in ended.err
+    assert ended.err.startswith("Error: ")
+    assert "training examples fill --max-length 4 by themselves.\n  Raise it, for instance --max-length 8" in ended.err
     assert (ended.code, list(tmp_path.iterdir())) == (2, [])
 
 

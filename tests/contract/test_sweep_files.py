@@ -1,7 +1,6 @@
 """A real sweep through the command line: its files, what a second call does, and what an added alpha does."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -12,9 +11,8 @@ from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 
 
-
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run one small sweep and return its folder."""
     from neftune_cli.commands.request import understand
     from neftune_cli.commands.running import run_and_report
@@ -22,7 +20,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("contract") / "out"
     options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "epochs": 2.0}
     run_and_report(understand(None, options, folder), quiet=True, as_json=False)
-    yield folder
+    return folder
 
 
 def test_the_folder_holds_what_the_design_lists(swept: Path) -> None:

@@ -137,7 +137,7 @@ def test_both_numbers_are_refused_at_once() -> None:
 
 def test_bios_holds_out_people() -> None:
     split = split_by_person(train_examples=None, eval_examples=None)
-    assert (len(split.train), len(split.held_out)) == (768, 240)
+    assert (len(split.train), len(split.held_out)) == (400, 200)
     assert {example.cluster for example in split.train}.isdisjoint(example.cluster for example in split.held_out)
     held_out_names = {example.cluster for example in split.held_out}
     assert not any(name in example.prompt[0]["content"] for example in split.train for name in held_out_names)

@@ -144,7 +144,7 @@ def test_different_seeds_and_notes_are_in_the_footnotes(hand_made_records: Recor
 
 
 def test_a_document_is_plain_and_whole(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = _printed(comparison, width=10_000)
+    expected = _printed(comparison, width=120)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "40")
 
@@ -152,7 +152,7 @@ def test_a_document_is_plain_and_whole(comparison: Comparison, monkeypatch: pyte
 
     assert "\x1b" not in text
     assert text.count("\nbios, compared with alpha=0\n") == 1  # the other one opens the document
-    assert text.count("\n────") == 4
+    assert text.count("\n────") == 8  # loss and generation tables, each folded once, of two sweeps
     assert document([comparison], Format.TABLE) == expected
 
 
