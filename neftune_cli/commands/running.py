@@ -3,7 +3,6 @@
 import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -20,12 +19,12 @@ from neftune_cli.sweeps.runner import Outcome, run_sweep
 
 
 def run_and_report(
-    request: Request, *, retry_failed: bool = False, quiet: bool, as_json: bool, models_to: Path | None = None
+    request: Request, *, retry_failed: bool = False, quiet: bool, as_json: bool, keep_models: bool = False
 ) -> None:
     """Run a plan and print its tables; exit with 1 if a trial has failed."""
     plan, folder = request.plan, request.folder
     with _observer(quiet=quiet) as observer:
-        outcome = run_sweep(plan, folder, LocalExecutor(), observer, retry_failed=retry_failed, models_to=models_to)
+        outcome = run_sweep(plan, folder, LocalExecutor(), observer, retry_failed=retry_failed, keep_models=keep_models)
     _report(request, outcome, as_json=as_json)
     if outcome.failed:
         typer.echo(_failures(request, outcome), err=True)

@@ -16,17 +16,18 @@ class Retry(StrEnum):
 
 
 def sweep(
-    experiment: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A YAML experiment; options win.")] = None,
+    experiment: Annotated[Path | None, typer.Argument(metavar="FILE", help="A YAML experiment; options win.")] = None,
     model: options.Model = None,
     dataset: options.DatasetName = None,
     format_: options.Format = None,
     train_examples: options.TrainExamples = None,
     eval_examples: options.EvalExamples = None,
     alphas: Annotated[
-        str | None, typer.Option(metavar="LIST", help="The arms [0,5,10,15].", rich_help_panel="Noise")
+        str | None, typer.Option(metavar="LIST", help="The arms (default 0,5,10,15).", rich_help_panel="Noise")
     ] = None,
     seeds: Annotated[
-        str | None, typer.Option(metavar="N|LIST", help="How many (3) or which (0,1,7) [3].", rich_help_panel="Noise")
+        str | None,
+        typer.Option(metavar="N|LIST", help="How many (3) or which (0,1,7) (default 3).", rich_help_panel="Noise"),
     ] = None,
     noise: options.NoiseShape = None,
     noise_scale: options.NoiseScale = None,
@@ -49,22 +50,16 @@ def sweep(
 ) -> None:
     """Fine-tune over arms and seeds that differ in the noise alone, and print what came out.
 
-    The same command given again finishes what is missing and reruns nothing; with an alpha or a seed added it trains
-    those alone.
+    The same command given again finishes what is missing and reruns nothing.
+    With an alpha or a seed added it trains those alone.
     """
-    chosen = {name: value for name, value in locals().items() if name in _SPEC_OPTIONS}
+    chosen = options.experiment(locals())
     from neftune_cli.commands.request import understand
     from neftune_cli.commands.running import run_and_report
     from neftune_cli.commands.show_plan import show_plan
 
-    request = understand(experiment, {**chosen, "format": format_}, output)
+    request = understand(experiment, chosen, output)
     if dry_run:
         show_plan(request, as_json=as_json)
         return
     run_and_report(request, retry_failed=retry is Retry.FAILED, quiet=quiet, as_json=as_json)
-
-
-_SPEC_OPTIONS = (
-    "model dataset train_examples eval_examples alphas seeds noise noise_scale epochs max_steps learning_rate "
-    "batch_size max_length lora_rank settings max_new_tokens repetition_penalty"
-).split()

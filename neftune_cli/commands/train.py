@@ -14,7 +14,7 @@ def train(
     format_: options.Format = None,
     train_examples: options.TrainExamples = None,
     eval_examples: options.EvalExamples = None,
-    alpha: Annotated[str, typer.Option(metavar="A", help="The noise; 0 is none.", rich_help_panel="Noise")] = "5",
+    alpha: Annotated[float, typer.Option(min=0, help="The noise; 0 is none.", rich_help_panel="Noise")] = 5.0,
     seed: Annotated[int, typer.Option(min=0, help="Decides data order and noise.", rich_help_panel="Noise")] = 0,
     noise: options.NoiseShape = None,
     noise_scale: options.NoiseScale = None,
@@ -32,19 +32,18 @@ def train(
     as_json: options.Json = False,
 ) -> None:
     """Fine-tune once under noise, keep the model, and print how it compares with the model before."""
-    chosen = {name: value for name, value in locals().items() if name in _SPEC_OPTIONS}
+    chosen = options.experiment(locals())
     from neftune_cli.commands.request import default_name, understand
     from neftune_cli.commands.running import run_and_report
+    from neftune_cli.sweeps.runner import place_of
 
-    name = f"train-{default_name(model or 'tiny', dataset or 'bios')}-alpha={alpha},seed={seed}"
-    given = {**chosen, "format": format_, "alphas": alpha, "seeds": f"{seed},"}
+    name = f"train-{default_name(model or 'tiny', dataset or 'bios')}-alpha={alpha:g},seed={seed}"
+    given = {**chosen, "alphas": str(alpha), "seeds": f"{seed},"}
     request = understand(None, given, output or Path("results") / name)
-    models_to = request.folder.path / "model"
-    run_and_report(request, quiet=quiet, as_json=as_json, models_to=models_to)
-    typer.echo(f"The model is in {models_to}", err=True)
+    trained = request.plan.trials[-1]
+    model_to = place_of(request.folder, trained).path / "model"
+    run_and_report(request, quiet=quiet, as_json=as_json, keep_models=True)
+    typer.echo(f"The model is in {model_to}" if model_to.exists() else _NO_MODEL.format(model_to.parent), err=True)
 
 
-_SPEC_OPTIONS = (
-    "model dataset train_examples eval_examples noise noise_scale epochs max_steps learning_rate "
-    "batch_size max_length lora_rank settings max_new_tokens repetition_penalty"
-).split()
+_NO_MODEL = "{} was trained by a sweep, which keeps no models; to train it again, give another --output."

@@ -1,7 +1,6 @@
 """Runs what a plan still lacks, keeps the tables current, and goes on when a trial fails."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from neftune_cli.records import TrialRecord, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder, TrialFolder
@@ -43,7 +42,7 @@ def run_sweep(
     observer: Observer,
     *,
     retry_failed: bool = False,
-    models_to: Path | None = None,
+    keep_models: bool = False,
 ) -> Outcome:
     """Run the missing trials and write the tables after each; nothing is written before the data fit the model.
 
@@ -53,7 +52,7 @@ def run_sweep(
         executor: who runs the trials.
         observer: who is told.
         retry_failed: run the trials again that failed before.
-        models_to: where to save the model that is trained; None keeps none.
+        keep_models: leave each trained model in its trial's folder, as safetensors.
 
     Raises:
         UsageError: the data don't fit the model, or the folder can't be written.
@@ -77,7 +76,7 @@ def run_sweep(
                 materials[trial.spec.train.max_length],
                 place,
                 lambda progress: observer.trial_progressed(trial, progress),
-                model_to=None if trial.is_base else models_to,
+                model_to=place.path / "model" if keep_models and not trial.is_base else None,
             )
 
     for result in executor.run(missing, work):

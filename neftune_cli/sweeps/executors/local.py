@@ -1,5 +1,6 @@
 """Runs trials one after the other in this process."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,6 +18,7 @@ class LocalExecutor:
         for trial in trials:
             started = time.monotonic()
             record, reason = _attempt(trial, work)
+            gc.collect()  # a trainer holds itself in a cycle, and its model with it
             yield Result(trial, record, reason, time.monotonic() - started)
 
 

@@ -1,0 +1,53 @@
+"""Options for what is trained on what."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from neftune_cli.commands.options.panel import option
+
+
+class DataLayout(StrEnum):
+    """How a data set lays out its examples."""
+
+    ALPACA = "alpaca"
+    PROMPT_COMPLETION = "prompt-completion"
+    MESSAGES = "messages"
+    TEXT = "text"
+
+
+Model = Annotated[
+    str | None,
+    option(
+        "--model", help_="tiny (embedded, default), smollm2, a hub id, or a local directory.", panel="Data and model"
+    ),
+]
+DatasetName = Annotated[
+    str | None,
+    option(
+        "--dataset",
+        help_="bios (embedded, default), a hub id, a .json, .jsonl, .csv or .parquet file, or a saved data set.",
+        panel="Data and model",
+    ),
+]
+Format = Annotated[
+    DataLayout | None,
+    option("--format", help_="Layout of the data, where its columns don't tell.", panel="Data and model"),
+]
+TrainExamples = Annotated[
+    int | None,
+    option(
+        "--train-examples",
+        help_="Train on at most so many, chosen by content hash.",
+        panel="Data and model",
+        metavar="N",
+    ),
+]
+EvalExamples = Annotated[
+    int | None,
+    option(
+        "--eval-examples",
+        help_="Hold out at most so many, chosen by content hash.",
+        panel="Data and model",
+        metavar="N",
+    ),
+]

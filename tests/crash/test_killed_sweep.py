@@ -1,0 +1,43 @@
+"""A sweep killed without warning: the same command finishes it, and its tables equal the uninterrupted ones."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+COMMAND = [sys.executable, "-m", "neftune_cli", "sweep", "--quiet", "--alphas", "0,5", "--seeds", "1"]
+SMALL = ["--train-examples", "32", "--eval-examples", "8", "--epochs", "2"]
+TABLES = ("loss.csv", "eval.csv", "curves.csv", "summary.md", "sweep.yaml")
+PATIENCE_SECONDS = 120
+
+
+def run(folder: Path) -> None:
+    subprocess.run([*COMMAND, *SMALL, "--output", str(folder)], check=True, capture_output=True)
+
+
+def kill_when(folder: Path, appears: str) -> None:
+    """Start the sweep and kill it with SIGKILL as soon as a file is there."""
+    process = subprocess.Popen(
+        [*COMMAND, *SMALL, "--output", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not list(folder.glob(appears)):
+        assert process.poll() is None, "the sweep ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_sweep_killed_twice_ends_with_the_tables_of_one_never_killed(tmp_path: Path) -> None:
+    whole, torn = tmp_path / "a" / "sweep", tmp_path / "b" / "sweep"
+    run(whole)
+    kill_when(torn, "trials/alpha=0,*/metrics.jsonl")  # in the middle of a training
+    assert not list(torn.glob("trials/alpha=0,*/record.json"))
+    kill_when(torn, "trials/alpha=5,*/metrics.jsonl")
+    first = next(torn.glob("trials/alpha=0,*/record.json")).stat().st_mtime_ns
+    run(torn)
+    assert next(torn.glob("trials/alpha=0,*/record.json")).stat().st_mtime_ns == first
+    for name in TABLES:
+        assert (torn / name).read_bytes() == (whole / name).read_bytes(), name
