@@ -4,6 +4,8 @@ import pytest
 
 from neftune_cli.records import EvalMetrics, LossMetrics, NoiseMeasurement, TrialRecord
 
+pytest_plugins = ["tests.command_line"]
+
 ROWS = (
     # arm, alpha, seed, train, clean, held-out, perplexity, exact, rouge, chars, 2-grams, diversity, truncated
     ("base", None, None, None, 4.1, 4.2, 66.686, 0.0, 0.1, 400.0, 60.0, 5.0, 0.9),

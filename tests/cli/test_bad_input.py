@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Neftune
+from tests.command_line import Neftune
 
 SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples", "4")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.cli.conftest import Neftune
+from tests.command_line import Neftune
 
 SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2")
 

@@ -22,8 +22,8 @@ class Ended:
 Neftune = Callable[..., Ended]
 
 
-@pytest.fixture
-def neftune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Neftune:
+@pytest.fixture(name="neftune")
+def neftune_fixture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Neftune:
     """Return a function that runs `neftune` with arguments, in an empty folder, and tells how it ended."""
     monkeypatch.chdir(tmp_path)
 
