@@ -41,7 +41,8 @@ def _common(
 def main() -> None:
     """Run the command line; the process ends with one of `ExitCode`."""
     _quieten_libraries()
-    debug = "--debug" in sys.argv[1:]
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):

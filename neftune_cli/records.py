@@ -6,9 +6,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 SCHEMA_VERSION = 1
-BASE_ARM = "base"
-"""Name of the arm that is the model before fine-tuning: one trial without alpha and seed."""
-
 LOSS_METRICS = ("train_loss", "train_loss_clean", "eval_loss", "eval_perplexity")
 EVAL_METRICS = (
     "exact_match",
@@ -30,7 +27,6 @@ class Record(BaseModel):
 class TrialState(StrEnum):
     """Where a trial stands."""
 
-    PENDING = "pending"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"

@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from neftune_cli.config.resolve import dump_spec, load_spec
-from neftune_cli.config.spec import SweepSpec
+from neftune_cli.config.spec import BASE_ARM, SweepSpec
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.records import (
-    BASE_ARM,
     EVAL_METRICS,
     LOSS_METRICS,
     SCHEMA_VERSION,
@@ -87,14 +86,18 @@ class TrialFolder:
         """Return the record, None while the trial has not finished.
 
         Raises:
-            UsageError: a newer version of this program wrote it.
+            UsageError: a newer version of this program wrote it, or something else did.
         """
         path = self.path / RECORD_FILE
         if (values := _read_json(path)) is None:
             return None
         if values.get("schema_version", 0) > SCHEMA_VERSION:
             raise UsageError(Problem(f"{path} was written by a newer version of neftune.", "Upgrade neftune."))
-        return TrialRecord.model_validate(values)
+        try:
+            return TrialRecord.model_validate(values)
+        except ValueError:
+            fix = "Restore it, or remove the trial's folder to train it again."
+            raise UsageError(Problem(f"{path} can't be understood.", fix)) from None
 
 
 class SweepFolder:

@@ -14,6 +14,7 @@ from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizer
 from experiments.tiny_base.pretrain import ROW_LENGTH, ROWS, STEPS, new_model
 from experiments.tiny_base.probe import completion_accuracy, plain_question_accuracy
 from neftune_cli.data.embedded.people import GROUP_SIZES, NUMBER_OF_PEOPLE, Attribute, Group
+from neftune_cli.models.embeddings import embedding_norms
 
 TARGET = Path("neftune_cli/models/embedded/tiny")
 _CARD = """\
@@ -49,7 +50,7 @@ def main(
         raise SystemExit(f"Pretraining stands at step {state['step']} of {STEPS}; go on with `make tiny-base`.")
     model = new_model(tokenizer)
     model.load_state_dict(state["model"])
-    model.to(torch.bfloat16)
+    model.bfloat16()
     separator = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     model.generation_config = GenerationConfig(
         eos_token_id=[tokenizer.eos_token_id, separator], pad_token_id=tokenizer.pad_token_id
@@ -78,7 +79,7 @@ def model_card(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, weig
         quizzed_right=asked[Group.QUIZZED],
         train_right=asked[Group.TRAIN],
         held_out_right=asked[Group.HELD_OUT],
-        norm=float(model.get_input_embeddings().weight.detach().norm(dim=1).median()),
+        norm=float(embedding_norms(model).median()),
         digest=hashlib.sha256(weights).hexdigest(),
     )
 

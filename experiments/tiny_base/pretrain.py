@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from experiments.tiny_base.corpus import documents
 from experiments.tiny_base.probe import completion_accuracy, plain_question_accuracy
 from experiments.tiny_base.tokenizer import build_tokenizer
+from neftune_cli.models.embeddings import embedding_norms, input_embeddings
 
 SEED = 2310
 STEPS = 6500
@@ -66,7 +67,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    torch.nn.init.normal_(model.get_input_embeddings().weight, std=EMBEDDING_NORM / math.sqrt(config.hidden_size))
+    torch.nn.init.normal_(input_embeddings(model), std=EMBEDDING_NORM / math.sqrt(config.hidden_size))
     return model
 
 
@@ -108,11 +109,10 @@ def train_step(
 def probe(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
     """Measure knowledge on a tenth of the people."""
     asked = plain_question_accuracy(model, tokenizer, every=10)
-    norms = model.get_input_embeddings().weight.detach().norm(dim=1)
     return {
         "completion": completion_accuracy(model, tokenizer, every=10),
         **{f"questions_{group}": share for group, share in asked.items()},
-        "embedding_norm": float(norms.median()),
+        "embedding_norm": float(embedding_norms(model).median()),
     }
 
 

@@ -2,10 +2,10 @@
 
 import random
 from collections.abc import Sequence
-from typing import cast
+from typing import Any
 
 import torch
-from transformers import GenerationMixin, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neftune_cli.data.embedded.biographies import PROBE_SENTENCES, sentence
 from neftune_cli.data.embedded.people import Attribute, Group, Person, people_of, population
@@ -15,7 +15,7 @@ BATCH_SIZE = 128
 ANSWER_TOKENS = 10
 
 
-def completion_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, every: int = 1) -> float:
+def completion_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, every: int = 1) -> float:
     """Return the share of (person, attribute) pairs whose held-out paraphrase is completed with the right value."""
     prompts, answers = [], []
     for person in population()[::every]:
@@ -27,7 +27,7 @@ def completion_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFa
 
 
 def plain_question_accuracy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, every: int = 1
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, every: int = 1
 ) -> dict[Group, float]:
     """Return, a group, the share of plain one-attribute questions answered rightly.
 
@@ -36,7 +36,7 @@ def plain_question_accuracy(
     return {group: _plain_accuracy(model, tokenizer, people_of(group)[::every]) for group in Group}
 
 
-def _plain_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, people: Sequence[Person]) -> float:
+def _plain_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, people: Sequence[Person]) -> float:
     rng = random.Random(0)
     asked = [ask_attribute(attribute, Group.QUIZZED, person, rng) for person in people for attribute in Attribute]
     prompts = [f" Question: {one.question} Answer:" for one in asked]
@@ -45,10 +45,10 @@ def _plain_accuracy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, 
 
 @torch.no_grad()
 def _share_right(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], answers: Sequence[str]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], answers: Sequence[str]
 ) -> float:
     model.eval()
-    generator = cast(GenerationMixin, model)
+    generator: Any = model
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     right = 0
     for start in range(0, len(order), BATCH_SIZE):

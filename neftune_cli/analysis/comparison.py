@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
-from neftune_cli.records import BASE_ARM, EVAL_METRICS, LOSS_METRICS, TrialRecord
+from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord
 
 
 @dataclass(frozen=True)

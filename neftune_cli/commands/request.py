@@ -1,14 +1,16 @@
 """From raw options to a checked plan: every problem of every option, file and folder is found before any is told."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.spec import SweepSpec
 from neftune_cli.config.values import parse_alphas, parse_seeds, parse_settings
 from neftune_cli.errors import Problems
-from neftune_cli.store import SweepFolder
+from neftune_cli.store import SWEEP_FILE, SweepFolder
 from neftune_cli.sweeps.plan import Plan, make_plan
 
 _RECIPE = ("epochs", "max_steps", "learning_rate", "batch_size", "max_length", "lora_rank")
@@ -33,9 +35,10 @@ def understand(file: Path | None, options: Mapping[str, Any], output: Path | Non
     given = {name: value for name, value in options.items() if value is not None}
     problems = Problems()
     flags = {name: value for name, value in given.items() if name not in (*_RECIPE, *_EVALUATION, *_TEXTS)}
-    for name, parse in (("alphas", parse_alphas), ("seeds", parse_seeds)):
+    readers: dict[str, Callable[[str], Any]] = {"alphas": parse_alphas, "seeds": parse_seeds}
+    for name, parse in readers.items():
         if isinstance(given.get(name), str):
-            flags[name] = problems.attempt(lambda parse=parse, name=name: parse(given[name]))
+            flags[name] = problems.attempt(partial(parse, given[name]))
         elif name in given:
             flags[name] = given[name]
     settings = problems.attempt(lambda: parse_settings(given.get("settings", []))) or {}
@@ -47,13 +50,25 @@ def understand(file: Path | None, options: Mapping[str, Any], output: Path | Non
     if spec is None:
         problems.raise_any()
     assert spec is not None
-    folder = SweepFolder(output or Path("results") / (file.stem if file else default_name(spec.model, spec.dataset)))
+    folder = SweepFolder(output or Path("results") / _name(file, spec))
     plan = problems.attempt(lambda: make_plan(spec, folder))
     problems.raise_any()
     assert plan is not None
     return Request(plan, folder)
 
 
+def _name(file: Path | None, spec: SweepSpec) -> str:
+    if file is None:
+        return default_name(spec.model, spec.dataset)
+    return file.resolve().parent.name if file.name == SWEEP_FILE else file.stem
+
+
 def default_name(model: str, dataset: str) -> str:
     """Return what a sweep is called whose folder nobody named."""
-    return "-".join(Path(name).stem for name in (model, dataset))
+    return "-".join(_short(name) for name in (model, dataset))
+
+
+def _short(name: str) -> str:
+    """Return the last part of a path or hub id, without the suffix of a data file."""
+    path = Path(name).resolve() if name.startswith(".") else Path(name)
+    return path.stem if path.suffix in (".json", ".jsonl", ".csv", ".parquet", ".gguf") else path.name

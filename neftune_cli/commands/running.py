@@ -3,6 +3,7 @@
 import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -27,7 +28,7 @@ def run_and_report(
         outcome = run_sweep(plan, folder, LocalExecutor(), observer, retry_failed=retry_failed, keep_models=keep_models)
     _report(request, outcome, as_json=as_json)
     if outcome.failed:
-        typer.echo(_failures(request, outcome), err=True)
+        typer.echo(_failures(request, outcome, retried=retry_failed), err=True)
         raise typer.Exit(ExitCode.TRIAL_FAILED)
 
 
@@ -47,12 +48,12 @@ def _report(request: Request, outcome: Outcome, *, as_json: bool) -> None:
         comparison = compare_sweep(folder)
     except NothingToCompareError as error:
         typer.echo(str(error), err=True)
+        if as_json:
+            typer.echo(_summary(request, outcome, {"comparisons": []}))
         return
     write_reports(folder, comparison)
     if as_json:
-        counts = {"folder": str(folder.path), "already_done": outcome.already_done, "run_now": outcome.run_now}
-        comparisons = json.loads(document([comparison], Format.JSON))
-        typer.echo(json.dumps({**counts, "failed": outcome.failed, **comparisons}, indent=2))
+        typer.echo(_summary(request, outcome, json.loads(document([comparison], Format.JSON))))
         return
     if sys.stdout.isatty():
         print_comparisons(Console(), [comparison])
@@ -61,7 +62,13 @@ def _report(request: Request, outcome: Outcome, *, as_json: bool) -> None:
     typer.echo(f"{outcome.run_now} trials run, {outcome.already_done} done before; all in {folder.path}", err=True)
 
 
-def _failures(request: Request, outcome: Outcome) -> str:
+def _summary(request: Request, outcome: Outcome, comparisons: dict[str, Any]) -> str:
+    counts = {"already_done": outcome.already_done, "run_now": outcome.run_now, "failed": outcome.failed}
+    return json.dumps({"folder": str(request.folder.path), **counts, **comparisons}, indent=2)
+
+
+def _failures(request: Request, outcome: Outcome, *, retried: bool) -> str:
+    remedy = "Mend the cause and give the command again." if retried else "--retry failed runs them again."
     lines = [f"{trial} failed: {reason}" for trial, reason in outcome.failed.items()]
-    logs = f"Each one's log.txt is in {request.folder.path / 'trials'}; --retry failed runs them again."
+    logs = f"Each one's log.txt is in {request.folder.path / 'trials'}. {remedy}"
     return "\n".join([*lines, logs])

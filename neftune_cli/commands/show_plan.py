@@ -8,20 +8,21 @@ from rich.table import Table
 
 from neftune_cli.commands.request import Request
 from neftune_cli.sweeps.plan import steps_of
-from neftune_cli.sweeps.runner import missing_trials
+from neftune_cli.sweeps.runner import missing_trials, place_of
+from neftune_cli.training.trial import Trial
 
 
-def show_plan(request: Request, *, as_json: bool) -> None:
+def show_plan(request: Request, *, retry_failed: bool, as_json: bool) -> None:
     """Print the plan; nothing is trained or written."""
     plan = request.plan
-    missing = {trial.id for trial in missing_trials(plan, request.folder, retry_failed=True)}
+    missing = {trial.id for trial in missing_trials(plan, request.folder, retry_failed=retry_failed)}
     rows = [
         {
             "trial": trial.id,
             "arm": trial.arm,
             "seed": trial.seed,
             "steps": steps_of(trial, plan.data),
-            "state": "to run" if trial.id in missing else "done",
+            "state": _state(request, trial, missing),
         }
         for trial in plan.trials
     ]
@@ -36,6 +37,12 @@ def show_plan(request: Request, *, as_json: bool) -> None:
     Console().print(table)
     steps = sum(int(str(row["steps"])) for row in rows if row["trial"] in missing)
     typer.echo(
-        f"{len(missing)} of {len(rows)} trials to run, {steps} optimizer steps on {len(plan.data.train)} training "
-        f"examples; {len(plan.data.held_out)} held out."
+        f"{len(missing)} of {len(rows)} trials to run, {steps} optimizer steps at most; "
+        f"{len(plan.data.train)} training examples, {len(plan.data.held_out)} held out."
     )
+
+
+def _state(request: Request, trial: Trial, missing: set[str]) -> str:
+    if trial.id in missing:
+        return "to run"
+    return "failed" if place_of(request.folder, trial).record() is None else "done"

@@ -60,6 +60,6 @@ def sweep(
 
     request = understand(experiment, chosen, output)
     if dry_run:
-        show_plan(request, as_json=as_json)
+        show_plan(request, retry_failed=retry is Retry.FAILED, as_json=as_json)
         return
     run_and_report(request, retry_failed=retry is Retry.FAILED, quiet=quiet, as_json=as_json)

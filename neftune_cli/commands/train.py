@@ -42,8 +42,8 @@ def train(
     request = understand(None, given, output or Path("results") / name)
     trained = request.plan.trials[-1]
     model_to = place_of(request.folder, trained).path / "model"
-    run_and_report(request, quiet=quiet, as_json=as_json, keep_models=True)
+    run_and_report(request, retry_failed=True, quiet=quiet, as_json=as_json, keep_models=True)
     typer.echo(f"The model is in {model_to}" if model_to.exists() else _NO_MODEL.format(model_to.parent), err=True)
 
 
-_NO_MODEL = "{} was trained by a sweep, which keeps no models; to train it again, give another --output."
+_NO_MODEL = "{} holds the record of this training and no model; to train it again, give another --output."

@@ -33,7 +33,7 @@ def base_identity(
 ) -> dict[str, Any]:
     """Return the same for the model before fine-tuning, which knows no noise, recipe or seed."""
     shared = _shared_identity(spec, model_fingerprint, data_fingerprint, environment)
-    return {**shared, "max_length": spec.train.max_length, "base": True}
+    return {**shared, "base": True}
 
 
 def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[str, str]) -> dict[str, Any]:

@@ -28,10 +28,15 @@ def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
 def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
     """Return `here` with the arms and seeds that only `there` has: a sweep grows, it never forgets.
 
-    Arms that vary alpha alone come in ascending order, so that growing it in any order gives the same tables.
+    Arms that are alphas in ascending order stay so, so that growing a sweep in any order gives the same tables.
     """
     arms = {arm.name: arm for arm in (*there.arms, *here.arms)}
     ordered = list(arms.values())
-    if all(arm.varies_only_alpha for arm in ordered):
+    if _ascending(there) and _ascending(here):
         ordered.sort(key=lambda arm: arm.alpha or 0.0)
     return here.model_copy(update={"arms": tuple(ordered), "seeds": tuple(sorted({*there.seeds, *here.seeds}))})
+
+
+def _ascending(spec: SweepSpec) -> bool:
+    alphas = [arm.alpha or 0.0 for arm in spec.arms]
+    return all(arm.varies_only_alpha for arm in spec.arms) and alphas == sorted(alphas)

@@ -9,10 +9,11 @@ import yaml
 from pydantic import ValidationError
 
 from neftune_cli.config.defaults import DEFAULT_ALPHAS, DEFAULT_SEEDS, default_recipe
-from neftune_cli.config.spec import ArmSpec, SweepSpec, arm_name
+from neftune_cli.config.spec import ArmSpec, EvaluationSpec, SweepSpec, arm_name
 from neftune_cli.errors import Problem, UsageError
 
 _FIELDS = [field.alias or name for name, field in SweepSpec.model_fields.items()]
+_FIELDS_OF = {"arms": list(ArmSpec.model_fields), "evaluation": list(EvaluationSpec.model_fields)}
 
 
 def resolve_sweep(file: Path | None, flags: Mapping[str, Any]) -> SweepSpec:
@@ -25,8 +26,10 @@ def resolve_sweep(file: Path | None, flags: Mapping[str, Any]) -> SweepSpec:
     Raises:
         UsageError: every problem found.
     """
-    values = {**_read_yaml(file), **{name: value for name, value in flags.items() if name not in ("train", "alphas")}}
-    values["train"] = {**_section(values, "train"), **flags.get("train", {})}
+    written = _read_yaml(file)
+    values = {**written, **{name: value for name, value in flags.items() if name != "alphas"}}
+    for section in ("train", "evaluation"):
+        values[section] = {**_section(written, section), **flags.get(section, {})}
     values["seeds"] = _seeds(values.get("seeds"))
     values["arms"] = _arms(values, flags.get("alphas"))
     lora = bool(values["train"].get("lora_rank"))
@@ -82,8 +85,17 @@ def _arms(values: Mapping[str, Any], alphas: list[float] | None) -> Any:
         arms = values["arms"]
         if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
             raise UsageError(Problem("arms is not a list of overrides.", "Write arms: [{alpha: 0}, {alpha: 5}]."))
-        return [{**arm, "name": arm.get("name") or arm_name(arm)} for arm in arms]
-    return [{"alpha": alpha, "name": arm_name({"alpha": alpha})} for alpha in alphas or DEFAULT_ALPHAS]
+        return [_named(arm) for arm in arms]
+    return [{"alpha": alpha, "name": arm_name({"alpha": alpha})} for alpha in sorted(alphas or DEFAULT_ALPHAS)]
+
+
+def _named(arm: dict[str, Any]) -> dict[str, Any]:
+    """Return an arm with its name; one that is no set of overrides is refused before it is named after them."""
+    alpha = arm.get("alpha", 0)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float | None):
+        raise UsageError(Problem(f"arms: alpha {alpha!r} is not a number.", "Write arms: [{alpha: 0}, {alpha: 5}]."))
+    whole = {**arm, "train": _section(arm, "train")}
+    return {**whole, "name": arm.get("name") or arm_name(whole)}
 
 
 def _check_arms(spec: SweepSpec, file: Path | None) -> None:
@@ -91,7 +103,7 @@ def _check_arms(spec: SweepSpec, file: Path | None) -> None:
     problems = []
     for arm in spec.arms:
         try:
-            spec.trial(arm, seed=0)
+            spec.recipe_of(arm)
         except ValidationError as error:
             problems += [
                 _problem({**details, "loc": (f"arm {arm.name!r}", *details["loc"])}, file) for details in error.errors()
@@ -112,7 +124,7 @@ def _problem(details: dict[str, Any], file: Path | None) -> Problem:
 
 
 def _closest(name: str, location: tuple[Any, ...]) -> str:
-    known = list(ArmSpec.model_fields) if location[0] == "arms" else _FIELDS
+    known = _FIELDS_OF.get(str(location[0]), _FIELDS) if len(location) > 1 else _FIELDS
     close = difflib.get_close_matches(name, known, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"The fields are {', '.join(known)}."
 

@@ -1,19 +1,22 @@
 """The specs: one immutable description of a sweep, of its arms, and of each trial they mean."""
 
-import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NoiseShape = Literal["uniform", "gaussian", "bernoulli"]
 NoiseScale = Literal["paper", "hf"]
 Layout = Literal["alpaca", "prompt-completion", "messages", "text"]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+BASE_ARM = "base"
+"""Name of the arm that is the model before fine-tuning: one trial without alpha and seed."""
 
 
 class Spec(BaseModel):
-    """Base of all specs: frozen, and an unknown field is an error."""
+    """Base of all specs: frozen; an unknown field and a number that is infinite or none are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TrainSpec(Spec):
@@ -33,14 +36,27 @@ class TrainSpec(Spec):
     def _gather_sft_fields(cls, values: dict[str, Any]) -> dict[str, Any]:
         own = {name: value for name, value in values.items() if name in cls.model_fields}
         others = {name: value for name, value in values.items() if name not in cls.model_fields}
-        return {**own, "sft": {**own.get("sft", {}), **others}}
+        sft = own.get("sft") or {}
+        if not isinstance(sft, dict):
+            raise ValueError("sft is not a set of fields")
+        return {**own, "sft": {**sft, **others}}
 
 
 class EvaluationSpec(Spec):
-    """How answers are generated; None leaves it to the data set."""
+    """How the noise-off measurements are made; None leaves generation to the data set and the length to the recipe."""
 
+    max_length: int | None = Field(default=None, gt=1)
+    """Tokens after which a probe or held-out example is cut, in every arm."""
     max_new_tokens: int | None = Field(default=None, gt=0)
     repetition_penalty: float | None = Field(default=None, gt=0)
+
+
+class ResolvedEvaluation(Spec):
+    """How the noise-off measurements are made, with nothing left open."""
+
+    max_length: int
+    max_new_tokens: int
+    repetition_penalty: float
 
 
 class NoiseSpec(Spec):
@@ -50,19 +66,12 @@ class NoiseSpec(Spec):
     noise: NoiseShape = "uniform"
     noise_scale: NoiseScale = "paper"
 
-    @field_validator("alpha")
-    @classmethod
-    def _finite(cls, alpha: float) -> float:
-        if not math.isfinite(alpha):
-            raise ValueError("must be finite")
-        return alpha
-
 
 class ArmSpec(Spec):
     """A named set of overrides to the sweep's noise and recipe."""
 
     name: str = ""
-    alpha: float | None = None
+    alpha: float | None = Field(default=None, ge=0)
     noise: NoiseShape | None = None
     noise_scale: NoiseScale | None = None
     train: dict[str, Any] = Field(default_factory=dict)
@@ -83,8 +92,8 @@ class TrialSpec(Spec):
     eval_examples: int | None = None
     noise: NoiseSpec
     train: TrainSpec
-    evaluation: EvaluationSpec
-    seed: int
+    evaluation: ResolvedEvaluation
+    seed: Seed
 
 
 class SweepSpec(Spec):
@@ -99,7 +108,7 @@ class SweepSpec(Spec):
     noise_scale: NoiseScale = "paper"
     train: TrainSpec
     evaluation: EvaluationSpec = EvaluationSpec()
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1)
     arms: tuple[ArmSpec, ...] = Field(min_length=1)
 
     model_config = ConfigDict(populate_by_name=True)
@@ -111,6 +120,8 @@ class SweepSpec(Spec):
             repeated = {name for name in names if names.count(name) > 1}
             if repeated:
                 raise ValueError(f"repeated {what}: {', '.join(map(str, sorted(repeated)))}")
+        if any(arm.name == BASE_ARM for arm in self.arms):
+            raise ValueError(f"{BASE_ARM!r} is the model before fine-tuning; call the arm something else")
         return self
 
     def noise_of(self, arm: ArmSpec) -> NoiseSpec:
@@ -121,9 +132,12 @@ class SweepSpec(Spec):
             noise_scale=arm.noise_scale or self.noise_scale,
         )
 
-    def trial(self, arm: ArmSpec, seed: int) -> TrialSpec:
+    def recipe_of(self, arm: ArmSpec) -> TrainSpec:
+        """Return an arm's recipe: the sweep's with the arm's overrides."""
+        return TrainSpec.model_validate({**self.train.model_dump(exclude={"sft"}), **self.train.sft, **arm.train})
+
+    def trial(self, arm: ArmSpec, seed: int, evaluation: ResolvedEvaluation) -> TrialSpec:
         """Return the trial that an arm and a seed mean."""
-        recipe = {**self.train.model_dump(exclude={"sft"}), **self.train.sft, **arm.train}
         return TrialSpec(
             model=self.model,
             dataset=self.dataset,
@@ -131,8 +145,8 @@ class SweepSpec(Spec):
             train_examples=self.train_examples,
             eval_examples=self.eval_examples,
             noise=self.noise_of(arm),
-            train=TrainSpec.model_validate(recipe),
-            evaluation=self.evaluation,
+            train=self.recipe_of(arm),
+            evaluation=evaluation,
             seed=seed,
         )
 

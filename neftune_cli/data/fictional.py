@@ -16,7 +16,7 @@ GENERATION: Final = GenerationDefaults(max_new_tokens=96, repetition_penalty=1.0
 
 
 def split_by_person(*, train_examples: int | None, eval_examples: int | None) -> Split:
-    """Return at most so many questions about either group of people; 768 and 240 by default."""
+    """Return at most so many questions about either group of people; 400 and 200 by default."""
     return Split(
         train=_questions(Group.TRAIN, "train", TRAIN_EXAMPLES if train_examples is None else train_examples),
         held_out=_questions(Group.HELD_OUT, "held-out", EVAL_EXAMPLES if eval_examples is None else eval_examples),

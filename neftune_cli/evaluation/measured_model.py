@@ -1,4 +1,4 @@
-"""A model while it is measured: no dropout, no noise, no gradients, and afterwards left as it was found."""
+"""A model while it is measured: no dropout, noise, gradients or autocast, and afterwards left as it was found."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,11 +22,28 @@ def measuring(model: torch.nn.Module) -> Iterator[None]:
     model.eval()
     try:
         # not inference_mode: what a model caches under it (rotary tables, say) would break the next training step
-        with torch.no_grad():
+        with torch.no_grad(), _full_precision(model):
             yield
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def _full_precision(model: torch.nn.Module) -> Iterator[None]:
+    """Take off the autocast that accelerate wraps a model's `forward` in once it is trained in mixed precision.
+
+    The rounding of bfloat16 is larger than the differences between arms, and the model before training has none.
+    """
+    wrapped, original = model.__dict__.get("forward"), model.__dict__.get("_original_forward")
+    if wrapped is None or original is None:
+        yield
+        return
+    model.forward = original
+    try:
+        yield
+    finally:
+        model.forward = wrapped
 
 
 def causal_model(model: LanguageModel) -> PreTrainedModel:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from neftune_cli.analysis.comparison import ArmSummary, Comparison
 from neftune_cli.analysis.metrics import METRICS, Metric
-from neftune_cli.records import BASE_ARM
+from neftune_cli.config.spec import BASE_ARM
 
 WIDEST_BASELINE_HEADING = 13
 

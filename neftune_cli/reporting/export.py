@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from neftune_cli.analysis.comparison import ArmSummary, Comparison, Estimate
 from neftune_cli.analysis.metrics import METRICS
 from neftune_cli.analysis.reading import reading
-from neftune_cli.records import BASE_ARM, SCHEMA_VERSION, Record
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.records import SCHEMA_VERSION, Record
 from neftune_cli.reporting.cells import MetricColumns, difference_heading, metric_columns, row_names, title
 from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.reporting.tables import SECTIONS

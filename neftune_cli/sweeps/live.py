@@ -11,7 +11,7 @@ from rich.text import Text
 
 from neftune_cli.sweeps.executors import Result
 from neftune_cli.sweeps.plan import Plan
-from neftune_cli.sweeps.progress import Clock, duration, label
+from neftune_cli.sweeps.progress import Clock, duration
 from neftune_cli.training.trial import Trial, TrialProgress
 
 
@@ -60,7 +60,7 @@ class LiveTable:
         trial = result.trial
         if result.record is None:
             self._cells[trial.arm, trial.seed] = Text("failed", style="red")
-            self._failures.append(f"{label(trial)}: {result.reason}")
+            self._failures.append(f"{trial.label}: {result.reason}")
         else:
             self._cells[trial.arm, trial.seed] = Text(f"{result.record.loss.eval_loss:.4f}", style="green")
 

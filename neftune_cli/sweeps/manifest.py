@@ -72,13 +72,15 @@ def _versions() -> dict[str, str]:
 
 def _git_state() -> dict[str, Any] | None:
     """Return commit and dirty flag of the checkout this package runs from, None if it runs from none."""
-    here = Path(__file__).parent
+    root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(here), *arguments]
+        command = ["git", "-C", str(root), *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
     try:
+        if Path(git("rev-parse", "--show-toplevel")) != root:
+            return None  # installed into an environment that lies in somebody else's checkout
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -3,18 +3,18 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
 from neftune_cli.config.merging import differences, merged
-from neftune_cli.config.spec import EvaluationSpec, SweepSpec, TrialSpec
+from neftune_cli.config.spec import BASE_ARM, ArmSpec, ResolvedEvaluation, SweepSpec
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.models.sources import ModelSource, find_model
-from neftune_cli.records import BASE_ARM
 from neftune_cli.store import SweepFolder
 from neftune_cli.training.hardware import environment
-from neftune_cli.training.sft import check_sft_fields
+from neftune_cli.training.sft import check_recipe
 from neftune_cli.training.trial import Trial
 
 
@@ -37,7 +37,8 @@ def make_plan(spec: SweepSpec, folder: SweepFolder) -> Plan:
     problems = Problems()
     source = problems.attempt(lambda: find_model(spec.model))
     data = problems.attempt(lambda: _load_data(spec))
-    problems.attempt(lambda: check_sft_fields(_sft_fields(spec)))
+    for arm in spec.arms:
+        problems.attempt(partial(check_recipe, spec.recipe_of(arm)))
     whole = problems.attempt(lambda: _joined(spec, folder))
     problems.raise_any()
     assert source is not None
@@ -46,6 +47,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder) -> Plan:
     _check_fingerprints(folder, source, data)
     trials = tuple(_trials(whole, source, data))
     _check_distinct(trials)
+    _check_records(folder, trials)
     return Plan(whole, source, data, trials)
 
 
@@ -67,13 +69,6 @@ def _load_data(spec: SweepSpec) -> InstructionData:
         train_examples=spec.train_examples,
         eval_examples=spec.eval_examples,
     )
-
-
-def _sft_fields(spec: SweepSpec) -> dict[str, object]:
-    fields = dict(spec.train.sft)
-    for arm in spec.arms:
-        fields |= spec.trial(arm, seed=0).train.sft
-    return fields
 
 
 def _joined(spec: SweepSpec, folder: SweepFolder) -> SweepSpec:
@@ -109,26 +104,27 @@ def _check_fingerprints(folder: SweepFolder, source: ModelSource, data: Instruct
 def _trials(spec: SweepSpec, source: ModelSource, data: InstructionData) -> Iterator[Trial]:
     around = environment(lora=False)
     around_lora = environment(lora=True)
+    evaluation = _evaluation(spec, data)
     content = {"model_fingerprint": source.fingerprint, "data_fingerprint": data.fingerprint}
-    base = _resolved(spec.trial(spec.arms[0], spec.seeds[0]).model_copy(update={"train": spec.train}), data)
+    base = spec.trial(ArmSpec(name=BASE_ARM), 0, evaluation)
     identity = base_identity(base, **content, environment=around)
     yield Trial(trial_id(identity), BASE_ARM, base, identity)
     for seed in spec.seeds:
         for arm in spec.arms:
-            one = _resolved(spec.trial(arm, seed), data)
+            one = spec.trial(arm, seed, evaluation)
             where = around_lora if one.train.lora_rank else around
             identity = trial_identity(one, **content, environment=where)
             yield Trial(trial_id(identity), arm.name, one, identity)
 
 
-def _resolved(trial: TrialSpec, data: InstructionData) -> TrialSpec:
-    """Fill in what the spec leaves to the data set."""
-    chosen = trial.evaluation
-    evaluation = EvaluationSpec(
+def _evaluation(spec: SweepSpec, data: InstructionData) -> ResolvedEvaluation:
+    """Fill in what the spec leaves to the recipe and the data set."""
+    chosen = spec.evaluation
+    return ResolvedEvaluation(
+        max_length=chosen.max_length or spec.train.max_length,
         max_new_tokens=chosen.max_new_tokens or data.generation.max_new_tokens,
         repetition_penalty=chosen.repetition_penalty or data.generation.repetition_penalty,
     )
-    return trial.model_copy(update={"evaluation": evaluation})
 
 
 def _check_distinct(trials: tuple[Trial, ...]) -> None:
@@ -138,3 +134,14 @@ def _check_distinct(trials: tuple[Trial, ...]) -> None:
             what = f"The arms {arms[trial.id]!r} and {trial.arm!r} are the same training."
             raise UsageError(Problem(what, "Keep one of them, under the name it had."))
         arms[trial.id] = trial.arm
+
+
+def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
+    """Refuse to put a trial beside the record of one of the same arm and seed that something else was different for."""
+    planned = {(trial.arm, trial.seed): trial for trial in trials}
+    for record in folder.records():
+        trial = planned.get((record.arm, record.seed))
+        if trial is not None and trial.id != record.trial:
+            changed = [part for part, value in trial.identity.items() if record.identity.get(part) != value]
+            what = f"{folder.path}: {trial.label} was run with another {' and '.join(changed)}."
+            raise UsageError(Problem(what, "Give another folder with --output, or restore what was there."))

@@ -61,7 +61,7 @@ class PlainLines:
     def trial_ended(self, result: Result) -> None:
         """Say how it ended and how long the others will take."""
         self._clock.tick()
-        self._write_line(f"{label(result.trial)}  {outcome(result)}  {result.seconds:.0f} s, {self._clock}")
+        self._write_line(f"{result.trial.label}  {outcome(result)}  {result.seconds:.0f} s, {self._clock}")
 
 
 class Clock:
@@ -87,11 +87,6 @@ class Clock:
     def __str__(self) -> str:
         left = (self._total - self._ended) * self.elapsed / self._ended if self._ended else None
         return f"{self._ended} of {self._total}" + (f", about {duration(left)} left" if left else "")
-
-
-def label(trial: Trial) -> str:
-    """Return what a trial is called on the screen."""
-    return trial.arm if trial.seed is None else f"{trial.arm} seed={trial.seed}"
 
 
 def outcome(result: Result) -> str:

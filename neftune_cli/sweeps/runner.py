@@ -65,6 +65,7 @@ def run_sweep(
         keep_memory_between_steps()
         folder.write_manifest(new_manifest(plan, folder.manifest(), notes))
     observer.sweep_started(plan, missing, notes)
+    already_done = sum(place_of(folder, trial).record() is not None for trial in plan.trials)
 
     def work(trial: Trial) -> TrialRecord:
         observer.trial_started(trial)
@@ -83,29 +84,22 @@ def run_sweep(
         _settle(result, folder)
         observer.trial_ended(result)
     folder.write_tables()
-    failed = {_label(trial): reason for trial in plan.trials if (reason := _failure(place_of(folder, trial)))}
-    return Outcome(len(plan.trials) - len(missing) - len(failed), len(missing), failed)
+    failed = {trial.label: reason for trial in plan.trials if (reason := _failure(place_of(folder, trial)))}
+    return Outcome(already_done, len(missing), failed)
 
 
 def prepare_materials(plan: Plan, trials: list[Trial]) -> dict[int, Material]:
     """Tokenize the data for these trials, once for each maximum length among them.
 
     Raises:
-        UsageError: the model can't be loaded, or no example fits.
+        UsageError: the model can't be loaded, or the data don't fit it.
     """
     from neftune_cli.models.loading import load_model
 
-    tokenizer = load_model(plan.source).tokenizer
+    loaded, device = load_model(plan.source), device_name()
+    specs = {trial.spec.train.max_length: trial.spec for trial in trials}
     return {
-        trial.spec.train.max_length: prepare_material(
-            plan.source,
-            plan.data,
-            tokenizer,
-            max_length=trial.spec.train.max_length,
-            evaluation=trial.spec.evaluation,
-            device=device_name(),
-        )
-        for trial in trials
+        length: prepare_material(plan.source, loaded, plan.data, spec, device=device) for length, spec in specs.items()
     }
 
 
@@ -122,7 +116,3 @@ def _failure(place: TrialFolder) -> str | None:
     status = place.status()
     failed = status is not None and status.state is TrialState.FAILED and place.record() is None
     return status.reason if status and failed else None
-
-
-def _label(trial: Trial) -> str:
-    return trial.arm if trial.seed is None else f"{trial.arm}, seed {trial.seed}"

@@ -77,6 +77,8 @@ class CurveCallback(TrainerCallback):
         assert model is not None
         epoch = math.ceil(state.epoch or 0.0)
         losses = self._measure(model, epoch)
+        if not all(math.isfinite(row.loss) for row in losses):
+            raise TrialError(f"A noise-off loss isn't finite after step {state.global_step}; lower --learning-rate.")
         self.example_losses += losses
         self._append(
             CurvePoint(

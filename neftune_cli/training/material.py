@@ -1,15 +1,18 @@
-"""What all trials of a sweep share: weights to start from, tokenized examples, and how answers are generated."""
+"""What trials of one maximum length share: tokenized examples, how they are measured, and the weights to start from."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
-from neftune_cli.config.spec import EvaluationSpec
-from neftune_cli.data.examples import InstructionData, TokenizedExample, TokenizedExamples
+from neftune_cli.config.spec import TrialSpec
+from neftune_cli.data.examples import Example, InstructionData, TokenizedExample, TokenizedExamples
 from neftune_cli.data.tokenization import length_notes, require_examples, tokenize
+from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.sources import ModelSource
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from neftune_cli.models.loading import LoadedModel
 
 EVALUATION_BATCH_SIZE = 32
 GENERATION_BATCH_SIZE = 64
@@ -24,47 +27,71 @@ class Material:
     held_out: tuple[TokenizedExample, ...]
     probe: tuple[TokenizedExample, ...]
     pad_token_id: int
-    max_new_tokens: int
-    repetition_penalty: float
     device: str
+    median_length: float
+    """Tokens in the median training example."""
+    embedding_norm: float
+    """Median L2 norm of the training tokens' embeddings, as the model computes them before fine-tuning."""
     notes: tuple[str, ...]
-    evaluation_batch_size: int = EVALUATION_BATCH_SIZE
-    generation_batch_size: int = GENERATION_BATCH_SIZE
+    """What the user should know of the model and of the examples' lengths."""
 
 
 def prepare_material(
-    source: ModelSource,
-    data: InstructionData,
-    tokenizer: "PreTrainedTokenizerBase",
-    *,
-    max_length: int,
-    evaluation: EvaluationSpec,
-    device: str,
+    source: ModelSource, loaded: "LoadedModel", data: InstructionData, trial: TrialSpec, *, device: str
 ) -> Material:
-    """Tokenize the data for one model.
+    """Tokenize the data for a model, training examples to the recipe's length, the others to the evaluation's.
 
     Raises:
-        UsageError: no training or no held-out example fits into the maximum length.
+        UsageError: no training or no held-out example fits into the maximum length, or some don't fit into the model.
     """
-    parts = {
-        name: tokenize(examples, tokenizer, max_length=max_length)
-        for name, examples in (("training", data.train), ("held-out", data.held_out), ("probe", data.probe))
-    }
-    for name, tokenized in parts.items():
-        require_examples(tokenized, name, max_length)
-    train, held_out, probe = (part.examples for part in parts.values())
+    train = _tokenized(data.train, "training", loaded, trial.train.max_length)
+    length = trial.evaluation.max_length
+    held_out, probe = (
+        _tokenized(part, name, loaded, length) for part, name in ((data.held_out, "held-out"), (data.probe, "probe"))
+    )
+    for part in (train, held_out, probe):
+        _check_context(part, source.name, loaded)
     return Material(
         source=source,
-        train=train,
-        held_out=held_out,
-        probe=probe,
-        pad_token_id=tokenizer.pad_token_id,
-        max_new_tokens=evaluation.max_new_tokens or data.generation.max_new_tokens,
-        repetition_penalty=evaluation.repetition_penalty or data.generation.repetition_penalty,
+        train=train.examples,
+        held_out=held_out.examples,
+        probe=probe.examples,
+        pad_token_id=loaded.tokenizer.pad_token_id,
         device=device,
-        notes=_notes(parts, max_length),
+        median_length=median(len(example.input_ids) for example in train.examples),
+        embedding_norm=_median_embedding_norm(loaded, train.examples),
+        notes=(
+            *loaded.notes,
+            *length_notes(train, "training", trial.train.max_length),
+            *length_notes(held_out, "held-out", length),
+        ),
     )
 
 
-def _notes(parts: dict[str, TokenizedExamples], max_length: int) -> tuple[str, ...]:
-    return tuple(note for name in ("training", "held-out") for note in length_notes(parts[name], name, max_length))
+def _tokenized(examples: tuple[Example, ...], name: str, loaded: "LoadedModel", max_length: int) -> TokenizedExamples:
+    tokenized = tokenize(examples, loaded.tokenizer, max_length=max_length)
+    require_examples(tokenized, name, max_length)
+    return tokenized
+
+
+def _check_context(tokenized: TokenizedExamples, name: str, loaded: "LoadedModel") -> None:
+    context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(len(example.input_ids) for example in tokenized.examples)
+    if context and longest > context:
+        what = f"An example has {longest} tokens, and {name} reads {context} at most."
+        raise UsageError(Problem(what, f"Use --max-length {context} or less."))
+
+
+def _median_embedding_norm(loaded: "LoadedModel", examples: tuple[TokenizedExample, ...]) -> float:
+    """Look the training tokens up as the model does: some scale the embeddings on the way out."""
+    import torch
+
+    tokens = torch.tensor(list(_tokens(examples)))
+    with torch.no_grad():
+        norms = torch.linalg.vector_norm(loaded.model.get_input_embeddings()(tokens.unique()).float(), dim=-1)
+    by_token = dict(zip(tokens.unique().tolist(), norms.tolist(), strict=True))
+    return float(median(by_token[token] for token in _tokens(examples)))
+
+
+def _tokens(examples: tuple[TokenizedExample, ...]) -> Iterator[int]:
+    return (token for example in examples for token in example.input_ids)

@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from statistics import median
 
 from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
-from neftune_cli.evaluation.measured_model import LanguageModel, causal_model
-from neftune_cli.models.embeddings import embedding_norms
+from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.records import ExampleLoss, LossMetrics, NoiseMeasurement
-from neftune_cli.training.material import Material
+from neftune_cli.training.material import EVALUATION_BATCH_SIZE, Material
 
 PROBE, HELD_OUT = "probe", "held-out"
 _LARGEST_EXPONENT = 700.0
@@ -33,9 +31,7 @@ def measure_losses(model: LanguageModel, material: Material, *, epoch: int) -> l
 
 
 def _losses(model: LanguageModel, examples: Sequence[TokenizedExample], material: Material) -> list[float]:
-    return example_losses(
-        model, examples, pad_token_id=material.pad_token_id, batch_size=material.evaluation_batch_size
-    )
+    return example_losses(model, examples, pad_token_id=material.pad_token_id, batch_size=EVALUATION_BATCH_SIZE)
 
 
 def loss_metrics(losses: Sequence[ExampleLoss], *, train_loss: float | None) -> LossMetrics:
@@ -56,19 +52,17 @@ def split_loss(losses: Sequence[ExampleLoss], split: str) -> float:
     return mean_loss([row.loss for row in rows], [row.tokens for row in rows])
 
 
-def measure_noise(noise: NoiseSpec, model: LanguageModel, material: Material) -> NoiseMeasurement:
+def measure_noise(noise: NoiseSpec, material: Material) -> NoiseMeasurement | None:
     """Return what an arm's noise amounts to beside the embeddings of the training tokens.
 
     The expected norm of one token's noise is alpha / sqrt(3 L) at L tokens (NEFTune paper, section 3), whatever the
-    width and, as all draws have the same variance, whatever their shape.
+    width and, as all draws have the same variance, whatever their shape. None where L counts padding: it is then
+    another in every batch.
     """
-    import torch
-
-    norms = embedding_norms(causal_model(model))
-    tokens = torch.tensor([token for example in material.train for token in example.input_ids], device=norms.device)
-    length = median(len(example.input_ids) for example in material.train)
+    if noise.noise_scale == "hf" and noise.alpha > 0:
+        return None
     return NoiseMeasurement(
-        median_length=length,
-        noise_norm=noise.alpha / math.sqrt(3 * length),
-        embedding_norm=float(norms[tokens].median()),
+        median_length=material.median_length,
+        noise_norm=noise.alpha / math.sqrt(3 * material.median_length),
+        embedding_norm=material.embedding_norm,
     )

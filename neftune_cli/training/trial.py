@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from neftune_cli.config.spec import TrialSpec
+from neftune_cli.config.spec import BASE_ARM, TrialSpec
 from neftune_cli.evaluation.answers import evaluate_answers
 from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.noise import attach_noise
-from neftune_cli.records import BASE_ARM, CurvePoint, ExampleLoss, TrialRecord
+from neftune_cli.records import CurvePoint, ExampleLoss, TrialRecord
 from neftune_cli.store import TrialFolder
-from neftune_cli.training.material import Material
+from neftune_cli.training.material import GENERATION_BATCH_SIZE, Material
 from neftune_cli.training.measure import loss_metrics, measure_losses, measure_noise
 from neftune_cli.training.sft import build_trainer, sft_config
 
@@ -31,6 +31,11 @@ class Trial:
     def is_base(self) -> bool:
         """Return whether this is the model before fine-tuning."""
         return self.arm == BASE_ARM
+
+    @property
+    def label(self) -> str:
+        """Return what the trial is called on the screen."""
+        return self.arm if self.is_base else f"{self.arm}, seed {self.spec.seed}"
 
     @property
     def alpha(self) -> float | None:
@@ -83,9 +88,9 @@ def run_trial(
         outcome.model,
         loaded.tokenizer,
         material.held_out,
-        max_new_tokens=material.max_new_tokens,
-        repetition_penalty=material.repetition_penalty,
-        batch_size=material.generation_batch_size,
+        max_new_tokens=trial.spec.evaluation.max_new_tokens,
+        repetition_penalty=trial.spec.evaluation.repetition_penalty,
+        batch_size=GENERATION_BATCH_SIZE,
     )
     if model_to is not None:
         _save(outcome.model, loaded, model_to)
@@ -96,7 +101,7 @@ def run_trial(
         seed=trial.seed,
         loss=loss_metrics(outcome.losses, train_loss=outcome.train_loss),
         eval=metrics,
-        noise=None if trial.is_base else measure_noise(trial.spec.noise, outcome.model, material),
+        noise=None if trial.is_base else measure_noise(trial.spec.noise, material),
         identity=trial.identity,
         notes=(f"Measured on {len(material.probe)} training and {len(material.held_out)} held-out examples.",),
     )
@@ -105,13 +110,13 @@ def run_trial(
 
 
 def _measured_base(loaded: LoadedModel, material: Material, folder: TrialFolder) -> _Outcome:
-    model = loaded.model.to(material.device)
-    losses = measure_losses(model, material, epoch=0)
+    cast(torch.nn.Module, loaded.model).to(material.device)
+    losses = measure_losses(loaded.model, material, epoch=0)
     mean = loss_metrics(losses, train_loss=None)
     folder.append_metrics(
         CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)
     )
-    return _Outcome(model, None, losses)
+    return _Outcome(loaded.model, None, losses)
 
 
 def _trained(trial: Trial, loaded: LoadedModel, material: Material, folder: TrialFolder, watch: Watch) -> _Outcome:
@@ -142,5 +147,5 @@ def _trained(trial: Trial, loaded: LoadedModel, material: Material, folder: Tria
 
 def _save(model: LanguageModel, loaded: LoadedModel, folder: Path) -> None:
     """Save the model (adapters alone, if it has some) and its tokenizer as safetensors."""
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     loaded.tokenizer.save_pretrained(folder)

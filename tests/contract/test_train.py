@@ -47,10 +47,17 @@ def test_a_diverging_arm_fails_alone(neftune: Neftune, tmp_path: Path) -> None:
     )
     ended = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out")
     assert ended.code == 1
-    assert "wild, seed 0 failed: The training loss became" in ended.err
+    assert "wild, seed 0 failed: A noise-off loss isn't finite after step" in ended.err
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=5"]
+    assert "3 trials run, 0 done before" in ended.err
     again = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out", "--json", "--quiet")
-    assert (again.code, json.loads(again.out)["run_now"]) == (1, 0)
+    summary = json.loads(again.out)
+    assert (again.code, summary["run_now"], summary["already_done"], list(summary["failed"])) == (
+        1,
+        0,
+        2,
+        ["wild, seed 0"],
+    )
     retried = neftune(
         "sweep", "experiment.yaml", "--max-steps", "5", "--output", "out", "--json", "--quiet", "--retry", "failed"
     )

@@ -7,13 +7,16 @@ import pytest
 
 from neftune_cli.config.identity import canonical_json, trial_id, trial_identity
 from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.spec import ResolvedEvaluation
 
 ENVIRONMENT = {"device": "cpu"}
 
 
 def identity(alphas: list[float] | None = None, seed: int = 0, data: str = "d", **flags: Any) -> str:
     spec = resolve_sweep(None, {"alphas": alphas or [5.0], **flags})
-    trial = spec.trial(spec.arms[0], seed)
+    length = spec.evaluation.max_new_tokens or 96
+    evaluation = ResolvedEvaluation(max_length=256, max_new_tokens=length, repetition_penalty=1.0)
+    trial = spec.trial(spec.arms[0], seed, evaluation)
     return trial_id(trial_identity(trial, model_fingerprint="m", data_fingerprint=data, environment=ENVIRONMENT))
 
 

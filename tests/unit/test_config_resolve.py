@@ -40,12 +40,12 @@ arms:
 """,
     )
     spec = resolve_sweep(file, {})
-    trials = [spec.trial(arm, seed=9) for arm in spec.arms]
+    recipes = [spec.recipe_of(arm) for arm in spec.arms]
     assert [arm.name for arm in spec.arms] == ["alpha=0", "alpha=5,noise=gaussian", "weight decay"]
-    assert [trial.noise.noise for trial in trials] == ["uniform", "gaussian", "uniform"]
-    assert trials[2].train.sft == {"weight_decay": 0.1}
-    assert trials[2].train.epochs == 1.0
-    assert trials[0].train.sft == {}
+    assert [spec.noise_of(arm).noise for arm in spec.arms] == ["uniform", "gaussian", "uniform"]
+    assert recipes[2].sft == {"weight_decay": 0.1}
+    assert recipes[2].epochs == 1.0
+    assert recipes[0].sft == {}
 
 
 def test_other_models_and_lora_have_their_own_learning_rate() -> None:

@@ -29,7 +29,7 @@ def tokenizer_with(template: str) -> PreTrainedTokenizerFast:
     """Tokenize by characters, but for `:4`, which is one token."""
     characters = [*string.printable, ":4"]
     vocabulary = {token: index for index, token in enumerate(characters)}
-    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer(models.BPE(vocab=vocabulary, merges=[(":", "4")])),
         eos_token="<end>",
         additional_special_tokens=MARKERS,
