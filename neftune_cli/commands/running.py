@@ -59,7 +59,7 @@ def _report(request: Request, outcome: Outcome, *, as_json: bool) -> None:
         print_comparisons(Console(), [comparison])
     else:
         typer.echo(document([comparison], Format.TABLE), nl=False)
-    typer.echo(f"{outcome.run_now} trials run, {outcome.already_done} done before; all in {folder.path}", err=True)
+    typer.echo(f"Trials run: {outcome.run_now}, done before: {outcome.already_done}; all in {folder.path}", err=True)
 
 
 def _summary(request: Request, outcome: Outcome, comparisons: dict[str, Any]) -> str:

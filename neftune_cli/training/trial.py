@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from torch import nn
+
 from neftune_cli.config.spec import BASE_ARM, TrialSpec
 from neftune_cli.evaluation.answers import evaluate_answers
 from neftune_cli.evaluation.measured_model import LanguageModel
@@ -110,7 +112,7 @@ def run_trial(
 
 
 def _measured_base(loaded: LoadedModel, material: Material, folder: TrialFolder) -> _Outcome:
-    cast(torch.nn.Module, loaded.model).to(material.device)
+    cast(nn.Module, loaded.model).to(material.device)
     losses = measure_losses(loaded.model, material, epoch=0)
     mean = loss_metrics(losses, train_loss=None)
     folder.append_metrics(

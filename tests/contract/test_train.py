@@ -49,15 +49,11 @@ def test_a_diverging_arm_fails_alone(neftune: Neftune, tmp_path: Path) -> None:
     assert ended.code == 1
     assert "wild, seed 0 failed: A noise-off loss isn't finite after step" in ended.err
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=5"]
-    assert "3 trials run, 0 done before" in ended.err
+    assert "Trials run: 3, done before: 0" in ended.err
     again = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out", "--json", "--quiet")
     summary = json.loads(again.out)
-    assert (again.code, summary["run_now"], summary["already_done"], list(summary["failed"])) == (
-        1,
-        0,
-        2,
-        ["wild, seed 0"],
-    )
+    assert (again.code, list(summary["failed"])) == (1, ["wild, seed 0"])
+    assert (summary["run_now"], summary["already_done"]) == (0, 2)
     retried = neftune(
         "sweep", "experiment.yaml", "--max-steps", "5", "--output", "out", "--json", "--quiet", "--retry", "failed"
     )
