@@ -46,7 +46,6 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _say(f"Interrupted. What is finished is kept; to go on, give the same command:\n  {_command_line()}")
         code = ExitCode.INTERRUPTED
     except (TyperException, NeftuneError) as error:
         if debug:
@@ -60,6 +59,8 @@ def main() -> None:
             traceback.print_exc()
         _say(f"Internal error: {type(error).__name__}: {error}\nPlease report it with the output of --debug.")
         code = ExitCode.TRIAL_FAILED
+    if code == ExitCode.INTERRUPTED:  # Typer turns an interrupt into this code by itself, without a word
+        _say(f"Interrupted. What is finished is kept; to go on, give the same command:\n  {_command_line()}")
     sys.exit(code or ExitCode.DONE)
 
 

@@ -15,7 +15,7 @@ from neftune_cli.sweeps.plan import Plan, make_plan
 
 _RECIPE = ("epochs", "max_steps", "learning_rate", "batch_size", "max_length", "lora_rank")
 _EVALUATION = ("max_new_tokens", "repetition_penalty")
-_TEXTS = ("alphas", "seeds", "settings")
+_READERS: dict[str, Callable[[Any], Any]] = {"alphas": parse_alphas, "seeds": parse_seeds, "settings": parse_settings}
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,13 @@ def understand(file: Path | None, options: Mapping[str, Any], output: Path | Non
     """
     given = {name: value for name, value in options.items() if value is not None}
     problems = Problems()
-    flags = {name: value for name, value in given.items() if name not in (*_RECIPE, *_EVALUATION, *_TEXTS)}
-    readers: dict[str, Callable[[str], Any]] = {"alphas": parse_alphas, "seeds": parse_seeds}
-    for name, parse in readers.items():
-        if isinstance(given.get(name), str):
-            flags[name] = problems.attempt(partial(parse, given[name]))
-        elif name in given:
-            flags[name] = given[name]
-    settings = problems.attempt(lambda: parse_settings(given.get("settings", []))) or {}
-    flags["train"] = {**settings, **{name: given[name] for name in _RECIPE if name in given}}
-    if evaluation := {name: given[name] for name in _EVALUATION if name in given}:
-        flags["evaluation"] = evaluation
-    readable = {name: value for name, value in flags.items() if value is not None}
-    spec = problems.attempt(lambda: resolve_sweep(file, readable))
+    read = {name: problems.attempt(partial(_READERS[name], given[name])) for name in _READERS if name in given}
+    recipe = {name: given[name] for name in _RECIPE if name in given}
+    flags = {name: value for name, value in given.items() if name not in (*_READERS, *_RECIPE, *_EVALUATION)}
+    flags |= {name: value for name, value in read.items() if name != "settings" and value is not None}
+    flags["train"] = {**(read.get("settings") or {}), **recipe}
+    flags["evaluation"] = {name: given[name] for name in _EVALUATION if name in given}
+    spec = problems.attempt(lambda: resolve_sweep(file, flags))
     if spec is None:
         problems.raise_any()
     assert spec is not None

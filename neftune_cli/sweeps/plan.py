@@ -44,7 +44,6 @@ def make_plan(spec: SweepSpec, folder: SweepFolder) -> Plan:
     assert source is not None
     assert data is not None
     assert whole is not None
-    _check_fingerprints(folder, source, data)
     trials = tuple(_trials(whole, source, data))
     _check_distinct(trials)
     _check_records(folder, trials)
@@ -83,22 +82,6 @@ def _joined(spec: SweepSpec, folder: SweepFolder) -> SweepSpec:
         what = f"{folder.path} holds a different sweep: {'; '.join(different)}."
         raise UsageError(Problem(what, "Give another folder with --output, or make the options the same."))
     return merged(there, spec)
-
-
-def _check_fingerprints(folder: SweepFolder, source: ModelSource, data: InstructionData) -> None:
-    """Refuse to mix trials on a file or model that changed under its name."""
-    recorded = folder.manifest().get("fingerprints", {})
-    now = {"model": source.fingerprint, "data": data.fingerprint}
-    problems = [
-        Problem(
-            f"{folder.path} was made with another content of the {part} of the same name.",
-            "Give another folder with --output.",
-        )
-        for part, fingerprint in now.items()
-        if recorded.get(part, fingerprint) != fingerprint
-    ]
-    if problems:
-        raise UsageError(*problems)
 
 
 def _trials(spec: SweepSpec, source: ModelSource, data: InstructionData) -> Iterator[Trial]:

@@ -122,3 +122,39 @@ def test_comparing_where_nothing_has_finished_exits_with_3(neftune: Neftune, tmp
 def test_comparing_what_does_not_exist_exits_with_2(neftune: Neftune) -> None:
     ended = neftune("compare", "nowhere")
     assert (ended.code, ended.err.partition("\n")[0]) == (2, "Error: nowhere doesn't exist.")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("arms: [{alpha: five}]", "arms: alpha 'five' is not a number."),
+        ("arms: [{alpha: 5, train: 3}]", "train: 3 is not a set of fields."),
+        ("arms: [{name: base, alpha: 0}]", "'base' is the model before fine-tuning"),
+        ("arms: [{alpha: 5, nose: gaussian}]", "there is no field 'arms.0.nose'"),
+        ("seeds: [-1]", "seeds.0: input should be greater than or equal to 0, not -1."),
+        ("train: {learning_rate: .inf}", "train.learning_rate: input should be a finite number, not inf."),
+        ("train: {sft: 3}", "sft is not a set of fields"),
+        ("train: {fp16: maybe}", "--set fp16=maybe: that is not true or false."),
+        ("train: {loss_type: mse}", "--set loss_type=mse: that is not one of nll, dft, chunked_nll."),
+        ("train: {logging_steps: 100}", "--set logging_steps: this program sets that field itself."),
+        ("evaluation: {max_tokens: 5}", "Did you mean 'max_new_tokens'?"),
+    ],
+)
+def test_a_wrong_experiment_is_explained(neftune: Neftune, tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "wrong.yaml").write_text(text)
+    ended = neftune("sweep", "wrong.yaml")
+    assert words in ended.err
+    assert (ended.code, ended.out, [path.name for path in tmp_path.iterdir()]) == (2, "", ["wrong.yaml"])
+
+
+def test_an_interrupt_says_how_to_go_on(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("neftune_cli.commands.running.run_sweep", interrupted)
+    ended = neftune("sweep", "--alphas", "0,5", "--quiet")
+    assert ended.code == 130
+    assert ended.err == (
+        "Interrupted. What is finished is kept; to go on, give the same command:\n"
+        "  neftune sweep --alphas 0,5 --quiet\n"
+    )
