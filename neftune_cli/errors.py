@@ -63,7 +63,7 @@ class Problems:
         try:
             return check()
         except UsageError as error:
-            self._found += error.problems
+            self._found += [problem for problem in error.problems if problem not in self._found]
             return None
 
     def raise_any(self) -> None:

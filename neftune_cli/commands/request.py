@@ -9,7 +9,9 @@ from typing import Any
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.config.values import parse_alphas, parse_seeds, parse_settings
+from neftune_cli.data.loading import load_data
 from neftune_cli.errors import Problems
+from neftune_cli.models.sources import find_model
 from neftune_cli.store import SWEEP_FILE, SweepFolder
 from neftune_cli.sweeps.plan import Plan, make_plan
 
@@ -41,7 +43,9 @@ def understand(file: Path | None, options: Mapping[str, Any], output: Path | Non
     flags["train"] = {**(read.get("settings") or {}), **recipe}
     flags["evaluation"] = {name: given[name] for name in _EVALUATION if name in given}
     spec = problems.attempt(lambda: resolve_sweep(file, flags))
-    if spec is None:
+    if spec is None:  # what the flags name can be looked at all the same
+        problems.attempt(lambda: find_model(str(flags.get("model", "tiny"))))
+        problems.attempt(lambda: load_data(str(flags.get("dataset", "bios")), layout=flags.get("format")))
         problems.raise_any()
     assert spec is not None
     folder = SweepFolder(output or Path("results") / _name(file, spec))

@@ -114,13 +114,22 @@ def _check_arms(spec: SweepSpec, file: Path | None) -> None:
 
 def _problem(details: dict[str, Any], file: Path | None) -> Problem:
     """Turn one of pydantic's complaints into words."""
-    where = ".".join(str(part) for part in details["loc"] if part != "sft")
-    source = f"{file}: " if file else ""
+    location = details["loc"]
     if details["type"] == "extra_forbidden":
-        return Problem(f"{source}there is no field {where!r}.", _closest(str(details["loc"][-1]), details["loc"]))
-    message = details["msg"].removeprefix("Value error, ")
+        what = f"{f'{file}: ' if file else ''}there is no field {'.'.join(map(str, location))!r}."
+        return Problem(what, _closest(str(location[-1]), location))
+    message = _lower_first(details["msg"].removeprefix("Value error, "))
     given = "" if isinstance(details["input"], dict | list | tuple) else f", not {details['input']!r}"
-    return Problem(f"{source}{where + ': ' if where else ''}{_lower_first(message)}{given}.", "Give another value.")
+    return Problem(f"{_where(location, file)}{message}{given}.", "Give another value.")
+
+
+def _where(location: tuple[Any, ...], file: Path | None) -> str:
+    """Return where a value stands, as the user wrote it: an option, or a field of a file."""
+    path = [str(part) for part in location if part != "sft"]
+    if file is not None:
+        return f"{file}: {'.'.join(path)}: " if path else f"{file}: "
+    names = [part for part in path if part not in ("train", "evaluation")]
+    return f"--{names[0].replace('_', '-')}: " if names else ""
 
 
 def _closest(name: str, location: tuple[Any, ...]) -> str:

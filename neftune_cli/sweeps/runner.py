@@ -11,7 +11,7 @@ from neftune_cli.sweeps.progress import Observer
 from neftune_cli.training.hardware import device_name, keep_memory_between_steps
 from neftune_cli.training.logs import library_output_to
 from neftune_cli.training.material import Material, prepare_material
-from neftune_cli.training.trial import Trial, run_trial
+from neftune_cli.training.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,8 @@ def run_sweep(
     already_done = sum(place_of(folder, trial).record() is not None for trial in plan.trials)
 
     def work(trial: Trial) -> TrialRecord:
+        from neftune_cli.training.run import run_trial
+
         observer.trial_started(trial)
         place = place_of(folder, trial)
         place.start(trial.id, trial.spec)

@@ -5,8 +5,6 @@ import resource
 import sys
 from importlib.metadata import version
 
-import torch
-
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _KEEP = 1 << 30
 """Bytes the allocator may keep instead of giving them back to the system after each step."""
@@ -14,6 +12,8 @@ _KEEP = 1 << 30
 
 def device_name() -> str:
     """Return the kind of device that training will choose by itself: `cuda`, `mps` or `cpu`."""
+    import torch
+
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
@@ -21,6 +21,8 @@ def device_name() -> str:
 
 def has_bfloat16(device: str) -> bool:
     """Return whether the hardware multiplies bfloat16 by itself; emulation is slower than float32."""
+    import torch
+
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities() if device == "cpu" else {}

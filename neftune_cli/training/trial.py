@@ -1,23 +1,10 @@
-"""One trial, start to record: load the model, train it under noise, measure it without."""
+"""What a trial is, and what one that runs tells whoever watches it."""
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
-
-from torch import nn
+from typing import Any
 
 from neftune_cli.config.spec import BASE_ARM, TrialSpec
-from neftune_cli.evaluation.answers import evaluate_answers
-from neftune_cli.evaluation.measured_model import LanguageModel
-from neftune_cli.models.loading import LoadedModel, load_model
-from neftune_cli.noise import attach_noise
-from neftune_cli.records import CurvePoint, ExampleLoss, TrialRecord
-from neftune_cli.store import TrialFolder
-from neftune_cli.training.material import GENERATION_BATCH_SIZE, Material
-from neftune_cli.training.measure import loss_metrics, measure_losses, measure_noise
-from neftune_cli.training.sft import build_trainer, sft_config
 
 
 @dataclass(frozen=True)
@@ -61,93 +48,3 @@ class TrialProgress:
 
 
 Watch = Callable[[TrialProgress], None]
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What training (or, for the base, no training) left."""
-
-    model: LanguageModel
-    train_loss: float | None
-    losses: list[ExampleLoss]
-
-
-def run_trial(
-    trial: Trial, material: Material, folder: TrialFolder, watch: Watch, *, model_to: Path | None = None
-) -> TrialRecord:
-    """Run one trial and leave its record in `folder`, which was started; the model goes to `model_to`, if given.
-
-    Raises:
-        TrialError: the loss is not finite.
-    """
-    watch(TrialProgress("loading"))
-    loaded = load_model(material.source)
-    outcome = (
-        _measured_base(loaded, material, folder) if trial.is_base else _trained(trial, loaded, material, folder, watch)
-    )
-    watch(TrialProgress("generating"))
-    metrics, generations = evaluate_answers(
-        outcome.model,
-        loaded.tokenizer,
-        material.held_out,
-        max_new_tokens=trial.spec.evaluation.max_new_tokens,
-        repetition_penalty=trial.spec.evaluation.repetition_penalty,
-        batch_size=GENERATION_BATCH_SIZE,
-    )
-    if model_to is not None:
-        _save(outcome.model, loaded, model_to)
-    record = TrialRecord(
-        trial=trial.id,
-        arm=trial.arm,
-        alpha=trial.alpha,
-        seed=trial.seed,
-        loss=loss_metrics(outcome.losses, train_loss=outcome.train_loss),
-        eval=metrics,
-        noise=None if trial.is_base else measure_noise(trial.spec.noise, material),
-        identity=trial.identity,
-        notes=(f"Measured on {len(material.probe)} training and {len(material.held_out)} held-out examples.",),
-    )
-    folder.finish(record, outcome.losses, generations)
-    return record
-
-
-def _measured_base(loaded: LoadedModel, material: Material, folder: TrialFolder) -> _Outcome:
-    cast(nn.Module, loaded.model).to(material.device)
-    losses = measure_losses(loaded.model, material, epoch=0)
-    mean = loss_metrics(losses, train_loss=None)
-    folder.append_metrics(
-        CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)
-    )
-    return _Outcome(loaded.model, None, losses)
-
-
-def _trained(trial: Trial, loaded: LoadedModel, material: Material, folder: TrialFolder, watch: Watch) -> _Outcome:
-    """Train under the trial's noise; the optimizer, data order and dropout are TRL's and know nothing of it."""
-    from neftune_cli.training.curve import CurveCallback
-
-    spec, noise = trial.spec, trial.spec.noise
-    curve = CurveCallback(
-        measure=lambda model, epoch: measure_losses(model, material, epoch=epoch),
-        append=folder.append_metrics,
-        step=lambda step, steps, loss: watch(TrialProgress("training", step, steps, loss)),
-    )
-    with tempfile.TemporaryDirectory(prefix="neftune-") as work:
-        config = sft_config(spec.train, seed=spec.seed, device=material.device, work=Path(work))
-        trainer = build_trainer(
-            loaded.model,
-            loaded.tokenizer,
-            material.train,
-            config,
-            lora_rank=spec.train.lora_rank,
-            callbacks=[curve],
-        )
-        trained = cast(LanguageModel, trainer.model)
-        with attach_noise(trained, alpha=noise.alpha, seed=spec.seed, noise=noise.noise, noise_scale=noise.noise_scale):
-            trainer.train()
-    return _Outcome(trained, curve.last_epoch_loss, curve.example_losses)
-
-
-def _save(model: LanguageModel, loaded: LoadedModel, folder: Path) -> None:
-    """Save the model (adapters alone, if it has some) and its tokenizer as safetensors."""
-    model.save_pretrained(str(folder))
-    loaded.tokenizer.save_pretrained(folder)

@@ -31,7 +31,7 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--epochs", "-1"),
-            "Error: train.epochs: input should be greater than 0, not -1.0.\n  Give another value.\n",
+            "Error: --epochs: input should be greater than 0, not -1.0.\n  Give another value.\n",
         ),
         (
             ("--set", "wieght_decay=0.1"),
