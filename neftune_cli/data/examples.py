@@ -82,3 +82,5 @@ class TokenizedExamples:
     """Examples left out because their prompt alone fills the maximum length."""
     truncated: int
     """Examples kept with a completion cut at the maximum length."""
+    shortest_dropped: int = 0
+    """Tokens of the shortest example that was dropped; 0 if none was."""

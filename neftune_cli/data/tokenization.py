@@ -46,6 +46,7 @@ def tokenize(
         examples=tuple(_cut(example, max_length) for example in kept),
         dropped=len(tokenized) - len(kept),
         truncated=sum(len(example.input_ids) > max_length for example in kept),
+        shortest_dropped=min((len(one.input_ids) for one in tokenized if one.prompt_length >= max_length), default=0),
     )
 
 
@@ -57,7 +58,7 @@ def require_examples(tokenized: TokenizedExamples, what: str, max_length: int) -
     """
     if not tokenized.examples:
         cost = f"The prompts of all {tokenized.dropped} {what} examples fill --max-length {max_length} by themselves."
-        fix = f"Raise it, for instance --max-length {2 * max_length}, or shorten the prompts."
+        fix = f"The shortest of them needs --max-length {tokenized.shortest_dropped}; raise it, or shorten the prompts."
         raise UsageError(Problem(cost, fix))
 
 

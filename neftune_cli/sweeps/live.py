@@ -56,8 +56,8 @@ class LiveTable:
 
     def trial_ended(self, result: Result) -> None:
         """Show the held-out loss, or the failure."""
-        self._clock.tick()
         trial = result.trial
+        self._clock.tick(trial)
         if result.record is None:
             self._cells[trial.arm, trial.seed] = Text("failed", style="red")
             self._failures.append(f"{trial.label}: {result.reason}")
@@ -65,8 +65,10 @@ class LiveTable:
             self._cells[trial.arm, trial.seed] = Text(f"{result.record.loss.eval_loss:.4f}", style="green")
 
     def _render(self) -> Group:
+        if not self._cells:
+            return Group(Text("preparing", style="dim"))
         seeds = [seed for seed in dict.fromkeys(seed for _, seed in self._cells) if seed is not None]
-        table = Table(title="held-out loss (nats per token); running: step, training loss", title_justify="left")
+        table = Table()
         table.add_column("arm")
         for seed in seeds:
             table.add_column(f"seed {seed}", justify="right", min_width=14)
@@ -75,4 +77,5 @@ class LiveTable:
             cells = [base] if base is not None else [self._cells.get((arm, seed), Text("")) for seed in seeds]
             table.add_row(arm, *cells)
         status = Text(f"{self._clock}, {duration(self._clock.elapsed)} so far", style="dim")
-        return Group(table, *(Text(failure, style="red") for failure in self._failures), status)
+        heading = Text("held-out loss, nats per token (while running: step, training loss)", style="dim")
+        return Group(heading, table, *(Text(failure, style="red") for failure in self._failures), status)

@@ -60,24 +60,28 @@ class PlainLines:
 
     def trial_ended(self, result: Result) -> None:
         """Say how it ended and how long the others will take."""
-        self._clock.tick()
+        self._clock.tick(result.trial)
         self._write_line(f"{result.trial.label}  {outcome(result)}  {result.seconds:.0f} s, {self._clock}")
 
 
 class Clock:
-    """Tells how many trials have ended, and the time left from how long they took."""
+    """Tells how many trials have ended, and the time left from how long the trained ones took."""
 
     def __init__(self) -> None:
-        self._total = self._ended = 0
-        self._started = time.monotonic()
+        self.start(0)
 
     def start(self, total: int) -> None:
         """Begin to count."""
-        self._total, self._ended, self._started = total, 0, time.monotonic()
+        self._total, self._ended, self._trained = total, 0, 0
+        self._started = self._training_since = time.monotonic()
 
-    def tick(self) -> None:
-        """Count one more trial."""
+    def tick(self, trial: Trial) -> None:
+        """Count one more trial; the base, which isn't trained, tells nothing of how long the others will take."""
         self._ended += 1
+        if trial.is_base:
+            self._training_since = time.monotonic()
+        else:
+            self._trained += 1
 
     @property
     def elapsed(self) -> float:
@@ -85,8 +89,11 @@ class Clock:
         return time.monotonic() - self._started
 
     def __str__(self) -> str:
-        left = (self._total - self._ended) * self.elapsed / self._ended if self._ended else None
-        return f"{self._ended} of {self._total}" + (f", about {duration(left)} left" if left else "")
+        counted = f"{self._ended} of {self._total}"
+        if not self._trained or self._ended == self._total:
+            return counted
+        left = (self._total - self._ended) * (time.monotonic() - self._training_since) / self._trained
+        return f"{counted}, about {duration(left)} left"
 
 
 def outcome(result: Result) -> str:

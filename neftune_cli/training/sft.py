@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import Field, fields
 from pathlib import Path
@@ -48,7 +49,8 @@ def check_recipe(train: TrainSpec) -> None:
     if problems:
         raise UsageError(*problems)
     try:
-        sft_config(train, seed=0, device=device_name(), work=Path("unused"))
+        with warnings.catch_warnings(action="ignore"):
+            sft_config(train, seed=0, device=device_name(), work=Path("unused"))
     except Exception as error:  # SFTConfig's checks, and those of the packages its fields ask for, share no root
         given = ", ".join(f"{name}={value}" for name, value in train.sft.items())
         raise UsageError(Problem(f"SFTConfig refuses --set {given}: {error}", "Change or drop it.")) from None

@@ -105,6 +105,6 @@ def test_differences_are_said_field_by_field() -> None:
     there, here = sweep([0.0], train={"epochs": 3.0}), sweep([5.0], train={"epochs": 5.0, "weight_decay": 0.1})
     assert list(differences(there, here)) == [
         "train.epochs is 3.0 there and 5.0 here",
-        "train.weight_decay is None there and 0.1 here",
+        "train.weight_decay is not set there and 0.1 here",
     ]
     assert not list(differences(sweep([0.0]), sweep([7.0])))

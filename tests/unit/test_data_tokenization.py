@@ -114,10 +114,10 @@ def test_a_template_that_refuses_a_conversation_is_named() -> None:
 
 def test_no_example_left_is_refused() -> None:
     with pytest.raises(UsageError) as refused:
-        require_examples(TokenizedExamples((), 40, 0), "training", 64)
+        require_examples(TokenizedExamples((), 40, 0, 99), "training", 64)
     assert str(refused.value) == (
         "The prompts of all 40 training examples fill --max-length 64 by themselves. "
-        "Raise it, for instance --max-length 128, or shorten the prompts."
+        "The shortest of them needs --max-length 99; raise it, or shorten the prompts."
     )
 
 
