@@ -1,18 +1,16 @@
 """`neftune compare`: finished sweeps on disk -> tables on the terminal, or a document for another program."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from neftune_cli.analysis.comparison import Comparison
+from neftune_cli.commands.printing import print_tables
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.reporting.documents import Format, document
 from neftune_cli.reporting.sweep_report import compare_sweep, write_reports
-from neftune_cli.reporting.tables import print_comparisons
 from neftune_cli.store import SweepFolder, find_sweeps
 
 
@@ -30,8 +28,8 @@ def compare(
     if output is not None:
         _write(output, document(comparisons, format_))
         typer.echo(f"Wrote {output}", err=True)
-    elif format_ is Format.TABLE and sys.stdout.isatty():
-        print_comparisons(Console(), comparisons)
+    elif format_ is Format.TABLE:
+        print_tables(comparisons)
     else:
         typer.echo(document(comparisons, format_), nl=False)
     if format_ is Format.TABLE and baseline is None:

@@ -8,11 +8,11 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from neftune_cli.commands.printing import print_tables
 from neftune_cli.commands.request import Request
 from neftune_cli.errors import ExitCode, NothingToCompareError
 from neftune_cli.reporting.documents import Format, document
 from neftune_cli.reporting.sweep_report import compare_sweep, write_reports
-from neftune_cli.reporting.tables import print_comparisons
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.live import LiveTable
 from neftune_cli.sweeps.progress import Observer, PlainLines, Silent
@@ -55,10 +55,7 @@ def _report(request: Request, outcome: Outcome, *, as_json: bool) -> None:
     if as_json:
         typer.echo(_summary(request, outcome, json.loads(document([comparison], Format.JSON))))
         return
-    if sys.stdout.isatty():
-        print_comparisons(Console(), [comparison])
-    else:
-        typer.echo(document([comparison], Format.TABLE), nl=False)
+    print_tables([comparison])
     typer.echo(f"Trials run: {outcome.run_now}, done before: {outcome.already_done}; all in {folder.path}", err=True)
 
 

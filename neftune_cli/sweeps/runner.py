@@ -85,7 +85,8 @@ def run_sweep(
     for result in executor.run(missing, work):
         _settle(result, folder)
         observer.trial_ended(result)
-    folder.write_tables()
+    if not missing:  # an earlier run may have been killed between its last record and the tables
+        folder.write_tables()
     failed = {trial.label: reason for trial in plan.trials if (reason := _failure(place_of(folder, trial)))}
     return Outcome(already_done, len(missing), failed)
 
