@@ -1,14 +1,14 @@
 """Embedding noise for fine-tuning (NEFTune), done right, and a tool that tells whether it helps.
 
-from neftune_cli import NEFTuneEmbedding, attach_noise
+from neftune_cli import NEFTuneCallback, NEFTuneEmbedding, attach_noise
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from neftune_cli.noise import NEFTuneEmbedding, attach_noise
+    from neftune_cli.noise import NEFTuneCallback, NEFTuneEmbedding, attach_noise
 
-__all__ = ["NEFTuneEmbedding", "attach_noise"]
+__all__ = ["NEFTuneCallback", "NEFTuneEmbedding", "attach_noise"]
 
 
 def __getattr__(name: str) -> Any:

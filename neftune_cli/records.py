@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LOSS_METRICS = ("train_loss", "train_loss_clean", "eval_loss", "eval_perplexity")
 EVAL_METRICS = (
     "exact_match",
@@ -86,6 +86,27 @@ class NoiseMeasurement(Record):
         return self.noise_norm / self.embedding_norm
 
 
+class Attestation(Record):
+    """What a training measured of its own noise, every few calls, on what the first layer receives."""
+
+    calls: int
+    """Forwards that got noise."""
+    measured_calls: int
+    """Those of them that the figures below are from."""
+    rms: float | None
+    """Root mean square of the noise over what the formula gives, 1 being right; None where nothing was measured."""
+    noise_to_embedding: float | None
+    """Norm of the noise over the norm of the embeddings, both as root mean square over the noised tokens."""
+    noised_share: float | None
+    """Share of the real tokens that got noise, 0 to 1."""
+    noised_padding: float | None
+    """Share of padding and placeholders that got noise, 0 to 1; None where there was none."""
+    evaluation_calls: int
+    """Calls of the model in evaluation that were noisy."""
+    hooks: int
+    """Hooks that added noise to the model."""
+
+
 class TrialRecord(Record):
     """The content of `record.json`: written last and whole, so that it proves everything beside it."""
 
@@ -99,6 +120,8 @@ class TrialRecord(Record):
     loss: LossMetrics
     eval: EvalMetrics
     noise: NoiseMeasurement | None = None
+    attestation: Attestation | None = None
+    """None for the base, and in records of schema version 1."""
     identity: dict[str, Any]
     """Everything the id was hashed from."""
     notes: tuple[str, ...] = ()

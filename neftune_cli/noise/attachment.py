@@ -1,7 +1,5 @@
 """Noise on the input embeddings of any Hugging Face model while it trains: put on by hooks, taken off on every exit."""
 
-import inspect
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypedDict
 
@@ -9,9 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.noise.attestation import NoiseMeter
+from neftune_cli.noise.batch import Batch, NoiseTarget, check_noise_target
+from neftune_cli.noise.compiled import register, traceable_draw
 from neftune_cli.noise.draws import Noise, NoiseStream
-from neftune_cli.noise.embedding import NEFTuneEmbedding, with_noise
-from neftune_cli.noise.lengths import NoiseScale, check_alpha, check_noise_scale, token_noise_scale
+from neftune_cli.noise.lengths import NoiseScale, check_alpha, check_noise_scale
+from neftune_cli.noise.others import UPSTREAM_NOISE, adds_noise, carries_upstream_noise, noise_on
+from neftune_cli.noise.placement import Placement
+from neftune_cli.records import Attestation
 
 
 def attach_noise(
@@ -21,6 +24,8 @@ def attach_noise(
     *,
     noise: Noise = "uniform",
     noise_scale: NoiseScale = "paper",
+    target: NoiseTarget = "all",
+    rank: int | None = None,
 ) -> "AttachedNoise":
     """Add NEFTune noise to the model's input embeddings until the returned handle is left or detached.
 
@@ -30,61 +35,82 @@ def attach_noise(
     Noise falls on one call of the embeddings in each forward: the first that looks up ids of the shape of `input_ids`,
     which is the encoder's in an encoder-decoder model. It falls only while the embeddings are in training mode and
     gradients are recorded, so that neither evaluation nor `generate`, which some trainers call in training mode, is
-    noisy. Each example's length is read from the attention_mask, position_ids or cu_seq_lens_q of the same call. A
-    forward that is given `inputs_embeds` is left alone. With alpha 0 nothing is drawn and the embeddings pass through
-    untouched.
+    noisy. Each example's length is read from the attention_mask, position_ids or cu_seq_lens_q of the same call;
+    placeholders of images and sounds are left out. A forward that is given `inputs_embeds` is left alone. With alpha 0
+    nothing is drawn and the embeddings pass through untouched.
 
-    Attach to the model that the trainer calls, PEFT's wrapper for instance. The draws come from the handle's own
-    generator: they depend on the seed, the order of the calls and the shapes, never on alpha. Processes that train
-    together on different data need different seeds.
+    Attach to the model that the trainer calls, PEFT's wrapper for instance, before or after it is compiled or wrapped
+    for parallel training. The draws come from the handle's own generator: they depend on seed, rank, the order of the
+    calls and the shapes, never on alpha.
 
     Source: section 2 of arXiv 2310.05914.
 
+    Args:
+        model: has input embeddings.
+        alpha: the noise magnitude; `AttachedNoise.alpha` changes it later.
+        seed: decides the draws.
+        noise: distribution of a coordinate, of the same variance for all three.
+        noise_scale: `paper` takes each example's own length, `hf` the padded one, as transformers does.
+        target: which real tokens get noise: all, or by their labels those of the prompt or of the completion. The
+            length stays that of the whole example.
+        rank: number of the process among those that train together on different data, which draw different noise;
+            torch.distributed's unless given. Processes that share one batch (tensor parallel) need the same.
+
     Raises:
-        UsageError: alpha is negative or not finite, `noise` or `noise_scale` is unknown, the model has no input
-            embeddings, or they are noisy already. In a forward: the lengths can't be told, or the embeddings were not
-            called through this model.
+        UsageError: alpha is negative or not finite, `noise`, `noise_scale` or `target` is unknown, the model has no
+            input embeddings, or they are noisy already. In a forward: the lengths can't be told, the target needs
+            labels, or the embeddings were not called through this model.
 
     """
     check_alpha(alpha)
     check_noise_scale(noise_scale)
-    stream = NoiseStream(noise, seed)
-    embedding = _input_embedding(model)
-    _refuse_second(model)
-    return AttachedNoise(model, embedding, float(alpha), stream, noise_scale)
+    check_noise_target(target)
+    stream = NoiseStream(noise, seed, _process_rank() if rank is None else rank)
+    placement = Placement.of(model)
+    for problem in noise_on(model):
+        raise UsageError(problem)
+    attached = AttachedNoise(model, placement, stream, noise_scale, target)
+    attached.alpha = alpha
+    return attached
+
+
+def _process_rank() -> int:
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_rank() if distributed else 0
 
 
 class NoiseState(TypedDict):
-    """What a checkpoint keeps of the noise; it survives `torch.load(weights_only=True)`."""
+    """What a checkpoint keeps of the noise; plain numbers, for JSON as well as for `torch.load(weights_only=True)`."""
 
-    generator: Tensor | None
-    """None while nothing has been drawn."""
-    calls: int
+    draws: int
 
 
 class AttachedNoise:
     """The handle of noise on a model: leave its `with` block or call `detach` to take the noise off."""
 
-    alpha: float
-    """The noise magnitude."""
-    calls: int
-    """How many forwards got noise so far."""
-
     def __init__(
-        self, model: nn.Module, embedding: nn.Module, alpha: float, stream: NoiseStream, noise_scale: NoiseScale
+        self,
+        model: nn.Module,
+        placement: Placement,
+        stream: NoiseStream,
+        noise_scale: NoiseScale,
+        target: NoiseTarget,
     ) -> None:
-        self.alpha = alpha
-        self.calls = 0
         self._model = model
-        self._embedding = embedding
+        self._placement = placement
         self._stream = stream
-        self._noise_scale = noise_scale
-        self._argument_names = _positional_names(model)
-        self._batch: _Batch | None = None
+        self._noise_scale: NoiseScale = noise_scale
+        self._target: NoiseTarget = target
+        # transformers knows nothing of what comes after the embedding, and `hf` is to do what it does.
+        self._divisor = placement.multiplier if noise_scale == "paper" else 1.0
+        self._meter = NoiseMeter(model, noise_scale, target)
+        self._number = register(self._draw)
+        self._batch: Batch | None = None
         self._noised = False
+        self.alpha = 0.0
         self._hooks = (
             model.register_forward_pre_hook(self._read_batch, with_kwargs=True),
-            embedding.register_forward_hook(self._add_noise),
+            placement.embedding.register_forward_hook(self._add_noise),
             model.register_forward_hook(self._check_noised),
             model.register_forward_hook(self._forget_batch, always_call=True),
         )
@@ -103,27 +129,56 @@ class AttachedNoise:
             hook.remove()
         self._batch = None
 
+    @property
+    def alpha(self) -> float:
+        """The noise magnitude. Set it to another one between steps; raises a UsageError if that is none."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        self._alpha = check_alpha(alpha)
+        # Apart from alpha, which may change with every step: compiled code looks at this alone.
+        self._switched_on = alpha > 0
+
+    @property
+    def calls(self) -> int:
+        """How many forwards got noise so far, those before a resumption included."""
+        return self._stream.draws
+
+    @property
+    def attestation(self) -> Attestation:
+        """What has been measured of the noise so far."""
+        return self._meter.attestation()
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """What of that isn't as it should be, one clause each."""
+        return self._meter.deviations()
+
+    def count_hooks(self) -> None:
+        """Note how many hooks add noise to the model at this moment; done at every measurement anyway."""
+        self._meter.count_hooks()
+
     def state_dict(self) -> NoiseState:
         """Return what is needed to go on with the same draws."""
-        return {"generator": self._stream.state, "calls": self.calls}
+        return {"draws": self._stream.draws}
 
     def load_state_dict(self, state: NoiseState) -> None:
-        """Go on with the draws where `state` was taken, on the same kind of device."""
-        self._stream.state = state["generator"]
-        self.calls = state["calls"]
+        """Go on with the draws where `state` was taken."""
+        self._stream.draws = state["draws"]
 
     @property
     def _active(self) -> bool:
-        return self.alpha > 0 and self._embedding.training and torch.is_grad_enabled()
+        return self._switched_on and self._placement.embedding.training and torch.is_grad_enabled()
 
     def _read_batch(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if model is not self._model:
             raise UsageError(_SEVERAL_DEVICES)
-        if hasattr(self._embedding, _UPSTREAM_ATTRIBUTE):
-            raise UsageError(_UPSTREAM_NOISE)
-        self._batch = _Batch.of_call(dict(zip(self._argument_names, args, strict=False)) | kwargs)
-        self._noised = False
+        if carries_upstream_noise(self._placement.embedding):
+            raise UsageError(UPSTREAM_NOISE)
+        self._batch = Batch.of_call(dict(zip(self._placement.argument_names, args, strict=False)) | kwargs)
 
+    @adds_noise
     def _add_noise(self, _: nn.Module, args: tuple[Any, ...], embeddings: Tensor) -> Tensor:
         if not self._active:
             return embeddings
@@ -131,123 +186,57 @@ class AttachedNoise:
             raise UsageError(_CALLED_DIRECTLY)
         if self._noised or not self._batch.looks_up(args):
             return embeddings
-        scale = self._batch.scale(self.alpha, embeddings, self._noise_scale)
         self._noised = True
-        self.calls += 1
-        return with_noise(embeddings, self._stream.draw(embeddings.shape, embeddings.device), scale)
+        if torch.compiler.is_compiling():
+            return embeddings + traceable_draw(self._number, embeddings, self._batch)
+        return embeddings + self._draw(embeddings.detach(), self._batch)
+
+    def _draw(
+        self,
+        embeddings: Tensor,  # (batch, length, dim), without gradient
+        batch: Batch,
+    ) -> Tensor:
+        """Return the noise of one forward in the embeddings' dtype, multiplied in float32: (batch, length, dim)."""
+        scale = self._scale(batch, embeddings, self.alpha) / self._divisor
+        noise = self._stream.draw(embeddings.shape, embeddings.device)
+        noise = noise.mul_(scale.unsqueeze(-1)).to(embeddings.dtype)
+        if self._meter.count_call():
+            self._measure(embeddings, noise, batch)
+        return noise
+
+    def _measure(self, embeddings: Tensor, noise: Tensor, batch: Batch) -> None:
+        """Let the meter see what the first layer receives, rounded as it is, beside the formula's own terms."""
+        real = batch.scale(embeddings, 1.0, placeholders=self._placement.placeholders) > 0
+        per_token = self._scale(batch, embeddings, 1.0)
+        self._meter.observe(
+            self.alpha,
+            clean=embeddings.float() * self._divisor,
+            noisy=(embeddings + noise).float() * self._divisor,
+            inverse_length=per_token.square() * embeddings.shape[-1],
+            real=real,
+            precision=torch.finfo(embeddings.dtype).eps,
+        )
+
+    def _scale(self, batch: Batch, embeddings: Tensor, alpha: float) -> Tensor:
+        """Return what the formula gives each token: (batch, length)."""
+        return batch.scale(
+            embeddings,
+            alpha,
+            noise_scale=self._noise_scale,
+            target=self._target,
+            placeholders=self._placement.placeholders,
+        )
 
     def _check_noised(self, *_: object) -> None:
-        if self._active and not self._noised and self._batch is not None and not self._batch.already_embedded:
+        noised, self._noised = self._noised, False
+        if self._active and not noised and self._batch is not None and not self._batch.already_embedded:
             raise UsageError(_LEFT_CLEAN)
 
     def _forget_batch(self, *_: object) -> None:
         self._batch = None
+        self._noised = False
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """What one call of the model says about its tokens."""
-
-    input_ids: Tensor | None  # (batch, length)
-    attention_mask: Tensor | None
-    position_ids: Tensor | None
-    cu_seq_lens: Tensor | None
-    already_embedded: bool
-
-    @classmethod
-    def of_call(cls, arguments: dict[str, Any]) -> Self:
-        return cls(
-            input_ids=arguments.get("input_ids"),
-            attention_mask=arguments.get("attention_mask"),
-            position_ids=arguments.get("position_ids"),
-            cu_seq_lens=arguments.get("cu_seq_lens_q"),
-            already_embedded=any(arguments.get(name) is not None for name in ("inputs_embeds", "encoder_outputs")),
-        )
-
-    def looks_up(self, args: tuple[Any, ...]) -> bool:
-        """Say whether the embeddings were called for the input ids, and not for the decoder's, say."""
-        return bool(args) and self.input_ids is not None and args[0].shape == self.input_ids.shape
-
-    def scale(self, alpha: float, embeddings: Tensor, noise_scale: NoiseScale) -> Tensor:
-        """Return the scale of each token's noise: (batch, length)."""
-        batch, length, dim = embeddings.shape
-        return token_noise_scale(
-            alpha,
-            dim,
-            attention_mask=self.attention_mask,
-            position_ids=self.position_ids,
-            cu_seq_lens=self.cu_seq_lens,
-            shape=(batch, length),
-            noise_scale=noise_scale,
-            device=embeddings.device,
-        )
-
-
-def _input_embedding(model: nn.Module) -> nn.Module:
-    """Return the module that looks up `input_ids`."""
-    try:
-        embedding = _owner_of_input_embedding(model).get_input_embeddings()
-    except (AttributeError, NotImplementedError):
-        embedding = None
-    if not isinstance(embedding, nn.Module):
-        raise UsageError(
-            Problem(
-                f"{type(model).__name__} has no input embeddings to add noise to.",
-                "Use a Hugging Face language model, or one whose get_input_embeddings() returns its embedding.",
-            )
-        )
-    return embedding
-
-
-def _owner_of_input_embedding(model: Any) -> Any:
-    # T5 and BART name a shared embedding that their forward never calls: the encoder has its own, tied to it.
-    encodes = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-    return model.get_encoder() if encodes else model
-
-
-def _positional_names(model: nn.Module) -> tuple[str, ...]:
-    """Return what the positional arguments of a call are named."""
-    # The class's forward and not the instance's: trainers put wrappers of type (*args, **kwargs) over the latter.
-    parameters = list(inspect.signature(type(model).forward).parameters.values())[1:]
-    passes_on = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
-    if passes_on and hasattr(model, "get_base_model"):
-        return _positional_names(model.get_base_model())  # type: ignore[operator]
-    return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
-
-
-def _refuse_second(model: nn.Module) -> None:
-    for module in model.modules():
-        if problem := _noise_on(module):
-            raise UsageError(problem)
-
-
-def _noise_on(module: nn.Module) -> Problem | None:
-    hooks = module._forward_hooks.values()
-    if any(isinstance(getattr(hook, "__self__", None), AttachedNoise) for hook in hooks):
-        return _OWN_NOISE
-    if isinstance(module, NEFTuneEmbedding):
-        return _NOISY_EMBEDDING
-    if hasattr(module, _UPSTREAM_ATTRIBUTE) or any(getattr(h, "__name__", "") == _UPSTREAM_HOOK for h in hooks):
-        return _UPSTREAM_NOISE
-    return None
-
-
-_UPSTREAM_ATTRIBUTE = "neftune_noise_alpha"
-_UPSTREAM_HOOK = "neftune_post_forward_hook"
-
-_OWN_NOISE = Problem(
-    "The model carries noise from attach_noise already.",
-    "Leave its `with` block first, or call detach() on its handle.",
-)
-_NOISY_EMBEDDING = Problem(
-    "The model holds a NEFTuneEmbedding already.",
-    "Put the plain one back: model.set_input_embeddings(model.get_input_embeddings().embedding).",
-)
-_UPSTREAM_NOISE = Problem(
-    "The model carries transformers' own NEFTune hook, which would add noise twice.",
-    "Leave neftune_noise_alpha out of the training arguments; if an earlier training failed and left the hook behind, "
-    "load the model again.",
-)
 _SEVERAL_DEVICES = Problem(
     "The model was copied to several devices in one process (DataParallel), which share one noise generator.",
     "Start a process for each device (accelerate launch), or show it only one (CUDA_VISIBLE_DEVICES=0).",

@@ -1,5 +1,6 @@
 """The unit noise that alpha scales: seeded, in float32, and of the same variance whichever its distribution."""
 
+import hashlib
 import math
 from collections.abc import Sequence
 from typing import Literal, get_args
@@ -10,14 +11,28 @@ from torch import Generator, Tensor
 from neftune_cli.errors import Problem, UsageError
 
 Noise = Literal["uniform", "gaussian", "bernoulli"]
-"""The distribution of one coordinate: U[-1, 1] (the paper's), normal, or plus and minus a constant."""
+"""The distribution of one coordinate: U[-1, 1] (the paper's), normal, or plus and minus a constant (SymNoise's)."""
 
 STANDARD_DEVIATION = math.sqrt(1 / 3)
 """Of U[-1, 1]; the other distributions are matched to it, so that alpha means the same strength for all of them."""
 
+_SEEDS = 2**32
+"""How many seeds torch's generator on the CPU tells apart."""
+_STRIDE = 0x9E3779B1
+"""Odd, so that the seeds of one stream's draws repeat after 2**32 draws and not before."""
+
 
 def unit_noise(noise: Noise, shape: Sequence[int], generator: Generator) -> Tensor:
-    """Return independent draws of mean 0 and variance 1/3: `shape`, float32, on the generator's device."""
+    """Return independent draws of mean 0 and variance 1/3: `shape`, float32, on the generator's device.
+
+    All three have the variance of the uniform one, so that comparing them isn't comparing sizes. A standard normal in
+    place of U[-1, 1] at the same alpha, which is what the paper's ablation with Gaussian noise amounts to, has three
+    times that variance: its alpha 5 is `gaussian` with alpha 5 * sqrt(3) = 8.7 here. Plus and minus one, SymNoise's
+    draw, is `bernoulli` with sqrt(3) times the alpha likewise.
+
+    Source: section 2 of arXiv 2310.05914; arXiv 2312.01523 for SymNoise.
+
+    """
     values = torch.empty(shape, dtype=torch.float32, device=generator.device)
     if noise == "uniform":
         return values.uniform_(-1, 1, generator=generator)
@@ -27,51 +42,38 @@ def unit_noise(noise: Noise, shape: Sequence[int], generator: Generator) -> Tens
 
 
 class NoiseStream:
-    """Unit noise on a generator of its own: draw number n depends on the seed, n and the shapes, and on nothing else.
+    """Unit noise on a generator of its own: draw number n is decided by seed, rank, n and shape, and by nothing else.
 
-    The generator is made at the first draw, on the device of the embeddings, which may still move before that.
+    The generator is seeded anew for each draw, so that `draws` is all there is to save of it, and a training that is
+    resumed on another device still goes on at the right place.
+
+    Args:
+        noise: the distribution.
+        seed: the same for all processes of a training.
+        rank: number of the process among those that train together on different data.
+
+    Raises:
+        UsageError: `noise` is unknown.
+
     """
 
-    def __init__(self, noise: Noise = "uniform", seed: int = 0) -> None:
+    draws: int
+    """How many draws have been made. Set it to go on from there."""
+
+    def __init__(self, noise: Noise = "uniform", seed: int = 0, rank: int = 0) -> None:
         if noise not in get_args(Noise):
             choices = ", ".join(get_args(Noise))
             raise UsageError(Problem(f"noise {noise!r} is unknown.", f"Use one of: {choices}."))
         self.noise: Noise = noise
         self.seed = seed
-        self._generator: Generator | None = None
-        self._saved: Tensor | None = None
+        self.draws = 0
+        self._first_seed = int.from_bytes(hashlib.sha256(f"{seed} {rank}".encode()).digest()[:4])
+        self._generator = torch.Generator()
 
     def draw(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Return the next unit noise: `shape`, float32, on `device`."""
-        if self._generator is None:
-            self._generator = self._start(device)
+        if self._generator.device != device:
+            self._generator = torch.Generator(device)
+        self._generator.manual_seed((self._first_seed + self.draws * _STRIDE) % _SEEDS)
+        self.draws += 1
         return unit_noise(self.noise, shape, self._generator)
-
-    @property
-    def state(self) -> Tensor | None:
-        """The generator's state, a uint8 tensor on the CPU; None before the first draw. Set it to go on from there."""
-        return self._saved if self._generator is None else self._generator.get_state()
-
-    @state.setter
-    def state(self, state: Tensor | None) -> None:
-        self._saved = state
-        self._generator = None
-
-    def _start(self, device: torch.device) -> Generator:
-        generator = torch.Generator(device).manual_seed(self.seed)
-        if self._saved is not None:
-            _restore(generator, self._saved)
-        return generator
-
-
-def _restore(generator: Generator, state: Tensor) -> None:
-    try:
-        # A checkpoint read with map_location has put every tensor on the device; generators take theirs from the CPU.
-        generator.set_state(state.cpu())
-    except RuntimeError as error:
-        raise UsageError(
-            Problem(
-                f"The saved state of the noise comes from another kind of device than {generator.device.type}.",
-                "Go on with the training on the kind of device it began on, or start it again.",
-            )
-        ) from error

@@ -69,9 +69,8 @@ class NEFTuneEmbedding(nn.Module):
     def _scale(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         rows = math.prod(input_ids.shape[:-1]), input_ids.shape[-1]
         mask = attention_mask if input_ids.ndim == 2 or attention_mask is None else attention_mask.view(rows)
-        device = self.weight.device
-        scale = token_noise_scale(self.alpha, self.embedding_dim, attention_mask=mask, shape=rows, device=device)
-        return scale.view(input_ids.shape)
+        scale = token_noise_scale(self.alpha, self.embedding_dim, attention_mask=mask, shape=rows)
+        return scale.to(self.weight.device).view(input_ids.shape)
 
     @property
     def weight(self) -> Tensor:

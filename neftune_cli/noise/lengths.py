@@ -20,9 +20,9 @@ def token_noise_scale(
     attention_mask: Tensor | None = None,  # (batch, length), nonzero at real tokens
     position_ids: Tensor | None = None,  # (batch, length) or (1, length)
     cu_seq_lens: Tensor | None = None,  # (examples + 1,), of one flattened row
+    placeholders: Tensor | None = None,  # (batch, length), true where an image or a sound will take the place
     shape: tuple[int, int] | None = None,  # (batch, length); needed only where no tensor tells it
     noise_scale: NoiseScale = "paper",
-    device: torch.device | None = None,
 ) -> Tensor:
     """Return the half-width of the uniform noise at each token: (batch, length), float32, 0 on padding.
 
@@ -38,7 +38,9 @@ def token_noise_scale(
     is missing, one-token examples at the end of a row are taken for padding, unless the row holds nothing else. Nothing
     is lost if one of them was real: a single token that no other attends to has nothing to predict.
 
-    With `hf`, L is the length of the row, padding gets the same noise, and the layout changes nothing.
+    Placeholders of images and sounds get no noise and don't count: L is the length of the example's text.
+
+    With `hf`, L is the length of the row, padding gets the same noise, and neither layout nor placeholders change that.
 
     A mask of more than two dimensions doesn't say which tokens are padding. It is ignored if `position_ids` or
     `cu_seq_lens` tell the examples apart, and refused otherwise.
@@ -52,13 +54,15 @@ def token_noise_scale(
     check_alpha(alpha)
     check_noise_scale(noise_scale)
     shape = shape or _row_shape(attention_mask, position_ids, cu_seq_lens)
-    device = device or _first_device(attention_mask, position_ids, cu_seq_lens)
+    device = _first_device(attention_mask, position_ids, cu_seq_lens, placeholders)
     if noise_scale == "hf":
         return torch.full(shape, alpha / math.sqrt(shape[1] * dim), dtype=torch.float32, device=device)
     packed = position_ids is not None or cu_seq_lens is not None
     mask = _padding_mask(attention_mask, shape, packed=packed)
     starts = _example_starts(position_ids, cu_seq_lens, shape, device)
     real = _real_tokens(mask, cu_seq_lens, starts)
+    if placeholders is not None:
+        real = real & ~placeholders.to(device)
     return torch.where(real, alpha / torch.sqrt(_example_lengths(starts, real) * dim), 0.0)
 
 
@@ -97,8 +101,8 @@ def _row_shape(
     )
 
 
-def _first_device(*tensors: Tensor | None) -> torch.device:
-    return next((tensor.device for tensor in tensors if tensor is not None), torch.device("cpu"))
+def _first_device(*tensors: object) -> torch.device:
+    return next((tensor.device for tensor in tensors if isinstance(tensor, Tensor)), torch.device("cpu"))
 
 
 def _padding_mask(attention_mask: object, shape: tuple[int, int], *, packed: bool) -> Tensor | None:

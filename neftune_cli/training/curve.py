@@ -41,9 +41,9 @@ class CurveCallback(TrainerCallback):
 
     def on_log(
         self,
-        args: TrainingArguments,  # noqa: ARG002 (the trainer passes it by position)
+        args: TrainingArguments,
         state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
+        control: TrainerControl,
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
@@ -67,9 +67,9 @@ class CurveCallback(TrainerCallback):
 
     def on_epoch_end(
         self,
-        args: TrainingArguments,  # noqa: ARG002
+        args: TrainingArguments,
         state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
+        control: TrainerControl,
         model: LanguageModel | None = None,
         **_: Any,
     ) -> None:

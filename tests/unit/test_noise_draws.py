@@ -63,32 +63,38 @@ def test_draws_are_float32_whatever_the_default_is() -> None:
         torch.set_default_dtype(torch.float32)
 
 
-def test_a_stream_goes_on_from_a_saved_state() -> None:
-    stream = NoiseStream("gaussian", seed=0)
+def test_a_stream_goes_on_from_the_draws_it_had_made() -> None:
+    stream = NoiseStream("gaussian", seed=3)
     stream.draw((5,), CPU)
-    saved = stream.state
+    saved = stream.draws
     expected = stream.draw((5,), CPU)
 
-    resumed = NoiseStream("gaussian", seed=99)
-    resumed.state = saved
-    assert resumed.state is saved
+    resumed = NoiseStream("gaussian", seed=3)
+    resumed.draws = saved
     assert torch.equal(resumed.draw((5,), CPU), expected)
 
 
-def test_a_state_from_before_the_first_draw_starts_over() -> None:
-    stream = NoiseStream("uniform", seed=5)
-    fresh = stream.state
-    assert fresh is None
-    expected = stream.draw((3,), CPU)
-    stream.state = fresh
-    assert torch.equal(stream.draw((3,), CPU), expected)
+def test_no_draw_depends_on_the_shapes_before_it() -> None:
+    streams = NoiseStream(), NoiseStream()
+    for stream, length in zip(streams, (2, 700), strict=True):
+        stream.draw((length,), CPU)
+    first, second = (stream.draw((9,), CPU) for stream in streams)
+    assert torch.equal(first, second)
 
 
-def test_a_state_from_another_kind_of_device_is_refused() -> None:
+def test_processes_of_one_training_draw_apart_and_reproducibly() -> None:
+    draws = [NoiseStream(seed=seed, rank=rank).draw((1000,), CPU) for seed, rank in ((0, 0), (0, 1), (1, 0), (0, 1))]
+    assert torch.equal(draws[1], draws[3])
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert abs(stats.pearsonr(draws[one], draws[other]).statistic) < 0.15
+
+
+def test_neighbouring_draws_are_independent() -> None:
     stream = NoiseStream()
-    stream.state = torch.zeros(16, dtype=torch.uint8)  # as long as a CUDA generator's
-    with pytest.raises(UsageError, match="another kind of device than cpu"):
-        stream.draw((1,), CPU)
+    draws = torch.stack([stream.draw((2000,), CPU) for _ in range(40)])
+    correlation = torch.corrcoef(draws) - torch.eye(40)
+    assert correlation.abs().max() < 5 / math.sqrt(2000)
+    assert stats.kstest(draws[:, 0].numpy(), stats.uniform(-1, 2).cdf).pvalue > 0.001
 
 
 def test_an_unknown_distribution_is_refused() -> None:

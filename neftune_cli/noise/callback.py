@@ -1,0 +1,225 @@
+"""The noise as a callback for any trainer of transformers or TRL: on while it trains, off whatever happens."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from types import FrameType
+from typing import Any, TypedDict
+
+from torch import nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from neftune_cli.noise.attachment import AttachedNoise, attach_noise
+from neftune_cli.noise.attestation import EVERY
+from neftune_cli.noise.batch import NoiseTarget
+from neftune_cli.noise.draws import Noise
+from neftune_cli.noise.lengths import NoiseScale, check_alpha
+from neftune_cli.noise.others import take_off_upstream_noise
+from neftune_cli.noise.schedule import NoiseSchedule, check_noise_schedule, scheduled_share
+from neftune_cli.records import Attestation
+
+
+class _Options(TypedDict):
+    """What `NEFTuneCallback` takes."""
+
+    alpha: float
+    seed: int | None
+    noise: Noise
+    noise_scale: NoiseScale
+    schedule: NoiseSchedule
+    target: NoiseTarget
+
+
+class NEFTuneCallback(TrainerCallback, ExportableState):
+    """Adds NEFTune noise to whatever a trainer trains.
+
+        SFTTrainer(model, train_dataset=data, callbacks=[NEFTuneCallback(alpha=5.0)]).train()
+
+    Attaches `attach_noise` when training begins and takes it off when it ends, by an exception or Ctrl-C too. Every
+    checkpoint of the trainer holds how far the noise's stream had come, and a resumed training goes on there. Processes
+    that train together draw different noise.
+
+    A trainer's own `neftune_noise_alpha` is warned of and switched off, so that there is one noise and not two.
+
+    Args:
+        alpha: the noise magnitude.
+        seed: decides the draws; the trainer's `seed` unless given.
+        noise: distribution of a coordinate.
+        noise_scale: `paper` takes each example's own length, `hf` the padded one.
+        schedule: how alpha falls over the training's steps: `constant`, or to zero, `linear` or `cosine`.
+        target: which real tokens get noise.
+
+    Raises:
+        UsageError: alpha, or the name of something, is wrong. When training begins: what `attach_noise` raises.
+
+    """
+
+    def __init__(
+        self,
+        alpha: float = 5.0,
+        *,
+        seed: int | None = None,
+        noise: Noise = "uniform",
+        noise_scale: NoiseScale = "paper",
+        schedule: NoiseSchedule = "constant",
+        target: NoiseTarget = "all",
+    ) -> None:
+        check_noise_schedule(schedule)
+        self._options: _Options = {
+            "alpha": check_alpha(alpha),
+            "seed": seed,
+            "noise": noise,
+            "noise_scale": noise_scale,
+            "schedule": schedule,
+            "target": target,
+        }
+        self._noise: AttachedNoise | None = None
+        self._steps = 0
+
+    @property
+    def attestation(self) -> Attestation | None:
+        """What was measured of the noise in the training that runs or ran last; None before the first."""
+        return self._noise.attestation if self._noise else None
+
+    @property
+    def deviations(self) -> tuple[str, ...]:
+        """What of the noise wasn't as it should be, one clause each; none before the first training."""
+        if self._noise is None:
+            return ()
+        calls, clean = self._noise.attestation.calls, self._options["alpha"] == 0
+        missing = () if clean or calls >= self._steps else (f"only {calls} calls in {self._steps} steps were noisy",)
+        return (*self._noise.deviations, *missing)
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """See to it that a training that fails takes the noise off."""
+        _take_off_on_failure(_calling_trainer())
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: nn.Module | None = None,
+        **_: Any,
+    ) -> None:
+        """Put the noise on, at the beginning of its stream or where the resumed checkpoint left it."""
+        assert model is not None
+        self.take_off()
+        _take_off_on_failure(_calling_trainer())
+        if getattr(args, "neftune_noise_alpha", None) is not None:
+            warnings.warn(_TWO_NOISES.format(args.neftune_noise_alpha), stacklevel=2)
+            take_off_upstream_noise(model)
+        self._noise = self._attach(model, args)
+        self._steps = 0
+        saved: Any = state.stateful_callbacks  # by now a dictionary, whatever its annotation says
+        if state.global_step:
+            self._go_on(saved.get(type(self).__name__), state.global_step)
+        saved[type(self).__name__] = self.state()
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Set the alpha that the schedule has for this step."""
+        assert self._noise is not None
+        share = scheduled_share(self._options["schedule"], state.global_step / max(state.max_steps, 1))
+        self._noise.alpha = self._options["alpha"] * share
+        if self._steps % EVERY == 0:
+            self._noise.count_hooks()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Count the step."""
+        self._steps += 1
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Take the noise off."""
+        self.take_off()
+
+    def take_off(self) -> None:
+        """Take the noise off, if it is on."""
+        if self._noise is not None:
+            self._noise.detach()
+
+    @property
+    def draws(self) -> int:
+        """How many forwards got noise, those before a resumption included: the state that a checkpoint keeps."""
+        return self._noise.state_dict()["draws"] if self._noise else 0
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, in the form that transformers' `ExportableState` has for it."""
+        return {"args": dict(self._options), "attributes": {_DRAWS: self.draws}}
+
+    def _attach(self, model: nn.Module, args: TrainingArguments) -> AttachedNoise:
+        options = self._options
+        return attach_noise(
+            model,
+            options["alpha"],
+            args.seed if options["seed"] is None else options["seed"],
+            noise=options["noise"],
+            noise_scale=options["noise_scale"],
+            target=options["target"],
+            rank=_data_rank(args),
+        )
+
+    def _go_on(self, saved: Any, step: int) -> None:
+        assert self._noise is not None
+        draws = saved.get("attributes", {}).get(_DRAWS) if isinstance(saved, dict) else None
+        if draws is None:
+            warnings.warn(_NOT_IN_CHECKPOINT.format(step), stacklevel=3)
+            return
+        self._noise.load_state_dict({"draws": draws})
+
+
+def _data_rank(args: TrainingArguments) -> int:
+    """Return the number of this process among those with data of their own; tensor parallel ones share theirs."""
+    parallelism = getattr(args, "parallelism_config", None)
+    return int(args.process_index) // int(getattr(parallelism, "tp_size", 1) or 1)
+
+
+def _calling_trainer() -> Trainer | None:
+    """Return the trainer that is calling back: transformers tells callbacks everything but that."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if isinstance(caller := frame.f_locals.get("self"), Trainer):
+            return caller
+        frame = frame.f_back
+    return None
+
+
+def _take_off_on_failure(trainer: Trainer | None) -> None:
+    """Wrap what runs a training, since no callback is told that one failed.
+
+    `_run_epoch` is for callbacks that come by `add_callback`: they hear of the trainer when `train` runs already.
+    """
+    for name in ("train", "_run_epoch"):
+        method = getattr(trainer, name, None)
+        if method is not None and not hasattr(method, _GUARD):
+            setattr(trainer, name, _guarded(method, trainer))
+
+
+def _guarded(method: Callable[..., Any], trainer: Any) -> Callable[..., Any]:
+    @wraps(method)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except BaseException:
+            for callback in trainer.callback_handler.callbacks:
+                if isinstance(callback, NEFTuneCallback):
+                    callback.take_off()
+            raise
+
+    setattr(guarded, _GUARD, True)
+    return guarded
+
+
+_GUARD = "takes_off_neftune_noise"
+_DRAWS = "resumed_draws"
+"""Attribute that transformers sets on the callback it makes from a checkpoint; `state` tells the same."""
+
+_TWO_NOISES = (
+    "neftune_noise_alpha={:g} in the training arguments is ignored: NEFTuneCallback adds the noise. "
+    "Leave one of the two out."
+)
+_NOT_IN_CHECKPOINT = (
+    "The checkpoint of step {} holds no state of NEFTuneCallback: the noise begins its stream anew. "
+    "Was it trained without the callback?"
+)
