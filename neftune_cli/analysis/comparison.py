@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
-from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord
+from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, Attestation, TrialRecord
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Comparison:
     """Metric key to value before fine-tuning; None where the base wasn't evaluated."""
     arms: tuple[ArmSummary, ...]
     """The trained arms in the sweep's order, the baseline among them."""
+    attestations: tuple[Attestation, ...]
+    """What the noisy trials measured of their noise."""
     notes: tuple[str, ...]
     """What the trials noted, each note once."""
     unfinished: tuple[str, ...]
@@ -105,6 +107,7 @@ def compare_arms(
         baseline=chosen,
         base=next((_values(record) for record in records if record.arm == BASE_ARM), None),
         arms=tuple(_summary(name, trials, {} if name == chosen else arms[chosen]) for name, trials in arms.items()),
+        attestations=tuple(record.attestation for record in records if record.attestation and record.alpha),
         notes=tuple(dict.fromkeys(note for record in records for note in record.notes)),
         unfinished=tuple(unfinished),
     )

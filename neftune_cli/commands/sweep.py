@@ -25,12 +25,24 @@ def sweep(
     alphas: Annotated[
         str | None, typer.Option(metavar="LIST", help="The arms (default 0,5,10,15).", rich_help_panel="Noise")
     ] = None,
+    snr: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST", help="More arms, by embedding norm over noise norm: 20,10.", rich_help_panel="Noise"
+        ),
+    ] = None,
+    noises: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Shapes to try at each alpha: uniform,gaussian.", rich_help_panel="Noise"),
+    ] = None,
     seeds: Annotated[
         str | None,
         typer.Option(metavar="N|LIST", help="How many (3) or which (0,1,7) (default 3).", rich_help_panel="Noise"),
     ] = None,
     noise: options.NoiseShape = None,
     noise_scale: options.NoiseScale = None,
+    noise_schedule: options.NoiseSchedule = None,
+    noise_target: options.NoiseTarget = None,
     epochs: options.Epochs = None,
     max_steps: options.MaxSteps = None,
     learning_rate: options.LearningRate = None,

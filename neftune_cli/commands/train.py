@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from neftune_cli.commands import options
+from neftune_cli.errors import Problem, UsageError
 
 
 def train(
@@ -14,10 +15,18 @@ def train(
     format_: options.Format = None,
     train_examples: options.TrainExamples = None,
     eval_examples: options.EvalExamples = None,
-    alpha: Annotated[float, typer.Option(min=0, help="The noise; 0 is none.", rich_help_panel="Noise")] = 5.0,
+    alpha: Annotated[
+        float | None, typer.Option(min=0, help="The noise; 0 is none (default 5).", rich_help_panel="Noise")
+    ] = None,
+    snr: Annotated[
+        float | None,
+        typer.Option(help="The noise by embedding norm over noise norm, like 10.", rich_help_panel="Noise"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides data order and noise.", rich_help_panel="Noise")] = 0,
     noise: options.NoiseShape = None,
     noise_scale: options.NoiseScale = None,
+    noise_schedule: options.NoiseSchedule = None,
+    noise_target: options.NoiseTarget = None,
     epochs: options.Epochs = None,
     max_steps: options.MaxSteps = None,
     learning_rate: options.LearningRate = None,
@@ -37,8 +46,12 @@ def train(
     from neftune_cli.commands.running import run_and_report
     from neftune_cli.sweeps.runner import place_of
 
-    name = f"train-{default_name(model or 'tiny', dataset or 'bios')}-alpha={alpha:g},seed={seed}"
-    given = {**chosen, "alphas": str(alpha), "seeds": f"{seed},"}
+    if alpha is not None and snr is not None:
+        raise UsageError(Problem("--alpha and --snr both say how large the noise is.", "Give one of them."))
+    size = {"snr": snr} if snr is not None else {"alpha": 5.0 if alpha is None else alpha}
+    label = ",".join(f"{field}={value:g}" for field, value in size.items())
+    name = f"train-{default_name(model or 'tiny', dataset or 'bios')}-{label},seed={seed}"
+    given = {**chosen, **{field: str(value) for field, value in size.items()}, "seeds": f"{seed},"}
     request = understand(None, given, output or Path("results") / name)
     trained = request.plan.trials[-1]
     model_to = place_of(request.folder, trained).path / "model"

@@ -8,11 +8,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from neftune_cli.config.defaults import DEFAULT_ALPHAS, DEFAULT_SEEDS, default_recipe
-from neftune_cli.config.spec import ArmSpec, EvaluationSpec, SweepSpec, arm_name
+from neftune_cli.config.arms import ARM_FLAGS, arms_of
+from neftune_cli.config.defaults import DEFAULT_SEEDS, default_recipe
+from neftune_cli.config.spec import ArmSpec, EvaluationSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 
-_FIELDS = [field.alias or name for name, field in SweepSpec.model_fields.items()]
+_FIELDS = [*(field.alias or name for name, field in SweepSpec.model_fields.items()), "grid"]
 _FIELDS_OF = {"arms": list(ArmSpec.model_fields), "evaluation": list(EvaluationSpec.model_fields)}
 
 
@@ -21,17 +22,18 @@ def resolve_sweep(file: Path | None, flags: Mapping[str, Any]) -> SweepSpec:
 
     Args:
         file: a YAML experiment, or None.
-        flags: fields of `SweepSpec` the user gave, without those left alone; `alphas` stands for arms.
+        flags: fields of `SweepSpec` the user gave, without those left alone; `alphas`, `noises` and `snr` are arms.
 
     Raises:
         UsageError: every problem found.
     """
     written = _read_yaml(file)
-    values = {**written, **{name: value for name, value in flags.items() if name != "alphas"}}
+    values = {**written, **{name: value for name, value in flags.items() if name not in ARM_FLAGS}}
     for section in ("train", "evaluation"):
         values[section] = {**_section(written, section), **flags.get(section, {})}
     values["seeds"] = _seeds(values.get("seeds"))
-    values["arms"] = _arms(values, flags.get("alphas"))
+    values["arms"] = arms_of(written, flags)
+    values.pop("grid", None)
     lora = bool(values["train"].get("lora_rank"))
     values["train"] = {**default_recipe(str(values.get("model", "tiny")), lora=lora), **values["train"]}
     try:
@@ -78,24 +80,6 @@ def _seeds(seeds: Any) -> Any:
     if seeds is None:
         return DEFAULT_SEEDS
     return range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
-
-
-def _arms(values: Mapping[str, Any], alphas: list[float] | None) -> Any:
-    if alphas is None and "arms" in values:
-        arms = values["arms"]
-        if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
-            raise UsageError(Problem("arms is not a list of overrides.", "Write arms: [{alpha: 0}, {alpha: 5}]."))
-        return [_named(arm) for arm in arms]
-    return [{"alpha": alpha, "name": arm_name({"alpha": alpha})} for alpha in sorted(alphas or DEFAULT_ALPHAS)]
-
-
-def _named(arm: dict[str, Any]) -> dict[str, Any]:
-    """Return an arm with its name; one that is no set of overrides is refused before it is named after them."""
-    alpha = arm.get("alpha", 0)
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float | None):
-        raise UsageError(Problem(f"arms: alpha {alpha!r} is not a number.", "Write arms: [{alpha: 0}, {alpha: 5}]."))
-    whole = {**arm, "train": _section(arm, "train")}
-    return {**whole, "name": arm.get("name") or arm_name(whole)}
 
 
 def _check_arms(spec: SweepSpec, file: Path | None) -> None:

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 NoiseShape = Literal["uniform", "gaussian", "bernoulli"]
 NoiseScale = Literal["paper", "hf"]
+NoiseSchedule = Literal["constant", "linear", "cosine"]
+NoiseTarget = Literal["all", "prompt", "completion"]
 Layout = Literal["alpaca", "prompt-completion", "messages", "text"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -60,11 +62,17 @@ class ResolvedEvaluation(Spec):
 
 
 class NoiseSpec(Spec):
-    """The noise of one arm: its size, the shape of its draw, and whose sequence length scales it."""
+    """The noise of one arm: its size, the shape of its draw, whose length scales it, how it falls, and on what."""
 
     alpha: float = Field(default=0.0, ge=0)
     noise: NoiseShape = "uniform"
     noise_scale: NoiseScale = "paper"
+    noise_schedule: NoiseSchedule = "constant"
+    noise_target: NoiseTarget = "all"
+
+
+NOISE_DETAILS = ("noise", "noise_scale", "noise_schedule", "noise_target")
+"""What of the noise an arm can override beside its size."""
 
 
 class ArmSpec(Spec):
@@ -72,14 +80,18 @@ class ArmSpec(Spec):
 
     name: str = ""
     alpha: float | None = Field(default=None, ge=0)
+    snr: float | None = Field(default=None, ge=1)
+    """Norm of the embeddings over that of the noise at the median length, in place of alpha; a plan has none left."""
     noise: NoiseShape | None = None
     noise_scale: NoiseScale | None = None
+    noise_schedule: NoiseSchedule | None = None
+    noise_target: NoiseTarget | None = None
     train: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def varies_only_alpha(self) -> bool:
         """Return whether the arm overrides nothing but alpha."""
-        return not (self.noise or self.noise_scale or self.train)
+        return not (self.train or any(getattr(self, field) for field in NOISE_DETAILS))
 
 
 class TrialSpec(Spec):
@@ -106,6 +118,8 @@ class SweepSpec(Spec):
     eval_examples: int | None = Field(default=None, gt=0)
     noise: NoiseShape = "uniform"
     noise_scale: NoiseScale = "paper"
+    noise_schedule: NoiseSchedule = "constant"
+    noise_target: NoiseTarget = "all"
     train: TrainSpec
     evaluation: EvaluationSpec = EvaluationSpec()
     seeds: tuple[Seed, ...] = Field(min_length=1)
@@ -130,6 +144,8 @@ class SweepSpec(Spec):
             alpha=arm.alpha or 0.0,
             noise=arm.noise or self.noise,
             noise_scale=arm.noise_scale or self.noise_scale,
+            noise_schedule=arm.noise_schedule or self.noise_schedule,
+            noise_target=arm.noise_target or self.noise_target,
         )
 
     def recipe_of(self, arm: ArmSpec) -> TrainSpec:
@@ -149,15 +165,3 @@ class SweepSpec(Spec):
             evaluation=evaluation,
             seed=seed,
         )
-
-
-def arm_name(arm: dict[str, Any]) -> str:
-    """Return the name an arm has when it gives none: what it overrides, alpha first.
-
-    >>> arm_name({"alpha": 5.0, "noise": "gaussian"})
-    'alpha=5,noise=gaussian'
-    """
-    parts = [f"alpha={arm.get('alpha') or 0:g}"]
-    parts += [f"{field}={arm[field]}" for field in ("noise", "noise_scale") if arm.get(field)]
-    parts += [f"{field}={value}" for field, value in sorted(arm.get("train", {}).items())]
-    return ",".join(parts)

@@ -1,40 +1,87 @@
-"""The values of flags: lists of alphas and seeds, and `key=value` pairs, each problem with its fix."""
+"""The values of flags: lists of alphas, ratios, shapes and seeds, and `key=value` pairs, each problem with its fix."""
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 
+from neftune_cli.config.spec import NoiseShape
 from neftune_cli.errors import Problem, UsageError
 
 
-def parse_alphas(text: str) -> list[float]:
-    """Read `0,5,10`.
+def parse_alphas(text: str, option: str = "--alphas") -> list[float]:
+    """Read `0,5,10`; the option is named in what is wrong.
 
     Raises:
         UsageError: an alpha is not a number, negative, not finite or repeated; every problem is named.
     """
     parts = [part.strip() for part in text.split(",")]
-    problems = list(_alpha_problems(parts))
+    problems = list(_alpha_problems(parts, option))
     if problems:
         raise UsageError(*problems)
     return [float(part) for part in parts]
 
 
-def _alpha_problems(parts: list[str]) -> Iterator[Problem]:
+def _alpha_problems(parts: list[str], option: str) -> Iterator[Problem]:
     seen: set[float] = set()
     for part in parts:
-        try:
-            alpha = float(part)
-        except ValueError:
-            yield Problem(f"--alphas: {part!r} is not a number.", "Give numbers with commas between, like 0,5,10,15.")
+        alpha = _float_or_none(part)
+        if alpha is None:
+            yield Problem(f"{option}: {part!r} is not a number.", "Give numbers with commas between, like 0,5,10,15.")
             continue
         if not math.isfinite(alpha) or alpha < 0:
-            yield Problem(f"--alphas: {part} is not a size of noise.", "An alpha is 0 (no noise) or more, and finite.")
+            yield Problem(f"{option}: {part} is not a size of noise.", "An alpha is 0 (no noise) or more, and finite.")
         elif alpha in seen:
-            yield Problem(f"--alphas: {part} is there twice.", "Give each alpha once; repeat trainings with --seeds.")
+            yield Problem(f"{option}: {part} is there twice.", "Give each alpha once; repeat trainings with --seeds.")
         seen.add(alpha)
+
+
+def parse_noises(text: str) -> list[str]:
+    """Read `uniform,gaussian`.
+
+    Raises:
+        UsageError: a shape is unknown or repeated; every problem is named.
+    """
+    names = [part.strip() for part in text.split(",")]
+    known = get_args(NoiseShape)
+    problems = [
+        Problem(f"--noises: {name!r} is no shape of noise.", f"Give some of {', '.join(known)}, with commas between.")
+        for name in names
+        if name not in known
+    ]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    problems += [Problem(f"--noises: {name} is there twice.", "Give each shape once.") for name in repeated]
+    if problems:
+        raise UsageError(*problems)
+    return names
+
+
+def parse_snr(text: str) -> list[float]:
+    """Read `20,10`.
+
+    Raises:
+        UsageError: a ratio is not a number, below 1, not finite or repeated; every problem is named.
+    """
+    ratios: list[float] = []
+    problems = []
+    for part in (part.strip() for part in text.split(",")):
+        ratio = _float_or_none(part)
+        if ratio is None or not math.isfinite(ratio) or ratio <= 0:
+            problems.append(Problem(f"--snr: {part!r} is not a ratio.", _SNR_FIX))
+        elif ratio < 1:
+            what = f"--snr: {part} makes the noise {1 / ratio:.3g} times as large as the embeddings."
+            problems.append(Problem(what, f"For noise of {ratio:.3g} times their norm give {1 / ratio:.3g}."))
+        elif ratio in ratios:
+            problems.append(Problem(f"--snr: {part} is there twice.", "Give each ratio once."))
+        else:
+            ratios.append(ratio)
+    if problems:
+        raise UsageError(*problems)
+    return ratios
+
+
+_SNR_FIX = "Give the norm of the embeddings over that of the noise: 10 makes the noise a tenth of them."
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -85,7 +132,12 @@ def _number_or(value: Any) -> Any:
     """Read `1e-4`, which YAML takes for a text, as the number it is."""
     if not isinstance(value, str):
         return value
+    number = _float_or_none(value)
+    return value if number is None else number
+
+
+def _float_or_none(text: str) -> float | None:
     try:
-        return float(value)
+        return float(text)
     except ValueError:
-        return value
+        return None

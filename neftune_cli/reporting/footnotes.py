@@ -1,5 +1,6 @@
 """The lines under every table: what the numbers mean, how strong the noise was, and what is missing from them."""
 
+from neftune_cli.analysis.attested import attestation_sentence
 from neftune_cli.analysis.comparison import Comparison
 from neftune_cli.analysis.metrics import METRICS
 from neftune_cli.analysis.reading import noise_sentence
@@ -11,6 +12,7 @@ def footnotes(comparison: Comparison) -> list[str]:
     return [
         _legend(comparison),
         noise_sentence(comparison),
+        *filter(None, [attestation_sentence(comparison.attestations)]),
         _seeds(comparison),
         *_undefined(comparison),
         *comparison.notes,

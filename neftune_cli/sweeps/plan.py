@@ -13,6 +13,7 @@ from neftune_cli.data.loading import load_data
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.signal_to_noise import with_alphas
 from neftune_cli.training.hardware import environment
 from neftune_cli.training.sft import check_recipe
 from neftune_cli.training.trial import Trial
@@ -26,6 +27,8 @@ class Plan:
     source: ModelSource
     data: InstructionData
     trials: tuple[Trial, ...]
+    notes: tuple[str, ...] = ()
+    """What was worked out for the user on the way."""
 
 
 def make_plan(spec: SweepSpec, folder: SweepFolder) -> Plan:
@@ -39,15 +42,16 @@ def make_plan(spec: SweepSpec, folder: SweepFolder) -> Plan:
     data = problems.attempt(lambda: _load_data(spec))
     for arm in spec.arms:
         problems.attempt(partial(check_recipe, spec.recipe_of(arm)))
-    whole = problems.attempt(lambda: _joined(spec, folder))
+    problems.attempt(lambda: _joined(spec, folder))
     problems.raise_any()
     assert source is not None
     assert data is not None
-    assert whole is not None
+    spec, notes = with_alphas(spec, source, data, _evaluation(spec, data))
+    whole = _joined(spec, folder)
     trials = tuple(_trials(whole, source, data))
     _check_distinct(trials)
     _check_records(folder, trials)
-    return Plan(whole, source, data, trials)
+    return Plan(whole, source, data, trials, notes)
 
 
 def steps_of(trial: Trial, data: InstructionData) -> int:

@@ -60,7 +60,11 @@ def run_sweep(
     missing = missing_trials(plan, folder, retry_failed=retry_failed)
     materials = prepare_materials(plan, missing) if missing else {}
     folder.open(plan.spec)
-    notes = [*plan.data.notes, *dict.fromkeys(note for material in materials.values() for note in material.notes)]
+    notes = [
+        *plan.notes,
+        *plan.data.notes,
+        *dict.fromkeys(note for material in materials.values() for note in material.notes),
+    ]
     if missing:
         keep_memory_between_steps()
         folder.write_manifest(new_manifest(plan, folder.manifest(), notes))

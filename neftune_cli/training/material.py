@@ -83,12 +83,15 @@ def _check_context(tokenized: TokenizedExamples, name: str, loaded: "LoadedModel
 
 
 def _median_embedding_norm(loaded: "LoadedModel", examples: tuple[TokenizedExample, ...]) -> float:
-    """Look the training tokens up as the model does: some scale the embeddings on the way out."""
+    """Take the training tokens' embeddings as the first layer receives them: some models scale them on the way."""
     import torch
 
+    from neftune_cli.noise.placement import Placement
+
+    placement = Placement.of(loaded.model)
     tokens = torch.tensor(list(_tokens(examples)))
     with torch.no_grad():
-        norms = torch.linalg.vector_norm(loaded.model.get_input_embeddings()(tokens.unique()).float(), dim=-1)
+        norms = torch.linalg.vector_norm(placement.embedding(tokens.unique()).float(), dim=-1) * placement.multiplier
     by_token = dict(zip(tokens.unique().tolist(), norms.tolist(), strict=True))
     return float(median(by_token[token] for token in _tokens(examples)))
 

@@ -7,11 +7,13 @@ from typing import cast
 
 from torch import nn
 
+from neftune_cli.config.spec import TrialSpec
+from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.answers import evaluate_answers
 from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel, load_model
-from neftune_cli.noise import attach_noise
-from neftune_cli.records import CurvePoint, ExampleLoss, TrialRecord
+from neftune_cli.noise.callback import NEFTuneCallback
+from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, TrialRecord
 from neftune_cli.store import TrialFolder
 from neftune_cli.training.curve import CurveCallback
 from neftune_cli.training.material import GENERATION_BATCH_SIZE, Material
@@ -27,6 +29,7 @@ class _Outcome:
     model: LanguageModel
     train_loss: float | None
     losses: list[ExampleLoss]
+    attestation: Attestation | None = None
 
 
 def run_trial(
@@ -35,7 +38,7 @@ def run_trial(
     """Run one trial and leave its record in `folder`, which was started; the model goes to `model_to`, if given.
 
     Raises:
-        TrialError: the loss is not finite.
+        TrialError: the loss is not finite, or the noise wasn't what it should be.
     """
     watch(TrialProgress("loading"))
     loaded = load_model(material.source)
@@ -61,6 +64,7 @@ def run_trial(
         loss=loss_metrics(outcome.losses, train_loss=outcome.train_loss),
         eval=metrics,
         noise=None if trial.is_base else measure_noise(trial.spec.noise, material),
+        attestation=outcome.attestation,
         identity=trial.identity,
         notes=(f"Measured on {len(material.probe)} training and {len(material.held_out)} held-out examples.",),
     )
@@ -80,7 +84,7 @@ def _measured_base(loaded: LoadedModel, material: Material, folder: TrialFolder)
 
 def _trained(trial: Trial, loaded: LoadedModel, material: Material, folder: TrialFolder, watch: Watch) -> _Outcome:
     """Train under the trial's noise; the optimizer, data order and dropout are TRL's and know nothing of it."""
-    spec, noise = trial.spec, trial.spec.noise
+    spec, noise = trial.spec, _noise_callback(trial.spec)
     curve = CurveCallback(
         measure=lambda model, epoch: measure_losses(model, material, epoch=epoch),
         append=folder.append_metrics,
@@ -94,12 +98,25 @@ def _trained(trial: Trial, loaded: LoadedModel, material: Material, folder: Tria
             material.train,
             config,
             lora_rank=spec.train.lora_rank,
-            callbacks=[curve],
+            callbacks=[curve, noise],
         )
-        trained = cast(LanguageModel, trainer.model)
-        with attach_noise(trained, alpha=noise.alpha, seed=spec.seed, noise=noise.noise, noise_scale=noise.noise_scale):
-            trainer.train()
-    return _Outcome(trained, curve.last_epoch_loss, curve.example_losses)
+        trainer.train()
+    if noise.deviations:
+        raise TrialError(f"The noise was not what the formula says: {'; '.join(noise.deviations)}.")
+    trained = cast(LanguageModel, trainer.model)
+    return _Outcome(trained, curve.last_epoch_loss, curve.example_losses, noise.attestation)
+
+
+def _noise_callback(spec: TrialSpec) -> NEFTuneCallback:
+    noise = spec.noise
+    return NEFTuneCallback(
+        noise.alpha,
+        seed=spec.seed,
+        noise=noise.noise,
+        noise_scale=noise.noise_scale,
+        schedule=noise.noise_schedule,
+        target=noise.noise_target,
+    )
 
 
 def _save(model: LanguageModel, loaded: LoadedModel, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from neftune_cli.config.values import parse_alphas, parse_seeds, parse_settings
+from neftune_cli.config.values import parse_alphas, parse_noises, parse_seeds, parse_settings, parse_snr
 from neftune_cli.errors import UsageError
 
 
@@ -60,3 +60,17 @@ def test_settings_are_read_as_yaml_and_numbers_as_numbers() -> None:
 def test_a_setting_without_a_value_is_refused() -> None:
     with pytest.raises(UsageError, match="--set bf16: there is no value"):
         parse_settings(["bf16"])
+
+
+def test_shapes_are_read_and_every_problem_named() -> None:
+    assert parse_noises("uniform, gaussian") == ["uniform", "gaussian"]
+    with pytest.raises(UsageError, match=r"(?s)'pink' is no shape of noise.*--noises: uniform is there twice"):
+        parse_noises("uniform,pink,uniform")
+
+
+def test_ratios_are_of_embedding_to_noise() -> None:
+    assert parse_snr("20, 10") == [20.0, 10.0]
+    with pytest.raises(UsageError, match=r"0.1 makes the noise 10 times as large as the embeddings.* give 10"):
+        parse_snr("0.1")
+    with pytest.raises(UsageError, match=r"(?s)'x' is not a ratio.*'nan' is not a ratio.*10 is there twice"):
+        parse_snr("x,nan,10,10")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from neftune_cli.commands.options.data import DatasetName, EvalExamples, Format, Model, TrainExamples
-from neftune_cli.commands.options.noise import NoiseScale, NoiseShape
+from neftune_cli.commands.options.noise import NoiseScale, NoiseSchedule, NoiseShape, NoiseTarget
 from neftune_cli.commands.options.run import Json, MaxNewTokens, Output, Quiet, RepetitionPenalty
 from neftune_cli.commands.options.training import (
     BatchSize,
@@ -29,7 +29,9 @@ __all__ = [
     "MaxSteps",
     "Model",
     "NoiseScale",
+    "NoiseSchedule",
     "NoiseShape",
+    "NoiseTarget",
     "Output",
     "Quiet",
     "RepetitionPenalty",
@@ -39,8 +41,9 @@ __all__ = [
 ]
 
 _EXPERIMENT = (
-    "model dataset format_ train_examples eval_examples alphas seeds noise noise_scale epochs max_steps learning_rate "
-    "batch_size max_length lora_rank settings max_new_tokens repetition_penalty"
+    "model dataset format_ train_examples eval_examples alphas snr noises seeds noise noise_scale noise_schedule "
+    "noise_target epochs max_steps learning_rate batch_size max_length lora_rank settings max_new_tokens "
+    "repetition_penalty"
 ).split()
 
 

@@ -1,0 +1,92 @@
+"""Arms that ask for a signal-to-noise ratio get the alpha that it means on this model and these data."""
+
+import math
+
+from pydantic import ValidationError
+
+from neftune_cli.config.arms import arm_name
+from neftune_cli.config.spec import ArmSpec, ResolvedEvaluation, SweepSpec
+from neftune_cli.data.examples import InstructionData
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.models.sources import ModelSource
+from neftune_cli.training.hardware import device_name
+from neftune_cli.training.material import Material, prepare_material
+
+DIGITS = 3
+"""Significant digits of an alpha that is worked out: more would promise what a median can't keep."""
+
+
+def with_alphas(
+    spec: SweepSpec, source: ModelSource, data: InstructionData, evaluation: ResolvedEvaluation
+) -> tuple[SweepSpec, tuple[str, ...]]:
+    """Return the spec with an alpha for each arm that had a ratio, and a sentence for each.
+
+    The ratio is the median norm of the training tokens' embeddings over the expected norm of one token's noise,
+    alpha / sqrt(3 L), at the median length L of the training examples.
+
+    Raises:
+        UsageError: an arm has an alpha as well, or counts padding, or two arms come to the same.
+
+    """
+    if not any(arm.snr for arm in spec.arms):
+        return spec, ()
+    materials = _materials(spec, source, data, evaluation)
+    arms, notes = [], []
+    for arm in spec.arms:
+        if arm.snr is None:
+            arms.append(arm)
+            continue
+        _check(spec, arm)
+        material = materials[spec.recipe_of(arm).max_length]
+        arms.append(_with_alpha(arm, _alpha(arm.snr, material)))
+        notes.append(_sentence(arm, arms[-1], material))
+    return _revalidated(spec, arms), tuple(notes)
+
+
+def _materials(
+    spec: SweepSpec, source: ModelSource, data: InstructionData, evaluation: ResolvedEvaluation
+) -> dict[int, Material]:
+    from neftune_cli.models.loading import load_model
+
+    loaded = load_model(source)
+    trials = (spec.trial(arm, spec.seeds[0], evaluation) for arm in spec.arms if arm.snr)
+    return {
+        trial.train.max_length: prepare_material(source, loaded, data, trial, device=device_name()) for trial in trials
+    }
+
+
+def _check(spec: SweepSpec, arm: ArmSpec) -> None:
+    if arm.alpha is not None:
+        raise UsageError(Problem(f"Arm {arm.name!r} has an alpha and an snr.", "Give it one of them."))
+    if spec.noise_of(arm).noise_scale == "hf":
+        what = f"Arm {arm.name!r}: with the noise scale hf the noise depends on the padding, so it has no one ratio."
+        raise UsageError(Problem(what, "Give an alpha, or use --noise-scale paper."))
+
+
+def _alpha(snr: float, material: Material) -> float:
+    return float(f"{material.embedding_norm * math.sqrt(3 * material.median_length) / snr:.{DIGITS}g}")
+
+
+def _with_alpha(arm: ArmSpec, alpha: float) -> ArmSpec:
+    by_default = arm.name == arm_name(arm.model_dump())
+    found = arm.model_copy(update={"alpha": alpha, "snr": None})
+    return found.model_copy(update={"name": arm_name(found.model_dump())}) if by_default else found
+
+
+def _sentence(asked: ArmSpec, found: ArmSpec, material: Material) -> str:
+    return (
+        f"A signal-to-noise ratio of {asked.snr:g} is alpha {found.alpha:g} here: embeddings of norm "
+        f"{material.embedding_norm:.3g} at the median length of {material.median_length:g} tokens."
+    )
+
+
+def _revalidated(spec: SweepSpec, arms: list[ArmSpec]) -> SweepSpec:
+    if all(arm.varies_only_alpha for arm in arms):
+        arms.sort(key=lambda arm: arm.alpha or 0.0)
+    try:
+        return SweepSpec.model_validate({**spec.model_dump(by_alias=True), "arms": [arm.model_dump() for arm in arms]})
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            Problem(f"--snr: {message}.", "Leave out the ratio or the alpha that means the same.")
+        ) from None

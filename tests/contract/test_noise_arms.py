@@ -1,0 +1,75 @@
+"""Noise fields as arms of a sweep: shapes, schedules, targets and ratios reach the training, which attests to them."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.command_line import Neftune
+
+SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--seeds", "1", "--output", "out")
+
+
+def attestations(sweep: Path) -> dict[str, dict[str, float]]:
+    records = [json.loads(path.read_text()) for path in sweep.glob("trials/*/record.json")]
+    return {record["arm"]: record["attestation"] for record in records if record["attestation"]}
+
+
+def test_a_grid_of_noise_fields_is_trained_and_attested(neftune: Neftune, tmp_path: Path) -> None:
+    Path("grid.yaml").write_text(
+        "grid: {alpha: [0, 5], noise: [uniform, bernoulli], noise_target: [all, completion]}\n"
+        "arms: [{alpha: 5, noise_schedule: linear}]\n"
+    )
+    ended = neftune("sweep", "grid.yaml", *SMALL)
+    assert ended.code == 0
+    found = attestations(tmp_path / "out")
+    assert set(found) == {
+        "alpha=0",
+        "alpha=5",
+        "alpha=5,noise_schedule=linear",
+        "alpha=5,noise=bernoulli",
+        "alpha=5,noise_target=completion",
+        "alpha=5,noise=bernoulli,noise_target=completion",
+    }
+    assert [found[arm]["calls"] for arm in ("alpha=0", "alpha=5")] == [0, 2]
+    assert found["alpha=5"]["noised_share"] == 1
+    assert 0 < found["alpha=5,noise_target=completion"]["noised_share"] < 1
+    assert all(one["rms"] == pytest.approx(1, abs=0.02) for arm, one in found.items() if arm != "alpha=0")
+    assert {(one["evaluation_calls"], one["hooks"]) for one in found.values()} == {(0, 1)}
+    losses = pd.read_csv(tmp_path / "out" / "loss.csv").set_index("arm").train_loss_clean
+    assert losses.nunique() == len(losses)  # each field changes what is trained
+    assert "Noise as measured in 5 of 10 training calls" in ended.out
+
+
+def test_a_ratio_becomes_the_alpha_that_makes_it(neftune: Neftune, tmp_path: Path) -> None:
+    ended = neftune("sweep", "--alphas", "0", "--snr", "10", "--noises", "uniform,gaussian", *SMALL)
+    assert ended.code == 0
+    assert "A signal-to-noise ratio of 10 is alpha" in ended.err
+    records = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("trials/*/record.json")]
+    noisy = [record for record in records if record["alpha"]]
+    assert len(noisy) == 2
+    for record in noisy:
+        noise = record["noise"]
+        assert noise["noise_norm"] / noise["embedding_norm"] == pytest.approx(0.1, rel=0.005)  # three digits of alpha
+        assert record["arm"].startswith(f"alpha={record['alpha']:g}")
+    again = neftune("sweep", "--alphas", "0", "--snr", "10", "--noises", "uniform,gaussian", *SMALL)
+    assert "4 trials, 0 to run" in again.err
+
+
+def test_noise_that_is_not_what_it_should_be_fails_the_trial(
+    neftune: Neftune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neftune_cli.noise.draws.STANDARD_DEVIATION", 0.7)  # Gaussian draws come out too large
+    ended = neftune("sweep", "--alphas", "0,5", "--noise", "gaussian", *SMALL)
+    assert ended.code == 1
+    assert "alpha=5, seed 0 failed: The noise was not what the formula says: the RMS of the noise was 1.2" in ended.err
+    assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=0"]
+
+
+def test_a_target_that_no_token_has_fails_the_trial(neftune: Neftune, tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"text": f"The number {n} follows {n - 1}."}) + "\n" for n in range(1, 30))
+    (tmp_path / "text.jsonl").write_text(rows)
+    ended = neftune("sweep", "--dataset", "text.jsonl", "--alphas", "5", "--noise-target", "prompt", *SMALL)
+    assert ended.code == 1
+    assert "none of the measured tokens is one that the target 'prompt' names" in ended.err

@@ -1,0 +1,33 @@
+"""One sentence on what the trials measured of their noise: the worst of each figure."""
+
+from neftune_cli.analysis.attested import attestation_sentence
+from neftune_cli.records import Attestation
+
+
+def attested(rms: float | None, *, padding: float | None = 0.0, calls: int = 75, measured: int = 8) -> Attestation:
+    return Attestation(
+        calls=calls,
+        measured_calls=measured,
+        rms=rms,
+        noise_to_embedding=0.09,
+        noised_share=1.0,
+        noised_padding=padding,
+        evaluation_calls=0,
+        hooks=1,
+    )
+
+
+def test_the_extremes_of_all_trials_are_said() -> None:
+    assert attestation_sentence([attested(0.9986), attested(1.0031, padding=None)]) == (
+        "Noise as measured in 16 of 150 training calls: RMS 0.999 to 1.003 of the formula's, 100% of real tokens and "
+        "0% of padding noised, 0 calls in evaluation, 1 hook."
+    )
+
+
+def test_noise_on_padding_is_told_where_a_scale_asks_for_it() -> None:
+    assert "0% to 100% of padding" in (attestation_sentence([attested(1.0), attested(1.0, padding=1.0)]) or "")
+
+
+def test_without_noise_nothing_is_said() -> None:
+    assert attestation_sentence([]) is None
+    assert attestation_sentence([attested(None, calls=0, measured=0)]) is None

@@ -1,0 +1,75 @@
+"""Arms: from lists, from grids, and from options that make them."""
+
+from typing import Any
+
+import pytest
+
+from neftune_cli.config.arms import arm_name, arms_of
+from neftune_cli.errors import UsageError
+
+
+def names(written: dict[str, Any], **flags: Any) -> list[str]:
+    return [arm["name"] for arm in arms_of(written, flags)]
+
+
+def test_without_anything_the_papers_alphas_are_tried() -> None:
+    assert names({}) == ["alpha=0", "alpha=5", "alpha=10", "alpha=15"]
+
+
+def test_shapes_are_tried_on_each_alpha_and_no_noise_once() -> None:
+    expected = ["alpha=0", "alpha=5", "alpha=5,noise=gaussian", "alpha=10", "alpha=10,noise=gaussian"]
+    assert names({}, alphas=[10.0, 0.0, 5.0], noises=["uniform", "gaussian"]) == expected
+
+
+def test_shapes_alone_are_tried_on_the_experiments_alphas() -> None:
+    listed = {"arms": [{"alpha": 0}, {"alpha": 3}]}
+    assert names(listed, noises=["bernoulli"]) == ["alpha=0", "alpha=3,noise=bernoulli"]
+    assert names({"grid": {"alpha": [0, 7]}}, noises=["uniform"]) == ["alpha=0", "alpha=7"]
+
+
+def test_what_is_the_sweeps_default_is_not_named() -> None:
+    assert names({}, alphas=[5.0], noises=["uniform", "gaussian"], noise="gaussian") == [
+        "alpha=5,noise=uniform",
+        "alpha=5",
+    ]
+
+
+def test_ratios_make_arms_beside_the_alphas() -> None:
+    assert names({}, snr=[10.0, 20.0]) == ["snr=20", "snr=10"]
+    assert names({}, snr=[10.0], alphas=[0.0]) == ["alpha=0", "snr=10"]
+
+
+def test_a_grid_is_every_combination_of_its_fields() -> None:
+    grid = {"alpha": [0, 5], "noise_schedule": ["constant", "cosine"], "noise_target": "prompt"}
+    assert names({"grid": grid}) == [
+        "alpha=0",
+        "alpha=5,noise_target=prompt",
+        "alpha=5,noise_schedule=cosine,noise_target=prompt",
+    ]
+
+
+def test_a_grid_adds_to_a_list_what_it_lacks() -> None:
+    assert names({"arms": [{"alpha": 0}, {"alpha": 5}], "grid": {"alpha": [0, 5, 9]}}) == [
+        "alpha=0",
+        "alpha=5",
+        "alpha=9",
+    ]
+
+
+def test_a_name_is_what_an_arm_overrides() -> None:
+    arm = {"alpha": 5.0, "noise_scale": "hf", "train": {"weight_decay": 0.1, "epochs": 2}}
+    assert arm_name(arm) == "alpha=5,noise_scale=hf,epochs=2,weight_decay=0.1"
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ({"arms": 5}, "arms is not a list of overrides"),
+        ({"arms": [{"alpha": "five"}]}, "alpha 'five' is not a number"),
+        ({"grid": [1, 2]}, "is not a set of fields with values"),
+        ({"grid": {"alpha": [0], "epochs": [1, 2]}}, "'epochs' can't be varied in a grid"),
+    ],
+)
+def test_what_is_no_arm_is_refused(written: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        arms_of(written, {})
