@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from neftune_cli.commands.compare import compare
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import NothingToCompareError, UsageError
-from neftune_cli.records import CurvePoint, TrialRecord, TrialState, TrialStatus
+from neftune_cli.records import SCHEMA_VERSION, CurvePoint, TrialRecord, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
 
 Records = list[TrialRecord]
@@ -129,7 +129,7 @@ def test_comparing_imports_no_training_code(results: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
 
     assert done.stderr == "\n"
-    assert json.loads(done.stdout)["schema_version"] == 1
+    assert json.loads(done.stdout)["schema_version"] == SCHEMA_VERSION
 
 
 def _compare(*arguments: Path | str) -> Result:

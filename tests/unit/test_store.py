@@ -1,5 +1,6 @@
 """results/ on disk: whole or not at all, in table order, and nothing unfinished among the finished."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -121,9 +122,18 @@ def test_a_torn_last_line_is_left_out(folder: SweepFolder) -> None:
 def test_a_record_from_a_newer_version_is_refused_with_a_word(folder: SweepFolder) -> None:
     finish(folder, record("alpha=0", 0.0, 0))
     path = folder.trial("alpha00", "alpha=0", 0).path / "record.json"
-    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
     with pytest.raises(UsageError, match="newer version"):
         folder.records()
+
+
+def test_a_record_from_before_trials_attested_their_noise_is_read(folder: SweepFolder) -> None:
+    finish(folder, record("alpha=0", 0.0, 0))
+    path = folder.trial("alpha00", "alpha=0", 0).path / "record.json"
+    values = json.loads(path.read_text())
+    del values["attestation"]
+    path.write_text(json.dumps({**values, "schema_version": 1}))
+    assert [one.attestation for one in folder.records()] == [None]
 
 
 def test_names_with_odd_characters_make_plain_folders(folder: SweepFolder) -> None:

@@ -1,0 +1,56 @@
+"""What README shows to be typed works as it stands there."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.models.sources import EMBEDDED_DIRECTORY
+from neftune_cli.noise.callback import NEFTuneCallback
+from tests.command_line import Neftune
+
+HUB_ID = "HuggingFaceTB/SmolLM2-135M"
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(heading: str) -> list[str]:
+    """Return the indented blocks of a section, without their indentation."""
+    section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", section, re.MULTILINE)
+    return [re.sub(r"^    ", "", block, flags=re.MULTILINE).strip() for block in found]
+
+
+def test_the_callback_example_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = ({"prompt": f"What follows {n}?", "completion": f" {n + 1}."} for n in range(8))
+    Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    example = blocks("In your own training")[0]
+    assert len([line for line in example.splitlines() if line]) == 10
+    for there, here in ((HUB_ID, str(EMBEDDED_DIRECTORY)), ("SFTConfig(", "SFTConfig(use_cpu=True, output_dir=")):
+        example = example.replace(there, here)
+    scope: dict[str, object] = {}
+    exec(example, scope)
+    (noise,) = [one for one in scope["trainer"].callback_handler.callbacks if isinstance(one, NEFTuneCallback)]  # type: ignore[attr-defined]
+    assert noise.attestation is not None
+    assert noise.attestation.calls == 1
+    assert noise.attestation.rms == pytest.approx(1, abs=0.02)
+    assert not noise.deviations
+
+
+def test_the_experiment_file_is_understood(tmp_path: Path) -> None:
+    text = next(block for block in blocks("Experiments as files") if "arms:" in block)
+    assert yaml.safe_load(text)["grid"]
+    (tmp_path / "experiment.yaml").write_text(text)
+    arms = [arm.name for arm in resolve_sweep(tmp_path / "experiment.yaml", {}).arms]
+    assert arms[:4] == ["alpha=0", "alpha=5", "alpha=5,noise=gaussian", "weight decay"]
+    assert len(arms) == 4 + 7  # the plain alpha 5 is there already
+
+
+@pytest.mark.parametrize("heading", ["Other noise", "How large is this noise here?"])
+def test_sweeps_of_other_noise_are_planned(neftune: Neftune, heading: str) -> None:
+    for line in "\n".join(blocks(heading)).splitlines():
+        if line.startswith("neftune sweep"):
+            assert neftune(*line.split()[1:], "--dry-run").code == 0
