@@ -44,8 +44,7 @@ def understand(file: Path | None, options: Mapping[str, Any], output: Path | Non
     given = {name: value for name, value in options.items() if value is not None}
     problems = Problems()
     read = {name: problems.attempt(partial(_READERS[name], given[name])) for name in _READERS if name in given}
-    if "alpha" in read:  # of a single training
-        read["alphas"] = read.pop("alpha")
+    read["alphas"] = read.get("alphas") or read.pop("alpha", None)  # the latter is a single training's
     recipe = {name: given[name] for name in _RECIPE if name in given}
     flags = {name: value for name, value in given.items() if name not in (*_READERS, *_RECIPE, *_EVALUATION)}
     flags |= {name: value for name, value in read.items() if name != "settings" and value is not None}

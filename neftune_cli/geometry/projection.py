@@ -1,0 +1,121 @@
+"""From embeddings to a map: tokens before and after the noise, projected together to two dimensions."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neftune_cli.errors import Problem, UsageError
+
+Method = Literal["tsne", "pca", "umap"]
+
+_TSNE_DIMENSIONS: Final = 50
+"""t-SNE gets at most so many principal components, as its authors advise."""
+_LEAST_PERPLEXITY: Final = 1.0
+
+
+@dataclass(frozen=True)
+class TokenMap:
+    """Where tokens lie before and after the noise, on one map without units."""
+
+    method: Method
+    perplexity: float
+    """Used by t-SNE alone."""
+    before: NDArray[np.float64]  # (tokens, 2)
+    after: NDArray[np.float64]  # (tokens, 2)
+
+
+def check_method(method: Method) -> None:
+    """Refuse a method whose library is missing.
+
+    Raises:
+        UsageError: it is UMAP, and umap-learn isn't installed.
+    """
+    if method == "umap" and find_spec("umap") is None:
+        what = "--projection umap needs the Python package umap-learn, which is not installed."
+        raise UsageError(Problem(what, "Run pip install umap-learn, or use --projection tsne or pca."))
+
+
+def check_perplexity(method: Method, perplexity: float, tokens: int) -> None:
+    """Refuse a perplexity that t-SNE can't reach; it is the number of neighbours each point is to keep close.
+
+    Raises:
+        UsageError: it isn't between 1 and the number of tokens.
+    """
+    if method != "tsne":
+        return
+    if not (math.isfinite(perplexity) and perplexity >= _LEAST_PERPLEXITY):
+        raise UsageError(Problem(f"--perplexity is {perplexity:g}.", "Use 1 or more; 5 to 50 is usual."))
+    if perplexity >= tokens:
+        what = f"t-SNE with --perplexity {perplexity:g} needs more than {perplexity:g} tokens, and there are {tokens}."
+        fix = f"Use --perplexity {max(1, tokens // 3)}, more --points a group, or --projection pca."
+        raise UsageError(Problem(what, fix))
+
+
+def project(
+    before: NDArray[np.float32],  # (tokens, dim)
+    after: NDArray[np.float32],  # (tokens, dim)
+    method: Method,
+    *,
+    perplexity: float,
+    seed: int,
+) -> TokenMap:
+    """Return where the tokens lie on one shared map before and after; the same seed gives the same map.
+
+    The coordinates have no unit. On a PCA map, distances are those of the embeddings as far as two directions show
+    them; t-SNE and UMAP keep neighbours and nothing else.
+
+    Raises:
+        UsageError: t-SNE has too few tokens for its perplexity, UMAP isn't installed, or a number is not finite.
+    """
+    check_method(method)
+    check_perplexity(method, perplexity, len(before))
+    both = np.concatenate([before, after]).astype(np.float64)
+    if not np.isfinite(both).all():
+        fix = "Use a smaller --alpha; if that doesn't help, the model's weights are damaged."
+        raise UsageError(Problem("Some embeddings are no finite numbers.", fix))
+    with _one_thread():
+        points = _project_all(both, method, perplexity, seed)
+    return TokenMap(method, perplexity, before=points[: len(before)], after=points[len(before) :])
+
+
+def _project_all(points: NDArray[np.float64], method: Method, perplexity: float, seed: int) -> NDArray[np.float64]:
+    if method == "pca":
+        return _principal_components(points, 2)
+    return _tsne(points, perplexity, seed) if method == "tsne" else _umap(points, seed)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep sums in one order, so that a map doesn't depend on the number of cores; small maps take no longer."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        yield
+
+
+def _principal_components(points: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    from sklearn.decomposition import PCA
+
+    components: NDArray[np.float64] = PCA(min(count, *points.shape), svd_solver="full").fit_transform(points)
+    return components
+
+
+def _tsne(points: NDArray[np.float64], perplexity: float, seed: int) -> NDArray[np.float64]:
+    from sklearn.manifold import TSNE
+
+    reduced = _principal_components(points, _TSNE_DIMENSIONS)
+    tsne = TSNE(init="pca", learning_rate="auto", perplexity=perplexity, random_state=seed)
+    return np.asarray(tsne.fit_transform(reduced), dtype=np.float64)
+
+
+def _umap(points: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    neighbours = min(15, len(points) - 1)
+    umap = import_module("umap").UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
+    return np.asarray(umap.fit_transform(points), dtype=np.float64)

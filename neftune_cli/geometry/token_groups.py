@@ -1,0 +1,136 @@
+"""Tokens in groups that mean something to a reader, chosen from a model's own vocabulary."""
+
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.geometry.word_lists import FUNCTION_WORDS, MONTHS_AND_DAYS, NUMBER_WORDS, VERBS, names, places
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+FEWEST_MEMBERS: Final = 5
+"""A group of fewer tokens is left out: a cluster can't be seen in it."""
+FEWEST_GROUPS: Final = 2
+"""With one group alone, no token can have a neighbour of another."""
+_LONGEST_NUMBER: Final = 4
+PUNCTUATION: Final = "punctuation"
+
+
+@dataclass(frozen=True)
+class TokenGroup:
+    """Tokens of one kind, the lowest ids first: in most vocabularies, those are the most frequent."""
+
+    name: str
+    token_ids: tuple[int, ...]
+    texts: tuple[str, ...]
+    """Each token as it stands in running text, without the space before it."""
+
+
+@dataclass(frozen=True)
+class GroupedTokens:
+    """The groups found in a vocabulary, in the order of `GROUP_NAMES`."""
+
+    groups: tuple[TokenGroup, ...]
+    notes: tuple[str, ...]
+    """Which groups were left out, a sentence each."""
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """All tokens, group after group."""
+        return tuple(token for group in self.groups for token in group.token_ids)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Their texts, in the same order."""
+        return tuple(text for group in self.groups for text in group.texts)
+
+    @property
+    def group_names(self) -> tuple[str, ...]:
+        """The group of each token, in the same order."""
+        return tuple(group.name for group in self.groups for _ in group.token_ids)
+
+
+def group_tokens(tokenizer: "PreTrainedTokenizerBase", *, most: int, model: str) -> GroupedTokens:
+    """Choose tokens from a vocabulary: whole words, numbers and punctuation, each text once, in the order of their ids.
+
+    Args:
+        tokenizer: any; how it marks the beginning of a word doesn't matter.
+        most: tokens a group has at most.
+        model: the model's name, for messages.
+
+    Raises:
+        UsageError: fewer than two groups have five members.
+    """
+    found: dict[str, dict[str, int]] = {name: {} for name in GROUP_NAMES}
+    for token, text in _texts_in_a_sentence(tokenizer):
+        name = _group_of(text)
+        if name is not None:
+            found[name].setdefault(text.strip(), token)
+    groups = [_group(name, members, most) for name, members in found.items() if len(members) >= FEWEST_MEMBERS]
+    if len(groups) < FEWEST_GROUPS:
+        raise UsageError(_too_few_groups(model, found))
+    return GroupedTokens(tuple(groups), tuple(_left_out(found)))
+
+
+def _texts_in_a_sentence(tokenizer: "PreTrainedTokenizerBase") -> Iterator[tuple[int, str]]:
+    """Yield every token's id and its text behind another token, where a space before a word shows.
+
+    Alone, a SentencePiece token loses that space, and a WordPiece one never had any.
+    """
+    before = tokenizer.tokenize("a")[-1:]
+    prefix = tokenizer.convert_tokens_to_string(before) if before else ""
+    special = set(tokenizer.all_special_ids)
+    for token in sorted(set(tokenizer.get_vocab().values()) - special):
+        text = tokenizer.convert_tokens_to_string([*before, str(tokenizer.convert_ids_to_tokens(token))])
+        yield token, text.removeprefix(prefix)
+
+
+def _group_of(text: str) -> str | None:
+    return next((name for name, belongs in _GROUPS.items() if belongs(text)), None)
+
+
+def _is_number(text: str) -> bool:
+    digits = text.strip()
+    return (digits.isascii() and digits.isdecimal() and len(digits) <= _LONGEST_NUMBER) or _is_word(text, NUMBER_WORDS)
+
+
+def _is_punctuation(text: str) -> bool:
+    marks = text.strip()
+    return bool(marks) and all(unicodedata.category(mark)[0] == "P" for mark in marks)
+
+
+def _is_word(text: str, words: frozenset[str]) -> bool:
+    """Say whether it is one of the words, and whole: without a space before it, `the` may be a piece of `other`."""
+    return text[:1].isspace() and text.strip() in words
+
+
+_GROUPS: Final[Mapping[str, Callable[[str], bool]]] = {
+    "function words": lambda text: _is_word(text, FUNCTION_WORDS),
+    "verbs": lambda text: _is_word(text, VERBS),
+    "names": lambda text: _is_word(text, names()),
+    "places": lambda text: _is_word(text, places()),
+    "months and days": lambda text: _is_word(text, MONTHS_AND_DAYS),
+    "numbers": _is_number,
+    PUNCTUATION: _is_punctuation,
+}
+GROUP_NAMES: Final = tuple(_GROUPS)
+
+
+def _group(name: str, members: Mapping[str, int], most: int) -> TokenGroup:
+    texts = tuple(members)[:most]
+    return TokenGroup(name, tuple(members[text] for text in texts), texts)
+
+
+def _left_out(found: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    for name, members in found.items():
+        if len(members) < FEWEST_MEMBERS:
+            yield f"Left out: {name}; the vocabulary has {len(members)} of them, and {FEWEST_MEMBERS} are needed."
+
+
+def _too_few_groups(model: str, found: Mapping[str, Mapping[str, int]]) -> Problem:
+    counts = ", ".join(f"{len(members)} {name}" for name, members in found.items())
+    what = f"The vocabulary of '{model}' has no two groups of {FEWEST_MEMBERS} tokens to show ({counts})."
+    return Problem(what, "Use a model whose vocabulary has whole English words, such as --model tiny or smollm2.")

@@ -1,0 +1,127 @@
+"""From what a user asks to see to a shift, its map and its files: the way through this half of the room."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from neftune_cli.config.defaults import default_recipe
+from neftune_cli.data.examples import InstructionData
+from neftune_cli.data.loading import load_data
+from neftune_cli.data.tokenization import require_examples, tokenize
+from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.geometry.projection import Method, TokenMap, check_method, check_perplexity, project
+from neftune_cli.geometry.projection_plot import draw_shift
+from neftune_cli.geometry.shift import Shift, ShownNoise, shift_tokens
+from neftune_cli.geometry.shift_report import to_csv
+from neftune_cli.geometry.token_groups import group_tokens
+from neftune_cli.models.loading import load_model
+from neftune_cli.models.sources import ModelSource, find_model
+from neftune_cli.noise.draws import Noise
+from neftune_cli.noise.lengths import check_alpha
+from neftune_cli.store import write_atomically
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PICTURE: Final = "projection.png"
+POINTS: Final = "points.csv"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What to show."""
+
+    model: str = "tiny"
+    dataset: str = "bios"
+    layout: str | None = None
+    length: int | None = None
+    """Tokens of the example whose noise is shown; those of the data's median training example if None."""
+    alpha: float = 5.0
+    noise: Noise = "uniform"
+    projection: Method = "tsne"
+    points: int = 40
+    """Tokens a group has at most."""
+    perplexity: float = 30.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Visualization:
+    """What was asked for, computed."""
+
+    model: str
+    noise: ShownNoise
+    shift: Shift
+    token_map: TokenMap
+    notes: tuple[str, ...]
+    """What the user should know of the model and of the groups."""
+
+
+def visualize_noise(wish: Wish, folder: Path) -> Visualization:
+    """Choose tokens, add the noise and project; the same wish gives the same numbers on one machine.
+
+    The folder is the one that files shall go to; it is looked at before the work, and nothing is written yet.
+
+    Raises:
+        UsageError: whatever can't be found, read, projected or written; options, model and data are told together.
+    """
+    source, data = _found(wish, folder)
+    loaded = load_model(source)
+    tokens = group_tokens(loaded.tokenizer, most=wish.points, model=wish.model)
+    check_perplexity(wish.projection, wish.perplexity, len(tokens.token_ids))
+    length = wish.length or _median_length(data, loaded.tokenizer, wish.model)
+    noise = ShownNoise(wish.alpha, length, wish.noise, wish.seed)
+    shift = shift_tokens(loaded.model, tokens, noise)
+    token_map = project(shift.before, shift.after, wish.projection, perplexity=wish.perplexity, seed=wish.seed)
+    return Visualization(wish.model, noise, shift, token_map, (*loaded.notes, *tokens.notes))
+
+
+def write_visualization(shown: Visualization, folder: Path) -> tuple[Path, ...]:
+    """Write the picture and a row a token, replacing those of another time; return where they are.
+
+    Raises:
+        UsageError: the folder can't be written.
+    """
+    files: dict[str, str | bytes] = {
+        PICTURE: draw_shift(shown.shift, shown.token_map, model=shown.model, noise=shown.noise),
+        POINTS: to_csv(shown.shift, shown.token_map),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_atomically(folder / name, content)
+    except OSError as error:
+        what = f"{folder} can't be written: {error.strerror}."
+        raise UsageError(Problem(what, "Give a folder you can write to with --output.")) from None
+    return tuple(folder / name for name in files)
+
+
+def _found(wish: Wish, folder: Path) -> tuple[ModelSource, InstructionData | None]:
+    """Look for everything that is named before anything is loaded."""
+    problems = Problems()
+    problems.attempt(lambda: check_alpha(wish.alpha))
+    problems.attempt(lambda: check_method(wish.projection))
+    problems.attempt(lambda: _check_folder(folder))
+    source = problems.attempt(lambda: find_model(wish.model))
+    needed = wish.length is None
+    data = problems.attempt(lambda: load_data(wish.dataset, layout=wish.layout)) if needed else None
+    problems.raise_any()
+    assert source is not None
+    return source, data
+
+
+def _check_folder(folder: Path) -> None:
+    there = next(path for path in (folder, *folder.parents, Path.cwd()) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        what = f"{folder} can't be written: {there} is no folder you can write to."
+        raise UsageError(Problem(what, "Give another one with --output."))
+
+
+def _median_length(data: InstructionData | None, tokenizer: "PreTrainedTokenizerBase", model: str) -> int:
+    assert data is not None
+    max_length = int(default_recipe(model, lora=False)["max_length"])
+    tokenized = tokenize(data.train, tokenizer, max_length=max_length)
+    require_examples(tokenized, "training", max_length)
+    return round(median(len(example.input_ids) for example in tokenized.examples))

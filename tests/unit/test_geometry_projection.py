@@ -1,0 +1,80 @@
+"""The map: one for before and after, the same for the same seed, and refused where it can't be drawn."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from neftune_cli.errors import UsageError
+from neftune_cli.geometry import projection
+from neftune_cli.geometry.projection import Method, check_perplexity, project
+
+RNG = np.random.default_rng(0)
+CLUSTERS: NDArray[np.float32] = np.concatenate([RNG.normal(0, 1, (15, 60)), RNG.normal(0, 1, (15, 60)) + 20]).astype(
+    np.float32
+)
+NOISY: NDArray[np.float32] = CLUSTERS + RNG.normal(0, 0.1, CLUSTERS.shape).astype(np.float32)
+
+
+def test_pca_is_the_singular_value_decomposition_of_both_clouds() -> None:
+    token_map = project(CLUSTERS, NOISY, "pca", perplexity=30, seed=0)
+
+    both = np.concatenate([CLUSTERS, NOISY]).astype(np.float64)
+    left, values, _ = np.linalg.svd(both - both.mean(0), full_matrices=False)
+    expected = left[:, :2] * values[:2]
+    found = np.concatenate([token_map.before, token_map.after])
+    assert np.abs(found) == pytest.approx(np.abs(expected), abs=1e-6)  # signs are free
+
+
+def test_tsne_keeps_clusters_apart_and_tokens_with_themselves() -> None:
+    token_map = project(CLUSTERS, NOISY, "tsne", perplexity=8, seed=0)
+
+    gaps = cdist(token_map.after, token_map.before)
+    assert (gaps.argmin(1) == np.arange(30)).mean() > 0.9
+    assert ((gaps.argsort(1)[:, :10] < 15) == (np.arange(30) < 15)[:, None]).all()
+
+
+@pytest.mark.parametrize("method", ["tsne", "pca"])
+def test_without_noise_nothing_moves_on_the_map(method: Method) -> None:
+    token_map = project(CLUSTERS, CLUSTERS.copy(), method, perplexity=8, seed=0)
+    assert np.abs(token_map.before - token_map.after).max() < 1e-3 * np.ptp(token_map.before)
+
+
+@pytest.mark.parametrize("method", ["tsne", "pca"])
+def test_the_same_seed_gives_the_same_map(method: Method) -> None:
+    one, other = (project(CLUSTERS, NOISY, method, perplexity=8, seed=3) for _ in range(2))
+
+    assert np.array_equal(one.before, other.before)
+    assert np.array_equal(one.after, other.after)
+
+
+@pytest.mark.parametrize(
+    ("perplexity", "message"),
+    [
+        (30.0, "t-SNE with --perplexity 30 needs more than 30 tokens, and there are 12."),
+        (12.0, "t-SNE with --perplexity 12 needs more than 12 tokens, and there are 12."),
+        (0.0, "--perplexity is 0."),
+        (float("nan"), "--perplexity is nan."),
+    ],
+)
+def test_a_perplexity_out_of_reach_is_refused(perplexity: float, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        check_perplexity("tsne", perplexity, 12)
+    assert raised.value.problems[0].what == message
+
+
+def test_the_fix_of_a_perplexity_works() -> None:
+    with pytest.raises(UsageError) as raised:
+        check_perplexity("tsne", 30, 12)
+    assert raised.value.problems[0].fix == "Use --perplexity 4, more --points a group, or --projection pca."
+    check_perplexity("tsne", 4, 12)
+    check_perplexity("pca", 30, 12)
+
+
+def test_umap_without_its_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "find_spec", lambda _: None)
+
+    with pytest.raises(UsageError) as raised:
+        project(CLUSTERS, NOISY, "umap", perplexity=30, seed=0)
+
+    assert raised.value.problems[0].fix == "Run pip install umap-learn, or use --projection tsne or pca."

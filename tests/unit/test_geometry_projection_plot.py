@@ -1,0 +1,81 @@
+"""The picture: same input, same bytes; arrows of the length that is claimed; labels that cover nothing."""
+
+import io
+from itertools import combinations
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from neftune_cli.geometry import projection_plot
+from neftune_cli.geometry.label_placement import ENOUGH, Labels
+from neftune_cli.geometry.projection import TokenMap, project
+from neftune_cli.geometry.projection_plot import BAR, LONGEST_ARROW, draw_shift
+from neftune_cli.geometry.shift import Shift, ShownNoise
+from neftune_cli.geometry.token_groups import GroupedTokens, TokenGroup
+
+COUNT = 12
+TOKENS = GroupedTokens(
+    (
+        TokenGroup("names", tuple(range(COUNT)), tuple(f"Name{place}" for place in range(COUNT))),
+        TokenGroup("punctuation", tuple(range(COUNT, 2 * COUNT)), tuple("!?.,;:$_^{}%")),
+    ),
+    notes=(),
+)
+RNG = np.random.default_rng(2)
+BEFORE = RNG.normal(size=(2 * COUNT, 9)).astype(np.float32)
+UNIT = RNG.normal(size=(2 * COUNT, 9)).astype(np.float32)
+
+
+def _shift(size: float) -> tuple[Shift, TokenMap]:
+    shift = Shift(TOKENS, BEFORE, BEFORE + size * UNIT)
+    return shift, project(shift.before, shift.after, "pca", perplexity=5, seed=0)
+
+
+def test_the_same_input_gives_the_same_bytes_whatever_the_user_has_set() -> None:
+    shift, token_map = _shift(0.5)
+    one = draw_shift(shift, token_map, model="m", noise=ShownNoise(5, 30))
+    with mpl.rc_context({"lines.linewidth": 9, "font.size": 30, "savefig.dpi": 20, "text.usetex": False}):
+        two = draw_shift(shift, token_map, model="m", noise=ShownNoise(5, 30))
+
+    assert one == two
+
+
+def test_the_picture_is_1920_wide_without_a_trace_of_time_or_program() -> None:
+    shift, token_map = _shift(0.0)
+
+    with Image.open(io.BytesIO(draw_shift(shift, token_map, model="m", noise=ShownNoise(0, 30)))) as image:
+        assert image.width == 1920
+        assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
+        assert set(image.info) == {"dpi"}
+
+
+@pytest.mark.parametrize("size", [0.01, 30.0])
+def test_arrows_are_to_the_scale_of_the_bar(size: float) -> None:
+    shift, token_map = _shift(size)
+
+    bar, ways = projection_plot._ways(shift, *projection_plot._fill_panel(token_map))
+
+    lengths = np.hypot(*ways.T)
+    moved = np.sqrt(((size * UNIT.astype(np.float64)) ** 2).sum(1))
+    assert lengths / bar == pytest.approx(moved / shift.neighbour_distance, rel=1e-3)
+    assert lengths.max() <= LONGEST_ARROW + 1e-9
+    assert (bar == BAR) == (size == 0.01)
+
+
+def test_labels_cover_neither_each_other_nor_dots() -> None:
+    figure = Figure(figsize=(4, 4), dpi=150)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    points = np.random.default_rng(3).uniform(0.1, 0.9, (40, 2))
+
+    Labels(axes, points).add(range(40), [f"word{place}" for place in range(40)], colour="black", most=10)
+
+    boxes = [text.get_window_extent() for text in axes.texts]
+    dots = axes.transData.transform(points)
+    assert ENOUGH <= len(boxes) <= 10
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    assert not any(box.contains(*dot) for box in boxes for dot in dots)

@@ -1,0 +1,105 @@
+"""The shift: how far tokens move against the formula, and whose neighbours they become against a hand-made plane."""
+
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from neftune_cli.geometry.projection import TokenMap
+from neftune_cli.geometry.projection_words import moved_words, size_words
+from neftune_cli.geometry.shift import Shift, ShownNoise, neighbour_groups, shift_tokens
+from neftune_cli.geometry.shift_report import CSV_COLUMNS, summarize, to_csv
+from neftune_cli.geometry.token_groups import GroupedTokens, TokenGroup, group_tokens
+from neftune_cli.models.embeddings import input_embeddings
+from neftune_cli.models.loading import LoadedModel, load_model
+from neftune_cli.models.sources import find_model
+
+LETTERS = TokenGroup("names", (0, 1), ("Ann", "Ben"))
+DIGITS = TokenGroup("numbers", (2, 3), ("1", "2"))
+TOKENS = GroupedTokens((LETTERS, DIGITS), notes=())
+BEFORE = np.array([[0, 0], [1, 0], [10, 0], [11, 0]], dtype=np.float32)
+AFTER = np.array([[0, 3], [8, 0], [10, 4], [11, 0]], dtype=np.float32)
+"""Ben goes to 8, from where the nearest of the other three is the digit at 10; nobody else changes sides."""
+
+
+@pytest.fixture(scope="module")
+def tiny() -> LoadedModel:
+    return load_model(find_model("tiny"))
+
+
+def test_one_of_four_changes_sides() -> None:
+    shift = Shift(TOKENS, BEFORE, AFTER)
+
+    assert shift.moved.tolist() == [False, True, False, False]
+    assert shift.noise_norms == pytest.approx([3, 7, 4, 0])
+    assert shift.embedding_norms == pytest.approx([0, 1, 10, 11])
+    assert shift.neighbour_distance == pytest.approx(1)
+    assert [own.tolist() for own in shift.beside_own_group] == [[True] * 4, [True, False, True, True]]
+
+
+def test_the_words_say_the_same() -> None:
+    shift = Shift(TOKENS, BEFORE, AFTER)
+
+    assert size_words(shift) == (
+        "A token moves by 3.50: that is 64% of an embedding's norm (5.50), "
+        "and 350% of the way to the nearest other token (1.00)."
+    )
+    assert moved_words(shift) == (
+        "The noise gave 1 of the 4 tokens (25.0%) a nearest neighbour of another group than before. "
+        "Beside their own group: 100% before, 75% after."
+    )
+    assert moved_words(Shift(TOKENS, BEFORE, BEFORE)).startswith("The noise gave none of the 4 tokens")
+
+
+def test_the_table_counts_by_group() -> None:
+    names, numbers, everything = summarize(Shift(TOKENS, BEFORE, AFTER))
+
+    assert (names.tokens, names.moved, names.noise_norm) == (2, 0.5, 5.0)
+    assert (numbers.tokens, numbers.moved, numbers.noise_norm) == (2, 0.0, 2.0)
+    assert (everything.group, everything.tokens, everything.moved) == ("all", 4, 0.25)
+
+
+def test_points_are_a_row_a_token() -> None:
+    token_map = TokenMap("pca", 30, BEFORE.astype(np.float64), AFTER.astype(np.float64))
+
+    rows = list(csv.DictReader(io.StringIO(to_csv(Shift(TOKENS, BEFORE, AFTER), token_map))))
+
+    assert tuple(rows[1]) == CSV_COLUMNS
+    assert list(rows[1].values()) == ["Ben", "names", "1", "0", "8", "0", "7", "true"]
+    assert [row["moved"] for row in rows] == ["false", "true", "false", "false"]
+
+
+def test_neighbours_are_those_of_an_exhaustive_search() -> None:
+    rng = np.random.default_rng(1)
+    before, after = rng.normal(size=(2, 50, 7)).astype(np.float32)
+    groups = [str(place % 3) for place in range(50)]
+
+    found = neighbour_groups(before, after, groups)
+
+    for points, names in zip((before, after), found, strict=True):
+        gaps = cdist(points, before)
+        gaps[np.arange(50), np.arange(50)] = np.inf
+        assert names.tolist() == [groups[place] for place in gaps.argmin(1)]
+
+
+@pytest.mark.parametrize("distribution", ["uniform", "gaussian", "bernoulli"])
+def test_the_noise_has_the_size_that_the_paper_gives_it(tiny: LoadedModel, distribution: str) -> None:
+    tokens = group_tokens(tiny.tokenizer, most=40, model="tiny")
+
+    shift = shift_tokens(tiny.model, tokens, ShownNoise(5, 30, distribution))  # type: ignore[arg-type]
+
+    squared = (shift.noise_norms**2).mean()
+    assert math.sqrt(squared) == pytest.approx(5 / math.sqrt(3 * 30), rel=0.01)
+
+
+def test_embeddings_are_those_of_the_model_and_alpha_scales_one_draw(tiny: LoadedModel) -> None:
+    tokens = group_tokens(tiny.tokenizer, most=5, model="tiny")
+    none, five, ten = (shift_tokens(tiny.model, tokens, ShownNoise(alpha, 30)) for alpha in (0, 5, 10))
+
+    weight = input_embeddings(tiny.model).detach().numpy()
+    assert np.array_equal(none.before, weight[list(tokens.token_ids)])
+    assert np.array_equal(none.after, none.before)
+    assert ten.after - ten.before == pytest.approx(2 * (five.after - five.before), abs=1e-5)
