@@ -9,8 +9,10 @@ import typer
 from typer.exceptions import TyperException
 
 from neftune_cli.commands.compare import compare
+from neftune_cli.commands.sensitivity import sensitivity
 from neftune_cli.commands.sweep import sweep
 from neftune_cli.commands.train import train
+from neftune_cli.commands.visualize import visualize
 from neftune_cli.errors import ExitCode, NeftuneError, UsageError
 
 app = typer.Typer(
@@ -20,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (sweep, compare, train):
+for command in (sweep, compare, train, sensitivity, visualize):
     app.command()(command)
 
 

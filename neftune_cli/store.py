@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -234,6 +234,34 @@ def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
         where = ", ".join(map(str, paths))
         raise NothingToCompareError(f"There is no sweep in {where}.\n  Run `neftune sweep --alphas 0,5,10,15` first.")
     return [SweepFolder(path) for path in sorted(found)]
+
+
+def check_writable(folder: Path) -> None:
+    """See whether files can go to a folder that may not be there yet, before the work for them is done.
+
+    Raises:
+        UsageError: they can't.
+    """
+    there = next(path for path in (folder, *folder.parents, Path.cwd()) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        what = f"{folder} can't be written: {there} is no folder you can write to."
+        raise UsageError(Problem(what, "Give a folder you can write to with --output."))
+
+
+def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path, ...]:
+    """Write files into a folder that is made if it is missing, replacing those of another time; return their paths.
+
+    Raises:
+        UsageError: the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            write_atomically(folder / name, content)
+    except OSError as error:
+        what = f"{folder} can't be written: {error.strerror}."
+        raise UsageError(Problem(what, "Give a folder you can write to with --output.")) from None
+    return tuple(folder / name for name in contents)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

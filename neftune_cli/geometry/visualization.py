@@ -1,6 +1,5 @@
 """From what a user asks to see to a shift, its map and its files: the way through this half of the room."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -10,7 +9,7 @@ from neftune_cli.config.defaults import default_recipe
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import require_examples, tokenize
-from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.errors import Problems
 from neftune_cli.geometry.projection import Method, TokenMap, check_method, check_perplexity, project
 from neftune_cli.geometry.projection_plot import draw_shift
 from neftune_cli.geometry.shift import Shift, ShownNoise, shift_tokens
@@ -20,7 +19,7 @@ from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.noise.draws import Noise
 from neftune_cli.noise.lengths import check_alpha
-from neftune_cli.store import write_atomically
+from neftune_cli.store import check_writable, write_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,14 +87,7 @@ def write_visualization(shown: Visualization, folder: Path) -> tuple[Path, ...]:
         PICTURE: draw_shift(shown.shift, shown.token_map, model=shown.model, noise=shown.noise),
         POINTS: to_csv(shown.shift, shown.token_map),
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_atomically(folder / name, content)
-    except OSError as error:
-        what = f"{folder} can't be written: {error.strerror}."
-        raise UsageError(Problem(what, "Give a folder you can write to with --output.")) from None
-    return tuple(folder / name for name in files)
+    return write_files(folder, files)
 
 
 def _found(wish: Wish, folder: Path) -> tuple[ModelSource, InstructionData | None]:
@@ -103,20 +95,13 @@ def _found(wish: Wish, folder: Path) -> tuple[ModelSource, InstructionData | Non
     problems = Problems()
     problems.attempt(lambda: check_alpha(wish.alpha))
     problems.attempt(lambda: check_method(wish.projection))
-    problems.attempt(lambda: _check_folder(folder))
+    problems.attempt(lambda: check_writable(folder))
     source = problems.attempt(lambda: find_model(wish.model))
     needed = wish.length is None
     data = problems.attempt(lambda: load_data(wish.dataset, layout=wish.layout)) if needed else None
     problems.raise_any()
     assert source is not None
     return source, data
-
-
-def _check_folder(folder: Path) -> None:
-    there = next(path for path in (folder, *folder.parents, Path.cwd()) if path.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        what = f"{folder} can't be written: {there} is no folder you can write to."
-        raise UsageError(Problem(what, "Give another one with --output."))
 
 
 def _median_length(data: InstructionData | None, tokenizer: "PreTrainedTokenizerBase", model: str) -> int:

@@ -50,7 +50,7 @@ def prepare_material(
         _tokenized(part, name, loaded, length) for part, name in ((data.held_out, "held-out"), (data.probe, "probe"))
     )
     for part in (train, held_out, probe):
-        _check_context(part, source.name, loaded)
+        check_context(part, source.name, loaded)
     return Material(
         source=source,
         train=train.examples,
@@ -74,7 +74,8 @@ def _tokenized(examples: tuple[Example, ...], name: str, loaded: "LoadedModel", 
     return tokenized
 
 
-def _check_context(tokenized: TokenizedExamples, name: str, loaded: "LoadedModel") -> None:
+def check_context(tokenized: TokenizedExamples, name: str, loaded: "LoadedModel") -> None:
+    """Raise a UsageError if an example is longer than the model can read."""
     context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
     longest = max(len(example.input_ids) for example in tokenized.examples)
     if context and longest > context:

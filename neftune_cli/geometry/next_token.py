@@ -1,0 +1,81 @@
+"""How far noise moves what the model predicts next: the divergence of the noisy from the clean distribution."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import kl_div
+from transformers import PreTrainedModel
+
+from neftune_cli.evaluation.measured_model import measuring
+from neftune_cli.geometry.measured_tokens import MeasuredTokens
+
+TOKENS = 2048
+"""Enough to predict after: no example is begun once so many are done, and the first is always taken."""
+LOGITS_AT_ONCE = 2**25
+"""Vocabulary scores of one pass: 128 MiB in float32, and as much for each of their logarithms and products."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The shift of the next-token distribution under each alpha."""
+
+    nats: tuple[float, ...]
+    """Kullback-Leibler divergence of the noisy from the clean distribution, mean over positions, for each alpha."""
+    examples: int
+    """How many examples it was measured on: the first ones."""
+    tokens: int
+    """How many positions these have, prompts and completions alike."""
+
+
+def next_token_divergence(model: PreTrainedModel, tokens: MeasuredTokens, alphas: Sequence[float]) -> Divergence:
+    """Run the model on clean and noisy embeddings, without dropout, and compare what it predicts at every position.
+
+    Examples are run one by one without padding; the log-softmax is float32. Alpha 0 is the clean run itself.
+    """
+    noisy = torch.tensor([alpha for alpha in alphas if alpha], device=tokens.embeddings.device)
+    sums = torch.zeros(len(noisy), dtype=torch.float64)
+    lengths = []
+    with measuring(model):
+        for embeddings, noise in _first_examples(tokens):
+            if len(noisy):
+                sums += _summed_divergences(model, embeddings, noise, noisy).cpu()
+            lengths.append(len(embeddings))
+    means = iter((sums / sum(lengths)).tolist())
+    return Divergence(tuple(next(means) if alpha else 0.0 for alpha in alphas), len(lengths), sum(lengths))
+
+
+def _first_examples(tokens: MeasuredTokens) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield embeddings and noise, both (length, dim), of the first examples."""
+    done = 0
+    pairs = zip(tokens.embeddings.split(tokens.lengths), tokens.noise.split(tokens.lengths), strict=True)
+    for embeddings, noise in pairs:
+        if done >= TOKENS:
+            return
+        yield embeddings, noise
+        done += len(embeddings)
+
+
+def _summed_divergences(model: PreTrainedModel, embeddings: Tensor, noise: Tensor, alphas: Tensor) -> Tensor:
+    """Return the divergences of one example, summed over its positions: (alphas,), in nats."""
+    clean = _log_probabilities(model, embeddings[None])
+    rows = max(1, LOGITS_AT_ONCE // clean.numel())
+    return torch.cat(
+        [
+            _summed_divergence(clean, _log_probabilities(model, embeddings + some[:, None, None] * noise))
+            for some in alphas.split(rows)
+        ]
+    )
+
+
+def _log_probabilities(model: PreTrainedModel, embeddings: Tensor) -> Tensor:
+    """Return the log-probability of each next token: (rows, length, vocabulary) of (rows, length, dim)."""
+    logits: Tensor = model(inputs_embeds=embeddings, use_cache=False).logits
+    return logits.float().log_softmax(dim=-1)
+
+
+def _summed_divergence(clean: Tensor, noisy: Tensor) -> Tensor:
+    """Return the sum over positions for each row: (rows,), float64."""
+    by_position = kl_div(noisy, clean.expand_as(noisy), log_target=True, reduction="none").sum(dim=-1)
+    return by_position.double().sum(dim=1)

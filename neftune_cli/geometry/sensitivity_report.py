@@ -1,0 +1,231 @@
+"""A sensitivity in words and numbers: two tables with footnotes and a closing, a CSV file, a JSON summary."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from neftune_cli.geometry.equivalence import (
+    LLAMA_2_7B,
+    PAPER_ALPHAS,
+    SOURCES,
+    EmbeddingScale,
+    equivalent_alphas,
+)
+from neftune_cli.geometry.sensitivity import AlphaSensitivity, Sensitivity
+
+PAGE_WIDTH = 120
+"""Columns of a text that isn't on a terminal."""
+
+CSV_COLUMNS = (
+    "alpha",
+    "l2_change",
+    "l2_change_closed_form",
+    "cosine",
+    "cosine_closed_form",
+    "signal_to_noise",
+    "signal_to_noise_closed_form",
+    "norm_ratio",
+    "neighbour_ratio",
+    "nearest_token_changed",
+    "kl_divergence",
+)
+
+
+def print_sensitivity(console: Console, sensitivity: Sensitivity) -> None:
+    """Print both tables, how their columns are defined, and which alphas match the paper's."""
+    console.print(Text(title(sensitivity), style="bold underline"))
+    for heading, table in (
+        ("Embeddings under noise, and what the formulas say", _distortion_table(sensitivity)),
+        ("What that is to this model", _model_table(sensitivity)),
+    ):
+        console.print()
+        console.print(Text(heading, style="bold"))
+        console.print()
+        console.print(table)
+    console.print()
+    for line in footnotes(sensitivity):
+        console.print(Text(line, style="dim"))
+    console.print()
+    console.print(Text(closing(sensitivity)))
+
+
+def to_text(sensitivity: Sensitivity) -> str:
+    """Return what a terminal of `PAGE_WIDTH` columns would show, without its colours."""
+    text = io.StringIO()
+    print_sensitivity(Console(file=text, width=PAGE_WIDTH, color_system=None, force_terminal=False), sensitivity)
+    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+
+
+def to_csv(sensitivity: Sensitivity) -> str:
+    """Return a row for each alpha under `CSV_COLUMNS`, all digits; without noise, signal to noise is `inf`."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_values(row) for row in sensitivity.alphas)
+    return text.getvalue()
+
+
+def summary(sensitivity: Sensitivity) -> dict[str, Any]:
+    """Return everything measured, ready for JSON: what is infinite is None."""
+    return {
+        "model": sensitivity.model,
+        "dataset": sensitivity.dataset,
+        "noise": sensitivity.noise,
+        "seed": sensitivity.seed,
+        "examples": sensitivity.examples,
+        "tokens": sensitivity.tokens,
+        "median_length": sensitivity.scale.length,
+        "median_embedding_norm": sensitivity.embedding_norm,
+        "mean_vocabulary_norm": sensitivity.scale.embedding_norm,
+        "median_neighbour_distance": _finite(sensitivity.neighbour_distance),
+        "neighbour_tokens": sensitivity.neighbour_tokens,
+        "first_turning_alpha": _finite(sensitivity.first_turn),
+        "half_turning_alpha": _finite(sensitivity.half_turn),
+        "divergence_examples": sensitivity.divergence_examples,
+        "divergence_tokens": sensitivity.divergence_tokens,
+        "alphas": [{name: _finite(value) for name, value in _values(row).items()} for row in sensitivity.alphas],
+        "same_ratio_as_llama_2_7b": [
+            {"alpha_there": there, "alpha_here": here, "noise_ratio": LLAMA_2_7B.noise_ratio(there)}
+            for there, here in equivalent_alphas(sensitivity.scale).items()
+        ],
+        "llama_2_7b": {
+            "mean_vocabulary_norm": LLAMA_2_7B.embedding_norm,
+            "median_length": LLAMA_2_7B.length,
+            "source": SOURCES,
+        },
+    }
+
+
+def title(sensitivity: Sensitivity) -> str:
+    """Return what was measured, in one line."""
+    return f"Sensitivity of {sensitivity.model} to {sensitivity.noise} noise on {sensitivity.dataset}"
+
+
+def footnotes(sensitivity: Sensitivity) -> Iterator[str]:
+    """Yield what the columns are, and what they were measured on."""
+    yield (
+        f"Measured on {_count(sensitivity.tokens, 'token')} of {_count(sensitivity.examples, 'training example')}, "
+        f"median length {sensitivity.scale.length:g}; the same draw (seed {sensitivity.seed}) for every alpha."
+    )
+    yield (
+        "L2 change: root mean square of the noise norm, alpha / sqrt(3 L). Cosine: mean, 1 / sqrt(1 + r^2) for a ratio "
+        "r of noise norm to embedding norm. Signal to noise: median of embedding norm / noise norm."
+    )
+    yield (
+        f"Embedding norm: median over these tokens, {sensitivity.embedding_norm:.3g}. Neighbour distance: median "
+        f"distance to the nearest other token, {_distance(sensitivity)}."
+    )
+    yield (
+        f"Nearest token changed: of {_count(sensitivity.neighbour_tokens, 'token')}, compared with the whole "
+        f"vocabulary. {_turns(sensitivity)}"
+    )
+    yield (
+        "KL: divergence of the noisy next-token distribution from the clean one, mean over "
+        f"{_count(sensitivity.divergence_tokens, 'token')} of {_count(sensitivity.divergence_examples, 'example')}."
+    )
+    yield SOURCES
+
+
+def closing(sensitivity: Sensitivity) -> str:
+    """Say which alphas here are the noise that the paper's were on LLaMA-2-7B, and what these are here."""
+    here = equivalent_alphas(sensitivity.scale)
+    paper = _listed(PAPER_ALPHAS)
+    return (
+        f"On LLaMA-2-7B, alpha {paper} was noise of about {_percents(LLAMA_2_7B)} of the embedding norm (an estimate: "
+        f"{_arithmetic(LLAMA_2_7B)}). On {sensitivity.model} with {sensitivity.dataset}, the same ratio takes alpha "
+        f"{_listed(here.values())}, while alpha {paper} is {_percents(sensitivity.scale)} "
+        f"({_arithmetic(sensitivity.scale)})."
+    )
+
+
+def _distortion_table(sensitivity: Sensitivity) -> Table:
+    table = _table("alpha", "L2 change", "formula", "cosine", "formula", "signal to noise", "formula")
+    for row in sensitivity.alphas:
+        pairs = (row.measured, row.closed_form)
+        table.add_row(
+            f"{row.alpha:g}",
+            *(f"{one.l2_change:.4f}" for one in pairs),
+            *(f"{one.cosine:.5f}" for one in pairs),
+            *(_ratio(one.signal_to_noise) for one in pairs),
+        )
+    return table
+
+
+def _model_table(sensitivity: Sensitivity) -> Table:
+    table = _table(
+        "alpha", "L2 change /\nembedding norm", "L2 change /\nneighbour distance", "nearest token\nchanged", "KL\nnats"
+    )
+    for row in sensitivity.alphas:
+        shares = (_percent(share) for share in (row.norm_ratio, row.neighbour_ratio, row.changed))
+        table.add_row(f"{row.alpha:g}", *shares, f"{row.divergence:.4f}")
+    return table
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _values(row: AlphaSensitivity) -> Mapping[str, float]:
+    measured, formula = row.measured, row.closed_form
+    values = (
+        row.alpha,
+        *(measured.l2_change, formula.l2_change),
+        *(measured.cosine, formula.cosine),
+        *(measured.signal_to_noise, formula.signal_to_noise),
+        *(row.norm_ratio, row.neighbour_ratio, row.changed, row.divergence),
+    )
+    return dict(zip(CSV_COLUMNS, values, strict=True))
+
+
+def _turns(sensitivity: Sensitivity) -> str:
+    first, half = sensitivity.first_turn, sensitivity.half_turn
+    if math.isinf(first):
+        return "None ever is."
+    return f"The first is from alpha {first:.3g} on" + ("." if math.isinf(half) else f", half are from {half:.3g} on.")
+
+
+def _distance(sensitivity: Sensitivity) -> str:
+    return (
+        _ratio(sensitivity.neighbour_distance)
+        if math.isinf(sensitivity.neighbour_distance)
+        else (f"{sensitivity.neighbour_distance:.3g}")
+    )
+
+
+def _percents(scale: EmbeddingScale) -> str:
+    return f"{_listed(100 * scale.noise_ratio(alpha) for alpha in PAPER_ALPHAS)}%"
+
+
+def _arithmetic(scale: EmbeddingScale) -> str:
+    return f"alpha / sqrt(3 x {scale.length:g} tokens) over a mean of {scale.embedding_norm:.3f} over the vocabulary"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _listed(numbers: Iterable[float]) -> str:
+    *most, last = (f"{number:.0f}" for number in numbers)
+    return f"{', '.join(most)} and {last}"
+
+
+def _ratio(value: float) -> str:
+    return "∞" if math.isinf(value) else f"{value:.2f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

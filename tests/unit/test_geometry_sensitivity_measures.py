@@ -1,0 +1,182 @@
+"""What noise does to embeddings and predictions, compared with brute force, with scipy and with numbers by hand."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from scipy.special import rel_entr, softmax
+from torch import Tensor
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
+
+from neftune_cli.geometry import neighbours, next_token
+from neftune_cli.geometry.distortion import closed_form_distortion, measured_distortion
+from neftune_cli.geometry.measured_tokens import MeasuredTokens, measured_tokens
+from neftune_cli.geometry.neighbours import mean_vocabulary_norm, neighbourhood
+from neftune_cli.geometry.next_token import next_token_divergence
+from neftune_cli.models.embeddings import input_embeddings
+from neftune_cli.noise.draws import Noise
+
+VOCABULARY, DIM = 50, 16
+EXAMPLES = ((3, 1, 4, 1, 5, 9, 2, 6), (5, 3, 5), (8,))
+
+
+SIZES: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": DIM, "intermediate_size": 32, "num_hidden_layers": 2}
+
+
+@pytest.fixture
+def model() -> PreTrainedModel:
+    torch.manual_seed(0)
+    llama = LlamaForCausalLM(LlamaConfig(**SIZES, num_attention_heads=2, initializer_range=0.5, attention_dropout=0.5))
+    llama.train()
+    return llama
+
+
+def weight(model: PreTrainedModel) -> Tensor:
+    return input_embeddings(model).detach()
+
+
+def gemma() -> PreTrainedModel:
+    return Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, num_attention_heads=2, num_key_value_heads=1, head_dim=8))
+
+
+def test_embeddings_are_those_the_first_layer_gets() -> None:
+    scaled = gemma()  # multiplies what it looks up by sqrt(dim)
+    first_input = scaled(input_ids=torch.tensor([EXAMPLES[0]]), output_hidden_states=True).hidden_states[0][0]
+    torch.testing.assert_close(measured_tokens(scaled, EXAMPLES[:1]).embeddings, first_input.detach())
+    assert mean_vocabulary_norm(scaled) == pytest.approx(4 * weight(scaled).norm(dim=1).mean().item(), rel=1e-3)
+
+
+def test_noise_fills_the_range_of_each_examples_own_length(model: PreTrainedModel) -> None:
+    tokens = measured_tokens(model, [(7,) * 400, (7,) * 100])
+    for part, length in zip(tokens.noise.split(tokens.lengths), (400, 100), strict=True):
+        half_width = 1 / math.sqrt(length * DIM)
+        assert 0.99 * half_width < part.abs().max() <= half_width
+
+
+def test_the_same_seed_is_the_same_draw(model: PreTrainedModel) -> None:
+    draws = [measured_tokens(model, EXAMPLES, seed=seed).noise for seed in (1, 1, 2)]
+    assert draws[0].equal(draws[1])
+    assert not draws[0].equal(draws[2])
+
+
+def test_distortion_by_hand() -> None:
+    tokens = MeasuredTokens(
+        lengths=(2, 3),
+        embeddings=torch.tensor([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0], [1.0, 0.0], [1.0, 0.0]]),
+        noise=torch.tensor([[0.0, 0.5], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]),
+    )
+    measured = measured_distortion(tokens, 2.0)  # changes of 1, 2, 2, 2, 2
+    assert measured.l2_change == pytest.approx(math.sqrt(17 / 5))
+    of_first = (3 * 3 + 4 * 5) / (5 * math.sqrt(34))
+    of_second, of_others = 2 / math.sqrt(8), 1 / math.sqrt(5)
+    assert measured.cosine == pytest.approx((of_first + of_second + 3 * of_others) / 5)
+    assert measured.signal_to_noise == pytest.approx(0.5)  # the median of 5, 1, 0.5, 0.5, 0.5
+    formula = closed_form_distortion(tokens, 2.0)  # norms of 2 / sqrt(6), twice, and 2 / 3
+    assert formula.l2_change == pytest.approx(math.sqrt((2 * 4 / 6 + 3 * 4 / 9) / 5))
+    squares = (4 / 6 / 25, 4 / 6 / 4, 4 / 9, 4 / 9, 4 / 9)
+    assert formula.cosine == pytest.approx(np.mean([1 / math.sqrt(1 + square) for square in squares]))
+    assert formula.signal_to_noise == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("noise", ["uniform", "gaussian", "bernoulli"])
+def test_measurements_are_within_a_percent_of_the_formulas(noise: Noise) -> None:
+    sizes: dict[str, Any] = {"vocab_size": 200, "hidden_size": 192, "intermediate_size": 32, "num_hidden_layers": 1}
+    wide = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2, initializer_range=0.3))
+    lengths = (5, 17, 40, 90, 90, 180, 300)
+    examples = [torch.randint(200, (length,), generator=torch.Generator().manual_seed(length)) for length in lengths]
+    tokens = measured_tokens(wide, [tuple(example.tolist()) for example in examples], noise=noise)
+    for alpha in (0.1, 1.0, 5.0, 30.0):
+        measured, formula = measured_distortion(tokens, alpha), closed_form_distortion(tokens, alpha)
+        assert measured.l2_change == pytest.approx(formula.l2_change, rel=0.01)
+        assert measured.cosine == pytest.approx(formula.cosine, rel=0.01)
+        assert measured.signal_to_noise == pytest.approx(formula.signal_to_noise, rel=0.01)
+
+
+def test_alpha_0_changes_nothing(model: PreTrainedModel) -> None:
+    tokens = measured_tokens(model, EXAMPLES)
+    for distortion in (measured_distortion(tokens, 0.0), closed_form_distortion(tokens, 0.0)):
+        assert (distortion.l2_change, distortion.cosine, distortion.signal_to_noise) == (0.0, 1.0, math.inf)
+    assert neighbourhood(model, tokens).share_changed(0.0) == 0.0
+    assert next_token_divergence(model, tokens, [0.0]).nats == (0.0,)
+
+
+def test_neighbours_agree_with_comparing_every_noisy_embedding(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "ROWS_AT_ONCE", 7)
+    ids = np.array([token for example in EXAMPLES for token in example])
+    tokens = measured_tokens(model, EXAMPLES, seed=3)
+    vocabulary = weight(model).numpy().astype(np.float64)
+    around = neighbourhood(model, tokens)
+    clean = cdist(vocabulary[ids], vocabulary)
+    clean[np.arange(len(ids)), ids] = np.inf
+    np.testing.assert_allclose(around.distances.numpy(), clean.min(axis=1), rtol=1e-5)
+    shares = []
+    for alpha in (1.0, 5.0, 10.0, 20.0, 40.0, 80.0):
+        noisy = vocabulary[ids] + alpha * tokens.noise.numpy().astype(np.float64)
+        shares.append(np.mean(cdist(noisy, vocabulary).argmin(axis=1) != ids))
+        assert around.share_changed(alpha) == pytest.approx(shares[-1])
+    assert min(shares) == 0
+    assert 0 < np.median(shares) < 1
+
+
+def test_a_token_with_the_same_embedding_is_no_neighbour(model: PreTrainedModel) -> None:
+    tokens = measured_tokens(model, [(3, 4)])
+    before = neighbourhood(model, tokens)
+    weight(model)[49] = weight(model)[3]
+    after = neighbourhood(model, tokens)
+    assert after.distances[0] > 1
+    torch.testing.assert_close(after.turning_alphas[0], before.turning_alphas[0])
+
+
+def test_near_neighbours_keep_their_distance(model: PreTrainedModel) -> None:
+    weight(model)[49] = weight(model)[3]
+    weight(model)[49, 0] += 1e-4  # products in float32 would round this away
+    distance = (weight(model)[49, 0] - weight(model)[3, 0]).item()
+    assert neighbourhood(model, measured_tokens(model, [(3, 4)])).distances[0].item() == pytest.approx(distance)
+
+
+def test_divergence_agrees_with_scipy_on_the_models_own_passes(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(next_token, "LOGITS_AT_ONCE", 2 * 8 * VOCABULARY)  # two alphas at a time, then one
+    tokens = measured_tokens(model, EXAMPLES)
+    alphas = (0.0, 2.0, 10.0, 20.0)
+    divergence = next_token_divergence(model, tokens, alphas)
+    assert model.training
+    assert (divergence.examples, divergence.tokens) == (3, 12)
+    model.eval()
+    expected = np.zeros(len(alphas))
+    for example, noise in zip(EXAMPLES, tokens.noise.split(tokens.lengths), strict=True):
+        ids = torch.tensor([example])
+        for place, alpha in enumerate(alphas):
+            with torch.no_grad():
+                clean = model(input_ids=ids).logits[0].double().numpy()
+                noisy = model(inputs_embeds=weight(model)[ids] + alpha * noise).logits[0].double().numpy()
+            expected[place] += rel_entr(softmax(clean, axis=-1), softmax(noisy, axis=-1)).sum()
+    np.testing.assert_allclose(divergence.nats, expected / 12, rtol=1e-3, atol=1e-7)
+    assert divergence.nats[1] < divergence.nats[2] < divergence.nats[3]
+
+
+def test_divergence_stops_beginning_examples_when_it_has_seen_enough(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(next_token, "TOKENS", 5)
+    divergence = next_token_divergence(model, measured_tokens(model, EXAMPLES), [1.0])
+    assert (divergence.examples, divergence.tokens) == (1, 8)
+
+
+def test_a_model_with_learnt_positions_is_run_from_its_first() -> None:
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, n_embd=DIM, n_layer=1, n_head=2, n_positions=8))
+    assert next_token_divergence(gpt2, measured_tokens(gpt2, EXAMPLES), [5.0]).nats[0] > 0
