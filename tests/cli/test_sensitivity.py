@@ -93,6 +93,7 @@ def test_a_folder_that_cannot_be_written_is_refused(neftune: Neftune, tmp_path: 
     (tmp_path / "file").touch()
     ended = neftune(*SHORT, "--output", "file/there")
     assert ended.err == (
-        "Error: file/there can't be written: file is no folder you can write to.\n  Give a folder you can write to with --output.\n"
+        "Error: file/there can't be written: file is no folder you can write to.\n"
+        "  Give a folder you can write to with --output.\n"
     )
     assert ended.code == 2

@@ -94,5 +94,6 @@ def test_a_folder_that_is_a_file_is_refused(neftune: Neftune, tmp_path: Path) ->
 
     assert (ended.code, ended.err) == (
         2,
-        "Error: out/folder can't be written: out is no folder you can write to.\n  Give a folder you can write to with --output.\n",
+        "Error: out/folder can't be written: out is no folder you can write to.\n"
+        "  Give a folder you can write to with --output.\n",
     )
