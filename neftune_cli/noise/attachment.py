@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attestation import NoiseMeter
-from neftune_cli.noise.batch import Batch, NoiseTarget, check_noise_target
+from neftune_cli.noise.batch import NO_LABELS, Batch, NoiseTarget, check_noise_target
 from neftune_cli.noise.compiled import register, traceable_draw
 from neftune_cli.noise.draws import Noise, NoiseStream
 from neftune_cli.noise.lengths import NoiseScale, check_alpha, check_noise_scale
 from neftune_cli.noise.others import UPSTREAM_NOISE, adds_noise, carries_upstream_noise, noise_on
-from neftune_cli.noise.placement import Placement
+from neftune_cli.noise.placement import Placement, encodes
+from neftune_cli.noise.probe import Probe
 from neftune_cli.records import Attestation
 
 
@@ -67,6 +68,8 @@ def attach_noise(
     check_noise_target(target)
     stream = NoiseStream(noise, seed, _process_rank() if rank is None else rank)
     placement = Placement.of(model)
+    if target != "all" and encodes(model):
+        raise UsageError(NO_LABELS)
     for problem in noise_on(model):
         raise UsageError(problem)
     attached = AttachedNoise(model, placement, stream, noise_scale, target)
@@ -104,7 +107,8 @@ class AttachedNoise:
         # transformers knows nothing of what comes after the embedding, and `hf` is to do what it does.
         self._divisor = placement.multiplier if noise_scale == "paper" else 1.0
         self._meter = NoiseMeter(model, noise_scale, target)
-        self._number = register(self._draw)
+        self._number = register(self._draw_within_graph)
+        self._probe: Probe | None = None
         self._batch: Batch | None = None
         self._noised = False
         self.alpha = 0.0
@@ -127,7 +131,7 @@ class AttachedNoise:
         """Take the noise off; calling it again does nothing."""
         for hook in self._hooks:
             hook.remove()
-        self._batch = None
+        self._forget_batch()
 
     @property
     def alpha(self) -> float:
@@ -177,6 +181,8 @@ class AttachedNoise:
         if carries_upstream_noise(self._placement.embedding):
             raise UsageError(UPSTREAM_NOISE)
         self._batch = Batch.of_call(dict(zip(self._placement.argument_names, args, strict=False)) | kwargs)
+        if not torch.compiler.is_compiling() and self._active and self._meter.is_due:
+            self._probe = Probe(self._placement.embedding, self._measure)
 
     @adds_noise
     def _add_noise(self, _: nn.Module, args: tuple[Any, ...], embeddings: Tensor) -> Tensor:
@@ -199,22 +205,34 @@ class AttachedNoise:
         """Return the noise of one forward in the embeddings' dtype, multiplied in float32: (batch, length, dim)."""
         scale = self._scale(batch, embeddings, self.alpha) / self._divisor
         noise = self._stream.draw(embeddings.shape, embeddings.device)
-        noise = noise.mul_(scale.unsqueeze(-1)).to(embeddings.dtype)
-        if self._meter.count_call():
-            self._measure(embeddings, noise, batch)
+        self._meter.count_call()
+        return noise.mul_(scale.unsqueeze(-1)).to(embeddings.dtype)
+
+    def _draw_within_graph(self, embeddings: Tensor, batch: Batch) -> Tensor:
+        """Return the same where hooks are compiled away: then only the sum of the two can be measured."""
+        is_due = self._meter.is_due
+        noise = self._draw(embeddings, batch)
+        if is_due:
+            self._observe(embeddings, embeddings + noise, batch)
         return noise
 
-    def _measure(self, embeddings: Tensor, noise: Tensor, batch: Batch) -> None:
+    def _measure(self, clean: Tensor, noisy: Tensor) -> None:
+        """Take what left the embedding, in the call that was noised."""
+        if self._noised and self._probe is not None and self._batch is not None:
+            self._take_off_probe()
+            self._observe(clean, noisy, self._batch)
+
+    def _observe(self, clean: Tensor, noisy: Tensor, batch: Batch) -> None:
         """Let the meter see what the first layer receives, rounded as it is, beside the formula's own terms."""
-        real = batch.scale(embeddings, 1.0, placeholders=self._placement.placeholders) > 0
-        per_token = self._scale(batch, embeddings, 1.0)
+        real = batch.scale(clean, 1.0, placeholders=self._placement.placeholders) > 0
+        per_token = self._scale(batch, clean, 1.0)
         self._meter.observe(
             self.alpha,
-            clean=embeddings.float() * self._divisor,
-            noisy=(embeddings + noise).float() * self._divisor,
-            inverse_length=per_token.square() * embeddings.shape[-1],
+            clean=clean.float() * self._divisor,
+            noisy=noisy.float() * self._divisor,
+            inverse_length=per_token.square() * clean.shape[-1],
             real=real,
-            precision=torch.finfo(embeddings.dtype).eps,
+            precision=torch.finfo(clean.dtype).eps,
         )
 
     def _scale(self, batch: Batch, embeddings: Tensor, alpha: float) -> Tensor:
@@ -235,6 +253,12 @@ class AttachedNoise:
     def _forget_batch(self, *_: object) -> None:
         self._batch = None
         self._noised = False
+        self._take_off_probe()
+
+    def _take_off_probe(self) -> None:
+        if self._probe is not None:
+            self._probe.remove()
+            self._probe = None
 
 
 _SEVERAL_DEVICES = Problem(

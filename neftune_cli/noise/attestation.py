@@ -54,11 +54,15 @@ class NoiseMeter:
         self._hooks = 1
         self._sums = _Sums()
 
-    def count_call(self) -> bool:
-        """Count one more noisy call, and say whether it is to be measured."""
+    @property
+    def is_due(self) -> bool:
+        """Whether the next noisy call is to be measured."""
+        return self._calls % EVERY == 0
+
+    def count_call(self) -> None:
+        """Count one more noisy call."""
         self._calls += 1
         self._evaluation_calls += not self._model.training
-        return self._calls % EVERY == 1
 
     def count_hooks(self) -> None:
         """Note how many hooks add noise at this moment; a number other than 1 stays noted."""

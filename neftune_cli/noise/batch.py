@@ -88,7 +88,7 @@ class Batch:
     def _targeted(self, target: NoiseTarget) -> Tensor:
         """Return which tokens the target names: (batch, length), bool."""
         if self.labels is None or self.input_ids is None or self.labels.shape != self.input_ids.shape:
-            raise UsageError(_NO_LABELS)
+            raise UsageError(NO_LABELS)
         learnt = self.labels != IGNORED_LABEL
         return learnt if target == "completion" else ~learnt
 
@@ -104,7 +104,7 @@ def _text_positions(position_ids: Any) -> Any:
     return position_ids[0] if position_ids.shape[0] == 4 else None
 
 
-_NO_LABELS = Problem(
+NO_LABELS = Problem(
     "The model was called without a label for each of its input_ids, so prompt and completion can't be told apart.",
     "Use the noise target 'all', or a trainer that passes labels to the model.",
 )

@@ -77,6 +77,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         }
         self._noise: AttachedNoise | None = None
         self._steps = 0
+        self._begins = False
 
     @property
     def attestation(self) -> Attestation | None:
@@ -96,7 +97,13 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         """See to it that a training that fails takes the noise off."""
         _take_off_on_failure(_calling_trainer())
 
-    def on_train_begin(
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Guard the training; the noise waits for the first epoch, as what runs by now can't be guarded any more."""
+        self.take_off()
+        _take_off_on_failure(_calling_trainer())
+        self._begins = True
+
+    def on_epoch_begin(
         self,
         args: TrainingArguments,
         state: TrainerState,
@@ -105,9 +112,10 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         **_: Any,
     ) -> None:
         """Put the noise on, at the beginning of its stream or where the resumed checkpoint left it."""
+        if not self._begins:
+            return
         assert model is not None
-        self.take_off()
-        _take_off_on_failure(_calling_trainer())
+        self._begins = False
         if getattr(args, "neftune_noise_alpha", None) is not None:
             warnings.warn(_TWO_NOISES.format(args.neftune_noise_alpha), stacklevel=2)
             take_off_upstream_noise(model)
@@ -188,12 +196,14 @@ def _calling_trainer() -> Trainer | None:
 def _take_off_on_failure(trainer: Trainer | None) -> None:
     """Wrap what runs a training, since no callback is told that one failed.
 
-    `_run_epoch` is for callbacks that come by `add_callback`: they hear of the trainer when `train` runs already.
+    All but `train` is for callbacks that come by `add_callback`: they hear of the trainer when `train` runs already.
     """
-    for name in ("train", "_run_epoch"):
-        method = getattr(trainer, name, None)
+    handler = getattr(trainer, "callback_handler", None)
+    guarded = ((trainer, "train"), (trainer, "_run_epoch"), (trainer, "_finalize_training"), (handler, "call_event"))
+    for owner, name in guarded:
+        method = getattr(owner, name, None)
         if method is not None and not hasattr(method, _GUARD):
-            setattr(trainer, name, _guarded(method, trainer))
+            setattr(owner, name, _guarded(method, trainer))
 
 
 def _guarded(method: Callable[..., Any], trainer: Any) -> Callable[..., Any]:

@@ -1,10 +1,11 @@
 """Where in a model the noise goes: its input embedding, and what embeddings meet between it and the first layer."""
 
 import inspect
+import math
 from dataclasses import dataclass
 from typing import Any, Self
 
-from torch import nn
+from torch import Tensor, nn
 
 from neftune_cli.errors import Problem, UsageError
 
@@ -58,8 +59,12 @@ def input_embedding(model: nn.Module) -> nn.Module:
 
 def _owner_of_input_embedding(model: Any) -> Any:
     # T5 and BART name a shared embedding that their forward never calls: the encoder has its own, tied to it.
-    encodes = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-    return model.get_encoder() if encodes else model
+    return model.get_encoder() if encodes(model) else model
+
+
+def encodes(model: Any) -> bool:
+    """Return whether the ids that get noise are an encoder's, which labels say nothing of."""
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
 
 def embedding_multiplier(model: nn.Module, embedding: nn.Module) -> float:
@@ -77,8 +82,14 @@ def embedding_multiplier(model: nn.Module, embedding: nn.Module) -> float:
 
 
 def _multiplier_of(owner: nn.Module) -> float:
-    found = (getattr(owner, name, None) for name in ("embedding_multiplier", "embedding_scale", "embed_scale"))
-    return next((float(value) for value in found if isinstance(value, int | float) and value), 1.0)
+    if isinstance(width := getattr(owner, "d_model_size", None), int):  # CTRL
+        return math.sqrt(width)
+    found = (getattr(owner, name, None) for name in _MULTIPLIERS)
+    return next((float(value) for value in found if isinstance(value, int | float | Tensor) and value), 1.0)
+
+
+_MULTIPLIERS = ("embedding_multiplier", "embedding_scale", "embed_scale", "normalizer")
+"""Names under which models keep it; the last is RecurrentGemma's, a buffer."""
 
 
 def _placeholder_ids(model: nn.Module) -> tuple[int, ...]:

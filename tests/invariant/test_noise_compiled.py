@@ -1,0 +1,186 @@
+"""Compiled models get the noise that uncompiled ones get, in one graph that no change of alpha breaks or rebuilds."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutput
+
+from neftune_cli.errors import UsageError
+from neftune_cli.noise import attach_noise
+
+IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]])
+LABELS = torch.tensor([[-100, -100, 3, 4, 5], [-100, 7, 8, -100, -100]])
+PADDED = {"input_ids": IDS, "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]), "labels": LABELS}
+PACKED = {"input_ids": IDS, "position_ids": torch.tensor([[0, 1, 2, 0, 1]] * 2), "labels": LABELS}
+ALPHAS = (5.0, 4.0, 3.0, 2.0, 1.0)
+
+Compile = Callable[[Any, Any], Any]
+
+
+def tiny_llama() -> Any:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=20, num_attention_heads=2, **sizes)).train()
+
+
+class Bigram(nn.Module):
+    """Predicts a token from the one before: compiles in a fraction of what a transformer takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(20, 16)
+        self.head = nn.Linear(16, 20)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embedding
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> CausalLMOutput:
+        logits = self.head(self.embedding(input_ids).tanh())
+        targets = input_ids if labels is None else labels
+        return CausalLMOutput(loss=nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten()))
+
+
+def bigram() -> Any:
+    torch.manual_seed(0)
+    return Bigram().train()
+
+
+def as_a_wrapper(model: Any, backend: Any) -> Any:
+    return torch.compile(model, backend=backend, fullgraph=True)
+
+
+def in_place(model: Any, backend: Any) -> Any:
+    model.compile(backend=backend, fullgraph=True)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def trained(model: Any, noise: Any, call: dict[str, Tensor]) -> list[Tensor]:
+    """Return the loss and the gradient of the embeddings of one step an alpha."""
+    figures: list[Tensor] = []
+    for alpha in ALPHAS:
+        noise.alpha = alpha
+        loss = model(**call).loss
+        model.zero_grad()
+        loss.backward()
+        figures += [loss.detach(), model.get_input_embeddings().weight.grad.clone()]
+    return figures
+
+
+def eager(build: Callable[[], Any], call: dict[str, Tensor], **options: Any) -> list[Tensor]:
+    model = build()
+    with attach_noise(model, **options) as noise:
+        return trained(model, noise, call)
+
+
+def clean_loss(build: Callable[[], Any]) -> Tensor:
+    with torch.no_grad():
+        return build().eval()(**PADDED).loss  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("build", "backend", "compiled"),
+    [
+        (bigram, "aot_eager", as_a_wrapper),
+        (bigram, "aot_eager", in_place),
+        (tiny_llama, "aot_eager", as_a_wrapper),
+        pytest.param(tiny_llama, "aot_eager", in_place, marks=pytest.mark.slow),
+        pytest.param(tiny_llama, "inductor", as_a_wrapper, marks=pytest.mark.slow),
+        pytest.param(tiny_llama, "inductor", in_place, marks=pytest.mark.slow),
+    ],
+)
+def test_one_graph_over_a_schedule_with_the_noise_of_an_uncompiled_model(
+    build: Callable[[], Any], backend: str, compiled: Compile
+) -> None:
+    model, counter = build(), CompileCounterWithBackend(backend)
+    with attach_noise(model) as noise:
+        running = compiled(model, counter)
+        figures = trained(running, noise, PADDED)
+        assert counter.frame_count == 1
+        with torch.no_grad():
+            evaluated = running.eval()(**PADDED).loss
+        assert noise.calls == len(ALPHAS)
+    for actual, expected in zip(figures, eager(build, PADDED), strict=True):
+        torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(evaluated, clean_loss(build))
+
+
+@pytest.mark.parametrize(
+    ("call", "options"),
+    [
+        (PACKED, {}),
+        (PADDED, {"target": "completion"}),
+        (PADDED, {"noise": "gaussian", "noise_scale": "hf"}),
+    ],
+    ids=["packed", "completions", "gaussian at transformers' scale"],
+)
+def test_layouts_targets_and_draws_survive_compilation(call: dict[str, Tensor], options: dict[str, Any]) -> None:
+    model, counter = bigram(), CompileCounterWithBackend("aot_eager")
+    with attach_noise(model, **options) as noise:
+        figures = trained(as_a_wrapper(model, counter), noise, call)
+    assert counter.frame_count == 1
+    for actual, expected in zip(figures, eager(bigram, call, **options), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+def test_a_compiled_model_measures_its_noise() -> None:
+    model = bigram()
+    with attach_noise(model) as noise:
+        trained(as_a_wrapper(model, "aot_eager"), noise, PADDED)
+    attested = noise.attestation
+    assert (attested.calls, attested.measured_calls, attested.hooks) == (len(ALPHAS), 1, 1)
+    assert noise.deviations == ()
+
+
+def test_a_compiled_model_is_clean_once_the_noise_is_off() -> None:
+    model = bigram()
+    running = as_a_wrapper(model, "aot_eager")
+    with attach_noise(model, alpha=50.0):
+        assert running(**PADDED).loss.item() != pytest.approx(clean_loss(bigram).item())
+    torch.testing.assert_close(running(**PADDED).loss.detach(), clean_loss(bigram))
+
+
+def test_a_second_attachment_to_a_compiled_model_draws_its_own_noise() -> None:
+    model = bigram()
+    running = as_a_wrapper(model, "aot_eager")
+    losses = []
+    for seed in (0, 1, 0):
+        with attach_noise(model, alpha=50.0, seed=seed):
+            losses.append(running(**PADDED).loss.item())
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_a_change_to_alpha_0_and_back_is_noticed() -> None:
+    model = bigram()
+    with attach_noise(model, alpha=50.0) as noise:
+        running = as_a_wrapper(model, "aot_eager")
+        noisy = [running(**PADDED).loss.item()]
+        noise.alpha = 0.0
+        torch.testing.assert_close(running(**PADDED).loss.detach(), clean_loss(bigram))
+        noise.alpha = 50.0
+        noisy.append(running(**PADDED).loss.item())
+    assert noise.calls == 2
+    assert clean_loss(bigram).item() not in noisy
+
+
+def test_labels_that_are_missing_are_told_of_in_the_same_words() -> None:
+    call = {name: PADDED[name] for name in ("input_ids", "attention_mask")}
+    with attach_noise(model := bigram(), target="prompt"), pytest.raises(UsageError, match="without a label"):
+        as_a_wrapper(model, "aot_eager")(**call)

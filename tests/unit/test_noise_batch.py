@@ -1,0 +1,139 @@
+"""What is read from a call of the model, against tables worked out by hand: alpha 6 and dim 4 make it 3 / sqrt(L)."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import T5Config, T5ForConditionalGeneration
+
+from neftune_cli.errors import UsageError
+from neftune_cli.noise import attach_noise
+from neftune_cli.noise.batch import Batch, NoiseTarget, check_noise_target
+
+TWO = 3 / math.sqrt(2)
+THREE = 3 / math.sqrt(3)
+FOUR = 1.5
+IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]])
+MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+LABELS = torch.tensor([[-100, -100, 3, 4], [-100, 6, -100, -100]])
+
+
+def scale(call: dict[str, Any], **options: Any) -> list[list[float]]:
+    rows = call["input_ids"].shape
+    return Batch.of_call(call).scale(torch.zeros(*rows, 4), 6.0, **options).tolist()
+
+
+def approximately(expected: list[list[float]]) -> Any:
+    return [pytest.approx(row, rel=1e-6, abs=0) for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("all", [[FOUR] * 4, [TWO, TWO, 0, 0]]),
+        ("prompt", [[FOUR, FOUR, 0, 0], [TWO, 0, 0, 0]]),
+        ("completion", [[0, 0, FOUR, FOUR], [0, TWO, 0, 0]]),
+    ],
+)
+def test_the_target_chooses_tokens_and_the_length_stays_the_examples(
+    target: NoiseTarget, expected: list[list[float]]
+) -> None:
+    call = {"input_ids": IDS, "attention_mask": MASK, "labels": LABELS}
+    assert scale(call, target=target) == approximately(expected)
+
+
+@pytest.mark.parametrize("target", ["prompt", "completion"])
+def test_prompt_and_completion_of_packed_examples(target: NoiseTarget) -> None:
+    call = {
+        "input_ids": torch.ones(1, 5, dtype=torch.long),
+        "position_ids": torch.tensor([[0, 1, 2, 0, 1]]),
+        "labels": torch.tensor([[-100, 2, 3, -100, 5]]),
+    }
+    completion = [[0, THREE, THREE, 0, TWO]]
+    prompt = [[THREE, 0, 0, TWO, 0]]
+    assert scale(call, target=target) == approximately(completion if target == "completion" else prompt)
+
+
+@pytest.mark.parametrize("target", ["prompt", "completion"])
+@pytest.mark.parametrize("labels", [None, torch.zeros(2, 3), torch.zeros(8)], ids=["none", "too short", "flat"])
+def test_a_target_without_a_label_for_each_token_is_refused(target: NoiseTarget, labels: Tensor | None) -> None:
+    call = {"input_ids": IDS, "attention_mask": MASK, "labels": labels}
+    with pytest.raises(UsageError, match=r"without a label for each of its input_ids.*Use the noise target 'all'"):
+        scale(call, target=target)
+
+
+@pytest.mark.parametrize("target", ["prompt", "completion"])
+def test_labels_of_a_decoder_say_nothing_of_the_encoders_tokens(target: NoiseTarget) -> None:
+    sizes: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    model: Any = T5ForConditionalGeneration(T5Config(vocab_size=20, **sizes)).train()
+    model.config.decoder_start_token_id = 0
+    with pytest.raises(UsageError, match="can't be told apart"), attach_noise(model, target=target):
+        model(input_ids=IDS, attention_mask=MASK, labels=LABELS)
+
+
+def test_placeholders_are_found_by_any_of_their_ids() -> None:
+    ids = torch.tensor([[1, 90, 91, 2], [90, 3, 4, 5]])
+    mask = torch.ones_like(ids)
+    call = {"input_ids": ids, "attention_mask": mask}
+    assert scale(call, placeholders=(90, 91)) == approximately([[TWO, 0, 0, TWO], [0, THREE, THREE, THREE]])
+    assert scale(call, placeholders=(90,)) == approximately([[THREE, 0, THREE, THREE], [0, THREE, THREE, THREE]])
+    assert scale(call) == approximately([[FOUR] * 4] * 2)
+
+
+def test_an_example_of_placeholders_alone_gets_nothing_and_no_nan() -> None:
+    call = {"input_ids": torch.tensor([[9, 9], [1, 2]]), "attention_mask": torch.ones(2, 2)}
+    assert scale(call, placeholders=(9,)) == approximately([[0, 0], [TWO, TWO]])
+
+
+def test_boundaries_are_read_under_the_name_that_transformers_gives_them() -> None:
+    call = {"input_ids": torch.ones(1, 5, dtype=torch.long), "cu_seq_lens_q": torch.tensor([0, 3, 5])}
+    assert scale(call) == approximately([[THREE] * 3 + [TWO] * 2])
+
+
+@pytest.mark.parametrize("axes", [3, 4])
+def test_positions_numbered_along_the_axes_of_images_are_told_from_the_texts_own(axes: int) -> None:
+    """Of 4 the first are the text's, which restart with each example; 3 of images alone tell no examples apart."""
+    text = torch.tensor([[0, 1, 2, 0, 1]])
+    images = torch.tensor([[0, 0, 0, 3, 3]])
+    call = {
+        "input_ids": torch.ones(1, 5, dtype=torch.long),
+        "position_ids": torch.stack([text, images, images, images][4 - axes :]),
+    }
+    whole_row = [[3 / math.sqrt(5)] * 5]
+    assert scale(call) == approximately([[THREE] * 3 + [TWO] * 2] if axes == 4 else whole_row)
+
+
+@pytest.mark.parametrize(
+    ("call", "ready_made"),
+    [
+        ({"inputs_embeds": torch.zeros(1, 2, 4)}, True),
+        ({"input_ids": None, "inputs_embeds": torch.zeros(1, 2, 4)}, True),
+        ({"encoder_outputs": (torch.zeros(1, 2, 4),)}, True),
+        ({"input_ids": IDS, "inputs_embeds": None}, False),
+        ({}, False),
+    ],
+)
+def test_embeddings_that_come_ready_made_are_noticed(call: dict[str, Any], ready_made: bool) -> None:
+    assert Batch.of_call(call).already_embedded == ready_made
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [((IDS,), True), ((IDS + 1,), True), ((IDS[:, :2],), False), ((IDS[:1],), False), ((), False)],
+    ids=["the ids", "ids of their shape", "the decoder's", "fewer rows", "nothing"],
+)
+def test_only_lookups_of_the_shape_of_the_ids_count(args: tuple[Tensor, ...], expected: bool) -> None:
+    assert Batch.of_call({"input_ids": IDS}).looks_up(args) == expected
+    assert not Batch.of_call({}).looks_up(args)
+
+
+@pytest.mark.parametrize("target", ["all", "prompt", "completion"])
+def test_known_targets_pass(target: str) -> None:
+    check_noise_target(target)
+
+
+def test_an_unknown_target_is_refused_with_the_choice() -> None:
+    with pytest.raises(UsageError, match=r"noise target 'answer' is unknown\. Use one of: all, prompt, completion"):
+        check_noise_target("answer")

@@ -1,0 +1,302 @@
+"""The callback on a plain Trainer: noise while it trains, off on every way out, warned where something is odd."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    default_data_collator,
+)
+
+from neftune_cli.errors import UsageError
+from neftune_cli.noise import NEFTuneCallback
+
+ROWS = [{"input_ids": torch.full((6,), token), "labels": torch.full((6,), token)} for token in range(8)]
+
+
+def tiny_llama() -> Any:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=20, num_attention_heads=2, **sizes))
+
+
+def trainer(
+    model: Any, folder: Path, *callbacks: TrainerCallback, collate: Any = default_data_collator, **options: Any
+) -> Trainer:
+    defaults: dict[str, Any] = {
+        "use_cpu": True,
+        "max_steps": 4,
+        "per_device_train_batch_size": 2,
+        "dataloader_pin_memory": False,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    made: Any = Trainer(
+        model,
+        TrainingArguments(output_dir=str(folder), **defaults | options),
+        data_collator=collate,
+        train_dataset=ROWS,
+        eval_dataset=ROWS,
+        callbacks=list(callbacks),
+    )
+    made.remove_callback(PrinterCallback)
+    return made  # type: ignore[no-any-return]
+
+
+def hooks_on(model: nn.Module) -> int:
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+def weights_of(model: nn.Module) -> Tensor:
+    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+
+
+class Watching(TrainerCallback):
+    """Notes the alpha and the hooks of every step."""
+
+    def __init__(self, noise: NEFTuneCallback) -> None:
+        self.noise = noise
+        self.alphas: list[float] = []
+        self.hooks: list[int] = []
+
+    def on_step_end(self, *_: Any, model: Any = None, **__: Any) -> None:
+        assert self.noise._noise is not None
+        self.alphas.append(self.noise._noise.alpha)
+        self.hooks.append(hooks_on(model))
+
+
+def failing(event: str, error: type[BaseException]) -> TrainerCallback:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return type("Failing", (TrainerCallback,), {event: fail})()  # type: ignore[no-any-return]
+
+
+def test_noise_is_on_while_it_trains_and_off_afterwards(tmp_path: Path) -> None:
+    noise, model = NEFTuneCallback(alpha=5.0), tiny_llama()
+    watching = Watching(noise)
+    assert (noise.attestation, noise.deviations, noise.draws) == (None, (), 0)
+    trainer(model, tmp_path, noise, watching).train()
+    assert watching.hooks == [4] * 4
+    assert hooks_on(model) == 0
+    assert noise.draws == 4
+    assert noise.attestation is not None
+    assert noise.attestation.calls == 4
+    assert noise.deviations == ()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("constant", [8, 8, 8, 8]), ("linear", [8, 6, 4, 2]), ("cosine", [8, 6.82842712, 4, 1.17157288])],
+)
+def test_the_schedule_sets_the_alpha_of_each_step(schedule: Any, expected: list[float], tmp_path: Path) -> None:
+    noise = NEFTuneCallback(alpha=8.0, schedule=schedule)
+    watching = Watching(noise)
+    trainer(tiny_llama(), tmp_path, noise, watching).train()
+    assert watching.alphas == pytest.approx(expected)
+
+
+def test_every_micro_batch_draws_and_the_schedule_counts_steps(tmp_path: Path) -> None:
+    noise = NEFTuneCallback(alpha=8.0, schedule="linear")
+    watching = Watching(noise)
+    trainer(tiny_llama(), tmp_path, noise, watching, gradient_accumulation_steps=2, max_steps=2).train()
+    assert noise.draws == 4
+    assert watching.alphas == [8, 4]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing_draws_once_a_step(reentrant: bool, tmp_path: Path) -> None:
+    noise, options = NEFTuneCallback(), {"use_reentrant": reentrant}
+    plain, checkpointed = tiny_llama(), tiny_llama()
+    trainer(plain, tmp_path, NEFTuneCallback()).train()
+    trainer(checkpointed, tmp_path, noise, gradient_checkpointing=True, gradient_checkpointing_kwargs=options).train()
+    assert noise.draws == 4
+    torch.testing.assert_close(weights_of(checkpointed), weights_of(plain))
+
+
+@pytest.mark.parametrize(("seed", "same"), [(None, True), (7, True), (8, False)])
+def test_the_trainers_seed_decides_unless_one_is_given(seed: int | None, same: bool, tmp_path: Path) -> None:
+    models = tiny_llama(), tiny_llama()
+    for model, chosen in zip(models, (7, seed), strict=True):
+        trainer(model, tmp_path, NEFTuneCallback(alpha=50.0, seed=chosen), seed=7).train()
+    assert torch.equal(weights_of(models[0]), weights_of(models[1])) == same
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("event", ["on_train_begin", "on_epoch_begin", "on_step_end", "on_log", "on_train_end"])
+@pytest.mark.parametrize("order", ["noise first", "noise last"])
+def test_a_failing_callback_leaves_no_hook(event: str, error: type[BaseException], order: str, tmp_path: Path) -> None:
+    model, callbacks = tiny_llama(), [NEFTuneCallback(), failing(event, error)]
+    training = trainer(model, tmp_path, *(callbacks if order == "noise first" else callbacks[::-1]))
+    with pytest.raises(error):
+        training.train()
+    assert hooks_on(model) == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "order"),
+    [
+        ("on_train_begin", "noise first"),
+        ("on_train_begin", "noise last"),
+        ("on_epoch_begin", "noise first"),
+        ("on_epoch_begin", "noise last"),
+        ("on_step_begin", "noise last"),
+        ("on_step_end", "noise first"),
+        ("on_epoch_end", "noise first"),
+        ("on_train_end", "noise first"),
+        ("on_train_end", "noise last"),
+    ],
+)
+def test_nor_does_it_where_the_noise_was_added_later(event: str, order: str, tmp_path: Path) -> None:
+    model = tiny_llama()
+    training = trainer(model, tmp_path)
+    callbacks = [NEFTuneCallback(), failing(event, RuntimeError)]
+    for callback in callbacks if order == "noise first" else callbacks[::-1]:
+        training.add_callback(callback)
+    with pytest.raises(RuntimeError):
+        training.train()
+    assert hooks_on(model) == 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("added_later", [False, True])
+@pytest.mark.parametrize("place", ["forward", "backward", "collator"])
+def test_a_failing_step_leaves_no_hook(
+    place: str, added_later: bool, error: type[BaseException], tmp_path: Path
+) -> None:
+    model, noise = tiny_llama(), NEFTuneCallback()
+    calls = iter(range(100))
+
+    def fail_the_second_time(*_: Any) -> None:
+        if next(calls) == 1:
+            raise error
+
+    def collate(rows: Any) -> Any:
+        if place == "collator":
+            fail_the_second_time()
+        return default_data_collator(rows)
+
+    training = trainer(model, tmp_path, *([] if added_later else [noise]), collate=collate)
+    if added_later:
+        training.add_callback(noise)
+    if place == "forward":
+        breaking = model.lm_head.register_forward_hook(fail_the_second_time)
+    else:
+        breaking = model.lm_head.weight.register_hook(fail_the_second_time if place == "backward" else lambda _: None)
+    with pytest.raises(error):
+        training.train()
+    breaking.remove()
+    assert hooks_on(model) == 0
+    clean = model.eval()(input_ids=ROWS[3]["input_ids"][None]).logits
+    assert torch.equal(model.train()(input_ids=ROWS[3]["input_ids"][None]).logits, clean)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_second_training_has_exactly_one_noise(fails: bool, tmp_path: Path) -> None:
+    model, noise = tiny_llama(), NEFTuneCallback()
+    watching = Watching(noise)
+    training = trainer(model, tmp_path, noise, watching)
+    if fails:
+        training.add_callback(breaking := failing("on_step_end", RuntimeError))
+        with pytest.raises(RuntimeError):
+            training.train()
+        training.remove_callback(breaking)
+    else:
+        training.train()
+    watching.hooks.clear()
+    training.train()
+    assert watching.hooks == [4] * 4
+    assert noise.draws == 4
+    assert noise.attestation is not None
+    assert noise.attestation.hooks == 1
+    assert hooks_on(model) == 0
+
+
+def test_a_trainer_that_looks_for_its_batch_size_starts_the_noise_anew(tmp_path: Path) -> None:
+    model, noise = tiny_llama(), NEFTuneCallback()
+    sizes: list[int] = []
+
+    def collate(rows: Any) -> Any:
+        sizes.append(len(rows))
+        if len(rows) > 2 and len(sizes) > 1:
+            raise RuntimeError("CUDA out of memory.")
+        return default_data_collator(rows)
+
+    options = {"auto_find_batch_size": True, "per_device_train_batch_size": 4}
+    trainer(model, tmp_path, noise, collate=collate, **options).train()
+    assert sizes[0] > sizes[-1]
+    assert noise.draws == 4
+    assert hooks_on(model) == 0
+
+
+@pytest.mark.parametrize("added_later", [False, True])
+def test_transformers_own_noise_is_warned_of_and_switched_off(added_later: bool, tmp_path: Path) -> None:
+    models, noise = (tiny_llama(), tiny_llama()), NEFTuneCallback()
+    trainer(models[0], tmp_path, NEFTuneCallback()).train()
+    training = trainer(models[1], tmp_path, *([] if added_later else [noise]), neftune_noise_alpha=50.0)
+    if added_later:
+        training.add_callback(noise)
+    with pytest.warns(UserWarning, match="neftune_noise_alpha=50 in the training arguments is ignored"):
+        training.train()
+    assert noise.deviations == ()
+    torch.testing.assert_close(weights_of(models[1]), weights_of(models[0]))
+    assert hooks_on(models[1]) == 0
+    assert not hasattr(models[1].get_input_embeddings(), "neftune_noise_alpha")
+
+
+def test_steps_without_noise_are_told_of(tmp_path: Path) -> None:
+    noise, model = NEFTuneCallback(), tiny_llama()
+    # Each step puts the whole model in training mode again.
+    model.register_forward_pre_hook(lambda *_: model.get_input_embeddings().eval() and None)
+    trainer(model, tmp_path, noise).train()
+    assert noise.deviations == ("only 0 calls in 4 steps were noisy",)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": -1.0}, "alpha is -1.0"),
+        ({"alpha": float("nan")}, "alpha is nan"),
+        ({"alpha": float("inf")}, "alpha is inf"),
+        ({"schedule": "steps"}, "noise schedule 'steps' is unknown"),
+    ],
+)
+def test_wrong_options_are_refused_at_once(options: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        NEFTuneCallback(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"noise": "pink"}, "'pink' is unknown"), ({"noise_scale": "x"}, "'x' is"), ({"target": "x"}, "'x' is unknown")],
+)
+def test_wrong_names_are_refused_before_the_first_step(options: Any, message: str, tmp_path: Path) -> None:
+    model = tiny_llama()
+    with pytest.raises(UsageError, match=message):
+        trainer(model, tmp_path, NEFTuneCallback(**options)).train()
+    assert hooks_on(model) == 0
+
+
+def test_two_callbacks_are_refused(tmp_path: Path) -> None:
+    model = tiny_llama()
+    with pytest.raises(UsageError, match="carries noise from attach_noise already"):
+        trainer(model, tmp_path, NEFTuneCallback(), NEFTuneCallback()).train()
+    assert hooks_on(model) == 0
+
+
+@pytest.fixture(autouse=True)
+def _no_unexpected_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*NEFTune.*")
+        yield

@@ -1,0 +1,163 @@
+"""Where the noise goes in a model: its input embedding, what multiplies it, its placeholders, its argument names."""
+
+from typing import Any
+
+import pytest
+import torch
+from peft import IA3Config, LoraConfig, PeftConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from torch import Tensor, nn
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
+
+from neftune_cli.errors import UsageError
+from neftune_cli.noise import attach_noise
+from neftune_cli.noise.placement import Placement, input_embedding
+
+DIM = 16
+IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]])
+MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+SIZES: dict[str, Any] = {
+    "vocab_size": 20,
+    "hidden_size": DIM,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+}
+
+
+def llama() -> Any:
+    return LlamaForCausalLM(LlamaConfig(**SIZES)).train()
+
+
+def t5() -> Any:
+    return T5ForConditionalGeneration(T5Config(vocab_size=20, d_model=DIM, d_kv=8, d_ff=16, num_layers=1, num_heads=2))
+
+
+def bart(*, scale_embedding: bool = False) -> Any:
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = BartConfig(vocab_size=20, d_model=DIM, scale_embedding=scale_embedding, **sizes, **heads)  # type: ignore[arg-type]
+    return BartForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize("build", [t5, bart])
+def test_an_encoder_decoder_is_noised_where_its_encoder_looks_up(build: Any) -> None:
+    model = build()
+    assert Placement.of(model).embedding is model.get_encoder().embed_tokens
+    assert Placement.of(model).embedding is not model.get_input_embeddings()
+
+
+def test_a_decoder_is_noised_at_its_input_embeddings() -> None:
+    model = llama()
+    assert Placement.of(model).embedding is model.model.embed_tokens
+
+
+def test_embeddings_multiplied_inside_their_module_need_no_division() -> None:
+    assert Placement.of(bart(scale_embedding=True)).multiplier == 1.0
+    assert Placement.of(llama()).multiplier == 1.0
+
+
+@pytest.mark.parametrize("multiplier", [12.0, 0.25, 1])
+def test_embeddings_multiplied_after_their_module_do(multiplier: float) -> None:
+    model = GraniteForCausalLM(GraniteConfig(**SIZES, embedding_multiplier=multiplier))
+    assert Placement.of(model).multiplier == multiplier
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["embed_tokens"]))
+    assert Placement.of(adapted).multiplier == multiplier
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ()),
+        ({"image_token_id": 7}, (7,)),
+        ({"image_token_index": 7, "video_token_id": 3, "audio_token_id": 5}, (3, 5, 7)),
+        ({"image_token_id": 7, "video_token_id": 7}, (7,)),
+        ({"image_token_id": None}, ()),
+    ],
+)
+def test_placeholders_are_those_the_config_names(options: dict[str, Any], expected: tuple[int, ...]) -> None:
+    assert Placement.of(LlamaForCausalLM(LlamaConfig(**SIZES, **options))).placeholders == expected
+
+
+def test_positional_arguments_are_those_of_the_model_inside_every_wrapper() -> None:
+    first = ("input_ids", "attention_mask", "position_ids")
+    assert Placement.of(llama()).argument_names[:3] == first
+    untyped = get_peft_model(llama(), LoraConfig(r=2, target_modules=["q_proj"]))
+    assert Placement.of(untyped).argument_names[:3] == first
+    causal = get_peft_model(llama(), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    assert Placement.of(causal).argument_names[:2] == first[:2]
+
+
+ADAPTERS = {
+    "LoRA": LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"),
+    "IA3": IA3Config(target_modules=["q_proj"], feedforward_modules=[], task_type="CAUSAL_LM"),
+    "prefix tuning": PrefixTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
+    "prompt tuning": PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
+}
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
+def test_every_kind_of_adapter_gets_noise_on_real_tokens_alone(adapter: PeftConfig) -> None:
+    model = get_peft_model(llama(), adapter).train()
+    embedding: Any = input_embedding(model)
+    nn.init.zeros_(embedding.weight)
+    outputs: list[Tensor] = []
+    with attach_noise(model, 6.0, noise="bernoulli") as noise:
+        embedding.register_forward_hook(lambda _, __, output: outputs.append(output.detach()))
+        model(input_ids=IDS, attention_mask=MASK, labels=IDS).loss.backward()
+    norms = 6.0 / (3 * MASK.sum(1, keepdim=True)).sqrt() * MASK  # alpha / sqrt(3 L), by the paper
+    torch.testing.assert_close(outputs[0].norm(dim=-1), norms)
+    assert noise.calls == 1
+    assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
+
+
+def test_quantised_weights_are_noised_in_the_dtype_they_are_computed_in() -> None:
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    if not torch.cuda.is_available():
+        pytest.skip("bitsandbytes needs a GPU")
+    model = llama()
+    for layer in model.model.layers:
+        linear = layer.mlp.up_proj
+        layer.mlp.up_proj = bitsandbytes.nn.Linear4bit(linear.in_features, linear.out_features, bias=False)
+    adapted = get_peft_model(model.cuda(), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).train()
+    with attach_noise(adapted) as noise:
+        adapted(input_ids=IDS.cuda(), attention_mask=MASK.cuda(), labels=IDS.cuda()).loss.backward()
+    assert noise.calls == 1
+    assert noise.deviations == ()
+
+
+class WithoutEmbeddings(nn.Module):
+    def get_input_embeddings(self) -> None:
+        return None
+
+
+class NotImplementedEmbeddings(nn.Module):
+    def get_input_embeddings(self) -> nn.Module:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("model", [nn.Linear(2, 2), WithoutEmbeddings(), NotImplementedEmbeddings()])
+def test_a_model_without_input_embeddings_is_told_what_to_use(model: nn.Module) -> None:
+    with pytest.raises(UsageError, match=f"{type(model).__name__} has no input embeddings.*Use a Hugging Face"):
+        Placement.of(model)
+
+
+def test_a_model_that_hears_instead_of_reading_is_refused_when_it_trains() -> None:
+    sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_mel_bins": 4, "max_source_positions": 4}
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+    config = WhisperConfig(vocab_size=20, d_model=DIM, **sizes, **heads, **tokens)  # type: ignore[arg-type]
+    model: Any = WhisperForConditionalGeneration(config).train()
+    with attach_noise(model), pytest.raises(UsageError, match="without calling the input embeddings for its input_ids"):
+        model(input_features=torch.randn(1, 4, 8), decoder_input_ids=IDS[:1])

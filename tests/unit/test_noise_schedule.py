@@ -1,0 +1,93 @@
+"""Schedules against values of their closed forms worked out by hand."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neftune_cli.errors import UsageError
+from neftune_cli.noise import attach_noise
+from neftune_cli.noise.schedule import NoiseSchedule, check_noise_schedule, scheduled_share
+
+SCHEDULES: tuple[NoiseSchedule, ...] = ("constant", "linear", "cosine")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [
+        ("constant", [1, 1, 1, 1]),
+        ("linear", [1, 3 / 4, 1 / 2, 1 / 4]),
+        ("cosine", [1, 0.8535533905932737, 1 / 2, 0.14644660940672627]),  # (2 + sqrt(2)) / 4, (2 - sqrt(2)) / 4
+    ],
+)
+def test_shares_of_a_training_of_four_steps(schedule: NoiseSchedule, shares: list[float]) -> None:
+    assert [scheduled_share(schedule, step / 4) for step in range(4)] == pytest.approx(shares, abs=1e-12)
+
+
+@pytest.mark.parametrize(("schedule", "end"), [("constant", 1), ("linear", 0), ("cosine", 0)])
+def test_where_a_schedule_ends(schedule: NoiseSchedule, end: float) -> None:
+    assert scheduled_share(schedule, 1) == end
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 1000, 100_000])
+def test_every_step_has_noise_and_none_more_than_the_one_before(schedule: NoiseSchedule, steps: int) -> None:
+    shares = [scheduled_share(schedule, step / steps) for step in range(0, steps, max(1, steps // 500))]
+    shares.append(scheduled_share(schedule, (steps - 1) / steps))
+    assert shares[0] == 1
+    assert min(shares) > 0
+    assert shares == sorted(shares, reverse=True)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_falling_schedule_averages_half(schedule: NoiseSchedule) -> None:
+    assert sum(scheduled_share(schedule, (step + 0.5) / 1000) for step in range(1000)) / 1000 == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_known_schedules_pass(schedule: str) -> None:
+    check_noise_schedule(schedule)
+
+
+@pytest.mark.parametrize("schedule", ["", "Linear", "polynomial"])
+def test_unknown_ones_are_refused_with_the_choice(schedule: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"noise schedule '{schedule}' is unknown. Use one of: constant, linear, cosine"
+    ):
+        check_noise_schedule(schedule)
+
+
+class Lookup(nn.Module):
+    """Embeddings of zero, so that its output is the noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(4, 8)
+        nn.init.zeros_(self.embedding.weight)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embedding
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.embedding(input_ids)  # type: ignore[no-any-return]
+
+
+def test_a_change_of_alpha_scales_the_noise_and_changes_nothing_else() -> None:
+    outputs = []
+    for alphas in ([8.0, 8.0, 8.0], [8.0, 4.0, 2.0]):
+        model = Lookup()
+        with attach_noise(model) as noise:
+            drawn = []
+            for alpha in alphas:
+                noise.alpha = alpha
+                drawn.append(model(torch.ones(1, 3, dtype=torch.long)).detach())
+        outputs.append(drawn)
+    for share, constant, falling in zip((1.0, 0.5, 0.25), *outputs, strict=True):
+        assert torch.equal(falling, share * constant)
+
+
+@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
+def test_an_impossible_alpha_is_refused_in_the_middle_and_the_old_one_stays(alpha: float) -> None:
+    with attach_noise(Lookup(), alpha=5.0) as noise:
+        with pytest.raises(UsageError, match=f"alpha is {alpha}. Use a finite number"):
+            noise.alpha = alpha
+        assert noise.alpha == 5.0
