@@ -19,8 +19,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-test: setup ## Run the fast tests
-	$(BIN)/python -m pytest
+test: setup ## Run the fast tests, one process a core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup ## Run the slow tests too
 	$(BIN)/python -m pytest -m ''

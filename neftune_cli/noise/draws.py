@@ -33,12 +33,20 @@ def unit_noise(noise: Noise, shape: Sequence[int], generator: Generator) -> Tens
     Source: section 2 of arXiv 2310.05914; arXiv 2312.01523 for SymNoise.
 
     """
-    values = torch.empty(shape, dtype=torch.float32, device=generator.device)
-    if noise == "uniform":
-        return values.uniform_(-1, 1, generator=generator)
     if noise == "gaussian":
+        values = torch.empty(shape, dtype=torch.float32, device=generator.device)
         return values.normal_(0, STANDARD_DEVIATION, generator=generator)
-    return values.bernoulli_(0.5, generator=generator).sub_(0.5).mul_(2 * STANDARD_DEVIATION)
+    if noise == "uniform":  # the middles of 2**16 equal steps from -1 to 1
+        return _random_integers(torch.int16, shape, generator).float().add_(0.5).mul_(2**-15)
+    return (_random_integers(torch.int8, shape, generator) < 0).float().sub_(0.5).mul_(2 * STANDARD_DEVIATION)
+
+
+def _random_integers(dtype: torch.dtype, shape: Sequence[int], generator: Generator) -> Tensor:
+    """Return random integers over the whole range of `dtype`, cut from ones of 64 bits: drawing is what takes time."""
+    count = math.prod(shape)
+    words = torch.empty(-(-count * dtype.itemsize // 8), dtype=torch.int64, device=generator.device)
+    words.random_(-(2**63), None, generator=generator)
+    return words.view(dtype)[:count].view(shape)
 
 
 class NoiseStream:

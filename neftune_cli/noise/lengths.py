@@ -60,7 +60,9 @@ def token_noise_scale(
     packed = position_ids is not None or cu_seq_lens is not None
     mask = _padding_mask(attention_mask, shape, packed=packed)
     starts = _example_starts(position_ids, cu_seq_lens, shape, device)
-    real = _real_tokens(mask, cu_seq_lens, starts)
+    real = torch.ones(shape, dtype=torch.bool, device=device) if mask is None else mask.to(device) != 0
+    if mask is None and starts is not None:
+        real = _unpadded(starts, cu_seq_lens)
     if placeholders is not None:
         real = real & ~placeholders.to(device)
     return torch.where(real, alpha / torch.sqrt(_example_lengths(starts, real) * dim), 0.0)
@@ -132,13 +134,13 @@ def _check_rows(name: str, rows: Tensor, allowed: set[tuple[int, int]]) -> None:
 
 def _example_starts(
     position_ids: Tensor | None, cu_seq_lens: Tensor | None, shape: tuple[int, int], device: torch.device
-) -> Tensor:
-    """Return where an example begins: (batch, length), bool; the first token of a row always begins one."""
+) -> Tensor | None:
+    """Return where an example begins: (batch, length), bool, True at the start of a row; None if a row is one."""
     if cu_seq_lens is not None:
         return _starts_from_boundaries(cu_seq_lens.to(device), shape)
     if position_ids is not None:
         return _starts_from_positions(position_ids.to(device), shape)
-    return torch.arange(shape[1], device=device).eq(0).expand(shape)
+    return None
 
 
 def _starts_from_boundaries(cu_seq_lens: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -161,10 +163,8 @@ def _starts_from_positions(position_ids: Tensor, shape: tuple[int, int]) -> Tens
     return functional.pad(restarts, (1, 0), value=True).expand(shape)
 
 
-def _real_tokens(mask: Tensor | None, cu_seq_lens: Tensor | None, starts: Tensor) -> Tensor:
-    """Return which tokens aren't padding: (batch, length), bool."""
-    if mask is not None:
-        return mask.to(starts.device) != 0
+def _unpadded(starts: Tensor, cu_seq_lens: Tensor | None) -> Tensor:
+    """Return which tokens of packed rows aren't padding: (batch, length), bool."""
     # Read from the right, padding is what comes before the first token that continues an example.
     padding = starts.flip(1).int().cumprod(1).flip(1).bool()
     column = torch.arange(starts.shape[1], device=starts.device)
@@ -172,8 +172,10 @@ def _real_tokens(mask: Tensor | None, cu_seq_lens: Tensor | None, starts: Tensor
     return real if cu_seq_lens is None else real & (column < cu_seq_lens[-1].to(starts.device))
 
 
-def _example_lengths(starts: Tensor, real: Tensor) -> Tensor:
-    """Return, for each token, how many real tokens its example has: (batch, length), float32."""
+def _example_lengths(starts: Tensor | None, real: Tensor) -> Tensor:
+    """Return how many real tokens each token's example has: (batch, length) or (batch, 1), float32."""
+    if starts is None:
+        return real.sum(1, keepdim=True).float()
     example = starts.cumsum(1) - 1
     counts = torch.zeros(starts.shape, dtype=torch.float32, device=starts.device)
     return counts.scatter_add(1, example, real.float()).gather(1, example)
