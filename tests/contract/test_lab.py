@@ -15,7 +15,7 @@ def fenced(language: str) -> list[str]:
 
 def test_the_wrapper_prints_the_norms_that_stand_there(capsys: pytest.CaptureFixture[str]) -> None:
     exec(fenced("python")[0], {})
-    assert capsys.readouterr().out == fenced("")[0]
+    assert capsys.readouterr().out == fenced("text")[0]
 
 
 def test_pictures_are_there() -> None:
