@@ -87,7 +87,7 @@ class NoiseMeasurement(Record):
 
 
 class Attestation(Record):
-    """What a training measured of its own noise, every few calls, on what the first layer receives."""
+    """What a training measured of its own noise, every few calls, where the embeddings leave their module."""
 
     calls: int
     """Forwards that got noise."""

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from neftune_cli.config import values
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import SweepSpec
-from neftune_cli.config.values import parse_alphas, parse_noises, parse_seeds, parse_settings, parse_snr
 from neftune_cli.data.loading import load_data
 from neftune_cli.errors import Problems
 from neftune_cli.models.sources import find_model
@@ -18,12 +18,11 @@ from neftune_cli.sweeps.plan import Plan, make_plan
 _RECIPE = ("epochs", "max_steps", "learning_rate", "batch_size", "max_length", "lora_rank")
 _EVALUATION = ("max_new_tokens", "repetition_penalty")
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "alphas": parse_alphas,
-    "alpha": partial(parse_alphas, option="--alpha"),
-    "snr": parse_snr,
-    "noises": parse_noises,
-    "seeds": parse_seeds,
-    "settings": parse_settings,
+    "alphas": values.parse_alphas,
+    "snr": values.parse_snr,
+    "noises": values.parse_noises,
+    "seeds": values.parse_seeds,
+    "settings": values.parse_settings,
 }
 
 
@@ -44,7 +43,6 @@ def understand(file: Path | None, options: Mapping[str, Any], output: Path | Non
     given = {name: value for name, value in options.items() if value is not None}
     problems = Problems()
     read = {name: problems.attempt(partial(_READERS[name], given[name])) for name in _READERS if name in given}
-    read["alphas"] = read.get("alphas") or read.pop("alpha", None)  # the latter is a single training's
     recipe = {name: given[name] for name in _RECIPE if name in given}
     flags = {name: value for name, value in given.items() if name not in (*_READERS, *_RECIPE, *_EVALUATION)}
     flags |= {name: value for name, value in read.items() if name != "settings" and value is not None}

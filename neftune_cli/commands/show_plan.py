@@ -35,6 +35,8 @@ def show_plan(request: Request, *, retry_failed: bool, as_json: bool) -> None:
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row.values()))
     Console().print(table)
+    for note in plan.notes:
+        typer.echo(note)
     steps = sum(int(str(row["steps"])) for row in rows if row["trial"] in missing)
     typer.echo(
         f"{len(missing)} of {len(rows)} trials to run, {steps} optimizer steps at most; "

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from neftune_cli.commands import options
-from neftune_cli.errors import Problem, UsageError
 
 
 def train(
@@ -16,11 +15,13 @@ def train(
     train_examples: options.TrainExamples = None,
     eval_examples: options.EvalExamples = None,
     alpha: Annotated[
-        float | None, typer.Option(min=0, help="The noise; 0 is none (default 5).", rich_help_panel="Noise")
+        str | None, typer.Option(metavar="A", help="The noise; 0 is none (default 5).", rich_help_panel="Noise")
     ] = None,
     snr: Annotated[
-        float | None,
-        typer.Option(help="The noise by embedding norm over noise norm, like 10.", rich_help_panel="Noise"),
+        str | None,
+        typer.Option(
+            metavar="R", help="The noise by embedding norm over noise norm, like 10.", rich_help_panel="Noise"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides data order and noise.", rich_help_panel="Noise")] = 0,
     noise: options.NoiseShape = None,
@@ -44,14 +45,13 @@ def train(
     chosen = options.experiment(locals())
     from neftune_cli.commands.request import default_name, understand
     from neftune_cli.commands.running import run_and_report
+    from neftune_cli.config.values import parse_size
     from neftune_cli.sweeps.runner import place_of
 
-    if alpha is not None and snr is not None:
-        raise UsageError(Problem("--alpha and --snr both say how large the noise is.", "Give one of them."))
-    size = {"snr": snr} if snr is not None else {"alpha": 5.0 if alpha is None else alpha}
-    label = ",".join(f"{field}={value:g}" for field, value in size.items())
-    name = f"train-{default_name(model or 'tiny', dataset or 'bios')}-{label},seed={seed}"
-    given = {**chosen, **{field: str(value) for field, value in size.items()}, "seeds": f"{seed},"}
+    field, size = parse_size(alpha, snr)
+    label = f"{field.removesuffix('s')}={size:g},seed={seed}"
+    name = f"train-{default_name(model or 'tiny', dataset or 'bios')}-{label}"
+    given = {**chosen, field: str(size), "seeds": f"{seed},"}
     request = understand(None, given, output or Path("results") / name)
     trained = request.plan.trials[-1]
     model_to = place_of(request.folder, trained).path / "model"

@@ -9,7 +9,7 @@ from neftune_cli.config.spec import TrialSpec
 
 ID_DIGITS = 12
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised when a change to this package changes the numbers of a trial, so that old records aren't taken for new."""
 
 

@@ -10,6 +10,21 @@ from neftune_cli.config.spec import NoiseShape
 from neftune_cli.errors import Problem, UsageError
 
 
+def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
+    """Return the noise of a single training as `alphas` or `snr`, and the number; alpha 5 if neither is given.
+
+    Raises:
+        UsageError: both are given, or one is no size of noise, or several.
+    """
+    if alpha is not None and snr is not None:
+        raise UsageError(Problem("--alpha and --snr both say how large the noise is.", "Give one of them."))
+    sizes = parse_alphas(alpha or "5", "--alpha") if snr is None else parse_snr(snr)
+    if len(sizes) > 1:
+        what = f"{'--alpha' if snr is None else '--snr'}: a training has one noise, not {len(sizes)}."
+        raise UsageError(Problem(what, "Try several with `neftune sweep`."))
+    return "alphas" if snr is None else "snr", sizes[0]
+
+
 def parse_alphas(text: str, option: str = "--alphas") -> list[float]:
     """Read `0,5,10`; the option is named in what is wrong.
 

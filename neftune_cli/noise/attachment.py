@@ -210,7 +210,7 @@ class AttachedNoise:
 
     def _draw_within_graph(self, embeddings: Tensor, batch: Batch) -> Tensor:
         """Return the same where hooks are compiled away: then only the sum of the two can be measured."""
-        is_due = self._meter.is_due
+        is_due = self._meter.is_due and self._probe is None  # if a part of the model is compiled, the probe still sees
         noise = self._draw(embeddings, batch)
         if is_due:
             self._observe(embeddings, embeddings + noise, batch)
@@ -223,8 +223,8 @@ class AttachedNoise:
             self._observe(clean, noisy, self._batch)
 
     def _observe(self, clean: Tensor, noisy: Tensor, batch: Batch) -> None:
-        """Let the meter see what the first layer receives, rounded as it is, beside the formula's own terms."""
-        real = batch.scale(clean, 1.0, placeholders=self._placement.placeholders) > 0
+        """Let the meter see what leaves the embedding, rounded as it is, beside the formula's own terms."""
+        real = batch.real_tokens(clean, self._noise_scale, self._placement.placeholders)
         per_token = self._scale(batch, clean, 1.0)
         self._meter.observe(
             self.alpha,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
 
+import torch
 from torch import Tensor
 
 from neftune_cli.errors import Problem, UsageError
@@ -76,6 +77,23 @@ class Batch:
             noise_scale=noise_scale,
         ).to(embeddings.device)
         return scale if target == "all" else scale * self._targeted(target).to(scale.device)
+
+    def real_tokens(
+        self,
+        embeddings: Tensor,  # (batch, length, dim)
+        noise_scale: NoiseScale,
+        placeholders: tuple[int, ...],
+    ) -> Tensor:
+        """Return which tokens are text and no padding: (batch, length), bool.
+
+        Raises:
+            UsageError: that can't be told, and the scale depends on it.
+
+        """
+        readable = isinstance(self.attention_mask, Tensor) and self.attention_mask.ndim == 2
+        if noise_scale == "hf" and self.attention_mask is not None and not readable:
+            return torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
+        return self.scale(embeddings, 1.0, placeholders=placeholders) > 0
 
     def _placeholders(self, ids: tuple[int, ...]) -> Tensor | None:
         if not ids or self.input_ids is None:

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import wraps
 from types import FrameType
 from typing import Any, TypedDict
@@ -141,6 +141,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Take the noise off."""
         self.take_off()
+        _unwrap(_calling_trainer())
 
     def take_off(self) -> None:
         """Take the noise off, if it is on."""
@@ -198,12 +199,23 @@ def _take_off_on_failure(trainer: Trainer | None) -> None:
 
     All but `train` is for callbacks that come by `add_callback`: they hear of the trainer when `train` runs already.
     """
-    handler = getattr(trainer, "callback_handler", None)
-    guarded = ((trainer, "train"), (trainer, "_run_epoch"), (trainer, "_finalize_training"), (handler, "call_event"))
-    for owner, name in guarded:
+    for owner, name in _guarded_methods(trainer):
         method = getattr(owner, name, None)
         if method is not None and not hasattr(method, _GUARD):
             setattr(owner, name, _guarded(method, trainer))
+
+
+def _unwrap(trainer: Trainer | None) -> None:
+    """Give the trainer its own methods back: the wrapped ones would keep it, and all it trained, from being freed."""
+    for owner, name in _guarded_methods(trainer):
+        if hasattr(vars(owner).get(name), _GUARD):
+            delattr(owner, name)
+
+
+def _guarded_methods(trainer: Trainer | None) -> Iterator[tuple[Any, str]]:
+    if trainer is not None:
+        yield from ((trainer, name) for name in ("train", "_run_epoch", "_finalize_training"))
+        yield trainer.callback_handler, "call_event"
 
 
 def _guarded(method: Callable[..., Any], trainer: Any) -> Callable[..., Any]:
@@ -215,6 +227,7 @@ def _guarded(method: Callable[..., Any], trainer: Any) -> Callable[..., Any]:
             for callback in trainer.callback_handler.callbacks:
                 if isinstance(callback, NEFTuneCallback):
                     callback.take_off()
+            _unwrap(trainer)
             raise
 
     setattr(guarded, _GUARD, True)

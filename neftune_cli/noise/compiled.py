@@ -21,7 +21,11 @@ _draws: dict[int, WeakMethod[Draw]] = {}
 def register(draw: Draw) -> int:
     """Return the number under which compiled code calls a bound method, for as long as its object lives."""
     number = max(_draws, default=0) + 1
-    _draws[number] = WeakMethod(draw, lambda _: _draws.pop(number, None) and None)
+
+    def forget(_: object) -> None:
+        _draws.pop(number, None)
+
+    _draws[number] = WeakMethod(draw, forget)
     return number
 
 

@@ -80,8 +80,9 @@ class NoiseStream:
 
     def draw(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Return the next unit noise: `shape`, float32, on `device`."""
-        if self._generator.device != device:
-            self._generator = torch.Generator(device)
+        source = torch.device("cpu") if device.type == "mps" else device  # whose random integers have 32 bits
+        if self._generator.device != source:
+            self._generator = torch.Generator(source)
         self._generator.manual_seed((self._first_seed + self.draws * _STRIDE) % _SEEDS)
         self.draws += 1
-        return unit_noise(self.noise, shape, self._generator)
+        return unit_noise(self.noise, shape, self._generator).to(device)

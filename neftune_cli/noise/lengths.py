@@ -75,8 +75,10 @@ def check_alpha(alpha: float) -> float:
         UsageError: it is negative, infinite or not a number.
 
     """
-    if not (math.isfinite(alpha) and alpha >= 0):
-        raise UsageError(Problem(f"alpha is {alpha}.", "Use a finite number, 0 or more; the paper tries 5, 10 and 15."))
+    if not (isinstance(alpha, int | float) and math.isfinite(alpha) and alpha >= 0):
+        raise UsageError(
+            Problem(f"alpha is {alpha!r}.", "Use a finite number, 0 or more; the paper tries 5, 10 and 15.")
+        )
     return float(alpha)
 
 

@@ -52,8 +52,8 @@ def _is_upstream(hook: object) -> bool:
 
 
 OWN_NOISE = Problem(
-    "The model carries noise from attach_noise already.",
-    "Leave its `with` block first, or call detach() on its handle.",
+    "The model carries noise from attach_noise or a NEFTuneCallback already.",
+    "Leave the `with` block first or call detach() on its handle, and give a trainer no more than one callback.",
 )
 NOISY_EMBEDDING = Problem(
     "The model holds a NEFTuneEmbedding already.",

@@ -77,17 +77,20 @@ def embedding_multiplier(model: nn.Module, embedding: nn.Module) -> float:
         return 1.0
     for module in model.modules():
         if any(child is embedding for child in module.children()):
-            return _multiplier_of(module)
+            return _multiplier_of(module, embedding)
     return 1.0
 
 
-def _multiplier_of(owner: nn.Module) -> float:
-    if isinstance(width := getattr(owner, "d_model_size", None), int):  # CTRL
-        return math.sqrt(width)
+def _multiplier_of(owner: nn.Module, embedding: Any) -> float:
+    by_width = getattr(owner, "rescale_embeddings", False) or type(owner).__name__ in _MULTIPLY_BY_ROOT_OF_WIDTH
+    if by_width:
+        return math.sqrt(embedding.weight.shape[-1])
     found = (getattr(owner, name, None) for name in _MULTIPLIERS)
     return next((float(value) for value in found if isinstance(value, int | float | Tensor) and value), 1.0)
 
 
+_MULTIPLY_BY_ROOT_OF_WIDTH = ("CTRLModel", "T5GemmaEncoder")
+"""They work it out in their forward; BigBird, if its configuration says so, too."""
 _MULTIPLIERS = ("embedding_multiplier", "embedding_scale", "embed_scale", "normalizer")
 """Names under which models keep it; the last is RecurrentGemma's, a buffer."""
 

@@ -43,6 +43,8 @@ def make_plan(spec: SweepSpec, folder: SweepFolder) -> Plan:
     for arm in spec.arms:
         problems.attempt(partial(check_recipe, spec.recipe_of(arm)))
     problems.attempt(lambda: _joined(spec, folder))
+    if data is not None:
+        problems.attempt(lambda: _check_targets(spec, data))
     problems.raise_any()
     assert source is not None
     assert data is not None
@@ -72,6 +74,20 @@ def _load_data(spec: SweepSpec) -> InstructionData:
         train_examples=spec.train_examples,
         eval_examples=spec.eval_examples,
     )
+
+
+def _check_targets(spec: SweepSpec, data: InstructionData) -> None:
+    """Refuse noise on a part of the examples that there isn't, or that nobody could tell from the rest."""
+    for arm in spec.arms:
+        target = spec.noise_of(arm).noise_target
+        if target == "prompt" and not any(example.prompt for example in data.train):
+            what = f"Arm {arm.name!r}: {data.name} has no prompts for noise on prompt tokens."
+            raise UsageError(Problem(what, "Use --noise-target all, or data with prompts and completions."))
+        if target != "all" and spec.recipe_of(arm).sft.get("label_smoothing_factor"):
+            what = (
+                f"Arm {arm.name!r}: with label_smoothing_factor the model isn't told which tokens are the {target}'s."
+            )
+            raise UsageError(Problem(what, "Leave it out, or use --noise-target all."))
 
 
 def _joined(spec: SweepSpec, folder: SweepFolder) -> SweepSpec:

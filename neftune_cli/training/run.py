@@ -1,6 +1,7 @@
 """One trial, start to record: load the model, train it under noise, measure it without."""
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -66,7 +67,10 @@ def run_trial(
         noise=None if trial.is_base else measure_noise(trial.spec.noise, material),
         attestation=outcome.attestation,
         identity=trial.identity,
-        notes=(f"Measured on {len(material.probe)} training and {len(material.held_out)} held-out examples.",),
+        notes=(
+            f"Measured on {len(material.probe)} training and {len(material.held_out)} held-out examples.",
+            *_noise_notes(trial),
+        ),
     )
     folder.finish(record, outcome.losses, generations)
     return record
@@ -117,6 +121,16 @@ def _noise_callback(spec: TrialSpec) -> NEFTuneCallback:
         schedule=noise.noise_schedule,
         target=noise.noise_target,
     )
+
+
+def _noise_notes(trial: Trial) -> Iterator[str]:
+    """Say what the size of the noise alone doesn't."""
+    noise = trial.spec.noise
+    if noise.alpha and noise.noise_schedule != "constant":
+        falling = f"alpha falls to zero over the training ({noise.noise_schedule}); its size is the first step's."
+        yield f"{trial.arm}: {falling}"
+    if noise.alpha and noise.noise_target != "all":
+        yield f"{trial.arm}: only {noise.noise_target} tokens get noise."
 
 
 def _save(model: LanguageModel, loaded: LoadedModel, folder: Path) -> None:

@@ -67,9 +67,22 @@ def test_noise_that_is_not_what_it_should_be_fails_the_trial(
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=0"]
 
 
-def test_a_target_that_no_token_has_fails_the_trial(neftune: Neftune, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--dataset", "text.jsonl", "--noise-target", "prompt"), "has no prompts for noise on prompt tokens"),
+        (("--noise-target", "completion", "--set", "label_smoothing_factor=0.1"), "isn't told which tokens are"),
+    ],
+)
+def test_a_target_that_cannot_be_aimed_at_is_refused(neftune: Neftune, options: tuple[str, ...], words: str) -> None:
     rows = "".join(json.dumps({"text": f"The number {n} follows {n - 1}."}) + "\n" for n in range(1, 30))
-    (tmp_path / "text.jsonl").write_text(rows)
-    ended = neftune("sweep", "--dataset", "text.jsonl", "--alphas", "5", "--noise-target", "prompt", *SMALL)
-    assert ended.code == 1
-    assert "none of the measured tokens is one that the target 'prompt' names" in ended.err
+    Path("text.jsonl").write_text(rows)
+    ended = neftune("sweep", "--alphas", "0,5", *options, *SMALL)
+    assert (ended.code, Path("out").exists()) == (2, False)
+    assert words in ended.err
+
+
+def test_what_the_size_of_the_noise_does_not_tell_is_noted(neftune: Neftune) -> None:
+    ended = neftune("sweep", "--alphas", "5", "--noise-schedule", "cosine", "--noise-target", "prompt", *SMALL)
+    assert "alpha=5: alpha falls to zero over the training (cosine); its size is the first step's." in ended.out
+    assert "alpha=5: only prompt tokens get noise." in ended.out

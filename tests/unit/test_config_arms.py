@@ -48,12 +48,41 @@ def test_a_grid_is_every_combination_of_its_fields() -> None:
     ]
 
 
+def test_ratios_of_an_experiment_stay_under_other_shapes() -> None:
+    assert names({"grid": {"snr": [20], "noise": ["uniform", "gaussian"]}}, noises=["bernoulli"]) == [
+        "snr=20,noise=bernoulli"
+    ]
+    listed = {"arms": [{"alpha": 0}, {"snr": 20}]}
+    assert names(listed, noises=["uniform", "gaussian"]) == ["alpha=0", "snr=20", "snr=20,noise=gaussian"]
+
+
+def test_a_grid_may_hold_alphas_and_ratios() -> None:
+    assert names({"grid": {"alpha": [0], "snr": [20, 10]}}) == ["alpha=0", "snr=20", "snr=10"]
+
+
+def test_a_grid_without_a_size_is_tried_on_the_papers_alphas() -> None:
+    assert names({"grid": {"noise_schedule": "linear"}})[:2] == ["alpha=0", "alpha=5,noise_schedule=linear"]
+
+
+def test_options_take_the_place_of_a_grids_own_values() -> None:
+    grid = {"grid": {"alpha": [0, 5], "noise_schedule": ["constant", "cosine"]}}
+    assert names(grid, alphas=[7.0]) == ["alpha=7", "alpha=7,noise_schedule=cosine"]
+    shaped = names(grid, noises=["gaussian"])
+    assert shaped == ["alpha=0", "alpha=5,noise=gaussian", "alpha=5,noise=gaussian,noise_schedule=cosine"]
+
+
 def test_a_grid_adds_to_a_list_what_it_lacks() -> None:
     assert names({"arms": [{"alpha": 0}, {"alpha": 5}], "grid": {"alpha": [0, 5, 9]}}) == [
         "alpha=0",
         "alpha=5",
         "alpha=9",
     ]
+
+
+def test_what_a_resolved_experiment_leaves_open_is_no_override() -> None:
+    resolved = [{"name": "alpha=5", "alpha": 5.0, "snr": None, "noise": None, "train": {}}]
+    assert names({"arms": resolved}) == ["alpha=5"]
+    assert names({"arms": [{"alpha": 5.0, "snr": None}]}) == ["alpha=5"]
 
 
 def test_a_name_is_what_an_arm_overrides() -> None:
@@ -66,6 +95,13 @@ def test_a_name_is_what_an_arm_overrides() -> None:
     [
         ({"arms": 5}, "arms is not a list of overrides"),
         ({"arms": [{"alpha": "five"}]}, "alpha 'five' is not a number"),
+        ({"grid": {"alpha": []}}, "grid: alpha has no values"),
+        ({"grid": {"alpha": [5, "x", -1, float("nan"), True]}}, r"(?s)'x' is not a size.*-1 is not.*nan is.*True is"),
+        ({"grid": {"alpha": [5, 5]}}, "grid: alpha 5 is there twice"),
+        (
+            {"grid": {"noise": ["pink"], "noise_target": "x"}},
+            r"(?s)noise 'pink' is unknown.*noise_target 'x' is unknown",
+        ),
         ({"grid": [1, 2]}, "is not a set of fields with values"),
         ({"grid": {"alpha": [0], "epochs": [1, 2]}}, "'epochs' can't be varied in a grid"),
     ],

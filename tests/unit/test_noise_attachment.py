@@ -224,7 +224,10 @@ def test_a_model_without_input_embeddings_is_refused() -> None:
 
 def test_a_second_attachment_is_refused_until_the_first_is_gone() -> None:
     model = tiny_llama()
-    with attach_noise(model), pytest.raises(UsageError, match="carries noise from attach_noise already"):
+    with (
+        attach_noise(model),
+        pytest.raises(UsageError, match="carries noise from attach_noise or a NEFTuneCallback already"),
+    ):
         attach_noise(model)
     attach_noise(model).detach()
 

@@ -1,6 +1,8 @@
 """The callback on a plain Trainer: noise while it trains, off on every way out, warned where something is odd."""
 
+import gc
 import warnings
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -290,7 +292,7 @@ def test_wrong_names_are_refused_before_the_first_step(options: Any, message: st
 
 def test_two_callbacks_are_refused(tmp_path: Path) -> None:
     model = tiny_llama()
-    with pytest.raises(UsageError, match="carries noise from attach_noise already"):
+    with pytest.raises(UsageError, match="carries noise from attach_noise or a NEFTuneCallback already"):
         trainer(model, tmp_path, NEFTuneCallback(), NEFTuneCallback()).train()
     assert hooks_on(model) == 0
 
@@ -300,3 +302,17 @@ def _no_unexpected_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*NEFTune.*")
         yield
+
+
+def test_a_trainer_that_is_dropped_is_freed(tmp_path: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        model = tiny_llama()
+        training = trainer(model, tmp_path, NEFTuneCallback())
+        training.train()
+        dropped = weakref.ref(training)
+        del training
+        assert dropped() is None
+    finally:
+        gc.enable()
