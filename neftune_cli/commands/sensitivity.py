@@ -10,7 +10,7 @@ import typer
 from neftune_cli.commands import options
 
 if TYPE_CHECKING:
-    from neftune_cli.geometry.sensitivity import Sensitivity
+    from neftune_cli.geometry.sensitivity.measurement import Sensitivity
 
 
 def sensitivity(
@@ -29,7 +29,7 @@ def sensitivity(
 ) -> None:
     """Measure what noise does to embeddings and next-token predictions, and which alphas here match the paper's."""
     from neftune_cli.commands.request import default_name
-    from neftune_cli.geometry.sensitivity_request import SensitivityRequest, measure, prepare, write
+    from neftune_cli.geometry.sensitivity.request import SensitivityRequest, measure, prepare, write
 
     request = SensitivityRequest(
         model=model or "tiny",
@@ -54,7 +54,7 @@ def sensitivity(
 def _print(measured: "Sensitivity", files: tuple[Path, ...], *, as_json: bool) -> None:
     from rich.console import Console
 
-    from neftune_cli.geometry.sensitivity_report import print_sensitivity, summary, to_text
+    from neftune_cli.geometry.sensitivity.report import print_sensitivity, summary, to_text
 
     if as_json:
         typer.echo(json.dumps({"files": [str(file) for file in files], **summary(measured)}, indent=2))

@@ -11,7 +11,7 @@ import typer
 from neftune_cli.commands import options
 
 if TYPE_CHECKING:
-    from neftune_cli.geometry.visualization import Visualization
+    from neftune_cli.geometry.projection.visualization import Visualization
 
 
 class Projection(StrEnum):
@@ -42,7 +42,7 @@ def visualize(
     as_json: options.Json = False,
 ) -> None:
     """Draw token embeddings in groups before and after the noise, and an arrow for how far each one moved."""
-    from neftune_cli.geometry.visualization import Wish, visualize_noise, write_visualization
+    from neftune_cli.geometry.projection.visualization import Wish, visualize_noise, write_visualization
 
     wish = Wish(
         model=model or "tiny",
@@ -65,8 +65,8 @@ def visualize(
 def _report(shown: "Visualization", files: tuple[Path, ...], *, as_json: bool) -> None:
     from rich.console import Console
 
-    from neftune_cli.geometry.projection_words import moved_words, size_words
-    from neftune_cli.geometry.shift_report import to_json, to_table
+    from neftune_cli.geometry.projection.shift_report import to_json, to_table
+    from neftune_cli.geometry.projection.words import moved_words, size_words
 
     if as_json:
         typer.echo(json.dumps({"files": [str(file) for file in files], **to_json(shown.shift, shown.noise)}, indent=2))

@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from neftune_cli.errors import UsageError
-from neftune_cli.geometry import projection
-from neftune_cli.geometry.projection import Method, check_perplexity, project
+from neftune_cli.geometry.projection import token_map as mapping
+from neftune_cli.geometry.projection.token_map import Method, check_perplexity, project
 
 RNG = np.random.default_rng(0)
 CLUSTERS: NDArray[np.float32] = np.concatenate([RNG.normal(0, 1, (15, 60)), RNG.normal(0, 1, (15, 60)) + 20]).astype(
@@ -72,7 +72,7 @@ def test_the_fix_of_a_perplexity_works() -> None:
 
 
 def test_umap_without_its_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projection, "find_spec", lambda _: None)
+    monkeypatch.setattr(mapping, "find_spec", lambda _: None)
 
     with pytest.raises(UsageError) as raised:
         project(CLUSTERS, NOISY, "umap", perplexity=30, seed=0)

@@ -10,12 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from neftune_cli.geometry import projection_plot
-from neftune_cli.geometry.label_placement import ENOUGH, Labels
-from neftune_cli.geometry.projection import TokenMap, project
-from neftune_cli.geometry.projection_plot import BAR, LONGEST_ARROW, draw_shift
-from neftune_cli.geometry.shift import Shift, ShownNoise
-from neftune_cli.geometry.token_groups import GroupedTokens, TokenGroup
+from neftune_cli.geometry.projection import plot
+from neftune_cli.geometry.projection.label_placement import ENOUGH, Labels
+from neftune_cli.geometry.projection.plot import BAR, LONGEST_ARROW, draw_shift
+from neftune_cli.geometry.projection.shift import Shift, ShownNoise
+from neftune_cli.geometry.projection.token_groups import GroupedTokens, TokenGroup
+from neftune_cli.geometry.projection.token_map import Method, TokenMap, project
 
 COUNT = 12
 TOKENS = GroupedTokens(
@@ -57,13 +57,27 @@ def test_the_picture_is_1920_wide_without_a_trace_of_time_or_program() -> None:
 def test_arrows_are_to_the_scale_of_the_bar(size: float) -> None:
     shift, token_map = _shift(size)
 
-    bar, ways = projection_plot._ways(shift, *projection_plot._fill_panel(token_map))
+    bar, ways = plot._ways(shift, *plot._fill_panel(token_map))
 
     lengths = np.hypot(*ways.T)
     moved = np.sqrt(((size * UNIT.astype(np.float64)) ** 2).sum(1))
     assert lengths / bar == pytest.approx(moved / shift.neighbour_distance, rel=1e-3)
     assert lengths.max() <= LONGEST_ARROW + 1e-9
     assert (bar == BAR) == (size == 0.01)
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+@pytest.mark.parametrize("size", [0.0, 0.5])
+def test_equal_embeddings_are_drawn_to_the_scale_of_the_longest_shift(method: Method, size: float) -> None:
+    equal = np.ones_like(BEFORE)
+    shift = Shift(TOKENS, equal, equal + size * UNIT)
+    token_map = project(shift.before, shift.after, method, perplexity=5, seed=0)
+
+    bar, ways = plot._ways(shift, *plot._fill_panel(token_map))
+
+    assert np.isfinite(token_map.after).all()
+    assert np.hypot(*ways.T).max() == pytest.approx(bar if size else 0)
+    assert draw_shift(shift, token_map, model="m", noise=ShownNoise(5, 30)).startswith(b"\x89PNG")
 
 
 def test_labels_cover_neither_each_other_nor_dots() -> None:

@@ -6,13 +6,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.distance import cdist
+from transformers import GraniteConfig, GraniteForCausalLM
 
-from neftune_cli.geometry.projection import TokenMap
-from neftune_cli.geometry.projection_words import moved_words, size_words
-from neftune_cli.geometry.shift import Shift, ShownNoise, neighbour_groups, shift_tokens
-from neftune_cli.geometry.shift_report import CSV_COLUMNS, summarize, to_csv
-from neftune_cli.geometry.token_groups import GroupedTokens, TokenGroup, group_tokens
+from neftune_cli.geometry.projection.shift import Shift, ShownNoise, neighbour_groups, shift_tokens
+from neftune_cli.geometry.projection.shift_report import CSV_COLUMNS, summarize, to_csv
+from neftune_cli.geometry.projection.token_groups import GroupedTokens, TokenGroup, group_tokens
+from neftune_cli.geometry.projection.token_map import TokenMap
+from neftune_cli.geometry.projection.words import moved_words, size_words
 from neftune_cli.models.embeddings import input_embeddings
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
@@ -52,6 +54,43 @@ def test_the_words_say_the_same() -> None:
         "Beside their own group: 100% before, 75% after."
     )
     assert moved_words(Shift(TOKENS, BEFORE, BEFORE)).startswith("The noise gave none of the 4 tokens")
+
+
+def test_equal_embeddings_have_words_of_their_own() -> None:
+    """In float64, |a|^2 + |b|^2 - 2ab isn't zero for most of these although a = b."""
+    before = np.tile(np.random.default_rng(0).normal(size=300).astype(np.float32), (4, 1))
+
+    shift = Shift(TOKENS, before, before + np.float32(0.1))
+
+    assert shift.neighbour_distance == 0
+    norm = float(np.linalg.norm(before[0]))
+    assert size_words(shift) == (
+        f"A token moves by 1.73: that is {1.732 / norm:.0%} of an embedding's norm ({norm:.2f}). "
+        "Most tokens shown are equal to another: which is nearest is left to chance."
+    )
+    assert size_words(Shift(TOKENS, 0 * before, before * 0 + np.float32(0.1))) == (
+        "A token moves by 1.73. Most embeddings shown are zero: there is nothing to compare that with."
+    )
+
+
+def test_shown_embeddings_are_those_the_first_layer_gets() -> None:
+    torch.manual_seed(0)
+    granite = GraniteForCausalLM(
+        GraniteConfig(
+            vocab_size=20,
+            hidden_size=16,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            embedding_multiplier=12.0,
+        )
+    )
+
+    shift = shift_tokens(granite, TOKENS, ShownNoise(5, 30))
+
+    assert shift.before == pytest.approx(12 * input_embeddings(granite).detach().numpy()[:4])
+    assert np.abs(shift.after - shift.before).max() <= 5 / math.sqrt(30 * 16) * 1.001
 
 
 def test_the_table_counts_by_group() -> None:

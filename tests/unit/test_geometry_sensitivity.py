@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neftune_cli.geometry.distortion import Distortion
-from neftune_cli.geometry.equivalence import LLAMA_2_7B, EmbeddingScale, equivalent_alphas
-from neftune_cli.geometry.sensitivity import AlphaSensitivity, Sensitivity, measure_sensitivity
-from neftune_cli.geometry.sensitivity_plot import plot_sensitivity
-from neftune_cli.geometry.sensitivity_report import CSV_COLUMNS, closing, summary, to_csv, to_text
+from neftune_cli.geometry.sensitivity.distortion import Distortion
+from neftune_cli.geometry.sensitivity.equivalence import LLAMA_2_7B, EmbeddingScale, equivalent_alphas
+from neftune_cli.geometry.sensitivity.measurement import AlphaSensitivity, Sensitivity, measure_sensitivity
+from neftune_cli.geometry.sensitivity.plot import plot_sensitivity
+from neftune_cli.geometry.sensitivity.report import CSV_COLUMNS, closing, summary, to_csv, to_text
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 
@@ -67,8 +67,16 @@ def test_the_closing_says_which_alphas_match() -> None:
     assert closing(made_by_hand(0, 5)) == (
         "On LLaMA-2-7B, alpha 5, 10 and 15 was noise of about 23, 46 and 69% of the embedding norm (an estimate: "
         "alpha / sqrt(3 x 136 tokens) over a mean of 1.080 over the vocabulary). On model with data, the same ratio "
-        "takes alpha 8, 17 and 25, while alpha 5, 10 and 15 is 14, 28 and 42% "
+        "takes alpha 8.3, 17 and 25, while alpha 5, 10 and 15 is 14, 28 and 42% "
         "(alpha / sqrt(3 x 48 tokens) over a mean of 3.000 over the vocabulary)."
+    )
+
+
+def test_alphas_of_short_embeddings_keep_their_digits() -> None:
+    # 5 / sqrt(3 x 136) / 1.08 x 0.4 x sqrt(3 x 48) = 1.1002 takes the place of 5, and so on
+    short = replace(made_by_hand(0, 5), scale=EmbeddingScale(embedding_norm=0.4, length=48))
+    assert "the same ratio takes alpha 1.1, 2.2 and 3.3, while alpha 5, 10 and 15 is 104, 208 and 312%" in closing(
+        short
     )
 
 

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from neftune_cli.errors import UsageError
-from neftune_cli.geometry.token_groups import group_tokens
+from neftune_cli.geometry.projection.token_groups import group_tokens
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 

@@ -177,3 +177,24 @@ def test_measuring_changes_neither_noise_nor_gradients(monkeypatch: pytest.Monke
         gradients.append(model.get_input_embeddings().weight.grad)
     assert measured == [2, 1]
     assert torch.equal(*gradients)
+
+
+def test_noise_that_the_precision_swallows_late_in_a_schedule_is_no_deviation() -> None:
+    model = tiny_llama().to(torch.bfloat16)
+    nn.init.normal_(model.get_input_embeddings().weight)
+    with attach_noise(model) as noise:
+        for step in range(101):
+            noise.alpha = 5.0 * (1 - step / 101)
+            model(**PADDED)
+        noise.alpha = 1e-4
+        for _ in range(10):
+            model(**PADDED)
+    assert noise.deviations == ()
+    assert noise.attestation.noised_share == 1
+
+
+def test_a_scale_that_counts_padding_needs_no_mask_of_tokens() -> None:
+    blocks = torch.ones(4, 1, 24, 24, dtype=torch.bool).tril()
+    noise = run(tiny_llama(), {"input_ids": IDS, "attention_mask": blocks}, noise_scale="hf")
+    assert noise.attestation.rms == pytest.approx(1, abs=0.02)
+    assert noise.deviations == ()

@@ -1,5 +1,6 @@
 """Where the noise goes in a model: its input embedding, what multiplies it, its placeholders, its argument names."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,12 +10,17 @@ from torch import Tensor, nn
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
+    BigBirdConfig,
+    BigBirdForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
+    T5GemmaConfig,
+    T5GemmaForConditionalGeneration,
+    T5GemmaModuleConfig,
     WhisperConfig,
     WhisperForConditionalGeneration,
 )
@@ -74,6 +80,23 @@ def test_embeddings_multiplied_after_their_module_do(multiplier: float) -> None:
     assert Placement.of(model).multiplier == multiplier
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["embed_tokens"]))
     assert Placement.of(adapted).multiplier == multiplier
+
+
+def big_bird() -> nn.Module:
+    sizes: dict[str, Any] = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
+    config = BigBirdConfig(vocab_size=20, num_hidden_layers=1, rescale_embeddings=True, is_decoder=True, **sizes)
+    return BigBirdForCausalLM(config)
+
+
+def t5_gemma() -> nn.Module:
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "head_dim": 8}
+    module = T5GemmaModuleConfig(vocab_size=20, num_attention_heads=2, num_key_value_heads=1, **sizes)
+    return T5GemmaForConditionalGeneration(T5GemmaConfig(encoder=module, decoder=module, vocab_size=20))
+
+
+@pytest.mark.parametrize("build", [big_bird, t5_gemma])
+def test_models_that_multiply_by_the_root_of_their_width_are_known(build: Callable[[], nn.Module]) -> None:
+    assert Placement.of(build()).multiplier == 4.0
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_cli.geometry.projection import TokenMap
-from neftune_cli.geometry.shift import Shift, ShownNoise
+from neftune_cli.geometry.projection.shift import Shift, ShownNoise
+from neftune_cli.geometry.projection.token_map import TokenMap
 
 PANELS: Final = {
     "Before": "Each mark is a token of the model's vocabulary.\nThe map puts similar tokens side by side.",
@@ -15,7 +15,6 @@ PANELS: Final = {
     "Black: the nearest neighbour is now of another group.",
 }
 """Each panel's name and what is to be seen in it."""
-BAR_WORDS: Final = "this long would reach the nearest other token"
 
 _LONGEST_NAME: Final = 40
 _MAP_NAMES: Final = {"tsne": "t-SNE", "umap": "UMAP", "pca": "the first two principal components"}
@@ -31,10 +30,20 @@ def size_words(shift: Shift) -> str:
     """Return how large the shift is beside what it is to be compared with, as a sentence."""
     norm, moved = float(np.median(shift.embedding_norms)), float(np.median(shift.noise_norms))
     gap = shift.neighbour_distance
-    return (
-        f"A token moves by {moved:.2f}: that is {moved / norm:.0%} of an embedding's norm ({norm:.2f}), "
-        f"and {moved / gap:.0%} of the way to the nearest other token ({gap:.2f})."
-    )
+    if not norm:
+        return f"A token moves by {moved:.2f}. Most embeddings shown are zero: there is nothing to compare that with."
+    of_norm = f"A token moves by {moved:.2f}: that is {moved / norm:.0%} of an embedding's norm ({norm:.2f})"
+    if not gap:
+        return f"{of_norm}. {_COLLAPSED}"
+    return f"{of_norm}, and {moved / gap:.0%} of the way to the nearest other token ({gap:.2f})."
+
+
+_COLLAPSED: Final = "Most tokens shown are equal to another: which is nearest is left to chance."
+
+
+def bar_words(shift: Shift) -> str:
+    """Return what the bar beside the arrows stands for."""
+    return "this long would reach the nearest other token" if shift.neighbour_distance else "the longest of the shifts"
 
 
 def moved_words(shift: Shift) -> str:
@@ -62,7 +71,8 @@ def footnote(shift: Shift, token_map: TokenMap, noise: ShownNoise) -> str:
 def _map_words(shift: Shift, token_map: TokenMap) -> str:
     together = f"Map: {_MAP_NAMES[token_map.method]} of all tokens before and after, together"
     if token_map.method == "pca":
-        share = _variance(token_map.before, token_map.after) / _variance(shift.before, shift.after)
+        variance = _variance(shift.before, shift.after)
+        share = _variance(token_map.before, token_map.after) / variance if variance else 1.0
         return (
             f"{together}: {share:.0%} of their variance, each stretched to fill the panel. The rest can't be seen here."
         )

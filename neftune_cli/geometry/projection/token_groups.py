@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.geometry.word_lists import FUNCTION_WORDS, MONTHS_AND_DAYS, NUMBER_WORDS, VERBS, names, places
+from neftune_cli.geometry.projection.word_lists import (
+    FUNCTION_WORDS,
+    MONTHS_AND_DAYS,
+    NUMBER_WORDS,
+    VERBS,
+    names,
+    places,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from neftune_cli.geometry.distortion import Distortion, closed_form_distortion, measured_distortion
-from neftune_cli.geometry.equivalence import EmbeddingScale
-from neftune_cli.geometry.measured_tokens import MeasuredTokens, measured_tokens
-from neftune_cli.geometry.neighbours import Neighbourhood, mean_vocabulary_norm, neighbourhood
-from neftune_cli.geometry.next_token import next_token_divergence
+from neftune_cli.geometry.sensitivity.distortion import Distortion, closed_form_distortion, measured_distortion
+from neftune_cli.geometry.sensitivity.equivalence import EmbeddingScale
+from neftune_cli.geometry.sensitivity.measured_tokens import MeasuredTokens, measured_tokens
+from neftune_cli.geometry.sensitivity.neighbours import Neighbourhood, mean_vocabulary_norm, neighbourhood
+from neftune_cli.geometry.sensitivity.next_token import next_token_divergence
 from neftune_cli.noise.draws import Noise
 
 if TYPE_CHECKING:
@@ -149,4 +149,4 @@ def _percentiles(values: torch.Tensor) -> tuple[float, ...]:
 
 
 def _median(values: torch.Tensor) -> float:
-    return float(values.double().median())
+    return float(values.cpu().double().median())  # Apple's GPUs have no float64

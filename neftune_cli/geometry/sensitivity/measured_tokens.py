@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from neftune_cli.geometry.first_layer import first_layer_embeddings
 from neftune_cli.noise.draws import Noise, unit_noise
 from neftune_cli.noise.lengths import token_noise_scale
 
@@ -18,7 +19,7 @@ class MeasuredTokens:
     lengths: tuple[int, ...]
     """Tokens of each example."""
     embeddings: Tensor
-    """As the model computes them, before any noise: (tokens, dim), float32."""
+    """As the model's first layer gets them, before any noise: (tokens, dim), float32."""
     noise: Tensor
     """What alpha = 1 adds: (tokens, dim), float32. Alpha times that is the noise at alpha."""
 
@@ -41,16 +42,13 @@ def measured_tokens(
     """Look the examples' tokens up and draw their noise, on the CPU whatever the model is on.
 
     Args:
-        model: its input embeddings are called, since some models scale what they look up.
+        model: looks the tokens up and scales them as it does in training.
         examples: the token ids of each, without padding; none is empty.
         noise: distribution of the draw.
         seed: decides the draw; the same for every alpha, so that curves over alpha are smooth.
     """
-    embedding = model.get_input_embeddings()
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        ids = [torch.tensor(example, device=model.device) for example in examples]
-        embeddings = torch.cat([embedding(row).float() for row in ids])
+    embeddings = torch.cat([first_layer_embeddings(model, torch.tensor(example)) for example in examples])
     dim = embeddings.shape[1]
     draws = [_noise_at_alpha_1(len(example), dim, noise, generator) for example in examples]
     return MeasuredTokens(

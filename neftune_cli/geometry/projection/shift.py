@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neftune_cli.geometry.token_groups import GroupedTokens
+from neftune_cli.geometry.first_layer import first_layer_embeddings
+from neftune_cli.geometry.projection.token_groups import GroupedTokens
 from neftune_cli.noise.draws import Noise, unit_noise
 from neftune_cli.noise.lengths import token_noise_scale
 
@@ -48,9 +49,10 @@ class Shift:
 
     @property
     def neighbour_distance(self) -> float:
-        """Median distance from a token to the nearest other one, both without noise."""
-        others = _squared_distances(self.before, self.before).min(1)
-        return float(np.median(np.sqrt(others.clip(0))))
+        """Median distance from a token to the nearest other one, both without noise; 0 if most have an equal."""
+        points = self.before.astype(np.float64)
+        # of the difference, as rounding would put equal embeddings at a distance above zero
+        return float(np.median(np.linalg.norm(points - points[_nearest(self.before, self.before)], axis=1)))
 
     @property
     def moved(self) -> NDArray[np.bool_]:
@@ -72,13 +74,12 @@ class Shift:
 
 
 def shift_tokens(model: "PreTrainedModel", tokens: GroupedTokens, noise: ShownNoise) -> Shift:
-    """Look the tokens up as the model does, and add a draw of noise to each of them.
+    """Look the tokens up, scaled as the model's first layer gets them, and add a draw of noise to each of them.
 
     Every token gets the noise of section 2 of arXiv 2310.05914 for an example of that length; it doesn't matter that
     more tokens are shown than stand in one example, as the draws are independent.
     """
-    with torch.no_grad():
-        embeddings = model.get_input_embeddings()(torch.tensor(tokens.token_ids)).float()
+    embeddings = first_layer_embeddings(model, torch.tensor(tokens.token_ids)).cpu()
     count, dim = embeddings.shape
     scale = token_noise_scale(noise.alpha, dim, shape=(1, noise.length))[0, 0]
     unit = unit_noise(noise.distribution, (count, dim), torch.Generator().manual_seed(noise.seed))

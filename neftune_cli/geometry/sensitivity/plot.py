@@ -12,9 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter, ScalarFormatter
 
-from neftune_cli.geometry.equivalence import PAPER_ALPHAS, equivalent_alphas
-from neftune_cli.geometry.sensitivity import Sensitivity
-from neftune_cli.geometry.sensitivity_report import title
+from neftune_cli.geometry.sensitivity.equivalence import PAPER_ALPHAS, equivalent_alphas
+from neftune_cli.geometry.sensitivity.measurement import Sensitivity
+from neftune_cli.geometry.sensitivity.report import title, two_digits
 
 BLUE, ORANGE, GREEN, YELLOW, GREY = "#0072B2", "#D55E00", "#009E73", "#F0E442", "#666666"
 """Of Okabe and Ito's palette: told apart by colour-blind readers."""
@@ -180,7 +180,7 @@ def _explain(figure: Figure, sensitivity: Sensitivity) -> None:
             Line2D([], [], marker="o", linestyle="", color=BLUE, label="measured"),
             Line2D([], [], color=GREY, label="closed form"),
             Patch(color=YELLOW, alpha=0.35, linewidth=0, label="alpha 5 to 15 (paper)"),
-            Line2D([], [], color=GREEN, linewidth=3, label=f"{low:.0f} to {high:.0f}, {_SAME_RATIO}"),
+            Line2D([], [], color=GREEN, linewidth=3, label=f"{two_digits(low)} to {two_digits(high)}, {_SAME_RATIO}"),
         ],
         loc="outside lower left",
         ncols=4,

@@ -86,6 +86,8 @@ def project(
 
 
 def _project_all(points: NDArray[np.float64], method: Method, perplexity: float, seed: int) -> NDArray[np.float64]:
+    if not np.ptp(points, axis=0).any():
+        return np.zeros((len(points), 2))  # t-SNE and PCA would divide by the variance
     if method == "pca":
         return _principal_components(points, 2)
     return _tsne(points, perplexity, seed) if method == "tsne" else _umap(points, seed)

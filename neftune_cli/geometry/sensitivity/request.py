@@ -9,9 +9,9 @@ from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import length_notes, require_examples, tokenize
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.geometry.sensitivity import Sensitivity, measure_sensitivity
-from neftune_cli.geometry.sensitivity_plot import plot_sensitivity
-from neftune_cli.geometry.sensitivity_report import to_csv
+from neftune_cli.geometry.sensitivity.measurement import Sensitivity, measure_sensitivity
+from neftune_cli.geometry.sensitivity.plot import plot_sensitivity
+from neftune_cli.geometry.sensitivity.report import to_csv
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.noise.draws import Noise

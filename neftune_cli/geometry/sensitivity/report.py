@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.geometry.equivalence import (
+from neftune_cli.geometry.sensitivity.equivalence import (
     LLAMA_2_7B,
     PAPER_ALPHAS,
     SOURCES,
     EmbeddingScale,
     equivalent_alphas,
 )
-from neftune_cli.geometry.sensitivity import AlphaSensitivity, Sensitivity
+from neftune_cli.geometry.sensitivity.measurement import AlphaSensitivity, Sensitivity
 
 PAGE_WIDTH = 120
 """Columns of a text that isn't on a terminal."""
@@ -145,6 +145,11 @@ def closing(sensitivity: Sensitivity) -> str:
     )
 
 
+def two_digits(number: float) -> str:
+    """Return a number with two significant digits, or all of those before the point."""
+    return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
+
+
 def _distortion_table(sensitivity: Sensitivity) -> Table:
     table = _table("alpha", "L2 change", "formula", "cosine", "formula", "signal to noise", "formula")
     for row in sensitivity.alphas:
@@ -215,7 +220,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _listed(numbers: Iterable[float]) -> str:
-    *most, last = (f"{number:.0f}" for number in numbers)
+    *most, last = map(two_digits, numbers)
     return f"{', '.join(most)} and {last}"
 
 

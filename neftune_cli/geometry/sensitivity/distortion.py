@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from neftune_cli.geometry.measured_tokens import MeasuredTokens
+from neftune_cli.geometry.sensitivity.measured_tokens import MeasuredTokens
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ def measured_distortion(tokens: MeasuredTokens, alpha: float) -> Distortion:
     """
     noisy = tokens.embeddings + alpha * tokens.noise
     change = torch.linalg.vector_norm(noisy - tokens.embeddings, dim=1)
-    cosine = torch.nn.functional.cosine_similarity(tokens.embeddings.double(), noisy.double(), dim=1)
-    return _over_tokens(change, cosine, tokens.embedding_norms)
+    cosine = torch.nn.functional.cosine_similarity(_exact(tokens.embeddings), _exact(noisy), dim=1)
+    return _over_tokens(_exact(change), cosine, _exact(tokens.embedding_norms))
 
 
 def closed_form_distortion(tokens: MeasuredTokens, alpha: float) -> Distortion:
@@ -42,16 +42,21 @@ def closed_form_distortion(tokens: MeasuredTokens, alpha: float) -> Distortion:
 
     Source: section 2 of arXiv 2310.05914 for the norm.
     """
-    change = alpha / torch.sqrt(3 * tokens.example_lengths)
-    ratio = change.double() / tokens.embedding_norms
-    return _over_tokens(change, 1 / torch.sqrt(1 + ratio**2), tokens.embedding_norms)
+    change = _exact(alpha / torch.sqrt(3 * tokens.example_lengths))
+    norms = _exact(tokens.embedding_norms)
+    return _over_tokens(change, 1 / torch.sqrt(1 + (change / norms) ** 2), norms)
 
 
 def _over_tokens(change: Tensor, cosine: Tensor, norms: Tensor) -> Distortion:
-    """Take the same averages for what was measured and for the formulas; arguments are (tokens,)."""
+    """Take the same averages for what was measured and for the formulas; arguments are (tokens,), float64."""
     silent = not change.any()
     return Distortion(
-        l2_change=float(change.double().square().mean().sqrt()),
-        cosine=1.0 if silent else float(cosine.double().mean()),
+        l2_change=float(change.square().mean().sqrt()),
+        cosine=1.0 if silent else float(cosine.mean()),
         signal_to_noise=math.inf if silent else float((norms / change).median()),
     )
+
+
+def _exact(values: Tensor) -> Tensor:
+    """Return the same in float64 on the CPU, since Apple's GPUs have none."""
+    return values.cpu().double()

@@ -1,4 +1,4 @@
-"""From what a user asks to see to a shift, its map and its files: the way through this half of the room."""
+"""From what a user asks to see to a shift of embeddings, its map, and the files of both."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +10,11 @@ from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import require_examples, tokenize
 from neftune_cli.errors import Problems
-from neftune_cli.geometry.projection import Method, TokenMap, check_method, check_perplexity, project
-from neftune_cli.geometry.projection_plot import draw_shift
-from neftune_cli.geometry.shift import Shift, ShownNoise, shift_tokens
-from neftune_cli.geometry.shift_report import to_csv
-from neftune_cli.geometry.token_groups import group_tokens
+from neftune_cli.geometry.projection.plot import draw_shift
+from neftune_cli.geometry.projection.shift import Shift, ShownNoise, shift_tokens
+from neftune_cli.geometry.projection.shift_report import to_csv
+from neftune_cli.geometry.projection.token_groups import group_tokens
+from neftune_cli.geometry.projection.token_map import Method, TokenMap, check_method, check_perplexity, project
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.noise.draws import Noise

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table
 
-from neftune_cli.geometry.projection import TokenMap
-from neftune_cli.geometry.shift import Shift, ShownNoise
+from neftune_cli.geometry.projection.shift import Shift, ShownNoise
+from neftune_cli.geometry.projection.token_map import TokenMap
 
 CSV_COLUMNS = ("token", "group", "before_x", "before_y", "after_x", "after_y", "noise_norm", "moved")
 

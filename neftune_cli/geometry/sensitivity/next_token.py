@@ -9,12 +9,14 @@ from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
 from neftune_cli.evaluation.measured_model import measuring
-from neftune_cli.geometry.measured_tokens import MeasuredTokens
+from neftune_cli.geometry.first_layer import as_inputs_embeds
+from neftune_cli.geometry.sensitivity.measured_tokens import MeasuredTokens
 
 TOKENS = 2048
 """Enough to predict after: no example is begun once so many are done, and the first is always taken."""
 LOGITS_AT_ONCE = 2**25
-"""Vocabulary scores of one pass: 128 MiB in float32, and as much for each of their logarithms and products."""
+"""Vocabulary scores of one pass, if more than one alpha goes into it: 128 MiB in float32, and as much for each of their
+logarithms and products. An example is never split, so a long one with a large vocabulary takes more under one alpha."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ def next_token_divergence(model: PreTrainedModel, tokens: MeasuredTokens, alphas
     with measuring(model):
         for embeddings, noise in _first_examples(tokens):
             if len(noisy):
-                sums += _summed_divergences(model, embeddings, noise, noisy).cpu()
+                sums += _summed_divergences(model, embeddings, noise, noisy)
             lengths.append(len(embeddings))
     means = iter((sums / sum(lengths)).tolist())
     return Divergence(tuple(next(means) if alpha else 0.0 for alpha in alphas), len(lengths), sum(lengths))
@@ -58,7 +60,7 @@ def _first_examples(tokens: MeasuredTokens) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _summed_divergences(model: PreTrainedModel, embeddings: Tensor, noise: Tensor, alphas: Tensor) -> Tensor:
-    """Return the divergences of one example, summed over its positions: (alphas,), in nats."""
+    """Return the divergences of one example, summed over its positions: (alphas,), in nats, on the CPU."""
     clean = _log_probabilities(model, embeddings[None])
     rows = max(1, LOGITS_AT_ONCE // clean.numel())
     return torch.cat(
@@ -71,11 +73,11 @@ def _summed_divergences(model: PreTrainedModel, embeddings: Tensor, noise: Tenso
 
 def _log_probabilities(model: PreTrainedModel, embeddings: Tensor) -> Tensor:
     """Return the log-probability of each next token: (rows, length, vocabulary) of (rows, length, dim)."""
-    logits: Tensor = model(inputs_embeds=embeddings, use_cache=False).logits
+    logits: Tensor = model(inputs_embeds=as_inputs_embeds(model, embeddings), use_cache=False).logits
     return logits.float().log_softmax(dim=-1)
 
 
 def _summed_divergence(clean: Tensor, noisy: Tensor) -> Tensor:
-    """Return the sum over positions for each row: (rows,), float64."""
+    """Return the sum over positions for each row: (rows,), float64 and so on the CPU, as Apple's GPUs have none."""
     by_position = kl_div(noisy, clean.expand_as(noisy), log_target=True, reduction="none").sum(dim=-1)
-    return by_position.double().sum(dim=1)
+    return by_position.cpu().double().sum(dim=1)

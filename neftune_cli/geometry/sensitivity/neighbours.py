@@ -1,12 +1,14 @@
 """Which other token's embedding is nearest, and at which alpha the noise carries a token over to another one."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from neftune_cli.geometry.measured_tokens import MeasuredTokens
+from neftune_cli.geometry.first_layer import first_layer_embeddings
+from neftune_cli.geometry.sensitivity.measured_tokens import MeasuredTokens
 from neftune_cli.models.embeddings import input_embeddings
 
 POSITIONS = 2048
@@ -15,6 +17,8 @@ ROWS_AT_ONCE = 8192
 """Of the vocabulary: 64 MiB of distances in float32 to all positions."""
 CLOSE = 1e-3
 """Squared distances below this share of the squared norms are computed anew from the difference of the two."""
+PAIRS_AT_ONCE = 8192
+"""Of such near embeddings: where many are equal, all pairs of them wouldn't fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class Neighbourhood:
 
     def share_changed(self, alpha: float) -> float:
         """Return how many of the tokens, 0 to 1, have another token's embedding nearest to theirs under that noise."""
-        return float((self.turning_alphas < alpha).double().mean())
+        return float((self.turning_alphas < alpha).cpu().double().mean())  # Apple's GPUs have no float64
 
 
 def neighbourhood(model: PreTrainedModel, tokens: MeasuredTokens, *, seed: int = 0) -> Neighbourhood:
@@ -51,9 +55,9 @@ def neighbourhood(model: PreTrainedModel, tokens: MeasuredTokens, *, seed: int =
 
 
 def mean_vocabulary_norm(model: PreTrainedModel) -> float:
-    """Return the mean L2 norm of the input embeddings of the whole vocabulary, as the model computes them."""
+    """Return the mean L2 norm of the input embeddings of the whole vocabulary, as the first layer gets them."""
     norms = torch.cat([torch.linalg.vector_norm(rows, dim=1) for rows in _vocabulary(model)])
-    return float(norms.double().mean())
+    return float(norms.cpu().double().mean())
 
 
 def _sample(tokens: int, seed: int) -> Tensor:
@@ -62,12 +66,10 @@ def _sample(tokens: int, seed: int) -> Tensor:
     return order[:POSITIONS].sort().values
 
 
-def _vocabulary(model: PreTrainedModel) -> list[Tensor]:
-    """Return the embeddings of all tokens, in pieces of (rows, dim)."""
-    embedding = model.get_input_embeddings()
-    with torch.no_grad():
-        ids = torch.arange(len(input_embeddings(model)), device=model.device)
-        return [embedding(piece).float() for piece in ids.split(ROWS_AT_ONCE)]
+def _vocabulary(model: PreTrainedModel) -> Iterator[Tensor]:
+    """Yield the embeddings of all tokens, in pieces of (rows, dim): a large vocabulary is never there in full."""
+    for piece in torch.arange(len(input_embeddings(model))).split(ROWS_AT_ONCE):
+        yield first_layer_embeddings(model, piece)
 
 
 def _squared_distances(embeddings: Tensor, rows: Tensor) -> Tensor:
@@ -75,7 +77,13 @@ def _squared_distances(embeddings: Tensor, rows: Tensor) -> Tensor:
     norms = embeddings.square().sum(dim=1, keepdim=True) + rows.square().sum(dim=1)
     squared = norms - 2 * embeddings @ rows.T
     # rounding of the products would put near embeddings at a wrong distance and equal ones at one above zero
-    near, row = torch.nonzero(squared < CLOSE * norms, as_tuple=True)
-    exact = (embeddings[near] - rows[row]).square().sum(dim=1)
-    squared[near, row] = torch.where(exact == 0, torch.inf, exact)
+    for near, row in _pairs(squared <= CLOSE * norms):
+        exact = (embeddings[near] - rows[row]).square().sum(dim=1)
+        squared[near, row] = torch.where(exact == 0, torch.inf, exact)
     return squared
+
+
+def _pairs(chosen: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the places of what is chosen of (positions, rows), `PAIRS_AT_ONCE`: each two of (pairs,)."""
+    positions, rows = torch.nonzero(chosen, as_tuple=True)
+    yield from zip(positions.split(PAIRS_AT_ONCE), rows.split(PAIRS_AT_ONCE), strict=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_cli.geometry.label_placement import Labels
-from neftune_cli.geometry.projection import TokenMap
-from neftune_cli.geometry.projection_words import BAR_WORDS, PANELS, footnote, moved_words, size_words, title
-from neftune_cli.geometry.shift import Shift, ShownNoise
-from neftune_cli.geometry.token_groups import GROUP_NAMES, PUNCTUATION
+from neftune_cli.geometry.projection.label_placement import Labels
+from neftune_cli.geometry.projection.shift import Shift, ShownNoise
+from neftune_cli.geometry.projection.token_groups import GROUP_NAMES, PUNCTUATION
+from neftune_cli.geometry.projection.token_map import TokenMap
+from neftune_cli.geometry.projection.words import PANELS, bar_words, footnote, moved_words, size_words, title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,8 +49,9 @@ def draw_shift(shift: Shift, token_map: TokenMap, *, model: str, noise: ShownNoi
     """Draw three panels of one scale: before, after, and an arrow a token; return a PNG at 150 dpi.
 
     An arrow is as long as the noise in the embedding's own space, to the scale of a bar: the median distance from a
-    token to its nearest other token. Only its direction is the map's: there, noise in hundreds of directions shrinks
-    to the two that are shown. Black arrows are tokens whose nearest neighbour changed group.
+    token to its nearest other token, or the longest shift where most embeddings are equal to another. Only its
+    direction is the map's: there, noise in hundreds of directions shrinks to the two that are shown. Black arrows are
+    tokens whose nearest neighbour changed group.
     """
     before, after = _fill_panel(token_map)
     order = _labelling_order(shift, before)
@@ -131,7 +132,7 @@ def _draw_arrows(axes: "Axes", shift: Shift, before: Points, after: Points) -> N
     still, moved = ~shift.moved, shift.moved
     _draw_quiver(axes, before[still], ways[still], colours[still].tolist(), zorder=3)
     _draw_quiver(axes, before[moved], ways[moved], _INK, zorder=4)
-    _draw_bar(axes, bar)
+    _draw_bar(axes, bar, bar_words(shift))
     if moved.sum() <= MOST_NAMED_ARROWS:
         labels = Labels(axes, before, avoid_dots=False)
         labels.add(np.flatnonzero(moved).tolist(), _label_texts(shift), colour=_INK, most=MOST_NAMED_ARROWS)
@@ -139,7 +140,8 @@ def _draw_arrows(axes: "Axes", shift: Shift, before: Points, after: Points) -> N
 
 def _ways(shift: Shift, before: Points, after: Points) -> tuple[float, Points]:
     """Return the length of the bar and each token's arrow, as wide and as high as on the panel: (tokens, 2)."""
-    lengths = shift.noise_norms / shift.neighbour_distance
+    # equal embeddings have no distance to each other: arrows are then to the scale of the longest
+    lengths = shift.noise_norms / (shift.neighbour_distance or float(shift.noise_norms.max()) or 1.0)
     bar = min(BAR, LONGEST_ARROW / max(float(lengths.max()), BAR))
     ways = after - before
     norms = np.linalg.norm(ways, axis=1, keepdims=True)
@@ -163,13 +165,13 @@ def _draw_quiver(axes: "Axes", starts: Points, ways: Points, colour: str | list[
     )
 
 
-def _draw_bar(axes: "Axes", length: float) -> None:
+def _draw_bar(axes: "Axes", length: float, words: str) -> None:
     left, height = -0.6 * _MARGIN, -1.4 * _MARGIN
     axes.errorbar(
         left + length / 2, height, xerr=length / 2, color=_INK, linewidth=1.4, capsize=3, capthick=1.4, zorder=6
     )
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
-    axes.text(left + length + 0.02, height, BAR_WORDS, fontsize=8, va="center", bbox=box, zorder=6)
+    axes.text(left + length + 0.02, height, words, fontsize=8, va="center", bbox=box, zorder=6)
 
 
 def _draw_dots(axes: "Axes", shift: Shift, points: Points, *, size: float) -> None:
