@@ -45,6 +45,7 @@ def sensitivity(
     prepared = prepare(request, folder)
     for note in prepared.notes:
         typer.echo(note, err=True)
+    typer.echo(f"Measuring noise of {len(prepared.alphas)} alphas on {len(prepared.examples)} examples", err=True)
     measured = measure(prepared)
     files = write(measured, folder)
     _print(measured, files, as_json=as_json)

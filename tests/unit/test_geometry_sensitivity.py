@@ -68,7 +68,8 @@ def test_the_closing_says_which_alphas_match() -> None:
         "On LLaMA-2-7B, alpha 5, 10 and 15 was noise of about 23, 46 and 69% of the embedding norm (an estimate: "
         "alpha / sqrt(3 x 136 tokens) over a mean of 1.080 over the vocabulary). On model with data, the same ratio "
         "takes alpha 8.3, 17 and 25, while alpha 5, 10 and 15 is 14, 28 and 42% "
-        "(alpha / sqrt(3 x 48 tokens) over a mean of 3.000 over the vocabulary)."
+        "(alpha / sqrt(3 x 48 tokens) over a mean of 3.000 over the vocabulary: the norm that is known of LLaMA-2-7B, "
+        "not the tokens' own above)."
     )
 
 

@@ -141,7 +141,7 @@ def closing(sensitivity: Sensitivity) -> str:
         f"On LLaMA-2-7B, alpha {paper} was noise of about {_percents(LLAMA_2_7B)} of the embedding norm (an estimate: "
         f"{_arithmetic(LLAMA_2_7B)}). On {sensitivity.model} with {sensitivity.dataset}, the same ratio takes alpha "
         f"{_listed(here.values())}, while alpha {paper} is {_percents(sensitivity.scale)} "
-        f"({_arithmetic(sensitivity.scale)})."
+        f"({_arithmetic(sensitivity.scale)}: the norm that is known of LLaMA-2-7B, not the tokens' own above)."
     )
 
 
@@ -200,11 +200,8 @@ def _turns(sensitivity: Sensitivity) -> str:
 
 
 def _distance(sensitivity: Sensitivity) -> str:
-    return (
-        _ratio(sensitivity.neighbour_distance)
-        if math.isinf(sensitivity.neighbour_distance)
-        else (f"{sensitivity.neighbour_distance:.3g}")
-    )
+    distance = sensitivity.neighbour_distance
+    return _ratio(distance) if math.isinf(distance) else f"{distance:.3g}"
 
 
 def _percents(scale: EmbeddingScale) -> str:
