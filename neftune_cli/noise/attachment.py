@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attestation import NoiseMeter
-from neftune_cli.noise.batch import NO_LABELS, Batch, NoiseTarget, check_noise_target
+from neftune_cli.noise.batch import NO_LABELS, Batch, NoiseTarget
+from neftune_cli.noise.choices import check_choice
 from neftune_cli.noise.compiled import register, traceable_draw
 from neftune_cli.noise.draws import Noise, NoiseStream
-from neftune_cli.noise.lengths import NoiseScale, check_alpha, check_noise_scale
+from neftune_cli.noise.lengths import NoiseScale, check_alpha
 from neftune_cli.noise.others import UPSTREAM_NOISE, adds_noise, carries_upstream_noise, noise_on
 from neftune_cli.noise.placement import Placement, encodes
 from neftune_cli.noise.probe import Probe
@@ -64,8 +65,8 @@ def attach_noise(
 
     """
     check_alpha(alpha)
-    check_noise_scale(noise_scale)
-    check_noise_target(target)
+    check_choice("noise scale", noise_scale, NoiseScale)
+    check_choice("noise target", target, NoiseTarget)
     stream = NoiseStream(noise, seed, _process_rank() if rank is None else rank)
     placement = Placement.of(model)
     if target != "all" and encodes(model):

@@ -1,26 +1,20 @@
 """What one call of the model says about its tokens: which are real, which get noise, and how long their example is."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from neftune_cli.config import spec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.lengths import NoiseScale, token_noise_scale
 
-NoiseTarget = Literal["all", "prompt", "completion"]
+NoiseTarget = spec.NoiseTarget
 """Which real tokens get noise: by their labels, those that are learnt are the completion."""
 
 IGNORED_LABEL = -100
 """Label of a token that the loss leaves out; the rule of torch's cross entropy and of all trainers."""
-
-
-def check_noise_target(target: str) -> None:
-    """Raise a UsageError unless `target` is one of the known ones."""
-    if target not in get_args(NoiseTarget):
-        choices = ", ".join(get_args(NoiseTarget))
-        raise UsageError(Problem(f"noise target {target!r} is unknown.", f"Use one of: {choices}."))
 
 
 @dataclass(frozen=True)

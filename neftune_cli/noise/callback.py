@@ -14,10 +14,11 @@ from transformers.trainer_callback import ExportableState
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
 from neftune_cli.noise.attestation import EVERY
 from neftune_cli.noise.batch import NoiseTarget
+from neftune_cli.noise.choices import check_choice
 from neftune_cli.noise.draws import Noise
 from neftune_cli.noise.lengths import NoiseScale, check_alpha
 from neftune_cli.noise.others import take_off_upstream_noise
-from neftune_cli.noise.schedule import NoiseSchedule, check_noise_schedule, scheduled_share
+from neftune_cli.noise.schedule import NoiseSchedule, scheduled_share
 from neftune_cli.records import Attestation
 
 
@@ -66,7 +67,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         schedule: NoiseSchedule = "constant",
         target: NoiseTarget = "all",
     ) -> None:
-        check_noise_schedule(schedule)
+        check_choice("noise schedule", schedule, NoiseSchedule)
         self._options: _Options = {
             "alpha": check_alpha(alpha),
             "seed": seed,

@@ -3,14 +3,14 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.config import spec
+from neftune_cli.noise.choices import check_choice
 
-Noise = Literal["uniform", "gaussian", "bernoulli"]
+Noise = spec.NoiseShape
 """The distribution of one coordinate: U[-1, 1] (the paper's), normal, or plus and minus a constant (SymNoise's)."""
 
 STANDARD_DEVIATION = math.sqrt(1 / 3)
@@ -69,9 +69,7 @@ class NoiseStream:
     """How many draws have been made. Set it to go on from there."""
 
     def __init__(self, noise: Noise = "uniform", seed: int = 0, rank: int = 0) -> None:
-        if noise not in get_args(Noise):
-            choices = ", ".join(get_args(Noise))
-            raise UsageError(Problem(f"noise {noise!r} is unknown.", f"Use one of: {choices}."))
+        check_choice("noise", noise, Noise)
         self.noise: Noise = noise
         self.seed = seed
         self.draws = 0

@@ -1,15 +1,16 @@
 """How strong the noise is at each token: alpha / sqrt(L * dim), where L counts the real tokens of its own example."""
 
 import math
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from neftune_cli.config import spec
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.noise.choices import check_choice
 
-NoiseScale = Literal["paper", "hf"]
+NoiseScale = spec.NoiseScale
 """Whose length L is: `paper` the example's own real tokens; `hf` the whole row with its padding (transformers, TRL)."""
 
 
@@ -52,7 +53,7 @@ def token_noise_scale(
 
     """
     check_alpha(alpha)
-    check_noise_scale(noise_scale)
+    check_choice("noise scale", noise_scale, NoiseScale)
     shape = shape or _row_shape(attention_mask, position_ids, cu_seq_lens)
     device = _first_device(attention_mask, position_ids, cu_seq_lens, placeholders)
     if noise_scale == "hf":
@@ -80,13 +81,6 @@ def check_alpha(alpha: float) -> float:
             Problem(f"alpha is {alpha!r}.", "Use a finite number, 0 or more; the paper tries 5, 10 and 15.")
         )
     return float(alpha)
-
-
-def check_noise_scale(noise_scale: str) -> None:
-    """Raise a UsageError unless `noise_scale` is one of the two known ones."""
-    if noise_scale not in get_args(NoiseScale):
-        choices = ", ".join(get_args(NoiseScale))
-        raise UsageError(Problem(f"noise scale {noise_scale!r} is unknown.", f"Use one of: {choices}."))
 
 
 def _row_shape(

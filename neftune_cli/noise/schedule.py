@@ -1,11 +1,10 @@
 """How alpha changes over a training: not at all, or down to zero by the last step."""
 
 import math
-from typing import Literal, get_args
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.config import spec
 
-NoiseSchedule = Literal["constant", "linear", "cosine"]
+NoiseSchedule = spec.NoiseSchedule
 """The paper's noise is constant; `linear` and `cosine` fall to zero like the learning rates of these names."""
 
 
@@ -23,10 +22,3 @@ def scheduled_share(schedule: NoiseSchedule, progress: float) -> float:
     if schedule == "cosine":
         return (1 + math.cos(math.pi * progress)) / 2
     return 1.0
-
-
-def check_noise_schedule(schedule: str) -> None:
-    """Raise a UsageError unless `schedule` is one of the known ones."""
-    if schedule not in get_args(NoiseSchedule):
-        choices = ", ".join(get_args(NoiseSchedule))
-        raise UsageError(Problem(f"noise schedule {schedule!r} is unknown.", f"Use one of: {choices}."))

@@ -10,7 +10,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
-from neftune_cli.noise.batch import Batch, NoiseTarget, check_noise_target
+from neftune_cli.noise.batch import Batch, NoiseTarget
+from neftune_cli.noise.choices import check_choice
 
 TWO = 3 / math.sqrt(2)
 THREE = 3 / math.sqrt(3)
@@ -131,9 +132,9 @@ def test_only_lookups_of_the_shape_of_the_ids_count(args: tuple[Tensor, ...], ex
 
 @pytest.mark.parametrize("target", ["all", "prompt", "completion"])
 def test_known_targets_pass(target: str) -> None:
-    check_noise_target(target)
+    check_choice("noise target", target, NoiseTarget)
 
 
 def test_an_unknown_target_is_refused_with_the_choice() -> None:
     with pytest.raises(UsageError, match=r"noise target 'answer' is unknown\. Use one of: all, prompt, completion"):
-        check_noise_target("answer")
+        check_choice("noise target", "answer", NoiseTarget)
