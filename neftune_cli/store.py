@@ -137,8 +137,7 @@ class SweepFolder:
             (self.path / "trials").mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / SWEEP_FILE, dump_spec(spec))
         except OSError as error:
-            what = f"{self.path} can't be written: {error.strerror}."
-            raise UsageError(Problem(what, "Give a folder you can write to with --output.")) from None
+            raise _not_writable(self.path, error.strerror) from None
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest, empty if there is none yet."""
@@ -244,8 +243,7 @@ def check_writable(folder: Path) -> None:
     """
     there = next(path for path in (folder, *folder.parents, Path.cwd()) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        what = f"{folder} can't be written: {there} is no folder you can write to."
-        raise UsageError(Problem(what, "Give a folder you can write to with --output."))
+        raise _not_writable(folder, f"{there} is no folder you can write to")
 
 
 def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path, ...]:
@@ -259,9 +257,12 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path
         for name, content in contents.items():
             write_atomically(folder / name, content)
     except OSError as error:
-        what = f"{folder} can't be written: {error.strerror}."
-        raise UsageError(Problem(what, "Give a folder you can write to with --output.")) from None
+        raise _not_writable(folder, error.strerror) from None
     return tuple(folder / name for name in contents)
+
+
+def _not_writable(folder: Path, why: str | None) -> UsageError:
+    return UsageError(Problem(f"{folder} can't be written: {why}.", "Give a folder you can write to with --output."))
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

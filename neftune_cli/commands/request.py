@@ -67,9 +67,9 @@ def _name(file: Path | None, spec: SweepSpec) -> str:
     return file.resolve().parent.name if file.name == SWEEP_FILE else file.stem
 
 
-def default_name(model: str, dataset: str) -> str:
-    """Return what a sweep is called whose folder nobody named."""
-    return "-".join(_short(name) for name in (model, dataset))
+def default_name(*names: str) -> str:
+    """Return what a folder that nobody named is called after a model and, mostly, a data set."""
+    return "-".join(_short(name) for name in names)
 
 
 def _short(name: str) -> str:

@@ -34,11 +34,11 @@ def sensitivity(
     request = SensitivityRequest(
         model=model or "tiny",
         dataset=dataset or "bios",
-        layout=format_.value if format_ else None,
+        layout=format_,
         examples=examples,
         max_length=max_length,
         alphas=alphas,
-        noise=noise.value if noise else "uniform",
+        noise=noise or "uniform",
         seed=seed,
     )
     folder = output or Path("results") / f"sensitivity-{default_name(request.model, request.dataset)}"

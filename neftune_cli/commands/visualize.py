@@ -42,22 +42,22 @@ def visualize(
     as_json: options.Json = False,
 ) -> None:
     """Draw token embeddings in groups before and after the noise, and an arrow for how far each one moved."""
+    from neftune_cli.commands.request import default_name
     from neftune_cli.geometry.projection.visualization import Wish, visualize_noise, write_visualization
 
     wish = Wish(
         model=model or "tiny",
         dataset=dataset or "bios",
-        layout=format_.value if format_ else None,
+        layout=format_,
         length=length,
         alpha=alpha,
-        noise=noise.value if noise else "uniform",
+        noise=noise or "uniform",
         projection=projection.value,
         points=points,
         perplexity=perplexity,
         seed=seed,
     )
-    model_name = Path(wish.model).resolve().name.removesuffix(".gguf")
-    folder = output or Path("results") / f"visualize-{model_name}"
+    folder = output or Path("results") / f"visualize-{default_name(wish.model)}"
     shown = visualize_noise(wish, folder)
     _report(shown, write_visualization(shown, folder), as_json=as_json)
 

@@ -58,6 +58,18 @@ def arm_name(arm: Mapping[str, Any]) -> str:
     return ",".join([size, *details, *recipe])
 
 
+def fields_in(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a section of an experiment or of an arm, empty if it is missing.
+
+    Raises:
+        UsageError: it is there and is no set of fields.
+    """
+    section = values.get(name) or {}
+    if not isinstance(section, dict):
+        raise UsageError(Problem(f"{name}: {section!r} is not a set of fields.", f"Write {name}: {{epochs: 3}}."))
+    return section
+
+
 def _asked_sizes(flags: Mapping[str, Any]) -> list[Size]:
     alphas, ratios = flags.get("alphas") or [], flags.get("snr") or []
     return [*(("alpha", alpha) for alpha in sorted(alphas)), *(("snr", snr) for snr in sorted(ratios, reverse=True))]
@@ -135,9 +147,7 @@ def _named(arm: Arm) -> Arm:
     """Return an arm with its name; one that is no set of overrides is refused before it is named after them."""
     for field in _SIZES:
         _number(arm, field)
-    if not isinstance(arm.get("train") or {}, dict):
-        raise UsageError(Problem(f"train: {arm['train']!r} is not a set of fields.", "Write train: {epochs: 3}."))
-    whole = {**arm, "train": arm.get("train") or {}}
+    whole = {**arm, "train": fields_in(arm, "train")}
     return {**whole, "name": arm.get("name") or arm_name(whole)}
 
 

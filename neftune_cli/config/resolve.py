@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from neftune_cli.config.arms import ARM_FLAGS, arms_of
+from neftune_cli.config.arms import ARM_FLAGS, arms_of, fields_in
 from neftune_cli.config.defaults import DEFAULT_SEEDS, default_recipe
 from neftune_cli.config.spec import ArmSpec, EvaluationSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
@@ -30,7 +30,7 @@ def resolve_sweep(file: Path | None, flags: Mapping[str, Any]) -> SweepSpec:
     written = _read_yaml(file)
     values = {**written, **{name: value for name, value in flags.items() if name not in ARM_FLAGS}}
     for section in ("train", "evaluation"):
-        values[section] = {**_section(written, section), **flags.get(section, {})}
+        values[section] = {**fields_in(written, section), **flags.get(section, {})}
     values["seeds"] = _seeds(values.get("seeds"))
     values["arms"] = arms_of(written, flags)
     values.pop("grid", None)
@@ -67,13 +67,6 @@ def _read_yaml(file: Path | None) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UsageError(Problem(f"{file} holds no fields.", "experiments/ablation.yaml shows the form."))
     return values
-
-
-def _section(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    section = values.get(name) or {}
-    if not isinstance(section, dict):
-        raise UsageError(Problem(f"{name}: {section!r} is not a set of fields.", f"Write {name}: {{epochs: 3}}."))
-    return section
 
 
 def _seeds(seeds: Any) -> Any:

@@ -73,9 +73,7 @@ def attach_noise(
         raise UsageError(NO_LABELS)
     for problem in noise_on(model):
         raise UsageError(problem)
-    attached = AttachedNoise(model, placement, stream, noise_scale, target)
-    attached.alpha = alpha
-    return attached
+    return AttachedNoise(model, placement, stream, alpha, noise_scale, target)
 
 
 def _process_rank() -> int:
@@ -97,6 +95,7 @@ class AttachedNoise:
         model: nn.Module,
         placement: Placement,
         stream: NoiseStream,
+        alpha: float,
         noise_scale: NoiseScale,
         target: NoiseTarget,
     ) -> None:
@@ -112,7 +111,7 @@ class AttachedNoise:
         self._probe: Probe | None = None
         self._batch: Batch | None = None
         self._noised = False
-        self.alpha = 0.0
+        self.alpha = alpha
         self._hooks = (
             model.register_forward_pre_hook(self._read_batch, with_kwargs=True),
             placement.embedding.register_forward_hook(self._add_noise),
@@ -203,11 +202,10 @@ class AttachedNoise:
         embeddings: Tensor,  # (batch, length, dim), without gradient
         batch: Batch,
     ) -> Tensor:
-        """Return the noise of one forward in the embeddings' dtype, multiplied in float32: (batch, length, dim)."""
+        """Return the noise of one forward, in the embeddings' dtype: (batch, length, dim)."""
         scale = self._scale(batch, embeddings, self.alpha) / self._divisor
-        noise = self._stream.draw(embeddings.shape, embeddings.device)
         self._meter.count_call()
-        return noise.mul_(scale.unsqueeze(-1)).to(embeddings.dtype)
+        return self._stream.draw_for(embeddings, scale)
 
     def _draw_within_graph(self, embeddings: Tensor, batch: Batch) -> Tensor:
         """Return the same where hooks are compiled away: then only the sum of the two can be measured."""

@@ -84,3 +84,12 @@ class NoiseStream:
         self._generator.manual_seed((self._first_seed + self.draws * _STRIDE) % _SEEDS)
         self.draws += 1
         return unit_noise(self.noise, shape, self._generator).to(device)
+
+    def draw_for(
+        self,
+        embeddings: Tensor,  # (..., dim)
+        scale: Tensor,  # (...), float32, on the embeddings' device
+    ) -> Tensor:
+        """Return the next noise for embeddings, in their dtype, multiplied in float32: (..., dim)."""
+        unit = self.draw(embeddings.shape, embeddings.device)
+        return unit.mul_(scale.unsqueeze(-1)).to(embeddings.dtype)

@@ -10,15 +10,6 @@ from neftune_cli.noise.draws import Noise, NoiseStream
 from neftune_cli.noise.lengths import check_alpha, token_noise_scale
 
 
-def with_noise(
-    embeddings: Tensor,  # (batch, length, dim)
-    unit: Tensor,  # (batch, length, dim), float32
-    scale: Tensor,  # (batch, length), float32
-) -> Tensor:
-    """Return `embeddings + scale * unit` in the embeddings' dtype, multiplied in float32: (batch, length, dim)."""
-    return embeddings + (unit * scale.unsqueeze(-1)).to(embeddings.dtype)
-
-
 class NEFTuneEmbedding(nn.Module):
     """An embedding with NEFTune noise in training mode and none in evaluation mode.
 
@@ -64,7 +55,7 @@ class NEFTuneEmbedding(nn.Module):
         if not self.training or self.alpha == 0:
             return embeddings
         scale = self._scale(input_ids, attention_mask)
-        return with_noise(embeddings, self._stream.draw(embeddings.shape, embeddings.device), scale)
+        return embeddings + self._stream.draw_for(embeddings, scale)
 
     def _scale(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         rows = math.prod(input_ids.shape[:-1]), input_ids.shape[-1]

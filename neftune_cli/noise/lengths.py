@@ -69,6 +69,14 @@ def token_noise_scale(
     return torch.where(real, alpha / torch.sqrt(_example_lengths(starts, real) * dim), 0.0)
 
 
+def token_noise_norm(alpha: float, length: float) -> float:
+    """Return the expected L2 norm of one token's noise in an example of so many tokens, whatever width and shape.
+
+    Source: section 3 of arXiv 2310.05914.
+    """
+    return alpha / math.sqrt(3 * length)
+
+
 def check_alpha(alpha: float) -> float:
     """Return alpha as a float.
 

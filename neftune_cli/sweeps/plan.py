@@ -42,14 +42,14 @@ def make_plan(spec: SweepSpec, folder: SweepFolder) -> Plan:
     data = problems.attempt(lambda: _load_data(spec))
     for arm in spec.arms:
         problems.attempt(partial(check_recipe, spec.recipe_of(arm)))
-    problems.attempt(lambda: _joined(spec, folder))
+    there = problems.attempt(lambda: _sweep_there(folder, spec))
     if data is not None:
         problems.attempt(lambda: _check_targets(spec, data))
     problems.raise_any()
     assert source is not None
     assert data is not None
     spec, notes = with_alphas(spec, source, data, _evaluation(spec, data))
-    whole = _joined(spec, folder)
+    whole = merged(there, spec) if there else spec
     trials = tuple(_trials(whole, source, data))
     _check_distinct(trials)
     _check_records(folder, trials)
@@ -90,18 +90,19 @@ def _check_targets(spec: SweepSpec, data: InstructionData) -> None:
             raise UsageError(Problem(what, "Leave it out, or use --noise-target all."))
 
 
-def _joined(spec: SweepSpec, folder: SweepFolder) -> SweepSpec:
+def _sweep_there(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
+    """Return the sweep in the folder, which a spec may only add arms and seeds to; None if there is none yet."""
     there = folder.spec()
     if there is None:
         if folder.path.is_dir() and any(folder.path.iterdir()):
             raise UsageError(
                 Problem(f"{folder.path} holds files but no sweep.", "Give an empty or a new folder with --output.")
             )
-        return spec
+        return None
     if different := list(differences(there, spec)):
         what = f"{folder.path} holds a different sweep: {'; '.join(different)}."
         raise UsageError(Problem(what, "Give another folder with --output, or make the options the same."))
-    return merged(there, spec)
+    return there
 
 
 def _trials(spec: SweepSpec, source: ModelSource, data: InstructionData) -> Iterator[Trial]:

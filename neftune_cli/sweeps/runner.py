@@ -8,9 +8,9 @@ from neftune_cli.sweeps.executors import Executor, Result
 from neftune_cli.sweeps.manifest import new_manifest, with_result
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.progress import Observer
-from neftune_cli.training.hardware import device_name, keep_memory_between_steps
+from neftune_cli.training.hardware import keep_memory_between_steps
 from neftune_cli.training.logs import library_output_to
-from neftune_cli.training.material import Material, prepare_material
+from neftune_cli.training.material import prepare_materials
 from neftune_cli.training.trial import Trial
 
 
@@ -58,7 +58,7 @@ def run_sweep(
         UsageError: the data don't fit the model, or the folder can't be written.
     """
     missing = missing_trials(plan, folder, retry_failed=retry_failed)
-    materials = prepare_materials(plan, missing) if missing else {}
+    materials = prepare_materials(plan.source, plan.data, [trial.spec for trial in missing]) if missing else {}
     folder.open(plan.spec)
     notes = [
         *plan.notes,
@@ -93,21 +93,6 @@ def run_sweep(
         folder.write_tables()
     failed = {trial.label: reason for trial in plan.trials if (reason := _failure(place_of(folder, trial)))}
     return Outcome(already_done, len(missing), failed)
-
-
-def prepare_materials(plan: Plan, trials: list[Trial]) -> dict[int, Material]:
-    """Tokenize the data for these trials, once for each maximum length among them.
-
-    Raises:
-        UsageError: the model can't be loaded, or the data don't fit it.
-    """
-    from neftune_cli.models.loading import load_model
-
-    loaded, device = load_model(plan.source), device_name()
-    specs = {trial.spec.train.max_length: trial.spec for trial in trials}
-    return {
-        length: prepare_material(plan.source, loaded, plan.data, spec, device=device) for length, spec in specs.items()
-    }
 
 
 def _settle(result: Result, folder: SweepFolder) -> None:

@@ -1,7 +1,5 @@
 """Arms that ask for a signal-to-noise ratio get the alpha that it means on this model and these data."""
 
-import math
-
 from pydantic import ValidationError
 
 from neftune_cli.config.arms import arm_name
@@ -9,8 +7,7 @@ from neftune_cli.config.spec import ArmSpec, ResolvedEvaluation, SweepSpec
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.sources import ModelSource
-from neftune_cli.training.hardware import device_name
-from neftune_cli.training.material import Material, prepare_material
+from neftune_cli.training.material import Material, prepare_materials
 
 DIGITS = 3
 """Significant digits of an alpha that is worked out: more would promise what a median can't keep."""
@@ -30,7 +27,8 @@ def with_alphas(
     """
     if not any(arm.snr for arm in spec.arms):
         return spec, ()
-    materials = _materials(spec, source, data, evaluation)
+    asking = [spec.trial(arm, spec.seeds[0], evaluation) for arm in spec.arms if arm.snr]
+    materials = prepare_materials(source, data, asking)
     arms, notes = [], []
     for arm in spec.arms:
         if arm.snr is None:
@@ -43,18 +41,6 @@ def with_alphas(
     return _revalidated(spec, arms), tuple(notes)
 
 
-def _materials(
-    spec: SweepSpec, source: ModelSource, data: InstructionData, evaluation: ResolvedEvaluation
-) -> dict[int, Material]:
-    from neftune_cli.models.loading import load_model
-
-    loaded = load_model(source)
-    trials = (spec.trial(arm, spec.seeds[0], evaluation) for arm in spec.arms if arm.snr)
-    return {
-        trial.train.max_length: prepare_material(source, loaded, data, trial, device=device_name()) for trial in trials
-    }
-
-
 def _check(spec: SweepSpec, arm: ArmSpec) -> None:
     if arm.alpha is not None:
         raise UsageError(Problem(f"Arm {arm.name!r} has an alpha and an snr.", "Give it one of them."))
@@ -64,7 +50,9 @@ def _check(spec: SweepSpec, arm: ArmSpec) -> None:
 
 
 def _alpha(snr: float, material: Material) -> float:
-    return float(f"{material.embedding_norm * math.sqrt(3 * material.median_length) / snr:.{DIGITS}g}")
+    from neftune_cli.noise.lengths import token_noise_norm
+
+    return float(f"{material.embedding_norm / token_noise_norm(1.0, material.median_length) / snr:.{DIGITS}g}")
 
 
 def _with_alpha(arm: ArmSpec, alpha: float) -> ArmSpec:

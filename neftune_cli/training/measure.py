@@ -7,6 +7,7 @@ from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
 from neftune_cli.evaluation.measured_model import LanguageModel
+from neftune_cli.noise.lengths import token_noise_norm
 from neftune_cli.records import ExampleLoss, LossMetrics, NoiseMeasurement
 from neftune_cli.training.material import EVALUATION_BATCH_SIZE, Material
 
@@ -63,6 +64,6 @@ def measure_noise(noise: NoiseSpec, material: Material) -> NoiseMeasurement | No
         return None
     return NoiseMeasurement(
         median_length=material.median_length,
-        noise_norm=noise.alpha / math.sqrt(3 * material.median_length),
+        noise_norm=token_noise_norm(noise.alpha, material.median_length),
         embedding_norm=material.embedding_norm,
     )

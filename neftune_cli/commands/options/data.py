@@ -1,19 +1,9 @@
 """Options for what is trained on what."""
 
-from enum import StrEnum
 from typing import Annotated
 
 from neftune_cli.commands.options.panel import option
-
-
-class DataLayout(StrEnum):
-    """How a data set lays out its examples."""
-
-    ALPACA = "alpaca"
-    PROMPT_COMPLETION = "prompt-completion"
-    MESSAGES = "messages"
-    TEXT = "text"
-
+from neftune_cli.config import spec
 
 Model = Annotated[
     str | None,
@@ -30,7 +20,7 @@ DatasetName = Annotated[
     ),
 ]
 Format = Annotated[
-    DataLayout | None,
+    spec.Layout | None,
     option("--format", help_="Layout of the data, where its columns don't tell.", panel="Data and model"),
 ]
 TrainExamples = Annotated[

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neftune_cli.geometry.first_layer import first_layer_embeddings
 from neftune_cli.geometry.projection.token_groups import GroupedTokens
+from neftune_cli.models.first_layer import first_layer_embeddings
 from neftune_cli.noise.draws import Noise, unit_noise
 from neftune_cli.noise.lengths import token_noise_scale
 

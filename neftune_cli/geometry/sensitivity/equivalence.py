@@ -6,8 +6,9 @@ embeddings: the only norm that is published for LLaMA-2-7B. Running text has oth
 shorter embeddings (the same report puts the one of " the" at 0.466), so its noise was larger to them than this says.
 """
 
-import math
 from dataclasses import dataclass
+
+from neftune_cli.noise.lengths import token_noise_norm
 
 PAPER_ALPHAS = (5.0, 10.0, 15.0)
 """Those that the paper tries."""
@@ -24,11 +25,11 @@ class EmbeddingScale:
 
     def noise_ratio(self, alpha: float) -> float:
         """Return noise norm over embedding norm at the median length."""
-        return alpha / math.sqrt(3 * self.length) / self.embedding_norm
+        return token_noise_norm(alpha, self.length) / self.embedding_norm
 
     def alpha_for(self, ratio: float) -> float:
         """Return the alpha whose noise has that ratio to the embeddings."""
-        return ratio * self.embedding_norm * math.sqrt(3 * self.length)
+        return ratio * self.embedding_norm / token_noise_norm(1.0, self.length)
 
 
 LLAMA_2_7B = EmbeddingScale(embedding_norm=1.080, length=136)

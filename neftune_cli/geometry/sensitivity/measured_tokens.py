@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from neftune_cli.geometry.first_layer import first_layer_embeddings
+from neftune_cli.models.first_layer import first_layer_embeddings
 from neftune_cli.noise.draws import Noise, unit_noise
 from neftune_cli.noise.lengths import token_noise_scale
 
@@ -60,5 +60,5 @@ def measured_tokens(
 
 def _noise_at_alpha_1(length: int, dim: int, noise: Noise, generator: torch.Generator) -> Tensor:
     """Return the noise of one example: (length, dim)."""
-    scale = token_noise_scale(1.0, dim, attention_mask=torch.ones(1, length))
+    scale = token_noise_scale(1.0, dim, shape=(1, length))
     return scale.T * unit_noise(noise, (length, dim), generator)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from neftune_cli.geometry.first_layer import first_layer_embeddings
 from neftune_cli.geometry.sensitivity.measured_tokens import MeasuredTokens
 from neftune_cli.models.embeddings import input_embeddings
+from neftune_cli.models.first_layer import first_layer_embeddings
 
 POSITIONS = 2048
 """Tokens looked at, drawn without replacement: their share has a standard error of 1.1 percentage points at most."""

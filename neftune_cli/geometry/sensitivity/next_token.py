@@ -9,8 +9,8 @@ from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
 from neftune_cli.evaluation.measured_model import measuring
-from neftune_cli.geometry.first_layer import as_inputs_embeds
 from neftune_cli.geometry.sensitivity.measured_tokens import MeasuredTokens
+from neftune_cli.models.first_layer import as_inputs_embeds
 
 TOKENS = 2048
 """Enough to predict after: no example is begun once so many are done, and the first is always taken."""
