@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup test test-slow lint ablation smollm2 ablation-smollm2 tiny-base
+.PHONY: help setup test test-slow lint ablation smollm2 ablation-smollm2 tiny-base simulations
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -48,3 +48,6 @@ ablation-smollm2: smollm2 ## Sweep SmolLM2 on your data: make ablation-smollm2 D
 tiny-base: setup ## Pretrain the embedded model again (about 40 minutes on 2 cores; resumable)
 	$(BIN)/python -m experiments.tiny_base.pretrain build/tiny-base
 	$(BIN)/python -m experiments.tiny_base.export build/tiny-base
+
+simulations: setup ## Check by simulation that the statistics keep their promises (about 4 minutes on one core)
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.null_simulations

@@ -5,7 +5,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+HELD_OUT, PROBE = "held-out", "probe"
+"""Splits that are measured: examples no arm trained on, and the fixed training examples."""
 LOSS_METRICS = ("train_loss", "train_loss_clean", "eval_loss", "eval_perplexity")
 EVAL_METRICS = (
     "exact_match",
@@ -52,7 +54,7 @@ class LossMetrics(Record):
 
 
 class EvalMetrics(Record):
-    """Scores of greedy answers to the held-out prompts; None where a metric is not defined for the data."""
+    """Scores of greedy answers to prompts; None where a metric is not defined for the data."""
 
     exact_match: float | None
     """Share of answers equal to the reference, 0 to 1."""
@@ -119,6 +121,10 @@ class TrialRecord(Record):
     seed: int | None
     loss: LossMetrics
     eval: EvalMetrics
+    """Scores of the answers to the held-out prompts."""
+    probe_eval: EvalMetrics | None = None
+    """Scores of the answers to probe prompts; None where the data has no prompts, and in records of schema version 1
+    and 2."""
     noise: NoiseMeasurement | None = None
     attestation: Attestation | None = None
     """None for the base, and in records of schema version 1."""
@@ -155,8 +161,10 @@ class ExampleLoss(Record):
 
 
 class Generation(Record):
-    """One line of `generations.jsonl`: a held-out prompt, its reference and the greedy answer, scored."""
+    """One line of `generations.jsonl`: a prompt, its reference and the greedy answer, scored."""
 
+    split: str = HELD_OUT
+    """`held-out` or `probe` (training examples); older files, which have held-out answers alone, don't say."""
     example: str
     cluster: str
     kind: str

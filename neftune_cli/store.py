@@ -5,13 +5,13 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
 from neftune_cli.config.resolve import dump_spec, load_spec
 from neftune_cli.config.spec import BASE_ARM, SweepSpec
-from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.errors import Problem, UsageError
 from neftune_cli.records import (
     EVAL_METRICS,
     LOSS_METRICS,
@@ -24,6 +24,9 @@ from neftune_cli.records import (
     TrialState,
     TrialStatus,
 )
+
+if TYPE_CHECKING:
+    from pyarrow import Table
 
 RecordType = TypeVar("RecordType", bound=Record)
 
@@ -68,8 +71,26 @@ class TrialFolder:
         return _read_lines(self.path / "metrics.jsonl", CurvePoint)
 
     def generations(self) -> list[Generation]:
-        """Return the generated answers, in the order of the held-out examples."""
+        """Return the generated answers, to held-out and then to probe prompts, each in the order of their examples."""
         return _read_lines(self.path / "generations.jsonl", Generation)
+
+    def example_losses(self) -> "Table | None":
+        """Return `examples.parquet` with the columns of `ExampleLoss`, None where there is none.
+
+        Raises:
+            UsageError: the file is damaged.
+        """
+        from pyarrow.lib import ArrowInvalid
+        from pyarrow.parquet import ParquetFile
+
+        path = self.path / "examples.parquet"
+        if not path.exists():
+            return None
+        try:
+            with ParquetFile(path) as file:
+                return file.read(list(ExampleLoss.model_fields), use_threads=False)
+        except (ArrowInvalid, OSError, KeyError):
+            raise _damaged(path) from None
 
     def finish(self, record: TrialRecord, examples: Sequence[ExampleLoss], generations: Sequence[Generation]) -> None:
         """Write everything a finished trial leaves, the record last."""
@@ -96,8 +117,7 @@ class TrialFolder:
         try:
             return TrialRecord.model_validate(values)
         except ValueError:
-            fix = "Restore it, or remove the trial's folder to train it again."
-            raise UsageError(Problem(f"{path} can't be understood.", fix)) from None
+            raise _damaged(path) from None
 
 
 class SweepFolder:
@@ -143,6 +163,15 @@ class SweepFolder:
         """Return the manifest, empty if there is none yet."""
         return _read_json(self.path / MANIFEST_FILE) or {}
 
+    def written_spec(self) -> str:
+        """Return the text of `sweep.yaml`."""
+        return (self.path / SWEEP_FILE).read_text(encoding="utf-8")
+
+    def written_manifest(self) -> str | None:
+        """Return the text of `manifest.json`, None if there is none."""
+        path = self.path / MANIFEST_FILE
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write `manifest.json`."""
         write_atomically(self.path / MANIFEST_FILE, _pretty({"schema_version": SCHEMA_VERSION, **manifest}))
@@ -156,12 +185,13 @@ class SweepFolder:
 
     def records(self) -> list[TrialRecord]:
         """Return the records of the finished trials: base first, then by arm, in the order of the spec, and seed."""
-        records = [record for folder in self._trials() if (record := folder.record())]
-        return sorted(records, key=self._table_order())
+        return [record for _, record in self.finished()]
 
-    def curve(self, trial: str) -> list[CurvePoint]:
-        """Return the logged points of a trial."""
-        return self.trial(trial, "", None).curve()
+    def finished(self) -> list[tuple[TrialFolder, TrialRecord]]:
+        """Return the finished trials with their folders, in the same order."""
+        order = self._table_order()
+        found = [(folder, record) for folder in self._trials() if (record := folder.record())]
+        return sorted(found, key=lambda trial: order(trial[1]))
 
     def unfinished(self) -> list[str]:
         """Return a sentence for each trial that failed or never ended."""
@@ -177,22 +207,18 @@ class SweepFolder:
 
     def write_tables(self) -> None:
         """Write loss.csv, eval.csv and curves.csv from the finished trials."""
-        records = self.records()
+        finished = self.finished()
         key = ("arm", "alpha", "seed")
-        self._write_csv("loss.csv", (*key, *LOSS_METRICS), (_row(record, "loss") for record in records))
-        self._write_csv("eval.csv", (*key, *EVAL_METRICS), (_row(record, "eval") for record in records))
-        curves = ({**_key(record), **point.model_dump()} for record in records for point in self.curve(record.trial))
+        self._write_csv("loss.csv", (*key, *LOSS_METRICS), (_row(record, "loss") for _, record in finished))
+        self._write_csv("eval.csv", (*key, *EVAL_METRICS), (_row(record, "eval") for _, record in finished))
+        curves = ({**_key(record), **point.model_dump()} for folder, record in finished for point in folder.curve())
         self._write_csv("curves.csv", (*key, *_CURVE_COLUMNS), curves)
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file into the folder."""
-        write_atomically(self.path / name, text)
-
-    def plots_folder(self) -> Path:
-        """Return the folder for plots, made if it is missing."""
-        folder = self.path / "plots"
-        folder.mkdir(exist_ok=True)
-        return folder
+        """Write a text file into the folder, or into one below it that is made if it is missing."""
+        path = self.path / name
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, text)
 
     def _trials(self) -> list[TrialFolder]:
         return [TrialFolder(path) for path in sorted((self.path / "trials").glob("*/"))]
@@ -218,21 +244,9 @@ _CURVE_COLUMNS = ("step", "epoch", "train_loss", "eval_loss", "learning_rate", "
 
 
 def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
-    """Return the sweeps at or below the paths, sorted.
-
-    Raises:
-        UsageError: a path doesn't exist.
-        NothingToCompareError: there is no sweep.
-    """
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        fix = "Name a folder that `neftune sweep` wrote, like results/."
-        raise UsageError(*(Problem(f"{path} doesn't exist.", fix) for path in missing))
+    """Return the sweeps at or below the paths, sorted; other programs have files of that name too, but no trials."""
     found = {file.parent for path in paths for file in path.rglob(SWEEP_FILE)}
-    if not found:
-        where = ", ".join(map(str, paths))
-        raise NothingToCompareError(f"There is no sweep in {where}.\n  Run `neftune sweep --alphas 0,5,10,15` first.")
-    return [SweepFolder(path) for path in sorted(found)]
+    return [SweepFolder(path) for path in sorted(found) if (path / "trials").is_dir()]
 
 
 def check_writable(folder: Path) -> None:
@@ -259,6 +273,11 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path
     except OSError as error:
         raise _not_writable(folder, error.strerror) from None
     return tuple(folder / name for name in contents)
+
+
+def _damaged(path: Path) -> UsageError:
+    fix = "Restore it, or remove the trial's folder to train it again."
+    return UsageError(Problem(f"{path} can't be understood.", fix))
 
 
 def _not_writable(folder: Path, why: str | None) -> UsageError:
@@ -320,4 +339,7 @@ def _read_lines(path: Path, kind: type[RecordType]) -> list[RecordType]:
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [kind.model_validate_json(line) for line in lines]
+    try:
+        return [kind.model_validate_json(line) for line in lines]
+    except ValueError:
+        raise _damaged(path) from None

@@ -1,7 +1,10 @@
 """Records made by hand, small enough to check every number on paper: the base, and two arms with three seeds each."""
 
+from typing import Any
+
 import pytest
 
+from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import EvalMetrics, LossMetrics, NoiseMeasurement, TrialRecord
 
 pytest_plugins = ["tests.command_line"]
@@ -44,5 +47,13 @@ def _record(
             truncated=truncated,
         ),
         noise=None if alpha is None else NoiseMeasurement(median_length=97, noise_norm=0.058 * alpha, embedding_norm=3),
-        identity={"seed": seed, "alpha": alpha},
+        identity=_identity(alpha, seed),
     )
+
+
+def _identity(alpha: float | None, seed: int | None) -> dict[str, Any]:
+    shared = {"model": "m", "data": "d", "environment": {"device": "cpu"}}
+    if alpha is None:
+        return {**shared, "base": True}
+    recipe = resolve_sweep(None, {}).train.model_dump()
+    return {**shared, "noise": {"alpha": alpha} if alpha else None, "train": recipe, "seed": seed}

@@ -1,142 +1,93 @@
-"""Records of one sweep's finished trials become arms with means, spreads and differences to a baseline arm."""
+"""Comparable trials become arms with means, spreads, paired differences to a baseline arm, and verdicts on them."""
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.analysis.aligned import TrialsByArm, align
+from neftune_cli.analysis.choices import DEFAULT_CHOICES, Choices
+from neftune_cli.analysis.claims import examine_claims
+from neftune_cli.analysis.early_stopping import early_stopping
+from neftune_cli.analysis.judging import judge
+from neftune_cli.analysis.paired import PairedComparison
+from neftune_cli.analysis.results import (
+    ArmSummary,
+    BestArm,
+    Comparison,
+    EarlyStopping,
+    Estimate,
+    Judgement,
+    PairedDifference,
+)
+from neftune_cli.analysis.selection import best_arm_gain
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
-from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, Attestation, TrialRecord
+from neftune_cli.evidence.measurements import Evidence, Measurements
+from neftune_cli.evidence.metrics import Metric
+
+DEFAULT_METRIC = "eval_loss"
+"""What the advice is about unless the user says otherwise, where it was measured."""
 
 
-@dataclass(frozen=True)
-class PairedDifference:
-    """An arm minus the baseline arm, seed by seed, over the seeds that both have."""
-
-    by_seed: Mapping[int, float]
-    mean: float
-    sd: float | None
-    """Standard deviation of the differences (ddof=1); None for one seed."""
-
-    @property
-    def seeds(self) -> int:
-        """Return how many seeds are paired."""
-        return len(self.by_seed)
-
-    @property
-    def lower(self) -> int:
-        """Return in how many pairs the arm is lower than the baseline."""
-        return sum(difference < 0 for difference in self.by_seed.values())
-
-    @property
-    def higher(self) -> int:
-        """Return in how many pairs the arm is higher than the baseline."""
-        return sum(difference > 0 for difference in self.by_seed.values())
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """One metric of one arm over its seeds, in the metric's own unit."""
-
-    by_seed: Mapping[int, float]
-    mean: float
-    """Not a number where a seed's value isn't finite."""
-    sd: float | None
-    """Standard deviation over seeds (ddof=1); None for one seed."""
-    difference: PairedDifference | None
-    """None for the baseline itself, and where no seed is shared with it."""
-
-
-@dataclass(frozen=True)
-class ArmSummary:
-    """The trials that share everything but the seed, summarised."""
-
-    name: str
-    alpha: float | None
-    seeds: tuple[int, ...]
-    noise_ratio: float | None
-    """Noise norm as a share of the embedding norm at the median length; None where it wasn't measured."""
-    estimates: Mapping[str, Estimate | None]
-    """Metric key to estimate; None where the metric isn't defined for the data."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Everything the tables, plots and sentences about one sweep are made from."""
-
-    sweep: str
-    baseline: str
-    """Name of the arm that the differences are taken to."""
-    base: Mapping[str, float | None] | None
-    """Metric key to value before fine-tuning; None where the base wasn't evaluated."""
-    arms: tuple[ArmSummary, ...]
-    """The trained arms in the sweep's order, the baseline among them."""
-    attestations: tuple[Attestation, ...]
-    """What the noisy trials measured of their noise."""
-    notes: tuple[str, ...]
-    """What the trials noted, each note once."""
-    unfinished: tuple[str, ...]
-    """One sentence for each trial that is missing from the numbers."""
-
-    @property
-    def treated(self) -> tuple[ArmSummary, ...]:
-        """Return the arms that are compared with the baseline."""
-        return tuple(arm for arm in self.arms if arm.name != self.baseline)
-
-
-def compare_arms(
-    sweep: str,
-    records: Sequence[TrialRecord],
-    baseline: str | None = None,
-    unfinished: Sequence[str] = (),
-) -> Comparison:
-    """Compare the arms of one sweep, paired by seed.
-
-    `baseline` names an arm by name or alpha; by default it is the first trained one. Trials of different sweeps must
-    not be mixed: their pairs differ in more than the arm.
+def compare_arms(evidence: Evidence, choices: Choices = DEFAULT_CHOICES) -> Comparison:
+    """Compare the arms of comparable trials, paired by seed and item.
 
     Raises:
         NothingToCompareError: no trained trial has finished.
-        UsageError: no arm or more than one answers to `baseline`, or two trials have the same arm and seed.
+        UsageError: no arm or more than one answers to `choices.baseline`, two trials have the same arm and seed, or
+            nobody measured `choices.metric`.
     """
-    arms = _trials_by_arm(sweep, records)
-    chosen = _baseline(sweep, {record.arm: record.alpha for record in records if record.arm in arms}, baseline)
+    arms = _trials_by_arm(evidence)
+    baseline = _baseline(evidence.name, {name: _alpha(trials) for name, trials in arms.items()}, choices.baseline)
+    metrics = {key: metric for key, metric in evidence.metrics.items() if _is_measured(evidence.trials, key)}
+    primary = _primary(evidence.name, metrics, choices.metric)
+    judged = {key: _judgements(arms, baseline, metric, choices) for key, metric in metrics.items()}
+    summaries = tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, judged) for name in arms)
+    stopping = _early_stopping(arms, baseline, metrics, choices)
     return Comparison(
-        sweep=sweep,
-        baseline=chosen,
-        base=next((_values(record) for record in records if record.arm == BASE_ARM), None),
-        arms=tuple(_summary(name, trials, {} if name == chosen else arms[chosen]) for name, trials in arms.items()),
-        attestations=tuple(record.attestation for record in records if record.attestation and record.alpha),
-        notes=tuple(dict.fromkeys(note for record in records for note in record.notes)),
-        unfinished=tuple(unfinished),
+        sweep=evidence.name,
+        setting=evidence.setting,
+        baseline=baseline,
+        base=next((trial.scores for trial in evidence.trials if trial.is_base), None),
+        arms=summaries,
+        metrics=metrics,
+        primary=primary,
+        confidence=choices.confidence,
+        best=_best(arms, baseline, metrics[primary], choices),
+        early_stopping=stopping,
+        hypotheses=examine_claims(arms, baseline, metrics, stopping, choices),
+        apart=evidence.apart,
+        attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
+        notes=tuple(dict.fromkeys([*evidence.notes, *(note for trial in evidence.trials for note in trial.notes)])),
+        unfinished=evidence.unfinished,
+        manifest_digest=evidence.manifest_digest,
     )
 
 
-_Trials = Mapping[int, TrialRecord]
-"""Trials of one arm by seed."""
-
-
-def _trials_by_arm(sweep: str, records: Sequence[TrialRecord]) -> dict[str, dict[int, TrialRecord]]:
-    arms: dict[str, dict[int, TrialRecord]] = {}
-    for record in records:
-        if record.arm == BASE_ARM or record.seed is None:
+def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
+    arms: dict[str, dict[int, Measurements]] = {}
+    for trial in evidence.trials:
+        if trial.is_base or trial.seed is None:
             continue
-        twin = arms.setdefault(record.arm, {}).setdefault(record.seed, record)
-        if twin is not record:
-            raise UsageError(_twins(sweep, twin, record))
+        twin = arms.setdefault(trial.arm, {}).setdefault(trial.seed, trial)
+        if twin is not trial:
+            raise UsageError(_twins(evidence.name, twin, trial))
     if not arms:
         raise NothingToCompareError(
-            f"No trained trial of sweep '{sweep}' has finished. Run the same `neftune sweep` again to finish it."
+            f"No trained trial of sweep '{evidence.name}' has finished. "
+            "Run the same `neftune sweep` again to finish it."
         )
     return arms
 
 
-def _twins(sweep: str, first: TrialRecord, second: TrialRecord) -> Problem:
+def _twins(sweep: str, first: Measurements, second: Measurements) -> Problem:
     return Problem(
         f"Sweep '{sweep}' has two trials of arm '{first.arm}', seed {first.seed}: {first.trial} and {second.trial}.",
         "They differ in more than the seed, so move the trial that doesn't belong out of the sweep's folder.",
     )
+
+
+def _alpha(trials: Mapping[int, Measurements]) -> float | None:
+    return next(iter(trials.values())).alpha
 
 
 def _baseline(sweep: str, alphas: Mapping[str, float | None], wanted: str | None) -> str:
@@ -162,35 +113,88 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _summary(name: str, trials: _Trials, baseline: _Trials) -> ArmSummary:
-    records = list(trials.values())
-    ratios = [record.noise.ratio for record in records if record.noise is not None]
+def _is_measured(trials: Sequence[Measurements], key: str) -> bool:
+    return any(trial.scores.get(key) is not None for trial in trials)
+
+
+def _primary(sweep: str, metrics: Mapping[str, Metric], wanted: str | None) -> str:
+    if wanted is None:
+        return DEFAULT_METRIC if DEFAULT_METRIC in metrics else next(iter(metrics))
+    if wanted in metrics:
+        return wanted
+    what = f"--metric {wanted}: nothing of that name was measured in sweep '{sweep}'."
+    raise UsageError(Problem(what, f"Type one of {', '.join(metrics)}."))
+
+
+_Judged = Mapping[str, Judgement]
+"""Arm to judgement."""
+
+
+def _judgements(arms: TrialsByArm, baseline: str, metric: Metric, choices: Choices) -> _Judged:
+    compared = {name: _compare(arms, baseline, name, metric, choices) for name in arms if name != baseline}
+    finite = {name: one for name, one in compared.items() if one is not None}
+    return judge(finite, metric, choices.margin(metric, arms, baseline))
+
+
+def _compare(
+    arms: TrialsByArm, baseline: str, treated: str, metric: Metric, choices: Choices
+) -> PairedComparison | None:
+    aligned = align({name: arms[name] for name in (baseline, treated)}, metric.key)
+    if aligned is None:
+        return None
+    return aligned.compare(aligned.arm(baseline), aligned.arm(treated), confidence=choices.confidence)
+
+
+def _best(arms: TrialsByArm, baseline: str, metric: Metric, choices: Choices) -> BestArm | None:
+    aligned = align(arms, metric.key) if len(arms) > 2 else None
+    return best_arm_gain(aligned, baseline, metric, confidence=choices.confidence) if aligned else None
+
+
+def _early_stopping(
+    arms: TrialsByArm, baseline: str, metrics: Mapping[str, Metric], choices: Choices
+) -> EarlyStopping | None:
+    metric = metrics.get(DEFAULT_METRIC)
+    if metric is None:
+        return None
+    margin = choices.margin(metric, arms, baseline)
+    return early_stopping(arms, baseline, metric, margin=margin, confidence=choices.confidence)
+
+
+def _summary(
+    name: str,
+    trials: Mapping[int, Measurements],
+    baseline: Mapping[int, Measurements],
+    is_baseline: bool,
+    metrics: Mapping[str, Metric],
+    judged: Mapping[str, _Judged],
+) -> ArmSummary:
+    ratios = [trial.noise_ratio for trial in trials.values() if trial.noise_ratio is not None]
+    beside: Mapping[int, Measurements] = {} if is_baseline else baseline
     return ArmSummary(
         name=name,
-        alpha=records[0].alpha,
+        alpha=_alpha(trials),
         seeds=tuple(sorted(trials)),
         noise_ratio=fmean(ratios) if ratios else None,
-        estimates={key: _estimate(_by_seed(key, trials), _by_seed(key, baseline)) for key in _values(records[0])},
+        estimates={
+            key: _estimate(_by_seed(key, trials), _by_seed(key, beside), judged[key].get(name)) for key in metrics
+        },
     )
 
 
-def _values(record: TrialRecord) -> dict[str, float | None]:
-    loss = {key: getattr(record.loss, key) for key in LOSS_METRICS}
-    return loss | {key: getattr(record.eval, key) for key in EVAL_METRICS}
-
-
-def _by_seed(key: str, trials: _Trials) -> dict[int, float]:
+def _by_seed(key: str, trials: Mapping[int, Measurements]) -> dict[int, float]:
     """Return the metric's value by seed, seeds in order, those without a value left out."""
-    values = {seed: _values(trials[seed])[key] for seed in sorted(trials)}
+    values = {seed: trials[seed].scores.get(key) for seed in sorted(trials)}
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def _estimate(values: Mapping[int, float], baseline: Mapping[int, float]) -> Estimate | None:
+def _estimate(
+    values: Mapping[int, float], baseline: Mapping[int, float], judgement: Judgement | None
+) -> Estimate | None:
     if not values:
         return None
     differences = {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
     paired = PairedDifference(differences, *_mean_and_sd(list(differences.values()))) if differences else None
-    return Estimate(values, *_mean_and_sd(list(values.values())), difference=paired)
+    return Estimate(values, *_mean_and_sd(list(values.values())), difference=paired, judgement=judgement)
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:

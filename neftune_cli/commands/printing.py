@@ -6,14 +6,15 @@ from collections.abc import Sequence
 import typer
 from rich.console import Console
 
-from neftune_cli.analysis.comparison import Comparison
-from neftune_cli.reporting.documents import Format, document
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.reporting.documents import document
+from neftune_cli.reporting.formats import Format
 from neftune_cli.reporting.tables import print_comparisons
 
 
-def print_tables(comparisons: Sequence[Comparison]) -> None:
-    """Print the tables of each comparison with its footnotes and its reading."""
+def print_tables(comparisons: Sequence[Comparison], *, hypotheses: bool = False) -> None:
+    """Print each comparison: verdict, tables, footnotes and, if asked for, the paper's claims."""
     if sys.stdout.isatty():
-        print_comparisons(Console(), comparisons)
+        print_comparisons(Console(), comparisons, hypotheses=hypotheses)
     else:
-        typer.echo(document(comparisons, Format.TABLE), nl=False)
+        typer.echo(document(comparisons, Format.TABLE, hypotheses=hypotheses), nl=False)

@@ -11,8 +11,9 @@ from rich.console import Console
 from neftune_cli.commands.printing import print_tables
 from neftune_cli.commands.request import Request
 from neftune_cli.errors import ExitCode, NothingToCompareError
-from neftune_cli.reporting.documents import Format, document
-from neftune_cli.reporting.sweep_report import compare_sweep, write_reports
+from neftune_cli.reporting.documents import document
+from neftune_cli.reporting.formats import Format
+from neftune_cli.reporting.sweep_report import judge_sweep, write_reports
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.live import LiveTable
 from neftune_cli.sweeps.progress import Observer, PlainLines, Silent
@@ -45,17 +46,18 @@ def _observer(*, quiet: bool) -> AbstractContextManager[Observer]:
 def _report(request: Request, outcome: Outcome, *, as_json: bool) -> None:
     folder = request.folder
     try:
-        comparison = compare_sweep(folder)
+        judged = judge_sweep(folder)
     except NothingToCompareError as error:
         typer.echo(str(error), err=True)
         if as_json:
             typer.echo(_summary(request, outcome, {"comparisons": []}))
         return
-    write_reports(folder, comparison)
+    write_reports(folder, judged)
+    comparisons = [one.comparison for one in judged]
     if as_json:
-        typer.echo(_summary(request, outcome, json.loads(document([comparison], Format.JSON))))
+        typer.echo(_summary(request, outcome, json.loads(document(comparisons, Format.JSON))))
         return
-    print_tables([comparison])
+    print_tables(comparisons)
     typer.echo(f"Trials run: {outcome.run_now}, done before: {outcome.already_done}; all in {folder.path}", err=True)
 
 

@@ -1,13 +1,17 @@
-"""A comparison as columns of text: what terminal and Markdown tables have in common."""
+"""A comparison as tables of text, block by block: what the terminal, Markdown and LaTeX have in common."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from neftune_cli.analysis.comparison import ArmSummary, Comparison
-from neftune_cli.analysis.metrics import METRICS, Metric
+from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate, Judgement, Word
 from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.evidence.metrics import Metric
 
 WIDEST_BASELINE_HEADING = 13
+DASH = "\N{EN DASH}"
+"""Stands where something has a meaning but isn't there."""
+NOT_FINITE = "not finite"
 
 
 @dataclass(frozen=True)
@@ -23,25 +27,115 @@ class Cell:
         return f"{self.number} ± {self.spread}" if self.spread else self.number
 
 
-EMPTY = Cell("")
-"""Where a number has no meaning: the baseline's difference to itself."""
-UNDEFINED = Cell("\N{EN DASH}")
-"""Where a number has a meaning but isn't there."""
+@dataclass(frozen=True)
+class Difference:
+    """A difference to the baseline, written out, with its interval and what is said of it."""
+
+    number: str
+    """Empty where there can't be one, as for the baseline itself."""
+    bounds: tuple[str, str] | None = None
+    word: Word | None = None
+
+    @property
+    def interval(self) -> str:
+        """Return the interval in brackets."""
+        return f"[{self.bounds[0]}, {self.bounds[1]}]" if self.bounds else self._dash
+
+    @property
+    def verdict(self) -> str:
+        """Return the word, or a dash where nothing is said."""
+        return self.word or self._dash
+
+    @property
+    def _dash(self) -> str:
+        return DASH if self.number else ""
+
+
+UNDEFINED = Cell(DASH)
+NO_DIFFERENCE = Difference("")
+UNDEFINED_DIFFERENCE = Difference(DASH)
 
 
 @dataclass(frozen=True)
-class MetricColumns:
-    """One metric over all rows of a table: the values and, beside them, the differences to the baseline."""
+class Block:
+    """Columns that belong together: one quantity over all rows and, beside it, its differences to the baseline."""
 
-    metric: Metric
+    heading: str
+    unit: str
     values: tuple[Cell, ...]
-    differences: tuple[Cell, ...] | None
-    """None in a table without an arm to compare."""
+    differences: tuple[Difference, ...] | None
+    """None where nothing is compared."""
+
+    @property
+    def title(self) -> str:
+        """Return heading and unit on one line."""
+        return f"{self.heading} ({self.unit})" if self.unit else self.heading
+
+
+@dataclass(frozen=True)
+class Section:
+    """One table, and what stands over its columns."""
+
+    title: str
+    rows: tuple[str, ...]
+    """Names of the arms, the base before them where it was evaluated."""
+    blocks: tuple[Block, ...]
+    against: str
+    """Heading of the differences."""
+    interval: str
+    """Heading of the intervals."""
+    keys: tuple[str, ...]
+    """Metrics in it."""
+    note: str = ""
+    """A sentence to be read before the table."""
+
+    @property
+    def has_base(self) -> bool:
+        """Return whether the first row is the model before fine-tuning."""
+        return self.rows[0] == BASE_ARM
+
+    @property
+    def headings(self) -> list[str]:
+        """Return what stands over the columns of `lines`."""
+        compares = any(block.differences for block in self.blocks)
+        return ["arm", "value", *([self.against, self.interval, "verdict"] if compares else [])]
+
+    def parts(self, count: int) -> Iterator[Sequence[Block]]:
+        """Yield the blocks in so many parts, about equally many in each, for tables that would be too large."""
+        size, longer = divmod(len(self.blocks), count)
+        start = 0
+        for part in range(count):
+            end = start + size + (part < longer)
+            yield self.blocks[start:end]
+            start = end
+
+    def lines(self, block: Block) -> list[list[str]]:
+        """Return a block's rows under the section's headings, for tables that have one block under the other."""
+        differences = block.differences or (NO_DIFFERENCE,) * len(self.rows)
+        cells = zip(self.rows, block.values, differences, strict=True)
+        whole = [[arm, value.text, one.number, one.interval, one.verdict] for arm, value, one in cells]
+        return [line[: len(self.headings)] for line in whole]
 
 
 def title(comparison: Comparison) -> str:
     """Return the heading of everything about one sweep."""
     return f"{comparison.sweep}, compared with {comparison.baseline}" if comparison.treated else comparison.sweep
+
+
+def sections(comparison: Comparison) -> list[Section]:
+    """Return the tables of metrics in the order of their first metric, without metrics that have no value anywhere."""
+    defined = [metric for metric in comparison.metrics.values() if is_defined(comparison, metric.key)]
+    return [
+        Section(
+            title=name,
+            rows=tuple(row_names(comparison)),
+            blocks=tuple(_block(comparison, metric) for metric in defined if metric.section == name),
+            against=difference_heading(comparison),
+            interval=f"{percent(comparison.confidence)} interval",
+            keys=tuple(metric.key for metric in defined if metric.section == name),
+        )
+        for name in dict.fromkeys(metric.section for metric in defined)
+    ]
 
 
 def row_names(comparison: Comparison) -> list[str]:
@@ -50,16 +144,10 @@ def row_names(comparison: Comparison) -> list[str]:
     return base + [arm.name for arm in comparison.arms]
 
 
-def metric_columns(comparison: Comparison, keys: Sequence[str]) -> list[MetricColumns]:
-    """Return the columns of a table, one entry a metric that has a value anywhere."""
-    metrics = [METRICS[key] for key in keys if is_defined(comparison, key)]
-    return [_columns(comparison, metric) for metric in metrics]
-
-
 def is_defined(comparison: Comparison, key: str) -> bool:
     """Return whether the base or any arm has a value of the metric."""
     base = comparison.base or {}
-    return base.get(key) is not None or any(arm.estimates[key] for arm in comparison.arms)
+    return base.get(key) is not None or any(arm.estimates.get(key) for arm in comparison.arms)
 
 
 def difference_heading(comparison: Comparison) -> str:
@@ -68,35 +156,57 @@ def difference_heading(comparison: Comparison) -> str:
     return f"vs {comparison.baseline}" if short else "vs baseline"
 
 
-def _columns(comparison: Comparison, metric: Metric) -> MetricColumns:
-    base = () if comparison.base is None else (_base_cell(comparison.base[metric.key], metric),)
-    values = (*base, *(_value_cell(arm, metric) for arm in comparison.arms))
+def judged_difference(judgement: Judgement, metric: Metric) -> Difference:
+    """Return a difference with its interval and its verdict."""
+    return Difference(metric.signed(judgement.comparison.difference), _bounds(judgement, metric), judgement.word)
+
+
+def percent(share: float) -> str:
+    """Return a share as a percentage, no more digits than it has.
+
+    >>> percent(0.95), percent(1 - 0.95), percent(0.999)
+    ('95%', '5%', '99.9%')
+    """
+    return f"{100 * share:.4g}%"
+
+
+def _block(comparison: Comparison, metric: Metric) -> Block:
+    base = () if comparison.base is None else (_base_cell(comparison.base.get(metric.key), metric),)
+    values = (*base, *(_value_cell(arm.estimates.get(metric.key), metric) for arm in comparison.arms))
     if not comparison.treated:
-        return MetricColumns(metric, values, None)
-    gap = (EMPTY,) * len(base)
-    differences = (_difference_cell(arm, metric, comparison.baseline) for arm in comparison.arms)
-    return MetricColumns(metric, values, (*gap, *differences))
+        return Block(metric.title, metric.unit, values, None)
+    gap = (NO_DIFFERENCE,) * len(base)
+    differences = (_difference(arm, metric, comparison.baseline) for arm in comparison.arms)
+    return Block(metric.title, metric.unit, values, (*gap, *differences))
 
 
 def _base_cell(value: float | None, metric: Metric) -> Cell:
-    return UNDEFINED if value is None else Cell(metric.number(value))
+    return UNDEFINED if value is None else _cell(value, None, metric)
 
 
-def _value_cell(arm: ArmSummary, metric: Metric) -> Cell:
-    estimate = arm.estimates[metric.key]
-    if estimate is None:
-        return UNDEFINED
-    return Cell(metric.number(estimate.mean), _spread(estimate.sd, metric))
+def _value_cell(estimate: Estimate | None, metric: Metric) -> Cell:
+    return UNDEFINED if estimate is None else _cell(estimate.mean, estimate.sd, metric)
 
 
-def _difference_cell(arm: ArmSummary, metric: Metric, baseline: str) -> Cell:
+def _cell(value: float, sd: float | None, metric: Metric) -> Cell:
+    if not math.isfinite(value):
+        return Cell(NOT_FINITE)
+    return Cell(metric.number(value), "" if sd is None else metric.number(sd))
+
+
+def _difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference:
     if arm.name == baseline:
-        return EMPTY
-    estimate = arm.estimates[metric.key]
-    if estimate is None or estimate.difference is None:
-        return UNDEFINED
-    return Cell(metric.signed(estimate.difference.mean), _spread(estimate.difference.sd, metric))
+        return NO_DIFFERENCE
+    estimate = arm.estimates.get(metric.key)
+    if estimate is None:
+        return UNDEFINED_DIFFERENCE
+    if estimate.judgement is not None:
+        return judged_difference(estimate.judgement, metric)
+    if estimate.difference is None or not math.isfinite(estimate.difference.mean):
+        return UNDEFINED_DIFFERENCE
+    return Difference(metric.signed(estimate.difference.mean))
 
 
-def _spread(sd: float | None, metric: Metric) -> str:
-    return "" if sd is None else metric.number(sd)
+def _bounds(judgement: Judgement, metric: Metric) -> tuple[str, str] | None:
+    low, high = judgement.comparison.ci_low, judgement.comparison.ci_high
+    return (metric.signed(low), metric.signed(high)) if math.isfinite(low) and math.isfinite(high) else None

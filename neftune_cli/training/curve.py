@@ -9,8 +9,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.measured_model import LanguageModel
-from neftune_cli.records import CurvePoint, ExampleLoss
-from neftune_cli.training.measure import HELD_OUT, PROBE, split_loss
+from neftune_cli.records import HELD_OUT, PROBE, CurvePoint, ExampleLoss
+from neftune_cli.training.measure import split_loss
 
 
 class CurveCallback(TrainerCallback):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH_SIZE = 32
 GENERATION_BATCH_SIZE = 64
+# one batch: it costs little beside the training (1 s where the ablation trains for 10)
+PROBE_ANSWERS = 64
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,20 @@
-"""What a trial measures with the noise off: losses of each example, their means, and what the noise amounts to."""
+"""What a trial measures with the noise off: losses of each example, answers, and what the noise amounts to."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from neftune_cli.config.spec import NoiseSpec
+from transformers import PreTrainedTokenizerBase
+
+from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
 from neftune_cli.data.examples import TokenizedExample
+from neftune_cli.evaluation.answers import evaluate_answers
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
 from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.noise.lengths import token_noise_norm
-from neftune_cli.records import ExampleLoss, LossMetrics, NoiseMeasurement
-from neftune_cli.training.material import EVALUATION_BATCH_SIZE, Material
+from neftune_cli.records import HELD_OUT, PROBE, EvalMetrics, ExampleLoss, Generation, LossMetrics, NoiseMeasurement
+from neftune_cli.training.material import EVALUATION_BATCH_SIZE, GENERATION_BATCH_SIZE, PROBE_ANSWERS, Material
 
-PROBE, HELD_OUT = "probe", "held-out"
 _LARGEST_EXPONENT = 700.0
 
 
@@ -51,6 +54,52 @@ def split_loss(losses: Sequence[ExampleLoss], split: str) -> float:
     last = max(row.epoch for row in losses)
     rows = [row for row in losses if row.split == split and row.epoch == last]
     return mean_loss([row.loss for row in rows], [row.tokens for row in rows])
+
+
+@dataclass(frozen=True)
+class MeasuredAnswers:
+    """The greedy answers of one model, and what they are worth."""
+
+    held_out: EvalMetrics
+    probe: EvalMetrics | None
+    """None where the data has no prompts."""
+    generations: list[Generation]
+    """Answers to the held-out prompts, then those to the probe prompts."""
+
+
+def measure_answers(
+    model: LanguageModel, tokenizer: PreTrainedTokenizerBase, material: Material, evaluation: ResolvedEvaluation
+) -> MeasuredAnswers:
+    """Let the model answer the held-out prompts and, by the same settings, the first PROBE_ANSWERS of the probe.
+
+    How near the answers to training prompts come to the training answers tells how much of their wording was learnt by
+    heart (NEFTune paper, section 5.1).
+
+    Raises:
+        TrialError: a prompt leaves no room for an answer in the model's context.
+    """
+
+    def answered(examples: Sequence[TokenizedExample]) -> tuple[EvalMetrics, list[Generation]]:
+        return evaluate_answers(
+            model,
+            tokenizer,
+            examples,
+            max_new_tokens=evaluation.max_new_tokens,
+            repetition_penalty=evaluation.repetition_penalty,
+            batch_size=GENERATION_BATCH_SIZE,
+        )
+
+    held_out, to_held_out = answered(material.held_out)
+    probe, to_probe = answered(material.probe[:PROBE_ANSWERS])
+    return MeasuredAnswers(
+        held_out=held_out,
+        probe=probe if to_probe else None,
+        generations=[
+            one.model_copy(update={"split": split})
+            for split, generations in ((HELD_OUT, to_held_out), (PROBE, to_probe))
+            for one in generations
+        ],
+    )
 
 
 def measure_noise(noise: NoiseSpec, material: Material) -> NoiseMeasurement | None:

@@ -10,15 +10,14 @@ from torch import nn
 
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.answers import evaluate_answers
 from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, TrialRecord
 from neftune_cli.store import TrialFolder
 from neftune_cli.training.curve import CurveCallback
-from neftune_cli.training.material import GENERATION_BATCH_SIZE, Material
-from neftune_cli.training.measure import loss_metrics, measure_losses, measure_noise
+from neftune_cli.training.material import Material
+from neftune_cli.training.measure import loss_metrics, measure_answers, measure_losses, measure_noise
 from neftune_cli.training.sft import build_trainer, sft_config
 from neftune_cli.training.trial import Trial, TrialProgress, Watch
 
@@ -47,14 +46,7 @@ def run_trial(
         _measured_base(loaded, material, folder) if trial.is_base else _trained(trial, loaded, material, folder, watch)
     )
     watch(TrialProgress("generating"))
-    metrics, generations = evaluate_answers(
-        outcome.model,
-        loaded.tokenizer,
-        material.held_out,
-        max_new_tokens=trial.spec.evaluation.max_new_tokens,
-        repetition_penalty=trial.spec.evaluation.repetition_penalty,
-        batch_size=GENERATION_BATCH_SIZE,
-    )
+    answers = measure_answers(outcome.model, loaded.tokenizer, material, trial.spec.evaluation)
     if model_to is not None:
         _save(outcome.model, loaded, model_to)
     record = TrialRecord(
@@ -63,7 +55,8 @@ def run_trial(
         alpha=trial.alpha,
         seed=trial.seed,
         loss=loss_metrics(outcome.losses, train_loss=outcome.train_loss),
-        eval=metrics,
+        eval=answers.held_out,
+        probe_eval=answers.probe,
         noise=None if trial.is_base else measure_noise(trial.spec.noise, material),
         attestation=outcome.attestation,
         identity=trial.identity,
@@ -72,7 +65,7 @@ def run_trial(
             *_noise_notes(trial),
         ),
     )
-    folder.finish(record, outcome.losses, generations)
+    folder.finish(record, outcome.losses, answers.generations)
     return record
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from neftune_cli.commands.compare import compare
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import NothingToCompareError, UsageError
-from neftune_cli.records import SCHEMA_VERSION, CurvePoint, TrialRecord, TrialState, TrialStatus
+from neftune_cli.records import CurvePoint, TrialRecord, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
 
 Records = list[TrialRecord]
@@ -28,19 +28,79 @@ def test_a_pipe_gets_plain_tables(results: Path) -> None:
     result = _compare(results)
 
     assert result.exit_code == 0
-    assert result.stdout.startswith("bios, compared with alpha=0\n\nLoss\n")
+    assert result.stdout.startswith("bios, compared with alpha=0\n\nLeave the noise off")
     assert "\x1b" not in result.stdout
-    assert "1.5070 ± 0.0101  \N{MINUS SIGN}0.0030 ± 0.0017" in result.stdout
-    assert result.stdout.endswith("no test has been made.\n")
+    # t interval of the differences -0.002, -0.005 and -0.002: -0.003 +- 4.3027 * 0.0017321 / sqrt(3)
+    assert (
+        "alpha=5  1.5070 ± 0.0101  \N{MINUS SIGN}0.0030  [\N{MINUS SIGN}0.0073, +0.0013]  equivalent"
+    ) in result.stdout
 
 
 def test_the_report_lies_beside_the_trials(results: Path) -> None:
     result = _compare(results)
 
     folder = results / "bios"
-    assert result.stderr == f"Wrote summary.md and plots/ to {folder}\n"
+    assert result.stderr == f"Wrote summary.md, report.html and plots/ to {folder}\n"
     assert (folder / "summary.md").read_text().startswith("# bios, compared with alpha=0\n")
-    assert {path.name for path in (folder / "plots").iterdir()} == {"loss.png", "eval.png"}
+    assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert {path.name for path in (folder / "plots").iterdir()} == {
+        "learning-curves.svg",
+        "loss-by-alpha.svg",
+        "paired-differences.svg",
+    }
+
+
+def test_the_same_results_give_the_same_bytes(results: Path) -> None:
+    def report() -> dict[Path, bytes]:
+        _compare(results)
+        return {path: path.read_bytes() for path in (results / "bios").rglob("*") if path.is_file()}
+
+    assert report() == report()
+
+
+def test_the_papers_claims_follow_where_they_are_asked_for(results: Path) -> None:
+    plain, asked = _compare(results).stdout, _compare(results, "--hypotheses").stdout
+
+    assert asked.startswith(plain.rstrip("\n"))
+    assert "Claims of the NEFTune paper" in asked.removeprefix(plain.rstrip("\n"))
+
+
+def test_choices_change_the_verdict_and_leave_no_report(results: Path) -> None:
+    result = _compare(results, "--margin", "eval_loss=0.001", "--confidence", "0.5", "--format", "json")
+
+    judged = json.loads(result.stdout)["comparisons"][0]["metrics"]["eval_loss"]["alpha=5"]
+    assert (judged["margin"], judged["verdict"]) == (0.001, "better")
+    assert not (results / "bios" / "report.html").exists()
+
+
+def test_another_metric_leads(results: Path) -> None:
+    assert "length beside alpha 0" in _compare(results, "--metric", "response_chars").stdout.split("\n\nLoss\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--margin", "eval_loss"], "--margin eval_loss: there is no size in it."),
+        (["--margin", "speed=1"], "--margin speed=1: no metric 'speed' was measured."),
+        (["--metric", "speed"], "--metric speed: nothing of that name was measured in sweep 'bios'."),
+        (["--confidence", "95"], "--confidence 95 is no confidence level."),
+    ],
+)
+def test_choices_that_make_no_sense_are_refused(results: Path, arguments: list[str], message: str) -> None:
+    error = _compare(results, *arguments).exception
+
+    assert isinstance(error, UsageError)
+    assert error.problems[0].what == message
+
+
+def test_a_damaged_file_is_named(results: Path) -> None:
+    record = next((results / "bios").rglob("record.json"))
+    record.write_text("{}")
+
+    error = _compare(results).exception
+
+    assert isinstance(error, UsageError)
+    assert str(error) == f"{record} can't be understood. Restore it, or remove the trial's folder to train it again."
 
 
 def test_json_goes_to_stdout_and_nothing_else_is_written(results: Path) -> None:
@@ -52,7 +112,7 @@ def test_json_goes_to_stdout_and_nothing_else_is_written(results: Path) -> None:
     assert not (results / "bios" / "summary.md").exists()
 
 
-@pytest.mark.parametrize("format_", ["table", "json", "csv", "md"])
+@pytest.mark.parametrize("format_", ["table", "json", "csv", "md", "latex", "html"])
 def test_output_gets_what_stdout_would_have(results: Path, tmp_path: Path, format_: str) -> None:
     printed = _compare(results, "--format", format_)
     written = _compare(results, "--format", format_, "--output", str(tmp_path / "out"))
@@ -62,11 +122,34 @@ def test_output_gets_what_stdout_would_have(results: Path, tmp_path: Path, forma
 
 
 def test_several_sweeps_follow_one_another(results: Path, hand_made_records: Records) -> None:
-    _write_sweep(results / "again", hand_made_records[1:])
+    other = [one.model_copy(update={"identity": {**one.identity, "data": "e"}}) for one in hand_made_records]
+    _write_sweep(results / "again", other)
 
-    titles = [line for line in _compare(results).stdout.splitlines() if "compared with" in line]
+    lines = _compare(results).stdout.splitlines()
 
-    assert titles == ["again, compared with alpha=0", "bios, compared with alpha=0"]
+    assert [line for line in lines if line.endswith("compared with alpha=0")] == [
+        "again, compared with alpha=0",
+        "bios, compared with alpha=0",
+    ]
+    assert "Not compared with again, because more than the noise differs: data bios (d) instead of bios (e)." in lines
+
+
+def test_comparable_sweeps_are_one_comparison_and_belong_to_neither_folder(
+    results: Path, hand_made_records: Records
+) -> None:
+    stronger = [
+        one.model_copy(
+            update={"arm": "alpha=10", "alpha": 10.0, "identity": {**one.identity, "noise": {"alpha": 10.0}}}
+        )
+        for one in hand_made_records[4:]
+    ]
+    _write_sweep(results / "more", stronger, prefix="m")
+
+    result = _compare(results)
+
+    assert result.stdout.startswith("bios + more, compared with alpha=0\n")
+    assert "alpha=10" in result.stdout
+    assert result.stderr == ""
 
 
 def test_an_unfinished_sweep_is_left_out_with_a_word(results: Path, hand_made_records: Records) -> None:
@@ -111,25 +194,38 @@ def test_results_that_can_not_be_written_are_still_compared(results: Path) -> No
 
     assert result.exit_code == 0
     assert result.stdout.startswith("bios, compared with alpha=0\n")
-    assert result.stderr == f"{results}/bios got no summary.md and plots: File exists.\n"
+    assert result.stderr == f"{results}/bios got no summary.md, report.html and plots: File exists.\n"
 
 
 def test_a_format_that_does_not_exist_is_refused(results: Path) -> None:
-    assert _compare(results, "--format", "latex").exit_code == 2
+    assert _compare(results, "--format", "pdf").exit_code == 2
 
 
 def test_comparing_imports_no_training_code(results: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from neftune_cli.commands.compare import compare, Format\n"
-        f"compare([Path({str(results)!r})], None, Format.JSON, None)\n"
-        "print(*{'torch', 'transformers', 'datasets', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
+        "import sys; from neftune_cli.cli import app\n"
+        f"app(['compare', {str(results)!r}], standalone_mode=False)\n"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets', 'pandas', 'scipy.stats'}\n"
+        "print(*heavy & set(sys.modules), sep=', ', file=sys.stderr)"
     )
 
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
 
+    assert done.stderr == f"Wrote summary.md, report.html and plots/ to {results}/bios\n\n"
+    assert done.stdout.startswith("bios, compared with alpha=0")
+
+
+def test_help_imports_nothing_to_judge_with() -> None:
+    code = (
+        "import sys; from neftune_cli.cli import app\n"
+        "app(['compare', '--help'], standalone_mode=False)\n"
+        "print(*{'numpy', 'scipy', 'pyarrow', 'matplotlib'} & set(sys.modules), sep=', ', file=sys.stderr)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
     assert done.stderr == "\n"
-    assert json.loads(done.stdout)["schema_version"] == SCHEMA_VERSION
 
 
 def _compare(*arguments: Path | str) -> Result:
@@ -138,11 +234,11 @@ def _compare(*arguments: Path | str) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def _write_sweep(path: Path, records: Records) -> None:
+def _write_sweep(path: Path, records: Records, prefix: str = "0") -> None:
     folder = SweepFolder(path)
     folder.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0, 1, 2]}))
     for number, record in enumerate(records):
-        named = record.model_copy(update={"trial": f"{number:012d}"})
+        named = record.model_copy(update={"trial": f"{prefix}{number:011d}"})
         trial = folder.trial(named.trial, named.arm, named.seed)
         trial.start(named.trial, {"seed": named.seed})
         trial.append_metrics(CurvePoint(step=1, epoch=1, train_loss=named.loss.train_loss, eval_loss=2.0))

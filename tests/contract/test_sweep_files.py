@@ -32,6 +32,7 @@ def test_the_folder_holds_what_the_design_lists(swept: Path) -> None:
         "eval.csv",
         "curves.csv",
         "summary.md",
+        "report.html",
         "plots",
         "trials",
     }
@@ -79,9 +80,20 @@ def test_the_scores_are_the_means_of_what_the_answers_say(swept: Path) -> None:
     for trial in (swept / "trials").iterdir():
         record = TrialRecord.model_validate_json((trial / "record.json").read_text())
         answers = [json.loads(line) for line in (trial / "generations.jsonl").read_text().splitlines()]
-        assert len(answers) == 8
-        assert record.eval.exact_match == pytest.approx(sum(one["exact_match"] for one in answers) / 8)
-        assert record.eval.rouge_l == pytest.approx(sum(one["rouge_l"] for one in answers) / 8)
+        assert [one["split"] for one in answers] == ["held-out"] * 8 + ["probe"] * 32  # all that are trained on
+        assert record.probe_eval is not None
+        for scores, part in ((record.eval, answers[:8]), (record.probe_eval, answers[8:])):
+            assert scores.exact_match == pytest.approx(sum(one["exact_match"] for one in part) / len(part))
+            assert scores.rouge_l == pytest.approx(sum(one["rouge_l"] for one in part) / len(part))
+
+
+def test_the_answers_are_to_the_examples_whose_losses_are_measured(swept: Path) -> None:
+    for trial in (swept / "trials").iterdir():
+        answers = [json.loads(line) for line in (trial / "generations.jsonl").read_text().splitlines()]
+        losses = pd.read_parquet(trial / "examples.parquet")
+        for split in ("held-out", "probe"):
+            measured = losses[(losses.split == split) & (losses.epoch == losses.epoch.max())].example.tolist()
+            assert [one["example"] for one in answers if one["split"] == split] == measured
 
 
 def test_arms_see_the_same_batches_and_differ_in_noise_alone(swept: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from neftune_cli.store import SweepFolder
 from tests.command_line import Neftune
 
 SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2")
@@ -38,6 +39,7 @@ def test_plain_text_trains_without_prompts_and_generates_nothing(neftune: Neftun
     ended = neftune("sweep", "--dataset", data, "--alphas", "0", "--seeds", "1", *SMALL, "--output", "out")
     assert ended.code == 0
     assert pd.read_csv(tmp_path / "out" / "eval.csv").exact_match.isna().all()
+    assert [record.probe_eval for record in SweepFolder(tmp_path / "out").records()] == [None, None]
 
 
 def test_a_diverging_arm_fails_alone(neftune: Neftune, tmp_path: Path) -> None:

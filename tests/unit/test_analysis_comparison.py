@@ -5,17 +5,22 @@ import random
 
 import pandas as pd
 import pytest
+from scipy.stats import ttest_1samp
 
-from neftune_cli.analysis.comparison import Comparison, Estimate, PairedDifference, compare_arms
-from neftune_cli.analysis.metrics import METRICS
+from neftune_cli.analysis.choices import Choices
+from neftune_cli.analysis.comparison import compare_arms
+from neftune_cli.analysis.results import Comparison, Estimate, PairedDifference
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
+from neftune_cli.evidence.metrics import METRICS, Margin
+from neftune_cli.evidence.trials import scores_of
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord
 
 Records = list[TrialRecord]
 
 
 def test_held_out_loss_by_hand(hand_made_records: Records) -> None:
-    comparison = compare_arms("bios", hand_made_records)
+    comparison = _compare(hand_made_records)
 
     estimate, difference = _paired(comparison, "alpha=5", "eval_loss")
     assert comparison.baseline == "alpha=0"
@@ -25,20 +30,14 @@ def test_held_out_loss_by_hand(hand_made_records: Records) -> None:
     # The differences are -2, -5 and -2 thousandths: their spread is far below that of the losses themselves.
     assert difference.mean == pytest.approx(-0.003)
     assert difference.sd == pytest.approx(math.sqrt((1 + 4 + 1) / 2) / 1000)
-    assert (difference.seeds, difference.lower, difference.higher) == (3, 3, 0)
-
-
-def test_a_tie_is_neither_lower_nor_higher(hand_made_records: Records) -> None:
-    _, difference = _paired(compare_arms("bios", hand_made_records), "alpha=5", "exact_match")
-
-    assert (difference.seeds, difference.lower, difference.higher) == (3, 0, 2)
+    assert difference.by_seed == pytest.approx({0: -0.002, 1: -0.005, 2: -0.002})
 
 
 def test_everything_agrees_with_pandas(hand_made_records: Records) -> None:
     records = _with_random_losses(hand_made_records, random.Random(3))[:-1]
     frame = pd.DataFrame([{"arm": r.arm, "seed": r.seed, **r.loss.model_dump()} for r in records if r.seed is not None])
 
-    comparison = compare_arms("bios", records)
+    comparison = _compare(records)
 
     for key in LOSS_METRICS:
         table = frame.pivot(index="seed", columns="arm", values=key)
@@ -50,7 +49,7 @@ def test_everything_agrees_with_pandas(hand_made_records: Records) -> None:
 
 
 def test_base_and_arms_keep_their_order(hand_made_records: Records) -> None:
-    comparison = compare_arms("bios", hand_made_records)
+    comparison = _compare(hand_made_records)
 
     assert comparison.base is not None
     assert comparison.base["eval_loss"] == 4.2
@@ -60,7 +59,7 @@ def test_base_and_arms_keep_their_order(hand_made_records: Records) -> None:
 
 
 def test_one_seed_has_no_spread(hand_made_records: Records) -> None:
-    estimate, difference = _paired(compare_arms("bios", [hand_made_records[1], hand_made_records[4]]), "alpha=5")
+    estimate, difference = _paired(_compare([hand_made_records[1], hand_made_records[4]]), "alpha=5")
 
     assert estimate.sd is None
     assert difference.sd is None
@@ -68,7 +67,7 @@ def test_one_seed_has_no_spread(hand_made_records: Records) -> None:
 
 
 def test_arms_without_a_shared_seed_have_no_difference(hand_made_records: Records) -> None:
-    comparison = compare_arms("bios", [hand_made_records[1], hand_made_records[6]])
+    comparison = _compare([hand_made_records[1], hand_made_records[6]])
 
     estimate = comparison.treated[0].estimates["eval_loss"]
     assert estimate is not None
@@ -76,16 +75,17 @@ def test_arms_without_a_shared_seed_have_no_difference(hand_made_records: Record
 
 
 def test_a_metric_without_values_has_no_estimate(hand_made_records: Records) -> None:
-    comparison = compare_arms("bios", hand_made_records)
+    comparison = _compare(hand_made_records)
 
-    assert all(arm.estimates["bleu"] is None for arm in comparison.arms)
+    assert "bleu" not in comparison.metrics
+    assert all("bleu" not in arm.estimates for arm in comparison.arms)
 
 
 def test_an_infinite_value_has_no_mean(hand_made_records: Records) -> None:
     diverged = hand_made_records[4].loss.model_copy(update={"eval_perplexity": math.inf})
     hand_made_records[4] = hand_made_records[4].model_copy(update={"loss": diverged})
 
-    estimate, difference = _paired(compare_arms("bios", hand_made_records), "alpha=5", "eval_perplexity")
+    estimate, difference = _paired(_compare(hand_made_records), "alpha=5", "eval_perplexity")
 
     assert math.isnan(estimate.mean)
     assert math.isnan(difference.mean)
@@ -94,7 +94,7 @@ def test_an_infinite_value_has_no_mean(hand_made_records: Records) -> None:
 
 @pytest.mark.parametrize("wanted", ["5", "5.0", "alpha=5"])
 def test_the_baseline_is_named_by_alpha_or_name(hand_made_records: Records, wanted: str) -> None:
-    comparison = compare_arms("bios", hand_made_records, wanted)
+    comparison = _compare(hand_made_records, Choices(baseline=wanted))
 
     assert comparison.baseline == "alpha=5"
     assert _paired(comparison, "alpha=0")[1].mean == pytest.approx(0.003)
@@ -103,7 +103,7 @@ def test_the_baseline_is_named_by_alpha_or_name(hand_made_records: Records, want
 def test_an_alpha_means_the_arm_that_varies_nothing_else(hand_made_records: Records) -> None:
     decayed = [_renamed(record, "weight decay") for record in hand_made_records[1:4]]
 
-    assert compare_arms("bios", [*decayed, *hand_made_records], "0").baseline == "alpha=0"
+    assert _compare([*decayed, *hand_made_records], Choices(baseline="0")).baseline == "alpha=0"
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_an_alpha_means_the_arm_that_varies_nothing_else(hand_made_records: Reco
 )
 def test_an_unknown_baseline_lists_the_arms(hand_made_records: Records, wanted: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        compare_arms("bios", hand_made_records, wanted)
+        _compare(hand_made_records, Choices(baseline=wanted))
 
     assert str(caught.value) == message
 
@@ -127,7 +127,7 @@ def test_an_ambiguous_baseline_lists_its_matches(hand_made_records: Records) -> 
     named = [_renamed(hand_made_records[4], "short"), _renamed(hand_made_records[5], "long")]
 
     with pytest.raises(UsageError) as caught:
-        compare_arms("bios", [*hand_made_records[:4], *named], "5")
+        _compare([*hand_made_records[:4], *named], Choices(baseline="5"))
 
     message = "--baseline 5: sweep 'bios' has 2 arms of that name or alpha. Type one of 'short', 'long'."
     assert str(caught.value) == message
@@ -137,18 +137,18 @@ def test_two_trials_of_one_seed_are_not_mixed(hand_made_records: Records) -> Non
     other_recipe = hand_made_records[1].model_copy(update={"trial": "other"})
 
     with pytest.raises(UsageError, match=r"two trials of arm 'alpha=0', seed 0: id of alpha=0 0 and other\."):
-        compare_arms("bios", [*hand_made_records, other_recipe])
+        _compare([*hand_made_records, other_recipe])
 
 
 def test_the_base_alone_is_nothing_to_compare(hand_made_records: Records) -> None:
     with pytest.raises(NothingToCompareError, match="No trained trial of sweep 'bios' has finished") as caught:
-        compare_arms("bios", hand_made_records[:1])
+        _compare(hand_made_records[:1])
 
     assert caught.value.exit_code is ExitCode.NOTHING_TO_COMPARE
 
 
 def test_every_metric_of_a_record_has_words() -> None:
-    assert tuple(METRICS) == LOSS_METRICS + EVAL_METRICS
+    assert tuple(METRICS) == (*LOSS_METRICS, *EVAL_METRICS, "probe_rouge_l", "probe_bleu")
 
 
 def test_numbers_keep_to_their_column() -> None:
@@ -158,6 +158,71 @@ def test_numbers_keep_to_their_column() -> None:
     assert metric.signed(-0.0137) == "\N{MINUS SIGN}0.014"
     assert metric.signed(0.0137) == "+0.014"
     assert metric.number(123456789.0) == "1.23e+08"
+
+
+def test_verdicts_hold_for_all_arms_together(hand_made_records: Records) -> None:
+    third = [_renamed(record, "alpha=10") for record in hand_made_records[4:]]
+
+    alone, together = _compare(hand_made_records), _compare([*hand_made_records, *third])
+
+    one, two = (comparison.judgement("alpha=5", "train_loss_clean") for comparison in (alone, together))
+    assert one is not None
+    assert two is not None
+    # the differences 0.050, 0.050 and 0.056: t = 0.052 / (0.0034641 / sqrt(3)) = 26.0
+    assert one.comparison.p_value == pytest.approx(ttest_1samp([0.05, 0.05, 0.056], 0).pvalue)
+    assert one.p_adjusted == one.comparison.p_value
+    assert two.p_adjusted == pytest.approx(2 * one.p_adjusted)
+    assert one.word == two.word == "higher"
+
+
+def test_the_margin_can_be_set_in_the_unit_or_as_a_share(hand_made_records: Records) -> None:
+    margins = {"eval_loss": Margin(0.5), "response_chars": Margin(0.1, relative=True)}
+
+    comparison = _compare(hand_made_records, Choices(margins=margins))
+
+    loss, length = (comparison.judgement("alpha=5", key) for key in margins)
+    assert loss is not None
+    assert length is not None
+    assert (loss.margin, loss.word) == (0.5, "equivalent")
+    assert length.margin == pytest.approx(10.4)
+
+
+def test_a_wide_confidence_makes_wide_intervals(hand_made_records: Records) -> None:
+    narrow, wide = (
+        _compare(hand_made_records, Choices(confidence=level)).judgement("alpha=5", "eval_loss")
+        for level in (0.9, 0.99)
+    )
+    assert narrow is not None
+    assert wide is not None
+    low, high = ttest_1samp([-0.002, -0.005, -0.002], 0).confidence_interval(0.99)
+    assert (wide.comparison.ci_low, wide.comparison.ci_high) == pytest.approx((low, high))
+    assert wide.comparison.ci_high > narrow.comparison.ci_high
+
+
+def test_two_seeds_get_no_verdict(hand_made_records: Records) -> None:
+    judgement = _compare([*hand_made_records[1:3], *hand_made_records[4:6]]).judgement("alpha=5", "eval_loss")
+
+    assert judgement is not None
+    assert (judgement.word, judgement.comparison.about) == (None, "checkpoints")
+
+
+def test_the_metric_of_the_advice_must_have_been_measured(hand_made_records: Records) -> None:
+    assert _compare(hand_made_records).primary == "eval_loss"
+    assert _compare(hand_made_records, Choices(metric="rouge_l")).primary == "rouge_l"
+    with pytest.raises(UsageError, match="--metric bleu: nothing of that name was measured in sweep 'bios'"):
+        _compare(hand_made_records, Choices(metric="bleu"))
+
+
+def _compare(records: Records, choices: Choices = Choices()) -> Comparison:  # noqa: B008
+    trials = tuple(
+        Measurements(one.trial, one.arm, one.alpha, one.seed, scores_of(one), {}, {}, noise_ratio=_ratio(one))
+        for one in records
+    )
+    return compare_arms(Evidence("bios", Setting("tiny", "bios", {}, {}), trials, METRICS, ()), choices)
+
+
+def _ratio(record: TrialRecord) -> float | None:
+    return record.noise.ratio if record.noise else None
 
 
 def _paired(comparison: Comparison, arm: str, key: str = "eval_loss") -> tuple[Estimate, PairedDifference]:

@@ -1,5 +1,6 @@
 """From prompts to scores, on a model that repeats a fixed text and is scored by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,13 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
+from neftune_cli.config.spec import ResolvedEvaluation
 from neftune_cli.data.examples import Example, Message, TokenizedExample
 from neftune_cli.evaluation.answers import evaluate_answers
+from neftune_cli.models.sources import ModelSource
 from neftune_cli.records import EVAL_METRICS
+from neftune_cli.training.material import Material
+from neftune_cli.training.measure import MeasuredAnswers, measure_answers
 
 WORDS = ["<unk>", "<end>", "<user>", "capital", "of", "Italy", "is", "Rome", "Paris", "lies", "there"]
 GENERATION: dict[str, Any] = {"max_new_tokens": 6, "repetition_penalty": 1.0, "batch_size": 2}
@@ -61,6 +66,7 @@ ASKED = [
 def test_answers_come_in_order_with_prompt_reference_and_scores() -> None:
     _, (first, second) = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **GENERATION)
     assert first.model_dump() == {
+        "split": "held-out",
         "example": "first",
         "cluster": "geography",
         "kind": "fact",
@@ -103,3 +109,42 @@ def test_plain_texts_alone_have_no_metrics() -> None:
     metrics, generations = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED[1:2], **GENERATION)
     assert generations == []
     assert metrics.model_dump() == dict.fromkeys(EVAL_METRICS)
+
+
+def measured(held_out: list[TokenizedExample], probe: list[TokenizedExample]) -> MeasuredAnswers:
+    material = Material(
+        source=ModelSource("chain", Path()),
+        train=tuple(probe),
+        held_out=tuple(held_out),
+        probe=tuple(probe),
+        pad_token_id=1,
+        device="cpu",
+        median_length=4.0,
+        embedding_norm=1.0,
+        notes=(),
+    )
+    evaluation = ResolvedEvaluation(max_length=32, max_new_tokens=6, repetition_penalty=1.0)
+    return measure_answers(chain(*ANSWERING), tokenizer(), material, evaluation)
+
+
+def test_a_trial_answers_the_held_out_prompts_and_then_the_first_64_of_the_probe() -> None:
+    # right for the first 32 and from the 65th on, so that more, fewer or other ones would score otherwise
+    completions = ["is Rome"] * 32 + ["Paris lies"] * 32 + ["is Rome"] * 10
+    probe = [example(f"probe {row}", "<user> Italy", completion) for row, completion in enumerate(completions)]
+    answers = measured([ASKED[2], ASKED[0]], probe)
+    assert [(one.split, one.example) for one in answers.generations] == [
+        ("held-out", "second"),
+        ("held-out", "first"),
+        *(("probe", f"probe {row}") for row in range(64)),
+    ]
+    assert answers.held_out.rouge_l == pytest.approx((1 + 0.5) / 2)  # the same as without a probe
+    assert answers.probe is not None
+    assert answers.probe.exact_match == 0.5
+    assert answers.probe.rouge_l == 0.5
+
+
+def test_a_probe_of_plain_texts_has_no_scores() -> None:
+    answers = measured(ASKED, ASKED[1:2])
+    assert [one.split for one in answers.generations] == ["held-out", "held-out"]
+    assert answers.held_out.exact_match == 0.5
+    assert answers.probe is None

@@ -3,94 +3,255 @@
 import io
 import json
 import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from neftune_cli.analysis.comparison import Comparison, compare_arms
-from neftune_cli.records import TrialRecord
-from neftune_cli.reporting.export import CSV_COLUMNS, ExportedComparisons, summary_markdown, to_csv, to_json
+from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.evidence.measurements import Setting
+from neftune_cli.records import SCHEMA_VERSION
+from neftune_cli.reporting.documents import document
+from neftune_cli.reporting.export_csv import CSV_COLUMNS, to_csv
+from neftune_cli.reporting.export_json import to_json
+from neftune_cli.reporting.formats import Format
+from neftune_cli.reporting.markdown import summary_markdown
+from neftune_cli.reporting.schema import ExportedComparisons, ExportedEstimate, ExportedJudgement, json_schema
+from tests.unit.comparisons import (
+    T_OF_THREE_SEEDS,
+    best_arm,
+    claims,
+    comparison,
+    early_stopping,
+    estimate,
+    hand_made,
+    judgement,
+    summary,
+)
 
-Records = list[TrialRecord]
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "compare.md"
+UNFINISHED = "alpha=5,seed=3 failed: out of memory"
+UNJUDGED = dict.fromkeys(ExportedJudgement.model_fields)
 
 
 @pytest.fixture
-def comparison(hand_made_records: Records) -> Comparison:
-    return compare_arms("bios", hand_made_records, unfinished=["alpha=5,seed=3 failed: out of memory"])
+def whole() -> Comparison:
+    answered = replace(hand_made(), best=best_arm(), early_stopping=early_stopping(), hypotheses=claims())
+    return replace(answered, unfinished=(UNFINISHED,), notes=("2 were cut.",), apart="Apart.", manifest_digest="ab12")
 
 
-def test_json_has_the_hand_made_numbers(comparison: Comparison) -> None:
-    exported = _only(to_json([comparison]))
+def test_json_has_the_hand_made_numbers(whole: Comparison) -> None:
+    exported = _only(to_json([whole]))
 
     arm = exported["metrics"]["eval_loss"]["alpha=5"]
-    assert arm["mean"] == pytest.approx(1.507)
-    assert arm["difference"] == pytest.approx(-0.003)
-    assert arm["difference_sd"] == pytest.approx(math.sqrt(3e-6))
-    assert arm["seeds"] == [0, 1, 2]
-    assert exported["metrics"]["eval_loss"]["alpha=0"]["difference"] is None
+    half_width = T_OF_THREE_SEEDS * 0.001  # the differences are -2, -5 and -2 thousandths
+    assert arm == {
+        "mean": pytest.approx(1.507),
+        "sd": pytest.approx(math.sqrt(1.03e-4)),
+        "difference": pytest.approx(-0.003),
+        "difference_sd": pytest.approx(math.sqrt(3e-6)),
+        "ci_low": pytest.approx(-0.003 - half_width),
+        "ci_high": pytest.approx(-0.003 + half_width),
+        "p_value": 0.2,
+        "p_adjusted": 0.4,
+        "p_equivalent": 0.03,
+        "margin": 0.01,
+        "verdict": "equivalent",
+        "about": "method",
+        "detectable": pytest.approx(0.00535),
+        "seeds_needed": None,
+        "seeds": [0, 1, 2],
+        "items": 20,
+    }
+    assert exported["metrics"]["eval_loss"]["alpha=0"] == {
+        **UNJUDGED,
+        "mean": pytest.approx(1.51),
+        "sd": pytest.approx(0.01),
+        "difference_sd": None,
+        "seeds": [0, 1, 2],
+    }
     assert exported["metrics"]["bleu"] == {"alpha=0": None, "alpha=5": None}
-    assert exported["base"]["eval_loss"] == 4.2
-    assert exported["noise_ratio"]["alpha=5"] == pytest.approx(0.29 / 3)
-    assert exported["unfinished"] == ["alpha=5,seed=3 failed: out of memory"]
 
 
-def test_json_is_what_its_schema_says(comparison: Comparison) -> None:
-    text = to_json([comparison, comparison])
+def test_json_has_the_rest_of_the_comparison(whole: Comparison) -> None:
+    exported = _only(to_json([whole]))
 
-    document = ExportedComparisons.model_validate_json(text)
-    assert [exported.sweep for exported in document.comparisons] == ["bios", "bios"]
-    assert list(json.loads(text)) == ["schema_version", "comparisons"]
+    assert exported["setting"]["recipe"]["learning_rate"] == 1e-3
+    assert (exported["setting"]["model"], exported["setting"]["data"]) == ("tiny", "bios")
+    assert (exported["baseline"], exported["primary"], exported["confidence"]) == ("alpha=0", "eval_loss", 0.95)
+    assert (exported["base"]["eval_loss"], exported["base"]["train_loss"]) == (4.2, None)
+    assert exported["noise_ratio"] == {"alpha=0": None, "alpha=5": 0.097}
+    best = exported["best_arm"]
+    assert (best["arm"], best["naive"], best["gain"]) == ("alpha=5", -0.003, -0.001)
+    assert (best["ci_low"], best["ci_high"]) == (pytest.approx(-0.0053), pytest.approx(0.0033))
+    assert best["chosen"] == {"alpha=5": 0.6, "alpha=10": 0.4}
+    baseline, treated = exported["early_stopping"]["arms"]
+    assert exported["early_stopping"]["epochs"] == [1, 2, 3]
+    assert (baseline["last"]["verdict"], baseline["best"]) == ("worse", None)
+    assert (treated["best"]["difference"], treated["best_epoch"]) == (-0.001, 2.25)
+    first, second = exported["hypotheses"]
+    assert (first["key"], first["status"], second["caveat"]) == ("training-loss", "supported", "")
+    assert exported["advice"] == advice(whole)
+    assert (exported["notes"], exported["unfinished"], exported["apart"]) == (["2 were cut."], [UNFINISHED], "Apart.")
+    assert exported["manifest_digest"] == "ab12"
 
 
-def test_what_is_not_finite_is_null(hand_made_records: Records) -> None:
-    for number in (0, 4):
-        diverged = hand_made_records[number].loss.model_copy(update={"eval_perplexity": math.inf})
-        hand_made_records[number] = hand_made_records[number].model_copy(update={"loss": diverged})
+def test_json_is_what_its_schema_says(whole: Comparison) -> None:
+    text = to_json([whole, comparison(hand_made().arms[0])])
 
-    exported = _only(to_json([compare_arms("bios", hand_made_records)]))
+    parsed = ExportedComparisons.model_validate_json(text)
+    assert [exported.baseline for exported in parsed.comparisons] == ["alpha=0", "alpha=0"]
+    schema, written = json_schema(), json.loads(text)
+    assert written["schema_version"] == SCHEMA_VERSION
+    assert list(written) == list(schema["properties"])
+    for exported in written["comparisons"]:
+        assert set(exported) == set(schema["$defs"]["ExportedComparison"]["properties"])
+        assert schema["$defs"]["ExportedComparison"]["required"] == list(exported)
 
-    perplexity = exported["metrics"]["eval_perplexity"]["alpha=5"]
-    assert exported["base"]["eval_perplexity"] is None
-    assert [perplexity[key] for key in ("mean", "sd", "difference", "difference_sd")] == [None] * 4
+
+def test_what_is_not_finite_is_null() -> None:
+    values = (1.5, 1.6, math.inf)
+    judged = judgement(math.nan, math.nan, None)
+    arm = summary("5", 5.0, {"eval_loss": estimate(values, (1.4, 1.5, 1.6), judged)}, noise_ratio=math.nan)
+    baseline = summary("0", 0.0, {"eval_loss": estimate((1.4, 1.5, 1.6))})
+    setting = Setting("m", "d", {"rate": math.nan, "schedule": [math.inf], "betas": (0.9, 0.999)}, {})
+    best = replace(best_arm(), naive=math.inf, gain=judged.comparison)
+    diverged = replace(comparison(baseline, arm), base={"eval_loss": math.inf}, setting=setting, best=best)
+
+    exported = _only(to_json([diverged]))
+
+    numbers = ("mean", "sd", "difference", "difference_sd", "ci_low", "ci_high", "detectable", "verdict")
+    assert [exported["metrics"]["eval_loss"]["5"][key] for key in numbers] == [None] * len(numbers)
+    assert (exported["base"], exported["noise_ratio"]["5"]) == ({"eval_loss": None}, None)
+    assert exported["setting"]["recipe"] == {"rate": None, "schedule": [None], "betas": [0.9, 0.999]}
+    assert [exported["best_arm"][key] for key in ("naive", "gain", "ci_low", "ci_high")] == [None] * 4
+    row = to_csv([diverged]).splitlines()[-1]
+    assert row == "bios,5,5,eval_loss,,,,,,,0.2,0.4,0.03,0.01,,method,0 1 2,20"
 
 
-def test_csv_is_one_row_an_arm_and_metric(comparison: Comparison) -> None:
-    frame = pd.read_csv(io.StringIO(to_csv([comparison])), keep_default_na=True)
+def test_a_difference_without_a_judgement_is_still_exported() -> None:
+    arms = [summary("0", 0.0, {"eval_loss": estimate((1.5, 1.6))})]
+    arms += [summary("5", 5.0, {"eval_loss": estimate((1.4, 1.5), (1.5, 1.6))})]
+
+    exported = _only(to_json([comparison(*arms)]))
+
+    arm = exported["metrics"]["eval_loss"]["5"]
+    assert (arm["difference"], arm["ci_low"], arm["verdict"]) == (pytest.approx(-0.1), None, None)
+
+
+def test_the_documentation_has_every_field_as_the_schema_describes_it() -> None:
+    schema = json_schema()
+    described = {"ExportedComparisons": schema["properties"]}
+    described |= {name: one["properties"] for name, one in schema["$defs"].items() if "properties" in one}
+    own = {key: value for key, value in described["ExportedEstimate"].items() if key not in UNJUDGED}
+    described["ExportedEstimate"] = own
+
+    tables = _documented()
+
+    assert set(tables) == {_table_name(name) for name in described}
+    for name, fields in described.items():
+        assert tables[_table_name(name)] == {
+            field: " ".join(one["description"].split()) for field, one in fields.items()
+        }
+
+
+def test_the_documentation_has_every_csv_column() -> None:
+    (header,) = re.findall(r"^    (sweep,arm,.*)$", DOCUMENTATION.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert tuple(header.split(",")) == CSV_COLUMNS
+    assert set(CSV_COLUMNS) - {"sweep", "arm", "alpha", "metric"} <= set(ExportedEstimate.model_fields)
+
+
+def test_csv_is_one_row_an_arm_and_metric(whole: Comparison) -> None:
+    frame = pd.read_csv(io.StringIO(to_csv([whole])))
 
     assert tuple(frame.columns) == CSV_COLUMNS
-    assert len(frame) == 3 * 11
+    assert len(frame) == 3 * 8
     by_arm = frame.pivot(index="metric", columns="arm", values="mean")
     assert by_arm.loc["response_chars"].to_dict() == {"base": 400.0, "alpha=0": 104.0, "alpha=5": 114.0}
     row = frame[(frame["arm"] == "alpha=5") & (frame["metric"] == "response_chars")].iloc[0]
     assert (row["alpha"], row["difference"], row["difference_sd"], row["seeds"]) == (5, 10, 2, "0 1 2")
+    # differences of 10, 8 and 12: half an interval is 4.3027 * 2 / sqrt(3)
+    assert (row["ci_low"], row["ci_high"]) == (pytest.approx(5.0317, abs=1e-4), pytest.approx(14.9683, abs=1e-4))
+    assert (row["margin"], row["verdict"], row["about"], row["items"]) == (pytest.approx(5.2), "higher", "method", 20)
 
 
-def test_markdown_has_the_reading_two_tables_and_the_footnotes(comparison: Comparison) -> None:
-    lines = summary_markdown(comparison).splitlines()
+def test_csv_keeps_commas_and_quotes_in_names() -> None:
+    arm = summary('5,"gaussian"', None, {"eval_loss": estimate((1.5,))})
+
+    frame = pd.read_csv(io.StringIO(to_csv([comparison(arm)])))
+
+    assert frame.loc[0, "arm"] == '5,"gaussian"'
+    assert frame["alpha"].isna().all()
+
+
+def test_markdown_has_advice_tables_answers_notes_and_claims(whole: Comparison) -> None:
+    lines = summary_markdown(whole).splitlines()
 
     assert lines[0] == "# bios, compared with alpha=0"
-    assert lines[2].startswith("Held-out loss: alpha=5 is lower than alpha=0 by 0.0030 on average")
-    assert [line for line in lines if line.startswith("## ")] == ["## Loss", "## Generation on held-out prompts"]
-    assert lines[-1] == "- Not in these numbers: alpha=5,seed=3 failed: out of memory"
+    assert lines[2] == "Apart."
+    assert lines[4] == advice(whole)
+    assert [line for line in lines if line.startswith("## ")] == [
+        "## Loss",
+        "## Generation on held-out prompts",
+        "## Best arm",
+        "## Early stopping",
+        "## Notes",
+        "## Claims of the NEFTune paper (arXiv 2310.05914)",
+    ]
+    assert f"- Not in these numbers: {UNFINISHED}" in lines
+    assert "**supported**: Noise raises the training loss that is measured without noise." in lines
 
 
-def test_markdown_tables_are_rectangular(comparison: Comparison) -> None:
-    tables = _tables(summary_markdown(comparison))
+def test_markdown_tables_are_rectangular(whole: Comparison) -> None:
+    tables = _tables(summary_markdown(whole))
 
-    assert [(len(table), {len(row) for row in table}) for table in tables] == [(5, {9}), (5, {13})]
-    loss = dict(zip(tables[0][0], tables[0][-1], strict=True))
-    assert loss["held-out loss ↓ (nats)"] == "1.5070 ± 0.0101"
-    assert tables[0][-1][6] == "\N{MINUS SIGN}0.0030 ± 0.0017"
-    assert tables[0][2][1] == "\N{EN DASH}"
+    assert [(len(table), {len(row) for row in table}) for table in tables] == [(14, {6}), (11, {6}), (8, {6})]
+    assert tables[0][0] == ["metric", "arm", "value", "vs alpha=0", "95% interval", "verdict"]
+    minus, dash = "\N{MINUS SIGN}", "\N{EN DASH}"
+    assert tables[0][8:11] == [
+        ["held-out loss ↓ (nats)", "base", "4.2000", "", "", ""],
+        ["", "alpha=0", "1.5100 ± 0.0100", "", "", ""],
+        ["", "alpha=5", "1.5070 ± 0.0101", f"{minus}0.0030", f"[{minus}0.0073, +0.0013]", "equivalent"],
+    ]
+    assert tables[0][2][2] == dash
 
 
-def test_a_bar_in_an_arm_does_not_end_its_cell(hand_made_records: Records) -> None:
-    renamed = [record.model_copy(update={"arm": "a|b"}) for record in hand_made_records[4:]]
+def test_markdown_of_one_arm_has_no_columns_of_differences() -> None:
+    tables = _tables(summary_markdown(comparison(hand_made().arms[0])))
 
-    text = summary_markdown(compare_arms("bios", [*hand_made_records[:4], *renamed]))
+    assert {len(row) for table in tables for row in table} == {3}
 
-    assert "| a\\|b | 0.9100 ± 0.0100 |" in text
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("a|b", "a\\|b"),
+        ("*bold*", "\\*bold\\*"),
+        ("_x_", "\\_x\\_"),
+        ("<img src=x>", "\\<img src=x>"),
+        ("noise_schedule=linear", "noise_schedule=linear"),
+    ],
+)
+def test_names_are_no_markup_in_markdown(name: str, written: str) -> None:
+    arm = summary(name, 5.0, {"eval_loss": estimate((1.4, 1.5))})
+
+    text = summary_markdown(comparison(arm))
+
+    assert f"| {written} | 1.4500 ± 0.0707 |" in text
+
+
+@pytest.mark.parametrize("format_", [one for one in Format if one is not Format.HTML])
+def test_every_format_ends_with_one_line_break(format_: Format, whole: Comparison) -> None:
+    text = document([whole], format_)
+
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
 
 
 def _only(text: str) -> Any:
@@ -103,4 +264,22 @@ def _only(text: str) -> Any:
 
 def _tables(markdown: str) -> list[list[list[str]]]:
     blocks = (block.splitlines() for block in markdown.split("\n\n") if block.startswith("|"))
-    return [[[cell.strip() for cell in line.strip("|").split("|")] for line in block] for block in blocks]
+    return [[[cell.strip() for cell in line[1:-1].split("|")] for line in block] for block in blocks]
+
+
+def _documented() -> dict[str, dict[str, str]]:
+    """Return the tables of fields in docs/compare.md: heading to field to meaning."""
+    text = DOCUMENTATION.read_text(encoding="utf-8")
+    return dict(_field_tables(text[text.index("## The JSON document") :]))
+
+
+def _field_tables(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    for part in text.split("\n### ")[1:]:
+        rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.*) \|$", part.split("\n## ")[0], re.MULTILINE)
+        yield part.splitlines()[0], dict(rows)
+
+
+def _table_name(model: str) -> str:
+    """Return `Stopped arm` for `ExportedStoppedArm`."""
+    words = re.findall("[A-Z][a-z]+", model.removeprefix("Exported"))
+    return " ".join(words).capitalize()

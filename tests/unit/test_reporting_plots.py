@@ -1,101 +1,349 @@
-"""The plots: same bytes for the same numbers, nothing of the reader's machine in them, and the right lines drawn."""
+"""The plots of a comparison: what is drawn is what was measured, read back from the picture."""
 
-from itertools import pairwise
-from pathlib import Path
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 import matplotlib as mpl
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
-from PIL import Image
+from numpy.typing import ArrayLike
 
-from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.analysis.metrics import METRICS
-from neftune_cli.records import CurvePoint, TrialRecord
-from neftune_cli.reporting import plots
-from neftune_cli.reporting.plots import LABEL_GAP, plot_eval, plot_loss_curves
+from neftune_cli.analysis.results import ArmSummary
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.evidence.measurements import ItemValues, Measurements
+from neftune_cli.records import CurvePoint
+from neftune_cli.reporting.plots import all_plots, standalone
+from neftune_cli.reporting.plots.answer_lengths import answer_lengths
+from neftune_cli.reporting.plots.canvas import Plot
+from neftune_cli.reporting.plots.learning_curves import learning_curves
+from neftune_cli.reporting.plots.looks import MOST_ARMS, drawn_arms, looks, looks_in
+from neftune_cli.reporting.plots.loss_by_alpha import loss_by_alpha
+from neftune_cli.reporting.plots.loss_histograms import contrasted, loss_histograms
+from neftune_cli.reporting.plots.paired_differences import paired_differences
+from tests.unit.comparisons import comparison, estimate, hand_made, judgement, summary
 
-Records = list[TrialRecord]
-
-STEPS = [CurvePoint(step=step, epoch=step / 4, train_loss=3 / step) for step in range(1, 9)]
-EPOCHS = [CurvePoint(step=4 * epoch, epoch=epoch, eval_loss=2 / epoch, train_loss_clean=1 / epoch) for epoch in (1, 2)]
-CURVES = {(arm, seed): [*STEPS, *EPOCHS] for arm in ("alpha=0", "alpha=5") for seed in (0, 1)}
-
-
-def test_loss_curves_are_the_same_bytes_whatever_the_user_has_set(tmp_path: Path) -> None:
-    plot_loss_curves(CURVES, tmp_path / "one.png")
-    with mpl.rc_context({"lines.linewidth": 9, "font.size": 30, "savefig.dpi": 20}):
-        plot_loss_curves(CURVES, tmp_path / "two.png")
-
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-
-
-def test_plots_are_150_dpi_without_a_trace_of_time_or_program(tmp_path: Path, hand_made_records: Records) -> None:
-    plot_eval(compare_arms("bios", hand_made_records), tmp_path / "eval.png")
-
-    with Image.open(tmp_path / "eval.png") as image:
-        assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
-        assert set(image.info) == {"dpi"}
+NAMES = ["loss-by-alpha", "paired-differences", "learning-curves", "loss-histograms", "answer-lengths"]
+MOST_BYTES = 150_000
+FEWEST_BINS = 12
+MARGIN, BETWEEN = 50.0, 190.0
+"""Points: right end of the labels of vertical axes, and a height between the two panels of the paired plot."""
+HOSTILE = (
+    ("<script>alert(1)</script>", "$\\frac{", "a & b", "nul\x00", "\ud800"),
+    ("😀" * 30, "x" * 200, "a\nb", "]]>", "_x"),
+)
+STEPS = tuple(CurvePoint(step=step, epoch=step / 20, train_loss=3 / step) for step in range(1, 61))
+EPOCHS = tuple(CurvePoint(step=20 * e, epoch=e, eval_loss=2 / e, train_loss_clean=1 / e) for e in (1, 2, 3))
 
 
-@pytest.mark.parametrize(("points", "panels"), [(STEPS, 1), (EPOCHS, 2), ([*STEPS, *EPOCHS], 3)])
-def test_a_panel_for_each_loss_that_was_logged(tmp_path: Path, points: list[CurvePoint], panels: int) -> None:
-    plot_loss_curves({("alpha=0", 0): points}, tmp_path / "loss.png")
+def test_every_plot_is_drawn_and_the_same_bytes_whatever_the_user_has_set() -> None:
+    trials = trials_of({"alpha=0": 3, "alpha=5": 3})
+    first = all_plots(hand_made(), trials)
+    with mpl.rc_context({"axes.labelpad": 40, "font.size": 30, "svg.fonttype": "path", "xtick.top": True}):
+        second = all_plots(hand_made(), trials)
 
-    with Image.open(tmp_path / "loss.png") as image:
-        assert image.width == pytest.approx(3.4 * 150 * panels)
-
-
-def test_no_curves_no_plot(tmp_path: Path) -> None:
-    plot_loss_curves({("alpha=0", 0): []}, tmp_path / "loss.png")
-
-    assert not list(tmp_path.iterdir())
+    assert list(first) == NAMES
+    assert first == second
+    assert all(plot.name == name and plot.title and plot.caption and plot.alt for name, plot in first.items())
 
 
-def test_the_mean_line_covers_the_epochs_that_all_seeds_have() -> None:
-    assert plots._mean_line([{1.0: 2.0, 2.0: 1.0, 3.0: 0.5}, {1.0: 4.0, 2.0: 2.0}]) == {1.0: 3.0, 2.0: 1.5}
+def test_importing_the_room_leaves_matplotlib_alone() -> None:
+    code = "import sys, neftune_cli.reporting.plots; sys.exit('matplotlib' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_step_and_an_evaluation_at_one_epoch_are_both_kept() -> None:
-    points = [CurvePoint(step=4, epoch=1, train_loss=0.7), CurvePoint(step=4, epoch=1, eval_loss=2.0)]
+@pytest.mark.parametrize("names", HOSTILE)
+def test_no_name_of_an_arm_breaks_a_plot(names: tuple[str, ...]) -> None:
+    losses = [1.0, 1.1, 1.2]
+    arms = [arm("alpha=0", 0.0, losses), *(arm(name, 5.0, losses, losses) for name in names)]
+    drawn = all_plots(comparison(*arms), trials_of(dict.fromkeys(("alpha=0", *names), 3)))
 
-    assert plots._line(points, "train_loss") == {1.0: 0.7}
-    assert plots._line(points, "eval_loss") == {1.0: 2.0}
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(0, 1), max_size=6))
-def test_labels_never_overlap_or_change_order(heights: list[float]) -> None:
-    moved = plots._moved_apart(sorted(heights))
-
-    assert len(moved) == len(heights)
-    assert all(above - below > LABEL_GAP - 1e-9 for below, above in pairwise(moved))
-    assert all(height > -1e-9 for height in moved)
+    assert list(drawn) == NAMES
+    for plot in drawn.values():
+        alone = ElementTree.fromstring(standalone(plot.svg).encode())
+        assert not {"script", "image", "a", "foreignObject"} & {tag(element) for element in alone.iter()}
+    assert names is HOSTILE[1] or {"$\\frac{", "a & b"} <= set(texts(drawn["answer-lengths"]))
 
 
-def test_scores_show_each_seed_the_means_and_a_base_within_reach(hand_made_records: Records) -> None:
-    comparison = compare_arms("bios", hand_made_records)
-    axes = Figure().subplots()
-    plots._draw_scores(axes, comparison.arms, METRICS["eval_loss"])
-    plots._draw_base(axes, 1.53, METRICS["eval_loss"])
+def test_many_plots_can_stand_on_one_page() -> None:
+    trials = trials_of({"alpha=0": 3, "alpha=5": 3})
+    comparisons = (hand_made(), replace(hand_made(), primary="exact_match"))
+    different = {plot.svg for one in comparisons for plot in all_plots(one, trials).values()}
+    ids = [one.attrib["id"] for svg in different for one in parsed(svg).iter() if "id" in one.attrib]
 
-    *seeds, base = [np.asarray(line.get_ydata()).tolist() for line in axes.get_lines()]
-    assert seeds == [[1.500, 1.498], [1.510, 1.505], [1.520, 1.518]]
-    assert base == [1.53, 1.53]
-    (bars,) = axes.collections
-    assert isinstance(bars, LineCollection)
-    assert [np.asarray(bar)[0, 1] for bar in bars.get_segments()] == pytest.approx([1.510, 1.507])
+    assert len(different) == len(NAMES) + 2
+    assert len(ids) == len(set(ids))
+    for svg in different:
+        targets = {one.attrib["id"] for one in parsed(svg).iter() if "id" in one.attrib}
+        pointers = {value for one in parsed(svg).iter() for key, value in one.attrib.items() if key == "href"}
+        assert {pointer.removeprefix("#") for pointer in pointers} <= targets
+        assert "style" not in svg
+        assert "currentColor" in svg
 
 
-def test_a_base_far_off_is_told_and_not_drawn(hand_made_records: Records) -> None:
-    comparison = compare_arms("bios", hand_made_records)
-    axes = Figure().subplots()
-    plots._draw_scores(axes, comparison.arms, METRICS["eval_loss"])
-    limits = axes.get_ylim()
-    plots._draw_base(axes, 4.2, METRICS["eval_loss"])
+def test_thousands_of_trials_stay_small() -> None:
+    values = np.random.default_rng(0).normal(1.0, 0.1, (4, 500)).tolist()
+    arms = [
+        arm(f"alpha={5 * place}", 5.0 * place, one, values[0] if place else None) for place, one in enumerate(values)
+    ]
+    drawn = all_plots(comparison(*arms), trials_of({one.name: 500 for one in arms}))
 
-    assert axes.get_ylim() == limits
-    assert [text.get_text() for text in axes.texts] == ["base 4.2000, above"]
+    assert list(drawn) == NAMES
+    assert max(len(plot.svg.encode()) for plot in drawn.values()) < MOST_BYTES
+    assert "The first 20 of 500 seeds are drawn" in drawn["loss-by-alpha"].caption
+
+
+def test_many_arms_are_cut_to_the_best_and_the_caption_says_so() -> None:
+    arms = [arm(f"alpha={n}", float(n), [2.0 - n / 50] * 3, [2.0] * 3 if n else None) for n in range(30)]
+    compared = comparison(*arms)
+    drawn = all_plots(compared, trials_of({one.name: 3 for one in arms}))
+
+    assert [one.name for one in drawn_arms(compared)] == ["alpha=0", *(f"alpha={n}" for n in range(24, 30))]
+    sentence = "Of 30 arms the baseline and the 6 with the best held-out loss are drawn."
+    for name in ("paired-differences", "learning-curves", "answer-lengths"):
+        assert sentence in drawn[name].caption
+    assert "the 19 with the best" in drawn["loss-by-alpha"].caption
+    assert max(len(plot.svg.encode()) for plot in drawn.values()) < MOST_BYTES
+
+
+def test_higher_is_better_where_that_is_the_goal() -> None:
+    scores = {"alpha=0": 0.1, "alpha=5": 0.9, "alpha=10": 0.5}
+    arms = [summary(name, float(name[6:]), {"exact_match": estimate([score] * 3)}) for name, score in scores.items()]
+    compared = replace(comparison(*arms), primary="exact_match")
+
+    assert [one.name for one in drawn_arms(compared, 2)] == ["alpha=0", "alpha=5"]
+    assert contrasted(compared) == ["alpha=0", "alpha=5", "alpha=10"]
+
+
+def test_arms_look_different_and_the_baseline_like_text() -> None:
+    arms = [f"arm {n}" for n in range(MOST_ARMS)]
+    look = looks(arms)
+
+    assert len({one.colour for one in look.values()}) == MOST_ARMS
+    assert len({one.dashes for one in look.values()}) == MOST_ARMS
+    assert len({one.marker for one in look.values()}) == MOST_ARMS
+    assert looks_in(comparison(*(arm(name, None, [1.0]) for name in arms))) == look
+
+
+def test_seeds_and_means_are_where_their_values_are() -> None:
+    plot = found(loss_by_alpha(hand_made()))
+    level = axis_of(plot)
+    seeds = [level(height(mark)) for mark in marks(plot) if mark.get("fill-opacity") == "0.5"]
+    means = [level(height(mark)) for mark in marks(plot) if "fill-opacity" not in mark.attrib]
+
+    ticks = {one.text: float(one.attrib["x"]) for one in all_of(plot, "text") if one.text in {"0", "5"}}
+    beside = [mark.attrib["x"] for mark in marks(plot) if "fill-opacity" not in mark.attrib]
+    assert [float(x) - ticks[alpha] for alpha, x in zip("05", beside, strict=True)] == pytest.approx([9, 9], abs=0.1)
+    assert sorted(seeds) == pytest.approx([1.498, 1.500, 1.505, 1.510, 1.518, 1.520], abs=2e-4)
+    assert sorted(means) == pytest.approx([1.507, 1.510], abs=2e-4)
+
+
+def test_a_bar_is_the_interval_of_the_difference_from_the_baselines_mean() -> None:
+    plot = found(loss_by_alpha(hand_made()))
+    level = axis_of(plot)
+    (bar,) = [ends(line) for line in lines(plot) if line.attrib.get("stroke") == "#0072b2"]
+
+    estimates = hand_made().arms[1].estimates["eval_loss"]
+    assert estimates is not None
+    assert estimates.judgement is not None
+    interval = estimates.judgement.comparison
+    drawn = sorted(level(y) for _, y in bar)
+    assert drawn == pytest.approx([1.51 + interval.ci_low, 1.51 + interval.ci_high], abs=2e-4)
+
+
+def test_a_base_far_off_is_told_and_a_near_one_drawn() -> None:
+    near = replace(hand_made(), base={"eval_loss": 1.53})
+
+    assert "base 4.2000, above" in texts(found(loss_by_alpha(hand_made())))
+    assert "base" in texts(found(loss_by_alpha(near)))
+    level = axis_of(found(loss_by_alpha(near)))
+    levels = [ends(line) for line in lines(found(loss_by_alpha(near))) if "stroke-dasharray" in line.attrib]
+    assert [level(y) for (_, y), _ in levels] == pytest.approx([1.53], abs=2e-4)
+
+
+def test_a_diverged_arm_is_named_not_drawn() -> None:
+    compared = comparison(arm("alpha=0", 0.0, [1.0, 1.1]), arm("alpha=40", 40.0, [1.0, math.nan], [1.0, 1.1]))
+
+    assert "Not drawn, because a value isn't finite: alpha=40." in found(loss_by_alpha(compared)).caption
+    assert paired_differences(compared) is None
+
+
+def test_slopes_and_differences_are_those_of_the_seeds() -> None:
+    plot = found(paired_differences(hand_made()))
+    difference = axis_of(plot, top=BETWEEN)
+    dots = [difference(height(mark)) for mark in marks(plot) if mark.get("fill-opacity") == "0.5"]
+    level = axis_of(plot, foot=BETWEEN)
+    slopes = [[level(y) for _, y in ends(line)] for line in lines(plot) if line.get("stroke-opacity") == "0.5"]
+
+    assert sorted(dots) == pytest.approx([-0.005, -0.002, -0.002], abs=2e-4)
+    assert sorted(slopes) == [pytest.approx(ys, abs=2e-4) for ys in ([1.5, 1.498], [1.51, 1.505], [1.52, 1.518])]
+    assert {"\N{MINUS SIGN}0.0030", "equivalent"} <= set(texts(plot))
+    assert "alpha=5 \N{MINUS SIGN}0.0030 [" in plot.alt
+
+
+def test_differences_need_a_shared_seed_and_say_what_is_left_out() -> None:
+    ragged = comparison(arm("alpha=0", 0.0, [1.0, 1.1]), arm("alpha=5", 5.0, [1.2], [1.0, 1.1]))
+
+    assert paired_differences(comparison(arm("alpha=0", 0.0, [1.0]), arm("alpha=5", 5.0, [1.0]))) is None
+    assert "Seeds that only one of the two has are left out." in found(paired_differences(ragged)).caption
+    assert "for these checkpoints alone" in found(loss_by_alpha(ragged)).caption
+
+
+def test_learning_curves_have_a_panel_for_each_loss_that_was_logged() -> None:
+    trials = [replace(trial("alpha=0", 0), curve=STEPS), replace(trial("alpha=5", 0), curve=STEPS)]
+    both = [replace(one, curve=(*STEPS, *EPOCHS)) for one in trials]
+
+    assert panels_of(found(learning_curves(trials, ["alpha=0", "alpha=5"]))) == ["Noisy training loss"]
+    plot = found(learning_curves(both, ["alpha=0", "alpha=5"]))
+    assert panels_of(plot) == ["Noisy training loss", "Noise-off training loss", "Held-out loss"]
+    assert texts(plot).count("alpha=5") == 3
+    assert "averaged over each 20th of the training" in plot.caption
+    assert "Held-out loss ends at 0.6667 (alpha=0), 0.6667 (alpha=5)." in plot.alt
+    assert learning_curves([trial("alpha=0", 0)], ["alpha=0"]) is None
+    assert learning_curves(both, []) is None
+
+
+def test_losses_that_are_not_numbers_are_left_out_of_a_curve() -> None:
+    points = (*EPOCHS, CurvePoint(step=80, epoch=4, eval_loss=math.inf, train_loss_clean=math.nan))
+
+    assert "ends at 0.6667" in found(learning_curves([replace(trial("a", 0), curve=points)], ["a"])).alt
+
+
+def test_histograms_show_baseline_best_and_largest_alpha() -> None:
+    arms = [arm(f"alpha={n}", float(n), [value] * 3) for n, value in ((0, 2.0), (5, 1.0), (10, 1.5), (15, 1.7))]
+    trials = trials_of({one.name: 3 for one in arms})
+    plot = found(loss_histograms(trials, comparison(*arms)))
+
+    assert {"alpha=0", "alpha=5", "alpha=15"} <= set(texts(plot))
+    assert "alpha=10" not in texts(plot)
+    assert "Drawn: alpha=0, alpha=5 and alpha=15." in plot.caption
+    # The held-out losses of the builder are 0.1, 0.2, ..., 4.0 in every trial.
+    assert "Held-out examples, median loss: alpha=0 2.05, alpha=5 2.05, alpha=15 2.05." in plot.alt
+    assert loss_histograms([replace(one, items={}) for one in trials], comparison(*arms)) is None
+
+
+def test_a_histogram_holds_all_examples_above_a_foot_of_zero() -> None:
+    plot = found(loss_histograms(trials_of({"alpha=0": 3}), comparison(arm("alpha=0", 0.0, [1.0, 1.0, 1.0]))))
+    level = axis_of(plot)
+    steps = [ends(line) for line in lines(plot) if line.get("stroke-width") == "1.3"]
+    left, right = min(steps)[0][0], min(steps)[-1][0]
+    xs, shares = [x for x, _ in min(steps)], [level(y) for _, y in min(steps)]
+
+    assert len(steps) == 2
+    assert sum((x2 - x1) * share for x1, x2, share in zip(xs, xs[1:], shares, strict=False)) == pytest.approx(
+        100 * (right - left) / FEWEST_BINS, rel=0.01
+    )
+    level_lines = [y for line in lines(plot) for (_, y), (_, y2) in [ends(line)[:2]] if y == y2]
+    assert level(max(level_lines)) == pytest.approx(0, abs=0.1)
+
+
+def test_lengths_have_a_row_for_references_base_and_every_arm() -> None:
+    trials = trials_of({"alpha=0": 2, "alpha=5": 2})
+    base = replace(trials[0], arm=BASE_ARM, seed=None, items={"response_chars": item_values([300.0, 500.0])})
+    references = {**trials[1].items, "reference_chars": item_values([10.0, 20.0])}
+    plot = found(answer_lengths([base, replace(trials[1], items=references), *trials], hand_made()))
+
+    assert plot.alt == "Mean characters: references 15.0, base 400.0, alpha=0 120.0, alpha=5 120.0."
+    assert {"references", "base", "alpha=0", "alpha=5", "15.0", "400.0"} <= set(texts(plot))
+    assert answer_lengths([base], hand_made()) is None
+
+
+def test_one_arm_alone_has_no_differences() -> None:
+    alone = comparison(arm("alpha=5", 5.0, [1.0, 1.1]))
+
+    assert list(all_plots(alone, trials_of({"alpha=5": 2}))) == [name for name in NAMES if name != "paired-differences"]
+    assert all_plots(replace(alone, arms=()), []) == {}
+
+
+def arm(name: str, alpha: float | None, values: Sequence[float], baseline: Sequence[float] | None = None) -> ArmSummary:
+    finite = baseline is not None and all(map(math.isfinite, values))
+    seeds = min(len(values), len(baseline or values))
+    judged = judgement(0.01, 0.02, seeds=seeds) if finite else None
+    return summary(name, alpha, {"eval_loss": estimate(values, baseline, judged)})
+
+
+def trials_of(seeds: Mapping[str, int]) -> list[Measurements]:
+    return [trial(name, seed) for name, count in seeds.items() for seed in range(count)]
+
+
+def trial(name: str, seed: int) -> Measurements:
+    items, curve = _measured()
+    curve = curve if seed else ()
+    return Measurements(f"{name}-{seed}", name, None, seed, {}, items, {}, curve)
+
+
+@cache
+def _measured() -> tuple[Mapping[str, ItemValues], tuple[CurvePoint, ...]]:
+    losses = np.arange(1, 41) / 10
+    lengths = np.array([60.0, 120.0, 180.0])
+    items = {"eval_loss": losses, "train_loss_clean": losses / 2, "response_chars": lengths}
+    return {key: item_values(values) for key, values in items.items()}, (*STEPS, *EPOCHS)
+
+
+def item_values(values: ArrayLike) -> ItemValues:
+    measured = np.asarray(values, np.float64)
+    labels = tuple(map(str, range(len(measured))))
+    return ItemValues(labels, labels, measured, np.ones(len(measured)))
+
+
+def found(plot: Plot | None) -> Plot:
+    assert plot is not None
+    return plot
+
+
+def parsed(svg: str) -> Element:
+    return ElementTree.fromstring(svg)
+
+
+def tag(element: Element) -> str:
+    return element.tag.removeprefix("{http://www.w3.org/2000/svg}")
+
+
+def all_of(plot: Plot, name: str) -> list[Element]:
+    return [element for element in parsed(plot.svg).iter() if tag(element) == name]
+
+
+def texts(plot: Plot) -> list[str]:
+    return [element.text or "" for element in all_of(plot, "text")]
+
+
+def panels_of(plot: Plot) -> list[str]:
+    return [element.text or "" for element in all_of(plot, "text") if element.attrib["font-size"] == "10px"]
+
+
+def marks(plot: Plot) -> list[Element]:
+    """Return what is drawn with a marker inside a panel: ticks lie on its edge."""
+    return [element for element in all_of(plot, "use") if "stroke-width" not in element.attrib]
+
+
+def lines(plot: Plot) -> list[Element]:
+    return [path for path in all_of(plot, "path") if path.attrib.get("fill") == "none"]
+
+
+def ends(line: Element) -> list[tuple[float, float]]:
+    numbers = [float(part) for part in line.attrib["d"].replace("M", "").replace("L", "").split()]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def axis_of(plot: Plot, top: float = 0.0, foot: float = math.inf) -> Callable[[float], float]:
+    """Return the values of heights on the linear vertical axis between two heights, from its grid and its labels."""
+    grid = [y for line in lines(plot) if line.attrib.get("stroke-opacity") == "0.13" for _, y in ends(line)[:1]]
+    right_aligned = [one for one in all_of(plot, "text") if one.get("text-anchor") == "end"]
+    labels = [one for one in right_aligned if float(one.attrib["x"]) < MARGIN and top < height(one) < foot]
+    ticks = [(min(grid, key=lambda y: abs(y - height(one))), number(one)) for one in labels]
+    (first, value), (second, other) = ticks[:2]
+    return lambda y: value + (y - first) * (other - value) / (second - first)
+
+
+def height(element: Element) -> float:
+    return float(element.attrib["y"])
+
+
+def number(label: Element) -> float:
+    return float((label.text or "").replace("\N{MINUS SIGN}", "-"))

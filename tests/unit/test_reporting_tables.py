@@ -1,178 +1,389 @@
-"""The printed tables: whole at 80 columns, and folded, shortened or left whole at other widths."""
+"""The printed tables: every cell at 80 columns, and folded, shortened or left whole at other widths."""
 
 # ruff: noqa: RUF001  (the tables have true minus signs and dashes in them)
 
 import io
+import math
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from neftune_cli.analysis.comparison import Comparison, compare_arms
-from neftune_cli.records import TrialRecord
-from neftune_cli.reporting.documents import Format, document
-from neftune_cli.reporting.tables import print_comparison
+from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate
+from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.reporting.documents import document
+from neftune_cli.reporting.formats import Format
+from neftune_cli.reporting.tables import print_comparison, print_comparisons
+from tests.unit.comparisons import (
+    best_arm,
+    claims,
+    comparison,
+    early_stopping,
+    estimate,
+    hand_made,
+    judgement,
+    summary,
+)
 
-Records = list[TrialRecord]
-
-MINUS = "−"
 AT_80_COLUMNS = """\
-bios, compared with alpha=0
-
 Loss
 
-              train loss                         train loss
-arm          noisy, nats        vs alpha=0  noise off, nats        vs alpha=0
-─────────────────────────────────────────────────────────────────────────────
-base                   –                             4.1000
-alpha=0  0.8100 ± 0.0100                    0.7050 ± 0.0050
-alpha=5  0.9100 ± 0.0100  +0.1000 ± 0.0000  0.7570 ± 0.0082  +0.0520 ± 0.0035
+train loss (noisy, nats)
+arm            mean ± sd  vs alpha=0        95% interval  verdict
+─────────────────────────────────────────────────────────────────
+base                   –
+alpha=0  0.8100 ± 0.0100
+alpha=5  0.9100 ± 0.0100     +0.1000  [+0.1000, +0.1000]  higher
 
-         held-out loss ↓                      perplexity ↓
-arm                 nats        vs alpha=0        held-out      vs alpha=0
-──────────────────────────────────────────────────────────────────────────
-base              4.2000                            66.686
-alpha=0  1.5100 ± 0.0100                     4.527 ± 0.045
-alpha=5  1.5070 ± 0.0101  −0.0030 ± 0.0017   4.513 ± 0.046  −0.014 ± 0.008
+train loss (noise off, nats)
+arm            mean ± sd  vs alpha=0        95% interval  verdict
+─────────────────────────────────────────────────────────────────
+base              4.1000
+alpha=0  0.7050 ± 0.0050
+alpha=5  0.7570 ± 0.0082     +0.0520  [+0.0434, +0.0606]  higher
+
+held-out loss ↓ (nats)
+arm            mean ± sd  vs alpha=0        95% interval  verdict
+────────────────────────────────────────────────────────────────────
+base              4.2000
+alpha=0  1.5100 ± 0.0100
+alpha=5  1.5070 ± 0.0101     −0.0030  [−0.0073, +0.0013]  equivalent
+
+perplexity ↓ (held-out)
+arm           mean ± sd  vs alpha=0      95% interval  verdict
+─────────────────────────────────────────────────────────────────
+base             66.686
+alpha=0   4.527 ± 0.045
+alpha=5   4.513 ± 0.046      −0.014  [−0.034, +0.006]  equivalent
 
 Generation on held-out prompts
 
-         exact match ↑                      ROUGE-L ↑
-arm             0 to 1      vs alpha=0         0 to 1      vs alpha=0
-─────────────────────────────────────────────────────────────────────
-base             0.000                          0.100
-alpha=0  0.420 ± 0.020                  0.610 ± 0.010
-alpha=5  0.430 ± 0.026  +0.010 ± 0.010  0.620 ± 0.010  +0.010 ± 0.010
+exact match ↑ (0 to 1)
+arm          mean ± sd  vs alpha=0      95% interval  verdict
+──────────────────────────────────────────────────────────────────
+base             0.000
+alpha=0  0.420 ± 0.020
+alpha=5  0.430 ± 0.026      +0.010  [−0.015, +0.035]  inconclusive
 
-              length               repetition ↓
-arm       characters   vs alpha=0  % of 2-grams    vs alpha=0
-─────────────────────────────────────────────────────────────
-base           400.0                      60.00
-alpha=0  104.0 ± 4.0               11.00 ± 1.00
-alpha=5  114.0 ± 5.3  +10.0 ± 2.0  10.67 ± 1.53  −0.33 ± 1.15
+length (characters)
+arm        mean ± sd  vs alpha=0   95% interval  verdict
+────────────────────────────────────────────────────────
+base           400.0
+alpha=0  104.0 ± 4.0
+alpha=5  114.0 ± 5.3       +10.0  [+5.0, +15.0]  higher
 
-         log-diversity ↑                    truncated ↓
-arm                           vs alpha=0         0 to 1      vs alpha=0
-───────────────────────────────────────────────────────────────────────
-base               5.000                          0.900
-alpha=0    8.100 ± 0.100                  0.000 ± 0.000
-alpha=5    8.167 ± 0.115  +0.067 ± 0.058  0.010 ± 0.010  +0.010 ± 0.010
+repetition ↓ (% of 2-grams)
+arm         mean ± sd  vs alpha=0    95% interval  verdict
+──────────────────────────────────────────────────────────
+base            60.00
+alpha=0  11.00 ± 1.00
+alpha=5   9.90 ± 0.90       −1.10  [−1.35, −0.85]  better
 
-Mean ± standard deviation over seeds; differences from alpha=0 are taken seed by
-seed. Losses in nats per completion token. ↓ lower is good, ↑ higher is good, no
-arrow: neither by itself.
-Noise norm / embedding norm at the median length: 0% (alpha=0), 9.7% (alpha=5).
-Seeds of every arm: 0, 1, 2.
-Not defined for this data: BLEU.
-Not in these numbers: alpha=5,seed=3 failed: out of memory
+Best arm
 
-Held-out loss: alpha=5 is lower than alpha=0 by 0.0030 on average over 3 paired
-seeds (lower in 3 of 3, spread of the differences 0.0017). Noise-off training
-loss: alpha=5 is higher than alpha=0 by 0.0520 on average over 3 paired seeds
-(higher in 3 of 3, spread of the differences 0.0035). Spreads are over the seeds
-of this one model, data set and recipe; no test has been made.
+Held-out loss: alpha=5 is the best arm, −0.0030 beside alpha=0 on the seeds and
+items that it was chosen on, which is too good on average. Chosen on one part of
+seeds and items, measured on the other: −0.0010 (95% interval −0.0053 to
++0.0033). Best in the splits: alpha=5 in 60%, alpha=10 in 40%.
+
+Early stopping
+
+Every difference is to alpha=0 at its best epoch. Epochs (1 to 3) are chosen on
+other items than those they are measured on.
+
+         chosen   held-out loss ↓                             95%
+arm       epoch  best epoch, nats  difference            interval  verdict
+───────────────────────────────────────────────────────────────────────────────
+alpha=0     2.0            1.4500
+alpha=5     2.2            1.4490     −0.0010  [−0.0130, +0.0110]  inconclusive
+
+held-out loss ↓ (last epoch, nats)
+arm        mean  difference        95% interval  verdict
+────────────────────────────────────────────────────────
+alpha=0  1.5100     +0.0600  [+0.0400, +0.0800]  worse
+alpha=5  1.5070     +0.0570  [+0.0270, +0.0870]  worse
+
+Mean ± standard deviation over seeds. Losses in nats per completion token. ↓
 """
-"""Its numbers were computed by hand from the rows in conftest.py."""
+"""Means, spreads, differences and t intervals were computed by hand from the values in comparisons.py."""
+
+TWO_METRICS_AT_120_COLUMNS = """\
+         exact match ↑       vs               95%                     length       vs            95%
+arm             0 to 1  alpha=0          interval  verdict        characters  alpha=0       interval  verdict
+─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+base             0.000                                                 400.0
+alpha=0  0.420 ± 0.020                                           104.0 ± 4.0
+alpha=5  0.430 ± 0.026   +0.010  [−0.015, +0.035]  inconclusive  114.0 ± 5.3    +10.0  [+5.0, +15.0]  higher
+"""
+
+CLAIMS_AT_60_COLUMNS = """\
+Claims of the NEFTune paper (arXiv 2310.05914)
+
+supported     Noise raises the training loss that is
+              measured without noise.
+              Paper: Higher for alpha 5 on LLaMA-2 7B and
+              Alpaca (figure 4).
+              Here: Noise-off training loss of alpha=5:
+              +0.0520 [+0.0434, +0.0606].
+              Caveat: The paper shows one seed.
+
+not measured  Scores on multiple-choice tasks stay what they
+              were.
+              Paper: OpenLLM Leaderboard tasks change by
+              less than a point (table 3).
+              Here: Not measured here: `neftune eval` runs
+              such tasks.
+"""
+
+NUMBER = r"[+−]?\d+\.\d+"
 
 
 @pytest.fixture
-def comparison(hand_made_records: Records) -> Comparison:
-    return compare_arms("bios", hand_made_records, unfinished=["alpha=5,seed=3 failed: out of memory"])
+def whole() -> Comparison:
+    return replace(hand_made(), best=best_arm(), early_stopping=early_stopping(), hypotheses=claims())
 
 
-def test_at_80_columns(comparison: Comparison) -> None:
-    assert _printed(comparison, width=80) == AT_80_COLUMNS
+def test_at_80_columns(whole: Comparison) -> None:
+    text = _printed(whole, width=80)
+
+    assert text[text.index("\nLoss\n") + 1 :].startswith(AT_80_COLUMNS)
 
 
-@pytest.mark.parametrize(("width", "rules"), [(80, 5), (120, 4), (160, 3), (300, 2)])
-def test_wider_terminals_need_fewer_tables(comparison: Comparison, width: int, rules: int) -> None:
-    assert _printed(comparison, width).count("\n────") == rules
+def test_two_metrics_at_120_columns(whole: Comparison) -> None:
+    assert TWO_METRICS_AT_120_COLUMNS in _printed(whole, width=120)
 
 
-@pytest.mark.parametrize("width", range(50, 200, 7))
-def test_no_number_is_cut_and_no_row_is_wrapped(comparison: Comparison, width: int) -> None:
-    text = _printed(comparison, width)
+def test_what_stands_above_the_tables(whole: Comparison) -> None:
+    apart = "Its learning rate is 0.01, that of the other 0.001."
+
+    above, _ = _printed(replace(whole, apart=apart), width=80).split("\nLoss\n")
+
+    assert above.startswith(f"bios, compared with alpha=0\n\n{apart}\n\n")
+    assert " ".join(above.split()).endswith(f"{apart} {advice(whole)}")
+
+
+@pytest.mark.parametrize(("width", "rules"), [(80, 9), (120, 6), (200, 4), (300, 3)])
+def test_wider_terminals_need_fewer_tables(whole: Comparison, width: int, rules: int) -> None:
+    assert _printed(whole, width).count("\n────") == rules
+
+
+@pytest.mark.parametrize("width", range(80, 200, 8))
+def test_no_number_is_cut_and_no_row_is_wrapped(whole: Comparison, width: int) -> None:
+    text = _printed(whole, width)
 
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
-    assert sorted(_numbers(text)) == sorted(_numbers(_printed(comparison, 300)))
+    assert sorted(_numbers(text)) == sorted(_numbers(_printed(whole, 600)))
 
 
-def test_a_very_narrow_terminal_drops_the_spreads(comparison: Comparison) -> None:
-    text = _printed(comparison, width=37)
+@pytest.mark.parametrize("width", range(40, 80, 5))
+def test_narrow_terminals_lose_columns_but_cut_none(whole: Comparison, width: int) -> None:
+    text = _printed(whole, width)
 
-    assert re.search(rf"^alpha=5 +1\.5070 +{MINUS}0\.0030$", text, re.MULTILINE)
-    assert not re.search(r"\d ± \d", text)
-
-
-def test_one_seed_has_no_spread(hand_made_records: Records) -> None:
-    text = _printed(compare_arms("bios", [hand_made_records[1], hand_made_records[4]]), width=160)
-
-    assert "1.5000" in text
-    assert not re.search(r"\d ± \d", text)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert set(_numbers(text)) <= set(_numbers(_printed(whole, 600)))
 
 
-def test_one_arm_has_no_differences(hand_made_records: Records) -> None:
-    text = _printed(compare_arms("bios", hand_made_records[:4]), width=160)
+@pytest.mark.parametrize(
+    ("width", "row"),
+    [
+        (66, "alpha=5  0.430 ± 0.026      +0.010  [−0.015, +0.035]  inconclusive"),
+        (65, "alpha=5  0.430 ± 0.026   +0.010  [−0.015, +0.035]  inconclusive"),
+        (62, "alpha=5  0.430   +0.010  [−0.015, +0.035]  inconclusive"),
+        (54, "alpha=5  0.430   +0.010  inconclusive"),
+        (36, "alpha=5  0.430   +0.010"),
+    ],
+)
+def test_spreads_go_first_then_intervals_then_words(width: int, row: str) -> None:
+    arms = [replace(arm, estimates={"exact_match": arm.estimates["exact_match"]}) for arm in hand_made().arms]
+
+    text = _printed(replace(comparison(*arms), primary="exact_match"), width)
+
+    assert row in text.splitlines()
+
+
+def test_long_names_are_broken_before_an_interval_goes() -> None:
+    values = (1.5, 1.51, 1.52)
+    name = "alpha=15,noise_schedule=cosine"
+    arms = _arms({"alpha=0": estimate(values), name: estimate(values, values, judgement(0.001, 0.02))})
+
+    assert f"{name}  1.5100  +0.0010  [−0.0190, +0.0210]  inconclusive" in _printed(comparison(*arms), width=81)
+    assert (
+        "alpha=15,                1.5100  +0.0010  [−0.0190, +0.0210]  inconclusive\n  noise_schedule=cosine\n"
+    ) in _printed(comparison(*arms), width=80)
+
+
+def test_bounds_of_different_lengths_stand_under_each_other() -> None:
+    baseline = estimate((100.0, 104.0, 108.0))
+    five = estimate((110.0, 112.0, 120.0), (100.0, 104.0, 108.0), judgement(10.0, 15.0))
+    ten = estimate((210.0, 212.0, 220.0), (100.0, 104.0, 108.0), judgement(110.0, 5.0, "higher"))
+    arms = _arms({"alpha=0": baseline, "alpha=5": five, "alpha=10": ten}, "response_chars")
+
+    lines = _printed(replace(comparison(*arms), primary="response_chars"), width=80).splitlines()
+
+    assert "alpha=5   114.0 ± 5.3       +10.0  [  −5.0,  +25.0]  inconclusive" in lines
+    assert "alpha=10  214.0 ± 5.3      +110.0  [+105.0, +115.0]  higher" in lines
+
+
+def test_one_seed_has_no_spread() -> None:
+    arms = _arms(
+        {"alpha=0": estimate((1.5,)), "alpha=5": estimate((1.4,), (1.5,), judgement(-0.1, 0.05, None, seeds=1))}
+    )
+
+    text = _printed(comparison(*arms), width=80)
+
+    assert "alpha=5  1.4000     −0.1000  [−0.1500, −0.0500]  –" in text.splitlines()
+
+
+def test_a_score_of_one_seed_without_items_has_no_interval() -> None:
+    judged = judgement(-0.1, math.nan, None, seeds=1, items=1)
+    arms = _arms({"alpha=0": estimate((1.5,)), "alpha=5": estimate((1.4,), (1.5,), judged)})
+
+    text = _printed(comparison(*arms), width=80)
+
+    assert "alpha=5  1.4000     −0.1000             –  –" in text.splitlines()
+
+
+def test_one_arm_has_no_differences() -> None:
+    text = _printed(comparison(hand_made().arms[0]), width=80)
 
     assert text.startswith("bios\n")
-    assert "vs" not in text
+    assert not re.search("vs alpha|interval|verdict", text)
+    assert re.search(r"^alpha=0.* 1\.5100 ± 0\.0100", text, re.MULTILINE)
 
 
-def test_a_long_baseline_name_does_not_widen_the_columns(hand_made_records: Records) -> None:
-    renamed = [record.model_copy(update={"arm": "alpha=0,weight_decay=0.1"}) for record in hand_made_records[1:4]]
+def test_a_mean_that_is_not_finite_says_so() -> None:
+    values = (1.5, 1.51, 1.52)
+    arms = _arms({"alpha=0": estimate(values), "alpha=5": estimate((1.4, math.inf, 1.5), values)})
 
-    text = _printed(compare_arms("bios", [*renamed, *hand_made_records[4:]]), width=100)
+    lines = _printed(comparison(*arms), width=80).splitlines()
+
+    assert "alpha=5       not finite           –             –  –" in lines
+    assert "– no verdict: a value isn't finite." in lines
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_twelve_arms(width: int) -> None:
+    values = (1.5, 1.51, 1.52)
+    arms = {"alpha=0": estimate(values)}
+    arms |= {f"alpha={alpha}": estimate(values, values, judgement(0.001 * alpha, 0.02)) for alpha in range(1, 12)}
+
+    lines = _printed(comparison(*_arms(arms)), width).splitlines()
+
+    assert max(map(len, lines)) <= width
+    for alpha in range(1, 12):
+        (row,) = [line for line in lines if line.startswith(f"alpha={alpha} ")]
+        assert row.endswith("inconclusive")
+        assert f"+{alpha / 1000:.4f}" in row
+
+
+def test_a_long_baseline_name_does_not_widen_the_columns() -> None:
+    name = "alpha=0,weight_decay=0.1"
+    values = (1.5, 1.51, 1.52)
+    arms = _arms({name: estimate(values), "alpha=5": estimate(values, values, judgement(0.0, 0.02))})
+
+    text = _printed(comparison(*arms), width=100)
 
     assert "vs baseline" in text
-    assert text.startswith("bios, compared with alpha=0,weight_decay=0.1\n")
+    assert text.startswith(f"bios, compared with {name}\n")
 
 
-def test_markup_in_names_is_printed_as_it_is(hand_made_records: Records) -> None:
-    renamed = [record.model_copy(update={"arm": "[red]5[/red]"}) for record in hand_made_records[4:]]
+@pytest.mark.parametrize("name", ["[red]5[/red]", "[/]", ":smile:", "[link=x]y"])
+def test_markup_in_names_is_printed_as_it_is(name: str) -> None:
+    values = (1.5, 1.51, 1.52)
+    named = _arms({"alpha=0": estimate(values), name: estimate(values, values, judgement(0.0, 0.02))})
+    named_everywhere = replace(comparison(*named), sweep=name, notes=(name,), unfinished=(name,), hypotheses=claims())
 
-    assert "[red]5[/red]  0.9100" in _printed(compare_arms("bios", [*hand_made_records[:4], *renamed]), width=160)
+    text = _printed(replace(named_everywhere, best=replace(best_arm(), arm=name, chosen={name: 1.0})), width=120)
+
+    assert text.startswith(f"{name}, compared with alpha=0\n")
+    assert re.search(rf"^{re.escape(name)} +1\.5100", text, re.MULTILINE)
+    assert f"Held-out loss: {name} is the best arm" in text
+    assert f"\n{name}\nNot in these numbers: {name}\n" in text
 
 
-def test_different_seeds_and_notes_are_in_the_footnotes(hand_made_records: Records) -> None:
-    noted = [record.model_copy(update={"notes": ("2 examples were cut.",)}) for record in hand_made_records[:-1]]
+def test_sections_are_titled_in_the_order_of_their_first_metric() -> None:
+    task = replace(METRICS["exact_match"], key="arc/acc", heading="ARC", section="Tasks")
+    probe = METRICS["probe_rouge_l"]
+    metrics = {"arc/acc": task, "probe_rouge_l": probe, "eval_loss": METRICS["eval_loss"]}
+    arm = summary("alpha=0", 0.0, {key: estimate((0.5, 0.6)) for key in metrics})
 
-    text = _printed(compare_arms("bios", noted), width=160)
+    lines = _printed(comparison(arm, metrics=metrics), width=80).splitlines()
 
-    assert "\nSeeds: 0, 1, 2 (alpha=0); 0, 1 (alpha=5).\n" in text
-    assert text.count("2 examples were cut.") == 1
+    assert [line for line in lines if line in ("Tasks", probe.section, "Loss")] == ["Tasks", probe.section, "Loss"]
 
 
-def test_a_document_is_plain_and_whole(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = _printed(comparison, width=120)
+def test_claims_follow_when_asked_for(whole: Comparison) -> None:
+    assert "Claims" not in _printed(whole, width=60)
+    text = _printed(whole, width=60, hypotheses=True)
+    claims, _, note = text[text.index("Claims") :].rpartition("\n\n")
+    assert claims + "\n" == CLAIMS_AT_60_COLUMNS
+    assert note.startswith("Each of the 11 claims is tested at its own level")
+
+
+def test_no_claims_are_said_to_be_none(whole: Comparison) -> None:
+    text = _printed(replace(whole, hypotheses=()), width=80, hypotheses=True)
+
+    assert text.endswith(
+        "Claims of the NEFTune paper (arXiv 2310.05914)\n\nThese trials allow no look at any of them.\n"
+    )
+
+
+def test_a_document_is_plain_and_whole(whole: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = _printed(whole, width=120, hypotheses=True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "40")
 
-    text = document([comparison, comparison], Format.TABLE)
+    text = document([whole, whole], Format.TABLE)
 
     assert "\x1b" not in text
     assert text.count("\nbios, compared with alpha=0\n") == 1  # the other one opens the document
-    assert text.count("\n────") == 8  # loss and generation tables, each folded once, of two sweeps
-    assert document([comparison], Format.TABLE) == expected
+    assert "Claims" not in text
+    assert document([whole], Format.TABLE, hypotheses=True) == expected
 
 
-def test_terminals_without_colour_get_none(comparison: Comparison) -> None:
+def test_colours_only_repeat_the_words(whole: Comparison) -> None:
     text = io.StringIO()
-    print_comparison(Console(file=text, width=80, force_terminal=True, color_system="truecolor"), comparison)
+    coloured = Console(file=text, width=80, force_terminal=True, color_system="truecolor")
+    print_comparisons(coloured, [whole], hypotheses=True)
+
+    assert "\x1b[32mbetter" in text.getvalue()
+    plain = re.sub(r"\x1b\[[\d;]*m", "", text.getvalue())
+    assert _without_line_ends(plain) == _printed(whole, width=80, hypotheses=True)
+
+
+def test_no_colour_is_used_where_none_is_wanted(whole: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = io.StringIO()
+    print_comparison(Console(file=text, width=80, force_terminal=True, color_system="truecolor"), whole)
 
     codes = set(re.findall(r"\x1b\[([\d;]*)m", text.getvalue()))
-    # Bold, dim and underlined carry everything: 30 and above would be colours.
+    # Bold, dim and underlined are left: 30 and above would be colours.
     assert codes
     assert all(int(code or 0) < 30 for group in codes for code in group.split(";"))
 
 
-def _printed(comparison: Comparison, width: int) -> str:
+def _arms(estimates: dict[str, Estimate], key: str = "eval_loss") -> list[ArmSummary]:
+    return [summary(name, float(place), {key: one}) for place, (name, one) in enumerate(estimates.items())]
+
+
+def _printed(compared: Comparison, width: int, *, hypotheses: bool = False) -> str:
     text = io.StringIO()
-    print_comparison(Console(file=text, width=width), comparison)
-    return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
+    print_comparison(Console(file=text, width=width), compared, hypotheses=hypotheses)
+    return _without_line_ends(text.getvalue())
+
+
+def _without_line_ends(text: str) -> str:
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
 def _numbers(text: str) -> list[str]:
     """Return the numbers in the rows of the tables."""
-    rows = [line for line in text.splitlines() if re.match(r"(base|alpha=\d) {2,}", line)]
-    return [number for row in rows for number in re.findall(rf"[+{MINUS}]?\d+\.\d+", row)]
+    return [number for row in _rows(text) for number in re.findall(NUMBER, row)]
+
+
+def _rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if re.match(r"(base|alpha=\d) {2,}", line)]

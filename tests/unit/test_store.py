@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.errors import NothingToCompareError, UsageError
+from neftune_cli.errors import UsageError
 from neftune_cli.records import (
     CurvePoint,
     EvalMetrics,
@@ -33,12 +33,13 @@ def record(arm: str, alpha: float | None, seed: int | None, eval_loss: float = 1
     )
 
 
-def finish(folder: SweepFolder, one: TrialRecord) -> None:
+def finish(folder: SweepFolder, one: TrialRecord, *, split: str = "held-out") -> None:
     place = folder.trial(one.trial, one.arm, one.seed)
     place.start(one.trial, {"arm": one.arm})
     place.append_metrics(CurvePoint(step=1, epoch=0.5, train_loss=0.25, learning_rate=1e-3, tokens=10))
     loss = ExampleLoss(split="held-out", epoch=1, example="e", cluster="c", loss=1.0, tokens=3)
     answer = Generation(
+        split=split,
         example="e",
         cluster="c",
         kind="",
@@ -99,6 +100,17 @@ def test_a_trial_reads_back_as_written(folder: SweepFolder) -> None:
     assert pd.read_parquet(place.path / "examples.parquet").loss.tolist() == [1.0]
 
 
+def test_answers_to_probe_prompts_read_back_with_their_scores_and_stay_out_of_the_tables(folder: SweepFolder) -> None:
+    near = EVAL.model_copy(update={"rouge_l": 0.75})
+    one = record("alpha=5", 5.0, 0).model_copy(update={"probe_eval": near})
+    finish(folder, one, split="probe")
+    place = folder.trial(one.trial, one.arm, one.seed)
+    assert place.record() == one
+    assert [answer.split for answer in place.generations()] == ["probe"]
+    folder.write_tables()
+    assert pd.read_csv(folder.path / "eval.csv").rouge_l.tolist() == [0.5]
+
+
 def test_an_unfinished_trial_is_no_record_and_is_named(folder: SweepFolder) -> None:
     finish(folder, record("alpha=0", 0.0, 0))
     begun = folder.trial("x", "alpha=5", 0)
@@ -136,6 +148,34 @@ def test_a_record_from_before_trials_attested_their_noise_is_read(folder: SweepF
     assert [one.attestation for one in folder.records()] == [None]
 
 
+def test_a_trial_from_before_probe_prompts_were_answered_is_read(folder: SweepFolder) -> None:
+    """The files are as version 2 wrote them, but for their length."""
+    place = folder.trial("alpha00", "alpha=0", 0)
+    place.start("alpha00", {})
+    attestation = {"calls": 75, "measured_calls": 8, "rms": 1.0, "noise_to_embedding": 0.1, "noised_share": 1.0}
+    old = {
+        "schema_version": 2,
+        "trial": "alpha00",
+        "arm": "alpha=0",
+        "alpha": 0.0,
+        "seed": 0,
+        "loss": {"train_loss": 0.25, "train_loss_clean": 0.5, "eval_loss": 1.0, "eval_perplexity": 2.0},
+        "eval": EVAL.model_dump(),
+        "noise": {"median_length": 30.0, "noise_norm": 0.0, "embedding_norm": 3.0},
+        "attestation": {**attestation, "noised_padding": 0.0, "evaluation_calls": 0, "hooks": 1},
+        "identity": {"method_version": 3},
+        "notes": ["Measured on 120 training and 200 held-out examples."],
+    }
+    (place.path / "record.json").write_text(json.dumps(old))
+    (place.path / "generations.jsonl").write_text(
+        '{"example":"e","cluster":"c","kind":"","prompt":"Q","reference":"A","response":"B","tokens":1,'
+        '"truncated":false,"exact_match":false,"rouge_l":0.0}\n'
+    )
+    (read,) = folder.records()
+    assert (read.schema_version, read.eval, read.probe_eval) == (2, EVAL, None)
+    assert [(answer.split, answer.response) for answer in place.generations()] == [("held-out", "B")]
+
+
 def test_names_with_odd_characters_make_plain_folders(folder: SweepFolder) -> None:
     assert folder.trial("id", "a/b: c", 3).path.name == "a_b_c,seed=3-id"
 
@@ -156,10 +196,3 @@ def test_a_failing_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pyt
 def test_sweeps_are_found_below_a_folder(folder: SweepFolder, tmp_path: Path) -> None:
     assert [sweep.name for sweep in find_sweeps([tmp_path])] == ["sweep"]
     assert [sweep.path for sweep in find_sweeps([folder.path])] == [folder.path]
-
-
-def test_where_there_is_nothing_it_is_said(tmp_path: Path) -> None:
-    with pytest.raises(NothingToCompareError, match="There is no sweep in"):
-        find_sweeps([tmp_path])
-    with pytest.raises(UsageError, match="doesn't exist"):
-        find_sweeps([tmp_path / "none"])

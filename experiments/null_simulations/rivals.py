@@ -1,0 +1,72 @@
+"""False positives of other ways to test, on the same simulated records."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtr
+from scipy.stats import ttest_ind, ttest_rel
+
+from experiments.null_simulations.error_rates import ARMS, LEVEL, Rate, compare, generator, rate
+from experiments.null_simulations.records import Records, seed_means, simulate
+from experiments.null_simulations.scenarios import Scenario
+from neftune_cli.analysis.crossed import CrossedMean, Floats
+from neftune_cli.analysis.paired import Method
+
+BOOTSTRAP_SHARE = 5
+"""The bootstrap is a hundred times slower, so it gets one repetition in so many."""
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """False positives at the 5% level."""
+
+    satterthwaite: Rate
+    """Of ours with the degrees of freedom of Satterthwaite (1946), which weigh the parts by their squared shares."""
+    sign_flip: Rate
+    bootstrap: Rate
+    t_of_seeds: Rate
+    """Of a paired t-test of seed means, which takes the items for fixed."""
+    welch: Rate
+    """Of Welch's test of the same seed means, which takes them for unpaired."""
+
+
+def rival_rates(scenario: Scenario, seeds: int, repetitions: int) -> Rivals:
+    """Return the rates in the sweeps that `error_rates` simulates without an effect."""
+    draws = generator(scenario, seeds)
+    sweeps = [simulate(scenario, arms=ARMS, seeds=seeds, draws=draws) for _ in range(repetitions)]
+    means = np.array([seed_means(sweep) for sweep in sweeps])  # (repetitions, arms, seeds)
+    return Rivals(
+        satterthwaite=rate([[_satterthwaite(one.mean) <= LEVEL for one in compare(sweep)] for sweep in sweeps]),
+        sign_flip=_false_positives(sweeps, "sign-flip"),
+        bootstrap=_false_positives(sweeps[: -(-repetitions // BOOTSTRAP_SHARE)], "bootstrap"),
+        t_of_seeds=rate(t_test(means[:, 1:], means[:, :1], paired=True) <= LEVEL),
+        welch=rate(t_test(means[:, 1:], means[:, :1], paired=False) <= LEVEL),
+    )
+
+
+def t_test(
+    treated: Floats,  # (..., seeds)
+    baseline: Floats,  # (..., seeds)
+    *,
+    paired: bool,
+) -> Floats:
+    """Return p-values of t-tests over seeds, (...); Welch's where they aren't paired."""
+    with warnings.catch_warnings():
+        # where all seeds are alike: not a number, which is no claim
+        warnings.simplefilter("ignore", RuntimeWarning)
+        if paired:
+            test = ttest_rel(treated, np.broadcast_to(baseline, treated.shape), axis=-1)
+        else:
+            test = ttest_ind(treated, baseline, axis=-1, equal_var=False)
+    return np.asarray(test.pvalue, dtype=np.float64)
+
+
+def _satterthwaite(mean: CrossedMean) -> float:
+    """Return the two-sided p-value for no difference."""
+    inverse = mean.seed_share**2 / mean.seed_degrees + (1 - mean.seed_share) ** 2 / (mean.clusters - 1)
+    return 2 * float(stdtr(1 / inverse, -abs(mean.mean) / mean.standard_error)) if mean.standard_error else 1.0
+
+
+def _false_positives(sweeps: list[Records], method: Method) -> Rate:
+    return rate([[one.p_value <= LEVEL for one in compare(sweep, method=method)] for sweep in sweeps])

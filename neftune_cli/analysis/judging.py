@@ -1,0 +1,62 @@
+"""From paired comparisons of several arms with one baseline to verdicts that hold for all of them together."""
+
+import math
+from collections.abc import Mapping
+
+from neftune_cli.analysis.multiplicity import holm_by_key
+from neftune_cli.analysis.paired import PairedComparison
+from neftune_cli.analysis.planning import detectable_difference, seeds_to_settle
+from neftune_cli.analysis.results import Judgement, Word
+from neftune_cli.evidence.metrics import Metric
+
+
+def judge(comparisons: Mapping[str, PairedComparison], metric: Metric, margin: float) -> dict[str, Judgement]:
+    """Return the verdict on each arm of one metric; arms share a baseline, so p-values are corrected for their number.
+
+    A difference that is surely smaller than the margin is equivalent, even where it is surely not zero. Tests are made
+    at 1 - confidence.
+    """
+    p_adjusted = holm_by_key({arm: one.p_value for arm, one in comparisons.items() if math.isfinite(one.p_value)})
+    p_equivalent = holm_by_key({arm: equivalence_p_value(comparisons[arm], margin) for arm in p_adjusted})
+    return {
+        arm: _judgement(
+            one, metric, margin, p_adjusted.get(arm, math.nan), p_equivalent.get(arm, math.nan), max(1, len(p_adjusted))
+        )
+        for arm, one in comparisons.items()
+    }
+
+
+def equivalence_p_value(comparison: PairedComparison, margin: float) -> float:
+    """Return the p-value of a difference beyond the margin, from two one-sided tests (Schuirmann 1987)."""
+    return max(comparison.mean.p_above(-margin), comparison.mean.p_below(margin))
+
+
+def _judgement(
+    comparison: PairedComparison, metric: Metric, margin: float, p_adjusted: float, p_equivalent: float, arms: int
+) -> Judgement:
+    level = 1 - comparison.confidence
+    word = _word(comparison, metric, different=p_adjusted <= level, equivalent=p_equivalent <= level)
+    known = math.isfinite(comparison.mean.standard_error)
+    open_ = word == "inconclusive"
+    return Judgement(
+        comparison=comparison,
+        p_adjusted=p_adjusted,
+        p_equivalent=p_equivalent,
+        margin=margin,
+        word=word,
+        detectable=detectable_difference(comparison.mean, level=level / arms) if known else math.nan,
+        seeds_needed=seeds_to_settle(comparison.mean, margin=margin, level=level / arms) if open_ else None,
+    )
+
+
+def _word(comparison: PairedComparison, metric: Metric, *, different: bool, equivalent: bool) -> Word | None:
+    if comparison.about != "method" or not math.isfinite(comparison.p_value):
+        return None
+    if equivalent:
+        return "equivalent"
+    if not different:
+        return "inconclusive"
+    direction: Word = "lower" if comparison.difference < 0 else "higher"
+    if metric.goal is None:
+        return direction
+    return "better" if direction == metric.goal else "worse"

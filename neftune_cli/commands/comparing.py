@@ -1,0 +1,96 @@
+"""What `neftune compare` does: gather, judge, print or write, and leave the report beside the trials."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from neftune_cli.analysis.choices import DEFAULT_CHOICES, Choices
+from neftune_cli.commands.options.margins import parse_margins
+from neftune_cli.commands.printing import print_tables
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.evidence.gathering import gather
+from neftune_cli.evidence.measurements import Evidence
+from neftune_cli.reporting.documents import document
+from neftune_cli.reporting.formats import Format
+from neftune_cli.reporting.sweep_report import Judged, judge_all, page, write_reports
+from neftune_cli.store import SweepFolder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user wants compared, and how, as typed."""
+
+    paths: tuple[Path, ...]
+    baseline: str | None
+    metric: str | None
+    margins: tuple[str, ...]
+    confidence: float
+    hypotheses: bool
+
+
+def compare_and_report(request: Request, format_: Format, output: Path | None) -> None:
+    """Compare what is there; as tables with nothing chosen, leave the report beside the trials as well.
+
+    Raises:
+        UsageError: a path, an option or a file is wrong.
+        NothingToCompareError: no trained trial has finished.
+    """
+    _check_confidence(request.confidence)
+    evidence = gather(request.paths)
+    margins = parse_margins(request.margins, _measured(evidence))
+    choices = Choices(request.baseline, request.metric, request.confidence, margins)
+    judged, empty = judge_all(evidence, choices)
+    for message in empty:
+        typer.echo(message, err=True)
+    if output is not None:
+        _write(output, _text(judged, format_, hypotheses=request.hypotheses))
+        typer.echo(f"Wrote {output}", err=True)
+    elif format_ is Format.TABLE:
+        print_tables([one.comparison for one in judged], hypotheses=request.hypotheses)
+    else:
+        typer.echo(_text(judged, format_, hypotheses=request.hypotheses), nl=False)
+    if format_ is Format.TABLE and choices == DEFAULT_CHOICES:
+        _write_reports(judged)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0.5 <= confidence < 1:
+        what = f"--confidence {confidence:g} is no confidence level."
+        raise UsageError(Problem(what, "Give a number from 0.5 up to, but not, 1, like 0.95."))
+
+
+def _measured(evidence: Sequence[Evidence]) -> list[str]:
+    return list(dict.fromkeys(key for one in evidence for key in one.metrics))
+
+
+def _text(judged: Sequence[Judged], format_: Format, *, hypotheses: bool) -> str:
+    if format_ is Format.HTML:
+        return page(judged)
+    return document([one.comparison for one in judged], format_, hypotheses=hypotheses)
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fix = "Name a file in a folder that exists and that you can write to."
+        raise UsageError(Problem(f"--output {output} can't be written: {error.strerror}.", fix)) from None
+
+
+def _write_reports(judged: Sequence[Judged]) -> None:
+    """Write the reports of sweeps that stand alone; what several sweeps showed together belongs to none of them."""
+    for path in dict.fromkeys(path for one in judged for path in one.evidence.folders):
+        of_sweep = [one for one in judged if path in one.evidence.folders]
+        if all(one.evidence.folders == (path,) for one in of_sweep):
+            _write_report(SweepFolder(Path(path)), of_sweep)
+
+
+def _write_report(folder: SweepFolder, judged: Sequence[Judged]) -> None:
+    try:
+        write_reports(folder, judged)
+    except OSError as error:  # someone else's results may be read-only, and the tables are out already
+        typer.echo(f"{folder.path} got no summary.md, report.html and plots: {error.strerror}.", err=True)
+    else:
+        typer.echo(f"Wrote summary.md, report.html and plots/ to {folder.path}", err=True)

@@ -1,0 +1,33 @@
+"""From the paths a user names to everything below them that can be compared."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.evidence.lm_eval import lm_eval_evidence
+from neftune_cli.evidence.measurements import Evidence
+from neftune_cli.evidence.sweeps import sweep_evidence
+from neftune_cli.evidence.trainer_state import trainer_evidence
+from neftune_cli.store import find_sweeps
+
+
+def gather(paths: Sequence[Path]) -> list[Evidence]:
+    """Return the evidence at or below the paths: sweeps first, then runs that others made.
+
+    Raises:
+        UsageError: a path doesn't exist, or something there can't be understood.
+        NothingToCompareError: there is nothing to compare.
+    """
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        fix = "Name a folder that `neftune sweep` wrote, like results/."
+        raise UsageError(*(Problem(f"{path} doesn't exist.", fix) for path in missing))
+    own = sweep_evidence(find_sweeps(paths))
+    others = [*trainer_evidence(*paths), *lm_eval_evidence(*paths)]
+    if not own and not others:
+        where = ", ".join(map(str, paths))
+        raise NothingToCompareError(
+            f"There is no sweep in {where}, and nothing of a trainer's or of lm-evaluation-harness.\n"
+            "  Run `neftune sweep --alphas 0,5,10,15` first."
+        )
+    return [*own, *others]

@@ -1,0 +1,194 @@
+"""The files that lm-evaluation-harness (0.4.3 and later) writes for `--output_path`, with `--log_samples` or without.
+
+`<output>/<model>/results_<time>.json` has the scores of all tasks of one call, and beside it, a line for each document
+and filter, `samples_<task>_<time>.jsonl`. An output path `<folder>/<name>.json` makes `<folder>/<name>_<time>.json` and
+puts the samples beside it.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
+
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.evidence.folders import folders_below
+
+_RESULTS = re.compile(r"(?P<name>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
+_MODEL_ARGUMENTS = ("dtype", "max_length", "add_bos_token", "load_in_8bit", "load_in_4bit", "enable_thinking")
+"""Arguments of the model that can change its answers; most others name it or say where it runs."""
+
+_NO_METRIC = "bypass"
+"""Stands where only answers were asked for."""
+
+_DAMAGED_FIX = "Evaluate again, or remove the file."
+
+
+@dataclass(frozen=True)
+class Results:
+    """One results file: the scores of one call."""
+
+    path: Path
+    time: str
+    values: Mapping[str, Any]
+
+    @property
+    def tasks(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return task or group of tasks to its scores and more."""
+        found: Mapping[str, Mapping[str, Any]] = self.values["results"]
+        return found
+
+    def scores(self, task: str) -> dict[tuple[str, str], float]:
+        """Return (metric, filter) to the score of a task or group."""
+        return {
+            (metric, filter_): float(score)
+            for key, score in self.tasks[task].items()
+            if isinstance(score, int | float)
+            for metric, comma, filter_ in [key.partition(",")]
+            if comma and not metric.endswith("_stderr") and metric != _NO_METRIC
+        }
+
+    def of(self, part: str, task: str) -> Any:
+        """Return what a part of the file, such as `n-shot`, says of a task; None where it says nothing."""
+        found = self.values.get(part)
+        return found.get(task) if isinstance(found, Mapping) else None
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """Return how the model was called."""
+        found = self.values.get("config")
+        return found if isinstance(found, Mapping) else {}
+
+    @cached_property
+    def model_arguments(self) -> Mapping[str, Any]:
+        """Return the arguments of the model by name."""
+        written = self.config.get("model_args")
+        if isinstance(written, str):
+            return dict(piece.split("=", 1) for piece in written.split(",") if "=" in piece)
+        return written if isinstance(written, Mapping) else {}
+
+    @property
+    def adapted_model(self) -> str | None:
+        """Return the model that adapters were put on; None without adapters, where each run has its own model."""
+        arguments = self.model_arguments
+        return str(arguments.get("pretrained")) if "peft" in arguments or "delta" in arguments else None
+
+    @cached_property
+    def calling(self) -> Mapping[str, Any]:
+        """Return what of the call can change the scores of every task."""
+        return {
+            "backend": self.config.get("model"),
+            "dtype": self.config.get("model_dtype"),
+            "limit": self.config.get("limit"),
+            "generation arguments": _canonical(self.config.get("gen_kwargs") or None),
+            "few-shot seed": self.config.get("fewshot_seed"),
+            "chat template": self.values.get("chat_template_sha"),
+            "system instruction": self.values.get("system_instruction_sha"),
+            "few-shot turns": self.values.get("fewshot_as_multiturn"),
+            **({"model": self.adapted_model} if self.adapted_model else {}),
+            **{name: self.model_arguments[name] for name in _MODEL_ARGUMENTS if name in self.model_arguments},
+        }
+
+
+def find_results(root: Path) -> list[Results]:
+    """Return the results at and below a folder, in the order of folders and times.
+
+    Raises:
+        UsageError: a results file can't be understood.
+    """
+    found = []
+    for place in folders_below(root):
+        for file in sorted(place.files):
+            if match := _RESULTS.fullmatch(file):
+                path = place.path / file
+                values = _read_results(path, must_be=match["name"] == "results")
+                found += [Results(path, match["time"], values)] if values is not None else []
+    return found
+
+
+def _read_results(path: Path, *, must_be: bool) -> Mapping[str, Any] | None:
+    """Return a results file's content; None for something else of a name that anybody may use."""
+    try:
+        values = from_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(Problem(f"{path} can't be read: {error.strerror}.", _DAMAGED_FIX)) from None
+    except ValueError as error:
+        if not must_be:
+            return None
+        raise UsageError(Problem(f"{path} can't be understood ({error}).", _DAMAGED_FIX)) from None
+    tasks = values.get("results") if isinstance(values, dict) else None
+    is_ours = isinstance(tasks, dict) and all(isinstance(scores, dict) for scores in tasks.values())
+    return values if is_ours else None
+
+
+class Sample(NamedTuple):
+    """One document of a task as one filter saw it."""
+
+    document: str
+    """Hash of the document, or its number where there is none."""
+    place: int
+    """Number of the document in its task."""
+    filter: str | None
+    """None before version 0.4.7, which didn't say it."""
+    values: Mapping[str, Any]
+    """Metric to what the document counts with; anything but a number for metrics of all documents at once."""
+    hashes: tuple[str | None, str | None, str | None]
+    """Of document, prompt and target."""
+
+
+def read_samples(results: Results, task: str) -> list[Sample] | None:
+    """Return what was logged of a task's documents, in their order; None where nothing was.
+
+    Raises:
+        UsageError: a line can't be understood, or documents are missing.
+    """
+    path = results.path.with_name(f"samples_{task}_{results.time}.jsonl")
+    if not path.is_file():
+        return None
+    metrics = {metric for metric, _ in results.scores(task)}
+    samples = sorted(_lines(path, metrics), key=lambda sample: sample.place)
+    documents, expected = len({sample.place for sample in samples}), results.tasks[task].get("sample_len")
+    if isinstance(expected, int) and documents < expected:
+        raise UsageError(Problem(f"{path} has {documents} of {expected} documents.", _DAMAGED_FIX))
+    return samples
+
+
+def prompts_digest(samples: Sequence[Sample]) -> str:
+    """Return a hash of all documents, prompts and targets, whatever order they were logged in."""
+    return sha256(_canonical(sorted({str(sample.hashes) for sample in samples})).encode()).hexdigest()
+
+
+def _lines(path: Path, metrics: Iterable[str]) -> Iterator[Sample]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    sample = _sample(from_json(line, cache_strings="keys"), metrics)
+                except ValueError as error:
+                    why, _, _ = str(error).partition(" at line")
+                    what = f"{path}: line {number} can't be understood ({why})."
+                    raise UsageError(Problem(what, _DAMAGED_FIX)) from None
+                yield sample
+    except OSError as error:
+        raise UsageError(Problem(f"{path} can't be read: {error.strerror}.", _DAMAGED_FIX)) from None
+
+
+def _sample(line: Any, metrics: Iterable[str]) -> Sample:
+    if not isinstance(line, dict) or not isinstance(place := line.get("doc_id"), int):
+        raise ValueError("it has no doc_id")
+    return Sample(
+        document=str(line.get("doc_hash", place)),
+        place=place,
+        filter=line.get("filter"),
+        values={metric: line[metric] for metric in metrics if metric in line},
+        hashes=(line.get("doc_hash"), line.get("prompt_hash"), line.get("target_hash")),
+    )
+
+
+def _canonical(value: Any) -> Any:
+    return None if value is None else json.dumps(value, sort_keys=True)

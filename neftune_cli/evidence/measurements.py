@@ -1,0 +1,127 @@
+"""What one trial measured, in arrays: the form in which all results are judged, whoever made them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.evidence.metrics import Metric
+from neftune_cli.records import Attestation, CurvePoint
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ItemValues:
+    """One metric of one trial, item by item; the trial's own value is their weighted mean."""
+
+    items: tuple[str, ...]
+    """What tells an item from others: the same in every trial that was measured on it."""
+    clusters: tuple[str, ...]
+    """Label of the group each item belongs to, (items,)."""
+    values: Floats
+    """In the metric's unit, (items,)."""
+    weights: Floats
+    """Such as tokens, (items,)."""
+
+    def of(self, items: Sequence[str]) -> "ItemValues":
+        """Return the values of these items, in this order."""
+        if tuple(items) == self.items:
+            return self
+        place = {item: number for number, item in enumerate(self.items)}
+        rows = [place[item] for item in items]
+        return ItemValues(
+            tuple(items), tuple(self.clusters[row] for row in rows), self.values[rows], self.weights[rows]
+        )
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """One trial as it is judged."""
+
+    trial: str
+    """Its id, or the folder it was brought in from."""
+    arm: str
+    alpha: float | None
+    """None for the base, and for an arm of somebody else's whose alpha isn't known."""
+    seed: int | None
+    """None for the base and for nothing else."""
+    scores: Mapping[str, float | None]
+    """Metric key to the trial's value; None where the metric isn't defined for the data."""
+    items: Mapping[str, ItemValues]
+    """Metric key to the values that the score is the mean of, for metrics that have items; lengths of the references,
+    `reference_chars`, are no metric's."""
+    held_out_by_epoch: Mapping[int, ItemValues]
+    """Epoch to held-out losses, in nats per completion token."""
+    curve: tuple[CurvePoint, ...] = ()
+    noise_ratio: float | None = None
+    """Noise norm as a share of the embedding norm at the median length; None where it wasn't measured."""
+    attestation: Attestation | None = None
+    notes: tuple[str, ...] = ()
+    details: tuple[str, ...] | None = None
+    """What its arm changes in noise and recipe beside alpha, like `noise=gaussian`; None where its name alone says."""
+
+    @property
+    def is_base(self) -> bool:
+        """Return whether this is the model before fine-tuning."""
+        return self.arm == BASE_ARM
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What comparable trials have in common: everything but the noise and the seed."""
+
+    model: str
+    data: str
+    recipe: Mapping[str, Any]
+    """Fields of the recipe, as far as they are known."""
+    shared: Mapping[str, Any]
+    """Everything that can change a trial's numbers, noise and seed left out, by part."""
+
+    @property
+    def words(self) -> str:
+        """Return the setting in a few words, for the sentence that says for whom a result holds."""
+        recipe = self.recipe
+        parts = []
+        if steps := recipe.get("max_steps"):
+            parts.append(f"{steps} steps")
+        elif epochs := recipe.get("epochs"):
+            parts.append(f"{epochs:g} epoch{'' if epochs == 1 else 's'}")
+        if rate := recipe.get("learning_rate"):
+            parts.append(f"learning rate {rate:g}")
+        if size := recipe.get("batch_size"):
+            parts.append(f"batches of {size}")
+        if rank := recipe.get("lora_rank"):
+            parts.append(f"LoRA of rank {rank}")
+        return f"{self.model} on {self.data}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Trials that may be compared with each other: they differ in the noise, the seed and what their arms declare."""
+
+    name: str
+    setting: Setting
+    trials: tuple[Measurements, ...]
+    """The base first, if it was evaluated, then arm by arm in the order of the sweep, seeds in order."""
+    metrics: Mapping[str, Metric]
+    """What was measured, in the order of the tables."""
+    folders: tuple[str, ...]
+    """Where the trials were found."""
+    apart: str = ""
+    """How this differs from what it is shown beside and could be taken for, in one sentence; empty where it doesn't."""
+    notes: tuple[str, ...] = ()
+    """What the reader should know of how the trials were put together."""
+    unfinished: tuple[str, ...] = ()
+    """One sentence for each trial that is missing."""
+    manifest: str = ""
+    """Text of `manifest.json`, or of several one after another; empty where there is none."""
+
+    @property
+    def manifest_digest(self) -> str | None:
+        """Return the SHA-256 of the manifest in hex, None where there is none."""
+        return sha256(self.manifest.encode()).hexdigest() if self.manifest else None

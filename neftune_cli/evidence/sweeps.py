@@ -1,0 +1,141 @@
+"""From the folders of sweeps to trials that may be compared: never mixed if they differ in more than noise and seed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+from neftune_cli.config.identity import canonical_json
+from neftune_cli.config.spec import NOISE_DETAILS, ArmSpec, NoiseSpec, SweepSpec
+from neftune_cli.evidence.apart import told_apart
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
+from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.evidence.trials import read_trial
+from neftune_cli.records import TrialRecord
+from neftune_cli.store import SweepFolder
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One trial with what decides whom it may be compared with."""
+
+    folder: SweepFolder
+    setting: Setting
+    setting_identity: str
+    """Canonical JSON of everything that can change its numbers, but for noise, seed and what its arm declares."""
+    arm_identity: str
+    """Canonical JSON of its noise and of what its arm changes in the recipe."""
+    trial: Measurements
+
+
+def sweep_evidence(folders: Sequence[SweepFolder]) -> list[Evidence]:
+    """Return the finished trials of these sweeps, those of one setting together, in the order of the folders.
+
+    Arms may change the recipe where their sweep declares it. Whatever else differs makes a setting of its own. A sweep
+    without a finished trial is there too, without trials, so that what is unfinished can be said.
+
+    Raises:
+        UsageError: a file of a finished trial can't be understood.
+    """
+    groups: dict[str, list[_Found]] = {}
+    empty = []
+    for folder in folders:
+        found = list(_found(folder))
+        if all(one.trial.is_base for one in found):
+            empty.append(_evidence_without_trials(folder))
+            continue
+        for trial in found:
+            groups.setdefault(trial.setting_identity, []).append(trial)
+    together = [_together(found, folders) for found in groups.values()]
+    return [*told_apart(together), *empty]
+
+
+def _found(folder: SweepFolder) -> Iterator[_Found]:
+    spec = folder.spec()
+    for place, record in folder.finished():
+        overrides = _recipe_overrides(spec, record)
+        shared = _shared_identity(spec, record, declared=overrides is not None)
+        arm = canonical_json({"noise": record.identity.get("noise"), "train": overrides, "base": record.seed is None})
+        trial = replace(read_trial(place, record), details=_details(record, overrides or {}))
+        yield _Found(folder, _setting(spec, shared), canonical_json(shared), arm, trial)
+
+
+def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, Any] | None:
+    """Return what the trial's arm changes in its sweep's recipe; None where the sweep doesn't declare such a trial."""
+    arm = next((arm for arm in spec.arms if arm.name == record.arm), None) if spec else None
+    if record.seed is None:
+        return {}
+    if spec is None or arm is None or spec.recipe_of(arm).model_dump() != record.identity.get("train"):
+        return None
+    return arm.train
+
+
+def _details(record: TrialRecord, overrides: dict[str, Any]) -> tuple[str, ...]:
+    """Return what sets a trial apart beside alpha: noise that isn't the default, and what its arm declares."""
+    noise = record.identity.get("noise") or {}
+    usual = NoiseSpec().model_dump()
+    unusual = {field: noise[field] for field in NOISE_DETAILS if field in noise and noise[field] != usual[field]}
+    return tuple(f"{field}={value}" for field, value in {**unusual, **overrides}.items())
+
+
+def _shared_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: bool) -> dict[str, Any]:
+    """Return what comparable trials share; a trial that its sweep doesn't declare stands for its own recipe."""
+    recipe = spec.train.model_dump() if spec and declared else record.identity.get("train") or {}
+    # adapters bring a package into the environment that the other arms of a sweep don't use
+    environment = {part: value for part, value in record.identity.get("environment", {}).items() if part != "peft"}
+    shared = {part: value for part, value in record.identity.items() if part not in ("noise", "seed", "base")}
+    return {**shared, "environment": environment, "train": recipe}
+
+
+def _setting(spec: SweepSpec | None, shared: Mapping[str, Any]) -> Setting:
+    """Return the setting with names where the identity has fingerprints alone."""
+    model, data = (PurePath(name).name for name in ((spec.model, spec.dataset) if spec else ("a model", "data")))
+    named = {"model": f"{model} ({shared.get('model')})", "data": f"{data} ({shared.get('data')})"}
+    return Setting(model=model, data=data, recipe=shared["train"], shared={**shared, **named})
+
+
+def _together(found: Sequence[_Found], folders: Sequence[SweepFolder]) -> Evidence:
+    """Return trials of one setting: each once, arms that are the same training under one name."""
+    homes = [folder for folder in folders if any(one.folder is folder for one in found)]
+    names = _arm_names(found)
+    trials = {one.trial.trial: replace(one.trial, arm=names[one.arm_identity]) for one in found}
+    order = list(names.values())
+    manifests = [text for folder in homes if (text := folder.written_manifest())]
+    return Evidence(
+        name=" + ".join(folder.name for folder in homes),
+        setting=found[0].setting,
+        trials=tuple(sorted(trials.values(), key=lambda one: (not one.is_base, order.index(one.arm), one.seed or 0))),
+        metrics=METRICS,
+        folders=tuple(str(folder.path) for folder in homes),
+        notes=tuple(_declared_differences(homes, order)),
+        unfinished=tuple(line for folder in homes for line in folder.unfinished()),
+        manifest="".join(manifests),
+    )
+
+
+def _arm_names(found: Sequence[_Found]) -> dict[str, str]:
+    """Return a name for each kind of training; one that two kinds go by gets the sweep's name behind it."""
+    names: dict[str, str] = {}
+    for one in found:
+        if one.arm_identity not in names:
+            taken = one.trial.arm in names.values()
+            names[one.arm_identity] = f"{one.trial.arm} ({one.folder.name})" if taken else one.trial.arm
+    return names
+
+
+def _declared_differences(homes: Sequence[SweepFolder], arms: Sequence[str]) -> Iterator[str]:
+    """Yield a sentence for each arm that by its sweep's word differs in more than the noise."""
+    for folder in homes:
+        spec = folder.spec()
+        for arm in spec.arms if spec else ():
+            if arm.train and arm.name in arms:
+                yield f"{arm.name} differs in the recipe as well: {_written(arm)}."
+
+
+def _written(arm: ArmSpec) -> str:
+    return ", ".join(f"{field} {value}" for field, value in arm.train.items())
+
+
+def _evidence_without_trials(folder: SweepFolder) -> Evidence:
+    setting = Setting(model="", data="", recipe={}, shared={})
+    return Evidence(folder.name, setting, (), METRICS, (str(folder.path),), unfinished=tuple(folder.unfinished()))

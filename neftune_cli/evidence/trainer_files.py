@@ -1,0 +1,157 @@
+"""The files that a trainer of transformers or TRL leaves in its output folder, as far as they tell of its training."""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from neftune_cli.errors import Problem, UsageError
+
+STATE_FILE = "trainer_state.json"
+
+_FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---", re.S)
+_DAMAGED_FIX = "Restore it, or move the folder that it is in elsewhere."
+_EMPTY_FIX = "Train with a smaller logging_steps, or leave the run out."
+
+
+class LoggedLine(BaseModel):
+    """One entry of a log history; what else trainers log isn't looked at."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int = 0
+    epoch: float = 0.0
+    loss: float | None = None
+    """Mean since the entry before it that has one, in nats per token."""
+    eval_loss: float | None = None
+    learning_rate: float | None = None
+    num_tokens: float | None = None
+    train_runtime: float | None = None
+    """Written once, when training has ended."""
+
+
+class TrainerState(BaseModel):
+    """The content of `trainer_state.json` (transformers' `TrainerState`)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    global_step: int
+    epoch: float = 0.0
+    max_steps: int = 0
+    num_train_epochs: float = 0
+    """Rounded up."""
+    train_batch_size: int | None = None
+    """Of one process, without gradient accumulation."""
+    log_history: tuple[LoggedLine, ...] = ()
+    stateful_callbacks: dict[str, Any] | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether training went to its end, be it an early one that a callback chose."""
+        control = (self.stateful_callbacks or {}).get("TrainerControl")
+        arguments = control.get("args") if isinstance(control, dict) else None
+        stopped = isinstance(arguments, dict) and arguments.get("should_training_stop") is True
+        ran = any(line.train_runtime is not None for line in self.log_history)
+        return stopped or ran or self.global_step >= self.max_steps
+
+
+@dataclass(frozen=True)
+class TrainerRun:
+    """One output folder."""
+
+    folder: Path
+    state: TrainerState
+    """The latest of the folder's own and its checkpoints'."""
+    described: dict[str, Any]
+    """Model, data and LoRA rank, as far as the files beside the state tell."""
+
+    @cached_property
+    def known(self) -> dict[str, Any]:
+        """Return what is known of everything but noise and seed, by part."""
+        state = self.state
+        values = {
+            **self.described,
+            "num_train_epochs": state.num_train_epochs,
+            "max_steps": state.max_steps,
+            "train_batch_size": state.train_batch_size,
+        }
+        return {part: value for part, value in values.items() if value is not None}
+
+    @cached_property
+    def learning_rates(self) -> dict[int, float]:
+        """Return step to learning rate wherever one was logged."""
+        return {line.step: line.learning_rate for line in self.state.log_history if line.learning_rate is not None}
+
+    @property
+    def evaluated_at(self) -> int | None:
+        """Return the step of the last evaluation, None if there was none."""
+        return next((line.step for line in reversed(self.state.log_history) if line.eval_loss is not None), None)
+
+
+def read_run(folder: Path) -> TrainerRun:
+    """Return what an output folder tells.
+
+    Raises:
+        UsageError: its latest state can't be understood, or holds no measurement.
+    """
+    checkpoints = sorted(folder.glob(f"checkpoint-*/{STATE_FILE}"), key=_step, reverse=True)
+    files = [path for path in (folder / STATE_FILE, *checkpoints[:1]) if path.is_file()]
+    states = {path: _read_state(path) for path in files}
+    latest = max(files, key=lambda path: states[path].global_step)
+    if not any(line.loss is not None or line.eval_loss is not None for line in states[latest].log_history):
+        raise UsageError(Problem(f"{latest} has no loss in its log history.", _EMPTY_FIX))
+    return TrainerRun(folder, states[latest], dict(_described((folder, latest.parent))))
+
+
+def _step(checkpoint: Path) -> int:
+    _, _, number = checkpoint.parent.name.rpartition("-")
+    return int(number) if number.isdecimal() else -1
+
+
+def _read_state(path: Path) -> TrainerState:
+    try:
+        return TrainerState.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        details = error.errors()[0]
+        where = ": ".join([".".join(map(str, details["loc"])), details["msg"]]).removeprefix(": ")
+        raise UsageError(Problem(f"{path} can't be understood ({where}).", _DAMAGED_FIX)) from None
+    except OSError as error:
+        raise UsageError(Problem(f"{path} can't be read: {error.strerror}.", _DAMAGED_FIX)) from None
+
+
+def _described(folders: Sequence[Path]) -> Iterator[tuple[str, Any]]:
+    """Yield model, data and LoRA rank from the adapter's configuration and TRL's model card, the former last."""
+    for folder in folders:
+        card = _front_matter(folder / "README.md")
+        for part, field in (("model", "base_model"), ("data", "datasets")):
+            if value := card.get(field):
+                yield part, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    for folder in folders:
+        adapter = _json(folder / "adapter_config.json")
+        for part, field in (("model", "base_model_name_or_path"), ("LoRA rank", "r")):
+            if value := adapter.get(field):
+                yield part, value
+
+
+def _front_matter(path: Path) -> dict[str, Any]:
+    """Return the fields of a model card; empty if it has none that can be read, since nothing rests on them."""
+    try:
+        found = _FRONT_MATTER.match(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(found[1]) if found else None
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -1,0 +1,202 @@
+"""The primary metric against alpha: every seed, the means, and the intervals of the differences to the baseline."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.evidence.metrics import Metric
+from neftune_cli.reporting.plots.arm_axis import ArmAxis, arm_axis
+from neftune_cli.reporting.plots.canvas import SMALL, WIDTH, Plot, Words, panel, plot
+from neftune_cli.reporting.plots.labels import LEADER, LineEnd, label_ends
+from neftune_cli.reporting.plots.looks import BASE_LOOK, BASELINE_LOOK, Look, drawn_arms, looks_in
+from neftune_cli.reporting.plots.names import short_name, text_width
+from neftune_cli.reporting.plots.omissions import (
+    LONGEST_NAME,
+    arms_left_out,
+    drawn_seeds,
+    not_finite,
+    seeds_left_out,
+    sentences,
+)
+from neftune_cli.reporting.plots.scales import heading, is_wide, limits, set_scale
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_PLACES: Final = 20
+"""Arms that fit side by side."""
+FAR_BASE: Final = 1.0
+"""A base further from the arms than this many times their range isn't drawn to scale."""
+_WIDE: Final = 20.0
+_LONGEST_LABEL: Final = 18
+_HEIGHT, _LEFT, _TOP = 230.0, 46.0, 24.0
+"""Points: of the panel, and beside and above it."""
+_BESIDE: Final = 9.0
+"""Points from the seeds of an arm to its mean."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One arm that has a finite mean."""
+
+    arm: ArmSummary
+    estimate: Estimate
+    look: Look
+    interval: tuple[float, float] | None
+    """Interval of the difference to the baseline, added to the baseline's mean; None for the baseline."""
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """Return everything that must be seen of the arm."""
+        return (self.estimate.mean, *self.estimate.by_seed.values(), *(self.interval or ()))
+
+
+def loss_by_alpha(comparison: Comparison) -> Plot | None:
+    """Return the plot of the primary metric; None where no arm has a finite mean.
+
+    In a paired comparison an interval round an arm's own mean would say little about the difference, because what
+    seeds and examples have in common is in both means. So an arm's bar is the interval of its difference to the
+    baseline, put where the baseline's mean is zero: whether it reaches the baseline's line is the comparison.
+    """
+    shown = _shown(comparison)
+    if not shown:
+        return None
+    axis = arm_axis([one.arm for one in shown], WIDTH - _LEFT - _right(comparison))
+    height = _TOP + _HEIGHT + axis.height
+    return plot(_words(comparison, shown, axis), height, lambda figure: _draw(figure, comparison, shown, axis))
+
+
+def _shown(comparison: Comparison) -> list[Shown]:
+    arms = drawn_arms(comparison, MOST_PLACES)
+    estimates = {arm.name: arm.estimates.get(comparison.primary) for arm in arms}
+    finite = {arm: found for arm, found in estimates.items() if found and math.isfinite(found.mean)}
+    zero = finite[comparison.baseline].mean if comparison.baseline in finite else math.nan
+    look = looks_in(comparison)
+    return [
+        Shown(arm, finite[arm.name], look[arm.name], _interval(finite[arm.name], zero))
+        for arm in arms
+        if arm.name in finite
+    ]
+
+
+def _interval(estimate: Estimate, zero: float) -> tuple[float, float] | None:
+    if estimate.judgement is None:
+        return None
+    found = estimate.judgement.comparison
+    ends = zero + found.ci_low, zero + found.ci_high
+    return ends if all(map(math.isfinite, ends)) else None
+
+
+def _words(comparison: Comparison, shown: list[Shown], axis: ArmAxis) -> Words:
+    metric = comparison.metrics[comparison.primary]
+    parts = [
+        "A dot is a seed, thin lines join equal seeds, larger marks are means.",
+        _bars(comparison, shown),
+        seeds_left_out(one.estimate.by_seed for one in shown),
+        arms_left_out(comparison, len(drawn_arms(comparison, MOST_PLACES))),
+        not_finite(comparison),
+        "Logarithmic axis." if _is_wide(shown) else "",
+    ]
+    title = f"{metric.name} by {axis.title or 'arm'}"
+    return Words("loss-by-alpha", title, sentences(parts), _alt(metric, shown))
+
+
+def _bars(comparison: Comparison, shown: list[Shown]) -> str:
+    found = [one.estimate.judgement.comparison for one in shown if one.estimate.judgement and one.interval]
+    if not found:
+        return ""
+    baseline = short_name(comparison.baseline, LONGEST_NAME)
+    ragged = len({frozenset(one.estimate.by_seed) for one in shown}) > 1
+    checkpoints = any(one.about == "checkpoints" for one in found)
+    return sentences(
+        (
+            f"A bar is the {comparison.confidence:.0%} interval of an arm's paired difference to {baseline}, drawn "
+            f"from the mean of {baseline}: one that keeps clear of its line differs from it, before any correction for "
+            f"several arms{', and for these checkpoints alone' if checkpoints else ''}.",
+            "Bars are over the seeds that both have." if ragged else "",
+        )
+    )
+
+
+def _alt(metric: Metric, shown: list[Shown]) -> str:
+    means = (f"{short_name(one.arm.name, LONGEST_NAME)} {metric.number(one.estimate.mean)}" for one in shown)
+    return f"Mean {metric.name.lower()} over seeds: {', '.join(means)}."
+
+
+def _is_wide(shown: list[Shown]) -> bool:
+    return is_wide((value for one in shown for value in (one.estimate.mean, *one.estimate.by_seed.values())), _WIDE)
+
+
+def _right(comparison: Comparison) -> float:
+    names = (short_name(comparison.baseline, _LONGEST_LABEL), BASE_ARM)
+    return LEADER + max(text_width(name, SMALL) for name in names) + 4
+
+
+def _draw(figure: "Figure", comparison: Comparison, shown: list[Shown], axis: ArmAxis) -> None:
+    right = _right(comparison)
+    left = max(_LEFT, axis.overhang - (WIDTH - _LEFT - right) / len(shown) / 2)
+    axes = panel(figure, (left, axis.height, WIDTH - left - right, _HEIGHT))
+    axes.set_title(heading(comparison.metrics[comparison.primary]))
+    axis.write(axes)
+    _set_limits(axes, shown, comparison)
+    _draw_seeds(axes, shown, axis)
+    for place, one in zip(axis.places, shown, strict=True):
+        _draw_mean(axes, one, place + _BESIDE * (axis.limits[1] - axis.limits[0]) / (WIDTH - left - right))
+    label_ends(axes, list(_levels(axes, comparison, shown, axis)))
+
+
+def _set_limits(axes: "Axes", shown: list[Shown], comparison: Comparison) -> None:
+    """Set limits that hold everything, and the base if it is near; if not, write where it is."""
+    values = [value for one in shown for value in one.values]
+    wide = _is_wide(shown)
+    low, high = limits(values, logarithmic=wide)
+    base = _base(comparison)
+    if base is not None and low - FAR_BASE * (high - low) <= base <= high + FAR_BASE * (high - low):
+        low, high = limits([*values, base], logarithmic=wide)
+    elif base is not None:
+        metric, side = comparison.metrics[comparison.primary], "above" if base > high else "below"
+        note = f"{BASE_ARM} {metric.number(base)}, {side}"
+        axes.text(1, 1.02, note, transform=axes.transAxes, ha="right", va="bottom", fontsize=SMALL)
+    axes.set_ylim(low, high)
+    set_scale(axes, axes.yaxis, logarithmic=wide)
+    axes.set_ylim(low, high)
+
+
+def _base(comparison: Comparison) -> float | None:
+    base = (comparison.base or {}).get(comparison.primary)
+    return base if base is not None and math.isfinite(base) else None
+
+
+def _draw_seeds(axes: "Axes", shown: list[Shown], axis: ArmAxis) -> None:
+    for seed in drawn_seeds(one.estimate.by_seed for one in shown):
+        points = sorted(
+            (place, one.estimate.by_seed[seed])
+            for place, one in zip(axis.places, shown, strict=True)
+            if seed in one.estimate.by_seed
+        )
+        xs, ys = [x for x, _ in points], [y for _, y in points]
+        axes.plot(xs, ys, "-", color=BASELINE_LOOK.colour, linewidth=0.6, alpha=0.3)
+        axes.plot(xs, ys, "o", color=BASELINE_LOOK.colour, markersize=3.5, alpha=0.5, markeredgewidth=0)
+
+
+def _draw_mean(axes: "Axes", one: Shown, x: float) -> None:
+    if one.interval:
+        axes.vlines(x, *one.interval, color=one.look.colour, linewidth=1.6)
+    axes.plot([x], [one.estimate.mean], one.look.marker, color=one.look.colour, markersize=6.5, markeredgewidth=0)
+
+
+def _levels(axes: "Axes", comparison: Comparison, shown: list[Shown], axis: ArmAxis) -> Iterator[LineEnd]:
+    """Draw the levels of baseline and base across the panel, and give their ends."""
+    end = axis.limits[1]
+    for one in shown:
+        if one.arm.name == comparison.baseline:
+            axes.axhline(one.estimate.mean, color=one.look.colour, linewidth=0.8)
+            yield LineEnd(short_name(one.arm.name, _LONGEST_LABEL), one.look, end, one.estimate.mean)
+    base = _base(comparison)
+    if base is not None and axes.get_ylim()[0] <= base <= axes.get_ylim()[1]:
+        axes.axhline(base, color=BASE_LOOK.colour, linestyle=BASE_LOOK.dashes, linewidth=0.9)
+        yield LineEnd(BASE_ARM, BASE_LOOK, end, base)

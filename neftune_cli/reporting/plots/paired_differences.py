@@ -1,0 +1,186 @@
+"""The primary metric seed by seed: from the baseline to each arm, and the differences with their intervals under it."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate, Judgement, PairedDifference
+from neftune_cli.evidence.metrics import Metric
+from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, Words, panel, plot
+from neftune_cli.reporting.plots.looks import BASELINE_LOOK, Look, drawn_arms, looks_in
+from neftune_cli.reporting.plots.names import columns_in, short_name, short_names
+from neftune_cli.reporting.plots.omissions import (
+    LONGEST_NAME,
+    arms_left_out,
+    drawn_seeds,
+    not_finite,
+    seeds_left_out,
+    sentences,
+)
+from neftune_cli.reporting.plots.scales import heading, limits, set_scale
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_REACH: Final = 0.25
+"""Of a slope to either side of its column's middle, columns being 1 apart."""
+_BESIDE: Final = 6.0
+"""Points from a column's middle to its dots, and to their mean on the other side."""
+_SLOPES, _DIFFERENCES, _BETWEEN, _TOP, _UNDER, _LEFT = 150.0, 105.0, 48.0, 24.0, 36.0, 52.0
+"""Points: heights of the two panels, the room between, above and under them, and to their left."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An arm beside the baseline, over the seeds that both have."""
+
+    arm: ArmSummary
+    look: Look
+    baseline: Estimate
+    treated: Estimate
+    difference: PairedDifference
+    judgement: Judgement | None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Return the interval of the difference; None where there is none."""
+        if self.judgement is None:
+            return None
+        ends = self.judgement.comparison.ci_low, self.judgement.comparison.ci_high
+        return ends if all(map(math.isfinite, ends)) else None
+
+    @property
+    def word(self) -> str:
+        """Return the verdict."""
+        return (self.judgement and self.judgement.word) or "no verdict"
+
+
+def paired_differences(comparison: Comparison) -> Plot | None:
+    """Return the plot of the primary metric, a column an arm; None where no arm shares a seed with the baseline."""
+    pairs = _pairs(comparison)
+    if not pairs:
+        return None
+    height = _UNDER + _DIFFERENCES + _BETWEEN + _SLOPES + _TOP
+    return plot(_words(comparison, pairs), height, lambda figure: _draw(figure, comparison, pairs))
+
+
+def _pairs(comparison: Comparison) -> list[Pair]:
+    arms = drawn_arms(comparison)
+    look = looks_in(comparison)
+    estimates = {arm.name: arm.estimates.get(comparison.primary) for arm in arms}
+    baseline = estimates.get(comparison.baseline)
+    return [
+        Pair(arm, look[arm.name], baseline, found, found.difference, found.judgement)
+        for arm in arms
+        if baseline and (found := estimates[arm.name]) and found.difference and math.isfinite(found.difference.mean)
+    ]
+
+
+def _words(comparison: Comparison, pairs: list[Pair]) -> Words:
+    metric, baseline = comparison.metrics[comparison.primary], short_name(comparison.baseline, LONGEST_NAME)
+    parts = [
+        f"Above, a thin line is a seed, from {baseline} on its left to the arm on its right; thick lines join means.",
+        "Below, a dot is the difference of one seed and the larger mark their mean,",
+        f"with its {comparison.confidence:.0%} interval;" if any(pair.interval for pair in pairs) else "",
+        "differences within the grey band count as none.",
+        seeds_left_out(pair.difference.by_seed for pair in pairs),
+        "Seeds that only one of the two has are left out." if any(map(_is_ragged, pairs)) else "",
+        arms_left_out(comparison, len(drawn_arms(comparison))),
+        not_finite(comparison),
+    ]
+    title = f"{metric.name}, seed by seed"
+    return Words("paired-differences", title, sentences(parts), _alt(metric, baseline, pairs))
+
+
+def _is_ragged(pair: Pair) -> bool:
+    return pair.baseline.by_seed.keys() != pair.treated.by_seed.keys()
+
+
+def _alt(metric: Metric, baseline: str, pairs: list[Pair]) -> str:
+    differences = (
+        f"{short_name(pair.arm.name, LONGEST_NAME)} {_difference(metric, pair)} ({pair.word})" for pair in pairs
+    )
+    return f"{metric.name} minus that of {baseline}: {', '.join(differences)}."
+
+
+def _difference(metric: Metric, pair: Pair) -> str:
+    written = metric.signed(pair.difference.mean)
+    if pair.interval is None:
+        return written
+    return f"{written} [{metric.signed(pair.interval[0])}, {metric.signed(pair.interval[1])}]"
+
+
+def _draw(figure: "Figure", comparison: Comparison, pairs: list[Pair]) -> None:
+    width = WIDTH - _LEFT - 8
+    metric = comparison.metrics[comparison.primary]
+    below = panel(figure, (_LEFT, _UNDER, width, _DIFFERENCES))
+    above = panel(figure, (_LEFT, _UNDER + _DIFFERENCES + _BETWEEN, width, _SLOPES))
+    for column, pair in enumerate(pairs):
+        _draw_slopes(above, column, pair)
+        _draw_differences(below, column, _BESIDE * len(pairs) / width, pair)
+    above.set_title(heading(metric))
+    below.set_title("Difference to " + short_name(comparison.baseline, LONGEST_NAME))
+    _name_ends(above, comparison.baseline, pairs, width)
+    _name_verdicts(below, metric, pairs)
+
+
+def _draw_slopes(axes: "Axes", column: int, pair: Pair) -> None:
+    xs = [column - _REACH, column + _REACH]
+    for seed in drawn_seeds([pair.difference.by_seed]):
+        ys = [pair.baseline.by_seed[seed], pair.treated.by_seed[seed]]
+        axes.plot(xs, ys, color=pair.look.colour, linewidth=0.8, alpha=0.5)
+        axes.plot(xs[:1], ys[:1], BASELINE_LOOK.marker, color=BASELINE_LOOK.colour, markersize=3.5, markeredgewidth=0)
+        axes.plot(xs[1:], ys[1:], pair.look.marker, color=pair.look.colour, markersize=4, markeredgewidth=0)
+    axes.plot(xs, _paired_means(pair), color=pair.look.colour, linewidth=2.6)
+
+
+def _paired_means(pair: Pair) -> list[float]:
+    """Return the two means over the paired seeds, whose difference is the difference of the seeds."""
+    seeds = pair.difference.by_seed
+    return [sum(estimate.by_seed[seed] for seed in seeds) / len(seeds) for estimate in (pair.baseline, pair.treated)]
+
+
+def _draw_differences(axes: "Axes", column: int, beside: float, pair: Pair) -> None:
+    seeds = drawn_seeds([pair.difference.by_seed])
+    differences = [pair.difference.by_seed[seed] for seed in seeds]
+    dots: dict[str, Any] = {"color": BASELINE_LOOK.colour, "alpha": 0.5, "markersize": 3.5, "markeredgewidth": 0}
+    axes.plot([column - beside] * len(seeds), differences, "o", **dots)
+    if pair.interval:
+        axes.vlines(column + beside, *pair.interval, color=pair.look.colour, linewidth=1.6)
+    mark: dict[str, Any] = {"color": pair.look.colour, "markersize": 6.5, "markeredgewidth": 0}
+    axes.plot([column + beside], [pair.difference.mean], pair.look.marker, **mark)
+
+
+def _name_ends(axes: "Axes", baseline: str, pairs: list[Pair], width: float) -> None:
+    longest = columns_in(width / len(pairs) * min(2 * _REACH, 1 - 2 * _REACH) - 8, SMALL)
+    places = [column + side for column in range(len(pairs)) for side in (-_REACH, _REACH)]
+    short = short_names((baseline, *(pair.arm.name for pair in pairs)), longest)
+    names = [short[name] for pair in pairs for name in (baseline, pair.arm.name)]
+    values = [value for pair in pairs for one in (pair.baseline, pair.treated) for value in _of_pair(one, pair)]
+    _finish(axes, places, names, values)
+
+
+def _of_pair(estimate: Estimate, pair: Pair) -> list[float]:
+    return [estimate.by_seed[seed] for seed in pair.difference.by_seed]
+
+
+def _name_verdicts(axes: "Axes", metric: Metric, pairs: list[Pair]) -> None:
+    names = [f"{metric.signed(pair.difference.mean)}\n{pair.word}" for pair in pairs]
+    values = [value for pair in pairs for value in (*pair.difference.by_seed.values(), *(pair.interval or ()))]
+    margins = [pair.judgement.margin for pair in pairs if pair.judgement]
+    reach = 1.5 * max(map(abs, values))
+    values += [end for margin in margins for end in (-margin, margin) if margin <= reach]
+    _finish(axes, [float(column) for column in range(len(pairs))], names, [0.0, *values])
+    for column, pair in enumerate(pairs):
+        if pair.judgement:
+            margin, ends = pair.judgement.margin, (column - 0.4, column + 0.4)
+            axes.fill_between(ends, -margin, margin, color=BASELINE_LOOK.colour, alpha=FAINT, linewidth=0)
+    axes.axhline(0, color=BASELINE_LOOK.colour, linewidth=0.8)
+
+
+def _finish(axes: "Axes", places: list[float], names: list[str], values: list[float]) -> None:
+    axes.set_xticks(places, names)
+    axes.set_xlim(-0.5, places[-1] + 0.5 - (places[-1] % 1))
+    axes.set_ylim(*limits(values, logarithmic=False))
+    set_scale(axes, axes.yaxis, logarithmic=False, ticks=4)

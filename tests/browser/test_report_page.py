@@ -1,0 +1,252 @@
+"""The page in a browser: with and without scripts, by keyboard, on a phone, in the dark and on paper."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from neftune_cli.reporting.page.report import report_page
+from tests.browser.devtools import Browser, Tab, browser, chromium
+from tests.page_contents import PLOT, answers, comparison, content
+
+CHROMIUM = chromium()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+
+ROWS = "[...document.querySelectorAll('table.primary tbody th')].map(cell => cell.textContent)"
+SORTED = "document.querySelectorAll('table.primary thead th')[2].getAttribute('aria-sort')"
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    assert CHROMIUM is not None
+    with browser(CHROMIUM, tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(report_page([content(), content(answers=answers(30))]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    attack = "</script></style><script>document.title = 'run'</script><img src=https://example.org/x onerror=alert(1)>"
+    whole = comparison()
+    arms = tuple(replace(arm, name=attack) if arm.name == "alpha=15" else arm for arm in whole.arms)
+    prompt = answers(1)[0]
+    answer = prompt.answers["base"].model_copy(update={"response": attack + "\x00\u202e" * 50, "exact_match": False})
+    prompt = replace(prompt, prompt=attack, reference="x" * 50_000, answers={attack: answer})
+    page = content(comparison=replace(whole, arms=arms, sweep=attack), answers=[prompt], manifest=attack, advice=attack)
+    path = tmp_path_factory.mktemp("hostile") / "report.html"
+    path.write_text(report_page([page]), encoding="utf-8")
+    return path
+
+
+def test_the_script_runs_and_nothing_else_is_loaded_or_complained_about(started: Browser, file: Path) -> None:
+    tab = started.open(file)
+
+    assert tab.run("document.documentElement.dataset.script") == "ran"
+    assert tab.requested == [file.as_uri()]
+    assert tab.complaints == []
+
+
+def test_text_of_others_neither_runs_nor_loads(started: Browser, hostile: Path) -> None:
+    tab = started.open(hostile)
+
+    assert tab.run("document.title") != "run"
+    assert tab.run("document.documentElement.dataset.script") == "ran"
+    assert tab.run("document.querySelectorAll('img').length") == 0
+    assert tab.requested == [hostile.as_uri()]
+    assert tab.complaints == []
+
+
+def test_without_scripts_everything_is_readable_and_no_control_is_dead(started: Browser, file: Path) -> None:
+    with_scripts, without = started.open(file), started.open(file, scripts=False)
+
+    assert without.run("document.documentElement.dataset.script ?? 'did not run'") == "did not run"
+    assert without.run("document.querySelectorAll('button, input').length") == 0
+    words = "document.querySelector('main').textContent.replace(/Search prompts and answers|\\s+/g, '')"
+    assert without.run(words) == with_scripts.run(words)
+    assert _visible(without, "table.primary") == [True, True]
+    assert _visible(without, "details.prompt > summary") == [True] * 36
+
+
+def test_a_heading_sorts_up_down_and_back_by_mouse(started: Browser, file: Path) -> None:
+    tab = started.open(file)
+    tab.run("window.mean = document.querySelectorAll('table.primary thead th')[2].querySelector('button'); 0")
+    given = tab.run(ROWS)[:5]
+
+    seen = [(tab.run("mean.click()"), tab.run(SORTED), tab.run(ROWS)[:5])[1:] for _ in range(3)]
+
+    up = ["alpha=5", "alpha=0", "alpha=10", "alpha=15", "base"]
+    assert seen == [("ascending", up), ("descending", up[::-1]), (None, given)]
+
+
+def test_missing_values_stay_last_whichever_way_a_column_is_sorted(started: Browser, file: Path) -> None:
+    tab = started.open(file)
+    heading = "document.querySelectorAll('table.primary thead th')[4].querySelector('button')"
+
+    orders = [(tab.run(f"{heading}.click()"), tab.run(ROWS)[:5])[1] for _ in range(2)]
+
+    assert orders == [
+        ["alpha=5", "alpha=10", "alpha=15", "base", "alpha=0"],
+        ["alpha=15", "alpha=10", "alpha=5", "base", "alpha=0"],
+    ]
+
+
+def test_tables_of_several_metrics_are_sorted_within_each(started: Browser, file: Path) -> None:
+    tab = started.open(file)
+    rows = "[...document.querySelector('#c1-table1 + .scroll table').rows]"
+    names = f"{rows}.slice(1).map(row => row.cells[0].textContent.trim())"
+    given = tab.run(names)
+
+    tab.run(f"{rows}[0].cells[1].querySelector('button').click()")
+    tab.run(f"{rows}[0].cells[1].querySelector('button').click()")
+
+    groups = [tab.run(names)[place : place + 6] for place in (0, 6)]
+    assert [group[0] for group in groups] == [given[0], given[6]]
+    assert groups[0][1:] == ["base", "alpha=15", "alpha=10", "alpha=5", "alpha=0"]
+    assert groups[1][1:3] == ["base", "alpha=15"]
+
+
+def test_headings_are_reached_and_sorted_by_keyboard(started: Browser, file: Path) -> None:
+    tab = started.open(file)
+    tab.run("document.querySelector('table.primary').closest('.scroll').focus()")
+
+    focused = []
+    for _ in range(3):
+        tab.press("Tab", 9)
+        focused.append(tab.run("document.activeElement.textContent"))
+    tab.press("Enter", 13, "\r")
+
+    assert focused == ["arm", "verdict", "mean"]
+    assert tab.run(SORTED) == "ascending"
+    assert tab.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+def test_the_first_tab_stop_skips_to_the_content(started: Browser, file: Path) -> None:
+    tab = started.open(file)
+
+    tab.press("Tab", 9)
+    shown = tab.run("document.activeElement.getBoundingClientRect().top >= 0 && document.activeElement.textContent")
+    tab.press("Enter", 13, "\r")
+
+    assert shown == "Skip to the content"
+    assert tab.run("document.activeElement.id") == "content"
+
+
+def test_search_leaves_the_prompts_that_match_and_gives_them_back(started: Browser, file: Path) -> None:
+    tab = started.open(file)
+    section = "document.querySelectorAll('section.answers')[1]"
+    shown = f"[...{section}.querySelectorAll('details.prompt:not([hidden])')]"
+    box = f"{section}.querySelector('input[type=search]')"
+
+    def search(words: str) -> None:
+        tab.run(f"{box}.value = {words!r}; {box}.dispatchEvent(new Event('input')); 0")
+
+    opened = tab.run(f"{shown}.map(one => one.open)")
+    search("PERSON 17 born")
+    assert tab.run(f"{shown}.map(one => one.querySelector('.question').textContent)") == ["Where was person 17 born?"]
+    assert tab.run(f"{shown}.map(one => one.open)") == [True]
+    assert tab.run(f"{section}.querySelector('output').textContent") == "1 of 30 match"
+    assert tab.run(f"{box}.labels[0].textContent") == "Search prompts and answers"
+
+    search("")
+    assert tab.run(f"{shown}.map(one => one.open)") == opened
+    assert len(opened) == 30
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1400])
+def test_the_page_is_never_wider_than_the_screen(started: Browser, file: Path, hostile: Path, width: int) -> None:
+    for path in (file, hostile):
+        tab = started.open(path, width=width)
+
+        assert tab.run("document.documentElement.scrollWidth") <= width
+
+
+def test_on_a_phone_tables_scroll_in_their_own_regions(started: Browser, file: Path) -> None:
+    tab = started.open(file, width=360)
+
+    regions = tab.run(
+        "[...document.querySelectorAll('.scroll')].map(one => [one.scrollWidth > one.clientWidth, one.tabIndex])"
+    )
+    assert [True, 0] in regions
+    assert {place for _, place in regions} == {0}
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_has_enough_contrast(started: Browser, file: Path, dark: bool) -> None:
+    tab = started.open(file, dark=dark)
+
+    background = tab.run("getComputedStyle(document.body).backgroundColor")
+    assert (sum(_channels(background)) < 3 * 128) is dark
+    for selector in (
+        "body",
+        ".facts dt",
+        "a",
+        "ins",
+        "del",
+        ".hint",
+        ".verdict.better",
+        ".verdict.worse",
+        ".inconclusive",
+    ):
+        assert _contrast(tab, selector) >= 4.5, selector
+
+
+def test_on_paper_controls_are_gone_and_files_are_unfolded(started: Browser, file: Path) -> None:
+    tab = started.open(file, dark=True)
+    tab.ask("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+
+    assert _visible(tab, "nav, .search, .skip") == [False] * 4
+    assert _visible(tab, "details.file pre") == [True] * 4
+    assert tab.run("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+    assert _channels(tab.run("getComputedStyle(document.body).backgroundColor"))[:3] == [255, 255, 255]
+    pdf = base64.b64decode(tab.ask("Page.printToPDF")["data"])
+    assert pdf.startswith(b"%PDF")
+
+
+def test_a_plot_takes_the_colour_of_the_text(started: Browser, file: Path) -> None:
+    assert "currentColor" in PLOT.svg
+    strokes = [
+        started.open(file, dark=dark).run("getComputedStyle(document.querySelector('.plot path')).stroke")
+        for dark in (False, True)
+    ]
+
+    assert sum(_channels(strokes[0])) < sum(_channels(strokes[1]))
+
+
+def _visible(tab: Tab, selector: str) -> list[bool]:
+    found: list[bool] = tab.run(
+        f"[...document.querySelectorAll({selector!r})].map(one => one.checkVisibility({{contentVisibilityAuto: true}}) "
+        "&& one.getBoundingClientRect().bottom > 0)"
+    )
+    return found
+
+
+def _channels(colour: str) -> list[float]:
+    return [float(part) for part in colour[colour.index("(") + 1 : -1].split(",")][:3]
+
+
+def _contrast(tab: Tab, selector: str) -> float:
+    """Return the ratio of WCAG 2.2 between a text and the first painted background behind it."""
+    colours = tab.run(
+        f"""(() => {{
+          let element = document.querySelector({selector!r});
+          const ink = getComputedStyle(element).color;
+          while (getComputedStyle(element).backgroundColor === "rgba(0, 0, 0, 0)") element = element.parentElement;
+          return [ink, getComputedStyle(element).backgroundColor];
+        }})()"""
+    )
+    lighter, darker = sorted((_luminance(_channels(colour)) for colour in colours), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(channels: list[float]) -> float:
+    shares = [channel / 255 for channel in channels]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,169 @@
+"""A comparison of four arms for the page, made by hand of numbers that depend on arm, seed and item alone."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from statistics import fmean, stdev
+
+import numpy as np
+
+from neftune_cli.analysis.judging import judge
+from neftune_cli.analysis.paired import PairedComparison, paired_comparison
+from neftune_cli.analysis.results import (
+    ArmSummary,
+    BestArm,
+    Comparison,
+    EarlyStopping,
+    Estimate,
+    HypothesisResult,
+    Judgement,
+    PairedDifference,
+    StoppedArm,
+)
+from neftune_cli.evidence.measurements import Floats, Setting
+from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.records import Generation
+from neftune_cli.reporting.page.content import PageContent, PromptAnswers, side_by_side
+from neftune_cli.reporting.plots.canvas import Plot
+
+ALPHAS = {"alpha=0": 0.0, "alpha=5": 5.0, "alpha=10": 10.0, "alpha=15": 15.0}
+SEEDS = (0, 1, 2, 3)
+ITEMS = 40
+LEVELS = {
+    # metric: baseline, effect of each arm, spread over items and seeds
+    "train_loss_clean": (0.70, (0.0, 0.02, 0.05, 0.09), 0.01),
+    "eval_loss": (1.50, (0.0, -0.04, 0.0, 0.06), 0.02),
+    "exact_match": (0.40, (0.0, 0.01, 0.005, -0.03), 0.09),
+    "rouge_l": (0.61, (0.0, 0.02, 0.01, -0.04), 0.03),
+}
+PLOT = Plot(
+    name="forest",
+    title="Differences with intervals",
+    caption="Dots are means.",
+    alt="alpha=5 is lower than alpha=0.",
+    svg='<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 90" role="img"><title>Differences</title>'
+    '<path d="M 20 45 H 700" stroke="currentColor"/><circle cx="300" cy="45" r="6" fill="#0072B2"/></svg>',
+)
+
+
+def comparison() -> Comparison:
+    """Return a comparison in which alpha=5 is better, alpha=15 worse, and alpha=10 undecided or equivalent."""
+    estimates = {key: _estimates(key) for key in LEVELS}
+    arms = tuple(
+        ArmSummary(name, alpha, SEEDS, 0.018 * alpha, {key: estimates[key][name] for key in LEVELS})
+        for name, alpha in ALPHAS.items()
+    )
+    return Comparison(
+        sweep="bios",
+        setting=Setting("tiny", "bios", {"epochs": 3.0, "learning_rate": 1e-3, "batch_size": 16}, {}),
+        baseline="alpha=0",
+        base={"train_loss_clean": 4.1, "eval_loss": 4.2, "exact_match": 0.0, "rouge_l": None},
+        arms=arms,
+        metrics={key: METRICS[key] for key in LEVELS},
+        primary="eval_loss",
+        confidence=0.95,
+        best=BestArm("alpha=5", "eval_loss", -0.04, _compared("eval_loss", 1), {"alpha=5": 0.9, "alpha=10": 0.1}),
+        early_stopping=EarlyStopping((1, 2, 3), _stopped()),
+        hypotheses=hypotheses(),
+        apart="",
+        attestations=(),
+        notes=(),
+        unfinished=("alpha=15,seed=4 failed: out of memory",),
+        manifest_digest="0123456789abcdef" * 4,
+    )
+
+
+def hypotheses() -> tuple[HypothesisResult, ...]:
+    """Return one claim of each status."""
+    return (
+        HypothesisResult("loss", "Noise raises training loss.", "Figure 4", "+0.05", "supported"),
+        HypothesisResult("test", "Noise lowers held-out loss.", "Figure 5", "+0.06", "refuted", "another model"),
+        HypothesisResult("length", "Answers get longer.", "Table 4", "+0.1 characters", "inconclusive"),
+        HypothesisResult("judge", "Judges prefer them.", "Table 1", "needs a judge", "not measured"),
+    )
+
+
+def generation(arm: str, number: int, **changes: object) -> Generation:
+    """Return an answer that is right for even numbers, and for odd ones lacks a word and has one of its own."""
+    right = number % 2 == 0
+    values = {
+        "split": "held-out",
+        "example": f"{number:04x}",
+        "cluster": f"person {number}",
+        "kind": ("fact", "list", "biography")[number % 3],
+        "prompt": f"<|user|> Where was person {number} born?<|end|><|assistant|>",
+        "reference": f"Person {number} was born in Oakhurst.",
+        "response": f"Person {number} was born in {'Oakhurst' if right else 'Limebank'}.",
+        "tokens": 7,
+        "truncated": False,
+        "exact_match": right,
+        "rouge_l": 1.0 if right else 0.8,
+    }
+    return Generation.model_validate({**values, **changes})
+
+
+def answers(count: int) -> list[PromptAnswers]:
+    """Return answers of the base and all arms to so many prompts."""
+    return side_by_side({arm: [generation(arm, number) for number in range(count)] for arm in ("base", *ALPHAS)})
+
+
+def content(**changes: object) -> PageContent:
+    """Return what a page is made from."""
+    whole = PageContent(
+        comparison=comparison(),
+        advice="Use alpha 5: held-out loss is lower. Another model needs its own sweep.",
+        footnotes=("Mean over seeds.", "Seeds of every arm: 0, 1, 2, 3."),
+        plots={PLOT.name: PLOT},
+        answers=answers(6),
+        answers_seed=0,
+        spec="model: tiny\nseeds: [0, 1, 2, 3]\n",
+        manifest='{"model": "tiny"}\n',
+        command="neftune sweep results/bios/sweep.yaml\nneftune compare results/bios",
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def values(key: str, arm: int) -> Floats:
+    """Return one arm's values of a metric, (seeds, items)."""
+    level, effects, spread = LEVELS[key]
+    draw = np.random.default_rng([*key.encode(), arm])
+    of_items = np.random.default_rng([*key.encode()]).normal(size=(1, ITEMS))
+    return level + effects[arm] + spread * (of_items + draw.normal(size=(len(SEEDS), ITEMS)))
+
+
+def _compared(key: str, arm: int) -> PairedComparison:
+    return paired_comparison(values(key, 0), values(key, arm))
+
+
+def _judged(key: str) -> dict[str, Judgement]:
+    compared = {name: _compared(key, place) for place, name in enumerate(ALPHAS) if place}
+    return judge(compared, METRICS[key], METRICS[key].margin.at(LEVELS[key][0]))
+
+
+def _estimates(key: str) -> Mapping[str, Estimate | None]:
+    judged = _judged(key)
+    tables = {name: values(key, place) for place, name in enumerate(ALPHAS)}
+    of_seeds = {name: [float(row.mean()) for row in table] for name, table in tables.items()}
+    differences = {
+        name: [treated - base for treated, base in zip(rows, of_seeds["alpha=0"], strict=True)]
+        for name, rows in of_seeds.items()
+        if name != "alpha=0"
+    }
+    paired = {
+        name: PairedDifference(dict(zip(SEEDS, rows, strict=True)), fmean(rows), stdev(rows))
+        for name, rows in differences.items()
+    }
+    return {
+        name: Estimate(
+            dict(zip(SEEDS, rows, strict=True)), fmean(rows), stdev(rows), paired.get(name), judged.get(name)
+        )
+        for name, rows in of_seeds.items()
+    }
+
+
+def _stopped() -> tuple[StoppedArm, ...]:
+    judged = _judged("eval_loss")
+    arms = zip(ALPHAS, (1.50, 1.46, 1.50, 1.56), strict=True)
+    return tuple(
+        StoppedArm(name, loss, loss - 0.02, 2.25, judged.get(name, judged["alpha=15"]), judged.get(name))
+        for name, loss in arms
+    )

@@ -1,0 +1,86 @@
+"""Trials made by hand whose differences, intervals and margins can be worked out on paper."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from neftune_cli.analysis.aligned import TrialsByArm
+from neftune_cli.analysis.choices import Choices
+from neftune_cli.analysis.claims import examine_claims
+from neftune_cli.analysis.crossed import Floats
+from neftune_cli.analysis.results import EarlyStopping, HypothesisResult
+from neftune_cli.evidence.measurements import ItemValues, Measurements
+from neftune_cli.evidence.metrics import METRICS, Margin
+
+SEED_EFFECTS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
+"""Standard error of their mean: sqrt(0.5). So a 95% interval reaches 1.963 to both sides, a 90% one 1.507."""
+ITEMS = 20
+MARGINS = {
+    "train_loss_clean": 0.01,
+    "eval_loss": 0.01,
+    "probe_rouge_l": 0.02,
+    "probe_bleu": 2.0,
+    "response_chars": 5.0,
+    "repetition_2gram": 1.0,
+    "log_diversity": 0.4,
+    "train_loss": 0.01,
+    "rouge_l": 0.02,
+    "exact_match": 0.02,
+}
+"""What counts as no difference in these tests, in the metric's unit, whatever counts elsewhere."""
+CHOICES = Choices(margins={key: Margin(size) for key, size in MARGINS.items()})
+
+Values = Mapping[str, ArrayLike]
+"""Metric key to values, (seeds, items), or (seeds,) for a score without items."""
+
+
+def arm(name: str, alpha: float | None, values: Values, details: tuple[str, ...] | None = None) -> TrialsByArm:
+    """Return one arm with a trial for each row of the values."""
+    arrays = {key: np.asarray(one, dtype=np.float64) for key, one in values.items()}
+    seeds = range(max(len(one) for one in arrays.values()))
+    return {name: {seed: _trial(name, alpha, seed, arrays, details) for seed in seeds}}
+
+
+def with_items(by_seed: ArrayLike) -> Floats:
+    """Return values of items, (seeds, ITEMS), whose mean is the seed's: what items add is the same in every arm."""
+    return np.asarray(by_seed, dtype=np.float64)[:, None] + np.linspace(-0.01, 0.01, ITEMS)
+
+
+def joined(*arms: TrialsByArm) -> TrialsByArm:
+    """Return arms together."""
+    return {name: trials for one in arms for name, trials in one.items()}
+
+
+def examine(
+    arms: TrialsByArm,
+    *,
+    baseline: str = "alpha=0",
+    stopping: EarlyStopping | None = None,
+    choices: Choices = CHOICES,
+) -> dict[str, HypothesisResult]:
+    """Return the results by key."""
+    trials = [trial for of_arm in arms.values() for trial in of_arm.values()]
+    metrics = {key: one for key, one in METRICS.items() if any(key in trial.scores for trial in trials)}
+    return {one.key: one for one in examine_claims(arms, baseline, metrics, stopping, choices)}
+
+
+def _trial(
+    name: str, alpha: float | None, seed: int, arrays: Mapping[str, Floats], details: tuple[str, ...] | None
+) -> Measurements:
+    here = {key: values[seed] for key, values in arrays.items() if seed < len(values)}
+    return Measurements(
+        trial=f"{name}-{seed}",
+        arm=name,
+        alpha=alpha,
+        seed=seed,
+        scores={key: float(values.mean()) for key, values in here.items()},
+        items={key: _items(values) for key, values in here.items() if values.ndim},
+        held_out_by_epoch={},
+        details=details,
+    )
+
+
+def _items(values: Floats) -> ItemValues:
+    names = tuple(f"item {number}" for number in range(len(values)))
+    return ItemValues(names, names, values, np.ones(len(values)))

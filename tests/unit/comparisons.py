@@ -1,0 +1,169 @@
+"""Comparisons made by hand, small enough to check every cell of their tables on paper."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import fmean, stdev
+from typing import Literal
+
+from neftune_cli.analysis.crossed import CrossedMean
+from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
+from neftune_cli.analysis.results import (
+    ArmSummary,
+    BestArm,
+    Comparison,
+    EarlyStopping,
+    Estimate,
+    HypothesisResult,
+    Judgement,
+    PairedDifference,
+    StoppedArm,
+    Word,
+)
+from neftune_cli.evidence.measurements import Setting
+from neftune_cli.evidence.metrics import METRICS, Metric
+
+T_OF_THREE_SEEDS = 4.302653
+"""Two-sided 5% point of the t distribution with two degrees of freedom."""
+ITEMS = 20
+
+SETTING = Setting("tiny", "bios", {"epochs": 3, "learning_rate": 1e-3, "batch_size": 16}, {})
+
+Measured = tuple[float, Sequence[float], Sequence[float], Word]
+"""The base's value, those of alpha=0 and alpha=5 by seed, and the verdict on alpha=5."""
+
+MEASURED: dict[str, Measured | None] = {
+    "train_loss": (math.nan, (0.800, 0.810, 0.820), (0.900, 0.910, 0.920), "higher"),
+    "train_loss_clean": (4.1, (0.700, 0.705, 0.710), (0.750, 0.755, 0.766), "higher"),
+    "eval_loss": (4.2, (1.500, 1.510, 1.520), (1.498, 1.505, 1.518), "equivalent"),
+    "eval_perplexity": (66.686, (4.482, 4.527, 4.572), (4.473, 4.504, 4.563), "equivalent"),
+    "exact_match": (0.0, (0.40, 0.42, 0.44), (0.41, 0.42, 0.46), "inconclusive"),
+    "bleu": None,
+    "response_chars": (400.0, (100.0, 104.0, 108.0), (110.0, 112.0, 120.0), "higher"),
+    "repetition_2gram": (60.0, (10.0, 11.0, 12.0), (9.0, 9.9, 10.8), "better"),
+}
+"""BLEU stands for a metric that isn't defined for the data; the base has no noisy training loss."""
+CORPUS_SCORES = ("train_loss", "bleu", "repetition_2gram")
+
+
+def hand_made() -> Comparison:
+    """Return two arms of three seeds beside their base, with t intervals over seeds."""
+    keys = list(MEASURED)
+    baseline = {key: None if one is None else estimate(one[1]) for key, one in MEASURED.items()}
+    treated = {key: None if one is None else _compared(key, one) for key, one in MEASURED.items()}
+    base = {key: None if one is None or math.isnan(one[0]) else one[0] for key, one in MEASURED.items()}
+    arms = (summary("alpha=0", 0.0, baseline), summary("alpha=5", 5.0, treated, noise_ratio=0.097))
+    return replace(comparison(*arms, keys=keys), base=base)
+
+
+def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str, Metric] = METRICS) -> Comparison:
+    """Return these arms compared with the first, on the metrics of these keys or else on those the arms have."""
+    measured = keys or [key for key in metrics if any(key in arm.estimates for arm in arms)]
+    return Comparison(
+        sweep="bios",
+        setting=SETTING,
+        baseline=arms[0].name,
+        base=None,
+        arms=arms,
+        metrics={key: metrics[key] for key in measured},
+        primary="eval_loss",
+        confidence=0.95,
+        best=None,
+        early_stopping=None,
+        hypotheses=(),
+        apart="",
+        attestations=(),
+        notes=(),
+        unfinished=(),
+        manifest_digest=None,
+    )
+
+
+def summary(
+    name: str, alpha: float | None, estimates: Mapping[str, Estimate | None], *, noise_ratio: float | None = None
+) -> ArmSummary:
+    """Return an arm whose seeds are those of its estimates."""
+    seeds = sorted({seed for one in estimates.values() if one for seed in one.by_seed})
+    return ArmSummary(name, alpha, tuple(seeds), noise_ratio, estimates)
+
+
+def estimate(
+    values: Sequence[float],
+    baseline: Sequence[float] | None = None,
+    judged: Judgement | None = None,
+) -> Estimate:
+    """Return a metric of seeds 0, 1, 2, ..., compared with those of the baseline's seeds that there are."""
+    difference = None
+    if baseline is not None:
+        pairs = [value - other for value, other in zip(values, baseline, strict=False)]
+        difference = PairedDifference(dict(enumerate(pairs)), *_mean_and_sd(pairs))
+    return Estimate(dict(enumerate(values)), *_mean_and_sd(values), difference, judged)
+
+
+def judgement(
+    difference: float,
+    half_width: float,
+    word: Word | None = "inconclusive",
+    *,
+    seeds: int = 3,
+    items: int = ITEMS,
+    margin: float = 0.01,
+    seeds_needed: int | None = None,
+) -> Judgement:
+    """Return a judgement whose interval reaches so far to both sides; its p-values are made up."""
+    error = half_width / T_OF_THREE_SEEDS
+    about: Literal["method", "checkpoints"] = "method" if seeds >= FEWEST_SEEDS else "checkpoints"
+    mean = CrossedMean(difference, seeds * error**2, 0.0, seeds, items, seeds - 1, 1.0)
+    low, high = difference - half_width, difference + half_width
+    paired = PairedComparison(difference, low, high, 0.2, seeds, items, items, about, 0.95, mean)
+    return Judgement(paired, 0.4, 0.03, margin, word, 5.35 * error, seeds_needed)
+
+
+def best_arm() -> BestArm:
+    """Return an arm that looks three times as good as it is."""
+    return BestArm(
+        "alpha=5", "eval_loss", -0.003, judgement(-0.001, 0.0043).comparison, {"alpha=5": 0.6, "alpha=10": 0.4}
+    )
+
+
+def early_stopping() -> EarlyStopping:
+    """Return an arm that is better than the baseline after the last epoch and no better at the best."""
+    baseline = StoppedArm("alpha=0", 1.51, 1.45, 2.0, judgement(0.06, 0.02, "worse"), None)
+    treated = StoppedArm("alpha=5", 1.507, 1.449, 2.25, judgement(0.057, 0.03, "worse"), judgement(-0.001, 0.012))
+    return EarlyStopping((1, 2, 3), (baseline, treated))
+
+
+def claims() -> tuple[HypothesisResult, ...]:
+    """Return a claim that was tested and one that was not."""
+    return (
+        HypothesisResult(
+            key="training-loss",
+            claim="Noise raises the training loss that is measured without noise.",
+            paper="Higher for alpha 5 on LLaMA-2 7B and Alpaca (figure 4).",
+            here="Noise-off training loss of alpha=5: +0.0520 [+0.0434, +0.0606].",
+            status="supported",
+            caveat="The paper shows one seed.",
+        ),
+        HypothesisResult(
+            key="leaderboard",
+            claim="Scores on multiple-choice tasks stay what they were.",
+            paper="OpenLLM Leaderboard tasks change by less than a point (table 3).",
+            here="Not measured here: `neftune eval` runs such tasks.",
+            status="not measured",
+        ),
+    )
+
+
+def _compared(key: str, measured: Measured) -> Estimate:
+    _, baseline, treated, word = measured
+    differences = [value - other for value, other in zip(treated, baseline, strict=True)]
+    half_width = T_OF_THREE_SEEDS * stdev(differences) / math.sqrt(3)
+    items = 1 if key in CORPUS_SCORES else ITEMS
+    margin = METRICS[key].margin.at(fmean(baseline))
+    return estimate(treated, baseline, judgement(fmean(differences), half_width, word, items=items, margin=margin))
+
+
+def _mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
+    if not all(map(math.isfinite, values)):
+        return math.nan, None
+    return fmean(values), stdev(values) if len(values) > 1 else None

@@ -1,0 +1,133 @@
+"""The advice says what the judgements allow, word for word, and nothing more."""
+
+from dataclasses import replace
+
+import pytest
+
+from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.results import Comparison, Estimate, Judgement
+from tests.unit.comparisons import best_arm, comparison, early_stopping, estimate, judgement, summary
+
+REACH = (
+    "for tiny on bios (3 epochs, learning rate 0.001, batches of 16), over seeds 0, 1, 2; "
+    "another model, data set or recipe needs its own sweep."
+)
+LOSSES = [1.5, 1.51, 1.52]
+
+
+def test_a_better_arm_is_recommended_with_what_choosing_it_gains() -> None:
+    judged = judgement(-0.02, 0.01, "better"), judgement(-0.03, 0.015, "better")
+    compared = replace(_compare(*judged), best=replace(best_arm(), arm="alpha=10"))
+
+    assert advice(compared) == (
+        "Use alpha 10: held-out loss beside alpha 0: "
+        "alpha 5 is lower by 0.0200 nats (95% interval \N{MINUS SIGN}0.0300 to \N{MINUS SIGN}0.0100), better; "
+        "alpha 10 is lower by 0.0300 nats (95% interval \N{MINUS SIGN}0.0450 to \N{MINUS SIGN}0.0150), better. "
+        "The best of 2 arms looks better than it is; chosen on some seeds and items and measured on others, "
+        f"held-out loss is lower by 0.0010 nats (95% interval \N{MINUS SIGN}0.0053 to +0.0033). This holds {REACH}"
+    )
+
+
+def test_noise_that_stopping_earlier_replaces_is_not_recommended() -> None:
+    compared = replace(_compare(judgement(-0.02, 0.01, "better")), early_stopping=early_stopping())
+
+    text = advice(compared)
+
+    assert text.startswith("Stop earlier before you add noise: at the last epoch held-out loss beside alpha 0: alpha 5")
+    assert (
+        "Alpha 0 itself is best at epoch 2.0 of 3 on average; after the last one its loss is higher by 0.0600 nats "
+        "(95% interval +0.0400 to +0.0800). Beside that early-stopped baseline the best arm, alpha 5 at its own best "
+        "epoch, is lower by 0.0010 nats (95% interval \N{MINUS SIGN}0.0130 to +0.0110), inconclusive."
+    ) in text
+
+
+def test_noise_that_does_harm_or_nothing_is_left_off() -> None:
+    text = advice(_compare(judgement(0.02, 0.01, "worse"), judgement(0.001, 0.004, "equivalent")))
+
+    assert text.startswith("Leave the noise off: held-out loss beside alpha 0: alpha 5 is higher by 0.0200 nats")
+    assert "alpha 10 is higher by 0.0010 nats (95% interval \N{MINUS SIGN}0.0030 to +0.0050), equivalent." in text
+
+
+def test_a_few_more_seeds_are_advised_where_they_would_settle_it() -> None:
+    compared = _compare(judgement(0.02, 0.03, seeds_needed=9), judgement(-0.02, 0.03, seeds_needed=7))
+
+    assert advice(compared).startswith(
+        "Run about 4 more seeds before deciding (--seeds 7): they would settle alpha 10, "
+        "if its difference is as large as it looks. So far, held-out loss beside alpha 0: alpha 5 is higher"
+    )
+
+
+def test_many_more_seeds_are_no_advice() -> None:
+    assert advice(_compare(judgement(0.02, 0.0430, seeds_needed=48))).startswith(
+        "Leave the noise off for now: 3 seeds show neither that it helps nor that it changes held-out loss by less "
+        "than 0.0100 nats, though a true change of 0.0535 nats would most likely have been seen. "
+        "It would take about 48 seeds in all to settle alpha 5."
+    )
+
+
+def test_where_the_items_are_the_limit_it_is_said() -> None:
+    assert "More seeds alone would not settle it. So far," in advice(_compare(judgement(0.02, 0.03)))
+
+
+@pytest.mark.parametrize(("seeds", "words"), [(1, "1 paired seed"), (2, "2 paired seeds")])
+def test_few_seeds_speak_about_checkpoints(seeds: int, words: str) -> None:
+    text = advice(_compare(judgement(0.02, 0.03, None, seeds=seeds)))
+
+    assert text.startswith(
+        f"No verdict on the noise: with {words} the numbers speak about these checkpoints alone. Between them: held-out"
+    )
+    assert "Run at least 3 seeds (--seeds 5) to learn about the method." in text
+    assert f"The numbers are {REACH}" in text
+
+
+def test_what_else_changed_is_named() -> None:
+    changed = {
+        "eval_perplexity": judgement(0.1, 0.05, "worse"),  # the same as the loss
+        "exact_match": judgement(-0.1, 0.05, "worse"),
+        "rouge_l": judgement(0.1, 0.05, "better"),
+        "response_chars": judgement(9.0, 5.0, "higher"),  # neither good nor bad
+    }
+
+    text = advice(_compare(judgement(0.02, 0.01, "worse"), others=changed))
+
+    assert "What the noise cost, each metric tested by itself: Exact match worse with alpha 5." in text
+    assert "What it brought beside, each metric tested by itself: ROUGE-L better with alpha 5." in text
+
+
+def test_a_metric_without_a_good_direction_gets_no_recommendation() -> None:
+    compared = _compare(judgement(0.02, 0.01), others={"response_chars": judgement(9.0, 5.0, "higher")})
+
+    text = advice(replace(compared, primary="response_chars"))
+
+    assert text.startswith("Answer length changes, and neither way is good by itself: answer length beside alpha 0:")
+
+
+def test_pairs_without_finite_values_are_no_evidence() -> None:
+    assert advice(_compare(None)).startswith("No verdict: held-out loss can't be compared in any pair of seeds.")
+
+
+def test_a_single_arm_is_compared_with_nothing() -> None:
+    alone = comparison(summary("alpha=0", 0.0, {"eval_loss": estimate(LOSSES)}))
+
+    assert advice(alone) == "alpha=0 is the only arm that has finished: there is nothing to compare it with."
+
+
+def test_names_of_ones_own_stay_as_they_are() -> None:
+    arms = (
+        summary("no noise", 0.0, {"eval_loss": estimate(LOSSES)}),
+        summary("alpha=5,noise=gaussian", 5.0, {"eval_loss": estimate(LOSSES, LOSSES, judgement(0.02, 0.01, "worse"))}),
+    )
+
+    assert "held-out loss beside no noise: alpha=5,noise=gaussian is higher by" in advice(comparison(*arms))
+
+
+def _compare(*judged: Judgement | None, others: dict[str, Judgement] | None = None) -> Comparison:
+    """Return arms of alpha 5, 10, ... with these judgements of their held-out loss, the first with others as well."""
+    extra = others or {}
+    arms = [summary("alpha=0", 0.0, {"eval_loss": estimate(LOSSES)})]
+    for place, one in enumerate(judged):
+        estimates: dict[str, Estimate | None] = {"eval_loss": estimate(LOSSES, LOSSES, one)}
+        if not place:
+            estimates |= {key: estimate(LOSSES, LOSSES, other) for key, other in extra.items()}
+        arms.append(summary(f"alpha={5 * (place + 1)}", 5.0 * (place + 1), estimates))
+    return comparison(*arms)

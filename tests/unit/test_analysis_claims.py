@@ -1,0 +1,217 @@
+"""Claims about one metric: differences, intervals and margins worked out on paper decide their status."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from neftune_cli.analysis.aligned import TrialsByArm
+from neftune_cli.analysis.choices import Choices
+from neftune_cli.analysis.claims import EACH_AT_ITS_OWN_LEVEL
+from neftune_cli.analysis.results import Status
+from neftune_cli.evidence.metrics import Margin
+from tests.unit.claim_trials import CHOICES, MARGINS, SEED_EFFECTS, arm, examine, joined, with_items
+
+MEANS = {
+    "train_loss_clean": 1.0,
+    "eval_loss": 2.0,
+    "probe_rouge_l": 0.5,
+    "probe_bleu": 50.0,
+    "response_chars": 100.0,
+    "repetition_2gram": 10.0,
+    "log_diversity": 8.0,
+    "train_loss": 1.5,
+}
+WITHOUT_ITEMS = ("probe_bleu", "repetition_2gram", "log_diversity", "train_loss")
+
+# change and spread in margins; half of a 95% interval is 1.963 spreads, of a 90% one, which tests equivalence, 1.507
+LARGE, TINY, CLEAR_BUT_TINY, OPPOSITE, VAGUE, AT_LEAST_SOME = (
+    (5, 0.1),
+    (0, 0.1),
+    (0.5, 0.1),
+    (-5, 0.1),
+    (0, 5),
+    (1.2, 0.3),
+)
+IN_THE_TAIL = (0.0, 0.6)
+"""95% reach beyond the margin, 90% don't."""
+
+
+def noise(key: str, change: float, spread: float) -> TrialsByArm:
+    """Return three arms: noise of alpha 10 does what it is said to, noise of alpha 20 twice as much."""
+    by_seed = MARGINS[key] * (change + spread * SEED_EFFECTS)
+    reference = np.full(5, MEANS[key])
+    doses = {0: reference, 10: reference + by_seed * 2 / 3, 20: reference + by_seed * 4 / 3}
+    values = {alpha: one if key in WITHOUT_ITEMS else with_items(one) for alpha, one in doses.items()}
+    return joined(*(arm(f"alpha={alpha}", alpha, {key: one}) for alpha, one in values.items()))
+
+
+def line(key: str, change: float, spread: float) -> TrialsByArm:
+    """Return four arms on a line that rises by the change from alpha 0 to 15."""
+    by_seed = MARGINS[key] * (change + spread * SEED_EFFECTS)
+    doses = {alpha: with_items(MEANS[key] + by_seed * alpha / 15) for alpha in (0, 5, 10, 15)}
+    return joined(*(arm(f"alpha={alpha}", alpha, {key: one}) for alpha, one in doses.items()))
+
+
+UPWARD = [
+    (LARGE, "supported"),
+    (AT_LEAST_SOME, "supported"),
+    (TINY, "refuted"),
+    (CLEAR_BUT_TINY, "refuted"),
+    (IN_THE_TAIL, "refuted"),
+    (OPPOSITE, "refuted"),
+    (VAGUE, "inconclusive"),
+]
+UNCHANGED = [
+    (TINY, "supported"),
+    (CLEAR_BUT_TINY, "supported"),
+    (IN_THE_TAIL, "supported"),
+    (LARGE, "refuted"),
+    (OPPOSITE, "refuted"),
+    (AT_LEAST_SOME, "refuted"),
+    (VAGUE, "inconclusive"),
+]
+NOT_INFERIOR = [
+    (TINY, "supported"),
+    (CLEAR_BUT_TINY, "supported"),
+    (OPPOSITE, "supported"),
+    (LARGE, "refuted"),
+    (AT_LEAST_SOME, "refuted"),
+    (IN_THE_TAIL, "inconclusive"),
+    (VAGUE, "inconclusive"),
+]
+
+
+@pytest.mark.parametrize(("effect", "status"), UPWARD)
+def test_clean_training_loss_is_claimed_to_rise_along_a_line(effect: tuple[float, float], status: Status) -> None:
+    result = examine(line("train_loss_clean", *effect))["training-loss-rises"]
+
+    assert result.status == status
+
+
+@pytest.mark.parametrize(("effect", "status"), UPWARD)
+@pytest.mark.parametrize(
+    ("claim", "key", "side"),
+    [
+        ("training-rouge-falls", "probe_rouge_l", -1),
+        ("training-bleu-falls", "probe_bleu", -1),
+        ("answers-get-longer", "response_chars", 1),
+        ("noisy-training-loss-rises", "train_loss", 1),
+    ],
+)
+def test_a_claimed_direction(claim: str, key: str, side: int, effect: tuple[float, float], status: Status) -> None:
+    change, spread = effect
+
+    assert examine(noise(key, side * change, spread))[claim].status == status
+
+
+@pytest.mark.parametrize(("effect", "status"), UNCHANGED)
+@pytest.mark.parametrize(
+    ("claim", "key"),
+    [
+        ("repetition-stays", "repetition_2gram"),
+        ("diversity-stays", "log_diversity"),
+    ],
+)
+def test_a_claim_of_no_change(claim: str, key: str, effect: tuple[float, float], status: Status) -> None:
+    assert examine(noise(key, *effect))[claim].status == status
+
+
+@pytest.mark.parametrize(("effect", "status"), NOT_INFERIOR)
+def test_held_out_loss_is_claimed_not_to_rise(effect: tuple[float, float], status: Status) -> None:
+    assert examine(noise("eval_loss", *effect))["held-out-loss-does-not-rise"].status == status
+
+
+def test_noisy_arms_are_pooled_and_their_interval_is_that_of_a_t_test() -> None:
+    values = np.random.default_rng(0).normal(50, 3, size=(3, 5))
+    arms = [arm(f"alpha={alpha}", alpha, {"probe_bleu": one}) for alpha, one in zip((0, 5, 15), values, strict=True)]
+
+    found = examine(joined(*arms))["training-bleu-falls"].comparison
+
+    expected = stats.ttest_1samp((values[1] + values[2]) / 2 - values[0], 0.0)
+    interval = expected.confidence_interval(0.95)
+    assert found is not None
+    assert (found.ci_low, found.ci_high) == pytest.approx((interval.low, interval.high))
+    assert found.p_value == pytest.approx(expected.pvalue)
+
+
+def test_the_rise_is_the_slope_of_a_fitted_line() -> None:
+    alphas = np.array([0.0, 5.0, 10.0, 40.0])
+    values = np.random.default_rng(1).normal(size=(4, 5, 12))
+    arms = [
+        arm(f"alpha={alpha:g}", alpha, {"train_loss_clean": one}) for alpha, one in zip(alphas, values, strict=True)
+    ]
+
+    result = examine(joined(*arms))["training-loss-rises"]
+
+    slopes = np.polyfit(alphas, values.reshape(4, -1), 1)[0].reshape(5, 12)
+    assert result.comparison is not None
+    assert result.comparison.difference == pytest.approx(40 * slopes.mean())
+    assert f"{10 * slopes.mean():+.4f} per 10 of alpha".replace("-", "\N{MINUS SIGN}") in result.here
+
+
+def test_the_sentence_gives_the_numbers_and_what_they_are_of() -> None:
+    here = examine(noise("response_chars", *LARGE))["answers-get-longer"].here
+
+    # 5 margins of 5 characters; 1.963 * 0.1 * 5 = 0.98
+    assert here == (
+        "Answer length, mean of alpha=10 and alpha=20 minus alpha=0: +25.0 characters [+24.0, +26.0] (alpha=0: 100.0; "
+        "95% interval, 5 seeds, 20 prompts). Surely higher, by more than the margin of 5.0 characters."
+    )
+
+
+def test_what_is_too_small_to_matter_says_so() -> None:
+    here = examine(noise("probe_bleu", -0.5, 0.1))["training-bleu-falls"].here
+
+    assert (
+        "Surely lower, but surely by less than the margin of 2.00 (two one-sided tests): too little to matter." in here
+    )
+
+
+def test_a_change_that_may_be_smaller_than_the_margin_says_so() -> None:
+    here = examine(noise("response_chars", *AT_LEAST_SOME))["answers-get-longer"].here
+
+    assert here.endswith("Surely higher; whether by more than the margin of 5.0 characters is open.")
+
+
+def test_undecided_says_what_would_have_been_found() -> None:
+    here = examine(noise("probe_bleu", *VAGUE))["training-bleu-falls"].here
+
+    # standard error 2 * 5 * sqrt(0.5) on 4 degrees of freedom
+    found = float(here.split("a true change of ")[1].split()[0])
+    shift = found / (10 * math.sqrt(0.5))
+    critical = stats.t.ppf(0.975, 4)
+    assert stats.nct.sf(critical, 4, shift) + stats.nct.cdf(-critical, 4, shift) == pytest.approx(0.8, abs=0.002)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
+    keys = [key for key in MEANS if key != "train_loss_clean"]
+    for arms in (*(noise(key, *LARGE) for key in keys), line("train_loss_clean", *LARGE)):
+        few = {name: {seed: of_arm[seed] for seed in range(seeds)} for name, of_arm in arms.items()}
+        measured = [one for one in examine(few).values() if one.status != "not measured"]
+
+        assert measured
+        assert {one.status for one in measured} == {"inconclusive"}
+        assert all("fewer than three seeds speak about these checkpoints" in one.here for one in measured)
+
+
+def test_the_users_margin_and_confidence_decide() -> None:
+    arms = noise("probe_bleu", *AT_LEAST_SOME)
+    generous = Choices(margins={"probe_bleu": Margin(10.0)})
+    strict = replace(CHOICES, confidence=0.9999)
+
+    assert examine(arms, choices=generous)["training-bleu-falls"].status == "refuted"
+    assert examine(arms, choices=generous)["training-bleu-falls"].here.count("margin of 10.00") == 1
+    assert examine(arms, choices=strict)["training-bleu-falls"].status == "inconclusive"
+
+
+def test_every_claim_says_what_the_paper_has_and_what_isnt_comparable() -> None:
+    results = list(examine(noise("eval_loss", *TINY)).values())
+
+    assert len(results) == 11
+    assert "11 claims" in EACH_AT_ITS_OWN_LEVEL
+    assert [one.key for one in results[:2]] == ["training-loss-rises", "held-out-loss-does-not-rise"]
+    assert all(one.claim.endswith(".") and one.paper.endswith(".") and one.caveat.endswith(".") for one in results)

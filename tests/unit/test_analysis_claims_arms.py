@@ -1,0 +1,233 @@
+"""Which arms the claims are about, what they lack, and the claims that compare several arms with each other."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from neftune_cli.analysis.aligned import TrialsByArm
+from neftune_cli.analysis.claims.case import noisy_arms
+from neftune_cli.analysis.crossed import Floats
+from neftune_cli.analysis.results import Status
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.evidence.sweeps import sweep_evidence
+from neftune_cli.records import TrialRecord
+from neftune_cli.store import SweepFolder
+from tests.unit.claim_trials import CHOICES, MARGINS, SEED_EFFECTS, Values, arm, examine, joined, with_items
+
+MARGIN = MARGINS["eval_loss"]
+
+
+def losses(**by_alpha: ArrayLike) -> TrialsByArm:
+    """Return arms of held-out losses by seed, named by their alpha: `a5` is alpha=5."""
+    return joined(
+        *(
+            arm(f"alpha={name[1:]}", float(name[1:]), {"eval_loss": with_items(values)})
+            for name, values in by_alpha.items()
+        )
+    )
+
+
+def lengths(by_seed: ArrayLike) -> Values:
+    return {"response_chars": with_items(by_seed)}
+
+
+FLAT = np.full(5, 100.0)
+
+
+def test_without_an_arm_of_alpha_0_nothing_is_measured() -> None:
+    arms = joined(arm("alpha=5", 5.0, lengths(FLAT)), arm("theirs", None, lengths(FLAT)))
+
+    results = examine(arms, baseline="alpha=5").values()
+
+    assert {one.status for one in results} == {"not measured"}
+    assert {one.here for one in results} == {"Needs an arm with alpha 0: `neftune sweep --alphas 0,5,10,15 --seeds 5`."}
+
+
+def test_without_a_noisy_arm_nothing_is_measured() -> None:
+    arms = joined(arm("alpha=0", 0.0, lengths(FLAT)), arm("theirs", None, lengths(FLAT)))
+
+    assert {one.status for one in examine(arms).values()} == {"not measured"}
+
+
+def test_arms_are_compared_with_the_baseline_if_it_has_no_noise_else_with_the_first_that_has_none() -> None:
+    arms = joined(
+        arm("alpha=5", 5.0, lengths(FLAT + 20)),
+        arm("alpha=0", 0.0, lengths(FLAT)),
+        arm("again", 0.0, lengths(FLAT + 10)),
+    )
+
+    assert "alpha=5 minus alpha=0: +20.0" in examine(arms, baseline="alpha=5")["answers-get-longer"].here
+    assert "alpha=5 minus again: +10.0" in examine(arms, baseline="again")["answers-get-longer"].here
+
+
+@pytest.mark.parametrize("details", [("weight_decay=0.1",), None])
+def test_an_arm_with_another_recipe_is_no_noise_arm(details: tuple[str, ...] | None) -> None:
+    name = "alpha=5,weight_decay=0.1" if details is None else "decayed"
+    arms = joined(
+        arm("alpha=0", 0.0, lengths(FLAT)),
+        arm("alpha=5", 5.0, lengths(FLAT + 20)),
+        arm(name, 5.0, lengths(FLAT + 80), details),
+    )
+
+    assert "Answer length, alpha=5 minus alpha=0: +20.0" in examine(arms)["answers-get-longer"].here
+
+
+def test_a_sweep_says_what_its_arms_change(tmp_path: Path, hand_made_records: list[TrialRecord]) -> None:
+    experiment = tmp_path / "experiment.yaml"
+    experiment.write_text(
+        "arms: [{alpha: 0}, {name: bell, alpha: 5, noise: gaussian}, "
+        "{name: decayed, alpha: 5, train: {weight_decay: 0.1}}, {name: plain, alpha: 5}]"
+    )
+    plain = hand_made_records[4]
+    noise, recipe = {"alpha": 5.0, "noise": "gaussian", "noise_scale": "paper"}, plain.identity["train"]
+    records = [
+        plain.model_copy(update={"trial": name, "arm": name, "identity": plain.identity | changes})
+        for name, changes in (
+            ("bell", {"noise": noise}),
+            ("decayed", {"train": recipe | {"sft": {"weight_decay": 0.1}}}),
+            ("plain", {}),
+        )
+    ]
+    folder = SweepFolder(tmp_path / "sweep")
+    folder.open(resolve_sweep(experiment, {"seeds": [0]}))
+    for record in (hand_made_records[1], *records):
+        trial = folder.trial(record.trial, record.arm, record.seed)
+        trial.start(record.trial, {})
+        trial.finish(record, examples=[], generations=[])
+
+    (found,) = sweep_evidence([folder])
+    arms = {one.arm: {0: one} for one in found.trials}
+
+    assert noisy_arms(arms, "alpha=0") == ("bell", "plain")
+    assert {name: trials[0].details for name, trials in arms.items()} == {
+        "alpha=0": (),
+        "bell": ("noise=gaussian",),
+        "decayed": ("weight_decay=0.1",),
+        "plain": (),
+    }
+
+
+def test_other_kinds_of_noise_are_pooled_but_not_on_one_line() -> None:
+    values = {"train_loss_clean": FLAT, **lengths(FLAT)}
+    arms = joined(
+        arm("alpha=0", 0.0, values),
+        arm("alpha=5,noise=gaussian", 5.0, values),
+        arm("alpha=5", 5.0, values),
+        arm("alpha=10", 10.0, values),
+    )
+
+    results = examine(arms)
+
+    assert "mean of alpha=5,noise=gaussian, alpha=5 and alpha=10 minus" in results["answers-get-longer"].here
+    assert "through alpha=0, alpha=5 and alpha=10, from alpha 0 to 10" in results["training-loss-rises"].here
+
+
+def test_an_arm_that_shares_no_seed_is_left_out() -> None:
+    late = {"alpha=10": {seed + 5: one for seed, one in arm("alpha=10", 10.0, lengths(FLAT))["alpha=10"].items()}}
+    arms = joined(arm("alpha=0", 0.0, lengths(FLAT)), arm("alpha=5", 5.0, lengths(FLAT)), late)
+
+    assert examine(arms)["answers-get-longer"].here.startswith("Answer length, alpha=5 minus alpha=0")
+
+
+@pytest.mark.parametrize(
+    ("claim", "words"),
+    [
+        ("training-loss-rises", "Needs Noise-off training loss, which `neftune sweep"),
+        ("training-rouge-falls", "run the sweep again with this version"),
+        ("diversity-stays", "on data with prompts and completions"),
+        ("gains-beyond-length", "on data with prompts and completions"),
+        ("gains-over-early-stopping", "`neftune sweep --alphas 0,5,10,15 --seeds 5 --epochs 3`"),
+    ],
+)
+def test_what_was_not_measured_says_how_to_measure_it(claim: str, words: str) -> None:
+    result = examine(losses(a0=FLAT, a5=FLAT))[claim]
+
+    assert result.status == "not measured"
+    assert words in result.here
+
+
+def test_a_diverged_trial_is_named() -> None:
+    broken = FLAT.copy()
+    broken[2] = math.inf
+
+    results = examine(losses(a0=FLAT, a5=FLAT, a10=broken))
+
+    assert results["held-out-loss-does-not-rise"].status == "not measured"
+    assert "isn't finite in a trial of alpha=10" in results["held-out-loss-does-not-rise"].here
+    assert "alpha=5 and alpha=10 can't be compared" in results["alphas-are-alike"].here
+
+
+SPREAD = SEED_EFFECTS * MARGIN
+OTHER = np.array([1.0, -2.0, 2.0, 0.0, -1.0]) * MARGIN
+
+
+@pytest.mark.parametrize(
+    ("fives", "tens", "fifteens", "status"),
+    [
+        (0 * SPREAD, 0.1 * SPREAD, 0.1 * OTHER, "supported"),
+        (0 * SPREAD, 0.1 * SPREAD, 0.1 * OTHER + 0.05, "refuted"),
+        (0 * SPREAD, 0.1 * SPREAD, 5 * OTHER, "inconclusive"),
+    ],
+)
+def test_alphas_are_alike_if_all_pairs_are(fives: Floats, tens: Floats, fifteens: Floats, status: Status) -> None:
+    arms = losses(a0=2 + 7 * OTHER, a5=2 + fives, a10=2 + tens, a15=2 + fifteens)
+
+    assert examine(arms)["alphas-are-alike"].status == status
+
+
+def test_a_difference_between_two_alphas_counts_after_correction_alone() -> None:
+    base = 2 + 5 * SPREAD
+    fifteens = base + np.array([0.4, 3.0, 1.0, 3.5, 2.3]) * MARGIN
+    p_value = stats.ttest_rel(fifteens, base).pvalue
+    arms = losses(a0=base, a5=base, a10=base + 0.01 * SPREAD, a15=fifteens)
+    only_two = losses(a0=base, a5=base, a15=fifteens)
+
+    assert 0.05 / 3 < p_value < 0.05
+    assert examine(arms)["alphas-are-alike"].status == "inconclusive"
+    assert examine(only_two)["alphas-are-alike"].status == "refuted"
+
+
+def test_the_pairs_are_counted_and_the_furthest_is_named() -> None:
+    arms = losses(a0=2 + 0 * SPREAD, a15=2 + 0.1 * SPREAD, a5=2 + 0.1 * OTHER - 0.05, a10=2 + 0 * SPREAD)
+
+    here = examine(arms)["alphas-are-alike"].here
+
+    assert "3 pairs of alphas: 1 equivalent, 2 different (alpha=10 minus alpha=5 and alpha=15 minus alpha=5), 0" in here
+    assert "Furthest apart: alpha=" in here
+    assert " minus alpha=5, +0.0500 nats [" in here
+
+
+def test_alphas_are_compared_on_the_metric_that_the_user_asks_about() -> None:
+    values = {"eval_loss": with_items(FLAT), "rouge_l": with_items(FLAT), "probe_rouge_l": with_items(FLAT)}
+    arms = joined(*(arm(f"alpha={alpha}", alpha, values) for alpha in (0, 5, 10)))
+
+    assert examine(arms, choices=replace(CHOICES, metric="rouge_l"))["alphas-are-alike"].here.startswith(
+        "ROUGE-L, 1 pair of"
+    )
+    held_out = examine(arms, choices=replace(CHOICES, metric="probe_rouge_l"))["alphas-are-alike"]
+    assert held_out.here.startswith("Held-out loss, 1 pair of")
+
+
+def test_only_arms_that_differ_in_alpha_alone_make_a_pair() -> None:
+    arms = joined(
+        losses(a0=FLAT, a5=FLAT, a10=FLAT),
+        arm("alpha=15,noise=gaussian", 15.0, {"eval_loss": with_items(FLAT + 1)}),
+        arm("five again", 5.0, {"eval_loss": with_items(FLAT)}),
+    )
+
+    result = examine(arms)["alphas-are-alike"]
+
+    assert result.status == "supported"
+    assert "2 pairs of alphas: 2 equivalent" in result.here  # alpha=10 with each alpha of 5
+
+
+def test_a_single_noisy_arm_has_no_alphas_to_compare() -> None:
+    result = examine(losses(a0=FLAT, a5=FLAT))["alphas-are-alike"]
+
+    assert result.status == "not measured"
+    assert "two noisy arms that differ in alpha alone" in result.here

@@ -1,0 +1,146 @@
+"""Means over two crossed samples, against statsmodels' analysis of variance, scipy's t and statsmodels' equivalence."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.weightstats import ttost_paired
+
+from neftune_cli.analysis.crossed import CrossedMean, clustered_mean, crossed_mean, weighted_degrees
+
+Floats = NDArray[np.float64]
+EXACT = 1e-12
+
+
+def table_of(
+    *, seeds: int = 4, clusters: int = 12, of_seeds: float = 1.0, of_clusters: float = 1.0, draw: int = 0
+) -> Floats:
+    draws = np.random.default_rng(draw)
+    return np.asarray(
+        0.3
+        + math.sqrt(of_seeds) * draws.normal(size=(seeds, 1))
+        + math.sqrt(of_clusters) * draws.normal(size=(1, clusters))
+        + draws.normal(size=(seeds, clusters))
+    )
+
+
+def mean_squares(table: Floats) -> tuple[float, float, float]:
+    """Return those of seeds, clusters and residual."""
+    seed, cluster = np.indices(table.shape)
+    frame = pd.DataFrame({"value": table.ravel(), "seed": seed.ravel(), "cluster": cluster.ravel()})
+    of_source = anova_lm(ols("value ~ C(seed) + C(cluster)", frame).fit())["mean_sq"]
+    return of_source["C(seed)"], of_source["C(cluster)"], of_source["Residual"]
+
+
+def test_parts_of_the_standard_error_are_those_of_an_analysis_of_variance() -> None:
+    table = table_of()
+    by_seed, by_cluster, residual = mean_squares(table)
+    mean = crossed_mean(table)
+    assert mean.mean == pytest.approx(table.mean(), rel=EXACT)
+    assert mean.seed_variance == pytest.approx(by_seed / 12, rel=EXACT)
+    assert mean.item_variance == pytest.approx((by_cluster - residual) / 48, rel=EXACT)
+    assert mean.standard_error == pytest.approx(math.sqrt((by_seed + by_cluster - residual) / 48), rel=EXACT)
+
+
+def test_clusters_that_vary_less_than_chance_take_nothing_off_the_standard_error_of_seeds() -> None:
+    table = table_of(of_clusters=0.0, draw=1)
+    by_seed, by_cluster, residual = mean_squares(table)
+    assert by_cluster < residual
+    assert crossed_mean(table).standard_error == pytest.approx(math.sqrt(by_seed / 48), rel=EXACT)
+    assert crossed_mean(table).degrees_of_freedom == 3
+
+
+def test_few_differences_count_seeds_for_no_less_than_the_residual() -> None:
+    table = table_of(of_seeds=0.0, draw=1)
+    table -= table.mean(axis=1, keepdims=True)  # seeds that agree to the last digit
+    _, by_cluster, residual = mean_squares(table)
+    assert crossed_mean(table).seed_variance == pytest.approx(0, abs=EXACT)
+    assert crossed_mean(table, few_differ=True).seed_variance == pytest.approx(residual / 12, rel=EXACT)
+    expected = math.sqrt((residual + max(0.0, by_cluster - residual)) / 48)
+    assert crossed_mean(table, few_differ=True).standard_error == pytest.approx(expected, rel=EXACT)
+    spread = table_of(of_seeds=9.0)
+    assert crossed_mean(spread, few_differ=True) == crossed_mean(spread)
+
+
+def test_seeds_that_vary_less_than_chance_keep_their_weight_in_the_degrees_of_freedom() -> None:
+    table = table_of(of_seeds=0.0, of_clusters=4.0)
+    table -= table.mean(axis=1, keepdims=True)
+    _, by_cluster, residual = mean_squares(table)
+    assert by_cluster > residual
+    share = residual / by_cluster
+    assert crossed_mean(table).degrees_of_freedom == pytest.approx(1 / (share / 3 + (1 - share) / 11), rel=1e-10)
+
+
+def test_one_column_is_the_t_interval_over_seeds() -> None:
+    column = table_of(clusters=1)
+    expected = stats.ttest_1samp(column[:, 0], 0.1)
+    mean = crossed_mean(column)
+    assert mean.p_value(0.1) == pytest.approx(expected.pvalue, rel=EXACT)
+    assert mean.interval(0.9) == pytest.approx(tuple(expected.confidence_interval(0.9)), rel=EXACT)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_clustered_mean_is_the_t_interval_over_clusters(seeds: int) -> None:
+    table = table_of(seeds=seeds)
+    expected = stats.ttest_1samp(table.mean(axis=0), 0)
+    mean = clustered_mean(table)
+    assert mean.p_value() == pytest.approx(expected.pvalue, rel=EXACT)
+    assert mean.interval(0.95) == pytest.approx(tuple(expected.confidence_interval(0.95)), rel=EXACT)
+    assert mean.degrees_of_freedom == 11
+
+
+def test_one_seed_is_not_taken_for_a_sample_of_seeds() -> None:
+    table = table_of(seeds=1)
+    assert crossed_mean(table) == clustered_mean(table)
+
+
+def test_one_sided_p_values_are_those_of_two_one_sided_tests() -> None:
+    draws = np.random.default_rng(5)
+    baseline, treated = draws.normal(size=6), draws.normal(0.2, size=6)
+    _, above, below = ttost_paired(treated, baseline, -0.5, 0.7)
+    mean = crossed_mean((treated - baseline)[:, None])
+    assert mean.p_above(-0.5) == pytest.approx(above[1], rel=EXACT)
+    assert mean.p_below(0.7) == pytest.approx(below[1], rel=EXACT)
+
+
+def test_the_interval_is_what_no_test_rejects() -> None:
+    mean = crossed_mean(table_of())
+    for end in mean.interval(0.95):
+        assert mean.p_value(end) == pytest.approx(0.05, rel=1e-9)
+
+
+def test_the_standard_error_is_right_on_average() -> None:
+    # true squared error of the mean: 0.5 / 5 of seeds, 4 / 30 of clusters, 1 / 150 of the rest
+    squares = [
+        crossed_mean(table_of(seeds=5, clusters=30, of_seeds=0.5, of_clusters=4, draw=draw)).standard_error ** 2
+        for draw in range(2000)
+    ]
+    error = float(np.std(squares)) / math.sqrt(len(squares))
+    assert np.mean(squares) == pytest.approx(0.5 / 5 + 4 / 30 + 1 / 150, abs=4 * error)
+    assert error < 0.003
+
+
+def test_degrees_of_freedom_lie_between_those_of_the_parts_and_below_satterthwaites() -> None:
+    for share in (0.1, 0.5, 0.9):
+        satterthwaite = 1 / (share**2 / 2 + (1 - share) ** 2 / 143)
+        assert 2 < weighted_degrees(share, 2, 143) < min(143, satterthwaite)
+    assert weighted_degrees(0.5, 2, 6) == pytest.approx(3, rel=EXACT)  # by hand: 1 / (1/4 + 1/12)
+    assert weighted_degrees(1, 2, 143) == 2
+    assert weighted_degrees(0, 2, 143) == 143
+
+
+def test_without_any_spread_only_the_mean_itself_is_possible() -> None:
+    mean = CrossedMean(0.2, 0.0, 0.0, 3, 50, 2, 1.0)
+    assert (mean.p_value(0.2), mean.p_value(0.0), mean.interval(0.95)) == (1.0, 0.0, (0.2, 0.2))
+    assert (mean.p_above(0.1), mean.p_below(0.1)) == (0.0, 1.0)
+
+
+def test_one_observation_has_no_interval() -> None:
+    mean = crossed_mean(np.array([[0.4]]))
+    assert mean.mean == 0.4
+    assert all(map(math.isnan, (*mean.interval(0.95), mean.standard_error)))

@@ -1,0 +1,247 @@
+"""The paired comparison against scipy's tests, what must not change it, and what it refuses."""
+
+import doctest
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from neftune_cli.analysis import paired
+from neftune_cli.analysis.crossed import crossed_mean
+from neftune_cli.analysis.paired import PairedComparison, cluster_table, paired_comparison
+from neftune_cli.analysis.resampling import bootstrap_interval, sign_flip_p_value
+
+Floats = NDArray[np.float64]
+EXACT = 1e-12
+SIZES = (1,) * 20 + (2,) * 8 + (3,) * 4 + (5,) * 2
+
+
+def arms(seeds: int, items: int, draw: int = 0) -> tuple[Floats, Floats]:
+    draws = np.random.default_rng(draw)
+    return draws.normal(size=(seeds, items)), draws.normal(0.3, size=(seeds, items)) + draws.normal(size=(seeds, 1))
+
+
+def clustered(seeds: int = 3, draw: int = 0) -> tuple[Floats, Floats, list[int], Floats]:
+    """Return two arms over items in clusters of unequal size, which move together, with their tokens."""
+    draws = np.random.default_rng(draw)
+    clusters = np.repeat(np.arange(len(SIZES)), SIZES)
+    baseline, treated = arms(seeds, len(clusters), draw)
+    treated += draws.normal(size=len(SIZES))[clusters]
+    return baseline, treated, clusters.tolist(), draws.integers(5, 30, len(clusters)).astype(float)
+
+
+def numbers(comparison: PairedComparison) -> tuple[float, ...]:
+    return comparison.difference, comparison.ci_low, comparison.ci_high, comparison.p_value
+
+
+def same(one: PairedComparison, other: PairedComparison) -> bool:
+    return numbers(one) == pytest.approx(numbers(other), rel=1e-10)
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_a_score_without_items_is_a_paired_t_test(confidence: float) -> None:
+    baseline, treated = arms(6, 1)
+    expected = stats.ttest_rel(treated[:, 0], baseline[:, 0])
+    ours = paired_comparison(baseline, treated, confidence=confidence)
+    assert ours.p_value == pytest.approx(expected.pvalue, rel=EXACT)
+    assert (ours.ci_low, ours.ci_high) == pytest.approx(tuple(expected.confidence_interval(confidence)), rel=EXACT)
+    assert ours.difference == pytest.approx((treated - baseline).mean(), rel=EXACT)
+    assert (ours.about, ours.seeds, ours.items, ours.clusters) == ("method", 6, 1, 1)
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_with_fewer_than_three_seeds_it_is_a_t_test_over_items_about_these_checkpoints(seeds: int) -> None:
+    baseline, treated = arms(seeds, 40)
+    expected = stats.ttest_1samp((treated - baseline).mean(axis=0), 0)
+    ours = paired_comparison(baseline, treated)
+    assert ours.about == "checkpoints"
+    assert ours.p_value == pytest.approx(expected.pvalue, rel=EXACT)
+    assert (ours.ci_low, ours.ci_high) == pytest.approx(tuple(expected.confidence_interval()), rel=EXACT)
+
+
+def test_with_three_seeds_it_is_about_the_method_and_less_sure() -> None:
+    baseline, treated = arms(3, 40)
+    about_method = paired_comparison(baseline, treated)
+    of_items = stats.ttest_1samp((treated - baseline).mean(axis=0), 0)
+    assert about_method.about == "method"
+    assert about_method.p_value > of_items.pvalue
+
+
+def test_one_seed_of_one_item_has_no_interval() -> None:
+    alone = paired_comparison([[1.0]], [[1.5]])
+    assert alone.difference == 0.5
+    assert all(map(math.isnan, (alone.ci_low, alone.ci_high, alone.p_value)))
+
+
+def test_equal_arms_don_t_differ() -> None:
+    values, _ = arms(3, 40)
+    assert numbers(paired_comparison(values, values)) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_swapping_the_arms_flips_the_sign(seeds: int) -> None:
+    baseline, treated, clusters, tokens = clustered(seeds)
+    there = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
+    back = paired_comparison(treated, baseline, clusters=clusters, weights=tokens)
+    assert (back.difference, back.ci_low, back.ci_high) == pytest.approx(
+        (-there.difference, -there.ci_high, -there.ci_low), rel=EXACT
+    )
+    assert back.p_value == pytest.approx(there.p_value, rel=EXACT)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_order_of_seeds_and_items_and_the_names_of_clusters_don_t_matter(seeds: int) -> None:
+    baseline, treated, clusters, tokens = clustered(seeds)
+    ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
+    draws = np.random.default_rng(1)
+    rows, columns = draws.permutation(seeds), draws.permutation(len(clusters))
+    mixed = np.ix_(rows, columns)
+    renamed = [f"person {-clusters[column]}" for column in columns]
+    assert same(ours, paired_comparison(baseline[mixed], treated[mixed], clusters=renamed, weights=tokens[columns]))
+
+
+def test_only_the_ratio_of_weights_matters() -> None:
+    baseline, treated, clusters, tokens = clustered()
+    ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
+    assert same(ours, paired_comparison(baseline, treated, clusters=clusters, weights=1000 * tokens))
+    by_seed = tokens * np.array([[1.0], [2.0], [7.0]])
+    assert same(ours, paired_comparison(baseline, treated, clusters=clusters, weights=by_seed))
+    equal = paired_comparison(baseline, treated, clusters=clusters, weights=np.full(len(clusters), 3.0))
+    assert same(equal, paired_comparison(baseline, treated, clusters=clusters))
+
+
+def test_the_unit_of_the_values_is_the_unit_of_the_answer() -> None:
+    baseline, treated, clusters, tokens = clustered()
+    ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
+    scaled = paired_comparison(100 * baseline + 7, 100 * treated + 7, clusters=clusters, weights=tokens)
+    assert numbers(scaled)[:3] == pytest.approx([100 * value for value in numbers(ours)[:3]], rel=1e-10)
+    assert scaled.p_value == pytest.approx(ours.p_value, rel=1e-10)
+
+
+def test_the_difference_is_the_weighted_mean_of_items() -> None:
+    baseline, treated, clusters, tokens = clustered()
+    expected = np.average(treated - baseline, axis=1, weights=tokens).mean()
+    assert paired_comparison(baseline, treated, clusters=clusters, weights=tokens).difference == pytest.approx(expected)
+
+
+def test_items_copied_within_their_cluster_make_nothing_surer() -> None:
+    baseline, treated = arms(3, 40)
+    twice = [np.repeat(values, 2, axis=1) for values in (baseline, treated)]
+    pairs = np.repeat(np.arange(40), 2).tolist()
+    assert same(paired_comparison(baseline, treated), paired_comparison(*twice, clusters=pairs))
+    assert paired_comparison(*twice).p_value != pytest.approx(paired_comparison(baseline, treated).p_value)
+
+
+def test_rows_of_a_cluster_table_keep_their_weighted_means() -> None:
+    baseline, _, clusters, tokens = clustered(4)
+    table = cluster_table(baseline, np.broadcast_to(tokens, baseline.shape), clusters)
+    assert table.shape == (4, len(SIZES))
+    assert table.mean(axis=1) == pytest.approx(np.average(baseline, axis=1, weights=tokens), rel=EXACT)
+
+
+def test_items_of_their_own_are_their_own_clusters() -> None:
+    values, _ = arms(3, 40)
+    assert cluster_table(values, np.ones_like(values)) == pytest.approx(values, rel=1e-10)
+
+
+def test_the_variance_over_unequal_clusters_is_that_of_leaving_out_one_cluster_at_a_time() -> None:
+    baseline, treated, clusters, tokens = clustered(1)
+    ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens).mean.standard_error
+    jackknife = _jackknife_error((treated - baseline)[0], tokens, clusters)
+    assert ours == pytest.approx(jackknife, rel=0.05)
+    of_items = paired_comparison(baseline, treated, weights=tokens).mean.standard_error
+    assert of_items != pytest.approx(jackknife, rel=0.15)
+
+
+def _jackknife_error(values: Floats, weights: Floats, clusters: Sequence[int]) -> float:
+    labels = np.array(clusters)
+    left = [np.average(values[labels != one], weights=weights[labels != one]) for one in set(clusters)]
+    return float(np.sqrt((len(left) - 1) * np.var(left)))
+
+
+def test_seeds_that_agree_by_luck_in_rare_events_are_not_taken_for_agreement() -> None:
+    """Each of three seeds has one event more, at an item of its own."""
+    treated = np.zeros((3, 200))
+    treated[[0, 1, 2], [10, 50, 90]] = 1
+    ours = paired_comparison(np.zeros((3, 200)), treated)
+    # Sums of squares by hand: 3 - 600/200^2 in all, 3 (3/9 - 1/200) of it between items, nothing between seeds, which
+    # leaves 2 on 398 degrees of freedom; the items' mean square, 0.985/199, is below that and counts as nothing.
+    residual = 2 / 398
+    assert ours.mean.standard_error == pytest.approx(np.sqrt(residual / 600), rel=1e-10)
+    assert ours.p_value == pytest.approx(2 * stats.t.sf(1 / 200 / np.sqrt(residual / 600), 2), rel=1e-10)
+    assert ours.p_value > 0.1
+
+
+def test_rare_events_are_told_from_the_differences_however_clusters_weigh() -> None:
+    """Linearised, clusters of unequal weight differ everywhere, though all but three items are alike."""
+    clusters = np.repeat(np.arange(len(SIZES)), SIZES)
+    baseline, treated = np.zeros((3, len(clusters))), np.zeros((3, len(clusters)))
+    treated[[0, 1, 2], [2, 5, 11]] = 1
+    ours = paired_comparison(baseline, treated, clusters=clusters.tolist())
+    assert ours.p_value > 0.1
+    assert ours.mean.seed_variance > 0
+
+
+@pytest.mark.parametrize(("informative", "few_differ"), [(9, True), (10, False)])
+def test_ten_clusters_with_differences_are_enough(informative: int, few_differ: bool) -> None:
+    draws = np.random.default_rng(0)
+    row = np.resize([1.0, -1.0], informative)
+    differences = np.zeros((3, 40))
+    differences[:, :informative] = draws.permuted(np.tile(row, (3, 1)), axis=1)  # every seed has the same mean
+    ours = paired_comparison(np.zeros_like(differences), differences)
+    expected = crossed_mean(differences, few_differ=few_differ).seed_variance
+    assert ours.mean.seed_variance == pytest.approx(expected, abs=EXACT)
+    assert (expected > 0.001) == few_differ
+
+
+def test_clusters_that_differ_in_one_seed_alone_count_as_well() -> None:
+    differences = np.zeros((3, 40))
+    differences[0, :5], differences[1, 5:10], differences[2, 10:12] = 1, 1, 1
+    ours = paired_comparison(np.zeros_like(differences), differences)
+    assert ours.mean.seed_variance == pytest.approx(crossed_mean(differences).seed_variance, rel=EXACT)
+    assert ours.mean.seed_variance < crossed_mean(differences, few_differ=True).seed_variance * 0.9
+
+
+def test_other_methods_replace_only_what_they_are_for() -> None:
+    baseline, treated, clusters, tokens = clustered(6)
+    table = cluster_table(treated - baseline, np.broadcast_to(tokens, treated.shape), clusters)
+    ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
+    flipped = paired_comparison(baseline, treated, clusters=clusters, weights=tokens, method="sign-flip")
+    assert flipped.p_value == sign_flip_p_value(table.mean(axis=1))
+    assert numbers(flipped)[:3] == numbers(ours)[:3]
+    drawn = paired_comparison(baseline, treated, clusters=clusters, weights=tokens, method="bootstrap", seed=4)
+    assert numbers(drawn)[1:] == bootstrap_interval(table, confidence=0.95, seed=4)
+    assert drawn.difference == ours.difference
+
+
+@pytest.mark.parametrize(
+    ("treated", "options", "error"),
+    [
+        ([[1.0, 2.0]], {}, r"baseline \(2, 2\) and treated \(1, 2\) are not of one shape"),
+        ([1.0, 2.0], {}, "not of one shape"),
+        ([[1.0, math.nan], [1.0, 2.0]], {}, "a value is not finite"),
+        ([[1.0, math.inf], [1.0, 2.0]], {}, "a value is not finite"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"confidence": 1.0}, r"confidence is 1\.0, not between 0 and 1"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"confidence": 95}, "confidence is 95"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"clusters": ["a"]}, "1 cluster labels for 2 items"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"weights": [1.0, -1.0]}, "weights are negative"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"weights": [[1.0, 1.0], [0.0, 0.0]]}, "all zero in a seed"),
+    ],
+)
+def test_what_can_t_be_compared_is_refused(treated: object, options: dict[str, object], error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        paired_comparison([[0.0, 0.0], [0.0, 0.0]], treated, **options)  # type: ignore[arg-type]
+
+
+def test_nothing_to_compare_is_refused() -> None:
+    with pytest.raises(ValueError, match="not of one shape"):
+        paired_comparison(np.empty((3, 0)), np.empty((3, 0)))
+
+
+def test_the_example_in_the_docstring_is_right() -> None:
+    found = doctest.testmod(paired)
+    assert found.attempted > 0
+    assert not found.failed

@@ -1,0 +1,136 @@
+"""Planning against statsmodels' power of the t-test, numerical integration and what variances say by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import integrate, stats
+from statsmodels.stats.power import TTestPower
+
+from neftune_cli.analysis.crossed import CrossedMean
+from neftune_cli.analysis.planning import (
+    MOST_SEEDS,
+    detectable_difference,
+    power_of_equivalence,
+    power_of_test,
+    seeds_to_settle,
+    with_seeds,
+)
+
+SPREAD = 0.02
+
+
+def over_seeds(seeds: int, mean: float = 0.0) -> CrossedMean:
+    """Return a mean whose seeds alone make it uncertain: that of a plain paired t-test."""
+    return CrossedMean(mean, SPREAD**2, 0.0, seeds, 1, seeds - 1, 1.0)
+
+
+@pytest.mark.parametrize(("seeds", "level"), [(3, 0.05), (5, 0.05 / 3), (10, 0.05), (40, 0.05 / 3)])
+def test_the_detectable_difference_is_that_of_a_paired_t_test(seeds: int, level: float) -> None:
+    size = TTestPower().solve_power(nobs=seeds, alpha=level, power=0.8)
+    assert detectable_difference(over_seeds(seeds), level=level) == pytest.approx(SPREAD * size, rel=1e-5)
+
+
+def test_where_statsmodels_gives_up_the_detectable_difference_still_has_its_power() -> None:
+    """At 3 seeds and a level of 5% over three arms scipy's noncentral t is not a number here and there."""
+    mean = over_seeds(3)
+    shift = detectable_difference(mean, level=0.05 / 3) / mean.standard_error
+    assert exact_power(shift, 2, 0.05 / 3) == pytest.approx(0.8, abs=1e-6)
+
+
+def test_far_out_power_is_certain() -> None:
+    """Shifts at which scipy's distribution is not a number."""
+    mean = over_seeds(10)
+    for shift in (40, 60, 80, 1000):
+        assert power_of_test(shift * mean.standard_error, mean, level=0.05) == 1
+        assert power_of_equivalence(0.0, mean, margin=shift * mean.standard_error, level=0.05) == 1
+
+
+def exact_power(shift: float, degrees: int, level: float) -> float:
+    """Return the chance that |Z + shift| exceeds t x s, over the distribution of s."""
+    critical = stats.t.ppf(1 - level / 2, degrees)
+
+    def given_error(s: float) -> float:
+        density = stats.chi.pdf(s * math.sqrt(degrees), degrees) * math.sqrt(degrees)
+        return float((stats.norm.sf(critical * s - shift) + stats.norm.cdf(-critical * s - shift)) * density)
+
+    return float(integrate.quad(given_error, 0, np.inf)[0])
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+@pytest.mark.parametrize("difference", [0.0, 0.005, -0.02, 0.05])
+def test_the_power_is_that_of_a_paired_t_test(seeds: int, difference: float) -> None:
+    expected = TTestPower().power(difference / SPREAD, seeds, 0.05)
+    assert power_of_test(difference, over_seeds(seeds), level=0.05) == pytest.approx(expected, rel=1e-8)
+
+
+def test_what_is_detectable_is_detected_as_often_as_asked() -> None:
+    mean = CrossedMean(0.0, 4e-4, 1e-4, 4, 50, 3, 0.5)
+    for power in (0.5, 0.8, 0.95):
+        size = detectable_difference(mean, level=0.05, power=power)
+        assert power_of_test(size, mean, level=0.05) == pytest.approx(power, abs=1e-6)
+
+
+def test_without_spread_every_difference_is_found() -> None:
+    sure = CrossedMean(0.1, 0.0, 0.0, 3, 1, 2, 1.0)
+    assert detectable_difference(sure, level=0.05) == 0
+    assert (power_of_test(0.1, sure, level=0.05), power_of_test(0.0, sure, level=0.05)) == (1.0, 0.05)
+    assert power_of_equivalence(0.1, sure, margin=0.2, level=0.05) == 1
+    assert power_of_equivalence(0.3, sure, margin=0.2, level=0.05) == 0
+
+
+@pytest.mark.parametrize(("difference", "margin"), [(0.0, 0.03), (0.01, 0.03), (0.01, 0.05), (-0.02, 0.06)])
+def test_the_power_to_show_equivalence_is_its_exact_integral(difference: float, margin: float) -> None:
+    mean = over_seeds(8)
+    exact = exact_equivalence_power(difference, margin, mean.standard_error, 7)
+    # exact as long as both tests aren't missed at once, which an uncertainty as large as the margin makes possible
+    assert power_of_equivalence(difference, mean, margin=margin, level=0.05) == pytest.approx(exact, abs=0.01)
+
+
+def exact_equivalence_power(difference: float, margin: float, error: float, degrees: int) -> float:
+    """Return the chance that mean +/- t x s lies within the margin, over the distribution of s."""
+    critical = stats.t.ppf(0.95, degrees)
+
+    def given_error(estimated: float) -> float:
+        room = margin - critical * estimated
+        within = stats.norm.cdf(room, difference, error) - stats.norm.cdf(-room, difference, error)
+        density = stats.chi.pdf(estimated / error * math.sqrt(degrees), degrees) * math.sqrt(degrees) / error
+        return float(within * density)
+
+    return float(integrate.quad(given_error, 0, margin / critical)[0])
+
+
+def test_a_difference_beyond_the_margin_is_never_planned_to_be_shown_equivalent() -> None:
+    assert power_of_equivalence(0.03, over_seeds(50), margin=0.03, level=0.05) == 0
+
+
+def test_more_seeds_divide_the_variance_of_seeds_alone() -> None:
+    mean = CrossedMean(0.01, 4e-4, 1e-4, 4, 50, 3, 0.5)
+    more = with_seeds(mean, 16)
+    assert more.standard_error == pytest.approx(math.sqrt(4e-4 / 16 + 1e-4))
+    assert more.seed_share == pytest.approx(0.2)
+    assert more.degrees_of_freedom == pytest.approx(1 / (0.2 / 15 + 0.8 / 49))
+    assert (more.mean, more.clusters) == (mean.mean, mean.clusters)
+
+
+@pytest.mark.parametrize("difference", [0.008, 0.012, 0.02])
+def test_seeds_to_settle_are_those_of_a_paired_t_test(difference: float) -> None:
+    size = TTestPower().solve_power(effect_size=difference / SPREAD, alpha=0.05, power=0.8)
+    assert seeds_to_settle(over_seeds(3, difference), margin=0.0, level=0.05) == math.ceil(size)
+
+
+def test_a_small_difference_is_settled_by_its_equivalence() -> None:
+    needed = seeds_to_settle(over_seeds(3, 0.001), margin=0.02, level=0.05)
+    assert needed is not None
+    chances = [
+        exact_equivalence_power(0.001, 0.02, SPREAD / math.sqrt(seeds), seeds - 1) for seeds in (needed - 1, needed)
+    ]
+    assert chances[0] < 0.8 <= chances[1] + 1e-3
+    assert seeds_to_settle(over_seeds(3, 0.001), margin=0.0, level=0.05) is None
+
+
+def test_no_number_of_seeds_settles_what_the_items_leave_open() -> None:
+    limited = CrossedMean(0.01, 4e-4, 1e-4, 4, 50, 3, 0.5)
+    assert np.sqrt(limited.item_variance) == pytest.approx(0.01)
+    assert seeds_to_settle(limited, margin=0.001, level=0.05) is None
+    assert power_of_test(0.01, with_seeds(limited, MOST_SEEDS), level=0.05) < 0.8

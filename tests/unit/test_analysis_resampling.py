@@ -1,0 +1,71 @@
+"""Sign flips and the pigeonhole bootstrap, against scipy and against loops that do what the words say."""
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from neftune_cli.analysis.resampling import RESAMPLES, bootstrap_interval, sign_flip_p_value
+
+Floats = NDArray[np.float64]
+
+
+def differences(seeds: int, draw: int = 0) -> Floats:
+    return np.random.default_rng(draw).normal(0.5, size=seeds)
+
+
+def exact_p_value(values: Floats) -> float:
+    test = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf)
+    return float(test.pvalue)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 6, 10])
+def test_up_to_twelve_seeds_all_signs_are_tried(seeds: int) -> None:
+    assert sign_flip_p_value(differences(seeds)) == pytest.approx(exact_p_value(differences(seeds)), rel=1e-12)
+
+
+def test_ties_count_as_extreme_as_what_was_seen() -> None:
+    assert sign_flip_p_value(np.array([1.0, 1.0, 1.0])) == 0.25
+    assert sign_flip_p_value(np.array([1.0, -1.0, 1.0])) == 1.0
+    assert sign_flip_p_value(np.zeros(4)) == 1.0
+
+
+def test_beyond_twelve_seeds_a_sample_of_signs_comes_close() -> None:
+    values = differences(13) - 0.3
+    exact = exact_p_value(values)
+    assert 0.02 < exact < 0.9
+    close = 4 * math.sqrt(exact * (1 - exact) / RESAMPLES)
+    assert sign_flip_p_value(values) == pytest.approx(exact, abs=close)
+    assert sign_flip_p_value(values, seed=1) == sign_flip_p_value(values, seed=1)
+    assert sign_flip_p_value(np.ones(40)) == pytest.approx(1 / (RESAMPLES + 1))  # what was seen is one of the ways
+
+
+def test_over_items_alone_it_is_scipys_percentile_bootstrap() -> None:
+    items = np.random.default_rng(2).exponential(size=(1, 60)) - 0.6
+    low, high, _ = bootstrap_interval(items, confidence=0.9, over_seeds=False)
+    expected = stats.bootstrap(
+        (items[0],), np.mean, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=3
+    ).confidence_interval
+    close = 0.05 * (expected.high - expected.low)
+    assert (low, high) == pytest.approx(tuple(expected), abs=close)
+
+
+def test_over_seeds_and_items_it_is_the_pigeonhole_bootstrap() -> None:
+    draws = np.random.default_rng(4)
+    table = draws.normal(0.3, size=(5, 20)) + draws.normal(size=(5, 1)) + 2 * draws.normal(size=(1, 20))
+    means = [table[np.ix_(draws.integers(5, size=5), draws.integers(20, size=20))].mean() for _ in range(20_000)]
+    low, high, p_value = bootstrap_interval(table, confidence=0.95)
+    expected = np.quantile(means, [0.025, 0.975])
+    assert (low, high) == pytest.approx(tuple(expected), abs=0.05 * np.ptp(expected))
+    tail = 2 * min(np.mean(np.array(means) <= 0), np.mean(np.array(means) >= 0))
+    assert p_value == pytest.approx(tail, abs=4 * math.sqrt(2 * tail / RESAMPLES))
+    alone = bootstrap_interval(table, confidence=0.95, over_seeds=False)
+    assert alone[1] - alone[0] < high - low
+
+
+def test_the_same_seed_gives_the_same_interval_and_p_is_never_zero() -> None:
+    table = 100 + np.random.default_rng(5).normal(size=(3, 10))
+    assert bootstrap_interval(table, confidence=0.95, seed=7) == bootstrap_interval(table, confidence=0.95, seed=7)
+    assert bootstrap_interval(table, confidence=0.95)[2] == pytest.approx(2 / (RESAMPLES + 1))

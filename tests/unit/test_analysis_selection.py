@@ -1,0 +1,166 @@
+"""The honest gain of the best arm: every split done by hand where there are few, and simulations of known truth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike
+
+from experiments.winners_curse import BASELINE, World, simulate
+from neftune_cli.analysis.aligned import Aligned
+from neftune_cli.analysis.paired import paired_comparison
+from neftune_cli.analysis.results import BestArm
+from neftune_cli.analysis.selection import best_arm_gain
+from neftune_cli.evidence.metrics import METRICS
+
+LOSS, ROUGE, LENGTH = (METRICS[key] for key in ("eval_loss", "rouge_l", "response_chars"))
+EQUAL = World("equal arms", (0.0,) * 3, seed_sd=1.0, cluster_sd=3.0, item_sd=3.0)
+
+
+def aligned(values: ArrayLike, clusters: Sequence[str] = (), weights: ArrayLike | None = None) -> Aligned:
+    """Return arms `none`, `a`, `b`, ... of these values, (arms, seeds, items)."""
+    table = np.asarray(values, dtype=np.float64)
+    arms, seeds, items = table.shape
+    return Aligned(
+        arms=("none", *"abcdef"[: arms - 1]),
+        seeds=tuple(range(seeds)),
+        clusters=tuple(clusters) or tuple(map(str, range(items))),
+        values=table,
+        weights=np.ones(items) if weights is None else np.asarray(weights, dtype=np.float64),
+    )
+
+
+def columns(**by_seed: Sequence[float]) -> Aligned:
+    """Return a score without items: each arm's value of each seed, beside a baseline of zeros."""
+    arms = list(by_seed.values())
+    return aligned(np.array([[0.0] * len(arms[0]), *arms])[:, :, None], clusters=("",))
+
+
+def gain_of(found: BestArm | None) -> BestArm:
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+@pytest.mark.parametrize("goal", ["lower", "higher"])
+def test_each_cell_is_measured_under_the_arm_that_the_other_seeds_and_the_other_cluster_choose(
+    seeds: int, goal: str
+) -> None:
+    # With two clusters and two or three seeds a cell has one choice that has seen neither its seed nor its cluster.
+    draws = np.random.default_rng(seeds)
+    values, weights, clusters = draws.normal(size=(5, seeds, 5)), np.array([1.0, 4, 2, 7, 3]), ("x", "y", "x", "y", "y")
+    expected = np.zeros((seeds, 5))
+    for seed in range(seeds):
+        for item, cluster in enumerate(clusters):
+            others = [one for one in range(5) if clusters[one] != cluster]
+            means = [np.average(np.delete(arm, seed, 0)[:, others].mean(0), weights=weights[others]) for arm in values]
+            choice = np.argmin(means[1:]) if goal == "lower" else np.argmax(means[1:])
+            expected[seed, item] = values[1 + choice, seed, item] - values[0, seed, item]
+    found = gain_of(
+        best_arm_gain(
+            aligned(values, clusters, weights), "none", LOSS if goal == "lower" else ROUGE, confidence=0.9, seed=3
+        )
+    )
+    truth = paired_comparison(0 * expected, expected, confidence=0.9, clusters=clusters, weights=weights)
+    assert found.gain.difference == pytest.approx(truth.difference)
+    assert (found.gain.ci_low, found.gain.ci_high) == pytest.approx((truth.ci_low, truth.ci_high))
+    assert found.gain.confidence == 0.9
+
+
+def test_of_one_seed_the_clusters_are_split() -> None:
+    # x alone would choose b, y would choose a: each is measured on the other, and on all items b is best.
+    found = gain_of(
+        best_arm_gain(
+            aligned([[[0.0, 0.0, 0.0]], [[5.0, 1.0, 5.0]], [[2.0, 3.0, 2.0]]], clusters=("x", "y", "x")),
+            "none",
+            LOSS,
+            confidence=0.95,
+        )
+    )
+    assert found.arm == "b"
+    assert found.naive == pytest.approx(7 / 3)
+    assert found.gain.difference == pytest.approx((5 + 3 + 5) / 3)
+    assert found.gain.about == "checkpoints"
+
+
+def test_a_score_without_items_splits_the_seeds_alone() -> None:
+    # Pairs of seeds choose for the third: {0, 1}: a, {0, 2}: b, {1, 2}: b.
+    found = gain_of(best_arm_gain(columns(a=[1.0, 1.0, 9.0], b=[4.0, 2.0, 3.0]), "none", LOSS, confidence=0.95))
+    assert (found.arm, found.metric) == ("b", "eval_loss")
+    assert found.naive == pytest.approx(3.0)
+    assert found.gain.difference == pytest.approx((4 + 2 + 9) / 3)
+    # 100 pairs of splits go through the three ways in turn
+    assert found.chosen == pytest.approx({"a": 34 / 100, "b": 66 / 100})
+
+
+def test_an_arm_that_always_wins_gains_its_plain_difference() -> None:
+    draws = np.random.default_rng(1)
+    values = draws.normal(size=(4, 9, 30))
+    values[2] += 20
+    clusters = tuple(str(item % 12) for item in range(30))
+    found = gain_of(best_arm_gain(aligned(values, clusters), "none", ROUGE, confidence=0.95))
+    plain = paired_comparison(values[0], values[2], clusters=clusters)
+    assert found.chosen == {"a": 0.0, "b": 1.0, "c": 0.0}
+    assert found.arm == "b"
+    assert found.naive == pytest.approx(plain.difference)
+    assert (found.gain.ci_low, found.gain.ci_high) == pytest.approx((plain.ci_low, plain.ci_high))
+
+
+def test_splits_are_random_and_repeatable() -> None:
+    sweep = EQUAL.trials(5, np.random.default_rng(2))
+    once, again, other = (best_arm_gain(sweep, BASELINE, LOSS, confidence=0.95, seed=seed) for seed in (4, 4, 5))
+    assert once == again
+    assert once != other
+
+
+def test_a_diverged_arm_is_not_chosen() -> None:
+    found = gain_of(
+        best_arm_gain(columns(a=[1.0, 1.0], b=[2.0, 2.0], c=[-np.inf, -9.0]), "none", LOSS, confidence=0.95)
+    )
+    assert found.arm == "a"
+    assert set(found.chosen) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "sweep",
+    [
+        columns(a=[1.0, 2.0]),
+        columns(a=[1.0, 2.0], b=[np.nan, 2.0]),
+        columns(a=[1.0], b=[2.0]),
+        aligned(np.zeros((3, 1, 4)), clusters=("x",) * 4),
+        aligned([[[np.inf, 1.0]], [[1.0, 1.0]], [[2.0, 2.0]]]),
+    ],
+    ids=["one arm", "one finite arm", "one seed without items", "one seed, one cluster", "diverged baseline"],
+)
+def test_where_nothing_can_be_chosen_or_measured_nothing_is_said(sweep: Aligned) -> None:
+    assert best_arm_gain(sweep, "none", LOSS, confidence=0.95) is None
+
+
+def test_no_arm_is_best_where_neither_way_is_good() -> None:
+    assert best_arm_gain(columns(a=[1.0, 2.0], b=[2.0, 3.0]), "none", LENGTH, confidence=0.95) is None
+
+
+def standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / len(values) ** 0.5)
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_the_best_of_equal_arms_seems_to_gain_but_gains_nothing_where_it_was_not_chosen(seeds: int) -> None:
+    found = simulate(EQUAL, seeds, 400)
+    assert found.naive.mean() < -5 * standard_error(found.naive)
+    assert abs(found.honest.mean()) < 3 * standard_error(found.honest)
+    assert 0.915 < found.covered.mean() < 0.98
+
+
+def test_splitting_items_alone_keeps_the_curse_that_comes_from_seeds() -> None:
+    of_seeds = World("large effects of seeds", (0.0,) * 3, seed_sd=1.0, cluster_sd=0.0, item_sd=0.1)
+    found = simulate(of_seeds, 3, 300)
+    assert found.other_items.mean() == pytest.approx(found.naive.mean(), abs=0.01)
+    assert found.other_items.mean() < -5 * standard_error(found.other_items)
+    assert abs(found.honest.mean()) < 3 * standard_error(found.honest)
+
+
+def test_a_truly_better_arm_gains_about_what_it_is_better_by() -> None:
+    found = simulate(World("one better", (-5.0, 0.0, 0.0), seed_sd=1.0, cluster_sd=3.0, item_sd=3.0), 5, 300)
+    assert found.honest.mean() == pytest.approx(-5.0, abs=3 * standard_error(found.honest))
+    assert found.covered.mean() > 0.92

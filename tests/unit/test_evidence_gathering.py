@@ -1,0 +1,23 @@
+"""What can be compared at or below the paths a user names, and what is said where there is nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from neftune_cli.errors import NothingToCompareError, UsageError
+from neftune_cli.evidence.gathering import gather
+
+
+def test_an_empty_folder_holds_nothing_to_compare(tmp_path: Path) -> None:
+    with pytest.raises(NothingToCompareError, match=f"There is no sweep in {tmp_path}, and nothing of a trainer's"):
+        gather([tmp_path])
+
+
+def test_every_missing_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        gather([tmp_path / "one", tmp_path / "two"])
+
+    assert [problem.what for problem in caught.value.problems] == [
+        f"{tmp_path}/one doesn't exist.",
+        f"{tmp_path}/two doesn't exist.",
+    ]

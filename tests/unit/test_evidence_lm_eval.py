@@ -1,0 +1,365 @@
+"""Evaluations by lm-evaluation-harness as evidence.
+
+`recorded/lm_eval` is what version 0.4.13 wrote for five questions and a model that answers by chance, environment and
+paths left out. The harness printed these scores: sums acc 0.5; sums_mc acc and acc_norm 0.8; sums_mc2 both 0.2;
+sums_gen exact_match 0 by strict-match and 0.2 by flexible-extract, bleu 0 by both; sums_ppl word_perplexity 1.1559 and
+bits_per_byte 0.0514.
+"""
+
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neftune_cli.errors import UsageError
+from neftune_cli.evidence.lm_eval import lm_eval_evidence
+from neftune_cli.evidence.measurements import Evidence
+from neftune_cli.evidence.metrics import Margin
+
+RECORDED = Path(__file__).parent / "recorded" / "lm_eval"
+TIME = "2026-11-24T01-55-17.340408"
+LATER = "2026-11-25T00-00-00.000001"
+MODEL = "out__alpha-5_seed-0"
+FIX = "Evaluate again, or remove the file."
+
+
+def recorded(root: Path, arm: str = "") -> Path:
+    """Copy what the harness recorded to where it writes for `--output_path root/arm`."""
+    folder = root / arm / (MODEL if not arm else "model")
+    shutil.copytree(RECORDED, folder)
+    return folder
+
+
+def change(folder: Path, time: str = TIME, **parts: Mapping[str, Any]) -> None:
+    """Change parts of a results file, by task or field."""
+    path = folder / f"results_{time}.json"
+    values = json.loads(path.read_text())
+    for part, new in parts.items():
+        values[part.replace("_", "-") if part.startswith("n_") else part] |= new
+    path.write_text(json.dumps(values))
+
+
+def write(folder: Path, scores: Sequence[float], *, time: str = TIME, task: str = "quiz", **parts: Any) -> Path:
+    """Write an evaluation of one task with a score for each of its documents, the smallest of its kind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mean = sum(scores) / len(scores)
+    values = {
+        "results": {task: {"alias": task, "acc,none": mean, "acc_stderr,none": 0.1}},
+        "higher_is_better": {task: {"acc": True}},
+        "n-shot": {task: 0},
+        "versions": {task: 1.0},
+        "config": {"model": "hf", "model_args": "pretrained=out", "limit": None},
+        **parts,
+    }
+    (folder / f"results_{time}.json").write_text(json.dumps(values))
+    lines = [sample(place, score) for place, score in enumerate(scores)]
+    (folder / f"samples_{task}_{time}.jsonl").write_text("".join(lines))
+    return folder
+
+
+def sample(place: int, score: float, **fields: Any) -> str:
+    names = {"doc_hash": f"d{place}", "prompt_hash": f"p{place}", "target_hash": f"t{place}"}
+    line = {"doc_id": place, **names, "filter": "none", "metrics": ["acc"], "acc": score, **fields}
+    return json.dumps({key: value for key, value in line.items() if value is not None}) + "\n"
+
+
+def only(root: Path) -> Evidence:
+    (evidence,) = lm_eval_evidence(root)
+    return evidence
+
+
+def problem(root: Path) -> str:
+    with pytest.raises(UsageError) as raised:
+        lm_eval_evidence(root)
+    return str(raised.value).replace(f"{root}/", "")
+
+
+def test_the_harness_own_files_give_the_scores_that_it_printed(tmp_path: Path) -> None:
+    folder = recorded(tmp_path / "evals")
+    evidence = only(tmp_path / "evals")
+    (trial,) = evidence.trials
+    assert (trial.trial, trial.arm, trial.alpha, trial.seed) == (str(folder), "alpha=5", 5.0, 0)
+    assert {key: round(score or 0, 4) for key, score in trial.scores.items()} == {
+        "sums_gen/exact_match (strict-match)": 0.0,
+        "sums_gen/bleu (strict-match)": 0.0,
+        "sums_gen/exact_match (flexible-extract)": 0.2,
+        "sums_gen/bleu (flexible-extract)": 0.0,
+        "sums_ppl/word_perplexity": 1.1559,
+        "sums_ppl/bits_per_byte": 0.0514,
+        "sums/acc": 0.5,
+        "sums_mc/acc": 0.8,
+        "sums_mc/acc_norm": 0.8,
+        "sums_mc2/acc": 0.2,
+        "sums_mc2/acc_norm": 0.2,
+    }
+    assert list(evidence.metrics) == list(trial.scores)
+
+
+def test_documents_are_items_of_scores_that_are_means_and_of_no_others(tmp_path: Path) -> None:
+    recorded(tmp_path / "evals")
+    (trial,) = only(tmp_path / "evals").trials
+    assert set(trial.scores) - set(trial.items) == {
+        "sums_gen/bleu (strict-match)",
+        "sums_gen/bleu (flexible-extract)",
+        "sums_ppl/word_perplexity",
+        "sums_ppl/bits_per_byte",
+    }
+    for key, values in trial.items.items():
+        assert np.average(values.values, weights=values.weights) == pytest.approx(trial.scores[key])
+        assert len(set(values.items)) == len(values.items) == len(values.clusters)
+    by_filter = [trial.items[f"sums_gen/exact_match ({name})"] for name in ("strict-match", "flexible-extract")]
+    assert [list(values.values) for values in by_filter] == [[0, 0, 0, 0, 0], [0, 0, 0, 1, 0]]
+    # the first question is asked again as the fifth
+    first, *_, fifth = by_filter[0].items
+    assert fifth == f"{first}#2"
+    assert by_filter[0].clusters[4] == by_filter[0].clusters[0] == first
+    assert len(trial.items["sums/acc"].items) == 10
+
+
+def test_metrics_are_read_as_the_harness_says(tmp_path: Path) -> None:
+    recorded(tmp_path / "evals")
+    metrics = only(tmp_path / "evals").metrics
+    exact = metrics["sums_gen/exact_match (strict-match)"]
+    assert (exact.name, exact.title, exact.unit, exact.goal, exact.decimals, exact.margin, exact.section) == (
+        "sums_gen exact_match (strict-match)",
+        "sums_gen ↑",
+        "exact_match (strict-match)",
+        "higher",
+        3,
+        Margin(0.02),
+        "lm-eval",
+    )
+    perplexity = metrics["sums_ppl/word_perplexity"]
+    assert (perplexity.title, perplexity.unit, perplexity.margin) == (
+        "sums_ppl ↓",
+        "word_perplexity",
+        Margin(0.01, True),
+    )
+
+
+def test_percentages_have_margins_of_percentages(tmp_path: Path) -> None:
+    write(tmp_path / "alpha=0", [40.0, 60.0])
+    write(tmp_path / "alpha=5", [0.5, 0.25])
+    metric = only(tmp_path).metrics["quiz/acc"]
+    assert (metric.decimals, metric.margin) == (2, Margin(2.0))
+
+
+def test_a_metric_whose_good_side_is_unknown_has_no_goal(tmp_path: Path) -> None:
+    write(tmp_path / "alpha=0", [1.0, 0.0], higher_is_better={"quiz": {"acc": None}})
+    assert only(tmp_path).metrics["quiz/acc"].goal is None
+
+
+def test_runs_are_put_in_order_and_share_their_items(tmp_path: Path) -> None:
+    for arm in ("alpha=5,seed=1", "alpha=0,seed=0", "alpha=5,seed=0", "base"):
+        recorded(tmp_path, arm)
+    evidence = only(tmp_path)
+    assert [(trial.arm, trial.seed) for trial in evidence.trials] == [
+        ("base", None),
+        ("alpha=0", 0),
+        ("alpha=5", 0),
+        ("alpha=5", 1),
+    ]
+    assert len({trial.items["sums_mc/acc"].items for trial in evidence.trials}) == 1
+    assert evidence.name == tmp_path.name
+    assert evidence.setting.words == f"the models of {tmp_path.name} on sums_gen, sums_ppl, sums (0-shot)"
+    assert evidence.notes == (
+        "Brought in from lm-evaluation-harness: nothing in its files shows that the runs differ in noise and seed "
+        "alone, and arm and seed are what names of folders or run files say.",
+    )
+
+
+def test_documents_that_several_processes_logged_in_another_order_are_the_same_items(tmp_path: Path) -> None:
+    write(tmp_path / "alpha=0", [1.0, 0.0, 0.5])
+    shuffled = write(tmp_path / "alpha=5", [1.0, 0.0, 0.5]) / f"samples_quiz_{TIME}.jsonl"
+    shuffled.write_text("".join(shuffled.read_text().splitlines(keepends=True)[::-1]))
+    first, second = only(tmp_path).trials
+    assert first.items["quiz/acc"].items == second.items["quiz/acc"].items == ("d0", "d1", "d2")
+    assert list(second.items["quiz/acc"].values) == [1.0, 0.0, 0.5]
+
+
+def test_truth_values_count_as_one_and_zero(tmp_path: Path) -> None:
+    folder = write(tmp_path / "alpha=0", [1.0, 0.0])
+    (folder / f"samples_quiz_{TIME}.jsonl").write_text(sample(0, True) + sample(1, False))
+    assert list(only(tmp_path).trials[0].items["quiz/acc"].values) == [1.0, 0.0]
+
+
+def test_a_group_may_weigh_its_tasks_alike(tmp_path: Path) -> None:
+    folder = tmp_path / "alpha=0"
+    write(folder, [1.0, 1.0, 1.0, 0.0], task="long")
+    results = {
+        "long": {"acc,none": 0.75},
+        "short": {"acc,none": 0.5},
+        "both": {"acc,none": (0.75 + 0.5) / 2},
+        "median": {"acc,none": 1.0},
+    }
+    subtasks = {"both": ["long", "short"], "median": ["long", "short"]}
+    write(folder, [1.0, 0.0], task="short", results=results, group_subtasks=subtasks)
+    (trial,) = only(tmp_path).trials
+    values = trial.items["both/acc"]
+    assert values.items == ("long/d0", "long/d1", "long/d2", "long/d3", "short/d0", "short/d1")
+    assert np.average(values.values, weights=values.weights) == pytest.approx(0.625)
+    assert "median/acc" not in trial.items
+    assert list(trial.scores) == ["both/acc", "median/acc", "long/acc", "short/acc"]
+
+
+def test_a_group_has_no_documents_once_a_task_in_it_was_evaluated_again(tmp_path: Path) -> None:
+    folder = write(tmp_path / "alpha=0", [1.0, 0.0], task="first")
+    results = {task: {"acc,none": 0.5} for task in ("first", "second", "both")}
+    write(folder, [1.0, 0.0], task="second", results=results, group_subtasks={"both": ["first", "second"]})
+    assert "both/acc" in only(tmp_path).trials[0].items
+    write(folder, [0.0, 1.0], task="second", time=LATER)
+    (trial,) = only(tmp_path).trials
+    assert trial.scores["both/acc"] == 0.5
+    assert set(trial.items) == {"first/acc", "second/acc"}
+
+
+def test_the_newest_results_of_each_task_count(tmp_path: Path) -> None:
+    folder = write(tmp_path / "alpha=0", [0.0, 0.0])
+    write(folder, [1.0, 1.0], task="other")
+    (folder / f"results_{TIME}.json").write_text(
+        json.dumps({"results": {"quiz": {"acc,none": 0.0}, "other": {"acc,none": 1.0}}})
+    )
+    write(folder, [1.0, 0.0], time=LATER)
+    evidence = only(tmp_path)
+    (trial,) = evidence.trials
+    assert trial.scores == {"quiz/acc": 0.5, "other/acc": 1.0}
+    assert list(trial.items["quiz/acc"].values) == [1.0, 0.0]
+    assert evidence.notes[1:] == ("quiz: evaluated several times in one folder; the newest results count.",)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"n-shot": {"quiz": 5}}, "quiz: n-shot 5 instead of 0"),
+        ({"versions": {"quiz": 2.0}}, "quiz: version 2.0 instead of 1.0"),
+        ({"config": {"model": "hf", "limit": 100}}, "quiz: limit 100 instead of none"),
+        ({"config": {"model": "vllm", "limit": None}}, "quiz: backend vllm instead of hf"),
+        ({"chat_template_sha": 64 * "a"}, "quiz: other chat template"),
+    ],
+)
+def test_other_settings_are_told_apart(tmp_path: Path, parts: Mapping[str, Any], words: str) -> None:
+    for arm in ("alpha=0", "alpha=5"):
+        write(tmp_path / arm, [1.0, 0.0])
+    write(tmp_path / "alpha=10", [1.0, 1.0], **parts)
+    first, second = lm_eval_evidence(tmp_path)
+    assert [len(first.trials), len(second.trials)] == [2, 1]
+    assert (first.name, first.apart, second.name) == (f"{tmp_path.name}, part 1", "", f"{tmp_path.name}, part 2")
+    assert second.apart == f"Not compared with {first.name}, because more than the noise differs: {words}."
+
+
+def test_other_prompts_are_told_apart(tmp_path: Path) -> None:
+    for arm in ("alpha=0", "alpha=5"):
+        write(tmp_path / arm, [1.0, 0.0])
+    folder = write(tmp_path / "alpha=10", [1.0, 0.0])
+    (folder / f"samples_quiz_{TIME}.jsonl").write_text(sample(0, 1.0) + sample(1, 0.0, prompt_hash="longer"))
+    _, second = lm_eval_evidence(tmp_path)
+    assert second.apart.endswith("because more than the noise differs: quiz: other prompts.")
+
+
+def test_what_all_tasks_have_alike_is_said_once(tmp_path: Path) -> None:
+    recorded(tmp_path, "alpha=0")
+    recorded(tmp_path, "alpha=5")
+    change(recorded(tmp_path, "alpha=10"), config={"limit": 5})
+    _, second = lm_eval_evidence(tmp_path)
+    assert second.apart.endswith("because more than the noise differs: limit 5 instead of none.")
+
+
+def test_runs_on_other_tasks_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path / "alpha=0", [1.0, 0.0])
+    write(tmp_path / "alpha=5", [1.0, 0.0], task="riddle")
+    _, second = lm_eval_evidence(tmp_path)
+    assert second.apart.endswith("because more than the noise differs: tasks riddle instead of quiz.")
+
+
+def test_adapters_name_the_model_they_were_put_on(tmp_path: Path) -> None:
+    for arm in ("alpha=0", "alpha=5"):
+        arguments = {"pretrained": "HuggingFaceTB/SmolLM2-135M", "peft": f"out/{arm}"}
+        write(tmp_path / arm, [1.0, 0.0], config={"model": "hf", "model_args": arguments})
+    assert only(tmp_path).setting.words == "SmolLM2-135M on quiz (0-shot)"
+
+
+def test_without_samples_there_are_scores_and_a_note(tmp_path: Path) -> None:
+    for arm in ("alpha=0", "alpha=5"):
+        write(tmp_path / arm, [1.0, 0.0])
+    (tmp_path / "alpha=5" / f"samples_quiz_{TIME}.jsonl").unlink()
+    evidence = only(tmp_path)
+    assert [trial.scores for trial in evidence.trials] == 2 * [{"quiz/acc": 0.5}]
+    assert [set(trial.items) for trial in evidence.trials] == [{"quiz/acc"}, set()]
+    assert evidence.notes[1:] == ("quiz: evaluated without --log_samples, so that intervals are over seeds alone.",)
+
+
+def test_samples_of_older_versions_have_no_filter(tmp_path: Path) -> None:
+    folder = write(tmp_path / "alpha=0", [1.0, 0.0])
+    lines = [sample(place, score, filter=None, metrics=None) for place, score in enumerate((1.0, 0.0))]
+    (folder / f"samples_quiz_{TIME}.jsonl").write_text("".join(lines))
+    assert list(only(tmp_path).trials[0].items["quiz/acc"].values) == [1.0, 0.0]
+
+
+def test_scores_that_are_no_numbers_stay_so_and_answers_alone_are_no_score(tmp_path: Path) -> None:
+    write(tmp_path / "alpha=0", [1.0], results={"quiz": {"acc,none": math.nan, "bypass,none": 999, "f1,none": "N/A"}})
+    (trial,) = only(tmp_path).trials
+    assert list(trial.scores) == ["quiz/acc"]
+    assert math.isnan(trial.scores["quiz/acc"] or 0)
+    assert trial.items == {}
+
+
+def test_an_output_path_that_names_a_file_is_read_too(tmp_path: Path) -> None:
+    folder = write(tmp_path / "alpha=5,seed=1", [1.0, 0.0])
+    (folder / f"results_{TIME}.json").rename(folder / f"mine_{TIME}.json")
+    (folder / f"notes_{TIME}.json").write_text("no JSON at all")
+    (folder / f"others_{TIME}.json").write_text("[1, 2]")
+    (trial,) = only(tmp_path).trials
+    assert (trial.seed, len(trial.items["quiz/acc"].items)) == (1, 2)
+
+
+def test_folders_given_one_by_one_are_compared_together(tmp_path: Path) -> None:
+    folders = [write(tmp_path / f"alpha={alpha}" / "model", [1.0, 0.0]).parent for alpha in (0, 5)]
+    (evidence,) = lm_eval_evidence(*folders)
+    assert [trial.arm for trial in evidence.trials] == ["alpha=0", "alpha=5"]
+
+
+def test_evaluations_of_two_checkpoints_of_a_run_are_twins(tmp_path: Path) -> None:
+    for checkpoint in ("out__checkpoint-100", "out__checkpoint-200"):
+        write(tmp_path / "alpha=5,seed=0" / checkpoint, [1.0, 0.0])
+    assert problem(tmp_path).startswith(
+        "alpha=5 with seed 0 is there 2 times: alpha=5,seed=0/out__checkpoint-100, alpha=5,seed=0/out__checkpoint-200."
+    )
+
+
+def test_nothing_is_no_evidence(tmp_path: Path) -> None:
+    (tmp_path / f"results_{TIME}.json").write_text('{"results": {"other|0": {"acc": 0.5}}}')  # as another tool writes
+    assert lm_eval_evidence(tmp_path) == []
+
+
+def test_torn_files_are_named(tmp_path: Path) -> None:
+    first, second = (write(tmp_path / arm, [1.0, 0.0]) for arm in ("alpha=0", "alpha=5"))
+    for folder in (first, second):
+        path = folder / f"samples_quiz_{TIME}.jsonl"
+        path.write_text(path.read_text()[:-30])
+    assert problem(tmp_path).splitlines() == [
+        f"{arm}/samples_quiz_{TIME}.jsonl: line 2 can't be understood (EOF while parsing a string). {FIX}"
+        for arm in ("alpha=0", "alpha=5")
+    ]
+    (first / f"results_{TIME}.json").write_text('{"results": {"quiz"')
+    assert problem(tmp_path) == (
+        f"alpha=0/results_{TIME}.json can't be understood (EOF while parsing an object at line 1 column 19). {FIX}"
+    )
+
+
+def test_a_line_that_is_no_sample_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path / "alpha=0", [1.0, 0.0])
+    (folder / f"samples_quiz_{TIME}.jsonl").write_text(sample(0, 1.0) + '{"question": 1}\n')
+    expected = f"alpha=0/samples_quiz_{TIME}.jsonl: line 2 can't be understood (it has no doc_id). {FIX}"
+    assert problem(tmp_path) == expected
+
+
+def test_missing_documents_are_counted(tmp_path: Path) -> None:
+    folder = recorded(tmp_path, "alpha=0")
+    path = folder / f"samples_sums_mc_{TIME}.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    assert problem(tmp_path) == f"alpha=0/model/samples_sums_mc_{TIME}.jsonl has 3 of 5 documents. {FIX}"

@@ -1,0 +1,187 @@
+"""Arm and seed of runs that others made: from the names of folders, and from files that say so."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from neftune_cli.errors import UsageError
+from neftune_cli.evidence.run_names import RunName, by_place, name_runs
+
+NAME_FIX = "Name the folders like alpha=5,seed=0, or put a file run.yaml into each: {alpha: 5, seed: 0}."
+FILE_FIX = "Write {arm: weight decay, alpha: 0, seed: 1}; each of the three may be left out."
+
+
+def named(root: Path, *runs: str) -> list[RunName]:
+    """Name runs of one group, in their order."""
+    folders = [folder(root, run) for run in runs]
+    names = name_runs([folders], root)
+    return [names[one] for one in folders]
+
+
+def folder(root: Path, run: str) -> Path:
+    path = root / run
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def problem(root: Path, groups: Sequence[Sequence[Path]]) -> str:
+    with pytest.raises(UsageError) as raised:
+        name_runs(groups, root)
+    return str(raised.value).replace(f"{root}/", "")
+
+
+@pytest.mark.parametrize(
+    ("path", "arm", "alpha", "seed"),
+    [
+        ("alpha=5,seed=0", "alpha=5", 5.0, 0),
+        ("alpha-5_seed-1", "alpha=5", 5.0, 1),
+        ("alpha0.5-s3", "alpha=0.5", 0.5, 3),
+        ("Alpha_10/Seed_2", "alpha=10", 10.0, 2),
+        ("neftune5 seed7", "alpha=5", 5.0, 7),
+        ("neftune_noise_alpha=15/seed=42", "alpha=15", 15.0, 42),
+        ("sft-noise-alpha-0-seed-0", "alpha=0", 0.0, 0),
+        ("tiny,alpha=5.0,seed=1", "alpha=5", 5.0, 1),
+        ("s2/alpha=5", "alpha=5", 5.0, 2),
+        ("alpha=0/alpha=5/seed=0", "alpha=5", 5.0, 0),
+        ("lora_alpha=16,alpha=5,seed=0", "alpha=5,lora_alpha=16", 5.0, 0),
+        ("alpha=5,noise=gaussian,seed=0", "alpha=5,noise=gaussian", 5.0, 0),
+        ("out__alpha-5_seed-0__checkpoint-100", "alpha=5", 5.0, 0),
+        ("weight-decay,seed=0", "weight-decay", None, 0),
+        ("seed-4-dropout", "dropout", None, 4),
+        ("weight-decay/seed=0", "weight-decay", None, 0),
+        ("out__weight-decay__seed=0__checkpoint-100", "weight-decay", None, 0),
+        ("dropout__s0", "dropout", None, 0),
+        ("base", "base", None, None),
+        ("base/HuggingFaceTB__SmolLM2-135M", "base", None, None),
+    ],
+)
+def test_names_of_folders_say_arm_and_seed(
+    tmp_path: Path, path: str, arm: str, alpha: float | None, seed: int | None
+) -> None:
+    assert named(tmp_path / "runs", path) == [RunName(arm, alpha, seed)]
+
+
+@pytest.mark.parametrize("path", ["alphabet5", "lora_alpha=16", "gpus4", "v1.5", "alpha=5x", "alphas=5", "llama-3"])
+def test_other_names_say_nothing(tmp_path: Path, path: str) -> None:
+    found = problem(tmp_path / "runs", [[folder(tmp_path / "runs", path)]])
+    assert found == f"Nothing says which arm and seed this run is: {path}. {NAME_FIX}"
+
+
+def test_the_folder_given_may_say_what_those_in_it_do_not(tmp_path: Path) -> None:
+    assert named(tmp_path / "alpha=5", "seed=0", "seed=1") == [RunName("alpha=5", 5.0, 0), RunName("alpha=5", 5.0, 1)]
+    assert named(tmp_path / "alpha=5,seed=3", ".") == [RunName("alpha=5", 5.0, 3)]
+
+
+def test_the_only_run_of_an_arm_has_seed_0(tmp_path: Path) -> None:
+    assert named(tmp_path, "alpha=0", "alpha=5") == [RunName("alpha=0", 0.0, 0), RunName("alpha=5", 5.0, 0)]
+
+
+def test_several_runs_of_an_arm_need_seeds(tmp_path: Path) -> None:
+    found = problem(tmp_path, [[folder(tmp_path, name) for name in ("a/alpha=5", "b/alpha=5", "alpha=0")]])
+    what = "Nothing says which seed these runs have, and the arm has several: a/alpha=5, b/alpha=5."
+    assert found == f"{what} {NAME_FIX}"
+
+
+def test_all_runs_that_nothing_is_said_of_are_listed_at_once(tmp_path: Path) -> None:
+    groups = [[folder(tmp_path, f"run{number}") for number in range(4)], [folder(tmp_path, f"x{n}") for n in range(3)]]
+    assert problem(tmp_path, groups) == (
+        f"Nothing says which arm and seed these runs are: run0, run1, run2, run3, x0 and 2 more. {NAME_FIX}"
+    )
+
+
+def test_a_seed_alone_right_below_the_folder_given_says_no_arm(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    found = problem(root, [[folder(root, "seed=0"), folder(root, "seed=1")]])
+    assert found.startswith("Nothing says which arm and seed these runs are: seed=0, seed=1.")
+
+
+def test_two_alphas_in_one_name_are_refused(tmp_path: Path) -> None:
+    found = problem(tmp_path, [[folder(tmp_path, "alpha=0-alpha=5,seed=0")]])
+    assert found == (
+        f"alpha=0-alpha=5,seed=0 in alpha=0-alpha=5,seed=0 gives several numbers for one thing. {NAME_FIX}"
+    )
+
+
+def test_twins_are_refused_within_a_group_alone(tmp_path: Path) -> None:
+    twins = [folder(tmp_path, name) for name in ("old/alpha=5,seed=0", "new/alpha=5,seed=0")]
+    assert problem(tmp_path, [twins]) == (
+        "alpha=5 with seed 0 is there 2 times: old/alpha=5,seed=0, new/alpha=5,seed=0. Leave all but one out, or tell "
+        "them apart by a file run.yaml in each: {arm: another name, seed: 0}."
+    )
+    assert len(name_runs([[twin] for twin in twins], tmp_path)) == 2
+
+
+def test_there_is_one_base(tmp_path: Path) -> None:
+    found = problem(tmp_path, [[folder(tmp_path, name) for name in ("a/base", "b/base")]])
+    assert found.startswith("base is there 2 times: a/base, b/base.")
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "text", "expected"),
+    [
+        ("first", "run.yaml", "{arm: weight decay, alpha: 0, seed: 1}", RunName("weight decay", 0.0, 1)),
+        ("first", "run.json", '{"alpha": 5, "seed": 2, "host": "elsewhere"}', RunName("alpha=5", 5.0, 2)),
+        ("alpha=5,seed=0", "run.yaml", "alpha: 10", RunName("alpha=10", 10.0, 0)),
+        ("alpha=5,noise=gaussian,seed=0", "run.yaml", "alpha: 5", RunName("alpha=5,noise=gaussian", 5.0, 0)),
+        ("weight-decay,seed=3", "run.yaml", "alpha: 0", RunName("weight-decay", 0.0, 3)),
+        ("alpha=5", "run.json", '{"seed": 9}', RunName("alpha=5", 5.0, 9)),
+        ("alpha=0,seed=0", "run.yaml", "arm: base", RunName("base", None, None)),
+        ("alpha=0,seed=0", "run.yaml", "", RunName("alpha=0", 0.0, 0)),
+    ],
+)
+def test_a_file_outdoes_the_names(tmp_path: Path, path: str, name: str, text: str, expected: RunName) -> None:
+    (folder(tmp_path, path) / name).write_text(text)
+    assert named(tmp_path, path) == [expected]
+
+
+def test_a_file_counts_for_all_runs_around_which_it_lies_and_the_nearest_counts_most(tmp_path: Path) -> None:
+    folder(tmp_path, "first/a")
+    (tmp_path / "first" / "run.yaml").write_text("{alpha: 5, seed: 0}")
+    (tmp_path / "first" / "a" / "run.yaml").write_text("seed: 1")
+    assert named(tmp_path, "first/a", "first/b") == [RunName("alpha=5", 5.0, 1), RunName("alpha=5", 5.0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("run.yaml", "alpha: five", "run.yaml: alpha can't be 'five'."),
+        ("run.yaml", "alpha: -1", "run.yaml: alpha can't be -1."),
+        ("run.yaml", "alpha: .nan", "run.yaml: alpha can't be nan."),
+        ("run.yaml", "seed: 0.5", "run.yaml: seed can't be 0.5."),
+        ("run.yaml", "seed: true", "run.yaml: seed can't be True."),
+        ("run.yaml", "arm: ''", "run.yaml: arm can't be ''."),
+        ("run.yaml", "alpha: [", "run.yaml can't be understood."),
+        ("run.json", '{"alpha": 5', "run.json can't be understood."),
+        ("run.yaml", "- alpha", "run.yaml holds no fields with values."),
+    ],
+)
+def test_a_file_that_says_something_impossible_is_named(tmp_path: Path, name: str, text: str, what: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert problem(tmp_path, [[tmp_path]]) == f"{what} {FILE_FIX}"
+
+
+def test_the_base_comes_first_then_alphas_by_size_then_arms_of_their_own() -> None:
+    ordered = [
+        RunName("base", None, None),
+        RunName("alpha=0", 0.0, 0),
+        RunName("alpha=0", 0.0, 10),
+        RunName("dropout", 0.0, 0),
+        RunName("alpha=5", 5.0, 0),
+        RunName("alpha=5,noise=gaussian", 5.0, 0),
+        RunName("alpha=15", 15.0, 0),
+        RunName("weight-decay", None, 0),
+    ]
+    shuffled = [ordered[place] for place in (5, 2, 7, 0, 6, 1, 4, 3)]
+    assert sorted(shuffled, key=lambda name: name.order) == ordered
+
+
+def test_folders_that_are_parts_of_something_larger_are_taken_together(tmp_path: Path) -> None:
+    parts = {tmp_path / "runs" / f"alpha={alpha}": [f"{alpha}a", f"{alpha}b"] for alpha in (0, 5)}
+    whole = {tmp_path / "others": ["x", "y"], tmp_path / "empty": []}
+    single = {tmp_path / "runs" / "weight decay": ["z"]}
+    assert by_place({**parts, **whole, **single}) == [
+        (tmp_path / "others", ["x", "y"]),
+        (tmp_path / "runs", ["0a", "0b", "5a", "5b", "z"]),
+    ]
+    assert by_place(single) == [(tmp_path / "runs" / "weight decay", ["z"])]

@@ -1,0 +1,322 @@
+"""Runs of trainers as evidence: from states that transformers itself wrote."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from neftune_cli.errors import UsageError
+from neftune_cli.evidence.trainer_state import find_trainer_runs, trainer_evidence
+
+RUNS = ("alpha=0,seed=0", "alpha=0,seed=1", "alpha=5,seed=0", "alpha=5,seed=1")
+Line = dict[str, Any]
+
+
+def train(step: int, loss: float, *, per_epoch: int = 4, **values: float) -> Line:
+    return {"step": step, "epoch": step / per_epoch, "loss": loss, "learning_rate": 1e-3 / step, **values}
+
+
+def evaluation(step: int, loss: float, *, per_epoch: int = 4) -> Line:
+    return {"step": step, "epoch": step / per_epoch, "eval_loss": loss, "eval_runtime": 0.1}
+
+
+LINES = (train(2, 3.0), train(4, 2.0), evaluation(4, 2.5), train(6, 1.5), train(8, 0.5), evaluation(8, 2.0))
+
+
+def save(folder: Path, lines: Sequence[Line] = LINES, *, checkpoint: bool = True, **fields: Any) -> Path:
+    """Write a state as transformers does."""
+    last: Line = lines[-1] if lines else {"step": 8, "epoch": 2.0}
+    values = {"max_steps": 8, "num_train_epochs": 2, "train_batch_size": 4, **fields}
+    state = TrainerState(global_step=last["step"], epoch=last["epoch"], log_history=list(lines), **values)
+    place = folder / f"checkpoint-{last['step']}" if checkpoint else folder
+    place.mkdir(parents=True, exist_ok=True)
+    state.save_to_json(str(place / "trainer_state.json"))
+    return folder
+
+
+def save_all(root: Path, names: Sequence[str] = RUNS) -> Path:
+    for name in names:
+        save(root / name)
+    return root
+
+
+class TwoWeights(nn.Module):
+    """The smallest thing that a trainer trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Linear(2, 1)
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        found = self.weights(x)
+        return {"loss": ((found - labels) ** 2).mean(), "logits": found}
+
+
+class Heard(TrainerCallback):
+    """What a trainer says while it trains, kept apart from its state."""
+
+    def __init__(self) -> None:
+        self.losses: list[tuple[float, float]] = []
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any
+    ) -> None:
+        if "loss" in logs:
+            self.losses.append((float(state.epoch or 0), logs["loss"]))
+
+
+def run_trainer(output: Path, *, seed: int) -> tuple[list[tuple[float, float]], float]:
+    """Train for three epochs of three steps; return the logged losses and the final loss on held-out rows."""
+    torch.manual_seed(seed)
+    rows = [{"x": torch.randn(2), "labels": torch.randn(1)} for _ in range(14)]
+    arguments = TrainingArguments(
+        str(output),
+        per_device_train_batch_size=4,
+        num_train_epochs=3,
+        logging_steps=1,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        report_to=[],
+        use_cpu=True,
+        disable_tqdm=True,
+        seed=seed,
+    )
+    heard = Heard()
+    trainer = Trainer(TwoWeights(), arguments, train_dataset=rows[:10], eval_dataset=rows[10:], callbacks=[heard])
+    trainer.train()
+    return heard.losses, trainer.evaluate()["eval_loss"]
+
+
+def test_a_real_trainers_runs_are_read_as_it_reported_them(tmp_path: Path) -> None:
+    reported = {name: run_trainer(tmp_path / "runs" / name, seed=place) for place, name in enumerate(RUNS)}
+    (evidence,) = trainer_evidence(tmp_path / "runs")
+    assert [(trial.arm, trial.alpha, trial.seed) for trial in evidence.trials] == [
+        ("alpha=0", 0.0, 0),
+        ("alpha=0", 0.0, 1),
+        ("alpha=5", 5.0, 0),
+        ("alpha=5", 5.0, 1),
+    ]
+    for trial, (losses, eval_loss) in zip(evidence.trials, reported.values(), strict=True):
+        last_epoch = [loss for epoch, loss in losses if epoch > 2]
+        assert len(last_epoch) == 3
+        assert trial.scores["train_loss"] == pytest.approx(sum(last_epoch) / 3)
+        assert trial.scores["eval_loss"] == pytest.approx(eval_loss)
+        assert [point.train_loss for point in trial.curve if point.train_loss is not None] == [one for _, one in losses]
+        assert [point.step for point in trial.curve if point.eval_loss is not None] == [3, 6, 9]
+    assert evidence.unfinished == ()
+    assert len(evidence.notes) == 2
+    assert evidence.setting.words == "a model on data (3 epochs)"
+
+
+def test_scores_and_curve_come_from_the_log(tmp_path: Path) -> None:
+    (evidence,) = trainer_evidence(save_all(tmp_path / "runs"))
+    trial = evidence.trials[0]
+    assert trial.scores == {"train_loss": 1.0, "eval_loss": 2.0, "eval_perplexity": pytest.approx(math.e**2)}
+    assert trial.items == {}
+    assert trial.held_out_by_epoch == {}
+    assert [(point.step, point.train_loss, point.eval_loss) for point in trial.curve] == [
+        (2, 3.0, None),
+        (4, 2.0, None),
+        (4, None, 2.5),
+        (6, 1.5, None),
+        (8, 0.5, None),
+        (8, None, 2.0),
+    ]
+    assert trial.curve[0].learning_rate == 5e-4
+    assert evidence.name == "runs"
+    assert list(evidence.metrics) == ["train_loss", "eval_loss", "eval_perplexity"]
+    assert evidence.folders == tuple(str(tmp_path / "runs" / name) for name in RUNS)
+    assert evidence.notes == (
+        "Brought in from trainers' states: nothing in them shows that the runs differ in noise and seed alone, and arm "
+        "and seed are what names of folders or run files say.",
+        "Trainers' states have no losses of single examples: intervals are over seeds alone.",
+    )
+
+
+def test_a_logged_loss_counts_for_all_steps_since_the_one_before(tmp_path: Path) -> None:
+    # one epoch of six steps: a loss for the first step, then for three and for two
+    lines = [train(1, 6.0, per_epoch=6), train(4, 2.0, per_epoch=6), train(6, 1.0, per_epoch=6)]
+    (evidence,) = trainer_evidence(save(tmp_path / "alpha=5", lines, max_steps=6, num_train_epochs=1))
+    assert evidence.trials[0].scores["train_loss"] == pytest.approx((1 * 6.0 + 3 * 2.0 + 2 * 1.0) / 6)
+
+
+def test_tokens_are_counted_where_trl_logs_them(tmp_path: Path) -> None:
+    save(tmp_path / "alpha=5", [train(8, 0.5, num_tokens=5120.0)])
+    (evidence,) = trainer_evidence(tmp_path)
+    assert [point.tokens for point in evidence.trials[0].curve] == [5120]
+
+
+def test_the_latest_state_counts(tmp_path: Path) -> None:
+    run = save(tmp_path / "alpha=0", LINES[:3])
+    save(run, LINES)
+    (evidence,) = trainer_evidence(tmp_path)
+    assert evidence.trials[0].scores["eval_loss"] == 2.0
+    save(run, [*LINES[:-1], evaluation(8, 1.75)], checkpoint=False)  # as `save_state()` after training does
+    (evidence,) = trainer_evidence(tmp_path)
+    assert evidence.trials[0].scores["eval_loss"] == 1.75
+    save(run, LINES[:3], checkpoint=False)
+    (evidence,) = trainer_evidence(tmp_path)
+    assert evidence.trials[0].scores["eval_loss"] == 2.0
+
+
+def test_checkpoints_of_a_hundred_steps_come_after_those_of_twenty(tmp_path: Path) -> None:
+    run = save(tmp_path / "alpha=0", [train(20, 1.0)], max_steps=100)
+    save(run, [train(20, 1.0), train(100, 0.25)], max_steps=100)
+    (evidence,) = trainer_evidence(tmp_path)
+    assert evidence.trials[0].curve[-1].step == 100
+
+
+def test_runs_are_found_wherever_they_lie_but_not_in_sweeps_and_hidden_folders(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "mine" / "alpha=0", tmp_path / "theirs" / "deep" / "alpha=0"
+    for folder in (inside, outside, tmp_path / ".cache" / "alpha=0"):
+        save(folder)
+    save(tmp_path / "theirs", checkpoint=False)
+    assert find_trainer_runs(tmp_path) == [inside, tmp_path / "theirs", outside]
+    (tmp_path / "mine" / "sweep.yaml").write_text("program: train.py\n")  # other tools write files of that name
+    assert find_trainer_runs(tmp_path) == [inside, tmp_path / "theirs", outside]
+    (tmp_path / "mine" / "trials").mkdir()
+    assert find_trainer_runs(tmp_path) == [tmp_path / "theirs", outside]
+    assert find_trainer_runs(inside) == []
+
+
+def test_a_folder_that_links_lead_to_is_found_once(tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere" / "run 17")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "alpha=5").symlink_to(tmp_path / "elsewhere" / "run 17")
+    (tmp_path / "runs" / "again").symlink_to(tmp_path / "runs")
+    assert find_trainer_runs(tmp_path / "runs") == [tmp_path / "runs" / "alpha=5"]
+    (evidence,) = trainer_evidence(tmp_path / "runs")
+    assert evidence.trials[0].arm == "alpha=5"
+
+
+def test_nothing_is_no_evidence(tmp_path: Path) -> None:
+    assert trainer_evidence(tmp_path) == []
+
+
+def test_folders_given_one_by_one_are_compared_together(tmp_path: Path) -> None:
+    root = save_all(tmp_path / "runs")
+    (evidence,) = trainer_evidence(*sorted(root.iterdir()))
+    assert evidence.name == "runs"
+    assert [trial.arm for trial in evidence.trials] == ["alpha=0", "alpha=0", "alpha=5", "alpha=5"]
+
+
+def test_runs_of_another_recipe_are_told_apart(tmp_path: Path) -> None:
+    root = save_all(tmp_path / "runs")
+    save(root / "longer" / "alpha=5,seed=0", [*LINES, train(12, 0.25)], max_steps=12, num_train_epochs=3)
+    first, second = trainer_evidence(root)
+    assert (first.name, first.apart, len(first.trials)) == ("runs, part 1", "", 4)
+    assert (second.name, len(second.trials)) == ("runs, part 2", 1)
+    assert second.apart.startswith(
+        "Not compared with runs, part 1, because more than the noise differs: num_train_epochs 3.0 instead of 2.0; "
+        "max_steps 12 instead of 8; "
+    )
+
+
+def test_runs_of_another_learning_rate_are_told_apart(tmp_path: Path) -> None:
+    root = save_all(tmp_path / "runs")
+    save(root / "alpha=5,seed=2", [{**line, "learning_rate": 1e-4} if "loss" in line else line for line in LINES])
+    _, second = trainer_evidence(root)
+    assert second.apart == (
+        "Not compared with runs, part 1, because more than the noise differs: "
+        "learning rate 0.0001 at most, 0.0001 at last instead of 0.0005 at most, 0.000125 at last."
+    )
+
+
+def test_other_steps_of_logging_are_no_other_recipe(tmp_path: Path) -> None:
+    root = save_all(tmp_path / "runs")
+    save(root / "alpha=5,seed=2", [train(8, 1.0), evaluation(8, 2.0)])
+    assert len(trainer_evidence(root)) == 1
+
+
+def test_model_and_data_are_known_from_model_cards_and_adapters(tmp_path: Path) -> None:
+    root = save_all(tmp_path / "runs", RUNS[:1])
+    card = "---\nbase_model: HuggingFaceTB/SmolLM2-135M\ndatasets:\n- tatsu-lab/alpaca\n---\n\n# Model Card\n"
+    (root / RUNS[0] / "README.md").write_text(card)
+    adapter = {"base_model_name_or_path": "HuggingFaceTB/SmolLM2-360M", "r": 8}
+    (root / RUNS[0] / "checkpoint-8" / "adapter_config.json").write_text(json.dumps(adapter))
+    (evidence,) = trainer_evidence(root)
+    assert evidence.setting.words == "SmolLM2-360M on alpaca (2 epochs, LoRA of rank 8)"
+
+
+def test_models_that_are_known_to_differ_are_told_apart(tmp_path: Path) -> None:
+    root = save_all(tmp_path / "runs")
+    for name, model in zip(RUNS[1:], ("a/one", "a/one", "a/two"), strict=True):  # of the first none is known
+        (root / name / "README.md").write_text(f"---\nbase_model: {model}\n---\n")
+    first, second = trainer_evidence(root)
+    assert [trial.trial for trial in first.trials] == [str(root / name) for name in RUNS[:3]]
+    expected = "because more than the noise differs: model a/two instead of a/one."
+    assert second.apart.endswith(expected)
+
+
+def test_a_run_that_goes_on_is_left_out_with_a_word(tmp_path: Path) -> None:
+    root = save_all(tmp_path / "runs", RUNS[:3])
+    save(root / RUNS[3], LINES[:3])
+    (evidence,) = trainer_evidence(root)
+    assert [trial.trial for trial in evidence.trials] == [str(root / name) for name in RUNS[:3]]
+    assert evidence.unfinished == (f"{root / RUNS[3]} has not finished: step 4 of 8",)
+
+
+def test_a_run_that_was_stopped_early_on_purpose_counts(tmp_path: Path) -> None:
+    root = save_all(tmp_path / "runs", RUNS[:3])
+    control = TrainerControl(should_training_stop=True)
+    save(root / RUNS[3], LINES[:3], stateful_callbacks={"TrainerControl": control.state()})
+    (evidence,) = trainer_evidence(root)
+    assert len(evidence.trials) == 4
+    assert evidence.notes[2:] == ("Held-out losses are those of the last evaluation in the states, at step 4 to 8.",)
+
+
+def test_states_saved_before_the_end_are_compared_where_all_were(tmp_path: Path) -> None:
+    for name in RUNS:
+        save(tmp_path / name, LINES[:3])
+    (evidence,) = trainer_evidence(tmp_path)
+    assert len(evidence.trials) == 4
+    assert evidence.notes[2:] == ("Taken from the last state saved, at step 4 of 8.",)
+    assert evidence.setting.words == "a model on data (8 steps)"
+
+
+def test_without_evaluation_there_is_a_training_loss_alone(tmp_path: Path) -> None:
+    save(tmp_path / "alpha=0", [train(8, 1.0)])
+    (evidence,) = trainer_evidence(tmp_path)
+    assert list(evidence.metrics) == ["train_loss"]
+    assert evidence.trials[0].scores == {"train_loss": 1.0, "eval_loss": None, "eval_perplexity": None}
+
+
+def test_losses_that_are_not_finite_stay_so(tmp_path: Path) -> None:
+    save(tmp_path / "alpha=0", [train(4, 1.0), train(8, math.nan), evaluation(8, math.nan)])
+    save(tmp_path / "alpha=5", [train(8, 1.0), evaluation(8, 1000.0)])
+    (evidence,) = trainer_evidence(tmp_path)
+    lost, diverged = evidence.trials
+    assert all(math.isnan(lost.scores[key] or 0) for key in ("train_loss", "eval_loss", "eval_perplexity"))
+    assert diverged.scores["eval_perplexity"] == math.inf
+
+
+def test_every_state_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path) -> None:
+    root = save_all(tmp_path / "runs")
+    save(root / "alpha=5,seed=1", [])
+    torn = root / "alpha=0,seed=0" / "checkpoint-8" / "trainer_state.json"
+    torn.write_text(torn.read_text()[:40])
+    odd = root / "alpha=5,seed=0" / "checkpoint-8" / "trainer_state.json"
+    odd.write_text('{"global_step": 8, "log_history": [{"step": 1, "loss": "low"}]}')
+    with pytest.raises(UsageError) as raised:
+        trainer_evidence(root)
+    fix = "Restore it, or move the folder that it is in elsewhere."
+    assert str(raised.value).replace(f"{root}/", "").splitlines() == [
+        "alpha=0,seed=0/checkpoint-8/trainer_state.json can't be understood (Invalid JSON: EOF while parsing a string "
+        f"at line 3 column 10). {fix}",
+        "alpha=5,seed=0/checkpoint-8/trainer_state.json can't be understood (log_history.0.loss: Input should be a "
+        f"valid number, unable to parse string as a number). {fix}",
+        "alpha=5,seed=1/checkpoint-8/trainer_state.json has no loss in its log history. Train with a smaller "
+        "logging_steps, or leave the run out.",
+    ]
+
+
+def test_a_run_that_nothing_names_is_an_error(tmp_path: Path) -> None:
+    save(tmp_path / "runs" / "first")
+    with pytest.raises(UsageError, match=r"^Nothing says which arm and seed this run is: .*first\."):
+        trainer_evidence(tmp_path / "runs")

@@ -1,0 +1,107 @@
+"""What is judged of a trial equals what its record says, item by item."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neftune_cli.errors import UsageError
+from neftune_cli.evidence.trials import read_trial
+from neftune_cli.records import HELD_OUT, PROBE, CurvePoint, EvalMetrics, ExampleLoss, Generation, TrialRecord
+from neftune_cli.store import TrialFolder
+
+LOSSES = [
+    # split, epoch, example, cluster, loss, tokens
+    (PROBE, 1, "p", "Ada", 0.9, 4),
+    (HELD_OUT, 1, "a", "Ben", 2.0, 1),
+    (HELD_OUT, 1, "b", "Ben", 1.0, 3),
+    (PROBE, 2, "p", "Ada", 0.3, 4),
+    (HELD_OUT, 2, "a", "Ben", 3.0, 1),
+    (HELD_OUT, 2, "b", "Ben", 1.0, 3),
+]
+
+
+def test_losses_are_those_of_the_last_epoch_weighted_by_tokens(folder: TrialFolder, record: TrialRecord) -> None:
+    trial = read_trial(folder, record)
+
+    held_out = trial.items["eval_loss"]
+    assert held_out.items == ("a", "b")
+    assert held_out.clusters == ("Ben", "Ben")
+    assert held_out.values.tolist() == [3.0, 1.0]
+    assert held_out.weights.tolist() == [1.0, 3.0]
+    assert trial.items["train_loss_clean"].values.tolist() == [0.3]
+    assert {epoch: values.values.tolist() for epoch, values in trial.held_out_by_epoch.items()} == {
+        1: [2.0, 1.0],
+        2: [3.0, 1.0],
+    }
+
+
+def test_perplexity_by_item_has_the_perplexity_as_its_mean(folder: TrialFolder, record: TrialRecord) -> None:
+    items = read_trial(folder, record).items["eval_perplexity"]
+
+    # mean loss (3 + 3 * 1) / 4; a loss higher by h changes the perplexity by about its own size times h
+    assert np.average(items.values, weights=items.weights) == pytest.approx(math.exp(1.5))
+    assert items.values[0] - items.values[1] == pytest.approx(2 * math.exp(1.5))
+
+
+def test_answers_are_scored_apart_by_split(folder: TrialFolder, record: TrialRecord) -> None:
+    trial = read_trial(folder, record)
+
+    assert trial.items["exact_match"].values.tolist() == [1.0, 0.0]
+    assert trial.items["response_chars"].values.tolist() == [4.0, 6.0]
+    assert trial.items["rouge_l"].values.tolist() == [1.0, 0.5]
+    assert trial.items["truncated"].values.tolist() == [0.0, 1.0]
+    assert trial.items["probe_rouge_l"].values.tolist() == [0.25]
+    assert trial.scores["probe_rouge_l"] == 0.25
+    assert trial.scores["rouge_l"] == record.eval.rouge_l
+
+
+def test_a_trial_without_example_losses_has_its_scores(tmp_path: Path, record: TrialRecord) -> None:
+    trial = read_trial(TrialFolder(tmp_path), record)
+
+    assert trial.scores["eval_loss"] == 1.5
+    assert not trial.items
+
+
+@pytest.mark.parametrize("name", ["examples.parquet", "generations.jsonl"])
+def test_a_damaged_file_is_named(folder: TrialFolder, record: TrialRecord, name: str) -> None:
+    (folder.path / name).write_text("torn\n")
+
+    with pytest.raises(UsageError, match=rf"{name} can't be understood\. Restore it, or remove the trial's folder"):
+        read_trial(folder, record)
+
+
+@pytest.fixture
+def record(hand_made_records: list[TrialRecord]) -> TrialRecord:
+    first = hand_made_records[1]
+    probe = EvalMetrics(**{**first.eval.model_dump(), "rouge_l": 0.25})
+    return first.model_copy(update={"probe_eval": probe})
+
+
+@pytest.fixture
+def folder(tmp_path: Path, record: TrialRecord) -> TrialFolder:
+    folder = TrialFolder(tmp_path / "trial")
+    folder.start(record.trial, {})
+    folder.append_metrics(CurvePoint(step=1, epoch=1.0))
+    columns = list(ExampleLoss.model_fields)
+    losses = [ExampleLoss.model_validate(dict(zip(columns, row, strict=True))) for row in LOSSES]
+    answers = [_answer("a", "four", 1.0), _answer("b", "longer", 0.5, truncated=True), _answer("p", "x", 0.25, PROBE)]
+    folder.finish(record, losses, answers)
+    return folder
+
+
+def _answer(example: str, response: str, score: float, split: str = HELD_OUT, *, truncated: bool = False) -> Generation:
+    return Generation(
+        split=split,
+        example=example,
+        cluster="Ben",
+        kind="",
+        prompt="?",
+        reference="four",
+        response=response,
+        tokens=1,
+        truncated=truncated,
+        exact_match=response == "four",
+        rouge_l=score,
+    )

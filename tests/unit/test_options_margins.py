@@ -1,0 +1,30 @@
+"""`--margin` reads sizes in a metric's unit and shares of the baseline, and names everything that is neither."""
+
+import pytest
+
+from neftune_cli.commands.options.margins import parse_margins
+from neftune_cli.errors import UsageError
+from neftune_cli.evidence.metrics import Margin
+
+KNOWN = ("eval_loss", "response_chars")
+
+
+def test_sizes_and_shares() -> None:
+    assert parse_margins(["eval_loss=0.02", "response_chars = 10%"], KNOWN) == {
+        "eval_loss": Margin(0.02),
+        "response_chars": Margin(0.1, relative=True),
+    }
+
+
+def test_every_problem_is_named() -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_margins(["0.02", "eval_loss=", "eval_loss=-1", "eval_loss=nan", "loss=1"], KNOWN)
+
+    assert [problem.what for problem in caught.value.problems] == [
+        "--margin 0.02: there is no size in it.",
+        "--margin eval_loss=: there is no size in it.",
+        "--margin eval_loss=-1: '-1' is not a size above 0.",
+        "--margin eval_loss=nan: 'nan' is not a size above 0.",
+        "--margin loss=1: no metric 'loss' was measured.",
+    ]
+    assert caught.value.problems[-1].fix == "Give one of eval_loss, response_chars."

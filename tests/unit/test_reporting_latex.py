@@ -1,0 +1,180 @@
+"""LaTeX tables: text survives the escaping, rows have all their cells, and where LaTeX is installed, it compiles."""
+
+# ruff: noqa: RUF001  (one text has a multiplication sign in it)
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.reporting.latex import escaped, to_latex
+from tests.unit.comparisons import (
+    best_arm,
+    claims,
+    comparison,
+    early_stopping,
+    estimate,
+    hand_made,
+    judgement,
+    summary,
+)
+
+SPECIAL = "\\{}&%$#_~^<>|[]*`-\N{MINUS SIGN}\N{EN DASH}±↓↑×"
+NASTY_NAMES = (
+    "[red]5[/red]",
+    "*star",
+    "a_b & c%",
+    "x--y",
+    "{^~\\}",
+    "50% #1 $x$",
+    "<a|b>`",
+    "\\end{tabular}",
+    "\u00e9",
+)
+
+PRINTED = {
+    r"\textbackslash{}": "\\",
+    r"\textasciitilde{}": "~",
+    r"\textasciicircum{}": "^",
+    r"\textless{}": "<",
+    r"\textgreater{}": ">",
+    r"\textbar{}": "|",
+    r"\textasciigrave{}": "`",
+    r"\textendash{}": "\N{EN DASH}",
+    r"$\pm$": "±",
+    r"$\downarrow$": "↓",
+    r"$\uparrow$": "↑",
+    r"$\times$": "×",
+    "$-$": "\N{MINUS SIGN}",
+    "{[}": "[",
+    "{*}": "*",
+    r"\{": "{",
+    r"\}": "}",
+    r"\&": "&",
+    r"\%": "%",
+    r"\$": "$",
+    r"\#": "#",
+    r"\_": "_",
+    "{}": "",
+}
+"""What LaTeX prints for each command, written down from its manual and not from the code."""
+TOKEN = re.compile("|".join(map(re.escape, PRINTED)) + "|.")
+
+LOSS_TABLE = r"""
+\begin{table}[htbp]
+\centering\small
+\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batches of 16). Mean $\pm$ standard deviation over seeds. Differences from alpha=0 are paired by seed and item, with 95\% intervals; verdicts are corrected over arms (Holm). Equivalent means within the margin: 0.01 (Held-out loss).}
+\label{tab:bios-loss}
+\begin{tabular}{lrrrl}
+\toprule
+arm & value & vs alpha=0 & 95\% interval & verdict \\
+\midrule
+\multicolumn{5}{l}{held-out loss $\downarrow$ (nats)} \\
+alpha=0 & 1.5100 $\pm$ 0.0100 &  &  &  \\
+alpha=5 & 1.5070 $\pm$ 0.0101 & $-$0.0030 & {[}$-$0.0073, +0.0013] & equivalent \\
+\bottomrule
+\end{tabular}
+\end{table}
+"""  # noqa: E501
+
+
+@pytest.fixture
+def whole() -> Comparison:
+    return replace(hand_made(), best=best_arm(), early_stopping=early_stopping(), hypotheses=claims())
+
+
+@given(st.text(st.sampled_from(SPECIAL + "ab 1"), max_size=30))
+def test_every_text_is_printed_as_it_is(text: str) -> None:
+    source = escaped(text)
+
+    assert "".join(PRINTED.get(token, token) for token in TOKEN.findall(source)) == " ".join(text.split())
+    unguarded = "".join(token for token in TOKEN.findall(source) if token not in PRINTED)
+    assert not set(unguarded) & set(SPECIAL) - set("-]")
+    assert "--" not in source
+
+
+def test_the_table_of_one_metric() -> None:
+    arms = [replace(arm, estimates={"eval_loss": arm.estimates["eval_loss"]}) for arm in hand_made().arms]
+
+    assert LOSS_TABLE in to_latex([comparison(*arms)])
+
+
+def test_a_table_a_section_with_labels_of_their_own(whole: Comparison) -> None:
+    text = to_latex([whole])
+
+    assert _labels(text) == ["tab:bios-loss", "tab:bios-generation-on-held-out-prompts", "tab:bios-early-stopping"]
+    assert len(set(_labels(to_latex([whole, whole])))) == 6
+
+
+def test_rows_have_as_many_cells_as_the_table_has_columns(whole: Comparison) -> None:
+    for table in to_latex([whole, comparison(hand_made().arms[0])]).split(r"\begin{table}")[1:]:
+        columns = len(re.findall(r"\{tabular\}\{(l\w+)\}", table)[0])
+        rows = [line for line in table.splitlines() if line.endswith(r"\\") and not line.startswith(r"\multicolumn")]
+        assert rows
+        assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {columns}
+
+
+def test_what_stands_outside_the_tables_is_comment(whole: Comparison) -> None:
+    noted = replace(whole, notes=("one\ntwo \\input{x}",), sweep="a\nb")
+
+    outside = re.sub(r"\\begin\{table\}.*?\\end\{table\}\n", "", to_latex([noted]), flags=re.DOTALL)
+
+    assert all(line.startswith("%") for line in outside.splitlines() if line)
+    assert "% one two \\input{x}\n" in outside
+
+
+def test_two_seeds_are_said_to_be_few() -> None:
+    values = (1.5, 1.51)
+    few = estimate(values, values, judgement(0.0, 0.02, None, seeds=2))
+    arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": few})]
+
+    assert "With fewer than three paired seeds (5) intervals are about these checkpoints" in to_latex(
+        [comparison(*arms)]
+    )
+
+
+def test_tables_longer_than_a_page_are_cut() -> None:
+    text = to_latex([_named([f"alpha={alpha}" for alpha in range(1, 12)])])
+
+    assert _labels(text) == ["tab:bios-loss", "tab:bios-loss-2", "tab:bios-generation-on-held-out-prompts"]
+    assert max(table.count("\\\\\n") for table in text.split(r"\begin{table}")) <= 1 + 2 * 13
+
+
+def test_names_end_no_row_and_open_no_option() -> None:
+    rows = [line for line in to_latex([_named(NASTY_NAMES)]).splitlines() if line.endswith("worse \\\\")]
+
+    assert len(rows) == 4 * len(NASTY_NAMES)
+    assert not any(re.match(r"[\[*]", row) for row in rows)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs")
+def test_it_compiles(tmp_path: Path, whole: Comparison) -> None:
+    body = to_latex([whole, _named(NASTY_NAMES), comparison(hand_made().arms[0])])
+    source = f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{body}\\end{{document}}\n"
+    (tmp_path / "tables.tex").write_text(source, encoding="utf-8")
+
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    assert "Float too large" not in done.stdout
+
+
+def _named(names: list[str] | tuple[str, ...]) -> Comparison:
+    """Return a comparison of three losses and a score, with arms of these names."""
+    values = (1.5, 1.51, 1.52)
+    keys = ("train_loss", "train_loss_clean", "eval_loss", "exact_match")
+    judged = estimate(values, values, judgement(0.03, 0.02, "worse"))
+    arms = [summary(name, None, dict.fromkeys(keys, judged)) for name in names]
+    return comparison(summary("alpha=0", 0.0, dict.fromkeys(keys, estimate(values))), *arms)
+
+
+def _labels(text: str) -> list[str]:
+    return re.findall(r"\\label\{(.*)\}", text)

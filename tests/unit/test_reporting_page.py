@@ -1,0 +1,286 @@
+"""The page as a document: what stands where, how sound the markup is, and what its security policy lets in."""
+
+# ruff: noqa: RUF001  (the page has true minus signs, dashes and quotation marks in it)
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.reporting.page.content import PageContent
+from neftune_cli.reporting.page.report import MOST_BYTES, report_page
+from tests.html_tree import Element, read
+from tests.page_contents import ALPHAS, PLOT, answers, comparison, content, generation, values
+
+HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return report_page([content()])
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Element:
+    return read(html)
+
+
+def test_sections_come_in_order_with_the_verdict_first(page: Element) -> None:
+    assert [next(section.all("h2")).text for section in page.all("section")] == [
+        "Verdict",
+        "The best arm, judged on what it wasn’t chosen on",
+        "Is noise worth more than stopping in time?",
+        "All metrics",
+        "Plots",
+        "Claims of the paper",
+        "Answers side by side",
+        "How it was computed",
+        "Run it again",
+    ]
+
+
+def test_the_verdict_table_has_the_numbers_of_the_primary_metric(page: Element) -> None:
+    rows = [_cells(row) for row in page.one("table", "primary").one("tbody").all("tr")]
+    means = [values("eval_loss", arm).mean() for arm in range(4)]
+    worse = f"+{means[3] - means[0]:.4f}"
+
+    assert [row[0] for row in rows] == ["base", *ALPHAS]
+    assert [row[2] for row in rows] == ["4.2000", *(f"{mean:.4f}" for mean in means)]
+    assert rows[1][1:] == ["", f"{means[0]:.4f}", "", "", "", "", ""]
+    assert rows[2][1] == "✓better"
+    assert rows[2][4] == f"−{means[0] - means[1]:.4f}"
+    assert (rows[4][1], rows[4][4], rows[4][6]) == ("✗worse", worse, "< 0.001")
+    assert re.fullmatch(r"\[\+0\.05\d\d, \+0\.07\d\d\]", rows[4][5])
+
+
+def test_every_metric_is_in_the_table_of_its_section(page: Element) -> None:
+    tables = {table.one("caption").text.split(":")[0]: table for table in page.all("table", "levels")}
+    loss, answers = (tables[name] for name in ("Loss", "Generation on held-out prompts"))
+
+    assert [row.text.split()[0] for row in loss.all("tr", "metric")] == ["train", "held-out"]
+    assert [row.text.strip() for row in answers.all("tr", "metric")] == ["exact match ↑ 0 to 1", "ROUGE-L ↑ 0 to 1"]
+    assert len(list(answers.all("th", "base"))) == 2
+    assert next(iter(answers.all("tr", "baseline"))).text.strip().startswith("alpha=0")
+
+
+def test_each_status_of_a_claim_has_a_sign_of_its_own(page: Element) -> None:
+    statuses = [cell.text for cell in page.one("table", "claims").all("span", "verdict")]
+
+    assert statuses == ["✓supported", "✗refuted", "?inconclusive", "–not measured"]
+    assert "another model" in page.one("table", "claims").text
+
+
+def test_recipe_manifest_digest_and_command_are_there(page: Element) -> None:
+    digest = comparison().manifest_digest
+    metas = {meta.attributes.get("name"): meta.attributes.get("content") for meta in page.all("meta")}
+
+    assert metas["neftune-manifest"] == f"sha256:{digest}"
+    assert page.one("article").attributes["data-manifest"] == digest
+    assert [pre.text for pre in page.all("pre")] == [content().command, content().spec, content().manifest]
+
+
+def test_the_language_and_the_width_are_declared(page: Element, html: str) -> None:
+    metas = {meta.attributes.get("name"): meta.attributes.get("content") for meta in page.all("meta")}
+
+    assert html.startswith("<!DOCTYPE html>\n<html ")
+    assert page.one("html").attributes["lang"] == "en"
+    assert metas["viewport"] == "width=device-width, initial-scale=1"
+    assert page.one("head").one("title").text == "bios, compared with alpha=0 · neftune"
+
+
+def test_the_policy_lets_in_the_own_style_and_script_alone(page: Element) -> None:
+    (policy,) = (meta.attributes["content"] for meta in page.all("meta") if "http-equiv" in meta.attributes)
+
+    assert policy == (
+        f"default-src 'none'; style-src {_hash(page.one('style').text)}; script-src {_hash(page.one('script').text)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_nothing_is_loaded_and_nothing_is_styled_or_run_inline(page: Element) -> None:
+    links = [element.attributes for element in page.all("a")]
+    attributes = {name for element in page.all() for name in element.attributes}
+
+    assert not {name for name in attributes if name.startswith("on") or name in ("style", "src", "srcset", "data")}
+    assert {link["href"] for link in links if not (link["href"] or "").startswith("#")} == {
+        "https://arxiv.org/abs/2310.05914"
+    }
+    assert all(link.get("rel") == "noreferrer" for link in links if not (link["href"] or "").startswith("#"))
+    assert not re.search(r"url\(|@import|@font-face", page.one("style").text)
+    assert {element.tag for element in page.all()}.isdisjoint({"link", "img", "iframe", "object", "form", "base"})
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_headings_skip_no_level(count: int) -> None:
+    levels = [int(element.tag[1]) for element in read(_several(count)).all() if element.tag in HEADINGS]
+
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in pairwise(levels))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_ids_are_unique_and_everything_that_names_one_finds_it(count: int) -> None:
+    page = read(_several(count))
+    ids = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
+    named = [element.attributes.get("aria-labelledby") for element in page.all()]
+    targets = [(element.attributes["href"] or "")[1:] for element in page.all("a") if "rel" not in element.attributes]
+
+    assert len(ids) == len(set(ids))
+    assert {*filter(None, named), *targets} <= set(ids)
+
+
+def test_tables_say_what_their_headers_head_and_scroll_in_named_regions(page: Element) -> None:
+    for region in page.all("div", "scroll"):
+        assert (region.attributes["role"], region.attributes["tabindex"]) == ("region", "0")
+        assert region.attributes.get("aria-label") or region.attributes.get("aria-labelledby")
+    assert sum(1 for region in page.all("div", "scroll") for _ in region.all("table")) == 5
+    assert len(list(page.all("caption"))) == len(list(page.all("table"))) == 5
+    assert {header.attributes["scope"] for header in page.all("th")} == {"col", "row", "rowgroup"}
+
+
+def test_several_comparisons_have_a_list_of_contents() -> None:
+    page = read(_several(3))
+
+    contents = page.one("nav").one("ol", "contents")
+    assert [link.attributes["href"] for link in contents.all("a") if link.text == "bios"] == ["#c1", "#c2", "#c3"]
+    assert page.one("h1").text == "3 comparisons"
+    assert len(list(page.all("article"))) == 3
+
+
+def test_what_was_not_measured_has_no_section_and_no_link() -> None:
+    bare = replace(comparison(), best=None, early_stopping=None, hypotheses=(), base=None, manifest_digest=None)
+    page = read(report_page([content(comparison=bare, plots={}, answers=[], answers_seed=None, spec="", manifest="")]))
+
+    assert [link.text for link in page.one("nav").all("a")] == [
+        "Verdict",
+        "All metrics",
+        "How it was computed",
+        "Run it again",
+    ]
+    assert len(list(page.all("section"))) == 4
+    assert not list(page.all("tr", "base"))
+
+
+def test_a_lone_arm_is_shown_without_differences() -> None:
+    whole = comparison()
+    lone = replace(whole, arms=whole.arms[:1], best=None, early_stopping=None)
+    page = read(report_page([content(comparison=lone)]))
+
+    assert page.one("head").one("title").text == "bios · neftune"
+    assert not list(page.one("table", "primary").all("span", "verdict"))
+
+
+def test_an_arm_without_a_value_and_one_that_diverged_are_dashes() -> None:
+    page = read(report_page([content(comparison=_diverged())]))
+    rows = [_cells(row) for row in page.one("table", "primary").one("tbody").all("tr")]
+
+    assert rows[3] == ["alpha=10", "", "–", "", "–", "–", "–", "–"]
+    assert rows[4] == ["alpha=15", "", "–", "", "–", "–", "–", "–"]
+
+
+def test_missing_trials_are_said_beside_the_verdict(page: Element) -> None:
+    assert "1 trial is missing from these numbers" in next(page.all("section")).text
+
+
+def test_equal_contents_give_equal_bytes(html: str) -> None:
+    assert report_page([content()]) == html
+
+
+def test_a_large_sweep_stays_under_the_limit_and_says_what_is_left_out() -> None:
+    heavy = replace(PLOT, svg=PLOT.svg.replace("</svg>", f"<desc>{'x' * 900_000}</desc></svg>"))
+    words = " ".join(f"word{number}" for number in range(300))
+    many = [replace(one, reference=words) for one in answers(400)]
+    html = report_page([content(plots={str(number): heavy for number in range(5)}, answers=many)])
+    page = read(html)
+
+    shown = len(list(page.all("details", "prompt")))
+    assert 1_800_000 < len(html.encode()) <= MOST_BYTES
+    assert 10 < shown < 400
+    assert f"{shown} of 400 prompts shown" in html
+    assert len(list(page.all("figure"))) == 2
+    assert "2 of 5 plots shown" in html
+
+
+def test_a_long_manifest_is_cut_with_a_word() -> None:
+    page = read(report_page([content(manifest="m" * 100_000)]))
+
+    assert "40000 more characters are left out" in list(page.all("details", "file"))[1].text
+
+
+def test_a_seed_is_named_beside_the_answers(page: Element) -> None:
+    assert (
+        "6 of 6 prompts shown, answered greedily by the trained arms of seed 0" in page.one("section", "answers").text
+    )
+
+
+def test_differences_from_the_reference_are_marked(page: Element) -> None:
+    prompts = {prompt.one("bdi", "question").text: prompt for prompt in page.all("details", "prompt")}
+    wrong, right = prompts["Where was person 1 born?"], prompts["Where was person 2 born?"]
+
+    assert [mark.text for mark in wrong.all("del")] == ["Oakhurst"] * 5
+    assert [mark.text for mark in wrong.all("ins")] == ["Limebank"] * 5
+    assert not list(right.all("ins"))
+    assert "0 of 4 arms equal the reference; ROUGE-L 0.80" in wrong.text
+
+
+def test_hostile_text_stays_text() -> None:
+    attack = "</script></style><script>alert(1)</script><img src=x onerror=alert(1)>\x00\x1b\u202eevil\ud800 & \"'"
+    page = read(report_page([_attacked(attack)]))
+
+    assert [element.tag for element in page.all() if element.tag in ("script", "img")] == ["script"]
+    assert page.text.count("</script></style><script>alert(1)") >= 12
+    assert page.text.count("␀␛⌈RLO⌉evil� & \"'") >= 12
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", page.text)
+
+
+def test_endless_answers_are_cut_and_emoji_are_kept() -> None:
+    answer = generation("base", 1, response="🦜" * 10_000, reference="a" * 100_000)
+    html = report_page(
+        [content(answers=[replace(one, reference="a" * 100_000, answers={"base": answer}) for one in answers(1)])]
+    )
+
+    assert html.count("🦜") == 3_000
+    assert "… 7000 more characters" in html
+    assert "… 97000 more characters" in html
+
+
+def _several(count: int) -> str:
+    return report_page([content() for _ in range(count)])
+
+
+def _cells(row: Element) -> list[str]:
+    return [cell.text.strip() for cell in row.children if isinstance(cell, Element)]
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _diverged() -> Comparison:
+    whole = comparison()
+    first, second, third, fourth = whole.arms
+    estimate = fourth.estimates["eval_loss"]
+    assert estimate is not None
+    infinite = replace(estimate, mean=float("nan"), sd=None, judgement=None)
+    third = replace(third, estimates={**third.estimates, "eval_loss": None})
+    fourth = replace(fourth, estimates={**fourth.estimates, "eval_loss": infinite})
+    return replace(whole, arms=(first, second, third, fourth))
+
+
+def _attacked(attack: str) -> PageContent:
+    whole = comparison()
+    arms = tuple(replace(arm, name=attack) if arm.name == "alpha=15" else arm for arm in whole.arms)
+    claims = tuple(replace(one, claim=attack, paper=attack, here=attack, caveat=attack) for one in whole.hypotheses)
+    setting = replace(whole.setting, model=attack, data=attack)
+    attacked = replace(whole, sweep=attack, setting=setting, arms=arms, hypotheses=claims, apart=attack)
+    prompt = answers(1)[0]
+    answer = prompt.answers["base"].model_copy(update={"response": attack, "exact_match": False})
+    prompt = replace(prompt, kind=attack, prompt=attack, reference=attack, answers={attack: answer})
+    plot = replace(PLOT, name=attack, title=attack, caption=attack)
+    files = replace(content(), spec=attack, manifest=attack, command=attack, advice=attack, footnotes=[attack])
+    return replace(files, comparison=attacked, answers=[prompt], plots={attack: plot})
