@@ -49,5 +49,5 @@ tiny-base: setup ## Pretrain the embedded model again (about 40 minutes on 2 cor
 	$(BIN)/python -m experiments.tiny_base.pretrain build/tiny-base
 	$(BIN)/python -m experiments.tiny_base.export build/tiny-base
 
-simulations: setup ## Check by simulation that the statistics keep their promises (about 4 minutes on one core)
+simulations: setup ## Check by simulation that the statistics keep their promises (about 6 minutes on one core)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.null_simulations

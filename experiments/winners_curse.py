@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from neftune_cli.analysis.aligned import Aligned
 from neftune_cli.analysis.results import BestArm
 from neftune_cli.analysis.selection import best_arm_gain
+from neftune_cli.evidence.measurements import Floats
 from neftune_cli.evidence.metrics import METRICS
-
-Floats = NDArray[np.float64]
 
 BASELINE = "baseline"
 CLUSTERS, ITEMS_A_CLUSTER = 50, 2

@@ -1,5 +1,6 @@
 """What a run leaves behind: the record of a finished trial, its state while it runs, and their schema version."""
 
+import math
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +19,13 @@ EVAL_METRICS = (
     "log_diversity",
     "truncated",
 )
+_LARGEST_LOSS = 700.0
+"""In nats; the perplexity of a larger one would soon be no finite number."""
+
+
+def perplexity(loss: float) -> float:
+    """Return exp of a loss in nats per token; that of a loss above 700 stays at exp(700)."""
+    return math.exp(min(loss, _LARGEST_LOSS))
 
 
 class Record(BaseModel):

@@ -40,6 +40,11 @@ class TrialFolder:
         self.path = path
 
     @property
+    def label(self) -> str:
+        """Return its arm and seed, as the folder's name has them."""
+        return self.path.name.rpartition("-")[0]
+
+    @property
     def log_path(self) -> Path:
         """Return where the trial's log goes."""
         return self.path / "log.txt"
@@ -180,8 +185,7 @@ class SweepFolder:
         """Return the folder of a trial; one that an arm of another name left with the same id is taken over."""
         for existing in sorted((self.path / "trials").glob(f"*-{trial}")):
             return TrialFolder(existing)
-        label = f"{_slug(arm)}-{trial}" if seed is None else f"{_slug(arm)},seed={seed}-{trial}"
-        return TrialFolder(self.path / "trials" / label)
+        return TrialFolder(self.path / "trials" / f"{trial_label(arm, seed)}-{trial}")
 
     def records(self) -> list[TrialRecord]:
         """Return the records of the finished trials: base first, then by arm, in the order of the spec, and seed."""
@@ -190,19 +194,17 @@ class SweepFolder:
     def finished(self) -> list[tuple[TrialFolder, TrialRecord]]:
         """Return the finished trials with their folders, in the same order."""
         order = self._table_order()
-        found = [(folder, record) for folder in self._trials() if (record := folder.record())]
+        found = [(folder, record) for folder in self.trials() if (record := folder.record())]
         return sorted(found, key=lambda trial: order(trial[1]))
 
     def unfinished(self) -> list[str]:
         """Return a sentence for each trial that failed or never ended."""
         sentences = []
-        for folder in self._trials():
+        for folder in self.trials():
             status = folder.status()
             if status is None or folder.record() is not None:
                 continue
-            label, _, _ = folder.path.name.rpartition("-")
-            reason = f"failed: {status.reason}" if status.state is TrialState.FAILED else "has not finished"
-            sentences.append(f"{label} {reason}")
+            sentences.append(f"{folder.label} {_why_unfinished(folder, status)}")
         return sentences
 
     def write_tables(self) -> None:
@@ -215,12 +217,20 @@ class SweepFolder:
         self._write_csv("curves.csv", (*key, *_CURVE_COLUMNS), curves)
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file into the folder, or into one below it that is made if it is missing."""
-        path = self.path / name
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, text)
+        """Write a text file into the folder."""
+        write_atomically(self.path / name, text)
 
-    def _trials(self) -> list[TrialFolder]:
+    def write_plots(self, pictures: Mapping[str, str]) -> None:
+        """Write the pictures into `plots/`, which keeps no others."""
+        folder = self.path / "plots"
+        folder.mkdir(exist_ok=True)
+        for name, picture in pictures.items():
+            write_atomically(folder / name, picture)
+        for other in {*folder.glob("*.svg"), *folder.glob("*.png")} - {folder / name for name in pictures}:
+            other.unlink()
+
+    def trials(self) -> list[TrialFolder]:
+        """Return the folders of the trials that have begun."""
         return [TrialFolder(path) for path in sorted((self.path / "trials").glob("*/"))]
 
     def _table_order(self) -> Any:
@@ -240,13 +250,29 @@ class SweepFolder:
         write_atomically(self.path / name, frame.to_csv(index=False, lineterminator="\n"))
 
 
+def _why_unfinished(folder: TrialFolder, status: TrialStatus) -> str:
+    if (folder.path / RECORD_FILE).exists():
+        return f"can't be used: its {RECORD_FILE} is damaged, and the sweep's command trains it again"
+    return f"failed: {status.reason}" if status.state is TrialState.FAILED else "has not finished"
+
+
 _CURVE_COLUMNS = ("step", "epoch", "train_loss", "eval_loss", "learning_rate", "tokens", "train_loss_clean")
 
 
+def trial_label(arm: str, seed: int | None) -> str:
+    """Return what the name of a trial's folder begins with, before its id."""
+    return _slug(arm) if seed is None else f"{_slug(arm)},seed={seed}"
+
+
 def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
-    """Return the sweeps at or below the paths, sorted; other programs have files of that name too, but no trials."""
+    """Return the sweeps at or below the paths, sorted."""
     found = {file.parent for path in paths for file in path.rglob(SWEEP_FILE)}
-    return [SweepFolder(path) for path in sorted(found) if (path / "trials").is_dir()]
+    return [SweepFolder(path) for path in sorted(found) if is_sweep(path)]
+
+
+def is_sweep(folder: Path) -> bool:
+    """Return whether a folder is one of a sweep: other programs have files of that name too, but no trials."""
+    return (folder / SWEEP_FILE).is_file() and (folder / "trials").is_dir()
 
 
 def check_writable(folder: Path) -> None:

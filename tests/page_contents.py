@@ -2,28 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from statistics import fmean, stdev
 
 import numpy as np
 
 from neftune_cli.analysis.judging import judge
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import (
-    ArmSummary,
     BestArm,
     Comparison,
     EarlyStopping,
     Estimate,
     HypothesisResult,
     Judgement,
-    PairedDifference,
     StoppedArm,
 )
-from neftune_cli.evidence.measurements import Floats, Setting
+from neftune_cli.evidence.measurements import Floats
 from neftune_cli.evidence.metrics import METRICS
 from neftune_cli.records import Generation
 from neftune_cli.reporting.page.content import PageContent, PromptAnswers, side_by_side
 from neftune_cli.reporting.plots.canvas import Plot
+from tests.unit import comparisons
+from tests.unit.comparisons import estimate, summary
 
 ALPHAS = {"alpha=0": 0.0, "alpha=5": 5.0, "alpha=10": 10.0, "alpha=15": 15.0}
 SEEDS = (0, 1, 2, 3)
@@ -48,25 +47,16 @@ PLOT = Plot(
 def comparison() -> Comparison:
     """Return a comparison in which alpha=5 is better, alpha=15 worse, and alpha=10 undecided or equivalent."""
     estimates = {key: _estimates(key) for key in LEVELS}
-    arms = tuple(
-        ArmSummary(name, alpha, SEEDS, 0.018 * alpha, {key: estimates[key][name] for key in LEVELS})
+    arms = (
+        summary(name, alpha, {key: estimates[key][name] for key in LEVELS}, noise_ratio=0.018 * alpha)
         for name, alpha in ALPHAS.items()
     )
-    return Comparison(
-        sweep="bios",
-        setting=Setting("tiny", "bios", {"epochs": 3.0, "learning_rate": 1e-3, "batch_size": 16}, {}),
-        baseline="alpha=0",
+    return replace(
+        comparisons.comparison(*arms),
         base={"train_loss_clean": 4.1, "eval_loss": 4.2, "exact_match": 0.0, "rouge_l": None},
-        arms=arms,
-        metrics={key: METRICS[key] for key in LEVELS},
-        primary="eval_loss",
-        confidence=0.95,
         best=BestArm("alpha=5", "eval_loss", -0.04, _compared("eval_loss", 1), {"alpha=5": 0.9, "alpha=10": 0.1}),
         early_stopping=EarlyStopping((1, 2, 3), _stopped()),
         hypotheses=hypotheses(),
-        apart="",
-        attestations=(),
-        notes=(),
         unfinished=("alpha=15,seed=4 failed: out of memory",),
         manifest_digest="0123456789abcdef" * 4,
     )
@@ -141,23 +131,10 @@ def _judged(key: str) -> dict[str, Judgement]:
 
 def _estimates(key: str) -> Mapping[str, Estimate | None]:
     judged = _judged(key)
-    tables = {name: values(key, place) for place, name in enumerate(ALPHAS)}
-    of_seeds = {name: [float(row.mean()) for row in table] for name, table in tables.items()}
-    differences = {
-        name: [treated - base for treated, base in zip(rows, of_seeds["alpha=0"], strict=True)]
-        for name, rows in of_seeds.items()
-        if name != "alpha=0"
-    }
-    paired = {
-        name: PairedDifference(dict(zip(SEEDS, rows, strict=True)), fmean(rows), stdev(rows))
-        for name, rows in differences.items()
-    }
-    return {
-        name: Estimate(
-            dict(zip(SEEDS, rows, strict=True)), fmean(rows), stdev(rows), paired.get(name), judged.get(name)
-        )
-        for name, rows in of_seeds.items()
-    }
+    means = {name: [float(row.mean()) for row in values(key, place)] for place, name in enumerate(ALPHAS)}
+    baseline = means.pop("alpha=0")
+    compared = {name: estimate(rows, baseline, judged[name]) for name, rows in means.items()}
+    return {"alpha=0": estimate(baseline), **compared}
 
 
 def _stopped() -> tuple[StoppedArm, ...]:

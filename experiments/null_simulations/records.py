@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.null_simulations.scenarios import TOKENS, Scenario
-from neftune_cli.analysis.crossed import Floats
+from neftune_cli.evidence.measurements import Floats
 
 TAILS = 4
 """Degrees of freedom of the noise's t distribution: its kurtosis is infinite, that of the records is 5 to 17."""

@@ -9,10 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.null_simulations.components import Components, MetricComponents
+from experiments.null_simulations.counts import ENOUGH, CountRates
 from experiments.null_simulations.error_rates import ErrorRates, Rate
+from experiments.null_simulations.looks import LOOKS, LookRates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
 from experiments.null_simulations.rivals import Rivals
 from experiments.null_simulations.scenarios import Scenario
+from experiments.null_simulations.words import WordRates
 
 PAGE_WIDTH = 120
 SHOWN_SEEDS = (3, 5, 10, 20)
@@ -62,6 +65,60 @@ def seeds_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
         seeds = (f"{one:.1f}" if one else f"over {curve[-1].seeds}" for one in needed)
         correlation = scenario.variances.seed / (scenario.variances.seed + scenario.variances.arm_seed)
         lines.append((scenario.name, f"{scenario.effect(scenario.shift):.2g}", f"{correlation:.2f}", *seeds, ratio))
+    return _table(head, lines)
+
+
+def counts_table(rates: Iterable[CountRates]) -> str:
+    """Return how often the paired comparison errs on shares of few items, in percent."""
+    head = (
+        "right answers",
+        "items",
+        "seeds",
+        "false positives",
+        "false equivalence",
+        f"and {ENOUGH} items differ",
+        "no verdict",
+    )
+    lines = [
+        (
+            f"{one.share:.0%}",
+            str(one.items),
+            str(one.seeds),
+            *_percents(one.false_positives, one.false_equivalence, one.many_differ, one.unmeasured),
+        )
+        for one in rates
+    ]
+    return _table(head, lines)
+
+
+def words_table(rates: Iterable[WordRates]) -> str:
+    """Return how often an arm without effect is called better or worse, or one at the margin equivalent, in percent."""
+    head = ("scenario", "margin", "seeds", "false difference", "false equivalence", "either")
+    lines = [
+        (
+            one.scenario.name,
+            f"{one.scenario.effect(one.margin * one.scenario.shift):.2g}",
+            str(one.seeds),
+            *_percents(one.difference, one.equivalence, one.either),
+        )
+        for one in rates
+    ]
+    return _table(head, lines)
+
+
+def looks_table(rates: Iterable[LookRates]) -> str:
+    """Return false positives of looking more than once, in percent, and the seeds that following the advice takes."""
+    every = ", ".join(map(str, LOOKS))
+    head = ("scenario", f"{LOOKS[0]} seeds", f"any of {every}", "advice followed", "its seeds", "new seeds alone")
+    lines = [
+        (
+            one.scenario.name,
+            *_percents(one.first_look, one.any_look, one.advised),
+            f"{one.seeds:.1f}",
+            *_percents(one.new_seeds_alone),
+        )
+        for one in rates
+    ]
     return _table(head, lines)
 
 

@@ -10,8 +10,9 @@ from scipy.stats import ttest_ind, ttest_rel
 from experiments.null_simulations.error_rates import ARMS, LEVEL, Rate, compare, generator, rate
 from experiments.null_simulations.records import Records, seed_means, simulate
 from experiments.null_simulations.scenarios import Scenario
-from neftune_cli.analysis.crossed import CrossedMean, Floats
+from neftune_cli.analysis.crossed import CrossedMean
 from neftune_cli.analysis.paired import Method
+from neftune_cli.evidence.measurements import Floats
 
 BOOTSTRAP_SHARE = 5
 """The bootstrap is a hundred times slower, so it gets one repetition in so many."""

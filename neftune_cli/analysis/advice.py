@@ -1,139 +1,178 @@
 """The verdict in plain words: what to do, what it rests on, what it costs and for whom it holds."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from neftune_cli.analysis.decision import STOPPING_METRIC, Action, Decision, decide, stopped_arm
 from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
-from neftune_cli.analysis.results import Comparison, Judgement, StoppedArm
+from neftune_cli.analysis.results import ArmSummary, Comparison, Judgement, StoppedArm
+from neftune_cli.analysis.wording import amount, counted, listed, percent
 from neftune_cli.evidence.metrics import Metric
 
-MOST_SEEDS_ADVISED = 30
-"""More seeds than that are called too many to be worth it."""
+MOST_NAMED = 6
+"""Of more arms, those with the best differences are named."""
 
 
 def advice(comparison: Comparison) -> str:
     """Return one paragraph that says what the data support and no more."""
     if not comparison.treated:
         return f"{comparison.baseline} is the only arm that has finished: there is nothing to compare it with."
-    sentences = [*_decision(comparison), *_stopping(comparison), *_side_effects(comparison), _reach(comparison)]
-    return " ".join(sentences)
-
-
-def difference_words(comparison: PairedComparison, metric: Metric) -> str:
-    """Return a difference with its interval, like `lower by 0.012 nats (95% interval -0.020 to -0.004)`."""
-    if comparison.difference == 0:
-        return "equal"
-    side = "lower" if comparison.difference < 0 else "higher"
-    interval = _interval(comparison, metric)
-    return f"{side} by {_amount(abs(comparison.difference), metric)}" + (f" ({interval})" if interval else "")
-
-
-def _decision(comparison: Comparison) -> Iterator[str]:
-    metric = comparison.metrics[comparison.primary]
-    judged = {arm.name: one for arm in comparison.treated if (one := comparison.judgement(arm.name, metric.key))}
-    words = {judgement.word for judgement in judged.values()}
-    if not judged:
-        yield f"No verdict: {metric.name_within} can't be compared in any pair of seeds."
-    elif words == {None}:
-        yield from _checkpoints_only(comparison, judged, metric)
-    elif metric.goal is None and words & {"higher", "lower"}:
-        yield f"{metric.name} changes, and neither way is good by itself: {_listed(judged, comparison, metric)}."
-    elif "better" in words:
-        yield from _use(comparison, judged, metric)
-    elif words <= {"worse", "equivalent"}:
-        yield f"Leave the noise off: {_listed(judged, comparison, metric)}."
-    else:
-        yield from _undecided(comparison, judged, metric)
-
-
-def _checkpoints_only(comparison: Comparison, judged: "_Judged", metric: Metric) -> Iterator[str]:
-    seeds = max(judgement.comparison.seeds for judgement in judged.values())
-    yield (
-        f"No verdict on the noise: with {seeds} paired seed{'' if seeds == 1 else 's'} the numbers speak about these "
-        f"checkpoints alone. Between them: {_listed(judged, comparison, metric)}."
+    decision = decide(comparison)
+    return " ".join(
+        [
+            *_DECIDED[decision.action](comparison, decision),
+            *_left_out(comparison, decision),
+            *_stopping(comparison),
+            *_side_effects(comparison, decision),
+            _reach(comparison, decision),
+        ]
     )
-    yield f"Run at least {FEWEST_SEEDS} seeds (--seeds 5) to learn about the method."
 
 
-def _use(comparison: Comparison, judged: "_Judged", metric: Metric) -> Iterator[str]:
-    better = [name for name, judgement in judged.items() if judgement.word == "better"]
-    sign = 1 if metric.goal == "lower" else -1
-    arm = min(better, key=lambda name: sign * judged[name].comparison.difference)
-    stopped = _stopped_arm(comparison, arm)
-    if stopped and stopped.best and stopped.best.word not in ("better", None):
-        yield f"Stop earlier before you add noise: at the last epoch {_listed(judged, comparison, metric)}."
-    else:
-        yield f"Use {_spoken(comparison, arm)}: {_listed(judged, comparison, metric)}."
+def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    assert decision.arm is not None
+    yield f"Use {_spoken(comparison, decision.arm)}: {_listed(comparison, decision.judged)}."
     best = comparison.best
-    if best and best.arm == arm and math.isfinite(best.gain.ci_low):
+    if best and best.arm == decision.arm and math.isfinite(best.gain.ci_low):
         yield (
-            f"The best of {len(comparison.treated)} arms looks better than it is; chosen on some seeds and items and "
-            f"measured on others, {metric.name_within} is {difference_words(best.gain, metric)}."
+            f"It was chosen among {len(best.chosen)} arms, which flatters it: chosen on one part of "
+            f"{' and '.join(best.split)} and measured on the other, {_metric(comparison).name_within} is "
+            f"{_difference(best.gain, _metric(comparison))}."
         )
 
 
-def _undecided(comparison: Comparison, judged: "_Judged", metric: Metric) -> Iterator[str]:
-    needed = {name: one.seeds_needed for name, one in judged.items() if one.seeds_needed}
-    nearest = min(needed, key=needed.__getitem__) if needed else None
-    more = needed[nearest] - judged[nearest].comparison.seeds if nearest else None
-    if nearest and more and more <= MOST_SEEDS_ADVISED:
-        yield (
-            f"Run about {_counted(more, 'more seed')} before deciding (--seeds {needed[nearest]}): they would settle "
-            f"{_spoken(comparison, nearest)}, if its difference is as large as it looks."
-        )
+def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    assert decision.arm is not None
+    stopped = stopped_arm(comparison.early_stopping, decision.arm)
+    if stopped and stopped.best and stopped.best.word in ("equivalent", "worse"):
+        instead = "before you add noise" if _is_about_noise(comparison) else "before you change anything else"
+        yield f"Stop earlier {instead}: it brings as much."
     else:
-        yield _open_question(judged, metric)
-        if nearest:
-            yield f"It would take about {needed[nearest]} seeds in all to settle {_spoken(comparison, nearest)}."
-        else:
-            yield "More seeds alone would not settle it."
-    yield f"So far, {_listed(judged, comparison, metric)}."
+        arm = _spoken(comparison, decision.arm)
+        yield f"Stop earlier or use {arm}: which of them is better is open."
+    yield f"After the last epoch, {_listed(comparison, decision.judged)}."
 
 
-def _open_question(judged: "_Judged", metric: Metric) -> str:
-    """Return what the seeds leave open, and which effect would hardly have escaped them."""
-    open_ = [judgement for judgement in judged.values() if judgement.word == "inconclusive"]
-    widest = max(open_, key=lambda judgement: judgement.detectable)
-    return (
-        f"Leave the noise off for now: {_counted(widest.comparison.seeds, 'seed')} show neither that it helps nor that "
-        f"it changes {metric.name_within} by less than {_amount(widest.margin, metric)}, though a true change of "
-        f"{_amount(widest.detectable, metric)} would most likely have been seen."
+def _keep(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    yield f"{_stay(comparison)}: {_listed(comparison, decision.judged)}."
+
+
+def _more_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    assert decision.arm is not None
+    assert decision.seeds is not None
+    more = decision.seeds - decision.judged[decision.arm].comparison.seeds
+    yield (
+        f"Run about {counted(more, 'more seed')} before deciding (--seeds {decision.seeds}): they would settle "
+        f"{_spoken(comparison, decision.arm)}, if its difference is as large as it looks."
     )
+    yield f"So far, {_listed(comparison, decision.judged)}."
+
+
+def _open(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    metric = _metric(comparison)
+    undecided = [judgement for judgement in decision.judged.values() if judgement.word == "inconclusive"]
+    widest = max(undecided, key=lambda judgement: judgement.detectable)
+    yield (
+        f"{_stay(comparison)} for now: {counted(widest.comparison.seeds, 'seed')} show neither a gain nor that "
+        f"{metric.name_within} changes by less than {amount(widest.margin, metric)}, though a true change of "
+        f"{amount(widest.detectable, metric)} would most likely have been seen."
+    )
+    if decision.arm:
+        easiest = f"The easiest to settle, {_spoken(comparison, decision.arm)}," if len(decision.judged) > 1 else "It"
+        yield f"{easiest} would take about {decision.seeds} seeds in all."
+    else:
+        yield "More seeds alone would not settle it."
+    yield f"So far, {_listed(comparison, decision.judged)}."
+
+
+def _neither_is_good(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    name = _metric(comparison).name
+    yield f"{name} changes, and neither way is good by itself: {_listed(comparison, decision.judged)}."
+
+
+def _too_few_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    seeds = max(judgement.comparison.seeds for judgement in decision.checkpoints.values())
+    yield (
+        f"No verdict: with {counted(seeds, 'paired seed')} the numbers speak about these checkpoints alone. "
+        f"Between them, {_listed(comparison, decision.checkpoints)}."
+    )
+    yield f"It takes at least {FEWEST_SEEDS} seeds, better 5 (--seeds 5), to learn about the method."
+
+
+def _no_evidence(comparison: Comparison, decision: Decision) -> Iterator[str]:  # noqa: ARG001
+    yield f"No verdict on {_metric(comparison).name_within}."
+
+
+_DECIDED: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = {
+    "use": _use,
+    "stop earlier": _stop_earlier,
+    "keep": _keep,
+    "more seeds": _more_seeds,
+    "open": _open,
+    "neither is good": _neither_is_good,
+    "too few seeds": _too_few_seeds,
+    "no evidence": _no_evidence,
+}
+
+
+def _left_out(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    """Yield which arms have no verdict, and why."""
+    if decision.judged and decision.checkpoints:
+        shown = _listed(comparison, decision.checkpoints)
+        yield f"With fewer than {FEWEST_SEEDS} seeds, about these checkpoints only: {shown}."
+    for arm in decision.unjudged:
+        yield f"{_capital(_spoken(comparison, arm))} has no verdict: {_why_unjudged(comparison, arm)}."
+
+
+def _why_unjudged(comparison: Comparison, name: str) -> str:
+    arm = next(arm for arm in comparison.arms if arm.name == name)
+    estimate = arm.estimates.get(comparison.primary)
+    baseline = _spoken(comparison, comparison.baseline)
+    if estimate is None or estimate.difference is None:
+        return f"it shares no measured seed with {baseline}"
+    if not math.isfinite(estimate.difference.mean):
+        return f"a value of it or of {baseline} isn't finite"
+    return "nothing in its differences varies, so nothing says how sure they are"
 
 
 def _stopping(comparison: Comparison) -> Iterator[str]:
     stopping = comparison.early_stopping
-    if stopping is None or comparison.primary != "eval_loss":
+    if stopping is None or comparison.primary != STOPPING_METRIC:
         return
-    metric, (baseline, *others) = comparison.metrics["eval_loss"], stopping.arms
-    if baseline.last is None or baseline.last.comparison.difference <= 0:
-        spoken = _spoken(comparison, comparison.baseline)
-        yield f"Stopping {spoken} earlier would not have helped: it is best at its last epoch."
+    baseline, *others = stopping.arms
+    spoken = _capital(_spoken(comparison, comparison.baseline))
+    if baseline.best_epoch == max(stopping.epochs):
+        yield f"{spoken} is at its best after the last epoch, so stopping it earlier would have gained nothing."
         return
-    yield (
-        f"{_capital(_spoken(comparison, comparison.baseline))} itself is best at epoch {baseline.best_epoch:.1f} of "
-        f"{max(stopping.epochs)} on average; after the last one its loss is "
-        f"{difference_words(baseline.last.comparison, metric)}."
-    )
-    judged = [arm for arm in others if arm.best]
+    epoch = f"epoch {baseline.best_epoch:.1f} of {max(stopping.epochs)}"
+    yield f"{spoken} is at its best at {epoch} on average{_after(baseline)}."
+    judged = {arm.name: arm.best for arm in others if arm.best}
     if judged:
-        arm = min(judged, key=lambda one: one.best_loss)
-        assert arm.best is not None
-        yield (
-            f"Beside that early-stopped baseline the best arm, {_spoken(comparison, arm.name)} at its own best epoch, "
-            f"is {difference_words(arm.best.comparison, metric)}{_verdict_behind(arm.best)}."
-        )
+        lowest = min(judged, key=lambda name: judged[name].comparison.difference)
+        among = f", the lowest of {len(judged)} arms," if len(judged) > 1 else ""
+        found = _difference(judged[lowest].comparison, comparison.metrics[STOPPING_METRIC])
+        verdict = f", {judged[lowest].word}" if judged[lowest].word else ""
+        yield f"With both at their best epochs, {_spoken(comparison, lowest)}{among} is {found}{verdict}."
 
 
-def _side_effects(comparison: Comparison) -> Iterator[str]:
-    """Yield what the noise cost or brought beside the metric that the decision is about."""
+def _after(baseline: StoppedArm) -> str:
+    if baseline.last is None:
+        return ""
+    from_best = baseline.last.comparison.difference
+    side = "higher" if from_best > 0 else "lower"
+    return f", and after the last one {side} by {abs(from_best):.4f} nats, {baseline.last.word or 'without a verdict'}"
+
+
+def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    """Yield what changed beside the metric that the decision is about."""
     others = [one for one in comparison.metrics.values() if one.goal and one.key not in _same_as(comparison.primary)]
     worse, better = (list(_changed(comparison, others, word)) for word in ("worse", "better"))
+    subject = "noise" if _is_about_noise(comparison) else "change"
     if worse:
-        yield f"What the noise cost, each metric tested by itself: {'; '.join(worse)}."
+        yield f"What the {subject} cost, each metric tested by itself: {'; '.join(worse)}."
     if better:
-        yield f"What it brought beside, each metric tested by itself: {'; '.join(better)}."
-    if others and not worse and not better and _has_verdicts(comparison):
+        yield f"What the {subject} brought beside, each metric tested by itself: {'; '.join(better)}."
+    if others and decision.judged and not worse and not better:
         yield "No other metric with a good direction is shown to get better or worse."
 
 
@@ -142,59 +181,87 @@ def _changed(comparison: Comparison, metrics: Sequence[Metric], word: str) -> It
         judged = ((arm, comparison.judgement(arm.name, metric.key)) for arm in comparison.treated)
         arms = [_spoken(comparison, arm.name) for arm, judgement in judged if judgement and judgement.word == word]
         if arms:
-            yield f"{metric.name} {word} with {_joined(arms)}"
+            yield f"{metric.name} {word} with {listed(arms)}"
 
 
-def _reach(comparison: Comparison) -> str:
-    seeds = sorted({seed for arm in comparison.arms for seed in arm.seeds})
-    over = f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
-    judged = [comparison.judgement(arm.name, comparison.primary) for arm in comparison.treated]
-    subject = "This holds" if any(one and one.word for one in judged) else "The numbers are"
+def _reach(comparison: Comparison, decision: Decision) -> str:
+    used = decision.judged or decision.checkpoints
+    seeds = {tuple(_paired_seeds(_arm(comparison, name), comparison.primary)) for name in used}
+    subject = "This holds" if decision.judged else "The numbers are"
+    over = f", over {_seed_words(seeds)}" if seeds else ""
+    return f"{subject} for {comparison.setting.words}{over}; another model, data set or recipe needs its own sweep."
+
+
+def _seed_words(seeds: set[tuple[int, ...]]) -> str:
+    if len(seeds) == 1:
+        (shared,) = seeds
+        return f"seed{'' if len(shared) == 1 else 's'} {', '.join(map(str, shared))}"
+    counts = [len(of_arm) for of_arm in seeds]
+    return f"{min(counts)} to {max(counts)} seeds an arm" if min(counts) < max(counts) else f"{counts[0]} seeds an arm"
+
+
+def _paired_seeds(arm: ArmSummary, key: str) -> Sequence[int]:
+    estimate = arm.estimates.get(key)
+    return tuple(estimate.difference.by_seed) if estimate and estimate.difference else ()
+
+
+def _listed(comparison: Comparison, judged: Mapping[str, Judgement]) -> str:
+    """Return what each arm shows; the metric, the baseline and what all have in common are named once."""
+    metric = _metric(comparison)
+    sign = -1 if metric.goal == "higher" else 1
+    best_first = sorted(judged, key=lambda name: sign * judged[name].comparison.difference)
+    named = [name for name in judged if name in best_first[:MOST_NAMED]]
+    words = {judged[name].word for name in named}
+    clauses = [f"{_spoken(comparison, name)} is {_shown(judged[name], metric, word=len(words) > 1)}" for name in named]
+    if len(judged) > len(named):
+        clauses.append(f"{counted(len(judged) - len(named), 'more arm')} in the tables")
+    (common, *_) = words
+    behind = f"{'; all' if len(clauses) > 1 else ','} {common}" if len(words) == 1 and common else ""
+    return f"{metric.name_within} beside {_spoken(comparison, comparison.baseline)}: {'; '.join(clauses)}{behind}"
+
+
+def _shown(judgement: Judgement, metric: Metric, *, word: bool) -> str:
+    return _difference(judgement.comparison, metric) + (f", {judgement.word}" if word and judgement.word else "")
+
+
+def _difference(comparison: PairedComparison, metric: Metric) -> str:
+    """Return a difference with its interval, like `lower by 0.012 nats (95% interval -0.020 to -0.004)`."""
+    if comparison.difference == 0:
+        return "equal"
+    side = "lower" if comparison.difference < 0 else "higher"
+    by = f"{side} by {amount(comparison.difference, metric)}"
+    if not math.isfinite(comparison.ci_low):
+        return by
+    low, high = metric.signed(comparison.ci_low), metric.signed(comparison.ci_high)
+    return f"{by} ({percent(comparison.confidence)} interval {low} to {high})"
+
+
+def _stay(comparison: Comparison) -> str:
     return (
-        f"{subject} for {comparison.setting.words}, over {over}; another model, data set or recipe needs its own sweep."
+        "Leave the noise off"
+        if _is_about_noise(comparison)
+        else f"Stay with {_spoken(comparison, comparison.baseline)}"
     )
 
 
-_Judged = dict[str, Judgement]
-"""Arm to judgement."""
-
-
-def _listed(judged: _Judged, comparison: Comparison, metric: Metric) -> str:
-    """Return what each arm shows, the metric and the baseline named once."""
-    clauses = [
-        f"{_spoken(comparison, name)} is {difference_words(judgement.comparison, metric)}{_verdict_behind(judgement)}"
-        for name, judgement in judged.items()
-    ]
-    return f"{metric.name_within} beside {_spoken(comparison, comparison.baseline)}: {'; '.join(clauses)}"
-
-
-def _verdict_behind(judgement: Judgement) -> str:
-    return f", {judgement.word}" if judgement.word else ""
-
-
-def _interval(comparison: PairedComparison, metric: Metric) -> str:
-    if not math.isfinite(comparison.ci_low):
-        return ""
-    low, high = metric.signed(comparison.ci_low), metric.signed(comparison.ci_high)
-    return f"{comparison.confidence:.0%} interval {low} to {high}"
-
-
-def _amount(value: float, metric: Metric) -> str:
-    smallest = 10.0**-metric.decimals
-    number = metric.number(value) if value >= smallest / 2 else f"less than {metric.number(smallest)}"
-    return f"{number} nats" if metric.unit.endswith("nats") else number
+def _is_about_noise(comparison: Comparison) -> bool:
+    """Return whether the baseline has no noise and all others have some: what they do is what noise does."""
+    baseline = _arm(comparison, comparison.baseline)
+    return baseline.alpha == 0 and all(arm.alpha for arm in comparison.treated)
 
 
 def _spoken(comparison: Comparison, name: str) -> str:
     """Return an arm's name as a sentence has it: `alpha 5` for `alpha=5`."""
-    arm = next((arm for arm in comparison.arms if arm.name == name), None)
-    plain = arm is not None and arm.alpha is not None and name == f"alpha={arm.alpha:g}"
-    return name.replace("=", " ") if plain else name
+    arm = _arm(comparison, name)
+    return name.replace("=", " ") if arm.alpha is not None and name == f"alpha={arm.alpha:g}" else name
 
 
-def _stopped_arm(comparison: Comparison, name: str) -> StoppedArm | None:
-    arms = comparison.early_stopping.arms if comparison.early_stopping else ()
-    return next((arm for arm in arms if arm.name == name), None)
+def _arm(comparison: Comparison, name: str) -> ArmSummary:
+    return next(arm for arm in comparison.arms if arm.name == name)
+
+
+def _metric(comparison: Comparison) -> Metric:
+    return comparison.metrics[comparison.primary]
 
 
 def _same_as(key: str) -> tuple[str, ...]:
@@ -203,19 +270,5 @@ def _same_as(key: str) -> tuple[str, ...]:
     return losses if key in losses else (key,)
 
 
-def _has_verdicts(comparison: Comparison) -> bool:
-    return any(
-        one.judgement and one.judgement.word for arm in comparison.treated for one in arm.estimates.values() if one
-    )
-
-
-def _joined(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

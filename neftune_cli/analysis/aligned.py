@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from neftune_cli.analysis.crossed import Floats
-from neftune_cli.analysis.paired import Method, PairedComparison, paired_comparison
-from neftune_cli.evidence.measurements import ItemValues, Measurements
+from neftune_cli.analysis.paired import PairedComparison, paired_comparison
+from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 
 TrialsByArm = Mapping[str, Mapping[int, Measurements]]
 """Arm to seed to trial, the base left out."""
@@ -30,15 +29,15 @@ class Aligned:
         """Return one arm's values, (seeds, items)."""
         return np.asarray(self.values[self.arms.index(name)])
 
-    def compare(
-        self, baseline: Floats, treated: Floats, *, confidence: float, method: Method = "t"
-    ) -> PairedComparison | None:
+    def mean(self, name: str) -> float:
+        """Return one arm's mean over seeds and items, in the metric's unit."""
+        return float(np.average(self.arm(name), axis=1, weights=self.weights).mean())
+
+    def compare(self, baseline: Floats, treated: Floats, *, confidence: float) -> PairedComparison | None:
         """Compare two (seeds, items) arrays over these seeds and items; None where a value isn't finite."""
         if not (np.isfinite(baseline).all() and np.isfinite(treated).all()):
             return None
-        return paired_comparison(
-            baseline, treated, confidence=confidence, clusters=self.clusters, weights=self.weights, method=method
-        )
+        return paired_comparison(baseline, treated, confidence=confidence, clusters=self.clusters, weights=self.weights)
 
 
 def align(trials: TrialsByArm, key: str) -> Aligned | None:
@@ -72,8 +71,13 @@ def stack(values: Mapping[str, Sequence[ItemValues]], seeds: tuple[int, ...]) ->
     )
 
 
+def measured_seeds(trials: Mapping[int, Measurements], key: str) -> set[int]:
+    """Return the seeds of an arm that have a score of the metric."""
+    return {seed for seed, trial in trials.items() if trial.scores.get(key) is not None}
+
+
 def _shared_seeds(trials: TrialsByArm, key: str) -> tuple[int, ...]:
-    measured = [{seed for seed, trial in arm.items() if trial.scores.get(key) is not None} for arm in trials.values()]
+    measured = [measured_seeds(arm, key) for arm in trials.values()]
     return tuple(sorted(set.intersection(*measured))) if measured else ()
 
 

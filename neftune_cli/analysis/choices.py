@@ -1,5 +1,6 @@
 """How to compare, as far as the user has a choice."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -21,10 +22,14 @@ class Choices:
     """Metric key to what counts as no difference, in place of the metric's own."""
 
     def margin(self, metric: Metric, arms: TrialsByArm, baseline: str) -> float:
-        """Return what counts as no difference of a metric beside this baseline, in the metric's unit."""
+        """Return what counts as no difference beside this baseline's finite scores, in the metric's unit."""
         scores = [trial.scores.get(metric.key) for trial in arms[baseline].values()]
-        known = [score for score in scores if score is not None]
-        return self.margins.get(metric.key, metric.margin).at(fmean(known)) if known else 0.0
+        known = [score for score in scores if score is not None and math.isfinite(score)]
+        return self.margin_beside(metric, fmean(known)) if known else 0.0
+
+    def margin_beside(self, metric: Metric, mean: float) -> float:
+        """Return what counts as no difference of a metric beside a baseline of this mean, in the metric's unit."""
+        return self.margins.get(metric.key, metric.margin).at(mean)
 
 
 DEFAULT_CHOICES = Choices()

@@ -1,15 +1,15 @@
 """Comparable trials become arms with means, spreads, paired differences to a baseline arm, and verdicts on them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, stdev
 
-from neftune_cli.analysis.aligned import TrialsByArm, align
+from neftune_cli.analysis.aligned import TrialsByArm, align, measured_seeds
 from neftune_cli.analysis.choices import DEFAULT_CHOICES, Choices
 from neftune_cli.analysis.claims import examine_claims
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.judging import judge
-from neftune_cli.analysis.paired import PairedComparison
+from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
 from neftune_cli.analysis.results import (
     ArmSummary,
     BestArm,
@@ -57,7 +57,7 @@ def compare_arms(evidence: Evidence, choices: Choices = DEFAULT_CHOICES) -> Comp
         hypotheses=examine_claims(arms, baseline, metrics, stopping, choices),
         apart=evidence.apart,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
-        notes=tuple(dict.fromkeys([*evidence.notes, *(note for trial in evidence.trials for note in trial.notes)])),
+        notes=tuple(dict.fromkeys([*evidence.notes, *_trial_notes(evidence.trials), *_item_notes(arms, metrics)])),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
     )
@@ -118,12 +118,15 @@ def _is_measured(trials: Sequence[Measurements], key: str) -> bool:
 
 
 def _primary(sweep: str, metrics: Mapping[str, Metric], wanted: str | None) -> str:
+    """Return the key of the metric that a user means by its key or by a name that the tables show."""
     if wanted is None:
         return DEFAULT_METRIC if DEFAULT_METRIC in metrics else next(iter(metrics))
-    if wanted in metrics:
-        return wanted
-    what = f"--metric {wanted}: nothing of that name was measured in sweep '{sweep}'."
-    raise UsageError(Problem(what, f"Type one of {', '.join(metrics)}."))
+    folded = wanted.casefold()
+    named = [key for key, one in metrics.items() if folded in (one.name.casefold(), one.heading.casefold())]
+    if wanted in metrics or len(named) == 1:
+        return wanted if wanted in metrics else named[0]
+    what = f"--metric {wanted!r}: {'several metrics go by that name' if named else 'nothing of that name was measured'}"
+    raise UsageError(Problem(f"{what} in sweep '{sweep}'.", f"Type one of {', '.join(named or metrics)}."))
 
 
 _Judged = Mapping[str, Judgement]
@@ -131,22 +134,24 @@ _Judged = Mapping[str, Judgement]
 
 
 def _judgements(arms: TrialsByArm, baseline: str, metric: Metric, choices: Choices) -> _Judged:
-    compared = {name: _compare(arms, baseline, name, metric, choices) for name in arms if name != baseline}
-    finite = {name: one for name, one in compared.items() if one is not None}
-    return judge(finite, metric, choices.margin(metric, arms, baseline))
-
-
-def _compare(
-    arms: TrialsByArm, baseline: str, treated: str, metric: Metric, choices: Choices
-) -> PairedComparison | None:
-    aligned = align({name: arms[name] for name in (baseline, treated)}, metric.key)
-    if aligned is None:
-        return None
-    return aligned.compare(aligned.arm(baseline), aligned.arm(treated), confidence=choices.confidence)
+    compared: dict[str, PairedComparison] = {}
+    margins: dict[str, float] = {}
+    for name in arms:
+        aligned = align({one: arms[one] for one in (baseline, name)}, metric.key) if name != baseline else None
+        found = aligned and aligned.compare(aligned.arm(baseline), aligned.arm(name), confidence=choices.confidence)
+        if aligned and found:
+            compared[name] = found
+            margins[name] = choices.margin_beside(metric, aligned.mean(baseline))
+    return judge(compared, metric, margins)
 
 
 def _best(arms: TrialsByArm, baseline: str, metric: Metric, choices: Choices) -> BestArm | None:
-    aligned = align(arms, metric.key) if len(arms) > 2 else None
+    """Choose among the arms that have seeds enough; one with few would leave its few seeds to all."""
+    own = measured_seeds(arms[baseline], metric.key)
+    enough = {
+        name: trials for name, trials in arms.items() if len(own & measured_seeds(trials, metric.key)) >= FEWEST_SEEDS
+    }
+    aligned = align(enough, metric.key) if baseline in enough and len(enough) > 2 else None
     return best_arm_gain(aligned, baseline, metric, confidence=choices.confidence) if aligned else None
 
 
@@ -158,6 +163,25 @@ def _early_stopping(
         return None
     margin = choices.margin(metric, arms, baseline)
     return early_stopping(arms, baseline, metric, margin=margin, confidence=choices.confidence)
+
+
+def _trial_notes(trials: Sequence[Measurements]) -> Iterator[str]:
+    return (note for trial in trials for note in trial.notes)
+
+
+def _item_notes(arms: TrialsByArm, metrics: Mapping[str, Metric]) -> Iterator[str]:
+    """Yield a note for each metric that not all trials have measured on the same items."""
+    for key, metric in metrics.items():
+        measured = [
+            trial.items[key].items if key in trial.items else ()
+            for trials in arms.values()
+            for trial in trials.values()
+            if trial.scores.get(key) is not None
+        ]
+        if len(set(measured)) > 1:
+            sizes = sorted({len(items) for items in measured})
+            found = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]} different"
+            yield f"{metric.name}: trials have {found} items; each difference is over those that both arms have."
 
 
 def _summary(

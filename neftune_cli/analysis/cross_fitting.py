@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_cli.analysis.crossed import Floats
+from neftune_cli.evidence.measurements import Floats
 
 Integers = NDArray[np.intp]
 

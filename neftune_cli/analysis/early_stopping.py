@@ -1,7 +1,7 @@
 """Whether noise is worth more than stopping in time: arms beside the baseline at the baseline's own best epoch."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,10 +14,9 @@ from neftune_cli.analysis.cross_fitting import (
     measured_elsewhere,
     random_halves,
 )
-from neftune_cli.analysis.crossed import Floats
 from neftune_cli.analysis.judging import judge
 from neftune_cli.analysis.results import EarlyStopping, Judgement, StoppedArm
-from neftune_cli.evidence.measurements import ItemValues, Measurements
+from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.evidence.metrics import Metric
 
 SPLIT_PAIRS = 50
@@ -63,7 +62,10 @@ def early_stopping(
     return EarlyStopping(
         epochs=runs[baseline].epochs,
         arms=tuple(
-            _summary(arm, one, shared.weights, (last | overtrained).get(arm), best.get(arm))
+            replace(
+                _summary(arm, one, shared.weights, (last | overtrained).get(arm), best.get(arm)),
+                epochs=() if runs[arm].epochs == runs[baseline].epochs else runs[arm].epochs,
+            )
             for arm, one in stopped.items()
         ),
     )

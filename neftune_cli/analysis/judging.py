@@ -10,20 +10,33 @@ from neftune_cli.analysis.results import Judgement, Word
 from neftune_cli.evidence.metrics import Metric
 
 
-def judge(comparisons: Mapping[str, PairedComparison], metric: Metric, margin: float) -> dict[str, Judgement]:
+def judge(
+    comparisons: Mapping[str, PairedComparison], metric: Metric, margin: float | Mapping[str, float]
+) -> dict[str, Judgement]:
     """Return the verdict on each arm of one metric; arms share a baseline, so p-values are corrected for their number.
 
     A difference that is surely smaller than the margin is equivalent, even where it is surely not zero. Tests are made
-    at 1 - confidence.
+    at 1 - confidence; differences and equivalences are two families, each corrected for itself.
+
+    Args:
+        comparisons: of each arm with the baseline.
+        metric: says which way is good.
+        margin: differences up to it are taken for none, in the metric's unit; one for all arms, or one for each.
     """
-    p_adjusted = holm_by_key({arm: one.p_value for arm, one in comparisons.items() if math.isfinite(one.p_value)})
-    p_equivalent = holm_by_key({arm: equivalence_p_value(comparisons[arm], margin) for arm in p_adjusted})
+    margins = margin if isinstance(margin, Mapping) else dict.fromkeys(comparisons, margin)
+    p_adjusted = holm_by_key({arm: one.p_value for arm, one in comparisons.items() if _can_be_judged(one)})
+    p_equivalent = holm_by_key({arm: equivalence_p_value(comparisons[arm], margins[arm]) for arm in p_adjusted})
+    tested = max(1, len(p_adjusted))
     return {
         arm: _judgement(
-            one, metric, margin, p_adjusted.get(arm, math.nan), p_equivalent.get(arm, math.nan), max(1, len(p_adjusted))
+            one, metric, margins[arm], p_adjusted.get(arm, math.nan), p_equivalent.get(arm, math.nan), tested
         )
         for arm, one in comparisons.items()
     }
+
+
+def _can_be_judged(comparison: PairedComparison) -> bool:
+    return comparison.about == "method" and math.isfinite(comparison.p_value)
 
 
 def equivalence_p_value(comparison: PairedComparison, margin: float) -> float:
@@ -36,7 +49,7 @@ def _judgement(
 ) -> Judgement:
     level = 1 - comparison.confidence
     word = _word(comparison, metric, different=p_adjusted <= level, equivalent=p_equivalent <= level)
-    known = math.isfinite(comparison.mean.standard_error)
+    known = math.isfinite(comparison.p_value)
     open_ = word == "inconclusive"
     return Judgement(
         comparison=comparison,
@@ -50,7 +63,7 @@ def _judgement(
 
 
 def _word(comparison: PairedComparison, metric: Metric, *, different: bool, equivalent: bool) -> Word | None:
-    if comparison.about != "method" or not math.isfinite(comparison.p_value):
+    if not _can_be_judged(comparison):
         return None
     if equivalent:
         return "equivalent"

@@ -1,6 +1,5 @@
 """The paired comparison of two arms: one difference, what it is uncertain by, and what it is a statement about."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -8,8 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neftune_cli.analysis.crossed import CrossedMean, Floats, clustered_mean, crossed_mean
+from neftune_cli.analysis.crossed import ROUNDING, CrossedMean, clustered_mean, crossed_mean
 from neftune_cli.analysis.resampling import bootstrap_interval, sign_flip_p_value
+from neftune_cli.evidence.measurements import Floats
 
 FEWEST_SEEDS = 3
 """With fewer paired seeds nothing is said about the method, only about the trained checkpoints."""
@@ -25,7 +25,8 @@ class PairedComparison:
 
     difference: float
     ci_low: float
-    """Not a number, like `ci_high` and `p_value`, where a single number can't say how sure it is."""
+    """Not a number, like `ci_high` and `p_value`, where nothing says how sure the difference is: one number alone, or
+    differences that don't vary."""
     ci_high: float
     p_value: float
     """Two-sided, for no difference; not corrected for other comparisons."""
@@ -53,7 +54,8 @@ def paired_comparison(
     """Compare two arms that share their seeds (rows) and items (columns).
 
     With three seeds or more the statement is about the method: seeds and clusters of items are two crossed samples, see
-    `crossed_mean`. With fewer it is about these checkpoints: clusters alone are a sample.
+    `crossed_mean`. With fewer it is about these checkpoints: clusters alone are a sample. Differences that don't vary,
+    like those of few items that both arms got right, prove nothing: there is no interval and no p-value then.
 
     >>> without = [[1.0, 2.0], [1.1, 2.1], [0.9, 2.2]]  # three seeds, two items
     >>> with_noise = [[1.2, 2.1], [1.2, 2.4], [1.3, 2.3]]
@@ -77,18 +79,18 @@ def paired_comparison(
         ValueError: shapes differ, a value is not finite, a weight is negative or a seed's weights are all zero, or
             `confidence` isn't between 0 and 1.
     """
-    difference = _differences(baseline, treated, confidence)
+    first, second = _values(baseline, treated, confidence)
+    difference = second - first
     weighted = _weights(weights, difference.shape)
     table = cluster_table(difference, weighted, clusters)
     about_method = len(table) >= FEWEST_SEEDS
-    few_differ = _informative(difference, clusters) < FEWEST_INFORMATIVE_CLUSTERS
-    mean = crossed_mean(table, few_differ=few_differ) if about_method else clustered_mean(table)
-    low, high = mean.interval(confidence)
-    p_value = mean.p_value() if math.isfinite(mean.standard_error) else math.nan
-    if method == "sign-flip":
-        p_value = sign_flip_p_value(table.mean(axis=1), seed=seed)
-    elif method == "bootstrap":
-        low, high, p_value = bootstrap_interval(table, confidence=confidence, seed=seed, over_seeds=about_method)
+    scale = float(np.abs([first, second]).max())
+    if about_method:
+        differ = _informative(np.abs(difference) > ROUNDING * scale, clusters)
+        mean = crossed_mean(table, few_differ=differ < FEWEST_INFORMATIVE_CLUSTERS, scale=scale)
+    else:
+        mean = clustered_mean(table, scale=scale)
+    low, high, p_value = _inference(mean, table, confidence, method, seed)
     return PairedComparison(
         difference=mean.mean,
         ci_low=low,
@@ -131,21 +133,34 @@ def _places(clusters: Sequence[object] | None, items: int) -> NDArray[np.int64]:
     return np.array([numbers[label] for label in clusters])
 
 
-def _informative(difference: Floats, clusters: Sequence[object] | None) -> int:
+def _informative(
+    differs: NDArray[np.bool_],  # (seeds, items)
+    clusters: Sequence[object] | None,
+) -> int:
     # of the differences themselves: linearised, clusters of unequal weight differ from each other wherever they stand
-    return len(np.unique(_places(clusters, difference.shape[1])[difference.any(axis=0)]))
+    return len(np.unique(_places(clusters, differs.shape[1])[differs.any(axis=0)]))
 
 
-def _differences(baseline: ArrayLike, treated: ArrayLike, confidence: float) -> Floats:
+def _inference(
+    mean: CrossedMean, table: Floats, confidence: float, method: Method, seed: int
+) -> tuple[float, float, float]:
+    """Return the interval's two ends and the p-value."""
+    if method == "bootstrap" and mean.is_measured:
+        return bootstrap_interval(table, confidence=confidence, seed=seed, over_seeds=len(table) >= FEWEST_SEEDS)
+    if method == "sign-flip" and mean.is_measured:
+        return *mean.interval(confidence), sign_flip_p_value(table.mean(axis=1), seed=seed)
+    return *mean.interval(confidence), mean.p_value()
+
+
+def _values(baseline: ArrayLike, treated: ArrayLike, confidence: float) -> tuple[Floats, Floats]:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, not between 0 and 1")
     first, second = np.asarray(baseline, dtype=np.float64), np.asarray(treated, dtype=np.float64)
     if first.ndim != 2 or first.shape != second.shape or not first.size:
         raise ValueError(f"baseline {first.shape} and treated {second.shape} are not of one shape (seeds, items)")
-    difference = second - first
-    if not np.isfinite(difference).all():
+    if not np.isfinite(second - first).all():
         raise ValueError("a value is not finite")
-    return difference
+    return first, second
 
 
 def _weights(weights: ArrayLike | None, shape: tuple[int, ...]) -> Floats:

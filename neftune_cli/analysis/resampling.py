@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from neftune_cli.analysis.crossed import Floats
+from neftune_cli.evidence.measurements import Floats
 
 MOST_EXACT_SEEDS = 12
 """Up to so many seeds all signs are tried; beyond, a random sample of them."""

@@ -91,6 +91,12 @@ class BestArm:
     chosen: Mapping[str, float]
     """Arm to the share of splits in which it was the best, 0 to 1."""
 
+    @property
+    def split(self) -> tuple[str, ...]:
+        """Return what was split, `seeds` and `items` or one of them: what there was more than one of."""
+        counts = {"seeds": self.gain.seeds, "items": self.gain.clusters}
+        return tuple(what for what, count in counts.items() if count > 1)
+
 
 @dataclass(frozen=True)
 class StoppedArm:
@@ -107,6 +113,8 @@ class StoppedArm:
     """The arm after its last epoch minus the baseline at its best; for the baseline what training on did to it."""
     best: Judgement | None
     """The arm at its best epoch minus the baseline at its best; None for the baseline itself."""
+    epochs: tuple[int, ...] = ()
+    """To choose from, where they aren't the baseline's."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ class EarlyStopping:
     """Whether noise is worth more than stopping in time."""
 
     epochs: tuple[int, ...]
-    """Epochs to choose from."""
+    """The baseline's, to choose from."""
     arms: tuple[StoppedArm, ...]
     """The baseline first."""
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from neftune_cli.analysis.aligned import Aligned
 from neftune_cli.analysis.cross_fitting import cluster_numbers, cluster_sums, measured_elsewhere, random_halves
-from neftune_cli.analysis.crossed import Floats
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.results import BestArm
+from neftune_cli.evidence.measurements import Floats
 from neftune_cli.evidence.metrics import Metric
 
 SPLIT_PAIRS = 100

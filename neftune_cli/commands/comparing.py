@@ -80,11 +80,17 @@ def _write(output: Path, text: str) -> None:
 
 
 def _write_reports(judged: Sequence[Judged]) -> None:
-    """Write the reports of sweeps that stand alone; what several sweeps showed together belongs to none of them."""
-    for path in dict.fromkeys(path for one in judged for path in one.evidence.folders):
-        of_sweep = [one for one in judged if path in one.evidence.folders]
-        if all(one.evidence.folders == (path,) for one in of_sweep):
-            _write_report(SweepFolder(Path(path)), of_sweep)
+    """Write the reports of sweeps that stand alone; what several show together, or others made, has no folder."""
+    at_home: dict[str, list[Judged]] = {}
+    for one in judged:
+        for path in one.evidence.folders if one.evidence.specs else ():
+            at_home.setdefault(path, []).append(one)
+    alone = {path for path, found in at_home.items() if all(one.evidence.folders == (path,) for one in found)}
+    for path in sorted(alone):
+        _write_report(SweepFolder(Path(path)), at_home[path])
+    if homeless := [one.evidence.name for one in judged if not alone.issuperset(one.evidence.folders)]:
+        names = ", ".join(homeless)
+        typer.echo(f"No report lies beside {names}: --format html --output FILE writes one anywhere.", err=True)
 
 
 def _write_report(folder: SweepFolder, judged: Sequence[Judged]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from neftune_cli.store import SWEEP_FILE
+from neftune_cli.store import is_sweep
 
 
 class Found(NamedTuple):
@@ -19,12 +19,12 @@ class Found(NamedTuple):
 
 def folders_below(root: Path) -> Iterator[Found]:
     """Yield the folders at and below `root`, each once however many links lead to it, sweeps left out."""
-    if any(_is_sweep(folder) for folder in root.resolve().parents):
+    if any(is_sweep(folder) for folder in root.resolve().parents):
         return
     seen = set()
     for place, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(place)
-        if real in seen or _is_sweep(Path(place)):
+        if real in seen or is_sweep(Path(place)):
             folders.clear()
             continue
         seen.add(real)
@@ -41,8 +41,3 @@ def several(paths: Sequence[Path], most: int = 5) -> str:
     """Return paths for a sentence: the first few, and how many more there are."""
     more = f" and {len(paths) - most} more" if len(paths) > most else ""
     return ", ".join(map(str, paths[:most])) + more
-
-
-def _is_sweep(folder: Path) -> bool:
-    """Return whether this tool made a folder: other tools have files called sweep.yaml as well."""
-    return (folder / SWEEP_FILE).is_file() and (folder / "trials").is_dir()

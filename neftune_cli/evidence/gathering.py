@@ -18,10 +18,10 @@ def gather(paths: Sequence[Path]) -> list[Evidence]:
         UsageError: a path doesn't exist, or something there can't be understood.
         NothingToCompareError: there is nothing to compare.
     """
-    missing = [path for path in paths if not path.exists()]
-    if missing:
+    if wrong := [path for path in paths if not path.is_dir()]:
         fix = "Name a folder that `neftune sweep` wrote, like results/."
-        raise UsageError(*(Problem(f"{path} doesn't exist.", fix) for path in missing))
+        whats = (f"{path} {'is a file' if path.exists() else 'does not exist'}." for path in wrong)
+        raise UsageError(*(Problem(what, fix) for what in whats))
     own = sweep_evidence(find_sweeps(paths))
     others = [*trainer_evidence(*paths), *lm_eval_evidence(*paths)]
     if not own and not others:

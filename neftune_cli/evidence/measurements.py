@@ -112,6 +112,8 @@ class Evidence:
     """What was measured, in the order of the tables."""
     folders: tuple[str, ...]
     """Where the trials were found."""
+    specs: tuple[str, ...] = ()
+    """Text of the `sweep.yaml` in each of the folders; empty for what others made."""
     apart: str = ""
     """How this differs from what it is shown beside and could be taken for, in one sentence; empty where it doesn't."""
     notes: tuple[str, ...] = ()

@@ -69,7 +69,8 @@ def by_place(found: Mapping[Path, Sequence[Run]]) -> list[tuple[Path, list[Run]]
 def name_runs(groups: Sequence[Sequence[Path]], root: Path) -> dict[Path, RunName]:
     """Return arm and seed of every run.
 
-    An arm's only run has seed 0 if nothing says another.
+    Where no run of a group says its seed, an arm's only one has seed 0; beside runs that say theirs it has to say it
+    too, since it would be paired with what has nothing to do with it.
 
     Args:
         groups: folders of runs; those in one group may be compared with each other.
@@ -94,8 +95,10 @@ def name_runs(groups: Sequence[Sequence[Path]], root: Path) -> dict[Path, RunNam
 
 
 def _with_only_seeds(group: Sequence[Path], named: Mapping[Path, RunName]) -> dict[Path, RunName]:
-    """Return the names of a group, with seed 0 for an arm's only run."""
+    """Return the names of a group, with seed 0 for an arm's only run if none of the group says a seed."""
     names = {run: named[run] for run in group if run in named}
+    if any(name.seed is not None for name in names.values()):
+        return names
     arms = [name.arm for name in names.values()]
 
     def alone(name: RunName) -> bool:
@@ -113,7 +116,7 @@ def _nameless(runs: Iterable[Path]) -> Iterator[Problem]:
 def _seedless(runs: Iterable[Path]) -> Iterator[Problem]:
     if seedless := list(runs):
         these = "these runs have" if len(seedless) > 1 else "this run has"
-        yield Problem(f"Nothing says which seed {these}, and the arm has several: {several(seedless)}.", NAME_FIX)
+        yield Problem(f"Nothing says which seed {these}: {several(seedless)}.", NAME_FIX)
 
 
 def _twins(group: Sequence[Path], names: Mapping[Path, RunName]) -> list[Problem]:

@@ -7,12 +7,13 @@ from typing import Any
 
 from neftune_cli.config.identity import canonical_json
 from neftune_cli.config.spec import NOISE_DETAILS, ArmSpec, NoiseSpec, SweepSpec
+from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.apart import told_apart
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.evidence.metrics import METRICS
 from neftune_cli.evidence.trials import read_trial
 from neftune_cli.records import TrialRecord
-from neftune_cli.store import SweepFolder
+from neftune_cli.store import SweepFolder, trial_label
 
 
 @dataclass(frozen=True)
@@ -35,29 +36,41 @@ def sweep_evidence(folders: Sequence[SweepFolder]) -> list[Evidence]:
     without a finished trial is there too, without trials, so that what is unfinished can be said.
 
     Raises:
-        UsageError: a file of a finished trial can't be understood.
+        UsageError: a record can't be understood, or two folders have different results of one trial.
     """
     groups: dict[str, list[_Found]] = {}
-    empty = []
-    for folder in folders:
-        found = list(_found(folder))
-        if all(one.trial.is_base for one in found):
-            empty.append(_evidence_without_trials(folder))
-            continue
-        for trial in found:
+    read = {folder: _read(folder) for folder in folders}
+    missing = {folder: lines for folder, (_, lines) in read.items()}
+    empty = [folder for folder, (found, _) in read.items() if all(one.trial.is_base for one in found)]
+    for folder, (found, _) in read.items():
+        for trial in found if folder not in empty else ():
             groups.setdefault(trial.setting_identity, []).append(trial)
-    together = [_together(found, folders) for found in groups.values()]
-    return [*told_apart(together), *empty]
+    together = [_together(found, missing) for found in groups.values()]
+    return [*told_apart(together), *(_evidence_without_trials(folder, missing[folder]) for folder in empty)]
 
 
-def _found(folder: SweepFolder) -> Iterator[_Found]:
+def _read(folder: SweepFolder) -> tuple[list[_Found], list[str]]:
+    """Return a sweep's finished trials, and a sentence for each that is missing: damaged, unfinished or not begun."""
     spec = folder.spec()
+    found, missing = [], folder.unfinished()
     for place, record in folder.finished():
         overrides = _recipe_overrides(spec, record)
         shared = _shared_identity(spec, record, declared=overrides is not None)
         arm = canonical_json({"noise": record.identity.get("noise"), "train": overrides, "base": record.seed is None})
-        trial = replace(read_trial(place, record), details=_details(record, overrides or {}))
-        yield _Found(folder, _setting(spec, shared), canonical_json(shared), arm, trial)
+        try:
+            trial = replace(read_trial(place, record), details=_details(record, overrides or {}))
+        except UsageError as error:
+            missing.append(f"{place.label}: {error}")
+        else:
+            found.append(_Found(folder, _setting(spec, shared), canonical_json(shared), arm, trial))
+    return found, [*missing, *_not_begun(folder, spec)]
+
+
+def _not_begun(folder: SweepFolder, spec: SweepSpec | None) -> Iterator[str]:
+    """Yield a sentence for each trial that the sweep declares and that has no folder yet."""
+    begun = {place.label for place in folder.trials()}
+    declared = [trial_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds] if spec else []
+    return (f"{label} has not begun" for label in declared if label not in begun)
 
 
 def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, Any] | None:
@@ -94,23 +107,44 @@ def _setting(spec: SweepSpec | None, shared: Mapping[str, Any]) -> Setting:
     return Setting(model=model, data=data, recipe=shared["train"], shared={**shared, **named})
 
 
-def _together(found: Sequence[_Found], folders: Sequence[SweepFolder]) -> Evidence:
+def _together(found: Sequence[_Found], missing: Mapping[SweepFolder, Sequence[str]]) -> Evidence:
     """Return trials of one setting: each once, arms that are the same training under one name."""
-    homes = [folder for folder in folders if any(one.folder is folder for one in found)]
+    homes = [folder for folder in missing if any(one.folder is folder for one in found)]
     names = _arm_names(found)
-    trials = {one.trial.trial: replace(one.trial, arm=names[one.arm_identity]) for one in found}
+    trials = [replace(one, arm=names[identity]) for one, identity in _each_once(found)]
     order = list(names.values())
     manifests = [text for folder in homes if (text := folder.written_manifest())]
     return Evidence(
         name=" + ".join(folder.name for folder in homes),
         setting=found[0].setting,
-        trials=tuple(sorted(trials.values(), key=lambda one: (not one.is_base, order.index(one.arm), one.seed or 0))),
+        trials=tuple(sorted(trials, key=lambda one: (not one.is_base, order.index(one.arm), one.seed or 0))),
         metrics=METRICS,
         folders=tuple(str(folder.path) for folder in homes),
+        specs=tuple(folder.written_spec() for folder in homes),
         notes=tuple(_declared_differences(homes, order)),
-        unfinished=tuple(line for folder in homes for line in folder.unfinished()),
+        unfinished=tuple(line for folder in homes for line in missing[folder]),
         manifest="".join(manifests),
     )
+
+
+def _each_once(found: Sequence[_Found]) -> Iterator[tuple[Measurements, str]]:
+    """Yield the trials with the identities of their arms; one that lies in several folders, once.
+
+    Raises:
+        UsageError: two folders have different results of one trial.
+    """
+    seen: dict[str, _Found] = {}
+    for one in found:
+        first = seen.setdefault(one.trial.trial, one)
+        if first is one:
+            yield one.trial, one.arm_identity
+        elif first.trial.scores != one.trial.scores:
+            raise UsageError(
+                Problem(
+                    f"{first.folder.path} and {one.folder.path} have different results of trial {one.trial.trial}.",
+                    "Leave one of the folders out, or restore the one that was changed.",
+                )
+            )
 
 
 def _arm_names(found: Sequence[_Found]) -> dict[str, str]:
@@ -136,6 +170,6 @@ def _written(arm: ArmSpec) -> str:
     return ", ".join(f"{field} {value}" for field, value in arm.train.items())
 
 
-def _evidence_without_trials(folder: SweepFolder) -> Evidence:
+def _evidence_without_trials(folder: SweepFolder, missing: Sequence[str]) -> Evidence:
     setting = Setting(model="", data="", recipe={}, shared={})
-    return Evidence(folder.name, setting, (), METRICS, (str(folder.path),), unfinished=tuple(folder.unfinished()))
+    return Evidence(folder.name, setting, (), METRICS, (str(folder.path),), unfinished=tuple(missing))

@@ -13,13 +13,12 @@ from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.evidence.metrics import METRICS
 from neftune_cli.evidence.run_names import RunName, by_place, name_runs
 from neftune_cli.evidence.trainer_files import STATE_FILE, TrainerRun, read_run
-from neftune_cli.records import CurvePoint
+from neftune_cli.records import CurvePoint, perplexity
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 _SAME_RATE = 1e-6
 _ROUNDING = 1e-6
 """Of epochs, which are quotients."""
-_LARGEST_EXPONENT = 700.0
 _METRICS = {key: METRICS[key] for key in ("train_loss", "eval_loss", "eval_perplexity")}
 _NOTES = (
     "Brought in from trainers' states: nothing in them shows that the runs differ in noise and seed alone, and arm and "
@@ -142,7 +141,7 @@ def _measurements(run: TrainerRun, name: RunName) -> Measurements:
         scores={
             "train_loss": _last_epoch_loss(run),
             "eval_loss": eval_loss,
-            "eval_perplexity": None if eval_loss is None else _perplexity(eval_loss),
+            "eval_perplexity": None if eval_loss is None else perplexity(eval_loss),
         },
         items={},
         held_out_by_epoch={},
@@ -174,7 +173,3 @@ def _last_epoch_loss(run: TrainerRun) -> float | None:
         if epoch > begin or step == logged[-1][0]
     ]
     return sum(steps * loss for steps, loss in last) / sum(steps for steps, _ in last)
-
-
-def _perplexity(loss: float) -> float:
-    return math.inf if loss > _LARGEST_EXPONENT else math.exp(loss)

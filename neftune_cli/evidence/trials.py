@@ -8,7 +8,7 @@ import numpy as np
 
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.evidence.metrics import METRICS
-from neftune_cli.records import EVAL_METRICS, HELD_OUT, LOSS_METRICS, PROBE, Generation, TrialRecord
+from neftune_cli.records import EVAL_METRICS, HELD_OUT, LOSS_METRICS, PROBE, Generation, TrialRecord, perplexity
 from neftune_cli.store import TrialFolder
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 PROBE_PREFIX = "probe_"
 """Before the keys of metrics of answers to training prompts."""
 
-_LARGEST_EXPONENT = 700.0
 _SCORES: Mapping[str, Callable[[Generation], float]] = {
     "exact_match": lambda answer: float(answer.exact_match),
     "rouge_l": lambda answer: answer.rouge_l,
@@ -93,8 +92,7 @@ def _loss_items(losses: _LossesByEpoch) -> Iterator[tuple[str, ItemValues]]:
 def _perplexities(losses: ItemValues) -> ItemValues:
     """Return values with the perplexity as their mean: exp is replaced by its tangent at the trial's mean loss."""
     mean = float(np.average(losses.values, weights=losses.weights))
-    perplexity = float(np.exp(min(mean, _LARGEST_EXPONENT)))
-    return ItemValues(losses.items, losses.clusters, perplexity * (1 + losses.values - mean), losses.weights)
+    return ItemValues(losses.items, losses.clusters, perplexity(mean) * (1 + losses.values - mean), losses.weights)
 
 
 def _answer_items(generations: Sequence[Generation]) -> Iterator[tuple[str, ItemValues]]:

@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate, Judgement, Word
+from neftune_cli.analysis.results import Comparison, Estimate
+from neftune_cli.analysis.wording import percent
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.metrics import Metric
+from neftune_cli.reporting.differences import DASH, NO_DIFFERENCE, Difference, difference_of
 
 WIDEST_BASELINE_HEADING = 13
-DASH = "\N{EN DASH}"
-"""Stands where something has a meaning but isn't there."""
 NOT_FINITE = "not finite"
 
 
@@ -27,33 +27,7 @@ class Cell:
         return f"{self.number} ± {self.spread}" if self.spread else self.number
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A difference to the baseline, written out, with its interval and what is said of it."""
-
-    number: str
-    """Empty where there can't be one, as for the baseline itself."""
-    bounds: tuple[str, str] | None = None
-    word: Word | None = None
-
-    @property
-    def interval(self) -> str:
-        """Return the interval in brackets."""
-        return f"[{self.bounds[0]}, {self.bounds[1]}]" if self.bounds else self._dash
-
-    @property
-    def verdict(self) -> str:
-        """Return the word, or a dash where nothing is said."""
-        return self.word or self._dash
-
-    @property
-    def _dash(self) -> str:
-        return DASH if self.number else ""
-
-
 UNDEFINED = Cell(DASH)
-NO_DIFFERENCE = Difference("")
-UNDEFINED_DIFFERENCE = Difference(DASH)
 
 
 @dataclass(frozen=True)
@@ -109,10 +83,14 @@ class Section:
             yield self.blocks[start:end]
             start = end
 
+    def cells(self, block: Block) -> list[tuple[str, Cell, Difference]]:
+        """Return a block's rows: arm, value and difference."""
+        differences = block.differences or (NO_DIFFERENCE,) * len(self.rows)
+        return list(zip(self.rows, block.values, differences, strict=True))
+
     def lines(self, block: Block) -> list[list[str]]:
         """Return a block's rows under the section's headings, for tables that have one block under the other."""
-        differences = block.differences or (NO_DIFFERENCE,) * len(self.rows)
-        cells = zip(self.rows, block.values, differences, strict=True)
+        cells = self.cells(block)
         whole = [[arm, value.text, one.number, one.interval, one.verdict] for arm, value, one in cells]
         return [line[: len(self.headings)] for line in whole]
 
@@ -156,18 +134,12 @@ def difference_heading(comparison: Comparison) -> str:
     return f"vs {comparison.baseline}" if short else "vs baseline"
 
 
-def judged_difference(judgement: Judgement, metric: Metric) -> Difference:
-    """Return a difference with its interval and its verdict."""
-    return Difference(metric.signed(judgement.comparison.difference), _bounds(judgement, metric), judgement.word)
-
-
-def percent(share: float) -> str:
-    """Return a share as a percentage, no more digits than it has.
-
-    >>> percent(0.95), percent(1 - 0.95), percent(0.999)
-    ('95%', '5%', '99.9%')
-    """
-    return f"{100 * share:.4g}%"
+def seeds_of_arms(comparison: Comparison) -> str:
+    """Return the seeds that every arm has, or each arm's own where they differ."""
+    by_arm = {arm.name: ", ".join(map(str, arm.seeds)) for arm in comparison.arms}
+    if len(set(by_arm.values())) == 1:
+        return next(iter(by_arm.values()))
+    return "; ".join(f"{seeds} ({name})" for name, seeds in by_arm.items())
 
 
 def _block(comparison: Comparison, metric: Metric) -> Block:
@@ -176,7 +148,7 @@ def _block(comparison: Comparison, metric: Metric) -> Block:
     if not comparison.treated:
         return Block(metric.title, metric.unit, values, None)
     gap = (NO_DIFFERENCE,) * len(base)
-    differences = (_difference(arm, metric, comparison.baseline) for arm in comparison.arms)
+    differences = (difference_of(arm, metric, comparison.baseline) for arm in comparison.arms)
     return Block(metric.title, metric.unit, values, (*gap, *differences))
 
 
@@ -192,21 +164,3 @@ def _cell(value: float, sd: float | None, metric: Metric) -> Cell:
     if not math.isfinite(value):
         return Cell(NOT_FINITE)
     return Cell(metric.number(value), "" if sd is None else metric.number(sd))
-
-
-def _difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference:
-    if arm.name == baseline:
-        return NO_DIFFERENCE
-    estimate = arm.estimates.get(metric.key)
-    if estimate is None:
-        return UNDEFINED_DIFFERENCE
-    if estimate.judgement is not None:
-        return judged_difference(estimate.judgement, metric)
-    if estimate.difference is None or not math.isfinite(estimate.difference.mean):
-        return UNDEFINED_DIFFERENCE
-    return Difference(metric.signed(estimate.difference.mean))
-
-
-def _bounds(judgement: Judgement, metric: Metric) -> tuple[str, str] | None:
-    low, high = judgement.comparison.ci_low, judgement.comparison.ci_high
-    return (metric.signed(low), metric.signed(high)) if math.isfinite(low) and math.isfinite(high) else None

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from neftune_cli.analysis.paired import FEWEST_SEEDS
-from neftune_cli.analysis.results import Comparison, Estimate, Judgement
-from neftune_cli.evidence.metrics import Metric
-from neftune_cli.reporting.cells import DASH, is_defined, percent
+from neftune_cli.analysis.results import Comparison, Judgement
+from neftune_cli.analysis.wording import counted, percent
+from neftune_cli.reporting.cells import is_defined
+from neftune_cli.reporting.differences import DASH, NOTHING_VARIES, why_no_verdict
 
 
 def certainty_sentences(comparison: Comparison) -> Iterator[str]:
@@ -21,14 +21,21 @@ def certainty_sentences(comparison: Comparison) -> Iterator[str]:
     yield from _dashes(comparison)
 
 
+def pairing_words(comparison: Comparison, keys: Sequence[str]) -> str:
+    """Return what differences of these metrics are paired by."""
+    return _paired_by([one for key in keys for one in _judgements_of(comparison, key).values()])
+
+
 def few_seeds_sentence(comparison: Comparison) -> str:
     """Return what the intervals of arms with too few seeds are about; empty where there is no such arm."""
     few = _arms_about_checkpoints(comparison)
     if not few:
         return ""
+    have_items = _have_items(filter(_is_about_checkpoints, _judgements(comparison)))
+    what, which = ("intervals", ": other items, but not other seeds") if have_items else ("differences", "")
+    who = ", ".join(few)
     return (
-        f"With fewer than three paired seeds ({', '.join(few)}) intervals are about these checkpoints, not about the "
-        "method: other items, but not other seeds."
+        f"With fewer than three paired seeds ({who}) {what} are about these checkpoints, not about the method{which}."
     )
 
 
@@ -60,26 +67,56 @@ def _judgements_of(comparison: Comparison, metric: str) -> dict[str, Judgement]:
 
 
 def _method(comparison: Comparison, judged: Sequence[Judgement]) -> str:
-    about_method = any(one.comparison.about == "method" for one in judged)
-    samples = ", seeds and items being two samples that might have come out otherwise" if about_method else ""
-    intervals = f"{percent(comparison.confidence)} intervals, each for itself"
+    paired = f"Differences are paired by {_paired_by(judged)}{_samples(judged)}."
+    if not any(math.isfinite(one.comparison.ci_low) for one in judged):
+        return paired
     verdicts = _verdicts(comparison) if any(one.word for one in judged) else ""
-    return f"Differences are paired by seed and item{samples}. {intervals}{verdicts}."
+    return f"{paired} {percent(comparison.confidence)} intervals, each for itself{verdicts}."
+
+
+def _paired_by(judged: Iterable[Judgement]) -> str:
+    return "seed and item" if _have_items(judged) else "seed"
+
+
+def _have_items(judged: Iterable[Judgement]) -> bool:
+    return any(one.comparison.items > 1 for one in judged)
+
+
+def _samples(judged: Iterable[Judgement]) -> str:
+    about_method = [one for one in judged if not _is_about_checkpoints(one)]
+    if not about_method:
+        return ""
+    samples = "seeds and items being two samples" if _have_items(about_method) else "seeds being a sample"
+    return f", {samples} that might have come out otherwise"
 
 
 def _verdicts(comparison: Comparison) -> str:
-    arms = len(comparison.treated)
-    holm = f", corrected for {arms} arms (Holm)" if arms > 1 else ""
+    level = percent(1 - comparison.confidence)
     return (
-        f"; verdicts at the {percent(1 - comparison.confidence)} level{holm}: better, worse, or higher and lower where "
-        "neither is good by itself; equivalent if shown to be within the margin; inconclusive if neither is shown"
+        f"; verdicts at the {level} level{_correction(comparison)}: better, worse, or higher and lower where neither "
+        "is good by itself; equivalent if shown to be within the margin; inconclusive if neither is shown"
     )
 
 
+def _correction(comparison: Comparison) -> str:
+    """Return what verdicts are corrected for, the numbers of arms from metric to metric; empty where none is."""
+    tested = [
+        sum(math.isfinite(one.p_adjusted) for one in found.values())
+        for found in (_judgements_of(comparison, key) for key in comparison.metrics)
+        if any(one.word for one in found.values())
+    ]
+    fewest, most = min(tested, default=0), max(tested, default=0)
+    if most < 2:
+        return ""
+    arms = f"{fewest} to {counted(most, 'arm')}" if fewest < most else counted(most, "arm")
+    return f", differences and equivalences each corrected for {arms} (Holm)"
+
+
 def _reach(comparison: Comparison, judged: Sequence[Judgement]) -> Iterator[str]:
-    if any(one.comparison.about == "method" for one in judged):
+    if about_method := [one for one in judged if one.word]:
+        others = "seeds and items" if _have_items(about_method) else "seeds"
         yield (
-            "Verdicts are about the method, with other seeds and items like these, on this setting alone: "
+            f"Verdicts are about the method, with other {others} like these, on this setting alone: "
             f"{comparison.setting.words}."
         )
     yield from filter(None, [few_seeds_sentence(comparison)])
@@ -90,9 +127,13 @@ def _arms_about_checkpoints(comparison: Comparison) -> list[str]:
         arm
         for metric in comparison.metrics
         for arm, judgement in _judgements_of(comparison, metric).items()
-        if judgement.comparison.about == "checkpoints"
+        if _is_about_checkpoints(judgement)
     }
     return [arm.name for arm in comparison.treated if arm.name in few]
+
+
+def _is_about_checkpoints(judgement: Judgement) -> bool:
+    return judgement.comparison.about == "checkpoints"
 
 
 def _margins(comparison: Comparison) -> str:
@@ -103,48 +144,47 @@ def _margins(comparison: Comparison) -> str:
 def _detectable(comparison: Comparison) -> Iterator[str]:
     metric = comparison.metrics.get(comparison.primary)
     found = _judgements_of(comparison, comparison.primary)
-    sizes = {arm: one.detectable for arm, one in found.items() if math.isfinite(one.detectable)}
+    about_method = {arm: one for arm, one in found.items() if not _is_about_checkpoints(one)}
+    sizes = {arm: one.detectable for arm, one in about_method.items() if math.isfinite(one.detectable)}
     if metric is not None and sizes:
         listed = ", ".join(f"{metric.number(size)} ({arm})" for arm, size in sizes.items())
         yield f"{metric.name}: a true difference of this size would be found four times out of five: {listed}."
 
 
 def _corpus_scores(comparison: Comparison) -> Iterator[str]:
-    names = [metric.name for key, metric in comparison.metrics.items() if _has_no_items(comparison, key)]
+    """Yield which differences have no items, where others have."""
+    if not _have_items(_judgements(comparison)):
+        return
+    names = [name for key in comparison.metrics if (name := _without_items(comparison, key))]
     if names:
         yield f"Scores of all items together, whose intervals are over seeds alone: {', '.join(names)}."
 
 
-def _has_no_items(comparison: Comparison, key: str) -> bool:
-    paired = [one.comparison for one in _judgements_of(comparison, key).values()]
-    return any(one.items == 1 and one.about == "method" for one in paired)
+def _without_items(comparison: Comparison, key: str) -> str:
+    """Return a metric's name, with its arms if only some of them have no items; empty where all have."""
+    found = _judgements_of(comparison, key)
+    about_method = {arm: one for arm, one in found.items() if not _is_about_checkpoints(one)}
+    arms = [arm for arm, one in about_method.items() if one.comparison.items == 1]
+    name = comparison.metrics[key].name
+    return name if len(arms) == len(about_method) and arms else f"{name} ({', '.join(arms)})" if arms else ""
 
 
 def _dashes(comparison: Comparison) -> Iterator[str]:
-    """Yield why verdicts are missing, each reason once."""
+    """Yield why verdicts are missing, and intervals of arms that could have no verdict, each reason once."""
     reasons = (
-        _reason(arm.estimates.get(key), metric, comparison)
-        for key, metric in comparison.metrics.items()
+        why_no_verdict(arm.estimates.get(key), comparison.baseline)
+        for key in comparison.metrics
+        if is_defined(comparison, key)
         for arm in comparison.treated
     )
-    found = list(dict.fromkeys(reason for reason in reasons if reason))
-    if found:
+    if found := list(dict.fromkeys(filter(None, reasons))):
         yield f"{DASH} no verdict: {'; '.join(found)}."
+    if found := list(dict.fromkeys(filter(None, map(_no_interval, _judgements(comparison))))):
+        yield f"{DASH} no interval: {'; '.join(found)}."
 
 
-def _reason(estimate: Estimate | None, metric: Metric, comparison: Comparison) -> str:
-    """Return why an arm's metric has no verdict; empty where it has one, or where the metric isn't in the tables."""
-    if not is_defined(comparison, metric.key):
+def _no_interval(judgement: Judgement) -> str:
+    """Return why a difference of few seeds has no interval; empty where it has one."""
+    if not _is_about_checkpoints(judgement) or math.isfinite(judgement.comparison.ci_low):
         return ""
-    if estimate is None:
-        return "the metric isn't defined for the arm"
-    if estimate.difference is None:
-        return f"no seed is shared with {comparison.baseline}"
-    judgement = estimate.judgement
-    if judgement is None:
-        finite = math.isfinite(estimate.difference.mean)
-        return f"no item is shared with {comparison.baseline}" if finite else "a value isn't finite"
-    if judgement.word is not None:
-        return ""
-    few = judgement.comparison.seeds < FEWEST_SEEDS
-    return "fewer than three paired seeds" if few else "nothing says how sure the difference is"
+    return NOTHING_VARIES if judgement.comparison.items > 1 else "a score without items needs three paired seeds"

@@ -115,12 +115,15 @@ def _best_arm(best: BestArm) -> ExportedBestArm:
 
 
 def _early_stopping(stopping: EarlyStopping) -> ExportedEarlyStopping:
-    return ExportedEarlyStopping(epochs=stopping.epochs, arms=tuple(_stopped_arm(arm) for arm in stopping.arms))
+    return ExportedEarlyStopping(
+        epochs=stopping.epochs, arms=tuple(_stopped_arm(arm, stopping.epochs) for arm in stopping.arms)
+    )
 
 
-def _stopped_arm(arm: StoppedArm) -> ExportedStoppedArm:
+def _stopped_arm(arm: StoppedArm, epochs: tuple[int, ...]) -> ExportedStoppedArm:
     return ExportedStoppedArm(
         arm=arm.name,
+        epochs=arm.epochs or epochs,
         last_loss=finite(arm.last_loss),
         best_loss=finite(arm.best_loss),
         best_epoch=arm.best_epoch,

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.reporting.cells import Block, Section, percent, sections, title
-from neftune_cli.reporting.certainty import few_seeds_sentence, margin_words
+from neftune_cli.analysis.wording import percent
+from neftune_cli.reporting.cells import Block, Section, sections, title
+from neftune_cli.reporting.certainty import few_seeds_sentence, margin_words, pairing_words
 from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.reporting.selection import early_stopping_section
 
@@ -44,8 +45,8 @@ _ESCAPED = re.compile("|".join(map(re.escape, _ESCAPES)))
 def to_latex(comparisons: Sequence[Comparison]) -> str:
     """Return the tables one after another; they need the package booktabs and nothing else.
 
-    A table environment a section, cut where it would be longer than a page. What is said outside the tables stands in
-    comments.
+    A table environment a section, cut between metrics where it would be longer than a page. What is said outside the
+    tables stands in comments.
     """
     several = len(comparisons) > 1
     parts = [
@@ -117,8 +118,9 @@ def _caption(section: Section, comparison: Comparison) -> str:
 def _compared(section: Section, comparison: Comparison) -> Iterator[str]:
     whose = "" if section.note else f" from {comparison.baseline}"
     yield (
-        f"Differences{whose} are paired by seed and item, with {percent(comparison.confidence)} intervals; verdicts "
-        "are corrected over arms (Holm)."
+        f"Differences{whose} are paired by {pairing_words(comparison, section.keys)}, with "
+        f"{percent(comparison.confidence)} intervals; verdicts are corrected over arms (Holm), differences and "
+        "equivalences each for themselves."
     )
     yield few_seeds_sentence(comparison)
     if margins := margin_words(comparison, section.keys):

@@ -11,8 +11,12 @@ from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.reporting.hypotheses_table import HYPOTHESES_TITLE, facts
 from neftune_cli.reporting.selection import BEST_ARM_TITLE, best_arm_sentences, early_stopping_section
 
-_RENDERED = re.compile(r"[*<]|(?<!\w)_|_(?!\w)")
-"""What GitHub would take for emphasis or HTML. Underscores inside words are none, and names have many."""
+_NUMBER = r"[+\N{MINUS SIGN}][\d.e+\N{MINUS SIGN}]+"
+_RENDERED = re.compile(rf"(?P<interval>\[{_NUMBER}, {_NUMBER}\](?![(\[:]))|(?<!\w)_+|_+(?!\w)|[\\\[\]&~$`<>*#]")
+"""What GitHub would take for emphasis, code, a formula, a link, a heading, HTML or one of its entities.
+
+Underscores inside words are none of it, and names have many; nor are the brackets of an interval.
+"""
 
 
 def to_markdown(comparisons: Sequence[Comparison]) -> str:
@@ -74,5 +78,9 @@ def _claim(result: HypothesisResult) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text on one line, in which nothing is taken for markup but code in backticks."""
-    return _RENDERED.sub(r"\\\g<0>", " ".join(text.split()))
+    """Return text on one line, in which nothing is taken for markup: arms are called what their users like."""
+    return _RENDERED.sub(_as_it_is, " ".join(text.split()))
+
+
+def _as_it_is(found: re.Match[str]) -> str:
+    return found[0] if found["interval"] else "".join(f"\\{character}" for character in found[0])

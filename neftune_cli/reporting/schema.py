@@ -29,13 +29,13 @@ class ExportedJudgement(_Exported):
     p_value: float | None
     """Two-sided, for no difference; not corrected."""
     p_adjusted: float | None
-    """`p_value` after Holm's correction over the arms."""
+    """`p_value` after Holm's correction over the arms, apart from the equivalences'."""
     p_equivalent: float | None
-    """For a difference beyond the margin: two one-sided tests, after Holm's correction."""
+    """For a difference beyond the margin: two one-sided tests, after a correction of their own."""
     margin: float | None
-    """Differences up to it count as none, in the metric's unit."""
+    """Differences up to it count as none, in the metric's unit; a share of the mean is that of the paired baseline."""
     verdict: Word | None
-    """The word; null with fewer than three paired seeds, or where nothing says how sure the difference is."""
+    """The word; null with fewer than three paired seeds, or where differences don't vary and prove nothing."""
     about: Literal["method", "checkpoints"] | None
     """What interval and verdict speak about: `checkpoints` with fewer than three paired seeds."""
     detectable: float | None
@@ -74,7 +74,7 @@ class ExportedBestArm(_Exported):
     """What choosing the best arm gains."""
 
     arm: str
-    """The arm with the best mean."""
+    """The arm with the best mean, of those that share three seeds or more with the baseline."""
     metric: str
     """The metric that the arm is best by."""
     naive: float | None
@@ -94,6 +94,8 @@ class ExportedStoppedArm(_Exported):
 
     arm: str
     """Name of the arm."""
+    epochs: tuple[int, ...]
+    """Its own to choose from."""
     last_loss: float | None
     """Mean after the last epoch."""
     best_loss: float | None
@@ -110,7 +112,7 @@ class ExportedEarlyStopping(_Exported):
     """Whether noise is worth more than stopping in time."""
 
     epochs: tuple[int, ...]
-    """Epochs to choose from."""
+    """The baseline's, to choose from."""
     arms: tuple[ExportedStoppedArm, ...]
     """The baseline first."""
 
@@ -152,7 +154,7 @@ class ExportedComparison(_Exported):
     metrics: dict[str, dict[str, ExportedEstimate | None]]
     """Metric to arm to estimate; null where the arm has no value."""
     best_arm: ExportedBestArm | None
-    """Null with a single noisy arm, or where there is nothing to split."""
+    """Null where fewer than two arms can be chosen among, neither way is good, or there is nothing to split."""
     early_stopping: ExportedEarlyStopping | None
     """Null where the losses of fewer than two epochs are known."""
     hypotheses: tuple[ExportedHypothesis, ...]
@@ -166,7 +168,7 @@ class ExportedComparison(_Exported):
     apart: str
     """How this differs from what it is shown beside; empty where it doesn't."""
     manifest_digest: str | None
-    """SHA-256 of the sweep's manifest.json, in hex; null where there is none."""
+    """SHA-256 of the sweep's manifest.json, or of several one after another, in hex; null where there is none."""
 
 
 class ExportedComparisons(_Exported):

@@ -5,18 +5,10 @@ from collections.abc import Iterator, Sequence
 
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import BestArm, Comparison, EarlyStopping, Judgement
+from neftune_cli.analysis.wording import percent
 from neftune_cli.evidence.metrics import METRICS, Metric
-from neftune_cli.reporting.cells import (
-    NO_DIFFERENCE,
-    NOT_FINITE,
-    UNDEFINED_DIFFERENCE,
-    Block,
-    Cell,
-    Difference,
-    Section,
-    judged_difference,
-    percent,
-)
+from neftune_cli.reporting.cells import NOT_FINITE, Block, Cell, Section
+from neftune_cli.reporting.differences import DASH, DIVERGED, NO_DIFFERENCE, Difference, judged_difference
 
 BEST_ARM_TITLE = "Best arm"
 EARLY_STOPPING_TITLE = "Early stopping"
@@ -28,7 +20,7 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     if best is None:
         return None
     metric = comparison.metrics.get(best.metric) or METRICS[best.metric]
-    parts = " and ".join(_split(best.gain))
+    parts = " and ".join(best.split)
     return (
         f"{metric.name}: {best.arm} is the best arm, {metric.signed(best.naive)} beside {comparison.baseline} on the "
         f"{parts} that it was chosen on, which is too good on average. Chosen on one part of {parts}, measured on the "
@@ -67,14 +59,6 @@ def _at_last(stopping: EarlyStopping, metric: Metric) -> Block:
     return Block(metric.title, f"last epoch, {metric.unit}", losses, differences)
 
 
-def _split(gain: PairedComparison) -> Iterator[str]:
-    """Yield what there was more than one of."""
-    if gain.seeds > 1:
-        yield "seeds"
-    if gain.clusters > 1:
-        yield "items"
-
-
 def _honest(gain: PairedComparison, metric: Metric) -> str:
     number = metric.signed(gain.difference)
     if not math.isfinite(gain.ci_low):
@@ -91,11 +75,22 @@ def _chosen(best: BestArm) -> str:
 
 
 def _note(stopping: EarlyStopping, baseline: str) -> str:
-    epochs = f"{stopping.epochs[0]} to {stopping.epochs[-1]}"
     return (
-        f"Every difference is to {baseline} at its best epoch. Epochs ({epochs}) are chosen on other items than those "
-        "they are measured on."
+        f"Every difference is to {baseline} at its best epoch. Epochs ({_epochs(stopping)}) are chosen on other items "
+        "than those they are measured on."
     )
+
+
+def _epochs(stopping: EarlyStopping) -> str:
+    """Return the epochs that all arms choose from, or each arm's own where they differ."""
+    by_arm = {arm.name: _span(arm.epochs or stopping.epochs) for arm in stopping.arms}
+    if len(set(by_arm.values())) == 1:
+        return next(iter(by_arm.values()))
+    return "; ".join(f"{span} of {arm}" for arm, span in by_arm.items())
+
+
+def _span(epochs: Sequence[int]) -> str:
+    return f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else str(epochs[0])
 
 
 def _loss(value: float, metric: Metric) -> Cell:
@@ -105,5 +100,5 @@ def _loss(value: float, metric: Metric) -> Cell:
 def _differences(judgements: Sequence[Judgement | None], metric: Metric) -> Iterator[Difference]:
     """Yield the differences; the first arm is the baseline, which need not differ from itself."""
     for number, judgement in enumerate(judgements):
-        missing = UNDEFINED_DIFFERENCE if number else NO_DIFFERENCE
+        missing = Difference(DASH, p=DASH, remark=DIVERGED) if number else NO_DIFFERENCE
         yield missing if judgement is None else judged_difference(judgement, metric)

@@ -1,6 +1,7 @@
 """From evidence to comparisons, and from those to the page and to the report beside a sweep's trials."""
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.records import Generation
 from neftune_cli.reporting.footnotes import footnotes
-from neftune_cli.store import SweepFolder
+from neftune_cli.store import SWEEP_FILE, SweepFolder
 
 if TYPE_CHECKING:
     from neftune_cli.reporting.page.content import PageContent
@@ -28,6 +29,7 @@ class Judged:
 
     evidence: Evidence
     comparison: Comparison
+    choices: Choices
 
 
 def judge_all(evidence: Sequence[Evidence], choices: Choices = DEFAULT_CHOICES) -> tuple[list[Judged], list[str]]:
@@ -40,7 +42,7 @@ def judge_all(evidence: Sequence[Evidence], choices: Choices = DEFAULT_CHOICES) 
     judged, empty = [], []
     for one in evidence:
         try:
-            judged.append(Judged(one, compare_arms(one, choices)))
+            judged.append(Judged(one, compare_arms(one, choices), choices))
         except NothingToCompareError as error:
             empty.append(str(error))
     if not judged:
@@ -58,7 +60,7 @@ def judge_sweep(folder: SweepFolder) -> list[Judged]:
 
 
 def write_reports(folder: SweepFolder, judged: Sequence[Judged]) -> None:
-    """Write summary.md, report.html and plots/ into the sweep's folder.
+    """Write summary.md, report.html and plots/ into the sweep's folder, in place of those of an earlier time.
 
     Raises:
         OSError: the folder can't be written.
@@ -66,13 +68,19 @@ def write_reports(folder: SweepFolder, judged: Sequence[Judged]) -> None:
     from neftune_cli.reporting.markdown import to_markdown
     from neftune_cli.reporting.plots import standalone
 
-    folder.write_text("summary.md", to_markdown([one.comparison for one in judged]))
-    plots = [plots_of(one) for one in judged]
-    for number, drawn in enumerate(plots):
-        behind = f"-{number + 1}" if number else ""
-        for plot in drawn.values():
-            folder.write_text(f"plots/{plot.name}{behind}.svg", standalone(plot.svg))
-    folder.write_text("report.html", page(judged, plots))
+    drawn = [plots_of(one) for one in judged]
+    texts = {
+        "summary.md": to_markdown([one.comparison for one in judged]),
+        "report.html": page(judged, drawn),
+    }
+    pictures = {
+        f"{plot.name}{f'-{number}' if number > 1 else ''}.svg": standalone(plot.svg)
+        for number, plots in enumerate(drawn, start=1)
+        for plot in plots.values()
+    }
+    for name, text in texts.items():
+        folder.write_text(name, text)
+    folder.write_plots(pictures)
 
 
 def page(judged: Sequence[Judged], plots: Sequence[Mapping[str, "Plot"]] | None = None) -> str:
@@ -93,19 +101,47 @@ def plots_of(judged: Judged) -> Mapping[str, "Plot"]:
 def _content(judged: Judged, plots: Mapping[str, "Plot"]) -> "PageContent":
     from neftune_cli.reporting.page.content import PageContent, side_by_side
 
-    comparison, folders = judged.comparison, [SweepFolder(Path(path)) for path in judged.evidence.folders]
+    comparison, evidence = judged.comparison, judged.evidence
     seed = _answers_seed(comparison)
     return PageContent(
         comparison=comparison,
         advice=advice(comparison),
         footnotes=footnotes(comparison),
         plots=plots,
-        answers=side_by_side(_answers(judged.evidence, folders, seed)),
+        answers=side_by_side(_answers(evidence, seed)),
         answers_seed=seed,
-        spec="\n".join(folder.written_spec() for folder in folders),
-        manifest=judged.evidence.manifest,
-        command="\n".join(_commands(folders)),
+        spec="---\n".join(evidence.specs),
+        manifest=evidence.manifest,
+        command="\n".join(commands_again(evidence, judged.choices)),
     )
+
+
+def commands_again(evidence: Evidence, choices: Choices) -> list[str]:
+    """Return what to type to make these sweeps and their comparison once more; nothing for runs that others made."""
+    if not evidence.specs:
+        return []
+    names = [Path(folder).resolve().name for folder in evidence.folders]
+    outputs = [
+        f"results/{name}-again{f'-{place}' if names.count(name) > 1 else ''}" for place, name in enumerate(names, 1)
+    ]
+    sweeps = [
+        ["neftune", "sweep", str(Path(folder) / SWEEP_FILE), "--output", output]
+        for folder, output in zip(evidence.folders, outputs, strict=True)
+    ]
+    compare = ["neftune", "compare", *outputs, *_options(choices)]
+    return [shlex.join(command) for command in (*sweeps, compare)]
+
+
+def _options(choices: Choices) -> Iterator[str]:
+    """Yield the options that say what differs from what happens when the user chooses nothing."""
+    if choices.baseline is not None:
+        yield from ("--baseline", choices.baseline)
+    if choices.metric is not None:
+        yield from ("--metric", choices.metric)
+    if choices.confidence != DEFAULT_CHOICES.confidence:
+        yield from ("--confidence", f"{choices.confidence:g}")
+    for key, margin in choices.margins.items():
+        yield from ("--margin", f"{key}={f'{100 * margin.size:g}%' if margin.relative else f'{margin.size:g}'}")
 
 
 def _answers_seed(comparison: Comparison) -> int | None:
@@ -114,7 +150,9 @@ def _answers_seed(comparison: Comparison) -> int | None:
     return min(shared, default=None)
 
 
-def _answers(evidence: Evidence, folders: Sequence[SweepFolder], seed: int | None) -> dict[str, list[Generation]]:
+def _answers(evidence: Evidence, seed: int | None) -> dict[str, list[Generation]]:
+    """Return what each arm, the base first, answered with this seed; nothing for runs that others made."""
+    folders = [SweepFolder(Path(folder)) for folder in evidence.folders] if evidence.specs else []
     found: dict[str, list[Generation]] = {}
     for trial in evidence.trials:
         if trial.is_base or trial.seed == seed:
@@ -122,9 +160,3 @@ def _answers(evidence: Evidence, folders: Sequence[SweepFolder], seed: int | Non
             answers = next((answers for place in places if (answers := place.generations())), [])
             found |= {BASE_ARM if trial.is_base else trial.arm: answers} if answers else {}
     return found
-
-
-def _commands(folders: Sequence[SweepFolder]) -> list[str]:
-    again = [(folder.path, f"results/{folder.name}-again") for folder in folders]
-    sweeps = [f"neftune sweep {path}/sweep.yaml --output {output}" for path, output in again]
-    return [*sweeps, f"neftune compare {' '.join(output for _, output in again)}"] if again else []

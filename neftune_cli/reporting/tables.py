@@ -11,7 +11,8 @@ from rich.text import Text
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import Comparison, Word
-from neftune_cli.reporting.cells import NOT_FINITE, Block, Cell, Difference, Section, sections, title
+from neftune_cli.reporting.cells import NOT_FINITE, Block, Cell, Section, sections, title
+from neftune_cli.reporting.differences import Difference
 from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.reporting.hypotheses_table import print_hypotheses
 from neftune_cli.reporting.selection import BEST_ARM_TITLE, best_arm_sentences, early_stopping_section

@@ -1,6 +1,5 @@
 """What a trial measures with the noise off: losses of each example, answers, and what the noise amounts to."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,10 +11,17 @@ from neftune_cli.evaluation.answers import evaluate_answers
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
 from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.noise.lengths import token_noise_norm
-from neftune_cli.records import HELD_OUT, PROBE, EvalMetrics, ExampleLoss, Generation, LossMetrics, NoiseMeasurement
+from neftune_cli.records import (
+    HELD_OUT,
+    PROBE,
+    EvalMetrics,
+    ExampleLoss,
+    Generation,
+    LossMetrics,
+    NoiseMeasurement,
+    perplexity,
+)
 from neftune_cli.training.material import EVALUATION_BATCH_SIZE, GENERATION_BATCH_SIZE, PROBE_ANSWERS, Material
-
-_LARGEST_EXPONENT = 700.0
 
 
 def measure_losses(model: LanguageModel, material: Material, *, epoch: int) -> list[ExampleLoss]:
@@ -45,7 +51,7 @@ def loss_metrics(losses: Sequence[ExampleLoss], *, train_loss: float | None) -> 
         train_loss=train_loss,
         train_loss_clean=split_loss(losses, PROBE),
         eval_loss=eval_loss,
-        eval_perplexity=math.exp(min(eval_loss, _LARGEST_EXPONENT)),
+        eval_perplexity=perplexity(eval_loss),
     )
 
 

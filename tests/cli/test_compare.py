@@ -1,6 +1,7 @@
 """`neftune compare` on sweeps that the store wrote: what goes where, which files appear, and what is refused."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from neftune_cli.commands.compare import compare
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.records import CurvePoint, TrialRecord, TrialState, TrialStatus
+from neftune_cli.reporting.formats import Format
 from neftune_cli.store import SweepFolder
 
 Records = list[TrialRecord]
@@ -73,6 +75,44 @@ def test_choices_change_the_verdict_and_leave_no_report(results: Path) -> None:
     assert not (results / "bios" / "report.html").exists()
 
 
+def test_runs_of_others_are_compared_in_every_format_and_nothing_is_written_beside_them(tmp_path: Path) -> None:
+    for alpha, loss in ((0, 2.0), (5, 1.9)):
+        for seed in range(3):
+            run = tmp_path / "runs" / f"alpha={alpha},seed={seed}"
+            run.mkdir(parents=True)
+            log = [
+                {"step": 1, "epoch": 1.0, "loss": loss + seed / 10},
+                {"step": 1, "epoch": 1.0, "eval_loss": loss + seed},
+            ]
+            state = {"global_step": 1, "max_steps": 1, "num_train_epochs": 1, "epoch": 1.0, "log_history": log}
+            (run / "trainer_state.json").write_text(json.dumps(state))
+    files = sorted(tmp_path.rglob("*"))
+
+    for format_ in Format:
+        result = _compare(tmp_path / "runs", "--format", format_)
+        assert result.exit_code == 0, result.output
+        assert "alpha=5" in result.stdout
+
+    assert sorted(tmp_path.rglob("*")) == files
+
+
+def test_the_page_says_how_to_make_the_same_again(results: Path) -> None:
+    page = _compare(results, "--format", "html", "--margin", "eval_loss=0.02", "--margin", "response_chars=10%").stdout
+
+    folder = shlex.quote(f"{results}/bios/sweep.yaml")
+    assert f"neftune sweep {folder} --output results/bios-again" in page
+    assert "neftune compare results/bios-again --margin eval_loss=0.02 --margin response_chars=10%" in page
+
+
+def test_pictures_of_an_earlier_time_are_replaced(results: Path) -> None:
+    (results / "bios" / "plots").mkdir()
+    (results / "bios" / "plots" / "loss.png").write_bytes(b"old")
+
+    _compare(results)
+
+    assert not (results / "bios" / "plots" / "loss.png").exists()
+
+
 def test_another_metric_leads(results: Path) -> None:
     assert "length beside alpha 0" in _compare(results, "--metric", "response_chars").stdout.split("\n\nLoss\n")[0]
 
@@ -82,7 +122,7 @@ def test_another_metric_leads(results: Path) -> None:
     [
         (["--margin", "eval_loss"], "--margin eval_loss: there is no size in it."),
         (["--margin", "speed=1"], "--margin speed=1: no metric 'speed' was measured."),
-        (["--metric", "speed"], "--metric speed: nothing of that name was measured in sweep 'bios'."),
+        (["--metric", "speed"], "--metric 'speed': nothing of that name was measured in sweep 'bios'."),
         (["--confidence", "95"], "--confidence 95 is no confidence level."),
     ],
 )
@@ -149,7 +189,7 @@ def test_comparable_sweeps_are_one_comparison_and_belong_to_neither_folder(
 
     assert result.stdout.startswith("bios + more, compared with alpha=0\n")
     assert "alpha=10" in result.stdout
-    assert result.stderr == ""
+    assert result.stderr == "No report lies beside bios + more: --format html --output FILE writes one anywhere.\n"
 
 
 def test_an_unfinished_sweep_is_left_out_with_a_word(results: Path, hand_made_records: Records) -> None:

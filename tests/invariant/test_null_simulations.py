@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from experiments.null_simulations.__main__ import app
 from experiments.null_simulations.components import metric_components, sweep_components, table_components
+from experiments.null_simulations.counts import MARGIN, count_rates, counting
 from experiments.null_simulations.error_rates import ErrorRates, Rate, error_rates, generator, rate
+from experiments.null_simulations.looks import look_rates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
 from experiments.null_simulations.promises import COVERAGE, FALSE_POSITIVES, broken_promises
 from experiments.null_simulations.records import Records, seed_means, simulate
@@ -27,6 +29,7 @@ from experiments.null_simulations.scenarios import (
     SCENARIOS,
     Scenario,
 )
+from experiments.null_simulations.words import MARGINS, word_rates
 from neftune_cli.analysis.aligned import Aligned
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import EvalMetrics, ExampleLoss, LossMetrics, TrialRecord
@@ -59,6 +62,45 @@ def test_no_promise_is_broken(scenario: Scenario, seeds: int) -> None:
 @pytest.mark.parametrize("seeds", [3, 5])
 def test_rare_events_are_no_findings(seeds: int) -> None:
     assert error_rates(RARE_EVENTS, seeds, REPETITIONS).false_positives.value <= most(FALSE_POSITIVES[1])
+
+
+@pytest.mark.parametrize(("share", "items"), [(0.01, 20), (0.01, 200), (0.2, 50)])
+def test_few_items_that_count_right_answers_are_no_findings(share: float, items: int) -> None:
+    rates = count_rates(share, items, 3, REPETITIONS)
+    assert rates.false_positives.value <= most(0.05)
+    assert rates.false_equivalence.value <= most(0.06)
+
+
+def test_where_one_answer_in_a_hundred_is_right_20_items_often_say_nothing() -> None:
+    """All answers of both arms wrong, or one item in which every seed differs alike: no verdict, not a sure one."""
+    assert count_rates(0.01, 20, 3, REPETITIONS).unmeasured.value > 0.2
+    assert count_rates(0.2, 200, 5, REPETITIONS).unmeasured.value == 0
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2])
+def test_counted_answers_are_as_often_right_as_they_should_and_differ_by_the_margin(share: float) -> None:
+    scenario = counting(share, 200)
+    draws = np.random.default_rng(3)
+    sweeps = [simulate(scenario, arms=2, seeds=2, draws=draws) for _ in range(300)]
+    baseline = [sweep.baseline.mean() for sweep in sweeps]
+    differences = [(sweep.treated(scenario.shift)[0] - sweep.baseline).mean() for sweep in sweeps]
+    for found, expected in ((baseline, share), (differences, MARGIN)):
+        assert np.mean(found) == pytest.approx(expected, abs=4 * float(np.std(found)) / math.sqrt(len(found)))
+
+
+@pytest.mark.parametrize("scenario", [HELD_OUT_LOSS, EXACT_MATCH], ids=lambda one: one.name)
+def test_both_families_together_err_as_often_as_their_levels_add_up_to(scenario: Scenario) -> None:
+    rates = word_rates(scenario, MARGINS[0], 10, REPETITIONS)
+    assert max(rates.difference.value, rates.equivalence.value) <= most(0.05)
+    assert max(rates.difference.value, rates.equivalence.value) <= rates.either.value <= most(0.1)
+
+
+def test_looking_again_finds_more_that_is_not_there() -> None:
+    rates = look_rates(HELD_OUT_LOSS, "eval_loss", REPETITIONS)
+    assert rates.first_look.value <= most(FALSE_POSITIVES[1])
+    assert rates.any_look.value > 0.08  # 5% and a bit at the first look, and others at the second and third
+    assert rates.first_look.value <= rates.any_look.value <= most(0.15)  # at most three times 5%
+    assert rates.new_seeds_alone.value <= most(FALSE_POSITIVES[1])
 
 
 def test_a_test_that_takes_items_for_fixed_would_be_found_out() -> None:

@@ -8,9 +8,8 @@ from numpy.typing import ArrayLike
 from neftune_cli.analysis.aligned import TrialsByArm
 from neftune_cli.analysis.choices import Choices
 from neftune_cli.analysis.claims import examine_claims
-from neftune_cli.analysis.crossed import Floats
 from neftune_cli.analysis.results import EarlyStopping, HypothesisResult
-from neftune_cli.evidence.measurements import ItemValues, Measurements
+from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.evidence.metrics import METRICS, Margin
 
 SEED_EFFECTS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])

@@ -1,6 +1,7 @@
 """Claims about one metric: differences, intervals and margins worked out on paper decide their status."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -79,7 +80,7 @@ NOT_INFERIOR = [
     (OPPOSITE, "supported"),
     (LARGE, "refuted"),
     (AT_LEAST_SOME, "refuted"),
-    (IN_THE_TAIL, "inconclusive"),
+    (IN_THE_TAIL, "supported"),
     (VAGUE, "inconclusive"),
 ]
 
@@ -215,3 +216,46 @@ def test_every_claim_says_what_the_paper_has_and_what_isnt_comparable() -> None:
     assert "11 claims" in EACH_AT_ITS_OWN_LEVEL
     assert [one.key for one in results[:2]] == ["training-loss-rises", "held-out-loss-does-not-rise"]
     assert all(one.claim.endswith(".") and one.paper.endswith(".") and one.caveat.endswith(".") for one in results)
+
+
+def test_the_note_on_levels_holds_at_any_confidence() -> None:
+    assert not re.search(r"\d ?%|one in \w+ty", EACH_AT_ITS_OWN_LEVEL)
+
+
+@pytest.mark.parametrize("spread", np.linspace(0.3, 0.9, 13))
+def test_what_is_surely_no_change_is_surely_no_rise(spread: float) -> None:
+    held_out = examine(noise("eval_loss", 0, spread))["held-out-loss-does-not-rise"]
+
+    # a t test on 4 degrees of freedom; both claims ask for 5% on one side
+    surely = stats.t.sf(1 / (spread * math.sqrt(0.5)), 4) <= 0.05
+    assert held_out.status == ("supported" if surely else "inconclusive")
+    assert examine(noise("repetition_2gram", 0, spread))["repetition-stays"].status == held_out.status
+
+
+@pytest.mark.parametrize(
+    ("claim", "key"),
+    [
+        ("held-out-loss-does-not-rise", "eval_loss"),
+        ("repetition-stays", "repetition_2gram"),
+        ("answers-get-longer", "response_chars"),
+        ("training-rouge-falls", "probe_rouge_l"),
+    ],
+)
+@pytest.mark.parametrize("change", [-5.0, 0.0, 0.1])
+def test_where_nothing_varies_nothing_is_decided(claim: str, key: str, change: float) -> None:
+    result = examine(noise(key, change, 0.0))[claim]
+
+    assert result.status == "inconclusive"
+    assert result.here.endswith("Undecided: nothing varies, so nothing says how sure the number is.")
+    assert "no interval" in result.here
+    assert "nan" not in result.here
+
+
+def test_alphas_that_do_exactly_the_same_are_undecided() -> None:
+    flat = {"eval_loss": np.full((5, 3), 2.0)}
+
+    result = examine(joined(*(arm(f"alpha={alpha}", alpha, flat) for alpha in (0, 5, 10))))["alphas-are-alike"]
+
+    assert result.status == "inconclusive"
+    assert result.here.endswith("Undecided: nothing varies, so nothing says how sure the number is.")
+    assert "nan" not in result.here

@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from neftune_cli.analysis.aligned import TrialsByArm
-from neftune_cli.analysis.claims.case import noisy_arms
-from neftune_cli.analysis.crossed import Floats
+from neftune_cli.analysis.claims.recipes import noisy_arms
 from neftune_cli.analysis.results import Status
 from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.evidence.measurements import Floats
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
@@ -58,7 +58,7 @@ def test_arms_are_compared_with_the_baseline_if_it_has_no_noise_else_with_the_fi
     arms = joined(
         arm("alpha=5", 5.0, lengths(FLAT + 20)),
         arm("alpha=0", 0.0, lengths(FLAT)),
-        arm("again", 0.0, lengths(FLAT + 10)),
+        arm("again", 0.0, lengths(FLAT + 10), ()),
     )
 
     assert "alpha=5 minus alpha=0: +20.0" in examine(arms, baseline="alpha=5")["answers-get-longer"].here
@@ -75,6 +75,56 @@ def test_an_arm_with_another_recipe_is_no_noise_arm(details: tuple[str, ...] | N
     )
 
     assert "Answer length, alpha=5 minus alpha=0: +20.0" in examine(arms)["answers-get-longer"].here
+
+
+@pytest.mark.parametrize("name", ["long training", "alpha=5,epochs=9", "alpha=7", "alpha=5.0", "noise=gaussian"])
+def test_a_brought_in_arm_whose_name_may_hide_a_recipe_is_left_out_and_named(name: str) -> None:
+    values = {**lengths(FLAT), "eval_loss": with_items(FLAT)}
+    arms = joined(*(arm(f"alpha={alpha}", alpha, values) for alpha in (0, 5, 10)), arm(name, 5.0, values))
+
+    results = examine(arms)
+
+    left_out = f"Left out, because nothing says what they change beside the noise: {name}."
+    assert results["answers-get-longer"].here.startswith("Answer length, mean of alpha=5 and alpha=10 minus alpha=0: ")
+    assert results["answers-get-longer"].here.endswith(left_out)
+    assert "1 pair of alphas" in results["alphas-are-alike"].here
+    assert results["alphas-are-alike"].here.endswith(left_out)
+
+
+def test_a_brought_in_arm_named_after_its_noise_counts() -> None:
+    arms = joined(
+        arm("alpha=0", 0.0, lengths(FLAT)),
+        arm("alpha=0.5,noise=gaussian,noise_scale=paper", 0.5, lengths(FLAT + 20)),
+    )
+
+    assert "noise_scale=paper minus alpha=0: +20.0" in examine(arms)["answers-get-longer"].here
+
+
+def test_with_nothing_but_unknown_recipes_nothing_is_measured_and_they_are_named() -> None:
+    noisy = joined(arm("alpha=0", 0.0, lengths(FLAT)), arm("ours", 5.0, lengths(FLAT)))
+    reference = joined(arm("plain", 0.0, lengths(FLAT)), arm("alpha=5", 5.0, lengths(FLAT)))
+
+    assert examine(noisy)["answers-get-longer"].here.endswith("beside the noise: ours.")
+    assert examine(reference, baseline="plain")["answers-get-longer"].here == (
+        "Needs an arm with alpha 0 of a known recipe; the names of the runs of plain don't say it. Call runs that "
+        "change nothing alpha=0."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "details"),
+    [("decayed", ("weight_decay=0.1",)), ("weight decay", None), ("alpha=0,weight_decay=0.1", None)],
+)
+def test_an_arm_that_changes_nothing_is_the_reference_before_one_that_changes_its_recipe(
+    name: str, details: tuple[str, ...] | None
+) -> None:
+    arms = joined(
+        arm("alpha=5", 5.0, lengths(FLAT + 20)),
+        arm(name, 0.0, lengths(FLAT + 90), details),
+        arm("alpha=0", 0.0, lengths(FLAT)),
+    )
+
+    assert "alpha=5 minus alpha=0: +20.0" in examine(arms, baseline="alpha=5")["answers-get-longer"].here
 
 
 def test_a_sweep_says_what_its_arms_change(tmp_path: Path, hand_made_records: list[TrialRecord]) -> None:
@@ -159,7 +209,7 @@ def test_a_diverged_trial_is_named() -> None:
 
     assert results["held-out-loss-does-not-rise"].status == "not measured"
     assert "isn't finite in a trial of alpha=10" in results["held-out-loss-does-not-rise"].here
-    assert "alpha=5 and alpha=10 can't be compared" in results["alphas-are-alike"].here
+    assert "isn't finite in a trial of alpha=10" in results["alphas-are-alike"].here
 
 
 SPREAD = SEED_EFFECTS * MARGIN
@@ -215,9 +265,9 @@ def test_alphas_are_compared_on_the_metric_that_the_user_asks_about() -> None:
 
 def test_only_arms_that_differ_in_alpha_alone_make_a_pair() -> None:
     arms = joined(
-        losses(a0=FLAT, a5=FLAT, a10=FLAT),
+        losses(a0=FLAT, a5=FLAT, a10=FLAT + 0.1 * SPREAD),
         arm("alpha=15,noise=gaussian", 15.0, {"eval_loss": with_items(FLAT + 1)}),
-        arm("five again", 5.0, {"eval_loss": with_items(FLAT)}),
+        arm("five again", 5.0, {"eval_loss": with_items(FLAT)}, ()),
     )
 
     result = examine(arms)["alphas-are-alike"]

@@ -5,8 +5,8 @@ import pytest
 
 from neftune_cli.analysis.aligned import TrialsByArm
 from neftune_cli.analysis.claims.matched_length import match
-from neftune_cli.analysis.crossed import Floats
 from neftune_cli.analysis.results import Status
+from neftune_cli.evidence.measurements import Floats
 from tests.unit.claim_trials import arm, examine
 
 ITEMS = 12
@@ -120,4 +120,4 @@ def test_mean_lengths_without_answers_are_not_matched() -> None:
     result = examine(arms)["gains-beyond-length"]
 
     assert result.status == "not measured"
-    assert "length of each answer" in result.here
+    assert "length of each of several answers" in result.here

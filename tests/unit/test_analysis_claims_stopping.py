@@ -7,6 +7,7 @@ import pytest
 
 from neftune_cli.analysis.aligned import TrialsByArm
 from neftune_cli.analysis.results import EarlyStopping, Status, StoppedArm, Word
+from neftune_cli.evidence.measurements import ItemValues
 from tests.unit.claim_trials import arm, examine, joined, with_items
 from tests.unit.comparisons import judgement
 
@@ -66,3 +67,60 @@ def test_a_noisy_baseline_that_was_stopped_is_no_baseline() -> None:
     result = examine(arms_of(5, 0), baseline="alpha=5", stopping=stopping("better"))
 
     assert result["gains-over-early-stopping"].here == "Needs alpha=0 as the baseline: `neftune compare --baseline 0`."
+
+
+LOSSES = ItemValues(("a", "b"), ("a", "b"), np.array([1.0, 2.0]), np.ones(2))
+
+
+def by_epoch(arms: TrialsByArm, epochs: dict[str, int], losses: ItemValues = LOSSES) -> TrialsByArm:
+    """Return the arms with held-out losses of so many epochs."""
+    return {
+        name: {
+            seed: replace(trial, held_out_by_epoch=dict.fromkeys(range(1, epochs.get(name, 0) + 1), losses))
+            for seed, trial in of_arm.items()
+        }
+        for name, of_arm in arms.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("epochs", "words"),
+    [
+        ({"alpha=5": 3}, "Needs held-out losses of alpha=0, epoch by epoch and example by example"),
+        ({"alpha=0": 1, "alpha=5": 3}, "Needs held-out losses of two epochs or more in every trial of alpha=0"),
+        ({"alpha=0": 3}, "Needs held-out losses, epoch by epoch, of another arm in seeds of alpha=0"),
+    ],
+)
+def test_what_early_stopping_lacked_is_said(epochs: dict[str, int], words: str) -> None:
+    result = examine(by_epoch(arms_of(0, 5), epochs))["gains-over-early-stopping"]
+
+    assert result.status == "not measured"
+    assert result.here == f"{words}: `neftune sweep --alphas 0,5,10,15 --seeds 5 --epochs 3`."
+
+
+def test_a_single_example_is_too_few_to_stop_by() -> None:
+    one = LOSSES.of(("a",))
+
+    result = examine(by_epoch(arms_of(0, 5), {"alpha=0": 3, "alpha=5": 3}, one))["gains-over-early-stopping"]
+
+    assert result.here == "Needs two held-out examples or more that all trials were measured on."
+
+
+def test_losses_that_are_never_finite_are_not_said_to_be_missing() -> None:
+    found = stopping("better")
+    diverged = replace(found, arms=(found.arms[0], replace(found.arms[1], best=None)))
+
+    result = examine(arms_of(0, 5), stopping=diverged)["gains-over-early-stopping"]
+
+    assert result.status == "not measured"
+    assert "in a trial no epoch has a finite one" in result.here
+
+
+def test_one_arm_of_few_seeds_does_not_hide_what_another_shows() -> None:
+    found = stopping("better", None)
+    few = replace(found.arms[2], best=judgement(-0.02, 0.01, None, seeds=2))
+
+    result = examine(arms_of(0, 5, 10), stopping=replace(found, arms=(*found.arms[:2], few)))
+
+    assert result["gains-over-early-stopping"].status == "supported"
+    assert "Undecided for alpha=10: 2 seeds; fewer than three" in result["gains-over-early-stopping"].here

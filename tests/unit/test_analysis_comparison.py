@@ -3,6 +3,7 @@
 import math
 import random
 
+import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
@@ -11,7 +12,7 @@ from neftune_cli.analysis.choices import Choices
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.results import Comparison, Estimate, PairedDifference
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
-from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
+from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting
 from neftune_cli.evidence.metrics import METRICS, Margin
 from neftune_cli.evidence.trials import scores_of
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord
@@ -209,8 +210,47 @@ def test_two_seeds_get_no_verdict(hand_made_records: Records) -> None:
 def test_the_metric_of_the_advice_must_have_been_measured(hand_made_records: Records) -> None:
     assert _compare(hand_made_records).primary == "eval_loss"
     assert _compare(hand_made_records, Choices(metric="rouge_l")).primary == "rouge_l"
-    with pytest.raises(UsageError, match="--metric bleu: nothing of that name was measured in sweep 'bios'"):
+    with pytest.raises(UsageError, match="--metric 'bleu': nothing of that name was measured in sweep 'bios'"):
         _compare(hand_made_records, Choices(metric="bleu"))
+
+
+def test_a_diverged_baseline_seed_widens_no_margin(hand_made_records: Records) -> None:
+    diverged = hand_made_records[1].loss.model_copy(update={"eval_perplexity": 1e304})
+    lonely = hand_made_records[1].model_copy(update={"seed": 7, "trial": "lonely", "loss": diverged})
+
+    judgement = _compare([*hand_made_records, lonely]).judgement("alpha=5", "eval_perplexity")
+
+    assert judgement is not None
+    assert judgement.margin == pytest.approx(0.01 * 4.527)
+
+
+def test_the_best_arm_is_chosen_among_those_with_seeds_enough(hand_made_records: Records) -> None:
+    second = [_renamed(record, "alpha=10") for record in hand_made_records[4:]]
+    third = [_renamed(record, "alpha=15") for record in hand_made_records[4:5]]
+
+    best = _compare([*hand_made_records, *second, *third]).best
+
+    assert best is not None
+    assert set(best.chosen) == {"alpha=5", "alpha=10"}
+    assert _compare([*hand_made_records, *third]).best is None
+
+
+def test_items_that_not_all_trials_have_are_said() -> None:
+    def trial(arm: str, seed: int, items: tuple[str, ...]) -> Measurements:
+        values = ItemValues(items, items, np.arange(len(items), dtype=float), np.ones(len(items)))
+        return Measurements(f"{arm} {seed}", arm, 0.0, seed, {"eval_loss": 1.0}, {"eval_loss": values}, {})
+
+    trials = [trial(arm, seed, ("a", "b", "c")) for arm in ("one", "two") for seed in range(3)]
+    short = trial("two", 2, ("a", "b"))
+
+    compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), (*trials[:-1], short), METRICS, ()))
+
+    assert compared.notes == (
+        "Held-out loss: trials have 2 to 3 items; each difference is over those that both arms have.",
+    )
+    judgement = compared.judgement("two", "eval_loss")
+    assert judgement is not None
+    assert judgement.comparison.items == 2
 
 
 def _compare(records: Records, choices: Choices = Choices()) -> Comparison:  # noqa: B008

@@ -5,15 +5,14 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.weightstats import ttost_paired
 
-from neftune_cli.analysis.crossed import CrossedMean, clustered_mean, crossed_mean, weighted_degrees
+from neftune_cli.analysis.crossed import clustered_mean, crossed_mean, weighted_degrees
+from neftune_cli.evidence.measurements import Floats
 
-Floats = NDArray[np.float64]
 EXACT = 1e-12
 
 
@@ -134,10 +133,27 @@ def test_degrees_of_freedom_lie_between_those_of_the_parts_and_below_satterthwai
     assert weighted_degrees(0, 2, 143) == 143
 
 
-def test_without_any_spread_only_the_mean_itself_is_possible() -> None:
-    mean = CrossedMean(0.2, 0.0, 0.0, 3, 50, 2, 1.0)
-    assert (mean.p_value(0.2), mean.p_value(0.0), mean.interval(0.95)) == (1.0, 0.0, (0.2, 0.2))
-    assert (mean.p_above(0.1), mean.p_below(0.1)) == (0.0, 1.0)
+CONSTANT = [0.1, 0.1 + 0.2, 1e-9, 1e9]  # the mean of several 0.1 is not 0.1
+
+
+@pytest.mark.parametrize("value", [0.0, *CONSTANT])
+@pytest.mark.parametrize("shape", [(3, 1), (3, 50), (1, 50), (7, 3)])
+def test_without_any_spread_nothing_says_how_sure_the_mean_is(value: float, shape: tuple[int, int]) -> None:
+    for mean in (crossed_mean(np.full(shape, value)), clustered_mean(np.full((2, 50), value))):
+        assert mean.mean == pytest.approx(value)
+        assert mean.standard_error == 0
+        assert not mean.is_measured
+        said = (mean.p_value(value), mean.p_value(), mean.p_above(0.1), mean.p_below(0.1), *mean.interval(0.95))
+        assert all(map(math.isnan, said))
+
+
+@pytest.mark.parametrize("value", CONSTANT)
+def test_a_spread_above_rounding_counts(value: float) -> None:
+    table = np.full((3, 4), value)
+    table[0] *= 1 + 1e-9
+    assert crossed_mean(table).standard_error == pytest.approx(value * 1e-9 / 3, rel=1e-5)  # 1, 0, 0: sd 1 / sqrt(3)
+    assert crossed_mean(table, scale=1e5 * value).standard_error == 0
+    assert clustered_mean(table.T, scale=1e5 * value).standard_error == 0
 
 
 def test_one_observation_has_no_interval() -> None:

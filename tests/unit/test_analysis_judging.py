@@ -63,7 +63,8 @@ def test_checkpoints_get_no_word() -> None:
     judgement = judge({"a": two}, LOSS, margin=0.01)["a"]
 
     assert judgement.word is None
-    assert judgement.p_adjusted < 0.001
+    assert judgement.comparison.p_value < 0.001
+    assert math.isnan(judgement.p_adjusted)
 
 
 def test_a_comparison_without_uncertainty_leaves_the_others_alone() -> None:

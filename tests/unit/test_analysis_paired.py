@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy import stats
 
 from neftune_cli.analysis import paired
 from neftune_cli.analysis.crossed import crossed_mean
-from neftune_cli.analysis.paired import PairedComparison, cluster_table, paired_comparison
+from neftune_cli.analysis.paired import Method, PairedComparison, cluster_table, paired_comparison
 from neftune_cli.analysis.resampling import bootstrap_interval, sign_flip_p_value
+from neftune_cli.evidence.measurements import Floats
 
-Floats = NDArray[np.float64]
 EXACT = 1e-12
 SIZES = (1,) * 20 + (2,) * 8 + (3,) * 4 + (5,) * 2
 
@@ -76,9 +75,26 @@ def test_one_seed_of_one_item_has_no_interval() -> None:
     assert all(map(math.isnan, (alone.ci_low, alone.ci_high, alone.p_value)))
 
 
-def test_equal_arms_don_t_differ() -> None:
-    values, _ = arms(3, 40)
-    assert numbers(paired_comparison(values, values)) == (0, 0, 0, 1)
+@pytest.mark.parametrize("method", ["t", "sign-flip", "bootstrap"])
+@pytest.mark.parametrize("shape", [(3, 1), (3, 40), (5, 200), (2, 40)])
+@pytest.mark.parametrize("step", [0.0, 0.1, 1.0])
+def test_differences_that_don_t_vary_prove_nothing(step: float, shape: tuple[int, int], method: Method) -> None:
+    values = np.random.default_rng(0).normal(7, 3, shape)
+    ours = paired_comparison(values, values + step, method=method)  # the sums are rounded
+    assert ours.difference == pytest.approx(step)
+    assert ours.mean.standard_error == 0
+    assert all(map(math.isnan, (ours.ci_low, ours.ci_high, ours.p_value)))
+
+
+def test_seeds_that_agree_on_counts_by_luck_prove_nothing() -> None:
+    """Three seeds, each with as many items lost as won, others each time: neither seeds nor items seem to vary."""
+    treated = np.zeros((3, 60))
+    for seed in range(3):
+        treated[seed, 20 * seed : 20 * seed + 20] = [1, -1] * 10
+    ours = paired_comparison(np.zeros_like(treated), treated)
+    assert ours.difference == 0
+    assert math.isnan(ours.p_value)
+    assert math.isnan(ours.mean.p_above(-0.1))
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])

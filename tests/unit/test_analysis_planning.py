@@ -46,6 +46,37 @@ def test_far_out_power_is_certain() -> None:
         assert power_of_equivalence(0.0, mean, margin=shift * mean.standard_error, level=0.05) == 1
 
 
+LEVELS = (0.05 / 3, 0.01 / 5, 1e-4, 1e-5 / 3)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4])
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_detectable_difference_has_its_power_at_strict_levels_of_few_seeds(level: float, degrees: int) -> None:
+    mean = over_seeds(degrees + 1)
+    shift = detectable_difference(mean, level=level) / mean.standard_error
+    assert power_given_numerator(shift, degrees, level) == pytest.approx(0.8, abs=1e-6)
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 4, 9])
+@pytest.mark.parametrize("level", LEVELS)
+def test_power_is_its_exact_integral_near_the_critical_value_and_beyond(level: float, degrees: int) -> None:
+    """Shifts at some of which scipy's distribution is not a number."""
+    mean, critical = over_seeds(degrees + 1), stats.t.ppf(1 - level / 2, degrees)
+    for factor in (0.5, 1.0, 2.0, 5.0, 17.0):
+        power = power_of_test(factor * critical * mean.standard_error, mean, level=level)
+        assert power == pytest.approx(power_given_numerator(factor * critical, degrees, level), abs=1e-6)
+
+
+def power_given_numerator(shift: float, degrees: int, level: float) -> float:
+    """Return the chance that |Z + shift| exceeds t x s, over the distribution of Z."""
+    critical = stats.t.ppf(1 - level / 2, degrees)
+
+    def given_numerator(z: float) -> float:
+        return float(stats.norm.pdf(z) * stats.chi2.cdf(degrees * ((z + shift) / critical) ** 2, degrees))
+
+    return float(integrate.quad(given_numerator, -10, 10, epsabs=1e-12)[0])
+
+
 def exact_power(shift: float, degrees: int, level: float) -> float:
     """Return the chance that |Z + shift| exceeds t x s, over the distribution of s."""
     critical = stats.t.ppf(1 - level / 2, degrees)
@@ -71,12 +102,13 @@ def test_what_is_detectable_is_detected_as_often_as_asked() -> None:
         assert power_of_test(size, mean, level=0.05) == pytest.approx(power, abs=1e-6)
 
 
-def test_without_spread_every_difference_is_found() -> None:
-    sure = CrossedMean(0.1, 0.0, 0.0, 3, 1, 2, 1.0)
-    assert detectable_difference(sure, level=0.05) == 0
-    assert (power_of_test(0.1, sure, level=0.05), power_of_test(0.0, sure, level=0.05)) == (1.0, 0.05)
-    assert power_of_equivalence(0.1, sure, margin=0.2, level=0.05) == 1
-    assert power_of_equivalence(0.3, sure, margin=0.2, level=0.05) == 0
+@pytest.mark.parametrize("item_variance", [0.0, math.nan])
+def test_without_a_measured_uncertainty_nothing_is_planned(item_variance: float) -> None:
+    unmeasured = CrossedMean(0.1, 0.0, item_variance, 3, 1, 2, 1.0)
+    assert math.isnan(detectable_difference(unmeasured, level=0.05))
+    assert math.isnan(power_of_test(0.1, unmeasured, level=0.05))
+    assert math.isnan(power_of_equivalence(0.1, unmeasured, margin=0.2, level=0.05))
+    assert seeds_to_settle(unmeasured, margin=0.2, level=0.05) is None
 
 
 @pytest.mark.parametrize(("difference", "margin"), [(0.0, 0.03), (0.01, 0.03), (0.01, 0.05), (-0.02, 0.06)])

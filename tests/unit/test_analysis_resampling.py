@@ -4,12 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from scipy import stats
 
 from neftune_cli.analysis.resampling import RESAMPLES, bootstrap_interval, sign_flip_p_value
-
-Floats = NDArray[np.float64]
+from neftune_cli.evidence.measurements import Floats
 
 
 def differences(seeds: int, draw: int = 0) -> Floats:

@@ -13,11 +13,13 @@ def test_an_empty_folder_holds_nothing_to_compare(tmp_path: Path) -> None:
         gather([tmp_path])
 
 
-def test_every_missing_path_is_named(tmp_path: Path) -> None:
+def test_every_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "two").touch()
+
     with pytest.raises(UsageError) as caught:
         gather([tmp_path / "one", tmp_path / "two"])
 
     assert [problem.what for problem in caught.value.problems] == [
-        f"{tmp_path}/one doesn't exist.",
-        f"{tmp_path}/two doesn't exist.",
+        f"{tmp_path}/one does not exist.",
+        f"{tmp_path}/two is a file.",
     ]

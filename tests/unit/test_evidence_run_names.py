@@ -79,8 +79,20 @@ def test_the_only_run_of_an_arm_has_seed_0(tmp_path: Path) -> None:
 
 def test_several_runs_of_an_arm_need_seeds(tmp_path: Path) -> None:
     found = problem(tmp_path, [[folder(tmp_path, name) for name in ("a/alpha=5", "b/alpha=5", "alpha=0")]])
-    what = "Nothing says which seed these runs have, and the arm has several: a/alpha=5, b/alpha=5."
-    assert found == f"{what} {NAME_FIX}"
+    assert found == f"Nothing says which seed these runs have: a/alpha=5, b/alpha=5. {NAME_FIX}"
+
+
+def test_beside_runs_that_say_their_seed_none_is_taken_for_granted(tmp_path: Path) -> None:
+    """The only run of an arm isn't seed 0 where the baseline's seed 0 would be paired with it."""
+    runs = ("base", "alpha=0,seed=0", "alpha=0,seed=1", "alpha=5", "dropout/alpha=0")
+    found = problem(tmp_path, [[folder(tmp_path, name) for name in runs]])
+    assert found == f"Nothing says which seed these runs have: alpha=5, dropout/alpha=0. {NAME_FIX}"
+    assert named(tmp_path, "base", "alpha=0", "alpha=5")[1:] == [RunName("alpha=0", 0.0, 0), RunName("alpha=5", 5.0, 0)]
+
+
+def test_a_seed_said_in_one_group_asks_nothing_of_another(tmp_path: Path) -> None:
+    said, silent = folder(tmp_path, "old/alpha=5,seed=3"), folder(tmp_path, "new/alpha=5")
+    assert name_runs([[said], [silent]], tmp_path)[silent] == RunName("alpha=5", 5.0, 0)
 
 
 def test_all_runs_that_nothing_is_said_of_are_listed_at_once(tmp_path: Path) -> None:

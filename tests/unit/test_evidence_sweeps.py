@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.errors import UsageError
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.records import TrialRecord
@@ -102,6 +105,36 @@ def test_a_sweep_without_trials_says_what_is_unfinished(tmp_path: Path) -> None:
     (found,) = sweep_evidence([_sweep(tmp_path / "young", [])])
 
     assert (found.name, found.trials) == ("young", ())
+
+
+def test_a_damaged_trial_is_set_apart_and_the_others_go_on(tmp_path: Path, hand_made_records: Records) -> None:
+    folder = _sweep(tmp_path / "one", hand_made_records)
+    places = {place.label: place for place in folder.trials()}
+    (places["alpha=5,seed=0"].path / "examples.parquet").write_text("")
+    (places["alpha=5,seed=1"].path / "record.json").write_text("{")
+
+    (found,) = sweep_evidence([folder])
+
+    assert [(trial.arm, trial.seed) for trial in found.trials][-2:] == [("alpha=0", 2), ("alpha=5", 2)]
+    assert found.unfinished[:2] == (
+        "alpha=5,seed=1 can't be used: its record.json is damaged, and the sweep's command trains it again",
+        f"alpha=5,seed=0: {places['alpha=5,seed=0'].path}/examples.parquet can't be understood. "
+        "Restore it, or remove the trial's folder to train it again.",
+    )
+
+
+def test_trials_that_have_not_begun_are_missing_too(tmp_path: Path, hand_made_records: Records) -> None:
+    (found,) = sweep_evidence([_sweep(tmp_path / "one", hand_made_records)])
+
+    assert found.unfinished == tuple(f"alpha=10,seed={seed} has not begun" for seed in (0, 1, 2))
+
+
+def test_one_trial_with_two_results_is_refused(tmp_path: Path, hand_made_records: Records) -> None:
+    changed = hand_made_records[4].loss.model_copy(update={"eval_loss": 9.9})
+    other = [*hand_made_records[:4], hand_made_records[4].model_copy(update={"loss": changed})]
+
+    with pytest.raises(UsageError, match=r"have different results of trial id of alpha=5 0\. Leave one"):
+        sweep_evidence([_sweep(tmp_path / "one", hand_made_records), _sweep(tmp_path / "two", other)])
 
 
 def test_the_digest_is_that_of_the_manifest(tmp_path: Path, hand_made_records: Records) -> None:

@@ -287,13 +287,13 @@ def test_without_evaluation_there_is_a_training_loss_alone(tmp_path: Path) -> No
     assert evidence.trials[0].scores == {"train_loss": 1.0, "eval_loss": None, "eval_perplexity": None}
 
 
-def test_losses_that_are_not_finite_stay_so(tmp_path: Path) -> None:
+def test_losses_that_are_no_numbers_stay_so_and_huge_ones_have_a_finite_perplexity(tmp_path: Path) -> None:
     save(tmp_path / "alpha=0", [train(4, 1.0), train(8, math.nan), evaluation(8, math.nan)])
     save(tmp_path / "alpha=5", [train(8, 1.0), evaluation(8, 1000.0)])
     (evidence,) = trainer_evidence(tmp_path)
     lost, diverged = evidence.trials
     assert all(math.isnan(lost.scores[key] or 0) for key in ("train_loss", "eval_loss", "eval_perplexity"))
-    assert diverged.scores["eval_perplexity"] == math.inf
+    assert (diverged.scores["eval_loss"], diverged.scores["eval_perplexity"]) == (1000.0, math.exp(700))
 
 
 def test_every_state_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path) -> None:

@@ -18,13 +18,16 @@ def test_sizes_and_shares() -> None:
 
 def test_every_problem_is_named() -> None:
     with pytest.raises(UsageError) as caught:
-        parse_margins(["0.02", "eval_loss=", "eval_loss=-1", "eval_loss=nan", "loss=1"], KNOWN)
+        parse_margins(
+            ["0.02", "eval_loss=", "eval_loss=-1", "eval_loss=nan", "eval_loss=1", "eval_loss=2", "loss=1"], KNOWN
+        )
 
     assert [problem.what for problem in caught.value.problems] == [
         "--margin 0.02: there is no size in it.",
         "--margin eval_loss=: there is no size in it.",
         "--margin eval_loss=-1: '-1' is not a size above 0.",
         "--margin eval_loss=nan: 'nan' is not a size above 0.",
+        "--margin eval_loss=2: eval_loss is there twice.",
         "--margin loss=1: no metric 'loss' was measured.",
     ]
     assert caught.value.problems[-1].fix == "Give one of eval_loss, response_chars."

@@ -1,5 +1,6 @@
 """What other programs read, parsed back with pandas and a strict JSON reader, against the hand-made numbers."""
 
+import html
 import io
 import json
 import math
@@ -11,6 +12,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import Comparison
@@ -94,6 +98,7 @@ def test_json_has_the_rest_of_the_comparison(whole: Comparison) -> None:
     assert exported["early_stopping"]["epochs"] == [1, 2, 3]
     assert (baseline["last"]["verdict"], baseline["best"]) == ("worse", None)
     assert (treated["best"]["difference"], treated["best_epoch"]) == (-0.001, 2.25)
+    assert (baseline["epochs"], treated["epochs"]) == ([1, 2, 3], [1, 2, 3])
     first, second = exported["hypotheses"]
     assert (first["key"], first["status"], second["caveat"]) == ("training-loss", "supported", "")
     assert exported["advice"] == advice(whole)
@@ -234,8 +239,20 @@ def test_markdown_of_one_arm_has_no_columns_of_differences() -> None:
         ("a|b", "a\\|b"),
         ("*bold*", "\\*bold\\*"),
         ("_x_", "\\_x\\_"),
-        ("<img src=x>", "\\<img src=x>"),
-        ("noise_schedule=linear", "noise_schedule=linear"),
+        ("<img src=x>", "\\<img src=x\\>"),
+        ("![i](http://x.y)", "!\\[i\\](http://x.y)"),
+        ("[l](x)", "\\[l\\](x)"),
+        ("[+1, +2](x)", "\\[+1, +2\\](x)"),
+        ("~~s~~", "\\~\\~s\\~\\~"),
+        ("$a$", "\\$a\\$"),
+        ("&amp;", "\\&amp;"),
+        ("`a`", "\\`a\\`"),
+        ("# a", "\\# a"),
+        ("x.__init__", "x.\\_\\_init\\_\\_"),
+        ("a\\", "a\\\\"),
+        ("a\\|b", "a\\\\\\|b"),
+        ("alpha=5", "alpha=5"),
+        ("alpha=5,noise_schedule=linear", "alpha=5,noise_schedule=linear"),
     ],
 )
 def test_names_are_no_markup_in_markdown(name: str, written: str) -> None:
@@ -244,6 +261,25 @@ def test_names_are_no_markup_in_markdown(name: str, written: str) -> None:
     text = summary_markdown(comparison(arm))
 
     assert f"| {written} | 1.4500 ± 0.0707 |" in text
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.text(st.sampled_from("a1_*~`[]()!<>&;\\|#$:/+,. \N{MINUS SIGN}"), max_size=14).filter(
+        lambda name: bool(name.strip())
+    )
+)
+def test_any_name_is_rendered_as_it_is(name: str) -> None:
+    spaced = " ".join(name.split())
+    rendered = (
+        MarkdownIt("commonmark")
+        .enable(["table", "strikethrough"])
+        .render(summary_markdown(comparison(summary(spaced, 5.0, {"eval_loss": estimate((1.4, 1.5))}))))
+    )
+
+    cells = re.findall("<td[^>]*>(.*)</td>", rendered)
+    assert [html.unescape(cell) for cell in cells] == ["held-out loss ↓ (nats)", spaced, "1.4500 ± 0.0707"]
+    assert set(re.findall(r"<(\w+)", rendered)) <= set("h1 h2 p ul li table thead tbody tr th td".split())
 
 
 @pytest.mark.parametrize("format_", [one for one in Format if one is not Format.HTML])

@@ -64,8 +64,48 @@ def test_several_arms_are_corrected_for() -> None:
     notes = footnotes(replace(_compared(arms), confidence=0.999))
 
     assert notes[1].startswith(
-        f"{TWO_SAMPLES}99.9% intervals, each for itself; verdicts at the 0.1% level, corrected for 3 arms (Holm): "
+        f"{TWO_SAMPLES}99.9% intervals, each for itself; verdicts at the 0.1% level, differences and equivalences each "
+        "corrected for 3 arms (Holm): better,"
     )
+
+
+def test_only_arms_with_a_p_value_are_corrected_for() -> None:
+    untested = replace(judgement(0.0, math.nan, None), p_adjusted=math.nan)
+    judged = {name: estimate(VALUES, VALUES, judgement(0.0, 0.02)) for name in ("alpha=5", "alpha=10")}
+    unjudged = {"alpha=15": estimate(VALUES, VALUES, untested), "alpha=20": estimate(VALUES), "alpha=25": None}
+
+    assert "each corrected for 2 arms (Holm)" in footnotes(_compared(judged | unjudged))[1]
+    (alone, _) = judged.items()
+    assert "Holm" not in footnotes(_compared(dict([alone]) | unjudged))[1]
+
+
+def test_nothing_is_said_of_items_where_there_are_none() -> None:
+    theirs = footnotes(_compared({"alpha=5": estimate(VALUES, VALUES, judgement(0.0, 0.02, items=1))}))
+
+    assert theirs[1].startswith("Differences are paired by seed, seeds being a sample that might have come out otherw")
+    assert theirs[2].startswith("Verdicts are about the method, with other seeds like these, on this setting alone: ")
+    assert not any("item" in note for note in theirs)
+
+
+def test_two_seeds_without_items_have_no_interval() -> None:
+    judged = judgement(-0.1, math.nan, None, seeds=2, items=1)
+
+    notes = footnotes(_compared({"alpha=5": estimate((1.4, 1.41), VALUES[:2], judged)}))
+
+    assert notes[1:3] == [
+        "Differences are paired by seed.",
+        "With fewer than three paired seeds (alpha=5) differences are about these checkpoints, not about the method.",
+    ]
+    assert "– no verdict: fewer than three paired seeds." in notes
+    assert "– no interval: a score without items needs three paired seeds." in notes
+
+
+def test_arms_without_items_are_named_where_others_have_some() -> None:
+    judged = {name: judgement(0.0, 0.02, items=items) for name, items in (("5", 20), ("10", 1))}
+
+    notes = footnotes(_compared({name: estimate(VALUES, VALUES, one) for name, one in judged.items()}))
+
+    assert "Scores of all items together, whose intervals are over seeds alone: Held-out loss (10)." in notes
 
 
 def test_two_seeds_speak_of_checkpoints_and_give_no_verdict() -> None:
@@ -99,7 +139,10 @@ def test_only_the_arms_with_few_seeds_are_held_back() -> None:
         (estimate((math.nan, 1.4, 1.5), VALUES), "a value isn't finite"),
         (estimate(VALUES), "no seed is shared with alpha=0"),
         (estimate(VALUES, VALUES), "no item is shared with alpha=0"),
-        (estimate(VALUES, VALUES, judgement(0.0, 0.02, None)), "nothing says how sure the difference is"),
+        (
+            estimate(VALUES, VALUES, judgement(0.0, math.nan, None)),
+            "nothing varies in the differences, so nothing says how sure they are",
+        ),
         (None, "the metric isn't defined for the arm"),
     ],
 )
@@ -126,8 +169,9 @@ def test_margins_of_arms_with_different_seeds_are_a_range() -> None:
 
 
 def test_a_difference_that_can_not_be_planned_for_is_left_out() -> None:
-    unknown = replace(judgement(0.0, 0.02), detectable=math.nan)
-    arms = {"5": estimate(VALUES, VALUES, unknown), "10": estimate(VALUES, VALUES, judgement(0.0, 0.04))}
+    unknown, few = replace(judgement(0.0, 0.02), detectable=math.nan), judgement(0.0, 0.02, None, seeds=2)
+    judged = {"5": unknown, "10": judgement(0.0, 0.04), "15": few}
+    arms = {name: estimate(VALUES, VALUES, one) for name, one in judged.items()}
 
     (note,) = [note for note in footnotes(_compared(arms)) if "four times out of five" in note]
 

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from neftune_cli.evidence.metrics import METRICS
 from neftune_cli.records import Generation
+from neftune_cli.reporting.differences import judged_difference
 from neftune_cli.reporting.page.answers import in_turn, shown
 from neftune_cli.reporting.page.content import PromptAnswers, side_by_side
 from neftune_cli.reporting.page.interval_drawing import WIDTH, draw_intervals
-from neftune_cli.reporting.page.written import verdict
 from tests.page_contents import ALPHAS, comparison, generation
 
 
@@ -108,17 +109,10 @@ def test_an_inconclusive_verdict_says_what_would_settle_it(needed: int | None, h
     judgement = comparison().judgement("alpha=5", "eval_loss")
     assert judgement is not None
 
-    assert verdict(replace(judgement, word="inconclusive", seeds_needed=needed)).hint == hint
-    assert verdict(judgement).hint == ""
-
-
-def test_no_verdict_with_too_few_seeds() -> None:
-    judgement = comparison().judgement("alpha=5", "eval_loss")
-    assert judgement is not None
-
-    said = verdict(replace(judgement, word=None, comparison=replace(judgement.comparison, seeds=2)))
-
-    assert (said.word, said.hint) == ("no verdict", "fewer than 3 seeds")
+    metric = METRICS["eval_loss"]
+    open_ = replace(judgement, word="inconclusive", seeds_needed=needed)
+    assert judged_difference(open_, metric).remark == hint
+    assert judged_difference(judgement, metric).remark == ""
 
 
 def _scored(example: str, kind: str, scores: list[float]) -> PromptAnswers:

@@ -25,6 +25,7 @@ from neftune_cli.reporting.plots.learning_curves import learning_curves
 from neftune_cli.reporting.plots.looks import MOST_ARMS, drawn_arms, looks, looks_in
 from neftune_cli.reporting.plots.loss_by_alpha import loss_by_alpha
 from neftune_cli.reporting.plots.loss_histograms import contrasted, loss_histograms
+from neftune_cli.reporting.plots.omissions import arms_left_out
 from neftune_cli.reporting.plots.paired_differences import paired_differences
 from tests.unit.comparisons import comparison, estimate, hand_made, judgement, summary
 
@@ -121,6 +122,25 @@ def test_higher_is_better_where_that_is_the_goal() -> None:
     assert contrasted(compared) == ["alpha=0", "alpha=5", "alpha=10"]
 
 
+def test_the_arms_drawn_are_the_lowest_where_neither_way_is_good() -> None:
+    values = {f"alpha={n}": estimate([100.0 - n] * 3) for n in range(9)}
+    arms = [summary(name, None, {"response_chars": one}) for name, one in values.items()]
+    compared = replace(comparison(*arms), primary="response_chars")
+
+    sentence = "Of 9 arms the baseline and the 2 with the lowest answer length are drawn."
+    assert arms_left_out(compared, 3) == sentence
+    assert [one.name for one in drawn_arms(compared, 3)] == ["alpha=0", "alpha=7", "alpha=8"]
+
+
+def test_a_metric_is_called_by_its_name_within_a_sentence() -> None:
+    values = estimate([0.4, 0.5])
+    arms = [summary(f"alpha={n}", float(n), {"rouge_l": values}) for n in range(9)]
+    compared = replace(comparison(*arms), primary="rouge_l")
+
+    assert "with the best ROUGE-L are drawn" in arms_left_out(compared, 3)
+    assert found(loss_by_alpha(compared)).alt.startswith("Mean ROUGE-L over seeds: ")
+
+
 def test_arms_look_different_and_the_baseline_like_text() -> None:
     arms = [f"arm {n}" for n in range(MOST_ARMS)]
     look = looks(arms)
@@ -155,6 +175,16 @@ def test_a_bar_is_the_interval_of_the_difference_from_the_baselines_mean() -> No
     interval = estimates.judgement.comparison
     drawn = sorted(level(y) for _, y in bar)
     assert drawn == pytest.approx([1.51 + interval.ci_low, 1.51 + interval.ci_high], abs=2e-4)
+
+
+def test_captions_say_the_level_and_of_a_band_where_there_is_one() -> None:
+    sure = replace(hand_made(), confidence=0.999)
+    plain = comparison(arm("alpha=0", 0.0, [1.0, 1.1]), summary("5", 5.0, {"eval_loss": estimate([1.2], [1.0])}))
+
+    assert "A bar is the 99.9% interval" in found(loss_by_alpha(sure)).caption
+    caption = found(paired_differences(sure)).caption
+    assert "mean, with its 99.9% interval. Differences within the grey band count as none." in caption
+    assert "the larger mark their mean. Seeds that" in found(paired_differences(plain)).caption
 
 
 def test_a_base_far_off_is_told_and_a_near_one_drawn() -> None:
@@ -199,20 +229,20 @@ def test_learning_curves_have_a_panel_for_each_loss_that_was_logged() -> None:
     trials = [replace(trial("alpha=0", 0), curve=STEPS), replace(trial("alpha=5", 0), curve=STEPS)]
     both = [replace(one, curve=(*STEPS, *EPOCHS)) for one in trials]
 
-    assert panels_of(found(learning_curves(trials, ["alpha=0", "alpha=5"]))) == ["Noisy training loss"]
-    plot = found(learning_curves(both, ["alpha=0", "alpha=5"]))
+    assert panels_of(found(learning_curves(trials, hand_made()))) == ["Noisy training loss"]
+    plot = found(learning_curves(both, hand_made()))
     assert panels_of(plot) == ["Noisy training loss", "Noise-off training loss", "Held-out loss"]
     assert texts(plot).count("alpha=5") == 3
-    assert "averaged over each 20th of the training" in plot.caption
+    assert "completion token. Losses logged at more than 50 steps are averaged over each 20th of the tr" in plot.caption
     assert "Held-out loss ends at 0.6667 (alpha=0), 0.6667 (alpha=5)." in plot.alt
-    assert learning_curves([trial("alpha=0", 0)], ["alpha=0"]) is None
-    assert learning_curves(both, []) is None
+    assert learning_curves([trial("alpha=0", 0)], hand_made()) is None
 
 
 def test_losses_that_are_not_numbers_are_left_out_of_a_curve() -> None:
     points = (*EPOCHS, CurvePoint(step=80, epoch=4, eval_loss=math.inf, train_loss_clean=math.nan))
+    trials = [replace(trial("a", 0), curve=points)]
 
-    assert "ends at 0.6667" in found(learning_curves([replace(trial("a", 0), curve=points)], ["a"])).alt
+    assert "ends at 0.6667" in found(learning_curves(trials, comparison(arm("a", None, [1.0])))).alt
 
 
 def test_histograms_show_baseline_best_and_largest_alpha() -> None:

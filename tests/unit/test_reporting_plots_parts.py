@@ -51,6 +51,30 @@ def test_names_are_cut_where_they_differ_not() -> None:
     assert list(heads.values()) == ["alpha=10,no…", "alpha=15,no…"]
 
 
+@pytest.mark.parametrize(
+    ("names", "most", "short"),
+    [
+        # neither their first nor their last seven characters differ
+        (["alpha=5,noise=gaussian", "alpha=10,noise=gaussian", "alpha=15,noise=gaussian"], 8, ["…5…", "…10…", "…15…"]),
+        (["lr=1e-4,alpha=5,seed", "lr=1e-4,alpha=7.5,seed"], 7, ["…5…", "…7.5…"]),
+        (["a" * 30 + "x" + "b" * 30, "a" * 30 + "y" + "b" * 30], 8, ["aaa…bb 1", "aaa…bb 2"]),
+        (["a\nb", "a b"], 3, ["1", "2"]),
+    ],
+)
+def test_names_that_no_cut_tells_apart_lose_what_they_share(names: list[str], most: int, short: list[str]) -> None:
+    assert list(short_names(names, most).values()) == short
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.text(st.sampled_from("a=1,b \u202e"), max_size=12), unique=True, max_size=30), st.integers(3, 14))
+def test_short_names_of_different_arms_differ_and_fit(names: list[str], most: int) -> None:
+    short = short_names(names, most)
+
+    assert list(short) == names
+    assert len(set(short.values())) == len(names)
+    assert all(columns(name) <= most for name in short.values())
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=7))
 def test_labels_keep_their_order_their_distance_and_the_panel(heights: list[float]) -> None:

@@ -18,7 +18,7 @@ from neftune_cli.records import (
     TrialState,
     TrialStatus,
 )
-from neftune_cli.store import SweepFolder, find_sweeps, write_atomically
+from neftune_cli.store import SweepFolder, find_sweeps, is_sweep, write_atomically
 
 EVAL = EvalMetrics(
     exact_match=0.5, rouge_l=0.5, bleu=50.0, response_chars=9.0, repetition_2gram=1.0, log_diversity=2.0, truncated=0.0
@@ -196,3 +196,11 @@ def test_a_failing_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pyt
 def test_sweeps_are_found_below_a_folder(folder: SweepFolder, tmp_path: Path) -> None:
     assert [sweep.name for sweep in find_sweeps([tmp_path])] == ["sweep"]
     assert [sweep.path for sweep in find_sweeps([folder.path])] == [folder.path]
+
+
+def test_a_file_of_that_name_alone_makes_no_sweep(folder: SweepFolder, tmp_path: Path) -> None:
+    other = tmp_path / "other program"
+    other.mkdir()
+    (other / "sweep.yaml").write_text("method: grid")
+    assert [sweep.path for sweep in find_sweeps([tmp_path])] == [folder.path]
+    assert [is_sweep(place) for place in (folder.path, other, tmp_path)] == [True, False, False]

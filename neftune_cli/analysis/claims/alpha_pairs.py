@@ -1,13 +1,25 @@
 """Whether the size of the noise matters: every two noisy arms that differ in alpha alone, beside each other."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
-from neftune_cli.analysis.claims.case import SWEEP, Case, NotMeasuredError
+from neftune_cli.analysis.aligned import Aligned
+from neftune_cli.analysis.claims.case import Case
 from neftune_cli.analysis.claims.deciding import Finding
-from neftune_cli.analysis.claims.wording import amount, change_words, counted, few_seeds, listed, sample_words
+from neftune_cli.analysis.claims.not_measured import SWEEP, NotMeasuredError, how_to_measure
+from neftune_cli.analysis.claims.pooling import require_finite, seeds_needed
+from neftune_cli.analysis.claims.wording import (
+    change_words,
+    most_detectable_words,
+    sample_words,
+    undecidable_words,
+    unknown_words,
+    unshared_words,
+)
 from neftune_cli.analysis.judging import judge
+from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Judgement, Status, Word
+from neftune_cli.analysis.wording import amount, counted, listed
 from neftune_cli.evidence.metrics import Metric
 
 _OF_TRAINING = ("train_", "probe_")
@@ -21,7 +33,8 @@ _Pair = tuple[str, str]
 def alphas_are_alike(case: Case) -> Finding:
     """Return whether all noisy arms are equivalent on held-out data, after Holm's correction over their pairs.
 
-    Refuted if two of them surely differ and aren't surely within the margin of each other.
+    Refuted if two of them surely differ and aren't surely within the margin of each other. Pairs of fewer than three
+    shared seeds are left out where others have three.
 
     Raises:
         NotMeasuredError: no two noisy arms differ in alpha alone, or they can't be compared.
@@ -29,13 +42,14 @@ def alphas_are_alike(case: Case) -> Finding:
     metric = _held_out_metric(case)
     pairs = list(_pairs(case))
     if not pairs:
-        raise NotMeasuredError(f"Needs two noisy arms that differ in alpha alone: {SWEEP}.")
-    compared = {pair: one for pair in pairs if (one := case.pair(*pair, metric.key))}
-    if len(compared) < len(pairs):
-        what = f"{listed([' and '.join(pair) for pair in pairs if pair not in compared])} can't be compared"
-        raise NotMeasuredError(f"Needs {metric.name} of all noisy arms, but {what}: no shared seed, or not finite.")
-    judged = judge({_name(pair): one for pair, one in compared.items()}, metric, case.margin(metric))
-    return Finding(_status(judged), _sentence(judged, metric))
+        what = f"Needs two noisy arms that differ in alpha alone: {SWEEP}."
+        raise NotMeasuredError(what + unknown_words(case.unknown))
+    shared = _shared(case, metric, pairs)
+    judged = judge(
+        {_name(pair): _compared(case, metric, one) for pair, one in shared.items()}, metric, case.margin(metric)
+    )
+    left_out = unshared_words([" with ".join(pair) for pair in pairs if pair not in shared])
+    return Finding(_status(judged), _sentence(judged, metric) + left_out + unknown_words(case.unknown))
 
 
 def _held_out_metric(case: Case) -> Metric:
@@ -54,14 +68,38 @@ def _pairs(case: Case) -> Iterator[_Pair]:
             yield first, second
 
 
+def _shared(case: Case, metric: Metric, pairs: Sequence[_Pair]) -> dict[_Pair, Aligned]:
+    """Return the pairs that share enough seeds, each over the seeds and items that it shares.
+
+    Raises:
+        NotMeasuredError: no pair shares a seed and an item.
+    """
+    shared = {pair: one for pair in pairs if (one := case.aligned(metric.key, *pair))}
+    if not shared:
+        what = f"No two noisy arms that differ in alpha alone share a seed and an example with {metric.name_within}"
+        raise NotMeasuredError(f"{what}. {how_to_measure(metric.key)}")
+    needed = seeds_needed([one.seeds for one in shared.values()])
+    return {pair: one for pair, one in shared.items() if len(one.seeds) >= needed}
+
+
+def _compared(case: Case, metric: Metric, aligned: Aligned) -> PairedComparison:
+    """Return the arm with the larger alpha minus the other.
+
+    Raises:
+        NotMeasuredError: a value isn't finite.
+    """
+    require_finite(aligned, metric)
+    comparison = aligned.compare(*aligned.values, confidence=case.choices.confidence)
+    assert comparison is not None  # all is finite
+    return comparison
+
+
 def _name(pair: _Pair) -> str:
     return f"{pair[1]} minus {pair[0]}"
 
 
 def _status(judged: Mapping[str, Judgement]) -> Status:
     words = {judgement.word for judgement in judged.values()}
-    if None in words:
-        return "inconclusive"
     if words & _DIFFERENT:
         return "refuted"
     return "supported" if words == {"equivalent"} else "inconclusive"
@@ -71,11 +109,9 @@ def _sentence(judged: Mapping[str, Judgement], metric: Metric) -> str:
     name, furthest = max(judged.items(), key=lambda item: abs(item[1].comparison.difference))
     widest = furthest.comparison
     change = f"{name}, {change_words(widest, metric)} (uncorrected {sample_words(widest, metric)})"
-    head = f"{metric.name}, {counted(len(judged), 'pair')} of alphas"
-    if None in {judgement.word for judgement in judged.values()}:
-        return f"{head}. Furthest apart: {change}. {few_seeds(min(one.comparison.seeds for one in judged.values()))}"
     tally = f"{_tally(judged)} at the margin of {amount(furthest.margin, metric)}, after Holm's correction"
-    return f"{head}: {tally}. Furthest apart: {change}.{_detectable(judged, metric)}"
+    head = f"{metric.name}, {counted(len(judged), 'pair')} of alphas"
+    return f"{head}: {tally}. Furthest apart: {change}.{_open(judged, metric)}"
 
 
 def _tally(judged: Mapping[str, Judgement]) -> str:
@@ -86,9 +122,8 @@ def _tally(judged: Mapping[str, Judgement]) -> str:
     return f"{equivalent} equivalent, {len(different)} different{which}, {undecided} undecided"
 
 
-def _detectable(judged: Mapping[str, Judgement], metric: Metric) -> str:
-    sizes = [judgement.detectable for judgement in judged.values() if judgement.word == "inconclusive"]
-    if not sizes:
-        return ""
-    size = amount(max(sizes), metric)
-    return f" Between two alphas a true difference of {size} would be found four times out of five."
+def _open(judged: Mapping[str, Judgement], metric: Metric) -> str:
+    """Return why pairs are undecided, each sentence with a space before it; empty where none is."""
+    found = most_detectable_words(judged.values(), metric)
+    why = undecidable_words({name: judgement.comparison for name, judgement in judged.items()})
+    return (f" Between two alphas {found}." if found else "") + (f" {why}" if why else "")

@@ -1,13 +1,13 @@
 """From one change with its interval to the status of a claim about it, and the sentences that say why."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from neftune_cli.analysis.claims.contrasts import Contrast
-from neftune_cli.analysis.claims.wording import amount, change_words, detectable_words, few_seeds, sample_words
+from neftune_cli.analysis.claims.wording import change_words, detectable_words, sample_words, undecidable_words
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Status
+from neftune_cli.analysis.wording import amount
 
 Side = Literal["higher", "lower"]
 
@@ -45,7 +45,8 @@ def stays(contrast: Contrast) -> Finding:
 def does_not_rise(contrast: Contrast) -> Finding:
     """Return whether a metric rises by no more than the margin (non-inferiority).
 
-    Supported if the interval ends below the margin; refuted if it begins above zero and doesn't.
+    Supported if one one-sided test rules out a rise by the margin, at the level of the tests for no change; refuted if
+    it doesn't and the interval begins above zero.
     """
     return _finding(contrast, _undecidable(contrast) or _does_not_rise(contrast))
 
@@ -56,15 +57,12 @@ def _finding(contrast: Contrast, decision: _Decision) -> Finding:
     beside = f"{contrast.reference}; {sample_words(comparison, metric)}"
     change = f"{change_words(comparison, metric)} ({beside})"
     more = f"; {contrast.more}" if contrast.more else ""
-    return Finding(status, f"{metric.name}, {contrast.what}: {change}{more}. {why}", comparison)
+    return Finding(status, f"{metric.name}, {contrast.what}: {change}{more}. {why}{contrast.left_out}", comparison)
 
 
 def _undecidable(contrast: Contrast) -> _Decision | None:
-    if contrast.comparison.about != "method":
-        return "inconclusive", few_seeds(contrast.comparison.seeds)
-    if not math.isfinite(contrast.comparison.ci_low):
-        return "inconclusive", "Undecided: nothing says how sure the number is."
-    return None
+    why = undecidable_words({contrast.what: contrast.comparison})
+    return ("inconclusive", why) if why else None
 
 
 def _moves(contrast: Contrast, side: Side) -> _Decision:
@@ -86,10 +84,11 @@ def _stays(contrast: Contrast) -> _Decision:
 def _does_not_rise(contrast: Contrast) -> _Decision:
     direction = _sure_direction(contrast.comparison)
     margin = amount(contrast.margin, contrast.metric)
-    if contrast.comparison.ci_high < contrast.margin:
+    if contrast.is_no_large_rise:
         if direction == "higher":
             return "supported", f"Surely higher, but surely by less than the margin of {margin}: too little to matter."
-        return "supported", "Surely lower." if direction else f"A rise as large as the margin of {margin} is ruled out."
+        ruled_out = f"A rise as large as the margin of {margin} is ruled out (one-sided test)."
+        return "supported", "Surely lower." if direction else ruled_out
     if direction == "higher":
         return "refuted", _sure(contrast, direction)
     found = detectable_words(contrast.comparison, contrast.metric)

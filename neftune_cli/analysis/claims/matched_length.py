@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_cli.analysis.aligned import Aligned
-from neftune_cli.analysis.claims.case import SWEEP, Case, NotMeasuredError
-from neftune_cli.analysis.claims.contrasts import Contrast, pooled, reference_words
+from neftune_cli.analysis.claims.case import Case
+from neftune_cli.analysis.claims.contrasts import Contrast, left_out_words, pooled, reference_words
 from neftune_cli.analysis.claims.deciding import Finding, moves
+from neftune_cli.analysis.claims.not_measured import SWEEP, NotMeasuredError
+from neftune_cli.analysis.claims.pooling import Pool, pool
 from neftune_cli.analysis.claims.wording import change_words, noisy_words
-from neftune_cli.analysis.crossed import Floats
 from neftune_cli.analysis.paired import paired_comparison
+from neftune_cli.evidence.measurements import Floats
 from neftune_cli.evidence.metrics import Metric
 
 LARGEST_LENGTH_DIFFERENCE = 0.1
@@ -39,9 +40,8 @@ def gains_beyond_length(case: Case) -> Finding:
     """
     metric = next((case.metrics[key] for key in _QUALITIES if key in case.metrics), None) or case.metric(_QUALITIES[0])
     quality, length = _same_cells(case, metric)
-    matched = match(quality.values, length.values)
-    contrast = _contrast(case, metric, quality, matched)
-    return moves(contrast, "higher")
+    matched = match(quality.aligned.values, length.aligned.values)
+    return moves(_contrast(case, metric, quality, matched), "higher")
 
 
 def match(
@@ -56,27 +56,31 @@ def match(
     return Matched(sums / np.maximum(matches, 1), matches)
 
 
-def _same_cells(case: Case, metric: Metric) -> tuple[Aligned, Aligned]:
+def _same_cells(case: Case, metric: Metric) -> tuple[Pool, Pool]:
     """Return quality and length of the same answers."""
-    quality, length = (case.aligned(key, case.noisy) for key in (metric.key, _LENGTH))
-    same = (quality.arms, quality.seeds, quality.clusters) == (length.arms, length.seeds, length.clusters)
-    if not same or len(quality.clusters) == 1:
-        raise NotMeasuredError(f"Needs {metric.name} and length of each answer, which {SWEEP} keeps.")
+    quality, length = (pool(case, key, case.noisy) for key in (metric.key, _LENGTH))
+    first, second = quality.aligned, length.aligned
+    same = (first.arms, first.seeds, first.clusters) == (second.arms, second.seeds, second.clusters)
+    if not same or len(first.clusters) == 1:
+        what = f"Needs {metric.name_within} and length of each of several answers, in the same trials"
+        raise NotMeasuredError(f"{what}: {SWEEP} keeps them.")
     return quality, length
 
 
-def _contrast(case: Case, metric: Metric, quality: Aligned, matched: Matched) -> Contrast:
+def _contrast(case: Case, metric: Metric, together: Pool, matched: Matched) -> Contrast:
+    quality = together.aligned
     # a seed or item without a match says nothing, and would count as certainty if it stayed
     seeds, items = (np.flatnonzero(matched.matches.sum(axis=axis)) for axis in (1, 0))
     if not seeds.size:
         raise NotMeasuredError(f"No answer is about as long as that of {case.reference} to the same prompt.")
-    gain = matched.gain[np.ix_(seeds, items)]
+    cells = np.ix_(seeds, items)
+    without = quality.values[0][cells]
     comparison = paired_comparison(
-        np.zeros_like(gain),
-        gain,
+        without,
+        without + matched.gain[cells],
         confidence=case.choices.confidence,
         clusters=[quality.clusters[item] for item in items],
-        weights=(matched.matches * quality.weights)[np.ix_(seeds, items)],
+        weights=(matched.matches * quality.weights)[cells],
     )
     what = f"where lengths differ by at most {LARGEST_LENGTH_DIFFERENCE:.0%}, {noisy_words(quality.arms[1:])}"
     return Contrast(
@@ -85,12 +89,13 @@ def _contrast(case: Case, metric: Metric, quality: Aligned, matched: Matched) ->
         comparison=comparison,
         margin=case.margin(metric),
         reference=reference_words(quality, metric),
-        more=_beside(case, metric, quality, matched),
+        more=_beside(case, metric, together, matched),
+        left_out=left_out_words(case, together),
     )
 
 
-def _beside(case: Case, metric: Metric, quality: Aligned, matched: Matched) -> str:
+def _beside(case: Case, metric: Metric, together: Pool, matched: Matched) -> str:
     """Return how many answers were matched, and the gain among all of them."""
-    answers = quality.values[1:].size
+    answers = together.aligned.values[1:].size
     unmatched = change_words(pooled(case, metric.key).comparison, metric)
     return f"{matched.matches.sum():,} of {answers:,} answers matched, and over all of them it is {unmatched}"

@@ -28,6 +28,8 @@ def parse_margins(texts: Sequence[str], known: Sequence[str]) -> Mapping[str, Ma
         elif key not in known:
             what = f"--margin {text}: no metric {key!r} was measured."
             problems.append(Problem(what, f"Give one of {', '.join(known)}."))
+        elif key in margins:
+            problems.append(Problem(f"--margin {text}: {key} is there twice.", "Give each metric one margin."))
         else:
             margins[key] = margin
     if problems:

@@ -1,34 +1,25 @@
 """One comparison as the page's template sees it: numbers written, tables in rows, what there is room for filled in."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from neftune_cli.analysis.claims import EACH_AT_ITS_OWN_LEVEL
-from neftune_cli.analysis.results import BestArm, Comparison, Status
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.analysis.results import Comparison, Judgement
+from neftune_cli.analysis.wording import counted, percent
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.reporting.cells import sections, seeds_of_arms, title
+from neftune_cli.reporting.certainty import margin_words
 from neftune_cli.reporting.page.content import PageContent
-from neftune_cli.reporting.page.metric_rows import MetricRows, StoppedRow, by_section, metric_rows, stopped_rows
+from neftune_cli.reporting.page.interval_drawing import IntervalDrawing, draw_intervals
+from neftune_cli.reporting.page.page_table import PageTable
 from neftune_cli.reporting.page.visible_text import cut
-from neftune_cli.reporting.page.written import STATUS_SYMBOLS, interval
 from neftune_cli.reporting.plots.canvas import Plot
+from neftune_cli.reporting.selection import best_arm_sentences, early_stopping_section
 
 MOST_FILE_CHARACTERS = 60_000
 """Of a file that is otherwise shown whole."""
-
-
-@dataclass(frozen=True)
-class BestArmWords:
-    """The best arm's numbers, written."""
-
-    arm: str
-    metric: Metric
-    naive: str
-    gain: str
-    interval: str
-    chosen: Sequence[tuple[str, str]]
-    """Arm and share of splits, the most often chosen first."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +38,14 @@ class Chapter:
 
     id: str
     content: PageContent
-    primary: MetricRows
-    best: BestArmWords | None
-    stopping: Mapping[str, Sequence[StoppedRow]]
-    tables: Mapping[str, Sequence[MetricRows]]
-    margins: Sequence[tuple[Metric, str]]
-    """Metric and the largest difference that counts as none, written."""
+    primary: PageTable | None
+    """None where the metric has no value anywhere."""
+    drawings: Mapping[str, IntervalDrawing]
+    """The primary metric's, by arm."""
+    best: str | None
+    """What choosing the best arm gains."""
+    stopping: PageTable | None
+    tables: Sequence[PageTable]
     recipe: File
     manifest: File
     plots: Sequence[Plot] = ()
@@ -76,32 +69,57 @@ class Chapter:
         return EACH_AT_ITS_OWN_LEVEL
 
     @property
+    def title(self) -> str:
+        """Return the heading of everything about it."""
+        return title(self.comparison)
+
+    @property
     def confidence(self) -> str:
         """Return the confidence of the intervals as a percentage."""
-        return f"{100 * self.comparison.confidence:g}%"
+        return percent(self.comparison.confidence)
 
     @property
     def seeds(self) -> str:
-        """Return the seeds of the arms, which of each where they differ."""
-        by_arm = {arm.name: ", ".join(map(str, arm.seeds)) for arm in self.comparison.arms}
-        if len(set(by_arm.values())) == 1:
-            return next(iter(by_arm.values()))
-        return "; ".join(f"{seeds} ({name})" for name, seeds in by_arm.items())
+        """Return the seeds of the arms."""
+        return seeds_of_arms(self.comparison)
 
     @property
     def items(self) -> str:
         """Return what the primary metric was measured on; empty for a score that has no items."""
-        judged = [self.comparison.judgement(arm.name, self.comparison.primary) for arm in self.comparison.treated]
-        first = next((one.comparison for one in judged if one), None)
-        if first is None or first.items == 1:
+        first = next(iter(self._judgements(self.comparison.primary)), None)
+        if first is None or first.comparison.items == 1:
             return ""
-        groups = "" if first.clusters == first.items else f" in {first.clusters} independent groups"
-        return f"{first.items} examples{groups}"
+        items, clusters = first.comparison.items, first.comparison.clusters
+        return counted(items, "example") + ("" if clusters == items else f" in {clusters:,} independent groups")
 
     @property
-    def status_symbols(self) -> Mapping[Status, str]:
-        """Return the sign that stands before a claim's status."""
-        return STATUS_SYMBOLS
+    def has_items(self) -> bool:
+        """Return whether any difference is a mean over several items."""
+        return any(one.comparison.items > 1 for key in self.comparison.metrics for one in self._judgements(key))
+
+    @property
+    def is_about_method(self) -> bool:
+        """Return whether there are seeds enough to say something of the method."""
+        judged = (one for key in self.comparison.metrics for one in self._judgements(key))
+        return any(one.comparison.about == "method" for one in judged)
+
+    @property
+    def margin(self) -> str:
+        """Return the primary metric's margin; empty where nothing is judged."""
+        return margin_words(self.comparison, (self.comparison.primary,))
+
+    @property
+    def files(self) -> Sequence[File]:
+        """Return the files that there are."""
+        return [file for file in (self.recipe, self.manifest) if file.text]
+
+    def role(self, arm: str) -> str:
+        """Return what a row is: the base, the baseline or another arm."""
+        return {BASE_ARM: "base", self.comparison.baseline: "baseline"}.get(arm, "arm")
+
+    def _judgements(self, key: str) -> list[Judgement]:
+        judged = (self.comparison.judgement(arm.name, key) for arm in self.comparison.treated)
+        return [one for one in judged if one]
 
     def filled(self, plots: Sequence[Plot], prompts: Sequence[Markup]) -> "Chapter":
         """Return the chapter with the plots and prompts that there is room for."""
@@ -111,34 +129,21 @@ class Chapter:
 def chapter(number: int, content: PageContent) -> Chapter:
     """Return the chapter of one comparison, without plots and prompts; `number` tells its ids from others'."""
     comparison = content.comparison
+    tables = [PageTable(section) for section in sections(comparison)]
+    stopping = early_stopping_section(comparison)
+    judged = {arm.name: comparison.judgement(arm.name, comparison.primary) for arm in comparison.arms}
     return Chapter(
         id=f"c{number}",
         content=content,
-        primary=metric_rows(comparison, comparison.primary),
-        best=_best(comparison.metrics[comparison.best.metric], comparison.best) if comparison.best else None,
-        stopping=stopped_rows(comparison),
-        tables=by_section(comparison),
-        margins=list(_margins(comparison)),
+        primary=_primary(tables, comparison.primary),
+        drawings=draw_intervals(judged),
+        best=best_arm_sentences(comparison),
+        stopping=PageTable(stopping) if stopping else None,
+        tables=tables,
         recipe=File("sweep.yaml", *cut(content.spec, MOST_FILE_CHARACTERS)),
         manifest=File("manifest.json", *cut(content.manifest, MOST_FILE_CHARACTERS)),
     )
 
 
-def _best(metric: Metric, best: BestArm) -> BestArmWords:
-    chosen = sorted(best.chosen.items(), key=lambda pair: -pair[1])
-    return BestArmWords(
-        arm=best.arm,
-        metric=metric,
-        naive=metric.signed(best.naive),
-        gain=metric.signed(best.gain.difference),
-        interval=interval(metric, best.gain),
-        chosen=[(arm, f"{share:.0%}") for arm, share in chosen if share > 0],
-    )
-
-
-def _margins(comparison: Comparison) -> Iterator[tuple[Metric, str]]:
-    """Yield the margins that differences were judged by, in the metrics' units: users may have set others."""
-    for key, metric in comparison.metrics.items():
-        judged = (comparison.judgement(arm.name, key) for arm in comparison.treated)
-        if first := next((one for one in judged if one), None):
-            yield metric, metric.number(first.margin)
+def _primary(tables: Sequence[PageTable], key: str) -> PageTable | None:
+    return next(filter(None, (table.only(key) for table in tables)), None)

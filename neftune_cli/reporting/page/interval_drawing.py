@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from neftune_cli.analysis.results import Judgement
 
-WIDTH = 160.0
+WIDTH = 104.0
 """Of the picture, in its own unit."""
 _EDGE = 6.0
 

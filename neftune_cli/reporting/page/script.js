@@ -2,16 +2,18 @@
 (() => {
   const DIRECTIONS = ["ascending", "descending", "none"];
 
+  // a true minus sign, and the bound of a p-value too small to be written out, which comes before all others
   const key = (cell) => {
-    const value = cell?.dataset.value;
-    if (value === undefined) return cell?.textContent.trim() || null;
-    return Number.isNaN(Number(value)) ? value : Number(value);
+    const text = cell?.dataset.value ?? cell?.textContent.trim() ?? "";
+    if (text.startsWith("<")) return 0;
+    const number = Number(text.replace("\u2212", "-").replace("\u00b1", ""));
+    return text === "" || Number.isNaN(number) ? text : number;
   };
 
   const compare = (a, b) =>
     typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
 
-  const isMissing = (value) => value === null || value === "\u2013";
+  const isMissing = (value) => ["", "\u2013", "not finite"].includes(value);
 
   const sorted = (rows, column, direction) => {
     if (direction === "none") return [...rows].sort((a, b) => a.place - b.place);
@@ -80,5 +82,4 @@
 
   document.querySelectorAll("table.sortable").forEach(makeSortable);
   document.querySelectorAll("section.answers").forEach(addSearch);
-  document.documentElement.dataset.script = "ran";
 })();

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.evidence.measurements import Measurements
+from neftune_cli.evidence.measurements import Floats, Measurements
 from neftune_cli.evidence.metrics import METRICS
 from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, Words, panel, plot
 from neftune_cli.reporting.plots.looks import BASE_LOOK, BASELINE_LOOK, Look, drawn_arms, looks
 from neftune_cli.reporting.plots.names import short_name, short_names, text_width
 from neftune_cli.reporting.plots.omissions import LONGEST_NAME, arms_left_out, sentences
-from neftune_cli.reporting.plots.pooled import Bins, Floats, common_bins, outline, pooled
+from neftune_cli.reporting.plots.pooled import Bins, common_bins, outline, pooled
 from neftune_cli.reporting.plots.scales import set_scale
 
 if TYPE_CHECKING:

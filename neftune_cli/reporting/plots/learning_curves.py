@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from neftune_cli.evidence.measurements import Measurements
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.analysis.wording import listed
+from neftune_cli.evidence.measurements import Floats, Measurements
 from neftune_cli.evidence.metrics import METRICS
 from neftune_cli.records import CurvePoint
 from neftune_cli.reporting.plots.canvas import SMALL, WIDTH, Plot, Words, panel, plot
 from neftune_cli.reporting.plots.labels import LEADER, LineEnd, label_ends
-from neftune_cli.reporting.plots.looks import MOST_ARMS, Look, looks
+from neftune_cli.reporting.plots.looks import Look, drawn_arms, looks
 from neftune_cli.reporting.plots.names import short_name, short_names, text_width
-from neftune_cli.reporting.plots.omissions import LONGEST_NAME
+from neftune_cli.reporting.plots.omissions import LONGEST_NAME, arms_left_out, sentences
 from neftune_cli.reporting.plots.scales import is_wide, limits, set_scale
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ _MARKED: Final = 12
 
 Line = Mapping[float, float]
 """Epoch to loss in nats."""
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,14 @@ Panels = Mapping[str, Mapping[str, Course]]
 """Loss to arm to its course; losses that no arm has logged are left out."""
 
 
-def learning_curves(trials: Sequence[Measurements], arms: Sequence[str]) -> Plot | None:
-    """Return the plot of these arms, the baseline first and `MOST_ARMS` at most; None where nothing was logged."""
-    shown = arms[:MOST_ARMS]
-    panels = _panels(trials, shown)
+def learning_curves(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
+    """Return the plot of the arms that are drawn everywhere; None where nothing was logged."""
+    arms = [arm.name for arm in drawn_arms(comparison)]
+    panels = _panels(trials, arms)
     if not panels:
         return None
-    return plot(_words(panels, len(arms)), _HEIGHT, lambda figure: _draw(figure, panels, shown))
+    words = _words(panels, arms_left_out(comparison, len(arms)))
+    return plot(words, _HEIGHT, lambda figure: _draw(figure, panels, arms))
 
 
 def course(lines: Sequence[Line], end: float) -> Course | None:
@@ -108,20 +109,19 @@ def _line(points: Iterable[CurvePoint], loss: str) -> Line:
     return {epoch: value for epoch, value in values if value is not None and math.isfinite(value)}
 
 
-def _words(panels: Panels, arms: int) -> Words:
-    parts = ["Mean over seeds of the losses in nats per completion token"]
+def _words(panels: Panels, left_out: str) -> Words:
     every = [found for courses in panels.values() for found in courses.values()]
-    parts.append("; bands reach from the lowest to the highest seed." if any(one.seeds > 1 for one in every) else ".")
+    bands = "; bands reach from the lowest to the highest seed" if any(one.seeds > 1 for one in every) else ""
+    wide = [METRICS[loss].name_within for loss, courses in panels.items() if _is_wide(courses)]
+    parts = [f"Mean over seeds of the losses in nats per completion token{bands}."]
     if any(one.logged > MOST_POINTS for one in every):
         parts.append(
-            f" Losses logged at more than {MOST_POINTS} steps are averaged over each {WINDOWS}th of the training."
+            f"Losses logged at more than {MOST_POINTS} steps are averaged over each {WINDOWS}th of the training."
         )
-    if wide := [LOSSES[loss].lower() for loss, courses in panels.items() if _is_wide(courses)]:
-        parts.append(f" Logarithmic axis: {' and '.join(wide)}.")
-    if arms > MOST_ARMS:
-        parts.append(f" The first {MOST_ARMS} of {arms} arms are drawn.")
+    if wide:
+        parts.append(f"Logarithmic axis: {listed(wide)}.")
     ends = (f"{LOSSES[loss]} ends at {_ends(courses)}." for loss, courses in panels.items())
-    return Words("learning-curves", "Losses over the training", "".join(parts), " ".join(ends))
+    return Words("learning-curves", "Losses over the training", sentences([*parts, left_out]), " ".join(ends))
 
 
 def _ends(courses: Mapping[str, Course]) -> str:

@@ -60,7 +60,10 @@ def drawn_arms(comparison: Comparison, most: int = MOST_ARMS) -> tuple[ArmSummar
 
 
 def ranked(comparison: Comparison) -> list[ArmSummary]:
-    """Return the treated arms, the best mean of the primary metric first, those without one last."""
+    """Return the treated arms, the best mean of the primary metric first, those without one last.
+
+    The lowest mean where neither way is good by itself.
+    """
     sign = -1.0 if comparison.metrics[comparison.primary].goal == "higher" else 1.0
     means = {arm.name: primary_mean(comparison, arm) for arm in comparison.treated}
     return sorted(

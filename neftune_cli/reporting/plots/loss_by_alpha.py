@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate
+from neftune_cli.analysis.wording import percent
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.metrics import Metric
 from neftune_cli.reporting.plots.arm_axis import ArmAxis, arm_axis
@@ -114,9 +115,9 @@ def _bars(comparison: Comparison, shown: list[Shown]) -> str:
     checkpoints = any(one.about == "checkpoints" for one in found)
     return sentences(
         (
-            f"A bar is the {comparison.confidence:.0%} interval of an arm's paired difference to {baseline}, drawn "
-            f"from the mean of {baseline}: one that keeps clear of its line differs from it, before any correction for "
-            f"several arms{', and for these checkpoints alone' if checkpoints else ''}.",
+            f"A bar is the {percent(comparison.confidence)} interval of an arm's paired difference to {baseline}, "
+            f"drawn from the mean of {baseline}: one that keeps clear of its line differs from it, before any "
+            f"correction for several arms{', and for these checkpoints alone' if checkpoints else ''}.",
             "Bars are over the seeds that both have." if ragged else "",
         )
     )
@@ -124,7 +125,7 @@ def _bars(comparison: Comparison, shown: list[Shown]) -> str:
 
 def _alt(metric: Metric, shown: list[Shown]) -> str:
     means = (f"{short_name(one.arm.name, LONGEST_NAME)} {metric.number(one.estimate.mean)}" for one in shown)
-    return f"Mean {metric.name.lower()} over seeds: {', '.join(means)}."
+    return f"Mean {metric.name_within} over seeds: {', '.join(means)}."
 
 
 def _is_wide(shown: list[Shown]) -> bool:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.evidence.measurements import Measurements
+from neftune_cli.evidence.measurements import Floats, Measurements
 from neftune_cli.reporting.plots.canvas import WIDTH, Plot, Words, panel, plot
 from neftune_cli.reporting.plots.labels import key
 from neftune_cli.reporting.plots.looks import Look, drawn_arms, looks_in, ranked
 from neftune_cli.reporting.plots.names import short_name, short_names
 from neftune_cli.reporting.plots.omissions import LONGEST_NAME, listed, sentences
-from neftune_cli.reporting.plots.pooled import Bins, Floats, common_bins, few_bins, outline, pooled
+from neftune_cli.reporting.plots.pooled import Bins, common_bins, few_bins, outline, pooled
 from neftune_cli.reporting.plots.scales import limits, set_scale
 
 if TYPE_CHECKING:

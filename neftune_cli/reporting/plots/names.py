@@ -1,11 +1,15 @@
 """Names that users gave, made fit to be drawn: printable, on one line, and short."""
 
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import Final
 
 ELLIPSIS: Final = "\N{HORIZONTAL ELLIPSIS}"
 _HEADS: Final = (0.5, 1.0, 0.75, 0.25, 0.0)
+_WORD_AT_END: Final = re.compile(r"[\w.]+\Z")
+"""Cut within a word, `alpha=10` and `alpha=15` would become 0 and 5."""
 _CHARACTER: Final = 0.63
 """Width of a digit in the widest of the usual fonts, as a share of its size."""
 
@@ -20,13 +24,18 @@ def short_name(name: str, most: int, head: float = 0.5) -> str:
 
 
 def short_names(names: Iterable[str], most: int) -> dict[str, str]:
-    """Return each name with its short form, cut where the names differ if that is at their heads or tails."""
+    """Return each name with a short form of its own, cut where the names differ not.
+
+    Where no cut leaves them different, what all begin and end with goes first; where that doesn't do either, they are
+    numbered.
+    """
     every = list(dict.fromkeys(names))
-    for head in _HEADS:
-        short = {name: short_name(name, most, head) for name in every}
-        if len(set(short.values())) == len(every):
-            return short
-    return {name: short_name(name, most) for name in every}
+    for whole in (every, _without_common_ends(every)):
+        for head in _HEADS:
+            short = [short_name(name, most, head) for name in whole]
+            if len(set(short)) == len(every):
+                return dict(zip(every, short, strict=True))
+    return {name: _numbered(name, number, most) for number, name in enumerate(every, 1)}
 
 
 def columns(text: str) -> int:
@@ -42,6 +51,26 @@ def text_width(text: str, size: float) -> float:
 def columns_in(width: float, size: float) -> int:
     """Return how many columns fit into `width` points, in a font of `size` points; 3 at least."""
     return max(3, int(width / (size * _CHARACTER)))
+
+
+def _without_common_ends(names: Sequence[str]) -> list[str]:
+    """Return what is left of names without the whole words that all of them begin and end with."""
+    before = _shared_head(names)
+    rest = [name[before:] for name in names]
+    after = _shared_head([name[::-1] for name in rest])
+    head, tail = ELLIPSIS if before else "", ELLIPSIS if after else ""
+    return [head + name[: len(name) - after] + tail for name in rest]
+
+
+def _shared_head(names: Sequence[str]) -> int:
+    """Return how many characters the whole words have that all names begin with."""
+    alike = takewhile(lambda characters: len(set(characters)) == 1, zip(*names, strict=False))
+    return len(_WORD_AT_END.sub("", "".join(characters[0] for characters in alike)))
+
+
+def _numbered(name: str, number: int, most: int) -> str:
+    room = most - len(f" {number}")
+    return f"{short_name(name, room)} {number}" if room > 2 else str(number)
 
 
 def _columns(character: str) -> int:

@@ -30,8 +30,9 @@ def arms_left_out(comparison: Comparison, drawn: int) -> str:
     """Return the sentence about arms that aren't drawn for want of room, empty where all are."""
     if drawn >= len(comparison.arms):
         return ""
-    name = comparison.metrics[comparison.primary].name
-    return f"Of {len(comparison.arms)} arms the baseline and the {drawn - 1} with the best {name.lower()} are drawn."
+    metric = comparison.metrics[comparison.primary]
+    which = f"{'best' if metric.goal else 'lowest'} {metric.name_within}"
+    return f"Of {len(comparison.arms)} arms the baseline and the {drawn - 1} with the {which} are drawn."
 
 
 def not_finite(comparison: Comparison) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate, Judgement, PairedDifference
+from neftune_cli.analysis.wording import percent
 from neftune_cli.evidence.metrics import Metric
 from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, Words, panel, plot
 from neftune_cli.reporting.plots.looks import BASELINE_LOOK, Look, drawn_arms, looks_in
@@ -51,6 +52,11 @@ class Pair:
         return ends if all(map(math.isfinite, ends)) else None
 
     @property
+    def margin(self) -> float:
+        """Return the margin, which is drawn as a band; 0 where there is none."""
+        return self.judgement.margin if self.judgement else 0.0
+
+    @property
     def word(self) -> str:
         """Return the verdict."""
         return (self.judgement and self.judgement.word) or "no verdict"
@@ -81,9 +87,8 @@ def _words(comparison: Comparison, pairs: list[Pair]) -> Words:
     metric, baseline = comparison.metrics[comparison.primary], short_name(comparison.baseline, LONGEST_NAME)
     parts = [
         f"Above, a thin line is a seed, from {baseline} on its left to the arm on its right; thick lines join means.",
-        "Below, a dot is the difference of one seed and the larger mark their mean,",
-        f"with its {comparison.confidence:.0%} interval;" if any(pair.interval for pair in pairs) else "",
-        "differences within the grey band count as none.",
+        f"Below, a dot is the difference of one seed, the larger mark their mean{_with_interval(comparison, pairs)}.",
+        "Differences within the grey band count as none." if any(pair.margin for pair in pairs) else "",
         seeds_left_out(pair.difference.by_seed for pair in pairs),
         "Seeds that only one of the two has are left out." if any(map(_is_ragged, pairs)) else "",
         arms_left_out(comparison, len(drawn_arms(comparison))),
@@ -91,6 +96,10 @@ def _words(comparison: Comparison, pairs: list[Pair]) -> Words:
     ]
     title = f"{metric.name}, seed by seed"
     return Words("paired-differences", title, sentences(parts), _alt(metric, baseline, pairs))
+
+
+def _with_interval(comparison: Comparison, pairs: list[Pair]) -> str:
+    return f", with its {percent(comparison.confidence)} interval" if any(pair.interval for pair in pairs) else ""
 
 
 def _is_ragged(pair: Pair) -> bool:
@@ -168,14 +177,13 @@ def _of_pair(estimate: Estimate, pair: Pair) -> list[float]:
 def _name_verdicts(axes: "Axes", metric: Metric, pairs: list[Pair]) -> None:
     names = [f"{metric.signed(pair.difference.mean)}\n{pair.word}" for pair in pairs]
     values = [value for pair in pairs for value in (*pair.difference.by_seed.values(), *(pair.interval or ()))]
-    margins = [pair.judgement.margin for pair in pairs if pair.judgement]
     reach = 1.5 * max(map(abs, values))
-    values += [end for margin in margins for end in (-margin, margin) if margin <= reach]
+    values += [end for pair in pairs for end in (-pair.margin, pair.margin) if pair.margin <= reach]
     _finish(axes, [float(column) for column in range(len(pairs))], names, [0.0, *values])
     for column, pair in enumerate(pairs):
-        if pair.judgement:
-            margin, ends = pair.judgement.margin, (column - 0.4, column + 0.4)
-            axes.fill_between(ends, -margin, margin, color=BASELINE_LOOK.colour, alpha=FAINT, linewidth=0)
+        if pair.margin:
+            ends = column - 0.4, column + 0.4
+            axes.fill_between(ends, -pair.margin, pair.margin, color=BASELINE_LOOK.colour, alpha=FAINT, linewidth=0)
     axes.axhline(0, color=BASELINE_LOOK.colour, linewidth=0.8)
 
 

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from neftune_cli.evidence.measurements import Measurements
-
-Floats = NDArray[np.float64]
+from neftune_cli.evidence.measurements import Floats, Measurements
 
 _PERCENTILES: Final = (0.5, 5.0, 95.0, 99.5)
 """The outermost bins take in what lies beyond the first and the last, so that a few values don't stretch the axis."""

@@ -1,0 +1,206 @@
+"""The numbers of the page: what its tables have where there is a verdict, and what they say where there is none."""
+
+# ruff: noqa: RUF001  (the page has true minus signs, dashes and quotation marks in it)
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from neftune_cli.analysis.results import Comparison, Estimate, Judgement, PairedDifference
+from neftune_cli.reporting.page.report import report_page
+from tests.html_tree import Element, read
+from tests.page_contents import ALPHAS, comparison, content, values
+
+
+@pytest.fixture(scope="module")
+def page() -> Element:
+    return read(report_page([content()]))
+
+
+def test_the_verdict_table_has_the_numbers_of_the_primary_metric(page: Element) -> None:
+    rows = [_cells(row) for row in page.one("table", "primary").one("tbody").all("tr")]
+    means = [values("eval_loss", arm).mean() for arm in range(4)]
+    worse = f"+{means[3] - means[0]:.4f}"
+
+    assert [row[0] for row in rows] == ["base", *ALPHAS]
+    assert [row[2] for row in rows] == ["4.2000", *(f"{mean:.4f}" for mean in means)]
+    assert rows[1][1:] == ["", f"{means[0]:.4f}", "", "", "", "", ""]
+    assert rows[2][1] == "✓better"
+    assert rows[2][4] == f"−{means[0] - means[1]:.4f}"
+    assert (rows[4][1], rows[4][4], rows[4][6]) == ("✗worse", worse, "< 0.001")
+    assert rows[4][7] == f"{_judged(comparison(), 'alpha=15').detectable:.4f}"
+    assert re.fullmatch(r"\[\+0\.05\d\d, \+0\.07\d\d\]", rows[4][5])
+
+
+def test_every_metric_is_in_the_table_of_its_section(page: Element) -> None:
+    tables = {table.one("caption").text.split(":")[0]: table for table in page.all("table", "levels")}
+    loss, answers = (tables[name] for name in ("Loss", "Generation on held-out prompts"))
+
+    assert [row.text.split()[0] for row in loss.all("tr", "metric")] == ["train", "held-out"]
+    assert [row.text.strip() for row in answers.all("tr", "metric")] == ["exact match ↑ 0 to 1", "ROUGE-L ↑ 0 to 1"]
+    assert len(list(answers.all("th", "base"))) == 2
+    assert next(iter(answers.all("tr", "baseline"))).text.strip().startswith("alpha=0")
+
+
+def test_each_status_of_a_claim_has_a_sign_of_its_own(page: Element) -> None:
+    statuses = [cell.text for cell in page.one("table", "claims").all("span", "verdict")]
+
+    assert statuses == ["✓supported", "✗refuted", "?inconclusive", "–not measured"]
+    assert "another model" in page.one("table", "claims").text
+
+
+def test_a_lone_arm_is_shown_without_differences() -> None:
+    whole = comparison()
+    lone = replace(whole, arms=whole.arms[:1], best=None, early_stopping=None)
+    page = read(report_page([content(comparison=lone)]))
+
+    assert page.one("head").one("title").text == "bios · neftune"
+    assert [cell.text for cell in page.one("table", "primary").one("thead").all("th")] == ["arm", "mean"]
+    for table in page.all("table", "levels"):
+        assert [cell.text for cell in table.one("thead").all("th")] == ["arm", "mean", "sd over seeds"]
+        assert "difference" not in table.one("caption").text
+    assert "How it was computed" not in page.text
+
+
+def test_an_arm_without_a_value_is_a_dash_and_one_that_diverged_is_not_finite_and_both_say_why() -> None:
+    page = read(report_page([content(comparison=_diverged())]))
+    rows = [_cells(row) for row in page.one("table", "primary").one("tbody").all("tr")]
+
+    assert rows[3][:3] == ["alpha=10", "–no verdictthe metric isn't defined for the arm", "–"]
+    assert rows[4][:3] == ["alpha=15", "–no verdicta value isn't finite", "not finite"]
+    assert rows[3][3:] == rows[4][3:] == ["", "–", "–", "–", "–"]
+
+
+def test_a_difference_that_is_not_judged_is_still_shown() -> None:
+    unjudged = {"difference": PairedDifference({0: 0.06}, 0.06, None), "judgement": None}
+    page = read(report_page([content(comparison=_changed("alpha=15", **unjudged))]))
+    row = _cells(list(page.one("table", "primary").one("tbody").all("tr"))[4])
+
+    assert row[1] == "–no verdictno item is shared with alpha=0"
+    assert row[4:] == ["+0.0600", "–", "–", "–"]
+
+
+def test_with_too_few_seeds_there_is_neither_a_p_value_nor_a_size_that_would_have_been_found() -> None:
+    page = read(report_page([content(comparison=_few_seeds())]))
+    table = page.one("table", "primary")
+
+    assert [cell.text for cell in table.one("thead").all("th")][4:] == ["vs alpha=0", "95% interval"]
+    assert _cells(list(table.one("tbody").all("tr"))[4])[1] == "–no verdictfewer than three paired seeds"
+    assert "p is two-sided" not in page.text
+    assert "Would have seen" not in page.text
+    assert "holds for other items alone, at 95% confidence" in page.text
+
+
+def test_where_nothing_varies_nothing_is_said() -> None:
+    judged = _judged(comparison(), "alpha=15")
+    paired = replace(judged.comparison, ci_low=math.nan, ci_high=math.nan, p_value=math.nan)
+    still = replace(judged, comparison=paired, p_adjusted=math.nan, detectable=math.nan, word=None)
+    page = read(report_page([content(comparison=_changed("alpha=15", judgement=still))]))
+    row = _cells(list(page.one("table", "primary").one("tbody").all("tr"))[4])
+
+    assert row[1] == "–no verdictnothing varies in the differences, so nothing says how sure they are"
+    assert row[5:] == ["–", "–", "–"]
+
+
+def test_the_best_arm_of_one_seed_was_chosen_on_items_alone() -> None:
+    whole = comparison()
+    assert whole.best is not None
+    gain = replace(whole.best.gain, seeds=1, ci_low=math.nan, ci_high=math.nan)
+    page = read(report_page([content(comparison=replace(whole, best=replace(whole.best, gain=gain)))]))
+    text = list(page.all("section"))[1].text
+
+    assert "Chosen on one part of items, measured on the other" in text
+    assert "interval" not in text
+
+
+def test_arms_choose_among_epochs_of_their_own() -> None:
+    whole = comparison()
+    assert whole.early_stopping is not None
+    *others, last = whole.early_stopping.arms
+    stopping = replace(whole.early_stopping, arms=(*others, replace(last, epochs=(1, 2, 3, 4, 5))))
+    same, own = (
+        read(report_page([content(comparison=replace(whole, early_stopping=one))])).text
+        for one in (whole.early_stopping, stopping)
+    )
+
+    assert "Epochs (1 to 3) are chosen" in same
+    assert "Epochs (1 to 3 of alpha=0; 1 to 3 of alpha=5; 1 to 3 of alpha=10; 1 to 5 of alpha=15) are chosen" in own
+
+
+def test_the_margin_has_three_digits_and_no_second_line_of_a_heading() -> None:
+    small = replace(_judged(comparison(), "alpha=15"), margin=0.0000123)
+    page = read(report_page([content(comparison=_changed("alpha=15", judgement=small))]))
+
+    assert "reaches up to the margin: 1.23e-05 to 0.01 (Held-out loss)." in page.text
+
+
+def test_the_confidence_has_all_its_digits() -> None:
+    page = read(report_page([content(comparison=replace(comparison(), confidence=0.999))]))
+
+    assert "at 99.9% confidence" in page.text
+    assert "99.9% interval" in page.one("table", "primary").text
+
+
+def test_items_are_not_spoken_of_where_there_are_none() -> None:
+    without = read(report_page([content(comparison=_every_judgement(items=1, clusters=1))]))
+
+    assert "item" not in without.one("ul", "method").text
+    assert "item by item" in read(report_page([content()])).text
+
+
+def _cells(row: Element) -> list[str]:
+    return [cell.text.strip() for cell in row.children if isinstance(cell, Element)]
+
+
+def _judged(whole: Comparison, arm: str) -> Judgement:
+    judgement = whole.judgement(arm, "eval_loss")
+    assert judgement is not None
+    return judgement
+
+
+def _changed(name: str, **changes: object) -> Comparison:
+    whole = comparison()
+    (arm,) = (arm for arm in whole.arms if arm.name == name)
+    estimate = arm.estimates["eval_loss"]
+    assert estimate is not None
+    estimates = {**arm.estimates, "eval_loss": replace(estimate, **changes)}  # type: ignore[arg-type]
+    arms = tuple(replace(arm, estimates=estimates) if one is arm else one for one in whole.arms)
+    return replace(whole, arms=arms)
+
+
+def _few_seeds() -> Comparison:
+    return replace(_every_judgement(seeds=2, about="checkpoints"), early_stopping=None)
+
+
+def _every_judgement(**changes: object) -> Comparison:
+    """Return the comparison with what its judgements rest on changed, and without words where that takes them."""
+    whole = comparison()
+    arms = tuple(
+        replace(arm, estimates={key: _rests_on(one, changes) for key, one in arm.estimates.items()})
+        for arm in whole.arms
+    )
+    return replace(whole, arms=arms)
+
+
+def _rests_on(estimate: Estimate | None, changes: Mapping[str, object]) -> Estimate | None:
+    if estimate is None or estimate.judgement is None:
+        return estimate
+    paired = replace(estimate.judgement.comparison, **changes)  # type: ignore[arg-type]
+    word = estimate.judgement.word if paired.about == "method" else None
+    return replace(estimate, judgement=replace(estimate.judgement, comparison=paired, word=word))
+
+
+def _diverged() -> Comparison:
+    whole = comparison()
+    first, second, third, fourth = whole.arms
+    estimate = fourth.estimates["eval_loss"]
+    assert estimate is not None
+    assert estimate.difference is not None
+    undefined = replace(estimate.difference, mean=math.nan, sd=None)
+    infinite = replace(estimate, mean=math.inf, sd=None, difference=undefined, judgement=None)
+    third = replace(third, estimates={**third.estimates, "eval_loss": None})
+    fourth = replace(fourth, estimates={**fourth.estimates, "eval_loss": infinite})
+    return replace(whole, arms=(first, second, third, fourth))
