@@ -20,8 +20,8 @@ def gather(paths: Sequence[Path]) -> list[Evidence]:
     """
     if wrong := [path for path in paths if not path.is_dir()]:
         fix = "Name a folder that `neftune sweep` wrote, like results/."
-        whats = (f"{path} {'is a file' if path.exists() else 'does not exist'}." for path in wrong)
-        raise UsageError(*(Problem(what, fix) for what in whats))
+        what = {True: "is a file", False: "doesn't exist"}
+        raise UsageError(*(Problem(f"{path} {what[path.exists()]}.", fix) for path in wrong))
     own = sweep_evidence(find_sweeps(paths))
     others = [*trainer_evidence(*paths), *lm_eval_evidence(*paths)]
     if not own and not others:

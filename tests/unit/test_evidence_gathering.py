@@ -20,6 +20,6 @@ def test_every_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
         gather([tmp_path / "one", tmp_path / "two"])
 
     assert [problem.what for problem in caught.value.problems] == [
-        f"{tmp_path}/one does not exist.",
+        f"{tmp_path}/one doesn't exist.",
         f"{tmp_path}/two is a file.",
     ]
