@@ -189,7 +189,7 @@ def test_an_arm_that_shares_no_seed_is_left_out() -> None:
     [
         ("training-loss-rises", "Needs Noise-off training loss, which `neftune sweep"),
         ("training-rouge-falls", "run the sweep again with this version"),
-        ("diversity-stays", "on data with prompts and completions"),
+        ("diversity-stays", "on data with prompts and completions. Chunks need answers of ten words or more"),
         ("gains-beyond-length", "on data with prompts and completions"),
         ("gains-over-early-stopping", "`neftune sweep --alphas 0,5,10,15 --seeds 5 --epochs 3`"),
     ],

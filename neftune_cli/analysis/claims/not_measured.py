@@ -9,6 +9,9 @@ _HOW_TO_MEASURE = {
     PROBE_ANSWERS: "Needs answers to training prompts: run the sweep again with this version, on data with prompts.",
 }
 
+_OF_CHUNKS = ("repetition_2gram", "log_diversity")
+_LONG_ANSWERS = "Chunks need answers of ten words or more: raise --max-new-tokens where answers were cut."
+
 
 class NotMeasuredError(Exception):
     """A claim can't be examined on what there is; the message says what to run instead."""
@@ -17,4 +20,5 @@ class NotMeasuredError(Exception):
 def how_to_measure(key: str) -> str:
     """Return what a sweep needs to measure a metric."""
     metric = METRICS[key]
-    return _HOW_TO_MEASURE.get(metric.section, f"Needs {metric.name}, which {SWEEP} measures.")
+    how = _HOW_TO_MEASURE.get(metric.section, f"Needs {metric.name}, which {SWEEP} measures.")
+    return f"{how} {_LONG_ANSWERS}" if key in _OF_CHUNKS else how
