@@ -20,10 +20,14 @@ _DAMAGED_FIX = "Restore it, or move the folder that it is in elsewhere."
 _EMPTY_FIX = "Train with a smaller logging_steps, or leave the run out."
 
 
-class LoggedLine(BaseModel):
-    """One entry of a log history; what else trainers log isn't looked at."""
+_NO_SCORES = ("_runtime", "_per_second", "_time", "_num_tokens")
+"""Ends of names that trainers give to how an evaluation went."""
 
-    model_config = ConfigDict(frozen=True)
+
+class LoggedLine(BaseModel):
+    """One entry of a log history; of what else trainers log, the scores of an evaluation are looked at."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     step: int = 0
     epoch: float = 0.0
@@ -34,6 +38,16 @@ class LoggedLine(BaseModel):
     num_tokens: float | None = None
     train_runtime: float | None = None
     """Written once, when training has ended."""
+
+    @property
+    def own_scores(self) -> dict[str, float]:
+        """Return what the trainer's own metrics gave at an evaluation, by the names it has for them."""
+        logged = (self.model_extra or {}).items()
+        return {
+            name: float(value)
+            for name, value in logged
+            if name.startswith("eval_") and not name.endswith(_NO_SCORES) and isinstance(value, int | float)
+        }
 
 
 class TrainerState(BaseModel):

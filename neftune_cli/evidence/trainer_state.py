@@ -10,10 +10,13 @@ from neftune_cli.errors import Problems
 from neftune_cli.evidence.apart import agree, grouped, told_apart
 from neftune_cli.evidence.folders import folders_below, full_path
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
-from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.evidence.metrics import METRICS, Margin, Metric
 from neftune_cli.evidence.run_names import RunName, by_place, name_runs
 from neftune_cli.evidence.trainer_files import STATE_FILE, TrainerRun, read_run
 from neftune_cli.records import CurvePoint, perplexity
+
+OWN_SCORES = "Scores that the trainers logged"
+"""Title of the table that they stand in."""
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 _SAME_RATE = 1e-6
@@ -84,12 +87,13 @@ def _evidence(
     """Return one setting's evidence: the runs that ended, and a word on the others."""
     in_order = sorted(ended, key=lambda run: names[run.folder].order)
     trials = tuple(_measurements(run, names[run.folder]) for run in in_order)
-    measured = [key for key in _METRICS if any(trial.scores[key] is not None for trial in trials)]
+    known = {**_METRICS, **{key: _own_metric(key) for trial in trials for key in trial.scores if key not in _METRICS}}
+    measured = [key for key in known if any(trial.scores.get(key) is not None for trial in trials)]
     return Evidence(
         name=full_path(root).name,
         setting=_setting(group),
         trials=trials,
-        metrics={key: _METRICS[key] for key in measured},
+        metrics={key: known[key] for key in measured},
         folders=tuple(str(run.folder) for run in in_order),
         notes=(*_NOTES, *_notes(in_order)),
         unfinished=tuple(
@@ -97,6 +101,14 @@ def _evidence(
             for run in group
             if run.folder not in names
         ),
+    )
+
+
+def _own_metric(key: str) -> Metric:
+    """Return a trainer's own metric; which way is good nobody says, so its verdicts are `higher` and `lower`."""
+    name = key.removeprefix("eval_")
+    return Metric(
+        key, f"Held-out {name}", name, "held-out, as logged", None, 4, Margin(0.02, relative=True), OWN_SCORES
     )
 
 
@@ -132,6 +144,7 @@ def _span(steps: Sequence[int]) -> str:
 
 def _measurements(run: TrainerRun, name: RunName) -> Measurements:
     logged = run.state.log_history
+    own = next((entry.own_scores for entry in reversed(logged) if entry.own_scores), {})
     eval_loss = next((entry.eval_loss for entry in reversed(logged) if entry.eval_loss is not None), None)
     return Measurements(
         trial=str(run.folder),
@@ -142,6 +155,7 @@ def _measurements(run: TrainerRun, name: RunName) -> Measurements:
             "train_loss": _last_epoch_loss(run),
             "eval_loss": eval_loss,
             "eval_perplexity": None if eval_loss is None else perplexity(eval_loss),
+            **own,
         },
         items={},
         held_out_by_epoch={},

@@ -114,6 +114,18 @@ def test_a_real_trainers_runs_are_read_as_it_reported_them(tmp_path: Path) -> No
     assert evidence.setting.words == "a model on data (3 epochs)"
 
 
+def test_the_trainers_own_metrics_are_scores_of_the_last_evaluation(tmp_path: Path) -> None:
+    rouge = {"eval_rouge": 0.25, "eval_samples_per_second": 9.0, "eval_note": "none"}
+    for name in RUNS:
+        save(tmp_path / "runs" / name, [*LINES[:-1], {**evaluation(8, 2.0), **rouge}])
+
+    (evidence,) = trainer_evidence(tmp_path / "runs")
+
+    assert evidence.trials[0].scores["eval_rouge"] == 0.25
+    assert list(evidence.metrics) == ["train_loss", "eval_loss", "eval_perplexity", "eval_rouge"]
+    assert (evidence.metrics["eval_rouge"].name, evidence.metrics["eval_rouge"].goal) == ("Held-out rouge", None)
+
+
 def test_scores_and_curve_come_from_the_log(tmp_path: Path) -> None:
     (evidence,) = trainer_evidence(save_all(tmp_path / "runs"))
     trial = evidence.trials[0]
