@@ -156,7 +156,7 @@ class ExportedComparison(_Exported):
     best_arm: ExportedBestArm | None
     """Null where fewer than two arms can be chosen among, neither way is good, or there is nothing to split."""
     early_stopping: ExportedEarlyStopping | None
-    """Null where the losses of fewer than two epochs are known."""
+    """Null where losses of single examples after two epochs or more are not known."""
     hypotheses: tuple[ExportedHypothesis, ...]
     """The paper's claims beside what was found here."""
     advice: str
