@@ -193,19 +193,22 @@ class SweepFolder:
 
     def finished(self) -> list[tuple[TrialFolder, TrialRecord]]:
         """Return the finished trials with their folders, in the same order."""
-        order = self._table_order()
-        found = [(folder, record) for folder in self.trials() if (record := folder.record())]
-        return sorted(found, key=lambda trial: order(trial[1]))
+        return self.contents()[0]
 
     def unfinished(self) -> list[str]:
         """Return a sentence for each trial that failed or never ended."""
-        sentences = []
+        return self.contents()[1]
+
+    def contents(self) -> tuple[list[tuple[TrialFolder, TrialRecord]], list[str]]:
+        """Return what is finished and what is unfinished, each record read once."""
+        order = self._table_order()
+        finished, unfinished = [], []
         for folder in self.trials():
-            status = folder.status()
-            if status is None or folder.record() is not None:
-                continue
-            sentences.append(f"{folder.label} {_why_unfinished(folder, status)}")
-        return sentences
+            if record := folder.record():
+                finished.append((folder, record))
+            elif status := folder.status():
+                unfinished.append(f"{folder.label} {_why_unfinished(folder, status)}")
+        return sorted(finished, key=lambda trial: order(trial[1])), unfinished
 
     def write_tables(self) -> None:
         """Write loss.csv, eval.csv and curves.csv from the finished trials."""

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from neftune_cli.analysis.decision import STOPPING_METRIC, Action, Decision, decide, stopped_arm
+from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
 from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
 from neftune_cli.analysis.results import ArmSummary, Comparison, Judgement, StoppedArm
 from neftune_cli.analysis.wording import amount, counted, listed, percent
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric
 
 MOST_NAMED = 6
 """Of more arms, those with the best differences are named."""
@@ -137,7 +137,7 @@ def _why_unjudged(comparison: Comparison, name: str) -> str:
 
 def _stopping(comparison: Comparison) -> Iterator[str]:
     stopping = comparison.early_stopping
-    if stopping is None or comparison.primary != STOPPING_METRIC:
+    if stopping is None or comparison.primary != HELD_OUT_LOSS:
         return
     baseline, *others = stopping.arms
     spoken = _capital(_spoken(comparison, comparison.baseline))
@@ -150,7 +150,7 @@ def _stopping(comparison: Comparison) -> Iterator[str]:
     if judged:
         lowest = min(judged, key=lambda name: judged[name].comparison.difference)
         among = f", the lowest of {len(judged)} arms," if len(judged) > 1 else ""
-        found = _difference(judged[lowest].comparison, comparison.metrics[STOPPING_METRIC])
+        found = _difference(judged[lowest].comparison, comparison.metrics[HELD_OUT_LOSS])
         verdict = f", {judged[lowest].word}" if judged[lowest].word else ""
         yield f"With both at their best epochs, {_spoken(comparison, lowest)}{among} is {found}{verdict}."
 
@@ -266,7 +266,7 @@ def _metric(comparison: Comparison) -> Metric:
 
 def _same_as(key: str) -> tuple[str, ...]:
     """Return the metrics that tell the same: perplexity is the loss on another scale."""
-    losses = ("eval_loss", "eval_perplexity")
+    losses = (HELD_OUT_LOSS, "eval_perplexity")
     return losses if key in losses else (key,)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from statistics import fmean, stdev
 
 from neftune_cli.analysis.aligned import TrialsByArm, align, measured_seeds
@@ -22,10 +23,7 @@ from neftune_cli.analysis.results import (
 from neftune_cli.analysis.selection import best_arm_gain
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import Evidence, Measurements
-from neftune_cli.evidence.metrics import Metric
-
-DEFAULT_METRIC = "eval_loss"
-"""What the advice is about unless the user says otherwise, where it was measured."""
+from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric
 
 
 def compare_arms(evidence: Evidence, choices: Choices = DEFAULT_CHOICES) -> Comparison:
@@ -54,7 +52,7 @@ def compare_arms(evidence: Evidence, choices: Choices = DEFAULT_CHOICES) -> Comp
         confidence=choices.confidence,
         best=_best(arms, baseline, metrics[primary], choices),
         early_stopping=stopping,
-        hypotheses=examine_claims(arms, baseline, metrics, stopping, choices),
+        hypotheses=examine_claims(arms, baseline, metrics, stopping, _by_key(choices, primary)),
         apart=evidence.apart,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
         notes=tuple(dict.fromkeys([*evidence.notes, *_trial_notes(evidence.trials), *_item_notes(arms, metrics)])),
@@ -120,13 +118,18 @@ def _is_measured(trials: Sequence[Measurements], key: str) -> bool:
 def _primary(sweep: str, metrics: Mapping[str, Metric], wanted: str | None) -> str:
     """Return the key of the metric that a user means by its key or by a name that the tables show."""
     if wanted is None:
-        return DEFAULT_METRIC if DEFAULT_METRIC in metrics else next(iter(metrics))
+        return HELD_OUT_LOSS if HELD_OUT_LOSS in metrics else next(iter(metrics))
     folded = wanted.casefold()
     named = [key for key, one in metrics.items() if folded in (one.name.casefold(), one.heading.casefold())]
     if wanted in metrics or len(named) == 1:
         return wanted if wanted in metrics else named[0]
     what = f"--metric {wanted!r}: {'several metrics go by that name' if named else 'nothing of that name was measured'}"
     raise UsageError(Problem(f"{what} in sweep '{sweep}'.", f"Type one of {', '.join(named or metrics)}."))
+
+
+def _by_key(choices: Choices, primary: str) -> Choices:
+    """Return the choices with the metric by its key, whatever name the user knows it by."""
+    return choices if choices.metric is None else replace(choices, metric=primary)
 
 
 _Judged = Mapping[str, Judgement]
@@ -158,7 +161,7 @@ def _best(arms: TrialsByArm, baseline: str, metric: Metric, choices: Choices) ->
 def _early_stopping(
     arms: TrialsByArm, baseline: str, metrics: Mapping[str, Metric], choices: Choices
 ) -> EarlyStopping | None:
-    metric = metrics.get(DEFAULT_METRIC)
+    metric = metrics.get(HELD_OUT_LOSS)
     if metric is None:
         return None
     margin = choices.margin(metric, arms, baseline)

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neftune_cli.analysis.results import Comparison, EarlyStopping, Judgement, StoppedArm
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric
 
 MOST_SEEDS_ADVISED = 30
 """More seeds than that are called too many to be worth it."""
-STOPPING_METRIC = "eval_loss"
-"""What early stopping is decided by: it says something about this metric alone."""
 
 Action = Literal["use", "stop earlier", "keep", "more seeds", "open", "neither is good", "too few seeds", "no evidence"]
 """`use` an arm; `stop` the baseline `earlier`, which the arm isn't shown to beat; `keep` the baseline; run `more
@@ -77,7 +75,7 @@ def _better(comparison: Comparison, metric: Metric, better: Mapping[str, Judgeme
 
 def _may_be_replaced_by_stopping(comparison: Comparison, arm: str) -> bool:
     """Return whether the baseline was shown to be trained too long, and the arm not to beat it at its best epoch."""
-    stopping = comparison.early_stopping if comparison.primary == STOPPING_METRIC else None
+    stopping = comparison.early_stopping if comparison.primary == HELD_OUT_LOSS else None
     baseline, treated = stopped_arm(stopping, comparison.baseline), stopped_arm(stopping, arm)
     overtrained = baseline is not None and baseline.last is not None and baseline.last.word == "worse"
     return bool(overtrained and treated and treated.best and treated.best.word != "better")

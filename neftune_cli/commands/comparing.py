@@ -1,4 +1,4 @@
-"""What `neftune compare` does: gather, judge, print or write, and leave the report beside the trials."""
+"""What `neftune compare` does: gather, judge, and print or write what was found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from neftune_cli.analysis.choices import DEFAULT_CHOICES, Choices
+from neftune_cli.commands.leaving_reports import leave_reports
 from neftune_cli.commands.options.margins import parse_margins
 from neftune_cli.commands.printing import print_tables
 from neftune_cli.errors import Problem, UsageError
@@ -14,8 +15,7 @@ from neftune_cli.evidence.gathering import gather
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.reporting.documents import document
 from neftune_cli.reporting.formats import Format
-from neftune_cli.reporting.sweep_report import Judged, judge_all, page, write_reports
-from neftune_cli.store import SweepFolder
+from neftune_cli.reporting.sweep_report import Judged, judge_all, page
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def compare_and_report(request: Request, format_: Format, output: Path | None) -
     else:
         typer.echo(_text(judged, format_, hypotheses=request.hypotheses), nl=False)
     if format_ is Format.TABLE and choices == DEFAULT_CHOICES:
-        _write_reports(judged)
+        leave_reports(judged)
 
 
 def _check_confidence(confidence: float) -> None:
@@ -77,26 +77,3 @@ def _write(output: Path, text: str) -> None:
     except OSError as error:
         fix = "Name a file in a folder that exists and that you can write to."
         raise UsageError(Problem(f"--output {output} can't be written: {error.strerror}.", fix)) from None
-
-
-def _write_reports(judged: Sequence[Judged]) -> None:
-    """Write the reports of sweeps that stand alone; what several show together, or others made, has no folder."""
-    at_home: dict[str, list[Judged]] = {}
-    for one in judged:
-        for path in one.evidence.folders if one.evidence.specs else ():
-            at_home.setdefault(path, []).append(one)
-    alone = {path for path, found in at_home.items() if all(one.evidence.folders == (path,) for one in found)}
-    for path in sorted(alone):
-        _write_report(SweepFolder(Path(path)), at_home[path])
-    if homeless := [one.evidence.name for one in judged if not alone.issuperset(one.evidence.folders)]:
-        names = ", ".join(homeless)
-        typer.echo(f"No report lies beside {names}: --format html --output FILE writes one anywhere.", err=True)
-
-
-def _write_report(folder: SweepFolder, judged: Sequence[Judged]) -> None:
-    try:
-        write_reports(folder, judged)
-    except OSError as error:  # someone else's results may be read-only, and the tables are out already
-        typer.echo(f"{folder.path} got no summary.md, report.html and plots: {error.strerror}.", err=True)
-    else:
-        typer.echo(f"Wrote summary.md, report.html and plots/ to {folder.path}", err=True)

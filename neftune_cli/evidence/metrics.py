@@ -6,6 +6,8 @@ from typing import Literal
 LARGEST_PLAIN_NUMBER = 1e5
 """Above it numbers are written with an exponent: a diverged perplexity would stretch its whole column."""
 
+HELD_OUT_LOSS = "eval_loss"
+"""Key of the metric that decides where the user names no other, and by which trainings are stopped in time."""
 LOSS, HELD_OUT_ANSWERS, PROBE_ANSWERS = "Loss", "Generation on held-out prompts", "Generation on training prompts"
 """Titles of the tables that metrics stand in."""
 

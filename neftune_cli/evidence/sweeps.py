@@ -52,8 +52,9 @@ def sweep_evidence(folders: Sequence[SweepFolder]) -> list[Evidence]:
 def _read(folder: SweepFolder) -> tuple[list[_Found], list[str]]:
     """Return a sweep's finished trials, and a sentence for each that is missing: damaged, unfinished or not begun."""
     spec = folder.spec()
-    found, missing = [], folder.unfinished()
-    for place, record in folder.finished():
+    finished, missing = folder.contents()
+    found = []
+    for place, record in finished:
         overrides = _recipe_overrides(spec, record)
         shared = _shared_identity(spec, record, declared=overrides is not None)
         arm = canonical_json({"noise": record.identity.get("noise"), "train": overrides, "base": record.seed is None})

@@ -2,7 +2,7 @@
 
 from neftune_cli.analysis.attested import attestation_sentence
 from neftune_cli.analysis.results import ArmSummary, Comparison
-from neftune_cli.reporting.cells import is_defined
+from neftune_cli.reporting.cells import is_defined, seeds_of_arms
 from neftune_cli.reporting.certainty import certainty_sentences
 
 
@@ -44,10 +44,8 @@ def _legend() -> str:
 
 
 def _seeds(comparison: Comparison) -> str:
-    by_arm = {arm.name: ", ".join(map(str, arm.seeds)) for arm in comparison.arms}
-    if len(set(by_arm.values())) == 1:
-        return f"Seeds of every arm: {next(iter(by_arm.values()))}."
-    return f"Seeds: {'; '.join(f'{seeds} ({name})' for name, seeds in by_arm.items())}."
+    alike = len({arm.seeds for arm in comparison.arms}) == 1
+    return f"Seeds{' of every arm' if alike else ''}: {seeds_of_arms(comparison)}."
 
 
 def _undefined(comparison: Comparison) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import BestArm, Comparison, EarlyStopping, Judgement
 from neftune_cli.analysis.wording import percent
-from neftune_cli.evidence.metrics import METRICS, Metric
+from neftune_cli.evidence.metrics import HELD_OUT_LOSS, METRICS, Metric
 from neftune_cli.reporting.cells import NOT_FINITE, Block, Cell, Section
 from neftune_cli.reporting.differences import DASH, DIVERGED, NO_DIFFERENCE, Difference, judged_difference
 
@@ -33,7 +33,7 @@ def early_stopping_section(comparison: Comparison) -> Section | None:
     stopping = comparison.early_stopping
     if stopping is None:
         return None
-    metric = METRICS["eval_loss"]
+    metric = METRICS[HELD_OUT_LOSS]
     epochs = Block("chosen", "epoch", tuple(Cell(f"{arm.best_epoch:.1f}") for arm in stopping.arms), None)
     return Section(
         title=EARLY_STOPPING_TITLE,

@@ -117,6 +117,10 @@ def test_another_metric_leads(results: Path) -> None:
     assert "length beside alpha 0" in _compare(results, "--metric", "response_chars").stdout.split("\n\nLoss\n")[0]
 
 
+def test_a_metric_is_known_by_the_name_that_the_tables_show(results: Path) -> None:
+    assert _compare(results, "--metric", "rouge-l").stdout == _compare(results, "--metric", "rouge_l").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

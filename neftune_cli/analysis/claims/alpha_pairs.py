@@ -20,10 +20,9 @@ from neftune_cli.analysis.judging import judge
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Judgement, Status, Word
 from neftune_cli.analysis.wording import amount, counted, listed
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric
 
 _OF_TRAINING = ("train_", "probe_")
-_DEFAULT_METRIC = "eval_loss"
 _DIFFERENT: frozenset[Word | None] = frozenset(("better", "worse", "higher", "lower"))
 
 _Pair = tuple[str, str]
@@ -55,10 +54,10 @@ def alphas_are_alike(case: Case) -> Finding:
 def _held_out_metric(case: Case) -> Metric:
     """Return the metric that the user asked about, or else the held-out loss, or else the first that is held out."""
     good = [key for key, metric in case.metrics.items() if metric.goal]
-    for key in (case.choices.metric or _DEFAULT_METRIC, _DEFAULT_METRIC, *good):
+    for key in (case.choices.metric or HELD_OUT_LOSS, HELD_OUT_LOSS, *good):
         if key in case.metrics and not key.startswith(_OF_TRAINING):
             return case.metrics[key]
-    return case.metric(_DEFAULT_METRIC)
+    return case.metric(HELD_OUT_LOSS)
 
 
 def _pairs(case: Case) -> Iterator[_Pair]:

@@ -9,6 +9,7 @@ from neftune_cli.analysis.claims.contrasts import pooled, rise_with_alpha
 from neftune_cli.analysis.claims.deciding import Finding, does_not_rise, moves, stays
 from neftune_cli.analysis.claims.matched_length import gains_beyond_length
 from neftune_cli.analysis.claims.stopping_in_time import gains_over_stopping
+from neftune_cli.evidence.metrics import HELD_OUT_LOSS
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ CLAIMS: tuple[Claim, ...] = (
         claim="The held-out loss doesn't rise.",
         paper="Slightly lower with noise, LLaMA-2 7B trained on Alpaca (section 5.1; figure 4, no number given).",
         caveat="The paper measures it on other data (Evol-Instruct), here it is on held-out examples of the same data.",
-        examine=lambda case: does_not_rise(pooled(case, "eval_loss")),
+        examine=lambda case: does_not_rise(pooled(case, HELD_OUT_LOSS)),
     ),
     Claim(
         key="training-rouge-falls",

@@ -15,9 +15,8 @@ from neftune_cli.analysis.claims.wording import (
 from neftune_cli.analysis.results import EarlyStopping, Judgement, Status
 from neftune_cli.analysis.wording import amount, listed
 from neftune_cli.evidence.measurements import Measurements
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric
 
-_METRIC = "eval_loss"
 _EPOCHS = f"{SWEEP[:-1]} --epochs 3`"
 
 
@@ -37,7 +36,7 @@ def gains_over_stopping(case: Case) -> Finding:
     judged = _judged(case, case.stopping)
     epochs = listed([str(epoch) for epoch in case.stopping.epochs])
     head = f"Held-out loss, each arm after the best of epochs {epochs}, minus that of {case.reference} after its own"
-    said = f"{head}: {_differences(judged, case.metric(_METRIC))}"
+    said = f"{head}: {_differences(judged, case.metric(HELD_OUT_LOSS))}"
     return Finding(_status(judged), said + unknown_words(case.unknown))
 
 
