@@ -12,8 +12,11 @@ from neftune_cli.reporting.hypotheses_table import HYPOTHESES_TITLE, facts
 from neftune_cli.reporting.selection import BEST_ARM_TITLE, best_arm_sentences, early_stopping_section
 
 _NUMBER = r"[+\N{MINUS SIGN}][\d.e+\N{MINUS SIGN}]+"
-_RENDERED = re.compile(rf"(?P<interval>\[{_NUMBER}, {_NUMBER}\](?![(\[:]))|(?<!\w)_+|_+(?!\w)|[\\\[\]&~$`<>*#]")
-"""What GitHub would take for emphasis, code, a formula, a link, a heading, HTML or one of its entities.
+_RENDERED = re.compile(
+    rf"(?P<interval>\[{_NUMBER}, {_NUMBER}\](?![(\[:]))|(?P<listed>^\d{{1,9}})(?=[.)](?:\s|$))"
+    r"|(?<!\w)_+|_+(?!\w)|[\\\[\]&~$`<>*#]"
+)
+"""What GitHub would take for emphasis, code, a formula, a link, a heading, a list, HTML or one of its entities.
 
 Underscores inside words are none of it, and names have many; nor are the brackets of an interval.
 """
@@ -83,4 +86,6 @@ def _escaped(text: str) -> str:
 
 
 def _as_it_is(found: re.Match[str]) -> str:
+    if found["listed"]:
+        return f"{found[0]}\\"
     return found[0] if found["interval"] else "".join(f"\\{character}" for character in found[0])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -264,6 +264,7 @@ def test_names_are_no_markup_in_markdown(name: str, written: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
+@example(name="1)")
 @given(
     st.text(st.sampled_from("a1_*~`[]()!<>&;\\|#$:/+,. \N{MINUS SIGN}"), max_size=14).filter(
         lambda name: bool(name.strip())
