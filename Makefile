@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup test test-slow lint ablation smollm2 ablation-smollm2 tiny-base simulations
+.PHONY: help setup test test-slow crash lint ablation smollm2 ablation-smollm2 tiny-base simulations
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -24,6 +24,9 @@ test: setup ## Run the fast tests, one process a core
 
 test-slow: setup ## Run the slow tests too
 	$(BIN)/python -m pytest -m ''
+
+crash: setup ## Kill sweeps at every step of their lives and at random times, and compare what they leave (about ... minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m crash
 
 lint: setup ## Format check, lint, types, import directions
 	$(BIN)/ruff format --check .

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from neftune_cli.commands.command_line import command_again
 from neftune_cli.commands.compare import compare
 from neftune_cli.commands.sensitivity import sensitivity
+from neftune_cli.commands.status import status
 from neftune_cli.commands.sweep import sweep
 from neftune_cli.commands.train import train
 from neftune_cli.commands.visualize import visualize
@@ -22,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (sweep, compare, train, sensitivity, visualize):
+for command in (sweep, compare, status, train, sensitivity, visualize):
     app.command()(command)
 
 
@@ -62,7 +64,7 @@ def main() -> None:
         _say(f"Internal error: {type(error).__name__}: {error}\nPlease report it with the output of --debug.")
         code = ExitCode.TRIAL_FAILED
     if code == ExitCode.INTERRUPTED:  # Typer turns an interrupt into this code by itself, without a word
-        _say(f"Interrupted. What is finished is kept; to go on, give the same command:\n  {_command_line()}")
+        _say(f"Interrupted. What is finished is kept; to go on, give the same command:\n  {command_again()}")
     sys.exit(code or ExitCode.DONE)
 
 
@@ -83,12 +85,6 @@ def _explain(error: TyperException | NeftuneError) -> int:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _command_line() -> str:
-    import shlex
-
-    return shlex.join(["neftune", *sys.argv[1:]])
 
 
 def _quieten_libraries() -> None:

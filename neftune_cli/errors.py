@@ -1,6 +1,6 @@
 """Everything that can go wrong in words: one root error, each problem with its fix, and the exit codes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeVar
@@ -52,19 +52,38 @@ class TrialError(NeftuneError):
     """One trial can't go on; the others can."""
 
 
+class TrialStopped(NeftuneError):  # noqa: N818
+    """A trial was asked to stop and has: everything that is needed to go on is on the disk."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+class ClaimLost(NeftuneError):  # noqa: N818
+    """Another process took a trial over, as this one had given no sign of life for too long: it must not write."""
+
+
 class Problems:
     """Gathers the problems of several independent checks, so that all are reported at once."""
 
     def __init__(self) -> None:
         self._found: list[Problem] = []
 
+    @property
+    def found(self) -> tuple[Problem, ...]:
+        """Return what was found so far."""
+        return tuple(self._found)
+
     def attempt(self, check: Callable[[], T]) -> T | None:
         """Return what a check returns; None, and its problems kept, if it raises `UsageError`."""
         try:
             return check()
         except UsageError as error:
-            self._found += [problem for problem in error.problems if problem not in self._found]
+            self.add(error.problems)
             return None
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """Keep these problems too, each once."""
+        self._found += [problem for problem in problems if problem not in self._found]
 
     def raise_any(self) -> None:
         """Raise one `UsageError` with all problems, if there are any."""

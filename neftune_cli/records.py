@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 HELD_OUT, PROBE = "held-out", "probe"
 """Splits that are measured: examples no arm trained on, and the fixed training examples."""
 LOSS_METRICS = ("train_loss", "train_loss_clean", "eval_loss", "eval_perplexity")
@@ -38,18 +38,36 @@ class TrialState(StrEnum):
     """Where a trial stands."""
 
     RUNNING = "running"
+    STOPPED = "stopped"
+    """Interrupted, and going on from its checkpoint when the sweep's command is given again."""
     DONE = "done"
     FAILED = "failed"
 
 
 class TrialStatus(Record):
-    """The content of `state.json`: the last thing known of a trial that may not have finished."""
+    """The content of `state.json`: the last thing known of a trial, and all that is known of its time and place."""
 
     schema_version: int = SCHEMA_VERSION
     trial: str
     state: TrialState
     reason: str = ""
     """Why it failed, in one line."""
+    attempts: int = 1
+    """How often it was begun or gone on with."""
+    phase: str = ""
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    """The last step's, in nats per completion token."""
+    tokens_per_second: float | None = None
+    seconds: float | None = None
+    """Time spent on it so far, in all attempts."""
+    peak_memory: int | None = None
+    """Most memory its process has held, in bytes: the device's where it is a GPU."""
+    host: str = ""
+    process: int | None = None
+    started: str = ""
+    updated: str = ""
 
 
 class LossMetrics(Record):
@@ -139,6 +157,8 @@ class TrialRecord(Record):
     identity: dict[str, Any]
     """Everything the id was hashed from."""
     notes: tuple[str, ...] = ()
+    files: dict[str, int] = {}
+    """Size in bytes of each file beside it that it speaks for; empty in records of schema version 3 and older."""
 
 
 class CurvePoint(Record):

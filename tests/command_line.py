@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli import cli
+from neftune_cli.sweeps.executors.inline import InlineExecutor
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ Neftune = Callable[..., Ended]
 def neftune_fixture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Neftune:
     """Return a function that runs `neftune` with arguments, in an empty folder, and tells how it ended."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("neftune_cli.commands.running.LocalExecutor", InlineExecutor)
 
     def run(*arguments: str) -> Ended:
         capsys.readouterr()

@@ -7,7 +7,7 @@ import pytest
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import EvalMetrics, LossMetrics, NoiseMeasurement, TrialRecord
 
-pytest_plugins = ["tests.command_line"]
+pytest_plugins = ["tests.command_line", "tests.crash.fixtures"]
 
 ROWS = (
     # arm, alpha, seed, train, clean, held-out, perplexity, exact, rouge, chars, 2-grams, diversity, truncated

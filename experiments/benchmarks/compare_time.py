@@ -57,10 +57,11 @@ def write_sweep(path: Path, *, seeds: int, items: int) -> None:
         losses = list(_losses(draws, items))
         answers = [_answer(draws, item) for item in range(items)]
         trial = folder.trial(f"{number:012x}", arm, seed)
-        trial.start(trial.path.name, {})
-        with (trial.path / "metrics.jsonl").open("w", encoding="utf-8") as file:
-            file.writelines(point.model_dump_json(exclude_none=True) + "\n" for point in _curve(draws))
-        trial.finish(_record(f"{number:012x}", arm, alpha, seed, spec, losses, answers), losses, answers)
+        claimed = trial.claim()
+        assert claimed is not None
+        with claimed:
+            claimed.rewrite_metrics(list(_curve(draws)))
+            claimed.finish(_record(f"{number:012x}", arm, alpha, seed, spec, losses, answers), losses, answers)
 
 
 def _cells(spec: SweepSpec) -> Iterator[tuple[str, float, int]]:

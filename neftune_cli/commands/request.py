@@ -13,6 +13,7 @@ from neftune_cli.data.loading import load_data
 from neftune_cli.errors import Problems
 from neftune_cli.models.sources import find_model
 from neftune_cli.store import SWEEP_FILE, SweepFolder
+from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.plan import Plan, make_plan
 
 _RECIPE = ("epochs", "max_steps", "learning_rate", "batch_size", "max_length", "lora_rank")
@@ -24,6 +25,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "seeds": values.parse_seeds,
     "settings": values.parse_settings,
 }
+Inspect = Callable[[SweepSpec], Inspection]
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,14 @@ class Request:
     folder: SweepFolder
 
 
-def understand(file: Path | None, options: Mapping[str, Any], output: Path | None) -> Request:
+def understand(file: Path | None, options: Mapping[str, Any], output: Path | None, inspect: Inspect) -> Request:
     """Return the plan that options (those the user left alone are None) and an experiment file mean.
+
+    Args:
+        file: a YAML experiment, or None.
+        options: what is trained.
+        output: the results folder, None for the default one.
+        inspect: tells what only a process with torch can.
 
     Raises:
         UsageError: all problems at once; a flag that can't be read is left out to look at the others.
@@ -55,7 +63,7 @@ def understand(file: Path | None, options: Mapping[str, Any], output: Path | Non
         problems.raise_any()
     assert spec is not None
     folder = SweepFolder(output or Path("results") / _name(file, spec))
-    plan = problems.attempt(lambda: make_plan(spec, folder))
+    plan = problems.attempt(lambda: make_plan(spec, folder, inspect))
     problems.raise_any()
     assert plan is not None
     return Request(plan, folder)

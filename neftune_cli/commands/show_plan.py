@@ -1,50 +1,80 @@
-"""`--dry-run`: the trials of a plan, what is done already, and how many steps the rest takes."""
+"""`--dry-run`: the plan with its price: what is done, what is to run, and what that takes in time, memory and money."""
 
 import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from neftune_cli.commands.request import Request
-from neftune_cli.sweeps.plan import steps_of
-from neftune_cli.sweeps.runner import missing_trials, place_of
+from neftune_cli.commands.running import Work, planned
+from neftune_cli.config.running import RunOptions
+from neftune_cli.sweeps.estimate import Estimate
+from neftune_cli.sweeps.forecast import forecast
+from neftune_cli.sweeps.machine import available_memory
+from neftune_cli.sweeps.price_table import price_lines, price_table
+from neftune_cli.sweeps.priced_plan import TO_GO_ON, TO_RUN, PricedPlan, priced_plan, states_of
+from neftune_cli.sweeps.staffing import staff_for
 from neftune_cli.training.trial import Trial
 
 
-def show_plan(request: Request, *, retry_failed: bool, as_json: bool) -> None:
-    """Print the plan; nothing is trained or written."""
-    plan = request.plan
-    missing = {trial.id for trial in missing_trials(plan, request.folder, retry_failed=retry_failed)}
-    rows = [
-        {
-            "trial": trial.id,
-            "arm": trial.arm,
-            "seed": trial.seed,
-            "steps": steps_of(trial, plan.data),
-            "state": _state(request, trial, missing),
-        }
-        for trial in plan.trials
-    ]
+def show_plan(
+    file: Path | None,
+    options: Mapping[str, Any],
+    output: Path | None,
+    running: RunOptions,
+    *,
+    hourly_rate: float | None,
+    as_json: bool,
+) -> None:
+    """Plan, try a few steps out where no finished trial tells what they take, and print; nothing is written.
+
+    Raises:
+        UsageError: every problem with the options, the model, the data and the folder.
+    """
+    begin = time.monotonic()
+    with planned(file, options, output, running) as work:
+        priced = _priced(work, running, hourly_rate, begin)
     if as_json:
-        typer.echo(json.dumps({"folder": str(request.folder.path), "trials": rows}, indent=2))
+        typer.echo(json.dumps(priced.as_json(), indent=2))
         return
-    table = Table(
-        "trial", "arm", "seed", "steps", "state", title=f"Plan of {request.folder.path}", title_justify="left"
-    )
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console().print(table)
-    for note in plan.notes:
-        typer.echo(note)
-    steps = sum(int(str(row["steps"])) for row in rows if row["trial"] in missing)
-    typer.echo(
-        f"{len(missing)} of {len(rows)} trials to run, {steps} optimizer steps at most; "
-        f"{len(plan.data.train)} training examples, {len(plan.data.held_out)} held out."
+    Console().print(price_table(priced))
+    for line in (*priced.notes, *price_lines(priced)):
+        typer.echo(line)
+
+
+def _priced(work: Work, running: RunOptions, hourly_rate: float | None, begin: float) -> PricedPlan:
+    plan, folder = work.request.plan, work.request.folder
+    states = states_of(plan, folder, retry_failed=running.retry_failed)
+    missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_GO_ON)]
+    notes = [*plan.notes, *plan.data.notes]
+    estimate: Estimate | None = None
+    if missing:
+        estimate, found = _estimate(work, missing, running.workers, begin)
+        notes += found
+    return priced_plan(
+        plan,
+        folder,
+        states,
+        estimate,
+        hourly_rate=hourly_rate,
+        available_memory=None if plan.inspection.device == "cuda" else available_memory(),
+        notes=notes,
     )
 
 
-def _state(request: Request, trial: Trial, missing: set[str]) -> str:
-    if trial.id in missing:
-        return "to run"
-    return "failed" if place_of(request.folder, trial).record() is None else "done"
+def _estimate(work: Work, missing: Sequence[Trial], workers: int | None, begin: float) -> tuple[Estimate, list[str]]:
+    """Return what the missing trials take with all workers busy, and what the user should know."""
+    staff = staff_for(work.request.plan, missing, work.executor, workers)
+    estimate, notes = forecast(
+        work.request.plan,
+        missing,
+        work.request.folder,
+        work.executor,
+        staff,
+        lambda told: typer.echo(told, err=True),
+        startup=time.monotonic() - begin,
+    )
+    return estimate, [*staff.preparation.notes, *notes]

@@ -1,18 +1,12 @@
 """`neftune sweep`: fine-tune over arms and seeds, alike in everything but the noise."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from neftune_cli.commands import options
-
-
-class Retry(StrEnum):
-    """Which trials run again."""
-
-    FAILED = "failed"
+from neftune_cli.config.running import Keep, OnOom
 
 
 def sweep(
@@ -54,9 +48,18 @@ def sweep(
     repetition_penalty: options.RepetitionPenalty = None,
     output: options.Output = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan, train nothing.", rich_help_panel="Run")
+        bool, typer.Option("--dry-run", help="Show the plan with its price, train nothing.", rich_help_panel="Run")
     ] = False,
-    retry: Annotated[Retry | None, typer.Option(help="Run failed trials again too.", rich_help_panel="Run")] = None,
+    hourly_rate: options.HourlyRate = None,
+    estimate: options.Estimate = True,
+    workers: options.Workers = "auto",
+    retry: options.Retry = None,
+    fail_fast: options.FailFast = False,
+    on_oom: options.OnOom = OnOom.FAIL,
+    stop_on_divergence: options.StopOnDivergence = True,
+    keep: options.Keep = Keep.NONE,
+    checkpoint_steps: options.CheckpointSteps = None,
+    checkpoint_minutes: options.CheckpointMinutes = 2.0,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
@@ -65,13 +68,13 @@ def sweep(
     The same command given again finishes what is missing and reruns nothing.
     With an alpha or a seed added it trains those alone.
     """
-    chosen = options.experiment(locals())
-    from neftune_cli.commands.request import understand
+    chosen, arguments = options.experiment(locals()), locals()
     from neftune_cli.commands.running import run_and_report
     from neftune_cli.commands.show_plan import show_plan
+    from neftune_cli.config.running import run_options
 
-    request = understand(experiment, chosen, output)
+    running = run_options(arguments)
     if dry_run:
-        show_plan(request, retry_failed=retry is Retry.FAILED, as_json=as_json)
+        show_plan(experiment, chosen, output, running, hourly_rate=hourly_rate, as_json=as_json)
         return
-    run_and_report(request, retry_failed=retry is Retry.FAILED, quiet=quiet, as_json=as_json)
+    run_and_report(experiment, chosen, output, running, quiet=quiet, as_json=as_json)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from neftune_cli.commands import options
+from neftune_cli.config.running import OnOom
 
 
 def train(
@@ -38,13 +39,18 @@ def train(
     max_new_tokens: options.MaxNewTokens = None,
     repetition_penalty: options.RepetitionPenalty = None,
     output: options.Output = None,
+    on_oom: options.OnOom = OnOom.FAIL,
+    stop_on_divergence: options.StopOnDivergence = True,
+    checkpoint_steps: options.CheckpointSteps = None,
+    checkpoint_minutes: options.CheckpointMinutes = 2.0,
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
     """Fine-tune once under noise, keep the model, and print how it compares with the model before."""
-    chosen = options.experiment(locals())
-    from neftune_cli.commands.request import default_name, understand
+    chosen, arguments = options.experiment(locals()), locals()
+    from neftune_cli.commands.request import default_name
     from neftune_cli.commands.running import run_and_report
+    from neftune_cli.config.running import run_options
     from neftune_cli.config.values import parse_size
     from neftune_cli.sweeps.runner import place_of
 
@@ -52,10 +58,9 @@ def train(
     label = f"{field.removesuffix('s')}={size:g},seed={seed}"
     name = f"train-{default_name(model or 'tiny', dataset or 'bios')}-{label}"
     given = {**chosen, field: str(size), "seeds": f"{seed},"}
-    request = understand(None, given, output or Path("results") / name)
-    trained = request.plan.trials[-1]
-    model_to = place_of(request.folder, trained).path / "model"
-    run_and_report(request, retry_failed=True, quiet=quiet, as_json=as_json, keep_models=True)
+    running = run_options({**arguments, "workers": "1"})
+    request = run_and_report(None, given, output or Path("results") / name, running, quiet=quiet, as_json=as_json)
+    model_to = place_of(request.folder, request.plan.trials[-1]).model_path
     typer.echo(f"The model is in {model_to}" if model_to.exists() else _NO_MODEL.format(model_to.parent), err=True)
 
 

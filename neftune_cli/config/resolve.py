@@ -13,6 +13,7 @@ from neftune_cli.config.defaults import DEFAULT_SEEDS, default_recipe
 from neftune_cli.config.spec import ArmSpec, EvaluationSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 
+_VERSION = "schema_version"
 _FIELDS = [*(field.alias or name for name, field in SweepSpec.model_fields.items()), "grid"]
 _FIELDS_OF = {"arms": list(ArmSpec.model_fields), "evaluation": list(EvaluationSpec.model_fields)}
 
@@ -45,13 +46,34 @@ def resolve_sweep(file: Path | None, flags: Mapping[str, Any]) -> SweepSpec:
 
 
 def load_spec(text: str) -> SweepSpec:
-    """Return the spec that `dump_spec` wrote."""
-    return SweepSpec.model_validate(yaml.safe_load(text))
+    """Return the spec that `dump_spec` wrote.
+
+    Raises:
+        ValueError: it wrote nothing like that.
+    """
+    values = _fields(text)
+    return SweepSpec.model_validate({name: value for name, value in values.items() if name != _VERSION})
 
 
-def dump_spec(spec: SweepSpec) -> str:
+def written_version(text: str) -> Any:
+    """Return the schema version that `dump_spec` put on top, None if there is none."""
+    return _fields(text).get(_VERSION)
+
+
+def dump_spec(spec: SweepSpec, *, schema_version: int) -> str:
     """Return a spec as YAML that `neftune sweep FILE` runs again."""
-    return yaml.safe_dump(spec.model_dump(mode="json", by_alias=True), sort_keys=False)
+    values = {_VERSION: schema_version, **spec.model_dump(mode="json", by_alias=True)}
+    return yaml.safe_dump(values, sort_keys=False)
+
+
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+    if not isinstance(values, dict):
+        raise ValueError("it holds no fields")
+    return values
 
 
 def _read_yaml(file: Path | None) -> dict[str, Any]:
@@ -66,7 +88,7 @@ def _read_yaml(file: Path | None) -> dict[str, Any]:
         raise UsageError(Problem(f"{file}{where} isn't YAML.", "experiments/ablation.yaml shows the form.")) from None
     if not isinstance(values, dict):
         raise UsageError(Problem(f"{file} holds no fields.", "experiments/ablation.yaml shows the form."))
-    return values
+    return {name: value for name, value in values.items() if name != _VERSION}
 
 
 def _seeds(seeds: Any) -> Any:

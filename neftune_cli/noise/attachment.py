@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.noise.attestation import NoiseMeter
+from neftune_cli.noise.attestation import MeterState, NoiseMeter
 from neftune_cli.noise.batch import NO_LABELS, Batch, NoiseTarget
 from neftune_cli.noise.choices import check_choice
 from neftune_cli.noise.compiled import register, traceable_draw
@@ -170,6 +170,14 @@ class AttachedNoise:
     def load_state_dict(self, state: NoiseState) -> None:
         """Go on with the draws where `state` was taken."""
         self._stream.draws = state["draws"]
+
+    def measurements(self) -> MeterState:
+        """Return what `attestation` and `deviations` are made from."""
+        return self._meter.state_dict()
+
+    def go_on_measuring(self, state: MeterState) -> None:
+        """Let them speak of what was measured before a resumption too."""
+        self._meter.load_state_dict(state)
 
     @property
     def _active(self) -> bool:

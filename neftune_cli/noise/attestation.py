@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,16 @@ class _Sums:
     noised_real: float = 0.0
 
 
+class MeterState(TypedDict):
+    """What a checkpoint keeps of the measurements; plain numbers."""
+
+    calls: int
+    measured_calls: int
+    evaluation_calls: int
+    hooks: int
+    sums: dict[str, float]
+
+
 class NoiseMeter:
     """Keeps the measurements of one attachment."""
 
@@ -53,6 +64,22 @@ class NoiseMeter:
         self._calls = self._measured = self._evaluation_calls = 0
         self._hooks = 1
         self._sums = _Sums()
+
+    def state_dict(self) -> MeterState:
+        """Return what was measured so far."""
+        return {
+            "calls": self._calls,
+            "measured_calls": self._measured,
+            "evaluation_calls": self._evaluation_calls,
+            "hooks": self._hooks,
+            "sums": asdict(self._sums),
+        }
+
+    def load_state_dict(self, state: MeterState) -> None:
+        """Go on measuring where `state` was taken."""
+        self._calls, self._measured = state["calls"], state["measured_calls"]
+        self._evaluation_calls, self._hooks = state["evaluation_calls"], state["hooks"]
+        self._sums = _Sums(**state["sums"])
 
     @property
     def is_due(self) -> bool:

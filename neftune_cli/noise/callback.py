@@ -12,7 +12,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import ExportableState
 
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
-from neftune_cli.noise.attestation import EVERY
+from neftune_cli.noise.attestation import EVERY, MeterState
 from neftune_cli.noise.batch import NoiseTarget
 from neftune_cli.noise.choices import check_choice
 from neftune_cli.noise.draws import Noise
@@ -31,6 +31,13 @@ class _Options(TypedDict):
     noise_scale: NoiseScale
     schedule: NoiseSchedule
     target: NoiseTarget
+
+
+class Measurements(TypedDict):
+    """What was measured of the noise in a training, and in how many steps; plain numbers."""
+
+    steps: int
+    meter: MeterState
 
 
 class NEFTuneCallback(TrainerCallback, ExportableState):
@@ -79,6 +86,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         self._noise: AttachedNoise | None = None
         self._steps = 0
         self._begins = False
+        self._measured_before: Measurements | None = None
 
     @property
     def attestation(self) -> Attestation | None:
@@ -125,6 +133,9 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         saved: Any = state.stateful_callbacks  # by now a dictionary, whatever its annotation says
         if state.global_step:
             self._go_on(saved.get(type(self).__name__), state.global_step)
+        if self._measured_before is not None:
+            self._noise.go_on_measuring(self._measured_before["meter"])
+            self._steps, self._measured_before = self._measured_before["steps"], None
         saved[type(self).__name__] = self.state()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -157,6 +168,19 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, in the form that transformers' `ExportableState` has for it."""
         return {"args": dict(self._options), "attributes": {_DRAWS: self.draws}}
+
+    def measurements(self) -> Measurements:
+        """Return what `attestation` and `deviations` are made from, while the noise is on."""
+        assert self._noise is not None
+        return {"steps": self._steps, "meter": self._noise.measurements()}
+
+    def go_on_measuring(self, before: Measurements) -> None:
+        """Let them speak of what was measured before too, once the next training begins.
+
+        Transformers' own checkpoints hold what decides the draws alone: after a resumption from one of those, they
+        speak of what has been trained since.
+        """
+        self._measured_before = before
 
     def _attach(self, model: nn.Module, args: TrainingArguments) -> AttachedNoise:
         options = self._options

@@ -1,6 +1,7 @@
 """From evidence to comparisons, and from those to the page and to the report beside a sweep's trials."""
 
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,7 @@ def write_reports(folder: SweepFolder, judged: Sequence[Judged]) -> None:
     for name, text in texts.items():
         folder.write_text(name, text)
     folder.write_plots(pictures)
+    sys.audit("neftune.reports-written", str(folder.path))
 
 
 def page(judged: Sequence[Judged], plots: Sequence[Mapping[str, "Plot"]] | None = None) -> str:

@@ -1,28 +1,43 @@
-"""The live table on a terminal: arms by seeds, each cell the state of one trial."""
+"""The live view on a terminal: a sweep's status, drawn anew several times a second from what its folder says."""
 
+import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.sweeps.executors import Result
-from neftune_cli.sweeps.plan import Plan
-from neftune_cli.sweeps.progress import Clock, duration
-from neftune_cli.training.trial import Trial, TrialProgress
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.figures import duration, printable
+from neftune_cli.sweeps.picture import SweepPicture
+from neftune_cli.sweeps.progress import Planned, Result
+from neftune_cli.sweeps.status import StatusReader
+from neftune_cli.sweeps.ticking import HARMLESS, Ticker
+from neftune_cli.sweeps.views import SweepStatus
+from neftune_cli.training.trial import Trial
+
+DRAW_SECONDS, READ_SECONDS = 0.25, 0.6
+HINT = Text("Ctrl-C finishes the step and keeps everything", style="dim")
+STOPPING = Text("Stopping after this step; Ctrl-C again stops at once", style="bold yellow")
 
 
-class LiveTable:
-    """Redraws itself four times a second while it is entered as a context."""
+class LivePicture:
+    """A part of the terminal that is drawn over again, while it is entered as a context.
 
-    def __init__(self, console: Console) -> None:
-        self._clock = Clock()
-        self._cells: dict[tuple[str, int | None], Text] = {}
-        self._failures: list[str] = []
-        self._live = Live(console=console, refresh_per_second=4, get_renderable=self._render)
+    Args:
+        console: the terminal.
+        transient: whether nothing of it stays.
+    """
+
+    def __init__(self, console: Console, *, transient: bool = False) -> None:
+        self._console, self._transient = console, transient
+        self._width = console.width
+        self._above: list[Text] = []
+        self._live = self._new_live()
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -31,51 +46,112 @@ class LiveTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        with suppress(*HARMLESS):  # the terminal may be gone
+            self._live.stop()
 
-    def sweep_started(self, plan: Plan, missing: Sequence[Trial], notes: Sequence[str]) -> None:
-        """Lay out the table under the notes: what was done before is marked so."""
+    def show(self, picture: RenderableType) -> None:
+        """Draw a picture over the last one.
+
+        A terminal whose width has changed has rewrapped the last one, and nobody knows where it begins: it is cleared.
+        """
+        if self._console.width != self._width:
+            self._live.stop()
+            self._console.clear()
+            for text in self._above:
+                self._console.print(text)
+            self._width = self._console.width
+            self._live = self._new_live()
+            self._live.start()
+        self._live.update(picture, refresh=True)
+
+    def print_above(self, text: Text) -> None:
+        """Print something that stays."""
+        self._above.append(text)
+        with suppress(*HARMLESS):
+            self._console.print(text)
+
+    def _new_live(self) -> Live:
+        # stdout is left alone: what is printed there may be read by a program
+        return Live(
+            console=self._console,
+            auto_refresh=False,
+            redirect_stdout=False,
+            transient=self._transient,
+            vertical_overflow="crop",
+        )
+
+
+class LiveTable:
+    """Shows a sweep while it is entered as a context; trials that other processes run look like its own."""
+
+    def __init__(self, console: Console, folder: SweepFolder) -> None:
+        self._console = console
+        self._picture = LivePicture(console)
+        self._reader = StatusReader(folder)
+        self._ticker = Ticker(self._draw, seconds=DRAW_SECONDS)
+        self._drawing = threading.Lock()
+        self._status: SweepStatus | None = None
+        self._shown: tuple[object, ...] = ()
+        self._started = time.monotonic()
+        self._read_next = 0.0
+        self._has_plan = False
+        self._footer = HINT
+
+    def __enter__(self) -> Self:
+        self._picture.__enter__()
+        self._ticker.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ticker.__exit__(kind, error, trace)
+        self._footer = Text("")
+        self._read_next = 0.0
+        with suppress(*HARMLESS):
+            if self._has_plan:
+                self._draw()
+            else:
+                self._picture.show(Text(""))
+        self._picture.__exit__(kind, error, trace)
+
+    def sweep_started(self, plan: Planned, missing: Sequence[Trial], notes: Sequence[str]) -> None:  # noqa: ARG002
+        """Print the notes, and begin to read the folder."""
         for note in notes:
-            self._live.console.print(note, style="dim", highlight=False, markup=False)
-        waiting = {trial.id for trial in missing}
-        self._clock.start(len(missing))
-        for trial in plan.trials:
-            mark = Text("·", style="dim") if trial.id in waiting else Text("done", style="green")
-            self._cells[trial.arm, trial.seed] = mark
+            self.note(note)
+        with suppress(*HARMLESS):
+            self._reader.retry(trial.id for trial in missing)
+        self._has_plan = True
+        self._read_next = 0.0
 
-    def trial_started(self, trial: Trial) -> None:
-        """Mark the cell."""
-        self._cells[trial.arm, trial.seed] = Text("starting", style="cyan")
+    def trial_started(self, trial: Trial) -> None:  # noqa: ARG002
+        """Look at once."""
+        self._read_next = 0.0
 
-    def trial_progressed(self, trial: Trial, progress: TrialProgress) -> None:
-        """Show step and loss."""
-        text = progress.phase
-        if progress.steps:
-            text = f"{progress.step}/{progress.steps}  {progress.loss:.3f}"
-        self._cells[trial.arm, trial.seed] = Text(text, style="cyan")
+    def trial_ended(self, result: Result) -> None:  # noqa: ARG002
+        """Look at once."""
+        self._read_next = 0.0
 
-    def trial_ended(self, result: Result) -> None:
-        """Show the held-out loss, or the failure."""
-        trial = result.trial
-        self._clock.tick(trial)
-        if result.record is None:
-            self._cells[trial.arm, trial.seed] = Text("failed", style="red")
-            self._failures.append(f"{trial.label}: {result.reason}")
-        else:
-            self._cells[trial.arm, trial.seed] = Text(f"{result.record.loss.eval_loss:.4f}", style="green")
+    def note(self, text: str) -> None:
+        """Print a sentence above the picture."""
+        self._picture.print_above(Text(printable(text), style="dim"))
 
-    def _render(self) -> Group:
-        if not self._cells:
-            return Group(Text("preparing", style="dim"))
-        seeds = [seed for seed in dict.fromkeys(seed for _, seed in self._cells) if seed is not None]
-        table = Table()
-        table.add_column("arm")
-        for seed in seeds:
-            table.add_column(f"seed {seed}", justify="right", min_width=14)
-        for arm in dict.fromkeys(arm for arm, _ in self._cells):
-            base = self._cells.get((arm, None))
-            cells = [base] if base is not None else [self._cells.get((arm, seed), Text("")) for seed in seeds]
-            table.add_row(arm, *cells)
-        status = Text(f"{self._clock}, {duration(self._clock.elapsed)} so far", style="dim")
-        heading = Text("held-out loss, nats per token (while running: step, training loss)", style="dim")
-        return Group(heading, table, *(Text(failure, style="red") for failure in self._failures), status)
+    def stopping(self) -> None:
+        """Say so in the picture."""
+        self._footer = STOPPING
+
+    def _draw(self) -> None:
+        with self._drawing:
+            elapsed = time.monotonic() - self._started
+            if self._has_plan and time.monotonic() >= self._read_next:
+                self._read_next = time.monotonic() + READ_SECONDS
+                self._status = self._reader.read()
+            shown = (self._status, int(elapsed), self._footer, self._console.size)
+            if shown != self._shown:
+                self._shown = shown
+                self._picture.show(self._rendered(elapsed))
+
+    def _rendered(self, elapsed: float) -> RenderableType:
+        if self._status is None:
+            return Text(f"preparing, {duration(elapsed)}", style="dim")
+        return SweepPicture(self._status, elapsed=elapsed, footer=self._footer or None)

@@ -1,17 +1,20 @@
-"""The manifest of a sweep: what it ran with and on, when, and how long each trial took."""
+"""The manifest of a sweep: what it ran with and on, when, what it was to take and what it took."""
 
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.sweeps.executors import Result
-from neftune_cli.sweeps.plan import Plan
-from neftune_cli.training.hardware import environment, peak_memory_bytes
+from neftune_cli.records import TrialState
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.estimate import Estimate
+from neftune_cli.sweeps.plan import Plan, steps_of
+from neftune_cli.training.trial import Trial
 
 _PACKAGES = (
     "neftune",
@@ -27,8 +30,15 @@ _PACKAGES = (
 )
 
 
-def new_manifest(plan: Plan, before: dict[str, Any], notes: list[str]) -> dict[str, Any]:
-    """Return the manifest of a sweep that starts or goes on; trials timed before stay."""
+def new_manifest(
+    plan: Plan,
+    before: dict[str, Any],
+    notes: Sequence[str],
+    *,
+    workers: dict[str, int],
+) -> dict[str, Any]:
+    """Return the manifest of a sweep that starts or goes on, with what it says already of start, times and trials."""
+    environment = plan.inspection.environment
     return {
         "started": before.get("started", _now()),
         "ended": None,
@@ -36,24 +46,55 @@ def new_manifest(plan: Plan, before: dict[str, Any], notes: list[str]) -> dict[s
         "versions": {"python": platform.python_version(), **_versions()},
         "git": _git_state(),
         "hardware": {
-            **{name: value for name, value in environment(lora=False).items() if name in ("device", "precision")},
+            **{name: environment[name] for name in ("device", "precision") if name in environment},
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "system": platform.platform(),
         },
+        "workers": workers,
         "model": plan.spec.model,
         "data": plan.data.name,
-        "fingerprints": {"model": plan.source.fingerprint, "data": plan.data.fingerprint},
-        "notes": notes,
+        "fingerprints": {"model": plan.model.fingerprint, "data": plan.data.fingerprint},
+        "notes": list(notes),
+        "plan": [
+            {"trial": trial.id, "arm": trial.arm, "seed": trial.seed, "steps": steps_of(trial, plan.data.train)}
+            for trial in plan.trials
+        ],
+        "estimate": before.get("estimate"),
+        "truth": before.get("truth"),
         "trials": before.get("trials", {}),
     }
 
 
-def with_result(manifest: dict[str, Any], result: Result) -> dict[str, Any]:
-    """Return the manifest with one more trial timed (seconds) and the process's peak memory so far (bytes)."""
-    timed = {"seconds": round(result.seconds, 2), "peak_memory": peak_memory_bytes()}
-    trials = {**manifest.get("trials", {}), result.trial.id: timed}
-    return {**manifest, "ended": _now(), "trials": trials}
+def with_estimate(manifest: dict[str, Any], estimate: Estimate) -> dict[str, Any]:
+    """Return the manifest with an estimate of trials, joined with the one of earlier ones."""
+    before = manifest.get("estimate")
+    whole = Estimate.from_json(before).joined(estimate) if before else estimate
+    return {**manifest, "estimate": whole.as_json()}
+
+
+def unestimated(manifest: dict[str, Any], trials: Sequence[Trial]) -> list[Trial]:
+    """Return those of the trials that the manifest has no estimate of."""
+    known = (manifest.get("estimate") or {}).get("trials", {})
+    return [trial for trial in trials if trial.id not in known]
+
+
+def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: Estimate) -> dict[str, Any]:
+    """Return the manifest with what each finished trial took, by its own account: seconds, and bytes of peak memory.
+
+    Args:
+        manifest: what it says so far.
+        folder: the sweep.
+        truth: what this command's plan took until now, to be compared with the estimate.
+    """
+    statuses = [status for place in folder.trials() if (status := place.status())]
+    timed = {
+        status.trial: {"seconds": status.seconds, "peak_memory": status.peak_memory, "attempts": status.attempts}
+        for status in statuses
+        if status.state is TrialState.DONE and status.seconds is not None
+    }
+    trials = {**manifest.get("trials", {}), **timed}
+    return {**manifest, "ended": _now(), "truth": truth.as_json(), "trials": trials}
 
 
 def _now() -> str:

@@ -1,21 +1,15 @@
 """The plan: the trials a spec means on this machine, checked against what the results folder already holds."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
 from neftune_cli.config.merging import differences, merged
-from neftune_cli.config.spec import BASE_ARM, ArmSpec, ResolvedEvaluation, SweepSpec
-from neftune_cli.data.examples import InstructionData
-from neftune_cli.data.loading import load_data
+from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.signal_to_noise import with_alphas
-from neftune_cli.training.hardware import environment
-from neftune_cli.training.sft import check_recipe
+from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.training.trial import Trial
 
 
@@ -24,63 +18,58 @@ class Plan:
     """Everything a sweep will do: the base first, then round by round of seeds, so that arms stay comparable."""
 
     spec: SweepSpec
-    source: ModelSource
-    data: InstructionData
+    model: ModelFacts
+    data: DataFacts
     trials: tuple[Trial, ...]
+    inspection: Inspection
     notes: tuple[str, ...] = ()
     """What was worked out for the user on the way."""
 
 
-def make_plan(spec: SweepSpec, folder: SweepFolder) -> Plan:
+def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec], Inspection]) -> Plan:
     """Return the plan of a spec joined with the sweep already in the folder.
+
+    Args:
+        spec: what the user wants.
+        folder: where it goes.
+        inspect: tells what only a process with torch can.
 
     Raises:
         UsageError: every problem with the model, the data, the recipe and the folder.
     """
     problems = Problems()
-    source = problems.attempt(lambda: find_model(spec.model))
-    data = problems.attempt(lambda: _load_data(spec))
-    for arm in spec.arms:
-        problems.attempt(partial(check_recipe, spec.recipe_of(arm)))
     there = problems.attempt(lambda: _sweep_there(folder, spec))
-    if data is not None:
+    found = inspect(spec)
+    problems.add(found.problems)
+    if found.data is not None:
+        data = found.data
         problems.attempt(lambda: _check_targets(spec, data))
     problems.raise_any()
-    assert source is not None
-    assert data is not None
-    spec, notes = with_alphas(spec, source, data, _evaluation(spec, data))
-    whole = merged(there, spec) if there else spec
-    trials = tuple(_trials(whole, source, data))
+    assert found.model is not None
+    assert found.data is not None
+    whole = merged(there, found.spec) if there else found.spec
+    trials = tuple(_trials(whole, found, found.model, found.data))
     _check_distinct(trials)
     _check_records(folder, trials)
-    return Plan(whole, source, data, trials, notes)
+    return Plan(whole, found.model, found.data, trials, found, found.notes)
 
 
-def steps_of(trial: Trial, data: InstructionData) -> int:
-    """Return how many optimizer steps a trial takes: none for the base."""
+def steps_of(trial: Trial, examples: int) -> int:
+    """Return how many optimizer steps a trial takes on so many training examples: none for the base."""
     train = trial.spec.train
     if trial.is_base:
         return 0
     if train.max_steps:
         return train.max_steps
     rows = train.batch_size * int(train.sft.get("gradient_accumulation_steps", 1))
-    return math.ceil(math.ceil(len(data.train) / rows) * train.epochs)
+    return math.ceil(math.ceil(examples / rows) * train.epochs)
 
 
-def _load_data(spec: SweepSpec) -> InstructionData:
-    return load_data(
-        spec.dataset,
-        layout=spec.layout,
-        train_examples=spec.train_examples,
-        eval_examples=spec.eval_examples,
-    )
-
-
-def _check_targets(spec: SweepSpec, data: InstructionData) -> None:
+def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
     """Refuse noise on a part of the examples that there isn't, or that nobody could tell from the rest."""
     for arm in spec.arms:
         target = spec.noise_of(arm).noise_target
-        if target == "prompt" and not any(example.prompt for example in data.train):
+        if target == "prompt" and not data.has_prompts:
             what = f"Arm {arm.name!r}: {data.name} has no prompts for noise on prompt tokens."
             raise UsageError(Problem(what, "Use --noise-target all, or data with prompts and completions."))
         if target != "all" and spec.recipe_of(arm).sft.get("label_smoothing_factor"):
@@ -105,30 +94,18 @@ def _sweep_there(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
     return there
 
 
-def _trials(spec: SweepSpec, source: ModelSource, data: InstructionData) -> Iterator[Trial]:
-    around = environment(lora=False)
-    around_lora = environment(lora=True)
-    evaluation = _evaluation(spec, data)
-    content = {"model_fingerprint": source.fingerprint, "data_fingerprint": data.fingerprint}
+def _trials(spec: SweepSpec, found: Inspection, model: ModelFacts, data: DataFacts) -> Iterator[Trial]:
+    evaluation = resolved_evaluation(spec, data.generation)
+    content = {"model_fingerprint": model.fingerprint, "data_fingerprint": data.fingerprint}
     base = spec.trial(ArmSpec(name=BASE_ARM), 0, evaluation)
-    identity = base_identity(base, **content, environment=around)
+    identity = base_identity(base, **content, environment=found.environment)
     yield Trial(trial_id(identity), BASE_ARM, base, identity)
     for seed in spec.seeds:
         for arm in spec.arms:
             one = spec.trial(arm, seed, evaluation)
-            where = around_lora if one.train.lora_rank else around
-            identity = trial_identity(one, **content, environment=where)
+            where = found.lora_environment if one.train.lora_rank else None
+            identity = trial_identity(one, **content, environment=where or found.environment)
             yield Trial(trial_id(identity), arm.name, one, identity)
-
-
-def _evaluation(spec: SweepSpec, data: InstructionData) -> ResolvedEvaluation:
-    """Fill in what the spec leaves to the recipe and the data set."""
-    chosen = spec.evaluation
-    return ResolvedEvaluation(
-        max_length=chosen.max_length or spec.train.max_length,
-        max_new_tokens=chosen.max_new_tokens or data.generation.max_new_tokens,
-        repetition_penalty=chosen.repetition_penalty or data.generation.repetition_penalty,
-    )
 
 
 def _check_distinct(trials: tuple[Trial, ...]) -> None:

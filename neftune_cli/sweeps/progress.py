@@ -1,18 +1,56 @@
 """Who is told how a sweep goes: the contract, and the observers for pipes, logs and silence."""
 
+import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
 
-from neftune_cli.sweeps.executors import Result
-from neftune_cli.sweeps.plan import Plan
-from neftune_cli.training.trial import Trial, TrialProgress
+from neftune_cli.records import TrialRecord
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.figures import printable, rough_duration
+from neftune_cli.sweeps.status import StatusReader
+from neftune_cli.sweeps.ticking import HARMLESS, Ticker
+from neftune_cli.sweeps.views import State, TrialView
+from neftune_cli.training.trial import Trial
+
+LINE_SECONDS = 60.0
+"""From one line about a running trial to the next."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one trial ended: with a record, or with the reason why there is none."""
+
+    trial: Trial
+    record: TrialRecord | None
+    reason: str
+    seconds: float
+
+
+class Planned(Protocol):
+    """What an observer needs of a plan."""
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Return all trials, the finished ones too."""
+        ...
 
 
 class Observer(Protocol):
-    """Is told what happens, in the order it happens."""
+    """Is told what happens, in the order it happens, while it is entered as a context.
 
-    def sweep_started(self, plan: Plan, missing: Sequence[Trial], notes: Sequence[str]) -> None:
+    How far the trials are it reads from their folders, as everybody else does.
+    """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def sweep_started(self, plan: Planned, missing: Sequence[Trial], notes: Sequence[str]) -> None:
         """Take note of the plan, of the trials that will run now, and of what the user should know of the data."""
         ...
 
@@ -20,97 +58,128 @@ class Observer(Protocol):
         """Take note that a trial begins."""
         ...
 
-    def trial_progressed(self, trial: Trial, progress: TrialProgress) -> None:
-        """Take note of a step or of a new phase."""
-        ...
-
     def trial_ended(self, result: Result) -> None:
         """Take note that a trial has its record, or failed."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Take note of something the user should know, in a sentence."""
+        ...
+
+    def stopping(self) -> None:
+        """Take note that the trials have been asked to stop."""
         ...
 
 
 class Silent:
     """Says nothing."""
 
-    def sweep_started(self, plan: Plan, missing: Sequence[Trial], notes: Sequence[str]) -> None: ...  # noqa: D102
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def sweep_started(self, plan: Planned, missing: Sequence[Trial], notes: Sequence[str]) -> None: ...  # noqa: D102
     def trial_started(self, trial: Trial) -> None: ...  # noqa: D102
-    def trial_progressed(self, trial: Trial, progress: TrialProgress) -> None: ...  # noqa: D102
     def trial_ended(self, result: Result) -> None: ...  # noqa: D102
+    def note(self, text: str) -> None: ...  # noqa: D102
+    def stopping(self) -> None: ...  # noqa: D102
 
 
 class PlainLines:
-    """One line for each trial that ends, for pipes and logs."""
+    """One line for each trial that ends, and one a minute for each that runs for long: for pipes and logs.
 
-    def __init__(self, write_line: Callable[[str], None]) -> None:
-        self._write_line = write_line
-        self._clock = Clock()
+    Args:
+        write_line: takes each line. Where they go may be closed meanwhile; the sweep goes on without them.
+        folder: the sweep.
+        line_seconds: from one line about a running trial to the next.
+    """
 
-    def sweep_started(self, plan: Plan, missing: Sequence[Trial], notes: Sequence[str]) -> None:
+    def __init__(
+        self, write_line: Callable[[str], None], folder: SweepFolder, *, line_seconds: float = LINE_SECONDS
+    ) -> None:
+        self._write_line, self._line_seconds = write_line, line_seconds
+        self._reader = StatusReader(folder)
+        self._ticker = Ticker(self._tell_of_running, seconds=min(5.0, line_seconds / 4))
+        self._lock = threading.Lock()
+        self._told: dict[str, float] = {}
+        self._total = self._ended = 0
+
+    def __enter__(self) -> Self:
+        self._ticker.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ticker.__exit__(kind, error, trace)
+
+    def sweep_started(self, plan: Planned, missing: Sequence[Trial], notes: Sequence[str]) -> None:
         """Say how much there is to do."""
-        self._clock.start(len(missing))
+        with suppress(*HARMLESS):
+            self._reader.retry(trial.id for trial in missing)
+        self._total = len(missing)
         for note in notes:
-            self._write_line(note)
-        self._write_line(f"{len(plan.trials)} trials, {len(missing)} to run")
+            self.note(note)
+        self._say(f"{len(plan.trials)} trials, {len(missing)} to run")
 
     def trial_started(self, trial: Trial) -> None:
-        """Say nothing: the line comes when it ends."""
-
-    def trial_progressed(self, trial: Trial, progress: TrialProgress) -> None:
-        """Say nothing: the line comes when it ends."""
+        """Begin to count the time until a line about it."""
+        self._told[trial.id] = time.monotonic()
 
     def trial_ended(self, result: Result) -> None:
         """Say how it ended and how long the others will take."""
-        self._clock.tick(result.trial)
-        self._write_line(f"{result.trial.label}  {outcome(result)}  {result.seconds:.0f} s, {self._clock}")
-
-
-class Clock:
-    """Tells how many trials have ended, and the time left from how long the trained ones took."""
-
-    def __init__(self) -> None:
-        self.start(0)
-
-    def start(self, total: int) -> None:
-        """Begin to count."""
-        self._total, self._ended, self._trained = total, 0, 0
-        self._started = self._training_since = time.monotonic()
-
-    def tick(self, trial: Trial) -> None:
-        """Count one more trial; the base, which isn't trained, tells nothing of how long the others will take."""
+        self._told.pop(result.trial.id, None)
         self._ended += 1
-        if trial.is_base:
-            self._training_since = time.monotonic()
-        else:
-            self._trained += 1
+        label, how = printable(result.trial.label), outcome(result)
+        self._say(f"{label}  {how}  {result.seconds:.0f} s, {self._ended} of {self._total}{self._left()}")
 
-    @property
-    def elapsed(self) -> float:
-        """Return the seconds since the start."""
-        return time.monotonic() - self._started
+    def note(self, text: str) -> None:
+        """Say it."""
+        self._say(printable(text))
 
-    def __str__(self) -> str:
-        counted = f"{self._ended} of {self._total}"
-        if not self._trained or self._ended == self._total:
-            return counted
-        left = (self._total - self._ended) * (time.monotonic() - self._training_since) / self._trained
-        return f"{counted}, about {duration(left)} left"
+    def stopping(self) -> None:
+        """Say it, and what to do if that takes too long."""
+        self._say("Stopping after this step, everything is kept; Ctrl-C again stops at once.")
+
+    def _left(self) -> str:
+        if self._ended >= self._total:
+            return ""
+        with suppress(*HARMLESS):
+            if (seconds := self._reader.read().seconds_left) is not None:
+                return f", about {rough_duration(seconds)} left"
+        return ""
+
+    def _tell_of_running(self) -> None:
+        now = time.monotonic()
+        for trial in self._reader.read().of(State.RUNNING):
+            if now - self._told.setdefault(trial.trial, now) >= self._line_seconds:
+                self._told[trial.trial] = now
+                self._say(progress_line(trial))
+
+    def _say(self, line: str) -> None:
+        with self._lock, suppress(*HARMLESS):
+            self._write_line(line)
 
 
 def outcome(result: Result) -> str:
     """Return the one figure that tells how a trial ended, or why it failed."""
     if result.record is None:
-        return f"failed: {result.reason}"
+        return f"failed: {printable(result.reason)}"
     return f"held-out loss {result.record.loss.eval_loss:.4f}"
 
 
-def duration(seconds: float) -> str:
-    """Return a time span as people say it.
+def progress_line(trial: TrialView) -> str:
+    """Return how far a running trial is.
 
-    >>> duration(75)
-    '1 min 15 s'
+    >>> progress_line(TrialView("id", "alpha=5", 0, State.RUNNING, "training", 40, 120, loss=1.2342, seconds_left=170))
+    'alpha=5, seed 0  step 40 of 120, loss 1.234, about 3 min left'
     """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    parts = [f"step {trial.step} of {trial.steps}" if trial.phase == "training" else printable(trial.phase)]
+    if trial.loss is not None and trial.phase == "training":
+        parts.append(f"loss {trial.loss:.3f}")
+    if trial.seconds_left is not None:
+        parts.append(f"about {rough_duration(trial.seconds_left)} left")
+    return f"{printable(trial.label)}  {', '.join(parts)}"

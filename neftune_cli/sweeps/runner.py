@@ -1,17 +1,28 @@
-"""Runs what a plan still lacks, keeps the tables current, and goes on when a trial fails."""
+"""Runs what a plan still lacks: prepares the workers, has the trials dispatched, and keeps the tables current."""
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neftune_cli.records import TrialRecord, TrialState, TrialStatus
+from neftune_cli.config.running import Keep, RunOptions
+from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.sweeps.executors import Executor, Result
-from neftune_cli.sweeps.manifest import new_manifest, with_result
+from neftune_cli.sweeps.dispatch import Dispatcher
+from neftune_cli.sweeps.estimate import Estimate, measured
+from neftune_cli.sweeps.executors import Executor
+from neftune_cli.sweeps.failures import Failure
+from neftune_cli.sweeps.figures import size
+from neftune_cli.sweeps.forecast import forecast
+from neftune_cli.sweeps.interrupts import Interrupts
+from neftune_cli.sweeps.keeping import keep_best_model
+from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.progress import Observer
-from neftune_cli.training.hardware import keep_memory_between_steps
-from neftune_cli.training.logs import library_output_to
-from neftune_cli.training.material import prepare_materials
+from neftune_cli.sweeps.staffing import Staff, staff_for
 from neftune_cli.training.trial import Trial
+
+TABLES_SHARE = 20
+"""The tables are written anew at most so many times less long than the time since they were last."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +31,13 @@ class Outcome:
 
     already_done: int
     run_now: int
+    run_elsewhere: int
+    """Trials that another process finished meanwhile."""
     failed: dict[str, str]
     """Reasons of the trials that have no record, failed now or earlier, by `arm, seed`."""
+    halted: str = ""
+    """Why the sweep couldn't go on, whatever the trial."""
+    interrupted: bool = False
 
 
 def place_of(folder: SweepFolder, trial: Trial) -> TrialFolder:
@@ -40,68 +56,118 @@ def run_sweep(
     folder: SweepFolder,
     executor: Executor,
     observer: Observer,
-    *,
-    retry_failed: bool = False,
-    keep_models: bool = False,
+    interrupts: Interrupts,
+    options: RunOptions,
 ) -> Outcome:
-    """Run the missing trials and write the tables after each; nothing is written before the data fit the model.
+    """Run the missing trials and write the tables as they end; nothing is written before the data fit the model.
 
     Args:
         plan: what shall be there in the end.
-        folder: where it goes.
+        folder: where it goes. Other processes may work on it at the same time.
         executor: who runs the trials.
         observer: who is told.
-        retry_failed: run the trials again that failed before.
-        keep_models: leave each trained model in its trial's folder, as safetensors.
+        interrupts: says when the user wants the trials to stop.
+        options: how it is run.
 
     Raises:
         UsageError: the data don't fit the model, or the folder can't be written.
+        KeyboardInterrupt: the user wants it all to end at once.
     """
-    missing = missing_trials(plan, folder, retry_failed=retry_failed)
-    materials = prepare_materials(plan.source, plan.data, [trial.spec for trial in missing]) if missing else {}
+    missing = missing_trials(plan, folder, retry_failed=options.retry_failed)
+    done_before = _done(plan, folder)
+    staff = staff_for(plan, missing, executor, options.workers) if missing else None
     folder.open(plan.spec)
-    notes = [
-        *plan.notes,
-        *plan.data.notes,
-        *dict.fromkeys(note for material in materials.values() for note in material.notes),
-    ]
-    if missing:
-        keep_memory_between_steps()
-        folder.write_manifest(new_manifest(plan, folder.manifest(), notes))
+    folder.tidy()
+    notes = [*plan.notes, *plan.data.notes]
+    if staff:
+        notes = _begin(plan, missing, folder, executor, staff, observer, estimate=options.estimate)
     observer.sweep_started(plan, missing, notes)
-    already_done = sum(place_of(folder, trial).record() is not None for trial in plan.trials)
-
-    def work(trial: Trial) -> TrialRecord:
-        from neftune_cli.training.run import run_trial
-
-        observer.trial_started(trial)
-        place = place_of(folder, trial)
-        place.start(trial.id, trial.spec)
-        with library_output_to(place.log_path):
-            return run_trial(
-                trial,
-                materials[trial.spec.train.max_length],
-                place,
-                lambda progress: observer.trial_progressed(trial, progress),
-                model_to=place.path / "model" if keep_models and not trial.is_base else None,
-            )
-
-    for result in executor.run(missing, work):
-        _settle(result, folder)
-        observer.trial_ended(result)
-    if not missing:  # an earlier run may have been killed between its last record and the tables
-        folder.write_tables()
-    failed = {trial.label: reason for trial in plan.trials if (reason := _failure(place_of(folder, trial)))}
-    return Outcome(already_done, len(missing), failed)
+    tables = _Tables(plan, folder, options.keep, workers=staff.workers if staff else 1)
+    dispatcher = Dispatcher(
+        folder, executor, observer, options.settings, settled=tables.update, fail_fast=options.fail_fast
+    )
+    with interrupts.patient(executor.interrupt):
+        ran = dispatcher.run(missing, lambda: interrupts.requested)
+    if not ran.halted:
+        tables.finish(changed=bool(missing))
+    return Outcome(
+        already_done=len(done_before),
+        run_now=len(ran.ended),
+        run_elsewhere=len(_done(plan, folder) - done_before - ran.ended),
+        failed={trial.label: reason for trial in plan.trials if (reason := _failure(place_of(folder, trial)))},
+        halted=_halt_reason(ran.halted, _disk_need(options.keep, missing, staff)),
+        interrupted=interrupts.requested,
+    )
 
 
-def _settle(result: Result, folder: SweepFolder) -> None:
-    """Put down how a trial ended, in its own state and in the sweep's tables and manifest."""
-    if result.record is None:
-        status = TrialStatus(trial=result.trial.id, state=TrialState.FAILED, reason=result.reason)
-        place_of(folder, result.trial).set_status(status)
-    folder.write_tables()
-    folder.write_manifest(with_result(folder.manifest(), result))
+def _disk_need(keep: Keep, missing: Sequence[Trial], staff: Staff | None) -> int:
+    """Return the bytes that what isn't finished is guessed to take on the disk at most."""
+    if staff is None:
+        return 0
+    return staff.disk_need({Keep.NONE: 0, Keep.BEST: 1 + staff.workers, Keep.ALL: len(missing)}[keep])
+
+
+def _halt_reason(halted: Failure | None, need: int) -> str:
+    """Return why the sweep couldn't go on, empty if it could."""
+    if halted is None:
+        return ""
+    how_much = f" The trials need about {size(need)} for checkpoints and models while they run."
+    return halted.reason + (how_much if halted.kind == "disk-full" else "")
+
+
+def _begin(
+    plan: Plan,
+    missing: Sequence[Trial],
+    folder: SweepFolder,
+    executor: Executor,
+    staff: Staff,
+    observer: Observer,
+    *,
+    estimate: bool,
+) -> list[str]:
+    """Start the workers and write the manifest, with an estimate if it is wanted; return what the user should know."""
+    executor.start(staff.workers, staff.threads, staff.gpus)
+    notes = [*plan.notes, *plan.data.notes, *staff.preparation.notes]
+    workers = {"number": staff.workers, "threads": staff.threads}
+    manifest = new_manifest(plan, folder.manifest(), notes, workers=workers)
+    folder.write_manifest(manifest)
+    if estimate and (new := unestimated(manifest, missing)):
+        expected, found = forecast(plan, new, folder, executor, staff, observer.note)
+        notes += found
+        folder.write_manifest(with_estimate({**manifest, "notes": notes}, expected))
+    return notes
+
+
+class _Tables:
+    """Keeps tables, manifest and kept models up to date, without spending much of the sweep's time on it."""
+
+    def __init__(self, plan: Plan, folder: SweepFolder, keep: Keep, *, workers: int) -> None:
+        self._plan, self._folder, self._keep, self._workers = plan, folder, keep, workers
+        self._begun = time.monotonic()
+        self._seconds_before = (folder.manifest().get("truth") or {}).get("seconds", 0.0)
+        self._not_before = 0.0
+
+    def update(self) -> None:
+        if time.monotonic() < self._not_before:
+            return
+        started = time.monotonic()
+        self.finish(changed=True)
+        self._not_before = time.monotonic() + TABLES_SHARE * (time.monotonic() - started)
+
+    def finish(self, *, changed: bool) -> None:
+        self._folder.write_tables()
+        if self._keep is Keep.BEST:
+            keep_best_model(self._folder)
+        if changed:
+            self._folder.write_manifest(with_times(self._folder.manifest(), self._folder, self._truth()))
+
+    def _truth(self) -> Estimate:
+        seconds = self._seconds_before + time.monotonic() - self._begun
+        return measured(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
+
+
+def _done(plan: Plan, folder: SweepFolder) -> set[str]:
+    return {trial.id for trial in plan.trials if place_of(folder, trial).record() is not None}
 
 
 def _failure(place: TrialFolder) -> str | None:

@@ -1,20 +1,20 @@
 """Arms that ask for a signal-to-noise ratio get the alpha that it means on this model and these data."""
 
+from collections.abc import Callable
+
 from pydantic import ValidationError
 
 from neftune_cli.config.arms import arm_name
-from neftune_cli.config.spec import ArmSpec, ResolvedEvaluation, SweepSpec
-from neftune_cli.data.examples import InstructionData
+from neftune_cli.config.spec import ArmSpec, ResolvedEvaluation, SweepSpec, TrialSpec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.models.sources import ModelSource
-from neftune_cli.training.material import Material, prepare_materials
+from neftune_cli.training.material import Material
 
 DIGITS = 3
 """Significant digits of an alpha that is worked out: more would promise what a median can't keep."""
 
 
 def with_alphas(
-    spec: SweepSpec, source: ModelSource, data: InstructionData, evaluation: ResolvedEvaluation
+    spec: SweepSpec, evaluation: ResolvedEvaluation, material_of: Callable[[TrialSpec], Material]
 ) -> tuple[SweepSpec, tuple[str, ...]]:
     """Return the spec with an alpha for each arm that had a ratio, and a sentence for each.
 
@@ -27,21 +27,22 @@ def with_alphas(
     """
     if not any(arm.snr for arm in spec.arms):
         return spec, ()
-    asking = [spec.trial(arm, spec.seeds[0], evaluation) for arm in spec.arms if arm.snr]
-    materials = prepare_materials(source, data, asking)
+    for arm in spec.arms:
+        _check(spec, arm)
     arms, notes = [], []
     for arm in spec.arms:
         if arm.snr is None:
             arms.append(arm)
             continue
-        _check(spec, arm)
-        material = materials[spec.recipe_of(arm).max_length]
+        material = material_of(spec.trial(arm, spec.seeds[0], evaluation))
         arms.append(_with_alpha(arm, _alpha(arm.snr, material)))
         notes.append(_sentence(arm, arms[-1], material))
     return _revalidated(spec, arms), tuple(notes)
 
 
 def _check(spec: SweepSpec, arm: ArmSpec) -> None:
+    if arm.snr is None:
+        return
     if arm.alpha is not None:
         raise UsageError(Problem(f"Arm {arm.name!r} has an alpha and an snr.", "Give it one of them."))
     if spec.noise_of(arm).noise_scale == "hf":

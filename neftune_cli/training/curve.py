@@ -1,6 +1,7 @@
 """The callback that watches a training: every step's loss, and the noise-off losses after every epoch."""
 
 import math
+import sys
 from collections.abc import Callable
 from statistics import fmean
 from typing import Any
@@ -19,7 +20,8 @@ class CurveCallback(TrainerCallback):
     Args:
         measure: returns the noise-off losses of a model after an epoch.
         append: takes each point of the curve.
-        step: takes the step, the number of steps and the loss in nats per completion token.
+        step: takes each training step's point, and the number of steps in all.
+        stop_on_divergence: whether a training loss that isn't finite ends the trial; otherwise its point has none.
     """
 
     def __init__(
@@ -27,17 +29,38 @@ class CurveCallback(TrainerCallback):
         *,
         measure: Callable[[LanguageModel, int], list[ExampleLoss]],
         append: Callable[[CurvePoint], None],
-        step: Callable[[int, int, float], None],
+        step: Callable[[CurvePoint, int], None],
+        stop_on_divergence: bool = True,
     ) -> None:
+        self.points: list[CurvePoint] = []
         self.example_losses: list[ExampleLoss] = []
         self._measure, self._append, self._step = measure, append, step
-        self._logged: list[tuple[float, float]] = []
+        self._stop_on_divergence = stop_on_divergence
 
     @property
     def last_epoch_loss(self) -> float:
-        """Return the mean training loss over the last epoch's steps, as the optimizer saw it (noise on)."""
-        begin = math.ceil(self._logged[-1][0]) - 1
-        return fmean(loss for epoch, loss in self._logged if epoch > begin)
+        """Return the mean training loss over the last epoch's steps, as the optimizer saw it (noise on).
+
+        Raises:
+            TrialError: not one of them was finite.
+        """
+        begin = math.ceil(self.points[-1].epoch) - 1
+        losses = [point.train_loss for point in self.points if point.epoch > begin and point.train_loss is not None]
+        if not losses:
+            raise TrialError("No training loss of the last epoch was finite; lower --learning-rate.")
+        return fmean(losses)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: everything that was collected."""
+        return {
+            "points": [point.model_dump() for point in self.points],
+            "example_losses": [row.model_dump() for row in self.example_losses],
+        }
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was called."""
+        self.points = [CurvePoint.model_validate(point) for point in state["points"]]
+        self.example_losses = [ExampleLoss.model_validate(row) for row in state["example_losses"]]
 
     def on_log(
         self,
@@ -47,23 +70,22 @@ class CurveCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Take one logged step; a loss that isn't finite ends the trial."""
+        """Take one logged step; a loss that isn't finite ends the trial, unless it is to be borne."""
         if not logs or "loss" not in logs:
             return
-        loss, epoch = float(logs["loss"]), float(state.epoch or 0.0)
-        if not math.isfinite(loss):
+        loss = float(logs["loss"])
+        if not math.isfinite(loss) and self._stop_on_divergence:
             raise TrialError(f"The training loss became {loss} at step {state.global_step}; lower --learning-rate.")
-        self._logged.append((epoch, loss))
-        self._append(
-            CurvePoint(
-                step=state.global_step,
-                epoch=epoch,
-                train_loss=loss,
-                learning_rate=logs.get("learning_rate"),
-                tokens=int(logs["num_tokens"]) if "num_tokens" in logs else None,
-            )
+        point = CurvePoint(
+            step=state.global_step,
+            epoch=float(state.epoch or 0.0),
+            train_loss=loss if math.isfinite(loss) else None,
+            learning_rate=logs.get("learning_rate"),
+            tokens=int(logs["num_tokens"]) if "num_tokens" in logs else None,
         )
-        self._step(state.global_step, state.max_steps, loss)
+        self._take(point)
+        self._step(point, state.max_steps)
+        sys.audit("neftune.step-logged", state.global_step)
 
     def on_epoch_end(
         self,
@@ -80,7 +102,7 @@ class CurveCallback(TrainerCallback):
         if not all(math.isfinite(row.loss) for row in losses):
             raise TrialError(f"A noise-off loss isn't finite after step {state.global_step}; lower --learning-rate.")
         self.example_losses += losses
-        self._append(
+        self._take(
             CurvePoint(
                 step=state.global_step,
                 epoch=float(state.epoch or 0.0),
@@ -88,3 +110,8 @@ class CurveCallback(TrainerCallback):
                 train_loss_clean=split_loss(losses, PROBE),
             )
         )
+        sys.audit("neftune.epoch-measured", epoch)
+
+    def _take(self, point: CurvePoint) -> None:
+        self.points.append(point)
+        self._append(point)

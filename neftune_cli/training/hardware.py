@@ -1,13 +1,25 @@
 """What a trial runs on: the device, its precision, and the versions that can change its numbers."""
 
 import ctypes
+import gc
+import re
 import resource
 import sys
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _KEEP = 1 << 30
 """Bytes the allocator may keep instead of giving them back to the system after each step."""
+
+
+def gpu_count() -> int:
+    """Return how many GPUs there are, of the kind that training will choose."""
+    import torch
+
+    device = device_name()
+    return torch.cuda.device_count() if device == "cuda" else int(device == "mps")
 
 
 def device_name() -> str:
@@ -48,7 +60,44 @@ def keep_memory_between_steps() -> None:
         mallopt(_M_TOP_PAD, _KEEP // 16)
 
 
-def peak_memory_bytes() -> int:
-    """Return the most memory this process has held so far, in bytes of main memory."""
+def peak_memory_bytes(device: str = "cpu") -> int:
+    """Return the most memory held since the start, or since `forget_peak_memory`.
+
+    Args:
+        device: the GPU's own memory where it is `cuda`, the process's main memory otherwise.
+    """
+    if device == "cuda":
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
+    resident = re.search(r"VmHWM:\s*(\d+) kB", _read(Path("/proc/self/status")))
+    if resident:
+        return int(resident[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def forget_peak_memory(device: str = "cpu") -> None:
+    """Let the peak begin anew at what is held now, where the system can do that."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def free_memory(device: str = "cpu") -> None:
+    """Give back what is no longer used: a trainer holds itself in a cycle, and its model with it."""
+    gc.collect()
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

@@ -1,6 +1,6 @@
 """What trials of one maximum length share: tokenized examples, how they are measured, and the weights to start from."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -10,7 +10,6 @@ from neftune_cli.data.examples import Example, InstructionData, TokenizedExample
 from neftune_cli.data.tokenization import length_notes, require_examples, tokenize
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.sources import ModelSource
-from neftune_cli.training.hardware import device_name
 
 if TYPE_CHECKING:
     from neftune_cli.models.loading import LoadedModel
@@ -37,19 +36,6 @@ class Material:
     """Median L2 norm of the training tokens' embeddings, as the model computes them before fine-tuning."""
     notes: tuple[str, ...]
     """What the user should know of the model and of the examples' lengths."""
-
-
-def prepare_materials(source: ModelSource, data: InstructionData, trials: Sequence[TrialSpec]) -> dict[int, Material]:
-    """Load the model and tokenize the data for these trials, once for each maximum length among them.
-
-    Raises:
-        UsageError: the model can't be loaded, or the data don't fit it.
-    """
-    from neftune_cli.models.loading import load_model
-
-    loaded, device = load_model(source), device_name()
-    by_length = {trial.train.max_length: trial for trial in trials}
-    return {length: prepare_material(source, loaded, data, trial, device=device) for length, trial in by_length.items()}
 
 
 def prepare_material(

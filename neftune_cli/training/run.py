@@ -1,24 +1,23 @@
-"""One trial, start to record: load the model, train it under noise, measure it without."""
+"""One trial, start to record: train a model under noise, measure it without."""
 
-import tempfile
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from torch import nn
 
-from neftune_cli.config.spec import TrialSpec
-from neftune_cli.errors import TrialError
+from neftune_cli.config.running import RunSettings
+from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.measured_model import LanguageModel
-from neftune_cli.models.loading import LoadedModel, load_model
-from neftune_cli.noise.callback import NEFTuneCallback
+from neftune_cli.models.loading import LoadedModel
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, TrialRecord
-from neftune_cli.store import TrialFolder
-from neftune_cli.training.curve import CurveCallback
+from neftune_cli.store import ClaimedTrial
+from neftune_cli.training.fine_tuning import fine_tune
 from neftune_cli.training.material import Material
-from neftune_cli.training.measure import loss_metrics, measure_answers, measure_losses, measure_noise
-from neftune_cli.training.sft import build_trainer, sft_config
+from neftune_cli.training.measure import MeasuredAnswers, loss_metrics, measure_answers, measure_losses, measure_noise
+from neftune_cli.training.sft import micro_batches
+from neftune_cli.training.stopping import StopRequest
 from neftune_cli.training.trial import Trial, TrialProgress, Watch
 
 
@@ -30,25 +29,48 @@ class _Outcome:
     train_loss: float | None
     losses: list[ExampleLoss]
     attestation: Attestation | None = None
+    halvings: int = 0
+    keep: Callable[[], None] = lambda: None
+    """Keeps it in a checkpoint, in case the trial stops before its record."""
 
 
 def run_trial(
-    trial: Trial, material: Material, folder: TrialFolder, watch: Watch, *, model_to: Path | None = None
+    trial: Trial,
+    loaded: LoadedModel,
+    material: Material,
+    place: ClaimedTrial,
+    watch: Watch,
+    *,
+    settings: RunSettings,
+    stop: StopRequest,
+    halvings: int = 0,
 ) -> TrialRecord:
-    """Run one trial and leave its record in `folder`, which was started; the model goes to `model_to`, if given.
+    """Run one trial, from its newest checkpoint if there is one, and leave its record.
+
+    Args:
+        trial: what to run.
+        loaded: a fresh model, which is spoilt.
+        material: what it is trained and measured on.
+        place: where everything goes; `begin` was called.
+        watch: is told of every step and phase.
+        settings: how the trial is run.
+        stop: ends the trial, with a checkpoint if it was trained.
+        halvings: how often the batch is halved for want of memory; a checkpoint of a training with more decides.
 
     Raises:
+        TrialStopped: it was asked to stop, and everything that is needed to go on is on the disk.
         TrialError: the loss is not finite, or the noise wasn't what it should be.
+        ClaimLost: another process has taken the trial over.
     """
-    watch(TrialProgress("loading"))
-    loaded = load_model(material.source)
     outcome = (
-        _measured_base(loaded, material, folder) if trial.is_base else _trained(trial, loaded, material, folder, watch)
+        _measured_base(loaded, material, place, stop)
+        if trial.is_base
+        else _trained(trial, loaded, material, place, watch, settings=settings, stop=stop, halvings=halvings)
     )
     watch(TrialProgress("generating"))
-    answers = measure_answers(outcome.model, loaded.tokenizer, material, trial.spec.evaluation)
-    if model_to is not None:
-        _save(outcome.model, loaded, model_to)
+    answers = _answered(outcome, trial, loaded, material, stop)
+    if settings.keep_model and not trial.is_base:
+        _save(outcome.model, loaded, place)
     record = TrialRecord(
         trial=trial.id,
         arm=trial.arm,
@@ -63,57 +85,53 @@ def run_trial(
         notes=(
             f"Measured on {len(material.probe)} training and {len(material.held_out)} held-out examples.",
             *_noise_notes(trial),
+            *_memory_notes(trial, outcome.halvings),
         ),
     )
-    folder.finish(record, outcome.losses, answers.generations)
+    place.finish(record, outcome.losses, answers.generations)
     return record
 
 
-def _measured_base(loaded: LoadedModel, material: Material, folder: TrialFolder) -> _Outcome:
-    cast(nn.Module, loaded.model).to(material.device)
-    losses = measure_losses(loaded.model, material, epoch=0)
+def _measured_base(loaded: LoadedModel, material: Material, place: ClaimedTrial, stop: StopRequest) -> _Outcome:
+    place.rewrite_metrics([])
+    with stop.interrupting():
+        cast(nn.Module, loaded.model).to(material.device)
+        sys.audit("neftune.model-loaded")
+        losses = measure_losses(loaded.model, material, epoch=0)
     mean = loss_metrics(losses, train_loss=None)
-    folder.append_metrics(
+    place.append_metrics(
         CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)
     )
     return _Outcome(loaded.model, None, losses)
 
 
-def _trained(trial: Trial, loaded: LoadedModel, material: Material, folder: TrialFolder, watch: Watch) -> _Outcome:
-    """Train under the trial's noise; the optimizer, data order and dropout are TRL's and know nothing of it."""
-    spec, noise = trial.spec, _noise_callback(trial.spec)
-    curve = CurveCallback(
-        measure=lambda model, epoch: measure_losses(model, material, epoch=epoch),
-        append=folder.append_metrics,
-        step=lambda step, steps, loss: watch(TrialProgress("training", step, steps, loss)),
-    )
-    with tempfile.TemporaryDirectory(prefix="neftune-") as work:
-        config = sft_config(spec.train, seed=spec.seed, device=material.device, work=Path(work))
-        trainer = build_trainer(
-            loaded.model,
-            loaded.tokenizer,
-            material.train,
-            config,
-            lora_rank=spec.train.lora_rank,
-            callbacks=[curve, noise],
-        )
-        trainer.train()
-    if noise.deviations:
-        raise TrialError(f"The noise was not what the formula says: {'; '.join(noise.deviations)}.")
-    trained = cast(LanguageModel, trainer.model)
-    return _Outcome(trained, curve.last_epoch_loss, curve.example_losses, noise.attestation)
+def _trained(
+    trial: Trial,
+    loaded: LoadedModel,
+    material: Material,
+    place: ClaimedTrial,
+    watch: Watch,
+    *,
+    settings: RunSettings,
+    stop: StopRequest,
+    halvings: int,
+) -> _Outcome:
+    left = fine_tune(trial, loaded, material, place, watch, settings=settings, stop=stop, halvings=halvings)
+    return _Outcome(left.model, left.train_loss, left.losses, left.attestation, left.halvings, left.keep)
 
 
-def _noise_callback(spec: TrialSpec) -> NEFTuneCallback:
-    noise = spec.noise
-    return NEFTuneCallback(
-        noise.alpha,
-        seed=spec.seed,
-        noise=noise.noise,
-        noise_scale=noise.noise_scale,
-        schedule=noise.noise_schedule,
-        target=noise.noise_target,
-    )
+def _answered(
+    outcome: _Outcome, trial: Trial, loaded: LoadedModel, material: Material, stop: StopRequest
+) -> MeasuredAnswers:
+    """Let the model answer; if the trial is stopped meanwhile, its training is kept."""
+    try:
+        with stop.interrupting():
+            answers = measure_answers(outcome.model, loaded.tokenizer, material, trial.spec.evaluation)
+    except TrialStopped:
+        outcome.keep()
+        raise
+    sys.audit("neftune.answers-generated", trial.id)
+    return answers
 
 
 def _noise_notes(trial: Trial) -> Iterator[str]:
@@ -126,7 +144,14 @@ def _noise_notes(trial: Trial) -> Iterator[str]:
         yield f"{trial.arm}: only {noise.noise_target} tokens get noise."
 
 
-def _save(model: LanguageModel, loaded: LoadedModel, folder: Path) -> None:
+def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:
+    if halvings:
+        at_once, _ = micro_batches(trial.spec.train, halvings)
+        whole = trial.spec.train.batch_size
+        yield f"{trial.label}: batches of {whole} as {whole // at_once} x {at_once}, for want of memory."
+
+
+def _save(model: LanguageModel, loaded: LoadedModel, place: ClaimedTrial) -> None:
     """Save the model (adapters alone, if it has some) and its tokenizer as safetensors."""
-    model.save_pretrained(str(folder))
-    loaded.tokenizer.save_pretrained(folder)
+    model.save_pretrained(str(place.folder.model_path))
+    loaded.tokenizer.save_pretrained(place.folder.model_path)

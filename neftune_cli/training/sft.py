@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, TrialError, UsageError
 from neftune_cli.training.hardware import device_name, has_bfloat16
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
     from trl.trainer.sft_config import SFTConfig
-    from trl.trainer.sft_trainer import SFTTrainer
+
+    from neftune_cli.training.resumable import ResumableTrainer
 
 _OPTIONS = {
     "num_train_epochs": "--epochs",
@@ -30,9 +31,10 @@ _OPTIONS = {
 
 _RESERVED = frozenset(
     "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataset_kwargs deepspeed "
-    "disable_tqdm do_eval eos_token eval_on_start eval_strategy fsdp load_best_model_at_end logging_first_step "
-    "logging_nan_inf_filter logging_steps logging_strategy model_init_kwargs push_to_hub report_to "
-    "resume_from_checkpoint save_strategy trust_remote_code use_cpu".split()
+    "disable_tqdm do_eval eos_token eval_on_start eval_strategy fsdp ignore_data_skip load_best_model_at_end "
+    "logging_first_step logging_nan_inf_filter logging_steps logging_strategy model_init_kwargs push_to_hub "
+    "report_to restore_callback_states_from_checkpoint resume_from_checkpoint save_strategy trust_remote_code "
+    "use_cpu".split()
 )
 """SFTConfig fields that this program sets itself: what it measures, or compares, depends on them."""
 
@@ -86,7 +88,7 @@ def _wanted_instead(field: Field[Any], value: Any) -> str | None:
     return None if isinstance(value, str | bool | int | float | list | dict | None) else "a number or a text"
 
 
-def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path) -> "SFTConfig":
+def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings: int = 0) -> "SFTConfig":
     """Return the configuration of one trial.
 
     Args:
@@ -94,15 +96,21 @@ def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path) -> "SFTC
         seed: decides the data order, dropout and adapter initialisation, and nothing else does.
         device: `cuda`, `mps` or `cpu`; where it has bfloat16, products run in it (weights and optimizer stay float32).
         work: a folder the trainer may write to.
+        halvings: how often to halve the batch that is computed at once; as many more of them make up a step.
+
+    Raises:
+        TrialError: the batch can't be halved so often.
     """
     from trl.trainer.sft_config import SFTConfig
 
     packing = bool(train.sft.get("packing"))
+    at_once, accumulated = micro_batches(train, halvings)
     fixed = {
         "output_dir": str(work),
         "num_train_epochs": train.epochs,
         "max_steps": train.max_steps or -1,
-        "per_device_train_batch_size": train.batch_size,
+        "per_device_train_batch_size": at_once,
+        "gradient_accumulation_steps": accumulated,
         "learning_rate": train.learning_rate,
         "seed": seed,
         "data_seed": seed,
@@ -127,6 +135,20 @@ def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path) -> "SFTC
     return config
 
 
+def micro_batches(train: TrainSpec, halvings: int) -> tuple[int, int]:
+    """Return how many examples are computed at once, and how many times that makes up one step.
+
+    Raises:
+        TrialError: the batch can't be halved so often.
+    """
+    at_once, rest = divmod(train.batch_size, 2**halvings)
+    if rest:
+        raise TrialError(
+            f"Batches of {train.batch_size} can't be halved {halvings} times; choose another --batch-size."
+        )
+    return at_once, train.sft.get("gradient_accumulation_steps", 1) * 2**halvings
+
+
 def build_trainer(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
@@ -135,15 +157,16 @@ def build_trainer(
     *,
     lora_rank: int | None,
     callbacks: list["TrainerCallback"],
-) -> "SFTTrainer":
+) -> "ResumableTrainer":
     """Return a trainer over examples that are tokenized and labelled already: loss on completions alone."""
     from datasets import Dataset
     from peft import LoraConfig
-    from trl.trainer.sft_trainer import SFTTrainer
+
+    from neftune_cli.training.resumable import ResumableTrainer
 
     rows = [{"input_ids": list(example.input_ids), "labels": example.labels} for example in examples]
     adapter = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear") if lora_rank else None
-    return SFTTrainer(
+    return ResumableTrainer(
         model=model,
         args=config,
         train_dataset=Dataset.from_list(rows),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from neftune_cli.config.running import RunSettings
 from neftune_cli.config.spec import BASE_ARM, TrialSpec
 
 
@@ -26,6 +27,10 @@ class Trial:
         """Return what the trial is called on the screen."""
         return self.arm if self.is_base else f"{self.arm}, seed {self.spec.seed}"
 
+    def can_be_halved(self, halvings: int) -> bool:
+        """Return whether a batch that has been halved so often can be halved once more."""
+        return not self.is_base and self.spec.train.batch_size % 2 ** (halvings + 1) == 0
+
     @property
     def alpha(self) -> float | None:
         """Return the alpha, None for the base."""
@@ -45,6 +50,9 @@ class TrialProgress:
     step: int = 0
     steps: int = 0
     loss: float | None = None
+    tokens_per_second: float | None = None
 
 
 Watch = Callable[[TrialProgress], None]
+
+__all__ = ["RunSettings", "Trial", "TrialProgress", "Watch"]

@@ -13,9 +13,10 @@ from typer.testing import CliRunner, Result
 from neftune_cli.commands.compare import compare
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import NothingToCompareError, UsageError
-from neftune_cli.records import CurvePoint, TrialRecord, TrialState, TrialStatus
+from neftune_cli.records import CurvePoint, TrialRecord
 from neftune_cli.reporting.formats import Format
 from neftune_cli.store import SweepFolder
+from tests.finished_trials import leave, leave_failed
 
 Records = list[TrialRecord]
 
@@ -213,10 +214,7 @@ def test_nothing_finished_is_nothing_to_compare(tmp_path: Path, hand_made_record
 
 
 def test_a_failed_trial_is_named_under_the_tables(results: Path) -> None:
-    failed = TrialStatus(trial="f", state=TrialState.FAILED, reason="out of memory")
-    folder = SweepFolder(results / "bios").trial("f", "alpha=5", 3)
-    folder.path.mkdir()
-    folder.set_status(failed)
+    leave_failed(SweepFolder(results / "bios").trial("f", "alpha=5", 3), "f", "out of memory")
 
     assert "\nNot in these numbers: alpha=5,seed=3 failed: out of memory\n" in _compare(results).stdout
 
@@ -284,6 +282,4 @@ def _write_sweep(path: Path, records: Records, prefix: str = "0") -> None:
     for number, record in enumerate(records):
         named = record.model_copy(update={"trial": f"{prefix}{number:011d}"})
         trial = folder.trial(named.trial, named.arm, named.seed)
-        trial.start(named.trial, {"seed": named.seed})
-        trial.append_metrics(CurvePoint(step=1, epoch=1, train_loss=named.loss.train_loss, eval_loss=2.0))
-        trial.finish(named, examples=[], generations=[])
+        leave(trial, named, curve=[CurvePoint(step=1, epoch=1, train_loss=named.loss.train_loss, eval_loss=2.0)])

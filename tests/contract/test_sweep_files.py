@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from neftune_cli.config.running import RunOptions
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 
@@ -14,13 +15,16 @@ from neftune_cli.store import SweepFolder
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run one small sweep and return its folder."""
-    from neftune_cli.commands.request import understand
+    folder = tmp_path_factory.mktemp("contract") / "out"
+    run(folder)
+    return folder
+
+
+def run(folder: Path, *, as_json: bool = False, **changes: str) -> None:
     from neftune_cli.commands.running import run_and_report
 
-    folder = tmp_path_factory.mktemp("contract") / "out"
-    options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "epochs": 2.0}
-    run_and_report(understand(None, options, folder), quiet=True, as_json=False)
-    return folder
+    options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "epochs": 2.0, **changes}
+    run_and_report(None, options, folder, RunOptions(workers=0), quiet=True, as_json=as_json)
 
 
 def test_the_folder_holds_what_the_design_lists(swept: Path) -> None:
@@ -123,17 +127,13 @@ def test_the_spec_in_the_folder_runs_the_sweep_again(swept: Path) -> None:
 def test_the_same_again_trains_nothing_and_an_added_alpha_trains_that_arm_alone(
     swept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from neftune_cli.commands.request import understand
-    from neftune_cli.commands.running import run_and_report
-
-    options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "epochs": 2.0}
     before = {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()}
-    run_and_report(understand(None, options, swept), quiet=True, as_json=True)
+    run(swept, as_json=True)
     again = json.loads(capsys.readouterr().out)
     assert (again["run_now"], again["already_done"]) == (0, 5)
     assert {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()} == before
 
-    run_and_report(understand(None, {**options, "alphas": "0,5,2.5"}, swept), quiet=True, as_json=True)
+    run(swept, as_json=True, alphas="0,5,2.5")
     grown = json.loads(capsys.readouterr().out)
     assert (grown["run_now"], grown["already_done"]) == (2, 5)
     assert pd.read_csv(swept / "loss.csv").alpha.dropna().tolist() == [0.0, 0.0, 2.5, 2.5, 5.0, 5.0]

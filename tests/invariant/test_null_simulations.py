@@ -34,6 +34,7 @@ from neftune_cli.analysis.aligned import Aligned
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import EvalMetrics, ExampleLoss, LossMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
+from tests.finished_trials import leave
 
 REPETITIONS = 400
 DOCUMENT = Path(__file__).parents[2] / "docs" / "statistics.md"
@@ -170,12 +171,11 @@ def finish(sweep: SweepFolder, arm: str, seed: int, losses: list[float]) -> None
     loss = LossMetrics(train_loss=1, train_loss_clean=1, eval_loss=1, eval_perplexity=1)
     record = TrialRecord(trial=f"{arm}{seed}", arm=arm, alpha=alpha, seed=seed, loss=loss, eval=nothing, identity={})
     folder = sweep.trial(record.trial, arm, seed)
-    folder.start(record.trial, {})
     examples = [
         ExampleLoss(split="held-out", epoch=1, example=f"e{number}", cluster=f"c{number}", loss=value, tokens=5)
         for number, value in enumerate(losses)
     ]
-    folder.finish(record, examples, [])
+    leave(folder, record, examples)
 
 
 @pytest.mark.parametrize("scenario", [EXACT_MATCH, RARE_EVENTS, HELD_OUT_LOSS], ids=lambda one: one.name)

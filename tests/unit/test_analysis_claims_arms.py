@@ -17,6 +17,7 @@ from neftune_cli.evidence.measurements import Floats
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
+from tests.finished_trials import leave
 from tests.unit.claim_trials import CHOICES, MARGINS, SEED_EFFECTS, Values, arm, examine, joined, with_items
 
 MARGIN = MARGINS["eval_loss"]
@@ -147,8 +148,7 @@ def test_a_sweep_says_what_its_arms_change(tmp_path: Path, hand_made_records: li
     folder.open(resolve_sweep(experiment, {"seeds": [0]}))
     for record in (hand_made_records[1], *records):
         trial = folder.trial(record.trial, record.arm, record.seed)
-        trial.start(record.trial, {})
-        trial.finish(record, examples=[], generations=[])
+        leave(trial, record)
 
     (found,) = sweep_evidence([folder])
     arms = {one.arm: {0: one} for one in found.trials}

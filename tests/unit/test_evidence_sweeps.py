@@ -12,6 +12,7 @@ from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
+from tests.finished_trials import leave
 
 Records = list[TrialRecord]
 RECIPE = resolve_sweep(None, {}).train.model_dump()
@@ -110,7 +111,8 @@ def test_a_sweep_without_trials_says_what_is_unfinished(tmp_path: Path) -> None:
 def test_a_damaged_trial_is_set_apart_and_the_others_go_on(tmp_path: Path, hand_made_records: Records) -> None:
     folder = _sweep(tmp_path / "one", hand_made_records)
     places = {place.label: place for place in folder.trials()}
-    (places["alpha=5,seed=0"].path / "examples.parquet").write_text("")
+    examples = places["alpha=5,seed=0"].path / "examples.parquet"
+    examples.write_bytes(b"x" * examples.stat().st_size)
     (places["alpha=5,seed=1"].path / "record.json").write_text("{")
 
     (found,) = sweep_evidence([folder])
@@ -118,8 +120,7 @@ def test_a_damaged_trial_is_set_apart_and_the_others_go_on(tmp_path: Path, hand_
     assert [(trial.arm, trial.seed) for trial in found.trials][-2:] == [("alpha=0", 2), ("alpha=5", 2)]
     assert found.unfinished[:2] == (
         "alpha=5,seed=1 can't be used: its record.json is damaged, and the sweep's command trains it again",
-        f"alpha=5,seed=0: {places['alpha=5,seed=0'].path}/examples.parquet can't be understood. "
-        "Restore it, or remove the trial's folder to train it again.",
+        f"alpha=5,seed=0: {examples} can't be understood. Restore it, or remove the trial's folder to train it again.",
     )
 
 
@@ -169,6 +170,5 @@ def _sweep(path: Path, records: Records, experiment: Path | None = None, **flags
     folder.open(resolve_sweep(experiment, {**arms, "seeds": [0, 1, 2], **flags}))
     for record in records:
         trial = folder.trial(record.trial, record.arm, record.seed)
-        trial.start(record.trial, {})
-        trial.finish(record, examples=[], generations=[])
+        leave(trial, record)
     return folder

@@ -10,6 +10,7 @@ from neftune_cli.errors import UsageError
 from neftune_cli.evidence.trials import read_trial
 from neftune_cli.records import HELD_OUT, PROBE, CurvePoint, EvalMetrics, ExampleLoss, Generation, TrialRecord
 from neftune_cli.store import TrialFolder
+from tests.finished_trials import leave
 
 LOSSES = [
     # split, epoch, example, cluster, loss, tokens
@@ -82,12 +83,10 @@ def record(hand_made_records: list[TrialRecord]) -> TrialRecord:
 @pytest.fixture
 def folder(tmp_path: Path, record: TrialRecord) -> TrialFolder:
     folder = TrialFolder(tmp_path / "trial")
-    folder.start(record.trial, {})
-    folder.append_metrics(CurvePoint(step=1, epoch=1.0))
     columns = list(ExampleLoss.model_fields)
     losses = [ExampleLoss.model_validate(dict(zip(columns, row, strict=True))) for row in LOSSES]
     answers = [_answer("a", "four", 1.0), _answer("b", "longer", 0.5, truncated=True), _answer("p", "x", 0.25, PROBE)]
-    folder.finish(record, losses, answers)
+    leave(folder, record, losses, answers, [CurvePoint(step=1, epoch=1.0)])
     return folder
 
 

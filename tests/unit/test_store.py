@@ -15,10 +15,9 @@ from neftune_cli.records import (
     Generation,
     LossMetrics,
     TrialRecord,
-    TrialState,
-    TrialStatus,
 )
 from neftune_cli.store import SweepFolder, find_sweeps, is_sweep, write_atomically
+from tests.finished_trials import begin, leave, leave_failed
 
 EVAL = EvalMetrics(
     exact_match=0.5, rouge_l=0.5, bleu=50.0, response_chars=9.0, repetition_2gram=1.0, log_diversity=2.0, truncated=0.0
@@ -35,8 +34,7 @@ def record(arm: str, alpha: float | None, seed: int | None, eval_loss: float = 1
 
 def finish(folder: SweepFolder, one: TrialRecord, *, split: str = "held-out") -> None:
     place = folder.trial(one.trial, one.arm, one.seed)
-    place.start(one.trial, {"arm": one.arm})
-    place.append_metrics(CurvePoint(step=1, epoch=0.5, train_loss=0.25, learning_rate=1e-3, tokens=10))
+    point = CurvePoint(step=1, epoch=0.5, train_loss=0.25, learning_rate=1e-3, tokens=10)
     loss = ExampleLoss(split="held-out", epoch=1, example="e", cluster="c", loss=1.0, tokens=3)
     answer = Generation(
         split=split,
@@ -51,7 +49,11 @@ def finish(folder: SweepFolder, one: TrialRecord, *, split: str = "held-out") ->
         exact_match=False,
         rouge_l=0.0,
     )
-    place.finish(one, [loss], [answer])
+    leave(place, one, [loss], [answer], [point])
+
+
+def without_files(one: TrialRecord | None) -> TrialRecord | None:
+    return one and one.model_copy(update={"files": {}})
 
 
 @pytest.fixture
@@ -95,7 +97,7 @@ def test_a_trial_reads_back_as_written(folder: SweepFolder) -> None:
     finish(folder, record("alpha=5", 5.0, 0))
     place = folder.trial("alpha50", "alpha=5", 0)
     assert place.path.name == "alpha=5,seed=0-alpha50"
-    assert place.record() == record("alpha=5", 5.0, 0)
+    assert without_files(place.record()) == record("alpha=5", 5.0, 0)
     assert [answer.response for answer in place.generations()] == ["ä\n\u2028"]
     assert pd.read_parquet(place.path / "examples.parquet").loss.tolist() == [1.0]
 
@@ -105,7 +107,7 @@ def test_answers_to_probe_prompts_read_back_with_their_scores_and_stay_out_of_th
     one = record("alpha=5", 5.0, 0).model_copy(update={"probe_eval": near})
     finish(folder, one, split="probe")
     place = folder.trial(one.trial, one.arm, one.seed)
-    assert place.record() == one
+    assert without_files(place.record()) == one
     assert [answer.split for answer in place.generations()] == ["probe"]
     folder.write_tables()
     assert pd.read_csv(folder.path / "eval.csv").rouge_l.tolist() == [0.5]
@@ -114,18 +116,16 @@ def test_answers_to_probe_prompts_read_back_with_their_scores_and_stay_out_of_th
 def test_an_unfinished_trial_is_no_record_and_is_named(folder: SweepFolder) -> None:
     finish(folder, record("alpha=0", 0.0, 0))
     begun = folder.trial("x", "alpha=5", 0)
-    begun.start("x", {})
-    broken = folder.trial("y", "alpha=5", 1)
-    broken.start("y", {})
-    broken.set_status(TrialStatus(trial="y", state=TrialState.FAILED, reason="out of memory"))
+    begin(begun, "x").release()
+    leave_failed(folder.trial("y", "alpha=5", 1), "y", "out of memory")
     assert [one.arm for one in folder.records()] == ["alpha=0"]
     assert folder.unfinished() == ["alpha=5,seed=0 has not finished", "alpha=5,seed=1 failed: out of memory"]
 
 
 def test_a_torn_last_line_is_left_out(folder: SweepFolder) -> None:
     place = folder.trial("x", "alpha=5", 0)
-    place.start("x", {})
-    place.append_metrics(CurvePoint(step=1, epoch=0.5))
+    with begin(place, "x") as claimed:
+        claimed.append_metrics(CurvePoint(step=1, epoch=0.5))
     with (place.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "ep')
     assert [point.step for point in place.curve()] == [1]
@@ -151,7 +151,7 @@ def test_a_record_from_before_trials_attested_their_noise_is_read(folder: SweepF
 def test_a_trial_from_before_probe_prompts_were_answered_is_read(folder: SweepFolder) -> None:
     """The files are as version 2 wrote them, but for their length."""
     place = folder.trial("alpha00", "alpha=0", 0)
-    place.start("alpha00", {})
+    begin(place, "alpha00").release()
     attestation = {"calls": 75, "measured_calls": 8, "rms": 1.0, "noise_to_embedding": 0.1, "noised_share": 1.0}
     old = {
         "schema_version": 2,
@@ -187,7 +187,7 @@ def test_a_failing_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pyt
     def fail(_: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("neftune_cli.store.os.fsync", fail)
+    monkeypatch.setattr("neftune_cli.store.files.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_atomically(file, "new")
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("file", "old")]

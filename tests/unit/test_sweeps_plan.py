@@ -8,22 +8,23 @@ from neftune_cli.commands.request import understand
 from neftune_cli.errors import UsageError
 from neftune_cli.records import EvalMetrics, LossMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps import plan as planning
+from neftune_cli.sweeps import workbench
 from neftune_cli.sweeps.plan import Plan, steps_of
 from neftune_cli.sweeps.runner import missing_trials, place_of
+from neftune_cli.sweeps.workbench import Workbench
 from neftune_cli.training.trial import Trial
+from tests.finished_trials import leave
 
 LOSS = LossMetrics(train_loss=None, train_loss_clean=1.0, eval_loss=1.0, eval_perplexity=2.7)
 EVAL = EvalMetrics.model_validate(dict.fromkeys(EvalMetrics.model_fields))
 
 
 def planned(folder: Path, **options: object) -> Plan:
-    return understand(None, {"train_examples": 16, "eval_examples": 4, **options}, folder).plan
+    return understand(None, {"train_examples": 16, "eval_examples": 4, **options}, folder, Workbench().inspect).plan
 
 
 def finish(folder: SweepFolder, trial: Trial) -> None:
     place = place_of(folder, trial)
-    place.start(trial.id, trial.spec)
     record = TrialRecord(
         trial=trial.id,
         arm=trial.arm,
@@ -33,7 +34,7 @@ def finish(folder: SweepFolder, trial: Trial) -> None:
         eval=EVAL,
         identity=trial.identity,
     )
-    place.finish(record, [], [])
+    leave(place, record)
 
 
 def finished(folder: Path, **options: object) -> SweepFolder:
@@ -70,7 +71,7 @@ def test_another_version_of_a_library_is_refused_beside_old_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = finished(tmp_path / "out", alphas="0", seeds="1")
-    monkeypatch.setattr(planning, "environment", lambda *, lora: {"device": "cpu", "torch": "99"})
+    monkeypatch.setattr(workbench, "environment", lambda *, lora: {"device": "cpu", "torch": "99"})
     with pytest.raises(UsageError, match="base was run with another environment"):
         planned(sweep.path, alphas="0", seeds="1")
 
@@ -90,7 +91,7 @@ def test_two_arms_that_are_the_same_training_are_refused(tmp_path: Path) -> None
     experiment = tmp_path / "twins.yaml"
     experiment.write_text("arms:\n  - {alpha: 0}\n  - {name: without, alpha: 0, noise: gaussian}\n")
     with pytest.raises(UsageError, match="'alpha=0' and 'without' are the same training"):
-        understand(experiment, {}, tmp_path / "out")
+        understand(experiment, {}, tmp_path / "out", Workbench().inspect)
 
 
 @pytest.mark.parametrize(
@@ -105,4 +106,4 @@ def test_two_arms_that_are_the_same_training_are_refused(tmp_path: Path) -> None
 )
 def test_steps_are_what_the_trainer_will_take(tmp_path: Path, options: dict[str, object], steps: int) -> None:
     plan = planned(tmp_path / "out", alphas="5", seeds="1", **options)
-    assert [steps_of(trial, plan.data) for trial in plan.trials] == [0, steps]
+    assert [steps_of(trial, plan.data.train) for trial in plan.trials] == [0, steps]

@@ -3,6 +3,18 @@
 from typing import Any
 
 from neftune_cli.commands.options.data import DatasetName, EvalExamples, Format, Model, TrainExamples
+from neftune_cli.commands.options.engine import (
+    CheckpointMinutes,
+    CheckpointSteps,
+    Estimate,
+    FailFast,
+    HourlyRate,
+    Keep,
+    OnOom,
+    Retry,
+    StopOnDivergence,
+    Workers,
+)
 from neftune_cli.commands.options.noise import NoiseScale, NoiseSchedule, NoiseShape, NoiseTarget
 from neftune_cli.commands.options.run import Json, MaxNewTokens, Output, Quiet, RepetitionPenalty
 from neftune_cli.commands.options.training import (
@@ -17,11 +29,17 @@ from neftune_cli.commands.options.training import (
 
 __all__ = [
     "BatchSize",
+    "CheckpointMinutes",
+    "CheckpointSteps",
     "DatasetName",
     "Epochs",
+    "Estimate",
     "EvalExamples",
+    "FailFast",
     "Format",
+    "HourlyRate",
     "Json",
+    "Keep",
     "LearningRate",
     "LoraRank",
     "MaxLength",
@@ -32,11 +50,15 @@ __all__ = [
     "NoiseSchedule",
     "NoiseShape",
     "NoiseTarget",
+    "OnOom",
     "Output",
     "Quiet",
     "RepetitionPenalty",
+    "Retry",
     "Settings",
+    "StopOnDivergence",
     "TrainExamples",
+    "Workers",
     "experiment",
 ]
 

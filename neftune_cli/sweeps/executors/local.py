@@ -1,39 +1,269 @@
-"""Runs trials one after the other in this process."""
+"""Runs trials in worker processes on this machine, which live on from trial to trial and are replaced when they die."""
 
-import gc
+import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from selectors import EVENT_READ, DefaultSelector
+from types import TracebackType
+from typing import Self
 
+from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
-from neftune_cli.records import TrialRecord
-from neftune_cli.sweeps.executors import Result
-from neftune_cli.training.trial import Trial
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.executors import Died, Ended, Event, Job, Taken
+from neftune_cli.sweeps.executors.answers import event_of, raise_problem
+from neftune_cli.sweeps.executors.bell import Bell
+from neftune_cli.sweeps.executors.worker_process import KILLED, WorkerProcess
+from neftune_cli.sweeps.inspection import Inspection, Preparation
+from neftune_cli.sweeps.machine import available_cores
+from neftune_cli.sweeps.messages import Message, packed, unpacked
+from neftune_cli.sweeps.worker_environment import with_this_package, worker_environment
+from neftune_cli.training.cost import Calibration
+from neftune_cli.training.logs import end_of_log
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks whether a worker has died whose pipe a process holds that it has started."""
+PATIENCE_IDLE, PATIENCE_BUSY = 5.0, 25.0
+"""Seconds that workers have to end when they are no longer needed; a trial may write its checkpoint first."""
+MOST_DEATHS = 2
+"""Deaths in a row before a worker was ready, after which there is no point in another."""
+
+
+@dataclass
+class _Place:
+    """Room for one worker, which is another one after a death, and the job that it has."""
+
+    number: int
+    log: Path
+    threads: int
+    gpu: int | None = None
+    worker: WorkerProcess | None = None
+    is_ready: bool = False
+    deaths: int = 0
+    job: Job | None = None
+    folder: SweepFolder | None = None
+    request: Message | None = None
+    """What it was asked last and hasn't answered."""
 
 
 class LocalExecutor:
-    """One trial at a time, here."""
+    """Worker processes of this machine; the first one starts with the first question.
 
-    def run(self, trials: Sequence[Trial], work: Callable[[Trial], TrialRecord]) -> Iterator[Result]:
-        """Yield a result for each trial as it ends; only an interrupt ends them all."""
-        for trial in trials:
-            started = time.monotonic()
-            record, reason = _attempt(trial, work)
-            gc.collect()  # a trainer holds itself in a cycle, and its model with it
-            yield Result(trial, record, reason, time.monotonic() - started)
+    Args:
+        environment: what workers get, besides what their number decides; this process's own if None.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        self._environment = dict(os.environ if environment is None else environment)
+        self._events: list[Event] = []
+        self._answers: dict[int, Message] = {}
+        self._places: list[_Place] = []
+        self._last_id = 0
+        self._gpus = 0
+        self._is_stopping = False
+
+    def __enter__(self) -> Self:
+        self._logs = Path(tempfile.mkdtemp(prefix="neftune-workers-"))
+        self._places = [_Place(0, self._logs / "worker-0.txt", available_cores())]
+        self._selector = DefaultSelector()
+        self._bell = Bell()
+        self._selector.register(self._bell, EVENT_READ)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._end(self._places)
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            for place in self._places:
+                self._clear(place)
+            self._selector.close()
+            self._bell.close()
+            shutil.rmtree(self._logs, ignore_errors=True)
+
+    def inspect(self, spec: SweepSpec) -> Inspection:
+        """Let the first worker look at device, model and data."""
+        (answer,) = self._ask(self._places[:1], {"do": "inspect", "spec": packed(spec)})
+        return unpacked(Inspection, answer["found"])
+
+    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+        """Let the first worker load model and data; it keeps them for its trials."""
+        (answer,) = self._ask(self._places[:1], {"do": "prepare", "trials": [packed(trial) for trial in trials]})
+        return unpacked(Preparation, answer["found"])
+
+    def calibrate(self, trial: TrialSpec) -> list[Calibration]:
+        """Let all workers measure at once what a kind of trial costs, so that what they cost each other is in it.
+
+        Raises:
+            UsageError: the data don't fit the model.
+            NeftuneError: a worker can't be started, or has died.
+        """
+        self._ask(self._places, {"do": "prepare", "trials": [packed(trial)]})
+        answers = self._ask(self._places, {"do": "calibrate", "trial": packed(trial)})
+        return [unpacked(Calibration, answer["found"]) for answer in answers]
+
+    def start(self, workers: int, threads: int, gpus: int) -> None:
+        """Start the workers that aren't there yet."""
+        self._gpus = gpus
+        surplus = self._places[workers:]
+        self._end(surplus)
+        for place in surplus:
+            self._clear(place)
+        known = self._places[:workers]
+        new = [_Place(n, self._logs / f"worker-{n}.txt", threads) for n in range(len(known), workers)]
+        self._places = [*known, *new]
+        for place in self._places:
+            if place.worker and place.threads != threads:
+                place.worker.send({"do": "threads", "count": threads})
+            place.threads = threads
+            place.gpu = place.number % gpus if gpus > 1 else None
+            self._living(place)
+
+    def free(self) -> int:
+        """Return how many workers have no job."""
+        return 0 if self._is_stopping else len(self._idle())
+
+    def submit(self, job: Job, folder: SweepFolder) -> None:
+        """Give a job to a worker without one, which may still be starting."""
+        if not self.free():
+            raise RuntimeError("No worker is free; ask free() before.")
+        place = min(self._idle(), key=lambda place: not place.is_ready)
+        place.job, place.folder = job, folder
+        self._send(place, {"do": "trial", "job": packed(job), "folder": str(folder.path.absolute())})
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Return what has happened: at once if something has, or when a signal came, else after so many seconds."""
+        deadline = time.monotonic() + seconds
+        rang = self._look(0)
+        while not self._events and not rang and (left := deadline - time.monotonic()) > 0:
+            rang = self._look(min(left, LOOK_EVERY))
+        events, self._events = self._events, []
+        return events
+
+    def interrupt(self) -> None:
+        """Do nothing: `wait` returns after every signal."""
+
+    def stop(self) -> None:
+        """Ask all running trials to checkpoint and end."""
+        self._is_stopping = True
+        for worker in self._workers():
+            worker.send({"do": "stop"})
+
+    def kill(self) -> None:
+        """End all workers at once; their trials have died then."""
+        self._is_stopping = True
+        for worker in self._workers():
+            worker.kill()
+
+    def _idle(self) -> list[_Place]:
+        return [place for place in self._places if place.job is None]
+
+    def _workers(self) -> list[WorkerProcess]:
+        return [place.worker for place in self._places if place.worker]
+
+    def _living(self, place: _Place) -> WorkerProcess:
+        """Return a place's worker, which is started if there is none."""
+        if place.worker is None:
+            environment = worker_environment(place.threads, place.gpu, self._environment)
+            place.worker, place.is_ready = WorkerProcess(place.log, with_this_package(environment)), False
+            self._selector.register(place.worker, EVENT_READ, place)
+        return place.worker
+
+    def _send(self, place: _Place, request: Message) -> int:
+        self._last_id += 1
+        place.request = {**request, "id": self._last_id}
+        self._living(place).send(place.request)
+        return self._last_id
+
+    def _ask(self, places: Iterable[_Place], request: Message) -> list[Message]:
+        """Send a request to the workers of some places, and wait for all answers."""
+        asked = [self._send(place, request) for place in places]
+        while not all(one in self._answers for one in asked):
+            self._look(LOOK_EVERY)
+        answers = [self._answers.pop(one) for one in asked]
+        for answer in answers:
+            raise_problem(answer)
+        return answers
+
+    def _look(self, seconds: float) -> bool:
+        """Take note of what workers say within so many seconds and of those that have died; return if a signal came."""
+        for key, _ in self._selector.select(seconds):
+            if key.data is not None:
+                self._listen(key.data)
+        for place in self._places:
+            if place.worker and (how := place.worker.how_it_died()):
+                self._listen(place)  # what it said last
+                self._bury(place, how)
+        return self._bell.rang()
+
+    def _listen(self, place: _Place) -> None:
+        assert place.worker is not None
+        messages = place.worker.receive()
+        for message in messages:
+            if message["event"] == "ready":
+                place.is_ready, place.deaths = True, 0
+            elif place.job is None:
+                self._answers[message["id"]] = message
+                place.request = None
+            else:
+                self._told(place, place.job, message)
+
+    def _told(self, place: _Place, job: Job, message: Message) -> None:
+        event = event_of(job.trial, message)
+        self._events.append(event)
+        if isinstance(event, Taken | Ended):
+            place.job = place.folder = place.request = None
+
+    def _bury(self, place: _Place, how: str) -> None:
+        """Clear a place whose worker has died, and say under which trial; before it was ready, it is tried again."""
+        was_ready, request, job = place.is_ready, place.request, place.job
+        log_end = end_of_log(_log_of(place))
+        self._clear(place)
+        if not was_ready and not self._is_stopping:
+            place.deaths += 1
+            if place.deaths > MOST_DEATHS:
+                raise NeftuneError(f"Workers can't be started: the last one {how}.\n{log_end}")
+            worker = self._living(place)
+            if request is not None:
+                worker.send(request)
+            return
+        place.job = place.folder = place.request = None
+        if request is not None and job is None:
+            what = f"A worker {how} when it was asked to {request['do']}."
+            self._answers[request["id"]] = {"event": "died", "what": f"{what}\n{log_end}".rstrip()}
+        else:
+            self._events.append(Died(job.trial if job else None, how, log_end, lacked_memory=how == KILLED))
+
+    def _end(self, places: Sequence[_Place]) -> None:
+        """Let workers end, all at the same time."""
+        workers = [place.worker for place in places if place.worker]
+        for worker in workers:
+            worker.leave()
+        patience = PATIENCE_BUSY if any(place.job for place in places) else PATIENCE_IDLE
+        deadline = time.monotonic() + patience
+        for worker in workers:
+            worker.wait(max(0.0, deadline - time.monotonic()))
+
+    def _clear(self, place: _Place) -> None:
+        if place.worker is not None:
+            self._selector.unregister(place.worker)
+            place.worker.close()
+            place.worker = None
 
 
-def _attempt(trial: Trial, work: Callable[[Trial], TrialRecord]) -> tuple[TrialRecord | None, str]:
-    try:
-        return work(trial), ""
-    except NeftuneError as error:
-        return None, _one_line(str(error))
-    except MemoryError:
-        return None, "Out of memory; lower --batch-size or --max-length."
-    except Exception as error:
-        if "out of memory" in str(error).lower():
-            return None, "Out of memory; lower --batch-size or --max-length."
-        return None, _one_line(f"{type(error).__name__}: {error}")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
+def _log_of(place: _Place) -> Path:
+    """Return where a place's worker has printed last."""
+    if place.job and place.folder and place.is_ready:
+        trial = place.job.trial
+        log = place.folder.trial(trial.id, trial.arm, trial.seed).log_path
+        if log.exists():
+            return log
+    return place.log

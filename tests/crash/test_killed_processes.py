@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "neftune_cli", "sweep", "--quiet", "--alphas", "0,5", "--seeds", "1"]
+COMMAND = [sys.executable, "-m", "neftune_cli", "sweep", "--quiet", "--alphas", "0,5", "--seeds", "1", "--workers", "1"]
 SMALL = ["--train-examples", "32", "--eval-examples", "8", "--epochs", "2"]
 TABLES = ("loss.csv", "eval.csv", "curves.csv", "summary.md", "sweep.yaml")
 PATIENCE_SECONDS = 120

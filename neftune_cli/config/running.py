@@ -1,0 +1,108 @@
+"""How a sweep is run: where, how often it is kept, and what follows a failure. Nothing of it changes a number."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+from neftune_cli.errors import Problem, Problems, UsageError
+
+
+class Keep(StrEnum):
+    """Which trained models stay on the disk, as safetensors in their trials' folders."""
+
+    NONE = "none"
+    BEST = "best"
+    ALL = "all"
+
+
+class Retry(StrEnum):
+    """Which trials run again."""
+
+    FAILED = "failed"
+
+
+class OnOom(StrEnum):
+    """What follows when memory isn't enough for a trial."""
+
+    FAIL = "fail"
+    HALVE_BATCH = "halve-batch"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How each trial is run."""
+
+    checkpoint_steps: int | None = None
+    """Steps from one checkpoint to the next, None if only time counts."""
+    checkpoint_minutes: float = 2.0
+    keep_model: bool = False
+    """Whether the trained model stays in the trial's folder, as safetensors."""
+    halve_batch: bool = False
+    """Whether a trial that runs out of memory starts anew with half the batch and twice the accumulation."""
+    stop_on_divergence: bool = True
+    lease_seconds: float = 120.0
+    """After so long without a sign of life another process may take a trial over."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How all of them are run together."""
+
+    workers: int | None = None
+    """How many trials run side by side, 0 in this process; None leaves it to the machine and the model."""
+    settings: RunSettings = RunSettings()
+    keep: Keep = Keep.NONE
+    retry_failed: bool = False
+    fail_fast: bool = False
+    estimate: bool = False
+    """Whether time and memory are estimated before the first trial."""
+
+
+def run_options(arguments: Mapping[str, Any]) -> RunOptions:
+    """Return what the arguments of a command say of how to run; those it doesn't have keep their defaults.
+
+    Raises:
+        UsageError: one problem for each that can't be.
+    """
+    problems = Problems()
+    workers = problems.attempt(lambda: parse_workers(arguments["workers"]))
+    for name in ("checkpoint_minutes", "checkpoint_steps", "hourly_rate"):
+        problems.attempt(partial(_check_positive, name, arguments.get(name)))
+    problems.raise_any()
+    keep = arguments.get("keep", Keep.ALL)
+    return RunOptions(
+        workers=workers,
+        settings=RunSettings(
+            checkpoint_steps=arguments["checkpoint_steps"],
+            checkpoint_minutes=arguments["checkpoint_minutes"],
+            keep_model=keep is not Keep.NONE,
+            halve_batch=arguments["on_oom"] is OnOom.HALVE_BATCH,
+            stop_on_divergence=arguments["stop_on_divergence"],
+        ),
+        keep=keep,
+        retry_failed=arguments.get("retry", Retry.FAILED) is Retry.FAILED,
+        fail_fast=arguments.get("fail_fast", False),
+        estimate=arguments.get("estimate", False),
+    )
+
+
+def parse_workers(text: str) -> int | None:
+    """Return the number that `--workers` means, None for `auto`.
+
+    Raises:
+        UsageError: it means none.
+    """
+    if text == "auto":
+        return None
+    if text.isascii() and text.isdigit():
+        return int(text)
+    what = f"--workers: {text!r} is no number of workers."
+    raise UsageError(Problem(what, "Give a number, auto, or 0 to run the trials in this process."))
+
+
+def _check_positive(name: str, value: float | None) -> None:
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise UsageError(Problem(f"--{name.replace('_', '-')}: {value:g} is too little.", "Give a number above 0."))

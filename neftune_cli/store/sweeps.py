@@ -1,0 +1,213 @@
+"""One sweep on disk: what it is, its trials, and the tables made from the finished ones."""
+
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from neftune_cli.config.resolve import dump_spec, load_spec, written_version
+from neftune_cli.config.spec import BASE_ARM, SweepSpec
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, SCHEMA_VERSION, Record, TrialRecord, TrialState
+from neftune_cli.store.claims import Silence
+from neftune_cli.store.files import check_version, check_writable, not_writable, pretty, read_json, write_atomically
+from neftune_cli.store.trials import TrialFolder
+
+SWEEP_FILE, MANIFEST_FILE = "sweep.yaml", "manifest.json"
+
+
+class SweepFolder:
+    """The files of one sweep, `results/<name>/`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._silence = Silence()
+
+    @property
+    def name(self) -> str:
+        """Return the folder's name."""
+        return self.path.resolve().name
+
+    def spec(self) -> SweepSpec | None:
+        """Return the spec in `sweep.yaml`, None if the folder holds no sweep yet.
+
+        Raises:
+            UsageError: the file can't be understood.
+        """
+        path = self.path / SWEEP_FILE
+        if not path.exists():
+            return None
+        try:
+            text = path.read_text(encoding="utf-8")
+            check_version(path, written_version(text))
+            return load_spec(text)
+        except (ValueError, OSError) as error:
+            first_line = str(error).splitlines()[0]
+            fix = "Restore the file, or give another folder with --output."
+            raise UsageError(Problem(f"{path} can't be understood ({first_line}).", fix)) from None
+
+    def open(self, spec: SweepSpec) -> None:
+        """Make the folder and write `sweep.yaml`, if it isn't there or says something else.
+
+        Raises:
+            UsageError: the folder can't be written.
+        """
+        try:
+            (self.path / "trials").mkdir(parents=True, exist_ok=True)
+            sys.audit("neftune.sweep-folder-made", str(self.path))
+            check_writable(self.path / "trials")
+            if self.spec() != spec:
+                write_atomically(self.path / SWEEP_FILE, dump_spec(spec, schema_version=SCHEMA_VERSION))
+        except OSError as error:
+            raise not_writable(self.path, error.strerror) from None
+        sys.audit("neftune.sweep-spec-written", str(self.path))
+
+    def exists(self) -> bool:
+        """Return whether the folder holds a sweep, as it does from its opening on."""
+        return is_sweep(self.path)
+
+    def free_bytes(self) -> int:
+        """Return how much more fits on the disk of the folder."""
+        there = next(path for path in (self.path, *self.path.resolve().parents) if path.exists())
+        return shutil.disk_usage(there).free
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest, empty if there is none yet."""
+        return read_json(self.path / MANIFEST_FILE) or {}
+
+    def written_spec(self) -> str:
+        """Return the text of `sweep.yaml`."""
+        return (self.path / SWEEP_FILE).read_text(encoding="utf-8")
+
+    def written_manifest(self) -> str | None:
+        """Return the text of `manifest.json`, None if there is none."""
+        path = self.path / MANIFEST_FILE
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Write `manifest.json`."""
+        write_atomically(self.path / MANIFEST_FILE, pretty({**manifest, "schema_version": SCHEMA_VERSION}))
+        sys.audit("neftune.manifest-written", str(self.path))
+
+    def trial(self, trial: str, arm: str, seed: int | None) -> TrialFolder:
+        """Return the folder of a trial; one that an arm of another name left with the same id is taken over."""
+        for existing in sorted((self.path / "trials").glob(f"*-{trial}")):
+            return TrialFolder(existing, self._silence)
+        return TrialFolder(self.path / "trials" / f"{trial_label(arm, seed)}-{trial}", self._silence)
+
+    def records(self) -> list[TrialRecord]:
+        """Return the records of the finished trials: base first, then by arm, in the order of the spec, and seed."""
+        return [record for _, record in self.finished()]
+
+    def finished(self) -> list[tuple[TrialFolder, TrialRecord]]:
+        """Return the finished trials with their folders, in the same order."""
+        return self.contents()[0]
+
+    def unfinished(self) -> list[str]:
+        """Return a sentence for each trial that failed or never ended."""
+        return self.contents()[1]
+
+    def contents(self) -> tuple[list[tuple[TrialFolder, TrialRecord]], list[str]]:
+        """Return what is finished and what is unfinished, each record read once."""
+        order = self._table_order()
+        finished, unfinished = [], []
+        for folder in self.trials():
+            if record := folder.record():
+                finished.append((folder, record))
+            elif folder.has_begun():
+                unfinished.append(f"{folder.label} {folder.why_without_record()}")
+        return sorted(finished, key=lambda trial: order(trial[1])), unfinished
+
+    def write_tables(self) -> None:
+        """Write loss.csv, eval.csv and curves.csv from the finished trials."""
+        finished = self.finished()
+        key = ("arm", "alpha", "seed")
+        self._write_csv("loss.csv", (*key, *LOSS_METRICS), (_row(record, "loss") for _, record in finished))
+        self._write_csv("eval.csv", (*key, *EVAL_METRICS), (_row(record, "eval") for _, record in finished))
+        curves = ({**_key(record), **point.model_dump()} for folder, record in finished for point in folder.curve())
+        self._write_csv("curves.csv", (*key, *_CURVE_COLUMNS), curves)
+        sys.audit("neftune.tables-written", str(self.path))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file into the folder."""
+        write_atomically(self.path / name, text)
+
+    def write_plots(self, pictures: Mapping[str, str]) -> None:
+        """Write the pictures into `plots/`, which keeps no others."""
+        folder = self.path / "plots"
+        folder.mkdir(exist_ok=True)
+        for name, picture in pictures.items():
+            write_atomically(folder / name, picture)
+        for other in {*folder.glob("*.svg"), *folder.glob("*.png")} - {folder / name for name in pictures}:
+            other.unlink()
+
+    def trials(self) -> list[TrialFolder]:
+        """Return the folders of the trials that have begun."""
+        return [TrialFolder(path, self._silence) for path in sorted((self.path / "trials").glob("*/"))]
+
+    def tidy(self) -> None:
+        """Remove what processes that died left of finished trials, and temporary files that nobody writes any more."""
+        for folder in self.trials():
+            if folder.has_leftovers() and folder.record() and (claimed := folder.claim()):
+                with claimed:
+                    claimed.drop_checkpoints()
+                    claimed.end(TrialState.DONE)
+        forgotten = time.time() - _FORGOTTEN_SECONDS
+        for temporary in self.path.glob(".*.tmp"):
+            with suppress(OSError):
+                if temporary.stat().st_mtime < forgotten:
+                    temporary.unlink()
+
+    def _table_order(self) -> Any:
+        spec = self.spec()
+        names = [BASE_ARM, *(arm.name for arm in spec.arms)] if spec else [BASE_ARM]
+
+        def key(record: TrialRecord) -> tuple[int, str, int]:
+            known = names.index(record.arm) if record.arm in names else len(names)
+            return known, record.arm, -1 if record.seed is None else record.seed
+
+        return key
+
+    def _write_csv(self, name: str, columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> None:
+        import pandas as pd
+
+        frame = pd.DataFrame(rows, columns=list(columns)).astype({"seed": "Int64"})
+        write_atomically(self.path / name, frame.to_csv(index=False, lineterminator="\n"))
+
+
+_CURVE_COLUMNS = ("step", "epoch", "train_loss", "eval_loss", "learning_rate", "tokens", "train_loss_clean")
+_FORGOTTEN_SECONDS = 3600
+"""Temporary files of that age belong to a process that died."""
+
+
+def trial_label(arm: str, seed: int | None) -> str:
+    """Return what the name of a trial's folder begins with, before its id."""
+    return _slug(arm) if seed is None else f"{_slug(arm)},seed={seed}"
+
+
+def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
+    """Return the sweeps at or below the paths, sorted."""
+    found = {file.parent for path in paths for file in path.rglob(SWEEP_FILE)}
+    return [SweepFolder(path) for path in sorted(found) if is_sweep(path)]
+
+
+def is_sweep(folder: Path) -> bool:
+    """Return whether a folder is one of a sweep: other programs have files of that name too, but no trials."""
+    return (folder / SWEEP_FILE).is_file() and (folder / "trials").is_dir()
+
+
+def _row(record: TrialRecord, table: str) -> dict[str, Any]:
+    metrics: Record = getattr(record, table)
+    return {**_key(record), **metrics.model_dump()}
+
+
+def _key(record: TrialRecord) -> dict[str, Any]:
+    return {"arm": record.arm, "alpha": record.alpha, "seed": record.seed}
+
+
+def _slug(arm: str) -> str:
+    return re.sub(r"[^\w=,.+-]+", "_", arm)[:80]

@@ -1,0 +1,205 @@
+"""What trials will take, and what they took: seconds each, time on so many workers, peak memory, training tokens."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from heapq import heapify, heapreplace
+from statistics import fmean
+from typing import Any, Self
+
+from neftune_cli.config.spec import TrialSpec
+from neftune_cli.records import TrialState, TrialStatus
+from neftune_cli.store import SweepFolder
+from neftune_cli.training.cost import Calibration, recipe_key
+from neftune_cli.training.trial import Trial
+
+CALIBRATION, EARLIER, MEASURED = "calibration", "earlier trials", "measured"
+"""Where figures come from: a few steps tried out, other trials of the sweep, or the trials themselves."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What trials take together, or, measured, what they took."""
+
+    trials: dict[str, float]
+    """Seconds of each trial from its beginning to its end, by id; those are left out that nothing is known of."""
+    seconds: float
+    """From the start of the command, or of the first trial, to the end of the last one."""
+    peak_memory: int | None
+    """Bytes that one worker holds at most: of main memory, or of the GPU's where it is one."""
+    workers: int
+    source: str
+    tokens: dict[str, int]
+    """Tokens that each trial trains on in all epochs, padding left out."""
+
+    def joined(self, later: Self) -> Self:
+        """Return it with what is estimated of further trials, which run after these."""
+        return replace(
+            self,
+            trials={**self.trials, **later.trials},
+            seconds=self.seconds + later.seconds,
+            peak_memory=max((one for one in (self.peak_memory, later.peak_memory) if one), default=None),
+            source=" and ".join(dict.fromkeys((self.source, later.source))),
+            tokens={**self.tokens, **later.tokens},
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as the manifest has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Return what was written; what another version wrote beside it is left out."""
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+
+
+def to_calibrate(missing: Sequence[Trial], trials: Sequence[Trial], folder: SweepFolder) -> list[TrialSpec]:
+    """Return one trial for each kind of recipe among the missing ones that no finished trial speaks for.
+
+    The base is calibrated by any recipe, as only what all of them share is asked of it; so it comes last.
+    """
+    told = _earlier(trials, folder)
+    unknown = [trial for trial in missing if _kind(trial) not in told]
+    chosen: dict[str, TrialSpec] = {}
+    for trial in sorted(unknown, key=lambda trial: trial.is_base):
+        if not (trial.is_base and chosen):
+            chosen.setdefault(recipe_key(trial.spec.train), trial.spec)
+    return list(chosen.values())
+
+
+def estimate_of(
+    missing: Sequence[Trial],
+    trials: Sequence[Trial],
+    folder: SweepFolder,
+    calibrations: Sequence[Calibration],
+    *,
+    workers: int,
+    startup: float = 0.0,
+) -> Estimate:
+    """Estimate what the missing trials take.
+
+    Finished trials of the same recipe and length win over calibrations, and several of either are averaged. A trial
+    that goes on from a checkpoint has only the rest of its steps before it.
+
+    Args:
+        missing: the trials to run, in their order.
+        trials: all trials of the plan.
+        folder: where finished and interrupted ones are.
+        calibrations: what was measured for recipes that no finished trial speaks for.
+        workers: how many trials run side by side.
+        startup: seconds from the start of the command to that of the first trials.
+    """
+    told = _earlier(trials, folder)
+    tried = _calibrated(missing, calibrations)
+    found = {trial.id: told.get(_kind(trial)) or tried.get(trial.id, []) for trial in missing}
+    expected = {trial.id: _mean(found[trial.id]) for trial in missing if found[trial.id]}
+    left = [_left(trial, expected[trial.id], folder) for trial in missing if trial.id in expected]
+    peaks = [one.peak_memory for one in expected.values() if one.peak_memory]
+    return Estimate(
+        trials={trial: one.seconds for trial, one in expected.items()},
+        seconds=startup + schedule(left, workers),
+        peak_memory=max(peaks, default=None),
+        workers=workers,
+        source=" and ".join(dict.fromkeys(one.source for one in expected.values())) or "nothing",
+        tokens={trial: one.tokens for trial, one in expected.items()},
+    )
+
+
+def measured(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seconds: float) -> Estimate:
+    """Return what the finished ones of these trials took, in the same shape; `seconds` is the command's own time."""
+    taken = {trial.id: one for trial in trials if (one := _taken(trial, folder))}
+    return Estimate(
+        trials={trial: one.seconds for trial, one in taken.items()},
+        seconds=seconds,
+        peak_memory=max((one.peak_memory for one in taken.values() if one.peak_memory), default=None),
+        workers=workers,
+        source=MEASURED,
+        tokens={trial: one.tokens for trial, one in taken.items()},
+    )
+
+
+def schedule(seconds: Iterable[float], workers: int) -> float:
+    """Return when the last of these trials ends if each goes, in this order, to the worker that is free first."""
+    free = [0.0] * workers
+    heapify(free)
+    for one in seconds:
+        heapreplace(free, free[0] + one)
+    return max(free)
+
+
+def price(seconds: float, hourly_rate: float) -> float:
+    """Return what a machine costs for so long, at what it costs an hour."""
+    return seconds / 3600 * hourly_rate
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """What is known or believed of one trial."""
+
+    seconds: float
+    training: float
+    """Those of the seconds that its steps take; all of them where that isn't known."""
+    tokens: int
+    peak_memory: int | None
+    source: str
+
+
+def _mean(found: Sequence[_Expected]) -> _Expected:
+    return _Expected(
+        seconds=fmean(one.seconds for one in found),
+        training=fmean(one.training for one in found),
+        tokens=found[0].tokens,
+        peak_memory=max((one.peak_memory for one in found if one.peak_memory), default=None),
+        source=found[0].source,
+    )
+
+
+def _left(trial: Trial, expected: _Expected, folder: SweepFolder) -> float:
+    """Return the seconds a trial has before it, which are fewer where it goes on from a checkpoint."""
+    status = _status(trial, folder)
+    if status is None or not status.steps or status.state not in (TrialState.STOPPED, TrialState.RUNNING):
+        return expected.seconds
+    return expected.seconds - expected.training * status.step / status.steps
+
+
+def _calibrated(missing: Sequence[Trial], calibrations: Sequence[Calibration]) -> dict[str, list[_Expected]]:
+    """Return what calibrations say of each trial: those of its recipe, or any of them if it is the base."""
+    found: dict[str, list[_Expected]] = {}
+    for trial in missing:
+        key = recipe_key(trial.spec.train)
+        own = [one for one in calibrations if one.recipe == key]
+        for one in own or (calibrations if trial.is_base else []):
+            cost = one.price(trial.spec.train, is_base=trial.is_base)
+            expected = _Expected(cost.seconds, cost.training, cost.tokens, one.peak_memory, CALIBRATION)
+            found.setdefault(trial.id, []).append(expected)
+    return found
+
+
+def _earlier(trials: Sequence[Trial], folder: SweepFolder) -> dict[str, list[_Expected]]:
+    """Return what the finished trials took, by kind."""
+    found: dict[str, list[_Expected]] = {}
+    for trial in trials:
+        if taken := _taken(trial, folder):
+            found.setdefault(_kind(trial), []).append(taken)
+    return found
+
+
+def _taken(trial: Trial, folder: SweepFolder) -> _Expected | None:
+    status = _status(trial, folder)
+    if status is None or status.state is not TrialState.DONE or status.seconds is None:
+        return None
+    points = folder.trial(trial.id, trial.arm, trial.seed).curve()
+    tokens = max((point.tokens or 0 for point in points), default=0)
+    return _Expected(status.seconds, status.seconds, tokens, status.peak_memory, EARLIER)
+
+
+def _status(trial: Trial, folder: SweepFolder) -> TrialStatus | None:
+    return folder.trial(trial.id, trial.arm, trial.seed).status()
+
+
+def _kind(trial: Trial) -> str:
+    """Return what trials share that take equally long: the recipe and its length, whatever noise and seed."""
+    if trial.is_base:
+        return "base"
+    train = trial.spec.train
+    return json.dumps([recipe_key(train), train.max_steps or train.epochs, train.max_steps is None])

@@ -1,0 +1,107 @@
+"""Runs trials in this process, one when it is waited for: for debuggers and tests."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from neftune_cli.config.spec import SweepSpec, TrialSpec
+from neftune_cli.errors import NeftuneError
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.executors import Claimed, Ended, Event, Job, Progressed, Taken
+from neftune_cli.sweeps.failures import failure
+from neftune_cli.sweeps.inspection import Inspection, Preparation
+from neftune_cli.sweeps.workbench import Workbench
+from neftune_cli.training.cost import Calibration
+from neftune_cli.training.hardware import keep_memory_between_steps
+from neftune_cli.training.logs import library_output_to
+from neftune_cli.training.stopping import StopRequest
+
+
+class InlineExecutor:
+    """One trial at a time, here; what happens in it is told when it has ended."""
+
+    def __init__(self) -> None:
+        self._bench, self._stop = Workbench(), StopRequest()
+        self._given: tuple[Job, SweepFolder] | None = None
+
+    def __enter__(self) -> Self:
+        keep_memory_between_steps()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._given = None
+
+    def inspect(self, spec: SweepSpec) -> Inspection:
+        """Look at device, model and data."""
+        return self._bench.inspect(spec)
+
+    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+        """Load model and data."""
+        try:
+            return self._bench.prepare(trials)
+        except (NeftuneError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise NeftuneError(f"{type(error).__name__}: {error}") from error
+
+    def calibrate(self, trial: TrialSpec) -> list[Calibration]:
+        """Measure what a kind of trial costs."""
+        with library_output_to(Path(os.devnull)):
+            return [self._bench.calibrate(trial)]
+
+    def start(self, workers: int, threads: int, gpus: int) -> None:
+        """Take note of nothing: there is this process, and it has the threads it has."""
+
+    def free(self) -> int:
+        """Return 1 if no trial waits here to be run."""
+        return 0 if self._given or self._stop.requested else 1
+
+    def submit(self, job: Job, folder: SweepFolder) -> None:
+        """Keep a job until it is waited for."""
+        if not self.free():
+            raise RuntimeError("A trial waits already; ask free() before.")
+        self._given = (job, folder)
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Run the trial that was submitted, however long it takes, and return everything that happened in it."""
+        if self._given is None:
+            time.sleep(seconds)
+            return []
+        (job, folder), self._given = self._given, None
+        return self._run(job, folder)
+
+    def interrupt(self) -> None:
+        """Ask the trial to end that runs: `wait` returns when it has."""
+        self._stop.request()
+
+    def stop(self) -> None:
+        """Ask the trial to end that runs or waits."""
+        self._stop.request()
+
+    def kill(self) -> None:
+        """Forget the trial that waits; one that runs is this process itself."""
+        self._stop.request()
+        self._given = None
+
+    def _run(self, job: Job, folder: SweepFolder) -> list[Event]:
+        events: list[Event] = []
+        started = time.monotonic()
+        try:
+            record = self._bench.run(
+                job,
+                folder,
+                lambda progress: events.append(Progressed(job.trial, progress)),
+                self._stop,
+                on_claim=lambda: events.append(Claimed(job.trial)),
+            )
+        except Exception as error:
+            found = failure(error, folder.path)
+            return [*events, Ended(job.trial, None, found, time.monotonic() - started)]
+        if record is None:
+            return [*events, Taken(job.trial)]
+        return [*events, Ended(job.trial, record, None, time.monotonic() - started)]

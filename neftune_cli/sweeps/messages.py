@@ -1,0 +1,53 @@
+"""What the sweep's process and its workers say to each other: one JSON object a line, and how values travel in it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+Value = TypeVar("Value")
+Message = dict[str, Any]
+"""A request has `do`, an event `event`; what belongs to one request has its `id`."""
+
+
+def as_line(message: Message) -> bytes:
+    """Return a message as it is sent."""
+    return json.dumps(message, ensure_ascii=False).encode() + b"\n"
+
+
+def packed(value: Any) -> Any:
+    """Return a dataclass or model as plain JSON values."""
+    return _adapter(type(value)).dump_python(value, mode="json", by_alias=False)
+
+
+def unpacked(kind: type[Value], value: Any) -> Value:
+    """Return the dataclass or model that was packed.
+
+    Raises:
+        ValueError: it was something else.
+    """
+    found: Value = _adapter(kind).validate_python(value)
+    return found
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
+
+
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
+class Lines:
+    """Puts the messages together again that arrive in pieces."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> Iterator[Message]:
+        """Yield each message that is whole now."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        for line in lines:
+            yield json.loads(line)

@@ -1,0 +1,182 @@
+"""One picture of a sweep, read from its folder: the same for whoever looks, whichever processes and machines work."""
+
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.records import TrialState, TrialStatus
+from neftune_cli.store import SweepFolder, TrialFolder
+from neftune_cli.store.following import FollowedTrial, Look
+from neftune_cli.sweeps.time_left import Moment, Pace, PlannedTrial, Taken, WholeTimes, sweep_seconds
+from neftune_cli.sweeps.views import State, SweepStatus, TrialView, seconds_since, seen
+
+_MEMORY_SECONDS = 15.0
+"""For so long a worker counts that is between two trials."""
+
+
+def read_status(folder: SweepFolder) -> SweepStatus:
+    """Return how a sweep stands; whoever looks again and again keeps a `StatusReader` instead.
+
+    Raises:
+        UsageError: a newer version of this program wrote the manifest.
+    """
+    return StatusReader(folder).read()
+
+
+class StatusReader:
+    """Reads a sweep again and again, from any thread: what is finished is read once, and its own looks teach it times.
+
+    Args:
+        folder: the sweep, which need not be there yet.
+    """
+
+    def __init__(self, folder: SweepFolder) -> None:
+        self._folder = folder
+        self._followed: dict[Path, FollowedTrial] = {}
+        self._pace = Pace()
+        self._running_lately: deque[tuple[float, int]] = deque()
+        self._failed_before: dict[str, TrialStatus | None] = {}
+        self._lock = threading.Lock()
+
+    def retry(self, trials: Iterable[str]) -> None:
+        """Take trials that have failed for waiting ones, until they have begun anew."""
+        with self._lock:
+            places = self._places()
+            self._failed_before = {trial: places[trial].status() for trial in trials if trial in places}
+
+    def read(self) -> SweepStatus:
+        """Return how the sweep stands.
+
+        Raises:
+            UsageError: a newer version of this program wrote the manifest.
+        """
+        with self._lock:
+            return self._read()
+
+    def _read(self) -> SweepStatus:
+        manifest = self._folder.manifest()
+        places = self._places()
+        planned = _planned(manifest) or [_planned_by_name(trial, place) for trial, place in places.items()]
+        views = [self._view(one, places.get(one.trial)) for one in planned]
+        status = SweepStatus(
+            self._folder.name,
+            self._folder.path,
+            tuple(views),
+            self._workers(sum(view.state is State.RUNNING for view in views)),
+            started=str(manifest.get("started") or ""),
+            command=tuple(map(str, manifest.get("command") or ())),
+        )
+        return self._with_times_left(status, planned, _estimate(manifest))
+
+    def _places(self) -> dict[str, TrialFolder]:
+        return {place.path.name.rpartition("-")[2]: place for place in self._folder.trials()}
+
+    def _view(self, planned: PlannedTrial, place: TrialFolder | None) -> TrialView:
+        view = TrialView(planned.trial, planned.arm, planned.seed, steps=planned.steps)
+        if place is None:
+            return view
+        look = self._followed.setdefault(place.path, FollowedTrial(place)).look()
+        if look.damage:
+            return replace(view, state=State.FAILED, reason=look.damage)
+        if look.record is None and look.holder is None and self._is_retried(planned.trial, look):
+            return view
+        return seen(view, look)
+
+    def _is_retried(self, trial: str, look: Look) -> bool:
+        failed = look.status is not None and look.status.state is TrialState.FAILED
+        return failed and self._failed_before.get(trial) == look.status
+
+    def _workers(self, running: int) -> int:
+        """Return how many trials run at a time: for a moment, one that has just ended leaves its worker without any."""
+        now = time.monotonic()
+        self._running_lately.append((now, running))
+        while self._running_lately[0][0] < now - _MEMORY_SECONDS:
+            self._running_lately.popleft()
+        return max(number for _, number in self._running_lately)
+
+    def _with_times_left(
+        self, status: SweepStatus, planned: Sequence[PlannedTrial], estimate: Mapping[str, float]
+    ) -> SweepStatus:
+        rows = list(zip(planned, status.trials, strict=True))
+        taken = [Taken(one, view.seconds) for one, view in rows if view.state is State.DONE and view.seconds]
+        for one in taken:
+            self._pace.ended(one.planned.trial, one.seconds)
+        whole = WholeTimes(taken, estimate)
+        views = [self._with_time_left(view, whole.of(one)) for one, view in rows]
+        rows = list(zip(planned, views, strict=True))
+        # of arms that none has finished of, the first ones on their way tell what to expect
+        begun = [Taken(one, seconds) for one, view in rows if (seconds := _in_all(view)) is not None]
+        as_begun = WholeTimes(begun, {})
+        views = [view if view.seconds_left is not None else _rest(view, as_begun.of(one)) for one, view in rows]
+        running = [view.seconds_left for view in views if view.state is State.RUNNING]
+        others = [view.seconds_left for view in views if view.is_open and view.state is not State.RUNNING]
+        left, work = _sums(running, others, status.workers)
+        return replace(status, trials=tuple(views), seconds_left=left, work_left=work)
+
+    def _with_time_left(self, view: TrialView, whole: float | None) -> TrialView:
+        if view.state is not State.RUNNING:
+            return _rest(view, whole) if view.is_open else view
+        if view.seconds is None:
+            return replace(view, seconds_left=whole)
+        self._pace.saw(view.trial, Moment(view.attempts, view.phase, view.step, view.steps, view.seconds))
+        left = self._pace.seconds_left(view.trial, whole)
+        age = _silent_for(view)
+        left = None if left is None else max(0.0, left - age)
+        return replace(view, seconds=view.seconds + age, seconds_left=left)
+
+
+def _in_all(view: TrialView) -> float | None:
+    """Return how long a running trial will have taken, None if that can't be told."""
+    if view.state is not State.RUNNING or view.seconds is None or view.seconds_left is None:
+        return None
+    return view.seconds + view.seconds_left
+
+
+def _rest(view: TrialView, whole: float | None) -> TrialView:
+    """Return an open trial with the time it needs: one that has begun has some behind it."""
+    if whole is None or not view.is_open:
+        return view
+    spent = 0.0 if view.state is State.WAITING else view.seconds or 0.0
+    return replace(view, seconds_left=max(0.0, whole - spent))
+
+
+def _sums(
+    running: Sequence[float | None], others: Sequence[float | None], workers: int
+) -> tuple[float | None, float | None]:
+    """Return the time until all is done, and the work until then; an unknown trial counts like the mean of the known.
+
+    Both are None where nothing is known.
+    """
+    known = [seconds for seconds in (*running, *others) if seconds is not None]
+    if not known:
+        return None, None
+    mean = fmean(known)
+    run, wait = ([mean if seconds is None else seconds for seconds in group] for group in (running, others))
+    return sweep_seconds(run, wait, workers), sum(run) + sum(wait)
+
+
+def _planned(manifest: Mapping[str, Any]) -> list[PlannedTrial]:
+    return [PlannedTrial(one["trial"], one["arm"], one["seed"], one["steps"]) for one in manifest.get("plan") or ()]
+
+
+def _planned_by_name(trial: str, place: TrialFolder) -> PlannedTrial:
+    """Return what the name of a folder says, where an older version of this program wrote no plan."""
+    arm, separator, seed = place.label.rpartition(",seed=")
+    return PlannedTrial(trial, arm, int(seed)) if separator else PlannedTrial(trial, BASE_ARM, None)
+
+
+def _estimate(manifest: Mapping[str, Any]) -> dict[str, float]:
+    return (manifest.get("estimate") or {}).get("trials") or {}
+
+
+def _silent_for(view: TrialView) -> float:
+    """Return the seconds since a trial of this machine reported; clocks of others may go otherwise."""
+    age = seconds_since(view.updated)
+    return max(0.0, age) if age is not None and view.host == socket.gethostname() else 0.0

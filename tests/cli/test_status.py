@@ -1,0 +1,214 @@
+"""`neftune status` on sweeps in every state: what is printed, the exit codes, and what it costs to start."""
+
+import json
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from neftune_cli.commands.status import status
+from neftune_cli.errors import NothingToCompareError, UsageError
+from tests.sweep_in_progress import COMMAND, FakeSweep, every_state
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = (
+    "import sys, typer\n"
+    "from neftune_cli.commands.status import status\n"
+    "app = typer.Typer(); app.command()(status)\n"
+    "try:\n    app()\nfinally:\n    assert 'torch' not in sys.modules"
+)
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[FakeSweep]:
+    with every_state(tmp_path / "results" / "bios") as one:
+        yield one
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[FakeSweep]:
+    with FakeSweep(tmp_path / "results" / "fresh", ["alpha=0"], 1) as one:
+        yield one
+
+
+def _status(*arguments: str | Path) -> Result:
+    app = typer.Typer()
+    app.command()(status)
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_a_pipe_gets_plain_lines_and_a_failure_the_code_1(sweep: FakeSweep) -> None:
+    result = _status(sweep.folder.path)
+
+    assert result.exit_code == 1
+    assert result.stdout.startswith("bios  3 of 10 done, 2 running, 1 failed, 1 stopped, 1 stalled, 2 waiting\n")
+    assert "alpha=0   1.5012            40/120 █▇▆▅▄▃▂▁   stalled 12/120" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert "To go on" not in result.stdout  # two trials run
+
+
+def test_long_reasons_are_given_whole(fresh: FakeSweep) -> None:
+    reason = " ".join(f"word{number}" for number in range(60))
+    fresh.fail("alpha=0", 0, reason)
+
+    assert reason in " ".join(_status(fresh.folder.path).stdout.split())
+
+
+def test_what_nobody_runs_tells_what_to_type(fresh: FakeSweep) -> None:
+    fresh.stop("alpha=0", 0, 60)
+    result = _status(fresh.folder.path)
+
+    assert result.exit_code == 0
+    assert shlex.split(result.stdout.splitlines()[-1]) == list(COMMAND)
+    assert "No trial runs now. To go on" in result.stdout
+
+
+def test_failures_tell_how_to_try_again(fresh: FakeSweep) -> None:
+    fresh.finish("base", None, 4.0)
+    fresh.fail("alpha=0", 0, "out of memory")
+    result = _status(fresh.folder.path)
+
+    assert shlex.split(result.stdout.splitlines()[-1]) == [*COMMAND, "--retry", "failed"]
+    assert result.exit_code == 1
+
+
+def test_a_finished_sweep_says_no_more(fresh: FakeSweep) -> None:
+    fresh.finish("base", None, 4.0)
+    fresh.finish("alpha=0", 0, 1.5)
+    result = _status(fresh.folder.path)
+
+    assert result.stdout.splitlines()[0] == "fresh  2 of 2 done"
+    assert "left" not in result.stdout
+    assert "neftune" not in result.stdout
+    assert result.exit_code == 0
+
+
+def test_a_folder_of_sweeps_shows_each(sweep: FakeSweep, fresh: FakeSweep) -> None:
+    printed = _status(sweep.folder.path.parent).stdout
+
+    assert printed.index("bios  3 of 10 done") < printed.index("fresh  0 of 2 done")
+
+
+def test_json_holds_everything(sweep: FakeSweep) -> None:
+    result = _status(sweep.folder.path, "--json")
+    (told,) = json.loads(result.stdout)["sweeps"]
+    trials = {trial["label"]: trial for trial in told["trials"]}
+
+    assert result.exit_code == 1
+    assert told["counts"] == {"done": 3, "running": 2, "failed": 1, "stopped": 1, "stalled": 1, "waiting": 2}
+    assert told["command"] == list(COMMAND)
+    assert told["seconds_left"] == pytest.approx(50.5)
+    assert told["age_seconds"] > 0
+    assert trials["alpha=5, seed 0"]["eval_loss"] == 1.4987
+    assert trials["alpha=0, seed 1"]["state"] == "running"
+    assert trials["alpha=0, seed 1"]["step"] == 40
+    assert 0 <= trials["alpha=0, seed 1"]["age_seconds"] < 60
+    assert trials["alpha=5, seed 2"]["age_seconds"] is None
+
+
+def test_wrong_paths_are_told_all_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError) as error:
+        _raising(tmp_path / "nowhere", tmp_path / "file")
+
+    assert [problem.what for problem in error.value.problems] == [
+        f"{tmp_path / 'nowhere'} doesn't exist.",
+        f"{tmp_path / 'file'} is a file.",
+    ]
+
+
+def test_no_sweep_has_its_own_code(tmp_path: Path) -> None:
+    with pytest.raises(NothingToCompareError, match="No sweep in") as error:
+        _raising(tmp_path)
+
+    assert error.value.exit_code == 3
+
+
+def test_watching_needs_a_terminal(sweep: FakeSweep) -> None:
+    with pytest.raises(UsageError, match="--watch needs a terminal"):
+        _raising(sweep.folder.path, "--watch")
+    with pytest.raises(UsageError, match="--json doesn't"):
+        _raising(sweep.folder.path, "--watch", "--json")
+
+
+def _raising(*arguments: str | Path) -> None:
+    error = _status(*arguments).exception
+    assert error is not None
+    raise error
+
+
+def test_it_starts_at_once_and_without_torch(sweep: FakeSweep) -> None:
+    command = [sys.executable, "-X", "importtime", "-c", PROGRAM, str(sweep.folder.path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
+
+    assert ended.returncode == 1, ended.stderr[-500:]
+    assert "3 of 10 done" in ended.stdout
+    assert "rich.table" in imported
+    assert not imported & {"torch", "pandas", "numpy", "transformers", "pyarrow", "scipy"}
+
+
+def test_watching_goes_on_until_all_is_done(fresh: FakeSweep) -> None:
+    fresh.finish("base", None, 4.0)
+    with _Watching(fresh.folder.path) as watching:
+        running = fresh.run("alpha=0", 0, 30, seconds=5.0)
+        watching.wait_for("1 of 2 done, 1 running")
+        running.release()
+        watching.wait_for("1 stalled")
+        fresh.finish("alpha=0", 0, 1.25)
+        watching.wait_for("2 of 2 done")
+
+        assert watching.process.wait(20) == 0
+        assert "1.2500" in watching.text
+
+
+def test_ctrl_c_ends_the_view(fresh: FakeSweep) -> None:
+    with _Watching(fresh.folder.path) as watching:
+        watching.wait_for("Ctrl-C ends this view, not the sweep")
+        watching.process.send_signal(signal.SIGINT)
+        watching.wait_for("No trial runs now")
+
+        assert watching.process.wait(20) == 0
+        assert "Traceback" not in watching.text
+
+
+class _Watching:
+    """`neftune status --watch` on a terminal of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._main, other = pty.openpty()
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+        command = [sys.executable, "-c", PROGRAM, str(folder), "--watch"]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
+        )
+        os.close(other)
+        os.set_blocking(self._main, False)
+        self.text = ""
+
+    def __enter__(self) -> "_Watching":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._main)
+
+    def wait_for(self, text: str) -> None:
+        """Read what is drawn until this is."""
+        until = time.monotonic() + 20
+        while text not in self.text:
+            assert time.monotonic() < until, self.text[-2000:]
+            try:
+                self.text += os.read(self._main, 65536).decode(errors="replace")
+            except OSError:  # nothing new, or the process has ended
+                time.sleep(0.05)

@@ -1,0 +1,29 @@
+"""Fixtures of the crash tests: one process to fork from, and the files of a sweep that nothing ever interrupted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.crash.forks import Forks, forking_process, results
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Return the process whose forks run command lines."""
+    with forking_process() as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def uninterrupted_folder(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where a sweep was run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    forks.finish(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(uninterrupted_folder: Path) -> dict[str, bytes]:
+    """Return the files of that sweep."""
+    return results(uninterrupted_folder / "sweep")

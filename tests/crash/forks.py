@@ -1,0 +1,94 @@
+"""The process whose forks run command lines, and what the files that sweeps leave are compared by."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+KILLED = -signal.SIGKILL
+SMALL = ("--train-examples", "32", "--eval-examples", "4", "--max-new-tokens", "8")
+SWEEP = (
+    *("sweep", "--workers", "0", "--quiet", "--alphas", "0,5", "--seeds", "1", "--epochs", "2", *SMALL),
+    *("--checkpoint-steps", "1", "--output", "sweep"),
+)
+"""Three trials: the base, and two trainings of four steps in two epochs, with a checkpoint after each step."""
+MILESTONES_FILE = "milestones.txt"
+
+
+@dataclass
+class Forks:
+    """A process that has imported everything, and runs command lines in forks of itself."""
+
+    requests: IO[str]
+    answers: IO[str]
+
+    def start(
+        self, folder: Path, arguments: Sequence[str] = SWEEP, *, die_at: str | None = None, occurrence: int = 1
+    ) -> int:
+        """Start `neftune` in a folder and return its process number; it may be told to die at a milestone."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return self._ask(
+            start={
+                "folder": str(folder),
+                "arguments": arguments,
+                "milestones": str(folder / MILESTONES_FILE),
+                "die_at": die_at,
+                "occurrence": occurrence,
+            }
+        )
+
+    def wait(self, process: int) -> int:
+        """Return the exit code of a process, negative for the signal that killed it."""
+        status = self._ask(wait=process)
+        return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+    def run(
+        self, folder: Path, arguments: Sequence[str] = SWEEP, *, die_at: str | None = None, occurrence: int = 1
+    ) -> int:
+        """Run `neftune` and return its exit code."""
+        return self.wait(self.start(folder, arguments, die_at=die_at, occurrence=occurrence))
+
+    def finish(self, folder: Path, arguments: Sequence[str] = SWEEP) -> None:
+        """Run a command that must succeed."""
+        code = self.run(folder, arguments)
+        assert code == 0, (code, (folder / "output.txt").read_text()[-3000:])
+
+    def _ask(self, **request: object) -> int:
+        self.requests.write(json.dumps(request) + "\n")
+        self.requests.flush()
+        return int(self.answers.readline())
+
+
+@contextmanager
+def forking_process() -> Iterator[Forks]:
+    """Start it; it computes with one thread, as threads don't survive forking."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "tests.crash.server"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield Forks(process.stdin, process.stdout)
+        process.stdin.close()
+
+
+def milestones(folder: Path) -> Counter[str]:
+    """Return how often each milestone was passed in a folder, by all processes together."""
+    lines = (folder / MILESTONES_FILE).read_text().splitlines()
+    return Counter(line.partition(" ")[0] for line in lines)
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """Return what a sweep left, by path: everything but what tells of the run (times, places, logs)."""
+    of_the_run = ("manifest.json", "state.json", "log.txt", "report.html")
+    kept = (path for path in folder.rglob("*") if path.is_file() and path.name not in of_the_run)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in kept}

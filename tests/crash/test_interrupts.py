@@ -1,0 +1,73 @@
+"""Ctrl-C at a terminal and SIGTERM: the step is finished and kept, and the line that is printed goes on from there."""
+
+import shlex
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.crash.forks import SMALL, Forks, results
+from tests.crash.terminals import Terminal
+
+LONG = (
+    *("sweep", "--workers", "2", "--alphas", "0,5", "--seeds", "1", "--epochs", "16", *SMALL),
+    *("--output", "sweep"),
+)
+"""Trainings of 32 steps, without a checkpoint by time: they are too short for one."""
+
+
+@pytest.fixture(scope="module")
+def by_one_process(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("by-one")
+    forks.finish(folder, [*LONG[:2], "0", "--quiet", *LONG[3:]])
+    return results(folder / "sweep")
+
+
+def steps_logged(folder: Path) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in folder.glob("sweep/trials/alpha*/metrics.jsonl"))
+
+
+def resumed_step(folder: Path) -> int:
+    return sum("resum" in log.read_text().lower() for log in folder.glob("sweep/trials/alpha*/log.txt"))
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+@pytest.mark.parametrize("how", [Terminal.press_ctrl_c, Terminal.terminate], ids=["Ctrl-C", "SIGTERM"])
+def test_the_step_is_finished_and_the_printed_line_goes_on(
+    how: Callable[[Terminal], None], by_one_process: dict[str, bytes], tmp_path: Path
+) -> None:
+    with Terminal(tmp_path, LONG) as terminal:
+        terminal.wait_until(lambda: steps_logged(tmp_path) > 6)
+        how(terminal)
+        assert terminal.wait() == 130
+        text = terminal.text
+    assert "Interrupted. What is finished is kept; to go on, give the same command:" in text
+    assert list(tmp_path.glob("sweep/trials/*/checkpoints/step-*/index.json"))
+    assert not list(tmp_path.glob("sweep/trials/*/claim-*.json"))
+    before = steps_logged(tmp_path)
+    line = text[text.index("give the same command:") :].splitlines()[1].strip()
+    program, *arguments = shlex.split(line)
+    assert program == "neftune"
+    with Terminal(tmp_path, arguments) as terminal:
+        assert terminal.wait() == 0, terminal.text
+    assert before > 6
+    assert results(tmp_path / "sweep") == by_one_process
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+def test_twice_ends_at_once_and_loses_no_more_than_the_unkept_steps(
+    by_one_process: dict[str, bytes], tmp_path: Path
+) -> None:
+    with Terminal(tmp_path, LONG) as terminal:
+        terminal.wait_until(lambda: steps_logged(tmp_path) > 6)
+        terminal.press_ctrl_c()
+        terminal.press_ctrl_c()
+        pressed = time.monotonic()
+        assert terminal.wait() == 130
+        assert time.monotonic() - pressed < 10
+    with Terminal(tmp_path, LONG) as terminal:
+        assert terminal.wait() == 0, terminal.text
+    assert results(tmp_path / "sweep") == by_one_process

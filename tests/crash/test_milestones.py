@@ -1,0 +1,87 @@
+"""Killed at any milestone of the write order or of a trial's life: the same command ends with the same files."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.forks import KILLED, Forks, milestones, results
+
+MILESTONES = (
+    "neftune.sweep-folder-made",
+    "neftune.sweep-spec-written",
+    "neftune.manifest-written",
+    "neftune.claim-written",
+    "neftune.claim-taken",
+    "neftune.trial-claimed",
+    "neftune.leftovers-cleared",
+    "neftune.trial-running",
+    "neftune.trial-begun",
+    "neftune.model-loaded",
+    "neftune.step-logged",
+    "neftune.checkpoint-filled",
+    "neftune.checkpoint-indexed",
+    "neftune.checkpoint-kept",
+    "neftune.checkpoints-pruned",
+    "neftune.epoch-measured",
+    "neftune.training-ended",
+    "neftune.answers-generated",
+    "neftune.results-written",
+    "neftune.record-written",
+    "neftune.checkpoints-dropped",
+    "neftune.trial-ended",
+    "neftune.trial-released",
+    "neftune.file-written",
+    "neftune.tables-written",
+    "neftune.reports-written",
+)
+"""In the order in which they are first passed, but for `file-written`, which every file passes before it is renamed."""
+IN_SHORT = ("neftune.claim-taken", "neftune.checkpoint-indexed", "neftune.record-written", "neftune.tables-written")
+
+
+def test_these_are_the_milestones(uninterrupted_folder: Path) -> None:
+    assert set(milestones(uninterrupted_folder)) == set(MILESTONES)
+
+
+def check_killed_at(milestone: str, occurrence: int, forks: Forks, folder: Path, whole: dict[str, bytes]) -> None:
+    assert forks.run(folder, die_at=milestone, occurrence=occurrence) == KILLED
+    forks.finish(folder)
+    assert results(folder / "sweep") == whole
+
+
+@pytest.mark.parametrize("milestone", IN_SHORT)
+def test_killed_at_some_milestones(
+    milestone: str, forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
+    check_killed_at(milestone, 1, forks, tmp_path, uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+@pytest.mark.parametrize("which", ["first", "middle", "last"])
+@pytest.mark.parametrize("milestone", MILESTONES)
+def test_killed_at_each_milestone(
+    milestone: str,
+    which: str,
+    forks: Forks,
+    uninterrupted_folder: Path,
+    uninterrupted: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    times = milestones(uninterrupted_folder)[milestone]
+    occurrence = {"first": 1, "middle": (times + 1) // 2, "last": times}[which]
+    check_killed_at(milestone, occurrence, forks, tmp_path, uninterrupted)
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+@pytest.mark.parametrize("event", ["os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir"])
+def test_killed_at_each_change_of_a_name(
+    event: str, forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Python announces these before they happen; the sweep goes on from one death to the next until none is left."""
+    deaths = 0
+    while forks.run(tmp_path, die_at=event, occurrence=deaths % 7 + 1) == KILLED:
+        deaths += 1
+        assert deaths < 300
+    assert deaths > 0
+    assert results(tmp_path / "sweep") == uninterrupted

@@ -1,0 +1,43 @@
+"""Killed again and again at random times: the sweep ends all the same, and with the same files."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.crash.forks import KILLED, Forks, results
+
+
+def kill_until_done(forks: Forks, folder: Path, *, kills: int, longest: float) -> int:
+    """Start the sweep again and again and kill it after a random time, so often at most; return how often it was."""
+    draws = random.Random(0)
+    for kill in range(kills):
+        process = forks.start(folder)
+        time.sleep(draws.uniform(0.0, longest))
+        os.kill(process, signal.SIGKILL)
+        if (code := forks.wait(process)) != KILLED:
+            assert code == 0, (folder / "output.txt").read_text()[-3000:]
+            return kill
+    return kills
+
+
+def test_killed_a_few_times(forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
+    assert kill_until_done(forks, tmp_path, kills=6, longest=2.0) > 2
+    forks.finish(tmp_path)
+    assert results(tmp_path / "sweep") == uninterrupted
+
+
+@pytest.mark.slow
+@pytest.mark.crash
+def test_killed_100_times(forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
+    """One sweep may be done before that: then the next one is killed."""
+    killed = number = 0
+    while killed < 100:
+        folder = tmp_path / str(number)
+        killed += kill_until_done(forks, folder, kills=100 - killed, longest=3.0)
+        forks.finish(folder)
+        assert results(folder / "sweep") == uninterrupted
+        number += 1

@@ -1,0 +1,138 @@
+"""Small trials that are stopped at chosen places and gone on with, each time on a fresh model."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.running import RunSettings
+from neftune_cli.config.spec import BASE_ARM, NoiseSpec, ResolvedEvaluation, TrialSpec
+from neftune_cli.data.loading import load_data
+from neftune_cli.errors import TrialStopped
+from neftune_cli.models.loading import LoadedModel, load_model
+from neftune_cli.models.sources import find_model
+from neftune_cli.records import TrialState, TrialStatus
+from neftune_cli.store import ClaimedTrial, TrialFolder
+from neftune_cli.training.material import Material, prepare_material
+from neftune_cli.training.run import run_trial
+from neftune_cli.training.stopping import StopRequest
+from neftune_cli.training.trial import Trial, TrialProgress
+
+STEPS_PER_EPOCH = 6
+SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 4}
+EXAMPLES: dict[str, Any] = {"train_examples": 4 * STEPS_PER_EPOCH, "eval_examples": 6}
+GENERATING = "generating"
+TRAINED = "trained"
+
+At = int | str
+"""Where a trial is stopped: at a training step, between training and answers, or in the midst of the answers."""
+
+
+def trial_of(arm: str = "arm", seed: int = 0, noise: dict[str, Any] | None = None, **train: Any) -> Trial:
+    """Return a trial of a few steps on the embedded model and data, with alpha 5 unless `noise` says otherwise."""
+    spec = TrialSpec(
+        model="tiny",
+        dataset="bios",
+        **EXAMPLES,
+        noise=NoiseSpec(**({"alpha": 5.0} | (noise or {}))),
+        train=resolve_sweep(None, {"train": SMALL | train}).train,
+        evaluation=ResolvedEvaluation(max_length=128, max_new_tokens=24, repetition_penalty=1.0),
+        seed=seed,
+    )
+    return Trial(id="0123456789ab", arm=arm, spec=spec, identity={})
+
+
+def base_trial() -> Trial:
+    return trial_of(BASE_ARM)
+
+
+@cache
+def material() -> Material:
+    source = find_model("tiny")
+    return prepare_material(source, load_model(source), load_data("bios", **EXAMPLES), trial_of().spec, device="cpu")
+
+
+@dataclass
+class Attempt:
+    """One attempt at a trial in a folder: a fresh model, a claim, and a stop where it is wanted."""
+
+    trial: Trial
+    folder: TrialFolder
+    settings: RunSettings = field(default_factory=RunSettings)
+    at: At | None = None
+    loaded: LoadedModel | None = None
+    halvings: int = 0
+
+    def run(self) -> list[TrialProgress]:
+        """Return what it told, if it was not stopped."""
+        self.told: list[TrialProgress] = []
+        self.stop = StopRequest()
+        place = self.folder.claim()
+        assert place is not None
+        with place:
+            self.run_in(place)
+        return self.told
+
+    def run_in(self, place: ClaimedTrial) -> None:
+        place.begin(self.trial.spec, TrialStatus(trial=self.trial.id, state=TrialState.RUNNING))
+        run_trial(
+            self.trial,
+            self.loaded or embedded_model(),
+            material(),
+            place,
+            self._watch,
+            settings=self.settings,
+            stop=self.stop,
+            halvings=self.halvings,
+        )
+
+    def _watch(self, progress: TrialProgress) -> None:
+        self.told.append(progress)
+        if progress.phase == "training" and progress.step == self.at:
+            self.stop.request()
+        if progress.phase == "generating" and self.at == TRAINED:
+            self.stop.request()
+        if progress.phase == "generating" and self.at == GENERATING:
+            threading.Thread(target=self._request_in_the_midst).start()
+
+    def _request_in_the_midst(self) -> None:
+        while not self.stop._interruptible:
+            time.sleep(0.001)
+        time.sleep(0.03)
+        self.stop.request()
+
+
+def embedded_model() -> LoadedModel:
+    return load_model(find_model("tiny"))
+
+
+def run_with_stops(
+    trial: Trial,
+    path: Path,
+    stops: Sequence[At] = (),
+    settings: RunSettings | None = None,
+    make_model: Callable[[], LoadedModel] = embedded_model,
+) -> None:
+    """Run a trial to its record, and stop it on the way at each of these places, in that order."""
+    settings = settings or RunSettings(keep_model=True)
+    for at in stops:
+        with pytest.raises(TrialStopped):
+            Attempt(trial, TrialFolder(path), settings, at, make_model()).run()
+        assert TrialFolder(path).record() is None
+    Attempt(trial, TrialFolder(path), settings, loaded=make_model()).run()
+
+
+RESULTS = ("metrics.jsonl", "generations.jsonl", "examples.parquet", "record.json")
+
+
+def results(path: Path) -> dict[str, bytes]:
+    """Return everything a trial leaves that must not depend on how often it was stopped, trained weights included."""
+    weights = sorted(path.glob("model/*.safetensors"))
+    assert weights
+    return {one.name: one.read_bytes() for one in (*(path / name for name in RESULTS), *weights)}

@@ -1,0 +1,120 @@
+"""A sweep with trials in every state, written by the store: what processes on their way leave behind."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.records import CurvePoint, EvalMetrics, LossMetrics, TrialRecord, TrialState, TrialStatus
+from neftune_cli.store import ClaimedTrial, SweepFolder
+
+STEPS = 120
+COMMAND = ("neftune", "sweep", "--alphas", "0,5", "--output", "results/bios noise")
+
+
+EVAL = EvalMetrics(
+    exact_match=0.5, rouge_l=0.5, bleu=None, response_chars=9.0, repetition_2gram=1.0, log_diversity=2.0, truncated=0.0
+)
+
+
+class Spec(BaseModel):
+    """Stands for what a trial trains."""
+
+
+class FakeSweep:
+    """Writes trials of arms and seeds as workers would; left as a context, it gives the claims back."""
+
+    def __init__(self, path: Path, arms: Sequence[str], seeds: int, *, estimate: float | None = None) -> None:
+        self.folder = SweepFolder(path)
+        self.folder.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0]}))
+        self.planned = [("base", None), *((arm, seed) for seed in range(seeds) for arm in arms)]
+        trials = [trial_id(arm, seed) for arm, seed in self.planned]
+        plan = [
+            {"trial": trial, "arm": arm, "seed": seed, "steps": 0 if seed is None else STEPS}
+            for trial, (arm, seed) in zip(trials, self.planned, strict=True)
+        ]
+        estimated = None if estimate is None else {"trials": dict.fromkeys(trials, estimate)}
+        self.folder.write_manifest(
+            {"started": "2026-01-01T10:00:00+00:00", "command": list(COMMAND), "plan": plan, "estimate": estimated}
+        )
+        self._held = ExitStack()
+
+    def __enter__(self) -> "FakeSweep":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def run(
+        self, arm: str, seed: int | None, step: int = 0, losses: Sequence[float] = (), **status: Any
+    ) -> ClaimedTrial:
+        """Hold the claim of a trial that has come so far."""
+        claimed = self.folder.trial(trial_id(arm, seed), arm, seed).claim()
+        assert claimed is not None
+        self._held.callback(claimed.release)
+        known = {"phase": "training", "step": step, "steps": STEPS, "host": "here", "process": os.getpid(), **status}
+        claimed.begin(Spec(), TrialStatus(trial=trial_id(arm, seed), state=TrialState.RUNNING, **known))
+        claimed.rewrite_metrics([point(number + 1, loss) for number, loss in enumerate(losses)])
+        return claimed
+
+    def stall(self, arm: str, seed: int | None, step: int = 0, **status: Any) -> None:
+        """Leave a trial as a killed process does."""
+        self.run(arm, seed, step, **status).release()
+
+    def stop(self, arm: str, seed: int | None, step: int = 0, **status: Any) -> None:
+        """Leave a trial as one does that was asked to stop."""
+        self._end(self.run(arm, seed, step, **status), TrialState.STOPPED)
+
+    def fail(self, arm: str, seed: int | None, reason: str, **status: Any) -> None:
+        """Leave a trial that failed."""
+        self._end(self.run(arm, seed, **status), TrialState.FAILED, reason)
+
+    def finish(self, arm: str, seed: int | None, eval_loss: float, seconds: float = 24.0) -> None:
+        """Leave a trial that has its record."""
+        claimed = self.run(arm, seed, STEPS, losses=[2.0, 1.0], seconds=seconds)
+        claimed.finish(record(arm, seed, eval_loss), [], [])
+        claimed.release()
+
+    def _end(self, claimed: ClaimedTrial, state: TrialState, reason: str = "") -> None:
+        claimed.end(state, reason)
+        claimed.release()
+
+
+def every_state(path: Path) -> FakeSweep:
+    """Return a sweep in which each state occurs: base, three arms, three seeds."""
+    sweep = FakeSweep(path, ["alpha=0", "alpha=5", "alpha=10"], 3)
+    sweep.finish("base", None, 4.2012, seconds=11)
+    sweep.finish("alpha=0", 0, 1.5012)
+    sweep.finish("alpha=5", 0, 1.4987)
+    sweep.fail("alpha=10", 0, "out of memory; give a lower --batch-size, or --on-oom halve-batch")
+    sweep.run("alpha=0", 1, 40, falling(40), loss=1.234, tokens_per_second=5120.4, seconds=8.0)
+    sweep.run("alpha=5", 1, STEPS, falling(STEPS), phase="generating", seconds=20.0)
+    sweep.stop("alpha=10", 1, 60, seconds=12.0)
+    sweep.stall("alpha=0", 2, 12, seconds=3.0)
+    return sweep
+
+
+def falling(steps: int) -> list[float]:
+    """Return a loss that falls from 2.5."""
+    return [2.5 - step / STEPS for step in range(steps)]
+
+
+def trial_id(arm: str, seed: int | None) -> str:
+    """Return an id that no other trial of the sweep has."""
+    return hashlib.sha256(f"{arm} {seed}".encode()).hexdigest()[:12]
+
+
+def point(step: int, loss: float) -> CurvePoint:
+    """Return a logged step."""
+    return CurvePoint(step=step, epoch=step / STEPS, train_loss=loss)
+
+
+def record(arm: str, seed: int | None, eval_loss: float) -> TrialRecord:
+    """Return the record of a finished trial."""
+    loss = LossMetrics(train_loss=None, train_loss_clean=1.0, eval_loss=eval_loss, eval_perplexity=2.0)
+    return TrialRecord(trial=trial_id(arm, seed), arm=arm, alpha=None, seed=seed, loss=loss, eval=EVAL, identity={})

@@ -1,0 +1,199 @@
+"""Estimates of plans, worked out by hand: from calibrations, from finished trials, and from both."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
+from neftune_cli.data.examples import GenerationDefaults
+from neftune_cli.records import CurvePoint, TrialState, TrialStatus
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.estimate import Estimate, estimate_of, measured, price, schedule, to_calibrate
+from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
+from neftune_cli.sweeps.plan import Plan
+from neftune_cli.sweeps.price_table import price_lines, price_table
+from neftune_cli.sweeps.priced_plan import priced_plan, states_of
+from neftune_cli.training.cost import Calibration, recipe_key
+from neftune_cli.training.trial import Trial
+
+GENERATION = GenerationDefaults(max_new_tokens=16, repetition_penalty=1.0)
+GIB = 1 << 30
+
+
+def spec(*arms: ArmSpec, seeds: int = 1) -> SweepSpec:
+    return resolve_sweep(None, {"seeds": tuple(range(seeds))}).model_copy(update={"arms": arms})
+
+
+def trials_of(one: SweepSpec) -> list[Trial]:
+    evaluation = resolved_evaluation(one, GENERATION)
+    base = Trial("base-id", BASE_ARM, one.trial(ArmSpec(name=BASE_ARM), 0, evaluation), {})
+    named = [(seed, arm) for seed in one.seeds for arm in one.arms]
+    return [base, *(Trial(f"{arm.name}-{seed}", arm.name, one.trial(arm, seed, evaluation), {}) for seed, arm in named)]
+
+
+ZERO, FIVE = ArmSpec(name="alpha=0", alpha=0), ArmSpec(name="alpha=5", alpha=5)
+SMALL = ArmSpec(name="small", alpha=0, train={"batch_size": 2})
+ALPHAS = spec(ZERO, FIVE, seeds=2)
+"""With the recipe of `tiny`: batches of 16, 3 epochs."""
+
+
+def calibration(trial: Trial, **values: Any) -> Calibration:
+    found = {
+        "setup": 1.0,
+        "step": 0.1,
+        "measurement": 2.0,
+        "answers": 3.0,
+        "longest_answers": 8.0,
+        "steps_per_epoch": 10,
+        "tokens_per_epoch": 500,
+        "peak_memory": GIB,
+    }
+    return Calibration(recipe=recipe_key(trial.spec.train), **{**found, **values})
+
+
+def leave(folder: SweepFolder, trial: Trial, **status: Any) -> None:
+    place = folder.trial(trial.id, trial.arm, trial.seed)
+    place.path.mkdir(parents=True, exist_ok=True)
+    values = TrialStatus(trial=trial.id, **status)
+    (place.path / "state.json").write_text(values.model_dump_json(), encoding="utf-8")
+    (place.path / "metrics.jsonl").write_text(CurvePoint(step=1, epoch=1, tokens=999).model_dump_json() + "\n")
+
+
+def test_trials_go_to_the_worker_that_is_free_first() -> None:
+    assert schedule([5.0, 3.0, 2.0, 4.0], 2) == 9.0  # 5 + 4 on the first, 3 + 2 on the second
+    assert schedule([5.0, 3.0, 2.0, 4.0], 1) == 14.0
+    assert schedule([5.0, 3.0], 8) == 5.0
+    assert schedule([], 2) == 0.0
+
+
+def test_calibrations_are_averaged_and_multiplied(tmp_path: Path) -> None:
+    trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
+    both = [calibration(trials[1]), calibration(trials[1], step=0.3, peak_memory=2 * GIB)]
+    found = estimate_of(trials, trials, folder, both, workers=2, startup=10.0)
+    one = 1.0 + 30 * 0.2 + 3 * 2.0 + 3.0
+    assert found.trials == pytest.approx({"base-id": 10.0, **{trial.id: one for trial in trials[1:]}})
+    assert found.seconds == pytest.approx(10.0 + 3 * one - 6.0)  # base, then two; the other worker two in that time
+    assert found.tokens == {"base-id": 0, **{trial.id: 1500 for trial in trials[1:]}}
+    assert (found.peak_memory, found.workers, found.source) == (2 * GIB, 2, "calibration")
+
+
+def test_one_trial_is_calibrated_for_each_recipe(tmp_path: Path) -> None:
+    trials = trials_of(spec(ZERO, FIVE, ArmSpec(name="decay", alpha=0, train={"weight_decay": 0.1}), SMALL))
+    chosen = to_calibrate(trials, trials, SweepFolder(tmp_path))
+    assert [one.train.batch_size for one in chosen] == [16, 2]
+    assert [one.train.batch_size for one in to_calibrate(trials[:1], trials, SweepFolder(tmp_path))] == [16]
+
+
+def test_a_recipe_without_calibration_is_left_out(tmp_path: Path) -> None:
+    trials = trials_of(spec(ZERO, SMALL))
+    found = estimate_of(trials, trials, SweepFolder(tmp_path), [calibration(trials[1])], workers=1)
+    assert set(found.trials) == {"base-id", "alpha=0-0"}
+
+
+def test_finished_trials_of_the_same_kind_win(tmp_path: Path) -> None:
+    trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
+    leave(folder, trials[0], state=TrialState.DONE, seconds=4.0)
+    leave(folder, trials[1], state=TrialState.DONE, seconds=20.0, peak_memory=5)
+    leave(folder, trials[2], state=TrialState.DONE, seconds=30.0, peak_memory=7)
+    missing = trials[3:]
+    assert to_calibrate(missing, trials, folder) == []
+    found = estimate_of(missing, trials, folder, [calibration(trials[1])], workers=2)
+    whole = dict.fromkeys([one.id for one in missing], 25.0)
+    assert found == Estimate(whole, 25.0, 7, 2, "earlier trials", dict.fromkeys(whole, 999))
+    longer = [Trial("longer", "x", trials[1].spec.model_copy(update={"train": _epochs(trials[1], 6.0)}), {})]
+    assert [one.train.epochs for one in to_calibrate(longer, [*trials, *longer], folder)] == [6.0]
+
+
+def _epochs(trial: Trial, epochs: float) -> Any:
+    return trial.spec.train.model_copy(update={"epochs": epochs})
+
+
+@pytest.mark.parametrize("state", [TrialState.STOPPED, TrialState.RUNNING])
+def test_a_trial_that_goes_on_has_the_rest_of_its_steps_before_it(tmp_path: Path, state: TrialState) -> None:
+    trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
+    leave(folder, trials[1], state=state, step=20, steps=30, seconds=9.0)
+    found = estimate_of(trials[1:2], trials, folder, [calibration(trials[1])], workers=1)
+    assert found.trials == pytest.approx({trials[1].id: 13.0})
+    assert found.seconds == pytest.approx(13.0 - 20 * 0.1)
+
+
+def test_a_failed_trial_begins_anew(tmp_path: Path) -> None:
+    trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
+    leave(folder, trials[1], state=TrialState.FAILED, step=20, steps=30, seconds=9.0)
+    found = estimate_of(trials[1:2], trials, folder, [calibration(trials[1])], workers=1)
+    assert found.seconds == pytest.approx(13.0)
+
+
+def test_the_truth_has_the_shape_of_the_estimate(tmp_path: Path) -> None:
+    trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
+    leave(folder, trials[1], state=TrialState.DONE, seconds=20.0, peak_memory=5)
+    leave(folder, trials[2], state=TrialState.RUNNING, seconds=1.0)
+    truth = measured(trials, folder, workers=2, seconds=33.0)
+    assert truth == Estimate({trials[1].id: 20.0}, 33.0, 5, 2, "measured", {trials[1].id: 999})
+    assert Estimate.from_json(json.loads(json.dumps({**truth.as_json(), "later": 1}))) == truth
+
+
+def test_a_rate_is_for_an_hour() -> None:
+    assert price(5400.0, 2.0) == 3.0
+
+
+def test_pricing_never_imports_torch() -> None:
+    code = "import sys, neftune_cli.sweeps.estimate, neftune_cli.sweeps.price_table; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def planned() -> Plan:
+    data = DataFacts("d", "f", 160, 200, 120, True, GENERATION, ())
+    found = Inspection(ALPHAS, (), (), "cpu", 0, {}, {}, ModelFacts("m", "f"), data)
+    return Plan(ALPHAS, ModelFacts("m", "f"), data, tuple(trials_of(ALPHAS)), found)
+
+
+def shown(folder: SweepFolder, **given: Any) -> tuple[list[str], list[str]]:
+    plan = planned()
+    states = states_of(plan, folder, retry_failed=False)
+    missing = [trial for trial in plan.trials if states[trial.id] in ("to run", "to go on")]
+    estimate = estimate_of(missing, plan.trials, folder, [calibration(plan.trials[1])], workers=2)
+    priced = priced_plan(plan, folder, states, estimate, **given)
+    console = Console(width=120, record=True, file=(folder.path / "screen.txt").open("w"))
+    console.print(price_table(priced))
+    rows = [" ".join(line.replace("│", " ").split()) for line in console.export_text().splitlines() if "│" in line]
+    return rows, list(price_lines(priced))
+
+
+def test_the_table_tells_where_each_trial_stands(tmp_path: Path) -> None:
+    folder, trials = SweepFolder(tmp_path), trials_of(ALPHAS)
+    claimed = folder.trial(trials[0].id, BASE_ARM, None).claim()
+    assert claimed is not None
+    leave(folder, trials[1], state=TrialState.FAILED)
+    leave(folder, trials[2], state=TrialState.STOPPED, step=15, steps=30)
+    with claimed:
+        rows, lines = shown(folder, hourly_rate=7200.0, available_memory=GIB)
+    assert rows == [
+        "base-id base 0 running elsewhere",
+        "alpha=0-0 alpha=0 0 30 failed",
+        "alpha=5-0 alpha=5 0 30 1,500 to go on 15 s",
+        "alpha=0-1 alpha=0 1 30 1,500 to run 15 s",
+        "alpha=5-1 alpha=5 1 30 1,500 to run 15 s",
+    ]
+    assert lines == [
+        "3 of 5 trials to run, 90 optimizer steps at most.",
+        "Training tokens: 4,500, padding left out.",
+        "Time: about 24 s with 2 workers.",  # 11.5 s, then 13 s on the same worker
+        "Peak memory: about 1.0 GiB a worker, 2.0 GiB in all; 1.0 GiB available. "
+        "That is more than there is: use fewer --workers.",
+        "Price: about 49.00, at 7200 an hour.",
+        "Source of the figures: a few steps and answers that were tried out just now.",
+    ]
+
+
+def test_what_is_done_has_no_time_before_it(tmp_path: Path) -> None:
+    folder, plan = SweepFolder(tmp_path), planned()
+    priced = priced_plan(plan, folder, {trial.id: "done" for trial in plan.trials}, None, hourly_rate=1.0)
+    assert list(price_lines(priced)) == ["0 of 5 trials to run, 0 optimizer steps at most."]
+    assert priced.as_json()["price"] is None

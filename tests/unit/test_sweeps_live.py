@@ -1,0 +1,215 @@
+"""The picture of a sweep: whole at every size, plain where colours or characters are missing, and undisturbed."""
+
+import io
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
+
+from neftune_cli.sweeps.live import DRAW_SECONDS, HINT, READ_SECONDS, LivePicture, LiveTable
+from neftune_cli.sweeps.picture import SweepPicture
+from neftune_cli.sweeps.status import read_status
+from neftune_cli.sweeps.views import SweepStatus
+from neftune_cli.training.trial import Trial
+from tests.sweep_in_progress import FakeSweep, every_state, falling
+
+
+class NoPlan:
+    trials: tuple[Trial, ...] = ()
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[FakeSweep]:
+    with every_state(tmp_path / "bios") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSweep]:
+    """Twenty arms, thirty seeds; the sixth arm runs at the last seeds, and ten trials have failed."""
+    with FakeSweep(tmp_path_factory.mktemp("crowd"), [f"alpha={alpha}" for alpha in range(20)], 30) as one:
+        for alpha in range(10):
+            one.fail(f"alpha={alpha}", 0, f"reason {alpha}")
+        for seed in range(22, 30):
+            one.run("alpha=6", seed, 30, falling(30), seconds=5.0)
+        yield one
+
+
+def drawn(
+    status: SweepStatus, width: int, height: int, *, footer: Text | None = HINT, elapsed: float = 63
+) -> list[str]:
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, height=height, color_system=None)
+    console.print(SweepPicture(status, elapsed=elapsed, footer=footer))
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def test_a_roomy_terminal_shows_everything(sweep: FakeSweep) -> None:
+    assert drawn(read_status(sweep.folder), 120, 40) == [
+        "bios  3 of 10 done, 2 running, 1 failed, 1 stopped, 1 stalled, 2 waiting",
+        "held-out loss; while training: step and training loss",
+        "arm       seed 0            seed 1            seed 2",
+        "base      4.2012",
+        "alpha=0   1.5012            40/120 █▇▆▅▄▃▂▁   stalled 12/120",
+        "alpha=5   1.4987            generating        ·",
+        "alpha=10  failed            stopped 60/120    ·",
+        "",
+        "alpha=0, seed 1  training 40/120  loss 1.234  5,120 tokens/s  about 15 s left",
+        "alpha=5, seed 1  generating                                   about 5 s left",
+        "alpha=10, seed 0 failed: out of memory; give a lower --batch-size, or --on-oom halve-batch",
+        "",
+        "about 50 s left, 1 min 3 s so far, 2 trials at a time",
+        "Ctrl-C finishes the step and keeps everything",
+    ]
+
+
+def test_a_narrow_one_shortens(sweep: FakeSweep) -> None:
+    lines = drawn(read_status(sweep.folder), 50, 20)
+
+    assert "alpha=0   1.5012        40/120 █▆▅▃▁  stalled" in lines
+    assert "alpha=0, seed 1  training 40/120  about 15 s left" in lines
+    assert "alpha=10, seed 0 failed: out of memory; give a lo…" in lines
+
+
+@pytest.mark.parametrize("width", [12, 30, 50, 80, 120, 250])
+@pytest.mark.parametrize("height", [3, 7, 12, 20, 40, 80])
+def test_it_always_fits(crowd: FakeSweep, width: int, height: int) -> None:
+    lines = drawn(read_status(crowd.folder), width, height)
+
+    assert max(cell_len(line) for line in lines) <= width
+    assert len(lines) < max(height, 4)
+    if height >= 7:
+        assert any("failed:"[: width - 18] in line for line in lines)
+
+
+def test_what_does_not_fit_is_counted_and_what_runs_is_shown(crowd: FakeSweep) -> None:
+    lines = drawn(read_status(crowd.folder), 80, 24)
+
+    assert lines[2].split() == ["arm", *(f for seed in range(25, 30) for f in ("seed", str(seed))), "25", "more"]
+    row = next(line for line in lines if line.startswith("alpha=6 "))
+    assert row.split() == ["alpha=6", *["30/120"] * 5, "0/25"]
+    assert next(line for line in lines if line.startswith("… 16 more")).split()[3:] == [*["0/15"] * 5, "0/375"]
+    assert "… 3 more running" in lines
+    assert any(line.startswith("alpha=9, seed 0 failed: reason 9") for line in lines)
+    assert any(line.endswith("more failed") for line in lines)
+
+
+def test_machines_are_named_where_there_are_several(sweep: FakeSweep) -> None:
+    status = read_status(sweep.folder)
+    elsewhere = replace(status.trials[4], host="node7")
+    lines = drawn(replace(status, trials=(*status.trials[:4], elsewhere, *status.trials[5:])), 120, 40)
+
+    assert [line.endswith(" left  on node7") for line in lines if line.startswith("alpha=0, seed 1")] == [True]
+    assert not any("node7" in line for line in drawn(status, 120, 40))
+
+
+def test_names_are_shown_as_they_are_and_can_do_no_harm(tmp_path: Path) -> None:
+    with FakeSweep(tmp_path / "s", ["[red]loud[/red]", "bell\x07\x1b[2J"], 1) as sweep:
+        sweep.fail("[red]loud[/red]", 0, "said [bold]no\x1b]0;title\x07\nand more")
+        text = "\n".join(drawn(read_status(sweep.folder), 100, 30))
+
+    assert "[red]loud[/red]" in text
+    assert "bell??[2J" in text
+    assert "[red]loud[/red], seed 0 failed: said [bold]no?]0;title? and more" in text
+    assert "\x1b" not in text
+
+
+def test_a_terminal_without_unicode_gets_ascii(sweep: FakeSweep) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    for width, height in ((120, 40), (50, 20), (30, 9)):
+        Console(file=stream, width=width, height=height).print(SweepPicture(read_status(sweep.folder), footer=HINT))
+    stream.flush()
+    text = stream.buffer.getvalue().decode("ascii")
+
+    assert "40/120 #**=-.._" in text
+
+
+def test_no_color_means_no_color(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    def escapes() -> str:
+        stream = io.StringIO()
+        Console(file=stream, force_terminal=True, width=100, height=40).print(SweepPicture(read_status(sweep.folder)))
+        return stream.getvalue()
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[31m" in escapes()
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[31m" not in escapes()
+
+
+def test_the_live_table_follows_the_folder(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, height=30, color_system=None)
+    with LiveTable(console, sweep.folder) as view:
+        time.sleep(2 * DRAW_SECONDS)
+        view.sweep_started(NoPlan(), [], ["400 examples to train on."])
+        time.sleep(2 * DRAW_SECONDS)
+        sweep.finish("alpha=5", 2, 1.2345)
+        view.note("Another process works here.")
+        time.sleep(READ_SECONDS + 2 * DRAW_SECONDS)
+        view.stopping()
+        time.sleep(2 * DRAW_SECONDS)
+        during = stream.getvalue()
+    last = stream.getvalue()[len(during) :]
+
+    positions = [
+        during.index(text)
+        for text in ("preparing, 0 s", "400 examples", "3 of 10 done", "Another process", "1.2345", "Stopping after")
+    ]
+    assert positions == sorted(positions)
+    assert "4 of 10 done" in last
+    assert "Stopping" not in last
+    assert last.rstrip().endswith("\x1b[?25h")  # the cursor is back
+
+
+def test_a_sweep_refused_before_it_began_leaves_no_picture(sweep: FakeSweep) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, height=30, color_system=None)
+    with pytest.raises(KeyboardInterrupt), LiveTable(console, sweep.folder):
+        raise KeyboardInterrupt
+
+    assert "preparing" not in stream.getvalue()
+
+
+class Gone(io.StringIO):
+    """A terminal that was closed after it had been opened."""
+
+    closed_now = False
+
+    def write(self, text: str) -> int:
+        if self.closed_now:
+            raise OSError(5, "Input/output error")
+        return super().write(text)
+
+
+def test_a_terminal_that_goes_away_does_not_end_the_sweep(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Gone()
+    with LiveTable(Console(file=stream, force_terminal=True, width=80, height=24), sweep.folder) as view:
+        view.sweep_started(NoPlan(), [], [])
+        stream.closed_now = True
+        time.sleep(2 * DRAW_SECONDS)
+        view.note("Nobody will read this.")
+        view.stopping()
+
+
+def test_a_resized_terminal_is_cleared_and_keeps_the_notes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, height=24, color_system=None)
+    with LivePicture(console) as picture:
+        picture.print_above(Text("a note"))
+        picture.show(Text("before"))
+        at_first = len(stream.getvalue())
+        console.width = 40
+        picture.show(Text("after"))
+    later = stream.getvalue()[at_first:]
+
+    cleared = later.index("\x1b[2J")
+    assert cleared < later.index("a note") < later.index("after")

@@ -1,0 +1,106 @@
+"""What pipes and logs are told: a line a trial, a line a minute for long ones, and nothing that ends the sweep."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from neftune_cli.config.identity import trial_id as identify
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.spec import ResolvedEvaluation
+from neftune_cli.sweeps.progress import PlainLines, Result, Silent, progress_line
+from neftune_cli.sweeps.views import State, TrialView
+from neftune_cli.training.trial import Trial
+from tests.sweep_in_progress import FakeSweep, record, trial_id
+
+
+class Plan:
+    def __init__(self, *trials: Trial) -> None:
+        self.trials = trials
+
+
+def planned(arm: str, seed: int) -> Trial:
+    spec = resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [seed]})
+    evaluation = ResolvedEvaluation(max_length=64, max_new_tokens=8, repetition_penalty=1.0)
+    one = next(each for each in spec.arms if each.name == arm)
+    return Trial(trial_id(arm, seed), arm, spec.trial(one, seed, evaluation), {})
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[FakeSweep]:
+    with FakeSweep(tmp_path / "s", ["alpha=0", "alpha=5"], 1) as one:
+        yield one
+
+
+def test_a_line_for_each_trial_that_ends(sweep: FakeSweep) -> None:
+    lines: list[str] = []
+    first, second = planned("alpha=0", 0), planned("alpha=5", 0)
+    with PlainLines(lines.append, sweep.folder) as log:
+        log.sweep_started(Plan(first, second), [first, second], ["400 examples."])
+        log.trial_started(first)
+        sweep.finish("alpha=0", 0, 1.5, seconds=240.0)
+        sweep.run("alpha=5", 0, 60, seconds=120.0)
+        log.trial_ended(Result(first, record("alpha=0", 0, 1.5), "", 240.2))
+        log.note("A worker ended.\x1b[2J")
+        log.stopping()
+        log.trial_ended(Result(second, None, "out of\nmemory", 3.0))
+
+    assert lines == [
+        "400 examples.",
+        "2 trials, 2 to run",
+        # 60 of 120 steps in 120 s, and the base, of which nothing is known, like the other: 120 + 120
+        "alpha=0, seed 0  held-out loss 1.5000  240 s, 1 of 2, about 4 min left",
+        "A worker ended.?[2J",
+        "Stopping after this step, everything is kept; Ctrl-C again stops at once.",
+        "alpha=5, seed 0  failed: out of memory  3 s, 2 of 2",
+    ]
+
+
+def test_a_long_trial_is_heard_of_now_and_then(sweep: FakeSweep) -> None:
+    lines: list[str] = []
+    with PlainLines(lines.append, sweep.folder, line_seconds=0.4):
+        sweep.run("alpha=5", 0, 40, loss=1.2342, seconds=85.0)
+        time.sleep(1.3)
+
+    assert 2 <= len(lines) <= 3
+    assert set(lines) == {"alpha=5, seed 0  step 40 of 120, loss 1.234, about 3 min left"}
+
+
+def test_short_trials_are_not_heard_of_before_they_end(sweep: FakeSweep) -> None:
+    lines: list[str] = []
+    with PlainLines(lines.append, sweep.folder, line_seconds=3.0):
+        sweep.run("alpha=5", 0, 40, loss=1.2342, seconds=85.0)
+        time.sleep(1.6)
+
+    assert lines == []
+
+
+def test_a_phase_without_steps_is_told_by_its_name() -> None:
+    trial = TrialView("id", "alpha=5", 0, State.RUNNING, "generating", 120, 120, loss=1.0, seconds_left=20.0)
+
+    assert progress_line(trial) == "alpha=5, seed 0  generating, about 20 s left"
+
+
+def test_a_closed_pipe_does_not_end_the_sweep(sweep: FakeSweep) -> None:
+    def closed(line: str) -> None:
+        raise BrokenPipeError(line)
+
+    with PlainLines(closed, sweep.folder, line_seconds=0.2) as log:
+        sweep.run("alpha=5", 0, 40)
+        log.sweep_started(Plan(), [], ["A note."])
+        time.sleep(0.6)
+        log.stopping()
+
+
+def test_silence(sweep: FakeSweep, capfd: pytest.CaptureFixture[str]) -> None:
+    with Silent() as nobody:
+        nobody.sweep_started(Plan(), [], ["A note."])
+        nobody.note("Another.")
+        nobody.stopping()
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_trials_of_this_test_are_real() -> None:
+    assert len(identify(planned("alpha=0", 0).identity)) == 12

@@ -1,0 +1,169 @@
+"""A calibration against the real thing, on a clock that tells how many tokens the model has read."""
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import pytest
+from torch import nn
+
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.spec import TrialSpec
+from neftune_cli.data.examples import TokenizedExample
+from neftune_cli.data.loading import load_data
+from neftune_cli.evaluation import generation
+from neftune_cli.models.loading import LoadedModel, load_model
+from neftune_cli.models.sources import find_model
+from neftune_cli.sweeps.inspection import resolved_evaluation
+from neftune_cli.training import calibration, step_timing
+from neftune_cli.training.calibration import calibrate
+from neftune_cli.training.cost import Calibration, recipe_key
+from neftune_cli.training.material import Material, prepare_material
+from neftune_cli.training.measure import measure_answers, measure_losses
+
+TRAIN_EXAMPLES, NEW_TOKENS = 40, 40
+QUICK, SLOW = 1e-6, 1.0
+"""Seconds a token: one leaves time for all steps and rows, the other for the fewest."""
+
+
+class TokenClock:
+    """A token that goes through the model takes so many seconds, and nothing else takes any."""
+
+    def __init__(self, model: nn.Module, seconds: float) -> None:
+        self.tokens, self._seconds = 0, seconds
+        model.register_forward_hook(self._count, with_kwargs=True)
+
+    def __call__(self) -> float:
+        return self.tokens * self._seconds
+
+    def _count(self, _: nn.Module, positional: tuple[Any, ...], named: dict[str, Any], __: Any) -> None:
+        self.tokens += (named["input_ids"] if "input_ids" in named else positional[0]).numel()
+
+
+def setting(**train: Any) -> tuple[LoadedModel, Material, TrialSpec]:
+    spec = resolve_sweep(
+        None,
+        {
+            "train_examples": TRAIN_EXAMPLES,
+            "eval_examples": 24,
+            "alphas": (5.0,),
+            "seeds": (0,),
+            "train": {"batch_size": 4, **train},
+            "evaluation": {"max_new_tokens": NEW_TOKENS},
+        },
+    )
+    data = load_data(spec.dataset, train_examples=spec.train_examples, eval_examples=spec.eval_examples)
+    source = find_model(spec.model)
+    loaded = load_model(source)
+    trial = spec.trial(spec.arms[0], 0, resolved_evaluation(spec, data.generation))
+    return loaded, prepare_material(source, loaded, data, trial, device="cpu"), trial
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A calibration and what it was made with."""
+
+    found: Calibration
+    clock: TokenClock
+    loaded: LoadedModel
+    material: Material
+    trial: TrialSpec
+
+
+def calibrated(loaded: LoadedModel, material: Material, trial: TrialSpec, *, seconds: float) -> Calibrated:
+    clock = TokenClock(cast(nn.Module, loaded.model), seconds)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibration, "device_clock", lambda _: clock)
+        patch.setattr(step_timing, "MOST_STEPS", 6)
+        return Calibrated(calibrate(loaded, material, trial), clock, loaded, material, trial)
+
+
+@pytest.fixture(scope="module")
+def quick() -> Calibrated:
+    return calibrated(*setting(), seconds=QUICK)
+
+
+@pytest.fixture(scope="module")
+def slow() -> Calibrated:
+    """Has time for the fewest steps and rows alone."""
+    return calibrated(*setting(), seconds=SLOW)
+
+
+def test_an_epoch_has_its_steps_tokens_and_padding(quick: Calibrated) -> None:
+    lengths = [len(one.input_ids) for one in quick.material.train]
+    assert quick.found.steps_per_epoch == TRAIN_EXAMPLES // 4
+    assert quick.found.tokens_per_epoch == sum(lengths)
+    assert sum(lengths) < quick.found.step * quick.found.steps_per_epoch / QUICK < len(lengths) * max(lengths)
+
+
+def test_losses_of_few_examples_price_those_of_all(quick: Calibrated, slow: Calibrated) -> None:
+    before = quick.clock()
+    measure_losses(quick.loaded.model, quick.material, epoch=1)
+    assert quick.found.measurement == pytest.approx(quick.clock() - before)
+    assert slow.found.measurement / SLOW == pytest.approx(quick.found.measurement / QUICK)
+
+
+def test_few_tokens_price_all_answers(quick: Calibrated, slow: Calibrated, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "_end_tokens", lambda *_: [])  # every answer runs into the limit
+    before = quick.clock()
+    measure_answers(quick.loaded.model, quick.loaded.tokenizer, quick.material, quick.trial.evaluation)
+    assert quick.found.longest_answers == pytest.approx(quick.clock() - before)
+    assert slow.found.longest_answers / SLOW == pytest.approx(quick.found.longest_answers / QUICK)
+    assert 0 < quick.found.answers < quick.found.longest_answers
+
+
+def test_the_fewest_steps_tell_as_much(quick: Calibrated, slow: Calibrated) -> None:
+    assert slow.found.step / SLOW == pytest.approx(quick.found.step / QUICK)
+
+
+def test_accumulated_batches_are_one_step(quick: Calibrated) -> None:
+    together = calibrated(*setting(gradient_accumulation_steps=3), seconds=SLOW).found
+    assert (quick.found.steps_per_epoch, together.steps_per_epoch) == (10, 4)
+    assert together.step * 4 / SLOW == pytest.approx(quick.found.step * 10 / QUICK)
+
+
+def test_packed_rows_have_no_padding_and_adapters_are_calibrated_too() -> None:
+    found = calibrated(*setting(lora_rank=2, packing=True), seconds=SLOW).found
+    assert found.steps_per_epoch < TRAIN_EXAMPLES // 4
+    assert found.step * found.steps_per_epoch == pytest.approx(SLOW * found.tokens_per_epoch)
+
+
+def test_texts_without_prompts_have_no_answers() -> None:
+    loaded, material, trial = setting()
+
+    def texts(examples: tuple[TokenizedExample, ...]) -> tuple[TokenizedExample, ...]:
+        return tuple(replace(one, example=replace(one.example, prompt=()), prompt_length=0) for one in examples)
+
+    plain = replace(
+        material, train=texts(material.train), held_out=texts(material.held_out), probe=texts(material.probe)
+    )
+    found = calibrated(loaded, plain, trial, seconds=SLOW).found
+    assert (found.answers, found.longest_answers) == (0.0, 0.0)
+
+
+def test_a_recipe_is_another_where_its_steps_are() -> None:
+    train = resolve_sweep(None, {}).train
+    same = {"learning_rate": 0.5, "epochs": 7.0, "sft": {"weight_decay": 0.1, "lr_scheduler_type": "cosine"}}
+    assert recipe_key(train.model_copy(update=same)) == recipe_key(train)
+    for change in ({"batch_size": 3}, {"max_length": 9}, {"lora_rank": 2}, {"sft": {"optim": "adafactor"}}):
+        assert recipe_key(train.model_copy(update=change)) != recipe_key(train)
+
+
+def test_a_trial_is_priced_by_hand() -> None:
+    train = resolve_sweep(None, {"train": {"epochs": 2.5}}).train
+    found = Calibration(
+        recipe=recipe_key(train),
+        setup=1.0,
+        step=0.5,
+        measurement=4.0,
+        answers=10.0,
+        longest_answers=30.0,
+        steps_per_epoch=8,
+        tokens_per_epoch=1000,
+        peak_memory=1,
+    )
+    whole = found.price(train, is_base=False)
+    assert (whole.steps, whole.tokens) == (20, 2500)
+    assert whole.seconds == 1.0 + 20 * 0.5 + 3 * 4.0 + 10.0  # the third epoch is begun, so it is measured
+    short = found.price(train.model_copy(update={"max_steps": 8}), is_base=False)
+    assert (short.steps, short.seconds) == (8, 1.0 + 4.0 + 4.0 + 10.0)
+    assert found.price(train, is_base=True).seconds == 4.0 + 30.0

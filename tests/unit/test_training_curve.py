@@ -1,0 +1,88 @@
+"""The curve of a training: its last epoch's loss, what a loss that isn't finite does, and what comes back."""
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from neftune_cli.errors import TrialError
+from neftune_cli.records import CurvePoint, ExampleLoss
+from neftune_cli.training.curve import CurveCallback
+from neftune_cli.training.token_rate import TokenRate
+
+NAN = float("nan")
+
+
+def curve(**options: Any) -> CurveCallback:
+    def measure(_: Any, epoch: int) -> list[ExampleLoss]:
+        return [
+            ExampleLoss(split=split, epoch=epoch, example="e", cluster="c", loss=0.1 + 0.2, tokens=3)
+            for split in ("probe", "held-out")
+        ]
+
+    return CurveCallback(measure=measure, append=lambda _: None, step=lambda *_: None, **options)
+
+
+def train(callback: CurveCallback, *epochs: list[float]) -> None:
+    """Log these losses, epoch by epoch, and measure after each."""
+    step, told = 0, SimpleNamespace(max_steps=sum(map(len, epochs)))
+    for number, losses in enumerate(epochs):
+        for index, loss in enumerate(losses):
+            step += 1
+            told.global_step, told.epoch = step, number + (index + 1) / len(losses)
+            callback.on_log(None, told, None, {"loss": loss, "learning_rate": 0.1, "num_tokens": 7 * step})  # type: ignore[arg-type]
+        callback.on_epoch_end(None, told, None, model=SimpleNamespace())  # type: ignore[arg-type]
+
+
+def test_the_last_epoch_is_averaged_alone() -> None:
+    callback = curve()
+    train(callback, [9.0, 9.0], [2.0, 4.0])
+    assert callback.last_epoch_loss == 3.0
+    assert [point.tokens for point in callback.points] == [7, 14, None, 21, 28, None]
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial() -> None:
+    with pytest.raises(TrialError, match="became nan at step 2; lower --learning-rate"):
+        train(curve(), [1.0, NAN])
+
+
+def test_where_it_is_to_be_borne_it_leaves_a_gap() -> None:
+    callback = curve(stop_on_divergence=False)
+    train(callback, [1.0, NAN], [2.0, float("inf"), 4.0])
+    assert [point.train_loss for point in callback.points] == [1.0, None, None, 2.0, None, 4.0, None]
+    assert callback.last_epoch_loss == 3.0
+
+
+def test_an_epoch_of_gaps_has_no_loss() -> None:
+    callback = curve(stop_on_divergence=False)
+    train(callback, [1.0, 1.0], [NAN, NAN])
+    with pytest.raises(TrialError, match="lower --learning-rate"):
+        _ = callback.last_epoch_loss
+
+
+def test_a_checkpoint_brings_everything_back_exactly() -> None:
+    callback, other = curve(), curve()
+    train(callback, [0.1, 0.7], [1 / 3, 2e-17])
+    other.go_on(json.loads(json.dumps(callback.state())))
+    assert other.points == callback.points
+    assert all(isinstance(point, CurvePoint) for point in other.points)
+    assert other.example_losses == callback.example_losses
+    assert other.last_epoch_loss == callback.last_epoch_loss
+
+
+def test_the_rate_is_that_of_the_last_ten_steps() -> None:
+    times = iter([0.0, *[1.0 + step for step in range(11)]])
+    rate = TokenRate(clock=lambda: next(times))
+    assert rate.at(0) is None
+    rates = [rate.at(100 * step) for step in range(1, 12)]
+    assert rates[0] == 100.0
+    assert rates[-1] == 100.0  # 1000 tokens in 10 seconds
+
+
+def test_a_pause_is_not_counted_and_the_rate_stays_meanwhile() -> None:
+    times = iter([0.0, 1.0, 100.0, 101.0])
+    rate = TokenRate(clock=lambda: next(times))
+    assert [rate.at(0), rate.at(50)] == [None, 50.0]
+    rate.pause()
+    assert [rate.at(60), rate.at(90)] == [50.0, 30.0]

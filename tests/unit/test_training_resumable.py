@@ -1,0 +1,112 @@
+"""Optimizers come back in their own precision, generators draw on, a step without a finite loss spoils no other's."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import TrainerState
+
+from neftune_cli.models.loading import load_model
+from neftune_cli.models.sources import find_model
+from neftune_cli.training.checkpoint_files import Snapshot, changing_tensors, read_snapshot, write_snapshot
+from neftune_cli.training.curve import CurveCallback
+from neftune_cli.training.generators import generator_states, restore_generators
+from neftune_cli.training.resumable import load_optimizer
+from neftune_cli.training.sft import build_trainer, micro_batches, sft_config
+from tests.stopped_trials import material, trial_of
+
+
+def draws() -> list[float]:
+    return [random.random(), np.random.normal(), torch.rand(()).item(), torch.randn(()).item()]
+
+
+def test_generators_draw_on_from_where_their_states_were_taken() -> None:
+    draws()
+    states = generator_states()
+    expected = draws()
+    draws()
+    restore_generators(states)
+    assert draws() == expected
+
+
+def test_an_optimizer_keeps_the_precision_of_its_state() -> None:
+    weight = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
+    optimizer.state[weight]["momentum_buffer"] = torch.tensor([1 / 3] * 3, dtype=torch.float64)
+    other = torch.optim.SGD([nn.Parameter(torch.ones(3))], lr=0.1, momentum=0.9)
+    load_optimizer(other, optimizer.state_dict())
+    (state,) = other.state.values()
+    assert state["momentum_buffer"].dtype == torch.float64
+    assert torch.equal(state["momentum_buffer"], optimizer.state[weight]["momentum_buffer"])
+    assert state["momentum_buffer"].data_ptr() != optimizer.state[weight]["momentum_buffer"].data_ptr()
+
+
+def test_shared_memory_and_odd_strides_are_written_and_read(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
+    flat = torch.arange(32.0)
+    for at, layer in enumerate(model):
+        layer.weight = nn.Parameter(flat[16 * at : 16 * at + 16].view(4, 4).t())
+    write_snapshot(Snapshot(changing_tensors(model), TrainerState(global_step=3), {"tokens": 4}), tmp_path)
+    read = read_snapshot(tmp_path, model)
+    assert (read.trainer.global_step, read.state) == (3, {"tokens": 4})
+    for name, tensor in changing_tensors(model).items():
+        assert torch.equal(read.weights[name], tensor)
+
+
+def test_tied_weights_are_kept_once_and_frozen_ones_not_at_all() -> None:
+    model = nn.ModuleDict(
+        {"embedding": nn.Embedding(5, 3), "head": nn.Linear(3, 5, bias=False), "rest": nn.Linear(3, 3)}
+    )
+    model["head"].weight = model["embedding"].weight
+    model["rest"].requires_grad_(False)
+    model["rest"].register_buffer("seen", torch.zeros(2), persistent=False)
+    assert sorted(changing_tensors(model)) == ["embedding.weight", "rest.seen"]
+
+
+def losses(work: Path, *, halvings: int = 0, broken_step: int | None = None, **train: Any) -> list[float | None]:
+    """Train in float32 without noise and return each step's loss."""
+    spec = trial_of(bf16=False, **train).spec
+    logged: list[float | None] = []
+    watching = CurveCallback(
+        measure=lambda *_: [],
+        append=lambda _: None,
+        step=lambda p, _: logged.append(p.train_loss),
+        stop_on_divergence=False,
+    )
+    setattr(watching, "on_epoch_end", lambda *_, **__: None)  # noqa: B010
+    loaded = load_model(find_model("tiny"))
+    config = sft_config(spec.train, seed=0, device="cpu", work=work, halvings=halvings)
+    trainer = build_trainer(
+        loaded.model, loaded.tokenizer, material().train, config, lora_rank=None, callbacks=[watching]
+    )
+    step: Callable[..., torch.Tensor] = trainer.training_step
+
+    def breaking(*arguments: Any, **named: Any) -> torch.Tensor:
+        loss: torch.Tensor = step(*arguments, **named)
+        return loss * float("nan") if trainer.state.global_step + 1 == broken_step else loss
+
+    setattr(trainer, "training_step", breaking)  # noqa: B010
+    trainer.train()
+    return logged
+
+
+@pytest.mark.parametrize(("halvings", "batch_size"), [(1, 4), (2, 4), (1, 10)])
+def test_halved_batches_train_the_same(halvings: int, batch_size: int, tmp_path: Path) -> None:
+    whole = losses(tmp_path, batch_size=batch_size)
+    halved = losses(tmp_path, batch_size=batch_size, halvings=halvings)
+    assert len(whole) == 2 * -(-24 // batch_size)
+    assert halved == pytest.approx(whole, rel=1e-4)
+
+
+def test_halvings_add_to_accumulation_that_was_asked_for() -> None:
+    assert micro_batches(trial_of(batch_size=8, gradient_accumulation_steps=3).spec.train, 2) == (2, 12)
+
+
+def test_one_loss_that_is_not_finite_leaves_the_others_alone(tmp_path: Path) -> None:
+    whole, broken = losses(tmp_path), losses(tmp_path, broken_step=3)
+    assert broken == [*whole[:2], None, *whole[3:]]
