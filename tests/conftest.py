@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import EvalMetrics, LossMetrics, NoiseMeasurement, TrialRecord
@@ -20,6 +21,29 @@ ROWS = (
     ("alpha=5", 5.0, 2, 0.920, 0.766, 1.518, 4.563, 0.46, 0.63, 120.0, 11.0, 8.3, 0.01),
 )
 """BLEU is left out: it stands for a metric that isn't defined for the data."""
+
+
+class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Keeps the tests of a file in one process, as its fixtures are dear; those of crash/ share theirs across files."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return _CRASH if file.startswith(_CRASH) else file
+
+
+_CRASH = "tests/crash/"
+_LONG = (_CRASH, "tests/contract/", "tests/invariant/test_resume.py", "tests/unit/test_sweeps_worker_processes.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that all processes end at the same time."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Say how `--dist loadscope` spreads tests."""
+    return _ByFile(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture

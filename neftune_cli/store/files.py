@@ -87,9 +87,15 @@ def sync_file(path: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line, in a single write."""
+    """Append one line, in a single write.
+
+    Raises:
+        OSError: it can't be written, or, as on a disk that fills up, only a part of it.
+    """
+    content = f"{line}\n".encode()
     with path.open("ab", buffering=0) as file:
-        file.write(f"{line}\n".encode())
+        if (written := file.write(content)) < len(content):
+            file.write(content[written:])  # says what is wrong
 
 
 def pretty(values: Mapping[str, Any]) -> str:

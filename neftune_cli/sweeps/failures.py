@@ -50,7 +50,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 _DISK_REASONS: dict[FailureKind, str] = {
-    "disk-full": "No space is left for {folder}.",
+    "disk-full": "The disk that {folder} is on is full.",
     "folder-gone": "{folder} is gone; put it back, or begin anew.",
     "read-only": "{folder} can't be written.",
 }
@@ -60,6 +60,9 @@ _MEMORY_TEXT = re.compile(
     re.IGNORECASE,
 )
 """Torch has a type of its own for some of these alone; the CPU's allocator, cuBLAS and MPS raise RuntimeError."""
+
+_NO_PRIMITIVE = "could not create a primitive"
+"""What oneDNN says when it gets no memory for code or buffers; it has few other reasons, and tells none of them."""
 
 _SYSTEM_ERROR = re.compile(r"(?:errno|os error)[ \]]*(\d+)", re.IGNORECASE)
 """How Python, pyarrow and safetensors (Rust) write the system's error number."""
@@ -75,13 +78,16 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _lacks_memory(error: BaseException) -> bool:
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    told = isinstance(error, RuntimeError | OSError) and _MEMORY_TEXT.search(str(error)) is not None
-    return named or told
+    text = str(error)
+    told = isinstance(error, RuntimeError | OSError) and (_MEMORY_TEXT.search(text) or text == _NO_PRIMITIVE)
+    return named or bool(told)
 
 
 def _memory_reason(error: BaseException) -> str:
     text = " ".join(str(one) for one in _chain(error))
     where = "GPU memory" if re.search(r"cuda|cublas|mps|hip", text, re.IGNORECASE) else "memory"
+    if _NO_PRIMITIVE in text:
+        where = f"memory, as it seems ({_NO_PRIMITIVE})"
     return f"Out of {where}; lower --batch-size or --max-length, or use --on-oom halve-batch."
 
 

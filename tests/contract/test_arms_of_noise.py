@@ -8,7 +8,10 @@ import pytest
 
 from tests.command_line import Neftune
 
-SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--seeds", "1", "--output", "out")
+SMALL = (
+    *("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--seeds", "1", "--output", "out"),
+    *("--max-new-tokens", "8", "--no-estimate"),
+)
 
 
 def attestations(sweep: Path) -> dict[str, dict[str, float]]:

@@ -199,7 +199,7 @@ def test_waiting_for_nothing_takes_its_time_and_returns_nothing(executor: Execut
     assert executor.wait(0.1) == []
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [InlineExecutor, pytest.param(LocalExecutor, marks=pytest.mark.slow)])
 def test_a_stopped_trial_keeps_what_it_has_and_goes_on_the_next_time(kind: type[Executor], sweep: SweepFolder) -> None:
     with kind() as executor:
         trial = planned(executor, sweep).trials[-1]

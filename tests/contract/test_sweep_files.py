@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
 
-from neftune_cli.config.running import RunOptions
+from neftune_cli.config.running import Keep, RunOptions, RunSettings
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
+
+HERE = RunOptions(workers=0, estimate=True)
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +23,11 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, *, as_json: bool = False, **changes: str) -> None:
+def run(folder: Path, running: RunOptions = HERE, *, as_json: bool = False, **changes: Any) -> None:
     from neftune_cli.commands.running import run_and_report
 
     options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "epochs": 2.0, **changes}
-    run_and_report(None, options, folder, RunOptions(workers=0), quiet=True, as_json=as_json)
+    run_and_report(None, options, folder, running, quiet=True, as_json=as_json)
 
 
 def test_the_folder_holds_what_the_design_lists(swept: Path) -> None:
@@ -117,6 +120,16 @@ def test_the_manifest_says_what_ran_and_on_what(swept: Path) -> None:
     assert manifest["started"] <= manifest["ended"]
 
 
+def test_the_manifest_says_what_was_to_be_expected_and_what_came(swept: Path) -> None:
+    manifest = json.loads((swept / "manifest.json").read_text())
+    estimate, truth = manifest["estimate"], manifest["truth"]
+    assert estimate.keys() == truth.keys()
+    assert estimate["trials"].keys() == truth["trials"].keys() == manifest["trials"].keys()
+    assert estimate["tokens"] == truth["tokens"]
+    assert (estimate["source"], truth["source"]) == ("calibration", "measured")
+    assert truth["peak_memory"] > 0
+
+
 def test_the_spec_in_the_folder_runs_the_sweep_again(swept: Path) -> None:
     from neftune_cli.config.resolve import resolve_sweep
 
@@ -139,3 +152,21 @@ def test_the_same_again_trains_nothing_and_an_added_alpha_trains_that_arm_alone(
     assert pd.read_csv(swept / "loss.csv").alpha.dropna().tolist() == [0.0, 0.0, 2.5, 2.5, 5.0, 5.0]
     kept = [path for path in before if "trials" in path.parts]
     assert all(path.read_bytes() == before[path] for path in kept)
+
+
+def test_the_best_model_alone_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+    running = RunOptions(workers=0, keep=Keep.BEST, settings=RunSettings(keep_model=True))
+    run(tmp_path / "out", running, seeds="1", alphas="0,40", max_new_tokens=4, max_steps=2)
+    kept = [record.arm for place, record in SweepFolder(tmp_path / "out").finished() if place.model_path.is_dir()]
+    losses = pd.read_csv(tmp_path / "out" / "loss.csv").dropna().set_index("arm").eval_loss
+    assert kept == [losses.idxmin()]
+
+
+@pytest.mark.slow
+def test_100_trials_leave_less_than_50_megabytes(tmp_path: Path) -> None:
+    """Of the default recipe but for its length, on all examples of the embedded data."""
+    alphas = ",".join(map(str, range(33)))
+    options: dict[str, Any] = {"alphas": alphas, "seeds": "3", "train_examples": None, "eval_examples": None}
+    run(tmp_path / "out", RunOptions(workers=0), max_steps=8, **options)
+    assert len(SweepFolder(tmp_path / "out").records()) == 100
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 50e6

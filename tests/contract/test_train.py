@@ -9,7 +9,8 @@ import pytest
 from neftune_cli.store import SweepFolder
 from tests.command_line import Neftune
 
-SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2")
+SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "8")
+SWEEP = ("sweep", "--seeds", "1", "--no-estimate")
 
 
 def rows(path: Path, examples: list[dict[str, object]]) -> str:
@@ -21,22 +22,22 @@ def test_the_trained_model_can_be_trained_again(neftune: Neftune, tmp_path: Path
     trained = neftune("train", "--alpha", "5", *SMALL, "--output", "one")
     model = next(tmp_path.glob("one/trials/alpha=5,seed=0-*/model"))
     assert (trained.code, f"The model is in {model.relative_to(tmp_path)}" in trained.err) == (0, True)
-    again = neftune("sweep", "--model", str(model), "--alphas", "0", "--seeds", "1", *SMALL, "--output", "two")
+    again = neftune(*SWEEP, "--model", str(model), "--alphas", "0", *SMALL, "--output", "two")
     assert again.code == 0
     before, after = (pd.read_csv(tmp_path / name / "loss.csv").eval_loss for name in ("one", "two"))
     assert after[0] == pytest.approx(before[1], rel=1e-5)  # the base of the second is what the first trained
 
 
-@pytest.mark.parametrize("extra", [("--lora-rank", "4"), ("--noise", "gaussian"), ("--noise-scale", "hf")])
+@pytest.mark.parametrize("extra", [("--lora-rank", "4"), ("--noise-scale", "hf")])
 def test_other_ways_to_train_run_through(neftune: Neftune, tmp_path: Path, extra: tuple[str, ...]) -> None:
-    ended = neftune("sweep", "--alphas", "5", "--seeds", "1", *SMALL, *extra, "--output", "out", "--quiet")
+    ended = neftune(*SWEEP, "--alphas", "5", *SMALL, *extra, "--output", "out", "--quiet")
     assert ended.code == 0
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=5"]
 
 
 def test_plain_text_trains_without_prompts_and_generates_nothing(neftune: Neftune, tmp_path: Path) -> None:
     data = rows(tmp_path / "text.jsonl", [{"text": f"The number {n} follows {n - 1}."} for n in range(1, 30)])
-    ended = neftune("sweep", "--dataset", data, "--alphas", "0", "--seeds", "1", *SMALL, "--output", "out")
+    ended = neftune(*SWEEP, "--dataset", data, "--alphas", "0", *SMALL, "--output", "out")
     assert ended.code == 0
     assert pd.read_csv(tmp_path / "out" / "eval.csv").exact_match.isna().all()
     assert [record.probe_eval for record in SweepFolder(tmp_path / "out").records()] == [None, None]
@@ -44,7 +45,7 @@ def test_plain_text_trains_without_prompts_and_generates_nothing(neftune: Neftun
 
 def test_a_diverging_arm_fails_alone(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text(
-        "seeds: 1\ntrain_examples: 16\neval_examples: 4\n"
+        "seeds: 1\ntrain_examples: 16\neval_examples: 4\nevaluation: {max_new_tokens: 8}\n"
         "arms:\n  - {name: wild, train: {learning_rate: 1.0e+30, max_grad_norm: 0}}\n  - {alpha: 5}\n"
     )
     ended = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out")

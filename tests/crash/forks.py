@@ -16,7 +16,7 @@ KILLED = -signal.SIGKILL
 SMALL = ("--train-examples", "32", "--eval-examples", "4", "--max-new-tokens", "8")
 SWEEP = (
     *("sweep", "--workers", "0", "--quiet", "--alphas", "0,5", "--seeds", "1", "--epochs", "2", *SMALL),
-    *("--checkpoint-steps", "1", "--output", "sweep"),
+    *("--checkpoint-steps", "1", "--no-estimate", "--output", "sweep"),
 )
 """Three trials: the base, and two trainings of four steps in two epochs, with a checkpoint after each step."""
 MILESTONES_FILE = "milestones.txt"

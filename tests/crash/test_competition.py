@@ -8,19 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.forks import MILESTONES_FILE, SMALL, Forks, results
+from tests.crash.forks import SMALL, Forks, results
+from tests.crash.killing import records_written
 
 TRIALS = 40
 SHARED = (
     *("sweep", "--workers", "0", "--quiet", "--alphas", "0,5,10", "--seeds", "13", "--max-steps", "2", *SMALL),
-    *("--checkpoint-steps", "1", "--output", "sweep"),
+    *("--checkpoint-steps", "1", "--no-estimate", "--output", "sweep"),
 )
 """The base, and 39 trainings of two steps."""
-
-
-def records_written(folder: Path) -> list[str]:
-    lines = (folder / MILESTONES_FILE).read_text().splitlines()
-    return [line.partition(" ")[2] for line in lines if line.startswith("neftune.record-written")]
 
 
 @pytest.fixture(scope="module")

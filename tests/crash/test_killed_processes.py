@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 COMMAND = [sys.executable, "-m", "neftune_cli", "sweep", "--quiet", "--alphas", "0,5", "--seeds", "1", "--workers", "1"]
 SMALL = ["--train-examples", "32", "--eval-examples", "8", "--epochs", "2"]
 TABLES = ("loss.csv", "eval.csv", "curves.csv", "summary.md", "sweep.yaml")
@@ -30,6 +32,8 @@ def kill_when(folder: Path, appears: str) -> None:
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
+@pytest.mark.crash
 def test_a_sweep_killed_twice_ends_with_the_tables_of_one_never_killed(tmp_path: Path) -> None:
     whole, torn = tmp_path / "a" / "sweep", tmp_path / "b" / "sweep"
     run(whole)

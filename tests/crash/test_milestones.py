@@ -5,50 +5,14 @@ from pathlib import Path
 import pytest
 
 from tests.crash.forks import KILLED, Forks, milestones, results
-
-MILESTONES = (
-    "neftune.sweep-folder-made",
-    "neftune.sweep-spec-written",
-    "neftune.manifest-written",
-    "neftune.claim-written",
-    "neftune.claim-taken",
-    "neftune.trial-claimed",
-    "neftune.leftovers-cleared",
-    "neftune.trial-running",
-    "neftune.trial-begun",
-    "neftune.model-loaded",
-    "neftune.step-logged",
-    "neftune.checkpoint-filled",
-    "neftune.checkpoint-indexed",
-    "neftune.checkpoint-kept",
-    "neftune.checkpoints-pruned",
-    "neftune.epoch-measured",
-    "neftune.training-ended",
-    "neftune.answers-generated",
-    "neftune.results-written",
-    "neftune.record-written",
-    "neftune.checkpoints-dropped",
-    "neftune.trial-ended",
-    "neftune.trial-released",
-    "neftune.file-written",
-    "neftune.tables-written",
-    "neftune.reports-written",
-)
-"""In the order in which they are first passed, but for `file-written`, which every file passes before it is renamed."""
-IN_SHORT = ("neftune.claim-taken", "neftune.checkpoint-indexed", "neftune.record-written", "neftune.tables-written")
+from tests.crash.killing import MILESTONES, check_killed_at
 
 
 def test_these_are_the_milestones(uninterrupted_folder: Path) -> None:
     assert set(milestones(uninterrupted_folder)) == set(MILESTONES)
 
 
-def check_killed_at(milestone: str, occurrence: int, forks: Forks, folder: Path, whole: dict[str, bytes]) -> None:
-    assert forks.run(folder, die_at=milestone, occurrence=occurrence) == KILLED
-    forks.finish(folder)
-    assert results(folder / "sweep") == whole
-
-
-@pytest.mark.parametrize("milestone", IN_SHORT)
+@pytest.mark.parametrize("milestone", ["neftune.checkpoint-indexed", "neftune.record-written"])
 def test_killed_at_some_milestones(
     milestone: str, forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -1,31 +1,15 @@
 """Killed again and again at random times: the sweep ends all the same, and with the same files."""
 
-import os
-import random
-import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.crash.forks import KILLED, Forks, results
-
-
-def kill_until_done(forks: Forks, folder: Path, *, kills: int, longest: float) -> int:
-    """Start the sweep again and again and kill it after a random time, so often at most; return how often it was."""
-    draws = random.Random(0)
-    for kill in range(kills):
-        process = forks.start(folder)
-        time.sleep(draws.uniform(0.0, longest))
-        os.kill(process, signal.SIGKILL)
-        if (code := forks.wait(process)) != KILLED:
-            assert code == 0, (folder / "output.txt").read_text()[-3000:]
-            return kill
-    return kills
+from tests.crash.forks import Forks, results
+from tests.crash.killing import kill_until_done
 
 
 def test_killed_a_few_times(forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
-    assert kill_until_done(forks, tmp_path, kills=6, longest=2.0) > 2
+    assert kill_until_done(forks, tmp_path, kills=6, longest=1.0) > 2
     forks.finish(tmp_path)
     assert results(tmp_path / "sweep") == uninterrupted
 

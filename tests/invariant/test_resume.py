@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,15 @@ from tests.stopped_trials import (
 )
 
 LAST = 2 * STEPS_PER_EPOCH
-EVERYWHERE: list[tuple[At, ...]] = [
-    (2,),
-    (STEPS_PER_EPOCH,),
-    (STEPS_PER_EPOCH + 3,),
-    (LAST,),
-    (TRAINED,),
-    (GENERATING,),
-    (1, 2, 3, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1, LAST, TRAINED, GENERATING),
-]
+EVERYWHERE: dict[str, tuple[At, ...]] = {
+    "early": (2,),
+    "between epochs": (STEPS_PER_EPOCH,),
+    "in the second epoch": (STEPS_PER_EPOCH + 3,),
+    "at the last step": (LAST,),
+    "when trained": (TRAINED,),
+    "among the answers": (GENERATING,),
+    "everywhere": (1, 2, 3, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1, LAST, TRAINED, GENERATING),
+}
 HERE_AND_THERE = (2, STEPS_PER_EPOCH + 2)
 RECIPES: dict[str, dict[str, Any]] = {
     "no noise": {"noise": {"alpha": 0.0}},
@@ -57,6 +57,13 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+def but_slow_unless(cases: Mapping[str, Any], *quick: str) -> list[Any]:
+    """Return the cases as parameters of a test; all but the named ones are slow."""
+    return [
+        pytest.param(case, id=name, marks=() if name in quick else pytest.mark.slow) for name, case in cases.items()
+    ]
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Models as small as these gain nothing from threads, which wait for each other where the machine is busy."""
@@ -73,7 +80,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return results(path)
 
 
-@pytest.mark.parametrize("stops", EVERYWHERE, ids=str)
+@pytest.mark.parametrize("stops", but_slow_unless(EVERYWHERE, "early", "everywhere"))
 def test_a_trial_stopped_anywhere_leaves_the_same(
     stops: tuple[At, ...], whole: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -81,7 +88,7 @@ def test_a_trial_stopped_anywhere_leaves_the_same(
     assert results(tmp_path) == whole
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+@pytest.mark.parametrize("recipe", but_slow_unless(RECIPES, "accumulation with a rest", "adapters"))
 def test_whatever_the_recipe(recipe: dict[str, Any], tmp_path: Path) -> None:
     run_with_stops(trial_of(**recipe), tmp_path / "whole")
     run_with_stops(trial_of(**recipe), tmp_path / "stopped", HERE_AND_THERE)
@@ -103,6 +110,7 @@ def test_dropout_goes_on_with_its_draws(whole: dict[str, bytes], tmp_path: Path)
     assert results(tmp_path / "whole") != whole
 
 
+@pytest.mark.slow
 def test_another_process_goes_on(whole: dict[str, bytes], tmp_path: Path) -> None:
     with pytest.raises(TrialStopped):
         Attempt(trial_of(), TrialFolder(tmp_path), at=STEPS_PER_EPOCH + 2).run()
@@ -172,7 +180,7 @@ def add_damaged(folder: TrialFolder, damage: Callable[[Path], None], *, step: in
             damage(filling)
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("damage", but_slow_unless(DAMAGES, "weights cut", "trainer's state cut", "a tensor gone"))
 def test_a_damaged_checkpoint_is_passed_over(
     damage: Callable[[Path], None], whole: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,7 @@ from neftune_cli.records import CurvePoint, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.estimate import Estimate, estimate_of, measured, price, schedule, to_calibrate
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
+from neftune_cli.sweeps.manifest import unestimated, with_estimate
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.price_table import price_lines, price_table
 from neftune_cli.sweeps.priced_plan import priced_plan, states_of
@@ -137,6 +138,21 @@ def test_the_truth_has_the_shape_of_the_estimate(tmp_path: Path) -> None:
     truth = measured(trials, folder, workers=2, seconds=33.0)
     assert truth == Estimate({trials[1].id: 20.0}, 33.0, 5, 2, "measured", {trials[1].id: 999})
     assert Estimate.from_json(json.loads(json.dumps({**truth.as_json(), "later": 1}))) == truth
+
+
+def test_the_manifest_joins_the_estimates_of_trials_that_came_one_after_the_other(tmp_path: Path) -> None:
+    trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
+    first, later = (
+        estimate_of(some, trials, folder, [calibration(trials[1], peak_memory=peak)], workers=1)
+        for some, peak in ((trials[:3], 2 * GIB), (trials[3:], GIB))
+    )
+    manifest = with_estimate({"trials": {}}, first)
+    assert unestimated(manifest, trials) == trials[3:]
+    joined = with_estimate(json.loads(json.dumps(manifest)), later)["estimate"]
+    assert list(joined["trials"]) == [trial.id for trial in trials]
+    assert joined["seconds"] == first.seconds + later.seconds
+    assert (joined["peak_memory"], joined["source"]) == (2 * GIB, "calibration")
+    assert unestimated({"estimate": joined}, trials) == []
 
 
 def test_a_rate_is_for_an_hour() -> None:

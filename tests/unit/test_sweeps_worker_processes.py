@@ -196,6 +196,8 @@ def test_a_stop_in_the_middle_leaves_a_checkpoint(
         assert claimed.checkpoints()[0].step >= 1
 
 
+@pytest.mark.slow
+@pytest.mark.crash
 def test_a_worker_that_is_asked_to_end_lets_its_trial_stop_first_and_is_replaced(
     worker_that: Callable[..., LocalExecutor], sweep: SweepFolder
 ) -> None:
@@ -289,6 +291,8 @@ def test_a_sweep_of_two_workers_needs_no_torch_itself_and_leaves_nothing_behind(
     assert done.stderr == ""
 
 
+@pytest.mark.slow
+@pytest.mark.crash
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 def test_workers_whose_sweep_was_killed_checkpoint_and_end(tmp_path: Path) -> None:
     command = [*script(5000), str(tmp_path / "sweep")]

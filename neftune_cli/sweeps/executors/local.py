@@ -221,6 +221,16 @@ class LocalExecutor:
         self._events.append(event)
         if isinstance(event, Taken | Ended):
             place.job = place.folder = place.request = None
+        if isinstance(event, Ended) and event.failure and event.failure.kind == "out-of-memory":
+            self._replace(place)
+
+    def _replace(self, place: _Place) -> None:
+        """Put a new worker in a place whose worker has no job: what was short of memory can't give all of it back."""
+        assert place.worker is not None
+        place.worker.kill()
+        self._clear(place)
+        if not self._is_stopping:
+            self._living(place)
 
     def _bury(self, place: _Place, how: str) -> None:
         """Clear a place whose worker has died, and say under which trial; before it was ready, it is tried again."""
