@@ -9,13 +9,13 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from neftune_cli.commands.running import Work, planned
+from neftune_cli.commands.work import Work, planned
 from neftune_cli.config.running import RunOptions
-from neftune_cli.sweeps.estimate import Estimate
-from neftune_cli.sweeps.forecast import forecast
 from neftune_cli.sweeps.machine import available_memory
-from neftune_cli.sweeps.price_table import price_lines, price_table
-from neftune_cli.sweeps.priced_plan import TO_GO_ON, TO_RUN, PricedPlan, priced_plan, states_of
+from neftune_cli.sweeps.pricing.estimate import Estimate
+from neftune_cli.sweeps.pricing.forecast import forecast
+from neftune_cli.sweeps.pricing.price_table import price_lines, price_table
+from neftune_cli.sweeps.pricing.priced_plan import TO_GO_ON, TO_RUN, PricedPlan, priced_plan, states_of
 from neftune_cli.sweeps.staffing import staff_for
 from neftune_cli.training.trial import Trial
 

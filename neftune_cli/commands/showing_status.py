@@ -1,25 +1,21 @@
-"""What `neftune status` does: find the sweeps, look at them, and print what is there."""
+"""What `neftune status` does: find the sweeps, and look at them once or again and again."""
 
 import json
-import shlex
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import typer
 from rich.console import Console, Group
 from rich.text import Text
 
+from neftune_cli.commands.status_text import as_data, print_statuses
 from neftune_cli.errors import ExitCode, NothingToCompareError, Problem, UsageError
 from neftune_cli.store import SweepFolder, find_sweeps
-from neftune_cli.sweeps.picture import SweepPicture
-from neftune_cli.sweeps.status import StatusReader
-from neftune_cli.sweeps.views import State, SweepStatus, TrialView, seconds_since
+from neftune_cli.sweeps.watching.picture import SweepPicture
+from neftune_cli.sweeps.watching.status import StatusReader
+from neftune_cli.sweeps.watching.views import SweepStatus
 
-PLAIN_WIDTH = 120
-"""Characters of a line where there is no terminal to fit."""
 WATCH_SECONDS = 0.6
 _WATCH_HINT = Text("Ctrl-C ends this view, not the sweep", style="dim")
 
@@ -38,9 +34,9 @@ def show_status(paths: Sequence[Path], *, watch: bool, as_json: bool) -> None:
         _watch(readers, console)
     statuses = _read(readers)
     if as_json:
-        typer.echo(json.dumps({"sweeps": [_as_data(status) for status in statuses]}, indent=2, default=str))
+        typer.echo(json.dumps({"sweeps": [as_data(status) for status in statuses]}, indent=2, default=str))
     else:
-        _print(statuses, console)
+        print_statuses(statuses, console)
     if any(status.failures for status in statuses):
         raise typer.Exit(ExitCode.TRIAL_FAILED)
 
@@ -66,7 +62,7 @@ def _check_watchable(console: Console, *, as_json: bool) -> None:
 
 def _watch(readers: Sequence[StatusReader], console: Console) -> None:
     """Draw until there is nothing left to do, or until Ctrl-C; nothing of it stays on the screen."""
-    from neftune_cli.sweeps.live import LivePicture
+    from neftune_cli.sweeps.watching.live import LivePicture
 
     try:
         with LivePicture(console, transient=True) as picture:
@@ -82,45 +78,3 @@ def _watch(readers: Sequence[StatusReader], console: Console) -> None:
 
 def _read(readers: Sequence[StatusReader]) -> list[SweepStatus]:
     return [reader.read() for reader in readers]
-
-
-def _print(statuses: Sequence[SweepStatus], console: Console) -> None:
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PLAIN_WIDTH, color_system=None)
-    for number, status in enumerate(statuses):
-        console.print(*([""] if number else []), SweepPicture(status, folded=False), sep="\n")
-        for sentence in _what_next(status):
-            console.print(Text(f"\n{sentence}"), soft_wrap=True)
-
-
-def _what_next(status: SweepStatus) -> Iterator[str]:
-    """Yield what to do where nothing goes on by itself."""
-    if status.of(State.RUNNING):
-        return
-    command = shlex.join(status.command or ("neftune", "sweep", str(status.path / "sweep.yaml")))
-    if not status.is_over:
-        yield f"No trial runs now. To go on, give the sweep's command:\n  {command}"
-    elif status.failures:
-        retrying = command if "--retry" in status.command else f"{command} --retry failed"
-        yield f"Logs are in {status.path / 'trials'}. To run the failed trials again:\n  {retrying}"
-
-
-def _as_data(status: SweepStatus) -> dict[str, Any]:
-    return {
-        "name": status.name,
-        "path": str(status.path),
-        "counts": {str(state): number for state, number in status.counts.items()},
-        "over": status.is_over,
-        "workers": status.workers,
-        "seconds_left": status.seconds_left,
-        "work_left": status.work_left,
-        "started": status.started,
-        "age_seconds": seconds_since(status.started),
-        "command": list(status.command),
-        "trials": [_trial_as_data(trial) for trial in status.trials],
-    }
-
-
-def _trial_as_data(trial: TrialView) -> dict[str, Any]:
-    """Return everything known of a trial; `age_seconds` is the time since it last reported."""
-    return {**asdict(trial), "label": trial.label, "age_seconds": seconds_since(trial.updated)}

@@ -52,7 +52,7 @@ def train(
     from neftune_cli.commands.running import run_and_report
     from neftune_cli.config.running import run_options
     from neftune_cli.config.values import parse_size
-    from neftune_cli.sweeps.runner import place_of
+    from neftune_cli.sweeps.remaining import place_of
 
     field, size = parse_size(alpha, snr)
     label = f"{field.removesuffix('s')}={size:g},seed={seed}"

@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from neftune_cli.config.running import RunSettings
 from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Claimed, Died, Ended, Event, Executor, Job, Taken
 from neftune_cli.sweeps.failures import DISK_KINDS, Failure, failure
-from neftune_cli.sweeps.progress import Observer, Result
-from neftune_cli.training.trial import RunSettings, Trial
+from neftune_cli.sweeps.watching.progress import Observer, Result
+from neftune_cli.training.trial import Trial
 
 LOOK_AGAIN_SECONDS = 2.0
 """Until a trial that another process has is asked for again."""

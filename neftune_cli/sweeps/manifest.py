@@ -12,8 +12,8 @@ from typing import Any
 
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.estimate import Estimate
 from neftune_cli.sweeps.plan import Plan, steps_of
+from neftune_cli.sweeps.pricing.estimate import Estimate
 from neftune_cli.training.trial import Trial
 
 _PACKAGES = (

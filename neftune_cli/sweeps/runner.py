@@ -5,20 +5,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neftune_cli.config.running import Keep, RunOptions
-from neftune_cli.records import TrialState
-from neftune_cli.store import SweepFolder, TrialFolder
+from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.dispatch import Dispatcher
-from neftune_cli.sweeps.estimate import Estimate, measured
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.figures import size
-from neftune_cli.sweeps.forecast import forecast
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.keeping import keep_best_model
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
 from neftune_cli.sweeps.plan import Plan
-from neftune_cli.sweeps.progress import Observer
+from neftune_cli.sweeps.pricing.estimate import Estimate, measured
+from neftune_cli.sweeps.pricing.forecast import forecast
+from neftune_cli.sweeps.remaining import done_trials, failed_trials, missing_trials
 from neftune_cli.sweeps.staffing import Staff, staff_for
+from neftune_cli.sweeps.watching.progress import Observer
 from neftune_cli.training.trial import Trial
 
 TABLES_SHARE = 20
@@ -38,17 +38,6 @@ class Outcome:
     halted: str = ""
     """Why the sweep couldn't go on, whatever the trial."""
     interrupted: bool = False
-
-
-def place_of(folder: SweepFolder, trial: Trial) -> TrialFolder:
-    """Return where a trial's files are, or will be."""
-    return folder.trial(trial.id, trial.arm, trial.seed)
-
-
-def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = False) -> list[Trial]:
-    """Return the trials to run: without a record, and not failed before unless failed ones shall be retried."""
-    places = [(trial, place_of(folder, trial)) for trial in plan.trials]
-    return [trial for trial, place in places if place.record() is None and (retry_failed or _failure(place) is None)]
 
 
 def run_sweep(
@@ -74,7 +63,7 @@ def run_sweep(
         KeyboardInterrupt: the user wants it all to end at once.
     """
     missing = missing_trials(plan, folder, retry_failed=options.retry_failed)
-    done_before = _done(plan, folder)
+    done_before = done_trials(plan, folder)
     staff = staff_for(plan, missing, executor, options.workers) if missing else None
     folder.open(plan.spec)
     folder.tidy()
@@ -93,8 +82,8 @@ def run_sweep(
     return Outcome(
         already_done=len(done_before),
         run_now=len(ran.ended),
-        run_elsewhere=len(_done(plan, folder) - done_before - ran.ended),
-        failed={trial.label: reason for trial in plan.trials if (reason := _failure(place_of(folder, trial)))},
+        run_elsewhere=len(done_trials(plan, folder) - done_before - ran.ended),
+        failed=failed_trials(plan, folder),
         halted=_halt_reason(ran.halted, _disk_need(options.keep, missing, staff)),
         interrupted=interrupts.requested,
     )
@@ -164,13 +153,3 @@ class _Tables:
     def _truth(self) -> Estimate:
         seconds = self._seconds_before + time.monotonic() - self._begun
         return measured(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
-
-
-def _done(plan: Plan, folder: SweepFolder) -> set[str]:
-    return {trial.id for trial in plan.trials if place_of(folder, trial).record() is not None}
-
-
-def _failure(place: TrialFolder) -> str | None:
-    status = place.status()
-    failed = status is not None and status.state is TrialState.FAILED and place.record() is None
-    return status.reason if status and failed else None

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from neftune_cli.config.running import RunSettings
 from neftune_cli.config.spec import BASE_ARM, TrialSpec
 
 
@@ -54,5 +53,3 @@ class TrialProgress:
 
 
 Watch = Callable[[TrialProgress], None]
-
-__all__ = ["RunSettings", "Trial", "TrialProgress", "Watch"]

@@ -69,7 +69,7 @@ def test_what_nobody_runs_tells_what_to_type(fresh: FakeSweep) -> None:
 
     assert result.exit_code == 0
     assert shlex.split(result.stdout.splitlines()[-1]) == list(COMMAND)
-    assert "No trial runs now. To go on" in result.stdout
+    assert "No trial runs now. Unless a sweep is just starting, this goes on" in result.stdout
 
 
 def test_failures_tell_how_to_try_again(fresh: FakeSweep) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.running import RunSettings
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.records import TrialState
@@ -14,7 +15,7 @@ from neftune_cli.sweeps.executors import Claimed, Ended, Event, Executor, Job, P
 from neftune_cli.sweeps.executors.inline import InlineExecutor
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import Plan, make_plan
-from neftune_cli.training.trial import RunSettings, Trial
+from neftune_cli.training.trial import Trial
 
 KINDS = (InlineExecutor, LocalExecutor)
 SMALL = {"train_examples": 16, "eval_examples": 4, "alphas": [0.0, 5.0], "seeds": [0, 1]}

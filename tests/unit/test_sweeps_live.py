@@ -11,10 +11,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from neftune_cli.sweeps.live import DRAW_SECONDS, HINT, READ_SECONDS, LivePicture, LiveTable
-from neftune_cli.sweeps.picture import SweepPicture
-from neftune_cli.sweeps.status import read_status
-from neftune_cli.sweeps.views import SweepStatus
+from neftune_cli.sweeps.watching.live import DRAW_SECONDS, HINT, READ_SECONDS, LivePicture, LiveTable
+from neftune_cli.sweeps.watching.picture import SweepPicture
+from neftune_cli.sweeps.watching.status import read_status
+from neftune_cli.sweeps.watching.views import SweepStatus
 from neftune_cli.training.trial import Trial
 from tests.sweep_in_progress import FakeSweep, every_state, falling
 

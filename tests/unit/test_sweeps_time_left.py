@@ -3,7 +3,7 @@
 import pytest
 
 from neftune_cli.sweeps.figures import condensed, duration, printable, rough_duration, sparkline
-from neftune_cli.sweeps.time_left import Moment, Pace, PlannedTrial, Taken, WholeTimes, sweep_seconds
+from neftune_cli.sweeps.watching.time_left import Moment, Pace, PlannedTrial, Taken, WholeTimes, sweep_seconds
 
 ONE = PlannedTrial("a", "alpha=0", 0, 100)
 

@@ -9,16 +9,17 @@ from typing import Any
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.running import RunSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import ClaimedTrial, SweepFolder
-from neftune_cli.sweeps import trial_report
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.plan import make_plan
-from neftune_cli.sweeps.workbench import Workbench
+from neftune_cli.sweeps.workbench import trial_report
+from neftune_cli.sweeps.workbench.workbench import Workbench
 from neftune_cli.training import run as training
 from neftune_cli.training.stopping import StopRequest
-from neftune_cli.training.trial import RunSettings, Trial, TrialProgress, Watch
+from neftune_cli.training.trial import Trial, TrialProgress, Watch
 
 SMALL = {"train_examples": 16, "eval_examples": 4, "alphas": [5.0], "seeds": [0]}
 FakeTrial = Callable[..., Any]

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.running import RunSettings
 from neftune_cli.errors import NeftuneError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Claimed, Died, Ended, Event, Job, Progressed
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import make_plan
-from neftune_cli.training.trial import RunSettings, Trial
+from neftune_cli.training.trial import Trial
 
 SMALL = {"train_examples": 16, "eval_examples": 4, "alphas": [5.0], "seeds": [0]}
 QUICK = {"evaluation": {"max_new_tokens": 4}}
@@ -251,7 +252,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Ended, Job
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import make_plan
-from neftune_cli.training.trial import RunSettings
+from neftune_cli.config.running import RunSettings
 
 sweep = SweepFolder(Path(sys.argv[1]))
 spec = resolve_sweep(None, {spec!r})

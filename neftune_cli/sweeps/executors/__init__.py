@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
 
+from neftune_cli.config.running import RunSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
@@ -12,7 +13,7 @@ from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.logs import CRASH
-from neftune_cli.training.trial import RunSettings, Trial, TrialProgress
+from neftune_cli.training.trial import Trial, TrialProgress
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 from neftune_cli.errors import NeftuneError, Problem, UsageError
 from neftune_cli.records import TrialRecord
 from neftune_cli.sweeps.executors import Claimed, Ended, Event, Progressed, Taken
+from neftune_cli.sweeps.executors.messages import Message, unpacked
 from neftune_cli.sweeps.failures import Failure
-from neftune_cli.sweeps.messages import Message, unpacked
 from neftune_cli.training.trial import Trial, TrialProgress
 
 

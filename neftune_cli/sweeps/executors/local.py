@@ -17,11 +17,11 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Died, Ended, Event, Job, Taken
 from neftune_cli.sweeps.executors.answers import event_of, raise_problem
 from neftune_cli.sweeps.executors.bell import Bell
+from neftune_cli.sweeps.executors.messages import Message, packed, unpacked
+from neftune_cli.sweeps.executors.worker_environment import with_this_package, worker_environment
 from neftune_cli.sweeps.executors.worker_process import KILLED, WorkerProcess
 from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.sweeps.machine import available_cores
-from neftune_cli.sweeps.messages import Message, packed, unpacked
-from neftune_cli.sweeps.worker_environment import with_this_package, worker_environment
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.logs import end_of_log
 

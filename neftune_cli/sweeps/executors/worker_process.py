@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from neftune_cli.sweeps.messages import Lines, Message, as_line
+from neftune_cli.sweeps.executors.messages import Lines, Message, as_line
 
-COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.worker")
+COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.executors.worker")
 """Without the folder the user happens to be in on the path: a `random.py` there would be imported."""
 _PIECE = 65536
 

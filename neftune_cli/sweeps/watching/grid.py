@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.sweeps.figures import printable, sparkline
-from neftune_cli.sweeps.views import State, SweepStatus, TrialView
+from neftune_cli.sweeps.watching.views import State, SweepStatus, TrialView
 
 T = TypeVar("T")
 Row = Mapping[int | None, TrialView]

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.sweeps.figures import duration, rough_duration
-from neftune_cli.sweeps.priced_plan import PlannedLine, PricedPlan
+from neftune_cli.sweeps.pricing.priced_plan import PlannedLine, PricedPlan
 
 _GIB = 1 << 30
 

@@ -14,8 +14,8 @@ from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.following import FollowedTrial, Look
-from neftune_cli.sweeps.time_left import Moment, Pace, PlannedTrial, Taken, WholeTimes, sweep_seconds
-from neftune_cli.sweeps.views import State, SweepStatus, TrialView, seconds_since, seen
+from neftune_cli.sweeps.watching.time_left import Moment, Pace, PlannedTrial, Taken, WholeTimes, sweep_seconds
+from neftune_cli.sweeps.watching.views import State, SweepStatus, TrialView, seconds_since, seen
 
 _MEMORY_SECONDS = 15.0
 """For so long a worker counts that is between two trials."""

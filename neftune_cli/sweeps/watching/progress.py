@@ -11,9 +11,9 @@ from typing import Protocol, Self
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.figures import printable, rough_duration
-from neftune_cli.sweeps.status import StatusReader
-from neftune_cli.sweeps.ticking import HARMLESS, Ticker
-from neftune_cli.sweeps.views import State, TrialView
+from neftune_cli.sweeps.watching.status import StatusReader
+from neftune_cli.sweeps.watching.ticking import HARMLESS, Ticker
+from neftune_cli.sweeps.watching.views import State, TrialView
 from neftune_cli.training.trial import Trial
 
 LINE_SECONDS = 60.0

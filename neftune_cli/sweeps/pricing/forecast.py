@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.estimate import Estimate, estimate_of, to_calibrate
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.plan import Plan
+from neftune_cli.sweeps.pricing.estimate import Estimate, estimate_of, to_calibrate
 from neftune_cli.sweeps.staffing import Staff
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial import Trial

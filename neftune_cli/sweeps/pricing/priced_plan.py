@@ -6,9 +6,9 @@ from typing import Any
 
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.estimate import Estimate, price
 from neftune_cli.sweeps.plan import Plan, steps_of
-from neftune_cli.sweeps.runner import missing_trials, place_of
+from neftune_cli.sweeps.pricing.estimate import Estimate, price
+from neftune_cli.sweeps.remaining import missing_trials, place_of
 from neftune_cli.training.trial import Trial
 
 DONE, FAILED, ELSEWHERE, TO_GO_ON, TO_RUN = "done", "failed", "running elsewhere", "to go on", "to run"

@@ -13,11 +13,11 @@ from rich.text import Text
 
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.figures import duration, printable
-from neftune_cli.sweeps.picture import SweepPicture
-from neftune_cli.sweeps.progress import Planned, Result
-from neftune_cli.sweeps.status import StatusReader
-from neftune_cli.sweeps.ticking import HARMLESS, Ticker
-from neftune_cli.sweeps.views import SweepStatus
+from neftune_cli.sweeps.watching.picture import SweepPicture
+from neftune_cli.sweeps.watching.progress import Planned, Result
+from neftune_cli.sweeps.watching.status import StatusReader
+from neftune_cli.sweeps.watching.ticking import HARMLESS, Ticker
+from neftune_cli.sweeps.watching.views import SweepStatus
 from neftune_cli.training.trial import Trial
 
 DRAW_SECONDS, READ_SECONDS = 0.25, 0.6

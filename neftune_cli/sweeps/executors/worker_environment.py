@@ -44,7 +44,7 @@ def worker_environment(threads: int, gpu: int | None, base: Mapping[str, str]) -
 
 def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which Python finds the package that is running, where it isn't installed."""
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     if root in (path for path in sys.path if path.endswith("-packages")):
         return dict(environment)
     others = environment.get("PYTHONPATH")

@@ -1,7 +1,7 @@
 """A worker process: reads requests as JSON lines, runs trials on its workbench, and writes events as JSON lines.
 
-It is started as `python -m neftune_cli.sweeps.worker LOG`. Whatever is printed goes to LOG, or to the log of the trial
-that runs. When the other end of its pipes is closed it lets the trial checkpoint, and ends.
+It is started as `python -m neftune_cli.sweeps.executors.worker LOG`. Whatever is printed goes to LOG, or to the log of
+the trial that runs. When the other end of its pipes is closed it lets the trial checkpoint, and ends.
 """
 
 import faulthandler
@@ -20,9 +20,9 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Job
+from neftune_cli.sweeps.executors.messages import Lines, Message, as_line, packed, unpacked
 from neftune_cli.sweeps.failures import failure
-from neftune_cli.sweeps.messages import Lines, Message, as_line, packed, unpacked
-from neftune_cli.sweeps.workbench import Workbench
+from neftune_cli.sweeps.workbench.workbench import Workbench
 from neftune_cli.training.logs import process_output_to, send_output_to
 from neftune_cli.training.stopping import StopRequest
 from neftune_cli.training.trial import TrialProgress

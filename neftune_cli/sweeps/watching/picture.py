@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.sweeps.figures import duration, printable, rough_duration
-from neftune_cli.sweeps.grid import GAP, grid, one_line
-from neftune_cli.sweeps.views import State, SweepStatus, TrialView
+from neftune_cli.sweeps.watching.grid import GAP, grid, one_line
+from neftune_cli.sweeps.watching.views import State, SweepStatus, TrialView
 
 _EXPLAINED_FROM, _SPACED_FROM = 16, 30
 """Lines of a terminal from which on there is room to explain the table, and to set its parts apart."""

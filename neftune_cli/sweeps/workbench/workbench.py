@@ -13,9 +13,9 @@ from neftune_cli.store import ClaimedTrial, SweepFolder
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import is_out_of_memory
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, Preparation, resolved_evaluation
-from neftune_cli.sweeps.signal_to_noise import with_alphas
-from neftune_cli.sweeps.supplies import Supplies
-from neftune_cli.sweeps.trial_report import TrialReport
+from neftune_cli.sweeps.workbench.signal_to_noise import with_alphas
+from neftune_cli.sweeps.workbench.supplies import Supplies
+from neftune_cli.sweeps.workbench.trial_report import TrialReport
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import device_name, environment, free_memory, gpu_count
 from neftune_cli.training.logs import Redirect, library_output_to
@@ -63,7 +63,7 @@ class Workbench:
         Raises:
             UsageError: the model can't be loaded, or the data don't fit it.
         """
-        from neftune_cli.sweeps.weighing import preparation
+        from neftune_cli.sweeps.workbench.weighing import preparation
 
         materials = {trial.train.max_length: self._supplies.material(trial) for trial in trials}
         ranks = {trial.train.lora_rank for trial in trials}

@@ -1,0 +1,45 @@
+"""What a sweep prints when it has ended: its tables, or a summary as JSON."""
+
+import json
+from typing import Any
+
+import typer
+
+from neftune_cli.commands.printing import print_tables
+from neftune_cli.commands.request import Request
+from neftune_cli.errors import NothingToCompareError
+from neftune_cli.reporting.documents import document
+from neftune_cli.reporting.formats import Format
+from neftune_cli.reporting.sweep_report import judge_sweep, write_reports
+from neftune_cli.sweeps.runner import Outcome
+
+
+def print_results(request: Request, outcome: Outcome, *, as_json: bool) -> None:
+    """Write the reports beside the trials, and print the tables and how many trials were run; or all of it as JSON."""
+    folder = request.folder
+    try:
+        judged = judge_sweep(folder)
+    except NothingToCompareError as error:
+        typer.echo(str(error), err=True)
+        if as_json:
+            typer.echo(_summary(request, outcome, {"comparisons": []}))
+        return
+    write_reports(folder, judged)
+    comparisons = [one.comparison for one in judged]
+    if as_json:
+        typer.echo(_summary(request, outcome, json.loads(document(comparisons, Format.JSON))))
+        return
+    print_tables(comparisons)
+    elsewhere = f", by another process: {outcome.run_elsewhere}" if outcome.run_elsewhere else ""
+    counts = f"Trials run: {outcome.run_now}, done before: {outcome.already_done}{elsewhere}"
+    typer.echo(f"{counts}; all in {folder.path}", err=True)
+
+
+def _summary(request: Request, outcome: Outcome, comparisons: dict[str, Any]) -> str:
+    counts = {
+        "already_done": outcome.already_done,
+        "run_now": outcome.run_now,
+        "run_elsewhere": outcome.run_elsewhere,
+        "failed": outcome.failed,
+    }
+    return json.dumps({"folder": str(request.folder.path), **counts, **comparisons}, indent=2)
