@@ -12,6 +12,8 @@ from pydantic import BaseModel
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import CurvePoint, EvalMetrics, LossMetrics, TrialRecord, TrialState, TrialStatus
 from neftune_cli.store import ClaimedTrial, SweepFolder
+from neftune_cli.sweeps.watching.status import StatusReader
+from neftune_cli.sweeps.watching.views import SweepStatus
 
 STEPS = 120
 COMMAND = ("neftune", "sweep", "--alphas", "0,5", "--output", "results/bios noise")
@@ -49,6 +51,10 @@ class FakeSweep:
 
     def __exit__(self, *_: object) -> None:
         self._held.close()
+
+    def status(self) -> SweepStatus:
+        """Return how it stands to somebody who looks for the first time."""
+        return StatusReader(self.folder).read()
 
     def run(
         self, arm: str, seed: int | None, step: int = 0, losses: Sequence[float] = (), **status: Any

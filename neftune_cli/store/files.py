@@ -71,6 +71,11 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
 
 
+def is_temporary(path: Path) -> bool:
+    """Return whether a file has a name as `temporary_beside` gives it."""
+    return path.name.startswith(".") and path.suffix == ".tmp"
+
+
 def sync_folder(path: Path) -> None:
     """See to it that what was created, renamed or removed in a folder is so even if the machine dies."""
     folder = os.open(path, os.O_RDONLY)

@@ -1,7 +1,6 @@
 """One sweep on disk: what it is, its trials, and the tables made from the finished ones."""
 
 import re
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,15 @@ from neftune_cli.config.spec import BASE_ARM, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, SCHEMA_VERSION, Record, TrialRecord, TrialState
 from neftune_cli.store.claims import Silence
-from neftune_cli.store.files import check_version, check_writable, not_writable, pretty, read_json, write_atomically
+from neftune_cli.store.files import (
+    check_version,
+    check_writable,
+    is_temporary,
+    not_writable,
+    pretty,
+    read_json,
+    write_atomically,
+)
 from neftune_cli.store.trials import TrialFolder
 
 SWEEP_FILE, MANIFEST_FILE = "sweep.yaml", "manifest.json"
@@ -66,14 +73,12 @@ class SweepFolder:
             raise not_writable(self.path, error.strerror) from None
         sys.audit("neftune.sweep-spec-written", str(self.path))
 
-    def exists(self) -> bool:
-        """Return whether the folder holds a sweep, as it does from its opening on."""
-        return is_sweep(self.path)
-
-    def free_bytes(self) -> int:
-        """Return how much more fits on the disk of the folder."""
-        there = next(path for path in (self.path, *self.path.resolve().parents) if path.exists())
-        return shutil.disk_usage(there).free
+    def holds_something_else(self) -> bool:
+        """Return whether there are files, of a sweep or not, beside the little that one killed as it began leaves."""
+        if not self.path.is_dir():
+            return False
+        left = (path for path in self.path.iterdir() if not is_temporary(path))
+        return any(path.name != "trials" or not path.is_dir() or any(path.iterdir()) for path in left)
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest, empty if there is none yet."""

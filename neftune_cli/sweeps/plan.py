@@ -83,7 +83,7 @@ def _sweep_there(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
     """Return the sweep in the folder, which a spec may only add arms and seeds to; None if there is none yet."""
     there = folder.spec()
     if there is None:
-        if folder.path.is_dir() and any(folder.path.iterdir()):
+        if folder.holds_something_else():
             raise UsageError(
                 Problem(f"{folder.path} holds files but no sweep.", "Give an empty or a new folder with --output.")
             )

@@ -12,7 +12,9 @@ def test_these_are_the_milestones(uninterrupted_folder: Path) -> None:
     assert set(milestones(uninterrupted_folder)) == set(MILESTONES)
 
 
-@pytest.mark.parametrize("milestone", ["neftune.checkpoint-indexed", "neftune.record-written"])
+@pytest.mark.parametrize(
+    "milestone", ["neftune.sweep-folder-made", "neftune.checkpoint-indexed", "neftune.record-written"]
+)
 def test_killed_at_some_milestones(
     milestone: str, forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -204,3 +204,21 @@ def test_a_file_of_that_name_alone_makes_no_sweep(folder: SweepFolder, tmp_path:
     (other / "sweep.yaml").write_text("method: grid")
     assert [sweep.path for sweep in find_sweeps([tmp_path])] == [folder.path]
     assert [is_sweep(place) for place in (folder.path, other, tmp_path)] == [True, False, False]
+
+
+@pytest.mark.parametrize("left", [(), ("trials/",), ("trials/", ".sweep.yaml.0123456789ab.tmp")])
+def test_what_a_sweep_killed_as_it_began_leaves_is_nothing_else(left: tuple[str, ...], tmp_path: Path) -> None:
+    place(tmp_path, left)
+    assert not SweepFolder(tmp_path).holds_something_else()
+
+
+@pytest.mark.parametrize("left", [("cat.png",), ("trials",), ("trials/", "trials/alpha=0,seed=0-abc/"), ("other/",)])
+def test_what_somebody_else_left_is_something_else(left: tuple[str, ...], tmp_path: Path) -> None:
+    place(tmp_path, left)
+    assert SweepFolder(tmp_path).holds_something_else()
+
+
+def place(folder: Path, names: tuple[str, ...]) -> None:
+    """Make files, and folders where a name ends in a slash."""
+    for name in names:
+        (folder / name).mkdir() if name.endswith("/") else (folder / name).touch()

@@ -13,7 +13,6 @@ from rich.text import Text
 
 from neftune_cli.sweeps.watching.live import DRAW_SECONDS, HINT, READ_SECONDS, LivePicture, LiveTable
 from neftune_cli.sweeps.watching.picture import SweepPicture
-from neftune_cli.sweeps.watching.status import read_status
 from neftune_cli.sweeps.watching.views import SweepStatus
 from neftune_cli.training.trial import Trial
 from tests.sweep_in_progress import FakeSweep, every_state, falling
@@ -50,7 +49,7 @@ def drawn(
 
 
 def test_a_roomy_terminal_shows_everything(sweep: FakeSweep) -> None:
-    assert drawn(read_status(sweep.folder), 120, 40) == [
+    assert drawn(sweep.status(), 120, 40) == [
         "bios  3 of 10 done, 2 running, 1 failed, 1 stopped, 1 stalled, 2 waiting",
         "held-out loss; while training: step and training loss",
         "arm       seed 0            seed 1            seed 2",
@@ -69,7 +68,7 @@ def test_a_roomy_terminal_shows_everything(sweep: FakeSweep) -> None:
 
 
 def test_a_narrow_one_shortens(sweep: FakeSweep) -> None:
-    lines = drawn(read_status(sweep.folder), 50, 20)
+    lines = drawn(sweep.status(), 50, 20)
 
     assert "alpha=0   1.5012        40/120 █▆▅▃▁  stalled" in lines
     assert "alpha=0, seed 1  training 40/120  about 15 s left" in lines
@@ -79,7 +78,7 @@ def test_a_narrow_one_shortens(sweep: FakeSweep) -> None:
 @pytest.mark.parametrize("width", [12, 30, 50, 80, 120, 250])
 @pytest.mark.parametrize("height", [3, 7, 12, 20, 40, 80])
 def test_it_always_fits(crowd: FakeSweep, width: int, height: int) -> None:
-    lines = drawn(read_status(crowd.folder), width, height)
+    lines = drawn(crowd.status(), width, height)
 
     assert max(cell_len(line) for line in lines) <= width
     assert len(lines) < max(height, 4)
@@ -88,7 +87,7 @@ def test_it_always_fits(crowd: FakeSweep, width: int, height: int) -> None:
 
 
 def test_what_does_not_fit_is_counted_and_what_runs_is_shown(crowd: FakeSweep) -> None:
-    lines = drawn(read_status(crowd.folder), 80, 24)
+    lines = drawn(crowd.status(), 80, 24)
 
     assert lines[2].split() == ["arm", *(f for seed in range(25, 30) for f in ("seed", str(seed))), "25", "more"]
     row = next(line for line in lines if line.startswith("alpha=6 "))
@@ -100,7 +99,7 @@ def test_what_does_not_fit_is_counted_and_what_runs_is_shown(crowd: FakeSweep) -
 
 
 def test_machines_are_named_where_there_are_several(sweep: FakeSweep) -> None:
-    status = read_status(sweep.folder)
+    status = sweep.status()
     elsewhere = replace(status.trials[4], host="node7")
     lines = drawn(replace(status, trials=(*status.trials[:4], elsewhere, *status.trials[5:])), 120, 40)
 
@@ -111,7 +110,7 @@ def test_machines_are_named_where_there_are_several(sweep: FakeSweep) -> None:
 def test_names_are_shown_as_they_are_and_can_do_no_harm(tmp_path: Path) -> None:
     with FakeSweep(tmp_path / "s", ["[red]loud[/red]", "bell\x07\x1b[2J"], 1) as sweep:
         sweep.fail("[red]loud[/red]", 0, "said [bold]no\x1b]0;title\x07\nand more")
-        text = "\n".join(drawn(read_status(sweep.folder), 100, 30))
+        text = "\n".join(drawn(sweep.status(), 100, 30))
 
     assert "[red]loud[/red]" in text
     assert "bell??[2J" in text
@@ -122,7 +121,7 @@ def test_names_are_shown_as_they_are_and_can_do_no_harm(tmp_path: Path) -> None:
 def test_a_terminal_without_unicode_gets_ascii(sweep: FakeSweep) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
     for width, height in ((120, 40), (50, 20), (30, 9)):
-        Console(file=stream, width=width, height=height).print(SweepPicture(read_status(sweep.folder), footer=HINT))
+        Console(file=stream, width=width, height=height).print(SweepPicture(sweep.status(), footer=HINT))
     stream.flush()
     text = stream.buffer.getvalue().decode("ascii")
 
@@ -132,7 +131,7 @@ def test_a_terminal_without_unicode_gets_ascii(sweep: FakeSweep) -> None:
 def test_no_color_means_no_color(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
     def escapes() -> str:
         stream = io.StringIO()
-        Console(file=stream, force_terminal=True, width=100, height=40).print(SweepPicture(read_status(sweep.folder)))
+        Console(file=stream, force_terminal=True, width=100, height=40).print(SweepPicture(sweep.status()))
         return stream.getvalue()
 
     monkeypatch.setenv("TERM", "xterm")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.store.following import FollowedTrial
-from neftune_cli.sweeps.watching.status import StatusReader, read_status
+from neftune_cli.sweeps.watching.status import StatusReader
 from neftune_cli.sweeps.watching.views import State, SweepStatus, TrialView
 from tests.sweep_in_progress import STEPS, FakeSweep, every_state, falling, point, trial_id
 
@@ -34,7 +34,7 @@ def view(status: SweepStatus, arm: str, seed: int | None) -> TrialView:
 
 
 def test_each_state_is_told_from_what_the_trials_left(sweep: FakeSweep) -> None:
-    status = read_status(sweep.folder)
+    status = sweep.status()
 
     assert {trial.label: str(trial.state) for trial in status.trials} == {
         "base": "done",
@@ -54,7 +54,7 @@ def test_each_state_is_told_from_what_the_trials_left(sweep: FakeSweep) -> None:
 
 
 def test_a_running_trial_tells_how_far_it_is(sweep: FakeSweep) -> None:
-    trial = view(read_status(sweep.folder), "alpha=0", 1)
+    trial = view(sweep.status(), "alpha=0", 1)
 
     assert (trial.phase, trial.step, trial.steps, trial.loss) == ("training", 40, STEPS, 1.234)
     assert trial.process == os.getpid()
@@ -64,7 +64,7 @@ def test_a_running_trial_tells_how_far_it_is(sweep: FakeSweep) -> None:
 
 
 def test_a_finished_one_tells_its_held_out_loss(sweep: FakeSweep) -> None:
-    assert view(read_status(sweep.folder), "alpha=5", 0).eval_loss == 1.4987
+    assert view(sweep.status(), "alpha=5", 0).eval_loss == 1.4987
 
 
 _HOLDER = """
@@ -97,7 +97,7 @@ def test_a_killed_process_leaves_its_trial_stalled(fresh: FakeSweep) -> None:
 def test_a_claimed_trial_that_has_not_begun_is_starting(fresh: FakeSweep) -> None:
     fresh.fail("alpha=0", 0, "too bad")
     with fresh.folder.trial(trial_id("alpha=0", 0), "alpha=0", 0).claim():  # type: ignore[union-attr]
-        trial = view(read_status(fresh.folder), "alpha=0", 0)
+        trial = view(fresh.status(), "alpha=0", 0)
 
     assert (trial.state, trial.phase, trial.reason) == (State.RUNNING, "starting", "")
     assert (trial.host, trial.process) == (socket.gethostname(), os.getpid())
@@ -119,7 +119,7 @@ def test_a_failed_trial_that_is_retried_waits_until_it_begins_anew(fresh: FakeSw
 def test_a_damaged_record_fails_its_trial_alone(sweep: FakeSweep) -> None:
     place = sweep.folder.trial(trial_id("alpha=0", 0), "alpha=0", 0)
     (place.path / "record.json").write_text('{"schema_version": 4, "nonsense": 1}')
-    status = read_status(sweep.folder)
+    status = sweep.status()
 
     assert view(status, "alpha=0", 0).state is State.FAILED
     assert "can't be understood" in view(status, "alpha=0", 0).reason
@@ -128,7 +128,7 @@ def test_a_damaged_record_fails_its_trial_alone(sweep: FakeSweep) -> None:
 
 def test_without_a_plan_the_trials_are_those_that_have_begun(sweep: FakeSweep) -> None:
     sweep.folder.write_manifest({})
-    status = read_status(sweep.folder)
+    status = sweep.status()
 
     assert len(status.trials) == 8
     assert view(status, "base", None).state is State.DONE
@@ -138,7 +138,7 @@ def test_without_a_plan_the_trials_are_those_that_have_begun(sweep: FakeSweep) -
 def test_a_folder_that_has_nothing_yet_has_no_trials(fresh: FakeSweep) -> None:
     fresh.folder.write_manifest({})
 
-    assert read_status(fresh.folder).trials == ()
+    assert fresh.status().trials == ()
 
 
 def test_the_curve_is_followed_line_by_line_and_over_a_rewrite(fresh: FakeSweep) -> None:
@@ -174,7 +174,7 @@ def test_a_finished_trial_is_read_once(fresh: FakeSweep) -> None:
 
 
 def test_time_left_of_trials_by_hand(sweep: FakeSweep) -> None:
-    status = read_status(sweep.folder)
+    status = sweep.status()
 
     # 40 of 120 steps in 8 s: 16 s of training to come; others took 24 s in all, of which 16 s are left as well
     assert view(status, "alpha=0", 1).seconds_left == pytest.approx(16.0)
@@ -191,18 +191,18 @@ def test_time_left_of_trials_by_hand(sweep: FakeSweep) -> None:
 def test_an_estimate_tells_before_anything_has_finished(tmp_path: Path) -> None:
     with FakeSweep(tmp_path / "s", ["alpha=0", "alpha=5"], 2, estimate=30.0) as sweep:
         sweep.run("base", None, phase="loading", seconds=1.0)
-        status = read_status(sweep.folder)
+        status = sweep.status()
         assert status.seconds_left == pytest.approx(29 + 4 * 30)
 
         sweep.finish("alpha=0", 0, 1.5, seconds=60.0)  # twice as slow as was thought; so will the others be
-        later = read_status(sweep.folder)
+        later = sweep.status()
         assert view(later, "alpha=5", 0).seconds_left == pytest.approx(60.0)
         assert view(later, "base", None).seconds_left == pytest.approx(29.0)
 
 
 def test_the_first_trial_tells_what_to_expect_of_the_others(fresh: FakeSweep) -> None:
     fresh.run("alpha=0", 0, 30, seconds=15.0)  # 0.5 s a step: 60 s in all
-    status = read_status(fresh.folder)
+    status = fresh.status()
 
     assert view(status, "alpha=0", 0).seconds_left == pytest.approx(45.0)
     assert view(status, "alpha=5", 1).seconds_left == pytest.approx(60.0)
@@ -212,21 +212,21 @@ def test_the_base_tells_nothing_of_those_that_train(fresh: FakeSweep) -> None:
     fresh.finish("base", None, 4.0, seconds=2.0)
     fresh.run("alpha=0", 0, 30, seconds=15.0)
     fresh.run("alpha=5", 0, phase="loading", seconds=6.0)
-    status = read_status(fresh.folder)
+    status = fresh.status()
 
     assert view(status, "alpha=5", 0).seconds_left == pytest.approx(54.0)
     assert status.seconds_left == pytest.approx((45 + 54 + 60 + 60) / 2)
 
 
 def test_nothing_known_nothing_said(fresh: FakeSweep) -> None:
-    status = read_status(fresh.folder)
+    status = fresh.status()
 
     assert (status.seconds_left, status.work_left) == (None, None)
 
 
 def test_nobody_works_so_there_is_work_but_no_time(fresh: FakeSweep) -> None:
     fresh.finish("alpha=0", 0, 1.5, seconds=20.0)
-    status = read_status(fresh.folder)
+    status = fresh.status()
 
     assert status.seconds_left is None
     assert status.work_left == pytest.approx(4 * 20.0)  # of the base nothing is known: it counts like the mean

@@ -63,7 +63,6 @@ class LocalExecutor:
         self._answers: dict[int, Message] = {}
         self._places: list[_Place] = []
         self._last_id = 0
-        self._gpus = 0
         self._is_stopping = False
 
     def __enter__(self) -> Self:
@@ -112,7 +111,6 @@ class LocalExecutor:
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
         """Start the workers that aren't there yet."""
-        self._gpus = gpus
         surplus = self._places[workers:]
         self._end(surplus)
         for place in surplus:

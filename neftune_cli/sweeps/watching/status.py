@@ -21,15 +21,6 @@ _MEMORY_SECONDS = 15.0
 """For so long a worker counts that is between two trials."""
 
 
-def read_status(folder: SweepFolder) -> SweepStatus:
-    """Return how a sweep stands; whoever looks again and again keeps a `StatusReader` instead.
-
-    Raises:
-        UsageError: a newer version of this program wrote the manifest.
-    """
-    return StatusReader(folder).read()
-
-
 class StatusReader:
     """Reads a sweep again and again, from any thread: what is finished is read once, and its own looks teach it times.
 
