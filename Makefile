@@ -26,7 +26,7 @@ test-slow: setup ## Run the slow tests too
 	$(BIN)/python -m pytest -m ''
 
 crash: setup ## Kill sweeps at every step of their lives and at random times, and compare what they leave (about ... minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m crash
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m crash -n 2 --dist loadfile
 
 lint: setup ## Format check, lint, types, import directions
 	$(BIN)/ruff format --check .

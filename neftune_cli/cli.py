@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from neftune_cli.commands.command_line import command_again
 from neftune_cli.commands.compare import compare
 from neftune_cli.commands.sensitivity import sensitivity
 from neftune_cli.commands.status import status
 from neftune_cli.commands.sweep import sweep
 from neftune_cli.commands.train import train
 from neftune_cli.commands.visualize import visualize
+from neftune_cli.config.typed import command_again
 from neftune_cli.errors import ExitCode, NeftuneError, UsageError
 
 app = typer.Typer(

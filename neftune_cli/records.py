@@ -61,7 +61,11 @@ class TrialStatus(Record):
     """The last step's, in nats per completion token."""
     tokens_per_second: float | None = None
     seconds: float | None = None
-    """Time spent on it so far, in all attempts."""
+    """Time that went into it so far, lost work left out."""
+    seconds_in_all: float | None = None
+    """Time spent on it, in all attempts."""
+    side_by_side: int | None = None
+    """How many trials shared the machine, itself included."""
     peak_memory: int | None = None
     """Most memory its process has held, in bytes: the device's where it is a GPU."""
     host: str = ""

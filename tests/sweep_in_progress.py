@@ -69,12 +69,16 @@ class FakeSweep:
         return claimed
 
     def stall(self, arm: str, seed: int | None, step: int = 0, **status: Any) -> None:
-        """Leave a trial as a killed process does."""
-        self.run(arm, seed, step, **status).release()
+        """Leave a trial as a killed process does, with a checkpoint of its last step if there was one."""
+        claimed = self.run(arm, seed, step, **status)
+        self._keep(claimed, step, status)
+        claimed.release()
 
     def stop(self, arm: str, seed: int | None, step: int = 0, **status: Any) -> None:
         """Leave a trial as one does that was asked to stop."""
-        self._end(self.run(arm, seed, step, **status), TrialState.STOPPED)
+        claimed = self.run(arm, seed, step, **status)
+        self._keep(claimed, step, status)
+        self._end(claimed, TrialState.STOPPED)
 
     def fail(self, arm: str, seed: int | None, reason: str, **status: Any) -> None:
         """Leave a trial that failed."""
@@ -85,6 +89,11 @@ class FakeSweep:
         claimed = self.run(arm, seed, STEPS, losses=[2.0, 1.0], seconds=seconds)
         claimed.finish(record(arm, seed, eval_loss), [], [])
         claimed.release()
+
+    def _keep(self, claimed: ClaimedTrial, step: int, status: dict[str, Any]) -> None:
+        if step:
+            with claimed.folder.checkpoints.new(step, status.get("seconds", 0.0), {}, lambda: None) as files:
+                (files / "weights").touch()
 
     def _end(self, claimed: ClaimedTrial, state: TrialState, reason: str = "") -> None:
         claimed.end(state, reason)

@@ -1,7 +1,7 @@
 """What is said when a sweep ends otherwise than it should: what failed, why it stopped, and what to type next."""
 
-from neftune_cli.commands.command_line import command_again
 from neftune_cli.commands.request import Request
+from neftune_cli.config.typed import command_again
 from neftune_cli.sweeps.runner import Outcome
 
 

@@ -1,6 +1,7 @@
 """What a sweep prints when it has ended: its tables, or a summary as JSON."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -13,6 +14,8 @@ from neftune_cli.reporting.formats import Format
 from neftune_cli.reporting.sweep_report import judge_sweep, write_reports
 from neftune_cli.sweeps.runner import Outcome
 
+NOTHING_COMPARED: Mapping[str, Any] = {"comparisons": []}
+
 
 def print_results(request: Request, outcome: Outcome, *, as_json: bool) -> None:
     """Write the reports beside the trials, and print the tables and how many trials were run; or all of it as JSON."""
@@ -22,12 +25,12 @@ def print_results(request: Request, outcome: Outcome, *, as_json: bool) -> None:
     except NothingToCompareError as error:
         typer.echo(str(error), err=True)
         if as_json:
-            typer.echo(_summary(request, outcome, {"comparisons": []}))
+            print_summary(request, outcome)
         return
     write_reports(folder, judged)
     comparisons = [one.comparison for one in judged]
     if as_json:
-        typer.echo(_summary(request, outcome, json.loads(document(comparisons, Format.JSON))))
+        print_summary(request, outcome, json.loads(document(comparisons, Format.JSON)))
         return
     print_tables(comparisons)
     elsewhere = f", by another process: {outcome.run_elsewhere}" if outcome.run_elsewhere else ""
@@ -35,11 +38,15 @@ def print_results(request: Request, outcome: Outcome, *, as_json: bool) -> None:
     typer.echo(f"{counts}; all in {folder.path}", err=True)
 
 
-def _summary(request: Request, outcome: Outcome, comparisons: dict[str, Any]) -> str:
-    counts = {
+def print_summary(request: Request, outcome: Outcome, comparisons: Mapping[str, Any] = NOTHING_COMPARED) -> None:
+    """Print what became of the trials as JSON, with the comparisons if there are any."""
+    summary = {
+        "folder": str(request.folder.path),
         "already_done": outcome.already_done,
         "run_now": outcome.run_now,
         "run_elsewhere": outcome.run_elsewhere,
         "failed": outcome.failed,
+        "halted": outcome.halted,
+        "interrupted": outcome.interrupted,
     }
-    return json.dumps({"folder": str(request.folder.path), **counts, **comparisons}, indent=2)
+    typer.echo(json.dumps({**summary, **comparisons}, indent=2))

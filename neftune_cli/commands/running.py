@@ -11,7 +11,7 @@ from rich.console import Console
 
 from neftune_cli.commands.endings import failures_told, halt_told
 from neftune_cli.commands.request import Request
-from neftune_cli.commands.results import print_results
+from neftune_cli.commands.results import print_results, print_summary
 from neftune_cli.commands.work import planned
 from neftune_cli.config.running import RunOptions
 from neftune_cli.errors import ExitCode, NeftuneError
@@ -30,20 +30,24 @@ def run_and_report(
     quiet: bool,
     as_json: bool,
 ) -> Request:
-    """Plan, run, and print the tables; exit with 1 if a trial has failed, with 130 if the user interrupted it."""
+    """Plan, run, and print the tables; exit with 1 if a trial has failed or nothing could go on, 130 if interrupted."""
     with planned(file, options, output, running) as work:
         request = work.request
         with _observer(request, quiet=quiet) as observer, _disk_watched(request):
             outcome = run_sweep(request.plan, request.folder, work.executor, observer, work.interrupts, running)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
-    if outcome.halted:
-        typer.echo(halt_told(outcome.halted), err=True)
-        raise typer.Exit(ExitCode.TRIAL_FAILED)
-    with _disk_watched(request):
-        print_results(request, outcome, as_json=as_json)
+    if outcome.was_cut_short:
+        if as_json:
+            print_summary(request, outcome)
+    else:
+        with _disk_watched(request):
+            print_results(request, outcome, as_json=as_json)
     if outcome.failed:
         typer.echo(failures_told(request, outcome, retried=running.retry_failed), err=True)
+    if outcome.halted:
+        typer.echo(halt_told(outcome.halted), err=True)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    if outcome.failed or outcome.halted:
         raise typer.Exit(ExitCode.TRIAL_FAILED)
     return request
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def _priced(work: Work, running: RunOptions, hourly_rate: float | None, begin: f
     notes = [*plan.notes, *plan.data.notes]
     estimate: Estimate | None = None
     if missing:
-        estimate, found = _estimate(work, missing, running.workers, begin)
+        estimate, found = _estimate(work, missing, running, begin)
         notes += found
     return priced_plan(
         plan,
@@ -65,16 +66,17 @@ def _priced(work: Work, running: RunOptions, hourly_rate: float | None, begin: f
     )
 
 
-def _estimate(work: Work, missing: Sequence[Trial], workers: int | None, begin: float) -> tuple[Estimate, list[str]]:
-    """Return what the missing trials take with all workers busy, and what the user should know."""
-    staff = staff_for(work.request.plan, missing, work.executor, workers)
-    estimate, notes = forecast(
-        work.request.plan,
-        missing,
-        work.request.folder,
-        work.executor,
-        staff,
-        lambda told: typer.echo(told, err=True),
-        startup=time.monotonic() - begin,
-    )
-    return estimate, [*staff.preparation.notes, *notes]
+def _estimate(work: Work, missing: Sequence[Trial], running: RunOptions, begin: float) -> tuple[Estimate, list[str]]:
+    """Return what the missing trials take with all workers busy, and what the user should know.
+
+    A sweep makes the same preparations before its first trial as were made here since the beginning.
+    """
+    plan, folder, executor = work.request.plan, work.request.folder, work.executor
+    staff = staff_for(plan, missing, folder, executor, running.workers)
+    estimate, notes = forecast(plan, missing, folder, executor, staff, _tell, try_out=running.estimate)
+    prepared = time.monotonic() - begin
+    return replace(estimate, seconds=prepared + estimate.seconds), [*staff.preparation.notes, *notes]
+
+
+def _tell(note: str) -> None:
+    typer.echo(note, err=True)

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -29,12 +30,22 @@ def _what_next(status: SweepStatus) -> Iterator[str]:
     """Yield what to do where nothing goes on by itself."""
     if status.of(State.RUNNING):
         return
-    command = shlex.join(status.command or ("neftune", "sweep", str(status.path / "sweep.yaml")))
+    command = _command(status)
     if not status.is_over:
         yield f"No trial runs now. Unless a sweep is just starting, this goes on:\n  {command}"
     elif status.failures:
-        retrying = command if "--retry" in status.command else f"{command} --retry failed"
+        retries = "--retry" in status.command or "train" in status.command  # training once always does
+        retrying = command if retries else f"{command} --retry failed"
         yield f"Logs are in {status.path / 'trials'}. To run the failed trials again:\n  {retrying}"
+
+
+def _command(status: SweepStatus) -> str:
+    """Return what to type: what was typed last, and where, if that was elsewhere."""
+    if not status.command:
+        return shlex.join(("neftune", "sweep", str(status.path / "sweep.yaml"), "--output", str(status.path)))
+    command = shlex.join(status.command)
+    is_here = status.directory in ("", str(Path.cwd()))
+    return command if is_here else f"cd {shlex.quote(status.directory)} && {command}"
 
 
 def as_data(status: SweepStatus) -> dict[str, Any]:
@@ -50,6 +61,7 @@ def as_data(status: SweepStatus) -> dict[str, Any]:
         "started": status.started,
         "age_seconds": seconds_since(status.started),
         "command": list(status.command),
+        "directory": status.directory,
         "trials": [_trial_as_data(trial) for trial in status.trials],
     }
 

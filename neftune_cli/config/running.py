@@ -43,6 +43,8 @@ class RunSettings:
     halve_batch: bool = False
     """Whether a trial that runs out of memory starts anew with half the batch and twice the accumulation."""
     stop_on_divergence: bool = True
+    side_by_side: int = 1
+    """How many trials share the machine."""
     lease_seconds: float = 120.0
     """After so long without a sign of life another process may take a trial over."""
 

@@ -6,20 +6,20 @@ machine a lock tells at once that a claim's process has died; from another machi
 the observer's own clock.
 """
 
-import fcntl
 import os
 import re
 import socket
 import sys
 import threading
 import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 
 from neftune_cli.errors import ClaimLost
 from neftune_cli.records import SCHEMA_VERSION, Record
-from neftune_cli.store.files import link, pretty, read_record, sync_folder, temporary_beside
+from neftune_cli.store.files import link, pretty, read_record, sync_folder
+from neftune_cli.store.locks import is_locked, is_name_of, machine
+from neftune_cli.store.temporary import open_temporary
 
 BEATS_A_LEASE = 6
 """Signs of life within the time after which their absence counts as death."""
@@ -46,8 +46,8 @@ class Silence:
         """Return whether a claim has given no sign of life for so long; the first look only begins to count."""
         try:
             seen = path.stat()
-        except OSError:
-            return True
+        except OSError as error:
+            return isinstance(error, FileNotFoundError)
         key = (str(path), seen.st_ino)
         beat, since = self._seen.get(key, (None, 0.0))
         if beat != seen.st_mtime_ns:
@@ -71,11 +71,7 @@ class HeldClaim:
         Raises:
             ClaimLost: another process has taken the trial over, or the claim was removed.
         """
-        try:
-            mine = os.path.samestat(self._path.stat(), os.fstat(self._file))
-        except OSError:
-            mine = False
-        if not mine or _newest(self._path.parent) != self._path:
+        if not is_name_of(self._path, self._file) or _newest(self._path.parent) != self._path:
             raise ClaimLost(f"Another process has taken over {self._path.parent}, as this one was silent for too long.")
 
     def release(self) -> None:
@@ -86,12 +82,13 @@ class HeldClaim:
         self._beat.join()
         try:
             self.check()
+            for number, path in sorted(_numbered(self._path.parent)):  # the own one last
+                if number <= _number(self._path):
+                    path.unlink(missing_ok=True)
         except ClaimLost:
             pass
-        else:
-            for _, path in sorted(_numbered(self._path.parent)):  # the own one, which is the highest, last
-                path.unlink(missing_ok=True)
-        os.close(self._file)
+        finally:
+            os.close(self._file)
 
     def _give_signs(self, seconds: float) -> None:
         while not self._released.wait(seconds):
@@ -106,10 +103,8 @@ def take_claim(folder: Path, *, lease_seconds: float, silence: Silence) -> HeldC
         return None
     number = 1 + (_number(newest) if newest else 0)
     path = folder / f"claim-{number}.json"
-    temporary = temporary_beside(path)
-    file = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    temporary, file = open_temporary(path)
     try:
-        _lock(file)
         os.write(file, _content(lease_seconds).encode())
         os.fsync(file)
         sys.audit("neftune.claim-written", str(path))
@@ -133,45 +128,23 @@ def holder(folder: Path, silence: Silence) -> Claim | None:
 
 
 def is_alive(path: Path, silence: Silence) -> bool:
-    """Return whether the process that holds a claim lives; a claim that can't be read is nobody's."""
+    """Return whether the process that holds a claim lives; one that makes no sense is nobody's.
+
+    One that can't be looked at, because of missing rights or a network that is down, is taken for somebody's.
+    """
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
     claim = read_record(path, Claim)
-    if claim is None or (claim.machine == machine() and not _is_locked(path)):
+    if claim is None or (claim.machine == machine() and not is_locked(path)):
         return False
     return not silence.lasts(path, claim.lease_seconds)
-
-
-def machine() -> str:
-    """Return what tells this machine, since it was started, from others."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        boot = f"{uuid.getnode():x}"
-    return f"{socket.gethostname()} {boot}"
 
 
 def _content(lease_seconds: float) -> str:
     claim = Claim(host=socket.gethostname(), machine=machine(), process=os.getpid(), lease_seconds=lease_seconds)
     return pretty(claim.model_dump())
-
-
-def _lock(file: int) -> None:
-    with suppress(OSError):  # where the file system has no locks, silence alone tells
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _is_locked(path: Path) -> bool:
-    """Return whether a process of this machine holds the lock of a claim, which it loses when it dies."""
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:  # held, or the file system has no locks
-        return True
-    finally:
-        os.close(file)
-    return False
 
 
 def _newest(folder: Path) -> Path | None:

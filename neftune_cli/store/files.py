@@ -3,14 +3,16 @@
 import errno
 import json
 import os
+import shutil
 import sys
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.records import SCHEMA_VERSION, Record
+from neftune_cli.store.temporary import temporary_beside, writing
 
 RecordType = TypeVar("RecordType", bound=Record)
 
@@ -20,18 +22,10 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Write a file so that it is there whole or not at all; if it is durable, even if the machine dies meanwhile."""
-    temporary = temporary_beside(path)
-    try:
-        with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
+    with writing(path) as (temporary, file):
+        _write(file, content, durable=durable)
         sys.audit("neftune.file-written", str(path))
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
     if durable:
         sync_folder(path.parent)
 
@@ -42,13 +36,34 @@ def create(path: Path, content: str) -> None:
     Raises:
         FileExistsError: there is one.
     """
-    temporary = temporary_beside(path)
-    write_atomically(temporary, content)
-    try:
+    with writing(path) as (temporary, file):
+        _write(file, content, durable=True)
+        sys.audit("neftune.file-written", str(path))
         link(temporary, path)
-    finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+@contextmanager
+def filling(folder: Path, check: Callable[[], None]) -> Iterator[Path]:
+    """Yield a folder to fill, which gets its name when the block ends, whole and durably; `check` may still object.
+
+    What had the name before is gone then. If anything goes wrong nothing has changed.
+    """
+    temporary = temporary_beside(folder)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in temporary.rglob("*"):
+            (sync_folder if path.is_dir() else sync_file)(path)
+        sync_folder(temporary)
+        check()
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)
 
 
 def link(existing: Path, path: Path) -> None:
@@ -66,16 +81,6 @@ def link(existing: Path, path: Path) -> None:
         existing.replace(path)
 
 
-def temporary_beside(path: Path) -> Path:
-    """Return a name for a file that is being written; nobody else has it."""
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
-
-
-def is_temporary(path: Path) -> bool:
-    """Return whether a file has a name as `temporary_beside` gives it."""
-    return path.name.startswith(".") and path.suffix == ".tmp"
-
-
 def sync_folder(path: Path) -> None:
     """See to it that what was created, renamed or removed in a folder is so even if the machine dies."""
     folder = os.open(path, os.O_RDONLY)
@@ -83,6 +88,14 @@ def sync_folder(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _write(file: int, content: str | bytes, *, durable: bool) -> None:
+    left = memoryview(content.encode() if isinstance(content, str) else content)
+    while left:
+        left = left[os.write(file, left) :]
+    if durable:
+        os.fsync(file)
 
 
 def sync_file(path: Path) -> None:

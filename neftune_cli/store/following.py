@@ -8,6 +8,7 @@ from pathlib import Path
 
 from neftune_cli.errors import UsageError
 from neftune_cli.records import TrialRecord, TrialStatus
+from neftune_cli.store.checkpoints import Checkpoint
 from neftune_cli.store.claims import Claim
 from neftune_cli.store.trials import METRICS_FILE, TrialFolder
 
@@ -20,6 +21,8 @@ class Look:
     status: TrialStatus | None = None
     holder: Claim | None = None
     """The claim of the living process that works on it; not looked for where there is a record."""
+    kept: Checkpoint | None = None
+    """What it would go on from; not looked for where there is a record or a living process."""
     losses: Sequence[float] = ()
     """Training loss of each logged step in order; not looked for where there is a record."""
     damage: str = ""
@@ -49,7 +52,9 @@ class FollowedTrial:
         try:
             if record := self._folder.record():
                 return Look(record, self._folder.status())
-            return Look(None, self._folder.status(), self._folder.holder(), self._losses.read())
+            holder = self._folder.holder()
+            kept = None if holder else self._folder.kept()
+            return Look(None, self._folder.status(), holder, kept, self._losses.read())
         except UsageError as error:
             return Look(damage=str(error))
 

@@ -2,26 +2,24 @@
 
 import re
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from neftune_cli.config.resolve import dump_spec, load_spec, written_version
 from neftune_cli.config.spec import BASE_ARM, SweepSpec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, SCHEMA_VERSION, Record, TrialRecord, TrialState
+from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, SCHEMA_VERSION, Record, TrialRecord
 from neftune_cli.store.claims import Silence
 from neftune_cli.store.files import (
     check_version,
     check_writable,
-    is_temporary,
     not_writable,
     pretty,
     read_json,
     write_atomically,
 )
+from neftune_cli.store.temporary import is_temporary, remove_abandoned
 from neftune_cli.store.trials import TrialFolder
 
 SWEEP_FILE, MANIFEST_FILE = "sweep.yaml", "manifest.json"
@@ -148,7 +146,7 @@ class SweepFolder:
         for name, picture in pictures.items():
             write_atomically(folder / name, picture)
         for other in {*folder.glob("*.svg"), *folder.glob("*.png")} - {folder / name for name in pictures}:
-            other.unlink()
+            other.unlink(missing_ok=True)
 
     def trials(self) -> list[TrialFolder]:
         """Return the folders of the trials that have begun."""
@@ -159,13 +157,9 @@ class SweepFolder:
         for folder in self.trials():
             if folder.has_leftovers() and folder.record() and (claimed := folder.claim()):
                 with claimed:
-                    claimed.drop_checkpoints()
-                    claimed.end(TrialState.DONE)
-        forgotten = time.time() - _FORGOTTEN_SECONDS
-        for temporary in self.path.glob(".*.tmp"):
-            with suppress(OSError):
-                if temporary.stat().st_mtime < forgotten:
-                    temporary.unlink()
+                    claimed.tidy()
+        for place in (self.path, self.path / "plots"):
+            remove_abandoned(place)
 
     def _table_order(self) -> Any:
         spec = self.spec()
@@ -185,8 +179,6 @@ class SweepFolder:
 
 
 _CURVE_COLUMNS = ("step", "epoch", "train_loss", "eval_loss", "learning_rate", "tokens", "train_loss_clean")
-_FORGOTTEN_SECONDS = 3600
-"""Temporary files of that age belong to a process that died."""
 
 
 def trial_label(arm: str, seed: int | None) -> str:

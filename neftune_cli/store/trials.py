@@ -1,8 +1,9 @@
 """One trial on disk: its folder, which anyone may read, and the claim on it, with which one process may write."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,7 @@ from neftune_cli.store.files import (
     as_lines,
     create,
     damaged,
+    filling,
     pretty,
     read_json,
     read_lines,
@@ -34,6 +36,7 @@ from neftune_cli.store.files import (
     sync_file,
     write_atomically,
 )
+from neftune_cli.store.temporary import remove_abandoned, remove_unfinished_folders
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -131,7 +134,18 @@ class TrialFolder:
 
     def has_leftovers(self) -> bool:
         """Return whether there is what a finished trial doesn't leave, since its process died or still works."""
-        return (self.path / "checkpoints").exists() or any(self.path.glob("claim-*.json"))
+        return (self.path / "checkpoints").exists() or any(
+            path for pattern in ("claim-*.json", ".*.tmp") for path in self.path.glob(pattern)
+        )
+
+    def kept(self) -> Checkpoint | None:
+        """Return the checkpoint that the trial most likely goes on from, None if it would begin anew."""
+        return self.checkpoints.newest()
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Return its checkpoints."""
+        return Checkpoints(self.path / "checkpoints")
 
     def holder(self) -> Claim | None:
         """Return the claim of the living process that works on the trial, None if none does."""
@@ -147,7 +161,7 @@ class TrialFolder:
         Args:
             lease_seconds: after so long without a sign of life from this process another may take the trial over.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(exist_ok=True)  # and not the sweep's folder, which may have vanished
         held = take_claim(self.path, lease_seconds=lease_seconds, silence=self._silence)
         return ClaimedTrial(self, held) if held else None
 
@@ -165,8 +179,10 @@ class ClaimedTrial:
     def __init__(self, folder: TrialFolder, held: HeldClaim) -> None:
         self.folder = folder
         self._path, self._held = folder.path, held
-        self._checkpoints = Checkpoints(folder.path / "checkpoints", held.check)
+        self._checkpoints = folder.checkpoints
         self._status: TrialStatus | None = None
+        self._taken_up = time.monotonic()
+        self._seconds_kept = self._seconds_before = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -179,14 +195,32 @@ class ClaimedTrial:
     def begin(self, spec: BaseModel, status: TrialStatus) -> None:
         """Say what is trained and that it runs; clear what no record vouches for, but not the checkpoints."""
         self._held.check()
+        if self.folder.record() is not None:
+            raise self._finished_by_another()
+        before = self.folder.status()
+        self._seconds_before = (before.seconds_in_all or before.seconds or 0.0) if before else 0.0
         for left in (RECORD_FILE, EXAMPLES_FILE, GENERATIONS_FILE):
             (self._path / left).unlink(missing_ok=True)
-        for temporary in self._path.glob(".*.tmp"):
-            temporary.unlink(missing_ok=True)
+        remove_abandoned(self._path)
+        remove_unfinished_folders(self._path)
         sys.audit("neftune.leftovers-cleared", str(self._path))
         self._write("spec.json", pretty({"schema_version": SCHEMA_VERSION, **spec.model_dump(mode="json")}))
         self._set(status, durable=True)
         sys.audit("neftune.trial-running", str(self._path))
+
+    @property
+    def seconds(self) -> float:
+        """Return the time that went into what there is of the trial, lost work left out."""
+        return self._seconds_kept + time.monotonic() - self._taken_up
+
+    @property
+    def seconds_in_all(self) -> float:
+        """Return the time that was spent on it, in all attempts."""
+        return self._seconds_before + time.monotonic() - self._taken_up
+
+    def go_on(self, checkpoint: Checkpoint) -> None:
+        """Take note that the trial goes on from a checkpoint, with the work that went into it."""
+        self._seconds_kept = checkpoint.seconds
 
     def report(self, status: TrialStatus) -> None:
         """Say how far the trial is."""
@@ -204,7 +238,14 @@ class ClaimedTrial:
     def new_checkpoint(self, step: int, about: Mapping[str, Any] | None = None) -> AbstractContextManager[Path]:
         """Yield a folder to fill; when the block ends it is whole and durable, and the last two are kept."""
         self._held.check()
-        return self._checkpoints.new(step, about or {})
+        return self._checkpoints.new(step, self.seconds, about or {}, self._held.check)
+
+    @contextmanager
+    def new_model(self) -> Iterator[Path]:
+        """Yield a folder to fill with the trained model; when the block ends it is whole and durable."""
+        self._held.check()
+        with filling(self.folder.model_path, self._held.check) as folder:
+            yield folder
 
     def checkpoints(self) -> list[Checkpoint]:
         """Return the whole checkpoints, newest first."""
@@ -230,10 +271,17 @@ class ClaimedTrial:
         try:
             create(self._path / RECORD_FILE, pretty(whole.model_dump(mode="json")))
         except FileExistsError:
-            raise ClaimLost(f"Another process has finished {self._path} already.") from None
+            raise self._finished_by_another() from None
         sys.audit("neftune.record-written", str(self._path))
         self._checkpoints.drop()
         sys.audit("neftune.checkpoints-dropped", str(self._path))
+        self.end(TrialState.DONE)
+
+    def tidy(self) -> None:
+        """Remove what a process that died left of the trial, which is finished."""
+        self.drop_checkpoints()
+        remove_abandoned(self._path)
+        remove_unfinished_folders(self._path)
         self.end(TrialState.DONE)
 
     def end(self, state: TrialState, reason: str = "") -> None:
@@ -245,6 +293,9 @@ class ClaimedTrial:
     def release(self) -> None:
         """Give the claim back."""
         self._held.release()
+
+    def _finished_by_another(self) -> ClaimLost:
+        return ClaimLost(f"Another process has finished {self._path} already.")
 
     def _set(self, status: TrialStatus, *, durable: bool) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")

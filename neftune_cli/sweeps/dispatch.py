@@ -9,6 +9,7 @@ from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Claimed, Died, Ended, Event, Executor, Job, Taken
 from neftune_cli.sweeps.failures import DISK_KINDS, Failure, failure
+from neftune_cli.sweeps.remaining import place_of
 from neftune_cli.sweeps.watching.progress import Observer, Result
 from neftune_cli.training.trial import Trial
 
@@ -58,12 +59,14 @@ class Dispatcher:
         self._running: dict[str, Job] = {}
         self._look_again: dict[str, float] = {}
         self._failed_before: dict[str, str] = {}
+        self._interrupted: Callable[[], bool] = lambda: False
         self.result = Dispatched()
 
     def run(self, trials: Iterable[Trial], interrupted: Callable[[], bool]) -> Dispatched:
         """Run the trials; as soon as `interrupted` says so, ask those that run to keep what they have and end."""
         self._waiting = [Job(trial, self._settings) for trial in trials]
         self._failed_before = {job.trial.id: _failed_at(self._place(job.trial)) for job in self._waiting}
+        self._interrupted = interrupted
         while self._running or (self._waiting and not self.result.stopped):
             if interrupted() and not self.result.stopped:
                 self._stop()
@@ -95,16 +98,19 @@ class Dispatcher:
                 job = self._running.pop(trial.id)
                 self._end(job, record, why, seconds)
             case Died(trial) if trial is not None:
-                self._bury(self._running.pop(trial.id), event)
+                self._try_again(self._running.pop(trial.id), event)
             case Died():
                 self._observer.note(f"A worker {event.why}; another takes its place.")
 
     def _share(self, trial: Trial) -> None:
-        self._look_again[trial.id] = time.monotonic() + LOOK_AGAIN_SECONDS
-        self._waiting.append(self._running.pop(trial.id))
+        self._ask_later(self._running.pop(trial.id))
         if not self.result.shared:
             self.result.shared = True
             self._observer.note("Another process works on this folder too: the trials are shared.")
+
+    def _ask_later(self, job: Job) -> None:
+        self._look_again[job.trial.id] = time.monotonic() + LOOK_AGAIN_SECONDS
+        self._waiting.append(job)
 
     def _end(self, job: Job, record: TrialRecord | None, why: Failure | None, seconds: float) -> None:
         if why is None:
@@ -114,14 +120,17 @@ class Dispatcher:
             self._waiting.append(job)
         elif why.kind in DISK_KINDS:
             self._halt(why)
-        elif why.kind != "stopped":
+        elif why.kind == "stopped":
+            if not (self.result.stopped or self._interrupted()):  # somebody has asked its worker alone
+                self._try_again(job, Died(job.trial, "was told to end"))
+        else:
             self._tell(Result(job.trial, None, why.reason, seconds))
             if self._fail_fast:
                 self._observer.note("--fail-fast: the other trials stop, too.")
                 self._stop()
 
-    def _bury(self, job: Job, death: Died) -> None:
-        """Try the trial of a dead worker once more, from its checkpoint; then record it as failed."""
+    def _try_again(self, job: Job, death: Died) -> None:
+        """Try the trial of a worker that is gone once more, from its checkpoint; then record it as failed."""
         trial = job.trial
         if self.result.stopped:
             return
@@ -133,9 +142,12 @@ class Dispatcher:
         reason = f"Its worker {death.why}, for the {_ORDINALS.get(job.attempt, f'{job.attempt}th')} time."
         if death.last_words:
             reason += f" The end of its log: {death.last_words}"
-        if claimed := self._place(trial).claim(lease_seconds=self._settings.lease_seconds):
-            with claimed:
-                claimed.end(TrialState.FAILED, reason)
+        claimed = self._place(trial).claim(lease_seconds=self._settings.lease_seconds)
+        if claimed is None:  # another process has it by now, or the dead one's claim still looks alive
+            self._ask_later(job)
+            return
+        with claimed:
+            claimed.end(TrialState.FAILED, reason)
         self._end(job, None, Failure("failed", reason), 0.0)
 
     def _tell(self, result: Result) -> None:
@@ -161,7 +173,7 @@ class Dispatcher:
         return place.record() is not None or _failed_at(place) not in ("", self._failed_before[trial.id])
 
     def _place(self, trial: Trial) -> TrialFolder:
-        return self._folder.trial(trial.id, trial.arm, trial.seed)
+        return place_of(self._folder, trial)
 
 
 _ORDINALS = {2: "second", 3: "third"}

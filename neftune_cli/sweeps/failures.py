@@ -100,9 +100,12 @@ def _disk_kind(error: BaseException, folder: Path) -> FailureKind | None:
 
 def _kind_of_system_error(error: BaseException, folder: Path) -> FailureKind | None:
     number = _system_error(error)
+    where = _file_of(error)
+    if where is not None and not where.is_relative_to(folder.absolute()):
+        return None  # of a folder for temporary files, say, whose name the error has
     if number in (errno.ENOSPC, errno.EDQUOT):
         return "disk-full"
-    if number == errno.EROFS or (number in (errno.EACCES, errno.EPERM) and _is_about(error, folder)):
+    if number == errno.EROFS or (number in (errno.EACCES, errno.EPERM) and where is not None):
         return "read-only"
     return None
 
@@ -116,10 +119,10 @@ def _system_error(error: BaseException) -> int | None:
     return errno.ENOSPC if "No space left on device" in str(error) else None
 
 
-def _is_about(error: BaseException, folder: Path) -> bool:
-    """Return whether a file in the folder is what couldn't be used: elsewhere, a missing right is the trial's fault."""
+def _file_of(error: BaseException) -> Path | None:
+    """Return the file that an error names, None if it names none."""
     name = getattr(error, "filename", None)
-    return isinstance(name, str) and Path(name).absolute().is_relative_to(folder.absolute())
+    return Path(name).absolute() if isinstance(name, str) else None
 
 
 def _one_line(text: str) -> str:

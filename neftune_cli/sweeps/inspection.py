@@ -61,7 +61,6 @@ class Preparation:
 
     notes: tuple[str, ...]
     """What the user should know of the model and the examples' lengths."""
-    parameters: int
     trainable: int
     """Most parameters that one of the trials trains: all, or those of its adapters."""
     weight_bytes: int

@@ -10,7 +10,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 
 class Interrupts:
-    """Turns signals into `KeyboardInterrupt`; in a `patient` block the first one is noted instead."""
+    """Turns signals into `KeyboardInterrupt`; in a `patient` block the first is noted, and then only Ctrl-C is one."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -39,9 +39,11 @@ class Interrupts:
         finally:
             self._on_request = None
 
-    def _take(self, _number: int, _frame: FrameType | None) -> None:
-        if self._on_request and not self.requested:
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        if self._on_request is None:
+            raise KeyboardInterrupt
+        if not self.requested:
             self.requested = True
             self._on_request()
-            return
-        raise KeyboardInterrupt
+        elif number == signal.SIGINT:  # a terminal that is closed, and batch systems, may say it twice
+            raise KeyboardInterrupt

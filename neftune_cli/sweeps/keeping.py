@@ -15,5 +15,5 @@ def keep_best_model(folder: SweepFolder) -> TrialFolder | None:
     *_, best = min(kept, key=lambda one: one[:2])
     for *_, place in kept:
         if place is not best:
-            shutil.rmtree(place.model_path)
+            shutil.rmtree(place.model_path, ignore_errors=True)  # another process may be at it, too
     return best

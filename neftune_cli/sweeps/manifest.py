@@ -3,13 +3,13 @@
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from neftune_cli.config.typed import typed_command
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.plan import Plan, steps_of
@@ -42,7 +42,8 @@ def new_manifest(
     return {
         "started": before.get("started", _now()),
         "ended": None,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": list(typed_command()),
+        "directory": str(Path.cwd()),
         "versions": {"python": platform.python_version(), **_versions()},
         "git": _git_state(),
         "hardware": {
@@ -79,13 +80,14 @@ def unestimated(manifest: dict[str, Any], trials: Sequence[Trial]) -> list[Trial
     return [trial for trial in trials if trial.id not in known]
 
 
-def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: Estimate) -> dict[str, Any]:
+def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: Estimate, *, ended: bool) -> dict[str, Any]:
     """Return the manifest with what each finished trial took, by its own account: seconds, and bytes of peak memory.
 
     Args:
         manifest: what it says so far.
         folder: the sweep.
         truth: what this command's plan took until now, to be compared with the estimate.
+        ended: whether the sweep has ended, for now.
     """
     statuses = [status for place in folder.trials() if (status := place.status())]
     timed = {
@@ -94,7 +96,7 @@ def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: Estimate) -
         if status.state is TrialState.DONE and status.seconds is not None
     }
     trials = {**manifest.get("trials", {}), **timed}
-    return {**manifest, "ended": _now(), "truth": truth.as_json(), "trials": trials}
+    return {**manifest, "ended": _now() if ended else None, "truth": truth.as_json(), "trials": trials}
 
 
 def _now() -> str:

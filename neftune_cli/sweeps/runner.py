@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from neftune_cli.config.running import Keep, RunOptions
 from neftune_cli.store import SweepFolder
@@ -39,6 +39,11 @@ class Outcome:
     """Why the sweep couldn't go on, whatever the trial."""
     interrupted: bool = False
 
+    @property
+    def was_cut_short(self) -> bool:
+        """Return whether trials may be left that nobody has tried."""
+        return self.interrupted or bool(self.halted)
+
 
 def run_sweep(
     plan: Plan,
@@ -64,29 +69,37 @@ def run_sweep(
     """
     missing = missing_trials(plan, folder, retry_failed=options.retry_failed)
     done_before = done_trials(plan, folder)
-    staff = staff_for(plan, missing, executor, options.workers) if missing else None
+    staff = staff_for(plan, missing, folder, executor, options.workers) if missing else None
+    workers = staff.workers if staff else 1
     folder.open(plan.spec)
     folder.tidy()
     notes = [*plan.notes, *plan.data.notes]
     if staff:
         notes = _begin(plan, missing, folder, executor, staff, observer, estimate=options.estimate)
     observer.sweep_started(plan, missing, notes)
-    tables = _Tables(plan, folder, options.keep, workers=staff.workers if staff else 1)
-    dispatcher = Dispatcher(
-        folder, executor, observer, options.settings, settled=tables.update, fail_fast=options.fail_fast
-    )
+    tables = _Tables(plan, folder, options.keep, workers=workers)
+    settings = replace(options.settings, side_by_side=workers)
+    dispatcher = Dispatcher(folder, executor, observer, settings, settled=tables.update, fail_fast=options.fail_fast)
     with interrupts.patient(executor.interrupt):
         ran = dispatcher.run(missing, lambda: interrupts.requested)
     if not ran.halted:
         tables.finish(changed=bool(missing))
+    done = done_trials(plan, folder)
     return Outcome(
         already_done=len(done_before),
         run_now=len(ran.ended),
-        run_elsewhere=len(done_trials(plan, folder) - done_before - ran.ended),
-        failed=failed_trials(plan, folder),
+        run_elsewhere=len(done - done_before - ran.ended),
+        failed=failed_trials(plan, folder) | ({} if ran.stopped else _lost(plan, folder, done)),
         halted=_halt_reason(ran.halted, _disk_need(options.keep, missing, staff)),
         interrupted=interrupts.requested,
     )
+
+
+def _lost(plan: Plan, folder: SweepFolder, done: set[str]) -> dict[str, str]:
+    """Return the trials of a sweep that ran to its end which have neither record nor reason: none, if all is well."""
+    failed = failed_trials(plan, folder)
+    lost = (trial.label for trial in plan.trials if trial.id not in done and trial.label not in failed)
+    return dict.fromkeys(lost, "It ended and left no record.")
 
 
 def _disk_need(keep: Keep, missing: Sequence[Trial], staff: Staff | None) -> int:
@@ -140,15 +153,21 @@ class _Tables:
         if time.monotonic() < self._not_before:
             return
         started = time.monotonic()
-        self.finish(changed=True)
+        self._write(ended=False)
         self._not_before = time.monotonic() + TABLES_SHARE * (time.monotonic() - started)
 
     def finish(self, *, changed: bool) -> None:
+        if changed:
+            self._write(ended=True)
+        else:
+            self._folder.write_tables()
+
+    def _write(self, *, ended: bool) -> None:
         self._folder.write_tables()
         if self._keep is Keep.BEST:
             keep_best_model(self._folder)
-        if changed:
-            self._folder.write_manifest(with_times(self._folder.manifest(), self._folder, self._truth()))
+        manifest = with_times(self._folder.manifest(), self._folder, self._truth(), ended=ended)
+        self._folder.write_manifest(manifest)
 
     def _truth(self) -> Estimate:
         seconds = self._seconds_before + time.monotonic() - self._begun

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.sweeps.machine import available_cores, available_memory
@@ -19,10 +20,6 @@ class Staff:
     threads: int
     """Threads each."""
     gpus: int
-    need: int
-    """Bytes of memory that each is guessed to hold at its peak."""
-    available: int
-    """Bytes of main memory there are for all."""
     preparation: Preparation
 
     def disk_need(self, models: int) -> int:
@@ -30,12 +27,18 @@ class Staff:
         return disk_need(self.preparation, workers=self.workers, models=models)
 
 
-def staff_for(plan: Plan, missing: Sequence[Trial], executor: Executor, workers: int | None) -> Staff:
+def staff_for(
+    plan: Plan, missing: Sequence[Trial], folder: SweepFolder, executor: Executor, workers: int | None
+) -> Staff:
     """Have model and data loaded for the missing trials, and return the workers to run them with.
+
+    A sweep that goes on keeps the threads it had, where there are cores for them: on some models their number decides
+    the last digits, since each adds up a part of a sum. So it depends on the whole plan, not on what is left of it.
 
     Args:
         plan: what machine and model were found for it.
         missing: trials to run, at least one.
+        folder: where the sweep is.
         executor: whose first worker loads them.
         workers: how many, None for as many as are useful.
 
@@ -43,16 +46,17 @@ def staff_for(plan: Plan, missing: Sequence[Trial], executor: Executor, workers:
         UsageError: the data don't fit the model.
     """
     preparation = executor.prepare([trial.spec for trial in missing])
-    found = plan.inspection
-    cores, memory = available_cores(), available_memory()
+    found, cores = plan.inspection, available_cores()
     need = max(
         memory_need(preparation, batch_size=trial.spec.train.batch_size, max_length=trial.spec.train.max_length)
         for trial in missing
     )
-    most, threads = workers_auto(
-        len(missing), cores=cores, memory=memory, need=need, gpus=found.gpus, device=found.device
-    )
-    if workers is not None:
-        most = max(1, min(workers, len(missing)))
-        threads = max(1, cores // most)
-    return Staff(most, threads, found.gpus, need, memory, preparation)
+    if workers is None:
+        most = workers_auto(
+            len(plan.trials), cores=cores, memory=available_memory(), need=need, gpus=found.gpus, device=found.device
+        )
+    else:
+        most = max(1, min(workers, len(plan.trials)))
+    threads = max(1, cores // most)
+    before = (folder.manifest().get("workers") or {}).get("threads", threads)
+    return Staff(min(most, len(missing)), min(threads, before), found.gpus, preparation)

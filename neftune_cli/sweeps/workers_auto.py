@@ -1,4 +1,4 @@
-"""How many workers a sweep gets where the user doesn't say, and how many threads each."""
+"""Guesses, from model and data: how many workers a sweep gets, and what memory and disk they need."""
 
 from neftune_cli.store import KEPT_CHECKPOINTS
 from neftune_cli.sweeps.inspection import Preparation
@@ -14,14 +14,14 @@ LOGITS = 3
 """Copies of a batch's float32 logits at once: themselves, their log-softmax, their gradient."""
 
 
-def workers_auto(trials: int, *, cores: int, memory: int, need: int, gpus: int, device: str) -> tuple[int, int]:
-    """Return how many workers run at once, and with how many threads each; at least one of each.
+def workers_auto(trials: int, *, cores: int, memory: int, need: int, gpus: int, device: str) -> int:
+    """Return how many workers run at once, at least one.
 
     On the CPU one thread a trial does most work a second, as long as there are trials for all cores: no part of it
     waits for another.
 
     Args:
-        trials: how many there are to run.
+        trials: how many there are in all.
         cores: how many may be used.
         memory: bytes of main memory that are available.
         need: bytes of it that a worker takes.
@@ -29,8 +29,7 @@ def workers_auto(trials: int, *, cores: int, memory: int, need: int, gpus: int, 
         device: `cuda`, `mps` or `cpu`.
     """
     places = {"cuda": max(1, gpus), "mps": 1}.get(device, cores)
-    workers = max(1, min(trials, places, memory // max(1, need)))
-    return workers, max(1, cores // workers)
+    return max(1, min(trials, places, memory // max(1, need)))
 
 
 def disk_need(preparation: Preparation, *, workers: int, models: int) -> int:

@@ -11,7 +11,7 @@ from neftune_cli.config.running import RunSettings
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation
 from neftune_cli.store import ClaimedTrial
-from neftune_cli.training.checkpoint_files import Snapshot, write_snapshot
+from neftune_cli.training.checkpoint_files import Snapshot, UnreadableCheckpoint, write_snapshot
 from neftune_cli.training.curve import CurveCallback
 from neftune_cli.training.generators import generator_states, restore_generators
 from neftune_cli.training.nesting import NotPlainError
@@ -64,14 +64,22 @@ class CheckpointCallback(TrainerCallback):
         self._resumed_generators: dict[str, Any] | None = None
 
     def go_on(self, snapshot: Snapshot) -> None:
-        """Let curve, noise and data order go on from a snapshot."""
+        """Let curve, noise and data order go on from a snapshot.
+
+        Raises:
+            UnreadableCheckpoint: something is missing in it; nothing has changed then.
+        """
         state = snapshot.state
-        self.curve.go_on(state["curve"])
-        if "attestation" in state:
-            self.attestation = Attestation.model_validate(state["attestation"])
-            return
-        self.noise.go_on_measuring(state["noise"])
-        self._resumed_generators = state["epoch_generators"] or state["generators"]
+        try:
+            trained = Attestation.model_validate(state["attestation"]) if "attestation" in state else None
+            begun = None if trained else (state["noise"], state["epoch_generators"] or state["generators"])
+            self.curve.go_on(state["curve"])
+        except (KeyError, ValueError) as error:
+            raise UnreadableCheckpoint(f"A checkpoint is of another version ({error}).") from error
+        self.attestation = trained
+        if begun is not None:
+            measurements, self._resumed_generators = begun
+            self.noise.go_on_measuring(measurements)
 
     def keep_trained(self, attestation: Attestation) -> None:
         """Write a checkpoint of a training that has ended, from which only the answers are to be made; once."""
@@ -121,7 +129,7 @@ class CheckpointCallback(TrainerCallback):
             self._end_step(state.global_step, None)
 
     def _end_step(self, step: int, epoch_generators: dict[str, Any] | None) -> None:
-        if self._stop.requested or self._is_due(step):
+        if self._can_write and (self._stop.requested or self._is_due(step)):
             curve, noise = self.curve.state(), self.noise.measurements()
             self._write(self.trainer.snapshot(curve=curve, noise=noise, epoch_generators=epoch_generators))
         self._stop.raise_if_requested()
@@ -132,8 +140,6 @@ class CheckpointCallback(TrainerCallback):
         return by_steps or self._clock() - self._last >= 60 * self._settings.checkpoint_minutes
 
     def _write(self, snapshot: Snapshot) -> None:
-        if not self._can_write:
-            return
         step = snapshot.trainer.global_step
         try:
             with self._place.new_checkpoint(step, {"halvings": self.halvings}) as folder:

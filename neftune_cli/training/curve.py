@@ -58,9 +58,14 @@ class CurveCallback(TrainerCallback):
         }
 
     def go_on(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was called."""
-        self.points = [CurvePoint.model_validate(point) for point in state["points"]]
-        self.example_losses = [ExampleLoss.model_validate(row) for row in state["example_losses"]]
+        """Go on where `state` was called.
+
+        Raises:
+            KeyError, ValueError: it was something else, and nothing has changed.
+        """
+        points = [CurvePoint.model_validate(point) for point in state["points"]]
+        losses = [ExampleLoss.model_validate(row) for row in state["example_losses"]]
+        self.points, self.example_losses = points, losses
 
     def on_log(
         self,

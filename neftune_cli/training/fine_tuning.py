@@ -31,14 +31,14 @@ from neftune_cli.training.trial import Trial, TrialProgress, Watch
 
 @dataclass(frozen=True)
 class FineTuned:
-    """What a training that has ended leaves."""
+    """What a training that has ended leaves, or the base, which had none."""
 
     model: LanguageModel
-    train_loss: float
     losses: list[ExampleLoss]
-    attestation: Attestation
-    halvings: int
-    keep: Callable[[], None]
+    train_loss: float | None = None
+    attestation: Attestation | None = None
+    halvings: int = 0
+    keep: Callable[[], None] = lambda: None
     """Writes a checkpoint of it, if there is none, from which only the answers are to be made again."""
 
 
@@ -130,10 +130,11 @@ def _train(checkpoints: CheckpointCallback, place: ClaimedTrial, kept: list[Chec
     for checkpoint in kept:
         try:
             snapshot = read_snapshot(checkpoint.path, cast(nn.Module, trainer.model))
+            checkpoints.go_on(snapshot)
         except UnreadableCheckpoint as error:
             print(f"{error} Going on from the one before it, or from the beginning.", file=sys.stderr)
             continue
-        checkpoints.go_on(snapshot)
+        place.go_on(checkpoint)
         place.rewrite_metrics(checkpoints.curve.points)
         print(f"Going on after step {checkpoint.step}.", file=sys.stderr)
         trainer.go_on(snapshot, checkpoint.path)

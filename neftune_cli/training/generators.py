@@ -22,11 +22,14 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(states: dict[str, Any]) -> None:
-    """Let the generators go on where `generator_states` was called; those of devices that are gone stay as they are."""
+    """Let the generators go on where `generator_states` was called; those of devices that it doesn't see stay.
+
+    A worker may see one GPU where the one before it saw all of them: the first it sees is the one that it trains on.
+    """
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    for device, state in zip(range(torch.cuda.device_count()), states.get("cuda", ()), strict=False):
+        torch.cuda.set_rng_state(state, device)
     if "mps" in states and torch.backends.mps.is_available():
         torch.mps.set_rng_state(states["mps"])

@@ -5,12 +5,14 @@ import gc
 import re
 import resource
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_KEEP = 1 << 30
+MEMORY_KEPT = 1 << 30
 """Bytes the allocator may keep instead of giving them back to the system after each step."""
 
 
@@ -55,9 +57,9 @@ def keep_memory_between_steps() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _KEEP)
-        mallopt(_M_TRIM_THRESHOLD, _KEEP)
-        mallopt(_M_TOP_PAD, _KEEP // 16)
+        mallopt(_M_MMAP_THRESHOLD, MEMORY_KEPT)
+        mallopt(_M_TRIM_THRESHOLD, MEMORY_KEPT)
+        mallopt(_M_TOP_PAD, MEMORY_KEPT // 16)
 
 
 def peak_memory_bytes(device: str = "cpu") -> int:
@@ -85,6 +87,29 @@ def forget_peak_memory(device: str = "cpu") -> None:
         torch.cuda.reset_peak_memory_stats()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """Put back afterwards what a training may set for its whole process: TF32, and determinism.
+
+    Transformers sets them where `tf32` or `full_determinism` is given, and never back: other arms would have them too.
+    """
+    import torch
+    from transformers.utils.import_utils import enable_tf32
+
+    backends: Any = torch.backends  # whose types know nothing of it
+    precision = backends.fp32_precision
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    of_cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    try:
+        yield
+    finally:
+        backends.fp32_precision = precision
+        enable_tf32.cache_clear()  # it takes being called again for a repetition
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = of_cudnn
 
 
 def free_memory(device: str = "cpu") -> None:

@@ -1,8 +1,7 @@
 """One trial, start to record: train a model under noise, measure it without."""
 
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import cast
 
 from torch import nn
@@ -11,27 +10,14 @@ from neftune_cli.config.running import RunSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
-from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, TrialRecord
+from neftune_cli.records import CurvePoint, TrialRecord
 from neftune_cli.store import ClaimedTrial
-from neftune_cli.training.fine_tuning import fine_tune
+from neftune_cli.training.fine_tuning import FineTuned, fine_tune
 from neftune_cli.training.material import Material
 from neftune_cli.training.measure import MeasuredAnswers, loss_metrics, measure_answers, measure_losses, measure_noise
 from neftune_cli.training.sft import micro_batches
 from neftune_cli.training.stopping import StopRequest
 from neftune_cli.training.trial import Trial, TrialProgress, Watch
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What training (or, for the base, no training) left."""
-
-    model: LanguageModel
-    train_loss: float | None
-    losses: list[ExampleLoss]
-    attestation: Attestation | None = None
-    halvings: int = 0
-    keep: Callable[[], None] = lambda: None
-    """Keeps it in a checkpoint, in case the trial stops before its record."""
 
 
 def run_trial(
@@ -65,7 +51,7 @@ def run_trial(
     outcome = (
         _measured_base(loaded, material, place, stop)
         if trial.is_base
-        else _trained(trial, loaded, material, place, watch, settings=settings, stop=stop, halvings=halvings)
+        else fine_tune(trial, loaded, material, place, watch, settings=settings, stop=stop, halvings=halvings)
     )
     watch(TrialProgress("generating"))
     answers = _answered(outcome, trial, loaded, material, stop)
@@ -92,7 +78,7 @@ def run_trial(
     return record
 
 
-def _measured_base(loaded: LoadedModel, material: Material, place: ClaimedTrial, stop: StopRequest) -> _Outcome:
+def _measured_base(loaded: LoadedModel, material: Material, place: ClaimedTrial, stop: StopRequest) -> FineTuned:
     place.rewrite_metrics([])
     with stop.interrupting():
         cast(nn.Module, loaded.model).to(material.device)
@@ -102,26 +88,11 @@ def _measured_base(loaded: LoadedModel, material: Material, place: ClaimedTrial,
     place.append_metrics(
         CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)
     )
-    return _Outcome(loaded.model, None, losses)
-
-
-def _trained(
-    trial: Trial,
-    loaded: LoadedModel,
-    material: Material,
-    place: ClaimedTrial,
-    watch: Watch,
-    *,
-    settings: RunSettings,
-    stop: StopRequest,
-    halvings: int,
-) -> _Outcome:
-    left = fine_tune(trial, loaded, material, place, watch, settings=settings, stop=stop, halvings=halvings)
-    return _Outcome(left.model, left.train_loss, left.losses, left.attestation, left.halvings, left.keep)
+    return FineTuned(loaded.model, losses)
 
 
 def _answered(
-    outcome: _Outcome, trial: Trial, loaded: LoadedModel, material: Material, stop: StopRequest
+    outcome: FineTuned, trial: Trial, loaded: LoadedModel, material: Material, stop: StopRequest
 ) -> MeasuredAnswers:
     """Let the model answer; if the trial is stopped meanwhile, its training is kept."""
     try:
@@ -153,5 +124,6 @@ def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:
 
 def _save(model: LanguageModel, loaded: LoadedModel, place: ClaimedTrial) -> None:
     """Save the model (adapters alone, if it has some) and its tokenizer as safetensors."""
-    model.save_pretrained(str(place.folder.model_path))
-    loaded.tokenizer.save_pretrained(place.folder.model_path)
+    with place.new_model() as folder:
+        model.save_pretrained(str(folder))
+        loaded.tokenizer.save_pretrained(folder)

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Self
 
 PATIENCE_SECONDS = 150.0
-_TAKE_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.argv[1], sys.argv[1:])"
+_TAKE_TERMINAL = "import os, sys; os.login_tty(0); os.execvp(sys.argv[1], sys.argv[1:])"
 """Makes the terminal the one that controls the process, so that Ctrl-C reaches it, and becomes the command."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 class Terminal:
-    """Runs `neftune` in a folder, with a terminal of 120 columns for everything it reads and writes."""
+    """Runs a command in a folder, with a terminal of 120 columns for everything it reads and writes."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str]) -> None:
+    def __init__(self, folder: Path, command: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._own, theirs = pty.openpty()
         environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _TAKE_TERMINAL, sys.executable, "-m", "neftune_cli", *arguments],
+            [sys.executable, "-c", _TAKE_TERMINAL, *command],
             cwd=folder,
             stdin=theirs,
             stdout=theirs,

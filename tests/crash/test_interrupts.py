@@ -1,6 +1,9 @@
 """Ctrl-C at a terminal and SIGTERM: the step is finished and kept, and the line that is printed goes on from there."""
 
+import os
 import shlex
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +18,7 @@ LONG = (
     *("--output", "sweep"),
 )
 """Trainings of 32 steps, without a checkpoint by time: they are too short for one."""
+COMMAND = (sys.executable, "-m", "neftune_cli", *LONG)
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +28,18 @@ def by_one_process(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> di
     return results(folder / "sweep")
 
 
+def a_worker(terminal: Terminal) -> int:
+    """Return the process number of one that trains for a command."""
+    children = Path(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children").read_text().split()
+    return int(children[0])
+
+
 def steps_logged(folder: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in folder.glob("sweep/trials/alpha*/metrics.jsonl"))
 
 
-def resumed_step(folder: Path) -> int:
-    return sum("resum" in log.read_text().lower() for log in folder.glob("sweep/trials/alpha*/log.txt"))
+def trials_gone_on_with(folder: Path) -> int:
+    return sum("Going on after step" in log.read_text() for log in folder.glob("sweep/trials/alpha*/log.txt"))
 
 
 @pytest.mark.slow
@@ -38,7 +48,7 @@ def resumed_step(folder: Path) -> int:
 def test_the_step_is_finished_and_the_printed_line_goes_on(
     how: Callable[[Terminal], None], by_one_process: dict[str, bytes], tmp_path: Path
 ) -> None:
-    with Terminal(tmp_path, LONG) as terminal:
+    with Terminal(tmp_path, COMMAND) as terminal:
         terminal.wait_until(lambda: steps_logged(tmp_path) > 6)
         how(terminal)
         assert terminal.wait() == 130
@@ -48,11 +58,10 @@ def test_the_step_is_finished_and_the_printed_line_goes_on(
     assert not list(tmp_path.glob("sweep/trials/*/claim-*.json"))
     before = steps_logged(tmp_path)
     line = text[text.index("give the same command:") :].splitlines()[1].strip()
-    program, *arguments = shlex.split(line)
-    assert program == "neftune"
-    with Terminal(tmp_path, arguments) as terminal:
+    with Terminal(tmp_path, shlex.split(line)) as terminal:
         assert terminal.wait() == 0, terminal.text
     assert before > 6
+    assert trials_gone_on_with(tmp_path) > 0
     assert results(tmp_path / "sweep") == by_one_process
 
 
@@ -61,13 +70,15 @@ def test_the_step_is_finished_and_the_printed_line_goes_on(
 def test_twice_ends_at_once_and_loses_no_more_than_the_unkept_steps(
     by_one_process: dict[str, bytes], tmp_path: Path
 ) -> None:
-    with Terminal(tmp_path, LONG) as terminal:
+    with Terminal(tmp_path, COMMAND) as terminal:
         terminal.wait_until(lambda: steps_logged(tmp_path) > 6)
+        os.kill(a_worker(terminal), signal.SIGSTOP)  # in a step that takes forever
         terminal.press_ctrl_c()
+        terminal.wait_until(lambda: "Ctrl-C again stops at once" in terminal.text)
         terminal.press_ctrl_c()
         pressed = time.monotonic()
         assert terminal.wait() == 130
         assert time.monotonic() - pressed < 10
-    with Terminal(tmp_path, LONG) as terminal:
+    with Terminal(tmp_path, COMMAND) as terminal:
         assert terminal.wait() == 0, terminal.text
     assert results(tmp_path / "sweep") == by_one_process

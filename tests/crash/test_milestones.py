@@ -34,6 +34,8 @@ def test_killed_at_each_milestone(
     tmp_path: Path,
 ) -> None:
     times = milestones(uninterrupted_folder)[milestone]
+    if milestone == "neftune.file-written":  # state.json is written by time, so another run may write a few files less
+        times -= times // 8
     occurrence = {"first": 1, "middle": (times + 1) // 2, "last": times}[which]
     check_killed_at(milestone, occurrence, forks, tmp_path, uninterrupted)
 

@@ -51,10 +51,9 @@ def trained(folder: Path) -> Path:
 def each_cut(path: Path) -> Iterator[Callable[[], Iterator[int]]]:
     """Yield a function over the lengths that a file can be cut to, which cuts it to each; it is whole again after.
 
-    The line end after an object is no part of it. Files of many kilobytes are cut at some bytes only.
+    Files of many kilobytes are cut at some bytes only.
     """
-    content = path.read_bytes()
-    size = len(content) - (path.suffix == ".json")
+    content, size = path.read_bytes(), size_without_line_end(path)
 
     def cuts() -> Iterator[int]:
         for length in range(0, size, 1 + size // MOST_CUTS):
@@ -63,6 +62,11 @@ def each_cut(path: Path) -> Iterator[Callable[[], Iterator[int]]]:
 
     yield cuts
     path.write_bytes(content)
+
+
+def size_without_line_end(file: Path) -> int:
+    """Return the bytes of a file; the line end after an object is no part of it."""
+    return file.stat().st_size - (file.suffix == ".json")
 
 
 def state(sweep: SweepFolder, trial: Path) -> State:
@@ -103,8 +107,9 @@ def test_a_finished_trial_needs_no_state(done: Path) -> None:
             assert state(sweep, trial) is State.DONE
 
 
-def lengths(size: int) -> list[int]:
-    """Return none, all but one byte, and some between."""
+def lengths(file: Path) -> list[int]:
+    """Return none, all but one byte of what counts, and some between."""
+    size = size_without_line_end(file)
     return sorted({0, size - 1, *(size * part // RERUNS_A_FILE for part in range(1, RERUNS_A_FILE))})
 
 
@@ -114,7 +119,7 @@ def lengths(size: int) -> list[int]:
 def test_the_same_command_goes_on_from_what_was_cut(
     name: str, forks: Forks, half_done: Path, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
-    for length in lengths((trained(half_done) / name).stat().st_size):
+    for length in lengths(trained(half_done) / name):
         check_goes_on(forks, half_done, trained(half_done) / name, length, tmp_path / str(length), uninterrupted)
 
 
@@ -124,7 +129,7 @@ def test_the_same_command_goes_on_from_what_was_cut(
 def test_the_same_command_mends_a_finished_trial(
     name: str, forks: Forks, done: Path, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
-    for length in lengths((trained(done) / name).stat().st_size):
+    for length in lengths(trained(done) / name):
         check_goes_on(forks, done, trained(done) / name, length, tmp_path / str(length), uninterrupted)
 
 

@@ -13,18 +13,27 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.errors import ClaimLost, UsageError
-from neftune_cli.records import CurvePoint
-from neftune_cli.store import TrialFolder, claims
-from tests.finished_trials import begin
+from neftune_cli.records import CurvePoint, TrialState, TrialStatus
+from neftune_cli.store import TrialFolder, claims, files
+from neftune_cli.store.locks import machine
+from tests.finished_trials import NoSpec, begin, leave
+from tests.unit.test_store import record
 
 HOLD = """
 import sys, time
 from pathlib import Path
+from neftune_cli.errors import ClaimLost
 from neftune_cli.store import TrialFolder
 claimed = TrialFolder(Path(sys.argv[1])).claim(lease_seconds=float(sys.argv[2]))
 print("held" if claimed else "taken", flush=True)
-time.sleep(60)
+try:
+    while True:
+        time.sleep(0.05)
+        claimed.rewrite_metrics([])
+except ClaimLost:
+    sys.exit(7)
 """
+WROTE_NOTHING = 7
 
 
 @pytest.fixture
@@ -81,6 +90,8 @@ def test_a_silent_process_loses_its_claim_and_may_not_write(folder: TrialFolder)
         while (claimed := folder.claim()) is None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait() == WROTE_NOTHING
         claimed.release()
 
 
@@ -102,6 +113,12 @@ def test_the_loser_of_a_takeover_notices_at_every_write(folder: TrialFolder) -> 
         lambda: loser.rewrite_metrics([]),
         loser.drop_checkpoints,
         lambda: loser.new_checkpoint(1),
+        lambda: loser.begin(NoSpec(), TrialStatus(trial="x", state=TrialState.RUNNING)),
+        lambda: loser.report(TrialStatus(trial="x", state=TrialState.RUNNING)),
+        lambda: loser.finish(record("alpha=5", 5.0, 0), [], []),
+        lambda: loser.end(TrialState.FAILED, "It broke."),
+        loser.tidy,
+        loser.new_model().__enter__,
     ):
         with pytest.raises(ClaimLost, match="taken over"):
             write()
@@ -129,7 +146,7 @@ def test_a_claim_from_another_machine_holds_until_it_has_been_silent_here_for_it
     folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.path.mkdir()
-    content = claims._content(lease_seconds=100.0).replace(claims.machine(), "elsewhere boot")
+    content = claims._content(lease_seconds=100.0).replace(machine(), "elsewhere boot")
     (folder.path / "claim-7.json").write_text(content)
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
@@ -192,3 +209,84 @@ def test_where_there_are_no_hard_links_a_claim_is_exclusive_all_the_same(
     assert folder.claim() is None
     first.release()
     assert numbers(folder) == []
+
+
+def test_giving_a_claim_back_leaves_that_of_whoever_has_taken_over_meanwhile(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loser = folder.claim()
+    assert loser is not None
+    check = loser._held.check
+
+    def be_overtaken() -> None:
+        check()
+        (folder.path / "claim-2.json").write_bytes((folder.path / "claim-1.json").read_bytes())
+
+    monkeypatch.setattr(loser._held, "check", be_overtaken)
+    loser.release()
+    assert numbers(folder) == ["claim-2.json"]
+
+
+def test_a_claim_that_is_being_written_survives_the_beginning_of_the_trial(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes have seen no claim; one has linked its own, and begins, before the other has."""
+    link, late = files.link, []
+
+    def link_after_the_other_has_begun(temporary: Path, path: Path) -> None:
+        monkeypatch.setattr(claims, "link", link)
+        late.append(begin(folder, "x"))
+        link(temporary, path)
+
+    monkeypatch.setattr(claims, "link", link_after_the_other_has_begun)
+    assert TrialFolder(folder.path).claim() is None
+    late[0].release()
+
+
+def test_a_late_loser_does_not_clear_what_the_winner_has_finished(folder: TrialFolder) -> None:
+    leave(folder, record("alpha=5", 5.0, 0))
+    with folder.claim() as late, pytest.raises(ClaimLost, match="has finished"):  # type: ignore[union-attr]
+        late.begin(NoSpec(), TrialStatus(trial="x", state=TrialState.RUNNING))
+    assert folder.record() is not None
+
+
+def test_a_late_loser_does_not_remove_the_checkpoints_of_the_winner(
+    folder: TrialFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loser = begin(folder, "x")
+
+    def overtake(synced: Path) -> None:
+        if synced.name != "checkpoints":
+            return
+        (folder.path / "claim-2.json").write_bytes((folder.path / "claim-1.json").read_bytes())
+        (folder.path / "checkpoints" / "step-00000009").mkdir()
+
+    monkeypatch.setattr("neftune_cli.store.files.sync_folder", overtake)
+    with pytest.raises(ClaimLost), loser.new_checkpoint(3) as place:
+        (place / "weights").touch()
+    assert (folder.path / "checkpoints" / "step-00000009").exists()
+    loser.release()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_claim_that_may_not_be_read_is_somebodys(folder: TrialFolder) -> None:
+    folder.path.mkdir()
+    (folder.path / "claim-1.json").touch(0)
+    assert folder.claim() is None
+
+
+def test_a_claim_on_a_disk_that_fails_is_somebodys(folder: TrialFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.path.mkdir()
+    (folder.path / "claim-1.json").touch()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", fail)
+    assert folder.claim() is None
+
+
+def test_a_folder_that_has_vanished_is_not_built_again(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        TrialFolder(tmp_path / "gone" / "trials" / "alpha=0,seed=0-x").claim()
+    assert not (tmp_path / "gone").exists()

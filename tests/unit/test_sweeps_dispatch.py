@@ -13,7 +13,7 @@ from neftune_cli.config.running import RunSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import TrialRecord, TrialState
-from neftune_cli.store import SweepFolder
+from neftune_cli.store import ClaimedTrial, SweepFolder
 from neftune_cli.sweeps import dispatch
 from neftune_cli.sweeps.dispatch import Dispatched, Dispatcher
 from neftune_cli.sweeps.executors import Claimed, Died, Ended, Event, Job, Taken
@@ -112,6 +112,10 @@ def be_killed(job: Job, _: SweepFolder) -> Event:
 
 def meet_full_disk(job: Job, _: SweepFolder) -> Event:
     return Ended(job.trial, None, Failure("disk-full", "No space is left."), 1.0)
+
+
+def be_stopped(job: Job, _: SweepFolder) -> Event:
+    return Ended(job.trial, None, Failure("stopped", "The trial was asked to stop."), 1.0)
 
 
 def lose_claim(job: Job, _: SweepFolder) -> Event:
@@ -296,3 +300,39 @@ def test_the_tables_hold_what_ended_though_something_failed(desk: Desk) -> None:
     desk.run(fail)
     assert "alpha=5" in (desk.folder.path / "loss.csv").read_text()
     assert isinstance(desk.folder.records()[0], TrialRecord)
+
+
+def test_the_trial_of_a_worker_that_was_told_to_end_is_tried_once_more(desk: Desk) -> None:
+    desk.run(be_stopped)
+    assert desk.given_out == [("id0", 1, 0), ("id0", 2, 0), ("id1", 1, 0)]
+    assert desk.told.notes == ["alpha=0, seed 0: its worker was told to end; it is tried again."]
+    assert desk.done() == ["id0", "id1"]
+
+
+def test_a_trial_that_stops_because_all_are_to_stop_is_left_as_it_is(desk: Desk) -> None:
+    told = iter([False, True])
+    ran = desk.run(be_stopped, interrupted=lambda: next(told, True))
+    assert desk.given_out == [("id0", 1, 0)]
+    assert (ran.ended, desk.told.notes, desk.reason(desk.trials[0])) == (set(), [], "")
+
+
+def test_a_second_death_under_a_claim_that_still_looks_alive_is_recorded_later(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "LOOK_AGAIN_SECONDS", 0.0)
+    held: list[ClaimedTrial] = []
+
+    def die_and_leave_a_child(job: Job, folder: SweepFolder) -> Event:
+        claimed = folder.trial(job.trial.id, job.trial.arm, job.trial.seed).claim()
+        assert claimed is not None
+        held.append(claimed)
+        return die(job, folder)
+
+    def die_when_it_is_free(job: Job, folder: SweepFolder) -> Event:
+        held[0].release()
+        return die(job, folder)
+
+    ran = desk.run(die, die_and_leave_a_child, finish, die_when_it_is_free)
+    assert [trial for trial, *_ in desk.given_out] == ["id0", "id0", "id1", "id0"]
+    assert desk.reason(desk.trials[0]).startswith("Its worker crashed")
+    assert ran.ended == {"id0", "id1"}

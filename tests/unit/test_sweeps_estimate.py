@@ -1,6 +1,7 @@
 """Estimates of plans, worked out by hand: from calibrations, from finished trials, and from both."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,9 @@ ALPHAS = spec(ZERO, FIVE, seeds=2)
 """With the recipe of `tiny`: batches of 16, 3 epochs."""
 
 
+IN_PAIRS = {"host": socket.gethostname(), "side_by_side": 2}
+
+
 def calibration(trial: Trial, **values: Any) -> Calibration:
     found = {
         "setup": 1.0,
@@ -66,6 +70,13 @@ def leave(folder: SweepFolder, trial: Trial, **status: Any) -> None:
     (place.path / "metrics.jsonl").write_text(CurvePoint(step=1, epoch=1, tokens=999).model_dump_json() + "\n")
 
 
+def keep(folder: SweepFolder, trial: Trial, *, seconds: float) -> None:
+    """Leave a checkpoint that so much work went into."""
+    checkpoints = folder.trial(trial.id, trial.arm, trial.seed).checkpoints
+    with checkpoints.new(20, seconds, {}, lambda: None) as files:
+        (files / "weights").write_bytes(b"w")
+
+
 def test_trials_go_to_the_worker_that_is_free_first() -> None:
     assert schedule([5.0, 3.0, 2.0, 4.0], 2) == 9.0  # 5 + 4 on the first, 3 + 2 on the second
     assert schedule([5.0, 3.0, 2.0, 4.0], 1) == 14.0
@@ -76,19 +87,19 @@ def test_trials_go_to_the_worker_that_is_free_first() -> None:
 def test_calibrations_are_averaged_and_multiplied(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
     both = [calibration(trials[1]), calibration(trials[1], step=0.3, peak_memory=2 * GIB)]
-    found = estimate_of(trials, trials, folder, both, workers=2, startup=10.0)
+    found = estimate_of(trials, trials, folder, both, workers=2)
     one = 1.0 + 30 * 0.2 + 3 * 2.0 + 3.0
     assert found.trials == pytest.approx({"base-id": 10.0, **{trial.id: one for trial in trials[1:]}})
-    assert found.seconds == pytest.approx(10.0 + 3 * one - 6.0)  # base, then two; the other worker two in that time
+    assert found.seconds == pytest.approx(3 * one - 6.0)  # base, then two; the other worker two in that time
     assert found.tokens == {"base-id": 0, **{trial.id: 1500 for trial in trials[1:]}}
     assert (found.peak_memory, found.workers, found.source) == (2 * GIB, 2, "calibration")
 
 
 def test_one_trial_is_calibrated_for_each_recipe(tmp_path: Path) -> None:
     trials = trials_of(spec(ZERO, FIVE, ArmSpec(name="decay", alpha=0, train={"weight_decay": 0.1}), SMALL))
-    chosen = to_calibrate(trials, trials, SweepFolder(tmp_path))
+    chosen = to_calibrate(trials, trials, SweepFolder(tmp_path), workers=1)
     assert [one.train.batch_size for one in chosen] == [16, 2]
-    assert [one.train.batch_size for one in to_calibrate(trials[:1], trials, SweepFolder(tmp_path))] == [16]
+    assert [one.train.batch_size for one in to_calibrate(trials[:1], trials, SweepFolder(tmp_path), workers=1)] == [16]
 
 
 def test_a_recipe_without_calibration_is_left_out(tmp_path: Path) -> None:
@@ -99,29 +110,45 @@ def test_a_recipe_without_calibration_is_left_out(tmp_path: Path) -> None:
 
 def test_finished_trials_of_the_same_kind_win(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
-    leave(folder, trials[0], state=TrialState.DONE, seconds=4.0)
-    leave(folder, trials[1], state=TrialState.DONE, seconds=20.0, peak_memory=5)
-    leave(folder, trials[2], state=TrialState.DONE, seconds=30.0, peak_memory=7)
+    leave(folder, trials[0], state=TrialState.DONE, seconds=4.0, **IN_PAIRS)
+    leave(folder, trials[1], state=TrialState.DONE, seconds=20.0, peak_memory=5, **IN_PAIRS)
+    leave(folder, trials[2], state=TrialState.DONE, seconds=30.0, peak_memory=7, **IN_PAIRS)
     missing = trials[3:]
-    assert to_calibrate(missing, trials, folder) == []
+    assert to_calibrate(missing, trials, folder, workers=2) == []
     found = estimate_of(missing, trials, folder, [calibration(trials[1])], workers=2)
     whole = dict.fromkeys([one.id for one in missing], 25.0)
     assert found == Estimate(whole, 25.0, 7, 2, "earlier trials", dict.fromkeys(whole, 999))
     longer = [Trial("longer", "x", trials[1].spec.model_copy(update={"train": _epochs(trials[1], 6.0)}), {})]
-    assert [one.train.epochs for one in to_calibrate(longer, [*trials, *longer], folder)] == [6.0]
+    assert [one.train.epochs for one in to_calibrate(longer, [*trials, *longer], folder, workers=2)] == [6.0]
+
+
+@pytest.mark.parametrize("otherwise", [{"side_by_side": 1}, {"host": "elsewhere"}, {"side_by_side": None}])
+def test_trials_that_ran_otherwise_tell_nothing(otherwise: dict[str, Any], tmp_path: Path) -> None:
+    trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
+    leave(folder, trials[1], state=TrialState.DONE, seconds=20.0, **{**IN_PAIRS, **otherwise})
+    assert len(to_calibrate(trials[2:], trials, folder, workers=2)) == 1
+    found = estimate_of(trials[2:], trials, folder, [calibration(trials[1])], workers=2)
+    assert found.source == "calibration"
 
 
 def _epochs(trial: Trial, epochs: float) -> Any:
     return trial.spec.train.model_copy(update={"epochs": epochs})
 
 
-@pytest.mark.parametrize("state", [TrialState.STOPPED, TrialState.RUNNING])
-def test_a_trial_that_goes_on_has_the_rest_of_its_steps_before_it(tmp_path: Path, state: TrialState) -> None:
+def test_a_trial_that_goes_on_has_the_rest_of_its_time_before_it(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
-    leave(folder, trials[1], state=state, step=20, steps=30, seconds=9.0)
+    leave(folder, trials[1], state=TrialState.STOPPED, step=20, steps=30, seconds=9.0)
+    keep(folder, trials[1], seconds=2.0)
     found = estimate_of(trials[1:2], trials, folder, [calibration(trials[1])], workers=1)
     assert found.trials == pytest.approx({trials[1].id: 13.0})
-    assert found.seconds == pytest.approx(13.0 - 20 * 0.1)
+    assert found.seconds == pytest.approx(11.0)
+
+
+def test_what_is_in_no_checkpoint_is_before_it_again(tmp_path: Path) -> None:
+    trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
+    leave(folder, trials[1], state=TrialState.RUNNING, step=20, steps=30, seconds=9.0)
+    found = estimate_of(trials[1:2], trials, folder, [calibration(trials[1])], workers=1)
+    assert found.seconds == pytest.approx(13.0)
 
 
 def test_a_failed_trial_begins_anew(tmp_path: Path) -> None:
@@ -184,10 +211,12 @@ def shown(folder: SweepFolder, **given: Any) -> tuple[list[str], list[str]]:
 
 def test_the_table_tells_where_each_trial_stands(tmp_path: Path) -> None:
     folder, trials = SweepFolder(tmp_path), trials_of(ALPHAS)
+    (tmp_path / "trials").mkdir()
     claimed = folder.trial(trials[0].id, BASE_ARM, None).claim()
     assert claimed is not None
     leave(folder, trials[1], state=TrialState.FAILED)
     leave(folder, trials[2], state=TrialState.STOPPED, step=15, steps=30)
+    keep(folder, trials[2], seconds=1.5)
     with claimed:
         rows, lines = shown(folder, hourly_rate=7200.0, available_memory=GIB)
     assert rows == [

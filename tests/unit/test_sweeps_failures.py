@@ -122,3 +122,11 @@ def test_errors_that_go_round_in_a_circle_end(tmp_path: Path) -> None:
     one, other = ValueError("one"), ValueError("other")
     one.__cause__, other.__cause__ = other, one
     assert failure(one, tmp_path).kind == "failed"
+
+
+def test_a_full_disk_elsewhere_is_the_trials_own_failure(tmp_path: Path) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", "/tmp/elsewhere/file")
+    found = failure(error, tmp_path)
+    assert found.kind == "failed"
+    assert "/tmp/elsewhere/file" in found.reason
+    assert failure(OSError(errno.ENOSPC, "No space left", str(tmp_path / "a")), tmp_path).kind == "disk-full"

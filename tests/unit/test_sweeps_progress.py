@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.config.identity import trial_id as identify
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import ResolvedEvaluation
 from neftune_cli.sweeps.watching.progress import PlainLines, Result, Silent, progress_line
@@ -50,10 +49,10 @@ def test_a_line_for_each_trial_that_ends(sweep: FakeSweep) -> None:
         "400 examples.",
         "2 trials, 2 to run",
         # 60 of 120 steps in 120 s, and the base, of which nothing is known, like the other: 120 + 120
-        "alpha=0, seed 0  held-out loss 1.5000  240 s, 1 of 2, about 4 min left",
+        "alpha=0, seed 0  held-out loss 1.5000  240 s, 1 of 3 done, 1 running, 1 waiting, about 4 min left",
         "A worker ended.?[2J",
         "Stopping after this step, everything is kept; Ctrl-C again stops at once.",
-        "alpha=5, seed 0  failed: out of memory  3 s, 2 of 2",
+        "alpha=5, seed 0  failed: out of memory  3 s, 1 of 3 done, 1 running, 1 waiting, about 4 min left",
     ]
 
 
@@ -100,7 +99,3 @@ def test_silence(sweep: FakeSweep, capfd: pytest.CaptureFixture[str]) -> None:
         nobody.stopping()
 
     assert capfd.readouterr() == ("", "")
-
-
-def test_the_trials_of_this_test_are_real() -> None:
-    assert len(identify(planned("alpha=0", 0).identity)) == 12

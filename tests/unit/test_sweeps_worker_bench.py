@@ -37,7 +37,7 @@ class Bench:
     def run(self, fake: FakeTrial, settings: RunSettings | None = None, *, halvings: int = 0) -> None:
         self._patch.setattr(training, "run_trial", fake)
         job = Job(self.trial, settings or RunSettings(), halvings=halvings)
-        self._workbench.run(job, self.sweep, lambda progress: None, StopRequest())
+        self._workbench.run(job, self.sweep, StopRequest())
 
     @property
     def status(self) -> TrialStatus:
@@ -152,25 +152,41 @@ def test_the_folder_tells_phase_step_and_time_while_the_trial_runs(
     assert bench.status.state is TrialState.STOPPED
 
 
-def test_the_time_of_all_attempts_is_added_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(trial_report, "time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+def test_lost_work_counts_as_time_spent_and_not_as_work_that_went_into_the_trial(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("neftune_cli.store.trials.time", SimpleNamespace(monotonic=lambda: now))
 
-    def stop(*_: object, **__: object) -> None:
-        raise TrialStopped
+    def run_for(seconds: float, *, keep_after: float | None = None) -> TrialStatus:
+        def work(*arguments: Any, **_: object) -> None:
+            nonlocal now
+            place = arguments[3]
+            for kept in place.checkpoints()[:1]:
+                place.go_on(kept)
+            if keep_after is not None:
+                now += keep_after
+                with place.new_checkpoint(1):
+                    pass
+            now += seconds - (keep_after or 0.0)
+            raise TrialStopped
 
-    for attempt in (1, 2):
         with pytest.raises(TrialStopped):
-            bench.run(stop)
-        assert bench.status.attempts == attempt
-        assert bench.status.seconds is not None
-        assert bench.status.seconds >= 100.0 * attempt
-    assert bench.status.started <= bench.status.updated
+            bench.run(work)
+        return bench.status
+
+    first = run_for(70.0)  # all of it is lost
+    assert (first.attempts, first.seconds, first.seconds_in_all) == (1, 70.0, 70.0)
+    second = run_for(30.0, keep_after=20.0)  # began anew
+    assert (second.attempts, second.seconds, second.seconds_in_all) == (2, 30.0, 100.0)
+    third = run_for(5.0)  # goes on from what went on for 20 s
+    assert (third.attempts, third.seconds, third.seconds_in_all) == (3, 25.0, 105.0)
+    assert third.started <= third.updated
 
 
 def test_a_stop_before_the_trial_leaves_no_trace(bench: Bench) -> None:
     stop = StopRequest()
     stop.request()
     with pytest.raises(TrialStopped):
-        bench._workbench.run(Job(bench.trial, RunSettings()), bench.sweep, lambda progress: None, stop)
+        bench._workbench.run(Job(bench.trial, RunSettings()), bench.sweep, stop)
     assert bench.sweep.trials() == []

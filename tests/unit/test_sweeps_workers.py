@@ -25,26 +25,26 @@ GIB = 1 << 30
 @pytest.mark.parametrize(
     ("trials", "cores", "memory", "gpus", "device", "expected"),
     [
-        (12, 8, 100, 0, "cpu", (8, 1)),  # a trial a core
-        (3, 8, 100, 0, "cpu", (3, 2)),  # fewer trials than cores: they share them
-        (1, 8, 100, 0, "cpu", (1, 8)),
-        (12, 8, 7, 0, "cpu", (3, 2)),  # memory for three
-        (12, 8, 1, 0, "cpu", (1, 8)),  # not even for one: one must try
-        (12, 16, 100, 4, "cuda", (4, 4)),  # one a GPU
-        (12, 16, 100, 1, "cuda", (1, 16)),
-        (12, 8, 100, 1, "mps", (1, 8)),
-        (12, 2, 100, 8, "cuda", (8, 1)),  # fewer cores than GPUs: still a thread each
+        (12, 8, 100, 0, "cpu", 8),  # a trial a core
+        (3, 8, 100, 0, "cpu", 3),  # fewer trials than cores: they share them
+        (1, 8, 100, 0, "cpu", 1),
+        (12, 8, 7, 0, "cpu", 3),  # memory for three
+        (12, 8, 1, 0, "cpu", 1),  # not even for one: one must try
+        (12, 16, 100, 4, "cuda", 4),  # one a GPU
+        (12, 16, 100, 1, "cuda", 1),
+        (12, 8, 100, 1, "mps", 1),
+        (12, 2, 100, 8, "cuda", 8),  # fewer cores than GPUs
     ],
 )
 def test_workers_by_trials_cores_memory_and_gpus(
-    trials: int, cores: int, memory: int, gpus: int, device: str, expected: tuple[int, int]
+    trials: int, cores: int, memory: int, gpus: int, device: str, expected: int
 ) -> None:
     found = workers_auto(trials, cores=cores, memory=memory * GIB, need=2 * GIB, gpus=gpus, device=device)
     assert found == expected
 
 
 def test_the_need_of_memory_is_that_of_weights_and_of_the_largest_batch() -> None:
-    million = Preparation((), 10**6, 10**6, 4 * 10**6, vocabulary=1000, width=100, layers=10, longest=50)
+    million = Preparation((), 10**6, 4 * 10**6, vocabulary=1000, width=100, layers=10, longest=50)
     # by hand: 1 GiB; 4 MB of weights twice, gradients and two averages; 8 x 50 tokens
     expected = GIB + 8 * 10**6 + 12 * 10**6 + 400 * 68 * 100 * 10 + 400 * 1000 * 12
     assert memory_need(million, batch_size=8, max_length=256) == expected

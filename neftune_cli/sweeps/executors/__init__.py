@@ -13,7 +13,7 @@ from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.logs import CRASH
-from neftune_cli.training.trial import Trial, TrialProgress
+from neftune_cli.training.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,6 @@ class Taken:
 
 
 @dataclass(frozen=True)
-class Progressed:
-    """A trial has come to a new phase or step; some are left out where they come fast."""
-
-    trial: Trial
-    progress: TrialProgress
-
-
-@dataclass(frozen=True)
 class Ended:
     """A trial has its record, or a failure that says why not; its worker is free."""
 
@@ -89,14 +81,15 @@ class Died:
         return lines[0] if lines[0].startswith(CRASH) else lines[-1].strip()
 
 
-Event = Claimed | Taken | Progressed | Ended | Died
+Event = Claimed | Taken | Ended | Died
 
 
 class Executor(Protocol):
     """Runs trials on workers, each trial on its own: one that fails takes no other with it.
 
-    It is a context manager: leaving it ends all workers. A trial that was submitted ends in exactly one `Taken`,
-    `Ended` or `Died`; `Claimed` comes before `Progressed` and `Ended`, except where the claim itself failed.
+    It is a context manager: leaving it ends all workers, at once if that is because of a `KeyboardInterrupt`. A trial
+    that was submitted ends in exactly one `Taken`, `Ended` or `Died`; `Claimed` comes before `Ended`, except where the
+    claim itself failed. How far it is meanwhile stands in its folder.
     """
 
     def __enter__(self) -> Self: ...

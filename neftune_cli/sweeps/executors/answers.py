@@ -4,10 +4,10 @@ from typing import Any
 
 from neftune_cli.errors import NeftuneError, Problem, UsageError
 from neftune_cli.records import TrialRecord
-from neftune_cli.sweeps.executors import Claimed, Ended, Event, Progressed, Taken
+from neftune_cli.sweeps.executors import Claimed, Ended, Event, Taken
 from neftune_cli.sweeps.executors.messages import Message, unpacked
 from neftune_cli.sweeps.failures import Failure
-from neftune_cli.training.trial import Trial, TrialProgress
+from neftune_cli.training.trial import Trial
 
 
 def event_of(trial: Trial, message: Message) -> Event:
@@ -17,8 +17,6 @@ def event_of(trial: Trial, message: Message) -> Event:
             return Claimed(trial)
         case "taken":
             return Taken(trial)
-        case "progress":
-            return Progressed(trial, unpacked(TrialProgress, message["progress"]))
         case _:
             return Ended(
                 trial,
@@ -30,6 +28,12 @@ def event_of(trial: Trial, message: Message) -> Event:
 
 def _optional(kind: Any, value: Any) -> Any:
     return None if value is None else unpacked(kind, value)
+
+
+def failure_in(answer: Message) -> Failure | None:
+    """Return what kept a worker from answering, None if it answered or the question was wrong."""
+    found: Failure | None = _optional(Failure, answer.get("failure"))
+    return found
 
 
 def raise_problem(answer: Message) -> None:

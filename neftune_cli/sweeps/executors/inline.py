@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,7 +11,7 @@ from typing import Self
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.executors import Claimed, Ended, Event, Job, Progressed, Taken
+from neftune_cli.sweeps.executors import Claimed, Ended, Event, Job, Taken
 from neftune_cli.sweeps.failures import failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.sweeps.workbench.workbench import Workbench
@@ -42,16 +43,12 @@ class InlineExecutor:
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
         """Load model and data."""
-        try:
+        with _foreign_errors_told():
             return self._bench.prepare(trials)
-        except (NeftuneError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            raise NeftuneError(f"{type(error).__name__}: {error}") from error
 
     def calibrate(self, trial: TrialSpec) -> list[Calibration]:
         """Measure what a kind of trial costs."""
-        with library_output_to(Path(os.devnull)):
+        with library_output_to(Path(os.devnull)), _foreign_errors_told():
             return [self._bench.calibrate(trial)]
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
@@ -95,7 +92,6 @@ class InlineExecutor:
             record = self._bench.run(
                 job,
                 folder,
-                lambda progress: events.append(Progressed(job.trial, progress)),
                 self._stop,
                 on_claim=lambda: events.append(Claimed(job.trial)),
             )
@@ -105,3 +101,14 @@ class InlineExecutor:
         if record is None:
             return [*events, Taken(job.trial)]
         return [*events, Ended(job.trial, record, None, time.monotonic() - started)]
+
+
+@contextmanager
+def _foreign_errors_told() -> Iterator[None]:
+    """Turn what libraries raise into an error of this program, as a worker's answer does."""
+    try:
+        yield
+    except NeftuneError:
+        raise
+    except Exception as error:
+        raise NeftuneError(f"{type(error).__name__}: {error}") from error

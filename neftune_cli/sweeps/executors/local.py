@@ -15,13 +15,15 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Died, Ended, Event, Job, Taken
-from neftune_cli.sweeps.executors.answers import event_of, raise_problem
+from neftune_cli.sweeps.executors.answers import event_of, failure_in, raise_problem
 from neftune_cli.sweeps.executors.bell import Bell
 from neftune_cli.sweeps.executors.messages import Message, packed, unpacked
-from neftune_cli.sweeps.executors.worker_environment import with_this_package, worker_environment
+from neftune_cli.sweeps.executors.worker_environment import threads_within, with_this_package, worker_environment
 from neftune_cli.sweeps.executors.worker_process import KILLED, WorkerProcess
+from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.sweeps.machine import available_cores
+from neftune_cli.sweeps.remaining import place_of
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.logs import end_of_log
 
@@ -77,6 +79,8 @@ class LocalExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
+                self.kill()
             self._end(self._places)
         except BaseException:
             self.kill()
@@ -115,6 +119,7 @@ class LocalExecutor:
         self._end(surplus)
         for place in surplus:
             self._clear(place)
+        threads = threads_within(threads, self._environment)
         known = self._places[:workers]
         new = [_Place(n, self._logs / f"worker-{n}.txt", threads) for n in range(len(known), workers)]
         self._places = [*known, *new]
@@ -197,9 +202,11 @@ class LocalExecutor:
             if key.data is not None:
                 self._listen(key.data)
         for place in self._places:
-            if place.worker and (how := place.worker.how_it_died()):
+            worker = place.worker
+            if worker and (how := worker.how_it_died()):
                 self._listen(place)  # what it said last
-                self._bury(place, how)
+                if place.worker is worker:  # else it has been replaced because of that
+                    self._bury(place, how)
         return self._bell.rang()
 
     def _listen(self, place: _Place) -> None:
@@ -211,6 +218,8 @@ class LocalExecutor:
             elif place.job is None:
                 self._answers[message["id"]] = message
                 place.request = None
+                if why := failure_in(message):
+                    self._replace_if_spent(place, why)
             else:
                 self._told(place, place.job, message)
 
@@ -219,16 +228,17 @@ class LocalExecutor:
         self._events.append(event)
         if isinstance(event, Taken | Ended):
             place.job = place.folder = place.request = None
-        if isinstance(event, Ended) and event.failure and event.failure.kind == "out-of-memory":
-            self._replace(place)
+        if isinstance(event, Ended) and event.failure:
+            self._replace_if_spent(place, event.failure)
 
-    def _replace(self, place: _Place) -> None:
-        """Put a new worker in a place whose worker has no job: what was short of memory can't give all of it back."""
+    def _replace_if_spent(self, place: _Place, why: Failure) -> None:
+        """Put a new worker in the place of one that can't give all its memory back, or that was told to end."""
+        if self._is_stopping or why.kind not in ("out-of-memory", "stopped"):
+            return
         assert place.worker is not None
         place.worker.kill()
         self._clear(place)
-        if not self._is_stopping:
-            self._living(place)
+        self._living(place)
 
     def _bury(self, place: _Place, how: str) -> None:
         """Clear a place whose worker has died, and say under which trial; before it was ready, it is tried again."""
@@ -270,8 +280,7 @@ class LocalExecutor:
 def _log_of(place: _Place) -> Path:
     """Return where a place's worker has printed last."""
     if place.job and place.folder and place.is_ready:
-        trial = place.job.trial
-        log = place.folder.trial(trial.id, trial.arm, trial.seed).log_path
+        log = place_of(place.folder, place.job.trial).log_path
         if log.exists():
             return log
     return place.log

@@ -6,7 +6,6 @@ the trial that runs. When the other end of its pipes is closed it lets the trial
 
 import faulthandler
 import os
-import select
 import signal
 import sys
 import threading
@@ -25,12 +24,9 @@ from neftune_cli.sweeps.failures import failure
 from neftune_cli.sweeps.workbench.workbench import Workbench
 from neftune_cli.training.logs import process_output_to, send_output_to
 from neftune_cli.training.stopping import StopRequest
-from neftune_cli.training.trial import TrialProgress
 
 GRACE_SECONDS = 20.0
 """After the sweep's process has gone, a trial has so long to write its checkpoint."""
-SECONDS_BETWEEN = 0.25
-"""Between two progress events."""
 _PIECE = 65536
 
 
@@ -95,11 +91,10 @@ class _Inbox(threading.Thread):
 
 
 class _Sender:
-    """Writes events; drops a progress that comes too soon, or that nobody has room for."""
+    """Writes events."""
 
     def __init__(self, descriptor: int, stop: StopRequest) -> None:
         self._descriptor, self._stop = descriptor, stop
-        self._last = -SECONDS_BETWEEN
 
     def send(self, event: str, request: Message, **values: Any) -> None:
         """Write an event that answers a request."""
@@ -109,16 +104,6 @@ class _Sender:
                 line = line[os.write(self._descriptor, line) :]
         except BrokenPipeError:  # the reader has died, which is no failure of the trial
             self._stop.request()
-
-    def progress(self, request: Message, progress: TrialProgress) -> None:
-        """Write a progress event, unless there was one a moment ago or the reader is asleep."""
-        now = time.monotonic()
-        is_last = progress.steps > 0 and progress.step == progress.steps
-        if now - self._last < SECONDS_BETWEEN and progress.step and not is_last:
-            return
-        if select.select([], [self._descriptor], [], 0)[1]:
-            self._last = now
-            self.send("progress", request, progress=packed(progress))
 
 
 class _Worker:
@@ -176,13 +161,7 @@ class _Worker:
         started = time.monotonic()
         self._inbox.trial_runs.set()
         try:
-            record = self._bench.run(
-                job,
-                folder,
-                lambda progress: self._sender.progress(request, progress),
-                self._stop,
-                on_claim=lambda: self._sender.send("claimed", request),
-            )
+            record = self._bench.run(job, folder, self._stop, on_claim=lambda: self._sender.send("claimed", request))
         except Exception as error:
             ended: dict[str, Any] = {"failure": packed(failure(error, folder.path))}
         else:

@@ -5,8 +5,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-MEMORY_KEPT = 1 << 30
-"""Bytes glibc's allocator may keep: fetching them anew each step halves the speed of large products."""
+from neftune_cli.training.hardware import MEMORY_KEPT
 
 _DEFAULTS = {
     "MALLOC_MMAP_THRESHOLD_": str(MEMORY_KEPT),
@@ -36,10 +35,16 @@ def worker_environment(threads: int, gpu: int | None, base: Mapping[str, str]) -
     if _OLD_ALLOCATOR not in base:  # else a batch of another length than before finds its memory in pieces
         environment.setdefault(_ALLOCATOR, "expandable_segments:True")
     for name in _THREADS:
-        environment[name] = str(_threads(base.get(name), threads))
+        environment[name] = str(threads_within(threads, base, name))
     if gpu is not None:
         environment[_DEVICES] = _device(gpu, base.get(_DEVICES))
     return environment
+
+
+def threads_within(threads: int, base: Mapping[str, str], name: str = _THREADS[0]) -> int:
+    """Return so many threads, or fewer where the user has set how many there may be."""
+    given = base.get(name, "")
+    return min(int(given), threads) if given.isdecimal() and int(given) else threads
 
 
 def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
@@ -49,10 +54,6 @@ def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
         return dict(environment)
     others = environment.get("PYTHONPATH")
     return {**environment, "PYTHONPATH": os.pathsep.join([root, others] if others else [root])}
-
-
-def _threads(given: str | None, threads: int) -> int:
-    return min(int(given), threads) if given and given.isdecimal() and int(given) else threads
 
 
 def _device(gpu: int, given: str | None) -> str:

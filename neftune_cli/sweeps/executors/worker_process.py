@@ -93,7 +93,10 @@ class WorkerProcess:
             self._process.wait()
 
     def close(self) -> None:
-        """Close the pipes."""
+        """Close the pipes, and end what it has started and left behind, which may still hold its claim."""
+        if self._process.poll() is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._requests.close()
         self._events.close()
 

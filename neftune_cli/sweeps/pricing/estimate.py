@@ -1,7 +1,8 @@
 """What trials will take, and what they took: seconds each, time on so many workers, peak memory, training tokens."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from heapq import heapify, heapreplace
 from statistics import fmean
@@ -10,6 +11,7 @@ from typing import Any, Self
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.remaining import place_of
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 
@@ -53,12 +55,14 @@ class Estimate:
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
-def to_calibrate(missing: Sequence[Trial], trials: Sequence[Trial], folder: SweepFolder) -> list[TrialSpec]:
+def to_calibrate(
+    missing: Sequence[Trial], trials: Sequence[Trial], folder: SweepFolder, *, workers: int
+) -> list[TrialSpec]:
     """Return one trial for each kind of recipe among the missing ones that no finished trial speaks for.
 
     The base is calibrated by any recipe, as only what all of them share is asked of it; so it comes last.
     """
-    told = _earlier(trials, folder)
+    told = _earlier(trials, folder, workers)
     unknown = [trial for trial in missing if _kind(trial) not in told]
     chosen: dict[str, TrialSpec] = {}
     for trial in sorted(unknown, key=lambda trial: trial.is_base):
@@ -74,12 +78,12 @@ def estimate_of(
     calibrations: Sequence[Calibration],
     *,
     workers: int,
-    startup: float = 0.0,
 ) -> Estimate:
     """Estimate what the missing trials take.
 
-    Finished trials of the same recipe and length win over calibrations, and several of either are averaged. A trial
-    that goes on from a checkpoint has only the rest of its steps before it.
+    Trials of the same recipe and length that have finished on this machine, with as many beside them, win over
+    calibrations, and several of either are averaged. A trial that goes on from a checkpoint has only the rest of its
+    time before it.
 
     Args:
         missing: the trials to run, in their order.
@@ -87,9 +91,8 @@ def estimate_of(
         folder: where finished and interrupted ones are.
         calibrations: what was measured for recipes that no finished trial speaks for.
         workers: how many trials run side by side.
-        startup: seconds from the start of the command to that of the first trials.
     """
-    told = _earlier(trials, folder)
+    told = _earlier(trials, folder, workers)
     tried = _calibrated(missing, calibrations)
     found = {trial.id: told.get(_kind(trial)) or tried.get(trial.id, []) for trial in missing}
     expected = {trial.id: _mean(found[trial.id]) for trial in missing if found[trial.id]}
@@ -97,7 +100,7 @@ def estimate_of(
     peaks = [one.peak_memory for one in expected.values() if one.peak_memory]
     return Estimate(
         trials={trial: one.seconds for trial, one in expected.items()},
-        seconds=startup + schedule(left, workers),
+        seconds=schedule(left, workers),
         peak_memory=max(peaks, default=None),
         workers=workers,
         source=" and ".join(dict.fromkeys(one.source for one in expected.values())) or "nothing",
@@ -107,7 +110,7 @@ def estimate_of(
 
 def measured(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seconds: float) -> Estimate:
     """Return what the finished ones of these trials took, in the same shape; `seconds` is the command's own time."""
-    taken = {trial.id: one for trial in trials if (one := _taken(trial, folder))}
+    taken = {trial.id: _taken(trial, folder, status) for trial, status in _finished(trials, folder)}
     return Estimate(
         trials={trial: one.seconds for trial, one in taken.items()},
         seconds=seconds,
@@ -137,8 +140,6 @@ class _Expected:
     """What is known or believed of one trial."""
 
     seconds: float
-    training: float
-    """Those of the seconds that its steps take; all of them where that isn't known."""
     tokens: int
     peak_memory: int | None
     source: str
@@ -147,7 +148,6 @@ class _Expected:
 def _mean(found: Sequence[_Expected]) -> _Expected:
     return _Expected(
         seconds=fmean(one.seconds for one in found),
-        training=fmean(one.training for one in found),
         tokens=found[0].tokens,
         peak_memory=max((one.peak_memory for one in found if one.peak_memory), default=None),
         source=found[0].source,
@@ -156,10 +156,8 @@ def _mean(found: Sequence[_Expected]) -> _Expected:
 
 def _left(trial: Trial, expected: _Expected, folder: SweepFolder) -> float:
     """Return the seconds a trial has before it, which are fewer where it goes on from a checkpoint."""
-    status = _status(trial, folder)
-    if status is None or not status.steps or status.state not in (TrialState.STOPPED, TrialState.RUNNING):
-        return expected.seconds
-    return expected.seconds - expected.training * status.step / status.steps
+    kept = place_of(folder, trial).kept()
+    return max(0.0, expected.seconds - (kept.seconds if kept else 0.0))
 
 
 def _calibrated(missing: Sequence[Trial], calibrations: Sequence[Calibration]) -> dict[str, list[_Expected]]:
@@ -170,31 +168,30 @@ def _calibrated(missing: Sequence[Trial], calibrations: Sequence[Calibration]) -
         own = [one for one in calibrations if one.recipe == key]
         for one in own or (calibrations if trial.is_base else []):
             cost = one.price(trial.spec.train, is_base=trial.is_base)
-            expected = _Expected(cost.seconds, cost.training, cost.tokens, one.peak_memory, CALIBRATION)
+            expected = _Expected(cost.seconds, cost.tokens, one.peak_memory, CALIBRATION)
             found.setdefault(trial.id, []).append(expected)
     return found
 
 
-def _earlier(trials: Sequence[Trial], folder: SweepFolder) -> dict[str, list[_Expected]]:
-    """Return what the finished trials took, by kind."""
+def _earlier(trials: Sequence[Trial], folder: SweepFolder, workers: int) -> dict[str, list[_Expected]]:
+    """Return what trials took that finished on this machine with so many side by side, by kind."""
     found: dict[str, list[_Expected]] = {}
-    for trial in trials:
-        if taken := _taken(trial, folder):
-            found.setdefault(_kind(trial), []).append(taken)
+    for trial, status in _finished(trials, folder):
+        if (status.host, status.side_by_side) == (socket.gethostname(), workers):
+            found.setdefault(_kind(trial), []).append(_taken(trial, folder, status))
     return found
 
 
-def _taken(trial: Trial, folder: SweepFolder) -> _Expected | None:
-    status = _status(trial, folder)
-    if status is None or status.state is not TrialState.DONE or status.seconds is None:
-        return None
-    points = folder.trial(trial.id, trial.arm, trial.seed).curve()
-    tokens = max((point.tokens or 0 for point in points), default=0)
-    return _Expected(status.seconds, status.seconds, tokens, status.peak_memory, EARLIER)
+def _finished(trials: Sequence[Trial], folder: SweepFolder) -> Iterator[tuple[Trial, TrialStatus]]:
+    for trial in trials:
+        status = place_of(folder, trial).status()
+        if status is not None and status.state is TrialState.DONE and status.seconds is not None:
+            yield trial, status
 
 
-def _status(trial: Trial, folder: SweepFolder) -> TrialStatus | None:
-    return folder.trial(trial.id, trial.arm, trial.seed).status()
+def _taken(trial: Trial, folder: SweepFolder, status: TrialStatus) -> _Expected:
+    tokens = max((point.tokens or 0 for point in place_of(folder, trial).curve()), default=0)
+    return _Expected(status.seconds or 0.0, tokens, status.peak_memory, EARLIER)
 
 
 def _kind(trial: Trial) -> str:

@@ -21,7 +21,7 @@ def forecast(
     staff: Staff,
     tell: Callable[[str], None],
     *,
-    startup: float = 0.0,
+    try_out: bool = True,
 ) -> tuple[Estimate, list[str]]:
     """Return what the missing trials take with all workers busy, and notes on what couldn't be tried out.
 
@@ -32,19 +32,19 @@ def forecast(
         executor: who tries recipes out that no finished trial speaks for.
         staff: how many workers there are, and with how many threads.
         tell: takes a sentence for the user if that takes a moment.
-        startup: seconds from the start of the command to that of the first trials.
+        try_out: whether they are to be tried out.
 
     Raises:
         UsageError: the data don't fit the model.
     """
-    recipes = to_calibrate(missing, plan.trials, folder)
+    recipes = to_calibrate(missing, plan.trials, folder, workers=staff.workers) if try_out else []
     calibrations: list[Calibration] = []
     notes: list[str] = []
     if recipes:
         executor.start(staff.workers, staff.threads, staff.gpus)
         tell("Trying out a few steps, for up to a minute a recipe ...")
         calibrations = [one for recipe in recipes for one in _calibrations(executor, recipe, notes)]
-    estimate = estimate_of(missing, plan.trials, folder, calibrations, workers=staff.workers, startup=startup)
+    estimate = estimate_of(missing, plan.trials, folder, calibrations, workers=staff.workers)
     return estimate, notes
 
 

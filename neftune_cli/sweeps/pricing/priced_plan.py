@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.plan import Plan, steps_of
 from neftune_cli.sweeps.pricing.estimate import Estimate, price
@@ -129,6 +128,4 @@ def _state(trial: Trial, folder: SweepFolder, *, is_missing: bool) -> str:
         return FAILED if place.record() is None else DONE
     if place.is_claimed():
         return ELSEWHERE
-    status = place.status()
-    interrupted = status is not None and status.state in (TrialState.STOPPED, TrialState.RUNNING) and status.step
-    return TO_GO_ON if interrupted else TO_RUN
+    return TO_GO_ON if place.kept() else TO_RUN

@@ -105,7 +105,6 @@ class PlainLines:
         self._ticker = Ticker(self._tell_of_running, seconds=min(5.0, line_seconds / 4))
         self._lock = threading.Lock()
         self._told: dict[str, float] = {}
-        self._total = self._ended = 0
 
     def __enter__(self) -> Self:
         self._ticker.__enter__()
@@ -120,7 +119,6 @@ class PlainLines:
         """Say how much there is to do."""
         with suppress(*HARMLESS):
             self._reader.retry(trial.id for trial in missing)
-        self._total = len(missing)
         for note in notes:
             self.note(note)
         self._say(f"{len(plan.trials)} trials, {len(missing)} to run")
@@ -132,9 +130,8 @@ class PlainLines:
     def trial_ended(self, result: Result) -> None:
         """Say how it ended and how long the others will take."""
         self._told.pop(result.trial.id, None)
-        self._ended += 1
         label, how = printable(result.trial.label), outcome(result)
-        self._say(f"{label}  {how}  {result.seconds:.0f} s, {self._ended} of {self._total}{self._left()}")
+        self._say(f"{label}  {how}  {result.seconds:.0f} s{self._rest()}")
 
     def note(self, text: str) -> None:
         """Say it."""
@@ -144,12 +141,12 @@ class PlainLines:
         """Say it, and what to do if that takes too long."""
         self._say("Stopping after this step, everything is kept; Ctrl-C again stops at once.")
 
-    def _left(self) -> str:
-        if self._ended >= self._total:
-            return ""
+    def _rest(self) -> str:
+        """Return how far the sweep is, whoever runs its trials."""
         with suppress(*HARMLESS):
-            if (seconds := self._reader.read().seconds_left) is not None:
-                return f", about {rough_duration(seconds)} left"
+            status = self._reader.read()
+            left = status.seconds_left if not status.is_over else None
+            return f", {status.summary}" + ("" if left is None else f", about {rough_duration(left)} left")
         return ""
 
     def _tell_of_running(self) -> None:

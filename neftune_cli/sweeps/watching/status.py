@@ -63,6 +63,7 @@ class StatusReader:
             self._workers(sum(view.state is State.RUNNING for view in views)),
             started=str(manifest.get("started") or ""),
             command=tuple(map(str, manifest.get("command") or ())),
+            directory=str(manifest.get("directory") or ""),
         )
         return self._with_times_left(status, planned, _estimate(manifest))
 

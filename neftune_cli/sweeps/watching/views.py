@@ -85,6 +85,8 @@ class SweepStatus:
     started: str = ""
     command: tuple[str, ...] = ()
     """What was typed last to run it."""
+    directory: str = ""
+    """Where that was typed."""
 
     def of(self, *states: State) -> list[TrialView]:
         """Return the trials in any of these states."""
@@ -137,6 +139,9 @@ def seen(view: TrialView, look: Look) -> TrialView:
     state = _state(look)
     losses = condensed(look.losses, CURVE_PARTS) if state is not State.WAITING else ()
     reason = status.reason if status and state is State.FAILED else ""
+    if state in (State.STOPPED, State.STALLED):  # what it goes on from, which the last that it said may be beyond
+        kept = look.kept
+        view = replace(view, step=kept.step if kept else 0, seconds=kept.seconds if kept else 0.0)
     begun = status is not None and status.state is TrialState.RUNNING
     if look.holder is not None and not begun:
         view = replace(view, host=look.holder.host, process=look.holder.process)

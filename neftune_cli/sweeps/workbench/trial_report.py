@@ -13,9 +13,10 @@ from typing import Self
 from neftune_cli.errors import ClaimLost
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import ClaimedTrial
+from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import DISK_KINDS, failure
 from neftune_cli.training.hardware import device_name, forget_peak_memory, peak_memory_bytes
-from neftune_cli.training.trial import Trial, TrialProgress, Watch
+from neftune_cli.training.trial import TrialProgress
 
 SECONDS_BETWEEN = 1.0
 """Between two reports on the disk, which `neftune status` reads."""
@@ -26,25 +27,23 @@ class TrialReport:
 
     Args:
         place: the trial's claim.
-        trial: the trial.
+        job: the trial, and how it is run.
         sweep: the sweep's folder, to tell a disk's failures from the trial's.
-        watch: who is told of every progress.
     """
 
-    def __init__(self, place: ClaimedTrial, trial: Trial, sweep: Path, watch: Watch) -> None:
-        self._place, self._trial, self._sweep, self._watch = place, trial, sweep, watch
+    def __init__(self, place: ClaimedTrial, job: Job, sweep: Path) -> None:
+        self._place, self._trial, self._sweep = place, job.trial, sweep
         before = place.folder.status()
-        self._seconds_before = (before.seconds or 0.0) if before else 0.0
         self._status = TrialStatus(
-            trial=trial.id,
+            trial=job.trial.id,
             state=TrialState.RUNNING,
             attempts=before.attempts + 1 if before else 1,
             started=before.started if before else "",
             host=socket.gethostname(),
             process=os.getpid(),
-            seconds=self._seconds_before,
+            side_by_side=job.settings.side_by_side,
         )
-        self._since = self._reported = time.monotonic()
+        self._reported = time.monotonic()
 
     @property
     def log_path(self) -> Path:
@@ -60,7 +59,7 @@ class TrialReport:
         return self
 
     def watch(self, progress: TrialProgress) -> None:
-        """Pass a progress on, and put it into `state.json` if the phase is new or the last report is old."""
+        """Put a progress into `state.json` if the phase is new or the last report is old."""
         now = time.monotonic()
         is_due = now - self._reported >= SECONDS_BETWEEN or progress.phase != self._status.phase
         self._status = self._status.model_copy(
@@ -75,7 +74,6 @@ class TrialReport:
         if is_due:
             self._reported = now
             self._place.report(self._measured())
-        self._watch(progress)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -93,7 +91,8 @@ class TrialReport:
 
     def _measured(self, **changes: object) -> TrialStatus:
         measured = {
-            "seconds": round(self._seconds_before + time.monotonic() - self._since, 2),
+            "seconds": round(self._place.seconds, 2),
+            "seconds_in_all": round(self._place.seconds_in_all, 2),
             "peak_memory": peak_memory_bytes(device_name()),
         }
         return self._status.model_copy(update={**measured, **changes})

@@ -17,7 +17,6 @@ def preparation(loaded: LoadedModel, materials: Sequence[Material], lora_ranks: 
     embeddings = cast(nn.Embedding, loaded.model.get_input_embeddings()).weight
     return Preparation(
         notes=tuple(dict.fromkeys(note for material in materials for note in material.notes)),
-        parameters=sum(weight.numel() for weight in weights),
         trainable=max(_trainable(loaded, rank) for rank in lora_ranks),
         weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
         vocabulary=embeddings.shape[0],

@@ -13,11 +13,12 @@ from neftune_cli.store import ClaimedTrial, SweepFolder
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import is_out_of_memory
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, Preparation, resolved_evaluation
+from neftune_cli.sweeps.remaining import place_of
 from neftune_cli.sweeps.workbench.signal_to_noise import with_alphas
 from neftune_cli.sweeps.workbench.supplies import Supplies
 from neftune_cli.sweeps.workbench.trial_report import TrialReport
 from neftune_cli.training.cost import Calibration
-from neftune_cli.training.hardware import device_name, environment, free_memory, gpu_count
+from neftune_cli.training.hardware import device_name, environment, free_memory, gpu_count, own_settings
 from neftune_cli.training.logs import Redirect, library_output_to
 from neftune_cli.training.sft import check_recipe
 from neftune_cli.training.stopping import StopRequest
@@ -88,7 +89,6 @@ class Workbench:
         self,
         job: Job,
         folder: SweepFolder,
-        watch: Watch,
         stop: StopRequest,
         *,
         on_claim: Callable[[], None] = lambda: None,
@@ -105,12 +105,12 @@ class Workbench:
         """
         stop.raise_if_requested()
         trial = job.trial
-        place = folder.trial(trial.id, trial.arm, trial.seed).claim(lease_seconds=job.settings.lease_seconds)
+        place = place_of(folder, trial).claim(lease_seconds=job.settings.lease_seconds)
         if place is None:
             return None
         try:
             sys.audit("neftune.trial-claimed", trial.id)
-            return place.folder.record() or self._run_claimed(job, folder, place, watch, stop, on_claim)
+            return place.folder.record() or self._run_claimed(job, folder, place, stop, on_claim)
         finally:
             place.release()
             sys.audit("neftune.trial-released", trial.id)
@@ -121,19 +121,19 @@ class Workbench:
         job: Job,
         folder: SweepFolder,
         place: ClaimedTrial,
-        watch: Watch,
         stop: StopRequest,
         on_claim: Callable[[], None],
     ) -> TrialRecord:
         on_claim()
-        with TrialReport(place, job.trial, folder.path, watch) as report, self._redirect(report.log_path):
+        with TrialReport(place, job, folder.path) as report, self._redirect(report.log_path), own_settings():
             sys.audit("neftune.trial-begun", job.trial.id)
             report.watch(TrialProgress("loading"))
             return self._run_with_memory(job, place, report.watch, stop)
 
     def _run_with_memory(self, job: Job, place: ClaimedTrial, watch: Watch, stop: StopRequest) -> TrialRecord:
         """Run a trial, anew with half the batch as often as memory isn't enough for it and that is asked for."""
-        halvings = max([job.halvings, *(int(one.about.get("halvings", 0)) for one in place.checkpoints()[:1])])
+        kept = place.folder.kept()
+        halvings = max(job.halvings, int(kept.about.get("halvings", 0)) if kept else 0)
         while True:
             try:
                 return self._run_once(job, place, watch, stop, halvings)

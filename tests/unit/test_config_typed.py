@@ -1,0 +1,55 @@
+"""The line that goes on: what the user typed, in words that the same shell understands."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neftune_cli.config.typed import command_again, typed_command
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """Return a program called neftune."""
+    path = tmp_path / "bin" / "neftune"
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_program_on_the_path_is_called_by_its_name(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(sys, "argv", [str(program), "sweep", "--alphas", "0,5"])
+    assert typed_command() == ("neftune", "sweep", "--alphas", "0,5")
+
+
+def test_one_beside_the_path_is_called_by_its_file(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(program.parent.parent)
+    monkeypatch.setattr(sys, "argv", ["bin/neftune", "sweep", "--output", "my results"])
+    assert command_again("--retry", "failed") == "bin/neftune sweep --output 'my results' --retry failed"
+
+
+def test_another_program_of_that_name_on_the_path_is_not_meant(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other" / "neftune"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    monkeypatch.setenv("PATH", str(other.parent))
+    monkeypatch.setattr(sys, "argv", [str(program), "sweep"])
+    assert typed_command() == (str(program), "sweep")
+
+
+def test_a_module_is_run_by_the_same_interpreter() -> None:
+    code = "import sys; from neftune_cli.config.typed import command_again; print(command_again())"
+    called = [sys.executable, "-c", f"import sys; sys.argv = ['/x/neftune_cli/__main__.py', 'status']; {code}"]
+    line = subprocess.run(called, capture_output=True, text=True, check=True).stdout
+    first, *rest = shlex.split(line)
+    assert rest == ["-m", "neftune_cli", "status"]
+    assert first == sys.executable or first.startswith("python")
