@@ -9,6 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from neftune_cli.commands.compare import compare
+from neftune_cli.commands.options.help_page import Command
 from neftune_cli.commands.sensitivity import sensitivity
 from neftune_cli.commands.status import status
 from neftune_cli.commands.sweep import sweep
@@ -25,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (sweep, compare, status, train, sensitivity, visualize):
-    app.command()(command)
+    app.command(cls=Command)(command)
 
 
 @app.callback(invoke_without_command=True)

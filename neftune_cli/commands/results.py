@@ -1,7 +1,6 @@
 """What a sweep prints when it has ended: its tables, or a summary as JSON."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -14,23 +13,27 @@ from neftune_cli.reporting.formats import Format
 from neftune_cli.reporting.sweep_report import judge_sweep, write_reports
 from neftune_cli.sweeps.runner import Outcome
 
-NOTHING_COMPARED: Mapping[str, Any] = {"comparisons": []}
-
 
 def print_results(request: Request, outcome: Outcome, *, as_json: bool) -> None:
-    """Write the reports beside the trials, and print the tables and how many trials were run; or all of it as JSON."""
+    """Write the reports beside the trials, and print the tables and how many trials were run; or all of it as JSON.
+
+    Of a sweep that was cut short there is nothing but the summary as JSON.
+    """
     folder = request.folder
-    try:
-        judged = judge_sweep(folder)
-    except NothingToCompareError as error:
-        typer.echo(str(error), err=True)
+    judged = None
+    if not outcome.was_cut_short:
+        try:
+            judged = judge_sweep(folder)
+        except NothingToCompareError as error:
+            typer.echo(str(error), err=True)
+    if judged is None:
         if as_json:
-            print_summary(request, outcome)
+            _print_summary(request, outcome, {"comparisons": []})
         return
     write_reports(folder, judged)
     comparisons = [one.comparison for one in judged]
     if as_json:
-        print_summary(request, outcome, json.loads(document(comparisons, Format.JSON)))
+        _print_summary(request, outcome, json.loads(document(comparisons, Format.JSON)))
         return
     print_tables(comparisons)
     elsewhere = f", by another process: {outcome.run_elsewhere}" if outcome.run_elsewhere else ""
@@ -38,8 +41,7 @@ def print_results(request: Request, outcome: Outcome, *, as_json: bool) -> None:
     typer.echo(f"{counts}; all in {folder.path}", err=True)
 
 
-def print_summary(request: Request, outcome: Outcome, comparisons: Mapping[str, Any] = NOTHING_COMPARED) -> None:
-    """Print what became of the trials as JSON, with the comparisons if there are any."""
+def _print_summary(request: Request, outcome: Outcome, comparisons: dict[str, Any]) -> None:
     summary = {
         "folder": str(request.folder.path),
         "already_done": outcome.already_done,

@@ -11,12 +11,12 @@ from rich.console import Console
 
 from neftune_cli.commands.endings import failures_told, halt_told
 from neftune_cli.commands.request import Request
-from neftune_cli.commands.results import print_results, print_summary
+from neftune_cli.commands.results import print_results
 from neftune_cli.commands.work import planned
 from neftune_cli.config.running import RunOptions
 from neftune_cli.errors import ExitCode, NeftuneError
 from neftune_cli.sweeps.failures import DISK_KINDS, failure
-from neftune_cli.sweeps.runner import run_sweep
+from neftune_cli.sweeps.runner import Outcome, run_sweep
 from neftune_cli.sweeps.watching.live import LiveTable
 from neftune_cli.sweeps.watching.progress import PlainLines, Silent
 
@@ -29,27 +29,44 @@ def run_and_report(
     *,
     quiet: bool,
     as_json: bool,
+    only_one: bool = False,
 ) -> Request:
-    """Plan, run, and print the tables; exit with 1 if a trial has failed or nothing could go on, 130 if interrupted."""
-    with planned(file, options, output, running) as work:
+    """Plan, run, and print the tables.
+
+    Args:
+        file: a YAML experiment, or None.
+        options: what is trained.
+        output: the results folder, None for the default one.
+        running: how it is run.
+        quiet: whether to show nothing meanwhile.
+        as_json: whether to print one JSON summary instead of tables.
+        only_one: whether there may be one training in the folder, and no other.
+
+    Raises:
+        UsageError: every problem with the options, the model, the data and the folder.
+        typer.Exit: with 1, a trial has failed, or the disk lets nothing go on.
+        KeyboardInterrupt: the user, or the system, wanted it to stop.
+    """
+    with planned(file, options, output, running, only_one=only_one) as work:
         request = work.request
         with _observer(request, quiet=quiet) as observer, _disk_watched(request):
             outcome = run_sweep(request.plan, request.folder, work.executor, observer, work.interrupts, running)
-    if outcome.was_cut_short:
-        if as_json:
-            print_summary(request, outcome)
-    else:
-        with _disk_watched(request):
-            print_results(request, outcome, as_json=as_json)
+    with _disk_watched(request):
+        print_results(request, outcome, as_json=as_json)
+    _end(request, outcome, retried=running.retry_failed)
+    return request
+
+
+def _end(request: Request, outcome: Outcome, *, retried: bool) -> None:
+    """Say what went wrong, if something did, and end the command with its exit code."""
     if outcome.failed:
-        typer.echo(failures_told(request, outcome, retried=running.retry_failed), err=True)
+        typer.echo(failures_told(request, outcome, retried=retried), err=True)
     if outcome.halted:
         typer.echo(halt_told(outcome.halted), err=True)
     if outcome.interrupted:
         raise KeyboardInterrupt
     if outcome.failed or outcome.halted:
         raise typer.Exit(ExitCode.TRIAL_FAILED)
-    return request
 
 
 @contextmanager

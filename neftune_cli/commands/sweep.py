@@ -7,6 +7,7 @@ import typer
 
 from neftune_cli.commands import options
 from neftune_cli.config.running import Keep, OnOom
+from neftune_cli.errors import Problems
 
 
 def sweep(
@@ -16,23 +17,10 @@ def sweep(
     format_: options.Format = None,
     train_examples: options.TrainExamples = None,
     eval_examples: options.EvalExamples = None,
-    alphas: Annotated[
-        str | None, typer.Option(metavar="LIST", help="The arms (default 0,5,10,15).", rich_help_panel="Noise")
-    ] = None,
-    snr: Annotated[
-        str | None,
-        typer.Option(
-            metavar="LIST", help="More arms, by embedding norm over noise norm: 20,10.", rich_help_panel="Noise"
-        ),
-    ] = None,
-    noises: Annotated[
-        str | None,
-        typer.Option(metavar="LIST", help="Shapes to try at each alpha: uniform,gaussian.", rich_help_panel="Noise"),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(metavar="N|LIST", help="How many (3) or which (0,1,7) (default 3).", rich_help_panel="Noise"),
-    ] = None,
+    alphas: options.Alphas = None,
+    snr: options.Snr = None,
+    noises: options.Noises = None,
+    seeds: options.Seeds = None,
     noise: options.NoiseShape = None,
     noise_scale: options.NoiseScale = None,
     noise_schedule: options.NoiseSchedule = None,
@@ -47,9 +35,7 @@ def sweep(
     max_new_tokens: options.MaxNewTokens = None,
     repetition_penalty: options.RepetitionPenalty = None,
     output: options.Output = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan with its price, train nothing.", rich_help_panel="Run")
-    ] = False,
+    dry_run: options.DryRun = False,
     hourly_rate: options.HourlyRate = None,
     estimate: options.Estimate = True,
     workers: options.Workers = "auto",
@@ -69,11 +55,15 @@ def sweep(
     With an alpha or a seed added it trains those alone.
     """
     chosen, arguments = options.experiment(locals()), locals()
+    from neftune_cli.commands.options.reading import raise_with_others
     from neftune_cli.commands.running import run_and_report
     from neftune_cli.commands.show_plan import show_plan
     from neftune_cli.config.running import run_options
 
-    running = run_options(arguments)
+    problems = Problems()
+    running = problems.attempt(lambda: run_options(arguments))
+    raise_with_others(problems, experiment, chosen)
+    assert running is not None
     if dry_run:
         show_plan(experiment, chosen, output, running, hourly_rate=hourly_rate, as_json=as_json)
         return

@@ -1,12 +1,12 @@
 """`neftune train`: one fine-tuning under one noise, its model kept."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from neftune_cli.commands import options
 from neftune_cli.config.running import OnOom
+from neftune_cli.errors import Problems
 
 
 def train(
@@ -15,16 +15,9 @@ def train(
     format_: options.Format = None,
     train_examples: options.TrainExamples = None,
     eval_examples: options.EvalExamples = None,
-    alpha: Annotated[
-        str | None, typer.Option(metavar="A", help="The noise; 0 is none (default 5).", rich_help_panel="Noise")
-    ] = None,
-    snr: Annotated[
-        str | None,
-        typer.Option(
-            metavar="R", help="The noise by embedding norm over noise norm, like 10.", rich_help_panel="Noise"
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides data order and noise.", rich_help_panel="Noise")] = 0,
+    alpha: options.Alpha = None,
+    snr: options.Ratio = None,
+    seed: options.Seed = 0,
     noise: options.NoiseShape = None,
     noise_scale: options.NoiseScale = None,
     noise_schedule: options.NoiseSchedule = None,
@@ -47,19 +40,25 @@ def train(
     as_json: options.Json = False,
 ) -> None:
     """Fine-tune once under noise, keep the model, and print how it compares with the model before."""
-    chosen, arguments = options.experiment(locals()), locals()
+    chosen, arguments = {**options.experiment(locals()), "seeds": f"{seed},"}, locals()
+    from neftune_cli.commands.options.reading import raise_with_others
     from neftune_cli.commands.request import default_name
     from neftune_cli.commands.running import run_and_report
     from neftune_cli.config.running import run_options
     from neftune_cli.config.values import parse_size
     from neftune_cli.sweeps.remaining import place_of
 
-    field, size = parse_size(alpha, snr)
+    problems = Problems()
+    size_of_noise = problems.attempt(lambda: parse_size(alpha, snr))
+    running = problems.attempt(lambda: run_options({**arguments, "workers": "1"}))
+    raise_with_others(problems, None, chosen)
+    assert size_of_noise is not None
+    assert running is not None
+    field, size = size_of_noise
     label = f"{field.removesuffix('s')}={size:g},seed={seed}"
     name = f"train-{default_name(model or 'tiny', dataset or 'bios')}-{label}"
-    given = {**chosen, field: str(size), "seeds": f"{seed},"}
-    running = run_options({**arguments, "workers": "1"})
-    request = run_and_report(None, given, output or Path("results") / name, running, quiet=quiet, as_json=as_json)
+    given, folder = {**chosen, field: str(size)}, output or Path("results") / name
+    request = run_and_report(None, given, folder, running, quiet=quiet, as_json=as_json, only_one=True)
     model_to = place_of(request.folder, request.plan.trials[-1]).model_path
     typer.echo(f"The model is in {model_to}" if model_to.exists() else _NO_MODEL.format(model_to.parent), err=True)
 

@@ -1,4 +1,9 @@
-"""How a sweep is run: where, how often it is kept, and what follows a failure. Nothing of it changes a number."""
+"""How a sweep is run: where, how often it is kept, and what follows a failure.
+
+None of it is part of a trial's identity. Numbers can depend on it all the same. `--workers` can change last digits: it
+decides the threads of a worker, and so the order of sums. `--on-oom halve-batch` can, too, in a trial that ran out of
+memory. With `--no-stop-on-divergence` there are numbers of a training that would otherwise have failed.
+"""
 
 import math
 from collections.abc import Mapping
@@ -71,8 +76,9 @@ def run_options(arguments: Mapping[str, Any]) -> RunOptions:
     """
     problems = Problems()
     workers = problems.attempt(lambda: parse_workers(arguments["workers"]))
-    for name in ("checkpoint_minutes", "checkpoint_steps", "hourly_rate"):
-        problems.attempt(partial(_check_positive, name, arguments.get(name)))
+    for name, fix in _ABOVE_0.items():
+        problems.attempt(partial(_check_above_0, name, arguments.get(name), fix))
+    problems.attempt(lambda: _check_rate_is_used(arguments))
     problems.raise_any()
     keep = arguments.get("keep", Keep.ALL)
     return RunOptions(
@@ -105,6 +111,21 @@ def parse_workers(text: str) -> int | None:
     raise UsageError(Problem(what, "Give a number, auto, or 0 to run the trials in this process."))
 
 
-def _check_positive(name: str, value: float | None) -> None:
-    if value is not None and not (value > 0 and math.isfinite(value)):
-        raise UsageError(Problem(f"--{name.replace('_', '-')}: {value:g} is too little.", "Give a number above 0."))
+_ABOVE_0 = {
+    "checkpoint_minutes": "Give a number of minutes above 0, like 2.",
+    "checkpoint_steps": "Give a number of steps, 1 or more.",
+    "hourly_rate": "Give what the machine costs an hour, a number above 0 like 1.20.",
+}
+
+
+def _check_above_0(name: str, value: float | None, fix: str) -> None:
+    if value is None or 0 < value < math.inf:
+        return
+    wrong = "not above 0" if math.isfinite(value) else "no finite number"
+    raise UsageError(Problem(f"--{name.replace('_', '-')}: {value:.15g} is {wrong}.", fix))
+
+
+def _check_rate_is_used(arguments: Mapping[str, Any]) -> None:
+    if arguments.get("hourly_rate") is not None and not arguments["dry_run"]:
+        what = "--hourly-rate: without --dry-run no price is shown."
+        raise UsageError(Problem(what, "Add --dry-run to see the price, or leave --hourly-rate out."))

@@ -73,6 +73,64 @@ def test_problems_of_options_data_model_and_recipe_are_told_together(neftune: Ne
     assert ended.code == 2
 
 
+@pytest.mark.parametrize(
+    ("command", "messages"),
+    [
+        (
+            "sweep --workers x --alphas a,b",
+            "Error: --workers: 'x' is no number of workers.\n"
+            "  Give a number, auto, or 0 to run the trials in this process.\n"
+            "Error: --alphas: 'a' is not a number.\n  Give numbers with commas between, like 0,5,10,15.\n"
+            "Error: --alphas: 'b' is not a number.\n  Give numbers with commas between, like 0,5,10,15.\n",
+        ),
+        (
+            "sweep --checkpoint-minutes nan --hourly-rate 2 --epochs 0 --model ./none --dataset none.csv",
+            "Error: --checkpoint-minutes: nan is no finite number.\n  Give a number of minutes above 0, like 2.\n"
+            "Error: --hourly-rate: without --dry-run no price is shown.\n"
+            "  Add --dry-run to see the price, or leave --hourly-rate out.\n"
+            "Error: --epochs: input should be greater than 0, not 0.0.\n  Give another value.\n"
+            "Error: There is no model directory './none'.\n"
+            "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n"
+            "Error: There is no file or folder 'none.csv'.\n"
+            "  Pass bios, a hub id, a saved folder, or a file ending in .json, .jsonl, .csv or .parquet.\n",
+        ),
+        (
+            "sweep --dry-run --hourly-rate 0 experiment.yaml",
+            "Error: --hourly-rate: 0 is not above 0.\n"
+            "  Give what the machine costs an hour, a number above 0 like 1.20.\n"
+            "Error: There is no model directory './none'.\n"
+            "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n",
+        ),
+        (
+            "train --alpha x --checkpoint-steps=-1 --batch-size 0 --model ./none",
+            "Error: --alpha: 'x' is not a number.\n  Give numbers with commas between, like 0,5,10,15.\n"
+            "Error: --checkpoint-steps: -1 is not above 0.\n  Give a number of steps, 1 or more.\n"
+            "Error: --batch-size: input should be greater than 0, not 0.\n  Give another value.\n"
+            "Error: There is no model directory './none'.\n"
+            "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n",
+        ),
+        (
+            "train --snr 0.5 --checkpoint-minutes inf --set weight_decay",
+            "Error: --snr: 0.5 makes the noise 2 times as large as the embeddings.\n"
+            "  For noise of 0.5 times their norm give 2.\n"
+            "Error: --checkpoint-minutes: inf is no finite number.\n  Give a number of minutes above 0, like 2.\n"
+            "Error: --set weight_decay: there is no value.\n  Write --set key=value.\n",
+        ),
+    ],
+)
+def test_problems_of_how_to_run_are_told_with_those_of_what_to_train(
+    neftune: Neftune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, messages: str
+) -> None:
+    def started(*_: object) -> None:
+        raise AssertionError("A worker was started.")
+
+    monkeypatch.setattr("tests.command_line.InlineExecutor.inspect", started)
+    (tmp_path / "experiment.yaml").write_text("model: ./none")
+    ended = neftune(*command.split())
+    assert (ended.code, ended.out, ended.err) == (2, "", messages)
+    assert [path.name for path in tmp_path.iterdir()] == ["experiment.yaml"]
+
+
 def test_a_folder_with_a_different_sweep_is_left_alone(neftune: Neftune, tmp_path: Path) -> None:
     from neftune_cli.config.resolve import resolve_sweep
     from neftune_cli.store import SweepFolder

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.store import SweepFolder
 from tests.command_line import Neftune
 
@@ -26,6 +27,17 @@ def test_the_trained_model_can_be_trained_again(neftune: Neftune, tmp_path: Path
     assert again.code == 0
     before, after = (pd.read_csv(tmp_path / name / "loss.csv").eval_loss for name in ("one", "two"))
     assert after[0] == pytest.approx(before[1], rel=1e-5)  # the base of the second is what the first trained
+
+
+def test_a_folder_has_room_for_one_training(neftune: Neftune, tmp_path: Path) -> None:
+    SweepFolder(tmp_path / "one").open(resolve_sweep(None, {"alphas": [5.0], "seeds": [0]}))
+    for other in (("--alpha", "0"), ("--seed", "1")):
+        ended = neftune("train", *other, "--output", "one")
+        assert (ended.code, ended.err) == (
+            2,
+            "Error: one holds another training.\n"
+            "  Give another folder with --output, or use neftune sweep for several.\n",
+        )
 
 
 @pytest.mark.parametrize("extra", [("--lora-rank", "4"), ("--noise-scale", "hf")])

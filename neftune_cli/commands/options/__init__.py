@@ -6,6 +6,7 @@ from neftune_cli.commands.options.data import DatasetName, EvalExamples, Format,
 from neftune_cli.commands.options.engine import (
     CheckpointMinutes,
     CheckpointSteps,
+    DryRun,
     Estimate,
     FailFast,
     HourlyRate,
@@ -15,7 +16,19 @@ from neftune_cli.commands.options.engine import (
     StopOnDivergence,
     Workers,
 )
-from neftune_cli.commands.options.noise import NoiseScale, NoiseSchedule, NoiseShape, NoiseTarget
+from neftune_cli.commands.options.noise import (
+    Alpha,
+    Alphas,
+    Noises,
+    NoiseScale,
+    NoiseSchedule,
+    NoiseShape,
+    NoiseTarget,
+    Ratio,
+    Seed,
+    Seeds,
+    Snr,
+)
 from neftune_cli.commands.options.run import Json, MaxNewTokens, Output, Quiet, RepetitionPenalty
 from neftune_cli.commands.options.training import (
     BatchSize,
@@ -28,10 +41,13 @@ from neftune_cli.commands.options.training import (
 )
 
 __all__ = [
+    "Alpha",
+    "Alphas",
     "BatchSize",
     "CheckpointMinutes",
     "CheckpointSteps",
     "DatasetName",
+    "DryRun",
     "Epochs",
     "Estimate",
     "EvalExamples",
@@ -50,12 +66,17 @@ __all__ = [
     "NoiseSchedule",
     "NoiseShape",
     "NoiseTarget",
+    "Noises",
     "OnOom",
     "Output",
     "Quiet",
+    "Ratio",
     "RepetitionPenalty",
     "Retry",
+    "Seed",
+    "Seeds",
     "Settings",
+    "Snr",
     "StopOnDivergence",
     "TrainExamples",
     "Workers",

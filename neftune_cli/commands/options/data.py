@@ -1,6 +1,6 @@
 """Options for what is trained on what."""
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from neftune_cli.commands.options.panel import option
 from neftune_cli.config import spec
@@ -21,7 +21,12 @@ DatasetName = Annotated[
 ]
 Format = Annotated[
     spec.Layout | None,
-    option("--format", help_="Layout of the data, where its columns don't tell.", panel="Data and model"),
+    option(
+        "--format",
+        help_=f"Layout of the data, where its columns don't tell: {', '.join(get_args(spec.Layout))}.",
+        panel="Data and model",
+        metavar="LAYOUT",
+    ),
 ]
 TrainExamples = Annotated[
     int | None,

@@ -1,0 +1,115 @@
+"""How a sweep is run, from its options: what they mean, and every one that can't be."""
+
+from typing import Any
+
+import pytest
+
+from neftune_cli.config.running import Keep, OnOom, Retry, RunOptions, RunSettings, run_options
+from neftune_cli.errors import UsageError
+
+LEFT_ALONE = {
+    "workers": "auto",
+    "retry": None,
+    "fail_fast": False,
+    "on_oom": OnOom.FAIL,
+    "stop_on_divergence": True,
+    "keep": Keep.NONE,
+    "checkpoint_steps": None,
+    "checkpoint_minutes": 2.0,
+    "estimate": True,
+    "hourly_rate": None,
+    "dry_run": False,
+}
+
+
+def problems(**given: Any) -> list[tuple[str, str]]:
+    """Return what is wrong with options, and what to give instead."""
+    with pytest.raises(UsageError) as caught:
+        run_options({**LEFT_ALONE, **given})
+    return [(problem.what, problem.fix) for problem in caught.value.problems]
+
+
+def test_options_that_are_left_alone_mean_the_defaults() -> None:
+    assert run_options(LEFT_ALONE) == RunOptions(estimate=True)
+
+
+def test_each_option_means_its_setting() -> None:
+    given = {
+        "workers": "0",
+        "retry": Retry.FAILED,
+        "fail_fast": True,
+        "on_oom": OnOom.HALVE_BATCH,
+        "stop_on_divergence": False,
+        "keep": Keep.BEST,
+        "checkpoint_steps": 1,
+        "checkpoint_minutes": 0.5,
+        "estimate": False,
+        "hourly_rate": 1.2,
+        "dry_run": True,
+    }
+    assert run_options(given) == RunOptions(
+        workers=0,
+        settings=RunSettings(
+            checkpoint_steps=1,
+            checkpoint_minutes=0.5,
+            keep_model=True,
+            halve_batch=True,
+            stop_on_divergence=False,
+        ),
+        keep=Keep.BEST,
+        retry_failed=True,
+        fail_fast=True,
+        estimate=False,
+    )
+
+
+def test_a_command_with_fewer_options_keeps_its_model_and_tries_again() -> None:
+    names = ("on_oom", "stop_on_divergence", "checkpoint_steps", "checkpoint_minutes")
+    running = run_options({"workers": "1", **{name: LEFT_ALONE[name] for name in names}})
+    assert running == RunOptions(workers=1, settings=RunSettings(keep_model=True), keep=Keep.ALL, retry_failed=True)
+
+
+MINUTES = "Give a number of minutes above 0, like 2."
+STEPS = "Give a number of steps, 1 or more."
+RATE = "Give what the machine costs an hour, a number above 0 like 1.20."
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "what", "fix"),
+    [
+        ("checkpoint_minutes", 0.0, "--checkpoint-minutes: 0 is not above 0.", MINUTES),
+        ("checkpoint_minutes", -0.25, "--checkpoint-minutes: -0.25 is not above 0.", MINUTES),
+        ("checkpoint_minutes", float("inf"), "--checkpoint-minutes: inf is no finite number.", MINUTES),
+        ("checkpoint_minutes", float("-inf"), "--checkpoint-minutes: -inf is no finite number.", MINUTES),
+        ("checkpoint_minutes", float("nan"), "--checkpoint-minutes: nan is no finite number.", MINUTES),
+        ("checkpoint_steps", 0, "--checkpoint-steps: 0 is not above 0.", STEPS),
+        ("checkpoint_steps", -12345678, "--checkpoint-steps: -12345678 is not above 0.", STEPS),
+        ("hourly_rate", 0.0, "--hourly-rate: 0 is not above 0.", RATE),
+        ("hourly_rate", -1.2, "--hourly-rate: -1.2 is not above 0.", RATE),
+        ("hourly_rate", float("nan"), "--hourly-rate: nan is no finite number.", RATE),
+    ],
+)
+def test_a_number_that_can_not_be_is_told_as_what_it_is(option: str, value: float, what: str, fix: str) -> None:
+    assert problems(**{option: value, "dry_run": True}) == [(what, fix)]
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "1.5", "", "²", "Auto"])
+def test_workers_are_a_number_or_auto(text: str) -> None:
+    fix = "Give a number, auto, or 0 to run the trials in this process."
+    assert problems(workers=text) == [(f"--workers: {text!r} is no number of workers.", fix)]
+
+
+def test_a_rate_without_a_plan_to_price_is_refused() -> None:
+    what = "--hourly-rate: without --dry-run no price is shown."
+    assert problems(hourly_rate=1.2) == [(what, "Add --dry-run to see the price, or leave --hourly-rate out.")]
+
+
+def test_all_problems_are_told_at_once() -> None:
+    found = problems(workers="x", checkpoint_minutes=0.0, checkpoint_steps=0, hourly_rate=-1.0)
+    assert [what.partition(":")[0] for what, _ in found] == [
+        "--workers",
+        "--checkpoint-minutes",
+        "--checkpoint-steps",
+        "--hourly-rate",
+        "--hourly-rate",
+    ]
