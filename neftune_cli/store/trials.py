@@ -282,7 +282,8 @@ class ClaimedTrial:
         self.drop_checkpoints()
         remove_abandoned(self._path)
         remove_unfinished_folders(self._path)
-        self.end(TrialState.DONE)
+        if (status := self.folder.status()) is None or status.state is not TrialState.DONE:
+            self.end(TrialState.DONE)
 
     def end(self, state: TrialState, reason: str = "") -> None:
         """Say how the trial ended."""
