@@ -16,9 +16,10 @@ from neftune_cli.commands.work import planned
 from neftune_cli.config.running import RunOptions
 from neftune_cli.errors import ExitCode, NeftuneError
 from neftune_cli.sweeps.failures import DISK_KINDS, failure
+from neftune_cli.sweeps.observer import Silent
 from neftune_cli.sweeps.runner import Outcome, run_sweep
-from neftune_cli.sweeps.watching.live import LiveTable
-from neftune_cli.sweeps.watching.progress import PlainLines, Silent
+from neftune_cli.sweeps.watching.live import LiveTable, can_draw
+from neftune_cli.sweeps.watching.plain_lines import PlainLines
 
 
 def run_and_report(
@@ -85,7 +86,7 @@ def _observer(request: Request, *, quiet: bool) -> Any:
     if quiet:
         return nullcontext(Silent())
     console = Console(file=sys.stderr)
-    if console.is_terminal and not console.is_dumb_terminal:
+    if can_draw(console):
         return LiveTable(console, request.folder)
     stream = sys.stderr
     return PlainLines(lambda line: print(line, file=stream, flush=True), request.folder)

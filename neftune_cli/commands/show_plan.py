@@ -15,7 +15,7 @@ from neftune_cli.config.running import RunOptions
 from neftune_cli.sweeps.machine import available_memory
 from neftune_cli.sweeps.pricing.estimate import Estimate
 from neftune_cli.sweeps.pricing.forecast import forecast
-from neftune_cli.sweeps.pricing.price_table import price_lines, price_table
+from neftune_cli.sweeps.pricing.price_table import print_price
 from neftune_cli.sweeps.pricing.priced_plan import TO_GO_ON, TO_RUN, PricedPlan, priced_plan, states_of
 from neftune_cli.sweeps.staffing import staff_for
 from neftune_cli.training.trial import Trial
@@ -41,9 +41,7 @@ def show_plan(
     if as_json:
         typer.echo(json.dumps(priced.as_json(), indent=2))
         return
-    Console().print(price_table(priced))
-    for line in (*priced.notes, *price_lines(priced)):
-        typer.echo(line)
+    print_price(priced, Console())
 
 
 def _priced(work: Work, running: RunOptions, hourly_rate: float | None, begin: float) -> PricedPlan:

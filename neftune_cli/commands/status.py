@@ -8,7 +8,9 @@ import typer
 
 def status(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Sweeps, or folders with sweeps below them.")],
-    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it until all is done, or Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep showing it until nothing runs any more, or Ctrl-C.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print all that is known as one JSON document.")] = False,
 ) -> None:
     """Show how far sweeps are, which trials run or failed, the time left, and what to type to go on.

@@ -9,17 +9,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from neftune_cli.sweeps.figures import PLAIN_WIDTH
 from neftune_cli.sweeps.watching.picture import SweepPicture
 from neftune_cli.sweeps.watching.views import State, SweepStatus, TrialView, seconds_since
-
-PLAIN_WIDTH = 120
-"""Characters of a line where there is no terminal to fit."""
 
 
 def print_statuses(statuses: Sequence[SweepStatus], console: Console) -> None:
     """Print how sweeps stand, one after the other, and under each what to type if nothing goes on by itself."""
-    if not console.is_terminal:
-        console = Console(highlight=False, width=PLAIN_WIDTH, color_system=None)
+    if not console.file.isatty():
+        console = Console(file=console.file, highlight=False, width=PLAIN_WIDTH, color_system=None)
     for number, status in enumerate(statuses):
         console.print(*([""] if number else []), SweepPicture(status, folded=False), sep="\n")
         for sentence in _what_next(status):

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
+PLAIN_WIDTH = 120
+"""Characters of a line where there is no terminal to fit."""
+
 _BLOCKS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=*#"
 
 

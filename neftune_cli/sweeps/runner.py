@@ -13,12 +13,12 @@ from neftune_cli.sweeps.figures import size
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.keeping import keep_best_model
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
+from neftune_cli.sweeps.observer import Observer
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.pricing.estimate import Estimate, measured
 from neftune_cli.sweeps.pricing.forecast import forecast
 from neftune_cli.sweeps.remaining import done_trials, failed_trials, missing_trials
 from neftune_cli.sweeps.staffing import Staff, staff_for
-from neftune_cli.sweeps.watching.progress import Observer
 from neftune_cli.training.trial import Trial
 
 TABLES_SHARE = 20

@@ -53,7 +53,7 @@ def test_a_pipe_gets_plain_lines_and_a_failure_the_code_1(sweep: FakeSweep) -> N
     assert result.stdout.startswith("bios  3 of 10 done, 2 running, 1 failed, 1 stopped, 1 stalled, 2 waiting\n")
     assert "alpha=0   1.5012            40/120 █▇▆▅▄▃▂▁   stalled 12/120" in result.stdout
     assert "\x1b" not in result.stdout
-    assert "To go on" not in result.stdout  # two trials run
+    assert "this goes on" not in result.stdout  # two trials run
 
 
 def test_long_reasons_are_given_whole(fresh: FakeSweep) -> None:
@@ -140,6 +140,18 @@ def test_watching_needs_a_terminal(sweep: FakeSweep) -> None:
         _raising(sweep.folder.path, "--watch", "--json")
 
 
+@pytest.mark.parametrize("pretence", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_a_file_is_no_terminal_whatever_is_pretended(
+    pretence: str, fresh: FakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.finish("base", None, 4.0)
+    fresh.finish("alpha=0", 0, 1.5)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(pretence, "1")
+    with pytest.raises(UsageError, match="--watch needs a terminal"):
+        _raising(fresh.folder.path, "--watch")
+
+
 def _raising(*arguments: str | Path) -> None:
     error = _status(*arguments).exception
     assert error is not None
@@ -171,6 +183,23 @@ def test_watching_goes_on_until_all_is_done(fresh: FakeSweep) -> None:
         assert "1.2500" in watching.text
 
 
+def test_a_sweep_that_was_interrupted_long_ago_does_not_keep_a_watch_from_ending(
+    fresh: FakeSweep, tmp_path: Path
+) -> None:
+    fresh.finish("base", None, 4.0)
+    with FakeSweep(tmp_path / "results" / "old", ["alpha=0"], 1) as old:
+        old.stop("alpha=0", 0, 60)
+        running = fresh.run("alpha=0", 0, 30, seconds=5.0)
+        with _Watching(tmp_path / "results", waiting=0.0) as watching:
+            watching.wait_for("  0 of 2 done, 1 stopped, 1 waiting")
+            running.release()
+            fresh.finish("alpha=0", 0, 1.25)
+            watching.wait_for("this goes on")
+
+            assert watching.process.wait(20) == 0
+            assert "No trial runs now" in watching.text.partition("2 of 2 done")[2]
+
+
 def test_ctrl_c_ends_the_view(fresh: FakeSweep) -> None:
     with _Watching(fresh.folder.path) as watching:
         watching.wait_for("Ctrl-C ends this view, not the sweep")
@@ -182,12 +211,13 @@ def test_ctrl_c_ends_the_view(fresh: FakeSweep) -> None:
 
 
 class _Watching:
-    """`neftune status --watch` on a terminal of its own."""
+    """`neftune status --watch` on a terminal of its own, which waits so many seconds for something to start."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, waiting: float = 15.0) -> None:
         self._main, other = pty.openpty()
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
-        command = [sys.executable, "-c", PROGRAM, str(folder), "--watch"]
+        program = f"from neftune_cli.sweeps.watching import live\nlive.START_SECONDS = {waiting}\n{PROGRAM}"
+        command = [sys.executable, "-c", program, str(folder), "--watch"]
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
         )

@@ -4,11 +4,11 @@ import json
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
@@ -19,8 +19,8 @@ from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, res
 from neftune_cli.sweeps.manifest import unestimated, with_estimate
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.pricing.estimate import Estimate, estimate_of, measured, price, schedule, to_calibrate
-from neftune_cli.sweeps.pricing.price_table import price_lines, price_table
-from neftune_cli.sweeps.pricing.priced_plan import priced_plan, states_of
+from neftune_cli.sweeps.pricing.price_table import price_lines
+from neftune_cli.sweeps.pricing.priced_plan import PricedPlan, priced_plan, states_of
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 
@@ -197,19 +197,15 @@ def planned() -> Plan:
     return Plan(ALPHAS, ModelFacts("m", "f"), data, tuple(trials_of(ALPHAS)), found)
 
 
-def shown(folder: SweepFolder, **given: Any) -> tuple[list[str], list[str]]:
+def priced(folder: SweepFolder, calibrations: Sequence[Calibration], **given: Any) -> PricedPlan:
     plan = planned()
     states = states_of(plan, folder, retry_failed=False)
     missing = [trial for trial in plan.trials if states[trial.id] in ("to run", "to go on")]
-    estimate = estimate_of(missing, plan.trials, folder, [calibration(plan.trials[1])], workers=2)
-    priced = priced_plan(plan, folder, states, estimate, **given)
-    console = Console(width=120, record=True, file=(folder.path / "screen.txt").open("w"))
-    console.print(price_table(priced))
-    rows = [" ".join(line.replace("│", " ").split()) for line in console.export_text().splitlines() if "│" in line]
-    return rows, list(price_lines(priced))
+    estimate = estimate_of(missing, plan.trials, folder, calibrations, workers=2)
+    return priced_plan(plan, folder, states, estimate, **given)
 
 
-def test_the_table_tells_where_each_trial_stands(tmp_path: Path) -> None:
+def test_the_plan_tells_where_each_trial_stands(tmp_path: Path) -> None:
     folder, trials = SweepFolder(tmp_path), trials_of(ALPHAS)
     (tmp_path / "trials").mkdir()
     claimed = folder.trial(trials[0].id, BASE_ARM, None).claim()
@@ -218,15 +214,15 @@ def test_the_table_tells_where_each_trial_stands(tmp_path: Path) -> None:
     leave(folder, trials[2], state=TrialState.STOPPED, step=15, steps=30)
     keep(folder, trials[2], seconds=1.5)
     with claimed:
-        rows, lines = shown(folder, hourly_rate=7200.0, available_memory=GIB)
-    assert rows == [
-        "base-id base 0 running elsewhere",
-        "alpha=0-0 alpha=0 0 30 failed",
-        "alpha=5-0 alpha=5 0 30 1,500 to go on 15 s",
-        "alpha=0-1 alpha=0 1 30 1,500 to run 15 s",
-        "alpha=5-1 alpha=5 1 30 1,500 to run 15 s",
+        known = priced(folder, [calibration(trials[1])], hourly_rate=7200.0, available_memory=GIB)
+    assert [(line.trial, line.steps, line.tokens, line.state, line.seconds) for line in known.lines] == [
+        ("base-id", 0, None, "running elsewhere", None),
+        ("alpha=0-0", 30, None, "failed", None),
+        ("alpha=5-0", 30, 1500, "to go on", pytest.approx(13.0)),
+        ("alpha=0-1", 30, 1500, "to run", pytest.approx(13.0)),
+        ("alpha=5-1", 30, 1500, "to run", pytest.approx(13.0)),
     ]
-    assert lines == [
+    assert list(price_lines(known)) == [
         "3 of 5 trials to run, 90 optimizer steps at most.",
         "Training tokens: 4,500, padding left out.",
         "Time: about 24 s with 2 workers.",  # 11.5 s, then 13 s on the same worker
@@ -237,8 +233,7 @@ def test_the_table_tells_where_each_trial_stands(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_done_has_no_time_before_it(tmp_path: Path) -> None:
-    folder, plan = SweepFolder(tmp_path), planned()
-    priced = priced_plan(plan, folder, {trial.id: "done" for trial in plan.trials}, None, hourly_rate=1.0)
-    assert list(price_lines(priced)) == ["0 of 5 trials to run, 0 optimizer steps at most."]
-    assert priced.as_json()["price"] is None
+def test_what_nothing_is_known_of_has_no_price_in_json(tmp_path: Path) -> None:
+    told = priced(SweepFolder(tmp_path), [], hourly_rate=2.0).as_json()
+    assert (told["price"], told["tokens"], told["estimate"]) == (None, None, None)
+    assert (told["to_run"], told["unpriced"]) == (5, 5)

@@ -1,8 +1,11 @@
 """The picture of a sweep: whole at every size, plain where colours or characters are missing, and undisturbed."""
 
 import io
+import os
+import pty
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +14,20 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from neftune_cli.sweeps.watching.live import DRAW_SECONDS, HINT, READ_SECONDS, LivePicture, LiveTable
-from neftune_cli.sweeps.watching.picture import SweepPicture
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.watching import live
+from neftune_cli.sweeps.watching.live import (
+    DRAW_SECONDS,
+    HINT,
+    READ_SECONDS,
+    WATCH_HINT,
+    LivePicture,
+    LiveTable,
+    can_draw,
+    watch_sweeps,
+)
+from neftune_cli.sweeps.watching.picture import SweepPicture, SweepsPicture
+from neftune_cli.sweeps.watching.status import StatusReader
 from neftune_cli.sweeps.watching.views import SweepStatus
 from neftune_cli.training.trial import Trial
 from tests.sweep_in_progress import FakeSweep, every_state, falling
@@ -40,11 +55,14 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSweep]:
 
 
 def drawn(
-    status: SweepStatus, width: int, height: int, *, footer: Text | None = HINT, elapsed: float = 63
+    status: SweepStatus, width: int, height: int, *, footer: Text | None = HINT, elapsed: float | None = 63
 ) -> list[str]:
+    return printed(SweepPicture(status, elapsed=elapsed, footer=footer), width, height)
+
+
+def printed(picture: SweepPicture | SweepsPicture, width: int, height: int) -> list[str]:
     stream = io.StringIO()
-    console = Console(file=stream, width=width, height=height, color_system=None)
-    console.print(SweepPicture(status, elapsed=elapsed, footer=footer))
+    Console(file=stream, width=width, height=height, color_system=None).print(picture)
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
@@ -83,7 +101,7 @@ def test_it_always_fits(crowd: FakeSweep, width: int, height: int) -> None:
     assert max(cell_len(line) for line in lines) <= width
     assert len(lines) < max(height, 4)
     if height >= 7:
-        assert any("failed:"[: width - 18] in line for line in lines)
+        assert any(line.startswith("alpha=9, seed 0 failed: reason 9"[: width - 1]) for line in lines)
 
 
 def test_what_does_not_fit_is_counted_and_what_runs_is_shown(crowd: FakeSweep) -> None:
@@ -212,3 +230,141 @@ def test_a_resized_terminal_is_cleared_and_keeps_the_notes(monkeypatch: pytest.M
 
     cleared = later.index("\x1b[2J")
     assert cleared < later.index("a note") < later.index("after")
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, SweepStatus]]:
+    """A sweep that runs, one that was interrupted, and one that is over."""
+    folder = tmp_path_factory.mktemp("others")
+    with ExitStack() as stack:
+        running = stack.enter_context(every_state(folder / "running"))
+        interrupted, over = (
+            stack.enter_context(FakeSweep(folder / name, ["alpha=0"], 1)) for name in ("interrupted", "over")
+        )
+        interrupted.stop("alpha=0", 0, 60, seconds=9.0)
+        over.finish("base", None, 4.0)
+        over.finish("alpha=0", 0, 1.25)
+        yield {one.folder.name: one.status() for one in (running, interrupted, over)}
+
+
+def test_of_several_sweeps_only_those_that_run_are_drawn_in_full(others: dict[str, SweepStatus]) -> None:
+    over = [replace(others["over"], name=f"over {number}") for number in range(11)]
+    picture = SweepsPicture([*over[:6], others["running"], *over[6:], others["interrupted"]], WATCH_HINT)
+    alone = drawn(others["running"], 100, 40, footer=None, elapsed=None)
+
+    for height in (24, 26, 29):  # without an explanation, and without space between the parts
+        assert printed(picture, 100, height) == [
+            *(line for line in alone if line and not line.startswith("held-out loss;")),
+            "interrupted  0 of 2 done, 1 stopped, 1 waiting",
+            *(f"over {number}  2 of 2 done" for number in range(11)),
+            "Ctrl-C ends this view, not the sweep",
+        ]
+    roomy = printed(picture, 100, 50)
+    assert roomy[: len(alone) + 2] == [*alone, "", "interrupted  0 of 2 done, 1 stopped, 1 waiting"]
+
+
+def test_where_nothing_runs_what_is_not_over_is_drawn_in_full(others: dict[str, SweepStatus]) -> None:
+    lines = printed(SweepsPicture([others["over"], others["interrupted"]], WATCH_HINT), 100, 12)
+
+    assert lines == [
+        "interrupted  0 of 2 done, 1 stopped, 1 waiting",
+        "arm      seed 0",
+        "base     ·",
+        "alpha=0  stopped 60/120",
+        "over  2 of 2 done",
+        "Ctrl-C ends this view, not the sweep",
+    ]
+
+
+def test_a_sweep_between_two_trials_is_drawn_in_full(others: dict[str, SweepStatus]) -> None:
+    between = replace(others["interrupted"], name="between", workers=1)
+    lines = printed(SweepsPicture([others["interrupted"], between], WATCH_HINT), 100, 24)
+
+    assert lines[0].startswith("between ")
+    assert [line.split()[0] for line in lines if "stopped" in line] == ["between", "alpha=0", "interrupted"]
+
+
+@pytest.mark.parametrize("height", [4, 7, 12, 24, 40])
+@pytest.mark.parametrize(("running", "over"), [(1, 0), (1, 3), (1, 40), (2, 5), (12, 0), (12, 40), (0, 2)])
+def test_sweeps_always_fit(running: int, over: int, height: int, others: dict[str, SweepStatus]) -> None:
+    names = ["over"] * over + ["running"] * running + ["interrupted"] * 2
+    statuses = [replace(others[name]) for name in names]
+    lines = printed(SweepsPicture(statuses, WATCH_HINT), 60, height)
+
+    assert len(lines) < height
+    assert max(map(cell_len, lines)) <= 60
+    assert lines[0].startswith("running" if running else "interrupted")
+    assert [line for line in lines if "Ctrl-C" in line] == lines[-1:]
+    if height >= 12:
+        told = [line.split()[0] for line in lines if " done, " in line or line.endswith(" done")]
+        uncounted = [int(line.split()[1]) for line in lines if line.endswith(" more sweeps")]
+        assert len(told) + sum(uncounted) == len(statuses)
+        assert told == sorted(told, key=["running", "interrupted", "over"].index)
+        assert sum(line.startswith("arm ") for line in lines) >= 1
+
+
+class Told(StatusReader):
+    """Says what it was told to say, one after the other, and the last again and again."""
+
+    def __init__(self, *statuses: SweepStatus) -> None:
+        super().__init__(SweepFolder(Path("nowhere")))
+        self._statuses = statuses
+        self.looks = 0
+
+    def read(self) -> SweepStatus:
+        self.looks += 1
+        return self._statuses[min(self.looks, len(self._statuses)) - 1]
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, readers: Sequence[Told], start: float) -> list[int]:
+    """Return how often a watch that waits so long for a start looked at each."""
+    monkeypatch.setattr(live, "START_SECONDS", start)
+    monkeypatch.setattr(live, "READ_SECONDS", 0.001)
+    watch_sweeps(readers, Console(file=io.StringIO(), force_terminal=True, width=80, height=24))
+    return [reader.looks for reader in readers]
+
+
+def test_a_watch_ends_when_nothing_runs_any_more(
+    others: dict[str, SweepStatus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, interrupted, over = others["running"], others["interrupted"], others["over"]
+    between = replace(interrupted, workers=1)
+    forever = 1e9
+
+    assert watched(monkeypatch, [Told(over), Told(over)], forever) == [1, 1]
+    assert watched(monkeypatch, [Told(running, between, running, over)], 0.0) == [4]
+    assert watched(monkeypatch, [Told(running, running, interrupted)], 0.0) == [3]
+    assert watched(monkeypatch, [Told(interrupted), Told(running, running, over)], 0.0) == [3, 3]
+    assert watched(monkeypatch, [Told(interrupted, interrupted, running, over)], forever) == [4]
+
+
+def test_a_watch_waits_for_something_to_start_but_not_forever(
+    others: dict[str, SweepStatus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = time.monotonic()
+    watched(monkeypatch, [Told(others["interrupted"]), Told(others["over"])], 0.2)
+
+    assert 0.2 <= time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("pretence", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_a_file_that_passes_for_a_terminal_is_not_drawn_on(
+    pretence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(pretence, "1")
+    with (tmp_path / "file").open("w") as stream:
+        console = Console(file=stream)
+
+        assert console.is_terminal
+        assert not can_draw(console)
+
+
+@pytest.mark.parametrize(("kind", "drawable"), [("xterm", True), ("dumb", False)])
+def test_a_terminal_is_drawn_on_if_its_cursor_moves(kind: str, drawable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", kind)
+    screen, keyboard = pty.openpty()
+    with os.fdopen(screen), os.fdopen(keyboard, "w") as stream:
+        assert can_draw(Console(file=stream)) is drawable

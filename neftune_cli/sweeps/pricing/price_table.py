@@ -1,63 +1,119 @@
 """How a plan with its price is shown: a table of its trials, and under it what they take together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.sweeps.figures import duration, rough_duration
+from neftune_cli.sweeps.figures import PLAIN_WIDTH, duration, printable, rough_duration
 from neftune_cli.sweeps.pricing.priced_plan import PlannedLine, PricedPlan
 
 _GIB = 1 << 30
+_GAP = 2
+_COLUMNS = ("arm", "seed", "steps", "tokens", "state", "time")
+_LEAST_TELLING_FIRST = ("tokens", "steps", "state")
+"""The columns that a narrow terminal does without."""
+_ALIGNED_LEFT = ("arm", "state")
+_UNKNOWN = "?"
 
 
-def price_table(priced: PricedPlan) -> Table:
-    """Return a line for each trial, with the time that those take which are to run."""
-    table = Table(title=Text(f"Plan of {priced.folder}"), title_justify="left")
-    for name, justify in (("trial", "left"), ("arm", "left"), ("seed", "right"), ("steps", "right")):
-        table.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
-    for name in ("tokens", "state", "time"):
-        table.add_column(name, justify="left" if name == "state" else "right")
-    for line in priced.lines:
-        table.add_row(*(Text(cell) for cell in _cells(line)))
+def print_price(priced: PricedPlan, console: Console) -> None:
+    """Print the table, the notes and what the trials take together: to fit a terminal, in whole lines elsewhere."""
+    fits_terminal = console.file.isatty()
+    if not fits_terminal:
+        console = Console(file=console.file, width=PLAIN_WIDTH, color_system=None)
+    console.print(Text(f"Plan of {printable(priced.folder)}"), soft_wrap=True)
+    console.print(price_table(priced, console.width, ascii_only=console.options.ascii_only))
+    console.print()
+    for line in (*map(printable, priced.notes), *price_lines(priced)):
+        console.print(Text(line), soft_wrap=not fits_terminal)
+
+
+def price_table(priced: PricedPlan, width: int = PLAIN_WIDTH, *, ascii_only: bool = False) -> Table:
+    """Return a line for each trial, with the time that those take which are to run.
+
+    Columns that say nothing are left out, and so are the least telling ones where `width` characters are too few.
+    """
+    rows = [_cells(line) for line in priced.lines]
+    widths = _fitting(rows, width)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for column, room in widths.items():
+        table.add_column(
+            column,
+            width=room,
+            justify="left" if column in _ALIGNED_LEFT else "right",
+            no_wrap=True,
+            overflow="crop" if ascii_only else "ellipsis",
+        )
+    for row in rows:
+        table.add_row(*(Text(row[column]) for column in widths))
     return table
 
 
 def price_lines(priced: PricedPlan) -> Iterator[str]:
-    """Yield what the trials to run take together, a sentence a line."""
+    """Yield what the trials to run take together, a sentence a line; nothing of what isn't known."""
     to_run, estimate = priced.to_run, priced.estimate
     steps = sum(line.steps for line in to_run)
     yield f"{len(to_run)} of {len(priced.lines)} trials to run, {steps:,} optimizer steps at most."
-    if estimate is None or not to_run:
+    if not to_run:
         return
-    yield f"Training tokens: {sum(line.tokens or 0 for line in to_run):,}, padding left out."
-    unpriced = f", and {priced.unpriced} trials that nothing is known of" if priced.unpriced else ""
-    yield f"Time: about {duration(estimate.seconds)} with {_counted(priced.workers, 'worker')}{unpriced}."
+    if estimate is None:
+        yield "What they take isn't known: no finished trial tells, and no steps were tried out."
+        return
+    if priced.unpriced:
+        yield f"Nothing is known of {priced.unpriced} of them; the figures are those of the others."
+    about = "at least" if priced.unpriced else "about"
+    yield f"Training tokens: {'at least ' if priced.unpriced else ''}{priced.tokens:,}, padding left out."
+    yield f"Time: {about} {duration(estimate.seconds)} with {_counted(priced.workers, 'worker')}."
     if estimate.peak_memory is not None:
-        yield _memory(priced, estimate.peak_memory)
+        yield _memory(priced, estimate.peak_memory, about)
     if priced.price is not None:
-        yield f"Price: about {priced.price:.2f}, at {priced.hourly_rate:g} an hour."
+        yield f"Price: {about} {_amount(priced.price)}, at {priced.hourly_rate:g} an hour."
     yield f"Source of the figures: {_SOURCES.get(estimate.source, estimate.source)}."
 
 
-def _cells(line: PlannedLine) -> Iterator[str]:
-    yield from (line.trial, line.arm, "" if line.seed is None else str(line.seed), f"{line.steps:,}")
-    yield "" if line.tokens is None else f"{line.tokens:,}"
-    yield line.state
-    if not line.is_to_run:
-        yield ""
-    else:
-        yield "?" if line.seconds is None else rough_duration(line.seconds)
+def _cells(line: PlannedLine) -> dict[str, str]:
+    time = _UNKNOWN if line.seconds is None else rough_duration(line.seconds)
+    return {
+        "arm": printable(line.arm),
+        "seed": "" if line.seed is None else str(line.seed),
+        "steps": f"{line.steps:,}",
+        "tokens": "" if line.tokens is None else f"{line.tokens:,}",
+        "state": line.state,
+        "time": time if line.is_to_run else "",
+    }
 
 
-def _memory(priced: PricedPlan, peak: int) -> str:
-    a_worker = f"Peak memory: about {peak / _GIB:.1f} GiB a worker"
+def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> dict[str, int]:
+    """Return the columns to show with the characters of each; what even the last ones lack, the arm goes without."""
+    telling = [name for name in _COLUMNS if any(row[name] not in ("", _UNKNOWN) for row in rows)]
+    widths = {name: max(cell_len(text) for text in (name, *(row[name] for row in rows))) for name in telling}
+    for name in _LEAST_TELLING_FIRST:
+        if _total(widths) > width:
+            widths.pop(name, None)
+    lacking = max(0, _total(widths) - width)
+    return {name: max(1, own - lacking) if name == "arm" else own for name, own in widths.items()}
+
+
+def _total(widths: Mapping[str, int]) -> int:
+    return sum(widths.values()) + _GAP * (len(widths) - 1)
+
+
+def _memory(priced: PricedPlan, peak: int, about: str) -> str:
+    a_worker = f"Peak memory: {about} {peak / _GIB:.1f} GiB a worker"
     if priced.available_memory is None:
         return f"{a_worker}, of the GPU's."
     total = peak * priced.workers
     scarce = " That is more than there is: use fewer --workers." if total > priced.available_memory else ""
     available = f"{priced.available_memory / _GIB:.1f} GiB available"
     return f"{a_worker}, {total / _GIB:.1f} GiB in all; {available}.{scarce}"
+
+
+def _amount(price: float) -> str:
+    """Return a sum of money with two decimals, with two digits where those would say little or nothing."""
+    return f"{price:.2f}" if price >= 0.1 else f"{price:.2g}"
 
 
 def _counted(number: int, what: str) -> str:

@@ -40,6 +40,7 @@ class PricedPlan:
     folder: str
     lines: tuple[PlannedLine, ...]
     estimate: Estimate | None
+    """None where nothing is to run, or nothing is known of what is."""
     available_memory: int | None
     """Bytes of main memory that workers can have; None where they need the GPU's."""
     hourly_rate: float | None
@@ -57,10 +58,15 @@ class PricedPlan:
 
     @property
     def price(self) -> float | None:
-        """Return what the machine costs for all of it, None where no rate was given or nothing can be estimated."""
+        """Return what the machine costs for what is known, None where no rate was given or nothing is known."""
         if self.hourly_rate is None or self.estimate is None:
             return None
         return price(self.estimate.seconds, self.hourly_rate)
+
+    @property
+    def tokens(self) -> int | None:
+        """Return the training tokens of what is known, None where nothing is."""
+        return sum(line.tokens or 0 for line in self.to_run) if self.estimate else None
 
     @property
     def unpriced(self) -> int:
@@ -68,13 +74,14 @@ class PricedPlan:
         return sum(line.seconds is None for line in self.to_run)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain values."""
+        """Return it as plain values; with any `unpriced` trials, the figures are what it takes at least."""
         return {
             "folder": self.folder,
             "trials": [asdict(line) for line in self.lines],
             "to_run": len(self.to_run),
+            "unpriced": self.unpriced,
             "steps": sum(line.steps for line in self.to_run),
-            "tokens": sum(line.tokens or 0 for line in self.to_run) if self.estimate else None,
+            "tokens": self.tokens,
             "estimate": self.estimate.as_json() if self.estimate else None,
             "available_memory": self.available_memory,
             "hourly_rate": self.hourly_rate,
@@ -115,7 +122,7 @@ def priced_plan(
             )
             for trial in plan.trials
         ),
-        estimate=estimate,
+        estimate=estimate if seconds else None,
         available_memory=available_memory,
         hourly_rate=hourly_rate,
         notes=tuple(notes),

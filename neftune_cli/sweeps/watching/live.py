@@ -13,16 +13,43 @@ from rich.text import Text
 
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.figures import duration, printable
-from neftune_cli.sweeps.watching.picture import SweepPicture
-from neftune_cli.sweeps.watching.progress import Planned, Result
+from neftune_cli.sweeps.observer import Planned, Result
+from neftune_cli.sweeps.watching.picture import SweepPicture, SweepsPicture, goes_on
 from neftune_cli.sweeps.watching.status import StatusReader
 from neftune_cli.sweeps.watching.ticking import HARMLESS, Ticker
 from neftune_cli.sweeps.watching.views import SweepStatus
 from neftune_cli.training.trial import Trial
 
 DRAW_SECONDS, READ_SECONDS = 0.25, 0.6
+START_SECONDS = 15.0
+"""For so long a watch waits for something to start."""
 HINT = Text("Ctrl-C finishes the step and keeps everything", style="dim")
+WATCH_HINT = Text("Ctrl-C ends this view, not the sweep", style="dim")
 STOPPING = Text("Stopping after this step; Ctrl-C again stops at once", style="bold yellow")
+
+
+def can_draw(console: Console) -> bool:
+    """Return whether a picture can be drawn over again; not in a file, which FORCE_COLOR makes a terminal for rich."""
+    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
+
+
+def watch_sweeps(readers: Sequence[StatusReader], console: Console) -> None:
+    """Draw sweeps until nothing runs in any of them any more; nothing of it stays on the screen.
+
+    Where nothing runs from the beginning, it waits a moment for something to start, unless all of them are over.
+    """
+    begin = time.monotonic()
+    with LivePicture(console, transient=True) as picture:
+        while _worth_watching(statuses := [reader.read() for reader in readers], time.monotonic() - begin):
+            picture.show(SweepsPicture(statuses, footer=WATCH_HINT))
+            time.sleep(READ_SECONDS)
+
+
+def _worth_watching(statuses: Sequence[SweepStatus], watched: float) -> bool:
+    """Return whether something runs or, after so many seconds of watching, may still be about to start."""
+    if any(goes_on(status) for status in statuses):
+        return True
+    return watched < START_SECONDS and not all(status.is_over for status in statuses)
 
 
 class LivePicture:

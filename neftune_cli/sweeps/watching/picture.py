@@ -1,7 +1,8 @@
-"""A sweep's status as lines on a terminal: arms by seeds, what runs, what failed; folded to what fits."""
+"""The status of sweeps as lines on a terminal: arms by seeds, what runs, what failed; folded to what fits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
@@ -13,6 +14,10 @@ from neftune_cli.sweeps.watching.views import State, SweepStatus, TrialView
 
 _EXPLAINED_FROM, _SPACED_FROM = 16, 30
 """Lines of a terminal from which on there is room to explain the table, and to set its parts apart."""
+_SMALLEST = 8
+"""Lines that a sweep has among others, if it wants so many: enough for something of its table."""
+_PART_OF_OTHERS = 4
+"""Which part of the lines is left to sweeps in which nothing runs: a quarter."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +30,14 @@ class SweepPicture:
     elapsed: float | None = None
     """Seconds since whoever shows it began."""
     footer: Text | None = None
-    share: int = 1
-    """How many pictures the terminal is shared by."""
+    lines: int | None = None
+    """What it is folded to; all lines of the terminal but one if that isn't told."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines for a terminal of this size and these characters."""
         status, width = self.status, options.max_width
-        height = (options.size.height - 1) // self.share if self.folded else None
-        yield one_line(self._heading(), options, fold=self.folded)
+        height = self._height(options)
+        yield one_line(_heading(status), options, fold=self.folded)
         if height is None or height >= _EXPLAINED_FROM:
             yield one_line(Text("held-out loss; while training: step and training loss", style="dim"), options)
         running, failures = status.of(State.RUNNING), status.failures
@@ -49,8 +54,10 @@ class SweepPicture:
             if line is not None:
                 yield one_line(line, options, fold=self.folded)
 
-    def _heading(self) -> Text:
-        return Text.assemble((printable(self.status.name), "bold"), "  ", self.status.summary)
+    def _height(self, options: ConsoleOptions) -> int | None:
+        if not self.folded:
+            return None
+        return options.size.height - 1 if self.lines is None else self.lines
 
     def _times(self) -> Text | None:
         status, parts = self.status, []
@@ -67,6 +74,75 @@ class SweepPicture:
     def _fixed_lines(self, height: int) -> int:
         set_apart = 2 * (height >= _SPACED_FROM)
         return 1 + (height >= _EXPLAINED_FROM) + set_apart + (self._times() is not None) + (self.footer is not None)
+
+
+@dataclass(frozen=True)
+class SweepsPicture:
+    """What rich shows of several sweeps at once, folded to the height of the terminal.
+
+    Those in which something runs are drawn in full, or, if nothing runs anywhere, those that aren't over. Each of the
+    others has a line.
+    """
+
+    statuses: Sequence[SweepStatus]
+    footer: Text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines for a terminal of this size and these characters."""
+        lines = options.size.height - 2  # one for the footer, and one stays free
+        space = [Text("")] if lines >= _SPACED_FROM and len(self.statuses) > 1 else []
+        full, others = _in_full(self.statuses, lines - lines // _PART_OF_OTHERS, len(space))
+        lines -= len(full) * len(space)
+        wanted = [_wanted(status) for status in full]
+        for_others = min(len(others), max(0, lines // _PART_OF_OTHERS, lines - sum(wanted)))
+        for status, share in zip(full, _filled(lines - for_others, wanted), strict=True):
+            yield SweepPicture(status, lines=share)
+            yield from space
+        yield from _headings(others, for_others, options)
+        yield one_line(self.footer, options)
+
+
+def goes_on(status: SweepStatus) -> bool:
+    """Return whether something runs in a sweep, or ran a moment ago and is followed by more."""
+    return status.workers > 0 and not status.is_over
+
+
+def _heading(status: SweepStatus) -> Text:
+    return Text.assemble((printable(status.name), "bold"), "  ", status.summary)
+
+
+def _in_full(statuses: Sequence[SweepStatus], lines: int, space: int) -> tuple[list[SweepStatus], list[SweepStatus]]:
+    """Return the sweeps to draw in so many lines, and the others: first those in which something runs, then open ones.
+
+    Of those that go on, or, if none does, of those that aren't over, as many are drawn as find room, and at least one.
+    """
+    drawn = [status for status in statuses if goes_on(status)] or [one for one in statuses if not one.is_over]
+    used = accumulate(min(_wanted(status), _SMALLEST) + space for status in drawn)
+    full = drawn[: max(1, sum(one <= lines for one in used))]
+    others = [status for status in statuses if not any(status is one for one in full)]
+    return full, sorted(others, key=lambda status: (not goes_on(status), status.is_over))
+
+
+def _wanted(status: SweepStatus) -> int:
+    """Return the lines in which all of a sweep can be told: heading, table, what runs and failed, and the times."""
+    arms = len({trial.arm for trial in status.trials})
+    return 1 + 1 + arms + len(status.of(State.RUNNING)) + len(status.failures) + 1
+
+
+def _filled(lines: int, wanted: Sequence[int]) -> list[int]:
+    """Share all lines out, those beyond what is wanted too."""
+    shares = _shared_out(lines, wanted)
+    return [share + max(0, lines - sum(shares)) // len(shares) for share in shares]
+
+
+def _headings(statuses: Sequence[SweepStatus], lines: int, options: ConsoleOptions) -> RenderResult:
+    """Yield a line for each sweep; the last one counts those that don't fit."""
+    if not lines:
+        return
+    shown = statuses if len(statuses) <= lines else statuses[: lines - 1]
+    for status in shown:
+        yield one_line(_heading(status), options)
+    yield from _more(len(statuses) - len(shown), "sweeps", options)
 
 
 def _shares(lines: int | None, arms: int, running: int, failed: int) -> list[int]:

@@ -1,0 +1,151 @@
+"""A plan with its price on the screen: what is known and no more, in as many characters as there are."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from neftune_cli.sweeps.pricing.estimate import Estimate
+from neftune_cli.sweeps.pricing.price_table import price_lines, price_table, print_price
+from neftune_cli.sweeps.pricing.priced_plan import PlannedLine, PricedPlan
+
+GIB = 1 << 30
+LONG = "alpha=5,noise=gaussian,per_device_train_batch_size=8,weight_decay=0.1"
+BASE = PlannedLine("id0", "base", None, 0, "to run", 0, 6.0)
+ZERO = PlannedLine("id1", "alpha=0", 0, 30, "to run", 1500, 13.0)
+FIVE = replace(ZERO, trial="id2", arm="alpha=5")
+UNKNOWN = replace(FIVE, tokens=None, seconds=None)
+
+
+class Screen(io.StringIO):
+    """Stands for a terminal: what is written there is kept."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def plan(
+    *lines: PlannedLine, seconds: float | None = 20.0, rate: float | None = None, notes: Sequence[str] = ()
+) -> PricedPlan:
+    estimate = None if seconds is None else Estimate({}, seconds, GIB, 2, "calibration", {})
+    return PricedPlan("results/bios", lines, estimate, 4 * GIB, rate, tuple(notes))
+
+
+def printed(one: PricedPlan, width: int, *, on: type[io.StringIO] = Screen) -> list[str]:
+    stream = on()
+    print_price(one, Console(file=stream, width=width, color_system=None))
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def rows(lines: Sequence[str]) -> list[str]:
+    """Return the table, header and all, without the spaces that align it."""
+    return [" ".join(line.split()) for line in lines[1 : lines.index("")]]
+
+
+def test_a_plan_is_a_table_with_its_price_below() -> None:
+    done = replace(FIVE, seed=1, steps=1200, state="done", tokens=None, seconds=None)
+    elsewhere = replace(ZERO, seed=1, state="running elsewhere")
+    assert printed(plan(BASE, ZERO, elsewhere, done, rate=180.0, notes=["400 examples\nto train on."]), 80) == [
+        "Plan of results/bios",
+        "arm      seed  steps  tokens  state              time",
+        "base               0       0  to run              5 s",
+        "alpha=0     0     30   1,500  to run             15 s",
+        "alpha=0     1     30   1,500  running elsewhere",
+        "alpha=5     1  1,200          done",
+        "",
+        "400 examples to train on.",
+        "2 of 4 trials to run, 30 optimizer steps at most.",
+        "Training tokens: 1,500, padding left out.",
+        "Time: about 20 s with 2 workers.",
+        "Peak memory: about 1.0 GiB a worker, 2.0 GiB in all; 4.0 GiB available.",
+        "Price: about 1.00, at 180 an hour.",
+        "Source of the figures: a few steps and answers that were tried out just now.",
+    ]
+
+
+def test_a_plan_that_nothing_is_known_of_has_no_figures() -> None:
+    assert printed(plan(replace(BASE, tokens=None, seconds=None), UNKNOWN, seconds=None, rate=180.0), 120)[1:] == [
+        "arm      seed  steps  state",
+        "base               0  to run",
+        "alpha=5     0     30  to run",
+        "",
+        "2 of 2 trials to run, 30 optimizer steps at most.",
+        "What they take isn't known: no finished trial tells, and no steps were tried out.",
+    ]
+
+
+def test_a_plan_that_is_known_in_part_takes_at_least_so_much() -> None:
+    half = plan(ZERO, UNKNOWN, rate=180.0)
+    lines = printed(half, 120)
+    assert rows(lines)[1:] == ["alpha=0 0 30 1,500 to run 15 s", "alpha=5 0 30 to run ?"]
+    assert lines[lines.index("") + 2 :] == [
+        "Nothing is known of 1 of them; the figures are those of the others.",
+        "Training tokens: at least 1,500, padding left out.",
+        "Time: at least 20 s with 2 workers.",
+        "Peak memory: at least 1.0 GiB a worker, 2.0 GiB in all; 4.0 GiB available.",
+        "Price: at least 1.00, at 180 an hour.",
+        "Source of the figures: a few steps and answers that were tried out just now.",
+    ]
+    told = half.as_json()
+    assert (told["price"], told["tokens"], told["unpriced"]) == (1.0, 1500, 1)
+    assert plan(ZERO, FIVE).as_json()["unpriced"] == 0
+
+
+def test_a_price_of_less_than_a_cent_is_not_nothing() -> None:
+    assert "Price: about 0.0056, at 1 an hour." in price_lines(plan(ZERO, rate=1.0))
+
+
+def test_what_is_done_has_no_figures() -> None:
+    done = plan(replace(ZERO, state="done"), seconds=None, rate=1.0)
+    assert rows(printed(done, 80)) == ["arm seed steps tokens state", "alpha=0 0 30 1,500 done"]
+    assert list(price_lines(done)) == ["0 of 1 trials to run, 0 optimizer steps at most."]
+    assert done.as_json()["price"] is None
+
+
+def test_where_there_is_no_terminal_lines_are_whole_and_as_wide_as_those_of_the_status() -> None:
+    note = "word " * 50
+    lines = printed(plan(replace(FIVE, arm=LONG), notes=[note]), 80, on=io.StringIO)
+    assert rows(lines)[1] == f"{LONG} 0 30 1,500 to run 15 s"
+    assert note.strip() in lines
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),  # 7 characters for the arm, and 4, 5, 6, 6, 4; two between each and the next
+    [
+        (42, "arm seed steps tokens state time"),
+        (41, "arm seed steps state time"),
+        (34, "arm seed steps state time"),
+        (33, "arm seed state time"),
+        (27, "arm seed state time"),
+        (26, "arm seed time"),
+        (19, "arm seed time"),
+    ],
+)
+def test_a_narrow_terminal_does_without_what_tells_least(width: int, columns: str) -> None:
+    header, base, zero, five = rows(printed(plan(BASE, ZERO, FIVE), width))
+    assert header == columns
+    assert [line.split()[0] for line in (base, zero, five)] == ["base", "alpha=0", "alpha=5"]
+    assert all(line.endswith("15 s") for line in (zero, five))
+
+
+@pytest.mark.parametrize("width", [20, 40, 70, 120])
+def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(width: int) -> None:
+    one = plan(BASE, ZERO, replace(FIVE, state="running elsewhere"), UNKNOWN, rate=1.0)
+    lines, unbroken = printed(one, width), printed(one, 1000)
+    assert max(map(len, lines)) <= width
+    assert set(" ".join(lines).split()) <= set(" ".join(unbroken).split())
+    assert " ".join(lines[lines.index("") + 1 :]) == " ".join(unbroken[unbroken.index("") + 1 :])
+
+
+def test_a_name_that_is_too_long_ends_in_an_ellipsis() -> None:
+    one = plan(replace(FIVE, arm=LONG))
+    assert rows(printed(one, 40))[1] == "alpha=5,noise=gaussian,per_… 0 15 s"
+    Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii")).print(price_table(one, 40, ascii_only=True))
+
+
+def test_names_can_do_a_terminal_no_harm() -> None:
+    lines = printed(plan(replace(FIVE, arm="[red]bell\x07\x1b[2J"), notes=["\x1b]0;title\x07"]), 80)
+    assert rows(lines)[1] == "[red]bell??[2J 0 30 1,500 to run 15 s"
+    assert "?]0;title?" in lines
