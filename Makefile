@@ -25,7 +25,7 @@ test: setup ## Run the fast tests, one process a core
 test-slow: setup ## Run the slow tests too
 	$(BIN)/python -m pytest -m ''
 
-crash: setup ## Kill sweeps at every step of their lives and at random times, and compare what they leave (about ... minutes)
+crash: setup ## Kill sweeps at every step of their lives and at random times, and compare what they leave (about 20 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m crash -n 2 --dist loadfile
 
 lint: setup ## Format check, lint, types, import directions

@@ -152,6 +152,8 @@ def test_a_worker_that_dies_of_a_question_is_an_error_and_is_replaced(
     assert not executor.inspect(resolve_sweep(None, {**SMALL, **QUICK})).problems
 
 
+@pytest.mark.slow
+@pytest.mark.crash
 def test_out_of_memory_halves_the_batch_where_that_is_asked_for(
     worker_that: Callable[..., LocalExecutor], sweep: SweepFolder
 ) -> None:
@@ -164,6 +166,8 @@ def test_out_of_memory_halves_the_batch_where_that_is_asked_for(
     assert "Out of memory (this much)" in place_of(sweep, trial).log_path.read_text()
 
 
+@pytest.mark.slow
+@pytest.mark.crash
 def test_a_full_disk_is_no_failure_of_the_trial(worker_that: Callable[..., LocalExecutor], sweep: SweepFolder) -> None:
     executor = worker_that("raise OSError(28, 'No space left on device')", at="neftune.step-logged")
     _, trial = trials_of(executor, sweep)
@@ -175,6 +179,8 @@ def test_a_full_disk_is_no_failure_of_the_trial(worker_that: Callable[..., Local
     assert status.state is TrialState.STOPPED
 
 
+@pytest.mark.slow
+@pytest.mark.crash
 def test_a_stop_in_the_middle_leaves_a_checkpoint(
     worker_that: Callable[..., LocalExecutor], sweep: SweepFolder
 ) -> None:
