@@ -8,7 +8,7 @@ import pytest
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.running import RunSettings
 from neftune_cli.config.spec import SweepSpec
-from neftune_cli.errors import UsageError
+from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Claimed, Ended, Event, Executor, Job, Taken
@@ -226,3 +226,12 @@ def test_both_leave_the_same_bytes(tmp_path: Path) -> None:
         names = ("record.json", "metrics.jsonl", "examples.parquet", "generations.jsonl", "spec.json")
         written.append([(place_of(sweep, trial).path / name).read_bytes() for name in names])
     assert written[0] == written[1]
+
+
+def test_what_a_library_raises_while_steps_are_tried_out_is_told(executor: Executor, sweep: SweepFolder) -> None:
+    trial = planned(executor, sweep, train={"max_steps": 2}).trials[-1]
+    spec = trial.spec.model_copy(
+        update={"train": trial.spec.train.model_copy(update={"sft": {"lr_scheduler_type": "unheard of"}})}
+    )
+    with pytest.raises(NeftuneError, match="unheard of"):
+        executor.calibrate(spec)

@@ -110,3 +110,11 @@ def test_halvings_add_to_accumulation_that_was_asked_for() -> None:
 def test_one_loss_that_is_not_finite_leaves_the_others_alone(tmp_path: Path) -> None:
     whole, broken = losses(tmp_path), losses(tmp_path, broken_step=3)
     assert broken == [*whole[:2], None, *whole[3:]]
+
+
+def test_a_process_that_sees_fewer_gpus_restores_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    restored = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append((state, device)))
+    restore_generators({**generator_states(), "cuda": ["of the first", "of the second"]})
+    assert restored == [("of the first", 0)]
