@@ -1,6 +1,7 @@
 """What a sweep prints when it has ended: its tables, or a summary as JSON."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import typer
@@ -25,7 +26,8 @@ def print_results(request: Request, outcome: Outcome, *, as_json: bool) -> None:
         try:
             judged = judge_sweep(folder)
         except NothingToCompareError as error:
-            typer.echo(str(error), err=True)
+            if not outcome.failed:  # else those say more, and what to do
+                typer.echo(str(error), err=True)
     if judged is None:
         if as_json:
             _print_summary(request, outcome, {"comparisons": []})
@@ -36,9 +38,22 @@ def print_results(request: Request, outcome: Outcome, *, as_json: bool) -> None:
         _print_summary(request, outcome, json.loads(document(comparisons, Format.JSON)))
         return
     print_tables(comparisons)
+    for line in _counts(request, outcome):
+        typer.echo(line, err=True)
+
+
+def _counts(request: Request, outcome: Outcome) -> Iterator[str]:
+    """Yield how many trials there were of each kind, and where the models are, if there are any."""
+    folder = request.folder.path
     elsewhere = f", by another process: {outcome.run_elsewhere}" if outcome.run_elsewhere else ""
-    counts = f"Trials run: {outcome.run_now}, done before: {outcome.already_done}{elsewhere}"
-    typer.echo(f"{counts}; all in {folder.path}", err=True)
+    left = f", left: {outcome.left} (the same command runs them)" if outcome.left else ""
+    counts = f"Trials run: {outcome.run_now}, done before: {outcome.already_done}{elsewhere}{left}"
+    yield f"{counts}; all in {folder}"
+    match outcome.models:
+        case [model]:
+            yield f"The model is in {model}"
+        case [_, *_]:
+            yield f"{len(outcome.models)} models are in {folder / 'trials' / '*' / 'model'}"
 
 
 def _print_summary(request: Request, outcome: Outcome, comparisons: dict[str, Any]) -> None:
@@ -48,6 +63,8 @@ def _print_summary(request: Request, outcome: Outcome, comparisons: dict[str, An
         "run_now": outcome.run_now,
         "run_elsewhere": outcome.run_elsewhere,
         "failed": outcome.failed,
+        "left": outcome.left,
+        "models": [str(model) for model in outcome.models],
         "halted": outcome.halted,
         "interrupted": outcome.interrupted,
     }

@@ -20,6 +20,9 @@ def print_statuses(statuses: Sequence[SweepStatus], console: Console) -> None:
         console = Console(file=console.file, highlight=False, width=PLAIN_WIDTH, color_system=None)
     for number, status in enumerate(statuses):
         console.print(*([""] if number else []), SweepPicture(status, folded=False), sep="\n")
+        for trial in status.of(State.WAITING):
+            if trial.reason:
+                console.print(Text(f"{trial.label} {trial.reason}"), soft_wrap=True)
         for sentence in _what_next(status):
             console.print(Text(f"\n{sentence}"), soft_wrap=True)
 

@@ -60,7 +60,8 @@ def train(
     given, folder = {**chosen, field: str(size)}, output or Path("results") / name
     request = run_and_report(None, given, folder, running, quiet=quiet, as_json=as_json, only_one=True)
     model_to = place_of(request.folder, request.plan.trials[-1]).model_path
-    typer.echo(f"The model is in {model_to}" if model_to.exists() else _NO_MODEL.format(model_to.parent), err=True)
+    if not model_to.exists():
+        typer.echo(_NO_MODEL.format(model_to.parent), err=True)
 
 
 _NO_MODEL = "{} holds the record of this training and no model; to train it again, give another --output."

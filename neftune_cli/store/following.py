@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neftune_cli.errors import UsageError
-from neftune_cli.records import TrialRecord, TrialStatus
+from neftune_cli.records import TrialRecord, TrialState, TrialStatus
 from neftune_cli.store.checkpoints import Checkpoint
 from neftune_cli.store.claims import Claim
 from neftune_cli.store.trials import METRICS_FILE, TrialFolder
@@ -25,6 +25,8 @@ class Look:
     """What it would go on from; not looked for where there is a record or a living process."""
     losses: Sequence[float] = ()
     """Training loss of each logged step in order; not looked for where there is a record."""
+    lost: str = ""
+    """Why a trial that was finished has no record any more."""
     damage: str = ""
     """Why what is there can't be used."""
 
@@ -54,7 +56,10 @@ class FollowedTrial:
                 return Look(record, self._folder.status())
             holder = self._folder.holder()
             kept = None if holder else self._folder.kept()
-            return Look(None, self._folder.status(), holder, kept, self._losses.read())
+            status = self._folder.status()
+            is_lost = holder is None and status is not None and status.state is TrialState.DONE
+            lost = self._folder.why_without_record() if is_lost else ""
+            return Look(None, status, holder, kept, self._losses.read(), lost)
         except UsageError as error:
             return Look(damage=str(error))
 

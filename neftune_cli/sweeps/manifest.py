@@ -32,6 +32,7 @@ _PACKAGES = (
 
 def new_manifest(
     plan: Plan,
+    folder: Path,
     before: dict[str, Any],
     notes: Sequence[str],
     *,
@@ -44,6 +45,7 @@ def new_manifest(
         "ended": None,
         "command": list(typed_command()),
         "directory": str(Path.cwd()),
+        "folder": str(folder),
         "versions": {"python": platform.python_version(), **_versions()},
         "git": _git_state(),
         "hardware": {

@@ -51,7 +51,8 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     trials = tuple(_trials(whole, found, found.model, found.data))
     _check_distinct(trials)
     _check_records(folder, trials)
-    return Plan(whole, found.model, found.data, trials, found, found.notes)
+    notes = (*found.notes, *_more_than_asked(folder, whole, found.spec))
+    return Plan(whole, found.model, found.data, trials, found, notes)
 
 
 def steps_of(trial: Trial, examples: int) -> int:
@@ -106,6 +107,17 @@ def _trials(spec: SweepSpec, found: Inspection, model: ModelFacts, data: DataFac
             where = found.lora_environment if one.train.lora_rank else None
             identity = trial_identity(one, **content, environment=where or found.environment)
             yield Trial(trial_id(identity), arm.name, one, identity)
+
+
+def _more_than_asked(folder: SweepFolder, whole: SweepSpec, asked: SweepSpec) -> Iterator[str]:
+    """Say what an earlier command has asked for that this one hasn't."""
+    names = {arm.name for arm in asked.arms}
+    more = [
+        *(arm.name for arm in whole.arms if arm.name not in names),
+        *(f"seed {seed}" for seed in whole.seeds if seed not in asked.seeds),
+    ]
+    if more:
+        yield f"{folder.path} has been begun with {', '.join(more)} as well: what is missing of that is trained, too."
 
 
 def _check_distinct(trials: tuple[Trial, ...]) -> None:

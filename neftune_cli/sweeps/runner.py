@@ -1,8 +1,9 @@
 """Runs what a plan still lacks: prepares the workers, has the trials dispatched, and keeps the tables current."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from neftune_cli.config.running import Keep, RunOptions
 from neftune_cli.store import SweepFolder
@@ -17,7 +18,7 @@ from neftune_cli.sweeps.observer import Observer
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.pricing.estimate import Estimate, measured
 from neftune_cli.sweeps.pricing.forecast import forecast
-from neftune_cli.sweeps.remaining import done_trials, failed_trials, missing_trials
+from neftune_cli.sweeps.remaining import done_trials, failed_trials, missing_trials, place_of
 from neftune_cli.sweeps.staffing import Staff, staff_for
 from neftune_cli.training.trial import Trial
 
@@ -35,6 +36,10 @@ class Outcome:
     """Trials that another process finished meanwhile."""
     failed: dict[str, str]
     """Reasons of the trials that have no record, failed now or earlier, by `arm, seed`."""
+    left: int = 0
+    """Trials that have neither been finished nor failed."""
+    models: tuple[Path, ...] = ()
+    """Where trained models are."""
     halted: str = ""
     """Why the sweep couldn't go on, whatever the trial."""
     interrupted: bool = False
@@ -76,6 +81,7 @@ def run_sweep(
     notes = [*plan.notes, *plan.data.notes]
     if staff:
         notes = _begin(plan, missing, folder, executor, staff, observer, estimate=options.estimate)
+    notes += _without_model(plan, folder, options.keep, done_before)
     observer.sweep_started(plan, missing, notes)
     tables = _Tables(plan, folder, options.keep, workers=workers)
     settings = replace(options.settings, side_by_side=workers)
@@ -85,14 +91,29 @@ def run_sweep(
     if not ran.halted:
         tables.finish(changed=bool(missing))
     done = done_trials(plan, folder)
+    failed = failed_trials(plan, folder) | ({} if ran.stopped else _lost(plan, folder, done))
     return Outcome(
         already_done=len(done_before),
         run_now=len(ran.ended),
         run_elsewhere=len(done - done_before - ran.ended),
-        failed=failed_trials(plan, folder) | ({} if ran.stopped else _lost(plan, folder, done)),
+        failed=failed,
+        left=len(plan.trials) - len(done) - len(failed),
+        models=_models(plan, folder),
         halted=_halt_reason(ran.halted, _disk_need(options.keep, missing, staff)),
         interrupted=interrupts.requested,
     )
+
+
+def _models(plan: Plan, folder: SweepFolder) -> tuple[Path, ...]:
+    return tuple(path for trial in plan.trials if (path := place_of(folder, trial).model_path).is_dir())
+
+
+def _without_model(plan: Plan, folder: SweepFolder, keep: Keep, done: set[str]) -> Iterator[str]:
+    """Say that models were asked for too late for trials that have finished."""
+    places = [place_of(folder, trial) for trial in plan.trials if trial.id in done and not trial.is_base]
+    gone = sum(not place.model_path.is_dir() for place in places)
+    if keep is not Keep.NONE and gone and not (keep is Keep.BEST and gone < len(places)):
+        yield f"Of {gone} trials that have finished before, no model was kept; another --output trains them again."
 
 
 def _lost(plan: Plan, folder: SweepFolder, done: set[str]) -> dict[str, str]:
@@ -131,7 +152,7 @@ def _begin(
     executor.start(staff.workers, staff.threads, staff.gpus)
     notes = [*plan.notes, *plan.data.notes, *staff.preparation.notes]
     workers = {"number": staff.workers, "threads": staff.threads}
-    manifest = new_manifest(plan, folder.manifest(), notes, workers=workers)
+    manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=workers)
     folder.write_manifest(manifest)
     if estimate and (new := unestimated(manifest, missing)):
         expected, found = forecast(plan, new, folder, executor, staff, observer.note)

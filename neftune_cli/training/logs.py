@@ -13,6 +13,8 @@ Redirect = Callable[[Path], AbstractContextManager[None]]
 """Sends what is printed inside to the end of a file, an exception's traceback included."""
 
 LAST_LINES, LAST_BYTES = 20, 8192
+ATTEMPT = "--- "
+"""How the head of an attempt begins in a trial's log."""
 CRASH = "Fatal Python error:"
 """How faulthandler begins, whose traceback has the innermost call first."""
 

@@ -242,3 +242,17 @@ class _Watching:
                 self.text += os.read(self._main, 65536).decode(errors="replace")
             except OSError:  # nothing new, or the process has ended
                 time.sleep(0.05)
+
+
+def test_of_a_sweep_that_was_moved_its_own_file_goes_on(fresh: FakeSweep, tmp_path: Path) -> None:
+    fresh.stop("alpha=0", 0, 10)
+    fresh.folder.write_manifest({**fresh.folder.manifest(), "folder": str(tmp_path / "where it was")})
+    last = _status(fresh.folder.path).stdout.splitlines()[-1]
+    there = str(fresh.folder.path)
+    assert shlex.split(last) == ["neftune", "sweep", f"{there}/sweep.yaml", "--output", there]
+
+
+def test_a_finished_trial_whose_record_was_damaged_says_so(fresh: FakeSweep) -> None:
+    fresh.finish("alpha=0", 0, 1.5)
+    next(fresh.folder.path.glob("trials/alpha=0*/record.json")).write_text("{")
+    assert "alpha=0, seed 0 can't be used: its record.json is damaged" in _status(fresh.folder.path).stdout

@@ -23,6 +23,7 @@ from neftune_cli.sweeps.pricing.price_table import price_lines
 from neftune_cli.sweeps.pricing.priced_plan import PricedPlan, priced_plan, states_of
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.trial import Trial
+from tests.sweep_in_progress import record
 
 GENERATION = GenerationDefaults(max_new_tokens=16, repetition_penalty=1.0)
 GIB = 1 << 30
@@ -68,6 +69,19 @@ def leave(folder: SweepFolder, trial: Trial, **status: Any) -> None:
     values = TrialStatus(trial=trial.id, **status)
     (place.path / "state.json").write_text(values.model_dump_json(), encoding="utf-8")
     (place.path / "metrics.jsonl").write_text(CurvePoint(step=1, epoch=1, tokens=999).model_dump_json() + "\n")
+    if values.state is TrialState.DONE:
+        done = record(trial.arm, trial.seed, 1.0).model_copy(update={"trial": trial.id})
+        (place.path / "record.json").write_text(done.model_dump_json(), encoding="utf-8")
+
+
+def test_a_trial_that_is_trained_again_as_a_file_is_damaged_tells_nothing(tmp_path: Path) -> None:
+    trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
+    leave(folder, trials[1], state=TrialState.DONE, seconds=20.0, **IN_PAIRS)
+    place = folder.trial(trials[1].id, trials[1].arm, trials[1].seed)
+    (place.path / "record.json").write_text("{")
+    (place.path / "metrics.jsonl").write_text("garbage {{{\n")
+    assert measured(trials, folder, workers=2, seconds=1.0).trials == {}
+    assert len(to_calibrate(trials[1:], trials, folder, workers=2)) == 1
 
 
 def keep(folder: SweepFolder, trial: Trial, *, seconds: float) -> None:
@@ -224,8 +238,9 @@ def test_the_plan_tells_where_each_trial_stands(tmp_path: Path) -> None:
     ]
     assert list(price_lines(known)) == [
         "3 of 5 trials to run, 90 optimizer steps at most.",
+        "1 trial failed before; --retry failed runs what failed again.",
         "Training tokens: 4,500, padding left out.",
-        "Time: about 24 s with 2 workers.",  # 11.5 s, then 13 s on the same worker
+        "Time: about 24 s with 2 workers, start included.",  # 11.5 s, then 13 s on the same worker
         "Peak memory: about 1.0 GiB a worker, 2.0 GiB in all; 1.0 GiB available. "
         "That is more than there is: use fewer --workers.",
         "Price: about 49.00, at 7200 an hour.",

@@ -63,6 +63,14 @@ def test_what_is_finished_is_not_missing_and_what_is_added_is(tmp_path: Path) ->
     assert {(one.alpha, one.seed) for one in grown} == {(2.5, 0), (0.0, 1), (2.5, 1), (5.0, 1)}
 
 
+def test_what_an_earlier_command_asked_for_is_said_to_be_trained_too(tmp_path: Path) -> None:
+    sweep = finished(tmp_path / "out", alphas="0,5", seeds="2")
+    assert planned(sweep.path, alphas="0,5", seeds="2").notes == ()
+    (note,) = planned(sweep.path, alphas="0", seeds="1").notes
+    begun = f"{sweep.path} has been begun with alpha=5, seed 1 as well"
+    assert note == f"{begun}: what is missing of that is trained, too."
+
+
 def test_alphas_in_any_order_have_the_smallest_as_baseline(tmp_path: Path) -> None:
     assert [arm.alpha for arm in planned(tmp_path / "out", alphas="5,0").spec.arms] == [0.0, 5.0]
 

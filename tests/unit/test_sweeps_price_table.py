@@ -58,7 +58,7 @@ def test_a_plan_is_a_table_with_its_price_below() -> None:
         "400 examples to train on.",
         "2 of 4 trials to run, 30 optimizer steps at most.",
         "Training tokens: 1,500, padding left out.",
-        "Time: about 20 s with 2 workers.",
+        "Time: about 20 s with 2 workers, start included.",
         "Peak memory: about 1.0 GiB a worker, 2.0 GiB in all; 4.0 GiB available.",
         "Price: about 1.00, at 180 an hour.",
         "Source of the figures: a few steps and answers that were tried out just now.",
@@ -83,7 +83,7 @@ def test_a_plan_that_is_known_in_part_takes_at_least_so_much() -> None:
     assert lines[lines.index("") + 2 :] == [
         "Nothing is known of 1 of them; the figures are those of the others.",
         "Training tokens: at least 1,500, padding left out.",
-        "Time: at least 20 s with 2 workers.",
+        "Time: at least 20 s with 2 workers, start included.",
         "Peak memory: at least 1.0 GiB a worker, 2.0 GiB in all; 4.0 GiB available.",
         "Price: at least 1.00, at 180 an hour.",
         "Source of the figures: a few steps and answers that were tried out just now.",

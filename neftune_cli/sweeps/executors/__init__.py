@@ -12,7 +12,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.training.cost import Calibration
-from neftune_cli.training.logs import CRASH
+from neftune_cli.training.logs import ATTEMPT, CRASH
 from neftune_cli.training.trial import Trial
 
 
@@ -77,7 +77,7 @@ class Died:
     @property
     def last_words(self) -> str:
         """Return the one line of the log that says most; empty if there is none."""
-        lines = self.log_end.splitlines() or [""]
+        lines = [line for line in self.log_end.splitlines() if not line.startswith(ATTEMPT)] or [""]
         return lines[0] if lines[0].startswith(CRASH) else lines[-1].strip()
 
 

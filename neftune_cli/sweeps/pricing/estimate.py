@@ -184,8 +184,11 @@ def _earlier(trials: Sequence[Trial], folder: SweepFolder, workers: int) -> dict
 
 def _finished(trials: Sequence[Trial], folder: SweepFolder) -> Iterator[tuple[Trial, TrialStatus]]:
     for trial in trials:
-        status = place_of(folder, trial).status()
-        if status is not None and status.state is TrialState.DONE and status.seconds is not None:
+        place = place_of(folder, trial)
+        status = place.status()
+        if status is None or status.state is not TrialState.DONE or status.seconds is None:
+            continue
+        if place.record() is not None:  # else a file of it is damaged, and it is trained again
             yield trial, status
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.sweeps.figures import PLAIN_WIDTH, duration, printable, rough_duration
-from neftune_cli.sweeps.pricing.priced_plan import PlannedLine, PricedPlan
+from neftune_cli.sweeps.pricing.priced_plan import FAILED, PlannedLine, PricedPlan
 
 _GIB = 1 << 30
 _GAP = 2
@@ -57,6 +57,8 @@ def price_lines(priced: PricedPlan) -> Iterator[str]:
     to_run, estimate = priced.to_run, priced.estimate
     steps = sum(line.steps for line in to_run)
     yield f"{len(to_run)} of {len(priced.lines)} trials to run, {steps:,} optimizer steps at most."
+    if failed := sum(line.state == FAILED for line in priced.lines):
+        yield f"{_counted(failed, 'trial')} failed before; --retry failed runs what failed again."
     if not to_run:
         return
     if estimate is None:
@@ -66,7 +68,7 @@ def price_lines(priced: PricedPlan) -> Iterator[str]:
         yield f"Nothing is known of {priced.unpriced} of them; the figures are those of the others."
     about = "at least" if priced.unpriced else "about"
     yield f"Training tokens: {'at least ' if priced.unpriced else ''}{priced.tokens:,}, padding left out."
-    yield f"Time: {about} {duration(estimate.seconds)} with {_counted(priced.workers, 'worker')}."
+    yield f"Time: {about} {duration(estimate.seconds)} with {_counted(priced.workers, 'worker')}, start included."
     if estimate.peak_memory is not None:
         yield _memory(priced, estimate.peak_memory, about)
     if priced.price is not None:
@@ -75,7 +77,7 @@ def price_lines(priced: PricedPlan) -> Iterator[str]:
 
 
 def _cells(line: PlannedLine) -> dict[str, str]:
-    time = _UNKNOWN if line.seconds is None else rough_duration(line.seconds)
+    time = _UNKNOWN if line.seconds is None else _rough(line.seconds)
     return {
         "arm": printable(line.arm),
         "seed": "" if line.seed is None else str(line.seed),
@@ -84,6 +86,10 @@ def _cells(line: PlannedLine) -> dict[str, str]:
         "state": line.state,
         "time": time if line.is_to_run else "",
     }
+
+
+def _rough(seconds: float) -> str:
+    return rough_duration(seconds) if seconds >= 4 else "< 5 s"
 
 
 def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> dict[str, int]:

@@ -64,7 +64,7 @@ class SweepPicture:
         if status.seconds_left is not None and not status.is_over:
             parts.append(f"about {rough_duration(status.seconds_left)} left")
         elif status.work_left is not None and not status.is_over:
-            parts.append(f"about {rough_duration(status.work_left)} of work left")
+            parts.append(f"about {rough_duration(status.work_left)} of work left for one worker")
         if self.elapsed is not None:
             parts.append(f"{duration(self.elapsed)} so far")
         if status.workers > 1 and not status.is_over:
@@ -195,9 +195,15 @@ def _details(trial: TrialView, *, with_host: bool) -> tuple[str, ...]:
         printable(phase),
         f"loss {trial.loss:.3f}" if trial.loss is not None and trial.phase == "training" else "",
         f"{trial.tokens_per_second:,.0f} tokens/s" if trial.tokens_per_second else "",
-        "" if left is None else (f"about {rough_duration(left)} left" if left >= 3 else "almost done"),
+        "" if left is None else _left(trial, left),
         f"on {printable(trial.host)}" if with_host and trial.host else "",
     )
+
+
+def _left(trial: TrialView, seconds: float) -> str:
+    if seconds >= 3:
+        return f"about {rough_duration(seconds)} left"
+    return "almost done" if trial.step else ""
 
 
 def _width(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int:

@@ -60,12 +60,18 @@ class StatusReader:
             self._folder.name,
             self._folder.path,
             tuple(views),
-            self._workers(sum(view.state is State.RUNNING for view in views)),
+            self._workers(sum(view.state is State.RUNNING for view in views), manifest),
             started=str(manifest.get("started") or ""),
-            command=tuple(map(str, manifest.get("command") or ())),
+            command=self._command(manifest),
             directory=str(manifest.get("directory") or ""),
         )
         return self._with_times_left(status, planned, _estimate(manifest))
+
+    def _command(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return what was typed last to run the sweep, nothing if that was where the folder is no more."""
+        was_at = manifest.get("folder")
+        is_there = was_at is None or Path(was_at).resolve() == self._folder.path.resolve()
+        return tuple(map(str, manifest.get("command") or ())) if is_there else ()
 
     def _places(self) -> dict[str, TrialFolder]:
         return {place.path.name.rpartition("-")[2]: place for place in self._folder.trials()}
@@ -85,13 +91,14 @@ class StatusReader:
         failed = look.status is not None and look.status.state is TrialState.FAILED
         return failed and self._failed_before.get(trial) == look.status
 
-    def _workers(self, running: int) -> int:
+    def _workers(self, running: int, manifest: Mapping[str, Any]) -> int:
         """Return how many trials run at a time: for a moment, one that has just ended leaves its worker without any."""
         now = time.monotonic()
         self._running_lately.append((now, running))
         while self._running_lately[0][0] < now - _MEMORY_SECONDS:
             self._running_lately.popleft()
-        return max(number for _, number in self._running_lately)
+        lately = max(number for _, number in self._running_lately)
+        return max(lately, (manifest.get("workers") or {}).get("number", 0)) if lately else 0
 
     def _with_times_left(
         self, status: SweepStatus, planned: Sequence[PlannedTrial], estimate: Mapping[str, float]

@@ -49,7 +49,7 @@ class TrialView:
     eval_loss: float | None = None
     """Held-out loss, once it is done."""
     reason: str = ""
-    """Why it failed."""
+    """Why it failed, or, where it waits, why what is there of it can't be used."""
     attempts: int = 0
     peak_memory: int | None = None
     """In bytes."""
@@ -138,7 +138,7 @@ def seen(view: TrialView, look: Look) -> TrialView:
         return replace(view, state=State.DONE, phase="", eval_loss=look.record.loss.eval_loss)
     state = _state(look)
     losses = condensed(look.losses, CURVE_PARTS) if state is not State.WAITING else ()
-    reason = status.reason if status and state is State.FAILED else ""
+    reason = look.lost or (status.reason if status and state is State.FAILED else "")
     if state in (State.STOPPED, State.STALLED):  # what it goes on from, which the last that it said may be beyond
         kept = look.kept
         view = replace(view, step=kept.step if kept else 0, seconds=kept.seconds if kept else 0.0)

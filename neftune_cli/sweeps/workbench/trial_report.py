@@ -16,6 +16,7 @@ from neftune_cli.store import ClaimedTrial
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import DISK_KINDS, failure
 from neftune_cli.training.hardware import device_name, forget_peak_memory, peak_memory_bytes
+from neftune_cli.training.logs import ATTEMPT
 from neftune_cli.training.trial import TrialProgress
 
 SECONDS_BETWEEN = 1.0
@@ -55,7 +56,7 @@ class TrialReport:
         self._place.begin(self._trial.spec, self._status)
         with self.log_path.open("a" if self._status.attempts > 1 else "w", encoding="utf-8") as log:
             when = datetime.now(UTC).isoformat(timespec="seconds")
-            log.write(f"--- {when} attempt {self._status.attempts}, {self._status.host}, process {os.getpid()}\n")
+            log.write(f"{ATTEMPT}{when} attempt {self._status.attempts}, {self._status.host}, process {os.getpid()}\n")
         return self
 
     def watch(self, progress: TrialProgress) -> None:
