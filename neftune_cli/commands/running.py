@@ -1,23 +1,20 @@
 """What `train` and `sweep` share: plan, run the plan while showing it, then print what came out."""
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import typer
 from rich.console import Console
 
-from neftune_cli.commands.endings import failures_told, halt_told
+from neftune_cli.commands.endings import disk_watched, end
 from neftune_cli.commands.request import Request
 from neftune_cli.commands.results import print_results
 from neftune_cli.commands.work import planned
 from neftune_cli.config.running import RunOptions
-from neftune_cli.errors import ExitCode, NeftuneError
-from neftune_cli.sweeps.failures import DISK_KINDS, failure
 from neftune_cli.sweeps.observer import Silent
-from neftune_cli.sweeps.runner import Outcome, run_sweep
+from neftune_cli.sweeps.runner import run_sweep
 from neftune_cli.sweeps.watching.live import LiveTable, can_draw
 from neftune_cli.sweeps.watching.plain_lines import PlainLines
 
@@ -50,36 +47,12 @@ def run_and_report(
     """
     with planned(file, options, output, running, only_one=only_one) as work:
         request = work.request
-        with _observer(request, quiet=quiet) as observer, _disk_watched(request):
+        with _observer(request, quiet=quiet) as observer, disk_watched(request):
             outcome = run_sweep(request.plan, request.folder, work.executor, observer, work.interrupts, running)
-    with _disk_watched(request):
+    with disk_watched(request):
         print_results(request, outcome, as_json=as_json)
-    _end(request, outcome, retried=running.retry_failed)
+    end(request, outcome, retried=running.retry_failed)
     return request
-
-
-def _end(request: Request, outcome: Outcome, *, retried: bool) -> None:
-    """Say what went wrong, if something did, and end the command with its exit code."""
-    if outcome.failed:
-        typer.echo(failures_told(request, outcome, retried=retried), err=True)
-    if outcome.halted:
-        typer.echo(halt_told(outcome.halted), err=True)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
-    if outcome.failed or outcome.halted:
-        raise typer.Exit(ExitCode.TRIAL_FAILED)
-
-
-@contextmanager
-def _disk_watched(request: Request) -> Iterator[None]:
-    """Turn what the disk refuses, for the folder as a whole, into a sentence and the command to go on with."""
-    try:
-        yield
-    except OSError as error:
-        why = failure(error, request.folder.path)
-        if why.kind not in DISK_KINDS:
-            raise
-        raise NeftuneError(halt_told(why.reason)) from error
 
 
 def _observer(request: Request, *, quiet: bool) -> Any:
