@@ -201,8 +201,7 @@ class ClaimedTrial:
         self._seconds_before = (before.seconds_in_all or before.seconds or 0.0) if before else 0.0
         for left in (RECORD_FILE, EXAMPLES_FILE, GENERATIONS_FILE):
             (self._path / left).unlink(missing_ok=True)
-        remove_abandoned(self._path)
-        remove_unfinished_folders(self._path)
+        self._clear_temporaries()
         sys.audit("neftune.leftovers-cleared", str(self._path))
         self._write("spec.json", pretty({"schema_version": SCHEMA_VERSION, **spec.model_dump(mode="json")}))
         self._set(status, durable=True)
@@ -280,8 +279,7 @@ class ClaimedTrial:
     def tidy(self) -> None:
         """Remove what a process that died left of the trial, which is finished."""
         self.drop_checkpoints()
-        remove_abandoned(self._path)
-        remove_unfinished_folders(self._path)
+        self._clear_temporaries()
         if (status := self.folder.status()) is None or status.state is not TrialState.DONE:
             self.end(TrialState.DONE)
 
@@ -294,6 +292,10 @@ class ClaimedTrial:
     def release(self) -> None:
         """Give the claim back."""
         self._held.release()
+
+    def _clear_temporaries(self) -> None:
+        remove_abandoned(self._path)
+        remove_unfinished_folders(self._path)
 
     def _finished_by_another(self) -> ClaimLost:
         return ClaimLost(f"Another process has finished {self._path} already.")

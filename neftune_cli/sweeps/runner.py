@@ -91,7 +91,9 @@ def run_sweep(
     if not ran.halted:
         tables.finish(changed=bool(missing))
     done = done_trials(plan, folder)
-    failed = failed_trials(plan, folder) | ({} if ran.stopped else _lost(plan, folder, done))
+    failed = failed_trials(plan, folder)
+    if not ran.stopped:
+        failed |= _lost(plan, done | {trial.id for trial in plan.trials if trial.label in failed})
     return Outcome(
         already_done=len(done_before),
         run_now=len(ran.ended),
@@ -116,10 +118,9 @@ def _without_model(plan: Plan, folder: SweepFolder, keep: Keep, done: set[str]) 
         yield f"Of {gone} trials that have finished before, no model was kept; another --output trains them again."
 
 
-def _lost(plan: Plan, folder: SweepFolder, done: set[str]) -> dict[str, str]:
+def _lost(plan: Plan, ended: set[str]) -> dict[str, str]:
     """Return the trials of a sweep that ran to its end which have neither record nor reason: none, if all is well."""
-    failed = failed_trials(plan, folder)
-    lost = (trial.label for trial in plan.trials if trial.id not in done and trial.label not in failed)
+    lost = (trial.label for trial in plan.trials if trial.id not in ended)
     return dict.fromkeys(lost, "It ended and left no record.")
 
 
