@@ -15,8 +15,8 @@ import typer
 from numpy.typing import NDArray
 
 from neftune_cli.analysis.aligned import Aligned
+from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.results import BestArm
-from neftune_cli.analysis.selection import best_arm_gain
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.evidence.metrics import METRICS
 

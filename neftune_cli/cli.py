@@ -15,7 +15,7 @@ from neftune_cli.commands.status import status
 from neftune_cli.commands.sweep import sweep
 from neftune_cli.commands.train import train
 from neftune_cli.commands.visualize import visualize
-from neftune_cli.config.typed import command_again
+from neftune_cli.config.command_line import command_again
 from neftune_cli.errors import ExitCode, NeftuneError, UsageError
 
 app = typer.Typer(

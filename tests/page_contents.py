@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from neftune_cli.analysis.judging import judge
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import (
     BestArm,
@@ -16,6 +15,7 @@ from neftune_cli.analysis.results import (
     Judgement,
     StoppedArm,
 )
+from neftune_cli.analysis.verdicts import judge
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.evidence.metrics import METRICS
 from neftune_cli.records import Generation

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import CurvePoint, EvalMetrics, LossMetrics, TrialRecord, TrialState, TrialStatus
 from neftune_cli.store import ClaimedTrial, SweepFolder
-from neftune_cli.sweeps.watching.status import StatusReader
-from neftune_cli.sweeps.watching.views import SweepStatus
+from neftune_cli.sweeps.progress.status import StatusReader
+from neftune_cli.sweeps.progress.views import SweepStatus
 
 STEPS = 120
 COMMAND = ("neftune", "sweep", "--alphas", "0,5", "--output", "results/bios noise")

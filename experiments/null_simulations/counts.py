@@ -8,7 +8,7 @@ from scipy.stats import norm
 from experiments.null_simulations.error_rates import LEVEL, Rate, compare, generator, rate
 from experiments.null_simulations.records import simulate
 from experiments.null_simulations.scenarios import Scenario, Variances
-from neftune_cli.analysis.judging import equivalence_p_value
+from neftune_cli.analysis.verdicts import equivalence_p_value
 from neftune_cli.evidence.metrics import METRICS
 
 RATES = (0.01, 0.05, 0.2)

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from experiments.null_simulations.records import Records, simulate
 from experiments.null_simulations.scenarios import Scenario
-from neftune_cli.analysis.judging import equivalence_p_value
-from neftune_cli.analysis.multiplicity import holm
 from neftune_cli.analysis.paired import Method, PairedComparison, paired_comparison
+from neftune_cli.analysis.verdicts import equivalence_p_value, holm
 
 LEVEL = 0.05
 ARMS = 4

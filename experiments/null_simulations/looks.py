@@ -7,9 +7,9 @@ from experiments.null_simulations.error_rates import LEVEL, Rate, generator, rat
 from experiments.null_simulations.records import Records, simulate
 from experiments.null_simulations.scenarios import Scenario
 from neftune_cli.analysis.decision import MOST_SEEDS_ADVISED
-from neftune_cli.analysis.judging import judge
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import Judgement
+from neftune_cli.analysis.verdicts import judge
 from neftune_cli.evidence.metrics import METRICS
 
 LOOKS = (3, 5, 10)

@@ -7,8 +7,8 @@ import numpy as np
 from experiments.null_simulations.error_rates import ARMS, LEVEL, WIDE, Rate, generator, rate
 from experiments.null_simulations.records import simulate
 from experiments.null_simulations.scenarios import Scenario
-from neftune_cli.analysis.judging import judge
 from neftune_cli.analysis.paired import paired_comparison
+from neftune_cli.analysis.verdicts import judge
 from neftune_cli.evidence.metrics import METRICS
 
 _METRIC = METRICS["eval_loss"]

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterator
 
-from neftune_cli.data.embedded.biographies import biography
+from experiments.tiny_base.biographies import biography
 from neftune_cli.data.embedded.people import Group, Person, people_of, population, uniform_choice
 from neftune_cli.data.embedded.questions import Kind, ask
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from neftune_cli.data.embedded.biographies import PROBE_SENTENCES, sentence
+from experiments.tiny_base.biographies import PROBE_SENTENCES, sentence
 from neftune_cli.data.embedded.people import Attribute, Group, Person, people_of, population
 from neftune_cli.data.embedded.questions import ask_attribute
 

@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
 
-from neftune_cli.analysis.aligned import TrialsByArm, align, measured_seeds
-from neftune_cli.analysis.choices import DEFAULT_CHOICES, Choices
-from neftune_cli.analysis.claims import examine_claims
+from neftune_cli.analysis.aligned import DEFAULT_CHOICES, Choices, TrialsByArm, align, measured_seeds
+from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.early_stopping import early_stopping
-from neftune_cli.analysis.judging import judge
 from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
+from neftune_cli.analysis.paper_claims import examine_claims
 from neftune_cli.analysis.results import (
     ArmSummary,
     BestArm,
@@ -20,7 +19,7 @@ from neftune_cli.analysis.results import (
     Judgement,
     PairedDifference,
 )
-from neftune_cli.analysis.selection import best_arm_gain
+from neftune_cli.analysis.verdicts import judge
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import Evidence, Measurements
 from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric

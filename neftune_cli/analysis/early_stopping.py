@@ -7,15 +7,9 @@ from functools import partial
 import numpy as np
 
 from neftune_cli.analysis.aligned import Aligned, TrialsByArm, stack
-from neftune_cli.analysis.cross_fitting import (
-    Integers,
-    cluster_numbers,
-    cluster_sums,
-    measured_elsewhere,
-    random_halves,
-)
-from neftune_cli.analysis.judging import judge
+from neftune_cli.analysis.best_arm import Integers, cluster_numbers, cluster_sums, measured_elsewhere, random_halves
 from neftune_cli.analysis.results import EarlyStopping, Judgement, StoppedArm
+from neftune_cli.analysis.verdicts import judge
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.evidence.metrics import Metric
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from neftune_cli.analysis.choices import DEFAULT_CHOICES, Choices
+from neftune_cli.analysis.aligned import DEFAULT_CHOICES, Choices
 from neftune_cli.commands.leaving_reports import leave_reports
 from neftune_cli.commands.options.margins import parse_margins
 from neftune_cli.commands.printing import print_tables

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import typer
 
 from neftune_cli.commands.request import Request
-from neftune_cli.config.typed import command_again
+from neftune_cli.config.command_line import command_again
 from neftune_cli.errors import ExitCode, NeftuneError
 from neftune_cli.sweeps.failures import DISK_KINDS, failure
 from neftune_cli.sweeps.runner import Outcome

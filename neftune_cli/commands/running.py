@@ -13,10 +13,10 @@ from neftune_cli.commands.request import Request
 from neftune_cli.commands.results import print_results
 from neftune_cli.commands.work import planned
 from neftune_cli.config.running import RunOptions
-from neftune_cli.sweeps.observer import Silent
+from neftune_cli.sweeps.progress import Silent
+from neftune_cli.sweeps.progress.live import LiveTable, can_draw
+from neftune_cli.sweeps.progress.plain_lines import PlainLines
 from neftune_cli.sweeps.runner import run_sweep
-from neftune_cli.sweeps.watching.live import LiveTable, can_draw
-from neftune_cli.sweeps.watching.plain_lines import PlainLines
 
 
 def run_and_report(

@@ -12,12 +12,9 @@ from rich.console import Console
 
 from neftune_cli.commands.work import Work, planned
 from neftune_cli.config.running import RunOptions
-from neftune_cli.sweeps.machine import available_memory
-from neftune_cli.sweeps.pricing.estimate import Estimate
-from neftune_cli.sweeps.pricing.forecast import forecast
-from neftune_cli.sweeps.pricing.price_table import print_price
-from neftune_cli.sweeps.pricing.priced_plan import TO_GO_ON, TO_RUN, PricedPlan, priced_plan, states_of
-from neftune_cli.sweeps.staffing import staff_for
+from neftune_cli.sweeps.estimate import Estimate, forecast
+from neftune_cli.sweeps.price_table import TO_GO_ON, TO_RUN, PricedPlan, priced_plan, print_price, states_of
+from neftune_cli.sweeps.resources import available_memory, staff_for
 from neftune_cli.training.trial import Trial
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from neftune_cli.commands.status_text import as_data, print_statuses
 from neftune_cli.errors import ExitCode, NothingToCompareError, Problem, UsageError
 from neftune_cli.store import SweepFolder, find_sweeps
-from neftune_cli.sweeps.watching.status import StatusReader
+from neftune_cli.sweeps.progress.status import StatusReader
 
 
 def show_status(paths: Sequence[Path], *, watch: bool, as_json: bool) -> None:
@@ -47,7 +47,7 @@ def _find(paths: Sequence[Path]) -> list[SweepFolder]:
 
 def _watch(readers: Sequence[StatusReader], console: Console, *, as_json: bool) -> None:
     """Draw the sweeps until nothing runs any more, or until Ctrl-C."""
-    from neftune_cli.sweeps.watching.live import can_draw, watch_sweeps
+    from neftune_cli.sweeps.progress.live import can_draw, watch_sweeps
 
     if as_json:
         raise UsageError(Problem("--watch draws on a terminal, which --json doesn't.", "Leave one of them out."))

@@ -9,9 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from neftune_cli.sweeps.figures import PLAIN_WIDTH
-from neftune_cli.sweeps.watching.picture import SweepPicture
-from neftune_cli.sweeps.watching.views import State, SweepStatus, TrialView, seconds_since
+from neftune_cli.formatting import PLAIN_WIDTH
+from neftune_cli.sweeps.progress.picture import SweepPicture
+from neftune_cli.sweeps.progress.views import State, SweepStatus, TrialView, seconds_since
 
 
 def print_statuses(statuses: Sequence[SweepStatus], console: Console) -> None:

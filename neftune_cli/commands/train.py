@@ -46,7 +46,7 @@ def train(
     from neftune_cli.commands.running import run_and_report
     from neftune_cli.config.running import run_options
     from neftune_cli.config.values import parse_size
-    from neftune_cli.sweeps.remaining import place_of
+    from neftune_cli.sweeps.plan import place_of
 
     problems = Problems()
     size_of_noise = problems.attempt(lambda: parse_size(alpha, snr))

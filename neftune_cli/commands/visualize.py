@@ -65,8 +65,7 @@ def visualize(
 def _report(shown: "Visualization", files: tuple[Path, ...], *, as_json: bool) -> None:
     from rich.console import Console
 
-    from neftune_cli.geometry.projection.shift_report import to_json, to_table
-    from neftune_cli.geometry.projection.words import moved_words, size_words
+    from neftune_cli.geometry.projection.shift import moved_words, size_words, to_json, to_table
 
     if as_json:
         typer.echo(json.dumps({"files": [str(file) for file in files], **to_json(shown.shift, shown.noise)}, indent=2))

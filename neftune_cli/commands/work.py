@@ -12,7 +12,7 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.executors.inline import InlineExecutor
 from neftune_cli.sweeps.executors.local import LocalExecutor
-from neftune_cli.sweeps.interrupts import Interrupts
+from neftune_cli.sweeps.runner import Interrupts
 
 
 @dataclass(frozen=True)

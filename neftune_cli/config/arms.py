@@ -6,8 +6,7 @@ from functools import reduce
 from itertools import product
 from typing import Any, get_args
 
-from neftune_cli.config.defaults import DEFAULT_ALPHAS
-from neftune_cli.config.spec import NOISE_DETAILS, SweepSpec
+from neftune_cli.config.spec import DEFAULT_ALPHAS, NOISE_DETAILS, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 
 ARM_FLAGS = ("alphas", "noises", "snr")

@@ -9,8 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from neftune_cli.config.arms import ARM_FLAGS, arms_of, fields_in
-from neftune_cli.config.defaults import DEFAULT_SEEDS, default_recipe
-from neftune_cli.config.spec import ArmSpec, EvaluationSpec, SweepSpec
+from neftune_cli.config.spec import DEFAULT_SEEDS, ArmSpec, EvaluationSpec, SweepSpec, default_recipe
 from neftune_cli.errors import Problem, UsageError
 
 _VERSION = "schema_version"

@@ -5,10 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from neftune_cli.data.examples import Example, Message
-from neftune_cli.data.fingerprint import content_id
-from neftune_cli.data.rows import RowError, Table, read_each
-from neftune_cli.data.values import Values, is_blank, roles_of, text_in, turns_in
+from neftune_cli.data.examples import Example, Message, content_id
+from neftune_cli.data.rows import RowError, Table, Values, is_blank, read_each, roles_of, text_in, turns_in
 from neftune_cli.errors import Problem, UsageError
 
 

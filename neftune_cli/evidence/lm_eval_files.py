@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.evidence.folders import folders_below
+from neftune_cli.evidence.run_names import folders_below
 
 _RESULTS = re.compile(r"(?P<name>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
 _MODEL_ARGUMENTS = ("dtype", "max_length", "add_bos_token", "load_in_8bit", "load_in_4bit", "enable_thinking")

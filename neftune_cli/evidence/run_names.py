@@ -6,11 +6,12 @@ in one around it up to the one that was given to compare. How names are read sta
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,8 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.evidence.folder_names import NAME_FIX, folders_inside, names_a_run, read_names
-from neftune_cli.evidence.folders import full_path, several
+from neftune_cli.store import is_sweep
 
 Run = TypeVar("Run")
 
@@ -181,3 +181,106 @@ def _read_file(path: Path) -> _RunFile:
         raise UsageError(Problem(what, _FILE_FIX)) from None
     except (OSError, ValueError, yaml.YAMLError):
         raise UsageError(Problem(f"{path} can't be understood.", _FILE_FIX)) from None
+
+
+NAME_FIX = "Name the folders like alpha=5,seed=0, or put a file run.yaml into each: {alpha: 5, seed: 0}."
+
+_NUMBER_END = r"(?![A-Za-z0-9]|\.\d)"
+_ALPHA = re.compile(r"(?<![A-Za-z0-9])(?:neftune|(?<!lora[_-])alpha)[=_-]?(\d+(?:\.\d+)?)" + _NUMBER_END, re.I)
+_SEED = re.compile(r"(?<![A-Za-z0-9])(?:seed|s)[=_-]?(\d+)" + _NUMBER_END, re.I)
+_SEPARATORS = " ,;_+.-"
+
+
+@dataclass(frozen=True)
+class FolderNames:
+    """What the names of folders say; None for what they don't."""
+
+    arm: str | None
+    alpha: float | None
+    seed: int | None
+
+
+def read_names(run: Path, root: Path) -> FolderNames:
+    """Return what the names of a run's folders say, the innermost first.
+
+    Raises:
+        UsageError: one name gives two alphas or two seeds.
+    """
+    inside = [part for name in folders_inside(run, root) for part in name.split("__")]
+    parts = [*full_path(root).name.split("__"), *inside][::-1]
+    alphas = [(part, number) for part in parts if (number := _only(_ALPHA, part, run)) is not None]
+    seeds = [(part, number) for part in parts if (number := _only(_SEED, part, run)) is not None]
+    seed = int(seeds[0][1]) if seeds else None
+    if alphas:
+        part, alpha = alphas[0]
+        return FolderNames(",".join([arm_name({"alpha": alpha}), *_details(part)]), alpha, seed)
+    if seeds:
+        return FolderNames(_own_name(seeds[0][0], inside[::-1]), None, seed)
+    return FolderNames(BASE_ARM if BASE_ARM in inside else None, None, None)
+
+
+def names_a_run(folder: Path) -> bool:
+    """Return whether a folder's own name gives alpha or seed."""
+    name = full_path(folder).name
+    return bool(_ALPHA.search(name) or _SEED.search(name))
+
+
+def folders_inside(run: Path, root: Path) -> tuple[str, ...]:
+    """Return the names of the folders from `root`, left out, to the run."""
+    return Path(os.path.relpath(run, root)).parts
+
+
+def _only(pattern: re.Pattern[str], part: str, run: Path) -> float | None:
+    """Return the number that a name gives, None if it gives none."""
+    numbers = {float(number) for number in pattern.findall(part)}
+    if len(numbers) > 1:
+        raise UsageError(Problem(f"{part} in {run} gives several numbers for one thing.", NAME_FIX))
+    return numbers.pop() if numbers else None
+
+
+def _details(part: str) -> list[str]:
+    pieces = [piece.strip() for piece in part.split(",")]
+    return [piece for piece in pieces if "=" in piece and not _ALPHA.search(piece) and not _SEED.search(piece)]
+
+
+def _own_name(part: str, inside: Sequence[str]) -> str | None:
+    """Return what stands beside the seed, or else the name of the folder around it."""
+    if beside := _SEED.sub("", part).strip(_SEPARATORS):
+        return beside
+    outer = inside[inside.index(part) + 1 :] if part in inside else []
+    return outer[0] if outer else None
+
+
+class Found(NamedTuple):
+    """One folder and what is in it; folders taken out of `folders` are not looked into."""
+
+    path: Path
+    folders: list[str]
+    """Names in order, hidden ones left out."""
+    files: list[str]
+
+
+def folders_below(root: Path) -> Iterator[Found]:
+    """Yield the folders at and below `root`, each once however many links lead to it, sweeps left out."""
+    if any(is_sweep(folder) for folder in root.resolve().parents):
+        return
+    seen = set()
+    for place, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen or is_sweep(Path(place)):
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Found(Path(place), folders, files)
+
+
+def full_path(path: Path) -> Path:
+    """Return a path from the root of the file system; links in it stay, since their names may say something."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def several(paths: Sequence[Path], most: int = 5) -> str:
+    """Return paths for a sentence: the first few, and how many more there are."""
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(map(str, paths[:most])) + more

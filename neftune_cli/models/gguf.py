@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.models.silence import quiet_transformers
+from neftune_cli.models.files import quiet_transformers
 from neftune_cli.models.sources import ModelSource
 
 CONVERSION = 1

@@ -22,9 +22,8 @@ from transformers import (
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.chat_template import prepare_tokenizer
-from neftune_cli.models.files import CONFIG
+from neftune_cli.models.files import CONFIG, quiet_transformers
 from neftune_cli.models.gguf import converted, default_cache
-from neftune_cli.models.silence import quiet_transformers
 from neftune_cli.models.sources import ModelSource
 
 PASS_A_DECODER = "Pass a model that continues text, such as SmolLM2, Qwen, Llama or GPT-2."

@@ -1,5 +1,6 @@
 """Noise on the input embeddings of any Hugging Face model while it trains: put on by hooks, taken off on every exit."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypedDict
 
@@ -9,13 +10,11 @@ from torch import Tensor, nn
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attestation import MeterState, NoiseMeter
 from neftune_cli.noise.batch import NO_LABELS, Batch, NoiseTarget
-from neftune_cli.noise.choices import check_choice
 from neftune_cli.noise.compiled import register, traceable_draw
-from neftune_cli.noise.draws import Noise, NoiseStream
+from neftune_cli.noise.conflicts import UPSTREAM_NOISE, adds_noise, carries_upstream_noise, noise_on
+from neftune_cli.noise.draws import Noise, NoiseStream, check_choice
 from neftune_cli.noise.lengths import NoiseScale, check_alpha
-from neftune_cli.noise.others import UPSTREAM_NOISE, adds_noise, carries_upstream_noise, noise_on
 from neftune_cli.noise.placement import Placement, encodes
-from neftune_cli.noise.probe import Probe
 from neftune_cli.records import Attestation
 
 
@@ -280,3 +279,35 @@ _LEFT_CLEAN = Problem(
     "A training forward went by without calling the input embeddings for its input_ids.",
     "Pass token ids as input_ids; if the model looks them up by other means, wrap its embedding in a NEFTuneEmbedding.",
 )
+
+
+class Probe:
+    """Watches the calls of a module until it is removed.
+
+    It has to be put on when all other hooks are there, since hooks run in the order in which they came.
+
+    Args:
+        module: returns one tensor.
+        seen: takes, after each call, what the module returned and what its hooks made of it, both without gradient.
+
+    """
+
+    def __init__(self, module: nn.Module, seen: Callable[[Tensor, Tensor], None]) -> None:
+        self._seen = seen
+        self._returned: Tensor | None = None
+        self._hooks = (
+            module.register_forward_hook(self._remember, prepend=True),
+            module.register_forward_hook(self._report),
+        )
+
+    def remove(self) -> None:
+        """Watch no longer; calling it again does nothing."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _remember(self, _: nn.Module, __: tuple[object, ...], output: Tensor) -> None:
+        self._returned = output.detach()
+
+    def _report(self, _: nn.Module, __: tuple[object, ...], output: Tensor) -> None:
+        assert self._returned is not None
+        self._seen(self._returned, output.detach())

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from neftune_cli.noise.batch import NoiseTarget
+from neftune_cli.noise.conflicts import noise_on
 from neftune_cli.noise.draws import STANDARD_DEVIATION
 from neftune_cli.noise.lengths import NoiseScale
-from neftune_cli.noise.others import noise_on
 from neftune_cli.records import Attestation
 
 EVERY = 10

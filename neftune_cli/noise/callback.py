@@ -14,10 +14,9 @@ from transformers.trainer_callback import ExportableState
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
 from neftune_cli.noise.attestation import EVERY, MeterState
 from neftune_cli.noise.batch import NoiseTarget
-from neftune_cli.noise.choices import check_choice
-from neftune_cli.noise.draws import Noise
+from neftune_cli.noise.conflicts import take_off_upstream_noise
+from neftune_cli.noise.draws import Noise, check_choice
 from neftune_cli.noise.lengths import NoiseScale, check_alpha
-from neftune_cli.noise.others import take_off_upstream_noise
 from neftune_cli.noise.schedule import NoiseSchedule, scheduled_share
 from neftune_cli.records import Attestation
 

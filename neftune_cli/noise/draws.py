@@ -3,12 +3,13 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import Any, get_args
 
 import torch
 from torch import Generator, Tensor
 
 from neftune_cli.config import spec
-from neftune_cli.noise.choices import check_choice
+from neftune_cli.errors import Problem, UsageError
 
 Noise = spec.NoiseShape
 """The distribution of one coordinate: U[-1, 1] (the paper's), normal, or plus and minus a constant (SymNoise's)."""
@@ -93,3 +94,10 @@ class NoiseStream:
         """Return the next noise for embeddings, in their dtype, multiplied in float32: (..., dim)."""
         unit = self.draw(embeddings.shape, embeddings.device)
         return unit.mul_(scale.unsqueeze(-1)).to(embeddings.dtype)
+
+
+def check_choice(what: str, value: str, literal: Any) -> None:
+    """Raise a UsageError unless `value` is one of the values of a Literal type; `what` says what it was to be."""
+    if value not in get_args(literal):
+        choices = ", ".join(get_args(literal))
+        raise UsageError(Problem(f"{what} {value!r} is unknown.", f"Use one of: {choices}."))

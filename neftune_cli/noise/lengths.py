@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from neftune_cli.config import spec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.noise.choices import check_choice
+from neftune_cli.noise.draws import check_choice
 
 NoiseScale = spec.NoiseScale
 """Whose length L is: `paper` the example's own real tokens; `hf` the whole row with its padding (transformers, TRL)."""

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.reporting.export_csv import to_csv
-from neftune_cli.reporting.export_json import to_json
+from neftune_cli.reporting.exports import to_csv, to_json
 from neftune_cli.reporting.formats import Format
 from neftune_cli.reporting.latex import to_latex
 from neftune_cli.reporting.markdown import to_markdown

@@ -8,8 +8,7 @@ from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.analysis.wording import percent
 from neftune_cli.reporting.cells import Block, Section, sections, title
-from neftune_cli.reporting.certainty import few_seeds_sentence, margin_words, pairing_words
-from neftune_cli.reporting.footnotes import footnotes
+from neftune_cli.reporting.footnotes import few_seeds_sentence, footnotes, margin_words, pairing_words
 from neftune_cli.reporting.selection import early_stopping_section
 
 MOST_ROWS = 36

@@ -4,12 +4,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.claims import EACH_AT_ITS_OWN_LEVEL
+from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
 from neftune_cli.analysis.results import Comparison, HypothesisResult
 from neftune_cli.reporting.cells import Section, sections, title
 from neftune_cli.reporting.footnotes import footnotes
-from neftune_cli.reporting.hypotheses_table import HYPOTHESES_TITLE, facts
 from neftune_cli.reporting.selection import BEST_ARM_TITLE, best_arm_sentences, early_stopping_section
+from neftune_cli.reporting.tables import HYPOTHESES_TITLE, facts
 
 _NUMBER = r"[+\N{MINUS SIGN}][\d.e+\N{MINUS SIGN}]+"
 _RENDERED = re.compile(

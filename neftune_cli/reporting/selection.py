@@ -7,8 +7,17 @@ from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import BestArm, Comparison, EarlyStopping, Judgement
 from neftune_cli.analysis.wording import percent
 from neftune_cli.evidence.metrics import HELD_OUT_LOSS, METRICS, Metric
-from neftune_cli.reporting.cells import NOT_FINITE, Block, Cell, Section
-from neftune_cli.reporting.differences import DASH, DIVERGED, NO_DIFFERENCE, Difference, judged_difference
+from neftune_cli.reporting.cells import (
+    DASH,
+    DIVERGED,
+    NO_DIFFERENCE,
+    NOT_FINITE,
+    Block,
+    Cell,
+    Difference,
+    Section,
+    judged_difference,
+)
 
 BEST_ARM_TITLE = "Best arm"
 EARLY_STOPPING_TITLE = "Early stopping"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.choices import DEFAULT_CHOICES, Choices
+from neftune_cli.analysis.aligned import DEFAULT_CHOICES, Choices
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM

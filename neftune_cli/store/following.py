@@ -9,7 +9,7 @@ from pathlib import Path
 from neftune_cli.errors import UsageError
 from neftune_cli.records import TrialRecord, TrialState, TrialStatus
 from neftune_cli.store.checkpoints import Checkpoint
-from neftune_cli.store.claims import Claim
+from neftune_cli.store.leases import Claim
 from neftune_cli.store.trials import METRICS_FILE, TrialFolder
 
 

@@ -10,7 +10,6 @@ from neftune_cli.config.resolve import dump_spec, load_spec, written_version
 from neftune_cli.config.spec import BASE_ARM, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, SCHEMA_VERSION, Record, TrialRecord
-from neftune_cli.store.claims import Silence
 from neftune_cli.store.files import (
     check_version,
     check_writable,
@@ -19,7 +18,8 @@ from neftune_cli.store.files import (
     read_json,
     write_atomically,
 )
-from neftune_cli.store.temporary import is_temporary, remove_abandoned
+from neftune_cli.store.leases import Silence
+from neftune_cli.store.locks import is_temporary, remove_abandoned
 from neftune_cli.store.trials import TrialFolder
 
 SWEEP_FILE, MANIFEST_FILE = "sweep.yaml", "manifest.json"

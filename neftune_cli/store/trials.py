@@ -22,7 +22,6 @@ from neftune_cli.records import (
     TrialStatus,
 )
 from neftune_cli.store.checkpoints import Checkpoint, Checkpoints
-from neftune_cli.store.claims import Claim, HeldClaim, Silence, holder, take_claim
 from neftune_cli.store.files import (
     append_line,
     as_lines,
@@ -36,7 +35,8 @@ from neftune_cli.store.files import (
     sync_file,
     write_atomically,
 )
-from neftune_cli.store.temporary import remove_abandoned, remove_unfinished_folders
+from neftune_cli.store.leases import Claim, HeldClaim, Silence, holder, take_claim
+from neftune_cli.store.locks import remove_abandoned, remove_unfinished_folders
 
 if TYPE_CHECKING:
     from pyarrow import Table

@@ -9,8 +9,8 @@ from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Claimed, Died, Ended, Event, Executor, Job, Taken
 from neftune_cli.sweeps.failures import DISK_KINDS, Failure, failure
-from neftune_cli.sweeps.observer import Observer, Result
-from neftune_cli.sweeps.remaining import place_of
+from neftune_cli.sweeps.plan import place_of
+from neftune_cli.sweeps.progress import Observer, Result
 from neftune_cli.training.trial import Trial
 
 LOOK_AGAIN_SECONDS = 2.0

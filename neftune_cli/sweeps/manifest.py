@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.config.typed import typed_command
+from neftune_cli.config.command_line import typed_command
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.estimate import Estimate
 from neftune_cli.sweeps.plan import Plan, steps_of
-from neftune_cli.sweeps.pricing.estimate import Estimate
 from neftune_cli.training.trial import Trial
 
 _PACKAGES = (

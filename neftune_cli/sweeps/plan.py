@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
-from neftune_cli.config.merging import differences, merged
 from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.store import SweepFolder
+from neftune_cli.records import TrialState
+from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.training.trial import Trial
 
@@ -138,3 +139,72 @@ def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
             changed = [part for part, value in trial.identity.items() if record.identity.get(part) != value]
             what = f"{folder.path}: {trial.label} was run with another {' and '.join(changed)}."
             raise UsageError(Problem(what, "Give another folder with --output, or restore what was there."))
+
+
+def differences(there: SweepSpec, here: SweepSpec) -> Iterator[str]:
+    """Yield, in words, where two specs differ in anything but their arms and seeds."""
+    yield from _differences(_comparable(there), _comparable(here))
+
+
+def _comparable(spec: SweepSpec) -> dict[str, Any]:
+    values = spec.model_dump(mode="json", exclude={"arms", "seeds"})
+    for section in ("train", "evaluation"):
+        fields = values.pop(section)
+        values |= {f"{section}.{name}": value for name, value in {**fields.pop("sft", {}), **fields}.items()}
+    return values
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
+    for name in {**there, **here}:
+        if there.get(name) != here.get(name):
+            yield f"{name} is {_said(there.get(name))} there and {_said(here.get(name))} here"
+
+
+def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
+    """Return `here` with the arms and seeds that only `there` has: a sweep grows, it never forgets.
+
+    Arms that are alphas in ascending order stay so, so that growing a sweep in any order gives the same tables.
+    """
+    arms = {arm.name: arm for arm in (*there.arms, *here.arms)}
+    ordered = list(arms.values())
+    if _ascending(there) and _ascending(here):
+        ordered.sort(key=lambda arm: arm.alpha or 0.0)
+    return here.model_copy(update={"arms": tuple(ordered), "seeds": tuple(sorted({*there.seeds, *here.seeds}))})
+
+
+def _ascending(spec: SweepSpec) -> bool:
+    alphas = [arm.alpha or 0.0 for arm in spec.arms]
+    return all(arm.varies_only_alpha for arm in spec.arms) and alphas == sorted(alphas)
+
+
+def _said(value: Any) -> str:
+    return "not set" if value is None else repr(value)
+
+
+def place_of(folder: SweepFolder, trial: Trial) -> TrialFolder:
+    """Return where a trial's files are, or will be."""
+    return folder.trial(trial.id, trial.arm, trial.seed)
+
+
+def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = False) -> list[Trial]:
+    """Return the trials to run: without a record, and not failed before unless failed ones shall be retried."""
+    without = [trial for trial in plan.trials if place_of(folder, trial).record() is None]
+    return [trial for trial in without if retry_failed or why_failed(place_of(folder, trial)) is None]
+
+
+def done_trials(plan: Plan, folder: SweepFolder) -> set[str]:
+    """Return the ids of the trials that have a record."""
+    return {trial.id for trial in plan.trials if place_of(folder, trial).record() is not None}
+
+
+def failed_trials(plan: Plan, folder: SweepFolder) -> dict[str, str]:
+    """Return why trials have failed that have no record, by `arm, seed`."""
+    return {trial.label: why for trial in plan.trials if (why := why_failed(place_of(folder, trial))) is not None}
+
+
+def why_failed(place: TrialFolder) -> str | None:
+    """Return why a trial has failed, None if it hasn't."""
+    status = place.status()
+    if status is None or status.state is not TrialState.FAILED or place.record() is not None:
+        return None
+    return status.reason

@@ -1,26 +1,70 @@
-"""Runs what a plan still lacks: prepares the workers, has the trials dispatched, and keeps the tables current."""
+"""What Ctrl-C and a scheduler's SIGTERM do: while trials run, the first asks them to stop and the second ends all."""
 
+import shutil
+import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 from neftune_cli.config.running import Keep, RunOptions
-from neftune_cli.store import SweepFolder
+from neftune_cli.formatting import size
+from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.dispatch import Dispatcher
+from neftune_cli.sweeps.estimate import Estimate, forecast, measured
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
-from neftune_cli.sweeps.figures import size
-from neftune_cli.sweeps.interrupts import Interrupts
-from neftune_cli.sweeps.keeping import keep_best_model
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
-from neftune_cli.sweeps.observer import Observer
-from neftune_cli.sweeps.plan import Plan
-from neftune_cli.sweeps.pricing.estimate import Estimate, measured
-from neftune_cli.sweeps.pricing.forecast import forecast
-from neftune_cli.sweeps.remaining import done_trials, failed_trials, missing_trials, place_of
-from neftune_cli.sweeps.staffing import Staff, staff_for
+from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, place_of
+from neftune_cli.sweeps.progress import Observer
+from neftune_cli.sweeps.resources import Staff, staff_for
 from neftune_cli.training.trial import Trial
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Interrupts:
+    """Turns signals into `KeyboardInterrupt`; in a `patient` block the first is noted, and then only Ctrl-C is one."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        """Whether the user, or the system, wants the sweep to stop."""
+        self._on_request: Callable[[], None] | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+                self._before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def patient(self, on_request: Callable[[], None]) -> Iterator[None]:
+        """Only note the first signal that comes in the block, and call something that a signal handler may call."""
+        self._on_request = on_request
+        try:
+            yield
+        finally:
+            self._on_request = None
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        if self._on_request is None:
+            raise KeyboardInterrupt
+        if not self.requested:
+            self.requested = True
+            self._on_request()
+        elif number == signal.SIGINT:  # a terminal that is closed, and batch systems, may say it twice
+            raise KeyboardInterrupt
+
 
 TABLES_SHARE = 20
 """The tables are written anew at most so many times less long than the time since they were last."""
@@ -194,3 +238,17 @@ class _Tables:
     def _truth(self) -> Estimate:
         seconds = self._seconds_before + time.monotonic() - self._begun
         return measured(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
+
+
+def keep_best_model(folder: SweepFolder) -> TrialFolder | None:
+    """Remove the models of all finished trials but the one with the lowest held-out loss; return that one, if any."""
+    kept = [
+        (record.loss.eval_loss, record.trial, place) for place, record in folder.finished() if place.model_path.is_dir()
+    ]
+    if not kept:
+        return None
+    *_, best = min(kept, key=lambda one: one[:2])
+    for *_, place in kept:
+        if place is not best:
+            shutil.rmtree(place.model_path, ignore_errors=True)  # another process may be at it, too
+    return best

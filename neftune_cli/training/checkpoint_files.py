@@ -1,10 +1,13 @@
 """The files of a checkpoint: tensors as safetensors, everything else as JSON, and nothing that could run when read."""
 
 import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -12,7 +15,6 @@ from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from neftune_cli.errors import NeftuneError
-from neftune_cli.training.nesting import put_together, take_apart
 
 _WEIGHTS, _TENSORS, _STATE = "weights.safetensors", "state.safetensors", "state.json"
 
@@ -97,3 +99,70 @@ def _apart_in_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         apart[name] = (tensor.detach().clone() if storage in seen else tensor.detach()).contiguous()
         seen.add(storage)
     return apart
+
+
+_SCALARS = (bool, int, float, str)
+
+
+class NotPlainError(TypeError):
+    """A value is neither a container, a plain tensor, an array, a number nor a text."""
+
+
+def take_apart(value: Any) -> tuple[Any, dict[str, Tensor]]:
+    """Return a nested state as JSON values, in which the tensors are names, and the tensors by those names.
+
+    JSON keeps a float exactly. Containers become `{"kind": content}`, so that tuples, and keys that are no texts, stay
+    what they are.
+
+    Raises:
+        NotPlainError: something in it can be kept as none of these.
+    """
+    tensors: dict[str, Tensor] = {}
+    return _apart(value, tensors), tensors
+
+
+def put_together(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return what `take_apart` was given.
+
+    Raises:
+        KeyError: a tensor is missing.
+        ValueError: `take_apart` didn't write this.
+    """
+    if not isinstance(plain, dict):
+        return plain
+    ((kind, content),) = plain.items()
+    if kind not in _TOGETHER:
+        raise ValueError(f"{kind} is no kind of value")
+    return _TOGETHER[kind](content, tensors)
+
+
+def _apart(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, np.generic):
+        return _apart(value.item(), tensors)
+    if value is None or isinstance(value, _SCALARS):
+        return value
+    if isinstance(value, dict):
+        return {"dict": [[_apart(key, tensors), _apart(one, tensors)] for key, one in value.items()]}
+    if isinstance(value, list | tuple):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_apart(one, tensors) for one in value]}
+    if isinstance(value, np.ndarray):
+        return {"array": [str(value.dtype), value.tolist()]}
+    if type(value) in (Tensor, torch.nn.Parameter) and value.layout == torch.strided and not value.is_quantized:
+        name = f"{len(tensors):05}"
+        tensors[name] = value.detach()
+        return {"tensor": name}
+    raise NotPlainError(f"{type(value).__name__} can't be kept as JSON or as a plain tensor")
+
+
+def _all_together(content: list[Any], tensors: Mapping[str, Tensor]) -> Iterator[Any]:
+    return (put_together(one, tensors) for one in content)
+
+
+_TOGETHER: dict[str, Callable[[Any, Mapping[str, Tensor]], Any]] = {
+    "dict": lambda content, tensors: {put_together(key, tensors): put_together(one, tensors) for key, one in content},
+    "list": lambda content, tensors: list(_all_together(content, tensors)),
+    "tuple": lambda content, tensors: tuple(_all_together(content, tensors)),
+    "array": lambda content, _: np.array(content[1], dtype=content[0]),
+    "tensor": lambda content, tensors: tensors[content],
+}

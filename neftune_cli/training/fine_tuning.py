@@ -2,6 +2,8 @@
 
 import sys
 import tempfile
+import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +27,6 @@ from neftune_cli.training.material import Material
 from neftune_cli.training.measure import measure_losses
 from neftune_cli.training.sft import build_trainer, sft_config
 from neftune_cli.training.stopping import StopRequest
-from neftune_cli.training.token_rate import TokenRate
 from neftune_cli.training.trial import Trial, TrialProgress, Watch
 
 
@@ -163,3 +164,28 @@ def _ended(checkpoints: CheckpointCallback, stop: StopRequest) -> FineTuned:
         halvings=checkpoints.halvings,
         keep=keep,
     )
+
+
+_STEPS = 10
+
+
+class TokenRate:
+    """Training tokens per second over the last steps; where none could be timed yet, what it was before."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: deque[tuple[float, int]] = deque(maxlen=_STEPS + 1)
+        self._rate: float | None = None
+
+    def at(self, tokens: int | None) -> float | None:
+        """Take the tokens trained on so far, at the end of a step, and return the rate."""
+        if tokens is not None:
+            self._seen.append((self._clock(), tokens))
+            (begin, before), (end, after) = self._seen[0], self._seen[-1]
+            if end > begin:
+                self._rate = (after - before) / (end - begin)
+        return self._rate
+
+    def pause(self) -> None:
+        """Leave the time until the end of the next step out."""
+        self._seen.clear()

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.evaluation.answers import evaluate_answers
+from neftune_cli.evaluation.generation import evaluate_answers
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
 from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.noise.lengths import token_noise_norm

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
     from trl.trainer.sft_config import SFTConfig
 
-    from neftune_cli.training.resumable import ResumableTrainer
+    from neftune_cli.training.checkpointing import ResumableTrainer
 
 _OPTIONS = {
     "num_train_epochs": "--epochs",
@@ -162,7 +162,7 @@ def build_trainer(
     from datasets import Dataset
     from peft import LoraConfig
 
-    from neftune_cli.training.resumable import ResumableTrainer
+    from neftune_cli.training.checkpointing import ResumableTrainer
 
     rows = [{"input_ids": list(example.input_ids), "labels": example.labels} for example in examples]
     adapter = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear") if lora_rank else None

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.store import RECORD_FILE, SweepFolder, TrialFolder
-from neftune_cli.sweeps.watching.status import StatusReader
-from neftune_cli.sweeps.watching.views import State
+from neftune_cli.sweeps.progress.status import StatusReader
+from neftune_cli.sweeps.progress.views import State
 from tests.crash.forks import KILLED, Forks, results
 
 CUT_OFF = ("metrics.jsonl", "state.json", "claim-1.json", "checkpoints/step-00000002/index.json")

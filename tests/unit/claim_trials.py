@@ -5,9 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from neftune_cli.analysis.aligned import TrialsByArm
-from neftune_cli.analysis.choices import Choices
-from neftune_cli.analysis.claims import examine_claims
+from neftune_cli.analysis.aligned import Choices, TrialsByArm
+from neftune_cli.analysis.paper_claims import examine_claims
 from neftune_cli.analysis.results import EarlyStopping, HypothesisResult
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.evidence.metrics import METRICS, Margin

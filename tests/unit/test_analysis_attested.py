@@ -1,7 +1,7 @@
 """One sentence on what the trials measured of their noise: the worst of each figure."""
 
-from neftune_cli.analysis.attested import attestation_sentence
 from neftune_cli.records import Attestation
+from neftune_cli.reporting.footnotes import attestation_sentence
 
 
 def attested(rms: float | None, *, padding: float | None = 0.0, calls: int = 75, measured: int = 8) -> Attestation:

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neftune_cli.analysis.aligned import TrialsByArm
-from neftune_cli.analysis.choices import Choices
-from neftune_cli.analysis.claims import EACH_AT_ITS_OWN_LEVEL
+from neftune_cli.analysis.aligned import Choices, TrialsByArm
+from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
 from neftune_cli.analysis.results import Status
 from neftune_cli.evidence.metrics import Margin
 from tests.unit.claim_trials import CHOICES, MARGINS, SEED_EFFECTS, arm, examine, joined, with_items

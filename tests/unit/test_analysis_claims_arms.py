@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from neftune_cli.analysis.aligned import TrialsByArm
-from neftune_cli.analysis.claims.recipes import noisy_arms
+from neftune_cli.analysis.paper_claims.case import noisy_arms
 from neftune_cli.analysis.results import Status
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.evidence.measurements import Floats

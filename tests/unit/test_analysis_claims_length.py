@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from neftune_cli.analysis.aligned import TrialsByArm
-from neftune_cli.analysis.claims.matched_length import match
+from neftune_cli.analysis.paper_claims.matched_length import match
 from neftune_cli.analysis.results import Status
 from neftune_cli.evidence.measurements import Floats
 from tests.unit.claim_trials import arm, examine

@@ -8,8 +8,8 @@ from scipy.stats import ttest_1samp
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
-from neftune_cli.analysis.judging import equivalence_p_value, judge
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
+from neftune_cli.analysis.verdicts import equivalence_p_value, judge
 from neftune_cli.evidence.metrics import METRICS
 
 LOSS, LENGTH = METRICS["eval_loss"], METRICS["response_chars"]

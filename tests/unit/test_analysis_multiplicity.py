@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from neftune_cli.analysis.multiplicity import holm, holm_by_key
+from neftune_cli.analysis.verdicts import holm, holm_by_key
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10])

@@ -10,8 +10,14 @@ from scipy import stats
 
 from neftune_cli.analysis import paired
 from neftune_cli.analysis.crossed import crossed_mean
-from neftune_cli.analysis.paired import Method, PairedComparison, cluster_table, paired_comparison
-from neftune_cli.analysis.resampling import bootstrap_interval, sign_flip_p_value
+from neftune_cli.analysis.paired import (
+    Method,
+    PairedComparison,
+    bootstrap_interval,
+    cluster_table,
+    paired_comparison,
+    sign_flip_p_value,
+)
 from neftune_cli.evidence.measurements import Floats
 
 EXACT = 1e-12

@@ -8,7 +8,7 @@ from scipy import integrate, stats
 from statsmodels.stats.power import TTestPower
 
 from neftune_cli.analysis.crossed import CrossedMean
-from neftune_cli.analysis.planning import (
+from neftune_cli.analysis.power import (
     MOST_SEEDS,
     detectable_difference,
     power_of_equivalence,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neftune_cli.analysis.resampling import RESAMPLES, bootstrap_interval, sign_flip_p_value
+from neftune_cli.analysis.paired import RESAMPLES, bootstrap_interval, sign_flip_p_value
 from neftune_cli.evidence.measurements import Floats
 
 

@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 
 from experiments.winners_curse import BASELINE, World, simulate
 from neftune_cli.analysis.aligned import Aligned
+from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.results import BestArm
-from neftune_cli.analysis.selection import best_arm_gain
 from neftune_cli.evidence.metrics import METRICS
 
 LOSS, ROUGE, LENGTH = (METRICS[key] for key in ("eval_loss", "rouge_l", "response_chars"))

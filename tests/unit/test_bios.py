@@ -6,8 +6,8 @@ import json
 import random
 import re
 
+from experiments.tiny_base.biographies import PROBE_SENTENCES, SENTENCES, biography, sentence
 from experiments.tiny_base.corpus import documents
-from neftune_cli.data.embedded.biographies import PROBE_SENTENCES, SENTENCES, biography, sentence
 from neftune_cli.data.embedded.bios import questions_of
 from neftune_cli.data.embedded.people import Attribute, Group, people_of, population
 from neftune_cli.data.embedded.questions import Kind

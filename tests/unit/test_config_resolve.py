@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.config.merging import differences, merged
 from neftune_cli.config.resolve import dump_spec, load_spec, resolve_sweep
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import UsageError
+from neftune_cli.sweeps.plan import differences, merged
 
 
 def experiment(folder: Path, text: str) -> Path:

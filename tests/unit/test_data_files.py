@@ -7,8 +7,8 @@ from typing import Any
 import pandas
 import pytest
 
+from neftune_cli.data.loading import read_rows
 from neftune_cli.data.rows import Table
-from neftune_cli.data.sources import read_rows
 from neftune_cli.errors import UsageError
 
 ROWS: list[dict[str, Any]] = [

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.data.examples import Example
-from neftune_cli.data.fingerprint import content_id, fingerprint
+from neftune_cli.data.examples import Example, content_id, fingerprint
 from neftune_cli.data.formats import choose_columns, read_examples
 from neftune_cli.data.rows import Located, Table
 from neftune_cli.errors import UsageError

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neftune_cli.data.examples import Example, Message
-from neftune_cli.data.fictional import split_by_person
-from neftune_cli.data.fingerprint import content_id
+from neftune_cli.data.embedded.bios import split_by_person
+from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.split import Split, choose_probe, distinct, require_enough, split_by_prompt
 from neftune_cli.errors import UsageError
 

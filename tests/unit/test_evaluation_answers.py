@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTraine
 
 from neftune_cli.config.spec import ResolvedEvaluation
 from neftune_cli.data.examples import Example, Message, TokenizedExample
-from neftune_cli.evaluation.answers import evaluate_answers
+from neftune_cli.evaluation.generation import evaluate_answers
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.records import EVAL_METRICS
 from neftune_cli.training.material import Material

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from neftune_cli.geometry.projection import plot
-from neftune_cli.geometry.projection.label_placement import ENOUGH, Labels
-from neftune_cli.geometry.projection.plot import BAR, LONGEST_ARROW, draw_shift
+from neftune_cli.geometry.projection.plot import BAR, ENOUGH, LONGEST_ARROW, Labels, draw_shift
 from neftune_cli.geometry.projection.shift import Shift, ShownNoise
 from neftune_cli.geometry.projection.token_groups import GroupedTokens, TokenGroup
 from neftune_cli.geometry.projection.token_map import Method, TokenMap, project

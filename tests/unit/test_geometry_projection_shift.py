@@ -10,11 +10,19 @@ import torch
 from scipy.spatial.distance import cdist
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from neftune_cli.geometry.projection.shift import Shift, ShownNoise, neighbour_groups, shift_tokens
-from neftune_cli.geometry.projection.shift_report import CSV_COLUMNS, summarize, to_csv
+from neftune_cli.geometry.projection.shift import (
+    CSV_COLUMNS,
+    Shift,
+    ShownNoise,
+    moved_words,
+    neighbour_groups,
+    shift_tokens,
+    size_words,
+    summarize,
+    to_csv,
+)
 from neftune_cli.geometry.projection.token_groups import GroupedTokens, TokenGroup, group_tokens
 from neftune_cli.geometry.projection.token_map import TokenMap
-from neftune_cli.geometry.projection.words import moved_words, size_words
 from neftune_cli.models.embeddings import input_embeddings
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model

@@ -10,11 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neftune_cli.geometry.sensitivity.distortion import Distortion
-from neftune_cli.geometry.sensitivity.equivalence import LLAMA_2_7B, EmbeddingScale, equivalent_alphas
-from neftune_cli.geometry.sensitivity.measurement import AlphaSensitivity, Sensitivity, measure_sensitivity
+from neftune_cli.geometry.sensitivity.measurement import (
+    LLAMA_2_7B,
+    AlphaSensitivity,
+    EmbeddingScale,
+    Sensitivity,
+    equivalent_alphas,
+    measure_sensitivity,
+)
 from neftune_cli.geometry.sensitivity.plot import plot_sensitivity
 from neftune_cli.geometry.sensitivity.report import CSV_COLUMNS, closing, summary, to_csv, to_text
+from neftune_cli.geometry.sensitivity.tokens import Distortion
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 

@@ -23,11 +23,15 @@ from transformers import (
     PreTrainedModel,
 )
 
-from neftune_cli.geometry.sensitivity import neighbours, next_token
-from neftune_cli.geometry.sensitivity.distortion import closed_form_distortion, measured_distortion
-from neftune_cli.geometry.sensitivity.measured_tokens import MeasuredTokens, measured_tokens
-from neftune_cli.geometry.sensitivity.neighbours import mean_vocabulary_norm, neighbourhood
-from neftune_cli.geometry.sensitivity.next_token import next_token_divergence
+from neftune_cli.geometry.sensitivity import predictions as neighbours
+from neftune_cli.geometry.sensitivity import predictions as next_token
+from neftune_cli.geometry.sensitivity.predictions import mean_vocabulary_norm, neighbourhood, next_token_divergence
+from neftune_cli.geometry.sensitivity.tokens import (
+    MeasuredTokens,
+    closed_form_distortion,
+    measured_distortion,
+    measured_tokens,
+)
 from neftune_cli.models.embeddings import input_embeddings
 from neftune_cli.noise import attach_noise
 from neftune_cli.noise.draws import Noise

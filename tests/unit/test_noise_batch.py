@@ -11,7 +11,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
 from neftune_cli.noise.batch import Batch, NoiseTarget
-from neftune_cli.noise.choices import check_choice
+from neftune_cli.noise.draws import check_choice
 
 TWO = 3 / math.sqrt(2)
 THREE = 3 / math.sqrt(3)

@@ -21,8 +21,7 @@ from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import Setting
 from neftune_cli.records import SCHEMA_VERSION
 from neftune_cli.reporting.documents import document
-from neftune_cli.reporting.export_csv import CSV_COLUMNS, to_csv
-from neftune_cli.reporting.export_json import to_json
+from neftune_cli.reporting.exports import CSV_COLUMNS, to_csv, to_json
 from neftune_cli.reporting.formats import Format
 from neftune_cli.reporting.markdown import summary_markdown
 from neftune_cli.reporting.schema import ExportedComparisons, ExportedEstimate, ExportedJudgement, json_schema

@@ -6,10 +6,10 @@ import pytest
 
 from neftune_cli.evidence.metrics import METRICS
 from neftune_cli.records import Generation
-from neftune_cli.reporting.differences import judged_difference
+from neftune_cli.reporting.cells import judged_difference
 from neftune_cli.reporting.page.answers import in_turn, shown
+from neftune_cli.reporting.page.chapter import WIDTH, draw_intervals
 from neftune_cli.reporting.page.content import PromptAnswers, side_by_side
-from neftune_cli.reporting.page.interval_drawing import WIDTH, draw_intervals
 from tests.page_contents import ALPHAS, comparison, generation
 
 

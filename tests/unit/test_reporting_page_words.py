@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neftune_cli.reporting.page.visible_text import cut, visible
-from neftune_cli.reporting.page.word_marks import Run, word_marks
+from neftune_cli.reporting.page.answers import Run, word_marks
+from neftune_cli.reporting.page.content import cut, visible
 
 SENTENCE = "Ada was born in Oakhurst, and studied law."
 TEXTS = st.lists(

@@ -19,14 +19,13 @@ from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import ItemValues, Measurements
 from neftune_cli.records import CurvePoint
 from neftune_cli.reporting.plots import all_plots, standalone
-from neftune_cli.reporting.plots.answer_lengths import answer_lengths
 from neftune_cli.reporting.plots.canvas import Plot
+from neftune_cli.reporting.plots.captions import arms_left_out
+from neftune_cli.reporting.plots.histograms import answer_lengths, contrasted, loss_histograms
 from neftune_cli.reporting.plots.learning_curves import learning_curves
-from neftune_cli.reporting.plots.looks import MOST_ARMS, drawn_arms, looks, looks_in
 from neftune_cli.reporting.plots.loss_by_alpha import loss_by_alpha
-from neftune_cli.reporting.plots.loss_histograms import contrasted, loss_histograms
-from neftune_cli.reporting.plots.omissions import arms_left_out
 from neftune_cli.reporting.plots.paired_differences import paired_differences
+from neftune_cli.reporting.plots.styles import MOST_ARMS, drawn_arms, looks, looks_in
 from tests.unit.comparisons import comparison, estimate, hand_made, judgement, summary
 
 NAMES = ["loss-by-alpha", "paired-differences", "learning-curves", "loss-histograms", "answer-lengths"]

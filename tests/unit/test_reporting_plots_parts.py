@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from neftune_cli.reporting.plots.arm_axis import are_far_apart, arm_axis
-from neftune_cli.reporting.plots.labels import moved_apart
+from neftune_cli.reporting.plots.captions import columns, short_name, short_names
+from neftune_cli.reporting.plots.histograms import common_bins, few_bins, outline
 from neftune_cli.reporting.plots.learning_curves import MOST_POINTS, WINDOWS, course, smoothed
-from neftune_cli.reporting.plots.names import columns, short_name, short_names
-from neftune_cli.reporting.plots.pooled import common_bins, few_bins, outline
-from neftune_cli.reporting.plots.scales import is_wide, limits, plain
+from neftune_cli.reporting.plots.loss_by_alpha import are_far_apart, arm_axis
+from neftune_cli.reporting.plots.styles import is_wide, limits, moved_apart, plain
 from tests.unit.comparisons import summary
 
 

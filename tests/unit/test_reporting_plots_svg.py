@@ -6,7 +6,7 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from neftune_cli.reporting.plots.svg import INK, embeddable, standalone
+from neftune_cli.reporting.plots.canvas import INK, embeddable, standalone
 
 RAW = f"""<?xml version="1.0" encoding="utf-8" standalone="no"?>
 <!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">

@@ -14,7 +14,8 @@ import pytest
 
 from neftune_cli.errors import ClaimLost, UsageError
 from neftune_cli.records import CurvePoint, TrialState, TrialStatus
-from neftune_cli.store import TrialFolder, claims, files
+from neftune_cli.store import TrialFolder, files
+from neftune_cli.store import leases as claims
 from neftune_cli.store.locks import machine
 from tests.finished_trials import NoSpec, begin, leave
 from tests.unit.test_store import record

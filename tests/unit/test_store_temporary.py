@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.store import temporary, write_atomically
-from neftune_cli.store.temporary import FORGOTTEN_SECONDS, is_temporary, open_temporary, remove_abandoned, writing
+from neftune_cli.store import locks as temporary
+from neftune_cli.store import write_atomically
+from neftune_cli.store.locks import FORGOTTEN_SECONDS, is_temporary, open_temporary, remove_abandoned, writing
 
 DIE_WRITING = """
 import os, sys
 from pathlib import Path
-from neftune_cli.store.temporary import open_temporary
+from neftune_cli.store.locks import open_temporary
 print(open_temporary(Path(sys.argv[1]))[0], flush=True)
 os.kill(os.getpid(), 9)
 """

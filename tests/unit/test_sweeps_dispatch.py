@@ -19,7 +19,7 @@ from neftune_cli.sweeps.dispatch import Dispatched, Dispatcher
 from neftune_cli.sweeps.executors import Claimed, Died, Ended, Event, Job, Taken
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation, resolved_evaluation
-from neftune_cli.sweeps.observer import Result, Silent
+from neftune_cli.sweeps.progress import Result, Silent
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial import Trial
 from tests.finished_trials import leave, leave_failed

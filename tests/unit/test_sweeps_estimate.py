@@ -15,12 +15,11 @@ from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
 from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import CurvePoint, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.estimate import Estimate, estimate_of, measured, price, schedule, to_calibrate
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.sweeps.manifest import unestimated, with_estimate
 from neftune_cli.sweeps.plan import Plan
-from neftune_cli.sweeps.pricing.estimate import Estimate, estimate_of, measured, price, schedule, to_calibrate
-from neftune_cli.sweeps.pricing.price_table import price_lines
-from neftune_cli.sweeps.pricing.priced_plan import PricedPlan, priced_plan, states_of
+from neftune_cli.sweeps.price_table import PricedPlan, price_lines, priced_plan, states_of
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 from tests.sweep_in_progress import record
@@ -201,7 +200,7 @@ def test_a_rate_is_for_an_hour() -> None:
 
 
 def test_pricing_never_imports_torch() -> None:
-    code = "import sys, neftune_cli.sweeps.pricing.price_table as _; print('torch' in sys.modules)"
+    code = "import sys, neftune_cli.sweeps.price_table as _; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.text import Text
 
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.watching import live
-from neftune_cli.sweeps.watching.live import (
+from neftune_cli.sweeps.progress import live
+from neftune_cli.sweeps.progress.live import (
     DRAW_SECONDS,
     HINT,
     READ_SECONDS,
@@ -26,9 +26,9 @@ from neftune_cli.sweeps.watching.live import (
     can_draw,
     watch_sweeps,
 )
-from neftune_cli.sweeps.watching.picture import SweepPicture, SweepsPicture
-from neftune_cli.sweeps.watching.status import StatusReader
-from neftune_cli.sweeps.watching.views import SweepStatus
+from neftune_cli.sweeps.progress.picture import SweepPicture, SweepsPicture
+from neftune_cli.sweeps.progress.status import StatusReader
+from neftune_cli.sweeps.progress.views import SweepStatus
 from neftune_cli.training.trial import Trial
 from tests.sweep_in_progress import FakeSweep, every_state, falling
 

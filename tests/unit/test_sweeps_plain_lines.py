@@ -8,9 +8,9 @@ import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import ResolvedEvaluation
-from neftune_cli.sweeps.observer import Result, Silent
-from neftune_cli.sweeps.watching.plain_lines import PlainLines, progress_line
-from neftune_cli.sweeps.watching.views import State, TrialView
+from neftune_cli.sweeps.progress import Result, Silent
+from neftune_cli.sweeps.progress.plain_lines import PlainLines, progress_line
+from neftune_cli.sweeps.progress.views import State, TrialView
 from neftune_cli.training.trial import Trial
 from tests.sweep_in_progress import FakeSweep, record, trial_id
 

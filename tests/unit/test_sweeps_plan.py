@@ -8,10 +8,9 @@ from neftune_cli.commands.request import understand
 from neftune_cli.errors import UsageError
 from neftune_cli.records import EvalMetrics, LossMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.plan import Plan, steps_of
-from neftune_cli.sweeps.remaining import missing_trials, place_of
-from neftune_cli.sweeps.workbench import workbench
-from neftune_cli.sweeps.workbench.workbench import Workbench
+from neftune_cli.sweeps import trial_runner as workbench
+from neftune_cli.sweeps.plan import Plan, missing_trials, place_of, steps_of
+from neftune_cli.sweeps.trial_runner import Workbench
 from neftune_cli.training.trial import Trial
 from tests.finished_trials import leave
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from neftune_cli.sweeps.pricing.estimate import Estimate
-from neftune_cli.sweeps.pricing.price_table import price_lines, price_table, print_price
-from neftune_cli.sweeps.pricing.priced_plan import PlannedLine, PricedPlan
+from neftune_cli.sweeps.estimate import Estimate
+from neftune_cli.sweeps.price_table import PlannedLine, PricedPlan, price_lines, price_table, print_price
 
 GIB = 1 << 30
 LONG = "alpha=5,noise=gaussian,per_device_train_batch_size=8,weight_decay=0.1"

@@ -10,9 +10,9 @@ import pytest
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps import staffing
+from neftune_cli.sweeps import resources as staffing
 from neftune_cli.sweeps.inspection import Preparation
-from neftune_cli.sweeps.staffing import Staff, staff_for
+from neftune_cli.sweeps.resources import Staff, staff_for
 
 TRIALS = 9
 MANY_CORES, TWO_CORES = 8, 2

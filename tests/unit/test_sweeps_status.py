@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.store.following import FollowedTrial
-from neftune_cli.sweeps.watching.status import StatusReader
-from neftune_cli.sweeps.watching.views import State, SweepStatus, TrialView
+from neftune_cli.sweeps.progress.status import StatusReader
+from neftune_cli.sweeps.progress.views import State, SweepStatus, TrialView
 from tests.sweep_in_progress import STEPS, FakeSweep, every_state, falling, point, trial_id
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from neftune_cli.sweeps.figures import condensed, duration, printable, rough_duration, sparkline
-from neftune_cli.sweeps.watching.time_left import Moment, Pace, PlannedTrial, Taken, WholeTimes, sweep_seconds
+from neftune_cli.formatting import condensed, duration, printable, rough_duration, sparkline
+from neftune_cli.sweeps.progress.status import Moment, Pace, PlannedTrial, Taken, WholeTimes, sweep_seconds
 
 ONE = PlannedTrial("a", "alpha=0", 0, 100)
 

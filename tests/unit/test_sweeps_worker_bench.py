@@ -13,10 +13,10 @@ from neftune_cli.config.running import RunSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import ClaimedTrial, SweepFolder
+from neftune_cli.sweeps import trial_runner as trial_report
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.plan import make_plan
-from neftune_cli.sweeps.workbench import trial_report
-from neftune_cli.sweeps.workbench.workbench import Workbench
+from neftune_cli.sweeps.trial_runner import Workbench
 from neftune_cli.training import run as training
 from neftune_cli.training.stopping import StopRequest
 from neftune_cli.training.trial import Trial, TrialProgress, Watch

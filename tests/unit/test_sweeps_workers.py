@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.config.spec import SweepSpec
-from neftune_cli.sweeps.executors.messages import Lines, as_line, packed, unpacked
-from neftune_cli.sweeps.executors.worker_environment import worker_environment
-from neftune_cli.sweeps.executors.worker_process import exit_in_words
+from neftune_cli.sweeps.executors.protocol import Lines, as_line, packed, unpacked
+from neftune_cli.sweeps.executors.worker_process import exit_in_words, worker_environment
 from neftune_cli.sweeps.inspection import Preparation
-from neftune_cli.sweeps.machine import available_cores, available_memory
-from neftune_cli.sweeps.workers_auto import memory_need, workers_auto
+from neftune_cli.sweeps.resources import available_cores, available_memory, memory_need, workers_auto
 from neftune_cli.training.logs import end_of_log
 from neftune_cli.training.trial import TrialProgress
 

@@ -14,7 +14,8 @@ from neftune_cli.evaluation import generation
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.sweeps.inspection import resolved_evaluation
-from neftune_cli.training import calibration, step_timing
+from neftune_cli.training import calibration
+from neftune_cli.training import timing as step_timing
 from neftune_cli.training.calibration import calibrate
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.material import Material, prepare_material

@@ -9,7 +9,7 @@ import pytest
 from neftune_cli.errors import TrialError
 from neftune_cli.records import CurvePoint, ExampleLoss
 from neftune_cli.training.curve import CurveCallback
-from neftune_cli.training.token_rate import TokenRate
+from neftune_cli.training.fine_tuning import TokenRate
 
 NAN = float("nan")
 

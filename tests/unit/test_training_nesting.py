@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from neftune_cli.training.nesting import NotPlainError, put_together, take_apart
+from neftune_cli.training.checkpoint_files import NotPlainError, put_together, take_apart
 
 VALUES: dict[str, Any] = {
     "scalars": [None, True, 3, -0.0, 0.1 + 0.2, 5e-324, float("inf"), 10**30, "text"],

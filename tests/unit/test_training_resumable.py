@@ -14,9 +14,8 @@ from transformers import TrainerState
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.training.checkpoint_files import Snapshot, changing_tensors, read_snapshot, write_snapshot
+from neftune_cli.training.checkpointing import generator_states, load_optimizer, restore_generators
 from neftune_cli.training.curve import CurveCallback
-from neftune_cli.training.generators import generator_states, restore_generators
-from neftune_cli.training.resumable import load_optimizer
 from neftune_cli.training.sft import build_trainer, micro_batches, sft_config
 from tests.stopped_trials import material, trial_of
 

@@ -5,14 +5,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from neftune_cli.config.defaults import default_recipe
+from neftune_cli.config.spec import default_recipe
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import require_examples, tokenize
 from neftune_cli.errors import Problems
 from neftune_cli.geometry.projection.plot import draw_shift
-from neftune_cli.geometry.projection.shift import Shift, ShownNoise, shift_tokens
-from neftune_cli.geometry.projection.shift_report import to_csv
+from neftune_cli.geometry.projection.shift import Shift, ShownNoise, shift_tokens, to_csv
 from neftune_cli.geometry.projection.token_groups import group_tokens
 from neftune_cli.geometry.projection.token_map import Method, TokenMap, check_method, check_perplexity, project
 from neftune_cli.models.loading import load_model

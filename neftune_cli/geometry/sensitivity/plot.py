@@ -12,8 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter, ScalarFormatter
 
-from neftune_cli.geometry.sensitivity.equivalence import PAPER_ALPHAS, equivalent_alphas
-from neftune_cli.geometry.sensitivity.measurement import Sensitivity
+from neftune_cli.geometry.sensitivity.measurement import PAPER_ALPHAS, Sensitivity, equivalent_alphas
 from neftune_cli.geometry.sensitivity.report import title, two_digits
 
 BLUE, ORANGE, GREEN, YELLOW, GREY = "#0072B2", "#D55E00", "#009E73", "#F0E442", "#666666"

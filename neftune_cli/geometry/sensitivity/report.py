@@ -11,14 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.geometry.sensitivity.equivalence import (
+from neftune_cli.geometry.sensitivity.measurement import (
     LLAMA_2_7B,
     PAPER_ALPHAS,
     SOURCES,
+    AlphaSensitivity,
     EmbeddingScale,
+    Sensitivity,
     equivalent_alphas,
 )
-from neftune_cli.geometry.sensitivity.measurement import AlphaSensitivity, Sensitivity
 
 PAGE_WIDTH = 120
 """Columns of a text that isn't on a terminal."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from neftune_cli.config.defaults import default_recipe
+from neftune_cli.config.spec import default_recipe
 from neftune_cli.config.values import parse_alphas
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data

@@ -1,22 +1,108 @@
-"""One comparison as the page's template sees it: numbers written, tables in rows, what there is room for filled in."""
+"""A table of the page: a section's rows, and of its columns those that say something."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from neftune_cli.analysis.claims import EACH_AT_ITS_OWN_LEVEL
+from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
 from neftune_cli.analysis.results import Comparison, Judgement
 from neftune_cli.analysis.wording import counted, percent
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.reporting.cells import sections, seeds_of_arms, title
-from neftune_cli.reporting.certainty import margin_words
-from neftune_cli.reporting.page.content import PageContent
-from neftune_cli.reporting.page.interval_drawing import IntervalDrawing, draw_intervals
-from neftune_cli.reporting.page.page_table import PageTable
-from neftune_cli.reporting.page.visible_text import cut
+from neftune_cli.reporting.cells import DASH, Difference, Section, sections, seeds_of_arms, title
+from neftune_cli.reporting.footnotes import margin_words
+from neftune_cli.reporting.page.content import PageContent, cut
 from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.selection import best_arm_sentences, early_stopping_section
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """One table. Columns that would be empty from top to bottom are left out."""
+
+    section: Section
+
+    @property
+    def has_spread(self) -> bool:
+        """Return whether any value has a standard deviation."""
+        return any(cell.spread for block in self.section.blocks for cell in block.values)
+
+    @property
+    def compares(self) -> bool:
+        """Return whether any value is compared."""
+        return any(block.differences for block in self.section.blocks)
+
+    @property
+    def has_p(self) -> bool:
+        """Return whether anything is said of the method: without that there are no p-values."""
+        return any(one.p not in ("", DASH) for one in self._differences())
+
+    @property
+    def has_detectable(self) -> bool:
+        """Return whether any comparison says what it would have found."""
+        return any(one.detectable not in ("", DASH) for one in self._differences())
+
+    @property
+    def width(self) -> int:
+        """Return the number of columns: arm and mean, then what there is."""
+        return 2 + self.has_spread + 3 * self.compares + self.has_p
+
+    def only(self, key: str) -> "PageTable | None":
+        """Return the table of one metric alone, None where it isn't in this one."""
+        if key not in self.section.keys:
+            return None
+        place = self.section.keys.index(key)
+        return PageTable(replace(self.section, keys=(key,), blocks=(self.section.blocks[place],)))
+
+    def _differences(self) -> Iterator[Difference]:
+        return (one for block in self.section.blocks for one in block.differences or ())
+
+
+WIDTH = 104.0
+"""Of the picture, in its own unit."""
+_EDGE = 6.0
+
+
+@dataclass(frozen=True)
+class IntervalDrawing:
+    """Positions from left to right, 0 to `WIDTH`."""
+
+    zero: float
+    margin_low: float
+    margin_width: float
+    low: float
+    high: float
+    mean: float
+
+
+def draw_intervals(judgements: Mapping[str, Judgement | None]) -> dict[str, IntervalDrawing]:
+    """Return a picture for each arm whose interval is known, all on one scale that has no difference in it."""
+    known = {arm: one for arm, one in judgements.items() if one and math.isfinite(one.comparison.ci_low)}
+    if not known:
+        return {}
+    ends = [0.0]
+    for one in known.values():
+        ends += [one.comparison.ci_low, one.comparison.ci_high]
+    low, high = min(ends), max(ends)
+    return {arm: _drawing(one, low, (high - low) or 1.0) for arm, one in known.items()}
+
+
+def _drawing(judgement: Judgement, low: float, extent: float) -> IntervalDrawing:
+    def place(value: float) -> float:
+        inside = min(max((value - low) / extent, 0.0), 1.0)
+        return round(_EDGE + inside * (WIDTH - 2 * _EDGE), 1)
+
+    margin_low, margin_high = place(-judgement.margin), place(judgement.margin)
+    return IntervalDrawing(
+        zero=place(0.0),
+        margin_low=margin_low,
+        margin_width=round(margin_high - margin_low, 1),
+        low=place(judgement.comparison.ci_low),
+        high=place(judgement.comparison.ci_high),
+        mean=place(judgement.comparison.difference),
+    )
+
 
 MOST_FILE_CHARACTERS = 60_000
 """Of a file that is otherwise shown whole."""

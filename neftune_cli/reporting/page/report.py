@@ -12,8 +12,7 @@ from markupsafe import Markup
 
 from neftune_cli.reporting.page.answers import in_turn, shown
 from neftune_cli.reporting.page.chapter import Chapter, chapter
-from neftune_cli.reporting.page.content import PageContent, PromptAnswers
-from neftune_cli.reporting.page.visible_text import printed
+from neftune_cli.reporting.page.content import PageContent, PromptAnswers, printed
 from neftune_cli.reporting.plots.canvas import Plot
 
 if TYPE_CHECKING:

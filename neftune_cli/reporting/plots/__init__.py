@@ -1,7 +1,25 @@
 """Pictures of a comparison, as SVG: the same input gives the same bytes."""
 
-from neftune_cli.reporting.plots.canvas import Plot
-from neftune_cli.reporting.plots.gallery import all_plots
-from neftune_cli.reporting.plots.svg import standalone
+from collections.abc import Sequence
+
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.evidence.measurements import Measurements
+from neftune_cli.reporting.plots.canvas import Plot, standalone
+from neftune_cli.reporting.plots.histograms import answer_lengths, loss_histograms
+from neftune_cli.reporting.plots.learning_curves import learning_curves
+from neftune_cli.reporting.plots.loss_by_alpha import loss_by_alpha
+from neftune_cli.reporting.plots.paired_differences import paired_differences
 
 __all__ = ["Plot", "all_plots", "standalone"]
+
+
+def all_plots(comparison: Comparison, trials: Sequence[Measurements]) -> dict[str, Plot]:
+    """Return every plot there is something to draw for, by name, in the order of a report."""
+    found = (
+        loss_by_alpha(comparison),
+        paired_differences(comparison),
+        learning_curves(trials, comparison),
+        loss_histograms(trials, comparison),
+        answer_lengths(trials, comparison),
+    )
+    return {one.name: one for one in found if one}

@@ -13,11 +13,25 @@ from neftune_cli.evidence.measurements import Floats, Measurements
 from neftune_cli.evidence.metrics import METRICS
 from neftune_cli.records import CurvePoint
 from neftune_cli.reporting.plots.canvas import SMALL, WIDTH, Plot, Words, panel, plot
-from neftune_cli.reporting.plots.labels import LEADER, LineEnd, label_ends
-from neftune_cli.reporting.plots.looks import Look, drawn_arms, looks
-from neftune_cli.reporting.plots.names import short_name, short_names, text_width
-from neftune_cli.reporting.plots.omissions import LONGEST_NAME, arms_left_out, sentences
-from neftune_cli.reporting.plots.scales import is_wide, limits, set_scale
+from neftune_cli.reporting.plots.captions import (
+    LONGEST_NAME,
+    arms_left_out,
+    sentences,
+    short_name,
+    short_names,
+    text_width,
+)
+from neftune_cli.reporting.plots.styles import (
+    LEADER,
+    LineEnd,
+    Look,
+    drawn_arms,
+    is_wide,
+    label_ends,
+    limits,
+    looks,
+    set_scale,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

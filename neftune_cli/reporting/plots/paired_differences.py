@@ -8,17 +8,18 @@ from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate, Judge
 from neftune_cli.analysis.wording import percent
 from neftune_cli.evidence.metrics import Metric
 from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, Words, panel, plot
-from neftune_cli.reporting.plots.looks import BASELINE_LOOK, Look, drawn_arms, looks_in
-from neftune_cli.reporting.plots.names import columns_in, short_name, short_names
-from neftune_cli.reporting.plots.omissions import (
+from neftune_cli.reporting.plots.captions import (
     LONGEST_NAME,
     arms_left_out,
+    columns_in,
     drawn_seeds,
     not_finite,
     seeds_left_out,
     sentences,
+    short_name,
+    short_names,
 )
-from neftune_cli.reporting.plots.scales import heading, limits, set_scale
+from neftune_cli.reporting.plots.styles import BASELINE_LOOK, Look, drawn_arms, heading, limits, looks_in, set_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Claimed, Ended, Event, Job, Taken
 from neftune_cli.sweeps.failures import failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
-from neftune_cli.sweeps.workbench.workbench import Workbench
+from neftune_cli.sweeps.trial_runner import Workbench
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import keep_memory_between_steps
 from neftune_cli.training.logs import library_output_to

@@ -15,15 +15,19 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Died, Ended, Event, Job, Taken
-from neftune_cli.sweeps.executors.answers import event_of, failure_in, raise_problem
-from neftune_cli.sweeps.executors.bell import Bell
-from neftune_cli.sweeps.executors.messages import Message, packed, unpacked
-from neftune_cli.sweeps.executors.worker_environment import threads_within, with_this_package, worker_environment
-from neftune_cli.sweeps.executors.worker_process import KILLED, WorkerProcess
+from neftune_cli.sweeps.executors.protocol import Message, event_of, failure_in, packed, raise_problem, unpacked
+from neftune_cli.sweeps.executors.worker_process import (
+    KILLED,
+    Bell,
+    WorkerProcess,
+    threads_within,
+    with_this_package,
+    worker_environment,
+)
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
-from neftune_cli.sweeps.machine import available_cores
-from neftune_cli.sweeps.remaining import place_of
+from neftune_cli.sweeps.plan import place_of
+from neftune_cli.sweeps.resources import available_cores
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.logs import end_of_log
 

@@ -19,9 +19,9 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Job
-from neftune_cli.sweeps.executors.messages import Lines, Message, as_line, packed, unpacked
+from neftune_cli.sweeps.executors.protocol import Lines, Message, as_line, packed, unpacked
 from neftune_cli.sweeps.failures import failure
-from neftune_cli.sweeps.workbench.workbench import Workbench
+from neftune_cli.sweeps.trial_runner import Workbench
 from neftune_cli.training.logs import process_output_to, send_output_to
 from neftune_cli.training.stopping import StopRequest
 

@@ -1,0 +1,103 @@
+"""What trials are made from, kept from one to the next: the data, the weights to start from, the tokenized examples."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+from torch import nn
+
+from neftune_cli.config.spec import SweepSpec, TrialSpec
+from neftune_cli.data.examples import InstructionData
+from neftune_cli.data.loading import load_data
+from neftune_cli.models.loading import LoadedModel
+from neftune_cli.models.sources import ModelSource, find_model
+from neftune_cli.sweeps.inspection import Preparation
+from neftune_cli.training.hardware import device_name
+from neftune_cli.training.material import Material, prepare_material
+
+
+class Supplies:
+    """Loads each thing once, when it is first asked for; another model or data set takes the place of the last one.
+
+    Every method raises `UsageError` where model or data can't be found, read or brought together.
+    """
+
+    def __init__(self) -> None:
+        self._model_asked: object = None
+        self._data_asked: object = None
+        self._source: ModelSource | None = None
+        self._data: InstructionData | None = None
+        self._loaded: LoadedModel | None = None
+        self._materials: dict[tuple[int, int], Material] = {}
+
+    def source(self, spec: SweepSpec | TrialSpec) -> ModelSource:
+        """Return where a spec's model is."""
+        if self._source is None or self._model_asked != spec.model:
+            self._source, self._loaded, self._materials = None, None, {}
+            self._source = find_model(spec.model)
+            self._model_asked = spec.model
+        return self._source
+
+    def data(self, spec: SweepSpec | TrialSpec) -> InstructionData:
+        """Return a spec's data."""
+        asked = (spec.dataset, spec.layout, spec.train_examples, spec.eval_examples)
+        if self._data is None or self._data_asked != asked:
+            self._data, self._materials = None, {}
+            self._data = load_data(asked[0], layout=asked[1], train_examples=asked[2], eval_examples=asked[3])
+            self._data_asked = asked
+        return self._data
+
+    def pristine(self, spec: SweepSpec | TrialSpec) -> "LoadedModel":
+        """Return a spec's model, which must not be changed."""
+        from neftune_cli.models.loading import load_model
+
+        source = self.source(spec)
+        if self._loaded is None:
+            self._loaded = load_model(source)
+        return self._loaded
+
+    def fresh_model(self, spec: TrialSpec) -> "LoadedModel":
+        """Return a copy of a spec's model that may be spoilt."""
+        return copy.deepcopy(self.pristine(spec))
+
+    def material(self, spec: TrialSpec) -> Material:
+        """Return a spec's data as its model reads them."""
+        source, data = self.source(spec), self.data(spec)
+        lengths = (spec.train.max_length, spec.evaluation.max_length)
+        if lengths not in self._materials:
+            self._materials[lengths] = prepare_material(source, self.pristine(spec), data, spec, device=device_name())
+        return self._materials[lengths]
+
+
+def preparation(loaded: LoadedModel, materials: Sequence[Material], lora_ranks: Iterable[int | None]) -> Preparation:
+    """Return what was learnt of a model and of the data as it reads them."""
+    model, config = cast(nn.Module, loaded.model), loaded.model.config.get_text_config()
+    weights = list(model.parameters())  # tied ones once
+    embeddings = cast(nn.Embedding, loaded.model.get_input_embeddings()).weight
+    return Preparation(
+        notes=tuple(dict.fromkeys(note for material in materials for note in material.notes)),
+        trainable=max(_trainable(loaded, rank) for rank in lora_ranks),
+        weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
+        vocabulary=embeddings.shape[0],
+        width=embeddings.shape[1],
+        layers=int(getattr(config, "num_hidden_layers", 1)),
+        longest=max(_longest(material) for material in materials),
+    )
+
+
+def _longest(material: Material) -> int:
+    return max(len(one.input_ids) for part in (material.train, material.held_out, material.probe) for one in part)
+
+
+def _trainable(loaded: LoadedModel, lora_rank: int | None) -> int:
+    """Return how many parameters are trained: all, or two matrices of the adapter's rank beside each linear layer."""
+    model = cast(nn.Module, loaded.model)
+    if lora_rank is None:
+        return sum(weight.numel() for weight in model.parameters())
+    head = loaded.model.get_output_embeddings()
+    linear = (module for module in model.modules() if _is_linear(module) and module is not head)
+    return lora_rank * sum(sum(cast(nn.Linear, module).weight.shape) for module in linear)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"  # GPT-2's linear layer

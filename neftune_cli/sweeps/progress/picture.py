@@ -1,0 +1,228 @@
+"""The status of sweeps as lines on a terminal: arms by seeds, what runs, what failed; folded to what fits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from neftune_cli.formatting import duration, printable, rough_duration
+from neftune_cli.sweeps.progress.grid import GAP, grid, one_line
+from neftune_cli.sweeps.progress.views import State, SweepStatus, TrialView
+
+_EXPLAINED_FROM, _SPACED_FROM = 16, 30
+"""Lines of a terminal from which on there is room to explain the table, and to set its parts apart."""
+_SMALLEST = 8
+"""Lines that a sweep has among others, if it wants so many: enough for something of its table."""
+_PART_OF_OTHERS = 4
+"""Which part of the lines is left to sweeps in which nothing runs: a quarter."""
+
+
+@dataclass(frozen=True)
+class SweepPicture:
+    """What rich shows of a sweep."""
+
+    status: SweepStatus
+    folded: bool = True
+    """Whether it is folded to the height of the terminal, and each failure to one line."""
+    elapsed: float | None = None
+    """Seconds since whoever shows it began."""
+    footer: Text | None = None
+    lines: int | None = None
+    """What it is folded to; all lines of the terminal but one if that isn't told."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines for a terminal of this size and these characters."""
+        status, width = self.status, options.max_width
+        height = self._height(options)
+        yield one_line(_heading(status), options, fold=self.folded)
+        if height is None or height >= _EXPLAINED_FROM:
+            yield one_line(Text("held-out loss; while training: step and training loss", style="dim"), options)
+        running, failures = status.of(State.RUNNING), status.failures
+        room = None if height is None else height - self._fixed_lines(height)
+        rows, runs, fails = _shares(room, len({trial.arm for trial in status.trials}), len(running), len(failures))
+        space = [Text("")] if height is None or height >= _SPACED_FROM else []
+        if rows:
+            yield grid(status, width, rows - 1, ascii_only=options.ascii_only)
+        yield from space if running or failures else []
+        yield from _running(running, runs, options)
+        yield from _failed(failures, fails, options, fold=self.folded)
+        yield from space
+        for line in (self._times(), self.footer):
+            if line is not None:
+                yield one_line(line, options, fold=self.folded)
+
+    def _height(self, options: ConsoleOptions) -> int | None:
+        if not self.folded:
+            return None
+        return options.size.height - 1 if self.lines is None else self.lines
+
+    def _times(self) -> Text | None:
+        status, parts = self.status, []
+        if status.seconds_left is not None and not status.is_over:
+            parts.append(f"about {rough_duration(status.seconds_left)} left")
+        elif status.work_left is not None and not status.is_over:
+            parts.append(f"about {rough_duration(status.work_left)} of work left for one worker")
+        if self.elapsed is not None:
+            parts.append(f"{duration(self.elapsed)} so far")
+        if status.workers > 1 and not status.is_over:
+            parts.append(f"{status.workers} trials at a time")
+        return Text(", ".join(parts), style="bold") if parts else None
+
+    def _fixed_lines(self, height: int) -> int:
+        set_apart = 2 * (height >= _SPACED_FROM)
+        return 1 + (height >= _EXPLAINED_FROM) + set_apart + (self._times() is not None) + (self.footer is not None)
+
+
+@dataclass(frozen=True)
+class SweepsPicture:
+    """What rich shows of several sweeps at once, folded to the height of the terminal.
+
+    Those in which something runs are drawn in full, or, if nothing runs anywhere, those that aren't over. Each of the
+    others has a line.
+    """
+
+    statuses: Sequence[SweepStatus]
+    footer: Text
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines for a terminal of this size and these characters."""
+        lines = options.size.height - 2  # one for the footer, and one stays free
+        space = [Text("")] if lines >= _SPACED_FROM and len(self.statuses) > 1 else []
+        full, others = _in_full(self.statuses, lines - lines // _PART_OF_OTHERS, len(space))
+        lines -= len(full) * len(space)
+        wanted = [_wanted(status) for status in full]
+        for_others = min(len(others), max(0, lines // _PART_OF_OTHERS, lines - sum(wanted)))
+        for status, share in zip(full, _filled(lines - for_others, wanted), strict=True):
+            yield SweepPicture(status, lines=share)
+            yield from space
+        yield from _headings(others, for_others, options)
+        yield one_line(self.footer, options)
+
+
+def goes_on(status: SweepStatus) -> bool:
+    """Return whether something runs in a sweep, or ran a moment ago and is followed by more."""
+    return status.workers > 0 and not status.is_over
+
+
+def _heading(status: SweepStatus) -> Text:
+    return Text.assemble((printable(status.name), "bold"), "  ", status.summary)
+
+
+def _in_full(statuses: Sequence[SweepStatus], lines: int, space: int) -> tuple[list[SweepStatus], list[SweepStatus]]:
+    """Return the sweeps to draw in so many lines, and the others: first those in which something runs, then open ones.
+
+    Of those that go on, or, if none does, of those that aren't over, as many are drawn as find room, and at least one.
+    """
+    drawn = [status for status in statuses if goes_on(status)] or [one for one in statuses if not one.is_over]
+    used = accumulate(min(_wanted(status), _SMALLEST) + space for status in drawn)
+    full = drawn[: max(1, sum(one <= lines for one in used))]
+    others = [status for status in statuses if not any(status is one for one in full)]
+    return full, sorted(others, key=lambda status: (not goes_on(status), status.is_over))
+
+
+def _wanted(status: SweepStatus) -> int:
+    """Return the lines in which all of a sweep can be told: heading, table, what runs and failed, and the times."""
+    arms = len({trial.arm for trial in status.trials})
+    return 1 + 1 + arms + len(status.of(State.RUNNING)) + len(status.failures) + 1
+
+
+def _filled(lines: int, wanted: Sequence[int]) -> list[int]:
+    """Share all lines out, those beyond what is wanted too."""
+    shares = _shared_out(lines, wanted)
+    return [share + max(0, lines - sum(shares)) // len(shares) for share in shares]
+
+
+def _headings(statuses: Sequence[SweepStatus], lines: int, options: ConsoleOptions) -> RenderResult:
+    """Yield a line for each sweep; the last one counts those that don't fit."""
+    if not lines:
+        return
+    shown = statuses if len(statuses) <= lines else statuses[: lines - 1]
+    for status in shown:
+        yield one_line(_heading(status), options)
+    yield from _more(len(statuses) - len(shown), "sweeps", options)
+
+
+def _shares(lines: int | None, arms: int, running: int, failed: int) -> list[int]:
+    """Return the lines for the table, for what runs and for what failed: no table where not even two arms would fit."""
+    shares = _shared_out(lines, (arms + 1 if arms else 0, running, failed))
+    return shares if shares[0] >= min(3, arms + 1) else _shared_out(lines, (0, running, failed))
+
+
+def _shared_out(lines: int | None, wanted: Sequence[int]) -> list[int]:
+    """Give a line to each part in turn that still wants one, so that none crowds out another."""
+    if lines is None:
+        return list(wanted)
+    given = [0] * len(wanted)
+    while sum(given) < min(lines, sum(wanted)):
+        part = min((part for part in range(len(wanted)) if given[part] < wanted[part]), key=given.__getitem__)
+        given[part] += 1
+    return given
+
+
+def _running(trials: Sequence[TrialView], lines: int, options: ConsoleOptions) -> RenderResult:
+    """Yield a line for each running trial, its least telling columns left out where they don't fit."""
+    if not lines:
+        return
+    shown = trials if len(trials) <= lines else trials[: max(1, lines - 1)]
+    with_host = len({trial.host for trial in trials}) > 1
+    rows = [_details(trial, with_host=with_host) for trial in shown]
+    columns = [column for column in range(len(_LEAST_TELLING_LAST)) if any(row[column] for row in rows)]
+    for column in reversed(_LEAST_TELLING_LAST):
+        if _width(rows, columns) > options.max_width and column in columns:
+            columns.remove(column)
+    table = Table.grid(padding=(0, GAP, 0, 0))
+    for _ in columns:
+        table.add_column(no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*(Text(row[column], style="cyan" if not column else "") for column in columns))
+    yield table
+    if lines > 1:
+        yield from _more(len(trials) - len(shown), "running", options)
+
+
+_LEAST_TELLING_LAST = (0, 4, 1, 2, 3, 5)
+
+
+def _details(trial: TrialView, *, with_host: bool) -> tuple[str, ...]:
+    """Return label, what it does, loss, speed, time left and host."""
+    phase = f"{trial.phase} {trial.step}/{trial.steps}" if trial.phase == "training" else trial.phase
+    left = trial.seconds_left
+    return (
+        printable(trial.label),
+        printable(phase),
+        f"loss {trial.loss:.3f}" if trial.loss is not None and trial.phase == "training" else "",
+        f"{trial.tokens_per_second:,.0f} tokens/s" if trial.tokens_per_second else "",
+        "" if left is None else _left(trial, left),
+        f"on {printable(trial.host)}" if with_host and trial.host else "",
+    )
+
+
+def _left(trial: TrialView, seconds: float) -> str:
+    if seconds >= 3:
+        return f"about {rough_duration(seconds)} left"
+    return "almost done" if trial.step else ""
+
+
+def _width(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
+    return sum(max((len(row[column]) for row in rows), default=0) + GAP for column in columns) - GAP
+
+
+def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *, fold: bool) -> RenderResult:
+    """Yield the failures, the last ones where not all fit."""
+    if not lines:
+        return
+    shown = trials if len(trials) <= lines else trials[-max(1, lines - 1) :]
+    if lines > 1:
+        yield from _more(len(trials) - len(shown), "failed", options)
+    for trial in shown:
+        text = Text(f"{printable(trial.label)} failed: {printable(trial.reason)}", style="red")
+        yield one_line(text, options, fold=fold)
+
+
+def _more(number: int, what: str, options: ConsoleOptions) -> RenderResult:
+    if number:
+        dots = "..." if options.ascii_only else "…"
+        yield Text(f"{dots} {number} more {what}", style="dim", no_wrap=True, overflow="crop")
