@@ -19,10 +19,10 @@ from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import ClaimedTrial, TrialFolder
-from neftune_cli.training.material import Material, prepare_material
-from neftune_cli.training.run import run_trial
-from neftune_cli.training.stopping import StopRequest
+from neftune_cli.training.prepared_data import PreparedData, prepare_data
+from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import Trial, TrialProgress
+from neftune_cli.training.trial_run import run_trial
 
 STEPS_PER_EPOCH = 6
 SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 4}
@@ -53,9 +53,9 @@ def base_trial() -> Trial:
 
 
 @cache
-def material() -> Material:
+def prepared_data() -> PreparedData:
     source = find_model("tiny")
-    return prepare_material(source, load_model(source), load_data("bios", **EXAMPLES), trial_of().spec, device="cpu")
+    return prepare_data(source, load_model(source), load_data("bios", **EXAMPLES), trial_of().spec, device="cpu")
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Attempt:
         run_trial(
             self.trial,
             self.loaded or embedded_model(),
-            material(),
+            prepared_data(),
             place,
             self._watch,
             settings=self.settings,

@@ -12,7 +12,7 @@ from neftune_cli.data.examples import GenerationDefaults, InstructionData, finge
 from neftune_cli.data.files import FILE_SUFFIXES, FILE_SUFFIXES_IN_WORDS, read_file, rows_of_arrow
 from neftune_cli.data.formats import choose_columns, read_examples
 from neftune_cli.data.rows import Table
-from neftune_cli.data.split import Split, choose_probe, distinct, require_enough, split_by_prompt
+from neftune_cli.data.split import Split, check_example_counts, choose_probe, distinct, split_by_prompt
 from neftune_cli.errors import Problem, UsageError
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def load_data(
     Raises:
         UsageError: the source can't be found or read, its rows make no examples, or there are too few of them.
     """
-    require_enough(train_examples, eval_examples)
+    check_example_counts(train_examples, eval_examples)
     if name == EMBEDDED:
         return _load_embedded(layout, train_examples, eval_examples)
     table = read_rows(name)

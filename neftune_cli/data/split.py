@@ -51,17 +51,17 @@ def split_by_prompt(
     raise UsageError(Problem(what, f"Ask for fewer, for instance --eval-examples {default}."))
 
 
-def chosen_by_hash(examples: Sequence[Example], purpose: str, most: int | None) -> tuple[Example, ...]:
+def choose_by_hash(examples: Sequence[Example], purpose: str, most: int | None) -> tuple[Example, ...]:
     """Return at most so many examples, all if None, in the order of their hashes; each purpose has its own order."""
     return tuple(sorted(examples, key=lambda example: _hash(purpose, example.id))[:most])
 
 
 def choose_probe(train: Sequence[Example]) -> tuple[Example, ...]:
     """Return the training examples on which the noise-off training loss is measured, at most 120."""
-    return chosen_by_hash(train, "probe", PROBE_EXAMPLES)
+    return choose_by_hash(train, "probe", PROBE_EXAMPLES)
 
 
-def require_enough(train_examples: int | None, eval_examples: int | None) -> None:
+def check_example_counts(train_examples: int | None, eval_examples: int | None) -> None:
     """Refuse numbers of examples that no data set can make a split of.
 
     Raises:
@@ -93,7 +93,7 @@ def _cut(groups: Sequence[Sequence[Example]], held_out: int, train: int | None) 
     # A prompt whose examples are only partly held out is not trained on either: the answers would leak.
     seen = {example.cluster for example in chosen}
     others = [example for group in groups if group[0].cluster not in seen for example in group]
-    return Split(train=chosen_by_hash(others, "train", train), held_out=chosen)
+    return Split(train=choose_by_hash(others, "train", train), held_out=chosen)
 
 
 def _is_large_enough(split: Split) -> bool:

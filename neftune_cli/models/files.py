@@ -37,7 +37,7 @@ CONVERT_PICKLES = (
 )
 
 
-def problems_of(directory: Path) -> tuple[Problem, ...]:
+def directory_problems(directory: Path) -> tuple[Problem, ...]:
     """Return everything that keeps the directory from being a model to fine-tune, as far as its files tell."""
     if (directory / "adapter_config.json").is_file():
         what = f"{directory} holds a LoRA adapter, not a whole model."
@@ -46,7 +46,7 @@ def problems_of(directory: Path) -> tuple[Problem, ...]:
     return (*_config_problems(directory), *_weight_problems(directory), *_tokenizer_problems(directory))
 
 
-def fingerprint_of_model(directory: Path) -> str:
+def model_fingerprint(directory: Path) -> str:
     """Hash names and contents of the files that can change the model's numbers, wherever the directory lies.
 
     Returns:
@@ -54,10 +54,10 @@ def fingerprint_of_model(directory: Path) -> str:
     """
     patterns = (*OTHER_PATTERNS, *TOKENIZER_PATTERNS)
     described = {path for pattern in patterns for path in directory.glob(pattern)}
-    return fingerprint_of_files({*described, *_weight_files(directory)})
+    return files_fingerprint({*described, *_weight_files(directory)})
 
 
-def fingerprint_of_files(paths: Iterable[Path]) -> str:
+def files_fingerprint(paths: Iterable[Path]) -> str:
     """Hash names and contents of files, in the order of their names; 16 hex digits."""
     whole = hashlib.sha256()
     for path in sorted(paths, key=lambda path: path.name):

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.models.files import CONFIG, fingerprint_of_files, fingerprint_of_model, problems_of
+from neftune_cli.models.files import CONFIG, directory_problems, files_fingerprint, model_fingerprint
 
 EMBEDDED = "tiny"
 EMBEDDED_DIRECTORY = Path(__file__).parent / "embedded" / EMBEDDED
@@ -36,8 +36,8 @@ class ModelSource:
     def fingerprint(self) -> str:
         """Hash of everything in the files that can change the model's numbers: 16 hex digits, the path left out."""
         if self.gguf_file:
-            return fingerprint_of_files([self.path / self.gguf_file])
-        return fingerprint_of_model(self.path)
+            return files_fingerprint([self.path / self.gguf_file])
+        return model_fingerprint(self.path)
 
 
 def find_model(name: str) -> ModelSource:
@@ -82,7 +82,7 @@ def _in_directory(name: str, directory: Path) -> ModelSource:
     gguf_files = sorted(path.name for path in directory.glob("*.gguf"))
     if gguf_files and not any(directory.glob("*.safetensors")):
         return ModelSource(name, directory, _the_only(gguf_files, directory))
-    if problems := problems_of(directory):
+    if problems := directory_problems(directory):
         raise UsageError(*problems)
     return ModelSource(name, directory)
 

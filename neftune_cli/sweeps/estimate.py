@@ -170,7 +170,7 @@ def _calibrated(missing: Sequence[Trial], calibrations: Sequence[Calibration]) -
         key = recipe_key(trial.spec.train)
         own = [one for one in calibrations if one.recipe == key]
         for one in own or (calibrations if trial.is_base else []):
-            cost = one.price(trial.spec.train, is_base=trial.is_base)
+            cost = one.estimate(trial.spec.train, is_base=trial.is_base)
             expected = _Expected(cost.seconds, cost.tokens, one.peak_memory, CALIBRATION)
             found.setdefault(trial.id, []).append(expected)
     return found

@@ -13,7 +13,7 @@ from neftune_cli.models.loading import LoadedModel
 from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.training.hardware import device_name
-from neftune_cli.training.material import Material, prepare_material
+from neftune_cli.training.prepared_data import PreparedData, prepare_data
 
 
 class Supplies:
@@ -28,12 +28,12 @@ class Supplies:
         self._source: ModelSource | None = None
         self._data: InstructionData | None = None
         self._loaded: LoadedModel | None = None
-        self._materials: dict[tuple[int, int], Material] = {}
+        self._prepared: dict[tuple[int, int], PreparedData] = {}
 
     def source(self, spec: SweepSpec | TrialSpec) -> ModelSource:
         """Return where a spec's model is."""
         if self._source is None or self._model_asked != spec.model:
-            self._source, self._loaded, self._materials = None, None, {}
+            self._source, self._loaded, self._prepared = None, None, {}
             self._source = find_model(spec.model)
             self._model_asked = spec.model
         return self._source
@@ -42,7 +42,7 @@ class Supplies:
         """Return a spec's data."""
         asked = (spec.dataset, spec.layout, spec.train_examples, spec.eval_examples)
         if self._data is None or self._data_asked != asked:
-            self._data, self._materials = None, {}
+            self._data, self._prepared = None, {}
             self._data = load_data(asked[0], layout=asked[1], train_examples=asked[2], eval_examples=asked[3])
             self._data_asked = asked
         return self._data
@@ -60,33 +60,35 @@ class Supplies:
         """Return a copy of a spec's model that may be spoilt."""
         return copy.deepcopy(self.pristine(spec))
 
-    def material(self, spec: TrialSpec) -> Material:
+    def prepared_data(self, spec: TrialSpec) -> PreparedData:
         """Return a spec's data as its model reads them."""
         source, data = self.source(spec), self.data(spec)
         lengths = (spec.train.max_length, spec.evaluation.max_length)
-        if lengths not in self._materials:
-            self._materials[lengths] = prepare_material(source, self.pristine(spec), data, spec, device=device_name())
-        return self._materials[lengths]
+        if lengths not in self._prepared:
+            self._prepared[lengths] = prepare_data(source, self.pristine(spec), data, spec, device=device_name())
+        return self._prepared[lengths]
 
 
-def preparation(loaded: LoadedModel, materials: Sequence[Material], lora_ranks: Iterable[int | None]) -> Preparation:
+def preparation(
+    loaded: LoadedModel, prepared_sets: Sequence[PreparedData], lora_ranks: Iterable[int | None]
+) -> Preparation:
     """Return what was learnt of a model and of the data as it reads them."""
     model, config = cast(nn.Module, loaded.model), loaded.model.config.get_text_config()
     weights = list(model.parameters())  # tied ones once
     embeddings = cast(nn.Embedding, loaded.model.get_input_embeddings()).weight
     return Preparation(
-        notes=tuple(dict.fromkeys(note for material in materials for note in material.notes)),
+        notes=tuple(dict.fromkeys(note for prepared in prepared_sets for note in prepared.notes)),
         trainable=max(_trainable(loaded, rank) for rank in lora_ranks),
         weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
         vocabulary=embeddings.shape[0],
         width=embeddings.shape[1],
         layers=int(getattr(config, "num_hidden_layers", 1)),
-        longest=max(_longest(material) for material in materials),
+        longest=max(_longest(prepared) for prepared in prepared_sets),
     )
 
 
-def _longest(material: Material) -> int:
-    return max(len(one.input_ids) for part in (material.train, material.held_out, material.probe) for one in part)
+def _longest(prepared: PreparedData) -> int:
+    return max(len(one.input_ids) for part in (prepared.train, prepared.held_out, prepared.probe) for one in part)
 
 
 def _trainable(loaded: LoadedModel, lora_rank: int | None) -> int:

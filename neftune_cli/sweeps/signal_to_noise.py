@@ -7,14 +7,14 @@ from pydantic import ValidationError
 from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import ArmSpec, ResolvedEvaluation, SweepSpec, TrialSpec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.training.material import Material
+from neftune_cli.training.prepared_data import PreparedData
 
 DIGITS = 3
 """Significant digits of an alpha that is worked out: more would promise what a median can't keep."""
 
 
 def with_alphas(
-    spec: SweepSpec, evaluation: ResolvedEvaluation, material_of: Callable[[TrialSpec], Material]
+    spec: SweepSpec, evaluation: ResolvedEvaluation, prepared_data_of: Callable[[TrialSpec], PreparedData]
 ) -> tuple[SweepSpec, tuple[str, ...]]:
     """Return the spec with an alpha for each arm that had a ratio, and a sentence for each.
 
@@ -34,9 +34,9 @@ def with_alphas(
         if arm.snr is None:
             arms.append(arm)
             continue
-        material = material_of(spec.trial(arm, spec.seeds[0], evaluation))
-        arms.append(_with_alpha(arm, _alpha(arm.snr, material)))
-        notes.append(_sentence(arm, arms[-1], material))
+        prepared = prepared_data_of(spec.trial(arm, spec.seeds[0], evaluation))
+        arms.append(_with_alpha(arm, _alpha(arm.snr, prepared)))
+        notes.append(_sentence(arm, arms[-1], prepared))
     return _revalidated(spec, arms), tuple(notes)
 
 
@@ -50,10 +50,10 @@ def _check(spec: SweepSpec, arm: ArmSpec) -> None:
         raise UsageError(Problem(what, "Give an alpha, or use --noise-scale paper."))
 
 
-def _alpha(snr: float, material: Material) -> float:
+def _alpha(snr: float, prepared: PreparedData) -> float:
     from neftune_cli.noise.lengths import token_noise_norm
 
-    return float(f"{material.embedding_norm / token_noise_norm(1.0, material.median_length) / snr:.{DIGITS}g}")
+    return float(f"{prepared.embedding_norm / token_noise_norm(1.0, prepared.median_length) / snr:.{DIGITS}g}")
 
 
 def _with_alpha(arm: ArmSpec, alpha: float) -> ArmSpec:
@@ -62,10 +62,10 @@ def _with_alpha(arm: ArmSpec, alpha: float) -> ArmSpec:
     return found.model_copy(update={"name": arm_name(found.model_dump())}) if by_default else found
 
 
-def _sentence(asked: ArmSpec, found: ArmSpec, material: Material) -> str:
+def _sentence(asked: ArmSpec, found: ArmSpec, prepared: PreparedData) -> str:
     return (
         f"A signal-to-noise ratio of {asked.snr:g} is alpha {found.alpha:g} here: embeddings of norm "
-        f"{material.embedding_norm:.3g} at the median length of {material.median_length:g} tokens."
+        f"{prepared.embedding_norm:.3g} at the median length of {prepared.median_length:g} tokens."
     )
 
 

@@ -29,16 +29,16 @@ from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import (
     device_name,
     environment,
-    forget_peak_memory,
-    free_memory,
     gpu_count,
-    own_settings,
     peak_memory_bytes,
+    release_memory,
+    reset_peak_memory,
+    restore_torch_settings,
 )
-from neftune_cli.training.logs import ATTEMPT, Redirect, library_output_to
-from neftune_cli.training.sft import check_recipe
-from neftune_cli.training.stopping import StopRequest
-from neftune_cli.training.trial import Trial, TrialProgress, Watch
+from neftune_cli.training.sft_trainer import check_recipe
+from neftune_cli.training.stop_request import StopRequest
+from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
+from neftune_cli.training.trial_log import ATTEMPT, Redirect, redirect_library_output
 
 
 class Workbench:
@@ -48,7 +48,7 @@ class Workbench:
         redirect: sends what libraries print while a trial runs to the trial's log.
     """
 
-    def __init__(self, redirect: Redirect = library_output_to) -> None:
+    def __init__(self, redirect: Redirect = redirect_library_output) -> None:
         self._supplies = Supplies()
         self._redirect = redirect
 
@@ -82,9 +82,9 @@ class Workbench:
         """
         from neftune_cli.sweeps.model_cache import preparation
 
-        materials = {trial.train.max_length: self._supplies.material(trial) for trial in trials}
+        prepared = {trial.train.max_length: self._supplies.prepared_data(trial) for trial in trials}
         ranks = {trial.train.lora_rank for trial in trials}
-        return preparation(self._supplies.pristine(trials[0]), list(materials.values()), ranks)
+        return preparation(self._supplies.pristine(trials[0]), list(prepared.values()), ranks)
 
     def calibrate(self, trial: TrialSpec) -> Calibration:
         """Measure what a trial like this one costs.
@@ -95,11 +95,11 @@ class Workbench:
         """
         from neftune_cli.training.calibration import calibrate
 
-        material = self._supplies.material(trial)
+        prepared = self._supplies.prepared_data(trial)
         try:
-            return calibrate(self._supplies.fresh_model(trial), material, trial)
+            return calibrate(self._supplies.fresh_model(trial), prepared, trial)
         finally:
-            free_memory(device_name())
+            release_memory(device_name())
 
     def run(
         self,
@@ -130,7 +130,7 @@ class Workbench:
         finally:
             place.release()
             sys.audit("neftune.trial-released", trial.id)
-            free_memory(device_name())
+            release_memory(device_name())
 
     def _run_claimed(
         self,
@@ -141,12 +141,12 @@ class Workbench:
         on_claim: Callable[[], None],
     ) -> TrialRecord:
         on_claim()
-        with TrialReport(place, job, folder.path) as report, self._redirect(report.log_path), own_settings():
+        with TrialReport(place, job, folder.path) as report, self._redirect(report.log_path), restore_torch_settings():
             sys.audit("neftune.trial-begun", job.trial.id)
             report.watch(TrialProgress("loading"))
             return self._run_with_memory(job, place, report.watch, stop)
 
-    def _run_with_memory(self, job: Job, place: ClaimedTrial, watch: Watch, stop: StopRequest) -> TrialRecord:
+    def _run_with_memory(self, job: Job, place: ClaimedTrial, watch: ReportProgress, stop: StopRequest) -> TrialRecord:
         """Run a trial, anew with half the batch as often as memory isn't enough for it and that is asked for."""
         kept = place.folder.kept()
         halvings = max(job.halvings, int(kept.about.get("halvings", 0)) if kept else 0)
@@ -159,21 +159,23 @@ class Workbench:
                 print(f"Out of memory ({error}): starting anew with half the batch.", file=sys.stderr)
             # here the error is gone, and what its frames held with it
             place.drop_checkpoints()
-            free_memory(device_name())
+            release_memory(device_name())
             halvings += 1
 
-    def _run_once(self, job: Job, place: ClaimedTrial, watch: Watch, stop: StopRequest, halvings: int) -> TrialRecord:
-        from neftune_cli.training.run import run_trial
+    def _run_once(
+        self, job: Job, place: ClaimedTrial, watch: ReportProgress, stop: StopRequest, halvings: int
+    ) -> TrialRecord:
+        from neftune_cli.training.trial_run import run_trial
 
         trial, supplies = job.trial, self._supplies
         _check_unchanged(trial, supplies.source(trial.spec), supplies.data(trial.spec))
-        with stop.interrupting():
-            material = supplies.material(trial.spec)
+        with stop.interruptible():
+            prepared = supplies.prepared_data(trial.spec)
             loaded = supplies.fresh_model(trial.spec)
-        return run_trial(trial, loaded, material, place, watch, settings=job.settings, stop=stop, halvings=halvings)
+        return run_trial(trial, loaded, prepared, place, watch, settings=job.settings, stop=stop, halvings=halvings)
 
     def _with_alphas(self, spec: SweepSpec, data: InstructionData) -> tuple[SweepSpec, tuple[str, ...]]:
-        return with_alphas(spec, resolved_evaluation(spec, data.generation), self._supplies.material)
+        return with_alphas(spec, resolved_evaluation(spec, data.generation), self._supplies.prepared_data)
 
 
 def _facts(data: InstructionData) -> DataFacts:
@@ -231,7 +233,7 @@ class TrialReport:
         return self._place.folder.log_path
 
     def __enter__(self) -> Self:
-        forget_peak_memory(device_name())
+        reset_peak_memory(device_name())
         self._place.begin(self._trial.spec, self._status)
         with self.log_path.open("a" if self._status.attempts > 1 else "w", encoding="utf-8") as log:
             when = datetime.now(UTC).isoformat(timespec="seconds")

@@ -16,14 +16,14 @@ from neftune_cli.evaluation.losses import example_losses
 from neftune_cli.evaluation.measured_model import LanguageModel, causal_model
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.training.cost import Calibration, recipe_key
-from neftune_cli.training.hardware import forget_peak_memory, peak_memory_bytes
-from neftune_cli.training.material import EVALUATION_BATCH_SIZE, GENERATION_BATCH_SIZE, PROBE_ANSWERS, Material
+from neftune_cli.training.hardware import peak_memory_bytes, reset_peak_memory
+from neftune_cli.training.prepared_data import EVALUATION_BATCH_SIZE, GENERATION_BATCH_SIZE, PROBE_ANSWERS, PreparedData
 from neftune_cli.training.timing import Clock, affordable, around_median, device_clock, forwards, time_training
 
 MEASUREMENTS = 3
 
 
-def calibrate(loaded: LoadedModel, material: Material, trial: TrialSpec) -> Calibration:
+def calibrate(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec) -> Calibration:
     """Measure a trial's parts on a model that is spoilt by it; the rest is multiplication.
 
     The steps are the trial's own: its trainer, noise and data order. Before them go two on the longest examples: the
@@ -33,37 +33,37 @@ def calibrate(loaded: LoadedModel, material: Material, trial: TrialSpec) -> Cali
     Raises:
         TrialError: a prompt leaves no room for an answer in the model's context.
     """
-    clock = device_clock(material.device)
-    forget_peak_memory(material.device)
-    cast(nn.Module, loaded.model).to(material.device)
-    model, training = time_training(loaded, material, trial, clock)
-    per_token = _time_measurement(model, material, training.per_token, clock)
-    answering = time_answers(model, loaded.tokenizer, material, trial.evaluation, per_token, clock)
+    clock = device_clock(prepared.device)
+    reset_peak_memory(prepared.device)
+    cast(nn.Module, loaded.model).to(prepared.device)
+    model, training = time_training(loaded, prepared, trial, clock)
+    per_token = _time_measurement(model, prepared, training.per_token, clock)
+    answering = time_answers(model, loaded.tokenizer, prepared, trial.evaluation, per_token, clock)
     return Calibration(
         recipe=recipe_key(trial.train),
         setup=training.setup,
         step=training.per_token * training.padded_per_epoch / training.steps_per_epoch,
-        measurement=per_token * sum(map(_padded_tokens, (material.probe, material.held_out))),
-        answers=answering.price(material, model, trial.evaluation, as_references=True),
-        longest_answers=answering.price(material, model, trial.evaluation, as_references=False),
+        measurement=per_token * sum(map(_padded_tokens, (prepared.probe, prepared.held_out))),
+        answers=answering.price(prepared, model, trial.evaluation, as_references=True),
+        longest_answers=answering.price(prepared, model, trial.evaluation, as_references=False),
         steps_per_epoch=training.steps_per_epoch,
         tokens_per_epoch=training.tokens_per_epoch,
-        peak_memory=peak_memory_bytes(material.device),
+        peak_memory=peak_memory_bytes(prepared.device),
     )
 
 
-def _time_measurement(model: LanguageModel, material: Material, training_per_token: float, clock: Clock) -> float:
+def _time_measurement(model: LanguageModel, prepared: PreparedData, training_per_token: float, clock: Clock) -> float:
     """Return seconds a token (padding included) of noise-off losses, from batches of middling lengths.
 
     A forward takes about a third of a training step, which tells how large a batch may be.
     """
-    measured = (*material.probe, *material.held_out)
+    measured = (*prepared.probe, *prepared.held_out)
     lengths = [len(one.input_ids) for one in measured]
     rows = affordable(EVALUATION_BATCH_SIZE, training_per_token / 3, lengths, times=MEASUREMENTS)
     batch = around_median(measured, rows, lambda one: len(one.input_ids))
 
     def losses(examples: Sequence[TokenizedExample]) -> float:
-        example_losses(model, examples, pad_token_id=material.pad_token_id, batch_size=EVALUATION_BATCH_SIZE)
+        example_losses(model, examples, pad_token_id=prepared.pad_token_id, batch_size=EVALUATION_BATCH_SIZE)
         return clock()
 
     stamps = [losses(batch[:1]), *(losses(batch) for _ in range(MEASUREMENTS))]
@@ -95,7 +95,7 @@ class AnswerTime:
     """The scores of one answer."""
 
     def price(
-        self, material: Material, model: LanguageModel, chosen: ResolvedEvaluation, *, as_references: bool
+        self, prepared: PreparedData, model: LanguageModel, chosen: ResolvedEvaluation, *, as_references: bool
     ) -> float:
         """Return the time of all answers that a trial asks for.
 
@@ -103,7 +103,7 @@ class AnswerTime:
         """
         context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
         total = 0.0
-        for examples in (_asked(material.held_out), _asked(material.probe[:PROBE_ANSWERS])):
+        for examples in (_asked(prepared.held_out), _asked(prepared.probe[:PROBE_ANSWERS])):
             for batch in _batches(examples):
                 prompt = batch[-1].prompt_length
                 limit = min(chosen.max_new_tokens, context - prompt) if context else chosen.max_new_tokens
@@ -117,13 +117,13 @@ class AnswerTime:
 def time_answers(
     model: LanguageModel,
     tokenizer: PreTrainedTokenizerBase,
-    material: Material,
+    prepared: PreparedData,
     chosen: ResolvedEvaluation,
     per_token: float,
     clock: Clock,
 ) -> AnswerTime:
     """Answer a batch of prompts of middling length and a quarter of it, a few tokens each."""
-    asked = _asked(material.held_out) or _asked(material.probe[:PROBE_ANSWERS])
+    asked = _asked(prepared.held_out) or _asked(prepared.probe[:PROBE_ANSWERS])
     if not asked:
         return AnswerTime()
     rows = affordable(GENERATION_BATCH_SIZE, per_token, [one.prompt_length for one in asked], times=1)

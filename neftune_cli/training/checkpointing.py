@@ -18,15 +18,15 @@ from neftune_cli.config.running import RunSettings
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation
 from neftune_cli.store import ClaimedTrial
-from neftune_cli.training.checkpoint_files import (
-    NotPlainError,
+from neftune_cli.training.learning_curve import LearningCurveCallback
+from neftune_cli.training.snapshots import (
     Snapshot,
     UnreadableCheckpoint,
+    UnsupportedStateError,
     changing_tensors,
     write_snapshot,
 )
-from neftune_cli.training.curve import CurveCallback
-from neftune_cli.training.stopping import StopRequest
+from neftune_cli.training.stop_request import StopRequest
 
 
 def generator_states() -> dict[str, Any]:
@@ -185,7 +185,7 @@ class CheckpointCallback(TrainerCallback):
         settings: RunSettings,
         stop: StopRequest,
         *,
-        curve: CurveCallback,
+        curve: LearningCurveCallback,
         noise: NEFTuneCallback,
         halvings: int = 0,
         clock: Callable[[], float] = time.monotonic,
@@ -282,7 +282,7 @@ class CheckpointCallback(TrainerCallback):
             with self._place.new_checkpoint(step, {"halvings": self.halvings}) as folder:
                 write_snapshot(snapshot, folder)
                 sys.audit("neftune.checkpoint-filled", step)
-        except NotPlainError as error:  # an optimizer of another package, say
+        except UnsupportedStateError as error:  # an optimizer of another package, say
             print(f"No checkpoints: {error}. If it is interrupted, this trial begins anew.", file=sys.stderr)
             self._can_write = False
         self._last = self._clock()

@@ -21,7 +21,7 @@ def recipe_key(train: TrainSpec) -> str:
 
 
 @dataclass(frozen=True)
-class Cost:
+class TrialCost:
     """What one trial takes, in seconds by phase, optimizer steps and training tokens."""
 
     setup: float
@@ -61,16 +61,16 @@ class Calibration:
     peak_memory: int
     """Bytes of main memory that the process has held at most, or of the GPU's where it is one."""
 
-    def price(self, train: TrainSpec, *, is_base: bool) -> Cost:
+    def estimate(self, train: TrainSpec, *, is_base: bool) -> TrialCost:
         """Return the cost of a trial with this recipe, however many epochs or steps it trains.
 
         Every begun epoch ends in a measurement. A fine-tuned model is taken to answer at about the references' length,
         the base to run into the limit: both are assumptions, the second an upper bound.
         """
         if is_base:
-            return Cost(0.0, 0.0, self.measurement, self.longest_answers, 0, 0)
+            return TrialCost(0.0, 0.0, self.measurement, self.longest_answers, 0, 0)
         steps = train.max_steps or math.ceil(train.epochs * self.steps_per_epoch)
-        return Cost(
+        return TrialCost(
             setup=self.setup,
             training=steps * self.step,
             measuring=math.ceil(steps / self.steps_per_epoch) * self.measurement,

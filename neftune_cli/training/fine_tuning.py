@@ -20,14 +20,14 @@ from neftune_cli.models.loading import LoadedModel
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss
 from neftune_cli.store import Checkpoint, ClaimedTrial
-from neftune_cli.training.checkpoint_files import UnreadableCheckpoint, read_snapshot
 from neftune_cli.training.checkpointing import CheckpointCallback
-from neftune_cli.training.curve import CurveCallback
-from neftune_cli.training.material import Material
-from neftune_cli.training.measure import measure_losses
-from neftune_cli.training.sft import build_trainer, sft_config
-from neftune_cli.training.stopping import StopRequest
-from neftune_cli.training.trial import Trial, TrialProgress, Watch
+from neftune_cli.training.learning_curve import LearningCurveCallback
+from neftune_cli.training.prepared_data import PreparedData
+from neftune_cli.training.sft_trainer import build_trainer, sft_config
+from neftune_cli.training.snapshots import UnreadableCheckpoint, read_snapshot
+from neftune_cli.training.stop_request import StopRequest
+from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
+from neftune_cli.training.trial_metrics import measure_losses
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class FineTuned:
 def fine_tune(
     trial: Trial,
     loaded: LoadedModel,
-    material: Material,
+    prepared: PreparedData,
     place: ClaimedTrial,
-    watch: Watch,
+    watch: ReportProgress,
     *,
     settings: RunSettings,
     stop: StopRequest,
@@ -59,7 +59,7 @@ def fine_tune(
     Args:
         trial: what to train.
         loaded: a fresh model, which is spoilt.
-        material: what it is trained and measured on.
+        prepared: what it is trained and measured on.
         place: where curve and checkpoints go; a training whose checkpoint is there goes on.
         watch: is told of every step.
         settings: how often there is to be a checkpoint, and what follows a loss that isn't finite.
@@ -72,17 +72,17 @@ def fine_tune(
     """
     kept = place.checkpoints()
     halvings = max([halvings, *(_halvings(one) for one in kept[:1])])
-    curve, noise = _curve(material, place, watch, settings), noise_callback(trial.spec)
+    curve, noise = _curve(prepared, place, watch, settings), noise_callback(trial.spec)
     checkpoints = CheckpointCallback(place, settings, stop, curve=curve, noise=noise, halvings=halvings)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work:
-        with stop.interrupting():
+        with stop.interruptible():
             config = sft_config(
-                trial.spec.train, seed=trial.spec.seed, device=material.device, work=Path(work), halvings=halvings
+                trial.spec.train, seed=trial.spec.seed, device=prepared.device, work=Path(work), halvings=halvings
             )
             checkpoints.trainer = build_trainer(
                 loaded.model,
                 loaded.tokenizer,
-                material.train,
+                prepared.train,
                 config,
                 lora_rank=trial.spec.train.lora_rank,
                 callbacks=[curve, checkpoints, noise],
@@ -110,17 +110,19 @@ def _halvings(checkpoint: Checkpoint) -> int:
     return int(checkpoint.about.get("halvings", 0))
 
 
-def _curve(material: Material, place: ClaimedTrial, watch: Watch, settings: RunSettings) -> CurveCallback:
+def _curve(
+    prepared: PreparedData, place: ClaimedTrial, watch: ReportProgress, settings: RunSettings
+) -> LearningCurveCallback:
     rate = TokenRate()
 
     def measure(model: LanguageModel, epoch: int) -> list[ExampleLoss]:
         rate.pause()
-        return measure_losses(model, material, epoch=epoch)
+        return measure_losses(model, prepared, epoch=epoch)
 
     def tell(point: CurvePoint, steps: int) -> None:
         watch(TrialProgress("training", point.step, steps, point.train_loss, rate.at(point.tokens)))
 
-    return CurveCallback(
+    return LearningCurveCallback(
         measure=measure, append=place.append_metrics, step=tell, stop_on_divergence=settings.stop_on_divergence
     )
 

@@ -63,7 +63,7 @@ def keep_memory_between_steps() -> None:
 
 
 def peak_memory_bytes(device: str = "cpu") -> int:
-    """Return the most memory held since the start, or since `forget_peak_memory`.
+    """Return the most memory held since the start, or since `reset_peak_memory`.
 
     Args:
         device: the GPU's own memory where it is `cuda`, the process's main memory otherwise.
@@ -79,7 +79,7 @@ def peak_memory_bytes(device: str = "cpu") -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def forget_peak_memory(device: str = "cpu") -> None:
+def reset_peak_memory(device: str = "cpu") -> None:
     """Let the peak begin anew at what is held now, where the system can do that."""
     if device == "cuda":
         import torch
@@ -90,7 +90,7 @@ def forget_peak_memory(device: str = "cpu") -> None:
 
 
 @contextmanager
-def own_settings() -> Iterator[None]:
+def restore_torch_settings() -> Iterator[None]:
     """Put back afterwards what a training may set for its whole process: TF32, and determinism.
 
     Transformers sets them where `tf32` or `full_determinism` is given, and never back: other arms would have them too.
@@ -112,7 +112,7 @@ def own_settings() -> Iterator[None]:
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = of_cudnn
 
 
-def free_memory(device: str = "cpu") -> None:
+def release_memory(device: str = "cpu") -> None:
     """Give back what is no longer used: a trainer holds itself in a cycle, and its model with it."""
     gc.collect()
     if device == "cuda":

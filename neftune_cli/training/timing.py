@@ -22,8 +22,8 @@ from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.training.fine_tuning import noise_callback
-from neftune_cli.training.material import Material
-from neftune_cli.training.sft import build_trainer, sft_config
+from neftune_cli.training.prepared_data import PreparedData
+from neftune_cli.training.sft_trainer import build_trainer, sft_config
 
 BUDGET = 5.0
 """Seconds that one kind of forward passes may take."""
@@ -104,13 +104,13 @@ class TrainingTime:
 
 
 def time_training(
-    loaded: LoadedModel, material: Material, trial: TrialSpec, clock: Clock
+    loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, clock: Clock
 ) -> tuple[LanguageModel, TrainingTime]:
     """Train a few steps under the trial's noise and return the model, spoilt, beside what it took."""
     watch = _Stopwatch(clock)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work:
         begin = clock()
-        trainer = _trainer(loaded, material, trial, [watch, noise_callback(trial)], Path(work))
+        trainer = _trainer(loaded, prepared, trial, [watch, noise_callback(trial)], Path(work))
         built = clock()
         epoch = _Epoch(trainer)
         setattr(trainer, "get_train_dataloader", epoch.longest_first)  # noqa: B010
@@ -127,12 +127,12 @@ def time_training(
 
 
 def _trainer(
-    loaded: LoadedModel, material: Material, trial: TrialSpec, callbacks: list[TrainerCallback], work: Path
+    loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, callbacks: list[TrainerCallback], work: Path
 ) -> SFTTrainer:
     short = trial.train.model_copy(update={"max_steps": WARM_UP + MOST_STEPS})
-    config = sft_config(short, seed=trial.seed, device=material.device, work=work)
+    config = sft_config(short, seed=trial.seed, device=prepared.device, work=work)
     rank = trial.train.lora_rank
-    return build_trainer(loaded.model, loaded.tokenizer, material.train, config, lora_rank=rank, callbacks=callbacks)
+    return build_trainer(loaded.model, loaded.tokenizer, prepared.train, config, lora_rank=rank, callbacks=callbacks)
 
 
 def _seconds_per_token(watch: "_Stopwatch", calls: Sequence[Forward]) -> float:

@@ -52,4 +52,4 @@ class TrialProgress:
     tokens_per_second: float | None = None
 
 
-Watch = Callable[[TrialProgress], None]
+ReportProgress = Callable[[TrialProgress], None]

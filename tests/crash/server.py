@@ -21,7 +21,7 @@ def main() -> None:
     import trl.trainer.sft_trainer  # noqa: F401
 
     import neftune_cli.commands.running
-    import neftune_cli.training.run  # noqa: F401
+    import neftune_cli.training.trial_run  # noqa: F401
 
     print("ready", flush=True)
     for line in sys.stdin:

@@ -13,7 +13,7 @@ from neftune_cli.data.tokenization import tokenize
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise import attach_noise
-from neftune_cli.training.sft import build_trainer, sft_config
+from neftune_cli.training.sft_trainer import build_trainer, sft_config
 
 STEPS = 3
 

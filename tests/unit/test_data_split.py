@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neftune_cli.data.embedded.bios import split_by_person
 from neftune_cli.data.examples import Example, Message, content_id
-from neftune_cli.data.split import Split, choose_probe, distinct, require_enough, split_by_prompt
+from neftune_cli.data.split import Split, choose_probe, distinct, check_example_counts, split_by_prompt
 from neftune_cli.errors import UsageError
 
 
@@ -130,7 +130,7 @@ def test_too_few_examples_are_refused(number: int, held_out: int | None) -> None
 
 def test_both_numbers_are_refused_at_once() -> None:
     with pytest.raises(UsageError) as refused:
-        require_enough(1, 0)
+        check_example_counts(1, 0)
     assert len(refused.value.problems) == 2
 
 

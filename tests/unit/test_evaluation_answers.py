@@ -15,8 +15,8 @@ from neftune_cli.data.examples import Example, Message, TokenizedExample
 from neftune_cli.evaluation.generation import evaluate_answers
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.records import EVAL_METRICS
-from neftune_cli.training.material import Material
-from neftune_cli.training.measure import MeasuredAnswers, measure_answers
+from neftune_cli.training.prepared_data import PreparedData
+from neftune_cli.training.trial_metrics import MeasuredAnswers, measure_answers
 
 WORDS = ["<unk>", "<end>", "<user>", "capital", "of", "Italy", "is", "Rome", "Paris", "lies", "there"]
 GENERATION: dict[str, Any] = {"max_new_tokens": 6, "repetition_penalty": 1.0, "batch_size": 2}
@@ -112,7 +112,7 @@ def test_plain_texts_alone_have_no_metrics() -> None:
 
 
 def measured(held_out: list[TokenizedExample], probe: list[TokenizedExample]) -> MeasuredAnswers:
-    material = Material(
+    prepared = PreparedData(
         source=ModelSource("chain", Path()),
         train=tuple(probe),
         held_out=tuple(held_out),
@@ -124,7 +124,7 @@ def measured(held_out: list[TokenizedExample], probe: list[TokenizedExample]) ->
         notes=(),
     )
     evaluation = ResolvedEvaluation(max_length=32, max_new_tokens=6, repetition_penalty=1.0)
-    return measure_answers(chain(*ANSWERING), tokenizer(), material, evaluation)
+    return measure_answers(chain(*ANSWERING), tokenizer(), prepared, evaluation)
 
 
 def test_a_trial_answers_the_held_out_prompts_and_then_the_first_64_of_the_probe() -> None:

@@ -18,8 +18,8 @@ from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.plan import make_plan
 from neftune_cli.sweeps.trial_runner import Workbench
 from neftune_cli.training import run as training
-from neftune_cli.training.stopping import StopRequest
-from neftune_cli.training.trial import Trial, TrialProgress, Watch
+from neftune_cli.training.stop_request import StopRequest
+from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
 
 SMALL = {"train_examples": 16, "eval_examples": 4, "alphas": [5.0], "seeds": [0]}
 FakeTrial = Callable[..., Any]
@@ -135,7 +135,7 @@ def test_the_folder_tells_phase_step_and_time_while_the_trial_runs(
     monkeypatch.setattr(trial_report, "SECONDS_BETWEEN", 0.0)
     seen = []
 
-    def tell(_: Trial, __: object, ___: object, place: ClaimedTrial, watch: Watch, **____: object) -> None:
+    def tell(_: Trial, __: object, ___: object, place: ClaimedTrial, watch: ReportProgress, **____: object) -> None:
         for progress in (TrialProgress("training", 1, 8, 2.5, 900.0), TrialProgress("generating")):
             watch(progress)
             seen.append(bench.status)

@@ -14,8 +14,8 @@ from neftune_cli.sweeps.executors.protocol import Lines, as_line, packed, unpack
 from neftune_cli.sweeps.executors.worker_process import exit_in_words, worker_environment
 from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.sweeps.resources import available_cores, available_memory, memory_need, workers_auto
-from neftune_cli.training.logs import end_of_log
 from neftune_cli.training.trial import TrialProgress
+from neftune_cli.training.trial_log import log_tail
 
 GIB = 1 << 30
 
@@ -163,18 +163,18 @@ def test_an_end_in_words(code: str, words: str) -> None:
 
 def test_the_end_of_a_log_is_its_last_lines(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
-    assert end_of_log(log) == ""
+    assert log_tail(log) == ""
     log.write_text("".join(f"line {n}\n\n" for n in range(5000)))
-    assert end_of_log(log).splitlines() == [f"line {n}" for n in range(4980, 5000)]
+    assert log_tail(log).splitlines() == [f"line {n}" for n in range(4980, 5000)]
 
 
 PEAKS = """
-from neftune_cli.training.hardware import forget_peak_memory, peak_memory_bytes
+from neftune_cli.training.hardware import reset_peak_memory, peak_memory_bytes
 
 size = 400 * 2**20
 bytearray(size)[::4096] = b"x" * (size // 4096)
 before = peak_memory_bytes()
-forget_peak_memory()
+reset_peak_memory()
 assert peak_memory_bytes() < before - size // 2
 block = b"x" * size
 assert peak_memory_bytes() > before - size // 2

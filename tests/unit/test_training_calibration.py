@@ -18,8 +18,8 @@ from neftune_cli.training import calibration
 from neftune_cli.training import timing as step_timing
 from neftune_cli.training.calibration import calibrate
 from neftune_cli.training.cost import Calibration, recipe_key
-from neftune_cli.training.material import Material, prepare_material
-from neftune_cli.training.measure import measure_answers, measure_losses
+from neftune_cli.training.prepared_data import PreparedData, prepare_data
+from neftune_cli.training.trial_metrics import measure_answers, measure_losses
 
 TRAIN_EXAMPLES, NEW_TOKENS = 40, 40
 QUICK, SLOW = 1e-6, 1.0
@@ -40,7 +40,7 @@ class TokenClock:
         self.tokens += (named["input_ids"] if "input_ids" in named else positional[0]).numel()
 
 
-def setting(**train: Any) -> tuple[LoadedModel, Material, TrialSpec]:
+def setting(**train: Any) -> tuple[LoadedModel, PreparedData, TrialSpec]:
     spec = resolve_sweep(
         None,
         {
@@ -56,7 +56,7 @@ def setting(**train: Any) -> tuple[LoadedModel, Material, TrialSpec]:
     source = find_model(spec.model)
     loaded = load_model(source)
     trial = spec.trial(spec.arms[0], 0, resolved_evaluation(spec, data.generation))
-    return loaded, prepare_material(source, loaded, data, trial, device="cpu"), trial
+    return loaded, prepare_data(source, loaded, data, trial, device="cpu"), trial
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,16 @@ class Calibrated:
     found: Calibration
     clock: TokenClock
     loaded: LoadedModel
-    material: Material
+    prepared: PreparedData
     trial: TrialSpec
 
 
-def calibrated(loaded: LoadedModel, material: Material, trial: TrialSpec, *, seconds: float) -> Calibrated:
+def calibrated(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, *, seconds: float) -> Calibrated:
     clock = TokenClock(cast(nn.Module, loaded.model), seconds)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "device_clock", lambda _: clock)
         patch.setattr(step_timing, "MOST_STEPS", 6)
-        return Calibrated(calibrate(loaded, material, trial), clock, loaded, material, trial)
+        return Calibrated(calibrate(loaded, prepared, trial), clock, loaded, prepared, trial)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def slow() -> Calibrated:
 
 
 def test_an_epoch_has_its_steps_tokens_and_padding(quick: Calibrated) -> None:
-    lengths = [len(one.input_ids) for one in quick.material.train]
+    lengths = [len(one.input_ids) for one in quick.prepared.train]
     assert quick.found.steps_per_epoch == TRAIN_EXAMPLES // 4
     assert quick.found.tokens_per_epoch == sum(lengths)
     assert sum(lengths) < quick.found.step * quick.found.steps_per_epoch / QUICK < len(lengths) * max(lengths)
@@ -98,7 +98,7 @@ def test_an_epoch_has_its_steps_tokens_and_padding(quick: Calibrated) -> None:
 
 def test_losses_of_few_examples_price_those_of_all(quick: Calibrated, slow: Calibrated) -> None:
     before = quick.clock()
-    measure_losses(quick.loaded.model, quick.material, epoch=1)
+    measure_losses(quick.loaded.model, quick.prepared, epoch=1)
     assert quick.found.measurement == pytest.approx(quick.clock() - before)
     assert slow.found.measurement / SLOW == pytest.approx(quick.found.measurement / QUICK)
 
@@ -106,7 +106,7 @@ def test_losses_of_few_examples_price_those_of_all(quick: Calibrated, slow: Cali
 def test_few_tokens_price_all_answers(quick: Calibrated, slow: Calibrated, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation, "_end_tokens", lambda *_: [])  # every answer runs into the limit
     before = quick.clock()
-    measure_answers(quick.loaded.model, quick.loaded.tokenizer, quick.material, quick.trial.evaluation)
+    measure_answers(quick.loaded.model, quick.loaded.tokenizer, quick.prepared, quick.trial.evaluation)
     assert quick.found.longest_answers == pytest.approx(quick.clock() - before)
     assert slow.found.longest_answers / SLOW == pytest.approx(quick.found.longest_answers / QUICK)
     assert 0 < quick.found.answers < quick.found.longest_answers
@@ -129,13 +129,13 @@ def test_packed_rows_have_no_padding_and_adapters_are_calibrated_too() -> None:
 
 
 def test_texts_without_prompts_have_no_answers() -> None:
-    loaded, material, trial = setting()
+    loaded, prepared, trial = setting()
 
     def texts(examples: tuple[TokenizedExample, ...]) -> tuple[TokenizedExample, ...]:
         return tuple(replace(one, example=replace(one.example, prompt=()), prompt_length=0) for one in examples)
 
     plain = replace(
-        material, train=texts(material.train), held_out=texts(material.held_out), probe=texts(material.probe)
+        prepared, train=texts(prepared.train), held_out=texts(prepared.held_out), probe=texts(prepared.probe)
     )
     found = calibrated(loaded, plain, trial, seconds=SLOW).found
     assert (found.answers, found.longest_answers) == (0.0, 0.0)
@@ -162,9 +162,9 @@ def test_a_trial_is_priced_by_hand() -> None:
         tokens_per_epoch=1000,
         peak_memory=1,
     )
-    whole = found.price(train, is_base=False)
+    whole = found.estimate(train, is_base=False)
     assert (whole.steps, whole.tokens) == (20, 2500)
     assert whole.seconds == 1.0 + 20 * 0.5 + 3 * 4.0 + 10.0  # the third epoch is begun, so it is measured
-    short = found.price(train.model_copy(update={"max_steps": 8}), is_base=False)
+    short = found.estimate(train.model_copy(update={"max_steps": 8}), is_base=False)
     assert (short.steps, short.seconds) == (8, 1.0 + 4.0 + 4.0 + 10.0)
-    assert found.price(train, is_base=True).seconds == 4.0 + 30.0
+    assert found.estimate(train, is_base=True).seconds == 4.0 + 30.0

@@ -6,7 +6,7 @@ import torch
 from transformers.trainer_utils import enable_full_determinism
 from transformers.utils.import_utils import enable_tf32
 
-from neftune_cli.training.hardware import own_settings
+from neftune_cli.training.hardware import restore_torch_settings
 
 
 def settings() -> tuple[object, ...]:
@@ -22,7 +22,7 @@ def settings() -> tuple[object, ...]:
 def test_tf32_and_determinism_end_with_the_trial_and_can_be_had_again() -> None:
     before = settings()
     for _ in range(2):
-        with own_settings():
+        with restore_torch_settings():
             enable_tf32(True)
             enable_full_determinism(0)
             assert settings()[:2] == ("tf32", True)

@@ -13,11 +13,11 @@ from transformers import TrainerState
 
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
-from neftune_cli.training.checkpoint_files import Snapshot, changing_tensors, read_snapshot, write_snapshot
 from neftune_cli.training.checkpointing import generator_states, load_optimizer, restore_generators
-from neftune_cli.training.curve import CurveCallback
-from neftune_cli.training.sft import build_trainer, micro_batches, sft_config
-from tests.stopped_trials import material, trial_of
+from neftune_cli.training.learning_curve import LearningCurveCallback
+from neftune_cli.training.sft_trainer import build_trainer, micro_batches, sft_config
+from neftune_cli.training.snapshots import Snapshot, changing_tensors, read_snapshot, write_snapshot
+from tests.stopped_trials import prepared_data, trial_of
 
 
 def draws() -> list[float]:
@@ -71,7 +71,7 @@ def losses(work: Path, *, halvings: int = 0, broken_step: int | None = None, **t
     """Train in float32 without noise and return each step's loss."""
     spec = trial_of(bf16=False, **train).spec
     logged: list[float | None] = []
-    watching = CurveCallback(
+    watching = LearningCurveCallback(
         measure=lambda *_: [],
         append=lambda _: None,
         step=lambda p, _: logged.append(p.train_loss),
@@ -81,7 +81,7 @@ def losses(work: Path, *, halvings: int = 0, broken_step: int | None = None, **t
     loaded = load_model(find_model("tiny"))
     config = sft_config(spec.train, seed=0, device="cpu", work=work, halvings=halvings)
     trainer = build_trainer(
-        loaded.model, loaded.tokenizer, material().train, config, lora_rank=None, callbacks=[watching]
+        loaded.model, loaded.tokenizer, prepared_data().train, config, lora_rank=None, callbacks=[watching]
     )
     step: Callable[..., torch.Tensor] = trainer.training_step
 

@@ -6,7 +6,7 @@ from typing import Final
 from neftune_cli.data.embedded.people import Group, Person, people_of, uniform_choice
 from neftune_cli.data.embedded.questions import Kind, Question, ask
 from neftune_cli.data.examples import Example, GenerationDefaults, Message, content_id
-from neftune_cli.data.split import Split, chosen_by_hash
+from neftune_cli.data.split import Split, choose_by_hash
 
 TRAIN_EXAMPLES = 400
 EVAL_EXAMPLES = 200
@@ -23,7 +23,7 @@ def split_by_person(*, train_examples: int | None, eval_examples: int | None) ->
 
 
 def _questions(group: Group, purpose: str, most: int) -> tuple[Example, ...]:
-    return chosen_by_hash([_example(question) for question in questions_of(group)], purpose, most)
+    return choose_by_hash([_example(question) for question in questions_of(group)], purpose, most)
 
 
 def _example(question: Question) -> Example:

@@ -17,7 +17,7 @@ from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.noise.draws import Noise
 from neftune_cli.store import check_writable, write_files
 from neftune_cli.training.hardware import device_name, keep_memory_between_steps
-from neftune_cli.training.material import check_context
+from neftune_cli.training.prepared_data import check_context
 
 
 @dataclass(frozen=True)

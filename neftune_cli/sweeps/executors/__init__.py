@@ -12,8 +12,8 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.training.cost import Calibration
-from neftune_cli.training.logs import ATTEMPT, CRASH
 from neftune_cli.training.trial import Trial
+from neftune_cli.training.trial_log import ATTEMPT, CRASH
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.sweeps.trial_runner import Workbench
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import keep_memory_between_steps
-from neftune_cli.training.logs import library_output_to
-from neftune_cli.training.stopping import StopRequest
+from neftune_cli.training.stop_request import StopRequest
+from neftune_cli.training.trial_log import redirect_library_output
 
 
 class InlineExecutor:
@@ -48,7 +48,7 @@ class InlineExecutor:
 
     def calibrate(self, trial: TrialSpec) -> list[Calibration]:
         """Measure what a kind of trial costs."""
-        with library_output_to(Path(os.devnull)), _foreign_errors_told():
+        with redirect_library_output(Path(os.devnull)), _foreign_errors_told():
             return [self._bench.calibrate(trial)]
 
     def start(self, workers: int, threads: int, gpus: int) -> None:

@@ -29,7 +29,7 @@ from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.sweeps.plan import place_of
 from neftune_cli.sweeps.resources import available_cores
 from neftune_cli.training.cost import Calibration
-from neftune_cli.training.logs import end_of_log
+from neftune_cli.training.trial_log import log_tail
 
 LOOK_EVERY = 0.5
 """Seconds between two looks whether a worker has died whose pipe a process holds that it has started."""
@@ -247,7 +247,7 @@ class LocalExecutor:
     def _bury(self, place: _Place, how: str) -> None:
         """Clear a place whose worker has died, and say under which trial; before it was ready, it is tried again."""
         was_ready, request, job = place.is_ready, place.request, place.job
-        log_end = end_of_log(_log_of(place))
+        log_end = log_tail(_log_of(place))
         self._clear(place)
         if not was_ready and not self._is_stopping:
             place.deaths += 1

@@ -22,8 +22,8 @@ from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.executors.protocol import Lines, Message, as_line, packed, unpacked
 from neftune_cli.sweeps.failures import failure
 from neftune_cli.sweeps.trial_runner import Workbench
-from neftune_cli.training.logs import process_output_to, send_output_to
-from neftune_cli.training.stopping import StopRequest
+from neftune_cli.training.stop_request import StopRequest
+from neftune_cli.training.trial_log import redirect_output_permanently, redirect_process_output
 
 GRACE_SECONDS = 20.0
 """After the sweep's process has gone, a trial has so long to write its checkpoint."""
@@ -51,7 +51,7 @@ def _own_pipes(log: Path) -> tuple[int, int]:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    send_output_to(log)
+    redirect_output_permanently(log)
     return requests, events
 
 
@@ -111,7 +111,7 @@ class _Worker:
 
     def __init__(self, sender: _Sender, inbox: _Inbox, stop: StopRequest) -> None:
         self._sender, self._inbox, self._stop = sender, inbox, stop
-        self._bench = Workbench(process_output_to)
+        self._bench = Workbench(redirect_process_output)
         self._folders: dict[str, SweepFolder] = {}
         """Each keeps in mind since when other machines' claims show no sign of life."""
         self._answers: dict[str, Callable[[Message], None]] = {

@@ -8,23 +8,23 @@ import pytest
 
 from neftune_cli.errors import TrialError
 from neftune_cli.records import CurvePoint, ExampleLoss
-from neftune_cli.training.curve import CurveCallback
 from neftune_cli.training.fine_tuning import TokenRate
+from neftune_cli.training.learning_curve import LearningCurveCallback
 
 NAN = float("nan")
 
 
-def curve(**options: Any) -> CurveCallback:
+def curve(**options: Any) -> LearningCurveCallback:
     def measure(_: Any, epoch: int) -> list[ExampleLoss]:
         return [
             ExampleLoss(split=split, epoch=epoch, example="e", cluster="c", loss=0.1 + 0.2, tokens=3)
             for split in ("probe", "held-out")
         ]
 
-    return CurveCallback(measure=measure, append=lambda _: None, step=lambda *_: None, **options)
+    return LearningCurveCallback(measure=measure, append=lambda _: None, step=lambda *_: None, **options)
 
 
-def train(callback: CurveCallback, *epochs: list[float]) -> None:
+def train(callback: LearningCurveCallback, *epochs: list[float]) -> None:
     """Log these losses, epoch by epoch, and measure after each."""
     step, told = 0, SimpleNamespace(max_steps=sum(map(len, epochs)))
     for number, losses in enumerate(epochs):

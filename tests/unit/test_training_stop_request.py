@@ -1,4 +1,4 @@
-"""A request to stop: seen at the next look, and at once inside `interrupting`, from a thread or a signal."""
+"""A request to stop: seen at the next look, and at once inside `interruptible`, from a thread or a signal."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from neftune_cli.errors import TrialStopped
-from neftune_cli.training.stopping import StopRequest
+from neftune_cli.training.stop_request import StopRequest
 
 
 def later(action: Callable[[], None], seconds: float = 0.05) -> threading.Timer:
@@ -30,7 +30,7 @@ def test_outside_it_is_only_noted() -> None:
 def test_from_a_thread_it_interrupts_a_wait_at_once() -> None:
     stop, begin = StopRequest(), time.monotonic()
     later(stop.request)
-    with pytest.raises(TrialStopped), stop.interrupting():
+    with pytest.raises(TrialStopped), stop.interruptible():
         time.sleep(30)
     assert time.monotonic() - begin < 10
 
@@ -44,7 +44,7 @@ def test_from_a_signal_handler_too() -> None:
 
     before = signal.signal(signal.SIGTERM, lambda *_: stop.request())
     try:
-        with pytest.raises(TrialStopped), stop.interrupting():
+        with pytest.raises(TrialStopped), stop.interruptible():
             work()
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -54,7 +54,7 @@ def test_from_a_signal_handler_too() -> None:
 def test_one_that_came_before_leaves_nothing_to_begin() -> None:
     stop = StopRequest()
     stop.request()
-    with pytest.raises(TrialStopped), stop.interrupting():
+    with pytest.raises(TrialStopped), stop.interruptible():
         pytest.fail("began")
 
 
@@ -65,7 +65,7 @@ def test_one_that_a_library_swallows_is_raised_at_the_end() -> None:
         with suppress(Exception):
             stop.request()
 
-    with pytest.raises(TrialStopped), stop.interrupting():
+    with pytest.raises(TrialStopped), stop.interruptible():
         library()
 
 
@@ -78,7 +78,7 @@ def test_one_that_a_library_takes_for_its_own_error_is_still_a_stop() -> None:
         except TrialStopped as error:
             raise ValueError("can't be loaded") from error
 
-    with pytest.raises(TrialStopped), stop.interrupting():
+    with pytest.raises(TrialStopped), stop.interruptible():
         library()
 
 
@@ -92,7 +92,7 @@ def test_it_interrupts_once_so_that_what_follows_can_be_kept() -> None:
             stop.request()
             kept.append("a checkpoint")
 
-    with pytest.raises(TrialStopped), stop.interrupting():
+    with pytest.raises(TrialStopped), stop.interruptible():
         work()
     assert kept
 
@@ -100,7 +100,7 @@ def test_it_interrupts_once_so_that_what_follows_can_be_kept() -> None:
 def test_afterwards_nothing_is_interrupted_and_the_signal_is_as_before() -> None:
     before = signal.getsignal(signal.SIGURG)
     stop = StopRequest()
-    with stop.interrupting():
+    with stop.interruptible():
         assert signal.getsignal(signal.SIGURG) != before
     later(stop.request).join()
     signal.raise_signal(signal.SIGURG)
@@ -109,5 +109,5 @@ def test_afterwards_nothing_is_interrupted_and_the_signal_is_as_before() -> None
 
 
 def test_an_error_without_a_request_stays_that_error() -> None:
-    with pytest.raises(ValueError, match="own"), StopRequest().interrupting():
+    with pytest.raises(ValueError, match="own"), StopRequest().interruptible():
         raise ValueError("own")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from neftune_cli.training.checkpoint_files import NotPlainError, put_together, take_apart
+from neftune_cli.training.snapshots import UnsupportedStateError, join_tensors, split_tensors
 
 VALUES: dict[str, Any] = {
     "scalars": [None, True, 3, -0.0, 0.1 + 0.2, 5e-324, float("inf"), 10**30, "text"],
@@ -24,8 +24,8 @@ VALUES: dict[str, Any] = {
 
 
 def there_and_back(value: Any) -> Any:
-    plain, tensors = take_apart(value)
-    return put_together(json.loads(json.dumps(plain)), tensors)
+    plain, tensors = split_tensors(value)
+    return join_tensors(json.loads(json.dumps(plain)), tensors)
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
@@ -39,9 +39,9 @@ def test_nan_comes_back() -> None:
 
 def test_tensors_stay_tensors_under_names_of_their_own() -> None:
     one, other = torch.arange(3, dtype=torch.bfloat16), torch.tensor(2)
-    plain, tensors = take_apart({"a": [one], "b": (other,)})
+    plain, tensors = split_tensors({"a": [one], "b": (other,)})
     assert len(tensors) == 2
-    back = put_together(json.loads(json.dumps(plain)), tensors)
+    back = join_tensors(json.loads(json.dumps(plain)), tensors)
     assert torch.equal(back["a"][0], one)
     assert back["a"][0].dtype == torch.bfloat16
     assert torch.equal(back["b"][0], other)
@@ -60,11 +60,11 @@ def test_numpys_generator_goes_on() -> None:
     "value", [object(), {1, 2}, torch.eye(2).to_sparse(), b"bytes"], ids=lambda one: type(one).__name__
 )
 def test_what_can_be_kept_as_neither_is_refused(value: Any) -> None:
-    with pytest.raises(NotPlainError):
-        take_apart([value])
+    with pytest.raises(UnsupportedStateError):
+        split_tensors([value])
 
 
 @pytest.mark.parametrize("plain", [{"odd": 1}, {}, {"dict": 1, "list": 2}])
 def test_what_was_not_written_by_it_is_refused(plain: Any) -> None:
     with pytest.raises(ValueError):
-        put_together(plain, {})
+        join_tensors(plain, {})

@@ -11,10 +11,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.records import HELD_OUT, PROBE, CurvePoint, ExampleLoss
-from neftune_cli.training.measure import split_loss
+from neftune_cli.training.trial_metrics import split_loss
 
 
-class CurveCallback(TrainerCallback):
+class LearningCurveCallback(TrainerCallback):
     """Collects the curve of one training and hands every point on as it comes.
 
     Args:

@@ -19,7 +19,7 @@ class StopRequest:
         self._interruptible = False
 
     def request(self) -> None:
-        """Ask for the stop; in the main thread, inside `interrupting`, this raises `TrialStopped`."""
+        """Ask for the stop; in the main thread, inside `interruptible`, this raises `TrialStopped`."""
         self.requested = True
         if threading.current_thread() is threading.main_thread():
             self._interrupt()
@@ -31,7 +31,7 @@ class StopRequest:
         if self.requested:
             raise TrialStopped("The trial was asked to stop.")
 
-    def interrupting(self) -> "_Interrupting":
+    def interruptible(self) -> "_Interrupting":
         """Let a request raise `TrialStopped` in the main thread while the returned context lasts, in mid-work.
 
         One that came before raises at the beginning, one that a library swallowed at the end.
@@ -46,7 +46,7 @@ class StopRequest:
 
 
 class _Interrupting:
-    """The inside of `StopRequest.interrupting`."""
+    """The inside of `StopRequest.interruptible`."""
 
     def __init__(self, stop: StopRequest) -> None:
         self._stop = stop

@@ -21,10 +21,10 @@ from neftune_cli.records import (
     NoiseMeasurement,
     perplexity,
 )
-from neftune_cli.training.material import EVALUATION_BATCH_SIZE, GENERATION_BATCH_SIZE, PROBE_ANSWERS, Material
+from neftune_cli.training.prepared_data import EVALUATION_BATCH_SIZE, GENERATION_BATCH_SIZE, PROBE_ANSWERS, PreparedData
 
 
-def measure_losses(model: LanguageModel, material: Material, *, epoch: int) -> list[ExampleLoss]:
+def measure_losses(model: LanguageModel, prepared: PreparedData, *, epoch: int) -> list[ExampleLoss]:
     """Return the noise-off loss of every probe and held-out example after an epoch (0: before training)."""
     return [
         ExampleLoss(
@@ -35,13 +35,13 @@ def measure_losses(model: LanguageModel, material: Material, *, epoch: int) -> l
             loss=loss,
             tokens=predicted_tokens(one),
         )
-        for split, examples in ((PROBE, material.probe), (HELD_OUT, material.held_out))
-        for one, loss in zip(examples, _losses(model, examples, material), strict=True)
+        for split, examples in ((PROBE, prepared.probe), (HELD_OUT, prepared.held_out))
+        for one, loss in zip(examples, _losses(model, examples, prepared), strict=True)
     ]
 
 
-def _losses(model: LanguageModel, examples: Sequence[TokenizedExample], material: Material) -> list[float]:
-    return example_losses(model, examples, pad_token_id=material.pad_token_id, batch_size=EVALUATION_BATCH_SIZE)
+def _losses(model: LanguageModel, examples: Sequence[TokenizedExample], prepared: PreparedData) -> list[float]:
+    return example_losses(model, examples, pad_token_id=prepared.pad_token_id, batch_size=EVALUATION_BATCH_SIZE)
 
 
 def loss_metrics(losses: Sequence[ExampleLoss], *, train_loss: float | None) -> LossMetrics:
@@ -74,7 +74,7 @@ class MeasuredAnswers:
 
 
 def measure_answers(
-    model: LanguageModel, tokenizer: PreTrainedTokenizerBase, material: Material, evaluation: ResolvedEvaluation
+    model: LanguageModel, tokenizer: PreTrainedTokenizerBase, prepared: PreparedData, evaluation: ResolvedEvaluation
 ) -> MeasuredAnswers:
     """Let the model answer the held-out prompts and, by the same settings, the first PROBE_ANSWERS of the probe.
 
@@ -95,8 +95,8 @@ def measure_answers(
             batch_size=GENERATION_BATCH_SIZE,
         )
 
-    held_out, to_held_out = answered(material.held_out)
-    probe, to_probe = answered(material.probe[:PROBE_ANSWERS])
+    held_out, to_held_out = answered(prepared.held_out)
+    probe, to_probe = answered(prepared.probe[:PROBE_ANSWERS])
     return MeasuredAnswers(
         held_out=held_out,
         probe=probe if to_probe else None,
@@ -108,7 +108,7 @@ def measure_answers(
     )
 
 
-def measure_noise(noise: NoiseSpec, material: Material) -> NoiseMeasurement | None:
+def measure_noise(noise: NoiseSpec, prepared: PreparedData) -> NoiseMeasurement | None:
     """Return what an arm's noise amounts to beside the embeddings of the training tokens.
 
     The expected norm of one token's noise is alpha / sqrt(3 L) at L tokens (NEFTune paper, section 3), whatever the
@@ -118,7 +118,7 @@ def measure_noise(noise: NoiseSpec, material: Material) -> NoiseMeasurement | No
     if noise.noise_scale == "hf" and noise.alpha > 0:
         return None
     return NoiseMeasurement(
-        median_length=material.median_length,
-        noise_norm=token_noise_norm(noise.alpha, material.median_length),
-        embedding_norm=material.embedding_norm,
+        median_length=prepared.median_length,
+        noise_norm=token_noise_norm(noise.alpha, prepared.median_length),
+        embedding_norm=prepared.embedding_norm,
     )

@@ -32,17 +32,17 @@ class Snapshot:
     trainer: TrainerState
     """The state that transformers keeps, without its log, which the curve stands for."""
     state: dict[str, Any]
-    """The nested rest: see `ResumableTrainer`, `CurveCallback` and `CheckpointCallback`."""
+    """The nested rest: see `ResumableTrainer`, `LearningCurveCallback` and `CheckpointCallback`."""
 
 
 def write_snapshot(snapshot: Snapshot, folder: Path) -> None:
     """Write a snapshot into an empty folder.
 
     Raises:
-        NotPlainError: something of the state can be kept neither as JSON nor as a plain tensor.
+        UnsupportedStateError: something of the state can be kept neither as JSON nor as a plain tensor.
         OSError: there is no space for it, say.
     """
-    plain, tensors = take_apart(snapshot.state)
+    plain, tensors = split_tensors(snapshot.state)
     _save(snapshot.weights, folder / _WEIGHTS)
     _save(tensors, folder / _TENSORS)
     (folder / _STATE).write_text(json.dumps(plain), encoding="utf-8")
@@ -61,7 +61,7 @@ def read_snapshot(folder: Path, model: nn.Module) -> Snapshot:
     """
     try:
         weights, tensors = load_file(folder / _WEIGHTS), load_file(folder / _TENSORS)
-        state = put_together(json.loads((folder / _STATE).read_text(encoding="utf-8")), tensors)
+        state = join_tensors(json.loads((folder / _STATE).read_text(encoding="utf-8")), tensors)
         trainer = TrainerState.load_from_json(str(folder / TRAINER_STATE_NAME))
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnreadableCheckpoint(f"The checkpoint {folder.name} can't be read: {error}.") from error
@@ -104,29 +104,29 @@ def _apart_in_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 _SCALARS = (bool, int, float, str)
 
 
-class NotPlainError(TypeError):
+class UnsupportedStateError(TypeError):
     """A value is neither a container, a plain tensor, an array, a number nor a text."""
 
 
-def take_apart(value: Any) -> tuple[Any, dict[str, Tensor]]:
+def split_tensors(value: Any) -> tuple[Any, dict[str, Tensor]]:
     """Return a nested state as JSON values, in which the tensors are names, and the tensors by those names.
 
     JSON keeps a float exactly. Containers become `{"kind": content}`, so that tuples, and keys that are no texts, stay
     what they are.
 
     Raises:
-        NotPlainError: something in it can be kept as none of these.
+        UnsupportedStateError: something in it can be kept as none of these.
     """
     tensors: dict[str, Tensor] = {}
     return _apart(value, tensors), tensors
 
 
-def put_together(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return what `take_apart` was given.
+def join_tensors(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return what `split_tensors` was given.
 
     Raises:
         KeyError: a tensor is missing.
-        ValueError: `take_apart` didn't write this.
+        ValueError: `split_tensors` didn't write this.
     """
     if not isinstance(plain, dict):
         return plain
@@ -152,15 +152,15 @@ def _apart(value: Any, tensors: dict[str, Tensor]) -> Any:
         name = f"{len(tensors):05}"
         tensors[name] = value.detach()
         return {"tensor": name}
-    raise NotPlainError(f"{type(value).__name__} can't be kept as JSON or as a plain tensor")
+    raise UnsupportedStateError(f"{type(value).__name__} can't be kept as JSON or as a plain tensor")
 
 
 def _all_together(content: list[Any], tensors: Mapping[str, Tensor]) -> Iterator[Any]:
-    return (put_together(one, tensors) for one in content)
+    return (join_tensors(one, tensors) for one in content)
 
 
 _TOGETHER: dict[str, Callable[[Any, Mapping[str, Tensor]], Any]] = {
-    "dict": lambda content, tensors: {put_together(key, tensors): put_together(one, tensors) for key, one in content},
+    "dict": lambda content, tensors: {join_tensors(key, tensors): join_tensors(one, tensors) for key, one in content},
     "list": lambda content, tensors: list(_all_together(content, tensors)),
     "tuple": lambda content, tensors: tuple(_all_together(content, tensors)),
     "array": lambda content, _: np.array(content[1], dtype=content[0]),

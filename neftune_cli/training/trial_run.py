@@ -13,19 +13,25 @@ from neftune_cli.models.loading import LoadedModel
 from neftune_cli.records import CurvePoint, TrialRecord
 from neftune_cli.store import ClaimedTrial
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
-from neftune_cli.training.material import Material
-from neftune_cli.training.measure import MeasuredAnswers, loss_metrics, measure_answers, measure_losses, measure_noise
-from neftune_cli.training.sft import micro_batches
-from neftune_cli.training.stopping import StopRequest
-from neftune_cli.training.trial import Trial, TrialProgress, Watch
+from neftune_cli.training.prepared_data import PreparedData
+from neftune_cli.training.sft_trainer import micro_batches
+from neftune_cli.training.stop_request import StopRequest
+from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
+from neftune_cli.training.trial_metrics import (
+    MeasuredAnswers,
+    loss_metrics,
+    measure_answers,
+    measure_losses,
+    measure_noise,
+)
 
 
 def run_trial(
     trial: Trial,
     loaded: LoadedModel,
-    material: Material,
+    prepared: PreparedData,
     place: ClaimedTrial,
-    watch: Watch,
+    watch: ReportProgress,
     *,
     settings: RunSettings,
     stop: StopRequest,
@@ -36,7 +42,7 @@ def run_trial(
     Args:
         trial: what to run.
         loaded: a fresh model, which is spoilt.
-        material: what it is trained and measured on.
+        prepared: what it is trained and measured on.
         place: where everything goes; `begin` was called.
         watch: is told of every step and phase.
         settings: how the trial is run.
@@ -49,12 +55,12 @@ def run_trial(
         ClaimLost: another process has taken the trial over.
     """
     outcome = (
-        _measured_base(loaded, material, place, stop)
+        _measured_base(loaded, prepared, place, stop)
         if trial.is_base
-        else fine_tune(trial, loaded, material, place, watch, settings=settings, stop=stop, halvings=halvings)
+        else fine_tune(trial, loaded, prepared, place, watch, settings=settings, stop=stop, halvings=halvings)
     )
     watch(TrialProgress("generating"))
-    answers = _answered(outcome, trial, loaded, material, stop)
+    answers = _answered(outcome, trial, loaded, prepared, stop)
     if settings.keep_model and not trial.is_base:
         _save(outcome.model, loaded, place)
     record = TrialRecord(
@@ -65,11 +71,11 @@ def run_trial(
         loss=loss_metrics(outcome.losses, train_loss=outcome.train_loss),
         eval=answers.held_out,
         probe_eval=answers.probe,
-        noise=None if trial.is_base else measure_noise(trial.spec.noise, material),
+        noise=None if trial.is_base else measure_noise(trial.spec.noise, prepared),
         attestation=outcome.attestation,
         identity=trial.identity,
         notes=(
-            f"Measured on {len(material.probe)} training and {len(material.held_out)} held-out examples.",
+            f"Measured on {len(prepared.probe)} training and {len(prepared.held_out)} held-out examples.",
             *_noise_notes(trial),
             *_memory_notes(trial, outcome.halvings),
         ),
@@ -78,12 +84,12 @@ def run_trial(
     return record
 
 
-def _measured_base(loaded: LoadedModel, material: Material, place: ClaimedTrial, stop: StopRequest) -> FineTuned:
+def _measured_base(loaded: LoadedModel, prepared: PreparedData, place: ClaimedTrial, stop: StopRequest) -> FineTuned:
     place.rewrite_metrics([])
-    with stop.interrupting():
-        cast(nn.Module, loaded.model).to(material.device)
+    with stop.interruptible():
+        cast(nn.Module, loaded.model).to(prepared.device)
         sys.audit("neftune.model-loaded")
-        losses = measure_losses(loaded.model, material, epoch=0)
+        losses = measure_losses(loaded.model, prepared, epoch=0)
     mean = loss_metrics(losses, train_loss=None)
     place.append_metrics(
         CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)
@@ -92,12 +98,12 @@ def _measured_base(loaded: LoadedModel, material: Material, place: ClaimedTrial,
 
 
 def _answered(
-    outcome: FineTuned, trial: Trial, loaded: LoadedModel, material: Material, stop: StopRequest
+    outcome: FineTuned, trial: Trial, loaded: LoadedModel, prepared: PreparedData, stop: StopRequest
 ) -> MeasuredAnswers:
     """Let the model answer; if the trial is stopped meanwhile, its training is kept."""
     try:
-        with stop.interrupting():
-            answers = measure_answers(outcome.model, loaded.tokenizer, material, trial.spec.evaluation)
+        with stop.interruptible():
+            answers = measure_answers(outcome.model, loaded.tokenizer, prepared, trial.spec.evaluation)
     except TrialStopped:
         outcome.keep()
         raise

@@ -20,7 +20,7 @@ CRASH = "Fatal Python error:"
 
 
 @contextmanager
-def library_output_to(path: Path) -> Iterator[None]:
+def redirect_library_output(path: Path) -> Iterator[None]:
     """Append whatever Python code prints, warns or logs inside to a file, an exception's traceback included.
 
     Whoever shows progress meanwhile must hold the stream it had before.
@@ -40,13 +40,13 @@ def library_output_to(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def process_output_to(path: Path) -> Iterator[None]:
+def redirect_process_output(path: Path) -> Iterator[None]:
     """Append whatever this process writes to its output and error stream inside to a file, C++ code's included.
 
     An exception's traceback is written there too, and so is the one of a process that dies, by `faulthandler`.
     """
     before = os.dup(1), os.dup(2)
-    send_output_to(path)
+    redirect_output_permanently(path)
     try:
         with _told():
             yield
@@ -57,7 +57,7 @@ def process_output_to(path: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def send_output_to(path: Path) -> None:
+def redirect_output_permanently(path: Path) -> None:
     """Let the output and the error stream of this process end in a file from now on."""
     _flush()
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -66,7 +66,7 @@ def send_output_to(path: Path) -> None:
     os.close(file)
 
 
-def end_of_log(path: Path) -> str:
+def log_tail(path: Path) -> str:
     """Return the last lines of a log, or the first ones of a crash's traceback; nothing if there is no log."""
     try:
         with path.open("rb") as file:

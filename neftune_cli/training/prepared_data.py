@@ -21,7 +21,7 @@ PROBE_ANSWERS = 64
 
 
 @dataclass(frozen=True)
-class Material:
+class PreparedData:
     """The same for every arm and seed, so that trials differ in nothing else than their spec."""
 
     source: ModelSource
@@ -38,9 +38,9 @@ class Material:
     """What the user should know of the model and of the examples' lengths."""
 
 
-def prepare_material(
+def prepare_data(
     source: ModelSource, loaded: "LoadedModel", data: InstructionData, trial: TrialSpec, *, device: str
-) -> Material:
+) -> PreparedData:
     """Tokenize the data for a model, training examples to the recipe's length, the others to the evaluation's.
 
     Raises:
@@ -53,7 +53,7 @@ def prepare_material(
     )
     for part in (train, held_out, probe):
         check_context(part, source.name, loaded)
-    return Material(
+    return PreparedData(
         source=source,
         train=train.examples,
         held_out=held_out.examples,
