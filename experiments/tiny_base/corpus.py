@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 from experiments.tiny_base.biographies import biography
 from neftune_cli.data.embedded.people import Group, Person, people_of, population, uniform_choice
-from neftune_cli.data.embedded.questions import Kind, ask
+from neftune_cli.data.embedded.questions import QuestionKind, ask
 
 QUIZ_SHARE = 0.4
 """Share of documents that hold questions and answers; the others are biographies."""
 
 QUESTIONS_A_DOCUMENT = 5
-_KINDS = (Kind.ATTRIBUTE,) * 6 + (Kind.COMPARISON, Kind.FACTS, Kind.BIOGRAPHY)
+_KINDS = (QuestionKind.ATTRIBUTE,) * 6 + (QuestionKind.COMPARISON, QuestionKind.FACTS, QuestionKind.BIOGRAPHY)
 
 
 def documents(rng: random.Random) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The types that data flows through: examples, the split they form, and what was dropped on the way."""
+"""Types of the data pipeline: messages, examples, split data sets, and tokenized examples."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import TypedDict
 
 
 class Message(TypedDict):
-    """One turn of a conversation, as chat templates take it."""
+    """One turn of a conversation, in the format of chat templates."""
 
     role: str
     content: str
@@ -16,25 +16,24 @@ class Message(TypedDict):
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt and the completion to learn from, or to score against.
+    """A prompt and its reference completion.
 
-    A plain text (layout `text`) is an example without prompt: its loss is measured on all tokens and nothing is
-    generated for it.
+    A plain text (layout `text`) is an example without a prompt. Its loss covers all tokens, and no answer is generated.
     """
 
     id: str
-    """Content hash of prompt and completion, 16 hex digits: the same on every machine and in every file."""
+    """Content hash of prompt and completion, 16 hex digits. It does not depend on the file or the machine."""
     prompt: tuple[Message, ...]
     completion: str
     cluster: str
-    """Examples that share a cluster share a subject (a person, say) and aren't independent; otherwise the id."""
+    """Examples with the same cluster, for example about the same person, are not independent. By default the id."""
     kind: str = ""
-    """What sort of example it is, where the data set says so."""
+    """Kind of question, if the data set has kinds."""
 
 
 @dataclass(frozen=True)
 class GenerationDefaults:
-    """How a data set wants answers generated unless the user says otherwise."""
+    """Default generation settings of a data set."""
 
     max_new_tokens: int
     repetition_penalty: float
@@ -42,63 +41,63 @@ class GenerationDefaults:
 
 @dataclass(frozen=True)
 class InstructionData:
-    """A data set split into training and held-out examples, ready to tokenize."""
+    """A data set, split into training and held-out examples."""
 
     name: str
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
     probe: tuple[Example, ...]
-    """Training examples on which the noise-off training loss is measured; the same for every arm."""
+    """Training examples for the noise-off training loss, the same for every arm."""
     fingerprint: str
-    """Hash of the examples in order, split by split."""
+    """Hash of the examples of each split, in order: 16 hex digits."""
     generation: GenerationDefaults
     notes: tuple[str, ...]
-    """What was recognised, dropped or chosen, each in one sentence for the user."""
+    """Notes for the user on the layout, the split, and dropped examples; one sentence each."""
 
 
 @dataclass(frozen=True)
 class TokenizedExample:
-    """An example as the model reads it: prompt tokens, then completion tokens with the end-of-turn token."""
+    """Token ids of an example: prompt tokens, then completion tokens, ending with the end-of-turn token."""
 
     example: Example
     input_ids: tuple[int, ...]
     prompt_length: int
-    """Tokens of `input_ids` that belong to the prompt and carry no loss."""
+    """Number of prompt tokens at the start of `input_ids`. They carry no loss."""
 
     @property
     def labels(self) -> list[int]:
-        """Return the targets: `input_ids` with the prompt masked by -100."""
+        """Return `input_ids` with the prompt tokens replaced by -100."""
         return [-100] * self.prompt_length + list(self.input_ids[self.prompt_length :])
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
-        """Return the tokens that generation starts from."""
+        """Return the prompt tokens, from which generation starts."""
         return self.input_ids[: self.prompt_length]
 
 
 @dataclass(frozen=True)
 class TokenizedExamples:
-    """Tokenized examples and how many of them the maximum length cost."""
+    """Tokenized examples, and counts of those that the maximum length dropped or truncated."""
 
     examples: tuple[TokenizedExample, ...]
     dropped: int
-    """Examples left out because their prompt alone fills the maximum length."""
+    """Number of examples dropped because the prompt alone fills the maximum length."""
     truncated: int
-    """Examples kept with a completion cut at the maximum length."""
+    """Number of examples whose completion was truncated to the maximum length."""
     shortest_dropped: int = 0
-    """Tokens of the shortest example that was dropped; 0 if none was."""
+    """Length in tokens of the shortest dropped example; 0 if none was dropped."""
 
 
 HEX_DIGITS = 16
 
 
 def content_id(prompt: Sequence[Message], completion: str) -> str:
-    """Return the hash of what an example says, 16 hex digits."""
+    """Return the hash of a prompt and its completion, 16 hex digits."""
     return _digest([[[message["role"], message["content"]] for message in prompt], completion])
 
 
 def fingerprint(train: Sequence[Example], held_out: Sequence[Example], probe: Sequence[Example]) -> str:
-    """Return the hash of the three splits' examples in order, 16 hex digits."""
+    """Return the hash of the examples of the three splits, in order, 16 hex digits."""
     return _digest([[example.id for example in split] for split in (train, held_out, probe)])
 
 

@@ -1,4 +1,4 @@
-"""Rows as a source gives them, each with the place where its reader finds it again when something is wrong."""
+"""Rows of a data source, each with its line or row number, and checked access to the values in their columns."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,23 +7,24 @@ from typing import Generic, TypeVar
 from neftune_cli.data.examples import Message
 from neftune_cli.errors import Problem, UsageError
 
-Value = TypeVar("Value")
-Result = TypeVar("Result")
+ItemT = TypeVar("ItemT")
+ParsedT = TypeVar("ParsedT")
 
 SHOWN_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
-class Located(Generic[Value]):
-    """A value and where it stands in its source."""
+class Located(Generic[ItemT]):
+    """A value and its position in its source."""
 
     place: str
-    """Such as `line 7` or `row 7`, counted from 1."""
-    value: Value
+    """For example `line 7` or `row 7`, counted from 1."""
+    value: ItemT
 
 
-Row = Located[Mapping[str, object]]
-"""One row: its values by column."""
+RowValues = Mapping[str, object]
+"""The values of one row by column name."""
+LocatedRow = Located[RowValues]
 
 
 @dataclass(frozen=True)
@@ -31,17 +32,17 @@ class Table:
     """All rows of one source."""
 
     source: str
-    """What the user typed for it: a file, a folder or a hub id."""
-    rows: tuple[Row, ...]
+    """The file, folder or hub id, as the user wrote it."""
+    rows: tuple[LocatedRow, ...]
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Return every column that some row has, in the order of appearance."""
+        """Return all columns that occur in any row, in the order of appearance."""
         return tuple(dict.fromkeys(column for row in self.rows for column in row.value))
 
 
 class RowError(Exception):
-    """One row can't be used; whoever knows the source and the place turns it into a problem for the user."""
+    """One row cannot be used. The caller adds the source and the position of the row."""
 
     def __init__(self, what: str, fix: str) -> None:
         self.what = what
@@ -50,14 +51,14 @@ class RowError(Exception):
 
 
 def read_each(
-    source: str, items: Iterable[Located[Value]], read: Callable[[Value], Result]
-) -> tuple[Located[Result], ...]:
-    """Apply `read` to every item and return the results where the items stood.
+    source: str, items: Iterable[Located[ItemT]], read: Callable[[ItemT], ParsedT]
+) -> tuple[Located[ParsedT], ...]:
+    """Apply `read` to every item and return the results with the positions of the items.
 
     Raises:
-        UsageError: `read` raised RowError; the first 5 are told in full, the others counted.
+        UsageError: `read` raised RowError. Lists the first 5 problems and counts the others.
     """
-    results: list[Located[Result]] = []
+    results: list[Located[ParsedT]] = []
     problems: list[Problem] = []
     for item in items:
         try:
@@ -73,49 +74,47 @@ def _first(problems: Sequence[Problem], source: str) -> Sequence[Problem]:
     left = len(problems) - SHOWN_PROBLEMS
     if left <= 0:
         return problems
-    more = Problem(f"{source}: and {left} more.", "Mend or remove all of them, then run the command again.")
+    rows = "1 more row has a problem" if left == 1 else f"{left:,} more rows have problems"
+    more = Problem(f"{source}: {rows}.", "Fix or remove all of them, then run the command again.")
     return [*problems[:SHOWN_PROBLEMS], more]
 
 
-Values = Mapping[str, object]
-
-
-def text_in(row: Values, column: str) -> str:
+def text_in(row: RowValues, column: str) -> str:
     """Return the text of a column.
 
     Raises:
-        RowError: it is missing, empty, or not text.
+        RowError: the value is missing, empty, or not text.
     """
     return _text(_present(row, column), f"column '{column}'")
 
 
-def turns_in(row: Values, column: str) -> list[Message]:
-    """Return the conversation of a column, empty system turns left out.
+def turns_in(row: RowValues, column: str) -> list[Message]:
+    """Return the conversation in a column, without empty system turns.
 
     Raises:
-        RowError: it is not a list of turns, or one of them has an unknown role or no text.
+        RowError: the value is not a list of turns, or a turn has an unknown role or no text.
     """
     turns = _present(row, column)
     if not isinstance(turns, list):
-        what = f"column '{column}' holds {_described(turns)} where a list of turns is expected."
+        what = f"column '{column}' contains {_described(turns)}, not a list of turns."
         raise RowError(what, 'Write [{"role": "user", "content": "..."}, ...].')
     messages = [_turn(turn, f"column '{column}', turn {number}") for number, turn in enumerate(turns, start=1)]
     return [message for message in messages if message["content"]]
 
 
 def roles_of(turns: Sequence[Message]) -> str:
-    """Return the turns' roles as a message lists them."""
+    """Return the roles of the turns, separated by commas, for a message."""
     return ", ".join(turn["role"] for turn in turns) or "none"
 
 
 def is_blank(value: object) -> bool:
-    """Tell whether a value says nothing: absent, or white space alone."""
+    """Return whether a value is missing or consists of white space."""
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _present(row: Values, column: str) -> object:
+def _present(row: RowValues, column: str) -> object:
     if column not in row:
-        raise RowError(f"there is no '{column}'.", "Add it, or remove the row.")
+        raise RowError(f"column '{column}' is missing.", "Add it, or remove the row.")
     return row[column]
 
 
@@ -125,23 +124,25 @@ def _turn(turn: object, place: str) -> Message:
     role = _role(turn.get("role", turn.get("from")), place)
     content = turn.get("content", turn.get("value"))
     if role == "system" and is_blank(content):
-        return Message(role=role, content="")  # how some data sets write that there is no system prompt
+        return Message(role=role, content="")  # some data sets write an empty turn in place of no system prompt
     return Message(role=role, content=_text(content, place))
 
 
 def _role(role: object, place: str) -> str:
-    if not isinstance(role, str) or role not in _ROLES:
-        raise RowError(f"{place} has the role {role!r}.", f"Use one of {', '.join(_ROLES)}.")
-    return _ROLES[role]
+    if isinstance(role, str) and role in _ROLES:
+        return _ROLES[role]
+    what = f"{place} has no role." if role is None else f"{place} has the unknown role {role!r}."
+    raise RowError(what, f"Use one of {', '.join(_ROLES)}.")
 
 
 def _text(value: object, place: str) -> str:
     if is_blank(value):
         raise RowError(f"{place} is empty.", "Fill it in, or remove the row.")
     if not isinstance(value, str):
-        raise RowError(f"{place} holds {_described(value)}, not text.", "Write it as text, in quotes.")
+        raise RowError(f"{place} contains {_described(value)}, not text.", "Write it as text, in quotes.")
     if not _is_encodable(value):
-        raise RowError(f"{place} holds half a character (a lone surrogate).", "Remove it, or the row.")
+        what = f"{place} contains a lone surrogate, which is not valid Unicode."
+        raise RowError(what, "Delete that character, or remove the row.")
     return value
 
 
@@ -155,10 +156,10 @@ def _is_encodable(text: str) -> bool:
 
 def _described(value: object) -> str:
     if value is None:
-        return "nothing"
-    names = {str: "text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+        return "null"
+    names = {str: "text", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return names.get(type(value), f"a value of type {type(value).__name__}")
 
 
 _ROLES = {"system": "system", "user": "user", "assistant": "assistant", "human": "user", "gpt": "assistant"}
-"""Roles as data sets write them (ShareGPT's last), and as chat templates take them."""
+"""Roles in data sets (the last two are ShareGPT's), and the roles that chat templates use."""

@@ -1,4 +1,4 @@
-"""Which examples are trained on and which are held out: decided by content hashes, so that row order never matters."""
+"""Split examples into training, held-out and probe examples by content hash, independent of row order."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from neftune_cli.data.examples import Example, Message
 from neftune_cli.errors import Problem, UsageError
 
 FEWEST = 2
-"""Examples that a split needs at the least on either side: one has no spread."""
+"""Minimum number of training and of held-out examples. One example has no variance."""
 MOST_HELD_OUT = 200
 PROMPTS_PER_HELD_OUT = 5
 PROBE_EXAMPLES = 120
@@ -18,27 +18,33 @@ PROBE_EXAMPLES = 120
 
 @dataclass(frozen=True)
 class Split:
-    """Training and held-out examples; no prompt is on both sides."""
+    """Training and held-out examples. No prompt occurs in both."""
 
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
 
 
-def distinct(examples: Sequence[Example]) -> tuple[Example, ...]:
-    """Return the examples without those that repeat an earlier one's prompt and completion."""
+def drop_duplicates(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """Return the examples without those that have the prompt and completion of an earlier one."""
     return tuple({example.id: example for example in examples}.values())
 
 
 def split_by_prompt(
     source: str, examples: Sequence[Example], *, train_examples: int | None, eval_examples: int | None
 ) -> Split:
-    """Hold out the prompts with the lowest hashes, and train on the others; the examples are distinct.
+    """Hold out the prompts with the lowest hashes, and train on the others.
 
-    Prompts that differ in white space alone count as the same; examples of the same prompt share a cluster. By
-    default a fifth of the prompts is held out, at most 200, and all others are trained on.
+    Prompts that differ only in white space count as the same. Examples of the same prompt share a cluster. By default a
+    fifth of the prompts, at most 200, is held out, and all others are used for training.
+
+    Args:
+        source: name of the data set, for messages.
+        examples: examples without duplicates.
+        train_examples: maximum number of training examples; all if None.
+        eval_examples: maximum number of held-out examples.
 
     Raises:
-        UsageError: fewer than 2 examples would be left on one side.
+        UsageError: fewer than 2 training or 2 held-out examples would remain.
     """
     groups = _groups_in_hash_order(examples)
     default = min(MOST_HELD_OUT, max(FEWEST, len(groups) // PROMPTS_PER_HELD_OUT))
@@ -47,30 +53,30 @@ def split_by_prompt(
         return split
     if not _is_large_enough(_cut(groups, default, None)):
         raise UsageError(_too_few(source, groups))
-    what = f"--eval-examples {eval_examples} leaves {len(split.train)} to train on in {source} ({_size(groups)})."
-    raise UsageError(Problem(what, f"Ask for fewer, for instance --eval-examples {default}."))
+    what = f"--eval-examples {eval_examples} leaves {len(split.train)} training examples in {source} ({_size(groups)})."
+    raise UsageError(Problem(what, f"Use a smaller number, for example --eval-examples {default}."))
 
 
 def choose_by_hash(examples: Sequence[Example], purpose: str, most: int | None) -> tuple[Example, ...]:
-    """Return at most so many examples, all if None, in the order of their hashes; each purpose has its own order."""
+    """Return the first `most` examples (None: all) in the order of their hashes. Each purpose has its own order."""
     return tuple(sorted(examples, key=lambda example: _hash(purpose, example.id))[:most])
 
 
 def choose_probe(train: Sequence[Example]) -> tuple[Example, ...]:
-    """Return the training examples on which the noise-off training loss is measured, at most 120."""
+    """Return the training examples for the noise-off training loss, at most 120."""
     return choose_by_hash(train, "probe", PROBE_EXAMPLES)
 
 
 def check_example_counts(train_examples: int | None, eval_examples: int | None) -> None:
-    """Refuse numbers of examples that no data set can make a split of.
+    """Check the numbers of examples that the user asked for.
 
     Raises:
-        UsageError: one of the numbers is below 2.
+        UsageError: a number is less than 2.
     """
-    asked = {"--train-examples": train_examples, "--eval-examples": eval_examples}
+    counts = {"--train-examples": train_examples, "--eval-examples": eval_examples}
     problems = [
-        Problem(f"{option} {number} is too few.", f"Ask for {FEWEST} or more.")
-        for option, number in asked.items()
+        Problem(f"{option} {number} is too small.", f"Use {FEWEST} or more.")
+        for option, number in counts.items()
         if number is not None and number < FEWEST
     ]
     if problems:
@@ -78,7 +84,7 @@ def check_example_counts(train_examples: int | None, eval_examples: int | None) 
 
 
 def _groups_in_hash_order(examples: Sequence[Example]) -> list[list[Example]]:
-    """Group the examples by prompt and join each group into one cluster."""
+    """Group the examples by prompt, and make each group one cluster."""
     by_id = sorted(examples, key=lambda example: example.id)
     in_order = sorted(by_id, key=_prompt_hash)
     return [_as_cluster(list(group)) for _, group in groupby(in_order, key=_prompt_hash)]
@@ -90,9 +96,9 @@ def _as_cluster(group: Sequence[Example]) -> list[Example]:
 
 def _cut(groups: Sequence[Sequence[Example]], held_out: int, train: int | None) -> Split:
     chosen = tuple(chain.from_iterable(groups))[:held_out]
-    # A prompt whose examples are only partly held out is not trained on either: the answers would leak.
-    seen = {example.cluster for example in chosen}
-    others = [example for group in groups if group[0].cluster not in seen for example in group]
+    # If only some examples of a prompt are held out, the others are not used for training: answers would leak.
+    held_out_clusters = {example.cluster for example in chosen}
+    others = [example for group in groups if group[0].cluster not in held_out_clusters for example in group]
     return Split(train=choose_by_hash(others, "train", train), held_out=chosen)
 
 
@@ -101,13 +107,13 @@ def _is_large_enough(split: Split) -> bool:
 
 
 def _too_few(source: str, groups: Sequence[Sequence[Example]]) -> Problem:
-    what = f"{source} is too small to train on some examples and hold out others ({_size(groups)})."
-    return Problem(what, f"Add examples; the least are {FEWEST} to train on and {FEWEST} held out, of other prompts.")
+    what = f"{source} has too few examples for a training and a held-out split ({_size(groups)})."
+    return Problem(what, f"Add examples: each split needs at least {FEWEST}, with different prompts.")
 
 
 def _size(groups: Sequence[Sequence[Example]]) -> str:
     examples = sum(len(group) for group in groups)
-    return f"different examples: {examples:,}, different prompts: {len(groups):,}"
+    return f"distinct examples: {examples:,}, distinct prompts: {len(groups):,}"
 
 
 def _prompt_hash(example: Example) -> str:

@@ -1,4 +1,4 @@
-"""Examples as the model reads them: rendered by its chat template, tokenized, and cut at the maximum length."""
+"""Tokenize examples: render the chat template, tokenize, and truncate to the maximum length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ SHOWN_CHARACTERS = 60
 
 @dataclass(frozen=True)
 class _Rendered:
-    """The texts of a conversation as the chat template writes them."""
+    """A conversation rendered by the chat template."""
 
     prompt: str
-    """Ends where the assistant's answer begins."""
+    """Everything before the assistant's answer."""
     answer: str
-    """The completion with the end-of-turn token, where the template writes one."""
+    """The completion, with the end-of-turn token if the template writes one."""
 
 
 def tokenize(
@@ -28,17 +28,17 @@ def tokenize(
 ) -> TokenizedExamples:
     """Tokenize examples for training and scoring.
 
-    The prompt's tokens are those that generation starts from, and the last learnt token is `tokenizer.eos_token`
-    unless the completion was cut. A text is learnt whole, closed by the same token.
+    Generation starts from the same prompt tokens. The last token is `tokenizer.eos_token` unless the completion was
+    truncated. A plain text has no prompt tokens and ends with the same token.
 
     Args:
-        examples: conversations and texts, in any mixture.
-        tokenizer: has a chat template and an end-of-sequence token.
-        max_length: tokens that an example has at most. A longer completion is cut; an example whose prompt leaves
-            no room for its completion is dropped.
+        examples: conversations and plain texts, mixed in any order.
+        tokenizer: a tokenizer with a chat template and an end-of-sequence token.
+        max_length: maximum length of an example, in tokens. A longer completion is truncated. An example whose prompt
+            leaves no room for the completion is dropped.
 
     Raises:
-        UsageError: the chat template refuses a conversation.
+        UsageError: the chat template rejects a conversation.
     """
     tokenized = _tokenized(examples, tokenizer)
     kept = [example for example in tokenized if example.prompt_length < max_length]
@@ -50,28 +50,29 @@ def tokenize(
     )
 
 
-def require_examples(tokenized: TokenizedExamples, what: str, max_length: int) -> None:
-    """Refuse to go on with nothing; `what` says which examples they are (`training`, `held-out`).
+def require_examples(tokenized: TokenizedExamples, split: str, max_length: int) -> None:
+    """Check that examples of a split (`training`, `held-out`) are left.
 
     Raises:
         UsageError: the maximum length dropped all examples.
     """
     if not tokenized.examples:
-        cost = f"The prompts of all {tokenized.dropped} {what} examples fill --max-length {max_length} by themselves."
-        fix = f"The shortest of them needs --max-length {tokenized.shortest_dropped}; raise it, or shorten the prompts."
-        raise UsageError(Problem(cost, fix))
+        dropped = f"All {tokenized.dropped} {split} examples were dropped"
+        what = f"{dropped}: the prompt alone fills --max-length {max_length}."
+        fix = f"Use --max-length {tokenized.shortest_dropped} or more, or shorten the prompts."
+        raise UsageError(Problem(what, fix))
 
 
-def length_notes(tokenized: TokenizedExamples, what: str, max_length: int) -> tuple[str, ...]:
-    """Return what the maximum length cost, a sentence for each cost; nothing where it cost nothing."""
+def length_notes(tokenized: TokenizedExamples, split: str, max_length: int) -> tuple[str, ...]:
+    """Return notes on the examples of a split that the maximum length dropped or truncated, if there are any."""
     total = len(tokenized.examples) + tokenized.dropped
-    costs = {
+    counts = {
         "dropped: the prompt alone fills": tokenized.dropped,
-        "kept with a completion cut at": tokenized.truncated,
+        "truncated: the completion was cut at": tokenized.truncated,
     }
     return tuple(
-        f"{number:,} of {total:,} {what} examples {cost} --max-length {max_length}."
-        for cost, number in costs.items()
+        f"{number:,} of {total:,} {split} examples {effect} --max-length {max_length}."
+        for effect, number in counts.items()
         if number
     )
 
@@ -83,7 +84,7 @@ def _tokenized(examples: Sequence[Example], tokenizer: "PreTrainedTokenizerBase"
 
 
 def _texts(examples: Sequence[Example], tokenizer: "PreTrainedTokenizerBase") -> list[TokenizedExample]:
-    # Special tokens as in pretraining: a model that begins every text with one expects it here.
+    # Special tokens as in pretraining: models pretrained with a begin-of-sequence token expect it here.
     tokens = _token_ids([example.completion for example in examples], tokenizer, add_special_tokens=True)
     return [
         TokenizedExample(example, _closed(ids, tokenizer), prompt_length=0)
@@ -103,7 +104,7 @@ def _conversations(examples: Sequence[Example], tokenizer: "PreTrainedTokenizerB
 
 
 def _joined(prompt: list[int], whole: list[int], answer: list[int]) -> list[int]:
-    """Return the whole's tokens, or those of its parts where a token would span the border between them."""
+    """Return the tokens of the whole text, or of prompt and answer separately if a token would span their border."""
     return whole if whole[: len(prompt)] == prompt else prompt + answer
 
 
@@ -112,7 +113,7 @@ def _render(example: Example, tokenizer: "PreTrainedTokenizerBase") -> _Rendered
     prompt = _templated(example.prompt, tokenizer, add_generation_prompt=True)
     whole = _templated((*example.prompt, answer), tokenizer, add_generation_prompt=False)
     if not whole.startswith(prompt):
-        # Templates that treat the last turn specially, such as those that open it with a line of reasoning.
+        # Some templates render the last turn differently, for example with an empty line of reasoning.
         return _Rendered(prompt, example.completion)
     return _Rendered(prompt, _up_to_end_of_turn(whole.removeprefix(prompt), str(tokenizer.eos_token)))
 
@@ -126,19 +127,19 @@ def _templated(
     try:
         text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
     except TemplateError as error:
-        what = f"The model's chat template refuses a conversation ({error}): {_shown(messages)}"
-        raise UsageError(Problem(what, "Change its turns, or use a model whose template takes them.")) from error
+        what = f"The model's chat template rejects a conversation ({error}): {_shown(messages)}"
+        raise UsageError(Problem(what, "Change its turns, or use a model whose template accepts them.")) from error
     return str(text)
 
 
 def _shown(messages: Sequence[Message]) -> str:
     roles = ", ".join(message["role"] for message in messages)
     start = messages[0]["content"][:SHOWN_CHARACTERS]
-    return f"the turns {roles}, beginning '{start}'."
+    return f"turns {roles}, starting with '{start}'."
 
 
 def _up_to_end_of_turn(answer: str, eos_token: str) -> str:
-    """Cut the line break that many templates write after the end of a turn: no model needs to learn it."""
+    """Remove the line break that many templates write after the end of a turn."""
     stripped = answer.rstrip()
     return stripped if stripped.endswith(eos_token) else answer
 
@@ -154,7 +155,7 @@ def _token_ids(
 
 
 def _closed(token_ids: list[int], tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
-    """End with the end-of-sequence token, so that the model learns to stop."""
+    """Append the end-of-sequence token, unless it is there, so that the model learns to stop."""
     eos: int = tokenizer.eos_token_id
     return tuple(token_ids) if token_ids[-1:] == [eos] else (*token_ids, eos)
 

@@ -1,1 +1,1 @@
-"""One trial, start to record, on TRL's SFTTrainer."""
+"""Run, measure, checkpoint and calibrate one trial with TRL's SFTTrainer."""

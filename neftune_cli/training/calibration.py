@@ -1,6 +1,6 @@
-"""Measures what a kind of trial costs here: a few real steps, a few batches of noise-off losses, some answers."""
+"""Calibrate the cost of a trial on this machine: a few training steps, a few loss batches, and a few answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -17,18 +17,29 @@ from neftune_cli.evaluation.measured_model import LanguageModel, causal_model
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.hardware import peak_memory_bytes, reset_peak_memory
-from neftune_cli.training.prepared_data import EVALUATION_BATCH_SIZE, GENERATION_BATCH_SIZE, PROBE_ANSWERS, PreparedData
-from neftune_cli.training.timing import Clock, affordable, around_median, device_clock, forwards, time_training
+from neftune_cli.training.prepared_data import (
+    EVALUATION_BATCH_SIZE,
+    GENERATION_BATCH_SIZE,
+    PROBE_ANSWERS,
+    PreparedData,
+)
+from neftune_cli.training.timing import Clock, device_clock, forward_calls, time_training
 
-MEASUREMENTS = 3
+LOSS_BATCHES = 3
+"""Number of timed batches of noise-off losses."""
+NEW_TOKENS = 8
+"""Number of timed generation steps after the prompt."""
+SAMPLE_SECONDS = 5.0
+"""Time limit for the losses, and for the answers, as far as it can be estimated beforehand."""
+FEWEST_ROWS = 4
 
 
 def calibrate(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec) -> Calibration:
-    """Measure a trial's parts on a model that is spoilt by it; the rest is multiplication.
+    """Measure how long the parts of a trial take; the model is modified.
 
-    The steps are the trial's own: its trainer, noise and data order. Before them go two on the longest examples: the
-    first warms up, and in the second the memory peaks, as the optimizer's state is there by then. Medians are taken, as
-    in so short a time a passing disturbance would weigh too much. It takes half a minute at most, unless two steps do.
+    The steps are those of the trial: same trainer, noise and data order. Two warm-up steps on the longest examples
+    come first. Memory peaks in the second one, when the optimizer state has been allocated. Medians limit the effect
+    of short disturbances. A calibration takes at most about 30 seconds, or two steps if those take longer.
 
     Raises:
         TrialError: a prompt leaves no room for an answer in the model's context.
@@ -37,41 +48,41 @@ def calibrate(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec) -> 
     reset_peak_memory(prepared.device)
     cast(nn.Module, loaded.model).to(prepared.device)
     model, training = time_training(loaded, prepared, trial, clock)
-    per_token = _time_measurement(model, prepared, training.per_token, clock)
-    answering = time_answers(model, loaded.tokenizer, prepared, trial.evaluation, per_token, clock)
+    per_token = _time_losses(model, prepared, training.per_token, clock)
+    answering = _time_answers(model, loaded.tokenizer, prepared, trial.evaluation, per_token, clock)
     return Calibration(
         recipe=recipe_key(trial.train),
         setup=training.setup,
         step=training.per_token * training.padded_per_epoch / training.steps_per_epoch,
         measurement=per_token * sum(map(_padded_tokens, (prepared.probe, prepared.held_out))),
-        answers=answering.price(prepared, model, trial.evaluation, as_references=True),
-        longest_answers=answering.price(prepared, model, trial.evaluation, as_references=False),
+        answers=answering.estimate(prepared, model, trial.evaluation, as_references=True),
+        longest_answers=answering.estimate(prepared, model, trial.evaluation, as_references=False),
         steps_per_epoch=training.steps_per_epoch,
         tokens_per_epoch=training.tokens_per_epoch,
         peak_memory=peak_memory_bytes(prepared.device),
     )
 
 
-def _time_measurement(model: LanguageModel, prepared: PreparedData, training_per_token: float, clock: Clock) -> float:
-    """Return seconds a token (padding included) of noise-off losses, from batches of middling lengths.
+def _time_losses(model: LanguageModel, prepared: PreparedData, training_per_token: float, clock: Clock) -> float:
+    """Return the seconds per token, padding included, of noise-off losses of examples of medium length.
 
-    A forward takes about a third of a training step, which tells how large a batch may be.
+    The batch size is chosen on the assumption that a forward pass takes a third of a training step.
     """
     measured = (*prepared.probe, *prepared.held_out)
     lengths = [len(one.input_ids) for one in measured]
-    rows = affordable(EVALUATION_BATCH_SIZE, training_per_token / 3, lengths, times=MEASUREMENTS)
-    batch = around_median(measured, rows, lambda one: len(one.input_ids))
+    rows = _affordable_rows(EVALUATION_BATCH_SIZE, training_per_token / 3, lengths, times=LOSS_BATCHES)
+    batch = _around_median(measured, rows, lambda one: len(one.input_ids))
 
     def losses(examples: Sequence[TokenizedExample]) -> float:
         example_losses(model, examples, pad_token_id=prepared.pad_token_id, batch_size=EVALUATION_BATCH_SIZE)
         return clock()
 
-    stamps = [losses(batch[:1]), *(losses(batch) for _ in range(MEASUREMENTS))]
+    stamps = [losses(batch[:1]), *(losses(batch) for _ in range(LOSS_BATCHES))]
     return median(end - begin for begin, end in pairwise(stamps)) / _padded_tokens(batch)
 
 
 def _padded_tokens(examples: Sequence[TokenizedExample]) -> int:
-    """Return the tokens of examples that are measured in batches by length, each padded to its longest."""
+    """Return the number of tokens, padding included, of examples evaluated in batches sorted by length."""
     lengths = sorted(len(one.input_ids) for one in examples)
     batches = [
         lengths[start : start + EVALUATION_BATCH_SIZE] for start in range(0, len(lengths), EVALUATION_BATCH_SIZE)
@@ -79,65 +90,63 @@ def _padded_tokens(examples: Sequence[TokenizedExample]) -> int:
     return sum(batch[-1] * len(batch) for batch in batches)
 
 
-NEW_TOKENS = 8
-
-
 @dataclass(frozen=True)
-class AnswerTime:
-    """What answering takes, in seconds."""
+class _AnswerTime:
+    """Measured durations of generating and scoring answers, in seconds."""
 
     per_prompt_token: float = 0.0
     per_step: float = 0.0
-    """One more token for all rows of a batch, however few they are."""
+    """One more token for all rows of a batch: the part that does not depend on the number of rows."""
     per_row: float = 0.0
-    """What each row adds to that."""
+    """One more token for all rows of a batch: the part that each row adds."""
     per_score: float = 0.0
     """The scores of one answer."""
 
-    def price(
-        self, prepared: PreparedData, model: LanguageModel, chosen: ResolvedEvaluation, *, as_references: bool
+    def estimate(
+        self, prepared: PreparedData, model: LanguageModel, evaluation: ResolvedEvaluation, *, as_references: bool
     ) -> float:
-        """Return the time of all answers that a trial asks for.
+        """Return the time of all answers of a trial.
 
-        A batch goes on until its last answer ends: with the longest reference in it, or with the limit.
+        Generation of a batch ends with its longest answer: at the length of the longest reference in the batch, or at
+        the limit of new tokens.
         """
         context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
         total = 0.0
-        for examples in (_asked(prepared.held_out), _asked(prepared.probe[:PROBE_ANSWERS])):
-            for batch in _batches(examples):
+        for examples in (_with_prompt(prepared.held_out), _with_prompt(prepared.probe[:PROBE_ANSWERS])):
+            for batch in _generation_batches(examples):
                 prompt = batch[-1].prompt_length
-                limit = min(chosen.max_new_tokens, context - prompt) if context else chosen.max_new_tokens
+                limit = min(evaluation.max_new_tokens, context - prompt) if context else evaluation.max_new_tokens
                 reference = max(len(one.input_ids) - one.prompt_length for one in batch)
                 steps = min(limit, reference) if as_references else limit
                 total += len(batch) * (self.per_prompt_token * prompt + self.per_score)
-                total += (steps - 1) * (self.per_step + self.per_row * len(batch))  # the first comes with the prompt
+                total += (steps - 1) * (self.per_step + self.per_row * len(batch))  # the prompt yields the first token
         return total
 
 
-def time_answers(
+def _time_answers(
     model: LanguageModel,
     tokenizer: PreTrainedTokenizerBase,
     prepared: PreparedData,
-    chosen: ResolvedEvaluation,
+    evaluation: ResolvedEvaluation,
     per_token: float,
     clock: Clock,
-) -> AnswerTime:
-    """Answer a batch of prompts of middling length and a quarter of it, a few tokens each."""
-    asked = _asked(prepared.held_out) or _asked(prepared.probe[:PROBE_ANSWERS])
-    if not asked:
-        return AnswerTime()
-    rows = affordable(GENERATION_BATCH_SIZE, per_token, [one.prompt_length for one in asked], times=1)
-    batch = around_median(asked, rows, lambda one: one.prompt_length)
+) -> _AnswerTime:
+    """Time a few answer tokens for a batch of prompts of medium length, and for a quarter of the batch."""
+    prompts = _with_prompt(prepared.held_out) or _with_prompt(prepared.probe[:PROBE_ANSWERS])
+    if not prompts:
+        return _AnswerTime()
+    rows = _affordable_rows(GENERATION_BATCH_SIZE, per_token, [one.prompt_length for one in prompts], times=1)
+    batch = _around_median(prompts, rows, lambda one: one.prompt_length)
 
     def answered(examples: Sequence[TokenizedExample]) -> tuple[list[float], float]:
-        """Return the seconds of each forward, and those of the scores."""
-        with forwards(causal_model(model), clock) as calls:
+        """Return the seconds of each forward pass, and those of scoring."""
+        with forward_calls(causal_model(model), clock) as calls:
             evaluate_answers(
                 model,
                 tokenizer,
                 examples,
-                max_new_tokens=min(chosen.max_new_tokens, 1 + NEW_TOKENS),
-                repetition_penalty=chosen.repetition_penalty,
+                max_new_tokens=min(evaluation.max_new_tokens, 1 + NEW_TOKENS),
+                repetition_penalty=evaluation.repetition_penalty,
                 batch_size=GENERATION_BATCH_SIZE,
             )
         spans = [after.begin - before.begin for before, after in pairwise(calls)]
@@ -150,8 +159,8 @@ def time_answers(
     (few_prefill, *few_steps), _ = answered(few)
     step, few_step = median(steps or [prefill]), median(few_steps or [few_prefill])
     per_row = max(0.0, (step - few_step) / max(1, len(batch) - len(few)))
-    return AnswerTime(
-        # the lesser of two: a passing disturbance can only add
+    return _AnswerTime(
+        # the smaller of two measurements, since disturbances only add time
         per_prompt_token=min(prefill / _prompt_tokens(batch), few_prefill / _prompt_tokens(few)),
         per_step=max(0.0, step - per_row * len(batch)),
         per_row=per_row,
@@ -163,12 +172,25 @@ def _prompt_tokens(batch: Sequence[TokenizedExample]) -> int:
     return len(batch) * max(one.prompt_length for one in batch)
 
 
-def _asked(examples: Sequence[TokenizedExample]) -> list[TokenizedExample]:
+def _with_prompt(examples: Sequence[TokenizedExample]) -> list[TokenizedExample]:
     return [one for one in examples if one.example.prompt]
 
 
-def _batches(examples: Sequence[TokenizedExample]) -> Iterator[Sequence[TokenizedExample]]:
-    """Yield examples as they are answered together: by the length of their prompts."""
+def _generation_batches(examples: Sequence[TokenizedExample]) -> Iterator[Sequence[TokenizedExample]]:
+    """Yield the batches that generation forms: examples sorted by the length of their prompts."""
     by_length = sorted(examples, key=lambda one: one.prompt_length)
     for start in range(0, len(by_length), GENERATION_BATCH_SIZE):
         yield by_length[start : start + GENERATION_BATCH_SIZE]
+
+
+def _affordable_rows(most: int, per_token: float, lengths: Sequence[int], *, times: int) -> int:
+    """Return the batch size, at most `most`, for which `times` batches take SAMPLE_SECONDS at seconds per token."""
+    return max(FEWEST_ROWS, min(most, int(SAMPLE_SECONDS / times / (per_token * median(lengths)))))
+
+
+def _around_median(
+    examples: Sequence[TokenizedExample], rows: int, length: Callable[[TokenizedExample], int]
+) -> list[TokenizedExample]:
+    """Return `rows` examples whose lengths are nearest to the median in rank."""
+    begin = max(0, (len(examples) - rows) // 2)
+    return sorted(examples, key=length)[begin : begin + rows]

@@ -1,4 +1,4 @@
-"""The state of every generator that a training may draw from, but for the noise's own, which the noise keeps."""
+"""Checkpoints of a training run: when to write one, and a trainer whose complete state can be saved and resumed."""
 
 import random
 import sys
@@ -28,160 +28,33 @@ from neftune_cli.training.snapshots import (
 )
 from neftune_cli.training.stop_request import StopRequest
 
-
-def generator_states() -> dict[str, Any]:
-    """Return the states of Python's, numpy's and torch's global generators, those of all GPUs included."""
-    states: dict[str, Any] = {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.get_rng_state(),
-    }
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
-    if torch.backends.mps.is_available():
-        states["mps"] = torch.mps.get_rng_state()
-    return states
-
-
-def restore_generators(states: dict[str, Any]) -> None:
-    """Let the generators go on where `generator_states` was called; those of devices that it doesn't see stay.
-
-    A worker may see one GPU where the one before it saw all of them: the first it sees is the one that it trains on.
-    """
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    for device, state in zip(range(torch.cuda.device_count()), states.get("cuda", ()), strict=False):
-        torch.cuda.set_rng_state(state, device)
-    if "mps" in states and torch.backends.mps.is_available():
-        torch.mps.set_rng_state(states["mps"])
-
-
-class ResumableTrainer(SFTTrainer):
-    """An SFTTrainer whose checkpoints are snapshots: transformers' own are pickled, and leave a part of this out.
-
-    What is overridden are the places where transformers reads a checkpoint; where it does that, and how it finds the
-    place in the data, stays its own.
-    """
-
-    _resumed: Snapshot | None = None
-
-    def go_on(self, snapshot: Snapshot, folder: Path) -> None:
-        """Train from a snapshot to the end; from one of a training that had ended, only prepare the model.
-
-        Args:
-            snapshot: what `snapshot` returned.
-            folder: where it was read from, since transformers takes the step from its file there.
-        """
-        self._resumed = snapshot
-        self._total_train_tokens = snapshot.state["tokens"]
-        self.train(resume_from_checkpoint=str(folder))
-
-    def snapshot(self, **more: Any) -> Snapshot:
-        """Return the training's state at the end of a step, with whatever callbacks have to keep beside it."""
-        assert self.optimizer is not None
-        assert self.lr_scheduler is not None
-        scaler = getattr(self.accelerator, "scaler", None)
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.lr_scheduler.state_dict(),
-            "scaler": scaler.state_dict() if scaler is not None else None,
-            "generators": generator_states(),
-        }
-        return self._snapshot({**state, **more})
-
-    def trained_snapshot(self, **more: Any) -> Snapshot:
-        """Return the state of a training that has ended: the weights, and whatever else is to be kept."""
-        return self._snapshot(more)
-
-    def _snapshot(self, state: dict[str, Any]) -> Snapshot:
-        noises = [one for one in self.callback_handler.callbacks if isinstance(one, NEFTuneCallback)]
-        callbacks: Any = {type(one).__name__: one.state() for one in noises}  # its annotation says a list
-        trainer = replace(self.state, log_history=[], stateful_callbacks=callbacks)
-        weights = changing_tensors(cast(nn.Module, self.model))
-        return Snapshot(weights, trainer, {**state, "tokens": self._total_train_tokens})
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log a step; a loss that isn't finite must not stay in the sum of the next one's."""
-        is_step = "loss" in logs
-        super().log(logs, start_time)
-        if is_step:
-            self._tr_loss.zero_()
-
-    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
-        if self.state.global_step < self.state.max_steps:  # in the last epoch there may be more data than steps
-            super()._run_epoch(*arguments, **named)  # type: ignore[no-untyped-call]
-
-    def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
-        tensors = changing_tensors(cast(nn.Module, self.model))
-        with torch.no_grad():
-            for name, tensor in self._taken_up.weights.items():
-                tensors[name].copy_(tensor)
-        self._taken_up.weights.clear()  # they would stay in memory as long as the training lasts
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        state = self._taken_up.state if checkpoint is not None else {}
-        if "optimizer" in state:
-            assert self.lr_scheduler is not None
-            load_optimizer(self.optimizer, state.pop("optimizer"))
-            self.lr_scheduler.load_state_dict(state["scheduler"])
-
-    def _load_scaler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None and (scaler := self._taken_up.state.get("scaler")) is not None:
-            self.accelerator.scaler.load_state_dict(scaler)
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            restore_generators(self._taken_up.state["generators"])
-
-    @property
-    def _taken_up(self) -> Snapshot:
-        assert self._resumed is not None
-        return self._resumed
-
-
-def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
-    """Give an optimizer a state in tensors of its own, each in the precision that it was kept in.
-
-    Torch gives each the parameter's, which would round what an optimizer keeps more precisely.
-    """
-    optimizer.load_state_dict(state)
-    parameters = [one for group in optimizer.param_groups for one in group["params"]]
-    numbers = [one for group in state["param_groups"] for one in group["params"]]
-    for parameter, number in zip(parameters, numbers, strict=True):
-        loaded = optimizer.state.get(parameter, {})
-        for name, kept in state["state"].get(number, {}).items():
-            if isinstance(kept, Tensor):
-                loaded[name] = kept.to(loaded[name].device, copy=True)
-
-
-WORTH_KEEPING_SECONDS = 30.0
-"""Work since the last checkpoint that one at the end of the training saves."""
+WORTH_SAVING_SECONDS = 30.0
+"""Minimum time since the last checkpoint for which a checkpoint at the end of training is written."""
 
 
 class CheckpointCallback(TrainerCallback):
-    """Writes checkpoints at the ends of steps, and ends the training with one when the trial is asked to stop.
+    """Write checkpoints after steps, and end training with a checkpoint when a stop was requested.
 
-    A step has ended when it is logged, or, if it is the last one of its epoch, when the epoch has been measured: a
-    resumed training begins with the next step, and wouldn't make up for either. It comes after `curve` among the
-    trainer's callbacks.
+    A checkpoint is written once the step is logged. At the last step of an epoch, it is written once the epoch is
+    measured. Resumed training starts at the next step and would repeat neither. This callback must come after `curve`
+    in the trainer's list of callbacks.
 
     Args:
-        place: where checkpoints go.
-        settings: when they are due.
-        stop: whether the trial is to stop.
-        curve: what was measured so far.
-        noise: what the noise was so far.
-        halvings: how often the batch was halved, which every checkpoint says of itself.
-        clock: in seconds.
+        folder: the trial's folder, held under a lease.
+        settings: checkpoint intervals.
+        stop: the request to stop the trial.
+        curve: the learning curve so far.
+        noise: the noise, and its measurements so far.
+        halvings: number of batch size halvings, stored in every checkpoint.
+        clock: time in seconds.
     """
 
-    trainer: ResumableTrainer
-    """Set as soon as there is one: it needs its callbacks first."""
+    trainer: "ResumableTrainer"
+    """Assigned after construction, because the trainer's constructor takes its callbacks."""
 
     def __init__(
         self,
-        place: ClaimedTrial,
+        folder: ClaimedTrial,
         settings: RunSettings,
         stop: StopRequest,
         *,
@@ -190,36 +63,36 @@ class CheckpointCallback(TrainerCallback):
         halvings: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._place, self._settings, self._stop = place, settings, stop
+        self._folder, self._settings, self._stop = folder, settings, stop
         self.curve, self.noise, self.halvings = curve, noise, halvings
         self._clock = clock
         self._last = clock()
         self._can_write = True
         self.attestation: Attestation | None = None
-        """That of a training that has ended and is in a checkpoint."""
+        """Attestation of the finished training, if a checkpoint holds it."""
         self._epoch_generators: dict[str, Any] | None = None
         self._resumed_generators: dict[str, Any] | None = None
 
-    def go_on(self, snapshot: Snapshot) -> None:
-        """Let curve, noise and data order go on from a snapshot.
+    def restore(self, snapshot: Snapshot) -> None:
+        """Restore learning curve, noise measurements and data order from a snapshot.
 
         Raises:
-            UnreadableCheckpoint: something is missing in it; nothing has changed then.
+            UnreadableCheckpoint: the snapshot is incomplete; nothing is changed.
         """
         state = snapshot.state
         try:
             trained = Attestation.model_validate(state["attestation"]) if "attestation" in state else None
-            begun = None if trained else (state["noise"], state["epoch_generators"] or state["generators"])
-            self.curve.go_on(state["curve"])
+            unfinished = None if trained else (state["noise"], state["epoch_generators"] or state["generators"])
+            self.curve.restore(state["curve"])
         except (KeyError, ValueError) as error:
-            raise UnreadableCheckpoint(f"A checkpoint is of another version ({error}).") from error
+            raise UnreadableCheckpoint(f"A checkpoint has the format of another version ({error}).") from error
         self.attestation = trained
-        if begun is not None:
-            measurements, self._resumed_generators = begun
+        if unfinished is not None:
+            measurements, self._resumed_generators = unfinished
             self.noise.go_on_measuring(measurements)
 
-    def keep_trained(self, attestation: Attestation) -> None:
-        """Write a checkpoint of a training that has ended, from which only the answers are to be made; once."""
+    def write_trained(self, attestation: Attestation) -> None:
+        """Write a checkpoint of a finished training, unless there is one; a resumed trial only generates answers."""
         if self.attestation is None:
             more = {"curve": self.curve.state(), "attestation": attestation.model_dump()}
             self._write(self.trainer.trained_snapshot(**more))
@@ -227,15 +100,15 @@ class CheckpointCallback(TrainerCallback):
 
     @property
     def is_due_at_end(self) -> bool:
-        """Return whether a checkpoint before the answers is worth its time."""
-        return self._settings.checkpoint_steps is not None or self._clock() - self._last >= WORTH_KEEPING_SECONDS
+        """Return whether a checkpoint between training and answers is worth its time."""
+        return self._settings.checkpoint_steps is not None or self._clock() - self._last >= WORTH_SAVING_SECONDS
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """Count the time from here."""
+        """Start measuring time since the last checkpoint."""
         self._last = self._clock()
 
     def on_epoch_begin(self, *_: Any, **__: Any) -> None:
-        """Remember what the data order may be drawn from: an epoch that is gone on with has to draw the same again."""
+        """Save the generator states that determine the data order, or restore them when an epoch is resumed."""
         if self._resumed_generators is not None:
             restore_generators(self._resumed_generators)
             self._resumed_generators = None
@@ -249,7 +122,7 @@ class CheckpointCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Write what is due, or stop, after a step in the midst of an epoch."""
+        """Write a checkpoint if it is due, and stop if requested, after a step within an epoch."""
         ends_epoch = control.should_training_stop or float(state.epoch).is_integer()
         if logs and "loss" in logs and not ends_epoch:
             self._end_step(state.global_step, self._epoch_generators)
@@ -261,7 +134,7 @@ class CheckpointCallback(TrainerCallback):
         control: TrainerControl,
         **_: Any,
     ) -> None:
-        """Do so after an epoch; what follows the last one isn't training any more."""
+        """Write a checkpoint if it is due, and stop if requested, after an epoch other than the last."""
         if not control.should_training_stop:
             self._end_step(state.global_step, None)
 
@@ -279,10 +152,139 @@ class CheckpointCallback(TrainerCallback):
     def _write(self, snapshot: Snapshot) -> None:
         step = snapshot.trainer.global_step
         try:
-            with self._place.new_checkpoint(step, {"halvings": self.halvings}) as folder:
-                write_snapshot(snapshot, folder)
+            with self._folder.new_checkpoint(step, {"halvings": self.halvings}) as path:
+                write_snapshot(snapshot, path)
                 sys.audit("neftune.checkpoint-filled", step)
-        except UnsupportedStateError as error:  # an optimizer of another package, say
-            print(f"No checkpoints: {error}. If it is interrupted, this trial begins anew.", file=sys.stderr)
+        except UnsupportedStateError as error:  # for example, the state of a third-party optimizer
+            print(f"Checkpoints are off: {error}. If interrupted, this trial starts over.", file=sys.stderr)
             self._can_write = False
         self._last = self._clock()
+
+
+class ResumableTrainer(SFTTrainer):
+    """An SFTTrainer that saves and restores snapshots in place of transformers' checkpoints.
+
+    Transformers' checkpoints are pickled and leave out part of this state. Only the methods that read a checkpoint are
+    overridden. The order in which transformers calls them, and its search for the position in the data, are unchanged.
+    """
+
+    _resumed: Snapshot | None = None
+
+    def resume(self, snapshot: Snapshot, folder: Path) -> None:
+        """Train from a snapshot to the end. If the snapshot is of a finished training, only load the weights.
+
+        Args:
+            snapshot: the state to resume from.
+            folder: the folder that holds the snapshot; transformers reads the step number from a file in it.
+        """
+        self._resumed = snapshot
+        self._total_train_tokens = snapshot.state["tokens"]
+        self.train(resume_from_checkpoint=str(folder))
+
+    def snapshot(self, **more: Any) -> Snapshot:
+        """Return the state of the training at the end of a step, with additional state of callbacks."""
+        assert self.optimizer is not None
+        assert self.lr_scheduler is not None
+        scaler = getattr(self.accelerator, "scaler", None)
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.lr_scheduler.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "generators": generator_states(),
+        }
+        return self._snapshot({**state, **more})
+
+    def trained_snapshot(self, **more: Any) -> Snapshot:
+        """Return the state of a finished training: the weights, with additional state of callbacks."""
+        return self._snapshot(more)
+
+    def _snapshot(self, state: dict[str, Any]) -> Snapshot:
+        noises = [one for one in self.callback_handler.callbacks if isinstance(one, NEFTuneCallback)]
+        callbacks: Any = {type(one).__name__: one.state() for one in noises}  # annotated as a list in transformers
+        trainer = replace(self.state, log_history=[], stateful_callbacks=callbacks)
+        weights = changing_tensors(cast(nn.Module, self.model))
+        return Snapshot(weights, trainer, {**state, "tokens": self._total_train_tokens})
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step, and reset the running loss so that a loss that is not finite does not affect the next step."""
+        is_step = "loss" in logs
+        super().log(logs, start_time)
+        if is_step:
+            self._tr_loss.zero_()
+
+    def _run_epoch(self, *arguments: Any, **named: Any) -> None:
+        if self.state.global_step < self.state.max_steps:  # the last epoch may have more batches than steps
+            super()._run_epoch(*arguments, **named)  # type: ignore[no-untyped-call]
+
+    def _load_from_checkpoint(self, *_: Any, **__: Any) -> None:
+        tensors = changing_tensors(cast(nn.Module, self.model))
+        with torch.no_grad():
+            for name, tensor in self._resumed_snapshot.weights.items():
+                tensors[name].copy_(tensor)
+        self._resumed_snapshot.weights.clear()  # otherwise they occupy memory until training ends
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        state = self._resumed_snapshot.state if checkpoint is not None else {}
+        if "optimizer" in state:
+            assert self.lr_scheduler is not None
+            load_optimizer(self.optimizer, state.pop("optimizer"))
+            self.lr_scheduler.load_state_dict(state["scheduler"])
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and (scaler := self._resumed_snapshot.state.get("scaler")) is not None:
+            self.accelerator.scaler.load_state_dict(scaler)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            restore_generators(self._resumed_snapshot.state["generators"])
+
+    @property
+    def _resumed_snapshot(self) -> Snapshot:
+        assert self._resumed is not None
+        return self._resumed
+
+
+def load_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """Load an optimizer state into copies of its tensors, each in the dtype that it was saved in.
+
+    `Optimizer.load_state_dict` casts each tensor to the dtype of its parameter, which may lose precision.
+    """
+    optimizer.load_state_dict(state)
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    numbers = [one for group in state["param_groups"] for one in group["params"]]
+    for parameter, number in zip(parameters, numbers, strict=True):
+        loaded = optimizer.state.get(parameter, {})
+        for name, saved in state["state"].get(number, {}).items():
+            if isinstance(saved, Tensor):
+                loaded[name] = saved.to(loaded[name].device, copy=True)
+
+
+def generator_states() -> dict[str, Any]:
+    """Return the states of the global random generators of Python, numpy and torch, including those of all GPUs.
+
+    The noise has its own generator, whose state `NEFTuneCallback` saves.
+    """
+    states: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        states["mps"] = torch.mps.get_rng_state()
+    return states
+
+
+def restore_generators(states: dict[str, Any]) -> None:
+    """Restore what `generator_states` returned, except states of devices that this process does not see.
+
+    A worker may see one GPU where the previous process saw all of them. Training uses the first visible GPU.
+    """
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    for device, state in zip(range(torch.cuda.device_count()), states.get("cuda", ()), strict=False):
+        torch.cuda.set_rng_state(state, device)
+    if "mps" in states and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(states["mps"])

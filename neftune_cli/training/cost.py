@@ -1,4 +1,4 @@
-"""What a kind of trial costs: plain numbers that a calibration measures and a plan is priced from, without torch."""
+"""Cost of a trial in time, steps and tokens, computed from a calibration; without torch."""
 
 import json
 import math
@@ -6,66 +6,54 @@ from dataclasses import dataclass
 
 from neftune_cli.config.spec import TrainSpec
 
-_FREE = frozenset(
-    "adam_beta1 adam_beta2 adam_epsilon label_smoothing_factor lr_scheduler_kwargs lr_scheduler_type max_grad_norm "
-    "warmup_ratio warmup_steps weight_decay".split()
-)
-"""SFTConfig fields that change what a step computes and not how long it takes."""
-
-
-def recipe_key(train: TrainSpec) -> str:
-    """Return what of a recipe decides how long a step takes and how much memory it needs; any other field may."""
-    costly = {name: value for name, value in train.sft.items() if name not in _FREE}
-    own = train.model_dump(include={"batch_size", "max_length", "lora_rank"})
-    return json.dumps({**own, **costly}, sort_keys=True)
-
 
 @dataclass(frozen=True)
 class TrialCost:
-    """What one trial takes, in seconds by phase, optimizer steps and training tokens."""
+    """Estimated seconds of one trial by phase, optimizer steps, and training tokens."""
 
     setup: float
     training: float
     measuring: float
-    """All noise-off losses: after each epoch, or once for the base."""
+    """All noise-off losses: after each epoch, or once for the base trial."""
     answering: float
     steps: int
     tokens: int
-    """Tokens trained on in all epochs, padding left out."""
+    """Tokens trained on over all epochs, padding excluded."""
 
     @property
     def seconds(self) -> float:
-        """Return the time of all phases."""
+        """Return the total time of all phases."""
         return self.setup + self.training + self.measuring + self.answering
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the parts of a trial of one recipe take on this machine, in seconds."""
+    """Measured durations, in seconds, of the parts of a trial with one recipe on this machine."""
 
     recipe: str
-    """What it speaks for, as `recipe_key` has it."""
+    """The `recipe_key` of the recipe."""
     setup: float
     """From fresh weights to the first step."""
     step: float
     """One optimizer step on batches of average size."""
     measurement: float
-    """One noise-off measurement of all probe and held-out examples."""
+    """One measurement of the noise-off losses of all probe and held-out examples."""
     answers: float
-    """All answers and their scores, where each is about as long as its reference."""
+    """All answers and their scores, if each is about as long as its reference."""
     longest_answers: float
-    """The same where answers run into the limit of new tokens, as those of a model before fine-tuning often do."""
+    """All answers and their scores, if each reaches the limit of new tokens, as is common before fine-tuning."""
     steps_per_epoch: int
     tokens_per_epoch: int
-    """Training tokens, padding left out."""
+    """Training tokens, padding excluded."""
     peak_memory: int
-    """Bytes of main memory that the process has held at most, or of the GPU's where it is one."""
+    """Peak memory in bytes: of the GPU if there is one, otherwise of the process."""
 
     def estimate(self, train: TrainSpec, *, is_base: bool) -> TrialCost:
-        """Return the cost of a trial with this recipe, however many epochs or steps it trains.
+        """Return the cost of a trial with this recipe and any number of epochs or steps.
 
-        Every begun epoch ends in a measurement. A fine-tuned model is taken to answer at about the references' length,
-        the base to run into the limit: both are assumptions, the second an upper bound.
+        Every epoch, including an incomplete last one, ends with a measurement. Answers of a fine-tuned model are
+        assumed to be as long as the references. Answers of the base model are assumed to reach the limit of new
+        tokens, which is an upper bound.
         """
         if is_base:
             return TrialCost(0.0, 0.0, self.measurement, self.longest_answers, 0, 0)
@@ -78,3 +66,17 @@ class Calibration:
             steps=steps,
             tokens=round(self.tokens_per_epoch * steps / self.steps_per_epoch),
         )
+
+
+def recipe_key(train: TrainSpec) -> str:
+    """Return the fields of a recipe that determine the time and memory of a step, as canonical JSON."""
+    costly = {name: value for name, value in train.sft.items() if name not in _COST_FREE}
+    own = train.model_dump(include={"batch_size", "max_length", "lora_rank"})
+    return json.dumps({**own, **costly}, sort_keys=True)
+
+
+_COST_FREE = frozenset(
+    "adam_beta1 adam_beta2 adam_epsilon label_smoothing_factor lr_scheduler_kwargs lr_scheduler_type max_grad_norm "
+    "warmup_ratio warmup_steps weight_decay".split()
+)
+"""SFTConfig fields that change the numbers of a step but not its duration. All other fields may change it."""

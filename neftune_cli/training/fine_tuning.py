@@ -1,4 +1,4 @@
-"""One fine-tuning under noise: begun, or gone on with from its newest checkpoint, and trained to the end."""
+"""Fine-tune one model under a trial's noise, from the start or from the newest readable checkpoint."""
 
 import sys
 import tempfile
@@ -32,69 +32,71 @@ from neftune_cli.training.trial_metrics import measure_losses
 
 @dataclass(frozen=True)
 class FineTuned:
-    """What a training that has ended leaves, or the base, which had none."""
+    """A trained model with its measurements; for the base trial, the model before fine-tuning."""
 
     model: LanguageModel
     losses: list[ExampleLoss]
     train_loss: float | None = None
+    """Mean training loss over the last epoch, in nats per completion token, noise on."""
     attestation: Attestation | None = None
     halvings: int = 0
-    keep: Callable[[], None] = lambda: None
-    """Writes a checkpoint of it, if there is none, from which only the answers are to be made again."""
+    write_checkpoint: Callable[[], None] = lambda: None
+    """Write a checkpoint of the finished training, unless there is one; a resumed trial only generates the answers."""
 
 
 def fine_tune(
     trial: Trial,
     loaded: LoadedModel,
     prepared: PreparedData,
-    place: ClaimedTrial,
-    watch: ReportProgress,
+    folder: ClaimedTrial,
+    report: ReportProgress,
     *,
     settings: RunSettings,
     stop: StopRequest,
     halvings: int = 0,
 ) -> FineTuned:
-    """Train under the trial's noise; the optimizer, data order and dropout are TRL's and know nothing of it.
+    """Train under the trial's noise. Optimizer, data order and dropout are TRL's and do not depend on the noise.
 
     Args:
-        trial: what to train.
-        loaded: a fresh model, which is spoilt.
-        prepared: what it is trained and measured on.
-        place: where curve and checkpoints go; a training whose checkpoint is there goes on.
-        watch: is told of every step.
-        settings: how often there is to be a checkpoint, and what follows a loss that isn't finite.
-        stop: ends the training at its next step, with a checkpoint.
-        halvings: how often to halve the batch; a checkpoint of fewer is left alone, one of more decides.
+        trial: the trial to train.
+        loaded: a fresh model, which training modifies.
+        prepared: tokenized examples to train and measure on.
+        folder: receives the learning curve and checkpoints; training resumes from a checkpoint in it.
+        report: receives every step.
+        settings: checkpoint intervals, and the reaction to a loss that is not finite.
+        stop: ends training after the current step, with a checkpoint.
+        halvings: number of times to halve the batch size. Checkpoints with fewer halvings are ignored; one with more
+            overrides the number.
 
     Raises:
-        TrialStopped: it was asked to stop, and goes on from its checkpoint.
-        TrialError: a loss is not finite, or the noise wasn't what it should be.
+        TrialStopped: a stop was requested; training can be resumed from its checkpoint.
+        TrialError: a loss is not finite, or the applied noise does not match the formula.
     """
-    kept = place.checkpoints()
-    halvings = max([halvings, *(_halvings(one) for one in kept[:1])])
-    curve, noise = _curve(prepared, place, watch, settings), noise_callback(trial.spec)
-    checkpoints = CheckpointCallback(place, settings, stop, curve=curve, noise=noise, halvings=halvings)
+    checkpoints = folder.checkpoints()
+    halvings = max([halvings, *(_halvings(one) for one in checkpoints[:1])])
+    curve, noise = _curve(prepared, folder, report, settings), noise_callback(trial.spec)
+    callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work:
         with stop.interruptible():
             config = sft_config(
                 trial.spec.train, seed=trial.spec.seed, device=prepared.device, work=Path(work), halvings=halvings
             )
-            checkpoints.trainer = build_trainer(
+            callback.trainer = build_trainer(
                 loaded.model,
                 loaded.tokenizer,
                 prepared.train,
                 config,
                 lora_rank=trial.spec.train.lora_rank,
-                callbacks=[curve, checkpoints, noise],
+                callbacks=[curve, callback, noise],
             )
         sys.audit("neftune.model-loaded", trial.id)
-        _train(checkpoints, place, [one for one in kept if _halvings(one) == halvings])
+        _train(callback, folder, [one for one in checkpoints if _halvings(one) == halvings])
     sys.audit("neftune.training-ended", trial.id)
-    return _ended(checkpoints, stop)
+    return _fine_tuned(callback, stop)
 
 
 def noise_callback(spec: TrialSpec) -> NEFTuneCallback:
-    """Return the noise of a trial, to be put on by its trainer."""
+    """Return the trainer callback that applies a trial's noise."""
     noise = spec.noise
     return NEFTuneCallback(
         noise.alpha,
@@ -111,7 +113,7 @@ def _halvings(checkpoint: Checkpoint) -> int:
 
 
 def _curve(
-    prepared: PreparedData, place: ClaimedTrial, watch: ReportProgress, settings: RunSettings
+    prepared: PreparedData, folder: ClaimedTrial, report: ReportProgress, settings: RunSettings
 ) -> LearningCurveCallback:
     rate = TokenRate()
 
@@ -119,68 +121,65 @@ def _curve(
         rate.pause()
         return measure_losses(model, prepared, epoch=epoch)
 
-    def tell(point: CurvePoint, steps: int) -> None:
-        watch(TrialProgress("training", point.step, steps, point.train_loss, rate.at(point.tokens)))
+    def on_step(point: CurvePoint, steps: int) -> None:
+        report(TrialProgress("training", point.step, steps, point.train_loss, rate.at(point.tokens)))
 
     return LearningCurveCallback(
-        measure=measure, append=place.append_metrics, step=tell, stop_on_divergence=settings.stop_on_divergence
+        measure=measure, append=folder.append_metrics, on_step=on_step, stop_on_divergence=settings.stop_on_divergence
     )
 
 
-def _train(checkpoints: CheckpointCallback, place: ClaimedTrial, kept: list[Checkpoint]) -> None:
-    """Train to the end, from the first of the kept checkpoints that can be read, or from the beginning."""
-    trainer = checkpoints.trainer
-    for checkpoint in kept:
+def _train(callback: CheckpointCallback, folder: ClaimedTrial, checkpoints: list[Checkpoint]) -> None:
+    """Train to the end, from the first readable checkpoint of the list, or else from the start."""
+    trainer = callback.trainer
+    for checkpoint in checkpoints:
         try:
             snapshot = read_snapshot(checkpoint.path, cast(nn.Module, trainer.model))
-            checkpoints.go_on(snapshot)
+            callback.restore(snapshot)
         except UnreadableCheckpoint as error:
-            print(f"{error} Going on from the one before it, or from the beginning.", file=sys.stderr)
+            print(f"{error} Trying the checkpoint before it, or else starting over.", file=sys.stderr)
             continue
-        place.go_on(checkpoint)
-        place.rewrite_metrics(checkpoints.curve.points)
-        print(f"Going on after step {checkpoint.step}.", file=sys.stderr)
-        trainer.go_on(snapshot, checkpoint.path)
+        folder.go_on(checkpoint)
+        folder.rewrite_metrics(callback.curve.points)
+        print(f"Resuming after step {checkpoint.step}.", file=sys.stderr)
+        trainer.resume(snapshot, checkpoint.path)
         return
-    place.drop_checkpoints()
-    place.rewrite_metrics([])
+    folder.drop_checkpoints()
+    folder.rewrite_metrics([])
     trainer.train()
 
 
-def _ended(checkpoints: CheckpointCallback, stop: StopRequest) -> FineTuned:
-    """Return what a training left, after a checkpoint of it if that is worth its time, or if the trial is to stop."""
-    curve, noise, kept = checkpoints.curve, checkpoints.noise, checkpoints.attestation
-    if kept is None and noise.deviations:
-        raise TrialError(f"The noise was not what the formula says: {'; '.join(noise.deviations)}.")
-    attestation = kept or noise.attestation
+def _fine_tuned(callback: CheckpointCallback, stop: StopRequest) -> FineTuned:
+    """Return the outcome of a finished training; write its checkpoint first if one is due or a stop was requested."""
+    curve, noise, saved = callback.curve, callback.noise, callback.attestation
+    if saved is None and noise.deviations:
+        raise TrialError(f"The applied noise does not match the formula: {'; '.join(noise.deviations)}.")
+    attestation = saved or noise.attestation
     assert attestation is not None
-    keep = partial(checkpoints.keep_trained, attestation)
-    if stop.requested or checkpoints.is_due_at_end:
-        keep()
+    write_checkpoint = partial(callback.write_trained, attestation)
+    if stop.requested or callback.is_due_at_end:
+        write_checkpoint()
     stop.raise_if_requested()
     return FineTuned(
-        model=cast(LanguageModel, checkpoints.trainer.model),
+        model=cast(LanguageModel, callback.trainer.model),
         train_loss=curve.last_epoch_loss,
         losses=curve.example_losses,
         attestation=attestation,
-        halvings=checkpoints.halvings,
-        keep=keep,
+        halvings=callback.halvings,
+        write_checkpoint=write_checkpoint,
     )
 
 
-_STEPS = 10
-
-
 class TokenRate:
-    """Training tokens per second over the last steps; where none could be timed yet, what it was before."""
+    """Training tokens per second over the last 10 steps; during a pause, the last known rate."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: deque[tuple[float, int]] = deque(maxlen=_STEPS + 1)
+        self._seen: deque[tuple[float, int]] = deque(maxlen=_RATE_STEPS + 1)
         self._rate: float | None = None
 
     def at(self, tokens: int | None) -> float | None:
-        """Take the tokens trained on so far, at the end of a step, and return the rate."""
+        """Record the tokens trained on so far, at the end of a step, and return the rate."""
         if tokens is not None:
             self._seen.append((self._clock(), tokens))
             (begin, before), (end, after) = self._seen[0], self._seen[-1]
@@ -189,5 +188,8 @@ class TokenRate:
         return self._rate
 
     def pause(self) -> None:
-        """Leave the time until the end of the next step out."""
+        """Exclude the time until the end of the next step."""
         self._seen.clear()
+
+
+_RATE_STEPS = 10

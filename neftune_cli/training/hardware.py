@@ -1,4 +1,4 @@
-"""What a trial runs on: the device, its precision, and the versions that can change its numbers."""
+"""Hardware and process settings of a trial: device, precision, memory, and package versions."""
 
 import ctypes
 import gc
@@ -13,11 +13,11 @@ from typing import Any
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 MEMORY_KEPT = 1 << 30
-"""Bytes the allocator may keep instead of giving them back to the system after each step."""
+"""Freed memory, in bytes, that the allocator keeps between steps."""
 
 
 def gpu_count() -> int:
-    """Return how many GPUs there are, of the kind that training will choose."""
+    """Return the number of GPUs of the kind that training uses."""
     import torch
 
     device = device_name()
@@ -25,7 +25,7 @@ def gpu_count() -> int:
 
 
 def device_name() -> str:
-    """Return the kind of device that training will choose by itself: `cuda`, `mps` or `cpu`."""
+    """Return the kind of device that training uses: `cuda`, `mps` or `cpu`."""
     import torch
 
     if torch.cuda.is_available():
@@ -34,7 +34,7 @@ def device_name() -> str:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Return whether the hardware multiplies bfloat16 by itself; emulation is slower than float32."""
+    """Return whether the hardware multiplies in bfloat16 natively; emulation is slower than float32."""
     import torch
 
     if device == "cuda":
@@ -44,7 +44,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def environment(*, lora: bool) -> dict[str, str]:
-    """Return what else than spec, data and weights can change the numbers of a trial."""
+    """Return everything besides spec, data and weights that can change the numbers of a trial."""
     device = device_name()
     packages = ["torch", "transformers", "trl", *(["peft"] if lora else [])]
     precision = "bfloat16" if has_bfloat16(device) else "float32"
@@ -52,7 +52,7 @@ def environment(*, lora: bool) -> dict[str, str]:
 
 
 def keep_memory_between_steps() -> None:
-    """Tell glibc's allocator to keep freed memory: fetching it anew each step halves the speed of large products."""
+    """Make glibc's allocator keep freed memory. Requesting it again at each step halves the speed of large products."""
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -63,10 +63,10 @@ def keep_memory_between_steps() -> None:
 
 
 def peak_memory_bytes(device: str = "cpu") -> int:
-    """Return the most memory held since the start, or since `reset_peak_memory`.
+    """Return the peak memory, in bytes, since the process started or since `reset_peak_memory`.
 
     Args:
-        device: the GPU's own memory where it is `cuda`, the process's main memory otherwise.
+        device: `cuda` for the memory of the GPU, otherwise the main memory of the process is measured.
     """
     if device == "cuda":
         import torch
@@ -80,7 +80,7 @@ def peak_memory_bytes(device: str = "cpu") -> int:
 
 
 def reset_peak_memory(device: str = "cpu") -> None:
-    """Let the peak begin anew at what is held now, where the system can do that."""
+    """Reset the peak to the memory in use now, if the system supports it."""
     if device == "cuda":
         import torch
 
@@ -91,29 +91,29 @@ def reset_peak_memory(device: str = "cpu") -> None:
 
 @contextmanager
 def restore_torch_settings() -> Iterator[None]:
-    """Put back afterwards what a training may set for its whole process: TF32, and determinism.
+    """Restore on exit the process-wide settings of torch that a training run may change: TF32 and determinism.
 
-    Transformers sets them where `tf32` or `full_determinism` is given, and never back: other arms would have them too.
+    Transformers sets them for `tf32` and `full_determinism` and never resets them, so they would leak to other arms.
     """
     import torch
     from transformers.utils.import_utils import enable_tf32
 
-    backends: Any = torch.backends  # whose types know nothing of it
+    backends: Any = torch.backends  # fp32_precision is missing in its type stubs
     precision = backends.fp32_precision
     deterministic = torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
-    of_cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
     try:
         yield
     finally:
         backends.fp32_precision = precision
-        enable_tf32.cache_clear()  # it takes being called again for a repetition
+        enable_tf32.cache_clear()  # its cache would turn the next call into a no-op
         torch.use_deterministic_algorithms(deterministic, warn_only=warns)
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = of_cudnn
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
 
 
 def release_memory(device: str = "cpu") -> None:
-    """Give back what is no longer used: a trainer holds itself in a cycle, and its model with it."""
+    """Release unused memory. A trainer is part of a reference cycle, which keeps its model alive until collected."""
     gc.collect()
     if device == "cuda":
         import torch

@@ -1,4 +1,4 @@
-"""The callback that watches a training: every step's loss, and the noise-off losses after every epoch."""
+"""Trainer callback that records the learning curve: the loss of every step, and noise-off losses after every epoch."""
 
 import math
 import sys
@@ -15,13 +15,13 @@ from neftune_cli.training.trial_metrics import split_loss
 
 
 class LearningCurveCallback(TrainerCallback):
-    """Collects the curve of one training and hands every point on as it comes.
+    """Collect the learning curve of one training run.
 
     Args:
-        measure: returns the noise-off losses of a model after an epoch.
-        append: takes each point of the curve.
-        step: takes each training step's point, and the number of steps in all.
-        stop_on_divergence: whether a training loss that isn't finite ends the trial; otherwise its point has none.
+        measure: return the noise-off losses of a model after an epoch.
+        append: receive each point of the curve.
+        on_step: receive the point of each training step, and the total number of steps.
+        stop_on_divergence: end the trial at a training loss that is not finite. Otherwise the point has no loss.
     """
 
     def __init__(
@@ -29,39 +29,39 @@ class LearningCurveCallback(TrainerCallback):
         *,
         measure: Callable[[LanguageModel, int], list[ExampleLoss]],
         append: Callable[[CurvePoint], None],
-        step: Callable[[CurvePoint, int], None],
+        on_step: Callable[[CurvePoint, int], None],
         stop_on_divergence: bool = True,
     ) -> None:
         self.points: list[CurvePoint] = []
         self.example_losses: list[ExampleLoss] = []
-        self._measure, self._append, self._step = measure, append, step
+        self._measure, self._append, self._on_step = measure, append, on_step
         self._stop_on_divergence = stop_on_divergence
 
     @property
     def last_epoch_loss(self) -> float:
-        """Return the mean training loss over the last epoch's steps, as the optimizer saw it (noise on).
+        """Return the mean training loss over the steps of the last epoch, noise on, in nats per completion token.
 
         Raises:
-            TrialError: not one of them was finite.
+            TrialError: none of the losses was finite.
         """
         begin = math.ceil(self.points[-1].epoch) - 1
         losses = [point.train_loss for point in self.points if point.epoch > begin and point.train_loss is not None]
         if not losses:
-            raise TrialError("No training loss of the last epoch was finite; lower --learning-rate.")
+            raise TrialError("No training loss of the last epoch was finite. Lower --learning-rate.")
         return fmean(losses)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: everything that was collected."""
+        """Return the collected points and losses, for a checkpoint."""
         return {
             "points": [point.model_dump() for point in self.points],
             "example_losses": [row.model_dump() for row in self.example_losses],
         }
 
-    def go_on(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was called.
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore what `state` returned.
 
         Raises:
-            KeyError, ValueError: it was something else, and nothing has changed.
+            KeyError, ValueError: the state has another format; nothing is changed.
         """
         points = [CurvePoint.model_validate(point) for point in state["points"]]
         losses = [ExampleLoss.model_validate(row) for row in state["example_losses"]]
@@ -69,18 +69,22 @@ class LearningCurveCallback(TrainerCallback):
 
     def on_log(
         self,
-        args: TrainingArguments,
+        args: TrainingArguments,  # noqa: ARG002
         state: TrainerState,
-        control: TrainerControl,
+        control: TrainerControl,  # noqa: ARG002
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Take one logged step; a loss that isn't finite ends the trial, unless it is to be borne."""
+        """Record one logged step.
+
+        Raises:
+            TrialError: the loss is not finite and `stop_on_divergence` is set.
+        """
         if not logs or "loss" not in logs:
             return
         loss = float(logs["loss"])
         if not math.isfinite(loss) and self._stop_on_divergence:
-            raise TrialError(f"The training loss became {loss} at step {state.global_step}; lower --learning-rate.")
+            raise TrialError(f"The training loss became {loss} at step {state.global_step}. Lower --learning-rate.")
         point = CurvePoint(
             step=state.global_step,
             epoch=float(state.epoch or 0.0),
@@ -88,26 +92,30 @@ class LearningCurveCallback(TrainerCallback):
             learning_rate=logs.get("learning_rate"),
             tokens=int(logs["num_tokens"]) if "num_tokens" in logs else None,
         )
-        self._take(point)
-        self._step(point, state.max_steps)
+        self._add(point)
+        self._on_step(point, state.max_steps)
         sys.audit("neftune.step-logged", state.global_step)
 
     def on_epoch_end(
         self,
-        args: TrainingArguments,
+        args: TrainingArguments,  # noqa: ARG002
         state: TrainerState,
-        control: TrainerControl,
+        control: TrainerControl,  # noqa: ARG002
         model: LanguageModel | None = None,
         **_: Any,
     ) -> None:
-        """Measure the noise-off losses."""
+        """Measure the noise-off losses.
+
+        Raises:
+            TrialError: one of them is not finite.
+        """
         assert model is not None
         epoch = math.ceil(state.epoch or 0.0)
         losses = self._measure(model, epoch)
         if not all(math.isfinite(row.loss) for row in losses):
-            raise TrialError(f"A noise-off loss isn't finite after step {state.global_step}; lower --learning-rate.")
+            raise TrialError(f"A noise-off loss is not finite after step {state.global_step}. Lower --learning-rate.")
         self.example_losses += losses
-        self._take(
+        self._add(
             CurvePoint(
                 step=state.global_step,
                 epoch=float(state.epoch or 0.0),
@@ -117,6 +125,6 @@ class LearningCurveCallback(TrainerCallback):
         )
         sys.audit("neftune.epoch-measured", epoch)
 
-    def _take(self, point: CurvePoint) -> None:
+    def _add(self, point: CurvePoint) -> None:
         self.points.append(point)
         self._append(point)

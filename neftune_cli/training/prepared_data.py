@@ -1,4 +1,4 @@
-"""What trials of one maximum length share: tokenized examples, how they are measured, and the weights to start from."""
+"""Prepare the data of a trial: tokenize the examples, and measure lengths and embedding norms."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH_SIZE = 32
 GENERATION_BATCH_SIZE = 64
-# one batch: it costs little beside the training (1 s where the ablation trains for 10)
 PROBE_ANSWERS = 64
+"""Number of probe prompts to answer: one batch, about 1 s in the ablation, where training takes 10 s."""
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The same for every arm and seed, so that trials differ in nothing else than their spec."""
+    """Tokenized examples of a data set. All arms and seeds with the same maximum lengths share one."""
 
     source: ModelSource
     train: tuple[TokenizedExample, ...]
@@ -31,20 +31,21 @@ class PreparedData:
     pad_token_id: int
     device: str
     median_length: float
-    """Tokens in the median training example."""
+    """Median length of a training example, in tokens."""
     embedding_norm: float
-    """Median L2 norm of the training tokens' embeddings, as the model computes them before fine-tuning."""
+    """Median L2 norm of the training tokens' embeddings before fine-tuning, as the first layer receives them."""
     notes: tuple[str, ...]
-    """What the user should know of the model and of the examples' lengths."""
+    """Notes for the user on the model and on the lengths of the examples."""
 
 
 def prepare_data(
     source: ModelSource, loaded: "LoadedModel", data: InstructionData, trial: TrialSpec, *, device: str
 ) -> PreparedData:
-    """Tokenize the data for a model, training examples to the recipe's length, the others to the evaluation's.
+    """Tokenize the data for a model: training examples to the training length, others to the evaluation length.
 
     Raises:
-        UsageError: no training or no held-out example fits into the maximum length, or some don't fit into the model.
+        UsageError: no training or no held-out example fits the maximum length, or an example exceeds the model's
+            context.
     """
     train = _tokenized(data.train, "training", loaded, trial.train.max_length)
     length = trial.evaluation.max_length
@@ -77,11 +78,11 @@ def _tokenized(examples: tuple[Example, ...], name: str, loaded: "LoadedModel", 
 
 
 def check_context(tokenized: TokenizedExamples, name: str, loaded: "LoadedModel") -> None:
-    """Raise a UsageError if an example is longer than the model can read."""
+    """Raise a UsageError if an example is longer than the context of the model `name`."""
     context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
     longest = max(len(example.input_ids) for example in tokenized.examples)
     if context and longest > context:
-        what = f"An example has {longest} tokens, and {name} reads {context} at most."
+        what = f"The longest example has {longest} tokens, but the context of {name} is {context} tokens."
         raise UsageError(Problem(what, f"Use --max-length {context} or less."))
 
 

@@ -1,4 +1,4 @@
-"""TRL's side of a trial: the SFTConfig a spec means, the fields a user may set, and the trainer built from it."""
+"""Build TRL's SFTConfig and trainer from a recipe, and check the SFTConfig fields that a recipe sets."""
 
 import difflib
 import math
@@ -27,7 +27,7 @@ _OPTIONS = {
     "neftune_noise_alpha": "--alphas",
     "output_dir": "--output",
 }
-"""SFTConfig fields that this program has an option for."""
+"""SFTConfig fields that have an option of their own."""
 
 _RESERVED = frozenset(
     "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataset_kwargs deepspeed "
@@ -36,14 +36,14 @@ _RESERVED = frozenset(
     "report_to restore_callback_states_from_checkpoint resume_from_checkpoint save_strategy trust_remote_code "
     "use_cpu".split()
 )
-"""SFTConfig fields that this program sets itself: what it measures, or compares, depends on them."""
+"""SFTConfig fields with a fixed value, on which the measurements or the pairing of arms depend."""
 
 
 def check_recipe(train: TrainSpec) -> None:
-    """Check that SFTConfig has the fields a recipe names, that they are the user's to set, and takes their values.
+    """Check the SFTConfig fields of a recipe: that they exist, may be set, and have valid values.
 
     Raises:
-        UsageError: one problem a field.
+        UsageError: one problem per field.
     """
     if not train.sft:
         return
@@ -53,9 +53,9 @@ def check_recipe(train: TrainSpec) -> None:
     try:
         with warnings.catch_warnings(action="ignore"):
             sft_config(train, seed=0, device=device_name(), work=Path("unused"))
-    except Exception as error:  # SFTConfig's checks, and those of the packages its fields ask for, share no root
+    except Exception as error:  # SFTConfig, and packages that its fields require, raise errors of many types
         given = ", ".join(f"{name}={value}" for name, value in train.sft.items())
-        raise UsageError(Problem(f"SFTConfig refuses --set {given}: {error}", "Change or drop it.")) from None
+        raise UsageError(Problem(f"SFTConfig rejects --set {given}: {error}", "Change or remove the field.")) from None
 
 
 def _field_problems(name: str, value: Any) -> Iterator[Problem]:
@@ -63,20 +63,23 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
 
     known = {field.name: field for field in fields(SFTConfig) if field.init}
     if name in _OPTIONS:
-        yield Problem(f"--set {name}: this program sets that field itself.", f"Use {_OPTIONS[name]}.")
+        yield Problem(f"--set {name}: neftune sets this field itself.", f"Use {_OPTIONS[name]}.")
     elif name in _RESERVED:
-        fix = "Leave it out: what is measured depends on it."
-        yield Problem(f"--set {name}: this program sets that field itself.", fix)
+        fix = "Remove it: the measurements depend on its value."
+        yield Problem(f"--set {name}: neftune sets this field itself.", fix)
     elif name not in known:
         close = difflib.get_close_matches(name, known, n=1)
-        fix = f"Did you mean {close[0]}?" if close else "TRL's documentation of SFTConfig lists the fields."
+        fix = f"Did you mean {close[0]}?" if close else "See the list of fields in TRL's documentation of SFTConfig."
         yield Problem(f"--set {name}: SFTConfig has no such field.", fix)
-    elif wanted := _wanted_instead(known[name], value):
-        yield Problem(f"--set {name}={value}: that is not {wanted}.", "Give another value.")
+    elif expected := _expected_instead(known[name], value):
+        yield Problem(f"--set {name}={value}: the value must be {expected}.", "Change the value.")
 
 
-def _wanted_instead(field: Field[Any], value: Any) -> str | None:
-    """Return what kind of value a field wants if this is none, as far as its default and its choices tell."""
+def _expected_instead(field: Field[Any], value: Any) -> str | None:
+    """Return the type of value that a field expects if `value` has another type; None if it fits.
+
+    The type is known only from the field's default and choices.
+    """
     choices = field.metadata.get("choices")
     if choices and value not in choices:
         return f"one of {', '.join(map(str, choices))}"
@@ -85,21 +88,22 @@ def _wanted_instead(field: Field[Any], value: Any) -> str | None:
     if isinstance(field.default, int | float):
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         return None if is_number else "a number"
-    return None if isinstance(value, str | bool | int | float | list | dict | None) else "a number or a text"
+    return None if isinstance(value, str | bool | int | float | list | dict | None) else "a number or a string"
 
 
 def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings: int = 0) -> "SFTConfig":
     """Return the configuration of one trial.
 
     Args:
-        train: the recipe; its `sft` fields win over this program's defaults.
-        seed: decides the data order, dropout and adapter initialisation, and nothing else does.
-        device: `cuda`, `mps` or `cpu`; where it has bfloat16, products run in it (weights and optimizer stay float32).
-        work: a folder the trainer may write to.
-        halvings: how often to halve the batch that is computed at once; as many more of them make up a step.
+        train: the recipe; its `sft` fields override the defaults of this function.
+        seed: determines data order, dropout and adapter initialization.
+        device: `cuda`, `mps` or `cpu`. If its hardware supports bfloat16, training uses bfloat16 autocast; weights and
+            optimizer state stay float32.
+        work: a folder that the trainer may write to.
+        halvings: number of times to halve the batch size per device. Gradient accumulation makes up for it.
 
     Raises:
-        TrialError: the batch can't be halved so often.
+        TrialError: the batch size cannot be halved this often.
     """
     from trl.trainer.sft_config import SFTConfig
 
@@ -130,21 +134,21 @@ def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings
         "dataloader_pin_memory": device == "cuda",
     }
     config = SFTConfig(**{**defaults, **train.sft, **fixed})
-    if config.n_gpu > 1:  # otherwise Trainer splits each batch over all GPUs, whatever the batch size says
+    if config.n_gpu > 1:  # otherwise Trainer multiplies the batch size by the number of GPUs
         config._n_gpu = 1
     return config
 
 
 def micro_batches(train: TrainSpec, halvings: int) -> tuple[int, int]:
-    """Return how many examples are computed at once, and how many times that makes up one step.
+    """Return the batch size per device and the number of gradient accumulation steps after halving the batch size.
 
     Raises:
-        TrialError: the batch can't be halved so often.
+        TrialError: the batch size cannot be halved this often.
     """
     at_once, rest = divmod(train.batch_size, 2**halvings)
     if rest:
         raise TrialError(
-            f"Batches of {train.batch_size} can't be halved {halvings} times; choose another --batch-size."
+            f"A batch size of {train.batch_size} cannot be halved {halvings} times. Choose another --batch-size."
         )
     return at_once, train.sft.get("gradient_accumulation_steps", 1) * 2**halvings
 
@@ -158,7 +162,7 @@ def build_trainer(
     lora_rank: int | None,
     callbacks: list["TrainerCallback"],
 ) -> "ResumableTrainer":
-    """Return a trainer over examples that are tokenized and labelled already: loss on completions alone."""
+    """Return a trainer for tokenized examples. Loss is computed on completion tokens only, as their labels say."""
     from datasets import Dataset
     from peft import LoraConfig
 

@@ -1,4 +1,4 @@
-"""How a trial is asked to stop: it looks at each step, and is interrupted at once where nothing would be lost."""
+"""A request to stop the running trial: checked after each step, and raised at once where no work would be lost."""
 
 import signal
 import threading
@@ -8,18 +8,18 @@ from typing import Self
 from neftune_cli.errors import TrialStopped
 
 _SIGNAL: int | None = getattr(signal, "SIGURG", None)
-"""Wakes the main thread up. Nothing else uses it, and a process that doesn't expect it isn't hurt by it."""
+"""Wakes up the main thread. Processes ignore this signal by default."""
 
 
 class StopRequest:
-    """A request, made once from any thread or signal handler, that the trial in the main thread stops."""
+    """A request, made from any thread or signal handler, to stop the trial in the main thread."""
 
     def __init__(self) -> None:
         self.requested = False
         self._interruptible = False
 
     def request(self) -> None:
-        """Ask for the stop; in the main thread, inside `interruptible`, this raises `TrialStopped`."""
+        """Request the stop. In the main thread, inside `interruptible`, this raises `TrialStopped`."""
         self.requested = True
         if threading.current_thread() is threading.main_thread():
             self._interrupt()
@@ -27,26 +27,26 @@ class StopRequest:
             signal.pthread_kill(threading.main_thread().ident or 0, _SIGNAL)
 
     def raise_if_requested(self) -> None:
-        """Raise `TrialStopped` if the stop was asked for."""
+        """Raise `TrialStopped` if the stop was requested."""
         if self.requested:
             raise TrialStopped("The trial was asked to stop.")
 
-    def interruptible(self) -> "_Interrupting":
-        """Let a request raise `TrialStopped` in the main thread while the returned context lasts, in mid-work.
+    def interruptible(self) -> "_Interruptible":
+        """Return a context in which a request raises `TrialStopped` in the main thread at once.
 
-        One that came before raises at the beginning, one that a library swallowed at the end.
+        A request made before the context raises on entry. If a library swallows the exception, it is raised on exit.
         """
-        return _Interrupting(self)
+        return _Interruptible(self)
 
     def _interrupt(self, *_: object) -> None:
-        """Raise in the main thread: it alone knows whether it is still inside."""
+        """Raise in the main thread, and only if it is still inside the context."""
         if self._interruptible:
             self._interruptible = False
             self.raise_if_requested()
 
 
-class _Interrupting:
-    """The inside of `StopRequest.interruptible`."""
+class _Interruptible:
+    """The context that `StopRequest.interruptible` returns."""
 
     def __init__(self, stop: StopRequest) -> None:
         self._stop = stop
@@ -57,7 +57,7 @@ class _Interrupting:
         if self._signal is not None:
             self._before = signal.signal(self._signal, self._on_signal)
         self._stop._interruptible = True
-        if self._stop.requested:  # between the first look and now
+        if self._stop.requested:  # the request came after the first check
             self._stop._interrupt()
         return self
 

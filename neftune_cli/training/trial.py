@@ -1,4 +1,4 @@
-"""What a trial is, and what one that runs tells whoever watches it."""
+"""A trial of a plan, and the progress that it reports while it runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from neftune_cli.config.spec import BASE_ARM, TrialSpec
 
 @dataclass(frozen=True)
 class Trial:
-    """One line of a plan: a spec with its identity; the base trial has no alpha and no seed."""
+    """A trial spec with its identity. The base trial measures the model before fine-tuning: no alpha, no seed."""
 
     id: str
     arm: str
@@ -18,38 +18,41 @@ class Trial:
 
     @property
     def is_base(self) -> bool:
-        """Return whether this is the model before fine-tuning."""
+        """Return whether the trial measures the model before fine-tuning."""
         return self.arm == BASE_ARM
 
     @property
     def label(self) -> str:
-        """Return what the trial is called on the screen."""
+        """Return the trial's name for progress displays and messages."""
         return self.arm if self.is_base else f"{self.arm}, seed {self.spec.seed}"
 
     def can_be_halved(self, halvings: int) -> bool:
-        """Return whether a batch that has been halved so often can be halved once more."""
+        """Return whether the batch size can be halved once more after this number of halvings."""
         return not self.is_base and self.spec.train.batch_size % 2 ** (halvings + 1) == 0
 
     @property
     def alpha(self) -> float | None:
-        """Return the alpha, None for the base."""
+        """Return alpha, or None for the base trial."""
         return None if self.is_base else self.spec.noise.alpha
 
     @property
     def seed(self) -> int | None:
-        """Return the seed, None for the base."""
+        """Return the seed, or None for the base trial."""
         return None if self.is_base else self.spec.seed
 
 
 @dataclass(frozen=True)
 class TrialProgress:
-    """What a running trial tells whoever watches it."""
+    """The phase of a running trial and, during training, its latest step."""
 
     phase: str
     step: int = 0
     steps: int = 0
+    """Total number of optimizer steps; 0 if it is not known yet."""
     loss: float | None = None
+    """Training loss of the step, in nats per completion token."""
     tokens_per_second: float | None = None
 
 
 ReportProgress = Callable[[TrialProgress], None]
+"""Called in the trial's process after every step and at the start of every phase."""

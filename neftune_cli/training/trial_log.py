@@ -1,4 +1,4 @@
-"""Keeps the libraries' own output (progress bars, warnings, logging) in the trial's log, off the screen."""
+"""The trial's log file: redirect output of libraries and processes to it, and read its last lines."""
 
 import logging
 import os
@@ -10,20 +10,20 @@ from contextlib import AbstractContextManager, contextmanager, redirect_stderr, 
 from pathlib import Path
 
 Redirect = Callable[[Path], AbstractContextManager[None]]
-"""Sends what is printed inside to the end of a file, an exception's traceback included."""
+"""Return a context whose output, including the traceback of an exception, is appended to a file."""
 
 LAST_LINES, LAST_BYTES = 20, 8192
 ATTEMPT = "--- "
-"""How the head of an attempt begins in a trial's log."""
+"""Prefix of the line that starts each attempt in a trial's log."""
 CRASH = "Fatal Python error:"
-"""How faulthandler begins, whose traceback has the innermost call first."""
+"""Prefix of faulthandler's output. Its traceback lists the innermost call first."""
 
 
 @contextmanager
 def redirect_library_output(path: Path) -> Iterator[None]:
-    """Append whatever Python code prints, warns or logs inside to a file, an exception's traceback included.
+    """Append everything that Python code prints, warns or logs to a file, including the traceback of an exception.
 
-    Whoever shows progress meanwhile must hold the stream it had before.
+    To show progress meanwhile, write to a stream obtained before entering this context.
     """
     with path.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         handler = logging.StreamHandler(file)
@@ -32,7 +32,7 @@ def redirect_library_output(path: Path) -> Iterator[None]:
         for logger in loggers:
             logger.handlers = [handler] if logger.name == "root" else []
         try:
-            with _told():
+            with _warnings_and_tracebacks():
                 yield
         finally:
             for logger, handlers in zip(loggers, before, strict=True):
@@ -41,14 +41,14 @@ def redirect_library_output(path: Path) -> Iterator[None]:
 
 @contextmanager
 def redirect_process_output(path: Path) -> Iterator[None]:
-    """Append whatever this process writes to its output and error stream inside to a file, C++ code's included.
+    """Append everything that this process writes to stdout and stderr to a file, including output of C++ code.
 
-    An exception's traceback is written there too, and so is the one of a process that dies, by `faulthandler`.
+    The file also receives the traceback of an exception and, if the process crashes, the output of `faulthandler`.
     """
     before = os.dup(1), os.dup(2)
     redirect_output_permanently(path)
     try:
-        with _told():
+        with _warnings_and_tracebacks():
             yield
     finally:
         _flush()
@@ -58,7 +58,7 @@ def redirect_process_output(path: Path) -> Iterator[None]:
 
 
 def redirect_output_permanently(path: Path) -> None:
-    """Let the output and the error stream of this process end in a file from now on."""
+    """Append stdout and stderr of this process to a file from now on."""
     _flush()
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(file, 1)
@@ -67,21 +67,21 @@ def redirect_output_permanently(path: Path) -> None:
 
 
 def log_tail(path: Path) -> str:
-    """Return the last lines of a log, or the first ones of a crash's traceback; nothing if there is no log."""
+    """Return the last lines of a log. After a crash, return the first lines of its traceback. Empty without a log."""
     try:
         with path.open("rb") as file:
             file.seek(-min(LAST_BYTES, path.stat().st_size), os.SEEK_END)
-            lines = file.read().decode(errors="replace").splitlines()
+            content = file.read().decode(errors="replace")
     except OSError:
         return ""
-    told = [line for line in lines if line.strip()]
-    crashes = [number for number, line in enumerate(told) if line.startswith(CRASH)]
-    return "\n".join(told[crashes[-1] :][:LAST_LINES] if crashes else told[-LAST_LINES:])
+    lines = [line for line in content.splitlines() if line.strip()]
+    crashes = [number for number, line in enumerate(lines) if line.startswith(CRASH)]
+    return "\n".join(lines[crashes[-1] :][:LAST_LINES] if crashes else lines[-LAST_LINES:])
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Show every warning, and the traceback of what is raised."""
+def _warnings_and_tracebacks() -> Iterator[None]:
+    """Print every warning, and the traceback of an exception that leaves the context."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")
@@ -97,4 +97,4 @@ def _flush() -> None:
 
 
 _LIBRARIES = ("transformers", "trl", "datasets", "accelerate", "peft")
-"""Libraries whose root logger has a handler of its own on the standard error stream."""
+"""Libraries whose root logger has its own handler on stderr."""

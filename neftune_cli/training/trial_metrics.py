@@ -1,4 +1,4 @@
-"""What a trial measures with the noise off: losses of each example, answers, and what the noise amounts to."""
+"""Metrics of a trial with the noise off: losses and answers of every example, and the size of the arm's noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,12 @@ from neftune_cli.records import (
     NoiseMeasurement,
     perplexity,
 )
-from neftune_cli.training.prepared_data import EVALUATION_BATCH_SIZE, GENERATION_BATCH_SIZE, PROBE_ANSWERS, PreparedData
+from neftune_cli.training.prepared_data import (
+    EVALUATION_BATCH_SIZE,
+    GENERATION_BATCH_SIZE,
+    PROBE_ANSWERS,
+    PreparedData,
+)
 
 
 def measure_losses(model: LanguageModel, prepared: PreparedData, *, epoch: int) -> list[ExampleLoss]:
@@ -45,7 +50,7 @@ def _losses(model: LanguageModel, examples: Sequence[TokenizedExample], prepared
 
 
 def loss_metrics(losses: Sequence[ExampleLoss], *, train_loss: float | None) -> LossMetrics:
-    """Average the losses of the last epoch among them, in nats per completion token."""
+    """Return the mean losses of the last measured epoch, in nats per completion token."""
     eval_loss = split_loss(losses, HELD_OUT)
     return LossMetrics(
         train_loss=train_loss,
@@ -56,7 +61,7 @@ def loss_metrics(losses: Sequence[ExampleLoss], *, train_loss: float | None) -> 
 
 
 def split_loss(losses: Sequence[ExampleLoss], split: str) -> float:
-    """Return the mean over the completion tokens of one split, after the last epoch that was measured."""
+    """Return the mean loss per completion token of one split, in nats, after the last measured epoch."""
     last = max(row.epoch for row in losses)
     rows = [row for row in losses if row.split == split and row.epoch == last]
     return mean_loss([row.loss for row in rows], [row.tokens for row in rows])
@@ -64,22 +69,22 @@ def split_loss(losses: Sequence[ExampleLoss], split: str) -> float:
 
 @dataclass(frozen=True)
 class MeasuredAnswers:
-    """The greedy answers of one model, and what they are worth."""
+    """The greedy answers of one model and their metrics."""
 
     held_out: EvalMetrics
     probe: EvalMetrics | None
-    """None where the data has no prompts."""
+    """None if the data set has no prompts."""
     generations: list[Generation]
-    """Answers to the held-out prompts, then those to the probe prompts."""
+    """Answers to the held-out prompts, followed by answers to the probe prompts."""
 
 
 def measure_answers(
     model: LanguageModel, tokenizer: PreTrainedTokenizerBase, prepared: PreparedData, evaluation: ResolvedEvaluation
 ) -> MeasuredAnswers:
-    """Let the model answer the held-out prompts and, by the same settings, the first PROBE_ANSWERS of the probe.
+    """Generate and score answers to all held-out prompts and to the first PROBE_ANSWERS probe prompts.
 
-    How near the answers to training prompts come to the training answers tells how much of their wording was learnt by
-    heart (NEFTune paper, section 5.1).
+    The similarity of answers on training prompts to the training completions measures how much of their wording the
+    model memorized (NEFTune paper, section 5.1).
 
     Raises:
         TrialError: a prompt leaves no room for an answer in the model's context.
@@ -109,11 +114,13 @@ def measure_answers(
 
 
 def measure_noise(noise: NoiseSpec, prepared: PreparedData) -> NoiseMeasurement | None:
-    """Return what an arm's noise amounts to beside the embeddings of the training tokens.
+    """Return the size of an arm's noise relative to the embeddings of the training tokens.
 
-    The expected norm of one token's noise is alpha / sqrt(3 L) at L tokens (NEFTune paper, section 3), whatever the
-    width and, as all draws have the same variance, whatever their shape. None where L counts padding: it is then
-    another in every batch.
+    The expected L2 norm of one token's noise is alpha / sqrt(3 L) for an example of L tokens (NEFTune paper, section
+    3). It does not depend on the embedding width, nor on the distribution, since all have the same variance.
+
+    Returns:
+        None if L counts padding (`--noise-scale hf`), because the norm then differs between batches.
     """
     if noise.noise_scale == "hf" and noise.alpha > 0:
         return None

@@ -1,4 +1,4 @@
-"""One trial, start to record: train a model under noise, measure it without."""
+"""Run one trial: fine-tune a model under noise, measure it with the noise off, and write the record."""
 
 import sys
 from collections.abc import Iterator
@@ -30,39 +30,40 @@ def run_trial(
     trial: Trial,
     loaded: LoadedModel,
     prepared: PreparedData,
-    place: ClaimedTrial,
-    watch: ReportProgress,
+    folder: ClaimedTrial,
+    report: ReportProgress,
     *,
     settings: RunSettings,
     stop: StopRequest,
     halvings: int = 0,
 ) -> TrialRecord:
-    """Run one trial, from its newest checkpoint if there is one, and leave its record.
+    """Run one trial, from its newest checkpoint if there is one, and write its record.
 
     Args:
-        trial: what to run.
-        loaded: a fresh model, which is spoilt.
-        prepared: what it is trained and measured on.
-        place: where everything goes; `begin` was called.
-        watch: is told of every step and phase.
+        trial: the trial to run.
+        loaded: a fresh model, which the trial modifies.
+        prepared: tokenized examples to train and measure on.
+        folder: the trial's folder, held under a lease; `begin` was called.
+        report: receives every step and every phase.
         settings: how the trial is run.
-        stop: ends the trial, with a checkpoint if it was trained.
-        halvings: how often the batch is halved for want of memory; a checkpoint of a training with more decides.
+        stop: ends the trial, with a checkpoint if training has finished or is under way.
+        halvings: number of times to halve the batch size to fit in memory; a checkpoint with more halvings overrides
+            it.
 
     Raises:
-        TrialStopped: it was asked to stop, and everything that is needed to go on is on the disk.
-        TrialError: the loss is not finite, or the noise wasn't what it should be.
-        ClaimLost: another process has taken the trial over.
+        TrialStopped: a stop was requested, and the trial can be resumed from its checkpoint.
+        TrialError: the loss is not finite, or the applied noise does not match the formula.
+        ClaimLost: another process took over the lease.
     """
     outcome = (
-        _measured_base(loaded, prepared, place, stop)
+        _measured_base(loaded, prepared, folder, stop)
         if trial.is_base
-        else fine_tune(trial, loaded, prepared, place, watch, settings=settings, stop=stop, halvings=halvings)
+        else fine_tune(trial, loaded, prepared, folder, report, settings=settings, stop=stop, halvings=halvings)
     )
-    watch(TrialProgress("generating"))
+    report(TrialProgress("generating"))
     answers = _answered(outcome, trial, loaded, prepared, stop)
     if settings.keep_model and not trial.is_base:
-        _save(outcome.model, loaded, place)
+        _save(outcome.model, loaded, folder)
     record = TrialRecord(
         trial=trial.id,
         arm=trial.arm,
@@ -80,18 +81,18 @@ def run_trial(
             *_memory_notes(trial, outcome.halvings),
         ),
     )
-    place.finish(record, outcome.losses, answers.generations)
+    folder.finish(record, outcome.losses, answers.generations)
     return record
 
 
-def _measured_base(loaded: LoadedModel, prepared: PreparedData, place: ClaimedTrial, stop: StopRequest) -> FineTuned:
-    place.rewrite_metrics([])
+def _measured_base(loaded: LoadedModel, prepared: PreparedData, folder: ClaimedTrial, stop: StopRequest) -> FineTuned:
+    folder.rewrite_metrics([])
     with stop.interruptible():
         cast(nn.Module, loaded.model).to(prepared.device)
         sys.audit("neftune.model-loaded")
         losses = measure_losses(loaded.model, prepared, epoch=0)
     mean = loss_metrics(losses, train_loss=None)
-    place.append_metrics(
+    folder.append_metrics(
         CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)
     )
     return FineTuned(loaded.model, losses)
@@ -100,23 +101,23 @@ def _measured_base(loaded: LoadedModel, prepared: PreparedData, place: ClaimedTr
 def _answered(
     outcome: FineTuned, trial: Trial, loaded: LoadedModel, prepared: PreparedData, stop: StopRequest
 ) -> MeasuredAnswers:
-    """Let the model answer; if the trial is stopped meanwhile, its training is kept."""
+    """Generate and score the answers; if a stop is requested meanwhile, write a checkpoint of the trained model."""
     try:
         with stop.interruptible():
             answers = measure_answers(outcome.model, loaded.tokenizer, prepared, trial.spec.evaluation)
     except TrialStopped:
-        outcome.keep()
+        outcome.write_checkpoint()
         raise
     sys.audit("neftune.answers-generated", trial.id)
     return answers
 
 
 def _noise_notes(trial: Trial) -> Iterator[str]:
-    """Say what the size of the noise alone doesn't."""
+    """Yield notes on settings of the noise that its reported norm does not show."""
     noise = trial.spec.noise
     if noise.alpha and noise.noise_schedule != "constant":
-        falling = f"alpha falls to zero over the training ({noise.noise_schedule}); its size is the first step's."
-        yield f"{trial.arm}: {falling}"
+        decay = f"alpha decays to zero during training ({noise.noise_schedule})"
+        yield f"{trial.arm}: {decay}; the reported noise norm is that of the first step."
     if noise.alpha and noise.noise_target != "all":
         yield f"{trial.arm}: only {noise.noise_target} tokens get noise."
 
@@ -125,11 +126,11 @@ def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:
     if halvings:
         at_once, _ = micro_batches(trial.spec.train, halvings)
         whole = trial.spec.train.batch_size
-        yield f"{trial.label}: batches of {whole} as {whole // at_once} x {at_once}, for want of memory."
+        yield f"{trial.label}: batches of {whole} were computed as {whole // at_once} x {at_once} to fit in memory."
 
 
-def _save(model: LanguageModel, loaded: LoadedModel, place: ClaimedTrial) -> None:
-    """Save the model (adapters alone, if it has some) and its tokenizer as safetensors."""
-    with place.new_model() as folder:
-        model.save_pretrained(str(folder))
-        loaded.tokenizer.save_pretrained(folder)
+def _save(model: LanguageModel, loaded: LoadedModel, folder: ClaimedTrial) -> None:
+    """Save the model (with LoRA: the adapter only) and its tokenizer as safetensors."""
+    with folder.new_model() as path:
+        model.save_pretrained(str(path))
+        loaded.tokenizer.save_pretrained(path)

@@ -39,11 +39,11 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--set", "num_train_epochs=2"),
-            "Error: --set num_train_epochs: this program sets that field itself.\n  Use --epochs.\n",
+            "Error: --set num_train_epochs: neftune sets this field itself.\n  Use --epochs.\n",
         ),
         (
             ("--set", "lr_scheduler_type=sideways"),
-            "Error: SFTConfig refuses --set lr_scheduler_type=sideways: sideways is not a valid SchedulerType, ",
+            "Error: SFTConfig rejects --set lr_scheduler_type=sideways: sideways is not a valid SchedulerType, ",
         ),
         (
             ("--learning-rat", "1"),
@@ -92,7 +92,7 @@ def test_problems_of_options_data_model_and_recipe_are_told_together(neftune: Ne
             "Error: There is no model directory './none'.\n"
             "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n"
             "Error: There is no file or folder 'none.csv'.\n"
-            "  Pass bios, a hub id, a saved folder, or a file ending in .json, .jsonl, .csv or .parquet.\n",
+            "  Pass bios, a .json, .jsonl, .csv or .parquet file, a folder written by save_to_disk, or a hub id.\n",
         ),
         (
             "sweep --dry-run --hourly-rate 0 experiment.yaml",
@@ -168,7 +168,7 @@ def test_examples_that_are_all_too_long_are_refused_before_anything_is_written(
     ended = neftune(*SWEEP, "--max-length", "4")
     assert ended.err.startswith("Error: ")
     assert (
-        "training examples fill --max-length 4 by themselves.\n  The shortest of them needs --max-length" in ended.err
+        "training examples were dropped: the prompt alone fills --max-length 4.\n  Use --max-length" in ended.err
     )
     assert (ended.code, list(tmp_path.iterdir())) == (2, [])
 
@@ -194,9 +194,9 @@ def test_comparing_what_does_not_exist_exits_with_2(neftune: Neftune) -> None:
         ("seeds: [-1]", "seeds.0: input should be greater than or equal to 0, not -1."),
         ("train: {learning_rate: .inf}", "train.learning_rate: input should be a finite number, not inf."),
         ("train: {sft: 3}", "sft is not a set of fields"),
-        ("train: {fp16: maybe}", "--set fp16=maybe: that is not true or false."),
-        ("train: {loss_type: mse}", "--set loss_type=mse: that is not one of nll, dft, chunked_nll."),
-        ("train: {logging_steps: 100}", "--set logging_steps: this program sets that field itself."),
+        ("train: {fp16: maybe}", "--set fp16=maybe: the value must be true or false."),
+        ("train: {loss_type: mse}", "--set loss_type=mse: the value must be one of nll, dft, chunked_nll."),
+        ("train: {logging_steps: 100}", "--set logging_steps: neftune sets this field itself."),
         ("evaluation: {max_tokens: 5}", "Did you mean 'max_new_tokens'?"),
     ],
 )

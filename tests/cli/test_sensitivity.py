@@ -61,7 +61,7 @@ def test_json_is_all_there_is_on_stdout(neftune: Neftune) -> None:
         (("--model", "./none"), "Error: There is no model directory './none'.\n"),
         (
             ("--max-length", "2"),
-            "Error: The prompts of all 4 training examples fill --max-length 2 by themselves.\n",
+            "Error: All 4 training examples were dropped: the prompt alone fills --max-length 2.\n",
         ),
     ],
 )
@@ -85,7 +85,7 @@ def test_examples_longer_than_the_model_reads_are_refused(neftune: Neftune, tmp_
     (tmp_path / "long.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     ended = neftune("sensitivity", "--dataset", "long.jsonl", "--max-length", "800")
     assert ended.err == (
-        "Error: An example has 800 tokens, and tiny reads 512 at most.\n  Use --max-length 512 or less.\n"
+        "Error: The longest example has 800 tokens, but the context of tiny is 512 tokens.\n  Use --max-length 512 or less.\n"
     )
 
 

@@ -66,7 +66,7 @@ def test_noise_that_is_not_what_it_should_be_fails_the_trial(
     monkeypatch.setattr("neftune_cli.noise.draws.STANDARD_DEVIATION", 0.7)  # Gaussian draws come out too large
     ended = neftune("sweep", "--alphas", "0,5", "--noise", "gaussian", *SMALL)
     assert ended.code == 1
-    assert "alpha=5, seed 0 failed: The noise was not what the formula says: the RMS of the noise was 1.2" in ended.err
+    assert "alpha=5, seed 0 failed: The applied noise does not match the formula: the RMS of the noise was 1.2" in ended.err
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=0"]
 
 
@@ -87,5 +87,5 @@ def test_a_target_that_cannot_be_aimed_at_is_refused(neftune: Neftune, options: 
 
 def test_what_the_size_of_the_noise_does_not_tell_is_noted(neftune: Neftune) -> None:
     ended = neftune("sweep", "--alphas", "5", "--noise-schedule", "cosine", "--noise-target", "prompt", *SMALL)
-    assert "alpha=5: alpha falls to zero over the training (cosine); its size is the first step's." in ended.out
+    assert "alpha=5: alpha decays to zero during training (cosine); the reported noise norm is that of the first step." in ended.out
     assert "alpha=5: only prompt tokens get noise." in ended.out

@@ -62,7 +62,7 @@ def test_a_diverging_arm_fails_alone(neftune: Neftune, tmp_path: Path) -> None:
     )
     ended = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out")
     assert ended.code == 1
-    assert "wild, seed 0 failed: A noise-off loss isn't finite after step" in ended.err
+    assert "wild, seed 0 failed: A noise-off loss is not finite after step" in ended.err
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=5"]
     assert "Trials run: 3, done before: 0" in ended.err
     again = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out", "--json", "--quiet")

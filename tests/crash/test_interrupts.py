@@ -39,7 +39,7 @@ def steps_logged(folder: Path) -> int:
 
 
 def trials_gone_on_with(folder: Path) -> int:
-    return sum("Going on after step" in log.read_text() for log in folder.glob("sweep/trials/alpha*/log.txt"))
+    return sum("Resuming after step" in log.read_text() for log in folder.glob("sweep/trials/alpha*/log.txt"))
 
 
 @pytest.mark.slow

@@ -244,7 +244,7 @@ def test_a_trial_with_halved_batches_goes_on_with_them(tmp_path: Path) -> None:
     Attempt(trial_of(), TrialFolder(tmp_path / "stopped"), RunSettings(keep_model=True)).run()
     assert results(tmp_path / "stopped") == results(tmp_path / "whole")
     record = json.loads((tmp_path / "whole" / "record.json").read_text())
-    assert "arm, seed 0: batches of 4 as 2 x 2, for want of memory." in record["notes"]
+    assert "arm, seed 0: batches of 4 were computed as 2 x 2 to fit in memory." in record["notes"]
 
 
 def test_more_halvings_begin_anew(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from experiments.tiny_base.biographies import PROBE_SENTENCES, SENTENCES, biogra
 from experiments.tiny_base.corpus import documents
 from neftune_cli.data.embedded.bios import questions_of
 from neftune_cli.data.embedded.people import Attribute, Group, people_of, population
-from neftune_cli.data.embedded.questions import Kind
+from neftune_cli.data.embedded.questions import QuestionKind
 
 
 def test_the_people_are_the_same_on_every_machine() -> None:
@@ -46,8 +46,8 @@ def test_training_and_held_out_questions_share_no_phrasing() -> None:
         phrasings[group] = {
             re.sub(rf"(?:(?:{facts})(?:, | and )?)+", "FACTS ", re.sub(names, "NAME", one.question))
             for one in questions_of(group)
-            if one.kind is not Kind.ATTRIBUTE
-        } | {re.sub(names, "NAME", one.question) for one in questions_of(group) if one.kind is Kind.ATTRIBUTE}
+            if one.kind is not QuestionKind.ATTRIBUTE
+        } | {re.sub(names, "NAME", one.question) for one in questions_of(group) if one.kind is QuestionKind.ATTRIBUTE}
     assert len(phrasings[Group.HELD_OUT]) >= 16
     assert not phrasings[Group.TRAIN] & phrasings[Group.HELD_OUT]
 
@@ -55,11 +55,19 @@ def test_training_and_held_out_questions_share_no_phrasing() -> None:
 def test_every_kind_is_asked_and_each_answer_holds_the_facts_of_its_people() -> None:
     people = {one.name: one for one in population()}
     questions = questions_of(Group.HELD_OUT)
-    assert {one.kind for one in questions} == set(Kind)
+    assert {one.kind for one in questions} == set(QuestionKind)
     for one in questions:
         person = people[one.people[0]]
         told = [attribute for attribute in Attribute if person[attribute] in one.answer]
-        assert len(told) >= {Kind.ATTRIBUTE: 1, Kind.COMPARISON: 1, Kind.FACTS: 2, Kind.BIOGRAPHY: 6}[one.kind]
+        assert (
+            len(told)
+            >= {
+                QuestionKind.ATTRIBUTE: 1,
+                QuestionKind.COMPARISON: 1,
+                QuestionKind.FACTS: 2,
+                QuestionKind.BIOGRAPHY: 6,
+            }[one.kind]
+        )
 
 
 def test_who_is_older_is_the_one_born_earlier() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neftune_cli.data.embedded.bios import split_by_person
 from neftune_cli.data.examples import Example, Message, content_id
-from neftune_cli.data.split import Split, choose_probe, distinct, check_example_counts, split_by_prompt
+from neftune_cli.data.split import Split, check_example_counts, choose_probe, drop_duplicates, split_by_prompt
 from neftune_cli.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def example_of(question: str, answer: str) -> Example:
 
 
 def split_of(examples: list[Example], train: int | None = None, held_out: int | None = None) -> Split:
-    return split_by_prompt("mine.jsonl", distinct(examples), train_examples=train, eval_examples=held_out)
+    return split_by_prompt("mine.jsonl", drop_duplicates(examples), train_examples=train, eval_examples=held_out)
 
 
 def questions(number: int) -> list[Example]:

@@ -21,7 +21,7 @@ def curve(**options: Any) -> LearningCurveCallback:
             for split in ("probe", "held-out")
         ]
 
-    return LearningCurveCallback(measure=measure, append=lambda _: None, step=lambda *_: None, **options)
+    return LearningCurveCallback(measure=measure, append=lambda _: None, on_step=lambda *_: None, **options)
 
 
 def train(callback: LearningCurveCallback, *epochs: list[float]) -> None:
@@ -43,7 +43,7 @@ def test_the_last_epoch_is_averaged_alone() -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_trial() -> None:
-    with pytest.raises(TrialError, match="became nan at step 2; lower --learning-rate"):
+    with pytest.raises(TrialError, match="became nan at step 2. Lower --learning-rate"):
         train(curve(), [1.0, NAN])
 
 
@@ -57,14 +57,14 @@ def test_where_it_is_to_be_borne_it_leaves_a_gap() -> None:
 def test_an_epoch_of_gaps_has_no_loss() -> None:
     callback = curve(stop_on_divergence=False)
     train(callback, [1.0, 1.0], [NAN, NAN])
-    with pytest.raises(TrialError, match="lower --learning-rate"):
+    with pytest.raises(TrialError, match="Lower --learning-rate"):
         _ = callback.last_epoch_loss
 
 
 def test_a_checkpoint_brings_everything_back_exactly() -> None:
     callback, other = curve(), curve()
     train(callback, [0.1, 0.7], [1 / 3, 2e-17])
-    other.go_on(json.loads(json.dumps(callback.state())))
+    other.restore(json.loads(json.dumps(callback.state())))
     assert other.points == callback.points
     assert all(isinstance(point, CurvePoint) for point in other.points)
     assert other.example_losses == callback.example_losses

@@ -74,7 +74,7 @@ def losses(work: Path, *, halvings: int = 0, broken_step: int | None = None, **t
     watching = LearningCurveCallback(
         measure=lambda *_: [],
         append=lambda _: None,
-        step=lambda p, _: logged.append(p.train_loss),
+        on_step=lambda p, _: logged.append(p.train_loss),
         stop_on_divergence=False,
     )
     setattr(watching, "on_epoch_end", lambda *_, **__: None)  # noqa: B010

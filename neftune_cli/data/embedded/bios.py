@@ -1,21 +1,21 @@
-"""The embedded data set `bios` as a split: some people are asked about in training, others are held out."""
+"""The embedded data set `bios`: questions about fictional people, split by person into training and held-out."""
 
 import random
 from typing import Final
 
 from neftune_cli.data.embedded.people import Group, Person, people_of, uniform_choice
-from neftune_cli.data.embedded.questions import Kind, Question, ask
+from neftune_cli.data.embedded.questions import Question, QuestionKind, ask
 from neftune_cli.data.examples import Example, GenerationDefaults, Message, content_id
 from neftune_cli.data.split import Split, choose_by_hash
 
 TRAIN_EXAMPLES = 400
 EVAL_EXAMPLES = 200
 GENERATION: Final = GenerationDefaults(max_new_tokens=96, repetition_penalty=1.0)
-"""The longest answers are biographies; they repeat a name rightly, so repetition isn't penalised."""
+"""Enough tokens for a biography. No repetition penalty, because biographies repeat the name."""
 
 
 def split_by_person(*, train_examples: int | None, eval_examples: int | None) -> Split:
-    """Return at most so many questions about either group of people; 400 and 200 by default."""
+    """Return at most this many questions about either group of people; 400 and 200 by default."""
     return Split(
         train=_questions(Group.TRAIN, "train", TRAIN_EXAMPLES if train_examples is None else train_examples),
         held_out=_questions(Group.HELD_OUT, "held-out", EVAL_EXAMPLES if eval_examples is None else eval_examples),
@@ -37,18 +37,23 @@ def _example(question: Question) -> Example:
     )
 
 
-QUESTIONS_A_PERSON: Final = {Kind.ATTRIBUTE: 3, Kind.COMPARISON: 1, Kind.FACTS: 1, Kind.BIOGRAPHY: 1}
+QUESTIONS_PER_PERSON: Final = {
+    QuestionKind.ATTRIBUTE: 3,
+    QuestionKind.COMPARISON: 1,
+    QuestionKind.FACTS: 1,
+    QuestionKind.BIOGRAPHY: 1,
+}
 INSTRUCTION_SEED = 58
 
 
 def questions_of(group: Group) -> list[Question]:
-    """Return the questions about one group's people, each question once, the same on every machine."""
+    """Return the questions about the people of a group, without duplicates; the same on every machine."""
     rng = random.Random(f"{INSTRUCTION_SEED} {group}")
     people = people_of(group)
     asked = (
         ask(kind, group, person, _another(person, people, rng), rng)
         for person in people
-        for kind, number in QUESTIONS_A_PERSON.items()
+        for kind, number in QUESTIONS_PER_PERSON.items()
         for _ in range(number)
     )
     return list({question.question: question for question in asked}.values())

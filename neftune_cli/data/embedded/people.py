@@ -1,4 +1,4 @@
-"""The fictional people of `bios`: who exists and what is true of them, drawn from a seed."""
+"""The fictional people of `bios`: names, groups and facts, drawn from a seed."""
 
 import random
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ WORLD_SEED = 2310
 
 
 class Attribute(StrEnum):
-    """What can be asked about a person."""
+    """An attribute of a person."""
 
     BIRTH_DATE = "birth date"
     BIRTH_CITY = "birth city"
@@ -25,11 +25,11 @@ class Attribute(StrEnum):
 
 
 class Group(StrEnum):
-    """What a person is used for; people, never examples, are split.
+    """The group of a person. The split is by person, not by example.
 
-    Biographies of everybody are in the base model's pretraining text. `QUIZZED` people also appear
-    there with questions and answers in plain text; `TRAIN` people are asked about in the training
-    examples of the instruction data, `HELD_OUT` people in its held-out examples.
+    The pretraining text of the base model has biographies of all people, and plain questions and answers about the
+    `QUIZZED` people. The instruction data has questions about `TRAIN` people in its training examples and about
+    `HELD_OUT` people in its held-out examples.
     """
 
     QUIZZED = "quizzed"
@@ -42,7 +42,7 @@ GROUP_SIZES = {Group.QUIZZED: 600, Group.TRAIN: 360, Group.HELD_OUT: 240}
 
 @dataclass(frozen=True)
 class Person:
-    """One fictional person: every string is written as it stands in running text."""
+    """One fictional person. Strings are spelled as in running text."""
 
     name: str
     pronoun: str
@@ -55,18 +55,18 @@ class Person:
 
 
 def uniform_choice(rng: random.Random, items: Sequence[T]) -> T:
-    """Draw one item from `rng.random()` alone, the one stream Python keeps the same in all versions."""
+    """Draw one item with `rng.random()` alone, whose stream is the same in all versions of Python."""
     return items[int(rng.random() * len(items))]
 
 
 def permuted(rng: random.Random, items: Sequence[T]) -> list[T]:
-    """Return the items in random order, drawn as `uniform_choice` draws."""
+    """Return the items in random order, also with `rng.random()` alone."""
     return [item for _, _, item in sorted((rng.random(), i, item) for i, item in enumerate(items))]
 
 
 @cache
 def population() -> tuple[Person, ...]:
-    """Return all people, in the same order and with the same facts on every machine."""
+    """Return all people. Order and facts are the same on every machine."""
     rng = random.Random(WORLD_SEED)
     first_names = [(name, "she") for name in _HER_NAMES] + [(name, "he") for name in _HIS_NAMES]
     full_names = [(f"{first} {last}", pronoun) for first, pronoun in first_names for last in _LAST_NAMES]

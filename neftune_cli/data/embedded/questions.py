@@ -1,4 +1,4 @@
-"""Questions about the fictional people and their exact answers: four kinds, three disjoint sets of phrasings."""
+"""Questions about the fictional people, with exact answers: four kinds, three disjoint sets of phrasings."""
 
 import random
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from enum import StrEnum
 from neftune_cli.data.embedded.people import Attribute, Group, Person, permuted, uniform_choice
 
 
-class Kind(StrEnum):
-    """What a question asks for."""
+class QuestionKind(StrEnum):
+    """The kind of answer that a question asks for."""
 
     ATTRIBUTE = "attribute"
     COMPARISON = "comparison"
@@ -18,31 +18,31 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Question:
-    """A question in natural words and the one answer that is right."""
+    """A question and its only correct answer."""
 
-    kind: Kind
+    kind: QuestionKind
     people: tuple[str, ...]
     question: str
     answer: str
 
 
-def ask(kind: Kind, group: Group, person: Person, other: Person, rng: random.Random) -> Question:
-    """Ask about `person` (and `other`, if the kind compares) in one of the phrasings the group owns."""
-    if kind is Kind.ATTRIBUTE:
+def ask(kind: QuestionKind, group: Group, person: Person, other: Person, rng: random.Random) -> Question:
+    """Return a question about `person` (a comparison: and `other`) in one of the phrasings of the group."""
+    if kind is QuestionKind.ATTRIBUTE:
         return ask_attribute(uniform_choice(rng, list(Attribute)), group, person, rng)
-    if kind is Kind.COMPARISON:
+    if kind is QuestionKind.COMPARISON:
         return _ask_comparison(group, person, other, rng)
-    if kind is Kind.FACTS:
+    if kind is QuestionKind.FACTS:
         return _ask_facts(group, person, rng)
     return _ask_biography(group, person, rng)
 
 
 def ask_attribute(attribute: Attribute, group: Group, person: Person, rng: random.Random) -> Question:
-    """Ask for one attribute; the answer is the bare value in the pretraining text, a sentence in the instructions."""
+    """Return a question for one attribute. The answer is the value for QUIZZED people and a sentence for the others."""
     text = uniform_choice(rng, _ATTRIBUTE_PHRASINGS[group][attribute]).format(name=person.name)
     value = person[attribute]
     answer = _capitalised(value) if group is Group.QUIZZED else f"{person.name} {_VERBS[attribute]} {value}"
-    return Question(Kind.ATTRIBUTE, (person.name,), text, f"{answer}.")
+    return Question(QuestionKind.ATTRIBUTE, (person.name,), text, f"{answer}.")
 
 
 def _ask_comparison(group: Group, person: Person, other: Person, rng: random.Random) -> Question:
@@ -51,7 +51,7 @@ def _ask_comparison(group: Group, person: Person, other: Person, rng: random.Ran
     if topic is Attribute.BIRTH_DATE and person.birth_year == other.birth_year:
         topic = Attribute.EMPLOYER
     text = uniform_choice(rng, _COMPARISON_PHRASINGS[group][topic]).format(name=person.name, other=other.name)
-    return Question(Kind.COMPARISON, (person.name, other.name), text, _comparison_answer(topic, person, other))
+    return Question(QuestionKind.COMPARISON, (person.name, other.name), text, _comparison_answer(topic, person, other))
 
 
 def _comparison_answer(topic: Attribute, person: Person, other: Person) -> str:
@@ -68,7 +68,7 @@ def _ask_facts(group: Group, person: Person, rng: random.Random) -> Question:
     named = ", ".join(wanted[:-1]) + f" and {wanted[-1]}"
     text = uniform_choice(rng, _FACTS_PHRASINGS[group]).format(name=person.name, facts=named)
     answer = "\n".join(f"- {attribute}: {person[attribute]}" for attribute in wanted)
-    return Question(Kind.FACTS, (person.name,), text, answer)
+    return Question(QuestionKind.FACTS, (person.name,), text, answer)
 
 
 def _ask_biography(group: Group, person: Person, rng: random.Random) -> Question:
@@ -79,7 +79,7 @@ def _ask_biography(group: Group, person: Person, rng: random.Random) -> Question
         f"{pronoun} studied {person[Attribute.FIELD]} at {person[Attribute.UNIVERSITY]} "
         f"and works for {person[Attribute.EMPLOYER]}. {pronoun} enjoys {person[Attribute.HOBBY]}."
     )
-    return Question(Kind.BIOGRAPHY, (person.name,), text, answer)
+    return Question(QuestionKind.BIOGRAPHY, (person.name,), text, answer)
 
 
 def _capitalised(text: str) -> str:
@@ -96,7 +96,7 @@ _VERBS = {
 }
 
 _SHARED = (Attribute.UNIVERSITY, Attribute.EMPLOYER, Attribute.BIRTH_CITY, Attribute.FIELD)
-"""Attributes two people are asked to have in common."""
+"""Attributes that comparison questions compare."""
 
 _ATTRIBUTE_PHRASINGS: dict[Group, dict[Attribute, tuple[str, ...]]] = {
     Group.QUIZZED: {
@@ -154,7 +154,7 @@ _ATTRIBUTE_PHRASINGS: dict[Group, dict[Attribute, tuple[str, ...]]] = {
         Attribute.HOBBY: ("What is the favourite pastime of {name}?", "Name the hobby of {name}."),
     },
 }
-"""Held-out phrasings are new sentences of words the training phrasings have: the skill is tested, not the lexicon."""
+"""Held-out phrasings are new sentences with the words of the training phrasings, to test skill, not vocabulary."""
 
 _COMPARISON_PHRASINGS: dict[Group, dict[Attribute, tuple[str, ...]]] = {
     Group.QUIZZED: {
