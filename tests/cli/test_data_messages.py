@@ -44,9 +44,9 @@ def message_of(name: str, **options: int | str) -> str:
         (
             "mine.jsonl",
             PAIR + "{'prompt': 'single quotes are Python, and this line is rather long'}\n",
-            "mine.jsonl, line 2: invalid JSON at column 2 (Expecting property name enclosed in double quotes). The line "
-            "starts with: {'prompt': 'single quotes are Python, and this line is rathe… Write one JSON object per "
-            "line. A list of objects belongs in a .json file.",
+            "mine.jsonl, line 2: invalid JSON at column 2 (Expecting property name enclosed in double quotes). The "
+            "line starts with: {'prompt': 'single quotes are Python, and this line is rathe… Write one JSON object "
+            "per line. A list of objects belongs in a .json file.",
         ),
         (
             "mine.jsonl",

@@ -1,4 +1,4 @@
-"""The embedded data: the same people everywhere, split by person, phrasings kept apart, every answer checkable."""
+"""The embedded data set: reproducible people, a split by person, disjoint phrasings, and correct answers."""
 
 import hashlib
 import itertools
@@ -13,17 +13,17 @@ from neftune_cli.data.embedded.people import Attribute, Group, people_of, popula
 from neftune_cli.data.embedded.questions import QuestionKind
 
 
-def test_the_people_are_the_same_on_every_machine() -> None:
+def test_people_are_the_same_on_every_machine() -> None:
     facts = json.dumps([(one.name, one.pronoun, one.values) for one in population()])
     assert hashlib.sha256(facts.encode()).hexdigest()[:16] == "b05421490c815e7b"
 
 
-def test_the_pretraining_text_is_the_same_on_every_machine() -> None:
+def test_pretraining_text_is_the_same_on_every_machine() -> None:
     text = "".join(itertools.islice(documents(random.Random(5)), 3000))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "97e32aa9507758d1"
 
 
-def test_there_are_enough_people_with_enough_attributes() -> None:
+def test_number_of_people_and_attributes() -> None:
     people = population()
     assert len(people) == len({one.name for one in people}) == 1200
     assert all(len(dict(one.values)) == len(Attribute) == 6 for one in people)
@@ -52,25 +52,23 @@ def test_training_and_held_out_questions_share_no_phrasing() -> None:
     assert not phrasings[Group.TRAIN] & phrasings[Group.HELD_OUT]
 
 
-def test_every_kind_is_asked_and_each_answer_holds_the_facts_of_its_people() -> None:
+def test_all_kinds_occur_and_each_answer_contains_facts_of_its_person() -> None:
     people = {one.name: one for one in population()}
     questions = questions_of(Group.HELD_OUT)
     assert {one.kind for one in questions} == set(QuestionKind)
+    fewest_facts = {
+        QuestionKind.ATTRIBUTE: 1,
+        QuestionKind.COMPARISON: 1,
+        QuestionKind.FACTS: 2,
+        QuestionKind.BIOGRAPHY: 6,
+    }
     for one in questions:
         person = people[one.people[0]]
-        told = [attribute for attribute in Attribute if person[attribute] in one.answer]
-        assert (
-            len(told)
-            >= {
-                QuestionKind.ATTRIBUTE: 1,
-                QuestionKind.COMPARISON: 1,
-                QuestionKind.FACTS: 2,
-                QuestionKind.BIOGRAPHY: 6,
-            }[one.kind]
-        )
+        stated = [attribute for attribute in Attribute if person[attribute] in one.answer]
+        assert len(stated) >= fewest_facts[one.kind]
 
 
-def test_who_is_older_is_the_one_born_earlier() -> None:
+def test_older_person_is_the_one_born_earlier() -> None:
     years = {one.name: one.birth_year for one in population()}
     asked = [one for one in questions_of(Group.TRAIN) if one.answer.endswith(" is older.")]
     assert len(asked) > 10
@@ -79,14 +77,14 @@ def test_who_is_older_is_the_one_born_earlier() -> None:
         assert one.answer.endswith(f"so {older} is older.")
 
 
-def test_a_biography_states_every_attribute_and_is_ever_another_paraphrase() -> None:
+def test_biography_states_every_attribute_in_varying_paraphrases() -> None:
     person, rng = population()[0], random.Random(0)
     texts = {biography(person, rng) for _ in range(20)}
     assert len(texts) == 20
     assert all(person[attribute] in text for text in texts for attribute in Attribute)
 
 
-def test_probe_sentences_are_none_of_the_pretraining_text() -> None:
+def test_probe_sentences_do_not_occur_in_the_pretraining_text() -> None:
     text = "\n".join(itertools.islice(documents(random.Random(1)), 3000))
     for attribute, probe in PROBE_SENTENCES.items():
         assert probe not in SENTENCES[attribute]
@@ -94,7 +92,7 @@ def test_probe_sentences_are_none_of_the_pretraining_text() -> None:
         assert not re.search(rf"\w{re.escape(stem)}\b", text)
 
 
-def test_pronouns_are_possessive_where_they_own_something() -> None:
+def test_pronouns_and_names_take_the_possessive_form() -> None:
     assert sentence("{owner} employer is {value}.", "she", "Flint Motors") == "Her employer is Flint Motors."
     assert (
         sentence("{owner} employer is {value}.", "Ada Voss", "Flint Motors") == "Ada Voss's employer is Flint Motors."

@@ -1,4 +1,4 @@
-"""The same rows come out of every file format, of saved folders, and of a stubbed hub."""
+"""Reading rows: every file format, saved folders and a stubbed hub give the same rows."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_json_lines_in_a_json_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_csv_as_pandas_writes_it(tmp_path: Path, delimiter: str) -> None:
+def test_csv_written_by_pandas(tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "mine.CSV"
     pandas.DataFrame(ROWS).to_csv(path, index=False, sep=delimiter)
     table = read_rows(str(path))
@@ -58,7 +58,7 @@ def test_csv_as_pandas_writes_it(tmp_path: Path, delimiter: str) -> None:
     assert places_of(table) == ["line 2", "line 4"]  # the first row's completion has a line break
 
 
-def test_parquet_as_pandas_writes_it(tmp_path: Path) -> None:
+def test_parquet_written_by_pandas(tmp_path: Path) -> None:
     path = tmp_path / "mine.parquet"
     pandas.DataFrame(ROWS).to_parquet(path)
     table = read_rows(str(path))
@@ -66,37 +66,39 @@ def test_parquet_as_pandas_writes_it(tmp_path: Path) -> None:
     assert places_of(table) == ["row 1", "row 2"]
 
 
-def test_folders_saved_by_datasets(tmp_path: Path) -> None:
+def test_folders_written_by_save_to_disk(tmp_path: Path) -> None:
     from datasets import Dataset, DatasetDict
 
     saved = Dataset.from_list(ROWS)
-    turned = saved.select([1, 0])
+    reversed_rows = saved.select([1, 0])
     saved.save_to_disk(tmp_path / "plain")
-    DatasetDict(train=saved, test=turned).save_to_disk(tmp_path / "both")
-    DatasetDict(test=turned).save_to_disk(tmp_path / "only")
+    DatasetDict(train=saved, test=reversed_rows).save_to_disk(tmp_path / "both")
+    DatasetDict(test=reversed_rows).save_to_disk(tmp_path / "only")
     assert values_of(read_rows(str(tmp_path / "plain"))) == ROWS
     assert values_of(read_rows(str(tmp_path / "both"))) == ROWS
     assert values_of(read_rows(str(tmp_path / "only"))) == ROWS[::-1]
 
 
 @pytest.mark.parametrize("name", ["squad", "tatsu-lab/alpaca", "teknium/OpenHermes-2.5"])
-def test_hub_ids_go_to_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_ids_are_loaded_from_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     monkeypatch.chdir(tmp_path)
-    asked: list[str] = []
+    loaded: list[str] = []
 
-    def load_dataset(asked_for: str) -> Any:
-        asked.append(asked_for)
+    def load_dataset(hub_id: str) -> Any:
+        loaded.append(hub_id)
         return datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS))
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     assert values_of(read_rows(name)) == ROWS
-    assert asked == [name]
+    assert loaded == [name]
 
 
 @pytest.mark.parametrize("name", ["mine.jsonl", "./mine", "../mine", "data/mine", "a/b/c", "notes.txt", "~/nothing"])
-def test_paths_never_go_to_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistyped_paths_never_go_to_the_hub(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="There is no file or folder"):

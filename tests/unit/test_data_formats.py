@@ -1,4 +1,4 @@
-"""Rows of every layout become the examples that a reader of the row would write down by hand."""
+"""Layouts: rows of every layout, converted to hand-written examples, and messages for rows that cannot be used."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -41,19 +41,19 @@ def read_one(row: Mapping[str, Any], layout: str | None = None) -> Example:
         {"conversations": [USER, ANSWER]},
     ],
 )
-def test_every_layout_says_the_same(row: Mapping[str, Any]) -> None:
+def test_all_layouts_give_the_same_example(row: Mapping[str, Any]) -> None:
     example = read_one(row)
     assert example.prompt == ({"role": "user", "content": "2+2?"},)
     assert example.completion == "4"
     assert example.id == example.cluster == "9bf545c43481533b"
 
 
-def test_input_is_a_second_paragraph() -> None:
+def test_alpaca_input_becomes_the_second_paragraph_of_the_prompt() -> None:
     example = read_one({"instruction": "Translate.", "input": "Guten Tag", "output": "Hello"})
     assert example.prompt == ({"role": "user", "content": "Translate.\n\nGuten Tag"},)
 
 
-def test_the_last_answer_is_the_completion_and_all_before_it_the_prompt() -> None:
+def test_last_assistant_turn_is_the_completion_and_earlier_turns_are_the_prompt() -> None:
     system = {"role": "system", "content": "Be brief."}
     again = {"role": "user", "content": "3+3?"}
     example = read_one({"messages": [system, USER, ANSWER, again, {"role": "assistant", "content": "6"}]})
@@ -61,13 +61,13 @@ def test_the_last_answer_is_the_completion_and_all_before_it_the_prompt() -> Non
     assert example.completion == "6"
 
 
-def test_text_has_no_prompt_and_keeps_its_white_space() -> None:
+def test_plain_text_has_no_prompt_and_keeps_its_white_space() -> None:
     example = read_one({"text": "  def f():\n"})
     assert example.prompt == ()
     assert example.completion == "  def f():\n"
 
 
-def test_a_named_layout_wins_over_the_recognised_one() -> None:
+def test_explicit_layout_overrides_the_recognized_one() -> None:
     row = {"instruction": "2+2?", "output": "4", "text": "2+2=4"}
     assert read_one(row, "text").completion == "2+2=4"
 
@@ -77,43 +77,49 @@ def test_a_named_layout_wins_over_the_recognised_one() -> None:
     [
         ({"text": "   "}, "column 'text' is empty."),
         ({"text": None}, "column 'text' is empty."),
-        ({"prompt": "a", "completion": 4}, "column 'completion' holds a number, not text."),
-        ({"prompt": "a", "completion": True}, "column 'completion' holds true or false, not text."),
-        ({"prompt": {"a": 1}, "completion": "b"}, "column 'prompt' holds an object, not text."),
-        ({"prompt": [], "completion": "b"}, "column 'prompt' has no user turn before the answer."),
-        ({"prompt": [USER], "completion": [ANSWER, USER]}, "has the turns assistant, user; one assistant turn is"),
-        ({"messages": "hello"}, "column 'messages' holds text where a list of turns is expected."),
+        ({"prompt": "a", "completion": 4}, "column 'completion' contains a number, not text."),
+        ({"prompt": "a", "completion": True}, "column 'completion' contains a boolean, not text."),
+        ({"prompt": {"a": 1}, "completion": "b"}, "column 'prompt' contains an object, not text."),
+        ({"prompt": [], "completion": "b"}, "column 'prompt' has no user turn before the last assistant turn."),
+        (
+            {"prompt": [USER], "completion": [ANSWER, USER]},
+            "must contain one assistant turn, but its",
+        ),
+        ({"messages": "hello"}, "column 'messages' contains text, not a list of turns."),
         ({"messages": ["hello"]}, "column 'messages', turn 1 is text, not an object."),
         ({"messages": [USER]}, "column 'messages' has no assistant turn (turns: user)."),
         ({"messages": []}, "column 'messages' has no assistant turn (turns: none)."),
-        ({"messages": [ANSWER]}, "column 'messages' has no user turn before the answer."),
-        ({"messages": [USER, {"role": "bot", "content": "4"}]}, "column 'messages', turn 2 has the role 'bot'."),
-        ({"messages": [USER, {"content": "4"}]}, "column 'messages', turn 2 has the role None."),
+        ({"messages": [ANSWER]}, "column 'messages' has no user turn before the last assistant turn."),
+        (
+            {"messages": [USER, {"role": "bot", "content": "4"}]},
+            "'messages', turn 2 has the unknown role 'bot'.",
+        ),
+        ({"messages": [USER, {"content": "4"}]}, "column 'messages', turn 2 has no role."),
         ({"messages": [USER, {"role": "assistant"}]}, "column 'messages', turn 2 is empty."),
-        ({"text": "half \ud800"}, "column 'text' holds half a character (a lone surrogate)."),
+        ({"text": "half \ud800"}, "column 'text' contains a lone surrogate, which is not valid Unicode."),
     ],
 )
-def test_a_bad_row_is_refused_with_its_place(row: Mapping[str, Any], what: str) -> None:
-    with pytest.raises(UsageError) as refused:
+def test_unusable_row_is_reported_with_its_line(row: Mapping[str, Any], what: str) -> None:
+    with pytest.raises(UsageError) as error:
         read_one(row)
-    (problem,) = refused.value.problems
+    (problem,) = error.value.problems
     assert problem.what.startswith("mine.jsonl, line 1: ")
     assert what in problem.what
     assert problem.fix
 
 
-def test_a_row_without_the_column_is_refused_though_others_have_it() -> None:
+def test_row_that_lacks_a_column_of_the_other_rows_is_reported() -> None:
     table = table_of({"prompt": "a", "completion": "b"}, {"prompt": "a", "answer": "b"})
-    with pytest.raises(UsageError, match="line 2: there is no 'completion'"):
+    with pytest.raises(UsageError, match="line 2: column 'completion' is missing"):
         read_examples(table, choose_columns(table, None))
 
 
-def test_content_id_is_the_hash_of_plain_json() -> None:
+def test_content_id_is_the_hash_of_canonical_json() -> None:
     # printf '[[["user","\\u00e9"]],"x"]' | sha256sum
     assert content_id([{"role": "user", "content": "é"}], "x") == "2f3d98aaab1296e2"
 
 
-def test_fingerprint_depends_on_order_and_on_the_split() -> None:
+def test_fingerprint_depends_on_order_and_split() -> None:
     one, two = (read_one({"text": text}) for text in ("one", "two"))
     prints = [fingerprint([one, two], [], []), fingerprint([two, one], [], []), fingerprint([one], [two], [])]
     assert len(set(prints)) == 3

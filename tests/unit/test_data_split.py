@@ -1,4 +1,4 @@
-"""Properties of the split: nothing straddles it, row order doesn't matter, and the sizes are those asked for."""
+"""Properties of the split: disjoint prompts, independence of row order, and the requested sizes."""
 
 import random
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def ids_of(examples: Sequence[Example]) -> set[str]:
     return {example.id for example in examples}
 
 
-# White space varies on purpose: prompts that differ in it alone are the same question.
+# Prompts that differ only in white space count as the same prompt.
 rows = st.tuples(st.sampled_from(["a", "a ", "\na", "b", "b  c", "b c", "d", "e", "f"]), st.sampled_from("xyz"))
 data_sets = st.lists(rows, min_size=0, max_size=30).map(
     lambda drawn: [example_of(*row) for row in drawn] + questions(12)
@@ -42,7 +42,7 @@ data_sets = st.lists(rows, min_size=0, max_size=30).map(
 
 @given(data_sets, st.one_of(st.none(), st.integers(2, 5)))
 @settings(deadline=None)
-def test_no_question_is_on_both_sides(examples: list[Example], held_out: int | None) -> None:
+def test_training_and_held_out_examples_share_no_prompt(examples: list[Example], held_out: int | None) -> None:
     split = split_of(examples, held_out=held_out)
     asked = [
         {"".join(example.prompt[0]["content"].split()) for example in side} for side in (split.train, split.held_out)
@@ -60,7 +60,7 @@ def test_row_order_does_not_matter(examples: list[Example], rng: random.Random) 
     assert split_of(shuffled, 6, 3) == split_of(examples, 6, 3)
 
 
-def test_held_out_are_the_prompts_with_the_lowest_hashes() -> None:
+def test_prompts_with_the_lowest_hashes_are_held_out() -> None:
     examples = questions(50)
     prompt_hash = {
         example.id: sha256(f'held-out [["user", "{example.prompt[0]["content"]}"]]'.encode()).hexdigest()
@@ -70,7 +70,7 @@ def test_held_out_are_the_prompts_with_the_lowest_hashes() -> None:
     assert [example.id for example in split_of(examples).held_out] == lowest
 
 
-def test_most_of_the_split_survives_new_rows() -> None:
+def test_new_rows_change_little_of_the_split() -> None:
     before, after = (split_of(questions(number), held_out=40) for number in (200, 220))
     newcomers = ids_of(questions(220)) - ids_of(questions(200))
     assert ids_of(after.held_out) <= ids_of(before.held_out) | newcomers
@@ -93,7 +93,7 @@ def test_sizes(number: int, train: int | None, held_out: int | None, sizes: tupl
     assert (len(split.train), len(split.held_out)) == sizes
 
 
-def test_answers_to_one_question_share_a_cluster_and_a_side() -> None:
+def test_examples_of_one_prompt_share_a_cluster_and_a_split() -> None:
     paraphrases = [example_of("Why?", f"Because {index}.") for index in range(5)]
     split = split_of(paraphrases + questions(20))
     sides = [
@@ -105,7 +105,7 @@ def test_answers_to_one_question_share_a_cluster_and_a_side() -> None:
     assert len({example.cluster for example in sides[0] if example.prompt[0]["content"] == "Why?"}) == 1
 
 
-def test_texts_are_split_by_their_text() -> None:
+def test_plain_texts_are_split_by_their_text() -> None:
     texts = [replace(example, prompt=()) for example in questions(20)]
     split = split_of(texts)
     assert {example.completion for example in split.train}.isdisjoint(example.completion for example in split.held_out)
@@ -113,7 +113,7 @@ def test_texts_are_split_by_their_text() -> None:
 
 
 @pytest.mark.parametrize(("number", "expected"), [(6, 4), (150, 120), (400, 120)])
-def test_probe_is_of_training_examples(number: int, expected: int) -> None:
+def test_probe_examples_are_training_examples(number: int, expected: int) -> None:
     train = split_of(questions(number)).train
     probe = choose_probe(train)
     assert len(probe) == len(ids_of(probe)) == expected
@@ -123,18 +123,18 @@ def test_probe_is_of_training_examples(number: int, expected: int) -> None:
 
 
 @pytest.mark.parametrize(("number", "held_out"), [(3, None), (3, 2), (0, None), (10, 9), (10, 500)])
-def test_too_few_examples_are_refused(number: int, held_out: int | None) -> None:
+def test_too_few_examples_are_an_error(number: int, held_out: int | None) -> None:
     with pytest.raises(UsageError):
         split_of(questions(number), held_out=held_out)
 
 
-def test_both_numbers_are_refused_at_once() -> None:
-    with pytest.raises(UsageError) as refused:
+def test_both_example_counts_are_reported_at_once() -> None:
+    with pytest.raises(UsageError) as error:
         check_example_counts(1, 0)
-    assert len(refused.value.problems) == 2
+    assert len(error.value.problems) == 2
 
 
-def test_bios_holds_out_people() -> None:
+def test_embedded_data_set_is_split_by_person() -> None:
     split = split_by_person(train_examples=None, eval_examples=None)
     assert (len(split.train), len(split.held_out)) == (400, 200)
     assert {example.cluster for example in split.train}.isdisjoint(example.cluster for example in split.held_out)
@@ -143,7 +143,7 @@ def test_bios_holds_out_people() -> None:
     assert {example.kind for example in split.held_out} == {"attribute", "comparison", "facts", "biography"}
 
 
-def test_fewer_bios_are_the_first_of_more() -> None:
+def test_smaller_selections_of_the_embedded_data_set_are_prefixes_of_larger_ones() -> None:
     fewer, more = (split_by_person(train_examples=number, eval_examples=number) for number in (10, 20))
     assert fewer.train == more.train[:10]
     assert fewer.held_out == more.held_out[:10]

@@ -1,4 +1,4 @@
-"""Tokens spelt out by hand for small templates: what is learnt starts after the prompt and ends with its turn."""
+"""Tokenization compared with hand-written tokens for small chat templates."""
 
 import string
 from typing import Final
@@ -26,7 +26,7 @@ MARKERS = ["<system>", "<user>", "<assistant>", "<end>", "<eot>"]
 
 
 def tokenizer_with(template: str) -> PreTrainedTokenizerFast:
-    """Tokenize by characters, but for `:4`, which is one token."""
+    """Return a tokenizer of single characters, except that `:4` is one token."""
     characters = [*string.printable, ":4"]
     vocabulary = {token: index for index, token in enumerate(characters)}
     tokenizer = PreTrainedTokenizerFast(
@@ -49,7 +49,7 @@ def parts_of(example: TokenizedExample, tokenizer: PreTrainedTokenizerFast) -> t
 
 
 @pytest.mark.parametrize(
-    ("template", "prompt", "learnt"),
+    ("template", "prompt", "completion"),
     [
         (TURNS, ["<user>", "Q", "<end>", "<assistant>"], ["4", "2", "<end>"]),
         (TURNS_IN_LINES, ["<user>", "Q", "<end>", "\n", "<assistant>"], ["4", "2", "<end>"]),
@@ -58,28 +58,35 @@ def parts_of(example: TokenizedExample, tokenizer: PreTrainedTokenizerFast) -> t
         (THINKING, ["<user>", "Q", "<end>", "<assistant>", "~"], ["4", "2", "<end>"]),
         (PLAIN, ["Q", ":"], ["4", "2", "<end>"]),
     ],
-    ids=["turns", "line break after the turn", "no end", "another end", "not a prefix", "a token across the border"],
+    ids=[
+        "turns",
+        "line break after the turn",
+        "no end-of-turn token",
+        "end-of-turn token other than eos",
+        "prompt is not a prefix",
+        "token across the border",
+    ],
 )
-def test_prompt_and_learnt_tokens(template: str, prompt: list[str], learnt: list[str]) -> None:
+def test_prompt_and_completion_tokens(template: str, prompt: list[str], completion: list[str]) -> None:
     tokenizer = tokenizer_with(template)
     (example,) = tokenize([example_of("42", ("user", "Q"))], tokenizer, max_length=64).examples
-    assert parts_of(example, tokenizer) == (prompt, learnt)
+    assert parts_of(example, tokenizer) == (prompt, completion)
     assert example.labels[: len(prompt)] == [-100] * len(prompt)
 
 
-def test_the_prompt_is_what_generation_starts_from() -> None:
+def test_prompt_tokens_equal_the_generation_prompt_of_the_template() -> None:
     tokenizer = tokenizer_with(TURNS)
     turns = [("system", "S"), ("user", "Q"), ("assistant", "A"), ("user", "R")]
     (example,) = tokenize([example_of("B", *turns)], tokenizer, max_length=64).examples
-    asked = tokenizer.apply_chat_template(
+    generation_prompt = tokenizer.apply_chat_template(
         [{"role": role, "content": content} for role, content in turns],
         add_generation_prompt=True,
         return_dict=False,
     )
-    assert list(example.prompt_ids) == asked
+    assert list(example.prompt_ids) == generation_prompt
 
 
-def test_texts_are_learnt_whole_and_keep_their_place() -> None:
+def test_plain_texts_have_no_prompt_tokens_and_keep_their_order() -> None:
     tokenizer = tokenizer_with(TURNS)
     examples = [example_of("ab"), example_of("c", ("user", "Q")), example_of("d<end>")]
     tokenized = tokenize(examples, tokenizer, max_length=64).examples
@@ -89,43 +96,44 @@ def test_texts_are_learnt_whole_and_keep_their_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_length", "learnt", "dropped", "truncated"),
+    ("max_length", "completion", "dropped", "truncated"),
     [(7, "42<end>", 0, 0), (6, "42", 0, 1), (5, "4", 0, 1), (4, None, 1, 0), (1, None, 1, 0)],
 )
-def test_maximum_length(max_length: int, learnt: str | None, dropped: int, truncated: int) -> None:
+def test_maximum_length(max_length: int, completion: str | None, dropped: int, truncated: int) -> None:
     tokenizer = tokenizer_with(TURNS)
     tokenized = tokenize([example_of("42", ("user", "Q"))], tokenizer, max_length=max_length)
-    assert ["".join(parts_of(example, tokenizer)[1]) for example in tokenized.examples] == ([learnt] if learnt else [])
+    completions = ["".join(parts_of(example, tokenizer)[1]) for example in tokenized.examples]
+    assert completions == ([completion] if completion else [])
     assert (tokenized.dropped, tokenized.truncated) == (dropped, truncated)
 
 
-def test_nothing_in_nothing_out() -> None:
+def test_no_examples() -> None:
     assert tokenize([], tokenizer_with(TURNS), max_length=8) == TokenizedExamples((), 0, 0)
 
 
-def test_a_template_that_refuses_a_conversation_is_named() -> None:
-    with pytest.raises(UsageError) as refused:
+def test_conversation_that_the_chat_template_rejects() -> None:
+    with pytest.raises(UsageError) as error:
         tokenize([example_of("4", ("system", "Be brief."), ("user", "Q"))], tokenizer_with(NO_SYSTEM), max_length=64)
-    assert str(refused.value) == (
-        "The model's chat template refuses a conversation (System role not supported): the turns system, user, "
-        "beginning 'Be brief.'. Change its turns, or use a model whose template takes them."
+    assert str(error.value) == (
+        "The model's chat template rejects a conversation (System role not supported): turns system, user, "
+        "starting with 'Be brief.'. Change its turns, or use a model whose template accepts them."
     )
 
 
-def test_no_example_left_is_refused() -> None:
-    with pytest.raises(UsageError) as refused:
+def test_all_examples_dropped_is_an_error() -> None:
+    with pytest.raises(UsageError) as error:
         require_examples(TokenizedExamples((), 40, 0, 99), "training", 64)
-    assert str(refused.value) == (
-        "The prompts of all 40 training examples fill --max-length 64 by themselves. "
-        "The shortest of them needs --max-length 99; raise it, or shorten the prompts."
+    assert str(error.value) == (
+        "All 40 training examples were dropped: the prompt alone fills --max-length 64. "
+        "Use --max-length 99 or more, or shorten the prompts."
     )
 
 
-def test_costs_of_the_maximum_length_are_told() -> None:
+def test_notes_count_dropped_and_truncated_examples() -> None:
     one = TokenizedExample(example_of("a"), (1,), 0)
     assert length_notes(TokenizedExamples((one,) * 8, 2, 3), "held-out", 64) == (
         "2 of 10 held-out examples dropped: the prompt alone fills --max-length 64.",
-        "3 of 10 held-out examples kept with a completion cut at --max-length 64.",
+        "3 of 10 held-out examples truncated: the completion was cut at --max-length 64.",
     )
     assert length_notes(TokenizedExamples((one,), 0, 0), "held-out", 64) == ()
     require_examples(TokenizedExamples((one,), 5, 0), "held-out", 64)

@@ -1,0 +1,114 @@
+"""`load_examples` gives datasets that SFTTrainer trains on, with NEFTuneCallback, in every layout README shows."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trl import SFTConfig, SFTTrainer
+
+from neftune_cli import NEFTuneCallback, load_examples
+from neftune_cli.data.loading import load_data
+from neftune_cli.data.tokenization import tokenize
+from neftune_cli.errors import UsageError
+from neftune_cli.models.loading import load_model
+from neftune_cli.models.sources import EMBEDDED_DIRECTORY, find_model
+
+STEPS, BATCH_SIZE = 2, 2
+ROWS = 4
+
+
+def pair(number: int) -> tuple[str, str]:
+    return f"What follows {number}?", f"{number + 1}."
+
+
+def alpaca(number: int) -> dict[str, Any]:
+    question, answer = pair(number)
+    return {"instruction": question, "input": "", "output": answer}
+
+
+def prompt_completion(number: int) -> dict[str, Any]:
+    question, answer = pair(number)
+    return {"prompt": question, "completion": answer}
+
+
+def messages(number: int) -> dict[str, Any]:
+    question, answer = pair(number)
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def text(number: int) -> dict[str, Any]:
+    return {"text": " ".join(pair(number))}
+
+
+CONVERSATIONAL = {"alpaca": alpaca, "prompt-completion": prompt_completion, "messages": messages}
+
+
+def written(make_row: Any) -> str:
+    rows = (json.dumps(make_row(number)) for number in range(ROWS))
+    Path("mine.jsonl").write_text("\n".join(rows))
+    return "mine.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def trainer_of(file: str) -> SFTTrainer:
+    return SFTTrainer(
+        model=str(EMBEDDED_DIRECTORY),
+        args=SFTConfig(
+            "out", max_steps=STEPS, per_device_train_batch_size=BATCH_SIZE, use_cpu=True, report_to="none", bf16=False
+        ),
+        train_dataset=load_examples(file),
+        callbacks=[NEFTuneCallback(alpha=5.0)],
+    )
+
+
+@pytest.mark.parametrize("make_row", [*CONVERSATIONAL.values(), text], ids=[*CONVERSATIONAL, "text"])
+def test_sft_trainer_trains_with_noise(make_row: Any) -> None:
+    trainer = trainer_of(written(make_row))
+    trainer.train()
+    (noise,) = [one for one in trainer.callback_handler.callbacks if isinstance(one, NEFTuneCallback)]
+    assert trainer.state.global_step == STEPS
+    assert noise.attestation is not None
+    assert noise.attestation.calls == STEPS
+    assert noise.attestation.rms == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("make_row", CONVERSATIONAL.values(), ids=CONVERSATIONAL)
+def test_trl_and_a_sweep_compute_the_loss_on_the_same_tokens(make_row: Any) -> None:
+    file = written(make_row)
+    data = load_data(file, eval_examples=2)
+    tokenized = tokenize((*data.train, *data.held_out), load_model(find_model("tiny")).tokenizer, max_length=512)
+    in_sweep = {one.input_ids[one.prompt_length :] for one in tokenized.examples}
+    in_trl = {tuple(token for token in row["labels"] if token != -100) for row in trainer_of(file).train_dataset}
+    assert in_trl == in_sweep
+
+
+def test_all_rows_are_loaded_in_order_with_duplicates() -> None:
+    Path("mine.csv").write_text("prompt,completion\n" + "Why?,Because.\n" * 2 + "Who?,Ada.\n")
+    dataset = load_examples("mine.csv")
+    assert dataset.column_names == ["prompt", "completion"]
+    assert [row["completion"][0]["content"] for row in dataset] == ["Because.", "Because.", "Ada."]
+    assert dataset[2]["prompt"] == [{"role": "user", "content": "Who?"}]
+
+
+def test_embedded_data_set_gives_its_training_examples() -> None:
+    dataset = load_examples("bios")
+    assert [row["prompt"] for row in dataset] == [list(one.prompt) for one in load_data("bios").train]
+
+
+def test_unusable_rows_are_reported_with_their_lines() -> None:
+    Path("mine.jsonl").write_text('{"prompt": "Why?", "completion": "Because."}\n{"prompt": "", "completion": "So."}')
+    with pytest.raises(UsageError, match=r"mine\.jsonl, line 2: column 'prompt' is empty"):
+        load_examples("mine.jsonl")
+
+
+def test_importing_it_imports_no_heavy_library() -> None:
+    code = "import sys; from neftune_cli import load_examples; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "transformers", "datasets", "pandas", "pyarrow"} & set(loaded)
