@@ -1,4 +1,4 @@
-"""The tokenizer made ready for conversations: it gets the end token, padding token and chat template that it lacks."""
+"""Prepare a tokenizer for conversations: add a missing end token, padding token or chat template."""
 
 from collections.abc import Iterable, Iterator
 
@@ -16,27 +16,28 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '\n\n### Assistant:\n' }}{% endif %}"
 )
-"""For models without a template: headings that any tokenizer can write, so that no token has to be learnt anew."""
+"""For models without a template: headings in plain text, so that no new token has to be learned."""
 
 END_TOKENS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<eos>", "[EOS]")
 PAD_TOKENS = ("<pad>", "<|pad|>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>", "<unk>")
-"""Tokens that pretraining left unused, or nearly so."""
+"""Tokens that are rarely or never used in pretraining."""
 ANSWER = "The answer."
-"""Stands for any answer where only what the template writes around it matters."""
+"""Placeholder for an answer, to find the text that the template writes around it."""
 
 
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> tuple[str, ...]:
-    """Give the tokenizer what it lacks, in place, and make the model's configurations agree with it.
+    """Add missing special tokens and a missing chat template to a tokenizer, and update the model's configurations.
 
     Afterwards `eos_token` is the token that ends a turn in the chat template, `pad_token` is a token that has an
-    embedding, and the configurations know both; every token that ended a text before still does. Embeddings are never
-    resized.
+    embedding, and the model's configurations contain both. Tokens that ended a text before still do. Embeddings are
+    never resized.
 
     Returns:
-        What was changed or chosen, each in one sentence for the user.
+        Notes for the user on the changes, one sentence each.
 
     Raises:
-        UsageError: no token can serve as the end of a sequence, or the chat template can't be rendered or embedded.
+        UsageError: there is no usable end-of-sequence token, or the chat template cannot be rendered, or it uses tokens
+            without embedding.
     """
     ends = _end_ids(tokenizer, model)
     notes = (
@@ -50,7 +51,7 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
 
 
 def _end_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
-    """Return the ids that end a text according to tokenizer, generation settings and configuration."""
+    """Return the end-of-sequence ids of tokenizer, generation configuration and model configuration."""
     declared = (
         tokenizer.eos_token_id,
         getattr(model.generation_config, "eos_token_id", None),
@@ -66,10 +67,10 @@ def _give_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, 
     of_model = filter(None, tokenizer.convert_ids_to_tokens(ends))
     token = _first_embedded((*of_model, *END_TOKENS), tokenizer, model)
     if token is None:
-        what = "The tokenizer has no end-of-sequence token that the model knows, so answers could never end."
-        raise UsageError(Problem(what, 'Name one in its tokenizer_config.json, for instance "eos_token": "</s>".'))
+        what = "The tokenizer has no end-of-sequence token with an embedding in the model, so answers could never end."
+        raise UsageError(Problem(what, 'Define one in its tokenizer_config.json, for example "eos_token": "</s>".'))
     tokenizer.add_special_tokens({"eos_token": token})
-    yield f"The tokenizer names no end-of-sequence token; '{token}' ends answers."
+    yield f"The tokenizer defines no end-of-sequence token; answers end with '{token}'."
 
 
 def _give_chat_template(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
@@ -78,7 +79,7 @@ def _give_chat_template(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
         return
     opening = "{{ bos_token }}" if _opens_with_bos(tokenizer) else ""
     tokenizer.chat_template = opening + PLAIN_TEMPLATE
-    yield "The model has no chat template; turns are headed '### User:' and '### Assistant:'."
+    yield "The model has no chat template; turns start with '### User:' and '### Assistant:'."
 
 
 def _opens_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -87,9 +88,9 @@ def _opens_with_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _end_turns_with_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Iterator[str]:
-    """Make the token that ends a turn in the template the end token, as a base model's often isn't.
+    """Use the token that ends a turn in the chat template as `eos_token`; in base models they often differ.
 
-    Otherwise a completion would be learnt with two ends, one behind the other.
+    Otherwise every completion would end with two end tokens.
     """
     conversation = _conversation(tokenizer)
     _check_embedded(conversation, tokenizer, model)
@@ -97,33 +98,33 @@ def _end_turns_with_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrai
     if end_of_turn is not None and end_of_turn != tokenizer.eos_token_id:
         token = str(tokenizer.convert_ids_to_tokens(end_of_turn))
         tokenizer.add_special_tokens({"eos_token": token})
-        yield f"Answers end with '{token}', as the chat template ends a turn."
+        yield f"Answers end with '{token}', the end-of-turn token of the chat template."
 
 
 def _conversation(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a question and ANSWER as the chat template writes them."""
+    """Return a question and ANSWER, rendered by the chat template."""
     turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False))
     except TemplateError as error:
-        what = f"The model's chat template can't write a question and its answer: {error}"
-        raise UsageError(Problem(what, "Mend chat_template.jinja, or remove it to have a plain one.")) from error
+        what = f"The model's chat template cannot render a question and an answer: {error}"
+        raise UsageError(Problem(what, "Fix chat_template.jinja, or delete it to use a plain template.")) from error
 
 
 def _check_embedded(text: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
-    """Refuse a template that uses tokens added to the tokenizer and not to the model."""
+    """Raise a UsageError if the template uses tokens that have no embedding in the model."""
     highest = max(_token_ids(text, tokenizer), default=0)
-    if highest >= (known := len(input_embeddings(model))):
+    if highest >= (embedded := len(input_embeddings(model))):
         token = tokenizer.convert_ids_to_tokens(highest)
-        what = f"The chat template uses '{token}' (token {highest}), but the model embeds {known} tokens only."
+        what = f"The chat template uses '{token}' (token {highest}), but the model has {embedded} embeddings."
         raise UsageError(Problem(what, "Pass the tokenizer that the model was trained with, in the model's directory."))
 
 
 def _end_of_turn(conversation: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the first special token behind the answer, or None where the template writes none."""
+    """Return the first special token after the answer, or None if the template writes none."""
     special = _special_ids(tokenizer)
-    behind = _token_ids(conversation.partition(ANSWER)[2], tokenizer)
-    return next((token for token in behind if token in special), None)
+    after = _token_ids(conversation.partition(ANSWER)[2], tokenizer)
+    return next((token for token in after if token in special), None)
 
 
 def _token_ids(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -142,7 +143,7 @@ def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) 
     known = (tokenizer.unk_token,) if tokenizer.unk_token else ()
     token = _first_embedded((*PAD_TOKENS, *known), tokenizer, model) or str(tokenizer.eos_token)
     tokenizer.add_special_tokens({"pad_token": token})
-    yield f"The tokenizer has no usable padding token; '{token}' pads (masks and labels come from lengths)."
+    yield f"The tokenizer has no usable padding token; '{token}' is used. Masks and labels are computed from lengths."
 
 
 def _first_embedded(tokens: Iterable[str], tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> str | None:
@@ -150,13 +151,13 @@ def _first_embedded(tokens: Iterable[str], tokenizer: PreTrainedTokenizerBase, m
 
 
 def _is_embedded(token: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> bool:
-    """Tell whether the token is in the vocabulary and the model has an embedding for it."""
+    """Return whether the token is in the vocabulary and has an embedding in the model."""
     number: int | None = tokenizer.get_vocab().get(token)
     return number is not None and number < len(input_embeddings(model))
 
 
 def _align_configurations(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, ends: list[int]) -> None:
-    """Write the tokenizer's special tokens where transformers' Trainer and `generate` look for them."""
+    """Write the special tokens to the configurations that transformers' Trainer and `generate` read."""
     end_ids = list(dict.fromkeys([tokenizer.eos_token_id, *ends]))
     for settings in (model.config, model.config.get_text_config(), model.generation_config):
         if settings is not None:

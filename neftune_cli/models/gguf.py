@@ -1,42 +1,43 @@
-"""GGUF files made trainable: unpacked once into a plain checkpoint in the user's cache, which loads like any other."""
+"""Convert a GGUF file once to a plain checkpoint in the user's cache, so that it can be fine-tuned."""
 
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.models.files import quiet_transformers
 from neftune_cli.models.sources import ModelSource
 
 CONVERSION = 1
-"""Raised when the same GGUF file comes to give another checkpoint, so that no stale one is read."""
+"""Version of the conversion. Increase it when the same GGUF file gives another checkpoint."""
 
 
 def default_cache() -> Path:
-    """Return where conversions are kept: `neftune` in the user's cache directory (XDG base directory specification)."""
+    """Return the directory of conversions: `neftune` in the user's cache (XDG base directory specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neftune"
 
 
 def converted(source: ModelSource, cache: Path) -> Path:
-    """Return the directory with the checkpoint that the GGUF file gives, converting it if `cache` lacks it.
+    """Return the directory of the checkpoint converted from a GGUF file; convert it first if it is not in the cache.
 
-    Several processes may call this at once; an interrupted conversion leaves nothing that is taken for a whole one.
+    Several processes may call this at the same time. An interrupted conversion leaves no incomplete checkpoint.
 
     Args:
-        source: has a `gguf_file`.
-        cache: made if it doesn't exist.
+        source: a model source with a `gguf_file`.
+        cache: directory of conversions, created if it does not exist.
 
     Raises:
-        UsageError: the file can't be read, holds an architecture that transformers can't read from GGUF, or the
-            package gguf is missing.
+        UsageError: the file cannot be read, transformers does not support its architecture in GGUF, or the package
+            gguf is missing.
     """
     target = cache / f"gguf-{source.fingerprint}-{CONVERSION}"
     if not target.is_dir():
@@ -51,7 +52,7 @@ def converted(source: ModelSource, cache: Path) -> Path:
 
 def _require_reader() -> None:
     if find_spec("gguf") is None:
-        what = "Reading a GGUF file takes the Python package gguf, which is not installed."
+        what = "Reading a GGUF file requires the Python package gguf, which is not installed."
         raise UsageError(Problem(what, "Run: pip install --no-deps gguf"))
 
 
@@ -62,22 +63,22 @@ def _read(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
             packed = AutoModelForCausalLM.from_pretrained(
                 source.path, gguf_file=source.gguf_file, dtype=torch.float32, trust_remote_code=False
             )
-    except Exception as error:  # transformers and gguf raise whatever the bytes made them stumble over
-        what = f"{source.path / str(source.gguf_file)} can't be read: {error}"
-        fix = "Check that it is whole; if its architecture is the reason, pass the model's safetensors directory."
+    except Exception as error:  # transformers and gguf raise many types for damaged files
+        what = f"{source.path / str(source.gguf_file)} cannot be read: {error}"
+        fix = "Check that the file is complete. If its architecture is not supported, pass a safetensors directory."
         raise UsageError(Problem(what, fix)) from error
     return _plain(packed), _bounded(tokenizer, packed)
 
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    # The bar of the dequantization can't be turned off in any other way.
+    # The progress bar of dequantization has no option to turn it off.
     with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
         yield
 
 
 def _plain(packed: PreTrainedModel) -> PreTrainedModel:
-    """Copy the unpacked weights into a model that may be trained and saved, which one read from GGUF may not."""
+    """Copy the weights to a new model, because transformers refuses to train or save a model read from GGUF."""
     config = deepcopy(packed.config)
     del config.quantization_config
     plain: PreTrainedModel = type(packed)(config)
@@ -87,7 +88,7 @@ def _plain(packed: PreTrainedModel) -> PreTrainedModel:
 
 
 def _bounded(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> PreTrainedTokenizerBase:
-    """Give the tokenizer the model's context as its maximum length, which GGUF keeps with the model alone."""
+    """Limit the tokenizer's maximum length to the model's context, which GGUF stores with the model only."""
     context = getattr(model.config, "max_position_embeddings", tokenizer.model_max_length)
     tokenizer.model_max_length = min(tokenizer.model_max_length, context)
     return tokenizer
@@ -103,5 +104,22 @@ def _move(finished: Path, target: Path) -> None:
     try:
         finished.rename(target)
     except OSError:
-        if not target.is_dir():  # otherwise another process was first, with the same content
+        if not target.is_dir():  # otherwise another process finished first, with the same content
             raise
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hide progress bars and log messages below errors inside the context, and restore the settings on exit."""
+    verbosity = logging.get_verbosity()
+    hook = logging.set_tqdm_hook(_disabled_bar)
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        logging.set_tqdm_hook(hook)
+
+
+def _disabled_bar(bar: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    return bar(*args, **{**options, "disable": True})

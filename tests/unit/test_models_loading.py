@@ -1,4 +1,4 @@
-"""Causal language models load in float32 and in silence; everything else is refused in words."""
+"""Loading causal language models in float32 without output, and error messages for all other models."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ from neftune_cli.models.sources import find_model
 
 VOCABULARY = ("<pad>", "</s>", "a", "b", "c", "d")
 TEMPLATE = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
-A_DECODER = "Pass a model that continues text, such as SmolLM2, Qwen, Llama or GPT-2."
+PASS_A_DECODER = "Pass a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
 FETCH_AGAIN = "Copy or download it again (in a git clone: git lfs pull)."
 LLAMA: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SIZE: dict[str, Any] = {"vocab_size": len(VOCABULARY), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
@@ -63,10 +63,10 @@ def load(directory: Path) -> LoadedModel:
     return load_model(find_model(str(directory)))
 
 
-def refusal(directory: Path) -> str:
-    with pytest.raises(UsageError) as caught:
+def error_message(directory: Path) -> str:
+    with pytest.raises(UsageError) as error:
         load(directory)
-    return str(caught.value)
+    return str(error.value)
 
 
 def edit_config(directory: Path, **changes: object) -> None:
@@ -75,7 +75,7 @@ def edit_config(directory: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
-def test_weights_come_back_in_float32(tmp_path: Path, stored: torch.dtype) -> None:
+def test_weights_are_loaded_in_float32(tmp_path: Path, stored: torch.dtype) -> None:
     model = cast("Any", llama()).to(stored)
     loaded = load(saved(tmp_path, model))
     state = loaded.model.state_dict()
@@ -85,7 +85,7 @@ def test_weights_come_back_in_float32(tmp_path: Path, stored: torch.dtype) -> No
     assert loaded.notes == ()
 
 
-def test_tokenizer_comes_with_the_model(tmp_path: Path) -> None:
+def test_tokenizer_is_loaded_with_the_model(tmp_path: Path) -> None:
     tokenizer = load(saved(tmp_path, llama())).tokenizer
     assert tokenizer("a")["input_ids"] == [2]
     assert (tokenizer.pad_token, tokenizer.eos_token, tokenizer.chat_template) == ("<pad>", "</s>", TEMPLATE)
@@ -103,11 +103,13 @@ def test_tied_embeddings_stay_tied(tmp_path: Path) -> None:
         GPTNeoXForCausalLM(GPTNeoXConfig(**{**LLAMA, **SIZE})),  # its configuration says is_decoder=False
     ],
 )
-def test_other_decoders_load_the_same_way(tmp_path: Path, model: PreTrainedModel) -> None:
+def test_other_decoder_architectures(tmp_path: Path, model: PreTrainedModel) -> None:
     assert type(load(saved(tmp_path, model)).model) is type(model)
 
 
-def test_loading_says_nothing_and_leaves_the_settings_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_loading_prints_nothing_and_restores_logging_settings(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     saved(tmp_path, llama())
     capfd.readouterr()
     verbosity, hook = logging.get_verbosity(), logging.set_tqdm_hook(None)
@@ -118,15 +120,15 @@ def test_loading_says_nothing_and_leaves_the_settings_alone(tmp_path: Path, capf
     assert logging.set_tqdm_hook(hook) == hook
 
 
-def test_surplus_weights_are_noted(tmp_path: Path) -> None:
+def test_note_on_unused_weights(tmp_path: Path) -> None:
     model = llama()
     model.register_parameter("score", torch.nn.Parameter(torch.zeros(2)))
     assert load(saved(tmp_path, model)).notes == (
-        "Weights in the checkpoint that the model has no use for were left out: score.",
+        "Ignored weights of the checkpoint that the model does not use: score.",
     )
 
 
-def test_embedding_norms_by_hand() -> None:
+def test_embedding_norms_computed_by_hand() -> None:
     model = llama()
     with torch.no_grad():
         input_embeddings(model).zero_()
@@ -140,29 +142,29 @@ def test_embedding_norms_by_hand() -> None:
 def test_damaged_weights(tmp_path: Path) -> None:
     path = saved(tmp_path, llama()) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    text = refusal(tmp_path)
-    assert text.startswith(f"The weights of '{tmp_path}' can't be loaded: a file is damaged (")
+    text = error_message(tmp_path)
+    assert text.startswith(f"The weights of '{tmp_path}' cannot be loaded: a file is damaged (")
     assert text.endswith(f"). {FETCH_AGAIN}")
 
 
-def test_pointer_of_git_lfs_in_place_of_weights(tmp_path: Path) -> None:
+def test_git_lfs_pointer_in_place_of_weights(tmp_path: Path) -> None:
     saved(tmp_path, llama())
     (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    assert refusal(tmp_path).endswith(FETCH_AGAIN)
+    assert error_message(tmp_path).endswith(FETCH_AGAIN)
 
 
 def test_damaged_tokenizer(tmp_path: Path) -> None:
     saved(tmp_path, llama())
     (tmp_path / "tokenizer.json").write_text("{")
-    text = refusal(tmp_path)
-    assert text.startswith(f"The tokenizer of '{tmp_path}' can't be loaded: ")
+    text = error_message(tmp_path)
+    assert text.startswith(f"The tokenizer of '{tmp_path}' cannot be loaded: ")
     assert text.endswith(FETCH_AGAIN)
 
 
-def test_encoder_with_decoder(tmp_path: Path) -> None:
+def test_encoder_decoder_model(tmp_path: Path) -> None:
     model = T5ForConditionalGeneration(T5Config(d_model=16, d_ff=16, d_kv=8, num_layers=1, vocab_size=6))
-    assert refusal(saved(tmp_path, model)) == (
-        f"'{tmp_path}' is no causal language model: the architecture t5 doesn't continue text. {A_DECODER}"
+    assert error_message(saved(tmp_path, model)) == (
+        f"'{tmp_path}' is not a causal language model: its architecture is t5. {PASS_A_DECODER}"
     )
 
 
@@ -175,41 +177,41 @@ def xlnet() -> PreTrainedModel:
 
 
 @pytest.mark.parametrize("build", [partial(bert, BertForMaskedLM), partial(bert, BertModel), xlnet])
-def test_model_that_looks_ahead(tmp_path: Path, build: Callable[[], PreTrainedModel]) -> None:
+def test_bidirectional_model(tmp_path: Path, build: Callable[[], PreTrainedModel]) -> None:
     torch.manual_seed(0)
-    assert refusal(saved(tmp_path, build())) == (
-        f"'{tmp_path}' is no causal language model: its predictions depend on the tokens that follow. {A_DECODER}"
+    assert error_message(saved(tmp_path, build())) == (
+        f"'{tmp_path}' is not a causal language model: its predictions depend on later tokens. {PASS_A_DECODER}"
     )
 
 
 def test_unknown_architecture(tmp_path: Path) -> None:
     edit_config(saved(tmp_path, llama()), model_type="llama-17")
-    assert refusal(tmp_path) == (
-        f"The installed transformers doesn't know the architecture of '{tmp_path}': llama-17. "
+    assert error_message(tmp_path) == (
+        f"The installed version of transformers does not support the architecture of '{tmp_path}': llama-17. "
         "Upgrade it (pip install -U transformers), or pass another model."
     )
 
 
-def test_model_with_code_of_its_own(tmp_path: Path) -> None:
+def test_model_with_its_own_code(tmp_path: Path) -> None:
     edit_config(saved(tmp_path, llama()), model_type="mine", auto_map={"AutoModelForCausalLM": "modeling_mine.Mine"})
     (tmp_path / "modeling_mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    assert refusal(tmp_path) == (
-        f"'{tmp_path}' brings its own code for the architecture mine, which is never run. "
+    assert error_message(tmp_path) == (
+        f"'{tmp_path}' has its own code for the architecture mine. Code of models is never run. "
         "Pass a model whose architecture is part of transformers."
     )
     assert not (tmp_path / "ran").exists()
 
 
-def test_model_without_its_head(tmp_path: Path) -> None:
-    assert refusal(saved(tmp_path, LlamaModel(llama().config))) == (
+def test_model_without_language_modeling_head(tmp_path: Path) -> None:
+    assert error_message(saved(tmp_path, LlamaModel(llama().config))) == (
         f"The weights of '{tmp_path}' are incomplete: lm_head.weight is missing. "
-        "Pass a checkpoint saved from the whole model, language modelling head included."
+        "Pass a checkpoint of the complete model, including the language modeling head."
     )
 
 
-def test_weights_of_another_size(tmp_path: Path) -> None:
+def test_weights_of_another_shape(tmp_path: Path) -> None:
     edit_config(saved(tmp_path, llama()), vocab_size=7)
-    assert refusal(tmp_path) == (
-        f"The weights of '{tmp_path}' don't fit its config.json: lm_head.weight is (6, 16), not (7, 16), and so with "
-        "1 more. Pass a directory whose files belong together."
+    assert error_message(tmp_path) == (
+        f"The weights of '{tmp_path}' do not fit its config.json: lm_head.weight is (6, 16), not (7, 16) (and 1 more). "
+        "Pass a directory whose files belong together."
     )

