@@ -1,1 +1,1 @@
-"""What our noise and the installed transformers' own do, measured side by side; docs/noise.md explains the table."""
+"""Compare the noise of neftune with that of the installed transformers; docs/noise.md contains the table."""

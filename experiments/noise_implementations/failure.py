@@ -1,4 +1,4 @@
-"""What a training that failed leaves on the model, and what that does to the next one."""
+"""Effects of a failed training run: hooks left on the model, and noise in the next run."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from experiments.noise_implementations.tiny_models import EXAMPLE_TOKENS, alpha_
 
 @dataclass(frozen=True)
 class Aftermath:
-    """What is found after a `train()` that raised, in a second one, and after that."""
+    """State after a `train()` that raised, during a second `train()`, and after it."""
 
     hooks: int
     second_alpha: float
@@ -23,19 +23,21 @@ class Aftermath:
 
 
 def after_a_failure() -> Iterator[Finding]:
-    """Yield what is left of the noise, ours as a callback of Trainer and theirs as `neftune_noise_alpha`."""
+    """Yield what remains of the noise: ours as a Trainer callback, upstream's as `neftune_noise_alpha`."""
     from neftune_cli.noise.callback import NEFTuneCallback
 
     both = [aftermath([NEFTuneCallback(alpha=ALPHA)]), aftermath([], upstream_alpha=ALPHA)]
-    yield Finding("hooks on the model after a train() that raised", "0", *(str(one.hooks) for one in both))
+    yield Finding("hooks on the model after a failed train()", "0", *(str(one.hooks) for one in both))
     alphas = [f"{one.second_alpha:.2f}" for one in both]
-    yield Finding("alpha in a second train() of the same trainer", f"{ALPHA:.2f}", *alphas)
-    yield Finding("hooks on the model after that", "0", *(str(one.hooks_after_second) for one in both))
-    yield Finding("a forward in training mode after that", "works", *(one.next_forward for one in both))
+    yield Finding("effective alpha in a second train() of the same trainer", f"{ALPHA:.2f}", *alphas)
+    yield Finding("hooks on the model after the second train()", "0", *(str(one.hooks_after_second) for one in both))
+    yield Finding(
+        "forward pass in training mode after the second train()", "works", *(one.next_forward for one in both)
+    )
 
 
 def aftermath(callbacks: list[TrainerCallback], upstream_alpha: float | None = None) -> Aftermath:
-    """Let a training fail at its first step, train again with the same trainer, and look each time."""
+    """Let a training run fail at its first step, then train again with the same trainer."""
     model, failing = llama(), _Failing()
     arguments = {"max_steps": 16, "neftune_noise_alpha": upstream_alpha}
     with trainer(arguments, model=model, callbacks=[*callbacks, failing]) as training:

@@ -1,4 +1,4 @@
-"""One row of the table, and the two kinds of noise that its cells come from."""
+"""One row of the comparison, and context managers that attach either kind of noise."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,26 +14,26 @@ ALPHA = 5.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What was measured, what the paper or a fair comparison wants, and what came out."""
+    """A measurement, the value expected by the paper or by a fair comparison, and the two measured values."""
 
     measured: str
-    wanted: str
+    expected: str
     ours: str
-    theirs: str
+    upstream: str
 
 
 Attach = Callable[[Any, float], AbstractContextManager[object]]
-"""Puts noise of an alpha on a model for the length of a `with` block."""
+"""Return a context in which a model has noise of an alpha."""
 
 
-def ours(model: Any, alpha: float) -> AbstractContextManager[object]:
-    """Attach our noise."""
+def attach_ours(model: Any, alpha: float) -> AbstractContextManager[object]:
+    """Attach the noise of neftune."""
     return attach_noise(model, alpha)
 
 
 @contextmanager
-def theirs(model: Any, alpha: float) -> Iterator[None]:
-    """Attach the hook of transformers, which TRL's trainers use too."""
+def attach_upstream(model: Any, alpha: float) -> Iterator[None]:
+    """Attach the hook of transformers, which the trainers of TRL also use."""
     handle = activate_neftune(model, alpha)
     try:
         yield
@@ -41,9 +41,9 @@ def theirs(model: Any, alpha: float) -> Iterator[None]:
         deactivate_neftune(model, handle)
 
 
-def neither(*_: object) -> AbstractContextManager[object]:
+def attach_nothing(*_: object) -> AbstractContextManager[object]:
     """Attach nothing."""
     return nullcontext()
 
 
-BOTH = (ours, theirs)
+BOTH = (attach_ours, attach_upstream)

@@ -1,4 +1,4 @@
-"""Where the noise is drawn from, what else that changes, and whether a checkpoint keeps it."""
+"""Random generator of the noise: its effect on dropout and data order, and its state in checkpoints."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,20 +8,20 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from experiments.noise_implementations.finding import ALPHA, BOTH, Attach, Finding, neither, ours
+from experiments.noise_implementations.finding import ALPHA, BOTH, Attach, Finding, attach_nothing, attach_ours
 from experiments.noise_implementations.size import LENGTH, padded
 from experiments.noise_implementations.tiny_models import DIM, VOCABULARY, examples, llama, noise_received, trainer
 
 
 def draws() -> Iterator[Finding]:
-    """Yield whether a forward with noise, and one with alpha 0, draws from torch's global generator."""
+    """Yield whether forward passes at alpha 5 and at alpha 0 draw from torch's global generator."""
     for alpha in (ALPHA, 0.0):
         moved = ["yes" if draws_from_global_generator(attach, alpha) else "no" for attach in BOTH]
-        yield Finding(f"a forward at alpha {alpha:g} draws from the global generator", "no", *moved)
+        yield Finding(f"forward pass at alpha {alpha:g} draws from the global generator", "no", *moved)
 
 
 def draws_from_global_generator(attach: Attach, alpha: float) -> bool:
-    """Say whether one training forward of a model without dropout moves the global generator."""
+    """Return whether a forward pass in training mode, without dropout, advances the global generator."""
     model = llama()
     before = torch.get_rng_state()
     with attach(model, alpha):
@@ -30,20 +30,23 @@ def draws_from_global_generator(attach: Attach, alpha: float) -> bool:
 
 
 def differences_between_arms() -> Iterator[Finding]:
-    """Yield how far a training with noise differs from one without in what should be the same at the same seed."""
+    """Yield differences in dropout and data order between training with and without noise at the same seed."""
     dropout = [f"{dropout_that_differs(attach):.1%}" for attach in BOTH]
-    yield Finding("dropout decisions that aren't those without noise", "0.0%", *dropout)
+    yield Finding("dropout decisions that differ from those without noise", "0.0%", *dropout)
     for seedable in (True, False):
-        without = second_epoch(neither, seedable=seedable)
-        with_noise = second_epoch(ours, seedable=seedable), second_epoch(neither, ALPHA, seedable=seedable)
+        without = second_epoch(attach_nothing, seedable=seedable)
+        with_noise = (
+            second_epoch(attach_ours, seedable=seedable),
+            second_epoch(attach_nothing, ALPHA, seedable=seedable),
+        )
         moved = [sum(a != b for a, b in zip(without, order, strict=True)) for order in with_noise]
-        name = f"examples, of {len(without)}, in another place of epoch 2 than without noise"
+        name = f"examples of {len(without)} whose position in epoch 2 differs from that without noise"
         yield Finding(f"{name}, use_seedable_sampler={seedable}", "0", *map(str, moved))
 
 
 def dropout_that_differs(attach: Attach) -> float:
-    """Return the share of all dropout decisions in two forwards, at a rate of 0.1, that the noise changes."""
-    without, with_noise = _dropped(neither), _dropped(attach)
+    """Return the share of dropout decisions, at a rate of 0.1 in two forward passes, that the noise changes."""
+    without, with_noise = _dropped(attach_nothing), _dropped(attach)
     return (without != with_noise).float().mean().item()
 
 
@@ -62,25 +65,25 @@ def _dropped(attach: Attach) -> Tensor:
 
 
 def second_epoch(attach: Attach, upstream_alpha: float | None = None, *, seedable: bool = True) -> list[int]:
-    """Return the order in which a Trainer, with its seedable sampler or without, shows examples in its second epoch."""
+    """Return the order of examples in the second epoch of a Trainer, with or without its seedable sampler."""
     model = llama()
-    shown: list[int] = []
-    model.register_forward_pre_hook(lambda _, __, call: shown.append(int(call["input_ids"][0, 0])), with_kwargs=True)
+    order: list[int] = []
+    model.register_forward_pre_hook(lambda _, __, call: order.append(int(call["input_ids"][0, 0])), with_kwargs=True)
     sampler = {"use_seedable_sampler": seedable}
     arguments = {"num_train_epochs": 2, "neftune_noise_alpha": upstream_alpha, "accelerator_config": sampler}
     with trainer(arguments, model=model) as training, attach(model, ALPHA):
         training.train()
-    return shown[len(examples()) :]
+    return order[len(examples()) :]
 
 
 def resumes() -> Iterator[Finding]:
-    """Yield whether a training that goes on from a checkpoint draws the noise of one that was never interrupted."""
-    kept = [steps_kept_by_a_resume(noise) for noise in ("callback", "upstream")]
-    yield Finding("steps after a resume, of 2, with the noise of an uninterrupted training", "2", *map(str, kept))
+    """Yield whether resumed training draws the same noise as uninterrupted training."""
+    equal = [equal_steps_after_resuming(noise) for noise in ("callback", "upstream")]
+    yield Finding("steps of 2 after resuming whose noise equals that of an uninterrupted run", "2", *map(str, equal))
 
 
-def steps_kept_by_a_resume(noise: Literal["callback", "upstream"]) -> int:
-    """Return how many of the last two steps of four get the same noise if the training is resumed before them."""
+def equal_steps_after_resuming(noise: Literal["callback", "upstream"]) -> int:
+    """Return how many of the last two of four steps get the same noise if training is resumed before them."""
     with _checkpointing(noise) as (whole, received):
         whole.train()
         with _checkpointing(noise) as (resumed, received_again):

@@ -1,4 +1,4 @@
-"""Whether a search over alpha varies alpha: what each trial's model really received."""
+"""Hyperparameter search over alpha: the alpha that the model of each trial received."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.noise_implementations.finding import ALPHA, Finding, ours
+from experiments.noise_implementations.finding import ALPHA, Finding, attach_ours
 from experiments.noise_implementations.tiny_models import (
     EXAMPLE_TOKENS,
     alpha_of,
@@ -22,11 +22,11 @@ STEPS = 16
 
 
 def searches() -> Iterator[Finding]:
-    """Yield the alphas of three trials: ours one after the other, theirs in `Trainer.hyperparameter_search`."""
-    wanted, trained = _listed(ALPHAS), _listed([alpha_of_training(alpha) for alpha in ALPHAS])
+    """Yield the alphas of three trials: ours in separate runs, upstream's in `Trainer.hyperparameter_search`."""
+    expected, trained = _listed(ALPHAS), _listed([alpha_of_training(alpha) for alpha in ALPHAS])
     for start in (ALPHA, None):
-        name = f"alphas in three trials of a search, neftune_noise_alpha={start} in TrainingArguments"
-        yield Finding(name, wanted, trained, _searched(start))
+        name = f"effective alphas in three trials of a search, neftune_noise_alpha={start} in TrainingArguments"
+        yield Finding(name, expected, trained, _searched(start))
 
 
 def _searched(start: float | None) -> str:
@@ -40,19 +40,23 @@ def _listed(alphas: tuple[float, ...] | list[float]) -> str:
 
 
 def alpha_of_training(alpha: float) -> float:
-    """Return the alpha that reached the model in a Trainer's training under `attach_noise`."""
+    """Return the effective alpha in a training run of Trainer under `attach_noise`."""
     model = llama()
-    with trainer({"max_steps": STEPS}, model=model) as training, ours(model, alpha), noise_received(model) as received:
+    with (
+        trainer({"max_steps": STEPS}, model=model) as training,
+        attach_ours(model, alpha),
+        noise_received(model) as received,
+    ):
         training.train()
     return alpha_of(torch.cat(received), EXAMPLE_TOKENS)
 
 
 def searched_alphas(start: float | None) -> dict[float, float]:
-    """Return, for each alpha that a trial of `Trainer.hyperparameter_search` asked for, the one that its model got."""
+    """Return the effective alpha of the model for each alpha that `Trainer.hyperparameter_search` requested."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    asked: list[float] = []
+    requested: list[float] = []
     received: list[list[Tensor]] = []
 
     def new_model() -> Any:
@@ -62,12 +66,12 @@ def searched_alphas(start: float | None) -> dict[float, float]:
         return model
 
     def space(trial: optuna.Trial) -> dict[str, float]:
-        asked.append(trial.suggest_categorical("neftune_noise_alpha", ALPHAS))
-        return {"neftune_noise_alpha": asked[-1]}
+        requested.append(trial.suggest_categorical("neftune_noise_alpha", ALPHAS))
+        return {"neftune_noise_alpha": requested[-1]}
 
     grid = optuna.samplers.GridSampler({"neftune_noise_alpha": ALPHAS}, seed=0)
     with trainer({"max_steps": STEPS, "neftune_noise_alpha": start}, model_init=new_model) as training:
         training.hyperparameter_search(space, n_trials=len(ALPHAS), sampler=grid)
-    # Each model trained STEPS forwards and was evaluated after them; the one that Trainer makes first did neither.
+    # Each model ran STEPS forward passes in training, then an evaluation. The first model of Trainer is not used.
     got = [alpha_of(torch.cat(noise[:STEPS]), EXAMPLE_TOKENS) for noise in received if noise]
-    return dict(sorted(zip(asked, got, strict=True)))
+    return dict(sorted(zip(requested, got, strict=True)))

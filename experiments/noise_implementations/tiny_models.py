@@ -1,4 +1,4 @@
-"""Tiny random models whose embeddings are zero, so that what their first layer receives is the noise itself."""
+"""Tiny random models with zero embeddings, whose first layer therefore receives the noise itself."""
 
 import math
 from collections.abc import Iterator
@@ -29,25 +29,25 @@ _DECODER: dict[str, Any] = {
 
 def llama() -> Any:
     """Return a decoder without dropout, in training mode."""
-    return _without_embeddings(transformers.LlamaForCausalLM(transformers.LlamaConfig(**_DECODER)))
+    return _with_zero_embeddings(transformers.LlamaForCausalLM(transformers.LlamaConfig(**_DECODER)))
 
 
 def granite() -> Any:
-    """Return a decoder that multiplies its embeddings by 12, as Granite 3 does, after the module that looks them up."""
+    """Return a decoder that multiplies its embeddings by 12 after the embedding module, as Granite 3 does."""
     config = transformers.GraniteConfig(**_DECODER, embedding_multiplier=12.0)
-    return _without_embeddings(transformers.GraniteForCausalLM(config))
+    return _with_zero_embeddings(transformers.GraniteForCausalLM(config))
 
 
 def t5() -> Any:
-    """Return an encoder-decoder whose encoder and decoder have embeddings of their own, tied to a shared one."""
+    """Return an encoder-decoder whose encoder and decoder have separate embedding modules with tied weights."""
     config = transformers.T5Config(
         vocab_size=VOCABULARY, d_model=DIM, d_kv=16, d_ff=DIM, num_layers=1, num_heads=2, dropout_rate=0.0
     )
-    return _without_embeddings(transformers.T5ForConditionalGeneration(config))
+    return _with_zero_embeddings(transformers.T5ForConditionalGeneration(config))
 
 
 def bart() -> Any:
-    """Return the other common encoder-decoder, built alike."""
+    """Return another encoder-decoder with such embedding modules."""
     config = transformers.BartConfig(
         vocab_size=VOCABULARY,
         d_model=DIM,
@@ -59,10 +59,10 @@ def bart() -> Any:
         decoder_ffn_dim=DIM,
         dropout=0.0,
     )
-    return _without_embeddings(transformers.BartForConditionalGeneration(config))
+    return _with_zero_embeddings(transformers.BartForConditionalGeneration(config))
 
 
-def _without_embeddings(model: Any) -> Any:
+def _with_zero_embeddings(model: Any) -> Any:
     for embedding in _lookups(model):
         nn.init.zeros_(embedding.weight)
     return model.train()
@@ -74,7 +74,7 @@ def _lookups(model: Any) -> list[nn.Embedding]:
 
 @contextmanager
 def noise_received(model: Any) -> Iterator[list[Tensor]]:
-    """Collect the noise that reaches the model in each forward: (batch, length, dim) each."""
+    """Collect the noise that the model receives in each forward pass: (batch, length, dim) each."""
     received: list[Tensor] = []
     hook = record_noise(model, received)
     yield received
@@ -82,9 +82,9 @@ def noise_received(model: Any) -> Iterator[list[Tensor]]:
 
 
 def record_noise(model: Any, received: list[Tensor]) -> RemovableHandle:
-    """Let the model append to `received` what its first layer gets."""
+    """Append the input of the model's first layer to `received` in each forward pass."""
     if model.config.is_encoder_decoder:
-        # BART normalises between its embeddings and its first layer: look at what the encoder looked up instead.
+        # BART normalizes between its embeddings and its first layer, so record the output of the embedding module.
         lookup: nn.Module = model.get_encoder().embed_tokens
         return lookup.register_forward_hook(lambda _, __, output: received.append(output.detach()))
     first_layer: nn.Module = model.model.layers[0]
@@ -92,16 +92,16 @@ def record_noise(model: Any, received: list[Tensor]) -> RemovableHandle:
 
 
 def alpha_of(noise: Tensor, length: int) -> float:
-    """Return the alpha that explains this noise on an example of `length` tokens; the last dimension is the width.
+    """Return the effective alpha of noise on an example of `length` tokens; the last dimension of `noise` is dim.
 
-    An alpha's noise is uniform of half-width alpha / sqrt(length * dim); its root mean square is that over sqrt(3).
+    The noise is uniform with half-width alpha / sqrt(length * dim), so its root mean square is that over sqrt(3).
     """
     return math.sqrt(3 * length * noise.shape[-1] * noise.square().mean().item())
 
 
 @contextmanager
 def trainer(arguments: dict[str, Any], **options: Any) -> Iterator[Any]:
-    """Make a Trainer that learns nothing (learning rate 0), one example a step, on the CPU."""
+    """Yield a Trainer on the CPU with learning rate 0 and batch size 1."""
     defaults: dict[str, Any] = {
         "use_cpu": True,
         "learning_rate": 0.0,
@@ -120,6 +120,6 @@ def trainer(arguments: dict[str, Any], **options: Any) -> Iterator[Any]:
 
 
 def examples() -> list[dict[str, Tensor]]:
-    """Return 16 examples, each of one token repeated, which tells them apart."""
+    """Return 16 examples, each of one repeated token, by which it can be identified."""
     rows = [torch.full((EXAMPLE_TOKENS,), token) for token in range(16)]
     return [{"input_ids": row, "labels": row} for row in rows]

@@ -1,4 +1,4 @@
-"""Arms of a real TRL training differ in the noise alone: alpha 0 is no hook at all, and the seed orders the data."""
+"""Arms of a TRL training run differ only in the noise: alpha 0 equals no hook, and the seed sets the data order."""
 
 from pathlib import Path
 
@@ -19,23 +19,23 @@ STEPS = 3
 
 
 def trained(work: Path, *, alpha: float | None, seed: int = 0) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Train a few steps and return the weights and the token ids of each batch; alpha None attaches nothing."""
+    """Train a few steps. Return the weights and the token ids of each batch. With alpha None, no hook is attached."""
     loaded = load_model(find_model("tiny"))
     spec = resolve_sweep(None, {"train": {"max_steps": STEPS, "batch_size": 4}}).train
     config = sft_config(spec, seed=seed, device="cpu", work=work)
     trainer = build_trainer(loaded.model, loaded.tokenizer, examples(), config, lora_rank=None, callbacks=[])
     batches: list[Tensor] = []
 
-    def remember(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         batches.append(inputs[0].clone())
 
-    seen = loaded.model.get_input_embeddings().register_forward_pre_hook(remember)
+    hook = loaded.model.get_input_embeddings().register_forward_pre_hook(record)
     if alpha is None:
         trainer.train()
     else:
         with attach_noise(loaded.model, alpha=alpha, seed=seed):
             trainer.train()
-    seen.remove()
+    hook.remove()
     return {name: weight.detach().clone() for name, weight in loaded.model.state_dict().items()}, batches
 
 
@@ -57,7 +57,7 @@ def test_alpha_0_is_bit_identical_to_no_hook(without: tuple[dict[str, Tensor], l
     assert equal(trained(tmp_path, alpha=0.0)[0], without[0])
 
 
-def test_noise_changes_the_weights_and_not_the_batches(
+def test_noise_changes_the_weights_but_not_the_batches(
     without: tuple[dict[str, Tensor], list[Tensor]], tmp_path: Path
 ) -> None:
     weights, batches = trained(tmp_path, alpha=5.0)
@@ -66,7 +66,7 @@ def test_noise_changes_the_weights_and_not_the_batches(
     assert all(torch.equal(one, other) for one, other in zip(batches, without[1], strict=True))
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_another_order(tmp_path: Path) -> None:
+def test_seed_determines_weights_and_data_order(tmp_path: Path) -> None:
     first, again, other = (trained(tmp_path, alpha=5.0, seed=seed) for seed in (0, 0, 1))
     assert equal(first[0], again[0])
     assert [batch.tolist() for batch in first[1]] != [batch.tolist() for batch in other[1]]

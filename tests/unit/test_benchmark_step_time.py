@@ -1,14 +1,12 @@
-"""The benchmark of the step time: three ways that share their weights, and ratios against ones worked out by hand."""
-
-from typing import Any
+"""Benchmark of step times: three models with shared weights, and ratios computed by hand."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from experiments.benchmarks.step_time import MODES, Times, compare, report, step_times, three_ways
+from tests.tiny_models import tiny_llama
 
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]])
 BATCH = {"input_ids": IDS, "attention_mask": (IDS != 0).long(), "labels": IDS}
@@ -19,13 +17,7 @@ TIMES: Times = {
 }
 
 
-def tiny_llama() -> Any:
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=20, num_attention_heads=2, **sizes)).train()
-
-
-def test_the_three_share_their_weights_and_differ_in_the_noise() -> None:
+def test_models_share_weights_and_differ_in_the_noise() -> None:
     model = tiny_llama()
     with three_ways(model) as models, torch.no_grad():
         for one in models:
@@ -37,7 +29,7 @@ def test_the_three_share_their_weights_and_differ_in_the_noise() -> None:
     assert not any(module._forward_hooks for one in models for module in one.modules())
 
 
-def test_every_mode_takes_every_round_and_trains_the_model() -> None:
+def test_every_mode_is_timed_in_every_round_and_trains_the_model() -> None:
     model = tiny_llama()
     before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     times = step_times(model, [BATCH], rounds=2)
@@ -46,7 +38,7 @@ def test_every_mode_takes_every_round_and_trains_the_model() -> None:
     assert not torch.equal(nn.utils.parameters_to_vector(model.parameters()), before)
 
 
-def test_ratios_are_paired() -> None:
+def test_ratios_are_paired_by_round() -> None:
     ratio = compare(TIMES, "ours", "off")  # 1.1, 1, 1.2, 1
     assert ratio.median == pytest.approx(1.05)
     assert ratio.quartiles == pytest.approx((1.0, 1.125))
@@ -54,7 +46,7 @@ def test_ratios_are_paired() -> None:
     assert ratio.interval == pytest.approx((1.0, 1.2))
 
 
-def test_the_report_names_what_it_was_measured_on() -> None:
+def test_report_states_model_and_environment() -> None:
     first, medians, *ratios = report(TIMES, "a model").splitlines()
     assert first.startswith("a model; 4 rounds, ")
     assert f"torch {torch.__version__.split('+')[0]}" in first

@@ -1,14 +1,15 @@
 """Preparing tokenizers: missing end tokens, padding tokens and chat templates, and the model's configurations."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.trainer_utils import align_special_tokens
 
 from neftune_cli.errors import UsageError
 from neftune_cli.models.chat_template import prepare_tokenizer
+from tests.tiny_models import tiny_llama
 
 WORDS = ("None", "a", "###", "User", "Assistant", "The", "answer", ".", "question", "?", ":")
 SPECIAL = ("<s>", "</s>", "<|im_start|>", "<|im_end|>", "<unk>", "<pad>")
@@ -29,9 +30,8 @@ def tokenizer_of(*special: str, opens_with_bos: bool = False, **names: Any) -> P
 
 
 def model_of(tokenizer: PreTrainedTokenizerFast, **settings: Any) -> LlamaForCausalLM:
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     ends = {"eos_token_id": None, "bos_token_id": None, "pad_token_id": None}
-    return LlamaForCausalLM(LlamaConfig(**{"vocab_size": len(tokenizer), **sizes, **ends, **settings}))
+    return cast(LlamaForCausalLM, tiny_llama(**{"vocab_size": len(tokenizer), **ends, **settings}))
 
 
 def test_complete_tokenizer_is_unchanged() -> None:

@@ -17,7 +17,6 @@ from transformers import (
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
-    LlamaConfig,
     LlamaForCausalLM,
     LlamaModel,
     PreTrainedModel,
@@ -33,6 +32,7 @@ from neftune_cli.errors import UsageError
 from neftune_cli.models.embeddings import embedding_norms, input_embeddings
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
+from tests.tiny_models import tiny_llama
 
 VOCABULARY = ("<pad>", "</s>", "a", "b", "c", "d")
 TEMPLATE = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
@@ -43,8 +43,7 @@ SIZE: dict[str, Any] = {"vocab_size": len(VOCABULARY), "pad_token_id": 0, "bos_t
 
 
 def llama(**settings: Any) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**{**LLAMA, **SIZE, **settings}))
+    return cast(LlamaForCausalLM, tiny_llama(**{**LLAMA, **SIZE, **settings}))
 
 
 def saved(directory: Path, model: PreTrainedModel) -> Path:

@@ -1,4 +1,4 @@
-"""A calibration against the real thing, on a clock that tells how many tokens the model has read."""
+"""Calibrations compared with complete measurements, on a clock that counts the tokens the model reads."""
 
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -23,11 +23,11 @@ from neftune_cli.training.trial_metrics import measure_answers, measure_losses
 
 TRAIN_EXAMPLES, NEW_TOKENS = 40, 40
 QUICK, SLOW = 1e-6, 1.0
-"""Seconds a token: one leaves time for all steps and rows, the other for the fewest."""
+"""Seconds per token: QUICK leaves time for the most steps and rows, SLOW for the fewest."""
 
 
 class TokenClock:
-    """A token that goes through the model takes so many seconds, and nothing else takes any."""
+    """A clock on which each token in a forward pass takes `seconds`, and nothing else takes time."""
 
     def __init__(self, model: nn.Module, seconds: float) -> None:
         self.tokens, self._seconds = 0, seconds
@@ -61,7 +61,7 @@ def setting(**train: Any) -> tuple[LoadedModel, PreparedData, TrialSpec]:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A calibration and what it was made with."""
+    """A calibration and its inputs."""
 
     found: Calibration
     clock: TokenClock
@@ -85,26 +85,28 @@ def quick() -> Calibrated:
 
 @pytest.fixture(scope="module")
 def slow() -> Calibrated:
-    """Has time for the fewest steps and rows alone."""
+    """Return a calibration with the fewest steps and rows."""
     return calibrated(*setting(), seconds=SLOW)
 
 
-def test_an_epoch_has_its_steps_tokens_and_padding(quick: Calibrated) -> None:
+def test_steps_tokens_and_padding_of_an_epoch(quick: Calibrated) -> None:
     lengths = [len(one.input_ids) for one in quick.prepared.train]
     assert quick.found.steps_per_epoch == TRAIN_EXAMPLES // 4
     assert quick.found.tokens_per_epoch == sum(lengths)
     assert sum(lengths) < quick.found.step * quick.found.steps_per_epoch / QUICK < len(lengths) * max(lengths)
 
 
-def test_losses_of_few_examples_price_those_of_all(quick: Calibrated, slow: Calibrated) -> None:
+def test_loss_time_of_few_examples_extrapolates_to_all(quick: Calibrated, slow: Calibrated) -> None:
     before = quick.clock()
     measure_losses(quick.loaded.model, quick.prepared, epoch=1)
     assert quick.found.measurement == pytest.approx(quick.clock() - before)
     assert slow.found.measurement / SLOW == pytest.approx(quick.found.measurement / QUICK)
 
 
-def test_few_tokens_price_all_answers(quick: Calibrated, slow: Calibrated, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation, "_end_tokens", lambda *_: [])  # every answer runs into the limit
+def test_answer_time_of_few_tokens_extrapolates_to_all(
+    quick: Calibrated, slow: Calibrated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "_end_tokens", lambda *_: [])  # every answer reaches the limit
     before = quick.clock()
     measure_answers(quick.loaded.model, quick.loaded.tokenizer, quick.prepared, quick.trial.evaluation)
     assert quick.found.longest_answers == pytest.approx(quick.clock() - before)
@@ -112,23 +114,23 @@ def test_few_tokens_price_all_answers(quick: Calibrated, slow: Calibrated, monke
     assert 0 < quick.found.answers < quick.found.longest_answers
 
 
-def test_the_fewest_steps_tell_as_much(quick: Calibrated, slow: Calibrated) -> None:
+def test_fewest_steps_give_the_same_step_time(quick: Calibrated, slow: Calibrated) -> None:
     assert slow.found.step / SLOW == pytest.approx(quick.found.step / QUICK)
 
 
-def test_accumulated_batches_are_one_step(quick: Calibrated) -> None:
+def test_gradient_accumulation_counts_as_one_step(quick: Calibrated) -> None:
     together = calibrated(*setting(gradient_accumulation_steps=3), seconds=SLOW).found
     assert (quick.found.steps_per_epoch, together.steps_per_epoch) == (10, 4)
     assert together.step * 4 / SLOW == pytest.approx(quick.found.step * 10 / QUICK)
 
 
-def test_packed_rows_have_no_padding_and_adapters_are_calibrated_too() -> None:
+def test_packing_has_no_padding_and_lora_is_supported() -> None:
     found = calibrated(*setting(lora_rank=2, packing=True), seconds=SLOW).found
     assert found.steps_per_epoch < TRAIN_EXAMPLES // 4
     assert found.step * found.steps_per_epoch == pytest.approx(SLOW * found.tokens_per_epoch)
 
 
-def test_texts_without_prompts_have_no_answers() -> None:
+def test_plain_texts_have_no_answer_time() -> None:
     loaded, prepared, trial = setting()
 
     def texts(examples: tuple[TokenizedExample, ...]) -> tuple[TokenizedExample, ...]:
@@ -141,7 +143,7 @@ def test_texts_without_prompts_have_no_answers() -> None:
     assert (found.answers, found.longest_answers) == (0.0, 0.0)
 
 
-def test_a_recipe_is_another_where_its_steps_are() -> None:
+def test_recipe_key_changes_with_the_cost_of_a_step() -> None:
     train = resolve_sweep(None, {}).train
     same = {"learning_rate": 0.5, "epochs": 7.0, "sft": {"weight_decay": 0.1, "lr_scheduler_type": "cosine"}}
     assert recipe_key(train.model_copy(update=same)) == recipe_key(train)
@@ -149,7 +151,7 @@ def test_a_recipe_is_another_where_its_steps_are() -> None:
         assert recipe_key(train.model_copy(update=change)) != recipe_key(train)
 
 
-def test_a_trial_is_priced_by_hand() -> None:
+def test_trial_cost_computed_by_hand() -> None:
     train = resolve_sweep(None, {"train": {"epochs": 2.5}}).train
     found = Calibration(
         recipe=recipe_key(train),
@@ -164,7 +166,7 @@ def test_a_trial_is_priced_by_hand() -> None:
     )
     whole = found.estimate(train, is_base=False)
     assert (whole.steps, whole.tokens) == (20, 2500)
-    assert whole.seconds == 1.0 + 20 * 0.5 + 3 * 4.0 + 10.0  # the third epoch is begun, so it is measured
+    assert whole.seconds == 1.0 + 20 * 0.5 + 3 * 4.0 + 10.0  # the incomplete third epoch is measured as well
     short = found.estimate(train.model_copy(update={"max_steps": 8}), is_base=False)
     assert (short.steps, short.seconds) == (8, 1.0 + 4.0 + 4.0 + 10.0)
     assert found.estimate(train, is_base=True).seconds == 4.0 + 30.0

@@ -1,4 +1,4 @@
-"""What a training sets for its whole process is put back for the next one."""
+"""Process-wide settings of torch are restored after each training run."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def settings() -> tuple[object, ...]:
     )
 
 
-def test_tf32_and_determinism_end_with_the_trial_and_can_be_had_again() -> None:
+def test_tf32_and_determinism_are_restored_and_can_be_set_again() -> None:
     before = settings()
     for _ in range(2):
         with restore_torch_settings():

@@ -1,4 +1,4 @@
-"""The curve of a training: its last epoch's loss, what a loss that isn't finite does, and what comes back."""
+"""Learning curve of a training run: last-epoch loss, losses that are not finite, checkpoints, and token rate."""
 
 import json
 from types import SimpleNamespace
@@ -25,43 +25,43 @@ def curve(**options: Any) -> LearningCurveCallback:
 
 
 def train(callback: LearningCurveCallback, *epochs: list[float]) -> None:
-    """Log these losses, epoch by epoch, and measure after each."""
-    step, told = 0, SimpleNamespace(max_steps=sum(map(len, epochs)))
+    """Log these losses, and measure after each epoch."""
+    step, state = 0, SimpleNamespace(max_steps=sum(map(len, epochs)))
     for number, losses in enumerate(epochs):
         for index, loss in enumerate(losses):
             step += 1
-            told.global_step, told.epoch = step, number + (index + 1) / len(losses)
-            callback.on_log(None, told, None, {"loss": loss, "learning_rate": 0.1, "num_tokens": 7 * step})  # type: ignore[arg-type]
-        callback.on_epoch_end(None, told, None, model=SimpleNamespace())  # type: ignore[arg-type]
+            state.global_step, state.epoch = step, number + (index + 1) / len(losses)
+            callback.on_log(None, state, None, {"loss": loss, "learning_rate": 0.1, "num_tokens": 7 * step})  # type: ignore[arg-type]
+        callback.on_epoch_end(None, state, None, model=SimpleNamespace())  # type: ignore[arg-type]
 
 
-def test_the_last_epoch_is_averaged_alone() -> None:
+def test_last_epoch_loss_is_the_mean_over_the_last_epoch() -> None:
     callback = curve()
     train(callback, [9.0, 9.0], [2.0, 4.0])
     assert callback.last_epoch_loss == 3.0
     assert [point.tokens for point in callback.points] == [7, 14, None, 21, 28, None]
 
 
-def test_a_loss_that_is_not_finite_ends_the_trial() -> None:
-    with pytest.raises(TrialError, match="became nan at step 2. Lower --learning-rate"):
+def test_loss_that_is_not_finite_ends_the_trial() -> None:
+    with pytest.raises(TrialError, match=r"became nan at step 2\. Lower --learning-rate"):
         train(curve(), [1.0, NAN])
 
 
-def test_where_it_is_to_be_borne_it_leaves_a_gap() -> None:
+def test_loss_that_is_not_finite_leaves_a_gap_if_divergence_is_allowed() -> None:
     callback = curve(stop_on_divergence=False)
     train(callback, [1.0, NAN], [2.0, float("inf"), 4.0])
     assert [point.train_loss for point in callback.points] == [1.0, None, None, 2.0, None, 4.0, None]
     assert callback.last_epoch_loss == 3.0
 
 
-def test_an_epoch_of_gaps_has_no_loss() -> None:
+def test_last_epoch_without_finite_loss_is_an_error() -> None:
     callback = curve(stop_on_divergence=False)
     train(callback, [1.0, 1.0], [NAN, NAN])
     with pytest.raises(TrialError, match="Lower --learning-rate"):
         _ = callback.last_epoch_loss
 
 
-def test_a_checkpoint_brings_everything_back_exactly() -> None:
+def test_state_is_restored_exactly() -> None:
     callback, other = curve(), curve()
     train(callback, [0.1, 0.7], [1 / 3, 2e-17])
     other.restore(json.loads(json.dumps(callback.state())))
@@ -71,7 +71,7 @@ def test_a_checkpoint_brings_everything_back_exactly() -> None:
     assert other.last_epoch_loss == callback.last_epoch_loss
 
 
-def test_the_rate_is_that_of_the_last_ten_steps() -> None:
+def test_token_rate_covers_the_last_ten_steps() -> None:
     times = iter([0.0, *[1.0 + step for step in range(11)]])
     rate = TokenRate(clock=lambda: next(times))
     assert rate.at(0) is None
@@ -80,7 +80,7 @@ def test_the_rate_is_that_of_the_last_ten_steps() -> None:
     assert rates[-1] == 100.0  # 1000 tokens in 10 seconds
 
 
-def test_a_pause_is_not_counted_and_the_rate_stays_meanwhile() -> None:
+def test_token_rate_excludes_pauses() -> None:
     times = iter([0.0, 1.0, 100.0, 101.0])
     rate = TokenRate(clock=lambda: next(times))
     assert [rate.at(0), rate.at(50)] == [None, 50.0]

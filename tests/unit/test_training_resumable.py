@@ -1,4 +1,4 @@
-"""Optimizers come back in their own precision, generators draw on, a step without a finite loss spoils no other's."""
+"""State of a resumable trainer: optimizer precision, generators, shared memory, halved batches, and bad losses."""
 
 import random
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def draws() -> list[float]:
     return [random.random(), np.random.normal(), torch.rand(()).item(), torch.randn(()).item()]
 
 
-def test_generators_draw_on_from_where_their_states_were_taken() -> None:
+def test_generators_are_restored() -> None:
     draws()
     states = generator_states()
     expected = draws()
@@ -33,7 +33,7 @@ def test_generators_draw_on_from_where_their_states_were_taken() -> None:
     assert draws() == expected
 
 
-def test_an_optimizer_keeps_the_precision_of_its_state() -> None:
+def test_optimizer_state_keeps_its_precision() -> None:
     weight = nn.Parameter(torch.ones(3))
     optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
     optimizer.state[weight]["momentum_buffer"] = torch.tensor([1 / 3] * 3, dtype=torch.float64)
@@ -45,7 +45,7 @@ def test_an_optimizer_keeps_the_precision_of_its_state() -> None:
     assert state["momentum_buffer"].data_ptr() != optimizer.state[weight]["momentum_buffer"].data_ptr()
 
 
-def test_shared_memory_and_odd_strides_are_written_and_read(tmp_path: Path) -> None:
+def test_tensors_with_shared_memory_and_transposed_strides(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
     flat = torch.arange(32.0)
     for at, layer in enumerate(model):
@@ -57,7 +57,7 @@ def test_shared_memory_and_odd_strides_are_written_and_read(tmp_path: Path) -> N
         assert torch.equal(read.weights[name], tensor)
 
 
-def test_tied_weights_are_kept_once_and_frozen_ones_not_at_all() -> None:
+def test_changing_tensors_hold_tied_weights_once_and_no_frozen_weights() -> None:
     model = nn.ModuleDict(
         {"embedding": nn.Embedding(5, 3), "head": nn.Linear(3, 5, bias=False), "rest": nn.Linear(3, 3)}
     )
@@ -71,49 +71,49 @@ def losses(work: Path, *, halvings: int = 0, broken_step: int | None = None, **t
     """Train in float32 without noise and return each step's loss."""
     spec = trial_of(bf16=False, **train).spec
     logged: list[float | None] = []
-    watching = LearningCurveCallback(
+    curve = LearningCurveCallback(
         measure=lambda *_: [],
         append=lambda _: None,
         on_step=lambda p, _: logged.append(p.train_loss),
         stop_on_divergence=False,
     )
-    setattr(watching, "on_epoch_end", lambda *_, **__: None)  # noqa: B010
+    setattr(curve, "on_epoch_end", lambda *_, **__: None)  # noqa: B010
     loaded = load_model(find_model("tiny"))
     config = sft_config(spec.train, seed=0, device="cpu", work=work, halvings=halvings)
     trainer = build_trainer(
-        loaded.model, loaded.tokenizer, prepared_data().train, config, lora_rank=None, callbacks=[watching]
+        loaded.model, loaded.tokenizer, prepared_data().train, config, lora_rank=None, callbacks=[curve]
     )
     step: Callable[..., torch.Tensor] = trainer.training_step
 
-    def breaking(*arguments: Any, **named: Any) -> torch.Tensor:
+    def training_step(*arguments: Any, **named: Any) -> torch.Tensor:
         loss: torch.Tensor = step(*arguments, **named)
         return loss * float("nan") if trainer.state.global_step + 1 == broken_step else loss
 
-    setattr(trainer, "training_step", breaking)  # noqa: B010
+    setattr(trainer, "training_step", training_step)  # noqa: B010
     trainer.train()
     return logged
 
 
 @pytest.mark.parametrize(("halvings", "batch_size"), [(1, 4), (2, 4), (1, 10)])
-def test_halved_batches_train_the_same(halvings: int, batch_size: int, tmp_path: Path) -> None:
+def test_halved_batches_give_the_same_losses(halvings: int, batch_size: int, tmp_path: Path) -> None:
     whole = losses(tmp_path, batch_size=batch_size)
     halved = losses(tmp_path, batch_size=batch_size, halvings=halvings)
     assert len(whole) == 2 * -(-24 // batch_size)
     assert halved == pytest.approx(whole, rel=1e-4)
 
 
-def test_halvings_add_to_accumulation_that_was_asked_for() -> None:
+def test_halvings_multiply_the_configured_gradient_accumulation() -> None:
     assert micro_batches(trial_of(batch_size=8, gradient_accumulation_steps=3).spec.train, 2) == (2, 12)
 
 
-def test_one_loss_that_is_not_finite_leaves_the_others_alone(tmp_path: Path) -> None:
+def test_loss_that_is_not_finite_does_not_affect_other_steps(tmp_path: Path) -> None:
     whole, broken = losses(tmp_path), losses(tmp_path, broken_step=3)
     assert broken == [*whole[:2], None, *whole[3:]]
 
 
-def test_a_process_that_sees_fewer_gpus_restores_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fewer_visible_gpus_restore_the_first_generators(monkeypatch: pytest.MonkeyPatch) -> None:
     restored = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: restored.append((state, device)))
-    restore_generators({**generator_states(), "cuda": ["of the first", "of the second"]})
-    assert restored == [("of the first", 0)]
+    restore_generators({**generator_states(), "cuda": ["first", "second"]})
+    assert restored == [("first", 0)]

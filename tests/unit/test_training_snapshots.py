@@ -1,4 +1,4 @@
-"""Nested state comes back from JSON and tensors as it was, bit for bit; what can't be kept so is refused."""
+"""Nested state survives the conversion to JSON and tensors exactly; unsupported values are an error."""
 
 import json
 import math
@@ -17,27 +17,27 @@ VALUES: dict[str, Any] = {
         "state": {0: {"step": 3, "betas": (0.9, 0.999)}, 1: {}},
         "param_groups": [{"lr": 1e-3, "params": [0]}],
     },
-    "dictionary that looks like ours": {"tensor": "00000", "list": [1]},
+    "dictionary in the format of the encoding": {"tensor": "00000", "list": [1]},
     "python's generator": random.Random(3).getstate(),
-    "nothing": {},
+    "empty dictionary": {},
 }
 
 
-def there_and_back(value: Any) -> Any:
+def round_trip(value: Any) -> Any:
     plain, tensors = split_tensors(value)
     return join_tensors(json.loads(json.dumps(plain)), tensors)
 
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_values_and_their_types_come_back(value: Any) -> None:
-    assert repr(there_and_back(value)) == repr(value)
+def test_values_and_types_are_restored(value: Any) -> None:
+    assert repr(round_trip(value)) == repr(value)
 
 
-def test_nan_comes_back() -> None:
-    assert math.isnan(there_and_back({"lr": math.nan})["lr"])
+def test_nan_is_restored() -> None:
+    assert math.isnan(round_trip({"lr": math.nan})["lr"])
 
 
-def test_tensors_stay_tensors_under_names_of_their_own() -> None:
+def test_tensors_are_restored_with_their_dtype() -> None:
     one, other = torch.arange(3, dtype=torch.bfloat16), torch.tensor(2)
     plain, tensors = split_tensors({"a": [one], "b": (other,)})
     assert len(tensors) == 2
@@ -47,10 +47,10 @@ def test_tensors_stay_tensors_under_names_of_their_own() -> None:
     assert torch.equal(back["b"][0], other)
 
 
-def test_numpys_generator_goes_on() -> None:
+def test_state_of_a_numpy_generator_is_restored() -> None:
     generator = np.random.RandomState(5)
-    generator.normal(size=3)  # leaves half a pair behind, which is part of the state
-    state = there_and_back(generator.get_state())
+    generator.normal(size=3)  # an odd number: the unused half of a pair is part of the state
+    state = round_trip(generator.get_state())
     expected = generator.normal(size=4)
     generator.set_state(state)
     assert generator.normal(size=4).tolist() == expected.tolist()
@@ -59,12 +59,12 @@ def test_numpys_generator_goes_on() -> None:
 @pytest.mark.parametrize(
     "value", [object(), {1, 2}, torch.eye(2).to_sparse(), b"bytes"], ids=lambda one: type(one).__name__
 )
-def test_what_can_be_kept_as_neither_is_refused(value: Any) -> None:
+def test_unsupported_values_are_an_error(value: Any) -> None:
     with pytest.raises(UnsupportedStateError):
         split_tensors([value])
 
 
 @pytest.mark.parametrize("plain", [{"odd": 1}, {}, {"dict": 1, "list": 2}])
-def test_what_was_not_written_by_it_is_refused(plain: Any) -> None:
+def test_malformed_values_are_an_error(plain: Any) -> None:
     with pytest.raises(ValueError):
         join_tensors(plain, {})

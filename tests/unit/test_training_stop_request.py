@@ -1,4 +1,4 @@
-"""A request to stop: seen at the next look, and at once inside `interruptible`, from a thread or a signal."""
+"""Stop requests from threads and signal handlers, inside and outside `interruptible`."""
 
 import signal
 import threading
@@ -18,7 +18,7 @@ def later(action: Callable[[], None], seconds: float = 0.05) -> threading.Timer:
     return timer
 
 
-def test_outside_it_is_only_noted() -> None:
+def test_request_outside_the_context_does_not_interrupt() -> None:
     stop = StopRequest()
     stop.raise_if_requested()
     stop.request()
@@ -27,7 +27,7 @@ def test_outside_it_is_only_noted() -> None:
         stop.raise_if_requested()
 
 
-def test_from_a_thread_it_interrupts_a_wait_at_once() -> None:
+def test_request_from_a_thread_interrupts_at_once() -> None:
     stop, begin = StopRequest(), time.monotonic()
     later(stop.request)
     with pytest.raises(TrialStopped), stop.interruptible():
@@ -35,12 +35,12 @@ def test_from_a_thread_it_interrupts_a_wait_at_once() -> None:
     assert time.monotonic() - begin < 10
 
 
-def test_from_a_signal_handler_too() -> None:
+def test_request_from_a_signal_handler_interrupts_at_once() -> None:
     stop, passed = StopRequest(), []
 
     def work() -> None:
         signal.raise_signal(signal.SIGTERM)
-        passed.append("the signal")
+        passed.append("after the signal")
 
     before = signal.signal(signal.SIGTERM, lambda *_: stop.request())
     try:
@@ -51,14 +51,14 @@ def test_from_a_signal_handler_too() -> None:
     assert not passed
 
 
-def test_one_that_came_before_leaves_nothing_to_begin() -> None:
+def test_earlier_request_raises_on_entry() -> None:
     stop = StopRequest()
     stop.request()
     with pytest.raises(TrialStopped), stop.interruptible():
-        pytest.fail("began")
+        pytest.fail("the context was entered")
 
 
-def test_one_that_a_library_swallows_is_raised_at_the_end() -> None:
+def test_swallowed_request_raises_on_exit() -> None:
     stop = StopRequest()
 
     def library() -> None:
@@ -69,7 +69,7 @@ def test_one_that_a_library_swallows_is_raised_at_the_end() -> None:
         library()
 
 
-def test_one_that_a_library_takes_for_its_own_error_is_still_a_stop() -> None:
+def test_request_replaced_by_a_library_error_is_still_a_stop() -> None:
     stop = StopRequest()
 
     def library() -> None:
@@ -82,22 +82,22 @@ def test_one_that_a_library_takes_for_its_own_error_is_still_a_stop() -> None:
         library()
 
 
-def test_it_interrupts_once_so_that_what_follows_can_be_kept() -> None:
-    stop, kept = StopRequest(), []
+def test_second_request_does_not_interrupt_cleanup() -> None:
+    stop, saved = StopRequest(), []
 
     def work() -> None:
         try:
             stop.request()
         finally:
             stop.request()
-            kept.append("a checkpoint")
+            saved.append("a checkpoint")
 
     with pytest.raises(TrialStopped), stop.interruptible():
         work()
-    assert kept
+    assert saved
 
 
-def test_afterwards_nothing_is_interrupted_and_the_signal_is_as_before() -> None:
+def test_signal_handler_is_restored_on_exit() -> None:
     before = signal.getsignal(signal.SIGURG)
     stop = StopRequest()
     with stop.interruptible():
@@ -108,6 +108,6 @@ def test_afterwards_nothing_is_interrupted_and_the_signal_is_as_before() -> None
     assert stop.requested
 
 
-def test_an_error_without_a_request_stays_that_error() -> None:
+def test_errors_without_a_request_are_not_changed() -> None:
     with pytest.raises(ValueError, match="own"), StopRequest().interruptible():
         raise ValueError("own")

@@ -1,0 +1,35 @@
+"""Tiny untrained models for tests, with reproducible weights."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+
+def tiny_llama(*, seed: int = 0, **config: Any) -> Any:
+    """Return a Llama of one layer in training mode; `config` overrides fields of its configuration."""
+    sizes = {
+        "vocab_size": 20,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(LlamaConfig(**{**sizes, **config})).train()
+
+
+def tiny_gpt2(*, seed: int = 0, **config: Any) -> Any:
+    """Return a GPT-2 of two layers, with dropout and learned positions, in training mode."""
+    sizes = {"vocab_size": 20, "n_positions": 32, "n_embd": 16, "n_layer": 2, "n_head": 2}
+    torch.manual_seed(seed)
+    return GPT2LMHeadModel(GPT2Config(**{**sizes, **config})).train()
+
+
+def with_zero_embeddings(model: Any) -> Any:
+    """Set all embedding tables to zero, so that noisy embeddings equal the noise. Return the model in training mode."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.zeros_(module.weight)
+    return model.train()
