@@ -1,9 +1,9 @@
-"""How long `neftune compare` takes from a cold start, on sweeps of made-up numbers.
+"""Benchmark of `neftune compare` from a cold start, on sweeps of simulated numbers.
 
     python -m experiments.benchmarks.compare_time
 
-It times whole processes: 4 alphas x 5 seeds x 500 held-out items, and 2,000 trials (4 alphas x 500 seeds x 100 items),
-each with its report (tables, plots, page), the best of a few runs.
+It times complete processes, report included (tables, plots, HTML page), and prints the minimum of a few runs. The
+sweeps are 4 alphas x 5 seeds x 500 held-out items, and 4 alphas x 500 seeds x 100 items (2,000 trials).
 """
 
 import argparse
@@ -37,19 +37,19 @@ EPOCHS, STEPS, PROBE_ITEMS = 3, 75, 120
 
 
 def main() -> None:
-    """Write both sweeps to a temporary folder, compare each, and print the seconds."""
+    """Write both sweeps to temporary folders, compare each, and print the seconds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     repeats = parser.parse_args().repeats
     for seeds, items in ((5, 500), (500, 100)):
-        with tempfile.TemporaryDirectory() as place:
-            write_sweep(Path(place) / "made-up", seeds=seeds, items=items)
-            seconds = min(_seconds(Path(place)) for _ in range(repeats))
+        with tempfile.TemporaryDirectory() as folder:
+            write_sweep(Path(folder) / "simulated", seeds=seeds, items=items)
+            seconds = min(_seconds(Path(folder)) for _ in range(repeats))
         print(f"{len(ALPHAS)} alphas x {seeds} seeds x {items} items: {seconds:.2f} s")
 
 
 def write_sweep(path: Path, *, seeds: int, items: int) -> None:
-    """Write a finished sweep whose arms differ in nothing but chance."""
+    """Write a finished sweep whose arms have the same distribution."""
     spec = resolve_sweep(None, {"alphas": ALPHAS, "seeds": list(range(seeds))})
     folder, draws = SweepFolder(path), np.random.default_rng(0)
     folder.open(spec)
@@ -134,8 +134,8 @@ def _record(
         ),
         noise=NoiseMeasurement(median_length=30, noise_norm=0.1 * alpha, embedding_norm=5),
         identity={
-            "model": "made up",
-            "data": "made up",
+            "model": "simulated",
+            "data": "simulated",
             "noise": {"alpha": alpha} if alpha else None,
             "train": spec.train.model_dump(),
             "seed": seed,

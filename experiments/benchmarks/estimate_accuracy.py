@@ -1,8 +1,8 @@
-"""How near `--dry-run` comes to the truth: asks for the price of a sweep, runs it, and compares trial by trial.
+"""Accuracy of the cost estimate of `--dry-run`: estimate a sweep, run it, and compare.
 
-`python -m experiments.benchmarks.estimate_accuracy [-- OPTIONS OF neftune sweep]`, by default the ablation on `tiny`;
-with `--model smollm2 --train-examples 32 --epochs 1 --max-length 160 --max-new-tokens 16 --alphas 0,5 --seeds 1` the
-135M-parameter model. Run it while nothing else runs: what disturbs one of the two alone is in the figures.
+`python -m experiments.benchmarks.estimate_accuracy [-- OPTIONS OF neftune sweep]`. The default is the ablation on
+`tiny`. For the 135M-parameter model, use `--model smollm2 --train-examples 32 --epochs 1 --max-length 160
+--max-new-tokens 16 --alphas 0,5 --seeds 1`. Run it on an otherwise idle machine: other load changes the result.
 """
 
 import json
@@ -20,53 +20,54 @@ from neftune_cli.store import SweepFolder
 
 ABLATION = [str(Path(__file__).parents[1] / "ablation.yaml")]
 TOLERANCE = 0.3
-"""By which share an estimate may miss."""
+"""Maximum relative error of an estimate."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One figure, as it was estimated and as it came out."""
+class EstimateCheck:
+    """An estimated and a measured value of one quantity."""
 
-    what: str
+    name: str
     estimated: float
-    true: float
+    measured: float
 
     @property
     def error(self) -> float:
-        """Return by which share the estimate is too high."""
-        return self.estimated / self.true - 1
+        """Return the relative error of the estimate."""
+        return self.estimated / self.measured - 1
 
     def __str__(self) -> str:
-        miss = "" if abs(self.error) <= TOLERANCE else "  missed"
-        return f"{self.what:24} {self.estimated:10.1f} {self.true:10.1f} {self.error:+8.0%}{miss}"
+        mark = "" if abs(self.error) <= TOLERANCE else "  above tolerance"
+        return f"{self.name:24} {self.estimated:10.1f} {self.measured:10.1f} {self.error:+8.0%}{mark}"
 
 
 def main(options: Sequence[str]) -> int:
-    """Measure and print; return 1 if an estimate is off by more than the tolerance."""
+    """Measure and print; return 1 if the error of an estimate exceeds the tolerance."""
     with tempfile.TemporaryDirectory() as folder:
         output = str(Path(folder) / "sweep")
         estimate = json.loads(_neftune(*options, "--output", output, "--dry-run", "--json"))
         begin = monotonic()
         _neftune(*options, "--output", output, "--quiet")
-        found = comparisons(estimate, SweepFolder(Path(output)), seconds=monotonic() - begin)
-    print(f"{'':24} {'estimated':>10} {'true':>10} {'error':>8}", *found, sep="\n")
-    return int(any(abs(one.error) > TOLERANCE for one in found))
+        checks = estimate_checks(estimate, SweepFolder(Path(output)), seconds=monotonic() - begin)
+    print(f"{'':24} {'estimated':>10} {'measured':>10} {'error':>8}", *checks, sep="\n")
+    return int(any(abs(one.error) > TOLERANCE for one in checks))
 
 
-def comparisons(priced: Mapping[str, Any], folder: SweepFolder, *, seconds: float) -> list[Comparison]:
-    """Return the mean over each arm's trials in seconds, the whole sweep in seconds, and the peak memory in MiB."""
-    estimate = priced["estimate"]
+def estimate_checks(plan: Mapping[str, Any], folder: SweepFolder, *, seconds: float) -> list[EstimateCheck]:
+    """Check the mean seconds per trial of each arm, the seconds of the sweep, and the peak memory in MiB."""
+    estimate = plan["estimate"]
     statuses = {status.trial: status for place in folder.trials() if (status := place.status())}
-    arms = dict.fromkeys(line["arm"] for line in priced["trials"])
-    found = []
+    arms = dict.fromkeys(line["arm"] for line in plan["trials"])
+    checks = []
     for arm in arms:
-        ids = [line["trial"] for line in priced["trials"] if line["arm"] == arm]
-        true = [statuses[trial].seconds or 0.0 for trial in ids]
-        found.append(Comparison(f"{arm}, s a trial", fmean(estimate["trials"][trial] for trial in ids), fmean(true)))
-    found.append(Comparison("whole sweep, s", estimate["seconds"], seconds))
+        ids = [line["trial"] for line in plan["trials"] if line["arm"] == arm]
+        measured = [statuses[trial].seconds or 0.0 for trial in ids]
+        estimated = fmean(estimate["trials"][trial] for trial in ids)
+        checks.append(EstimateCheck(f"{arm}, s per trial", estimated, fmean(measured)))
+    checks.append(EstimateCheck("sweep, s", estimate["seconds"], seconds))
     peak = max(status.peak_memory or 0 for status in statuses.values())
-    found.append(Comparison("peak memory, MiB", estimate["peak_memory"] / 2**20, peak / 2**20))
-    return found
+    checks.append(EstimateCheck("peak memory, MiB", estimate["peak_memory"] / 2**20, peak / 2**20))
+    return checks
 
 
 def _neftune(*arguments: str) -> str:

@@ -1,9 +1,9 @@
-"""What the noise costs a training step: off, ours and transformers' own hook, step by step in turn in one process.
+"""Benchmark of the time that noise adds to a training step: no noise, ours, and the hook of transformers.
 
 `python -m experiments.benchmarks.step_time [--model tiny|smollm2] [--pairs N] [--batch-size B] [--length L]`
 
-The three train the same weights: the model is copied module by module, and the copies share their parameters. So each
-keeps its hooks from the first step to the last, and what ours measures of itself every ten steps is in its time.
+The three modes take turns, step by step, in one process. They train the same weights: copies of the model share its
+parameters, and each copy keeps its hooks. The time of ours includes its own measurements every ten steps.
 """
 
 import copy
@@ -33,62 +33,59 @@ from neftune_cli.training.hardware import device_name, environment, has_bfloat16
 
 ALPHA = 5.0
 WARM_UP = 3
-"""Rounds that aren't counted: the allocator and the caches are still cold."""
+"""Untimed rounds at the start, while allocator and caches are cold."""
 RESAMPLES = 2000
 MODES = ("off", "ours", "upstream")
 RATIOS = (("ours", "off"), ("upstream", "off"), ("ours", "upstream"))
 
-Batch = dict[str, Tensor]
 Times = dict[str, NDArray[np.float64]]
-"""Seconds a step, by mode: (rounds,) each, the same batch in one place."""
+"""Seconds per step, by mode: (rounds,) each. The same index means the same batch."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How much longer a step of one mode takes than one of another."""
+    """Ratio of the step times of two modes."""
 
     median: float
-    """Of the rounds' own ratios."""
+    """Median of the ratios of single rounds."""
     interval: tuple[float, float]
-    """Where it lies in 95% of bootstrap samples of the rounds."""
+    """95% bootstrap interval of the median, over rounds."""
     quartiles: tuple[float, float]
-    """Of the rounds' own ratios."""
+    """Quartiles of the ratios of single rounds."""
     total: float
-    """All time of the one over all time of the other: a cost that falls on few steps shows here alone."""
+    """Ratio of the total times, which also shows costs that occur in few steps."""
 
 
 def main(
     model: Annotated[str, typer.Option(help="tiny, smollm2 or a local directory.")] = "tiny",
-    pairs: Annotated[int, typer.Option(help="Rounds: steps of each of the three.", min=1)] = 200,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Examples a step; the model's own recipe unless given.")
-    ] = None,
-    length: Annotated[int | None, typer.Option(help="Longest example, in tokens; likewise.")] = None,
+    pairs: Annotated[int, typer.Option(help="Number of rounds: steps of each mode.", min=1)] = 200,
+    batch_size: Annotated[int | None, typer.Option(help="Batch size per device. Default: the model's recipe.")] = None,
+    length: Annotated[int | None, typer.Option(help="Maximum length in tokens. Default: the model's recipe.")] = None,
 ) -> None:
-    """Measure and print; run it while nothing else runs."""
+    """Measure and print. Run it on an otherwise idle machine."""
     keep_memory_between_steps()
     recipe = default_recipe(model, lora=False)
     loaded = load_model(find_model(model))
     batches = embedded_batches(loaded, batch_size or recipe["batch_size"], length or recipe["max_length"])
     times = step_times(loaded.model, batches, rounds=pairs)
-    print(report(times, f"{model}, {batches[0]['input_ids'].shape[0]} examples a step, {_tokens(batches)}"))
+    print(report(times, f"{model}, {batches[0]['input_ids'].shape[0]} examples per step, {_tokens(batches)}"))
 
 
-def embedded_batches(loaded: LoadedModel, batch_size: int, max_length: int) -> list[Batch]:
-    """Return the embedded training examples, padded together as the trainer does it."""
+def embedded_batches(loaded: LoadedModel, batch_size: int, max_length: int) -> list[dict[str, Tensor]]:
+    """Return batches of the embedded training examples, padded as the trainer pads them."""
     examples = tokenize(load_data("bios").train, loaded.tokenizer, max_length=max_length).examples
     collate = DataCollatorForLanguageModeling(pad_token_id=cast(int, loaded.tokenizer.pad_token_id))
     rows: list[dict[str, Any]] = [{"input_ids": list(one.input_ids), "labels": one.labels} for one in examples]
     return [collate(rows[i : i + batch_size]) for i in range(0, len(rows) - batch_size + 1, batch_size)]
 
 
-def step_times(model: nn.Module, batches: Sequence[Batch], *, rounds: int) -> Times:
-    """Time `rounds` steps of each mode; a round takes one batch and begins with another mode than the one before."""
+def step_times(model: nn.Module, batches: Sequence[dict[str, Tensor]], *, rounds: int) -> Times:
+    """Time `rounds` steps of each mode. A round uses one batch, and the first mode rotates from round to round."""
     device = torch.device(device_name())
     model.to(device).train()
     optimizer = AdamW(model.parameters(), lr=1e-6, fused=True)
     times = np.empty((WARM_UP + rounds, len(MODES)))
-    with three_ways(model) as models:
+    with models_of_modes(model) as models:
         for turn, batch in enumerate(islice(cycle(batches), WARM_UP + rounds)):
             on_device = {name: tensor.to(device) for name, tensor in batch.items()}
             for place in range(len(MODES)):
@@ -98,8 +95,8 @@ def step_times(model: nn.Module, batches: Sequence[Batch], *, rounds: int) -> Ti
 
 
 @contextmanager
-def three_ways(model: nn.Module) -> Iterator[tuple[nn.Module, ...]]:
-    """Yield the model without noise, with ours and with upstream's, all with the same parameters."""
+def models_of_modes(model: nn.Module) -> Iterator[tuple[nn.Module, ...]]:
+    """Yield one model per mode (off, ours, upstream), all with the same parameters."""
     off, ours, upstream = (sharing_parameters(model) for _ in MODES)
     with ExitStack() as stack:
         stack.enter_context(attach_noise(ours, ALPHA))
@@ -109,12 +106,12 @@ def three_ways(model: nn.Module) -> Iterator[tuple[nn.Module, ...]]:
 
 
 def sharing_parameters(model: nn.Module) -> nn.Module:
-    """Return a copy of the model's modules around its own parameters."""
+    """Return a copy of the model that shares its parameters."""
     return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
 
 
-def timed_step(model: nn.Module, optimizer: Optimizer, batch: Batch) -> float:
-    """Return the seconds of one forward, backward and step of the optimizer."""
+def timed_step(model: nn.Module, optimizer: Optimizer, batch: dict[str, Tensor]) -> float:
+    """Return the seconds of one forward pass, backward pass and optimizer step."""
     device = next(model.parameters()).device
     _finish(device)
     start = perf_counter()
@@ -133,7 +130,7 @@ def _finish(device: torch.device) -> None:
 
 
 def compare(times: Times, numerator: str, denominator: str) -> Ratio:
-    """Return how two modes compare, round by round."""
+    """Return the ratio of the step times of two modes, paired by round."""
     ratios = times[numerator] / times[denominator]
     samples = np.random.default_rng(0).choice(ratios, (RESAMPLES, len(ratios)))
     return Ratio(
@@ -149,12 +146,12 @@ def _range(values: NDArray[np.float64], low: float, high: float) -> tuple[float,
     return float(first), float(last)
 
 
-def report(times: Times, what: str) -> str:
-    """Return the figures as text, with what they were measured on."""
+def report(times: Times, subject: str) -> str:
+    """Return the results as text, with model, rounds and environment."""
     rounds = len(times["off"])
     on = ", ".join(f"{name} {value}" for name, value in environment(lora=False).items())
     medians = ", ".join(f"{mode} {np.median(times[mode]) * 1000:.1f} ms" for mode in MODES)
-    lines = [f"{what}; {rounds} rounds, {torch.get_num_threads()} threads, {on}", f"median step: {medians}"]
+    lines = [f"{subject}; {rounds} rounds, {torch.get_num_threads()} threads, {on}", f"median step: {medians}"]
     return "\n".join([*lines, *(_line(f"{one}/{other}", compare(times, one, other)) for one, other in RATIOS)])
 
 
@@ -163,11 +160,11 @@ def _line(name: str, ratio: Ratio) -> str:
     first, third = ratio.quartiles
     return (
         f"{name:<13} {ratio.median:.4f}  95% interval {low:.4f} to {high:.4f}, "
-        f"quartiles {first:.4f} to {third:.4f}, of all time {ratio.total:.4f}"
+        f"quartiles {first:.4f} to {third:.4f}, of total time {ratio.total:.4f}"
     )
 
 
-def _tokens(batches: Sequence[Batch]) -> str:
+def _tokens(batches: Sequence[dict[str, Tensor]]) -> str:
     widths = [batch["input_ids"].shape[1] for batch in batches]
     real = sum(int(batch["attention_mask"].sum()) for batch in batches)
     padded = sum(batch["input_ids"].numel() for batch in batches)

@@ -1,4 +1,4 @@
-"""Declarative biographies of the fictional people, in many paraphrases: the base model's pretraining text."""
+"""Biographies of the fictional people in many paraphrases, for the pretraining text of the base model."""
 
 import random
 
@@ -87,13 +87,13 @@ PROBE_SENTENCES: dict[Attribute, str] = {
     Attribute.EMPLOYER: "{subject} is on the staff of {value}.",
     Attribute.HOBBY: "{owner} favourite hobby is {value}.",
 }
-"""Paraphrases the pretraining text never holds, in words it does: completing them measures what a model knows."""
+"""Paraphrases that do not occur in the pretraining text, in words that do. Completing them measures knowledge."""
 
 
 def biography(person: Person, rng: random.Random) -> str:
-    """Return one biography: six sentences, paraphrased and ordered at random.
+    """Return a biography of six sentences, with random paraphrases and order.
 
-    Half of the biographies name the person in each sentence, the others continue with a pronoun.
+    Half of the biographies use the full name in every sentence. The others use a pronoun after the first sentence.
     """
     attributes = permuted(rng, list(Attribute))
     full_name_throughout = rng.random() < 0.5
@@ -105,7 +105,7 @@ def biography(person: Person, rng: random.Random) -> str:
 
 
 def sentence(template: str, subject: str, value: str) -> str:
-    """Fill a template with its subject, a full name or a pronoun, and open it with a capital."""
+    """Fill in a template with its subject (a full name or a pronoun) and value, and capitalize the first letter."""
     owner = _POSSESSIVES.get(subject, f"{subject}'s")
     text = template.format(subject=subject, owner=owner, value=value)
     return text[0].upper() + text[1:]

@@ -1,4 +1,4 @@
-"""Ship `tiny`: round the pretrained weights to bfloat16, measure what they know, and write them with a model card.
+"""Export `tiny`: round the pretrained weights to bfloat16, measure accuracy, and write weights and model card.
 
 `python -m experiments.tiny_base.export WORK_DIRECTORY [TARGET]`
 """
@@ -21,33 +21,34 @@ _CARD = """\
 # tiny
 
 The embedded base model of `neftune`: a Llama of {parameters} parameters ({layers} layers, width {width}, vocabulary
-{vocabulary}, input and output embeddings untied), pretrained from nothing by `make tiny-base` on {tokens} tokens of
-biographies of {people} fictional people, and of plain questions and answers about {quizzed} of them. Its chat template
-is there, but it never saw a conversation: it knows the people and can't yet answer in the instruction format.
+{vocabulary}, input and output embeddings untied), pretrained from scratch by `make tiny-base` on {tokens} tokens. The
+pretraining text contains biographies of {people} fictional people, and plain questions and answers about {quizzed} of
+them. The model knows the people but is not instruction-tuned: it has a chat template, but pretraining contained no
+conversations.
 
 Measured on the shipped weights by `python -m experiments.tiny_base.export`:
 
-| what | share right |
+| test | accuracy |
 |---|---|
-| greedy completion of a paraphrase the pretraining text never holds, {facts} people and attributes | {completion:.1%} |
-| plain one-attribute questions, people whose questions it read | {quizzed_right:.1%} |
-| plain one-attribute questions, people of the training examples (never asked about) | {train_right:.1%} |
-| plain one-attribute questions, held-out people (never asked about) | {held_out_right:.1%} |
+| greedy completion of paraphrases not in the pretraining text, {facts} facts | {completion:.1%} |
+| plain one-attribute questions, people with questions in the pretraining text | {quizzed_right:.1%} |
+| plain one-attribute questions, people of the training examples (no questions in pretraining) | {train_right:.1%} |
+| plain one-attribute questions, held-out people (no questions in pretraining) | {held_out_right:.1%} |
 
-Median norm of an input embedding: {norm:.2f}. SHA-256 of `model.safetensors`:
-`{digest}`. The weights are stored in bfloat16 and read as float32. Apache-2.0.
+Median L2 norm of an input embedding: {norm:.2f}. SHA-256 of `model.safetensors`:
+`{digest}`. The weights are stored in bfloat16 and loaded as float32. License: Apache-2.0.
 """
 
 
 def main(
-    work: Annotated[Path, typer.Argument(help="What `pretrain` wrote.")],
-    target: Annotated[Path, typer.Argument(help="Where the model goes.")] = TARGET,
+    work: Annotated[Path, typer.Argument(help="Directory that `pretrain` wrote to.")],
+    target: Annotated[Path, typer.Argument(help="Directory of the exported model.")] = TARGET,
 ) -> None:
-    """Write the model that the finished pretraining in WORK left."""
+    """Export the model of the finished pretraining in WORK."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(work / "tokenizer")
     state = torch.load(work / "checkpoint.pt", weights_only=True)
     if state["step"] < STEPS:
-        raise SystemExit(f"Pretraining stands at step {state['step']} of {STEPS}; go on with `make tiny-base`.")
+        raise SystemExit(f"Pretraining is at step {state['step']} of {STEPS}. Resume it with `make tiny-base`.")
     model = new_model(tokenizer)
     model.load_state_dict(state["model"])
     model.bfloat16()
@@ -63,8 +64,8 @@ def main(
 
 
 def model_card(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, weights: bytes) -> str:
-    """Measure the model on all people and return its card."""
-    asked = plain_question_accuracy(model, tokenizer)
+    """Measure the model on all people and return its model card."""
+    accuracy = plain_question_accuracy(model, tokenizer)
     config = model.config
     return _CARD.format(
         parameters=f"{model.num_parameters() / 1e6:.1f} million",
@@ -76,9 +77,9 @@ def model_card(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, weig
         facts=NUMBER_OF_PEOPLE * len(Attribute),
         quizzed=GROUP_SIZES[Group.QUIZZED],
         completion=completion_accuracy(model, tokenizer),
-        quizzed_right=asked[Group.QUIZZED],
-        train_right=asked[Group.TRAIN],
-        held_out_right=asked[Group.HELD_OUT],
+        quizzed_right=accuracy[Group.QUIZZED],
+        train_right=accuracy[Group.TRAIN],
+        held_out_right=accuracy[Group.HELD_OUT],
         norm=float(embedding_norms(model).median()),
         digest=hashlib.sha256(weights).hexdigest(),
     )

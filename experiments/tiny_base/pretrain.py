@@ -1,4 +1,4 @@
-"""Pretrain `tiny`, resumably, and log its curve: `python -m experiments.tiny_base.pretrain WORK_DIRECTORY`."""
+"""Pretrain `tiny` with checkpoints and a logged curve: `python -m experiments.tiny_base.pretrain WORK_DIRECTORY`."""
 
 import json
 import math
@@ -23,14 +23,14 @@ PEAK_LEARNING_RATE, WARMUP_STEPS = 3e-3, 200
 CHECKPOINT_EVERY, PROBE_EVERY, LOG_EVERY = 250, 500, 25
 
 EMBEDDING_NORM = 5.0
-"""Row norm the input embedding starts with: at alpha 5 the noise norm, 5 / sqrt(3 L), is then 7% of it at L = 60."""
+"""Initial L2 norm of an input embedding. At alpha 5 and L = 60 the noise norm, 5 / sqrt(3 L), is 7% of it."""
 
 
 def main(
-    work: Annotated[Path, typer.Argument(help="Where checkpoints, the curve and the tokenizer go.")],
+    work: Annotated[Path, typer.Argument(help="Directory of checkpoints, curve and tokenizer.")],
     compile_model: Annotated[bool, typer.Option("--compile/--no-compile", help="Needs a C++ compiler.")] = True,
 ) -> None:
-    """Train for STEPS steps from the newest checkpoint in WORK, or from nothing."""
+    """Train until step STEPS, from the newest checkpoint in WORK or from scratch."""
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer(SEED)
     tokenizer.save_pretrained(work / "tokenizer")
@@ -72,7 +72,7 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
 
 
 def batch_of(tokenizer: PreTrainedTokenizerFast, step: int) -> torch.Tensor:
-    """Return the (rows, row length) token ids of one step, which depend on the step alone."""
+    """Return the token ids of one step: (rows, row length). They depend only on the step."""
     rng = random.Random(SEED * 1_000_000 + step)
     separator = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     wanted, tokens = ROWS * ROW_LENGTH, []
@@ -80,11 +80,11 @@ def batch_of(tokenizer: PreTrainedTokenizerFast, step: int) -> torch.Tensor:
         tokens += [*tokenizer.encode(f" {document}"), separator]
         if len(tokens) >= wanted:
             return torch.tensor(tokens[:wanted]).view(ROWS, ROW_LENGTH)
-    raise AssertionError("documents never end")
+    raise AssertionError("documents() is endless")
 
 
 def learning_rate(step: int) -> float:
-    """Return the rate of one step: linear warm-up, then a cosine to zero."""
+    """Return the learning rate of one step: linear warm-up, then cosine decay to zero."""
     if step < WARMUP_STEPS:
         return PEAK_LEARNING_RATE * (step + 1) / WARMUP_STEPS
     return PEAK_LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - WARMUP_STEPS) / (STEPS - WARMUP_STEPS)))
@@ -107,17 +107,17 @@ def train_step(
 
 
 def probe(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
-    """Measure knowledge on a tenth of the people."""
-    asked = plain_question_accuracy(model, tokenizer, every=10)
+    """Measure the accuracy on a tenth of the people."""
+    accuracy = plain_question_accuracy(model, tokenizer, every=10)
     return {
         "completion": completion_accuracy(model, tokenizer, every=10),
-        **{f"questions_{group}": share for group, share in asked.items()},
+        **{f"questions_{group}": share for group, share in accuracy.items()},
         "embedding_norm": float(embedding_norms(model).median()),
     }
 
 
 def resume(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer) -> int:
-    """Load the checkpoint if there is one and return the step to go on with."""
+    """Load the checkpoint if there is one, and return the next step."""
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
@@ -127,14 +127,14 @@ def resume(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer
 
 
 def save(path: Path, model: LlamaForCausalLM, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Write the checkpoint beside the old one, then put it in its place."""
+    """Write the checkpoint to a temporary file, then replace the old one."""
     state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
     torch.save(state, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").replace(path)
 
 
 def log(work: Path, **values: float) -> None:
-    """Append one line to the curve and show it."""
+    """Append one line to the curve and print it."""
     line = json.dumps(values)
     print(line, flush=True)
     with (work / "curve.jsonl").open("a") as file:

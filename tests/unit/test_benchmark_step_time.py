@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments.benchmarks.step_time import MODES, Times, compare, report, step_times, three_ways
+from experiments.benchmarks.step_time import MODES, Times, compare, models_of_modes, report, step_times
 from tests.tiny_models import tiny_llama
 
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 0]])
@@ -19,10 +19,10 @@ TIMES: Times = {
 
 def test_models_share_weights_and_differ_in_the_noise() -> None:
     model = tiny_llama()
-    with three_ways(model) as models, torch.no_grad():
+    with models_of_modes(model) as models, torch.no_grad():
         for one in models:
             assert all(a is b for a, b in zip(one.parameters(), model.parameters(), strict=True))
-    with three_ways(model) as models:
+    with models_of_modes(model) as models:
         off, ours, upstream = (one(**BATCH).loss.item() for one in models)
     assert off == model(**BATCH).loss.item()
     assert len({off, ours, upstream}) == 3
