@@ -1,4 +1,4 @@
-"""Measures, every so many calls, what the noise did to a model's embeddings, and says what isn't as it should be."""
+"""Measurements of the applied noise, taken every tenth call, and deviations from the expected values."""
 
 import math
 from collections.abc import Iterator
@@ -9,35 +9,35 @@ import torch
 from torch import Tensor, nn
 
 from neftune_cli.noise.batch import NoiseTarget
-from neftune_cli.noise.conflicts import noise_on
+from neftune_cli.noise.conflicts import noise_sources
 from neftune_cli.noise.draws import STANDARD_DEVIATION
 from neftune_cli.noise.lengths import NoiseScale
 from neftune_cli.records import Attestation
 
-EVERY = 10
+MEASURE_EVERY = 10
 """Calls from one measurement to the next."""
 TOLERANCE = 0.01
-"""Deviation of the noise's RMS from the formula's that is let pass beside what chance and rounding explain."""
+"""Accepted relative deviation of the noise's RMS from the formula's, in addition to chance and rounding."""
 CHANCE = 6.0
-"""Standard deviations that are put down to chance."""
-LARGEST_KURTOSIS = 2.0
-"""Variance of a coordinate's square over its squared mean, for normal draws; the other distributions have less."""
+"""Number of standard deviations of the RMS that are attributed to chance."""
+SQUARE_DISPERSION = 2.0
+"""Variance of a squared coordinate over the square of its mean, for normal draws; 0.8 for uniform, 0 for Bernoulli."""
 
 
 @dataclass
 class _Sums:
-    """Totals over the measured calls; the first five in squared units of the embeddings."""
+    """Totals over the measured calls; the first five in squared units of the embeddings, the others tokens."""
 
     received: float = 0.0
-    """Squared norm of what was added."""
+    """Squared norm of the added noise."""
     expected: float = 0.0
-    """The same by the formula: alpha**2 / (3 L) for each token of an example of L, so alpha**2 / 3 for an example."""
+    """Squared norm by the formula: alpha**2 / (3 L) for each token of an example of length L."""
     variance: float = 0.0
-    """Variance of `received` that chance explains, if the draws are normal."""
+    """Sampling variance of `received` for normal draws."""
     rounding: float = 0.0
-    """Squared norm that the embeddings' precision may add or swallow."""
+    """Squared norm that rounding to the embeddings' precision may add or remove."""
     embeddings: float = 0.0
-    """Squared norm of the embeddings that were noised."""
+    """Squared norm of the embeddings that got noise."""
     tokens: float = 0.0
     real: float = 0.0
     noised: float = 0.0
@@ -45,7 +45,7 @@ class _Sums:
 
 
 class MeterState(TypedDict):
-    """What a checkpoint keeps of the measurements; plain numbers."""
+    """Measurements in a checkpoint; plain numbers."""
 
     calls: int
     measured_calls: int
@@ -55,7 +55,7 @@ class MeterState(TypedDict):
 
 
 class NoiseMeter:
-    """Keeps the measurements of one attachment."""
+    """Measures the noise of one attachment."""
 
     def __init__(self, model: nn.Module, noise_scale: NoiseScale, target: NoiseTarget) -> None:
         self._model = model
@@ -66,7 +66,7 @@ class NoiseMeter:
         self._sums = _Sums()
 
     def state_dict(self) -> MeterState:
-        """Return what was measured so far."""
+        """Return the totals so far."""
         return {
             "calls": self._calls,
             "measured_calls": self._measured,
@@ -76,15 +76,15 @@ class NoiseMeter:
         }
 
     def load_state_dict(self, state: MeterState) -> None:
-        """Go on measuring where `state` was taken."""
+        """Continue from the totals in `state`."""
         self._calls, self._measured = state["calls"], state["measured_calls"]
         self._evaluation_calls, self._hooks = state["evaluation_calls"], state["hooks"]
         self._sums = _Sums(**state["sums"])
 
     @property
     def is_due(self) -> bool:
-        """Whether the next noisy call is to be measured."""
-        return self._calls % EVERY == 0
+        """Return whether the next noisy call is to be measured."""
+        return self._calls % MEASURE_EVERY == 0
 
     def count_call(self) -> None:
         """Count one more noisy call."""
@@ -92,30 +92,30 @@ class NoiseMeter:
         self._evaluation_calls += not self._model.training
 
     def count_hooks(self) -> None:
-        """Note how many hooks add noise at this moment; a number other than 1 stays noted."""
+        """Count the hooks that add noise now; a count other than 1 is kept."""
         if self._hooks == 1:
-            self._hooks = sum(1 for _ in noise_on(self._model))
+            self._hooks = sum(1 for _ in noise_sources(self._model))
 
     def observe(
         self,
         alpha: float,
         *,
-        clean: Tensor,  # (batch, length, dim), float32, as the first layer would receive it
+        clean: Tensor,  # (batch, length, dim), float32, as the first layer receives it without noise
         noisy: Tensor,  # the same with noise
-        inverse_length: Tensor,  # (batch, length), 1 / L where the formula wants noise, else 0
+        inverse_length: Tensor,  # (batch, length), 1 / L at tokens that get noise, else 0
         real: Tensor,  # (batch, length), bool
-        precision: float,  # relative spacing of the numbers that the model adds in
+        precision: float,  # relative spacing of floating-point numbers in the model's dtype
     ) -> None:
-        """Take one measurement."""
+        """Add one measurement to the totals."""
         added, norms = (noisy - clean).square().sum(-1), clean.square().sum(-1)
         variance = (alpha * STANDARD_DEVIATION) ** 2
-        # What the precision of the sum swallows was added all the same: late in a falling schedule, say.
-        swallowed = (inverse_length > 0) & (variance * inverse_length < precision**2 * norms)
-        noised = (added > 0) | swallowed
+        # Noise below the precision of the sum counts as added; it occurs late in a decaying schedule.
+        below_precision = (inverse_length > 0) & (variance * inverse_length < precision**2 * norms)
+        noised = (added > 0) | below_precision
         self._add(
             received=added.sum(),
             expected=variance * inverse_length.sum(),
-            variance=variance**2 * LARGEST_KURTOSIS / clean.shape[-1] * inverse_length.square().sum(),
+            variance=variance**2 * SQUARE_DISPERSION / clean.shape[-1] * inverse_length.square().sum(),
             rounding=precision**2 * norms[noised].sum(),
             embeddings=norms[noised].sum(),
             tokens=torch.tensor(real.numel()),
@@ -128,12 +128,12 @@ class NoiseMeter:
 
     def _add(self, **totals: Tensor) -> None:
         device = totals["received"].device
-        values = torch.stack([total.float().to(device) for total in totals.values()]).tolist()  # one synchronisation
+        values = torch.stack([total.float().to(device) for total in totals.values()]).tolist()  # one synchronization
         for name, value in zip(totals, values, strict=True):
             setattr(self._sums, name, getattr(self._sums, name) + value)
 
     def attestation(self) -> Attestation:
-        """Return what was measured so far."""
+        """Return the measurements so far."""
         sums = self._sums
         padding, noised_padding = sums.tokens - sums.real, sums.noised - sums.noised_real
         return Attestation(
@@ -148,25 +148,25 @@ class NoiseMeter:
         )
 
     def deviations(self) -> tuple[str, ...]:
-        """Return what isn't as it should be, one clause each."""
+        """Return the deviations from the expected measurements, one clause each."""
         return tuple(self._deviations(self.attestation()))
 
     def _deviations(self, attested: Attestation) -> Iterator[str]:
         if attested.hooks != 1:
-            yield f"{attested.hooks} hooks added noise instead of 1"
+            yield f"{attested.hooks} hooks added noise, expected 1"
         if attested.evaluation_calls:
-            yield f"{attested.evaluation_calls} calls in evaluation were noisy"
+            yield f"{attested.evaluation_calls} evaluation calls had noise"
         if self._measured and attested.rms is None:
-            yield f"none of the measured tokens is one that the target '{self._target}' names"
+            yield f"the noise target '{self._target}' selected none of the measured tokens"
         if attested.rms is not None and abs(attested.rms - 1) > self._tolerance():
-            yield f"the RMS of the noise was {attested.rms:.3f} of the formula's"
+            yield f"the RMS of the noise was {attested.rms:.3f} times the expected RMS"
         if self._target == "all" and attested.noised_share is not None and attested.noised_share < 1:
-            yield f"only {attested.noised_share:.1%} of the real tokens were noised"
+            yield f"only {attested.noised_share:.1%} of the real tokens got noise"
         if self._noise_scale == "paper" and attested.noised_padding:
-            yield f"{attested.noised_padding:.1%} of the padding was noised"
+            yield f"{attested.noised_padding:.1%} of the padding tokens got noise"
 
     def _tolerance(self) -> float:
-        """Return how far the RMS may be from the formula's, as a share of it."""
+        """Return the accepted relative deviation of the RMS."""
         sums = self._sums
-        chance = math.sqrt(sums.variance) / sums.expected / 2  # of the RMS: half of the mean square's
+        chance = math.sqrt(sums.variance) / sums.expected / 2  # half the relative error of the mean square
         return TOLERANCE + CHANCE * chance + sums.rounding / sums.expected

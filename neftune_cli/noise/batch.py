@@ -1,4 +1,4 @@
-"""What one call of the model says about its tokens: which are real, which get noise, and how long their example is."""
+"""The token layout of one model call: real tokens, tokens that get noise, and the length of each token's example."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,15 +11,20 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.lengths import NoiseScale, token_noise_scale
 
 NoiseTarget = spec.NoiseTarget
-"""Which real tokens get noise: by their labels, those that are learnt are the completion."""
+"""Real tokens that get noise: all, or by their labels the prompt (ignored by the loss) or the completion."""
 
 IGNORED_LABEL = -100
-"""Label of a token that the loss leaves out; the rule of torch's cross entropy and of all trainers."""
+"""Label of a token that the loss ignores; the convention of torch's cross entropy and of all trainers."""
+
+MISSING_LABELS = Problem(
+    "The model was called without one label per input id, which separate the prompt from the completion.",
+    "Use the noise target 'all', or a trainer that passes labels to the model.",
+)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The arguments of a forward that tell its examples apart."""
+    """The arguments of a forward that delimit its examples."""
 
     input_ids: Tensor | None  # (batch, length)
     attention_mask: Tensor | None
@@ -30,7 +35,7 @@ class Batch:
 
     @classmethod
     def of_call(cls, arguments: dict[str, Any]) -> Self:
-        """Read a call's arguments by the names that transformers gives them."""
+        """Read the arguments of a call by their names in transformers."""
         return cls(
             input_ids=arguments.get("input_ids"),
             attention_mask=arguments.get("attention_mask"),
@@ -40,8 +45,8 @@ class Batch:
             already_embedded=any(arguments.get(name) is not None for name in ("inputs_embeds", "encoder_outputs")),
         )
 
-    def looks_up(self, args: tuple[Any, ...]) -> bool:
-        """Say whether the embeddings were called for the input ids, and not for the decoder's, say."""
+    def has_ids_like(self, args: tuple[Any, ...]) -> bool:
+        """Return whether an embedding call with these arguments looks up the input ids and not the decoder's ids."""
         return bool(args) and self.input_ids is not None and args[0].shape == self.input_ids.shape
 
     def scale(
@@ -56,7 +61,8 @@ class Batch:
         """Return the scale of each token's noise: (batch, length), float32.
 
         Raises:
-            UsageError: the lengths can't be told, or the target needs labels and there are none.
+            UsageError: the arguments do not determine the example lengths, or the target needs labels and there are
+                none.
 
         """
         batch, length, dim = embeddings.shape
@@ -78,10 +84,10 @@ class Batch:
         noise_scale: NoiseScale,
         placeholders: tuple[int, ...],
     ) -> Tensor:
-        """Return which tokens are text and no padding: (batch, length), bool.
+        """Return the mask of text tokens, without padding and placeholders: (batch, length), bool.
 
         Raises:
-            UsageError: that can't be told, and the scale depends on it.
+            UsageError: the noise scale depends on the padding, and the arguments do not determine it.
 
         """
         readable = isinstance(self.attention_mask, Tensor) and self.attention_mask.ndim == 2
@@ -98,25 +104,19 @@ class Batch:
         return found
 
     def _targeted(self, target: NoiseTarget) -> Tensor:
-        """Return which tokens the target names: (batch, length), bool."""
+        """Return the mask of the tokens that the target selects: (batch, length), bool."""
         if self.labels is None or self.input_ids is None or self.labels.shape != self.input_ids.shape:
-            raise UsageError(NO_LABELS)
-        learnt = self.labels != IGNORED_LABEL
-        return learnt if target == "completion" else ~learnt
+            raise UsageError(MISSING_LABELS)
+        in_loss = self.labels != IGNORED_LABEL
+        return in_loss if target == "completion" else ~in_loss
 
 
 def _text_positions(position_ids: Any) -> Any:
-    """Return the positions that restart with every example: (batch, length), or None where none do.
+    """Return the positions that restart with every example: (batch, length), or None if there are none.
 
-    Qwen's vision models number their axes apart, as (3, batch, length), in which an image's tokens stand still; with
-    the text's own positions before them it is (4, batch, length).
+    Qwen's vision models pass one set of positions per axis, (3, batch, length), which do not increase within an image.
+    In the form (4, batch, length), the text positions come first.
     """
     if not isinstance(position_ids, Tensor) or position_ids.ndim < 3:
         return position_ids
     return position_ids[0] if position_ids.shape[0] == 4 else None
-
-
-NO_LABELS = Problem(
-    "The model was called without a label for each of its input_ids, so prompt and completion can't be told apart.",
-    "Use the noise target 'all', or a trainer that passes labels to the model.",
-)

@@ -1,65 +1,65 @@
-"""The noise as a callback for any trainer of transformers or TRL: on while it trains, off whatever happens."""
+"""NEFTune noise as a callback for any trainer of transformers or TRL, removed when training ends or fails."""
 
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from functools import wraps
 from types import FrameType
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
+from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
-from neftune_cli.noise.attestation import EVERY, MeterState
+from neftune_cli.noise.attestation import MEASURE_EVERY, MeterState
 from neftune_cli.noise.batch import NoiseTarget
-from neftune_cli.noise.conflicts import take_off_upstream_noise
-from neftune_cli.noise.draws import Noise, check_choice
-from neftune_cli.noise.lengths import NoiseScale, check_alpha
-from neftune_cli.noise.schedule import NoiseSchedule, scheduled_share
+from neftune_cli.noise.conflicts import remove_upstream_noise
+from neftune_cli.noise.lengths import NoiseScale, check_alpha, check_choice
 from neftune_cli.records import Attestation
 
 
 class _Options(TypedDict):
-    """What `NEFTuneCallback` takes."""
+    """Arguments of `NEFTuneCallback`."""
 
     alpha: float
     seed: int | None
-    noise: Noise
+    noise: str
     noise_scale: NoiseScale
-    schedule: NoiseSchedule
+    schedule: str
     target: NoiseTarget
 
 
-class Measurements(TypedDict):
-    """What was measured of the noise in a training, and in how many steps; plain numbers."""
+class NoiseMeasurements(TypedDict):
+    """Measurements of the noise in a training and the number of its steps; plain numbers."""
 
     steps: int
     meter: MeterState
 
 
 class NEFTuneCallback(TrainerCallback, ExportableState):
-    """Adds NEFTune noise to whatever a trainer trains.
+    """Adds NEFTune noise to the model that a trainer trains.
 
         SFTTrainer(model, train_dataset=data, callbacks=[NEFTuneCallback(alpha=5.0)]).train()
 
-    Attaches `attach_noise` when training begins and takes it off when it ends, by an exception or Ctrl-C too. Every
-    checkpoint of the trainer holds how far the noise's stream had come, and a resumed training goes on there. Processes
-    that train together draw different noise.
+    The callback calls `attach_noise` when training begins and removes the noise when training ends, also after an
+    exception or Ctrl-C. Each checkpoint of the trainer holds the number of draws, and a resumed training continues with
+    the next draw. Processes that train together draw different noise.
 
-    A trainer's own `neftune_noise_alpha` is warned of and switched off, so that there is one noise and not two.
+    If the training arguments set `neftune_noise_alpha`, the callback warns and removes transformers' noise.
 
     Args:
-        alpha: the noise magnitude.
-        seed: decides the draws; the trainer's `seed` unless given.
-        noise: distribution of a coordinate.
-        noise_scale: `paper` takes each example's own length, `hf` the padded one.
-        schedule: how alpha falls over the training's steps: `constant`, or to zero, `linear` or `cosine`.
-        target: which real tokens get noise.
+        alpha: the noise magnitude; a finite number, 0 or larger.
+        seed: determines the draws; the trainer's `seed` by default.
+        noise: name of the distribution of one coordinate, for example `uniform`.
+        noise_scale: `paper` uses the length of each example, `hf` the padded length.
+        schedule: name of the change of alpha over the training steps, for example `constant` or `linear`.
+        target: the real tokens that get noise.
 
     Raises:
-        UsageError: alpha, or the name of something, is wrong. When training begins: what `attach_noise` raises.
+        UsageError: alpha is negative or not finite, or a name is unknown. When training begins: see `attach_noise`.
 
     """
 
@@ -68,12 +68,15 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         alpha: float = 5.0,
         *,
         seed: int | None = None,
-        noise: Noise = "uniform",
+        noise: str = "uniform",
         noise_scale: NoiseScale = "paper",
-        schedule: NoiseSchedule = "constant",
+        schedule: str = "constant",
         target: NoiseTarget = "all",
     ) -> None:
-        check_choice("noise schedule", schedule, NoiseSchedule)
+        DISTRIBUTIONS[noise]
+        check_choice("noise scale", noise_scale, NoiseScale)
+        check_choice("noise target", target, NoiseTarget)
+        self._share = SCHEDULES[schedule].share
         self._options: _Options = {
             "alpha": check_alpha(alpha),
             "seed": seed,
@@ -84,32 +87,44 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         }
         self._noise: AttachedNoise | None = None
         self._steps = 0
-        self._begins = False
-        self._measured_before: Measurements | None = None
+        self._starting = False
+        self._earlier: NoiseMeasurements | None = None
+
+    @classmethod
+    def from_spec(cls, spec: NoiseSpec, *, seed: int) -> Self:
+        """Return the callback that applies the noise of an arm."""
+        return cls(
+            spec.alpha,
+            seed=seed,
+            noise=spec.noise,
+            noise_scale=spec.noise_scale,
+            schedule=spec.noise_schedule,
+            target=spec.noise_target,
+        )
 
     @property
     def attestation(self) -> Attestation | None:
-        """What was measured of the noise in the training that runs or ran last; None before the first."""
+        """Return the measurements of the noise in the current or last training; None before the first."""
         return self._noise.attestation if self._noise else None
 
     @property
     def deviations(self) -> tuple[str, ...]:
-        """What of the noise wasn't as it should be, one clause each; none before the first training."""
+        """Return the deviations from the expected measurements, one clause each; none before the first training."""
         if self._noise is None:
             return ()
         calls, clean = self._noise.attestation.calls, self._options["alpha"] == 0
-        missing = () if clean or calls >= self._steps else (f"only {calls} calls in {self._steps} steps were noisy",)
+        missing = () if clean or calls >= self._steps else (f"only {calls} calls in {self._steps} steps had noise",)
         return (*self._noise.deviations, *missing)
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """See to it that a training that fails takes the noise off."""
-        _take_off_on_failure(_calling_trainer())
+        """Wrap the trainer's methods so that a failed training removes the noise."""
+        _remove_noise_on_failure(_calling_trainer())
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Guard the training; the noise waits for the first epoch, as what runs by now can't be guarded any more."""
-        self.take_off()
-        _take_off_on_failure(_calling_trainer())
-        self._begins = True
+        """Wrap the trainer's methods. The first epoch attaches the noise, because `train` itself is already running."""
+        self.detach()
+        _remove_noise_on_failure(_calling_trainer())
+        self._starting = True
 
     def on_epoch_begin(
         self,
@@ -119,30 +134,30 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         model: nn.Module | None = None,
         **_: Any,
     ) -> None:
-        """Put the noise on, at the beginning of its stream or where the resumed checkpoint left it."""
-        if not self._begins:
+        """Attach the noise at the first draw, or at the draw after the resumed checkpoint."""
+        if not self._starting:
             return
         assert model is not None
-        self._begins = False
+        self._starting = False
         if getattr(args, "neftune_noise_alpha", None) is not None:
             warnings.warn(_TWO_NOISES.format(args.neftune_noise_alpha), stacklevel=2)
-            take_off_upstream_noise(model)
+            remove_upstream_noise(model)
         self._noise = self._attach(model, args)
         self._steps = 0
-        saved: Any = state.stateful_callbacks  # by now a dictionary, whatever its annotation says
+        saved: Any = state.stateful_callbacks  # a dictionary at this point; the annotation says list
         if state.global_step:
-            self._go_on(saved.get(type(self).__name__), state.global_step)
-        if self._measured_before is not None:
-            self._noise.go_on_measuring(self._measured_before["meter"])
-            self._steps, self._measured_before = self._measured_before["steps"], None
+            self._resume(saved.get(type(self).__name__), state.global_step)
+        if self._earlier is not None:
+            self._noise.resume_measurements(self._earlier["meter"])
+            self._steps, self._earlier = self._earlier["steps"], None
         saved[type(self).__name__] = self.state()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Set the alpha that the schedule has for this step."""
+        """Set alpha to the schedule's value for this step."""
         assert self._noise is not None
-        share = scheduled_share(self._options["schedule"], state.global_step / max(state.max_steps, 1))
+        share = self._share(state.global_step / max(state.max_steps, 1))
         self._noise.alpha = self._options["alpha"] * share
-        if self._steps % EVERY == 0:
+        if self._steps % MEASURE_EVERY == 0:
             self._noise.count_hooks()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -150,36 +165,36 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         self._steps += 1
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Take the noise off."""
-        self.take_off()
+        """Remove the noise."""
+        self.detach()
         _unwrap(_calling_trainer())
 
-    def take_off(self) -> None:
-        """Take the noise off, if it is on."""
+    def detach(self) -> None:
+        """Remove the noise if it is attached."""
         if self._noise is not None:
             self._noise.detach()
 
     @property
     def draws(self) -> int:
-        """How many forwards got noise, those before a resumption included: the state that a checkpoint keeps."""
+        """Return the number of forwards that got noise, including those before a resume; a checkpoint stores it."""
         return self._noise.state_dict()["draws"] if self._noise else 0
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps, in the form that transformers' `ExportableState` has for it."""
+        """Return the state for a checkpoint in the format of transformers' `ExportableState`."""
         return {"args": dict(self._options), "attributes": {_DRAWS: self.draws}}
 
-    def measurements(self) -> Measurements:
-        """Return what `attestation` and `deviations` are made from, while the noise is on."""
+    def measurements(self) -> NoiseMeasurements:
+        """Return the totals from which `attestation` and `deviations` are computed, while the noise is attached."""
         assert self._noise is not None
         return {"steps": self._steps, "meter": self._noise.measurements()}
 
-    def go_on_measuring(self, before: Measurements) -> None:
-        """Let them speak of what was measured before too, once the next training begins.
+    def resume_measurements(self, earlier: NoiseMeasurements) -> None:
+        """Continue earlier totals when the next training begins.
 
-        Transformers' own checkpoints hold what decides the draws alone: after a resumption from one of those, they
-        speak of what has been trained since.
+        Transformers' own checkpoints hold the number of draws and no measurements: after a resume from one of them,
+        `attestation` covers the steps since the resume.
         """
-        self._measured_before = before
+        self._earlier = earlier
 
     def _attach(self, model: nn.Module, args: TrainingArguments) -> AttachedNoise:
         options = self._options
@@ -193,7 +208,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
             rank=_data_rank(args),
         )
 
-    def _go_on(self, saved: Any, step: int) -> None:
+    def _resume(self, saved: Any, step: int) -> None:
         assert self._noise is not None
         draws = saved.get("attributes", {}).get(_DRAWS) if isinstance(saved, dict) else None
         if draws is None:
@@ -203,13 +218,13 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
 
 
 def _data_rank(args: TrainingArguments) -> int:
-    """Return the number of this process among those with data of their own; tensor parallel ones share theirs."""
+    """Return the index of this process among those with different data; tensor parallel processes share data."""
     parallelism = getattr(args, "parallelism_config", None)
     return int(args.process_index) // int(getattr(parallelism, "tp_size", 1) or 1)
 
 
 def _calling_trainer() -> Trainer | None:
-    """Return the trainer that is calling back: transformers tells callbacks everything but that."""
+    """Return the trainer that runs the callback, from the call stack: transformers does not pass it to callbacks."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if isinstance(caller := frame.f_locals.get("self"), Trainer):
@@ -218,10 +233,11 @@ def _calling_trainer() -> Trainer | None:
     return None
 
 
-def _take_off_on_failure(trainer: Trainer | None) -> None:
-    """Wrap what runs a training, since no callback is told that one failed.
+def _remove_noise_on_failure(trainer: Trainer | None) -> None:
+    """Wrap the methods that run a training, because transformers has no callback event for a failure.
 
-    All but `train` is for callbacks that come by `add_callback`: they hear of the trainer when `train` runs already.
+    The wrappers of methods other than `train` serve callbacks added with `add_callback`: their first event occurs
+    within `train`.
     """
     for owner, name in _guarded_methods(trainer):
         method = getattr(owner, name, None)
@@ -230,7 +246,7 @@ def _take_off_on_failure(trainer: Trainer | None) -> None:
 
 
 def _unwrap(trainer: Trainer | None) -> None:
-    """Give the trainer its own methods back: the wrapped ones would keep it, and all it trained, from being freed."""
+    """Restore the trainer's methods: the wrappers refer to the trainer and would keep it in memory."""
     for owner, name in _guarded_methods(trainer):
         if hasattr(vars(owner).get(name), _GUARD):
             delattr(owner, name)
@@ -250,7 +266,7 @@ def _guarded(method: Callable[..., Any], trainer: Any) -> Callable[..., Any]:
         except BaseException:
             for callback in trainer.callback_handler.callbacks:
                 if isinstance(callback, NEFTuneCallback):
-                    callback.take_off()
+                    callback.detach()
             _unwrap(trainer)
             raise
 
@@ -258,15 +274,15 @@ def _guarded(method: Callable[..., Any], trainer: Any) -> Callable[..., Any]:
     return guarded
 
 
-_GUARD = "takes_off_neftune_noise"
+_GUARD = "removes_neftune_noise"
 _DRAWS = "resumed_draws"
-"""Attribute that transformers sets on the callback it makes from a checkpoint; `state` tells the same."""
+"""Attribute that transformers sets on the callback it restores from a checkpoint. `state` holds the same number."""
 
 _TWO_NOISES = (
     "neftune_noise_alpha={:g} in the training arguments is ignored: NEFTuneCallback adds the noise. "
-    "Leave one of the two out."
+    "Remove one of the two."
 )
 _NOT_IN_CHECKPOINT = (
-    "The checkpoint of step {} holds no state of NEFTuneCallback: the noise begins its stream anew. "
-    "Was it trained without the callback?"
+    "The checkpoint of step {} holds no state of NEFTuneCallback, so the noise restarts at its first draw. "
+    "Check whether the checkpoint was trained without the callback."
 )

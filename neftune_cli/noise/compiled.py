@@ -1,7 +1,7 @@
-"""Drawing as one opaque operation, so that a compiled model calls it without a graph break or a recompilation.
+"""The draw as one opaque operator, which a compiled model calls without a graph break or a recompilation.
 
-A compiler can neither trace a generator of its own nor keep Python's counters current; what happens inside an operation
-is none of its business.
+The compiler cannot trace a separate generator and does not keep Python counters current. It does not look inside an
+operator.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from neftune_cli.noise.batch import Batch
 
-Draw = Callable[[Tensor, Batch], Tensor]
-"""From embeddings (batch, length, dim) and what is known of their batch to their noise, of the same shape and dtype."""
+BatchDraw = Callable[[Tensor, Batch], Tensor]
+"""Return the noise of embeddings (batch, length, dim) and their batch, in the shape and dtype of the embeddings."""
 
-_draws: dict[int, WeakMethod[Draw]] = {}
+_draws: dict[int, WeakMethod[BatchDraw]] = {}
 
 
-def register(draw: Draw) -> int:
-    """Return the number under which compiled code calls a bound method, for as long as its object lives."""
+def register_draw(draw: BatchDraw) -> int:
+    """Return the number under which compiled code calls a bound method while its object is alive."""
     number = max(_draws, default=0) + 1
 
     def forget(_: object) -> None:
@@ -30,7 +30,7 @@ def register(draw: Draw) -> int:
 
 
 def traceable_draw(number: int, embeddings: Tensor, batch: Batch) -> Tensor:
-    """Return the noise for embeddings, in a form that torch.compile takes as one step of its graph."""
+    """Return the noise for embeddings through the operator, which is one node of the compiled graph."""
     noise: Tensor = _draw(
         embeddings.detach(),
         number,
@@ -46,7 +46,7 @@ def traceable_draw(number: int, embeddings: Tensor, batch: Batch) -> Tensor:
 @torch.library.custom_op(
     "neftune::draw",
     mutates_args=(),
-    # Not to be merged, recomputed or replayed: each call is another draw.
+    # The compiler must not merge, recompute or replay calls: each call is a new draw.
     tags=(torch.Tag.nondeterministic_seeded, torch.Tag.cudagraph_unsafe),
 )
 def _draw(

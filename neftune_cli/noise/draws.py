@@ -1,77 +1,52 @@
-"""The unit noise that alpha scales: seeded, in float32, and of the same variance whichever its distribution."""
+"""Unit noise, which alpha scales: seeded draws in float32 with mean 0 and variance 1/3 for every distribution."""
 
 import hashlib
 import math
 from collections.abc import Sequence
-from typing import Any, get_args
+from functools import cache
+from importlib import import_module
 
 import torch
 from torch import Generator, Tensor
 
-from neftune_cli.config import spec
+from neftune_cli.config.noises import DISTRIBUTIONS, Draw, NoiseDistribution
 from neftune_cli.errors import Problem, UsageError
 
-Noise = spec.NoiseShape
-"""The distribution of one coordinate: U[-1, 1] (the paper's), normal, or plus and minus a constant (SymNoise's)."""
-
 STANDARD_DEVIATION = math.sqrt(1 / 3)
-"""Of U[-1, 1]; the other distributions are matched to it, so that alpha means the same strength for all of them."""
+"""Standard deviation of U[-1, 1]. All distributions have it, so that alpha has the same meaning for all of them."""
 
 _SEEDS = 2**32
-"""How many seeds torch's generator on the CPU tells apart."""
+"""Number of distinct seeds of torch's CPU generator."""
 _STRIDE = 0x9E3779B1
-"""Odd, so that the seeds of one stream's draws repeat after 2**32 draws and not before."""
-
-
-def unit_noise(noise: Noise, shape: Sequence[int], generator: Generator) -> Tensor:
-    """Return independent draws of mean 0 and variance 1/3: `shape`, float32, on the generator's device.
-
-    All three have the variance of the uniform one, so that comparing them isn't comparing sizes. A standard normal in
-    place of U[-1, 1] at the same alpha, which is what the paper's ablation with Gaussian noise amounts to, has three
-    times that variance: its alpha 5 is `gaussian` with alpha 5 * sqrt(3) = 8.7 here. Plus and minus one, SymNoise's
-    draw, is `bernoulli` with sqrt(3) times the alpha likewise.
-
-    Source: section 2 of arXiv 2310.05914; arXiv 2312.01523 for SymNoise.
-
-    """
-    if noise == "gaussian":
-        values = torch.empty(shape, dtype=torch.float32, device=generator.device)
-        return values.normal_(0, STANDARD_DEVIATION, generator=generator)
-    if noise == "uniform":  # the middles of 2**16 equal steps from -1 to 1
-        return _random_integers(torch.int16, shape, generator).float().add_(0.5).mul_(2**-15)
-    return (_random_integers(torch.int8, shape, generator) < 0).float().sub_(0.5).mul_(2 * STANDARD_DEVIATION)
-
-
-def _random_integers(dtype: torch.dtype, shape: Sequence[int], generator: Generator) -> Tensor:
-    """Return random integers over the whole range of `dtype`, cut from ones of 64 bits: drawing is what takes time."""
-    count = math.prod(shape)
-    words = torch.empty(-(-count * dtype.itemsize // 8), dtype=torch.int64, device=generator.device)
-    words.random_(-(2**63), None, generator=generator)
-    return words.view(dtype)[:count].view(shape)
+"""Odd, so that the seeds of the draws of one stream repeat after 2**32 draws and not before."""
+_SAMPLE = (128, 128)
+_LARGEST_MEAN = 0.05
+_LARGEST_VARIANCE_ERROR = 0.1
+"""Relative error. Six standard errors at this sample size for a kurtosis of up to 5."""
 
 
 class NoiseStream:
-    """Unit noise on a generator of its own: draw number n is decided by seed, rank, n and shape, and by nothing else.
+    """Unit noise from a separate generator: seed, rank, shape and the index of the draw determine each draw.
 
-    The generator is seeded anew for each draw, so that `draws` is all there is to save of it, and a training that is
-    resumed on another device still goes on at the right place.
+    The generator is reseeded for each draw. A checkpoint therefore stores `draws` alone, and a resumed training
+    continues at the right draw on any device.
 
     Args:
-        noise: the distribution.
+        noise: name of the distribution.
         seed: the same for all processes of a training.
-        rank: number of the process among those that train together on different data.
+        rank: index of the process among those that train together on different data.
 
     Raises:
-        UsageError: `noise` is unknown.
+        UsageError: `noise` is unknown, or its draws do not have mean 0 and variance 1/3.
 
     """
 
     draws: int
-    """How many draws have been made. Set it to go on from there."""
+    """Number of draws so far. Set it to continue from another draw."""
 
-    def __init__(self, noise: Noise = "uniform", seed: int = 0, rank: int = 0) -> None:
-        check_choice("noise", noise, Noise)
-        self.noise: Noise = noise
+    def __init__(self, noise: str = "uniform", seed: int = 0, rank: int = 0) -> None:
+        _draw_function(DISTRIBUTIONS[noise])
+        self.noise = noise
         self.seed = seed
         self.draws = 0
         self._first_seed = int.from_bytes(hashlib.sha256(f"{seed} {rank}".encode()).digest()[:4])
@@ -79,7 +54,7 @@ class NoiseStream:
 
     def draw(self, shape: Sequence[int], device: torch.device) -> Tensor:
         """Return the next unit noise: `shape`, float32, on `device`."""
-        source = torch.device("cpu") if device.type == "mps" else device  # whose random integers have 32 bits
+        source = torch.device("cpu") if device.type == "mps" else device  # MPS draws 32-bit integers only
         if self._generator.device != source:
             self._generator = torch.Generator(source)
         self._generator.manual_seed((self._first_seed + self.draws * _STRIDE) % _SEEDS)
@@ -91,13 +66,73 @@ class NoiseStream:
         embeddings: Tensor,  # (..., dim)
         scale: Tensor,  # (...), float32, on the embeddings' device
     ) -> Tensor:
-        """Return the next noise for embeddings, in their dtype, multiplied in float32: (..., dim)."""
+        """Return the next unit noise times `scale`, computed in float32, in the embeddings' dtype: (..., dim)."""
         unit = self.draw(embeddings.shape, embeddings.device)
         return unit.mul_(scale.unsqueeze(-1)).to(embeddings.dtype)
 
 
-def check_choice(what: str, value: str, literal: Any) -> None:
-    """Raise a UsageError unless `value` is one of the values of a Literal type; `what` says what it was to be."""
-    if value not in get_args(literal):
-        choices = ", ".join(get_args(literal))
-        raise UsageError(Problem(f"{what} {value!r} is unknown.", f"Use one of: {choices}."))
+def unit_noise(noise: str, shape: Sequence[int], generator: Generator) -> Tensor:
+    """Return independent draws of mean 0 and variance 1/3: `shape`, float32, on the generator's device.
+
+    All distributions have the variance of U[-1, 1], so that a comparison of distributions does not compare magnitudes.
+    A standard normal in place of U[-1, 1] at the same alpha, as in the paper's ablation with Gaussian noise, has three
+    times that variance: its alpha 5 is `gaussian` with alpha 5 * sqrt(3) = 8.7 here. Likewise, +1 and -1, the draws of
+    SymNoise, are `bernoulli` with sqrt(3) times the alpha.
+
+    Source: section 2 of arXiv 2310.05914; arXiv 2312.01523 for SymNoise.
+
+    Raises:
+        UsageError: `noise` is unknown, or its draws do not have mean 0 and variance 1/3.
+
+    """
+    return _draw_function(DISTRIBUTIONS[noise])(tuple(shape), generator)
+
+
+def uniform(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Draw from the midpoints of 2**16 equal intervals of [-1, 1]."""
+    return _random_integers(torch.int16, shape, generator).float().add_(0.5).mul_(2**-15)
+
+
+def gaussian(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Draw from the normal distribution."""
+    values = torch.empty(shape, dtype=torch.float32, device=generator.device)
+    return values.normal_(0, STANDARD_DEVIATION, generator=generator)
+
+
+def bernoulli(shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Draw plus or minus `STANDARD_DEVIATION` with equal probability."""
+    return (_random_integers(torch.int8, shape, generator) < 0).float().sub_(0.5).mul_(2 * STANDARD_DEVIATION)
+
+
+def _random_integers(dtype: torch.dtype, shape: tuple[int, ...], generator: Generator) -> Tensor:
+    """Return random integers over the whole range of `dtype`, viewed from 64-bit draws: drawing is the slow part."""
+    count = math.prod(shape)
+    words = torch.empty(-(-count * dtype.itemsize // 8), dtype=torch.int64, device=generator.device)
+    words.random_(-(2**63), None, generator=generator)
+    return words.view(dtype)[:count].view(shape)
+
+
+@cache
+def _draw_function(distribution: NoiseDistribution) -> Draw:
+    """Import a distribution's draw function and check its moments on a sample."""
+    draw = distribution.draw
+    if isinstance(draw, str):
+        module, _, function = draw.partition(":")
+        draw = getattr(import_module(module), function)
+    sample = draw(_SAMPLE, torch.Generator().manual_seed(0))
+    if sample.shape != _SAMPLE or sample.dtype != torch.float32:
+        raise UsageError(
+            Problem(
+                f"The draws of noise {distribution.name!r} have shape {tuple(sample.shape)} and dtype {sample.dtype}.",
+                f"Return a float32 tensor of the shape that the function receives, here {_SAMPLE}.",
+            )
+        )
+    mean, variance = sample.mean().item(), sample.var().item()
+    if not (abs(mean) <= _LARGEST_MEAN and abs(3 * variance - 1) <= _LARGEST_VARIANCE_ERROR):
+        raise UsageError(
+            Problem(
+                f"The draws of noise {distribution.name!r} have mean {mean:.3g} and variance {variance:.3g}.",
+                "Scale them to mean 0 and variance 1/3, so that alpha has the same meaning for every distribution.",
+            )
+        )
+    return draw

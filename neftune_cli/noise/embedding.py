@@ -1,4 +1,4 @@
-"""The method as a module: an embedding that adds noise to what it looks up while it trains."""
+"""NEFTune as a module: an embedding that adds noise to its output in training mode."""
 
 import math
 from collections.abc import Mapping
@@ -6,20 +6,26 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from neftune_cli.noise.draws import Noise, NoiseStream
+from neftune_cli.noise.draws import NoiseStream
 from neftune_cli.noise.lengths import check_alpha, token_noise_scale
 
 
 class NEFTuneEmbedding(nn.Module):
-    """An embedding with NEFTune noise in training mode and none in evaluation mode.
+    """An embedding with NEFTune noise in training mode and no noise in evaluation mode.
 
-    It wraps the embedding and shares its weight: gradients and tied heads reach the same parameter. A state dict has
-    the keys of the wrapped module, so that a checkpoint fits the model with and without the wrapper.
+    It wraps an embedding and shares its weight, so gradients and tied heads reach the same parameter. Its state dict
+    has the keys of the wrapped module, so a checkpoint fits the model with and without the wrapper.
 
-    A Hugging Face model calls its embedding without a mask, and then a whole row counts as one example; `attach_noise`
-    sees the mask of the whole model and is right for padded and packed rows.
+    A Hugging Face model calls its embedding without a mask. The whole row then counts as one example. `attach_noise`
+    reads the mask of the model's call and is correct for padded and packed rows.
 
     Source: algorithm 1 of arXiv 2310.05914.
+
+    Args:
+        embedding: the embedding to wrap.
+        alpha: the noise magnitude; a finite number, 0 or larger.
+        seed: determines the draws.
+        noise: name of the distribution of one coordinate.
 
     Raises:
         UsageError: alpha is negative or not finite, or `noise` is unknown.
@@ -28,16 +34,16 @@ class NEFTuneEmbedding(nn.Module):
 
     embedding: nn.Embedding
 
-    def __init__(self, embedding: nn.Embedding, alpha: float = 5.0, *, seed: int = 0, noise: Noise = "uniform") -> None:
+    def __init__(self, embedding: nn.Embedding, alpha: float = 5.0, *, seed: int = 0, noise: str = "uniform") -> None:
         super().__init__()
         self.embedding = embedding
         self._stream = NoiseStream(noise, seed)
         self.set_alpha(alpha)
-        self.register_state_dict_post_hook(_hide_wrapper)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_restore_wrapper)  # type: ignore[no-untyped-call]
+        self.register_state_dict_post_hook(_remove_wrapper_prefix)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_add_wrapper_prefix)  # type: ignore[no-untyped-call]
 
     def set_alpha(self, alpha: float) -> None:
-        """Use this noise magnitude from now on; raises a UsageError if it is negative or not finite."""
+        """Set the noise magnitude; raises a UsageError if it is negative or not finite."""
         self.alpha = check_alpha(alpha)
 
     def forward(
@@ -48,7 +54,7 @@ class NEFTuneEmbedding(nn.Module):
         """Return the embeddings, noisy in training mode: (batch, length, dim) or (length, dim).
 
         Raises:
-            UsageError: the mask has another shape than the ids.
+            UsageError: the mask and the ids have different shapes.
 
         """
         embeddings: Tensor = self.embedding(input_ids)
@@ -65,34 +71,34 @@ class NEFTuneEmbedding(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The wrapped embedding's own parameter: (vocabulary, dim)."""
+        """Return the parameter of the wrapped embedding: (vocabulary, dim)."""
         return self.embedding.weight
 
     @property
     def num_embeddings(self) -> int:
-        """How many rows the weight has."""
+        """Return the vocabulary size."""
         return self.embedding.num_embeddings
 
     @property
     def embedding_dim(self) -> int:
-        """How wide an embedding is."""
+        """Return the width of an embedding."""
         return self.embedding.embedding_dim
 
     @property
     def padding_idx(self) -> int | None:
-        """The id whose embedding gets no gradient, if any."""
+        """Return the id whose embedding gets no gradient, or None."""
         return self.embedding.padding_idx
 
     def extra_repr(self) -> str:
-        """Return what `print(model)` shows beside the class name."""
+        """Return the text that `print(model)` shows after the class name."""
         return f"alpha={self.alpha:g}, noise={self._stream.noise}, seed={self._stream.seed}"
 
 
-def _hide_wrapper(_: nn.Module, state: dict[str, Any], prefix: str, __: Mapping[str, Any]) -> None:
+def _remove_wrapper_prefix(_: nn.Module, state: dict[str, Any], prefix: str, __: Mapping[str, Any]) -> None:
     for key in [key for key in state if key.startswith(f"{prefix}embedding.")]:
         state[prefix + key.removeprefix(f"{prefix}embedding.")] = state.pop(key)
 
 
-def _restore_wrapper(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
+def _add_wrapper_prefix(_: nn.Module, state: dict[str, Any], prefix: str, *__: Any) -> None:
     for key in [key for key in state if key.startswith(prefix)]:
         state[f"{prefix}embedding.{key.removeprefix(prefix)}"] = state.pop(key)

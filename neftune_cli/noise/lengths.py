@@ -1,6 +1,7 @@
-"""How strong the noise is at each token: alpha / sqrt(L * dim), where L counts the real tokens of its own example."""
+"""Noise magnitude per token: alpha / sqrt(L * dim), where L is the number of real tokens of the token's example."""
 
 import math
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -8,10 +9,9 @@ from torch.nn import functional
 
 from neftune_cli.config import spec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.noise.draws import check_choice
 
 NoiseScale = spec.NoiseScale
-"""Whose length L is: `paper` the example's own real tokens; `hf` the whole row with its padding (transformers, TRL)."""
+"""Definition of L: `paper` is the number of real tokens of the example; `hf` the padded row length (transformers)."""
 
 
 def token_noise_scale(
@@ -21,35 +21,35 @@ def token_noise_scale(
     attention_mask: Tensor | None = None,  # (batch, length), nonzero at real tokens
     position_ids: Tensor | None = None,  # (batch, length) or (1, length)
     cu_seq_lens: Tensor | None = None,  # (examples + 1,), of one flattened row
-    placeholders: Tensor | None = None,  # (batch, length), true where an image or a sound will take the place
-    shape: tuple[int, int] | None = None,  # (batch, length); needed only where no tensor tells it
+    placeholders: Tensor | None = None,  # (batch, length), true at placeholders of images and audio
+    shape: tuple[int, int] | None = None,  # (batch, length); needed only if no tensor determines it
     noise_scale: NoiseScale = "paper",
 ) -> Tensor:
     """Return the half-width of the uniform noise at each token: (batch, length), float32, 0 on padding.
 
     The same example gets the same scale in every layout:
 
-    - `attention_mask`: L is the sum of the row's mask, whichever side the padding is on.
-    - `position_ids` of packed rows: an example begins wherever the position doesn't increase (TRL restarts at 0,
-      RoBERTa at 2). Given with a mask, L counts the real tokens of each such example.
-    - `cu_seq_lens`: the examples' boundaries in one flattened row; they win over `position_ids`.
+    - `attention_mask`: L is the sum of the row's mask, for left and right padding.
+    - `position_ids` of packed rows: an example starts where the position does not increase (TRL restarts at 0,
+      RoBERTa at 2). With a mask, L counts the real tokens of each such example.
+    - `cu_seq_lens`: the boundaries of the examples in one flattened row; they take precedence over `position_ids`.
     - none of them: the whole row is one example.
 
-    Collators pad packed rows with position 0, or with boundaries one token apart, and give no mask. So, where the mask
-    is missing, one-token examples at the end of a row are taken for padding, unless the row holds nothing else. Nothing
-    is lost if one of them was real: a single token that no other attends to has nothing to predict.
+    Collators pad packed rows with position 0, or with boundaries one token apart, and pass no mask. Without a mask,
+    one-token examples at the end of a row therefore count as padding, unless the row has no other tokens. A real
+    one-token example loses nothing: it has no token to predict.
 
-    Placeholders of images and sounds get no noise and don't count: L is the length of the example's text.
+    Placeholders of images and audio get no noise and are not counted: L is the length of the example's text.
 
-    With `hf`, L is the length of the row, padding gets the same noise, and neither layout nor placeholders change that.
+    With `hf`, L is the length of the row and padding gets the same noise. Layout and placeholders have no effect.
 
-    A mask of more than two dimensions doesn't say which tokens are padding. It is ignored if `position_ids` or
-    `cu_seq_lens` tell the examples apart, and refused otherwise.
+    A mask of more than two dimensions does not identify padding. It is ignored if `position_ids` or `cu_seq_lens`
+    delimit the examples, and raises otherwise.
 
     Source: section 2 of arXiv 2310.05914, with the length and the mask as in the authors' train.py.
 
     Raises:
-        UsageError: alpha is negative or not finite, the shapes disagree, or nothing tells the examples apart.
+        UsageError: alpha is negative or not finite, the shapes disagree, or nothing delimits the examples.
 
     """
     check_alpha(alpha)
@@ -70,7 +70,7 @@ def token_noise_scale(
 
 
 def token_noise_norm(alpha: float, length: float) -> float:
-    """Return the expected L2 norm of one token's noise in an example of so many tokens, whatever width and shape.
+    """Return the expected L2 norm of one token's noise in an example of `length` tokens, for any embedding width.
 
     Source: section 3 of arXiv 2310.05914.
     """
@@ -86,9 +86,20 @@ def check_alpha(alpha: float) -> float:
     """
     if not (isinstance(alpha, int | float) and math.isfinite(alpha) and alpha >= 0):
         raise UsageError(
-            Problem(f"alpha is {alpha!r}.", "Use a finite number, 0 or more; the paper tries 5, 10 and 15.")
+            Problem(f"alpha is {alpha!r}.", "Use a finite number, 0 or larger. The paper uses 5, 10 and 15.")
         )
     return float(alpha)
+
+
+def check_choice(name: str, value: str, literal: Any) -> None:
+    """Check that a value is one of the values of a `Literal` type.
+
+    Raises:
+        UsageError: it is not. The message lists the values.
+
+    """
+    if value not in get_args(literal):
+        raise UsageError(Problem(f"{name} {value!r} is unknown.", f"Use one of: {', '.join(get_args(literal))}."))
 
 
 def _row_shape(
@@ -101,8 +112,8 @@ def _row_shape(
         return 1, int(cu_seq_lens[-1])
     raise UsageError(
         Problem(
-            "Nothing says how long the examples are.",
-            "Pass attention_mask, position_ids, cu_seq_lens or the row shape.",
+            "The lengths of the examples are unknown.",
+            "Pass attention_mask, position_ids, cu_seq_lens or shape.",
         )
     )
 
@@ -112,7 +123,7 @@ def _first_device(*tensors: object) -> torch.device:
 
 
 def _padding_mask(attention_mask: object, shape: tuple[int, int], *, packed: bool) -> Tensor | None:
-    """Return the mask if it is one of tokens: (batch, length); a 4-D or block mask says who sees whom instead."""
+    """Return a mask of shape (batch, length), or None for a 4-D or block mask of packed rows."""
     if attention_mask is None:
         return None
     if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2:
@@ -122,7 +133,7 @@ def _padding_mask(attention_mask: object, shape: tuple[int, int], *, packed: boo
         return None
     raise UsageError(
         Problem(
-            "The attention mask doesn't have the shape (batch, length), so it doesn't say which tokens are padding.",
+            "The attention mask does not have the shape (batch, length), so it does not identify padding.",
             "Pass a mask of that shape, or position_ids that restart with every example.",
         )
     )
@@ -132,14 +143,14 @@ def _check_rows(name: str, rows: Tensor, allowed: set[tuple[int, int]]) -> None:
     if tuple(rows.shape) not in allowed:
         expected = " or ".join(str(shape) for shape in sorted(allowed))
         raise UsageError(
-            Problem(f"{name} has the shape {tuple(rows.shape)}.", f"Pass one as long as the token ids: {expected}.")
+            Problem(f"{name} has the shape {tuple(rows.shape)}.", f"Pass the shape of the token ids: {expected}.")
         )
 
 
 def _example_starts(
     position_ids: Tensor | None, cu_seq_lens: Tensor | None, shape: tuple[int, int], device: torch.device
 ) -> Tensor | None:
-    """Return where an example begins: (batch, length), bool, True at the start of a row; None if a row is one."""
+    """Return the mask of first tokens of examples: (batch, length), bool; None if each row is one example."""
     if cu_seq_lens is not None:
         return _starts_from_boundaries(cu_seq_lens.to(device), shape)
     if position_ids is not None:
@@ -151,11 +162,11 @@ def _starts_from_boundaries(cu_seq_lens: Tensor, shape: tuple[int, int]) -> Tens
     if shape[0] != 1:
         raise UsageError(
             Problem(
-                f"cu_seq_lens came with {shape[0]} rows.",
+                f"cu_seq_lens was passed with {shape[0]} rows.",
                 "Flatten the batch into one row, or pass position_ids instead.",
             )
         )
-    # One place more than there are tokens: the last boundary usually lies just behind the row.
+    # One entry more than there are tokens: the last boundary is usually the end of the row.
     boundaries = torch.zeros(shape[1] + 1, dtype=torch.bool, device=cu_seq_lens.device)
     boundaries[0] = True
     return boundaries.index_fill(0, cu_seq_lens.long(), True)[None, :-1]
@@ -168,8 +179,8 @@ def _starts_from_positions(position_ids: Tensor, shape: tuple[int, int]) -> Tens
 
 
 def _unpadded(starts: Tensor, cu_seq_lens: Tensor | None) -> Tensor:
-    """Return which tokens of packed rows aren't padding: (batch, length), bool."""
-    # Read from the right, padding is what comes before the first token that continues an example.
+    """Return the mask of tokens of packed rows that are not padding: (batch, length), bool."""
+    # Padding is the run of one-token examples at the right end of the row.
     padding = starts.flip(1).int().cumprod(1).flip(1).bool()
     column = torch.arange(starts.shape[1], device=starts.device)
     real = ~padding | (column == 0)
@@ -177,7 +188,7 @@ def _unpadded(starts: Tensor, cu_seq_lens: Tensor | None) -> Tensor:
 
 
 def _example_lengths(starts: Tensor | None, real: Tensor) -> Tensor:
-    """Return how many real tokens each token's example has: (batch, length) or (batch, 1), float32."""
+    """Return the number of real tokens in each token's example: (batch, length) or (batch, 1), float32."""
     if starts is None:
         return real.sum(1, keepdim=True).float()
     example = starts.cumsum(1) - 1

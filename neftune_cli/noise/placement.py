@@ -1,4 +1,4 @@
-"""Where in a model the noise goes: its input embedding, and what embeddings meet between it and the first layer."""
+"""The input embedding of a model, where noise is added, and the multiplication between it and the first layer."""
 
 import inspect
 import math
@@ -12,20 +12,20 @@ from neftune_cli.errors import Problem, UsageError
 
 @dataclass(frozen=True)
 class Placement:
-    """What there is to know of a model before noise is put on it."""
+    """The properties of a model that attaching noise depends on."""
 
     embedding: nn.Module
-    """Looks up `input_ids`."""
+    """The module that looks up `input_ids`."""
     multiplier: float
-    """What embeddings are multiplied by between that module and the first layer."""
+    """Factor on the embeddings between that module and the first layer."""
     placeholders: tuple[int, ...]
-    """Ids of tokens whose embeddings give way to those of an image, a video or a sound."""
+    """Token ids whose embeddings are replaced by those of an image, a video or audio."""
     argument_names: tuple[str, ...]
-    """Of the positional arguments of the model's call."""
+    """Names of the positional arguments of the model's forward."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Self:
-        """Find the placement.
+        """Return the placement for a model.
 
         Raises:
             UsageError: the model has no input embeddings.
@@ -37,7 +37,7 @@ class Placement:
 
 
 def input_embedding(model: nn.Module) -> nn.Module:
-    """Return the module that looks up `input_ids`; the encoder's own, in an encoder-decoder model.
+    """Return the module that looks up `input_ids`; in an encoder-decoder model, the encoder's.
 
     Raises:
         UsageError: the model has none.
@@ -58,20 +58,21 @@ def input_embedding(model: nn.Module) -> nn.Module:
 
 
 def _owner_of_input_embedding(model: Any) -> Any:
-    # T5 and BART name a shared embedding that their forward never calls: the encoder has its own, tied to it.
-    return model.get_encoder() if encodes(model) else model
+    # In T5 and BART, get_input_embeddings() returns a shared embedding that forward never calls. The encoder has a
+    # separate module with the same weight.
+    return model.get_encoder() if is_encoder_decoder(model) else model
 
 
-def encodes(model: Any) -> bool:
-    """Return whether the ids that get noise are an encoder's, which labels say nothing of."""
+def is_encoder_decoder(model: Any) -> bool:
+    """Return whether the noisy ids are an encoder's, so that labels do not refer to them."""
     return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
 
 
 def embedding_multiplier(model: nn.Module, embedding: nn.Module) -> float:
-    """Return what the model multiplies embeddings by after the module has returned them; 1 in most models.
+    """Return the factor by which the model multiplies the output of the embedding module; 1 in most models.
 
-    Granite and Falcon-H1 do so, Pegasus and Marian too; Gemma and BART multiply inside the module, where it is no
-    matter. The first layer shall receive noise of the paper's size, so noise at the module is divided by this.
+    Granite, Falcon-H1, Pegasus and Marian multiply after the module. Gemma and BART multiply inside the module, which
+    does not affect the noise. Noise is divided by this factor, so that the first layer receives the paper's noise.
     """
     if hasattr(embedding, "embed_scale"):
         return 1.0
@@ -90,9 +91,9 @@ def _multiplier_of(owner: nn.Module, embedding: Any) -> float:
 
 
 _MULTIPLY_BY_ROOT_OF_WIDTH = ("CTRLModel", "T5GemmaEncoder")
-"""They work it out in their forward; BigBird, if its configuration says so, too."""
+"""Classes that compute the factor in forward. BigBird does so if its configuration has `rescale_embeddings`."""
 _MULTIPLIERS = ("embedding_multiplier", "embedding_scale", "embed_scale", "normalizer")
-"""Names under which models keep it; the last is RecurrentGemma's, a buffer."""
+"""Attributes that hold the factor. The last one is a buffer of RecurrentGemma."""
 
 
 def _placeholder_ids(model: nn.Module) -> tuple[int, ...]:
@@ -102,15 +103,15 @@ def _placeholder_ids(model: nn.Module) -> tuple[int, ...]:
 
 
 def _positional_names(model: nn.Module) -> tuple[str, ...]:
-    # The class's forward and not the instance's: trainers put wrappers of type (*args, **kwargs) over the latter.
+    # The forward of the class: trainers replace that of the instance with wrappers that take (*args, **kwargs).
     parameters = list(inspect.signature(type(model).forward).parameters.values())[1:]
-    passes_on = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
-    if passes_on and (inner := _wrapped_model(model)) is not None:
+    accepts_any = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    if accepts_any and (inner := _wrapped_model(model)) is not None:
         return _positional_names(inner)
     return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
 
 
 def _wrapped_model(model: Any) -> nn.Module | None:
-    """Return the model inside PEFT's wrapper or a parallel one."""
+    """Return the model inside PEFT's wrapper or a parallel wrapper."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", None)
     return inner if isinstance(inner, nn.Module) else None

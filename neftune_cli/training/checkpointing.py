@@ -89,7 +89,7 @@ class CheckpointCallback(TrainerCallback):
         self.attestation = trained
         if unfinished is not None:
             measurements, self._resumed_generators = unfinished
-            self.noise.go_on_measuring(measurements)
+            self.noise.resume_measurements(measurements)
 
     def write_trained(self, attestation: Attestation) -> None:
         """Write a checkpoint of a finished training, unless there is one; a resumed trial only generates answers."""

@@ -97,15 +97,7 @@ def fine_tune(
 
 def noise_callback(spec: TrialSpec) -> NEFTuneCallback:
     """Return the trainer callback that applies a trial's noise."""
-    noise = spec.noise
-    return NEFTuneCallback(
-        noise.alpha,
-        seed=spec.seed,
-        noise=noise.noise,
-        noise_scale=noise.noise_scale,
-        schedule=noise.noise_schedule,
-        target=noise.noise_target,
-    )
+    return NEFTuneCallback.from_spec(spec.noise, seed=spec.seed)
 
 
 def _halvings(checkpoint: Checkpoint) -> int:

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.integrations.neftune import activate_neftune, neftune_post_forward_hook
 
 from neftune_cli.noise import AttachedNoise, NEFTuneEmbedding, attach_noise
 from neftune_cli.noise.draws import Noise, NoiseStream
 from neftune_cli.noise.lengths import NoiseScale
+from tests.tiny_models import tiny_llama
 
 DIM = 64
 IMAGE = 19
@@ -23,10 +23,8 @@ WITH_PLACEHOLDERS = PADDED | {"input_ids": torch.where(torch.arange(24) % 3 == 1
 LAYOUTS = {"padded": PADDED, "packed": PACKED, "placeholders": WITH_PLACEHOLDERS}
 
 
-def tiny_llama(**options: Any) -> Any:
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {"hidden_size": DIM, "intermediate_size": 16, "num_hidden_layers": 1}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=20, num_attention_heads=2, **sizes, **options)).train()
+def wide_llama(**config: Any) -> Any:
+    return tiny_llama(hidden_size=DIM, intermediate_size=16, **config)
 
 
 def run(model: Any, call: dict[str, Tensor] = PADDED, forwards: int = 11, **options: Any) -> AttachedNoise:
@@ -40,7 +38,7 @@ def run(model: Any, call: dict[str, Tensor] = PADDED, forwards: int = 11, **opti
 @pytest.mark.parametrize("noise_scale", ["paper", "hf"])
 @pytest.mark.parametrize("call", LAYOUTS.values(), ids=LAYOUTS)
 def test_right_noise_measures_one(distribution: Noise, noise_scale: NoiseScale, call: dict[str, Tensor]) -> None:
-    noise = run(tiny_llama(image_token_id=IMAGE), call, noise=distribution, noise_scale=noise_scale)
+    noise = run(wide_llama(image_token_id=IMAGE), call, noise=distribution, noise_scale=noise_scale)
     attested = noise.attestation
     assert attested.rms == pytest.approx(1, abs=0.02)
     assert (attested.noised_share, attested.noised_padding) == (1, 1 if noise_scale == "hf" else 0)
@@ -50,19 +48,19 @@ def test_right_noise_measures_one(distribution: Noise, noise_scale: NoiseScale, 
 
 @pytest.mark.parametrize(("forwards", "measured"), [(0, 0), (1, 1), (10, 1), (11, 2), (31, 4)])
 def test_one_call_in_ten_is_measured(forwards: int, measured: int) -> None:
-    attested = run(tiny_llama(), forwards=forwards).attestation
+    attested = run(wide_llama(), forwards=forwards).attestation
     assert (attested.calls, attested.measured_calls) == (forwards, measured)
 
 
 def test_without_noise_nothing_is_measured_and_nothing_is_wrong() -> None:
-    noise = run(tiny_llama(), alpha=0.0)
+    noise = run(wide_llama(), alpha=0.0)
     attested = noise.attestation
     assert (attested.calls, attested.rms, attested.noise_to_embedding, attested.noised_padding) == (0, None, None, None)
     assert noise.deviations == ()
 
 
 def test_noise_to_embedding_is_the_ratio_of_their_norms() -> None:
-    model = tiny_llama()
+    model = wide_llama()
     nn.init.constant_(model.get_input_embeddings().weight, 0.5)  # norm 0.5 * sqrt(64) = 4
     row = {"input_ids": torch.ones(1, 12, dtype=torch.long)}
     ratio = run(model, row, alpha=6.0, noise="bernoulli").attestation.noise_to_embedding
@@ -71,7 +69,7 @@ def test_noise_to_embedding_is_the_ratio_of_their_norms() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_no_deviation(dtype: torch.dtype) -> None:
-    model = tiny_llama().to(dtype)
+    model = wide_llama().to(dtype)
     nn.init.normal_(model.get_input_embeddings().weight, std=0.136)  # that of SmolLM2's embeddings
     noise = run(model, alpha=5.0)
     assert noise.attestation.rms == pytest.approx(1, abs=0.03)
@@ -81,7 +79,7 @@ def test_half_precision_is_no_deviation(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("target", ["prompt", "completion"])
 def test_a_target_is_measured_on_the_tokens_it_names(target: Any) -> None:
     labels = torch.where(torch.arange(24) < 6, -100, IDS).where(MASK == 1, -100)
-    noise = run(tiny_llama(), PADDED | {"labels": labels}, target=target)
+    noise = run(wide_llama(), PADDED | {"labels": labels}, target=target)
     named = ((labels != -100) if target == "completion" else (labels == -100)) & (MASK == 1)
     assert noise.attestation.noised_share == pytest.approx(named.sum().item() / MASK.sum().item())
     assert noise.attestation.rms == pytest.approx(1, abs=0.03)
@@ -89,12 +87,12 @@ def test_a_target_is_measured_on_the_tokens_it_names(target: Any) -> None:
 
 
 def test_a_target_that_names_no_token_is_told_of() -> None:
-    noise = run(tiny_llama(), PADDED | {"labels": IDS}, target="prompt")
+    noise = run(wide_llama(), PADDED | {"labels": IDS}, target="prompt")
     assert noise.deviations == ("none of the measured tokens is one that the target 'prompt' names",)
 
 
 def test_noise_in_evaluation_is_told_of() -> None:
-    model = tiny_llama()
+    model = wide_llama()
     model.eval().get_input_embeddings().train()
     noise = run(model)
     assert noise.attestation.evaluation_calls == 11
@@ -105,7 +103,7 @@ def test_noise_in_evaluation_is_told_of() -> None:
 def test_noise_of_another_size_is_told_of(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = NoiseStream.draw
     monkeypatch.setattr(NoiseStream, "draw", lambda *args: draw(*args) * factor)
-    noise = run(tiny_llama())
+    noise = run(wide_llama())
     assert noise.attestation.rms == pytest.approx(factor, rel=0.02)
     assert noise.deviations == (f"the RMS of the noise was {noise.attestation.rms:.3f} of the formula's",)
 
@@ -129,7 +127,7 @@ def by_closure(model: Any) -> None:
 
 @pytest.mark.parametrize("add", [by_function, by_module])
 def test_a_second_noise_is_counted(add: Callable[[Any], None]) -> None:
-    model = tiny_llama()
+    model = wide_llama()
     with attach_noise(model) as noise:
         noise.count_hooks()
         assert noise.attestation.hooks == 1
@@ -140,7 +138,7 @@ def test_a_second_noise_is_counted(add: Callable[[Any], None]) -> None:
 
 
 def test_a_second_noise_stays_noted_when_it_is_gone() -> None:
-    model = tiny_llama()
+    model = wide_llama()
     with attach_noise(model) as noise:
         upstream = activate_neftune(model, 5.0)
         noise.count_hooks()
@@ -152,7 +150,7 @@ def test_a_second_noise_stays_noted_when_it_is_gone() -> None:
 
 @pytest.mark.parametrize("first", [True, False], ids=["before ours", "after ours"])
 def test_a_second_noise_without_a_name_shows_in_the_size(first: bool) -> None:
-    model = tiny_llama()
+    model = wide_llama()
     if first:
         by_closure(model)
     with attach_noise(model) as noise:
@@ -168,8 +166,8 @@ def test_a_second_noise_without_a_name_shows_in_the_size(first: bool) -> None:
 def test_measuring_changes_neither_noise_nor_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     gradients, measured = [], []
     for every in (2, 1_000_000):
-        monkeypatch.setattr("neftune_cli.noise.attestation.EVERY", every)
-        model = tiny_llama()
+        monkeypatch.setattr("neftune_cli.noise.attestation.MEASURE_EVERY", every)
+        model = wide_llama()
         with attach_noise(model) as noise:
             for _ in range(3):
                 model(**PADDED, labels=IDS).loss.backward()
@@ -180,7 +178,7 @@ def test_measuring_changes_neither_noise_nor_gradients(monkeypatch: pytest.Monke
 
 
 def test_noise_that_the_precision_swallows_late_in_a_schedule_is_no_deviation() -> None:
-    model = tiny_llama().to(torch.bfloat16)
+    model = wide_llama().to(torch.bfloat16)
     nn.init.normal_(model.get_input_embeddings().weight)
     with attach_noise(model) as noise:
         for step in range(101):
@@ -195,6 +193,6 @@ def test_noise_that_the_precision_swallows_late_in_a_schedule_is_no_deviation() 
 
 def test_a_scale_that_counts_padding_needs_no_mask_of_tokens() -> None:
     blocks = torch.ones(4, 1, 24, 24, dtype=torch.bool).tril()
-    noise = run(tiny_llama(), {"input_ids": IDS, "attention_mask": blocks}, noise_scale="hf")
+    noise = run(wide_llama(), {"input_ids": IDS, "attention_mask": blocks}, noise_scale="hf")
     assert noise.attestation.rms == pytest.approx(1, abs=0.02)
     assert noise.deviations == ()

@@ -11,7 +11,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
 from neftune_cli.noise.batch import Batch, NoiseTarget
-from neftune_cli.noise.draws import check_choice
+from neftune_cli.noise.lengths import check_choice
 
 TWO = 3 / math.sqrt(2)
 THREE = 3 / math.sqrt(3)
@@ -126,8 +126,8 @@ def test_embeddings_that_come_ready_made_are_noticed(call: dict[str, Any], ready
     ids=["the ids", "ids of their shape", "the decoder's", "fewer rows", "nothing"],
 )
 def test_only_lookups_of_the_shape_of_the_ids_count(args: tuple[Tensor, ...], expected: bool) -> None:
-    assert Batch.of_call({"input_ids": IDS}).looks_up(args) == expected
-    assert not Batch.of_call({}).looks_up(args)
+    assert Batch.of_call({"input_ids": IDS}).has_ids_like(args) == expected
+    assert not Batch.of_call({}).has_ids_like(args)
 
 
 @pytest.mark.parametrize("target", ["all", "prompt", "completion"])

@@ -16,7 +16,7 @@ from rich.table import Table
 from neftune_cli.geometry.projection.token_groups import GroupedTokens
 from neftune_cli.geometry.projection.token_map import TokenMap
 from neftune_cli.models.embeddings import first_layer_embeddings
-from neftune_cli.noise.draws import Noise, unit_noise
+from neftune_cli.noise.draws import unit_noise
 from neftune_cli.noise.lengths import token_noise_scale
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class ShownNoise:
     alpha: float
     length: int
     """Tokens of the example."""
-    distribution: Noise = "uniform"
+    distribution: str = "uniform"
     seed: int = 0
 
 

@@ -16,7 +16,6 @@ from neftune_cli.geometry.projection.token_groups import group_tokens
 from neftune_cli.geometry.projection.token_map import Method, TokenMap, check_method, check_perplexity, project
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import ModelSource, find_model
-from neftune_cli.noise.draws import Noise
 from neftune_cli.noise.lengths import check_alpha
 from neftune_cli.store import check_writable, write_files
 
@@ -37,7 +36,7 @@ class Wish:
     length: int | None = None
     """Tokens of the example whose noise is shown; those of the data's median training example if None."""
     alpha: float = 5.0
-    noise: Noise = "uniform"
+    noise: str = "uniform"
     projection: Method = "tsne"
     points: int = 40
     """Tokens a group has at most."""

@@ -26,7 +26,6 @@ from neftune_cli.geometry.sensitivity.tokens import (
     measured_distortion,
     measured_tokens,
 )
-from neftune_cli.noise.draws import Noise
 from neftune_cli.noise.lengths import token_noise_norm
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ class Sensitivity:
 
     model: str
     dataset: str
-    noise: Noise
+    noise: str
     seed: int
     examples: int
     tokens: int
@@ -143,7 +142,7 @@ def measure_sensitivity(
     alphas: Sequence[float],
     *,
     names: tuple[str, str],
-    noise: Noise = "uniform",
+    noise: str = "uniform",
     seed: int = 0,
 ) -> Sensitivity:
     """Put the noise of every alpha, the same draw scaled, on the examples' embeddings, and measure what changes.

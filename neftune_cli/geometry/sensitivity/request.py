@@ -14,7 +14,6 @@ from neftune_cli.geometry.sensitivity.plot import plot_sensitivity
 from neftune_cli.geometry.sensitivity.report import to_csv
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import ModelSource, find_model
-from neftune_cli.noise.draws import Noise
 from neftune_cli.store import check_writable, write_files
 from neftune_cli.training.hardware import device_name, keep_memory_between_steps
 from neftune_cli.training.prepared_data import check_context
@@ -32,7 +31,7 @@ class SensitivityRequest:
     max_length: int | None
     """Tokens after which an example is cut; the recipe's if None."""
     alphas: str
-    noise: Noise
+    noise: str
     seed: int
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from neftune_cli.models.embeddings import first_layer_embeddings
-from neftune_cli.noise.draws import Noise, unit_noise
+from neftune_cli.noise.draws import unit_noise
 from neftune_cli.noise.lengths import token_noise_scale
 
 
@@ -38,7 +38,7 @@ class MeasuredTokens:
 
 
 def measured_tokens(
-    model: PreTrainedModel, examples: Sequence[Sequence[int]], *, noise: Noise = "uniform", seed: int = 0
+    model: PreTrainedModel, examples: Sequence[Sequence[int]], *, noise: str = "uniform", seed: int = 0
 ) -> MeasuredTokens:
     """Look the examples' tokens up and draw their noise, on the CPU whatever the model is on.
 
@@ -59,7 +59,7 @@ def measured_tokens(
     )
 
 
-def _noise_at_alpha_1(length: int, dim: int, noise: Noise, generator: torch.Generator) -> Tensor:
+def _noise_at_alpha_1(length: int, dim: int, noise: str, generator: torch.Generator) -> Tensor:
     """Return the noise of one example: (length, dim)."""
     scale = token_noise_scale(1.0, dim, shape=(1, length))
     return scale.T * unit_noise(noise, (length, dim), generator)
