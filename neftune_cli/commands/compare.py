@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from neftune_cli.reporting.formats import Format
+from neftune_cli.reporting.documents import OutputFormat
 
 
 def compare(
@@ -25,7 +25,9 @@ def compare(
     ] = None,
     confidence: Annotated[float, typer.Option(help="Of intervals; tests are made at 1 minus it.")] = 0.95,
     hypotheses: Annotated[bool, typer.Option("--hypotheses", help="The paper's claims beside what was found.")] = False,
-    format_: Annotated[Format, typer.Option("--format", help="How the comparison is written.")] = Format.TABLE,
+    format_: Annotated[
+        OutputFormat, typer.Option("--format", help="How the comparison is written.")
+    ] = OutputFormat.TABLE,
     output: Annotated[Path | None, typer.Option(help="File to write to instead of the terminal.")] = None,
 ) -> None:
     """Compare the arms of finished sweeps, paired by seed and example: a verdict in words, tables, plots and a page."""

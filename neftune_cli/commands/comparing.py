@@ -13,9 +13,8 @@ from neftune_cli.commands.printing import print_tables
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.gathering import gather
 from neftune_cli.evidence.measurements import Evidence
-from neftune_cli.reporting.documents import document
-from neftune_cli.reporting.formats import Format
-from neftune_cli.reporting.sweep_report import Judged, judge_all, page
+from neftune_cli.reporting.documents import OutputFormat, document
+from neftune_cli.reporting.reports import ComparedEvidence, compare_all, render_page
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Request:
     hypotheses: bool
 
 
-def compare_and_report(request: Request, format_: Format, output: Path | None) -> None:
+def compare_and_report(request: Request, format_: OutputFormat, output: Path | None) -> None:
     """Compare what is there; as tables with nothing chosen, leave the report beside the trials as well.
 
     Raises:
@@ -41,17 +40,17 @@ def compare_and_report(request: Request, format_: Format, output: Path | None) -
     evidence = gather(request.paths)
     margins = parse_margins(request.margins, _measured(evidence))
     choices = Choices(request.baseline, request.metric, request.confidence, margins)
-    judged, empty = judge_all(evidence, choices)
+    judged, empty = compare_all(evidence, choices)
     for message in empty:
         typer.echo(message, err=True)
     if output is not None:
         _write(output, _text(judged, format_, hypotheses=request.hypotheses))
         typer.echo(f"Wrote {output}", err=True)
-    elif format_ is Format.TABLE:
+    elif format_ is OutputFormat.TABLE:
         print_tables([one.comparison for one in judged], hypotheses=request.hypotheses)
     else:
         typer.echo(_text(judged, format_, hypotheses=request.hypotheses), nl=False)
-    if format_ is Format.TABLE and choices == DEFAULT_CHOICES:
+    if format_ is OutputFormat.TABLE and choices == DEFAULT_CHOICES:
         leave_reports(judged)
 
 
@@ -65,9 +64,9 @@ def _measured(evidence: Sequence[Evidence]) -> list[str]:
     return list(dict.fromkeys(key for one in evidence for key in one.metrics))
 
 
-def _text(judged: Sequence[Judged], format_: Format, *, hypotheses: bool) -> str:
-    if format_ is Format.HTML:
-        return page(judged)
+def _text(judged: Sequence[ComparedEvidence], format_: OutputFormat, *, hypotheses: bool) -> str:
+    if format_ is OutputFormat.HTML:
+        return render_page(judged)
     return document([one.comparison for one in judged], format_, hypotheses=hypotheses)
 
 

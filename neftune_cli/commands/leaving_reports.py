@@ -5,13 +5,13 @@ from pathlib import Path
 
 import typer
 
-from neftune_cli.reporting.sweep_report import Judged, write_reports
+from neftune_cli.reporting.reports import ComparedEvidence, write_reports
 from neftune_cli.store import SweepFolder
 
 
-def leave_reports(judged: Sequence[Judged]) -> None:
+def leave_reports(judged: Sequence[ComparedEvidence]) -> None:
     """Write the reports of sweeps that stand alone; what several show together, or others made, has no folder."""
-    at_home: dict[str, list[Judged]] = {}
+    at_home: dict[str, list[ComparedEvidence]] = {}
     for one in judged:
         for path in one.evidence.folders if one.evidence.specs else ():
             at_home.setdefault(path, []).append(one)
@@ -23,7 +23,7 @@ def leave_reports(judged: Sequence[Judged]) -> None:
         typer.echo(f"No report lies beside {names}: --format html --output FILE writes one anywhere.", err=True)
 
 
-def _write_report(folder: SweepFolder, judged: Sequence[Judged]) -> None:
+def _write_report(folder: SweepFolder, judged: Sequence[ComparedEvidence]) -> None:
     try:
         write_reports(folder, judged)
     except OSError as error:  # someone else's results may be read-only, and the tables are out already

@@ -7,8 +7,7 @@ import typer
 from rich.console import Console
 
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.reporting.documents import document
-from neftune_cli.reporting.formats import Format
+from neftune_cli.reporting.documents import OutputFormat, document
 from neftune_cli.reporting.tables import print_comparisons
 
 
@@ -17,4 +16,4 @@ def print_tables(comparisons: Sequence[Comparison], *, hypotheses: bool = False)
     if sys.stdout.isatty():
         print_comparisons(Console(), comparisons, hypotheses=hypotheses)
     else:
-        typer.echo(document(comparisons, Format.TABLE, hypotheses=hypotheses), nl=False)
+        typer.echo(document(comparisons, OutputFormat.TABLE, hypotheses=hypotheses), nl=False)

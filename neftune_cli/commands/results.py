@@ -9,9 +9,8 @@ import typer
 from neftune_cli.commands.printing import print_tables
 from neftune_cli.commands.request import Request
 from neftune_cli.errors import NothingToCompareError
-from neftune_cli.reporting.documents import document
-from neftune_cli.reporting.formats import Format
-from neftune_cli.reporting.sweep_report import judge_sweep, write_reports
+from neftune_cli.reporting.documents import OutputFormat, document
+from neftune_cli.reporting.reports import compare_sweep, write_reports
 from neftune_cli.sweeps.runner import Outcome
 
 
@@ -24,7 +23,7 @@ def print_results(request: Request, outcome: Outcome, *, as_json: bool) -> None:
     judged = None
     if not outcome.was_cut_short:
         try:
-            judged = judge_sweep(folder)
+            judged = compare_sweep(folder)
         except NothingToCompareError as error:
             if not outcome.failed:  # else those say more, and what to do
                 typer.echo(str(error), err=True)
@@ -35,7 +34,7 @@ def print_results(request: Request, outcome: Outcome, *, as_json: bool) -> None:
     write_reports(folder, judged)
     comparisons = [one.comparison for one in judged]
     if as_json:
-        _print_summary(request, outcome, json.loads(document(comparisons, Format.JSON)))
+        _print_summary(request, outcome, json.loads(document(comparisons, OutputFormat.JSON)))
         return
     print_tables(comparisons)
     for line in _counts(request, outcome):

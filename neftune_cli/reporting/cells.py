@@ -1,43 +1,59 @@
-"""A difference to the baseline as every table writes it: number, interval, p-value, verdict, or why there is none."""
+"""Formatted cells of the comparison tables: values with their spread, and differences to the baseline."""
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate, Judgement, Word
-from neftune_cli.analysis.wording import percent
-from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.analysis.results import ArmSummary, Estimate, Judgement, Word
+from neftune_cli.metrics import Metric
 
 DASH = "\N{EN DASH}"
-"""Stands where something has a meaning but isn't there."""
+"""Placeholder for a value that is defined but missing."""
+NOT_FINITE = "not finite"
+VALUE_NOT_FINITE = "a value is not finite"
+NO_VARIATION = "the differences do not vary, so their uncertainty is unknown"
 _SMALLEST_P = 0.001
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A difference to the baseline, written out, with its interval and what is said of it."""
+class Cell:
+    """A formatted value and its standard deviation over seeds; the latter is empty for a single seed."""
 
     number: str
-    """Empty where there can't be one, as for the baseline itself."""
+    spread: str = ""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Return the pieces of the cell that tables align with the same pieces of other rows."""
+        return (self.number,) if self.number == NOT_FINITE else (self.number, " ± " if self.spread else "", self.spread)
+
+
+UNDEFINED = Cell(DASH)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A formatted difference to the baseline, with interval, p-value and verdict."""
+
+    number: str
+    """Empty for a row without a difference, such as the baseline."""
     bounds: tuple[str, str] | None = None
-    word: Word | None = None
+    verdict: Word | None = None
     p: str = ""
-    """Two-sided, for no difference, after Holm's correction; empty where nothing is said of the method."""
+    """Two-sided p-value of the difference, Holm-adjusted; empty for comparisons of checkpoints."""
     detectable: str = ""
-    """Smallest true difference found four times out of five; empty where nothing is said of the method."""
+    """Minimum detectable effect at 80% power; empty for comparisons of checkpoints."""
     remark: str = ""
-    """Why there is no word, or what would settle an inconclusive one."""
+    """Reason for a missing verdict, or the seeds that an inconclusive one needs."""
 
     @property
-    def interval(self) -> str:
-        """Return the interval in brackets."""
-        return f"[{self.bounds[0]}, {self.bounds[1]}]" if self.bounds else self._dash
+    def interval_parts(self) -> tuple[str, ...]:
+        """Return the pieces of the interval that tables align with the same pieces of other rows."""
+        return ("[", self.bounds[0], ", ", self.bounds[1], "]") if self.bounds else (self._dash,)
 
     @property
-    def verdict(self) -> str:
-        """Return the word, or a dash where nothing is said."""
-        return self.word or self._dash
+    def verdict_text(self) -> str:
+        """Return the verdict, or a dash where it is missing."""
+        return self.verdict or self._dash
 
     @property
     def _dash(self) -> str:
@@ -45,12 +61,22 @@ class Difference:
 
 
 NO_DIFFERENCE = Difference("")
-DIVERGED = "a value isn't finite"
-NOTHING_VARIES = "nothing varies in the differences, so nothing says how sure they are"
 
 
-def difference_of(arm: ArmSummary, metric: Metric, baseline: str) -> Difference:
-    """Return an arm's difference to the baseline, as far as there is one."""
+def value_cell(estimate: Estimate | None, metric: Metric) -> Cell:
+    """Return the cell of an arm's mean and standard deviation."""
+    return UNDEFINED if estimate is None else number_cell(estimate.mean, metric, estimate.sd)
+
+
+def number_cell(value: float, metric: Metric, sd: float | None = None) -> Cell:
+    """Return the cell of a value of the metric."""
+    if not math.isfinite(value):
+        return Cell(NOT_FINITE)
+    return Cell(metric.number(value), "" if sd is None else metric.number(sd))
+
+
+def arm_difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference:
+    """Return an arm's difference to the baseline, with the reason where the verdict is missing."""
     if arm.name == baseline:
         return NO_DIFFERENCE
     estimate = arm.estimates.get(metric.key)
@@ -58,7 +84,7 @@ def difference_of(arm: ArmSummary, metric: Metric, baseline: str) -> Difference:
         return judged_difference(estimate.judgement, metric)
     mean = estimate.difference.mean if estimate and estimate.difference else math.nan
     number = metric.signed(mean) if math.isfinite(mean) else DASH
-    return Difference(number, p=DASH, detectable=DASH, remark=why_no_verdict(estimate, baseline))
+    return Difference(number, p=DASH, detectable=DASH, remark=missing_verdict_reason(estimate, baseline))
 
 
 def judged_difference(judgement: Judgement, metric: Metric) -> Difference:
@@ -70,26 +96,26 @@ def judged_difference(judgement: Judgement, metric: Metric) -> Difference:
         judgement.word,
         p=_p_value(judgement.p_adjusted) if about_method else "",
         detectable=_detectable(judgement.detectable, metric) if about_method else "",
-        remark=why_no_word(judgement) or _what_settles(judgement),
+        remark=unjudged_reason(judgement) or _seeds_needed(judgement),
     )
 
 
-def why_no_verdict(estimate: Estimate | None, baseline: str) -> str:
-    """Return why an arm that isn't the baseline has no verdict on a metric; empty where it has one."""
+def missing_verdict_reason(estimate: Estimate | None, baseline: str) -> str:
+    """Return the reason why a treated arm has no verdict on a metric; empty where it has one."""
     if estimate is None:
-        return "the metric isn't defined for the arm"
+        return "the metric is not defined for the arm"
     if estimate.difference is None:
         return f"no seed is shared with {baseline}"
     if estimate.judgement is not None:
-        return why_no_word(estimate.judgement)
-    return f"no item is shared with {baseline}" if math.isfinite(estimate.difference.mean) else DIVERGED
+        return unjudged_reason(estimate.judgement)
+    return f"no item is shared with {baseline}" if math.isfinite(estimate.difference.mean) else VALUE_NOT_FINITE
 
 
-def why_no_word(judgement: Judgement) -> str:
-    """Return why a difference with an interval or without one is no verdict; empty where it is one."""
+def unjudged_reason(judgement: Judgement) -> str:
+    """Return the reason why a judgement has no verdict; empty where it has one."""
     if judgement.word is not None:
         return ""
-    return "fewer than three paired seeds" if judgement.comparison.about == "checkpoints" else NOTHING_VARIES
+    return "fewer than three paired seeds" if judgement.comparison.about == "checkpoints" else NO_VARIATION
 
 
 def _bounds(judgement: Judgement, metric: Metric) -> tuple[str, str] | None:
@@ -107,164 +133,8 @@ def _detectable(size: float, metric: Metric) -> str:
     return metric.number(size) if math.isfinite(size) else DASH
 
 
-def _what_settles(judgement: Judgement) -> str:
+def _seeds_needed(judgement: Judgement) -> str:
     if judgement.word != "inconclusive":
         return ""
     needed = judgement.seeds_needed
-    return "seeds won't settle it" if needed is None else f"about {needed} seeds"
-
-
-WIDEST_BASELINE_HEADING = 13
-NOT_FINITE = "not finite"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number and its spread, written out; the spread is empty for a single seed."""
-
-    number: str
-    spread: str = ""
-
-    @property
-    def text(self) -> str:
-        """Return the whole cell on one line."""
-        return f"{self.number} ± {self.spread}" if self.spread else self.number
-
-
-UNDEFINED = Cell(DASH)
-
-
-@dataclass(frozen=True)
-class Block:
-    """Columns that belong together: one quantity over all rows and, beside it, its differences to the baseline."""
-
-    heading: str
-    unit: str
-    values: tuple[Cell, ...]
-    differences: tuple[Difference, ...] | None
-    """None where nothing is compared."""
-
-    @property
-    def title(self) -> str:
-        """Return heading and unit on one line."""
-        return f"{self.heading} ({self.unit})" if self.unit else self.heading
-
-
-@dataclass(frozen=True)
-class Section:
-    """One table, and what stands over its columns."""
-
-    title: str
-    rows: tuple[str, ...]
-    """Names of the arms, the base before them where it was evaluated."""
-    blocks: tuple[Block, ...]
-    against: str
-    """Heading of the differences."""
-    interval: str
-    """Heading of the intervals."""
-    keys: tuple[str, ...]
-    """Metrics in it."""
-    note: str = ""
-    """A sentence to be read before the table."""
-
-    @property
-    def has_base(self) -> bool:
-        """Return whether the first row is the model before fine-tuning."""
-        return self.rows[0] == BASE_ARM
-
-    @property
-    def headings(self) -> list[str]:
-        """Return what stands over the columns of `lines`."""
-        compares = any(block.differences for block in self.blocks)
-        return ["arm", "value", *([self.against, self.interval, "verdict"] if compares else [])]
-
-    def parts(self, count: int) -> Iterator[Sequence[Block]]:
-        """Yield the blocks in so many parts, about equally many in each, for tables that would be too large."""
-        size, longer = divmod(len(self.blocks), count)
-        start = 0
-        for part in range(count):
-            end = start + size + (part < longer)
-            yield self.blocks[start:end]
-            start = end
-
-    def cells(self, block: Block) -> list[tuple[str, Cell, Difference]]:
-        """Return a block's rows: arm, value and difference."""
-        differences = block.differences or (NO_DIFFERENCE,) * len(self.rows)
-        return list(zip(self.rows, block.values, differences, strict=True))
-
-    def lines(self, block: Block) -> list[list[str]]:
-        """Return a block's rows under the section's headings, for tables that have one block under the other."""
-        cells = self.cells(block)
-        whole = [[arm, value.text, one.number, one.interval, one.verdict] for arm, value, one in cells]
-        return [line[: len(self.headings)] for line in whole]
-
-
-def title(comparison: Comparison) -> str:
-    """Return the heading of everything about one sweep."""
-    return f"{comparison.sweep}, compared with {comparison.baseline}" if comparison.treated else comparison.sweep
-
-
-def sections(comparison: Comparison) -> list[Section]:
-    """Return the tables of metrics in the order of their first metric, without metrics that have no value anywhere."""
-    defined = [metric for metric in comparison.metrics.values() if is_defined(comparison, metric.key)]
-    return [
-        Section(
-            title=name,
-            rows=tuple(row_names(comparison)),
-            blocks=tuple(_block(comparison, metric) for metric in defined if metric.section == name),
-            against=difference_heading(comparison),
-            interval=f"{percent(comparison.confidence)} interval",
-            keys=tuple(metric.key for metric in defined if metric.section == name),
-        )
-        for name in dict.fromkeys(metric.section for metric in defined)
-    ]
-
-
-def row_names(comparison: Comparison) -> list[str]:
-    """Return the names of a table's rows: the base, where it was evaluated, then the arms."""
-    base = [] if comparison.base is None else [BASE_ARM]
-    return base + [arm.name for arm in comparison.arms]
-
-
-def is_defined(comparison: Comparison, key: str) -> bool:
-    """Return whether the base or any arm has a value of the metric."""
-    base = comparison.base or {}
-    return base.get(key) is not None or any(arm.estimates.get(key) for arm in comparison.arms)
-
-
-def difference_heading(comparison: Comparison) -> str:
-    """Return the heading of the difference columns, short enough not to widen them."""
-    short = len(comparison.baseline) <= WIDEST_BASELINE_HEADING
-    return f"vs {comparison.baseline}" if short else "vs baseline"
-
-
-def seeds_of_arms(comparison: Comparison) -> str:
-    """Return the seeds that every arm has, or each arm's own where they differ."""
-    by_arm = {arm.name: ", ".join(map(str, arm.seeds)) for arm in comparison.arms}
-    if len(set(by_arm.values())) == 1:
-        return next(iter(by_arm.values()))
-    return "; ".join(f"{seeds} ({name})" for name, seeds in by_arm.items())
-
-
-def _block(comparison: Comparison, metric: Metric) -> Block:
-    base = () if comparison.base is None else (_base_cell(comparison.base.get(metric.key), metric),)
-    values = (*base, *(_value_cell(arm.estimates.get(metric.key), metric) for arm in comparison.arms))
-    if not comparison.treated:
-        return Block(metric.title, metric.unit, values, None)
-    gap = (NO_DIFFERENCE,) * len(base)
-    differences = (difference_of(arm, metric, comparison.baseline) for arm in comparison.arms)
-    return Block(metric.title, metric.unit, values, (*gap, *differences))
-
-
-def _base_cell(value: float | None, metric: Metric) -> Cell:
-    return UNDEFINED if value is None else _cell(value, None, metric)
-
-
-def _value_cell(estimate: Estimate | None, metric: Metric) -> Cell:
-    return UNDEFINED if estimate is None else _cell(estimate.mean, estimate.sd, metric)
-
-
-def _cell(value: float, sd: float | None, metric: Metric) -> Cell:
-    if not math.isfinite(value):
-        return Cell(NOT_FINITE)
-    return Cell(metric.number(value), "" if sd is None else metric.number(sd))
+    return "more seeds alone are not enough" if needed is None else f"about {needed} seeds are needed"

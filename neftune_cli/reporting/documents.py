@@ -1,43 +1,68 @@
-"""A comparison as one text in the format the user asked for."""
+"""Output formats of comparisons, and comparisons as one text in the chosen format.
+
+The writers are imported late, so that `neftune compare --help` starts fast.
+"""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from neftune_cli.formatting import PLAIN_WIDTH
 
-from neftune_cli.analysis.results import Comparison
-from neftune_cli.reporting.exports import to_csv, to_json
-from neftune_cli.reporting.formats import Format
-from neftune_cli.reporting.latex import to_latex
-from neftune_cli.reporting.markdown import to_markdown
-from neftune_cli.reporting.tables import print_comparisons
-
-PAGE_WIDTH = 120
-"""Columns of a text that isn't on a terminal: what is wider is folded, nothing is cut."""
+if TYPE_CHECKING:
+    from neftune_cli.analysis.results import Comparison
 
 
-def document(comparisons: Sequence[Comparison], format_: Format, *, hypotheses: bool = False) -> str:
-    """Return the sweeps' comparisons as a text that ends with a line break and has no terminal codes in it; not HTML.
+class OutputFormat(StrEnum):
+    """Format of printed or written comparisons."""
 
-    `hypotheses` puts the paper's claims under the tables of `Format.TABLE`; the others have them anyway, or no place
-    for them.
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "md"
+    LATEX = "latex"
+    HTML = "html"
+
+
+def document(comparisons: "Sequence[Comparison]", output_format: OutputFormat, *, hypotheses: bool = False) -> str:
+    """Return the comparisons as a text that ends with a line break and has no terminal codes.
+
+    `hypotheses` adds the paper's claims to the tables of `OutputFormat.TABLE`; the other formats ignore it.
+
+    Raises:
+        ValueError: the format is HTML, which `reports.render_page` writes.
     """
-    if format_ is Format.TABLE:
-        return to_text(comparisons, hypotheses=hypotheses)
-    return _WRITERS[format_](comparisons)
+    match output_format:
+        case OutputFormat.TABLE:
+            return to_text(comparisons, hypotheses=hypotheses)
+        case OutputFormat.JSON:
+            from neftune_cli.reporting.exports import to_json
+
+            return to_json(comparisons)
+        case OutputFormat.CSV:
+            from neftune_cli.reporting.exports import to_csv
+
+            return to_csv(comparisons)
+        case OutputFormat.MARKDOWN:
+            from neftune_cli.reporting.markdown import to_markdown
+
+            return to_markdown(comparisons)
+        case OutputFormat.LATEX:
+            from neftune_cli.reporting.latex import to_latex
+
+            return to_latex(comparisons)
+        case OutputFormat.HTML:
+            raise ValueError("the page is written by reports.render_page")
 
 
-def to_text(comparisons: Sequence[Comparison], *, hypotheses: bool = False) -> str:
-    """Return what a terminal of that width would show, without its colours."""
+def to_text(comparisons: "Sequence[Comparison]", *, hypotheses: bool = False) -> str:
+    """Return the terminal output at `PLAIN_WIDTH` columns, without colors."""
+    from rich.console import Console
+
+    from neftune_cli.reporting.tables import print_comparisons
+
     text = io.StringIO()
-    console = Console(file=text, width=PAGE_WIDTH, color_system=None, force_terminal=False)
+    console = Console(file=text, width=PLAIN_WIDTH, color_system=None, force_terminal=False)
     print_comparisons(console, comparisons, hypotheses=hypotheses)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
-
-
-_WRITERS: dict[Format, Callable[[Sequence[Comparison]], str]] = {
-    Format.JSON: to_json,
-    Format.CSV: to_csv,
-    Format.MARKDOWN: to_markdown,
-    Format.LATEX: to_latex,
-}

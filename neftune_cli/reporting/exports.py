@@ -1,10 +1,8 @@
-"""The comparison for other programs: one JSON document, every number with all its digits."""
+"""Export of comparisons for other programs: a JSON document or CSV, with all digits of every number."""
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import (
@@ -12,50 +10,37 @@ from neftune_cli.analysis.results import (
     BestArm,
     Comparison,
     EarlyStopping,
-    Estimate,
     HypothesisResult,
-    Judgement,
     StoppedArm,
 )
 from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedEstimate, exported_estimate, exported_judgement, finite
 from neftune_cli.reporting.schema import (
     ExportedBestArm,
     ExportedComparison,
     ExportedComparisons,
     ExportedEarlyStopping,
-    ExportedEstimate,
     ExportedHypothesis,
-    ExportedJudgement,
     ExportedSetting,
     ExportedStoppedArm,
 )
 
 
 def to_json(comparisons: Sequence[Comparison]) -> str:
-    """Return the document that `ExportedComparisons` describes, ending with a line break."""
+    """Return the JSON document that `ExportedComparisons` describes, ending with a line break."""
     document = ExportedComparisons(comparisons=tuple(_comparison(comparison) for comparison in comparisons))
     return document.model_dump_json(indent=2) + "\n"
 
 
-def exported_estimate(estimate: Estimate) -> ExportedEstimate:
-    """Return an arm's metric as JSON and CSV have it."""
-    paired, judgement = estimate.difference, estimate.judgement
-    fields = _judgement_fields(judgement)
-    if paired is not None and judgement is None:
-        fields["difference"] = finite(paired.mean)
-    return ExportedEstimate(
-        **fields,
-        mean=finite(estimate.mean),
-        sd=finite(estimate.sd),
-        difference_sd=finite(paired.sd) if paired else None,
-        seeds=tuple(estimate.by_seed),
-    )
-
-
-def finite(value: float | None) -> float | None:
-    """Return the value, or None for what JSON and CSV have no number for."""
-    # Python's encoders would write an infinity that other parsers refuse.
-    return value if value is not None and math.isfinite(value) else None
+def to_csv(comparisons: Sequence[Comparison]) -> str:
+    """Return one row per sweep, arm and metric, including the base; undefined numbers are empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for comparison in comparisons:
+        writer.writerows(_base_rows(comparison))
+        writer.writerows(row for arm in comparison.arms for row in _arm_rows(comparison, arm))
+    return text.getvalue()
 
 
 def _comparison(comparison: Comparison) -> ExportedComparison:
@@ -80,29 +65,9 @@ def _comparison(comparison: Comparison) -> ExportedComparison:
     )
 
 
-def _by_arm(arms: Sequence[ArmSummary], key: str) -> Mapping[str, ExportedEstimate | None]:
+def _by_arm(arms: Sequence[ArmSummary], key: str) -> dict[str, ExportedEstimate | None]:
     estimates = {arm.name: arm.estimates.get(key) for arm in arms}
     return {name: exported_estimate(estimate) if estimate else None for name, estimate in estimates.items()}
-
-
-def _judgement_fields(judgement: Judgement | None) -> dict[str, Any]:
-    if judgement is None:
-        return dict.fromkeys(ExportedJudgement.model_fields)
-    comparison = judgement.comparison
-    return {
-        "difference": finite(comparison.difference),
-        "ci_low": finite(comparison.ci_low),
-        "ci_high": finite(comparison.ci_high),
-        "p_value": finite(comparison.p_value),
-        "p_adjusted": finite(judgement.p_adjusted),
-        "p_equivalent": finite(judgement.p_equivalent),
-        "margin": finite(judgement.margin),
-        "verdict": judgement.word,
-        "about": comparison.about,
-        "detectable": finite(judgement.detectable),
-        "seeds_needed": judgement.seeds_needed,
-        "items": comparison.items,
-    }
 
 
 def _best_arm(best: BestArm) -> ExportedBestArm:
@@ -130,8 +95,8 @@ def _stopped_arm(arm: StoppedArm, epochs: tuple[int, ...]) -> ExportedStoppedArm
         last_loss=finite(arm.last_loss),
         best_loss=finite(arm.best_loss),
         best_epoch=arm.best_epoch,
-        last=ExportedJudgement(**_judgement_fields(arm.last)) if arm.last else None,
-        best=ExportedJudgement(**_judgement_fields(arm.best)) if arm.best else None,
+        last=exported_judgement(arm.last),
+        best=exported_judgement(arm.best),
     )
 
 
@@ -146,50 +111,17 @@ def _hypothesis(result: HypothesisResult) -> ExportedHypothesis:
     )
 
 
-CSV_COLUMNS = (
-    "sweep",
-    "arm",
-    "alpha",
-    "metric",
-    "mean",
-    "sd",
-    "difference",
-    "difference_sd",
-    "ci_low",
-    "ci_high",
-    "p_value",
-    "p_adjusted",
-    "p_equivalent",
-    "margin",
-    "verdict",
-    "about",
-    "seeds",
-    "items",
-)
-"""Header of the CSV, fields named as in the JSON; `seeds` are those the mean is over, with spaces between."""
-
-_Row = Mapping[str, str | float | None]
+_CsvRow = Mapping[str, str | float | None]
 
 
-def to_csv(comparisons: Sequence[Comparison]) -> str:
-    """Return one row a sweep, arm and metric, the base among the arms; empty where a number is undefined."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for comparison in comparisons:
-        writer.writerows(_base_rows(comparison))
-        writer.writerows(row for arm in comparison.arms for row in _arm_rows(comparison, arm))
-    return text.getvalue()
-
-
-def _base_rows(comparison: Comparison) -> Iterator[_Row]:
+def _base_rows(comparison: Comparison) -> Iterator[_CsvRow]:
     if comparison.base is not None:
         for key in comparison.metrics:
             value = finite(comparison.base.get(key))
             yield {"sweep": comparison.sweep, "arm": BASE_ARM, "metric": key, "mean": value}
 
 
-def _arm_rows(comparison: Comparison, arm: ArmSummary) -> Iterator[_Row]:
+def _arm_rows(comparison: Comparison, arm: ArmSummary) -> Iterator[_CsvRow]:
     alpha = "" if arm.alpha is None else f"{arm.alpha:g}"
     for key in comparison.metrics:
         row: dict[str, str | float | None] = {"sweep": comparison.sweep, "arm": arm.name, "alpha": alpha, "metric": key}

@@ -1,4 +1,4 @@
-"""The comparison on a terminal: advice, tables that fold to its width, what choosing gains, footnotes, claims."""
+"""Comparison on a terminal: advice, tables folded to its width, footnotes, and the claims of the paper."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,21 @@ from rich.text import Text
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
 from neftune_cli.analysis.results import Comparison, HypothesisResult, Status, Word
-from neftune_cli.reporting.cells import NOT_FINITE, Block, Cell, Difference, Section, sections, title
+from neftune_cli.reporting.cells import Cell
+from neftune_cli.reporting.columns import TERMINAL_DROPS, ArmRow, TableColumn
 from neftune_cli.reporting.footnotes import footnotes
-from neftune_cli.reporting.selection import BEST_ARM_TITLE, best_arm_sentences, early_stopping_section
+from neftune_cli.reporting.sanitizing import terminal_text
+from neftune_cli.reporting.sections import (
+    BEST_ARM_TITLE,
+    Block,
+    Section,
+    best_arm_sentences,
+    early_stopping_section,
+    sections,
+    title,
+)
 
-WORD_STYLES: dict[Word | None, str] = {
+VERDICT_STYLES: dict[Word | None, str] = {
     "better": "green",
     "worse": "red",
     "higher": "magenta",
@@ -25,27 +35,19 @@ WORD_STYLES: dict[Word | None, str] = {
     "inconclusive": "yellow",
     None: "dim",
 }
-"""Colours repeat what the words say: without them nothing is lost."""
-
-_GAP = 2
-"""Spaces between the columns of such a table."""
-
-_SPREAD, _INTERVAL, _VERDICT = "spread", "interval", "verdict"
-_WHOLE_HEADINGS, _WHOLE_NAMES = "headings on one line", "names on one line"
-_LAYOUTS: tuple[set[str], ...] = (
-    {_SPREAD, _INTERVAL, _VERDICT, _WHOLE_NAMES, _WHOLE_HEADINGS},
-    {_SPREAD, _INTERVAL, _VERDICT, _WHOLE_NAMES},
-    {_INTERVAL, _VERDICT, _WHOLE_NAMES},
-    {_INTERVAL, _VERDICT},
-    {_VERDICT, _WHOLE_NAMES},
-    {_VERDICT},
-    set(),
-)
-"""What a table has beside means and differences, from all of it to what the narrowest terminal gets."""
+"""Colors repeat the verdicts: the text is complete without them."""
+STATUS_STYLES: dict[Status, str] = {
+    "supported": "bold green",
+    "refuted": "bold red",
+    "inconclusive": "bold yellow",
+    "not measured": "bold dim",
+}
+HYPOTHESES_TITLE = "Claims of the NEFTune paper (arXiv 2310.05914)"
+NO_CLAIMS = "These trials do not test any of the claims."
 
 
 def print_comparisons(console: Console, comparisons: Sequence[Comparison], *, hypotheses: bool = False) -> None:
-    """Print the sweeps one after another; with `hypotheses`, each one's findings beside the paper's claims."""
+    """Print comparisons one after another; with `hypotheses`, each with the paper's claims."""
     for number, comparison in enumerate(comparisons):
         if number:
             console.print("\n")
@@ -53,15 +55,15 @@ def print_comparisons(console: Console, comparisons: Sequence[Comparison], *, hy
 
 
 def print_comparison(console: Console, comparison: Comparison, *, hypotheses: bool = False) -> None:
-    """Print one sweep, folded to the console's width.
+    """Print one comparison, folded to the console's width.
 
-    A table too wide is folded into several with fewer metrics each; where even one metric is too wide, spreads go
-    first, then long names are broken at their commas, then intervals go.
+    A table that is too wide is split into several with fewer metrics each. If one metric alone is too wide, standard
+    deviations are left out, then long names are broken at their commas, then columns are left out.
     """
-    console.print(Text(title(comparison), style="bold underline"))
+    console.print(_text(title(comparison), "bold underline"))
     for paragraph in filter(None, (comparison.apart, advice(comparison))):
         console.print()
-        console.print(Text(paragraph))
+        console.print(_text(paragraph))
     for section in sections(comparison):
         _print_section(console, section)
     if sentences := best_arm_sentences(comparison):
@@ -70,129 +72,13 @@ def print_comparison(console: Console, comparison: Comparison, *, hypotheses: bo
         _print_section(console, stopping)
     console.print()
     for line in footnotes(comparison):
-        console.print(Text(line, style="dim"))
+        console.print(_text(line, "dim"))
     if hypotheses:
         print_hypotheses(console, comparison.hypotheses)
 
 
-def _print_heading(console: Console, heading: str, sentences: str = "") -> None:
-    console.print()
-    console.print(Text(heading, style="bold"))
-    if sentences:
-        console.print()
-        console.print(Text(sentences))
-
-
-def _print_section(console: Console, section: Section) -> None:
-    _print_heading(console, section.title, section.note)
-    for blocks, columns in _folded(console.width, section):
-        console.print()
-        if len(blocks) == 1:
-            console.print(Text(blocks[0].title, style="bold"))
-        console.print(_table(columns, dim_first=section.has_base))
-
-
-@dataclass(frozen=True)
-class _Column:
-    heading: tuple[str, str]
-    """Upper and lower line."""
-    cells: list[Text]
-    justify: Literal["left", "right"] = "right"
-
-    @property
-    def width(self) -> int:
-        return max(line.cell_len for text in (*map(Text, self.heading), *self.cells) for line in text.split("\n"))
-
-
-_Folded = list[tuple[Sequence[Block], list[_Column]]]
-
-
-def _folded(width: int, section: Section) -> _Folded:
-    """Return as few tables as the width allows, with about equally many blocks in each."""
-    for layout in _LAYOUTS:
-        for parts in range(1, len(section.blocks) + 1):
-            tables = [(part, _all_columns(section, part, layout)) for part in section.parts(parts)]
-            if all(_width(columns) <= width for _, columns in tables):
-                return tables
-    return tables
-
-
-def _width(columns: Sequence[_Column]) -> int:
-    return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
-
-
-def _table(columns: Sequence[_Column], *, dim_first: bool) -> Table:
-    one_line = not any(column.heading[0] for column in columns)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="bold")
-    for column in columns:
-        upper, lower = column.heading
-        heading = Text.assemble("" if one_line else f"{upper}\n", (lower, "not bold dim"))
-        table.add_column(heading, justify=column.justify, no_wrap=True)
-    for number, row in enumerate(zip(*(column.cells for column in columns), strict=True)):
-        table.add_row(*row, style="dim" if dim_first and number == 0 else "")
-    return table
-
-
-def _all_columns(section: Section, blocks: Sequence[Block], layout: set[str]) -> list[_Column]:
-    names = section.rows if _WHOLE_NAMES in layout else [name.replace(",", ",\n  ") for name in section.rows]
-    columns = [_Column(("", "arm"), [Text(name) for name in names], "left")]
-    columns += (column for block in blocks for column in _columns(section, block, layout, named=len(blocks) > 1))
-    return columns
-
-
-def _columns(section: Section, block: Block, layout: set[str], *, named: bool) -> Iterator[_Column]:
-    """Yield a block's columns; a block alone in its table is named above it, which leaves the columns narrower."""
-    spread = _SPREAD in layout and any(cell.spread for cell in block.values)
-    values = (block.heading, block.unit) if named else ("", "mean ± sd" if spread else "mean")
-    yield _Column(values, _aligned(block.values, spread=spread))
-    if block.differences is None:
-        return
-    stacked = named or _WHOLE_HEADINGS not in layout
-    yield _Column(_heading(section.against, stacked), [Text(one.number) for one in block.differences])
-    if _INTERVAL in layout:
-        yield _Column(_heading(section.interval, stacked), _aligned_intervals(block.differences))
-    if _VERDICT in layout:
-        words = [Text(one.verdict, style=WORD_STYLES[one.word]) for one in block.differences]
-        yield _Column(("", "verdict"), words, "left")
-
-
-def _heading(words: str, stacked: bool) -> tuple[str, str]:
-    """Return the words on two lines, so that they don't widen their column, or on the lower one."""
-    first, _, rest = words.partition(" ")
-    return (first, rest) if stacked and rest else ("", words)
-
-
-def _aligned(cells: Sequence[Cell], *, spread: bool) -> list[Text]:
-    """Return a column's cells, padded so that numbers and spreads stand under each other."""
-    spreads = [f" ± {cell.spread}" if spread and cell.spread else "" for cell in cells]
-    widths = [0 if cell.number == NOT_FINITE else max(map(len, spreads)) for cell in cells]
-    aligned = (behind.rjust(width) for behind, width in zip(spreads, widths, strict=True))
-    return [Text.assemble(cell.number, (behind, "dim")) for cell, behind in zip(cells, aligned, strict=True)]
-
-
-def _aligned_intervals(differences: Sequence[Difference]) -> list[Text]:
-    """Return the intervals, padded so that lower bounds and upper bounds stand under each other."""
-    bounds = [one.bounds for one in differences if one.bounds]
-    low, high = (max((len(bound[side]) for bound in bounds), default=0) for side in (0, 1))
-    return [
-        Text(f"[{one.bounds[0]:>{low}}, {one.bounds[1]:>{high}}]" if one.bounds else one.interval)
-        for one in differences
-    ]
-
-
-HYPOTHESES_TITLE = "Claims of the NEFTune paper (arXiv 2310.05914)"
-
-STATUS_STYLES: dict[Status, str] = {
-    "supported": "bold green",
-    "refuted": "bold red",
-    "inconclusive": "bold yellow",
-    "not measured": "bold dim",
-}
-NO_CLAIMS = "These trials allow no look at any of them."
-
-
 def print_hypotheses(console: Console, results: Sequence[HypothesisResult]) -> None:
-    """Print each claim with its status first, then what the paper reports, what was found here, and the caveat."""
+    """Print each claim with its status, the paper's result, the result of these trials, and the caveat."""
     console.print()
     console.print(Text(HYPOTHESES_TITLE, style="bold"))
     console.print()
@@ -203,10 +89,152 @@ def print_hypotheses(console: Console, results: Sequence[HypothesisResult]) -> N
 
 
 def facts(result: HypothesisResult) -> Iterator[tuple[str, str]]:
-    """Yield what stands under a claim, label and sentences; empty ones are left out."""
+    """Yield the details of a claim as label and sentences; empty ones are left out."""
     for label, sentence in (("Paper", result.paper), ("Here", result.here), ("Caveat", result.caveat)):
         if sentence:
             yield label, sentence
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(terminal_text(text), style=style)
+
+
+def _print_heading(console: Console, heading: str, sentences: str = "") -> None:
+    console.print()
+    console.print(_text(heading, "bold"))
+    if sentences:
+        console.print()
+        console.print(_text(sentences))
+
+
+def _print_section(console: Console, section: Section) -> None:
+    _print_heading(console, section.title, section.note)
+    for blocks, columns in _folded(console.width, section):
+        console.print()
+        if len(blocks) == 1:
+            console.print(_text(blocks[0].title, "bold"))
+        console.print(_table(columns, dim_first=section.has_base))
+
+
+_GAP = 2
+"""Spaces between columns."""
+
+
+@dataclass(frozen=True)
+class _PrintedColumn:
+    heading: tuple[str, str]
+    """Upper and lower line."""
+    cells: list[Text]
+    align: Literal["left", "right"] = "right"
+
+    @property
+    def width(self) -> int:
+        return max(line.cell_len for text in (*map(Text, self.heading), *self.cells) for line in text.split("\n"))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Content of a table at one width."""
+
+    dropped: frozenset[str] = frozenset()
+    """Keys of the columns left out."""
+    has_spread: bool = False
+    has_whole_names: bool = False
+    """Long names are not broken at their commas."""
+    has_whole_headings: bool = False
+    """Headings are on one line."""
+
+
+def _layouts() -> Iterator[_Layout]:
+    """Yield the layouts from the widest to the narrowest."""
+    yield _Layout(has_spread=True, has_whole_names=True, has_whole_headings=True)
+    yield _Layout(has_spread=True, has_whole_names=True)
+    for count in range(len(TERMINAL_DROPS) + 1):
+        dropped = frozenset(TERMINAL_DROPS[:count])
+        yield _Layout(dropped, has_whole_names=True)
+        yield _Layout(dropped)
+
+
+_FoldedTables = list[tuple[Sequence[Block], list[_PrintedColumn]]]
+
+
+def _folded(width: int, section: Section) -> _FoldedTables:
+    """Return as few tables as the width allows, with about equally many blocks in each."""
+    for layout in _layouts():
+        for count in range(1, len(section.blocks) + 1):
+            tables = [(part, _table_columns(section, part, layout)) for part in section.parts(count)]
+            if all(_width(columns) <= width for _, columns in tables):
+                return tables
+    return tables
+
+
+def _width(columns: Sequence[_PrintedColumn]) -> int:
+    return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
+
+
+def _table(columns: Sequence[_PrintedColumn], *, dim_first: bool) -> Table:
+    one_line = not any(column.heading[0] for column in columns)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, header_style="bold")
+    for column in columns:
+        upper, lower = column.heading
+        heading = Text.assemble("" if one_line else f"{upper}\n", (lower, "not bold dim"))
+        table.add_column(heading, justify=column.align, no_wrap=True)
+    for number, row in enumerate(zip(*(column.cells for column in columns), strict=True)):
+        table.add_row(*row, style="dim" if dim_first and number == 0 else "")
+    return table
+
+
+def _table_columns(section: Section, blocks: Sequence[Block], layout: _Layout) -> list[_PrintedColumn]:
+    names = [terminal_text(name) for name in section.rows]
+    if not layout.has_whole_names:
+        names = [name.replace(",", ",\n  ") for name in names]
+    columns = [_PrintedColumn(("", "arm"), [Text(name) for name in names], "left")]
+    columns += (column for block in blocks for column in _block_columns(section, block, layout, named=len(blocks) > 1))
+    return columns
+
+
+def _block_columns(section: Section, block: Block, layout: _Layout, *, named: bool) -> Iterator[_PrintedColumn]:
+    """Yield the columns of a block; the only block of a table is named above the table to save width."""
+    has_spread = layout.has_spread and any(cell.spread for cell in block.values)
+    heading = (block.heading, block.unit) if named else ("", "mean ± sd" if has_spread else "mean")
+    yield _PrintedColumn(heading, _value_texts(block.values, has_spread=has_spread))
+    if block.differences is None:
+        return
+    is_stacked = named or not layout.has_whole_headings
+    for column in section.columns():
+        if column.compares and column.key not in layout.dropped:
+            cells = _difference_texts(column, section.arm_rows(block))
+            yield _PrintedColumn(_heading(section.heading(column), is_stacked=is_stacked), cells, column.align)
+
+
+def _heading(heading: str, *, is_stacked: bool) -> tuple[str, str]:
+    """Return a heading on two lines, which take less width, or on the lower line."""
+    text = terminal_text(heading)
+    first, _, rest = text.partition(" ")
+    return (first, rest) if is_stacked and rest else ("", text)
+
+
+def _value_texts(cells: Sequence[Cell], *, has_spread: bool) -> list[Text]:
+    shown = cells if has_spread else [Cell(cell.number) for cell in cells]
+    return [Text.assemble(parts[0], ("".join(parts[1:]), "dim")) for parts in _aligned([cell.parts for cell in shown])]
+
+
+def _difference_texts(column: TableColumn, rows: Sequence[ArmRow]) -> list[Text]:
+    aligned = _aligned([column.parts(row) for row in rows])
+    styles = [VERDICT_STYLES[row.difference.verdict] if column.kind == "verdict" else "" for row in rows]
+    return [Text("".join(parts), style=style) for parts, style in zip(aligned, styles, strict=True)]
+
+
+def _aligned(cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return the cells with each part after the first padded on the left to the widest of its position."""
+    several = [parts for parts in cells if len(parts) > 1]
+    widths = [max(map(len, parts)) for parts in zip(*several, strict=True)]
+    return [
+        (parts[0], *(part.rjust(width) for part, width in zip(parts[1:], widths[1:], strict=True)))
+        if len(parts) > 1
+        else parts
+        for parts in cells
+    ]
 
 
 def _claims(results: Sequence[HypothesisResult]) -> Table:
@@ -216,7 +244,7 @@ def _claims(results: Sequence[HypothesisResult]) -> Table:
     for number, result in enumerate(results):
         if number:
             claims.add_row()
-        claims.add_row(Text(result.status, style=STATUS_STYLES[result.status]), Text(result.claim, style="bold"))
+        claims.add_row(Text(result.status, style=STATUS_STYLES[result.status]), _text(result.claim, "bold"))
         for label, sentence in facts(result):
-            claims.add_row("", Text.assemble((f"{label}: ", "dim"), sentence))
+            claims.add_row("", Text.assemble((f"{label}: ", "dim"), terminal_text(sentence)))
     return claims

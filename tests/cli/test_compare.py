@@ -14,7 +14,7 @@ from neftune_cli.commands.compare import compare
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.records import CurvePoint, TrialRecord
-from neftune_cli.reporting.formats import Format
+from neftune_cli.reporting.documents import OutputFormat
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import leave, leave_failed
 
@@ -89,7 +89,7 @@ def test_runs_of_others_are_compared_in_every_format_and_nothing_is_written_besi
             (run / "trainer_state.json").write_text(json.dumps(state))
     files = sorted(tmp_path.rglob("*"))
 
-    for format_ in Format:
+    for format_ in OutputFormat:
         result = _compare(tmp_path / "runs", "--format", format_)
         assert result.exit_code == 0, result.output
         assert "alpha=5" in result.stdout

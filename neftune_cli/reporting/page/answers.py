@@ -1,4 +1,4 @@
-"""An answer beside its reference, word by word: what they share, what was added and what is missing."""
+"""Answers of all arms to the same prompts, with word differences from the reference marked."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,35 +9,124 @@ from typing import Literal
 
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.records import Generation
-from neftune_cli.reporting.page.content import PromptAnswers, cut, visible
+from neftune_cli.reporting.sanitizing import visible_text
 
+MOST_CHARACTERS = 3_000
+"""Longer texts of a model or a data set are truncated."""
 MOST_WORD_PAIRS = 250_000
-"""Longer texts aren't compared: it would take seconds, and nobody follows marks that far."""
+"""Longer texts are not compared word by word, because that would take seconds."""
 LEAST_IN_COMMON = 0.25
-"""With a smaller share of common words the marks would say no more than that the texts differ."""
-
-_WORD = re.compile(
-    r"[\u3040-\u30ff\u3400-\u9fff]"  # written without spaces: every character counts as a word
-    r"|[^\s.,;:!?()\"\u3040-\u30ff\u3400-\u9fff]+"
-    r"|[.,;:!?()\"]"
-)
-
-Kind = Literal["same", "added", "missing"]
+"""Texts with a smaller share of common words are not marked."""
+TRAINING_PROMPT = "training prompt"
+"""Kind of the prompts that the arms were trained on."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """Neighbouring words of one kind, and the white space behind them, which is never marked."""
+class PromptAnswers:
+    """One prompt with the answers of the arms."""
 
-    kind: Kind
+    split: str
+    """`held-out` or `probe` (training examples)."""
+    example: str
+    """Content hash of the example."""
+    kind: str
+    prompt: str
+    """The rendered prompt, special tokens included."""
+    reference: str
+    answers: Mapping[str, Generation]
+    """Answer of each arm, the base first if it answered."""
+
+
+@dataclass(frozen=True)
+class TruncatedText:
+    """A text of at most `MOST_CHARACTERS`."""
+
+    text: str
+    left_out: int
+    """Characters left out at the end."""
+
+
+@dataclass(frozen=True)
+class MarkedWords:
+    """Adjacent words with one mark, and the white space after them, which is never marked."""
+
+    mark: Literal["same", "added", "missing"]
     words: str
     space: str = ""
 
 
-def word_marks(answer: str, reference: str) -> list[Run] | None:
-    """Return the answer as runs, with the words that only the reference has where they are missing.
+@dataclass(frozen=True)
+class ShownAnswer:
+    """The answer of one arm on the page."""
 
-    None where marks would say nothing: the texts are too long, or have next to nothing in common.
+    arm: str
+    score: str
+    truncated: bool
+    """The answer ended at the token limit."""
+    text: TruncatedText
+    marked: Sequence[MarkedWords] | None
+    """The text marked against the reference; None where it equals the reference or has too little in common."""
+
+
+@dataclass(frozen=True)
+class ShownPrompt:
+    """One prompt on the page."""
+
+    kind: str
+    before: str
+    """Common start of all prompts, such as a system prompt."""
+    question: TruncatedText
+    after: str
+    """Common end of all prompts."""
+    reference: TruncatedText
+    answers: Sequence[ShownAnswer]
+    summary: str
+    """Scores of the trained arms in a few words."""
+
+
+def answers_by_prompt(generations: Mapping[str, Sequence[Generation]]) -> list[PromptAnswers]:
+    """Return the prompts that all arms answered: held-out prompts first, otherwise in the order of the first arm.
+
+    `generations` maps each arm to the answers of one trial, the base first.
+    """
+    by_arm = {arm: {(one.split, one.example): one for one in answers} for arm, answers in generations.items()}
+    if not by_arm:
+        return []
+    shared = [key for key in next(iter(by_arm.values())) if all(key in answers for answers in by_arm.values())]
+    shared.sort(key=lambda key: key[0] != "held-out")
+    return [_prompt({arm: answers[key] for arm, answers in by_arm.items()}) for key in shared]
+
+
+def display_order(prompts: Sequence[PromptAnswers]) -> list[PromptAnswers]:
+    """Return the prompts with their kinds in rotation; within a kind, the largest range of ROUGE-L over arms first.
+
+    The range excludes the base, which differs from every arm. Ties are in the order of their content hash.
+    """
+    ordered = sorted(prompts, key=lambda prompt: (*_group(prompt), -_rouge_range(prompt), prompt.example))
+    groups = [list(group) for _, group in groupby(ordered, key=_group)]
+    return [prompt for turn in zip_longest(*groups) for prompt in turn if prompt is not None]
+
+
+def shown_prompts(prompts: Sequence[PromptAnswers]) -> Iterator[ShownPrompt]:
+    """Yield the prompts as the page shows them, one at a time, because marking words takes time."""
+    before, after = _template([prompt.prompt for prompt in prompts])
+    for prompt in prompts:
+        question = prompt.prompt[len(before) : len(prompt.prompt) - len(after)]
+        yield ShownPrompt(
+            kind=TRAINING_PROMPT if prompt.split == "probe" else prompt.kind,
+            before=before,
+            question=_visible(question),
+            after=after,
+            reference=_visible(prompt.reference),
+            answers=[_answer(arm, answer) for arm, answer in prompt.answers.items()],
+            summary=_summary(prompt.answers),
+        )
+
+
+def mark_words(answer: str, reference: str) -> list[MarkedWords] | None:
+    """Return the answer with its added words marked, and the words of the reference that it lacks.
+
+    Return None where the texts are too long or have too little in common.
     """
     ours, theirs = _tokens(answer), _tokens(reference)
     if len(ours) * len(theirs) > MOST_WORD_PAIRS:
@@ -45,111 +134,34 @@ def word_marks(answer: str, reference: str) -> list[Run] | None:
     matcher = SequenceMatcher(None, [word for word, _ in theirs], [word for word, _ in ours])
     if matcher.ratio() < LEAST_IN_COMMON:
         return None
-    runs = [Run("same", "", answer[: len(answer) - len(answer.lstrip())])]
+    marked = [MarkedWords("same", "", answer[: len(answer) - len(answer.lstrip())])]
     for operation, first, last, start, end in matcher.get_opcodes():
         if operation == "equal":
-            runs.append(_run("same", ours[start:end]))
+            marked.append(_marked("same", ours[start:end]))
             continue
         if last > first:
-            runs += _kept_apart(runs[-1], theirs, first)
-            runs.append(_run("missing", theirs[first:last], least_space=" " if end > start else ""))
+            marked += _space_before(marked[-1], theirs, first)
+            marked.append(_marked("missing", theirs[first:last], least_space=" " if end > start else ""))
         if end > start:
-            runs.append(_run("added", ours[start:end]))
-    return [run for run in runs if run.words or run.space]
+            marked.append(_marked("added", ours[start:end]))
+    return [one for one in marked if one.words or one.space]
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
-    """Return the words, each with the white space behind it."""
-    found = list(_WORD.finditer(text))
-    ends = [match.start() for match in found[1:]] + [len(text)]
-    return [(match.group(), text[match.end() : end]) for match, end in zip(found, ends, strict=False)]
+def truncated(text: str, most: int = MOST_CHARACTERS) -> TruncatedText:
+    """Return at most the first `most` characters of the text."""
+    return TruncatedText(text[:most], max(0, len(text) - most))
 
 
-def _run(kind: Kind, tokens: list[tuple[str, str]], least_space: str = "") -> Run:
-    *inner, (word, space) = tokens
-    return Run(kind, "".join(a + b for a, b in inner) + word, space or least_space)
-
-
-def _kept_apart(before: Run, theirs: list[tuple[str, str]], first: int) -> list[Run]:
-    """Return the space that the reference has before a missing word, where the answer has none in its place."""
-    space = theirs[first - 1][1] if first and not before.space else ""
-    return [Run("missing", "", space)] if space else []
-
-
-KIND_OF_PROBE = "training prompt"
-"""Said of prompts that were trained on."""
-_TEMPLATE_ENDS, _TEMPLATE_STARTS = ">]\n", "<[\n"
-"""Characters at which a chat template ends before the user's words, and begins again behind them."""
-
-
-@dataclass(frozen=True)
-class CutText:
-    """A text of a model or a data set, not longer than a page can bear."""
-
-    text: str
-    left_out: int
-    """Characters."""
-
-
-@dataclass(frozen=True)
-class ShownAnswer:
-    """One arm's answer."""
-
-    arm: str
-    score: str
-    truncated: bool
-    text: CutText
-    runs: Sequence[Run] | None
-    """The text marked against the reference; None where it equals it or marks would say nothing."""
-
-
-@dataclass(frozen=True)
-class ShownPrompt:
-    """One prompt as the page shows it."""
-
-    kind: str
-    before: str
-    """What all prompts begin with, such as a system prompt."""
-    question: CutText
-    after: str
-    """What all prompts end with."""
-    reference: CutText
-    answers: Sequence[ShownAnswer]
-    summary: str
-    """How the trained arms did, in a few words."""
-
-
-def in_turn(prompts: Sequence[PromptAnswers]) -> list[PromptAnswers]:
-    """Return the prompts kind by kind in turn; of a kind, those come first whose answers differ most in ROUGE-L.
-
-    The base is left out of it, as it differs from every arm. Equal ones come in the order of their content hash.
-    """
-    ordered = sorted(prompts, key=lambda prompt: (*_group(prompt), -_disagreement(prompt), prompt.example))
-    groups = [list(group) for _, group in groupby(ordered, key=_group)]
-    return [prompt for turn in zip_longest(*groups) for prompt in turn if prompt is not None]
-
-
-def shown(prompts: Sequence[PromptAnswers]) -> Iterator[ShownPrompt]:
-    """Yield each prompt as it is shown, made only when it is asked for: marking words takes time."""
-    before, after = _template([prompt.prompt for prompt in prompts])
-    for prompt in prompts:
-        question = prompt.prompt[len(before) : len(prompt.prompt) - len(after)]
-        yield ShownPrompt(
-            kind=KIND_OF_PROBE if prompt.split == "probe" else prompt.kind,
-            before=before,
-            question=_cut(question),
-            after=after,
-            reference=_cut(prompt.reference),
-            answers=[_answer(arm, answer) for arm, answer in prompt.answers.items()],
-            summary=_summary(prompt.answers),
-        )
+def _prompt(answers: Mapping[str, Generation]) -> PromptAnswers:
+    first = next(iter(answers.values()))
+    return PromptAnswers(first.split, first.example, first.kind, first.prompt, first.reference, answers)
 
 
 def _group(prompt: PromptAnswers) -> tuple[bool, str]:
     return prompt.split == "probe", prompt.kind
 
 
-def _disagreement(prompt: PromptAnswers) -> float:
+def _rouge_range(prompt: PromptAnswers) -> float:
     scores = [answer.rouge_l for answer in _trained(prompt.answers)]
     return max(scores, default=0.0) - min(scores, default=0.0)
 
@@ -158,31 +170,35 @@ def _trained(answers: Mapping[str, Generation]) -> list[Generation]:
     return [answer for arm, answer in answers.items() if arm != BASE_ARM]
 
 
+_TEMPLATE_ENDS, _TEMPLATE_STARTS = ">]\n", "<[\n"
+"""Characters at which a chat template ends before the question, and starts again after it."""
+
+
 def _template(prompts: Sequence[str]) -> tuple[str, str]:
-    """Return what all prompts have before and after the user's words; nothing where a prompt is nothing else."""
-    before = _shared_beginning(prompts)
+    """Return the text that all prompts have before and after the question; empty if a prompt has no question."""
+    before = _common_start(prompts)
     before = before[: 1 + max(before.rfind(end) for end in _TEMPLATE_ENDS)]
-    after = _shared_beginning([prompt[::-1] for prompt in prompts])[::-1]
+    after = _common_start([prompt[::-1] for prompt in prompts])[::-1]
     starts = [place for start in _TEMPLATE_STARTS if (place := after.find(start)) >= 0]
     after = after[min(starts) :] if starts else ""
     return ("", "") if any(len(prompt) <= len(before) + len(after) for prompt in prompts) else (before, after)
 
 
-def _shared_beginning(texts: Sequence[str]) -> str:
+def _common_start(texts: Sequence[str]) -> str:
     first, last = min(texts, default=""), max(texts, default="")
     different = (place for place, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
     return first[: next(different, len(first))]
 
 
-def _cut(text: str) -> CutText:
-    return CutText(*cut(visible(text)))
+def _visible(text: str) -> TruncatedText:
+    return truncated(visible_text(text))
 
 
 def _answer(arm: str, answer: Generation) -> ShownAnswer:
     score = "equals the reference" if answer.exact_match else f"ROUGE-L {answer.rouge_l:.2f}"
-    text, reference = _cut(answer.response), _cut(answer.reference)
-    runs = None if answer.exact_match else word_marks(text.text, reference.text)
-    return ShownAnswer(arm, score, answer.truncated, text, runs)
+    text, reference = _visible(answer.response), _visible(answer.reference)
+    marked = None if answer.exact_match else mark_words(text.text, reference.text)
+    return ShownAnswer(arm, score, answer.truncated, text, marked)
 
 
 def _summary(answers: Mapping[str, Generation]) -> str:
@@ -195,3 +211,30 @@ def _summary(answers: Mapping[str, Generation]) -> str:
     scores = [f"{score:.2f}" for score in (min(a.rouge_l for a in trained), max(a.rouge_l for a in trained))]
     span = scores[0] if scores[0] == scores[1] else " to ".join(scores)
     return f"{exact} of {len(trained)} arms equal the reference; ROUGE-L {span}"
+
+
+_WORD = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff]"  # scripts without spaces: each character counts as a word
+    r"|[^\s.,;:!?()\"\u3040-\u30ff\u3400-\u9fff]+"
+    r"|[.,;:!?()\"]"
+)
+
+
+def _tokens(text: str) -> list[tuple[str, str]]:
+    """Return the words, each with the white space after it."""
+    found = list(_WORD.finditer(text))
+    ends = [match.start() for match in found[1:]] + [len(text)]
+    return [(match.group(), text[match.end() : end]) for match, end in zip(found, ends, strict=False)]
+
+
+def _marked(
+    mark: Literal["same", "added", "missing"], tokens: list[tuple[str, str]], least_space: str = ""
+) -> MarkedWords:
+    *inner, (word, space) = tokens
+    return MarkedWords(mark, "".join(a + b for a, b in inner) + word, space or least_space)
+
+
+def _space_before(before: MarkedWords, theirs: list[tuple[str, str]], first: int) -> list[MarkedWords]:
+    """Return the white space that the reference has before a missing word, if the answer has none there."""
+    space = theirs[first - 1][1] if first and not before.space else ""
+    return [MarkedWords("missing", "", space)] if space else []

@@ -1,7 +1,7 @@
-"""A table of the page: a section's rows, and of its columns those that say something."""
+"""Chapter of the page: one comparison with its tables, interval drawings, plots, prompts and files."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -10,63 +10,82 @@ from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
 from neftune_cli.analysis.results import Comparison, Judgement
 from neftune_cli.analysis.wording import counted, percent
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.reporting.cells import DASH, Difference, Section, sections, seeds_of_arms, title
-from neftune_cli.reporting.footnotes import margin_words
-from neftune_cli.reporting.page.content import PageContent, cut
+from neftune_cli.reporting.cells import DASH
+from neftune_cli.reporting.columns import PAGE_LAYOUT, PAGE_VERDICT_LAYOUT, TableColumn
+from neftune_cli.reporting.footnotes import margins_by_metric
+from neftune_cli.reporting.page.answers import PromptAnswers, truncated
 from neftune_cli.reporting.plots.canvas import Plot
-from neftune_cli.reporting.selection import best_arm_sentences, early_stopping_section
+from neftune_cli.reporting.sections import (
+    Section,
+    best_arm_sentences,
+    early_stopping_section,
+    sections,
+    seeds_of_arms,
+    title,
+)
+
+MOST_FILE_CHARACTERS = 60_000
+"""Longer files are truncated."""
+
+
+@dataclass(frozen=True)
+class PageContent:
+    """Input of one chapter. Texts are plain: the page shows them literally and never runs them."""
+
+    comparison: Comparison
+    advice: str
+    footnotes: Sequence[str]
+    plots: Mapping[str, Plot]
+    """Plots by name, in the order of the page."""
+    answers: Sequence[PromptAnswers]
+    answers_seed: int | None
+    """Seed of the trained arms that gave the answers; None without answers."""
+    spec: str
+    """Text of `sweep.yaml`; empty without it."""
+    manifest: str
+    """Text of `manifest.json`; empty without it."""
+    command: str
+    """Commands that reproduce the comparison, one per line."""
 
 
 @dataclass(frozen=True)
 class PageTable:
-    """One table. Columns that would be empty from top to bottom are left out."""
+    """A section as a table of the page, in one layout; optional columns without any value are left out."""
 
     section: Section
+    layout: Sequence[str] = PAGE_LAYOUT
+    left_out: frozenset[str] = frozenset()
+    """Keys of further columns to leave out."""
 
     @property
-    def has_spread(self) -> bool:
-        """Return whether any value has a standard deviation."""
-        return any(cell.spread for block in self.section.blocks for cell in block.values)
+    def columns(self) -> list[TableColumn]:
+        """Return the columns of the table."""
+        columns = self.section.columns(self.layout)
+        return [one for one in columns if one.key not in self.left_out and (not one.optional or self._has_values(one))]
 
     @property
     def compares(self) -> bool:
-        """Return whether any value is compared."""
-        return any(block.differences for block in self.section.blocks)
+        """Return whether the table has differences."""
+        return self.section.compares
 
     @property
-    def has_p(self) -> bool:
-        """Return whether anything is said of the method: without that there are no p-values."""
-        return any(one.p not in ("", DASH) for one in self._differences())
+    def has_spread(self) -> bool:
+        """Return whether the table has standard deviations."""
+        return any(column.key == "sd" for column in self.columns)
 
-    @property
-    def has_detectable(self) -> bool:
-        """Return whether any comparison says what it would have found."""
-        return any(one.detectable not in ("", DASH) for one in self._differences())
-
-    @property
-    def width(self) -> int:
-        """Return the number of columns: arm and mean, then what there is."""
-        return 2 + self.has_spread + 3 * self.compares + self.has_p
-
-    def only(self, key: str) -> "PageTable | None":
-        """Return the table of one metric alone, None where it isn't in this one."""
-        if key not in self.section.keys:
-            return None
-        place = self.section.keys.index(key)
-        return PageTable(replace(self.section, keys=(key,), blocks=(self.section.blocks[place],)))
-
-    def _differences(self) -> Iterator[Difference]:
-        return (one for block in self.section.blocks for one in block.differences or ())
+    def _has_values(self, column: TableColumn) -> bool:
+        rows = (row for block in self.section.blocks for row in self.section.arm_rows(block))
+        return any(column.text(row) not in ("", DASH) for row in rows)
 
 
-WIDTH = 104.0
-"""Of the picture, in its own unit."""
+DRAWING_WIDTH = 104.0
+"""Width of an interval drawing in its own units."""
 _EDGE = 6.0
 
 
 @dataclass(frozen=True)
 class IntervalDrawing:
-    """Positions from left to right, 0 to `WIDTH`."""
+    """Horizontal positions of an interval drawing, 0 to `DRAWING_WIDTH`."""
 
     zero: float
     margin_low: float
@@ -77,7 +96,7 @@ class IntervalDrawing:
 
 
 def draw_intervals(judgements: Mapping[str, Judgement | None]) -> dict[str, IntervalDrawing]:
-    """Return a picture for each arm whose interval is known, all on one scale that has no difference in it."""
+    """Return a drawing for each arm with an interval, all on one scale that includes zero."""
     known = {arm: one for arm, one in judgements.items() if one and math.isfinite(one.comparison.ci_low)}
     if not known:
         return {}
@@ -89,59 +108,61 @@ def draw_intervals(judgements: Mapping[str, Judgement | None]) -> dict[str, Inte
 
 
 def _drawing(judgement: Judgement, low: float, extent: float) -> IntervalDrawing:
-    def place(value: float) -> float:
-        inside = min(max((value - low) / extent, 0.0), 1.0)
-        return round(_EDGE + inside * (WIDTH - 2 * _EDGE), 1)
+    def position(value: float) -> float:
+        share = min(max((value - low) / extent, 0.0), 1.0)
+        return round(_EDGE + share * (DRAWING_WIDTH - 2 * _EDGE), 1)
 
-    margin_low, margin_high = place(-judgement.margin), place(judgement.margin)
+    margin_low, margin_high = position(-judgement.margin), position(judgement.margin)
     return IntervalDrawing(
-        zero=place(0.0),
+        zero=position(0.0),
         margin_low=margin_low,
         margin_width=round(margin_high - margin_low, 1),
-        low=place(judgement.comparison.ci_low),
-        high=place(judgement.comparison.ci_high),
-        mean=place(judgement.comparison.difference),
+        low=position(judgement.comparison.ci_low),
+        high=position(judgement.comparison.ci_high),
+        mean=position(judgement.comparison.difference),
     )
 
 
-MOST_FILE_CHARACTERS = 60_000
-"""Of a file that is otherwise shown whole."""
-
-
 @dataclass(frozen=True)
-class File:
+class AttachedFile:
     """A text file shown on the page."""
 
     name: str
     text: str
     left_out: int
-    """Characters."""
+    """Characters left out at the end."""
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """One comparison."""
+    """One comparison on the page."""
 
     id: str
     content: PageContent
     primary: PageTable | None
-    """None where the metric has no value anywhere."""
+    """Table of the primary metric; None where the metric has no value."""
     drawings: Mapping[str, IntervalDrawing]
-    """The primary metric's, by arm."""
+    """Interval drawings of the primary metric by arm."""
     best: str | None
-    """What choosing the best arm gains."""
+    """Gain of selecting the best arm."""
     stopping: PageTable | None
     tables: Sequence[PageTable]
-    recipe: File
-    manifest: File
+    recipe: AttachedFile
+    manifest: AttachedFile
     plots: Sequence[Plot] = ()
-    """Those there is room for."""
+    """Plots that fit into the page."""
     prompts: Sequence[Markup] = ()
+    """Prompts that fit into the page."""
 
     @property
     def comparison(self) -> Comparison:
-        """Return what it is about."""
+        """Return the comparison."""
         return self.content.comparison
+
+    @property
+    def title(self) -> str:
+        """Return the title of the comparison."""
+        return title(self.comparison)
 
     @property
     def advice(self) -> tuple[str, str]:
@@ -151,13 +172,8 @@ class Chapter:
 
     @property
     def claims_note(self) -> str:
-        """Return what a reader of all claims has to know."""
+        """Return the note on testing several claims."""
         return EACH_AT_ITS_OWN_LEVEL
-
-    @property
-    def title(self) -> str:
-        """Return the heading of everything about it."""
-        return title(self.comparison)
 
     @property
     def confidence(self) -> str:
@@ -171,7 +187,7 @@ class Chapter:
 
     @property
     def items(self) -> str:
-        """Return what the primary metric was measured on; empty for a score that has no items."""
+        """Return the number of items of the primary metric; empty for a metric without per-item values."""
         first = next(iter(self._judgements(self.comparison.primary)), None)
         if first is None or first.comparison.items == 1:
             return ""
@@ -180,56 +196,66 @@ class Chapter:
 
     @property
     def has_items(self) -> bool:
-        """Return whether any difference is a mean over several items."""
+        """Return whether any metric has per-item values."""
         return any(one.comparison.items > 1 for key in self.comparison.metrics for one in self._judgements(key))
 
     @property
     def is_about_method(self) -> bool:
-        """Return whether there are seeds enough to say something of the method."""
-        judged = (one for key in self.comparison.metrics for one in self._judgements(key))
-        return any(one.comparison.about == "method" for one in judged)
+        """Return whether any arm has enough seeds for a verdict about the method."""
+        judgements = (one for key in self.comparison.metrics for one in self._judgements(key))
+        return any(one.comparison.about == "method" for one in judgements)
 
     @property
     def margin(self) -> str:
-        """Return the primary metric's margin; empty where nothing is judged."""
-        return margin_words(self.comparison, (self.comparison.primary,))
+        """Return the equivalence margin of the primary metric; empty where nothing is compared."""
+        return margins_by_metric(self.comparison, (self.comparison.primary,))
 
     @property
-    def files(self) -> Sequence[File]:
-        """Return the files that there are."""
+    def files(self) -> Sequence[AttachedFile]:
+        """Return the files that are not empty."""
         return [file for file in (self.recipe, self.manifest) if file.text]
 
     def role(self, arm: str) -> str:
-        """Return what a row is: the base, the baseline or another arm."""
+        """Return the role of a row: `base`, `baseline` or `arm`."""
         return {BASE_ARM: "base", self.comparison.baseline: "baseline"}.get(arm, "arm")
 
-    def _judgements(self, key: str) -> list[Judgement]:
-        judged = (self.comparison.judgement(arm.name, key) for arm in self.comparison.treated)
-        return [one for one in judged if one]
-
     def filled(self, plots: Sequence[Plot], prompts: Sequence[Markup]) -> "Chapter":
-        """Return the chapter with the plots and prompts that there is room for."""
+        """Return the chapter with plots and prompts."""
         return replace(self, plots=plots, prompts=prompts)
 
+    def _judgements(self, key: str) -> list[Judgement]:
+        judgements = (self.comparison.judgement(arm.name, key) for arm in self.comparison.treated)
+        return [one for one in judgements if one]
 
-def chapter(number: int, content: PageContent) -> Chapter:
-    """Return the chapter of one comparison, without plots and prompts; `number` tells its ids from others'."""
+
+def build_chapter(number: int, content: PageContent) -> Chapter:
+    """Return the chapter of one comparison, without plots and prompts; `number` makes its ids unique."""
     comparison = content.comparison
-    tables = [PageTable(section) for section in sections(comparison)]
+    tables = sections(comparison)
     stopping = early_stopping_section(comparison)
-    judged = {arm.name: comparison.judgement(arm.name, comparison.primary) for arm in comparison.arms}
+    drawings = draw_intervals({arm.name: comparison.judgement(arm.name, comparison.primary) for arm in comparison.arms})
     return Chapter(
         id=f"c{number}",
         content=content,
-        primary=_primary(tables, comparison.primary),
-        drawings=draw_intervals(judged),
+        primary=_primary_table(tables, comparison.primary, has_drawings=bool(drawings)),
+        drawings=drawings,
         best=best_arm_sentences(comparison),
         stopping=PageTable(stopping) if stopping else None,
-        tables=tables,
-        recipe=File("sweep.yaml", *cut(content.spec, MOST_FILE_CHARACTERS)),
-        manifest=File("manifest.json", *cut(content.manifest, MOST_FILE_CHARACTERS)),
+        tables=[PageTable(section) for section in tables],
+        recipe=_file("sweep.yaml", content.spec),
+        manifest=_file("manifest.json", content.manifest),
     )
 
 
-def _primary(tables: Sequence[PageTable], key: str) -> PageTable | None:
-    return next(filter(None, (table.only(key) for table in tables)), None)
+def _primary_table(tables: Sequence[Section], key: str, *, has_drawings: bool) -> PageTable | None:
+    for section in tables:
+        if key in section.keys:
+            block = section.blocks[section.keys.index(key)]
+            left_out = frozenset[str]() if has_drawings else frozenset({"drawing"})
+            return PageTable(replace(section, keys=(key,), blocks=(block,)), PAGE_VERDICT_LAYOUT, left_out)
+    return None
+
+
+def _file(name: str, text: str) -> AttachedFile:
+    shown = truncated(text, MOST_FILE_CHARACTERS)
+    return AttachedFile(name, shown.text, shown.left_out)

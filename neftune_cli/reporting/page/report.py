@@ -1,4 +1,4 @@
-"""The page about comparisons: one HTML file that loads nothing, runs its own script alone and says all without it."""
+"""HTML page of comparisons: one file that loads no resources, runs only its own script and is complete without it."""
 
 import hashlib
 from base64 import b64encode
@@ -10,37 +10,35 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from neftune_cli.reporting.page.answers import in_turn, shown
-from neftune_cli.reporting.page.chapter import Chapter, chapter
-from neftune_cli.reporting.page.content import PageContent, PromptAnswers, printed
+from neftune_cli.reporting.page.answers import PromptAnswers, display_order, shown_prompts
+from neftune_cli.reporting.page.chapter import Chapter, PageContent, build_chapter
 from neftune_cli.reporting.plots.canvas import Plot
+from neftune_cli.reporting.sanitizing import template_value
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 MOST_BYTES = 3_000_000
-"""Of the whole file, so that it can be mailed and opens at once on a phone."""
+"""Size of the whole file, small enough to mail and to open on a phone."""
 SHARE_OF_PLOTS, SHARE_OF_ANSWERS = 0.8, 0.15
-"""Of the room that the tables leave; the rest is for what stands around them. More answers than that nobody reads, and
-marking them would take seconds."""
+"""Shares of the space that the tables leave; the rest is for the markup around plots and answers."""
 OPEN_PROMPTS = 4
-"""So many prompts are shown unfolded."""
+"""Number of prompts that are open at first."""
 
 
 def report_page(pages: Sequence[PageContent]) -> str:
-    """Return the page about these comparisons, at most `MOST_BYTES` long in UTF-8 wherever the tables allow it.
+    """Return the page of these comparisons, at most `MOST_BYTES` in UTF-8 unless the tables alone are larger.
 
-    Plots first and then prompts are left out, with a word, where they would make it longer. Equal contents give equal
-    bytes.
+    Plots and prompts that do not fit are left out, and the page says so. Equal contents give equal bytes.
     """
-    bare = [chapter(number, content) for number, content in enumerate(pages, start=1)]
+    bare = [build_chapter(number, content) for number, content in enumerate(pages, start=1)]
     room = max(0, MOST_BYTES - _size(_page(bare))) // max(1, len(pages))
     return _page([_filled(one, room) for one in bare])
 
 
 def _filled(chapter: Chapter, room: int) -> Chapter:
     plots = _fitting_plots(list(chapter.content.plots.values()), int(room * SHARE_OF_PLOTS))
-    prompts = _fitting_prompts(in_turn(chapter.content.answers), int(room * SHARE_OF_ANSWERS))
+    prompts = _fitting_prompts(display_order(chapter.content.answers), int(room * SHARE_OF_ANSWERS))
     return chapter.filled(plots, prompts)
 
 
@@ -52,7 +50,7 @@ def _fitting_plots(plots: Sequence[Plot], room: int) -> list[Plot]:
 def _fitting_prompts(prompts: Sequence[PromptAnswers], room: int) -> list[Markup]:
     template = _environment().get_template("prompt.html.jinja")
     kept: list[Markup] = []
-    for prompt in shown(prompts):
+    for prompt in shown_prompts(prompts):
         block = Markup(template.render(prompt=prompt, is_open=len(kept) < OPEN_PROMPTS))
         room -= _size(block)
         if room < 0:
@@ -83,7 +81,7 @@ def _environment() -> "Environment":
     return Environment(
         loader=FunctionLoader(lambda name: _asset(f"templates/{name}")),
         autoescape=True,
-        finalize=printed,
+        finalize=template_value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -97,7 +95,7 @@ def _asset(name: str) -> str:
 
 
 def _content_hash(text: str) -> str:
-    """Return the source that a content security policy knows an inline element by."""
+    """Return the hash source of an inline element for the content security policy."""
     return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 

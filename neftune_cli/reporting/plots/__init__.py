@@ -1,4 +1,4 @@
-"""Pictures of a comparison, as SVG: the same input gives the same bytes."""
+"""Plots of a comparison as SVG: equal input gives equal bytes."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ __all__ = ["Plot", "all_plots", "standalone"]
 
 
 def all_plots(comparison: Comparison, trials: Sequence[Measurements]) -> dict[str, Plot]:
-    """Return every plot there is something to draw for, by name, in the order of a report."""
+    """Return the plots that have data, by name, in the order of the report."""
     found = (
         loss_by_alpha(comparison),
         paired_differences(comparison),

@@ -1,4 +1,4 @@
-"""Values of single examples, put together over the seeds of an arm and counted in bins."""
+"""Histograms of per-example values, pooled over the seeds of an arm: losses, and lengths of answers."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,28 +10,28 @@ import numpy as np
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import Floats, Measurements
-from neftune_cli.evidence.metrics import METRICS
-from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, Words, panel, plot
+from neftune_cli.metrics import METRICS
+from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, PlotText, add_panel, render_plot
 from neftune_cli.reporting.plots.captions import (
     LONGEST_NAME,
     arms_left_out,
-    listed,
+    listed_arms,
     sentences,
     short_name,
     short_names,
     text_width,
 )
 from neftune_cli.reporting.plots.styles import (
-    BASE_LOOK,
-    BASELINE_LOOK,
-    Look,
+    BASE_STYLE,
+    BASELINE_STYLE,
+    ArmStyle,
+    add_legend,
+    arm_styles,
     drawn_arms,
-    key,
     limits,
-    looks,
-    looks_in,
     ranked,
     set_scale,
+    styles_in_order,
 )
 
 if TYPE_CHECKING:
@@ -40,17 +40,17 @@ if TYPE_CHECKING:
 
 
 _PERCENTILES: Final = (0.5, 5.0, 95.0, 99.5)
-"""The outermost bins take in what lies beyond the first and the last, so that a few values don't stretch the axis."""
+"""Values beyond the outer percentiles count in the outermost bins, so that outliers do not stretch the axis."""
 _NEAR_ZERO: Final = 0.4
-"""An axis begins at 0 if the smallest values are less than this share of the largest."""
+"""An axis starts at 0 if the smallest values are below this share of the largest."""
 _FEWEST_BINS, _MOST_BINS = 12, 40
 _WIDE: Final = 25.0
-"""Positive values whose middle nine tenths span a larger factor are counted in bins of equal ratio."""
+"""Positive values whose 5th and 95th percentiles differ by a larger factor get logarithmic bins."""
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Neighbouring intervals that values are counted in; the first and the last take what lies beyond."""
+    """Adjacent bins; values beyond the edges count in the first or the last bin."""
 
     edges: Floats
     logarithmic: bool
@@ -62,24 +62,24 @@ class Bins:
 
 
 def outline(edges: Floats, heights: Floats) -> tuple[Floats, Floats]:
-    """Return the corners of a histogram's upper edge, from left to right."""
+    """Return the corners of a histogram's outline, from left to right."""
     return np.repeat(edges, 2)[1:-1], np.repeat(heights, 2)
 
 
 def pooled(trials: Iterable[Measurements], key: str) -> Floats:
-    """Return the finite values of one metric's items over all these trials."""
+    """Return the finite per-item values of one metric over all these trials."""
     values = [trial.items[key].values for trial in trials if key in trial.items]
-    everything = np.concatenate(values) if values else np.empty(0)
-    return everything[np.isfinite(everything)]
+    joined = np.concatenate(values) if values else np.empty(0)
+    return joined[np.isfinite(joined)]
 
 
 def common_bins(values: Sequence[Floats], count: int, *, whole: bool = False) -> Bins:
-    """Return about `count` bins that fit all of these arrays, which hold one value at least.
+    """Return about `count` bins that cover all of these arrays, which hold at least one value in total.
 
-    With `whole` the bins of equal width hold equally many whole numbers each.
+    With `whole`, bins of equal width each hold the same number of integers.
     """
-    everything = np.concatenate(values)
-    low, near, far, high = (float(value) for value in np.percentile(everything, _PERCENTILES))
+    joined = np.concatenate(values)
+    low, near, far, high = (float(value) for value in np.percentile(joined, _PERCENTILES))
     if near > 0 and far > _WIDE * near:
         return Bins(np.geomspace(low if low > 0 else near, high, count + 1), logarithmic=True)
     start = 0.0 if 0 <= low < _NEAR_ZERO * high else low
@@ -90,8 +90,8 @@ def common_bins(values: Sequence[Floats], count: int, *, whole: bool = False) ->
     return Bins(start + width * np.arange(count + 1, dtype=np.float64), logarithmic=False)
 
 
-def few_bins(examples: int) -> int:
-    """Return how many bins show the shape of so many independent values: 2 n^(1/3), the Rice rule, 12 to 40."""
+def rice_bins(examples: int) -> int:
+    """Return the number of bins for a number of independent values: 2 n^(1/3) (Rice rule), between 12 and 40."""
     return min(max(round(2 * math.cbrt(examples)), _FEWEST_BINS), _MOST_BINS)
 
 
@@ -99,57 +99,57 @@ LOSSES: Final = {
     "train_loss_clean": "Training examples, noise off",
     "eval_loss": "Held-out examples",
 }
-"""Metric whose items are counted to the title of its panel."""
+"""Loss metrics with the titles of their panels."""
 _LONGEST_KEY: Final = 26
 _PANEL, _LOSS_BOTTOM, _LOSS_TOP, _LEFT, _BETWEEN = 168.0, 38.0, 58.0, 40.0, 44.0
 
 
 @dataclass(frozen=True)
-class Losses:
-    """One panel: the losses of the same examples after training in several arms."""
+class LossPanel:
+    """One panel: losses of the same examples after training in several arms."""
 
     title: str
     by_arm: Mapping[str, Floats]
-    """Losses in nats per completion token, all seeds together, (examples * seeds,)."""
+    """Losses in nats per completion token, pooled over seeds, shape (examples * seeds,)."""
     bins: Bins
 
 
 def loss_histograms(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
-    """Return the plot of the baseline beside the best arm and that of the largest alpha; None without losses."""
-    arms = contrasted(comparison)
-    panels = [found for loss, title in LOSSES.items() if (found := _losses(trials, arms, loss, title))]
+    """Return the plot of the baseline, the best arm and the arm with the largest alpha; None without losses."""
+    arms = contrasted_arms(comparison)
+    panels = [found for loss, title in LOSSES.items() if (found := _loss_panel(trials, arms, loss, title))]
     if not panels:
         return None
-    look = looks_in(comparison)
-    shown = {arm: look[arm] for arm in arms if any(arm in one.by_arm for one in panels)}
+    styles = arm_styles(comparison)
+    shown = {arm: styles[arm] for arm in arms if any(arm in one.by_arm for one in panels)}
     height = _LOSS_TOP + _PANEL + _LOSS_BOTTOM
-    return plot(_loss_words(panels, list(shown)), height, lambda figure: _draw_losses(figure, panels, shown))
+    return render_plot(_loss_text(panels, list(shown)), height, lambda figure: _draw_losses(figure, panels, shown))
 
 
-def contrasted(comparison: Comparison) -> list[str]:
-    """Return the baseline, the arm with the best primary metric and the drawn arm of the largest alpha, each once."""
+def contrasted_arms(comparison: Comparison) -> list[str]:
+    """Return the baseline, the arm with the best primary metric and the drawn arm with the largest alpha, each once."""
     drawn = drawn_arms(comparison)
     best = ranked(comparison)[:1]
     largest = sorted(drawn, key=lambda arm: -math.inf if arm.alpha is None else arm.alpha)[-1:]
     return list(dict.fromkeys(arm.name for arm in (*drawn[:1], *best, *largest)))
 
 
-def _losses(trials: Sequence[Measurements], arms: Sequence[str], loss: str, title: str) -> Losses | None:
+def _loss_panel(trials: Sequence[Measurements], arms: Sequence[str], loss: str, title: str) -> LossPanel | None:
     values = {arm: pooled((trial for trial in trials if trial.arm == arm), loss) for arm in arms}
     by_arm = {arm: found for arm, found in values.items() if len(found)}
     if not by_arm:
         return None
     examples = max(len(trial.items[loss].values) for trial in trials if loss in trial.items)
-    return Losses(title, by_arm, common_bins(list(by_arm.values()), few_bins(examples)))
+    return LossPanel(title, by_arm, common_bins(list(by_arm.values()), rice_bins(examples)))
 
 
-def _loss_words(panels: Sequence[Losses], arms: Sequence[str]) -> Words:
+def _loss_text(panels: Sequence[LossPanel], arms: Sequence[str]) -> PlotText:
     parts = [
-        "Share of examples by their loss after training, all seeds together.",
-        "Marks above are medians.",
-        "The outermost bins take in what lies beyond.",
-        "Bins of equal ratio on a logarithmic axis." if any(one.bins.logarithmic for one in panels) else "",
-        f"Drawn: {listed(arms)}.",
+        "Share of examples by loss after training, pooled over seeds.",
+        "Marks above the panels are medians.",
+        "The outermost bins include all values beyond them.",
+        "Logarithmic axes have bins of equal ratio." if any(one.bins.logarithmic for one in panels) else "",
+        f"Arms drawn: {listed_arms(arms)}.",
     ]
     medians = (
         f"{one.title}, median loss: "
@@ -157,100 +157,103 @@ def _loss_words(panels: Sequence[Losses], arms: Sequence[str]) -> Words:
         + "."
         for one in panels
     )
-    return Words("loss-histograms", "Losses of single examples", sentences(parts), " ".join(medians))
+    return PlotText("loss-histograms", "Losses per example", sentences(parts), " ".join(medians))
 
 
-def _draw_losses(figure: "Figure", panels: Sequence[Losses], arms: Mapping[str, Look]) -> None:
+def _draw_losses(figure: "Figure", panels: Sequence[LossPanel], arms: Mapping[str, ArmStyle]) -> None:
     short = short_names(arms, _LONGEST_KEY)
-    key(figure, [(short[arm], look) for arm, look in arms.items()], _LEFT)
+    add_legend(figure, [(short[arm], style) for arm, style in arms.items()], _LEFT)
     width = (WIDTH - len(panels) * _LEFT - _BETWEEN * (len(panels) - 1) - 10) / len(panels)
     for place, losses in enumerate(panels):
-        axes = panel(figure, (_LEFT + place * (width + _LEFT + _BETWEEN), _LOSS_BOTTOM, width, _PANEL))
+        axes = add_panel(figure, (_LEFT + place * (width + _LEFT + _BETWEEN), _LOSS_BOTTOM, width, _PANEL))
         _draw_panel(axes, losses, arms)
         axes.set_title(losses.title, pad=12)
         axes.set_xlabel(f"nats per completion token{', logarithmic' if losses.bins.logarithmic else ''}")
         axes.set_ylabel("" if place else "% of examples")
 
 
-def _draw_panel(axes: "Axes", losses: Losses, arms: Mapping[str, Look]) -> None:
+def _draw_panel(axes: "Axes", losses: LossPanel, arms: Mapping[str, ArmStyle]) -> None:
     axes.set_xlim(*limits(losses.bins.edges, logarithmic=losses.bins.logarithmic, room=0.01))
     set_scale(axes, axes.xaxis, logarithmic=losses.bins.logarithmic, ticks=6)
     for place, (arm, values) in enumerate(losses.by_arm.items()):
-        look = arms[arm]
+        style = arms[arm]
         xs, ys = outline(losses.bins.edges, losses.bins.shares(values))
         if not place:
-            axes.fill_between(xs, ys, color=look.colour, alpha=0.16, linewidth=0)
-        axes.plot(xs, ys, color=look.colour, linestyle=look.dashes, linewidth=1.3)
-        _mark_median(axes, float(np.median(values)), look)
+            axes.fill_between(xs, ys, color=style.color, alpha=0.16, linewidth=0)
+        axes.plot(xs, ys, color=style.color, linestyle=style.dashes, linewidth=1.3)
+        _mark_median(axes, float(np.median(values)), style)
     axes.set_ylim(bottom=0)
     set_scale(axes, axes.yaxis, logarithmic=False)
 
 
-def _mark_median(axes: "Axes", median: float, look: Look) -> None:
-    mark: dict[str, Any] = {"color": look.colour, "markersize": 5, "markeredgewidth": 0, "clip_on": False}
-    axes.plot([median], [1.03], look.marker, transform=axes.get_xaxis_transform(), **mark)
+def _mark_median(axes: "Axes", median: float, style: ArmStyle) -> None:
+    mark: dict[str, Any] = {"color": style.color, "markersize": 5, "markeredgewidth": 0, "clip_on": False}
+    axes.plot([median], [1.03], style.marker, transform=axes.get_xaxis_transform(), **mark)
 
 
 LENGTH: Final = "response_chars"
 REFERENCE_LENGTH: Final = "reference_chars"
-"""Items of this name, where trials have them, are the lengths of the references."""
+"""Key of the lengths of the references, in trials that have them."""
 BINS: Final = 60
 _LONGEST_LABEL: Final = 22
 _ROW, _LENGTH_BOTTOM, _LENGTH_TOP, _MEAN = 36.0, 38.0, 8.0, 48.0
 _TALLEST: Final = 0.88
-"""Height of the tallest histogram in rows."""
+"""Height of the tallest histogram, in rows."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One histogram."""
+class LengthHistogram:
+    """Lengths of the answers of one arm, or of the references."""
 
     name: str
-    look: Look
+    style: ArmStyle
     lengths: Floats
-    """In characters, all seeds together, (answers,)."""
+    """In characters, pooled over seeds, shape (answers,)."""
 
     @property
     def mean(self) -> str:
-        """Return the mean length for people."""
+        """Return the formatted mean length."""
         return METRICS[LENGTH].number(float(self.lengths.mean()))
 
 
 def answer_lengths(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
-    """Return the plot of the lengths of answers to held-out prompts; None where nothing was answered."""
+    """Return the plot of the lengths of answers to held-out prompts; None where no arm has any."""
     rows = _rows(trials, comparison)
     if not {row.name for row in rows} & {arm.name for arm in comparison.arms}:
         return None
     bins = common_bins([row.lengths for row in rows], BINS, whole=True)
     height = _LENGTH_TOP + len(rows) * _ROW + _LENGTH_BOTTOM
-    return plot(_length_words(comparison, rows), height, lambda figure: _draw_lengths(figure, rows, bins))
+    return render_plot(_length_text(comparison, rows), height, lambda figure: _draw_lengths(figure, rows, bins))
 
 
-def _rows(trials: Sequence[Measurements], comparison: Comparison) -> list[Row]:
-    look = looks([arm.name for arm in drawn_arms(comparison)])
-    of_arms = {arm: pooled([trial for trial in trials if trial.arm == arm], LENGTH) for arm in (BASE_ARM, *look)}
+def _rows(trials: Sequence[Measurements], comparison: Comparison) -> list[LengthHistogram]:
+    styles = styles_in_order([arm.name for arm in drawn_arms(comparison)])
+    of_arms = {arm: pooled([trial for trial in trials if trial.arm == arm], LENGTH) for arm in (BASE_ARM, *styles)}
     # All trials answer the same prompts.
     answered = [trial for trial in trials if REFERENCE_LENGTH in trial.items][:1]
-    references = Row("references", BASELINE_LOOK, pooled(answered, REFERENCE_LENGTH))
-    rows = (references, *(Row(arm, look.get(arm, BASE_LOOK), lengths) for arm, lengths in of_arms.items()))
+    references = LengthHistogram("references", BASELINE_STYLE, pooled(answered, REFERENCE_LENGTH))
+    rows = (
+        references,
+        *(LengthHistogram(arm, styles.get(arm, BASE_STYLE), lengths) for arm, lengths in of_arms.items()),
+    )
     return [row for row in rows if len(row.lengths)]
 
 
-def _length_words(comparison: Comparison, rows: Sequence[Row]) -> Words:
+def _length_text(comparison: Comparison, rows: Sequence[LengthHistogram]) -> PlotText:
     parts = [
-        "Share of the answers to held-out prompts by their length in characters, all seeds together, on one scale.",
-        "Upright lines and numbers are means.",
-        "The outermost bins take in what lies beyond.",
+        "Share of answers to held-out prompts by length in characters, pooled over seeds. All rows share one scale.",
+        "Vertical lines and numbers are means.",
+        "The outermost bins include all values beyond them.",
         arms_left_out(comparison, len(drawn_arms(comparison))),
     ]
     means = (f"{short_name(row.name, LONGEST_NAME)} {row.mean}" for row in rows)
-    return Words("answer-lengths", "Length of the answers", sentences(parts), f"Mean characters: {', '.join(means)}.")
+    return PlotText("answer-lengths", "Length of answers", sentences(parts), f"Mean characters: {', '.join(means)}.")
 
 
-def _draw_lengths(figure: "Figure", rows: Sequence[Row], bins: Bins) -> None:
+def _draw_lengths(figure: "Figure", rows: Sequence[LengthHistogram], bins: Bins) -> None:
     labels = short_names((row.name for row in rows), _LONGEST_LABEL)
     left = max(text_width(label, SMALL) for label in labels.values()) + 10
-    axes = panel(figure, (left, _LENGTH_BOTTOM, WIDTH - left - _MEAN, len(rows) * _ROW))
+    axes = add_panel(figure, (left, _LENGTH_BOTTOM, WIDTH - left - _MEAN, len(rows) * _ROW))
     shares = [bins.shares(row.lengths) for row in rows]
     tallest = max(float(share.max()) for share in shares)
     axes.set_xlim(bins.edges[0], bins.edges[-1])
@@ -264,14 +267,14 @@ def _draw_lengths(figure: "Figure", rows: Sequence[Row], bins: Bins) -> None:
     axes.text(1.01, 0.65, "mean", transform=axes.get_yaxis_transform(), fontsize=SMALL, va="baseline")
 
 
-def _draw_row(axes: "Axes", row: Row, heights: Floats, bins: Bins, foot: float) -> None:
-    colour = row.look.colour
+def _draw_row(axes: "Axes", row: LengthHistogram, heights: Floats, bins: Bins, foot: float) -> None:
+    color = row.style.color
     xs, ys = outline(bins.edges, heights)
-    axes.fill_between(xs, ys, foot, color=colour, alpha=0.22, linewidth=0, clip_on=False)
-    axes.plot(xs, ys, color=colour, linewidth=1.0, clip_on=False)
-    axes.axhline(foot, color=BASELINE_LOOK.colour, alpha=2 * FAINT, linewidth=0.7)
+    axes.fill_between(xs, ys, foot, color=color, alpha=0.22, linewidth=0, clip_on=False)
+    axes.plot(xs, ys, color=color, linewidth=1.0, clip_on=False)
+    axes.axhline(foot, color=BASELINE_STYLE.color, alpha=2 * FAINT, linewidth=0.7)
     mean = min(float(row.lengths.mean()), float(bins.edges[-1]))
-    axes.plot([mean, mean], [foot, foot + _TALLEST], color=colour, linewidth=1.8)
+    axes.plot([mean, mean], [foot, foot + _TALLEST], color=color, linewidth=1.8)
 
 
 def _write_row(axes: "Axes", label: str, mean: str, foot: float) -> None:

@@ -1,4 +1,4 @@
-"""The axis arms stand on: at their alphas where these tell them apart, side by side under their names otherwise."""
+"""Plot of the primary metric by alpha, or by arm where alphas do not identify the arms."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate
 from neftune_cli.analysis.wording import percent
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.evidence.metrics import Metric
-from neftune_cli.reporting.plots.canvas import SMALL, TEXT, WIDTH, Plot, Words, panel, plot
+from neftune_cli.metrics import Metric
+from neftune_cli.reporting.plots.canvas import SMALL, TEXT, WIDTH, Plot, PlotText, add_panel, render_plot
 from neftune_cli.reporting.plots.captions import (
     LONGEST_NAME,
     arms_left_out,
@@ -23,17 +23,17 @@ from neftune_cli.reporting.plots.captions import (
     text_width,
 )
 from neftune_cli.reporting.plots.styles import (
-    BASE_LOOK,
-    BASELINE_LOOK,
+    BASE_STYLE,
+    BASELINE_STYLE,
     LEADER,
+    ArmStyle,
     LineEnd,
-    Look,
+    arm_styles,
     drawn_arms,
     heading,
     is_wide,
     label_ends,
     limits,
-    looks_in,
     plain,
     set_scale,
 )
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 
 _LONGEST_TICK_NAME: Final = 26
 _CLOSEST: Final = 1 / 14
-"""Alphas nearer to each other than this share of their range would be in each other's way."""
+"""Alphas closer than this share of their range would overlap on an axis."""
 _TILT: Final = 35.0
-"""Degrees."""
+"""Rotation of long names in degrees."""
 
 
 @dataclass(frozen=True)
 class ArmAxis:
-    """Where each arm stands on an axis, and what is written there."""
+    """Positions of the arms on the horizontal axis, and their labels."""
 
     places: tuple[float, ...]
     names: tuple[str, ...]
@@ -61,23 +61,23 @@ class ArmAxis:
 
     @property
     def spacing(self) -> float:
-        """Return the distance of the two nearest places, in data coordinates."""
+        """Return the smallest distance of two positions, in data coordinates."""
         return min((right - left for left, right in pairwise(sorted(self.places))), default=1.0)
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Return the ends of the axis."""
+        """Return the limits of the axis."""
         return min(self.places) - 0.5 * self.spacing, max(self.places) + 0.5 * self.spacing
 
     @property
     def height(self) -> float:
-        """Return the points that names and title take under the panel."""
+        """Return the height of labels and title under the panel, in points."""
         names = self._longest * math.sin(math.radians(_TILT)) if self.tilted else 0.0
         return 18 + names + (TEXT + 6 if self.title else 0.0)
 
     @property
     def overhang(self) -> float:
-        """Return the points that tilted names may reach to the left of their places."""
+        """Return the distance that tilted labels may extend to the left of their positions, in points."""
         return self._longest * math.cos(math.radians(_TILT)) if self.tilted else 0.0
 
     @property
@@ -85,7 +85,7 @@ class ArmAxis:
         return max(text_width(name, SMALL) for name in self.names)
 
     def write(self, axes: "Axes") -> None:
-        """Write the names under the panel."""
+        """Set ticks, labels and title of the horizontal axis."""
         tilt: dict[str, Any] = {"rotation": _TILT, "ha": "right", "rotation_mode": "anchor"} if self.tilted else {}
         axes.set_xticks(self.places, self.names, **tilt)
         axes.set_xlim(*self.limits)
@@ -93,7 +93,7 @@ class ArmAxis:
 
 
 def arm_axis(arms: Sequence[ArmSummary], width: float) -> ArmAxis:
-    """Return the axis for these arms in a panel `width` points wide."""
+    """Return the axis of a panel `width` points wide: arms by alpha, or by name where their alphas are too close."""
     alphas = [arm.alpha for arm in arms if arm.alpha is not None]
     if len(alphas) == len(arms) and are_far_apart(alphas):
         return ArmAxis(tuple(alphas), tuple(map(plain, alphas)), "alpha", tilted=False)
@@ -105,63 +105,63 @@ def arm_axis(arms: Sequence[ArmSummary], width: float) -> ArmAxis:
 
 
 def are_far_apart(alphas: Sequence[float]) -> bool:
-    """Return whether alphas are different enough to be their arms' places."""
+    """Return whether the alphas are far enough apart to be positions on an axis."""
     known = sorted(alphas)
     gaps = [right - left for left, right in pairwise(known)]
     return bool(gaps) and min(gaps) > _CLOSEST * sum(gaps)
 
 
 MOST_PLACES: Final = 20
-"""Arms that fit side by side."""
+"""Arms drawn at most."""
 FAR_BASE: Final = 1.0
-"""A base further from the arms than this many times their range isn't drawn to scale."""
+"""A base farther from the arms than this multiple of their range is given as a number instead."""
 _WIDE: Final = 20.0
 _LONGEST_LABEL: Final = 18
 _HEIGHT, _LEFT, _TOP = 230.0, 46.0, 24.0
-"""Points: of the panel, and beside and above it."""
+"""Height of the panel, and space to its left and above it, in points."""
 _BESIDE: Final = 9.0
-"""Points from the seeds of an arm to its mean."""
+"""Horizontal distance from the seeds of an arm to its mean, in points."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One arm that has a finite mean."""
+class PlottedArm:
+    """An arm with a finite mean."""
 
     arm: ArmSummary
     estimate: Estimate
-    look: Look
+    style: ArmStyle
     interval: tuple[float, float] | None
-    """Interval of the difference to the baseline, added to the baseline's mean; None for the baseline."""
+    """Interval of the difference to the baseline plus the baseline's mean; None for the baseline."""
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Return everything that must be seen of the arm."""
+        """Return all values that the axis must include."""
         return (self.estimate.mean, *self.estimate.by_seed.values(), *(self.interval or ()))
 
 
 def loss_by_alpha(comparison: Comparison) -> Plot | None:
     """Return the plot of the primary metric; None where no arm has a finite mean.
 
-    In a paired comparison an interval round an arm's own mean would say little about the difference, because what
-    seeds and examples have in common is in both means. So an arm's bar is the interval of its difference to the
-    baseline, put where the baseline's mean is zero: whether it reaches the baseline's line is the comparison.
+    An arm's bar is the interval of its paired difference to the baseline, shifted by the baseline's mean: it excludes
+    the baseline's line exactly where the unadjusted interval excludes 0. An interval of the arm's own mean would not
+    show that, because seeds and examples contribute shared variance to both means.
     """
     shown = _shown(comparison)
     if not shown:
         return None
     axis = arm_axis([one.arm for one in shown], WIDTH - _LEFT - _right(comparison))
     height = _TOP + _HEIGHT + axis.height
-    return plot(_words(comparison, shown, axis), height, lambda figure: _draw(figure, comparison, shown, axis))
+    return render_plot(_text(comparison, shown, axis), height, lambda figure: _draw(figure, comparison, shown, axis))
 
 
-def _shown(comparison: Comparison) -> list[Shown]:
+def _shown(comparison: Comparison) -> list[PlottedArm]:
     arms = drawn_arms(comparison, MOST_PLACES)
     estimates = {arm.name: arm.estimates.get(comparison.primary) for arm in arms}
     finite = {arm: found for arm, found in estimates.items() if found and math.isfinite(found.mean)}
     zero = finite[comparison.baseline].mean if comparison.baseline in finite else math.nan
-    look = looks_in(comparison)
+    styles = arm_styles(comparison)
     return [
-        Shown(arm, finite[arm.name], look[arm.name], _interval(finite[arm.name], zero))
+        PlottedArm(arm, finite[arm.name], styles[arm.name], _interval(finite[arm.name], zero))
         for arm in arms
         if arm.name in finite
     ]
@@ -175,21 +175,21 @@ def _interval(estimate: Estimate, zero: float) -> tuple[float, float] | None:
     return ends if all(map(math.isfinite, ends)) else None
 
 
-def _words(comparison: Comparison, shown: list[Shown], axis: ArmAxis) -> Words:
+def _text(comparison: Comparison, shown: list[PlottedArm], axis: ArmAxis) -> PlotText:
     metric = comparison.metrics[comparison.primary]
     parts = [
-        "A dot is a seed, thin lines join equal seeds, larger marks are means.",
+        "Dots are seeds, thin lines connect equal seeds, and larger marks are means.",
         _bars(comparison, shown),
         seeds_left_out(one.estimate.by_seed for one in shown),
         arms_left_out(comparison, len(drawn_arms(comparison, MOST_PLACES))),
         not_finite(comparison),
-        "Logarithmic axis." if _is_wide(shown) else "",
+        "The axis is logarithmic." if _is_wide(shown) else "",
     ]
     title = f"{metric.name} by {axis.title or 'arm'}"
-    return Words("loss-by-alpha", title, sentences(parts), _alt(metric, shown))
+    return PlotText("loss-by-alpha", title, sentences(parts), _alt(metric, shown))
 
 
-def _bars(comparison: Comparison, shown: list[Shown]) -> str:
+def _bars(comparison: Comparison, shown: list[PlottedArm]) -> str:
     found = [one.estimate.judgement.comparison for one in shown if one.estimate.judgement and one.interval]
     if not found:
         return ""
@@ -198,20 +198,21 @@ def _bars(comparison: Comparison, shown: list[Shown]) -> str:
     checkpoints = any(one.about == "checkpoints" for one in found)
     return sentences(
         (
-            f"A bar is the {percent(comparison.confidence)} interval of an arm's paired difference to {baseline}, "
-            f"drawn from the mean of {baseline}: one that keeps clear of its line differs from it, before any "
-            f"correction for several arms{', and for these checkpoints alone' if checkpoints else ''}.",
-            "Bars are over the seeds that both have." if ragged else "",
+            f"A bar is the unadjusted {percent(comparison.confidence)} interval of the paired difference to "
+            f"{baseline}, shifted by the mean of {baseline}: the interval excludes 0 where the bar does not cross the "
+            f"line of {baseline}.",
+            "With fewer than three paired seeds, bars apply to these checkpoints only." if checkpoints else "",
+            "Bars use the seeds that both arms have." if ragged else "",
         )
     )
 
 
-def _alt(metric: Metric, shown: list[Shown]) -> str:
+def _alt(metric: Metric, shown: list[PlottedArm]) -> str:
     means = (f"{short_name(one.arm.name, LONGEST_NAME)} {metric.number(one.estimate.mean)}" for one in shown)
     return f"Mean {metric.name_within} over seeds: {', '.join(means)}."
 
 
-def _is_wide(shown: list[Shown]) -> bool:
+def _is_wide(shown: list[PlottedArm]) -> bool:
     return is_wide((value for one in shown for value in (one.estimate.mean, *one.estimate.by_seed.values())), _WIDE)
 
 
@@ -220,10 +221,10 @@ def _right(comparison: Comparison) -> float:
     return LEADER + max(text_width(name, SMALL) for name in names) + 4
 
 
-def _draw(figure: "Figure", comparison: Comparison, shown: list[Shown], axis: ArmAxis) -> None:
+def _draw(figure: "Figure", comparison: Comparison, shown: list[PlottedArm], axis: ArmAxis) -> None:
     right = _right(comparison)
     left = max(_LEFT, axis.overhang - (WIDTH - _LEFT - right) / len(shown) / 2)
-    axes = panel(figure, (left, axis.height, WIDTH - left - right, _HEIGHT))
+    axes = add_panel(figure, (left, axis.height, WIDTH - left - right, _HEIGHT))
     axes.set_title(heading(comparison.metrics[comparison.primary]))
     axis.write(axes)
     _set_limits(axes, shown, comparison)
@@ -233,8 +234,8 @@ def _draw(figure: "Figure", comparison: Comparison, shown: list[Shown], axis: Ar
     label_ends(axes, list(_levels(axes, comparison, shown, axis)))
 
 
-def _set_limits(axes: "Axes", shown: list[Shown], comparison: Comparison) -> None:
-    """Set limits that hold everything, and the base if it is near; if not, write where it is."""
+def _set_limits(axes: "Axes", shown: list[PlottedArm], comparison: Comparison) -> None:
+    """Set limits that include all values, and the base if it is near; otherwise write its value above the panel."""
     values = [value for one in shown for value in one.values]
     wide = _is_wide(shown)
     low, high = limits(values, logarithmic=wide)
@@ -242,8 +243,8 @@ def _set_limits(axes: "Axes", shown: list[Shown], comparison: Comparison) -> Non
     if base is not None and low - FAR_BASE * (high - low) <= base <= high + FAR_BASE * (high - low):
         low, high = limits([*values, base], logarithmic=wide)
     elif base is not None:
-        metric, side = comparison.metrics[comparison.primary], "above" if base > high else "below"
-        note = f"{BASE_ARM} {metric.number(base)}, {side}"
+        metric, side = comparison.metrics[comparison.primary], "above the axis" if base > high else "below the axis"
+        note = f"{BASE_ARM} {metric.number(base)} ({side})"
         axes.text(1, 1.02, note, transform=axes.transAxes, ha="right", va="bottom", fontsize=SMALL)
     axes.set_ylim(low, high)
     set_scale(axes, axes.yaxis, logarithmic=wide)
@@ -255,7 +256,7 @@ def _base(comparison: Comparison) -> float | None:
     return base if base is not None and math.isfinite(base) else None
 
 
-def _draw_seeds(axes: "Axes", shown: list[Shown], axis: ArmAxis) -> None:
+def _draw_seeds(axes: "Axes", shown: list[PlottedArm], axis: ArmAxis) -> None:
     for seed in drawn_seeds(one.estimate.by_seed for one in shown):
         points = sorted(
             (place, one.estimate.by_seed[seed])
@@ -263,24 +264,24 @@ def _draw_seeds(axes: "Axes", shown: list[Shown], axis: ArmAxis) -> None:
             if seed in one.estimate.by_seed
         )
         xs, ys = [x for x, _ in points], [y for _, y in points]
-        axes.plot(xs, ys, "-", color=BASELINE_LOOK.colour, linewidth=0.6, alpha=0.3)
-        axes.plot(xs, ys, "o", color=BASELINE_LOOK.colour, markersize=3.5, alpha=0.5, markeredgewidth=0)
+        axes.plot(xs, ys, "-", color=BASELINE_STYLE.color, linewidth=0.6, alpha=0.3)
+        axes.plot(xs, ys, "o", color=BASELINE_STYLE.color, markersize=3.5, alpha=0.5, markeredgewidth=0)
 
 
-def _draw_mean(axes: "Axes", one: Shown, x: float) -> None:
+def _draw_mean(axes: "Axes", one: PlottedArm, x: float) -> None:
     if one.interval:
-        axes.vlines(x, *one.interval, color=one.look.colour, linewidth=1.6)
-    axes.plot([x], [one.estimate.mean], one.look.marker, color=one.look.colour, markersize=6.5, markeredgewidth=0)
+        axes.vlines(x, *one.interval, color=one.style.color, linewidth=1.6)
+    axes.plot([x], [one.estimate.mean], one.style.marker, color=one.style.color, markersize=6.5, markeredgewidth=0)
 
 
-def _levels(axes: "Axes", comparison: Comparison, shown: list[Shown], axis: ArmAxis) -> Iterator[LineEnd]:
-    """Draw the levels of baseline and base across the panel, and give their ends."""
+def _levels(axes: "Axes", comparison: Comparison, shown: list[PlottedArm], axis: ArmAxis) -> Iterator[LineEnd]:
+    """Draw the levels of baseline and base across the panel, and yield the ends of the lines."""
     end = axis.limits[1]
     for one in shown:
         if one.arm.name == comparison.baseline:
-            axes.axhline(one.estimate.mean, color=one.look.colour, linewidth=0.8)
-            yield LineEnd(short_name(one.arm.name, _LONGEST_LABEL), one.look, end, one.estimate.mean)
+            axes.axhline(one.estimate.mean, color=one.style.color, linewidth=0.8)
+            yield LineEnd(short_name(one.arm.name, _LONGEST_LABEL), one.style, end, one.estimate.mean)
     base = _base(comparison)
     if base is not None and axes.get_ylim()[0] <= base <= axes.get_ylim()[1]:
-        axes.axhline(base, color=BASE_LOOK.colour, linestyle=BASE_LOOK.dashes, linewidth=0.9)
-        yield LineEnd(BASE_ARM, BASE_LOOK, end, base)
+        axes.axhline(base, color=BASE_STYLE.color, linestyle=BASE_STYLE.dashes, linewidth=0.9)
+        yield LineEnd(BASE_ARM, BASE_STYLE, end, base)

@@ -1,4 +1,4 @@
-"""The primary metric seed by seed: from the baseline to each arm, and the differences with their intervals under it."""
+"""Plot of the primary metric paired by seed: slopes from the baseline to each arm, and the differences below."""
 
 import math
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate, Judgement, PairedDifference
 from neftune_cli.analysis.wording import percent
-from neftune_cli.evidence.metrics import Metric
-from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, Words, panel, plot
+from neftune_cli.metrics import Metric
+from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, PlotText, add_panel, render_plot
 from neftune_cli.reporting.plots.captions import (
     LONGEST_NAME,
     arms_left_out,
-    columns_in,
+    cells_in,
     drawn_seeds,
     not_finite,
     seeds_left_out,
@@ -19,26 +19,34 @@ from neftune_cli.reporting.plots.captions import (
     short_name,
     short_names,
 )
-from neftune_cli.reporting.plots.styles import BASELINE_LOOK, Look, drawn_arms, heading, limits, looks_in, set_scale
+from neftune_cli.reporting.plots.styles import (
+    BASELINE_STYLE,
+    ArmStyle,
+    arm_styles,
+    drawn_arms,
+    heading,
+    limits,
+    set_scale,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _REACH: Final = 0.25
-"""Of a slope to either side of its column's middle, columns being 1 apart."""
+"""Half the horizontal extent of a slope; columns are 1 apart."""
 _BESIDE: Final = 6.0
-"""Points from a column's middle to its dots, and to their mean on the other side."""
+"""Points from the middle of a column to its dots, and to their mean on the other side."""
 _SLOPES, _DIFFERENCES, _BETWEEN, _TOP, _UNDER, _LEFT = 150.0, 105.0, 48.0, 24.0, 36.0, 52.0
-"""Points: heights of the two panels, the room between, above and under them, and to their left."""
+"""Heights of the two panels, and space between, above, below and to the left of them, in points."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An arm beside the baseline, over the seeds that both have."""
+class PairedArm:
+    """An arm and the baseline over the seeds that both have."""
 
     arm: ArmSummary
-    look: Look
+    style: ArmStyle
     baseline: Estimate
     treated: Estimate
     difference: PairedDifference
@@ -46,7 +54,7 @@ class Pair:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Return the interval of the difference; None where there is none."""
+        """Return the interval of the difference; None where it is undefined."""
         if self.judgement is None:
             return None
         ends = self.judgement.comparison.ci_low, self.judgement.comparison.ci_high
@@ -54,78 +62,80 @@ class Pair:
 
     @property
     def margin(self) -> float:
-        """Return the margin, which is drawn as a band; 0 where there is none."""
+        """Return the equivalence margin, drawn as a band; 0 where there is no judgement."""
         return self.judgement.margin if self.judgement else 0.0
 
     @property
-    def word(self) -> str:
+    def verdict(self) -> str:
         """Return the verdict."""
         return (self.judgement and self.judgement.word) or "no verdict"
 
 
 def paired_differences(comparison: Comparison) -> Plot | None:
-    """Return the plot of the primary metric, a column an arm; None where no arm shares a seed with the baseline."""
+    """Return the plot, one column per arm; None where no arm shares a seed with the baseline."""
     pairs = _pairs(comparison)
     if not pairs:
         return None
     height = _UNDER + _DIFFERENCES + _BETWEEN + _SLOPES + _TOP
-    return plot(_words(comparison, pairs), height, lambda figure: _draw(figure, comparison, pairs))
+    return render_plot(_text(comparison, pairs), height, lambda figure: _draw(figure, comparison, pairs))
 
 
-def _pairs(comparison: Comparison) -> list[Pair]:
+def _pairs(comparison: Comparison) -> list[PairedArm]:
     arms = drawn_arms(comparison)
-    look = looks_in(comparison)
+    styles = arm_styles(comparison)
     estimates = {arm.name: arm.estimates.get(comparison.primary) for arm in arms}
     baseline = estimates.get(comparison.baseline)
     return [
-        Pair(arm, look[arm.name], baseline, found, found.difference, found.judgement)
+        PairedArm(arm, styles[arm.name], baseline, found, found.difference, found.judgement)
         for arm in arms
         if baseline and (found := estimates[arm.name]) and found.difference and math.isfinite(found.difference.mean)
     ]
 
 
-def _words(comparison: Comparison, pairs: list[Pair]) -> Words:
+def _text(comparison: Comparison, pairs: list[PairedArm]) -> PlotText:
     metric, baseline = comparison.metrics[comparison.primary], short_name(comparison.baseline, LONGEST_NAME)
     parts = [
-        f"Above, a thin line is a seed, from {baseline} on its left to the arm on its right; thick lines join means.",
-        f"Below, a dot is the difference of one seed, the larger mark their mean{_with_interval(comparison, pairs)}.",
-        "Differences within the grey band count as none." if any(pair.margin for pair in pairs) else "",
+        f"Top: each thin line is a seed, from {baseline} on the left to the arm on the right; thick lines are means.",
+        f"Bottom: each dot is the difference of one seed; {_mean_mark(comparison, pairs)}.",
+        "The gray band is the equivalence margin." if any(pair.margin for pair in pairs) else "",
         seeds_left_out(pair.difference.by_seed for pair in pairs),
-        "Seeds that only one of the two has are left out." if any(map(_is_ragged, pairs)) else "",
+        "Seeds that only one of the two arms has are left out." if any(map(_is_ragged, pairs)) else "",
         arms_left_out(comparison, len(drawn_arms(comparison))),
         not_finite(comparison),
     ]
-    title = f"{metric.name}, seed by seed"
-    return Words("paired-differences", title, sentences(parts), _alt(metric, baseline, pairs))
+    title = f"{metric.name}, paired by seed"
+    return PlotText("paired-differences", title, sentences(parts), _alt(metric, baseline, pairs))
 
 
-def _with_interval(comparison: Comparison, pairs: list[Pair]) -> str:
-    return f", with its {percent(comparison.confidence)} interval" if any(pair.interval for pair in pairs) else ""
+def _mean_mark(comparison: Comparison, pairs: list[PairedArm]) -> str:
+    mark = "the larger mark is the mean"
+    has_interval = any(pair.interval for pair in pairs)
+    return f"{mark} with its unadjusted {percent(comparison.confidence)} interval" if has_interval else mark
 
 
-def _is_ragged(pair: Pair) -> bool:
+def _is_ragged(pair: PairedArm) -> bool:
     return pair.baseline.by_seed.keys() != pair.treated.by_seed.keys()
 
 
-def _alt(metric: Metric, baseline: str, pairs: list[Pair]) -> str:
+def _alt(metric: Metric, baseline: str, pairs: list[PairedArm]) -> str:
     differences = (
-        f"{short_name(pair.arm.name, LONGEST_NAME)} {_difference(metric, pair)} ({pair.word})" for pair in pairs
+        f"{short_name(pair.arm.name, LONGEST_NAME)} {_difference(metric, pair)} ({pair.verdict})" for pair in pairs
     )
     return f"{metric.name} minus that of {baseline}: {', '.join(differences)}."
 
 
-def _difference(metric: Metric, pair: Pair) -> str:
+def _difference(metric: Metric, pair: PairedArm) -> str:
     written = metric.signed(pair.difference.mean)
     if pair.interval is None:
         return written
     return f"{written} [{metric.signed(pair.interval[0])}, {metric.signed(pair.interval[1])}]"
 
 
-def _draw(figure: "Figure", comparison: Comparison, pairs: list[Pair]) -> None:
+def _draw(figure: "Figure", comparison: Comparison, pairs: list[PairedArm]) -> None:
     width = WIDTH - _LEFT - 8
     metric = comparison.metrics[comparison.primary]
-    below = panel(figure, (_LEFT, _UNDER, width, _DIFFERENCES))
-    above = panel(figure, (_LEFT, _UNDER + _DIFFERENCES + _BETWEEN, width, _SLOPES))
+    below = add_panel(figure, (_LEFT, _UNDER, width, _DIFFERENCES))
+    above = add_panel(figure, (_LEFT, _UNDER + _DIFFERENCES + _BETWEEN, width, _SLOPES))
     for column, pair in enumerate(pairs):
         _draw_slopes(above, column, pair)
         _draw_differences(below, column, _BESIDE * len(pairs) / width, pair)
@@ -135,35 +145,35 @@ def _draw(figure: "Figure", comparison: Comparison, pairs: list[Pair]) -> None:
     _name_verdicts(below, metric, pairs)
 
 
-def _draw_slopes(axes: "Axes", column: int, pair: Pair) -> None:
+def _draw_slopes(axes: "Axes", column: int, pair: PairedArm) -> None:
     xs = [column - _REACH, column + _REACH]
     for seed in drawn_seeds([pair.difference.by_seed]):
         ys = [pair.baseline.by_seed[seed], pair.treated.by_seed[seed]]
-        axes.plot(xs, ys, color=pair.look.colour, linewidth=0.8, alpha=0.5)
-        axes.plot(xs[:1], ys[:1], BASELINE_LOOK.marker, color=BASELINE_LOOK.colour, markersize=3.5, markeredgewidth=0)
-        axes.plot(xs[1:], ys[1:], pair.look.marker, color=pair.look.colour, markersize=4, markeredgewidth=0)
-    axes.plot(xs, _paired_means(pair), color=pair.look.colour, linewidth=2.6)
+        axes.plot(xs, ys, color=pair.style.color, linewidth=0.8, alpha=0.5)
+        axes.plot(xs[:1], ys[:1], BASELINE_STYLE.marker, color=BASELINE_STYLE.color, markersize=3.5, markeredgewidth=0)
+        axes.plot(xs[1:], ys[1:], pair.style.marker, color=pair.style.color, markersize=4, markeredgewidth=0)
+    axes.plot(xs, _paired_means(pair), color=pair.style.color, linewidth=2.6)
 
 
-def _paired_means(pair: Pair) -> list[float]:
-    """Return the two means over the paired seeds, whose difference is the difference of the seeds."""
+def _paired_means(pair: PairedArm) -> list[float]:
+    """Return the means of baseline and arm over the paired seeds."""
     seeds = pair.difference.by_seed
     return [sum(estimate.by_seed[seed] for seed in seeds) / len(seeds) for estimate in (pair.baseline, pair.treated)]
 
 
-def _draw_differences(axes: "Axes", column: int, beside: float, pair: Pair) -> None:
+def _draw_differences(axes: "Axes", column: int, beside: float, pair: PairedArm) -> None:
     seeds = drawn_seeds([pair.difference.by_seed])
     differences = [pair.difference.by_seed[seed] for seed in seeds]
-    dots: dict[str, Any] = {"color": BASELINE_LOOK.colour, "alpha": 0.5, "markersize": 3.5, "markeredgewidth": 0}
+    dots: dict[str, Any] = {"color": BASELINE_STYLE.color, "alpha": 0.5, "markersize": 3.5, "markeredgewidth": 0}
     axes.plot([column - beside] * len(seeds), differences, "o", **dots)
     if pair.interval:
-        axes.vlines(column + beside, *pair.interval, color=pair.look.colour, linewidth=1.6)
-    mark: dict[str, Any] = {"color": pair.look.colour, "markersize": 6.5, "markeredgewidth": 0}
-    axes.plot([column + beside], [pair.difference.mean], pair.look.marker, **mark)
+        axes.vlines(column + beside, *pair.interval, color=pair.style.color, linewidth=1.6)
+    mark: dict[str, Any] = {"color": pair.style.color, "markersize": 6.5, "markeredgewidth": 0}
+    axes.plot([column + beside], [pair.difference.mean], pair.style.marker, **mark)
 
 
-def _name_ends(axes: "Axes", baseline: str, pairs: list[Pair], width: float) -> None:
-    longest = columns_in(width / len(pairs) * min(2 * _REACH, 1 - 2 * _REACH) - 8, SMALL)
+def _name_ends(axes: "Axes", baseline: str, pairs: list[PairedArm], width: float) -> None:
+    longest = cells_in(width / len(pairs) * min(2 * _REACH, 1 - 2 * _REACH) - 8, SMALL)
     places = [column + side for column in range(len(pairs)) for side in (-_REACH, _REACH)]
     short = short_names((baseline, *(pair.arm.name for pair in pairs)), longest)
     names = [short[name] for pair in pairs for name in (baseline, pair.arm.name)]
@@ -171,12 +181,12 @@ def _name_ends(axes: "Axes", baseline: str, pairs: list[Pair], width: float) -> 
     _finish(axes, places, names, values)
 
 
-def _of_pair(estimate: Estimate, pair: Pair) -> list[float]:
+def _of_pair(estimate: Estimate, pair: PairedArm) -> list[float]:
     return [estimate.by_seed[seed] for seed in pair.difference.by_seed]
 
 
-def _name_verdicts(axes: "Axes", metric: Metric, pairs: list[Pair]) -> None:
-    names = [f"{metric.signed(pair.difference.mean)}\n{pair.word}" for pair in pairs]
+def _name_verdicts(axes: "Axes", metric: Metric, pairs: list[PairedArm]) -> None:
+    names = [f"{metric.signed(pair.difference.mean)}\n{pair.verdict}" for pair in pairs]
     values = [value for pair in pairs for value in (*pair.difference.by_seed.values(), *(pair.interval or ()))]
     reach = 1.5 * max(map(abs, values))
     values += [end for pair in pairs for end in (-pair.margin, pair.margin) if pair.margin <= reach]
@@ -184,8 +194,8 @@ def _name_verdicts(axes: "Axes", metric: Metric, pairs: list[Pair]) -> None:
     for column, pair in enumerate(pairs):
         if pair.margin:
             ends = column - 0.4, column + 0.4
-            axes.fill_between(ends, -pair.margin, pair.margin, color=BASELINE_LOOK.colour, alpha=FAINT, linewidth=0)
-    axes.axhline(0, color=BASELINE_LOOK.colour, linewidth=0.8)
+            axes.fill_between(ends, -pair.margin, pair.margin, color=BASELINE_STYLE.color, alpha=FAINT, linewidth=0)
+    axes.axhline(0, color=BASELINE_STYLE.color, linewidth=0.8)
 
 
 def _finish(axes: "Axes", places: list[float], names: list[str], values: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""Which arms are drawn, and how each of them looks in every plot."""
+"""Style shared by the plots: the arms that are drawn, the style of each arm, axes, and labels at line ends."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from neftune_cli.analysis.results import ArmSummary, Comparison
-from neftune_cli.evidence.metrics import Metric
-from neftune_cli.reporting.plots.canvas import HEADING, INK, POINTS_AN_INCH, SMALL
+from neftune_cli.metrics import Metric
+from neftune_cli.reporting.plots.canvas import HEADING, INK, POINTS_PER_INCH, SMALL
 from neftune_cli.reporting.plots.captions import text_width
 
 if TYPE_CHECKING:
@@ -17,60 +17,57 @@ if TYPE_CHECKING:
 
 
 MOST_ARMS: Final = 7
-"""More lines than these can't be told apart."""
+"""Arms drawn in one plot; more lines could not be distinguished."""
 
 Dashes = Literal["solid"] | tuple[float, tuple[float, ...]]
 
 
 @dataclass(frozen=True)
-class Look:
-    """Colour, and what tells an arm from others where colours can't: in grey print, and for the colour-blind."""
+class ArmStyle:
+    """Color, dashes and marker of an arm; the latter two identify it in grayscale and for color-blind readers."""
 
-    colour: str
+    color: str
     dashes: Dashes
     marker: str
 
 
-BASELINE_LOOK: Final = Look(INK, "solid", "o")
-BASE_LOOK: Final = Look(INK, (0, (1.5, 2.5)), "x")
-OTHER_LOOK: Final = Look("#808080", "solid", "o")
-_TREATED_LOOKS: Final = (
-    Look("#0072B2", (0, (6, 1.5)), "s"),
-    Look("#D55E00", (0, (2, 1.2)), "^"),
-    Look("#009E73", (0, (7, 1.5, 1.5, 1.5)), "D"),
-    Look("#CC79A7", (0, (4, 1, 1, 1, 1, 1)), "v"),
-    Look("#E69F00", (0, (10, 2)), "P"),
-    Look("#56B4E9", (0, (3, 2.5)), "X"),
+BASELINE_STYLE: Final = ArmStyle(INK, "solid", "o")
+BASE_STYLE: Final = ArmStyle(INK, (0, (1.5, 2.5)), "x")
+OTHER_STYLE: Final = ArmStyle("#808080", "solid", "o")
+_TREATED_STYLES: Final = (
+    ArmStyle("#0072B2", (0, (6, 1.5)), "s"),
+    ArmStyle("#D55E00", (0, (2, 1.2)), "^"),
+    ArmStyle("#009E73", (0, (7, 1.5, 1.5, 1.5)), "D"),
+    ArmStyle("#CC79A7", (0, (4, 1, 1, 1, 1, 1)), "v"),
+    ArmStyle("#E69F00", (0, (10, 2)), "P"),
+    ArmStyle("#56B4E9", (0, (3, 2.5)), "X"),
 )
-"""Of Okabe and Ito's palette, which colour-blind readers tell apart, without its yellow, which vanishes on white."""
+"""Okabe and Ito's palette for color-blind readers, without its yellow, which is invisible on white."""
 
 
-def looks(arms: Sequence[str]) -> dict[str, Look]:
-    """Return the look of each arm, the baseline first; those beyond `MOST_ARMS` all look alike."""
-    own = dict(zip(arms, (BASELINE_LOOK, *_TREATED_LOOKS), strict=False))
-    return {arm: own.get(arm, OTHER_LOOK) for arm in arms}
-
-
-def looks_in(comparison: Comparison) -> dict[str, Look]:
-    """Return the look of each arm: one of its own for those that are drawn everywhere."""
+def arm_styles(comparison: Comparison) -> dict[str, ArmStyle]:
+    """Return the style of each arm, unique for the arms of `drawn_arms`."""
     drawn = [arm.name for arm in drawn_arms(comparison)]
-    return looks([*drawn, *(arm.name for arm in comparison.arms if arm.name not in drawn)])
+    return styles_in_order([*drawn, *(arm.name for arm in comparison.arms if arm.name not in drawn)])
+
+
+def styles_in_order(arms: Sequence[str]) -> dict[str, ArmStyle]:
+    """Return the style of each arm, the baseline first; arms beyond `MOST_ARMS` share one style."""
+    unique = dict(zip(arms, (BASELINE_STYLE, *_TREATED_STYLES), strict=False))
+    return {arm: unique.get(arm, OTHER_STYLE) for arm in arms}
 
 
 def drawn_arms(comparison: Comparison, most: int = MOST_ARMS) -> tuple[ArmSummary, ...]:
-    """Return the baseline and, where there are more than `most`, the arms that are best by the primary metric.
-
-    The baseline comes first, the others in the sweep's order.
-    """
+    """Return at most `most` arms: the baseline, then the best arms by the primary metric in the sweep's order."""
     baseline = tuple(arm for arm in comparison.arms if arm.name == comparison.baseline)
     chosen = {arm.name for arm in ranked(comparison)[: most - len(baseline)]}
     return baseline + tuple(arm for arm in comparison.treated if arm.name in chosen)
 
 
 def ranked(comparison: Comparison) -> list[ArmSummary]:
-    """Return the treated arms, the best mean of the primary metric first, those without one last.
+    """Return the treated arms by their mean of the primary metric, the best first, arms without a finite mean last.
 
-    The lowest mean where neither way is good by itself.
+    The lowest mean is first for a metric without a direction.
     """
     sign = -1.0 if comparison.metrics[comparison.primary].goal == "higher" else 1.0
     means = {arm.name: primary_mean(comparison, arm) for arm in comparison.treated}
@@ -80,25 +77,25 @@ def ranked(comparison: Comparison) -> list[ArmSummary]:
 
 
 def primary_mean(comparison: Comparison, arm: ArmSummary) -> float:
-    """Return the arm's mean of the primary metric, not a number where it has none."""
+    """Return the arm's mean of the primary metric; NaN where it has none."""
     estimate = arm.estimates.get(comparison.primary)
     return math.nan if estimate is None else estimate.mean
 
 
 WIDE: Final = 8.0
-"""Positive values whose largest is this many times the smallest are drawn on a logarithmic axis."""
+"""Positive values whose maximum exceeds this multiple of their minimum get a logarithmic axis."""
 _STEPS: Final = {2.0: (1.0, 2.0, 5.0), 3.0: (1.0, 3.0), math.inf: (1.0,)}
-"""Most decades of an axis to the ticks in each of them."""
+"""Decades that an axis spans at most, mapped to the ticks in each decade."""
 
 
 def is_wide(values: Iterable[float], wide: float = WIDE) -> bool:
-    """Return whether a linear axis would squeeze most of these values together."""
+    """Return whether the values span a range that needs a logarithmic axis."""
     finite = [value for value in values if math.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) > wide * min(finite)
 
 
 def limits(values: Iterable[float], *, logarithmic: bool, room: float = 0.06) -> tuple[float, float]:
-    """Return the ends of an axis that holds all finite values, those above 0 on a logarithmic one, with some room."""
+    """Return the limits of an axis around all finite values (positive ones if logarithmic), padded by `room`."""
     shown = [value for value in values if math.isfinite(value) and (value > 0 or not logarithmic)]
     low, high = (math.log10(end) if logarithmic else end for end in (min(shown), max(shown)))
     spare = room * (high - low) or 0.05 * abs(high) or 0.05
@@ -107,7 +104,7 @@ def limits(values: Iterable[float], *, logarithmic: bool, room: float = 0.06) ->
 
 
 def set_scale(axes: "Axes", axis: "Axis", *, logarithmic: bool, ticks: int = 5) -> None:
-    """Give an axis its scale and a few ticks; the limits must be set before."""
+    """Set the scale and about `ticks` ticks of an axis whose limits are set."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     if not logarithmic:
@@ -123,65 +120,65 @@ def set_scale(axes: "Axes", axis: "Axis", *, logarithmic: bool, ticks: int = 5) 
 
 
 def heading(metric: Metric) -> str:
-    """Return what stands above a panel of a metric: its name, an arrow in the direction that is good, and its unit."""
+    """Return the title of a metric's panel: name, arrow in the good direction, and unit."""
     arrow = metric.title.removeprefix(metric.heading)
     return f"{metric.name}{arrow}, {metric.unit}" if metric.unit else metric.name + arrow
 
 
 def plain(value: float) -> str:
-    """Return a number for a tick, with a true minus sign."""
+    """Return a number for a tick, with a typographic minus sign."""
     return f"{value:g}".replace("-", "\N{MINUS SIGN}")
 
 
 LEADER: Final = 16.0
-"""Points between a panel's edge and its labels."""
+"""Points between the right edge of a panel and its labels."""
 _HANDLE: Final = 22.0
 GAP: Final = 11.0
-"""Least distance of two labels, in points."""
+"""Smallest distance of two labels in points."""
 
 
 @dataclass(frozen=True)
 class LineEnd:
-    """Where a line ends, in data coordinates, and what it is called."""
+    """Label of a line and the data coordinates of its end."""
 
     name: str
-    look: Look
+    style: ArmStyle
     x: float
     y: float
 
 
 def label_ends(axes: "Axes", ends: Sequence[LineEnd]) -> None:
-    """Write each line's name to the right of a panel whose limits are set, as high as its end if that is free."""
+    """Label each line to the right of a panel whose limits are set, as close to its end as the labels allow."""
     box = axes.get_window_extent()
-    points = axes.figure.dpi / POINTS_AN_INCH
+    points = axes.figure.dpi / POINTS_PER_INCH
     width, height = box.width / points, box.height / points
     to_panel = axes.transData + axes.transAxes.inverted()
     places = sorted(((*to_panel.transform((end.x, end.y)), end) for end in ends), key=lambda place: float(place[1]))
-    heights = moved_apart([float(y) * height for _, y, _ in places], GAP, height)
+    heights = spread_labels([float(y) * height for _, y, _ in places], GAP, height)
     label = 1 + LEADER / width
     for (x, y, end), moved in zip(places, heights, strict=True):
         xs, ys = [x, 1 + (label - 1) * 0.25, 1 + (label - 1) * 0.8], [y, y, moved / height]
-        axes.plot(xs, ys, color=end.look.colour, linewidth=0.8, transform=axes.transAxes, clip_on=False)
+        axes.plot(xs, ys, color=end.style.color, linewidth=0.8, transform=axes.transAxes, clip_on=False)
         axes.text(label, moved / height, end.name, fontsize=SMALL, transform=axes.transAxes, va="center_baseline")
 
 
-def key(figure: "Figure", entries: Sequence[tuple[str, Look]], left: float) -> None:
-    """Write names beside a piece of their line in one row at the top of the sheet, from `left` points on."""
+def add_legend(figure: "Figure", entries: Sequence[tuple[str, ArmStyle]], left: float) -> None:
+    """Draw a legend in one row at the top of the figure, starting `left` points from its left edge."""
     from matplotlib.lines import Line2D
 
-    width, height = (inches * POINTS_AN_INCH for inches in figure.get_size_inches())
+    width, height = (inches * POINTS_PER_INCH for inches in figure.get_size_inches())
     middle = 1 - 0.9 * HEADING / height
-    for name, look in entries:
+    for name, style in entries:
         ends = [left / width, (left + _HANDLE) / width]
-        figure.add_artist(Line2D(ends, [middle, middle], color=look.colour, linestyle=look.dashes))
+        figure.add_artist(Line2D(ends, [middle, middle], color=style.color, linestyle=style.dashes))
         figure.text(ends[1] + 5 / width, middle, name, fontsize=SMALL, va="center_baseline")
         left += _HANDLE + 5 + text_width(name, SMALL) + 16
 
 
-def moved_apart(heights: Sequence[float], gap: float, top: float) -> list[float]:
-    """Return ascending heights at least `gap` apart, between 0 and `top` if they fit, as near as can be to the given.
+def spread_labels(heights: Sequence[float], gap: float, top: float) -> list[float]:
+    """Return ascending heights at least `gap` apart, between 0 and `top` if they fit, closest to `heights`.
 
-    Nearest by the sum of squares: isotonic regression of what is left of the heights when the gaps are taken off.
+    The result minimizes the sum of squared moves: an isotonic regression of the heights minus their gaps.
     """
     blocks: list[tuple[float, int]] = []
     for place, height in enumerate(heights):

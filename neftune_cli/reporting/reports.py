@@ -1,4 +1,4 @@
-"""From evidence to comparisons, and from those to the page and to the report beside a sweep's trials."""
+"""Reports of a comparison: from evidence to a comparison, to the HTML page, and to the files in a sweep's folder."""
 
 import shlex
 import sys
@@ -20,106 +20,109 @@ from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.store import SWEEP_FILE, SweepFolder
 
 if TYPE_CHECKING:
-    from neftune_cli.reporting.page.content import PageContent
+    from neftune_cli.reporting.page.chapter import PageContent
     from neftune_cli.reporting.plots import Plot
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Comparable trials and what was found in them."""
+class ComparedEvidence:
+    """Comparable trials, their comparison, and the choices it was made with."""
 
     evidence: Evidence
     comparison: Comparison
     choices: Choices
 
 
-def judge_all(evidence: Sequence[Evidence], choices: Choices = DEFAULT_CHOICES) -> tuple[list[Judged], list[str]]:
-    """Compare each of several, and say of which no trained trial has finished.
+def compare_all(
+    evidence: Sequence[Evidence], choices: Choices = DEFAULT_CHOICES
+) -> tuple[list[ComparedEvidence], list[str]]:
+    """Compare each set of trials; also return a message for each set without a finished trained trial.
 
     Raises:
-        NothingToCompareError: that is so of all of them.
-        UsageError: the choices don't fit one of them.
+        NothingToCompareError: no set has a finished trained trial.
+        UsageError: the choices do not fit one of the sets.
     """
-    judged, empty = [], []
+    compared, empty = [], []
     for one in evidence:
         try:
-            judged.append(Judged(one, compare_arms(one, choices), choices))
+            compared.append(ComparedEvidence(one, compare_arms(one, choices), choices))
         except NothingToCompareError as error:
             empty.append(str(error))
-    if not judged:
+    if not compared:
         raise NothingToCompareError("\n".join(empty))
-    return judged, empty
+    return compared, empty
 
 
-def judge_sweep(folder: SweepFolder) -> list[Judged]:
-    """Compare the finished trials of one sweep: several comparisons where they differ in more than they should.
+def compare_sweep(folder: SweepFolder) -> list[ComparedEvidence]:
+    """Compare the finished trials of one sweep: several comparisons if trials differ in more than their arm and seed.
 
     Raises:
         NothingToCompareError: no trained trial has finished.
     """
-    return judge_all(sweep_evidence([folder]))[0]
+    return compare_all(sweep_evidence([folder]))[0]
 
 
-def write_reports(folder: SweepFolder, judged: Sequence[Judged]) -> None:
-    """Write summary.md, report.html and plots/ into the sweep's folder, in place of those of an earlier time.
+def write_reports(folder: SweepFolder, compared: Sequence[ComparedEvidence]) -> None:
+    """Write summary.md, report.html and plots/ into the sweep's folder, replacing existing ones.
 
     Raises:
-        OSError: the folder can't be written.
+        OSError: the folder is not writable.
     """
     from neftune_cli.reporting.markdown import to_markdown
     from neftune_cli.reporting.plots import standalone
 
-    drawn = [plots_of(one) for one in judged]
+    drawn = [draw_plots(one) for one in compared]
     texts = {
-        "summary.md": to_markdown([one.comparison for one in judged]),
-        "report.html": page(judged, drawn),
+        "summary.md": to_markdown([one.comparison for one in compared]),
+        "report.html": render_page(compared, drawn),
     }
-    pictures = {
+    plot_files = {
         f"{plot.name}{f'-{number}' if number > 1 else ''}.svg": standalone(plot.svg)
         for number, plots in enumerate(drawn, start=1)
         for plot in plots.values()
     }
     for name, text in texts.items():
         folder.write_text(name, text)
-    folder.write_plots(pictures)
+    folder.write_plots(plot_files)
     sys.audit("neftune.reports-written", str(folder.path))
 
 
-def page(judged: Sequence[Judged], plots: Sequence[Mapping[str, "Plot"]] | None = None) -> str:
-    """Return the page about these comparisons, one HTML file that needs nothing else."""
+def render_page(compared: Sequence[ComparedEvidence], plots: Sequence[Mapping[str, "Plot"]] | None = None) -> str:
+    """Return the page of these comparisons, one self-contained HTML file."""
     from neftune_cli.reporting.page.report import report_page
 
-    drawn = plots or [plots_of(one) for one in judged]
-    return report_page([_content(one, pictures) for one, pictures in zip(judged, drawn, strict=True)])
+    drawn = plots or [draw_plots(one) for one in compared]
+    return report_page([_content(one, plots_by_name) for one, plots_by_name in zip(compared, drawn, strict=True)])
 
 
-def plots_of(judged: Judged) -> Mapping[str, "Plot"]:
-    """Return the pictures of a comparison by name."""
+def draw_plots(compared: ComparedEvidence) -> Mapping[str, "Plot"]:
+    """Return the plots of a comparison by name."""
     from neftune_cli.reporting.plots import all_plots
 
-    return all_plots(judged.comparison, judged.evidence.trials)
+    return all_plots(compared.comparison, compared.evidence.trials)
 
 
-def _content(judged: Judged, plots: Mapping[str, "Plot"]) -> "PageContent":
-    from neftune_cli.reporting.page.content import PageContent, side_by_side
+def _content(compared: ComparedEvidence, plots: Mapping[str, "Plot"]) -> "PageContent":
+    from neftune_cli.reporting.page.answers import answers_by_prompt
+    from neftune_cli.reporting.page.chapter import PageContent
 
-    comparison, evidence = judged.comparison, judged.evidence
+    comparison, evidence = compared.comparison, compared.evidence
     seed = _answers_seed(comparison)
     return PageContent(
         comparison=comparison,
         advice=advice(comparison),
         footnotes=footnotes(comparison),
         plots=plots,
-        answers=side_by_side(_answers(evidence, seed)),
+        answers=answers_by_prompt(_answers(evidence, seed)),
         answers_seed=seed,
         spec="---\n".join(evidence.specs),
         manifest=evidence.manifest,
-        command="\n".join(commands_again(evidence, judged.choices)),
+        command="\n".join(reproduction_commands(evidence, compared.choices)),
     )
 
 
-def commands_again(evidence: Evidence, choices: Choices) -> list[str]:
-    """Return what to type to make these sweeps and their comparison once more; nothing for runs that others made."""
+def reproduction_commands(evidence: Evidence, choices: Choices) -> list[str]:
+    """Return the commands that run these sweeps and their comparison again; none for runs of other programs."""
     if not evidence.specs:
         return []
     names = [Path(folder).resolve().name for folder in evidence.folders]
@@ -135,7 +138,7 @@ def commands_again(evidence: Evidence, choices: Choices) -> list[str]:
 
 
 def _options(choices: Choices) -> Iterator[str]:
-    """Yield the options that say what differs from what happens when the user chooses nothing."""
+    """Yield the options for the choices that differ from the defaults."""
     if choices.baseline is not None:
         yield from ("--baseline", choices.baseline)
     if choices.metric is not None:
@@ -147,13 +150,13 @@ def _options(choices: Choices) -> Iterator[str]:
 
 
 def _answers_seed(comparison: Comparison) -> int | None:
-    """Return the first seed that every arm has."""
+    """Return the lowest seed that every arm has; None where they share none."""
     shared = set.intersection(*(set(arm.seeds) for arm in comparison.arms))
     return min(shared, default=None)
 
 
 def _answers(evidence: Evidence, seed: int | None) -> dict[str, list[Generation]]:
-    """Return what each arm, the base first, answered with this seed; nothing for runs that others made."""
+    """Return the answers of the base and of each arm with this seed; none for runs of other programs."""
     folders = [SweepFolder(Path(folder)) for folder in evidence.folders] if evidence.specs else []
     found: dict[str, list[Generation]] = {}
     for trial in evidence.trials:

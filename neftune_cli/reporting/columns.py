@@ -1,0 +1,210 @@
+"""Columns of a comparison, each declared once: fields of JSON and CSV, and columns of the formatted tables.
+
+To export another quantity, add a field to `ExportedJudgement` or `ExportedEstimate`, its value below them, and, for
+CSV, its name to `CSV_COLUMNS`. To show another column, add it to `TABLE_COLUMNS` and to the layouts that show it.
+JSON, CSV, terminal, Markdown, LaTeX and the page read these declarations.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from neftune_cli.analysis.results import Estimate, Judgement, Word
+from neftune_cli.records import Record
+from neftune_cli.reporting.cells import Cell, Difference
+
+
+class ExportedModel(Record):
+    """Base of the models of the JSON document; their docstrings are the descriptions in its JSON Schema."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class ExportedJudgement(ExportedModel):
+    """A difference to the baseline with its tests; null where a number is undefined or not finite."""
+
+    difference: float | None
+    """Arm minus baseline, in the metric's unit, over the seeds and items that both have."""
+    ci_low: float | None
+    """Lower bound of the unadjusted interval of the difference."""
+    ci_high: float | None
+    """Upper bound of the interval."""
+    p_value: float | None
+    """Two-sided p-value of the difference, unadjusted."""
+    p_adjusted: float | None
+    """`p_value`, Holm-adjusted over the arms."""
+    p_equivalent: float | None
+    """p-value of two one-sided tests for equivalence within the margin, Holm-adjusted over the arms."""
+    margin: float | None
+    """Equivalence margin in the metric's unit; a relative margin is a share of the mean of the paired baseline."""
+    verdict: Word | None
+    """Null with fewer than three paired seeds, and where the differences do not vary."""
+    about: Literal["method", "checkpoints"] | None
+    """Scope of interval and verdict: `checkpoints` with fewer than three paired seeds."""
+    detectable: float | None
+    """Minimum detectable effect at 80% power."""
+    seeds_needed: int | None
+    """Approximate total seeds that an inconclusive difference needs; null if decided, or if no number is enough."""
+    items: int | None
+    """Number of paired items; 1 for a metric without per-item values."""
+
+
+class ExportedEstimate(ExportedJudgement):
+    """One metric of one arm: the fields of a judgement, null for the baseline itself, and these."""
+
+    mean: float | None
+    """Mean over seeds."""
+    sd: float | None
+    """Standard deviation over seeds (ddof=1); null for one seed."""
+    difference_sd: float | None
+    """Standard deviation of the paired differences over seeds (ddof=1)."""
+    seeds: tuple[int, ...]
+    """Seeds with a value of the metric."""
+
+
+CSV_COLUMNS = (
+    "sweep",
+    "arm",
+    "alpha",
+    "metric",
+    "mean",
+    "sd",
+    "difference",
+    "difference_sd",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "p_adjusted",
+    "p_equivalent",
+    "margin",
+    "verdict",
+    "about",
+    "seeds",
+    "items",
+)
+"""Header of the CSV: four columns that identify a row, then fields of `ExportedEstimate`."""
+
+
+def exported_judgement(judgement: Judgement | None) -> ExportedJudgement | None:
+    """Return a judgement for the JSON document."""
+    return None if judgement is None else ExportedJudgement(**_judgement_fields(judgement))
+
+
+def exported_estimate(estimate: Estimate) -> ExportedEstimate:
+    """Return one metric of one arm for JSON and CSV."""
+    paired, judgement = estimate.difference, estimate.judgement
+    fields = _judgement_fields(judgement)
+    if paired is not None and judgement is None:
+        fields["difference"] = finite(paired.mean)
+    return ExportedEstimate(
+        **fields,
+        mean=finite(estimate.mean),
+        sd=finite(estimate.sd),
+        difference_sd=finite(paired.sd) if paired else None,
+        seeds=tuple(estimate.by_seed),
+    )
+
+
+def finite(value: float | None) -> float | None:
+    """Return the value; None for a value that is not finite, which JSON cannot represent."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _judgement_fields(judgement: Judgement | None) -> dict[str, Any]:
+    if judgement is None:
+        return dict.fromkeys(ExportedJudgement.model_fields)
+    comparison = judgement.comparison
+    return {
+        "difference": finite(comparison.difference),
+        "ci_low": finite(comparison.ci_low),
+        "ci_high": finite(comparison.ci_high),
+        "p_value": finite(comparison.p_value),
+        "p_adjusted": finite(judgement.p_adjusted),
+        "p_equivalent": finite(judgement.p_equivalent),
+        "margin": finite(judgement.margin),
+        "verdict": judgement.word,
+        "about": comparison.about,
+        "detectable": finite(judgement.detectable),
+        "seeds_needed": judgement.seeds_needed,
+        "items": comparison.items,
+    }
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """One row of a table: one arm's value of one metric and its difference to the baseline."""
+
+    arm: str
+    value: Cell
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """One column of the formatted tables."""
+
+    key: str
+    heading: str
+    """May hold `{against}` and `{confidence}`."""
+    parts: Callable[[ArmRow], tuple[str, ...]]
+    """Pieces of a cell, which the terminal aligns with the same pieces of other rows."""
+    kind: Literal["arm", "number", "verdict", "drawing"] = "number"
+    compares: bool = False
+    """Left out of tables without differences."""
+    optional: bool = False
+    """Left out of the page where every row is empty."""
+    sortable: bool = True
+    """Sortable on the page."""
+
+    @property
+    def align(self) -> Literal["left", "right"]:
+        """Return the alignment of the column."""
+        return "right" if self.kind == "number" else "left"
+
+    def text(self, row: ArmRow) -> str:
+        """Return the cell as one text."""
+        return "".join(self.parts(row))
+
+
+TABLE_COLUMNS: Mapping[str, TableColumn] = {
+    column.key: column
+    for column in (
+        TableColumn("arm", "arm", lambda row: (row.arm,), kind="arm"),
+        TableColumn("value", "value", lambda row: row.value.parts),
+        TableColumn("mean", "mean", lambda row: (row.value.number,)),
+        TableColumn(
+            "sd", "sd over seeds", lambda row: ("± " if row.value.spread else "", row.value.spread), optional=True
+        ),
+        TableColumn("difference", "{against}", lambda row: (row.difference.number,), compares=True),
+        TableColumn(
+            "interval",
+            "{confidence} interval",
+            lambda row: row.difference.interval_parts,
+            compares=True,
+            sortable=False,
+        ),
+        TableColumn("p", "p (Holm)", lambda row: (row.difference.p,), compares=True, optional=True),
+        TableColumn(
+            "detectable",
+            "detectable (80% power)",
+            lambda row: (row.difference.detectable,),
+            compares=True,
+            optional=True,
+        ),
+        TableColumn("verdict", "verdict", lambda row: (row.difference.verdict_text,), kind="verdict", compares=True),
+        TableColumn("drawing", "plot of the interval", lambda _: (), kind="drawing", compares=True, sortable=False),
+    )
+}
+"""Every column by its key. The page draws the cells of `drawing` itself."""
+
+TEXT_LAYOUT = ("arm", "value", "difference", "interval", "verdict")
+"""Columns on the terminal, in Markdown and in LaTeX."""
+TERMINAL_DROPS = ("interval", "verdict")
+"""Columns that narrow terminals leave out, the first one first."""
+PAGE_LAYOUT = ("arm", "mean", "sd", "difference", "interval", "p", "verdict")
+"""Columns of the page's tables of all metrics."""
+PAGE_VERDICT_LAYOUT = ("arm", "verdict", "mean", "drawing", "difference", "interval", "p", "detectable")
+"""Columns of the page's table of the primary metric."""
