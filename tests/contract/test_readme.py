@@ -12,7 +12,7 @@ from neftune_cli.models.sources import EMBEDDED_DIRECTORY
 from neftune_cli.noise.callback import NEFTuneCallback
 from tests.command_line import Neftune
 
-HUB_ID = "HuggingFaceTB/SmolLM2-135M"
+HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
@@ -23,12 +23,13 @@ def blocks(heading: str) -> list[str]:
     return [re.sub(r"^    ", "", block, flags=re.MULTILINE).strip() for block in found]
 
 
-def test_the_callback_example_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("columns", [("prompt", "completion"), ("instruction", "output")])
+def test_the_callback_example_trains(columns: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = ({"prompt": f"What follows {n}?", "completion": f" {n + 1}."} for n in range(8))
+    rows = (dict(zip(columns, (f"What follows {n}?", f"{n + 1}."), strict=True)) for n in range(8))
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     example = blocks("In your own training")[0]
-    assert len([line for line in example.splitlines() if line]) == 10
+    assert len([line for line in example.splitlines() if line]) == 9
     for there, here in ((HUB_ID, str(EMBEDDED_DIRECTORY)), ("SFTConfig(", "SFTConfig(use_cpu=True, output_dir=")):
         example = example.replace(there, here)
     scope: dict[str, object] = {}
