@@ -181,7 +181,7 @@ class _LongestFirst:
 
 
 class _Stopwatch(TrainerCallback):
-    """Record the begin and end of each step, logging included, and stop training after enough steps."""
+    """Record the start and end of each step, logging included, and stop training after enough steps."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -189,7 +189,7 @@ class _Stopwatch(TrainerCallback):
         self.ends: list[float] = []
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Record the begin of a step."""
+        """Record the start of a step."""
         self.begins.append(self._clock())
 
     def on_log(

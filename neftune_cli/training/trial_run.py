@@ -53,7 +53,7 @@ def run_trial(
     Raises:
         TrialStopped: a stop was requested, and the trial can be resumed from its checkpoint.
         TrialError: the loss is not finite, or the applied noise does not match the formula.
-        ClaimLost: another process took over the lease.
+        LeaseLost: another process took over the lease.
     """
     outcome = (
         _measured_base(loaded, prepared, folder, stop)

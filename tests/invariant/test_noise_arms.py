@@ -6,24 +6,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from neftune_cli.noise import attach_noise
+from tests.tiny_models import tiny_gpt2, tiny_llama
 
 IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-
-
-def tiny_llama() -> Any:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(
-        LlamaConfig(vocab_size=20, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2)
-    ).train()
-
-
-def tiny_gpt2_with_dropout() -> Any:
-    torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(vocab_size=20, n_positions=8, n_embd=16, n_layer=2, n_head=2)).train()
 
 
 def trained(build: Any, alpha: float | None, seed: int = 0) -> list[Tensor]:
@@ -54,13 +42,13 @@ def noise_of(alpha: float, seed: int = 0) -> list[Tensor]:
     return outputs
 
 
-@pytest.mark.parametrize("build", [tiny_llama, tiny_gpt2_with_dropout])
+@pytest.mark.parametrize("build", [tiny_llama, tiny_gpt2])
 def test_alpha_zero_trains_the_same_weights_as_no_hook(build: Any) -> None:
     assert equal(trained(build, alpha=0), trained(build, alpha=None))
     assert not equal(trained(build, alpha=5), trained(build, alpha=None))
 
 
-@pytest.mark.parametrize("build", [tiny_llama, tiny_gpt2_with_dropout])
+@pytest.mark.parametrize("build", [tiny_llama, tiny_gpt2])
 def test_the_same_seed_trains_the_same_weights(build: Any) -> None:
     assert equal(trained(build, alpha=5, seed=1), trained(build, alpha=5, seed=1))
     assert not equal(trained(build, alpha=5, seed=1), trained(build, alpha=5, seed=2))
@@ -68,9 +56,9 @@ def test_the_same_seed_trains_the_same_weights(build: Any) -> None:
 
 @pytest.mark.parametrize("alpha", [0.0, 5.0])
 def test_dropout_draws_are_those_of_a_training_without_noise(alpha: float) -> None:
-    trained(tiny_gpt2_with_dropout, alpha=None)
+    trained(tiny_gpt2, alpha=None)
     without_noise = torch.get_rng_state()
-    trained(tiny_gpt2_with_dropout, alpha=alpha)
+    trained(tiny_gpt2, alpha=alpha)
     assert torch.equal(torch.get_rng_state(), without_noise)
 
 

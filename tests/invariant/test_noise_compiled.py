@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
-from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutput
 
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
+from tests.tiny_models import tiny_llama
 
 IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]])
 LABELS = torch.tensor([[-100, -100, 3, 4, 5], [-100, 7, 8, -100, -100]])
@@ -20,12 +20,6 @@ PACKED = {"input_ids": IDS, "position_ids": torch.tensor([[0, 1, 2, 0, 1]] * 2),
 ALPHAS = (5.0, 4.0, 3.0, 2.0, 1.0)
 
 Compile = Callable[[Any, Any], Any]
-
-
-def tiny_llama() -> Any:
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=20, num_attention_heads=2, **sizes)).train()
 
 
 class Bigram(nn.Module):

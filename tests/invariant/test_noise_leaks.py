@@ -5,19 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
+from tests.tiny_models import tiny_llama
 
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
-
-
-def tiny_llama(*, tied: bool = False) -> Any:
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    config = LlamaConfig(vocab_size=20, num_attention_heads=2, tie_word_embeddings=tied, **sizes)
-    return LlamaForCausalLM(config).train()
 
 
 def hooks_on(model: torch.nn.Module) -> int:
@@ -61,7 +54,7 @@ def test_a_forward_without_gradients_is_clean() -> None:
 
 
 def test_a_tied_head_multiplies_with_the_clean_weight() -> None:
-    model = tiny_llama(tied=True)
+    model = tiny_llama(tie_word_embeddings=True)
     clean = model(input_ids=IDS, output_hidden_states=True)
     weight = model.get_input_embeddings().weight.detach().clone()
     with attach_noise(model, alpha=50.0):

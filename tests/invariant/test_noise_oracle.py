@@ -10,11 +10,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy import stats
-from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.integrations.neftune import activate_neftune
 
 from neftune_cli.noise import attach_noise
+from tests.tiny_models import tiny_llama, with_zero_embeddings
 
 ALPHA = 5.0
 DIM = 32
@@ -26,11 +25,7 @@ Noise = NDArray[np.float32]
 
 
 def zero_embedded_llama() -> Any:
-    model: Any = LlamaForCausalLM(
-        LlamaConfig(vocab_size=20, hidden_size=DIM, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
-    )
-    nn.init.zeros_(model.get_input_embeddings().weight)
-    return model.train()
+    return with_zero_embeddings(tiny_llama(hidden_size=DIM, intermediate_size=16))
 
 
 def noise_of(model: Any, mask: torch.Tensor) -> Noise:

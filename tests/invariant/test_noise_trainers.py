@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DPOTrainer
 from trl.trainer.sft_config import SFTConfig
@@ -19,6 +19,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise import NEFTuneCallback
+from tests.tiny_models import tiny_gpt2
 
 DROPOUT = 0.1
 COMMON: dict[str, Any] = {
@@ -39,10 +40,7 @@ PREFERENCES = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected"
 
 
 def gpt2(dropout: float = DROPOUT) -> Any:
-    torch.manual_seed(0)
-    config = GPT2Config(vocab_size=20, n_positions=32, n_embd=16, n_layer=2, n_head=2, pad_token_id=0)
-    config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = dropout
-    return GPT2LMHeadModel(config)
+    return tiny_gpt2(pad_token_id=0, embd_pdrop=dropout, attn_pdrop=dropout, resid_pdrop=dropout)
 
 
 def padded(rows: list[dict[str, list[int]]]) -> dict[str, Tensor]:

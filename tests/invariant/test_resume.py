@@ -74,25 +74,25 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    path = tmp_path_factory.mktemp("whole") / "trial"
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    path = tmp_path_factory.mktemp("uninterrupted") / "trial"
     run_with_stops(trial_of(), path)
     return results(path)
 
 
 @pytest.mark.parametrize("stops", slow_except(EVERYWHERE, "early", "everywhere"))
 def test_trial_stopped_anywhere_gives_the_same_results(
-    stops: tuple[At, ...], whole: dict[str, bytes], tmp_path: Path
+    stops: tuple[At, ...], uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     run_with_stops(trial_of(), tmp_path, stops)
-    assert results(tmp_path) == whole
+    assert results(tmp_path) == uninterrupted
 
 
 @pytest.mark.parametrize("recipe", slow_except(RECIPES, "accumulation with a remainder", "adapters"))
 def test_trial_of_any_recipe_gives_the_same_results(recipe: dict[str, Any], tmp_path: Path) -> None:
-    run_with_stops(trial_of(**recipe), tmp_path / "whole")
+    run_with_stops(trial_of(**recipe), tmp_path / "uninterrupted")
     run_with_stops(trial_of(**recipe), tmp_path / "stopped", TWICE)
-    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
+    assert results(tmp_path / "stopped") == results(tmp_path / "uninterrupted")
 
 
 def with_dropout() -> LoadedModel:
@@ -103,33 +103,35 @@ def with_dropout() -> LoadedModel:
     return loaded
 
 
-def test_dropout_draws_are_resumed(whole: dict[str, bytes], tmp_path: Path) -> None:
-    for name, stops in (("whole", ()), ("stopped", TWICE)):
+def test_dropout_draws_are_resumed(uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
+    for name, stops in (("uninterrupted", ()), ("stopped", TWICE)):
         run_with_stops(trial_of(), tmp_path / name, stops, make_model=with_dropout)
-    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
-    assert results(tmp_path / "whole") != whole
+    assert results(tmp_path / "stopped") == results(tmp_path / "uninterrupted")
+    assert results(tmp_path / "uninterrupted") != uninterrupted
 
 
 @pytest.mark.slow
-def test_trial_is_resumed_by_another_process(whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_trial_is_resumed_by_another_process(uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
     with pytest.raises(TrialStopped):
         Attempt(trial_of(), TrialFolder(tmp_path), at=STEPS_PER_EPOCH + 2).run()
     code = "import sys, tests.stopped_trials as t; t.run_with_stops(t.trial_of(), t.Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True)
-    assert results(tmp_path) == whole
+    assert results(tmp_path) == uninterrupted
 
 
-def test_checkpoints_every_step_do_not_change_results_and_are_deleted(whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_checkpoints_every_step_do_not_change_results_and_are_deleted(
+    uninterrupted: dict[str, bytes], tmp_path: Path
+) -> None:
     run_with_stops(trial_of(), tmp_path, settings=RunSettings(checkpoint_steps=1, keep_model=True))
-    assert results(tmp_path) == whole
+    assert results(tmp_path) == uninterrupted
     assert not (tmp_path / "checkpoints").exists()
 
 
 def test_base_trial_starts_over(tmp_path: Path) -> None:
-    run_with_stops(base_trial(), tmp_path / "whole")
+    run_with_stops(base_trial(), tmp_path / "uninterrupted")
     run_with_stops(base_trial(), tmp_path / "stopped", (TRAINED, GENERATING))
     for name in ("metrics.jsonl", "examples.parquet", "generations.jsonl", "record.json"):
-        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "uninterrupted" / name).read_bytes()
 
 
 # Unreadable checkpoints
@@ -182,7 +184,7 @@ def add_damaged(folder: TrialFolder, damage: Callable[[Path], None], *, step: in
 
 @pytest.mark.parametrize("damage", slow_except(DAMAGES, "weights cut", "trainer state cut", "a tensor missing"))
 def test_damaged_checkpoint_is_skipped(
-    damage: Callable[[Path], None], whole: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    damage: Callable[[Path], None], uninterrupted: dict[str, bytes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = TrialFolder(tmp_path)
     with pytest.raises(TrialStopped):
@@ -190,11 +192,11 @@ def test_damaged_checkpoint_is_skipped(
     add_damaged(folder, damage, step=STEPS_PER_EPOCH + 3)
     progress = Attempt(trial_of(), folder, RunSettings(keep_model=True)).run()
     assert next(one.step for one in progress if one.phase == "training") == STEPS_PER_EPOCH + 3
-    assert results(tmp_path) == whole
+    assert results(tmp_path) == uninterrupted
     assert f"The checkpoint step-{STEPS_PER_EPOCH + 3:08} " in capsys.readouterr().err
 
 
-def test_trial_with_only_damaged_checkpoints_starts_over(whole: dict[str, bytes], tmp_path: Path) -> None:
+def test_trial_with_only_damaged_checkpoints_starts_over(uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
     folder = TrialFolder(tmp_path)
     with pytest.raises(TrialStopped):
         Attempt(trial_of(), folder, at=3).run()
@@ -202,7 +204,7 @@ def test_trial_with_only_damaged_checkpoints_starts_over(whole: dict[str, bytes]
         add_damaged(folder, cut("state.json"), step=step)
     progress = Attempt(trial_of(), folder, RunSettings(keep_model=True)).run()
     assert [one.step for one in progress if one.phase == "training"] == [*range(1, LAST + 1)]
-    assert results(tmp_path) == whole
+    assert results(tmp_path) == uninterrupted
 
 
 # State after a stop
@@ -234,7 +236,7 @@ def test_only_the_answers_are_generated_again_after_training(tmp_path: Path) -> 
 
 
 def test_resumed_trial_keeps_its_halved_batches(tmp_path: Path) -> None:
-    for name, at in (("whole", None), ("stopped", STEPS_PER_EPOCH + 2)):
+    for name, at in (("uninterrupted", None), ("stopped", STEPS_PER_EPOCH + 2)):
         attempt = Attempt(trial_of(), TrialFolder(tmp_path / name), RunSettings(keep_model=True), at, halvings=1)
         if at is None:
             attempt.run()
@@ -242,8 +244,8 @@ def test_resumed_trial_keeps_its_halved_batches(tmp_path: Path) -> None:
         with pytest.raises(TrialStopped):
             attempt.run()
     Attempt(trial_of(), TrialFolder(tmp_path / "stopped"), RunSettings(keep_model=True)).run()
-    assert results(tmp_path / "stopped") == results(tmp_path / "whole")
-    record = json.loads((tmp_path / "whole" / "record.json").read_text())
+    assert results(tmp_path / "stopped") == results(tmp_path / "uninterrupted")
+    record = json.loads((tmp_path / "uninterrupted" / "record.json").read_text())
     assert "arm, seed 0: batches of 4 were computed as 2 x 2 to fit in memory." in record["notes"]
 
 

@@ -11,10 +11,6 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -22,6 +18,7 @@ from transformers import (
 from neftune_cli.data.examples import Example, TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.generation import Answer, generate_answers
+from tests.tiny_models import tiny_gpt2, tiny_llama
 
 VOCABULARY = 40
 END = 1
@@ -29,34 +26,31 @@ LIMIT = 8
 
 
 def llama(context: int = 64) -> PreTrainedModel:
-    torch.manual_seed(3)
-    config = LlamaConfig(
+    model: PreTrainedModel = tiny_llama(
+        seed=3,
         vocab_size=VOCABULARY,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
-        num_attention_heads=2,
         max_position_embeddings=context,
         initializer_range=0.3,
         bos_token_id=None,
         eos_token_id=None,
     )
-    return LlamaForCausalLM(config)
+    return model
 
 
 def gpt2(context: int = 64) -> PreTrainedModel:
-    torch.manual_seed(3)
-    config = GPT2Config(
+    model: PreTrainedModel = tiny_gpt2(
+        seed=3,
         vocab_size=VOCABULARY,
         n_embd=32,
-        n_layer=2,
-        n_head=2,
         n_positions=context,
         initializer_range=0.3,
         bos_token_id=None,
         eos_token_id=None,
     )
-    return GPT2LMHeadModel(config)
+    return model
 
 
 def tokenizer_ending_with(end: int = END) -> PreTrainedTokenizerFast:

@@ -2,15 +2,15 @@
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import NEFTuneEmbedding
+from tests.tiny_models import tiny_llama
 
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
@@ -102,16 +102,7 @@ def test_a_copy_draws_what_the_original_draws() -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_model_saved_with_the_wrapper_loads_without_it(tied: bool, tmp_path: Path) -> None:
-    model: Any = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=10,
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            tie_word_embeddings=tied,
-        )
-    )
+    model = tiny_llama(vocab_size=10, intermediate_size=16, tie_word_embeddings=tied)
     model.set_input_embeddings(NEFTuneEmbedding(model.get_input_embeddings()))
     model.tie_weights()
     assert (model.lm_head.weight is model.get_input_embeddings().weight) == tied

@@ -14,8 +14,6 @@ from transformers import (
     BigBirdForCausalLM,
     GraniteConfig,
     GraniteForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
     T5GemmaConfig,
@@ -28,6 +26,7 @@ from transformers import (
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
 from neftune_cli.noise.placement import Placement, input_embedding
+from tests.tiny_models import tiny_llama
 
 DIM = 16
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]])
@@ -43,7 +42,7 @@ SIZES: dict[str, Any] = {
 
 
 def llama() -> Any:
-    return LlamaForCausalLM(LlamaConfig(**SIZES)).train()
+    return tiny_llama(**SIZES)
 
 
 def t5() -> Any:
@@ -110,7 +109,7 @@ def test_models_that_multiply_by_the_root_of_their_width_are_known(build: Callab
     ],
 )
 def test_placeholders_are_those_the_config_names(options: dict[str, Any], expected: tuple[int, ...]) -> None:
-    assert Placement.of(LlamaForCausalLM(LlamaConfig(**SIZES, **options))).placeholders == expected
+    assert Placement.of(tiny_llama(**SIZES, **options)).placeholders == expected
 
 
 def test_positional_arguments_are_those_of_the_model_inside_every_wrapper() -> None:
