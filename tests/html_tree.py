@@ -1,4 +1,4 @@
-"""HTML as a tree, read by the standard library's parser, which knows nothing of the program that wrote it."""
+"""HTML parsed into a tree with the standard library's parser."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ class Element:
 
 
 class Reader(HTMLParser):
-    """Builds the tree, and refuses what isn't nested properly."""
+    """Parser that builds the tree and rejects incorrect nesting and duplicate attributes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Reader(HTMLParser):
         self.open = [self.root]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len(attrs) == len(dict(attrs)), f"an attribute of {tag} is there twice"
+        assert len(attrs) == len(dict(attrs)), f"duplicate attribute of {tag}"
         element = Element(tag, dict(attrs))
         self.open[-1].children.append(element)
         if tag not in VOID:

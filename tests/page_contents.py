@@ -1,4 +1,4 @@
-"""A comparison of four arms for the page, made by hand of numbers that depend on arm, seed and item alone."""
+"""Page content with a comparison of four arms; its values depend only on arm, seed and item."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,9 +17,10 @@ from neftune_cli.analysis.results import (
 )
 from neftune_cli.analysis.verdicts import judge
 from neftune_cli.evidence.measurements import Floats
-from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.metrics import METRICS
 from neftune_cli.records import Generation
-from neftune_cli.reporting.page.content import PageContent, PromptAnswers, side_by_side
+from neftune_cli.reporting.page.answers import PromptAnswers, answers_by_prompt
+from neftune_cli.reporting.page.chapter import PageContent
 from neftune_cli.reporting.plots.canvas import Plot
 from tests.unit import comparisons
 from tests.unit.comparisons import estimate, summary
@@ -45,7 +46,7 @@ PLOT = Plot(
 
 
 def comparison() -> Comparison:
-    """Return a comparison in which alpha=5 is better, alpha=15 worse, and alpha=10 undecided or equivalent."""
+    """Return a comparison in which alpha=5 is better, alpha=15 is worse, and alpha=10 is inconclusive or equivalent."""
     estimates = {key: _estimates(key) for key in LEVELS}
     arms = (
         summary(name, alpha, {key: estimates[key][name] for key in LEVELS}, noise_ratio=0.018 * alpha)
@@ -63,7 +64,7 @@ def comparison() -> Comparison:
 
 
 def hypotheses() -> tuple[HypothesisResult, ...]:
-    """Return one claim of each status."""
+    """Return one claim with each status."""
     return (
         HypothesisResult("loss", "Noise raises training loss.", "Figure 4", "+0.05", "supported"),
         HypothesisResult("test", "Noise lowers held-out loss.", "Figure 5", "+0.06", "refuted", "another model"),
@@ -73,7 +74,7 @@ def hypotheses() -> tuple[HypothesisResult, ...]:
 
 
 def generation(arm: str, number: int, **changes: object) -> Generation:
-    """Return an answer that is right for even numbers, and for odd ones lacks a word and has one of its own."""
+    """Return an answer: correct for even numbers, with one replaced word for odd numbers."""
     right = number % 2 == 0
     values = {
         "split": "held-out",
@@ -92,12 +93,12 @@ def generation(arm: str, number: int, **changes: object) -> Generation:
 
 
 def answers(count: int) -> list[PromptAnswers]:
-    """Return answers of the base and all arms to so many prompts."""
-    return side_by_side({arm: [generation(arm, number) for number in range(count)] for arm in ("base", *ALPHAS)})
+    """Return the answers of the base and all arms to `count` prompts."""
+    return answers_by_prompt({arm: [generation(arm, number) for number in range(count)] for arm in ("base", *ALPHAS)})
 
 
 def content(**changes: object) -> PageContent:
-    """Return what a page is made from."""
+    """Return the content of a page with one comparison."""
     whole = PageContent(
         comparison=comparison(),
         advice="Use alpha 5: held-out loss is lower. Another model needs its own sweep.",

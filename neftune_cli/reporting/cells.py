@@ -137,4 +137,4 @@ def _seeds_needed(judgement: Judgement) -> str:
     if judgement.word != "inconclusive":
         return ""
     needed = judgement.seeds_needed
-    return "more seeds alone are not enough" if needed is None else f"about {needed} seeds are needed"
+    return "more seeds will not decide it" if needed is None else f"about {needed} seeds needed"

@@ -1,6 +1,4 @@
-"""The page as a document: what stands where, how sound the markup is, and what its security policy lets in."""
-
-# ruff: noqa: RUF001  (the page has true minus signs, dashes and quotation marks in it)
+"""Structure, accessibility, security policy and size limits of the page."""
 
 import base64
 import hashlib
@@ -10,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from neftune_cli.reporting.page.content import PageContent
+from neftune_cli.reporting.page.chapter import PageContent
 from neftune_cli.reporting.page.report import MOST_BYTES, report_page
 from tests.html_tree import Element, read
 from tests.page_contents import PLOT, answers, comparison, content, generation
@@ -28,21 +26,21 @@ def page(html: str) -> Element:
     return read(html)
 
 
-def test_sections_come_in_order_with_the_verdict_first(page: Element) -> None:
+def test_section_order(page: Element) -> None:
     assert [next(section.all("h2")).text for section in page.all("section")] == [
         "Verdict",
-        "The best arm, judged on what it wasn’t chosen on",
-        "Is noise worth more than stopping in time?",
+        "Best arm, measured on data that did not select it",
+        "Noise compared with early stopping",
         "All metrics",
         "Plots",
         "Claims of the paper",
         "Answers side by side",
-        "How it was computed",
-        "Run it again",
+        "Methods",
+        "Reproduce",
     ]
 
 
-def test_recipe_manifest_digest_and_command_are_there(page: Element) -> None:
+def test_page_contains_recipe_manifest_digest_and_command(page: Element) -> None:
     digest = comparison().manifest_digest
     metas = {meta.attributes.get("name"): meta.attributes.get("content") for meta in page.all("meta")}
 
@@ -51,7 +49,7 @@ def test_recipe_manifest_digest_and_command_are_there(page: Element) -> None:
     assert [pre.text for pre in page.all("pre")] == [content().command, content().spec, content().manifest]
 
 
-def test_the_language_and_the_width_are_declared(page: Element, html: str) -> None:
+def test_language_and_viewport_are_declared(page: Element, html: str) -> None:
     metas = {meta.attributes.get("name"): meta.attributes.get("content") for meta in page.all("meta")}
 
     assert html.startswith("<!DOCTYPE html>\n<html ")
@@ -60,7 +58,7 @@ def test_the_language_and_the_width_are_declared(page: Element, html: str) -> No
     assert page.one("head").one("title").text == "bios, compared with alpha=0 · neftune"
 
 
-def test_the_policy_lets_in_the_own_style_and_script_alone(page: Element) -> None:
+def test_policy_allows_only_the_own_style_and_script(page: Element) -> None:
     (policy,) = (meta.attributes["content"] for meta in page.all("meta") if "http-equiv" in meta.attributes)
 
     assert policy == (
@@ -69,7 +67,7 @@ def test_the_policy_lets_in_the_own_style_and_script_alone(page: Element) -> Non
     )
 
 
-def test_nothing_is_loaded_and_nothing_is_styled_or_run_inline(page: Element) -> None:
+def test_page_has_no_external_resources_and_no_inline_style_or_handler(page: Element) -> None:
     links = [element.attributes for element in page.all("a")]
     attributes = {name for element in page.all() for name in element.attributes}
 
@@ -83,7 +81,7 @@ def test_nothing_is_loaded_and_nothing_is_styled_or_run_inline(page: Element) ->
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_headings_skip_no_level(count: int) -> None:
+def test_heading_levels_have_no_gaps(count: int) -> None:
     levels = [int(element.tag[1]) for element in read(_several(count)).all() if element.tag in HEADINGS]
 
     assert levels[0] == 1
@@ -92,7 +90,7 @@ def test_headings_skip_no_level(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_ids_are_unique_and_everything_that_names_one_finds_it(count: int) -> None:
+def test_ids_are_unique_and_references_resolve(count: int) -> None:
     page = read(_several(count))
     ids = [element.attributes["id"] for element in page.all() if "id" in element.attributes]
     named = [element.attributes.get("aria-labelledby") for element in page.all()]
@@ -102,7 +100,7 @@ def test_ids_are_unique_and_everything_that_names_one_finds_it(count: int) -> No
     assert {*filter(None, named), *targets} <= set(ids)
 
 
-def test_tables_say_what_their_headers_head_and_scroll_in_named_regions(page: Element) -> None:
+def test_tables_have_header_scopes_captions_and_named_scroll_regions(page: Element) -> None:
     for region in page.all("div", "scroll"):
         assert (region.attributes["role"], region.attributes["tabindex"]) == ("region", "0")
         assert region.attributes.get("aria-label") or region.attributes.get("aria-labelledby")
@@ -111,7 +109,7 @@ def test_tables_say_what_their_headers_head_and_scroll_in_named_regions(page: El
     assert {header.attributes["scope"] for header in page.all("th")} == {"col", "row", "rowgroup"}
 
 
-def test_several_comparisons_have_a_list_of_contents() -> None:
+def test_several_comparisons_have_a_table_of_contents() -> None:
     page = read(_several(3))
 
     contents = page.one("nav").one("ol", "contents")
@@ -120,39 +118,39 @@ def test_several_comparisons_have_a_list_of_contents() -> None:
     assert len(list(page.all("article"))) == 3
 
 
-def test_what_was_not_measured_has_no_section_and_no_link() -> None:
+def test_missing_parts_have_no_section_and_no_link() -> None:
     bare = replace(comparison(), best=None, early_stopping=None, hypotheses=(), base=None, manifest_digest=None)
     page = read(report_page([content(comparison=bare, plots={}, answers=[], answers_seed=None, spec="", manifest="")]))
 
     assert [link.text for link in page.one("nav").all("a")] == [
         "Verdict",
         "All metrics",
-        "How it was computed",
-        "Run it again",
+        "Methods",
+        "Reproduce",
     ]
     assert len(list(page.all("section"))) == 4
     assert not list(page.all("tr", "base"))
 
 
-def test_runs_of_others_neither_share_an_order_of_the_data_nor_can_be_run_again() -> None:
+def test_runs_of_other_programs_have_no_reproduction_and_no_shared_data_order() -> None:
     assert "same data order and dropout" in read(report_page([content()])).text
 
     page = read(report_page([content(spec="", manifest="", command="")]))
 
     assert "same data order and dropout" not in page.text
-    assert "Run it again" not in page.text
+    assert "Reproduce" not in page.text
     assert not list(page.all("pre"))
 
 
-def test_missing_trials_are_said_beside_the_verdict(page: Element) -> None:
+def test_missing_trials_are_noted_in_the_verdict(page: Element) -> None:
     assert "1 trial is missing from these numbers" in next(page.all("section")).text
 
 
-def test_equal_contents_give_equal_bytes(html: str) -> None:
+def test_page_is_deterministic(html: str) -> None:
     assert report_page([content()]) == html
 
 
-def test_a_large_sweep_stays_under_the_limit_and_says_what_is_left_out() -> None:
+def test_size_limit_leaves_out_plots_and_prompts() -> None:
     heavy = replace(PLOT, svg=PLOT.svg.replace("</svg>", f"<desc>{'x' * 900_000}</desc></svg>"))
     words = " ".join(f"word{number}" for number in range(300))
     many = [replace(one, reference=words) for one in answers(400)]
@@ -162,25 +160,25 @@ def test_a_large_sweep_stays_under_the_limit_and_says_what_is_left_out() -> None
     shown = len(list(page.all("details", "prompt")))
     assert 1_800_000 < len(html.encode()) <= MOST_BYTES
     assert 10 < shown < 400
-    assert f"{shown} of 400 prompts shown" in html
-    assert "the others are left out to keep this file small" in page.one("section", "answers").text
+    assert f"{shown} of 400 prompts are shown" in html
+    assert "the others are left out to limit the file size" in page.one("section", "answers").text
     assert len(list(page.all("figure"))) == 2
-    assert "2 of 5 plots shown" in html
+    assert "2 of 5 plots are shown" in html
 
 
-def test_a_long_manifest_is_cut_with_a_word() -> None:
+def test_long_manifest_is_truncated() -> None:
     page = read(report_page([content(manifest="m" * 100_000)]))
 
     assert "40000 more characters are left out" in list(page.all("details", "file"))[1].text
 
 
-def test_a_seed_is_named_beside_the_answers(page: Element) -> None:
-    assert (
-        "6 of 6 prompts shown, answered greedily by the trained arms of seed 0" in page.one("section", "answers").text
-    )
+def test_answers_state_count_and_seed(page: Element) -> None:
+    text = page.one("section", "answers").text
+
+    assert "6 of 6 prompts are shown. Answers use greedy decoding; the trained arms are those of seed 0." in text
 
 
-def test_differences_from_the_reference_are_marked(page: Element) -> None:
+def test_word_differences_from_the_reference_are_marked(page: Element) -> None:
     prompts = {prompt.one("bdi", "question").text: prompt for prompt in page.all("details", "prompt")}
     wrong, right = prompts["Where was person 1 born?"], prompts["Where was person 2 born?"]
 
@@ -190,7 +188,7 @@ def test_differences_from_the_reference_are_marked(page: Element) -> None:
     assert "0 of 4 arms equal the reference; ROUGE-L 0.80" in wrong.text
 
 
-def test_hostile_text_stays_text() -> None:
+def test_hostile_text_is_escaped_and_visible() -> None:
     attack = "</script></style><script>alert(1)</script><img src=x onerror=alert(1)>\x00\x1b\u202eevil\ud800 & \"'"
     page = read(report_page([_attacked(attack)]))
 
@@ -200,7 +198,7 @@ def test_hostile_text_stays_text() -> None:
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", page.text)
 
 
-def test_endless_answers_are_cut_and_emoji_are_kept() -> None:
+def test_long_answers_are_truncated_and_emoji_are_kept() -> None:
     answer = generation("base", 1, response="🦜" * 10_000, reference="a" * 100_000)
     html = report_page(
         [content(answers=[replace(one, reference="a" * 100_000, answers={"base": answer}) for one in answers(1)])]

@@ -1,6 +1,6 @@
-"""The numbers of the page: what its tables have where there is a verdict, and what they say where there is none."""
+"""Tables of the page: numbers with verdicts, and reasons for missing verdicts."""
 
-# ruff: noqa: RUF001  (the page has true minus signs, dashes and quotation marks in it)
+# ruff: noqa: RUF001  (the page has typographic minus signs, dashes and quotation marks)
 
 import math
 import re
@@ -20,7 +20,7 @@ def page() -> Element:
     return read(report_page([content()]))
 
 
-def test_the_verdict_table_has_the_numbers_of_the_primary_metric(page: Element) -> None:
+def test_verdict_table_shows_the_primary_metric(page: Element) -> None:
     rows = [_cells(row) for row in page.one("table", "primary").one("tbody").all("tr")]
     means = [values("eval_loss", arm).mean() for arm in range(4)]
     worse = f"+{means[3] - means[0]:.4f}"
@@ -45,14 +45,14 @@ def test_every_metric_is_in_the_table_of_its_section(page: Element) -> None:
     assert next(iter(answers.all("tr", "baseline"))).text.strip().startswith("alpha=0")
 
 
-def test_each_status_of_a_claim_has_a_sign_of_its_own(page: Element) -> None:
+def test_each_claim_status_has_a_symbol(page: Element) -> None:
     statuses = [cell.text for cell in page.one("table", "claims").all("span", "verdict")]
 
     assert statuses == ["✓supported", "✗refuted", "?inconclusive", "–not measured"]
     assert "another model" in page.one("table", "claims").text
 
 
-def test_a_lone_arm_is_shown_without_differences() -> None:
+def test_single_arm_has_no_differences() -> None:
     whole = comparison()
     lone = replace(whole, arms=whole.arms[:1], best=None, early_stopping=None)
     page = read(report_page([content(comparison=lone)]))
@@ -62,19 +62,19 @@ def test_a_lone_arm_is_shown_without_differences() -> None:
     for table in page.all("table", "levels"):
         assert [cell.text for cell in table.one("thead").all("th")] == ["arm", "mean", "sd over seeds"]
         assert "difference" not in table.one("caption").text
-    assert "How it was computed" not in page.text
+    assert "Methods" not in page.text
 
 
-def test_an_arm_without_a_value_is_a_dash_and_one_that_diverged_is_not_finite_and_both_say_why() -> None:
+def test_missing_and_not_finite_values_have_a_reason() -> None:
     page = read(report_page([content(comparison=_diverged())]))
     rows = [_cells(row) for row in page.one("table", "primary").one("tbody").all("tr")]
 
-    assert rows[3][:3] == ["alpha=10", "–no verdictthe metric isn't defined for the arm", "–"]
-    assert rows[4][:3] == ["alpha=15", "–no verdicta value isn't finite", "not finite"]
+    assert rows[3][:3] == ["alpha=10", "–no verdictthe metric is not defined for the arm", "–"]
+    assert rows[4][:3] == ["alpha=15", "–no verdicta value is not finite", "not finite"]
     assert rows[3][3:] == rows[4][3:] == ["", "–", "–", "–", "–"]
 
 
-def test_a_difference_that_is_not_judged_is_still_shown() -> None:
+def test_difference_without_judgement_is_shown() -> None:
     unjudged = {"difference": PairedDifference({0: 0.06}, 0.06, None), "judgement": None}
     page = read(report_page([content(comparison=_changed("alpha=15", **unjudged))]))
     row = _cells(list(page.one("table", "primary").one("tbody").all("tr"))[4])
@@ -83,40 +83,40 @@ def test_a_difference_that_is_not_judged_is_still_shown() -> None:
     assert row[4:] == ["+0.0600", "–", "–", "–"]
 
 
-def test_with_too_few_seeds_there_is_neither_a_p_value_nor_a_size_that_would_have_been_found() -> None:
+def test_few_seeds_have_no_p_value_and_no_detectable_effect() -> None:
     page = read(report_page([content(comparison=_few_seeds())]))
     table = page.one("table", "primary")
 
     assert [cell.text for cell in table.one("thead").all("th")][4:] == ["vs alpha=0", "95% interval"]
     assert _cells(list(table.one("tbody").all("tr"))[4])[1] == "–no verdictfewer than three paired seeds"
-    assert "p is two-sided" not in page.text
-    assert "Would have seen" not in page.text
-    assert "holds for other items alone, at 95% confidence" in page.text
+    assert "p is the two-sided" not in page.text
+    assert "minimum detectable effect" not in page.text
+    assert "the unadjusted 95% t interval generalizes to other items only" in page.text
 
 
-def test_where_nothing_varies_nothing_is_said() -> None:
+def test_differences_without_variation_have_no_verdict() -> None:
     judged = _judged(comparison(), "alpha=15")
     paired = replace(judged.comparison, ci_low=math.nan, ci_high=math.nan, p_value=math.nan)
     still = replace(judged, comparison=paired, p_adjusted=math.nan, detectable=math.nan, word=None)
     page = read(report_page([content(comparison=_changed("alpha=15", judgement=still))]))
     row = _cells(list(page.one("table", "primary").one("tbody").all("tr"))[4])
 
-    assert row[1] == "–no verdictnothing varies in the differences, so nothing says how sure they are"
+    assert row[1] == "–no verdictthe differences do not vary, so their uncertainty is unknown"
     assert row[5:] == ["–", "–", "–"]
 
 
-def test_the_best_arm_of_one_seed_was_chosen_on_items_alone() -> None:
+def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
     whole = comparison()
     assert whole.best is not None
     gain = replace(whole.best.gain, seeds=1, ci_low=math.nan, ci_high=math.nan)
     page = read(report_page([content(comparison=replace(whole, best=replace(whole.best, gain=gain)))]))
     text = list(page.all("section"))[1].text
 
-    assert "Chosen on one part of items, measured on the other" in text
+    assert "Selected on one part of the items and measured on the other" in text
     assert "interval" not in text
 
 
-def test_arms_choose_among_epochs_of_their_own() -> None:
+def test_epochs_are_listed_by_arm_where_they_differ() -> None:
     whole = comparison()
     assert whole.early_stopping is not None
     *others, last = whole.early_stopping.arms
@@ -126,29 +126,29 @@ def test_arms_choose_among_epochs_of_their_own() -> None:
         for one in (whole.early_stopping, stopping)
     )
 
-    assert "Epochs (1 to 3) are chosen" in same
-    assert "Epochs (1 to 3 of alpha=0; 1 to 3 of alpha=5; 1 to 3 of alpha=10; 1 to 5 of alpha=15) are chosen" in own
+    assert "(of epochs 1 to 3) is selected" in same
+    assert "(of epochs 1 to 3 of alpha=0; 1 to 3 of alpha=5; 1 to 3 of alpha=10; 1 to 5 of alpha=15) is selected" in own
 
 
-def test_the_margin_has_three_digits_and_no_second_line_of_a_heading() -> None:
+def test_margin_has_three_digits() -> None:
     small = replace(_judged(comparison(), "alpha=15"), margin=0.0000123)
     page = read(report_page([content(comparison=_changed("alpha=15", judgement=small))]))
 
-    assert "reaches up to the margin: 1.23e-05 to 0.01 (Held-out loss)." in page.text
+    assert "is the equivalence margin: 1.23e-05 to 0.01 (Held-out loss)." in page.text
 
 
-def test_the_confidence_has_all_its_digits() -> None:
+def test_confidence_has_all_digits() -> None:
     page = read(report_page([content(comparison=replace(comparison(), confidence=0.999))]))
 
-    assert "at 99.9% confidence" in page.text
+    assert "the unadjusted 99.9% t interval" in page.text
     assert "99.9% interval" in page.one("table", "primary").text
 
 
-def test_items_are_not_spoken_of_where_there_are_none() -> None:
+def test_methods_mention_items_only_with_per_item_values() -> None:
     without = read(report_page([content(comparison=_every_judgement(items=1, clusters=1))]))
 
     assert "item" not in without.one("ul", "method").text
-    assert "item by item" in read(report_page([content()])).text
+    assert "paired by seed and item" in read(report_page([content()])).text
 
 
 def _cells(row: Element) -> list[str]:
@@ -176,16 +176,16 @@ def _few_seeds() -> Comparison:
 
 
 def _every_judgement(**changes: object) -> Comparison:
-    """Return the comparison with what its judgements rest on changed, and without words where that takes them."""
+    """Return the comparison with changed paired comparisons, without verdicts if they are about checkpoints."""
     whole = comparison()
     arms = tuple(
-        replace(arm, estimates={key: _rests_on(one, changes) for key, one in arm.estimates.items()})
+        replace(arm, estimates={key: _with_paired(one, changes) for key, one in arm.estimates.items()})
         for arm in whole.arms
     )
     return replace(whole, arms=arms)
 
 
-def _rests_on(estimate: Estimate | None, changes: Mapping[str, object]) -> Estimate | None:
+def _with_paired(estimate: Estimate | None, changes: Mapping[str, object]) -> Estimate | None:
     if estimate is None or estimate.judgement is None:
         return estimate
     paired = replace(estimate.judgement.comparison, **changes)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The plots of a comparison: what is drawn is what was measured, read back from the picture."""
+"""Plots of a comparison: values read back from the SVG equal the measured values."""
 
 import math
 import subprocess
@@ -21,18 +21,18 @@ from neftune_cli.records import CurvePoint
 from neftune_cli.reporting.plots import all_plots, standalone
 from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.plots.captions import arms_left_out
-from neftune_cli.reporting.plots.histograms import answer_lengths, contrasted, loss_histograms
+from neftune_cli.reporting.plots.histograms import answer_lengths, contrasted_arms, loss_histograms
 from neftune_cli.reporting.plots.learning_curves import learning_curves
 from neftune_cli.reporting.plots.loss_by_alpha import loss_by_alpha
 from neftune_cli.reporting.plots.paired_differences import paired_differences
-from neftune_cli.reporting.plots.styles import MOST_ARMS, drawn_arms, looks, looks_in
+from neftune_cli.reporting.plots.styles import MOST_ARMS, arm_styles, drawn_arms, styles_in_order
 from tests.unit.comparisons import comparison, estimate, hand_made, judgement, summary
 
 NAMES = ["loss-by-alpha", "paired-differences", "learning-curves", "loss-histograms", "answer-lengths"]
 MOST_BYTES = 150_000
 FEWEST_BINS = 12
 MARGIN, BETWEEN = 50.0, 190.0
-"""Points: right end of the labels of vertical axes, and a height between the two panels of the paired plot."""
+"""Right end of the labels of vertical axes, and a height between the two panels of the paired plot, in points."""
 HOSTILE = (
     ("<script>alert(1)</script>", "$\\frac{", "a & b", "nul\x00", "\ud800"),
     ("😀" * 30, "x" * 200, "a\nb", "]]>", "_x"),
@@ -41,7 +41,7 @@ STEPS = tuple(CurvePoint(step=step, epoch=step / 20, train_loss=3 / step) for st
 EPOCHS = tuple(CurvePoint(step=20 * e, epoch=e, eval_loss=2 / e, train_loss_clean=1 / e) for e in (1, 2, 3))
 
 
-def test_every_plot_is_drawn_and_the_same_bytes_whatever_the_user_has_set() -> None:
+def test_plots_are_deterministic_under_user_settings() -> None:
     trials = trials_of({"alpha=0": 3, "alpha=5": 3})
     first = all_plots(hand_made(), trials)
     with mpl.rc_context({"axes.labelpad": 40, "font.size": 30, "svg.fonttype": "path", "xtick.top": True}):
@@ -52,14 +52,14 @@ def test_every_plot_is_drawn_and_the_same_bytes_whatever_the_user_has_set() -> N
     assert all(plot.name == name and plot.title and plot.caption and plot.alt for name, plot in first.items())
 
 
-def test_importing_the_room_leaves_matplotlib_alone() -> None:
+def test_importing_plots_does_not_import_matplotlib() -> None:
     code = "import sys, neftune_cli.reporting.plots; sys.exit('matplotlib' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("names", HOSTILE)
-def test_no_name_of_an_arm_breaks_a_plot(names: tuple[str, ...]) -> None:
+def test_hostile_arm_names_give_valid_svg(names: tuple[str, ...]) -> None:
     losses = [1.0, 1.1, 1.2]
     arms = [arm("alpha=0", 0.0, losses), *(arm(name, 5.0, losses, losses) for name in names)]
     drawn = all_plots(comparison(*arms), trials_of(dict.fromkeys(("alpha=0", *names), 3)))
@@ -71,7 +71,7 @@ def test_no_name_of_an_arm_breaks_a_plot(names: tuple[str, ...]) -> None:
     assert names is HOSTILE[1] or {"$\\frac{", "a & b"} <= set(texts(drawn["answer-lengths"]))
 
 
-def test_many_plots_can_stand_on_one_page() -> None:
+def test_plots_share_a_page_without_id_conflicts() -> None:
     trials = trials_of({"alpha=0": 3, "alpha=5": 3})
     comparisons = (hand_made(), replace(hand_made(), primary="exact_match"))
     different = {plot.svg for one in comparisons for plot in all_plots(one, trials).values()}
@@ -87,7 +87,7 @@ def test_many_plots_can_stand_on_one_page() -> None:
         assert "currentColor" in svg
 
 
-def test_thousands_of_trials_stay_small() -> None:
+def test_plots_of_thousands_of_trials_are_small() -> None:
     values = np.random.default_rng(0).normal(1.0, 0.1, (4, 500)).tolist()
     arms = [
         arm(f"alpha={5 * place}", 5.0 * place, one, values[0] if place else None) for place, one in enumerate(values)
@@ -96,42 +96,42 @@ def test_thousands_of_trials_stay_small() -> None:
 
     assert list(drawn) == NAMES
     assert max(len(plot.svg.encode()) for plot in drawn.values()) < MOST_BYTES
-    assert "The first 20 of 500 seeds are drawn" in drawn["loss-by-alpha"].caption
+    assert "Only the first 20 of 500 seeds are drawn" in drawn["loss-by-alpha"].caption
 
 
-def test_many_arms_are_cut_to_the_best_and_the_caption_says_so() -> None:
+def test_only_the_best_of_many_arms_are_drawn() -> None:
     arms = [arm(f"alpha={n}", float(n), [2.0 - n / 50] * 3, [2.0] * 3 if n else None) for n in range(30)]
     compared = comparison(*arms)
     drawn = all_plots(compared, trials_of({one.name: 3 for one in arms}))
 
     assert [one.name for one in drawn_arms(compared)] == ["alpha=0", *(f"alpha={n}" for n in range(24, 30))]
-    sentence = "Of 30 arms the baseline and the 6 with the best held-out loss are drawn."
+    sentence = "Of 30 arms, only the baseline and the 6 with the best held-out loss are drawn."
     for name in ("paired-differences", "learning-curves", "answer-lengths"):
         assert sentence in drawn[name].caption
     assert "the 19 with the best" in drawn["loss-by-alpha"].caption
     assert max(len(plot.svg.encode()) for plot in drawn.values()) < MOST_BYTES
 
 
-def test_higher_is_better_where_that_is_the_goal() -> None:
+def test_best_arm_is_highest_for_a_metric_to_maximize() -> None:
     scores = {"alpha=0": 0.1, "alpha=5": 0.9, "alpha=10": 0.5}
     arms = [summary(name, float(name[6:]), {"exact_match": estimate([score] * 3)}) for name, score in scores.items()]
     compared = replace(comparison(*arms), primary="exact_match")
 
     assert [one.name for one in drawn_arms(compared, 2)] == ["alpha=0", "alpha=5"]
-    assert contrasted(compared) == ["alpha=0", "alpha=5", "alpha=10"]
+    assert contrasted_arms(compared) == ["alpha=0", "alpha=5", "alpha=10"]
 
 
-def test_the_arms_drawn_are_the_lowest_where_neither_way_is_good() -> None:
+def test_lowest_arms_are_drawn_without_a_preferred_direction() -> None:
     values = {f"alpha={n}": estimate([100.0 - n] * 3) for n in range(9)}
     arms = [summary(name, None, {"response_chars": one}) for name, one in values.items()]
     compared = replace(comparison(*arms), primary="response_chars")
 
-    sentence = "Of 9 arms the baseline and the 2 with the lowest answer length are drawn."
+    sentence = "Of 9 arms, only the baseline and the 2 with the lowest answer length are drawn."
     assert arms_left_out(compared, 3) == sentence
     assert [one.name for one in drawn_arms(compared, 3)] == ["alpha=0", "alpha=7", "alpha=8"]
 
 
-def test_a_metric_is_called_by_its_name_within_a_sentence() -> None:
+def test_captions_use_the_metric_name() -> None:
     values = estimate([0.4, 0.5])
     arms = [summary(f"alpha={n}", float(n), {"rouge_l": values}) for n in range(9)]
     compared = replace(comparison(*arms), primary="rouge_l")
@@ -140,17 +140,17 @@ def test_a_metric_is_called_by_its_name_within_a_sentence() -> None:
     assert found(loss_by_alpha(compared)).alt.startswith("Mean ROUGE-L over seeds: ")
 
 
-def test_arms_look_different_and_the_baseline_like_text() -> None:
+def test_arm_styles_are_distinct() -> None:
     arms = [f"arm {n}" for n in range(MOST_ARMS)]
-    look = looks(arms)
+    styles = styles_in_order(arms)
 
-    assert len({one.colour for one in look.values()}) == MOST_ARMS
-    assert len({one.dashes for one in look.values()}) == MOST_ARMS
-    assert len({one.marker for one in look.values()}) == MOST_ARMS
-    assert looks_in(comparison(*(arm(name, None, [1.0]) for name in arms))) == look
+    assert len({one.color for one in styles.values()}) == MOST_ARMS
+    assert len({one.dashes for one in styles.values()}) == MOST_ARMS
+    assert len({one.marker for one in styles.values()}) == MOST_ARMS
+    assert arm_styles(comparison(*(arm(name, None, [1.0]) for name in arms))) == styles
 
 
-def test_seeds_and_means_are_where_their_values_are() -> None:
+def test_positions_of_seeds_and_means() -> None:
     plot = found(loss_by_alpha(hand_made()))
     level = axis_of(plot)
     seeds = [level(height(mark)) for mark in marks(plot) if mark.get("fill-opacity") == "0.5"]
@@ -163,7 +163,7 @@ def test_seeds_and_means_are_where_their_values_are() -> None:
     assert sorted(means) == pytest.approx([1.507, 1.510], abs=2e-4)
 
 
-def test_a_bar_is_the_interval_of_the_difference_from_the_baselines_mean() -> None:
+def test_bar_is_the_interval_shifted_by_the_baseline_mean() -> None:
     plot = found(loss_by_alpha(hand_made()))
     level = axis_of(plot)
     (bar,) = [ends(line) for line in lines(plot) if line.attrib.get("stroke") == "#0072b2"]
@@ -176,34 +176,34 @@ def test_a_bar_is_the_interval_of_the_difference_from_the_baselines_mean() -> No
     assert drawn == pytest.approx([1.51 + interval.ci_low, 1.51 + interval.ci_high], abs=2e-4)
 
 
-def test_captions_say_the_level_and_of_a_band_where_there_is_one() -> None:
+def test_captions_state_confidence_and_margin_band() -> None:
     sure = replace(hand_made(), confidence=0.999)
     plain = comparison(arm("alpha=0", 0.0, [1.0, 1.1]), summary("5", 5.0, {"eval_loss": estimate([1.2], [1.0])}))
 
-    assert "A bar is the 99.9% interval" in found(loss_by_alpha(sure)).caption
+    assert "A bar is the unadjusted 99.9% interval" in found(loss_by_alpha(sure)).caption
     caption = found(paired_differences(sure)).caption
-    assert "mean, with its 99.9% interval. Differences within the grey band count as none." in caption
-    assert "the larger mark their mean. Seeds that" in found(paired_differences(plain)).caption
+    assert "mean with its unadjusted 99.9% interval. The gray band is the equivalence margin." in caption
+    assert "the larger mark is the mean. Seeds that" in found(paired_differences(plain)).caption
 
 
-def test_a_base_far_off_is_told_and_a_near_one_drawn() -> None:
+def test_distant_base_is_a_number_and_near_base_is_drawn() -> None:
     near = replace(hand_made(), base={"eval_loss": 1.53})
 
-    assert "base 4.2000, above" in texts(found(loss_by_alpha(hand_made())))
+    assert "base 4.2000 (above the axis)" in texts(found(loss_by_alpha(hand_made())))
     assert "base" in texts(found(loss_by_alpha(near)))
     level = axis_of(found(loss_by_alpha(near)))
     levels = [ends(line) for line in lines(found(loss_by_alpha(near))) if "stroke-dasharray" in line.attrib]
     assert [level(y) for (_, y), _ in levels] == pytest.approx([1.53], abs=2e-4)
 
 
-def test_a_diverged_arm_is_named_not_drawn() -> None:
+def test_diverged_arm_is_named_in_the_caption() -> None:
     compared = comparison(arm("alpha=0", 0.0, [1.0, 1.1]), arm("alpha=40", 40.0, [1.0, math.nan], [1.0, 1.1]))
 
-    assert "Not drawn, because a value isn't finite: alpha=40." in found(loss_by_alpha(compared)).caption
+    assert "Not drawn because a value is not finite: alpha=40." in found(loss_by_alpha(compared)).caption
     assert paired_differences(compared) is None
 
 
-def test_slopes_and_differences_are_those_of_the_seeds() -> None:
+def test_positions_of_slopes_and_differences() -> None:
     plot = found(paired_differences(hand_made()))
     difference = axis_of(plot, top=BETWEEN)
     dots = [difference(height(mark)) for mark in marks(plot) if mark.get("fill-opacity") == "0.5"]
@@ -216,15 +216,15 @@ def test_slopes_and_differences_are_those_of_the_seeds() -> None:
     assert "alpha=5 \N{MINUS SIGN}0.0030 [" in plot.alt
 
 
-def test_differences_need_a_shared_seed_and_say_what_is_left_out() -> None:
+def test_paired_plot_needs_a_shared_seed_and_names_omissions() -> None:
     ragged = comparison(arm("alpha=0", 0.0, [1.0, 1.1]), arm("alpha=5", 5.0, [1.2], [1.0, 1.1]))
 
     assert paired_differences(comparison(arm("alpha=0", 0.0, [1.0]), arm("alpha=5", 5.0, [1.0]))) is None
-    assert "Seeds that only one of the two has are left out." in found(paired_differences(ragged)).caption
-    assert "for these checkpoints alone" in found(loss_by_alpha(ragged)).caption
+    assert "Seeds that only one of the two arms has are left out." in found(paired_differences(ragged)).caption
+    assert "bars apply to these checkpoints only" in found(loss_by_alpha(ragged)).caption
 
 
-def test_learning_curves_have_a_panel_for_each_loss_that_was_logged() -> None:
+def test_learning_curves_have_a_panel_per_logged_loss() -> None:
     trials = [replace(trial("alpha=0", 0), curve=STEPS), replace(trial("alpha=5", 0), curve=STEPS)]
     both = [replace(one, curve=(*STEPS, *EPOCHS)) for one in trials]
 
@@ -232,32 +232,32 @@ def test_learning_curves_have_a_panel_for_each_loss_that_was_logged() -> None:
     plot = found(learning_curves(both, hand_made()))
     assert panels_of(plot) == ["Noisy training loss", "Noise-off training loss", "Held-out loss"]
     assert texts(plot).count("alpha=5") == 3
-    assert "completion token. Losses logged at more than 50 steps are averaged over each 20th of the tr" in plot.caption
+    assert "completion token. Losses logged at more than 50 steps are averaged over 20 equal windows" in plot.caption
     assert "Held-out loss ends at 0.6667 (alpha=0), 0.6667 (alpha=5)." in plot.alt
     assert learning_curves([trial("alpha=0", 0)], hand_made()) is None
 
 
-def test_losses_that_are_not_numbers_are_left_out_of_a_curve() -> None:
+def test_not_finite_losses_are_left_out_of_curves() -> None:
     points = (*EPOCHS, CurvePoint(step=80, epoch=4, eval_loss=math.inf, train_loss_clean=math.nan))
     trials = [replace(trial("a", 0), curve=points)]
 
     assert "ends at 0.6667" in found(learning_curves(trials, comparison(arm("a", None, [1.0])))).alt
 
 
-def test_histograms_show_baseline_best_and_largest_alpha() -> None:
+def test_loss_histograms_show_baseline_best_and_largest_alpha() -> None:
     arms = [arm(f"alpha={n}", float(n), [value] * 3) for n, value in ((0, 2.0), (5, 1.0), (10, 1.5), (15, 1.7))]
     trials = trials_of({one.name: 3 for one in arms})
     plot = found(loss_histograms(trials, comparison(*arms)))
 
     assert {"alpha=0", "alpha=5", "alpha=15"} <= set(texts(plot))
     assert "alpha=10" not in texts(plot)
-    assert "Drawn: alpha=0, alpha=5 and alpha=15." in plot.caption
-    # The held-out losses of the builder are 0.1, 0.2, ..., 4.0 in every trial.
+    assert "Arms drawn: alpha=0, alpha=5 and alpha=15." in plot.caption
+    # Every trial has held-out losses 0.1, 0.2, ..., 4.0.
     assert "Held-out examples, median loss: alpha=0 2.05, alpha=5 2.05, alpha=15 2.05." in plot.alt
     assert loss_histograms([replace(one, items={}) for one in trials], comparison(*arms)) is None
 
 
-def test_a_histogram_holds_all_examples_above_a_foot_of_zero() -> None:
+def test_histogram_area_and_zero_line() -> None:
     plot = found(loss_histograms(trials_of({"alpha=0": 3}), comparison(arm("alpha=0", 0.0, [1.0, 1.0, 1.0]))))
     level = axis_of(plot)
     steps = [ends(line) for line in lines(plot) if line.get("stroke-width") == "1.3"]
@@ -272,7 +272,7 @@ def test_a_histogram_holds_all_examples_above_a_foot_of_zero() -> None:
     assert level(max(level_lines)) == pytest.approx(0, abs=0.1)
 
 
-def test_lengths_have_a_row_for_references_base_and_every_arm() -> None:
+def test_answer_lengths_have_a_row_for_references_base_and_every_arm() -> None:
     trials = trials_of({"alpha=0": 2, "alpha=5": 2})
     base = replace(trials[0], arm=BASE_ARM, seed=None, items={"response_chars": item_values([300.0, 500.0])})
     references = {**trials[1].items, "reference_chars": item_values([10.0, 20.0])}
@@ -283,7 +283,7 @@ def test_lengths_have_a_row_for_references_base_and_every_arm() -> None:
     assert answer_lengths([base], hand_made()) is None
 
 
-def test_one_arm_alone_has_no_differences() -> None:
+def test_single_arm_has_no_paired_plot() -> None:
     alone = comparison(arm("alpha=5", 5.0, [1.0, 1.1]))
 
     assert list(all_plots(alone, trials_of({"alpha=5": 2}))) == [name for name in NAMES if name != "paired-differences"]
@@ -347,7 +347,7 @@ def panels_of(plot: Plot) -> list[str]:
 
 
 def marks(plot: Plot) -> list[Element]:
-    """Return what is drawn with a marker inside a panel: ticks lie on its edge."""
+    """Return the markers inside a panel, without the ticks on its edge."""
     return [element for element in all_of(plot, "use") if "stroke-width" not in element.attrib]
 
 
@@ -361,7 +361,7 @@ def ends(line: Element) -> list[tuple[float, float]]:
 
 
 def axis_of(plot: Plot, top: float = 0.0, foot: float = math.inf) -> Callable[[float], float]:
-    """Return the values of heights on the linear vertical axis between two heights, from its grid and its labels."""
+    """Return the function from height to value of a linear vertical axis, using its labels between two heights."""
     grid = [y for line in lines(plot) if line.attrib.get("stroke-opacity") == "0.13" for _, y in ends(line)[:1]]
     right_aligned = [one for one in all_of(plot, "text") if one.get("text-anchor") == "end"]
     labels = [one for one in right_aligned if float(one.attrib["x"]) < MARGIN and top < height(one) < foot]

@@ -178,7 +178,7 @@ def _interval(estimate: Estimate, zero: float) -> tuple[float, float] | None:
 def _text(comparison: Comparison, shown: list[PlottedArm], axis: ArmAxis) -> PlotText:
     metric = comparison.metrics[comparison.primary]
     parts = [
-        "Dots are seeds, thin lines connect equal seeds, and larger marks are means.",
+        "Dots are seeds, thin lines connect the same seed across arms, and larger marks are means.",
         _bars(comparison, shown),
         seeds_left_out(one.estimate.by_seed for one in shown),
         arms_left_out(comparison, len(drawn_arms(comparison, MOST_PLACES))),

@@ -1,4 +1,4 @@
-"""The SVG that stands inside a page: nothing a strict content security policy refuses, and nothing lost on the way."""
+"""SVG for the page: complete, without anything that a strict content security policy rejects."""
 
 import re
 from xml.etree import ElementTree
@@ -55,7 +55,7 @@ def test_styles_become_attributes() -> None:
     assert text.text == "a < b & c"
 
 
-def test_numbers_have_two_decimals_at_most() -> None:
+def test_numbers_have_at_most_two_decimals() -> None:
     root = made()
 
     assert one(root, "path").attrib["d"] == "M 0 0 L 0.12 3.5"
@@ -63,7 +63,7 @@ def test_numbers_have_two_decimals_at_most() -> None:
     assert "transform" not in one(root, "text").attrib
 
 
-def test_references_stay_inside_the_picture_and_find_their_target() -> None:
+def test_references_resolve_inside_the_plot() -> None:
     root = made()
     ids = [element.attrib["id"] for element in root.iter() if "id" in element.attrib]
 
@@ -75,13 +75,13 @@ def test_references_stay_inside_the_picture_and_find_their_target() -> None:
 
 
 @pytest.mark.parametrize("other", [{"title": "u"}, {"description": "e"}, {"name": "plot2"}])
-def test_pictures_that_differ_in_anything_share_no_id(other: dict[str, str]) -> None:
+def test_different_plots_share_no_id(other: dict[str, str]) -> None:
     first, second = ({e.attrib["id"] for e in root.iter() if "id" in e.attrib} for root in (made(), made(**other)))
 
     assert not first & second
 
 
-def test_title_and_description_are_text_whatever_they_hold() -> None:
+def test_title_and_description_are_escaped() -> None:
     root = made("<script>alert(1)</script>", "\"&<>'")
 
     assert (one(root, "title").text, one(root, "desc").text) == ("<script>alert(1)</script>", "\"&<>'")
@@ -91,7 +91,7 @@ def test_title_and_description_are_text_whatever_they_hold() -> None:
     assert not {"width", "height"} & root.attrib.keys()
 
 
-def test_a_page_gets_neither_header_nor_foreign_names() -> None:
+def test_embedded_svg_has_no_header_and_no_foreign_namespace() -> None:
     text = embeddable(RAW, "plot", "t", "d")
 
     assert text.startswith("<svg xmlns=")
@@ -100,7 +100,7 @@ def test_a_page_gets_neither_header_nor_foreign_names() -> None:
     assert INK not in text
 
 
-def test_a_file_of_its_own_has_a_size_and_paper_for_light_and_dark() -> None:
+def test_standalone_file_has_size_and_background() -> None:
     inside = embeddable(RAW, "plot", "t", "d")
     text = standalone(inside)
     root = ElementTree.fromstring(text.encode())
