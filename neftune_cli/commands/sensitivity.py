@@ -1,4 +1,4 @@
-"""`neftune sensitivity`: what noise of several alphas does to a model's embeddings and predictions, nothing trained."""
+"""`neftune sensitivity`: the effect of noise of several alphas on embeddings and predictions, without training."""
 
 import json
 import sys
@@ -12,26 +12,43 @@ from neftune_cli.commands import options
 if TYPE_CHECKING:
     from neftune_cli.geometry.sensitivity.measurement import Sensitivity
 
+_OUTPUT = (
+    "Results folder (default results/sensitivity-MODEL-DATASET and the options that differ from their defaults). "
+    "The same command rewrites its files; a folder with results of other options is an error."
+)
+
 
 def sensitivity(
     model: options.Model = None,
     dataset: options.DatasetName = None,
     format_: options.Format = None,
     examples: Annotated[
-        int, typer.Option(help="Training examples to look at.", metavar="N", rich_help_panel="Data and model")
+        int,
+        typer.Option(help="Maximum number of training examples to measure.", metavar="N", rich_help_panel=options.DATA),
     ] = 64,
     max_length: options.MaxLength = None,
-    alphas: Annotated[str, typer.Option(help="Sizes of noise.", rich_help_panel="Noise")] = "0,1,5,10,15,20,30",
-    noise: options.NoiseShape = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Decides the draw.", rich_help_panel="Noise")] = 0,
-    output: options.Output = None,
+    alphas: Annotated[
+        str, typer.Option(help="Alphas to measure.", metavar="LIST", rich_help_panel=options.NOISE)
+    ] = "0,1,5,10,15,20,30",
+    noise: options.NoiseName = None,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of the draw.", rich_help_panel=options.NOISE)
+    ] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option(help=_OUTPUT, metavar="DIR", rich_help_panel=options.RUN),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Measure what noise does to embeddings and next-token predictions, and which alphas here match the paper's."""
-    from neftune_cli.commands.request import default_name
-    from neftune_cli.geometry.sensitivity.request import SensitivityRequest, measure, prepare, write
+    """Measure the effect of noise on embeddings and next-token predictions, and find equivalents of the paper's alphas.
 
-    request = SensitivityRequest(
+    The last line is the `neftune sweep` command with these alphas. Nothing is trained.
+    """
+    from neftune_cli.commands.request import default_name
+    from neftune_cli.geometry.output_folder import default_folder
+    from neftune_cli.geometry.sensitivity.inputs import SensitivityOptions, measure, prepare, sweep_command, write
+
+    chosen = SensitivityOptions(
         model=model or "tiny",
         dataset=dataset or "bios",
         layout=format_,
@@ -41,25 +58,30 @@ def sensitivity(
         noise=noise or "uniform",
         seed=seed,
     )
-    folder = output or Path("results") / f"sensitivity-{default_name(request.model, request.dataset)}"
-    prepared = prepare(request, folder)
-    for note in prepared.notes:
+    names = default_name(chosen.model, chosen.dataset)
+    folder = output or default_folder("sensitivity", names, chosen, named=("model", "dataset"))
+    inputs = prepare(chosen, folder)
+    for note in inputs.notes:
         typer.echo(note, err=True)
-    typer.echo(f"Measuring noise of {len(prepared.alphas)} alphas on {len(prepared.examples)} examples", err=True)
-    measured = measure(prepared)
-    files = write(measured, folder)
-    _print(measured, files, as_json=as_json)
-    typer.echo(f"Wrote {' and '.join(map(str, files))}", err=True)
+    typer.echo(f"Measuring {len(inputs.alphas)} alphas on {len(inputs.examples)} examples", err=True)
+    measured = measure(inputs)
+    files = write(measured, chosen, folder)
+    _print(measured, files, sweep_command(measured, chosen), as_json=as_json)
+    for file in files:
+        typer.echo(f"Wrote {file}", err=True)
 
 
-def _print(measured: "Sensitivity", files: tuple[Path, ...], *, as_json: bool) -> None:
+def _print(measured: "Sensitivity", files: tuple[Path, ...], command: str, *, as_json: bool) -> None:
     from rich.console import Console
 
     from neftune_cli.geometry.sensitivity.report import print_sensitivity, summary, to_text
 
     if as_json:
-        typer.echo(json.dumps({"files": [str(file) for file in files], **summary(measured)}, indent=2))
-    elif sys.stdout.isatty():
+        paths = [str(file) for file in files]
+        typer.echo(json.dumps({"files": paths, **summary(measured), "sweep_command": command}, indent=2))
+        return
+    if sys.stdout.isatty():
         print_sensitivity(Console(), measured)
     else:
         typer.echo(to_text(measured), nl=False)
+    typer.echo(f"\nTo train with the equivalent alphas:\n\n    {command}")

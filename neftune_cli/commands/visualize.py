@@ -1,4 +1,4 @@
-"""`neftune visualize`: token embeddings before and after the noise, as a picture."""
+"""`neftune visualize`: a figure of token embeddings before and after the noise."""
 
 import json
 from enum import StrEnum
@@ -15,37 +15,48 @@ if TYPE_CHECKING:
 
 
 class Projection(StrEnum):
-    """Ways to a map."""
+    """Projection methods."""
 
     TSNE = "tsne"
     PCA = "pca"
     UMAP = "umap"
 
 
-_noise = partial(typer.Option, rich_help_panel="Noise")
+_noise = partial(typer.Option, rich_help_panel=options.NOISE)
 _map = partial(typer.Option, rich_help_panel="Map")
-_LENGTH = "Tokens of the example whose noise is shown (default: of the data's median training example)."
+_LENGTH = "Length of the example that the noise is for, in tokens (default: median of the training examples)."
+_OUTPUT = (
+    "Results folder (default results/visualize-MODEL-DATASET and the options that differ from their defaults). "
+    "The same command rewrites its files; a folder with results of other options is an error."
+)
 
 
 def visualize(
     model: options.Model = None,
     dataset: options.DatasetName = None,
     format_: options.Format = None,
-    alpha: Annotated[float, _noise(min=0, help="The noise; 0 is none.")] = 5.0,
-    noise: options.NoiseShape = None,
+    alpha: Annotated[float, _noise(min=0, help="Noise magnitude; 0 is no noise.")] = 5.0,
+    noise: options.NoiseName = None,
     length: Annotated[int | None, _noise(min=1, max=1_000_000, metavar="L", help=_LENGTH)] = None,
-    seed: Annotated[int, _noise(min=0, max=2**32 - 1, help="Decides the noise and the map.")] = 0,
-    projection: Annotated[Projection, _map(help="Way to the map; umap needs umap-learn.")] = Projection.TSNE,
-    points: Annotated[int, _map(min=5, metavar="N", help="Tokens a group has at most.")] = 40,
-    perplexity: Annotated[float, _map(help="How many neighbours t-SNE keeps close.")] = 30.0,
-    output: options.Output = None,
+    seed: Annotated[int, _noise(min=0, max=2**32 - 1, help="Seed of the noise and the map.")] = 0,
+    projection: Annotated[
+        Projection, _map(help="Projection to two dimensions; umap needs umap-learn.")
+    ] = Projection.TSNE,
+    points: Annotated[int, _map(min=5, metavar="N", help="Maximum number of tokens per group.")] = 40,
+    perplexity: Annotated[float, _map(help="Effective number of neighbours per token in t-SNE.")] = 30.0,
+    output: Annotated[Path | None, typer.Option(help=_OUTPUT, metavar="DIR", rich_help_panel=options.RUN)] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Draw token embeddings in groups before and after the noise, and an arrow for how far each one moved."""
+    """Draw groups of token embeddings before and after the noise, with one arrow per token for its shift."""
     from neftune_cli.commands.request import default_name
-    from neftune_cli.geometry.projection.visualization import Wish, visualize_noise, write_visualization
+    from neftune_cli.geometry.output_folder import default_folder
+    from neftune_cli.geometry.projection.visualization import (
+        VisualizationOptions,
+        visualize_noise,
+        write_visualization,
+    )
 
-    wish = Wish(
+    chosen = VisualizationOptions(
         model=model or "tiny",
         dataset=dataset or "bios",
         layout=format_,
@@ -57,20 +68,21 @@ def visualize(
         perplexity=perplexity,
         seed=seed,
     )
-    folder = output or Path("results") / f"visualize-{default_name(wish.model)}"
-    shown = visualize_noise(wish, folder)
-    _report(shown, write_visualization(shown, folder), as_json=as_json)
+    names = default_name(chosen.model, chosen.dataset)
+    folder = output or default_folder("visualize", names, chosen, named=("model", "dataset"))
+    shown = visualize_noise(chosen, folder)
+    _report(shown, write_visualization(shown, chosen, folder), as_json=as_json)
 
 
 def _report(shown: "Visualization", files: tuple[Path, ...], *, as_json: bool) -> None:
     from rich.console import Console
 
-    from neftune_cli.geometry.projection.shift import moved_words, size_words, to_json, to_table
+    from neftune_cli.geometry.projection.embedding_shift import neighbour_sentence, shift_sentence, to_json, to_table
 
     if as_json:
         typer.echo(json.dumps({"files": [str(file) for file in files], **to_json(shown.shift, shown.noise)}, indent=2))
     else:
         Console().print(to_table(shown.shift))
-        typer.echo(f"\n{size_words(shown.shift)}\n{moved_words(shown.shift)}")
+        typer.echo(f"\n{shift_sentence(shown.shift)}\n{neighbour_sentence(shown.shift)}")
     for line in (*shown.notes, *(f"Wrote {file}" for file in files)):
         typer.echo(line, err=True)

@@ -1,8 +1,8 @@
-"""What the first layer of each kind of model receives, against the paper's formula and transformers' own hook.
+"""Input of the first layer in several architectures, compared with the paper's formula and transformers' hook.
 
-The oracle is the formula of the authors' train.py, in numpy: uniform noise of half-width alpha / sqrt(L * dim), where L
-is the sum of the example's mask, and none on padding. The noise is what the first layer gets in training less what it
-gets in evaluation; the models have no dropout.
+The reference is the formula of the authors' train.py, in numpy: uniform noise of half-width alpha / sqrt(L * dim),
+where L is the sum of the example's mask, and no noise on padding. The noise is the difference between the first
+layer's inputs in training and in evaluation. The models have no dropout.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from neftune_cli.noise import attach_noise
 ALPHA = 5.0
 DIM = 32
 COPIES = 60
-"""How often each example is in the batch: every copy gets a draw of its own."""
+"""Number of copies of each example in the batch; every copy gets a separate draw."""
 IMAGE = 39
 MASK = torch.tensor([[1] * 12, [0] * 5 + [1] * 7, [1] * 3 + [0] * 9])
 LENGTHS = (12, 7, 3)
@@ -52,14 +52,14 @@ VISION: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to make a tiny model of one kind, and where it keeps what is looked at."""
+    """A tiny model of one architecture and its modules under test."""
 
     name: str
     build: Callable[[], Any]
     first_layer: Callable[[Any], nn.Module]
     embedding: Callable[[Any], nn.Module] = lambda model: model.get_input_embeddings()
     multiplier: float = 1.0
-    """What embeddings are multiplied by after their module: `hf` noise is that much larger, as transformers' is."""
+    """Factor on the embeddings after their module; `hf` noise, like that of transformers, is multiplied by it."""
 
     def __str__(self) -> str:
         return self.name
@@ -152,14 +152,14 @@ ARCHITECTURES = (
         "Pegasus", pegasus, lambda model: model.model.encoder.layers[0], encoder_embedding, multiplier=DIM**0.5
     ),
 )
-MULTIPLIED_WITHOUT_A_NAME = (
+UNNAMED_MULTIPLIER = (
     Architecture("RecurrentGemma", recurrent_gemma, first_decoder_layer, multiplier=DIM**0.5),
     Architecture("CTRL", ctrl, lambda model: model.transformer.h[0], multiplier=DIM**0.5),
 )
 
 
 def received(model: Any, first_layer: nn.Module, call: dict[str, Tensor]) -> Tensor:
-    """Return what the first layer receives in one forward: (batch, length, dim)."""
+    """Return the input of the first layer in one forward: (batch, length, dim)."""
     inputs: list[Tensor] = []
 
     def remember(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
@@ -172,7 +172,7 @@ def received(model: Any, first_layer: nn.Module, call: dict[str, Tensor]) -> Ten
 
 
 def added(model: Any, first_layer: nn.Module, call: dict[str, Tensor]) -> Tensor:
-    """Return what training adds to the first layer's input: (batch, length, dim)."""
+    """Return the noise in the input of the first layer: (batch, length, dim)."""
     noisy = received(model.train(), first_layer, call)
     return noisy - received(model.eval(), first_layer, call)
 
@@ -188,7 +188,7 @@ def batch(model: Any) -> dict[str, Tensor]:
 def model_of(architecture: Architecture) -> Any:
     torch.manual_seed(0)
     model = architecture.build()
-    for module in model.modules():  # small beside the noise, so that its difference is exact enough
+    for module in model.modules():  # small relative to the noise, so that rounding of the difference is negligible
         if isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=1e-3)
     return model
@@ -202,7 +202,7 @@ def our_noise(architecture: Architecture, **options: Any) -> Noise:
 
 
 def upstream_noise(architecture: Architecture) -> Noise:
-    """Return the noise of transformers' hook on the embedding that is called, which isn't the one it picks for T5."""
+    """Return the noise of transformers' hook on the embedding that forward calls; in T5, transformers uses another."""
     model = model_of(architecture)
     embedding: Any = architecture.embedding(model)
     embedding.neftune_noise_alpha = ALPHA
@@ -211,7 +211,7 @@ def upstream_noise(architecture: Architecture) -> Noise:
     return noise.view(len(LENGTHS), COPIES, -1, DIM).numpy()
 
 
-def assert_papers_formula(noise: Noise) -> None:
+def assert_formula_of_the_paper(noise: Noise) -> None:
     for row, length in enumerate(LENGTHS):
         real = MASK[row].bool().numpy()
         half_width = ALPHA / np.sqrt(length * DIM)
@@ -225,16 +225,16 @@ def assert_papers_formula(noise: Noise) -> None:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
 def test_the_first_layer_receives_the_papers_noise(architecture: Architecture) -> None:
-    assert_papers_formula(our_noise(architecture))
+    assert_formula_of_the_paper(our_noise(architecture))
 
 
-@pytest.mark.parametrize("architecture", MULTIPLIED_WITHOUT_A_NAME, ids=str)
-def test_so_it_does_where_the_embeddings_are_multiplied_by_the_root_of_their_width(architecture: Architecture) -> None:
-    assert_papers_formula(our_noise(architecture))
+@pytest.mark.parametrize("architecture", UNNAMED_MULTIPLIER, ids=str)
+def test_the_first_layer_receives_the_papers_noise_after_an_unnamed_multiplier(architecture: Architecture) -> None:
+    assert_formula_of_the_paper(our_noise(architecture))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
-def test_the_hf_scale_draws_what_transformers_draws(architecture: Architecture) -> None:
+def test_the_hf_scale_has_the_distribution_of_transformers_noise(architecture: Architecture) -> None:
     ours, theirs = our_noise(architecture, noise_scale="hf"), upstream_noise(architecture)
     assert np.abs(ours).max() == pytest.approx(ALPHA / np.sqrt(12 * DIM) * architecture.multiplier, rel=0.01)
     assert stats.ks_2samp(ours.ravel(), theirs.ravel()).pvalue > 0.001
@@ -263,7 +263,7 @@ def gemma3_with_images() -> Any:
 
 
 @pytest.mark.parametrize("build", [llava, gemma3_with_images])
-def test_images_stay_clean_and_do_not_count(build: Callable[[], Any]) -> None:
+def test_image_placeholders_get_no_noise_and_are_not_counted(build: Callable[[], Any]) -> None:
     torch.manual_seed(0)
     model, image = build(), [IMAGE] * 4
     ids = torch.tensor([[1, 2, *image, 3, 4], [5, *image, 6, 0, 0], [1, 2, 3, 4, 5, 6, 7, 0]])
@@ -287,18 +287,20 @@ def test_images_stay_clean_and_do_not_count(build: Callable[[], Any]) -> None:
         {"target_modules": "all-linear", "modules_to_save": ["embed_tokens"]},
         {"target_modules": "all-linear", "trainable_token_indices": {"embed_tokens": [1, 4]}},
     ],
-    ids=["LoRA on the embeddings", "embeddings trained whole", "some tokens trained"],
+    ids=["LoRA on the embeddings", "full embeddings trained", "some tokens trained"],
 )
-def test_an_adapter_around_the_embeddings_changes_nothing(architecture: Architecture, options: dict[str, Any]) -> None:
+def test_an_adapter_on_the_embeddings_does_not_change_the_noise(
+    architecture: Architecture, options: dict[str, Any]
+) -> None:
     model = model_of(architecture)
     layer = architecture.first_layer(model)
     with attach_noise(adapted := get_peft_model(model, LoraConfig(r=2, **options)), ALPHA):
         noise = added(adapted, layer, batch(model))
-    assert_papers_formula(noise.view(len(LENGTHS), COPIES, -1, DIM).numpy())
+    assert_formula_of_the_paper(noise.view(len(LENGTHS), COPIES, -1, DIM).numpy())
 
 
 @pytest.mark.parametrize("architecture", [LLAMA, GEMMA3, GRANITE], ids=str)
-def test_a_tied_weight_learns_as_if_the_noise_were_part_of_the_data(architecture: Architecture) -> None:
+def test_gradients_of_a_tied_weight_equal_those_with_noisy_inputs_embeds(architecture: Architecture) -> None:
     model = model_of(architecture)
     model.config.tie_word_embeddings = True
     model.tie_weights()
@@ -312,8 +314,8 @@ def test_a_tied_weight_learns_as_if_the_noise_were_part_of_the_data(architecture
 
     clean = model.get_input_embeddings()(ids := call["input_ids"])
     given = clean + (outputs[0] - clean.detach())
-    by_hand = model(inputs_embeds=given, attention_mask=call["attention_mask"], labels=ids)
-    (expected,) = torch.autograd.grad(by_hand.loss, weight)
+    reference = model(inputs_embeds=given, attention_mask=call["attention_mask"], labels=ids)
+    (expected,) = torch.autograd.grad(reference.loss, weight)
     assert model.lm_head.weight is weight
-    torch.testing.assert_close(noisy.logits, by_hand.logits)
+    torch.testing.assert_close(noisy.logits, reference.logits)
     torch.testing.assert_close(gradient, expected)

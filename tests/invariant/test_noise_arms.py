@@ -1,4 +1,4 @@
-"""Invariant 2: arms differ in the noise alone, and alpha 0 is bit-identical to a training without any hook."""
+"""Invariant 2: arms differ in the noise only, and alpha 0 is bit-identical to a training without hooks."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -15,7 +15,7 @@ MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 
 
 def trained(build: Any, alpha: float | None, seed: int = 0) -> list[Tensor]:
-    """Return the weights after a few steps; no alpha means no attachment at all."""
+    """Return the weights after a few steps; alpha None attaches no noise."""
     model = build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     with nullcontext() if alpha is None else attach_noise(model, alpha, seed):
@@ -31,7 +31,7 @@ def equal(first: list[Tensor], second: list[Tensor]) -> bool:
 
 
 def noise_of(alpha: float, seed: int = 0) -> list[Tensor]:
-    """Return the noise of three forwards: with embeddings of zero, it is what they return."""
+    """Return the noise of three forwards, which is the output of zero embeddings."""
     model = tiny_llama()
     nn.init.zeros_(model.get_input_embeddings().weight)
     outputs: list[Tensor] = []
@@ -55,14 +55,14 @@ def test_the_same_seed_trains_the_same_weights(build: Any) -> None:
 
 
 @pytest.mark.parametrize("alpha", [0.0, 5.0])
-def test_dropout_draws_are_those_of_a_training_without_noise(alpha: float) -> None:
+def test_dropout_draws_equal_those_of_a_training_without_noise(alpha: float) -> None:
     trained(tiny_gpt2, alpha=None)
     without_noise = torch.get_rng_state()
     trained(tiny_gpt2, alpha=alpha)
     assert torch.equal(torch.get_rng_state(), without_noise)
 
 
-def test_alpha_zero_passes_the_embeddings_on_untouched_and_draws_nothing() -> None:
+def test_alpha_zero_returns_the_same_tensor_and_draws_nothing() -> None:
     model = tiny_llama()
     seen: list[Tensor] = []
     embedding = model.get_input_embeddings()
@@ -80,13 +80,13 @@ def test_arms_share_the_unit_noise() -> None:
         assert torch.equal(strong, 2 * gentle)
 
 
-def test_draws_follow_the_seed_and_change_from_call_to_call() -> None:
+def test_draws_depend_on_the_seed_and_the_call() -> None:
     first, second = noise_of(alpha=5, seed=0), noise_of(alpha=5, seed=1)
     assert not torch.equal(first[0], second[0])
     assert not torch.equal(first[0], first[2])
 
 
-def test_alpha_leaves_the_generator_where_every_other_alpha_does() -> None:
+def test_the_state_does_not_depend_on_alpha() -> None:
     states = []
     for alpha in (0.1, 15.0):
         with attach_noise(model := tiny_llama(), alpha) as noise:

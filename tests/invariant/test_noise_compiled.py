@@ -1,4 +1,4 @@
-"""Compiled models get the noise that uncompiled ones get, in one graph that no change of alpha breaks or rebuilds."""
+"""Compiled models get the same noise as uncompiled ones, in one graph without recompilation for a new alpha."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +23,7 @@ Compile = Callable[[Any, Any], Any]
 
 
 class Bigram(nn.Module):
-    """Predicts a token from the one before: compiles in a fraction of what a transformer takes."""
+    """Predicts each token from the previous one; compiles much faster than a transformer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def _fresh_compiler() -> Iterator[None]:
 
 
 def trained(model: Any, noise: Any, call: dict[str, Tensor]) -> list[Tensor]:
-    """Return the loss and the gradient of the embeddings of one step an alpha."""
+    """Return the loss and the gradient of the embeddings for one step per alpha."""
     figures: list[Tensor] = []
     for alpha in ALPHAS:
         noise.alpha = alpha
@@ -100,7 +100,7 @@ def clean_loss(build: Callable[[], Any]) -> Tensor:
         pytest.param(tiny_llama, "inductor", in_place, marks=pytest.mark.slow),
     ],
 )
-def test_one_graph_over_a_schedule_with_the_noise_of_an_uncompiled_model(
+def test_a_schedule_runs_in_one_graph_with_the_noise_of_an_uncompiled_model(
     build: Callable[[], Any], backend: str, compiled: Compile
 ) -> None:
     model, counter = build(), CompileCounterWithBackend(backend)
@@ -125,7 +125,9 @@ def test_one_graph_over_a_schedule_with_the_noise_of_an_uncompiled_model(
     ],
     ids=["packed", "completions", "gaussian at transformers' scale"],
 )
-def test_layouts_targets_and_draws_survive_compilation(call: dict[str, Tensor], options: dict[str, Any]) -> None:
+def test_layouts_targets_and_distributions_are_the_same_when_compiled(
+    call: dict[str, Tensor], options: dict[str, Any]
+) -> None:
     model, counter = bigram(), CompileCounterWithBackend("aot_eager")
     with attach_noise(model, **options) as noise:
         figures = trained(as_a_wrapper(model, counter), noise, call)
@@ -143,7 +145,7 @@ def test_a_compiled_model_measures_its_noise() -> None:
     assert noise.deviations == ()
 
 
-def test_a_compiled_model_is_clean_once_the_noise_is_off() -> None:
+def test_a_compiled_model_has_no_noise_after_detach() -> None:
     model = bigram()
     running = as_a_wrapper(model, "aot_eager")
     with attach_noise(model, alpha=50.0):
@@ -151,7 +153,7 @@ def test_a_compiled_model_is_clean_once_the_noise_is_off() -> None:
     torch.testing.assert_close(running(**PADDED).loss.detach(), clean_loss(bigram))
 
 
-def test_a_second_attachment_to_a_compiled_model_draws_its_own_noise() -> None:
+def test_a_second_attachment_to_a_compiled_model_uses_its_own_seed() -> None:
     model = bigram()
     running = as_a_wrapper(model, "aot_eager")
     losses = []
@@ -161,7 +163,7 @@ def test_a_second_attachment_to_a_compiled_model_draws_its_own_noise() -> None:
     assert losses[0] == losses[2] != losses[1]
 
 
-def test_a_change_to_alpha_0_and_back_is_noticed() -> None:
+def test_a_change_to_alpha_0_and_back_takes_effect() -> None:
     model = bigram()
     with attach_noise(model, alpha=50.0) as noise:
         running = as_a_wrapper(model, "aot_eager")
@@ -174,7 +176,10 @@ def test_a_change_to_alpha_0_and_back_is_noticed() -> None:
     assert clean_loss(bigram).item() not in noisy
 
 
-def test_labels_that_are_missing_are_told_of_in_the_same_words() -> None:
+def test_missing_labels_raise_the_same_error() -> None:
     call = {name: PADDED[name] for name in ("input_ids", "attention_mask")}
-    with attach_noise(model := bigram(), target="prompt"), pytest.raises(UsageError, match="without a label"):
+    with (
+        attach_noise(model := bigram(), target="prompt"),
+        pytest.raises(UsageError, match="without one label per input id"),
+    ):
         as_a_wrapper(model, "aot_eager")(**call)

@@ -1,6 +1,6 @@
-"""Two processes that train together: noise apart, weights in step, the same on a second run; DataParallel refused.
+"""Data-parallel training in two processes: different noise, equal weights, reproducible runs.
 
-The processes are real ones, that average their gradients with gloo on the CPU.
+The processes average their gradients with gloo on the CPU.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ Outcome = dict[str, Any]
 
 
 class Bigram(nn.Module):
-    """Predicts a token from the one before; spares the processes the import of transformers."""
+    """Predicts each token from the previous one, without an import of transformers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,16 +46,16 @@ def bigram() -> Bigram:
 
 
 def training_process(rank: int, folder: str) -> None:
-    """Run in each process: train twice from the start, and leave behind what was seen."""
+    """Train three times in one process and save the outcomes."""
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=PROCESSES)
+    distributed.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=PROCESSES)
     runs = [trained(attach_inside=inside, seed=seed) for inside, seed in ((True, 0), (False, 0), (True, 1))]
     torch.save(runs, Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
 
 
 def trained(*, attach_inside: bool, seed: int) -> Outcome:
-    """Train on the same batch in every process, so that the noise alone tells them apart."""
+    """Train on the same batch in every process, so that the processes differ in the noise only."""
     model = bigram()
     parallel: Any = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -75,13 +75,13 @@ def trained(*, attach_inside: bool, seed: int) -> Outcome:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[list[Outcome]]:
-    """Return what each process saw, (processes, trainings): seed 0, seed 0 again, seed 1."""
+    """Return the outcomes per process and training: seed 0, seed 0 again, seed 1."""
     folder = tmp_path_factory.mktemp("processes")
     spawn(training_process, (str(folder),), nprocs=PROCESSES)
     return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
 
 
-def test_processes_draw_different_noise_of_the_papers_size(runs: list[list[Outcome]]) -> None:
+def test_processes_draw_different_noise_with_the_papers_magnitude(runs: list[list[Outcome]]) -> None:
     first, second = (process[0]["first noise"] for process in runs)
     for noise in (first, second):
         for row, length in enumerate(MASK.sum(1).tolist()):
@@ -91,20 +91,20 @@ def test_processes_draw_different_noise_of_the_papers_size(runs: list[list[Outco
     assert abs(correlation.item()) < 0.3
 
 
-def test_weights_stay_the_same_in_all_processes(runs: list[list[Outcome]]) -> None:
+def test_weights_are_equal_in_all_processes(runs: list[list[Outcome]]) -> None:
     for first, second in zip(*runs, strict=True):
         assert torch.equal(first["weights"], second["weights"])
         assert first["calls"] == second["calls"] == STEPS
 
 
-def test_the_seed_repeats_a_training_in_all_processes(runs: list[list[Outcome]]) -> None:
+def test_a_seed_reproduces_a_training_in_all_processes(runs: list[list[Outcome]]) -> None:
     for once, again, other_seed in runs:
         assert torch.equal(once["first noise"], again["first noise"])
         assert torch.equal(once["weights"], again["weights"])
         assert not torch.equal(once["weights"], other_seed["weights"])
 
 
-def test_the_first_process_draws_what_a_single_one_draws(runs: list[list[Outcome]]) -> None:
+def test_rank_0_draws_the_noise_of_a_single_process(runs: list[list[Outcome]]) -> None:
     assert torch.equal(runs[0][0]["first noise"], trained_alone(rank=None))
     assert torch.equal(runs[1][0]["first noise"], trained_alone(rank=1))
 
@@ -118,19 +118,21 @@ def trained_alone(rank: int | None) -> Tensor:
     return received[0] - model.get_input_embeddings().weight.detach()[IDS]
 
 
-def test_copies_of_data_parallel_are_refused_with_what_to_do() -> None:
+def test_data_parallel_copies_raise_with_a_fix() -> None:
     model = bigram()
     with attach_noise(model):
         copies = [model._replicate_for_data_parallel() for _ in range(2)]  # type: ignore[no-untyped-call]
         for copy in copies:
-            with pytest.raises(UsageError, match=r"copied to several devices.*accelerate launch.*CUDA_VISIBLE_DEVICES"):
+            with pytest.raises(
+                UsageError, match=r"copied the model to several devices.*accelerate launch.*CUDA_VISIBLE_DEVICES"
+            ):
                 copy(input_ids=IDS, attention_mask=MASK)
         assert model(input_ids=IDS, attention_mask=MASK).isfinite()
 
 
-def test_data_parallel_on_one_device_is_not() -> None:
+def test_data_parallel_on_one_device_works() -> None:
     model = bigram()
-    parallel: Any = nn.DataParallel(model)  # with one device or none it calls the model itself
+    parallel: Any = nn.DataParallel(model)  # with at most one device, it calls the model directly
     with attach_noise(model) as noise:
         parallel(input_ids=IDS, attention_mask=MASK)
     assert noise.calls == 1

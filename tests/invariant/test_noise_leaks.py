@@ -1,4 +1,4 @@
-"""Invariant 3: no noise in evaluation, generation or the output head, and no hook left on any way out."""
+"""Invariant 3: no noise in evaluation, generation or the output head, and no hook left on any exit."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +29,7 @@ def fail(*_: object) -> None:
     raise RuntimeError("out of memory")
 
 
-def test_evaluation_mode_is_clean() -> None:
+def test_evaluation_mode_has_no_noise() -> None:
     model = tiny_llama().eval()
     expected = model(input_ids=IDS).logits
     with attach_noise(model, alpha=50.0) as noise:
@@ -37,7 +37,7 @@ def test_evaluation_mode_is_clean() -> None:
     assert noise.calls == 0
 
 
-def test_generation_is_clean_even_in_training_mode() -> None:
+def test_generation_has_no_noise_in_training_mode() -> None:
     model = tiny_llama()
     expected = generate(model)
     with attach_noise(model, alpha=500.0) as noise:
@@ -46,14 +46,14 @@ def test_generation_is_clean_even_in_training_mode() -> None:
     assert noise.calls == 0
 
 
-def test_a_forward_without_gradients_is_clean() -> None:
+def test_a_forward_without_gradients_has_no_noise() -> None:
     model = tiny_llama()
     with attach_noise(model, alpha=50.0), torch.no_grad():
         noisy = model(input_ids=IDS).logits
     assert torch.equal(noisy, model(input_ids=IDS).logits)
 
 
-def test_a_tied_head_multiplies_with_the_clean_weight() -> None:
+def test_a_tied_head_uses_the_weight_without_noise() -> None:
     model = tiny_llama(tie_word_embeddings=True)
     clean = model(input_ids=IDS, output_hidden_states=True)
     weight = model.get_input_embeddings().weight.detach().clone()
@@ -75,10 +75,10 @@ def test_no_hook_is_left_after_success() -> None:
     noise.detach()
 
 
-@pytest.mark.parametrize(("way_out", "error"), [(fail, RuntimeError), (interrupt, KeyboardInterrupt)])
-def test_no_hook_is_left_when_a_forward_breaks(way_out: Any, error: type[BaseException]) -> None:
+@pytest.mark.parametrize(("failure", "error"), [(fail, RuntimeError), (interrupt, KeyboardInterrupt)])
+def test_no_hook_is_left_when_a_forward_fails(failure: Any, error: type[BaseException]) -> None:
     model = tiny_llama()
-    breaking = model.lm_head.register_forward_hook(way_out)
+    breaking = model.lm_head.register_forward_hook(failure)
     with pytest.raises(error), attach_noise(model):
         model(input_ids=IDS)
     breaking.remove()
@@ -101,7 +101,7 @@ def test_no_hook_is_left_when_a_generator_is_closed() -> None:
     assert hooks_on(model) == 0
 
 
-def test_no_hook_is_left_by_a_refused_attachment() -> None:
+def test_no_hook_is_left_by_an_attachment_that_raises() -> None:
     model = tiny_llama()
     for options in ({"alpha": -1.0}, {"noise": "pink"}, {"noise_scale": "row"}):
         with pytest.raises(UsageError):
@@ -109,7 +109,7 @@ def test_no_hook_is_left_by_a_refused_attachment() -> None:
     assert hooks_on(model) == 0
 
 
-def test_a_batch_is_forgotten_when_its_forward_fails() -> None:
+def test_the_batch_is_cleared_when_its_forward_fails() -> None:
     model = tiny_llama()
     model.lm_head.register_forward_hook(fail)
     with attach_noise(model):

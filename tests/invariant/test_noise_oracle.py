@@ -1,6 +1,6 @@
-"""The noise on a model against the paper's formula and against the hook that transformers ships.
+"""The noise on a model compared with the paper's formula and with transformers' hook.
 
-The embeddings are zero, so that what they return is the noise itself.
+The embeddings are zero, so their output is the noise.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ def zero_embedded_llama() -> Any:
 
 
 def noise_of(model: Any, mask: torch.Tensor) -> Noise:
-    """Return what the embeddings gave in many forwards: (repeats, batch, length, dim)."""
+    """Return the output of the embeddings in many forwards: (repeats, batch, length, dim)."""
     outputs: list[Noise] = []
     hook = model.get_input_embeddings().register_forward_hook(
         lambda module, args, output: outputs.append(output.detach().numpy().copy())
@@ -59,7 +59,7 @@ def padded_noise() -> Noise:
 
 
 @pytest.mark.parametrize("row", range(3))
-def test_real_tokens_follow_the_papers_formula(padded_noise: Noise, row: int) -> None:
+def test_noise_of_real_tokens_agrees_with_the_papers_formula(padded_noise: Noise, row: int) -> None:
     length = int(PADDED[row].sum())
     half_width = ALPHA / np.sqrt(length * DIM)
     values = padded_noise[:, row, PADDED[row] == 1].ravel()
@@ -68,14 +68,14 @@ def test_real_tokens_follow_the_papers_formula(padded_noise: Noise, row: int) ->
     assert stats.kstest(values / half_width, stats.uniform(-1, 2).cdf).pvalue > 0.001
 
 
-def test_every_token_has_the_norm_the_paper_expects(padded_noise: Noise) -> None:
+def test_the_noise_norm_of_every_token_agrees_with_the_paper(padded_noise: Noise) -> None:
     length = PADDED.sum(1, keepdim=True).numpy()
     mean_square = (padded_noise**2).sum(-1).mean(0)  # (batch, length)
     expected = np.where(PADDED == 1, ALPHA**2 / (3 * length), 0)
     np.testing.assert_allclose(mean_square, expected, rtol=0.15)
 
 
-def test_padding_is_exactly_clean(padded_noise: Noise) -> None:
+def test_padding_has_exactly_no_noise(padded_noise: Noise) -> None:
     assert not padded_noise[:, PADDED == 0].any()
 
 
@@ -87,7 +87,7 @@ def test_coordinates_and_tokens_are_independent(padded_noise: Noise) -> None:
 
 
 @pytest.mark.parametrize("row", range(3))
-def test_the_hf_scale_is_what_transformers_does_padding_included(row: int) -> None:
+def test_the_hf_scale_has_the_noise_of_transformers_including_padding(row: int) -> None:
     ours, theirs = our_noise(PADDED, noise_scale="hf")[:, row], upstream_noise(PADDED)[:, row]
     assert stats.ks_2samp(ours.ravel(), theirs.ravel()).pvalue > 0.001
     assert np.abs(ours).max() == pytest.approx(np.abs(theirs).max(), rel=0.01)
@@ -95,11 +95,11 @@ def test_the_hf_scale_is_what_transformers_does_padding_included(row: int) -> No
     assert ours[:, padding].any() == theirs[:, padding].any() == bool(padding.any())
 
 
-def test_without_padding_the_paper_and_transformers_agree() -> None:
+def test_without_padding_paper_and_transformers_agree() -> None:
     ours, theirs = our_noise(FULL), upstream_noise(FULL)
     assert stats.ks_2samp(ours.ravel(), theirs.ravel()).pvalue > 0.001
 
 
-def test_with_padding_they_do_not(padded_noise: Noise) -> None:
+def test_with_padding_paper_and_transformers_differ(padded_noise: Noise) -> None:
     ours, theirs = padded_noise[:, 2, :3], upstream_noise(PADDED)[:, 2, :3]
     assert np.abs(ours).max() / np.abs(theirs).max() == pytest.approx(2, rel=0.02)  # 3 real tokens in a row of 12

@@ -1,4 +1,4 @@
-"""Invariant 1: the same example gets the same noise scale in every layout; padding and placeholders get none."""
+"""Invariant 1: an example has the same noise scale in every layout; padding and placeholders have none."""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neftune_cli.noise import token_noise_scale
 
-# An unmasked row can't tell a last example of one token from padding, so the last one has two or more.
+# Without a mask, a last example of one token is treated as padding, so the last example has two or more tokens.
 examples = st.builds(lambda first, last: [*first, last], st.lists(st.integers(1, 12), max_size=4), st.integers(2, 12))
 alphas = st.floats(0.01, 100)
 dims = st.integers(1, 8192)
@@ -27,7 +27,7 @@ def assert_same(actual: Tensor, expected: list[float]) -> None:
 
 @settings(deadline=None)
 @given(examples, alphas, dims, paddings)
-def test_alone_and_padded_on_either_side(lengths: list[int], alpha: float, dim: int, padding: int) -> None:
+def test_a_single_example_and_left_or_right_padding(lengths: list[int], alpha: float, dim: int, padding: int) -> None:
     width = max(lengths) + padding
     right = torch.tensor([[1] * length + [0] * (width - length) for length in lengths])
     right_scale = token_noise_scale(alpha, dim, attention_mask=right)
@@ -41,7 +41,7 @@ def test_alone_and_padded_on_either_side(lengths: list[int], alpha: float, dim: 
 
 @settings(deadline=None)
 @given(examples, alphas, dims, paddings)
-def test_packed_and_flattened(lengths: list[int], alpha: float, dim: int, padding: int) -> None:
+def test_packed_and_flattened_rows(lengths: list[int], alpha: float, dim: int, padding: int) -> None:
     expected = [scale for length in lengths for scale in paper(alpha, dim, length)] + [0.0] * padding
     positions = torch.tensor([[*(p for length in lengths for p in range(length)), *[0] * padding]])
     boundaries = torch.tensor([0, *lengths]).cumsum(0)
@@ -66,7 +66,7 @@ def test_several_packed_rows_in_a_batch(rows: list[list[int]], alpha: float, dim
         assert_same(scale[row], real + [0.0] * (width - sum(lengths)))
 
 
-# An example as whether each of its tokens is a placeholder: text at both ends, and images anywhere between.
+# One flag per token, true for a placeholder: text at both ends, images between.
 texts_with_images = st.builds(lambda middle: [False, *middle, False], st.lists(st.booleans(), max_size=12))
 
 
@@ -85,7 +85,7 @@ def positions_of(examples: list[list[bool]], gap: int) -> list[int]:
 
 @settings(deadline=None)
 @given(st.lists(texts_with_images, min_size=1, max_size=5), alphas, dims, paddings)
-def test_placeholders_are_out_of_the_count_and_clean_in_every_layout(
+def test_placeholders_are_not_counted_and_have_no_noise_in_every_layout(
     examples: list[list[bool]], alpha: float, dim: int, padding: int
 ) -> None:
     expected = [text_only(alpha, dim, example) for example in examples]
@@ -109,10 +109,10 @@ def test_placeholders_are_out_of_the_count_and_clean_in_every_layout(
 
 @settings(deadline=None)
 @given(st.lists(examples, min_size=1, max_size=4), alphas, dims, st.integers(1, 4), st.integers(0, 9))
-def test_an_example_does_not_depend_on_what_else_is_in_the_batch(
+def test_the_scale_does_not_depend_on_the_other_examples_in_the_batch(
     rows: list[list[int]], alpha: float, dim: int, batch_size: int, padding: int
 ) -> None:
-    """Examples padded in batches of any size, packed in rows of any grouping, or alone: one scale each."""
+    """Compare examples padded in batches of any size, packed in rows of any grouping, and alone."""
     lengths = [length for row in rows for length in row]
     for start in range(0, len(lengths), batch_size):
         group = lengths[start : start + batch_size]
@@ -130,7 +130,7 @@ def test_an_example_does_not_depend_on_what_else_is_in_the_batch(
 
 @settings(deadline=None)
 @given(examples, alphas, dims, st.integers(2, 9))
-def test_positions_that_do_not_begin_at_0(lengths: list[int], alpha: float, dim: int, first: int) -> None:
+def test_positions_that_do_not_start_at_0(lengths: list[int], alpha: float, dim: int, first: int) -> None:
     positions = torch.tensor([[first + position for length in lengths for position in range(length)]])
     expected = joined([paper(alpha, dim, length) for length in lengths], 0)
     assert_same(token_noise_scale(alpha, dim, position_ids=positions)[0], expected)
@@ -138,7 +138,7 @@ def test_positions_that_do_not_begin_at_0(lengths: list[int], alpha: float, dim:
 
 @settings(deadline=None)
 @given(examples, alphas, dims, paddings)
-def test_transformers_scale_is_that_of_the_row_everywhere(
+def test_the_hf_scale_is_that_of_the_row_at_every_token(
     lengths: list[int], alpha: float, dim: int, padding: int
 ) -> None:
     width = max(lengths) + padding

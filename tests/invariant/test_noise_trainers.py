@@ -1,4 +1,4 @@
-"""Real trainings with the callback: resumed ones equal whole ones, evaluation is clean, arms differ in noise alone."""
+"""Trainings with the callback: exact resume, evaluation without noise, arms that differ in the noise only."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ ROWS = [{"input_ids": [1 + (start + step) % 18 for step in range(4 + start % 5)]
 TEXTS = [
     {"prompt": f"Who is {name}?", "completion": f" {name} is a painter."} for name in "Ada Bo Cy Di Ed Flo".split()
 ]
-PREFERENCES = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": " Nobody."} for row in TEXTS]
+PREFERENCES = [{"prompt": row["prompt"], "chosen": row["completion"], "rejected": " A writer."} for row in TEXTS]
 
 
 def gpt2(dropout: float = DROPOUT) -> Any:
@@ -47,7 +47,7 @@ def padded(rows: list[dict[str, list[int]]]) -> dict[str, Tensor]:
     width = max(len(row["input_ids"]) for row in rows)
     ids = torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"])) for row in rows])
     labels = ids.where(ids != 0, -100)
-    labels[:, 0] = -100  # nothing predicts it, but Trainer would count it in its mean
+    labels[:, 0] = -100  # has no prediction, but Trainer would count it in its mean
     return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
 
 
@@ -67,7 +67,7 @@ def hooks_on(model: nn.Module) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
-# Resumption
+# Resume
 
 RECIPE: dict[str, Any] = {"gradient_accumulation_steps": 2, "max_steps": 6, "save_steps": 2, "save_strategy": "steps"}
 
@@ -78,7 +78,7 @@ def linear_noise() -> NEFTuneCallback:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor]:
-    """Return the folder of an uninterrupted training with a checkpoint in the middle, and the weights at its end."""
+    """Return the folder of an uninterrupted training with checkpoints, and the final weights."""
     folder = tmp_path_factory.mktemp("whole")
     model = gpt2()
     trainer(model, folder, linear_noise(), **RECIPE).train()
@@ -86,7 +86,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor]:
 
 
 @pytest.mark.parametrize("restore", [False, True])
-def test_a_resumed_training_ends_with_the_weights_of_a_whole_one(
+def test_a_resumed_training_ends_with_the_weights_of_an_uninterrupted_one(
     restore: bool, whole: tuple[Path, Tensor], tmp_path: Path
 ) -> None:
     model, checkpoint = gpt2(), str(whole[0] / "checkpoint-2")
@@ -99,14 +99,14 @@ def test_a_resumed_training_ends_with_the_weights_of_a_whole_one(
     assert hooks_on(model) == 0
 
 
-def test_so_does_one_that_was_resumed_twice(whole: tuple[Path, Tensor], tmp_path: Path) -> None:
+def test_a_training_resumed_twice_ends_with_the_same_weights(whole: tuple[Path, Tensor], tmp_path: Path) -> None:
     trainer(gpt2(), tmp_path, linear_noise(), **RECIPE).train(resume_from_checkpoint=str(whole[0] / "checkpoint-2"))
     model = gpt2()
     trainer(model, tmp_path, linear_noise(), **RECIPE).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
     assert torch.equal(weights_of(model), whole[1])
 
 
-def test_a_checkpoint_without_the_noises_state_is_warned_of(whole: tuple[Path, Tensor], tmp_path: Path) -> None:
+def test_a_checkpoint_without_the_state_of_the_noise_warns(whole: tuple[Path, Tensor], tmp_path: Path) -> None:
     trainer(gpt2(), tmp_path, **RECIPE).train()
     model, noise = gpt2(), linear_noise()
     with pytest.warns(UserWarning, match="checkpoint of step 2 holds no state of NEFTuneCallback"):
@@ -115,7 +115,7 @@ def test_a_checkpoint_without_the_noises_state_is_warned_of(whole: tuple[Path, T
     assert not torch.equal(weights_of(model), whole[1])
 
 
-def test_a_checkpoint_holds_the_state_as_plain_numbers(whole: tuple[Path, Tensor]) -> None:
+def test_a_checkpoint_stores_the_number_of_draws(whole: tuple[Path, Tensor]) -> None:
     saved = json.loads((whole[0] / "checkpoint-2" / "trainer_state.json").read_text())
     assert saved["stateful_callbacks"]["NEFTuneCallback"]["attributes"] == {"resumed_draws": 4}
 
@@ -123,7 +123,7 @@ def test_a_checkpoint_holds_the_state_as_plain_numbers(whole: tuple[Path, Tensor
 # Evaluation
 
 
-def test_evaluation_during_training_is_clean_and_changes_nothing(tmp_path: Path) -> None:
+def test_evaluation_during_training_has_no_noise_and_no_effect(tmp_path: Path) -> None:
     plain, model, noise = gpt2(dropout=0.0), gpt2(dropout=0.0), NEFTuneCallback(alpha=50.0)
     trainer(plain, tmp_path, NEFTuneCallback(alpha=50.0)).train()
     evaluated: list[tuple[float, float]] = []
@@ -142,7 +142,7 @@ def test_evaluation_during_training_is_clean_and_changes_nothing(tmp_path: Path)
 
 
 def clean_loss(model: Any) -> float:
-    """Return the loss on the evaluation set with a copy of the weights in a model that never had noise."""
+    """Return the evaluation loss of a copy of the weights in a new model without noise."""
     with torch.random.fork_rng():
         copy = gpt2()
     copy.load_state_dict(model.state_dict())
@@ -150,7 +150,7 @@ def clean_loss(model: Any) -> float:
         return float(copy.eval()(**padded(ROWS[:4])).loss)
 
 
-def test_the_best_model_is_loaded_at_the_end_and_clean(tmp_path: Path) -> None:
+def test_the_best_model_is_loaded_at_the_end_without_noise(tmp_path: Path) -> None:
     model = gpt2()
     steps = {"eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2}
     training = trainer(model, tmp_path, NEFTuneCallback(alpha=50.0), **steps, load_best_model_at_end=True)
@@ -163,7 +163,7 @@ def test_the_best_model_is_loaded_at_the_end_and_clean(tmp_path: Path) -> None:
 
 
 def seen_in_training(folder: Path, alpha: float | None) -> tuple[list[str], list[str], Tensor]:
-    """Return hashes of the batches and of the dropout masks, and the weights, of one arm; None is no callback."""
+    """Return hashes of the batches and of the dropout masks, and the weights; alpha None has no callback."""
     model, batches, masks = gpt2(), [], []
 
     def note_batch(_: nn.Module, __: Any, call: dict[str, Any]) -> None:
@@ -193,7 +193,7 @@ def digest(*tensors: Tensor) -> str:
     return sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
 
 
-def test_arms_of_one_seed_see_the_same_batches_and_dropout(tmp_path: Path) -> None:
+def test_arms_of_one_seed_have_the_same_batches_and_dropout(tmp_path: Path) -> None:
     batches, masks, weights = seen_in_training(tmp_path, alpha=None)
     assert len(set(batches)) == 4
     assert len(set(masks)) == len(masks) > 4
@@ -209,13 +209,13 @@ def test_arms_of_one_seed_see_the_same_batches_and_dropout(tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def tiny() -> Callable[[], Any]:
-    """Return a maker of what the trainers of TRL need: the embedded model, and its tokenizer."""
+    """Return a function that loads the embedded model and its tokenizer."""
     return lambda: load_model(find_model("tiny"))
 
 
 @pytest.mark.parametrize("packing", [False, True])
 @pytest.mark.parametrize("target", ["all", "completion"])
-def test_sft_trains_under_noise_and_is_left_clean(
+def test_sft_trains_with_noise_and_ends_without_hooks(
     packing: bool, target: Any, tiny: Callable[[], Any], tmp_path: Path
 ) -> None:
     loaded, noise = tiny(), NEFTuneCallback(alpha=5.0, target=target)
@@ -236,7 +236,7 @@ def test_sft_trains_under_noise_and_is_left_clean(
     assert hooks_on(loaded.model) == 0
 
 
-def test_dpo_trains_under_noise_and_asks_its_reference_without(tiny: Callable[[], Any], tmp_path: Path) -> None:
+def test_dpo_adds_noise_to_the_policy_and_not_to_the_reference(tiny: Callable[[], Any], tmp_path: Path) -> None:
     loaded, reference, noise = tiny(), tiny().model, NEFTuneCallback(alpha=5.0)
     modes: list[bool] = []
     reference.register_forward_pre_hook(lambda *_: modes.append(reference.training))

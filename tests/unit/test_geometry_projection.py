@@ -1,4 +1,4 @@
-"""The map: one for before and after, the same for the same seed, and refused where it can't be drawn."""
+"""The joint map of tokens before and after the noise: methods, seeds, and invalid options."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 
 from neftune_cli.errors import UsageError
 from neftune_cli.geometry.projection import token_map as mapping
-from neftune_cli.geometry.projection.token_map import Method, check_perplexity, project
+from neftune_cli.geometry.projection.token_map import ProjectionMethod, check_perplexity, project
 
 RNG = np.random.default_rng(0)
 CLUSTERS: NDArray[np.float32] = np.concatenate([RNG.normal(0, 1, (15, 60)), RNG.normal(0, 1, (15, 60)) + 20]).astype(
@@ -16,17 +16,17 @@ CLUSTERS: NDArray[np.float32] = np.concatenate([RNG.normal(0, 1, (15, 60)), RNG.
 NOISY: NDArray[np.float32] = CLUSTERS + RNG.normal(0, 0.1, CLUSTERS.shape).astype(np.float32)
 
 
-def test_pca_is_the_singular_value_decomposition_of_both_clouds() -> None:
+def test_pca_equals_the_singular_value_decomposition_of_all_points() -> None:
     token_map = project(CLUSTERS, NOISY, "pca", perplexity=30, seed=0)
 
     both = np.concatenate([CLUSTERS, NOISY]).astype(np.float64)
     left, values, _ = np.linalg.svd(both - both.mean(0), full_matrices=False)
     expected = left[:, :2] * values[:2]
     found = np.concatenate([token_map.before, token_map.after])
-    assert np.abs(found) == pytest.approx(np.abs(expected), abs=1e-6)  # signs are free
+    assert np.abs(found) == pytest.approx(np.abs(expected), abs=1e-6)  # the signs of components are arbitrary
 
 
-def test_tsne_keeps_clusters_apart_and_tokens_with_themselves() -> None:
+def test_tsne_separates_clusters_and_keeps_each_token_near_itself() -> None:
     token_map = project(CLUSTERS, NOISY, "tsne", perplexity=8, seed=0)
 
     gaps = cdist(token_map.after, token_map.before)
@@ -35,13 +35,13 @@ def test_tsne_keeps_clusters_apart_and_tokens_with_themselves() -> None:
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])
-def test_without_noise_nothing_moves_on_the_map(method: Method) -> None:
+def test_without_noise_the_map_has_no_shift(method: ProjectionMethod) -> None:
     token_map = project(CLUSTERS, CLUSTERS.copy(), method, perplexity=8, seed=0)
     assert np.abs(token_map.before - token_map.after).max() < 1e-3 * np.ptp(token_map.before)
 
 
 @pytest.mark.parametrize("method", ["tsne", "pca"])
-def test_the_same_seed_gives_the_same_map(method: Method) -> None:
+def test_the_same_seed_gives_the_same_map(method: ProjectionMethod) -> None:
     one, other = (project(CLUSTERS, NOISY, method, perplexity=8, seed=3) for _ in range(2))
 
     assert np.array_equal(one.before, other.before)
@@ -51,27 +51,27 @@ def test_the_same_seed_gives_the_same_map(method: Method) -> None:
 @pytest.mark.parametrize(
     ("perplexity", "message"),
     [
-        (30.0, "t-SNE with --perplexity 30 needs more than 30 tokens, and there are 12."),
-        (12.0, "t-SNE with --perplexity 12 needs more than 12 tokens, and there are 12."),
+        (30.0, "t-SNE with --perplexity 30 needs more than 30 tokens, but there are 12."),
+        (12.0, "t-SNE with --perplexity 12 needs more than 12 tokens, but there are 12."),
         (0.0, "--perplexity is 0."),
         (float("nan"), "--perplexity is nan."),
     ],
 )
-def test_a_perplexity_out_of_reach_is_refused(perplexity: float, message: str) -> None:
+def test_an_invalid_perplexity_raises(perplexity: float, message: str) -> None:
     with pytest.raises(UsageError) as raised:
         check_perplexity("tsne", perplexity, 12)
     assert raised.value.problems[0].what == message
 
 
-def test_the_fix_of_a_perplexity_works() -> None:
+def test_the_suggested_perplexity_is_valid() -> None:
     with pytest.raises(UsageError) as raised:
         check_perplexity("tsne", 30, 12)
-    assert raised.value.problems[0].fix == "Use --perplexity 4, more --points a group, or --projection pca."
+    assert raised.value.problems[0].fix == "Use --perplexity 4, more --points per group, or --projection pca."
     check_perplexity("tsne", 4, 12)
     check_perplexity("pca", 30, 12)
 
 
-def test_umap_without_its_library_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_umap_without_its_library_raises_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapping, "find_spec", lambda _: None)
 
     with pytest.raises(UsageError) as raised:

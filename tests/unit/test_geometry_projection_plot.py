@@ -1,4 +1,4 @@
-"""The picture: same input, same bytes; arrows of the length that is claimed; labels that cover nothing."""
+"""The figure of an embedding shift: reproducible bytes, arrow lengths, and labels without overlaps."""
 
 import io
 from itertools import combinations
@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from neftune_cli.geometry.projection import plot
-from neftune_cli.geometry.projection.plot import BAR, ENOUGH, LONGEST_ARROW, Labels, draw_shift
-from neftune_cli.geometry.projection.shift import Shift, ShownNoise
+from neftune_cli.geometry.projection.embedding_shift import NoiseDraw, Shift
+from neftune_cli.geometry.projection.plot import BAR, ENOUGH, LONGEST_ARROW, LabelPlacer, draw_shift
 from neftune_cli.geometry.projection.token_groups import GroupedTokens, TokenGroup
-from neftune_cli.geometry.projection.token_map import Method, TokenMap, project
+from neftune_cli.geometry.projection.token_map import ProjectionMethod, TokenMap, project
 
 COUNT = 12
 TOKENS = GroupedTokens(
@@ -34,31 +34,31 @@ def _shift(size: float) -> tuple[Shift, TokenMap]:
     return shift, project(shift.before, shift.after, "pca", perplexity=5, seed=0)
 
 
-def test_the_same_input_gives_the_same_bytes_whatever_the_user_has_set() -> None:
+def test_the_same_input_gives_the_same_bytes_for_any_matplotlib_settings() -> None:
     shift, token_map = _shift(0.5)
-    one = draw_shift(shift, token_map, model="m", noise=ShownNoise(5, 30))
+    one = draw_shift(shift, token_map, model="m", noise=NoiseDraw(5, 30))
     with mpl.rc_context({"lines.linewidth": 9, "font.size": 30, "savefig.dpi": 20, "text.usetex": False}):
-        two = draw_shift(shift, token_map, model="m", noise=ShownNoise(5, 30))
+        two = draw_shift(shift, token_map, model="m", noise=NoiseDraw(5, 30))
 
     assert one == two
 
 
-def test_the_picture_is_1920_wide_without_a_trace_of_time_or_program() -> None:
+def test_the_png_is_1920_pixels_wide_and_has_no_time_or_program_metadata() -> None:
     shift, token_map = _shift(0.0)
 
-    with Image.open(io.BytesIO(draw_shift(shift, token_map, model="m", noise=ShownNoise(0, 30)))) as image:
+    with Image.open(io.BytesIO(draw_shift(shift, token_map, model="m", noise=NoiseDraw(0, 30)).png)) as image:
         assert image.width == 1920
         assert image.info["dpi"] == pytest.approx((150, 150), abs=0.1)
         assert set(image.info) == {"dpi"}
 
 
 @pytest.mark.parametrize("size", [0.01, 30.0])
-def test_arrows_are_to_the_scale_of_the_bar(size: float) -> None:
+def test_arrow_lengths_are_to_the_scale_of_the_bar(size: float) -> None:
     shift, token_map = _shift(size)
 
-    bar, ways = plot._ways(shift, *plot._fill_panel(token_map))
+    bar, arrows = plot._arrows(shift, *plot._fill_panel(token_map))
 
-    lengths = np.hypot(*ways.T)
+    lengths = np.hypot(*arrows.T)
     moved = np.sqrt(((size * UNIT.astype(np.float64)) ** 2).sum(1))
     assert lengths / bar == pytest.approx(moved / shift.neighbour_distance, rel=1e-3)
     assert lengths.max() <= LONGEST_ARROW + 1e-9
@@ -67,16 +67,16 @@ def test_arrows_are_to_the_scale_of_the_bar(size: float) -> None:
 
 @pytest.mark.parametrize("method", ["pca", "tsne"])
 @pytest.mark.parametrize("size", [0.0, 0.5])
-def test_equal_embeddings_are_drawn_to_the_scale_of_the_longest_shift(method: Method, size: float) -> None:
+def test_equal_embeddings_are_drawn_to_the_scale_of_the_longest_shift(method: ProjectionMethod, size: float) -> None:
     equal = np.ones_like(BEFORE)
     shift = Shift(TOKENS, equal, equal + size * UNIT)
     token_map = project(shift.before, shift.after, method, perplexity=5, seed=0)
 
-    bar, ways = plot._ways(shift, *plot._fill_panel(token_map))
+    bar, arrows = plot._arrows(shift, *plot._fill_panel(token_map))
 
     assert np.isfinite(token_map.after).all()
-    assert np.hypot(*ways.T).max() == pytest.approx(bar if size else 0)
-    assert draw_shift(shift, token_map, model="m", noise=ShownNoise(5, 30)).startswith(b"\x89PNG")
+    assert np.hypot(*arrows.T).max() == pytest.approx(bar if size else 0)
+    assert draw_shift(shift, token_map, model="m", noise=NoiseDraw(5, 30)).png.startswith(b"\x89PNG")
 
 
 def test_labels_cover_neither_each_other_nor_dots() -> None:
@@ -85,7 +85,7 @@ def test_labels_cover_neither_each_other_nor_dots() -> None:
     axes = figure.add_axes((0, 0, 1, 1))
     points = np.random.default_rng(3).uniform(0.1, 0.9, (40, 2))
 
-    Labels(axes, points).add(range(40), [f"word{place}" for place in range(40)], colour="black", most=10)
+    LabelPlacer(axes, points).add(range(40), [f"word{place}" for place in range(40)], colour="black", most=10)
 
     boxes = [text.get_window_extent() for text in axes.texts]
     dots = axes.transData.transform(points)

@@ -1,4 +1,4 @@
-"""The shift: how far tokens move against the formula, and whose neighbours they become against a hand-made plane."""
+"""The embedding shift: sizes compared with the formula, and neighbours compared with hand-made points."""
 
 import csv
 import io
@@ -10,14 +10,14 @@ import torch
 from scipy.spatial.distance import cdist
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from neftune_cli.geometry.projection.shift import (
+from neftune_cli.geometry.projection.embedding_shift import (
     CSV_COLUMNS,
+    NoiseDraw,
     Shift,
-    ShownNoise,
-    moved_words,
     neighbour_groups,
+    neighbour_sentence,
+    shift_sentence,
     shift_tokens,
-    size_words,
     summarize,
     to_csv,
 )
@@ -32,7 +32,7 @@ DIGITS = TokenGroup("numbers", (2, 3), ("1", "2"))
 TOKENS = GroupedTokens((LETTERS, DIGITS), notes=())
 BEFORE = np.array([[0, 0], [1, 0], [10, 0], [11, 0]], dtype=np.float32)
 AFTER = np.array([[0, 3], [8, 0], [10, 4], [11, 0]], dtype=np.float32)
-"""Ben goes to 8, from where the nearest of the other three is the digit at 10; nobody else changes sides."""
+"""Ben moves to 8, where the nearest of the others is the digit at 10. The other neighbours keep their group."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def tiny() -> LoadedModel:
     return load_model(find_model("tiny"))
 
 
-def test_one_of_four_changes_sides() -> None:
+def test_the_neighbour_group_of_one_token_changes() -> None:
     shift = Shift(TOKENS, BEFORE, AFTER)
 
     assert shift.moved.tolist() == [False, True, False, False]
@@ -50,38 +50,40 @@ def test_one_of_four_changes_sides() -> None:
     assert [own.tolist() for own in shift.beside_own_group] == [[True] * 4, [True, False, True, True]]
 
 
-def test_the_words_say_the_same() -> None:
+def test_the_sentences_have_the_same_numbers() -> None:
     shift = Shift(TOKENS, BEFORE, AFTER)
 
-    assert size_words(shift) == (
-        "A token moves by 3.50: that is 64% of an embedding's norm (5.50), "
-        "and 350% of the way to the nearest other token (1.00)."
+    assert shift_sentence(shift) == (
+        "The median shift is 3.50: 64% of the embedding norm (5.50) "
+        "and 350% of the distance to the nearest other token (1.00)."
     )
-    assert moved_words(shift) == (
-        "The noise gave 1 of the 4 tokens (25.0%) a nearest neighbour of another group than before. "
-        "Beside their own group: 100% before, 75% after."
+    assert neighbour_sentence(shift) == (
+        "The group of the nearest neighbour changed for 1 of 4 tokens (25.0%). "
+        "Nearest neighbour in their own group: 100% before, 75% after."
     )
-    assert moved_words(Shift(TOKENS, BEFORE, BEFORE)).startswith("The noise gave none of the 4 tokens")
+    assert neighbour_sentence(Shift(TOKENS, BEFORE, BEFORE)).startswith(
+        "The group of the nearest neighbour changed for none of 4 tokens."
+    )
 
 
-def test_equal_embeddings_have_words_of_their_own() -> None:
-    """In float64, |a|^2 + |b|^2 - 2ab isn't zero for most of these although a = b."""
+def test_equal_embeddings_have_no_neighbour_distance() -> None:
+    """In float64, |a|^2 + |b|^2 - 2ab is not zero for most of these, although a = b."""
     before = np.tile(np.random.default_rng(0).normal(size=300).astype(np.float32), (4, 1))
 
     shift = Shift(TOKENS, before, before + np.float32(0.1))
 
     assert shift.neighbour_distance == 0
     norm = float(np.linalg.norm(before[0]))
-    assert size_words(shift) == (
-        f"A token moves by 1.73: that is {1.732 / norm:.0%} of an embedding's norm ({norm:.2f}). "
-        "Most tokens shown are equal to another: which is nearest is left to chance."
+    assert shift_sentence(shift) == (
+        f"The median shift is 1.73: {1.732 / norm:.0%} of the embedding norm ({norm:.2f}). "
+        "Most of these tokens are equal to another, so their nearest neighbours are arbitrary."
     )
-    assert size_words(Shift(TOKENS, 0 * before, before * 0 + np.float32(0.1))) == (
-        "A token moves by 1.73. Most embeddings shown are zero: there is nothing to compare that with."
+    assert shift_sentence(Shift(TOKENS, 0 * before, before * 0 + np.float32(0.1))) == (
+        "The median shift is 1.73. Most of these embeddings are zero, so there is no relative shift."
     )
 
 
-def test_shown_embeddings_are_those_the_first_layer_gets() -> None:
+def test_embeddings_are_the_input_of_the_first_layer() -> None:
     torch.manual_seed(0)
     granite = GraniteForCausalLM(
         GraniteConfig(
@@ -95,13 +97,13 @@ def test_shown_embeddings_are_those_the_first_layer_gets() -> None:
         )
     )
 
-    shift = shift_tokens(granite, TOKENS, ShownNoise(5, 30))
+    shift = shift_tokens(granite, TOKENS, NoiseDraw(5, 30))
 
     assert shift.before == pytest.approx(12 * input_embeddings(granite).detach().numpy()[:4])
     assert np.abs(shift.after - shift.before).max() <= 5 / math.sqrt(30 * 16) * 1.001
 
 
-def test_the_table_counts_by_group() -> None:
+def test_the_summary_has_one_row_per_group() -> None:
     names, numbers, everything = summarize(Shift(TOKENS, BEFORE, AFTER))
 
     assert (names.tokens, names.moved, names.noise_norm) == (2, 0.5, 5.0)
@@ -109,7 +111,7 @@ def test_the_table_counts_by_group() -> None:
     assert (everything.group, everything.tokens, everything.moved) == ("all", 4, 0.25)
 
 
-def test_points_are_a_row_a_token() -> None:
+def test_the_csv_file_has_one_row_per_token() -> None:
     token_map = TokenMap("pca", 30, BEFORE.astype(np.float64), AFTER.astype(np.float64))
 
     rows = list(csv.DictReader(io.StringIO(to_csv(Shift(TOKENS, BEFORE, AFTER), token_map))))
@@ -119,7 +121,7 @@ def test_points_are_a_row_a_token() -> None:
     assert [row["moved"] for row in rows] == ["false", "true", "false", "false"]
 
 
-def test_neighbours_are_those_of_an_exhaustive_search() -> None:
+def test_neighbours_agree_with_an_exhaustive_search() -> None:
     rng = np.random.default_rng(1)
     before, after = rng.normal(size=(2, 50, 7)).astype(np.float32)
     groups = [str(place % 3) for place in range(50)]
@@ -133,18 +135,18 @@ def test_neighbours_are_those_of_an_exhaustive_search() -> None:
 
 
 @pytest.mark.parametrize("distribution", ["uniform", "gaussian", "bernoulli"])
-def test_the_noise_has_the_size_that_the_paper_gives_it(tiny: LoadedModel, distribution: str) -> None:
+def test_the_noise_norm_agrees_with_the_papers_formula(tiny: LoadedModel, distribution: str) -> None:
     tokens = group_tokens(tiny.tokenizer, most=40, model="tiny")
 
-    shift = shift_tokens(tiny.model, tokens, ShownNoise(5, 30, distribution))  # type: ignore[arg-type]
+    shift = shift_tokens(tiny.model, tokens, NoiseDraw(5, 30, distribution))
 
     squared = (shift.noise_norms**2).mean()
     assert math.sqrt(squared) == pytest.approx(5 / math.sqrt(3 * 30), rel=0.01)
 
 
-def test_embeddings_are_those_of_the_model_and_alpha_scales_one_draw(tiny: LoadedModel) -> None:
+def test_alpha_scales_one_draw(tiny: LoadedModel) -> None:
     tokens = group_tokens(tiny.tokenizer, most=5, model="tiny")
-    none, five, ten = (shift_tokens(tiny.model, tokens, ShownNoise(alpha, 30)) for alpha in (0, 5, 10))
+    none, five, ten = (shift_tokens(tiny.model, tokens, NoiseDraw(alpha, 30)) for alpha in (0, 5, 10))
 
     weight = input_embeddings(tiny.model).detach().numpy()
     assert np.array_equal(none.before, weight[list(tokens.token_ids)])

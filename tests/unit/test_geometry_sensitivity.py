@@ -1,4 +1,4 @@
-"""A sensitivity as a whole: which alphas match the paper's, and how it is written down."""
+"""The sensitivity measurement: equivalent alphas, and its text, CSV, JSON and figure."""
 
 import csv
 import io
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from neftune_cli.geometry.sensitivity.distortion import Distortion
 from neftune_cli.geometry.sensitivity.measurement import (
     LLAMA_2_7B,
     AlphaSensitivity,
@@ -20,12 +21,11 @@ from neftune_cli.geometry.sensitivity.measurement import (
 )
 from neftune_cli.geometry.sensitivity.plot import plot_sensitivity
 from neftune_cli.geometry.sensitivity.report import CSV_COLUMNS, closing, summary, to_csv, to_text
-from neftune_cli.geometry.sensitivity.tokens import Distortion
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 
 
-def made_by_hand(*alphas: float) -> Sensitivity:
+def example(*alphas: float) -> Sensitivity:
     def at(alpha: float) -> AlphaSensitivity:
         distortion = Distortion(0.1 * alpha, 1 / (1 + alpha / 100), 30 / alpha if alpha else math.inf)
         return AlphaSensitivity(alpha, distortion, distortion, 0.03 * alpha, 0.05 * alpha, 0.0, 0.01 * alpha)
@@ -49,19 +49,19 @@ def made_by_hand(*alphas: float) -> Sensitivity:
     )
 
 
-def test_the_papers_alphas_on_its_own_model_are_themselves() -> None:
+def test_on_the_papers_model_equivalent_alphas_are_the_papers() -> None:
     assert equivalent_alphas(LLAMA_2_7B) == pytest.approx({5.0: 5.0, 10.0: 10.0, 15.0: 15.0})
 
 
 def test_equivalent_alphas_by_hand() -> None:
-    # three times as long embeddings, and examples a quarter as long: noise twice as large
+    # Three times the embedding norm and a quarter of the length: alpha times 3 / 2.
     scale = EmbeddingScale(embedding_norm=3 * 1.080, length=136 / 4)
     assert equivalent_alphas(scale) == pytest.approx({5.0: 7.5, 10.0: 15.0, 15.0: 22.5})
     assert EmbeddingScale(embedding_norm=2.0, length=48).noise_ratio(6.0) == pytest.approx(0.25)
 
 
-def test_the_length_is_the_median_of_the_published_histogram() -> None:
-    """The histogram of github.com/tloen/alpaca-lora, lengths.ipynb: ten bins of 124.5 tokens from 60 on."""
+def test_the_length_of_llama_2_is_the_median_of_the_published_histogram() -> None:
+    """The histogram of github.com/tloen/alpaca-lora, lengths.ipynb, has ten bins of 124.5 tokens from 60."""
     counts = np.array([42516, 8250, 983, 191, 35, 16, 9, 0, 1, 1])
     edges = np.linspace(60, 1305, 11)
     below = np.concatenate([[0], counts.cumsum()])
@@ -69,26 +69,24 @@ def test_the_length_is_the_median_of_the_published_histogram() -> None:
     assert LLAMA_2_7B.length == round(np.interp(counts.sum() / 2, below, edges))
 
 
-def test_the_closing_says_which_alphas_match() -> None:
-    assert closing(made_by_hand(0, 5)) == (
-        "On LLaMA-2-7B, alpha 5, 10 and 15 was noise of about 23, 46 and 69% of the embedding norm (an estimate: "
-        "alpha / sqrt(3 x 136 tokens) over a mean of 1.080 over the vocabulary). On model with data, the same ratio "
-        "takes alpha 8.3, 17 and 25, while alpha 5, 10 and 15 is 14, 28 and 42% "
-        "(alpha / sqrt(3 x 48 tokens) over a mean of 3.000 over the vocabulary: the norm that is known of LLaMA-2-7B, "
-        "not the tokens' own above)."
+def test_the_closing_names_the_equivalent_alphas() -> None:
+    assert closing(example(0, 5)) == (
+        "On LLaMA-2-7B, the norm of the noise at alpha 5, 10 and 15 was about 23, 46 and 69% of the mean embedding "
+        "norm (an estimate: alpha / sqrt(3 x 136 tokens) over a vocabulary mean of 1.080). On model with data, alpha "
+        "8.3, 17 and 25 give the same ratios. Alpha 5, 10 and 15 give 14, 28 and 42% "
+        "(alpha / sqrt(3 x 48 tokens) over a vocabulary mean of 3.000; the mean over the vocabulary is the norm "
+        "published for LLaMA-2-7B)."
     )
 
 
-def test_alphas_of_short_embeddings_keep_their_digits() -> None:
-    # 5 / sqrt(3 x 136) / 1.08 x 0.4 x sqrt(3 x 48) = 1.1002 takes the place of 5, and so on
-    short = replace(made_by_hand(0, 5), scale=EmbeddingScale(embedding_norm=0.4, length=48))
-    assert "the same ratio takes alpha 1.1, 2.2 and 3.3, while alpha 5, 10 and 15 is 104, 208 and 312%" in closing(
-        short
-    )
+def test_small_equivalent_alphas_keep_two_digits() -> None:
+    # 5 / sqrt(3 x 136) / 1.08 x 0.4 x sqrt(3 x 48) = 1.1002
+    short = replace(example(0, 5), scale=EmbeddingScale(embedding_norm=0.4, length=48))
+    assert "alpha 1.1, 2.2 and 3.3 give the same ratios. Alpha 5, 10 and 15 give 104, 208 and 312%" in closing(short)
 
 
-def test_the_text_shows_every_number_beside_its_formula() -> None:
-    lines = to_text(made_by_hand(0, 5)).splitlines()
+def test_the_text_has_measurements_and_formulas() -> None:
+    lines = to_text(example(0, 5)).splitlines()
     assert "    5      0.5000    0.5000   0.95238   0.95238              6.00      6.00" in lines
     assert "    0      0.0000    0.0000   1.00000   1.00000                 ∞         ∞" in lines
     assert "    5            15.0%                25.0%            0.0%   0.0500" in lines
@@ -96,36 +94,36 @@ def test_the_text_shows_every_number_beside_its_formula() -> None:
         "Measured on 300 tokens of 1 training example, median length 48; the same draw (seed 0) for every alpha."
         in (lines)
     )
-    assert "The first is from alpha 50 on, half are from 100 on." in " ".join(lines)
+    assert "The first changes above alpha 50, half of them above 100." in " ".join(lines)
 
 
-def test_the_table_of_the_file_has_a_row_an_alpha() -> None:
-    rows = list(csv.DictReader(io.StringIO(to_csv(made_by_hand(0, 5)))))
+def test_the_csv_file_has_one_row_per_alpha() -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(example(0, 5)))))
     assert tuple(rows[0]) == CSV_COLUMNS
     assert [float(row["alpha"]) for row in rows] == [0, 5]
     assert [float(row["signal_to_noise"]) for row in rows] == [math.inf, 6.0]
 
 
-def test_the_summary_is_json_that_every_reader_takes() -> None:
-    text = json.dumps(summary(made_by_hand(0, 5)), allow_nan=False)
+def test_the_summary_is_strict_json() -> None:
+    text = json.dumps(summary(example(0, 5)), allow_nan=False)
     assert json.loads(text)["alphas"][0]["signal_to_noise"] is None
     assert json.loads(text)["same_ratio_as_llama_2_7b"][0]["alpha_here"] == pytest.approx(8.251, abs=1e-3)
 
 
 @pytest.mark.parametrize("alphas", [(0.0,), (5.0,), (0.0, 5.0, 15.0), (0.0, 0.5, 3000.0)])
-def test_the_picture_is_the_same_bytes_for_any_alphas(alphas: tuple[float, ...]) -> None:
-    image = plot_sensitivity(made_by_hand(*alphas))
-    assert image == plot_sensitivity(made_by_hand(*alphas))
-    assert Image.open(io.BytesIO(image)).size == (1485, 840)
+def test_the_figure_has_the_same_bytes_for_the_same_alphas(alphas: tuple[float, ...]) -> None:
+    image = plot_sensitivity(example(*alphas))
+    assert image == plot_sensitivity(example(*alphas))
+    assert Image.open(io.BytesIO(image.png)).size == (1485, 840)
 
 
-def test_the_picture_of_tokens_that_never_turn() -> None:
-    never = replace(made_by_hand(0, 5), turning_alphas=(math.inf,) * 101, neighbour_distance=math.inf)
-    assert plot_sensitivity(never).startswith(b"\x89PNG")
-    assert "None ever is." in to_text(never)
+def test_tokens_without_a_turning_alpha_are_plotted() -> None:
+    never = replace(example(0, 5), turning_alphas=(math.inf,) * 101, neighbour_distance=math.inf)
+    assert plot_sensitivity(never).png.startswith(b"\x89PNG")
+    assert "This happens at no alpha." in " ".join(to_text(never).splitlines())
 
 
-def test_tiny_is_measured_as_asked() -> None:
+def test_tiny_is_measured_at_the_given_alphas() -> None:
     model = load_model(find_model("tiny")).model
     measured = measure_sensitivity(
         model, [tuple(range(300, 340)), tuple(range(900, 960))], [15, 0, 5], names=("tiny", "made up")

@@ -1,4 +1,4 @@
-"""What noise does to embeddings and predictions, compared with brute force, with scipy and with numbers by hand."""
+"""Distortion, nearest tokens and divergence compared with brute force, scipy and hand calculations."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,8 +14,6 @@ from torch import Tensor
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
-    GPT2Config,
-    GPT2LMHeadModel,
     GraniteConfig,
     GraniteForCausalLM,
     LlamaConfig,
@@ -23,18 +21,19 @@ from transformers import (
     PreTrainedModel,
 )
 
-from neftune_cli.geometry.sensitivity import predictions as neighbours
-from neftune_cli.geometry.sensitivity import predictions as next_token
-from neftune_cli.geometry.sensitivity.predictions import mean_vocabulary_norm, neighbourhood, next_token_divergence
-from neftune_cli.geometry.sensitivity.tokens import (
+from neftune_cli.geometry.sensitivity import distortion, divergence
+from neftune_cli.geometry.sensitivity.distortion import (
     MeasuredTokens,
     closed_form_distortion,
+    mean_vocabulary_norm,
     measured_distortion,
     measured_tokens,
+    nearest_tokens,
 )
+from neftune_cli.geometry.sensitivity.divergence import next_token_divergence
 from neftune_cli.models.embeddings import input_embeddings
 from neftune_cli.noise import attach_noise
-from neftune_cli.noise.draws import Noise
+from tests.tiny_models import tiny_gpt2
 
 VOCABULARY, DIM = 50, 16
 EXAMPLES = ((3, 1, 4, 1, 5, 9, 2, 6), (5, 3, 5), (8,))
@@ -56,12 +55,12 @@ def weight(model: PreTrainedModel) -> Tensor:
 
 
 def gemma() -> PreTrainedModel:
-    """Multiplies within the embedding."""
+    """Multiplies the embeddings within the module."""
     return Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, num_attention_heads=2, num_key_value_heads=1, head_dim=8))
 
 
 def granite() -> PreTrainedModel:
-    """Multiplies what the embedding returned, and what comes as inputs_embeds alike."""
+    """Multiplies the output of the embedding module, and also inputs_embeds."""
     return GraniteForCausalLM(
         GraniteConfig(**SIZES, num_attention_heads=2, num_key_value_heads=1, embedding_multiplier=12.0)
     )
@@ -69,7 +68,7 @@ def granite() -> PreTrainedModel:
 
 @contextmanager
 def first_layer_inputs(model: Any) -> Iterator[list[Tensor]]:
-    """Collect what the first layer of a Llama-like model gets in each call: (rows, length, dim)."""
+    """Collect the input of the first layer of a Llama-like model in each call: (rows, length, dim)."""
     inputs: list[Tensor] = []
     hook = model.model.layers[0].register_forward_pre_hook(lambda _, args: inputs.append(args[0].detach()))
     yield inputs
@@ -77,7 +76,7 @@ def first_layer_inputs(model: Any) -> Iterator[list[Tensor]]:
 
 
 @pytest.mark.parametrize(("build", "factor"), [(gemma, math.sqrt(DIM)), (granite, 12.0)])
-def test_embeddings_are_those_the_first_layer_gets(build: Callable[[], PreTrainedModel], factor: float) -> None:
+def test_embeddings_are_the_input_of_the_first_layer(build: Callable[[], PreTrainedModel], factor: float) -> None:
     torch.manual_seed(0)
     scaled = build()
     with first_layer_inputs(scaled) as inputs:
@@ -88,13 +87,13 @@ def test_embeddings_are_those_the_first_layer_gets(build: Callable[[], PreTraine
     distances = cdist(factor * weight(scaled).numpy(), factor * weight(scaled).numpy())
     np.fill_diagonal(distances, np.inf)
     np.testing.assert_allclose(
-        neighbourhood(scaled, tokens).distances.numpy(), distances.min(axis=1)[list(EXAMPLES[0])], rtol=1e-3
+        nearest_tokens(scaled, tokens).distances.numpy(), distances.min(axis=1)[list(EXAMPLES[0])], rtol=1e-3
     )
 
 
 @pytest.mark.parametrize("build", [gemma, granite])
-def test_the_noise_is_what_the_first_layer_gets_in_training(build: Callable[[], PreTrainedModel]) -> None:
-    """Against noise that training puts on; the tolerances are five standard errors of so many coordinates or more."""
+def test_the_noise_has_the_distribution_of_the_noise_in_training(build: Callable[[], PreTrainedModel]) -> None:
+    """Compared with `attach_noise`; the tolerances are at least five standard errors."""
     torch.manual_seed(0)
     scaled, copies, length = build(), 100, 40
     examples = torch.randint(VOCABULARY, (1, length)).expand(copies, length)
@@ -113,14 +112,14 @@ def test_the_noise_is_what_the_first_layer_gets_in_training(build: Callable[[], 
     assert measured_distortion(tokens, 5.0).signal_to_noise == pytest.approx(signal_to_noise, rel=0.03)
 
 
-def test_noise_fills_the_range_of_each_examples_own_length(model: PreTrainedModel) -> None:
+def test_noise_has_the_range_for_the_length_of_each_example(model: PreTrainedModel) -> None:
     tokens = measured_tokens(model, [(7,) * 400, (7,) * 100])
     for part, length in zip(tokens.noise.split(tokens.lengths), (400, 100), strict=True):
         half_width = 1 / math.sqrt(length * DIM)
         assert 0.99 * half_width < part.abs().max() <= half_width
 
 
-def test_the_same_seed_is_the_same_draw(model: PreTrainedModel) -> None:
+def test_the_seed_determines_the_draw(model: PreTrainedModel) -> None:
     draws = [measured_tokens(model, EXAMPLES, seed=seed).noise for seed in (1, 1, 2)]
     assert draws[0].equal(draws[1])
     assert not draws[0].equal(draws[2])
@@ -137,7 +136,7 @@ def test_distortion_by_hand() -> None:
     of_first = (3 * 3 + 4 * 5) / (5 * math.sqrt(34))
     of_second, of_others = 2 / math.sqrt(8), 1 / math.sqrt(5)
     assert measured.cosine == pytest.approx((of_first + of_second + 3 * of_others) / 5)
-    assert measured.signal_to_noise == pytest.approx(0.5)  # the median of 5, 1, 0.5, 0.5, 0.5
+    assert measured.signal_to_noise == pytest.approx(0.5)  # median of 5, 1, 0.5, 0.5, 0.5
     formula = closed_form_distortion(tokens, 2.0)  # norms of 2 / sqrt(6), twice, and 2 / 3
     assert formula.l2_change == pytest.approx(math.sqrt((2 * 4 / 6 + 3 * 4 / 9) / 5))
     squares = (4 / 6 / 25, 4 / 6 / 4, 4 / 9, 4 / 9, 4 / 9)
@@ -146,12 +145,13 @@ def test_distortion_by_hand() -> None:
 
 
 @pytest.mark.parametrize("noise", ["uniform", "gaussian", "bernoulli"])
-def test_measurements_are_within_a_percent_of_the_formulas(noise: Noise) -> None:
-    """Each holds with at least 5 standard errors to spare, whatever the seed.
+def test_measurements_are_within_one_percent_of_the_formulas(noise: str) -> None:
+    """The tolerance is at least 5 standard errors for any seed.
 
-    L2 counts every example alike, so that short ones need copies: rel. 0.1% with 8 of each in 512 dimensions. Signal to
-    noise is a median over clusters, one a length: it falls into the middle of the one of 180, as many tokens are in
-    shorter examples as in longer; of its 1,440 tokens, norms scatter by 4.4% or less, which is 0.15% for their median.
+    Short examples have few tokens, so there are 8 copies of each: a standard error of 0.1% of the L2 change in 512
+    dimensions. The median signal-to-noise ratio falls within the tokens of the examples of length 180: there are as
+    many tokens in shorter as in longer examples. The norms of these 1,440 tokens have a spread of at most 4.4%, which
+    is 0.15% for their median.
     """
     torch.manual_seed(0)
     sizes: dict[str, Any] = {"vocab_size": 200, "hidden_size": 512, "intermediate_size": 32, "num_hidden_layers": 1}
@@ -167,65 +167,65 @@ def test_measurements_are_within_a_percent_of_the_formulas(noise: Noise) -> None
 
 def test_alpha_0_changes_nothing(model: PreTrainedModel) -> None:
     tokens = measured_tokens(model, EXAMPLES)
-    for distortion in (measured_distortion(tokens, 0.0), closed_form_distortion(tokens, 0.0)):
-        assert (distortion.l2_change, distortion.cosine, distortion.signal_to_noise) == (0.0, 1.0, math.inf)
-    assert neighbourhood(model, tokens).share_changed(0.0) == 0.0
+    for found in (measured_distortion(tokens, 0.0), closed_form_distortion(tokens, 0.0)):
+        assert (found.l2_change, found.cosine, found.signal_to_noise) == (0.0, 1.0, math.inf)
+    assert nearest_tokens(model, tokens).share_changed(0.0) == 0.0
     assert next_token_divergence(model, tokens, [0.0]).nats == (0.0,)
 
 
-def test_neighbours_agree_with_comparing_every_noisy_embedding(
+def test_changed_tokens_agree_with_an_exhaustive_comparison(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(neighbours, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(distortion, "ROWS_AT_ONCE", 7)
     ids = np.array([token for example in EXAMPLES for token in example])
     tokens = measured_tokens(model, EXAMPLES, seed=3)
     vocabulary = weight(model).numpy().astype(np.float64)
-    around = neighbourhood(model, tokens)
+    nearest = nearest_tokens(model, tokens)
     clean = cdist(vocabulary[ids], vocabulary)
     clean[np.arange(len(ids)), ids] = np.inf
-    np.testing.assert_allclose(around.distances.numpy(), clean.min(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(nearest.distances.numpy(), clean.min(axis=1), rtol=1e-5)
     shares = []
     for alpha in (1.0, 5.0, 10.0, 20.0, 40.0, 80.0):
         noisy = vocabulary[ids] + alpha * tokens.noise.numpy().astype(np.float64)
         shares.append(np.mean(cdist(noisy, vocabulary).argmin(axis=1) != ids))
-        assert around.share_changed(alpha) == pytest.approx(shares[-1])
+        assert nearest.share_changed(alpha) == pytest.approx(shares[-1])
     assert min(shares) == 0
     assert 0 < np.median(shares) < 1
 
 
-def test_a_token_with_the_same_embedding_is_no_neighbour(model: PreTrainedModel) -> None:
+def test_a_token_with_an_equal_embedding_is_not_a_neighbour(model: PreTrainedModel) -> None:
     tokens = measured_tokens(model, [(3, 4)])
-    before = neighbourhood(model, tokens)
+    before = nearest_tokens(model, tokens)
     weight(model)[49] = weight(model)[3]
-    after = neighbourhood(model, tokens)
+    after = nearest_tokens(model, tokens)
     assert after.distances[0] > 1
     torch.testing.assert_close(after.turning_alphas[0], before.turning_alphas[0])
 
 
-def test_zeros_are_no_neighbours_of_themselves(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours, "PAIRS_AT_ONCE", 2)
+def test_equal_zero_embeddings_are_not_neighbours(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distortion, "PAIRS_AT_ONCE", 2)
     weight(model)[[3, 48, 49]] = 0.0
-    distances = neighbourhood(model, measured_tokens(model, [(3, 4)])).distances
+    distances = nearest_tokens(model, measured_tokens(model, [(3, 4)])).distances
     others = [token for token in range(VOCABULARY) if token not in (3, 48, 49)]
     assert distances[0].item() == pytest.approx(weight(model)[others].norm(dim=1).min().item())
 
 
-def test_near_neighbours_keep_their_distance(model: PreTrainedModel) -> None:
+def test_very_close_neighbours_have_an_exact_distance(model: PreTrainedModel) -> None:
     weight(model)[49] = weight(model)[3]
-    weight(model)[49, 0] += 1e-4  # products in float32 would round this away
+    weight(model)[49, 0] += 1e-4  # rounding of products in float32 would remove this difference
     distance = (weight(model)[49, 0] - weight(model)[3, 0]).item()
-    assert neighbourhood(model, measured_tokens(model, [(3, 4)])).distances[0].item() == pytest.approx(distance)
+    assert nearest_tokens(model, measured_tokens(model, [(3, 4)])).distances[0].item() == pytest.approx(distance)
 
 
-def test_divergence_agrees_with_scipy_on_the_models_own_passes(
+def test_divergence_agrees_with_scipy_on_forward_passes_of_the_model(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(next_token, "LOGITS_AT_ONCE", 2 * 8 * VOCABULARY)  # two alphas at a time, then one
+    monkeypatch.setattr(divergence, "LOGITS_AT_ONCE", 2 * 8 * VOCABULARY)  # two alphas per pass, then one
     tokens = measured_tokens(model, EXAMPLES)
     alphas = (0.0, 2.0, 10.0, 20.0)
-    divergence = next_token_divergence(model, tokens, alphas)
+    found = next_token_divergence(model, tokens, alphas)
     assert model.training
-    assert (divergence.examples, divergence.tokens) == (3, 12)
+    assert (found.examples, found.tokens) == (3, 12)
     model.eval()
     expected = np.zeros(len(alphas))
     for example, noise in zip(EXAMPLES, tokens.noise.split(tokens.lengths), strict=True):
@@ -235,19 +235,16 @@ def test_divergence_agrees_with_scipy_on_the_models_own_passes(
                 clean = model(input_ids=ids).logits[0].double().numpy()
                 noisy = model(inputs_embeds=weight(model)[ids] + alpha * noise).logits[0].double().numpy()
             expected[place] += rel_entr(softmax(clean, axis=-1), softmax(noisy, axis=-1)).sum()
-    np.testing.assert_allclose(divergence.nats, expected / 12, rtol=1e-3, atol=1e-7)
-    assert divergence.nats[1] < divergence.nats[2] < divergence.nats[3]
+    np.testing.assert_allclose(found.nats, expected / 12, rtol=1e-3, atol=1e-7)
+    assert found.nats[1] < found.nats[2] < found.nats[3]
 
 
-def test_divergence_stops_beginning_examples_when_it_has_seen_enough(
-    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(next_token, "TOKENS", 5)
-    divergence = next_token_divergence(model, measured_tokens(model, EXAMPLES), [1.0])
-    assert (divergence.examples, divergence.tokens) == (1, 8)
+def test_divergence_stops_after_enough_tokens(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(divergence, "TOKENS", 5)
+    found = next_token_divergence(model, measured_tokens(model, EXAMPLES), [1.0])
+    assert (found.examples, found.tokens) == (1, 8)
 
 
-def test_a_model_with_learnt_positions_is_run_from_its_first() -> None:
-    torch.manual_seed(0)
-    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, n_embd=DIM, n_layer=1, n_head=2, n_positions=8))
+def test_a_model_with_learned_positions_starts_at_position_0() -> None:
+    gpt2 = tiny_gpt2(vocab_size=VOCABULARY, n_embd=DIM, n_layer=1, n_positions=8)
     assert next_token_divergence(gpt2, measured_tokens(gpt2, EXAMPLES), [5.0]).nats[0] > 0

@@ -1,4 +1,4 @@
-"""Tokens in groups: whole words alone, whichever way a vocabulary marks them, and the lowest ids first."""
+"""Groups of tokens: whole words in vocabularies with different word markers, ordered by id."""
 
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ def _tokenizer(tokens: list[str], decoder: decoders.Decoder) -> PreTrainedTokeni
 
 
 @pytest.mark.parametrize("make", [_byte_level, _sentence_piece, _word_piece])
-def test_whole_words_are_found_however_the_vocabulary_marks_them(make: Callable[[], PreTrainedTokenizerBase]) -> None:
+def test_whole_words_are_found_for_every_kind_of_word_marker(make: Callable[[], PreTrainedTokenizerBase]) -> None:
     tokenizer = make()
 
     found = {group.name: group for group in group_tokens(tokenizer, most=40, model="m").groups}
@@ -47,15 +47,15 @@ def test_whole_words_are_found_however_the_vocabulary_marks_them(make: Callable[
         "names": NAMES,
         "punctuation": MARKS,
     }
-    assert found["function words"].token_ids == tuple(range(7, 13))  # 6 is a piece, as of `other`
+    assert found["function words"].token_ids == tuple(range(7, 13))  # 6 is a word piece, as in `other`
 
 
-def test_a_group_takes_the_lowest_ids_and_too_small_groups_are_told() -> None:
+def test_groups_take_the_lowest_ids_and_small_groups_are_reported() -> None:
     chosen = group_tokens(_byte_level(), most=5, model="m")
 
     assert [group.texts for group in chosen.groups] == [tuple(WORDS[:5]), tuple(NAMES), tuple(MARKS)]
     assert chosen.group_names[:6] == ("function words",) * 5 + ("names",)
-    assert "Left out: numbers; the vocabulary has 0 of them, and 5 are needed." in chosen.notes
+    assert "Group omitted: numbers. The vocabulary has 0 such tokens; 5 are needed." in chosen.notes
 
 
 def test_the_embedded_model_has_all_groups() -> None:
@@ -71,7 +71,7 @@ def test_the_embedded_model_has_all_groups() -> None:
     assert len(set(chosen.token_ids)) == len(chosen.token_ids)
 
 
-def test_a_vocabulary_without_groups_is_refused() -> None:
+def test_a_vocabulary_without_groups_raises() -> None:
     strange = _tokenizer(["b", *"qwertzuiop", *MARKS], decoders.ByteLevel())
 
     with pytest.raises(UsageError) as raised:
@@ -79,7 +79,7 @@ def test_a_vocabulary_without_groups_is_refused() -> None:
 
     (problem,) = raised.value.problems
     assert problem.what.startswith(
-        "The vocabulary of 'strange' has no two groups of 5 tokens to show (0 function words"
+        "The vocabulary of 'strange' has fewer than two groups of 5 tokens (0 function words"
     )
     assert "5 punctuation" in problem.what
     assert problem.fix.endswith("--model tiny or smollm2.")

@@ -1,7 +1,7 @@
-"""Attaching noise to models: what is read from a call, which call is noised, what is refused.
+"""Noise attached to models: arguments of a call, selection of the noisy call, and errors.
 
-The models' embeddings are zero, so that what they return is the noise itself; and Bernoulli noise has the same size in
-every coordinate, so that its size tells the length that was used.
+The embeddings of the models are zero, so their output is the noise. Bernoulli noise has the same magnitude in every
+coordinate, which determines the length in the formula.
 """
 
 import io
@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
-    LlamaConfig,
-    LlamaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -26,6 +24,7 @@ from transformers.integrations.neftune import activate_neftune, neftune_post_for
 
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import NEFTuneEmbedding, attach_noise
+from tests.tiny_models import tiny_llama, with_zero_embeddings
 
 DIM = 16
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 0, 0]])
@@ -33,9 +32,8 @@ MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
 MASKED_LENGTHS = [[4, 4, 4, 4], [2, 2, 0, 0]]
 
 
-def tiny_llama() -> Any:
-    sizes = {"hidden_size": DIM, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    return with_zero_embeddings(LlamaForCausalLM(LlamaConfig(vocab_size=20, **sizes)))  # type: ignore[arg-type]
+def zeroed_llama() -> Any:
+    return with_zero_embeddings(tiny_llama(hidden_size=DIM))
 
 
 def tiny_t5() -> Any:
@@ -51,13 +49,6 @@ def tiny_bart() -> Any:
     return with_zero_embeddings(BartForConditionalGeneration(config))
 
 
-def with_zero_embeddings(model: Any) -> Any:
-    for module in model.modules():
-        if isinstance(module, nn.Embedding):
-            nn.init.zeros_(module.weight)
-    return model.train()
-
-
 @contextmanager
 def outputs_of(embedding: nn.Module) -> Iterator[list[Tensor]]:
     outputs: list[Tensor] = []
@@ -67,7 +58,7 @@ def outputs_of(embedding: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def lengths_used(model: Any, *args: Any, alpha: float = 5.0, **kwargs: Any) -> list[list[int]]:
-    """Return the length that each token's noise was made for, worked out from its size; 0 where there is none."""
+    """Return the length in the formula of each token's noise, computed from its norm; 0 without noise."""
     with (
         attach_noise(model, alpha, noise="bernoulli"),
         outputs_of(model.get_input_embeddings()) as outputs,
@@ -77,30 +68,30 @@ def lengths_used(model: Any, *args: Any, alpha: float = 5.0, **kwargs: Any) -> l
     return torch.where(norm > 0, alpha**2 / (3 * norm**2), 0.0).round().int().tolist()
 
 
-def test_the_mask_of_the_call_is_read_by_keyword_and_by_position() -> None:
-    assert lengths_used(tiny_llama(), input_ids=IDS, attention_mask=MASK) == MASKED_LENGTHS
-    assert lengths_used(tiny_llama(), IDS, attention_mask=MASK) == MASKED_LENGTHS
-    assert lengths_used(tiny_llama(), IDS, MASK) == MASKED_LENGTHS
+def test_the_mask_is_read_from_keyword_and_positional_arguments() -> None:
+    assert lengths_used(zeroed_llama(), input_ids=IDS, attention_mask=MASK) == MASKED_LENGTHS
+    assert lengths_used(zeroed_llama(), IDS, attention_mask=MASK) == MASKED_LENGTHS
+    assert lengths_used(zeroed_llama(), IDS, MASK) == MASKED_LENGTHS
 
 
 def test_packed_rows_are_read_from_their_positions() -> None:
     positions = torch.tensor([[0, 1, 2, 3, 0, 1, 2]])
-    lengths = lengths_used(tiny_llama(), input_ids=torch.ones(1, 7, dtype=torch.long), position_ids=positions)
+    lengths = lengths_used(zeroed_llama(), input_ids=torch.ones(1, 7, dtype=torch.long), position_ids=positions)
     assert lengths == [[4, 4, 4, 4, 3, 3, 3]]
 
 
 def test_flattened_rows_are_read_from_their_boundaries() -> None:
     boundaries = torch.tensor([0, 4, 7], dtype=torch.int32)
-    lengths = lengths_used(tiny_llama(), input_ids=torch.ones(1, 7, dtype=torch.long), cu_seq_lens_q=boundaries)
+    lengths = lengths_used(zeroed_llama(), input_ids=torch.ones(1, 7, dtype=torch.long), cu_seq_lens_q=boundaries)
     assert lengths == [[4, 4, 4, 4, 3, 3, 3]]
 
 
 def test_without_mask_or_positions_a_row_is_one_example() -> None:
-    assert lengths_used(tiny_llama(), IDS) == [[4] * 4] * 2
+    assert lengths_used(zeroed_llama(), IDS) == [[4] * 4] * 2
 
 
-def test_a_forward_replaced_by_the_trainer_is_read_too() -> None:
-    model = tiny_llama()
+def test_arguments_of_a_forward_replaced_by_the_trainer_are_read() -> None:
+    model = zeroed_llama()
     original = model.forward
     model.forward = types.MethodType(lambda self, *args, **kwargs: original(*args, **kwargs), model)
     assert lengths_used(model, input_ids=IDS, attention_mask=MASK) == MASKED_LENGTHS
@@ -108,8 +99,8 @@ def test_a_forward_replaced_by_the_trainer_is_read_too() -> None:
 
 
 @pytest.mark.parametrize("task", ["CAUSAL_LM", None])
-def test_a_peft_model_is_read_and_learns(task: str | None) -> None:
-    model = get_peft_model(tiny_llama(), LoraConfig(r=2, target_modules=["q_proj"], task_type=task)).train()
+def test_a_peft_model_gets_noise_and_gradients(task: str | None) -> None:
+    model = get_peft_model(zeroed_llama(), LoraConfig(r=2, target_modules=["q_proj"], task_type=task)).train()
     assert lengths_used(model, IDS, MASK) == MASKED_LENGTHS
     with attach_noise(model):
         model(input_ids=IDS, labels=IDS).loss.backward()
@@ -117,19 +108,19 @@ def test_a_peft_model_is_read_and_learns(task: str | None) -> None:
 
 
 def test_a_model_that_peft_wraps_later_keeps_its_noise() -> None:
-    inner = tiny_llama()
+    inner = zeroed_llama()
     with attach_noise(inner) as noise:
         get_peft_model(inner, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).train()(IDS, MASK)
     assert noise.calls == 1
 
 
-def test_adapted_embeddings_are_noised() -> None:
-    model = get_peft_model(tiny_llama(), LoraConfig(r=2, target_modules=["embed_tokens"], task_type="CAUSAL_LM"))
+def test_adapted_embeddings_get_noise() -> None:
+    model = get_peft_model(zeroed_llama(), LoraConfig(r=2, target_modules=["embed_tokens"], task_type="CAUSAL_LM"))
     assert lengths_used(model.train(), input_ids=IDS, attention_mask=MASK) == MASKED_LENGTHS
 
 
 def test_gradient_checkpointing_draws_once() -> None:
-    model = get_peft_model(tiny_llama(), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).train()
+    model = get_peft_model(zeroed_llama(), LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")).train()
     model.gradient_checkpointing_enable()
     model.enable_input_require_grads()
     with attach_noise(model) as noise:
@@ -138,7 +129,7 @@ def test_gradient_checkpointing_draws_once() -> None:
 
 
 def test_noise_has_the_dtype_of_the_embeddings() -> None:
-    model = tiny_llama().to(torch.bfloat16)
+    model = zeroed_llama().to(torch.bfloat16)
     with attach_noise(model), outputs_of(model.get_input_embeddings()) as outputs:
         model(input_ids=IDS)
     assert outputs[0].dtype == torch.bfloat16
@@ -146,7 +137,7 @@ def test_noise_has_the_dtype_of_the_embeddings() -> None:
 
 
 @pytest.mark.parametrize("build", [tiny_t5, tiny_bart])
-def test_the_encoder_is_noised_and_the_decoder_clean(build: Any) -> None:
+def test_the_encoder_gets_noise_and_the_decoder_does_not(build: Any) -> None:
     model = build()
     encoder, decoder = model.get_encoder().get_input_embeddings(), model.get_decoder().get_input_embeddings()
     with attach_noise(model) as noise, outputs_of(encoder) as encoded, outputs_of(decoder) as decoded:
@@ -157,7 +148,7 @@ def test_the_encoder_is_noised_and_the_decoder_clean(build: Any) -> None:
     assert not decoded[0].any()
 
 
-def test_one_embedding_for_encoder_and_decoder_is_noised_for_the_encoder_alone() -> None:
+def test_a_shared_embedding_gets_noise_in_the_encoder_call_only() -> None:
     model = tiny_t5()
     model.set_input_embeddings(model.shared)
     with attach_noise(model), outputs_of(model.shared) as outputs:
@@ -165,14 +156,14 @@ def test_one_embedding_for_encoder_and_decoder_is_noised_for_the_encoder_alone()
     assert [bool(output.any()) for output in outputs] == [True, False]
 
 
-def test_embeddings_that_come_ready_made_are_left_alone() -> None:
-    with attach_noise(model := tiny_llama()) as noise:
+def test_inputs_embeds_get_no_noise() -> None:
+    with attach_noise(model := zeroed_llama()) as noise:
         model(inputs_embeds=torch.ones(1, 3, DIM))
     assert noise.calls == 0
 
 
-def test_calls_count_the_noisy_forwards() -> None:
-    with attach_noise(model := tiny_llama()) as noise:
+def test_calls_is_the_number_of_noisy_forwards() -> None:
+    with attach_noise(model := zeroed_llama()) as noise:
         model(input_ids=IDS)
         model.eval()(input_ids=IDS)
         model.train()(input_ids=IDS)
@@ -181,7 +172,7 @@ def test_calls_count_the_noisy_forwards() -> None:
 
 
 def test_a_compiled_model_gets_the_same_noise() -> None:
-    model = tiny_llama()
+    model = zeroed_llama()
     with attach_noise(model):
         expected = model(input_ids=IDS, attention_mask=MASK).logits
     with attach_noise(model):
@@ -189,8 +180,8 @@ def test_a_compiled_model_gets_the_same_noise() -> None:
         torch.testing.assert_close(compiled(input_ids=IDS, attention_mask=MASK).logits, expected)
 
 
-def test_a_checkpoint_goes_on_with_the_same_draws() -> None:
-    model, file = tiny_llama(), io.BytesIO()
+def test_a_checkpoint_resumes_the_draws() -> None:
+    model, file = zeroed_llama(), io.BytesIO()
     with attach_noise(model) as noise, outputs_of(model.get_input_embeddings()) as whole:
         model(input_ids=IDS)
         torch.save(noise.state_dict(), file)
@@ -205,49 +196,49 @@ def test_a_checkpoint_goes_on_with_the_same_draws() -> None:
 
 
 @pytest.mark.parametrize("alpha", [-5.0, float("nan"), float("inf")])
-def test_an_impossible_alpha_is_refused(alpha: float) -> None:
+def test_an_invalid_alpha_raises(alpha: float) -> None:
     with pytest.raises(UsageError, match=f"alpha is {alpha}. Use a finite number"):
-        attach_noise(tiny_llama(), alpha)
+        attach_noise(zeroed_llama(), alpha)
 
 
-def test_unknown_names_are_refused() -> None:
+def test_unknown_names_raise() -> None:
     with pytest.raises(UsageError, match="noise 'pink' is unknown"):
-        attach_noise(tiny_llama(), noise="pink")  # type: ignore[arg-type]
+        attach_noise(zeroed_llama(), noise="pink")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="noise scale 'row' is unknown"):
-        attach_noise(tiny_llama(), noise_scale="row")  # type: ignore[arg-type]
+        attach_noise(zeroed_llama(), noise_scale="row")  # type: ignore[arg-type]
 
 
-def test_a_model_without_input_embeddings_is_refused() -> None:
+def test_a_model_without_input_embeddings_raises() -> None:
     with pytest.raises(UsageError, match="Linear has no input embeddings"):
         attach_noise(nn.Linear(2, 2))
 
 
-def test_a_second_attachment_is_refused_until_the_first_is_gone() -> None:
-    model = tiny_llama()
+def test_a_second_attachment_raises_until_the_first_is_detached() -> None:
+    model = zeroed_llama()
     with (
         attach_noise(model),
-        pytest.raises(UsageError, match="carries noise from attach_noise or a NEFTuneCallback already"),
+        pytest.raises(UsageError, match="already has noise from attach_noise or a NEFTuneCallback"),
     ):
         attach_noise(model)
     attach_noise(model).detach()
 
 
-def test_noise_on_the_model_inside_is_found_from_outside() -> None:
-    inner = tiny_llama()
+def test_noise_on_a_wrapped_model_is_found() -> None:
+    inner = zeroed_llama()
     outer = get_peft_model(inner, LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM"))
     with attach_noise(inner), pytest.raises(UsageError, match="already"):
         attach_noise(outer)
 
 
-def test_an_embedding_that_is_noisy_itself_is_refused() -> None:
-    model = tiny_llama()
+def test_attaching_to_a_neftune_embedding_raises() -> None:
+    model = zeroed_llama()
     model.set_input_embeddings(NEFTuneEmbedding(model.get_input_embeddings()))
-    with pytest.raises(UsageError, match="holds a NEFTuneEmbedding already"):
+    with pytest.raises(UsageError, match="already has a NEFTuneEmbedding"):
         attach_noise(model)
 
 
-def test_the_hook_of_transformers_is_refused_before_and_after() -> None:
-    model = tiny_llama()
+def test_the_hook_of_transformers_raises_before_and_after_attaching() -> None:
+    model = zeroed_llama()
     hook = activate_neftune(model, 5.0)
     with pytest.raises(UsageError, match="transformers' own NEFTune hook"):
         attach_noise(model)
@@ -259,21 +250,21 @@ def test_the_hook_of_transformers_is_refused_before_and_after() -> None:
             model(input_ids=IDS)
 
 
-def test_a_hook_of_transformers_without_its_attribute_is_refused() -> None:
-    model = tiny_llama()
+def test_a_hook_of_transformers_without_its_attribute_raises() -> None:
+    model = zeroed_llama()
     model.get_input_embeddings().register_forward_hook(neftune_post_forward_hook)
     with pytest.raises(UsageError, match="transformers' own NEFTune hook"):
         attach_noise(model)
 
 
-def test_a_call_past_the_model_that_carries_the_noise_says_so() -> None:
-    model = tiny_llama()
-    with attach_noise(model), pytest.raises(UsageError, match="not through the model that carries the noise"):
+def test_a_call_that_bypasses_the_attached_model_raises() -> None:
+    model = zeroed_llama()
+    with attach_noise(model), pytest.raises(UsageError, match="not through the model that the noise is attached to"):
         model.model(input_ids=IDS)
 
 
-def test_a_forward_that_goes_around_the_embeddings_says_so() -> None:
-    class AroundTheEmbedding(nn.Module):
+def test_a_forward_that_bypasses_the_embeddings_raises() -> None:
+    class BypassesEmbedding(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(20, DIM)
@@ -284,14 +275,14 @@ def test_a_forward_that_goes_around_the_embeddings_says_so() -> None:
         def forward(self, input_ids: Tensor) -> Tensor:
             return nn.functional.embedding(input_ids, self.embedding.weight)
 
-    model = AroundTheEmbedding()
-    with attach_noise(model), pytest.raises(UsageError, match="without calling the input embeddings"):
+    model = BypassesEmbedding()
+    with attach_noise(model), pytest.raises(UsageError, match="did not call the input embeddings"):
         model(IDS)
     with attach_noise(model, alpha=0):
         model(IDS)
 
 
-def test_a_copy_on_another_device_is_refused() -> None:
-    model = tiny_llama()
+def test_a_data_parallel_copy_raises() -> None:
+    model = zeroed_llama()
     with attach_noise(model), pytest.raises(UsageError, match="DataParallel"):
         model._replicate_for_data_parallel()(input_ids=IDS)

@@ -1,4 +1,4 @@
-"""What a training measures of its own noise: right where nothing is wrong, each deviation told of when provoked."""
+"""Attestation: expected measurements for correct noise, and one deviation for each provoked error."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers.integrations.neftune import activate_neftune, neftune_post_forward_hook
 
 from neftune_cli.noise import AttachedNoise, NEFTuneEmbedding, attach_noise
-from neftune_cli.noise.draws import Noise, NoiseStream
+from neftune_cli.noise.draws import NoiseStream
 from neftune_cli.noise.lengths import NoiseScale
 from tests.tiny_models import tiny_llama
 
@@ -37,7 +37,7 @@ def run(model: Any, call: dict[str, Tensor] = PADDED, forwards: int = 11, **opti
 @pytest.mark.parametrize("distribution", ["uniform", "gaussian", "bernoulli"])
 @pytest.mark.parametrize("noise_scale", ["paper", "hf"])
 @pytest.mark.parametrize("call", LAYOUTS.values(), ids=LAYOUTS)
-def test_right_noise_measures_one(distribution: Noise, noise_scale: NoiseScale, call: dict[str, Tensor]) -> None:
+def test_correct_noise_has_no_deviations(distribution: str, noise_scale: NoiseScale, call: dict[str, Tensor]) -> None:
     noise = run(wide_llama(image_token_id=IMAGE), call, noise=distribution, noise_scale=noise_scale)
     attested = noise.attestation
     assert attested.rms == pytest.approx(1, abs=0.02)
@@ -47,12 +47,12 @@ def test_right_noise_measures_one(distribution: Noise, noise_scale: NoiseScale, 
 
 
 @pytest.mark.parametrize(("forwards", "measured"), [(0, 0), (1, 1), (10, 1), (11, 2), (31, 4)])
-def test_one_call_in_ten_is_measured(forwards: int, measured: int) -> None:
+def test_every_tenth_call_is_measured(forwards: int, measured: int) -> None:
     attested = run(wide_llama(), forwards=forwards).attestation
     assert (attested.calls, attested.measured_calls) == (forwards, measured)
 
 
-def test_without_noise_nothing_is_measured_and_nothing_is_wrong() -> None:
+def test_alpha_0_has_no_measurements_and_no_deviations() -> None:
     noise = run(wide_llama(), alpha=0.0)
     attested = noise.attestation
     assert (attested.calls, attested.rms, attested.noise_to_embedding, attested.noised_padding) == (0, None, None, None)
@@ -68,16 +68,16 @@ def test_noise_to_embedding_is_the_ratio_of_their_norms() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_no_deviation(dtype: torch.dtype) -> None:
+def test_half_precision_causes_no_deviation(dtype: torch.dtype) -> None:
     model = wide_llama().to(dtype)
-    nn.init.normal_(model.get_input_embeddings().weight, std=0.136)  # that of SmolLM2's embeddings
+    nn.init.normal_(model.get_input_embeddings().weight, std=0.136)  # standard deviation of SmolLM2's embeddings
     noise = run(model, alpha=5.0)
     assert noise.attestation.rms == pytest.approx(1, abs=0.03)
     assert noise.deviations == ()
 
 
 @pytest.mark.parametrize("target", ["prompt", "completion"])
-def test_a_target_is_measured_on_the_tokens_it_names(target: Any) -> None:
+def test_the_noised_share_is_the_share_of_the_target(target: Any) -> None:
     labels = torch.where(torch.arange(24) < 6, -100, IDS).where(MASK == 1, -100)
     noise = run(wide_llama(), PADDED | {"labels": labels}, target=target)
     named = ((labels != -100) if target == "completion" else (labels == -100)) & (MASK == 1)
@@ -86,26 +86,26 @@ def test_a_target_is_measured_on_the_tokens_it_names(target: Any) -> None:
     assert noise.deviations == ()
 
 
-def test_a_target_that_names_no_token_is_told_of() -> None:
+def test_a_target_without_tokens_is_a_deviation() -> None:
     noise = run(wide_llama(), PADDED | {"labels": IDS}, target="prompt")
-    assert noise.deviations == ("none of the measured tokens is one that the target 'prompt' names",)
+    assert noise.deviations == ("the noise target 'prompt' selected none of the measured tokens",)
 
 
-def test_noise_in_evaluation_is_told_of() -> None:
+def test_noise_in_evaluation_is_a_deviation() -> None:
     model = wide_llama()
     model.eval().get_input_embeddings().train()
     noise = run(model)
     assert noise.attestation.evaluation_calls == 11
-    assert noise.deviations == ("11 calls in evaluation were noisy",)
+    assert noise.deviations == ("11 evaluation calls had noise",)
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.1])
-def test_noise_of_another_size_is_told_of(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_magnitude_is_a_deviation(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = NoiseStream.draw
     monkeypatch.setattr(NoiseStream, "draw", lambda *args: draw(*args) * factor)
     noise = run(wide_llama())
     assert noise.attestation.rms == pytest.approx(factor, rel=0.02)
-    assert noise.deviations == (f"the RMS of the noise was {noise.attestation.rms:.3f} of the formula's",)
+    assert noise.deviations == (f"the RMS of the noise was {noise.attestation.rms:.3f} times the expected RMS",)
 
 
 def by_function(model: Any) -> None:
@@ -126,7 +126,7 @@ def by_closure(model: Any) -> None:
 
 
 @pytest.mark.parametrize("add", [by_function, by_module])
-def test_a_second_noise_is_counted(add: Callable[[Any], None]) -> None:
+def test_a_second_noise_source_is_counted(add: Callable[[Any], None]) -> None:
     model = wide_llama()
     with attach_noise(model) as noise:
         noise.count_hooks()
@@ -134,10 +134,10 @@ def test_a_second_noise_is_counted(add: Callable[[Any], None]) -> None:
         add(model)
         noise.count_hooks()
     assert noise.attestation.hooks == 2
-    assert noise.deviations == ("2 hooks added noise instead of 1",)
+    assert noise.deviations == ("2 hooks added noise, expected 1",)
 
 
-def test_a_second_noise_stays_noted_when_it_is_gone() -> None:
+def test_the_count_of_a_removed_noise_source_is_kept() -> None:
     model = wide_llama()
     with attach_noise(model) as noise:
         upstream = activate_neftune(model, 5.0)
@@ -145,11 +145,11 @@ def test_a_second_noise_stays_noted_when_it_is_gone() -> None:
         upstream.remove()
         del model.get_input_embeddings().neftune_noise_alpha
         noise.count_hooks()
-    assert noise.deviations == ("2 hooks added noise instead of 1",)
+    assert noise.deviations == ("2 hooks added noise, expected 1",)
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["before ours", "after ours"])
-def test_a_second_noise_without_a_name_shows_in_the_size(first: bool) -> None:
+def test_an_unmarked_noise_source_changes_the_rms(first: bool) -> None:
     model = wide_llama()
     if first:
         by_closure(model)
@@ -163,7 +163,7 @@ def test_a_second_noise_without_a_name_shows_in_the_size(first: bool) -> None:
     assert noise.attestation.rms > 1.2
 
 
-def test_measuring_changes_neither_noise_nor_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measuring_does_not_change_noise_or_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
     gradients, measured = [], []
     for every in (2, 1_000_000):
         monkeypatch.setattr("neftune_cli.noise.attestation.MEASURE_EVERY", every)
@@ -177,7 +177,7 @@ def test_measuring_changes_neither_noise_nor_gradients(monkeypatch: pytest.Monke
     assert torch.equal(*gradients)
 
 
-def test_noise_that_the_precision_swallows_late_in_a_schedule_is_no_deviation() -> None:
+def test_noise_below_the_precision_is_no_deviation() -> None:
     model = wide_llama().to(torch.bfloat16)
     nn.init.normal_(model.get_input_embeddings().weight)
     with attach_noise(model) as noise:
@@ -191,7 +191,7 @@ def test_noise_that_the_precision_swallows_late_in_a_schedule_is_no_deviation() 
     assert noise.attestation.noised_share == 1
 
 
-def test_a_scale_that_counts_padding_needs_no_mask_of_tokens() -> None:
+def test_the_hf_scale_needs_no_token_mask() -> None:
     blocks = torch.ones(4, 1, 24, 24, dtype=torch.bool).tril()
     noise = run(wide_llama(), {"input_ids": IDS, "attention_mask": blocks}, noise_scale="hf")
     assert noise.attestation.rms == pytest.approx(1, abs=0.02)

@@ -1,4 +1,4 @@
-"""What is read from a call of the model, against tables worked out by hand: alpha 6 and dim 4 make it 3 / sqrt(L)."""
+"""The token layout of a call compared with hand-computed scales: with alpha 6 and dim 4, 3 / sqrt(L)."""
 
 import math
 from typing import Any
@@ -38,7 +38,7 @@ def approximately(expected: list[list[float]]) -> Any:
         ("completion", [[0, 0, FOUR, FOUR], [0, TWO, 0, 0]]),
     ],
 )
-def test_the_target_chooses_tokens_and_the_length_stays_the_examples(
+def test_the_target_selects_tokens_and_does_not_change_the_length(
     target: NoiseTarget, expected: list[list[float]]
 ) -> None:
     call = {"input_ids": IDS, "attention_mask": MASK, "labels": LABELS}
@@ -59,22 +59,22 @@ def test_prompt_and_completion_of_packed_examples(target: NoiseTarget) -> None:
 
 @pytest.mark.parametrize("target", ["prompt", "completion"])
 @pytest.mark.parametrize("labels", [None, torch.zeros(2, 3), torch.zeros(8)], ids=["none", "too short", "flat"])
-def test_a_target_without_a_label_for_each_token_is_refused(target: NoiseTarget, labels: Tensor | None) -> None:
+def test_a_target_without_one_label_per_token_raises(target: NoiseTarget, labels: Tensor | None) -> None:
     call = {"input_ids": IDS, "attention_mask": MASK, "labels": labels}
-    with pytest.raises(UsageError, match=r"without a label for each of its input_ids.*Use the noise target 'all'"):
+    with pytest.raises(UsageError, match=r"without one label per input id.*Use the noise target 'all'"):
         scale(call, target=target)
 
 
 @pytest.mark.parametrize("target", ["prompt", "completion"])
-def test_labels_of_a_decoder_say_nothing_of_the_encoders_tokens(target: NoiseTarget) -> None:
+def test_a_target_raises_for_an_encoder_decoder_model(target: NoiseTarget) -> None:
     sizes: dict[str, Any] = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
     model: Any = T5ForConditionalGeneration(T5Config(vocab_size=20, **sizes)).train()
     model.config.decoder_start_token_id = 0
-    with pytest.raises(UsageError, match="can't be told apart"), attach_noise(model, target=target):
+    with pytest.raises(UsageError, match="without one label per input id"), attach_noise(model, target=target):
         model(input_ids=IDS, attention_mask=MASK, labels=LABELS)
 
 
-def test_placeholders_are_found_by_any_of_their_ids() -> None:
+def test_placeholders_are_found_by_all_their_ids() -> None:
     ids = torch.tensor([[1, 90, 91, 2], [90, 3, 4, 5]])
     mask = torch.ones_like(ids)
     call = {"input_ids": ids, "attention_mask": mask}
@@ -83,19 +83,19 @@ def test_placeholders_are_found_by_any_of_their_ids() -> None:
     assert scale(call) == approximately([[FOUR] * 4] * 2)
 
 
-def test_an_example_of_placeholders_alone_gets_nothing_and_no_nan() -> None:
+def test_an_example_with_placeholders_only_has_scale_0() -> None:
     call = {"input_ids": torch.tensor([[9, 9], [1, 2]]), "attention_mask": torch.ones(2, 2)}
     assert scale(call, placeholders=(9,)) == approximately([[0, 0], [TWO, TWO]])
 
 
-def test_boundaries_are_read_under_the_name_that_transformers_gives_them() -> None:
+def test_boundaries_are_read_from_cu_seq_lens_q() -> None:
     call = {"input_ids": torch.ones(1, 5, dtype=torch.long), "cu_seq_lens_q": torch.tensor([0, 3, 5])}
     assert scale(call) == approximately([[THREE] * 3 + [TWO] * 2])
 
 
 @pytest.mark.parametrize("axes", [3, 4])
-def test_positions_numbered_along_the_axes_of_images_are_told_from_the_texts_own(axes: int) -> None:
-    """Of 4 the first are the text's, which restart with each example; 3 of images alone tell no examples apart."""
+def test_text_positions_are_separated_from_positions_per_image_axis(axes: int) -> None:
+    """With 4 axes, the first has text positions, which restart with each example. With 3 axes, none restarts."""
     text = torch.tensor([[0, 1, 2, 0, 1]])
     images = torch.tensor([[0, 0, 0, 3, 3]])
     call = {
@@ -107,7 +107,7 @@ def test_positions_numbered_along_the_axes_of_images_are_told_from_the_texts_own
 
 
 @pytest.mark.parametrize(
-    ("call", "ready_made"),
+    ("call", "embedded"),
     [
         ({"inputs_embeds": torch.zeros(1, 2, 4)}, True),
         ({"input_ids": None, "inputs_embeds": torch.zeros(1, 2, 4)}, True),
@@ -116,8 +116,8 @@ def test_positions_numbered_along_the_axes_of_images_are_told_from_the_texts_own
         ({}, False),
     ],
 )
-def test_embeddings_that_come_ready_made_are_noticed(call: dict[str, Any], ready_made: bool) -> None:
-    assert Batch.of_call(call).already_embedded == ready_made
+def test_calls_with_embeddings_are_recognized(call: dict[str, Any], embedded: bool) -> None:
+    assert Batch.of_call(call).already_embedded == embedded
 
 
 @pytest.mark.parametrize(
@@ -125,16 +125,16 @@ def test_embeddings_that_come_ready_made_are_noticed(call: dict[str, Any], ready
     [((IDS,), True), ((IDS + 1,), True), ((IDS[:, :2],), False), ((IDS[:1],), False), ((), False)],
     ids=["the ids", "ids of their shape", "the decoder's", "fewer rows", "nothing"],
 )
-def test_only_lookups_of_the_shape_of_the_ids_count(args: tuple[Tensor, ...], expected: bool) -> None:
+def test_only_lookups_with_the_shape_of_the_input_ids_match(args: tuple[Tensor, ...], expected: bool) -> None:
     assert Batch.of_call({"input_ids": IDS}).has_ids_like(args) == expected
     assert not Batch.of_call({}).has_ids_like(args)
 
 
 @pytest.mark.parametrize("target", ["all", "prompt", "completion"])
-def test_known_targets_pass(target: str) -> None:
+def test_known_targets_are_accepted(target: str) -> None:
     check_choice("noise target", target, NoiseTarget)
 
 
-def test_an_unknown_target_is_refused_with_the_choice() -> None:
+def test_an_unknown_target_raises_with_the_known_targets() -> None:
     with pytest.raises(UsageError, match=r"noise target 'answer' is unknown\. Use one of: all, prompt, completion"):
         check_choice("noise target", "answer", NoiseTarget)

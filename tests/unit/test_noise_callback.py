@@ -1,4 +1,4 @@
-"""The callback on a plain Trainer: noise while it trains, off on every way out, warned where something is odd."""
+"""NEFTuneCallback with transformers' Trainer: noise during training, removal on every exit, and warnings."""
 
 import gc
 import warnings
@@ -11,8 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
     PrinterCallback,
     Trainer,
     TrainerCallback,
@@ -20,16 +18,12 @@ from transformers import (
     default_data_collator,
 )
 
+from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import NEFTuneCallback
+from tests.tiny_models import tiny_llama
 
 ROWS = [{"input_ids": torch.full((6,), token), "labels": torch.full((6,), token)} for token in range(8)]
-
-
-def tiny_llama() -> Any:
-    torch.manual_seed(0)
-    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-    return LlamaForCausalLM(LlamaConfig(vocab_size=20, num_attention_heads=2, **sizes))
 
 
 def trainer(
@@ -64,8 +58,8 @@ def weights_of(model: nn.Module) -> Tensor:
     return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
 
 
-class Watching(TrainerCallback):
-    """Notes the alpha and the hooks of every step."""
+class Recorder(TrainerCallback):
+    """Records alpha and the number of hooks after every step."""
 
     def __init__(self, noise: NEFTuneCallback) -> None:
         self.noise = noise
@@ -85,12 +79,12 @@ def failing(event: str, error: type[BaseException]) -> TrainerCallback:
     return type("Failing", (TrainerCallback,), {event: fail})()  # type: ignore[no-any-return]
 
 
-def test_noise_is_on_while_it_trains_and_off_afterwards(tmp_path: Path) -> None:
+def test_noise_is_attached_during_training_and_removed_afterwards(tmp_path: Path) -> None:
     noise, model = NEFTuneCallback(alpha=5.0), tiny_llama()
-    watching = Watching(noise)
+    recorder = Recorder(noise)
     assert (noise.attestation, noise.deviations, noise.draws) == (None, (), 0)
-    trainer(model, tmp_path, noise, watching).train()
-    assert watching.hooks == [4] * 4
+    trainer(model, tmp_path, noise, recorder).train()
+    assert recorder.hooks == [4] * 4
     assert hooks_on(model) == 0
     assert noise.draws == 4
     assert noise.attestation is not None
@@ -104,21 +98,21 @@ def test_noise_is_on_while_it_trains_and_off_afterwards(tmp_path: Path) -> None:
 )
 def test_the_schedule_sets_the_alpha_of_each_step(schedule: Any, expected: list[float], tmp_path: Path) -> None:
     noise = NEFTuneCallback(alpha=8.0, schedule=schedule)
-    watching = Watching(noise)
-    trainer(tiny_llama(), tmp_path, noise, watching).train()
-    assert watching.alphas == pytest.approx(expected)
+    recorder = Recorder(noise)
+    trainer(tiny_llama(), tmp_path, noise, recorder).train()
+    assert recorder.alphas == pytest.approx(expected)
 
 
-def test_every_micro_batch_draws_and_the_schedule_counts_steps(tmp_path: Path) -> None:
+def test_each_micro_batch_draws_and_the_schedule_counts_optimizer_steps(tmp_path: Path) -> None:
     noise = NEFTuneCallback(alpha=8.0, schedule="linear")
-    watching = Watching(noise)
-    trainer(tiny_llama(), tmp_path, noise, watching, gradient_accumulation_steps=2, max_steps=2).train()
+    recorder = Recorder(noise)
+    trainer(tiny_llama(), tmp_path, noise, recorder, gradient_accumulation_steps=2, max_steps=2).train()
     assert noise.draws == 4
-    assert watching.alphas == [8, 4]
+    assert recorder.alphas == [8, 4]
 
 
 @pytest.mark.parametrize("reentrant", [True, False])
-def test_gradient_checkpointing_draws_once_a_step(reentrant: bool, tmp_path: Path) -> None:
+def test_gradient_checkpointing_draws_once_per_step(reentrant: bool, tmp_path: Path) -> None:
     noise, options = NEFTuneCallback(), {"use_reentrant": reentrant}
     plain, checkpointed = tiny_llama(), tiny_llama()
     trainer(plain, tmp_path, NEFTuneCallback()).train()
@@ -128,7 +122,7 @@ def test_gradient_checkpointing_draws_once_a_step(reentrant: bool, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("seed", "same"), [(None, True), (7, True), (8, False)])
-def test_the_trainers_seed_decides_unless_one_is_given(seed: int | None, same: bool, tmp_path: Path) -> None:
+def test_the_default_seed_is_the_trainers(seed: int | None, same: bool, tmp_path: Path) -> None:
     models = tiny_llama(), tiny_llama()
     for model, chosen in zip(models, (7, seed), strict=True):
         trainer(model, tmp_path, NEFTuneCallback(alpha=50.0, seed=chosen), seed=7).train()
@@ -160,7 +154,7 @@ def test_a_failing_callback_leaves_no_hook(event: str, error: type[BaseException
         ("on_train_end", "noise last"),
     ],
 )
-def test_nor_does_it_where_the_noise_was_added_later(event: str, order: str, tmp_path: Path) -> None:
+def test_a_failing_callback_leaves_no_hook_if_the_noise_was_added_later(event: str, order: str, tmp_path: Path) -> None:
     model = tiny_llama()
     training = trainer(model, tmp_path)
     callbacks = [NEFTuneCallback(), failing(event, RuntimeError)]
@@ -180,22 +174,22 @@ def test_a_failing_step_leaves_no_hook(
     model, noise = tiny_llama(), NEFTuneCallback()
     calls = iter(range(100))
 
-    def fail_the_second_time(*_: Any) -> None:
+    def fail_at_second_call(*_: Any) -> None:
         if next(calls) == 1:
             raise error
 
     def collate(rows: Any) -> Any:
         if place == "collator":
-            fail_the_second_time()
+            fail_at_second_call()
         return default_data_collator(rows)
 
     training = trainer(model, tmp_path, *([] if added_later else [noise]), collate=collate)
     if added_later:
         training.add_callback(noise)
     if place == "forward":
-        breaking = model.lm_head.register_forward_hook(fail_the_second_time)
+        breaking = model.lm_head.register_forward_hook(fail_at_second_call)
     else:
-        breaking = model.lm_head.weight.register_hook(fail_the_second_time if place == "backward" else lambda _: None)
+        breaking = model.lm_head.weight.register_hook(fail_at_second_call if place == "backward" else lambda _: None)
     with pytest.raises(error):
         training.train()
     breaking.remove()
@@ -205,10 +199,10 @@ def test_a_failing_step_leaves_no_hook(
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_second_training_has_exactly_one_noise(fails: bool, tmp_path: Path) -> None:
+def test_a_second_training_has_one_noise_source(fails: bool, tmp_path: Path) -> None:
     model, noise = tiny_llama(), NEFTuneCallback()
-    watching = Watching(noise)
-    training = trainer(model, tmp_path, noise, watching)
+    recorder = Recorder(noise)
+    training = trainer(model, tmp_path, noise, recorder)
     if fails:
         training.add_callback(breaking := failing("on_step_end", RuntimeError))
         with pytest.raises(RuntimeError):
@@ -216,16 +210,16 @@ def test_a_second_training_has_exactly_one_noise(fails: bool, tmp_path: Path) ->
         training.remove_callback(breaking)
     else:
         training.train()
-    watching.hooks.clear()
+    recorder.hooks.clear()
     training.train()
-    assert watching.hooks == [4] * 4
+    assert recorder.hooks == [4] * 4
     assert noise.draws == 4
     assert noise.attestation is not None
     assert noise.attestation.hooks == 1
     assert hooks_on(model) == 0
 
 
-def test_a_trainer_that_looks_for_its_batch_size_starts_the_noise_anew(tmp_path: Path) -> None:
+def test_auto_find_batch_size_restarts_the_noise(tmp_path: Path) -> None:
     model, noise = tiny_llama(), NEFTuneCallback()
     sizes: list[int] = []
 
@@ -243,7 +237,7 @@ def test_a_trainer_that_looks_for_its_batch_size_starts_the_noise_anew(tmp_path:
 
 
 @pytest.mark.parametrize("added_later", [False, True])
-def test_transformers_own_noise_is_warned_of_and_switched_off(added_later: bool, tmp_path: Path) -> None:
+def test_neftune_noise_alpha_warns_and_is_removed(added_later: bool, tmp_path: Path) -> None:
     models, noise = (tiny_llama(), tiny_llama()), NEFTuneCallback()
     trainer(models[0], tmp_path, NEFTuneCallback()).train()
     training = trainer(models[1], tmp_path, *([] if added_later else [noise]), neftune_noise_alpha=50.0)
@@ -257,12 +251,12 @@ def test_transformers_own_noise_is_warned_of_and_switched_off(added_later: bool,
     assert not hasattr(models[1].get_input_embeddings(), "neftune_noise_alpha")
 
 
-def test_steps_without_noise_are_told_of(tmp_path: Path) -> None:
+def test_steps_without_noise_are_a_deviation(tmp_path: Path) -> None:
     noise, model = NEFTuneCallback(), tiny_llama()
-    # Each step puts the whole model in training mode again.
+    # Each step sets the whole model to training mode again.
     model.register_forward_pre_hook(lambda *_: model.get_input_embeddings().eval() and None)
     trainer(model, tmp_path, noise).train()
-    assert noise.deviations == ("only 0 calls in 4 steps were noisy",)
+    assert noise.deviations == ("only 0 calls in 4 steps had noise",)
 
 
 @pytest.mark.parametrize(
@@ -272,27 +266,32 @@ def test_steps_without_noise_are_told_of(tmp_path: Path) -> None:
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"alpha": float("inf")}, "alpha is inf"),
         ({"schedule": "steps"}, "noise schedule 'steps' is unknown"),
+        ({"noise": "pink"}, "noise 'pink' is unknown"),
+        ({"noise_scale": "x"}, "noise scale 'x' is unknown"),
+        ({"target": "x"}, "noise target 'x' is unknown"),
     ],
 )
-def test_wrong_options_are_refused_at_once(options: Any, message: str) -> None:
+def test_invalid_options_raise(options: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         NEFTuneCallback(**options)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [({"noise": "pink"}, "'pink' is unknown"), ({"noise_scale": "x"}, "'x' is"), ({"target": "x"}, "'x' is unknown")],
-)
-def test_wrong_names_are_refused_before_the_first_step(options: Any, message: str, tmp_path: Path) -> None:
-    model = tiny_llama()
-    with pytest.raises(UsageError, match=message):
-        trainer(model, tmp_path, NEFTuneCallback(**options)).train()
-    assert hooks_on(model) == 0
+@pytest.mark.parametrize("field", NoiseSpec.model_fields)
+def test_every_field_of_the_spec_changes_the_callback(field: str) -> None:
+    values = {
+        "alpha": 5.0,
+        "noise_scale": "hf",
+        "noise_target": "prompt",
+        "noise": "gaussian",
+        "noise_schedule": "linear",
+    }
+    default = NEFTuneCallback.from_spec(NoiseSpec(), seed=1).state()
+    assert NEFTuneCallback.from_spec(NoiseSpec.model_validate({field: values[field]}), seed=1).state() != default
 
 
-def test_two_callbacks_are_refused(tmp_path: Path) -> None:
+def test_two_callbacks_raise(tmp_path: Path) -> None:
     model = tiny_llama()
-    with pytest.raises(UsageError, match="carries noise from attach_noise or a NEFTuneCallback already"):
+    with pytest.raises(UsageError, match="already has noise from attach_noise or a NEFTuneCallback"):
         trainer(model, tmp_path, NEFTuneCallback(), NEFTuneCallback()).train()
     assert hooks_on(model) == 0
 
@@ -304,15 +303,15 @@ def _no_unexpected_warnings() -> Iterator[None]:
         yield
 
 
-def test_a_trainer_that_is_dropped_is_freed(tmp_path: Path) -> None:
+def test_a_deleted_trainer_is_freed(tmp_path: Path) -> None:
     gc.collect()
     gc.disable()
     try:
         model = tiny_llama()
         training = trainer(model, tmp_path, NEFTuneCallback())
         training.train()
-        dropped = weakref.ref(training)
+        deleted = weakref.ref(training)
         del training
-        assert dropped() is None
+        assert deleted() is None
     finally:
         gc.enable()

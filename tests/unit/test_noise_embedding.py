@@ -1,4 +1,4 @@
-"""The embedding wrapper: when it is noisy, and that everything else of the wrapped embedding shows through."""
+"""NEFTuneEmbedding: noise in training mode, and attributes and state of the wrapped embedding."""
 
 import copy
 from pathlib import Path
@@ -31,7 +31,7 @@ def largest(noise: Tensor) -> list[float]:
     return noise.abs().amax(-1).flatten().tolist()
 
 
-def test_evaluation_is_clean_and_training_noisy() -> None:
+def test_noise_is_added_in_training_mode_only() -> None:
     wrapper = NEFTuneEmbedding(plain_embedding())
     assert not torch.equal(wrapper(IDS), wrapper.embedding(IDS))
     wrapper.eval()
@@ -43,7 +43,7 @@ def test_noise_is_bounded_by_alpha_over_the_root_of_length_times_dim() -> None:
     assert largest(noise_of(NEFTuneEmbedding(plain_embedding(), 5.0), IDS)) == pytest.approx([bound] * 8, rel=0.15)
 
 
-def test_a_mask_gives_each_row_its_own_length_and_padding_none() -> None:
+def test_a_mask_determines_the_length_of_each_row_and_padding_gets_no_noise() -> None:
     noise = noise_of(NEFTuneEmbedding(plain_embedding(), 5.0), IDS, MASK)
     long, short = 5.0 / (4 * 64) ** 0.5, 5.0 / (2 * 64) ** 0.5
     assert largest(noise) == pytest.approx([long] * 4 + [short] * 2 + [0, 0], rel=0.15)
@@ -64,21 +64,21 @@ def test_set_alpha_rescales_the_same_draws() -> None:
 
 
 @pytest.mark.parametrize("alpha", [-0.1, float("nan"), float("inf"), float("-inf")])
-def test_an_impossible_alpha_is_refused(alpha: float) -> None:
+def test_an_invalid_alpha_raises(alpha: float) -> None:
     with pytest.raises(UsageError, match="alpha is"):
         NEFTuneEmbedding(plain_embedding(), alpha)
     with pytest.raises(UsageError, match="alpha is"):
         NEFTuneEmbedding(plain_embedding()).set_alpha(alpha)
 
 
-def test_gradients_reach_the_wrapped_weight_as_without_noise() -> None:
+def test_gradients_of_the_weight_equal_those_without_noise() -> None:
     plain, wrapper = plain_embedding(), NEFTuneEmbedding(plain_embedding())
     plain(IDS).sum().backward()
     wrapper(IDS).sum().backward()
     assert torch.equal(wrapper.embedding.weight.grad, plain.weight.grad)  # type: ignore[arg-type]
 
 
-def test_the_wrapped_embedding_shows_through() -> None:
+def test_attributes_are_those_of_the_wrapped_embedding() -> None:
     plain = plain_embedding()
     wrapper = NEFTuneEmbedding(plain)
     assert wrapper.weight is plain.weight
@@ -94,7 +94,7 @@ def test_a_state_dict_fits_with_and_without_the_wrapper() -> None:
     plain.load_state_dict(wrapper.state_dict())
 
 
-def test_a_copy_draws_what_the_original_draws() -> None:
+def test_a_deep_copy_continues_with_the_same_draws() -> None:
     wrapper = NEFTuneEmbedding(plain_embedding())
     wrapper(IDS)
     assert torch.equal(copy.deepcopy(wrapper)(IDS), wrapper(IDS))

@@ -1,4 +1,4 @@
-"""The noise scale against tables worked out by hand: alpha 6 and dim 4 make it 3 / sqrt(L)."""
+"""The noise scale compared with hand-computed tables: with alpha 6 and dim 4, it is 3 / sqrt(L)."""
 
 import math
 from typing import Any
@@ -57,7 +57,7 @@ def test_length_is_the_sum_of_the_mask(mask: list[list[int]], expected: list[lis
     ids=[
         "two examples",
         "two rows",
-        "RoBERTa begins at 2",
+        "RoBERTa starts at 2",
         "a one-token example",
         "padded with position 0",
         "one token, then padding",
@@ -65,13 +65,13 @@ def test_length_is_the_sum_of_the_mask(mask: list[list[int]], expected: list[lis
         "positions that skip",
     ],
 )
-def test_an_example_begins_where_the_position_does_not_increase(
+def test_an_example_starts_where_the_position_does_not_increase(
     positions: list[list[int]], expected: list[list[float]]
 ) -> None:
     assert_scale(scale(position_ids=torch.tensor(positions)), expected)
 
 
-def test_a_mask_tells_padding_from_a_last_example_of_one_token() -> None:
+def test_a_mask_separates_padding_from_a_last_example_of_one_token() -> None:
     positions = torch.tensor([[0, 1, 0, 0]])
     assert_scale(scale(position_ids=positions, attention_mask=torch.tensor([[1, 1, 1, 0]])), [[TWO, TWO, ONE, 0]])
 
@@ -83,7 +83,7 @@ def test_a_left_padded_row_with_positions_counts_its_mask(positions: list[list[i
     assert_scale(scale(attention_mask=mask, position_ids=torch.tensor(positions)), expected)
 
 
-def test_one_row_of_positions_serves_the_whole_batch() -> None:
+def test_one_row_of_positions_applies_to_the_whole_batch() -> None:
     assert_scale(scale(position_ids=torch.tensor([[0, 1]]), shape=(3, 2)), [[TWO, TWO]] * 3)
 
 
@@ -101,19 +101,19 @@ def test_one_row_of_positions_serves_the_whole_batch() -> None:
         "a one-token example",
         "padded as TRL does",
         "boundaries repeated",
-        "row padded behind the last",
+        "row padded after the last boundary",
     ],
 )
 def test_boundaries_of_a_flattened_row(boundaries: list[int], length: int, expected: list[float]) -> None:
     assert_scale(scale(cu_seq_lens=torch.tensor(boundaries, dtype=torch.int32), shape=(1, length)), [expected])
 
 
-def test_boundaries_alone_tell_how_long_the_row_is() -> None:
+def test_boundaries_alone_determine_the_row_length() -> None:
     assert_scale(scale(cu_seq_lens=torch.tensor([0, 3, 5])), [[THREE] * 3 + [TWO] * 2])
 
 
 @pytest.mark.parametrize("first_position", [0, 2])
-def test_what_the_flattening_collator_returns(first_position: int) -> None:
+def test_batches_of_the_flattening_collator(first_position: int) -> None:
     collator: Any = DataCollatorWithFlattening
     collate = collator(return_flash_attn_kwargs=True, position_ids_start=first_position)
     batch = collate([{"input_ids": [7] * 3}, {"input_ids": [7] * 2}, {"input_ids": [7] * 4}])
@@ -127,7 +127,7 @@ def test_without_any_layout_a_row_is_one_example() -> None:
     assert_scale(scale(shape=(2, 3)), [[THREE] * 3] * 2)
 
 
-def test_hf_counts_and_noises_padding() -> None:
+def test_hf_scale_includes_padding() -> None:
     assert_scale(scale(attention_mask=torch.tensor([[1, 1, 0, 0]]), noise_scale="hf"), [[FOUR] * 4])
     assert_scale(scale(position_ids=torch.tensor([[0, 1, 0, 1, 2]]), noise_scale="hf"), [[FIVE] * 5])
 
@@ -137,12 +137,12 @@ def test_alpha_zero_is_zero_everywhere() -> None:
 
 
 @pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
-def test_an_impossible_alpha_is_refused(alpha: float) -> None:
+def test_an_invalid_alpha_raises(alpha: float) -> None:
     with pytest.raises(UsageError, match=f"alpha is {alpha}"):
         token_noise_scale(alpha, 4, shape=(1, 2))
 
 
-def test_a_mask_of_pairs_is_refused_unless_positions_tell_the_examples_apart() -> None:
+def test_a_mask_of_token_pairs_raises_unless_positions_delimit_the_examples() -> None:
     pairs = torch.ones(1, 1, 5, 5, dtype=torch.bool).tril()
     with pytest.raises(UsageError, match=r"shape \(batch, length\)"):
         scale(attention_mask=pairs, shape=(1, 5))
@@ -154,12 +154,12 @@ def test_a_mask_of_pairs_is_refused_unless_positions_tell_the_examples_apart() -
     [
         ({"attention_mask": torch.ones(2, 4), "shape": (2, 3)}, r"attention_mask has the shape \(2, 4\).*\(2, 3\)"),
         ({"position_ids": torch.zeros(3, 1, 4), "shape": (1, 4)}, r"position_ids has the shape \(3, 1, 4\)"),
-        ({"cu_seq_lens": torch.tensor([0, 4]), "shape": (2, 2)}, "cu_seq_lens came with 2 rows"),
-        ({}, "Nothing says how long the examples are"),
+        ({"cu_seq_lens": torch.tensor([0, 4]), "shape": (2, 2)}, "cu_seq_lens was passed with 2 rows"),
+        ({}, "The lengths of the examples are unknown"),
         ({"shape": (1, 2), "noise_scale": "row"}, "noise scale 'row' is unknown. Use one of: paper, hf"),
     ],
     ids=["mask", "positions", "boundaries", "nothing", "name"],
 )
-def test_layouts_that_make_no_sense_are_refused(layout: dict[str, object], message: str) -> None:
+def test_an_inconsistent_layout_raises(layout: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         scale(**layout)

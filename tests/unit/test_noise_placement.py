@@ -1,4 +1,4 @@
-"""Where the noise goes in a model: its input embedding, what multiplies it, its placeholders, its argument names."""
+"""Placement of noise in a model: input embedding, multiplier, placeholders and argument names."""
 
 from collections.abc import Callable
 from typing import Any
@@ -57,24 +57,24 @@ def bart(*, scale_embedding: bool = False) -> Any:
 
 
 @pytest.mark.parametrize("build", [t5, bart])
-def test_an_encoder_decoder_is_noised_where_its_encoder_looks_up(build: Any) -> None:
+def test_in_an_encoder_decoder_model_the_encoders_embedding_gets_noise(build: Any) -> None:
     model = build()
     assert Placement.of(model).embedding is model.get_encoder().embed_tokens
     assert Placement.of(model).embedding is not model.get_input_embeddings()
 
 
-def test_a_decoder_is_noised_at_its_input_embeddings() -> None:
+def test_in_a_decoder_the_input_embedding_gets_noise() -> None:
     model = llama()
     assert Placement.of(model).embedding is model.model.embed_tokens
 
 
-def test_embeddings_multiplied_inside_their_module_need_no_division() -> None:
+def test_a_multiplication_inside_the_embedding_module_is_not_a_multiplier() -> None:
     assert Placement.of(bart(scale_embedding=True)).multiplier == 1.0
     assert Placement.of(llama()).multiplier == 1.0
 
 
 @pytest.mark.parametrize("multiplier", [12.0, 0.25, 1])
-def test_embeddings_multiplied_after_their_module_do(multiplier: float) -> None:
+def test_a_multiplication_after_the_embedding_module_is_the_multiplier(multiplier: float) -> None:
     model = GraniteForCausalLM(GraniteConfig(**SIZES, embedding_multiplier=multiplier))
     assert Placement.of(model).multiplier == multiplier
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["embed_tokens"]))
@@ -94,7 +94,7 @@ def t5_gemma() -> nn.Module:
 
 
 @pytest.mark.parametrize("build", [big_bird, t5_gemma])
-def test_models_that_multiply_by_the_root_of_their_width_are_known(build: Callable[[], nn.Module]) -> None:
+def test_models_that_multiply_by_the_square_root_of_the_width_are_known(build: Callable[[], nn.Module]) -> None:
     assert Placement.of(build()).multiplier == 4.0
 
 
@@ -108,11 +108,11 @@ def test_models_that_multiply_by_the_root_of_their_width_are_known(build: Callab
         ({"image_token_id": None}, ()),
     ],
 )
-def test_placeholders_are_those_the_config_names(options: dict[str, Any], expected: tuple[int, ...]) -> None:
+def test_placeholders_are_read_from_the_config(options: dict[str, Any], expected: tuple[int, ...]) -> None:
     assert Placement.of(tiny_llama(**SIZES, **options)).placeholders == expected
 
 
-def test_positional_arguments_are_those_of_the_model_inside_every_wrapper() -> None:
+def test_positional_arguments_are_those_of_the_wrapped_model() -> None:
     first = ("input_ids", "attention_mask", "position_ids")
     assert Placement.of(llama()).argument_names[:3] == first
     untyped = get_peft_model(llama(), LoraConfig(r=2, target_modules=["q_proj"]))
@@ -130,7 +130,7 @@ ADAPTERS = {
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
-def test_every_kind_of_adapter_gets_noise_on_real_tokens_alone(adapter: PeftConfig) -> None:
+def test_adapters_get_noise_on_real_tokens_only(adapter: PeftConfig) -> None:
     model = get_peft_model(llama(), adapter).train()
     embedding: Any = input_embedding(model)
     nn.init.zeros_(embedding.weight)
@@ -144,7 +144,7 @@ def test_every_kind_of_adapter_gets_noise_on_real_tokens_alone(adapter: PeftConf
     assert all(weight.grad is not None for weight in model.parameters() if weight.requires_grad)
 
 
-def test_quantised_weights_are_noised_in_the_dtype_they_are_computed_in() -> None:
+def test_a_quantized_model_gets_noise_in_its_compute_dtype() -> None:
     bitsandbytes = pytest.importorskip("bitsandbytes")
     if not torch.cuda.is_available():
         pytest.skip("bitsandbytes needs a GPU")
@@ -170,16 +170,16 @@ class NotImplementedEmbeddings(nn.Module):
 
 
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), WithoutEmbeddings(), NotImplementedEmbeddings()])
-def test_a_model_without_input_embeddings_is_told_what_to_use(model: nn.Module) -> None:
+def test_a_model_without_input_embeddings_raises_with_a_fix(model: nn.Module) -> None:
     with pytest.raises(UsageError, match=f"{type(model).__name__} has no input embeddings.*Use a Hugging Face"):
         Placement.of(model)
 
 
-def test_a_model_that_hears_instead_of_reading_is_refused_when_it_trains() -> None:
+def test_a_speech_model_raises_in_training() -> None:
     sizes = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "num_mel_bins": 4, "max_source_positions": 4}
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
     config = WhisperConfig(vocab_size=20, d_model=DIM, **sizes, **heads, **tokens)  # type: ignore[arg-type]
     model: Any = WhisperForConditionalGeneration(config).train()
-    with attach_noise(model), pytest.raises(UsageError, match="without calling the input embeddings for its input_ids"):
+    with attach_noise(model), pytest.raises(UsageError, match="did not call the input embeddings for its input_ids"):
         model(input_features=torch.randn(1, 4, 8), decoder_input_ids=IDS[:1])

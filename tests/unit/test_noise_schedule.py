@@ -1,14 +1,12 @@
-"""Schedules against values of their closed forms worked out by hand."""
+"""Noise schedules compared with hand-computed values, and changes of alpha on attached noise."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from neftune_cli.config.noises import SCHEDULES
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import NEFTuneCallback, attach_noise
-from neftune_cli.noise.schedule import NoiseSchedule, scheduled_share
-
-SCHEDULES: tuple[NoiseSchedule, ...] = ("constant", "linear", "cosine")
 
 
 @pytest.mark.parametrize(
@@ -19,40 +17,40 @@ SCHEDULES: tuple[NoiseSchedule, ...] = ("constant", "linear", "cosine")
         ("cosine", [1, 0.8535533905932737, 1 / 2, 0.14644660940672627]),  # (2 + sqrt(2)) / 4, (2 - sqrt(2)) / 4
     ],
 )
-def test_shares_of_a_training_of_four_steps(schedule: NoiseSchedule, shares: list[float]) -> None:
-    assert [scheduled_share(schedule, step / 4) for step in range(4)] == pytest.approx(shares, abs=1e-12)
+def test_shares_in_a_training_of_four_steps(schedule: str, shares: list[float]) -> None:
+    assert [SCHEDULES[schedule].share(step / 4) for step in range(4)] == pytest.approx(shares, abs=1e-12)
 
 
 @pytest.mark.parametrize(("schedule", "end"), [("constant", 1), ("linear", 0), ("cosine", 0)])
-def test_where_a_schedule_ends(schedule: NoiseSchedule, end: float) -> None:
-    assert scheduled_share(schedule, 1) == end
+def test_the_share_at_the_end_of_a_training(schedule: str, end: float) -> None:
+    assert SCHEDULES[schedule].share(1) == end
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 1000, 100_000])
-def test_every_step_has_noise_and_none_more_than_the_one_before(schedule: NoiseSchedule, steps: int) -> None:
-    shares = [scheduled_share(schedule, step / steps) for step in range(0, steps, max(1, steps // 500))]
-    shares.append(scheduled_share(schedule, (steps - 1) / steps))
+def test_shares_are_positive_and_do_not_increase(schedule: str, steps: int) -> None:
+    shares = [SCHEDULES[schedule].share(step / steps) for step in range(0, steps, max(1, steps // 500))]
+    shares.append(SCHEDULES[schedule].share((steps - 1) / steps))
     assert shares[0] == 1
     assert min(shares) > 0
     assert shares == sorted(shares, reverse=True)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_a_falling_schedule_averages_half(schedule: NoiseSchedule) -> None:
-    assert sum(scheduled_share(schedule, (step + 0.5) / 1000) for step in range(1000)) / 1000 == pytest.approx(0.5)
+def test_the_mean_share_of_a_decaying_schedule_is_one_half(schedule: str) -> None:
+    assert sum(SCHEDULES[schedule].share((step + 0.5) / 1000) for step in range(1000)) / 1000 == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("schedule", ["", "Linear", "polynomial"])
-def test_unknown_ones_are_refused_with_the_choice(schedule: str) -> None:
+def test_an_unknown_schedule_raises_with_the_known_names(schedule: str) -> None:
     with pytest.raises(
         UsageError, match=f"noise schedule '{schedule}' is unknown. Use one of: constant, linear, cosine"
     ):
-        NEFTuneCallback(schedule=schedule)  # type: ignore[arg-type]
+        NEFTuneCallback(schedule=schedule)
 
 
 class Lookup(nn.Module):
-    """Embeddings of zero, so that its output is the noise."""
+    """A model with zero embeddings, whose output is the noise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +64,7 @@ class Lookup(nn.Module):
         return self.embedding(input_ids)  # type: ignore[no-any-return]
 
 
-def test_a_change_of_alpha_scales_the_noise_and_changes_nothing_else() -> None:
+def test_a_change_of_alpha_scales_the_same_noise() -> None:
     outputs = []
     for alphas in ([8.0, 8.0, 8.0], [8.0, 4.0, 2.0]):
         model = Lookup()
@@ -81,7 +79,7 @@ def test_a_change_of_alpha_scales_the_noise_and_changes_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
-def test_an_impossible_alpha_is_refused_in_the_middle_and_the_old_one_stays(alpha: float) -> None:
+def test_an_invalid_alpha_raises_and_the_previous_alpha_stays(alpha: float) -> None:
     with attach_noise(Lookup(), alpha=5.0) as noise:
         with pytest.raises(UsageError, match=f"alpha is {alpha}. Use a finite number"):
             noise.alpha = alpha

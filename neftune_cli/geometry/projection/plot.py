@@ -1,21 +1,20 @@
-"""The picture of a shift: tokens before and after the noise, and how far each one moved; same input, same bytes."""
+"""The figure of an embedding shift: tokens before and after the noise, and the shift of each token."""
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_cli.geometry.projection.shift import (
+from neftune_cli.geometry.figures import Picture, figure_style, render
+from neftune_cli.geometry.projection.embedding_shift import (
     PANELS,
+    NoiseDraw,
     Shift,
-    ShownNoise,
-    bar_words,
+    bar_label,
     footnote,
-    moved_words,
-    size_words,
+    neighbour_sentence,
+    shift_sentence,
     title,
 )
 from neftune_cli.geometry.projection.token_groups import GROUP_NAMES, PUNCTUATION
@@ -29,55 +28,57 @@ if TYPE_CHECKING:
 
 
 Points = NDArray[np.float64]
-"""Places on the map: (tokens, 2)."""
+"""Map coordinates: (tokens, 2)."""
 
 GROUP_COLOURS: Final = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#CC79A7", "#009E73", "#7F7F7F")
-"""Okabe and Ito's palette without its yellow, which vanishes on white; black is kept for tokens that changed group."""
+"""Okabe and Ito's palette without yellow, which is invisible on white. Black marks changes of the neighbour's group."""
 GROUP_MARKERS: Final = ("o", "s", "^", "D", "P", "X", "v")
-LABELS_A_GROUP: Final = 4
+LABELS_PER_GROUP: Final = 4
 QUOTATION_MARKS: Final = frozenset("\"'`“”")
 MOST_NAMED_ARROWS: Final = 20
-"""Where more tokens changed group, none is named: nobody could tell which arrow a name is for."""
+"""With more black arrows than this, none has a label, because labels could not be assigned to arrows."""
 
 SIZE: Final = (12.8, 7.0)
-"""Inches: 1920 pixels wide at 150 dpi."""
+"""Width and height in inches: 1920 pixels wide at 150 dpi."""
 _PANEL: Final = 4.06
 _GAP: Final = 0.11
 _BOTTOM: Final = 1.12
 _MARGIN: Final = 0.08
-"""Room round the dots for labels, as a share of what the dots fill; as much again below them, for the bar."""
+"""Margin around the dots for labels, as a share of their extent; twice that below them, for the bar."""
 _INK, _FAINT, _FRAME = "#222222", "#666666", "#cccccc"
 
 BAR: Final = 0.25
-"""Length of the bar in the third panel, where the map is 1 wide; shorter if arrows would pass `LONGEST_ARROW`."""
+"""Length of the scale bar as a share of the map's width; shorter if an arrow would exceed `LONGEST_ARROW`."""
 LONGEST_ARROW: Final = 0.12
 
-_STYLE = {"figure.dpi": 150, "font.size": 9, "axes.edgecolor": _FRAME, "axes.linewidth": 0.8, "text.color": _INK}
+_STYLE = {"axes.edgecolor": _FRAME, "axes.linewidth": 0.8, "text.color": _INK}
 
 
-def draw_shift(shift: Shift, token_map: TokenMap, *, model: str, noise: ShownNoise) -> bytes:
-    """Draw three panels of one scale: before, after, and an arrow a token; return a PNG at 150 dpi.
+def draw_shift(shift: Shift, token_map: TokenMap, *, model: str, noise: NoiseDraw) -> Picture:
+    """Draw three panels on one scale: before, after, and one arrow per token; the same bytes for the same input.
 
-    An arrow is as long as the noise in the embedding's own space, to the scale of a bar: the median distance from a
-    token to its nearest other token, or the longest shift where most embeddings are equal to another. Only its
-    direction is the map's: there, noise in hundreds of directions shrinks to the two that are shown. Black arrows are
-    tokens whose nearest neighbour changed group.
+    The length of an arrow is the norm of the noise in the full embedding space, relative to a scale bar. The bar is the
+    median distance of a token to the nearest other token, or the longest shift if most embeddings have an equal one.
+    The direction of an arrow is that on the map, where projection shrinks noise of hundreds of dimensions. Arrows are
+    black if the group of the nearest neighbour changed.
     """
     before, after = _fill_panel(token_map)
     order = _labelling_order(shift, before)
-    with _figure() as (figure, panels, image):
+    with figure_style(_STYLE):
+        figure = _new_figure()
+        panels = [_add_panel(figure, column) for column in range(3)]
         for axes, (name, explanation) in zip(panels, PANELS.items(), strict=True):
             _set_title(axes, name, explanation)
         _draw_before(panels[0], shift, before, order)
         _draw_after(panels[1], shift, before, after, order)
         _draw_arrows(panels[2], shift, before, after)
-        _write_words(figure, shift, token_map, model, noise)
+        _add_texts(figure, shift, token_map, model, noise)
         _add_legend(figure, shift)
-    return image.getvalue()
+        return render(figure)
 
 
 def _fill_panel(token_map: TokenMap) -> tuple[Points, Points]:
-    """Stretch both axes of the map to fill the unit square: they have no unit, and a PCA map is mostly flat."""
+    """Stretch both axes of the map to the unit square: they have no unit, and a PCA map may be very flat."""
     both = np.concatenate([token_map.before, token_map.after])
     low, extent = both.min(0), np.ptp(both, axis=0)
     scale = np.where(extent > 0, extent, 1.0)
@@ -85,7 +86,7 @@ def _fill_panel(token_map: TokenMap) -> tuple[Points, Points]:
 
 
 def _labelling_order(shift: Shift, points: Points) -> dict[str, list[int]]:
-    """Return each group's tokens, each as far as possible from those before it, so that every cluster gets names."""
+    """Return each group's tokens, each as far as possible from those before it, so that every cluster gets labels."""
     names = np.asarray(shift.tokens.group_names)
     return {group.name: _farthest_first(np.flatnonzero(names == group.name), points) for group in shift.tokens.groups}
 
@@ -94,25 +95,18 @@ def _farthest_first(places: NDArray[np.int64], points: Points) -> list[int]:
     order = [int(places[0])]
     while len(order) < len(places):
         gaps = np.linalg.norm(points[places][:, None] - points[order], axis=2).min(1)
-        gaps[np.isin(places, order)] = -1.0  # tokens may lie on top of one another
+        gaps[np.isin(places, order)] = -1.0  # tokens may have equal coordinates
         order.append(int(places[gaps.argmax()]))
     return order
 
 
-@contextmanager
-def _figure() -> Iterator[tuple["Figure", list["Axes"], io.BytesIO]]:
-    """Give an empty figure with three square panels, and write it into the image at the end."""
-    import matplotlib.style
+def _new_figure() -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    image = io.BytesIO()
-    # A user's own matplotlibrc must not change the picture, and pyplot's global figures aren't needed.
-    with matplotlib.style.context(["default", _STYLE], after_reset=True):
-        figure = Figure(figsize=SIZE)
-        FigureCanvasAgg(figure)  # measures texts, so that labels don't overlap
-        yield figure, [_add_panel(figure, column) for column in range(3)], image
-        figure.savefig(image, format="png", metadata={"Software": None})
+    figure = Figure(figsize=SIZE)
+    FigureCanvasAgg(figure)  # measures texts, so that labels do not overlap
+    return figure
 
 
 def _add_panel(figure: "Figure", column: int) -> "Axes":
@@ -129,7 +123,7 @@ def _draw_before(axes: "Axes", shift: Shift, before: Points, order: Mapping[str,
 
 
 def _draw_after(axes: "Axes", shift: Shift, before: Points, after: Points, order: Mapping[str, list[int]]) -> None:
-    """Draw where tokens are with noise; a thin trail leads there from where they were."""
+    """Draw the tokens with noise, and a thin line to each from its position without noise."""
     axes.plot(*np.stack([before, after]).transpose(2, 0, 1), color="#bbbbbb", linewidth=0.6, zorder=1)
     _draw_dots(axes, shift, after, size=26)
     _label_groups(axes, shift, after, order)
@@ -137,31 +131,31 @@ def _draw_after(axes: "Axes", shift: Shift, before: Points, after: Points, order
 
 def _draw_arrows(axes: "Axes", shift: Shift, before: Points, after: Points) -> None:
     _draw_dots(axes, shift, before, size=7)
-    colours = np.asarray([_look(name)[0] for name in shift.tokens.group_names])
-    bar, ways = _ways(shift, before, after)
+    colours = np.asarray([_group_style(name)[0] for name in shift.tokens.group_names])
+    bar, arrows = _arrows(shift, before, after)
     still, moved = ~shift.moved, shift.moved
-    _draw_quiver(axes, before[still], ways[still], colours[still].tolist(), zorder=3)
-    _draw_quiver(axes, before[moved], ways[moved], _INK, zorder=4)
-    _draw_bar(axes, bar, bar_words(shift))
+    _draw_quiver(axes, before[still], arrows[still], colours[still].tolist(), zorder=3)
+    _draw_quiver(axes, before[moved], arrows[moved], _INK, zorder=4)
+    _draw_bar(axes, bar, bar_label(shift))
     if moved.sum() <= MOST_NAMED_ARROWS:
-        labels = Labels(axes, before, avoid_dots=False)
+        labels = LabelPlacer(axes, before, avoid_dots=False)
         labels.add(np.flatnonzero(moved).tolist(), _label_texts(shift), colour=_INK, most=MOST_NAMED_ARROWS)
 
 
-def _ways(shift: Shift, before: Points, after: Points) -> tuple[float, Points]:
-    """Return the length of the bar and each token's arrow, as wide and as high as on the panel: (tokens, 2)."""
-    # equal embeddings have no distance to each other: arrows are then to the scale of the longest
+def _arrows(shift: Shift, before: Points, after: Points) -> tuple[float, Points]:
+    """Return the length of the bar and each token's arrow, in panel coordinates: (tokens, 2)."""
+    # If most embeddings are equal, the neighbour distance is 0 and the longest arrow is the scale.
     lengths = shift.noise_norms / (shift.neighbour_distance or float(shift.noise_norms.max()) or 1.0)
     bar = min(BAR, LONGEST_ARROW / max(float(lengths.max()), BAR))
-    ways = after - before
-    norms = np.linalg.norm(ways, axis=1, keepdims=True)
-    return bar, bar * lengths[:, None] * np.divide(ways, norms, out=np.zeros_like(ways), where=norms > 0)
+    steps = after - before
+    norms = np.linalg.norm(steps, axis=1, keepdims=True)
+    return bar, bar * lengths[:, None] * np.divide(steps, norms, out=np.zeros_like(steps), where=norms > 0)
 
 
-def _draw_quiver(axes: "Axes", starts: Points, ways: Points, colour: str | list[str], *, zorder: int) -> None:
+def _draw_quiver(axes: "Axes", starts: Points, arrows: Points, colour: str | list[str], *, zorder: int) -> None:
     axes.quiver(
         *starts.T,
-        *ways.T,
+        *arrows.T,
         color=colour,
         angles="xy",
         scale_units="xy",
@@ -175,39 +169,39 @@ def _draw_quiver(axes: "Axes", starts: Points, ways: Points, colour: str | list[
     )
 
 
-def _draw_bar(axes: "Axes", length: float, words: str) -> None:
+def _draw_bar(axes: "Axes", length: float, label: str) -> None:
     left, height = -0.6 * _MARGIN, -1.4 * _MARGIN
     axes.errorbar(
         left + length / 2, height, xerr=length / 2, color=_INK, linewidth=1.4, capsize=3, capthick=1.4, zorder=6
     )
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
-    axes.text(left + length + 0.02, height, words, fontsize=8, va="center", bbox=box, zorder=6)
+    axes.text(left + length + 0.02, height, label, fontsize=8, va="center", bbox=box, zorder=6)
 
 
 def _draw_dots(axes: "Axes", shift: Shift, points: Points, *, size: float) -> None:
     names = np.asarray(shift.tokens.group_names)
     for group in shift.tokens.groups:
-        colour, marker = _look(group.name)
+        colour, marker = _group_style(group.name)
         x, y = points[names == group.name].T
         axes.scatter(x, y, s=size, c=colour, marker=marker, linewidths=0.4, edgecolors="white", zorder=2)
 
 
-def _look(group: str) -> tuple[str, str]:
-    """Return a group's colour and marker, the same in every picture."""
+def _group_style(group: str) -> tuple[str, str]:
+    """Return the colour and marker of a group, the same in every figure."""
     place = GROUP_NAMES.index(group)
     return GROUP_COLOURS[place], GROUP_MARKERS[place]
 
 
 def _label_groups(axes: "Axes", shift: Shift, points: Points, order: Mapping[str, list[int]]) -> None:
-    """Write a few tokens of each group beside their dots, where there is room."""
-    labels = Labels(axes, points)
+    """Label a few tokens of each group, where there is room."""
+    labels = LabelPlacer(axes, points)
     for name, places in order.items():
         shown = [place for place in places if QUOTATION_MARKS.isdisjoint(shift.tokens.texts[place])]
-        labels.add(shown, _label_texts(shift), colour=_look(name)[0], most=LABELS_A_GROUP)
+        labels.add(shown, _label_texts(shift), colour=_group_style(name)[0], most=LABELS_PER_GROUP)
 
 
 def _label_texts(shift: Shift) -> list[str]:
-    """Return the tokens, punctuation in quotation marks: a lone full stop would be taken for dirt."""
+    """Return the texts of the tokens, with punctuation in quotation marks: a bare full stop is hard to see."""
     named = zip(shift.tokens.texts, shift.tokens.group_names, strict=True)
     return [f"“{text}”" if group == PUNCTUATION else text for text, group in named]
 
@@ -217,20 +211,22 @@ def _set_title(axes: "Axes", name: str, explanation: str) -> None:
     axes.annotate(explanation, (0, 1), (0, 6), "axes fraction", "offset points", fontsize=9, color=_FAINT)
 
 
-def _write_words(figure: "Figure", shift: Shift, token_map: TokenMap, model: str, noise: ShownNoise) -> None:
+def _add_texts(figure: "Figure", shift: Shift, token_map: TokenMap, model: str, noise: NoiseDraw) -> None:
     left, top = 0.2 / SIZE[0], SIZE[1]
     figure.text(left, 1 - 0.36 / top, title(model, noise), fontsize=15, weight="bold", parse_math=False)
-    figure.text(left, 1 - 0.92 / top, f"{size_words(shift)}\n{moved_words(shift)}", fontsize=11, linespacing=1.35)
+    figure.text(
+        left, 1 - 0.92 / top, f"{shift_sentence(shift)}\n{neighbour_sentence(shift)}", fontsize=11, linespacing=1.35
+    )
     figure.text(left, 0.14 / top, footnote(shift, token_map, noise), fontsize=7.5, color=_FAINT, linespacing=1.45)
 
 
 def _add_legend(figure: "Figure", shift: Shift) -> None:
     from matplotlib.lines import Line2D
 
-    looks = {f"{group.name} ({len(group.texts)})": _look(group.name) for group in shift.tokens.groups}
+    styles = {f"{group.name} ({len(group.texts)})": _group_style(group.name) for group in shift.tokens.groups}
     handles = [
         Line2D([], [], color=colour, marker=marker, linestyle="", markersize=7, label=label)
-        for label, (colour, marker) in looks.items()
+        for label, (colour, marker) in styles.items()
     ]
     figure.legend(
         handles=handles,
@@ -245,36 +241,36 @@ def _add_legend(figure: "Figure", shift: Shift) -> None:
 
 
 ENOUGH: Final = 2
-"""Labels a group gets even if they have to stand further off, with a line to their dot."""
+"""Labels per group that may be placed farther from their dot, with a line to it."""
 
 _NEAR: Final = 6.0
 _FAR: Final = (16.0, 28.0, 40.0)
-"""Points between a dot and its label."""
+"""Distances between a dot and its label, in points."""
 _SIDES: Final = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1))
-"""Where a label may stand, seen from its dot, the best first: right is 1, above is 1."""
+"""Positions of a label relative to its dot, in order of preference; 1 is right or above."""
 _HORIZONTAL: Final = {1: "left", 0: "center", -1: "right"}
 _VERTICAL: Final = {1: "bottom", 0: "center", -1: "top"}
 _DOT_RADIUS: Final = 5.0
-"""Pixels round the middle of a dot that no label may cover."""
+"""Pixels around the center of a dot that no label may cover."""
 _PADDING: Final = 1.5
 _LAST_IN_FONT: Final = 0x2100
-"""Scripts that come later may be missing in the font, and would become boxes."""
+"""Code points from here on may be missing in the font and would be drawn as boxes."""
 
 
-class Labels:
-    """The labels of one panel, which know where each of them is."""
+class LabelPlacer:
+    """Places the labels of one panel without overlaps."""
 
     def __init__(self, axes: "Axes", points: NDArray[np.float64], *, avoid_dots: bool = True) -> None:
         self._axes = axes
-        self._points = points  # (tokens, 2), on the map
+        self._points = points  # (tokens, 2), map coordinates
         self._dots: NDArray[np.float64] = axes.transData.transform(points)  # (tokens, 2), pixels
         self._avoid_dots = avoid_dots
-        self._taken: list[Bbox] = []
+        self._occupied: list[Bbox] = []
 
     def add(self, places: Sequence[int], texts: Sequence[str], *, colour: str, most: int) -> None:
-        """Write up to `most` of the tokens at these places, the first that have room.
+        """Label up to `most` of the tokens at these indices, the first for which there is room.
 
-        Where fewer than `ENOUGH` have room beside their dot, others stand further off, with a line to it.
+        If fewer than `ENOUGH` have room next to their dot, others are placed farther away, with a line to the dot.
         """
         readable = [place for place in places if all(ord(mark) < _LAST_IN_FONT for mark in texts[place])]
         written: set[int] = set()
@@ -291,7 +287,7 @@ class Labels:
             label.set(position=(reach * x, reach * y), ha=_HORIZONTAL[x], va=_VERTICAL[y])
             box = self._text_box(label)
             if self._is_free(box, place):
-                self._taken += [box, self._line_box(box, place)]
+                self._occupied += [box, self._line_box(box, place)]
                 return True
         label.remove()
         return False
@@ -317,10 +313,10 @@ class Labels:
 
         renderer = self._axes.figure.canvas.get_renderer()  # type: ignore[attr-defined]
         label.update_positions(renderer)
-        return Text.get_window_extent(label, renderer).padded(_PADDING)  # of the text alone, without its line
+        return Text.get_window_extent(label, renderer).padded(_PADDING)  # of the text without its line
 
     def _line_box(self, box: "Bbox", place: int) -> "Bbox":
-        """Return what the line from the dot to the middle of its label passes through."""
+        """Return the bounding box of the line from the dot to the center of its label."""
         from matplotlib.transforms import Bbox
 
         return Bbox([self._dots[place], ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)])
@@ -328,7 +324,7 @@ class Labels:
     def _is_free(self, box: "Bbox", place: int) -> bool:
         panel = self._axes.get_window_extent()
         inside = panel.contains(box.x0, box.y0) and panel.contains(box.x1, box.y1)
-        alone = not any(one.overlaps(other) for one in (box, self._line_box(box, place)) for other in self._taken)
+        alone = not any(one.overlaps(other) for one in (box, self._line_box(box, place)) for other in self._occupied)
         return bool(inside) and alone and not self._hides_dot(box, place)
 
     def _hides_dot(self, box: "Bbox", place: int) -> bool:

@@ -1,4 +1,4 @@
-"""The words that say which group a token belongs to; matched exactly, so that `May` and `may` differ."""
+"""Groups of tokens of a vocabulary, by lists of words; matching is exact, so `May` and `may` differ."""
 
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -64,65 +64,65 @@ _COMMON_PLACES = (
 
 @cache
 def names() -> frozenset[str]:
-    """Return common first names, and every name of the people that the embedded model knows."""
+    """Return common first names and all names of people in the embedded data set."""
     fictional = (part for person in population() for part in person.name.split())
     return frozenset((*_COMMON_NAMES.split(), *fictional))
 
 
 @cache
 def places() -> frozenset[str]:
-    """Return countries, states and cities, and every city that the embedded model knows."""
+    """Return countries, states, cities, and all cities in the embedded data set."""
     return frozenset((*_COMMON_PLACES.split(), *(person[Attribute.BIRTH_CITY] for person in population())))
 
 
 FEWEST_MEMBERS: Final = 5
-"""A group of fewer tokens is left out: a cluster can't be seen in it."""
+"""Smallest size of a group; smaller groups are omitted."""
 FEWEST_GROUPS: Final = 2
-"""With one group alone, no token can have a neighbour of another."""
+"""Smallest number of groups: with one group, no neighbour can be in another."""
 _LONGEST_NUMBER: Final = 4
 PUNCTUATION: Final = "punctuation"
 
 
 @dataclass(frozen=True)
 class TokenGroup:
-    """Tokens of one kind, the lowest ids first: in most vocabularies, those are the most frequent."""
+    """Tokens of one kind, ordered by id: in most vocabularies, low ids are frequent tokens."""
 
     name: str
     token_ids: tuple[int, ...]
     texts: tuple[str, ...]
-    """Each token as it stands in running text, without the space before it."""
+    """Text of each token without the space before it."""
 
 
 @dataclass(frozen=True)
 class GroupedTokens:
-    """The groups found in a vocabulary, in the order of `GROUP_NAMES`."""
+    """The groups of a vocabulary, in the order of `GROUP_NAMES`."""
 
     groups: tuple[TokenGroup, ...]
     notes: tuple[str, ...]
-    """Which groups were left out, a sentence each."""
+    """One sentence per omitted group."""
 
     @property
     def token_ids(self) -> tuple[int, ...]:
-        """All tokens, group after group."""
+        """Return the ids of all tokens, group after group."""
         return tuple(token for group in self.groups for token in group.token_ids)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Their texts, in the same order."""
+        """Return the texts of all tokens, in the same order."""
         return tuple(text for group in self.groups for text in group.texts)
 
     @property
     def group_names(self) -> tuple[str, ...]:
-        """The group of each token, in the same order."""
+        """Return the group of each token, in the same order."""
         return tuple(group.name for group in self.groups for _ in group.token_ids)
 
 
 def group_tokens(tokenizer: "PreTrainedTokenizerBase", *, most: int, model: str) -> GroupedTokens:
-    """Choose tokens from a vocabulary: whole words, numbers and punctuation, each text once, in the order of their ids.
+    """Select tokens of a vocabulary: whole words, numbers and punctuation, each text once, in the order of their ids.
 
     Args:
-        tokenizer: any; how it marks the beginning of a word doesn't matter.
-        most: tokens a group has at most.
+        tokenizer: any tokenizer, with any marking of word starts.
+        most: largest number of tokens per group.
         model: the model's name, for messages.
 
     Raises:
@@ -140,9 +140,9 @@ def group_tokens(tokenizer: "PreTrainedTokenizerBase", *, most: int, model: str)
 
 
 def _texts_in_a_sentence(tokenizer: "PreTrainedTokenizerBase") -> Iterator[tuple[int, str]]:
-    """Yield every token's id and its text behind another token, where a space before a word shows.
+    """Yield the id of every token and its text after another token, which includes the space before a word.
 
-    Alone, a SentencePiece token loses that space, and a WordPiece one never had any.
+    A single SentencePiece token decodes without that space, and a WordPiece token has none.
     """
     before = tokenizer.tokenize("a")[-1:]
     prefix = tokenizer.convert_tokens_to_string(before) if before else ""
@@ -167,7 +167,7 @@ def _is_punctuation(text: str) -> bool:
 
 
 def _is_word(text: str, words: frozenset[str]) -> bool:
-    """Say whether it is one of the words, and whole: without a space before it, `the` may be a piece of `other`."""
+    """Return whether the text is one of the words with a space before it: without one, `the` may be part of `other`."""
     return text[:1].isspace() and text.strip() in words
 
 
@@ -191,10 +191,10 @@ def _group(name: str, members: Mapping[str, int], most: int) -> TokenGroup:
 def _left_out(found: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     for name, members in found.items():
         if len(members) < FEWEST_MEMBERS:
-            yield f"Left out: {name}; the vocabulary has {len(members)} of them, and {FEWEST_MEMBERS} are needed."
+            yield f"Group omitted: {name}. The vocabulary has {len(members)} such tokens; {FEWEST_MEMBERS} are needed."
 
 
 def _too_few_groups(model: str, found: Mapping[str, Mapping[str, int]]) -> Problem:
     counts = ", ".join(f"{len(members)} {name}" for name, members in found.items())
-    what = f"The vocabulary of '{model}' has no two groups of {FEWEST_MEMBERS} tokens to show ({counts})."
+    what = f"The vocabulary of '{model}' has fewer than two groups of {FEWEST_MEMBERS} tokens ({counts})."
     return Problem(what, "Use a model whose vocabulary has whole English words, such as --model tiny or smollm2.")

@@ -1,4 +1,4 @@
-"""From embeddings to a map: tokens before and after the noise, projected together to two dimensions."""
+"""Joint projection of token embeddings before and after the noise to two dimensions."""
 
 import math
 from collections.abc import Iterator
@@ -13,81 +13,83 @@ from numpy.typing import NDArray
 
 from neftune_cli.errors import Problem, UsageError
 
-Method = Literal["tsne", "pca", "umap"]
+ProjectionMethod = Literal["tsne", "pca", "umap"]
 
 _TSNE_DIMENSIONS: Final = 50
-"""t-SNE gets at most so many principal components, as its authors advise."""
+"""Largest number of principal components that t-SNE receives, as its authors recommend."""
 _LEAST_PERPLEXITY: Final = 1.0
 
 
 @dataclass(frozen=True)
 class TokenMap:
-    """Where tokens lie before and after the noise, on one map without units."""
+    """Coordinates of tokens before and after the noise on one map, without units."""
 
-    method: Method
+    method: ProjectionMethod
     perplexity: float
-    """Used by t-SNE alone."""
+    """Used by t-SNE only."""
     before: NDArray[np.float64]  # (tokens, 2)
     after: NDArray[np.float64]  # (tokens, 2)
 
 
-def check_method(method: Method) -> None:
-    """Refuse a method whose library is missing.
+def check_method(method: ProjectionMethod) -> None:
+    """Check that the library of a method is installed.
 
     Raises:
-        UsageError: it is UMAP, and umap-learn isn't installed.
+        UsageError: the method is UMAP and umap-learn is not installed.
     """
     if method == "umap" and find_spec("umap") is None:
         what = "--projection umap needs the Python package umap-learn, which is not installed."
         raise UsageError(Problem(what, "Run pip install umap-learn, or use --projection tsne or pca."))
 
 
-def check_perplexity(method: Method, perplexity: float, tokens: int) -> None:
-    """Refuse a perplexity that t-SNE can't reach; it is the number of neighbours each point is to keep close.
+def check_perplexity(method: ProjectionMethod, perplexity: float, tokens: int) -> None:
+    """Check the perplexity of t-SNE, its effective number of neighbours per point.
 
     Raises:
-        UsageError: it isn't between 1 and the number of tokens.
+        UsageError: it is below 1 or not below the number of tokens.
     """
     if method != "tsne":
         return
     if not (math.isfinite(perplexity) and perplexity >= _LEAST_PERPLEXITY):
-        raise UsageError(Problem(f"--perplexity is {perplexity:g}.", "Use 1 or more; 5 to 50 is usual."))
+        raise UsageError(Problem(f"--perplexity is {perplexity:g}.", "Use 1 or more; 5 to 50 is typical."))
     if perplexity >= tokens:
-        what = f"t-SNE with --perplexity {perplexity:g} needs more than {perplexity:g} tokens, and there are {tokens}."
-        fix = f"Use --perplexity {max(1, tokens // 3)}, more --points a group, or --projection pca."
+        what = f"t-SNE with --perplexity {perplexity:g} needs more than {perplexity:g} tokens, but there are {tokens}."
+        fix = f"Use --perplexity {max(1, tokens // 3)}, more --points per group, or --projection pca."
         raise UsageError(Problem(what, fix))
 
 
 def project(
     before: NDArray[np.float32],  # (tokens, dim)
     after: NDArray[np.float32],  # (tokens, dim)
-    method: Method,
+    method: ProjectionMethod,
     *,
     perplexity: float,
     seed: int,
 ) -> TokenMap:
-    """Return where the tokens lie on one shared map before and after; the same seed gives the same map.
+    """Return the coordinates of tokens before and after the noise on one map; the same seed gives the same map.
 
-    The coordinates have no unit. On a PCA map, distances are those of the embeddings as far as two directions show
-    them; t-SNE and UMAP keep neighbours and nothing else.
+    The coordinates have no unit. PCA preserves distances along two directions; t-SNE and UMAP preserve neighbourhoods
+    only.
 
     Raises:
-        UsageError: t-SNE has too few tokens for its perplexity, UMAP isn't installed, or a number is not finite.
+        UsageError: t-SNE has too few tokens for its perplexity, UMAP is not installed, or a number is not finite.
     """
     check_method(method)
     check_perplexity(method, perplexity, len(before))
     both = np.concatenate([before, after]).astype(np.float64)
     if not np.isfinite(both).all():
-        fix = "Use a smaller --alpha; if that doesn't help, the model's weights are damaged."
-        raise UsageError(Problem("Some embeddings are no finite numbers.", fix))
+        fix = "Use a smaller --alpha. If that does not help, the model's weights are damaged."
+        raise UsageError(Problem("Some embeddings are not finite.", fix))
     with _one_thread():
         points = _project_all(both, method, perplexity, seed)
     return TokenMap(method, perplexity, before=points[: len(before)], after=points[len(before) :])
 
 
-def _project_all(points: NDArray[np.float64], method: Method, perplexity: float, seed: int) -> NDArray[np.float64]:
+def _project_all(
+    points: NDArray[np.float64], method: ProjectionMethod, perplexity: float, seed: int
+) -> NDArray[np.float64]:
     if not np.ptp(points, axis=0).any():
-        return np.zeros((len(points), 2))  # t-SNE and PCA would divide by the variance
+        return np.zeros((len(points), 2))  # t-SNE and PCA would divide by a variance of 0
     if method == "pca":
         return _principal_components(points, 2)
     return _tsne(points, perplexity, seed) if method == "tsne" else _umap(points, seed)
@@ -95,7 +97,7 @@ def _project_all(points: NDArray[np.float64], method: Method, perplexity: float,
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Keep sums in one order, so that a map doesn't depend on the number of cores; small maps take no longer."""
+    """Fix the order of sums, so that the map does not depend on the number of cores. Small maps are not slower."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):

@@ -1,4 +1,4 @@
-"""From what a user asks to see to a shift of embeddings, its map, and the files of both."""
+"""The visualization of an embedding shift: options to model, noise and map, result to files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,93 +10,99 @@ from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import require_examples, tokenize
 from neftune_cli.errors import Problems
+from neftune_cli.geometry.output_folder import check_output, write_output
+from neftune_cli.geometry.projection.embedding_shift import NoiseDraw, Shift, shift_tokens, to_csv
 from neftune_cli.geometry.projection.plot import draw_shift
-from neftune_cli.geometry.projection.shift import Shift, ShownNoise, shift_tokens, to_csv
 from neftune_cli.geometry.projection.token_groups import group_tokens
-from neftune_cli.geometry.projection.token_map import Method, TokenMap, check_method, check_perplexity, project
+from neftune_cli.geometry.projection.token_map import (
+    ProjectionMethod,
+    TokenMap,
+    check_method,
+    check_perplexity,
+    project,
+)
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.noise.lengths import check_alpha
-from neftune_cli.store import check_writable, write_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PICTURE: Final = "projection.png"
+PNG: Final = "projection.png"
+SVG: Final = "projection.svg"
 POINTS: Final = "points.csv"
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What to show."""
+class VisualizationOptions:
+    """The options of the command."""
 
     model: str = "tiny"
     dataset: str = "bios"
     layout: str | None = None
     length: int | None = None
-    """Tokens of the example whose noise is shown; those of the data's median training example if None."""
+    """Length of the example, in tokens; None is the median length of the training examples."""
     alpha: float = 5.0
     noise: str = "uniform"
-    projection: Method = "tsne"
+    projection: ProjectionMethod = "tsne"
     points: int = 40
-    """Tokens a group has at most."""
+    """Largest number of tokens per group."""
     perplexity: float = 30.0
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Visualization:
-    """What was asked for, computed."""
+    """An embedding shift and its map."""
 
     model: str
-    noise: ShownNoise
+    noise: NoiseDraw
     shift: Shift
     token_map: TokenMap
     notes: tuple[str, ...]
-    """What the user should know of the model and of the groups."""
+    """Notes for the user on the model and the groups."""
 
 
-def visualize_noise(wish: Wish, folder: Path) -> Visualization:
-    """Choose tokens, add the noise and project; the same wish gives the same numbers on one machine.
+def visualize_noise(options: VisualizationOptions, folder: Path) -> Visualization:
+    """Select tokens, add the noise and project; the same options give the same numbers on one machine.
 
-    The folder is the one that files shall go to; it is looked at before the work, and nothing is written yet.
+    The output folder is checked first, and nothing is written to it.
 
     Raises:
-        UsageError: whatever can't be found, read, projected or written; options, model and data are told together.
+        UsageError: all problems with options, folder, model and data together; then those with the perplexity, the
+            vocabulary and the map.
     """
-    source, data = _found(wish, folder)
+    source, data = _find(options, folder)
     loaded = load_model(source)
-    tokens = group_tokens(loaded.tokenizer, most=wish.points, model=wish.model)
-    check_perplexity(wish.projection, wish.perplexity, len(tokens.token_ids))
-    length = wish.length or _median_length(data, loaded.tokenizer, wish.model)
-    noise = ShownNoise(wish.alpha, length, wish.noise, wish.seed)
+    tokens = group_tokens(loaded.tokenizer, most=options.points, model=options.model)
+    check_perplexity(options.projection, options.perplexity, len(tokens.token_ids))
+    length = options.length or _median_length(data, loaded.tokenizer, options.model)
+    noise = NoiseDraw(options.alpha, length, options.noise, options.seed)
     shift = shift_tokens(loaded.model, tokens, noise)
-    token_map = project(shift.before, shift.after, wish.projection, perplexity=wish.perplexity, seed=wish.seed)
-    return Visualization(wish.model, noise, shift, token_map, (*loaded.notes, *tokens.notes))
+    token_map = project(shift.before, shift.after, options.projection, perplexity=options.perplexity, seed=options.seed)
+    return Visualization(options.model, noise, shift, token_map, (*loaded.notes, *tokens.notes))
 
 
-def write_visualization(shown: Visualization, folder: Path) -> tuple[Path, ...]:
-    """Write the picture and a row a token, replacing those of another time; return where they are.
+def write_visualization(shown: Visualization, options: VisualizationOptions, folder: Path) -> tuple[Path, ...]:
+    """Write the figures, the table of points and the options into a folder, and return their paths.
 
     Raises:
-        UsageError: the folder can't be written.
+        UsageError: the folder is not writable.
     """
-    files: dict[str, str | bytes] = {
-        PICTURE: draw_shift(shown.shift, shown.token_map, model=shown.model, noise=shown.noise),
-        POINTS: to_csv(shown.shift, shown.token_map),
-    }
-    return write_files(folder, files)
+    picture = draw_shift(shown.shift, shown.token_map, model=shown.model, noise=shown.noise)
+    table = to_csv(shown.shift, shown.token_map)
+    return write_output(folder, options, {PNG: picture.png, SVG: picture.svg, POINTS: table})
 
 
-def _found(wish: Wish, folder: Path) -> tuple[ModelSource, InstructionData | None]:
-    """Look for everything that is named before anything is loaded."""
+def _find(options: VisualizationOptions, folder: Path) -> tuple[ModelSource, InstructionData | None]:
+    """Find model and data, before either is loaded."""
     problems = Problems()
-    problems.attempt(lambda: check_alpha(wish.alpha))
-    problems.attempt(lambda: check_method(wish.projection))
-    problems.attempt(lambda: check_writable(folder))
-    source = problems.attempt(lambda: find_model(wish.model))
-    needed = wish.length is None
-    data = problems.attempt(lambda: load_data(wish.dataset, layout=wish.layout)) if needed else None
+    problems.attempt(lambda: check_alpha(options.alpha))
+    problems.attempt(lambda: check_method(options.projection))
+    problems.attempt(lambda: check_output(folder, options, (PNG, SVG, POINTS)))
+    source = problems.attempt(lambda: find_model(options.model))
+    needed = options.length is None
+    data = problems.attempt(lambda: load_data(options.dataset, layout=options.layout)) if needed else None
     problems.raise_any()
     assert source is not None
     return source, data

@@ -1,29 +1,25 @@
-"""The picture of a sensitivity: six panels over alpha, measurements as dots on the lines that formulas predict."""
+"""The figure of a sensitivity measurement: six panels over alpha, with measured points and closed-form lines."""
 
-import io
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter, ScalarFormatter
 
+from neftune_cli.geometry.figures import Picture, figure_style, render
 from neftune_cli.geometry.sensitivity.measurement import PAPER_ALPHAS, Sensitivity, equivalent_alphas
 from neftune_cli.geometry.sensitivity.report import title, two_digits
 
 BLUE, ORANGE, GREEN, YELLOW, GREY = "#0072B2", "#D55E00", "#009E73", "#F0E442", "#666666"
-"""Of Okabe and Ito's palette: told apart by colour-blind readers."""
+"""Colours of Okabe and Ito's palette, which colour-blind readers can distinguish."""
 PANEL = (3.3, 2.5)
-"""Inches."""
+"""Width and height in inches."""
 
 _STYLE = {
-    "figure.dpi": 150,
     "figure.constrained_layout.use": True,
-    "font.size": 9,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.titlepad": 9,
@@ -39,29 +35,21 @@ _STYLE = {
 }
 
 
-def plot_sensitivity(sensitivity: Sensitivity) -> bytes:
-    """Return a PNG at 150 dpi, the same bytes for the same sensitivity.
+def plot_sensitivity(sensitivity: Sensitivity) -> Picture:
+    """Return the figure, the same bytes for the same sensitivity.
 
     Panels: L2 change, its ratios to embedding norm and neighbour distance, cosine similarity, signal to noise, share of
-    tokens whose nearest embedding is another's, and divergence of the next-token distribution. The paper's alphas are
+    tokens that are nearest to another token, and divergence of the next-token distribution. The paper's alphas are
     shaded.
     """
-    image = io.BytesIO()
-    with _figure(rows=2, columns=3) as (figure, panels):
-        for draw, axes in zip(_PANELS, panels, strict=True):
+    rows, columns = 2, 3
+    with figure_style(_STYLE):
+        figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.6))
+        for draw, axes in zip(_PANELS, figure.subplots(rows, columns).flat, strict=True):
             draw(axes, sensitivity)
             _mark_alphas(axes, sensitivity)
-        _explain(figure, sensitivity)
-        figure.savefig(image, format="png", metadata={"Software": None})
-    return image.getvalue()
-
-
-@contextmanager
-def _figure(*, rows: int, columns: int) -> Iterator[tuple[Figure, list[Axes]]]:
-    # A user's own matplotlibrc must not change the picture, and pyplot's global figures aren't needed.
-    with matplotlib.style.context(["default", _STYLE], after_reset=True):
-        figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.6))
-        yield figure, list(figure.subplots(rows, columns).flat)
+        _add_title_and_legend(figure, sensitivity)
+        return render(figure)
 
 
 def _draw_l2_change(axes: Axes, sensitivity: Sensitivity) -> None:
@@ -72,7 +60,7 @@ def _draw_l2_change(axes: Axes, sensitivity: Sensitivity) -> None:
 
 
 def _draw_ratios(axes: Axes, sensitivity: Sensitivity) -> None:
-    axes.set_title("L2 change as a share of")
+    axes.set_title("L2 change relative to")
     to_norm = [row.norm_ratio for row in sensitivity.alphas]
     to_neighbour = [row.neighbour_ratio for row in sensitivity.alphas]
     for shares, name, colour in (
@@ -105,8 +93,8 @@ def _draw_signal_to_noise(axes: Axes, sensitivity: Sensitivity) -> None:
 
 
 def _draw_changed(axes: Axes, sensitivity: Sensitivity) -> None:
-    """Draw the share on a longer axis of its own: embeddings turn into others far beyond the alphas in use."""
-    axes.set_title("Tokens nearer to another token")
+    """Draw the share on a longer axis: tokens change at alphas far above those in use."""
+    axes.set_title("Tokens nearest to another token")
     turns = [alpha for alpha in sensitivity.turning_alphas if math.isfinite(alpha)]
     reached = [place / (len(sensitivity.turning_alphas) - 1) for place in range(len(turns))]
     axes.plot([0, *turns[:1], *turns], [0, *reached[:1], *reached], color=BLUE)
@@ -117,7 +105,7 @@ def _draw_changed(axes: Axes, sensitivity: Sensitivity) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_ylim(-0.03, 1.03)
-    axes.set_xlabel("alpha, logarithmic")
+    axes.set_xlabel("alpha (log scale)")
     _percent_axis(axes)
 
 
@@ -146,7 +134,7 @@ def _percent_axis(axes: Axes) -> None:
 
 
 def _mark_alphas(axes: Axes, sensitivity: Sensitivity) -> None:
-    """Shade the paper's alphas, and mark at the top those that are the same noise relative to the embeddings."""
+    """Shade the paper's alphas, and mark the equivalent alphas at the top."""
     if not axes.get_xlabel():
         axes.set_xlabel("alpha")
         axes.set_xlim(*_linear_limits(sensitivity))
@@ -160,7 +148,7 @@ def _mark_alphas(axes: Axes, sensitivity: Sensitivity) -> None:
 
 
 def _linear_limits(sensitivity: Sensitivity) -> tuple[float, float]:
-    """Return limits that show every alpha asked for, and the paper's."""
+    """Return axis limits that include the measured alphas and the paper's."""
     largest = max(sensitivity.alphas[-1].alpha, PAPER_ALPHAS[-1])
     return -0.02 * largest, 1.02 * largest
 
@@ -170,8 +158,8 @@ def _equivalent_range(sensitivity: Sensitivity) -> tuple[float, float]:
     return alphas[0], alphas[-1]
 
 
-def _explain(figure: Figure, sensitivity: Sensitivity) -> None:
-    """Write the title, and one legend for all panels."""
+def _add_title_and_legend(figure: Figure, sensitivity: Sensitivity) -> None:
+    """Add the title and one legend for all panels."""
     low, high = _equivalent_range(sensitivity)
     figure.suptitle(title(sensitivity), x=0.01, ha="left", fontsize=11, fontweight="bold")
     figure.legend(
@@ -190,4 +178,4 @@ def _explain(figure: Figure, sensitivity: Sensitivity) -> None:
     )
 
 
-_SAME_RATIO = "the same share of the embedding norm as that on LLaMA-2-7B (estimate)"
+_SAME_RATIO = "same ratio to the embedding norm as on LLaMA-2-7B (estimate)"

@@ -1,4 +1,4 @@
-"""A sensitivity in words and numbers: two tables with footnotes and a closing, a CSV file, a JSON summary."""
+"""The text, CSV and JSON forms of a sensitivity measurement."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from neftune_cli.geometry.sensitivity.measurement import (
 )
 
 PAGE_WIDTH = 120
-"""Columns of a text that isn't on a terminal."""
+"""Width of the text when the output is not a terminal."""
 
 CSV_COLUMNS = (
     "alpha",
@@ -40,11 +40,11 @@ CSV_COLUMNS = (
 
 
 def print_sensitivity(console: Console, sensitivity: Sensitivity) -> None:
-    """Print both tables, how their columns are defined, and which alphas match the paper's."""
+    """Print both tables, the definitions of their columns, and the alphas equivalent to the paper's."""
     console.print(Text(title(sensitivity), style="bold underline"))
     for heading, table in (
-        ("Embeddings under noise, and what the formulas say", _distortion_table(sensitivity)),
-        ("What that is to this model", _model_table(sensitivity)),
+        ("Distortion of the embeddings, measured and by formula", _distortion_table(sensitivity)),
+        ("Effect on this model", _model_table(sensitivity)),
     ):
         console.print()
         console.print(Text(heading, style="bold"))
@@ -58,14 +58,14 @@ def print_sensitivity(console: Console, sensitivity: Sensitivity) -> None:
 
 
 def to_text(sensitivity: Sensitivity) -> str:
-    """Return what a terminal of `PAGE_WIDTH` columns would show, without its colours."""
+    """Return the text that `print_sensitivity` prints on a terminal of `PAGE_WIDTH` columns, without colours."""
     text = io.StringIO()
     print_sensitivity(Console(file=text, width=PAGE_WIDTH, color_system=None, force_terminal=False), sensitivity)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 
 def to_csv(sensitivity: Sensitivity) -> str:
-    """Return a row for each alpha under `CSV_COLUMNS`, all digits; without noise, signal to noise is `inf`."""
+    """Return one row per alpha with `CSV_COLUMNS`, in full precision; without noise, signal to noise is `inf`."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -74,7 +74,7 @@ def to_csv(sensitivity: Sensitivity) -> str:
 
 
 def summary(sensitivity: Sensitivity) -> dict[str, Any]:
-    """Return everything measured, ready for JSON: what is infinite is None."""
+    """Return all measurements as JSON types; infinite values are None."""
     return {
         "model": sensitivity.model,
         "dataset": sensitivity.dataset,
@@ -105,12 +105,12 @@ def summary(sensitivity: Sensitivity) -> dict[str, Any]:
 
 
 def title(sensitivity: Sensitivity) -> str:
-    """Return what was measured, in one line."""
+    """Return the title."""
     return f"Sensitivity of {sensitivity.model} to {sensitivity.noise} noise on {sensitivity.dataset}"
 
 
 def footnotes(sensitivity: Sensitivity) -> Iterator[str]:
-    """Yield what the columns are, and what they were measured on."""
+    """Yield the definitions of the columns and their sample."""
     yield (
         f"Measured on {_count(sensitivity.tokens, 'token')} of {_count(sensitivity.examples, 'training example')}, "
         f"median length {sensitivity.scale.length:g}; the same draw (seed {sensitivity.seed}) for every alpha."
@@ -124,8 +124,8 @@ def footnotes(sensitivity: Sensitivity) -> Iterator[str]:
         f"distance to the nearest other token, {_distance(sensitivity)}."
     )
     yield (
-        f"Nearest token changed: of {_count(sensitivity.neighbour_tokens, 'token')}, compared with the whole "
-        f"vocabulary. {_turns(sensitivity)}"
+        f"Nearest token changed: share of {_count(sensitivity.neighbour_tokens, 'token')} whose noisy embedding is "
+        f"nearest to another token of the vocabulary. {_turns(sensitivity)}"
     )
     yield (
         "KL: divergence of the noisy next-token distribution from the clean one, mean over "
@@ -135,19 +135,20 @@ def footnotes(sensitivity: Sensitivity) -> Iterator[str]:
 
 
 def closing(sensitivity: Sensitivity) -> str:
-    """Say which alphas here are the noise that the paper's were on LLaMA-2-7B, and what these are here."""
+    """Return the alphas equivalent to the paper's on LLaMA-2-7B, and the noise ratios of the paper's alphas here."""
     here = equivalent_alphas(sensitivity.scale)
     paper = _listed(PAPER_ALPHAS)
     return (
-        f"On LLaMA-2-7B, alpha {paper} was noise of about {_percents(LLAMA_2_7B)} of the embedding norm (an estimate: "
-        f"{_arithmetic(LLAMA_2_7B)}). On {sensitivity.model} with {sensitivity.dataset}, the same ratio takes alpha "
-        f"{_listed(here.values())}, while alpha {paper} is {_percents(sensitivity.scale)} "
-        f"({_arithmetic(sensitivity.scale)}: the norm that is known of LLaMA-2-7B, not the tokens' own above)."
+        f"On LLaMA-2-7B, the norm of the noise at alpha {paper} was about {_percents(LLAMA_2_7B)} of the mean "
+        f"embedding norm (an estimate: {_arithmetic(LLAMA_2_7B)}). On {sensitivity.model} with "
+        f"{sensitivity.dataset}, alpha {_listed(here.values())} give the same ratios. Alpha {paper} give "
+        f"{_percents(sensitivity.scale)} ({_arithmetic(sensitivity.scale)}; the mean over the vocabulary is the norm "
+        f"published for LLaMA-2-7B)."
     )
 
 
 def two_digits(number: float) -> str:
-    """Return a number with two significant digits, or all of those before the point."""
+    """Return a number with two significant digits, or rounded to an integer from 10 on."""
     return f"{number:.0f}" if number >= 10 else f"{number:.2g}"
 
 
@@ -196,8 +197,9 @@ def _values(row: AlphaSensitivity) -> Mapping[str, float]:
 def _turns(sensitivity: Sensitivity) -> str:
     first, half = sensitivity.first_turn, sensitivity.half_turn
     if math.isinf(first):
-        return "None ever is."
-    return f"The first is from alpha {first:.3g} on" + ("." if math.isinf(half) else f", half are from {half:.3g} on.")
+        return "This happens at no alpha."
+    at_half = "" if math.isinf(half) else f", half of them above {half:.3g}"
+    return f"The first changes above alpha {first:.3g}{at_half}."
 
 
 def _distance(sensitivity: Sensitivity) -> str:
@@ -210,11 +212,11 @@ def _percents(scale: EmbeddingScale) -> str:
 
 
 def _arithmetic(scale: EmbeddingScale) -> str:
-    return f"alpha / sqrt(3 x {scale.length:g} tokens) over a mean of {scale.embedding_norm:.3f} over the vocabulary"
+    return f"alpha / sqrt(3 x {scale.length:g} tokens) over a vocabulary mean of {scale.embedding_norm:.3f}"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _listed(numbers: Iterable[float]) -> str:

@@ -1,4 +1,4 @@
-"""What the noise does to chosen tokens: how far each one moves, and whether it ends up beside another group."""
+"""The shift of selected token embeddings under noise: its size, and changes of the nearest neighbour's group."""
 
 import csv
 import io
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ShownNoise:
-    """One draw: the noise that tokens get which stand in an example of this length."""
+class NoiseDraw:
+    """One draw of noise for tokens of an example of a given length."""
 
     alpha: float
     length: int
@@ -36,7 +36,7 @@ class ShownNoise:
 
 @dataclass(frozen=True)
 class Shift:
-    """Tokens before and after the noise, in the embedding's own space."""
+    """Token embeddings before and after the noise."""
 
     tokens: GroupedTokens
     before: NDArray[np.float32]  # (tokens, dim)
@@ -44,45 +44,47 @@ class Shift:
 
     @property
     def embedding_norms(self) -> NDArray[np.float64]:
-        """L2 norm of every embedding without noise: (tokens,)."""
+        """Return the L2 norm of every embedding without noise: (tokens,)."""
         return np.asarray(np.linalg.norm(self.before.astype(np.float64), axis=1))
 
     @property
     def noise_norms(self) -> NDArray[np.float64]:
-        """How far every token moved, as an L2 norm: (tokens,)."""
+        """Return the L2 norm of every token's noise: (tokens,)."""
         return np.asarray(np.linalg.norm(self.after.astype(np.float64) - self.before, axis=1))
 
     @property
     def neighbour_distance(self) -> float:
-        """Median distance from a token to the nearest other one, both without noise; 0 if most have an equal."""
+        """Return the median distance to the nearest other token, both without noise; 0 if most have an equal token."""
         points = self.before.astype(np.float64)
-        # of the difference, as rounding would put equal embeddings at a distance above zero
+        # The norm of the difference is exactly 0 for equal embeddings; the expanded square is not.
         return float(np.median(np.linalg.norm(points - points[_nearest(self.before, self.before)], axis=1)))
 
     @property
     def moved(self) -> NDArray[np.bool_]:
-        """Whether the nearest neighbour's group changed: (tokens,)."""
+        """Return whether the group of the nearest neighbour changed: (tokens,)."""
         before, after = self.neighbour_groups
         return np.asarray(before != after)
 
     @property
     def beside_own_group(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Whether the nearest neighbour is of the token's own group, before and after the noise: each (tokens,)."""
+        """Return whether the nearest neighbour is in the token's group, before and after the noise: each (tokens,)."""
         own = np.asarray(self.tokens.group_names)
         before, after = self.neighbour_groups
         return np.asarray(before == own), np.asarray(after == own)
 
     @cached_property
     def neighbour_groups(self) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-        """The group of each token's nearest neighbour before and after the noise: each (tokens,)."""
+        """Return the group of each token's nearest neighbour, before and after the noise: each (tokens,)."""
         return neighbour_groups(self.before, self.after, self.tokens.group_names)
 
 
-def shift_tokens(model: "PreTrainedModel", tokens: GroupedTokens, noise: ShownNoise) -> Shift:
-    """Look the tokens up, scaled as the model's first layer gets them, and add a draw of noise to each of them.
+def shift_tokens(model: "PreTrainedModel", tokens: GroupedTokens, noise: NoiseDraw) -> Shift:
+    """Look up the tokens, scaled as the model's first layer receives them, and add one draw of noise.
 
-    Every token gets the noise of section 2 of arXiv 2310.05914 for an example of that length; it doesn't matter that
-    more tokens are shown than stand in one example, as the draws are independent.
+    Every token gets the noise for an example of `noise.length` tokens. The number of tokens may exceed that length,
+    because the draws are independent.
+
+    Source: section 2 of arXiv 2310.05914.
     """
     embeddings = first_layer_embeddings(model, torch.tensor(tokens.token_ids)).cpu()
     count, dim = embeddings.shape
@@ -98,8 +100,8 @@ def neighbour_groups(
 ) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
     """Return the group of each token's nearest neighbour, before and after the noise: each (tokens,).
 
-    Neighbours are the other tokens without noise, by Euclidean distance in the embedding's space; a token's own
-    embedding is none of them.
+    Neighbours are the other tokens without noise, by Euclidean distance between embeddings. A token's own embedding is
+    excluded.
     """
     names = np.asarray(groups)
     return names[_nearest(before, before)], names[_nearest(after, before)]
@@ -110,7 +112,7 @@ def _nearest(points: NDArray[np.float32], others: NDArray[np.float32]) -> NDArra
 
 
 def _squared_distances(points: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return (tokens, tokens): from each point to each of the others; infinite to the one at its own place."""
+    """Return the distances from each point to each of the others, infinite on the diagonal: (tokens, tokens)."""
     points_, others_ = points.astype(np.float64), others.astype(np.float64)
     squares = (points_**2).sum(1)[:, None] + (others_**2).sum(1) - 2 * points_ @ others_.T
     np.fill_diagonal(squares, np.inf)
@@ -122,32 +124,32 @@ CSV_COLUMNS = ("token", "group", "before_x", "before_y", "after_x", "after_y", "
 
 @dataclass(frozen=True)
 class GroupShift:
-    """What the noise did to one group, or to all tokens."""
+    """The shift of one group, or of all tokens."""
 
     group: str
     tokens: int
     embedding_norm: float
     """Median L2 norm without noise."""
     noise_norm: float
-    """Median distance moved."""
+    """Median L2 norm of the noise."""
     beside_own_group: float
-    """Share of tokens whose nearest neighbour, before the noise, is of their own group: 0 to 1."""
+    """Share of tokens whose nearest neighbour before the noise is in their own group: 0 to 1."""
     moved: float
-    """Share of tokens whose nearest neighbour is of another group than before: 0 to 1."""
+    """Share of tokens whose nearest neighbour after the noise is in a different group than before: 0 to 1."""
 
 
 def summarize(shift: Shift) -> list[GroupShift]:
-    """Return a row for each group, and one for all tokens at the end."""
+    """Return one row per group, and a last row for all tokens."""
     names = np.asarray(shift.tokens.group_names)
     rows = [_summarized(group.name, shift, names == group.name) for group in shift.tokens.groups]
     return [*rows, _summarized("all", shift, np.ones(len(names), dtype=bool))]
 
 
 def to_table(shift: Shift) -> Table:
-    """Return the summary as it is printed."""
+    """Return the summary as a table for the terminal."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
     table.add_column("\ngroup", no_wrap=True)
-    for heading in ("\ntokens", "median\nnorm", "median\nshift", "beside\nown group", "moved to\nanother"):
+    for heading in ("\ntokens", "median\nnorm", "median\nshift", "neighbour in\nown group", "neighbour in\nnew group"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in summarize(shift):
         numbers = (
@@ -160,14 +162,14 @@ def to_table(shift: Shift) -> Table:
     return table
 
 
-def to_json(shift: Shift, noise: ShownNoise) -> dict[str, Any]:
-    """Return the noise and the summary as plain values."""
+def to_json(shift: Shift, noise: NoiseDraw) -> dict[str, Any]:
+    """Return the noise and the summary as JSON types."""
     *groups, all_tokens = (asdict(row) for row in summarize(shift))
     return {**asdict(noise), "neighbour_distance": shift.neighbour_distance, "groups": groups, "all": all_tokens}
 
 
 def to_csv(shift: Shift, token_map: TokenMap) -> str:
-    """Return a row a token; coordinates on the map have no unit, the norm is the embedding's."""
+    """Return one row per token. Map coordinates have no unit; the norm is in the units of the embeddings."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -194,75 +196,73 @@ def _rows(shift: Shift, token_map: TokenMap) -> Iterator[tuple[str, ...]]:
 
 
 PANELS: Final = {
-    "Before": "Each mark is a token of the model's vocabulary.\nThe map puts similar tokens side by side.",
-    "After": "The same tokens with noise, on the same map.\nGrey lines lead from where they were before.",
-    "Shift": "Arrows show how far tokens moved, to the scale of the bar.\n"
-    "Black: the nearest neighbour is now of another group.",
+    "Before": "Each mark is a token of the model's vocabulary.\nThe map places similar tokens close together.",
+    "After": "The same tokens with noise, on the same map.\nGrey lines start at the positions without noise.",
+    "Shift": "Arrow lengths are the sizes of the shifts, to the scale of the bar.\n"
+    "Black: the nearest neighbour's group changed.",
 }
-"""Each panel's name and what is to be seen in it."""
+"""Name and explanation of each panel."""
 
 _LONGEST_NAME: Final = 40
-_MAP_NAMES: Final = {"tsne": "t-SNE", "umap": "UMAP", "pca": "the first two principal components"}
+_MAP_NAMES: Final = {"tsne": "t-SNE", "umap": "UMAP", "pca": "first two principal components"}
 
 
-def title(model: str, noise: ShownNoise) -> str:
-    """Return the picture's title, with the end of a long path."""
+def title(model: str, noise: NoiseDraw) -> str:
+    """Return the title of the figure; a long path is shortened at its start."""
     name = model if len(model) <= _LONGEST_NAME else f"…{model[1 - _LONGEST_NAME :]}"
-    return f"What NEFTune noise of alpha {noise.alpha:g} does to the token embeddings of {name}"
+    return f"Token embeddings of {name} before and after NEFTune noise of alpha {noise.alpha:g}"
 
 
-def size_words(shift: Shift) -> str:
-    """Return how large the shift is beside what it is to be compared with, as a sentence."""
+def shift_sentence(shift: Shift) -> str:
+    """Return the median shift relative to the embedding norm and to the neighbour distance, as a sentence."""
     norm, moved = float(np.median(shift.embedding_norms)), float(np.median(shift.noise_norms))
     gap = shift.neighbour_distance
     if not norm:
-        return f"A token moves by {moved:.2f}. Most embeddings shown are zero: there is nothing to compare that with."
-    of_norm = f"A token moves by {moved:.2f}: that is {moved / norm:.0%} of an embedding's norm ({norm:.2f})"
+        return f"The median shift is {moved:.2f}. Most of these embeddings are zero, so there is no relative shift."
+    of_norm = f"The median shift is {moved:.2f}: {moved / norm:.0%} of the embedding norm ({norm:.2f})"
     if not gap:
         return f"{of_norm}. {_COLLAPSED}"
-    return f"{of_norm}, and {moved / gap:.0%} of the way to the nearest other token ({gap:.2f})."
+    return f"{of_norm} and {moved / gap:.0%} of the distance to the nearest other token ({gap:.2f})."
 
 
-_COLLAPSED: Final = "Most tokens shown are equal to another: which is nearest is left to chance."
+_COLLAPSED: Final = "Most of these tokens are equal to another, so their nearest neighbours are arbitrary."
 
 
-def bar_words(shift: Shift) -> str:
-    """Return what the bar beside the arrows stands for."""
-    return "this long would reach the nearest other token" if shift.neighbour_distance else "the longest of the shifts"
+def bar_label(shift: Shift) -> str:
+    """Return the label of the scale bar."""
+    return "median distance to the nearest other token" if shift.neighbour_distance else "longest shift"
 
 
-def moved_words(shift: Shift) -> str:
-    """Return how many tokens' nearest neighbour changed group, beside how many were with their own group at all."""
+def neighbour_sentence(shift: Shift) -> str:
+    """Return the number of tokens whose neighbour's group changed, and the shares with a neighbour in their group."""
     moved, tokens = int(shift.moved.sum()), len(shift.moved)
-    count = f"{moved} of the {tokens} tokens ({moved / tokens:.1%})" if moved else f"none of the {tokens} tokens"
+    count = f"{moved} of {tokens} tokens ({moved / tokens:.1%})" if moved else f"none of {tokens} tokens"
     before, after = (float(own.mean()) for own in shift.beside_own_group)
     return (
-        f"The noise gave {count} a nearest neighbour of another group than before. "
-        f"Beside their own group: {before:.0%} before, {after:.0%} after."
+        f"The group of the nearest neighbour changed for {count}. "
+        f"Nearest neighbour in their own group: {before:.0%} before, {after:.0%} after."
     )
 
 
-def footnote(shift: Shift, token_map: TokenMap, noise: ShownNoise) -> str:
-    """Return three lines: what may be read from the map, where distances are measured, and which noise it is."""
+def footnote(shift: Shift, token_map: TokenMap, noise: NoiseDraw) -> str:
+    """Return three lines: the interpretation of the map, the definition of distances, and the noise."""
     dim = shift.before.shape[1]
     return (
-        f"{_map_words(shift, token_map)}\n"
-        f"Distances (medians), lengths of arrows and nearest neighbours are those in all {dim} dimensions, "
-        f"among the tokens shown; only the directions of arrows are the map's.\n"
-        f"One draw (seed {noise.seed}) of {noise.distribution} noise, as in an example of {noise.length} tokens."
+        f"{_map_note(shift, token_map)}\n"
+        f"Distances (medians), arrow lengths and nearest neighbours are computed in all {dim} dimensions, "
+        f"among the tokens shown. The directions of the arrows are those on the map.\n"
+        f"One draw (seed {noise.seed}) of {noise.distribution} noise for an example of {noise.length} tokens."
     )
 
 
-def _map_words(shift: Shift, token_map: TokenMap) -> str:
-    together = f"Map: {_MAP_NAMES[token_map.method]} of all tokens before and after, together"
+def _map_note(shift: Shift, token_map: TokenMap) -> str:
+    together = f"Map: joint {_MAP_NAMES[token_map.method]} of all tokens before and after"
     if token_map.method == "pca":
         variance = _variance(shift.before, shift.after)
         share = _variance(token_map.before, token_map.after) / variance if variance else 1.0
-        return (
-            f"{together}: {share:.0%} of their variance, each stretched to fill the panel. The rest can't be seen here."
-        )
+        return f"{together} ({share:.0%} of the variance), each stretched to fill the panel."
     settings = f" (perplexity {token_map.perplexity:g})" if token_map.method == "tsne" else ""
-    return f"{together}{settings}. It shows who is near whom; distances between clusters and the axes mean little."
+    return f"{together}{settings}. It preserves neighbourhoods; axes and distances between clusters mean nothing."
 
 
 def _variance(before: NDArray[np.floating], after: NDArray[np.floating]) -> float:
