@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from neftune_cli import NEFTuneCallback, load_examples
 from neftune_cli.data.loading import load_data
@@ -85,7 +86,8 @@ def test_trl_and_a_sweep_compute_the_loss_on_the_same_tokens(make_row: Any) -> N
     data = load_data(file, eval_examples=2)
     tokenized = tokenize((*data.train, *data.held_out), load_model(find_model("tiny")).tokenizer, max_length=512)
     in_sweep = {one.input_ids[one.prompt_length :] for one in tokenized.examples}
-    in_trl = {tuple(token for token in row["labels"] if token != -100) for row in trainer_of(file).train_dataset}
+    rows: Any = trainer_of(file).train_dataset
+    in_trl = {tuple(token for token in row["labels"] if token != -100) for row in rows}
     assert in_trl == in_sweep
 
 
