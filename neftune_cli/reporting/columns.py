@@ -189,7 +189,7 @@ TABLE_COLUMNS: Mapping[str, TableColumn] = {
         TableColumn("p", "p (Holm)", lambda row: (row.difference.p,), compares=True, optional=True),
         TableColumn(
             "detectable",
-            "detectable (80% power)",
+            "detectable",
             lambda row: (row.difference.detectable,),
             compares=True,
             optional=True,

@@ -1,4 +1,4 @@
-"""A headless Chromium that tests talk to over a pipe, by its DevTools protocol: no port and no other package."""
+"""Headless Chromium controlled through a pipe with the DevTools protocol, without a port or another package."""
 
 import json
 import os
@@ -23,23 +23,23 @@ FLAGS = (
     "--disable-sync",
     "--remote-debugging-pipe",
 )
-PATIENCE = 60.0
-"""Seconds that an answer may take."""
+TIMEOUT = 60.0
+"""Seconds to wait for a reply."""
 
 Message = dict[str, Any]
 
 
 def chromium() -> str | None:
-    """Return the path of an installed Chromium, None if there is none."""
+    """Return the path of an installed Chromium, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextmanager
 def browser(path: str, folder: Path) -> Iterator["Browser"]:
-    """Start Chromium with an empty profile in this folder, and end it."""
+    """Run Chromium with an empty profile in this folder."""
     requests_read, requests_write = os.pipe()
     answers_read, answers_write = os.pipe()
-    # it reads from descriptor 3 and writes to 4
+    # Chromium reads from descriptor 3 and writes to 4.
     redirected = f'exec "$@" 3<&{requests_read} 4>&{answers_write}'
     process = subprocess.Popen(
         ["bash", "-c", redirected, "bash", path, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
@@ -55,11 +55,11 @@ def browser(path: str, folder: Path) -> Iterator["Browser"]:
         os.close(requests_write)
         os.close(answers_read)
         process.terminate()
-        process.wait(timeout=PATIENCE)
+        process.wait(timeout=TIMEOUT)
 
 
 class Browser:
-    """The protocol: numbered requests, their answers, and events in between."""
+    """Connection to the browser: numbered requests, their replies, and events."""
 
     def __init__(self, requests: int, answers: int) -> None:
         self._requests = requests
@@ -69,7 +69,7 @@ class Browser:
         self._events: list[Message] = []
 
     def open(self, html: Path, *, scripts: bool = True, width: int = 1400, dark: bool = False) -> "Tab":
-        """Show a file in a new tab, and return when it has been loaded."""
+        """Open a file in a new tab and wait until it is loaded."""
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         tab = Tab(self, session)
@@ -96,22 +96,22 @@ class Browser:
         return result
 
     def events(self, session: str, method: str) -> list[Message]:
-        """Return the parameters of the events of this kind so far."""
+        """Return the parameters of the received events of a method."""
         return [
             event["params"] for event in self._events if (event.get("sessionId"), event["method"]) == (session, method)
         ]
 
     def wait_for(self, session: str, method: str) -> None:
-        """Return when there has been such an event."""
+        """Wait for an event of this method."""
         while not self.events(session, method):
             self._events.append(self._next())
 
     def _next(self) -> Message:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while b"\0" not in self._unread:
             ready, _, _ = select.select([self._answers], [], [], max(0.0, deadline - time.monotonic()))
             chunk = os.read(self._answers, 1 << 16) if ready else b""
-            assert chunk, "the browser doesn't answer"
+            assert chunk, "the browser does not reply"
             self._unread += chunk
         message, _, self._unread = self._unread.partition(b"\0")
         read: Message = json.loads(message)
@@ -126,15 +126,15 @@ class Tab:
         self._session = session
 
     def ask(self, method: str, **parameters: object) -> Message:
-        """Return the result of one request about this page."""
+        """Return the result of one request for this page."""
         return self._browser.ask(method, self._session, **parameters)
 
     def wait_for(self, method: str) -> None:
-        """Return when there has been such an event."""
+        """Wait for an event of this method."""
         self._browser.wait_for(self._session, method)
 
     def run(self, expression: str) -> Any:
-        """Return the value of a JavaScript expression, as JSON has it."""
+        """Return the JSON value of a JavaScript expression."""
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
@@ -147,12 +147,12 @@ class Tab:
 
     @property
     def requested(self) -> list[str]:
-        """Return the addresses that were asked for."""
+        """Return the URLs of all network requests."""
         return [event["request"]["url"] for event in self._browser.events(self._session, "Network.requestWillBeSent")]
 
     @property
-    def complaints(self) -> list[str]:
-        """Return what the browser logged: breaches of the policy, errors of the script."""
+    def log_entries(self) -> list[str]:
+        """Return the browser's log entries: policy violations and script errors."""
         logged = [event["entry"]["text"] for event in self._browser.events(self._session, "Log.entryAdded")]
         thrown = self._browser.events(self._session, "Runtime.exceptionThrown")
         return [*logged, *(event["exceptionDetails"]["text"] for event in thrown)]

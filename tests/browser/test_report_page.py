@@ -1,4 +1,4 @@
-"""The page in a browser: with and without scripts, by keyboard, on a phone, in the dark and on paper."""
+"""Page in a browser: scripts, keyboard, narrow screens, dark mode and print."""
 
 import base64
 import re
@@ -48,25 +48,25 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_script_runs_and_nothing_else_is_loaded_or_complained_about(started: Browser, file: Path) -> None:
+def test_script_runs_without_requests_or_errors(started: Browser, file: Path) -> None:
     tab = started.open(file)
 
     assert tab.run(HAS_SEARCH) == 2
     assert tab.requested == [file.as_uri()]
-    assert tab.complaints == []
+    assert tab.log_entries == []
 
 
-def test_text_of_others_neither_runs_nor_loads(started: Browser, hostile: Path) -> None:
+def test_hostile_text_does_not_run_or_load_anything(started: Browser, hostile: Path) -> None:
     tab = started.open(hostile)
 
     assert tab.run("document.title") != "run"
     assert tab.run(HAS_SEARCH) == 1
     assert tab.run("document.querySelectorAll('img').length") == 0
     assert tab.requested == [hostile.as_uri()]
-    assert tab.complaints == []
+    assert tab.log_entries == []
 
 
-def test_without_scripts_everything_is_readable_and_no_control_is_dead(started: Browser, file: Path) -> None:
+def test_page_is_complete_without_scripts(started: Browser, file: Path) -> None:
     with_scripts, without = started.open(file), started.open(file, scripts=False)
 
     assert without.run("document.querySelectorAll('button, input').length") == 0
@@ -76,7 +76,7 @@ def test_without_scripts_everything_is_readable_and_no_control_is_dead(started: 
     assert _visible(without, "details.prompt > summary") == [True] * 36
 
 
-def test_a_heading_sorts_up_down_and_back_by_mouse(started: Browser, file: Path) -> None:
+def test_heading_sorts_ascending_descending_and_back(started: Browser, file: Path) -> None:
     tab = started.open(file)
     tab.run("window.mean = document.querySelectorAll('table.primary thead th')[2].querySelector('button'); 0")
     given = tab.run(ROWS)[:5]
@@ -87,7 +87,7 @@ def test_a_heading_sorts_up_down_and_back_by_mouse(started: Browser, file: Path)
     assert seen == [("ascending", up), ("descending", up[::-1]), (None, given)]
 
 
-def test_missing_values_stay_last_whichever_way_a_column_is_sorted(started: Browser, file: Path) -> None:
+def test_missing_values_sort_last(started: Browser, file: Path) -> None:
     tab = started.open(file)
     heading = "document.querySelectorAll('table.primary thead th')[4].querySelector('button')"
 
@@ -99,7 +99,7 @@ def test_missing_values_stay_last_whichever_way_a_column_is_sorted(started: Brow
     ]
 
 
-def test_tables_of_several_metrics_are_sorted_within_each(started: Browser, file: Path) -> None:
+def test_sorting_is_within_each_metric(started: Browser, file: Path) -> None:
     tab = started.open(file)
     rows = "[...document.querySelector('#c1-table1 + .scroll table').rows]"
     names = f"{rows}.slice(1).map(row => row.cells[0].textContent.trim())"
@@ -114,7 +114,7 @@ def test_tables_of_several_metrics_are_sorted_within_each(started: Browser, file
     assert groups[1][1:3] == ["base", "alpha=15"]
 
 
-def test_headings_are_reached_and_sorted_by_keyboard(started: Browser, file: Path) -> None:
+def test_headings_sort_by_keyboard(started: Browser, file: Path) -> None:
     tab = started.open(file)
     tab.run("document.querySelector('table.primary').closest('.scroll').focus()")
 
@@ -129,18 +129,18 @@ def test_headings_are_reached_and_sorted_by_keyboard(started: Browser, file: Pat
     assert tab.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-def test_the_first_tab_stop_skips_to_the_content(started: Browser, file: Path) -> None:
+def test_first_tab_stop_skips_to_content(started: Browser, file: Path) -> None:
     tab = started.open(file)
 
     tab.press("Tab", 9)
     shown = tab.run("document.activeElement.getBoundingClientRect().top >= 0 && document.activeElement.textContent")
     tab.press("Enter", 13, "\r")
 
-    assert shown == "Skip to the content"
+    assert shown == "Skip to content"
     assert tab.run("document.activeElement.id") == "content"
 
 
-def test_search_leaves_the_prompts_that_match_and_gives_them_back(started: Browser, file: Path) -> None:
+def test_search_filters_prompts_and_restores_them(started: Browser, file: Path) -> None:
     tab = started.open(file)
     section = "document.querySelectorAll('section.answers')[1]"
     shown = f"[...{section}.querySelectorAll('details.prompt:not([hidden])')]"
@@ -162,14 +162,14 @@ def test_search_leaves_the_prompts_that_match_and_gives_them_back(started: Brows
 
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1400])
-def test_the_page_is_never_wider_than_the_screen(started: Browser, file: Path, hostile: Path, width: int) -> None:
+def test_page_is_not_wider_than_the_screen(started: Browser, file: Path, hostile: Path, width: int) -> None:
     for path in (file, hostile):
         tab = started.open(path, width=width)
 
         assert tab.run("document.documentElement.scrollWidth") <= width
 
 
-def test_on_a_small_laptop_no_table_is_clipped(started: Browser, file: Path) -> None:
+def test_tables_fit_a_small_laptop(started: Browser, file: Path) -> None:
     tab = started.open(file, width=1200)
 
     regions = tab.run("[...document.querySelectorAll('.scroll')].map(one => [one.scrollWidth, one.clientWidth])")
@@ -177,7 +177,7 @@ def test_on_a_small_laptop_no_table_is_clipped(started: Browser, file: Path) -> 
     assert [inner for inner, outer in regions if inner > outer] == []
 
 
-def test_on_a_phone_tables_scroll_in_their_own_regions(started: Browser, file: Path) -> None:
+def test_tables_scroll_in_regions_on_a_phone(started: Browser, file: Path) -> None:
     tab = started.open(file, width=360)
 
     regions = tab.run(
@@ -188,7 +188,7 @@ def test_on_a_phone_tables_scroll_in_their_own_regions(started: Browser, file: P
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_text_has_enough_contrast(started: Browser, file: Path, dark: bool) -> None:
+def test_text_contrast(started: Browser, file: Path, dark: bool) -> None:
     tab = started.open(file, dark=dark)
 
     background = tab.run("getComputedStyle(document.body).backgroundColor")
@@ -207,7 +207,7 @@ def test_text_has_enough_contrast(started: Browser, file: Path, dark: bool) -> N
         assert _contrast(tab, selector) >= 4.5, selector
 
 
-def test_on_paper_controls_are_gone_and_files_are_unfolded(started: Browser, file: Path) -> None:
+def test_print_hides_controls_and_opens_files(started: Browser, file: Path) -> None:
     tab = started.open(file, dark=True)
     tab.ask("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
 
@@ -218,10 +218,10 @@ def test_on_paper_controls_are_gone_and_files_are_unfolded(started: Browser, fil
     pdf = base64.b64decode(tab.ask("Page.printToPDF")["data"])
     assert pdf.startswith(b"%PDF")
     pages = len(re.findall(rb"/Type\s*/Page\b", pdf))
-    assert 4 <= pages <= 30, "each comparison starts a page of its own, and takes several"
+    assert 4 <= pages <= 30, "each comparison starts on a new page"
 
 
-def test_a_plot_takes_the_colour_of_the_text(started: Browser, file: Path) -> None:
+def test_plots_use_the_text_color(started: Browser, file: Path) -> None:
     assert "currentColor" in PLOT.svg
     strokes = [
         started.open(file, dark=dark).run("getComputedStyle(document.querySelector('.plot path')).stroke")
@@ -239,13 +239,13 @@ def _visible(tab: Tab, selector: str) -> list[bool]:
     return found
 
 
-def _channels(colour: str) -> list[float]:
-    return [float(part) for part in colour[colour.index("(") + 1 : -1].split(",")][:3]
+def _channels(color: str) -> list[float]:
+    return [float(part) for part in color[color.index("(") + 1 : -1].split(",")][:3]
 
 
 def _contrast(tab: Tab, selector: str) -> float:
-    """Return the ratio of WCAG 2.2 between a text and the first painted background behind it."""
-    colours = tab.run(
+    """Return the WCAG 2.2 contrast ratio of a text and the first opaque background behind it."""
+    colors = tab.run(
         f"""(() => {{
           let element = document.querySelector({selector!r});
           const ink = getComputedStyle(element).color;
@@ -253,7 +253,7 @@ def _contrast(tab: Tab, selector: str) -> float:
           return [ink, getComputedStyle(element).backgroundColor];
         }})()"""
     )
-    lighter, darker = sorted((_luminance(_channels(colour)) for colour in colours), reverse=True)
+    lighter, darker = sorted((_luminance(_channels(color)) for color in colors), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 
 

@@ -19,13 +19,13 @@ def attested(rms: float | None, *, padding: float | None = 0.0, calls: int = 75,
 
 def test_the_extremes_of_all_trials_are_said() -> None:
     assert attestation_sentence([attested(0.9986), attested(1.0031, padding=None)]) == (
-        "Noise as measured in 16 of 150 training calls: RMS 0.999 to 1.003 of the formula's, 100% of real tokens and "
-        "0% of padding noised, 0 calls in evaluation, 1 hook."
+        "Noise measured in 16 of 150 training forward passes: RMS 0.999 to 1.003 times the formula's, noise on 100% "
+        "of real tokens and 0% of padding tokens, 0 noisy forward passes in evaluation, 1 hook."
     )
 
 
 def test_noise_on_padding_is_told_where_a_scale_asks_for_it() -> None:
-    assert "0% to 100% of padding" in (attestation_sentence([attested(1.0), attested(1.0, padding=1.0)]) or "")
+    assert "0% to 100% of padding tokens" in (attestation_sentence([attested(1.0), attested(1.0, padding=1.0)]) or "")
 
 
 def test_without_noise_nothing_is_said() -> None:

@@ -1,4 +1,4 @@
-"""What other programs read, parsed back with pandas and a strict JSON reader, against the hand-made numbers."""
+"""JSON, CSV and Markdown, parsed with independent readers and compared with values computed by hand."""
 
 import html
 import io
@@ -20,11 +20,11 @@ from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import Setting
 from neftune_cli.records import SCHEMA_VERSION
-from neftune_cli.reporting.documents import document
-from neftune_cli.reporting.exports import CSV_COLUMNS, to_csv, to_json
-from neftune_cli.reporting.formats import Format
+from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedEstimate, ExportedJudgement
+from neftune_cli.reporting.documents import OutputFormat, document
+from neftune_cli.reporting.exports import to_csv, to_json
 from neftune_cli.reporting.markdown import summary_markdown
-from neftune_cli.reporting.schema import ExportedComparisons, ExportedEstimate, ExportedJudgement, json_schema
+from neftune_cli.reporting.schema import ExportedComparisons, json_schema
 from tests.unit.comparisons import (
     T_OF_THREE_SEEDS,
     best_arm,
@@ -48,7 +48,7 @@ def whole() -> Comparison:
     return replace(answered, unfinished=(UNFINISHED,), notes=("2 were cut.",), apart="Apart.", manifest_digest="ab12")
 
 
-def test_json_has_the_hand_made_numbers(whole: Comparison) -> None:
+def test_json_numbers(whole: Comparison) -> None:
     exported = _only(to_json([whole]))
 
     arm = exported["metrics"]["eval_loss"]["alpha=5"]
@@ -81,7 +81,7 @@ def test_json_has_the_hand_made_numbers(whole: Comparison) -> None:
     assert exported["metrics"]["bleu"] == {"alpha=0": None, "alpha=5": None}
 
 
-def test_json_has_the_rest_of_the_comparison(whole: Comparison) -> None:
+def test_json_fields_besides_the_metrics(whole: Comparison) -> None:
     exported = _only(to_json([whole]))
 
     assert exported["setting"]["recipe"]["learning_rate"] == 1e-3
@@ -105,7 +105,7 @@ def test_json_has_the_rest_of_the_comparison(whole: Comparison) -> None:
     assert exported["manifest_digest"] == "ab12"
 
 
-def test_json_is_what_its_schema_says(whole: Comparison) -> None:
+def test_json_matches_its_schema(whole: Comparison) -> None:
     text = to_json([whole, comparison(hand_made().arms[0])])
 
     parsed = ExportedComparisons.model_validate_json(text)
@@ -118,7 +118,7 @@ def test_json_is_what_its_schema_says(whole: Comparison) -> None:
         assert schema["$defs"]["ExportedComparison"]["required"] == list(exported)
 
 
-def test_what_is_not_finite_is_null() -> None:
+def test_values_that_are_not_finite_are_null() -> None:
     values = (1.5, 1.6, math.inf)
     judged = judgement(math.nan, math.nan, None)
     arm = summary("5", 5.0, {"eval_loss": estimate(values, (1.4, 1.5, 1.6), judged)}, noise_ratio=math.nan)
@@ -138,7 +138,7 @@ def test_what_is_not_finite_is_null() -> None:
     assert row == "bios,5,5,eval_loss,,,,,,,0.2,0.4,0.03,0.01,,method,0 1 2,20"
 
 
-def test_a_difference_without_a_judgement_is_still_exported() -> None:
+def test_difference_without_judgement_is_exported() -> None:
     arms = [summary("0", 0.0, {"eval_loss": estimate((1.5, 1.6))})]
     arms += [summary("5", 5.0, {"eval_loss": estimate((1.4, 1.5), (1.5, 1.6))})]
 
@@ -148,7 +148,7 @@ def test_a_difference_without_a_judgement_is_still_exported() -> None:
     assert (arm["difference"], arm["ci_low"], arm["verdict"]) == (pytest.approx(-0.1), None, None)
 
 
-def test_the_documentation_has_every_field_as_the_schema_describes_it() -> None:
+def test_documentation_describes_every_json_field() -> None:
     schema = json_schema()
     described = {"ExportedComparisons": schema["properties"]}
     described |= {name: one["properties"] for name, one in schema["$defs"].items() if "properties" in one}
@@ -164,14 +164,14 @@ def test_the_documentation_has_every_field_as_the_schema_describes_it() -> None:
         }
 
 
-def test_the_documentation_has_every_csv_column() -> None:
+def test_documentation_lists_the_csv_columns() -> None:
     (header,) = re.findall(r"^    (sweep,arm,.*)$", DOCUMENTATION.read_text(encoding="utf-8"), re.MULTILINE)
 
     assert tuple(header.split(",")) == CSV_COLUMNS
     assert set(CSV_COLUMNS) - {"sweep", "arm", "alpha", "metric"} <= set(ExportedEstimate.model_fields)
 
 
-def test_csv_is_one_row_an_arm_and_metric(whole: Comparison) -> None:
+def test_csv_has_one_row_per_arm_and_metric(whole: Comparison) -> None:
     frame = pd.read_csv(io.StringIO(to_csv([whole])))
 
     assert tuple(frame.columns) == CSV_COLUMNS
@@ -185,7 +185,7 @@ def test_csv_is_one_row_an_arm_and_metric(whole: Comparison) -> None:
     assert (row["margin"], row["verdict"], row["about"], row["items"]) == (pytest.approx(5.2), "higher", "method", 20)
 
 
-def test_csv_keeps_commas_and_quotes_in_names() -> None:
+def test_csv_quotes_names() -> None:
     arm = summary('5,"gaussian"', None, {"eval_loss": estimate((1.5,))})
 
     frame = pd.read_csv(io.StringIO(to_csv([comparison(arm)])))
@@ -194,7 +194,7 @@ def test_csv_keeps_commas_and_quotes_in_names() -> None:
     assert frame["alpha"].isna().all()
 
 
-def test_markdown_has_advice_tables_answers_notes_and_claims(whole: Comparison) -> None:
+def test_markdown_sections(whole: Comparison) -> None:
     lines = summary_markdown(whole).splitlines()
 
     assert lines[0] == "# bios, compared with alpha=0"
@@ -208,7 +208,7 @@ def test_markdown_has_advice_tables_answers_notes_and_claims(whole: Comparison) 
         "## Notes",
         "## Claims of the NEFTune paper (arXiv 2310.05914)",
     ]
-    assert f"- Not in these numbers: {UNFINISHED}" in lines
+    assert f"- Missing from these numbers: {UNFINISHED}" in lines
     assert "**supported**: Noise raises the training loss that is measured without noise." in lines
 
 
@@ -226,7 +226,7 @@ def test_markdown_tables_are_rectangular(whole: Comparison) -> None:
     assert tables[0][2][2] == dash
 
 
-def test_markdown_of_one_arm_has_no_columns_of_differences() -> None:
+def test_markdown_of_one_arm_has_no_difference_columns() -> None:
     tables = _tables(summary_markdown(comparison(hand_made().arms[0])))
 
     assert {len(row) for table in tables for row in table} == {3}
@@ -254,7 +254,7 @@ def test_markdown_of_one_arm_has_no_columns_of_differences() -> None:
         ("alpha=5,noise_schedule=linear", "alpha=5,noise_schedule=linear"),
     ],
 )
-def test_names_are_no_markup_in_markdown(name: str, written: str) -> None:
+def test_markdown_escapes_names(name: str, written: str) -> None:
     arm = summary(name, 5.0, {"eval_loss": estimate((1.4, 1.5))})
 
     text = summary_markdown(comparison(arm))
@@ -269,7 +269,7 @@ def test_names_are_no_markup_in_markdown(name: str, written: str) -> None:
         lambda name: bool(name.strip())
     )
 )
-def test_any_name_is_rendered_as_it_is(name: str) -> None:
+def test_markdown_renders_any_name_literally(name: str) -> None:
     spaced = " ".join(name.split())
     rendered = (
         MarkdownIt("commonmark")
@@ -282,8 +282,8 @@ def test_any_name_is_rendered_as_it_is(name: str) -> None:
     assert set(re.findall(r"<(\w+)", rendered)) <= set("h1 h2 p ul li table thead tbody tr th td".split())
 
 
-@pytest.mark.parametrize("format_", [one for one in Format if one is not Format.HTML])
-def test_every_format_ends_with_one_line_break(format_: Format, whole: Comparison) -> None:
+@pytest.mark.parametrize("format_", [one for one in OutputFormat if one is not OutputFormat.HTML])
+def test_every_format_ends_with_one_line_break(format_: OutputFormat, whole: Comparison) -> None:
     text = document([whole], format_)
 
     assert text.endswith("\n")
@@ -304,7 +304,7 @@ def _tables(markdown: str) -> list[list[list[str]]]:
 
 
 def _documented() -> dict[str, dict[str, str]]:
-    """Return the tables of fields in docs/compare.md: heading to field to meaning."""
+    """Return the meaning of each field by table heading and field, from docs/compare.md."""
     text = DOCUMENTATION.read_text(encoding="utf-8")
     return dict(_field_tables(text[text.index("## The JSON document") :]))
 

@@ -1,6 +1,6 @@
-"""LaTeX tables: text survives the escaping, rows have all their cells, and where LaTeX is installed, it compiles."""
+"""LaTeX tables: escaping, rows, labels and captions; with LaTeX installed, the tables compile."""
 
-# ruff: noqa: RUF001  (one text has a multiplication sign in it)
+# ruff: noqa: RUF001  (one text has a multiplication sign)
 
 import re
 import shutil
@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.reporting.latex import escaped, to_latex
+from neftune_cli.reporting.latex import to_latex
+from neftune_cli.reporting.sanitizing import latex_text
 from tests.unit.comparisons import (
     best_arm,
     claims,
@@ -63,13 +64,13 @@ PRINTED = {
     r"\_": "_",
     "{}": "",
 }
-"""What LaTeX prints for each command, written down from its manual and not from the code."""
+"""Text that LaTeX prints for each command, according to its manual."""
 TOKEN = re.compile("|".join(map(re.escape, PRINTED)) + "|.")
 
 LOSS_TABLE = r"""
 \begin{table}[htbp]
 \centering\small
-\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batches of 16). Mean $\pm$ standard deviation over seeds. Differences from alpha=0 are paired by seed and item, with 95\% intervals; verdicts are corrected over arms (Holm), differences and equivalences each for themselves. Equivalent means within the margin: 0.01 (Held-out loss).}
+\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batches of 16). Mean $\pm$ standard deviation over seeds. Differences to alpha=0 are paired by seed and item, with unadjusted 95\% intervals; verdicts use tests that are Holm-adjusted over the arms, separately for difference and equivalence. Equivalence margins: 0.01 (Held-out loss).}
 \label{tab:bios-loss}
 \begin{tabular}{lrrrl}
 \toprule
@@ -90,8 +91,8 @@ def whole() -> Comparison:
 
 
 @given(st.text(st.sampled_from(SPECIAL + "ab 1"), max_size=30))
-def test_every_text_is_printed_as_it_is(text: str) -> None:
-    source = escaped(text)
+def test_escaped_text_is_printed_literally(text: str) -> None:
+    source = latex_text(text)
 
     assert "".join(PRINTED.get(token, token) for token in TOKEN.findall(source)) == " ".join(text.split())
     unguarded = "".join(token for token in TOKEN.findall(source) if token not in PRINTED)
@@ -99,13 +100,13 @@ def test_every_text_is_printed_as_it_is(text: str) -> None:
     assert "--" not in source
 
 
-def test_the_table_of_one_metric() -> None:
+def test_table_of_one_metric() -> None:
     arms = [replace(arm, estimates={"eval_loss": arm.estimates["eval_loss"]}) for arm in hand_made().arms]
 
     assert LOSS_TABLE in to_latex([comparison(*arms)])
 
 
-def test_a_table_a_section_with_labels_of_their_own(whole: Comparison) -> None:
+def test_one_table_per_section_with_unique_labels(whole: Comparison) -> None:
     text = to_latex([whole])
 
     assert _labels(text) == ["tab:bios-loss", "tab:bios-generation-on-held-out-prompts", "tab:bios-early-stopping"]
@@ -120,7 +121,7 @@ def test_rows_have_as_many_cells_as_the_table_has_columns(whole: Comparison) -> 
         assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {columns}
 
 
-def test_what_stands_outside_the_tables_is_comment(whole: Comparison) -> None:
+def test_lines_outside_the_tables_are_comments(whole: Comparison) -> None:
     noted = replace(whole, notes=("one\ntwo \\input{x}",), sweep="a\nb")
 
     outside = re.sub(r"\\begin\{table\}.*?\\end\{table\}\n", "", to_latex([noted]), flags=re.DOTALL)
@@ -129,34 +130,34 @@ def test_what_stands_outside_the_tables_is_comment(whole: Comparison) -> None:
     assert "% one two \\input{x}\n" in outside
 
 
-def test_two_seeds_are_said_to_be_few() -> None:
+def test_caption_notes_few_seeds() -> None:
     values = (1.5, 1.51)
     few = estimate(values, values, judgement(0.0, 0.02, None, seeds=2))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": few})]
 
-    assert "With fewer than three paired seeds (5) intervals are about these checkpoints" in to_latex(
+    assert "With fewer than three paired seeds (5), intervals describe these checkpoints" in to_latex(
         [comparison(*arms)]
     )
 
 
-def test_scores_without_items_are_paired_by_seed() -> None:
+def test_metrics_without_items_are_paired_by_seed() -> None:
     values = (1.5, 1.51, 1.52)
     judged = estimate(values, values, judgement(0.0, 0.02, items=1))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": judged})]
 
-    assert r"Differences from 0 are paired by seed, with 99.9\% intervals" in to_latex(
+    assert r"Differences to 0 are paired by seed, with unadjusted 99.9\% intervals" in to_latex(
         [replace(comparison(*arms), confidence=0.999)]
     )
 
 
-def test_tables_longer_than_a_page_are_cut_between_metrics() -> None:
+def test_long_tables_are_split_between_metrics() -> None:
     text = to_latex([_named([f"alpha={alpha}" for alpha in range(1, 12)])])
 
     assert _labels(text) == ["tab:bios-loss", "tab:bios-loss-2", "tab:bios-generation-on-held-out-prompts"]
     assert max(table.count("\\\\\n") for table in text.split(r"\begin{table}")) <= 1 + 2 * 13
 
 
-def test_names_end_no_row_and_open_no_option() -> None:
+def test_names_do_not_end_rows_or_start_options() -> None:
     rows = [line for line in to_latex([_named(NASTY_NAMES)]).splitlines() if line.endswith("worse \\\\")]
 
     assert len(rows) == 4 * len(NASTY_NAMES)
@@ -164,7 +165,7 @@ def test_names_end_no_row_and_open_no_option() -> None:
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex with booktabs")
-def test_it_compiles(tmp_path: Path, whole: Comparison) -> None:
+def test_tables_compile(tmp_path: Path, whole: Comparison) -> None:
     body = to_latex([whole, _named(NASTY_NAMES), comparison(hand_made().arms[0])])
     source = f"\\documentclass{{article}}\n\\usepackage{{booktabs}}\n\\begin{{document}}\n{body}\\end{{document}}\n"
     (tmp_path / "tables.tex").write_text(source, encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The printed tables: every cell at 80 columns, and folded, shortened or left whole at other widths."""
+"""Printed tables: every cell at 80 columns, and the layout at other widths."""
 
-# ruff: noqa: RUF001  (the tables have true minus signs and dashes in them)
+# ruff: noqa: RUF001  (the tables have typographic minus signs and dashes)
 
 import io
 import math
@@ -12,9 +12,8 @@ from rich.console import Console
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate
-from neftune_cli.evidence.metrics import METRICS
-from neftune_cli.reporting.documents import document
-from neftune_cli.reporting.formats import Format
+from neftune_cli.metrics import METRICS
+from neftune_cli.reporting.documents import OutputFormat, document
 from neftune_cli.reporting.tables import print_comparison, print_comparisons
 from tests.unit.comparisons import (
     best_arm,
@@ -83,21 +82,22 @@ alpha=5   9.90 ± 0.90       −1.10  [−1.35, −0.85]  better
 
 Best arm
 
-Held-out loss: alpha=5 is the best arm, −0.0030 beside alpha=0 on the seeds and
-items that it was chosen on, which is too good on average. Chosen on one part of
-seeds and items, measured on the other: −0.0010 (95% interval −0.0053 to
-+0.0033). Best in the splits: alpha=5 in 60%, alpha=10 in 40%.
+Held-out loss: alpha=5 has the best mean, −0.0030 compared with alpha=0. This is
+optimistic on average, because the arm was selected on the same seeds and items.
+Selected on one part of the seeds and items and measured on the other: −0.0010
+(95% interval −0.0053 to +0.0033). Arm selected in the splits: alpha=5 in 60%,
+alpha=10 in 40%.
 
 Early stopping
 
-Every difference is to alpha=0 at its best epoch. Epochs (1 to 3) are chosen on
-other items than those they are measured on.
+Differences are relative to alpha=0 at its best epoch. Each best epoch (of
+epochs 1 to 3) is selected on one part of the items and measured on the rest.
 
-         chosen   held-out loss ↓                             95%
-arm       epoch  best epoch, nats  difference            interval  verdict
-───────────────────────────────────────────────────────────────────────────────
-alpha=0     2.0            1.4500
-alpha=5     2.2            1.4490     −0.0010  [−0.0130, +0.0110]  inconclusive
+          best   held-out loss ↓                             95%
+arm      epoch  best epoch, nats  difference            interval  verdict
+──────────────────────────────────────────────────────────────────────────────
+alpha=0    2.0            1.4500
+alpha=5    2.2            1.4490     −0.0010  [−0.0130, +0.0110]  inconclusive
 
 held-out loss ↓ (last epoch, nats)
 arm        mean  difference        95% interval  verdict
@@ -105,9 +105,9 @@ arm        mean  difference        95% interval  verdict
 alpha=0  1.5100     +0.0600  [+0.0400, +0.0800]  worse
 alpha=5  1.5070     +0.0570  [+0.0270, +0.0870]  worse
 
-Mean ± standard deviation over seeds. Losses in nats per completion token. ↓
+Mean ± standard deviation over seeds. Losses are in nats per completion token. ↓
 """
-"""Means, spreads, differences and t intervals were computed by hand from the values in comparisons.py."""
+"""Means, standard deviations, differences and t intervals, computed by hand from the values in comparisons.py."""
 
 TWO_METRICS_AT_120_COLUMNS = """\
          exact match ↑       vs               95%                     length       vs            95%
@@ -155,7 +155,7 @@ def test_two_metrics_at_120_columns(whole: Comparison) -> None:
     assert TWO_METRICS_AT_120_COLUMNS in _printed(whole, width=120)
 
 
-def test_what_stands_above_the_tables(whole: Comparison) -> None:
+def test_paragraphs_above_the_tables(whole: Comparison) -> None:
     apart = "Its learning rate is 0.01, that of the other 0.001."
 
     above, _ = _printed(replace(whole, apart=apart), width=80).split("\nLoss\n")
@@ -170,7 +170,7 @@ def test_wider_terminals_need_fewer_tables(whole: Comparison, width: int, rules:
 
 
 @pytest.mark.parametrize("width", range(80, 200, 8))
-def test_no_number_is_cut_and_no_row_is_wrapped(whole: Comparison, width: int) -> None:
+def test_numbers_and_rows_are_complete(whole: Comparison, width: int) -> None:
     text = _printed(whole, width)
 
     assert max(map(len, text.splitlines())) <= width
@@ -179,7 +179,7 @@ def test_no_number_is_cut_and_no_row_is_wrapped(whole: Comparison, width: int) -
 
 
 @pytest.mark.parametrize("width", range(40, 80, 5))
-def test_narrow_terminals_lose_columns_but_cut_none(whole: Comparison, width: int) -> None:
+def test_narrow_terminals_drop_columns_but_truncate_none(whole: Comparison, width: int) -> None:
     text = _printed(whole, width)
 
     assert max(map(len, text.splitlines())) <= width
@@ -197,7 +197,7 @@ def test_narrow_terminals_lose_columns_but_cut_none(whole: Comparison, width: in
         (36, "alpha=5  0.430   +0.010"),
     ],
 )
-def test_spreads_go_first_then_intervals_then_words(width: int, row: str) -> None:
+def test_spreads_are_dropped_first_then_intervals_then_verdicts(width: int, row: str) -> None:
     arms = [replace(arm, estimates={"exact_match": arm.estimates["exact_match"]}) for arm in hand_made().arms]
 
     text = _printed(replace(comparison(*arms), primary="exact_match"), width)
@@ -205,7 +205,7 @@ def test_spreads_go_first_then_intervals_then_words(width: int, row: str) -> Non
     assert row in text.splitlines()
 
 
-def test_long_names_are_broken_before_an_interval_goes() -> None:
+def test_long_names_are_broken_before_intervals_are_dropped() -> None:
     values = (1.5, 1.51, 1.52)
     name = "alpha=15,noise_schedule=cosine"
     arms = _arms({"alpha=0": estimate(values), name: estimate(values, values, judgement(0.001, 0.02))})
@@ -216,7 +216,7 @@ def test_long_names_are_broken_before_an_interval_goes() -> None:
     ) in _printed(comparison(*arms), width=80)
 
 
-def test_bounds_of_different_lengths_stand_under_each_other() -> None:
+def test_bounds_of_different_lengths_are_aligned() -> None:
     baseline = estimate((100.0, 104.0, 108.0))
     five = estimate((110.0, 112.0, 120.0), (100.0, 104.0, 108.0), judgement(10.0, 15.0))
     ten = estimate((210.0, 212.0, 220.0), (100.0, 104.0, 108.0), judgement(110.0, 5.0, "higher"))
@@ -238,7 +238,7 @@ def test_one_seed_has_no_spread() -> None:
     assert "alpha=5  1.4000     −0.1000  [−0.1500, −0.0500]  –" in text.splitlines()
 
 
-def test_a_score_of_one_seed_without_items_has_no_interval() -> None:
+def test_one_seed_without_items_has_no_interval() -> None:
     judged = judgement(-0.1, math.nan, None, seeds=1, items=1)
     arms = _arms({"alpha=0": estimate((1.5,)), "alpha=5": estimate((1.4,), (1.5,), judged)})
 
@@ -247,7 +247,7 @@ def test_a_score_of_one_seed_without_items_has_no_interval() -> None:
     assert "alpha=5  1.4000     −0.1000             –  –" in text.splitlines()
 
 
-def test_one_arm_has_no_differences() -> None:
+def test_single_arm_has_no_differences() -> None:
     text = _printed(comparison(hand_made().arms[0]), width=80)
 
     assert text.startswith("bios\n")
@@ -255,14 +255,14 @@ def test_one_arm_has_no_differences() -> None:
     assert re.search(r"^alpha=0.* 1\.5100 ± 0\.0100", text, re.MULTILINE)
 
 
-def test_a_mean_that_is_not_finite_says_so() -> None:
+def test_mean_that_is_not_finite() -> None:
     values = (1.5, 1.51, 1.52)
     arms = _arms({"alpha=0": estimate(values), "alpha=5": estimate((1.4, math.inf, 1.5), values)})
 
     lines = _printed(comparison(*arms), width=80).splitlines()
 
     assert "alpha=5       not finite           –             –  –" in lines
-    assert "– no verdict: a value isn't finite." in lines
+    assert "– no verdict: a value is not finite." in lines
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -280,7 +280,7 @@ def test_twelve_arms(width: int) -> None:
         assert f"+{alpha / 1000:.4f}" in row
 
 
-def test_a_long_baseline_name_does_not_widen_the_columns() -> None:
+def test_long_baseline_name_does_not_widen_columns() -> None:
     name = "alpha=0,weight_decay=0.1"
     values = (1.5, 1.51, 1.52)
     arms = _arms({name: estimate(values), "alpha=5": estimate(values, values, judgement(0.0, 0.02))})
@@ -292,7 +292,7 @@ def test_a_long_baseline_name_does_not_widen_the_columns() -> None:
 
 
 @pytest.mark.parametrize("name", ["[red]5[/red]", "[/]", ":smile:", "[link=x]y"])
-def test_markup_in_names_is_printed_as_it_is(name: str) -> None:
+def test_markup_in_names_is_printed_literally(name: str) -> None:
     values = (1.5, 1.51, 1.52)
     named = _arms({"alpha=0": estimate(values), name: estimate(values, values, judgement(0.0, 0.02))})
     named_everywhere = replace(comparison(*named), sweep=name, notes=(name,), unfinished=(name,), hypotheses=claims())
@@ -301,11 +301,11 @@ def test_markup_in_names_is_printed_as_it_is(name: str) -> None:
 
     assert text.startswith(f"{name}, compared with alpha=0\n")
     assert re.search(rf"^{re.escape(name)} +1\.5100", text, re.MULTILINE)
-    assert f"Held-out loss: {name} is the best arm" in text
-    assert f"\n{name}\nNot in these numbers: {name}\n" in text
+    assert f"Held-out loss: {name} has the best mean" in text
+    assert f"\n{name}\nMissing from these numbers: {name}\n" in text
 
 
-def test_sections_are_titled_in_the_order_of_their_first_metric() -> None:
+def test_sections_are_in_the_order_of_their_first_metric() -> None:
     task = replace(METRICS["exact_match"], key="arc/acc", heading="ARC", section="Tasks")
     probe = METRICS["probe_rouge_l"]
     metrics = {"arc/acc": task, "probe_rouge_l": probe, "eval_loss": METRICS["eval_loss"]}
@@ -316,7 +316,7 @@ def test_sections_are_titled_in_the_order_of_their_first_metric() -> None:
     assert [line for line in lines if line in ("Tasks", probe.section, "Loss")] == ["Tasks", probe.section, "Loss"]
 
 
-def test_claims_follow_when_asked_for(whole: Comparison) -> None:
+def test_claims_are_printed_on_request(whole: Comparison) -> None:
     assert "Claims" not in _printed(whole, width=60)
     text = _printed(whole, width=60, hypotheses=True)
     claims, _, note = text[text.index("Claims") :].rpartition("\n\n")
@@ -324,44 +324,44 @@ def test_claims_follow_when_asked_for(whole: Comparison) -> None:
     assert note.startswith("Each of the 11 claims is tested at its own level")
 
 
-def test_no_claims_are_said_to_be_none(whole: Comparison) -> None:
+def test_missing_claims(whole: Comparison) -> None:
     text = _printed(replace(whole, hypotheses=()), width=80, hypotheses=True)
 
     assert text.endswith(
-        "Claims of the NEFTune paper (arXiv 2310.05914)\n\nThese trials allow no look at any of them.\n"
+        "Claims of the NEFTune paper (arXiv 2310.05914)\n\nThese trials do not test any of the claims.\n"
     )
 
 
-def test_a_document_is_plain_and_whole(whole: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_document_does_not_depend_on_the_environment(whole: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = _printed(whole, width=120, hypotheses=True)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "40")
 
-    text = document([whole, whole], Format.TABLE)
+    text = document([whole, whole], OutputFormat.TABLE)
 
     assert "\x1b" not in text
-    assert text.count("\nbios, compared with alpha=0\n") == 1  # the other one opens the document
+    assert text.count("\nbios, compared with alpha=0\n") == 1  # the other title starts the document
     assert "Claims" not in text
-    assert document([whole], Format.TABLE, hypotheses=True) == expected
+    assert document([whole], OutputFormat.TABLE, hypotheses=True) == expected
 
 
-def test_colours_only_repeat_the_words(whole: Comparison) -> None:
+def test_colors_repeat_the_text(whole: Comparison) -> None:
     text = io.StringIO()
-    coloured = Console(file=text, width=80, force_terminal=True, color_system="truecolor")
-    print_comparisons(coloured, [whole], hypotheses=True)
+    colored = Console(file=text, width=80, force_terminal=True, color_system="truecolor")
+    print_comparisons(colored, [whole], hypotheses=True)
 
     assert "\x1b[32mbetter" in text.getvalue()
     plain = re.sub(r"\x1b\[[\d;]*m", "", text.getvalue())
     assert _without_line_ends(plain) == _printed(whole, width=80, hypotheses=True)
 
 
-def test_no_colour_is_used_where_none_is_wanted(whole: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_is_respected(whole: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     text = io.StringIO()
     print_comparison(Console(file=text, width=80, force_terminal=True, color_system="truecolor"), whole)
 
     codes = set(re.findall(r"\x1b\[([\d;]*)m", text.getvalue()))
-    # Bold, dim and underlined are left: 30 and above would be colours.
+    # Codes from 30 are colors; bold, dim and underlined are below.
     assert codes
     assert all(int(code or 0) < 30 for group in codes for code in group.split(";"))
 

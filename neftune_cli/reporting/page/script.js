@@ -2,7 +2,7 @@
 (() => {
   const DIRECTIONS = ["ascending", "descending", "none"];
 
-  // a true minus sign, and the bound of a p-value too small to be written out, which comes before all others
+  // Typographic minus signs are parsed. A bound such as "< 0.001" sorts before all numbers.
   const key = (cell) => {
     const text = cell?.dataset.value ?? cell?.textContent.trim() ?? "";
     if (text.startsWith("<")) return 0;
