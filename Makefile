@@ -1,11 +1,15 @@
-# Set-up, checks and experiments, one command each. Every target is safe to repeat and does only what is missing.
+# Setup, checks and experiments. Every target can be repeated safely and does only what is missing.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests run in one process per core. The tests of a file stay in one process, because they share fixtures.
+SPREAD := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+# Libraries whose upper bounds `make latest` ignores: pip warns about the bounds and installs the newest releases.
+LATEST := transformers trl accelerate datasets peft pandas typer rich pydantic
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup test test-slow crash lint ablation smollm2 ablation-smollm2 tiny-base simulations
+.PHONY: help setup test test-slow crash lint reference latest ablation smollm2 ablation-smollm2 tiny-base simulations
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -19,13 +23,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-test: setup ## Run the fast tests, one process a core
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+test: setup ## Run the fast tests, one process per core
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
 
 test-slow: setup ## Run the slow tests too
 	$(BIN)/python -m pytest -m ''
 
-crash: setup ## Kill sweeps at every step of their lives and at random times, and compare what they leave (about 20 minutes on 2 cores)
+crash: setup ## Kill sweeps at every step and at random times, and compare the results (about 20 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m crash -n 2 --dist loadfile
 
 lint: setup ## Format check, lint, types, import directions
@@ -33,6 +37,18 @@ lint: setup ## Format check, lint, types, import directions
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m experiments.reference --check
+
+reference: setup ## Generate docs/reference.md from the code
+	$(BIN)/python -m experiments.reference
+
+latest: ## Run the fast tests with the newest releases of all dependencies but torch, in .venv-latest
+	test -x .venv-latest/bin/python || $(PYTHON) -m venv .venv-latest
+	.venv-latest/bin/python -m pip install --quiet --constraint constraints.txt torch
+	.venv-latest/bin/python -m pip install --quiet --editable '.[dev]'
+	.venv-latest/bin/python -m pip install --quiet --upgrade $(LATEST)
+	.venv-latest/bin/python -m pip list
+	OMP_NUM_THREADS=1 .venv-latest/bin/python -m pytest $(SPREAD)
 
 ablation: setup ## Sweep four alphas over three seeds on the embedded model and data, and compare
 	$(BIN)/neftune sweep experiments/ablation.yaml --alphas 0,5,10,15 --output results/ablation > /dev/null
@@ -52,5 +68,5 @@ tiny-base: setup ## Pretrain the embedded model again (about 40 minutes on 2 cor
 	$(BIN)/python -m experiments.tiny_base.pretrain build/tiny-base
 	$(BIN)/python -m experiments.tiny_base.export build/tiny-base
 
-simulations: setup ## Check by simulation that the statistics keep their promises (about 6 minutes on one core)
+simulations: setup ## Check error rates and power of the statistical tests by simulation (about 6 minutes on one core)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.null_simulations

@@ -18,7 +18,7 @@ from neftune_cli.analysis.aligned import Aligned
 from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.results import BestArm
 from neftune_cli.evidence.measurements import Floats
-from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.metrics import METRICS
 
 BASELINE = "baseline"
 CLUSTERS, ITEMS_A_CLUSTER = 50, 2

@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from neftune_cli.commands.compare import compare
-from neftune_cli.commands.options.help_page import Command
+from neftune_cli.commands.help_page import Command
 from neftune_cli.commands.sensitivity import sensitivity
 from neftune_cli.commands.status import status
 from neftune_cli.commands.sweep import sweep

@@ -58,7 +58,7 @@ class TrialStopped(NeftuneError):  # noqa: N818
     exit_code = ExitCode.INTERRUPTED
 
 
-class ClaimLost(NeftuneError):  # noqa: N818
+class LeaseLost(NeftuneError):  # noqa: N818
     """Another process took a trial over, as this one had given no sign of life for too long: it must not write."""
 
 

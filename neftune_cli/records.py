@@ -9,16 +9,6 @@ from pydantic import BaseModel, ConfigDict
 SCHEMA_VERSION = 4
 HELD_OUT, PROBE = "held-out", "probe"
 """Splits that are measured: examples no arm trained on, and the fixed training examples."""
-LOSS_METRICS = ("train_loss", "train_loss_clean", "eval_loss", "eval_perplexity")
-EVAL_METRICS = (
-    "exact_match",
-    "rouge_l",
-    "bleu",
-    "response_chars",
-    "repetition_2gram",
-    "log_diversity",
-    "truncated",
-)
 _LARGEST_LOSS = 700.0
 """In nats; the perplexity of a larger one would soon be no finite number."""
 
@@ -84,10 +74,16 @@ class LossMetrics(Record):
 
 
 class EvalMetrics(Record):
-    """Scores of greedy answers to prompts; None where a metric is not defined for the data."""
+    """Scores of greedy responses to prompts; null where a metric is undefined for the data.
+
+    Metrics that other packages register (`neftune_cli.metrics`) are further fields.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None]
 
     exact_match: float | None
-    """Share of answers equal to the reference, 0 to 1."""
+    """Share of responses equal to the reference after normalization of case and white space, 0 to 1."""
     rouge_l: float | None
     """Mean F-measure, 0 to 1."""
     bleu: float | None
@@ -99,7 +95,12 @@ class EvalMetrics(Record):
     log_diversity: float | None
     """Log-diversity of fixed-length chunks (NEFTune paper, section 5); higher is more diverse."""
     truncated: float | None
-    """Share of answers cut off by the token limit, 0 to 1."""
+    """Share of responses cut off by the token limit, 0 to 1."""
+
+
+LOSS_METRICS = tuple(LossMetrics.model_fields)
+EVAL_METRICS = tuple(EvalMetrics.model_fields)
+"""Metrics that every record has. `EvalMetrics` may have more."""
 
 
 class NoiseMeasurement(Record):
@@ -193,7 +194,13 @@ class ExampleLoss(Record):
 
 
 class Generation(Record):
-    """One line of `generations.jsonl`: a prompt, its reference and the greedy answer, scored."""
+    """One line of `generations.jsonl`: a prompt, its reference, and the greedy response with its scores.
+
+    Per-item metrics that other packages register (`neftune_cli.metrics`) are further fields.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float]
 
     split: str = HELD_OUT
     """`held-out` or `probe` (training examples); older files, which have held-out answers alone, don't say."""

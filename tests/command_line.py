@@ -27,7 +27,7 @@ Neftune = Callable[..., Ended]
 def neftune_fixture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Neftune:
     """Return a function that runs `neftune` with arguments, in an empty folder, and tells how it ended."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("neftune_cli.commands.work.LocalExecutor", InlineExecutor)
+    monkeypatch.setattr("neftune_cli.sweeps.executors.local.LocalExecutor", InlineExecutor)
 
     def run(*arguments: str) -> Ended:
         capsys.readouterr()

@@ -9,7 +9,7 @@ from experiments.null_simulations.error_rates import LEVEL, Rate, compare, gener
 from experiments.null_simulations.records import simulate
 from experiments.null_simulations.scenarios import Scenario, Variances
 from neftune_cli.analysis.verdicts import equivalence_p_value
-from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.metrics import METRICS
 
 RATES = (0.01, 0.05, 0.2)
 """Shares of right answers of the baseline."""

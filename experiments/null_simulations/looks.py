@@ -10,7 +10,7 @@ from neftune_cli.analysis.decision import MOST_SEEDS_ADVISED
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import Judgement
 from neftune_cli.analysis.verdicts import judge
-from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.metrics import METRICS
 
 LOOKS = (3, 5, 10)
 """Seeds at each look."""

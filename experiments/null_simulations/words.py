@@ -9,7 +9,7 @@ from experiments.null_simulations.records import simulate
 from experiments.null_simulations.scenarios import Scenario
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.verdicts import judge
-from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.metrics import METRICS
 
 _METRIC = METRICS["eval_loss"]
 """One of which a way is good, so that a difference is called better or worse."""

@@ -7,7 +7,7 @@ from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
 from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
 from neftune_cli.analysis.results import ArmSummary, Comparison, Judgement, StoppedArm
 from neftune_cli.analysis.wording import amount, counted, listed, percent
-from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 MOST_NAMED = 6
 """Of more arms, those with the best differences are named."""

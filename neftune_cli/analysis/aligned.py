@@ -9,7 +9,7 @@ import numpy as np
 
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
-from neftune_cli.evidence.metrics import Margin, Metric
+from neftune_cli.metrics import Margin, Metric
 
 TrialsByArm = Mapping[str, Mapping[int, Measurements]]
 """Arm to seed to trial, the base left out."""

@@ -12,7 +12,7 @@ from neftune_cli.analysis.aligned import Aligned
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.results import BestArm
 from neftune_cli.evidence.measurements import Floats
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.metrics import Metric
 
 SPLIT_PAIRS = 100
 """Half of the number of splits: in each pair the two halves of the clusters change places."""

@@ -22,7 +22,7 @@ from neftune_cli.analysis.results import (
 from neftune_cli.analysis.verdicts import judge
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import Evidence, Measurements
-from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 
 def compare_arms(evidence: Evidence, choices: Choices = DEFAULT_CHOICES) -> Comparison:

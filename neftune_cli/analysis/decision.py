@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neftune_cli.analysis.results import Comparison, EarlyStopping, Judgement, StoppedArm
-from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 MOST_SEEDS_ADVISED = 30
 """More seeds than that are called too many to be worth it."""

@@ -11,7 +11,7 @@ from neftune_cli.analysis.best_arm import Integers, cluster_numbers, cluster_sum
 from neftune_cli.analysis.results import EarlyStopping, Judgement, StoppedArm
 from neftune_cli.analysis.verdicts import judge
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.metrics import Metric
 
 SPLIT_PAIRS = 50
 """Half of the number of splits: in each pair the two halves of the clusters change places."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.evidence.measurements import Setting
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation
 
 Word = Literal["better", "worse", "higher", "lower", "equivalent", "inconclusive"]

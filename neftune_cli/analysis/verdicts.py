@@ -7,7 +7,7 @@ from typing import TypeVar
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.power import detectable_difference, seeds_to_settle
 from neftune_cli.analysis.results import Judgement, Word
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.metrics import Metric
 
 
 def judge(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.metrics import Metric
 
 _UNITS = ("nats", "characters")
 
@@ -29,7 +29,7 @@ def listed(names: Sequence[str]) -> str:
 def amount(value: float, metric: Metric) -> str:
     """Return the absolute size of a value with its unit where it has one.
 
-    >>> from neftune_cli.evidence.metrics import METRICS
+    >>> from neftune_cli.metrics import METRICS
     >>> amount(-0.0123, METRICS["eval_loss"]), amount(0.00001, METRICS["eval_loss"])
     ('0.0123 nats', 'less than 0.0001 nats')
     """

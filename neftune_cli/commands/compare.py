@@ -1,37 +1,164 @@
-"""`neftune compare`: finished sweeps on disk -> tables and a verdict on the terminal, a page, or a document."""
+"""`neftune compare`: finished sweeps -> verdicts, tables, a report, or an export."""
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neftune_cli.errors import Problem, UsageError
 from neftune_cli.reporting.documents import OutputFormat
+
+if TYPE_CHECKING:
+    from neftune_cli.metrics import Margin
+    from neftune_cli.reporting.reports import ComparedEvidence
+    from neftune_cli.store import SweepFolder
 
 
 def compare(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="Sweeps, or folders with sweeps or with others' runs below them."),
+        typer.Argument(metavar="PATH...", help="Results folders, or folders that contain results or runs."),
     ],
     baseline: Annotated[
-        str | None, typer.Option(help="Arm to compare with: alpha or name; by default the first.")
+        str | None, typer.Option(help="Arm to compare with, by alpha or name (default: the first arm).")
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(metavar="KEY", help="What the verdict is about (default eval_loss).")
+        str | None, typer.Option(metavar="KEY", help="Primary metric, which the verdict is about (default eval_loss).")
     ] = None,
     margin: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=SIZE", help="What counts as no difference: eval_loss=0.02, response_chars=10%."),
+        typer.Option(metavar="KEY=SIZE", help="Equivalence margin: eval_loss=0.02, response_chars=10%. Repeatable."),
     ] = None,
-    confidence: Annotated[float, typer.Option(help="Of intervals; tests are made at 1 minus it.")] = 0.95,
-    hypotheses: Annotated[bool, typer.Option("--hypotheses", help="The paper's claims beside what was found.")] = False,
-    format_: Annotated[
-        OutputFormat, typer.Option("--format", help="How the comparison is written.")
-    ] = OutputFormat.TABLE,
-    output: Annotated[Path | None, typer.Option(help="File to write to instead of the terminal.")] = None,
+    confidence: Annotated[
+        float, typer.Option(help="Confidence level of intervals; tests use the level 1 - confidence.")
+    ] = 0.95,
+    hypotheses: Annotated[
+        bool, typer.Option("--hypotheses", help="Show the claims of the paper with the evidence for each.")
+    ] = False,
+    format_: Annotated[OutputFormat, typer.Option("--format", help="Output format.")] = OutputFormat.TABLE,
+    output: Annotated[Path | None, typer.Option(help="Output file (default: the terminal).")] = None,
 ) -> None:
-    """Compare the arms of finished sweeps, paired by seed and example: a verdict in words, tables, plots and a page."""
-    from neftune_cli.commands.comparing import Request, compare_and_report
+    """Compare the arms of finished sweeps, paired by seed and example, and print a verdict, tables and a report."""
+    from neftune_cli.analysis.aligned import DEFAULT_CHOICES, Choices
+    from neftune_cli.commands.outcome import print_tables
+    from neftune_cli.evidence.gathering import gather
+    from neftune_cli.reporting.reports import compare_all
 
-    wanted = Request(tuple(paths), baseline, metric, tuple(margin or ()), confidence, hypotheses=hypotheses)
-    compare_and_report(wanted, format_, output)
+    _check_confidence(confidence)
+    evidence = gather(paths)
+    measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
+    choices = Choices(baseline, metric, confidence, parse_margins(margin or (), measured))
+    compared, empty = compare_all(evidence, choices)
+    for message in empty:
+        typer.echo(message, err=True)
+    if output is not None:
+        _write(output, _text(compared, format_, hypotheses=hypotheses))
+        typer.echo(f"Wrote {output}", err=True)
+    elif format_ is OutputFormat.TABLE:
+        print_tables([one.comparison for one in compared], hypotheses=hypotheses)
+    else:
+        typer.echo(_text(compared, format_, hypotheses=hypotheses), nl=False)
+    if format_ is OutputFormat.TABLE and choices == DEFAULT_CHOICES:
+        write_reports_beside(compared)
+
+
+def write_reports_beside(compared: Sequence["ComparedEvidence"]) -> None:
+    """Write the reports of comparisons that cover whole sweeps of their own folders.
+
+    A comparison of several sweeps, or of runs of other tools, has no folder of its own.
+    """
+    from neftune_cli.store import SweepFolder
+
+    by_folder: dict[str, list[ComparedEvidence]] = {}
+    for one in compared:
+        for path in one.evidence.folders if one.evidence.specs else ():
+            by_folder.setdefault(path, []).append(one)
+    alone = {path for path, found in by_folder.items() if all(one.evidence.folders == (path,) for one in found)}
+    for path in sorted(alone):
+        _write_report(SweepFolder(Path(path)), by_folder[path])
+    if others := [one.evidence.name for one in compared if not alone.issuperset(one.evidence.folders)]:
+        names = ", ".join(others)
+        typer.echo(f"{names}: no report was written. Write one with --format html --output FILE.", err=True)
+
+
+def parse_margins(texts: Sequence[str], known: Sequence[str]) -> "Mapping[str, Margin]":
+    """Parse margins such as `eval_loss=0.02` (in the metric's unit) and `response_chars=10%` (of the baseline's mean).
+
+    Args:
+        texts: values of `--margin`.
+        known: keys of the measured metrics.
+
+    Raises:
+        UsageError: every text with a wrong form, a size that is not positive and finite, or an unknown metric.
+
+    """
+    margins: dict[str, Margin] = {}
+    problems = []
+    for text in texts:
+        key, _, size = (part.strip() for part in text.partition("="))
+        margin = _margin(size)
+        if margin is None:
+            what = f"{size!r} is not a size above 0" if size else "the size is missing"
+            problems.append(Problem(f"--margin {text}: {what}.", _MARGIN_FIX))
+        elif key not in known:
+            what = f"--margin {text}: the metric {key!r} was not measured."
+            problems.append(Problem(what, f"Give one of {', '.join(known)}."))
+        elif key in margins:
+            problems.append(Problem(f"--margin {text}: {key} has two margins.", "Give each metric one margin."))
+        else:
+            margins[key] = margin
+    if problems:
+        raise UsageError(*problems)
+    return margins
+
+
+_MARGIN_FIX = "Write eval_loss=0.02 (in its unit), or response_chars=10% (of the baseline's mean)."
+
+
+def _margin(text: str) -> "Margin | None":
+    from neftune_cli.metrics import Margin
+
+    relative = text.endswith("%")
+    try:
+        size = float(text.removesuffix("%"))
+    except ValueError:
+        return None
+    if not math.isfinite(size) or size <= 0:
+        return None
+    return Margin(size / 100, relative=True) if relative else Margin(size)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0.5 <= confidence < 1:
+        what = f"--confidence: {confidence:g} is not a confidence level."
+        raise UsageError(Problem(what, "Give a number from 0.5 to below 1, for example 0.95."))
+
+
+def _text(compared: Sequence["ComparedEvidence"], format_: OutputFormat, *, hypotheses: bool) -> str:
+    from neftune_cli.reporting.documents import document
+    from neftune_cli.reporting.reports import render_page
+
+    if format_ is OutputFormat.HTML:
+        return render_page(compared)
+    return document([one.comparison for one in compared], format_, hypotheses=hypotheses)
+
+
+def _write(output: Path, text: str) -> None:
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fix = "Name a file in a folder that exists and is writable."
+        raise UsageError(Problem(f"--output: cannot write {output}: {error.strerror}.", fix)) from None
+
+
+def _write_report(folder: "SweepFolder", compared: Sequence["ComparedEvidence"]) -> None:
+    from neftune_cli.reporting.reports import write_reports
+
+    try:
+        write_reports(folder, compared)
+    except OSError as error:  # results of other users may be read-only, and the tables are printed already
+        typer.echo(f"Cannot write summary.md, report.html and plots to {folder.path}: {error.strerror}.", err=True)
+    else:
+        typer.echo(f"Wrote summary.md, report.html and plots/ to {folder.path}", err=True)

@@ -1,49 +1,102 @@
-"""From raw options to a checked plan: every problem of every option, file and folder is found before any is told."""
+"""Requests: options and an experiment file -> a checked plan and its results folder.
+
+All problems of all options, files and folders are found before any is reported.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.commands.options.reading import read_spec
+from neftune_cli.commands.options import readers
+from neftune_cli.config import values
+from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import SweepSpec
+from neftune_cli.data.loading import load_data
 from neftune_cli.errors import Problems, UsageError
+from neftune_cli.models.sources import find_model
 from neftune_cli.store import SWEEP_FILE, SweepFolder
 from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.plan import Plan, make_plan
 
 Inspect = Callable[[SweepSpec], Inspection]
+_DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".gguf")
 
 
 @dataclass(frozen=True)
-class Request:
-    """A plan and the folder it is for."""
+class PlannedSweep:
+    """A plan and the folder for its results."""
 
     plan: Plan
     folder: SweepFolder
 
 
-def understand(file: Path | None, options: Mapping[str, Any], output: Path | None, inspect: Inspect) -> Request:
-    """Return the plan that options (those the user left alone are None) and an experiment file mean.
+def plan_sweep(file: Path | None, fields: Mapping[str, Any], output: Path | None, inspect: Inspect) -> PlannedSweep:
+    """Return the plan of the given options and an experiment file.
 
     Args:
-        file: a YAML experiment, or None.
-        options: what is trained.
-        output: the results folder, None for the default one.
-        inspect: tells what only a process with torch can.
+        file: experiment in YAML, or None.
+        fields: given option values by spec field, for example "train.epochs".
+        output: results folder, or None for the default one.
+        inspect: returns the facts about model, data and machine that only a process with torch can find.
 
     Raises:
-        UsageError: all problems at once; a flag that can't be read is left out to look at the others.
+        UsageError: all problems at once. An option that cannot be parsed is left out to check the others.
+
     """
     problems = Problems()
-    spec = read_spec(file, options, problems)
+    spec = read_spec(file, fields, problems)
     if spec is None:
         raise UsageError(*problems.found)
     folder = SweepFolder(output or Path("results") / _name(file, spec))
     plan = problems.attempt(lambda: make_plan(spec, folder, inspect))
     problems.raise_any()
     assert plan is not None
-    return Request(plan, folder)
+    return PlannedSweep(plan, folder)
+
+
+def read_spec(file: Path | None, fields: Mapping[str, Any], problems: Problems) -> SweepSpec | None:
+    """Return the spec of the given options and a file, without the options that cannot be parsed.
+
+    Args:
+        file: experiment in YAML, or None.
+        fields: given option values by spec field.
+        problems: receives the problems; if there is no spec, those of model and data as well.
+
+    """
+    parsed = _nested(fields, problems)
+    spec = problems.attempt(lambda: resolve_sweep(file, parsed))
+    if spec is None:  # model and data can be checked without a spec
+        _check_model_and_data(parsed, problems)
+    return spec
+
+
+def raise_with_spec_problems(problems: Problems, file: Path | None, fields: Mapping[str, Any]) -> None:
+    """Raise problems of the run options, if there are any, together with those of the experiment.
+
+    No worker is started for this. Problems that only a worker or the results folder can reveal are reported later.
+
+    Raises:
+        UsageError: problems of both kinds.
+
+    """
+    if problems.found:
+        spec = read_spec(file, fields, problems)
+        if spec is not None:
+            _check_model_and_data(spec.model_dump(by_alias=True), problems)
+        problems.raise_any()
+
+
+def default_name(*names: str) -> str:
+    """Return the default name of a results folder for a model and, usually, a data set."""
+    return "-".join(_short(name) for name in names)
+
+
+def _short(name: str) -> str:
+    """Return the last part of a path or hub id, without the suffix of a data file."""
+    path = Path(name).resolve() if name.startswith(".") else Path(name)
+    return path.stem if path.suffix in _DATA_SUFFIXES else path.name
 
 
 def _name(file: Path | None, spec: SweepSpec) -> str:
@@ -52,12 +105,27 @@ def _name(file: Path | None, spec: SweepSpec) -> str:
     return file.resolve().parent.name if file.name == SWEEP_FILE else file.stem
 
 
-def default_name(*names: str) -> str:
-    """Return what a folder that nobody named is called after a model and, mostly, a data set."""
-    return "-".join(_short(name) for name in names)
+def _nested(fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    """Return parsed values as `resolve_sweep` expects them: "train.epochs" becomes an entry of "train"."""
+    parsers = readers()
+    nested: dict[str, Any] = {"train": {}, "evaluation": {}}
+    for field, value in fields.items():
+        parsed = problems.attempt(partial(_parsed, parsers.get(field, ""), value))
+        if parsed is None:
+            continue
+        section, _, name = field.rpartition(".")
+        if field == "train.sft":
+            nested["train"] = {**parsed, **nested["train"]}  # an option of its own wins over --set
+        else:
+            (nested[section] if section else nested)[name] = parsed
+    return nested
 
 
-def _short(name: str) -> str:
-    """Return the last part of a path or hub id, without the suffix of a data file."""
-    path = Path(name).resolve() if name.startswith(".") else Path(name)
-    return path.stem if path.suffix in (".json", ".jsonl", ".csv", ".parquet", ".gguf") else path.name
+def _parsed(parser: str, value: Any) -> Any:
+    return getattr(values, parser)(value) if parser else value
+
+
+def _check_model_and_data(fields: Mapping[str, Any], problems: Problems) -> None:
+    """Find the model and read the data that the fields of a spec name."""
+    problems.attempt(lambda: find_model(str(fields.get("model", "tiny"))))
+    problems.attempt(lambda: load_data(str(fields.get("dataset", "bios")), layout=fields.get("format")))

@@ -1,65 +1,101 @@
-"""What `train` and `sweep` share: plan, run the plan while showing it, then print what came out."""
+"""Run a plan: choose the executor, run the trials while showing progress, and report the results."""
 
 import sys
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from neftune_cli.commands.endings import disk_watched, end
-from neftune_cli.commands.request import Request
-from neftune_cli.commands.results import print_results
-from neftune_cli.commands.work import planned
+from neftune_cli.commands.outcome import disk_errors_reported, finish, print_results
+from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.config.running import RunOptions
-from neftune_cli.sweeps.progress import Silent
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.sweeps.executors import Executor
+from neftune_cli.sweeps.executors.registry import INLINE, make_executor
+from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.progress.live import LiveTable, can_draw
 from neftune_cli.sweeps.progress.plain_lines import PlainLines
-from neftune_cli.sweeps.runner import run_sweep
+from neftune_cli.sweeps.runner import Interrupts, Outcome, run_sweep
+
+
+@dataclass(frozen=True)
+class ExecutablePlan:
+    """A plan with the executor for its trials."""
+
+    planned: PlannedSweep
+    executor: Executor
+    interrupts: Interrupts
+
+
+@contextmanager
+def executable_plan(
+    file: Path | None,
+    fields: Mapping[str, Any],
+    output: Path | None,
+    running: RunOptions,
+    *,
+    single_trial: bool = False,
+) -> Iterator[ExecutablePlan]:
+    """Yield the plan of the given options with its executor, whose workers end with the block.
+
+    Raises:
+        UsageError: every problem of the request; or only one trial is allowed, and the folder has another.
+
+    """
+    executor_name = INLINE if running.workers == 0 else running.executor
+    with Interrupts() as interrupts, make_executor(executor_name) as executor:
+        planned = plan_sweep(file, fields, output, executor.inspect)
+        if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
+            what = f"{planned.folder.path} has another training."
+            raise UsageError(Problem(what, "Give another folder with --output, or use neftune sweep."))
+        yield ExecutablePlan(planned, executor, interrupts)
 
 
 def run_and_report(
     file: Path | None,
-    options: Mapping[str, Any],
+    fields: Mapping[str, Any],
     output: Path | None,
     running: RunOptions,
     *,
     quiet: bool,
     as_json: bool,
-    only_one: bool = False,
-) -> Request:
-    """Plan, run, and print the tables.
+    single_trial: bool = False,
+) -> tuple[PlannedSweep, Outcome]:
+    """Plan, run, and print the results.
 
     Args:
-        file: a YAML experiment, or None.
-        options: what is trained.
-        output: the results folder, None for the default one.
-        running: how it is run.
-        quiet: whether to show nothing meanwhile.
+        file: experiment in YAML, or None.
+        fields: given option values by spec field.
+        output: results folder, or None for the default one.
+        running: how trials are run.
+        quiet: whether to show no progress.
         as_json: whether to print one JSON summary instead of tables.
-        only_one: whether there may be one training in the folder, and no other.
+        single_trial: whether the folder may have only one training.
 
     Raises:
-        UsageError: every problem with the options, the model, the data and the folder.
-        typer.Exit: with 1, a trial has failed, or the disk lets nothing go on.
-        KeyboardInterrupt: the user, or the system, wanted it to stop.
+        UsageError: every problem of the options, the model, the data and the folder.
+        typer.Exit: with code 1, a trial failed, or the sweep cannot continue.
+        KeyboardInterrupt: the user or the system interrupted the sweep.
+
     """
-    with planned(file, options, output, running, only_one=only_one) as work:
-        request = work.request
-        with _observer(request, quiet=quiet) as observer, disk_watched(request):
-            outcome = run_sweep(request.plan, request.folder, work.executor, observer, work.interrupts, running)
-    with disk_watched(request):
-        print_results(request, outcome, as_json=as_json)
-    end(request, outcome, retried=running.retry_failed)
-    return request
+    with executable_plan(file, fields, output, running, single_trial=single_trial) as work:
+        planned = work.planned
+        with _observer(planned, quiet=quiet) as observer, disk_errors_reported(planned.folder.path):
+            outcome = run_sweep(planned.plan, planned.folder, work.executor, observer, work.interrupts, running)
+    with disk_errors_reported(planned.folder.path):
+        print_results(planned, outcome, as_json=as_json, single_trial=single_trial)
+    finish(planned, outcome, retried=running.retry_failed)
+    return planned, outcome
 
 
-def _observer(request: Request, *, quiet: bool) -> Any:
+def _observer(planned: PlannedSweep, *, quiet: bool) -> Any:
     if quiet:
-        return nullcontext(Silent())
+        return nullcontext(NullObserver())
     console = Console(file=sys.stderr)
     if can_draw(console):
-        return LiveTable(console, request.folder)
+        return LiveTable(console, planned.folder)
     stream = sys.stderr
-    return PlainLines(lambda line: print(line, file=stream, flush=True), request.folder)
+    return PlainLines(lambda line: print(line, file=stream, flush=True), planned.folder)

@@ -1,23 +1,147 @@
-"""`neftune status`: how sweeps stand, from what is on the disk, whoever runs them and wherever."""
+"""`neftune status`: progress of sweeps, read from their folders."""
 
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neftune_cli.errors import ExitCode, NothingToCompareError, Problem, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from neftune_cli.store import SweepFolder
+    from neftune_cli.sweeps.progress.status import StatusReader
+    from neftune_cli.sweeps.progress.views import SweepStatus, TrialView
+
 
 def status(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Sweeps, or folders with sweeps below them.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Results folders, or folders that contain results.")
+    ],
     watch: Annotated[
-        bool, typer.Option("--watch", help="Keep showing it until nothing runs any more, or Ctrl-C.")
+        bool, typer.Option("--watch", help="Update the display until no trial runs, or until Ctrl-C.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all that is known as one JSON document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON document.")] = False,
 ) -> None:
-    """Show how far sweeps are, which trials run or failed, the time left, and what to type to go on.
+    """Show the progress of sweeps: running and failed trials, the time left, and the command that resumes.
 
-    It only reads: it can be given in another terminal, or on another machine that sees the same folder.
+    The command only reads. It works in another terminal, and on another machine with the same disk.
     The exit code is 1 if a trial has failed.
     """
-    from neftune_cli.commands.showing_status import show_status
+    from rich.console import Console
 
-    show_status(paths, watch=watch, as_json=as_json)
+    from neftune_cli.sweeps.progress.status import StatusReader
+
+    readers = [StatusReader(folder) for folder in _find(paths)]
+    console = Console(highlight=False)
+    if watch:
+        _watch(readers, console, as_json=as_json)
+    statuses = [reader.read() for reader in readers]
+    if as_json:
+        typer.echo(json.dumps({"sweeps": [as_data(one) for one in statuses]}, indent=2, default=str))
+    else:
+        print_statuses(statuses, console)
+    if any(one.failures for one in statuses):
+        raise typer.Exit(ExitCode.TRIAL_FAILED)
+
+
+def print_statuses(statuses: "Sequence[SweepStatus]", console: "Console") -> None:
+    """Print each sweep, and under it the command to type if no trial runs."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from neftune_cli.formatting import PLAIN_WIDTH
+    from neftune_cli.sweeps.progress.screen import SweepScreen
+    from neftune_cli.sweeps.progress.views import State
+
+    if not console.file.isatty():
+        console = Console(file=console.file, highlight=False, width=PLAIN_WIDTH, color_system=None)
+    for number, one in enumerate(statuses):
+        console.print(*([""] if number else []), SweepScreen(one, folded=False), sep="\n")
+        for trial in one.of(State.WAITING):
+            if trial.reason:
+                console.print(Text(f"{trial.label} {trial.reason}"), soft_wrap=True)
+        for sentence in _next_steps(one):
+            console.print(Text(f"\n{sentence}"), soft_wrap=True)
+
+
+def as_data(status: "SweepStatus") -> dict[str, Any]:
+    """Return all information about a sweep, as `--json` prints it."""
+    from neftune_cli.sweeps.progress.views import seconds_since
+
+    return {
+        "name": status.name,
+        "path": str(status.path),
+        "counts": {str(state): number for state, number in status.counts.items()},
+        "over": status.is_over,
+        "workers": status.workers,
+        "seconds_left": status.seconds_left,
+        "work_left": status.work_left,
+        "started": status.started,
+        "age_seconds": seconds_since(status.started),
+        "command": list(status.command),
+        "directory": status.directory,
+        "trials": [_trial_as_data(trial) for trial in status.trials],
+    }
+
+
+def _trial_as_data(trial: "TrialView") -> dict[str, Any]:
+    """Return all information about a trial. `age_seconds` is the time since its last update."""
+    from neftune_cli.sweeps.progress.views import seconds_since
+
+    return {**asdict(trial), "label": trial.label, "age_seconds": seconds_since(trial.updated)}
+
+
+def _next_steps(status: "SweepStatus") -> Iterator[str]:
+    """Yield the command that resumes or retries, if no trial runs."""
+    from neftune_cli.sweeps.progress.views import State
+
+    if status.of(State.RUNNING):
+        return
+    command = _command(status)
+    if not status.is_over:
+        yield f"No trial is running. Unless a sweep has just been started, resume with:\n  {command}"
+    elif status.failures:
+        retries = "--retry" in status.command or "train" in status.command  # `train` always retries
+        retrying = command if retries else f"{command} --retry failed"
+        yield f"The logs are in {status.path / 'trials'}. Retry the failed trials with:\n  {retrying}"
+
+
+def _command(status: "SweepStatus") -> str:
+    """Return the last command of the sweep, with a change of directory if it ran elsewhere."""
+    if not status.command:
+        return shlex.join(("neftune", "sweep", str(status.path / "sweep.yaml"), "--output", str(status.path)))
+    command = shlex.join(status.command)
+    is_here = status.directory in ("", str(Path.cwd()))
+    return command if is_here else f"cd {shlex.quote(status.directory)} && {command}"
+
+
+def _find(paths: Sequence[Path]) -> "list[SweepFolder]":
+    from neftune_cli.store import find_sweeps
+
+    if wrong := [path for path in paths if not path.is_dir()]:
+        state = {True: "is a file", False: "does not exist"}
+        fix = "Name a results folder of `neftune sweep`, for example results/."
+        raise UsageError(*(Problem(f"{path} {state[path.exists()]}.", fix) for path in wrong))
+    if found := find_sweeps(paths):
+        return found
+    where = ", ".join(map(str, paths))
+    raise NothingToCompareError(f"There is no sweep in {where}.\n  Run `neftune sweep --alphas 0,5,10,15` first.")
+
+
+def _watch(readers: "Sequence[StatusReader]", console: "Console", *, as_json: bool) -> None:
+    """Update the display until no trial runs, or until Ctrl-C."""
+    from neftune_cli.sweeps.progress.live import can_draw, watch_sweeps
+
+    if as_json:
+        raise UsageError(Problem("--watch and --json exclude each other.", "Leave one of them out."))
+    if not can_draw(console):
+        raise UsageError(Problem("--watch needs a terminal.", "Leave it out, and repeat the command as needed."))
+    with suppress(KeyboardInterrupt):
+        watch_sweeps(readers, console)

@@ -1,4 +1,4 @@
-"""`neftune sweep`: fine-tune over arms and seeds, alike in everything but the noise."""
+"""`neftune sweep`: fine-tune over arms and seeds that differ only in the noise."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,9 @@ from neftune_cli.errors import Problems
 
 
 def sweep(
-    experiment: Annotated[Path | None, typer.Argument(metavar="FILE", help="A YAML experiment; options win.")] = None,
+    experiment: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="Experiment in YAML. Options override its fields.")
+    ] = None,
     model: options.Model = None,
     dataset: options.DatasetName = None,
     format_: options.Format = None,
@@ -21,7 +23,7 @@ def sweep(
     snr: options.Snr = None,
     noises: options.Noises = None,
     seeds: options.Seeds = None,
-    noise: options.NoiseShape = None,
+    noise: options.NoiseName = None,
     noise_scale: options.NoiseScale = None,
     noise_schedule: options.NoiseSchedule = None,
     noise_target: options.NoiseTarget = None,
@@ -39,6 +41,7 @@ def sweep(
     hourly_rate: options.HourlyRate = None,
     estimate: options.Estimate = True,
     workers: options.Workers = "auto",
+    executor: options.Executor = "local",
     retry: options.Retry = None,
     fail_fast: options.FailFast = False,
     on_oom: options.OnOom = OnOom.FAIL,
@@ -49,22 +52,22 @@ def sweep(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Fine-tune over arms and seeds that differ in the noise alone, and print what came out.
+    """Fine-tune over arms and seeds that differ only in the noise, and print the comparison.
 
-    The same command given again finishes what is missing and reruns nothing.
-    With an alpha or a seed added it trains those alone.
+    The same command resumes an interrupted sweep. With further alphas or seeds it runs only the new trials.
     """
-    chosen, arguments = options.experiment(locals()), locals()
-    from neftune_cli.commands.options.reading import raise_with_others
+    arguments = locals()
+    from neftune_cli.commands.dry_run import dry_run as show_plan
+    from neftune_cli.commands.request import raise_with_spec_problems
     from neftune_cli.commands.running import run_and_report
-    from neftune_cli.commands.show_plan import show_plan
     from neftune_cli.config.running import run_options
 
+    fields = options.values_for(options.Destination.SPEC, sweep, arguments)
     problems = Problems()
-    running = problems.attempt(lambda: run_options(arguments))
-    raise_with_others(problems, experiment, chosen)
+    running = problems.attempt(lambda: run_options(options.values_for(options.Destination.RUN, sweep, arguments)))
+    raise_with_spec_problems(problems, experiment, fields)
     assert running is not None
     if dry_run:
-        show_plan(experiment, chosen, output, running, hourly_rate=hourly_rate, as_json=as_json)
+        show_plan(experiment, fields, output, running, hourly_rate=hourly_rate, as_json=as_json)
         return
-    run_and_report(experiment, chosen, output, running, quiet=quiet, as_json=as_json)
+    run_and_report(experiment, fields, output, running, quiet=quiet, as_json=as_json)

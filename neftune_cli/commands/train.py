@@ -1,4 +1,4 @@
-"""`neftune train`: one fine-tuning under one noise, its model kept."""
+"""`neftune train`: one fine-tuning with one noise size, whose model is kept."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def train(
     alpha: options.Alpha = None,
     snr: options.Ratio = None,
     seed: options.Seed = 0,
-    noise: options.NoiseShape = None,
+    noise: options.NoiseName = None,
     noise_scale: options.NoiseScale = None,
     noise_schedule: options.NoiseSchedule = None,
     noise_target: options.NoiseTarget = None,
@@ -39,29 +39,30 @@ def train(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Fine-tune once under noise, keep the model, and print how it compares with the model before."""
-    chosen, arguments = {**options.experiment(locals()), "seeds": f"{seed},"}, locals()
-    from neftune_cli.commands.options.reading import raise_with_others
-    from neftune_cli.commands.request import default_name
+    """Fine-tune once with noise, keep the model, and print its comparison with the base model."""
+    arguments = locals()
+    from neftune_cli.commands.request import default_name, raise_with_spec_problems
     from neftune_cli.commands.running import run_and_report
     from neftune_cli.config.running import run_options
     from neftune_cli.config.values import parse_size
     from neftune_cli.sweeps.plan import place_of
 
+    fields = {**options.values_for(options.Destination.SPEC, train, arguments), "seeds": f"{seed},"}
+    run_arguments = {**options.values_for(options.Destination.RUN, train, arguments), "workers": "1"}
     problems = Problems()
-    size_of_noise = problems.attempt(lambda: parse_size(alpha, snr))
-    running = problems.attempt(lambda: run_options({**arguments, "workers": "1"}))
-    raise_with_others(problems, None, chosen)
-    assert size_of_noise is not None
+    noise_size = problems.attempt(lambda: parse_size(alpha, snr))
+    running = problems.attempt(lambda: run_options(run_arguments))
+    raise_with_spec_problems(problems, None, fields)
+    assert noise_size is not None
     assert running is not None
-    field, size = size_of_noise
+    field, size = noise_size
     label = f"{field.removesuffix('s')}={size:g},seed={seed}"
-    name = f"train-{default_name(model or 'tiny', dataset or 'bios')}-{label}"
-    given, folder = {**chosen, field: str(size)}, output or Path("results") / name
-    request = run_and_report(None, given, folder, running, quiet=quiet, as_json=as_json, only_one=True)
-    model_to = place_of(request.folder, request.plan.trials[-1]).model_path
-    if not model_to.exists():
-        typer.echo(_NO_MODEL.format(model_to.parent), err=True)
+    folder = output or Path("results") / f"train-{default_name(model or 'tiny', dataset or 'bios')}-{label}"
+    fields[field] = str(size)
+    planned, _ = run_and_report(None, fields, folder, running, quiet=quiet, as_json=as_json, single_trial=True)
+    model_path = place_of(planned.folder, planned.plan.trials[-1]).model_path
+    if not model_path.exists():
+        typer.echo(_NO_MODEL.format(model_path.parent), err=True)
 
 
-_NO_MODEL = "{} holds the record of this training and no model; to train it again, give another --output."
+_NO_MODEL = "{} has the results of this training but no model. To train it again, give another --output."

@@ -1,16 +1,16 @@
-"""Arms from what a user wrote: a list of overrides, a grid of noise fields, or alphas and shapes as options."""
+"""Arms of a sweep: from a list of overrides, a grid of noise fields, or the options for alphas and distributions."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from functools import reduce
 from itertools import product
-from typing import Any, get_args
+from typing import Any
 
-from neftune_cli.config.spec import DEFAULT_ALPHAS, NOISE_DETAILS, SweepSpec
+from neftune_cli.config.spec import DEFAULT_ALPHAS, NOISE_DETAILS, SweepSpec, choices_of
 from neftune_cli.errors import Problem, UsageError
 
 ARM_FLAGS = ("alphas", "noises", "snr")
-"""Options that make arms of their own."""
+"""Options that define arms."""
 
 _SIZES = ("alpha", "snr")
 _GRID_FIELDS = (*_SIZES, *NOISE_DETAILS)
@@ -19,17 +19,17 @@ _GRID_FIX = "Write grid: {alpha: [0, 5, 10], noise: [uniform, gaussian]}."
 
 Arm = dict[str, Any]
 Size = tuple[str, float]
-"""How large the noise of an arm is: `alpha` or `snr`, and the number."""
+"""Noise size of an arm: the field `alpha` or `snr`, and the number."""
 
 
 def arms_of(written: Mapping[str, Any], flags: Mapping[str, Any]) -> list[Arm]:
-    """Return the arms, each with its name, from an experiment's fields and the options that make arms.
+    """Return the arms with their names, from the fields of an experiment and the options that define arms.
 
-    Options win. Alphas and signal-to-noise ratios take the place of the experiment's, and shapes (`--noises`) are tried
-    on each of them, or of the experiment's if only shapes are given; what else a grid varies stays.
+    Options override the experiment. `--alphas` and `--snr` replace its noise sizes. `--noises` combines each noise size
+    with each distribution. Other fields that a grid varies keep their values.
 
     Raises:
-        UsageError: `arms` or `grid` isn't what it should be.
+        UsageError: `arms` or `grid` has the wrong form.
 
     """
     listed, grid = _listed(written), _as_grid(written.get("grid") or {})
@@ -46,7 +46,7 @@ def arms_of(written: Mapping[str, Any], flags: Mapping[str, Any]) -> list[Arm]:
 
 
 def arm_name(arm: Mapping[str, Any]) -> str:
-    """Return the name an arm has when it gives none: what it overrides, alpha first.
+    """Return the default name of an arm: its overrides, alpha first.
 
     >>> arm_name({"alpha": 5.0, "noise": "gaussian"})
     'alpha=5,noise=gaussian'
@@ -58,14 +58,15 @@ def arm_name(arm: Mapping[str, Any]) -> str:
 
 
 def fields_in(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a section of an experiment or of an arm, empty if it is missing.
+    """Return a section of an experiment or of an arm; a missing section is empty.
 
     Raises:
-        UsageError: it is there and is no set of fields.
+        UsageError: the section is not a mapping.
+
     """
     section = values.get(name) or {}
     if not isinstance(section, dict):
-        raise UsageError(Problem(f"{name}: {section!r} is not a set of fields.", f"Write {name}: {{epochs: 3}}."))
+        raise UsageError(Problem(f"{name}: {section!r} is not a mapping of fields.", f"Write {name}: {{epochs: 3}}."))
     return section
 
 
@@ -99,7 +100,7 @@ def _listed(written: Mapping[str, Any]) -> list[Arm]:
 
 
 def _expanded(sizes: Iterable[Size], details: Mapping[str, list[Any]], defaults: Mapping[str, Any]) -> Iterator[Arm]:
-    """Yield an arm for each combination; what is the sweep's default anyway isn't named, and no noise has no shape."""
+    """Yield an arm for each combination. Defaults of the sweep are not named, and alpha 0 has no other noise fields."""
     for size in sizes:
         if size == ("alpha", 0.0):
             yield {"alpha": 0.0}
@@ -114,13 +115,13 @@ def _default(field: str, defaults: Mapping[str, Any]) -> Any:
 
 
 def _as_grid(grid: Any) -> dict[str, list[Any]]:
-    """Return a grid with a list for each field."""
+    """Return the grid with a list of values for each field."""
     if not isinstance(grid, dict):
-        raise UsageError(Problem(f"grid: {grid!r} is not a set of fields with values.", _GRID_FIX))
+        raise UsageError(Problem(f"grid: {grid!r} is not a mapping from fields to values.", _GRID_FIX))
     unknown = [field for field in grid if field not in _GRID_FIELDS]
     if unknown:
-        what = f"grid: {', '.join(map(repr, unknown))} can't be varied in a grid."
-        raise UsageError(Problem(what, f"Its fields are {', '.join(_GRID_FIELDS)}; anything else goes into arms."))
+        what = f"grid: {', '.join(map(repr, unknown))} cannot be varied in a grid."
+        raise UsageError(Problem(what, f"A grid can vary {', '.join(_GRID_FIELDS)}. Use arms for other fields."))
     values = {field: value if isinstance(value, list) else [value] for field, value in grid.items()}
     if problems := [problem for field, given in values.items() for problem in _grid_problems(field, given)]:
         raise UsageError(*problems)
@@ -132,18 +133,17 @@ def _grid_problems(field: str, values: list[Any]) -> Iterator[Problem]:
         yield Problem(f"grid: {field} has no values.", _GRID_FIX)
     for value in values:
         if field not in _SIZES:
-            choices = get_args(SweepSpec.model_fields[field].annotation)
+            choices = choices_of(field)
             if value not in choices:
-                fix = f"Give some of {', '.join(choices)}."
-                yield Problem(f"grid: {field} {value!r} is unknown.", fix)
+                yield Problem(f"grid: {field} {value!r} is unknown.", f"Use values from {', '.join(choices)}.")
         elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-            yield Problem(f"grid: {field} {value!r} is not a size of noise.", _GRID_FIX)
+            yield Problem(f"grid: {field} must be a finite number, 0 or larger, not {value!r}.", _GRID_FIX)
     for value in {repr(value): value for value in values if values.count(value) > 1}.values():
-        yield Problem(f"grid: {field} {value!r} is there twice.", "Give each value once.")
+        yield Problem(f"grid: {field} {value!r} appears twice.", "Give each value once.")
 
 
 def _named(arm: Arm) -> Arm:
-    """Return an arm with its name; one that is no set of overrides is refused before it is named after them."""
+    """Return an arm with its name, after a check of the fields that the name contains."""
     for field in _SIZES:
         _number(arm, field)
     whole = {**arm, "train": fields_in(arm, "train")}
@@ -152,7 +152,7 @@ def _named(arm: Arm) -> Arm:
 
 def _number(arm: Mapping[str, Any], field: str) -> float:
     value = arm.get(field)
-    if value is None:  # as a resolved experiment writes what an arm leaves open
+    if value is None:  # a resolved experiment writes null for fields that an arm does not override
         return 0.0
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(Problem(f"arms: {field} {value!r} is not a number.", _ARMS_FIX))
@@ -160,5 +160,5 @@ def _number(arm: Mapping[str, Any], field: str) -> float:
 
 
 def _added(arms: list[Arm], more: Iterable[Arm]) -> list[Arm]:
-    """Return the arms with those of a grid that aren't among them."""
+    """Return the arms and those of the grid that are not among them."""
     return reduce(lambda whole, arm: whole if arm in whole else [*whole, arm], more, arms)

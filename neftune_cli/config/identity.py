@@ -1,29 +1,37 @@
-"""Identity: canonical JSON of everything that can change a trial's numbers, and the id hashed from it."""
+"""Identity of a trial: canonical JSON of everything that can change its numbers, and the id hashed from it."""
 
 import hashlib
 import json
 import math
 from typing import Any
 
-from neftune_cli.config.spec import TrialSpec
+from neftune_cli.config.spec import Spec, TrialSpec
 
 ID_DIGITS = 12
 
 METHOD_VERSION = 3
-"""Raised when a change to this package changes the numbers of a trial, so that old records aren't taken for new."""
+"""Raise this number with a change that alters the numbers of trials. Older records then have other ids."""
+
+ORIGINAL_FIELDS = frozenset(
+    "alpha noise noise_scale noise_schedule noise_target "
+    "epochs max_steps learning_rate batch_size max_length lora_rank sft "
+    "max_new_tokens repetition_penalty".split()
+)
+"""Fields that the identity always contains. A field added later is left out while it has its default value, so that the
+ids of existing trials stay the same."""
 
 
 def trial_identity(
     spec: TrialSpec, *, model_fingerprint: str, data_fingerprint: str, environment: dict[str, str]
 ) -> dict[str, Any]:
-    """Return everything that can change the numbers of one trial, and nothing else.
+    """Return everything that can change the numbers of a trial, and nothing else.
 
-    Names of models, files and arms aren't in it: their content is. Without noise its shape doesn't matter.
+    It contains fingerprints of model and data instead of names. With alpha 0 it contains no other noise field.
     """
     return {
         **_shared_identity(spec, model_fingerprint, data_fingerprint, environment),
-        "noise": spec.noise.model_dump() if spec.noise.alpha > 0 else None,
-        "train": spec.train.model_dump(),
+        "noise": identifying_fields(spec.noise) if spec.noise.alpha > 0 else None,
+        "train": identifying_fields(spec.train),
         "seed": spec.seed,
     }
 
@@ -31,9 +39,16 @@ def trial_identity(
 def base_identity(
     spec: TrialSpec, *, model_fingerprint: str, data_fingerprint: str, environment: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the same for the model before fine-tuning, which knows no noise, recipe or seed."""
+    """Return the identity of the base model, which has no noise, recipe or seed."""
     shared = _shared_identity(spec, model_fingerprint, data_fingerprint, environment)
     return {**shared, "base": True}
+
+
+def identifying_fields(spec: Spec) -> dict[str, Any]:
+    """Return the fields of a spec that belong to the identity."""
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in type(spec).model_fields.items()}
+    values = spec.model_dump()
+    return {name: value for name, value in values.items() if name in ORIGINAL_FIELDS or value != defaults[name]}
 
 
 def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[str, str]) -> dict[str, Any]:
@@ -41,7 +56,7 @@ def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[s
         "method_version": METHOD_VERSION,
         "model": model,
         "data": data,
-        "evaluation": spec.evaluation.model_dump(),
+        "evaluation": identifying_fields(spec.evaluation),
         "environment": environment,
     }
 
@@ -50,14 +65,14 @@ def trial_id(identity: dict[str, Any]) -> str:
     """Return the id: 12 hex digits of the SHA-256 of the canonical JSON.
 
     Raises:
-        TypeError: a value has no stable identity in JSON.
+        TypeError: a value has no unique representation in JSON.
         ValueError: a number is NaN or infinite.
     """
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:ID_DIGITS]
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of a value: sorted keys, no spaces, whole floats as integers."""
+    """Return the canonical JSON of a value: sorted keys, no spaces, integers for floats with integer values."""
     return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 

@@ -1,8 +1,8 @@
-"""How a sweep is run: where, how often it is kept, and what follows a failure.
+"""Run settings: workers, checkpoints, retries, kept models, and the reaction to failures.
 
-None of it is part of a trial's identity. Numbers can depend on it all the same. `--workers` can change last digits: it
-decides the threads of a worker, and so the order of sums. `--on-oom halve-batch` can, too, in a trial that ran out of
-memory. With `--no-stop-on-divergence` there are numbers of a training that would otherwise have failed.
+They are not part of a trial's identity, but three of them can change numbers. `--workers` determines the threads of a
+worker and so the order of sums, which can change last digits. `--on-oom halve-batch` changes the order of sums in a
+trial that ran out of memory. `--no-stop-on-divergence` completes trials that would otherwise fail.
 """
 
 import math
@@ -16,7 +16,7 @@ from neftune_cli.errors import Problem, Problems, UsageError
 
 
 class Keep(StrEnum):
-    """Which trained models stay on the disk, as safetensors in their trials' folders."""
+    """Trained models that are kept, as safetensors in the folders of their trials."""
 
     NONE = "none"
     BEST = "best"
@@ -24,13 +24,13 @@ class Keep(StrEnum):
 
 
 class Retry(StrEnum):
-    """Which trials run again."""
+    """Trials that run again."""
 
     FAILED = "failed"
 
 
 class OnOom(StrEnum):
-    """What follows when memory isn't enough for a trial."""
+    """Reaction to a trial that runs out of memory."""
 
     FAIL = "fail"
     HALVE_BATCH = "halve-batch"
@@ -38,41 +38,44 @@ class OnOom(StrEnum):
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How each trial is run."""
+    """Settings of each trial."""
 
     checkpoint_steps: int | None = None
-    """Steps from one checkpoint to the next, None if only time counts."""
+    """Steps between checkpoints; None if only `checkpoint_minutes` applies."""
     checkpoint_minutes: float = 2.0
     keep_model: bool = False
-    """Whether the trained model stays in the trial's folder, as safetensors."""
+    """Whether the trained model is kept in the trial's folder, as safetensors."""
     halve_batch: bool = False
-    """Whether a trial that runs out of memory starts anew with half the batch and twice the accumulation."""
+    """Whether a trial that runs out of memory restarts with half the batch size and twice the gradient accumulation."""
     stop_on_divergence: bool = True
     side_by_side: int = 1
-    """How many trials share the machine."""
+    """Number of trials that run on the machine in parallel."""
     lease_seconds: float = 120.0
-    """After so long without a sign of life another process may take a trial over."""
+    """Age of the last heartbeat after which another process may take over the lease of a trial."""
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How all of them are run together."""
+    """Settings of the sweep as a whole."""
 
     workers: int | None = None
-    """How many trials run side by side, 0 in this process; None leaves it to the machine and the model."""
+    """Number of trials that run in parallel; 0 runs them in the main process; None depends on machine and model."""
+    executor: str = "local"
+    """Name of the executor; `workers` 0 means the one that runs trials in the main process."""
     settings: RunSettings = RunSettings()
     keep: Keep = Keep.NONE
     retry_failed: bool = False
     fail_fast: bool = False
     estimate: bool = False
-    """Whether time and memory are estimated before the first trial."""
+    """Whether calibration steps estimate time and memory before the first trial."""
 
 
 def run_options(arguments: Mapping[str, Any]) -> RunOptions:
-    """Return what the arguments of a command say of how to run; those it doesn't have keep their defaults.
+    """Return the run settings of a command's arguments. Arguments that the command lacks keep their defaults.
 
     Raises:
-        UsageError: one problem for each that can't be.
+        UsageError: one problem for each invalid argument.
+
     """
     problems = Problems()
     workers = problems.attempt(lambda: parse_workers(arguments["workers"]))
@@ -83,6 +86,7 @@ def run_options(arguments: Mapping[str, Any]) -> RunOptions:
     keep = arguments.get("keep", Keep.ALL)
     return RunOptions(
         workers=workers,
+        executor=arguments.get("executor", "local"),
         settings=RunSettings(
             checkpoint_steps=arguments["checkpoint_steps"],
             checkpoint_minutes=arguments["checkpoint_minutes"],
@@ -98,34 +102,35 @@ def run_options(arguments: Mapping[str, Any]) -> RunOptions:
 
 
 def parse_workers(text: str) -> int | None:
-    """Return the number that `--workers` means, None for `auto`.
+    """Return the number of workers, None for `auto`.
 
     Raises:
-        UsageError: it means none.
+        UsageError: the text is neither a number nor `auto`.
+
     """
     if text == "auto":
         return None
     if text.isascii() and text.isdigit():
         return int(text)
-    what = f"--workers: {text!r} is no number of workers."
-    raise UsageError(Problem(what, "Give a number, auto, or 0 to run the trials in this process."))
+    what = f"--workers: {text!r} is not a number of workers."
+    raise UsageError(Problem(what, "Give a number, auto, or 0 to run the trials in the main process."))
 
 
 _ABOVE_0 = {
-    "checkpoint_minutes": "Give a number of minutes above 0, like 2.",
+    "checkpoint_minutes": "Give a number of minutes above 0, for example 2.",
     "checkpoint_steps": "Give a number of steps, 1 or more.",
-    "hourly_rate": "Give what the machine costs an hour, a number above 0 like 1.20.",
+    "hourly_rate": "Give the cost of the machine per hour, a number above 0 such as 1.20.",
 }
 
 
 def _check_above_0(name: str, value: float | None, fix: str) -> None:
     if value is None or 0 < value < math.inf:
         return
-    wrong = "not above 0" if math.isfinite(value) else "no finite number"
+    wrong = "not above 0" if math.isfinite(value) else "not a finite number"
     raise UsageError(Problem(f"--{name.replace('_', '-')}: {value:.15g} is {wrong}.", fix))
 
 
 def _check_rate_is_used(arguments: Mapping[str, Any]) -> None:
     if arguments.get("hourly_rate") is not None and not arguments["dry_run"]:
-        what = "--hourly-rate: without --dry-run no price is shown."
-        raise UsageError(Problem(what, "Add --dry-run to see the price, or leave --hourly-rate out."))
+        what = "--hourly-rate has no effect without --dry-run."
+        raise UsageError(Problem(what, "Add --dry-run to see the cost estimate, or leave --hourly-rate out."))

@@ -1,35 +1,44 @@
-"""The specs: one immutable description of a sweep, of its arms, and of each trial they mean."""
+"""Specs: immutable descriptions of a sweep, of its arms and of its trials."""
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-NoiseShape = Literal["uniform", "gaussian", "bernoulli"]
+from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
+
+DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
+ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
 NoiseScale = Literal["paper", "hf"]
-NoiseSchedule = Literal["constant", "linear", "cosine"]
 NoiseTarget = Literal["all", "prompt", "completion"]
 Layout = Literal["alpaca", "prompt-completion", "messages", "text"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 BASE_ARM = "base"
-"""Name of the arm that is the model before fine-tuning: one trial without alpha and seed."""
+"""Name of the arm of the base model: one trial without alpha and seed."""
 
 
 class Spec(BaseModel):
-    """Base of all specs: frozen; an unknown field and a number that is infinite or none are errors."""
+    """Base class of specs: frozen. Unknown fields and numbers that are not finite are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TrainSpec(Spec):
-    """The fine-tuning recipe; a field it doesn't name is passed to TRL's SFTConfig as it is."""
+    """Training recipe. Fields that are not listed here go to TRL's SFTConfig unchanged."""
 
     epochs: float = Field(gt=0)
+    """Passes over the training examples."""
     max_steps: int | None = Field(default=None, gt=0)
+    """Number of optimizer steps; replaces `epochs`."""
     learning_rate: float = Field(gt=0)
+    """Peak learning rate of AdamW."""
     batch_size: int = Field(gt=0)
+    """Batch size per device, before gradient accumulation."""
     max_length: int = Field(gt=1)
+    """Maximum length of an example in tokens; longer examples are cut."""
     lora_rank: int | None = Field(default=None, gt=0)
+    """Rank of LoRA adapters; null trains all weights."""
     sft: dict[str, Any] = Field(default_factory=dict)
     """Other SFTConfig fields by name."""
 
@@ -40,21 +49,23 @@ class TrainSpec(Spec):
         others = {name: value for name, value in values.items() if name not in cls.model_fields}
         sft = own.get("sft") or {}
         if not isinstance(sft, dict):
-            raise ValueError("sft is not a set of fields")
+            raise ValueError("sft is not a mapping of fields")
         return {**own, "sft": {**sft, **others}}
 
 
 class EvaluationSpec(Spec):
-    """How the noise-off measurements are made; None leaves generation to the data set and the length to the recipe."""
+    """Settings of the noise-off measurements. By default the data set and the recipe determine them."""
 
     max_length: int | None = Field(default=None, gt=1)
-    """Tokens after which a probe or held-out example is cut, in every arm."""
+    """Maximum length of a probe or held-out example in tokens, in every arm."""
     max_new_tokens: int | None = Field(default=None, gt=0)
+    """Maximum length of a generated response in tokens."""
     repetition_penalty: float | None = Field(default=None, gt=0)
+    """Repetition penalty of greedy generation; 1 is none."""
 
 
 class ResolvedEvaluation(Spec):
-    """How the noise-off measurements are made, with nothing left open."""
+    """Settings of the noise-off measurements, with all values given."""
 
     max_length: int
     max_new_tokens: int
@@ -62,31 +73,49 @@ class ResolvedEvaluation(Spec):
 
 
 class NoiseSpec(Spec):
-    """The noise of one arm: its size, the shape of its draw, whose length scales it, how it falls, and on what."""
+    """Noise of one arm: size, distribution, length in the scale, schedule and target tokens."""
 
     alpha: float = Field(default=0.0, ge=0)
-    noise: NoiseShape = "uniform"
+    """Noise size; 0 is no noise."""
+    noise: DistributionName = "uniform"
+    """Noise distribution."""
     noise_scale: NoiseScale = "paper"
-    noise_schedule: NoiseSchedule = "constant"
+    """Length in the noise formula: tokens of the example (`paper`) or padded length (`hf`)."""
+    noise_schedule: ScheduleName = "constant"
+    """Change of alpha over the training."""
     noise_target: NoiseTarget = "all"
+    """Tokens that receive noise."""
 
 
-NOISE_DETAILS = ("noise", "noise_scale", "noise_schedule", "noise_target")
-"""What of the noise an arm can override beside its size."""
+NOISE_DETAILS = tuple(field for field in NoiseSpec.model_fields if field != "alpha")
+"""Noise fields other than the size that an arm can override."""
+
+
+def choices_of(field: str) -> Sequence[str]:
+    """Return the allowed values of one of NOISE_DETAILS."""
+    registries = {"noise": DISTRIBUTIONS, "noise_schedule": SCHEDULES}
+    return registries[field].names() if field in registries else get_args(NoiseSpec.model_fields[field].annotation)
 
 
 class ArmSpec(Spec):
-    """A named set of overrides to the sweep's noise and recipe."""
+    """Arm: a named set of overrides to the noise and the recipe of the sweep."""
 
     name: str = ""
+    """Name in tables; by default the overrides."""
     alpha: float | None = Field(default=None, ge=0)
+    """Noise size; 0 is no noise."""
     snr: float | None = Field(default=None, ge=1)
-    """Norm of the embeddings over that of the noise at the median length, in place of alpha; a plan has none left."""
-    noise: NoiseShape | None = None
+    """Embedding norm over noise norm at the median length. Replaces alpha; the plan computes alpha from it."""
+    noise: DistributionName | None = None
+    """Noise distribution."""
     noise_scale: NoiseScale | None = None
-    noise_schedule: NoiseSchedule | None = None
+    """Length in the noise formula: tokens of the example (`paper`) or padded length (`hf`)."""
+    noise_schedule: ScheduleName | None = None
+    """Change of alpha over the training."""
     noise_target: NoiseTarget | None = None
+    """Tokens that receive noise."""
     train: dict[str, Any] = Field(default_factory=dict)
+    """Overrides of training fields."""
 
     @property
     def varies_only_alpha(self) -> bool:
@@ -95,7 +124,7 @@ class ArmSpec(Spec):
 
 
 class TrialSpec(Spec):
-    """One fine-tuning, fully resolved: nothing is left to a default."""
+    """Trial: one fine-tuning, with all values given."""
 
     model: str
     dataset: str
@@ -109,21 +138,34 @@ class TrialSpec(Spec):
 
 
 class SweepSpec(Spec):
-    """Arms times seeds on one model, data set and recipe."""
+    """Sweep: arms and seeds on one model, one data set and one recipe."""
 
     model: str = "tiny"
+    """`tiny`, `smollm2`, a hub id or a local directory."""
     dataset: str = "bios"
+    """`bios`, a hub id, a file or a saved data set."""
     layout: Layout | None = Field(default=None, alias="format")
+    """Layout of the data; null recognizes it by the columns."""
     train_examples: int | None = Field(default=None, gt=0)
+    """Maximum number of training examples, chosen by content hash."""
     eval_examples: int | None = Field(default=None, gt=0)
-    noise: NoiseShape = "uniform"
+    """Maximum number of held-out examples, chosen by content hash."""
+    noise: DistributionName = "uniform"
+    """Noise distribution."""
     noise_scale: NoiseScale = "paper"
-    noise_schedule: NoiseSchedule = "constant"
+    """Length in the noise formula: tokens of the example (`paper`) or padded length (`hf`)."""
+    noise_schedule: ScheduleName = "constant"
+    """Change of alpha over the training."""
     noise_target: NoiseTarget = "all"
+    """Tokens that receive noise."""
     train: TrainSpec
+    """Training recipe; defaults depend on the model."""
     evaluation: EvaluationSpec = EvaluationSpec()
+    """Settings of the measurements."""
     seeds: tuple[Seed, ...] = Field(min_length=1)
+    """List of seeds, or the number of seeds; default 3."""
     arms: tuple[ArmSpec, ...] = Field(min_length=1)
+    """Arms; the first one is the baseline."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -135,25 +177,20 @@ class SweepSpec(Spec):
             if repeated:
                 raise ValueError(f"repeated {what}: {', '.join(map(str, sorted(repeated)))}")
         if any(arm.name == BASE_ARM for arm in self.arms):
-            raise ValueError(f"{BASE_ARM!r} is the model before fine-tuning; call the arm something else")
+            raise ValueError(f"the arm name {BASE_ARM!r} is reserved for the base model")
         return self
 
     def noise_of(self, arm: ArmSpec) -> NoiseSpec:
-        """Return an arm's noise with everything it leaves open filled in."""
-        return NoiseSpec(
-            alpha=arm.alpha or 0.0,
-            noise=arm.noise or self.noise,
-            noise_scale=arm.noise_scale or self.noise_scale,
-            noise_schedule=arm.noise_schedule or self.noise_schedule,
-            noise_target=arm.noise_target or self.noise_target,
-        )
+        """Return the noise of an arm, with the sweep's values for fields that the arm does not override."""
+        details = {field: getattr(arm, field) or getattr(self, field) for field in NOISE_DETAILS}
+        return NoiseSpec(alpha=arm.alpha or 0.0, **details)
 
     def recipe_of(self, arm: ArmSpec) -> TrainSpec:
-        """Return an arm's recipe: the sweep's with the arm's overrides."""
+        """Return the recipe of an arm: the sweep's recipe with the arm's overrides."""
         return TrainSpec.model_validate({**self.train.model_dump(exclude={"sft"}), **self.train.sft, **arm.train})
 
     def trial(self, arm: ArmSpec, seed: int, evaluation: ResolvedEvaluation) -> TrialSpec:
-        """Return the trial that an arm and a seed mean."""
+        """Return the trial of an arm and a seed."""
         return TrialSpec(
             model=self.model,
             dataset=self.dataset,
@@ -178,10 +215,10 @@ DEFAULT_SEEDS = (0, 1, 2)
 
 
 def default_recipe(model: str, *, lora: bool) -> dict[str, Any]:
-    """Return the training recipe of a model that nobody gave another one.
+    """Return the default training recipe of a model.
 
-    `tiny` has its own, calibrated without noise. Others get TRL's learning rate for full fine-tuning (2e-5), and ten
-    times as much for LoRA, as TRL's documentation advises.
+    The recipe of `tiny` was tuned without noise. Other models get TRL's learning rate for full fine-tuning (2e-5), and
+    ten times that for LoRA, as TRL's documentation recommends.
     """
     if model == TINY:
         return dict(_TINY_RECIPE)

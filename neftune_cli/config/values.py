@@ -1,35 +1,41 @@
-"""The values of flags: lists of alphas, ratios, shapes and seeds, and `key=value` pairs, each problem with its fix."""
+"""Parsers of option values: lists of alphas, ratios, noise distributions and seeds, and `key=value` pairs."""
 
 import math
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 
-from neftune_cli.config.spec import NoiseShape
+from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.errors import Problem, UsageError
 
 
 def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
-    """Return the noise of a single training as `alphas` or `snr`, and the number; alpha 5 if neither is given.
+    """Return the noise size of a single training: the field `alphas` or `snr`, and the number. The default is alpha 5.
 
     Raises:
-        UsageError: both are given, or one is no size of noise, or several.
+        UsageError: both are given, the value is not valid, or there are several values.
+
     """
     if alpha is not None and snr is not None:
-        raise UsageError(Problem("--alpha and --snr both say how large the noise is.", "Give one of them."))
+        raise UsageError(Problem("--alpha and --snr exclude each other.", "Give one of them."))
     sizes = parse_alphas(alpha or "5", "--alpha") if snr is None else parse_snr(snr)
     if len(sizes) > 1:
-        what = f"{'--alpha' if snr is None else '--snr'}: a training has one noise, not {len(sizes)}."
-        raise UsageError(Problem(what, "Try several with `neftune sweep`."))
+        what = f"{'--alpha' if snr is None else '--snr'}: a training has one noise size, not {len(sizes)}."
+        raise UsageError(Problem(what, "Compare several with `neftune sweep`."))
     return "alphas" if snr is None else "snr", sizes[0]
 
 
 def parse_alphas(text: str, option: str = "--alphas") -> list[float]:
-    """Read `0,5,10`; the option is named in what is wrong.
+    """Parse a list such as `0,5,10`.
+
+    Args:
+        text: value of the option.
+        option: name of the option, for messages.
 
     Raises:
-        UsageError: an alpha is not a number, negative, not finite or repeated; every problem is named.
+        UsageError: every alpha that is not a number, negative, not finite or repeated.
+
     """
     parts = [part.strip() for part in text.split(",")]
     problems = list(_alpha_problems(parts, option))
@@ -43,52 +49,57 @@ def _alpha_problems(parts: list[str], option: str) -> Iterator[Problem]:
     for part in parts:
         alpha = _float_or_none(part)
         if alpha is None:
-            yield Problem(f"{option}: {part!r} is not a number.", "Give numbers with commas between, like 0,5,10,15.")
+            yield Problem(
+                f"{option}: {part!r} is not a number.", "Give numbers separated by commas, for example 0,5,10,15."
+            )
             continue
         if not math.isfinite(alpha) or alpha < 0:
-            yield Problem(f"{option}: {part} is not a size of noise.", "An alpha is 0 (no noise) or more, and finite.")
+            what = f"{option}: alpha must be a finite number, 0 or larger, not {part}."
+            yield Problem(what, "Give numbers such as 0,5,10,15; 0 is no noise.")
         elif alpha in seen:
-            yield Problem(f"{option}: {part} is there twice.", "Give each alpha once; repeat trainings with --seeds.")
+            yield Problem(f"{option}: {part} appears twice.", "Give each alpha once. --seeds repeats trainings.")
         seen.add(alpha)
 
 
 def parse_noises(text: str) -> list[str]:
-    """Read `uniform,gaussian`.
+    """Parse a list of noise distributions such as `uniform,gaussian`.
 
     Raises:
-        UsageError: a shape is unknown or repeated; every problem is named.
+        UsageError: every distribution that is unknown or repeated.
+
     """
     names = [part.strip() for part in text.split(",")]
-    known = get_args(NoiseShape)
+    fix = f"Give names from {', '.join(DISTRIBUTIONS)}, separated by commas."
     problems = [
-        Problem(f"--noises: {name!r} is no shape of noise.", f"Give some of {', '.join(known)}, with commas between.")
-        for name in names
-        if name not in known
+        Problem(f"--noises: {name!r} is not a noise distribution.", fix) for name in names if name not in DISTRIBUTIONS
     ]
     repeated = sorted({name for name in names if names.count(name) > 1})
-    problems += [Problem(f"--noises: {name} is there twice.", "Give each shape once.") for name in repeated]
+    problems += [Problem(f"--noises: {name} appears twice.", "Give each distribution once.") for name in repeated]
     if problems:
         raise UsageError(*problems)
     return names
 
 
 def parse_snr(text: str) -> list[float]:
-    """Read `20,10`.
+    """Parse a list of signal-to-noise ratios such as `20,10`.
 
     Raises:
-        UsageError: a ratio is not a number, below 1, not finite or repeated; every problem is named.
+        UsageError: every ratio that is not a number, below 1, not finite or repeated.
+
     """
     ratios: list[float] = []
     problems = []
     for part in (part.strip() for part in text.split(",")):
         ratio = _float_or_none(part)
         if ratio is None or not math.isfinite(ratio) or ratio <= 0:
-            problems.append(Problem(f"--snr: {part!r} is not a ratio.", _SNR_FIX))
+            problems.append(Problem(f"--snr: {part!r} is not a positive, finite ratio.", _SNR_FIX))
         elif ratio < 1:
-            what = f"--snr: {part} makes the noise {1 / ratio:.3g} times as large as the embeddings."
-            problems.append(Problem(what, f"For noise of {ratio:.3g} times their norm give {1 / ratio:.3g}."))
+            what = f"--snr: with {part} the noise norm is {1 / ratio:.3g} times the embedding norm."
+            problems.append(
+                Problem(what, f"For a noise norm of {ratio:.3g} times the embedding norm give {1 / ratio:.3g}.")
+            )
         elif ratio in ratios:
-            problems.append(Problem(f"--snr: {part} is there twice.", "Give each ratio once."))
+            problems.append(Problem(f"--snr: {part} appears twice.", "Give each ratio once."))
         else:
             ratios.append(ratio)
     if problems:
@@ -96,55 +107,57 @@ def parse_snr(text: str) -> list[float]:
     return ratios
 
 
-_SNR_FIX = "Give the norm of the embeddings over that of the noise: 10 makes the noise a tenth of them."
+_SNR_FIX = "Give embedding norm divided by noise norm: 10 makes the noise norm a tenth of the embedding norm."
 
 
 def parse_seeds(text: str) -> list[int]:
-    """Read `3` as the first three seeds, `0,1,7` (or `7,`) as those seeds.
+    """Parse `3` as the seeds 0, 1 and 2, and a list such as `0,1,7` or `7,` as these seeds.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text is neither, or a seed is repeated.
+
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts[:1] + [part for part in parts[1:] if part]):
-        raise UsageError(Problem(f"--seeds: {text!r} is not understood.", _SEEDS_FIX))
+        raise UsageError(Problem(f"--seeds: {text!r} is neither a number nor a list of seeds.", _SEEDS_FIX))
     if len(parts) == 1:
         if int(text) == 0:
-            raise UsageError(Problem("--seeds: 0 seeds train nothing.", _SEEDS_FIX))
+            raise UsageError(Problem("--seeds: a sweep needs at least one seed.", _SEEDS_FIX))
         return list(range(int(text)))
     seeds = [int(part) for part in parts if part]
     if len(set(seeds)) < len(seeds):
-        raise UsageError(Problem(f"--seeds: {text} names a seed twice.", "Give each seed once."))
+        raise UsageError(Problem(f"--seeds: {text} repeats a seed.", "Give each seed once."))
     return seeds
 
 
-_SEEDS_FIX = "Say how many, like 3, or which, like 0,1,7 (a single one with a comma behind it: 7,)."
+_SEEDS_FIX = "Give a number of seeds (3), or a list (0,1,7). A list of one seed ends with a comma (7,)."
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """Read `key=value` pairs; a value is read as YAML, so that `true`, `0.1` and `[a, b]` mean what they seem.
+    """Parse `key=value` pairs with values in YAML, for example `true`, `0.1` or `[a, b]`.
 
     Raises:
-        UsageError: a pair has no `=`, or its value isn't YAML; every problem is named.
+        UsageError: every pair without `=` or with a value that is not YAML.
+
     """
     settings: dict[str, Any] = {}
     problems = []
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            problems.append(Problem(f"--set {pair}: there is no value.", "Write --set key=value."))
+            problems.append(Problem(f"--set {pair}: the value is missing.", "Write --set key=value."))
             continue
         try:
             settings[key.strip()] = _number_or(yaml.safe_load(value))
         except yaml.YAMLError:
-            problems.append(Problem(f"--set {pair}: the value can't be read.", "Put quotes round it."))
+            problems.append(Problem(f"--set {pair}: the value is not valid YAML.", "Put the value in quotes."))
     if problems:
         raise UsageError(*problems)
     return settings
 
 
 def _number_or(value: Any) -> Any:
-    """Read `1e-4`, which YAML takes for a text, as the number it is."""
+    """Return a number for a text such as `1e-4`, which YAML 1.1 reads as a string."""
     if not isinstance(value, str):
         return value
     number = _float_or_none(value)

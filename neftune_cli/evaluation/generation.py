@@ -13,15 +13,8 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.measured_model import LanguageModel, causal_model, measuring
-from neftune_cli.evaluation.text_metrics import (
-    chunk_length,
-    corpus_bleu,
-    exact_match,
-    log_diversity,
-    repetition_2gram,
-    rouge_l,
-)
-from neftune_cli.records import EVAL_METRICS, EvalMetrics, Generation
+from neftune_cli.metrics import TRUNCATED, Metric, response_metrics
+from neftune_cli.records import EvalMetrics, Generation
 
 
 @dataclass(frozen=True)
@@ -180,7 +173,7 @@ def evaluate_answers(
         batch_size=batch_size,
     )
     generations = [_generation(one, answer, tokenizer) for one, answer in zip(asked, answers, strict=True)]
-    return _metrics(generations), generations
+    return response_scores(generations), generations
 
 
 def _generation(tokenized: TokenizedExample, answer: Answer, tokenizer: PreTrainedTokenizerBase) -> Generation:
@@ -195,23 +188,29 @@ def _generation(tokenized: TokenizedExample, answer: Answer, tokenizer: PreTrain
         response=answer.text,
         tokens=answer.tokens,
         truncated=answer.truncated,
-        exact_match=exact_match(answer.text, example.completion),
-        rouge_l=rouge_l(answer.text, example.completion),
+        **item_scores(answer.text, example.completion),
     )
 
 
-def _metrics(generations: Sequence[Generation]) -> EvalMetrics:
-    if not generations:
-        return EvalMetrics(**dict.fromkeys(EVAL_METRICS))
+def item_scores(response: str, reference: str) -> dict[str, Any]:
+    """Return the per-item metrics of one response that `generations.jsonl` has, but for `truncated`."""
+    stored = (metric for metric in response_metrics() if metric.scored_per_item and metric.key != TRUNCATED)
+    return {metric.key: metric.scoring_function()(response, reference) for metric in stored}
+
+
+def response_scores(generations: Sequence[Generation]) -> EvalMetrics:
+    """Return every declared metric of responses, None where there are no responses or the metric is undefined."""
+    scores = {metric.key: _score(metric, generations) if generations else None for metric in response_metrics()}
+    return EvalMetrics.model_validate(scores)
+
+
+def _score(metric: Metric, generations: Sequence[Generation]) -> float | None:
+    if metric.scored_per_item:
+        return fmean(getattr(generation, metric.key) for generation in generations)
     responses = [generation.response for generation in generations]
     references = [generation.reference for generation in generations]
-    chunk_words = chunk_length(references)
-    return EvalMetrics(
-        exact_match=fmean(generation.exact_match for generation in generations),
-        rouge_l=fmean(generation.rouge_l for generation in generations),
-        bleu=corpus_bleu(responses, references),
-        response_chars=fmean(len(response) for response in responses),
-        repetition_2gram=repetition_2gram(responses, chunk_words),
-        log_diversity=log_diversity(responses, chunk_words),
-        truncated=fmean(generation.truncated for generation in generations),
-    )
+    score = metric.scoring_function()
+    if metric.per_item:
+        return fmean(map(score, responses, references))
+    value: float | None = score(responses, references)
+    return value

@@ -75,6 +75,16 @@ def log_diversity(texts: Sequence[str], chunk_words: int = PAPER_CHUNK_WORDS) ->
     return math.log(1 / max(1 - diversity, math.exp(-LARGEST_LOG_DIVERSITY)))
 
 
+def repetition_in_chunks(responses: Sequence[str], references: Sequence[str]) -> float | None:
+    """Return `repetition_2gram` of the responses, in chunks whose length the references determine."""
+    return repetition_2gram(responses, chunk_length(references))
+
+
+def log_diversity_in_chunks(responses: Sequence[str], references: Sequence[str]) -> float | None:
+    """Return `log_diversity` of the responses, in chunks whose length the references determine."""
+    return log_diversity(responses, chunk_length(references))
+
+
 def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
 

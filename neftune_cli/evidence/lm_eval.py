@@ -12,8 +12,8 @@ import numpy as np
 from neftune_cli.errors import Problems
 from neftune_cli.evidence.lm_eval_files import Results, Sample, find_results, prompts_digest, read_samples
 from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting, agree, grouped, told_apart
-from neftune_cli.evidence.metrics import Margin, Metric
 from neftune_cli.evidence.run_names import RunName, by_place, full_path, name_runs
+from neftune_cli.metrics import Margin, Metric
 
 Score = tuple[str, str, str]
 """Task or group of tasks, metric, filter."""

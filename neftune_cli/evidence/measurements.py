@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation, CurvePoint
 
 Floats = NDArray[np.float64]
@@ -167,6 +167,8 @@ def told_apart(evidence: Sequence[Evidence]) -> list[Evidence]:
 
 
 def _difference(first: Evidence, other: Evidence) -> str:
+    if first.setting == other.setting:
+        return f"Not compared with {first.name}: single trainings and sweeps are shown separately."
     parts = _parts(first.setting, other.setting) or ["the recipe"]
     more = f" and {len(parts) - _MOST_PARTS} more" if len(parts) > _MOST_PARTS else ""
     listed = "; ".join(parts[:_MOST_PARTS]) + more

@@ -1,6 +1,6 @@
 """From the folders of sweeps to trials that may be compared: never mixed if they differ in more than noise and seed."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import PurePath
@@ -11,9 +11,9 @@ import numpy as np
 from neftune_cli.config.identity import canonical_json
 from neftune_cli.config.spec import NOISE_DETAILS, ArmSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.evidence.measurements import Evidence, Floats, ItemValues, Measurements, Setting, told_apart
-from neftune_cli.evidence.metrics import METRICS
-from neftune_cli.records import EVAL_METRICS, HELD_OUT, LOSS_METRICS, PROBE, Generation, TrialRecord, perplexity
+from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting, told_apart
+from neftune_cli.metrics import METRICS, PROBE_PREFIX, response_metrics
+from neftune_cli.records import HELD_OUT, PROBE, Generation, TrialRecord, perplexity
 from neftune_cli.store import SweepFolder, TrialFolder, trial_label
 
 if TYPE_CHECKING:
@@ -42,15 +42,24 @@ def sweep_evidence(folders: Sequence[SweepFolder]) -> list[Evidence]:
     Raises:
         UsageError: a record can't be understood, or two folders have different results of one trial.
     """
-    groups: dict[str, list[_Found]] = {}
+    groups: dict[tuple[str, bool], list[_Found]] = {}
     read = {folder: _read(folder) for folder in folders}
     missing = {folder: lines for folder, (_, lines) in read.items()}
     empty = [folder for folder, (found, _) in read.items() if all(one.trial.is_base for one in found)]
     for folder, (found, _) in read.items():
         for trial in found if folder not in empty else ():
-            groups.setdefault(trial.setting_identity, []).append(trial)
+            groups.setdefault((trial.setting_identity, _is_single_training(folder)), []).append(trial)
     together = [_together(found, missing) for found in groups.values()]
     return [*told_apart(together), *(_evidence_without_trials(folder, missing[folder]) for folder in empty)]
+
+
+def _is_single_training(folder: SweepFolder) -> bool:
+    """Return whether a folder has one arm with one seed, as `neftune train` makes it.
+
+    Such trainings are compared with each other, but not added to a sweep.
+    """
+    spec = folder.spec()
+    return spec is not None and len(spec.arms) == len(spec.seeds) == 1
 
 
 def _read(folder: SweepFolder) -> tuple[list[_Found], list[str]]:
@@ -180,19 +189,6 @@ def _evidence_without_trials(folder: SweepFolder, missing: Sequence[str]) -> Evi
     return Evidence(folder.name, setting, (), METRICS, (str(folder.path),), unfinished=tuple(missing))
 
 
-PROBE_PREFIX = "probe_"
-"""Before the keys of metrics of answers to training prompts."""
-
-_SCORES: Mapping[str, Callable[[Generation], float]] = {
-    "exact_match": lambda answer: float(answer.exact_match),
-    "rouge_l": lambda answer: answer.rouge_l,
-    "response_chars": lambda answer: float(len(answer.response)),
-    "truncated": lambda answer: float(answer.truncated),
-    "reference_chars": lambda answer: float(len(answer.reference)),
-}
-"""Scores that an answer has for itself; others, like BLEU, are those of a whole set of answers."""
-
-
 def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
     """Return what a finished trial measured.
 
@@ -218,13 +214,13 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
 
 def scores_of(record: TrialRecord) -> dict[str, float | None]:
     """Return every metric of a record by its key, None where it isn't defined."""
-    losses = {key: getattr(record.loss, key) for key in LOSS_METRICS}
-    answers = {key: getattr(record.eval, key) for key in EVAL_METRICS}
-    probe = {
-        f"{PROBE_PREFIX}{key}": getattr(record.probe_eval, key) if record.probe_eval else None for key in EVAL_METRICS
+    probe = record.probe_eval.model_dump() if record.probe_eval else {}
+    scores = {
+        **record.loss.model_dump(),
+        **record.eval.model_dump(),
+        **{PROBE_PREFIX + key: value for key, value in probe.items()},
     }
-    scores = losses | answers | probe
-    return {key: scores[key] for key in METRICS}
+    return {key: scores.get(key) for key in METRICS}
 
 
 _LossesByEpoch = dict[tuple[str, int], ItemValues]
@@ -265,9 +261,22 @@ def _answer_items(generations: Sequence[Generation]) -> Iterator[tuple[str, Item
     for split, prefix in ((HELD_OUT, ""), (PROBE, PROBE_PREFIX)):
         answers = [answer for answer in generations if answer.split == split]
         items, clusters = tuple(one.example for one in answers), tuple(one.cluster for one in answers)
-        for key in _SCORES if answers else ():
-            yield prefix + key, ItemValues(items, clusters, _values(_SCORES[key], answers), np.ones(len(answers)))
+        for key, scores in _scores_by_item(answers).items():
+            yield prefix + key, ItemValues(items, clusters, np.array(scores, dtype=np.float64), np.ones(len(answers)))
 
 
-def _values(score: Callable[[Generation], float], answers: Sequence[Generation]) -> Floats:
-    return np.array([score(answer) for answer in answers], dtype=np.float64)
+def _scores_by_item(answers: Sequence[Generation]) -> dict[str, list[float]]:
+    """Return the per-item scores of responses by metric, without metrics that some of the responses lack.
+
+    A trial that ran before a metric was registered lacks it. `reference_chars` is the length of the reference.
+    """
+    if not answers:
+        return {}
+    scores = {
+        metric.key: [getattr(answer, metric.key) for answer in answers]
+        if metric.stored
+        else [metric.scoring_function()(answer.response, answer.reference) for answer in answers]
+        for metric in response_metrics()
+        if metric.per_item and (not metric.stored or all(hasattr(answer, metric.key) for answer in answers))
+    }
+    return {**scores, "reference_chars": [len(answer.reference) for answer in answers]}

@@ -8,9 +8,9 @@ from pathlib import Path, PurePath
 
 from neftune_cli.errors import Problems
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, agree, grouped, told_apart
-from neftune_cli.evidence.metrics import METRICS, Margin, Metric
 from neftune_cli.evidence.run_names import RunName, by_place, folders_below, full_path, name_runs
 from neftune_cli.evidence.trainer_files import STATE_FILE, TrainerRun, read_run
+from neftune_cli.metrics import METRICS, Margin, Metric
 from neftune_cli.records import CurvePoint, perplexity
 
 OWN_SCORES = "Scores that the trainers logged"

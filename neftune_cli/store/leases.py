@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from neftune_cli.errors import ClaimLost
+from neftune_cli.errors import LeaseLost
 from neftune_cli.records import SCHEMA_VERSION, Record
 from neftune_cli.store.files import link, pretty, read_record, sync_folder
 from neftune_cli.store.locks import is_locked, is_name_of, machine, open_temporary
@@ -68,10 +68,10 @@ class HeldClaim:
         """See that the claim still holds.
 
         Raises:
-            ClaimLost: another process has taken the trial over, or the claim was removed.
+            LeaseLost: another process has taken the trial over, or the claim was removed.
         """
         if not is_name_of(self._path, self._file) or _newest(self._path.parent) != self._path:
-            raise ClaimLost(f"Another process has taken over {self._path.parent}, as this one was silent for too long.")
+            raise LeaseLost(f"Another process has taken over {self._path.parent}, as this one was silent for too long.")
 
     def release(self) -> None:
         """Give the claim back, with those that earlier holders left; calling it again does nothing."""
@@ -84,7 +84,7 @@ class HeldClaim:
             for number, path in sorted(_numbered(self._path.parent)):  # the own one last
                 if number <= _number(self._path):
                     path.unlink(missing_ok=True)
-        except ClaimLost:
+        except LeaseLost:
             pass
         finally:
             os.close(self._file)

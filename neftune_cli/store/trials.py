@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
-from neftune_cli.errors import ClaimLost
+from neftune_cli.errors import LeaseLost
 from neftune_cli.records import (
     SCHEMA_VERSION,
     CurvePoint,
@@ -171,7 +171,7 @@ class TrialFolder:
 
 
 class ClaimedTrial:
-    """What the process that holds a trial's claim may write; every method raises `ClaimLost` when it was taken over.
+    """What the process that holds a trial's claim may write; every method raises `LeaseLost` when it was taken over.
 
     Leaving it as a context gives the claim back.
     """
@@ -297,8 +297,8 @@ class ClaimedTrial:
         remove_abandoned(self._path)
         remove_unfinished_folders(self._path)
 
-    def _finished_by_another(self) -> ClaimLost:
-        return ClaimLost(f"Another process has finished {self._path} already.")
+    def _finished_by_another(self) -> LeaseLost:
+        return LeaseLost(f"Another process has finished {self._path} already.")
 
     def _set(self, status: TrialStatus, *, durable: bool) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")

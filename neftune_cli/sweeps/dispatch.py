@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from neftune_cli.config.running import RunSettings
 from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.sweeps.executors import Claimed, Died, Ended, Event, Executor, Job, Taken
+from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.failures import DISK_KINDS, Failure, failure
 from neftune_cli.sweeps.plan import place_of
 from neftune_cli.sweeps.progress import Observer, Result
@@ -90,16 +90,16 @@ class Dispatcher:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Claimed(trial):
+            case Started(trial):
                 self._observer.trial_started(trial)
-            case Taken(trial):
+            case LeasedElsewhere(trial):
                 self._share(trial)
-            case Ended(trial, record, why, seconds):
+            case Finished(trial, record, why, seconds):
                 job = self._running.pop(trial.id)
                 self._end(job, record, why, seconds)
-            case Died(trial) if trial is not None:
+            case WorkerDied(trial) if trial is not None:
                 self._try_again(self._running.pop(trial.id), event)
-            case Died():
+            case WorkerDied():
                 self._observer.note(f"A worker {event.why}; another takes its place.")
 
     def _share(self, trial: Trial) -> None:
@@ -122,14 +122,14 @@ class Dispatcher:
             self._halt(why)
         elif why.kind == "stopped":
             if not (self.result.stopped or self._interrupted()):  # somebody has asked its worker alone
-                self._try_again(job, Died(job.trial, "was told to end"))
+                self._try_again(job, WorkerDied(job.trial, "was told to end"))
         else:
             self._tell(Result(job.trial, None, why.reason, seconds))
             if self._fail_fast:
                 self._observer.note("--fail-fast: the other trials stop, too.")
                 self._stop()
 
-    def _try_again(self, job: Job, death: Died) -> None:
+    def _try_again(self, job: Job, death: WorkerDied) -> None:
         """Try the trial of a worker that is gone once more, from its checkpoint; then record it as failed."""
         trial = job.trial
         if self.result.stopped:

@@ -14,7 +14,7 @@ from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.plan import Plan, place_of
-from neftune_cli.sweeps.resources import Staff
+from neftune_cli.sweeps.resources import WorkerAllocation
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 
@@ -23,7 +23,7 @@ CALIBRATION, EARLIER, MEASURED = "calibration", "earlier trials", "measured"
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What trials take together, or, measured, what they took."""
 
     trials: dict[str, float]
@@ -81,8 +81,8 @@ def estimate_of(
     calibrations: Sequence[Calibration],
     *,
     workers: int,
-) -> Estimate:
-    """Estimate what the missing trials take.
+) -> CostEstimate:
+    """CostEstimate what the missing trials take.
 
     Trials of the same recipe and length that have finished on this machine, with as many beside them, win over
     calibrations, and several of either are averaged. A trial that goes on from a checkpoint has only the rest of its
@@ -101,7 +101,7 @@ def estimate_of(
     expected = {trial.id: _mean(found[trial.id]) for trial in missing if found[trial.id]}
     left = [_left(trial, expected[trial.id], folder) for trial in missing if trial.id in expected]
     peaks = [one.peak_memory for one in expected.values() if one.peak_memory]
-    return Estimate(
+    return CostEstimate(
         trials={trial: one.seconds for trial, one in expected.items()},
         seconds=schedule(left, workers),
         peak_memory=max(peaks, default=None),
@@ -111,10 +111,10 @@ def estimate_of(
     )
 
 
-def measured(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seconds: float) -> Estimate:
+def measured(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seconds: float) -> CostEstimate:
     """Return what the finished ones of these trials took, in the same shape; `seconds` is the command's own time."""
     taken = {trial.id: _taken(trial, folder, status) for trial, status in _finished(trials, folder)}
-    return Estimate(
+    return CostEstimate(
         trials={trial: one.seconds for trial, one in taken.items()},
         seconds=seconds,
         peak_memory=max((one.peak_memory for one in taken.values() if one.peak_memory), default=None),
@@ -208,16 +208,16 @@ def _kind(trial: Trial) -> str:
     return json.dumps([recipe_key(train), train.max_steps or train.epochs, train.max_steps is None])
 
 
-def forecast(
+def estimate_cost(
     plan: Plan,
     missing: Sequence[Trial],
     folder: SweepFolder,
     executor: Executor,
-    staff: Staff,
+    staff: WorkerAllocation,
     tell: Callable[[str], None],
     *,
-    try_out: bool = True,
-) -> tuple[Estimate, list[str]]:
+    calibrate: bool = True,
+) -> tuple[CostEstimate, list[str]]:
     """Return what the missing trials take with all workers busy, and notes on what couldn't be tried out.
 
     Args:
@@ -227,12 +227,12 @@ def forecast(
         executor: who tries recipes out that no finished trial speaks for.
         staff: how many workers there are, and with how many threads.
         tell: takes a sentence for the user if that takes a moment.
-        try_out: whether they are to be tried out.
+        calibrate: whether they are to be tried out.
 
     Raises:
         UsageError: the data don't fit the model.
     """
-    recipes = to_calibrate(missing, plan.trials, folder, workers=staff.workers) if try_out else []
+    recipes = to_calibrate(missing, plan.trials, folder, workers=staff.workers) if calibrate else []
     calibrations: list[Calibration] = []
     notes: list[str] = []
     if recipes:

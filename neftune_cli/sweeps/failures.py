@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from neftune_cli.errors import ClaimLost, NeftuneError, TrialStopped
+from neftune_cli.errors import LeaseLost, NeftuneError, TrialStopped
 
 FailureKind = Literal["out-of-memory", "disk-full", "folder-gone", "read-only", "stopped", "claim-lost", "failed"]
 DISK_KINDS: tuple[FailureKind, ...] = ("disk-full", "folder-gone", "read-only")
@@ -35,7 +35,7 @@ def failure(error: BaseException, folder: Path) -> Failure:
         return Failure("stopped", _one_line(str(error)) or "Interrupted.")
     if kind := _disk_kind(error, folder):
         return Failure(kind, _DISK_REASONS[kind].format(folder=folder))
-    if isinstance(error, ClaimLost):
+    if isinstance(error, LeaseLost):
         return Failure("claim-lost", _one_line(str(error)))
     if is_out_of_memory(error):
         return Failure("out-of-memory", _memory_reason(error))

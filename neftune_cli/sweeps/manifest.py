@@ -12,7 +12,7 @@ from typing import Any
 from neftune_cli.config.command_line import typed_command
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.estimate import Estimate
+from neftune_cli.sweeps.estimate import CostEstimate
 from neftune_cli.sweeps.plan import Plan, steps_of
 from neftune_cli.training.trial import Trial
 
@@ -69,10 +69,10 @@ def new_manifest(
     }
 
 
-def with_estimate(manifest: dict[str, Any], estimate: Estimate) -> dict[str, Any]:
+def with_estimate(manifest: dict[str, Any], estimate: CostEstimate) -> dict[str, Any]:
     """Return the manifest with an estimate of trials, joined with the one of earlier ones."""
     before = manifest.get("estimate")
-    whole = Estimate.from_json(before).joined(estimate) if before else estimate
+    whole = CostEstimate.from_json(before).joined(estimate) if before else estimate
     return {**manifest, "estimate": whole.as_json()}
 
 
@@ -82,7 +82,7 @@ def unestimated(manifest: dict[str, Any], trials: Sequence[Trial]) -> list[Trial
     return [trial for trial in trials if trial.id not in known]
 
 
-def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: Estimate, *, ended: bool) -> dict[str, Any]:
+def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: CostEstimate, *, ended: bool) -> dict[str, Any]:
     """Return the manifest with what each finished trial took, by its own account: seconds, and bytes of peak memory.
 
     Args:

@@ -39,9 +39,9 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
         UsageError: every problem with the model, the data, the recipe and the folder.
     """
     problems = Problems()
-    there = problems.attempt(lambda: _sweep_there(folder, spec))
     found = inspect(spec)
-    problems.add(found.problems)
+    problems.add(found.problems)  # first: a misspelled option also makes the folder hold a different sweep
+    there = problems.attempt(lambda: _sweep_there(folder, spec))
     if found.data is not None:
         data = found.data
         problems.attempt(lambda: _check_targets(spec, data))
@@ -63,8 +63,13 @@ def steps_of(trial: Trial, examples: int) -> int:
         return 0
     if train.max_steps:
         return train.max_steps
-    rows = train.batch_size * int(train.sft.get("gradient_accumulation_steps", 1))
-    return math.ceil(math.ceil(examples / rows) * train.epochs)
+    return math.ceil(math.ceil(examples / examples_per_step(trial)) * train.epochs)
+
+
+def examples_per_step(trial: Trial) -> int:
+    """Return the examples of one optimizer step on one device: batch size times gradient accumulation."""
+    train = trial.spec.train
+    return train.batch_size * int(train.sft.get("gradient_accumulation_steps", 1))
 
 
 def _check_targets(spec: SweepSpec, data: DataFacts) -> None:

@@ -13,7 +13,7 @@ from neftune_cli.training.trial import Trial
 
 
 @dataclass(frozen=True)
-class Staff:
+class WorkerAllocation:
     """The workers of a sweep."""
 
     workers: int
@@ -27,9 +27,9 @@ class Staff:
         return disk_need(self.preparation, workers=self.workers, models=models)
 
 
-def staff_for(
+def allocate_workers(
     plan: Plan, missing: Sequence[Trial], folder: SweepFolder, executor: Executor, workers: int | None
-) -> Staff:
+) -> WorkerAllocation:
     """Have model and data loaded for the missing trials, and return the workers to run them with.
 
     A sweep that goes on keeps the threads it had, where there are cores for them: on some models their number decides
@@ -59,7 +59,7 @@ def staff_for(
         most = max(1, min(workers, len(plan.trials)))
     threads = max(1, cores // most)
     before = (folder.manifest().get("workers") or {}).get("threads", threads)
-    return Staff(min(most, len(missing)), min(threads, before), found.gpus, preparation)
+    return WorkerAllocation(min(most, len(missing)), min(threads, before), found.gpus, preparation)
 
 
 LIBRARIES = 1 << 30

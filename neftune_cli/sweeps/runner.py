@@ -14,13 +14,13 @@ from neftune_cli.config.running import Keep, RunOptions
 from neftune_cli.formatting import size
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.dispatch import Dispatcher
-from neftune_cli.sweeps.estimate import Estimate, forecast, measured
+from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost, measured
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
 from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, place_of
 from neftune_cli.sweeps.progress import Observer
-from neftune_cli.sweeps.resources import Staff, staff_for
+from neftune_cli.sweeps.resources import WorkerAllocation, allocate_workers
 from neftune_cli.training.trial import Trial
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -118,7 +118,7 @@ def run_sweep(
     """
     missing = missing_trials(plan, folder, retry_failed=options.retry_failed)
     done_before = done_trials(plan, folder)
-    staff = staff_for(plan, missing, folder, executor, options.workers) if missing else None
+    staff = allocate_workers(plan, missing, folder, executor, options.workers) if missing else None
     workers = staff.workers if staff else 1
     folder.open(plan.spec)
     folder.tidy()
@@ -168,7 +168,7 @@ def _lost(plan: Plan, ended: set[str]) -> dict[str, str]:
     return dict.fromkeys(lost, "It ended and left no record.")
 
 
-def _disk_need(keep: Keep, missing: Sequence[Trial], staff: Staff | None) -> int:
+def _disk_need(keep: Keep, missing: Sequence[Trial], staff: WorkerAllocation | None) -> int:
     """Return the bytes that what isn't finished is guessed to take on the disk at most."""
     if staff is None:
         return 0
@@ -188,7 +188,7 @@ def _begin(
     missing: Sequence[Trial],
     folder: SweepFolder,
     executor: Executor,
-    staff: Staff,
+    staff: WorkerAllocation,
     observer: Observer,
     *,
     estimate: bool,
@@ -200,7 +200,7 @@ def _begin(
     manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=workers)
     folder.write_manifest(manifest)
     if estimate and (new := unestimated(manifest, missing)):
-        expected, found = forecast(plan, new, folder, executor, staff, observer.note)
+        expected, found = estimate_cost(plan, new, folder, executor, staff, observer.note)
         notes += found
         folder.write_manifest(with_estimate({**manifest, "notes": notes}, expected))
     return notes
@@ -235,7 +235,7 @@ class _Tables:
         manifest = with_times(self._folder.manifest(), self._folder, self._truth(), ended=ended)
         self._folder.write_manifest(manifest)
 
-    def _truth(self) -> Estimate:
+    def _truth(self) -> CostEstimate:
         seconds = self._seconds_before + time.monotonic() - self._begun
         return measured(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
 

@@ -15,7 +15,7 @@ from typing import Self
 
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import InstructionData
-from neftune_cli.errors import ClaimLost, Problems, TrialError
+from neftune_cli.errors import LeaseLost, Problems, TrialError
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.records import TrialRecord, TrialState, TrialStatus
 from neftune_cli.store import ClaimedTrial, SweepFolder
@@ -41,7 +41,7 @@ from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
 from neftune_cli.training.trial_log import ATTEMPT, Redirect, redirect_library_output
 
 
-class Workbench:
+class TrialRunner:
     """One process's place of work, where one trial is run at a time.
 
     Args:
@@ -116,7 +116,7 @@ class Workbench:
 
         Raises:
             TrialStopped: it was asked to stop, and goes on from its checkpoint the next time.
-            ClaimLost: another process has taken it over.
+            LeaseLost: another process has taken it over.
             Exception: whatever the trial died of.
         """
         stop.raise_if_requested()
@@ -267,7 +267,7 @@ class TrialReport:
         if found.kind == "claim-lost":
             return
         state = TrialState.STOPPED if found.kind in ("stopped", *DISK_KINDS) else TrialState.FAILED
-        with suppress(OSError, ClaimLost):  # the first error says more
+        with suppress(OSError, LeaseLost):  # the first error says more
             self._place.report(self._measured())
             self._place.end(state, found.reason if state is TrialState.FAILED else "")
 

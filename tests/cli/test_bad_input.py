@@ -18,7 +18,7 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--alphas", "0,five"),
-            "Error: --alphas: 'five' is not a number.\n  Give numbers with commas between, like 0,5,10,15.\n",
+            "Error: --alphas: 'five' is not a number.\n  Give numbers separated by commas, for example 0,5,10,15.\n",
         ),
         (
             ("--alphas", "5,5.0"),
@@ -51,7 +51,7 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("none.yaml",),
-            "Error: none.yaml can't be read: No such file or directory.\n  Name an experiment file.\n",
+            "Error: Cannot read none.yaml: No such file or directory.\n  Name an experiment file.\n",
         ),
     ],
 )
@@ -78,16 +78,16 @@ def test_problems_of_options_data_model_and_recipe_are_told_together(neftune: Ne
     [
         (
             "sweep --workers x --alphas a,b",
-            "Error: --workers: 'x' is no number of workers.\n"
-            "  Give a number, auto, or 0 to run the trials in this process.\n"
-            "Error: --alphas: 'a' is not a number.\n  Give numbers with commas between, like 0,5,10,15.\n"
-            "Error: --alphas: 'b' is not a number.\n  Give numbers with commas between, like 0,5,10,15.\n",
+            "Error: --workers: 'x' is not a number of workers.\n"
+            "  Give a number, auto, or 0 to run the trials in the main process.\n"
+            "Error: --alphas: 'a' is not a number.\n  Give numbers separated by commas, for example 0,5,10,15.\n"
+            "Error: --alphas: 'b' is not a number.\n  Give numbers separated by commas, for example 0,5,10,15.\n",
         ),
         (
             "sweep --checkpoint-minutes nan --hourly-rate 2 --epochs 0 --model ./none --dataset none.csv",
-            "Error: --checkpoint-minutes: nan is no finite number.\n  Give a number of minutes above 0, like 2.\n"
-            "Error: --hourly-rate: without --dry-run no price is shown.\n"
-            "  Add --dry-run to see the price, or leave --hourly-rate out.\n"
+            "Error: --checkpoint-minutes: nan is not a finite number.\n  Give a number of minutes above 0, for example 2.\n"
+            "Error: --hourly-rate has no effect without --dry-run.\n"
+            "  Add --dry-run to see the cost estimate, or leave --hourly-rate out.\n"
             "Error: --epochs: input should be greater than 0, not 0.0.\n  Give another value.\n"
             "Error: There is no model directory './none'.\n"
             "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n"
@@ -97,13 +97,13 @@ def test_problems_of_options_data_model_and_recipe_are_told_together(neftune: Ne
         (
             "sweep --dry-run --hourly-rate 0 experiment.yaml",
             "Error: --hourly-rate: 0 is not above 0.\n"
-            "  Give what the machine costs an hour, a number above 0 like 1.20.\n"
+            "  Give the cost of the machine per hour, a number above 0 such as 1.20.\n"
             "Error: There is no model directory './none'.\n"
             "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n",
         ),
         (
             "train --alpha x --checkpoint-steps=-1 --batch-size 0 --model ./none",
-            "Error: --alpha: 'x' is not a number.\n  Give numbers with commas between, like 0,5,10,15.\n"
+            "Error: --alpha: 'x' is not a number.\n  Give numbers separated by commas, for example 0,5,10,15.\n"
             "Error: --checkpoint-steps: -1 is not above 0.\n  Give a number of steps, 1 or more.\n"
             "Error: --batch-size: input should be greater than 0, not 0.\n  Give another value.\n"
             "Error: There is no model directory './none'.\n"
@@ -167,9 +167,7 @@ def test_examples_that_are_all_too_long_are_refused_before_anything_is_written(
 ) -> None:
     ended = neftune(*SWEEP, "--max-length", "4")
     assert ended.err.startswith("Error: ")
-    assert (
-        "training examples were dropped: the prompt alone fills --max-length 4.\n  Use --max-length" in ended.err
-    )
+    assert "training examples were dropped: the prompt alone fills --max-length 4.\n  Use --max-length" in ended.err
     assert (ended.code, list(tmp_path.iterdir())) == (2, [])
 
 

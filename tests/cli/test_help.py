@@ -42,7 +42,7 @@ def test_every_default_is_told(neftune: Neftune, monkeypatch: pytest.MonkeyPatch
         (line,) = (line for line in lines if line.startswith(f"│ {option.opts[0]} "))
         assert f"(default {default})" in line
         told += 1
-    assert told == {"sweep": 6, "train": 4}[command]
+    assert told == {"sweep": 7, "train": 4}[command]
 
 
 def test_what_follows_a_name_is_legible_at_80_characters(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
-"""`neftune sensitivity`: what it prints and writes, and one clear message for each wrong input."""
+"""`neftune sensitivity`: printed tables, written files, protected folders, and error messages."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -11,29 +12,56 @@ from tests.command_line import Neftune
 SHORT = ("sensitivity", "--examples", "4", "--alphas", "15,0,5")
 
 
-def test_it_prints_tables_and_writes_a_table_and_a_picture(neftune: Neftune, tmp_path: Path) -> None:
+FILES = ["sensitivity.csv", "sensitivity.png", "sensitivity.svg", "options.json"]
+
+
+def test_it_prints_tables_and_writes_a_table_and_figures(neftune: Neftune, tmp_path: Path) -> None:
     ended = neftune(*SHORT)
-    folder = tmp_path / "results" / "sensitivity-tiny-bios"
+    folder = Path("results/sensitivity-tiny-bios-examples=4-alphas=15,0,5")
     assert ended.code == 0
     assert ended.out.startswith("Sensitivity of tiny to uniform noise on bios\n")
-    assert ended.err.endswith(
-        "Wrote results/sensitivity-tiny-bios/sensitivity.csv and results/sensitivity-tiny-bios/sensitivity.png\n"
-    )
+    assert ended.err.splitlines()[-4:] == [f"Wrote {folder / name}" for name in FILES]
     assert (folder / "sensitivity.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (folder / "sensitivity.svg").read_text()
     table = pd.read_csv(folder / "sensitivity.csv")
     assert table["alpha"].tolist() == [0, 5, 15]
     for column in ("l2_change", "cosine", "signal_to_noise"):
         assert table[column].tolist() == pytest.approx(table[f"{column}_closed_form"].tolist(), rel=0.01)
 
 
-def test_the_same_command_gives_the_same_files(neftune: Neftune, tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        neftune(*SHORT, "--output", name)
-    for file in ("sensitivity.csv", "sensitivity.png"):
+def test_the_same_command_writes_the_same_files(neftune: Neftune, tmp_path: Path) -> None:
+    for name in ("one", "two", "two"):
+        assert neftune(*SHORT, "--output", name).code == 0
+    for file in FILES:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
-def test_another_seed_is_another_draw_of_the_same_size(neftune: Neftune, tmp_path: Path) -> None:
+def test_results_of_other_options_are_not_overwritten(neftune: Neftune, tmp_path: Path) -> None:
+    neftune(*SHORT, "--output", "out")
+    table = (tmp_path / "out" / "sensitivity.csv").read_bytes()
+    ended = neftune(*SHORT, "--seed", "1", "--output", "out")
+    assert (ended.code, ended.err) == (
+        2,
+        "Error: out has results of other options (seed).\n  Choose another folder with --output, or delete this one.\n",
+    )
+    assert (tmp_path / "out" / "sensitivity.csv").read_bytes() == table
+
+
+def test_the_last_line_is_a_sweep_of_the_equivalent_alphas(neftune: Neftune) -> None:
+    options = ("--max-length", "200", "--noise", "gaussian")
+    command = neftune(*SHORT, *options).out.splitlines()[-1].strip()
+    alphas = [
+        row["alpha_here"] for row in json.loads(neftune(*SHORT, *options, "--json").out)["same_ratio_as_llama_2_7b"]
+    ]
+    name, *arguments = shlex.split(command)
+    assert name == "neftune"
+    ended = neftune(*arguments, "--dry-run", "--no-estimate", "--json")
+    arms = json.loads(ended.out)["arms"]
+    assert ended.code == 0
+    assert [float(arm.removeprefix("alpha=")) for arm in arms] == pytest.approx([0, *alphas], rel=0.06)
+
+
+def test_another_seed_draws_different_noise_of_the_same_magnitude(neftune: Neftune, tmp_path: Path) -> None:
     for seed in ("0", "1"):
         neftune(*SHORT, "--seed", seed, "--output", seed)
     first, second = (pd.read_csv(tmp_path / seed / "sensitivity.csv") for seed in ("0", "1"))
@@ -42,11 +70,12 @@ def test_another_seed_is_another_draw_of_the_same_size(neftune: Neftune, tmp_pat
     assert first["l2_change_closed_form"].tolist() == second["l2_change_closed_form"].tolist()
 
 
-def test_json_is_all_there_is_on_stdout(neftune: Neftune) -> None:
+def test_json_prints_one_document_on_stdout(neftune: Neftune) -> None:
     summary = json.loads(neftune(*SHORT, "--noise", "gaussian", "--json").out)
     assert [row["alpha"] for row in summary["alphas"]] == [0, 5, 15]
     assert (summary["noise"], summary["examples"]) == ("gaussian", 4)
-    assert [Path(file).name for file in summary["files"]] == ["sensitivity.csv", "sensitivity.png"]
+    assert [Path(file).name for file in summary["files"]] == FILES
+    assert summary["sweep_command"].startswith("neftune sweep --alphas 0,")
 
 
 @pytest.mark.parametrize(
@@ -56,8 +85,8 @@ def test_json_is_all_there_is_on_stdout(neftune: Neftune) -> None:
             ("--alphas", "0,nan"),
             "Error: --alphas: nan is not a size of noise.\n  An alpha is 0 (no noise) or more, and finite.\n",
         ),
-        (("--examples", "0"), "Error: --examples 0 is too few training examples.\n  Ask for 1 or more.\n"),
-        (("--max-length", "0"), "Error: --max-length 0 is too few tokens.\n  Ask for 1 or more.\n"),
+        (("--examples", "0"), "Error: --examples is 0.\n  Use 1 or more.\n"),
+        (("--max-length", "0"), "Error: --max-length is 0.\n  Use 1 or more.\n"),
         (("--model", "./none"), "Error: There is no model directory './none'.\n"),
         (
             ("--max-length", "2"),
@@ -65,7 +94,7 @@ def test_json_is_all_there_is_on_stdout(neftune: Neftune) -> None:
         ),
     ],
 )
-def test_wrong_input_is_explained_and_nothing_written(
+def test_invalid_input_raises_and_nothing_is_written(
     neftune: Neftune, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     ended = neftune(*SHORT, *arguments)
@@ -73,14 +102,14 @@ def test_wrong_input_is_explained_and_nothing_written(
     assert (ended.code, ended.out, list(tmp_path.iterdir())) == (2, "", [])
 
 
-def test_problems_of_several_options_are_told_together(neftune: Neftune) -> None:
+def test_all_problems_are_reported_together(neftune: Neftune) -> None:
     ended = neftune("sensitivity", "--alphas", "x,-1", "--examples", "0", "--model", "./none", "--dataset", "./no.csv")
-    for words in ("'x' is not a number", "-1 is not a size", "--examples 0", "./none", "./no.csv"):
+    for words in ("'x' is not a number", "-1 is not a size", "--examples is 0", "./none", "./no.csv"):
         assert words in ended.err
     assert ended.code == 2
 
 
-def test_examples_longer_than_the_model_reads_are_refused(neftune: Neftune, tmp_path: Path) -> None:
+def test_examples_longer_than_the_context_raise(neftune: Neftune, tmp_path: Path) -> None:
     rows = [{"prompt": f"Question {number}?", "completion": "word " * 900} for number in range(8)]
     (tmp_path / "long.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     ended = neftune("sensitivity", "--dataset", "long.jsonl", "--max-length", "800")
@@ -89,7 +118,7 @@ def test_examples_longer_than_the_model_reads_are_refused(neftune: Neftune, tmp_
     )
 
 
-def test_a_folder_that_cannot_be_written_is_refused(neftune: Neftune, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_writable_raises(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = neftune(*SHORT, "--output", "file/there")
     assert ended.err == (

@@ -1,4 +1,4 @@
-"""`neftune visualize`: a picture and its points, the same for the same seed; each mistake told with its fix."""
+"""`neftune visualize`: figures, points and table, protected folders, and error messages."""
 
 import json
 from pathlib import Path
@@ -11,37 +11,55 @@ from tests.command_line import Neftune
 FEW = ("visualize", "--points", "6", "--length", "30", "--perplexity", "5", "--output", "out")
 
 
-def test_a_picture_its_points_and_a_table(neftune: Neftune, tmp_path: Path) -> None:
+FILES = ["projection.png", "projection.svg", "points.csv", "options.json"]
+
+
+def test_it_prints_a_table_and_writes_figures_and_points(neftune: Neftune, tmp_path: Path) -> None:
     ended = neftune(*FEW)
 
     assert ended.code == 0
-    assert ended.err == "Wrote out/projection.png\nWrote out/points.csv\n"
+    assert ended.err == "".join(f"Wrote out/{name}\n" for name in FILES)
     assert "months and days" in ended.out
-    assert "a nearest neighbour of another group" in ended.out
+    assert "The group of the nearest neighbour changed for" in ended.out
     with Image.open(tmp_path / "out" / "projection.png") as image:
         assert image.width == 1920
+    assert "<svg" in (tmp_path / "out" / "projection.svg").read_text(encoding="utf-8")
     header, *rows = (tmp_path / "out" / "points.csv").read_text(encoding="utf-8").splitlines()
     assert header == "token,group,before_x,before_y,after_x,after_y,noise_norm,moved"
     assert len(rows) == 7 * 6
 
 
-def test_the_same_seed_gives_the_same_files(neftune: Neftune, tmp_path: Path) -> None:
+def test_the_seed_determines_the_files(neftune: Neftune, tmp_path: Path) -> None:
     for folder, seed in (("one", "0"), ("two", "0"), ("three", "1")):
         neftune(*FEW[:-1], folder, "--seed", seed)
 
     pictures = [(tmp_path / name / "projection.png").read_bytes() for name in ("one", "two", "three")]
     points = [(tmp_path / name / "points.csv").read_bytes() for name in ("one", "two", "three")]
     assert pictures[0] == pictures[1] != pictures[2]
+    drawings = [(tmp_path / name / "projection.svg").read_bytes() for name in ("one", "two", "three")]
+    assert drawings[0] == drawings[1] != drawings[2]
     assert points[0] == points[1] != points[2]
 
 
-def test_json_says_what_was_shown(neftune: Neftune) -> None:
+def test_other_options_have_another_folder_or_raise(neftune: Neftune, tmp_path: Path) -> None:
+    few = FEW[:-2]
+    assert neftune(*few).code == neftune(*few, "--alpha", "7").code == 0
+    name = "visualize-tiny-bios-length=30-points=6-perplexity=5"
+    assert {folder.name for folder in (tmp_path / "results").iterdir()} == {
+        name, name.replace("-points", "-alpha=7-points")
+    }  # fmt: skip
+    ended = neftune(*few, "--alpha", "9", "--output", f"results/{name}")
+    assert ended.code == 2
+    assert ended.err.startswith(f"Error: results/{name} has results of other options (alpha).\n")
+
+
+def test_json_describes_the_noise_and_the_shift(neftune: Neftune) -> None:
     ended = neftune("visualize", "--points", "6", "--alpha", "0", "--projection", "pca", "--output", "out", "--json")
 
     summary = json.loads(ended.out)
-    assert summary["files"] == ["out/projection.png", "out/points.csv"]
+    assert summary["files"] == [f"out/{name}" for name in FILES]
     assert (summary["alpha"], summary["seed"], summary["distribution"]) == (0.0, 0, "uniform")
-    assert summary["length"] > 10  # that of the median example of bios
+    assert summary["length"] > 10  # the median length of bios
     assert (summary["all"]["tokens"], summary["all"]["noise_norm"], summary["all"]["moved"]) == (42, 0.0, 0.0)
 
 
@@ -50,18 +68,18 @@ def test_json_says_what_was_shown(neftune: Neftune) -> None:
     [
         (
             ("--points", "5", "--perplexity", "35"),
-            "Error: t-SNE with --perplexity 35 needs more than 35 tokens, and there are 35.\n"
-            "  Use --perplexity 11, more --points a group, or --projection pca.\n",
+            "Error: t-SNE with --perplexity 35 needs more than 35 tokens, but there are 35.\n"
+            "  Use --perplexity 11, more --points per group, or --projection pca.\n",
         ),
-        (("--perplexity", "0"), "Error: --perplexity is 0.\n  Use 1 or more; 5 to 50 is usual.\n"),
+        (("--perplexity", "0"), "Error: --perplexity is 0.\n  Use 1 or more; 5 to 50 is typical.\n"),
         (
             ("--alpha", "inf"),
-            "Error: alpha is inf.\n  Use a finite number, 0 or more; the paper tries 5, 10 and 15.\n",
+            "Error: alpha is inf.\n  Use a finite number, 0 or larger. The paper uses 5, 10 and 15.\n",
         ),
         (
             ("--alpha", "1e42", "--projection", "pca"),
-            "Error: Some embeddings are no finite numbers.\n"
-            "  Use a smaller --alpha; if that doesn't help, the model's weights are damaged.\n",
+            "Error: Some embeddings are not finite.\n"
+            "  Use a smaller --alpha. If that does not help, the model's weights are damaged.\n",
         ),
         (("--model", "./none"), "Error: There is no model directory './none'.\n"),
         (("--dataset", "none.jsonl"), "Error: "),
@@ -70,7 +88,7 @@ def test_json_says_what_was_shown(neftune: Neftune) -> None:
         (("--alpha", "nan"), "Error: Invalid value for '--alpha'"),
     ],
 )
-def test_a_mistake_is_told_and_nothing_is_written(
+def test_invalid_input_raises_and_nothing_is_written(
     neftune: Neftune, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     ended = neftune("visualize", *arguments)
@@ -79,7 +97,7 @@ def test_a_mistake_is_told_and_nothing_is_written(
     assert (ended.code, ended.out, list(tmp_path.iterdir())) == (2, "", [])
 
 
-def test_problems_of_options_model_and_data_are_told_together(neftune: Neftune) -> None:
+def test_all_problems_are_reported_together(neftune: Neftune) -> None:
     ended = neftune("visualize", "--alpha", "inf", "--model", "./none", "--dataset", "none.jsonl")
 
     for words in ("alpha is inf", "./none", "none.jsonl"):
@@ -87,7 +105,7 @@ def test_problems_of_options_model_and_data_are_told_together(neftune: Neftune) 
     assert ended.code == 2
 
 
-def test_a_folder_that_is_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:
+def test_a_folder_within_a_file_raises(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "out").touch()
 
     ended = neftune(*FEW[:-1], "out/folder")

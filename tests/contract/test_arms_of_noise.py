@@ -1,4 +1,4 @@
-"""Noise fields as arms of a sweep: shapes, schedules, targets and ratios reach the training, which attests to them."""
+"""Noise fields as arms of a sweep: distributions, schedules, targets and ratios reach the training and are attested."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from neftune_cli.noise.draws import NoiseStream
 from tests.command_line import Neftune
 
 SMALL = (
@@ -41,11 +42,11 @@ def test_a_grid_of_noise_fields_is_trained_and_attested(neftune: Neftune, tmp_pa
     assert all(one["rms"] == pytest.approx(1, abs=0.02) for arm, one in found.items() if arm != "alpha=0")
     assert {(one["evaluation_calls"], one["hooks"]) for one in found.values()} == {(0, 1)}
     losses = pd.read_csv(tmp_path / "out" / "loss.csv").set_index("arm").train_loss_clean
-    assert losses.nunique() == len(losses)  # each field changes what is trained
+    assert losses.nunique() == len(losses)  # each field changes the training
     assert "Noise as measured in 5 of 10 training calls" in ended.out
 
 
-def test_a_ratio_becomes_the_alpha_that_makes_it(neftune: Neftune, tmp_path: Path) -> None:
+def test_a_ratio_is_converted_to_an_alpha(neftune: Neftune, tmp_path: Path) -> None:
     ended = neftune("sweep", "--alphas", "0", "--snr", "10", "--noises", "uniform,gaussian", *SMALL)
     assert ended.code == 0
     assert "A signal-to-noise ratio of 10 is alpha" in ended.err
@@ -60,13 +61,17 @@ def test_a_ratio_becomes_the_alpha_that_makes_it(neftune: Neftune, tmp_path: Pat
     assert "4 trials, 0 to run" in again.err
 
 
-def test_noise_that_is_not_what_it_should_be_fails_the_trial(
+def test_noise_with_a_wrong_magnitude_fails_the_trial(
     neftune: Neftune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("neftune_cli.noise.draws.STANDARD_DEVIATION", 0.7)  # Gaussian draws come out too large
+    draw = NoiseStream.draw
+    monkeypatch.setattr(NoiseStream, "draw", lambda *args: 1.2 * draw(*args))
     ended = neftune("sweep", "--alphas", "0,5", "--noise", "gaussian", *SMALL)
     assert ended.code == 1
-    assert "alpha=5, seed 0 failed: The applied noise does not match the formula: the RMS of the noise was 1.2" in ended.err
+    assert (
+        "alpha=5, seed 0 failed: The applied noise does not match the formula: the RMS of the noise was 1.2"
+        in ended.err
+    )
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=0"]
 
 
@@ -77,7 +82,7 @@ def test_noise_that_is_not_what_it_should_be_fails_the_trial(
         (("--noise-target", "completion", "--set", "label_smoothing_factor=0.1"), "isn't told which tokens are"),
     ],
 )
-def test_a_target_that_cannot_be_aimed_at_is_refused(neftune: Neftune, options: tuple[str, ...], words: str) -> None:
+def test_a_target_that_is_not_available_raises(neftune: Neftune, options: tuple[str, ...], words: str) -> None:
     rows = "".join(json.dumps({"text": f"The number {n} follows {n - 1}."}) + "\n" for n in range(1, 30))
     Path("text.jsonl").write_text(rows)
     ended = neftune("sweep", "--alphas", "0,5", *options, *SMALL)
@@ -85,7 +90,10 @@ def test_a_target_that_cannot_be_aimed_at_is_refused(neftune: Neftune, options: 
     assert words in ended.err
 
 
-def test_what_the_size_of_the_noise_does_not_tell_is_noted(neftune: Neftune) -> None:
+def test_schedule_and_target_are_noted(neftune: Neftune) -> None:
     ended = neftune("sweep", "--alphas", "5", "--noise-schedule", "cosine", "--noise-target", "prompt", *SMALL)
-    assert "alpha=5: alpha decays to zero during training (cosine); the reported noise norm is that of the first step." in ended.out
+    assert (
+        "alpha=5: alpha decays to zero during training (cosine); the reported noise norm is that of the first step."
+        in ended.out
+    )
     assert "alpha=5: only prompt tokens get noise." in ended.out

@@ -11,7 +11,7 @@ from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.sweeps.executors import Claimed, Ended, Event, Executor, Job, Taken
+from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.executors.inline import InlineExecutor
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import Plan, make_plan
@@ -56,7 +56,7 @@ def run(executor: Executor, sweep: SweepFolder, *trials: Trial, settings: RunSet
 
 def until_free(executor: Executor) -> list[Event]:
     events: list[Event] = []
-    while not (events and isinstance(events[-1], Taken | Ended)):
+    while not (events and isinstance(events[-1], LeasedElsewhere | Finished)):
         events += executor.wait(PATIENCE_SECONDS)
     return events
 
@@ -65,8 +65,8 @@ def place_of(sweep: SweepFolder, trial: Trial) -> TrialFolder:
     return sweep.trial(trial.id, trial.arm, trial.seed)
 
 
-def ended(events: Sequence[Event]) -> Ended:
-    assert isinstance(events[-1], Ended)
+def ended(events: Sequence[Event]) -> Finished:
+    assert isinstance(events[-1], Finished)
     return events[-1]
 
 
@@ -113,7 +113,7 @@ def test_data_that_do_not_fit_are_refused_as_the_users_mistake(executor: Executo
 def test_a_trial_is_claimed_goes_on_and_ends_with_its_record(executor: Executor, sweep: SweepFolder) -> None:
     trial = planned(executor, sweep).trials[-1]
     events = run(executor, sweep, trial)
-    assert isinstance(events[0], Claimed)
+    assert isinstance(events[0], Started)
     assert len(events) == 2
     assert all(one.trial == trial for one in events)
     assert ended(events).failure is None
@@ -142,7 +142,7 @@ def test_a_trial_that_another_process_has_is_left_alone(executor: Executor, swee
     held = place_of(sweep, trial).claim()
     assert held is not None
     with held:
-        assert run(executor, sweep, trial) == [Taken(trial)]
+        assert run(executor, sweep, trial) == [LeasedElsewhere(trial)]
     assert state(sweep, trial) is None
 
 

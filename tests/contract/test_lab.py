@@ -1,4 +1,4 @@
-"""The tour's code prints what the tour says it prints."""
+"""The code in docs/lab.md prints the output in docs/lab.md, and its images exist."""
 
 import re
 from pathlib import Path
@@ -13,12 +13,12 @@ def fenced(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", LAB.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def test_the_wrapper_prints_the_norms_that_stand_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_embedding_example_prints_the_documented_norms(capsys: pytest.CaptureFixture[str]) -> None:
     exec(fenced("python")[0], {})
     assert capsys.readouterr().out == fenced("text")[0]
 
 
-def test_pictures_are_there() -> None:
-    pictures = re.findall(r"!\[.+?\]\((.+?)\)", LAB.read_text(encoding="utf-8"))
-    assert len(pictures) == 5
-    assert all((LAB.parent / picture).is_file() for picture in pictures)
+def test_images_exist() -> None:
+    images = re.findall(r"!\[.+?\]\((.+?)\)", LAB.read_text(encoding="utf-8"))
+    assert len(images) == 5
+    assert all((LAB.parent / image).is_file() for image in images)

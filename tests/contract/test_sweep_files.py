@@ -26,7 +26,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, running: RunOptions = HERE, *, as_json: bool = False, **changes: Any) -> None:
     from neftune_cli.commands.running import run_and_report
 
-    options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "epochs": 2.0, **changes}
+    options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "train.epochs": 2.0, **changes}
     run_and_report(None, options, folder, running, quiet=True, as_json=as_json)
 
 
@@ -156,7 +156,7 @@ def test_the_same_again_trains_nothing_and_an_added_alpha_trains_that_arm_alone(
 
 def test_the_best_model_alone_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
     running = RunOptions(workers=0, keep=Keep.BEST, settings=RunSettings(keep_model=True))
-    run(tmp_path / "out", running, seeds="1", alphas="0,40", max_new_tokens=4, max_steps=2)
+    run(tmp_path / "out", running, seeds="1", alphas="0,40", **{"evaluation.max_new_tokens": 4, "train.max_steps": 2})
     kept = [record.arm for place, record in SweepFolder(tmp_path / "out").finished() if place.model_path.is_dir()]
     losses = pd.read_csv(tmp_path / "out" / "loss.csv").dropna().set_index("arm").eval_loss
     assert kept == [losses.idxmin()]
@@ -167,6 +167,6 @@ def test_100_trials_leave_less_than_50_megabytes(tmp_path: Path) -> None:
     """Of the default recipe but for its length, on all examples of the embedded data."""
     alphas = ",".join(map(str, range(33)))
     options: dict[str, Any] = {"alphas": alphas, "seeds": "3", "train_examples": None, "eval_examples": None}
-    run(tmp_path / "out", RunOptions(workers=0), max_steps=8, **options)
+    run(tmp_path / "out", RunOptions(workers=0), **{"train.max_steps": 8}, **options)
     assert len(SweepFolder(tmp_path / "out").records()) == 100
     assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 50e6

@@ -9,7 +9,7 @@ from neftune_cli.analysis.aligned import Choices, TrialsByArm
 from neftune_cli.analysis.paper_claims import examine_claims
 from neftune_cli.analysis.results import EarlyStopping, HypothesisResult
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
-from neftune_cli.evidence.metrics import METRICS, Margin
+from neftune_cli.metrics import METRICS, Margin
 
 SEED_EFFECTS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
 """Standard error of their mean: sqrt(0.5). So a 95% interval reaches 1.963 to both sides, a 90% one 1.507."""

@@ -21,7 +21,7 @@ from neftune_cli.analysis.results import (
     Word,
 )
 from neftune_cli.evidence.measurements import Setting
-from neftune_cli.evidence.metrics import METRICS, Metric
+from neftune_cli.metrics import METRICS, Metric
 
 T_OF_THREE_SEEDS = 4.302653
 """Two-sided 5% point of the t distribution with two degrees of freedom."""

@@ -11,7 +11,7 @@ from scipy import stats
 from neftune_cli.analysis.aligned import Choices, TrialsByArm
 from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
 from neftune_cli.analysis.results import Status
-from neftune_cli.evidence.metrics import Margin
+from neftune_cli.metrics import Margin
 from tests.unit.claim_trials import CHOICES, MARGINS, SEED_EFFECTS, arm, examine, joined, with_items
 
 MEANS = {

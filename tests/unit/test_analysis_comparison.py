@@ -13,7 +13,7 @@ from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.results import Comparison, Estimate, PairedDifference
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
 from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting
-from neftune_cli.evidence.metrics import METRICS, Margin
+from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.evidence.sweeps import scores_of
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord
 

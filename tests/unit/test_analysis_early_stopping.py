@@ -11,7 +11,7 @@ from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.results import EarlyStopping, Judgement, StoppedArm
 from neftune_cli.evidence.measurements import ItemValues, Measurements
-from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.metrics import METRICS
 
 OVERFITTING, NOISY = (1.0, 0.8, 1.2), (1.1, 0.85, 0.9)
 SEEDS, ITEMS = 5, 24

@@ -10,7 +10,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.verdicts import equivalence_p_value, judge
-from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.metrics import METRICS
 
 LOSS, LENGTH = METRICS["eval_loss"], METRICS["response_chars"]
 

@@ -11,7 +11,7 @@ from neftune_cli.analysis.aligned import Aligned
 from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.results import BestArm
-from neftune_cli.evidence.metrics import METRICS
+from neftune_cli.metrics import METRICS
 
 LOSS, ROUGE, LENGTH = (METRICS[key] for key in ("eval_loss", "rouge_l", "response_chars"))
 EQUAL = World("equal arms", (0.0,) * 3, seed_sd=1.0, cluster_sd=3.0, item_sd=3.0)

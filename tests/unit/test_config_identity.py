@@ -5,26 +5,56 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.config.identity import canonical_json, trial_id, trial_identity
+from neftune_cli.config.identity import (
+    base_identity,
+    canonical_json,
+    identifying_fields,
+    trial_id,
+    trial_identity,
+)
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.spec import ResolvedEvaluation
+from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
 
-ENVIRONMENT = {"device": "cpu"}
+CONTENT: dict[str, Any] = {"model_fingerprint": "m", "data_fingerprint": "d", "environment": {"device": "cpu"}}
+EVALUATION = ResolvedEvaluation(max_length=256, max_new_tokens=96, repetition_penalty=1.0)
+OTHER_EVALUATION = ResolvedEvaluation(max_length=512, max_new_tokens=128, repetition_penalty=1.2)
 
 
-def identity(alphas: list[float] | None = None, seed: int = 0, data: str = "d", **flags: Any) -> str:
+def identity(
+    alphas: list[float] | None = None,
+    seed: int = 0,
+    data: str = "d",
+    evaluation: ResolvedEvaluation = EVALUATION,
+    **flags: Any,
+) -> str:
     spec = resolve_sweep(None, {"alphas": alphas or [5.0], **flags})
-    length = spec.evaluation.max_new_tokens or 96
-    evaluation = ResolvedEvaluation(max_length=256, max_new_tokens=length, repetition_penalty=1.0)
     trial = spec.trial(spec.arms[0], seed, evaluation)
-    return trial_id(trial_identity(trial, model_fingerprint="m", data_fingerprint=data, environment=ENVIRONMENT))
+    return trial_id(trial_identity(trial, **{**CONTENT, "data_fingerprint": data}))
 
 
-def test_the_id_is_the_same_every_time() -> None:
-    assert identity() == identity()
+def test_ids_of_version_0_1_0_are_unchanged() -> None:
+    hf = {"noise": "gaussian", "noise_schedule": "cosine", "noise_target": "prompt", "noise_scale": "hf"}
+    lora = {"lora_rank": 8, "weight_decay": 0.1, "epochs": 1.5}
+    assert [
+        identity([0.0]),
+        identity([5.0], seed=1),
+        identity([10.0], seed=2, **hf),
+        identity([15.0], evaluation=OTHER_EVALUATION, model="org/model", train=lora),
+    ] == ["513c39c42fa6", "c2319246e74e", "72bb50691575", "fd2becb21b53"]
+    spec = resolve_sweep(None, {"alphas": [5.0]})
+    assert trial_id(base_identity(spec.trial(spec.arms[0], 0, EVALUATION), **CONTENT)) == "abb30ecadb40"
 
 
-def test_what_can_change_the_numbers_changes_the_id() -> None:
+def test_a_new_field_changes_the_id_only_when_it_is_set() -> None:
+    class LaterNoiseSpec(NoiseSpec):
+        warmup: float = 0.0
+
+    original = identifying_fields(NoiseSpec(alpha=5))
+    assert identifying_fields(LaterNoiseSpec(alpha=5)) == original
+    assert identifying_fields(LaterNoiseSpec(alpha=5, warmup=0.1)) == {**original, "warmup": 0.1}
+
+
+def test_everything_that_can_change_the_numbers_changes_the_id() -> None:
     changed = [
         identity([6.0]),
         identity(seed=1),
@@ -33,33 +63,38 @@ def test_what_can_change_the_numbers_changes_the_id() -> None:
         identity(noise_scale="hf"),
         identity(train={"epochs": 4.0}),
         identity(train={"weight_decay": 0.1}),
-        identity(evaluation={"max_new_tokens": 7}),
+        identity(evaluation=OTHER_EVALUATION),
     ]
     assert len({identity(), *changed}) == len(changed) + 1
 
 
-def test_names_and_other_arms_do_not_change_it() -> None:
+def test_names_and_other_arms_do_not_change_the_id() -> None:
     assert identity([5.0, 10.0]) == identity()
     assert identity(model="tiny", dataset="elsewhere/bios.jsonl") == identity()
     assert identity(train={"epochs": 3}) == identity(train={"epochs": 3.0})
 
 
-def test_without_noise_its_shape_does_not_matter() -> None:
+def test_with_alpha_0_other_noise_fields_do_not_change_the_id() -> None:
     assert identity([0.0], noise="gaussian", noise_scale="hf") == identity([0.0])
 
 
-def test_canonical_json_against_a_text_written_by_hand() -> None:
-    value = {"b": [1.0, 2.5, True, None], "a": {"é": 1e-4}}
-    assert canonical_json(value) == '{"a":{"\\u00e9":0.0001},"b":[1,2.5,true,null]}'
-    assert trial_id(value) == hashlib.sha256(canonical_json(value).encode()).hexdigest()[:12]
+def test_canonical_json_of_a_small_value() -> None:
+    written = '{"a":{"\\u00e9":0.0001},"b":[1,2.5,true,null]}'
+    assert canonical_json({"b": [1.0, 2.5, True, None], "a": {"é": 1e-4}}) == written
+
+
+def test_an_id_is_the_beginning_of_the_sha256_digest() -> None:
+    # printf '%s' '{"a":1}' | sha256sum
+    assert trial_id({"a": 1.0}) == "015abd7f5cc5"
+    assert hashlib.sha256(b'{"a":1}').hexdigest().startswith("015abd7f5cc5")
 
 
 @pytest.mark.parametrize("value", [{"a": {1, 2}}, {"a": object()}, {1: "a"}])
-def test_what_has_no_stable_identity_raises(value: Any) -> None:
+def test_a_value_without_a_unique_representation_raises(value: Any) -> None:
     with pytest.raises(TypeError, match="no stable identity"):
         canonical_json(value)
 
 
-def test_a_number_that_is_none_raises() -> None:
+def test_a_number_that_is_not_finite_raises() -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"a": float("nan")})

@@ -1,5 +1,6 @@
 """How a sweep is run, from its options: what they mean, and every one that can't be."""
 
+import re
 from typing import Any
 
 import pytest
@@ -95,18 +96,18 @@ def test_a_number_that_can_not_be_is_told_as_what_it_is(option: str, value: floa
 
 @pytest.mark.parametrize("text", ["x", "-1", "1.5", "", "²", "Auto"])
 def test_workers_are_a_number_or_auto(text: str) -> None:
-    fix = "Give a number, auto, or 0 to run the trials in this process."
-    assert problems(workers=text) == [(f"--workers: {text!r} is no number of workers.", fix)]
+    fix = "Give a number, auto, or 0 to run the trials in the main process."
+    assert problems(workers=text) == [(f"--workers: {text!r} is not a number of workers.", fix)]
 
 
-def test_a_rate_without_a_plan_to_price_is_refused() -> None:
-    what = "--hourly-rate: without --dry-run no price is shown."
-    assert problems(hourly_rate=1.2) == [(what, "Add --dry-run to see the price, or leave --hourly-rate out.")]
+def test_an_hourly_rate_without_a_dry_run_is_refused() -> None:
+    what = "--hourly-rate has no effect without --dry-run."
+    assert problems(hourly_rate=1.2) == [(what, "Add --dry-run to see the cost estimate, or leave --hourly-rate out.")]
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     found = problems(workers="x", checkpoint_minutes=0.0, checkpoint_steps=0, hourly_rate=-1.0)
-    assert [what.partition(":")[0] for what, _ in found] == [
+    assert [re.match(r"--[a-z-]+", what)[0] for what, _ in found] == [
         "--workers",
         "--checkpoint-minutes",
         "--checkpoint-steps",

@@ -96,9 +96,7 @@ def test_hub_ids_are_loaded_from_the_hub(name: str, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("name", ["mine.jsonl", "./mine", "../mine", "data/mine", "a/b/c", "notes.txt", "~/nothing"])
-def test_mistyped_paths_never_go_to_the_hub(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mistyped_paths_never_go_to_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="There is no file or folder"):

@@ -19,7 +19,7 @@ import pytest
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
 from neftune_cli.evidence.measurements import Evidence
-from neftune_cli.evidence.metrics import Margin
+from neftune_cli.metrics import Margin
 
 RECORDED = Path(__file__).parent / "recorded" / "lm_eval"
 TIME = "2026-11-24T01-55-17.340408"

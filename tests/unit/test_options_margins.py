@@ -2,9 +2,9 @@
 
 import pytest
 
-from neftune_cli.commands.options.margins import parse_margins
+from neftune_cli.commands.compare import parse_margins
 from neftune_cli.errors import UsageError
-from neftune_cli.evidence.metrics import Margin
+from neftune_cli.metrics import Margin
 
 KNOWN = ("eval_loss", "response_chars")
 
@@ -23,11 +23,11 @@ def test_every_problem_is_named() -> None:
         )
 
     assert [problem.what for problem in caught.value.problems] == [
-        "--margin 0.02: there is no size in it.",
-        "--margin eval_loss=: there is no size in it.",
+        "--margin 0.02: the size is missing.",
+        "--margin eval_loss=: the size is missing.",
         "--margin eval_loss=-1: '-1' is not a size above 0.",
         "--margin eval_loss=nan: 'nan' is not a size above 0.",
-        "--margin eval_loss=2: eval_loss is there twice.",
-        "--margin loss=1: no metric 'loss' was measured.",
+        "--margin eval_loss=2: eval_loss has two margins.",
+        "--margin loss=1: the metric 'loss' was not measured.",
     ]
     assert caught.value.problems[-1].fix == "Give one of eval_loss, response_chars."

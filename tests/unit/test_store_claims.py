@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.errors import ClaimLost, UsageError
+from neftune_cli.errors import LeaseLost, UsageError
 from neftune_cli.records import CurvePoint, TrialState, TrialStatus
 from neftune_cli.store import TrialFolder, files
 from neftune_cli.store import leases as claims
@@ -23,7 +23,7 @@ from tests.unit.test_store import record
 HOLD = """
 import sys, time
 from pathlib import Path
-from neftune_cli.errors import ClaimLost
+from neftune_cli.errors import LeaseLost
 from neftune_cli.store import TrialFolder
 claimed = TrialFolder(Path(sys.argv[1])).claim(lease_seconds=float(sys.argv[2]))
 print("held" if claimed else "taken", flush=True)
@@ -31,7 +31,7 @@ try:
     while True:
         time.sleep(0.05)
         claimed.rewrite_metrics([])
-except ClaimLost:
+except LeaseLost:
     sys.exit(7)
 """
 WROTE_NOTHING = 7
@@ -121,7 +121,7 @@ def test_the_loser_of_a_takeover_notices_at_every_write(folder: TrialFolder) -> 
         loser.tidy,
         loser.new_model().__enter__,
     ):
-        with pytest.raises(ClaimLost, match="taken over"):
+        with pytest.raises(LeaseLost, match="taken over"):
             write()
     loser.release()
     assert (folder.path / "claim-2.json").exists()  # what the winner has stays its own
@@ -137,7 +137,7 @@ def test_a_checkpoint_that_was_being_filled_when_the_claim_was_lost_never_appear
             (place / "weights").write_bytes(b"w")
             (folder.path / "claim-2.json").write_bytes((folder.path / "claim-1.json").read_bytes())
 
-    with pytest.raises(ClaimLost):
+    with pytest.raises(LeaseLost):
         fill()
     assert list((folder.path / "checkpoints").iterdir()) == []
     loser.release()
@@ -246,7 +246,7 @@ def test_a_claim_that_is_being_written_survives_the_beginning_of_the_trial(
 
 def test_a_late_loser_does_not_clear_what_the_winner_has_finished(folder: TrialFolder) -> None:
     leave(folder, record("alpha=5", 5.0, 0))
-    with folder.claim() as late, pytest.raises(ClaimLost, match="has finished"):  # type: ignore[union-attr]
+    with folder.claim() as late, pytest.raises(LeaseLost, match="has finished"):  # type: ignore[union-attr]
         late.begin(NoSpec(), TrialStatus(trial="x", state=TrialState.RUNNING))
     assert folder.record() is not None
 
@@ -263,7 +263,7 @@ def test_a_late_loser_does_not_remove_the_checkpoints_of_the_winner(
         (folder.path / "checkpoints" / "step-00000009").mkdir()
 
     monkeypatch.setattr("neftune_cli.store.files.sync_folder", overtake)
-    with pytest.raises(ClaimLost), loser.new_checkpoint(3) as place:
+    with pytest.raises(LeaseLost), loser.new_checkpoint(3) as place:
         (place / "weights").touch()
     assert (folder.path / "checkpoints" / "step-00000009").exists()
     loser.release()

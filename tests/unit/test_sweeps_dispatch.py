@@ -16,10 +16,10 @@ from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import ClaimedTrial, SweepFolder
 from neftune_cli.sweeps import dispatch
 from neftune_cli.sweeps.dispatch import Dispatched, Dispatcher
-from neftune_cli.sweeps.executors import Claimed, Died, Ended, Event, Job, Taken
+from neftune_cli.sweeps.executors import Started, WorkerDied, Finished, Event, Job, LeasedElsewhere
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation, resolved_evaluation
-from neftune_cli.sweeps.progress import Result, Silent
+from neftune_cli.sweeps.progress import Result, NullObserver
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial import Trial
 from tests.finished_trials import leave, leave_failed
@@ -63,7 +63,7 @@ class Scripted:
 
     def submit(self, job: Job, folder: SweepFolder) -> None:
         self.jobs.append(job)
-        self._events = [Claimed(job.trial), (self.deeds.pop(0) if self.deeds else finish)(job, folder)]
+        self._events = [Started(job.trial), (self.deeds.pop(0) if self.deeds else finish)(job, folder)]
 
     def wait(self, seconds: float) -> list[Event]:
         events, self._events = self._events, []
@@ -78,7 +78,7 @@ class Scripted:
 
 
 @dataclass
-class Told(Silent):
+class Told(NullObserver):
     """Remembers what it is told."""
 
     notes: list[str] = field(default_factory=list)
@@ -94,41 +94,41 @@ class Told(Silent):
 def finish(job: Job, folder: SweepFolder) -> Event:
     done = record(job.trial.arm, None, job.trial.seed).model_copy(update={"trial": job.trial.id, "eval": EVAL})
     leave(folder.trial(job.trial.id, job.trial.arm, job.trial.seed), done)
-    return Ended(job.trial, done, None, 1.0)
+    return Finished(job.trial, done, None, 1.0)
 
 
 def fail(job: Job, folder: SweepFolder) -> Event:
     leave_failed(folder.trial(job.trial.id, job.trial.arm, job.trial.seed), job.trial.id, "It broke.")
-    return Ended(job.trial, None, Failure("failed", "It broke."), 1.0)
+    return Finished(job.trial, None, Failure("failed", "It broke."), 1.0)
 
 
 def die(job: Job, _: SweepFolder) -> Event:
-    return Died(job.trial, "crashed (SIGSEGV)", "Fatal Python error: Segmentation fault\n  in matmul")
+    return WorkerDied(job.trial, "crashed (SIGSEGV)", "Fatal Python error: Segmentation fault\n  in matmul")
 
 
 def be_killed(job: Job, _: SweepFolder) -> Event:
-    return Died(job.trial, KILLED_WHY, lacked_memory=True)
+    return WorkerDied(job.trial, KILLED_WHY, lacked_memory=True)
 
 
 def meet_full_disk(job: Job, _: SweepFolder) -> Event:
-    return Ended(job.trial, None, Failure("disk-full", "No space is left."), 1.0)
+    return Finished(job.trial, None, Failure("disk-full", "No space is left."), 1.0)
 
 
 def be_stopped(job: Job, _: SweepFolder) -> Event:
-    return Ended(job.trial, None, Failure("stopped", "The trial was asked to stop."), 1.0)
+    return Finished(job.trial, None, Failure("stopped", "The trial was asked to stop."), 1.0)
 
 
 def lose_claim(job: Job, _: SweepFolder) -> Event:
-    return Ended(job.trial, None, Failure("claim-lost", "Another process has taken it over."), 1.0)
+    return Finished(job.trial, None, Failure("claim-lost", "Another process has taken it over."), 1.0)
 
 
 def find_taken(job: Job, _: SweepFolder) -> Event:
-    return Taken(job.trial)
+    return LeasedElsewhere(job.trial)
 
 
 def finish_elsewhere(job: Job, folder: SweepFolder) -> Event:
     finish(job, folder)
-    return Taken(job.trial)
+    return LeasedElsewhere(job.trial)
 
 
 @dataclass
@@ -263,7 +263,7 @@ def test_a_failure_that_another_process_saw_is_not_tried_again(desk: Desk, monke
 
     def fail_elsewhere(job: Job, folder: SweepFolder) -> Event:
         fail(job, folder)
-        return Taken(job.trial)
+        return LeasedElsewhere(job.trial)
 
     ran = desk.run(fail_elsewhere)
     assert [trial for trial, *_ in desk.given_out] == ["id0", "id1"]
@@ -289,7 +289,7 @@ def test_tables_that_find_no_space_stop_the_sweep(desk: Desk, monkeypatch: pytes
 
 
 def test_a_worker_that_dies_without_a_trial_is_told(desk: Desk) -> None:
-    desk.worker._events = [Died(None, "ended with exit code 1")]
+    desk.worker._events = [WorkerDied(None, "ended with exit code 1")]
     desk.worker.jobs.clear()
     desk.run()
     assert desk.told.notes == ["A worker ended with exit code 1; another takes its place."]

@@ -15,11 +15,11 @@ from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
 from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import CurvePoint, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.estimate import Estimate, estimate_of, measured, price, schedule, to_calibrate
+from neftune_cli.sweeps.estimate import CostEstimate, estimate_of, measured, price, schedule, to_calibrate
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.sweeps.manifest import unestimated, with_estimate
 from neftune_cli.sweeps.plan import Plan
-from neftune_cli.sweeps.price_table import PricedPlan, price_lines, priced_plan, states_of
+from neftune_cli.sweeps.cost_table import CostedPlan, price_lines, costed_plan, states_of
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 from tests.sweep_in_progress import record
@@ -130,7 +130,7 @@ def test_finished_trials_of_the_same_kind_win(tmp_path: Path) -> None:
     assert to_calibrate(missing, trials, folder, workers=2) == []
     found = estimate_of(missing, trials, folder, [calibration(trials[1])], workers=2)
     whole = dict.fromkeys([one.id for one in missing], 25.0)
-    assert found == Estimate(whole, 25.0, 7, 2, "earlier trials", dict.fromkeys(whole, 999))
+    assert found == CostEstimate(whole, 25.0, 7, 2, "earlier trials", dict.fromkeys(whole, 999))
     longer = [Trial("longer", "x", trials[1].spec.model_copy(update={"train": _epochs(trials[1], 6.0)}), {})]
     assert [one.train.epochs for one in to_calibrate(longer, [*trials, *longer], folder, workers=2)] == [6.0]
 
@@ -176,8 +176,8 @@ def test_the_truth_has_the_shape_of_the_estimate(tmp_path: Path) -> None:
     leave(folder, trials[1], state=TrialState.DONE, seconds=20.0, peak_memory=5)
     leave(folder, trials[2], state=TrialState.RUNNING, seconds=1.0)
     truth = measured(trials, folder, workers=2, seconds=33.0)
-    assert truth == Estimate({trials[1].id: 20.0}, 33.0, 5, 2, "measured", {trials[1].id: 999})
-    assert Estimate.from_json(json.loads(json.dumps({**truth.as_json(), "later": 1}))) == truth
+    assert truth == CostEstimate({trials[1].id: 20.0}, 33.0, 5, 2, "measured", {trials[1].id: 999})
+    assert CostEstimate.from_json(json.loads(json.dumps({**truth.as_json(), "later": 1}))) == truth
 
 
 def test_the_manifest_joins_the_estimates_of_trials_that_came_one_after_the_other(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_rate_is_for_an_hour() -> None:
 
 
 def test_pricing_never_imports_torch() -> None:
-    code = "import sys, neftune_cli.sweeps.price_table as _; print('torch' in sys.modules)"
+    code = "import sys, neftune_cli.sweeps.cost_table as _; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
@@ -210,12 +210,12 @@ def planned() -> Plan:
     return Plan(ALPHAS, ModelFacts("m", "f"), data, tuple(trials_of(ALPHAS)), found)
 
 
-def priced(folder: SweepFolder, calibrations: Sequence[Calibration], **given: Any) -> PricedPlan:
+def priced(folder: SweepFolder, calibrations: Sequence[Calibration], **given: Any) -> CostedPlan:
     plan = planned()
     states = states_of(plan, folder, retry_failed=False)
     missing = [trial for trial in plan.trials if states[trial.id] in ("to run", "to go on")]
     estimate = estimate_of(missing, plan.trials, folder, calibrations, workers=2)
-    return priced_plan(plan, folder, states, estimate, **given)
+    return costed_plan(plan, folder, states, estimate, **given)
 
 
 def test_the_plan_tells_where_each_trial_stands(tmp_path: Path) -> None:
@@ -250,4 +250,4 @@ def test_the_plan_tells_where_each_trial_stands(tmp_path: Path) -> None:
 def test_what_nothing_is_known_of_has_no_price_in_json(tmp_path: Path) -> None:
     told = priced(SweepFolder(tmp_path), [], hourly_rate=2.0).as_json()
     assert (told["price"], told["tokens"], told["estimate"]) == (None, None, None)
-    assert (told["to_run"], told["unpriced"]) == (5, 5)
+    assert (told["to_run"], told["without_estimate"]) == (5, 5)

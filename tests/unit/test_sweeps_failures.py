@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from neftune_cli.errors import ClaimLost, TrialError, TrialStopped
+from neftune_cli.errors import LeaseLost, TrialError, TrialStopped
 from neftune_cli.sweeps.failures import failure, is_out_of_memory
 
 FULL = Path("/dev/full")
@@ -88,7 +88,7 @@ def test_a_quota_is_a_full_disk(tmp_path: Path) -> None:
 
 def test_a_folder_that_was_removed_is_the_reason_for_whatever_follows(tmp_path: Path) -> None:
     gone = tmp_path / "sweep"
-    for error in (raised((gone / "trials/x").mkdir), ClaimLost("Another process has taken it over.")):
+    for error in (raised((gone / "trials/x").mkdir), LeaseLost("Another process has taken it over.")):
         assert failure(error, gone).kind == "folder-gone"
 
 
@@ -109,7 +109,7 @@ def test_a_right_is_missing_for_the_folder_or_for_something_else(tmp_path: Path)
 def test_a_stop_a_lost_claim_and_an_interrupt_are_no_failures_of_the_trial(tmp_path: Path) -> None:
     assert failure(TrialStopped("asked"), tmp_path).kind == "stopped"
     assert failure(KeyboardInterrupt(), tmp_path).kind == "stopped"
-    assert failure(ClaimLost("taken"), tmp_path).kind == "claim-lost"
+    assert failure(LeaseLost("taken"), tmp_path).kind == "claim-lost"
 
 
 def test_an_error_of_this_package_is_its_own_text_and_another_has_its_type(tmp_path: Path) -> None:

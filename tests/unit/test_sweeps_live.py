@@ -26,7 +26,7 @@ from neftune_cli.sweeps.progress.live import (
     can_draw,
     watch_sweeps,
 )
-from neftune_cli.sweeps.progress.picture import SweepPicture, SweepsPicture
+from neftune_cli.sweeps.progress.screen import SweepScreen, SweepsPicture
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import SweepStatus
 from neftune_cli.training.trial import Trial
@@ -57,10 +57,10 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSweep]:
 def drawn(
     status: SweepStatus, width: int, height: int, *, footer: Text | None = HINT, elapsed: float | None = 63
 ) -> list[str]:
-    return printed(SweepPicture(status, elapsed=elapsed, footer=footer), width, height)
+    return printed(SweepScreen(status, elapsed=elapsed, footer=footer), width, height)
 
 
-def printed(picture: SweepPicture | SweepsPicture, width: int, height: int) -> list[str]:
+def printed(picture: SweepScreen | SweepsPicture, width: int, height: int) -> list[str]:
     stream = io.StringIO()
     Console(file=stream, width=width, height=height, color_system=None).print(picture)
     return [line.rstrip() for line in stream.getvalue().splitlines()]
@@ -139,7 +139,7 @@ def test_names_are_shown_as_they_are_and_can_do_no_harm(tmp_path: Path) -> None:
 def test_a_terminal_without_unicode_gets_ascii(sweep: FakeSweep) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
     for width, height in ((120, 40), (50, 20), (30, 9)):
-        Console(file=stream, width=width, height=height).print(SweepPicture(sweep.status(), footer=HINT))
+        Console(file=stream, width=width, height=height).print(SweepScreen(sweep.status(), footer=HINT))
     stream.flush()
     text = stream.buffer.getvalue().decode("ascii")
 
@@ -149,7 +149,7 @@ def test_a_terminal_without_unicode_gets_ascii(sweep: FakeSweep) -> None:
 def test_no_color_means_no_color(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
     def escapes() -> str:
         stream = io.StringIO()
-        Console(file=stream, force_terminal=True, width=100, height=40).print(SweepPicture(sweep.status()))
+        Console(file=stream, force_terminal=True, width=100, height=40).print(SweepScreen(sweep.status()))
         return stream.getvalue()
 
     monkeypatch.setenv("TERM", "xterm")

@@ -8,7 +8,7 @@ import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import ResolvedEvaluation
-from neftune_cli.sweeps.progress import Result, Silent
+from neftune_cli.sweeps.progress import Result, NullObserver
 from neftune_cli.sweeps.progress.plain_lines import PlainLines, progress_line
 from neftune_cli.sweeps.progress.views import State, TrialView
 from neftune_cli.training.trial import Trial
@@ -94,7 +94,7 @@ def test_a_closed_pipe_does_not_end_the_sweep(sweep: FakeSweep) -> None:
 
 
 def test_silence(sweep: FakeSweep, capfd: pytest.CaptureFixture[str]) -> None:
-    with Silent() as nobody:
+    with NullObserver() as nobody:
         nobody.sweep_started(Plan(), [], ["A note."])
         nobody.note("Another.")
         nobody.stopping()

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.commands.request import understand
+from neftune_cli.commands.request import plan_sweep
 from neftune_cli.errors import UsageError
 from neftune_cli.records import EvalMetrics, LossMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps import trial_runner as workbench
 from neftune_cli.sweeps.plan import Plan, missing_trials, place_of, steps_of
-from neftune_cli.sweeps.trial_runner import Workbench
+from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training.trial import Trial
 from tests.finished_trials import leave
 
@@ -19,7 +19,7 @@ EVAL = EvalMetrics.model_validate(dict.fromkeys(EvalMetrics.model_fields))
 
 
 def planned(folder: Path, **options: object) -> Plan:
-    return understand(None, {"train_examples": 16, "eval_examples": 4, **options}, folder, Workbench().inspect).plan
+    return plan_sweep(None, {"train_examples": 16, "eval_examples": 4, **options}, folder, TrialRunner().inspect).plan
 
 
 def finish(folder: SweepFolder, trial: Trial) -> None:
@@ -98,17 +98,17 @@ def test_two_arms_that_are_the_same_training_are_refused(tmp_path: Path) -> None
     experiment = tmp_path / "twins.yaml"
     experiment.write_text("arms:\n  - {alpha: 0}\n  - {name: without, alpha: 0, noise: gaussian}\n")
     with pytest.raises(UsageError, match="'alpha=0' and 'without' are the same training"):
-        understand(experiment, {}, tmp_path / "out", Workbench().inspect)
+        plan_sweep(experiment, {}, tmp_path / "out", TrialRunner().inspect)
 
 
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        ({}, 3),  # 16 examples, 16 a step, 3 epochs
-        ({"batch_size": 6}, 9),
-        ({"batch_size": 4, "epochs": 0.5}, 2),
-        ({"settings": ["gradient_accumulation_steps=2"], "batch_size": 4}, 6),
-        ({"max_steps": 5}, 5),
+        ({}, 3),  # 16 examples, 16 per step, 3 epochs
+        ({"train.batch_size": 6}, 9),
+        ({"train.batch_size": 4, "train.epochs": 0.5}, 2),
+        ({"train.sft": ["gradient_accumulation_steps=2"], "train.batch_size": 4}, 6),
+        ({"train.max_steps": 5}, 5),
     ],
 )
 def test_steps_are_what_the_trainer_will_take(tmp_path: Path, options: dict[str, object], steps: int) -> None:

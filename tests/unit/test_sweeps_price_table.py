@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from neftune_cli.sweeps.estimate import Estimate
-from neftune_cli.sweeps.price_table import PlannedLine, PricedPlan, price_lines, price_table, print_price
+from neftune_cli.sweeps.estimate import CostEstimate
+from neftune_cli.sweeps.cost_table import PlannedTrialCost, CostedPlan, price_lines, cost_table, print_costs
 
 GIB = 1 << 30
 LONG = "alpha=5,noise=gaussian,per_device_train_batch_size=8,weight_decay=0.1"
-BASE = PlannedLine("id0", "base", None, 0, "to run", 0, 6.0)
-ZERO = PlannedLine("id1", "alpha=0", 0, 30, "to run", 1500, 13.0)
+BASE = PlannedTrialCost("id0", "base", None, 0, "to run", 0, 6.0)
+ZERO = PlannedTrialCost("id1", "alpha=0", 0, 30, "to run", 1500, 13.0)
 FIVE = replace(ZERO, trial="id2", arm="alpha=5")
 UNKNOWN = replace(FIVE, tokens=None, seconds=None)
 
@@ -26,15 +26,15 @@ class Screen(io.StringIO):
 
 
 def plan(
-    *lines: PlannedLine, seconds: float | None = 20.0, rate: float | None = None, notes: Sequence[str] = ()
-) -> PricedPlan:
-    estimate = None if seconds is None else Estimate({}, seconds, GIB, 2, "calibration", {})
-    return PricedPlan("results/bios", lines, estimate, 4 * GIB, rate, tuple(notes))
+    *lines: PlannedTrialCost, seconds: float | None = 20.0, rate: float | None = None, notes: Sequence[str] = ()
+) -> CostedPlan:
+    estimate = None if seconds is None else CostEstimate({}, seconds, GIB, 2, "calibration", {})
+    return CostedPlan("results/bios", lines, estimate, 4 * GIB, rate, tuple(notes))
 
 
-def printed(one: PricedPlan, width: int, *, on: type[io.StringIO] = Screen) -> list[str]:
+def printed(one: CostedPlan, width: int, *, on: type[io.StringIO] = Screen) -> list[str]:
     stream = on()
-    print_price(one, Console(file=stream, width=width, color_system=None))
+    print_costs(one, Console(file=stream, width=width, color_system=None))
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
@@ -88,8 +88,8 @@ def test_a_plan_that_is_known_in_part_takes_at_least_so_much() -> None:
         "Source of the figures: a few steps and answers that were tried out just now.",
     ]
     told = half.as_json()
-    assert (told["price"], told["tokens"], told["unpriced"]) == (1.0, 1500, 1)
-    assert plan(ZERO, FIVE).as_json()["unpriced"] == 0
+    assert (told["price"], told["tokens"], told["without_estimate"]) == (1.0, 1500, 1)
+    assert plan(ZERO, FIVE).as_json()["without_estimate"] == 0
 
 
 def test_a_price_of_less_than_a_cent_is_not_nothing() -> None:
@@ -141,7 +141,7 @@ def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(width: int) ->
 def test_a_name_that_is_too_long_ends_in_an_ellipsis() -> None:
     one = plan(replace(FIVE, arm=LONG))
     assert rows(printed(one, 40))[1] == "alpha=5,noise=gaussian,per_… 0 15 s"
-    Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii")).print(price_table(one, 40, ascii_only=True))
+    Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii")).print(cost_table(one, 40, ascii_only=True))
 
 
 def test_names_can_do_a_terminal_no_harm() -> None:

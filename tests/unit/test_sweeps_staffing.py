@@ -12,7 +12,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps import resources as staffing
 from neftune_cli.sweeps.inspection import Preparation
-from neftune_cli.sweeps.resources import Staff, staff_for
+from neftune_cli.sweeps.resources import WorkerAllocation, allocate_workers
 
 TRIALS = 9
 MANY_CORES, TWO_CORES = 8, 2
@@ -25,10 +25,10 @@ class Loader:
         return Preparation((), 1000, 4000, vocabulary=100, width=8, layers=1, longest=10)
 
 
-def staffed(folder: SweepFolder, *, missing: int, workers: int | None = None) -> Staff:
+def staffed(folder: SweepFolder, *, missing: int, workers: int | None = None) -> WorkerAllocation:
     trial = SimpleNamespace(spec=SimpleNamespace(train=resolve_sweep(None, {}).train))
     plan = SimpleNamespace(trials=(trial,) * TRIALS, inspection=SimpleNamespace(gpus=0, device="cpu"))
-    return staff_for(cast(Any, plan), cast(Any, (trial,) * missing), folder, cast(Any, Loader()), workers)
+    return allocate_workers(cast(Any, plan), cast(Any, (trial,) * missing), folder, cast(Any, Loader()), workers)
 
 
 @pytest.fixture

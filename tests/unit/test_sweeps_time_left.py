@@ -3,7 +3,7 @@
 import pytest
 
 from neftune_cli.formatting import condensed, duration, printable, rough_duration, sparkline
-from neftune_cli.sweeps.progress.status import Moment, Pace, PlannedTrial, Taken, WholeTimes, sweep_seconds
+from neftune_cli.sweeps.progress.status import Moment, Pace, PlannedTrial, TrialDuration, WholeTimes, sweep_seconds
 
 ONE = PlannedTrial("a", "alpha=0", 0, 100)
 
@@ -14,7 +14,10 @@ def at(step: int, seconds: float, phase: str = "training", attempt: int = 1) -> 
 
 def test_whole_times_prefer_the_same_arm_then_the_estimate_then_the_steps() -> None:
     long = PlannedTrial("b", "long", 0, 300)
-    taken = [Taken(PlannedTrial("c", "alpha=0", 1, 100), 20.0), Taken(PlannedTrial("d", "alpha=0", 2, 100), 22.0)]
+    taken = [
+        TrialDuration(PlannedTrial("c", "alpha=0", 1, 100), 20.0),
+        TrialDuration(PlannedTrial("d", "alpha=0", 2, 100), 22.0),
+    ]
 
     assert WholeTimes(taken, {"a": 5.0}).of(ONE) == 21.0
     assert WholeTimes(taken, {}).of(long) == pytest.approx(63.0)  # 0.21 s a step

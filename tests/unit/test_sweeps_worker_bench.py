@@ -16,7 +16,7 @@ from neftune_cli.store import ClaimedTrial, SweepFolder
 from neftune_cli.sweeps import trial_runner as trial_report
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.plan import make_plan
-from neftune_cli.sweeps.trial_runner import Workbench
+from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training import run as training
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
@@ -29,7 +29,7 @@ class Bench:
     """A workbench with one planned trial, whose run is whatever a test puts in its place."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._patch, self._workbench, self.sweep = monkeypatch, Workbench(), SweepFolder(folder)
+        self._patch, self._workbench, self.sweep = monkeypatch, TrialRunner(), SweepFolder(folder)
         plan = make_plan(resolve_sweep(None, SMALL), self.sweep, self._workbench.inspect)
         self.sweep.open(plan.spec)
         self.trial: Trial = plan.trials[1]

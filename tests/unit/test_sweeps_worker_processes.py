@@ -15,7 +15,7 @@ from neftune_cli.config.running import RunSettings
 from neftune_cli.errors import NeftuneError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.sweeps.executors import Claimed, Died, Ended, Event, Job
+from neftune_cli.sweeps.executors import Started, WorkerDied, Finished, Event, Job
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import make_plan
 from neftune_cli.training.trial import Trial
@@ -72,7 +72,7 @@ def place_of(sweep: SweepFolder, trial: Trial) -> TrialFolder:
     return sweep.trial(trial.id, trial.arm, trial.seed)
 
 
-def last(executor: LocalExecutor, until: type[Event] | tuple[type[Event], ...] = (Ended, Died)) -> Event:
+def last(executor: LocalExecutor, until: type[Event] | tuple[type[Event], ...] = (Finished, WorkerDied)) -> Event:
     """Wait for an event of a kind and return it."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
@@ -101,13 +101,13 @@ def test_a_killed_worker_is_told_with_its_trial_and_replaced(
     executor = worker_that("os.kill(os.getpid(), 9)")
     base, _ = trials_of(executor, sweep)
     died = run(executor, sweep, base)
-    assert isinstance(died, Died)
+    assert isinstance(died, WorkerDied)
     assert died.trial == base
     assert "killed, most likely by the system for want of memory" in died.why
     assert not place_of(sweep, base).is_claimed()
     assert executor.free() == 1
     ended = run(executor, sweep, base)
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, Finished)
     assert ended.record is not None
     assert (status := place_of(sweep, base).status()) is not None
     assert (status.state, status.attempts) == (TrialState.DONE, 2)
@@ -119,7 +119,7 @@ def test_a_crash_in_native_code_leaves_its_traceback_in_the_trials_log(
     executor = worker_that("import ctypes; ctypes.string_at(0)")
     base, _ = trials_of(executor, sweep)
     died = run(executor, sweep, base)
-    assert isinstance(died, Died)
+    assert isinstance(died, WorkerDied)
     assert "SIGSEGV" in died.why
     assert died.last_words == "Fatal Python error: Segmentation fault"
     assert "string_at" in died.log_end
@@ -160,7 +160,7 @@ def test_out_of_memory_halves_the_batch_where_that_is_asked_for(
     executor = worker_that("raise MemoryError('this much')", at="neftune.step-logged")
     _, trial = trials_of(executor, sweep)
     ended = run(executor, sweep, trial, RunSettings(halve_batch=True))
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, Finished)
     assert ended.record is not None
     assert any("2 x 8" in note for note in ended.record.notes)
     assert "Out of memory (this much)" in place_of(sweep, trial).log_path.read_text()
@@ -172,7 +172,7 @@ def test_a_full_disk_is_no_failure_of_the_trial(worker_that: Callable[..., Local
     executor = worker_that("raise OSError(28, 'No space left on device')", at="neftune.step-logged")
     _, trial = trials_of(executor, sweep)
     ended = run(executor, sweep, trial)
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, Finished)
     assert ended.failure is not None
     assert ended.failure.kind == "disk-full"
     assert (status := place_of(sweep, trial).status()) is not None
@@ -187,12 +187,12 @@ def test_a_stop_in_the_middle_leaves_a_checkpoint(
     executor = worker_that()
     _, trial = trials_of(executor, sweep, max_steps=500)
     executor.submit(Job(trial, RunSettings()), sweep)
-    assert isinstance(last(executor, Claimed), Claimed)
+    assert isinstance(last(executor, Started), Started)
     while not place_of(sweep, trial).curve():
         time.sleep(0.05)
     executor.stop()
     ended = last(executor)
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, Finished)
     assert ended.failure is not None
     assert ended.failure.kind == "stopped"
     place = place_of(sweep, trial)
@@ -210,11 +210,11 @@ def test_a_worker_that_is_asked_to_end_lets_its_trial_stop_first_and_is_replaced
     executor = worker_that("os.kill(os.getpid(), 15)")
     base, _ = trials_of(executor, sweep)
     ended = run(executor, sweep, base)
-    assert isinstance(ended, Ended)
+    assert isinstance(ended, Finished)
     assert ended.failure is not None
     assert ended.failure.kind == "stopped"
     again = run(executor, sweep, base)
-    assert isinstance(again, Ended)
+    assert isinstance(again, Finished)
     assert again.record is not None
 
 
@@ -224,12 +224,12 @@ def test_killing_ends_a_trial_at_once_and_its_claim_with_it(
     executor = worker_that("import time; time.sleep(600)")
     base, _ = trials_of(executor, sweep)
     executor.submit(Job(base, RunSettings()), sweep)
-    last(executor, Claimed)
+    last(executor, Started)
     assert place_of(sweep, base).is_claimed()
     executor.kill()
     assert not place_of(sweep, base).is_claimed()
     died = last(executor)
-    assert isinstance(died, Died)
+    assert isinstance(died, WorkerDied)
     assert "on request" in died.why
 
 
@@ -251,7 +251,7 @@ from pathlib import Path
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.executors import Ended, Job
+from neftune_cli.sweeps.executors import Finished, Job
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import make_plan
 from neftune_cli.config.running import RunSettings
@@ -272,7 +272,7 @@ with LocalExecutor() as executor:
     while len(ended) < len(plan.trials):
         while waiting and executor.free():
             executor.submit(Job(waiting.pop(0), RunSettings()), sweep)
-        ended += [event for event in executor.wait(1.0) if isinstance(event, Ended)]
+        ended += [event for event in executor.wait(1.0) if isinstance(event, Finished)]
 assert all(event.record for event in ended), ended
 assert {{os.getsid(0)}}.isdisjoint(workers)
 loaded = {{"torch", "transformers", "trl", "datasets", "accelerate"}} & set(sys.modules)
@@ -333,7 +333,7 @@ def test_an_interrupt_ends_busy_workers_at_once(tmp_path: Path) -> None:
             executor.start(1, 1, 0)
             base, _ = trials_of(executor, sweep)
             executor.submit(Job(base, RunSettings()), sweep)
-            last(executor, Claimed)
+            last(executor, Started)
             began.append(time.monotonic())
             raise KeyboardInterrupt
 

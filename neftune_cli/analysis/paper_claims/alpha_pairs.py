@@ -19,7 +19,7 @@ from neftune_cli.analysis.paper_claims.wording import (
 from neftune_cli.analysis.results import Judgement, Status, Word
 from neftune_cli.analysis.verdicts import judge
 from neftune_cli.analysis.wording import amount, counted, listed
-from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 _OF_TRAINING = ("train_", "probe_")
 _DIFFERENT: frozenset[Word | None] = frozenset(("better", "worse", "higher", "lower"))

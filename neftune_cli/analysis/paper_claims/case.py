@@ -10,7 +10,7 @@ from neftune_cli.analysis.wording import listed
 from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import NOISE_DETAILS
 from neftune_cli.evidence.measurements import Measurements
-from neftune_cli.evidence.metrics import HELD_OUT_ANSWERS, METRICS, PROBE_ANSWERS, Metric
+from neftune_cli.metrics import HELD_OUT_ANSWERS, METRICS, PROBE_ANSWERS, Metric
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from neftune_cli.analysis.paper_claims.wording import arm_words, noisy_words, un
 from neftune_cli.analysis.verdicts import equivalence_p_value
 from neftune_cli.analysis.wording import listed
 from neftune_cli.evidence.measurements import Floats
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.metrics import Metric
 
 _Seeds = frozenset[int]
 

@@ -11,7 +11,7 @@ from neftune_cli.analysis.paper_claims.contrasts import Contrast, Pool, left_out
 from neftune_cli.analysis.paper_claims.deciding import Finding, moves
 from neftune_cli.analysis.paper_claims.wording import change_words, noisy_words
 from neftune_cli.evidence.measurements import Floats
-from neftune_cli.evidence.metrics import Metric
+from neftune_cli.metrics import Metric
 
 LARGEST_LENGTH_DIFFERENCE = 0.1
 """Answers count as equally long up to this share of the longer one."""

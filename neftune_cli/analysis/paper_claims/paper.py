@@ -11,7 +11,7 @@ from neftune_cli.analysis.paper_claims.deciding import Finding, does_not_rise, m
 from neftune_cli.analysis.paper_claims.matched_length import gains_beyond_length
 from neftune_cli.analysis.paper_claims.stopping_in_time import gains_over_stopping
 from neftune_cli.analysis.results import EarlyStopping, HypothesisResult
-from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 
 @dataclass(frozen=True)

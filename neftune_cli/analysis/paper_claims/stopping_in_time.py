@@ -14,7 +14,7 @@ from neftune_cli.analysis.paper_claims.wording import (
 from neftune_cli.analysis.results import EarlyStopping, Judgement, Status
 from neftune_cli.analysis.wording import amount, listed
 from neftune_cli.evidence.measurements import Measurements
-from neftune_cli.evidence.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 _EPOCHS = f"{SWEEP[:-1]} --epochs 3`"
 

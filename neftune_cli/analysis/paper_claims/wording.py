@@ -7,7 +7,7 @@ from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.power import detectable_difference
 from neftune_cli.analysis.results import Judgement
 from neftune_cli.analysis.wording import amount, counted, listed, percent, unit_words
-from neftune_cli.evidence.metrics import LOSS, Metric
+from neftune_cli.metrics import LOSS, Metric
 
 _MOST_NAMES = 5
 

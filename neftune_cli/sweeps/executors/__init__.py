@@ -38,21 +38,21 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Claimed:
+class Started:
     """A worker holds the trial now and begins."""
 
     trial: Trial
 
 
 @dataclass(frozen=True)
-class Taken:
+class LeasedElsewhere:
     """Another process holds the trial: this worker has left it alone, and is free."""
 
     trial: Trial
 
 
 @dataclass(frozen=True)
-class Ended:
+class Finished:
     """A trial has its record, or a failure that says why not; its worker is free."""
 
     trial: Trial
@@ -63,7 +63,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Died:
+class WorkerDied:
     """A worker has died, with a trial or without; the next job gets a new one."""
 
     trial: Trial | None
@@ -81,15 +81,15 @@ class Died:
         return lines[0] if lines[0].startswith(CRASH) else lines[-1].strip()
 
 
-Event = Claimed | Taken | Ended | Died
+Event = Started | LeasedElsewhere | Finished | WorkerDied
 
 
 class Executor(Protocol):
     """Runs trials on workers, each trial on its own: one that fails takes no other with it.
 
-    It is a context manager: leaving it ends all workers, at once if that is because of a `KeyboardInterrupt`. A trial
-    that was submitted ends in exactly one `Taken`, `Ended` or `Died`; `Claimed` comes before `Ended`, except where the
-    claim itself failed. How far it is meanwhile stands in its folder.
+    An executor is a context manager. Leaving it ends all workers, at once in the case of a `KeyboardInterrupt`. Each
+    submitted trial leads to exactly one `LeasedElsewhere`, `Finished` or `WorkerDied`. `Started` comes before
+    `Finished`, unless acquiring the lease failed. The trial's folder has its progress.
     """
 
     def __enter__(self) -> Self: ...

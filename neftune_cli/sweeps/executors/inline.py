@@ -11,10 +11,10 @@ from typing import Self
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.executors import Claimed, Ended, Event, Job, Taken
+from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.failures import failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
-from neftune_cli.sweeps.trial_runner import Workbench
+from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import keep_memory_between_steps
 from neftune_cli.training.stop_request import StopRequest
@@ -25,7 +25,7 @@ class InlineExecutor:
     """One trial at a time, here; what happens in it is told when it has ended."""
 
     def __init__(self) -> None:
-        self._bench, self._stop = Workbench(), StopRequest()
+        self._bench, self._stop = TrialRunner(), StopRequest()
         self._given: tuple[Job, SweepFolder] | None = None
 
     def __enter__(self) -> Self:
@@ -93,14 +93,14 @@ class InlineExecutor:
                 job,
                 folder,
                 self._stop,
-                on_claim=lambda: events.append(Claimed(job.trial)),
+                on_claim=lambda: events.append(Started(job.trial)),
             )
         except Exception as error:
             found = failure(error, folder.path)
-            return [*events, Ended(job.trial, None, found, time.monotonic() - started)]
+            return [*events, Finished(job.trial, None, found, time.monotonic() - started)]
         if record is None:
-            return [*events, Taken(job.trial)]
-        return [*events, Ended(job.trial, record, None, time.monotonic() - started)]
+            return [*events, LeasedElsewhere(job.trial)]
+        return [*events, Finished(job.trial, record, None, time.monotonic() - started)]
 
 
 @contextmanager

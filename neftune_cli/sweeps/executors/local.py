@@ -14,7 +14,7 @@ from typing import Self
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.executors import Died, Ended, Event, Job, Taken
+from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, WorkerDied
 from neftune_cli.sweeps.executors.protocol import Message, event_of, failure_in, packed, raise_problem, unpacked
 from neftune_cli.sweeps.executors.worker_process import (
     KILLED,
@@ -230,9 +230,9 @@ class LocalExecutor:
     def _told(self, place: _Place, job: Job, message: Message) -> None:
         event = event_of(job.trial, message)
         self._events.append(event)
-        if isinstance(event, Taken | Ended):
+        if isinstance(event, LeasedElsewhere | Finished):
             place.job = place.folder = place.request = None
-        if isinstance(event, Ended) and event.failure:
+        if isinstance(event, Finished) and event.failure:
             self._replace_if_spent(place, event.failure)
 
     def _replace_if_spent(self, place: _Place, why: Failure) -> None:
@@ -262,7 +262,7 @@ class LocalExecutor:
             what = f"A worker {how} when it was asked to {request['do']}."
             self._answers[request["id"]] = {"event": "died", "what": f"{what}\n{log_end}".rstrip()}
         else:
-            self._events.append(Died(job.trial if job else None, how, log_end, lacked_memory=how == KILLED))
+            self._events.append(WorkerDied(job.trial if job else None, how, log_end, lacked_memory=how == KILLED))
 
     def _end(self, places: Sequence[_Place]) -> None:
         """Let workers end, all at the same time."""

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from neftune_cli.errors import NeftuneError, Problem, UsageError
 from neftune_cli.records import TrialRecord
-from neftune_cli.sweeps.executors import Claimed, Ended, Event, Taken
+from neftune_cli.sweeps.executors import Event, Finished, LeasedElsewhere, Started
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.training.trial import Trial
 
@@ -63,11 +63,11 @@ def event_of(trial: Trial, message: Message) -> Event:
     """Return what a message about a trial says has happened to it."""
     match message["event"]:
         case "claimed":
-            return Claimed(trial)
+            return Started(trial)
         case "taken":
-            return Taken(trial)
+            return LeasedElsewhere(trial)
         case _:
-            return Ended(
+            return Finished(
                 trial,
                 record=_optional(TrialRecord, message.get("record")),
                 failure=_optional(Failure, message.get("failure")),

@@ -21,7 +21,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.executors.protocol import Lines, Message, as_line, packed, unpacked
 from neftune_cli.sweeps.failures import failure
-from neftune_cli.sweeps.trial_runner import Workbench
+from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial_log import redirect_output_permanently, redirect_process_output
 
@@ -111,7 +111,7 @@ class _Worker:
 
     def __init__(self, sender: _Sender, inbox: _Inbox, stop: StopRequest) -> None:
         self._sender, self._inbox, self._stop = sender, inbox, stop
-        self._bench = Workbench(redirect_process_output)
+        self._bench = TrialRunner(redirect_process_output)
         self._folders: dict[str, SweepFolder] = {}
         """Each keeps in mind since when other machines' claims show no sign of life."""
         self._answers: dict[str, Callable[[Message], None]] = {

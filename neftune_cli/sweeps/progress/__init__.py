@@ -60,7 +60,7 @@ class Observer(Protocol):
         ...
 
 
-class Silent:
+class NullObserver:
     """Says nothing."""
 
     def __enter__(self) -> Self:

@@ -15,7 +15,7 @@ from neftune_cli.errors import NeftuneError
 from neftune_cli.formatting import duration, printable
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.progress import Planned, Result
-from neftune_cli.sweeps.progress.picture import SweepPicture, SweepsPicture, goes_on
+from neftune_cli.sweeps.progress.screen import SweepScreen, SweepsPicture, goes_on
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import SweepStatus
 from neftune_cli.training.trial import Trial
@@ -181,7 +181,7 @@ class LiveTable:
     def _rendered(self, elapsed: float) -> RenderableType:
         if self._status is None:
             return Text(f"preparing, {duration(elapsed)}", style="dim")
-        return SweepPicture(self._status, elapsed=elapsed, footer=self._footer or None)
+        return SweepScreen(self._status, elapsed=elapsed, footer=self._footer or None)
 
 
 HARMLESS = (OSError, ValueError, NeftuneError)

@@ -27,7 +27,7 @@ class PlannedTrial:
     steps: int = 0
 
 
-class Taken(NamedTuple):
+class TrialDuration(NamedTuple):
     """How long one trial took from beginning to end."""
 
     planned: PlannedTrial
@@ -42,7 +42,7 @@ class WholeTimes:
         estimate: seconds that were estimated before, by trial; they are corrected by what finished trials took.
     """
 
-    def __init__(self, taken: Sequence[Taken], estimate: Mapping[str, float]) -> None:
+    def __init__(self, taken: Sequence[TrialDuration], estimate: Mapping[str, float]) -> None:
         self._taken, self._estimate = taken, estimate
         known = [one for one in taken if one.planned.steps and estimate.get(one.planned.trial)]
         estimated = sum(estimate[one.planned.trial] for one in known)
@@ -222,14 +222,14 @@ class StatusReader:
         self, status: SweepStatus, planned: Sequence[PlannedTrial], estimate: Mapping[str, float]
     ) -> SweepStatus:
         rows = list(zip(planned, status.trials, strict=True))
-        taken = [Taken(one, view.seconds) for one, view in rows if view.state is State.DONE and view.seconds]
+        taken = [TrialDuration(one, view.seconds) for one, view in rows if view.state is State.DONE and view.seconds]
         for one in taken:
             self._pace.ended(one.planned.trial, one.seconds)
         whole = WholeTimes(taken, estimate)
         views = [self._with_time_left(view, whole.of(one)) for one, view in rows]
         rows = list(zip(planned, views, strict=True))
         # of arms that none has finished of, the first ones on their way tell what to expect
-        begun = [Taken(one, seconds) for one, view in rows if (seconds := _in_all(view)) is not None]
+        begun = [TrialDuration(one, seconds) for one, view in rows if (seconds := _in_all(view)) is not None]
         as_begun = WholeTimes(begun, {})
         views = [view if view.seconds_left is not None else _rest(view, as_begun.of(one)) for one, view in rows]
         running = [view.seconds_left for view in views if view.state is State.RUNNING]

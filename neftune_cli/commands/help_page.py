@@ -1,4 +1,4 @@
-"""The page that `--help` prints: options under their panels, each name whole on a terminal of any usual width."""
+"""The page that `--help` prints: options in panels, with complete names on narrow terminals too."""
 
 import inspect
 from collections import defaultdict
@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand
 
+from neftune_cli.commands.options import CHOICES
+
 if TYPE_CHECKING:
     from rich.panel import Panel
 
 _Row = tuple[str, str]
-"""What is typed, and what it does."""
+"""Option and meaning."""
 
 _WIDEST_NAMES = 30
-"""Characters in which an option has its type behind it; a longer type goes under its option."""
+"""Longest option with its type on the same line, in characters. A longer type is on the next line."""
 
 
 class Command(TyperCommand):
     """A command whose help has two columns.
 
-    Typer's own page has six, one for opposites such as `--no-estimate` among them, and shortens the names where they
-    don't fit: at 80 characters nobody could type them.
+    Typer's own page has six columns and abbreviates option names that do not fit, even at 80 characters.
     """
 
     def format_help(self, ctx: Any, _formatter: Any) -> None:
@@ -38,7 +39,7 @@ class Command(TyperCommand):
         for parameter in self.get_params(ctx):
             if record := parameter.get_help_record(ctx):
                 typed, does = record
-                panels[_panel_of(parameter)].append((_on_lines(typed), does))
+                panels[_panel_of(parameter)].append((_on_lines(_with_choices(typed)), does))
         width = _width(typed for rows in panels.values() for typed, _ in rows)
         for title, rows in panels.items():
             console.print(_panel(title, rows, width))
@@ -48,15 +49,22 @@ def _panel_of(parameter: Any) -> str:
     return parameter.rich_help_panel or f"{parameter.param_type_name}s".capitalize()
 
 
+def _with_choices(typed: str) -> str:
+    """Replace a placeholder by the allowed values."""
+    for placeholder, names in CHOICES.items():
+        typed = typed.replace(placeholder, f"<{'|'.join(names())}>") if placeholder in typed else typed
+    return typed
+
+
 def _on_lines(typed: str) -> str:
-    """Put opposites on a line each, and a type with no room behind its option, too."""
+    """Put each of two opposites on its own line, and a long type below its option."""
     if " / " in typed:
         return typed.replace(" / ", "\n")
     return typed if len(typed) <= _WIDEST_NAMES else typed.replace(" ", "\n", 1)
 
 
 def _width(names: Iterable[str]) -> int:
-    """Return how wide the first column is, in all panels, so that the second begins at one place."""
+    """Return the width of the first column, which is the same in all panels."""
     return max(len(line) for typed in names for line in typed.splitlines())
 
 

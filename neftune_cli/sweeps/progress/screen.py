@@ -21,7 +21,7 @@ _PART_OF_OTHERS = 4
 
 
 @dataclass(frozen=True)
-class SweepPicture:
+class SweepScreen:
     """What rich shows of a sweep."""
 
     status: SweepStatus
@@ -96,7 +96,7 @@ class SweepsPicture:
         wanted = [_wanted(status) for status in full]
         for_others = min(len(others), max(0, lines // _PART_OF_OTHERS, lines - sum(wanted)))
         for status, share in zip(full, _filled(lines - for_others, wanted), strict=True):
-            yield SweepPicture(status, lines=share)
+            yield SweepScreen(status, lines=share)
             yield from space
         yield from _headings(others, for_others, options)
         yield one_line(self.footer, options)

@@ -11,15 +11,15 @@ from rich.text import Text
 
 from neftune_cli.formatting import PLAIN_WIDTH, duration, printable, rough_duration
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.estimate import Estimate, price
+from neftune_cli.sweeps.estimate import CostEstimate, price
 from neftune_cli.sweeps.plan import Plan, missing_trials, place_of, steps_of
 from neftune_cli.training.trial import Trial
 
-DONE, FAILED, ELSEWHERE, TO_GO_ON, TO_RUN = "done", "failed", "running elsewhere", "to go on", "to run"
+DONE, FAILED, ELSEWHERE, TO_RESUME, TO_RUN = "done", "failed", "running elsewhere", "to go on", "to run"
 
 
 @dataclass(frozen=True)
-class PlannedLine:
+class PlannedTrialCost:
     """One trial of a plan."""
 
     trial: str
@@ -35,16 +35,16 @@ class PlannedLine:
     @property
     def is_to_run(self) -> bool:
         """Return whether this command would run it."""
-        return self.state in (TO_RUN, TO_GO_ON)
+        return self.state in (TO_RUN, TO_RESUME)
 
 
 @dataclass(frozen=True)
-class PricedPlan:
+class CostedPlan:
     """All trials of a plan, and what those that are to run take together."""
 
     folder: str
-    lines: tuple[PlannedLine, ...]
-    estimate: Estimate | None
+    lines: tuple[PlannedTrialCost, ...]
+    estimate: CostEstimate | None
     """None where nothing is to run, or nothing is known of what is."""
     available_memory: int | None
     """Bytes of main memory that workers can have; None where they need the GPU's."""
@@ -52,7 +52,7 @@ class PricedPlan:
     notes: tuple[str, ...]
 
     @property
-    def to_run(self) -> tuple[PlannedLine, ...]:
+    def to_run(self) -> tuple[PlannedTrialCost, ...]:
         """Return the trials that this command would run."""
         return tuple(line for line in self.lines if line.is_to_run)
 
@@ -74,17 +74,17 @@ class PricedPlan:
         return sum(line.tokens or 0 for line in self.to_run) if self.estimate else None
 
     @property
-    def unpriced(self) -> int:
+    def without_estimate(self) -> int:
         """Return how many of the trials to run nothing is known of."""
         return sum(line.seconds is None for line in self.to_run)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain values; with any `unpriced` trials, the figures are what it takes at least."""
+        """Return it as plain values; with any `without_estimate` trials, the figures are what it takes at least."""
         return {
             "folder": self.folder,
             "trials": [asdict(line) for line in self.lines],
             "to_run": len(self.to_run),
-            "unpriced": self.unpriced,
+            "without_estimate": self.without_estimate,
             "steps": sum(line.steps for line in self.to_run),
             "tokens": self.tokens,
             "estimate": self.estimate.as_json() if self.estimate else None,
@@ -101,22 +101,22 @@ def states_of(plan: Plan, folder: SweepFolder, *, retry_failed: bool) -> dict[st
     return {trial.id: _state(trial, folder, is_missing=trial.id in missing) for trial in plan.trials}
 
 
-def priced_plan(
+def costed_plan(
     plan: Plan,
     folder: SweepFolder,
     states: dict[str, str],
-    estimate: Estimate | None,
+    estimate: CostEstimate | None,
     *,
     hourly_rate: float | None = None,
     available_memory: int | None = None,
     notes: Sequence[str] = (),
-) -> PricedPlan:
+) -> CostedPlan:
     """Join a plan with where its trials stand and what they are estimated to take."""
     seconds, tokens = (estimate.trials, estimate.tokens) if estimate else ({}, {})
-    return PricedPlan(
+    return CostedPlan(
         folder=str(folder.path),
         lines=tuple(
-            PlannedLine(
+            PlannedTrialCost(
                 trial=trial.id,
                 arm=trial.arm,
                 seed=trial.seed,
@@ -140,7 +140,7 @@ def _state(trial: Trial, folder: SweepFolder, *, is_missing: bool) -> str:
         return FAILED if place.record() is None else DONE
     if place.is_claimed():
         return ELSEWHERE
-    return TO_GO_ON if place.kept() else TO_RUN
+    return TO_RESUME if place.kept() else TO_RUN
 
 
 _GIB = 1 << 30
@@ -152,19 +152,19 @@ _ALIGNED_LEFT = ("arm", "state")
 _UNKNOWN = "?"
 
 
-def print_price(priced: PricedPlan, console: Console) -> None:
+def print_costs(priced: CostedPlan, console: Console) -> None:
     """Print the table, the notes and what the trials take together: to fit a terminal, in whole lines elsewhere."""
     fits_terminal = console.file.isatty()
     if not fits_terminal:
         console = Console(file=console.file, width=PLAIN_WIDTH, color_system=None)
     console.print(Text(f"Plan of {printable(priced.folder)}"), soft_wrap=True)
-    console.print(price_table(priced, console.width, ascii_only=console.options.ascii_only))
+    console.print(cost_table(priced, console.width, ascii_only=console.options.ascii_only))
     console.print()
     for line in (*map(printable, priced.notes), *price_lines(priced)):
         console.print(Text(line), soft_wrap=not fits_terminal)
 
 
-def price_table(priced: PricedPlan, width: int = PLAIN_WIDTH, *, ascii_only: bool = False) -> Table:
+def cost_table(priced: CostedPlan, width: int = PLAIN_WIDTH, *, ascii_only: bool = False) -> Table:
     """Return a line for each trial, with the time that those take which are to run.
 
     Columns that say nothing are left out, and so are the least telling ones where `width` characters are too few.
@@ -185,7 +185,7 @@ def price_table(priced: PricedPlan, width: int = PLAIN_WIDTH, *, ascii_only: boo
     return table
 
 
-def price_lines(priced: PricedPlan) -> Iterator[str]:
+def price_lines(priced: CostedPlan) -> Iterator[str]:
     """Yield what the trials to run take together, a sentence a line; nothing of what isn't known."""
     to_run, estimate = priced.to_run, priced.estimate
     steps = sum(line.steps for line in to_run)
@@ -197,10 +197,10 @@ def price_lines(priced: PricedPlan) -> Iterator[str]:
     if estimate is None:
         yield "What they take isn't known: no finished trial tells, and no steps were tried out."
         return
-    if priced.unpriced:
-        yield f"Nothing is known of {priced.unpriced} of them; the figures are those of the others."
-    about = "at least" if priced.unpriced else "about"
-    yield f"Training tokens: {'at least ' if priced.unpriced else ''}{priced.tokens:,}, padding left out."
+    if priced.without_estimate:
+        yield f"Nothing is known of {priced.without_estimate} of them; the figures are those of the others."
+    about = "at least" if priced.without_estimate else "about"
+    yield f"Training tokens: {'at least ' if priced.without_estimate else ''}{priced.tokens:,}, padding left out."
     yield f"Time: {about} {duration(estimate.seconds)} with {_counted(priced.workers, 'worker')}, start included."
     if estimate.peak_memory is not None:
         yield _memory(priced, estimate.peak_memory, about)
@@ -209,7 +209,7 @@ def price_lines(priced: PricedPlan) -> Iterator[str]:
     yield f"Source of the figures: {_SOURCES.get(estimate.source, estimate.source)}."
 
 
-def _cells(line: PlannedLine) -> dict[str, str]:
+def _cells(line: PlannedTrialCost) -> dict[str, str]:
     time = _UNKNOWN if line.seconds is None else _rough(line.seconds)
     return {
         "arm": printable(line.arm),
@@ -240,7 +240,7 @@ def _total(widths: Mapping[str, int]) -> int:
     return sum(widths.values()) + _GAP * (len(widths) - 1)
 
 
-def _memory(priced: PricedPlan, peak: int, about: str) -> str:
+def _memory(priced: CostedPlan, peak: int, about: str) -> str:
     a_worker = f"Peak memory: {about} {peak / _GIB:.1f} GiB a worker"
     if priced.available_memory is None:
         return f"{a_worker}, of the GPU's."

@@ -1,0 +1,477 @@
+"""Options: every option that several commands share, declared once with its help, its panel and its destination.
+
+An option fills a field of the spec, sets how trials are run, or is used by the command itself. `values_for` hands the
+values of a command to their destinations. docs/reference.md is generated from these declarations.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+from typer.models import ArgumentInfo, OptionInfo
+
+from neftune_cli.config import running
+from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
+
+
+class Destination(StrEnum):
+    """Recipients of option values."""
+
+    SPEC = "spec"
+    """A field of `SweepSpec`: part of the experiment."""
+    RUN = "run"
+    """An argument of `run_options`: how trials are run, without effect on the experiment."""
+    COMMAND = "command"
+    """The command itself: output folder and format."""
+
+
+class Option(OptionInfo):
+    """One option: a flag, its help, and the recipient of its value.
+
+    Args:
+        flag: as typed, for example "--epochs" or "--estimate/--no-estimate".
+        help_: one or two sentences, with the default in parentheses.
+        panel: title of the group in `--help`.
+        to: recipient of the value.
+        field: with `Destination.SPEC`, the field that the value fills, for example "train.epochs".
+        read: name of a function in `neftune_cli.config.values` that parses the text.
+        metavar: placeholder for the value in `--help`.
+        at_least: smallest allowed number.
+        names: returns the allowed values.
+
+    """
+
+    def __init__(
+        self,
+        flag: str,
+        help_: str,
+        panel: str,
+        to: Destination,
+        *,
+        field: str = "",
+        read: str = "",
+        metavar: str | None = None,
+        at_least: float | None = None,
+        names: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        if names:
+            metavar = f"<{field or flag}>"
+            CHOICES[metavar] = names
+        super().__init__(
+            default=...,
+            param_decls=(flag,),
+            help=help_,
+            rich_help_panel=panel,
+            metavar=metavar,
+            min=at_least,
+            show_default=False,
+            callback=_one_of(names) if names else None,
+        )
+        self.to = to
+        self.field = field
+        self.read = read
+
+
+def _one_of(names: Callable[[], Sequence[str]]) -> Callable[[str | None], str | None]:
+    """Return a callback that accepts one of several names, looked up late: registries may have further ones."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in names():
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(names())}.")
+        return value
+
+    return check
+
+
+CHOICES: dict[str, Callable[[], Sequence[str]]] = {}
+"""Placeholder in `--help` to the function that returns the allowed values in its place."""
+
+
+def options_of(command: Callable[..., None]) -> dict[str, Option]:
+    """Return the shared options of a command by parameter name.
+
+    Raises:
+        TypeError: a parameter is no declared option, so its value would be ignored.
+
+    """
+    found = {}
+    for name, hint in get_type_hints(command, include_extras=True).items():
+        if name == "return":
+            continue
+        declared = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, OptionInfo | ArgumentInfo)]
+        if not declared:
+            raise TypeError(f"Parameter {name!r} of the command {command.__name__!r} is not a declared option.")
+        if isinstance(declared[0], Option):
+            found[name] = declared[0]
+    return found
+
+
+def values_for(destination: Destination, command: Callable[..., None], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a command that go to one destination.
+
+    Args:
+        destination: recipient.
+        command: function of the command, whose parameters are options.
+        values: value of each parameter, None if the option was not given.
+
+    Returns:
+        for `Destination.SPEC`, given values by field; for others, all values by parameter name.
+
+    """
+    options = {name: option for name, option in options_of(command).items() if option.to is destination}
+    if destination is Destination.SPEC:
+        return {option.field: values[name] for name, option in options.items() if values[name] is not None}
+    return {name: values[name] for name in options}
+
+
+def readers() -> dict[str, str]:
+    """Return the parser of each spec field whose option needs one, by field."""
+    return {option.field: option.read for option in DECLARED if option.read}
+
+
+DATA, NOISE, TRAINING, EVALUATION, RUN = "Data and model", "Noise", "Training", "Evaluation", "Run"
+_SPEC, _RUN, _COMMAND = Destination.SPEC, Destination.RUN, Destination.COMMAND
+
+
+def _scales() -> Sequence[str]:
+    return ("paper", "hf")
+
+
+def _targets() -> Sequence[str]:
+    return ("all", "prompt", "completion")
+
+
+Model = Annotated[
+    str | None,
+    Option("--model", "tiny (embedded, default), smollm2, a hub id, or a local directory.", DATA, _SPEC, field="model"),
+]
+DatasetName = Annotated[
+    str | None,
+    Option(
+        "--dataset",
+        "bios (embedded, default), a hub id, a .json, .jsonl, .csv or .parquet file, or a saved data set.",
+        DATA,
+        _SPEC,
+        field="dataset",
+    ),
+]
+Format = Annotated[
+    str | None,
+    Option(
+        "--format",
+        "Layout of the data, if its columns are ambiguous: alpaca, prompt-completion, messages, text.",
+        DATA,
+        _SPEC,
+        field="format",
+        metavar="LAYOUT",
+    ),
+]
+TrainExamples = Annotated[
+    int | None,
+    Option(
+        "--train-examples",
+        "Maximum number of training examples, chosen by content hash.",
+        DATA,
+        _SPEC,
+        field="train_examples",
+        metavar="N",
+    ),
+]
+EvalExamples = Annotated[
+    int | None,
+    Option(
+        "--eval-examples",
+        "Maximum number of held-out examples, chosen by content hash.",
+        DATA,
+        _SPEC,
+        field="eval_examples",
+        metavar="N",
+    ),
+]
+
+Alphas = Annotated[
+    str | None,
+    Option(
+        "--alphas",
+        "Noise sizes, one arm each (default 0,5,10,15).",
+        NOISE,
+        _SPEC,
+        field="alphas",
+        read="parse_alphas",
+        metavar="LIST",
+    ),
+]
+Snr = Annotated[
+    str | None,
+    Option(
+        "--snr",
+        "Further arms by signal-to-noise ratio: embedding norm over noise norm, for example 20,10.",
+        NOISE,
+        _SPEC,
+        field="snr",
+        read="parse_snr",
+        metavar="LIST",
+    ),
+]
+Noises = Annotated[
+    str | None,
+    Option(
+        "--noises",
+        "Noise distributions to combine with each alpha, for example uniform,gaussian.",
+        NOISE,
+        _SPEC,
+        field="noises",
+        read="parse_noises",
+        metavar="LIST",
+    ),
+]
+Seeds = Annotated[
+    str | None,
+    Option(
+        "--seeds",
+        "Number of seeds (3), or a list of seeds (0,1,7) (default 3).",
+        NOISE,
+        _SPEC,
+        field="seeds",
+        read="parse_seeds",
+        metavar="N|LIST",
+    ),
+]
+Alpha = Annotated[str | None, Option("--alpha", "Noise size; 0 is no noise (default 5).", NOISE, _COMMAND, metavar="A")]
+Ratio = Annotated[
+    str | None,
+    Option(
+        "--snr",
+        "Noise size by signal-to-noise ratio: embedding norm over noise norm, for example 10.",
+        NOISE,
+        _COMMAND,
+        metavar="R",
+    ),
+]
+Seed = Annotated[
+    int,
+    Option("--seed", "Seed of data order, dropout and noise (default 0).", NOISE, _COMMAND, metavar="N", at_least=0),
+]
+NoiseName = Annotated[
+    str | None,
+    Option(
+        "--noise",
+        "Noise distribution; all have the same variance (default uniform).",
+        NOISE,
+        _SPEC,
+        field="noise",
+        names=DISTRIBUTIONS.names,
+    ),
+]
+NoiseScale = Annotated[
+    str | None,
+    Option(
+        "--noise-scale",
+        "Length in the noise formula. paper: tokens of the example; hf: padded length, as in transformers "
+        "(default paper).",
+        NOISE,
+        _SPEC,
+        field="noise_scale",
+        names=_scales,
+    ),
+]
+NoiseSchedule = Annotated[
+    str | None,
+    Option(
+        "--noise-schedule",
+        "Change of alpha over the training: none, or a decrease to 0 (default constant).",
+        NOISE,
+        _SPEC,
+        field="noise_schedule",
+        names=SCHEDULES.names,
+    ),
+]
+NoiseTarget = Annotated[
+    str | None,
+    Option(
+        "--noise-target", "Tokens that receive noise (default all).", NOISE, _SPEC, field="noise_target", names=_targets
+    ),
+]
+
+Epochs = Annotated[
+    float | None,
+    Option(
+        "--epochs", "Passes over the training examples (default 3).", TRAINING, _SPEC, field="train.epochs", metavar="N"
+    ),
+]
+MaxSteps = Annotated[
+    int | None,
+    Option(
+        "--max-steps",
+        "Number of optimizer steps; replaces --epochs.",
+        TRAINING,
+        _SPEC,
+        field="train.max_steps",
+        metavar="N",
+    ),
+]
+LearningRate = Annotated[
+    float | None,
+    Option(
+        "--learning-rate",
+        "Peak learning rate of AdamW (default 1e-3 for tiny, 2e-5 for others, 2e-4 with --lora-rank).",
+        TRAINING,
+        _SPEC,
+        field="train.learning_rate",
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    Option(
+        "--batch-size",
+        "Batch size per device (default 16 for tiny, 8 for others).",
+        TRAINING,
+        _SPEC,
+        field="train.batch_size",
+        metavar="N",
+    ),
+]
+MaxLength = Annotated[
+    int | None,
+    Option(
+        "--max-length",
+        "Maximum length of an example in tokens; longer ones are cut (default 256 for tiny, 512 for others).",
+        TRAINING,
+        _SPEC,
+        field="train.max_length",
+        metavar="N",
+    ),
+]
+LoraRank = Annotated[
+    int | None,
+    Option(
+        "--lora-rank",
+        "Train LoRA adapters of this rank instead of all weights.",
+        TRAINING,
+        _SPEC,
+        field="train.lora_rank",
+        metavar="R",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    Option(
+        "--set",
+        "Any other field of SFTConfig; may be repeated.",
+        TRAINING,
+        _SPEC,
+        field="train.sft",
+        read="parse_settings",
+        metavar="KEY=VALUE",
+    ),
+]
+
+MaxNewTokens = Annotated[
+    int | None,
+    Option(
+        "--max-new-tokens",
+        "Maximum length of a generated response in tokens (default 96 for bios, else 128).",
+        EVALUATION,
+        _SPEC,
+        field="evaluation.max_new_tokens",
+        metavar="N",
+    ),
+]
+RepetitionPenalty = Annotated[
+    float | None,
+    Option(
+        "--repetition-penalty",
+        "Repetition penalty of greedy generation (default 1.0 for bios, else 1.2).",
+        EVALUATION,
+        _SPEC,
+        field="evaluation.repetition_penalty",
+    ),
+]
+
+Output = Annotated[
+    Path | None, Option("--output", "Results folder (default results/NAME).", RUN, _COMMAND, metavar="DIR")
+]
+DryRun = Annotated[
+    bool, Option("--dry-run", "Show the plan with estimates of time, memory and cost; train nothing.", RUN, _RUN)
+]
+HourlyRate = Annotated[
+    float | None,
+    Option("--hourly-rate", "Cost of the machine per hour, for --dry-run.", RUN, _RUN, metavar="R"),
+]
+Estimate = Annotated[
+    bool,
+    Option(
+        "--estimate/--no-estimate",
+        "Run a few calibration steps first, to estimate time and memory (default --estimate).",
+        RUN,
+        _RUN,
+    ),
+]
+Workers = Annotated[
+    str,
+    Option(
+        "--workers",
+        "Number of trials that run in parallel. auto: as many as machine and model allow (default auto). "
+        "0: in the main process, one after another, for debugging.",
+        RUN,
+        _RUN,
+        metavar="N|auto",
+    ),
+]
+
+
+def _executors() -> Sequence[str]:
+    from neftune_cli.sweeps.executors.registry import EXECUTORS
+
+    return EXECUTORS.names()
+
+
+Executor = Annotated[str, Option("--executor", "Where trials run (default local).", RUN, _RUN, names=_executors)]
+Retry = Annotated[running.Retry | None, Option("--retry", "Run failed trials again.", RUN, _RUN)]
+FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]
+OnOom = Annotated[
+    running.OnOom,
+    Option(
+        "--on-oom",
+        "If memory runs out: fail the trial, or restart it with half the batch size and twice the gradient "
+        "accumulation (default fail).",
+        RUN,
+        _RUN,
+    ),
+]
+StopOnDivergence = Annotated[
+    bool,
+    Option(
+        "--stop-on-divergence/--no-stop-on-divergence",
+        "Stop a trial whose loss is not finite (default --stop-on-divergence).",
+        RUN,
+        _RUN,
+    ),
+]
+Keep = Annotated[
+    running.Keep,
+    Option(
+        "--keep",
+        "Trained models to keep. best: the one with the lowest held-out loss over all arms and seeds (default none).",
+        RUN,
+        _RUN,
+    ),
+]
+CheckpointSteps = Annotated[
+    int | None, Option("--checkpoint-steps", "Also write a checkpoint every N steps.", RUN, _RUN, metavar="N")
+]
+CheckpointMinutes = Annotated[
+    float, Option("--checkpoint-minutes", "Write a checkpoint every M minutes (default 2).", RUN, _RUN, metavar="M")
+]
+Quiet = Annotated[bool, Option("--quiet", "Show no progress.", RUN, _COMMAND)]
+Json = Annotated[bool, Option("--json", "Print one JSON summary on stdout, and nothing else.", RUN, _COMMAND)]
+
+DECLARED: tuple[Option, ...] = tuple(
+    option
+    for hint in list(globals().values())
+    for option in getattr(hint, "__metadata__", ())
+    if isinstance(option, Option)
+)
+"""Every declared option."""

@@ -1,0 +1,179 @@
+"""Outcomes of a sweep: tables or a JSON summary, failures with the command that retries them, and the exit code."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.commands.request import PlannedSweep
+from neftune_cli.config.command_line import command_again
+from neftune_cli.errors import ExitCode, NeftuneError, NothingToCompareError
+from neftune_cli.reporting.documents import OutputFormat, document
+from neftune_cli.reporting.reports import ComparedEvidence, compare_sweep, write_reports
+from neftune_cli.reporting.tables import print_comparisons
+from neftune_cli.sweeps.failures import DISK_KINDS, failure
+from neftune_cli.sweeps.plan import examples_per_step, steps_of
+from neftune_cli.sweeps.runner import Outcome
+
+
+def print_results(planned: PlannedSweep, outcome: Outcome, *, as_json: bool, single_trial: bool) -> None:
+    """Write the reports into the folder, and print tables and counts of trials, or a JSON summary.
+
+    A sweep that was cut short has no tables. For a single training the table compares it with the base model.
+    """
+    compared = _compared(planned, outcome)
+    comparisons = [one.comparison for one in compared]
+    if compared:
+        write_reports(planned.folder, compared)
+    if as_json:
+        exported = json.loads(document(comparisons, OutputFormat.JSON)) if compared else {"comparisons": []}
+        _print_summary(planned, outcome, exported)
+    elif compared:
+        if single_trial:
+            for comparison in comparisons:
+                _print_against_base(comparison)
+        else:
+            print_tables(comparisons)
+        for line in (*_training_amounts(planned), *_counts(planned, outcome)):
+            typer.echo(line, err=True)
+
+
+def _compared(planned: PlannedSweep, outcome: Outcome) -> list[ComparedEvidence]:
+    """Return the comparisons of a sweep that ran to its end; none if no trained trial has finished."""
+    if outcome.was_cut_short:
+        return []
+    try:
+        return compare_sweep(planned.folder)
+    except NothingToCompareError as error:
+        if not outcome.failed:  # the failures say more
+            typer.echo(str(error), err=True)
+        return []
+
+
+def print_tables(comparisons: Sequence[Comparison], *, hypotheses: bool = False) -> None:
+    """Print comparisons on stdout: verdict, tables, footnotes and, on request, the claims of the paper.
+
+    In a terminal the tables are colored and fit its width.
+    """
+    if sys.stdout.isatty():
+        print_comparisons(Console(), comparisons, hypotheses=hypotheses)
+    else:
+        typer.echo(document(comparisons, OutputFormat.TABLE, hypotheses=hypotheses), nl=False)
+
+
+def finish(planned: PlannedSweep, outcome: Outcome, *, retried: bool) -> None:
+    """Report failures, and end the command with its exit code if there are any.
+
+    Raises:
+        KeyboardInterrupt: the sweep was interrupted.
+        typer.Exit: a trial failed, or the sweep could not continue.
+
+    """
+    if outcome.failed:
+        typer.echo(_failure_report(planned, outcome, retried=retried), err=True)
+    if outcome.halted:
+        typer.echo(_halt_report(outcome.halted), err=True)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    if outcome.failed or outcome.halted:
+        raise typer.Exit(ExitCode.TRIAL_FAILED)
+
+
+@contextmanager
+def disk_errors_reported(folder: Path) -> Iterator[None]:
+    """Turn a disk error of the results folder into a message with the command that resumes.
+
+    Raises:
+        NeftuneError: the disk is full, or the folder is missing or read-only.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        why = failure(error, folder)
+        if why.kind not in DISK_KINDS:
+            raise
+        raise NeftuneError(_halt_report(why.reason)) from error
+
+
+def _failure_report(planned: PlannedSweep, outcome: Outcome, *, retried: bool) -> str:
+    """Return the reason of each failed trial, the place of the logs, and the command that retries."""
+    again = command_again() if retried else command_again("--retry", "failed")
+    lines = [f"{trial} failed: {reason}" for trial, reason in outcome.failed.items()]
+    logs = f"The logs are in {planned.folder.path / 'trials'}. After fixing the cause, retry the failed trials with:"
+    return "\n".join([*lines, logs, f"  {again}"])
+
+
+def _halt_report(reason: str) -> str:
+    """Return the reason why no trial can run, and the command that resumes."""
+    return f"{reason}\nFinished trials are kept. After fixing the cause, resume with:\n  {command_again()}"
+
+
+def _print_against_base(comparison: Comparison) -> None:
+    """Print the metrics of the trained model and of the base model, with the change."""
+    if not comparison.base:
+        print_tables([comparison])
+        return
+    (trained,) = comparison.arms
+    rows = [("", "base model", trained.name, "change")]
+    for metric in comparison.metrics.values():
+        before, estimate = comparison.base.get(metric.key), trained.estimates.get(metric.key)
+        if before is not None and estimate is not None:
+            change = metric.signed(estimate.mean - before)
+            rows.append((metric.name + metric.arrow, metric.number(before), metric.number(estimate.mean), change))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for name, *numbers in rows:
+        cells = [number.rjust(width) for number, width in zip(numbers, widths[1:], strict=True)]
+        typer.echo("  ".join([name.ljust(widths[0]), *cells]).rstrip())
+    typer.echo("\nLosses are in nats per completion token. ↓ lower is better, ↑ higher is better.")
+    typer.echo("One training does not show an effect of the noise. Use neftune sweep to compare alphas.")
+
+
+def _training_amounts(planned: PlannedSweep) -> Iterator[str]:
+    """Yield the epochs and examples of a training whose length is given in steps."""
+    plan = planned.plan
+    lengths = {
+        (steps_of(trial, plan.data.train), examples_per_step(trial))
+        for trial in plan.trials
+        if not trial.is_base and trial.spec.train.max_steps
+    }
+    for steps, examples in sorted(lengths):
+        seen = steps * examples
+        yield (
+            f"{steps} steps of {examples} examples are {seen / plan.data.train:.2g} epochs. "
+            f"They use {min(seen, plan.data.train)} of {plan.data.train} training examples."
+        )
+
+
+def _counts(planned: PlannedSweep, outcome: Outcome) -> Iterator[str]:
+    """Yield the number of trials of each kind, and the place of the models if there are any."""
+    folder = planned.folder.path
+    elsewhere = f", run by another process: {outcome.run_elsewhere}" if outcome.run_elsewhere else ""
+    left = f", left: {outcome.left} (the same command runs them)" if outcome.left else ""
+    yield f"Trials run: {outcome.run_now}, done before: {outcome.already_done}{elsewhere}{left}; results in {folder}"
+    match outcome.models:
+        case [model]:
+            yield f"Model: {model}"
+        case [_, *_]:
+            yield f"{len(outcome.models)} models: {folder / 'trials' / '*' / 'model'}"
+
+
+def _print_summary(planned: PlannedSweep, outcome: Outcome, comparisons: dict[str, Any]) -> None:
+    summary = {
+        "folder": str(planned.folder.path),
+        "already_done": outcome.already_done,
+        "run_now": outcome.run_now,
+        "run_elsewhere": outcome.run_elsewhere,
+        "failed": outcome.failed,
+        "left": outcome.left,
+        "models": [str(model) for model in outcome.models],
+        "halted": outcome.halted,
+        "interrupted": outcome.interrupted,
+    }
+    typer.echo(json.dumps({**summary, **comparisons}, indent=2))

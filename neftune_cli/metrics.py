@@ -1,0 +1,219 @@
+"""Metrics: declarations of all quantities that a trial measures, and a registry for those of other packages.
+
+This module imports neither torch nor the scoring libraries. Both wings read it: evaluation computes the declared
+scores, and analysis and reporting take units, directions, margins and table columns from it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from typing import Any, Literal
+
+from neftune_cli.config.registry import Registry
+from neftune_cli.errors import Problem, UsageError
+
+LARGEST_PLAIN_NUMBER = 1e5
+"""Larger numbers are written with an exponent, because a diverged perplexity would widen its whole column."""
+
+HELD_OUT_LOSS = "eval_loss"
+"""Key of the default primary metric, which also determines the best epoch."""
+TRUNCATED = "truncated"
+"""Key of the only metric of responses that generation itself measures."""
+PROBE_PREFIX = "probe_"
+"""Prefix of the keys of metrics of responses to training prompts."""
+LOSS, HELD_OUT_ANSWERS, PROBE_ANSWERS = "Loss", "Generation on held-out prompts", "Generation on training prompts"
+"""Titles of the tables in which metrics appear."""
+
+ItemScore = Callable[[str, str], float]
+"""Score of one response: (response, reference) -> value in the metric's unit."""
+CorpusScore = Callable[[Sequence[str], Sequence[str]], float | None]
+"""Score of all responses together: (responses, references) -> value, or None where the metric is undefined."""
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Equivalence margin: the largest difference that is treated as no difference."""
+
+    size: float
+    """In the metric's unit, or as a share of the baseline's mean."""
+    relative: bool = False
+
+    def at(self, baseline: float) -> float:
+        """Return the margin in the metric's unit for a baseline with this mean."""
+        return self.size * abs(baseline) if self.relative else self.size
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured quantity of a trial: its meaning, its format, and the computation of its value."""
+
+    key: str
+    """Field of `LossMetrics` or `EvalMetrics`; with the prefix `probe_` for training prompts; or `task/metric`."""
+    name: str
+    """Name in sentences."""
+    heading: str
+    """Column heading."""
+    unit: str
+    """Second line of the heading: unit, range or condition."""
+    goal: Literal["lower", "higher"] | None
+    """Direction of improvement; None if neither direction is an improvement by itself."""
+    decimals: int
+    margin: Margin
+    """Equivalence margin, unless `--margin` sets another."""
+    section: str = LOSS
+    """Title of the table in which the metric appears. Metrics of HELD_OUT_ANSWERS are scores of responses."""
+    per_item: bool = True
+    """Whether the trial's value is the mean over items. Otherwise it is a corpus-level metric."""
+    on_training_prompts: bool = False
+    """Whether responses to training prompts are scored as well, under the key with the prefix `probe_`."""
+    stored: bool = True
+    """Whether `generations.jsonl` has the score of each response. Otherwise analysis computes it from the response."""
+    score: str | ItemScore | CorpusScore | None = None
+    """Score of responses: a function, or `module:function` to import it at first use. `ItemScore` if `per_item`, else
+    `CorpusScore`."""
+
+    @property
+    def title(self) -> str:
+        """Return the heading with an arrow in the direction of improvement."""
+        return self.heading + self.arrow
+
+    @property
+    def arrow(self) -> str:
+        """Return a space and an arrow in the direction of improvement, empty if there is none."""
+        return {"lower": " ↓", "higher": " ↑", None: ""}[self.goal]
+
+    @property
+    def name_within(self) -> str:
+        """Return the name for use within a sentence: `held-out loss`, but `ROUGE-L`."""
+        return self.name if self.name[1:2].isupper() else self.name[:1].lower() + self.name[1:]
+
+    @property
+    def scored_per_item(self) -> bool:
+        """Return whether `generations.jsonl` has the score of each response."""
+        return self.section == HELD_OUT_ANSWERS and self.per_item and self.stored
+
+    def number(self, value: float) -> str:
+        """Return `value` as text, with a true minus sign."""
+        return self._formatted(value, sign="-")
+
+    def signed(self, value: float) -> str:
+        """Return `value` as text, with a plus or minus sign."""
+        return self._formatted(value, sign="+")
+
+    def _formatted(self, value: float, sign: str) -> str:
+        style = f".{self.decimals}f" if abs(value) < LARGEST_PLAIN_NUMBER else ".2e"
+        return format(value, sign + style).replace("-", "\N{MINUS SIGN}")
+
+    def scoring_function(self) -> Any:
+        """Return the function that `score` names, imported if necessary."""
+        if not isinstance(self.score, str):
+            return self.score
+        module, _, function = self.score.partition(":")
+        return getattr(import_module(module), function)
+
+
+REGISTRY: Registry[Metric] = Registry("metric", "neftune.metrics", Metric, lambda metric: metric.key)
+"""Declared metrics, without those derived for training prompts."""
+
+
+def register_metric(metric: Metric) -> Metric:
+    """Add a metric in this process; a package uses the entry point group `neftune.metrics` instead.
+
+    Raises:
+        UsageError: the key is registered already, or a metric of responses has no score.
+
+    """
+    if metric.section == HELD_OUT_ANSWERS and metric.score is None and metric.key != TRUNCATED:
+        raise UsageError(Problem(f"The metric {metric.key!r} has no score.", "Give it a scoring function."))
+    return REGISTRY.register(metric)
+
+
+def response_metrics() -> tuple[Metric, ...]:
+    """Return the metrics of responses to prompts, in the order of the tables."""
+    return tuple(metric for metric in REGISTRY.values() if metric.section == HELD_OUT_ANSWERS)
+
+
+class _Metrics(Mapping[str, Metric]):
+    """All metrics by key: the registered ones, then those of responses to training prompts."""
+
+    def __getitem__(self, key: str) -> Metric:
+        return _with_training_prompts(tuple(REGISTRY.values()))[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_with_training_prompts(tuple(REGISTRY.values())))
+
+    def __len__(self) -> int:
+        return len(_with_training_prompts(tuple(REGISTRY.values())))
+
+
+@cache
+def _with_training_prompts(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
+    derived = (_on_training_prompts(metric) for metric in metrics if metric.on_training_prompts)
+    return {metric.key: metric for metric in (*metrics, *derived)}
+
+
+def _on_training_prompts(metric: Metric) -> Metric:
+    """Return the same metric for training prompts, where neither direction is good: high values are memorization."""
+    return replace(
+        metric,
+        key=PROBE_PREFIX + metric.key,
+        name=f"Training {metric.name}",
+        goal=None,
+        section=PROBE_ANSWERS,
+        on_training_prompts=False,
+    )
+
+
+METRICS: Mapping[str, Metric] = _Metrics()
+"""Every metric of a record by its key, in the order of the tables."""
+
+_ONE_PERCENT, _TWO_PERCENT, _FIVE_PERCENT = (Margin(share, relative=True) for share in (0.01, 0.02, 0.05))
+_SCORES = "neftune_cli.evaluation.text_metrics"
+
+
+def _response_chars(response: str, _reference: str) -> float:
+    return float(len(response))
+
+
+for _metric in (
+    # Neither direction of a training loss is an improvement: memorization lowers it, and the noise is meant to raise
+    # it. Its margin is relative, because the loss of memorized data is so small that any margin in nats exceeds it.
+    Metric("train_loss", "Noisy training loss", "train loss", "noisy, nats", None, 4, _TWO_PERCENT, per_item=False),
+    Metric("train_loss_clean", "Noise-off training loss", "train loss", "noise off, nats", None, 4, _TWO_PERCENT),
+    Metric(HELD_OUT_LOSS, "Held-out loss", "held-out loss", "nats", "lower", 4, Margin(0.01)),
+    Metric("eval_perplexity", "Held-out perplexity", "perplexity", "held-out", "lower", 3, _ONE_PERCENT),
+    Metric(
+        *("exact_match", "Exact match", "exact match", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_ANSWERS),
+        score=f"{_SCORES}:exact_match",
+    ),
+    Metric(
+        *("rouge_l", "ROUGE-L", "ROUGE-L", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_ANSWERS),
+        on_training_prompts=True,
+        score=f"{_SCORES}:rouge_l",
+    ),
+    Metric(
+        *("bleu", "BLEU", "BLEU", "0 to 100", "higher", 2, Margin(2.0), HELD_OUT_ANSWERS),
+        per_item=False,
+        on_training_prompts=True,
+        score=f"{_SCORES}:corpus_bleu",
+    ),
+    Metric(
+        *("response_chars", "Answer length", "length", "characters", None, 1, _FIVE_PERCENT, HELD_OUT_ANSWERS),
+        stored=False,
+        score=_response_chars,
+    ),
+    Metric(
+        *("repetition_2gram", "Repeated 2-grams", "repetition", "% of 2-grams", "lower", 2, Margin(1.0)),
+        section=HELD_OUT_ANSWERS,
+        per_item=False,
+        score=f"{_SCORES}:repetition_in_chunks",
+    ),
+    Metric(
+        *("log_diversity", "Log-diversity", "log-diversity", "", "higher", 3, _FIVE_PERCENT, HELD_OUT_ANSWERS),
+        per_item=False,
+        score=f"{_SCORES}:log_diversity_in_chunks",
+    ),
+    Metric(TRUNCATED, "Truncated answers", "truncated", "0 to 1", "lower", 3, Margin(0.02), HELD_OUT_ANSWERS),
+):
+    register_metric(_metric)
