@@ -56,9 +56,9 @@ def test_the_last_line_is_a_sweep_of_the_equivalent_alphas(neftune: Neftune) -> 
     name, *arguments = shlex.split(command)
     assert name == "neftune"
     ended = neftune(*arguments, "--dry-run", "--no-estimate", "--json")
-    arms = json.loads(ended.out)["arms"]
+    arms = dict.fromkeys(trial["arm"] for trial in json.loads(ended.out)["trials"])
     assert ended.code == 0
-    assert [float(arm.removeprefix("alpha=")) for arm in arms] == pytest.approx([0, *alphas], rel=0.06)
+    assert [float(arm.removeprefix("alpha=")) for arm in arms if arm != "base"] == pytest.approx([0, *alphas], rel=0.06)
 
 
 def test_another_seed_draws_different_noise_of_the_same_magnitude(neftune: Neftune, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_json_prints_one_document_on_stdout(neftune: Neftune) -> None:
     [
         (
             ("--alphas", "0,nan"),
-            "Error: --alphas: nan is not a size of noise.\n  An alpha is 0 (no noise) or more, and finite.\n",
+            "Error: --alphas: alpha must be a finite number, 0 or larger, not nan.\n  Give numbers such as 0,5,10,15; 0 is no noise.\n",
         ),
         (("--examples", "0"), "Error: --examples is 0.\n  Use 1 or more.\n"),
         (("--max-length", "0"), "Error: --max-length is 0.\n  Use 1 or more.\n"),
@@ -104,7 +104,7 @@ def test_invalid_input_raises_and_nothing_is_written(
 
 def test_all_problems_are_reported_together(neftune: Neftune) -> None:
     ended = neftune("sensitivity", "--alphas", "x,-1", "--examples", "0", "--model", "./none", "--dataset", "./no.csv")
-    for words in ("'x' is not a number", "-1 is not a size", "--examples is 0", "./none", "./no.csv"):
+    for words in ("'x' is not a number", "0 or larger, not -1", "--examples is 0", "./none", "./no.csv"):
         assert words in ended.err
     assert ended.code == 2
 

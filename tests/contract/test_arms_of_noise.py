@@ -1,11 +1,21 @@
 """Noise fields as arms of a sweep: distributions, schedules, targets and ratios reach the training and are attested."""
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
+from neftune_cli.config.noises import (
+    DISTRIBUTIONS,
+    SCHEDULES,
+    NoiseDistribution,
+    NoiseSchedule,
+    register_noise,
+    register_schedule,
+)
 from neftune_cli.noise.draws import NoiseStream
 from tests.command_line import Neftune
 
@@ -43,7 +53,7 @@ def test_a_grid_of_noise_fields_is_trained_and_attested(neftune: Neftune, tmp_pa
     assert {(one["evaluation_calls"], one["hooks"]) for one in found.values()} == {(0, 1)}
     losses = pd.read_csv(tmp_path / "out" / "loss.csv").set_index("arm").train_loss_clean
     assert losses.nunique() == len(losses)  # each field changes the training
-    assert "Noise as measured in 5 of 10 training calls" in ended.out
+    assert "Noise measured in 5 of 10 training forward passes" in ended.out
 
 
 def test_a_ratio_is_converted_to_an_alpha(neftune: Neftune, tmp_path: Path) -> None:
@@ -59,6 +69,31 @@ def test_a_ratio_is_converted_to_an_alpha(neftune: Neftune, tmp_path: Path) -> N
         assert record["arm"].startswith(f"alpha={record['alpha']:g}")
     again = neftune("sweep", "--alphas", "0", "--snr", "10", "--noises", "uniform,gaussian", *SMALL)
     assert "4 trials, 0 to run" in again.err
+
+
+def laplace(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    uniforms = torch.rand(shape, generator=generator, dtype=torch.float32) - 0.5
+    return -uniforms.sign() * (1 - 2 * uniforms.abs()).log() / math.sqrt(6)
+
+
+def test_one_registration_adds_a_distribution_and_a_schedule(neftune: Neftune, tmp_path: Path) -> None:
+    register_noise(NoiseDistribution("laplace", "double exponential", laplace))
+    register_schedule(NoiseSchedule("halved", "alpha is halved", lambda _: 0.5))
+    try:
+        assert "laplace" in neftune("sweep", "--help").out
+        ended = neftune("sweep", "--alphas", "0,5", "--noises", "uniform,laplace", "--noise-schedule", "halved", *SMALL)
+    finally:
+        DISTRIBUTIONS.unregister("laplace")
+        SCHEDULES.unregister("halved")
+    assert ended.code == 0
+    found = attestations(tmp_path / "out")
+    assert set(found) == {"alpha=0", "alpha=5", "alpha=5,noise=laplace"}
+    assert found["alpha=5,noise=laplace"]["rms"] == pytest.approx(1, abs=0.02)
+    assert "alpha=5,noise=laplace" in ended.out
+    ended = neftune("sweep", "--alphas", "0,5", "--noise", "laplace", *SMALL)
+    assert ended.code == 2
+    assert "laplace" in ended.err
+    assert "uniform, gaussian, bernoulli" in ended.err
 
 
 def test_noise_with_a_wrong_magnitude_fails_the_trial(
