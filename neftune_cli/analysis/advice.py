@@ -1,22 +1,23 @@
-"""The verdict in plain words: what to do, what it rests on, what it costs and for whom it holds."""
+"""Advice: a paragraph with the recommended action, the evidence for it, its side effects and its scope."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
 from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
+from neftune_cli.analysis.power import POWER
 from neftune_cli.analysis.results import ArmSummary, Comparison, Judgement, StoppedArm
 from neftune_cli.analysis.wording import amount, counted, listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 MOST_NAMED = 6
-"""Of more arms, those with the best differences are named."""
+"""Largest number of arms to name. If there are more, those with the best differences are named."""
 
 
 def advice(comparison: Comparison) -> str:
-    """Return one paragraph that says what the data support and no more."""
+    """Return one paragraph with the statements that the data support."""
     if not comparison.treated:
-        return f"{comparison.baseline} is the only arm that has finished: there is nothing to compare it with."
+        return f"{comparison.baseline} is the only finished arm, so there is no comparison."
     decision = decide(comparison)
     return " ".join(
         [
@@ -35,8 +36,8 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     best = comparison.best
     if best and best.arm == decision.arm and math.isfinite(best.gain.ci_low):
         yield (
-            f"It was chosen among {len(best.chosen)} arms, which flatters it: chosen on one part of "
-            f"{' and '.join(best.split)} and measured on the other, {_metric(comparison).name_within} is "
+            f"It is the best of {len(best.chosen)} arms, so this difference is biased upward. Selected on one part of "
+            f"the {' and '.join(best.split)} and measured on the other, {_metric(comparison).name_within} is "
             f"{_difference(best.gain, _metric(comparison))}."
         )
 
@@ -45,11 +46,11 @@ def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
     stopped = stopped_arm(comparison.early_stopping, decision.arm)
     if stopped and stopped.best and stopped.best.word in ("equivalent", "worse"):
-        instead = "before you add noise" if _is_about_noise(comparison) else "before you change anything else"
-        yield f"Stop earlier {instead}: it brings as much."
+        instead = "adding noise" if _is_about_noise(comparison) else "another change"
+        yield f"Stop training earlier instead of {instead}: the result is at least as good."
     else:
         arm = _spoken(comparison, decision.arm)
-        yield f"Stop earlier or use {arm}: which of them is better is open."
+        yield f"Stop training earlier or use {arm}: it is not decided which is better."
     yield f"After the last epoch, {_listed(comparison, decision.judged)}."
 
 
@@ -62,8 +63,8 @@ def _more_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.seeds is not None
     more = decision.seeds - decision.judged[decision.arm].comparison.seeds
     yield (
-        f"Run about {counted(more, 'more seed')} before deciding (--seeds {decision.seeds}): they would settle "
-        f"{_spoken(comparison, decision.arm)}, if its difference is as large as it looks."
+        f"Run about {counted(more, 'more seed')} before deciding (--seeds {decision.seeds}): they are enough for a "
+        f"verdict on {_spoken(comparison, decision.arm)}, if its true difference equals the estimate."
     )
     yield f"So far, {_listed(comparison, decision.judged)}."
 
@@ -73,30 +74,30 @@ def _open(comparison: Comparison, decision: Decision) -> Iterator[str]:
     undecided = [judgement for judgement in decision.judged.values() if judgement.word == "inconclusive"]
     widest = max(undecided, key=lambda judgement: judgement.detectable)
     yield (
-        f"{_stay(comparison)} for now: {counted(widest.comparison.seeds, 'seed')} show neither a gain nor that "
-        f"{metric.name_within} changes by less than {amount(widest.margin, metric)}, though a true change of "
-        f"{amount(widest.detectable, metric)} would most likely have been seen."
+        f"{_stay(comparison)} for now: {counted(widest.comparison.seeds, 'seed')} show neither an improvement nor "
+        f"equivalence within {amount(widest.margin, metric)} of {metric.name_within}. The minimum detectable effect is "
+        f"{amount(widest.detectable, metric)} ({percent(POWER)} power)."
     )
     if decision.arm:
-        easiest = f"The easiest to settle, {_spoken(comparison, decision.arm)}," if len(decision.judged) > 1 else "It"
-        yield f"{easiest} would take about {decision.seeds} seeds in all."
+        closest = f" on {_spoken(comparison, decision.arm)}, the closest," if len(decision.judged) > 1 else ""
+        yield f"A verdict{closest} needs about {decision.seeds} seeds in total."
     else:
-        yield "More seeds alone would not settle it."
+        yield "More seeds alone are not enough for a verdict."
     yield f"So far, {_listed(comparison, decision.judged)}."
 
 
 def _neither_is_good(comparison: Comparison, decision: Decision) -> Iterator[str]:
     name = _metric(comparison).name
-    yield f"{name} changes, and neither way is good by itself: {_listed(comparison, decision.judged)}."
+    yield f"{name} changes, and neither direction is an improvement by itself: {_listed(comparison, decision.judged)}."
 
 
 def _too_few_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
     seeds = max(judgement.comparison.seeds for judgement in decision.checkpoints.values())
     yield (
-        f"No verdict: with {counted(seeds, 'paired seed')} the numbers speak about these checkpoints alone. "
-        f"Between them, {_listed(comparison, decision.checkpoints)}."
+        f"No verdict: with {counted(seeds, 'paired seed')} the numbers describe these checkpoints, not the method. "
+        f"For these checkpoints, {_listed(comparison, decision.checkpoints)}."
     )
-    yield f"It takes at least {FEWEST_SEEDS} seeds, better 5 (--seeds 5), to learn about the method."
+    yield f"A verdict on the method needs at least {FEWEST_SEEDS} seeds, preferably 5 (--seeds 5)."
 
 
 def _no_evidence(comparison: Comparison, decision: Decision) -> Iterator[str]:  # noqa: ARG001
@@ -116,23 +117,23 @@ _DECIDED: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = {
 
 
 def _left_out(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    """Yield which arms have no verdict, and why."""
+    """Yield the arms without a verdict, with the reason."""
     if decision.judged and decision.checkpoints:
         shown = _listed(comparison, decision.checkpoints)
-        yield f"With fewer than {FEWEST_SEEDS} seeds, about these checkpoints only: {shown}."
+        yield f"With fewer than {FEWEST_SEEDS} seeds, for these checkpoints only: {shown}."
     for arm in decision.unjudged:
-        yield f"{_capital(_spoken(comparison, arm))} has no verdict: {_why_unjudged(comparison, arm)}."
+        yield f"{_capital(_spoken(comparison, arm))} has no verdict: {_reason_without_verdict(comparison, arm)}."
 
 
-def _why_unjudged(comparison: Comparison, name: str) -> str:
+def _reason_without_verdict(comparison: Comparison, name: str) -> str:
     arm = next(arm for arm in comparison.arms if arm.name == name)
     estimate = arm.estimates.get(comparison.primary)
     baseline = _spoken(comparison, comparison.baseline)
     if estimate is None or estimate.difference is None:
         return f"it shares no measured seed with {baseline}"
     if not math.isfinite(estimate.difference.mean):
-        return f"a value of it or of {baseline} isn't finite"
-    return "nothing in its differences varies, so nothing says how sure they are"
+        return f"one of its values or of {baseline}'s is not finite"
+    return "its differences do not vary, so their uncertainty is unknown"
 
 
 def _stopping(comparison: Comparison) -> Iterator[str]:
@@ -142,10 +143,10 @@ def _stopping(comparison: Comparison) -> Iterator[str]:
     baseline, *others = stopping.arms
     spoken = _capital(_spoken(comparison, comparison.baseline))
     if baseline.best_epoch == max(stopping.epochs):
-        yield f"{spoken} is at its best after the last epoch, so stopping it earlier would have gained nothing."
+        yield f"{spoken} has its lowest loss after the last epoch, so earlier stopping gains nothing."
         return
     epoch = f"epoch {baseline.best_epoch:.1f} of {max(stopping.epochs)}"
-    yield f"{spoken} is at its best at {epoch} on average{_after(baseline)}."
+    yield f"{spoken} has its lowest loss at {epoch} on average{_after(baseline)}."
     judged = {arm.name: arm.best for arm in others if arm.best}
     if judged:
         lowest = min(judged, key=lambda name: judged[name].comparison.difference)
@@ -160,20 +161,21 @@ def _after(baseline: StoppedArm) -> str:
         return ""
     from_best = baseline.last.comparison.difference
     side = "higher" if from_best > 0 else "lower"
-    return f", and after the last one {side} by {abs(from_best):.4f} nats, {baseline.last.word or 'without a verdict'}"
+    verdict = baseline.last.word or "no verdict"
+    return f". After the last epoch its loss is {side} by {abs(from_best):.4f} nats ({verdict})"
 
 
 def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    """Yield what changed beside the metric that the decision is about."""
+    """Yield the metrics other than the primary one that changed."""
     others = [one for one in comparison.metrics.values() if one.goal and one.key not in _same_as(comparison.primary)]
     worse, better = (list(_changed(comparison, others, word)) for word in ("worse", "better"))
     subject = "noise" if _is_about_noise(comparison) else "change"
     if worse:
-        yield f"What the {subject} cost, each metric tested by itself: {'; '.join(worse)}."
+        yield f"Metrics that the {subject} makes worse, each tested separately: {'; '.join(worse)}."
     if better:
-        yield f"What the {subject} brought beside, each metric tested by itself: {'; '.join(better)}."
+        yield f"Other metrics that the {subject} improves, each tested separately: {'; '.join(better)}."
     if others and decision.judged and not worse and not better:
-        yield "No other metric with a good direction is shown to get better or worse."
+        yield "No other metric is shown to improve or to get worse."
 
 
 def _changed(comparison: Comparison, metrics: Sequence[Metric], word: str) -> Iterator[str]:
@@ -187,9 +189,8 @@ def _changed(comparison: Comparison, metrics: Sequence[Metric], word: str) -> It
 def _reach(comparison: Comparison, decision: Decision) -> str:
     used = decision.judged or decision.checkpoints
     seeds = {tuple(_paired_seeds(_arm(comparison, name), comparison.primary)) for name in used}
-    subject = "This holds" if decision.judged else "The numbers are"
-    over = f", over {_seed_words(seeds)}" if seeds else ""
-    return f"{subject} for {comparison.setting.words}{over}; another model, data set or recipe needs its own sweep."
+    over = f", {_seed_words(seeds)}" if seeds else ""
+    return f"Scope: {comparison.setting.words}{over}. Another model, data set or recipe needs its own sweep."
 
 
 def _seed_words(seeds: set[tuple[int, ...]]) -> str:
@@ -197,7 +198,8 @@ def _seed_words(seeds: set[tuple[int, ...]]) -> str:
         (shared,) = seeds
         return f"seed{'' if len(shared) == 1 else 's'} {', '.join(map(str, shared))}"
     counts = [len(of_arm) for of_arm in seeds]
-    return f"{min(counts)} to {max(counts)} seeds an arm" if min(counts) < max(counts) else f"{counts[0]} seeds an arm"
+    number = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
+    return f"{number} seeds per arm"
 
 
 def _paired_seeds(arm: ArmSummary, key: str) -> Sequence[int]:
@@ -206,7 +208,7 @@ def _paired_seeds(arm: ArmSummary, key: str) -> Sequence[int]:
 
 
 def _listed(comparison: Comparison, judged: Mapping[str, Judgement]) -> str:
-    """Return what each arm shows; the metric, the baseline and what all have in common are named once."""
+    """Return the difference of each arm. The metric, the baseline and a shared verdict are named once."""
     metric = _metric(comparison)
     sign = -1 if metric.goal == "higher" else 1
     best_first = sorted(judged, key=lambda name: sign * judged[name].comparison.difference)
@@ -217,7 +219,8 @@ def _listed(comparison: Comparison, judged: Mapping[str, Judgement]) -> str:
         clauses.append(f"{counted(len(judged) - len(named), 'more arm')} in the tables")
     (common, *_) = words
     behind = f"{'; all' if len(clauses) > 1 else ','} {common}" if len(words) == 1 and common else ""
-    return f"{metric.name_within} beside {_spoken(comparison, comparison.baseline)}: {'; '.join(clauses)}{behind}"
+    baseline = _spoken(comparison, comparison.baseline)
+    return f"{metric.name_within} compared with {baseline}: {'; '.join(clauses)}{behind}"
 
 
 def _shown(judgement: Judgement, metric: Metric, *, word: bool) -> str:
@@ -237,21 +240,17 @@ def _difference(comparison: PairedComparison, metric: Metric) -> str:
 
 
 def _stay(comparison: Comparison) -> str:
-    return (
-        "Leave the noise off"
-        if _is_about_noise(comparison)
-        else f"Stay with {_spoken(comparison, comparison.baseline)}"
-    )
+    return "Leave the noise off" if _is_about_noise(comparison) else f"Keep {_spoken(comparison, comparison.baseline)}"
 
 
 def _is_about_noise(comparison: Comparison) -> bool:
-    """Return whether the baseline has no noise and all others have some: what they do is what noise does."""
+    """Return whether the baseline has no noise and all other arms have noise."""
     baseline = _arm(comparison, comparison.baseline)
     return baseline.alpha == 0 and all(arm.alpha for arm in comparison.treated)
 
 
 def _spoken(comparison: Comparison, name: str) -> str:
-    """Return an arm's name as a sentence has it: `alpha 5` for `alpha=5`."""
+    """Return the name of an arm for a sentence: `alpha 5` for `alpha=5`."""
     arm = _arm(comparison, name)
     return name.replace("=", " ") if arm.alpha is not None and name == f"alpha={arm.alpha:g}" else name
 
@@ -265,7 +264,7 @@ def _metric(comparison: Comparison) -> Metric:
 
 
 def _same_as(key: str) -> tuple[str, ...]:
-    """Return the metrics that tell the same: perplexity is the loss on another scale."""
+    """Return the metrics with the same information: perplexity is the loss on another scale."""
     losses = (HELD_OUT_LOSS, "eval_perplexity")
     return losses if key in losses else (key,)
 

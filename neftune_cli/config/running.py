@@ -75,30 +75,37 @@ def run_options(arguments: Mapping[str, Any]) -> RunOptions:
 
     Raises:
         UsageError: one problem for each invalid argument.
+        TypeError: an argument is not a run setting, so its value would be ignored.
 
     """
+    unread = dict(arguments)
     problems = Problems()
-    workers = problems.attempt(lambda: parse_workers(arguments["workers"]))
+    workers = problems.attempt(partial(parse_workers, unread.pop("workers")))
     for name, fix in _ABOVE_0.items():
-        problems.attempt(partial(_check_above_0, name, arguments.get(name), fix))
-    problems.attempt(lambda: _check_rate_is_used(arguments))
+        problems.attempt(partial(_check_above_0, name, unread.get(name), fix))
+    problems.attempt(
+        partial(_check_rate_is_used, unread.pop("hourly_rate", None), dry_run=unread.pop("dry_run", False))
+    )
     problems.raise_any()
-    keep = arguments.get("keep", Keep.ALL)
-    return RunOptions(
+    keep = unread.pop("keep", Keep.ALL)
+    options = RunOptions(
         workers=workers,
-        executor=arguments.get("executor", "local"),
+        executor=unread.pop("executor", "local"),
         settings=RunSettings(
-            checkpoint_steps=arguments["checkpoint_steps"],
-            checkpoint_minutes=arguments["checkpoint_minutes"],
+            checkpoint_steps=unread.pop("checkpoint_steps"),
+            checkpoint_minutes=unread.pop("checkpoint_minutes"),
             keep_model=keep is not Keep.NONE,
-            halve_batch=arguments["on_oom"] is OnOom.HALVE_BATCH,
-            stop_on_divergence=arguments["stop_on_divergence"],
+            halve_batch=unread.pop("on_oom") is OnOom.HALVE_BATCH,
+            stop_on_divergence=unread.pop("stop_on_divergence"),
         ),
         keep=keep,
-        retry_failed=arguments.get("retry", Retry.FAILED) is Retry.FAILED,
-        fail_fast=arguments.get("fail_fast", False),
-        estimate=arguments.get("estimate", False),
+        retry_failed=unread.pop("retry", Retry.FAILED) is Retry.FAILED,
+        fail_fast=unread.pop("fail_fast", False),
+        estimate=unread.pop("estimate", False),
     )
+    if unread:
+        raise TypeError(f"No run setting reads the arguments {', '.join(unread)}.")
+    return options
 
 
 def parse_workers(text: str) -> int | None:
@@ -130,7 +137,7 @@ def _check_above_0(name: str, value: float | None, fix: str) -> None:
     raise UsageError(Problem(f"--{name.replace('_', '-')}: {value:.15g} is {wrong}.", fix))
 
 
-def _check_rate_is_used(arguments: Mapping[str, Any]) -> None:
-    if arguments.get("hourly_rate") is not None and not arguments["dry_run"]:
+def _check_rate_is_used(hourly_rate: float | None, *, dry_run: bool) -> None:
+    if hourly_rate is not None and not dry_run:
         what = "--hourly-rate has no effect without --dry-run."
         raise UsageError(Problem(what, "Add --dry-run to see the cost estimate, or leave --hourly-rate out."))

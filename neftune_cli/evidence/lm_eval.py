@@ -1,4 +1,4 @@
-"""What lm-evaluation-harness scored: documents behind each score, and how each metric is to be read."""
+"""Evidence from lm-evaluation-harness: scores, the values of documents behind them, and their metrics."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,27 +11,35 @@ import numpy as np
 
 from neftune_cli.errors import Problems
 from neftune_cli.evidence.lm_eval_files import Results, Sample, find_results, prompts_digest, read_samples
-from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting, agree, grouped, told_apart
-from neftune_cli.evidence.run_names import RunName, by_place, full_path, name_runs
+from neftune_cli.evidence.measurements import (
+    Evidence,
+    ItemValues,
+    Measurements,
+    Setting,
+    agree,
+    grouped,
+    with_differences,
+)
+from neftune_cli.evidence.run_names import RunName, by_common_folder, full_path, name_runs
 from neftune_cli.metrics import Margin, Metric
 
 Score = tuple[str, str, str]
 """Task or group of tasks, metric, filter."""
 
 SECTION = "lm-eval"
-"""Title of the table that these metrics stand in."""
+"""Title of the table of these metrics."""
 
 _SAME_MEAN = 1e-6
-"""Relative; scores may have been averaged in single precision."""
+"""Relative tolerance; scores may be averages in single precision."""
 _SHARE, _PERCENT = (3, Margin(0.02)), (2, Margin(2.0))
 _OTHER = (3, Margin(0.01, relative=True))
 
 
 def task_items(scores: Mapping[Score, float], samples: Mapping[str, Sequence[Sample]]) -> dict[Score, ItemValues]:
-    """Return the documents' values of the tasks' scores that are means of them.
+    """Return the values of documents for task scores that are their means.
 
-    A score is that if the mean says so: the aggregation isn't written down for all tasks, and a perplexity or a corpus
-    BLEU differs from any mean of what was logged.
+    The values are compared with the score, because the files do not name the aggregation of every task. A perplexity or
+    a corpus BLEU differs from every mean of logged values.
     """
     found = {}
     for score in scores:
@@ -47,7 +55,7 @@ def task_items(scores: Mapping[Score, float], samples: Mapping[str, Sequence[Sam
 def group_items(
     scores: Mapping[Score, float], tasks: Mapping[Score, ItemValues], leaves: Mapping[str, Sequence[str]]
 ) -> dict[Score, ItemValues]:
-    """Return the documents' values of groups of tasks whose score is the mean of all of them, or of their tasks'."""
+    """Return the values of documents for task groups whose score is the mean over documents or over tasks."""
     found = {}
     for score in scores:
         group, metric, filter_ = score
@@ -63,14 +71,14 @@ def group_items(
 
 
 def task_metrics(scores: Sequence[Mapping[Score, float]], results: Mapping[str, Results]) -> dict[Score, Metric]:
-    """Return each score of these runs as a metric, in the order of the results, tasks in groups behind the others."""
+    """Return each score of these runs as a metric, in the order of the results, with tasks of groups last."""
     below = tasks_in_groups(results)
     found = sorted(dict.fromkeys(score for run in scores for score in run), key=lambda score: score[0] in below)
     return {score: _metric(score, found, [run[score] for run in scores if score in run], results) for score in found}
 
 
 def tasks_in_groups(results: Mapping[str, Results]) -> set[str]:
-    """Return the tasks that stand in a group which is scored itself."""
+    """Return the tasks of groups that have scores themselves."""
     return {task for group, found in results.items() for task in found.of("group_subtasks", group) or ()}
 
 
@@ -93,7 +101,7 @@ def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], resu
 
 
 def _reading(values: Sequence[float], *, higher: bool | None) -> tuple[int, Margin]:
-    """Return decimals and margin of a metric: nothing but its values tells a share from a percentage."""
+    """Return decimals and margin of a metric. Only its values distinguish a share from a percentage."""
     known = [value for value in values if math.isfinite(value)]
     if not higher or any(not 0 <= value <= 100 for value in known):
         return _OTHER
@@ -101,7 +109,7 @@ def _reading(values: Sequence[float], *, higher: bool | None) -> tuple[int, Marg
 
 
 def _values(samples: Sequence[Sample], metric: str) -> ItemValues | None:
-    """Return what the documents count with, None where that isn't a number.
+    """Return the values of documents, None if one is not a number.
 
     A document that a task asks twice is two items of one cluster.
     """
@@ -119,7 +127,7 @@ def _values(samples: Sequence[Sample], metric: str) -> ItemValues | None:
 
 
 def _joined(tasks: Mapping[str, ItemValues], *, by_task: bool = False) -> ItemValues:
-    """Return the documents of several tasks together, each the same weight, or else each task."""
+    """Return the documents of several tasks, with equal weights for documents or for tasks."""
     return ItemValues(
         items=tuple(f"{task}/{item}" for task, values in tasks.items() for item in values.items),
         clusters=tuple(cluster for values in tasks.values() for cluster in values.clusters),
@@ -134,23 +142,23 @@ def _is_mean(score: float, values: ItemValues) -> bool:
 
 
 _NOTE = (
-    "Brought in from lm-evaluation-harness: nothing in its files shows that the runs differ in noise and seed alone, "
-    "and arm and seed are what names of folders or run files say."
+    "These runs come from lm-evaluation-harness, whose files do not show whether the runs differ only in "
+    "noise and seed. Arm and seed come from folder names or run files."
 )
 _MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
 class _Run:
-    """The newest results of every task that were written into one folder."""
+    """One run: the newest results of every task in a folder."""
 
     folder: Path
     newest: Mapping[str, Results]
-    """Task or group to the results that count."""
+    """Task or group to its newest results."""
     samples: Mapping[str, Sequence[Sample]]
-    """Task to what was logged of its documents; tasks without are left out."""
+    """Task to its logged documents, without tasks that logged none."""
     repeated: tuple[str, ...]
-    """Tasks that were evaluated more than once."""
+    """Tasks with more than one evaluation."""
 
     @cached_property
     def scores(self) -> dict[Score, float]:
@@ -167,7 +175,7 @@ class _Run:
 
     @cached_property
     def _leaves(self) -> dict[str, list[str]]:
-        """Return group to the tasks in it, for groups none of whose tasks was evaluated again later."""
+        """Return group to its tasks, without groups of which a task was evaluated again later."""
         leaves = {group: _leaves(results, group) for group, results in self.newest.items()}
         return {
             group: tasks
@@ -177,24 +185,24 @@ class _Run:
 
     @cached_property
     def shared(self) -> dict[str, Any]:
-        """Return everything that is known to change scores, by task."""
+        """Return all known settings that can change scores, by task."""
         tasks = {task: _task_setting(results, task, self.samples.get(task)) for task, results in self.newest.items()}
         return {"tasks": ", ".join(sorted(tasks)), **tasks}
 
 
 def lm_eval_evidence(*roots: Path) -> list[Evidence]:
-    """Return the evaluations below each folder, those of the same tasks together, the setting with most runs first.
+    """Return the evaluations below each folder, grouped by setting, the largest group first.
 
-    Of a task that was evaluated several times into one folder the newest results count. Folders that are parts of
-    something larger are taken together (`by_place`).
+    If a folder has several evaluations of a task, the newest is used. Folders that are parts of
+    a larger one are combined (`by_common_folder`).
 
     Raises:
-        UsageError: a file can't be understood, or nothing says which arm and seed a run is.
+        UsageError: a file is not valid, or arm or seed of a run are unknown.
     """
     problems = Problems()
     found = {root: problems.attempt(partial(_runs_below, root)) or [] for root in roots}
     problems.raise_any()
-    return [one for root, runs in by_place(found) for one in _evidence_of(root, runs)]
+    return [one for root, runs in by_common_folder(found) for one in _evidence_of(root, runs)]
 
 
 def _runs_below(root: Path) -> list[_Run]:
@@ -236,7 +244,7 @@ def _task_setting(results: Results, task: str, samples: Sequence[Sample] | None)
 def _evidence_of(root: Path, runs: Sequence[_Run]) -> list[Evidence]:
     groups = grouped(runs, lambda one, other: agree(one.shared, other.shared))
     names = name_runs([[run.folder for run in group] for group in groups], root)
-    return told_apart([_evidence(root, group, names) for group in groups])
+    return with_differences([_evidence(root, group, names) for group in groups])
 
 
 def _evidence(root: Path, runs: Sequence[_Run], names: Mapping[Path, RunName]) -> Evidence:
@@ -278,11 +286,11 @@ def _setting(name: str, run: _Run) -> Setting:
 def _notes(runs: Sequence[_Run]) -> Iterator[str]:
     repeated = sorted({task for run in runs for task in run.repeated})
     if repeated:
-        yield f"{_listed(repeated)}: evaluated several times in one folder; the newest results count."
+        yield f"{_listed(repeated)}: evaluated several times in one folder; the newest results are used."
     tasks = [task for task in runs[0].newest if not runs[0].newest[task].of("group_subtasks", task)]
     unlogged = [task for task in tasks if any(task not in run.samples for run in runs)]
     if unlogged:
-        yield f"{_listed(unlogged)}: evaluated without --log_samples, so that intervals are over seeds alone."
+        yield f"{_listed(unlogged)}: evaluated without --log_samples; intervals are over seeds alone."
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The files that lm-evaluation-harness (0.4.3 and later) writes for `--output_path`, with `--log_samples` or without.
+"""Files that lm-evaluation-harness (0.4.3 and later) writes with `--output_path`, with or without `--log_samples`.
 
 `<output>/<model>/results_<time>.json` has the scores of all tasks of one call, and beside it, a line for each document
 and filter, `samples_<task>_<time>.jsonl`. An output path `<folder>/<name>.json` makes `<folder>/<name>_<time>.json` and
@@ -21,17 +21,17 @@ from neftune_cli.evidence.run_names import folders_below
 
 _RESULTS = re.compile(r"(?P<name>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
 _MODEL_ARGUMENTS = ("dtype", "max_length", "add_bos_token", "load_in_8bit", "load_in_4bit", "enable_thinking")
-"""Arguments of the model that can change its answers; most others name it or say where it runs."""
+"""Model arguments that can change responses. Most other arguments name the model or its device."""
 
 _NO_METRIC = "bypass"
-"""Stands where only answers were asked for."""
+"""Value that marks tasks with generated answers only."""
 
 _DAMAGED_FIX = "Evaluate again, or remove the file."
 
 
 @dataclass(frozen=True)
 class Results:
-    """One results file: the scores of one call."""
+    """One results file: the scores of one evaluation."""
 
     path: Path
     time: str
@@ -39,7 +39,7 @@ class Results:
 
     @property
     def tasks(self) -> Mapping[str, Mapping[str, Any]]:
-        """Return task or group of tasks to its scores and more."""
+        """Return the scores and further fields of each task and task group."""
         found: Mapping[str, Mapping[str, Any]] = self.values["results"]
         return found
 
@@ -54,13 +54,13 @@ class Results:
         }
 
     def of(self, part: str, task: str) -> Any:
-        """Return what a part of the file, such as `n-shot`, says of a task; None where it says nothing."""
+        """Return the entry of a task in a part of the file such as `n-shot`; None if it has none."""
         found = self.values.get(part)
         return found.get(task) if isinstance(found, Mapping) else None
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """Return how the model was called."""
+        """Return the configuration of the model call."""
         found = self.values.get("config")
         return found if isinstance(found, Mapping) else {}
 
@@ -74,13 +74,13 @@ class Results:
 
     @property
     def adapted_model(self) -> str | None:
-        """Return the model that adapters were put on; None without adapters, where each run has its own model."""
+        """Return the base model of adapters; None without adapters, because each run then has its own model."""
         arguments = self.model_arguments
         return str(arguments.get("pretrained")) if "peft" in arguments or "delta" in arguments else None
 
     @cached_property
     def calling(self) -> Mapping[str, Any]:
-        """Return what of the call can change the scores of every task."""
+        """Return the settings of the call that can change the scores of every task."""
         return {
             "backend": self.config.get("model"),
             "dtype": self.config.get("model_dtype"),
@@ -112,7 +112,7 @@ def find_results(root: Path) -> list[Results]:
 
 
 def _read_results(path: Path, *, must_be: bool) -> Mapping[str, Any] | None:
-    """Return a results file's content; None for something else of a name that anybody may use."""
+    """Return the content of a results file; None if the file has this name but another format."""
     try:
         values = from_json(path.read_bytes())
     except OSError as error:
@@ -127,22 +127,22 @@ def _read_results(path: Path, *, must_be: bool) -> Mapping[str, Any] | None:
 
 
 class Sample(NamedTuple):
-    """One document of a task as one filter saw it."""
+    """One document of a task after one filter."""
 
     document: str
-    """Hash of the document, or its number where there is none."""
+    """Hash of the document, or its number if it has no hash."""
     place: int
     """Number of the document in its task."""
     filter: str | None
-    """None before version 0.4.7, which didn't say it."""
+    """None in files from versions before 0.4.7."""
     values: Mapping[str, Any]
-    """Metric to what the document counts with; anything but a number for metrics of all documents at once."""
+    """Metric to the document's value; corpus-level metrics have other values than numbers."""
     hashes: tuple[str | None, str | None, str | None]
-    """Of document, prompt and target."""
+    """Hash of document, prompt and target."""
 
 
 def read_samples(results: Results, task: str) -> list[Sample] | None:
-    """Return what was logged of a task's documents, in their order; None where nothing was.
+    """Return the logged documents of a task, in their order; None if they were not logged.
 
     Raises:
         UsageError: a line can't be understood, or documents are missing.
@@ -159,7 +159,7 @@ def read_samples(results: Results, task: str) -> list[Sample] | None:
 
 
 def prompts_digest(samples: Sequence[Sample]) -> str:
-    """Return a hash of all documents, prompts and targets, whatever order they were logged in."""
+    """Return a hash of all documents, prompts and targets, independent of their order."""
     return sha256(_canonical(sorted({str(sample.hashes) for sample in samples})).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What one trial measured, in arrays: the form in which all results are judged, whoever made them."""
+"""Measurements of trials as arrays: the common form of all results, whichever tool produced them."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,19 +18,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ItemValues:
-    """One metric of one trial, item by item; the trial's own value is their weighted mean."""
+    """Values of one metric of one trial per item. The trial's value is their weighted mean."""
 
     items: tuple[str, ...]
-    """What tells an item from others: the same in every trial that was measured on it."""
+    """Identifiers of the items, the same in every trial that was measured on them."""
     clusters: tuple[str, ...]
-    """Label of the group each item belongs to, (items,)."""
+    """Cluster of each item, (items,)."""
     values: Floats
     """In the metric's unit, (items,)."""
     weights: Floats
-    """Such as tokens, (items,)."""
+    """Weights, for example numbers of tokens, (items,)."""
 
     def of(self, items: Sequence[str]) -> "ItemValues":
-        """Return the values of these items, in this order."""
+        """Return the values of the given items, in the given order."""
         if tuple(items) == self.items:
             return self
         place = {item: number for number, item in enumerate(self.items)}
@@ -42,50 +42,49 @@ class ItemValues:
 
 @dataclass(frozen=True)
 class Measurements:
-    """One trial as it is judged."""
+    """Measurements of one trial."""
 
     trial: str
-    """Its id, or the folder it was brought in from."""
+    """Id of the trial, or folder of a run of another tool."""
     arm: str
     alpha: float | None
-    """None for the base, and for an arm of somebody else's whose alpha isn't known."""
+    """None for the base model, and for an arm of another tool with unknown alpha."""
     seed: int | None
-    """None for the base and for nothing else."""
+    """None for the base model only."""
     scores: Mapping[str, float | None]
-    """Metric key to the trial's value; None where the metric isn't defined for the data."""
+    """Metric key to the trial's value; None if the metric is undefined for the data."""
     items: Mapping[str, ItemValues]
-    """Metric key to the values that the score is the mean of, for metrics that have items; lengths of the references,
-    `reference_chars`, are no metric's."""
+    """Metric key to values per item, for per-item metrics; also `reference_chars`, the length of references."""
     held_out_by_epoch: Mapping[int, ItemValues]
     """Epoch to held-out losses, in nats per completion token."""
     curve: tuple[CurvePoint, ...] = ()
     noise_ratio: float | None = None
-    """Noise norm as a share of the embedding norm at the median length; None where it wasn't measured."""
+    """Noise norm divided by embedding norm at the median length; None if not measured."""
     attestation: Attestation | None = None
     notes: tuple[str, ...] = ()
     details: tuple[str, ...] | None = None
-    """What its arm changes in noise and recipe beside alpha, like `noise=gaussian`; None where its name alone says."""
+    """Overrides of the arm other than alpha, for example `noise=gaussian`; None if only the arm's name is known."""
 
     @property
     def is_base(self) -> bool:
-        """Return whether this is the model before fine-tuning."""
+        """Return whether this is the base model."""
         return self.arm == BASE_ARM
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What comparable trials have in common: everything but the noise and the seed."""
+    """Common setting of comparable trials: everything but noise and seed."""
 
     model: str
     data: str
     recipe: Mapping[str, Any]
-    """Fields of the recipe, as far as they are known."""
+    """Known fields of the recipe."""
     shared: Mapping[str, Any]
-    """Everything that can change a trial's numbers, noise and seed left out, by part."""
+    """Everything that can change a trial's numbers, by part, without noise and seed."""
 
     @property
     def words(self) -> str:
-        """Return the setting in a few words, for the sentence that says for whom a result holds."""
+        """Return a short description, for the sentence about the scope of a result."""
         recipe = self.recipe
         parts = []
         if steps := recipe.get("max_steps"):
@@ -95,67 +94,67 @@ class Setting:
         if rate := recipe.get("learning_rate"):
             parts.append(f"learning rate {rate:g}")
         if size := recipe.get("batch_size"):
-            parts.append(f"batches of {size}")
+            parts.append(f"batch size {size}")
         if rank := recipe.get("lora_rank"):
-            parts.append(f"LoRA of rank {rank}")
+            parts.append(f"LoRA rank {rank}")
         return f"{self.model} on {self.data}" + (f" ({', '.join(parts)})" if parts else "")
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Trials that may be compared with each other: they differ in the noise, the seed and what their arms declare."""
+    """Comparable trials: they differ in noise, seed and the declared overrides of their arms."""
 
     name: str
     setting: Setting
     trials: tuple[Measurements, ...]
-    """The base first, if it was evaluated, then arm by arm in the order of the sweep, seeds in order."""
+    """Base model first, if it was evaluated; then by arm in the order of the sweep, and by seed."""
     metrics: Mapping[str, Metric]
-    """What was measured, in the order of the tables."""
+    """Measured metrics, in the order of the tables."""
     folders: tuple[str, ...]
-    """Where the trials were found."""
+    """Folders of the trials."""
     specs: tuple[str, ...] = ()
-    """Text of the `sweep.yaml` in each of the folders; empty for what others made."""
+    """Text of the `sweep.yaml` in each folder; empty for runs of other tools."""
     apart: str = ""
-    """How this differs from what it is shown beside and could be taken for, in one sentence; empty where it doesn't."""
+    """One sentence on the difference to the evidence shown before it; empty if there is none."""
     notes: tuple[str, ...] = ()
-    """What the reader should know of how the trials were put together."""
+    """Notes on the selection of the trials."""
     unfinished: tuple[str, ...] = ()
-    """One sentence for each trial that is missing."""
+    """One sentence for each missing trial."""
     manifest: str = ""
-    """Text of `manifest.json`, or of several one after another; empty where there is none."""
+    """Text of `manifest.json`, or of several in sequence; empty if there is none."""
 
     @property
     def manifest_digest(self) -> str | None:
-        """Return the SHA-256 of the manifest in hex, None where there is none."""
+        """Return the SHA-256 of the manifest in hex, None if there is none."""
         return sha256(self.manifest.encode()).hexdigest() if self.manifest else None
 
 
-Run = TypeVar("Run")
+RunType = TypeVar("RunType")
 
 _MOST_PARTS = 4
 _HASH = re.compile(r"[0-9a-f]{32,}")
 
 
-def grouped(runs: Sequence[Run], comparable: Callable[[Run, Run], bool]) -> list[list[Run]]:
-    """Return the runs in groups of which any two are comparable, the largest group first."""
-    groups: list[list[Run]] = []
+def grouped(runs: Sequence[RunType], comparable: Callable[[RunType, RunType], bool]) -> list[list[RunType]]:
+    """Return groups of pairwise comparable runs, the largest group first."""
+    groups: list[list[RunType]] = []
     for run in runs:
-        home = next((group for group in groups if all(comparable(member, run) for member in group)), None)
-        if home is None:
+        own = next((group for group in groups if all(comparable(member, run) for member in group)), None)
+        if own is None:
             groups.append([run])
         else:
-            home.append(run)
+            own.append(run)
     return sorted(groups, key=len, reverse=True)
 
 
 def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether two settings are the same as far as both are known."""
+    """Return whether two settings agree in all parts that are known for both."""
     here, there = dict(_flat(one)), dict(_flat(other))
     return all(here[part] == there[part] for part in here.keys() & there.keys())
 
 
-def told_apart(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """Give settings of one name numbers, and say of each but the first by what it differs from the first."""
+def with_differences(evidence: Sequence[Evidence]) -> list[Evidence]:
+    """Add numbers to settings of the same name, and describe how each one differs from the first."""
     names = [one.name for one in evidence]
     numbered = [
         replace(one, name=f"{one.name}, part {names[: place + 1].count(one.name)}")
@@ -176,7 +175,7 @@ def _difference(first: Evidence, other: Evidence) -> str:
 
 
 def _parts(first: Setting, other: Setting) -> list[str]:
-    """Return what differs among the parts that both have; what several sections have alike is said once."""
+    """Return the differences in parts that both settings have, each once."""
     here, there = dict(_flat(other.shared)), dict(_flat(first.shared))
     sections: dict[str, list[str]] = {}
     for (section, part), value in there.items():
@@ -187,9 +186,9 @@ def _parts(first: Setting, other: Setting) -> list[str]:
 
 def _words(part: str, here: Any, there: Any) -> str:
     if any(_HASH.fullmatch(str(value)) for value in (here, there)):
-        return f"other {part}"
+        return f"different {part}"
     if here == there:
-        return f"{part} {here} with other content"
+        return f"{part} {here} with different content"
     return f"{part} {'none' if here is None else here} instead of {'none' if there is None else there}"
 
 

@@ -1,4 +1,4 @@
-"""From the folders of sweeps to trials that may be compared: never mixed if they differ in more than noise and seed."""
+"""Evidence from sweep folders: comparable trials, which differ only in noise and seed or in declared overrides."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ import numpy as np
 from neftune_cli.config.identity import canonical_json
 from neftune_cli.config.spec import NOISE_DETAILS, ArmSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting, told_apart
+from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting, with_differences
 from neftune_cli.metrics import METRICS, PROBE_PREFIX, response_metrics
 from neftune_cli.records import HELD_OUT, PROBE, Generation, TrialRecord, perplexity
 from neftune_cli.store import SweepFolder, TrialFolder, trial_label
@@ -22,25 +22,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Found:
-    """One trial with what decides whom it may be compared with."""
+    """One trial with the identities that determine its comparable trials."""
 
     folder: SweepFolder
     setting: Setting
     setting_identity: str
-    """Canonical JSON of everything that can change its numbers, but for noise, seed and what its arm declares."""
+    """Canonical JSON of everything that can change its numbers, without noise, seed and overrides of its arm."""
     arm_identity: str
-    """Canonical JSON of its noise and of what its arm changes in the recipe."""
+    """Canonical JSON of its noise and of the overrides of its arm."""
     trial: Measurements
 
 
 def sweep_evidence(folders: Sequence[SweepFolder]) -> list[Evidence]:
-    """Return the finished trials of these sweeps, those of one setting together, in the order of the folders.
+    """Return the finished trials of these sweeps, grouped by setting, in the order of the folders.
 
-    Arms may change the recipe where their sweep declares it. Whatever else differs makes a setting of its own. A sweep
-    without a finished trial is there too, without trials, so that what is unfinished can be said.
+    Arms may override the recipe if their sweep declares it. Any other difference makes a separate setting. A sweep
+    without a finished trial is included without trials, so that its unfinished trials can be reported.
 
     Raises:
-        UsageError: a record can't be understood, or two folders have different results of one trial.
+        UsageError: a record is invalid, or two folders have different results of the same trial.
+
     """
     groups: dict[tuple[str, bool], list[_Found]] = {}
     read = {folder: _read(folder) for folder in folders}
@@ -50,7 +51,7 @@ def sweep_evidence(folders: Sequence[SweepFolder]) -> list[Evidence]:
         for trial in found if folder not in empty else ():
             groups.setdefault((trial.setting_identity, _is_single_training(folder)), []).append(trial)
     together = [_together(found, missing) for found in groups.values()]
-    return [*told_apart(together), *(_evidence_without_trials(folder, missing[folder]) for folder in empty)]
+    return [*with_differences(together), *(_evidence_without_trials(folder, missing[folder]) for folder in empty)]
 
 
 def _is_single_training(folder: SweepFolder) -> bool:
@@ -63,7 +64,7 @@ def _is_single_training(folder: SweepFolder) -> bool:
 
 
 def _read(folder: SweepFolder) -> tuple[list[_Found], list[str]]:
-    """Return a sweep's finished trials, and a sentence for each that is missing: damaged, unfinished or not begun."""
+    """Return the finished trials of a sweep, and a sentence for each damaged, unfinished or missing one."""
     spec = folder.spec()
     finished, missing = folder.contents()
     found = []
@@ -77,18 +78,18 @@ def _read(folder: SweepFolder) -> tuple[list[_Found], list[str]]:
             missing.append(f"{place.label}: {error}")
         else:
             found.append(_Found(folder, _setting(spec, shared), canonical_json(shared), arm, trial))
-    return found, [*missing, *_not_begun(folder, spec)]
+    return found, [*missing, *_not_started(folder, spec)]
 
 
-def _not_begun(folder: SweepFolder, spec: SweepSpec | None) -> Iterator[str]:
-    """Yield a sentence for each trial that the sweep declares and that has no folder yet."""
-    begun = {place.label for place in folder.trials()}
+def _not_started(folder: SweepFolder, spec: SweepSpec | None) -> Iterator[str]:
+    """Yield a sentence for each declared trial that has no folder yet."""
+    started = {place.label for place in folder.trials()}
     declared = [trial_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds] if spec else []
-    return (f"{label} has not begun" for label in declared if label not in begun)
+    return (f"{label} has not started" for label in declared if label not in started)
 
 
 def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, Any] | None:
-    """Return what the trial's arm changes in its sweep's recipe; None where the sweep doesn't declare such a trial."""
+    """Return the overrides of the trial's arm in the recipe; None if the sweep does not declare such a trial."""
     arm = next((arm for arm in spec.arms if arm.name == record.arm), None) if spec else None
     if record.seed is None:
         return {}
@@ -98,7 +99,7 @@ def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, 
 
 
 def _details(record: TrialRecord, overrides: dict[str, Any]) -> tuple[str, ...]:
-    """Return what sets a trial apart beside alpha: noise that isn't the default, and what its arm declares."""
+    """Return the differences of a trial other than alpha: noise fields that are not the default, and overrides."""
     noise = record.identity.get("noise") or {}
     usual = NoiseSpec().model_dump()
     unusual = {field: noise[field] for field in NOISE_DETAILS if field in noise and noise[field] != usual[field]}
@@ -106,23 +107,23 @@ def _details(record: TrialRecord, overrides: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _shared_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: bool) -> dict[str, Any]:
-    """Return what comparable trials share; a trial that its sweep doesn't declare stands for its own recipe."""
+    """Return the identity that comparable trials share. A trial that its sweep does not declare has its own recipe."""
     recipe = spec.train.model_dump() if spec and declared else record.identity.get("train") or {}
-    # adapters bring a package into the environment that the other arms of a sweep don't use
+    # LoRA adds a package to the environment that other arms of a sweep do not use
     environment = {part: value for part, value in record.identity.get("environment", {}).items() if part != "peft"}
     shared = {part: value for part, value in record.identity.items() if part not in ("noise", "seed", "base")}
     return {**shared, "environment": environment, "train": recipe}
 
 
 def _setting(spec: SweepSpec | None, shared: Mapping[str, Any]) -> Setting:
-    """Return the setting with names where the identity has fingerprints alone."""
+    """Return the setting with names in addition to fingerprints."""
     model, data = (PurePath(name).name for name in ((spec.model, spec.dataset) if spec else ("a model", "data")))
     named = {"model": f"{model} ({shared.get('model')})", "data": f"{data} ({shared.get('data')})"}
     return Setting(model=model, data=data, recipe=shared["train"], shared={**shared, **named})
 
 
 def _together(found: Sequence[_Found], missing: Mapping[SweepFolder, Sequence[str]]) -> Evidence:
-    """Return trials of one setting: each once, arms that are the same training under one name."""
+    """Return the trials of one setting: each once, with one name for arms that are the same training."""
     homes = [folder for folder in missing if any(one.folder is folder for one in found)]
     names = _arm_names(found)
     trials = [replace(one, arm=names[identity]) for one, identity in _each_once(found)]
@@ -142,10 +143,11 @@ def _together(found: Sequence[_Found], missing: Mapping[SweepFolder, Sequence[st
 
 
 def _each_once(found: Sequence[_Found]) -> Iterator[tuple[Measurements, str]]:
-    """Yield the trials with the identities of their arms; one that lies in several folders, once.
+    """Yield each trial once, with the identity of its arm, even if several folders have it.
 
     Raises:
-        UsageError: two folders have different results of one trial.
+        UsageError: two folders have different results of the same trial.
+
     """
     seen: dict[str, _Found] = {}
     for one in found:
@@ -156,13 +158,13 @@ def _each_once(found: Sequence[_Found]) -> Iterator[tuple[Measurements, str]]:
             raise UsageError(
                 Problem(
                     f"{first.folder.path} and {one.folder.path} have different results of trial {one.trial.trial}.",
-                    "Leave one of the folders out, or restore the one that was changed.",
+                    "Leave out one of the folders, or restore the changed one.",
                 )
             )
 
 
 def _arm_names(found: Sequence[_Found]) -> dict[str, str]:
-    """Return a name for each kind of training; one that two kinds go by gets the sweep's name behind it."""
+    """Return a name for each kind of training. A name that two kinds share is followed by the name of the sweep."""
     names: dict[str, str] = {}
     for one in found:
         if one.arm_identity not in names:
@@ -172,12 +174,12 @@ def _arm_names(found: Sequence[_Found]) -> dict[str, str]:
 
 
 def _declared_differences(homes: Sequence[SweepFolder], arms: Sequence[str]) -> Iterator[str]:
-    """Yield a sentence for each arm that by its sweep's word differs in more than the noise."""
+    """Yield a sentence for each arm with declared overrides of the recipe."""
     for folder in homes:
         spec = folder.spec()
         for arm in spec.arms if spec else ():
             if arm.train and arm.name in arms:
-                yield f"{arm.name} differs in the recipe as well: {_written(arm)}."
+                yield f"{arm.name} also differs in the recipe: {_written(arm)}."
 
 
 def _written(arm: ArmSpec) -> str:
@@ -190,10 +192,11 @@ def _evidence_without_trials(folder: SweepFolder, missing: Sequence[str]) -> Evi
 
 
 def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
-    """Return what a finished trial measured.
+    """Return the measurements of a finished trial.
 
     Raises:
-        UsageError: a file beside the record is damaged.
+        UsageError: a file of the trial is damaged.
+
     """
     losses = _by_split_and_epoch(folder.example_losses())
     held_out = {epoch: values for (split, epoch), values in losses.items() if split == HELD_OUT}
@@ -213,7 +216,7 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
 
 
 def scores_of(record: TrialRecord) -> dict[str, float | None]:
-    """Return every metric of a record by its key, None where it isn't defined."""
+    """Return every metric of a record by its key, None if it is undefined."""
     probe = record.probe_eval.model_dump() if record.probe_eval else {}
     scores = {
         **record.loss.model_dump(),
@@ -231,7 +234,7 @@ def _by_split_and_epoch(table: "Table | None") -> _LossesByEpoch:
     if table is None:
         return {}
     columns = {name: table.column(name).to_pylist() for name in ("split", "epoch", "example", "cluster")}
-    # pyarrow's own way to numpy imports pandas
+    # pyarrow's conversion to numpy imports pandas
     losses, tokens = (np.array(table.column(name).to_pylist(), dtype=np.float64) for name in ("loss", "tokens"))
     found: _LossesByEpoch = {}
     start = 0
@@ -252,7 +255,7 @@ def _loss_items(losses: _LossesByEpoch) -> Iterator[tuple[str, ItemValues]]:
 
 
 def _perplexities(losses: ItemValues) -> ItemValues:
-    """Return values with the perplexity as their mean: exp is replaced by its tangent at the trial's mean loss."""
+    """Return values whose mean is the perplexity: exp is linearized at the trial's mean loss."""
     mean = float(np.average(losses.values, weights=losses.weights))
     return ItemValues(losses.items, losses.clusters, perplexity(mean) * (1 + losses.values - mean), losses.weights)
 

@@ -1,4 +1,4 @@
-"""The files that a trainer of transformers or TRL leaves in its output folder, as far as they tell of its training."""
+"""Files that a trainer of transformers or TRL writes to its output folder."""
 
 import json
 import re
@@ -21,27 +21,27 @@ _EMPTY_FIX = "Train with a smaller logging_steps, or leave the run out."
 
 
 _NO_SCORES = ("_runtime", "_per_second", "_time", "_num_tokens")
-"""Ends of names that trainers give to how an evaluation went."""
+"""Suffixes of logged values that describe the run of an evaluation, not its results."""
 
 
 class LoggedLine(BaseModel):
-    """One entry of a log history; of what else trainers log, the scores of an evaluation are looked at."""
+    """One entry of a log history. Of further logged values, only scores of evaluations are read."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     step: int = 0
     epoch: float = 0.0
     loss: float | None = None
-    """Mean since the entry before it that has one, in nats per token."""
+    """Mean since the previous entry with a loss, in nats per token."""
     eval_loss: float | None = None
     learning_rate: float | None = None
     num_tokens: float | None = None
     train_runtime: float | None = None
-    """Written once, when training has ended."""
+    """Written once, at the end of training."""
 
     @property
     def own_scores(self) -> dict[str, float]:
-        """Return what the trainer's own metrics gave at an evaluation, by the names it has for them."""
+        """Return the values of the trainer's own metrics at an evaluation, by name."""
         logged = (self.model_extra or {}).items()
         return {
             name: float(value)
@@ -59,15 +59,15 @@ class TrainerState(BaseModel):
     epoch: float = 0.0
     max_steps: int = 0
     num_train_epochs: float = 0
-    """Rounded up."""
+    """Number of epochs, rounded up."""
     train_batch_size: int | None = None
-    """Of one process, without gradient accumulation."""
+    """Batch size of one process, without gradient accumulation."""
     log_history: tuple[LoggedLine, ...] = ()
     stateful_callbacks: dict[str, Any] | None = None
 
     @property
     def has_ended(self) -> bool:
-        """Return whether training went to its end, be it an early one that a callback chose."""
+        """Return whether training finished, also if a callback stopped it early."""
         control = (self.stateful_callbacks or {}).get("TrainerControl")
         arguments = control.get("args") if isinstance(control, dict) else None
         stopped = isinstance(arguments, dict) and arguments.get("should_training_stop") is True
@@ -81,13 +81,13 @@ class TrainerRun:
 
     folder: Path
     state: TrainerState
-    """The latest of the folder's own and its checkpoints'."""
+    """The latest state of the folder and its checkpoints."""
     described: dict[str, Any]
-    """Model, data and LoRA rank, as far as the files beside the state tell."""
+    """Model, data and LoRA rank, if other files of the folder have them."""
 
     @cached_property
     def known(self) -> dict[str, Any]:
-        """Return what is known of everything but noise and seed, by part."""
+        """Return all known settings other than noise and seed, by part."""
         state = self.state
         values = {
             **self.described,
@@ -99,7 +99,7 @@ class TrainerRun:
 
     @cached_property
     def learning_rates(self) -> dict[int, float]:
-        """Return step to learning rate wherever one was logged."""
+        """Return step to logged learning rate."""
         return {line.step: line.learning_rate for line in self.state.log_history if line.learning_rate is not None}
 
     @property
@@ -109,7 +109,7 @@ class TrainerRun:
 
 
 def read_run(folder: Path) -> TrainerRun:
-    """Return what an output folder tells.
+    """Return the run of an output folder.
 
     Raises:
         UsageError: its latest state can't be understood, or holds no measurement.
@@ -134,13 +134,13 @@ def _read_state(path: Path) -> TrainerState:
     except ValidationError as error:
         details = error.errors()[0]
         where = ": ".join([".".join(map(str, details["loc"])), details["msg"]]).removeprefix(": ")
-        raise UsageError(Problem(f"{path} can't be understood ({where}).", _DAMAGED_FIX)) from None
+        raise UsageError(Problem(f"{path} is not valid ({where}).", _DAMAGED_FIX)) from None
     except OSError as error:
-        raise UsageError(Problem(f"{path} can't be read: {error.strerror}.", _DAMAGED_FIX)) from None
+        raise UsageError(Problem(f"Cannot read {path}: {error.strerror}.", _DAMAGED_FIX)) from None
 
 
 def _described(folders: Sequence[Path]) -> Iterator[tuple[str, Any]]:
-    """Yield model, data and LoRA rank from the adapter's configuration and TRL's model card, the former last."""
+    """Yield model, data and LoRA rank from TRL's model card and, taking precedence, the adapter configuration."""
     for folder in folders:
         card = _front_matter(folder / "README.md")
         for part, field in (("model", "base_model"), ("data", "datasets")):
@@ -154,7 +154,7 @@ def _described(folders: Sequence[Path]) -> Iterator[tuple[str, Any]]:
 
 
 def _front_matter(path: Path) -> dict[str, Any]:
-    """Return the fields of a model card; empty if it has none that can be read, since nothing rests on them."""
+    """Return the fields of a model card; empty if they cannot be read, because they are optional."""
     try:
         found = _FRONT_MATTER.match(path.read_text(encoding="utf-8"))
         values = yaml.safe_load(found[1]) if found else None

@@ -1,4 +1,4 @@
-"""Runs of the trainers of transformers and TRL, from the `trainer_state.json` that they leave, as evidence."""
+"""Evidence from the trainers of transformers and TRL: runs with a `trainer_state.json`."""
 
 import math
 import re
@@ -7,29 +7,29 @@ from functools import partial
 from pathlib import Path, PurePath
 
 from neftune_cli.errors import Problems
-from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, agree, grouped, told_apart
-from neftune_cli.evidence.run_names import RunName, by_place, folders_below, full_path, name_runs
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, agree, grouped, with_differences
+from neftune_cli.evidence.run_names import RunName, by_common_folder, folders_below, full_path, name_runs
 from neftune_cli.evidence.trainer_files import STATE_FILE, TrainerRun, read_run
 from neftune_cli.metrics import METRICS, Margin, Metric
 from neftune_cli.records import CurvePoint, perplexity
 
 OWN_SCORES = "Scores that the trainers logged"
-"""Title of the table that they stand in."""
+"""Title of the table of these scores."""
 
 _CHECKPOINT = re.compile(r"checkpoint-\d+")
 _SAME_RATE = 1e-6
 _ROUNDING = 1e-6
-"""Of epochs, which are quotients."""
+"""Tolerance for epochs, which are quotients."""
 _METRICS = {key: METRICS[key] for key in ("train_loss", "eval_loss", "eval_perplexity")}
 _NOTES = (
-    "Brought in from trainers' states: nothing in them shows that the runs differ in noise and seed alone, and arm and "
-    "seed are what names of folders or run files say.",
-    "Trainers' states have no losses of single examples: intervals are over seeds alone.",
+    "These runs come from trainer states, which do not show whether the runs differ only in noise and seed. "
+    "Arm and seed come from folder names or run files.",
+    "Trainer states have no losses per example. Intervals are over seeds alone.",
 )
 
 
 def find_trainer_runs(root: Path) -> list[Path]:
-    """Return the output folders at and below `root`: those with a trainer's state, their own or in checkpoints."""
+    """Return the output folders at and below `root`: folders with a trainer state, directly or in checkpoints."""
     runs = []
     for found in folders_below(root):
         checkpoints = [name for name in found.folders if _CHECKPOINT.fullmatch(name)]
@@ -40,12 +40,13 @@ def find_trainer_runs(root: Path) -> list[Path]:
 
 
 def trainer_evidence(*roots: Path) -> list[Evidence]:
-    """Return the runs below each folder, those of one setting together, the setting with most runs first.
+    """Return the runs below each folder, grouped by setting, the largest group first.
 
-    Folders that are parts of something larger are taken together (`by_place`).
+    Folders that are parts of a larger one are combined (`by_common_folder`).
 
     Raises:
-        UsageError: a state can't be understood or holds no measurement, or nothing says which arm and seed a run is.
+        UsageError: a state is invalid or has no measurement, or arm or seed of a run are unknown.
+
     """
     folders = {root: find_trainer_runs(root) for root in roots}
     problems = Problems()
@@ -54,18 +55,18 @@ def trainer_evidence(*roots: Path) -> list[Evidence]:
         for root, places in folders.items()
     }
     problems.raise_any()
-    return [one for root, found in by_place(runs) for one in _evidence_of(root, found)]
+    return [one for root, found in by_common_folder(runs) for one in _evidence_of(root, found)]
 
 
 def _evidence_of(root: Path, runs: Sequence[TrainerRun]) -> list[Evidence]:
     groups = grouped(runs, _comparable)
     ended = [_ended(group) for group in groups]
     names = name_runs([[run.folder for run in group] for group in ended], root)
-    return told_apart([_evidence(root, *both, names) for both in zip(groups, ended, strict=True)])
+    return with_differences([_evidence(root, *both, names) for both in zip(groups, ended, strict=True)])
 
 
 def _comparable(one: TrainerRun, other: TrainerRun) -> bool:
-    """Return whether two runs differ in nothing that their files tell; learning rates are compared step by step."""
+    """Return whether two runs agree in everything that their files contain, learning rates at every step included."""
     here, there = one.learning_rates, other.learning_rates
     same_rates = here == there or all(
         math.isclose(here.get(step, rate), rate, rel_tol=_SAME_RATE) for step, rate in there.items()
@@ -74,7 +75,7 @@ def _comparable(one: TrainerRun, other: TrainerRun) -> bool:
 
 
 def _ended(group: Sequence[TrainerRun]) -> list[TrainerRun]:
-    """Return the runs that came to their end, or as far as any of the group did."""
+    """Return the runs that finished, or that are as far as the furthest of the group."""
     furthest = max(run.state.global_step for run in group)
     return [run for run in group if run.state.has_ended or run.state.global_step == furthest]
 
@@ -82,7 +83,7 @@ def _ended(group: Sequence[TrainerRun]) -> list[TrainerRun]:
 def _evidence(
     root: Path, group: Sequence[TrainerRun], ended: Sequence[TrainerRun], names: dict[Path, RunName]
 ) -> Evidence:
-    """Return one setting's evidence: the runs that ended, and a word on the others."""
+    """Return the evidence of one setting: the finished runs, and a note on the others."""
     in_order = sorted(ended, key=lambda run: names[run.folder].order)
     trials = tuple(_measurements(run, names[run.folder]) for run in in_order)
     known = {**_METRICS, **{key: _own_metric(key) for trial in trials for key in trial.scores if key not in _METRICS}}
@@ -103,7 +104,7 @@ def _evidence(
 
 
 def _own_metric(key: str) -> Metric:
-    """Return a trainer's own metric; which way is good nobody says, so its verdicts are `higher` and `lower`."""
+    """Return a metric that a trainer logged. Its direction is unknown, so its verdicts are `higher` and `lower`."""
     name = key.removeprefix("eval_")
     return Metric(
         key, f"Held-out {name}", name, "held-out, as logged", None, 4, Margin(0.02, relative=True), OWN_SCORES
@@ -114,7 +115,7 @@ def _setting(group: Sequence[TrainerRun]) -> Setting:
     known = {part: value for run in reversed(group) for part, value in run.known.items()}
     run = group[0]
     rates = list(run.learning_rates.values())
-    shown = {"learning rate": f"{max(rates):g} at most, {rates[-1]:g} at last"} if rates else {}
+    shown = {"learning rate": f"{max(rates):g} at most, {rates[-1]:g} at the end"} if rates else {}
     epochs, steps = run.state.num_train_epochs, run.state.max_steps
     whole = abs(run.state.epoch - epochs) < 0.01
     rank = known.get("LoRA rank")
@@ -127,13 +128,13 @@ def _setting(group: Sequence[TrainerRun]) -> Setting:
 
 
 def _notes(runs: Sequence[TrainerRun]) -> Iterator[str]:
-    """Yield what keeps these runs from being measured at their end."""
+    """Yield a note if some runs were not measured at their end."""
     short = sorted({run.state.global_step for run in runs if not run.state.has_ended})
     if short:
-        yield f"Taken from the last state saved, at step {_span(short)} of {runs[0].state.max_steps}."
+        yield f"The last saved state is of step {_span(short)} of {runs[0].state.max_steps}."
     evaluated = sorted({run.evaluated_at for run in runs if run.evaluated_at is not None})
     if len(evaluated) > 1 or any(run.evaluated_at not in (None, run.state.global_step) for run in runs):
-        yield f"Held-out losses are those of the last evaluation in the states, at step {_span(evaluated)}."
+        yield f"Held-out losses are from the last evaluation in the states, at step {_span(evaluated)}."
 
 
 def _span(steps: Sequence[int]) -> str:
@@ -173,7 +174,7 @@ def _measurements(run: TrainerRun, name: RunName) -> Measurements:
 
 
 def _last_epoch_loss(run: TrainerRun) -> float | None:
-    """Return the mean training loss over the last epoch's steps; a logged loss is a mean since the one before it."""
+    """Return the mean training loss over the last epoch. A logged loss is the mean since the previous one."""
     logged = [(entry.step, entry.epoch, entry.loss) for entry in run.state.log_history if entry.loss is not None]
     if not logged:
         return None

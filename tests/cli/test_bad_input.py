@@ -14,7 +14,7 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
     [
         (
             ("--alphas", "0,-5"),
-            "Error: --alphas: -5 is not a size of noise.\n  An alpha is 0 (no noise) or more, and finite.\n",
+            "Error: --alphas: alpha must be a finite number, 0 or larger, not -5.\n  Give numbers such as 0,5,10,15; 0 is no noise.\n",
         ),
         (
             ("--alphas", "0,five"),
@@ -22,12 +22,12 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--alphas", "5,5.0"),
-            "Error: --alphas: 5.0 is there twice.\n  Give each alpha once; repeat trainings with --seeds.\n",
+            "Error: --alphas: 5.0 appears twice.\n  Give each alpha once. --seeds repeats trainings.\n",
         ),
         (
             ("--seeds", "zero"),
-            "Error: --seeds: 'zero' is not understood.\n"
-            "  Say how many, like 3, or which, like 0,1,7 (a single one with a comma behind it: 7,).\n",
+            "Error: --seeds: 'zero' is neither a number nor a list of seeds.\n"
+            "  Give a number of seeds (3), or a list (0,1,7). A list of one seed ends with a comma (7,).\n",
         ),
         (
             ("--epochs", "-1"),
@@ -68,7 +68,7 @@ def test_problems_of_options_data_model_and_recipe_are_told_together(neftune: Ne
     ended = neftune(
         "sweep", "--alphas", "x", "--seeds", "0", "--dataset", "data.jsonl", "--model", "./none", "--set", "nonsense=1"
     )
-    for words in ("'x' is not a number", "0 seeds", "question", "./none", "nonsense"):
+    for words in ("'x' is not a number", "at least one seed", "question", "./none", "nonsense"):
         assert words in ended.err
     assert ended.code == 2
 
@@ -111,10 +111,10 @@ def test_problems_of_options_data_model_and_recipe_are_told_together(neftune: Ne
         ),
         (
             "train --snr 0.5 --checkpoint-minutes inf --set weight_decay",
-            "Error: --snr: 0.5 makes the noise 2 times as large as the embeddings.\n"
-            "  For noise of 0.5 times their norm give 2.\n"
-            "Error: --checkpoint-minutes: inf is no finite number.\n  Give a number of minutes above 0, like 2.\n"
-            "Error: --set weight_decay: there is no value.\n  Write --set key=value.\n",
+            "Error: --snr: with 0.5 the noise norm is 2 times the embedding norm.\n"
+            "  For a noise norm of 0.5 times the embedding norm give 2.\n"
+            "Error: --checkpoint-minutes: inf is not a finite number.\n  Give a number of minutes above 0, for example 2.\n"
+            "Error: --set weight_decay: the value is missing.\n  Write --set key=value.\n",
         ),
     ],
 )
@@ -186,12 +186,12 @@ def test_comparing_what_does_not_exist_exits_with_2(neftune: Neftune) -> None:
     ("text", "words"),
     [
         ("arms: [{alpha: five}]", "arms: alpha 'five' is not a number."),
-        ("arms: [{alpha: 5, train: 3}]", "train: 3 is not a set of fields."),
-        ("arms: [{name: base, alpha: 0}]", "'base' is the model before fine-tuning"),
+        ("arms: [{alpha: 5, train: 3}]", "train: 3 is not a mapping of fields."),
+        ("arms: [{name: base, alpha: 0}]", "'base' is reserved for the base model"),
         ("arms: [{alpha: 5, nose: gaussian}]", "there is no field 'arms.0.nose'"),
         ("seeds: [-1]", "seeds.0: input should be greater than or equal to 0, not -1."),
         ("train: {learning_rate: .inf}", "train.learning_rate: input should be a finite number, not inf."),
-        ("train: {sft: 3}", "sft is not a set of fields"),
+        ("train: {sft: 3}", "sft is not a mapping of fields"),
         ("train: {fp16: maybe}", "--set fp16=maybe: the value must be true or false."),
         ("train: {loss_type: mse}", "--set loss_type=mse: the value must be one of nll, dft, chunked_nll."),
         ("train: {logging_steps: 100}", "--set logging_steps: neftune sets this field itself."),

@@ -52,17 +52,17 @@ def test_what_follows_a_name_is_legible_at_80_characters(neftune: Neftune, monke
 
 RUN = """\
 ╭─ Run ────────────────────────────────────────────────────────────────────────╮
-│ --output DIR                  Folder for the results (default results/NAME). │
-│ --on-oom <fail|halve-batch>   Out of memory: fail, or begin anew with half   │
-│                               the batch and twice the accumulation (default  │
-│                               fail).                                         │
-│ --stop-on-divergence          End a training whose loss is no finite number  │
-│ --no-stop-on-divergence       (default --stop-on-divergence).                │
-│ --checkpoint-steps N          A checkpoint every so many steps too.          │
-│ --checkpoint-minutes M        A checkpoint every so many minutes (default    │
+│ --output DIR                  Results folder (default results/NAME).         │
+│ --on-oom <fail|halve-batch>   If memory runs out: fail the trial, or restart │
+│                               it with half the batch size and twice the      │
+│                               gradient accumulation (default fail).          │
+│ --stop-on-divergence          Stop a trial whose loss is not finite (default │
+│ --no-stop-on-divergence       --stop-on-divergence).                         │
+│ --checkpoint-steps N          Also write a checkpoint every N steps.         │
+│ --checkpoint-minutes M        Write a checkpoint every M minutes (default    │
 │                               2).                                            │
-│ --quiet                       No progress.                                   │
-│ --json                        Print one JSON summary, and nothing else, on   │
-│                               stdout.                                        │
+│ --quiet                       Show no progress.                              │
+│ --json                        Print one JSON summary on stdout, and nothing  │
+│                               else.                                          │
 ╰──────────────────────────────────────────────────────────────────────────────╯
 """

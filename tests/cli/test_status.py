@@ -121,7 +121,7 @@ def test_wrong_paths_are_told_all_at_once(tmp_path: Path) -> None:
         _raising(tmp_path / "nowhere", tmp_path / "file")
 
     assert [problem.what for problem in error.value.problems] == [
-        f"{tmp_path / 'nowhere'} doesn't exist.",
+        f"{tmp_path / 'nowhere'} does not exist.",
         f"{tmp_path / 'file'} is a file.",
     ]
 

@@ -67,13 +67,13 @@ def test_every_problem_of_a_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: [", "line 1 isn't YAML"),
-        ("just words", "holds no fields"),
+        ("a: [", "line 1 is not valid YAML"),
+        ("just words", "has no fields"),
         ("arms: 5", "arms is not a list of overrides"),
         ("arms: [{alpha: -1}]", "greater than or equal to 0"),
         ("arms: [{alpha: 5}, {alpha: 5}]", "repeated arm name: alpha=5"),
         ("arms: [{train: {epochs: none}}]", "valid number"),
-        ("train: 3", "train: 3 is not a set of fields"),
+        ("train: 3", "train: 3 is not a mapping of fields"),
     ],
 )
 def test_a_wrong_file_is_explained(tmp_path: Path, text: str, words: str) -> None:

@@ -70,9 +70,9 @@ def test_a_command_with_fewer_options_keeps_its_model_and_tries_again() -> None:
     assert running == RunOptions(workers=1, settings=RunSettings(keep_model=True), keep=Keep.ALL, retry_failed=True)
 
 
-MINUTES = "Give a number of minutes above 0, like 2."
+MINUTES = "Give a number of minutes above 0, for example 2."
 STEPS = "Give a number of steps, 1 or more."
-RATE = "Give what the machine costs an hour, a number above 0 like 1.20."
+RATE = "Give the cost of the machine per hour, a number above 0 such as 1.20."
 
 
 @pytest.mark.parametrize(
@@ -80,14 +80,14 @@ RATE = "Give what the machine costs an hour, a number above 0 like 1.20."
     [
         ("checkpoint_minutes", 0.0, "--checkpoint-minutes: 0 is not above 0.", MINUTES),
         ("checkpoint_minutes", -0.25, "--checkpoint-minutes: -0.25 is not above 0.", MINUTES),
-        ("checkpoint_minutes", float("inf"), "--checkpoint-minutes: inf is no finite number.", MINUTES),
-        ("checkpoint_minutes", float("-inf"), "--checkpoint-minutes: -inf is no finite number.", MINUTES),
-        ("checkpoint_minutes", float("nan"), "--checkpoint-minutes: nan is no finite number.", MINUTES),
+        ("checkpoint_minutes", float("inf"), "--checkpoint-minutes: inf is not a finite number.", MINUTES),
+        ("checkpoint_minutes", float("-inf"), "--checkpoint-minutes: -inf is not a finite number.", MINUTES),
+        ("checkpoint_minutes", float("nan"), "--checkpoint-minutes: nan is not a finite number.", MINUTES),
         ("checkpoint_steps", 0, "--checkpoint-steps: 0 is not above 0.", STEPS),
         ("checkpoint_steps", -12345678, "--checkpoint-steps: -12345678 is not above 0.", STEPS),
         ("hourly_rate", 0.0, "--hourly-rate: 0 is not above 0.", RATE),
         ("hourly_rate", -1.2, "--hourly-rate: -1.2 is not above 0.", RATE),
-        ("hourly_rate", float("nan"), "--hourly-rate: nan is no finite number.", RATE),
+        ("hourly_rate", float("nan"), "--hourly-rate: nan is not a finite number.", RATE),
     ],
 )
 def test_a_number_that_can_not_be_is_told_as_what_it_is(option: str, value: float, what: str, fix: str) -> None:

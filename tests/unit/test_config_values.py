@@ -13,11 +13,11 @@ def test_alphas_are_numbers_in_the_order_given() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("0,-5", "-5 is not a size of noise"),
+        ("0,-5", "0 or larger, not -5"),
         ("0,five", "'five' is not a number"),
-        ("0,5,5.0", "5.0 is there twice"),
-        ("nan", "nan is not a size of noise"),
-        ("0,inf", "inf is not a size of noise"),
+        ("0,5,5.0", "5.0 appears twice"),
+        ("nan", "0 or larger, not nan"),
+        ("0,inf", "0 or larger, not inf"),
         ("0,,5", "'' is not a number"),
     ],
 )
@@ -58,19 +58,19 @@ def test_settings_are_read_as_yaml_and_numbers_as_numbers() -> None:
 
 
 def test_a_setting_without_a_value_is_refused() -> None:
-    with pytest.raises(UsageError, match="--set bf16: there is no value"):
+    with pytest.raises(UsageError, match="--set bf16: the value is missing"):
         parse_settings(["bf16"])
 
 
 def test_shapes_are_read_and_every_problem_named() -> None:
     assert parse_noises("uniform, gaussian") == ["uniform", "gaussian"]
-    with pytest.raises(UsageError, match=r"(?s)'pink' is no shape of noise.*--noises: uniform is there twice"):
+    with pytest.raises(UsageError, match=r"(?s)'pink' is not a noise distribution.*--noises: uniform appears twice"):
         parse_noises("uniform,pink,uniform")
 
 
 def test_ratios_are_of_embedding_to_noise() -> None:
     assert parse_snr("20, 10") == [20.0, 10.0]
-    with pytest.raises(UsageError, match=r"0.1 makes the noise 10 times as large as the embeddings.* give 10"):
+    with pytest.raises(UsageError, match=r"with 0.1 the noise norm is 10 times the embedding norm.* give 10"):
         parse_snr("0.1")
-    with pytest.raises(UsageError, match=r"(?s)'x' is not a ratio.*'nan' is not a ratio.*10 is there twice"):
+    with pytest.raises(UsageError, match=r"(?s)'x' is not a positive.*'nan' is not a positive.*10 appears twice"):
         parse_snr("x,nan,10,10")

@@ -9,7 +9,7 @@ from neftune_cli.evidence.gathering import gather
 
 
 def test_an_empty_folder_holds_nothing_to_compare(tmp_path: Path) -> None:
-    with pytest.raises(NothingToCompareError, match=f"There is no sweep in {tmp_path}, and nothing of a trainer's"):
+    with pytest.raises(NothingToCompareError, match=f"There is no sweep in {tmp_path}, and no run of a trainer"):
         gather([tmp_path])
 
 
@@ -20,6 +20,6 @@ def test_every_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
         gather([tmp_path / "one", tmp_path / "two"])
 
     assert [problem.what for problem in caught.value.problems] == [
-        f"{tmp_path}/one doesn't exist.",
+        f"{tmp_path}/one does not exist.",
         f"{tmp_path}/two is a file.",
     ]

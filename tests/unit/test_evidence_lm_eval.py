@@ -229,7 +229,7 @@ def test_the_newest_results_of_each_task_count(tmp_path: Path) -> None:
     (trial,) = evidence.trials
     assert trial.scores == {"quiz/acc": 0.5, "other/acc": 1.0}
     assert list(trial.items["quiz/acc"].values) == [1.0, 0.0]
-    assert evidence.notes[1:] == ("quiz: evaluated several times in one folder; the newest results count.",)
+    assert evidence.notes[1:] == ("quiz: evaluated several times in one folder; the newest results are used.",)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_the_newest_results_of_each_task_count(tmp_path: Path) -> None:
         ({"versions": {"quiz": 2.0}}, "quiz: version 2.0 instead of 1.0"),
         ({"config": {"model": "hf", "limit": 100}}, "quiz: limit 100 instead of none"),
         ({"config": {"model": "vllm", "limit": None}}, "quiz: backend vllm instead of hf"),
-        ({"chat_template_sha": 64 * "a"}, "quiz: other chat template"),
+        ({"chat_template_sha": 64 * "a"}, "quiz: different chat template"),
     ],
 )
 def test_other_settings_are_told_apart(tmp_path: Path, parts: Mapping[str, Any], words: str) -> None:
@@ -258,7 +258,7 @@ def test_other_prompts_are_told_apart(tmp_path: Path) -> None:
     folder = write(tmp_path / "alpha=10", [1.0, 0.0])
     (folder / f"samples_quiz_{TIME}.jsonl").write_text(sample(0, 1.0) + sample(1, 0.0, prompt_hash="longer"))
     _, second = lm_eval_evidence(tmp_path)
-    assert second.apart.endswith("because more than the noise differs: quiz: other prompts.")
+    assert second.apart.endswith("because more than the noise differs: quiz: different prompts.")
 
 
 def test_what_all_tasks_have_alike_is_said_once(tmp_path: Path) -> None:
@@ -290,7 +290,7 @@ def test_without_samples_there_are_scores_and_a_note(tmp_path: Path) -> None:
     evidence = only(tmp_path)
     assert [trial.scores for trial in evidence.trials] == 2 * [{"quiz/acc": 0.5}]
     assert [set(trial.items) for trial in evidence.trials] == [{"quiz/acc"}, set()]
-    assert evidence.notes[1:] == ("quiz: evaluated without --log_samples, so that intervals are over seeds alone.",)
+    assert evidence.notes[1:] == ("quiz: evaluated without --log_samples; intervals are over seeds alone.",)
 
 
 def test_samples_of_older_versions_have_no_filter(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_evaluations_of_two_checkpoints_of_a_run_are_twins(tmp_path: Path) -> No
     for checkpoint in ("out__checkpoint-100", "out__checkpoint-200"):
         write(tmp_path / "alpha=5,seed=0" / checkpoint, [1.0, 0.0])
     assert problem(tmp_path).startswith(
-        "alpha=5 with seed 0 is there 2 times: alpha=5,seed=0/out__checkpoint-100, alpha=5,seed=0/out__checkpoint-200."
+        "alpha=5 with seed 0 occurs 2 times: alpha=5,seed=0/out__checkpoint-100, alpha=5,seed=0/out__checkpoint-200."
     )
 
 

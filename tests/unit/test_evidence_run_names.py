@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.errors import UsageError
-from neftune_cli.evidence.run_names import RunName, by_place, name_runs
+from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs
 
-NAME_FIX = "Name the folders like alpha=5,seed=0, or put a file run.yaml into each: {alpha: 5, seed: 0}."
-FILE_FIX = "Write {arm: weight decay, alpha: 0, seed: 1}; each of the three may be left out."
+NAME_FIX = "Rename the folders, for example alpha=5,seed=0, or add a file run.yaml to each: {alpha: 5, seed: 0}."
+FILE_FIX = "Write {arm: weight decay, alpha: 0, seed: 1}; all three fields are optional."
 
 
 def named(root: Path, *runs: str) -> list[RunName]:
@@ -65,7 +65,7 @@ def test_names_of_folders_say_arm_and_seed(
 @pytest.mark.parametrize("path", ["alphabet5", "lora_alpha=16", "gpus4", "v1.5", "alpha=5x", "alphas=5", "llama-3"])
 def test_other_names_say_nothing(tmp_path: Path, path: str) -> None:
     found = problem(tmp_path / "runs", [[folder(tmp_path / "runs", path)]])
-    assert found == f"Nothing says which arm and seed this run is: {path}. {NAME_FIX}"
+    assert found == f"The arm and seed of this run are unknown: {path}. {NAME_FIX}"
 
 
 def test_the_folder_given_may_say_what_those_in_it_do_not(tmp_path: Path) -> None:
@@ -79,14 +79,14 @@ def test_the_only_run_of_an_arm_has_seed_0(tmp_path: Path) -> None:
 
 def test_several_runs_of_an_arm_need_seeds(tmp_path: Path) -> None:
     found = problem(tmp_path, [[folder(tmp_path, name) for name in ("a/alpha=5", "b/alpha=5", "alpha=0")]])
-    assert found == f"Nothing says which seed these runs have: a/alpha=5, b/alpha=5. {NAME_FIX}"
+    assert found == f"The seed of these runs is unknown: a/alpha=5, b/alpha=5. {NAME_FIX}"
 
 
 def test_beside_runs_that_say_their_seed_none_is_taken_for_granted(tmp_path: Path) -> None:
     """The only run of an arm isn't seed 0 where the baseline's seed 0 would be paired with it."""
     runs = ("base", "alpha=0,seed=0", "alpha=0,seed=1", "alpha=5", "dropout/alpha=0")
     found = problem(tmp_path, [[folder(tmp_path, name) for name in runs]])
-    assert found == f"Nothing says which seed these runs have: alpha=5, dropout/alpha=0. {NAME_FIX}"
+    assert found == f"The seed of these runs is unknown: alpha=5, dropout/alpha=0. {NAME_FIX}"
     assert named(tmp_path, "base", "alpha=0", "alpha=5")[1:] == [RunName("alpha=0", 0.0, 0), RunName("alpha=5", 5.0, 0)]
 
 
@@ -98,27 +98,27 @@ def test_a_seed_said_in_one_group_asks_nothing_of_another(tmp_path: Path) -> Non
 def test_all_runs_that_nothing_is_said_of_are_listed_at_once(tmp_path: Path) -> None:
     groups = [[folder(tmp_path, f"run{number}") for number in range(4)], [folder(tmp_path, f"x{n}") for n in range(3)]]
     assert problem(tmp_path, groups) == (
-        f"Nothing says which arm and seed these runs are: run0, run1, run2, run3, x0 and 2 more. {NAME_FIX}"
+        f"The arm and seed of these runs are unknown: run0, run1, run2, run3, x0 and 2 more. {NAME_FIX}"
     )
 
 
 def test_a_seed_alone_right_below_the_folder_given_says_no_arm(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     found = problem(root, [[folder(root, "seed=0"), folder(root, "seed=1")]])
-    assert found.startswith("Nothing says which arm and seed these runs are: seed=0, seed=1.")
+    assert found.startswith("The arm and seed of these runs are unknown: seed=0, seed=1.")
 
 
 def test_two_alphas_in_one_name_are_refused(tmp_path: Path) -> None:
     found = problem(tmp_path, [[folder(tmp_path, "alpha=0-alpha=5,seed=0")]])
     assert found == (
-        f"alpha=0-alpha=5,seed=0 in alpha=0-alpha=5,seed=0 gives several numbers for one thing. {NAME_FIX}"
+        f"alpha=0-alpha=5,seed=0 in alpha=0-alpha=5,seed=0 has several numbers for the same quantity. {NAME_FIX}"
     )
 
 
 def test_twins_are_refused_within_a_group_alone(tmp_path: Path) -> None:
     twins = [folder(tmp_path, name) for name in ("old/alpha=5,seed=0", "new/alpha=5,seed=0")]
     assert problem(tmp_path, [twins]) == (
-        "alpha=5 with seed 0 is there 2 times: old/alpha=5,seed=0, new/alpha=5,seed=0. Leave all but one out, or tell "
+        "alpha=5 with seed 0 occurs 2 times: old/alpha=5,seed=0, new/alpha=5,seed=0. Leave all but one out, or tell "
         "them apart by a file run.yaml in each: {arm: another name, seed: 0}."
     )
     assert len(name_runs([[twin] for twin in twins], tmp_path)) == 2
@@ -126,7 +126,7 @@ def test_twins_are_refused_within_a_group_alone(tmp_path: Path) -> None:
 
 def test_there_is_one_base(tmp_path: Path) -> None:
     found = problem(tmp_path, [[folder(tmp_path, name) for name in ("a/base", "b/base")]])
-    assert found.startswith("base is there 2 times: a/base, b/base.")
+    assert found.startswith("base occurs 2 times: a/base, b/base.")
 
 
 @pytest.mark.parametrize(
@@ -157,15 +157,15 @@ def test_a_file_counts_for_all_runs_around_which_it_lies_and_the_nearest_counts_
 @pytest.mark.parametrize(
     ("name", "text", "what"),
     [
-        ("run.yaml", "alpha: five", "run.yaml: alpha can't be 'five'."),
-        ("run.yaml", "alpha: -1", "run.yaml: alpha can't be -1."),
-        ("run.yaml", "alpha: .nan", "run.yaml: alpha can't be nan."),
-        ("run.yaml", "seed: 0.5", "run.yaml: seed can't be 0.5."),
-        ("run.yaml", "seed: true", "run.yaml: seed can't be True."),
-        ("run.yaml", "arm: ''", "run.yaml: arm can't be ''."),
-        ("run.yaml", "alpha: [", "run.yaml can't be understood."),
-        ("run.json", '{"alpha": 5', "run.json can't be understood."),
-        ("run.yaml", "- alpha", "run.yaml holds no fields with values."),
+        ("run.yaml", "alpha: five", "run.yaml: alpha cannot be 'five'."),
+        ("run.yaml", "alpha: -1", "run.yaml: alpha cannot be -1."),
+        ("run.yaml", "alpha: .nan", "run.yaml: alpha cannot be nan."),
+        ("run.yaml", "seed: 0.5", "run.yaml: seed cannot be 0.5."),
+        ("run.yaml", "seed: true", "run.yaml: seed cannot be True."),
+        ("run.yaml", "arm: ''", "run.yaml: arm cannot be ''."),
+        ("run.yaml", "alpha: [", "run.yaml is not a valid run file."),
+        ("run.json", '{"alpha": 5', "run.json is not a valid run file."),
+        ("run.yaml", "- alpha", "run.yaml has no fields with values."),
     ],
 )
 def test_a_file_that_says_something_impossible_is_named(tmp_path: Path, name: str, text: str, what: str) -> None:
@@ -192,8 +192,8 @@ def test_folders_that_are_parts_of_something_larger_are_taken_together(tmp_path:
     parts = {tmp_path / "runs" / f"alpha={alpha}": [f"{alpha}a", f"{alpha}b"] for alpha in (0, 5)}
     whole = {tmp_path / "others": ["x", "y"], tmp_path / "empty": []}
     single = {tmp_path / "runs" / "weight decay": ["z"]}
-    assert by_place({**parts, **whole, **single}) == [
+    assert by_common_folder({**parts, **whole, **single}) == [
         (tmp_path / "others", ["x", "y"]),
         (tmp_path / "runs", ["0a", "0b", "5a", "5b", "z"]),
     ]
-    assert by_place(single) == [(tmp_path / "runs" / "weight decay", ["z"])]
+    assert by_common_folder(single) == [(tmp_path / "runs" / "weight decay", ["z"])]

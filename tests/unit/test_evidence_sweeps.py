@@ -27,7 +27,7 @@ def test_one_sweep_is_one_setting(tmp_path: Path, hand_made_records: Records) ->
         ("base", None),
         *((arm, seed) for arm in ("alpha=0", "alpha=5") for seed in (0, 1, 2)),
     ]
-    assert found.setting.words == "tiny on bios (3 epochs, learning rate 0.001, batches of 16)"
+    assert found.setting.words == "tiny on bios (3 epochs, learning rate 0.001, batch size 16)"
 
 
 def test_comparable_sweeps_are_shown_together_and_shared_trials_once(
@@ -90,7 +90,7 @@ def test_arms_may_change_the_recipe_where_the_sweep_says_so(tmp_path: Path, hand
     (found,) = sweep_evidence([_sweep(tmp_path / "one", [*hand_made_records, *others], experiment)])
 
     assert len(found.trials) == 10
-    assert found.notes == ("weight decay differs in the recipe as well: weight_decay 0.1.",)
+    assert found.notes == ("weight decay also differs in the recipe: weight_decay 0.1.",)
 
 
 def test_one_name_for_two_kinds_of_noise_is_two_names(tmp_path: Path, hand_made_records: Records) -> None:
@@ -127,7 +127,7 @@ def test_a_damaged_trial_is_set_apart_and_the_others_go_on(tmp_path: Path, hand_
 def test_trials_that_have_not_begun_are_missing_too(tmp_path: Path, hand_made_records: Records) -> None:
     (found,) = sweep_evidence([_sweep(tmp_path / "one", hand_made_records)])
 
-    assert found.unfinished == tuple(f"alpha=10,seed={seed} has not begun" for seed in (0, 1, 2))
+    assert found.unfinished == tuple(f"alpha=10,seed={seed} has not started" for seed in (0, 1, 2))
 
 
 def test_one_trial_with_two_results_is_refused(tmp_path: Path, hand_made_records: Records) -> None:

@@ -253,7 +253,7 @@ def test_model_and_data_are_known_from_model_cards_and_adapters(tmp_path: Path) 
     adapter = {"base_model_name_or_path": "HuggingFaceTB/SmolLM2-360M", "r": 8}
     (root / RUNS[0] / "checkpoint-8" / "adapter_config.json").write_text(json.dumps(adapter))
     (evidence,) = trainer_evidence(root)
-    assert evidence.setting.words == "SmolLM2-360M on alpaca (2 epochs, LoRA of rank 8)"
+    assert evidence.setting.words == "SmolLM2-360M on alpaca (2 epochs, LoRA rank 8)"
 
 
 def test_models_that_are_known_to_differ_are_told_apart(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_run_that_was_stopped_early_on_purpose_counts(tmp_path: Path) -> None:
     save(root / RUNS[3], LINES[:3], stateful_callbacks={"TrainerControl": control.state()})
     (evidence,) = trainer_evidence(root)
     assert len(evidence.trials) == 4
-    assert evidence.notes[2:] == ("Held-out losses are those of the last evaluation in the states, at step 4 to 8.",)
+    assert evidence.notes[2:] == ("Held-out losses are from the last evaluation in the states, at step 4 to 8.",)
 
 
 def test_states_saved_before_the_end_are_compared_where_all_were(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_states_saved_before_the_end_are_compared_where_all_were(tmp_path: Path)
         save(tmp_path / name, LINES[:3])
     (evidence,) = trainer_evidence(tmp_path)
     assert len(evidence.trials) == 4
-    assert evidence.notes[2:] == ("Taken from the last state saved, at step 4 of 8.",)
+    assert evidence.notes[2:] == ("The last saved state is of step 4 of 8.",)
     assert evidence.setting.words == "a model on data (8 steps)"
 
 
@@ -330,5 +330,5 @@ def test_every_state_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path
 
 def test_a_run_that_nothing_names_is_an_error(tmp_path: Path) -> None:
     save(tmp_path / "runs" / "first")
-    with pytest.raises(UsageError, match=r"^Nothing says which arm and seed this run is: .*first\."):
+    with pytest.raises(UsageError, match=r"^The arm and seed of this run are unknown: .*first\."):
         trainer_evidence(tmp_path / "runs")
