@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from neftune_cli.analysis.results import ArmSummary, Estimate, Judgement, Word
+from neftune_cli.analysis.results import ArmSummary, Assessment, Estimate, Verdict
 from neftune_cli.metrics import Metric
 
 DASH = "\N{EN DASH}"
@@ -37,7 +37,7 @@ class Difference:
     number: str
     """Empty for a row without a difference, such as the baseline."""
     bounds: tuple[str, str] | None = None
-    verdict: Word | None = None
+    verdict: Verdict | None = None
     p: str = ""
     """Two-sided p-value of the difference, Holm-adjusted; empty for comparisons of checkpoints."""
     detectable: str = ""
@@ -80,23 +80,23 @@ def arm_difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference
     if arm.name == baseline:
         return NO_DIFFERENCE
     estimate = arm.estimates.get(metric.key)
-    if estimate and estimate.judgement:
-        return judged_difference(estimate.judgement, metric)
+    if estimate and estimate.assessment:
+        return assessed_difference(estimate.assessment, metric)
     mean = estimate.difference.mean if estimate and estimate.difference else math.nan
     number = metric.signed(mean) if math.isfinite(mean) else DASH
     return Difference(number, p=DASH, detectable=DASH, remark=missing_verdict_reason(estimate, baseline))
 
 
-def judged_difference(judgement: Judgement, metric: Metric) -> Difference:
+def assessed_difference(assessment: Assessment, metric: Metric) -> Difference:
     """Return a difference with its interval and its verdict."""
-    about_method = judgement.comparison.about == "method"
+    about_method = assessment.comparison.about == "method"
     return Difference(
-        metric.signed(judgement.comparison.difference),
-        _bounds(judgement, metric),
-        judgement.word,
-        p=_p_value(judgement.p_adjusted) if about_method else "",
-        detectable=_detectable(judgement.detectable, metric) if about_method else "",
-        remark=unjudged_reason(judgement) or _seeds_needed(judgement),
+        metric.signed(assessment.comparison.difference),
+        _bounds(assessment, metric),
+        assessment.verdict,
+        p=_p_value(assessment.p_adjusted) if about_method else "",
+        detectable=_detectable(assessment.detectable, metric) if about_method else "",
+        remark=missing_verdict_cause(assessment) or _seeds_needed(assessment),
     )
 
 
@@ -106,20 +106,20 @@ def missing_verdict_reason(estimate: Estimate | None, baseline: str) -> str:
         return "the metric is not defined for the arm"
     if estimate.difference is None:
         return f"no seed is shared with {baseline}"
-    if estimate.judgement is not None:
-        return unjudged_reason(estimate.judgement)
+    if estimate.assessment is not None:
+        return missing_verdict_cause(estimate.assessment)
     return f"no item is shared with {baseline}" if math.isfinite(estimate.difference.mean) else VALUE_NOT_FINITE
 
 
-def unjudged_reason(judgement: Judgement) -> str:
-    """Return the reason why a judgement has no verdict; empty where it has one."""
-    if judgement.word is not None:
+def missing_verdict_cause(assessment: Assessment) -> str:
+    """Return the reason why an assessment has no verdict; empty where it has one."""
+    if assessment.verdict is not None:
         return ""
-    return "fewer than three paired seeds" if judgement.comparison.about == "checkpoints" else NO_VARIATION
+    return "fewer than three paired seeds" if assessment.comparison.about == "checkpoints" else NO_VARIATION
 
 
-def _bounds(judgement: Judgement, metric: Metric) -> tuple[str, str] | None:
-    low, high = judgement.comparison.ci_low, judgement.comparison.ci_high
+def _bounds(assessment: Assessment, metric: Metric) -> tuple[str, str] | None:
+    low, high = assessment.comparison.ci_low, assessment.comparison.ci_high
     return (metric.signed(low), metric.signed(high)) if math.isfinite(low) and math.isfinite(high) else None
 
 
@@ -133,8 +133,8 @@ def _detectable(size: float, metric: Metric) -> str:
     return metric.number(size) if math.isfinite(size) else DASH
 
 
-def _seeds_needed(judgement: Judgement) -> str:
-    if judgement.word != "inconclusive":
+def _seeds_needed(assessment: Assessment) -> str:
+    if assessment.verdict != "inconclusive":
         return ""
-    needed = judgement.seeds_needed
+    needed = assessment.seeds_needed
     return "more seeds will not decide it" if needed is None else f"about {needed} seeds needed"

@@ -1,6 +1,6 @@
 """Columns of a comparison, each declared once: fields of JSON and CSV, and columns of the formatted tables.
 
-To export another quantity, add a field to `ExportedJudgement` or `ExportedEstimate`, its value below them, and, for
+To export another quantity, add a field to `ExportedAssessment` or `ExportedEstimate`, its value below them, and, for
 CSV, its name to `CSV_COLUMNS`. To show another column, add it to `TABLE_COLUMNS` and to the layouts that show it.
 JSON, CSV, terminal, Markdown, LaTeX and the page read these declarations.
 """
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from neftune_cli.analysis.results import Estimate, Judgement, Word
+from neftune_cli.analysis.results import Assessment, Estimate, Verdict
 from neftune_cli.records import Record
 from neftune_cli.reporting.cells import Cell, Difference
 
@@ -23,7 +23,7 @@ class ExportedModel(Record):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class ExportedJudgement(ExportedModel):
+class ExportedAssessment(ExportedModel):
     """A difference to the baseline with its tests; null where a number is undefined or not finite."""
 
     difference: float | None
@@ -40,7 +40,7 @@ class ExportedJudgement(ExportedModel):
     """p-value of two one-sided tests for equivalence within the margin, Holm-adjusted over the arms."""
     margin: float | None
     """Equivalence margin in the metric's unit; a relative margin is a share of the mean of the paired baseline."""
-    verdict: Word | None
+    verdict: Verdict | None
     """Null with fewer than three paired seeds, and where the differences do not vary."""
     about: Literal["method", "checkpoints"] | None
     """Scope of interval and verdict: `checkpoints` with fewer than three paired seeds."""
@@ -52,8 +52,8 @@ class ExportedJudgement(ExportedModel):
     """Number of paired items; 1 for a metric without per-item values."""
 
 
-class ExportedEstimate(ExportedJudgement):
-    """One metric of one arm: the fields of a judgement, null for the baseline itself, and these."""
+class ExportedEstimate(ExportedAssessment):
+    """One metric of one arm: the fields of an assessment, null for the baseline itself, and these."""
 
     mean: float | None
     """Mean over seeds."""
@@ -65,11 +65,9 @@ class ExportedEstimate(ExportedJudgement):
     """Seeds with a value of the metric."""
 
 
+_ROW_COLUMNS = ("sweep", "arm", "alpha", "metric")
 CSV_COLUMNS = (
-    "sweep",
-    "arm",
-    "alpha",
-    "metric",
+    *_ROW_COLUMNS,
     "mean",
     "sd",
     "difference",
@@ -85,19 +83,21 @@ CSV_COLUMNS = (
     "seeds",
     "items",
 )
-"""Header of the CSV: four columns that identify a row, then fields of `ExportedEstimate`."""
+"""Header of the CSV: the columns that identify a row, then fields of `ExportedEstimate`."""
+if unknown := set(CSV_COLUMNS) - {*_ROW_COLUMNS, *ExportedEstimate.model_fields}:
+    raise TypeError(f"CSV columns without a field: {sorted(unknown)}")
 
 
-def exported_judgement(judgement: Judgement | None) -> ExportedJudgement | None:
-    """Return a judgement for the JSON document."""
-    return None if judgement is None else ExportedJudgement(**_judgement_fields(judgement))
+def exported_assessment(assessment: Assessment | None) -> ExportedAssessment | None:
+    """Return an assessment for the JSON document."""
+    return None if assessment is None else ExportedAssessment(**_assessment_fields(assessment))
 
 
 def exported_estimate(estimate: Estimate) -> ExportedEstimate:
     """Return one metric of one arm for JSON and CSV."""
-    paired, judgement = estimate.difference, estimate.judgement
-    fields = _judgement_fields(judgement)
-    if paired is not None and judgement is None:
+    paired, assessment = estimate.difference, estimate.assessment
+    fields = _assessment_fields(assessment)
+    if paired is not None and assessment is None:
         fields["difference"] = finite(paired.mean)
     return ExportedEstimate(
         **fields,
@@ -113,22 +113,22 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _judgement_fields(judgement: Judgement | None) -> dict[str, Any]:
-    if judgement is None:
-        return dict.fromkeys(ExportedJudgement.model_fields)
-    comparison = judgement.comparison
+def _assessment_fields(assessment: Assessment | None) -> dict[str, Any]:
+    if assessment is None:
+        return dict.fromkeys(ExportedAssessment.model_fields)
+    comparison = assessment.comparison
     return {
         "difference": finite(comparison.difference),
         "ci_low": finite(comparison.ci_low),
         "ci_high": finite(comparison.ci_high),
         "p_value": finite(comparison.p_value),
-        "p_adjusted": finite(judgement.p_adjusted),
-        "p_equivalent": finite(judgement.p_equivalent),
-        "margin": finite(judgement.margin),
-        "verdict": judgement.word,
+        "p_adjusted": finite(assessment.p_adjusted),
+        "p_equivalent": finite(assessment.p_equivalent),
+        "margin": finite(assessment.margin),
+        "verdict": assessment.verdict,
         "about": comparison.about,
-        "detectable": finite(judgement.detectable),
-        "seeds_needed": judgement.seeds_needed,
+        "detectable": finite(assessment.detectable),
+        "seeds_needed": assessment.seeds_needed,
         "items": comparison.items,
     }
 

@@ -14,7 +14,7 @@ from neftune_cli.analysis.results import (
     StoppedArm,
 )
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedEstimate, exported_estimate, exported_judgement, finite
+from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedEstimate, exported_assessment, exported_estimate, finite
 from neftune_cli.reporting.schema import (
     ExportedBestArm,
     ExportedComparison,
@@ -95,8 +95,8 @@ def _stopped_arm(arm: StoppedArm, epochs: tuple[int, ...]) -> ExportedStoppedArm
         last_loss=finite(arm.last_loss),
         best_loss=finite(arm.best_loss),
         best_epoch=arm.best_epoch,
-        last=exported_judgement(arm.last),
-        best=exported_judgement(arm.best),
+        last=exported_assessment(arm.last),
+        best=exported_assessment(arm.best),
     )
 
 

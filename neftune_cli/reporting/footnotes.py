@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from neftune_cli.analysis.results import ArmSummary, Comparison, Judgement
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison
 from neftune_cli.analysis.wording import counted, percent
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.cells import DASH, NO_VARIATION, missing_verdict_reason
@@ -45,12 +45,12 @@ def _undefined(comparison: Comparison) -> list[str]:
 
 def inference_sentences(comparison: Comparison) -> Iterator[str]:
     """Yield the sentences on pairing, intervals, verdicts, margins and power; none where nothing is compared."""
-    judgements = list(_judgements(comparison))
-    if judgements:
-        yield _method(comparison, judgements)
-        if any(one.word for one in judgements):
+    assessments = list(_assessments(comparison))
+    if assessments:
+        yield _method(comparison, assessments)
+        if any(one.verdict for one in assessments):
             yield _verdict_legend()
-        yield from _scope(comparison, judgements)
+        yield from _scope(comparison, assessments)
         yield _margins(comparison)
         yield from _detectable_effects(comparison)
         yield from _metrics_without_items(comparison)
@@ -59,7 +59,7 @@ def inference_sentences(comparison: Comparison) -> Iterator[str]:
 
 def pairing(comparison: Comparison, keys: Sequence[str]) -> str:
     """Return what the differences of these metrics are paired by: `seed and item`, or `seed`."""
-    return _paired_by([one for key in keys for one in _judgements_by_arm(comparison, key).values()])
+    return _paired_by([one for key in keys for one in _assessments_by_arm(comparison, key).values()])
 
 
 def few_seeds_sentence(comparison: Comparison) -> str:
@@ -68,7 +68,7 @@ def few_seeds_sentence(comparison: Comparison) -> str:
     if not few:
         return ""
     arms = ", ".join(few)
-    if _have_items(filter(_is_about_checkpoints, _judgements(comparison))):
+    if _have_items(filter(_is_about_checkpoints, _assessments(comparison))):
         return (
             f"With fewer than three paired seeds ({arms}), intervals describe these checkpoints, not the method: they "
             "generalize to other items but not to other seeds."
@@ -80,7 +80,7 @@ def margins_by_metric(comparison: Comparison, keys: Sequence[str]) -> str:
     """Return the equivalence margins of these metrics, equal margins grouped; empty where none is used."""
     names: dict[str, list[str]] = {}
     for key in keys:
-        used = {one.margin for one in _judgements_by_arm(comparison, key).values()}
+        used = {one.margin for one in _assessments_by_arm(comparison, key).values()}
         if used:
             names.setdefault(_number_range(used), []).append(comparison.metrics[key].name)
     return "; ".join(f"{margin} ({', '.join(metrics)})" for margin, metrics in names.items())
@@ -92,16 +92,16 @@ def _number_range(values: Iterable[float]) -> str:
     return written[0] if len(written) == 1 else f"{written[0]} to {written[-1]}"
 
 
-def _method(comparison: Comparison, judgements: Sequence[Judgement]) -> str:
-    paired = f"Differences are paired by {_paired_by(judgements)}{_random_factors(judgements)}."
-    if not any(math.isfinite(one.comparison.ci_low) for one in judgements):
+def _method(comparison: Comparison, assessments: Sequence[Assessment]) -> str:
+    paired = f"Differences are paired by {_paired_by(assessments)}{_random_factors(assessments)}."
+    if not any(math.isfinite(one.comparison.ci_low) for one in assessments):
         return paired
-    verdicts = _tests(comparison) if any(one.word for one in judgements) else ""
+    verdicts = _tests(comparison) if any(one.verdict for one in assessments) else ""
     return f"{paired} {percent(comparison.confidence)} intervals are unadjusted{verdicts}."
 
 
-def _random_factors(judgements: Iterable[Judgement]) -> str:
-    about_method = [one for one in judgements if not _is_about_checkpoints(one)]
+def _random_factors(assessments: Iterable[Assessment]) -> str:
+    about_method = [one for one in assessments if not _is_about_checkpoints(one)]
     if not about_method:
         return ""
     return (
@@ -114,8 +114,8 @@ def _tests(comparison: Comparison) -> str:
     level = percent(1 - comparison.confidence)
     tested = [
         sum(math.isfinite(one.p_adjusted) for one in found.values())
-        for found in (_judgements_by_arm(comparison, key) for key in comparison.metrics)
-        if any(one.word for one in found.values())
+        for found in (_assessments_by_arm(comparison, key) for key in comparison.metrics)
+        if any(one.verdict for one in found.values())
     ]
     fewest, most = min(tested, default=0), max(tested, default=0)
     if most < 2:
@@ -134,8 +134,8 @@ def _verdict_legend() -> str:
     )
 
 
-def _scope(comparison: Comparison, judgements: Sequence[Judgement]) -> Iterator[str]:
-    if about_method := [one for one in judgements if one.word]:
+def _scope(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterator[str]:
+    if about_method := [one for one in assessments if one.verdict]:
         populations = "seeds and items" if _have_items(about_method) else "seeds"
         yield f"Verdicts generalize to other {populations} of this setting only: {comparison.setting.words}."
     yield from filter(None, [few_seeds_sentence(comparison)])
@@ -148,7 +148,7 @@ def _margins(comparison: Comparison) -> str:
 
 def _detectable_effects(comparison: Comparison) -> Iterator[str]:
     metric = comparison.metrics.get(comparison.primary)
-    found = _judgements_by_arm(comparison, comparison.primary)
+    found = _assessments_by_arm(comparison, comparison.primary)
     about_method = {arm: one for arm, one in found.items() if not _is_about_checkpoints(one)}
     sizes = {arm: one.detectable for arm, one in about_method.items() if math.isfinite(one.detectable)}
     if metric is not None and sizes:
@@ -158,7 +158,7 @@ def _detectable_effects(comparison: Comparison) -> Iterator[str]:
 
 def _metrics_without_items(comparison: Comparison) -> Iterator[str]:
     """Yield the metrics without per-item values, if other metrics have them."""
-    if not _have_items(_judgements(comparison)):
+    if not _have_items(_assessments(comparison)):
         return
     names = [name for key in comparison.metrics if (name := _name_without_items(comparison, key))]
     if names:
@@ -167,7 +167,7 @@ def _metrics_without_items(comparison: Comparison) -> Iterator[str]:
 
 def _name_without_items(comparison: Comparison, key: str) -> str:
     """Return a metric's name, with the arms if only some have no items; empty where all have items."""
-    found = _judgements_by_arm(comparison, key)
+    found = _assessments_by_arm(comparison, key)
     about_method = {arm: one for arm, one in found.items() if not _is_about_checkpoints(one)}
     arms = [arm for arm, one in about_method.items() if one.comparison.items == 1]
     name = comparison.metrics[key].name
@@ -184,49 +184,49 @@ def _dashes(comparison: Comparison) -> Iterator[str]:
     )
     if found := list(dict.fromkeys(filter(None, reasons))):
         yield f"{DASH} no verdict: {'; '.join(found)}."
-    if found := list(dict.fromkeys(filter(None, map(_missing_interval_reason, _judgements(comparison))))):
+    if found := list(dict.fromkeys(filter(None, map(_missing_interval_reason, _assessments(comparison))))):
         yield f"{DASH} no interval: {'; '.join(found)}."
 
 
-def _missing_interval_reason(judgement: Judgement) -> str:
+def _missing_interval_reason(assessment: Assessment) -> str:
     """Return the reason why a difference of few seeds has no interval; empty where it has one."""
-    if not _is_about_checkpoints(judgement) or math.isfinite(judgement.comparison.ci_low):
+    if not _is_about_checkpoints(assessment) or math.isfinite(assessment.comparison.ci_low):
         return ""
-    if judgement.comparison.items > 1:
+    if assessment.comparison.items > 1:
         return NO_VARIATION
     return "a metric without per-item values needs three paired seeds"
 
 
-def _judgements(comparison: Comparison) -> Iterator[Judgement]:
+def _assessments(comparison: Comparison) -> Iterator[Assessment]:
     for metric in comparison.metrics:
-        yield from _judgements_by_arm(comparison, metric).values()
+        yield from _assessments_by_arm(comparison, metric).values()
 
 
-def _judgements_by_arm(comparison: Comparison, metric: str) -> dict[str, Judgement]:
-    by_arm = {arm.name: comparison.judgement(arm.name, metric) for arm in comparison.treated}
-    return {arm: judgement for arm, judgement in by_arm.items() if judgement is not None}
+def _assessments_by_arm(comparison: Comparison, metric: str) -> dict[str, Assessment]:
+    by_arm = {arm.name: comparison.assessment(arm.name, metric) for arm in comparison.treated}
+    return {arm: assessment for arm, assessment in by_arm.items() if assessment is not None}
 
 
 def _arms_about_checkpoints(comparison: Comparison) -> list[str]:
     few = {
         arm
         for metric in comparison.metrics
-        for arm, judgement in _judgements_by_arm(comparison, metric).items()
-        if _is_about_checkpoints(judgement)
+        for arm, assessment in _assessments_by_arm(comparison, metric).items()
+        if _is_about_checkpoints(assessment)
     }
     return [arm.name for arm in comparison.treated if arm.name in few]
 
 
-def _is_about_checkpoints(judgement: Judgement) -> bool:
-    return judgement.comparison.about == "checkpoints"
+def _is_about_checkpoints(assessment: Assessment) -> bool:
+    return assessment.comparison.about == "checkpoints"
 
 
-def _paired_by(judgements: Iterable[Judgement]) -> str:
-    return "seed and item" if _have_items(judgements) else "seed"
+def _paired_by(assessments: Iterable[Assessment]) -> str:
+    return "seed and item" if _have_items(assessments) else "seed"
 
 
-def _have_items(judgements: Iterable[Judgement]) -> bool:
-    return any(one.comparison.items > 1 for one in judgements)
+def _have_items(assessments: Iterable[Assessment]) -> bool:
+    return any(one.comparison.items > 1 for one in assessments)
 
 
 # Noise

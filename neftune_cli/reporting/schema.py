@@ -4,7 +4,7 @@ from typing import Any
 
 from neftune_cli.analysis.results import Status
 from neftune_cli.records import SCHEMA_VERSION
-from neftune_cli.reporting.columns import ExportedEstimate, ExportedJudgement, ExportedModel
+from neftune_cli.reporting.columns import ExportedAssessment, ExportedEstimate, ExportedModel
 
 
 def json_schema() -> dict[str, Any]:
@@ -55,9 +55,9 @@ class ExportedStoppedArm(ExportedModel):
     """Mean after each seed's best epoch, selected on one part of the items and measured on the rest."""
     best_epoch: float
     """Mean of the selected epochs."""
-    last: ExportedJudgement | None
+    last: ExportedAssessment | None
     """The arm after its last epoch minus the baseline at its best epoch."""
-    best: ExportedJudgement | None
+    best: ExportedAssessment | None
     """The arm at its best epoch minus the baseline at its best epoch; null for the baseline itself."""
 
 

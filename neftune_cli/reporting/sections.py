@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.results import BestArm, Comparison, EarlyStopping, Judgement
+from neftune_cli.analysis.results import Assessment, BestArm, Comparison, EarlyStopping
 from neftune_cli.analysis.wording import percent
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Metric
@@ -20,7 +20,7 @@ from neftune_cli.reporting.cells import (
     Cell,
     Difference,
     arm_difference,
-    judged_difference,
+    assessed_difference,
     number_cell,
     value_cell,
 )
@@ -225,11 +225,11 @@ def _after_last_epoch(stopping: EarlyStopping, metric: Metric) -> Block:
     return Block(metric.title, f"last epoch, {metric.unit}", losses, differences)
 
 
-def _differences(judgements: Sequence[Judgement | None], metric: Metric) -> Iterator[Difference]:
+def _differences(assessments: Sequence[Assessment | None], metric: Metric) -> Iterator[Difference]:
     """Yield the differences; the first arm is the baseline, which may have none."""
-    for number, judgement in enumerate(judgements):
+    for number, assessment in enumerate(assessments):
         missing = Difference(DASH, p=DASH, remark=VALUE_NOT_FINITE) if number else NO_DIFFERENCE
-        yield missing if judgement is None else judged_difference(judgement, metric)
+        yield missing if assessment is None else assessed_difference(assessment, metric)
 
 
 def _early_stopping_note(stopping: EarlyStopping, baseline: str) -> str:

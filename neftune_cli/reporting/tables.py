@@ -11,7 +11,7 @@ from rich.text import Text
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
-from neftune_cli.analysis.results import Comparison, HypothesisResult, Status, Word
+from neftune_cli.analysis.results import Comparison, HypothesisResult, Status, Verdict
 from neftune_cli.reporting.cells import Cell
 from neftune_cli.reporting.columns import TERMINAL_DROPS, ArmRow, TableColumn
 from neftune_cli.reporting.footnotes import footnotes
@@ -26,7 +26,7 @@ from neftune_cli.reporting.sections import (
     title,
 )
 
-VERDICT_STYLES: dict[Word | None, str] = {
+VERDICT_STYLES: dict[Verdict | None, str] = {
     "better": "green",
     "worse": "red",
     "higher": "magenta",

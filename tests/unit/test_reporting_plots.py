@@ -26,7 +26,7 @@ from neftune_cli.reporting.plots.learning_curves import learning_curves
 from neftune_cli.reporting.plots.loss_by_alpha import loss_by_alpha
 from neftune_cli.reporting.plots.paired_differences import paired_differences
 from neftune_cli.reporting.plots.styles import MOST_ARMS, arm_styles, drawn_arms, styles_in_order
-from tests.unit.comparisons import comparison, estimate, hand_made, judgement, summary
+from tests.unit.comparisons import assessment, comparison, estimate, hand_made, summary
 
 NAMES = ["loss-by-alpha", "paired-differences", "learning-curves", "loss-histograms", "answer-lengths"]
 MOST_BYTES = 150_000
@@ -69,6 +69,15 @@ def test_hostile_arm_names_give_valid_svg(names: tuple[str, ...]) -> None:
         alone = ElementTree.fromstring(standalone(plot.svg).encode())
         assert not {"script", "image", "a", "foreignObject"} & {tag(element) for element in alone.iter()}
     assert names is HOSTILE[1] or {"$\\frac{", "a & b"} <= set(texts(drawn["answer-lengths"]))
+
+
+def test_hostile_metric_name_gives_valid_svg() -> None:
+    metric = replace(hand_made().metrics["eval_loss"], name="<b>$x$ & \x00\ud800")
+    drawn = all_plots(replace(hand_made(), metrics={"eval_loss": metric}), [])
+
+    assert list(drawn) == ["loss-by-alpha", "paired-differences"]
+    for plot in drawn.values():
+        assert "<b>$x$ & \N{REPLACEMENT CHARACTER}" in (parsed(plot.svg)[0].text or "")
 
 
 def test_plots_share_a_page_without_id_conflicts() -> None:
@@ -170,8 +179,8 @@ def test_bar_is_the_interval_shifted_by_the_baseline_mean() -> None:
 
     estimates = hand_made().arms[1].estimates["eval_loss"]
     assert estimates is not None
-    assert estimates.judgement is not None
-    interval = estimates.judgement.comparison
+    assert estimates.assessment is not None
+    interval = estimates.assessment.comparison
     drawn = sorted(level(y) for _, y in bar)
     assert drawn == pytest.approx([1.51 + interval.ci_low, 1.51 + interval.ci_high], abs=2e-4)
 
@@ -293,8 +302,8 @@ def test_single_arm_has_no_paired_plot() -> None:
 def arm(name: str, alpha: float | None, values: Sequence[float], baseline: Sequence[float] | None = None) -> ArmSummary:
     finite = baseline is not None and all(map(math.isfinite, values))
     seeds = min(len(values), len(baseline or values))
-    judged = judgement(0.01, 0.02, seeds=seeds) if finite else None
-    return summary(name, alpha, {"eval_loss": estimate(values, baseline, judged)})
+    assessed = assessment(0.01, 0.02, seeds=seeds) if finite else None
+    return summary(name, alpha, {"eval_loss": estimate(values, baseline, assessed)})
 
 
 def trials_of(seeds: Mapping[str, int]) -> list[Measurements]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup
 
 from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
-from neftune_cli.analysis.results import Comparison, Judgement
+from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.analysis.wording import counted, percent
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.reporting.cells import DASH
@@ -95,9 +95,9 @@ class IntervalDrawing:
     mean: float
 
 
-def draw_intervals(judgements: Mapping[str, Judgement | None]) -> dict[str, IntervalDrawing]:
+def draw_intervals(assessments: Mapping[str, Assessment | None]) -> dict[str, IntervalDrawing]:
     """Return a drawing for each arm with an interval, all on one scale that includes zero."""
-    known = {arm: one for arm, one in judgements.items() if one and math.isfinite(one.comparison.ci_low)}
+    known = {arm: one for arm, one in assessments.items() if one and math.isfinite(one.comparison.ci_low)}
     if not known:
         return {}
     ends = [0.0]
@@ -107,19 +107,19 @@ def draw_intervals(judgements: Mapping[str, Judgement | None]) -> dict[str, Inte
     return {arm: _drawing(one, low, (high - low) or 1.0) for arm, one in known.items()}
 
 
-def _drawing(judgement: Judgement, low: float, extent: float) -> IntervalDrawing:
+def _drawing(assessment: Assessment, low: float, extent: float) -> IntervalDrawing:
     def position(value: float) -> float:
         share = min(max((value - low) / extent, 0.0), 1.0)
         return round(_EDGE + share * (DRAWING_WIDTH - 2 * _EDGE), 1)
 
-    margin_low, margin_high = position(-judgement.margin), position(judgement.margin)
+    margin_low, margin_high = position(-assessment.margin), position(assessment.margin)
     return IntervalDrawing(
         zero=position(0.0),
         margin_low=margin_low,
         margin_width=round(margin_high - margin_low, 1),
-        low=position(judgement.comparison.ci_low),
-        high=position(judgement.comparison.ci_high),
-        mean=position(judgement.comparison.difference),
+        low=position(assessment.comparison.ci_low),
+        high=position(assessment.comparison.ci_high),
+        mean=position(assessment.comparison.difference),
     )
 
 
@@ -188,7 +188,7 @@ class Chapter:
     @property
     def items(self) -> str:
         """Return the number of items of the primary metric; empty for a metric without per-item values."""
-        first = next(iter(self._judgements(self.comparison.primary)), None)
+        first = next(iter(self._assessments(self.comparison.primary)), None)
         if first is None or first.comparison.items == 1:
             return ""
         items, clusters = first.comparison.items, first.comparison.clusters
@@ -197,13 +197,13 @@ class Chapter:
     @property
     def has_items(self) -> bool:
         """Return whether any metric has per-item values."""
-        return any(one.comparison.items > 1 for key in self.comparison.metrics for one in self._judgements(key))
+        return any(one.comparison.items > 1 for key in self.comparison.metrics for one in self._assessments(key))
 
     @property
     def is_about_method(self) -> bool:
         """Return whether any arm has enough seeds for a verdict about the method."""
-        judgements = (one for key in self.comparison.metrics for one in self._judgements(key))
-        return any(one.comparison.about == "method" for one in judgements)
+        assessments = (one for key in self.comparison.metrics for one in self._assessments(key))
+        return any(one.comparison.about == "method" for one in assessments)
 
     @property
     def margin(self) -> str:
@@ -223,9 +223,9 @@ class Chapter:
         """Return the chapter with plots and prompts."""
         return replace(self, plots=plots, prompts=prompts)
 
-    def _judgements(self, key: str) -> list[Judgement]:
-        judgements = (self.comparison.judgement(arm.name, key) for arm in self.comparison.treated)
-        return [one for one in judgements if one]
+    def _assessments(self, key: str) -> list[Assessment]:
+        assessments = (self.comparison.assessment(arm.name, key) for arm in self.comparison.treated)
+        return [one for one in assessments if one]
 
 
 def build_chapter(number: int, content: PageContent) -> Chapter:
@@ -233,7 +233,9 @@ def build_chapter(number: int, content: PageContent) -> Chapter:
     comparison = content.comparison
     tables = sections(comparison)
     stopping = early_stopping_section(comparison)
-    drawings = draw_intervals({arm.name: comparison.judgement(arm.name, comparison.primary) for arm in comparison.arms})
+    drawings = draw_intervals(
+        {arm.name: comparison.assessment(arm.name, comparison.primary) for arm in comparison.arms}
+    )
     return Chapter(
         id=f"c{number}",
         content=content,

@@ -43,6 +43,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+MOST_PLACES: Final = 20
+"""Arms drawn at most."""
+FAR_BASE: Final = 1.0
+"""A base farther from the arms than this multiple of their range is given as a number instead."""
+_WIDE: Final = 20.0
+_LONGEST_LABEL: Final = 18
+_HEIGHT, _LEFT, _TOP = 230.0, 46.0, 24.0
+"""Height of the panel, and space to its left and above it, in points."""
+_BESIDE: Final = 9.0
+"""Horizontal distance from the seeds of an arm to its mean, in points."""
 _LONGEST_TICK_NAME: Final = 26
 _CLOSEST: Final = 1 / 14
 """Alphas closer than this share of their range would overlap on an axis."""
@@ -92,37 +102,6 @@ class ArmAxis:
         axes.set_xlabel(self.title)
 
 
-def arm_axis(arms: Sequence[ArmSummary], width: float) -> ArmAxis:
-    """Return the axis of a panel `width` points wide: arms by alpha, or by name where their alphas are too close."""
-    alphas = [arm.alpha for arm in arms if arm.alpha is not None]
-    if len(alphas) == len(arms) and are_far_apart(alphas):
-        return ArmAxis(tuple(alphas), tuple(map(plain, alphas)), "alpha", tilted=False)
-    names = short_names((arm.name for arm in arms), _LONGEST_TICK_NAME)
-    widest = max(text_width(name, SMALL) for name in names.values())
-    return ArmAxis(
-        tuple(map(float, range(len(arms)))), tuple(names.values()), "", tilted=widest > 0.9 * width / len(arms)
-    )
-
-
-def are_far_apart(alphas: Sequence[float]) -> bool:
-    """Return whether the alphas are far enough apart to be positions on an axis."""
-    known = sorted(alphas)
-    gaps = [right - left for left, right in pairwise(known)]
-    return bool(gaps) and min(gaps) > _CLOSEST * sum(gaps)
-
-
-MOST_PLACES: Final = 20
-"""Arms drawn at most."""
-FAR_BASE: Final = 1.0
-"""A base farther from the arms than this multiple of their range is given as a number instead."""
-_WIDE: Final = 20.0
-_LONGEST_LABEL: Final = 18
-_HEIGHT, _LEFT, _TOP = 230.0, 46.0, 24.0
-"""Height of the panel, and space to its left and above it, in points."""
-_BESIDE: Final = 9.0
-"""Horizontal distance from the seeds of an arm to its mean, in points."""
-
-
 @dataclass(frozen=True)
 class PlottedArm:
     """An arm with a finite mean."""
@@ -154,6 +133,25 @@ def loss_by_alpha(comparison: Comparison) -> Plot | None:
     return render_plot(_text(comparison, shown, axis), height, lambda figure: _draw(figure, comparison, shown, axis))
 
 
+def arm_axis(arms: Sequence[ArmSummary], width: float) -> ArmAxis:
+    """Return the axis of a panel `width` points wide: arms by alpha, or by name where their alphas are too close."""
+    alphas = [arm.alpha for arm in arms if arm.alpha is not None]
+    if len(alphas) == len(arms) and are_far_apart(alphas):
+        return ArmAxis(tuple(alphas), tuple(map(plain, alphas)), "alpha", tilted=False)
+    names = short_names((arm.name for arm in arms), _LONGEST_TICK_NAME)
+    widest = max(text_width(name, SMALL) for name in names.values())
+    return ArmAxis(
+        tuple(map(float, range(len(arms)))), tuple(names.values()), "", tilted=widest > 0.9 * width / len(arms)
+    )
+
+
+def are_far_apart(alphas: Sequence[float]) -> bool:
+    """Return whether the alphas are far enough apart to be positions on an axis."""
+    known = sorted(alphas)
+    gaps = [right - left for left, right in pairwise(known)]
+    return bool(gaps) and min(gaps) > _CLOSEST * sum(gaps)
+
+
 def _shown(comparison: Comparison) -> list[PlottedArm]:
     arms = drawn_arms(comparison, MOST_PLACES)
     estimates = {arm.name: arm.estimates.get(comparison.primary) for arm in arms}
@@ -168,9 +166,9 @@ def _shown(comparison: Comparison) -> list[PlottedArm]:
 
 
 def _interval(estimate: Estimate, zero: float) -> tuple[float, float] | None:
-    if estimate.judgement is None:
+    if estimate.assessment is None:
         return None
-    found = estimate.judgement.comparison
+    found = estimate.assessment.comparison
     ends = zero + found.ci_low, zero + found.ci_high
     return ends if all(map(math.isfinite, ends)) else None
 
@@ -190,7 +188,7 @@ def _text(comparison: Comparison, shown: list[PlottedArm], axis: ArmAxis) -> Plo
 
 
 def _bars(comparison: Comparison, shown: list[PlottedArm]) -> str:
-    found = [one.estimate.judgement.comparison for one in shown if one.estimate.judgement and one.interval]
+    found = [one.estimate.assessment.comparison for one in shown if one.estimate.assessment and one.interval]
     if not found:
         return ""
     baseline = short_name(comparison.baseline, LONGEST_NAME)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate, Judgement, PairedDifference
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, PairedDifference
 from neftune_cli.analysis.wording import percent
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, PlotText, add_panel, render_plot
@@ -50,25 +50,25 @@ class PairedArm:
     baseline: Estimate
     treated: Estimate
     difference: PairedDifference
-    judgement: Judgement | None
+    assessment: Assessment | None
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """Return the interval of the difference; None where it is undefined."""
-        if self.judgement is None:
+        if self.assessment is None:
             return None
-        ends = self.judgement.comparison.ci_low, self.judgement.comparison.ci_high
+        ends = self.assessment.comparison.ci_low, self.assessment.comparison.ci_high
         return ends if all(map(math.isfinite, ends)) else None
 
     @property
     def margin(self) -> float:
-        """Return the equivalence margin, drawn as a band; 0 where there is no judgement."""
-        return self.judgement.margin if self.judgement else 0.0
+        """Return the equivalence margin, drawn as a band; 0 where there is no assessment."""
+        return self.assessment.margin if self.assessment else 0.0
 
     @property
     def verdict(self) -> str:
         """Return the verdict."""
-        return (self.judgement and self.judgement.word) or "no verdict"
+        return (self.assessment and self.assessment.verdict) or "no verdict"
 
 
 def paired_differences(comparison: Comparison) -> Plot | None:
@@ -86,7 +86,7 @@ def _pairs(comparison: Comparison) -> list[PairedArm]:
     estimates = {arm.name: arm.estimates.get(comparison.primary) for arm in arms}
     baseline = estimates.get(comparison.baseline)
     return [
-        PairedArm(arm, styles[arm.name], baseline, found, found.difference, found.judgement)
+        PairedArm(arm, styles[arm.name], baseline, found, found.difference, found.assessment)
         for arm in arms
         if baseline and (found := estimates[arm.name]) and found.difference and math.isfinite(found.difference.mean)
     ]

@@ -9,6 +9,7 @@ from neftune_cli.analysis.results import ArmSummary, Comparison
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.plots.canvas import HEADING, INK, POINTS_PER_INCH, SMALL
 from neftune_cli.reporting.plots.captions import text_width
+from neftune_cli.reporting.sanitizing import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,7 +123,7 @@ def set_scale(axes: "Axes", axis: "Axis", *, logarithmic: bool, ticks: int = 5) 
 def heading(metric: Metric) -> str:
     """Return the title of a metric's panel: name, arrow in the good direction, and unit."""
     arrow = metric.title.removeprefix(metric.heading)
-    return f"{metric.name}{arrow}, {metric.unit}" if metric.unit else metric.name + arrow
+    return plot_text(f"{metric.name}{arrow}, {metric.unit}" if metric.unit else metric.name + arrow)
 
 
 def plain(value: float) -> str:
