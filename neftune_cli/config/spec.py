@@ -11,7 +11,6 @@ DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
 NoiseScale = Literal["paper", "hf"]
 NoiseTarget = Literal["all", "prompt", "completion"]
-Layout = Literal["alpaca", "prompt-completion", "messages", "text"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 BASE_ARM = "base"
@@ -128,7 +127,7 @@ class TrialSpec(Spec):
 
     model: str
     dataset: str
-    layout: Layout | None = None
+    layout: str | None = None
     train_examples: int | None = None
     eval_examples: int | None = None
     noise: NoiseSpec
@@ -144,7 +143,7 @@ class SweepSpec(Spec):
     """`tiny`, `smollm2`, a hub id or a local directory."""
     dataset: str = "bios"
     """`bios`, a hub id, a file or a saved data set."""
-    layout: Layout | None = Field(default=None, alias="format")
+    layout: str | None = Field(default=None, alias="format")
     """Layout of the data; null recognizes it by the columns."""
     train_examples: int | None = Field(default=None, gt=0)
     """Maximum number of training examples, chosen by content hash."""

@@ -3,9 +3,7 @@
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
-from neftune_cli.config.spec import Layout
 from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.rows import RowError, RowValues, Table, is_blank, read_each, roles_of, text_in, turns_in
 from neftune_cli.errors import Problem, UsageError
@@ -15,7 +13,8 @@ from neftune_cli.errors import Problem, UsageError
 class ColumnSet:
     """One set of columns of a layout, and the function that converts a row with these columns."""
 
-    layout: Layout
+    layout: str
+    """Value of `--format`. Several column sets can have the same layout."""
     required: tuple[str, ...]
     read: Callable[[RowValues], Example]
     optional: tuple[str, ...] = ()
@@ -36,7 +35,7 @@ def choose_columns(table: Table, layout: str | None) -> ColumnSet:
     Raises:
         UsageError: there is no layout of that name, or the table lacks the columns.
     """
-    candidates = COLUMN_SETS if layout is None else _column_sets_of(layout)
+    candidates = tuple(_COLUMN_SETS) if layout is None else _column_sets_of(layout)
     for columns in candidates:
         if set(columns.required) <= set(table.columns):
             return columns
@@ -52,10 +51,26 @@ def read_examples(table: Table, columns: ColumnSet) -> tuple[Example, ...]:
     return tuple(located.value for located in read_each(table.source, table.rows, columns.read))
 
 
+def layout_names() -> tuple[str, ...]:
+    """Return the names of all layouts."""
+    return tuple(dict.fromkeys(columns.layout for columns in _COLUMN_SETS))
+
+
+def register_columns(columns: ColumnSet) -> None:
+    """Add a column set in this process, with preference over the existing ones."""
+    _COLUMN_SETS.insert(0, columns)
+
+
+def example(prompt: Sequence[Message], completion: str) -> Example:
+    """Return an example that is identified by its content."""
+    identity = content_id(prompt, completion)
+    return Example(id=identity, prompt=tuple(prompt), completion=completion, cluster=identity)
+
+
 def _column_sets_of(layout: str) -> tuple[ColumnSet, ...]:
-    candidates = tuple(columns for columns in COLUMN_SETS if columns.layout == layout)
+    candidates = tuple(columns for columns in _COLUMN_SETS if columns.layout == layout)
     if not candidates:
-        layouts = get_args(Layout)
+        layouts = layout_names()
         close = difflib.get_close_matches(layout, layouts, n=1)
         hint = f"Did you mean {close[0]}? " if close else ""
         raise UsageError(Problem(f"--format {layout}: there is no such layout.", f"{hint}Use {_or(layouts)}."))
@@ -78,13 +93,13 @@ def _alpaca(instruction: str, context: str, answer: str) -> Callable[[RowValues]
         paragraphs = [text_in(row, instruction)]
         if not is_blank(row.get(context)):
             paragraphs.append(text_in(row, context))
-        return _example(_user_turn("\n\n".join(paragraphs)), text_in(row, answer))
+        return example(_user_turn("\n\n".join(paragraphs)), text_in(row, answer))
 
     return read
 
 
 def _prompt_completion(row: RowValues) -> Example:
-    return _example(_prompt(row), _completion(row))
+    return example(_prompt(row), _completion(row))
 
 
 def _prompt(row: RowValues) -> Sequence[Message]:
@@ -110,13 +125,13 @@ def _conversation(column: str) -> Callable[[RowValues], Example]:
         if not answers:
             what = f"column '{column}' has no assistant turn (turns: {roles_of(turns)})."
             raise RowError(what, "Add one, or remove the row.")
-        return _example(_with_user_turn(turns[: answers[-1]], column), turns[answers[-1]]["content"])
+        return example(_with_user_turn(turns[: answers[-1]], column), turns[answers[-1]]["content"])
 
     return read
 
 
 def _text(row: RowValues) -> Example:
-    return _example((), text_in(row, "text"))
+    return example((), text_in(row, "text"))
 
 
 def _user_turn(content: str) -> tuple[Message, ...]:
@@ -130,17 +145,12 @@ def _with_user_turn(prompt: Sequence[Message], column: str) -> Sequence[Message]
     return prompt
 
 
-def _example(prompt: Sequence[Message], completion: str) -> Example:
-    identity = content_id(prompt, completion)
-    return Example(id=identity, prompt=tuple(prompt), completion=completion, cluster=identity)
-
-
-COLUMN_SETS = (
+_COLUMN_SETS = [
     ColumnSet("alpaca", ("instruction", "output"), _alpaca("instruction", "input", "output"), ("input",)),
     ColumnSet("alpaca", ("instruction", "response"), _alpaca("instruction", "context", "response"), ("context",)),
     ColumnSet("prompt-completion", ("prompt", "completion"), _prompt_completion),
     ColumnSet("messages", ("messages",), _conversation("messages")),
     ColumnSet("messages", ("conversations",), _conversation("conversations")),
     ColumnSet("text", ("text",), _text),
-)
+]
 """All supported column sets in order of preference. `text` is last: many data sets have it besides other columns."""
