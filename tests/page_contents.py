@@ -7,15 +7,15 @@ import numpy as np
 
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import (
+    Assessment,
     BestArm,
     Comparison,
     EarlyStopping,
     Estimate,
     HypothesisResult,
-    Judgement,
     StoppedArm,
 )
-from neftune_cli.analysis.verdicts import judge
+from neftune_cli.analysis.verdicts import assess
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.metrics import METRICS
 from neftune_cli.records import Generation
@@ -125,23 +125,23 @@ def _compared(key: str, arm: int) -> PairedComparison:
     return paired_comparison(values(key, 0), values(key, arm))
 
 
-def _judged(key: str) -> dict[str, Judgement]:
+def _assessed(key: str) -> dict[str, Assessment]:
     compared = {name: _compared(key, place) for place, name in enumerate(ALPHAS) if place}
-    return judge(compared, METRICS[key], METRICS[key].margin.at(LEVELS[key][0]))
+    return assess(compared, METRICS[key], METRICS[key].margin.at(LEVELS[key][0]))
 
 
 def _estimates(key: str) -> Mapping[str, Estimate | None]:
-    judged = _judged(key)
+    assessed = _assessed(key)
     means = {name: [float(row.mean()) for row in values(key, place)] for place, name in enumerate(ALPHAS)}
     baseline = means.pop("alpha=0")
-    compared = {name: estimate(rows, baseline, judged[name]) for name, rows in means.items()}
+    compared = {name: estimate(rows, baseline, assessed[name]) for name, rows in means.items()}
     return {"alpha=0": estimate(baseline), **compared}
 
 
 def _stopped() -> tuple[StoppedArm, ...]:
-    judged = _judged("eval_loss")
+    assessed = _assessed("eval_loss")
     arms = zip(ALPHAS, (1.50, 1.46, 1.50, 1.56), strict=True)
     return tuple(
-        StoppedArm(name, loss, loss - 0.02, 2.25, judged.get(name, judged["alpha=15"]), judged.get(name))
+        StoppedArm(name, loss, loss - 0.02, 2.25, assessed.get(name, assessed["alpha=15"]), assessed.get(name))
         for name, loss in arms
     )

@@ -8,8 +8,8 @@ from experiments.null_simulations.records import Records, simulate
 from experiments.null_simulations.scenarios import Scenario
 from neftune_cli.analysis.decision import MOST_SEEDS_ADVISED
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
-from neftune_cli.analysis.results import Judgement
-from neftune_cli.analysis.verdicts import judge
+from neftune_cli.analysis.results import Assessment
+from neftune_cli.analysis.verdicts import assess
 from neftune_cli.metrics import METRICS
 
 LOOKS = (3, 5, 10)
@@ -45,11 +45,11 @@ def look_rates(scenario: Scenario, metric: str, repetitions: int) -> LookRates:
         sweep = simulate(scenario, arms=2, seeds=MOST_LOOKED_AT, draws=draws)
         looked.append([_compare(sweep, 0, count).p_value <= LEVEL for count in LOOKS])
         last = _advised(sweep, metric)
-        advised.append(last.word in _CHANGES)
+        advised.append(last.verdict in _CHANGES)
         seeds.append(last.comparison.seeds)
         first = _judged(sweep, 0, LOOKS[0], metric)
         if _more_seeds(first) and first.seeds_needed:
-            alone.append(_judged(sweep, LOOKS[0], LOOKS[0] + first.seeds_needed, metric).word in _CHANGES)
+            alone.append(_judged(sweep, LOOKS[0], LOOKS[0] + first.seeds_needed, metric).verdict in _CHANGES)
     return LookRates(
         scenario,
         first_look=_rate([looks[0] for looks in looked]),
@@ -60,7 +60,7 @@ def look_rates(scenario: Scenario, metric: str, repetitions: int) -> LookRates:
     )
 
 
-def _advised(sweep: Records, metric: str) -> Judgement:
+def _advised(sweep: Records, metric: str) -> Assessment:
     """Return the last verdict."""
     judged = _judged(sweep, 0, LOOKS[0], metric)
     while (more := _more_seeds(judged)) and judged.comparison.seeds + more <= MOST_LOOKED_AT:
@@ -68,16 +68,16 @@ def _advised(sweep: Records, metric: str) -> Judgement:
     return judged
 
 
-def _more_seeds(judged: Judgement) -> int:
+def _more_seeds(judged: Assessment) -> int:
     """Return how many more seeds are advised, 0 where none are."""
     more = (judged.seeds_needed or 0) - judged.comparison.seeds
     return more if 0 < more <= MOST_SEEDS_ADVISED else 0
 
 
-def _judged(sweep: Records, start: int, stop: int, metric: str) -> Judgement:
+def _judged(sweep: Records, start: int, stop: int, metric: str) -> Assessment:
     known = METRICS[metric]
     margin = known.margin.at(float(sweep.baseline.mean()))
-    return judge({"treated": _compare(sweep, start, stop)}, known, margin)["treated"]
+    return assess({"treated": _compare(sweep, start, stop)}, known, margin)["treated"]
 
 
 def _compare(sweep: Records, start: int, stop: int) -> PairedComparison:

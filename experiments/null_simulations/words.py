@@ -8,7 +8,7 @@ from experiments.null_simulations.error_rates import ARMS, LEVEL, WIDE, Rate, ge
 from experiments.null_simulations.records import simulate
 from experiments.null_simulations.scenarios import Scenario
 from neftune_cli.analysis.paired import paired_comparison
-from neftune_cli.analysis.verdicts import judge
+from neftune_cli.analysis.verdicts import assess
 from neftune_cli.metrics import METRICS
 
 _METRIC = METRICS["eval_loss"]
@@ -57,5 +57,5 @@ def _false_words(scenario: Scenario, margin: float, seeds: int, draws: np.random
         )
         for number, values in enumerate(treated)
     }
-    words = [one.word for one in judge(comparisons, _METRIC, scenario.effect(shift)).values()]
+    words = [one.verdict for one in assess(comparisons, _METRIC, scenario.effect(shift)).values()]
     return words[0] in ("better", "worse"), "equivalent" in words[1:]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
 from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
 from neftune_cli.analysis.power import POWER
-from neftune_cli.analysis.results import ArmSummary, Comparison, Judgement, StoppedArm
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, StoppedArm
 from neftune_cli.analysis.wording import amount, counted, listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
@@ -45,7 +45,7 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
 def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
     stopped = stopped_arm(comparison.early_stopping, decision.arm)
-    if stopped and stopped.best and stopped.best.word in ("equivalent", "worse"):
+    if stopped and stopped.best and stopped.best.verdict in ("equivalent", "worse"):
         instead = "adding noise" if _is_about_noise(comparison) else "another change"
         yield f"Stop training earlier instead of {instead}: the result is at least as good."
     else:
@@ -71,8 +71,8 @@ def _more_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
 
 def _open(comparison: Comparison, decision: Decision) -> Iterator[str]:
     metric = _metric(comparison)
-    undecided = [judgement for judgement in decision.judged.values() if judgement.word == "inconclusive"]
-    widest = max(undecided, key=lambda judgement: judgement.detectable)
+    undecided = [assessment for assessment in decision.judged.values() if assessment.verdict == "inconclusive"]
+    widest = max(undecided, key=lambda assessment: assessment.detectable)
     yield (
         f"{_stay(comparison)} for now: {counted(widest.comparison.seeds, 'seed')} show neither an improvement nor "
         f"equivalence within {amount(widest.margin, metric)} of {metric.name_within}. The minimum detectable effect is "
@@ -92,7 +92,7 @@ def _neither_is_good(comparison: Comparison, decision: Decision) -> Iterator[str
 
 
 def _too_few_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    seeds = max(judgement.comparison.seeds for judgement in decision.checkpoints.values())
+    seeds = max(assessment.comparison.seeds for assessment in decision.checkpoints.values())
     yield (
         f"No verdict: with {counted(seeds, 'paired seed')} the numbers describe these checkpoints, not the method. "
         f"For these checkpoints, {_listed(comparison, decision.checkpoints)}."
@@ -152,7 +152,7 @@ def _stopping(comparison: Comparison) -> Iterator[str]:
         lowest = min(judged, key=lambda name: judged[name].comparison.difference)
         among = f", the lowest of {len(judged)} arms," if len(judged) > 1 else ""
         found = _difference(judged[lowest].comparison, comparison.metrics[HELD_OUT_LOSS])
-        verdict = f", {judged[lowest].word}" if judged[lowest].word else ""
+        verdict = f", {judged[lowest].verdict}" if judged[lowest].verdict else ""
         yield f"With both at their best epochs, {_spoken(comparison, lowest)}{among} is {found}{verdict}."
 
 
@@ -161,7 +161,7 @@ def _after(baseline: StoppedArm) -> str:
         return ""
     from_best = baseline.last.comparison.difference
     side = "higher" if from_best > 0 else "lower"
-    verdict = baseline.last.word or "no verdict"
+    verdict = baseline.last.verdict or "no verdict"
     return f". After the last epoch its loss is {side} by {abs(from_best):.4f} nats ({verdict})"
 
 
@@ -180,8 +180,10 @@ def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
 
 def _changed(comparison: Comparison, metrics: Sequence[Metric], word: str) -> Iterator[str]:
     for metric in metrics:
-        judged = ((arm, comparison.judgement(arm.name, metric.key)) for arm in comparison.treated)
-        arms = [_spoken(comparison, arm.name) for arm, judgement in judged if judgement and judgement.word == word]
+        judged = ((arm, comparison.assessment(arm.name, metric.key)) for arm in comparison.treated)
+        arms = [
+            _spoken(comparison, arm.name) for arm, assessment in judged if assessment and assessment.verdict == word
+        ]
         if arms:
             yield f"{metric.name} {word} with {listed(arms)}"
 
@@ -207,13 +209,13 @@ def _paired_seeds(arm: ArmSummary, key: str) -> Sequence[int]:
     return tuple(estimate.difference.by_seed) if estimate and estimate.difference else ()
 
 
-def _listed(comparison: Comparison, judged: Mapping[str, Judgement]) -> str:
+def _listed(comparison: Comparison, judged: Mapping[str, Assessment]) -> str:
     """Return the difference of each arm. The metric, the baseline and a shared verdict are named once."""
     metric = _metric(comparison)
     sign = -1 if metric.goal == "higher" else 1
     best_first = sorted(judged, key=lambda name: sign * judged[name].comparison.difference)
     named = [name for name in judged if name in best_first[:MOST_NAMED]]
-    words = {judged[name].word for name in named}
+    words = {judged[name].verdict for name in named}
     clauses = [f"{_spoken(comparison, name)} is {_shown(judged[name], metric, word=len(words) > 1)}" for name in named]
     if len(judged) > len(named):
         clauses.append(f"{counted(len(judged) - len(named), 'more arm')} in the tables")
@@ -223,8 +225,10 @@ def _listed(comparison: Comparison, judged: Mapping[str, Judgement]) -> str:
     return f"{metric.name_within} compared with {baseline}: {'; '.join(clauses)}{behind}"
 
 
-def _shown(judgement: Judgement, metric: Metric, *, word: bool) -> str:
-    return _difference(judgement.comparison, metric) + (f", {judgement.word}" if word and judgement.word else "")
+def _shown(assessment: Assessment, metric: Metric, *, word: bool) -> str:
+    return _difference(assessment.comparison, metric) + (
+        f", {assessment.verdict}" if word and assessment.verdict else ""
+    )
 
 
 def _difference(comparison: PairedComparison, metric: Metric) -> str:

@@ -12,14 +12,14 @@ from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
 from neftune_cli.analysis.paper_claims import examine_claims
 from neftune_cli.analysis.results import (
     ArmSummary,
+    Assessment,
     BestArm,
     Comparison,
     EarlyStopping,
     Estimate,
-    Judgement,
     PairedDifference,
 )
-from neftune_cli.analysis.verdicts import judge
+from neftune_cli.analysis.verdicts import assess
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import Evidence, Measurements
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
@@ -37,7 +37,7 @@ def compare_arms(evidence: Evidence, choices: Choices = DEFAULT_CHOICES) -> Comp
     baseline = _baseline(evidence.name, {name: _alpha(trials) for name, trials in arms.items()}, choices.baseline)
     metrics = {key: metric for key, metric in evidence.metrics.items() if _is_measured(evidence.trials, key)}
     primary = _primary(evidence.name, metrics, choices.metric)
-    judged = {key: _judgements(arms, baseline, metric, choices) for key, metric in metrics.items()}
+    judged = {key: _assessments(arms, baseline, metric, choices) for key, metric in metrics.items()}
     summaries = tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, judged) for name in arms)
     stopping = _early_stopping(arms, baseline, metrics, choices)
     return Comparison(
@@ -131,11 +131,11 @@ def _by_key(choices: Choices, primary: str) -> Choices:
     return choices if choices.metric is None else replace(choices, metric=primary)
 
 
-_Judged = Mapping[str, Judgement]
-"""Arm to judgement."""
+_Judged = Mapping[str, Assessment]
+"""Arm to assessment."""
 
 
-def _judgements(arms: TrialsByArm, baseline: str, metric: Metric, choices: Choices) -> _Judged:
+def _assessments(arms: TrialsByArm, baseline: str, metric: Metric, choices: Choices) -> _Judged:
     compared: dict[str, PairedComparison] = {}
     margins: dict[str, float] = {}
     for name in arms:
@@ -144,7 +144,7 @@ def _judgements(arms: TrialsByArm, baseline: str, metric: Metric, choices: Choic
         if aligned and found:
             compared[name] = found
             margins[name] = choices.margin_beside(metric, aligned.mean(baseline))
-    return judge(compared, metric, margins)
+    return assess(compared, metric, margins)
 
 
 def _best(arms: TrialsByArm, baseline: str, metric: Metric, choices: Choices) -> BestArm | None:
@@ -214,13 +214,13 @@ def _by_seed(key: str, trials: Mapping[int, Measurements]) -> dict[int, float]:
 
 
 def _estimate(
-    values: Mapping[int, float], baseline: Mapping[int, float], judgement: Judgement | None
+    values: Mapping[int, float], baseline: Mapping[int, float], assessment: Assessment | None
 ) -> Estimate | None:
     if not values:
         return None
     differences = {seed: value - baseline[seed] for seed, value in values.items() if seed in baseline}
     paired = PairedDifference(differences, *_mean_and_sd(list(differences.values()))) if differences else None
-    return Estimate(values, *_mean_and_sd(list(values.values())), difference=paired, judgement=judgement)
+    return Estimate(values, *_mean_and_sd(list(values.values())), difference=paired, assessment=assessment)
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from neftune_cli.analysis.results import Comparison, EarlyStopping, Judgement, StoppedArm
+from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, StoppedArm
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 MOST_SEEDS_ADVISED = 30
@@ -25,9 +25,9 @@ class Decision:
     """The arm to use, or the one that the fewest more seeds would settle."""
     seeds: int | None
     """About how many seeds in all would settle `arm`."""
-    judged: Mapping[str, Judgement]
+    judged: Mapping[str, Assessment]
     """Arms with a verdict."""
-    checkpoints: Mapping[str, Judgement]
+    checkpoints: Mapping[str, Assessment]
     """Arms with fewer seeds than a statement about the method takes."""
     unjudged: tuple[str, ...]
     """Arms without a shared seed or a finite value, or of which nothing says how sure the difference is."""
@@ -36,8 +36,8 @@ class Decision:
 def decide(comparison: Comparison) -> Decision:
     """Return what the verdicts on the primary metric add up to."""
     metric = comparison.metrics[comparison.primary]
-    known = {arm.name: one for arm in comparison.treated if (one := comparison.judgement(arm.name, metric.key))}
-    judged = {arm: one for arm, one in known.items() if one.word}
+    known = {arm.name: one for arm in comparison.treated if (one := comparison.assessment(arm.name, metric.key))}
+    judged = {arm: one for arm, one in known.items() if one.verdict}
     checkpoints = {arm: one for arm, one in known.items() if one.comparison.about == "checkpoints"}
     unjudged = tuple(arm.name for arm in comparison.treated if arm.name not in judged and arm.name not in checkpoints)
     action, arm = _action(comparison, metric, judged, checkpoints)
@@ -51,21 +51,21 @@ def stopped_arm(stopping: EarlyStopping | None, name: str) -> StoppedArm | None:
 
 
 def _action(
-    comparison: Comparison, metric: Metric, judged: Mapping[str, Judgement], checkpoints: Mapping[str, Judgement]
+    comparison: Comparison, metric: Metric, judged: Mapping[str, Assessment], checkpoints: Mapping[str, Assessment]
 ) -> tuple[Action, str | None]:
-    words = {judgement.word for judgement in judged.values()}
+    words = {assessment.verdict for assessment in judged.values()}
     if not judged:
         return ("too few seeds" if checkpoints else "no evidence"), None
     if words & {"higher", "lower"}:
         return "neither is good", None
-    if better := {arm: one for arm, one in judged.items() if one.word == "better"}:
+    if better := {arm: one for arm, one in judged.items() if one.verdict == "better"}:
         return _better(comparison, metric, better)
     if "inconclusive" in words:
         return _inconclusive(judged)
     return "keep", None
 
 
-def _better(comparison: Comparison, metric: Metric, better: Mapping[str, Judgement]) -> tuple[Action, str | None]:
+def _better(comparison: Comparison, metric: Metric, better: Mapping[str, Assessment]) -> tuple[Action, str | None]:
     """Take the best of the better arms, those first that are better than the early-stopped baseline too."""
     own = {arm: one for arm, one in better.items() if not _may_be_replaced_by_stopping(comparison, arm)}
     sign = 1 if metric.goal == "lower" else -1
@@ -77,11 +77,11 @@ def _may_be_replaced_by_stopping(comparison: Comparison, arm: str) -> bool:
     """Return whether the baseline was shown to be trained too long, and the arm not to beat it at its best epoch."""
     stopping = comparison.early_stopping if comparison.primary == HELD_OUT_LOSS else None
     baseline, treated = stopped_arm(stopping, comparison.baseline), stopped_arm(stopping, arm)
-    overtrained = baseline is not None and baseline.last is not None and baseline.last.word == "worse"
-    return bool(overtrained and treated and treated.best and treated.best.word != "better")
+    overtrained = baseline is not None and baseline.last is not None and baseline.last.verdict == "worse"
+    return bool(overtrained and treated and treated.best and treated.best.verdict != "better")
 
 
-def _inconclusive(judged: Mapping[str, Judgement]) -> tuple[Action, str | None]:
+def _inconclusive(judged: Mapping[str, Assessment]) -> tuple[Action, str | None]:
     more = {arm: one.seeds_needed - one.comparison.seeds for arm, one in judged.items() if one.seeds_needed}
     nearest = min(more, key=more.__getitem__) if more else None
     return ("more seeds" if nearest and more[nearest] <= MOST_SEEDS_ADVISED else "open"), nearest

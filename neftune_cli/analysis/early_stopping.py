@@ -8,8 +8,8 @@ import numpy as np
 
 from neftune_cli.analysis.aligned import Aligned, TrialsByArm, stack
 from neftune_cli.analysis.best_arm import Integers, cluster_numbers, cluster_sums, measured_elsewhere, random_halves
-from neftune_cli.analysis.results import EarlyStopping, Judgement, StoppedArm
-from neftune_cli.analysis.verdicts import judge
+from neftune_cli.analysis.results import Assessment, EarlyStopping, StoppedArm
+from neftune_cli.analysis.verdicts import assess
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.metrics import Metric
 
@@ -152,18 +152,18 @@ def _best_epochs(
 
 def _judged(
     shared: Aligned, metric: Metric, margin: float, confidence: float, pairs: Mapping[str, tuple[Floats, Floats]]
-) -> dict[str, Judgement]:
+) -> dict[str, Assessment]:
     """Return the verdicts on one family of differences, reference and arm given as (seeds, items) each."""
     compared = {arm: shared.compare(*pair, confidence=confidence) for arm, pair in pairs.items()}
-    return judge({arm: one for arm, one in compared.items() if one is not None}, metric, margin)
+    return assess({arm: one for arm, one in compared.items() if one is not None}, metric, margin)
 
 
 def _summary(
     name: str,
     stopped: _Stopped,
     weights: Floats,  # (items,)
-    last: Judgement | None,
-    best: Judgement | None,
+    last: Assessment | None,
+    best: Assessment | None,
 ) -> StoppedArm:
     last_loss, best_loss = (
         float(np.average(one, axis=1, weights=weights).mean()) for one in (stopped.last, stopped.best)

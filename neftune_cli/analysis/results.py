@@ -1,4 +1,4 @@
-"""What the analysis hands to the reporting: arms with their estimates, judgements, and the questions answered."""
+"""What the analysis hands to the reporting: arms with their estimates, assessments, and the questions answered."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from neftune_cli.evidence.measurements import Setting
 from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation
 
-Word = Literal["better", "worse", "higher", "lower", "equivalent", "inconclusive"]
+Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "inconclusive"]
 """A verdict. `higher` and `lower` are said of metrics of which neither way is good by itself."""
 Status = Literal["supported", "refuted", "inconclusive", "not measured"]
 """What the data say about a claim."""
@@ -32,7 +32,7 @@ class PairedDifference:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Assessment:
     """What the data say of one difference to the baseline."""
 
     comparison: PairedComparison
@@ -42,7 +42,7 @@ class Judgement:
     """p-value for a difference beyond the margin (two one-sided tests), after the same correction."""
     margin: float
     """Differences up to it are taken for none, in the metric's unit."""
-    word: Word | None
+    verdict: Verdict | None
     """None with fewer than three seeds, and where nothing says how sure the difference is."""
     detectable: float
     """Smallest true difference that such a comparison finds four times out of five."""
@@ -61,7 +61,7 @@ class Estimate:
     """Standard deviation over seeds (ddof=1); None for one seed."""
     difference: PairedDifference | None
     """None for the baseline itself, and where no seed is shared with it."""
-    judgement: Judgement | None
+    assessment: Assessment | None
     """None where there is no difference, or one that isn't finite."""
 
 
@@ -109,9 +109,9 @@ class StoppedArm:
     """Mean after each seed's best epoch, chosen on other items than those it is measured on."""
     best_epoch: float
     """Mean over seeds and splits of the epoch chosen."""
-    last: Judgement | None
+    last: Assessment | None
     """The arm after its last epoch minus the baseline at its best; for the baseline what training on did to it."""
-    best: Judgement | None
+    best: Assessment | None
     """The arm at its best epoch minus the baseline at its best; None for the baseline itself."""
     epochs: tuple[int, ...] = ()
     """To choose from, where they aren't the baseline's."""
@@ -182,7 +182,7 @@ class Comparison:
         """Return the arms that are compared with the baseline."""
         return tuple(arm for arm in self.arms if arm.name != self.baseline)
 
-    def judgement(self, arm: str, metric: str) -> Judgement | None:
+    def assessment(self, arm: str, metric: str) -> Assessment | None:
         """Return what is said of an arm's metric, None where nothing is."""
         estimate = next(one for one in self.arms if one.name == arm).estimates.get(metric)
-        return estimate.judgement if estimate else None
+        return estimate.assessment if estimate else None

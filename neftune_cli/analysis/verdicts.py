@@ -6,13 +6,13 @@ from typing import TypeVar
 
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.power import detectable_difference, seeds_to_settle
-from neftune_cli.analysis.results import Judgement, Word
+from neftune_cli.analysis.results import Assessment, Verdict
 from neftune_cli.metrics import Metric
 
 
-def judge(
+def assess(
     comparisons: Mapping[str, PairedComparison], metric: Metric, margin: float | Mapping[str, float]
-) -> dict[str, Judgement]:
+) -> dict[str, Assessment]:
     """Return the verdict on each arm of one metric; arms share a baseline, so p-values are corrected for their number.
 
     A difference that is surely smaller than the margin is equivalent, even where it is surely not zero. Tests are made
@@ -28,7 +28,7 @@ def judge(
     p_equivalent = holm_by_key({arm: equivalence_p_value(comparisons[arm], margins[arm]) for arm in p_adjusted})
     tested = max(1, len(p_adjusted))
     return {
-        arm: _judgement(
+        arm: _assessment(
             one, metric, margins[arm], p_adjusted.get(arm, math.nan), p_equivalent.get(arm, math.nan), tested
         )
         for arm, one in comparisons.items()
@@ -44,32 +44,32 @@ def equivalence_p_value(comparison: PairedComparison, margin: float) -> float:
     return max(comparison.mean.p_above(-margin), comparison.mean.p_below(margin))
 
 
-def _judgement(
+def _assessment(
     comparison: PairedComparison, metric: Metric, margin: float, p_adjusted: float, p_equivalent: float, arms: int
-) -> Judgement:
+) -> Assessment:
     level = 1 - comparison.confidence
     word = _word(comparison, metric, different=p_adjusted <= level, equivalent=p_equivalent <= level)
     known = math.isfinite(comparison.p_value)
     open_ = word == "inconclusive"
-    return Judgement(
+    return Assessment(
         comparison=comparison,
         p_adjusted=p_adjusted,
         p_equivalent=p_equivalent,
         margin=margin,
-        word=word,
+        verdict=word,
         detectable=detectable_difference(comparison.mean, level=level / arms) if known else math.nan,
         seeds_needed=seeds_to_settle(comparison.mean, margin=margin, level=level / arms) if open_ else None,
     )
 
 
-def _word(comparison: PairedComparison, metric: Metric, *, different: bool, equivalent: bool) -> Word | None:
+def _word(comparison: PairedComparison, metric: Metric, *, different: bool, equivalent: bool) -> Verdict | None:
     if not _can_be_judged(comparison):
         return None
     if equivalent:
         return "equivalent"
     if not different:
         return "inconclusive"
-    direction: Word = "lower" if comparison.difference < 0 else "higher"
+    direction: Verdict = "lower" if comparison.difference < 0 else "higher"
     if metric.goal is None:
         return direction
     return "better" if direction == metric.goal else "worse"

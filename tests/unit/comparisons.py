@@ -10,15 +10,15 @@ from neftune_cli.analysis.crossed import CrossedMean
 from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
 from neftune_cli.analysis.results import (
     ArmSummary,
+    Assessment,
     BestArm,
     Comparison,
     EarlyStopping,
     Estimate,
     HypothesisResult,
-    Judgement,
     PairedDifference,
     StoppedArm,
-    Word,
+    Verdict,
 )
 from neftune_cli.evidence.measurements import Setting
 from neftune_cli.metrics import METRICS, Metric
@@ -29,7 +29,7 @@ ITEMS = 20
 
 SETTING = Setting("tiny", "bios", {"epochs": 3, "learning_rate": 1e-3, "batch_size": 16}, {})
 
-Measured = tuple[float, Sequence[float], Sequence[float], Word]
+Measured = tuple[float, Sequence[float], Sequence[float], Verdict]
 """The base's value, those of alpha=0 and alpha=5 by seed, and the verdict on alpha=5."""
 
 MEASURED: dict[str, Measured | None] = {
@@ -90,46 +90,46 @@ def summary(
 def estimate(
     values: Sequence[float],
     baseline: Sequence[float] | None = None,
-    judged: Judgement | None = None,
+    assessed: Assessment | None = None,
 ) -> Estimate:
     """Return a metric of seeds 0, 1, 2, ..., compared with those of the baseline's seeds that there are."""
     difference = None
     if baseline is not None:
         pairs = [value - other for value, other in zip(values, baseline, strict=False)]
         difference = PairedDifference(dict(enumerate(pairs)), *_mean_and_sd(pairs))
-    return Estimate(dict(enumerate(values)), *_mean_and_sd(values), difference, judged)
+    return Estimate(dict(enumerate(values)), *_mean_and_sd(values), difference, assessed)
 
 
-def judgement(
+def assessment(
     difference: float,
     half_width: float,
-    word: Word | None = "inconclusive",
+    verdict: Verdict | None = "inconclusive",
     *,
     seeds: int = 3,
     items: int = ITEMS,
     margin: float = 0.01,
     seeds_needed: int | None = None,
-) -> Judgement:
-    """Return a judgement whose interval reaches so far to both sides; its p-values are made up."""
+) -> Assessment:
+    """Return a assessment whose interval reaches so far to both sides; its p-values are made up."""
     error = half_width / T_OF_THREE_SEEDS
     about: Literal["method", "checkpoints"] = "method" if seeds >= FEWEST_SEEDS else "checkpoints"
     mean = CrossedMean(difference, seeds * error**2, 0.0, seeds, items, seeds - 1, 1.0)
     low, high = difference - half_width, difference + half_width
     paired = PairedComparison(difference, low, high, 0.2, seeds, items, items, about, 0.95, mean)
-    return Judgement(paired, 0.4, 0.03, margin, word, 5.35 * error, seeds_needed)
+    return Assessment(paired, 0.4, 0.03, margin, verdict, 5.35 * error, seeds_needed)
 
 
 def best_arm() -> BestArm:
     """Return an arm that looks three times as good as it is."""
     return BestArm(
-        "alpha=5", "eval_loss", -0.003, judgement(-0.001, 0.0043).comparison, {"alpha=5": 0.6, "alpha=10": 0.4}
+        "alpha=5", "eval_loss", -0.003, assessment(-0.001, 0.0043).comparison, {"alpha=5": 0.6, "alpha=10": 0.4}
     )
 
 
 def early_stopping() -> EarlyStopping:
     """Return an arm that is better than the baseline after the last epoch and no better at the best."""
-    baseline = StoppedArm("alpha=0", 1.51, 1.45, 2.0, judgement(0.06, 0.02, "worse"), None)
-    treated = StoppedArm("alpha=5", 1.507, 1.449, 2.25, judgement(0.057, 0.03, "worse"), judgement(-0.001, 0.012))
+    baseline = StoppedArm("alpha=0", 1.51, 1.45, 2.0, assessment(0.06, 0.02, "worse"), None)
+    treated = StoppedArm("alpha=5", 1.507, 1.449, 2.25, assessment(0.057, 0.03, "worse"), assessment(-0.001, 0.012))
     return EarlyStopping((1, 2, 3), (baseline, treated))
 
 
@@ -155,12 +155,12 @@ def claims() -> tuple[HypothesisResult, ...]:
 
 
 def _compared(key: str, measured: Measured) -> Estimate:
-    _, baseline, treated, word = measured
+    _, baseline, treated, verdict = measured
     differences = [value - other for value, other in zip(treated, baseline, strict=True)]
     half_width = T_OF_THREE_SEEDS * stdev(differences) / math.sqrt(3)
     items = 1 if key in CORPUS_SCORES else ITEMS
     margin = METRICS[key].margin.at(fmean(baseline))
-    return estimate(treated, baseline, judgement(fmean(differences), half_width, word, items=items, margin=margin))
+    return estimate(treated, baseline, assessment(fmean(differences), half_width, verdict, items=items, margin=margin))
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:

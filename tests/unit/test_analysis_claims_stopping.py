@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from neftune_cli.analysis.aligned import TrialsByArm
-from neftune_cli.analysis.results import EarlyStopping, Status, StoppedArm, Word
+from neftune_cli.analysis.results import EarlyStopping, Status, StoppedArm, Verdict
 from neftune_cli.evidence.measurements import ItemValues
 from tests.unit.claim_trials import arm, examine, joined, with_items
-from tests.unit.comparisons import judgement
+from tests.unit.comparisons import assessment
 
 FLAT = with_items(np.full(5, 2.0))
 
@@ -18,11 +18,11 @@ def arms_of(*alphas: float) -> TrialsByArm:
     return joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": FLAT}) for alpha in alphas))
 
 
-def stopping(*words: Word | None, seeds: int = 3) -> EarlyStopping:
+def stopping(*words: Verdict | None, seeds: int = 3) -> EarlyStopping:
     """Return a baseline and an arm for each word."""
     baseline = StoppedArm("alpha=0", 1.5, 1.4, 2.0, None, None)
     treated = [
-        StoppedArm(f"alpha={5 * place}", 1.5, 1.4, 2.0, None, judgement(-0.02, 0.01, word, seeds=seeds))
+        StoppedArm(f"alpha={5 * place}", 1.5, 1.4, 2.0, None, assessment(-0.02, 0.01, word, seeds=seeds))
         for place, word in enumerate(words, start=1)
     ]
     return EarlyStopping((1, 2, 3), (baseline, *treated))
@@ -36,7 +36,7 @@ def stopping(*words: Word | None, seeds: int = 3) -> EarlyStopping:
         (("equivalent", "inconclusive"), "inconclusive"),
     ],
 )
-def test_one_arm_that_beats_the_stopped_baseline_is_enough(words: tuple[Word, Word], status: Status) -> None:
+def test_one_arm_that_beats_the_stopped_baseline_is_enough(words: tuple[Verdict, Verdict], status: Status) -> None:
     result = examine(arms_of(0, 5, 10), stopping=stopping(*words))["gains-over-early-stopping"]
 
     assert result.status == status
@@ -118,7 +118,7 @@ def test_losses_that_are_never_finite_are_not_said_to_be_missing() -> None:
 
 def test_one_arm_of_few_seeds_does_not_hide_what_another_shows() -> None:
     found = stopping("better", None)
-    few = replace(found.arms[2], best=judgement(-0.02, 0.01, None, seeds=2))
+    few = replace(found.arms[2], best=assessment(-0.02, 0.01, None, seeds=2))
 
     result = examine(arms_of(0, 5, 10), stopping=replace(found, arms=(*found.arms[:2], few)))
 

@@ -13,8 +13,8 @@ from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.results import Comparison, Estimate, PairedDifference
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
 from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting
-from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.evidence.sweeps import scores_of
+from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord
 
 Records = list[TrialRecord]
@@ -166,14 +166,14 @@ def test_verdicts_hold_for_all_arms_together(hand_made_records: Records) -> None
 
     alone, together = _compare(hand_made_records), _compare([*hand_made_records, *third])
 
-    one, two = (comparison.judgement("alpha=5", "train_loss_clean") for comparison in (alone, together))
+    one, two = (comparison.assessment("alpha=5", "train_loss_clean") for comparison in (alone, together))
     assert one is not None
     assert two is not None
     # the differences 0.050, 0.050 and 0.056: t = 0.052 / (0.0034641 / sqrt(3)) = 26.0
     assert one.comparison.p_value == pytest.approx(ttest_1samp([0.05, 0.05, 0.056], 0).pvalue)
     assert one.p_adjusted == one.comparison.p_value
     assert two.p_adjusted == pytest.approx(2 * one.p_adjusted)
-    assert one.word == two.word == "higher"
+    assert one.verdict == two.verdict == "higher"
 
 
 def test_the_margin_can_be_set_in_the_unit_or_as_a_share(hand_made_records: Records) -> None:
@@ -181,16 +181,16 @@ def test_the_margin_can_be_set_in_the_unit_or_as_a_share(hand_made_records: Reco
 
     comparison = _compare(hand_made_records, Choices(margins=margins))
 
-    loss, length = (comparison.judgement("alpha=5", key) for key in margins)
+    loss, length = (comparison.assessment("alpha=5", key) for key in margins)
     assert loss is not None
     assert length is not None
-    assert (loss.margin, loss.word) == (0.5, "equivalent")
+    assert (loss.margin, loss.verdict) == (0.5, "equivalent")
     assert length.margin == pytest.approx(10.4)
 
 
 def test_a_wide_confidence_makes_wide_intervals(hand_made_records: Records) -> None:
     narrow, wide = (
-        _compare(hand_made_records, Choices(confidence=level)).judgement("alpha=5", "eval_loss")
+        _compare(hand_made_records, Choices(confidence=level)).assessment("alpha=5", "eval_loss")
         for level in (0.9, 0.99)
     )
     assert narrow is not None
@@ -201,10 +201,10 @@ def test_a_wide_confidence_makes_wide_intervals(hand_made_records: Records) -> N
 
 
 def test_two_seeds_get_no_verdict(hand_made_records: Records) -> None:
-    judgement = _compare([*hand_made_records[1:3], *hand_made_records[4:6]]).judgement("alpha=5", "eval_loss")
+    assessment = _compare([*hand_made_records[1:3], *hand_made_records[4:6]]).assessment("alpha=5", "eval_loss")
 
-    assert judgement is not None
-    assert (judgement.word, judgement.comparison.about) == (None, "checkpoints")
+    assert assessment is not None
+    assert (assessment.verdict, assessment.comparison.about) == (None, "checkpoints")
 
 
 def test_the_metric_of_the_advice_must_have_been_measured(hand_made_records: Records) -> None:
@@ -218,10 +218,10 @@ def test_a_diverged_baseline_seed_widens_no_margin(hand_made_records: Records) -
     diverged = hand_made_records[1].loss.model_copy(update={"eval_perplexity": 1e304})
     lonely = hand_made_records[1].model_copy(update={"seed": 7, "trial": "lonely", "loss": diverged})
 
-    judgement = _compare([*hand_made_records, lonely]).judgement("alpha=5", "eval_perplexity")
+    assessment = _compare([*hand_made_records, lonely]).assessment("alpha=5", "eval_perplexity")
 
-    assert judgement is not None
-    assert judgement.margin == pytest.approx(0.01 * 4.527)
+    assert assessment is not None
+    assert assessment.margin == pytest.approx(0.01 * 4.527)
 
 
 def test_the_best_arm_is_chosen_among_those_with_seeds_enough(hand_made_records: Records) -> None:
@@ -248,9 +248,9 @@ def test_items_that_not_all_trials_have_are_said() -> None:
     assert compared.notes == (
         "Held-out loss: trials have 2 to 3 items; each difference is over those that both arms have.",
     )
-    judgement = compared.judgement("two", "eval_loss")
-    assert judgement is not None
-    assert judgement.comparison.items == 2
+    assessment = compared.assessment("two", "eval_loss")
+    assert assessment is not None
+    assert assessment.comparison.items == 2
 
 
 def _compare(records: Records, choices: Choices = Choices()) -> Comparison:  # noqa: B008

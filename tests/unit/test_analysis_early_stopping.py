@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from neftune_cli.analysis.aligned import TrialsByArm
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.paired import paired_comparison
-from neftune_cli.analysis.results import EarlyStopping, Judgement, StoppedArm
+from neftune_cli.analysis.results import Assessment, EarlyStopping, StoppedArm
 from neftune_cli.evidence.measurements import ItemValues, Measurements
 from neftune_cli.metrics import METRICS
 
@@ -64,9 +64,9 @@ def stopped(of_trials: TrialsByArm, baseline: str = "none", seed: int = 0) -> di
     return {arm.name: arm for arm in found.arms}
 
 
-def judged(judgement: Judgement | None) -> Judgement:
-    assert judgement is not None
-    return judgement
+def judged(assessment: Assessment | None) -> Assessment:
+    assert assessment is not None
+    return assessment
 
 
 def test_noise_that_only_slows_overfitting_is_worse_than_stopping_in_time() -> None:
@@ -76,7 +76,7 @@ def test_noise_that_only_slows_overfitting_is_worse_than_stopping_in_time() -> N
     assert last.comparison.difference == pytest.approx(0.9 - 0.8)
     assert best.comparison.difference == pytest.approx(0.85 - 0.8)
     assert overtrained.comparison.difference == pytest.approx(1.2 - 0.8)
-    assert (last.word, best.word, overtrained.word) == ("worse", "worse", "worse")
+    assert (last.verdict, best.verdict, overtrained.verdict) == ("worse", "worse", "worse")
     assert arms["none"].best is None
 
 
@@ -118,9 +118,9 @@ def test_last_and_best_epochs_are_two_families_corrected_over_the_arms() -> None
     losses = {arm: curves((1.0, 0.8), spread=0.3, draws=draws) for draws, arm in enumerate(("none", "a", "b"))}
     losses["a"][1] += np.linspace(0, 0.1, SEEDS)[:, None]
     arms = stopped(trials(losses))
-    for judgements in ([arms[arm].last for arm in "ab"], [arms[arm].best for arm in "ab"]):
-        smaller, larger = sorted(judged(one).comparison.p_value for one in judgements)
-        adjusted = sorted(judged(one).p_adjusted for one in judgements)
+    for assessments in ([arms[arm].last for arm in "ab"], [arms[arm].best for arm in "ab"]):
+        smaller, larger = sorted(judged(one).comparison.p_value for one in assessments)
+        adjusted = sorted(judged(one).p_adjusted for one in assessments)
         assert adjusted == pytest.approx([min(1, 2 * smaller), max(min(1, 2 * smaller), larger)])
     alone = judged(stopped({arm: one for arm, one in trials(losses).items() if arm != "b"})["a"].last)
     assert alone.p_adjusted == alone.comparison.p_value
@@ -147,7 +147,7 @@ def test_arms_without_epochs_or_shared_seeds_are_left_out() -> None:
     assert list(arms) == ["none", "a", "c"]
     assert judged(arms["a"].last).comparison.seeds == 5
     assert judged(arms["c"].last).comparison.seeds == 2
-    assert judged(arms["c"].last).word is None
+    assert judged(arms["c"].last).verdict is None
 
 
 def test_an_arm_of_fewer_epochs_ends_at_its_own_last() -> None:

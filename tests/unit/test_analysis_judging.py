@@ -9,7 +9,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
-from neftune_cli.analysis.verdicts import equivalence_p_value, judge
+from neftune_cli.analysis.verdicts import assess, equivalence_p_value
 from neftune_cli.metrics import METRICS
 
 LOSS, LENGTH = METRICS["eval_loss"], METRICS["response_chars"]
@@ -30,13 +30,13 @@ LOSS, LENGTH = METRICS["eval_loss"], METRICS["response_chars"]
 def test_words(differences: list[float], goal: str | None, word: str) -> None:
     metric = LOSS if goal else LENGTH
 
-    assert judge({"alpha=5": _compared(differences)}, metric, margin=0.01)["alpha=5"].word == word
+    assert assess({"alpha=5": _compared(differences)}, metric, margin=0.01)["alpha=5"].verdict == word
 
 
 def test_p_values_are_those_of_scipy_and_statsmodels() -> None:
     arms = {"a": [0.02, 0.05, 0.04], "b": [-0.01, 0.03, 0.01], "c": [0.10, 0.12, 0.09]}
 
-    judged = judge({arm: _compared(values) for arm, values in arms.items()}, LOSS, margin=0.2)
+    judged = assess({arm: _compared(values) for arm, values in arms.items()}, LOSS, margin=0.2)
 
     raw = [ttest_1samp(values, 0).pvalue for values in arms.values()]
     beyond = [ttost_paired(np.array(values), np.zeros(3), -0.2, 0.2)[0] for values in arms.values()]
@@ -45,34 +45,34 @@ def test_p_values_are_those_of_scipy_and_statsmodels() -> None:
 
 
 def test_an_inconclusive_arm_says_how_many_seeds_would_do() -> None:
-    few = judge({"a": _compared([0.03, -0.01, 0.02, 0.01])}, LOSS, margin=0.001)["a"]
+    few = assess({"a": _compared([0.03, -0.01, 0.02, 0.01])}, LOSS, margin=0.001)["a"]
 
-    assert few.word == "inconclusive"
+    assert few.verdict == "inconclusive"
     assert few.seeds_needed is not None
     assert few.seeds_needed > 4
     assert few.detectable > abs(few.comparison.difference)
 
 
 def test_a_settled_arm_needs_no_more_seeds() -> None:
-    assert judge({"a": _compared([0.10, 0.11, 0.12])}, LOSS, margin=0.01)["a"].seeds_needed is None
+    assert assess({"a": _compared([0.10, 0.11, 0.12])}, LOSS, margin=0.01)["a"].seeds_needed is None
 
 
 def test_checkpoints_get_no_word() -> None:
     two = paired_comparison(np.zeros((2, 50)), np.random.default_rng(0).normal(1, 0.1, (2, 50)))
 
-    judgement = judge({"a": two}, LOSS, margin=0.01)["a"]
+    assessment = assess({"a": two}, LOSS, margin=0.01)["a"]
 
-    assert judgement.word is None
-    assert judgement.comparison.p_value < 0.001
-    assert math.isnan(judgement.p_adjusted)
+    assert assessment.verdict is None
+    assert assessment.comparison.p_value < 0.001
+    assert math.isnan(assessment.p_adjusted)
 
 
 def test_a_comparison_without_uncertainty_leaves_the_others_alone() -> None:
     alone = paired_comparison([[0.0]], [[1.0]])
 
-    judged = judge({"alone": alone, "three": _compared([0.10, 0.11, 0.12])}, LOSS, margin=0.01)
+    judged = assess({"alone": alone, "three": _compared([0.10, 0.11, 0.12])}, LOSS, margin=0.01)
 
-    assert judged["alone"].word is None
+    assert judged["alone"].verdict is None
     assert math.isnan(judged["alone"].p_adjusted)
     assert judged["three"].p_adjusted == judged["three"].comparison.p_value
 

@@ -20,26 +20,26 @@ from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import Setting
 from neftune_cli.records import SCHEMA_VERSION
-from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedEstimate, ExportedJudgement
+from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedAssessment, ExportedEstimate
 from neftune_cli.reporting.documents import OutputFormat, document
 from neftune_cli.reporting.exports import to_csv, to_json
 from neftune_cli.reporting.markdown import summary_markdown
 from neftune_cli.reporting.schema import ExportedComparisons, json_schema
 from tests.unit.comparisons import (
     T_OF_THREE_SEEDS,
+    assessment,
     best_arm,
     claims,
     comparison,
     early_stopping,
     estimate,
     hand_made,
-    judgement,
     summary,
 )
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "compare.md"
 UNFINISHED = "alpha=5,seed=3 failed: out of memory"
-UNJUDGED = dict.fromkeys(ExportedJudgement.model_fields)
+WITHOUT_ASSESSMENT = dict.fromkeys(ExportedAssessment.model_fields)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_json_numbers(whole: Comparison) -> None:
         "items": 20,
     }
     assert exported["metrics"]["eval_loss"]["alpha=0"] == {
-        **UNJUDGED,
+        **WITHOUT_ASSESSMENT,
         "mean": pytest.approx(1.51),
         "sd": pytest.approx(0.01),
         "difference_sd": None,
@@ -120,11 +120,11 @@ def test_json_matches_its_schema(whole: Comparison) -> None:
 
 def test_values_that_are_not_finite_are_null() -> None:
     values = (1.5, 1.6, math.inf)
-    judged = judgement(math.nan, math.nan, None)
-    arm = summary("5", 5.0, {"eval_loss": estimate(values, (1.4, 1.5, 1.6), judged)}, noise_ratio=math.nan)
+    assessed = assessment(math.nan, math.nan, None)
+    arm = summary("5", 5.0, {"eval_loss": estimate(values, (1.4, 1.5, 1.6), assessed)}, noise_ratio=math.nan)
     baseline = summary("0", 0.0, {"eval_loss": estimate((1.4, 1.5, 1.6))})
     setting = Setting("m", "d", {"rate": math.nan, "schedule": [math.inf], "betas": (0.9, 0.999)}, {})
-    best = replace(best_arm(), naive=math.inf, gain=judged.comparison)
+    best = replace(best_arm(), naive=math.inf, gain=assessed.comparison)
     diverged = replace(comparison(baseline, arm), base={"eval_loss": math.inf}, setting=setting, best=best)
 
     exported = _only(to_json([diverged]))
@@ -138,7 +138,7 @@ def test_values_that_are_not_finite_are_null() -> None:
     assert row == "bios,5,5,eval_loss,,,,,,,0.2,0.4,0.03,0.01,,method,0 1 2,20"
 
 
-def test_difference_without_judgement_is_exported() -> None:
+def test_difference_without_assessment_is_exported() -> None:
     arms = [summary("0", 0.0, {"eval_loss": estimate((1.5, 1.6))})]
     arms += [summary("5", 5.0, {"eval_loss": estimate((1.4, 1.5), (1.5, 1.6))})]
 
@@ -152,7 +152,7 @@ def test_documentation_describes_every_json_field() -> None:
     schema = json_schema()
     described = {"ExportedComparisons": schema["properties"]}
     described |= {name: one["properties"] for name, one in schema["$defs"].items() if "properties" in one}
-    own = {key: value for key, value in described["ExportedEstimate"].items() if key not in UNJUDGED}
+    own = {key: value for key, value in described["ExportedEstimate"].items() if key not in WITHOUT_ASSESSMENT}
     described["ExportedEstimate"] = own
 
     tables = _documented()

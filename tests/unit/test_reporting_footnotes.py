@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate, Judgement
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.footnotes import footnotes, noise_sentence
 from neftune_cli.reporting.sections import best_arm_sentences, early_stopping_section
-from tests.unit.comparisons import best_arm, comparison, early_stopping, estimate, hand_made, judgement, summary
+from tests.unit.comparisons import assessment, best_arm, comparison, early_stopping, estimate, hand_made, summary
 
 VALUES = (1.5, 1.51, 1.52)
 CROSSED = "Differences are paired by seed and item; seeds and items are crossed random factors. "
@@ -41,7 +41,7 @@ def test_all_footnotes_in_order() -> None:
         f"{CROSSED}95% intervals are unadjusted; verdicts use tests at the 5% level.",
         VERDICTS,
         "Verdicts generalize to other seeds and items of this setting only: "
-        "tiny on bios (3 epochs, learning rate 0.001, batches of 16).",
+        "tiny on bios (3 epochs, learning rate 0.001, batch size 16).",
         "Equivalence margins in each metric's unit (set with --margin): "
         # 2% of losses of 0.81 and 0.705, 1% of a perplexity of 4.527, 5% of 104 characters
         "0.0162 (Noisy training loss); 0.0141 (Noise-off training loss); 0.01 (Held-out loss); "
@@ -59,8 +59,8 @@ def test_all_footnotes_in_order() -> None:
 
 
 def test_tests_are_adjusted_over_several_arms() -> None:
-    judged = judgement(0.0, 0.02)
-    arms = {name: estimate(VALUES, VALUES, judged) for name in ("alpha=5", "alpha=10", "alpha=15")}
+    assessed = assessment(0.0, 0.02)
+    arms = {name: estimate(VALUES, VALUES, assessed) for name in ("alpha=5", "alpha=10", "alpha=15")}
 
     notes = footnotes(replace(_compared(arms), confidence=0.999))
 
@@ -71,17 +71,17 @@ def test_tests_are_adjusted_over_several_arms() -> None:
 
 
 def test_tests_are_adjusted_over_arms_with_a_p_value_only() -> None:
-    untested = replace(judgement(0.0, math.nan, None), p_adjusted=math.nan)
-    judged = {name: estimate(VALUES, VALUES, judgement(0.0, 0.02)) for name in ("alpha=5", "alpha=10")}
-    unjudged = {"alpha=15": estimate(VALUES, VALUES, untested), "alpha=20": estimate(VALUES), "alpha=25": None}
+    untested = replace(assessment(0.0, math.nan, None), p_adjusted=math.nan)
+    assessed = {name: estimate(VALUES, VALUES, assessment(0.0, 0.02)) for name in ("alpha=5", "alpha=10")}
+    without_verdict = {"alpha=15": estimate(VALUES, VALUES, untested), "alpha=20": estimate(VALUES), "alpha=25": None}
 
-    assert "Holm-adjusted tests over 2 arms" in footnotes(_compared(judged | unjudged))[1]
-    (alone, _) = judged.items()
-    assert "Holm" not in footnotes(_compared(dict([alone]) | unjudged))[1]
+    assert "Holm-adjusted tests over 2 arms" in footnotes(_compared(assessed | without_verdict))[1]
+    (alone, _) = assessed.items()
+    assert "Holm" not in footnotes(_compared(dict([alone]) | without_verdict))[1]
 
 
 def test_items_are_not_mentioned_without_per_item_values() -> None:
-    notes = footnotes(_compared({"alpha=5": estimate(VALUES, VALUES, judgement(0.0, 0.02, items=1))}))
+    notes = footnotes(_compared({"alpha=5": estimate(VALUES, VALUES, assessment(0.0, 0.02, items=1))}))
 
     assert notes[1].startswith("Differences are paired by seed; seeds are a random factor. ")
     assert notes[3].startswith("Verdicts generalize to other seeds of this setting only: ")
@@ -89,9 +89,9 @@ def test_items_are_not_mentioned_without_per_item_values() -> None:
 
 
 def test_two_seeds_without_items_have_no_interval() -> None:
-    judged = judgement(-0.1, math.nan, None, seeds=2, items=1)
+    assessed = assessment(-0.1, math.nan, None, seeds=2, items=1)
 
-    notes = footnotes(_compared({"alpha=5": estimate((1.4, 1.41), VALUES[:2], judged)}))
+    notes = footnotes(_compared({"alpha=5": estimate((1.4, 1.41), VALUES[:2], assessed)}))
 
     assert notes[1:3] == [
         "Differences are paired by seed.",
@@ -102,17 +102,17 @@ def test_two_seeds_without_items_have_no_interval() -> None:
 
 
 def test_arms_without_items_are_named_if_others_have_items() -> None:
-    judged = {name: judgement(0.0, 0.02, items=items) for name, items in (("5", 20), ("10", 1))}
+    assessed = {name: assessment(0.0, 0.02, items=items) for name, items in (("5", 20), ("10", 1))}
 
-    notes = footnotes(_compared({name: estimate(VALUES, VALUES, one) for name, one in judged.items()}))
+    notes = footnotes(_compared({name: estimate(VALUES, VALUES, one) for name, one in assessed.items()}))
 
     assert "Metrics without per-item values, with intervals over seeds only: Held-out loss (10)." in notes
 
 
 def test_two_seeds_describe_checkpoints_without_a_verdict() -> None:
-    judged = judgement(-0.1, 0.05, None, seeds=2)
+    assessed = assessment(-0.1, 0.05, None, seeds=2)
 
-    notes = footnotes(_compared({"alpha=5": estimate((1.4, 1.41), VALUES[:2], judged)}))
+    notes = footnotes(_compared({"alpha=5": estimate((1.4, 1.41), VALUES[:2], assessed)}))
 
     assert notes[1] == "Differences are paired by seed and item. 95% intervals are unadjusted."
     assert notes[2] == (
@@ -124,8 +124,8 @@ def test_two_seeds_describe_checkpoints_without_a_verdict() -> None:
 
 
 def test_only_arms_with_few_seeds_lack_verdicts() -> None:
-    enough = estimate(VALUES, VALUES, judgement(0.0, 0.02))
-    few = estimate(VALUES[:1], VALUES, judgement(0.0, 0.02, None, seeds=1))
+    enough = estimate(VALUES, VALUES, assessment(0.0, 0.02))
+    few = estimate(VALUES[:1], VALUES, assessment(0.0, 0.02, None, seeds=1))
 
     notes = footnotes(_compared({"alpha=5": enough, "alpha=10": few}))
 
@@ -141,16 +141,16 @@ def test_only_arms_with_few_seeds_lack_verdicts() -> None:
         (estimate(VALUES), "no seed is shared with alpha=0"),
         (estimate(VALUES, VALUES), "no item is shared with alpha=0"),
         (
-            estimate(VALUES, VALUES, judgement(0.0, math.nan, None)),
+            estimate(VALUES, VALUES, assessment(0.0, math.nan, None)),
             "the differences do not vary, so their uncertainty is unknown",
         ),
         (None, "the metric is not defined for the arm"),
     ],
 )
 def test_reasons_for_missing_verdicts(missing: Estimate | None, reason: str) -> None:
-    judged = estimate(VALUES, VALUES, judgement(0.0, 0.02))
+    assessed = estimate(VALUES, VALUES, assessment(0.0, 0.02))
 
-    notes = footnotes(_compared({"alpha=5": judged, "alpha=10": missing}))
+    notes = footnotes(_compared({"alpha=5": assessed, "alpha=10": missing}))
 
     assert f"– no verdict: {reason}." in notes
 
@@ -170,9 +170,9 @@ def test_different_margins_of_arms_are_a_range() -> None:
 
 
 def test_undefined_detectable_effects_are_left_out() -> None:
-    unknown, few = replace(judgement(0.0, 0.02), detectable=math.nan), judgement(0.0, 0.02, None, seeds=2)
-    judged = {"5": unknown, "10": judgement(0.0, 0.04), "15": few}
-    arms = {name: estimate(VALUES, VALUES, one) for name, one in judged.items()}
+    unknown, few = replace(assessment(0.0, 0.02), detectable=math.nan), assessment(0.0, 0.02, None, seeds=2)
+    assessed = {"5": unknown, "10": assessment(0.0, 0.04), "15": few}
+    arms = {name: estimate(VALUES, VALUES, one) for name, one in assessed.items()}
 
     (note,) = [note for note in footnotes(_compared(arms)) if note.startswith("Minimum detectable effect")]
 
@@ -189,7 +189,7 @@ def test_noise_ratio_is_left_out_if_no_arm_measured_it() -> None:
 
 
 def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
-    gain = judgement(-0.001, math.nan, None, seeds=1).comparison
+    gain = assessment(-0.001, math.nan, None, seeds=1).comparison
     sentences = best_arm_sentences(replace(hand_made(), best=replace(best_arm(), gain=gain)))
 
     assert sentences is not None
@@ -219,8 +219,8 @@ def test_diverged_arm_has_no_verdict_at_its_best_epoch() -> None:
     assert section.lines(at_last)[2][1:] == ["not finite", "–", "–", "–"]
 
 
-def _with_margin(margin: float) -> Judgement:
-    return judgement(0.0, 0.02, margin=margin)
+def _with_margin(margin: float) -> Assessment:
+    return assessment(0.0, 0.02, margin=margin)
 
 
 def _compared(treated: Mapping[str, Estimate | None]) -> Comparison:

@@ -16,13 +16,13 @@ from neftune_cli.analysis.results import Comparison
 from neftune_cli.reporting.latex import to_latex
 from neftune_cli.reporting.sanitizing import latex_text
 from tests.unit.comparisons import (
+    assessment,
     best_arm,
     claims,
     comparison,
     early_stopping,
     estimate,
     hand_made,
-    judgement,
     summary,
 )
 
@@ -70,7 +70,7 @@ TOKEN = re.compile("|".join(map(re.escape, PRINTED)) + "|.")
 LOSS_TABLE = r"""
 \begin{table}[htbp]
 \centering\small
-\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batches of 16). Mean $\pm$ standard deviation over seeds. Differences to alpha=0 are paired by seed and item, with unadjusted 95\% intervals; verdicts use tests that are Holm-adjusted over the arms, separately for difference and equivalence. Equivalence margins: 0.01 (Held-out loss).}
+\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences to alpha=0 are paired by seed and item, with unadjusted 95\% intervals; verdicts use tests that are Holm-adjusted over the arms, separately for difference and equivalence. Equivalence margins: 0.01 (Held-out loss).}
 \label{tab:bios-loss}
 \begin{tabular}{lrrrl}
 \toprule
@@ -132,7 +132,7 @@ def test_lines_outside_the_tables_are_comments(whole: Comparison) -> None:
 
 def test_caption_notes_few_seeds() -> None:
     values = (1.5, 1.51)
-    few = estimate(values, values, judgement(0.0, 0.02, None, seeds=2))
+    few = estimate(values, values, assessment(0.0, 0.02, None, seeds=2))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": few})]
 
     assert "With fewer than three paired seeds (5), intervals describe these checkpoints" in to_latex(
@@ -142,8 +142,8 @@ def test_caption_notes_few_seeds() -> None:
 
 def test_metrics_without_items_are_paired_by_seed() -> None:
     values = (1.5, 1.51, 1.52)
-    judged = estimate(values, values, judgement(0.0, 0.02, items=1))
-    arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": judged})]
+    assessed = estimate(values, values, assessment(0.0, 0.02, items=1))
+    arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": assessed})]
 
     assert r"Differences to 0 are paired by seed, with unadjusted 99.9\% intervals" in to_latex(
         [replace(comparison(*arms), confidence=0.999)]
@@ -182,8 +182,8 @@ def _named(names: list[str] | tuple[str, ...]) -> Comparison:
     """Return a comparison of three losses and a score, with arms of these names."""
     values = (1.5, 1.51, 1.52)
     keys = ("train_loss", "train_loss_clean", "eval_loss", "exact_match")
-    judged = estimate(values, values, judgement(0.03, 0.02, "worse"))
-    arms = [summary(name, None, dict.fromkeys(keys, judged)) for name in names]
+    assessed = estimate(values, values, assessment(0.03, 0.02, "worse"))
+    arms = [summary(name, None, dict.fromkeys(keys, assessed)) for name in names]
     return comparison(summary("alpha=0", 0.0, dict.fromkeys(keys, estimate(values))), *arms)
 
 

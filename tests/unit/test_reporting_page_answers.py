@@ -6,7 +6,7 @@ import pytest
 
 from neftune_cli.metrics import METRICS
 from neftune_cli.records import Generation
-from neftune_cli.reporting.cells import judged_difference
+from neftune_cli.reporting.cells import assessed_difference
 from neftune_cli.reporting.page.answers import PromptAnswers, answers_by_prompt, display_order, shown_prompts
 from neftune_cli.reporting.page.chapter import DRAWING_WIDTH, draw_intervals
 from tests.page_contents import ALPHAS, comparison, generation
@@ -88,9 +88,9 @@ def test_summary_covers_trained_arms_only(scores: list[float], summary: str) -> 
 
 def test_interval_drawings_share_a_scale_that_includes_zero() -> None:
     whole = comparison()
-    judged = {arm: whole.judgement(arm, "eval_loss") for arm in ALPHAS}
+    assessed = {arm: whole.assessment(arm, "eval_loss") for arm in ALPHAS}
 
-    drawings = draw_intervals(judged)
+    drawings = draw_intervals(assessed)
 
     assert list(drawings) == ["alpha=5", "alpha=10", "alpha=15"]
     assert drawings["alpha=5"].low == 6.0
@@ -105,13 +105,13 @@ def test_interval_drawings_share_a_scale_that_includes_zero() -> None:
 
 @pytest.mark.parametrize(("needed", "hint"), [(12, "about 12 seeds needed"), (None, "more seeds will not decide it")])
 def test_inconclusive_verdict_states_the_seeds_needed(needed: int | None, hint: str) -> None:
-    judgement = comparison().judgement("alpha=5", "eval_loss")
-    assert judgement is not None
+    assessment = comparison().assessment("alpha=5", "eval_loss")
+    assert assessment is not None
 
     metric = METRICS["eval_loss"]
-    open_ = replace(judgement, word="inconclusive", seeds_needed=needed)
-    assert judged_difference(open_, metric).remark == hint
-    assert judged_difference(judgement, metric).remark == ""
+    open_ = replace(assessment, verdict="inconclusive", seeds_needed=needed)
+    assert assessed_difference(open_, metric).remark == hint
+    assert assessed_difference(assessment, metric).remark == ""
 
 
 def _scored(example: str, kind: str, scores: list[float]) -> PromptAnswers:

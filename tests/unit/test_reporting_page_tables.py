@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from neftune_cli.analysis.results import Comparison, Estimate, Judgement, PairedDifference
+from neftune_cli.analysis.results import Assessment, Comparison, Estimate, PairedDifference
 from neftune_cli.reporting.page.report import report_page
 from tests.html_tree import Element, read
 from tests.page_contents import ALPHAS, comparison, content, values
@@ -31,7 +31,7 @@ def test_verdict_table_shows_the_primary_metric(page: Element) -> None:
     assert rows[2][1] == "✓better"
     assert rows[2][4] == f"−{means[0] - means[1]:.4f}"
     assert (rows[4][1], rows[4][4], rows[4][6]) == ("✗worse", worse, "< 0.001")
-    assert rows[4][7] == f"{_judged(comparison(), 'alpha=15').detectable:.4f}"
+    assert rows[4][7] == f"{_assessed(comparison(), 'alpha=15').detectable:.4f}"
     assert re.fullmatch(r"\[\+0\.05\d\d, \+0\.07\d\d\]", rows[4][5])
 
 
@@ -74,9 +74,9 @@ def test_missing_and_not_finite_values_have_a_reason() -> None:
     assert rows[3][3:] == rows[4][3:] == ["", "–", "–", "–", "–"]
 
 
-def test_difference_without_judgement_is_shown() -> None:
-    unjudged = {"difference": PairedDifference({0: 0.06}, 0.06, None), "judgement": None}
-    page = read(report_page([content(comparison=_changed("alpha=15", **unjudged))]))
+def test_difference_without_assessment_is_shown() -> None:
+    without_verdict = {"difference": PairedDifference({0: 0.06}, 0.06, None), "assessment": None}
+    page = read(report_page([content(comparison=_changed("alpha=15", **without_verdict))]))
     row = _cells(list(page.one("table", "primary").one("tbody").all("tr"))[4])
 
     assert row[1] == "–no verdictno item is shared with alpha=0"
@@ -95,10 +95,10 @@ def test_few_seeds_have_no_p_value_and_no_detectable_effect() -> None:
 
 
 def test_differences_without_variation_have_no_verdict() -> None:
-    judged = _judged(comparison(), "alpha=15")
-    paired = replace(judged.comparison, ci_low=math.nan, ci_high=math.nan, p_value=math.nan)
-    still = replace(judged, comparison=paired, p_adjusted=math.nan, detectable=math.nan, word=None)
-    page = read(report_page([content(comparison=_changed("alpha=15", judgement=still))]))
+    assessed = _assessed(comparison(), "alpha=15")
+    paired = replace(assessed.comparison, ci_low=math.nan, ci_high=math.nan, p_value=math.nan)
+    still = replace(assessed, comparison=paired, p_adjusted=math.nan, detectable=math.nan, verdict=None)
+    page = read(report_page([content(comparison=_changed("alpha=15", assessment=still))]))
     row = _cells(list(page.one("table", "primary").one("tbody").all("tr"))[4])
 
     assert row[1] == "–no verdictthe differences do not vary, so their uncertainty is unknown"
@@ -131,8 +131,8 @@ def test_epochs_are_listed_by_arm_where_they_differ() -> None:
 
 
 def test_margin_has_three_digits() -> None:
-    small = replace(_judged(comparison(), "alpha=15"), margin=0.0000123)
-    page = read(report_page([content(comparison=_changed("alpha=15", judgement=small))]))
+    small = replace(_assessed(comparison(), "alpha=15"), margin=0.0000123)
+    page = read(report_page([content(comparison=_changed("alpha=15", assessment=small))]))
 
     assert "is the equivalence margin: 1.23e-05 to 0.01 (Held-out loss)." in page.text
 
@@ -145,7 +145,7 @@ def test_confidence_has_all_digits() -> None:
 
 
 def test_methods_mention_items_only_with_per_item_values() -> None:
-    without = read(report_page([content(comparison=_every_judgement(items=1, clusters=1))]))
+    without = read(report_page([content(comparison=_every_assessment(items=1, clusters=1))]))
 
     assert "item" not in without.one("ul", "method").text
     assert "paired by seed and item" in read(report_page([content()])).text
@@ -155,10 +155,10 @@ def _cells(row: Element) -> list[str]:
     return [cell.text.strip() for cell in row.children if isinstance(cell, Element)]
 
 
-def _judged(whole: Comparison, arm: str) -> Judgement:
-    judgement = whole.judgement(arm, "eval_loss")
-    assert judgement is not None
-    return judgement
+def _assessed(whole: Comparison, arm: str) -> Assessment:
+    assessment = whole.assessment(arm, "eval_loss")
+    assert assessment is not None
+    return assessment
 
 
 def _changed(name: str, **changes: object) -> Comparison:
@@ -172,10 +172,10 @@ def _changed(name: str, **changes: object) -> Comparison:
 
 
 def _few_seeds() -> Comparison:
-    return replace(_every_judgement(seeds=2, about="checkpoints"), early_stopping=None)
+    return replace(_every_assessment(seeds=2, about="checkpoints"), early_stopping=None)
 
 
-def _every_judgement(**changes: object) -> Comparison:
+def _every_assessment(**changes: object) -> Comparison:
     """Return the comparison with changed paired comparisons, without verdicts if they are about checkpoints."""
     whole = comparison()
     arms = tuple(
@@ -186,11 +186,11 @@ def _every_judgement(**changes: object) -> Comparison:
 
 
 def _with_paired(estimate: Estimate | None, changes: Mapping[str, object]) -> Estimate | None:
-    if estimate is None or estimate.judgement is None:
+    if estimate is None or estimate.assessment is None:
         return estimate
-    paired = replace(estimate.judgement.comparison, **changes)  # type: ignore[arg-type]
-    word = estimate.judgement.word if paired.about == "method" else None
-    return replace(estimate, judgement=replace(estimate.judgement, comparison=paired, word=word))
+    paired = replace(estimate.assessment.comparison, **changes)  # type: ignore[arg-type]
+    word = estimate.assessment.verdict if paired.about == "method" else None
+    return replace(estimate, assessment=replace(estimate.assessment, comparison=paired, verdict=word))
 
 
 def _diverged() -> Comparison:
@@ -200,7 +200,7 @@ def _diverged() -> Comparison:
     assert estimate is not None
     assert estimate.difference is not None
     undefined = replace(estimate.difference, mean=math.nan, sd=None)
-    infinite = replace(estimate, mean=math.inf, sd=None, difference=undefined, judgement=None)
+    infinite = replace(estimate, mean=math.inf, sd=None, difference=undefined, assessment=None)
     third = replace(third, estimates={**third.estimates, "eval_loss": None})
     fourth = replace(fourth, estimates={**fourth.estimates, "eval_loss": infinite})
     return replace(whole, arms=(first, second, third, fourth))

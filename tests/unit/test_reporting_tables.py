@@ -16,13 +16,13 @@ from neftune_cli.metrics import METRICS
 from neftune_cli.reporting.documents import OutputFormat, document
 from neftune_cli.reporting.tables import print_comparison, print_comparisons
 from tests.unit.comparisons import (
+    assessment,
     best_arm,
     claims,
     comparison,
     early_stopping,
     estimate,
     hand_made,
-    judgement,
     summary,
 )
 
@@ -208,7 +208,7 @@ def test_spreads_are_dropped_first_then_intervals_then_verdicts(width: int, row:
 def test_long_names_are_broken_before_intervals_are_dropped() -> None:
     values = (1.5, 1.51, 1.52)
     name = "alpha=15,noise_schedule=cosine"
-    arms = _arms({"alpha=0": estimate(values), name: estimate(values, values, judgement(0.001, 0.02))})
+    arms = _arms({"alpha=0": estimate(values), name: estimate(values, values, assessment(0.001, 0.02))})
 
     assert f"{name}  1.5100  +0.0010  [−0.0190, +0.0210]  inconclusive" in _printed(comparison(*arms), width=81)
     assert (
@@ -218,8 +218,8 @@ def test_long_names_are_broken_before_intervals_are_dropped() -> None:
 
 def test_bounds_of_different_lengths_are_aligned() -> None:
     baseline = estimate((100.0, 104.0, 108.0))
-    five = estimate((110.0, 112.0, 120.0), (100.0, 104.0, 108.0), judgement(10.0, 15.0))
-    ten = estimate((210.0, 212.0, 220.0), (100.0, 104.0, 108.0), judgement(110.0, 5.0, "higher"))
+    five = estimate((110.0, 112.0, 120.0), (100.0, 104.0, 108.0), assessment(10.0, 15.0))
+    ten = estimate((210.0, 212.0, 220.0), (100.0, 104.0, 108.0), assessment(110.0, 5.0, "higher"))
     arms = _arms({"alpha=0": baseline, "alpha=5": five, "alpha=10": ten}, "response_chars")
 
     lines = _printed(replace(comparison(*arms), primary="response_chars"), width=80).splitlines()
@@ -230,7 +230,7 @@ def test_bounds_of_different_lengths_are_aligned() -> None:
 
 def test_one_seed_has_no_spread() -> None:
     arms = _arms(
-        {"alpha=0": estimate((1.5,)), "alpha=5": estimate((1.4,), (1.5,), judgement(-0.1, 0.05, None, seeds=1))}
+        {"alpha=0": estimate((1.5,)), "alpha=5": estimate((1.4,), (1.5,), assessment(-0.1, 0.05, None, seeds=1))}
     )
 
     text = _printed(comparison(*arms), width=80)
@@ -239,8 +239,8 @@ def test_one_seed_has_no_spread() -> None:
 
 
 def test_one_seed_without_items_has_no_interval() -> None:
-    judged = judgement(-0.1, math.nan, None, seeds=1, items=1)
-    arms = _arms({"alpha=0": estimate((1.5,)), "alpha=5": estimate((1.4,), (1.5,), judged)})
+    assessed = assessment(-0.1, math.nan, None, seeds=1, items=1)
+    arms = _arms({"alpha=0": estimate((1.5,)), "alpha=5": estimate((1.4,), (1.5,), assessed)})
 
     text = _printed(comparison(*arms), width=80)
 
@@ -269,7 +269,7 @@ def test_mean_that_is_not_finite() -> None:
 def test_twelve_arms(width: int) -> None:
     values = (1.5, 1.51, 1.52)
     arms = {"alpha=0": estimate(values)}
-    arms |= {f"alpha={alpha}": estimate(values, values, judgement(0.001 * alpha, 0.02)) for alpha in range(1, 12)}
+    arms |= {f"alpha={alpha}": estimate(values, values, assessment(0.001 * alpha, 0.02)) for alpha in range(1, 12)}
 
     lines = _printed(comparison(*_arms(arms)), width).splitlines()
 
@@ -283,7 +283,7 @@ def test_twelve_arms(width: int) -> None:
 def test_long_baseline_name_does_not_widen_columns() -> None:
     name = "alpha=0,weight_decay=0.1"
     values = (1.5, 1.51, 1.52)
-    arms = _arms({name: estimate(values), "alpha=5": estimate(values, values, judgement(0.0, 0.02))})
+    arms = _arms({name: estimate(values), "alpha=5": estimate(values, values, assessment(0.0, 0.02))})
 
     text = _printed(comparison(*arms), width=100)
 
@@ -294,7 +294,7 @@ def test_long_baseline_name_does_not_widen_columns() -> None:
 @pytest.mark.parametrize("name", ["[red]5[/red]", "[/]", ":smile:", "[link=x]y"])
 def test_markup_in_names_is_printed_literally(name: str) -> None:
     values = (1.5, 1.51, 1.52)
-    named = _arms({"alpha=0": estimate(values), name: estimate(values, values, judgement(0.0, 0.02))})
+    named = _arms({"alpha=0": estimate(values), name: estimate(values, values, assessment(0.0, 0.02))})
     named_everywhere = replace(comparison(*named), sweep=name, notes=(name,), unfinished=(name,), hypotheses=claims())
 
     text = _printed(replace(named_everywhere, best=replace(best_arm(), arm=name, chosen={name: 1.0})), width=120)

@@ -16,13 +16,13 @@ from neftune_cli.analysis.paper_claims.wording import (
     unknown_words,
     unshared_words,
 )
-from neftune_cli.analysis.results import Judgement, Status, Word
-from neftune_cli.analysis.verdicts import judge
+from neftune_cli.analysis.results import Assessment, Status, Verdict
+from neftune_cli.analysis.verdicts import assess
 from neftune_cli.analysis.wording import amount, counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 _OF_TRAINING = ("train_", "probe_")
-_DIFFERENT: frozenset[Word | None] = frozenset(("better", "worse", "higher", "lower"))
+_DIFFERENT: frozenset[Verdict | None] = frozenset(("better", "worse", "higher", "lower"))
 
 _Pair = tuple[str, str]
 """The arm with the smaller alpha, and that with the larger."""
@@ -43,7 +43,7 @@ def alphas_are_alike(case: Case) -> Finding:
         what = f"Needs two noisy arms that differ in alpha alone: {SWEEP}."
         raise NotMeasuredError(what + unknown_words(case.unknown))
     shared = _shared(case, metric, pairs)
-    judged = judge(
+    judged = assess(
         {_name(pair): _compared(case, metric, one) for pair, one in shared.items()}, metric, case.margin(metric)
     )
     left_out = unshared_words([" with ".join(pair) for pair in pairs if pair not in shared])
@@ -96,14 +96,14 @@ def _name(pair: _Pair) -> str:
     return f"{pair[1]} minus {pair[0]}"
 
 
-def _status(judged: Mapping[str, Judgement]) -> Status:
-    words = {judgement.word for judgement in judged.values()}
+def _status(judged: Mapping[str, Assessment]) -> Status:
+    words = {assessment.verdict for assessment in judged.values()}
     if words & _DIFFERENT:
         return "refuted"
     return "supported" if words == {"equivalent"} else "inconclusive"
 
 
-def _sentence(judged: Mapping[str, Judgement], metric: Metric) -> str:
+def _sentence(judged: Mapping[str, Assessment], metric: Metric) -> str:
     name, furthest = max(judged.items(), key=lambda item: abs(item[1].comparison.difference))
     widest = furthest.comparison
     change = f"{name}, {change_words(widest, metric)} (uncorrected {sample_words(widest, metric)})"
@@ -112,16 +112,16 @@ def _sentence(judged: Mapping[str, Judgement], metric: Metric) -> str:
     return f"{head}: {tally}. Furthest apart: {change}.{_open(judged, metric)}"
 
 
-def _tally(judged: Mapping[str, Judgement]) -> str:
-    different = [name for name, judgement in judged.items() if judgement.word in _DIFFERENT]
-    equivalent = sum(judgement.word == "equivalent" for judgement in judged.values())
+def _tally(judged: Mapping[str, Assessment]) -> str:
+    different = [name for name, assessment in judged.items() if assessment.verdict in _DIFFERENT]
+    equivalent = sum(assessment.verdict == "equivalent" for assessment in judged.values())
     which = f" ({listed(different)})" if different else ""
     undecided = len(judged) - len(different) - equivalent
     return f"{equivalent} equivalent, {len(different)} different{which}, {undecided} undecided"
 
 
-def _open(judged: Mapping[str, Judgement], metric: Metric) -> str:
+def _open(judged: Mapping[str, Assessment], metric: Metric) -> str:
     """Return why pairs are undecided, each sentence with a space before it; empty where none is."""
     found = most_detectable_words(judged.values(), metric)
-    why = undecidable_words({name: judgement.comparison for name, judgement in judged.items()})
+    why = undecidable_words({name: assessment.comparison for name, assessment in judged.items()})
     return (f" Between two alphas {found}." if found else "") + (f" {why}" if why else "")

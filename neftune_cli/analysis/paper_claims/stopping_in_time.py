@@ -11,7 +11,7 @@ from neftune_cli.analysis.paper_claims.wording import (
     undecidable_words,
     unknown_words,
 )
-from neftune_cli.analysis.results import EarlyStopping, Judgement, Status
+from neftune_cli.analysis.results import Assessment, EarlyStopping, Status
 from neftune_cli.analysis.wording import amount, listed
 from neftune_cli.evidence.measurements import Measurements
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
@@ -58,7 +58,7 @@ def _shared_epochs(trials: Iterable[Measurements]) -> set[int]:
     return set.intersection(*known) if known else set()
 
 
-def _judged(case: Case, stopping: EarlyStopping) -> dict[str, Judgement]:
+def _judged(case: Case, stopping: EarlyStopping) -> dict[str, Assessment]:
     """Return the verdicts on the noisy arms at their best epochs.
 
     Raises:
@@ -74,25 +74,25 @@ def _judged(case: Case, stopping: EarlyStopping) -> dict[str, Judgement]:
     return judged
 
 
-def _status(judged: Mapping[str, Judgement]) -> Status:
-    words = {judgement.word for judgement in judged.values()}
+def _status(judged: Mapping[str, Assessment]) -> Status:
+    words = {assessment.verdict for assessment in judged.values()}
     if "better" in words:
         return "supported"
     return "refuted" if words <= {"equivalent", "worse"} else "inconclusive"
 
 
-def _differences(judged: Mapping[str, Judgement], metric: Metric) -> str:
-    arms = "; ".join(f"{arm} {_difference(judgement, metric)}" for arm, judgement in judged.items())
-    samples = dict.fromkeys(sample_words(judgement.comparison, metric) for judgement in judged.values())
+def _differences(judged: Mapping[str, Assessment], metric: Metric) -> str:
+    arms = "; ".join(f"{arm} {_difference(assessment, metric)}" for arm, assessment in judged.items())
+    samples = dict.fromkeys(sample_words(assessment.comparison, metric) for assessment in judged.values())
     margin = amount(next(iter(judged.values())).margin, metric)
     found = most_detectable_words(judged.values(), metric)
     verdicts = f"Verdicts at the margin of {margin}, after Holm's correction{'; ' if found else ''}{found}."
-    why = undecidable_words({name: judgement.comparison for name, judgement in judged.items()})
-    decided = any(judgement.word for judgement in judged.values())
+    why = undecidable_words({name: assessment.comparison for name, assessment in judged.items()})
+    decided = any(assessment.verdict for assessment in judged.values())
     said = [f"{arms} (uncorrected {listed(list(samples))}).", *([verdicts] if decided else []), *([why] if why else [])]
     return " ".join(said)
 
 
-def _difference(judgement: Judgement, metric: Metric) -> str:
-    change = change_words(judgement.comparison, metric)
-    return f"{change}, {judgement.word}" if judgement.word else change
+def _difference(assessment: Assessment, metric: Metric) -> str:
+    change = change_words(assessment.comparison, metric)
+    return f"{change}, {assessment.verdict}" if assessment.verdict else change

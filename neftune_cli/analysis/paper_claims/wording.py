@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.power import detectable_difference
-from neftune_cli.analysis.results import Judgement
+from neftune_cli.analysis.results import Assessment
 from neftune_cli.analysis.wording import amount, counted, listed, percent, unit_words
 from neftune_cli.metrics import LOSS, Metric
 
@@ -61,9 +61,9 @@ def detectable_words(comparison: PairedComparison, metric: Metric) -> str:
     return f"a true change of {amount(size, metric)} would be found four times out of five"
 
 
-def most_detectable_words(judgements: Iterable[Judgement], metric: Metric) -> str:
+def most_detectable_words(assessments: Iterable[Assessment], metric: Metric) -> str:
     """Return which true difference all inconclusive comparisons would have found; empty where none is inconclusive."""
-    sizes = [one.detectable for one in judgements if one.word == "inconclusive"]
+    sizes = [one.detectable for one in assessments if one.verdict == "inconclusive"]
     return f"a true difference of {amount(max(sizes), metric)} would be found four times out of five" if sizes else ""
 
 
