@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.analysis.wording import percent
+from neftune_cli.formatting import percent
 from neftune_cli.reporting.footnotes import few_seeds_sentence, footnotes, margins_by_metric, pairing
 from neftune_cli.reporting.sanitizing import latex_text
 from neftune_cli.reporting.sections import Block, Section, early_stopping_section, sections, title

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
+from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import Comparison, HypothesisResult
 from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.reporting.sanitizing import markdown_text
@@ -45,7 +45,7 @@ def _paragraphs(comparison: Comparison) -> Iterator[str]:
     if comparison.hypotheses:
         yield f"## {HYPOTHESES_TITLE}"
         yield from (_claim(result) for result in comparison.hypotheses)
-        yield EACH_AT_ITS_OWN_LEVEL
+        yield UNADJUSTED_CLAIMS_NOTE
 
 
 def _section(section: Section) -> Iterator[str]:

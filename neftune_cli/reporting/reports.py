@@ -1,4 +1,4 @@
-"""Reports of a comparison: from evidence to a comparison, to the HTML page, and to the files in a sweep's folder."""
+"""Reports of a comparison: compare evidence, render the HTML page, and write the files in a sweep's folder."""
 
 import shlex
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.aligned import DEFAULT_CHOICES, Choices
+from neftune_cli.analysis.alignment import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
@@ -30,11 +30,11 @@ class ComparedEvidence:
 
     evidence: Evidence
     comparison: Comparison
-    choices: Choices
+    choices: ComparisonOptions
 
 
 def compare_all(
-    evidence: Sequence[Evidence], choices: Choices = DEFAULT_CHOICES
+    evidence: Sequence[Evidence], choices: ComparisonOptions = DEFAULT_OPTIONS
 ) -> tuple[list[ComparedEvidence], list[str]]:
     """Compare each set of trials; also return a message for each set without a finished trained trial.
 
@@ -121,7 +121,7 @@ def _content(compared: ComparedEvidence, plots: Mapping[str, "Plot"]) -> "PageCo
     )
 
 
-def reproduction_commands(evidence: Evidence, choices: Choices) -> list[str]:
+def reproduction_commands(evidence: Evidence, choices: ComparisonOptions) -> list[str]:
     """Return the commands that run these sweeps and their comparison again; none for runs of other programs."""
     if not evidence.specs:
         return []
@@ -137,13 +137,13 @@ def reproduction_commands(evidence: Evidence, choices: Choices) -> list[str]:
     return [shlex.join(command) for command in (*sweeps, compare)]
 
 
-def _options(choices: Choices) -> Iterator[str]:
+def _options(choices: ComparisonOptions) -> Iterator[str]:
     """Yield the options for the choices that differ from the defaults."""
     if choices.baseline is not None:
         yield from ("--baseline", choices.baseline)
     if choices.metric is not None:
         yield from ("--metric", choices.metric)
-    if choices.confidence != DEFAULT_CHOICES.confidence:
+    if choices.confidence != DEFAULT_OPTIONS.confidence:
         yield from ("--confidence", f"{choices.confidence:g}")
     for key, margin in choices.margins.items():
         yield from ("--margin", f"{key}={f'{100 * margin.size:g}%' if margin.relative else f'{margin.size:g}'}")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Assessment, BestArm, Comparison, EarlyStopping
-from neftune_cli.analysis.wording import percent
 from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.formatting import percent
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Metric
 from neftune_cli.reporting.cells import (
     DASH,

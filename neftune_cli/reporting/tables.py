@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
+from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import Comparison, HypothesisResult, Status, Verdict
 from neftune_cli.reporting.cells import Cell
 from neftune_cli.reporting.columns import TERMINAL_DROPS, ArmRow, TableColumn
@@ -85,7 +85,7 @@ def print_hypotheses(console: Console, results: Sequence[HypothesisResult]) -> N
     console.print(_claims(results) if results else Text(NO_CLAIMS))
     if results:
         console.print()
-        console.print(Text(EACH_AT_ITS_OWN_LEVEL, style="dim"))
+        console.print(Text(UNADJUSTED_CLAIMS_NOTE, style="dim"))
 
 
 def facts(result: HypothesisResult) -> Iterator[tuple[str, str]]:
@@ -133,7 +133,7 @@ class _PrintedColumn:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _TableLayout:
     """Content of a table at one width."""
 
     dropped: frozenset[str] = frozenset()
@@ -145,14 +145,14 @@ class _Layout:
     """Headings are on one line."""
 
 
-def _layouts() -> Iterator[_Layout]:
+def _layouts() -> Iterator[_TableLayout]:
     """Yield the layouts from the widest to the narrowest."""
-    yield _Layout(has_spread=True, has_whole_names=True, has_whole_headings=True)
-    yield _Layout(has_spread=True, has_whole_names=True)
+    yield _TableLayout(has_spread=True, has_whole_names=True, has_whole_headings=True)
+    yield _TableLayout(has_spread=True, has_whole_names=True)
     for count in range(len(TERMINAL_DROPS) + 1):
         dropped = frozenset(TERMINAL_DROPS[:count])
-        yield _Layout(dropped, has_whole_names=True)
-        yield _Layout(dropped)
+        yield _TableLayout(dropped, has_whole_names=True)
+        yield _TableLayout(dropped)
 
 
 _FoldedTables = list[tuple[Sequence[Block], list[_PrintedColumn]]]
@@ -184,7 +184,7 @@ def _table(columns: Sequence[_PrintedColumn], *, dim_first: bool) -> Table:
     return table
 
 
-def _table_columns(section: Section, blocks: Sequence[Block], layout: _Layout) -> list[_PrintedColumn]:
+def _table_columns(section: Section, blocks: Sequence[Block], layout: _TableLayout) -> list[_PrintedColumn]:
     names = [terminal_text(name) for name in section.rows]
     if not layout.has_whole_names:
         names = [name.replace(",", ",\n  ") for name in names]
@@ -193,7 +193,7 @@ def _table_columns(section: Section, blocks: Sequence[Block], layout: _Layout) -
     return columns
 
 
-def _block_columns(section: Section, block: Block, layout: _Layout, *, named: bool) -> Iterator[_PrintedColumn]:
+def _block_columns(section: Section, block: Block, layout: _TableLayout, *, named: bool) -> Iterator[_PrintedColumn]:
     """Yield the columns of a block; the only block of a table is named above the table to save width."""
     has_spread = layout.has_spread and any(cell.spread for cell in block.values)
     heading = (block.heading, block.unit) if named else ("", "mean ± sd" if has_spread else "mean")

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
+from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import Assessment, Comparison
-from neftune_cli.analysis.wording import counted, percent
 from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.formatting import counted, percent
 from neftune_cli.reporting.cells import DASH
 from neftune_cli.reporting.columns import PAGE_LAYOUT, PAGE_VERDICT_LAYOUT, TableColumn
 from neftune_cli.reporting.footnotes import margins_by_metric
@@ -173,7 +173,7 @@ class Chapter:
     @property
     def claims_note(self) -> str:
         """Return the note on testing several claims."""
-        return EACH_AT_ITS_OWN_LEVEL
+        return UNADJUSTED_CLAIMS_NOTE
 
     @property
     def confidence(self) -> str:

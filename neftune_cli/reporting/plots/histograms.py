@@ -38,7 +38,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
+LOSSES: Final = {
+    "train_loss_clean": "Training examples, noise off",
+    "eval_loss": "Held-out examples",
+}
+"""Loss metrics with the titles of their panels."""
+LENGTH: Final = "response_chars"
+REFERENCE_LENGTH: Final = "reference_chars"
+"""Key of the lengths of the references, in trials that have them."""
+BINS: Final = 60
 _PERCENTILES: Final = (0.5, 5.0, 95.0, 99.5)
 """Values beyond the outer percentiles count in the outermost bins, so that outliers do not stretch the axis."""
 _NEAR_ZERO: Final = 0.4
@@ -46,6 +54,12 @@ _NEAR_ZERO: Final = 0.4
 _FEWEST_BINS, _MOST_BINS = 12, 40
 _WIDE: Final = 25.0
 """Positive values whose 5th and 95th percentiles differ by a larger factor get logarithmic bins."""
+_LONGEST_LEGEND_NAME: Final = 26
+_PANEL, _LOSS_BOTTOM, _LOSS_TOP, _LEFT, _BETWEEN = 168.0, 38.0, 58.0, 40.0, 44.0
+_LONGEST_LABEL: Final = 22
+_ROW, _LENGTH_BOTTOM, _LENGTH_TOP, _MEAN = 36.0, 38.0, 8.0, 48.0
+_TALLEST: Final = 0.88
+"""Height of the tallest histogram, in rows."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +75,59 @@ class Bins:
         return 100.0 * np.histogram(inside, self.edges)[0] / max(len(values), 1)
 
 
-def outline(edges: Floats, heights: Floats) -> tuple[Floats, Floats]:
-    """Return the corners of a histogram's outline, from left to right."""
-    return np.repeat(edges, 2)[1:-1], np.repeat(heights, 2)
+@dataclass(frozen=True)
+class LossPanel:
+    """One panel: losses of the same examples after training in several arms."""
+
+    title: str
+    by_arm: Mapping[str, Floats]
+    """Losses in nats per completion token, pooled over seeds, shape (examples * seeds,)."""
+    bins: Bins
 
 
-def pooled(trials: Iterable[Measurements], key: str) -> Floats:
-    """Return the finite per-item values of one metric over all these trials."""
-    values = [trial.items[key].values for trial in trials if key in trial.items]
-    joined = np.concatenate(values) if values else np.empty(0)
-    return joined[np.isfinite(joined)]
+@dataclass(frozen=True)
+class LengthHistogram:
+    """Lengths of the answers of one arm, or of the references."""
+
+    name: str
+    style: ArmStyle
+    lengths: Floats
+    """In characters, pooled over seeds, shape (answers,)."""
+
+    @property
+    def mean(self) -> str:
+        """Return the formatted mean length."""
+        return METRICS[LENGTH].number(float(self.lengths.mean()))
+
+
+def loss_histograms(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
+    """Return the plot of the baseline, the best arm and the arm with the largest alpha; None without losses."""
+    arms = contrasted_arms(comparison)
+    panels = [found for loss, title in LOSSES.items() if (found := _loss_panel(trials, arms, loss, title))]
+    if not panels:
+        return None
+    styles = arm_styles(comparison)
+    shown = {arm: styles[arm] for arm in arms if any(arm in one.by_arm for one in panels)}
+    height = _LOSS_TOP + _PANEL + _LOSS_BOTTOM
+    return render_plot(_loss_text(panels, list(shown)), height, lambda figure: _draw_losses(figure, panels, shown))
+
+
+def answer_lengths(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
+    """Return the plot of the lengths of answers to held-out prompts; None where no arm has any."""
+    rows = _rows(trials, comparison)
+    if not {row.name for row in rows} & {arm.name for arm in comparison.arms}:
+        return None
+    bins = common_bins([row.lengths for row in rows], BINS, whole=True)
+    height = _LENGTH_TOP + len(rows) * _ROW + _LENGTH_BOTTOM
+    return render_plot(_length_text(comparison, rows), height, lambda figure: _draw_lengths(figure, rows, bins))
+
+
+def contrasted_arms(comparison: Comparison) -> list[str]:
+    """Return the baseline, the arm with the best primary metric and the drawn arm with the largest alpha, each once."""
+    drawn = drawn_arms(comparison)
+    best = ranked(comparison)[:1]
+    largest = sorted(drawn, key=lambda arm: -math.inf if arm.alpha is None else arm.alpha)[-1:]
+    return list(dict.fromkeys(arm.name for arm in (*drawn[:1], *best, *largest)))
 
 
 def common_bins(values: Sequence[Floats], count: int, *, whole: bool = False) -> Bins:
@@ -95,43 +152,16 @@ def rice_bins(examples: int) -> int:
     return min(max(round(2 * math.cbrt(examples)), _FEWEST_BINS), _MOST_BINS)
 
 
-LOSSES: Final = {
-    "train_loss_clean": "Training examples, noise off",
-    "eval_loss": "Held-out examples",
-}
-"""Loss metrics with the titles of their panels."""
-_LONGEST_KEY: Final = 26
-_PANEL, _LOSS_BOTTOM, _LOSS_TOP, _LEFT, _BETWEEN = 168.0, 38.0, 58.0, 40.0, 44.0
+def pooled(trials: Iterable[Measurements], key: str) -> Floats:
+    """Return the finite per-item values of one metric over all these trials."""
+    values = [trial.items[key].values for trial in trials if key in trial.items]
+    joined = np.concatenate(values) if values else np.empty(0)
+    return joined[np.isfinite(joined)]
 
 
-@dataclass(frozen=True)
-class LossPanel:
-    """One panel: losses of the same examples after training in several arms."""
-
-    title: str
-    by_arm: Mapping[str, Floats]
-    """Losses in nats per completion token, pooled over seeds, shape (examples * seeds,)."""
-    bins: Bins
-
-
-def loss_histograms(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
-    """Return the plot of the baseline, the best arm and the arm with the largest alpha; None without losses."""
-    arms = contrasted_arms(comparison)
-    panels = [found for loss, title in LOSSES.items() if (found := _loss_panel(trials, arms, loss, title))]
-    if not panels:
-        return None
-    styles = arm_styles(comparison)
-    shown = {arm: styles[arm] for arm in arms if any(arm in one.by_arm for one in panels)}
-    height = _LOSS_TOP + _PANEL + _LOSS_BOTTOM
-    return render_plot(_loss_text(panels, list(shown)), height, lambda figure: _draw_losses(figure, panels, shown))
-
-
-def contrasted_arms(comparison: Comparison) -> list[str]:
-    """Return the baseline, the arm with the best primary metric and the drawn arm with the largest alpha, each once."""
-    drawn = drawn_arms(comparison)
-    best = ranked(comparison)[:1]
-    largest = sorted(drawn, key=lambda arm: -math.inf if arm.alpha is None else arm.alpha)[-1:]
-    return list(dict.fromkeys(arm.name for arm in (*drawn[:1], *best, *largest)))
+def outline(edges: Floats, heights: Floats) -> tuple[Floats, Floats]:
+    """Return the corners of a histogram's outline, from left to right."""
+    return np.repeat(edges, 2)[1:-1], np.repeat(heights, 2)
 
 
 def _loss_panel(trials: Sequence[Measurements], arms: Sequence[str], loss: str, title: str) -> LossPanel | None:
@@ -161,7 +191,7 @@ def _loss_text(panels: Sequence[LossPanel], arms: Sequence[str]) -> PlotText:
 
 
 def _draw_losses(figure: "Figure", panels: Sequence[LossPanel], arms: Mapping[str, ArmStyle]) -> None:
-    short = short_names(arms, _LONGEST_KEY)
+    short = short_names(arms, _LONGEST_LEGEND_NAME)
     add_legend(figure, [(short[arm], style) for arm, style in arms.items()], _LEFT)
     width = (WIDTH - len(panels) * _LEFT - _BETWEEN * (len(panels) - 1) - 10) / len(panels)
     for place, losses in enumerate(panels):
@@ -189,41 +219,6 @@ def _draw_panel(axes: "Axes", losses: LossPanel, arms: Mapping[str, ArmStyle]) -
 def _mark_median(axes: "Axes", median: float, style: ArmStyle) -> None:
     mark: dict[str, Any] = {"color": style.color, "markersize": 5, "markeredgewidth": 0, "clip_on": False}
     axes.plot([median], [1.03], style.marker, transform=axes.get_xaxis_transform(), **mark)
-
-
-LENGTH: Final = "response_chars"
-REFERENCE_LENGTH: Final = "reference_chars"
-"""Key of the lengths of the references, in trials that have them."""
-BINS: Final = 60
-_LONGEST_LABEL: Final = 22
-_ROW, _LENGTH_BOTTOM, _LENGTH_TOP, _MEAN = 36.0, 38.0, 8.0, 48.0
-_TALLEST: Final = 0.88
-"""Height of the tallest histogram, in rows."""
-
-
-@dataclass(frozen=True)
-class LengthHistogram:
-    """Lengths of the answers of one arm, or of the references."""
-
-    name: str
-    style: ArmStyle
-    lengths: Floats
-    """In characters, pooled over seeds, shape (answers,)."""
-
-    @property
-    def mean(self) -> str:
-        """Return the formatted mean length."""
-        return METRICS[LENGTH].number(float(self.lengths.mean()))
-
-
-def answer_lengths(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
-    """Return the plot of the lengths of answers to held-out prompts; None where no arm has any."""
-    rows = _rows(trials, comparison)
-    if not {row.name for row in rows} & {arm.name for arm in comparison.arms}:
-        return None
-    bins = common_bins([row.lengths for row in rows], BINS, whole=True)
-    height = _LENGTH_TOP + len(rows) * _ROW + _LENGTH_BOTTOM
-    return render_plot(_length_text(comparison, rows), height, lambda figure: _draw_lengths(figure, rows, bins))
 
 
 def _rows(trials: Sequence[Measurements], comparison: Comparison) -> list[LengthHistogram]:

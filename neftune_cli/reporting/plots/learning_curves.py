@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.analysis.wording import listed
 from neftune_cli.evidence.measurements import Floats, Measurements
+from neftune_cli.formatting import listed
 from neftune_cli.metrics import METRICS
 from neftune_cli.records import CurvePoint
 from neftune_cli.reporting.plots.canvas import SMALL, WIDTH, Plot, PlotText, add_panel, render_plot

@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate
-from neftune_cli.analysis.wording import percent
 from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.formatting import percent
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.plots.canvas import SMALL, TEXT, WIDTH, Plot, PlotText, add_panel, render_plot
 from neftune_cli.reporting.plots.captions import (

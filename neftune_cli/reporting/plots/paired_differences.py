@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, PairedDifference
-from neftune_cli.analysis.wording import percent
+from neftune_cli.formatting import percent
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, PlotText, add_panel, render_plot
 from neftune_cli.reporting.plots.captions import (
