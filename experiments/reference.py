@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import click
 import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from neftune_cli.cli import app
+from neftune_cli.commands.help_page import help_row
+from neftune_cli.commands.options import DECLARED
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import ArmSpec, EvaluationSpec, SweepSpec, TrainSpec
 from neftune_cli.metrics import METRICS
@@ -50,24 +51,18 @@ def reference() -> str:
 
 def _commands() -> Iterator[str]:
     yield "## Commands\n"
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group | typer.core.TyperGroup)
+    group: Any = typer.main.get_command(app)
     for name, command in group.commands.items():
         yield f"### `neftune {name}`\n"
         yield f"{inspect.cleandoc(command.help or '')}\n"
-        yield from _table(("option", "meaning"), map(_option, _documented(command)))
-
-
-def _documented(command: Any) -> list[Any]:
-    return [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
-
-
-def _option(parameter: Any) -> tuple[str, str]:
-    """Return how a parameter is typed, and its help."""
-    context = click.Context(click.Command("neftune"))
-    record = parameter.get_help_record(context)
-    typed, meaning = record if record else (parameter.make_metavar(context), getattr(parameter, "help", "") or "")
-    return f"`{typed}`", meaning
+        context = command.make_context(name, [], resilient_parsing=True)
+        fields = {flag: option.field for option in DECLARED for flag in option.param_decls or () if option.field}
+        rows = [
+            (f"`{row[0]}`", row[1], f"`{field}`" if (field := fields.get(parameter.opts[0], "")) else "")
+            for parameter in command.params
+            if (row := help_row(parameter, context))
+        ]
+        yield from _table(("option", "meaning", "spec field"), rows)
 
 
 def _experiment_file() -> Iterator[str]:
@@ -165,10 +160,8 @@ def _type(annotation: Any) -> str:
             annotation.__name__, annotation.__name__
         )
     origin, arguments = get_origin(annotation), get_args(annotation)
-    if origin is tuple or origin is list:
-        return f"list of {_type(arguments[0])}"
-    if origin is dict:
-        return "mapping"
+    if origin in (tuple, list, dict):
+        return "mapping" if origin is dict else f"list of {_type(arguments[0])}"
     if hasattr(annotation, "__metadata__"):
         return _type(arguments[0])
     if all(isinstance(argument, str) for argument in arguments) and arguments:

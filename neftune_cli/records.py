@@ -1,4 +1,4 @@
-"""What a run leaves behind: the record of a finished trial, its state while it runs, and their schema version."""
+"""Records of trials: the result of a finished trial, the state of a running one, and their schema version."""
 
 import math
 from enum import StrEnum
@@ -8,69 +8,83 @@ from pydantic import BaseModel, ConfigDict
 
 SCHEMA_VERSION = 4
 HELD_OUT, PROBE = "held-out", "probe"
-"""Splits that are measured: examples no arm trained on, and the fixed training examples."""
+"""Measured splits: held-out examples, and the fixed probe of training examples."""
 _LARGEST_LOSS = 700.0
-"""In nats; the perplexity of a larger one would soon be no finite number."""
+"""In nats. The perplexity of a larger loss would exceed the range of floating-point numbers."""
 
 
 def perplexity(loss: float) -> float:
-    """Return exp of a loss in nats per token; that of a loss above 700 stays at exp(700)."""
+    """Return exp of a loss in nats per token, at most exp(700)."""
     return math.exp(min(loss, _LARGEST_LOSS))
 
 
 class Record(BaseModel):
-    """Base of everything that is written as JSON: immutable, and strict about its fields."""
+    """Base class of everything that is written as JSON: immutable, without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class TrialState(StrEnum):
-    """Where a trial stands."""
+    """State of a trial."""
 
     RUNNING = "running"
     STOPPED = "stopped"
-    """Interrupted, and going on from its checkpoint when the sweep's command is given again."""
+    """Interrupted. The sweep's command resumes it from its checkpoint."""
     DONE = "done"
     FAILED = "failed"
 
 
 class TrialStatus(Record):
-    """The content of `state.json`: the last thing known of a trial, and all that is known of its time and place."""
+    """Content of `state.json`: the current state of a trial, with times, process and resources."""
 
     schema_version: int = SCHEMA_VERSION
     trial: str
+    """Id of the trial."""
     state: TrialState
+    """`running`, `stopped`, `done` or `failed`."""
     reason: str = ""
-    """Why it failed, in one line."""
+    """Reason of a failure, in one line."""
     attempts: int = 1
-    """How often it was begun or gone on with."""
+    """Attempts so far, resumes included."""
     phase: str = ""
+    """Current activity, for example `training`."""
     step: int = 0
+    """Finished optimizer steps."""
     steps: int = 0
+    """Planned optimizer steps."""
     loss: float | None = None
-    """The last step's, in nats per completion token."""
+    """Training loss of the last step, in nats per completion token."""
     tokens_per_second: float | None = None
+    """Training speed in tokens per second, without padding."""
     seconds: float | None = None
-    """Time that went into it so far, lost work left out."""
+    """Time in seconds that led to the current state, without lost work."""
     seconds_in_all: float | None = None
-    """Time spent on it, in all attempts."""
+    """Time in seconds of all attempts, lost work included."""
     side_by_side: int | None = None
-    """How many trials shared the machine, itself included."""
+    """Number of trials that shared the machine, this one included."""
     peak_memory: int | None = None
-    """Most memory its process has held, in bytes: the device's where it is a GPU."""
+    """Peak memory of the process in bytes; on a GPU, memory of the device."""
     host: str = ""
+    """Name of the machine."""
     process: int | None = None
+    """Process id of the worker."""
     started: str = ""
+    """Start of the first attempt, ISO 8601."""
     updated: str = ""
+    """Last update, ISO 8601."""
 
 
 class LossMetrics(Record):
-    """Losses in nats per completion token; `train_loss` is the noisy one, mean over the last epoch."""
+    """Losses in nats per completion token."""
 
     train_loss: float | None
+    """Noisy training loss, mean over the last epoch; null for the base model."""
     train_loss_clean: float
+    """Noise-off loss on the probe of training examples."""
     eval_loss: float
+    """Noise-off loss on held-out examples."""
     eval_perplexity: float
+    """exp of `eval_loss`."""
 
 
 class EvalMetrics(Record):
@@ -104,7 +118,7 @@ EVAL_METRICS = tuple(EvalMetrics.model_fields)
 
 
 class NoiseMeasurement(Record):
-    """What the noise amounts to on this model and data."""
+    """Size of the noise on this model and data."""
 
     median_length: float
     """Tokens in the median training example."""
@@ -120,77 +134,90 @@ class NoiseMeasurement(Record):
 
 
 class Attestation(Record):
-    """What a training measured of its own noise, every few calls, where the embeddings leave their module."""
+    """Noise that a training measured at the output of its embedding module, in every tenth forward pass."""
 
     calls: int
-    """Forwards that got noise."""
+    """Forward passes with noise."""
     measured_calls: int
-    """Those of them that the figures below are from."""
+    """Measured forward passes among them."""
     rms: float | None
-    """Root mean square of the noise over what the formula gives, 1 being right; None where nothing was measured."""
+    """Root mean square of the noise divided by the value of the formula; 1 is correct, null is not measured."""
     noise_to_embedding: float | None
-    """Norm of the noise over the norm of the embeddings, both as root mean square over the noised tokens."""
+    """Norm of the noise divided by norm of the embeddings, both root mean squares over noised tokens."""
     noised_share: float | None
-    """Share of the real tokens that got noise, 0 to 1."""
+    """Share of real tokens with noise, 0 to 1."""
     noised_padding: float | None
-    """Share of padding and placeholders that got noise, 0 to 1; None where there was none."""
+    """Share of padding and placeholder tokens with noise, 0 to 1; null if there are none."""
     evaluation_calls: int
-    """Calls of the model in evaluation that were noisy."""
+    """Forward passes with noise in evaluation."""
     hooks: int
-    """Hooks that added noise to the model."""
+    """Hooks on the model that add noise."""
 
 
 class TrialRecord(Record):
-    """The content of `record.json`: written last and whole, so that it proves everything beside it."""
+    """Content of `record.json`: the result of a finished trial. It is written last, by an atomic write."""
 
     schema_version: int = SCHEMA_VERSION
     trial: str
-    """The trial's id: a hash of everything that can change its numbers."""
+    """Id of the trial: a hash of everything that can change its numbers."""
     arm: str
+    """Name of the arm."""
     alpha: float | None
-    """None for the base arm and for nothing else."""
+    """Noise size; null for the base model only."""
     seed: int | None
+    """Seed; null for the base model only."""
     loss: LossMetrics
+    """Losses."""
     eval: EvalMetrics
-    """Scores of the answers to the held-out prompts."""
+    """Scores of the responses to held-out prompts."""
     probe_eval: EvalMetrics | None = None
-    """Scores of the answers to probe prompts; None where the data has no prompts, and in records of schema version 1
-    and 2."""
+    """Scores of the responses to probe prompts; null without prompts, and in records of schema versions 1 and 2."""
     noise: NoiseMeasurement | None = None
+    """Size of the noise; null for the base model."""
     attestation: Attestation | None = None
-    """None for the base, and in records of schema version 1."""
+    """Measured noise; null for the base model, and in records of schema version 1."""
     identity: dict[str, Any]
-    """Everything the id was hashed from."""
+    """Everything that the id is a hash of."""
     notes: tuple[str, ...] = ()
+    """Remarks for the user."""
     files: dict[str, int] = {}
-    """Size in bytes of each file beside it that it speaks for; empty in records of schema version 3 and older."""
+    """Size in bytes of each result file of the trial; empty in records of schema versions up to 3."""
 
 
 class CurvePoint(Record):
-    """One line of `metrics.jsonl`: a logged training step or an evaluation after an epoch."""
+    """One line of `metrics.jsonl`: a logged training step, or an evaluation after an epoch."""
 
     step: int
+    """Optimizer step."""
     epoch: float
+    """Epochs so far."""
     train_loss: float | None = None
+    """Noisy training loss of the step, in nats per completion token."""
     eval_loss: float | None = None
+    """Held-out loss, in nats per completion token."""
     learning_rate: float | None = None
+    """Learning rate of the step."""
     tokens: int | None = None
-    """Training tokens seen so far, padding left out."""
+    """Training tokens so far, without padding."""
     train_loss_clean: float | None = None
+    """Noise-off loss on the probe, in nats per completion token."""
 
 
 class ExampleLoss(Record):
     """One row of `examples.parquet`: the noise-off loss of one example after one epoch."""
 
     split: str
-    """`probe` (training examples) or `held-out`."""
+    """`held-out`, or `probe` for training examples."""
     epoch: int
-    """0 for the model before fine-tuning."""
+    """Epoch; 0 for the base model."""
     example: str
+    """Id of the example, a hash of its content."""
     cluster: str
+    """Cluster of the example."""
     loss: float
-    """Nats per completion token."""
+    """Loss in nats per completion token."""
     tokens: int
+    """Completion tokens."""
 
 
 class Generation(Record):
@@ -203,15 +230,24 @@ class Generation(Record):
     __pydantic_extra__: dict[str, float]
 
     split: str = HELD_OUT
-    """`held-out` or `probe` (training examples); older files, which have held-out answers alone, don't say."""
+    """`held-out`, or `probe` for training examples. Older files lack the field and have held-out responses only."""
     example: str
+    """Id of the example, a hash of its content."""
     cluster: str
+    """Cluster of the example."""
     kind: str
+    """Kind of the example in the embedded data; empty otherwise."""
     prompt: str
-    """The rendered prompt, special tokens included."""
+    """Rendered prompt with special tokens."""
     reference: str
+    """Completion of the example."""
     response: str
+    """Generated text without special tokens."""
     tokens: int
+    """Generated tokens, without the end token."""
     truncated: bool
+    """Whether the token limit was reached."""
     exact_match: bool
+    """Whether response and reference are equal after normalization of case and white space."""
     rouge_l: float
+    """ROUGE-L F-measure, 0 to 1."""

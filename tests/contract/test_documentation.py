@@ -1,0 +1,55 @@
+"""The documentation agrees with the code: named files exist, and generated pages are up to date."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from experiments.reference import PAGE, reference
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:neftune_cli|tests|experiments|docs)/[\w./-]+)`", text)
+    linked = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    missing = [name for name in named if not (ROOT / name).exists()]
+    missing += [link for link in linked if not (page.parent / link).exists()]
+    assert not missing
+
+
+def test_every_folder_of_the_package_is_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    folders = {path.parent.name for path in (ROOT / "neftune_cli").glob("*/__init__.py")}
+    assert folders <= set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE))
+
+
+def test_the_reference_is_up_to_date() -> None:
+    assert PAGE.read_text(encoding="utf-8") == reference(), "run `make reference`"
+
+
+def test_module_docstrings_are_noun_phrases_or_imperatives() -> None:
+    wrong = []
+    for path in (ROOT / "neftune_cli").rglob("*.py"):
+        first = path.read_text(encoding="utf-8").partition("\n")[0].strip('"')
+        if re.match(r"(What|Which|How|Who|Where|From|Whether|Everything|Whatever)\b", first):
+            wrong.append(f"{path.relative_to(ROOT)}: {first}")
+    assert not wrong
+
+
+def test_class_names_are_unique() -> None:
+    names: dict[str, list[str]] = {}
+    for path in (ROOT / "neftune_cli").rglob("*.py"):
+        for name in re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE):
+            names.setdefault(name.lstrip("_"), []).append(str(path.relative_to(ROOT)))
+    assert not {name: files for name, files in names.items() if len(files) > 1}
+
+
+def test_no_module_exceeds_400_lines() -> None:
+    lengths = {
+        path: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "neftune_cli").rglob("*.py")
+    }
+    assert not {str(path): length for path, length in lengths.items() if length > 400}
