@@ -36,7 +36,7 @@ def test_verdict_table_shows_the_primary_metric(page: Element) -> None:
 
 
 def test_every_metric_is_in_the_table_of_its_section(page: Element) -> None:
-    tables = {table.one("caption").text.split(":")[0]: table for table in page.all("table", "levels")}
+    tables = {table.one("caption").text.split(":")[0]: table for table in page.all("table", "metrics")}
     loss, answers = (tables[name] for name in ("Loss", "Generation on held-out prompts"))
 
     assert [row.text.split()[0] for row in loss.all("tr", "metric")] == ["train", "held-out"]
@@ -59,7 +59,7 @@ def test_single_arm_has_no_differences() -> None:
 
     assert page.one("head").one("title").text == "bios · neftune"
     assert [cell.text for cell in page.one("table", "primary").one("thead").all("th")] == ["arm", "mean"]
-    for table in page.all("table", "levels"):
+    for table in page.all("table", "metrics"):
         assert [cell.text for cell in table.one("thead").all("th")] == ["arm", "mean", "sd over seeds"]
         assert "difference" not in table.one("caption").text
     assert "Methods" not in page.text
@@ -189,8 +189,8 @@ def _with_paired(estimate: Estimate | None, changes: Mapping[str, object]) -> Es
     if estimate is None or estimate.assessment is None:
         return estimate
     paired = replace(estimate.assessment.comparison, **changes)  # type: ignore[arg-type]
-    word = estimate.assessment.verdict if paired.about == "method" else None
-    return replace(estimate, assessment=replace(estimate.assessment, comparison=paired, verdict=word))
+    verdict = estimate.assessment.verdict if paired.about == "method" else None
+    return replace(estimate, assessment=replace(estimate.assessment, comparison=paired, verdict=verdict))
 
 
 def _diverged() -> Comparison:

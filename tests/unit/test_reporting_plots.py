@@ -166,8 +166,8 @@ def test_positions_of_seeds_and_means() -> None:
     means = [level(height(mark)) for mark in marks(plot) if "fill-opacity" not in mark.attrib]
 
     ticks = {one.text: float(one.attrib["x"]) for one in all_of(plot, "text") if one.text in {"0", "5"}}
-    beside = [mark.attrib["x"] for mark in marks(plot) if "fill-opacity" not in mark.attrib]
-    assert [float(x) - ticks[alpha] for alpha, x in zip("05", beside, strict=True)] == pytest.approx([9, 9], abs=0.1)
+    positions = [mark.attrib["x"] for mark in marks(plot) if "fill-opacity" not in mark.attrib]
+    assert [float(x) - ticks[alpha] for alpha, x in zip("05", positions, strict=True)] == pytest.approx([9, 9], abs=0.1)
     assert sorted(seeds) == pytest.approx([1.498, 1.500, 1.505, 1.510, 1.518, 1.520], abs=2e-4)
     assert sorted(means) == pytest.approx([1.507, 1.510], abs=2e-4)
 

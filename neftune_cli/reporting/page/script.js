@@ -40,7 +40,7 @@
       for (const { body, rows } of bodies) body.append(...sorted(rows, column, direction).map(({ row }) => row));
     };
     [...headings].forEach((heading, column) => {
-      if (heading.classList.contains("fixed")) return;
+      if (heading.classList.contains("unsortable")) return;
       const button = document.createElement("button");
       button.type = "button";
       button.append(...heading.childNodes);

@@ -155,10 +155,10 @@ _HEIGHT, _BOTTOM, _TOP, _LEFT = 270.0, 38.0, 24.0, 34.0
 
 def _draw(figure: "Figure", panels: Panels, arms: Sequence[str]) -> None:
     names = short_names(arms, _LONGEST_LABEL)
-    beside = LEADER + max(text_width(name, SMALL) for name in names.values())
+    label_space = LEADER + max(text_width(name, SMALL) for name in names.values())
     slot = WIDTH / len(panels)
     for place, (loss, curves_by_arm) in enumerate(panels.items()):
-        box = (place * slot + _LEFT + 8, _BOTTOM, slot - _LEFT - 8 - beside, _HEIGHT - _BOTTOM - _TOP)
+        box = (place * slot + _LEFT + 8, _BOTTOM, slot - _LEFT - 8 - label_space, _HEIGHT - _BOTTOM - _TOP)
         axes = add_panel(figure, box)
         _draw_curves(axes, curves_by_arm, arms)
         _label(axes, curves_by_arm, names)

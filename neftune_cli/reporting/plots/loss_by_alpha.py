@@ -51,7 +51,7 @@ _WIDE: Final = 20.0
 _LONGEST_LABEL: Final = 18
 _HEIGHT, _LEFT, _TOP = 230.0, 46.0, 24.0
 """Height of the panel, and space to its left and above it, in points."""
-_BESIDE: Final = 9.0
+_OFFSET: Final = 9.0
 """Horizontal distance from the seeds of an arm to its mean, in points."""
 _LONGEST_TICK_NAME: Final = 26
 _CLOSEST: Final = 1 / 14
@@ -228,7 +228,7 @@ def _draw(figure: "Figure", comparison: Comparison, shown: list[PlottedArm], axi
     _set_limits(axes, shown, comparison)
     _draw_seeds(axes, shown, axis)
     for place, one in zip(axis.places, shown, strict=True):
-        _draw_mean(axes, one, place + _BESIDE * (axis.limits[1] - axis.limits[0]) / (WIDTH - left - right))
+        _draw_mean(axes, one, place + _OFFSET * (axis.limits[1] - axis.limits[0]) / (WIDTH - left - right))
     label_ends(axes, list(_levels(axes, comparison, shown, axis)))
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _REACH: Final = 0.25
 """Half the horizontal extent of a slope; columns are 1 apart."""
-_BESIDE: Final = 6.0
+_OFFSET: Final = 6.0
 """Points from the middle of a column to its dots, and to their mean on the other side."""
 _SLOPES, _DIFFERENCES, _BETWEEN, _TOP, _UNDER, _LEFT = 150.0, 105.0, 48.0, 24.0, 36.0, 52.0
 """Heights of the two panels, and space between, above, below and to the left of them, in points."""
@@ -138,7 +138,7 @@ def _draw(figure: "Figure", comparison: Comparison, pairs: list[PairedArm]) -> N
     above = add_panel(figure, (_LEFT, _UNDER + _DIFFERENCES + _BETWEEN, width, _SLOPES))
     for column, pair in enumerate(pairs):
         _draw_slopes(above, column, pair)
-        _draw_differences(below, column, _BESIDE * len(pairs) / width, pair)
+        _draw_differences(below, column, _OFFSET * len(pairs) / width, pair)
     above.set_title(heading(metric))
     below.set_title("Difference to " + short_name(comparison.baseline, LONGEST_NAME))
     _name_ends(above, comparison.baseline, pairs, width)
@@ -161,15 +161,15 @@ def _paired_means(pair: PairedArm) -> list[float]:
     return [sum(estimate.by_seed[seed] for seed in seeds) / len(seeds) for estimate in (pair.baseline, pair.treated)]
 
 
-def _draw_differences(axes: "Axes", column: int, beside: float, pair: PairedArm) -> None:
+def _draw_differences(axes: "Axes", column: int, offset: float, pair: PairedArm) -> None:
     seeds = drawn_seeds([pair.difference.by_seed])
     differences = [pair.difference.by_seed[seed] for seed in seeds]
     dots: dict[str, Any] = {"color": BASELINE_STYLE.color, "alpha": 0.5, "markersize": 3.5, "markeredgewidth": 0}
-    axes.plot([column - beside] * len(seeds), differences, "o", **dots)
+    axes.plot([column - offset] * len(seeds), differences, "o", **dots)
     if pair.interval:
-        axes.vlines(column + beside, *pair.interval, color=pair.style.color, linewidth=1.6)
+        axes.vlines(column + offset, *pair.interval, color=pair.style.color, linewidth=1.6)
     mark: dict[str, Any] = {"color": pair.style.color, "markersize": 6.5, "markeredgewidth": 0}
-    axes.plot([column + beside], [pair.difference.mean], pair.style.marker, **mark)
+    axes.plot([column + offset], [pair.difference.mean], pair.style.marker, **mark)
 
 
 def _name_ends(axes: "Axes", baseline: str, pairs: list[PairedArm], width: float) -> None:
