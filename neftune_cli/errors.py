@@ -1,4 +1,4 @@
-"""Everything that can go wrong in words: one root error, each problem with its fix, and the exit codes."""
+"""Errors: the root error, problems with their fixes, and exit codes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class ExitCode(IntEnum):
-    """What the process says when it ends."""
+    """Exit codes of the command line."""
 
     DONE = 0
     TRIAL_FAILED = 1
@@ -20,20 +20,20 @@ class ExitCode(IntEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong, with where (file, row, option), and what to do instead."""
+    """One fault with its place (file, row, option), and its fix."""
 
     what: str
     fix: str
 
 
 class NeftuneError(Exception):
-    """The root of every error this package raises on purpose; its text is meant for the user."""
+    """Base class of all errors that this package raises deliberately. The text is a message to the user."""
 
     exit_code = ExitCode.TRIAL_FAILED
 
 
 class UsageError(NeftuneError):
-    """The user asked for something impossible: holds every problem found, not only the first."""
+    """The request is not valid. Contains all problems, not only the first."""
 
     exit_code = ExitCode.USAGE
 
@@ -43,38 +43,38 @@ class UsageError(NeftuneError):
 
 
 class NothingToCompareError(NeftuneError):
-    """There is no finished trial where one was looked for."""
+    """There is no finished trial to compare."""
 
     exit_code = ExitCode.NOTHING_TO_COMPARE
 
 
 class TrialError(NeftuneError):
-    """One trial can't go on; the others can."""
+    """One trial cannot continue. Other trials are not affected."""
 
 
 class TrialStopped(NeftuneError):  # noqa: N818
-    """A trial was asked to stop and has: everything that is needed to go on is on the disk."""
+    """A trial stopped on request. Its checkpoint on disk contains everything to resume it."""
 
     exit_code = ExitCode.INTERRUPTED
 
 
 class LeaseLost(NeftuneError):  # noqa: N818
-    """Another process took a trial over, as this one had given no sign of life for too long: it must not write."""
+    """Another process took over the lease of a trial after a missing heartbeat, so this process must not write."""
 
 
 class Problems:
-    """Gathers the problems of several independent checks, so that all are reported at once."""
+    """Collector for the problems of several independent checks, so that all are reported at once."""
 
     def __init__(self) -> None:
         self._found: list[Problem] = []
 
     @property
     def found(self) -> tuple[Problem, ...]:
-        """Return what was found so far."""
+        """Return the problems so far."""
         return tuple(self._found)
 
     def attempt(self, check: Callable[[], T]) -> T | None:
-        """Return what a check returns; None, and its problems kept, if it raises `UsageError`."""
+        """Return the result of a check. If it raises `UsageError`, keep its problems and return None."""
         try:
             return check()
         except UsageError as error:
@@ -82,7 +82,7 @@ class Problems:
             return None
 
     def add(self, problems: Iterable[Problem]) -> None:
-        """Keep these problems too, each once."""
+        """Add problems that are not in the collection yet."""
         self._found += [problem for problem in problems if problem not in self._found]
 
     def raise_any(self) -> None:

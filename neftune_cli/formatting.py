@@ -1,17 +1,17 @@
-"""Figures as people read them on a screen: time spans, a curve in a few characters, text that can't harm a terminal."""
+"""Number formats for both wings: time spans, sizes, sparklines, and text that is safe for a terminal."""
 
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean
 
 PLAIN_WIDTH = 120
-"""Characters of a line where there is no terminal to fit."""
+"""Line width in characters if the output is not a terminal."""
 
 _BLOCKS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=*#"
 
 
 def duration(seconds: float) -> str:
-    """Return a time span as people say it.
+    """Return a time span in hours, minutes and seconds.
 
     >>> duration(75)
     '1 min 15 s'
@@ -24,7 +24,7 @@ def duration(seconds: float) -> str:
 
 
 def rough_duration(seconds: float) -> str:
-    """Return a time span that is only guessed at, without digits that nobody can know.
+    """Return an estimated time span without insignificant digits.
 
     >>> rough_duration(47), rough_duration(200), rough_duration(7500)
     ('45 s', '3 min', '2 h 5 min')
@@ -36,7 +36,7 @@ def rough_duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes as people say it.
+    """Return a number of bytes in MB or GB.
 
     >>> size(75_400_000), size(3_210_000_000)
     ('75 MB', '3.2 GB')
@@ -44,8 +44,36 @@ def size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun.
+
+    >>> counted(1, "seed"), counted(3, "seed")
+    ('1 seed', '3 seeds')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as an enumeration within a sentence.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def percent(share: float) -> str:
+    """Return a share, for example a confidence level, as a percentage with at most six significant digits.
+
+    >>> percent(0.95), percent(1 - 0.95), percent(0.999), percent(0.9999)
+    ('95%', '5%', '99.9%', '99.99%')
+    """
+    return f"{100 * share:.6g}%"
+
+
 def condensed(values: Sequence[float], parts: int) -> tuple[float, ...]:
-    """Return the means of so many successive parts, alike in size, or the values themselves where there are fewer."""
+    """Return the means of `parts` successive parts of about equal length, or the values if there are fewer."""
     count = len(values)
     if count <= parts:
         return tuple(values)
@@ -54,7 +82,7 @@ def condensed(values: Sequence[float], parts: int) -> tuple[float, ...]:
 
 
 def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) -> str:
-    """Return a curve of at most so many characters, from its own lowest to its own highest value.
+    """Return a curve of at most `width` characters, scaled from its lowest to its highest value.
 
     >>> sparkline([3.0, 2.0, 1.0], 8)
     '█▅▁'
@@ -70,5 +98,5 @@ def sparkline(values: Sequence[float], width: int, *, ascii_only: bool = False) 
 
 
 def printable(text: str) -> str:
-    """Return text on one line, without characters that would move a terminal's cursor or change its colours."""
+    """Return text on one line, without control characters that affect a terminal."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

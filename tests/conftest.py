@@ -1,4 +1,4 @@
-"""Records made by hand, small enough to check every number on paper: the base, and two arms with three seeds each."""
+"""Shared fixtures: hand-made records of the base model and of two arms with three seeds each."""
 
 from typing import Any
 
@@ -20,11 +20,11 @@ ROWS = (
     ("alpha=5", 5.0, 1, 0.910, 0.755, 1.505, 4.504, 0.42, 0.61, 112.0, 12.0, 8.1, 0.02),
     ("alpha=5", 5.0, 2, 0.920, 0.766, 1.518, 4.563, 0.46, 0.63, 120.0, 11.0, 8.3, 0.01),
 )
-"""BLEU is left out: it stands for a metric that isn't defined for the data."""
+"""BLEU is missing, as an example of a metric that is undefined for the data."""
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Keeps the tests of a file in one process, as its fixtures are dear; those of crash/ share theirs across files."""
+    """Run the tests of a file in one process, because fixtures are expensive; all of crash/ share one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
@@ -36,13 +36,13 @@ _LONG = (_CRASH, "tests/contract/", "tests/invariant/test_resume.py", "tests/uni
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that all processes end at the same time."""
+    """Start with the slowest files, so that all processes end at about the same time."""
     items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    """Say how `--dist loadscope` spreads tests."""
+    """Return the scheduler for `--dist loadscope`."""
     return _ByFile(config, log) if config.getvalue("dist") == "loadscope" else None
 
 

@@ -1,4 +1,4 @@
-"""The command line as the user typed it, to be typed again."""
+"""The command line of this process, for messages with a command to repeat."""
 
 import shlex
 import shutil
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def typed_command(*more: str) -> tuple[str, ...]:
-    """Return the words of the command line that this process was started with, and further ones.
+    """Return the words of the command line of this process, followed by further ones.
 
-    What is not on the path is given as it was: by its file, or as a module of the interpreter that runs.
+    A program that is not on the search path is given by its file, or as a module of the running interpreter.
     """
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
@@ -20,11 +20,11 @@ def typed_command(*more: str) -> tuple[str, ...]:
 
 
 def command_again(*more: str) -> str:
-    """Return that as one line for a shell."""
+    """Return the same as one line for a shell."""
     return shlex.join(typed_command(*more))
 
 
 def _shortest(program: Path) -> str:
-    """Return the name of a program if a shell would find this one by it, else where it is."""
+    """Return the name of a program if a shell finds the program by it, else its path."""
     found = shutil.which(program.name)
     return program.name if found and Path(found).absolute() == program.absolute() else str(program)

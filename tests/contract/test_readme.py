@@ -1,4 +1,4 @@
-"""What README shows to be typed works as it stands there."""
+"""The examples of README work as they are written there."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def test_the_callback_example_trains(columns: tuple[str, str], tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     rows = (dict(zip(columns, (f"What follows {n}?", f"{n + 1}."), strict=True)) for n in range(8))
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    example = blocks("In your own training")[0]
+    example = blocks("Use in your own training")[0]
     assert len([line for line in example.splitlines() if line]) == 9
     for there, here in ((HUB_ID, str(EMBEDDED_DIRECTORY)), ("SFTConfig(", "SFTConfig(use_cpu=True, output_dir=")):
         example = example.replace(there, here)
@@ -41,17 +41,17 @@ def test_the_callback_example_trains(columns: tuple[str, str], tmp_path: Path, m
     assert not noise.deviations
 
 
-def test_the_experiment_file_is_understood(tmp_path: Path) -> None:
-    text = next(block for block in blocks("Experiments as files") if "arms:" in block)
+def test_the_experiment_file_is_valid(tmp_path: Path) -> None:
+    text = next(block for block in blocks("Experiment files") if "arms:" in block)
     assert yaml.safe_load(text)["grid"]
     (tmp_path / "experiment.yaml").write_text(text)
     arms = [arm.name for arm in resolve_sweep(tmp_path / "experiment.yaml", {}).arms]
     assert arms[:4] == ["alpha=0", "alpha=5", "alpha=5,noise=gaussian", "weight decay"]
-    assert len(arms) == 4 + 7  # the plain alpha 5 is there already
+    assert len(arms) == 4 + 7  # the grid repeats the plain alpha 5
 
 
-@pytest.mark.parametrize("heading", ["Other noise", "How large is this noise here?"])
-def test_sweeps_of_other_noise_are_planned(neftune: Neftune, heading: str) -> None:
+@pytest.mark.parametrize("heading", ["Noise options", "Noise size on your model"])
+def test_the_sweeps_with_noise_options_can_be_planned(neftune: Neftune, heading: str) -> None:
     for line in "\n".join(blocks(heading)).splitlines():
         if line.startswith("neftune sweep"):
             assert neftune(*line.split()[1:], "--dry-run", "--no-estimate").code == 0
