@@ -1,4 +1,4 @@
-"""A plan with its price: what of it is done, what is to run, how long that takes and what it costs."""
+"""Cost table of a plan: the state of each trial, and estimates of time, memory and cost of those left to run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,16 +11,16 @@ from rich.text import Text
 
 from neftune_cli.formatting import PLAIN_WIDTH, duration, printable, rough_duration
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.estimate import CostEstimate, price
+from neftune_cli.sweeps.estimate import CostEstimate, cost
 from neftune_cli.sweeps.plan import Plan, missing_trials, place_of, steps_of
 from neftune_cli.training.trial import Trial
 
-DONE, FAILED, ELSEWHERE, TO_RESUME, TO_RUN = "done", "failed", "running elsewhere", "to go on", "to run"
+DONE, FAILED, ELSEWHERE, TO_RESUME, TO_RUN = "done", "failed", "running elsewhere", "to resume", "to run"
 
 
 @dataclass(frozen=True)
 class PlannedTrialCost:
-    """One trial of a plan."""
+    """One trial of a plan, with its state and estimated cost."""
 
     trial: str
     arm: str
@@ -28,26 +28,26 @@ class PlannedTrialCost:
     steps: int
     state: str
     tokens: int | None
-    """Training tokens; None where nothing tells, as for `seconds`."""
+    """Training tokens; None if unknown."""
     seconds: float | None
-    """What the whole trial takes, where it is still to run."""
+    """Estimated time of the whole trial; None if unknown."""
 
     @property
     def is_to_run(self) -> bool:
-        """Return whether this command would run it."""
+        """Return whether this command would run the trial."""
         return self.state in (TO_RUN, TO_RESUME)
 
 
 @dataclass(frozen=True)
 class CostedPlan:
-    """All trials of a plan, and what those that are to run take together."""
+    """All trials of a plan, and the total cost of those left to run."""
 
     folder: str
     lines: tuple[PlannedTrialCost, ...]
     estimate: CostEstimate | None
-    """None where nothing is to run, or nothing is known of what is."""
+    """None if nothing is left to run, or if no estimate is possible."""
     available_memory: int | None
-    """Bytes of main memory that workers can have; None where they need the GPU's."""
+    """Available main memory in bytes; None if the workers use a GPU."""
     hourly_rate: float | None
     notes: tuple[str, ...]
 
@@ -58,28 +58,28 @@ class CostedPlan:
 
     @property
     def workers(self) -> int:
-        """Return how many trials run side by side."""
+        """Return the number of trials that run in parallel."""
         return min(self.estimate.workers, len(self.to_run)) if self.estimate else 0
 
     @property
-    def price(self) -> float | None:
-        """Return what the machine costs for what is known, None where no rate was given or nothing is known."""
+    def cost(self) -> float | None:
+        """Return the cost of the machine for trials with an estimate; None without a rate or an estimate."""
         if self.hourly_rate is None or self.estimate is None:
             return None
-        return price(self.estimate.seconds, self.hourly_rate)
+        return cost(self.estimate.seconds, self.hourly_rate)
 
     @property
     def tokens(self) -> int | None:
-        """Return the training tokens of what is known, None where nothing is."""
+        """Return the training tokens of trials with an estimate; None if there are none."""
         return sum(line.tokens or 0 for line in self.to_run) if self.estimate else None
 
     @property
     def without_estimate(self) -> int:
-        """Return how many of the trials to run nothing is known of."""
+        """Return the number of trials to run without an estimate."""
         return sum(line.seconds is None for line in self.to_run)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain values; with any `without_estimate` trials, the figures are what it takes at least."""
+        """Return plain values for JSON. If there are trials without an estimate, the totals are lower bounds."""
         return {
             "folder": self.folder,
             "trials": [asdict(line) for line in self.lines],
@@ -90,13 +90,13 @@ class CostedPlan:
             "estimate": self.estimate.as_json() if self.estimate else None,
             "available_memory": self.available_memory,
             "hourly_rate": self.hourly_rate,
-            "price": self.price,
+            "price": self.cost,
             "notes": list(self.notes),
         }
 
 
 def states_of(plan: Plan, folder: SweepFolder, *, retry_failed: bool) -> dict[str, str]:
-    """Return where each trial stands, by id."""
+    """Return the state of each trial, by id."""
     missing = {trial.id for trial in missing_trials(plan, folder, retry_failed=retry_failed)}
     return {trial.id: _state(trial, folder, is_missing=trial.id in missing) for trial in plan.trials}
 
@@ -111,7 +111,7 @@ def costed_plan(
     available_memory: int | None = None,
     notes: Sequence[str] = (),
 ) -> CostedPlan:
-    """Join a plan with where its trials stand and what they are estimated to take."""
+    """Combine a plan with the states and the estimated costs of its trials."""
     seconds, tokens = (estimate.trials, estimate.tokens) if estimate else ({}, {})
     return CostedPlan(
         folder=str(folder.path),
@@ -146,30 +146,30 @@ def _state(trial: Trial, folder: SweepFolder, *, is_missing: bool) -> str:
 _GIB = 1 << 30
 _GAP = 2
 _COLUMNS = ("arm", "seed", "steps", "tokens", "state", "time")
-_LEAST_TELLING_FIRST = ("tokens", "steps", "state")
-"""The columns that a narrow terminal does without."""
+_LEAST_IMPORTANT_FIRST = ("tokens", "steps", "state")
+"""Columns that are left out on a narrow terminal."""
 _ALIGNED_LEFT = ("arm", "state")
 _UNKNOWN = "?"
 
 
-def print_costs(priced: CostedPlan, console: Console) -> None:
-    """Print the table, the notes and what the trials take together: to fit a terminal, in whole lines elsewhere."""
+def print_costs(costed: CostedPlan, console: Console) -> None:
+    """Print the table, the notes and the totals. In a terminal they fit its width."""
     fits_terminal = console.file.isatty()
     if not fits_terminal:
         console = Console(file=console.file, width=PLAIN_WIDTH, color_system=None)
-    console.print(Text(f"Plan of {printable(priced.folder)}"), soft_wrap=True)
-    console.print(cost_table(priced, console.width, ascii_only=console.options.ascii_only))
+    console.print(Text(f"Plan of {printable(costed.folder)}"), soft_wrap=True)
+    console.print(cost_table(costed, console.width, ascii_only=console.options.ascii_only))
     console.print()
-    for line in (*map(printable, priced.notes), *price_lines(priced)):
+    for line in (*map(printable, costed.notes), *total_lines(costed)):
         console.print(Text(line), soft_wrap=not fits_terminal)
 
 
-def cost_table(priced: CostedPlan, width: int = PLAIN_WIDTH, *, ascii_only: bool = False) -> Table:
-    """Return a line for each trial, with the time that those take which are to run.
+def cost_table(costed: CostedPlan, width: int = PLAIN_WIDTH, *, ascii_only: bool = False) -> Table:
+    """Return a table with one row per trial.
 
-    Columns that say nothing are left out, and so are the least telling ones where `width` characters are too few.
+    Empty columns are left out, and so are the least important ones if `width` characters are too few.
     """
-    rows = [_cells(line) for line in priced.lines]
+    rows = [_cells(line) for line in costed.lines]
     widths = _fitting(rows, width)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for column, room in widths.items():
@@ -185,28 +185,28 @@ def cost_table(priced: CostedPlan, width: int = PLAIN_WIDTH, *, ascii_only: bool
     return table
 
 
-def price_lines(priced: CostedPlan) -> Iterator[str]:
-    """Yield what the trials to run take together, a sentence a line; nothing of what isn't known."""
-    to_run, estimate = priced.to_run, priced.estimate
+def total_lines(costed: CostedPlan) -> Iterator[str]:
+    """Yield the totals of the trials to run, one sentence per line, without unknown ones."""
+    to_run, estimate = costed.to_run, costed.estimate
     steps = sum(line.steps for line in to_run)
-    yield f"{len(to_run)} of {len(priced.lines)} trials to run, {steps:,} optimizer steps at most."
-    if failed := sum(line.state == FAILED for line in priced.lines):
-        yield f"{_counted(failed, 'trial')} failed before; --retry failed runs what failed again."
+    yield f"{len(to_run)} of {len(costed.lines)} trials to run, {steps:,} optimizer steps at most."
+    if failed := sum(line.state == FAILED for line in costed.lines):
+        yield f"{_counted(failed, 'trial')} failed before; --retry failed runs them again."
     if not to_run:
         return
     if estimate is None:
-        yield "What they take isn't known: no finished trial tells, and no steps were tried out."
+        yield "Their cost is unknown: there is no finished trial and no calibration."
         return
-    if priced.without_estimate:
-        yield f"Nothing is known of {priced.without_estimate} of them; the figures are those of the others."
-    about = "at least" if priced.without_estimate else "about"
-    yield f"Training tokens: {'at least ' if priced.without_estimate else ''}{priced.tokens:,}, padding left out."
-    yield f"Time: {about} {duration(estimate.seconds)} with {_counted(priced.workers, 'worker')}, start included."
+    if costed.without_estimate:
+        yield f"{costed.without_estimate} of them have no estimate. The totals are those of the others."
+    about = "at least" if costed.without_estimate else "about"
+    yield f"Training tokens: {'at least ' if costed.without_estimate else ''}{costed.tokens:,}, without padding."
+    yield f"Time: {about} {duration(estimate.seconds)} with {_counted(costed.workers, 'worker')}, including startup."
     if estimate.peak_memory is not None:
-        yield _memory(priced, estimate.peak_memory, about)
-    if priced.price is not None:
-        yield f"Price: {about} {_amount(priced.price)}, at {priced.hourly_rate:g} an hour."
-    yield f"Source of the figures: {_SOURCES.get(estimate.source, estimate.source)}."
+        yield _memory(costed, estimate.peak_memory, about)
+    if costed.cost is not None:
+        yield f"Cost: {about} {_amount(costed.cost)}, at {costed.hourly_rate:g} per hour."
+    yield f"Source of the estimates: {_SOURCES.get(estimate.source, estimate.source)}."
 
 
 def _cells(line: PlannedTrialCost) -> dict[str, str]:
@@ -226,10 +226,10 @@ def _rough(seconds: float) -> str:
 
 
 def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> dict[str, int]:
-    """Return the columns to show with the characters of each; what even the last ones lack, the arm goes without."""
+    """Return the shown columns with their widths. If they do not fit, the column of the arm is narrowed."""
     telling = [name for name in _COLUMNS if any(row[name] not in ("", _UNKNOWN) for row in rows)]
     widths = {name: max(cell_len(text) for text in (name, *(row[name] for row in rows))) for name in telling}
-    for name in _LEAST_TELLING_FIRST:
+    for name in _LEAST_IMPORTANT_FIRST:
         if _total(widths) > width:
             widths.pop(name, None)
     lacking = max(0, _total(widths) - width)
@@ -240,18 +240,18 @@ def _total(widths: Mapping[str, int]) -> int:
     return sum(widths.values()) + _GAP * (len(widths) - 1)
 
 
-def _memory(priced: CostedPlan, peak: int, about: str) -> str:
-    a_worker = f"Peak memory: {about} {peak / _GIB:.1f} GiB a worker"
-    if priced.available_memory is None:
-        return f"{a_worker}, of the GPU's."
-    total = peak * priced.workers
-    scarce = " That is more than there is: use fewer --workers." if total > priced.available_memory else ""
-    available = f"{priced.available_memory / _GIB:.1f} GiB available"
+def _memory(costed: CostedPlan, peak: int, about: str) -> str:
+    a_worker = f"Peak memory: {about} {peak / _GIB:.1f} GiB per worker"
+    if costed.available_memory is None:
+        return f"{a_worker}, on the GPU."
+    total = peak * costed.workers
+    scarce = " This exceeds the available memory: use fewer --workers." if total > costed.available_memory else ""
+    available = f"{costed.available_memory / _GIB:.1f} GiB available"
     return f"{a_worker}, {total / _GIB:.1f} GiB in all; {available}.{scarce}"
 
 
 def _amount(price: float) -> str:
-    """Return a sum of money with two decimals, with two digits where those would say little or nothing."""
+    """Return a sum of money with two decimals, or with two significant digits if it is below 0.1."""
     return f"{price:.2f}" if price >= 0.1 else f"{price:.2g}"
 
 
@@ -260,8 +260,8 @@ def _counted(number: int, what: str) -> str:
 
 
 _SOURCES = {
-    "calibration": "a few steps and answers that were tried out just now",
-    "earlier trials": "trials of this sweep that have finished",
-    "earlier trials and calibration": "finished trials of this sweep, and a few steps that were tried out just now",
-    "calibration and earlier trials": "finished trials of this sweep, and a few steps that were tried out just now",
+    "calibration": "a calibration with a few steps and responses",
+    "earlier trials": "finished trials of this sweep",
+    "earlier trials and calibration": "finished trials of this sweep, and a calibration",
+    "calibration and earlier trials": "finished trials of this sweep, and a calibration",
 }

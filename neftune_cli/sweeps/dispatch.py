@@ -1,4 +1,4 @@
-"""Gives the trials of a plan to workers, and decides what follows from how each one ends."""
+"""Dispatch of trials to workers, and the reaction to the end of each trial."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -13,34 +13,34 @@ from neftune_cli.sweeps.plan import place_of
 from neftune_cli.sweeps.progress import Observer, Result
 from neftune_cli.training.trial import Trial
 
-LOOK_AGAIN_SECONDS = 2.0
-"""Until a trial that another process has is asked for again."""
+LEASE_RETRY_SECONDS = 2.0
+"""Interval until a trial that another process has leased is tried again."""
 _WAIT_SECONDS = 0.5
 
 
 @dataclass
 class Dispatched:
-    """What came of it so far."""
+    """Results of the dispatch so far."""
 
     ended: set[str] = field(default_factory=set)
-    """Ids of the trials that ended here, with a record or failed."""
+    """Ids of trials that finished or failed in this process."""
     halted: Failure | None = None
-    """Why nothing could go on, whatever the trial; None if nothing was in the way."""
+    """Failure that stops all trials, such as a full disk."""
     stopped: bool = False
-    """Whether trials were asked to stop before they were done."""
+    """Whether a stop of the trials was requested."""
     shared: bool = field(default=False, repr=False)
 
 
 class Dispatcher:
-    """Runs trials in their order, each once, until all have ended or something wants them to stop.
+    """Dispatcher that runs each trial once, in order, until all have ended or a stop is requested.
 
     Args:
-        folder: where they go.
-        executor: who runs them.
-        observer: who is told.
-        settings: how each is run.
-        settled: is called after each that ended here.
-        fail_fast: whether the first failure stops the others.
+        folder: results folder.
+        executor: runs the trials.
+        observer: receives the progress.
+        settings: settings of each trial.
+        settled: called after each trial that ended here.
+        fail_fast: whether the first failure stops the other trials.
     """
 
     def __init__(
@@ -57,13 +57,13 @@ class Dispatcher:
         self._settings, self._settled, self._fail_fast = settings, settled, fail_fast
         self._waiting: list[Job] = []
         self._running: dict[str, Job] = {}
-        self._look_again: dict[str, float] = {}
+        self._not_before: dict[str, float] = {}
         self._failed_before: dict[str, str] = {}
         self._interrupted: Callable[[], bool] = lambda: False
         self.result = Dispatched()
 
     def run(self, trials: Iterable[Trial], interrupted: Callable[[], bool]) -> Dispatched:
-        """Run the trials; as soon as `interrupted` says so, ask those that run to keep what they have and end."""
+        """Run the trials. When `interrupted` returns true, ask the running ones to write a checkpoint and stop."""
         self._waiting = [Job(trial, self._settings) for trial in trials]
         self._failed_before = {job.trial.id: _failed_at(self._place(job.trial)) for job in self._waiting}
         self._interrupted = interrupted
@@ -81,7 +81,7 @@ class Dispatcher:
         for job in list(self._waiting):
             if not self._executor.free():
                 return
-            if self._look_again.get(job.trial.id, 0.0) > time.monotonic():
+            if self._not_before.get(job.trial.id, 0.0) > time.monotonic():
                 continue
             self._waiting.remove(job)
             if not self._ended_elsewhere(job.trial):
@@ -98,59 +98,59 @@ class Dispatcher:
                 job = self._running.pop(trial.id)
                 self._end(job, record, why, seconds)
             case WorkerDied(trial) if trial is not None:
-                self._try_again(self._running.pop(trial.id), event)
+                self._retry(self._running.pop(trial.id), event)
             case WorkerDied():
-                self._observer.note(f"A worker {event.why}; another takes its place.")
+                self._observer.note(f"A worker {event.why}. It is replaced.")
 
     def _share(self, trial: Trial) -> None:
-        self._ask_later(self._running.pop(trial.id))
+        self._postpone(self._running.pop(trial.id))
         if not self.result.shared:
             self.result.shared = True
-            self._observer.note("Another process works on this folder too: the trials are shared.")
+            self._observer.note("Another process works on this folder too. The trials are shared.")
 
-    def _ask_later(self, job: Job) -> None:
-        self._look_again[job.trial.id] = time.monotonic() + LOOK_AGAIN_SECONDS
+    def _postpone(self, job: Job) -> None:
+        self._not_before[job.trial.id] = time.monotonic() + LEASE_RETRY_SECONDS
         self._waiting.append(job)
 
     def _end(self, job: Job, record: TrialRecord | None, why: Failure | None, seconds: float) -> None:
         if why is None:
-            self._tell(Result(job.trial, record, "", seconds))
+            self._report(Result(job.trial, record, "", seconds))
         elif why.kind == "claim-lost":
             self._observer.note(f"{job.trial.label}: {why.reason}")
             self._waiting.append(job)
         elif why.kind in DISK_KINDS:
             self._halt(why)
         elif why.kind == "stopped":
-            if not (self.result.stopped or self._interrupted()):  # somebody has asked its worker alone
-                self._try_again(job, WorkerDied(job.trial, "was told to end"))
+            if not (self.result.stopped or self._interrupted()):  # only its worker received a signal
+                self._retry(job, WorkerDied(job.trial, "received a signal to end"))
         else:
-            self._tell(Result(job.trial, None, why.reason, seconds))
+            self._report(Result(job.trial, None, why.reason, seconds))
             if self._fail_fast:
-                self._observer.note("--fail-fast: the other trials stop, too.")
+                self._observer.note("--fail-fast: the other trials are stopped.")
                 self._stop()
 
-    def _try_again(self, job: Job, death: WorkerDied) -> None:
-        """Try the trial of a worker that is gone once more, from its checkpoint; then record it as failed."""
+    def _retry(self, job: Job, death: WorkerDied) -> None:
+        """Retry the trial of a dead worker once from its checkpoint; after that, record it as failed."""
         trial = job.trial
         if self.result.stopped:
             return
-        if again := job.again(lacked_memory=death.lacked_memory):
-            how = " with half the batch" if again.halvings > job.halvings else ""
-            self._observer.note(f"{trial.label}: its worker {death.why}; it is tried again{how}.")
+        if again := job.retry(lacked_memory=death.lacked_memory):
+            how = " with half the batch size" if again.halvings > job.halvings else ""
+            self._observer.note(f"{trial.label}: its worker {death.why}. The trial is retried{how}.")
             self._waiting.insert(0, again)
             return
         reason = f"Its worker {death.why}, for the {_ORDINALS.get(job.attempt, f'{job.attempt}th')} time."
-        if death.last_words:
-            reason += f" The end of its log: {death.last_words}"
+        if death.last_log_line:
+            reason += f" Last log line: {death.last_log_line}"
         claimed = self._place(trial).claim(lease_seconds=self._settings.lease_seconds)
-        if claimed is None:  # another process has it by now, or the dead one's claim still looks alive
-            self._ask_later(job)
+        if claimed is None:  # another process has the lease, or the lease of the dead worker has not expired
+            self._postpone(job)
             return
         with claimed:
             claimed.end(TrialState.FAILED, reason)
         self._end(job, None, Failure("failed", reason), 0.0)
 
-    def _tell(self, result: Result) -> None:
+    def _report(self, result: Result) -> None:
         self.result.ended.add(result.trial.id)
         try:
             self._settled()
@@ -159,7 +159,7 @@ class Dispatcher:
         self._observer.trial_ended(result)
 
     def _halt(self, why: Failure) -> None:
-        """Stop, as nothing can be written, whatever the trial."""
+        """Stop all trials, because nothing can be written."""
         self.result.halted = self.result.halted or why
         self._stop()
 
@@ -168,7 +168,7 @@ class Dispatcher:
         self._executor.stop()
 
     def _ended_elsewhere(self, trial: Trial) -> bool:
-        """Return whether another process has finished the trial, or seen it fail, since this one began."""
+        """Return whether another process has finished the trial, or recorded its failure, since this one started."""
         place = self._place(trial)
         return place.record() is not None or _failed_at(place) not in ("", self._failed_before[trial.id])
 
@@ -180,6 +180,6 @@ _ORDINALS = {2: "second", 3: "third"}
 
 
 def _failed_at(place: TrialFolder) -> str:
-    """Return when a trial failed, empty if it has not."""
+    """Return the time of a trial's failure, empty if it has not failed."""
     status = place.status()
     return status.updated if status and status.state is TrialState.FAILED else ""

@@ -1,4 +1,4 @@
-"""What trials will take, and what they took: seconds each, time on so many workers, peak memory, training tokens."""
+"""Cost estimates and measured costs of trials: time per trial, total time, peak memory and training tokens."""
 
 import json
 import socket
@@ -19,26 +19,26 @@ from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 
 CALIBRATION, EARLIER, MEASURED = "calibration", "earlier trials", "measured"
-"""Where figures come from: a few steps tried out, other trials of the sweep, or the trials themselves."""
+"""Sources of estimates: a calibration, finished trials of the sweep, or the trials themselves."""
 
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """What trials take together, or, measured, what they took."""
+    """Estimated or measured cost of trials."""
 
     trials: dict[str, float]
-    """Seconds of each trial from its beginning to its end, by id; those are left out that nothing is known of."""
+    """Seconds of each trial by id, without trials that have no estimate."""
     seconds: float
-    """From the start of the command, or of the first trial, to the end of the last one."""
+    """Seconds from the start of the command to the end of the last trial."""
     peak_memory: int | None
-    """Bytes that one worker holds at most: of main memory, or of the GPU's where it is one."""
+    """Peak memory of one worker in bytes: main memory, or GPU memory on a GPU."""
     workers: int
     source: str
     tokens: dict[str, int]
-    """Tokens that each trial trains on in all epochs, padding left out."""
+    """Training tokens of each trial in all epochs, without padding."""
 
     def joined(self, later: Self) -> Self:
-        """Return it with what is estimated of further trials, which run after these."""
+        """Return the sum with the estimate of further trials, which run after these."""
         return replace(
             self,
             trials={**self.trials, **later.trials},
@@ -49,21 +49,21 @@ class CostEstimate:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as the manifest has it."""
+        """Return plain values for the manifest."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Return what was written; what another version wrote beside it is left out."""
+        """Return the estimate of a manifest, without fields of other versions."""
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 def to_calibrate(
     missing: Sequence[Trial], trials: Sequence[Trial], folder: SweepFolder, *, workers: int
 ) -> list[TrialSpec]:
-    """Return one trial for each kind of recipe among the missing ones that no finished trial speaks for.
+    """Return one trial for each recipe among the missing trials that has no finished trial.
 
-    The base is calibrated by any recipe, as only what all of them share is asked of it; so it comes last.
+    Any recipe calibrates the base model, because it needs only evaluation. It therefore comes last.
     """
     told = _earlier(trials, folder, workers)
     unknown = [trial for trial in missing if _kind(trial) not in told]
@@ -82,18 +82,17 @@ def estimate_of(
     *,
     workers: int,
 ) -> CostEstimate:
-    """CostEstimate what the missing trials take.
+    """Return the estimated cost of the missing trials.
 
-    Trials of the same recipe and length that have finished on this machine, with as many beside them, win over
-    calibrations, and several of either are averaged. A trial that goes on from a checkpoint has only the rest of its
-    time before it.
+    Finished trials with the same recipe, length, machine and number of parallel trials take precedence over
+    calibrations. Several of either are averaged. A trial that resumes from a checkpoint needs only the remaining time.
 
     Args:
-        missing: the trials to run, in their order.
+        missing: trials to run, in order.
         trials: all trials of the plan.
-        folder: where finished and interrupted ones are.
-        calibrations: what was measured for recipes that no finished trial speaks for.
-        workers: how many trials run side by side.
+        folder: results folder with finished and interrupted trials.
+        calibrations: measurements for recipes without a finished trial.
+        workers: number of trials in parallel.
     """
     told = _earlier(trials, folder, workers)
     tried = _calibrated(missing, calibrations)
@@ -112,7 +111,7 @@ def estimate_of(
 
 
 def measured(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seconds: float) -> CostEstimate:
-    """Return what the finished ones of these trials took, in the same shape; `seconds` is the command's own time."""
+    """Return the measured cost of the finished trials. `seconds` is the run time of the command."""
     taken = {trial.id: _taken(trial, folder, status) for trial, status in _finished(trials, folder)}
     return CostEstimate(
         trials={trial: one.seconds for trial, one in taken.items()},
@@ -125,7 +124,7 @@ def measured(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seco
 
 
 def schedule(seconds: Iterable[float], workers: int) -> float:
-    """Return when the last of these trials ends if each goes, in this order, to the worker that is free first."""
+    """Return the end time of the last trial if each trial goes, in order, to the first free worker."""
     free = [0.0] * workers
     heapify(free)
     for one in seconds:
@@ -133,14 +132,14 @@ def schedule(seconds: Iterable[float], workers: int) -> float:
     return max(free)
 
 
-def price(seconds: float, hourly_rate: float) -> float:
-    """Return what a machine costs for so long, at what it costs an hour."""
+def cost(seconds: float, hourly_rate: float) -> float:
+    """Return the cost of a machine for a time in seconds at an hourly rate."""
     return seconds / 3600 * hourly_rate
 
 
 @dataclass(frozen=True)
 class _Expected:
-    """What is known or believed of one trial."""
+    """Estimated or measured cost of one trial."""
 
     seconds: float
     tokens: int
@@ -158,13 +157,13 @@ def _mean(found: Sequence[_Expected]) -> _Expected:
 
 
 def _left(trial: Trial, expected: _Expected, folder: SweepFolder) -> float:
-    """Return the seconds a trial has before it, which are fewer where it goes on from a checkpoint."""
+    """Return the remaining seconds of a trial, less if it resumes from a checkpoint."""
     kept = place_of(folder, trial).kept()
     return max(0.0, expected.seconds - (kept.seconds if kept else 0.0))
 
 
 def _calibrated(missing: Sequence[Trial], calibrations: Sequence[Calibration]) -> dict[str, list[_Expected]]:
-    """Return what calibrations say of each trial: those of its recipe, or any of them if it is the base."""
+    """Return the calibrated cost of each trial: of its recipe, or of any recipe for the base model."""
     found: dict[str, list[_Expected]] = {}
     for trial in missing:
         key = recipe_key(trial.spec.train)
@@ -213,7 +212,7 @@ def estimate_cost(
     missing: Sequence[Trial],
     folder: SweepFolder,
     executor: Executor,
-    staff: WorkerAllocation,
+    allocation: WorkerAllocation,
     tell: Callable[[str], None],
     *,
     calibrate: bool = True,
@@ -222,33 +221,33 @@ def estimate_cost(
 
     Args:
         plan: all trials.
-        missing: those to run, in their order.
-        folder: where finished ones are.
-        executor: who tries recipes out that no finished trial speaks for.
-        staff: how many workers there are, and with how many threads.
-        tell: takes a sentence for the user if that takes a moment.
-        calibrate: whether they are to be tried out.
+        missing: trials to run, in order.
+        folder: results folder with finished trials.
+        executor: calibrates recipes without a finished trial.
+        allocation: number of workers and their threads.
+        tell: receives a message for the user before a calibration.
+        calibrate: whether to calibrate.
 
     Raises:
         UsageError: the data don't fit the model.
     """
-    recipes = to_calibrate(missing, plan.trials, folder, workers=staff.workers) if calibrate else []
+    recipes = to_calibrate(missing, plan.trials, folder, workers=allocation.workers) if calibrate else []
     calibrations: list[Calibration] = []
     notes: list[str] = []
     if recipes:
-        executor.start(staff.workers, staff.threads, staff.gpus)
-        tell("Trying out a few steps, for up to a minute a recipe ...")
+        executor.start(allocation.workers, allocation.threads, allocation.gpus)
+        tell("Calibrating with a few steps, up to a minute per recipe ...")
         calibrations = [one for recipe in recipes for one in _calibrations(executor, recipe, notes)]
-    estimate = estimate_of(missing, plan.trials, folder, calibrations, workers=staff.workers)
+    estimate = estimate_of(missing, plan.trials, folder, calibrations, workers=allocation.workers)
     return estimate, notes
 
 
 def _calibrations(executor: Executor, recipe: TrialSpec, notes: list[str]) -> list[Calibration]:
-    """Return what each worker measured; nothing, and a note why, where the recipe doesn't run."""
+    """Return the measurement of each worker; none, and a note with the reason, if the recipe fails."""
     try:
         return executor.calibrate(recipe)
     except UsageError:
         raise
     except NeftuneError as error:
-        notes.append(f"Batches of {recipe.train.batch_size} couldn't be tried out: {error}")
+        notes.append(f"The calibration with batch size {recipe.train.batch_size} failed: {error}")
         return []

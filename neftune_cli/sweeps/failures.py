@@ -1,4 +1,4 @@
-"""From an exception to a failure: what kind it is, which decides what the sweep does next, and its reason in words."""
+"""Failures: the kind of an exception, which determines the reaction of the sweep, and its reason as a sentence."""
 
 import errno
 import re
@@ -11,13 +11,13 @@ from neftune_cli.errors import LeaseLost, NeftuneError, TrialStopped
 
 FailureKind = Literal["out-of-memory", "disk-full", "folder-gone", "read-only", "stopped", "claim-lost", "failed"]
 DISK_KINDS: tuple[FailureKind, ...] = ("disk-full", "folder-gone", "read-only")
-"""What is wrong with the results folder, whatever the trial."""
+"""Kinds that concern the results folder and so all trials."""
 MOST_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a trial has no record."""
+    """Reason why a trial has no record."""
 
     kind: FailureKind
     reason: str
@@ -25,11 +25,12 @@ class Failure:
 
 
 def failure(error: BaseException, folder: Path) -> Failure:
-    """Return what an exception means for the trial that it ended.
+    """Return the failure of a trial that an exception ended.
 
     Args:
-        error: what was raised, with its causes.
-        folder: the sweep's folder.
+        error: the exception with its causes.
+        folder: results folder of the sweep.
+
     """
     if isinstance(error, TrialStopped) or not isinstance(error, Exception):  # KeyboardInterrupt is no Exception
         return Failure("stopped", _one_line(str(error)) or "Interrupted.")
@@ -45,27 +46,27 @@ def failure(error: BaseException, folder: Path) -> Failure:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory, of the device or of the machine, has not been enough."""
+    """Return whether device or machine memory ran out."""
     return any(_lacks_memory(one) for one in _chain(error))
 
 
 _DISK_REASONS: dict[FailureKind, str] = {
-    "disk-full": "The disk that {folder} is on is full.",
-    "folder-gone": "{folder} is gone; put it back, or begin anew.",
-    "read-only": "{folder} can't be written.",
+    "disk-full": "The disk of {folder} is full.",
+    "folder-gone": "{folder} no longer exists. Restore it, or start again.",
+    "read-only": "{folder} is not writable.",
 }
 
 _MEMORY_TEXT = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|not enough memory|bad_alloc|_STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
-"""Torch has a type of its own for some of these alone; the CPU's allocator, cuBLAS and MPS raise RuntimeError."""
+"""Torch has an exception type for some of these. The CPU allocator, cuBLAS and MPS raise RuntimeError."""
 
 _NO_PRIMITIVE = "could not create a primitive"
-"""What oneDNN says when it gets no memory for code or buffers; it has few other reasons, and tells none of them."""
+"""Message of oneDNN without memory for code or buffers. Other causes are rare, and it names none."""
 
 _SYSTEM_ERROR = re.compile(r"(?:errno|os error)[ \]]*(\d+)", re.IGNORECASE)
-"""How Python, pyarrow and safetensors (Rust) write the system's error number."""
+"""System error number in messages of Python, pyarrow and safetensors (Rust)."""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -87,7 +88,7 @@ def _memory_reason(error: BaseException) -> str:
     text = " ".join(str(one) for one in _chain(error))
     where = "GPU memory" if re.search(r"cuda|cublas|mps|hip", text, re.IGNORECASE) else "memory"
     if _NO_PRIMITIVE in text:
-        where = f"memory, as it seems ({_NO_PRIMITIVE})"
+        where = f"memory, probably ({_NO_PRIMITIVE})"
     return f"Out of {where}; lower --batch-size or --max-length, or use --on-oom halve-batch."
 
 
@@ -102,7 +103,7 @@ def _kind_of_system_error(error: BaseException, folder: Path) -> FailureKind | N
     number = _system_error(error)
     where = _file_of(error)
     if where is not None and not where.is_relative_to(folder.absolute()):
-        return None  # of a folder for temporary files, say, whose name the error has
+        return None  # an error of another folder, for example of temporary files
     if number in (errno.ENOSPC, errno.EDQUOT):
         return "disk-full"
     if number == errno.EROFS or (number in (errno.EACCES, errno.EPERM) and where is not None):
@@ -120,7 +121,7 @@ def _system_error(error: BaseException) -> int | None:
 
 
 def _file_of(error: BaseException) -> Path | None:
-    """Return the file that an error names, None if it names none."""
+    """Return the file that an error names, None if there is none."""
     name = getattr(error, "filename", None)
     return Path(name).absolute() if isinstance(name, str) else None
 

@@ -39,9 +39,10 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
         UsageError: every problem with the model, the data, the recipe and the folder.
     """
     problems = Problems()
-    found = inspect(spec)
-    problems.add(found.problems)  # first: a misspelled option also makes the folder hold a different sweep
-    there = problems.attempt(lambda: _sweep_there(folder, spec))
+    found, there = inspect(spec), None
+    problems.add(found.problems)
+    if not problems.found:  # because of an invalid option, the folder would seem to hold a different sweep
+        there = problems.attempt(lambda: _sweep_there(folder, spec))
     if found.data is not None:
         data = found.data
         problems.attempt(lambda: _check_targets(spec, data))

@@ -1,4 +1,4 @@
-"""What Ctrl-C and a scheduler's SIGTERM do: while trials run, the first asks them to stop and the second ends all."""
+"""Run a sweep: missing trials on an executor, tables and manifest during the run, and reactions to interrupts."""
 
 import shutil
 import signal
@@ -23,74 +23,31 @@ from neftune_cli.sweeps.progress import Observer
 from neftune_cli.sweeps.resources import WorkerAllocation, allocate_workers
 from neftune_cli.training.trial import Trial
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-
-class Interrupts:
-    """Turns signals into `KeyboardInterrupt`; in a `patient` block the first is noted, and then only Ctrl-C is one."""
-
-    def __init__(self) -> None:
-        self.requested = False
-        """Whether the user, or the system, wants the sweep to stop."""
-        self._on_request: Callable[[], None] | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
-                self._before[number] = signal.signal(number, self._take)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @contextmanager
-    def patient(self, on_request: Callable[[], None]) -> Iterator[None]:
-        """Only note the first signal that comes in the block, and call something that a signal handler may call."""
-        self._on_request = on_request
-        try:
-            yield
-        finally:
-            self._on_request = None
-
-    def _take(self, number: int, _frame: FrameType | None) -> None:
-        if self._on_request is None:
-            raise KeyboardInterrupt
-        if not self.requested:
-            self.requested = True
-            self._on_request()
-        elif number == signal.SIGINT:  # a terminal that is closed, and batch systems, may say it twice
-            raise KeyboardInterrupt
-
-
 TABLES_SHARE = 20
-"""The tables are written anew at most so many times less long than the time since they were last."""
+"""The tables are written so rarely that writing takes at most 1 / TABLES_SHARE of the time."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a plan."""
+    """Outcome of a sweep."""
 
     already_done: int
     run_now: int
     run_elsewhere: int
-    """Trials that another process finished meanwhile."""
+    """Trials that another process finished during the run."""
     failed: dict[str, str]
-    """Reasons of the trials that have no record, failed now or earlier, by `arm, seed`."""
+    """Failed trials of this run and earlier ones: `arm, seed` to the reason."""
     left: int = 0
-    """Trials that have neither been finished nor failed."""
+    """Trials that neither finished nor failed."""
     models: tuple[Path, ...] = ()
-    """Where trained models are."""
+    """Folders of kept models."""
     halted: str = ""
-    """Why the sweep couldn't go on, whatever the trial."""
+    """Reason why no further trial could run; empty if there is none."""
     interrupted: bool = False
 
     @property
     def was_cut_short(self) -> bool:
-        """Return whether trials may be left that nobody has tried."""
+        """Return whether some trials may not have been tried."""
         return self.interrupted or bool(self.halted)
 
 
@@ -99,38 +56,38 @@ def run_sweep(
     folder: SweepFolder,
     executor: Executor,
     observer: Observer,
-    interrupts: Interrupts,
+    interrupts: "Interrupts",
     options: RunOptions,
 ) -> Outcome:
-    """Run the missing trials and write the tables as they end; nothing is written before the data fit the model.
+    """Run the missing trials, and update the tables after each. Nothing is written before data and model are checked.
 
     Args:
-        plan: what shall be there in the end.
-        folder: where it goes. Other processes may work on it at the same time.
-        executor: who runs the trials.
-        observer: who is told.
-        interrupts: says when the user wants the trials to stop.
-        options: how it is run.
+        plan: trials of the sweep.
+        folder: results folder. Other processes may work on it at the same time.
+        executor: runs the trials.
+        observer: receives the progress.
+        interrupts: tells when the user requests a stop.
+        options: run settings.
 
     Raises:
-        UsageError: the data don't fit the model, or the folder can't be written.
-        KeyboardInterrupt: the user wants it all to end at once.
+        UsageError: data and model do not match, or the folder is not writable.
+        KeyboardInterrupt: the user interrupted a second time.
     """
     missing = missing_trials(plan, folder, retry_failed=options.retry_failed)
     done_before = done_trials(plan, folder)
-    staff = allocate_workers(plan, missing, folder, executor, options.workers) if missing else None
-    workers = staff.workers if staff else 1
+    allocation = allocate_workers(plan, missing, folder, executor, options.workers) if missing else None
+    workers = allocation.workers if allocation else 1
     folder.open(plan.spec)
     folder.tidy()
     notes = [*plan.notes, *plan.data.notes]
-    if staff:
-        notes = _begin(plan, missing, folder, executor, staff, observer, estimate=options.estimate)
+    if allocation:
+        notes = _start(plan, missing, folder, executor, allocation, observer, estimate=options.estimate)
     notes += _without_model(plan, folder, options.keep, done_before)
     observer.sweep_started(plan, missing, notes)
     tables = _Tables(plan, folder, options.keep, workers=workers)
     settings = replace(options.settings, side_by_side=workers)
     dispatcher = Dispatcher(folder, executor, observer, settings, settled=tables.update, fail_fast=options.fail_fast)
-    with interrupts.patient(executor.interrupt):
+    with interrupts.graceful(executor.interrupt):
         ran = dispatcher.run(missing, lambda: interrupts.requested)
     if not ran.halted:
         tables.finish(changed=bool(missing))
@@ -145,7 +102,7 @@ def run_sweep(
         failed=failed,
         left=len(plan.trials) - len(done) - len(failed),
         models=_models(plan, folder),
-        halted=_halt_reason(ran.halted, _disk_need(options.keep, missing, staff)),
+        halted=_halt_reason(ran.halted, _disk_need(options.keep, missing, allocation)),
         interrupted=interrupts.requested,
     )
 
@@ -155,63 +112,63 @@ def _models(plan: Plan, folder: SweepFolder) -> tuple[Path, ...]:
 
 
 def _without_model(plan: Plan, folder: SweepFolder, keep: Keep, done: set[str]) -> Iterator[str]:
-    """Say that models were asked for too late for trials that have finished."""
+    """Yield a note if models are requested for trials that finished without keeping them."""
     places = [place_of(folder, trial) for trial in plan.trials if trial.id in done and not trial.is_base]
-    gone = sum(not place.model_path.is_dir() for place in places)
-    if keep is not Keep.NONE and gone and not (keep is Keep.BEST and gone < len(places)):
-        yield f"Of {gone} trials that have finished before, no model was kept; another --output trains them again."
+    lacking = sum(not place.model_path.is_dir() for place in places)
+    if keep is not Keep.NONE and lacking and not (keep is Keep.BEST and lacking < len(places)):
+        yield f"{lacking} finished trials have no kept model. To train them again, give another --output."
 
 
 def _lost(plan: Plan, ended: set[str]) -> dict[str, str]:
-    """Return the trials of a sweep that ran to its end which have neither record nor reason: none, if all is well."""
+    """Return trials with neither a record nor a failure after a complete run; there should be none."""
     lost = (trial.label for trial in plan.trials if trial.id not in ended)
-    return dict.fromkeys(lost, "It ended and left no record.")
+    return dict.fromkeys(lost, "The trial ended without a record.")
 
 
-def _disk_need(keep: Keep, missing: Sequence[Trial], staff: WorkerAllocation | None) -> int:
-    """Return the bytes that what isn't finished is guessed to take on the disk at most."""
-    if staff is None:
+def _disk_need(keep: Keep, missing: Sequence[Trial], allocation: WorkerAllocation | None) -> int:
+    """Return the estimated maximum disk space in bytes for the unfinished trials."""
+    if allocation is None:
         return 0
-    return staff.disk_need({Keep.NONE: 0, Keep.BEST: 1 + staff.workers, Keep.ALL: len(missing)}[keep])
+    return allocation.disk_need({Keep.NONE: 0, Keep.BEST: 1 + allocation.workers, Keep.ALL: len(missing)}[keep])
 
 
 def _halt_reason(halted: Failure | None, need: int) -> str:
-    """Return why the sweep couldn't go on, empty if it could."""
+    """Return the reason why no further trial could run, empty if there is none."""
     if halted is None:
         return ""
-    how_much = f" The trials need about {size(need)} for checkpoints and models while they run."
-    return halted.reason + (how_much if halted.kind == "disk-full" else "")
+    space = f" The trials need about {size(need)} for checkpoints and models during the run."
+    return halted.reason + (space if halted.kind == "disk-full" else "")
 
 
-def _begin(
+def _start(
     plan: Plan,
     missing: Sequence[Trial],
     folder: SweepFolder,
     executor: Executor,
-    staff: WorkerAllocation,
+    allocation: WorkerAllocation,
     observer: Observer,
     *,
     estimate: bool,
 ) -> list[str]:
-    """Start the workers and write the manifest, with an estimate if it is wanted; return what the user should know."""
-    executor.start(staff.workers, staff.threads, staff.gpus)
-    notes = [*plan.notes, *plan.data.notes, *staff.preparation.notes]
-    workers = {"number": staff.workers, "threads": staff.threads}
+    """Start the workers, write the manifest, with a cost estimate on request, and return notes for the user."""
+    executor.start(allocation.workers, allocation.threads, allocation.gpus)
+    notes = [*plan.notes, *plan.data.notes, *allocation.preparation.notes]
+    workers = {"number": allocation.workers, "threads": allocation.threads}
     manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=workers)
     folder.write_manifest(manifest)
     if estimate and (new := unestimated(manifest, missing)):
-        expected, found = estimate_cost(plan, new, folder, executor, staff, observer.note)
+        expected, found = estimate_cost(plan, new, folder, executor, allocation, observer.note)
         notes += found
         folder.write_manifest(with_estimate({**manifest, "notes": notes}, expected))
     return notes
 
 
 class _Tables:
-    """Keeps tables, manifest and kept models up to date, without spending much of the sweep's time on it."""
+    """Updater of tables, manifest and kept models, with a limited share of the run time."""
 
     def __init__(self, plan: Plan, folder: SweepFolder, keep: Keep, *, workers: int) -> None:
         self._plan, self._folder, self._keep, self._workers = plan, folder, keep, workers
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self._seconds_before = (folder.manifest().get("truth") or {}).get("seconds", 0.0)
         self._not_before = 0.0
 
@@ -236,12 +193,12 @@ class _Tables:
         self._folder.write_manifest(manifest)
 
     def _truth(self) -> CostEstimate:
-        seconds = self._seconds_before + time.monotonic() - self._begun
+        seconds = self._seconds_before + time.monotonic() - self._started
         return measured(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
 
 
 def keep_best_model(folder: SweepFolder) -> TrialFolder | None:
-    """Remove the models of all finished trials but the one with the lowest held-out loss; return that one, if any."""
+    """Remove all kept models except the one with the lowest held-out loss, and return its trial if there is one."""
     kept = [
         (record.loss.eval_loss, record.trial, place) for place, record in folder.finished() if place.model_path.is_dir()
     ]
@@ -250,5 +207,52 @@ def keep_best_model(folder: SweepFolder) -> TrialFolder | None:
     *_, best = min(kept, key=lambda one: one[:2])
     for *_, place in kept:
         if place is not best:
-            shutil.rmtree(place.model_path, ignore_errors=True)  # another process may be at it, too
+            shutil.rmtree(place.model_path, ignore_errors=True)  # another process may remove it at the same time
     return best
+
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Interrupts:
+    """Handler of Ctrl-C, SIGTERM and SIGHUP for a sweep.
+
+    A signal raises `KeyboardInterrupt`. Within `graceful`, the first signal requests a stop after the current step, and
+    only a second Ctrl-C raises.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        """Whether a stop of the sweep has been requested."""
+        self._on_request: Callable[[], None] | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # set by nohup
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def graceful(self, on_request: Callable[[], None]) -> Iterator[None]:
+        """Treat the first signal as a request, and call `on_request`, which must be safe in a signal handler."""
+        self._on_request = on_request
+        try:
+            yield
+        finally:
+            self._on_request = None
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._on_request is None:
+            raise KeyboardInterrupt
+        if not self.requested:
+            self.requested = True
+            self._on_request()
+        elif number == signal.SIGINT:  # a closed terminal or a batch system may send other signals twice
+            raise KeyboardInterrupt

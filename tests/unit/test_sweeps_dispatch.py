@@ -16,10 +16,10 @@ from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import ClaimedTrial, SweepFolder
 from neftune_cli.sweeps import dispatch
 from neftune_cli.sweeps.dispatch import Dispatched, Dispatcher
-from neftune_cli.sweeps.executors import Started, WorkerDied, Finished, Event, Job, LeasedElsewhere
+from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation, resolved_evaluation
-from neftune_cli.sweeps.progress import Result, NullObserver
+from neftune_cli.sweeps.progress import NullObserver, Result
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial import Trial
 from tests.finished_trials import leave, leave_failed
@@ -243,7 +243,7 @@ def test_nothing_is_given_out_when_the_disk_is_full(desk: Desk) -> None:
 
 
 def test_a_trial_that_was_taken_over_is_left_to_whoever_has_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(dispatch, "LEASE_RETRY_SECONDS", 0.0)
     ran = desk.run(lose_claim, finish, finish_elsewhere)
     assert desk.given_out == [("id0", 1, 0), ("id1", 1, 0), ("id0", 1, 0)]
     assert ran.ended == {"id1"}
@@ -251,7 +251,7 @@ def test_a_trial_that_was_taken_over_is_left_to_whoever_has_it(desk: Desk, monke
 
 
 def test_a_trial_that_another_process_has_is_asked_for_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(dispatch, "LEASE_RETRY_SECONDS", 0.0)
     ran = desk.run(find_taken, finish, find_taken, finish)
     assert [trial for trial, *_ in desk.given_out] == ["id0", "id1", "id0", "id0"]
     assert ran.ended == {"id0", "id1"}
@@ -259,7 +259,7 @@ def test_a_trial_that_another_process_has_is_asked_for_again(desk: Desk, monkeyp
 
 
 def test_a_failure_that_another_process_saw_is_not_tried_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(dispatch, "LEASE_RETRY_SECONDS", 0.0)
 
     def fail_elsewhere(job: Job, folder: SweepFolder) -> Event:
         fail(job, folder)
@@ -319,7 +319,7 @@ def test_a_trial_that_stops_because_all_are_to_stop_is_left_as_it_is(desk: Desk)
 def test_a_second_death_under_a_claim_that_still_looks_alive_is_recorded_later(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(dispatch, "LEASE_RETRY_SECONDS", 0.0)
     held: list[ClaimedTrial] = []
 
     def die_and_leave_a_child(job: Job, folder: SweepFolder) -> Event:

@@ -15,11 +15,11 @@ from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
 from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import CurvePoint, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.estimate import CostEstimate, estimate_of, measured, price, schedule, to_calibrate
+from neftune_cli.sweeps.cost_table import CostedPlan, costed_plan, total_lines, states_of
+from neftune_cli.sweeps.estimate import CostEstimate, cost, estimate_of, measured, schedule, to_calibrate
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.sweeps.manifest import unestimated, with_estimate
 from neftune_cli.sweeps.plan import Plan
-from neftune_cli.sweeps.cost_table import CostedPlan, price_lines, costed_plan, states_of
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 from tests.sweep_in_progress import record
@@ -196,7 +196,7 @@ def test_the_manifest_joins_the_estimates_of_trials_that_came_one_after_the_othe
 
 
 def test_a_rate_is_for_an_hour() -> None:
-    assert price(5400.0, 2.0) == 3.0
+    assert cost(5400.0, 2.0) == 3.0
 
 
 def test_pricing_never_imports_torch() -> None:
@@ -235,7 +235,7 @@ def test_the_plan_tells_where_each_trial_stands(tmp_path: Path) -> None:
         ("alpha=0-1", 30, 1500, "to run", pytest.approx(13.0)),
         ("alpha=5-1", 30, 1500, "to run", pytest.approx(13.0)),
     ]
-    assert list(price_lines(known)) == [
+    assert list(total_lines(known)) == [
         "3 of 5 trials to run, 90 optimizer steps at most.",
         "1 trial failed before; --retry failed runs what failed again.",
         "Training tokens: 4,500, padding left out.",

@@ -8,7 +8,7 @@ import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import ResolvedEvaluation
-from neftune_cli.sweeps.progress import Result, NullObserver
+from neftune_cli.sweeps.progress import NullObserver, Result
 from neftune_cli.sweeps.progress.plain_lines import PlainLines, progress_line
 from neftune_cli.sweeps.progress.views import State, TrialView
 from neftune_cli.training.trial import Trial

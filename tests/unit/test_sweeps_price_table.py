@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from neftune_cli.sweeps.cost_table import CostedPlan, PlannedTrialCost, cost_table, total_lines, print_costs
 from neftune_cli.sweeps.estimate import CostEstimate
-from neftune_cli.sweeps.cost_table import PlannedTrialCost, CostedPlan, price_lines, cost_table, print_costs
 
 GIB = 1 << 30
 LONG = "alpha=5,noise=gaussian,per_device_train_batch_size=8,weight_decay=0.1"
@@ -93,13 +93,13 @@ def test_a_plan_that_is_known_in_part_takes_at_least_so_much() -> None:
 
 
 def test_a_price_of_less_than_a_cent_is_not_nothing() -> None:
-    assert "Price: about 0.0056, at 1 an hour." in price_lines(plan(ZERO, rate=1.0))
+    assert "Price: about 0.0056, at 1 an hour." in total_lines(plan(ZERO, rate=1.0))
 
 
 def test_what_is_done_has_no_figures() -> None:
     done = plan(replace(ZERO, state="done"), seconds=None, rate=1.0)
     assert rows(printed(done, 80)) == ["arm seed steps tokens state", "alpha=0 0 30 1,500 done"]
-    assert list(price_lines(done)) == ["0 of 1 trials to run, 0 optimizer steps at most."]
+    assert list(total_lines(done)) == ["0 of 1 trials to run, 0 optimizer steps at most."]
     assert done.as_json()["price"] is None
 
 

@@ -15,7 +15,7 @@ from neftune_cli.config.running import RunSettings
 from neftune_cli.errors import NeftuneError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.sweeps.executors import Started, WorkerDied, Finished, Event, Job
+from neftune_cli.sweeps.executors import Event, Finished, Job, Started, WorkerDied
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import make_plan
 from neftune_cli.training.trial import Trial
@@ -121,7 +121,7 @@ def test_a_crash_in_native_code_leaves_its_traceback_in_the_trials_log(
     died = run(executor, sweep, base)
     assert isinstance(died, WorkerDied)
     assert "SIGSEGV" in died.why
-    assert died.last_words == "Fatal Python error: Segmentation fault"
+    assert died.last_log_line == "Fatal Python error: Segmentation fault"
     assert "string_at" in died.log_end
     assert "string_at" in place_of(sweep, base).log_path.read_text()
 

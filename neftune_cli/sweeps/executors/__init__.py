@@ -1,4 +1,4 @@
-"""Where trials run: one contract, and an implementation a file."""
+"""The executor contract: jobs, events, and the protocol that every executor implements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,19 +18,19 @@ from neftune_cli.training.trial_log import ATTEMPT, CRASH
 
 @dataclass(frozen=True)
 class Job:
-    """One trial to run, and how."""
+    """One trial to run, with its settings."""
 
     trial: Trial
     settings: RunSettings
     attempt: int = 1
-    """How often this command has given it to a worker, this time included."""
+    """Number of times that this command has given the trial to a worker."""
     halvings: int = 0
-    """How often its batch is halved from the start, for want of memory."""
+    """Number of times that the batch size is halved at the start, after a lack of memory."""
 
-    def again(self, *, lacked_memory: bool) -> "Job | None":
-        """Return the job to give out after this one's worker died, None if that would be once too often.
+    def retry(self, *, lacked_memory: bool) -> "Job | None":
+        """Return the job for another attempt after the worker died, None if there were enough attempts.
 
-        A trial whose worker lacked memory gets half the batch, as often as it can be halved, where settings allow it.
+        After a lack of memory the batch size is halved, as often as possible, if the settings allow it.
         """
         if lacked_memory and self.settings.halve_batch and self.trial.can_be_halved(self.halvings):
             return replace(self, attempt=self.attempt + 1, halvings=self.halvings + 1)
@@ -39,21 +39,21 @@ class Job:
 
 @dataclass(frozen=True)
 class Started:
-    """A worker holds the trial now and begins."""
+    """A worker has acquired the lease of the trial and starts it."""
 
     trial: Trial
 
 
 @dataclass(frozen=True)
 class LeasedElsewhere:
-    """Another process holds the trial: this worker has left it alone, and is free."""
+    """Another process holds the lease of the trial. The worker is free."""
 
     trial: Trial
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A trial has its record, or a failure that says why not; its worker is free."""
+    """A trial has a record or a failure. The worker is free."""
 
     trial: Trial
     record: TrialRecord | None
@@ -64,19 +64,19 @@ class Finished:
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """A worker has died, with a trial or without; the next job gets a new one."""
+    """A worker process died, with or without a trial. A new worker replaces it."""
 
     trial: Trial | None
     why: str
-    """How it ended, as the rest of a sentence."""
+    """Cause of death, as the rest of a sentence."""
     log_end: str = ""
-    """Last lines of the trial's log, or of the worker's own; the first ones of a crash's traceback."""
+    """Last lines of the log of the trial or worker; for a crash, the first lines of its traceback."""
     lacked_memory: bool = False
     """Whether the system killed it, as it does when memory runs out."""
 
     @property
-    def last_words(self) -> str:
-        """Return the one line of the log that says most; empty if there is none."""
+    def last_log_line(self) -> str:
+        """Return the most informative line of the log; empty if there is none."""
         lines = [line for line in self.log_end.splitlines() if not line.startswith(ATTEMPT)] or [""]
         return lines[0] if lines[0].startswith(CRASH) else lines[-1].strip()
 
@@ -85,7 +85,7 @@ Event = Started | LeasedElsewhere | Finished | WorkerDied
 
 
 class Executor(Protocol):
-    """Runs trials on workers, each trial on its own: one that fails takes no other with it.
+    """Runner of trials on workers. A failing trial does not affect the others.
 
     An executor is a context manager. Leaving it ends all workers, at once in the case of a `KeyboardInterrupt`. Each
     submitted trial leads to exactly one `LeasedElsewhere`, `Finished` or `WorkerDied`. `Started` comes before
@@ -99,7 +99,7 @@ class Executor(Protocol):
     ) -> None: ...
 
     def inspect(self, spec: SweepSpec) -> Inspection:
-        """Return what a plan needs to know of device, model and data; problems are in it, not raised.
+        """Return the facts about device, model and data for a plan. Problems are part of the result, not raised.
 
         Raises:
             NeftuneError: no worker can be started.
@@ -107,55 +107,55 @@ class Executor(Protocol):
         ...
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
-        """Load model and data as these trials need them, and return what was learnt.
+        """Load model and data for these trials, and return their properties.
 
         Raises:
-            UsageError: the data don't fit the model, or the model can't be loaded.
-            NeftuneError: no worker can be started, or it died of it.
+            UsageError: data and model do not match, or the model cannot be loaded.
+            NeftuneError: no worker can be started, or it died.
         """
         ...
 
     def calibrate(self, trial: TrialSpec) -> list[Calibration]:
-        """Measure what a trial like this one costs, in all started workers at once: each pays for the others' company.
+        """Measure the cost of a trial like this one, in all started workers at once, because they slow each other.
 
         Raises:
-            UsageError: the data don't fit the model.
-            NeftuneError: a worker can't be started, or it died of it.
+            UsageError: data and model do not match.
+            NeftuneError: a worker cannot be started, or it died.
         """
         ...
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
-        """Say how many workers there may be, how many threads each has, and over how many GPUs they spread."""
+        """Set the number of workers, the threads of each, and the number of GPUs for them."""
         ...
 
     def free(self) -> int:
-        """Return how many more jobs can be submitted now."""
+        """Return the number of jobs that can be submitted now."""
         ...
 
     def submit(self, job: Job, folder: SweepFolder) -> None:
         """Give a trial to a free worker.
 
         Raises:
-            RuntimeError: none is free.
+            RuntimeError: no worker is free.
         """
         ...
 
     def wait(self, seconds: float) -> list[Event]:
-        """Return what has happened since the last call: at once if something has, else after so many seconds.
+        """Return the events since the last call, at once if there are any, else after at most `seconds`.
 
         Raises:
-            NeftuneError: workers can't be started any more.
+            NeftuneError: workers can no longer be started.
         """
         ...
 
     def interrupt(self) -> None:
-        """See to it that `wait` soon returns; a signal handler may call it."""
+        """Make `wait` return soon. Safe in a signal handler."""
         ...
 
     def stop(self) -> None:
-        """Ask all running trials to keep what they have and end; for good, so nothing is to be submitted after it."""
+        """Ask all running trials to write a checkpoint and stop. Nothing can be submitted afterwards."""
         ...
 
     def kill(self) -> None:
-        """End all workers at once; what they hold in memory is lost."""
+        """End all workers at once. Their work since the last checkpoint is lost."""
         ...

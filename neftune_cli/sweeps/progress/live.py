@@ -15,7 +15,7 @@ from neftune_cli.errors import NeftuneError
 from neftune_cli.formatting import duration, printable
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.progress import Planned, Result
-from neftune_cli.sweeps.progress.screen import SweepScreen, SweepsPicture, goes_on
+from neftune_cli.sweeps.progress.screen import SweepScreen, SweepsScreen, is_active
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import SweepStatus
 from neftune_cli.training.trial import Trial
@@ -41,13 +41,13 @@ def watch_sweeps(readers: Sequence[StatusReader], console: Console) -> None:
     begin = time.monotonic()
     with LivePicture(console, transient=True) as picture:
         while _worth_watching(statuses := [reader.read() for reader in readers], time.monotonic() - begin):
-            picture.show(SweepsPicture(statuses, footer=WATCH_HINT))
+            picture.show(SweepsScreen(statuses, footer=WATCH_HINT))
             time.sleep(READ_SECONDS)
 
 
 def _worth_watching(statuses: Sequence[SweepStatus], watched: float) -> bool:
     """Return whether something runs or, after so many seconds of watching, may still be about to start."""
-    if any(goes_on(status) for status in statuses):
+    if any(is_active(status) for status in statuses):
         return True
     return watched < START_SECONDS and not all(status.is_over for status in statuses)
 
@@ -109,7 +109,7 @@ class LivePicture:
 
 
 class LiveTable:
-    """Shows a sweep while it is entered as a context; trials that other processes run look like its own."""
+    """Observer that shows a live table of a sweep, including trials of other processes."""
 
     def __init__(self, console: Console, folder: SweepFolder) -> None:
         self._console = console
@@ -143,7 +143,7 @@ class LiveTable:
         self._picture.__exit__(kind, error, trace)
 
     def sweep_started(self, plan: Planned, missing: Sequence[Trial], notes: Sequence[str]) -> None:  # noqa: ARG002
-        """Print the notes, and begin to read the folder."""
+        """Print the notes, and start to read the folder."""
         for note in notes:
             self.note(note)
         with suppress(*HARMLESS):
@@ -152,19 +152,19 @@ class LiveTable:
         self._read_next = 0.0
 
     def trial_started(self, trial: Trial) -> None:  # noqa: ARG002
-        """Look at once."""
+        """Read the folder at the next update."""
         self._read_next = 0.0
 
     def trial_ended(self, result: Result) -> None:  # noqa: ARG002
-        """Look at once."""
+        """Read the folder at the next update."""
         self._read_next = 0.0
 
     def note(self, text: str) -> None:
-        """Print a sentence above the picture."""
+        """Print a sentence above the table."""
         self._picture.print_above(Text(printable(text), style="dim"))
 
     def stopping(self) -> None:
-        """Say so in the picture."""
+        """Show in the footer that the sweep is stopping."""
         self._footer = STOPPING
 
     def _draw(self) -> None:
@@ -185,14 +185,11 @@ class LiveTable:
 
 
 HARMLESS = (OSError, ValueError, NeftuneError)
-"""What goes wrong on the disk, on a terminal that is gone, or on a file that can't be understood."""
+"""Errors of the disk, of a closed terminal, or of an invalid file, which must not stop the display."""
 
 
 class Ticker:
-    """Calls a function again and again in a thread of its own, while it is entered as a context.
-
-    A call in which something harmless goes wrong is as if it had not been made.
-    """
+    """Context manager that calls a function periodically in a thread. Harmless errors of a call are ignored."""
 
     def __init__(self, tick: Callable[[], None], *, seconds: float) -> None:
         self._tick, self._seconds = tick, seconds

@@ -1,4 +1,4 @@
-"""The observer for pipes and logs: a line for each trial that ends, and now and then one for each that runs."""
+"""Progress observer for pipes and logs: one line per finished trial, and one per minute for running trials."""
 
 import threading
 import time
@@ -16,16 +16,16 @@ from neftune_cli.sweeps.progress.views import State, TrialView
 from neftune_cli.training.trial import Trial
 
 LINE_SECONDS = 60.0
-"""From one line about a running trial to the next."""
+"""Interval between lines about the same running trial."""
 
 
 class PlainLines:
-    """One line for each trial that ends, and one a minute for each that runs for long: for pipes and logs.
+    """Observer that prints one line per finished trial, and one per minute for each running trial.
 
     Args:
-        write_line: takes each line. Where they go may be closed meanwhile; the sweep goes on without them.
-        folder: the sweep.
-        line_seconds: from one line about a running trial to the next.
+        write_line: receives each line. If its stream is closed, the sweep continues without lines.
+        folder: results folder of the sweep.
+        line_seconds: interval between lines about the same running trial.
     """
 
     def __init__(
@@ -33,9 +33,9 @@ class PlainLines:
     ) -> None:
         self._write_line, self._line_seconds = write_line, line_seconds
         self._reader = StatusReader(folder)
-        self._ticker = Ticker(self._tell_of_running, seconds=min(5.0, line_seconds / 4))
+        self._ticker = Ticker(self._report_running, seconds=min(5.0, line_seconds / 4))
         self._lock = threading.Lock()
-        self._told: dict[str, float] = {}
+        self._reported: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self._ticker.__enter__()
@@ -47,60 +47,60 @@ class PlainLines:
         self._ticker.__exit__(kind, error, trace)
 
     def sweep_started(self, plan: Planned, missing: Sequence[Trial], notes: Sequence[str]) -> None:
-        """Say how much there is to do."""
+        """Print the notes and the number of trials."""
         with suppress(*HARMLESS):
             self._reader.retry(trial.id for trial in missing)
         for note in notes:
             self.note(note)
-        self._say(f"{len(plan.trials)} trials, {len(missing)} to run")
+        self._print(f"{len(plan.trials)} trials, {len(missing)} to run")
 
     def trial_started(self, trial: Trial) -> None:
-        """Begin to count the time until a line about it."""
-        self._told[trial.id] = time.monotonic()
+        """Start the interval until the first line about the trial."""
+        self._reported[trial.id] = time.monotonic()
 
     def trial_ended(self, result: Result) -> None:
-        """Say how it ended and how long the others will take."""
-        self._told.pop(result.trial.id, None)
+        """Print the result and the time left."""
+        self._reported.pop(result.trial.id, None)
         label, how = printable(result.trial.label), outcome(result)
-        self._say(f"{label}  {how}  {result.seconds:.0f} s{self._rest()}")
+        self._print(f"{label}  {how}  {result.seconds:.0f} s{self._rest()}")
 
     def note(self, text: str) -> None:
-        """Say it."""
-        self._say(printable(text))
+        """Print the text."""
+        self._print(printable(text))
 
     def stopping(self) -> None:
-        """Say it, and what to do if that takes too long."""
-        self._say("Stopping after this step, everything is kept; Ctrl-C again stops at once.")
+        """Print that the sweep is stopping."""
+        self._print("Stopping after this step. Everything is kept. Press Ctrl-C again to stop at once.")
 
     def _rest(self) -> str:
-        """Return how far the sweep is, whoever runs its trials."""
+        """Return the progress of the sweep, including trials of other processes."""
         with suppress(*HARMLESS):
             status = self._reader.read()
             left = status.seconds_left if not status.is_over else None
             return f", {status.summary}" + ("" if left is None else f", about {rough_duration(left)} left")
         return ""
 
-    def _tell_of_running(self) -> None:
+    def _report_running(self) -> None:
         now = time.monotonic()
         for trial in self._reader.read().of(State.RUNNING):
-            if now - self._told.setdefault(trial.trial, now) >= self._line_seconds:
-                self._told[trial.trial] = now
-                self._say(progress_line(trial))
+            if now - self._reported.setdefault(trial.trial, now) >= self._line_seconds:
+                self._reported[trial.trial] = now
+                self._print(progress_line(trial))
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         with self._lock, suppress(*HARMLESS):
             self._write_line(line)
 
 
 def outcome(result: Result) -> str:
-    """Return the one figure that tells how a trial ended, or why it failed."""
+    """Return the held-out loss of a finished trial, or the reason of a failure."""
     if result.record is None:
         return f"failed: {printable(result.reason)}"
     return f"held-out loss {result.record.loss.eval_loss:.4f}"
 
 
 def progress_line(trial: TrialView) -> str:
-    """Return how far a running trial is.
+    """Return the progress of a running trial.
 
     >>> progress_line(TrialView("id", "alpha=5", 0, State.RUNNING, "training", 40, 120, loss=1.2342, seconds_left=170))
     'alpha=5, seed 0  step 40 of 120, loss 1.234, about 3 min left'

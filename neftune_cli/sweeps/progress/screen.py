@@ -1,4 +1,4 @@
-"""The status of sweeps as lines on a terminal: arms by seeds, what runs, what failed; folded to what fits."""
+"""Terminal view of sweeps: a table of arms and seeds, running trials and failures, cut to fit the terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from neftune_cli.sweeps.progress.grid import GAP, grid, one_line
 from neftune_cli.sweeps.progress.views import State, SweepStatus, TrialView
 
 _EXPLAINED_FROM, _SPACED_FROM = 16, 30
-"""Lines of a terminal from which on there is room to explain the table, and to set its parts apart."""
+"""Terminal heights from which the table has an explanation, and empty lines between its parts."""
 _SMALLEST = 8
-"""Lines that a sweep has among others, if it wants so many: enough for something of its table."""
+"""Minimum number of lines of a sweep when several are shown."""
 _PART_OF_OTHERS = 4
-"""Which part of the lines is left to sweeps in which nothing runs: a quarter."""
+"""Inverse share of the lines that is reserved for sweeps without running trials."""
 
 
 @dataclass(frozen=True)
 class SweepScreen:
-    """What rich shows of a sweep."""
+    """Renderable view of one sweep."""
 
     status: SweepStatus
     folded: bool = True
-    """Whether it is folded to the height of the terminal, and each failure to one line."""
+    """Whether the view is cut to the height of the terminal, and each failure to one line."""
     elapsed: float | None = None
-    """Seconds since whoever shows it began."""
+    """Seconds since the start of the command."""
     footer: Text | None = None
     lines: int | None = None
-    """What it is folded to; all lines of the terminal but one if that isn't told."""
+    """Maximum number of lines; by default the height of the terminal minus one."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines for a terminal of this size and these characters."""
@@ -68,7 +68,7 @@ class SweepScreen:
         if self.elapsed is not None:
             parts.append(f"{duration(self.elapsed)} so far")
         if status.workers > 1 and not status.is_over:
-            parts.append(f"{status.workers} trials at a time")
+            parts.append(f"{status.workers} trials in parallel")
         return Text(", ".join(parts), style="bold") if parts else None
 
     def _fixed_lines(self, height: int) -> int:
@@ -77,11 +77,10 @@ class SweepScreen:
 
 
 @dataclass(frozen=True)
-class SweepsPicture:
-    """What rich shows of several sweeps at once, folded to the height of the terminal.
+class SweepsScreen:
+    """Renderable view of several sweeps, cut to the height of the terminal.
 
-    Those in which something runs are drawn in full, or, if nothing runs anywhere, those that aren't over. Each of the
-    others has a line.
+    Active sweeps are drawn in full; if there are none, unfinished sweeps are. Each other sweep has one line.
     """
 
     statuses: Sequence[SweepStatus]
@@ -102,8 +101,8 @@ class SweepsPicture:
         yield one_line(self.footer, options)
 
 
-def goes_on(status: SweepStatus) -> bool:
-    """Return whether something runs in a sweep, or ran a moment ago and is followed by more."""
+def is_active(status: SweepStatus) -> bool:
+    """Return whether a sweep has active workers and unfinished trials."""
     return status.workers > 0 and not status.is_over
 
 
@@ -112,31 +111,31 @@ def _heading(status: SweepStatus) -> Text:
 
 
 def _in_full(statuses: Sequence[SweepStatus], lines: int, space: int) -> tuple[list[SweepStatus], list[SweepStatus]]:
-    """Return the sweeps to draw in so many lines, and the others: first those in which something runs, then open ones.
+    """Return the sweeps to draw in full within a number of lines, and the others, active and unfinished ones first.
 
-    Of those that go on, or, if none does, of those that aren't over, as many are drawn as find room, and at least one.
+    Active sweeps are drawn in full; if there are none, unfinished ones. At least one is drawn, even without room.
     """
-    drawn = [status for status in statuses if goes_on(status)] or [one for one in statuses if not one.is_over]
+    drawn = [status for status in statuses if is_active(status)] or [one for one in statuses if not one.is_over]
     used = accumulate(min(_wanted(status), _SMALLEST) + space for status in drawn)
     full = drawn[: max(1, sum(one <= lines for one in used))]
     others = [status for status in statuses if not any(status is one for one in full)]
-    return full, sorted(others, key=lambda status: (not goes_on(status), status.is_over))
+    return full, sorted(others, key=lambda status: (not is_active(status), status.is_over))
 
 
 def _wanted(status: SweepStatus) -> int:
-    """Return the lines in which all of a sweep can be told: heading, table, what runs and failed, and the times."""
+    """Return the lines of a complete view: heading, table, running trials, failures and times."""
     arms = len({trial.arm for trial in status.trials})
     return 1 + 1 + arms + len(status.of(State.RUNNING)) + len(status.failures) + 1
 
 
 def _filled(lines: int, wanted: Sequence[int]) -> list[int]:
-    """Share all lines out, those beyond what is wanted too."""
-    shares = _shared_out(lines, wanted)
+    """Distribute all lines, including those beyond the wanted numbers."""
+    shares = _distributed(lines, wanted)
     return [share + max(0, lines - sum(shares)) // len(shares) for share in shares]
 
 
 def _headings(statuses: Sequence[SweepStatus], lines: int, options: ConsoleOptions) -> RenderResult:
-    """Yield a line for each sweep; the last one counts those that don't fit."""
+    """Yield one line per sweep. The last line has the number of sweeps that do not fit."""
     if not lines:
         return
     shown = statuses if len(statuses) <= lines else statuses[: lines - 1]
@@ -146,13 +145,13 @@ def _headings(statuses: Sequence[SweepStatus], lines: int, options: ConsoleOptio
 
 
 def _shares(lines: int | None, arms: int, running: int, failed: int) -> list[int]:
-    """Return the lines for the table, for what runs and for what failed: no table where not even two arms would fit."""
-    shares = _shared_out(lines, (arms + 1 if arms else 0, running, failed))
-    return shares if shares[0] >= min(3, arms + 1) else _shared_out(lines, (0, running, failed))
+    """Return the lines for the table, running trials and failures. Without room for two arms there is no table."""
+    shares = _distributed(lines, (arms + 1 if arms else 0, running, failed))
+    return shares if shares[0] >= min(3, arms + 1) else _distributed(lines, (0, running, failed))
 
 
-def _shared_out(lines: int | None, wanted: Sequence[int]) -> list[int]:
-    """Give a line to each part in turn that still wants one, so that none crowds out another."""
+def _distributed(lines: int | None, wanted: Sequence[int]) -> list[int]:
+    """Distribute lines evenly among parts, up to the wanted number of each."""
     if lines is None:
         return list(wanted)
     given = [0] * len(wanted)
@@ -163,14 +162,14 @@ def _shared_out(lines: int | None, wanted: Sequence[int]) -> list[int]:
 
 
 def _running(trials: Sequence[TrialView], lines: int, options: ConsoleOptions) -> RenderResult:
-    """Yield a line for each running trial, its least telling columns left out where they don't fit."""
+    """Yield one line per running trial, without the least important columns if they do not fit."""
     if not lines:
         return
     shown = trials if len(trials) <= lines else trials[: max(1, lines - 1)]
     with_host = len({trial.host for trial in trials}) > 1
     rows = [_details(trial, with_host=with_host) for trial in shown]
-    columns = [column for column in range(len(_LEAST_TELLING_LAST)) if any(row[column] for row in rows)]
-    for column in reversed(_LEAST_TELLING_LAST):
+    columns = [column for column in range(len(_LEAST_IMPORTANT_LAST)) if any(row[column] for row in rows)]
+    for column in reversed(_LEAST_IMPORTANT_LAST):
         if _width(rows, columns) > options.max_width and column in columns:
             columns.remove(column)
     table = Table.grid(padding=(0, GAP, 0, 0))
@@ -183,11 +182,11 @@ def _running(trials: Sequence[TrialView], lines: int, options: ConsoleOptions) -
         yield from _more(len(trials) - len(shown), "running", options)
 
 
-_LEAST_TELLING_LAST = (0, 4, 1, 2, 3, 5)
+_LEAST_IMPORTANT_LAST = (0, 4, 1, 2, 3, 5)
 
 
 def _details(trial: TrialView, *, with_host: bool) -> tuple[str, ...]:
-    """Return label, what it does, loss, speed, time left and host."""
+    """Return label, phase, loss, speed, time left and host."""
     phase = f"{trial.phase} {trial.step}/{trial.steps}" if trial.phase == "training" else trial.phase
     left = trial.seconds_left
     return (
@@ -211,7 +210,7 @@ def _width(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
 
 
 def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *, fold: bool) -> RenderResult:
-    """Yield the failures, the last ones where not all fit."""
+    """Yield the failures, the last ones if not all fit."""
     if not lines:
         return
     shown = trials if len(trials) <= lines else trials[-max(1, lines - 1) :]
