@@ -1,4 +1,4 @@
-"""The Typer app: which commands there are, and how errors become messages and exit codes."""
+"""The Typer app: its commands, and the translation of errors into messages and exit codes."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import typer
 from typer.exceptions import TyperException
 
 from neftune_cli.commands.compare import compare
-from neftune_cli.commands.help_page import Command
+from neftune_cli.commands.help_page import Command, CommandGroup
 from neftune_cli.commands.sensitivity import sensitivity
 from neftune_cli.commands.status import status
 from neftune_cli.commands.sweep import sweep
@@ -20,6 +20,7 @@ from neftune_cli.errors import ExitCode, NeftuneError, UsageError
 
 app = typer.Typer(
     name="neftune",
+    cls=CommandGroup,
     help="Does embedding noise (NEFTune) help this fine-tune, at which alpha, and is the difference real?",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,8 +45,8 @@ def _common(
 
 
 def main() -> None:
-    """Run the command line; the process ends with one of `ExitCode`."""
-    _quieten_libraries()
+    """Run the command line and exit with one of `ExitCode`."""
+    _silence_libraries()
     debug = "--debug" in sys.argv
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
@@ -62,34 +63,34 @@ def main() -> None:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        _say(f"Internal error: {type(error).__name__}: {error}\nPlease report it with the output of --debug.")
+        _print_error(f"Internal error: {type(error).__name__}: {error}\nPlease report it with the output of --debug.")
         code = ExitCode.TRIAL_FAILED
-    if code == ExitCode.INTERRUPTED:  # Typer turns an interrupt into this code by itself, without a word
-        _say(f"Interrupted. What is finished is kept; to go on, give the same command:\n  {command_again()}")
+    if code == ExitCode.INTERRUPTED:  # Typer turns an interrupt into this code without a message
+        _print_error(f"Interrupted. Finished trials are kept. Resume with:\n  {command_again()}")
     sys.exit(code or ExitCode.DONE)
 
 
 def _explain(error: TyperException | NeftuneError) -> int:
-    """Print what is wrong and what to do, and return the exit code."""
+    """Print what is wrong and how to fix it, and return the exit code."""
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
-        hint = f"\n  {context.command_path} --help lists the options." if context else ""
-        _say(f"Error: {error.format_message()}{hint}")
+        hint = f"\n  Run `{context.command_path} --help` for help." if context else ""
+        _print_error(f"Error: {error.format_message().replace('Value error, ', '')}{hint}")
         return ExitCode.USAGE
     if isinstance(error, UsageError):
         for problem in error.problems:
-            _say(f"Error: {problem.what}\n  {problem.fix}")
+            _print_error(f"Error: {problem.what}\n  {problem.fix}")
     else:
-        _say(f"Error: {error}")
+        _print_error(f"Error: {error}")
     return error.exit_code
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _quieten_libraries() -> None:
-    """Set what the libraries read once, when they are imported: no bars, no advice, no calls home."""
+def _silence_libraries() -> None:
+    """Turn off progress bars, advice and telemetry of libraries, which read these variables when they are imported."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.reporting.documents import OutputFormat
 
 if TYPE_CHECKING:
@@ -22,35 +22,43 @@ def compare(
         typer.Argument(metavar="PATH...", help="Results folders, or folders that contain results or runs."),
     ],
     baseline: Annotated[
-        str | None, typer.Option(help="Arm to compare with, by alpha or name (default: the first arm).")
+        str | None,
+        typer.Option(metavar="ARM", help="Arm to compare with, by alpha or name (default: the first arm)."),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Primary metric, which the verdict is about (default eval_loss).")
+        str | None, typer.Option(metavar="KEY", help="Metric that the verdict is based on (default eval_loss).")
     ] = None,
     margin: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=SIZE", help="Equivalence margin: eval_loss=0.02, response_chars=10%. Repeatable."),
+        typer.Option(
+            metavar="KEY=SIZE",
+            help="Equivalence margin, for example eval_loss=0.02 or response_chars=10%; may be repeated.",
+        ),
     ] = None,
     confidence: Annotated[
-        float, typer.Option(help="Confidence level of intervals; tests use the level 1 - confidence.")
+        float,
+        typer.Option(metavar="LEVEL", help="Confidence level of intervals; tests use the level 1 - confidence."),
     ] = 0.95,
     hypotheses: Annotated[
         bool, typer.Option("--hypotheses", help="Show the claims of the paper with the evidence for each.")
     ] = False,
     format_: Annotated[OutputFormat, typer.Option("--format", help="Output format.")] = OutputFormat.TABLE,
-    output: Annotated[Path | None, typer.Option(help="Output file (default: the terminal).")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Output file (default: the terminal).")] = None,
 ) -> None:
     """Compare the arms of finished sweeps, paired by seed and example, and print a verdict, tables and a report."""
-    from neftune_cli.analysis.aligned import DEFAULT_CHOICES, Choices
+    from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
     from neftune_cli.commands.outcome import print_tables
     from neftune_cli.evidence.gathering import gather
     from neftune_cli.reporting.reports import compare_all
 
-    _check_confidence(confidence)
-    evidence = gather(paths)
+    problems = Problems()
+    problems.attempt(lambda: _check_confidence(confidence))
+    evidence = problems.attempt(lambda: gather(paths)) or []
     measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
-    choices = Choices(baseline, metric, confidence, parse_margins(margin or (), measured))
-    compared, empty = compare_all(evidence, choices)
+    margins = problems.attempt(lambda: parse_margins(margin or (), measured)) if evidence else None
+    problems.raise_any()
+    options = ComparisonOptions(baseline, metric, confidence, margins or {})
+    compared, empty = compare_all(evidence, options)
     for message in empty:
         typer.echo(message, err=True)
     if output is not None:
@@ -60,7 +68,7 @@ def compare(
         print_tables([one.comparison for one in compared], hypotheses=hypotheses)
     else:
         typer.echo(_text(compared, format_, hypotheses=hypotheses), nl=False)
-    if format_ is OutputFormat.TABLE and choices == DEFAULT_CHOICES:
+    if format_ is OutputFormat.TABLE and options == DEFAULT_OPTIONS:
         write_reports_beside(compared)
 
 

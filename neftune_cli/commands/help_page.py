@@ -1,19 +1,18 @@
 """The page that `--help` prints: options in panels, with complete names on narrow terminals too."""
 
 import inspect
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from neftune_cli.commands.options import CHOICES
+from neftune_cli.commands.routing import CHOICES
 
 if TYPE_CHECKING:
     from rich.panel import Panel
 
 _Row = tuple[str, str]
-"""Option and meaning."""
+"""Option with its type, and its meaning."""
 
 _WIDEST_NAMES = 30
 """Longest option with its type on the same line, in characters. A longer type is on the next line."""
@@ -27,30 +26,73 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, _formatter: Any) -> None:
         """Print usage, description and options."""
-        from rich.console import Console
-        from rich.padding import Padding
-        from rich.text import Text
+        _print_page(self, ctx, {})
 
-        console = Console(highlight=False)
-        paragraphs = [" ".join(text.split()) for text in inspect.cleandoc(self.help or "").split("\n\n")]
-        console.print(Padding(Text(self.get_usage(ctx), "bold"), 1))
-        console.print(Padding(Text("\n\n".join(paragraphs)), (0, 1, 1, 1)))
-        panels: dict[str, list[_Row]] = defaultdict(list)
-        for parameter in self.get_params(ctx):
-            if record := parameter.get_help_record(ctx):
-                typed, does = record
-                panels[_panel_of(parameter)].append((_on_lines(_with_choices(typed)), does))
-        width = _width(typed for rows in panels.values() for typed, _ in rows)
-        for title, rows in panels.items():
-            console.print(_panel(title, rows, width))
+
+class CommandGroup(TyperGroup):
+    """The program itself, with a help page like that of its commands."""
+
+    def format_help(self, ctx: Any, _formatter: Any) -> None:
+        """Print usage, description, commands and options."""
+        commands = [(name, _paragraphs(command.help)[0]) for name, command in self.commands.items()]
+        _print_page(self, ctx, {"Commands": commands})
+
+
+def _print_page(command: TyperCommand | TyperGroup, ctx: Any, panels: dict[str, list[_Row]]) -> None:
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    console.print(Padding(Text(_usage(command, ctx), "bold"), 1))
+    console.print(Padding(Text("\n\n".join(_paragraphs(command.help))), (0, 1, 1, 1)))
+    for parameter in command.get_params(ctx):
+        if row := help_row(parameter, ctx):
+            typed, meaning = row
+            panels.setdefault(_panel_of(parameter), []).append((_on_lines(typed), meaning))
+    width = _width(typed for rows in panels.values() for typed, _ in rows)
+    for title, rows in panels.items():
+        console.print(_panel(title, rows, width))
+
+
+def _usage(command: TyperCommand | TyperGroup, ctx: Any) -> str:
+    """Return the usage line. Typer's own puts a required argument in braces and repeats its dots."""
+    arguments = [one for one in command.get_params(ctx) if one.param_type_name == "argument"]
+    names = [str(one.metavar) if one.required else f"[{one.metavar}]" for one in arguments]
+    if isinstance(command, TyperGroup):
+        names.append("COMMAND ...")
+    return " ".join(["Usage:", ctx.command_path, "[OPTIONS]", *names])
+
+
+def _paragraphs(text: str | None) -> list[str]:
+    return [" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text or "").split("\n\n")]
+
+
+def help_row(parameter: Any, ctx: Any) -> _Row | None:
+    """Return an option or argument with the type of its value, and its meaning with its default; None if hidden."""
+    record = parameter.get_help_record(ctx)
+    if record is None:
+        return None
+    if parameter.param_type_name == "argument":
+        return parameter.metavar, parameter.help
+    return _with_choices(record[0]), _with_default(parameter)
 
 
 def _panel_of(parameter: Any) -> str:
     return parameter.rich_help_panel or f"{parameter.param_type_name}s".capitalize()
 
 
+def _with_default(parameter: Any) -> str:
+    """Return the help text, with the default in parentheses if the text is to be completed with it."""
+    default = parameter.default
+    if not parameter.show_default or default is None or default is False:
+        return str(parameter.help)
+    shown = f"{default:g}" if isinstance(default, float) else default
+    return f"{parameter.help.removesuffix('.')} (default {shown})."
+
+
 def _with_choices(typed: str) -> str:
-    """Replace a placeholder by the allowed values."""
+    """Replace the placeholder of an option by the allowed values."""
     for placeholder, names in CHOICES.items():
         typed = typed.replace(placeholder, f"<{'|'.join(names())}>") if placeholder in typed else typed
     return typed
@@ -76,10 +118,10 @@ def _panel(title: str, rows: Sequence[_Row], width: int) -> "Panel":
     table = Table.grid(
         Column(width=width, overflow="fold"), Column(ratio=1, overflow="fold"), padding=(0, 2), expand=True
     )
-    for typed, does in rows:
+    for typed, meaning in rows:
         name = Text(typed, "yellow")
         name.highlight_regex(_OPTION, "bold cyan")
-        text = Text(does)
+        text = Text(meaning)
         text.highlight_regex(_OPTION, "cyan")
         table.add_row(name, text)
     return Panel(table, title=title, title_align="left", border_style="dim")

@@ -1,133 +1,19 @@
-"""Options: every option that several commands share, declared once with its help, its panel and its destination.
+"""Options that several commands share: each is declared once, with its help, its panel and its destination.
 
-An option fills a field of the spec, sets how trials are run, or is used by the command itself. `values_for` hands the
-values of a command to their destinations. docs/reference.md is generated from these declarations.
+Options of a single command are declared in that command.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
-import typer
-from typer.models import ArgumentInfo, OptionInfo
-
+from neftune_cli.commands.routing import Destination, Option
 from neftune_cli.config import running
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 
 
-class Destination(StrEnum):
-    """Recipients of option values."""
-
-    SPEC = "spec"
-    """A field of `SweepSpec`: part of the experiment."""
-    RUN = "run"
-    """An argument of `run_options`: how trials are run, without effect on the experiment."""
-    COMMAND = "command"
-    """The command itself: output folder and format."""
-
-
-class Option(OptionInfo):
-    """One option: a flag, its help, and the recipient of its value.
-
-    Args:
-        flag: as typed, for example "--epochs" or "--estimate/--no-estimate".
-        help_: one or two sentences, with the default in parentheses.
-        panel: title of the group in `--help`.
-        to: recipient of the value.
-        field: with `Destination.SPEC`, the field that the value fills, for example "train.epochs".
-        read: name of a function in `neftune_cli.config.values` that parses the text.
-        metavar: placeholder for the value in `--help`.
-        at_least: smallest allowed number.
-        names: returns the allowed values.
-
-    """
-
-    def __init__(
-        self,
-        flag: str,
-        help_: str,
-        panel: str,
-        to: Destination,
-        *,
-        field: str = "",
-        read: str = "",
-        metavar: str | None = None,
-        at_least: float | None = None,
-        names: Callable[[], Sequence[str]] | None = None,
-    ) -> None:
-        if names:
-            metavar = f"<{field or flag}>"
-            CHOICES[metavar] = names
-        super().__init__(
-            default=...,
-            param_decls=(flag,),
-            help=help_,
-            rich_help_panel=panel,
-            metavar=metavar,
-            min=at_least,
-            show_default=False,
-            callback=_one_of(names) if names else None,
-        )
-        self.to = to
-        self.field = field
-        self.read = read
-
-
-def _one_of(names: Callable[[], Sequence[str]]) -> Callable[[str | None], str | None]:
-    """Return a callback that accepts one of several names, looked up late: registries may have further ones."""
-
-    def check(value: str | None) -> str | None:
-        if value is not None and value not in names():
-            raise typer.BadParameter(f"{value!r} is not one of {', '.join(names())}.")
-        return value
-
-    return check
-
-
-CHOICES: dict[str, Callable[[], Sequence[str]]] = {}
-"""Placeholder in `--help` to the function that returns the allowed values in its place."""
-
-
-def options_of(command: Callable[..., None]) -> dict[str, Option]:
-    """Return the shared options of a command by parameter name.
-
-    Raises:
-        TypeError: a parameter is no declared option, so its value would be ignored.
-
-    """
-    found = {}
-    for name, hint in get_type_hints(command, include_extras=True).items():
-        if name == "return":
-            continue
-        declared = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, OptionInfo | ArgumentInfo)]
-        if not declared:
-            raise TypeError(f"Parameter {name!r} of the command {command.__name__!r} is not a declared option.")
-        if isinstance(declared[0], Option):
-            found[name] = declared[0]
-    return found
-
-
-def values_for(destination: Destination, command: Callable[..., None], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a command that go to one destination.
-
-    Args:
-        destination: recipient.
-        command: function of the command, whose parameters are options.
-        values: value of each parameter, None if the option was not given.
-
-    Returns:
-        for `Destination.SPEC`, given values by field; for others, all values by parameter name.
-
-    """
-    options = {name: option for name, option in options_of(command).items() if option.to is destination}
-    if destination is Destination.SPEC:
-        return {option.field: values[name] for name, option in options.items() if values[name] is not None}
-    return {name: values[name] for name in options}
-
-
-def readers() -> dict[str, str]:
-    """Return the parser of each spec field whose option needs one, by field."""
+def parsers() -> dict[str, str]:
+    """Return the parser of each spec field whose option needs one: field -> function in `neftune_cli.config.values`."""
     return {option.field: option.read for option in DECLARED if option.read}
 
 
@@ -136,16 +22,33 @@ _SPEC, _RUN, _COMMAND = Destination.SPEC, Destination.RUN, Destination.COMMAND
 
 
 def _scales() -> Sequence[str]:
-    return ("paper", "hf")
+    from neftune_cli.config.spec import choices_of
+
+    return choices_of("noise_scale")
 
 
 def _targets() -> Sequence[str]:
-    return ("all", "prompt", "completion")
+    from neftune_cli.config.spec import choices_of
+
+    return choices_of("noise_target")
+
+
+def _executors() -> Sequence[str]:
+    from neftune_cli.sweeps.executors.registry import EXECUTORS
+
+    return EXECUTORS.names()
 
 
 Model = Annotated[
     str | None,
-    Option("--model", "tiny (embedded, default), smollm2, a hub id, or a local directory.", DATA, _SPEC, field="model"),
+    Option(
+        "--model",
+        "tiny (embedded, default), smollm2, a hub id, or a local directory.",
+        DATA,
+        _SPEC,
+        field="model",
+        metavar="NAME",
+    ),
 ]
 DatasetName = Annotated[
     str | None,
@@ -155,13 +58,14 @@ DatasetName = Annotated[
         DATA,
         _SPEC,
         field="dataset",
+        metavar="NAME",
     ),
 ]
 Format = Annotated[
     str | None,
     Option(
         "--format",
-        "Layout of the data, if its columns are ambiguous: alpaca, prompt-completion, messages, text.",
+        "Layout of the data, if its columns are ambiguous: alpaca, prompt-completion, messages or text.",
         DATA,
         _SPEC,
         field="format",
@@ -231,7 +135,7 @@ Seeds = Annotated[
     str | None,
     Option(
         "--seeds",
-        "Number of seeds (3), or a list of seeds (0,1,7) (default 3).",
+        "Number of seeds, or a list of seeds such as 0,1,7 (default 3).",
         NOISE,
         _SPEC,
         field="seeds",
@@ -320,6 +224,7 @@ LearningRate = Annotated[
         TRAINING,
         _SPEC,
         field="train.learning_rate",
+        metavar="RATE",
     ),
 ]
 BatchSize = Annotated[
@@ -387,6 +292,7 @@ RepetitionPenalty = Annotated[
         EVALUATION,
         _SPEC,
         field="evaluation.repetition_penalty",
+        metavar="P",
     ),
 ]
 
@@ -420,12 +326,6 @@ Workers = Annotated[
         metavar="N|auto",
     ),
 ]
-
-
-def _executors() -> Sequence[str]:
-    from neftune_cli.sweeps.executors.registry import EXECUTORS
-
-    return EXECUTORS.names()
 
 
 Executor = Annotated[str, Option("--executor", "Where trials run (default local).", RUN, _RUN, names=_executors)]

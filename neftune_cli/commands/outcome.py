@@ -1,6 +1,7 @@
 """Outcomes of a sweep: tables or a JSON summary, failures with the command that retries them, and the exit code."""
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -137,17 +138,18 @@ def _print_against_base(comparison: Comparison) -> None:
 
 def _training_amounts(planned: PlannedSweep) -> Iterator[str]:
     """Yield the epochs and examples of a training whose length is given in steps."""
-    plan = planned.plan
+    plan, available = planned.plan, planned.plan.data.train
     lengths = {
-        (steps_of(trial, plan.data.train), examples_per_step(trial))
+        (steps_of(trial, available), examples_per_step(trial))
         for trial in plan.trials
         if not trial.is_base and trial.spec.train.max_steps
     }
     for steps, examples in sorted(lengths):
-        seen = steps * examples
+        epochs = steps / math.ceil(available / examples)  # the last step of an epoch may have fewer examples
+        used = available if epochs >= 1 else steps * examples
         yield (
-            f"{steps} steps of {examples} examples are {seen / plan.data.train:.2g} epochs. "
-            f"They use {min(seen, plan.data.train)} of {plan.data.train} training examples."
+            f"Length of training: {steps} steps of up to {examples} examples, which is {epochs:.3g} epochs. "
+            f"{used} of {available} training examples were used."
         )
 
 

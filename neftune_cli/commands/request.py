@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.commands.options import readers
+from neftune_cli.commands.options import parsers
 from neftune_cli.config import values
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import SweepSpec
@@ -50,9 +50,10 @@ def plan_sweep(file: Path | None, fields: Mapping[str, Any], output: Path | None
     if spec is None:
         raise UsageError(*problems.found)
     folder = SweepFolder(output or Path("results") / _name(file, spec))
-    plan = problems.attempt(lambda: make_plan(spec, folder, inspect))
-    problems.raise_any()
-    assert plan is not None
+    if problems.found:  # without the options that cannot be parsed, the folder would seem to have a different sweep
+        problems.add(inspect(spec).problems)
+        problems.raise_any()
+    plan = make_plan(spec, folder, inspect)
     return PlannedSweep(plan, folder)
 
 
@@ -107,10 +108,10 @@ def _name(file: Path | None, spec: SweepSpec) -> str:
 
 def _nested(fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     """Return parsed values as `resolve_sweep` expects them: "train.epochs" becomes an entry of "train"."""
-    parsers = readers()
+    parser_of = parsers()
     nested: dict[str, Any] = {"train": {}, "evaluation": {}}
     for field, value in fields.items():
-        parsed = problems.attempt(partial(_parsed, parsers.get(field, ""), value))
+        parsed = problems.attempt(partial(_parsed, parser_of.get(field, ""), value))
         if parsed is None:
             continue
         section, _, name = field.rpartition(".")

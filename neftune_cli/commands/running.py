@@ -49,7 +49,7 @@ def executable_plan(
     with Interrupts() as interrupts, make_executor(executor_name) as executor:
         planned = plan_sweep(file, fields, output, executor.inspect)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
-            what = f"{planned.folder.path} has another training."
+            what = f"{planned.folder.path} has other trainings."
             raise UsageError(Problem(what, "Give another folder with --output, or use neftune sweep."))
         yield ExecutablePlan(planned, executor, interrupts)
 

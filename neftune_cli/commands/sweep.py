@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from neftune_cli.commands import options
+from neftune_cli.commands.routing import Destination, values_for
 from neftune_cli.config.running import Keep, OnOom
 from neftune_cli.errors import Problems
 
@@ -62,9 +63,9 @@ def sweep(
     from neftune_cli.commands.running import run_and_report
     from neftune_cli.config.running import run_options
 
-    fields = options.values_for(options.Destination.SPEC, sweep, arguments)
+    fields = values_for(Destination.SPEC, sweep, arguments)
     problems = Problems()
-    running = problems.attempt(lambda: run_options(options.values_for(options.Destination.RUN, sweep, arguments)))
+    running = problems.attempt(lambda: run_options(values_for(Destination.RUN, sweep, arguments)))
     raise_with_spec_problems(problems, experiment, fields)
     assert running is not None
     if dry_run:

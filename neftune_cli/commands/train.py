@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from neftune_cli.commands import options
+from neftune_cli.commands.routing import Destination, values_for
 from neftune_cli.config.running import OnOom
 from neftune_cli.errors import Problems
 
@@ -47,8 +48,8 @@ def train(
     from neftune_cli.config.values import parse_size
     from neftune_cli.sweeps.plan import place_of
 
-    fields = {**options.values_for(options.Destination.SPEC, train, arguments), "seeds": f"{seed},"}
-    run_arguments = {**options.values_for(options.Destination.RUN, train, arguments), "workers": "1"}
+    fields = {**values_for(Destination.SPEC, train, arguments), "seeds": f"{seed},"}
+    run_arguments = {**values_for(Destination.RUN, train, arguments), "workers": "1"}
     problems = Problems()
     noise_size = problems.attempt(lambda: parse_size(alpha, snr))
     running = problems.attempt(lambda: run_options(run_arguments))

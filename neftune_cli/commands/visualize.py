@@ -35,15 +35,15 @@ def visualize(
     model: options.Model = None,
     dataset: options.DatasetName = None,
     format_: options.Format = None,
-    alpha: Annotated[float, _noise(min=0, help="Noise magnitude; 0 is no noise.")] = 5.0,
+    alpha: Annotated[float, _noise(min=0, metavar="A", help="Noise size; 0 is no noise.")] = 5.0,
     noise: options.NoiseName = None,
     length: Annotated[int | None, _noise(min=1, max=1_000_000, metavar="L", help=_LENGTH)] = None,
-    seed: Annotated[int, _noise(min=0, max=2**32 - 1, help="Seed of the noise and the map.")] = 0,
+    seed: Annotated[int, _noise(min=0, max=2**32 - 1, metavar="N", help="Seed of the noise and the map.")] = 0,
     projection: Annotated[
         Projection, _map(help="Projection to two dimensions; umap needs umap-learn.")
     ] = Projection.TSNE,
     points: Annotated[int, _map(min=5, metavar="N", help="Maximum number of tokens per group.")] = 40,
-    perplexity: Annotated[float, _map(help="Effective number of neighbours per token in t-SNE.")] = 30.0,
+    perplexity: Annotated[float, _map(metavar="P", help="Effective number of neighbours per token in t-SNE.")] = 30.0,
     output: Annotated[Path | None, typer.Option(help=_OUTPUT, metavar="DIR", rich_help_panel=options.RUN)] = None,
     as_json: options.Json = False,
 ) -> None:

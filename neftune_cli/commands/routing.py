@@ -1,0 +1,123 @@
+"""Declaration of an option, and the route of its value to the spec, the run settings or the command."""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, get_type_hints
+
+import typer
+from typer.models import ArgumentInfo, OptionInfo
+
+
+class Destination(StrEnum):
+    """Recipients of option values."""
+
+    SPEC = "spec"
+    """A field of `SweepSpec`: part of the experiment."""
+    RUN = "run"
+    """An argument of `run_options`: how trials are run, without effect on the experiment."""
+    COMMAND = "command"
+    """The command itself, for example its output folder and format."""
+
+
+class Option(OptionInfo):
+    """One option: its flag, its help, and the recipient of its value.
+
+    Args:
+        flag: as typed, for example "--epochs" or "--estimate/--no-estimate".
+        help_: one or two sentences, with the default in parentheses.
+        panel: title of the group in `--help`.
+        to: recipient of the value.
+        field: with `Destination.SPEC`, the field that the value fills, for example "train.epochs".
+        read: name of a function in `neftune_cli.config.values` that parses the text.
+        metavar: placeholder for the value in `--help`.
+        at_least: smallest allowed number.
+        names: returns the allowed values.
+
+    Raises:
+        TypeError: a destination in the spec without a field, or a field without that destination.
+
+    """
+
+    def __init__(
+        self,
+        flag: str,
+        help_: str,
+        panel: str,
+        to: Destination,
+        *,
+        field: str = "",
+        read: str = "",
+        metavar: str | None = None,
+        at_least: float | None = None,
+        names: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        if bool(field) is not (to is Destination.SPEC):
+            raise TypeError(f"{flag}: an option has a field if, and only if, its value goes to the spec.")
+        if names:
+            metavar = f"<{flag.removeprefix('--')}>"
+            CHOICES[metavar] = names
+        super().__init__(
+            default=...,
+            param_decls=(flag,),
+            help=help_,
+            rich_help_panel=panel,
+            metavar=metavar,
+            min=at_least,
+            show_default=False,
+            callback=_one_of(names) if names else None,
+        )
+        self.to = to
+        self.field = field
+        self.read = read
+
+
+CHOICES: dict[str, Callable[[], Sequence[str]]] = {}
+"""Placeholder of an option in `--help`, and the function that returns the allowed values to show instead."""
+
+
+def _one_of(names: Callable[[], Sequence[str]]) -> Callable[[str | None], str | None]:
+    """Return a callback that accepts one of several names, which are looked up when a value is given."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in names():
+            raise typer.BadParameter(f"{value!r} is not one of {', '.join(map(repr, names()))}.")
+        return value
+
+    return check
+
+
+def options_of(command: Callable[..., None]) -> dict[str, Option]:
+    """Return the routed options of a command by parameter name.
+
+    Raises:
+        TypeError: a parameter is not declared as an option or argument.
+
+    """
+    found = {}
+    for name, hint in get_type_hints(command, include_extras=True).items():
+        if name == "return":
+            continue
+        declared = [one for one in getattr(hint, "__metadata__", ()) if isinstance(one, OptionInfo | ArgumentInfo)]
+        if not declared:
+            raise TypeError(f"Parameter {name!r} of the command {command.__name__!r} is not a declared option.")
+        if isinstance(declared[0], Option):
+            found[name] = declared[0]
+    return found
+
+
+def values_for(destination: Destination, command: Callable[..., None], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the option values of a command that go to one destination.
+
+    Args:
+        destination: recipient.
+        command: function of the command, whose parameters are options.
+        values: value of each parameter, None if the option was not given.
+
+    Returns:
+        for `Destination.SPEC`, given values by field; for others, all values by parameter name.
+
+    """
+    options = {name: option for name, option in options_of(command).items() if option.to is destination}
+    if destination is Destination.SPEC:
+        return {option.field: values[name] for name, option in options.items() if values[name] is not None}
+    return {name: values[name] for name in options}
