@@ -138,9 +138,9 @@ def _state(trial: Trial, folder: SweepFolder, *, is_missing: bool) -> str:
     place = place_of(folder, trial)
     if not is_missing:
         return FAILED if place.record() is None else DONE
-    if place.is_claimed():
+    if place.is_leased():
         return ELSEWHERE
-    return TO_RESUME if place.kept() else TO_RUN
+    return TO_RESUME if place.newest_checkpoint() else TO_RUN
 
 
 _GIB = 1 << 30

@@ -115,7 +115,7 @@ class Dispatcher:
     def _end(self, job: Job, record: TrialRecord | None, why: Failure | None, seconds: float) -> None:
         if why is None:
             self._report(Result(job.trial, record, "", seconds))
-        elif why.kind == "claim-lost":
+        elif why.kind == "lease-lost":
             self._observer.note(f"{job.trial.label}: {why.reason}")
             self._waiting.append(job)
         elif why.kind in DISK_KINDS:
@@ -142,7 +142,7 @@ class Dispatcher:
         reason = f"Its worker {death.why}, for the {_ORDINALS.get(job.attempt, f'{job.attempt}th')} time."
         if death.last_log_line:
             reason += f" Last log line: {death.last_log_line}"
-        claimed = self._place(trial).claim(lease_seconds=self._settings.lease_seconds)
+        claimed = self._place(trial).acquire_lease(lease_seconds=self._settings.lease_seconds)
         if claimed is None:  # another process has the lease, or the lease of the dead worker has not expired
             self._postpone(job)
             return

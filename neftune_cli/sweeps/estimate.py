@@ -158,7 +158,7 @@ def _mean(found: Sequence[_Expected]) -> _Expected:
 
 def _left(trial: Trial, expected: _Expected, folder: SweepFolder) -> float:
     """Return the remaining seconds of a trial, less if it resumes from a checkpoint."""
-    kept = place_of(folder, trial).kept()
+    kept = place_of(folder, trial).newest_checkpoint()
     return max(0.0, expected.seconds - (kept.seconds if kept else 0.0))
 
 

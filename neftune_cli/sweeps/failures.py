@@ -9,7 +9,7 @@ from typing import Literal
 
 from neftune_cli.errors import LeaseLost, NeftuneError, TrialStopped
 
-FailureKind = Literal["out-of-memory", "disk-full", "folder-gone", "read-only", "stopped", "claim-lost", "failed"]
+FailureKind = Literal["out-of-memory", "disk-full", "folder-gone", "read-only", "stopped", "lease-lost", "failed"]
 DISK_KINDS: tuple[FailureKind, ...] = ("disk-full", "folder-gone", "read-only")
 """Kinds that concern the results folder and so all trials."""
 MOST_CHARACTERS = 300
@@ -37,7 +37,7 @@ def failure(error: BaseException, folder: Path) -> Failure:
     if kind := _disk_kind(error, folder):
         return Failure(kind, _DISK_REASONS[kind].format(folder=folder))
     if isinstance(error, LeaseLost):
-        return Failure("claim-lost", _one_line(str(error)))
+        return Failure("lease-lost", _one_line(str(error)))
     if is_out_of_memory(error):
         return Failure("out-of-memory", _memory_reason(error))
     if isinstance(error, NeftuneError):

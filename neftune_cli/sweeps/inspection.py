@@ -1,4 +1,4 @@
-"""What a worker tells the process that plans: about the machine, the model, the data and what trials will need."""
+"""Facts for planning that only a process with torch can find: about machine, model, data and needs of trials."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from neftune_cli.errors import Problem
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model that was found."""
+    """Name and fingerprint of a model."""
 
     name: str
     fingerprint: str
@@ -17,7 +17,7 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """A data set that was loaded and split."""
+    """Properties of a data set after loading and splitting."""
 
     name: str
     fingerprint: str
@@ -33,49 +33,49 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a plan needs to know and only a process with torch can tell."""
+    """Facts about spec, machine, model and data."""
 
     spec: SweepSpec
-    """As it was given, with an alpha for each arm that asked for a signal-to-noise ratio."""
+    """The given spec, with an alpha for each arm that had a signal-to-noise ratio."""
     notes: tuple[str, ...]
-    """A sentence for each alpha that was worked out."""
+    """One sentence for each alpha that was computed from a signal-to-noise ratio."""
     problems: tuple[Problem, ...]
-    """Everything that is wrong with model, data and recipes."""
+    """All problems of model, data and recipes."""
     device: str
     """`cuda`, `mps` or `cpu`."""
     gpus: int
-    """How many GPUs trials can spread over."""
+    """Number of available GPUs."""
     environment: dict[str, str]
-    """What else than spec, data and weights can change a trial's numbers."""
+    """Versions and hardware properties that can change a trial's numbers."""
     lora_environment: dict[str, str]
-    """The same where adapters are trained."""
+    """The same for LoRA training."""
     model: ModelFacts | None
-    """None where it has a problem."""
+    """None if it has a problem."""
     data: DataFacts | None
-    """None where they have a problem."""
+    """None if it has a problem."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What was learnt when model and data were loaded for trials."""
+    """Properties of model and data after loading them for trials."""
 
     notes: tuple[str, ...]
-    """What the user should know of the model and the examples' lengths."""
+    """Notes for the user on the model and the lengths of the examples."""
     trainable: int
-    """Most parameters that one of the trials trains: all, or those of its adapters."""
+    """Largest number of trained parameters of a trial: all, or those of its adapters."""
     weight_bytes: int
-    """Bytes of the weights in memory, counting tied ones once."""
+    """Size of the weights in bytes; tied weights count once."""
     vocabulary: int
-    """Number of logits for each token."""
+    """Number of logits per token."""
     width: int
-    """Elements of an embedding."""
+    """Embedding dimension."""
     layers: int
     longest: int
-    """Tokens in the longest example that is trained or measured on, after cutting."""
+    """Length in tokens of the longest example after cutting."""
 
 
 def resolved_evaluation(spec: SweepSpec, generation: GenerationDefaults) -> ResolvedEvaluation:
-    """Fill in what a spec leaves to the recipe (length) and the data set (generation)."""
+    """Return the evaluation settings with defaults from the recipe (length) and the data set (generation)."""
     chosen = spec.evaluation
     return ResolvedEvaluation(
         max_length=chosen.max_length or spec.train.max_length,

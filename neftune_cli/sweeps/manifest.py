@@ -1,4 +1,4 @@
-"""The manifest of a sweep: what it ran with and on, when, what it was to take and what it took."""
+"""Manifest of a sweep: versions, hardware, fingerprints, times, estimated and actual cost."""
 
 import os
 import platform
@@ -38,7 +38,7 @@ def new_manifest(
     *,
     workers: dict[str, int],
 ) -> dict[str, Any]:
-    """Return the manifest of a sweep that starts or goes on, with what it says already of start, times and trials."""
+    """Return the manifest of a sweep that starts or resumes, with earlier values of start, times and trials."""
     environment = plan.inspection.environment
     return {
         "started": before.get("started", _now()),
@@ -70,20 +70,20 @@ def new_manifest(
 
 
 def with_estimate(manifest: dict[str, Any], estimate: CostEstimate) -> dict[str, Any]:
-    """Return the manifest with an estimate of trials, joined with the one of earlier ones."""
+    """Return the manifest with an estimate of trials, added to the one of earlier trials."""
     before = manifest.get("estimate")
     whole = CostEstimate.from_json(before).joined(estimate) if before else estimate
     return {**manifest, "estimate": whole.as_json()}
 
 
 def unestimated(manifest: dict[str, Any], trials: Sequence[Trial]) -> list[Trial]:
-    """Return those of the trials that the manifest has no estimate of."""
+    """Return the trials without an estimate in the manifest."""
     known = (manifest.get("estimate") or {}).get("trials", {})
     return [trial for trial in trials if trial.id not in known]
 
 
 def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: CostEstimate, *, ended: bool) -> dict[str, Any]:
-    """Return the manifest with what each finished trial took, by its own account: seconds, and bytes of peak memory.
+    """Return the manifest with the measured time in seconds and peak memory in bytes of each finished trial.
 
     Args:
         manifest: what it says so far.
@@ -116,7 +116,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_state() -> dict[str, Any] | None:
-    """Return commit and dirty flag of the checkout this package runs from, None if it runs from none."""
+    """Return commit and dirty flag of the git checkout of this package, None without a checkout."""
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
@@ -125,7 +125,7 @@ def _git_state() -> dict[str, Any] | None:
 
     try:
         if Path(git("rev-parse", "--show-toplevel")) != root:
-            return None  # installed into an environment that lies in somebody else's checkout
+            return None  # installed into an environment inside the checkout of another project
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,4 +1,4 @@
-"""What trials are made from, kept from one to the next: the data, the weights to start from, the tokenized examples."""
+"""Cache of model, data and tokenized examples between trials of one process."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -16,8 +16,8 @@ from neftune_cli.training.hardware import device_name
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
 
 
-class Supplies:
-    """Loads each thing once, when it is first asked for; another model or data set takes the place of the last one.
+class ModelCache:
+    """Cache that loads model and data at first use. Another model or data set replaces the previous one.
 
     Every method raises `UsageError` where model or data can't be found, read or brought together.
     """
@@ -31,7 +31,7 @@ class Supplies:
         self._prepared: dict[tuple[int, int], PreparedData] = {}
 
     def source(self, spec: SweepSpec | TrialSpec) -> ModelSource:
-        """Return where a spec's model is."""
+        """Return the source of a spec's model."""
         if self._source is None or self._model_asked != spec.model:
             self._source, self._loaded, self._prepared = None, None, {}
             self._source = find_model(spec.model)
@@ -48,7 +48,7 @@ class Supplies:
         return self._data
 
     def pristine(self, spec: SweepSpec | TrialSpec) -> "LoadedModel":
-        """Return a spec's model, which must not be changed."""
+        """Return the model of a spec, which must not be modified."""
         from neftune_cli.models.loading import load_model
 
         source = self.source(spec)
@@ -57,11 +57,11 @@ class Supplies:
         return self._loaded
 
     def fresh_model(self, spec: TrialSpec) -> "LoadedModel":
-        """Return a copy of a spec's model that may be spoilt."""
+        """Return a copy of the model of a spec, which may be modified."""
         return copy.deepcopy(self.pristine(spec))
 
     def prepared_data(self, spec: TrialSpec) -> PreparedData:
-        """Return a spec's data as its model reads them."""
+        """Return the data of a spec, tokenized for its model."""
         source, data = self.source(spec), self.data(spec)
         lengths = (spec.train.max_length, spec.evaluation.max_length)
         if lengths not in self._prepared:
@@ -72,9 +72,9 @@ class Supplies:
 def preparation(
     loaded: LoadedModel, prepared_sets: Sequence[PreparedData], lora_ranks: Iterable[int | None]
 ) -> Preparation:
-    """Return what was learnt of a model and of the data as it reads them."""
+    """Return the properties of a model and of the tokenized data."""
     model, config = cast(nn.Module, loaded.model), loaded.model.config.get_text_config()
-    weights = list(model.parameters())  # tied ones once
+    weights = list(model.parameters())  # tied weights count once
     embeddings = cast(nn.Embedding, loaded.model.get_input_embeddings()).weight
     return Preparation(
         notes=tuple(dict.fromkeys(note for prepared in prepared_sets for note in prepared.notes)),
@@ -92,7 +92,7 @@ def _longest(prepared: PreparedData) -> int:
 
 
 def _trainable(loaded: LoadedModel, lora_rank: int | None) -> int:
-    """Return how many parameters are trained: all, or two matrices of the adapter's rank beside each linear layer."""
+    """Return the number of trained parameters: all, or two LoRA matrices for each linear layer."""
     model = cast(nn.Module, loaded.model)
     if lora_rank is None:
         return sum(weight.numel() for weight in model.parameters())

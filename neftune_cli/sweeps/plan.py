@@ -1,4 +1,4 @@
-"""The plan: the trials a spec means on this machine, checked against what the results folder already holds."""
+"""Plan of a sweep: the trials of a spec, checked against the contents of the results folder."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from neftune_cli.training.trial import Trial
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a sweep will do: the base first, then round by round of seeds, so that arms stay comparable."""
+    """All trials of a sweep: the base model first, then all arms of one seed after another."""
 
     spec: SweepSpec
     model: ModelFacts
@@ -24,11 +24,11 @@ class Plan:
     trials: tuple[Trial, ...]
     inspection: Inspection
     notes: tuple[str, ...] = ()
-    """What was worked out for the user on the way."""
+    """Notes for the user."""
 
 
 def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec], Inspection]) -> Plan:
-    """Return the plan of a spec joined with the sweep already in the folder.
+    """Return the plan of a spec, merged with the sweep in the folder.
 
     Args:
         spec: what the user wants.
@@ -58,7 +58,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
 
 
 def steps_of(trial: Trial, examples: int) -> int:
-    """Return how many optimizer steps a trial takes on so many training examples: none for the base."""
+    """Return the number of optimizer steps of a trial for a number of training examples; 0 for the base model."""
     train = trial.spec.train
     if trial.is_base:
         return 0
@@ -74,30 +74,29 @@ def examples_per_step(trial: Trial) -> int:
 
 
 def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
-    """Refuse noise on a part of the examples that there isn't, or that nobody could tell from the rest."""
+    """Refuse a noise target that the examples lack, or that cannot be identified."""
     for arm in spec.arms:
         target = spec.noise_of(arm).noise_target
         if target == "prompt" and not data.has_prompts:
             what = f"Arm {arm.name!r}: {data.name} has no prompts for noise on prompt tokens."
             raise UsageError(Problem(what, "Use --noise-target all, or data with prompts and completions."))
         if target != "all" and spec.recipe_of(arm).sft.get("label_smoothing_factor"):
-            what = (
-                f"Arm {arm.name!r}: with label_smoothing_factor the model isn't told which tokens are the {target}'s."
-            )
+            what = f"Arm {arm.name!r}: with label_smoothing_factor, the model does not receive the labels that identify "
+                f"{target} tokens."
             raise UsageError(Problem(what, "Leave it out, or use --noise-target all."))
 
 
 def _sweep_there(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
-    """Return the sweep in the folder, which a spec may only add arms and seeds to; None if there is none yet."""
+    """Return the sweep in the folder, to which a spec can only add arms and seeds; None if there is none."""
     there = folder.spec()
     if there is None:
-        if folder.holds_something_else():
+        if folder.has_foreign_files():
             raise UsageError(
-                Problem(f"{folder.path} holds files but no sweep.", "Give an empty or a new folder with --output.")
+                Problem(f"{folder.path} has files but no sweep.", "Give an empty or a new folder with --output.")
             )
         return None
     if different := list(differences(there, spec)):
-        what = f"{folder.path} holds a different sweep: {'; '.join(different)}."
+        what = f"{folder.path} has a different sweep: {'; '.join(different)}."
         raise UsageError(Problem(what, "Give another folder with --output, or make the options the same."))
     return there
 
@@ -117,14 +116,14 @@ def _trials(spec: SweepSpec, found: Inspection, model: ModelFacts, data: DataFac
 
 
 def _more_than_asked(folder: SweepFolder, whole: SweepSpec, asked: SweepSpec) -> Iterator[str]:
-    """Say what an earlier command has asked for that this one hasn't."""
+    """Yield a note on arms and seeds of an earlier command that are not part of this one."""
     names = {arm.name for arm in asked.arms}
     more = [
         *(arm.name for arm in whole.arms if arm.name not in names),
         *(f"seed {seed}" for seed in whole.seeds if seed not in asked.seeds),
     ]
     if more:
-        yield f"{folder.path} has been begun with {', '.join(more)} as well: what is missing of that is trained, too."
+        yield f"{folder.path} also has {', '.join(more)} from an earlier command. Their missing trials are run too."
 
 
 def _check_distinct(trials: tuple[Trial, ...]) -> None:
@@ -132,23 +131,23 @@ def _check_distinct(trials: tuple[Trial, ...]) -> None:
     for trial in trials:
         if trial.id in arms:
             what = f"The arms {arms[trial.id]!r} and {trial.arm!r} are the same training."
-            raise UsageError(Problem(what, "Keep one of them, under the name it had."))
+            raise UsageError(Problem(what, "Keep one of them, with its name."))
         arms[trial.id] = trial.arm
 
 
 def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
-    """Refuse to put a trial beside the record of one of the same arm and seed that something else was different for."""
+    """Refuse a trial if the folder has a record of the same arm and seed with another identity."""
     planned = {(trial.arm, trial.seed): trial for trial in trials}
     for record in folder.records():
         trial = planned.get((record.arm, record.seed))
         if trial is not None and trial.id != record.trial:
             changed = [part for part, value in trial.identity.items() if record.identity.get(part) != value]
-            what = f"{folder.path}: {trial.label} was run with another {' and '.join(changed)}."
-            raise UsageError(Problem(what, "Give another folder with --output, or restore what was there."))
+            what = f"{folder.path}: {trial.label} was run with a different {' and '.join(changed)}."
+            raise UsageError(Problem(what, "Give another folder with --output, or restore the previous state."))
 
 
 def differences(there: SweepSpec, here: SweepSpec) -> Iterator[str]:
-    """Yield, in words, where two specs differ in anything but their arms and seeds."""
+    """Yield the differences of two specs other than arms and seeds."""
     yield from _differences(_comparable(there), _comparable(here))
 
 
@@ -163,11 +162,11 @@ def _comparable(spec: SweepSpec) -> dict[str, Any]:
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
     for name in {**there, **here}:
         if there.get(name) != here.get(name):
-            yield f"{name} is {_said(there.get(name))} there and {_said(here.get(name))} here"
+            yield f"{name} is {_shown(there.get(name))} there and {_shown(here.get(name))} here"
 
 
 def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
-    """Return `here` with the arms and seeds that only `there` has: a sweep grows, it never forgets.
+    """Return `here` with the further arms and seeds of `there`.
 
     Arms that are alphas in ascending order stay so, so that growing a sweep in any order gives the same tables.
     """
@@ -183,33 +182,33 @@ def _ascending(spec: SweepSpec) -> bool:
     return all(arm.varies_only_alpha for arm in spec.arms) and alphas == sorted(alphas)
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "not set" if value is None else repr(value)
 
 
 def place_of(folder: SweepFolder, trial: Trial) -> TrialFolder:
-    """Return where a trial's files are, or will be."""
+    """Return the folder of a trial."""
     return folder.trial(trial.id, trial.arm, trial.seed)
 
 
 def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = False) -> list[Trial]:
-    """Return the trials to run: without a record, and not failed before unless failed ones shall be retried."""
+    """Return the trials to run: those without a record, and without a failure unless failed trials are retried."""
     without = [trial for trial in plan.trials if place_of(folder, trial).record() is None]
     return [trial for trial in without if retry_failed or why_failed(place_of(folder, trial)) is None]
 
 
 def done_trials(plan: Plan, folder: SweepFolder) -> set[str]:
-    """Return the ids of the trials that have a record."""
+    """Return the ids of trials with a record."""
     return {trial.id for trial in plan.trials if place_of(folder, trial).record() is not None}
 
 
 def failed_trials(plan: Plan, folder: SweepFolder) -> dict[str, str]:
-    """Return why trials have failed that have no record, by `arm, seed`."""
+    """Return the reasons of failed trials, by `arm, seed`."""
     return {trial.label: why for trial in plan.trials if (why := why_failed(place_of(folder, trial))) is not None}
 
 
 def why_failed(place: TrialFolder) -> str | None:
-    """Return why a trial has failed, None if it hasn't."""
+    """Return the reason of a trial's failure, None if it has not failed."""
     status = place.status()
     if status is None or status.state is not TrialState.FAILED or place.record() is not None:
         return None

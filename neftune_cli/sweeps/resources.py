@@ -1,4 +1,4 @@
-"""How many workers run a plan's missing trials, and with what: as the user says, or as machine and model allow."""
+"""Resources of a sweep: number of workers, threads, memory and disk, as given or as machine and model allow."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,36 +14,36 @@ from neftune_cli.training.trial import Trial
 
 @dataclass(frozen=True)
 class WorkerAllocation:
-    """The workers of a sweep."""
+    """Number of workers of a sweep, with their threads and GPUs."""
 
     workers: int
     threads: int
-    """Threads each."""
+    """Threads of each worker."""
     gpus: int
     preparation: Preparation
 
     def disk_need(self, models: int) -> int:
-        """Return the bytes that checkpoints and so many kept models are guessed to take at most."""
+        """Return the estimated maximum disk space in bytes of checkpoints and kept models."""
         return disk_need(self.preparation, workers=self.workers, models=models)
 
 
 def allocate_workers(
     plan: Plan, missing: Sequence[Trial], folder: SweepFolder, executor: Executor, workers: int | None
 ) -> WorkerAllocation:
-    """Have model and data loaded for the missing trials, and return the workers to run them with.
+    """Load model and data for the missing trials, and return the workers for them.
 
-    A sweep that goes on keeps the threads it had, where there are cores for them: on some models their number decides
-    the last digits, since each adds up a part of a sum. So it depends on the whole plan, not on what is left of it.
+    A resumed sweep keeps its number of threads per worker, if there are enough cores, because on some models the number
+    of threads changes last digits: each thread adds up a part of a sum. It therefore depends on the whole plan.
 
     Args:
-        plan: what machine and model were found for it.
+        plan: plan with the facts about machine and model.
         missing: trials to run, at least one.
-        folder: where the sweep is.
-        executor: whose first worker loads them.
-        workers: how many, None for as many as are useful.
+        folder: results folder.
+        executor: executor whose first worker loads model and data.
+        workers: number of workers, None for as many as are useful.
 
     Raises:
-        UsageError: the data don't fit the model.
+        UsageError: data and model do not match.
     """
     preparation = executor.prepare([trial.spec for trial in missing])
     found, cores = plan.inspection, available_cores()
@@ -63,28 +63,27 @@ def allocate_workers(
 
 
 LIBRARIES = 1 << 30
-"""Bytes a process holds with its libraries imported, and what glibc keeps."""
+"""Memory in bytes of a process with all libraries imported."""
 FLOAT = 4
-"""Bytes of a float32, in which weights, gradients and Adam's two averages are."""
+"""Bytes of a float32 number; weights, gradients and the two moments of Adam have this type."""
 ACTIVATIONS = 68
-"""Bytes kept for the backward pass a token, layer and element of width: 34 in two-byte numbers, attention's scores left
-out (Korthikanti et al. 2022, "Reducing Activation Recomputation", equation 2), twice that in float32."""
+"""Bytes of activations per token, layer and embedding element: 34 in two-byte numbers without attention scores
+(Korthikanti et al. 2022, "Reducing Activation Recomputation", equation 2), twice that in float32."""
 LOGITS = 3
-"""Copies of a batch's float32 logits at once: themselves, their log-softmax, their gradient."""
+"""Simultaneous float32 copies of the logits of a batch: logits, log-softmax and gradient."""
 
 
 def workers_auto(trials: int, *, cores: int, memory: int, need: int, gpus: int, device: str) -> int:
-    """Return how many workers run at once, at least one.
+    """Return the number of parallel workers, at least one.
 
-    On the CPU one thread a trial does most work a second, as long as there are trials for all cores: no part of it
-    waits for another.
+    On a CPU, one thread per trial has the highest throughput if there are enough trials for all cores.
 
     Args:
-        trials: how many there are in all.
-        cores: how many may be used.
-        memory: bytes of main memory that are available.
-        need: bytes of it that a worker takes.
-        gpus: how many there are; each gets one trial at a time.
+        trials: number of trials.
+        cores: number of usable cores.
+        memory: available main memory in bytes.
+        need: main memory of a worker in bytes.
+        gpus: number of GPUs; each runs one trial at a time.
         device: `cuda`, `mps` or `cpu`.
     """
     places = {"cuda": max(1, gpus), "mps": 1}.get(device, cores)
@@ -92,27 +91,29 @@ def workers_auto(trials: int, *, cores: int, memory: int, need: int, gpus: int, 
 
 
 def disk_need(preparation: Preparation, *, workers: int, models: int) -> int:
-    """Guess the bytes that checkpoints and kept models take at most.
+    """Estimate the maximum disk space in bytes of checkpoints and kept models.
 
     Args:
-        preparation: what is known of the model.
-        workers: trials side by side, each with two checkpoints while it writes a third.
-        models: how many trained models are kept.
+        preparation: properties of the model.
+        workers: number of parallel trials, each with two checkpoints and a third one being written.
+        models: number of kept models.
+
     """
-    checkpoint = 3 * FLOAT * preparation.trainable  # the weights, and Adam's two averages
+    checkpoint = 3 * FLOAT * preparation.trainable  # the weights and the two moments of Adam
     return workers * (KEPT_CHECKPOINTS + 1) * checkpoint + models * preparation.weight_bytes
 
 
 def memory_need(preparation: Preparation, *, batch_size: int, max_length: int) -> int:
-    """Guess the bytes that a worker holds at its peak, all on one device.
+    """Estimate the peak memory of a worker in bytes, on one device.
 
     Args:
-        preparation: what is known of model and data.
-        batch_size: examples in a batch, before gradient accumulation.
-        max_length: tokens after which an example is cut; a packed row is as long.
+        preparation: properties of model and data.
+        batch_size: batch size per device, before gradient accumulation.
+        max_length: maximum length of an example in tokens; a packed row has this length.
+
     """
     tokens = batch_size * min(max_length, preparation.longest)
-    weights = 2 * preparation.weight_bytes + 3 * FLOAT * preparation.trainable  # one copy stays as it was
+    weights = 2 * preparation.weight_bytes + 3 * FLOAT * preparation.trainable  # one copy keeps the initial weights
     activations = ACTIVATIONS * tokens * preparation.width * preparation.layers
     logits = LOGITS * FLOAT * tokens * preparation.vocabulary
     return LIBRARIES + weights + activations + logits
@@ -122,13 +123,13 @@ _CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def available_cores(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
-    """Return how many cores this process may use at once, at least one: by affinity, and by a container's quota."""
+    """Return the number of cores that this process may use, by affinity and container quota; at least one."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([allowed, *(int(quota) for quota in _core_quotas(cgroups, own))]))
 
 
 def available_memory(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
-    """Return how many bytes of main memory can be had without swapping, and within a container's limit."""
+    """Return the main memory in bytes that is available without swapping and within the limit of a container."""
     import psutil
 
     return max(0, min([int(psutil.virtual_memory().available), *_memory_left(cgroups, own)]))

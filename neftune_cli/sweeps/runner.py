@@ -78,7 +78,7 @@ def run_sweep(
     allocation = allocate_workers(plan, missing, folder, executor, options.workers) if missing else None
     workers = allocation.workers if allocation else 1
     folder.open(plan.spec)
-    folder.tidy()
+    folder.remove_leftovers()
     notes = [*plan.notes, *plan.data.notes]
     if allocation:
         notes = _start(plan, missing, folder, executor, allocation, observer, estimate=options.estimate)

@@ -1,4 +1,4 @@
-"""Arms that ask for a signal-to-noise ratio get the alpha that it means on this model and these data."""
+"""Signal-to-noise ratios: the alpha of each arm that has a ratio, for the model and data of the sweep."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.training.prepared_data import PreparedData
 
 DIGITS = 3
-"""Significant digits of an alpha that is worked out: more would promise what a median can't keep."""
+"""Significant digits of a computed alpha, which depends on a median."""
 
 
 def with_alphas(
@@ -44,9 +44,9 @@ def _check(spec: SweepSpec, arm: ArmSpec) -> None:
     if arm.snr is None:
         return
     if arm.alpha is not None:
-        raise UsageError(Problem(f"Arm {arm.name!r} has an alpha and an snr.", "Give it one of them."))
+        raise UsageError(Problem(f"Arm {arm.name!r} has both alpha and snr.", "Give one of them."))
     if spec.noise_of(arm).noise_scale == "hf":
-        what = f"Arm {arm.name!r}: with the noise scale hf the noise depends on the padding, so it has no one ratio."
+        what = f"Arm {arm.name!r}: with the noise scale hf the noise depends on padding, so there is no single ratio."
         raise UsageError(Problem(what, "Give an alpha, or use --noise-scale paper."))
 
 
@@ -64,7 +64,7 @@ def _with_alpha(arm: ArmSpec, alpha: float) -> ArmSpec:
 
 def _sentence(asked: ArmSpec, found: ArmSpec, prepared: PreparedData) -> str:
     return (
-        f"A signal-to-noise ratio of {asked.snr:g} is alpha {found.alpha:g} here: embeddings of norm "
+        f"A signal-to-noise ratio of {asked.snr:g} corresponds to alpha {found.alpha:g}: embedding norm "
         f"{prepared.embedding_norm:.3g} at the median length of {prepared.median_length:g} tokens."
     )
 

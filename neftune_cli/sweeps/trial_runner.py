@@ -1,4 +1,4 @@
-"""Where trials are run: holds data and weights from one trial to the next, and tells the plan what torch knows."""
+"""Runner of trials in one process: inspection for the plan, calibration, and the run of each trial with its report."""
 
 import math
 import os
@@ -18,11 +18,11 @@ from neftune_cli.data.examples import InstructionData
 from neftune_cli.errors import LeaseLost, Problems, TrialError
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.records import TrialRecord, TrialState, TrialStatus
-from neftune_cli.store import ClaimedTrial, SweepFolder
+from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import DISK_KINDS, failure, is_out_of_memory
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, Preparation, resolved_evaluation
-from neftune_cli.sweeps.model_cache import Supplies
+from neftune_cli.sweeps.model_cache import ModelCache
 from neftune_cli.sweeps.plan import place_of
 from neftune_cli.sweeps.signal_to_noise import with_alphas
 from neftune_cli.training.cost import Calibration
@@ -42,21 +42,22 @@ from neftune_cli.training.trial_log import ATTEMPT, Redirect, redirect_library_o
 
 
 class TrialRunner:
-    """One process's place of work, where one trial is run at a time.
+    """Runner of trials, one at a time. Data and weights stay in memory between trials.
 
     Args:
-        redirect: sends what libraries print while a trial runs to the trial's log.
+        redirect: sends the output of libraries during a trial to the trial's log.
+
     """
 
     def __init__(self, redirect: Redirect = redirect_library_output) -> None:
-        self._supplies = Supplies()
+        self._cache = ModelCache()
         self._redirect = redirect
 
     def inspect(self, spec: SweepSpec) -> Inspection:
-        """Return what a plan needs to know; TRL is imported only where a recipe names fields of its own."""
+        """Return the facts for a plan. TRL is imported only if a recipe has SFTConfig fields."""
         problems = Problems()
-        source = problems.attempt(lambda: self._supplies.source(spec))
-        data = problems.attempt(lambda: self._supplies.data(spec))
+        source = problems.attempt(lambda: self._cache.source(spec))
+        data = problems.attempt(lambda: self._cache.data(spec))
         for arm in spec.arms:
             problems.attempt(partial(check_recipe, spec.recipe_of(arm)))
         filled = None
@@ -75,29 +76,31 @@ class TrialRunner:
         )
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
-        """Load the model, tokenize the data for each maximum length among the trials, and say what came of it.
+        """Load the model, tokenize the data for each maximum length of the trials, and return their properties.
 
         Raises:
-            UsageError: the model can't be loaded, or the data don't fit it.
+            UsageError: the model cannot be loaded, or data and model do not match.
+
         """
         from neftune_cli.sweeps.model_cache import preparation
 
-        prepared = {trial.train.max_length: self._supplies.prepared_data(trial) for trial in trials}
+        prepared = {trial.train.max_length: self._cache.prepared_data(trial) for trial in trials}
         ranks = {trial.train.lora_rank for trial in trials}
-        return preparation(self._supplies.pristine(trials[0]), list(prepared.values()), ranks)
+        return preparation(self._cache.pristine(trials[0]), list(prepared.values()), ranks)
 
     def calibrate(self, trial: TrialSpec) -> Calibration:
-        """Measure what a trial like this one costs.
+        """Measure the cost of a trial like this one.
 
         Raises:
-            UsageError: the model can't be loaded, or the data don't fit it.
-            TrialError: a prompt leaves no room for an answer in the model's context.
+            UsageError: the model cannot be loaded, or data and model do not match.
+            TrialError: a prompt leaves no room for a response in the model's context.
+
         """
         from neftune_cli.training.calibration import calibrate
 
-        prepared = self._supplies.prepared_data(trial)
+        prepared = self._cache.prepared_data(trial)
         try:
-            return calibrate(self._supplies.fresh_model(trial), prepared, trial)
+            return calibrate(self._cache.fresh_model(trial), prepared, trial)
         finally:
             release_memory(device_name())
 
@@ -107,48 +110,50 @@ class TrialRunner:
         folder: SweepFolder,
         stop: StopRequest,
         *,
-        on_claim: Callable[[], None] = lambda: None,
+        on_lease: Callable[[], None] = lambda: None,
     ) -> TrialRecord | None:
-        """Run one trial under its claim; its state and log in the folder follow it, and say how it ended.
+        """Run one trial under its lease. State and log in its folder have its progress and its end.
 
         Returns:
-            Its record, which may be one that another process has just finished; None where another one works on it.
+            The record, possibly of another process that has just finished the trial; None if another process has the
+            lease.
 
         Raises:
-            TrialStopped: it was asked to stop, and goes on from its checkpoint the next time.
-            LeaseLost: another process has taken it over.
-            Exception: whatever the trial died of.
+            TrialStopped: a stop was requested. The trial resumes from its checkpoint next time.
+            LeaseLost: another process has taken over the lease.
+            Exception: the cause of a failure.
+
         """
         stop.raise_if_requested()
         trial = job.trial
-        place = place_of(folder, trial).claim(lease_seconds=job.settings.lease_seconds)
+        place = place_of(folder, trial).acquire_lease(lease_seconds=job.settings.lease_seconds)
         if place is None:
             return None
         try:
-            sys.audit("neftune.trial-claimed", trial.id)
-            return place.folder.record() or self._run_claimed(job, folder, place, stop, on_claim)
+            sys.audit("neftune.trial-leased", trial.id)
+            return place.folder.record() or self._run_leased(job, folder, place, stop, on_lease)
         finally:
             place.release()
             sys.audit("neftune.trial-released", trial.id)
             release_memory(device_name())
 
-    def _run_claimed(
+    def _run_leased(
         self,
         job: Job,
         folder: SweepFolder,
-        place: ClaimedTrial,
+        place: LeasedTrial,
         stop: StopRequest,
-        on_claim: Callable[[], None],
+        on_lease: Callable[[], None],
     ) -> TrialRecord:
-        on_claim()
+        on_lease()
         with TrialReport(place, job, folder.path) as report, self._redirect(report.log_path), restore_torch_settings():
-            sys.audit("neftune.trial-begun", job.trial.id)
+            sys.audit("neftune.trial-started", job.trial.id)
             report.watch(TrialProgress("loading"))
             return self._run_with_memory(job, place, report.watch, stop)
 
-    def _run_with_memory(self, job: Job, place: ClaimedTrial, watch: ReportProgress, stop: StopRequest) -> TrialRecord:
-        """Run a trial, anew with half the batch as often as memory isn't enough for it and that is asked for."""
-        kept = place.folder.kept()
+    def _run_with_memory(self, job: Job, place: LeasedTrial, watch: ReportProgress, stop: StopRequest) -> TrialRecord:
+        """Run a trial. If memory runs out and the settings allow it, restart with half the batch size, repeatedly."""
+        kept = place.folder.newest_checkpoint()
         halvings = max(job.halvings, int(kept.about.get("halvings", 0)) if kept else 0)
         while True:
             try:
@@ -156,18 +161,18 @@ class TrialRunner:
             except Exception as error:
                 if not (job.settings.halve_batch and is_out_of_memory(error) and job.trial.can_be_halved(halvings)):
                     raise
-                print(f"Out of memory ({error}): starting anew with half the batch.", file=sys.stderr)
-            # here the error is gone, and what its frames held with it
+                print(f"Out of memory ({error}): restarting with half the batch size.", file=sys.stderr)
+            # the error and the tensors of its frames are released here
             place.drop_checkpoints()
             release_memory(device_name())
             halvings += 1
 
     def _run_once(
-        self, job: Job, place: ClaimedTrial, watch: ReportProgress, stop: StopRequest, halvings: int
+        self, job: Job, place: LeasedTrial, watch: ReportProgress, stop: StopRequest, halvings: int
     ) -> TrialRecord:
         from neftune_cli.training.trial_run import run_trial
 
-        trial, supplies = job.trial, self._supplies
+        trial, supplies = job.trial, self._cache
         _check_unchanged(trial, supplies.source(trial.spec), supplies.data(trial.spec))
         with stop.interruptible():
             prepared = supplies.prepared_data(trial.spec)
@@ -175,7 +180,7 @@ class TrialRunner:
         return run_trial(trial, loaded, prepared, place, watch, settings=job.settings, stop=stop, halvings=halvings)
 
     def _with_alphas(self, spec: SweepSpec, data: InstructionData) -> tuple[SweepSpec, tuple[str, ...]]:
-        return with_alphas(spec, resolved_evaluation(spec, data.generation), self._supplies.prepared_data)
+        return with_alphas(spec, resolved_evaluation(spec, data.generation), self._cache.prepared_data)
 
 
 def _facts(data: InstructionData) -> DataFacts:
@@ -192,28 +197,29 @@ def _facts(data: InstructionData) -> DataFacts:
 
 
 def _check_unchanged(trial: Trial, source: ModelSource, data: InstructionData) -> None:
-    """Refuse to train on something else than the plan was made for, which would be in no identity."""
+    """Refuse to train on a model or on data that changed after planning, because the identity would be wrong."""
     for part, found in (("model", source.fingerprint), ("data", data.fingerprint)):
         if trial.identity[part] != found:
             name = source.name if part == "model" else data.name
-            what = f"The {part} {name} changed while the sweep ran."
-            raise TrialError(f"{what} Restore what was there, or give another folder with --output.")
+            what = f"The {part} {name} changed during the sweep."
+            raise TrialError(f"{what} Restore it, or give another folder with --output.")
 
 
 SECONDS_BETWEEN = 1.0
-"""Between two reports on the disk, which `neftune status` reads."""
+"""Interval between updates of `state.json`, which `neftune status` reads."""
 
 
 class TrialReport:
-    """Begins a trial's folder, keeps its state current, and says in the end how it ended.
+    """Context manager that prepares a trial's folder, updates its state, and records its end.
 
     Args:
-        place: the trial's claim.
-        job: the trial, and how it is run.
-        sweep: the sweep's folder, to tell a disk's failures from the trial's.
+        place: lease of the trial.
+        job: the trial with its settings.
+        sweep: results folder of the sweep, to distinguish disk failures from failures of the trial.
+
     """
 
-    def __init__(self, place: ClaimedTrial, job: Job, sweep: Path) -> None:
+    def __init__(self, place: LeasedTrial, job: Job, sweep: Path) -> None:
         self._place, self._trial, self._sweep = place, job.trial, sweep
         before = place.folder.status()
         self._status = TrialStatus(
@@ -229,19 +235,19 @@ class TrialReport:
 
     @property
     def log_path(self) -> Path:
-        """Return where output goes."""
+        """Return the path of the log."""
         return self._place.folder.log_path
 
     def __enter__(self) -> Self:
         reset_peak_memory(device_name())
-        self._place.begin(self._trial.spec, self._status)
+        self._place.start(self._trial.spec, self._status)
         with self.log_path.open("a" if self._status.attempts > 1 else "w", encoding="utf-8") as log:
             when = datetime.now(UTC).isoformat(timespec="seconds")
             log.write(f"{ATTEMPT}{when} attempt {self._status.attempts}, {self._status.host}, process {os.getpid()}\n")
         return self
 
     def watch(self, progress: TrialProgress) -> None:
-        """Put a progress into `state.json` if the phase is new or the last report is old."""
+        """Write the progress to `state.json`, if the phase is new or the last update is old."""
         now = time.monotonic()
         is_due = now - self._reported >= SECONDS_BETWEEN or progress.phase != self._status.phase
         self._status = self._status.model_copy(
@@ -264,10 +270,10 @@ class TrialReport:
             self._place.report(self._measured(state=TrialState.DONE, phase=""))
             return
         found = failure(error, self._sweep)
-        if found.kind == "claim-lost":
+        if found.kind == "lease-lost":
             return
         state = TrialState.STOPPED if found.kind in ("stopped", *DISK_KINDS) else TrialState.FAILED
-        with suppress(OSError, LeaseLost):  # the first error says more
+        with suppress(OSError, LeaseLost):  # the first error is more informative
             self._place.report(self._measured())
             self._place.end(state, found.reason if state is TrialState.FAILED else "")
 
@@ -281,4 +287,4 @@ class TrialReport:
 
 
 def _finite(loss: float) -> float | None:
-    return loss if math.isfinite(loss) else None  # JSON has no other numbers
+    return loss if math.isfinite(loss) else None  # JSON has no NaN and no infinity

@@ -1,4 +1,4 @@
-"""Runs trials in this process, one when it is waited for: for debuggers and tests."""
+"""Executor in the main process: trials run one after another, for debugging and tests."""
 
 import os
 import time
@@ -22,7 +22,7 @@ from neftune_cli.training.trial_log import redirect_library_output
 
 
 class InlineExecutor:
-    """One trial at a time, here; what happens in it is told when it has ended."""
+    """Executor that runs one trial at a time in this process. Events are reported after its end."""
 
     def __init__(self) -> None:
         self._bench, self._stop = TrialRunner(), StopRequest()
@@ -38,34 +38,34 @@ class InlineExecutor:
         self._given = None
 
     def inspect(self, spec: SweepSpec) -> Inspection:
-        """Look at device, model and data."""
+        """Inspect device, model and data."""
         return self._bench.inspect(spec)
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
         """Load model and data."""
-        with _foreign_errors_told():
+        with _library_errors_converted():
             return self._bench.prepare(trials)
 
     def calibrate(self, trial: TrialSpec) -> list[Calibration]:
-        """Measure what a kind of trial costs."""
-        with redirect_library_output(Path(os.devnull)), _foreign_errors_told():
+        """Measure the cost of a trial."""
+        with redirect_library_output(Path(os.devnull)), _library_errors_converted():
             return [self._bench.calibrate(trial)]
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
-        """Take note of nothing: there is this process, and it has the threads it has."""
+        """Do nothing: there is one process, with its threads."""
 
     def free(self) -> int:
-        """Return 1 if no trial waits here to be run."""
+        """Return 1 if no trial is waiting."""
         return 0 if self._given or self._stop.requested else 1
 
     def submit(self, job: Job, folder: SweepFolder) -> None:
-        """Keep a job until it is waited for."""
+        """Keep a job until `wait`."""
         if not self.free():
             raise RuntimeError("A trial waits already; ask free() before.")
         self._given = (job, folder)
 
     def wait(self, seconds: float) -> list[Event]:
-        """Run the trial that was submitted, however long it takes, and return everything that happened in it."""
+        """Run the submitted trial to its end, and return all events."""
         if self._given is None:
             time.sleep(seconds)
             return []
@@ -73,15 +73,15 @@ class InlineExecutor:
         return self._run(job, folder)
 
     def interrupt(self) -> None:
-        """Ask the trial to end that runs: `wait` returns when it has."""
+        """Ask the running trial to stop. `wait` returns after that."""
         self._stop.request()
 
     def stop(self) -> None:
-        """Ask the trial to end that runs or waits."""
+        """Ask the running or waiting trial to stop."""
         self._stop.request()
 
     def kill(self) -> None:
-        """Forget the trial that waits; one that runs is this process itself."""
+        """Drop the waiting trial. A running trial is this process itself."""
         self._stop.request()
         self._given = None
 
@@ -93,7 +93,7 @@ class InlineExecutor:
                 job,
                 folder,
                 self._stop,
-                on_claim=lambda: events.append(Started(job.trial)),
+                on_lease=lambda: events.append(Started(job.trial)),
             )
         except Exception as error:
             found = failure(error, folder.path)
@@ -104,8 +104,8 @@ class InlineExecutor:
 
 
 @contextmanager
-def _foreign_errors_told() -> Iterator[None]:
-    """Turn what libraries raise into an error of this program, as a worker's answer does."""
+def _library_errors_converted() -> Iterator[None]:
+    """Convert exceptions of libraries into a NeftuneError, as for worker processes."""
     try:
         yield
     except NeftuneError:

@@ -1,4 +1,4 @@
-"""Runs trials in worker processes on this machine, which live on from trial to trial and are replaced when they die."""
+"""Executor with local worker processes, which run one trial after another and are replaced when they die."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, 
 from neftune_cli.sweeps.executors.protocol import Message, event_of, failure_in, packed, raise_problem, unpacked
 from neftune_cli.sweeps.executors.worker_process import (
     KILLED,
-    Bell,
+    SignalWakeup,
     WorkerProcess,
     threads_within,
     with_this_package,
@@ -32,16 +32,16 @@ from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial_log import log_tail
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks whether a worker has died whose pipe a process holds that it has started."""
+"""Interval in seconds between checks for dead workers whose pipe is still held by a process they started."""
 PATIENCE_IDLE, PATIENCE_BUSY = 5.0, 25.0
-"""Seconds that workers have to end when they are no longer needed; a trial may write its checkpoint first."""
+"""Seconds that workers have to end when they are no longer needed, including the time to write a checkpoint."""
 MOST_DEATHS = 2
-"""Deaths in a row before a worker was ready, after which there is no point in another."""
+"""Number of successive deaths before a worker was ready after which no further worker is started."""
 
 
 @dataclass
-class _Place:
-    """Room for one worker, which is another one after a death, and the job that it has."""
+class _Slot:
+    """Slot for one worker process, which is replaced after its death, and its job."""
 
     number: int
     log: Path
@@ -53,11 +53,11 @@ class _Place:
     job: Job | None = None
     folder: SweepFolder | None = None
     request: Message | None = None
-    """What it was asked last and hasn't answered."""
+    """Last request without an answer."""
 
 
 class LocalExecutor:
-    """Worker processes of this machine; the first one starts with the first question.
+    """Executor with worker processes on this machine. The first one starts with the first request.
 
     Args:
         environment: what workers get, besides what their number decides; this process's own if None.
@@ -67,15 +67,15 @@ class LocalExecutor:
         self._environment = dict(os.environ if environment is None else environment)
         self._events: list[Event] = []
         self._answers: dict[int, Message] = {}
-        self._places: list[_Place] = []
+        self._places: list[_Slot] = []
         self._last_id = 0
         self._is_stopping = False
 
     def __enter__(self) -> Self:
         self._logs = Path(tempfile.mkdtemp(prefix="neftune-workers-"))
-        self._places = [_Place(0, self._logs / "worker-0.txt", available_cores())]
+        self._places = [_Slot(0, self._logs / "worker-0.txt", available_cores())]
         self._selector = DefaultSelector()
-        self._bell = Bell()
+        self._bell = SignalWakeup()
         self._selector.register(self._bell, EVENT_READ)
         return self
 
@@ -97,17 +97,17 @@ class LocalExecutor:
             shutil.rmtree(self._logs, ignore_errors=True)
 
     def inspect(self, spec: SweepSpec) -> Inspection:
-        """Let the first worker look at device, model and data."""
+        """Inspect device, model and data in the first worker."""
         (answer,) = self._ask(self._places[:1], {"do": "inspect", "spec": packed(spec)})
         return unpacked(Inspection, answer["found"])
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
-        """Let the first worker load model and data; it keeps them for its trials."""
+        """Load model and data in the first worker, which keeps them for its trials."""
         (answer,) = self._ask(self._places[:1], {"do": "prepare", "trials": [packed(trial) for trial in trials]})
         return unpacked(Preparation, answer["found"])
 
     def calibrate(self, trial: TrialSpec) -> list[Calibration]:
-        """Let all workers measure at once what a kind of trial costs, so that what they cost each other is in it.
+        """Calibrate in all workers at the same time, so that their mutual slowdown is included.
 
         Raises:
             UsageError: the data don't fit the model.
@@ -118,14 +118,14 @@ class LocalExecutor:
         return [unpacked(Calibration, answer["found"]) for answer in answers]
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
-        """Start the workers that aren't there yet."""
+        """Start the missing workers."""
         surplus = self._places[workers:]
         self._end(surplus)
         for place in surplus:
             self._clear(place)
         threads = threads_within(threads, self._environment)
         known = self._places[:workers]
-        new = [_Place(n, self._logs / f"worker-{n}.txt", threads) for n in range(len(known), workers)]
+        new = [_Slot(n, self._logs / f"worker-{n}.txt", threads) for n in range(len(known), workers)]
         self._places = [*known, *new]
         for place in self._places:
             if place.worker and place.threads != threads:
@@ -135,11 +135,11 @@ class LocalExecutor:
             self._living(place)
 
     def free(self) -> int:
-        """Return how many workers have no job."""
+        """Return the number of workers without a job."""
         return 0 if self._is_stopping else len(self._idle())
 
     def submit(self, job: Job, folder: SweepFolder) -> None:
-        """Give a job to a worker without one, which may still be starting."""
+        """Give a job to a worker without one. The worker may still be starting."""
         if not self.free():
             raise RuntimeError("No worker is free; ask free() before.")
         place = min(self._idle(), key=lambda place: not place.is_ready)
@@ -147,7 +147,7 @@ class LocalExecutor:
         self._send(place, {"do": "trial", "job": packed(job), "folder": str(folder.path.absolute())})
 
     def wait(self, seconds: float) -> list[Event]:
-        """Return what has happened: at once if something has, or when a signal came, else after so many seconds."""
+        """Return the events: at once if there are any or after a signal, else after at most `seconds`."""
         deadline = time.monotonic() + seconds
         rang = self._look(0)
         while not self._events and not rang and (left := deadline - time.monotonic()) > 0:
@@ -156,42 +156,42 @@ class LocalExecutor:
         return events
 
     def interrupt(self) -> None:
-        """Do nothing: `wait` returns after every signal."""
+        """Do nothing, because `wait` returns after every signal."""
 
     def stop(self) -> None:
-        """Ask all running trials to checkpoint and end."""
+        """Ask all running trials to write a checkpoint and stop."""
         self._is_stopping = True
         for worker in self._workers():
             worker.send({"do": "stop"})
 
     def kill(self) -> None:
-        """End all workers at once; their trials have died then."""
+        """Kill all workers. Their trials count as died."""
         self._is_stopping = True
         for worker in self._workers():
             worker.kill()
 
-    def _idle(self) -> list[_Place]:
+    def _idle(self) -> list[_Slot]:
         return [place for place in self._places if place.job is None]
 
     def _workers(self) -> list[WorkerProcess]:
         return [place.worker for place in self._places if place.worker]
 
-    def _living(self, place: _Place) -> WorkerProcess:
-        """Return a place's worker, which is started if there is none."""
+    def _living(self, place: _Slot) -> WorkerProcess:
+        """Return the worker of a slot, after starting it if there is none."""
         if place.worker is None:
             environment = worker_environment(place.threads, place.gpu, self._environment)
             place.worker, place.is_ready = WorkerProcess(place.log, with_this_package(environment)), False
             self._selector.register(place.worker, EVENT_READ, place)
         return place.worker
 
-    def _send(self, place: _Place, request: Message) -> int:
+    def _send(self, place: _Slot, request: Message) -> int:
         self._last_id += 1
         place.request = {**request, "id": self._last_id}
         self._living(place).send(place.request)
         return self._last_id
 
-    def _ask(self, places: Iterable[_Place], request: Message) -> list[Message]:
-        """Send a request to the workers of some places, and wait for all answers."""
+    def _ask(self, places: Iterable[_Slot], request: Message) -> list[Message]:
+        """Send a request to the workers of some slots, and wait for all answers."""
         asked = [self._send(place, request) for place in places]
         while not all(one in self._answers for one in asked):
             self._look(LOOK_EVERY)
@@ -201,19 +201,19 @@ class LocalExecutor:
         return answers
 
     def _look(self, seconds: float) -> bool:
-        """Take note of what workers say within so many seconds and of those that have died; return if a signal came."""
+        """Handle messages and deaths of workers within at most `seconds`. Return whether a signal arrived."""
         for key, _ in self._selector.select(seconds):
             if key.data is not None:
                 self._listen(key.data)
         for place in self._places:
             worker = place.worker
             if worker and (how := worker.how_it_died()):
-                self._listen(place)  # what it said last
-                if place.worker is worker:  # else it has been replaced because of that
+                self._listen(place)  # its last messages
+                if place.worker is worker:  # otherwise it has been replaced already
                     self._bury(place, how)
         return self._bell.rang()
 
-    def _listen(self, place: _Place) -> None:
+    def _listen(self, place: _Slot) -> None:
         assert place.worker is not None
         messages = place.worker.receive()
         for message in messages:
@@ -227,7 +227,7 @@ class LocalExecutor:
             else:
                 self._told(place, place.job, message)
 
-    def _told(self, place: _Place, job: Job, message: Message) -> None:
+    def _told(self, place: _Slot, job: Job, message: Message) -> None:
         event = event_of(job.trial, message)
         self._events.append(event)
         if isinstance(event, LeasedElsewhere | Finished):
@@ -235,8 +235,8 @@ class LocalExecutor:
         if isinstance(event, Finished) and event.failure:
             self._replace_if_spent(place, event.failure)
 
-    def _replace_if_spent(self, place: _Place, why: Failure) -> None:
-        """Put a new worker in the place of one that can't give all its memory back, or that was told to end."""
+    def _replace_if_spent(self, place: _Slot, why: Failure) -> None:
+        """Replace a worker that cannot release its memory, or that received a signal to end."""
         if self._is_stopping or why.kind not in ("out-of-memory", "stopped"):
             return
         assert place.worker is not None
@@ -244,15 +244,15 @@ class LocalExecutor:
         self._clear(place)
         self._living(place)
 
-    def _bury(self, place: _Place, how: str) -> None:
-        """Clear a place whose worker has died, and say under which trial; before it was ready, it is tried again."""
+    def _bury(self, place: _Slot, how: str) -> None:
+        """Clear the slot of a dead worker and report its trial. A worker that died before it was ready is replaced."""
         was_ready, request, job = place.is_ready, place.request, place.job
         log_end = log_tail(_log_of(place))
         self._clear(place)
         if not was_ready and not self._is_stopping:
             place.deaths += 1
             if place.deaths > MOST_DEATHS:
-                raise NeftuneError(f"Workers can't be started: the last one {how}.\n{log_end}")
+                raise NeftuneError(f"Workers cannot be started: the last one {how}.\n{log_end}")
             worker = self._living(place)
             if request is not None:
                 worker.send(request)
@@ -264,8 +264,8 @@ class LocalExecutor:
         else:
             self._events.append(WorkerDied(job.trial if job else None, how, log_end, lacked_memory=how == KILLED))
 
-    def _end(self, places: Sequence[_Place]) -> None:
-        """Let workers end, all at the same time."""
+    def _end(self, places: Sequence[_Slot]) -> None:
+        """End workers, all at the same time."""
         workers = [place.worker for place in places if place.worker]
         for worker in workers:
             worker.leave()
@@ -274,15 +274,15 @@ class LocalExecutor:
         for worker in workers:
             worker.wait(max(0.0, deadline - time.monotonic()))
 
-    def _clear(self, place: _Place) -> None:
+    def _clear(self, place: _Slot) -> None:
         if place.worker is not None:
             self._selector.unregister(place.worker)
             place.worker.close()
             place.worker = None
 
 
-def _log_of(place: _Place) -> Path:
-    """Return where a place's worker has printed last."""
+def _log_of(place: _Slot) -> Path:
+    """Return the log that the worker of a slot has written to last."""
     if place.job and place.folder and place.is_ready:
         log = place_of(place.folder, place.job.trial).log_path
         if log.exists():

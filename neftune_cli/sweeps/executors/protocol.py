@@ -1,4 +1,4 @@
-"""What the sweep's process and its workers say to each other: one JSON object a line, and how values travel in it."""
+"""Protocol between the main process and its workers: messages as JSON lines, and the conversion of values."""
 
 import json
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ from neftune_cli.training.trial import Trial
 
 Value = TypeVar("Value")
 Message = dict[str, Any]
-"""A request has `do`, an event `event`; what belongs to one request has its `id`."""
+"""Message. A request has the key `do`, an event the key `event`. Events of a request have its `id`."""
 
 
 def as_line(message: Message) -> bytes:
-    """Return a message as it is sent."""
+    """Return a message as a line."""
     return json.dumps(message, ensure_ascii=False).encode() + b"\n"
 
 
 def packed(value: Any) -> Any:
-    """Return a dataclass or model as plain JSON values."""
+    """Return a dataclass or pydantic model as JSON values."""
     return _adapter(type(value)).dump_python(value, mode="json", by_alias=False)
 
 
 def unpacked(kind: type[Value], value: Any) -> Value:
-    """Return the dataclass or model that was packed.
+    """Return the dataclass or pydantic model of packed values.
 
     Raises:
         ValueError: it was something else.
@@ -47,20 +47,20 @@ _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
 
 
 class Lines:
-    """Puts the messages together again that arrive in pieces."""
+    """Reassembler of messages that arrive in parts."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, piece: bytes) -> Iterator[Message]:
-        """Yield each message that is whole now."""
+        """Yield each complete message."""
         *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
             yield json.loads(line)
 
 
 def event_of(trial: Trial, message: Message) -> Event:
-    """Return what a message about a trial says has happened to it."""
+    """Return the event of a message about a trial."""
     match message["event"]:
         case "claimed":
             return Started(trial)
@@ -80,13 +80,13 @@ def _optional(kind: Any, value: Any) -> Any:
 
 
 def failure_in(answer: Message) -> Failure | None:
-    """Return what kept a worker from answering, None if it answered or the question was wrong."""
+    """Return the error that prevented an answer, None if there is an answer or the request was invalid."""
     found: Failure | None = _optional(Failure, answer.get("failure"))
     return found
 
 
 def raise_problem(answer: Message) -> None:
-    """Raise what kept a worker from answering.
+    """Raise the error that prevented an answer.
 
     Raises:
         UsageError: the user asked for something impossible.

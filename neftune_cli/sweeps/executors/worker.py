@@ -1,4 +1,4 @@
-"""A worker process: reads requests as JSON lines, runs trials on its workbench, and writes events as JSON lines.
+"""A worker process: reads requests as JSON lines, runs trials, and writes events as JSON lines.
 
 It is started as `python -m neftune_cli.sweeps.executors.worker LOG`. Whatever is printed goes to LOG, or to the log of
 the trial that runs. When the other end of its pipes is closed it lets the trial checkpoint, and ends.
@@ -26,15 +26,15 @@ from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial_log import redirect_output_permanently, redirect_process_output
 
 GRACE_SECONDS = 20.0
-"""After the sweep's process has gone, a trial has so long to write its checkpoint."""
+"""Seconds for a trial to write its checkpoint after the main process has ended."""
 _PIECE = 65536
 
 
 def main() -> None:
-    """Work until the other end says exit or goes away."""
+    """Work until the main process sends an exit request or ends."""
     requests, events = _own_pipes(Path(sys.argv[1]))
     faulthandler.enable(all_threads=False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep's process, which says what to do
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     stop = StopRequest()
     inbox = _Inbox(requests, stop)
     signal.signal(signal.SIGTERM, lambda *_: inbox.end())
@@ -42,11 +42,11 @@ def main() -> None:
     _Worker(_Sender(events, stop), inbox, stop).serve()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # a thread waits for requests, and what the libraries would tidy up ends with the process
+    os._exit(0)  # a thread waits for requests; cleanup by libraries is not needed
 
 
 def _own_pipes(log: Path) -> tuple[int, int]:
-    """Move the pipes where no library prints into them or reads from them; return their descriptors."""
+    """Move the pipes to descriptors that no library uses, and return the descriptors."""
     requests, events = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -56,7 +56,7 @@ def _own_pipes(log: Path) -> tuple[int, int]:
 
 
 class _Inbox(threading.Thread):
-    """Reads requests; obeys at once those that can't wait for the trial that runs, and queues the others."""
+    """Reader of requests. Urgent ones take effect during a trial; the others are queued."""
 
     def __init__(self, descriptor: int, stop: StopRequest) -> None:
         super().__init__(daemon=True)
@@ -65,7 +65,7 @@ class _Inbox(threading.Thread):
         self._descriptor, self._stop = descriptor, stop
 
     def run(self) -> None:
-        """Read until the other end says exit or closes the pipe; then nobody wants what this process does."""
+        """Read until an exit request or the end of the pipe, after which this process is not needed."""
         lines = Lines()
         while piece := os.read(self._descriptor, _PIECE):
             for request in lines.feed(piece):
@@ -78,12 +78,12 @@ class _Inbox(threading.Thread):
         self._leave()
 
     def end(self) -> None:
-        """Let the trial stop that runs, if one does, and the process end after it."""
+        """Stop the running trial, if there is one, and end the process after it."""
         self.queue.put({"do": "exit"})
-        self._stop.request()  # which raises, in a signal handler in the middle of some trials
+        self._stop.request()  # raises in a signal handler during some trials
 
     def _leave(self) -> None:
-        """End the process: at once, or when the trial that runs has stopped, or when that takes too long."""
+        """End the process: at once, after the running trial has stopped, or after a time limit."""
         self.end()
         if self.trial_runs.is_set():
             time.sleep(GRACE_SECONDS)
@@ -91,23 +91,23 @@ class _Inbox(threading.Thread):
 
 
 class _Sender:
-    """Writes events."""
+    """Writer of events."""
 
     def __init__(self, descriptor: int, stop: StopRequest) -> None:
         self._descriptor, self._stop = descriptor, stop
 
     def send(self, event: str, request: Message, **values: Any) -> None:
-        """Write an event that answers a request."""
+        """Write an event for a request."""
         line = as_line({"event": event, "id": request.get("id"), **values})
         try:
             while line:
                 line = line[os.write(self._descriptor, line) :]
-        except BrokenPipeError:  # the reader has died, which is no failure of the trial
+        except BrokenPipeError:  # the main process has died, which is not a failure of the trial
             self._stop.request()
 
 
 class _Worker:
-    """Answers requests one after the other."""
+    """Handler of requests, one after another."""
 
     def __init__(self, sender: _Sender, inbox: _Inbox, stop: StopRequest) -> None:
         self._sender, self._inbox, self._stop = sender, inbox, stop
@@ -123,7 +123,7 @@ class _Worker:
         }
 
     def serve(self) -> None:
-        """Say that all is imported that every request needs, and answer until one says exit."""
+        """Report that the imports are done, and handle requests until an exit request."""
         import torch  # noqa: F401
 
         self._sender.send("ready", {})
@@ -155,13 +155,13 @@ class _Worker:
         )
 
     def _trial(self, request: Message) -> None:
-        """Run a trial; whatever it dies of is told as its failure."""
+        """Run a trial. Every exception is reported as its failure."""
         job = unpacked(Job, request["job"])
         folder = self._folders.setdefault(request["folder"], SweepFolder(Path(request["folder"])))
         started = time.monotonic()
         self._inbox.trial_runs.set()
         try:
-            record = self._bench.run(job, folder, self._stop, on_claim=lambda: self._sender.send("claimed", request))
+            record = self._bench.run(job, folder, self._stop, on_lease=lambda: self._sender.send("claimed", request))
         except Exception as error:
             ended: dict[str, Any] = {"failure": packed(failure(error, folder.path))}
         else:
@@ -181,7 +181,7 @@ def _set_threads(request: Message) -> None:
 
 
 def _import_trainer() -> None:
-    """Use the time until the first trial comes: TRL takes some seconds to import."""
+    """Import TRL, which takes seconds, before the first trial arrives."""
     import trl.trainer.sft_trainer  # noqa: F401
 
 

@@ -1,4 +1,4 @@
-"""One worker process as the sweep's process sees it: started, talked to, and found dead."""
+"""Worker process: start, environment, messages, and detection of its death."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ from neftune_cli.sweeps.executors.protocol import Lines, Message, as_line
 from neftune_cli.training.hardware import MEMORY_KEPT
 
 COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.executors.worker")
-"""Without the folder the user happens to be in on the path: a `random.py` there would be imported."""
+"""The current folder is not on the search path, because a `random.py` in it would be imported."""
 _PIECE = 65536
 
 
 class WorkerProcess:
-    """A running worker, in a session of its own: Ctrl-C doesn't reach it.
+    """Running worker process in a separate session, so that Ctrl-C does not reach it.
 
     Args:
         log: file for what it prints when no trial runs.
@@ -49,18 +49,18 @@ class WorkerProcess:
         return self._process.pid
 
     def fileno(self) -> int:
-        """Return the descriptor that can be read when there are events."""
+        """Return the descriptor that becomes readable when there are events."""
         return self._events.fileno()
 
     def send(self, request: Message) -> None:
-        """Write a request; one that has died is found out elsewhere."""
+        """Write a request. A dead worker is detected elsewhere."""
         line = as_line(request)
         with suppress(BrokenPipeError):
             while line:
                 line = line[os.write(self._requests.fileno(), line) :]
 
     def receive(self) -> list[Message]:
-        """Return the events that have come."""
+        """Return the received events."""
         found: list[Message] = []
         with suppress(BlockingIOError):
             while piece := os.read(self._events.fileno(), _PIECE):
@@ -68,33 +68,33 @@ class WorkerProcess:
         return found
 
     def how_it_died(self) -> str | None:
-        """Return in words how it ended, None while it lives."""
+        """Return the cause of its end as a phrase, None while it runs."""
         code = self._process.poll()
         if code is None:
             return None
         return "was ended on request" if self._was_killed else exit_in_words(code)
 
     def leave(self) -> None:
-        """Ask it to end: at once, or when the trial it runs has stopped."""
+        """Ask it to end, at once or after its trial has stopped."""
         self.send({"do": "exit"})
         self._requests.close()
 
     def wait(self, seconds: float) -> None:
-        """Wait until it has ended; end it, and what it has started, if that takes too long."""
+        """Wait until it has ended. After a time limit, kill it and the processes that it started."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
 
     def kill(self) -> None:
-        """End it at once, and what it has started."""
+        """Kill it and the processes that it started."""
         if self._process.poll() is None:
             self._was_killed = True
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def close(self) -> None:
-        """Close the pipes, and end what it has started and left behind, which may still hold its claim."""
+        """Close the pipes, and kill the processes that it started, which may still hold its lease."""
         if self._process.poll() is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -106,7 +106,7 @@ KILLED = "was killed, most likely by the system for want of memory"
 
 
 def exit_in_words(code: int) -> str:
-    """Return how a process ended, as the rest of a sentence: a negative code is a signal's number."""
+    """Return the end of a process as a phrase. A negative code is the number of a signal."""
     if code == -signal.SIGKILL:
         return KILLED
     if code < 0:
@@ -138,7 +138,7 @@ _DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 def worker_environment(threads: int, gpu: int | None, base: Mapping[str, str]) -> dict[str, str]:
-    """Return a worker's environment; what the user has set stays, and a number of threads is the most there may be.
+    """Return the environment of a worker. Values set by the user are kept, and a number of threads is an upper limit.
 
     Args:
         threads: how many threads it computes with.
@@ -146,7 +146,7 @@ def worker_environment(threads: int, gpu: int | None, base: Mapping[str, str]) -
         base: the environment of the process that starts it.
     """
     environment = {**_DEFAULTS, **base}
-    if _OLD_ALLOCATOR not in base:  # else a batch of another length than before finds its memory in pieces
+    if _OLD_ALLOCATOR not in base:  # otherwise batches of changing lengths fragment the memory
         environment.setdefault(_ALLOCATOR, "expandable_segments:True")
     for name in _THREADS:
         environment[name] = str(threads_within(threads, base, name))
@@ -156,13 +156,13 @@ def worker_environment(threads: int, gpu: int | None, base: Mapping[str, str]) -
 
 
 def threads_within(threads: int, base: Mapping[str, str], name: str = _THREADS[0]) -> int:
-    """Return so many threads, or fewer where the user has set how many there may be."""
+    """Return the number of threads, at most the number that the user has set."""
     given = base.get(name, "")
     return min(int(given), threads) if given.isdecimal() and int(given) else threads
 
 
 def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which Python finds the package that is running, where it isn't installed."""
+    """Return an environment in which Python finds the running package, even if it is not installed."""
     root = str(Path(__file__).parents[3])
     if root in (path for path in sys.path if path.endswith("-packages")):
         return dict(environment)
@@ -175,29 +175,29 @@ def _device(gpu: int, given: str | None) -> str:
     return visible[gpu % len(visible)] if visible else str(gpu)
 
 
-class Bell:
-    """Rings when a signal comes that Python has a handler for; made in the main thread, or it never rings."""
+class SignalWakeup:
+    """Wake-up descriptor for signals with a Python handler. It works only if created in the main thread."""
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._reading, False)
         os.set_blocking(self._writing, False)
         self._before: int | None = None
-        with suppress(ValueError):  # only the main thread may, and only it gets signals
+        with suppress(ValueError):  # only the main thread receives signals
             self._before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
 
     def fileno(self) -> int:
-        """Return the descriptor that can be read when it has rung."""
+        """Return the descriptor that becomes readable after a signal."""
         return self._reading
 
     def rang(self) -> bool:
-        """Return whether it rang since it was asked last."""
+        """Return whether a signal arrived since the last call."""
         with suppress(BlockingIOError):
             return bool(os.read(self._reading, 4096))
         return False
 
     def close(self) -> None:
-        """Let signals wake up whom they woke up before."""
+        """Restore the previous wake-up descriptor."""
         if self._before is not None:
             signal.set_wakeup_fd(self._before)
         os.close(self._reading)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.store.following import FollowedTrial, Look
+from neftune_cli.store.following import FollowedTrial, TrialSnapshot
 from neftune_cli.sweeps.progress.views import State, SweepStatus, TrialView, seconds_since, seen
 
 
@@ -205,7 +205,7 @@ class StatusReader:
             return view
         return seen(view, look)
 
-    def _is_retried(self, trial: str, look: Look) -> bool:
+    def _is_retried(self, trial: str, look: TrialSnapshot) -> bool:
         failed = look.status is not None and look.status.state is TrialState.FAILED
         return failed and self._failed_before.get(trial) == look.status
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from neftune_cli.formatting import condensed
 from neftune_cli.records import TrialState
-from neftune_cli.store.following import Look
+from neftune_cli.store.following import TrialSnapshot
 
 CURVE_PARTS = 24
 
@@ -115,7 +115,7 @@ class SweepStatus:
         return not any(trial.is_open for trial in self.trials)
 
 
-def seen(view: TrialView, look: Look) -> TrialView:
+def seen(view: TrialView, look: TrialSnapshot) -> TrialView:
     """Return a trial, of which the plan is known, as its files have it."""
     status = look.status
     if status is not None:
@@ -149,7 +149,7 @@ def seen(view: TrialView, look: Look) -> TrialView:
     return replace(view, state=state, phase=phase, losses=losses, reason=reason)
 
 
-def _state(look: Look) -> State:
+def _state(look: TrialSnapshot) -> State:
     """Return the state of a trial that has no record."""
     if look.holder is not None:
         return State.RUNNING
