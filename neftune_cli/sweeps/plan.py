@@ -81,8 +81,10 @@ def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
             what = f"Arm {arm.name!r}: {data.name} has no prompts for noise on prompt tokens."
             raise UsageError(Problem(what, "Use --noise-target all, or data with prompts and completions."))
         if target != "all" and spec.recipe_of(arm).sft.get("label_smoothing_factor"):
-            what = f"Arm {arm.name!r}: with label_smoothing_factor, the model does not receive the labels that identify "
+            what = (
+                f"Arm {arm.name!r}: with label_smoothing_factor, the model does not receive the labels that identify "
                 f"{target} tokens."
+            )
             raise UsageError(Problem(what, "Leave it out, or use --noise-target all."))
 
 
