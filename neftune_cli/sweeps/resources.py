@@ -1,6 +1,5 @@
 """Resources of a sweep: number of workers, threads, memory and disk, as given or as machine and model allow."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,10 +121,11 @@ def memory_need(preparation: Preparation, *, batch_size: int, max_length: int) -
 _CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
-def available_cores(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
+def available_cores() -> int:
     """Return the number of cores that this process may use, by affinity and container quota; at least one."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min([allowed, *(int(quota) for quota in _core_quotas(cgroups, own))]))
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 def available_memory(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
@@ -133,18 +133,6 @@ def available_memory(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
     import psutil
 
     return max(0, min([int(psutil.virtual_memory().available), *_memory_left(cgroups, own)]))
-
-
-def _core_quotas(cgroups: Path, own: Path) -> Iterator[float]:
-    """Yield the cores that each group around this process allows, a part of one as a whole one."""
-    for folder in _groups(cgroups, own, ""):
-        quota, _, period = _text(folder / "cpu.max").partition(" ")
-        if quota.isdecimal() and period.isdecimal():
-            yield max(1.0, int(quota) / int(period))
-    for folder in _groups(cgroups / "cpu", own, "cpu"):
-        quota, period = _text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")
-        if quota.isdecimal() and period.isdecimal():  # no quota is -1
-            yield max(1.0, int(quota) / int(period))
 
 
 def _memory_left(cgroups: Path, own: Path) -> Iterator[int]:
