@@ -51,7 +51,7 @@ def allocate_workers(
         for trial in missing
     )
     if workers is None:
-        most = workers_auto(
+        most = automatic_workers(
             len(plan.trials), cores=cores, memory=available_memory(), need=need, gpus=found.gpus, device=found.device
         )
     else:
@@ -72,7 +72,7 @@ LOGITS = 3
 """Simultaneous float32 copies of the logits of a batch: logits, log-softmax and gradient."""
 
 
-def workers_auto(trials: int, *, cores: int, memory: int, need: int, gpus: int, device: str) -> int:
+def automatic_workers(trials: int, *, cores: int, memory: int, need: int, gpus: int, device: str) -> int:
     """Return the number of parallel workers, at least one.
 
     On a CPU, one thread per trial has the highest throughput if there are enough trials for all cores.
@@ -136,7 +136,7 @@ def available_memory(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
 
 
 def _memory_left(cgroups: Path, own: Path) -> Iterator[int]:
-    """Yield the bytes that each group around this process has left; what files cache is given up when needed."""
+    """Yield the free memory in bytes of each control group of this process. File caches count as free."""
     for folder in _groups(cgroups, own, ""):
         yield from _left(folder / "memory.max", folder / "memory.current", folder / "memory.stat")
     for folder in _groups(cgroups / "memory", own, "memory"):
@@ -152,9 +152,9 @@ def _left(limit: Path, usage: Path, stat: Path) -> Iterator[int]:
 
 
 def _groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
-    """Yield the folders of the groups this process is in, of version 2 (no controller) or 1: its own, then outer ones.
+    """Yield the folders of the control groups of this process, inner ones first; version 2 has no controller.
 
-    In a container the path may be that of the host, which isn't there; the root is the container's own group then.
+    In a container the path may be that of the host and not exist. The root is then the group of the container.
     """
     lines = (line.split(":", 2) for line in _text(own).splitlines())
     paths = [parts[2] for parts in lines if len(parts) == 3 and controller in parts[1].split(",")]
