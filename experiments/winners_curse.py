@@ -14,7 +14,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from neftune_cli.analysis.aligned import Aligned
+from neftune_cli.analysis.alignment import AlignedMetric
 from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.results import BestArm
 from neftune_cli.evidence.measurements import Floats
@@ -42,7 +42,7 @@ class World:
     baseline_varies: bool = True
     """Whether those effects are those of the baseline as well, or of the treated arms alone."""
 
-    def trials(self, seeds: int, draws: np.random.Generator) -> Aligned:
+    def trials(self, seeds: int, draws: np.random.Generator) -> AlignedMetric:
         """Return one sweep's losses of the baseline and the treated arms."""
         arms, items = len(self.effects) + 1, CLUSTERS * ITEMS_A_CLUSTER
         of_clusters = np.repeat(draws.normal(0, self.cluster_sd, (arms, 1, CLUSTERS)), ITEMS_A_CLUSTER, axis=2)
@@ -51,7 +51,7 @@ class World:
         if not self.baseline_varies:
             random[0] = 0
         labels = np.repeat(np.arange(CLUSTERS), ITEMS_A_CLUSTER).astype(str)
-        return Aligned(
+        return AlignedMetric(
             arms=(BASELINE, *(f"arm {number}" for number in range(1, arms))),
             seeds=tuple(range(seeds)),
             clusters=tuple(labels.tolist()),
@@ -113,7 +113,7 @@ def simulate(world: World, seeds: int, repetitions: int, seed: int = 0) -> Simul
     )
 
 
-def gain_on_other_items(trials: Aligned, draws: np.random.Generator) -> float:
+def gain_on_other_items(trials: AlignedMetric, draws: np.random.Generator) -> float:
     """Return the mean gain of the arm chosen on half of the clusters of all seeds, measured on the other half."""
     differences = (trials.values[1:] - trials.values[0]).mean(axis=1)  # (arms, items)
     by_cluster = differences.reshape(len(differences), CLUSTERS, -1).mean(axis=2)
@@ -130,7 +130,7 @@ def _halved(
         yield float(by_cluster[best, measured_on].mean())
 
 
-def _gain(trials: Aligned) -> BestArm:
+def _gain(trials: AlignedMetric) -> BestArm:
     best = best_arm_gain(trials, BASELINE, METRICS["eval_loss"], confidence=0.95)
     assert best is not None
     return best

@@ -1,7 +1,7 @@
 """Metrics: declarations of all quantities that a trial measures, and a registry for those of other packages.
 
-This module imports neither torch nor the scoring libraries. Both wings read it: evaluation computes the declared
-scores, and analysis and reporting take units, directions, margins and table columns from it.
+Evaluation computes the declared scores. Analysis and reporting read units, directions, margins and table columns. This
+module imports neither torch nor the libraries that compute scores.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,26 +14,33 @@ from neftune_cli.config.registry import Registry
 from neftune_cli.errors import Problem, UsageError
 
 LARGEST_PLAIN_NUMBER = 1e5
-"""Larger numbers are written with an exponent, because a diverged perplexity would widen its whole column."""
+"""Larger numbers are written with an exponent, because a diverged perplexity would widen its column."""
+
+UNITS_OF_NUMBERS = ("nats", "characters")
+"""Units that are written after a number. The unit of a heading can also be a range or a condition."""
 
 HELD_OUT_LOSS = "eval_loss"
 """Key of the default primary metric, which also determines the best epoch."""
 TRUNCATED = "truncated"
-"""Key of the only metric of responses that generation itself measures."""
+"""Key of the share of truncated responses, which generation measures."""
+MEASURED = ("train_loss", "train_loss_clean", HELD_OUT_LOSS, "eval_perplexity", TRUNCATED)
+"""Keys of the metrics without a scoring function: training and generation measure them."""
 PROBE_PREFIX = "probe_"
 """Prefix of the keys of metrics of responses to training prompts."""
+RESERVED_KEYS = ("split", "example", "cluster", "kind", "prompt", "reference", "response", "tokens")
+"""Fields of a line of `generations.jsonl` that are not metrics."""
 LOSS, HELD_OUT_ANSWERS, PROBE_ANSWERS = "Loss", "Generation on held-out prompts", "Generation on training prompts"
-"""Titles of the tables in which metrics appear."""
+"""Titles of the tables of metrics."""
 
 ItemScore = Callable[[str, str], float]
-"""Score of one response: (response, reference) -> value in the metric's unit."""
+"""Scoring function of a per-item metric: (response, reference) -> value in the metric's unit."""
 CorpusScore = Callable[[Sequence[str], Sequence[str]], float | None]
-"""Score of all responses together: (responses, references) -> value, or None where the metric is undefined."""
+"""Scoring function of a corpus-level metric: (responses, references) -> value, None if it is undefined."""
 
 
 @dataclass(frozen=True)
 class Margin:
-    """Equivalence margin: the largest difference that is treated as no difference."""
+    """Equivalence margin: two arms are equivalent if their difference is smaller."""
 
     size: float
     """In the metric's unit, or as a share of the baseline's mean."""
@@ -49,7 +56,8 @@ class Metric:
     """One measured quantity of a trial: its meaning, its format, and the computation of its value."""
 
     key: str
-    """Field of `LossMetrics` or `EvalMetrics`; with the prefix `probe_` for training prompts; or `task/metric`."""
+    """Field of `LossMetrics` or `EvalMetrics`, with the prefix `probe_` for training prompts. Metrics of other tools
+    have keys such as `task/metric`."""
     name: str
     """Name in sentences."""
     heading: str
@@ -62,15 +70,15 @@ class Metric:
     margin: Margin
     """Equivalence margin, unless `--margin` sets another."""
     section: str = LOSS
-    """Title of the table in which the metric appears. Metrics of HELD_OUT_ANSWERS are scores of responses."""
+    """Title of the metric's table. The metrics in the table HELD_OUT_ANSWERS are scores of responses."""
     per_item: bool = True
-    """Whether the trial's value is the mean over items. Otherwise it is a corpus-level metric."""
+    """Whether the trial's value is the mean over items. Otherwise the metric is a corpus-level metric."""
     on_training_prompts: bool = False
-    """Whether responses to training prompts are scored as well, under the key with the prefix `probe_`."""
+    """Whether responses to training prompts are scored as well. The key of this score has the prefix `probe_`."""
     stored: bool = True
-    """Whether `generations.jsonl` has the score of each response. Otherwise analysis computes it from the response."""
+    """Whether `generations.jsonl` has the score of each response. Otherwise `compare` computes it from the response."""
     score: str | ItemScore | CorpusScore | None = None
-    """Score of responses: a function, or `module:function` to import it at first use. `ItemScore` if `per_item`, else
+    """Scoring function, or `module:function` to import it at first use: an `ItemScore` if `per_item`, otherwise a
     `CorpusScore`."""
 
     @property
@@ -85,7 +93,7 @@ class Metric:
 
     @property
     def name_within(self) -> str:
-        """Return the name for use within a sentence: `held-out loss`, but `ROUGE-L`."""
+        """Return the name for use within a sentence: `held-out loss`, and `ROUGE-L` unchanged."""
         return self.name if self.name[1:2].isupper() else self.name[:1].lower() + self.name[1:]
 
     @property
@@ -101,31 +109,65 @@ class Metric:
         """Return `value` as text, with a plus or minus sign."""
         return self._formatted(value, sign="+")
 
+    def amount(self, value: float) -> str:
+        """Return the absolute size of `value` with the unit, if there is one.
+
+        >>> METRICS["eval_loss"].amount(-0.0123), METRICS["eval_loss"].amount(0.00001)
+        ('0.0123 nats', 'less than 0.0001 nats')
+        """
+        size, smallest = abs(value), 10.0**-self.decimals
+        number = f"less than {self.number(smallest)}" if 0 < size < smallest / 2 else self.number(size)
+        return number + self.unit_suffix
+
+    @property
+    def unit_suffix(self) -> str:
+        """Return a space and the unit, for use after a number; empty if the metric has no unit of measurement."""
+        unit = self.unit.split()[-1] if self.unit else ""
+        return f" {unit}" if unit in UNITS_OF_NUMBERS else ""
+
     def _formatted(self, value: float, sign: str) -> str:
         style = f".{self.decimals}f" if abs(value) < LARGEST_PLAIN_NUMBER else ".2e"
         return format(value, sign + style).replace("-", "\N{MINUS SIGN}")
 
     def scoring_function(self) -> Any:
-        """Return the function that `score` names, imported if necessary."""
+        """Return the scoring function, imported if necessary; None if the metric has none."""
         if not isinstance(self.score, str):
             return self.score
         module, _, function = self.score.partition(":")
         return getattr(import_module(module), function)
 
 
-REGISTRY: Registry[Metric] = Registry("metric", "neftune.metrics", Metric, lambda metric: metric.key)
-"""Declared metrics, without those derived for training prompts."""
+class MetricRegistry(Registry[Metric]):
+    """Registry of the metrics that trials measure."""
+
+    def register(self, declaration: Metric) -> Metric:
+        """Add a metric and return it.
+
+        Raises:
+            UsageError: the key is registered already or cannot be used, or nothing computes the metric.
+
+        """
+        key = declaration.key
+        if not key.isidentifier() or key.startswith(PROBE_PREFIX) or key in RESERVED_KEYS:
+            taken = f"without the prefix {PROBE_PREFIX}, and none of {', '.join(RESERVED_KEYS)}"
+            raise UsageError(Problem(f"A metric cannot have the key {key!r}.", f"Use an identifier {taken}."))
+        if key not in MEASURED and (declaration.score is None or declaration.section != HELD_OUT_ANSWERS):
+            fix = "Give it a scoring function and section=HELD_OUT_ANSWERS."
+            raise UsageError(Problem(f"Nothing computes the metric {key!r}.", fix))
+        return super().register(declaration)
+
+
+REGISTRY = MetricRegistry("metric", "neftune.metrics", Metric, lambda metric: metric.key)
+"""Declared metrics. Those of training prompts are derived from them in METRICS."""
 
 
 def register_metric(metric: Metric) -> Metric:
-    """Add a metric in this process; a package uses the entry point group `neftune.metrics` instead.
+    """Add a metric in this process. A package declares an entry point of the group `neftune.metrics` instead.
 
     Raises:
-        UsageError: the key is registered already, or a metric of responses has no score.
+        UsageError: the key is registered already or cannot be used, or nothing computes the metric.
 
     """
-    if metric.section == HELD_OUT_ANSWERS and metric.score is None and metric.key != TRUNCATED:
-        raise UsageError(Problem(f"The metric {metric.key!r} has no score.", "Give it a scoring function."))
     return REGISTRY.register(metric)
 
 
@@ -154,7 +196,7 @@ def _with_training_prompts(metrics: tuple[Metric, ...]) -> dict[str, Metric]:
 
 
 def _on_training_prompts(metric: Metric) -> Metric:
-    """Return the same metric for training prompts, where neither direction is good: high values are memorization."""
+    """Return the same metric for training prompts. It has no goal, because high values are a sign of memorization."""
     return replace(
         metric,
         key=PROBE_PREFIX + metric.key,
@@ -166,7 +208,7 @@ def _on_training_prompts(metric: Metric) -> Metric:
 
 
 METRICS: Mapping[str, Metric] = _Metrics()
-"""Every metric of a record by its key, in the order of the tables."""
+"""Every metric of a record by key, in the order of the tables."""
 
 _ONE_PERCENT, _TWO_PERCENT, _FIVE_PERCENT = (Margin(share, relative=True) for share in (0.01, 0.02, 0.05))
 _SCORES = "neftune_cli.evaluation.text_metrics"
@@ -177,8 +219,8 @@ def _response_chars(response: str, _reference: str) -> float:
 
 
 for _metric in (
-    # Neither direction of a training loss is an improvement: memorization lowers it, and the noise is meant to raise
-    # it. Its margin is relative, because the loss of memorized data is so small that any margin in nats exceeds it.
+    # A training loss has no goal: memorization lowers it, and noise raises it. Its margin is relative, because the loss
+    # of memorized data is smaller than any reasonable margin in nats.
     Metric("train_loss", "Noisy training loss", "train loss", "noisy, nats", None, 4, _TWO_PERCENT, per_item=False),
     Metric("train_loss_clean", "Noise-off training loss", "train loss", "noise off, nats", None, 4, _TWO_PERCENT),
     Metric(HELD_OUT_LOSS, "Held-out loss", "held-out loss", "nats", "lower", 4, Margin(0.01)),

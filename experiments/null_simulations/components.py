@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from neftune_cli.analysis.aligned import Aligned, align
+from neftune_cli.analysis.alignment import AlignedMetric, align
 from neftune_cli.analysis.paired import cluster_table
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import Floats, Measurements
@@ -60,7 +60,7 @@ def sweep_components(folder: Path) -> dict[str, MetricComponents]:
     return {key: metric_components(one) for key, one in aligned.items() if one is not None and _is_crossed(one)}
 
 
-def metric_components(metric: Aligned) -> MetricComponents:
+def metric_components(metric: AlignedMetric) -> MetricComponents:
     """Return what the values of one metric say."""
     means = np.average(metric.values, axis=2, weights=metric.weights)
     covariances = np.cov(means)
@@ -86,11 +86,11 @@ def table_components(
     return Components(float(by_seed - rest) / clusters, float(by_cluster - rest) / seeds, float(rest))
 
 
-def _is_crossed(metric: Aligned) -> bool:
+def _is_crossed(metric: AlignedMetric) -> bool:
     return min(len(metric.arms), len(metric.seeds), len(set(metric.clusters))) > 1
 
 
-def _components(values: Floats, metric: Aligned) -> Components:
+def _components(values: Floats, metric: AlignedMetric) -> Components:
     return table_components(cluster_table(values, np.broadcast_to(metric.weights, values.shape), metric.clusters))
 
 

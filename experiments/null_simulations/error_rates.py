@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from experiments.null_simulations.records import Records, simulate
 from experiments.null_simulations.scenarios import Scenario
-from neftune_cli.analysis.paired import Method, PairedComparison, paired_comparison
+from neftune_cli.analysis.paired import InferenceMethod, PairedComparison, paired_comparison
 from neftune_cli.analysis.verdicts import equivalence_p_value, holm
 
 LEVEL = 0.05
@@ -70,7 +70,7 @@ def generator(scenario: Scenario, seeds: int) -> np.random.Generator:
     return np.random.default_rng((seeds, *scenario.name.encode()))
 
 
-def compare(sweep: Records, *, shift: float = 0.0, method: Method = "t") -> list[PairedComparison]:
+def compare(sweep: Records, *, shift: float = 0.0, method: InferenceMethod = "t") -> list[PairedComparison]:
     """Compare every other arm, shifted by a true effect, with the baseline."""
     return [
         paired_comparison(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from experiments.null_simulations.error_rates import LEVEL, Rate, generator, rate
 from experiments.null_simulations.records import Records, simulate
 from experiments.null_simulations.scenarios import Scenario
-from neftune_cli.analysis.decision import MOST_SEEDS_ADVISED
+from neftune_cli.analysis.decision import MAX_ADDITIONAL_SEEDS
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import Assessment
 from neftune_cli.analysis.verdicts import assess
@@ -71,7 +71,7 @@ def _advised(sweep: Records, metric: str) -> Assessment:
 def _more_seeds(judged: Assessment) -> int:
     """Return how many more seeds are advised, 0 where none are."""
     more = (judged.seeds_needed or 0) - judged.comparison.seeds
-    return more if 0 < more <= MOST_SEEDS_ADVISED else 0
+    return more if 0 < more <= MAX_ADDITIONAL_SEEDS else 0
 
 
 def _judged(sweep: Records, start: int, stop: int, metric: str) -> Assessment:

@@ -10,8 +10,8 @@ from scipy.stats import ttest_ind, ttest_rel
 from experiments.null_simulations.error_rates import ARMS, LEVEL, Rate, compare, generator, rate
 from experiments.null_simulations.records import Records, seed_means, simulate
 from experiments.null_simulations.scenarios import Scenario
-from neftune_cli.analysis.crossed import CrossedMean
-from neftune_cli.analysis.paired import Method
+from neftune_cli.analysis.crossed_factors import CrossedMean
+from neftune_cli.analysis.paired import InferenceMethod
 from neftune_cli.evidence.measurements import Floats
 
 BOOTSTRAP_SHARE = 5
@@ -69,5 +69,5 @@ def _satterthwaite(mean: CrossedMean) -> float:
     return 2 * float(stdtr(1 / inverse, -abs(mean.mean) / mean.standard_error)) if mean.standard_error else 1.0
 
 
-def _false_positives(sweeps: list[Records], method: Method) -> Rate:
+def _false_positives(sweeps: list[Records], method: InferenceMethod) -> Rate:
     return rate([[one.p_value <= LEVEL for one in compare(sweep, method=method)] for sweep in sweeps])

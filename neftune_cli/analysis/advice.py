@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
-from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
+from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
 from neftune_cli.analysis.power import POWER
-from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, StoppedArm
-from neftune_cli.analysis.wording import amount, counted, listed, percent
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, StoppedArm, Verdict
+from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
-MOST_NAMED = 6
+MAX_NAMED_ARMS = 6
 """Largest number of arms to name. If there are more, those with the best differences are named."""
 
 
@@ -21,24 +21,24 @@ def advice(comparison: Comparison) -> str:
     decision = decide(comparison)
     return " ".join(
         [
-            *_DECIDED[decision.action](comparison, decision),
-            *_left_out(comparison, decision),
-            *_stopping(comparison),
+            *_STATEMENTS[decision.action](comparison, decision),
+            *_arms_without_verdict(comparison, decision),
+            *_early_stopping(comparison),
             *_side_effects(comparison, decision),
-            _reach(comparison, decision),
+            _scope(comparison, decision),
         ]
     )
 
 
 def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
-    yield f"Use {_spoken(comparison, decision.arm)}: {_listed(comparison, decision.judged)}."
+    yield f"Use {_spoken(comparison, decision.arm)}: {_differences(comparison, decision.with_verdict)}."
     best = comparison.best
     if best and best.arm == decision.arm and math.isfinite(best.gain.ci_low):
         yield (
-            f"It is the best of {len(best.chosen)} arms, so this difference is biased upward. Selected on one part of "
-            f"the {' and '.join(best.split)} and measured on the other, {_metric(comparison).name_within} is "
-            f"{_difference(best.gain, _metric(comparison))}."
+            f"It is the best of {len(best.chosen)} arms, so this difference has a selection bias (winner's curse). "
+            f"Selected on one part of the {' and '.join(best.split)} and measured on the rest, "
+            f"{_metric(comparison).name_within} is {_difference(best.gain, _metric(comparison))}."
         )
 
 
@@ -46,97 +46,97 @@ def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
     stopped = stopped_arm(comparison.early_stopping, decision.arm)
     if stopped and stopped.best and stopped.best.verdict in ("equivalent", "worse"):
-        instead = "adding noise" if _is_about_noise(comparison) else "another change"
-        yield f"Stop training earlier instead of {instead}: the result is at least as good."
+        alternative = "adding noise" if _is_about_noise(comparison) else "another change"
+        yield f"Stop training earlier instead of {alternative}: the result is at least as good."
     else:
         arm = _spoken(comparison, decision.arm)
         yield f"Stop training earlier or use {arm}: it is not decided which is better."
-    yield f"After the last epoch, {_listed(comparison, decision.judged)}."
+    yield f"After the last epoch, {_differences(comparison, decision.with_verdict)}."
 
 
-def _keep(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    yield f"{_stay(comparison)}: {_listed(comparison, decision.judged)}."
+def _keep_baseline(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    yield f"{_keep(comparison)}: {_differences(comparison, decision.with_verdict)}."
 
 
 def _more_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
     assert decision.seeds is not None
-    more = decision.seeds - decision.judged[decision.arm].comparison.seeds
+    more = decision.seeds - decision.with_verdict[decision.arm].comparison.seeds
     yield (
         f"Run about {counted(more, 'more seed')} before deciding (--seeds {decision.seeds}): they are enough for a "
-        f"verdict on {_spoken(comparison, decision.arm)}, if its true difference equals the estimate."
+        f"verdict on {_spoken(comparison, decision.arm)} ({percent(POWER)} power), if its true difference equals the "
+        "estimate."
     )
-    yield f"So far, {_listed(comparison, decision.judged)}."
+    yield f"So far, {_differences(comparison, decision.with_verdict)}."
 
 
-def _open(comparison: Comparison, decision: Decision) -> Iterator[str]:
+def _undecided(comparison: Comparison, decision: Decision) -> Iterator[str]:
     metric = _metric(comparison)
-    undecided = [assessment for assessment in decision.judged.values() if assessment.verdict == "inconclusive"]
+    undecided = [one for one in decision.with_verdict.values() if one.verdict == "inconclusive"]
     widest = max(undecided, key=lambda assessment: assessment.detectable)
     yield (
-        f"{_stay(comparison)} for now: {counted(widest.comparison.seeds, 'seed')} show neither an improvement nor "
-        f"equivalence within {amount(widest.margin, metric)} of {metric.name_within}. The minimum detectable effect is "
-        f"{amount(widest.detectable, metric)} ({percent(POWER)} power)."
+        f"{_keep(comparison)} for now: {counted(widest.comparison.seeds, 'seed')} show neither an improvement of "
+        f"{metric.name_within} nor equivalence within {metric.amount(widest.margin)}. Minimum detectable effect: "
+        f"{metric.amount(widest.detectable)} ({percent(POWER)} power)."
     )
     if decision.arm:
-        closest = f" on {_spoken(comparison, decision.arm)}, the closest," if len(decision.judged) > 1 else ""
+        closest = f" on {_spoken(comparison, decision.arm)}, the closest," if len(decision.with_verdict) > 1 else ""
         yield f"A verdict{closest} needs about {decision.seeds} seeds in total."
     else:
         yield "More seeds alone are not enough for a verdict."
-    yield f"So far, {_listed(comparison, decision.judged)}."
+    yield f"So far, {_differences(comparison, decision.with_verdict)}."
 
 
-def _neither_is_good(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    name = _metric(comparison).name
-    yield f"{name} changes, and neither direction is an improvement by itself: {_listed(comparison, decision.judged)}."
+def _no_direction(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    name, differences = _metric(comparison).name, _differences(comparison, decision.with_verdict)
+    yield f"{name} changes, and neither direction is an improvement by itself: {differences}."
 
 
 def _too_few_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
     seeds = max(assessment.comparison.seeds for assessment in decision.checkpoints.values())
     yield (
         f"No verdict: with {counted(seeds, 'paired seed')} the numbers describe these checkpoints, not the method. "
-        f"For these checkpoints, {_listed(comparison, decision.checkpoints)}."
+        f"For these checkpoints, {_differences(comparison, decision.checkpoints)}."
     )
-    yield f"A verdict on the method needs at least {FEWEST_SEEDS} seeds, preferably 5 (--seeds 5)."
+    yield f"A verdict on the method needs at least {MIN_SEEDS} seeds, preferably 5 (--seeds 5)."
 
 
 def _no_evidence(comparison: Comparison, decision: Decision) -> Iterator[str]:  # noqa: ARG001
     yield f"No verdict on {_metric(comparison).name_within}."
 
 
-_DECIDED: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = {
+_STATEMENTS: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = {
     "use": _use,
     "stop earlier": _stop_earlier,
-    "keep": _keep,
+    "keep baseline": _keep_baseline,
     "more seeds": _more_seeds,
-    "open": _open,
-    "neither is good": _neither_is_good,
+    "undecided": _undecided,
+    "no direction": _no_direction,
     "too few seeds": _too_few_seeds,
     "no evidence": _no_evidence,
 }
 
 
-def _left_out(comparison: Comparison, decision: Decision) -> Iterator[str]:
+def _arms_without_verdict(comparison: Comparison, decision: Decision) -> Iterator[str]:
     """Yield the arms without a verdict, with the reason."""
-    if decision.judged and decision.checkpoints:
-        shown = _listed(comparison, decision.checkpoints)
-        yield f"With fewer than {FEWEST_SEEDS} seeds, for these checkpoints only: {shown}."
-    for arm in decision.unjudged:
+    if decision.with_verdict and decision.checkpoints:
+        differences = _differences(comparison, decision.checkpoints)
+        yield f"With fewer than {MIN_SEEDS} seeds, for these checkpoints only: {differences}."
+    for arm in decision.without_verdict:
         yield f"{_capital(_spoken(comparison, arm))} has no verdict: {_reason_without_verdict(comparison, arm)}."
 
 
 def _reason_without_verdict(comparison: Comparison, name: str) -> str:
-    arm = next(arm for arm in comparison.arms if arm.name == name)
-    estimate = arm.estimates.get(comparison.primary)
+    estimate = _arm(comparison, name).estimates.get(comparison.primary)
     baseline = _spoken(comparison, comparison.baseline)
     if estimate is None or estimate.difference is None:
         return f"it shares no measured seed with {baseline}"
     if not math.isfinite(estimate.difference.mean):
-        return f"one of its values or of {baseline}'s is not finite"
-    return "its differences do not vary, so their uncertainty is unknown"
+        return f"a value of it or of {baseline} is not finite"
+    return "its differences do not vary, so their standard error is unknown"
 
 
-def _stopping(comparison: Comparison) -> Iterator[str]:
+def _early_stopping(comparison: Comparison) -> Iterator[str]:
     stopping = comparison.early_stopping
     if stopping is None or comparison.primary != HELD_OUT_LOSS:
         return
@@ -146,53 +146,50 @@ def _stopping(comparison: Comparison) -> Iterator[str]:
         yield f"{spoken} has its lowest loss after the last epoch, so earlier stopping gains nothing."
         return
     epoch = f"epoch {baseline.best_epoch:.1f} of {max(stopping.epochs)}"
-    yield f"{spoken} has its lowest loss at {epoch} on average{_after(baseline)}."
-    judged = {arm.name: arm.best for arm in others if arm.best}
-    if judged:
-        lowest = min(judged, key=lambda name: judged[name].comparison.difference)
-        among = f", the lowest of {len(judged)} arms," if len(judged) > 1 else ""
-        found = _difference(judged[lowest].comparison, comparison.metrics[HELD_OUT_LOSS])
-        verdict = f", {judged[lowest].verdict}" if judged[lowest].verdict else ""
-        yield f"With both at their best epochs, {_spoken(comparison, lowest)}{among} is {found}{verdict}."
+    yield f"{spoken} has its lowest loss at {epoch} on average{_overtraining(baseline)}."
+    assessed = {arm.name: arm.best for arm in others if arm.best}
+    if assessed:
+        lowest = min(assessed, key=lambda name: assessed[name].comparison.difference)
+        among = f", the lowest of {len(assessed)} arms," if len(assessed) > 1 else ""
+        difference = _with_verdict(assessed[lowest], comparison.metrics[HELD_OUT_LOSS])
+        yield f"With both at their best epochs, {_spoken(comparison, lowest)}{among} is {difference}."
 
 
-def _after(baseline: StoppedArm) -> str:
+def _overtraining(baseline: StoppedArm) -> str:
     if baseline.last is None:
         return ""
-    from_best = baseline.last.comparison.difference
-    side = "higher" if from_best > 0 else "lower"
+    change = baseline.last.comparison.difference
+    direction = "higher" if change > 0 else "lower"
     verdict = baseline.last.verdict or "no verdict"
-    return f". After the last epoch its loss is {side} by {abs(from_best):.4f} nats ({verdict})"
+    return f". After the last epoch its loss is {direction} by {abs(change):.4f} nats ({verdict})"
 
 
 def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
     """Yield the metrics other than the primary one that changed."""
     others = [one for one in comparison.metrics.values() if one.goal and one.key not in _same_as(comparison.primary)]
-    worse, better = (list(_changed(comparison, others, word)) for word in ("worse", "better"))
+    worse, better = list(_changed(comparison, others, "worse")), list(_changed(comparison, others, "better"))
     subject = "noise" if _is_about_noise(comparison) else "change"
     if worse:
         yield f"Metrics that the {subject} makes worse, each tested separately: {'; '.join(worse)}."
     if better:
         yield f"Other metrics that the {subject} improves, each tested separately: {'; '.join(better)}."
-    if others and decision.judged and not worse and not better:
+    if others and decision.with_verdict and not worse and not better:
         yield "No other metric is shown to improve or to get worse."
 
 
-def _changed(comparison: Comparison, metrics: Sequence[Metric], word: str) -> Iterator[str]:
+def _changed(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict) -> Iterator[str]:
     for metric in metrics:
-        judged = ((arm, comparison.assessment(arm.name, metric.key)) for arm in comparison.treated)
-        arms = [
-            _spoken(comparison, arm.name) for arm, assessment in judged if assessment and assessment.verdict == word
-        ]
+        assessed = ((arm, comparison.assessment(arm.name, metric.key)) for arm in comparison.treated)
+        arms = [_spoken(comparison, arm.name) for arm, one in assessed if one and one.verdict == verdict]
         if arms:
-            yield f"{metric.name} {word} with {listed(arms)}"
+            yield f"{metric.name} {verdict} with {listed(arms)}"
 
 
-def _reach(comparison: Comparison, decision: Decision) -> str:
-    used = decision.judged or decision.checkpoints
+def _scope(comparison: Comparison, decision: Decision) -> str:
+    used = decision.with_verdict or decision.checkpoints
     seeds = {tuple(_paired_seeds(_arm(comparison, name), comparison.primary)) for name in used}
     over = f", {_seed_words(seeds)}" if seeds else ""
-    return f"Scope: {comparison.setting.words}{over}. Another model, data set or recipe needs its own sweep."
+    return f"Scope: {comparison.setting.description}{over}. Another model, data set or recipe needs its own sweep."
 
 
 def _seed_words(seeds: set[tuple[int, ...]]) -> str:
@@ -209,41 +206,44 @@ def _paired_seeds(arm: ArmSummary, key: str) -> Sequence[int]:
     return tuple(estimate.difference.by_seed) if estimate and estimate.difference else ()
 
 
-def _listed(comparison: Comparison, judged: Mapping[str, Assessment]) -> str:
+def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> str:
     """Return the difference of each arm. The metric, the baseline and a shared verdict are named once."""
     metric = _metric(comparison)
     sign = -1 if metric.goal == "higher" else 1
-    best_first = sorted(judged, key=lambda name: sign * judged[name].comparison.difference)
-    named = [name for name in judged if name in best_first[:MOST_NAMED]]
-    words = {judged[name].verdict for name in named}
-    clauses = [f"{_spoken(comparison, name)} is {_shown(judged[name], metric, word=len(words) > 1)}" for name in named]
-    if len(judged) > len(named):
-        clauses.append(f"{counted(len(judged) - len(named), 'more arm')} in the tables")
-    (common, *_) = words
-    behind = f"{'; all' if len(clauses) > 1 else ','} {common}" if len(words) == 1 and common else ""
+    best_first = sorted(assessed, key=lambda name: sign * assessed[name].comparison.difference)
+    named = {name: one for name, one in assessed.items() if name in best_first[:MAX_NAMED_ARMS]}
+    verdicts = {one.verdict for one in named.values()}
+    show = _with_verdict if len(verdicts) > 1 else _without_verdict
+    clauses = [f"{_spoken(comparison, name)} is {show(one, metric)}" for name, one in named.items()]
+    if len(assessed) > len(named):
+        clauses.append(f"{counted(len(assessed) - len(named), 'more arm')} in the tables")
+    (shared, *_) = verdicts
+    suffix = f"{'; all' if len(clauses) > 1 else ','} {shared}" if len(verdicts) == 1 and shared else ""
     baseline = _spoken(comparison, comparison.baseline)
-    return f"{metric.name_within} compared with {baseline}: {'; '.join(clauses)}{behind}"
+    return f"{metric.name_within} compared with {baseline}: {'; '.join(clauses)}{suffix}"
 
 
-def _shown(assessment: Assessment, metric: Metric, *, word: bool) -> str:
-    return _difference(assessment.comparison, metric) + (
-        f", {assessment.verdict}" if word and assessment.verdict else ""
-    )
+def _with_verdict(assessment: Assessment, metric: Metric) -> str:
+    return _without_verdict(assessment, metric) + (f", {assessment.verdict}" if assessment.verdict else "")
+
+
+def _without_verdict(assessment: Assessment, metric: Metric) -> str:
+    return _difference(assessment.comparison, metric)
 
 
 def _difference(comparison: PairedComparison, metric: Metric) -> str:
     """Return a difference with its interval, like `lower by 0.012 nats (95% interval -0.020 to -0.004)`."""
     if comparison.difference == 0:
         return "equal"
-    side = "lower" if comparison.difference < 0 else "higher"
-    by = f"{side} by {amount(comparison.difference, metric)}"
+    direction = "lower" if comparison.difference < 0 else "higher"
+    by = f"{direction} by {metric.amount(comparison.difference)}"
     if not math.isfinite(comparison.ci_low):
         return by
     low, high = metric.signed(comparison.ci_low), metric.signed(comparison.ci_high)
     return f"{by} ({percent(comparison.confidence)} interval {low} to {high})"
 
 
-def _stay(comparison: Comparison) -> str:
+def _keep(comparison: Comparison) -> str:
     return "Leave the noise off" if _is_about_noise(comparison) else f"Keep {_spoken(comparison, comparison.baseline)}"
 
 

@@ -1,4 +1,4 @@
-"""The best of several arms, and what choosing it gains on seeds and items that had no part in the choice."""
+"""The best of several arms, with its gain corrected for selection bias (winner's curse) by cross-fitting."""
 
 import math
 from collections.abc import Sequence
@@ -8,126 +8,128 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_cli.analysis.aligned import Aligned
+from neftune_cli.analysis.alignment import AlignedMetric
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.results import BestArm
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.metrics import Metric
 
 SPLIT_PAIRS = 100
-"""Half of the number of splits: in each pair the two halves of the clusters change places."""
+"""Number of pairs of splits. The two splits of a pair exchange the halves of the clusters."""
 
 
 def best_arm_gain(
-    aligned: Aligned, baseline: str, metric: Metric, *, confidence: float, seed: int = 0
+    aligned: AlignedMetric, baseline: str, metric: Metric, *, confidence: float, seed: int = 0
 ) -> BestArm | None:
-    """Return the arm with the best mean, and its difference to the baseline where it wasn't chosen.
+    """Return the arm with the best mean, and its cross-fitted difference to the baseline.
 
-    The best of several noisy means is too good on average, even where all arms are equal: the winner's curse. So an arm
-    is chosen on half of the seeds and half of the clusters and measured on the others, over many splits. Splitting the
-    items alone would not do, since what a seed happens to do to an arm is shared by all items. With a single seed items
-    are all there is to split, and with a single cluster seeds.
+    The best of several noisy means is biased upward, even if all arms are equal: the winner's curse. Therefore an arm
+    is selected on half of the seeds and half of the clusters and measured on the rest, over many splits. A split of the
+    items alone is not enough, because all items share the effect of a seed on an arm. With a single seed only items are
+    split; with a single cluster only seeds are split.
 
-    The gain has no bias, but cells depend on each other through choices they share, and the interval doesn't know that:
-    at 95% it covers the gain of equal arms in 92% to 96% of simulations, and in 87% where the baseline has no error at
-    all (`python -m experiments.winners_curse`).
+    The gain is unbiased. The cells are dependent through shared selections, and the interval does not account for that:
+    at 95% it covers the gain of equal arms in 92% to 96% of simulations, and in 87% if the baseline has no error
+    (`python -m experiments.winners_curse`).
 
     Args:
         aligned: the metric of all arms over shared seeds and items.
-        baseline: the arm that differences are taken to; the others are those to choose from.
-        metric: says which way is good.
-        confidence: of the interval, between 0 and 1.
-        seed: of the random splits.
+        baseline: arm that differences are relative to. The other arms are selected from.
+        metric: determines the direction of improvement.
+        confidence: confidence level of the interval, between 0 and 1.
+        seed: random seed of the splits.
 
     Returns:
-        None where neither way is good, where fewer than two arms have finite differences to the baseline, and where one
-        seed and one cluster leave nothing to split.
+        None if the metric has no direction of improvement, if fewer than two arms have finite differences to the
+        baseline, or if one seed and one cluster leave nothing to split.
     """
     differences = _differences(aligned, baseline)
-    numbers = cluster_numbers(aligned.clusters)
-    shape = len(aligned.seeds), int(numbers.max()) + 1
+    indices = cluster_indices(aligned.clusters)
+    shape = len(aligned.seeds), int(indices.max()) + 1
     if metric.goal is None or len(differences) < 2 or shape == (1, 1):
         return None
     values = np.stack(list(differences.values()))
-    cost = cluster_sums(values if metric.goal == "lower" else -values, aligned.weights, numbers)
+    cost = cluster_sums(values if metric.goal == "lower" else -values, aligned.weights, indices)
     splits = _splits(*shape, np.random.default_rng(seed))
-    chosen = splits.cheapest(cost)
-    picks = chosen[:, None, :] * splits.unseen_seeds[:, :, None]
-    honest = measured_elsewhere(values, picks, splits.unseen_clusters, numbers)
+    selected = splits.select(cost)
+    picks = selected[:, None, :] * splits.evaluation_seeds[:, :, None]
+    gains = cross_fitted_values(values, picks, splits.evaluation_clusters, indices)
     best = int(cost.sum(axis=(1, 2)).argmin())
     return BestArm(
         arm=tuple(differences)[best],
         metric=metric.key,
         naive=float(np.average(values[best], axis=1, weights=aligned.weights).mean()),
         gain=paired_comparison(
-            np.zeros_like(honest), honest, confidence=confidence, clusters=aligned.clusters, weights=aligned.weights
+            np.zeros_like(gains), gains, confidence=confidence, clusters=aligned.clusters, weights=aligned.weights
         ),
-        chosen=dict(zip(differences, chosen.mean(axis=0).tolist(), strict=True)),
+        chosen=dict(zip(differences, selected.mean(axis=0).tolist(), strict=True)),
     )
 
 
-def _differences(aligned: Aligned, baseline: str) -> dict[str, Floats]:
-    """Return the arms that can be best minus the baseline, (seeds, items) each: one that diverged can't be."""
+def _differences(aligned: AlignedMetric, baseline: str) -> dict[str, Floats]:
+    """Return the differences of the arms to the baseline, (seeds, items) each, without arms that diverged."""
     differences = {arm: aligned.arm(arm) - aligned.arm(baseline) for arm in aligned.arms if arm != baseline}
     return {arm: values for arm, values in differences.items() if np.isfinite(values).all()}
 
 
 @dataclass(frozen=True)
 class _Splits:
-    """What each split chooses on and what it measures on: 1 for yes, (splits, seeds) or (splits, clusters)."""
+    """Seeds and clusters for selection and for evaluation: 1 for use, (splits, seeds) or (splits, clusters)."""
 
-    seen_seeds: Floats
-    unseen_seeds: Floats
-    seen_clusters: Floats
-    unseen_clusters: Floats
+    selection_seeds: Floats
+    evaluation_seeds: Floats
+    selection_clusters: Floats
+    evaluation_clusters: Floats
 
-    def cheapest(
+    def select(
         self,
         cost: Floats,  # (arms, seeds, clusters)
     ) -> Floats:
-        """Return 1 for the arm with the lowest sum over what a split sees, the first of equals, (splits, arms)."""
-        sums = np.einsum("rs,asr->ra", self.seen_seeds, cost @ self.seen_clusters.T)
+        """Return 1 for the arm with the lowest cost on the selection data, the first of equal arms, (splits, arms)."""
+        sums = np.einsum("rs,asr->ra", self.selection_seeds, cost @ self.selection_clusters.T)
         return np.asarray(np.eye(len(cost))[sums.argmin(axis=1)])
 
 
 def _splits(seeds: int, clusters: int, draws: np.random.Generator) -> _Splits:
     of_seeds = np.tile(_seed_sets(seeds, draws), (2, 1))
     of_clusters = random_halves(clusters, SPLIT_PAIRS, draws)
-    return _Splits(*_sides(of_seeds), *_sides(of_clusters))
+    return _Splits(*_with_complement(of_seeds), *_with_complement(of_clusters))
 
 
-def _sides(
-    seen: Floats,  # (splits, seeds or clusters)
+def _with_complement(
+    selection: Floats,  # (splits, seeds or clusters)
 ) -> tuple[Floats, Floats]:
-    """Return what is seen and what isn't; a single seed or cluster can only be on both sides."""
-    return (np.ones_like(seen), np.ones_like(seen)) if seen.shape[1] == 1 else (seen, 1 - seen)
+    """Return selection and evaluation data. A single seed or cluster is used for both."""
+    if selection.shape[1] == 1:
+        return np.ones_like(selection), np.ones_like(selection)
+    return selection, 1 - selection
 
 
 def _seed_sets(seeds: int, draws: np.random.Generator) -> Floats:
-    """Return 1 for the seeds to choose on, (pairs, seeds): every half of them in turn, or random ones of too many."""
+    """Return 1 for the seeds of the selection, (pairs, seeds): each possible half in turn, or random halves of many."""
     size = math.ceil(seeds / 2)
     if math.comb(seeds, size) <= SPLIT_PAIRS:
-        ways = np.array(list(combinations(range(seeds), size)))
-        sets = np.resize(ways, (SPLIT_PAIRS, size))
+        halves = np.array(list(combinations(range(seeds), size)))
+        sets = np.resize(halves, (SPLIT_PAIRS, size))
     else:
         sets = draws.permuted(np.tile(np.arange(seeds), (SPLIT_PAIRS, 1)), axis=1)[:, :size]
-    seen = np.zeros((SPLIT_PAIRS, seeds))
-    np.put_along_axis(seen, sets, 1.0, axis=1)
-    return seen
+    selection = np.zeros((SPLIT_PAIRS, seeds))
+    np.put_along_axis(selection, sets, 1.0, axis=1)
+    return selection
 
 
-Integers = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
 
-def cluster_numbers(labels: Sequence[str]) -> Integers:
-    """Return the number of each item's cluster, (items,), counted from zero."""
+def cluster_indices(labels: Sequence[str]) -> Indices:
+    """Return the index of each item's cluster, (items,), from zero."""
     return np.unique(np.asarray(labels), return_inverse=True)[1].astype(np.intp)
 
 
 def random_halves(count: int, pairs: int, draws: np.random.Generator) -> Floats:
-    """Return 1 for what is in the half and 0 for the rest, (2 * pairs, count): random halves, then what each left out.
+    """Return 1 for the members of a half and 0 for the rest, (2 * pairs, count): random halves, then their complements.
 
-    So everything is left out by one half of each pair. With an odd count the halves of a pair differ by one.
+    Each unit is outside of one half of each pair. With an odd count the sizes of the halves differ by one.
     """
     order = draws.permuted(np.tile(np.arange(count), (pairs, 1)), axis=1)
     halves = (order < count // 2).astype(np.float64)
@@ -137,30 +139,30 @@ def random_halves(count: int, pairs: int, draws: np.random.Generator) -> Floats:
 def cluster_sums(
     values: Floats,  # (options, seeds, items)
     weights: Floats,  # (items,)
-    numbers: Integers,  # (items,)
+    indices: Indices,  # (items,)
 ) -> Floats:
-    """Return the weighted sum of each cluster's values, (options, seeds, clusters)."""
-    order = np.argsort(numbers, kind="stable")
-    starts = np.searchsorted(numbers[order], np.arange(numbers.max() + 1))
+    """Return the weighted sum of the values of each cluster, (options, seeds, clusters)."""
+    order = np.argsort(indices, kind="stable")
+    starts = np.searchsorted(indices[order], np.arange(indices.max() + 1))
     return np.asarray(np.add.reduceat((values * weights)[..., order], starts, axis=-1))
 
 
-def measured_elsewhere(
+def cross_fitted_values(
     values: Floats,  # (options, seeds, items)
     picks: Floats,  # (splits, seeds, options)
-    unseen: Floats,  # (splits, clusters)
-    numbers: Integers,  # (items,)
+    evaluation: Floats,  # (splits, clusters)
+    indices: Indices,  # (items,)
 ) -> Floats:
-    """Return each cell's value under the options chosen without it, averaged over those splits, (seeds, items).
+    """Return the value of each cell under the options selected without it, mean over those splits, (seeds, items).
 
     Args:
-        values: of every option, whatever is chosen.
-        picks: 1 for the option that a split chose for a seed; 0 for all options of a seed that its choice has seen.
-        unseen: 1 for clusters that a split's choice hasn't seen.
-        numbers: cluster of each item.
+        values: values of every option.
+        picks: 1 for the option that a split selected for a seed. 0 for all options of the seeds of its selection.
+        evaluation: 1 for the clusters that a split did not use for the selection.
+        indices: cluster of each item.
     """
-    counts = np.tensordot(picks, unseen, axes=(0, 0))  # (seeds, options, clusters)
-    shares = (counts / counts.sum(axis=1, keepdims=True)).transpose(1, 0, 2)[:, :, numbers]
-    # an option that is never chosen may be infinite
-    shared = np.multiply(values, shares, out=np.zeros_like(values), where=shares > 0)
-    return np.asarray(shared.sum(axis=0))
+    counts = np.tensordot(picks, evaluation, axes=(0, 0))  # (seeds, options, clusters)
+    shares = (counts / counts.sum(axis=1, keepdims=True)).transpose(1, 0, 2)[:, :, indices]
+    # an option that is never selected may be infinite
+    weighted = np.multiply(values, shares, out=np.zeros_like(values), where=shares > 0)
+    return np.asarray(weighted.sum(axis=0))

@@ -1,4 +1,4 @@
-"""What to do after a comparison: decided from verdicts alone, before anybody puts it into words."""
+"""Decision after a comparison: an action that follows from the verdicts on the primary metric."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,81 +7,93 @@ from typing import Literal
 from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, StoppedArm
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
-MOST_SEEDS_ADVISED = 30
-"""More seeds than that are called too many to be worth it."""
+MAX_ADDITIONAL_SEEDS = 30
+"""Largest number of additional seeds to advise."""
 
-Action = Literal["use", "stop earlier", "keep", "more seeds", "open", "neither is good", "too few seeds", "no evidence"]
-"""`use` an arm; `stop` the baseline `earlier`, which the arm isn't shown to beat; `keep` the baseline; run `more
-seeds`; leave it `open`; of a metric of which `neither` way `is good` only say what changed; with `too few seeds` say
-what the checkpoints do; with `no evidence` say why there is none."""
+Action = Literal[
+    "use", "stop earlier", "keep baseline", "more seeds", "undecided", "no direction", "too few seeds", "no evidence"
+]
+"""Action to advise:
+
+- `use`: use an arm, which is better than the baseline.
+- `stop earlier`: stop the baseline earlier; the arm is not shown to be better than the early-stopped baseline.
+- `keep baseline`: all other arms are worse or equivalent.
+- `more seeds`: run additional seeds, at most `MAX_ADDITIONAL_SEEDS`.
+- `undecided`: keep the baseline for now; more seeds are too many or not enough.
+- `no direction`: report the change; neither direction of the metric is an improvement.
+- `too few seeds`: report the results of these checkpoints.
+- `no evidence`: report the reasons why there is no verdict.
+"""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the verdicts on one metric add up to."""
+    """An action, and the assessments on which it is based."""
 
     action: Action
     arm: str | None
-    """The arm to use, or the one that the fewest more seeds would settle."""
+    """The arm to use, or the undecided arm that needs the fewest additional seeds."""
     seeds: int | None
-    """About how many seeds in all would settle `arm`."""
-    judged: Mapping[str, Assessment]
-    """Arms with a verdict."""
+    """Approximate total seeds that a verdict on `arm` needs."""
+    with_verdict: Mapping[str, Assessment]
     checkpoints: Mapping[str, Assessment]
-    """Arms with fewer seeds than a statement about the method takes."""
-    unjudged: tuple[str, ...]
-    """Arms without a shared seed or a finite value, or of which nothing says how sure the difference is."""
+    """Arms with too few seeds for a verdict on the method."""
+    without_verdict: tuple[str, ...]
+    """Arms without a shared seed, with a value that is not finite, or with an unknown standard error."""
 
 
 def decide(comparison: Comparison) -> Decision:
-    """Return what the verdicts on the primary metric add up to."""
+    """Return the decision that follows from the verdicts on the primary metric."""
     metric = comparison.metrics[comparison.primary]
     known = {arm.name: one for arm in comparison.treated if (one := comparison.assessment(arm.name, metric.key))}
-    judged = {arm: one for arm, one in known.items() if one.verdict}
+    with_verdict = {arm: one for arm, one in known.items() if one.verdict}
     checkpoints = {arm: one for arm, one in known.items() if one.comparison.about == "checkpoints"}
-    unjudged = tuple(arm.name for arm in comparison.treated if arm.name not in judged and arm.name not in checkpoints)
-    action, arm = _action(comparison, metric, judged, checkpoints)
-    needed = judged[arm].seeds_needed if action in ("more seeds", "open") and arm else None
-    return Decision(action, arm, needed, judged, checkpoints, unjudged)
+    others = tuple(arm.name for arm in comparison.treated if arm.name not in {**with_verdict, **checkpoints})
+    action, arm = _action(comparison, metric, with_verdict, checkpoints)
+    seeds = with_verdict[arm].seeds_needed if action in ("more seeds", "undecided") and arm else None
+    return Decision(action, arm, seeds, with_verdict, checkpoints, others)
 
 
 def stopped_arm(stopping: EarlyStopping | None, name: str) -> StoppedArm | None:
-    """Return an arm beside the early-stopped baseline, None where it isn't there."""
+    """Return an arm of the early-stopping comparison, or None if it has no such arm."""
     return next((arm for arm in stopping.arms if arm.name == name), None) if stopping else None
 
 
 def _action(
-    comparison: Comparison, metric: Metric, judged: Mapping[str, Assessment], checkpoints: Mapping[str, Assessment]
+    comparison: Comparison,
+    metric: Metric,
+    with_verdict: Mapping[str, Assessment],
+    checkpoints: Mapping[str, Assessment],
 ) -> tuple[Action, str | None]:
-    words = {assessment.verdict for assessment in judged.values()}
-    if not judged:
+    verdicts = {assessment.verdict for assessment in with_verdict.values()}
+    if not with_verdict:
         return ("too few seeds" if checkpoints else "no evidence"), None
-    if words & {"higher", "lower"}:
-        return "neither is good", None
-    if better := {arm: one for arm, one in judged.items() if one.verdict == "better"}:
-        return _better(comparison, metric, better)
-    if "inconclusive" in words:
-        return _inconclusive(judged)
-    return "keep", None
+    if verdicts & {"higher", "lower"}:
+        return "no direction", None
+    if better := {arm: one for arm, one in with_verdict.items() if one.verdict == "better"}:
+        return _use_or_stop(comparison, metric, better)
+    if "inconclusive" in verdicts:
+        return _undecided(with_verdict)
+    return "keep baseline", None
 
 
-def _better(comparison: Comparison, metric: Metric, better: Mapping[str, Assessment]) -> tuple[Action, str | None]:
-    """Take the best of the better arms, those first that are better than the early-stopped baseline too."""
-    own = {arm: one for arm, one in better.items() if not _may_be_replaced_by_stopping(comparison, arm)}
+def _use_or_stop(comparison: Comparison, metric: Metric, better: Mapping[str, Assessment]) -> tuple[Action, str | None]:
+    """Return the best of the better arms, preferably one that is also better than the early-stopped baseline."""
+    preferred = {arm: one for arm, one in better.items() if not _early_stopping_may_suffice(comparison, arm)}
     sign = 1 if metric.goal == "lower" else -1
-    best = min(own or better, key=lambda arm: sign * better[arm].comparison.difference)
-    return ("use" if own else "stop earlier"), best
+    best = min(preferred or better, key=lambda arm: sign * better[arm].comparison.difference)
+    return ("use" if preferred else "stop earlier"), best
 
 
-def _may_be_replaced_by_stopping(comparison: Comparison, arm: str) -> bool:
-    """Return whether the baseline was shown to be trained too long, and the arm not to beat it at its best epoch."""
+def _early_stopping_may_suffice(comparison: Comparison, arm: str) -> bool:
+    """Return whether the baseline is overtrained and the arm is not better than the early-stopped baseline."""
     stopping = comparison.early_stopping if comparison.primary == HELD_OUT_LOSS else None
     baseline, treated = stopped_arm(stopping, comparison.baseline), stopped_arm(stopping, arm)
     overtrained = baseline is not None and baseline.last is not None and baseline.last.verdict == "worse"
     return bool(overtrained and treated and treated.best and treated.best.verdict != "better")
 
 
-def _inconclusive(judged: Mapping[str, Assessment]) -> tuple[Action, str | None]:
-    more = {arm: one.seeds_needed - one.comparison.seeds for arm, one in judged.items() if one.seeds_needed}
+def _undecided(with_verdict: Mapping[str, Assessment]) -> tuple[Action, str | None]:
+    more = {arm: one.seeds_needed - one.comparison.seeds for arm, one in with_verdict.items() if one.seeds_needed}
     nearest = min(more, key=more.__getitem__) if more else None
-    return ("more seeds" if nearest and more[nearest] <= MOST_SEEDS_ADVISED else "open"), nearest
+    return ("more seeds" if nearest and more[nearest] <= MAX_ADDITIONAL_SEEDS else "undecided"), nearest

@@ -1,4 +1,4 @@
-"""Whether noise is worth more than stopping in time: arms beside the baseline at the baseline's own best epoch."""
+"""Comparison with early stopping: arms against the baseline at its best epoch, selected by cross-fitting."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -6,53 +6,54 @@ from functools import partial
 
 import numpy as np
 
-from neftune_cli.analysis.aligned import Aligned, TrialsByArm, stack
-from neftune_cli.analysis.best_arm import Integers, cluster_numbers, cluster_sums, measured_elsewhere, random_halves
+from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align_items
+from neftune_cli.analysis.best_arm import Indices, cluster_indices, cluster_sums, cross_fitted_values, random_halves
 from neftune_cli.analysis.results import Assessment, EarlyStopping, StoppedArm
 from neftune_cli.analysis.verdicts import assess
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.metrics import Metric
 
 SPLIT_PAIRS = 50
-"""Half of the number of splits: in each pair the two halves of the clusters change places."""
+"""Number of pairs of splits. The two splits of a pair exchange the halves of the clusters."""
 
 
 def early_stopping(
     trials: TrialsByArm, baseline: str, metric: Metric, *, margin: float, confidence: float, seed: int = 0
 ) -> EarlyStopping | None:
-    """Compare arms after their last and at their best epoch with the baseline at its best.
+    """Compare arms after their last epoch and at their best epoch with the baseline at its best epoch.
 
-    Noise that only slows overfitting looks good beside a baseline that was trained for too long. The lowest of several
-    noisy losses is too low, so each seed's best epoch is chosen on half of the clusters of held-out items and its loss
-    measured on the others; the value of an item is the average over the splits that measured it. All trials are split
-    alike. p-values are corrected over the arms, apart for last and for best epochs.
+    Noise that only slows overfitting is better than an overtrained baseline, but not necessarily better than an
+    early-stopped one. The lowest of several noisy losses is biased downward. Therefore the best epoch of each seed is
+    selected on half of the clusters of held-out items, and its loss is measured on the rest. The value of an item is
+    the mean over the splits that measured it. All trials have the same splits. P-values are adjusted over the arms,
+    separately for last and for best epochs.
 
     Args:
-        trials: their held-out losses after each epoch. Left out are arms without them and arms that share no seed with
-            the baseline. Each arm has its own epochs to choose from, those that all its seeds have.
-        baseline: the arm compared with.
-        metric: of the held-out loss.
-        margin: differences up to it are taken for none, in nats per completion token.
-        confidence: of the intervals, between 0 and 1.
-        seed: of the random splits.
+        trials: trials with held-out losses after each epoch. Arms without such losses and arms that share no seed with
+            the baseline are excluded. The epochs of an arm are those that all its seeds have.
+        baseline: arm that differences are relative to.
+        metric: metric of the held-out loss.
+        margin: equivalence margin in nats per completion token.
+        confidence: confidence level of the intervals, between 0 and 1.
+        seed: random seed of the splits.
 
     Returns:
-        None with fewer than two epochs of the baseline, without another arm, and where the trials don't share at least
-        two clusters of items. Judgements are None where a loss isn't finite; an epoch in which one isn't is not chosen.
+        None if the baseline has fewer than two epochs, if there is no other arm, or if the trials share fewer than two
+        clusters of items. An assessment is None if a loss is not finite. Epochs with such a loss are not selected.
     """
     runs = _runs(trials, baseline)
     if len(runs) < 2 or len(runs[baseline].epochs) < 2:
         return None
-    shared = stack({"": [one for run in runs.values() for one in run.held_out()]}, seeds=())
+    shared = align_items({"": [one for run in runs.values() for one in run.held_out()]}, seeds=())
     if shared is None or len(set(shared.clusters)) < 2:
         return None
     stopped = _stopped(runs, shared, np.random.default_rng(seed))
-    judged = partial(_judged, shared, metric, margin, confidence)
+    assessed = partial(_assess, shared, metric, margin, confidence)
     own = stopped[baseline]
     others = {arm: (own.best_of(one.seeds), one) for arm, one in stopped.items() if arm != baseline}
-    last = judged({arm: (reference, one.last) for arm, (reference, one) in others.items()})
-    best = judged({arm: (reference, one.best) for arm, (reference, one) in others.items()})
-    overtrained = judged({baseline: (own.best, own.last)})
+    last = assessed({arm: (reference, one.last) for arm, (reference, one) in others.items()})
+    best = assessed({arm: (reference, one.best) for arm, (reference, one) in others.items()})
+    overtrained = assessed({baseline: (own.best, own.last)})
     return EarlyStopping(
         epochs=runs[baseline].epochs,
         arms=tuple(
@@ -66,21 +67,21 @@ def early_stopping(
 
 
 @dataclass(frozen=True)
-class _Run:
-    """One arm's trials whose losses are known epoch by epoch."""
+class _ArmTrials:
+    """Trials of one arm that have held-out losses by epoch."""
 
     seeds: tuple[int, ...]
     epochs: tuple[int, ...]
     trials: tuple[Measurements, ...]
 
     def held_out(self) -> Iterator[ItemValues]:
-        """Yield the losses epoch by epoch, and seed by seed in each."""
+        """Yield the losses by epoch, and by seed within an epoch."""
         return (trial.held_out_by_epoch[epoch] for epoch in self.epochs for trial in self.trials)
 
 
 @dataclass(frozen=True)
 class _Stopped:
-    """One arm after its last and at its best epoch."""
+    """Losses of one arm after its last epoch and at its best epoch."""
 
     seeds: tuple[int, ...]
     last: Floats
@@ -88,15 +89,15 @@ class _Stopped:
     best: Floats
     """(seeds, items)."""
     best_epoch: float
-    """Mean over seeds and splits."""
+    """Selected epoch, mean over seeds and splits."""
 
     def best_of(self, seeds: tuple[int, ...]) -> Floats:
-        """Return the losses at the best epoch of these seeds, (seeds, items)."""
+        """Return the losses of these seeds at their best epochs, (seeds, items)."""
         return self.best[[self.seeds.index(seed) for seed in seeds]]
 
 
-def _runs(trials: TrialsByArm, baseline: str) -> dict[str, _Run]:
-    """Return what can be compared by arm, the baseline first; empty where it isn't among it."""
+def _runs(trials: TrialsByArm, baseline: str) -> dict[str, _ArmTrials]:
+    """Return the comparable trials by arm, the baseline first. Return nothing if the baseline is not comparable."""
     measured = {
         arm: {seed: trial for seed, trial in by_seed.items() if trial.held_out_by_epoch}
         for arm, by_seed in trials.items()
@@ -108,52 +109,54 @@ def _runs(trials: TrialsByArm, baseline: str) -> dict[str, _Run]:
     return {arm: run for arm, run in runs.items() if run.epochs} if runs[baseline].epochs else {}
 
 
-def _run(by_seed: Mapping[int, Measurements]) -> _Run:
+def _run(by_seed: Mapping[int, Measurements]) -> _ArmTrials:
     seeds = tuple(sorted(by_seed))
     trials = tuple(by_seed[seed] for seed in seeds)
     epochs = set.intersection(*(set(trial.held_out_by_epoch) for trial in trials)) if trials else set()
-    return _Run(seeds, tuple(sorted(epochs)), trials)
+    return _ArmTrials(seeds, tuple(sorted(epochs)), trials)
 
 
-def _stopped(runs: Mapping[str, _Run], shared: Aligned, draws: np.random.Generator) -> dict[str, _Stopped]:
-    seen = random_halves(len(set(shared.clusters)), SPLIT_PAIRS, draws)
+def _stopped(
+    runs: Mapping[str, _ArmTrials], shared: AlignedMetric, draws: np.random.Generator
+) -> dict[str, _Stopped]:
+    selection = random_halves(len(set(shared.clusters)), SPLIT_PAIRS, draws)
     sizes = [len(run.epochs) * len(run.seeds) for run in runs.values()]
     losses = np.split(shared.values[0], np.cumsum(sizes)[:-1])
-    return {arm: _stop(run, of_arm, shared, seen) for (arm, run), of_arm in zip(runs.items(), losses, strict=True)}
+    return {arm: _stop(run, of_arm, shared, selection) for (arm, run), of_arm in zip(runs.items(), losses, strict=True)}
 
 
 def _stop(
-    run: _Run,
+    run: _ArmTrials,
     losses: Floats,  # (epochs * seeds, items)
-    shared: Aligned,
-    seen: Floats,  # (splits, clusters)
+    shared: AlignedMetric,
+    selection: Floats,  # (splits, clusters)
 ) -> _Stopped:
     by_epoch = losses.reshape(len(run.epochs), len(run.seeds), -1)
-    numbers = cluster_numbers(shared.clusters)
-    chosen = _best_epochs(cluster_sums(by_epoch, shared.weights, numbers), seen)
-    picks = np.eye(len(run.epochs))[chosen]
+    indices = cluster_indices(shared.clusters)
+    selected = _best_epochs(cluster_sums(by_epoch, shared.weights, indices), selection)
+    picks = np.eye(len(run.epochs))[selected]
     return _Stopped(
         seeds=run.seeds,
         last=by_epoch[-1],
-        best=measured_elsewhere(by_epoch, picks, 1 - seen, numbers),
-        best_epoch=float(np.array(run.epochs)[chosen].mean()),
+        best=cross_fitted_values(by_epoch, picks, 1 - selection, indices),
+        best_epoch=float(np.array(run.epochs)[selected].mean()),
     )
 
 
 def _best_epochs(
     losses: Floats,  # (epochs, seeds, clusters)
-    seen: Floats,  # (splits, clusters)
-) -> Integers:
-    """Return the place of the epoch with the lowest loss on the clusters seen, the first of equals, (splits, seeds)."""
+    selection: Floats,  # (splits, clusters)
+) -> Indices:
+    """Return the index of the epoch with the lowest loss on the selection data, (splits, seeds)."""
     finite = np.isfinite(losses).all(axis=-1, keepdims=True)
-    sums = np.where(finite, losses, 0.0) @ seen.T
+    sums = np.where(finite, losses, 0.0) @ selection.T
     return np.asarray(np.where(finite, sums, np.inf).argmin(axis=0).T)
 
 
-def _judged(
-    shared: Aligned, metric: Metric, margin: float, confidence: float, pairs: Mapping[str, tuple[Floats, Floats]]
+def _assess(
+    shared: AlignedMetric, metric: Metric, margin: float, confidence: float, pairs: Mapping[str, tuple[Floats, Floats]]
 ) -> dict[str, Assessment]:
-    """Return the verdicts on one family of differences, reference and arm given as (seeds, items) each."""
+    """Assess one family of differences. Each pair has the values of reference and arm, (seeds, items) each."""
     compared = {arm: shared.compare(*pair, confidence=confidence) for arm, pair in pairs.items()}
     return assess({arm: one for arm, one in compared.items() if one is not None}, metric, margin)
 

@@ -1,7 +1,6 @@
-"""What a comparison could have seen, and how many seeds would settle it: planning, from the uncertainty measured.
+"""Power analysis from measured uncertainty: minimum detectable effects and numbers of seeds.
 
-Where no uncertainty was measured (`CrossedMean.is_measured`) there is nothing to plan from: differences and powers are
-not numbers.
+If no uncertainty was measured (`CrossedMean.is_measured` is false), effects and powers are NaN.
 """
 
 import math
@@ -10,20 +9,20 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import chdtrc, nctdtr, stdtrit
 
-from neftune_cli.analysis.crossed import CrossedMean
+from neftune_cli.analysis.crossed_factors import CrossedMean
 
 POWER = 0.8
-"""Chance of a clear answer that plans aim at."""
-MOST_SEEDS = 1000
-"""Plans beyond it are no plans."""
+"""Power for which minimum detectable effects and numbers of seeds are computed."""
+MAX_SEEDS = 1000
+"""Largest number of seeds that is considered."""
 _NODES = 64
-"""Of Gaussian quadrature."""
+"""Nodes of the Gaussian quadrature."""
 
 
-def detectable_difference(mean: CrossedMean, *, level: float, power: float = POWER) -> float:
-    """Return the smallest true difference that a test at this two-sided level finds with this power.
+def minimum_detectable_effect(mean: CrossedMean, *, level: float, power: float = POWER) -> float:
+    """Return the smallest true difference that a test at this two-sided level detects with this power.
 
-    Bisects the power of the noncentral t distribution, in the unit of the mean.
+    The result has the unit of the mean. It is found by bisection on the power of the noncentral t distribution.
     """
     if not mean.is_measured:
         return math.nan
@@ -31,14 +30,14 @@ def detectable_difference(mean: CrossedMean, *, level: float, power: float = POW
 
 
 def power_of_test(difference: float, mean: CrossedMean, *, level: float) -> float:
-    """Return the chance that a two-sided test at this level finds a true difference of this size."""
+    """Return the power of a two-sided test at this level for a true difference of this size."""
     if not mean.is_measured:
         return math.nan
     return _power(abs(difference) / mean.standard_error, mean.degrees_of_freedom, level)
 
 
-def power_of_equivalence(difference: float, mean: CrossedMean, *, margin: float, level: float) -> float:
-    """Return about the chance that two one-sided tests at this level find a true difference within the margin."""
+def power_of_equivalence_test(difference: float, mean: CrossedMean, *, margin: float, level: float) -> float:
+    """Return the approximate power of two one-sided tests at this level to show a true difference within the margin."""
     if not mean.is_measured:
         return math.nan
     critical = float(stdtrit(mean.degrees_of_freedom, 1 - level))
@@ -51,31 +50,32 @@ def power_of_equivalence(difference: float, mean: CrossedMean, *, margin: float,
 
 
 def with_seeds(mean: CrossedMean, seeds: int) -> CrossedMean:
-    """Return the uncertainty to expect of so many seeds, if variances are what they were measured to be."""
+    """Return the expected uncertainty with another number of seeds, if the measured variances are the true ones."""
     of_seeds = mean.seed_variance / seeds
     total = of_seeds + mean.item_variance
     share = of_seeds / total if total > 0 else 1.0
     return replace(mean, seeds=seeds, seed_degrees=seeds - 1, seed_share=share)
 
 
-def seeds_to_settle(mean: CrossedMean, *, margin: float, level: float, power: float = POWER) -> int | None:
-    """Return how many seeds in all would show the difference or its equivalence, if it is what it was measured to be.
+def required_seeds(mean: CrossedMean, *, margin: float, level: float, power: float = POWER) -> int | None:
+    """Return the total number of seeds that is needed to show the difference or equivalence with this power.
 
-    None where no number up to `MOST_SEEDS` would, because the held-out items limit it or the difference is too close to
-    the margin; and where no uncertainty was measured.
+    The measured difference and variances are treated as the true ones. Return None if `MAX_SEEDS` are not enough,
+    because the held-out items limit the precision or the difference is too close to the margin. Also return None if no
+    uncertainty was measured.
     """
 
-    def settles(seeds: int) -> bool:
+    def is_enough(seeds: int) -> bool:
         expected = with_seeds(mean, seeds)
         shown = power_of_test(mean.mean, expected, level=level)
-        return max(shown, power_of_equivalence(mean.mean, expected, margin=margin, level=level)) >= power
+        return max(shown, power_of_equivalence_test(mean.mean, expected, margin=margin, level=level)) >= power
 
-    if not settles(MOST_SEEDS):
+    if not is_enough(MAX_SEEDS):
         return None
-    low, high = mean.seeds, MOST_SEEDS  # power grows with seeds, so halving finds the first that is enough
+    low, high = mean.seeds, MAX_SEEDS  # power increases with seeds, so bisection finds the smallest number
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if settles(middle) else (middle, high)
+        low, high = (low, middle) if is_enough(middle) else (middle, high)
     return high
 
 
@@ -101,9 +101,10 @@ def _chance_below(value: float, degrees: float, shift: float) -> float:
 
 
 def _averaged_chance_below(value: float, degrees: float, shift: float) -> float:
-    """Return the same where scipy has no number, far out: the chance given the normal numerator, averaged over it.
+    """Return the same distribution function for extreme arguments, where scipy returns NaN.
 
-    (Z + shift) / s lies below a positive value where s exceeds (Z + shift) / value; far out it is never negative.
+    (Z + shift) / s is below a positive value if s exceeds (Z + shift) / value. The probability of this is averaged over
+    the normal variable Z. For extreme shifts, Z + shift is never negative.
     """
     if value <= 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""What the analysis hands to the reporting: arms with their estimates, assessments, and the questions answered."""
+"""Results of the analysis, as reporting receives them: arms with estimates and verdicts, and results of claims."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,44 +10,44 @@ from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation
 
 Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "inconclusive"]
-"""A verdict. `higher` and `lower` are said of metrics of which neither way is good by itself."""
+"""`higher` and `lower` are for metrics where neither direction is an improvement by itself."""
 Status = Literal["supported", "refuted", "inconclusive", "not measured"]
-"""What the data say about a claim."""
+"""Result for a claim of the paper."""
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """An arm minus the baseline arm, seed by seed, over the seeds that both have."""
+    """Differences of an arm to the baseline arm by seed, over the seeds that both have."""
 
     by_seed: Mapping[int, float]
     mean: float
-    """Not a number where a value isn't finite."""
+    """NaN if a value is not finite."""
     sd: float | None
     """Standard deviation of the differences (ddof=1); None for one seed."""
 
     @property
     def seeds(self) -> int:
-        """Return how many seeds are paired."""
+        """Return the number of paired seeds."""
         return len(self.by_seed)
 
 
 @dataclass(frozen=True)
 class Assessment:
-    """What the data say of one difference to the baseline."""
+    """One difference to the baseline with adjusted tests, a verdict and its power."""
 
     comparison: PairedComparison
     p_adjusted: float
-    """p-value for no difference, after Holm's correction over the arms; not a number where there is none."""
+    """p-value for the null hypothesis of no difference, Holm-adjusted over the arms; NaN if the arm was not tested."""
     p_equivalent: float
-    """p-value for a difference beyond the margin (two one-sided tests), after the same correction."""
+    """p-value for the null hypothesis of a difference beyond the margin (two one-sided tests), Holm-adjusted."""
     margin: float
-    """Differences up to it are taken for none, in the metric's unit."""
+    """Equivalence margin in the metric's unit."""
     verdict: Verdict | None
-    """None with fewer than three seeds, and where nothing says how sure the difference is."""
+    """None with fewer than three seeds, and if the standard error is unknown."""
     detectable: float
-    """Smallest true difference that such a comparison finds four times out of five."""
+    """Minimum detectable effect at 80% power, in the metric's unit."""
     seeds_needed: int | None
-    """About how many seeds in all would settle an inconclusive difference; None where it is settled or none would."""
+    """Approximate total seeds that an inconclusive difference needs; None if decided, or if no number is enough."""
 
 
 @dataclass(frozen=True)
@@ -56,123 +56,123 @@ class Estimate:
 
     by_seed: Mapping[int, float]
     mean: float
-    """Not a number where a seed's value isn't finite."""
+    """NaN if the value of a seed is not finite."""
     sd: float | None
     """Standard deviation over seeds (ddof=1); None for one seed."""
     difference: PairedDifference | None
-    """None for the baseline itself, and where no seed is shared with it."""
+    """None for the baseline itself, and if the arm shares no seed with it."""
     assessment: Assessment | None
-    """None where there is no difference, or one that isn't finite."""
+    """None without a difference, or if it is not finite."""
 
 
 @dataclass(frozen=True)
 class ArmSummary:
-    """The trials that share everything but the seed, summarised."""
+    """Summary of the trials that differ only in the seed."""
 
     name: str
     alpha: float | None
     seeds: tuple[int, ...]
     noise_ratio: float | None
-    """Noise norm as a share of the embedding norm at the median length; None where it wasn't measured."""
+    """Noise norm divided by embedding norm at the median length; None if not measured."""
     estimates: Mapping[str, Estimate | None]
-    """Metric key to estimate; None where the metric isn't defined for the arm."""
+    """Metric key to estimate; None if the metric is not defined for the arm."""
 
 
 @dataclass(frozen=True)
 class BestArm:
-    """The arm with the best mean of one metric, and what such a choice gains on seeds and items not used for it."""
+    """The arm with the best mean of one metric, with its cross-fitted gain: free of selection bias."""
 
     arm: str
     metric: str
     naive: float
-    """Its difference to the baseline over everything it was chosen on: too good on average."""
+    """Difference to the baseline on the data that selected the arm: biased upward by the selection."""
     gain: PairedComparison
-    """Difference to the baseline, chosen on one part of seeds and items and measured on another, over many splits."""
+    """Difference to the baseline, selected on one part of seeds and items and measured on the rest, over splits."""
     chosen: Mapping[str, float]
-    """Arm to the share of splits in which it was the best, 0 to 1."""
+    """Arm to the share of splits that selected it, 0 to 1."""
 
     @property
     def split(self) -> tuple[str, ...]:
-        """Return what was split, `seeds` and `items` or one of them: what there was more than one of."""
+        """Return the names of the factors that were split: `seeds` and `items`, each if there are several."""
         counts = {"seeds": self.gain.seeds, "items": self.gain.clusters}
-        return tuple(what for what, count in counts.items() if count > 1)
+        return tuple(factor for factor, count in counts.items() if count > 1)
 
 
 @dataclass(frozen=True)
 class StoppedArm:
-    """Held-out loss of one arm beside the baseline at the baseline's best epoch, in nats per completion token."""
+    """Held-out loss of one arm with early stopping, in nats per completion token."""
 
     name: str
     last_loss: float
     """Mean after the last epoch."""
     best_loss: float
-    """Mean after each seed's best epoch, chosen on other items than those it is measured on."""
+    """Mean after the best epoch of each seed, selected on one part of the items and measured on the rest."""
     best_epoch: float
-    """Mean over seeds and splits of the epoch chosen."""
+    """Selected epoch, mean over seeds and splits."""
     last: Assessment | None
-    """The arm after its last epoch minus the baseline at its best; for the baseline what training on did to it."""
+    """The arm after its last epoch minus the baseline at its best epoch. For the baseline: effect of overtraining."""
     best: Assessment | None
-    """The arm at its best epoch minus the baseline at its best; None for the baseline itself."""
+    """The arm at its best epoch minus the baseline at its best epoch; None for the baseline itself."""
     epochs: tuple[int, ...] = ()
-    """To choose from, where they aren't the baseline's."""
+    """Epochs to select from, if they differ from the baseline's."""
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Whether noise is worth more than stopping in time."""
+    """Comparison of the arms with the early-stopped baseline."""
 
     epochs: tuple[int, ...]
-    """The baseline's, to choose from."""
+    """Epochs to select from for the baseline."""
     arms: tuple[StoppedArm, ...]
     """The baseline first."""
 
 
 @dataclass(frozen=True)
 class HypothesisResult:
-    """One claim of the NEFTune paper beside what was found here."""
+    """One claim of the NEFTune paper, with the result of the paper and of these trials."""
 
     key: str
     claim: str
-    """The claim, as a sentence."""
+    """The claim as a sentence."""
     paper: str
-    """What the paper reports, with its place there."""
+    """Result in the paper, with its location there."""
     here: str
-    """What was found here, with interval; for what wasn't measured, how to measure it."""
+    """Result of these trials with interval; for a claim that was not measured, how to measure it."""
     status: Status
     caveat: str = ""
-    """Why the two aren't comparable, as far as they aren't."""
+    """Differences between the paper's setting and this one."""
     comparison: PairedComparison | None = None
-    """The difference or slope that `status` rests on; None where it rests on several or on none."""
+    """Difference or slope on which `status` is based; None if it is based on several or on none."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything the tables, plots, sentences and the page about comparable trials are made from."""
+    """Comparison of the arms of comparable trials: the input of tables, plots, advice and the HTML page."""
 
     sweep: str
     setting: Setting
     baseline: str
-    """Name of the arm that the differences are taken to."""
+    """Name of the arm that differences are relative to."""
     base: Mapping[str, float | None] | None
-    """Metric key to value before fine-tuning; None where the base wasn't evaluated."""
+    """Metric key to value before fine-tuning; None if the base model was not evaluated."""
     arms: tuple[ArmSummary, ...]
-    """The trained arms in the sweep's order, the baseline among them."""
+    """Trained arms in the order of the sweep, the baseline included."""
     metrics: Mapping[str, Metric]
-    """What was measured, in the order of the tables."""
+    """Measured metrics, in the order of the tables."""
     primary: str
-    """Key of the metric that the advice is about."""
+    """Key of the metric on which the advice is based."""
     confidence: float
     best: BestArm | None
-    """For the primary metric; None with a single noisy arm, or where there are no items to split."""
+    """For the primary metric; None with fewer than two arms to select from, or without data to split."""
     early_stopping: EarlyStopping | None
-    """None where the losses of fewer than two epochs are known."""
+    """None unless losses per example are known after at least two epochs."""
     hypotheses: tuple[HypothesisResult, ...]
     apart: str
-    """How this differs from what it is shown beside; empty where it doesn't."""
+    """Difference from the other comparisons of the same report; empty if there is none."""
     attestations: tuple[Attestation, ...]
-    """What the noisy trials measured of their noise."""
+    """Measurements of the noise during the noisy trials."""
     notes: tuple[str, ...]
-    """What the trials noted, each note once."""
+    """Notes of the trials, without duplicates."""
     unfinished: tuple[str, ...]
     """One sentence for each trial that is missing from the numbers."""
     manifest_digest: str | None
@@ -183,6 +183,6 @@ class Comparison:
         return tuple(arm for arm in self.arms if arm.name != self.baseline)
 
     def assessment(self, arm: str, metric: str) -> Assessment | None:
-        """Return what is said of an arm's metric, None where nothing is."""
+        """Return the assessment of an arm on a metric, or None if there is none."""
         estimate = next(one for one in self.arms if one.name == arm).estimates.get(metric)
         return estimate.assessment if estimate else None

@@ -1,11 +1,11 @@
-"""From paired comparisons of several arms with one baseline to verdicts that hold for all of them together."""
+"""Verdicts on the differences of several arms to one baseline, from Holm-adjusted tests."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.power import detectable_difference, seeds_to_settle
+from neftune_cli.analysis.power import minimum_detectable_effect, required_seeds
 from neftune_cli.analysis.results import Assessment, Verdict
 from neftune_cli.metrics import Metric
 
@@ -13,18 +13,19 @@ from neftune_cli.metrics import Metric
 def assess(
     comparisons: Mapping[str, PairedComparison], metric: Metric, margin: float | Mapping[str, float]
 ) -> dict[str, Assessment]:
-    """Return the verdict on each arm of one metric; arms share a baseline, so p-values are corrected for their number.
+    """Return the assessment of each arm on one metric.
 
-    A difference that is surely smaller than the margin is equivalent, even where it is surely not zero. Tests are made
-    at 1 - confidence; differences and equivalences are two families, each corrected for itself.
+    P-values are Holm-adjusted over the arms. Tests for difference and tests for equivalence are two families, adjusted
+    separately, each at the level 1 - confidence. A difference that is shown to be within the margin is equivalent, even
+    if it is also shown to be other than zero.
 
     Args:
-        comparisons: of each arm with the baseline.
-        metric: says which way is good.
-        margin: differences up to it are taken for none, in the metric's unit; one for all arms, or one for each.
+        comparisons: arm to its comparison with the baseline.
+        metric: determines the direction of improvement.
+        margin: equivalence margin in the metric's unit, for all arms or by arm.
     """
     margins = margin if isinstance(margin, Mapping) else dict.fromkeys(comparisons, margin)
-    p_adjusted = holm_by_key({arm: one.p_value for arm, one in comparisons.items() if _can_be_judged(one)})
+    p_adjusted = holm_by_key({arm: one.p_value for arm, one in comparisons.items() if _is_testable(one)})
     p_equivalent = holm_by_key({arm: equivalence_p_value(comparisons[arm], margins[arm]) for arm in p_adjusted})
     tested = max(1, len(p_adjusted))
     return {
@@ -35,12 +36,12 @@ def assess(
     }
 
 
-def _can_be_judged(comparison: PairedComparison) -> bool:
+def _is_testable(comparison: PairedComparison) -> bool:
     return comparison.about == "method" and math.isfinite(comparison.p_value)
 
 
 def equivalence_p_value(comparison: PairedComparison, margin: float) -> float:
-    """Return the p-value of a difference beyond the margin, from two one-sided tests (Schuirmann 1987)."""
+    """Return the p-value of two one-sided tests for equivalence within the margin (Schuirmann 1987)."""
     return max(comparison.mean.p_above(-margin), comparison.mean.p_below(margin))
 
 
@@ -48,22 +49,22 @@ def _assessment(
     comparison: PairedComparison, metric: Metric, margin: float, p_adjusted: float, p_equivalent: float, arms: int
 ) -> Assessment:
     level = 1 - comparison.confidence
-    word = _word(comparison, metric, different=p_adjusted <= level, equivalent=p_equivalent <= level)
+    verdict = _verdict(comparison, metric, different=p_adjusted <= level, equivalent=p_equivalent <= level)
     known = math.isfinite(comparison.p_value)
-    open_ = word == "inconclusive"
+    undecided = verdict == "inconclusive"
     return Assessment(
         comparison=comparison,
         p_adjusted=p_adjusted,
         p_equivalent=p_equivalent,
         margin=margin,
-        verdict=word,
-        detectable=detectable_difference(comparison.mean, level=level / arms) if known else math.nan,
-        seeds_needed=seeds_to_settle(comparison.mean, margin=margin, level=level / arms) if open_ else None,
+        verdict=verdict,
+        detectable=minimum_detectable_effect(comparison.mean, level=level / arms) if known else math.nan,
+        seeds_needed=required_seeds(comparison.mean, margin=margin, level=level / arms) if undecided else None,
     )
 
 
-def _word(comparison: PairedComparison, metric: Metric, *, different: bool, equivalent: bool) -> Verdict | None:
-    if not _can_be_judged(comparison):
+def _verdict(comparison: PairedComparison, metric: Metric, *, different: bool, equivalent: bool) -> Verdict | None:
+    if not _is_testable(comparison):
         return None
     if equivalent:
         return "equivalent"
@@ -79,19 +80,19 @@ Key = TypeVar("Key")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's step-down adjusted p-values in the given order (Holm 1979).
+    """Return step-down adjusted p-values (Holm 1979) in the given order.
 
-    The chance of any false claim among them is at most the level, however the comparisons depend on each other; arms
-    that share a baseline do.
+    They control the family-wise error rate under any dependence between the tests. Arms that share a baseline are
+    dependent.
     """
     adjusted = [0.0] * len(p_values)
     largest = 0.0
-    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
     return adjusted
 
 
 def holm_by_key(p_values: Mapping[Key, float]) -> dict[Key, float]:
-    """Return the same by key."""
+    """Return Holm-adjusted p-values by key."""
     return dict(zip(p_values, holm(list(p_values.values())), strict=True))

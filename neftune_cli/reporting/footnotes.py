@@ -137,7 +137,7 @@ def _verdict_legend() -> str:
 def _scope(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterator[str]:
     if about_method := [one for one in assessments if one.verdict]:
         populations = "seeds and items" if _have_items(about_method) else "seeds"
-        yield f"Verdicts generalize to other {populations} of this setting only: {comparison.setting.words}."
+        yield f"Verdicts generalize to other {populations} of this setting only: {comparison.setting.description}."
     yield from filter(None, [few_seeds_sentence(comparison)])
 
 

@@ -75,7 +75,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _caption(section: Section, comparison: Comparison) -> str:
-    sentences = [f"{section.title}: {comparison.setting.words}."]
+    sentences = [f"{section.title}: {comparison.setting.description}."]
     sentences.append(section.note or "Mean ± standard deviation over seeds.")
     if section.compares:
         sentences += _inference(section, comparison)

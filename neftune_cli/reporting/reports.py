@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.alignment import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.comparison import compare_arms
+from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import NothingToCompareError

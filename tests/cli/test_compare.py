@@ -1,4 +1,4 @@
-"""`neftune compare` on sweeps that the store wrote: what goes where, which files appear, and what is refused."""
+"""`neftune compare` on folders of sweeps: output, written files, and error messages."""
 
 import json
 import shlex
@@ -39,7 +39,7 @@ def test_a_pipe_gets_plain_tables(results: Path) -> None:
     ) in result.stdout
 
 
-def test_the_report_lies_beside_the_trials(results: Path) -> None:
+def test_the_report_is_written_into_the_folder_of_the_sweep(results: Path) -> None:
     result = _compare(results)
 
     folder = results / "bios"
@@ -61,22 +61,22 @@ def test_the_same_results_give_the_same_bytes(results: Path) -> None:
     assert report() == report()
 
 
-def test_the_papers_claims_follow_where_they_are_asked_for(results: Path) -> None:
-    plain, asked = _compare(results).stdout, _compare(results, "--hypotheses").stdout
+def test_hypotheses_appends_the_claims_of_the_paper(results: Path) -> None:
+    plain, longer = _compare(results).stdout, _compare(results, "--hypotheses").stdout
 
-    assert asked.startswith(plain.rstrip("\n"))
-    assert "Claims of the NEFTune paper" in asked.removeprefix(plain.rstrip("\n"))
+    assert longer.startswith(plain.rstrip("\n"))
+    assert "Claims of the NEFTune paper" in longer.removeprefix(plain.rstrip("\n"))
 
 
-def test_choices_change_the_verdict_and_leave_no_report(results: Path) -> None:
+def test_options_change_the_verdict_and_prevent_a_report(results: Path) -> None:
     result = _compare(results, "--margin", "eval_loss=0.001", "--confidence", "0.5", "--format", "json")
 
-    judged = json.loads(result.stdout)["comparisons"][0]["metrics"]["eval_loss"]["alpha=5"]
-    assert (judged["margin"], judged["verdict"]) == (0.001, "better")
+    assessed = json.loads(result.stdout)["comparisons"][0]["metrics"]["eval_loss"]["alpha=5"]
+    assert (assessed["margin"], assessed["verdict"]) == (0.001, "better")
     assert not (results / "bios" / "report.html").exists()
 
 
-def test_runs_of_others_are_compared_in_every_format_and_nothing_is_written_beside_them(tmp_path: Path) -> None:
+def test_runs_of_trainers_are_compared_in_every_format_and_no_file_is_written(tmp_path: Path) -> None:
     for alpha, loss in ((0, 2.0), (5, 1.9)):
         for seed in range(3):
             run = tmp_path / "runs" / f"alpha={alpha},seed={seed}"
@@ -97,7 +97,7 @@ def test_runs_of_others_are_compared_in_every_format_and_nothing_is_written_besi
     assert sorted(tmp_path.rglob("*")) == files
 
 
-def test_the_page_says_how_to_make_the_same_again(results: Path) -> None:
+def test_the_page_has_the_commands_that_reproduce_it(results: Path) -> None:
     page = _compare(results, "--format", "html", "--margin", "eval_loss=0.02", "--margin", "response_chars=10%").stdout
 
     folder = shlex.quote(f"{results}/bios/sweep.yaml")
@@ -105,7 +105,7 @@ def test_the_page_says_how_to_make_the_same_again(results: Path) -> None:
     assert "neftune compare results/bios-again --margin eval_loss=0.02 --margin response_chars=10%" in page
 
 
-def test_pictures_of_an_earlier_time_are_replaced(results: Path) -> None:
+def test_plots_of_an_earlier_report_are_removed(results: Path) -> None:
     (results / "bios" / "plots").mkdir()
     (results / "bios" / "plots" / "loss.png").write_bytes(b"old")
 
@@ -114,24 +114,24 @@ def test_pictures_of_an_earlier_time_are_replaced(results: Path) -> None:
     assert not (results / "bios" / "plots" / "loss.png").exists()
 
 
-def test_another_metric_leads(results: Path) -> None:
+def test_metric_selects_the_metric_of_the_verdict(results: Path) -> None:
     assert "length beside alpha 0" in _compare(results, "--metric", "response_chars").stdout.split("\n\nLoss\n")[0]
 
 
-def test_a_metric_is_known_by_the_name_that_the_tables_show(results: Path) -> None:
+def test_a_metric_can_be_given_by_its_name_in_the_tables(results: Path) -> None:
     assert _compare(results, "--metric", "rouge-l").stdout == _compare(results, "--metric", "rouge_l").stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--margin", "eval_loss"], "--margin eval_loss: there is no size in it."),
-        (["--margin", "speed=1"], "--margin speed=1: no metric 'speed' was measured."),
-        (["--metric", "speed"], "--metric 'speed': nothing of that name was measured in sweep 'bios'."),
-        (["--confidence", "95"], "--confidence 95 is no confidence level."),
+        (["--margin", "eval_loss"], "--margin eval_loss: the size is missing."),
+        (["--margin", "speed=1"], "--margin speed=1: the metric 'speed' was not measured."),
+        (["--metric", "speed"], "--metric 'speed': no metric with this name was measured in sweep 'bios'."),
+        (["--confidence", "95"], "--confidence: 95 is not a confidence level."),
     ],
 )
-def test_choices_that_make_no_sense_are_refused(results: Path, arguments: list[str], message: str) -> None:
+def test_invalid_options_are_refused(results: Path, arguments: list[str], message: str) -> None:
     error = _compare(results, *arguments).exception
 
     assert isinstance(error, UsageError)
@@ -148,7 +148,7 @@ def test_a_damaged_file_is_named(results: Path) -> None:
     assert str(error) == f"{record} can't be understood. Restore it, or remove the trial's folder to train it again."
 
 
-def test_json_goes_to_stdout_and_nothing_else_is_written(results: Path) -> None:
+def test_json_is_the_only_output(results: Path) -> None:
     result = _compare(results, "--format", "json", "--baseline", "5")
 
     (exported,) = json.loads(result.stdout)["comparisons"]
@@ -158,7 +158,7 @@ def test_json_goes_to_stdout_and_nothing_else_is_written(results: Path) -> None:
 
 
 @pytest.mark.parametrize("format_", ["table", "json", "csv", "md", "latex", "html"])
-def test_output_gets_what_stdout_would_have(results: Path, tmp_path: Path, format_: str) -> None:
+def test_output_receives_the_text_of_stdout(results: Path, tmp_path: Path, format_: str) -> None:
     printed = _compare(results, "--format", format_)
     written = _compare(results, "--format", format_, "--output", str(tmp_path / "out"))
 
@@ -166,7 +166,9 @@ def test_output_gets_what_stdout_would_have(results: Path, tmp_path: Path, forma
     assert (tmp_path / "out").read_text(encoding="utf-8") == printed.stdout
 
 
-def test_several_sweeps_follow_one_another(results: Path, hand_made_records: Records) -> None:
+def test_sweeps_that_are_not_comparable_are_printed_one_after_another(
+    results: Path, hand_made_records: Records
+) -> None:
     other = [one.model_copy(update={"identity": {**one.identity, "data": "e"}}) for one in hand_made_records]
     _write_sweep(results / "again", other)
 
@@ -179,9 +181,7 @@ def test_several_sweeps_follow_one_another(results: Path, hand_made_records: Rec
     assert "Not compared with again, because more than the noise differs: data bios (d) instead of bios (e)." in lines
 
 
-def test_comparable_sweeps_are_one_comparison_and_belong_to_neither_folder(
-    results: Path, hand_made_records: Records
-) -> None:
+def test_comparable_sweeps_are_one_comparison_without_a_report(results: Path, hand_made_records: Records) -> None:
     stronger = [
         one.model_copy(
             update={"arm": "alpha=10", "alpha": 10.0, "identity": {**one.identity, "noise": {"alpha": 10.0}}}
@@ -194,10 +194,10 @@ def test_comparable_sweeps_are_one_comparison_and_belong_to_neither_folder(
 
     assert result.stdout.startswith("bios + more, compared with alpha=0\n")
     assert "alpha=10" in result.stdout
-    assert result.stderr == "No report lies beside bios + more: --format html --output FILE writes one anywhere.\n"
+    assert result.stderr == "bios + more: no report was written. Write one with --format html --output FILE.\n"
 
 
-def test_an_unfinished_sweep_is_left_out_with_a_word(results: Path, hand_made_records: Records) -> None:
+def test_an_unfinished_sweep_is_left_out_with_a_message(results: Path, hand_made_records: Records) -> None:
     _write_sweep(results / "young", hand_made_records[:1])
 
     result = _compare(results, "--format", "csv")
@@ -207,7 +207,7 @@ def test_an_unfinished_sweep_is_left_out_with_a_word(results: Path, hand_made_re
     assert result.stderr.startswith("No trained trial of sweep 'young' has finished.")
 
 
-def test_nothing_finished_is_nothing_to_compare(tmp_path: Path, hand_made_records: Records) -> None:
+def test_sweeps_without_finished_trials_raise(tmp_path: Path, hand_made_records: Records) -> None:
     _write_sweep(tmp_path / "young", hand_made_records[:1])
 
     assert isinstance(_compare(tmp_path).exception, NothingToCompareError)
@@ -216,34 +216,34 @@ def test_nothing_finished_is_nothing_to_compare(tmp_path: Path, hand_made_record
 def test_a_failed_trial_is_named_under_the_tables(results: Path) -> None:
     leave_failed(SweepFolder(results / "bios").trial("f", "alpha=5", 3), "f", "out of memory")
 
-    assert "\nNot in these numbers: alpha=5,seed=3 failed: out of memory\n" in _compare(results).stdout
+    assert "\nMissing from these numbers: alpha=5,seed=3 failed: out of memory\n" in _compare(results).stdout
 
 
-def test_an_output_that_can_not_be_written_is_refused(results: Path, tmp_path: Path) -> None:
+def test_an_output_file_that_is_not_writable_is_refused(results: Path, tmp_path: Path) -> None:
     result = _compare(results, "--output", str(tmp_path / "missing" / "out.txt"))
 
     assert isinstance(result.exception, UsageError)
     assert str(result.exception) == (
-        f"--output {tmp_path}/missing/out.txt can't be written: No such file or directory. "
-        "Name a file in a folder that exists and that you can write to."
+        f"--output: cannot write {tmp_path}/missing/out.txt: No such file or directory. "
+        "Name a file in a folder that exists and is writable."
     )
 
 
-def test_results_that_can_not_be_written_are_still_compared(results: Path) -> None:
-    (results / "bios" / "plots").write_text("in the way")
+def test_a_folder_that_is_not_writable_is_compared_without_a_report(results: Path) -> None:
+    (results / "bios" / "plots").write_text("a file")
 
     result = _compare(results)
 
     assert result.exit_code == 0
     assert result.stdout.startswith("bios, compared with alpha=0\n")
-    assert result.stderr == f"{results}/bios got no summary.md, report.html and plots: File exists.\n"
+    assert result.stderr == f"Cannot write summary.md, report.html and plots to {results}/bios: File exists.\n"
 
 
-def test_a_format_that_does_not_exist_is_refused(results: Path) -> None:
+def test_an_unknown_format_is_refused(results: Path) -> None:
     assert _compare(results, "--format", "pdf").exit_code == 2
 
 
-def test_comparing_imports_no_training_code(results: Path) -> None:
+def test_compare_imports_no_training_code(results: Path) -> None:
     code = (
         "import sys; from neftune_cli.cli import app\n"
         f"app(['compare', {str(results)!r}], standalone_mode=False)\n"
@@ -258,7 +258,7 @@ def test_comparing_imports_no_training_code(results: Path) -> None:
     assert done.stdout.startswith("bios, compared with alpha=0")
 
 
-def test_help_imports_nothing_to_judge_with() -> None:
+def test_help_imports_no_numerical_libraries() -> None:
     code = (
         "import sys; from neftune_cli.cli import app\n"
         "app(['compare', '--help'], standalone_mode=False)\n"

@@ -30,7 +30,7 @@ from experiments.null_simulations.scenarios import (
     Scenario,
 )
 from experiments.null_simulations.words import MARGINS, word_rates
-from neftune_cli.analysis.aligned import Aligned
+from neftune_cli.analysis.alignment import AlignedMetric
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import EvalMetrics, ExampleLoss, LossMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
@@ -114,10 +114,10 @@ def test_a_test_that_takes_items_for_fixed_would_be_found_out() -> None:
     assert claims.mean() > most(FALSE_POSITIVES[1])
 
 
-def aligned(records: Records) -> Aligned:
+def aligned(records: Records) -> AlignedMetric:
     values = np.concatenate([records.baseline[None], records.treated()])
     names, clusters = tuple(map(str, range(len(values)))), tuple(map(str, records.scenario.clusters))
-    return Aligned(names, tuple(range(values.shape[1])), clusters, values, records.weights)
+    return AlignedMetric(names, tuple(range(values.shape[1])), clusters, values, records.weights)
 
 
 def test_simulated_records_have_the_components_that_were_put_in() -> None:

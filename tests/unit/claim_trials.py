@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from neftune_cli.analysis.aligned import Choices, TrialsByArm
+from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.paper_claims import examine_claims
 from neftune_cli.analysis.results import EarlyStopping, HypothesisResult
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
@@ -27,7 +28,7 @@ MARGINS = {
     "exact_match": 0.02,
 }
 """What counts as no difference in these tests, in the metric's unit, whatever counts elsewhere."""
-CHOICES = Choices(margins={key: Margin(size) for key, size in MARGINS.items()})
+CHOICES = ComparisonOptions(margins={key: Margin(size) for key, size in MARGINS.items()})
 
 Values = Mapping[str, ArrayLike]
 """Metric key to values, (seeds, items), or (seeds,) for a score without items."""
@@ -55,7 +56,7 @@ def examine(
     *,
     baseline: str = "alpha=0",
     stopping: EarlyStopping | None = None,
-    choices: Choices = CHOICES,
+    choices: ComparisonOptions = CHOICES,
 ) -> dict[str, HypothesisResult]:
     """Return the results by key."""
     trials = [trial for of_arm in arms.values() for trial in of_arm.values()]

@@ -6,8 +6,8 @@ from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Literal
 
-from neftune_cli.analysis.crossed import CrossedMean
-from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
+from neftune_cli.analysis.crossed_factors import CrossedMean
+from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
 from neftune_cli.analysis.results import (
     ArmSummary,
     Assessment,
@@ -112,7 +112,7 @@ def assessment(
 ) -> Assessment:
     """Return a assessment whose interval reaches so far to both sides; its p-values are made up."""
     error = half_width / T_OF_THREE_SEEDS
-    about: Literal["method", "checkpoints"] = "method" if seeds >= FEWEST_SEEDS else "checkpoints"
+    about: Literal["method", "checkpoints"] = "method" if seeds >= MIN_SEEDS else "checkpoints"
     mean = CrossedMean(difference, seeds * error**2, 0.0, seeds, items, seeds - 1, 1.0)
     low, high = difference - half_width, difference + half_width
     paired = PairedComparison(difference, low, high, 0.2, seeds, items, items, about, 0.95, mean)

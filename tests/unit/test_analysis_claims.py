@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neftune_cli.analysis.aligned import Choices, TrialsByArm
-from neftune_cli.analysis.paper_claims import EACH_AT_ITS_OWN_LEVEL
+from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.analysis.options import ComparisonOptions
+from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import Status
 from neftune_cli.metrics import Margin
 from tests.unit.claim_trials import CHOICES, MARGINS, SEED_EFFECTS, arm, examine, joined, with_items
@@ -200,7 +201,7 @@ def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
 
 def test_the_users_margin_and_confidence_decide() -> None:
     arms = noise("probe_bleu", *AT_LEAST_SOME)
-    generous = Choices(margins={"probe_bleu": Margin(10.0)})
+    generous = ComparisonOptions(margins={"probe_bleu": Margin(10.0)})
     strict = replace(CHOICES, confidence=0.9999)
 
     assert examine(arms, choices=generous)["training-bleu-falls"].status == "refuted"
@@ -212,13 +213,13 @@ def test_every_claim_says_what_the_paper_has_and_what_isnt_comparable() -> None:
     results = list(examine(noise("eval_loss", *TINY)).values())
 
     assert len(results) == 11
-    assert "11 claims" in EACH_AT_ITS_OWN_LEVEL
+    assert "11 claims" in UNADJUSTED_CLAIMS_NOTE
     assert [one.key for one in results[:2]] == ["training-loss-rises", "held-out-loss-does-not-rise"]
     assert all(one.claim.endswith(".") and one.paper.endswith(".") and one.caveat.endswith(".") for one in results)
 
 
 def test_the_note_on_levels_holds_at_any_confidence() -> None:
-    assert not re.search(r"\d ?%|one in \w+ty", EACH_AT_ITS_OWN_LEVEL)
+    assert not re.search(r"\d ?%|one in \w+ty", UNADJUSTED_CLAIMS_NOTE)
 
 
 @pytest.mark.parametrize("spread", np.linspace(0.3, 0.9, 13))

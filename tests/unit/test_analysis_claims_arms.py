@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from neftune_cli.analysis.aligned import TrialsByArm
-from neftune_cli.analysis.paper_claims.case import noisy_arms
+from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.analysis.paper_claims.claim_data import noisy_arms
 from neftune_cli.analysis.results import Status
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.evidence.measurements import Floats

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neftune_cli.analysis.aligned import TrialsByArm
+from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.analysis.paper_claims.matched_length import match
 from neftune_cli.analysis.results import Status
 from neftune_cli.evidence.measurements import Floats

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neftune_cli.analysis.aligned import TrialsByArm
+from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.evidence.measurements import ItemValues, Measurements
 from tests.unit.claim_trials import ITEMS, arm, examine, joined
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from neftune_cli.analysis.aligned import TrialsByArm
+from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.analysis.results import EarlyStopping, Status, StoppedArm, Verdict
 from neftune_cli.evidence.measurements import ItemValues
 from tests.unit.claim_trials import arm, examine, joined, with_items

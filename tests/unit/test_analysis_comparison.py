@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
-from neftune_cli.analysis.aligned import Choices
 from neftune_cli.analysis.comparison import compare_arms
+from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison, Estimate, PairedDifference
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
 from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting
@@ -95,7 +95,7 @@ def test_an_infinite_value_has_no_mean(hand_made_records: Records) -> None:
 
 @pytest.mark.parametrize("wanted", ["5", "5.0", "alpha=5"])
 def test_the_baseline_is_named_by_alpha_or_name(hand_made_records: Records, wanted: str) -> None:
-    comparison = _compare(hand_made_records, Choices(baseline=wanted))
+    comparison = _compare(hand_made_records, ComparisonOptions(baseline=wanted))
 
     assert comparison.baseline == "alpha=5"
     assert _paired(comparison, "alpha=0")[1].mean == pytest.approx(0.003)
@@ -104,22 +104,22 @@ def test_the_baseline_is_named_by_alpha_or_name(hand_made_records: Records, want
 def test_an_alpha_means_the_arm_that_varies_nothing_else(hand_made_records: Records) -> None:
     decayed = [_renamed(record, "weight decay") for record in hand_made_records[1:4]]
 
-    assert _compare([*decayed, *hand_made_records], Choices(baseline="0")).baseline == "alpha=0"
+    assert _compare([*decayed, *hand_made_records], ComparisonOptions(baseline="0")).baseline == "alpha=0"
 
 
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
-        ("7", "--baseline 7: sweep 'bios' has no trained arm of that name or alpha. Type one of 'alpha=0', 'alpha=5'."),
+        ("7", "--baseline 7: sweep 'bios' has no trained arm with this name or alpha. Type one of 'alpha=0', 'alpha=5'."),
         (
             "base",
-            "--baseline base: sweep 'bios' has no trained arm of that name or alpha. Type one of 'alpha=0', 'alpha=5'.",
+            "--baseline base: sweep 'bios' has no trained arm with this name or alpha. Type one of 'alpha=0', 'alpha=5'.",
         ),
     ],
 )
 def test_an_unknown_baseline_lists_the_arms(hand_made_records: Records, wanted: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        _compare(hand_made_records, Choices(baseline=wanted))
+        _compare(hand_made_records, ComparisonOptions(baseline=wanted))
 
     assert str(caught.value) == message
 
@@ -128,9 +128,9 @@ def test_an_ambiguous_baseline_lists_its_matches(hand_made_records: Records) -> 
     named = [_renamed(hand_made_records[4], "short"), _renamed(hand_made_records[5], "long")]
 
     with pytest.raises(UsageError) as caught:
-        _compare([*hand_made_records[:4], *named], Choices(baseline="5"))
+        _compare([*hand_made_records[:4], *named], ComparisonOptions(baseline="5"))
 
-    message = "--baseline 5: sweep 'bios' has 2 arms of that name or alpha. Type one of 'short', 'long'."
+    message = "--baseline 5: sweep 'bios' has 2 arms with this name or alpha. Type one of 'short', 'long'."
     assert str(caught.value) == message
 
 
@@ -179,7 +179,7 @@ def test_verdicts_hold_for_all_arms_together(hand_made_records: Records) -> None
 def test_the_margin_can_be_set_in_the_unit_or_as_a_share(hand_made_records: Records) -> None:
     margins = {"eval_loss": Margin(0.5), "response_chars": Margin(0.1, relative=True)}
 
-    comparison = _compare(hand_made_records, Choices(margins=margins))
+    comparison = _compare(hand_made_records, ComparisonOptions(margins=margins))
 
     loss, length = (comparison.assessment("alpha=5", key) for key in margins)
     assert loss is not None
@@ -190,7 +190,7 @@ def test_the_margin_can_be_set_in_the_unit_or_as_a_share(hand_made_records: Reco
 
 def test_a_wide_confidence_makes_wide_intervals(hand_made_records: Records) -> None:
     narrow, wide = (
-        _compare(hand_made_records, Choices(confidence=level)).assessment("alpha=5", "eval_loss")
+        _compare(hand_made_records, ComparisonOptions(confidence=level)).assessment("alpha=5", "eval_loss")
         for level in (0.9, 0.99)
     )
     assert narrow is not None
@@ -209,9 +209,9 @@ def test_two_seeds_get_no_verdict(hand_made_records: Records) -> None:
 
 def test_the_metric_of_the_advice_must_have_been_measured(hand_made_records: Records) -> None:
     assert _compare(hand_made_records).primary == "eval_loss"
-    assert _compare(hand_made_records, Choices(metric="rouge_l")).primary == "rouge_l"
-    with pytest.raises(UsageError, match="--metric 'bleu': nothing of that name was measured in sweep 'bios'"):
-        _compare(hand_made_records, Choices(metric="bleu"))
+    assert _compare(hand_made_records, ComparisonOptions(metric="rouge_l")).primary == "rouge_l"
+    with pytest.raises(UsageError, match="--metric 'bleu': no metric with this name was measured in sweep 'bios'"):
+        _compare(hand_made_records, ComparisonOptions(metric="bleu"))
 
 
 def test_a_diverged_baseline_seed_widens_no_margin(hand_made_records: Records) -> None:
@@ -246,14 +246,14 @@ def test_items_that_not_all_trials_have_are_said() -> None:
     compared = compare_arms(Evidence("s", Setting("m", "d", {}, {}), (*trials[:-1], short), METRICS, ()))
 
     assert compared.notes == (
-        "Held-out loss: trials have 2 to 3 items; each difference is over those that both arms have.",
+        "Held-out loss: trials have 2 to 3 items. Each difference uses the items that both arms have.",
     )
     assessment = compared.assessment("two", "eval_loss")
     assert assessment is not None
     assert assessment.comparison.items == 2
 
 
-def _compare(records: Records, choices: Choices = Choices()) -> Comparison:  # noqa: B008
+def _compare(records: Records, choices: ComparisonOptions = ComparisonOptions()) -> Comparison:  # noqa: B008
     trials = tuple(
         Measurements(one.trial, one.arm, one.alpha, one.seed, scores_of(one), {}, {}, noise_ratio=_ratio(one))
         for one in records

@@ -10,7 +10,7 @@ from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.weightstats import ttost_paired
 
-from neftune_cli.analysis.crossed import clustered_mean, crossed_mean, weighted_degrees
+from neftune_cli.analysis.crossed_factors import clustered_mean, crossed_mean, weighted_degrees
 from neftune_cli.evidence.measurements import Floats
 
 EXACT = 1e-12

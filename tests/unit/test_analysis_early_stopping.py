@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
-from neftune_cli.analysis.aligned import TrialsByArm
+from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.results import Assessment, EarlyStopping, StoppedArm

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from neftune_cli.analysis import paired
-from neftune_cli.analysis.crossed import crossed_mean
+from neftune_cli.analysis.crossed_factors import crossed_mean
 from neftune_cli.analysis.paired import (
-    Method,
+    InferenceMethod,
     PairedComparison,
     bootstrap_interval,
     cluster_table,
@@ -84,7 +84,7 @@ def test_one_seed_of_one_item_has_no_interval() -> None:
 @pytest.mark.parametrize("method", ["t", "sign-flip", "bootstrap"])
 @pytest.mark.parametrize("shape", [(3, 1), (3, 40), (5, 200), (2, 40)])
 @pytest.mark.parametrize("step", [0.0, 0.1, 1.0])
-def test_differences_that_don_t_vary_prove_nothing(step: float, shape: tuple[int, int], method: Method) -> None:
+def test_differences_that_don_t_vary_prove_nothing(step: float, shape: tuple[int, int], method: InferenceMethod) -> None:
     values = np.random.default_rng(0).normal(7, 3, shape)
     ours = paired_comparison(values, values + step, method=method)  # the sums are rounded
     assert ours.difference == pytest.approx(step)
@@ -242,15 +242,15 @@ def test_other_methods_replace_only_what_they_are_for() -> None:
 @pytest.mark.parametrize(
     ("treated", "options", "error"),
     [
-        ([[1.0, 2.0]], {}, r"baseline \(2, 2\) and treated \(1, 2\) are not of one shape"),
+        ([[1.0, 2.0]], {}, r"baseline \(2, 2\) and treated \(1, 2\) do not have the same shape"),
         ([1.0, 2.0], {}, "not of one shape"),
         ([[1.0, math.nan], [1.0, 2.0]], {}, "a value is not finite"),
         ([[1.0, math.inf], [1.0, 2.0]], {}, "a value is not finite"),
-        ([[1.0, 2.0], [1.0, 2.0]], {"confidence": 1.0}, r"confidence is 1\.0, not between 0 and 1"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"confidence": 1.0}, r"confidence must be between 0 and 1, not 1\.0"),
         ([[1.0, 2.0], [1.0, 2.0]], {"confidence": 95}, "confidence is 95"),
         ([[1.0, 2.0], [1.0, 2.0]], {"clusters": ["a"]}, "1 cluster labels for 2 items"),
         ([[1.0, 2.0], [1.0, 2.0]], {"weights": [1.0, -1.0]}, "weights are negative"),
-        ([[1.0, 2.0], [1.0, 2.0]], {"weights": [[1.0, 1.0], [0.0, 0.0]]}, "all zero in a seed"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"weights": [[1.0, 1.0], [0.0, 0.0]]}, "all weights of a seed are zero"),
     ],
 )
 def test_what_can_t_be_compared_is_refused(treated: object, options: dict[str, object], error: str) -> None:

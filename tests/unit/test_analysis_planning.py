@@ -7,13 +7,13 @@ import pytest
 from scipy import integrate, stats
 from statsmodels.stats.power import TTestPower
 
-from neftune_cli.analysis.crossed import CrossedMean
+from neftune_cli.analysis.crossed_factors import CrossedMean
 from neftune_cli.analysis.power import (
-    MOST_SEEDS,
-    detectable_difference,
-    power_of_equivalence,
+    MAX_SEEDS,
+    minimum_detectable_effect,
+    power_of_equivalence_test,
     power_of_test,
-    seeds_to_settle,
+    required_seeds,
     with_seeds,
 )
 
@@ -28,13 +28,13 @@ def over_seeds(seeds: int, mean: float = 0.0) -> CrossedMean:
 @pytest.mark.parametrize(("seeds", "level"), [(3, 0.05), (5, 0.05 / 3), (10, 0.05), (40, 0.05 / 3)])
 def test_the_detectable_difference_is_that_of_a_paired_t_test(seeds: int, level: float) -> None:
     size = TTestPower().solve_power(nobs=seeds, alpha=level, power=0.8)
-    assert detectable_difference(over_seeds(seeds), level=level) == pytest.approx(SPREAD * size, rel=1e-5)
+    assert minimum_detectable_effect(over_seeds(seeds), level=level) == pytest.approx(SPREAD * size, rel=1e-5)
 
 
 def test_where_statsmodels_gives_up_the_detectable_difference_still_has_its_power() -> None:
     """At 3 seeds and a level of 5% over three arms scipy's noncentral t is not a number here and there."""
     mean = over_seeds(3)
-    shift = detectable_difference(mean, level=0.05 / 3) / mean.standard_error
+    shift = minimum_detectable_effect(mean, level=0.05 / 3) / mean.standard_error
     assert exact_power(shift, 2, 0.05 / 3) == pytest.approx(0.8, abs=1e-6)
 
 
@@ -43,7 +43,7 @@ def test_far_out_power_is_certain() -> None:
     mean = over_seeds(10)
     for shift in (40, 60, 80, 1000):
         assert power_of_test(shift * mean.standard_error, mean, level=0.05) == 1
-        assert power_of_equivalence(0.0, mean, margin=shift * mean.standard_error, level=0.05) == 1
+        assert power_of_equivalence_test(0.0, mean, margin=shift * mean.standard_error, level=0.05) == 1
 
 
 LEVELS = (0.05 / 3, 0.01 / 5, 1e-4, 1e-5 / 3)
@@ -53,7 +53,7 @@ LEVELS = (0.05 / 3, 0.01 / 5, 1e-4, 1e-5 / 3)
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_detectable_difference_has_its_power_at_strict_levels_of_few_seeds(level: float, degrees: int) -> None:
     mean = over_seeds(degrees + 1)
-    shift = detectable_difference(mean, level=level) / mean.standard_error
+    shift = minimum_detectable_effect(mean, level=level) / mean.standard_error
     assert power_given_numerator(shift, degrees, level) == pytest.approx(0.8, abs=1e-6)
 
 
@@ -98,17 +98,17 @@ def test_the_power_is_that_of_a_paired_t_test(seeds: int, difference: float) -> 
 def test_what_is_detectable_is_detected_as_often_as_asked() -> None:
     mean = CrossedMean(0.0, 4e-4, 1e-4, 4, 50, 3, 0.5)
     for power in (0.5, 0.8, 0.95):
-        size = detectable_difference(mean, level=0.05, power=power)
+        size = minimum_detectable_effect(mean, level=0.05, power=power)
         assert power_of_test(size, mean, level=0.05) == pytest.approx(power, abs=1e-6)
 
 
 @pytest.mark.parametrize("item_variance", [0.0, math.nan])
 def test_without_a_measured_uncertainty_nothing_is_planned(item_variance: float) -> None:
     unmeasured = CrossedMean(0.1, 0.0, item_variance, 3, 1, 2, 1.0)
-    assert math.isnan(detectable_difference(unmeasured, level=0.05))
+    assert math.isnan(minimum_detectable_effect(unmeasured, level=0.05))
     assert math.isnan(power_of_test(0.1, unmeasured, level=0.05))
-    assert math.isnan(power_of_equivalence(0.1, unmeasured, margin=0.2, level=0.05))
-    assert seeds_to_settle(unmeasured, margin=0.2, level=0.05) is None
+    assert math.isnan(power_of_equivalence_test(0.1, unmeasured, margin=0.2, level=0.05))
+    assert required_seeds(unmeasured, margin=0.2, level=0.05) is None
 
 
 @pytest.mark.parametrize(("difference", "margin"), [(0.0, 0.03), (0.01, 0.03), (0.01, 0.05), (-0.02, 0.06)])
@@ -116,7 +116,7 @@ def test_the_power_to_show_equivalence_is_its_exact_integral(difference: float, 
     mean = over_seeds(8)
     exact = exact_equivalence_power(difference, margin, mean.standard_error, 7)
     # exact as long as both tests aren't missed at once, which an uncertainty as large as the margin makes possible
-    assert power_of_equivalence(difference, mean, margin=margin, level=0.05) == pytest.approx(exact, abs=0.01)
+    assert power_of_equivalence_test(difference, mean, margin=margin, level=0.05) == pytest.approx(exact, abs=0.01)
 
 
 def exact_equivalence_power(difference: float, margin: float, error: float, degrees: int) -> float:
@@ -133,7 +133,7 @@ def exact_equivalence_power(difference: float, margin: float, error: float, degr
 
 
 def test_a_difference_beyond_the_margin_is_never_planned_to_be_shown_equivalent() -> None:
-    assert power_of_equivalence(0.03, over_seeds(50), margin=0.03, level=0.05) == 0
+    assert power_of_equivalence_test(0.03, over_seeds(50), margin=0.03, level=0.05) == 0
 
 
 def test_more_seeds_divide_the_variance_of_seeds_alone() -> None:
@@ -148,21 +148,21 @@ def test_more_seeds_divide_the_variance_of_seeds_alone() -> None:
 @pytest.mark.parametrize("difference", [0.008, 0.012, 0.02])
 def test_seeds_to_settle_are_those_of_a_paired_t_test(difference: float) -> None:
     size = TTestPower().solve_power(effect_size=difference / SPREAD, alpha=0.05, power=0.8)
-    assert seeds_to_settle(over_seeds(3, difference), margin=0.0, level=0.05) == math.ceil(size)
+    assert required_seeds(over_seeds(3, difference), margin=0.0, level=0.05) == math.ceil(size)
 
 
 def test_a_small_difference_is_settled_by_its_equivalence() -> None:
-    needed = seeds_to_settle(over_seeds(3, 0.001), margin=0.02, level=0.05)
+    needed = required_seeds(over_seeds(3, 0.001), margin=0.02, level=0.05)
     assert needed is not None
     chances = [
         exact_equivalence_power(0.001, 0.02, SPREAD / math.sqrt(seeds), seeds - 1) for seeds in (needed - 1, needed)
     ]
     assert chances[0] < 0.8 <= chances[1] + 1e-3
-    assert seeds_to_settle(over_seeds(3, 0.001), margin=0.0, level=0.05) is None
+    assert required_seeds(over_seeds(3, 0.001), margin=0.0, level=0.05) is None
 
 
 def test_no_number_of_seeds_settles_what_the_items_leave_open() -> None:
     limited = CrossedMean(0.01, 4e-4, 1e-4, 4, 50, 3, 0.5)
     assert np.sqrt(limited.item_variance) == pytest.approx(0.01)
-    assert seeds_to_settle(limited, margin=0.001, level=0.05) is None
-    assert power_of_test(0.01, with_seeds(limited, MOST_SEEDS), level=0.05) < 0.8
+    assert required_seeds(limited, margin=0.001, level=0.05) is None
+    assert power_of_test(0.01, with_seeds(limited, MAX_SEEDS), level=0.05) < 0.8

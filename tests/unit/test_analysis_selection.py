@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import ArrayLike
 
 from experiments.winners_curse import BASELINE, World, simulate
-from neftune_cli.analysis.aligned import Aligned
+from neftune_cli.analysis.alignment import AlignedMetric
 from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.results import BestArm
@@ -17,11 +17,11 @@ LOSS, ROUGE, LENGTH = (METRICS[key] for key in ("eval_loss", "rouge_l", "respons
 EQUAL = World("equal arms", (0.0,) * 3, seed_sd=1.0, cluster_sd=3.0, item_sd=3.0)
 
 
-def aligned(values: ArrayLike, clusters: Sequence[str] = (), weights: ArrayLike | None = None) -> Aligned:
+def aligned(values: ArrayLike, clusters: Sequence[str] = (), weights: ArrayLike | None = None) -> AlignedMetric:
     """Return arms `none`, `a`, `b`, ... of these values, (arms, seeds, items)."""
     table = np.asarray(values, dtype=np.float64)
     arms, seeds, items = table.shape
-    return Aligned(
+    return AlignedMetric(
         arms=("none", *"abcdef"[: arms - 1]),
         seeds=tuple(range(seeds)),
         clusters=tuple(clusters) or tuple(map(str, range(items))),
@@ -30,7 +30,7 @@ def aligned(values: ArrayLike, clusters: Sequence[str] = (), weights: ArrayLike 
     )
 
 
-def columns(**by_seed: Sequence[float]) -> Aligned:
+def columns(**by_seed: Sequence[float]) -> AlignedMetric:
     """Return a score without items: each arm's value of each seed, beside a baseline of zeros."""
     arms = list(by_seed.values())
     return aligned(np.array([[0.0] * len(arms[0]), *arms])[:, :, None], clusters=("",))
@@ -132,7 +132,7 @@ def test_a_diverged_arm_is_not_chosen() -> None:
     ],
     ids=["one arm", "one finite arm", "one seed without items", "one seed, one cluster", "diverged baseline"],
 )
-def test_where_nothing_can_be_chosen_or_measured_nothing_is_said(sweep: Aligned) -> None:
+def test_where_nothing_can_be_chosen_or_measured_nothing_is_said(sweep: AlignedMetric) -> None:
     assert best_arm_gain(sweep, "none", LOSS, confidence=0.95) is None
 
 

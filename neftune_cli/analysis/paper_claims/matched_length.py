@@ -6,9 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neftune_cli.analysis.paired import paired_comparison
-from neftune_cli.analysis.paper_claims.case import SWEEP, Case, NotMeasuredError
-from neftune_cli.analysis.paper_claims.contrasts import Contrast, Pool, left_out_words, pool, pooled, reference_words
-from neftune_cli.analysis.paper_claims.deciding import Finding, moves
+from neftune_cli.analysis.paper_claims.claim_data import SWEEP, Case, NotMeasuredError
+from neftune_cli.analysis.paper_claims.claim_tests import Finding, moves
+from neftune_cli.analysis.paper_claims.noise_effects import (
+    Contrast,
+    Pool,
+    left_out_words,
+    pool,
+    pooled,
+    reference_words,
+)
 from neftune_cli.analysis.paper_claims.wording import change_words, noisy_words
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.metrics import Metric

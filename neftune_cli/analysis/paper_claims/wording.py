@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.power import detectable_difference
+from neftune_cli.analysis.power import minimum_detectable_effect
 from neftune_cli.analysis.results import Assessment
-from neftune_cli.analysis.wording import amount, counted, listed, percent, unit_words
+from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import LOSS, Metric
 
 _MOST_NAMES = 5
@@ -24,7 +24,7 @@ def noisy_words(arms: Sequence[str]) -> str:
 
 def change_words(comparison: PairedComparison, metric: Metric) -> str:
     """Return a difference with its interval, like `+0.0120 nats [+0.0020, +0.0220]`."""
-    change = metric.signed(comparison.difference) + unit_words(metric)
+    change = metric.signed(comparison.difference) + metric.unit_suffix
     if not math.isfinite(comparison.ci_low):
         return change
     return f"{change} [{metric.signed(comparison.ci_low)}, {metric.signed(comparison.ci_high)}]"
@@ -57,14 +57,14 @@ def undecidable_words(comparisons: Mapping[str, PairedComparison]) -> str:
 
 def detectable_words(comparison: PairedComparison, metric: Metric) -> str:
     """Return how large a true change would have been found."""
-    size = detectable_difference(comparison.mean, level=1 - comparison.confidence)
-    return f"a true change of {amount(size, metric)} would be found four times out of five"
+    size = minimum_detectable_effect(comparison.mean, level=1 - comparison.confidence)
+    return f"a true change of {metric.amount(size)} would be found four times out of five"
 
 
 def most_detectable_words(assessments: Iterable[Assessment], metric: Metric) -> str:
     """Return which true difference all inconclusive comparisons would have found; empty where none is inconclusive."""
     sizes = [one.detectable for one in assessments if one.verdict == "inconclusive"]
-    return f"a true difference of {amount(max(sizes), metric)} would be found four times out of five" if sizes else ""
+    return f"a true difference of {metric.amount(max(sizes))} would be found four times out of five" if sizes else ""
 
 
 def unshared_words(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Seeds and items as two crossed samples: how sure the mean of a table is when both might have come out otherwise."""
+"""Means over two crossed random factors, seeds and items, with standard error and degrees of freedom."""
 
 import math
 from dataclasses import dataclass, replace
@@ -9,59 +9,59 @@ from scipy.special import stdtr, stdtrit
 from neftune_cli.evidence.measurements import Floats
 
 ROUNDING = 1e-12
-"""Differences and standard errors of so small a part of the values are what rounding makes of none."""
+"""Differences and standard errors smaller than this share of the values are rounding errors and count as zero."""
 
 
 @dataclass(frozen=True)
 class CrossedMean:
-    """A mean over seeds and clusters of items, with the two parts of its uncertainty apart.
+    """A mean over seeds and clusters of items, with its two variance components.
 
-    Where there is a single observation, or nothing varies, nothing says how sure the mean is: p-values and the interval
-    are not numbers then.
+    With a single observation, or with values that do not vary, the standard error is unknown. P-values and interval
+    bounds are NaN then.
     """
 
     mean: float
     seed_variance: float
-    """Variance of the mean of one seed's results; n seeds divide it by n."""
+    """Variance of the mean of one seed. The mean of n seeds has this variance divided by n."""
     item_variance: float
-    """Squared standard error that comes from the choice of items: more seeds don't lower it."""
+    """Part of the squared standard error that is due to the sample of items. More seeds do not reduce it."""
     seeds: int
     clusters: int
     seed_degrees: float
-    """Degrees of freedom of `seed_variance`; 0 where seeds are not taken for a sample."""
+    """Degrees of freedom of `seed_variance`; 0 if seeds are not a random factor."""
     seed_share: float
-    """Share of the squared standard error that is weighted with `seed_degrees`, the rest with clusters - 1."""
+    """Share of the squared standard error with `seed_degrees` degrees of freedom. The rest has clusters - 1."""
 
     @property
     def standard_error(self) -> float:
-        """Return the standard error of the mean, in its own unit."""
+        """Return the standard error of the mean, in the same unit."""
         return math.sqrt(self.seed_variance / self.seeds + self.item_variance)
 
     @property
     def is_measured(self) -> bool:
-        """Return whether the values say how sure their mean is: there are several, and their means vary."""
-        return self.standard_error > 0  # not so either where it isn't a number
+        """Return whether the standard error is known: there are several observations, and their means vary."""
+        return self.standard_error > 0  # also false for NaN
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Return the degrees of freedom of the t distribution that the mean over its standard error follows."""
+        """Return the degrees of freedom of the t statistic, mean / standard error."""
         return weighted_degrees(self.seed_share, self.seed_degrees, self.clusters - 1)
 
     def p_value(self, value: float = 0.0) -> float:
-        """Return the two-sided p-value of the mean being `value`."""
+        """Return the two-sided p-value for the null hypothesis that the mean is `value`."""
         tail = min(self.p_above(value), self.p_below(value))
         return min(1.0, 2 * tail) if self.is_measured else math.nan
 
     def p_above(self, value: float) -> float:
-        """Return the one-sided p-value for the mean being larger than `value`."""
+        """Return the one-sided p-value for the alternative that the mean is larger than `value`."""
         return self._tail(self.mean - value)
 
     def p_below(self, value: float) -> float:
-        """Return the one-sided p-value for the mean being smaller than `value`."""
+        """Return the one-sided p-value for the alternative that the mean is smaller than `value`."""
         return self._tail(value - self.mean)
 
     def interval(self, confidence: float) -> tuple[float, float]:
-        """Return the two-sided interval, in the mean's own unit."""
+        """Return the bounds of the two-sided confidence interval."""
         if not self.is_measured:
             return math.nan, math.nan
         half = float(stdtrit(self.degrees_of_freedom, 0.5 + confidence / 2)) * self.standard_error
@@ -79,18 +79,19 @@ def crossed_mean(
     few_differ: bool = False,
     scale: float = 0.0,
 ) -> CrossedMean:
-    """Return the mean of a table whose rows and columns are both samples, from the analysis of variance.
+    """Return the mean of a table whose rows and columns are crossed random factors, from the analysis of variance.
 
     The squared standard error is (MS_seeds + max(0, MS_clusters - MS_residual)) / (seeds * clusters), the quasi-F of
-    two crossed random factors (Cornfield and Tukey 1956; Clark 1973), and never less than what seeds alone give. A t
-    interval over seeds alone would leave out that all seeds share their items. One column is a score that has no items:
-    that is the t interval over seeds.
+    two crossed random factors (Cornfield and Tukey 1956; Clark 1973). It is never smaller than that of seeds alone. A t
+    interval over seeds alone would ignore that all seeds share their items. A table with one column is a metric without
+    per-item values; the result is then the t interval over seeds.
 
-    `few_differ` says that most clusters hold no difference at all. Seeds then agree by luck too often to be believed,
-    and MS_seeds counts for no less than MS_residual.
-
-    `scale` is the largest absolute value that the table was computed from, where larger than its own: a variance that
-    rounding to such values explains is none.
+    Args:
+        table: values by seed and cluster, in the metric's unit.
+        few_differ: whether only a few clusters have a difference other than zero. Seeds then often agree by chance, so
+            MS_seeds is replaced with MS_residual if that is larger.
+        scale: largest absolute value from which the table was computed, if it is larger than the values of the table.
+            Standard errors at the level of rounding errors of this scale count as zero.
     """
     mean = _of_two_factors(table, few_differ) if len(table) > 1 else _of_clusters(table)
     return _unrounded(mean, table, scale)
@@ -101,18 +102,18 @@ def clustered_mean(
     *,
     scale: float = 0.0,
 ) -> CrossedMean:
-    """Return the mean of a table whose columns alone are a sample: it speaks about these seeds' checkpoints only.
+    """Return the mean of a table whose columns are the only random factor.
 
-    `scale` is that of `crossed_mean`.
+    It does not generalize to other seeds than those of the rows. `scale` has the same meaning as for `crossed_mean`.
     """
     return _unrounded(_of_clusters(table), table, scale)
 
 
 def weighted_degrees(seed_share: float, seed_degrees: float, item_degrees: float) -> float:
-    """Return the harmonic mean of the two degrees of freedom, weighted by the parts' shares of the squared error.
+    """Return the harmonic mean of both degrees of freedom, weighted by the shares of the squared standard error.
 
-    Satterthwaite (1946) weights by squared shares, which trusts an estimate from three seeds too much: up to 7% false
-    positives at the 5% level in simulations, where this makes 1% to 6% (docs/statistics.md).
+    Satterthwaite (1946) weights by squared shares. With three seeds this results in up to 7% false positives at the 5%
+    level in simulations, instead of 1% to 6% with the harmonic mean (docs/statistics.md).
     """
     parts = ((seed_share, seed_degrees), (1 - seed_share, item_degrees))
     inverse = sum(share / degrees for share, degrees in parts if share > 0 and degrees > 0)
@@ -146,7 +147,7 @@ def _of_clusters(table: Floats) -> CrossedMean:
 def _unrounded(mean: CrossedMean, table: Floats, scale: float) -> CrossedMean:
     if mean.standard_error > ROUNDING * max(scale, float(np.abs(table).max())):
         return mean
-    return replace(mean, seed_variance=0.0, item_variance=mean.item_variance * 0.0)  # what is no number stays none
+    return replace(mean, seed_variance=0.0, item_variance=mean.item_variance * 0.0)  # NaN stays NaN
 
 
 def _share(by_seed: float, of_items: float) -> float:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from neftune_cli.analysis.aligned import Choices, TrialsByArm
-from neftune_cli.analysis.paper_claims.alpha_pairs import alphas_are_alike
-from neftune_cli.analysis.paper_claims.case import Case, NotMeasuredError, noisy_arms, reference_arm, unknown_arms
-from neftune_cli.analysis.paper_claims.contrasts import pooled, rise_with_alpha
-from neftune_cli.analysis.paper_claims.deciding import Finding, does_not_rise, moves, stays
+from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.analysis.options import ComparisonOptions
+from neftune_cli.analysis.paper_claims.alpha_comparison import alphas_are_alike
+from neftune_cli.analysis.paper_claims.claim_data import Case, NotMeasuredError, noisy_arms, reference_arm, unknown_arms
+from neftune_cli.analysis.paper_claims.claim_tests import Finding, does_not_rise, moves, stays
+from neftune_cli.analysis.paper_claims.early_stopping_gain import gains_over_stopping
 from neftune_cli.analysis.paper_claims.matched_length import gains_beyond_length
-from neftune_cli.analysis.paper_claims.stopping_in_time import gains_over_stopping
+from neftune_cli.analysis.paper_claims.noise_effects import pooled, rise_with_alpha
 from neftune_cli.analysis.results import EarlyStopping, HypothesisResult
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
@@ -143,7 +144,7 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
-EACH_AT_ITS_OWN_LEVEL = (
+UNADJUSTED_CLAIMS_NOTE = (
     f"Each of the {len(CLAIMS)} claims is tested at its own level, not corrected for the others: among so many, one "
     "may be decided wrongly by chance alone. The paper trained every setting with one seed and gives no intervals "
     "(appendix A.1)."
@@ -156,7 +157,7 @@ def examine_claims(
     baseline: str,
     metrics: Mapping[str, Metric],
     stopping: EarlyStopping | None,
-    choices: Choices,
+    choices: ComparisonOptions,
 ) -> tuple[HypothesisResult, ...]:
     """Return what these trials say of each claim of the paper, one result a claim, always in the same order.
 

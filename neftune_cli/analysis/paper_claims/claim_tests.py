@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.paper_claims.contrasts import Contrast
+from neftune_cli.analysis.paper_claims.noise_effects import Contrast
 from neftune_cli.analysis.paper_claims.wording import change_words, detectable_words, sample_words, undecidable_words
 from neftune_cli.analysis.results import Status
-from neftune_cli.analysis.wording import amount
 
 Side = Literal["higher", "lower"]
 
@@ -83,7 +82,7 @@ def _stays(contrast: Contrast) -> _Decision:
 
 def _does_not_rise(contrast: Contrast) -> _Decision:
     direction = _sure_direction(contrast.comparison)
-    margin = amount(contrast.margin, contrast.metric)
+    margin = contrast.metric.amount(contrast.margin)
     if contrast.is_no_large_rise:
         if direction == "higher":
             return "supported", f"Surely higher, but surely by less than the margin of {margin}: too little to matter."
@@ -101,14 +100,14 @@ def _sure_direction(comparison: PairedComparison) -> Side | None:
 
 
 def _small(contrast: Contrast) -> str:
-    margin = f"the margin of {amount(contrast.margin, contrast.metric)} (two one-sided tests)"
+    margin = f"the margin of {contrast.metric.amount(contrast.margin)} (two one-sided tests)"
     if direction := _sure_direction(contrast.comparison):
         return f"Surely {direction}, but surely by less than {margin}: too little to matter."
     return f"Surely a change of less than {margin}, if any: too little to matter."
 
 
 def _sure(contrast: Contrast, direction: Side) -> str:
-    margin = amount(contrast.margin, contrast.metric)
+    margin = contrast.metric.amount(contrast.margin)
     nearest = min(abs(contrast.comparison.ci_low), abs(contrast.comparison.ci_high))
     if nearest > contrast.margin:
         return f"Surely {direction}, by more than the margin of {margin}."
@@ -116,6 +115,6 @@ def _sure(contrast: Contrast, direction: Side) -> str:
 
 
 def _open(contrast: Contrast) -> str:
-    margin = amount(contrast.margin, contrast.metric)
+    margin = contrast.metric.amount(contrast.margin)
     found = detectable_words(contrast.comparison, contrast.metric)
     return f"Undecided: the interval holds zero as well as changes beyond the margin of {margin}; {found}."

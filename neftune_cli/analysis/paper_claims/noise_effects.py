@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from neftune_cli.analysis.aligned import Aligned
-from neftune_cli.analysis.paired import FEWEST_SEEDS, PairedComparison
-from neftune_cli.analysis.paper_claims.case import Case, NotMeasuredError, how_to_measure
+from neftune_cli.analysis.alignment import AlignedMetric
+from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
+from neftune_cli.analysis.paper_claims.claim_data import Case, NotMeasuredError, how_to_measure
 from neftune_cli.analysis.paper_claims.wording import arm_words, noisy_words, unknown_words, unshared_words
 from neftune_cli.analysis.verdicts import equivalence_p_value
-from neftune_cli.analysis.wording import listed
 from neftune_cli.evidence.measurements import Floats
+from neftune_cli.formatting import listed
 from neftune_cli.metrics import Metric
 
 _Seeds = frozenset[int]
@@ -24,7 +24,7 @@ _Seeds = frozenset[int]
 class Pool:
     """One metric of the reference and of noisy arms that can be taken together."""
 
-    aligned: Aligned
+    aligned: AlignedMetric
     """The reference first; every value finite."""
     left_out: tuple[str, ...]
     """Noisy arms that share too few seeds."""
@@ -62,10 +62,10 @@ def sharing(case: Case, key: str, noisy: Sequence[str]) -> dict[str, _Seeds]:
 
 def seeds_needed(shared: Sequence[Sequence[int]]) -> int:
     """Return how many shared seeds an arm or a pair needs to be looked at: three, or as many as the best one has."""
-    return min(FEWEST_SEEDS, max(map(len, shared)))
+    return min(MIN_SEEDS, max(map(len, shared)))
 
 
-def require_finite(aligned: Aligned, metric: Metric) -> None:
+def require_finite(aligned: AlignedMetric, metric: Metric) -> None:
     """Check that every value is a number.
 
     Raises:
@@ -209,6 +209,6 @@ def left_out_words(case: Case, together: Pool) -> str:
     return unshared_words(together.left_out) + unknown_words(case.unknown)
 
 
-def reference_words(aligned: Aligned, metric: Metric) -> str:
+def reference_words(aligned: AlignedMetric, metric: Metric) -> str:
     """Return the mean of the first arm, like `alpha=0: 0.0174`."""
     return f"{aligned.arms[0]}: {metric.number(aligned.mean(aligned.arms[0]))}"

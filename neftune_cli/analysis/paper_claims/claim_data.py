@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from neftune_cli.analysis.aligned import Aligned, Choices, TrialsByArm, align, measured_seeds
+from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, measured_seeds
+from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.paper_claims.wording import unknown_words
 from neftune_cli.analysis.results import EarlyStopping
-from neftune_cli.analysis.wording import listed
 from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import NOISE_DETAILS
 from neftune_cli.evidence.measurements import Measurements
+from neftune_cli.formatting import listed
 from neftune_cli.metrics import HELD_OUT_ANSWERS, METRICS, PROBE_ANSWERS, Metric
 
 
@@ -28,7 +29,7 @@ class Case:
     """The arm that `stopping` compares with."""
     metrics: Mapping[str, Metric]
     stopping: EarlyStopping | None
-    choices: Choices
+    choices: ComparisonOptions
 
     def alpha(self, arm: str) -> float:
         """Return the alpha of the reference or of a noisy arm."""
@@ -59,7 +60,7 @@ class Case:
         """Return the seeds for which a metric of an arm is known."""
         return frozenset(measured_seeds(self.arms[arm], key))
 
-    def aligned(self, key: str, *arms: str) -> Aligned | None:
+    def aligned(self, key: str, *arms: str) -> AlignedMetric | None:
         """Return a metric of these arms over the seeds and items that all share, in this order; None if there are none.
 
         A value may be not finite.

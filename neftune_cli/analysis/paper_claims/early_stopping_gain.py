@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from neftune_cli.analysis.paper_claims.case import SWEEP, Case, NotMeasuredError
-from neftune_cli.analysis.paper_claims.deciding import Finding
+from neftune_cli.analysis.paper_claims.claim_data import SWEEP, Case, NotMeasuredError
+from neftune_cli.analysis.paper_claims.claim_tests import Finding
 from neftune_cli.analysis.paper_claims.wording import (
     change_words,
     most_detectable_words,
@@ -12,8 +12,8 @@ from neftune_cli.analysis.paper_claims.wording import (
     unknown_words,
 )
 from neftune_cli.analysis.results import Assessment, EarlyStopping, Status
-from neftune_cli.analysis.wording import amount, listed
 from neftune_cli.evidence.measurements import Measurements
+from neftune_cli.formatting import listed
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 _EPOCHS = f"{SWEEP[:-1]} --epochs 3`"
@@ -84,7 +84,7 @@ def _status(judged: Mapping[str, Assessment]) -> Status:
 def _differences(judged: Mapping[str, Assessment], metric: Metric) -> str:
     arms = "; ".join(f"{arm} {_difference(assessment, metric)}" for arm, assessment in judged.items())
     samples = dict.fromkeys(sample_words(assessment.comparison, metric) for assessment in judged.values())
-    margin = amount(next(iter(judged.values())).margin, metric)
+    margin = metric.amount(next(iter(judged.values())).margin)
     found = most_detectable_words(judged.values(), metric)
     verdicts = f"Verdicts at the margin of {margin}, after Holm's correction{'; ' if found else ''}{found}."
     why = undecidable_words({name: assessment.comparison for name, assessment in judged.items()})

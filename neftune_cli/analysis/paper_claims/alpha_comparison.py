@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
-from neftune_cli.analysis.aligned import Aligned
+from neftune_cli.analysis.alignment import AlignedMetric
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.paper_claims.case import SWEEP, Case, NotMeasuredError, how_to_measure
-from neftune_cli.analysis.paper_claims.contrasts import require_finite, seeds_needed
-from neftune_cli.analysis.paper_claims.deciding import Finding
+from neftune_cli.analysis.paper_claims.claim_data import SWEEP, Case, NotMeasuredError, how_to_measure
+from neftune_cli.analysis.paper_claims.claim_tests import Finding
+from neftune_cli.analysis.paper_claims.noise_effects import require_finite, seeds_needed
 from neftune_cli.analysis.paper_claims.wording import (
     change_words,
     most_detectable_words,
@@ -18,7 +18,7 @@ from neftune_cli.analysis.paper_claims.wording import (
 )
 from neftune_cli.analysis.results import Assessment, Status, Verdict
 from neftune_cli.analysis.verdicts import assess
-from neftune_cli.analysis.wording import amount, counted, listed
+from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 _OF_TRAINING = ("train_", "probe_")
@@ -66,7 +66,7 @@ def _pairs(case: Case) -> Iterator[_Pair]:
             yield first, second
 
 
-def _shared(case: Case, metric: Metric, pairs: Sequence[_Pair]) -> dict[_Pair, Aligned]:
+def _shared(case: Case, metric: Metric, pairs: Sequence[_Pair]) -> dict[_Pair, AlignedMetric]:
     """Return the pairs that share enough seeds, each over the seeds and items that it shares.
 
     Raises:
@@ -80,7 +80,7 @@ def _shared(case: Case, metric: Metric, pairs: Sequence[_Pair]) -> dict[_Pair, A
     return {pair: one for pair, one in shared.items() if len(one.seeds) >= needed}
 
 
-def _compared(case: Case, metric: Metric, aligned: Aligned) -> PairedComparison:
+def _compared(case: Case, metric: Metric, aligned: AlignedMetric) -> PairedComparison:
     """Return the arm with the larger alpha minus the other.
 
     Raises:
@@ -107,7 +107,7 @@ def _sentence(judged: Mapping[str, Assessment], metric: Metric) -> str:
     name, furthest = max(judged.items(), key=lambda item: abs(item[1].comparison.difference))
     widest = furthest.comparison
     change = f"{name}, {change_words(widest, metric)} (uncorrected {sample_words(widest, metric)})"
-    tally = f"{_tally(judged)} at the margin of {amount(furthest.margin, metric)}, after Holm's correction"
+    tally = f"{_tally(judged)} at the margin of {metric.amount(furthest.margin)}, after Holm's correction"
     head = f"{metric.name}, {counted(len(judged), 'pair')} of alphas"
     return f"{head}: {tally}. Furthest apart: {change}.{_open(judged, metric)}"
 

@@ -1,0 +1,98 @@
+"""Align trials of several arms: one metric as an array over the seeds and items that all of them share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neftune_cli.analysis.paired import PairedComparison, paired_comparison
+from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
+
+TrialsByArm = Mapping[str, Mapping[int, Measurements]]
+"""Arm to seed to trial, without the base model."""
+
+
+@dataclass(frozen=True)
+class AlignedMetric:
+    """One metric of several arms over shared seeds and items."""
+
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    clusters: tuple[str, ...]
+    """Cluster label of each item, (items,)."""
+    values: Floats
+    """(arms, seeds, items). A metric without per-item values has one column."""
+    weights: Floats
+    """Weight of each item, (items,)."""
+
+    def arm(self, name: str) -> Floats:
+        """Return the values of one arm, (seeds, items)."""
+        return np.asarray(self.values[self.arms.index(name)])
+
+    def mean(self, name: str) -> float:
+        """Return the mean of one arm over seeds and items, in the metric's unit."""
+        return float(np.average(self.arm(name), axis=1, weights=self.weights).mean())
+
+    def compare(
+        self,
+        baseline: Floats,  # (seeds, items)
+        treated: Floats,  # (seeds, items)
+        *,
+        confidence: float,
+    ) -> PairedComparison | None:
+        """Compare two arrays over these seeds and items. Return None if a value is not finite."""
+        if not (np.isfinite(baseline).all() and np.isfinite(treated).all()):
+            return None
+        return paired_comparison(baseline, treated, confidence=confidence, clusters=self.clusters, weights=self.weights)
+
+
+def align(trials: TrialsByArm, key: str) -> AlignedMetric | None:
+    """Return a metric of these arms over their shared seeds and items. Return None if they share none."""
+    seeds = _shared_seeds(trials, key)
+    if not seeds:
+        return None
+    if not all(key in trials[arm][seed].items for arm in trials for seed in seeds):
+        scores = [[[_score(trials[arm][seed], key)] for seed in seeds] for arm in trials]
+        return AlignedMetric(tuple(trials), seeds, ("",), np.array(scores), np.ones(1))
+    return align_items({arm: [trials[arm][seed].items[key] for seed in seeds] for arm in trials}, seeds)
+
+
+def align_items(values: Mapping[str, Sequence[ItemValues]], seeds: tuple[int, ...]) -> AlignedMetric | None:
+    """Return values of arms over the items that all trials share. Return None if they share none.
+
+    Args:
+        values: arm to the values of its trials, one per seed.
+        seeds: of the trials, in the same order.
+    """
+    all_trials = [one for of_arm in values.values() for one in of_arm]
+    first = all_trials[0]
+    shared = first.items
+    if any(one.items != first.items for one in all_trials):
+        common = set(first.items).intersection(*(one.items for one in all_trials))
+        shared = tuple(item for item in first.items if item in common)
+    if not shared:
+        return None
+    reference = first.of(shared)
+    return AlignedMetric(
+        arms=tuple(values),
+        seeds=seeds,
+        clusters=reference.clusters,
+        values=np.array([[one.of(shared).values for one in of_arm] for of_arm in values.values()]),
+        weights=reference.weights,
+    )
+
+
+def measured_seeds(trials: Mapping[int, Measurements], key: str) -> set[int]:
+    """Return the seeds of an arm that have a score of the metric."""
+    return {seed for seed, trial in trials.items() if trial.scores.get(key) is not None}
+
+
+def _shared_seeds(trials: TrialsByArm, key: str) -> tuple[int, ...]:
+    measured = [measured_seeds(arm, key) for arm in trials.values()]
+    return tuple(sorted(set.intersection(*measured))) if measured else ()
+
+
+def _score(trial: Measurements, key: str) -> float:
+    score = trial.scores[key]
+    assert score is not None
+    return score
