@@ -112,6 +112,6 @@ def test_an_installed_package_adds_a_noise_to_a_new_process(tmp_path: Path) -> N
 
 
 def test_every_noise_and_schedule_has_a_one_line_description() -> None:
-    for declaration in (*DISTRIBUTIONS.values(), *SCHEDULES.values()):
-        assert declaration.description
-        assert "\n" not in declaration.description
+    noises = [noise.description for noise in DISTRIBUTIONS.values()]
+    schedules = [schedule.description for schedule in SCHEDULES.values()]
+    assert all(text and "\n" not in text for text in noises + schedules)
