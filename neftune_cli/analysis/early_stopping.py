@@ -116,9 +116,7 @@ def _run(by_seed: Mapping[int, Measurements]) -> _ArmTrials:
     return _ArmTrials(seeds, tuple(sorted(epochs)), trials)
 
 
-def _stopped(
-    runs: Mapping[str, _ArmTrials], shared: AlignedMetric, draws: np.random.Generator
-) -> dict[str, _Stopped]:
+def _stopped(runs: Mapping[str, _ArmTrials], shared: AlignedMetric, draws: np.random.Generator) -> dict[str, _Stopped]:
     selection = random_halves(len(set(shared.clusters)), SPLIT_PAIRS, draws)
     sizes = [len(run.epochs) * len(run.seeds) for run in runs.values()]
     losses = np.split(shared.values[0], np.cumsum(sizes)[:-1])

@@ -1,11 +1,10 @@
-"""What the claims are examined on: the arm without noise, the noisy arms of the same recipe, and what was measured."""
+"""Trials on which claims about noise are tested: an arm without noise and noisy arms of the same recipe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, measured_seeds
 from neftune_cli.analysis.options import ComparisonOptions
-from neftune_cli.analysis.paper_claims.wording import unknown_words
 from neftune_cli.analysis.results import EarlyStopping
 from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import NOISE_DETAILS
@@ -13,23 +12,30 @@ from neftune_cli.evidence.measurements import Measurements
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import HELD_OUT_ANSWERS, METRICS, PROBE_ANSWERS, Metric
 
+SWEEP = "`neftune sweep --alphas 0,5,10,15 --seeds 5`"
+
+
+class NotMeasuredError(Exception):
+    """The trials do not have the data that a claim needs. The message names a command that measures it."""
+
 
 @dataclass(frozen=True)
-class Case:
-    """The trials that claims about noise are examined on."""
+class ClaimData:
+    """Trials and options with which claims about noise are tested."""
 
     arms: TrialsByArm
     reference: str
-    """The arm without noise that the noisy ones are compared with."""
+    """Arm without noise with which the noisy arms are compared."""
     noisy: tuple[str, ...]
-    """Arms that differ from the reference in noise alone."""
+    """Arms that differ from the reference only in noise."""
     unknown: tuple[str, ...]
-    """Arms with noise that are left out of every claim: nobody knows what else they change."""
+    """Noisy arms with an unknown recipe, which are excluded from all claims."""
     baseline: str
-    """The arm that `stopping` compares with."""
+    """Arm with which `stopping` compares."""
     metrics: Mapping[str, Metric]
+    """Measured metrics."""
     stopping: EarlyStopping | None
-    choices: ComparisonOptions
+    options: ComparisonOptions
 
     def alpha(self, arm: str) -> float:
         """Return the alpha of the reference or of a noisy arm."""
@@ -37,90 +43,122 @@ class Case:
         assert alpha is not None
         return alpha
 
-    def like(self, arm: str) -> tuple[str, ...]:
-        """Return the noisy arms that differ from this one in alpha alone, and the arm itself."""
+    def same_noise(self, arm: str) -> tuple[str, ...]:
+        """Return the noisy arms that differ from this one only in alpha, and the arm itself."""
         details = noise_details(first_trial(self.arms, arm))
         return tuple(other for other in self.noisy if noise_details(first_trial(self.arms, other)) == details)
 
     def metric(self, key: str) -> Metric:
-        """Return a metric that was measured.
+        """Return a measured metric.
 
         Raises:
-            NotMeasuredError: it wasn't.
+            NotMeasuredError: the metric was not measured.
         """
         if key not in self.metrics:
-            raise NotMeasuredError(how_to_measure(key))
+            raise NotMeasuredError(measurement_advice(key))
         return self.metrics[key]
 
     def margin(self, metric: Metric) -> float:
-        """Return what counts as no difference to the reference, in the metric's unit."""
-        return self.choices.margin(metric, self.arms, self.reference)
+        """Return the equivalence margin for differences to the reference, in the metric's unit."""
+        return self.options.margin(metric, self.arms, self.reference)
 
     def seeds(self, arm: str, key: str) -> frozenset[int]:
-        """Return the seeds for which a metric of an arm is known."""
+        """Return the seeds of an arm that have a score of the metric."""
         return frozenset(measured_seeds(self.arms[arm], key))
 
     def aligned(self, key: str, *arms: str) -> AlignedMetric | None:
-        """Return a metric of these arms over the seeds and items that all share, in this order; None if there are none.
+        """Return a metric of these arms, in this order, over their shared seeds and items. Return None without any.
 
-        A value may be not finite.
+        Values can be other than finite.
         """
         return align({arm: self.arms[arm] for arm in arms}, key)
 
 
 def reference_arm(arms: TrialsByArm, baseline: str) -> str:
-    """Return the baseline if it has no noise, else an arm that changes nothing but alpha, else the first without noise.
+    """Return the reference arm, which has alpha 0.
 
-    Arms whose recipe isn't known are passed over: what noise changes can't be told from what their recipe changes.
+    It is the baseline if that has no noise, otherwise the first arm without other changes, otherwise the first arm
+    without noise. Arms with an unknown recipe are excluded, because effects of noise and recipe could not be separated.
 
     Raises:
-        NotMeasuredError: every arm has noise, or nobody knows its alpha or its recipe.
+        NotMeasuredError: no arm has alpha 0, or all such arms have an unknown recipe.
     """
-    without = [arm for arm in dict.fromkeys((baseline, *arms)) if first_trial(arms, arm).alpha == 0]
-    if not without:
+    without_noise = [arm for arm in dict.fromkeys((baseline, *arms)) if first_trial(arms, arm).alpha == 0]
+    if not without_noise:
         raise NotMeasuredError(f"Needs an arm with alpha 0: {SWEEP}.")
-    known = [arm for arm in without if _changes(first_trial(arms, arm)) is not None]
+    known = [arm for arm in without_noise if _changes(first_trial(arms, arm)) is not None]
     if not known:
-        what = f"Needs an arm with alpha 0 of a known recipe; the names of the runs of {listed(without)} don't say it"
-        raise NotMeasuredError(f"{what}. Call runs that change nothing alpha=0.")
+        raise NotMeasuredError(
+            f"Needs an arm with alpha 0 and a known recipe. The recipe of {listed(without_noise)} is unknown. "
+            "If the runs change nothing, name them alpha=0."
+        )
     if known[0] == baseline:
         return baseline
     return next((arm for arm in known if not recipe_details(first_trial(arms, arm))), known[0])
 
 
 def noisy_arms(arms: TrialsByArm, reference: str) -> tuple[str, ...]:
-    """Return the arms that differ from the reference in noise alone.
+    """Return the arms that differ from the reference only in noise.
 
     Raises:
-        NotMeasuredError: there is none.
+        NotMeasuredError: there is no such arm.
     """
     recipe = recipe_details(first_trial(arms, reference))
     noisy = tuple(arm for arm in _with_noise(arms) if recipe_details(first_trial(arms, arm)) == recipe)
     if not noisy:
-        what = f"Needs an arm with noise and otherwise the recipe of {reference}: {SWEEP}."
-        raise NotMeasuredError(what + unknown_words(unknown_arms(arms)))
+        need = f"Needs an arm with noise that otherwise has the recipe of {reference}: {SWEEP}."
+        raise NotMeasuredError(need + unknown_recipe_sentence(unknown_arms(arms)))
     return noisy
 
 
 def unknown_arms(arms: TrialsByArm) -> tuple[str, ...]:
-    """Return the arms with noise of which nobody knows what else they change."""
+    """Return the noisy arms with an unknown recipe."""
     return tuple(arm for arm in _with_noise(arms) if _changes(first_trial(arms, arm)) is None)
 
 
 def noise_details(trial: Measurements) -> frozenset[str]:
-    """Return what a trial's arm changes in its noise beside alpha, like `noise=gaussian`."""
+    """Return the overrides of the trial's arm that concern the noise, without alpha, for example `noise=gaussian`."""
     return frozenset(detail for detail in _changes(trial) or () if _is_of_noise(detail))
 
 
 def recipe_details(trial: Measurements) -> frozenset[str] | None:
-    """Return what a trial's arm changes in the recipe, like `weight_decay=0.1`; None where nobody knows."""
+    """Return the overrides of the trial's arm that concern the recipe, for example `weight_decay=0.1`.
+
+    Return None if they are unknown.
+    """
     changes = _changes(trial)
     return None if changes is None else changes - noise_details(trial)
 
 
 def first_trial(arms: TrialsByArm, arm: str) -> Measurements:
-    """Return a trial that stands for its arm."""
+    """Return the first trial of an arm. All trials of an arm differ only in the seed."""
     return next(iter(arms[arm].values()))
+
+
+def excluded_seeds_sentence(names: Sequence[str]) -> str:
+    """Return a sentence, after a space, on arms or pairs with too few shared seeds. Empty without such arms."""
+    return f" Excluded, because they share too few seeds with this metric: {listed(names)}." if names else ""
+
+
+def unknown_recipe_sentence(arms: Sequence[str]) -> str:
+    """Return a sentence, after a space, on arms with an unknown recipe. Empty without such arms."""
+    return f" Excluded, because their recipe is unknown: {listed(arms)}." if arms else ""
+
+
+def measurement_advice(key: str) -> str:
+    """Return a sentence on the command that measures a metric."""
+    metric = METRICS[key]
+    advice = _ADVICE.get(metric.section, f"Needs the {metric.name_within}, which {SWEEP} measures.")
+    return f"{advice} {_CHUNK_ADVICE}" if key in _CHUNK_METRICS else advice
+
+
+_ADVICE = {
+    HELD_OUT_ANSWERS: "Needs answers to held-out prompts: run `neftune sweep` on data with prompts and completions.",
+    PROBE_ANSWERS: "Needs answers to training prompts: run the sweep again with this version, on data with prompts.",
+}
+
+_CHUNK_METRICS = ("repetition_2gram", "log_diversity")
+_CHUNK_ADVICE = "Chunks need answers of at least ten words: increase --max-new-tokens if answers were truncated."
 
 
 def _with_noise(arms: TrialsByArm) -> tuple[str, ...]:
@@ -128,35 +166,16 @@ def _with_noise(arms: TrialsByArm) -> tuple[str, ...]:
 
 
 def _changes(trial: Measurements) -> frozenset[str] | None:
-    """Return all that a trial's arm changes beside alpha; a name that a sweep wouldn't give may stand for anything."""
+    """Return all overrides of the trial's arm other than alpha.
+
+    Return None if they are unknown: a name that a sweep would not give to an arm can stand for any recipe.
+    """
     if trial.details is not None:
         return frozenset(trial.details)
-    size, *details = trial.arm.split(",")
-    named_by_noise = size == arm_name({"alpha": trial.alpha}) and all(map(_is_of_noise, details))
+    alpha, *details = trial.arm.split(",")
+    named_by_noise = alpha == arm_name({"alpha": trial.alpha}) and all(map(_is_of_noise, details))
     return frozenset(details) if named_by_noise else None
 
 
 def _is_of_noise(detail: str) -> bool:
     return detail.partition("=")[0] in NOISE_DETAILS
-
-
-SWEEP = "`neftune sweep --alphas 0,5,10,15 --seeds 5`"
-
-_HOW_TO_MEASURE = {
-    HELD_OUT_ANSWERS: "Needs answers to held-out prompts: run `neftune sweep` on data with prompts and completions.",
-    PROBE_ANSWERS: "Needs answers to training prompts: run the sweep again with this version, on data with prompts.",
-}
-
-_OF_CHUNKS = ("repetition_2gram", "log_diversity")
-_LONG_ANSWERS = "Chunks need answers of ten words or more: raise --max-new-tokens where answers were cut."
-
-
-class NotMeasuredError(Exception):
-    """A claim can't be examined on what there is; the message says what to run instead."""
-
-
-def how_to_measure(key: str) -> str:
-    """Return what a sweep needs to measure a metric."""
-    metric = METRICS[key]
-    how = _HOW_TO_MEASURE.get(metric.section, f"Needs {metric.name}, which {SWEEP} measures.")
-    return f"{how} {_LONG_ANSWERS}" if key in _OF_CHUNKS else how

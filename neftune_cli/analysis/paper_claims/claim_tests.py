@@ -1,120 +1,183 @@
-"""From one change with its interval to the status of a claim about it, and the sentences that say why."""
+"""Tests of claims about one effect, and the sentences on effects, intervals and detectable effects."""
 
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.paper_claims.noise_effects import Contrast
-from neftune_cli.analysis.paper_claims.wording import change_words, detectable_words, sample_words, undecidable_words
-from neftune_cli.analysis.results import Status
+from neftune_cli.analysis.paper_claims.noise_effects import NoiseEffect
+from neftune_cli.analysis.power import POWER, minimum_detectable_effect
+from neftune_cli.analysis.results import Assessment, Status
+from neftune_cli.formatting import counted, listed, percent
+from neftune_cli.metrics import LOSS, Metric
 
-Side = Literal["higher", "lower"]
+Direction = Literal["higher", "lower"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What the data say of a claim."""
+class ClaimOutcome:
+    """Outcome of the test of a claim."""
 
     status: Status
     here: str
+    """Result of these trials, as sentences."""
     comparison: PairedComparison | None = None
 
 
-_Decision = tuple[Status, str]
-"""A status, and why it is that."""
+_StatusAndReason = tuple[Status, str]
 
 
-def moves(contrast: Contrast, side: Side) -> Finding:
-    """Return whether a metric moves to the claimed side.
+def changes(effect: NoiseEffect, direction: Direction) -> ClaimOutcome:
+    """Test the claim that a metric changes in a direction.
 
-    Supported if the interval lies wholly on that side and the change isn't surely within the margin; refuted if it lies
-    wholly on the other side, or if the change is surely within the margin.
+    Supported if the whole interval is on the claimed side of zero and the effect is not equivalent to zero. Refuted if
+    the interval is on the other side, or if the effect is equivalent to zero.
     """
-    return _finding(contrast, _undecidable(contrast) or _moves(contrast, side))
+    return _outcome(effect, _untestable(effect) or _changes(effect, direction))
 
 
-def stays(contrast: Contrast) -> Finding:
-    """Return whether a metric stays what it is: two one-sided tests at the margin.
+def stays_equivalent(effect: NoiseEffect) -> ClaimOutcome:
+    """Test the claim that a metric does not change, with two one-sided tests at the margin.
 
-    Refuted if the change is surely not zero and not surely within the margin.
+    Refuted if the interval excludes zero and the effect is not equivalent to zero.
     """
-    return _finding(contrast, _undecidable(contrast) or _stays(contrast))
+    return _outcome(effect, _untestable(effect) or _stays_equivalent(effect))
 
 
-def does_not_rise(contrast: Contrast) -> Finding:
-    """Return whether a metric rises by no more than the margin (non-inferiority).
+def does_not_rise(effect: NoiseEffect) -> ClaimOutcome:
+    """Test the claim that a metric does not rise by more than the margin (non-inferiority).
 
-    Supported if one one-sided test rules out a rise by the margin, at the level of the tests for no change; refuted if
-    it doesn't and the interval begins above zero.
+    Supported if a one-sided test excludes a rise by the margin, at the level of the tests for no change. Refuted if it
+    does not, and the whole interval is above zero.
     """
-    return _finding(contrast, _undecidable(contrast) or _does_not_rise(contrast))
+    return _outcome(effect, _untestable(effect) or _does_not_rise(effect))
 
 
-def _finding(contrast: Contrast, decision: _Decision) -> Finding:
-    status, why = decision
-    comparison, metric = contrast.comparison, contrast.metric
-    beside = f"{contrast.reference}; {sample_words(comparison, metric)}"
-    change = f"{change_words(comparison, metric)} ({beside})"
-    more = f"; {contrast.more}" if contrast.more else ""
-    return Finding(status, f"{metric.name}, {contrast.what}: {change}{more}. {why}{contrast.left_out}", comparison)
+def change_text(comparison: PairedComparison, metric: Metric) -> str:
+    """Return a difference with its interval, like `+0.0120 nats [+0.0020, +0.0220]`."""
+    change = metric.signed(comparison.difference) + metric.unit_suffix
+    if not math.isfinite(comparison.ci_low):
+        return change
+    return f"{change} [{metric.signed(comparison.ci_low)}, {metric.signed(comparison.ci_high)}]"
 
 
-def _undecidable(contrast: Contrast) -> _Decision | None:
-    why = undecidable_words({contrast.what: contrast.comparison})
-    return ("inconclusive", why) if why else None
+def sample_text(comparison: PairedComparison, metric: Metric) -> str:
+    """Return interval, seeds and items of a comparison, like `95% interval, 5 seeds, 200 examples`."""
+    known = math.isfinite(comparison.ci_low)
+    parts = [
+        f"{percent(comparison.confidence)} interval" if known else "no interval",
+        counted(comparison.seeds, "seed"),
+    ]
+    if comparison.items > 1:
+        parts.append(counted(comparison.items, "example" if metric.section == LOSS else "prompt"))
+    return ", ".join(parts)
 
 
-def _moves(contrast: Contrast, side: Side) -> _Decision:
-    if contrast.is_small:
-        return "refuted", _small(contrast)
-    if direction := _sure_direction(contrast.comparison):
-        return "supported" if direction == side else "refuted", _sure(contrast, direction)
-    return "inconclusive", _open(contrast)
+def untestable_sentences(comparisons: Mapping[str, PairedComparison]) -> str:
+    """Return sentences on the comparisons, by name, that cannot be tested, with reasons. Empty if all can be tested."""
+    reasons: dict[str, list[str]] = {}
+    for name, comparison in comparisons.items():
+        if reason := _untestable_reason(comparison):
+            reasons.setdefault(reason, []).append(name)
+    return " ".join(
+        f"Inconclusive{'' if len(names) == len(comparisons) else f' for {listed(names)}'}: {reason}."
+        for reason, names in reasons.items()
+    )
 
 
-def _stays(contrast: Contrast) -> _Decision:
-    if contrast.is_small:
-        return "supported", _small(contrast)
-    if direction := _sure_direction(contrast.comparison):
-        return "refuted", _sure(contrast, direction)
-    return "inconclusive", _open(contrast)
+def detectable_text(effects: Iterable[float], metric: Metric) -> str:
+    """Return the largest of these minimum detectable effects. Empty without any."""
+    sizes = list(effects)
+    return f"minimum detectable effect {metric.amount(max(sizes))} ({percent(POWER)} power)" if sizes else ""
 
 
-def _does_not_rise(contrast: Contrast) -> _Decision:
-    direction = _sure_direction(contrast.comparison)
-    margin = contrast.metric.amount(contrast.margin)
-    if contrast.is_no_large_rise:
+def inconclusive_effects(assessments: Iterable[Assessment]) -> list[float]:
+    """Return the minimum detectable effects of the inconclusive assessments."""
+    return [one.detectable for one in assessments if one.verdict == "inconclusive"]
+
+
+def _outcome(effect: NoiseEffect, decided: _StatusAndReason) -> ClaimOutcome:
+    status, reason = decided
+    comparison, metric = effect.comparison, effect.metric
+    change = f"{change_text(comparison, metric)} ({effect.reference}; {sample_text(comparison, metric)})"
+    details = f"; {effect.details}" if effect.details else ""
+    here = f"{metric.name}, {effect.description}: {change}{details}. {reason}{effect.exclusions}"
+    return ClaimOutcome(status, here, comparison)
+
+
+def _untestable(effect: NoiseEffect) -> _StatusAndReason | None:
+    reason = untestable_sentences({effect.description: effect.comparison})
+    return ("inconclusive", reason) if reason else None
+
+
+def _untestable_reason(comparison: PairedComparison) -> str:
+    if comparison.about != "method":
+        seeds = counted(comparison.seeds, "seed")
+        return f"{seeds}; with fewer than three seeds the numbers describe these checkpoints, not the method"
+    return (
+        "" if math.isfinite(comparison.p_value) else "the differences do not vary, so their standard error is unknown"
+    )
+
+
+def _changes(effect: NoiseEffect, claimed: Direction) -> _StatusAndReason:
+    if effect.is_equivalent:
+        return "refuted", _equivalent(effect)
+    if direction := _significant_direction(effect.comparison):
+        return "supported" if direction == claimed else "refuted", _significant(effect, direction)
+    return "inconclusive", _inconclusive(effect)
+
+
+def _stays_equivalent(effect: NoiseEffect) -> _StatusAndReason:
+    if effect.is_equivalent:
+        return "supported", _equivalent(effect)
+    if direction := _significant_direction(effect.comparison):
+        return "refuted", _significant(effect, direction)
+    return "inconclusive", _inconclusive(effect)
+
+
+def _does_not_rise(effect: NoiseEffect) -> _StatusAndReason:
+    direction = _significant_direction(effect.comparison)
+    margin = effect.metric.amount(effect.margin)
+    if effect.is_noninferior:
         if direction == "higher":
-            return "supported", f"Surely higher, but surely by less than the margin of {margin}: too little to matter."
-        ruled_out = f"A rise as large as the margin of {margin} is ruled out (one-sided test)."
-        return "supported", "Surely lower." if direction else ruled_out
+            reason = (
+                f"Significantly higher, but by less than the margin of {margin} (one-sided test): too small to matter."
+            )
+            return "supported", reason
+        excluded = f"A rise by the margin of {margin} is excluded (one-sided test)."
+        return "supported", "Significantly lower." if direction else excluded
     if direction == "higher":
-        return "refuted", _sure(contrast, direction)
-    found = detectable_words(contrast.comparison, contrast.metric)
-    return "inconclusive", f"Undecided: a rise beyond the margin of {margin} isn't ruled out; {found}."
+        return "refuted", _significant(effect, direction)
+    reason = f"Inconclusive: a rise beyond the margin of {margin} is not excluded; {_detectable(effect)}."
+    return "inconclusive", reason
 
 
-def _sure_direction(comparison: PairedComparison) -> Side | None:
-    """Return the side of zero on which the whole interval lies."""
+def _significant_direction(comparison: PairedComparison) -> Direction | None:
+    """Return the side of zero that contains the whole interval, or None if the interval contains zero."""
     return "higher" if comparison.ci_low > 0 else "lower" if comparison.ci_high < 0 else None
 
 
-def _small(contrast: Contrast) -> str:
-    margin = f"the margin of {contrast.metric.amount(contrast.margin)} (two one-sided tests)"
-    if direction := _sure_direction(contrast.comparison):
-        return f"Surely {direction}, but surely by less than {margin}: too little to matter."
-    return f"Surely a change of less than {margin}, if any: too little to matter."
+def _equivalent(effect: NoiseEffect) -> str:
+    margin = f"the margin of {effect.metric.amount(effect.margin)} (two one-sided tests)"
+    if direction := _significant_direction(effect.comparison):
+        return f"Significantly {direction}, but by less than {margin}: too small to matter."
+    return f"Equivalent within {margin}: any change is too small to matter."
 
 
-def _sure(contrast: Contrast, direction: Side) -> str:
-    margin = contrast.metric.amount(contrast.margin)
-    nearest = min(abs(contrast.comparison.ci_low), abs(contrast.comparison.ci_high))
-    if nearest > contrast.margin:
-        return f"Surely {direction}, by more than the margin of {margin}."
-    return f"Surely {direction}; whether by more than the margin of {margin} is open."
+def _significant(effect: NoiseEffect, direction: Direction) -> str:
+    margin = effect.metric.amount(effect.margin)
+    nearest = min(abs(effect.comparison.ci_low), abs(effect.comparison.ci_high))
+    if nearest > effect.margin:
+        return f"Significantly {direction}, by more than the margin of {margin}."
+    return f"Significantly {direction}; not shown to exceed the margin of {margin}."
 
 
-def _open(contrast: Contrast) -> str:
-    margin = contrast.metric.amount(contrast.margin)
-    found = detectable_words(contrast.comparison, contrast.metric)
-    return f"Undecided: the interval holds zero as well as changes beyond the margin of {margin}; {found}."
+def _inconclusive(effect: NoiseEffect) -> str:
+    margin = effect.metric.amount(effect.margin)
+    return f"Inconclusive: neither zero nor a change beyond the margin of {margin} is excluded; {_detectable(effect)}."
+
+
+def _detectable(effect: NoiseEffect) -> str:
+    level = 1 - effect.comparison.confidence
+    return detectable_text([minimum_detectable_effect(effect.comparison.mean, level=level)], effect.metric)

@@ -1,4 +1,4 @@
-"""The claims of the NEFTune paper (arXiv 2310.05914), what it reports for each, and how each is examined here."""
+"""Declarations of the claims of the NEFTune paper (arXiv 2310.05914): statement, result in the paper, and test."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,150 +6,158 @@ from dataclasses import dataclass
 from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.paper_claims.alpha_comparison import alphas_are_alike
-from neftune_cli.analysis.paper_claims.claim_data import Case, NotMeasuredError, noisy_arms, reference_arm, unknown_arms
-from neftune_cli.analysis.paper_claims.claim_tests import Finding, does_not_rise, moves, stays
-from neftune_cli.analysis.paper_claims.early_stopping_gain import gains_over_stopping
+from neftune_cli.analysis.paper_claims.claim_data import (
+    ClaimData,
+    NotMeasuredError,
+    noisy_arms,
+    reference_arm,
+    unknown_arms,
+)
+from neftune_cli.analysis.paper_claims.claim_tests import ClaimOutcome, changes, does_not_rise, stays_equivalent
+from neftune_cli.analysis.paper_claims.early_stopping_gain import gains_over_early_stopping
 from neftune_cli.analysis.paper_claims.matched_length import gains_beyond_length
-from neftune_cli.analysis.paper_claims.noise_effects import pooled, rise_with_alpha
+from neftune_cli.analysis.paper_claims.noise_effects import linear_trend, mean_effect
 from neftune_cli.analysis.results import EarlyStopping, HypothesisResult
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One claim."""
+class PaperClaim:
+    """One claim of the paper."""
 
     key: str
     claim: str
-    """As a sentence."""
+    """The claim as a sentence."""
     paper: str
-    """What the paper reports, with its place there."""
+    """Result in the paper, with its location there."""
     caveat: str
-    """Why that and what is found here aren't the same, as far as they aren't."""
-    examine: Callable[[Case], Finding]
-    """Raises NotMeasuredError where it can't."""
+    """Differences between the paper's setting and this one."""
+    test: Callable[[ClaimData], ClaimOutcome]
+    """Raises NotMeasuredError if the trials lack the data."""
 
 
-_OTHER_ANSWERS = "Other data and a smaller model may learn less by heart in the first place."
+_MEMORIZATION = "With other data and a smaller model, less may be memorized even without noise."
 _CHUNKS = (
-    "The margin is this tool's, the paper tests nothing. Its chunks are the first 50 to 150 words, generated with a "
-    "repetition penalty of 1.2; here chunks are shorter where answers are, and the sweep sets the penalty."
+    "The margin is a choice of this tool; the paper makes no test. The paper's chunks are the first 50 to 150 words, "
+    "generated with a repetition penalty of 1.2. Here chunks are shorter if answers are shorter, and the sweep sets the "
+    "penalty."
 )
 
-CLAIMS: tuple[Claim, ...] = (
-    Claim(
+CLAIMS: tuple[PaperClaim, ...] = (
+    PaperClaim(
         key="training-loss-rises",
-        claim="The training loss measured without noise rises with alpha.",
+        claim="Training loss, measured without noise, rises with alpha.",
         paper="Higher with noise than without, LLaMA-2 7B on Alpaca (section 5.1; figure 4, no number given).",
-        caveat="The paper compares one alpha with none; that the loss rises steadily with alpha is more than it says.",
-        examine=lambda case: moves(rise_with_alpha(case, "train_loss_clean"), "higher"),
+        caveat="The paper compares one alpha with none. It does not state that the loss rises steadily with alpha.",
+        test=lambda data: changes(linear_trend(data, "train_loss_clean"), "higher"),
     ),
-    Claim(
+    PaperClaim(
         key="held-out-loss-does-not-rise",
-        claim="The held-out loss doesn't rise.",
+        claim="Held-out loss does not rise.",
         paper="Slightly lower with noise, LLaMA-2 7B trained on Alpaca (section 5.1; figure 4, no number given).",
-        caveat="The paper measures it on other data (Evol-Instruct), here it is on held-out examples of the same data.",
-        examine=lambda case: does_not_rise(pooled(case, HELD_OUT_LOSS)),
+        caveat="The paper measures it on other data (Evol-Instruct); here the held-out examples are of the same data.",
+        test=lambda data: does_not_rise(mean_effect(data, HELD_OUT_LOSS)),
     ),
-    Claim(
+    PaperClaim(
         key="training-rouge-falls",
-        claim="Answers to training prompts have less of the training answers' wording: lower ROUGE-L.",
+        claim="Answers to training prompts are less similar to the training answers: lower ROUGE-L.",
         paper="Lower with noise, LLaMA-2 7B on Alpaca, greedy answers (section 5.1; figure 5, no number given).",
-        caveat=_OTHER_ANSWERS,
-        examine=lambda case: moves(pooled(case, "probe_rouge_l"), "lower"),
+        caveat=_MEMORIZATION,
+        test=lambda data: changes(mean_effect(data, "probe_rouge_l"), "lower"),
     ),
-    Claim(
+    PaperClaim(
         key="training-bleu-falls",
-        claim="Answers to training prompts have less of the training answers' wording: lower BLEU.",
+        claim="Answers to training prompts are less similar to the training answers: lower BLEU.",
         paper="Lower with noise, LLaMA-2 7B on Alpaca, greedy answers (section 5.1; figure 5, no number given).",
-        caveat=f"{_OTHER_ANSWERS} The paper scores answer by answer; here it is one score for all answers of a trial.",
-        examine=lambda case: moves(pooled(case, "probe_bleu"), "lower"),
+        caveat=f"{_MEMORIZATION} The paper scores each answer; here BLEU is a corpus-level metric of a trial.",
+        test=lambda data: changes(mean_effect(data, "probe_bleu"), "lower"),
     ),
-    Claim(
+    PaperClaim(
         key="answers-get-longer",
         claim="Answers get longer.",
         paper=(
             "From 375 to 1,062 characters on average (Alpaca, alpha 5), 864 to 1,404 (Evol-Instruct, 5), "
             "1,011 to 1,497 (ShareGPT, 10) and 1,101 to 1,694 (OpenPlatypus, 15); LLaMA-2 7B (table 4)."
         ),
-        caveat="Answers there are to AlpacaEval's open questions; where the data ask for short facts, none can grow.",
-        examine=lambda case: moves(pooled(case, "response_chars"), "higher"),
+        caveat="The paper's prompts are the open questions of AlpacaEval; answers to factual questions cannot grow.",
+        test=lambda data: changes(mean_effect(data, "response_chars"), "higher"),
     ),
-    Claim(
+    PaperClaim(
         key="repetition-stays",
-        claim="Answers cut to one length repeat 2-grams as often as before.",
+        claim="Answers cut to equal length repeat 2-grams as often as without noise.",
         paper=(
             "1.49% without and 1.72% with noise (Alpaca), 3.87% and 3.79% (Evol-Instruct), 4.82% and 4.58% (ShareGPT), "
-            "2.73% and 3.21% (OpenPlatypus): called nearly identical (section 5.2, table 4)."
+            "2.73% and 3.21% (OpenPlatypus), described as nearly identical (section 5.2, table 4)."
         ),
         caveat=_CHUNKS,
-        examine=lambda case: stays(pooled(case, "repetition_2gram")),
+        test=lambda data: stays_equivalent(mean_effect(data, "repetition_2gram")),
     ),
-    Claim(
+    PaperClaim(
         key="diversity-stays",
-        claim="Answers cut to one length are as diverse as before.",
+        claim="Answers cut to equal length are as diverse as without noise.",
         paper=(
             "Log-diversity of 15.97 without and 16.41 with noise (Alpaca), 10.65 and 10.77 (Evol-Instruct), "
-            "8.40 and 8.60 (ShareGPT), 9.96 and 9.64 (OpenPlatypus): called nearly identical (section 5.2, table 4)."
+            "8.40 and 8.60 (ShareGPT), 9.96 and 9.64 (OpenPlatypus), described as nearly identical (section 5.2, "
+            "table 4)."
         ),
         caveat=_CHUNKS,
-        examine=lambda case: stays(pooled(case, "log_diversity")),
+        test=lambda data: stays_equivalent(mean_effect(data, "log_diversity")),
     ),
-    Claim(
+    PaperClaim(
         key="alphas-are-alike",
-        claim="Which alpha it is hardly matters: 5, 10 and 15 do about the same.",
+        claim="The choice of alpha hardly matters: 5, 10 and 15 have about the same effect.",
         paper=(
             "AlpacaEval win rates, ChatGPT as judge, alpha 5, 10 and 15: 62.55, 61.18, 61.86 (Alpaca; 48.26 without "
             "noise), 67.58, 65.59, 66.58 (Evol-Instruct; 62.55), 60.99, 60.62, 61.74 (OpenPlatypus; 57.20); LLaMA-2 7B "
             "(table 6)."
         ),
         caveat=(
-            "The paper gives these numbers without a test, and reports for each data set the alpha that this judge "
-            "likes best (appendix A.1). The same alpha is other noise on another model."
+            "The paper reports these numbers without a test, and for each data set the alpha with the best score of "
+            "this judge (appendix A.1). On another model the same alpha has another noise-to-embedding ratio."
         ),
-        examine=alphas_are_alike,
+        test=alphas_are_alike,
     ),
-    Claim(
+    PaperClaim(
         key="noisy-training-loss-rises",
-        claim="The training loss that is logged, with the noise on, is higher.",
-        paper='Not in the paper; the losses "may be very close" during training, says the authors\' README.',
-        caveat="The README gives no number and doesn't say of which runs.",
-        examine=lambda case: moves(pooled(case, "train_loss"), "higher"),
+        claim="The logged training loss, measured with noise, is higher.",
+        paper='Not in the paper. The authors\' README says that the losses "may be very close" during training.',
+        caveat="The README gives no number and does not name the runs.",
+        test=lambda data: changes(mean_effect(data, "train_loss"), "higher"),
     ),
-    Claim(
+    PaperClaim(
         key="gains-beyond-length",
-        claim="Answers get better by more than their length: those of the same length are better too.",
+        claim="Length does not explain the gain: answers of equal length are better, too.",
         paper=(
             "Win rate of 61.99 with noise (1,058 characters), 32.36 without (375), 48.01 when asked for long and "
             "comprehensive answers (621), 38.58 when forced to 250 tokens (1,111); LLaMA-1 7B on Alpaca, GPT-4 as "
             "judge (section 5.3, table 5)."
         ),
         caveat=(
-            "The paper makes answers longer, and a model judges them; here equally long ones are compared, by their "
-            "likeness to the reference answer. Which answers are equally long is itself an effect of the noise: "
-            "they may be the easier ones."
+            "The paper makes answers longer, and a language model scores them. Here answers of equal length are "
+            "compared by their similarity to the reference answer. Noise also affects which answers have equal length; "
+            "these may be the easier ones."
         ),
-        examine=gains_beyond_length,
+        test=gains_beyond_length,
     ),
-    Claim(
+    PaperClaim(
         key="gains-over-early-stopping",
-        claim="Noise gains more than stopping the training at its best epoch.",
+        claim="Noise gains more than early stopping at the best epoch.",
         paper=(
-            "Not tested. Nearest to it are trainings of 1 to 9 epochs: win rates of at most 48.94 without noise "
-            "(5 epochs) and 62.55 with it (3 epochs); LLaMA-2 7B on Alpaca, ChatGPT as judge (appendix A.2, table 14)."
+            "Not tested. The closest results are trainings of 1 to 9 epochs: win rates of at most 48.94 without noise "
+            "(5 epochs) and 62.55 with noise (3 epochs); LLaMA-2 7B on Alpaca, ChatGPT as judge (appendix A.2, "
+            "table 14)."
         ),
-        caveat="Win rates there, held-out loss here; and there are only these epochs to stop at.",
-        examine=gains_over_stopping,
+        caveat="The paper has win rates, these trials have held-out loss. Stopping is possible only after an epoch.",
+        test=gains_over_early_stopping,
     ),
 )
 
 
 UNADJUSTED_CLAIMS_NOTE = (
-    f"Each of the {len(CLAIMS)} claims is tested at its own level, not corrected for the others: among so many, one "
-    "may be decided wrongly by chance alone. The paper trained every setting with one seed and gives no intervals "
-    "(appendix A.1)."
+    f"Each of the {len(CLAIMS)} claims is tested separately, without adjustment for the other claims, so a claim can be "
+    "decided incorrectly by chance. The paper trained every setting with one seed and gives no intervals (appendix A.1)."
 )
-"""What a reader of all claims has to know."""
+"""Note on multiple testing, shown with all claims."""
 
 
 def examine_claims(
@@ -157,41 +165,40 @@ def examine_claims(
     baseline: str,
     metrics: Mapping[str, Metric],
     stopping: EarlyStopping | None,
-    choices: ComparisonOptions,
+    options: ComparisonOptions,
 ) -> tuple[HypothesisResult, ...]:
-    """Return what these trials say of each claim of the paper, one result a claim, always in the same order.
+    """Return the result of these trials for each claim of the paper, always in the same order.
 
     Args:
-        arms: the trained trials, by arm and seed.
-        baseline: the arm that others are compared with; the claims take it as the one without noise if it has none.
-        metrics: those that were measured.
-        stopping: held-out loss at the best epochs, beside the baseline; None where there is nothing to compare, as with
-            a single epoch.
-        choices: confidence, margins and the metric that the user asked about.
+        arms: trained trials by arm and seed.
+        baseline: arm that differences are relative to. Claims use it as the arm without noise if its alpha is 0.
+        metrics: measured metrics.
+        stopping: comparison with the early-stopped baseline, or None if there is none, for example with a single epoch.
+        options: confidence, margins and the primary metric that the user set.
     """
     try:
         reference = reference_arm(arms, baseline)
         noisy = noisy_arms(arms, reference)
-        case = Case(arms, reference, noisy, unknown_arms(arms), baseline, metrics, stopping, choices)
+        data = ClaimData(arms, reference, noisy, unknown_arms(arms), baseline, metrics, stopping, options)
     except NotMeasuredError as reason:
-        return tuple(_result(claim, Finding("not measured", str(reason))) for claim in CLAIMS)
-    return tuple(_result(claim, _finding(claim, case)) for claim in CLAIMS)
+        return tuple(_result(claim, ClaimOutcome("not measured", str(reason))) for claim in CLAIMS)
+    return tuple(_result(claim, _outcome(claim, data)) for claim in CLAIMS)
 
 
-def _finding(claim: Claim, case: Case) -> Finding:
+def _outcome(claim: PaperClaim, data: ClaimData) -> ClaimOutcome:
     try:
-        return claim.examine(case)
+        return claim.test(data)
     except NotMeasuredError as reason:
-        return Finding("not measured", str(reason))
+        return ClaimOutcome("not measured", str(reason))
 
 
-def _result(claim: Claim, finding: Finding) -> HypothesisResult:
+def _result(claim: PaperClaim, outcome: ClaimOutcome) -> HypothesisResult:
     return HypothesisResult(
         key=claim.key,
         claim=claim.claim,
         paper=claim.paper,
-        here=finding.here,
-        status=finding.status,
+        here=outcome.here,
+        status=outcome.status,
         caveat=claim.caveat,
-        comparison=finding.comparison,
+        comparison=outcome.comparison,
     )

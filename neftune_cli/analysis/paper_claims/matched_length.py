@@ -1,4 +1,4 @@
-"""Whether answers get better by more than their length: gains among answers as long as those without noise."""
+"""Quality gains among answers of equal length, for the claim that longer answers do not explain the gain."""
 
 from dataclasses import dataclass
 
@@ -6,101 +6,102 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neftune_cli.analysis.paired import paired_comparison
-from neftune_cli.analysis.paper_claims.claim_data import SWEEP, Case, NotMeasuredError
-from neftune_cli.analysis.paper_claims.claim_tests import Finding, moves
+from neftune_cli.analysis.paper_claims.claim_data import SWEEP, ClaimData, NotMeasuredError
+from neftune_cli.analysis.paper_claims.claim_tests import ClaimOutcome, change_text, changes
 from neftune_cli.analysis.paper_claims.noise_effects import (
-    Contrast,
-    Pool,
-    left_out_words,
-    pool,
-    pooled,
-    reference_words,
+    NoiseEffect,
+    PooledArms,
+    exclusions,
+    mean_effect,
+    mean_of,
+    pool_arms,
+    reference_mean,
 )
-from neftune_cli.analysis.paper_claims.wording import change_words, noisy_words
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.metrics import Metric
 
-LARGEST_LENGTH_DIFFERENCE = 0.1
-"""Answers count as equally long up to this share of the longer one."""
+MAX_LENGTH_DIFFERENCE = 0.1
+"""Largest difference in length between matched answers, as a share of the longer one."""
 
 _LENGTH = "response_chars"
-_QUALITIES = ("rouge_l", "exact_match")
+_QUALITY_METRICS = ("rouge_l", "exact_match")
 
 
 @dataclass(frozen=True)
-class Matched:
-    """Differences among answers of about equal length."""
+class MatchedAnswers:
+    """Differences in quality among answers of about equal length."""
 
     gain: Floats
-    """Mean over the noisy arms whose answer is matched, minus the reference, (seeds, items); 0 where none is."""
+    """Mean over the noisy arms with a matched answer, minus the reference, (seeds, items). 0 without a match."""
     matches: NDArray[np.int64]
-    """How many arms' answers are matched, (seeds, items)."""
+    """Number of noisy arms with a matched answer, (seeds, items)."""
 
 
-def gains_beyond_length(case: Case) -> Finding:
-    """Return whether answers of noisy arms are better than equally long ones of the reference to the same prompt.
+def gains_beyond_length(data: ClaimData) -> ClaimOutcome:
+    """Test whether answers of noisy arms are better than answers of about equal length of the reference.
 
     Raises:
-        NotMeasuredError: quality or length of single answers aren't known, or none are equally long.
+        NotMeasuredError: quality or length of individual answers are unknown, or no answers have equal length.
     """
-    metric = next((case.metrics[key] for key in _QUALITIES if key in case.metrics), None) or case.metric(_QUALITIES[0])
-    quality, length = _same_cells(case, metric)
-    matched = match(quality.aligned.values, length.aligned.values)
-    return moves(_contrast(case, metric, quality, matched), "higher")
+    measured = (data.metrics[key] for key in _QUALITY_METRICS if key in data.metrics)
+    metric = next(measured, None) or data.metric(_QUALITY_METRICS[0])
+    quality, length = _same_answers(data, metric)
+    matched = match_answers(quality.aligned.values, length.aligned.values)
+    return changes(_effect(data, metric, quality, matched), "higher")
 
 
-def match(
+def match_answers(
     quality: Floats,  # (arms, seeds, items), the reference first
     length: Floats,  # (arms, seeds, items)
-) -> Matched:
-    """Return the differences of the arms to the first one where the lengths of both answers are about equal."""
+) -> MatchedAnswers:
+    """Return the differences of the arms to the first arm where both answers have about equal length."""
     longer = np.maximum(length[1:], length[0])
-    equal = np.abs(length[1:] - length[0]) <= LARGEST_LENGTH_DIFFERENCE * longer
+    equal = np.abs(length[1:] - length[0]) <= MAX_LENGTH_DIFFERENCE * longer
     matches = equal.sum(axis=0)
     sums = np.where(equal, quality[1:] - quality[0], 0.0).sum(axis=0)
-    return Matched(sums / np.maximum(matches, 1), matches)
+    return MatchedAnswers(sums / np.maximum(matches, 1), matches)
 
 
-def _same_cells(case: Case, metric: Metric) -> tuple[Pool, Pool]:
+def _same_answers(data: ClaimData, metric: Metric) -> tuple[PooledArms, PooledArms]:
     """Return quality and length of the same answers."""
-    quality, length = (pool(case, key, case.noisy) for key in (metric.key, _LENGTH))
+    quality, length = (pool_arms(data, key, data.noisy) for key in (metric.key, _LENGTH))
     first, second = quality.aligned, length.aligned
     same = (first.arms, first.seeds, first.clusters) == (second.arms, second.seeds, second.clusters)
     if not same or len(first.clusters) == 1:
-        what = f"Needs {metric.name_within} and length of each of several answers, in the same trials"
-        raise NotMeasuredError(f"{what}: {SWEEP} keeps them.")
+        need = f"Needs {metric.name_within} and length of individual answers in the same trials"
+        raise NotMeasuredError(f"{need}, which {SWEEP} measures.")
     return quality, length
 
 
-def _contrast(case: Case, metric: Metric, together: Pool, matched: Matched) -> Contrast:
-    quality = together.aligned
-    # a seed or item without a match says nothing, and would count as certainty if it stayed
+def _effect(data: ClaimData, metric: Metric, pooled: PooledArms, matched: MatchedAnswers) -> NoiseEffect:
+    quality = pooled.aligned
+    # Seeds and items without a match are removed. Their zeros would count as precise measurements of no difference.
     seeds, items = (np.flatnonzero(matched.matches.sum(axis=axis)) for axis in (1, 0))
     if not seeds.size:
-        raise NotMeasuredError(f"No answer is about as long as that of {case.reference} to the same prompt.")
+        raise NotMeasuredError(f"No answer is about as long as the answer of {data.reference} to the same prompt.")
     cells = np.ix_(seeds, items)
-    without = quality.values[0][cells]
+    without_noise = quality.values[0][cells]
     comparison = paired_comparison(
-        without,
-        without + matched.gain[cells],
-        confidence=case.choices.confidence,
+        without_noise,
+        without_noise + matched.gain[cells],
+        confidence=data.options.confidence,
         clusters=[quality.clusters[item] for item in items],
         weights=(matched.matches * quality.weights)[cells],
     )
-    what = f"where lengths differ by at most {LARGEST_LENGTH_DIFFERENCE:.0%}, {noisy_words(quality.arms[1:])}"
-    return Contrast(
+    arms = f"{mean_of(quality.arms[1:])} minus {data.reference}"
+    return NoiseEffect(
         metric=metric,
-        what=f"{what} minus {case.reference}",
+        description=f"where lengths differ by at most {MAX_LENGTH_DIFFERENCE:.0%}, {arms}",
         comparison=comparison,
-        margin=case.margin(metric),
-        reference=reference_words(quality, metric),
-        more=_beside(case, metric, together, matched),
-        left_out=left_out_words(case, together),
+        margin=data.margin(metric),
+        reference=reference_mean(quality, metric),
+        details=_all_answers(data, metric, pooled, matched),
+        exclusions=exclusions(data, pooled),
     )
 
 
-def _beside(case: Case, metric: Metric, together: Pool, matched: Matched) -> str:
-    """Return how many answers were matched, and the gain among all of them."""
-    answers = together.aligned.values[1:].size
-    unmatched = change_words(pooled(case, metric.key).comparison, metric)
-    return f"{matched.matches.sum():,} of {answers:,} answers matched, and over all of them it is {unmatched}"
+def _all_answers(data: ClaimData, metric: Metric, pooled: PooledArms, matched: MatchedAnswers) -> str:
+    """Return the number of matched answers, and the gain over all answers."""
+    answers = pooled.aligned.values[1:].size
+    unmatched = change_text(mean_effect(data, metric.key).comparison, metric)
+    return f"{matched.matches.sum():,} of {answers:,} answers matched; over all answers the difference is {unmatched}"

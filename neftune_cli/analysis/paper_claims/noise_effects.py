@@ -1,6 +1,7 @@
-"""Which noisy arms are taken together: those that share enough seeds, so that one unfinished arm doesn't silence all.
+"""Effects of noise on one metric: noisy arms pooled, or fitted by a line over alpha, minus the reference arm.
 
-Seeds alone decide, never what was measured, so that no arm is left out for its results.
+Noisy arms are pooled if they share enough seeds, so that an unfinished arm does not reduce the seeds of all others. The
+selection depends only on seeds, never on measured values, so no arm is excluded because of its results.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,13 @@ import numpy as np
 
 from neftune_cli.analysis.alignment import AlignedMetric
 from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
-from neftune_cli.analysis.paper_claims.claim_data import Case, NotMeasuredError, how_to_measure
-from neftune_cli.analysis.paper_claims.wording import arm_words, noisy_words, unknown_words, unshared_words
+from neftune_cli.analysis.paper_claims.claim_data import (
+    ClaimData,
+    NotMeasuredError,
+    excluded_seeds_sentence,
+    measurement_advice,
+    unknown_recipe_sentence,
+)
 from neftune_cli.analysis.verdicts import equivalence_p_value
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.formatting import listed
@@ -19,196 +25,208 @@ from neftune_cli.metrics import Metric
 
 _Seeds = frozenset[int]
 
+_READABLE_ALPHA_STEP = 10.0
+_MAX_NAMED_ARMS = 5
+
 
 @dataclass(frozen=True)
-class Pool:
-    """One metric of the reference and of noisy arms that can be taken together."""
+class PooledArms:
+    """One metric of the reference and of the noisy arms that share enough seeds."""
 
     aligned: AlignedMetric
-    """The reference first; every value finite."""
-    left_out: tuple[str, ...]
-    """Noisy arms that share too few seeds."""
-
-
-def pool(case: Case, key: str, noisy: Sequence[str]) -> Pool:
-    """Return the reference with those of the noisy arms that share three seeds with it and with each other.
-
-    Where no arm shares three seeds with the reference, those that share the most are taken.
-
-    Raises:
-        NotMeasuredError: the metric wasn't measured in arms that can be compared, or isn't finite.
-    """
-    kept = _together(sharing(case, key, noisy))
-    aligned = case.aligned(key, case.reference, *kept)
-    if aligned is None:
-        raise NotMeasuredError(_no_items(case, case.metric(key), kept))
-    require_finite(aligned, case.metric(key))
-    return Pool(aligned, tuple(arm for arm in noisy if arm not in kept))
-
-
-def sharing(case: Case, key: str, noisy: Sequence[str]) -> dict[str, _Seeds]:
-    """Return the noisy arms that share enough seeds with the reference, with these seeds.
-
-    Raises:
-        NotMeasuredError: none shares a seed and an item with it.
-    """
-    metric = case.metric(key)
-    pairs = {arm: one for arm in noisy if (one := case.aligned(key, case.reference, arm))}
-    if not pairs:
-        raise NotMeasuredError(_why_none(case, metric, noisy))
-    needed = seeds_needed([one.seeds for one in pairs.values()])
-    return {arm: frozenset(one.seeds) for arm, one in pairs.items() if len(one.seeds) >= needed}
-
-
-def seeds_needed(shared: Sequence[Sequence[int]]) -> int:
-    """Return how many shared seeds an arm or a pair needs to be looked at: three, or as many as the best one has."""
-    return min(MIN_SEEDS, max(map(len, shared)))
-
-
-def require_finite(aligned: AlignedMetric, metric: Metric) -> None:
-    """Check that every value is a number.
-
-    Raises:
-        NotMeasuredError: one isn't.
-    """
-    broken = [arm for arm in aligned.arms if not np.isfinite(aligned.arm(arm)).all()]
-    if broken:
-        fix = "use a lower learning rate or less noise"
-        raise NotMeasuredError(f"{metric.name} isn't finite in a trial of {listed(broken)}: {fix}.")
-
-
-def _together(shared: Mapping[str, _Seeds]) -> tuple[str, ...]:
-    """Return the arms without those of the fewest seeds, as many as it takes for the others to share enough."""
-    kept, needed = dict(shared), seeds_needed([sorted(seeds) for seeds in shared.values()])
-    while len(frozenset.intersection(*kept.values())) < needed:
-        del kept[min(reversed(kept), key=lambda arm: len(kept[arm]))]
-    return tuple(kept)
-
-
-def _why_none(case: Case, metric: Metric, noisy: Sequence[str]) -> str:
-    """Return why no noisy arm can be compared with the reference."""
-    reference = case.seeds(case.reference, metric.key)
-    noise = frozenset[int]().union(*(case.seeds(arm, metric.key) for arm in noisy))
-    if not reference or not noise:
-        lacking = arm_words(noisy) if reference else case.reference
-        return f"No trial of {lacking} has {metric.name_within}. {how_to_measure(metric.key)}"
-    if not reference & noise:
-        what = f"{case.reference} and {arm_words(noisy)} share no seed with {metric.name_within}"
-        return f"{what}: run the missing seeds."
-    return _no_items(case, metric, noisy)
-
-
-def _no_items(case: Case, metric: Metric, noisy: Sequence[str]) -> str:
-    what = f"{case.reference} and {arm_words(noisy)} share no example with {metric.name_within}"
-    return f"{what}: measure all trials on the same examples."
-
-
-_READABLE_STEP = 10.0
+    """The reference first. All values are finite."""
+    excluded: tuple[str, ...]
+    """Noisy arms with too few shared seeds."""
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """One change that noise makes, and what it is a change of."""
+class NoiseEffect:
+    """One effect of noise on a metric."""
 
     metric: Metric
-    what: str
-    """Which arms it is between."""
+    description: str
+    """The arms and the way in which they are compared."""
     comparison: PairedComparison
     margin: float
-    """Changes up to it are taken for none, in the metric's unit."""
+    """Equivalence margin in the metric's unit."""
     reference: str
-    """What the arm without noise has, for a sense of proportion."""
-    more: str = ""
-    """What else is to be said of its size."""
-    left_out: str = ""
-    """Which arms it isn't about, a space before it."""
+    """Name and mean of the arm without noise, as text."""
+    details: str = ""
+    """Further numbers, as text."""
+    exclusions: str = ""
+    """Sentences on the excluded arms, after a space."""
 
     @property
-    def is_small(self) -> bool:
-        """Return whether the change is surely within the margin."""
+    def is_equivalent(self) -> bool:
+        """Return whether the effect is shown to be within the margin."""
         return equivalence_p_value(self.comparison, self.margin) <= 1 - self.comparison.confidence
 
     @property
-    def is_no_large_rise(self) -> bool:
-        """Return whether the change is surely below the margin, by the same one-sided test that `is_small` makes."""
+    def is_noninferior(self) -> bool:
+        """Return whether the effect is shown to be below the margin, by the upper test of `is_equivalent`."""
         return self.comparison.mean.p_below(self.margin) <= 1 - self.comparison.confidence
 
 
-def pooled(case: Case, key: str) -> Contrast:
-    """Return the mean of the noisy arms minus the reference, taken seed by seed and item by item.
+def mean_effect(data: ClaimData, key: str) -> NoiseEffect:
+    """Return the mean of the noisy arms minus the reference, paired by seed and item.
 
     Raises:
-        NotMeasuredError: the metric wasn't measured in arms that can be compared, or isn't finite.
+        NotMeasuredError: the metric was not measured in comparable arms, or is not finite.
     """
-    together = pool(case, key, case.noisy)
-    aligned = together.aligned
+    pooled = pool_arms(data, key, data.noisy)
+    aligned = pooled.aligned
     change = aligned.values[1:].mean(axis=0) - aligned.values[0]
-    what = f"{noisy_words(aligned.arms[1:])} minus {case.reference}"
-    return _contrast(case, together, case.metric(key), what, change)
+    description = f"{mean_of(aligned.arms[1:])} minus {data.reference}"
+    return _effect(data, pooled, data.metric(key), description, change)
 
 
-def rise_with_alpha(case: Case, key: str) -> Contrast:
-    """Return how far the least-squares line through arms that differ in alpha alone rises from alpha 0 to the largest.
+def linear_trend(data: ClaimData, key: str) -> NoiseEffect:
+    """Return the rise of the least-squares line over alpha, from alpha 0 to the largest alpha.
 
-    That is the slope times the range of alpha, so that margins keep their meaning; the slope itself is in `more`.
+    The line is fitted to arms that differ only in alpha. The rise is the slope times the range of alpha, so that margins
+    keep their meaning. The slope itself is in `details`.
 
     Raises:
-        NotMeasuredError: the metric wasn't measured in arms that can be compared, or isn't finite.
+        NotMeasuredError: the metric was not measured in comparable arms, or is not finite.
     """
-    together = pool(case, key, _largest_family(case, key))
-    aligned = together.aligned
-    alphas = np.array([case.alpha(arm) for arm in aligned.arms])
+    pooled = pool_arms(data, key, _largest_family(data, key))
+    aligned = pooled.aligned
+    alphas = np.array([data.alpha(arm) for arm in aligned.arms])
     span = float(np.ptp(alphas))
     rise = np.tensordot(slope_weights(alphas), aligned.values, axes=1) * span
-    what = f"on the straight line through {arm_words(aligned.arms)}, from alpha 0 to {span:g}"
-    contrast = _contrast(case, together, case.metric(key), what, rise)
-    if span <= _READABLE_STEP:
-        return contrast
-    slope = case.metric(key).signed(contrast.comparison.difference * _READABLE_STEP / span)
-    return replace(contrast, more=f"{slope} per 10 of alpha")
+    description = f"on the least-squares line through {_names(aligned.arms)}, from alpha 0 to {span:g}"
+    effect = _effect(data, pooled, data.metric(key), description, rise)
+    if span <= _READABLE_ALPHA_STEP:
+        return effect
+    slope = data.metric(key).signed(effect.comparison.difference * _READABLE_ALPHA_STEP / span)
+    return replace(effect, details=f"{slope} per 10 of alpha")
 
 
 def slope_weights(
     alphas: Floats,  # (arms,)
 ) -> Floats:
-    """Return what each arm's value counts in the slope of the least-squares line over alpha, (arms,)."""
-    centred = alphas - alphas.mean()
-    weights: Floats = centred / np.square(centred).sum()
+    """Return the weights of the arms in the slope of the least-squares line over alpha, (arms,)."""
+    centered = alphas - alphas.mean()
+    weights: Floats = centered / np.square(centered).sum()
     return weights
 
 
-def _largest_family(case: Case, key: str) -> tuple[str, ...]:
-    """Return the noisy arms that differ in alpha alone and of which the most share enough seeds with the reference."""
-    able = set(sharing(case, key, case.noisy))
-    return max((case.like(arm) for arm in case.noisy), key=lambda family: len(able.intersection(family)))
+def pool_arms(data: ClaimData, key: str, noisy: Sequence[str]) -> PooledArms:
+    """Return the reference with the noisy arms that share three seeds with it and with each other.
+
+    If no arm shares three seeds with the reference, the arms that share the most are used.
+
+    Raises:
+        NotMeasuredError: the metric was not measured in comparable arms, or is not finite.
+    """
+    kept = _with_common_seeds(_sharing(data, key, noisy))
+    aligned = data.aligned(key, data.reference, *kept)
+    if aligned is None:
+        raise NotMeasuredError(_no_shared_items(data, data.metric(key), kept))
+    require_finite(aligned, data.metric(key))
+    return PooledArms(aligned, tuple(arm for arm in noisy if arm not in kept))
 
 
-def _contrast(
-    case: Case,
-    together: Pool,
+def min_shared_seeds(shared: Sequence[Sequence[int]]) -> int:
+    """Return the number of shared seeds that an arm or pair needs: three, or the largest number if that is smaller."""
+    return min(MIN_SEEDS, max(map(len, shared)))
+
+
+def require_finite(aligned: AlignedMetric, metric: Metric) -> None:
+    """Check that every value is finite.
+
+    Raises:
+        NotMeasuredError: a value is not finite.
+    """
+    diverged = [arm for arm in aligned.arms if not np.isfinite(aligned.arm(arm)).all()]
+    if diverged:
+        fix = "Use a lower learning rate or less noise"
+        raise NotMeasuredError(f"{metric.name} is not finite in a trial of {listed(diverged)}. {fix}.")
+
+
+def mean_of(arms: Sequence[str]) -> str:
+    """Return a name for the mean over these arms."""
+    return arms[0] if len(arms) == 1 else f"mean of {_names(arms)}"
+
+
+def reference_mean(aligned: AlignedMetric, metric: Metric) -> str:
+    """Return name and mean of the first arm, like `alpha=0: 0.0174`."""
+    return f"{aligned.arms[0]}: {metric.number(aligned.mean(aligned.arms[0]))}"
+
+
+def exclusions(data: ClaimData, pooled: PooledArms) -> str:
+    """Return sentences on the noisy arms that an effect does not include, after a space. Empty if it includes all."""
+    return excluded_seeds_sentence(pooled.excluded) + unknown_recipe_sentence(data.unknown)
+
+
+def _sharing(data: ClaimData, key: str, noisy: Sequence[str]) -> dict[str, _Seeds]:
+    """Return the noisy arms that share enough seeds with the reference, with these seeds.
+
+    Raises:
+        NotMeasuredError: no arm shares a seed and an item with the reference.
+    """
+    metric = data.metric(key)
+    pairs = {arm: one for arm in noisy if (one := data.aligned(key, data.reference, arm))}
+    if not pairs:
+        raise NotMeasuredError(_nothing_shared(data, metric, noisy))
+    needed = min_shared_seeds([one.seeds for one in pairs.values()])
+    return {arm: frozenset(one.seeds) for arm, one in pairs.items() if len(one.seeds) >= needed}
+
+
+def _with_common_seeds(shared: Mapping[str, _Seeds]) -> tuple[str, ...]:
+    """Return the arms that are left after removing arms with the fewest seeds until enough seeds are common to all."""
+    kept, needed = dict(shared), min_shared_seeds([sorted(seeds) for seeds in shared.values()])
+    while len(frozenset.intersection(*kept.values())) < needed:
+        del kept[min(reversed(kept), key=lambda arm: len(kept[arm]))]
+    return tuple(kept)
+
+
+def _largest_family(data: ClaimData, key: str) -> tuple[str, ...]:
+    """Return noisy arms that differ only in alpha: the family with the most arms that share enough seeds."""
+    able = set(_sharing(data, key, data.noisy))
+    return max((data.same_noise(arm) for arm in data.noisy), key=lambda family: len(able.intersection(family)))
+
+
+def _effect(
+    data: ClaimData,
+    pooled: PooledArms,
     metric: Metric,
-    what: str,
+    description: str,
     change: Floats,  # (seeds, items)
-) -> Contrast:
-    # beside the values themselves, so that what rounding leaves of them isn't taken for a change
-    without = together.aligned.values[0]
-    comparison = together.aligned.compare(without, without + change, confidence=case.choices.confidence)
-    assert comparison is not None  # a pool is finite
-    return Contrast(
+) -> NoiseEffect:
+    # The change is added to the values, so that rounding errors at their scale do not count as a change.
+    without_noise = pooled.aligned.values[0]
+    comparison = pooled.aligned.compare(without_noise, without_noise + change, confidence=data.options.confidence)
+    assert comparison is not None  # pooled values are finite
+    return NoiseEffect(
         metric=metric,
-        what=what,
+        description=description,
         comparison=comparison,
-        margin=case.margin(metric),
-        reference=reference_words(together.aligned, metric),
-        left_out=left_out_words(case, together),
+        margin=data.margin(metric),
+        reference=reference_mean(pooled.aligned, metric),
+        exclusions=exclusions(data, pooled),
     )
 
 
-def left_out_words(case: Case, together: Pool) -> str:
-    """Return which arms with noise a change isn't about and why, a space before it."""
-    return unshared_words(together.left_out) + unknown_words(case.unknown)
+def _nothing_shared(data: ClaimData, metric: Metric, noisy: Sequence[str]) -> str:
+    """Return the reason why no noisy arm can be compared with the reference."""
+    reference = data.seeds(data.reference, metric.key)
+    noise = frozenset[int]().union(*(data.seeds(arm, metric.key) for arm in noisy))
+    if not reference or not noise:
+        lacking = _names(noisy) if reference else data.reference
+        return f"No trial of {lacking} has {metric.name_within}. {measurement_advice(metric.key)}"
+    if not reference & noise:
+        return f"{data.reference} and {_names(noisy)} share no seed with {metric.name_within}. Run the missing seeds."
+    return _no_shared_items(data, metric, noisy)
 
 
-def reference_words(aligned: AlignedMetric, metric: Metric) -> str:
-    """Return the mean of the first arm, like `alpha=0: 0.0174`."""
-    return f"{aligned.arms[0]}: {metric.number(aligned.mean(aligned.arms[0]))}"
+def _no_shared_items(data: ClaimData, metric: Metric, noisy: Sequence[str]) -> str:
+    return (
+        f"{data.reference} and {_names(noisy)} share no example with {metric.name_within}. "
+        "Measure all trials on the same examples."
+    )
+
+
+def _names(arms: Sequence[str]) -> str:
+    """Return the names of the arms, or their number if there are many."""
+    return listed(arms) if len(arms) <= _MAX_NAMED_ARMS else f"{len(arms)} arms"
