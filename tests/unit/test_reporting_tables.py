@@ -321,7 +321,7 @@ def test_claims_are_printed_on_request(whole: Comparison) -> None:
     text = _printed(whole, width=60, hypotheses=True)
     claims, _, note = text[text.index("Claims") :].rpartition("\n\n")
     assert claims + "\n" == CLAIMS_AT_60_COLUMNS
-    assert note.startswith("Each of the 11 claims is tested at its own level")
+    assert note.startswith("Each of the 11 claims is tested separately")
 
 
 def test_missing_claims(whole: Comparison) -> None:

@@ -115,9 +115,9 @@ def _untestable_reason(comparison: PairedComparison) -> str:
     if comparison.about != "method":
         seeds = counted(comparison.seeds, "seed")
         return f"{seeds}; with fewer than three seeds the numbers describe these checkpoints, not the method"
-    return (
-        "" if math.isfinite(comparison.p_value) else "the differences do not vary, so their standard error is unknown"
-    )
+    if not math.isfinite(comparison.p_value):
+        return "the differences do not vary, so their standard error is unknown"
+    return ""
 
 
 def _changes(effect: NoiseEffect, claimed: Direction) -> _StatusAndReason:

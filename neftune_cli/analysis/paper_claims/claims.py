@@ -39,8 +39,8 @@ class PaperClaim:
 _MEMORIZATION = "With other data and a smaller model, less may be memorized even without noise."
 _CHUNKS = (
     "The margin is a choice of this tool; the paper makes no test. The paper's chunks are the first 50 to 150 words, "
-    "generated with a repetition penalty of 1.2. Here chunks are shorter if answers are shorter, and the sweep sets the "
-    "penalty."
+    "generated with a repetition penalty of 1.2. Here chunks are shorter if answers are shorter, and the penalty is an "
+    "option of the sweep."
 )
 
 CLAIMS: tuple[PaperClaim, ...] = (
@@ -154,8 +154,8 @@ CLAIMS: tuple[PaperClaim, ...] = (
 
 
 UNADJUSTED_CLAIMS_NOTE = (
-    f"Each of the {len(CLAIMS)} claims is tested separately, without adjustment for the other claims, so a claim can be "
-    "decided incorrectly by chance. The paper trained every setting with one seed and gives no intervals (appendix A.1)."
+    f"Each of the {len(CLAIMS)} claims is tested separately, without adjustment for the other claims. A result can be "
+    "wrong by chance. The paper trained every setting with one seed and gives no intervals (appendix A.1)."
 )
 """Note on multiple testing, shown with all claims."""
 

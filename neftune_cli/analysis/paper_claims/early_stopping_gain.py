@@ -72,7 +72,7 @@ def _noisy_arms(data: ClaimData, stopping: EarlyStopping) -> dict[str, Assessmen
     if not assessed:
         arms = listed([data.reference, *noisy])
         raise NotMeasuredError(
-            f"Held-out losses of {arms} cannot be compared: a trial has no epoch with a finite loss."
+            f"Held-out losses of {arms} cannot be compared: a trial has no finite loss at any epoch."
         )
     return assessed
 

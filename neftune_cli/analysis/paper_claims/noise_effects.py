@@ -83,8 +83,8 @@ def mean_effect(data: ClaimData, key: str) -> NoiseEffect:
 def linear_trend(data: ClaimData, key: str) -> NoiseEffect:
     """Return the rise of the least-squares line over alpha, from alpha 0 to the largest alpha.
 
-    The line is fitted to arms that differ only in alpha. The rise is the slope times the range of alpha, so that margins
-    keep their meaning. The slope itself is in `details`.
+    The line is fitted to arms that differ only in alpha. The rise is the slope times the range of alpha, so that
+    margins keep their meaning. The slope itself is in `details`.
 
     Raises:
         NotMeasuredError: the metric was not measured in comparable arms, or is not finite.
