@@ -1,4 +1,4 @@
-"""Greedy answers to prompts: batched for speed, and the same as if each prompt had been answered alone."""
+"""Greedy generation of answers to prompts, in batches, and the scores of the answers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.measured_model import LanguageModel, causal_model, measuring
+from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 from neftune_cli.metrics import TRUNCATED, Metric, response_metrics
 from neftune_cli.records import EvalMetrics, Generation
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said to one prompt."""
+    """The answer of a model to one prompt."""
 
     text: str
-    """Without special tokens and surrounding white space."""
+    """Text without special tokens and surrounding white space."""
     tokens: int
-    """Generated tokens, the end token left out."""
+    """Number of generated tokens, without the end token."""
     truncated: bool
-    """Whether the token limit came before an end token."""
+    """Whether generation reached the token limit before an end token."""
 
 
 def generate_answers(
@@ -40,17 +40,18 @@ def generate_answers(
 ) -> list[Answer]:
     """Return the greedy answer to each example's prompt, in input order.
 
-    Nothing of the model's own generation settings applies but its end tokens, to which the tokenizer's is added. The
-    repetition penalty (1 is none; the NEFTune paper, appendix A.2, uses 1.2) divides positive and multiplies negative
-    scores of all tokens in prompt and answer, as transformers does. An answer also ends where the model's context does.
+    Each answer is the same as if its prompt were in a batch of its own. Generation ends at the end tokens of model and
+    tokenizer, at `max_new_tokens`, or at the end of the model's context. The model's other generation settings have no
+    effect. The repetition penalty (1: off; the NEFTune paper, appendix A.2, uses 1.2) divides the positive logits and
+    multiplies the negative logits of all tokens in prompt and answer, as in transformers.
 
     Raises:
-        TrialError: a prompt is empty, or leaves no room in the model's context.
+        TrialError: a prompt is empty, or fills the model's context.
 
     """
     end_tokens = _end_tokens(model, tokenizer)
     answers: dict[int, Answer] = {}
-    with measuring(model):
+    with evaluation_mode(model):
         for limit, indices in _batches(model, examples, max_new_tokens, batch_size):
             settings = _settings(limit, repetition_penalty, end_tokens)
             generated = _generate(model, [examples[index].prompt_ids for index in indices], settings)
@@ -68,10 +69,10 @@ def _end_tokens(model: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> lis
 def _batches(
     model: LanguageModel, examples: Sequence[TokenizedExample], max_new_tokens: int, batch_size: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """Yield a token limit and indices of examples with that limit, by prompt length."""
+    """Yield pairs of a token limit and the indices of a batch of examples with this limit, by prompt length."""
     limits = _limits(model, examples, max_new_tokens)
     by_length = sorted(range(len(examples)), key=lambda index: len(examples[index].prompt_ids))
-    # limits never grow with the prompt, so equal ones are neighbours here
+    # the limit never increases with the prompt length, so examples with equal limits are adjacent
     for limit, group in groupby(by_length, key=limits.__getitem__):
         indices = list(group)
         for start in range(0, len(indices), batch_size):
@@ -79,7 +80,7 @@ def _batches(
 
 
 def _limits(model: LanguageModel, examples: Sequence[TokenizedExample], max_new_tokens: int) -> list[int]:
-    """Return how many tokens each answer may have: `max_new_tokens`, or what the model's context has room for."""
+    """Return the token limit of each answer: `max_new_tokens`, or the rest of the model's context if it is smaller."""
     context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
     for row, tokenized in enumerate(examples):
         _require_room(tokenized, row, context)
@@ -89,11 +90,11 @@ def _limits(model: LanguageModel, examples: Sequence[TokenizedExample], max_new_
 def _require_room(tokenized: TokenizedExample, row: int, context: int | None) -> None:
     name = f"Example {tokenized.example.id} (row {row})"
     if not tokenized.prompt_ids:
-        raise TrialError(f"{name} has no prompt to answer. Leave plain texts out of generation.")
+        raise TrialError(f"{name} has no prompt. Generation needs examples with prompts.")
     if context and tokenized.prompt_length >= context:
         raise TrialError(
-            f"{name} has a prompt of {tokenized.prompt_length} tokens, and the model reads {context}: there is no room "
-            f"for an answer. Type --max-length {context} or less, and longer prompts are dropped."
+            f"{name} has a prompt of {tokenized.prompt_length} tokens, which fills the model's context of {context} "
+            f"tokens. Use --max-length {context} or less to drop longer prompts."
         )
 
 
@@ -105,24 +106,24 @@ def _settings(limit: int, repetition_penalty: float, end_tokens: list[int]) -> G
         use_cache=True,
         repetition_penalty=repetition_penalty,
         eos_token_id=end_tokens or None,
-        # what fills a finished row while others go on; it is cut off with the end token
+        # finished rows are padded with this token; _answer cuts it off together with the end token
         pad_token_id=end_tokens[0] if end_tokens else None,
     )
 
 
 def _generate(model: LanguageModel, prompts: Sequence[tuple[int, ...]], settings: GenerationConfig) -> list[list[int]]:
-    """Return the new tokens of each prompt, end token and filling included."""
+    """Return the new tokens of each prompt, with end token and padding."""
     input_ids, attention_mask = _left_padded(prompts)
     generator: Any = causal_model(model)
-    own_settings = generator.generation_config
-    # handed over as an argument, ours would be completed with whatever the model's own settings add
+    previous_settings = generator.generation_config
+    # settings that are passed as an argument are merged with the model's own
     generator.generation_config = settings
     try:
         output: Tensor = generator.generate(
             input_ids=input_ids.to(generator.device), attention_mask=attention_mask.to(generator.device)
         )
     finally:
-        generator.generation_config = own_settings
+        generator.generation_config = previous_settings
     tokens: list[list[int]] = output[:, input_ids.shape[1] :].tolist()
     return tokens
 
@@ -130,8 +131,8 @@ def _generate(model: LanguageModel, prompts: Sequence[tuple[int, ...]], settings
 def _left_padded(prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
     """Return input ids and attention mask, (prompts, longest prompt) each.
 
-    A prompt is padded with its own first token: the attention mask hides padding from the model, but not every release
-    of transformers hides it from the repetition penalty, and a punished pad token is often a punished end token.
+    A prompt is padded with its own first token. Some releases of transformers apply the repetition penalty to padding
+    as well, so padding with the end token would penalize the end of the answer.
     """
     width = max(len(prompt) for prompt in prompts)
     ids = [prompt[:1] * (width - len(prompt)) + prompt for prompt in prompts]
@@ -155,12 +156,13 @@ def evaluate_answers(
     repetition_penalty: float = 1.0,
     batch_size: int = 64,
 ) -> tuple[EvalMetrics, list[Generation]]:
-    """Return the metrics over the greedy answers, and the answers themselves in the order of their examples.
+    """Return the metrics of the greedy answers, and the answers in the order of their examples.
 
-    Examples without prompt (plain texts) are left out; where none is left, every metric is None and the list empty.
+    Examples without a prompt (plain texts) are skipped. If no example has a prompt, every metric is None and the list
+    is empty.
 
     Raises:
-        TrialError: a prompt leaves no room for an answer in the model's context.
+        TrialError: a prompt fills the model's context.
 
     """
     asked = [one for one in examples if one.example.prompt]
@@ -193,13 +195,13 @@ def _generation(tokenized: TokenizedExample, answer: Answer, tokenizer: PreTrain
 
 
 def item_scores(response: str, reference: str) -> dict[str, Any]:
-    """Return the per-item metrics of one response that `generations.jsonl` has, but for `truncated`."""
+    """Return the per-item metrics of one response that are stored in `generations.jsonl`, without `truncated`."""
     stored = (metric for metric in response_metrics() if metric.scored_per_item and metric.key != TRUNCATED)
     return {metric.key: metric.scoring_function()(response, reference) for metric in stored}
 
 
 def response_scores(generations: Sequence[Generation]) -> EvalMetrics:
-    """Return every declared metric of responses, None where there are no responses or the metric is undefined."""
+    """Return every registered metric of responses; None if there are no responses or the metric is undefined."""
     scores = {metric.key: _score(metric, generations) if generations else None for metric in response_metrics()}
     return EvalMetrics.model_validate(scores)
 

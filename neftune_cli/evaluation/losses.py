@@ -1,4 +1,4 @@
-"""Noise-off losses: how badly the model predicts each example when nothing disturbs it."""
+"""Noise-off losses of a model per example, without noise and dropout."""
 
 import math
 import sys
@@ -12,30 +12,30 @@ from torch.nn.utils.rnn import pad_sequence
 
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.measured_model import LanguageModel, causal_model, measuring
+from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 
 IGNORED = -100
 LOGITS_AT_ONCE = 2**25
-"""Vocabulary scores computed in one go: 128 MiB in float32, and as much again for their log-softmax."""
+"""Largest number of logits in one batch: 128 MiB in float32, and the same amount for their log-softmax."""
 
 
 def example_losses(
     model: LanguageModel, examples: Sequence[TokenizedExample], *, pad_token_id: int, batch_size: int = 32
 ) -> list[float]:
-    """Return each example's loss in mean nats per completion token, in input order, with noise and dropout off.
+    """Return the loss of each example, the mean over its completion tokens in nats, in input order.
 
-    The logits are the model's own (scaled or softcapped where the architecture does so), wherever it can be asked for
-    single positions only those of the completions, and the log-softmax is float32. A batch holds up to `batch_size`
-    examples of similar length, fewer where their logits would exceed LOGITS_AT_ONCE; one example is never split.
-    A diverged model's loss comes back as it is, NaN included.
+    The logits are those that the model returns, including any scaling or softcapping of the architecture, and the
+    log-softmax is computed in float32. If the architecture can compute logits for chosen positions, it computes those
+    of the completions only. A batch has up to `batch_size` examples of similar length, and fewer if their logits would
+    exceed LOGITS_AT_ONCE. An example is never split. The NaN loss of a diverged model is returned unchanged.
 
     Raises:
-        TrialError: an example has no predicted token, so its mean isn't defined.
+        TrialError: an example has no predicted token, so its mean is undefined.
 
     """
     _require_predicted_tokens(examples)
     losses = [math.nan] * len(examples)
-    with measuring(model):
+    with evaluation_mode(model):
         for indices in _batches(model, examples, batch_size):
             batch = _padded([examples[index] for index in indices], pad_token_id, model.device)
             for index, loss in zip(indices, _mean_losses(model, batch).tolist(), strict=True):
@@ -44,19 +44,23 @@ def example_losses(
 
 
 def predicted_tokens(example: TokenizedExample) -> int:
-    """Return how many tokens the example's loss is averaged over: the completion, or a plain text but for its first."""
+    """Return the number of predicted tokens: the completion, or all tokens but the first of a plain text."""
     return max(0, len(example.input_ids) - max(example.prompt_length, 1))
 
 
 def mean_loss(losses: Sequence[float], tokens: Sequence[int]) -> float:
-    """Return the mean over all tokens, in nats: `losses` and `tokens` are (examples,), means and counts.
+    """Return the mean loss over all tokens, in nats.
+
+    Args:
+        losses: mean loss of each example, (examples,).
+        tokens: number of predicted tokens of each example, (examples,).
 
     Raises:
-        TrialError: there are no tokens to average over.
+        TrialError: there are no tokens.
 
     """
     if not sum(tokens):
-        raise TrialError("There is no example to measure the loss on. Give the split at least one example.")
+        raise TrialError("The split has no examples, so its loss is undefined. Give the split at least one example.")
     return math.fsum(loss * count for loss, count in zip(losses, tokens, strict=True)) / sum(tokens)
 
 
@@ -66,11 +70,11 @@ class _Batch:
 
     input_ids: Tensor  # (examples, length)
     attention_mask: Tensor  # (examples, length), 1 on real tokens
-    targets: Tensor  # (examples, length): the token each position predicts, or IGNORED
+    targets: Tensor  # (examples, length): the token that each position predicts, or IGNORED
 
     @property
     def scored(self) -> Tensor:
-        """Return which positions predict a completion token: (examples, length), boolean."""
+        """Return a mask of the positions that predict a completion token: (examples, length), boolean."""
         return self.targets != IGNORED
 
 
@@ -78,14 +82,14 @@ def _require_predicted_tokens(examples: Sequence[TokenizedExample]) -> None:
     for row, tokenized in enumerate(examples):
         if not predicted_tokens(tokenized):
             raise TrialError(
-                f"Example {tokenized.example.id} (row {row}) has no completion token left to measure the loss on: "
-                f"its prompt takes {tokenized.prompt_length} of {len(tokenized.input_ids)} tokens. "
-                "Raise --max-length, or drop the example."
+                f"Example {tokenized.example.id} (row {row}) has no completion token, so its loss is undefined: "
+                f"its prompt has {tokenized.prompt_length} of {len(tokenized.input_ids)} tokens. "
+                "Increase --max-length, or remove the example."
             )
 
 
 def _batches(model: LanguageModel, examples: Sequence[TokenizedExample], batch_size: int) -> Iterator[list[int]]:
-    """Yield the indices of examples by length, cut where a batch has enough examples or enough logits."""
+    """Yield the indices of batches of examples, by length; a batch is full at `batch_size` or LOGITS_AT_ONCE."""
     allowed = LOGITS_AT_ONCE // causal_model(model).config.get_text_config().vocab_size
     only_scored = _computes_chosen_positions(model)
     batch: list[int] = []
@@ -103,7 +107,7 @@ def _batches(model: LanguageModel, examples: Sequence[TokenizedExample], batch_s
 
 def _padded(examples: Sequence[TokenizedExample], pad_token_id: int, device: torch.device) -> _Batch:
     ids = [torch.tensor(example.input_ids) for example in examples]
-    # a position predicts the token after it, and the last one nothing
+    # each position predicts the next token; the last position predicts none
     targets = [torch.tensor([*example.labels[1:], IGNORED]) for example in examples]
     return _Batch(
         input_ids=pad_sequence(ids, batch_first=True, padding_value=pad_token_id).to(device),
@@ -121,7 +125,7 @@ def _mean_losses(model: LanguageModel, batch: _Batch) -> Tensor:
 
 
 def _scored_logits(model: LanguageModel, batch: _Batch) -> Tensor:
-    """Return the logits of all scored positions, example by example: (tokens, vocab)."""
+    """Return the logits of all scored positions, in the order of the examples: (tokens, vocab)."""
     only_scored = _computes_chosen_positions(model)
     logits: Tensor = model(
         input_ids=batch.input_ids,
@@ -133,9 +137,9 @@ def _scored_logits(model: LanguageModel, batch: _Batch) -> Tensor:
 
 
 def _computes_chosen_positions(model: LanguageModel) -> bool:
-    """Return whether the architecture takes a boolean mask as `logits_to_keep`.
+    """Return whether the architecture accepts a boolean mask as `logits_to_keep`.
 
-    Such architectures call transformers' `slice_logits_to_keep`. Remote code and older releases of transformers take
-    a number of trailing positions, if anything, under the same name.
+    Such architectures call transformers' `slice_logits_to_keep`. In remote code and in older releases of transformers,
+    `logits_to_keep` is a number of trailing positions or is missing.
     """
     return hasattr(sys.modules[type(causal_model(model)).__module__], "slice_logits_to_keep")

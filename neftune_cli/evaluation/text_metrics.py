@@ -1,4 +1,4 @@
-"""What a text is worth: closeness to a reference, and repetition within it; pure functions of strings."""
+"""Text metrics: similarity of responses to references, and repetition within responses, as functions of strings."""
 
 import math
 import re
@@ -11,49 +11,49 @@ from sacrebleu.metrics.bleu import BLEU
 PAPER_CHUNK_WORDS = 50
 """Chunk length of the NEFTune paper for models trained on Alpaca, the shortest it uses (section 5.2)."""
 SHORTEST_CHUNK_WORDS = 10
-"""Below this nearly no 2-gram has the room to come twice, and a chunk measures nothing."""
+"""Shortest chunk length. In shorter chunks, repeated 2-grams are too rare to measure."""
 LARGEST_LOG_DIVERSITY = 20.0
-"""Log-diversity of texts without any repetition, where the formula gives infinity (Kirchenbauer et al.'s value)."""
+"""Log-diversity of texts without repetition, for which the formula is infinite (value of Kirchenbauer et al.)."""
 
 
 def exact_match(response: str, reference: str) -> bool:
-    """Return whether both are equal but for case and white space; punctuation and word order count."""
-    return _folded(response) == _folded(reference)
+    """Return whether both are equal, ignoring case and white space but not punctuation or word order."""
+    return _normalized(response) == _normalized(reference)
 
 
 def rouge_l(response: str, reference: str) -> float:
-    """Return the ROUGE-L F-measure, 0 to 1: word-level longest common subsequence (Lin, 2004), no stemming.
+    """Return the ROUGE-L F-measure, 0 to 1: word-level longest common subsequence (Lin, 2004), without stemming.
 
-    Words are lower-cased runs of letters and digits of any script. On ASCII that is the rouge-score package's own
-    tokenization, which would drop every other letter.
+    Words are lower-case sequences of letters and digits of any script. For ASCII texts this equals the tokenization of
+    the rouge-score package, which drops all non-ASCII letters.
     """
     return float(_ROUGE.score(target=reference, prediction=response)["rougeL"].fmeasure)
 
 
 def corpus_bleu(responses: Sequence[str], references: Sequence[str]) -> float:
     """Return the corpus BLEU up to 4-grams, 0 to 100, with sacrebleu's default tokenization and smoothing."""
-    # force: no warning about answers that look tokenized, such as "42 ."
+    # force: suppress the warning about responses that look tokenized, such as "42 ."
     return float(BLEU(force=True).corpus_score(list(responses), [list(references)]).score)
 
 
 def chunk_length(references: Sequence[str]) -> int:
-    """Return the chunk length, in words, at which to measure the repetition in answers to these references.
+    """Return the chunk length in words for measuring repetition in responses to prompts with these references.
 
     The paper chooses lengths "so that at least half of the generations were longer than the cutoff" (section 5.2).
-    Here the references decide, because they are the same for every arm and the generations aren't: it is the largest
-    length up to PAPER_CHUNK_WORDS that at least half of them reach, and never less than SHORTEST_CHUNK_WORDS. So data
-    with answers of a few words is measured on the longer ones among its answers.
+    This function uses the references instead, because they are the same for every arm: it returns the largest length
+    that at least half of the references reach, between SHORTEST_CHUNK_WORDS and PAPER_CHUNK_WORDS. If most references
+    are shorter than SHORTEST_CHUNK_WORDS, repetition is measured on the longer responses only.
     """
     typical = median_high(len(reference.split()) for reference in references)
     return min(PAPER_CHUNK_WORDS, max(SHORTEST_CHUNK_WORDS, typical))
 
 
 def repetition_2gram(texts: Sequence[str], chunk_words: int = PAPER_CHUNK_WORDS) -> float | None:
-    """Return the share of repeated 2-grams, 0 to 100: 100 * (1 - unique / total), None without a long enough text.
+    """Return the percentage of repeated 2-grams, 100 * (1 - unique / total); None if all texts are too short.
 
-    As in the NEFTune paper (arXiv 2310.05914, section 5.2): only the first `chunk_words` white-space-separated words
-    of each text count, and shorter texts are left out, because 2-grams recur more often in longer passages. A 2-gram
-    repeats if it comes twice in one text; unique and total are summed over the texts.
+    As in the NEFTune paper (arXiv 2310.05914, section 5.2), only the first `chunk_words` white-space-separated words
+    of each text are used, and shorter texts are skipped, because 2-grams recur more often in longer passages. A 2-gram
+    is repeated if it occurs twice in the same text. Unique and total 2-grams are summed over the texts.
     """
     chunks = _chunks(texts, chunk_words)
     return 100 * (1 - _unique_share(chunks, 2)) if chunks else None
@@ -62,11 +62,11 @@ def repetition_2gram(texts: Sequence[str], chunk_words: int = PAPER_CHUNK_WORDS)
 def log_diversity(texts: Sequence[str], chunk_words: int = PAPER_CHUNK_WORDS) -> float | None:
     """Return -log(1 - diversity), with diversity the product of unique / total n-grams for n = 2, 3, 4.
 
-    Higher is more diverse, LARGEST_LOG_DIVERSITY at most; None without a long enough text. Chunks are those of
-    `repetition_2gram`, of 4 words or more. The product over shares summed over texts is Li et al.'s (arXiv 2210.15097),
-    the logarithm Kirchenbauer et al.'s (arXiv 2306.04634); the NEFTune paper (section 5.2) cites both. Its numbers (8.4
-    to 16.4, table 4) are on another scale, that of Kirchenbauer et al.'s code: it averages the logarithm over texts,
-    and divides repetition rates that are shares already by 100.
+    Higher is more diverse; the largest value is LARGEST_LOG_DIVERSITY. The result is None if all texts are too short.
+    Chunks are those of `repetition_2gram`, with 4 words or more. The product of shares with counts summed over texts is
+    from Li et al. (arXiv 2210.15097), the logarithm from Kirchenbauer et al. (arXiv 2306.04634); the NEFTune paper
+    (section 5.2) cites both. The paper's values (8.4 to 16.4, table 4) are on the scale of Kirchenbauer et al.'s code,
+    which averages the logarithm over texts and divides repetition rates between 0 and 1 by 100.
     """
     chunks = _chunks(texts, chunk_words)
     if not chunks:
@@ -76,36 +76,36 @@ def log_diversity(texts: Sequence[str], chunk_words: int = PAPER_CHUNK_WORDS) ->
 
 
 def repetition_in_chunks(responses: Sequence[str], references: Sequence[str]) -> float | None:
-    """Return `repetition_2gram` of the responses, in chunks whose length the references determine."""
+    """Return `repetition_2gram` of the responses, with the `chunk_length` of the references."""
     return repetition_2gram(responses, chunk_length(references))
 
 
 def log_diversity_in_chunks(responses: Sequence[str], references: Sequence[str]) -> float | None:
-    """Return `log_diversity` of the responses, in chunks whose length the references determine."""
+    """Return `log_diversity` of the responses, with the `chunk_length` of the references."""
     return log_diversity(responses, chunk_length(references))
 
 
-def _folded(text: str) -> str:
+def _normalized(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-class _Words:
-    """The tokenizer that rouge-score asks for: lower-cased runs of letters and digits of any script."""
+class _WordTokenizer:
+    """Tokenizer for rouge-score: lower-case sequences of letters and digits of any script."""
 
     def tokenize(self, text: str) -> list[str]:
         return re.findall(r"[^\W_]+", text.lower())
 
 
-_ROUGE = RougeScorer(["rougeL"], tokenizer=_Words())
+_ROUGE = RougeScorer(["rougeL"], tokenizer=_WordTokenizer())
 
 
 def _chunks(texts: Sequence[str], chunk_words: int) -> list[list[str]]:
-    """Return the first `chunk_words` words of every text that has so many: (chunks, words)."""
-    words = (text.split() for text in texts)
-    return [some[:chunk_words] for some in words if len(some) >= chunk_words]
+    """Return the first `chunk_words` words of every text with at least this many words: (chunks, words)."""
+    words_of_texts = (text.split() for text in texts)
+    return [words[:chunk_words] for words in words_of_texts if len(words) >= chunk_words]
 
 
 def _unique_share(chunks: Sequence[Sequence[str]], n: int) -> float:
-    """Return unique / total n-grams, both summed over chunks."""
+    """Return the number of unique n-grams divided by the number of all n-grams, both summed over chunks."""
     ngrams = [list(zip(*(chunk[start:] for start in range(n)), strict=False)) for chunk in chunks]
     return sum(len(set(of_chunk)) for of_chunk in ngrams) / sum(len(of_chunk) for of_chunk in ngrams)

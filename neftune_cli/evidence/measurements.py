@@ -83,7 +83,7 @@ class Setting:
     """Everything that can change a trial's numbers, by part, without noise and seed."""
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """Return a short description, for the sentence about the scope of a result."""
         recipe = self.recipe
         parts = []

@@ -12,15 +12,15 @@ from transformers import PreTrainedTokenizerBase
 from neftune_cli.config.spec import ResolvedEvaluation, TrialSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.evaluation.generation import evaluate_answers
+from neftune_cli.evaluation.language_model import LanguageModel, causal_model
 from neftune_cli.evaluation.losses import example_losses
-from neftune_cli.evaluation.measured_model import LanguageModel, causal_model
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.hardware import peak_memory_bytes, reset_peak_memory
 from neftune_cli.training.prepared_data import (
     EVALUATION_BATCH_SIZE,
     GENERATION_BATCH_SIZE,
-    PROBE_ANSWERS,
+    PROBE_PROMPTS,
     PreparedData,
 )
 from neftune_cli.training.timing import Clock, device_clock, forward_calls, time_training
@@ -112,7 +112,7 @@ class _AnswerTime:
         """
         context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
         total = 0.0
-        for examples in (_with_prompt(prepared.held_out), _with_prompt(prepared.probe[:PROBE_ANSWERS])):
+        for examples in (_with_prompt(prepared.held_out), _with_prompt(prepared.probe[:PROBE_PROMPTS])):
             for batch in _generation_batches(examples):
                 prompt = batch[-1].prompt_length
                 limit = min(evaluation.max_new_tokens, context - prompt) if context else evaluation.max_new_tokens
@@ -132,7 +132,7 @@ def _time_answers(
     clock: Clock,
 ) -> _AnswerTime:
     """Time a few answer tokens for a batch of prompts of medium length, and for a quarter of the batch."""
-    prompts = _with_prompt(prepared.held_out) or _with_prompt(prepared.probe[:PROBE_ANSWERS])
+    prompts = _with_prompt(prepared.held_out) or _with_prompt(prepared.probe[:PROBE_PROMPTS])
     if not prompts:
         return _AnswerTime()
     rows = _affordable_rows(GENERATION_BATCH_SIZE, per_token, [one.prompt_length for one in prompts], times=1)

@@ -15,11 +15,11 @@ from torch import nn
 from neftune_cli.config.running import RunSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.measured_model import LanguageModel
+from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss
-from neftune_cli.store import Checkpoint, ClaimedTrial
+from neftune_cli.store import Checkpoint, LeasedTrial
 from neftune_cli.training.checkpointing import CheckpointCallback
 from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.prepared_data import PreparedData
@@ -48,7 +48,7 @@ def fine_tune(
     trial: Trial,
     loaded: LoadedModel,
     prepared: PreparedData,
-    folder: ClaimedTrial,
+    folder: LeasedTrial,
     report: ReportProgress,
     *,
     settings: RunSettings,
@@ -105,7 +105,7 @@ def _halvings(checkpoint: Checkpoint) -> int:
 
 
 def _curve(
-    prepared: PreparedData, folder: ClaimedTrial, report: ReportProgress, settings: RunSettings
+    prepared: PreparedData, folder: LeasedTrial, report: ReportProgress, settings: RunSettings
 ) -> LearningCurveCallback:
     rate = TokenRate()
 
@@ -121,7 +121,7 @@ def _curve(
     )
 
 
-def _train(callback: CheckpointCallback, folder: ClaimedTrial, checkpoints: list[Checkpoint]) -> None:
+def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[Checkpoint]) -> None:
     """Train to the end, from the first readable checkpoint of the list, or else from the start."""
     trainer = callback.trainer
     for checkpoint in checkpoints:
@@ -131,7 +131,7 @@ def _train(callback: CheckpointCallback, folder: ClaimedTrial, checkpoints: list
         except UnreadableCheckpoint as error:
             print(f"{error} Trying the checkpoint before it, or else starting over.", file=sys.stderr)
             continue
-        folder.go_on(checkpoint)
+        folder.resume_from(checkpoint)
         folder.rewrite_metrics(callback.curve.points)
         print(f"Resuming after step {checkpoint.step}.", file=sys.stderr)
         trainer.resume(snapshot, checkpoint.path)

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.measured_model import LanguageModel
+from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.records import HELD_OUT, PROBE, CurvePoint, ExampleLoss
 from neftune_cli.training.trial_metrics import split_loss
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 EVALUATION_BATCH_SIZE = 32
 GENERATION_BATCH_SIZE = 64
-PROBE_ANSWERS = 64
+PROBE_PROMPTS = 64
 """Number of probe prompts to answer: one batch, about 1 s in the ablation, where training takes 10 s."""
 
 

@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl.trainer.sft_trainer import SFTTrainer
 
 from neftune_cli.config.spec import TrialSpec
-from neftune_cli.evaluation.measured_model import LanguageModel
+from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.training.fine_tuning import noise_callback
 from neftune_cli.training.prepared_data import PreparedData

@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerBase
 from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.evaluation.generation import evaluate_answers
+from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
-from neftune_cli.evaluation.measured_model import LanguageModel
 from neftune_cli.noise.lengths import token_noise_norm
 from neftune_cli.records import (
     HELD_OUT,
@@ -24,7 +24,7 @@ from neftune_cli.records import (
 from neftune_cli.training.prepared_data import (
     EVALUATION_BATCH_SIZE,
     GENERATION_BATCH_SIZE,
-    PROBE_ANSWERS,
+    PROBE_PROMPTS,
     PreparedData,
 )
 
@@ -81,7 +81,7 @@ class MeasuredAnswers:
 def measure_answers(
     model: LanguageModel, tokenizer: PreTrainedTokenizerBase, prepared: PreparedData, evaluation: ResolvedEvaluation
 ) -> MeasuredAnswers:
-    """Generate and score answers to all held-out prompts and to the first PROBE_ANSWERS probe prompts.
+    """Generate and score answers to all held-out prompts and to the first PROBE_PROMPTS probe prompts.
 
     The similarity of answers on training prompts to the training completions measures how much of their wording the
     model memorized (NEFTune paper, section 5.1).
@@ -101,7 +101,7 @@ def measure_answers(
         )
 
     held_out, to_held_out = answered(prepared.held_out)
-    probe, to_probe = answered(prepared.probe[:PROBE_ANSWERS])
+    probe, to_probe = answered(prepared.probe[:PROBE_PROMPTS])
     return MeasuredAnswers(
         held_out=held_out,
         probe=probe if to_probe else None,

@@ -8,10 +8,10 @@ from torch import nn
 
 from neftune_cli.config.running import RunSettings
 from neftune_cli.errors import TrialStopped
-from neftune_cli.evaluation.measured_model import LanguageModel
+from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.records import CurvePoint, TrialRecord
-from neftune_cli.store import ClaimedTrial
+from neftune_cli.store import LeasedTrial
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import micro_batches
@@ -30,7 +30,7 @@ def run_trial(
     trial: Trial,
     loaded: LoadedModel,
     prepared: PreparedData,
-    folder: ClaimedTrial,
+    folder: LeasedTrial,
     report: ReportProgress,
     *,
     settings: RunSettings,
@@ -85,7 +85,7 @@ def run_trial(
     return record
 
 
-def _measured_base(loaded: LoadedModel, prepared: PreparedData, folder: ClaimedTrial, stop: StopRequest) -> FineTuned:
+def _measured_base(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTrial, stop: StopRequest) -> FineTuned:
     folder.rewrite_metrics([])
     with stop.interruptible():
         cast(nn.Module, loaded.model).to(prepared.device)
@@ -129,7 +129,7 @@ def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:
         yield f"{trial.label}: batches of {whole} were computed as {whole // at_once} x {at_once} to fit in memory."
 
 
-def _save(model: LanguageModel, loaded: LoadedModel, folder: ClaimedTrial) -> None:
+def _save(model: LanguageModel, loaded: LoadedModel, folder: LeasedTrial) -> None:
     """Save the model (with LoRA: the adapter only) and its tokenizer as safetensors."""
     with folder.new_model() as path:
         model.save_pretrained(str(path))

@@ -1,4 +1,4 @@
-"""From prompts to scores, on a model that repeats a fixed text and is scored by hand."""
+"""Scores of generated answers, for models with a fixed next word, compared with scores computed by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def chain(*transitions: str) -> PreTrainedModel:
-    """Return a model whose next word depends on the last one alone, as in "Italy is": after Italy comes is."""
+    """Return a model whose next word depends on the last word only: with "Italy is", `is` follows `Italy`."""
     config = GPT2Config(vocab_size=len(WORDS), n_embd=len(WORDS), n_layer=0, n_head=1, n_positions=32, eos_token_id=1)
     model = GPT2LMHeadModel(config)
     matrix = torch.zeros(len(WORDS), len(WORDS))
@@ -63,7 +63,7 @@ ASKED = [
 ]
 
 
-def test_answers_come_in_order_with_prompt_reference_and_scores() -> None:
+def test_generations_are_in_input_order_with_prompt_reference_and_scores() -> None:
     _, (first, second) = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **GENERATION)
     assert first.model_dump() == {
         "split": "held-out",
@@ -83,29 +83,29 @@ def test_answers_come_in_order_with_prompt_reference_and_scores() -> None:
     assert second.rouge_l == pytest.approx(2 * 2 / (6 + 2))
 
 
-def test_metrics_are_means_over_the_answers() -> None:
+def test_metrics_of_answers_equal_values_computed_by_hand() -> None:
     metrics, _ = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **GENERATION)
     assert metrics.exact_match == 0.5
     assert metrics.rouge_l == pytest.approx((1 + 0.5) / 2)
     assert metrics.response_chars == (len("is Rome") + len("lies there lies there lies there")) / 2
     assert metrics.truncated == 0.5
-    # 4 of 8 words, 2 of 6 pairs; no triple of 4 nor quadruple of 3, smoothed to 1/2 and 1/4 of one
+    # 4 of 8 words and 2 of 6 2-grams match; 0 of 4 3-grams and 0 of 3 4-grams, smoothed to 1/2 and 1/4
     assert metrics.bleu == pytest.approx(100 * (4 / 8 * 2 / 6 * (1 / 2) / 4 * (1 / 4) / 3) ** (1 / 4))
 
 
-def test_answers_shorter_than_any_chunk_have_no_repetition_rate() -> None:
+def test_repetition_is_undefined_if_all_answers_are_shorter_than_a_chunk() -> None:
     metrics, _ = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **GENERATION)
     assert metrics.repetition_2gram is None
     assert metrics.log_diversity is None
 
 
-def test_longer_answers_have_one() -> None:
+def test_repetition_of_answers_longer_than_a_chunk() -> None:
     metrics, _ = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **{**GENERATION, "max_new_tokens": 10})
-    # ten words, "lies there" five times over: nine pairs, two of them different
+    # ten words, "lies there" five times: nine 2-grams, two of them unique
     assert metrics.repetition_2gram == pytest.approx(100 * (1 - 2 / 9))
 
 
-def test_plain_texts_alone_have_no_metrics() -> None:
+def test_metrics_are_none_if_all_examples_are_plain_texts() -> None:
     metrics, generations = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED[1:2], **GENERATION)
     assert generations == []
     assert metrics.model_dump() == dict.fromkeys(EVAL_METRICS)
@@ -127,8 +127,8 @@ def measured(held_out: list[TokenizedExample], probe: list[TokenizedExample]) ->
     return measure_answers(chain(*ANSWERING), tokenizer(), prepared, evaluation)
 
 
-def test_a_trial_answers_the_held_out_prompts_and_then_the_first_64_of_the_probe() -> None:
-    # right for the first 32 and from the 65th on, so that more, fewer or other ones would score otherwise
+def test_a_trial_answers_all_held_out_prompts_and_the_first_64_probe_prompts() -> None:
+    # correct for the first 32 and from the 65th on, so any other selection of prompts would change the score
     completions = ["is Rome"] * 32 + ["Paris lies"] * 32 + ["is Rome"] * 10
     probe = [example(f"probe {row}", "<user> Italy", completion) for row, completion in enumerate(completions)]
     answers = measured([ASKED[2], ASKED[0]], probe)
@@ -137,13 +137,13 @@ def test_a_trial_answers_the_held_out_prompts_and_then_the_first_64_of_the_probe
         ("held-out", "first"),
         *(("probe", f"probe {row}") for row in range(64)),
     ]
-    assert answers.held_out.rouge_l == pytest.approx((1 + 0.5) / 2)  # the same as without a probe
+    assert answers.held_out.rouge_l == pytest.approx((1 + 0.5) / 2)  # independent of the probe
     assert answers.probe is not None
     assert answers.probe.exact_match == 0.5
     assert answers.probe.rouge_l == 0.5
 
 
-def test_a_probe_of_plain_texts_has_no_scores() -> None:
+def test_a_probe_of_plain_texts_is_not_scored() -> None:
     answers = measured(ASKED, ASKED[1:2])
     assert [one.split for one in answers.generations] == ["held-out", "held-out"]
     assert answers.held_out.exact_match == 0.5

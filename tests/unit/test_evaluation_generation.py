@@ -1,4 +1,4 @@
-"""Greedy answers: a plain argmax loop, one prompt at a time and without cache, is the judge."""
+"""Greedy answers compared with an argmax loop over single prompts, without batches and cache."""
 
 import warnings
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def gpt2(context: int = 64) -> PreTrainedModel:
 
 
 def tokenizer_ending_with(end: int = END) -> PreTrainedTokenizerFast:
-    """Return words w0, w1, ... as tokens 0, 1, ...; padding is the end token, as with many base models."""
+    """Return a tokenizer of words w0, w1, ... whose padding token is the end token, as in many base models."""
     backend = Tokenizer(WordLevel({f"w{token}": token for token in range(VOCABULARY)}, unk_token="w0"))
     backend.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=f"w{end}", pad_token=f"w{end}")
@@ -93,7 +93,7 @@ def as_answer(generated: list[int], ends: set[int]) -> Answer:
 
 
 def common_token(model: PreTrainedModel, examples: list[TokenizedExample]) -> int:
-    """Return a token that ends some answers early and others not: the one most answers have, yet not all."""
+    """Return the token that most answers have, but not all: as an end token it ends some answers early."""
     answers = [set(argmax_loop(model, one.prompt_ids, set())) for one in examples]
     shared = {token: sum(token in answer for answer in answers) for answer in answers for token in answer}
     return max((token for token in shared if shared[token] < len(examples)), key=shared.__getitem__)
@@ -102,7 +102,7 @@ def common_token(model: PreTrainedModel, examples: list[TokenizedExample]) -> in
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 @pytest.mark.parametrize("penalty", [1.0, 2.0])
 @pytest.mark.parametrize("build", [llama, gpt2])
-def test_answers_equal_those_of_a_plain_argmax_loop(
+def test_answers_equal_those_of_an_argmax_loop(
     build: Callable[[], PreTrainedModel], penalty: float, batch_size: int
 ) -> None:
     model, examples = build(), prompts_of_many_lengths()
@@ -122,7 +122,7 @@ def test_answers_equal_those_of_a_plain_argmax_loop(
 
 
 @pytest.mark.parametrize("row", [0, 1, 2, 3])
-def test_the_repetition_penalty_spares_the_padding(row: int) -> None:
+def test_the_repetition_penalty_does_not_apply_to_padding(row: int) -> None:
     model, examples = llama(), prompts_of_many_lengths()
     (end,) = argmax_loop(model, examples[row].prompt_ids, set(), penalty=100.0, limit=1)
     padded_and_longest = [examples[row], examples[-1]]
@@ -132,7 +132,7 @@ def test_the_repetition_penalty_spares_the_padding(row: int) -> None:
     assert found[0] == Answer("", 0, truncated=False)
 
 
-def test_some_answers_end_and_some_are_truncated() -> None:
+def test_answers_without_an_end_token_are_truncated() -> None:
     model, examples = llama(), prompts_of_many_lengths()
     end = common_token(model, examples)
     found = generate_answers(model, tokenizer_ending_with(end), examples, max_new_tokens=LIMIT)
@@ -141,7 +141,7 @@ def test_some_answers_end_and_some_are_truncated() -> None:
     assert all(f"w{end}" not in answer.text.split() for answer in found)
 
 
-def test_the_end_tokens_of_the_model_count_too() -> None:
+def test_the_end_tokens_of_the_model_end_answers() -> None:
     model, examples = llama(), prompts_of_many_lengths()
     end = common_token(model, examples)
     model.generation_config.eos_token_id = [end, 39]
@@ -150,22 +150,26 @@ def test_the_end_tokens_of_the_model_count_too() -> None:
     assert generate_answers(model, tokenizer_ending_with(), examples, max_new_tokens=LIMIT) == expected
 
 
-def test_nothing_of_the_models_own_settings_leaks_and_nobody_is_warned(capfd: pytest.CaptureFixture[str]) -> None:
+def test_generation_settings_of_the_model_have_no_effect(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     model, examples, tokenizer = llama(), prompts_of_many_lengths(), tokenizer_ending_with()
     expected = generate_answers(model, tokenizer, examples, max_new_tokens=LIMIT)
-    own: Any = model.generation_config
-    own.update(do_sample=True, temperature=0.1, top_p=0.5, top_k=3, num_beams=3, max_length=5, no_repeat_ngram_size=1)
-    own.update(suppress_tokens=list(range(2, 30)), min_new_tokens=2, repetition_penalty=9.0)
-    before = own.to_dict()
+    settings: Any = model.generation_config
+    settings.update(
+        do_sample=True, temperature=0.1, top_p=0.5, top_k=3, num_beams=3, max_length=5, no_repeat_ngram_size=1
+    )
+    settings.update(suppress_tokens=list(range(2, 30)), min_new_tokens=2, repetition_penalty=9.0)
+    before = settings.to_dict()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert generate_answers(model, tokenizer, examples, max_new_tokens=LIMIT) == expected
-    assert model.generation_config is own
-    assert own.to_dict() == before
+    assert model.generation_config is settings
+    assert settings.to_dict() == before
     assert capfd.readouterr().err == ""
 
 
-def test_a_lora_model_answers_with_its_adapter() -> None:
+def test_a_lora_model_generates_with_its_adapter() -> None:
     torch.manual_seed(0)
     model = get_peft_model(llama(), LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
     examples, tokenizer = prompts_of_many_lengths(), tokenizer_ending_with()
@@ -176,7 +180,7 @@ def test_a_lora_model_answers_with_its_adapter() -> None:
     assert found == [as_answer(argmax_loop(merged, one.prompt_ids, {END}), {END}) for one in examples]
 
 
-def test_an_answer_ends_with_the_models_context() -> None:
+def test_answers_end_at_the_end_of_the_context() -> None:
     model, examples = gpt2(context=20), prompts_of_many_lengths()[:-1]
     limits = [min(LIMIT, 20 - one.prompt_length) for one in examples]
     expected = [
@@ -187,19 +191,19 @@ def test_an_answer_ends_with_the_models_context() -> None:
     assert min(limits) == 5
 
 
-def test_a_prompt_that_fills_the_context_is_refused() -> None:
-    with pytest.raises(TrialError, match=r"prompt of 30 tokens, and the model reads 20: .*--max-length 20"):
+def test_a_prompt_that_fills_the_context_raises() -> None:
+    with pytest.raises(TrialError, match=r"prompt of 30 tokens, .* context of 20 tokens. Use --max-length 20"):
         generate_answers(gpt2(context=20), tokenizer_ending_with(), prompts_of_many_lengths(), max_new_tokens=LIMIT)
 
 
-def test_an_empty_prompt_is_refused() -> None:
+def test_an_empty_prompt_raises() -> None:
     with pytest.raises(TrialError, match=r"row 0\) has no prompt"):
         generate_answers(llama(), tokenizer_ending_with(), [prompted([])], max_new_tokens=LIMIT)
 
 
-def test_a_failing_generation_leaves_model_and_settings_as_they_were() -> None:
+def test_mode_and_settings_are_restored_after_an_error() -> None:
     model = llama().train()
-    own = model.generation_config
+    settings = model.generation_config
 
     def fail(*_: object) -> None:
         raise RuntimeError("out of memory")
@@ -208,4 +212,4 @@ def test_a_failing_generation_leaves_model_and_settings_as_they_were() -> None:
     with pytest.raises(RuntimeError, match="out of memory"):
         generate_answers(model, tokenizer_ending_with(), prompts_of_many_lengths(), max_new_tokens=LIMIT)
     assert model.training
-    assert model.generation_config is own
+    assert model.generation_config is settings

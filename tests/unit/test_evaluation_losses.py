@@ -1,4 +1,4 @@
-"""Noise-off losses: transformers' own loss, one unpadded example at a time, is the judge."""
+"""Noise-off losses compared with the losses that transformers returns for single, unpadded examples."""
 
 from collections.abc import Callable
 from typing import Any
@@ -65,7 +65,7 @@ def granite_with_scaled_logits() -> PreTrainedModel:
 
 
 class RemoteCodeLlama(LlamaForCausalLM):
-    """An architecture from outside transformers, which knows nothing of `logits_to_keep`."""
+    """An architecture from outside transformers, without support for `logits_to_keep`."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> CausalLMOutputWithPast:
         assert "logits_to_keep" not in kwargs
@@ -123,7 +123,7 @@ def test_losses_equal_those_of_single_unpadded_examples(build: Callable[[], PreT
     assert max(expected) - min(expected) > 0.1
 
 
-def test_a_lora_model_is_measured_with_its_adapter() -> None:
+def test_losses_of_a_lora_model_include_its_adapter() -> None:
     model = get_peft_model(seeded(llama), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
     examples = examples_of_many_lengths()
     found = example_losses(model, examples, pad_token_id=PAD)
@@ -133,14 +133,14 @@ def test_a_lora_model_is_measured_with_its_adapter() -> None:
     assert found == pytest.approx(one_at_a_time(merged, examples), rel=1e-4)
 
 
-def test_a_model_patched_by_the_sft_trainer_gives_the_same_losses() -> None:
+def test_the_fused_lm_head_of_the_sft_trainer_does_not_change_losses() -> None:
     model, examples = seeded(llama), examples_of_many_lengths()
     expected = one_at_a_time(model, examples)
     add_fused_lm_head(model)
     assert example_losses(model, examples, pad_token_id=PAD) == pytest.approx(expected, rel=1e-5)
 
 
-def test_logits_are_computed_for_completions_alone_and_never_too_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_are_computed_for_completions_only_in_batches_of_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 21 * VOCABULARY)
     model, examples = seeded(llama), examples_of_many_lengths()
     expected = one_at_a_time(model, examples)
@@ -151,7 +151,7 @@ def test_logits_are_computed_for_completions_alone_and_never_too_many_at_once(mo
     assert sum(rows) == 3 + 1 + 8 + 20 + 7 + 1 + 4 + 1
 
 
-def test_half_precision_logits_are_normalised_in_float32() -> None:
+def test_bfloat16_logits_are_normalized_in_float32() -> None:
     model, examples = seeded(llama).bfloat16(), examples_of_many_lengths()
     model.train(False)
     with torch.no_grad():
@@ -160,7 +160,7 @@ def test_half_precision_logits_are_normalised_in_float32() -> None:
     assert example_losses(model, [examples[3]], pad_token_id=PAD) == pytest.approx([expected], rel=1e-5)
 
 
-def test_every_module_gets_its_own_mode_back() -> None:
+def test_the_mode_of_every_module_is_restored() -> None:
     model = seeded(llama).train()
     model.lm_head.eval()
     modes = [module.training for module in model.modules()]
@@ -169,7 +169,7 @@ def test_every_module_gets_its_own_mode_back() -> None:
     assert torch.is_grad_enabled()
 
 
-def test_a_failing_forward_leaves_the_mode_as_it_was() -> None:
+def test_the_mode_is_restored_after_an_error() -> None:
     model = seeded(llama).train()
 
     def fail(*_: object) -> None:
@@ -182,28 +182,28 @@ def test_a_failing_forward_leaves_the_mode_as_it_was() -> None:
     assert torch.is_grad_enabled()
 
 
-def test_a_diverged_model_has_a_diverged_loss() -> None:
+def test_the_loss_of_a_diverged_model_is_nan() -> None:
     model = seeded(llama)
     torch.nn.init.constant_(model.lm_head.weight, float("nan"))
     assert str(example_losses(model, examples_of_many_lengths()[:1], pad_token_id=PAD)) == "[nan]"
 
 
 @pytest.mark.parametrize(("prompt_length", "completion_length"), [(4, 0), (0, 1)])
-def test_an_example_without_predicted_token_is_refused(prompt_length: int, completion_length: int) -> None:
+def test_an_example_without_predicted_token_raises(prompt_length: int, completion_length: int) -> None:
     with pytest.raises(TrialError, match=r"Example id \(row 1\).*--max-length"):
         example_losses(seeded(llama), [tokenized(2, 2), tokenized(prompt_length, completion_length)], pad_token_id=PAD)
 
 
-def test_no_example_has_no_losses() -> None:
+def test_an_empty_list_of_examples_has_no_losses() -> None:
     assert example_losses(seeded(llama), [], pad_token_id=PAD) == []
 
 
-def test_predicted_tokens_are_the_labels_that_are_left_after_the_shift() -> None:
+def test_predicted_tokens_are_the_labels_after_the_shift() -> None:
     for one in examples_of_many_lengths():
         assert predicted_tokens(one) == sum(label != -100 for label in one.labels[1:])
 
 
-def test_mean_loss_weighs_examples_by_their_tokens() -> None:
+def test_mean_loss_weights_examples_by_their_tokens() -> None:
     assert mean_loss([1.0, 4.0], [3, 1]) == pytest.approx(1.75)
     with pytest.raises(TrialError, match="at least one example"):
         mean_loss([], [])

@@ -1,4 +1,4 @@
-"""Text metrics against tables worked out by hand, and against the packages' own defaults."""
+"""Text metrics compared with values computed by hand and with the defaults of rouge-score."""
 
 import math
 import subprocess
@@ -19,7 +19,7 @@ from neftune_cli.evaluation.text_metrics import (
 )
 
 LOOP = "a b a b a b"
-"""Five 2-grams of which two differ, four 3-grams of which two, three 4-grams of which two."""
+"""Two unique 2-grams of five, two unique 3-grams of four, two unique 4-grams of three."""
 NO_REPETITION = "a b c d e f"
 
 
@@ -34,12 +34,12 @@ NO_REPETITION = "a b c d e f"
         ("", "", True),
     ],
 )
-def test_exact_match_folds_case_and_white_space_alone(response: str, reference: str, equal: bool) -> None:
+def test_exact_match_ignores_case_and_white_space_only(response: str, reference: str, equal: bool) -> None:
     assert exact_match(response, reference) is equal
 
 
 def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence() -> None:
-    # "the cat the mat" is common: precision 4/5, recall 4/6
+    # the longest common subsequence is "the cat the mat": precision 4/5, recall 4/6
     assert rouge_l("the cat near the mat", "The cat sat on the mat.") == pytest.approx(2 * 4 / (5 + 6))
     assert rouge_l("", "anything") == 0
     assert rouge_l("Zürich", "Zürich") == 1
@@ -47,18 +47,18 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence() -> None:
 
 
 @given(st.text("ab,.'- \nAZ09", max_size=40), st.text("ab,.'- \nAZ09", max_size=40))
-def test_rouge_l_on_ascii_is_the_packages_own(response: str, reference: str) -> None:
-    own = RougeScorer(["rougeL"]).score(reference, response)["rougeL"].fmeasure
-    assert rouge_l(response, reference) == pytest.approx(own)
+def test_rouge_l_of_ascii_texts_equals_that_of_rouge_score(response: str, reference: str) -> None:
+    expected = RougeScorer(["rougeL"]).score(reference, response)["rougeL"].fmeasure
+    assert rouge_l(response, reference) == pytest.approx(expected)
 
 
-def test_bleu_of_a_worked_example() -> None:
-    # 5 of 6 words, 3 of 5 pairs, 1 of 4 triples; no quadruple of 3, smoothed to 1/2 of one; lengths are equal
+def test_bleu_equals_a_value_computed_by_hand() -> None:
+    # 5 of 6 words, 3 of 5 2-grams, 1 of 4 3-grams, 0 of 3 4-grams smoothed to 1/2; equal lengths
     expected = 100 * (5 / 6 * 3 / 5 * 1 / 4 * (1 / 2) / 3) ** (1 / 4)
     assert corpus_bleu(["the cat sat on a mat"], ["the cat sat by a mat"]) == pytest.approx(expected)
 
 
-def test_bleu_pools_the_texts_and_never_complains(capfd: pytest.CaptureFixture[str]) -> None:
+def test_bleu_is_computed_over_the_corpus_without_warnings(capfd: pytest.CaptureFixture[str]) -> None:
     texts = [f"sentence number {number} ends like this ." for number in range(200)]
     assert corpus_bleu(texts, texts) == pytest.approx(100)
     assert corpus_bleu([""], ["words"]) == 0
@@ -71,7 +71,7 @@ def test_repetition_is_the_share_of_repeated_2grams() -> None:
     assert repetition_2gram([LOOP, NO_REPETITION], chunk_words=6) == pytest.approx(100 * (1 - 7 / 10))
 
 
-def test_log_diversity_is_taken_of_the_product_over_2_3_and_4grams() -> None:
+def test_log_diversity_is_based_on_the_product_over_2_3_and_4grams() -> None:
     assert log_diversity([LOOP], chunk_words=6) == pytest.approx(-math.log(1 - 2 / 5 * 2 / 4 * 2 / 3))
     pooled = 7 / 10 * 6 / 8 * 5 / 6
     assert log_diversity([LOOP, NO_REPETITION], chunk_words=6) == pytest.approx(-math.log(1 - pooled))
@@ -82,7 +82,7 @@ def test_log_diversity_without_repetition_is_20() -> None:
 
 
 @pytest.mark.parametrize("measure", [repetition_2gram, log_diversity])
-def test_only_the_start_of_long_texts_counts_and_short_ones_dont(measure: object) -> None:
+def test_long_texts_are_cut_and_short_texts_are_skipped(measure: object) -> None:
     assert callable(measure)
     start = measure([LOOP], chunk_words=6)
     assert measure([f"{LOOP} a b a b c c c"], chunk_words=6) == start
@@ -92,7 +92,7 @@ def test_only_the_start_of_long_texts_counts_and_short_ones_dont(measure: object
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=30), max_size=5))
-def test_log_diversity_stays_within_its_bounds(texts: list[list[str]]) -> None:
+def test_log_diversity_is_between_0_and_20(texts: list[list[str]]) -> None:
     found = log_diversity([" ".join(words) for words in texts], chunk_words=10)
     assert found is None or 0 <= found <= 20 + 1e-9
 
@@ -110,11 +110,11 @@ def words(number: int) -> str:
         ([2, 3, 25], 10),
     ],
 )
-def test_half_of_the_references_reach_the_chunk_length_within_bounds(lengths: list[int], expected: int) -> None:
+def test_at_least_half_of_the_references_reach_the_chunk_length(lengths: list[int], expected: int) -> None:
     assert chunk_length([words(number) for number in lengths]) == expected
 
 
-def test_the_metrics_need_no_torch_and_log_nothing() -> None:
+def test_text_metrics_do_not_import_torch_or_log() -> None:
     code = (
         "import sys; from neftune_cli.evaluation.text_metrics import corpus_bleu, rouge_l;"
         "rouge_l('a', 'a'); corpus_bleu(['a'], ['a']); sys.exit('torch' in sys.modules)"

@@ -166,7 +166,7 @@ def test_runs_are_put_in_order_and_share_their_items(tmp_path: Path) -> None:
     ]
     assert len({trial.items["sums_mc/acc"].items for trial in evidence.trials}) == 1
     assert evidence.name == tmp_path.name
-    assert evidence.setting.words == f"the models of {tmp_path.name} on sums_gen, sums_ppl, sums (0-shot)"
+    assert evidence.setting.description == f"the models of {tmp_path.name} on sums_gen, sums_ppl, sums (0-shot)"
     assert evidence.notes == (
         "Brought in from lm-evaluation-harness: nothing in its files shows that the runs differ in noise and seed "
         "alone, and arm and seed are what names of folders or run files say.",
@@ -280,7 +280,7 @@ def test_adapters_name_the_model_they_were_put_on(tmp_path: Path) -> None:
     for arm in ("alpha=0", "alpha=5"):
         arguments = {"pretrained": "HuggingFaceTB/SmolLM2-135M", "peft": f"out/{arm}"}
         write(tmp_path / arm, [1.0, 0.0], config={"model": "hf", "model_args": arguments})
-    assert only(tmp_path).setting.words == "SmolLM2-135M on quiz (0-shot)"
+    assert only(tmp_path).setting.description == "SmolLM2-135M on quiz (0-shot)"
 
 
 def test_without_samples_there_are_scores_and_a_note(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_one_sweep_is_one_setting(tmp_path: Path, hand_made_records: Records) ->
         ("base", None),
         *((arm, seed) for arm in ("alpha=0", "alpha=5") for seed in (0, 1, 2)),
     ]
-    assert found.setting.words == "tiny on bios (3 epochs, learning rate 0.001, batch size 16)"
+    assert found.setting.description == "tiny on bios (3 epochs, learning rate 0.001, batch size 16)"
 
 
 def test_comparable_sweeps_are_shown_together_and_shared_trials_once(
@@ -119,8 +119,8 @@ def test_a_damaged_trial_is_set_apart_and_the_others_go_on(tmp_path: Path, hand_
 
     assert [(trial.arm, trial.seed) for trial in found.trials][-2:] == [("alpha=0", 2), ("alpha=5", 2)]
     assert found.unfinished[:2] == (
-        "alpha=5,seed=1 can't be used: its record.json is damaged, and the sweep's command trains it again",
-        f"alpha=5,seed=0: {examples} can't be understood. Restore it, or remove the trial's folder to train it again.",
+        "alpha=5,seed=1 can't be used: its record.json is damaged; the sweep command trains it again",
+        f"alpha=5,seed=0: {examples} is damaged. Restore it, or remove the trial's folder to train it again.",
     )
 
 

@@ -111,7 +111,7 @@ def test_a_real_trainers_runs_are_read_as_it_reported_them(tmp_path: Path) -> No
         assert [point.step for point in trial.curve if point.eval_loss is not None] == [3, 6, 9]
     assert evidence.unfinished == ()
     assert len(evidence.notes) == 2
-    assert evidence.setting.words == "a model on data (3 epochs)"
+    assert evidence.setting.description == "a model on data (3 epochs)"
 
 
 def test_the_trainers_own_metrics_are_scores_of_the_last_evaluation(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_model_and_data_are_known_from_model_cards_and_adapters(tmp_path: Path) 
     adapter = {"base_model_name_or_path": "HuggingFaceTB/SmolLM2-360M", "r": 8}
     (root / RUNS[0] / "checkpoint-8" / "adapter_config.json").write_text(json.dumps(adapter))
     (evidence,) = trainer_evidence(root)
-    assert evidence.setting.words == "SmolLM2-360M on alpaca (2 epochs, LoRA rank 8)"
+    assert evidence.setting.description == "SmolLM2-360M on alpaca (2 epochs, LoRA rank 8)"
 
 
 def test_models_that_are_known_to_differ_are_told_apart(tmp_path: Path) -> None:
@@ -289,7 +289,7 @@ def test_states_saved_before_the_end_are_compared_where_all_were(tmp_path: Path)
     (evidence,) = trainer_evidence(tmp_path)
     assert len(evidence.trials) == 4
     assert evidence.notes[2:] == ("The last saved state is of step 4 of 8.",)
-    assert evidence.setting.words == "a model on data (8 steps)"
+    assert evidence.setting.description == "a model on data (8 steps)"
 
 
 def test_without_evaluation_there_is_a_training_loss_alone(tmp_path: Path) -> None:

@@ -1,34 +1,43 @@
-"""A further metric needs one registration: it is then computed, recorded, compared, tabulated and exported."""
+"""Registration of metrics: one call is enough to compute, record, compare, tabulate and export a metric."""
 
 import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from neftune_cli.analysis.options import ComparisonOptions
+from neftune_cli.commands.compare import parse_margins
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
 from neftune_cli.evaluation.generation import item_scores, response_scores
+from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.metrics import (
     HELD_OUT_ANSWERS,
+    LOSS,
     METRICS,
     REGISTRY,
+    RESERVED_KEYS,
     Margin,
     Metric,
     register_metric,
     response_metrics,
 )
-from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, Generation, TrialRecord
+from neftune_cli.records import EVAL_METRICS, HELD_OUT, LOSS_METRICS, PROBE, Generation, TrialRecord
 from neftune_cli.reporting.documents import OutputFormat, document
-from neftune_cli.reporting.reports import compare_sweep
+from neftune_cli.reporting.reports import compare_all, compare_sweep, render_page
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import leave
 
+TEXT_FORMATS = (OutputFormat.TABLE, OutputFormat.MARKDOWN, OutputFormat.LATEX)
 REFERENCES = ("a b c d", "e f g h")
 RESPONSES = {0.0: ("a b x y", "x x x x"), 5.0: ("a b c y", "e f x x")}
-"""Responses by alpha. Shared words: 2 and 0 of 4; 3 and 2 of 4."""
+"""Alpha to responses. They share 2 and 0 of 4 words with the references, and 3 and 2 of 4 words."""
 
 
 def shared_words(response: str, reference: str) -> float:
@@ -39,39 +48,48 @@ def distinct_words(responses: Sequence[str], _references: Sequence[str]) -> floa
     return float(len({word for response in responses for word in response.split()}))
 
 
+SHARED_WORDS = Metric(
+    key="shared_words",
+    name="Shared words",
+    heading="shared words",
+    unit="0 to 1",
+    goal="higher",
+    decimals=3,
+    margin=Margin(0.02),
+    section=HELD_OUT_ANSWERS,
+    on_training_prompts=True,
+    score=shared_words,
+)
+DISTINCT_WORDS = Metric(
+    key="distinct_words",
+    name="Distinct words",
+    heading="distinct words",
+    unit="words",
+    goal=None,
+    decimals=0,
+    margin=Margin(1),
+    section=HELD_OUT_ANSWERS,
+    per_item=False,
+    score=distinct_words,
+)
+
+
 @pytest.fixture(autouse=True)
-def further_metrics() -> Iterator[None]:
-    register_metric(
-        Metric(
-            key="shared_words",
-            name="Shared words",
-            heading="shared words",
-            unit="0 to 1",
-            goal="higher",
-            decimals=3,
-            margin=Margin(0.02),
-            section=HELD_OUT_ANSWERS,
-            on_training_prompts=True,
-            score=shared_words,
-        )
-    )
-    register_metric(
-        Metric(
-            key="distinct_words",
-            name="Distinct words",
-            heading="distinct words",
-            unit="words",
-            goal=None,
-            decimals=0,
-            margin=Margin(1),
-            section=HELD_OUT_ANSWERS,
-            per_item=False,
-            score=distinct_words,
-        )
-    )
+def registered_metrics() -> Iterator[None]:
+    register_metric(SHARED_WORDS)
+    register_metric(DISTINCT_WORDS)
     yield
     REGISTRY.unregister("shared_words")
     REGISTRY.unregister("distinct_words")
+
+
+@contextmanager
+def unregistered(metric: Metric) -> Iterator[None]:
+    REGISTRY.unregister(metric.key)
+    try:
+        yield
+    finally:
+        REGISTRY.register(metric)
 
 
 def generations(alpha: float) -> list[Generation]:
@@ -92,6 +110,7 @@ def generations(alpha: float) -> list[Generation]:
 
 
 def record(template: TrialRecord, alpha: float, seed: int) -> TrialRecord:
+    """Return a record with all registered metrics; the responses to probe prompts are those to held-out prompts."""
     scores = response_scores(generations(alpha))
     noise = {"alpha": alpha} if alpha else None
     identity = {**template.identity, "noise": noise, "seed": seed}
@@ -102,21 +121,31 @@ def record(template: TrialRecord, alpha: float, seed: int) -> TrialRecord:
             "alpha": alpha,
             "seed": seed,
             "eval": scores,
+            "probe_eval": scores,
             "identity": identity,
         }
     )
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, hand_made_records: list[TrialRecord]) -> SweepFolder:
+def unstarted(tmp_path: Path) -> SweepFolder:
     folder = SweepFolder(tmp_path / "sweep")
     folder.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0, 1, 2]}))
-    template = hand_made_records[1]
-    for alpha in RESPONSES:
-        for seed in range(3):
-            one = record(template, alpha, seed)
-            leave(folder.trial(one.trial, one.arm, one.seed), one, [], generations(alpha), [])
     return folder
+
+
+@pytest.fixture
+def sweep(unstarted: SweepFolder, hand_made_records: list[TrialRecord]) -> SweepFolder:
+    for alpha in RESPONSES:
+        write_trials(unstarted, hand_made_records[1], alpha)
+    return unstarted
+
+
+def write_trials(folder: SweepFolder, template: TrialRecord, alpha: float) -> None:
+    for seed in range(3):
+        one = record(template, alpha, seed)
+        answers = [*generations(alpha), *(each.model_copy(update={"split": PROBE}) for each in generations(alpha))]
+        leave(folder.trial(one.trial, one.arm, one.seed), one, [], answers, [])
 
 
 def test_scores_are_computed_and_recorded(sweep: SweepFolder) -> None:
@@ -124,7 +153,9 @@ def test_scores_are_computed_and_recorded(sweep: SweepFolder) -> None:
     assert {alpha: scores["shared_words"] for alpha, scores in found.items()} == {0.0: 0.25, 5.0: 0.625}
     assert {alpha: scores["distinct_words"] for alpha, scores in found.items()} == {0.0: 4, 5.0: 7}
     lines = (sweep.trials()[0].path / "generations.jsonl").read_text().splitlines()
-    assert [json.loads(line)["shared_words"] for line in lines] in ([0.5, 0.0], [0.75, 0.5])
+    held_out = [line for line in map(json.loads, lines) if line["split"] == HELD_OUT]
+    assert [line["shared_words"] for line in held_out] in ([0.5, 0.0], [0.75, 0.5])
+    assert all("distinct_words" not in line for line in held_out)
 
 
 def test_tables_and_exports_have_the_metrics(sweep: SweepFolder) -> None:
@@ -132,8 +163,8 @@ def test_tables_and_exports_have_the_metrics(sweep: SweepFolder) -> None:
     header = (sweep.path / "eval.csv").read_text().splitlines()[0].split(",")
     assert header == ["arm", "alpha", "seed", *EVAL_METRICS, "shared_words", "distinct_words"]
     comparisons = [one.comparison for one in compare_sweep(sweep)]
-    for format_ in (OutputFormat.TABLE, OutputFormat.MARKDOWN, OutputFormat.LATEX):
-        text = document(comparisons, format_)
+    page = render_page(compare_sweep(sweep))
+    for text in (*(document(comparisons, format_) for format_ in TEXT_FORMATS), page):
         assert "shared words" in text
         assert "distinct words" in text
     rows = list(csv.DictReader(io.StringIO(document(comparisons, OutputFormat.CSV))))
@@ -144,35 +175,84 @@ def test_tables_and_exports_have_the_metrics(sweep: SweepFolder) -> None:
     assert '"distinct_words"' in exported
 
 
-def test_the_per_item_metric_is_paired_by_item(sweep: SweepFolder) -> None:
+def difference(sweep: SweepFolder, key: str) -> float | None:
+    """Return the estimated difference of alpha 5 and alpha 0."""
     (comparison,) = [one.comparison for one in compare_sweep(sweep)]
     (treated,) = [arm for arm in comparison.arms if arm.name == "alpha=5"]
-    estimate = treated.estimates["shared_words"]
-    assert estimate is not None
-    assert estimate.difference is not None
-    assert estimate.difference.mean == pytest.approx(0.375)
+    estimate = treated.estimates[key]
+    return estimate.difference.mean if estimate and estimate.difference else None
 
 
-def test_keys_of_training_prompts_are_derived() -> None:
+@pytest.mark.parametrize("key", ["shared_words", "probe_shared_words"])
+def test_a_per_item_metric_is_paired_by_item(sweep: SweepFolder, key: str) -> None:
+    assert difference(sweep, key) == pytest.approx(0.375)
+    (evidence,) = sweep_evidence([sweep])
+    assert all(len(trial.items[key].items) == 2 for trial in evidence.trials)
+
+
+def test_a_corpus_level_metric_is_paired_by_seed(sweep: SweepFolder) -> None:
+    assert difference(sweep, "distinct_words") == pytest.approx(3)
+    (evidence,) = sweep_evidence([sweep])
+    assert all("distinct_words" not in trial.items for trial in evidence.trials)
+
+
+def test_a_registered_metric_can_be_the_primary_metric_with_a_margin(sweep: SweepFolder) -> None:
+    margins = parse_margins(["shared_words=0.05"], list(METRICS))
+    options = ComparisonOptions(metric="shared_words", margins=margins)
+    (comparison,) = [one.comparison for one in compare_all(sweep_evidence([sweep]), options)[0]]
+    assert comparison.primary == "shared_words"
+
+
+def test_metrics_of_training_prompts_are_derived() -> None:
     assert list(METRICS)[-1] == "probe_shared_words"
     assert METRICS["probe_shared_words"].goal is None
     assert "probe_distinct_words" not in METRICS
 
 
+def test_trials_from_before_the_registration_lack_the_metric(
+    unstarted: SweepFolder, hand_made_records: list[TrialRecord]
+) -> None:
+    with unregistered(SHARED_WORDS):
+        write_trials(unstarted, hand_made_records[1], alpha=0.0)
+    write_trials(unstarted, hand_made_records[1], alpha=5.0)
+    unstarted.write_tables()
+    rows = list(csv.DictReader(io.StringIO((unstarted.path / "eval.csv").read_text())))
+    assert [row["shared_words"] for row in rows] == ["", "", "", "0.625", "0.625", "0.625"]
+    assert difference(unstarted, "shared_words") is None
+    assert difference(unstarted, "distinct_words") == pytest.approx(3)
+
+
 def test_a_record_keeps_a_metric_that_is_no_longer_registered(sweep: SweepFolder) -> None:
-    REGISTRY.unregister("shared_words")
-    try:
+    with unregistered(SHARED_WORDS):
         assert {one.eval.model_dump()["shared_words"] for one in sweep.records()} == {0.25, 0.625}
+        sweep.write_tables()
+        assert "shared_words" in (sweep.path / "eval.csv").read_text()
         assert '"shared_words"' not in document([one.comparison for one in compare_sweep(sweep)], OutputFormat.JSON)
-    finally:
-        REGISTRY.register(Metric("shared_words", "x", "x", "", None, 1, Margin(1), score=shared_words))
+
+
+def test_records_without_registered_metrics_have_the_fields_of_the_schema() -> None:
+    with unregistered(SHARED_WORDS), unregistered(DISTINCT_WORDS):
+        assert tuple(response_scores(generations(0.0)).model_dump()) == EVAL_METRICS
+        assert tuple(generations(0.0)[0].model_dump()) == tuple(Generation.model_fields)
 
 
 def test_declared_metrics_are_those_of_records() -> None:
     assert tuple(metric.key for metric in response_metrics())[: len(EVAL_METRICS)] == EVAL_METRICS
     assert tuple(METRICS)[: len(LOSS_METRICS)] == LOSS_METRICS
+    assert {*RESERVED_KEYS} == {*Generation.model_fields} - {*EVAL_METRICS}
 
 
-def test_a_metric_without_a_score_is_refused() -> None:
-    with pytest.raises(UsageError, match="has no score"):
-        register_metric(Metric("x", "X", "x", "", None, 1, Margin(1), section=HELD_OUT_ANSWERS))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"key": "tokens"}, "cannot have the key 'tokens'"),
+        ({"key": "probe_words"}, "cannot have the key 'probe_words'"),
+        ({"key": "shared/words"}, "cannot have the key 'shared/words'"),
+        ({"key": "rouge_l"}, "registered twice"),
+        ({"key": "words", "score": None}, "Nothing computes the metric 'words'"),
+        ({"key": "words", "section": LOSS}, "Nothing computes the metric 'words'"),
+    ],
+)
+def test_a_metric_that_cannot_be_used_raises(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        register_metric(replace(SHARED_WORDS, **changes))

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
-from neftune_cli.evaluation.measured_model import measuring
+from neftune_cli.evaluation.language_model import evaluation_mode
 from neftune_cli.geometry.sensitivity.distortion import MeasuredTokens
 from neftune_cli.models.embeddings import as_inputs_embeds
 
@@ -39,7 +39,7 @@ def next_token_divergence(model: PreTrainedModel, tokens: MeasuredTokens, alphas
     noisy = torch.tensor([alpha for alpha in alphas if alpha], device=tokens.embeddings.device)
     sums = torch.zeros(len(noisy), dtype=torch.float64)
     lengths = []
-    with measuring(model):
+    with evaluation_mode(model):
         for embeddings, noise in _first_examples(tokens):
             if len(noisy):
                 sums += _summed_divergences(model, embeddings, noise, noisy)

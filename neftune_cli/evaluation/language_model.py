@@ -1,4 +1,4 @@
-"""A model while it is measured: no dropout, noise, gradients or autocast, and afterwards left as it was found."""
+"""Evaluation mode of language models: no dropout, noise, gradients or autocast, with the previous state restored."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,19 +9,19 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 LanguageModel = PreTrainedModel | PeftModel
-"""What can be measured: a causal language model, as it is or with adapters."""
+"""A causal language model, with or without LoRA adapters."""
 
 
 @contextmanager
-def measuring(model: torch.nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode without gradients; give every module its own mode back, whatever happens.
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode without gradients; restore the mode of every module at the end.
 
-    Embedding noise is a matter of training mode, so it is off as well.
+    Embedding noise is added in training mode only, so it is off as well.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        # not inference_mode: what a model caches under it (rotary tables, say) would break the next training step
+        # not inference_mode: tensors that a model caches in it (such as rotary tables) would fail in training
         with torch.no_grad(), _full_precision(model):
             yield
     finally:
@@ -31,9 +31,9 @@ def measuring(model: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _full_precision(model: torch.nn.Module) -> Iterator[None]:
-    """Take off the autocast that accelerate wraps a model's `forward` in once it is trained in mixed precision.
+    """Remove the autocast that accelerate wraps around `forward` for training in mixed precision.
 
-    The rounding of bfloat16 is larger than the differences between arms, and the model before training has none.
+    The rounding error of bfloat16 exceeds the differences between arms, and the base model runs without autocast.
     """
     wrapped, original = model.__dict__.get("forward"), model.__dict__.get("_original_forward")
     if wrapped is None or original is None:
@@ -47,8 +47,5 @@ def _full_precision(model: torch.nn.Module) -> Iterator[None]:
 
 
 def causal_model(model: LanguageModel) -> PreTrainedModel:
-    """Return the transformers model inside a PEFT wrapper, or the model itself.
-
-    LoRA layers live inside that model, so it answers with the adapters on.
-    """
+    """Return the transformers model inside a PEFT wrapper, or the model itself. LoRA adapters stay active."""
     return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
