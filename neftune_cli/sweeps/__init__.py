@@ -1,1 +1,1 @@
-"""Many trials: the plan a spec means, who runs it, and what is shown meanwhile."""
+"""Sweeps: the plan of a spec, the executors that run its trials, and the progress display."""

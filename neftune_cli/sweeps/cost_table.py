@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.formatting import PLAIN_WIDTH, duration, printable, rough_duration
+from neftune_cli.formatting import PLAIN_WIDTH, counted, duration, printable, rough_duration
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.estimate import CostEstimate, cost
-from neftune_cli.sweeps.plan import Plan, missing_trials, place_of, steps_of
+from neftune_cli.sweeps.estimate import CostEstimate, machine_cost
+from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder
 from neftune_cli.training.trial import Trial
 
 DONE, FAILED, ELSEWHERE, TO_RESUME, TO_RUN = "done", "failed", "running elsewhere", "to resume", "to run"
@@ -66,7 +66,7 @@ class CostedPlan:
         """Return the cost of the machine for trials with an estimate; None without a rate or an estimate."""
         if self.hourly_rate is None or self.estimate is None:
             return None
-        return cost(self.estimate.seconds, self.hourly_rate)
+        return machine_cost(self.estimate.seconds, self.hourly_rate)
 
     @property
     def tokens(self) -> int | None:
@@ -135,12 +135,12 @@ def costed_plan(
 
 
 def _state(trial: Trial, folder: SweepFolder, *, is_missing: bool) -> str:
-    place = place_of(folder, trial)
+    files = trial_folder(folder, trial)
     if not is_missing:
-        return FAILED if place.record() is None else DONE
-    if place.is_leased():
+        return FAILED if files.record() is None else DONE
+    if files.is_leased():
         return ELSEWHERE
-    return TO_RESUME if place.newest_checkpoint() else TO_RUN
+    return TO_RESUME if files.newest_checkpoint() else TO_RUN
 
 
 _GIB = 1 << 30
@@ -191,7 +191,7 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
     steps = sum(line.steps for line in to_run)
     yield f"{len(to_run)} of {len(costed.lines)} trials to run, {steps:,} optimizer steps at most."
     if failed := sum(line.state == FAILED for line in costed.lines):
-        yield f"{_counted(failed, 'trial')} failed before; --retry failed runs them again."
+        yield f"{counted(failed, 'trial')} failed before; --retry failed runs them again."
     if not to_run:
         return
     if estimate is None:
@@ -201,7 +201,7 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
         yield f"{costed.without_estimate} of them have no estimate. The totals are those of the others."
     about = "at least" if costed.without_estimate else "about"
     yield f"Training tokens: {'at least ' if costed.without_estimate else ''}{costed.tokens:,}, without padding."
-    yield f"Time: {about} {duration(estimate.seconds)} with {_counted(costed.workers, 'worker')}, including startup."
+    yield f"Time: {about} {duration(estimate.seconds)} with {counted(costed.workers, 'worker')}, including startup."
     if estimate.peak_memory is not None:
         yield _memory(costed, estimate.peak_memory, about)
     if costed.cost is not None:
@@ -227,13 +227,13 @@ def _rough(seconds: float) -> str:
 
 def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> dict[str, int]:
     """Return the shown columns with their widths. If they do not fit, the column of the arm is narrowed."""
-    telling = [name for name in _COLUMNS if any(row[name] not in ("", _UNKNOWN) for row in rows)]
-    widths = {name: max(cell_len(text) for text in (name, *(row[name] for row in rows))) for name in telling}
+    shown = [name for name in _COLUMNS if any(row[name] not in ("", _UNKNOWN) for row in rows)]
+    widths = {name: max(cell_len(text) for text in (name, *(row[name] for row in rows))) for name in shown}
     for name in _LEAST_IMPORTANT_FIRST:
         if _total(widths) > width:
             widths.pop(name, None)
-    lacking = max(0, _total(widths) - width)
-    return {name: max(1, own - lacking) if name == "arm" else own for name, own in widths.items()}
+    excess = max(0, _total(widths) - width)
+    return {name: max(1, own - excess) if name == "arm" else own for name, own in widths.items()}
 
 
 def _total(widths: Mapping[str, int]) -> int:
@@ -241,22 +241,18 @@ def _total(widths: Mapping[str, int]) -> int:
 
 
 def _memory(costed: CostedPlan, peak: int, about: str) -> str:
-    a_worker = f"Peak memory: {about} {peak / _GIB:.1f} GiB per worker"
+    per_worker = f"Peak memory: {about} {peak / _GIB:.1f} GiB per worker"
     if costed.available_memory is None:
-        return f"{a_worker}, on the GPU."
+        return f"{per_worker}, on the GPU."
     total = peak * costed.workers
-    scarce = " This exceeds the available memory: use fewer --workers." if total > costed.available_memory else ""
+    warning = " This exceeds the available memory: use fewer --workers." if total > costed.available_memory else ""
     available = f"{costed.available_memory / _GIB:.1f} GiB available"
-    return f"{a_worker}, {total / _GIB:.1f} GiB in all; {available}.{scarce}"
+    return f"{per_worker}, {total / _GIB:.1f} GiB in all; {available}.{warning}"
 
 
-def _amount(price: float) -> str:
+def _amount(cost: float) -> str:
     """Return a sum of money with two decimals, or with two significant digits if it is below 0.1."""
-    return f"{price:.2f}" if price >= 0.1 else f"{price:.2g}"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    return f"{cost:.2f}" if cost >= 0.1 else f"{cost:.2g}"
 
 
 _SOURCES = {

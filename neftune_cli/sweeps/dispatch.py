@@ -1,46 +1,48 @@
-"""Dispatch of trials to workers, and the reaction to the end of each trial."""
+"""Dispatch the trials of a plan to an executor, and react to each way a trial or a worker can end."""
 
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import assert_never
 
 from neftune_cli.config.running import RunSettings
 from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started, WorkerDied
-from neftune_cli.sweeps.failures import DISK_KINDS, Failure, failure
-from neftune_cli.sweeps.plan import place_of
-from neftune_cli.sweeps.progress import Observer, Result
+from neftune_cli.sweeps.failures import Failure, failure
+from neftune_cli.sweeps.plan import trial_folder
+from neftune_cli.sweeps.progress import Observer, TrialOutcome
 from neftune_cli.training.trial import Trial
 
-LEASE_RETRY_SECONDS = 2.0
-"""Interval until a trial that another process has leased is tried again."""
+LEASE_POLL_SECONDS = 2.0
+"""Interval between attempts to run a trial that another process has leased."""
 _WAIT_SECONDS = 0.5
 
 
 @dataclass
-class Dispatched:
-    """Results of the dispatch so far."""
+class DispatchResult:
+    """Progress of a dispatcher."""
 
     ended: set[str] = field(default_factory=set)
-    """Ids of trials that finished or failed in this process."""
+    """Ids of the trials that ended in this process, with a record or a failure."""
     halted: Failure | None = None
-    """Failure that stops all trials, such as a full disk."""
+    """The failure of the results folder that prevents all trials, or None."""
     stopped: bool = False
-    """Whether a stop of the trials was requested."""
+    """Whether the remaining trials were asked to stop."""
     shared: bool = field(default=False, repr=False)
+    """Whether another process has leased a trial."""
 
 
 class Dispatcher:
-    """Dispatcher that runs each trial once, in order, until all have ended or a stop is requested.
+    """Run trials in order until all have ended or the sweep stops.
 
     Args:
-        folder: results folder.
+        folder: the sweep's folder.
         executor: runs the trials.
-        observer: receives the progress.
+        observer: displays the progress.
         settings: settings of each trial.
-        settled: called after each trial that ended here.
-        fail_fast: whether the first failure stops the other trials.
+        after_trial: called after each trial that ended in this process.
+        fail_fast: whether the first failure stops the remaining trials.
     """
 
     def __init__(
@@ -50,22 +52,22 @@ class Dispatcher:
         observer: Observer,
         settings: RunSettings,
         *,
-        settled: Callable[[], None],
+        after_trial: Callable[[], None],
         fail_fast: bool,
     ) -> None:
         self._folder, self._executor, self._observer = folder, executor, observer
-        self._settings, self._settled, self._fail_fast = settings, settled, fail_fast
+        self._settings, self._after_trial, self._fail_fast = settings, after_trial, fail_fast
         self._waiting: list[Job] = []
         self._running: dict[str, Job] = {}
         self._not_before: dict[str, float] = {}
         self._failed_before: dict[str, str] = {}
         self._interrupted: Callable[[], bool] = lambda: False
-        self.result = Dispatched()
+        self.result = DispatchResult()
 
-    def run(self, trials: Iterable[Trial], interrupted: Callable[[], bool]) -> Dispatched:
-        """Run the trials. When `interrupted` returns true, ask the running ones to write a checkpoint and stop."""
+    def run(self, trials: Iterable[Trial], interrupted: Callable[[], bool]) -> DispatchResult:
+        """Run the trials. When `interrupted` returns True, ask the running ones to write a checkpoint and end."""
         self._waiting = [Job(trial, self._settings) for trial in trials]
-        self._failed_before = {job.trial.id: _failed_at(self._place(job.trial)) for job in self._waiting}
+        self._failed_before = {job.trial.id: _failure_time(self._trial_folder(job.trial)) for job in self._waiting}
         self._interrupted = interrupted
         while self._running or (self._waiting and not self.result.stopped):
             if interrupted() and not self.result.stopped:
@@ -79,7 +81,7 @@ class Dispatcher:
 
     def _submit(self) -> None:
         for job in list(self._waiting):
-            if not self._executor.free():
+            if not self._executor.capacity():
                 return
             if self._not_before.get(job.trial.id, 0.0) > time.monotonic():
                 continue
@@ -93,73 +95,79 @@ class Dispatcher:
             case Started(trial):
                 self._observer.trial_started(trial)
             case LeasedElsewhere(trial):
-                self._share(trial)
+                self._wait_for_lease(self._running.pop(trial.id))
             case Finished(trial, record, why, seconds):
-                job = self._running.pop(trial.id)
-                self._end(job, record, why, seconds)
-            case WorkerDied(trial) if trial is not None:
+                self._end(self._running.pop(trial.id), record, why, seconds)
+            case WorkerDied(None):
+                self._observer.note(f"A worker {event.reason}. A new worker replaces it.")
+            case WorkerDied(trial):
                 self._retry(self._running.pop(trial.id), event)
-            case WorkerDied():
-                self._observer.note(f"A worker {event.why}. It is replaced.")
+            case _:
+                assert_never(event)
 
-    def _share(self, trial: Trial) -> None:
-        self._postpone(self._running.pop(trial.id))
+    def _wait_for_lease(self, job: Job) -> None:
+        """Try the trial again later. Its other process may die before the trial has ended."""
+        self._submit_later(job)
         if not self.result.shared:
             self.result.shared = True
-            self._observer.note("Another process works on this folder too. The trials are shared.")
+            self._observer.note("Another process is running trials of this sweep. The processes share the trials.")
 
-    def _postpone(self, job: Job) -> None:
-        self._not_before[job.trial.id] = time.monotonic() + LEASE_RETRY_SECONDS
+    def _submit_later(self, job: Job) -> None:
+        self._not_before[job.trial.id] = time.monotonic() + LEASE_POLL_SECONDS
         self._waiting.append(job)
 
     def _end(self, job: Job, record: TrialRecord | None, why: Failure | None, seconds: float) -> None:
         if why is None:
-            self._report(Result(job.trial, record, "", seconds))
-        elif why.kind == "lease-lost":
-            self._observer.note(f"{job.trial.label}: {why.reason}")
-            self._waiting.append(job)
-        elif why.kind in DISK_KINDS:
-            self._halt(why)
-        elif why.kind == "stopped":
-            if not (self.result.stopped or self._interrupted()):  # only its worker received a signal
-                self._retry(job, WorkerDied(job.trial, "received a signal to end"))
-        else:
-            self._report(Result(job.trial, None, why.reason, seconds))
-            if self._fail_fast:
-                self._observer.note("--fail-fast: the other trials are stopped.")
-                self._stop()
+            self._report(TrialOutcome(job.trial, record, "", seconds))
+            return
+        match why.kind:
+            case "lease-lost":
+                self._observer.note(f"{job.trial.label}: {why.reason}")
+                self._waiting.append(job)
+            case "disk-full" | "folder-gone" | "read-only":
+                self._halt(why)
+            case "stopped":
+                if not (self.result.stopped or self._interrupted()):  # a signal was sent to the worker alone
+                    self._retry(job, WorkerDied(job.trial, "was asked to stop"))
+            case "out-of-memory" | "failed":
+                self._report(TrialOutcome(job.trial, None, why.reason, seconds))
+                if self._fail_fast:
+                    self._observer.note("--fail-fast: the remaining trials are stopped.")
+                    self._stop()
+            case kind:
+                assert_never(kind)
 
     def _retry(self, job: Job, death: WorkerDied) -> None:
-        """Retry the trial of a dead worker once from its checkpoint; after that, record it as failed."""
+        """Retry the trial of a dead worker from its checkpoint, or record its failure if the retries are used up."""
         trial = job.trial
         if self.result.stopped:
             return
-        if again := job.retry(lacked_memory=death.lacked_memory):
-            how = " with half the batch size" if again.halvings > job.halvings else ""
-            self._observer.note(f"{trial.label}: its worker {death.why}. The trial is retried{how}.")
-            self._waiting.insert(0, again)
+        if retry := job.retry(out_of_memory=death.out_of_memory):
+            halved = " with half the batch size" if retry.halvings > job.halvings else ""
+            self._observer.note(f"{trial.label}: the worker {death.reason}. Retrying{halved}.")
+            self._waiting.insert(0, retry)
             return
-        reason = f"Its worker {death.why}, for the {_ORDINALS.get(job.attempt, f'{job.attempt}th')} time."
+        reason = f"Attempt {job.attempt}: the worker {death.reason}."
         if death.last_log_line:
             reason += f" Last log line: {death.last_log_line}"
-        claimed = self._place(trial).acquire_lease(lease_seconds=self._settings.lease_seconds)
-        if claimed is None:  # another process has the lease, or the lease of the dead worker has not expired
-            self._postpone(job)
+        leased = self._trial_folder(trial).acquire_lease(lease_seconds=self._settings.lease_seconds)
+        if leased is None:  # held by another process, or by a child process of the dead worker
+            self._submit_later(job)
             return
-        with claimed:
-            claimed.end(TrialState.FAILED, reason)
+        with leased:
+            leased.end(TrialState.FAILED, reason)
         self._end(job, None, Failure("failed", reason), 0.0)
 
-    def _report(self, result: Result) -> None:
-        self.result.ended.add(result.trial.id)
+    def _report(self, outcome: TrialOutcome) -> None:
+        self.result.ended.add(outcome.trial.id)
         try:
-            self._settled()
+            self._after_trial()
         except OSError as error:
             self._halt(failure(error, self._folder.path))
-        self._observer.trial_ended(result)
+        self._observer.trial_ended(outcome)
 
     def _halt(self, why: Failure) -> None:
-        """Stop all trials, because nothing can be written."""
+        """Stop the sweep, because its folder cannot be written."""
         self.result.halted = self.result.halted or why
         self._stop()
 
@@ -169,17 +177,14 @@ class Dispatcher:
 
     def _ended_elsewhere(self, trial: Trial) -> bool:
         """Return whether another process has finished the trial, or recorded its failure, since this one started."""
-        place = self._place(trial)
-        return place.record() is not None or _failed_at(place) not in ("", self._failed_before[trial.id])
+        folder = self._trial_folder(trial)
+        return folder.record() is not None or _failure_time(folder) not in ("", self._failed_before[trial.id])
 
-    def _place(self, trial: Trial) -> TrialFolder:
-        return place_of(self._folder, trial)
-
-
-_ORDINALS = {2: "second", 3: "third"}
+    def _trial_folder(self, trial: Trial) -> TrialFolder:
+        return trial_folder(self._folder, trial)
 
 
-def _failed_at(place: TrialFolder) -> str:
-    """Return the time of a trial's failure, empty if it has not failed."""
-    status = place.status()
+def _failure_time(folder: TrialFolder) -> str:
+    """Return the ISO time at which a trial failed, or an empty string if it has not failed."""
+    status = folder.status()
     return status.updated if status and status.state is TrialState.FAILED else ""

@@ -13,13 +13,13 @@ from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Executor
-from neftune_cli.sweeps.plan import Plan, place_of
+from neftune_cli.sweeps.plan import Plan, trial_folder
 from neftune_cli.sweeps.resources import WorkerAllocation
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 
 CALIBRATION, EARLIER, MEASURED = "calibration", "earlier trials", "measured"
-"""Sources of estimates: a calibration, finished trials of the sweep, or the trials themselves."""
+"""Sources of a cost: a calibration, other finished trials of the sweep, or the trials themselves."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,50 @@ class CostEstimate:
         return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
-def to_calibrate(
+def estimate_cost(
+    plan: Plan,
+    missing: Sequence[Trial],
+    folder: SweepFolder,
+    executor: Executor,
+    allocation: WorkerAllocation,
+    note: Callable[[str], None],
+    *,
+    calibrate: bool = True,
+) -> tuple[CostEstimate, list[str]]:
+    """Return the estimated cost of the missing trials with all workers busy, and notes on failed calibrations.
+
+    Args:
+        plan: all trials.
+        missing: trials to run, in order.
+        folder: results folder with finished trials.
+        executor: calibrates recipes without a finished trial.
+        allocation: number of workers and their threads.
+        note: receives a message for the user before a calibration.
+        calibrate: whether to calibrate.
+
+    Raises:
+        UsageError: the data do not fit the model.
+    """
+    recipes = recipes_to_calibrate(missing, plan.trials, folder, workers=allocation.workers) if calibrate else []
+    calibrations: list[Calibration] = []
+    notes: list[str] = []
+    if recipes:
+        executor.start(allocation.workers, allocation.threads, allocation.gpus)
+        note("Calibrating with a few steps, up to one minute per recipe ...")
+        calibrations = [one for recipe in recipes for one in _calibrations(executor, recipe, notes)]
+    estimate = combined_estimate(missing, plan.trials, folder, calibrations, workers=allocation.workers)
+    return estimate, notes
+
+
+def recipes_to_calibrate(
     missing: Sequence[Trial], trials: Sequence[Trial], folder: SweepFolder, *, workers: int
 ) -> list[TrialSpec]:
     """Return one trial for each recipe among the missing trials that has no finished trial.
 
     Any recipe calibrates the base model, because it needs only evaluation. It therefore comes last.
     """
-    told = _earlier(trials, folder, workers)
-    unknown = [trial for trial in missing if _kind(trial) not in told]
+    known = _earlier(trials, folder, workers)
+    unknown = [trial for trial in missing if _kind(trial) not in known]
     chosen: dict[str, TrialSpec] = {}
     for trial in sorted(unknown, key=lambda trial: trial.is_base):
         if not (trial.is_base and chosen):
@@ -74,7 +109,7 @@ def to_calibrate(
     return list(chosen.values())
 
 
-def estimate_of(
+def combined_estimate(
     missing: Sequence[Trial],
     trials: Sequence[Trial],
     folder: SweepFolder,
@@ -94,15 +129,15 @@ def estimate_of(
         calibrations: measurements for recipes without a finished trial.
         workers: number of trials in parallel.
     """
-    told = _earlier(trials, folder, workers)
-    tried = _calibrated(missing, calibrations)
-    found = {trial.id: told.get(_kind(trial)) or tried.get(trial.id, []) for trial in missing}
+    earlier = _earlier(trials, folder, workers)
+    calibrated = _calibrated(missing, calibrations)
+    found = {trial.id: earlier.get(_kind(trial)) or calibrated.get(trial.id, []) for trial in missing}
     expected = {trial.id: _mean(found[trial.id]) for trial in missing if found[trial.id]}
     left = [_left(trial, expected[trial.id], folder) for trial in missing if trial.id in expected]
     peaks = [one.peak_memory for one in expected.values() if one.peak_memory]
     return CostEstimate(
         trials={trial: one.seconds for trial, one in expected.items()},
-        seconds=schedule(left, workers),
+        seconds=makespan(left, workers),
         peak_memory=max(peaks, default=None),
         workers=workers,
         source=" and ".join(dict.fromkeys(one.source for one in expected.values())) or "nothing",
@@ -110,20 +145,20 @@ def estimate_of(
     )
 
 
-def measured(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seconds: float) -> CostEstimate:
+def measured_cost(trials: Sequence[Trial], folder: SweepFolder, *, workers: int, seconds: float) -> CostEstimate:
     """Return the measured cost of the finished trials. `seconds` is the run time of the command."""
-    taken = {trial.id: _taken(trial, folder, status) for trial, status in _finished(trials, folder)}
+    costs = {trial.id: _measured(trial, folder, status) for trial, status in _finished(trials, folder)}
     return CostEstimate(
-        trials={trial: one.seconds for trial, one in taken.items()},
+        trials={trial: one.seconds for trial, one in costs.items()},
         seconds=seconds,
-        peak_memory=max((one.peak_memory for one in taken.values() if one.peak_memory), default=None),
+        peak_memory=max((one.peak_memory for one in costs.values() if one.peak_memory), default=None),
         workers=workers,
         source=MEASURED,
-        tokens={trial: one.tokens for trial, one in taken.items()},
+        tokens={trial: one.tokens for trial, one in costs.items()},
     )
 
 
-def schedule(seconds: Iterable[float], workers: int) -> float:
+def makespan(seconds: Iterable[float], workers: int) -> float:
     """Return the end time of the last trial if each trial goes, in order, to the first free worker."""
     free = [0.0] * workers
     heapify(free)
@@ -132,13 +167,13 @@ def schedule(seconds: Iterable[float], workers: int) -> float:
     return max(free)
 
 
-def cost(seconds: float, hourly_rate: float) -> float:
+def machine_cost(seconds: float, hourly_rate: float) -> float:
     """Return the cost of a machine for a time in seconds at an hourly rate."""
     return seconds / 3600 * hourly_rate
 
 
 @dataclass(frozen=True)
-class _Expected:
+class _TrialEstimate:
     """Estimated or measured cost of one trial."""
 
     seconds: float
@@ -147,8 +182,8 @@ class _Expected:
     source: str
 
 
-def _mean(found: Sequence[_Expected]) -> _Expected:
-    return _Expected(
+def _mean(found: Sequence[_TrialEstimate]) -> _TrialEstimate:
+    return _TrialEstimate(
         seconds=fmean(one.seconds for one in found),
         tokens=found[0].tokens,
         peak_memory=max((one.peak_memory for one in found if one.peak_memory), default=None),
@@ -156,90 +191,55 @@ def _mean(found: Sequence[_Expected]) -> _Expected:
     )
 
 
-def _left(trial: Trial, expected: _Expected, folder: SweepFolder) -> float:
+def _left(trial: Trial, expected: _TrialEstimate, folder: SweepFolder) -> float:
     """Return the remaining seconds of a trial, less if it resumes from a checkpoint."""
-    kept = place_of(folder, trial).newest_checkpoint()
+    kept = trial_folder(folder, trial).newest_checkpoint()
     return max(0.0, expected.seconds - (kept.seconds if kept else 0.0))
 
 
-def _calibrated(missing: Sequence[Trial], calibrations: Sequence[Calibration]) -> dict[str, list[_Expected]]:
+def _calibrated(missing: Sequence[Trial], calibrations: Sequence[Calibration]) -> dict[str, list[_TrialEstimate]]:
     """Return the calibrated cost of each trial: of its recipe, or of any recipe for the base model."""
-    found: dict[str, list[_Expected]] = {}
+    found: dict[str, list[_TrialEstimate]] = {}
     for trial in missing:
         key = recipe_key(trial.spec.train)
         own = [one for one in calibrations if one.recipe == key]
         for one in own or (calibrations if trial.is_base else []):
             cost = one.estimate(trial.spec.train, is_base=trial.is_base)
-            expected = _Expected(cost.seconds, cost.tokens, one.peak_memory, CALIBRATION)
+            expected = _TrialEstimate(cost.seconds, cost.tokens, one.peak_memory, CALIBRATION)
             found.setdefault(trial.id, []).append(expected)
     return found
 
 
-def _earlier(trials: Sequence[Trial], folder: SweepFolder, workers: int) -> dict[str, list[_Expected]]:
-    """Return what trials took that finished on this machine with so many side by side, by kind."""
-    found: dict[str, list[_Expected]] = {}
+def _earlier(trials: Sequence[Trial], folder: SweepFolder, workers: int) -> dict[str, list[_TrialEstimate]]:
+    """Return the cost of trials that finished on this machine with the same number of parallel trials, by kind."""
+    found: dict[str, list[_TrialEstimate]] = {}
     for trial, status in _finished(trials, folder):
         if (status.host, status.side_by_side) == (socket.gethostname(), workers):
-            found.setdefault(_kind(trial), []).append(_taken(trial, folder, status))
+            found.setdefault(_kind(trial), []).append(_measured(trial, folder, status))
     return found
 
 
 def _finished(trials: Sequence[Trial], folder: SweepFolder) -> Iterator[tuple[Trial, TrialStatus]]:
     for trial in trials:
-        place = place_of(folder, trial)
-        status = place.status()
+        files = trial_folder(folder, trial)
+        status = files.status()
         if status is None or status.state is not TrialState.DONE or status.seconds is None:
             continue
-        if place.record() is not None:  # else a file of it is damaged, and it is trained again
+        if files.record() is not None:  # without a usable record, the trial will run again
             yield trial, status
 
 
-def _taken(trial: Trial, folder: SweepFolder, status: TrialStatus) -> _Expected:
-    tokens = max((point.tokens or 0 for point in place_of(folder, trial).curve()), default=0)
-    return _Expected(status.seconds or 0.0, tokens, status.peak_memory, EARLIER)
+def _measured(trial: Trial, folder: SweepFolder, status: TrialStatus) -> _TrialEstimate:
+    tokens = max((point.tokens or 0 for point in trial_folder(folder, trial).curve()), default=0)
+    return _TrialEstimate(status.seconds or 0.0, tokens, status.peak_memory, EARLIER)
 
 
 def _kind(trial: Trial) -> str:
-    """Return what trials share that take equally long: the recipe and its length, whatever noise and seed."""
+    """Return a key that trials of equal duration share: recipe and length of training, but not noise and seed."""
     if trial.is_base:
         return "base"
     train = trial.spec.train
     return json.dumps([recipe_key(train), train.max_steps or train.epochs, train.max_steps is None])
-
-
-def estimate_cost(
-    plan: Plan,
-    missing: Sequence[Trial],
-    folder: SweepFolder,
-    executor: Executor,
-    allocation: WorkerAllocation,
-    tell: Callable[[str], None],
-    *,
-    calibrate: bool = True,
-) -> tuple[CostEstimate, list[str]]:
-    """Return what the missing trials take with all workers busy, and notes on what couldn't be tried out.
-
-    Args:
-        plan: all trials.
-        missing: trials to run, in order.
-        folder: results folder with finished trials.
-        executor: calibrates recipes without a finished trial.
-        allocation: number of workers and their threads.
-        tell: receives a message for the user before a calibration.
-        calibrate: whether to calibrate.
-
-    Raises:
-        UsageError: the data don't fit the model.
-    """
-    recipes = to_calibrate(missing, plan.trials, folder, workers=allocation.workers) if calibrate else []
-    calibrations: list[Calibration] = []
-    notes: list[str] = []
-    if recipes:
-        executor.start(allocation.workers, allocation.threads, allocation.gpus)
-        tell("Calibrating with a few steps, up to a minute per recipe ...")
-        calibrations = [one for recipe in recipes for one in _calibrations(executor, recipe, notes)]
-    estimate = estimate_of(missing, plan.trials, folder, calibrations, workers=allocation.workers)
-    return estimate, notes
 
 
 def _calibrations(executor: Executor, recipe: TrialSpec, notes: list[str]) -> list[Calibration]:

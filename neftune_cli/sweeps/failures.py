@@ -1,4 +1,4 @@
-"""Failures: the kind of an exception, which determines the reaction of the sweep, and its reason as a sentence."""
+"""Failures of trials: classify an exception by kind, which determines the sweep's reaction, and give its reason."""
 
 import errno
 import re
@@ -9,15 +9,16 @@ from typing import Literal
 
 from neftune_cli.errors import LeaseLost, NeftuneError, TrialStopped
 
-FailureKind = Literal["out-of-memory", "disk-full", "folder-gone", "read-only", "stopped", "lease-lost", "failed"]
-DISK_KINDS: tuple[FailureKind, ...] = ("disk-full", "folder-gone", "read-only")
-"""Kinds that concern the results folder and so all trials."""
-MOST_CHARACTERS = 300
+DiskFailureKind = Literal["disk-full", "folder-gone", "read-only"]
+FailureKind = Literal[DiskFailureKind, "out-of-memory", "stopped", "lease-lost", "failed"]
+DISK_KINDS: tuple[DiskFailureKind, ...] = ("disk-full", "folder-gone", "read-only")
+"""Failures of the results folder, which affect every trial."""
+MAX_REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Reason why a trial has no record."""
+    """The reason why an attempt at a trial has no record."""
 
     kind: FailureKind
     reason: str
@@ -25,14 +26,13 @@ class Failure:
 
 
 def failure(error: BaseException, folder: Path) -> Failure:
-    """Return the failure of a trial that an exception ended.
+    """Classify the exception that ended a trial.
 
     Args:
-        error: the exception with its causes.
-        folder: results folder of the sweep.
-
+        error: the exception, with its causes.
+        folder: the sweep's folder.
     """
-    if isinstance(error, TrialStopped) or not isinstance(error, Exception):  # KeyboardInterrupt is no Exception
+    if isinstance(error, TrialStopped) or not isinstance(error, Exception):  # for example KeyboardInterrupt
         return Failure("stopped", _one_line(str(error)) or "Interrupted.")
     if kind := _disk_kind(error, folder):
         return Failure(kind, _DISK_REASONS[kind].format(folder=folder))
@@ -46,27 +46,28 @@ def failure(error: BaseException, folder: Path) -> Failure:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether device or machine memory ran out."""
-    return any(_lacks_memory(one) for one in _chain(error))
+    """Return whether the exception or one of its causes is a failed allocation, on the GPU or in main memory."""
+    return any(_is_failed_allocation(one) for one in _chain(error))
 
 
-_DISK_REASONS: dict[FailureKind, str] = {
-    "disk-full": "The disk of {folder} is full.",
-    "folder-gone": "{folder} no longer exists. Restore it, or start again.",
-    "read-only": "{folder} is not writable.",
+_DISK_REASONS: dict[DiskFailureKind, str] = {
+    "disk-full": "The disk with the results folder {folder} is full.",
+    "folder-gone": "The results folder {folder} no longer exists. Move it back, or start again.",
+    "read-only": "The results folder {folder} cannot be written.",
 }
 
-_MEMORY_TEXT = re.compile(
+_ALLOCATION_TEXT = re.compile(
     r"out of memory|can't allocate memory|cannot allocate memory|not enough memory|bad_alloc|_STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
-"""Torch has an exception type for some of these. The CPU allocator, cuBLAS and MPS raise RuntimeError."""
+"""Texts of failed allocations. Torch has an exception type for CUDA only; its CPU allocator, cuBLAS and MPS raise a
+plain RuntimeError."""
 
-_NO_PRIMITIVE = "could not create a primitive"
-"""Message of oneDNN without memory for code or buffers. Other causes are rare, and it names none."""
+_ONEDNN_TEXT = "could not create a primitive"
+"""Text of oneDNN when it gets no memory for code or buffers. It reports other errors, which are rare, the same way."""
 
 _SYSTEM_ERROR = re.compile(r"(?:errno|os error)[ \]]*(\d+)", re.IGNORECASE)
-"""System error number in messages of Python, pyarrow and safetensors (Rust)."""
+"""The system's error number in messages of Python, pyarrow and safetensors (Rust)."""
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -77,41 +78,42 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _lacks_memory(error: BaseException) -> bool:
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+def _is_failed_allocation(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
     text = str(error)
-    told = isinstance(error, RuntimeError | OSError) and (_MEMORY_TEXT.search(text) or text == _NO_PRIMITIVE)
-    return named or bool(told)
+    has_text = _ALLOCATION_TEXT.search(text) is not None or text == _ONEDNN_TEXT
+    return isinstance(error, RuntimeError | OSError) and has_text
 
 
 def _memory_reason(error: BaseException) -> str:
     text = " ".join(str(one) for one in _chain(error))
     where = "GPU memory" if re.search(r"cuda|cublas|mps|hip", text, re.IGNORECASE) else "memory"
-    if _NO_PRIMITIVE in text:
-        where = f"memory, probably ({_NO_PRIMITIVE})"
-    return f"Out of {where}; lower --batch-size or --max-length, or use --on-oom halve-batch."
+    if _ONEDNN_TEXT in text:
+        where = f"memory, probably ({_ONEDNN_TEXT})"
+    return f"Out of {where}. Lower --batch-size or --max-length, or use --on-oom halve-batch."
 
 
-def _disk_kind(error: BaseException, folder: Path) -> FailureKind | None:
+def _disk_kind(error: BaseException, folder: Path) -> DiskFailureKind | None:
     if not folder.is_dir():
         return "folder-gone"
-    kinds = (_kind_of_system_error(one, folder) for one in _chain(error))
+    kinds = (_system_error_kind(one, folder) for one in _chain(error))
     return next((kind for kind in kinds if kind), None)
 
 
-def _kind_of_system_error(error: BaseException, folder: Path) -> FailureKind | None:
-    number = _system_error(error)
-    where = _file_of(error)
-    if where is not None and not where.is_relative_to(folder.absolute()):
-        return None  # an error of another folder, for example of temporary files
+def _system_error_kind(error: BaseException, folder: Path) -> DiskFailureKind | None:
+    number = _system_error_number(error)
+    path = _path_in(error)
+    if path is not None and not path.is_relative_to(folder.absolute()):
+        return None  # for example in a folder for temporary files
     if number in (errno.ENOSPC, errno.EDQUOT):
         return "disk-full"
-    if number == errno.EROFS or (number in (errno.EACCES, errno.EPERM) and where is not None):
+    if number == errno.EROFS or (number in (errno.EACCES, errno.EPERM) and path is not None):
         return "read-only"
     return None
 
 
-def _system_error(error: BaseException) -> int | None:
+def _system_error_number(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     found = _SYSTEM_ERROR.search(str(error))
@@ -120,11 +122,11 @@ def _system_error(error: BaseException) -> int | None:
     return errno.ENOSPC if "No space left on device" in str(error) else None
 
 
-def _file_of(error: BaseException) -> Path | None:
-    """Return the file that an error names, None if there is none."""
+def _path_in(error: BaseException) -> Path | None:
+    """Return the file that an error names, or None."""
     name = getattr(error, "filename", None)
     return Path(name).absolute() if isinstance(name, str) else None
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())[:MOST_CHARACTERS]
+    return " ".join(text.split())[:MAX_REASON_CHARACTERS]

@@ -1,4 +1,4 @@
-"""Facts for planning that only a process with torch can find: about machine, model, data and needs of trials."""
+"""Facts that only a process with torch can find, and that a worker sends to the main process, which has no torch."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from neftune_cli.errors import Problem
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """Name and fingerprint of a model."""
+    """Facts about a model."""
 
     name: str
     fingerprint: str
@@ -17,14 +17,16 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class DataFacts:
-    """Properties of a data set after loading and splitting."""
+    """Facts about a data set that was loaded and split."""
 
     name: str
     fingerprint: str
     train: int
     """Number of training examples."""
     held_out: int
+    """Number of held-out examples."""
     probe: int
+    """Number of probe examples."""
     has_prompts: bool
     """Whether any training example has a prompt."""
     generation: GenerationDefaults
@@ -33,49 +35,49 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Facts about spec, machine, model and data."""
+    """Facts that a plan needs before model and data are prepared."""
 
     spec: SweepSpec
-    """The given spec, with an alpha for each arm that had a signal-to-noise ratio."""
+    """The given spec, with an alpha for each arm that has a signal-to-noise ratio."""
     notes: tuple[str, ...]
-    """One sentence for each alpha that was computed from a signal-to-noise ratio."""
+    """One sentence for each alpha computed from a ratio."""
     problems: tuple[Problem, ...]
     """All problems of model, data and recipes."""
     device: str
     """`cuda`, `mps` or `cpu`."""
     gpus: int
-    """Number of available GPUs."""
+    """Number of GPUs."""
     environment: dict[str, str]
-    """Versions and hardware properties that can change a trial's numbers."""
+    """Everything besides spec, data and weights that can change a trial's numbers."""
     lora_environment: dict[str, str]
-    """The same for LoRA training."""
+    """The same for trials that train LoRA adapters."""
     model: ModelFacts | None
-    """None if it has a problem."""
+    """None if the model has a problem."""
     data: DataFacts | None
-    """None if it has a problem."""
+    """None if the data have a problem."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """Properties of model and data after loading them for trials."""
+    """Sizes of the loaded model and the tokenized data."""
 
     notes: tuple[str, ...]
-    """Notes for the user on the model and the lengths of the examples."""
+    """Sentences for the user about the model and the lengths of examples."""
     trainable: int
-    """Largest number of trained parameters of a trial: all, or those of its adapters."""
+    """Largest number of trained parameters among the trials: all parameters, or those of LoRA adapters."""
     weight_bytes: int
-    """Size of the weights in bytes; tied weights count once."""
+    """Bytes of the weights in memory; tied weights count once."""
     vocabulary: int
     """Number of logits per token."""
     width: int
-    """Embedding dimension."""
+    """Number of elements of an embedding."""
     layers: int
     longest: int
-    """Length in tokens of the longest example after cutting."""
+    """Tokens of the longest training or evaluation example, after truncation."""
 
 
 def resolved_evaluation(spec: SweepSpec, generation: GenerationDefaults) -> ResolvedEvaluation:
-    """Return the evaluation settings with defaults from the recipe (length) and the data set (generation)."""
+    """Fill in the unset evaluation fields: the length from the recipe, and the generation settings from the data."""
     chosen = spec.evaluation
     return ResolvedEvaluation(
         max_length=chosen.max_length or spec.train.max_length,

@@ -1,4 +1,4 @@
-"""Cache of model, data and tokenized examples between trials of one process."""
+"""Cache of the model, the data and the tokenized examples, which successive trials in one process share."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from torch import nn
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
-from neftune_cli.models.loading import LoadedModel
+from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.training.hardware import device_name
@@ -17,14 +17,14 @@ from neftune_cli.training.prepared_data import PreparedData, prepare_data
 
 
 class ModelCache:
-    """Cache that loads model and data at first use. Another model or data set replaces the previous one.
+    """Load one model and one data set at first use. Another model or data set replaces the cached one.
 
-    Every method raises `UsageError` where model or data can't be found, read or brought together.
+    Every method raises `UsageError` if the model or the data cannot be found or read, or do not fit together.
     """
 
     def __init__(self) -> None:
-        self._model_asked: object = None
-        self._data_asked: object = None
+        self._model_key: object = None
+        self._data_key: object = None
         self._source: ModelSource | None = None
         self._data: InstructionData | None = None
         self._loaded: LoadedModel | None = None
@@ -32,49 +32,53 @@ class ModelCache:
 
     def source(self, spec: SweepSpec | TrialSpec) -> ModelSource:
         """Return the source of a spec's model."""
-        if self._source is None or self._model_asked != spec.model:
+        if self._source is None or self._model_key != spec.model:
             self._source, self._loaded, self._prepared = None, None, {}
             self._source = find_model(spec.model)
-            self._model_asked = spec.model
+            self._model_key = spec.model
         return self._source
 
     def data(self, spec: SweepSpec | TrialSpec) -> InstructionData:
         """Return a spec's data."""
-        asked = (spec.dataset, spec.layout, spec.train_examples, spec.eval_examples)
-        if self._data is None or self._data_asked != asked:
+        key = (spec.dataset, spec.layout, spec.train_examples, spec.eval_examples)
+        if self._data is None or self._data_key != key:
             self._data, self._prepared = None, {}
-            self._data = load_data(asked[0], layout=asked[1], train_examples=asked[2], eval_examples=asked[3])
-            self._data_asked = asked
+            self._data = load_data(key[0], layout=key[1], train_examples=key[2], eval_examples=key[3])
+            self._data_key = key
         return self._data
 
-    def pristine(self, spec: SweepSpec | TrialSpec) -> "LoadedModel":
-        """Return the model of a spec, which must not be modified."""
-        from neftune_cli.models.loading import load_model
-
+    def shared_model(self, spec: SweepSpec | TrialSpec) -> LoadedModel:
+        """Return a spec's base model. The caller must not change it."""
         source = self.source(spec)
         if self._loaded is None:
             self._loaded = load_model(source)
         return self._loaded
 
-    def fresh_model(self, spec: TrialSpec) -> "LoadedModel":
-        """Return a copy of the model of a spec, which may be modified."""
-        return copy.deepcopy(self.pristine(spec))
+    def model_copy(self, spec: TrialSpec) -> LoadedModel:
+        """Return a copy of a spec's base model, for training."""
+        return copy.deepcopy(self.shared_model(spec))
 
     def prepared_data(self, spec: TrialSpec) -> PreparedData:
-        """Return the data of a spec, tokenized for its model."""
+        """Return a spec's data, tokenized for its model."""
         source, data = self.source(spec), self.data(spec)
         lengths = (spec.train.max_length, spec.evaluation.max_length)
         if lengths not in self._prepared:
-            self._prepared[lengths] = prepare_data(source, self.pristine(spec), data, spec, device=device_name())
+            self._prepared[lengths] = prepare_data(source, self.shared_model(spec), data, spec, device=device_name())
         return self._prepared[lengths]
 
 
 def preparation(
     loaded: LoadedModel, prepared_sets: Sequence[PreparedData], lora_ranks: Iterable[int | None]
 ) -> Preparation:
-    """Return the properties of a model and of the tokenized data."""
+    """Return the sizes of a model and of its tokenized data.
+
+    Args:
+        loaded: the model.
+        prepared_sets: the data, tokenized for each maximum length.
+        lora_ranks: ranks of the trials' adapters; None for full fine-tuning.
+    """
     model, config = cast(nn.Module, loaded.model), loaded.model.config.get_text_config()
-    weights = list(model.parameters())  # tied weights count once
+    weights = list(model.parameters())  # yields tied weights once
     embeddings = cast(nn.Embedding, loaded.model.get_input_embeddings()).weight
     return Preparation(
         notes=tuple(dict.fromkeys(note for prepared in prepared_sets for note in prepared.notes)),
@@ -92,7 +96,7 @@ def _longest(prepared: PreparedData) -> int:
 
 
 def _trainable(loaded: LoadedModel, lora_rank: int | None) -> int:
-    """Return the number of trained parameters: all, or two LoRA matrices for each linear layer."""
+    """Return the number of trained parameters. LoRA adds two matrices of the given rank to each linear layer."""
     model = cast(nn.Module, loaded.model)
     if lora_rank is None:
         return sum(weight.numel() for weight in model.parameters())
@@ -102,4 +106,4 @@ def _trainable(loaded: LoadedModel, lora_rank: int | None) -> int:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"  # GPT-2's linear layer
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"  # the linear layer of GPT-2

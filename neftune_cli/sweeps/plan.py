@@ -16,7 +16,10 @@ from neftune_cli.training.trial import Trial
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials of a sweep: the base model first, then all arms of one seed after another."""
+    """All trials of a sweep: the base trial, then all arms of the first seed, all arms of the second, and so on.
+
+    In this order, an interrupted sweep has the same seeds for all arms and can be compared.
+    """
 
     spec: SweepSpec
     model: ModelFacts
@@ -31,18 +34,18 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     """Return the plan of a spec, merged with the sweep in the folder.
 
     Args:
-        spec: what the user wants.
-        folder: where it goes.
-        inspect: tells what only a process with torch can.
+        spec: the requested sweep.
+        folder: the results folder.
+        inspect: returns the facts that only a process with torch can find.
 
     Raises:
-        UsageError: every problem with the model, the data, the recipe and the folder.
+        UsageError: all problems of the model, the data, the recipe and the folder.
     """
     problems = Problems()
     found, there = inspect(spec), None
     problems.add(found.problems)
-    if not problems.found:  # because of an invalid option, the folder would seem to hold a different sweep
-        there = problems.attempt(lambda: _sweep_there(folder, spec))
+    if not problems.found:  # an invalid option would also look like a different sweep in the folder
+        there = problems.attempt(lambda: _existing_spec(folder, spec))
     if found.data is not None:
         data = found.data
         problems.attempt(lambda: _check_targets(spec, data))
@@ -53,7 +56,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     trials = tuple(_trials(whole, found, found.model, found.data))
     _check_distinct(trials)
     _check_records(folder, trials)
-    notes = (*found.notes, *_more_than_asked(folder, whole, found.spec))
+    notes = (*found.notes, *_unrequested_trials(folder, whole, found.spec))
     return Plan(whole, found.model, found.data, trials, found, notes)
 
 
@@ -73,6 +76,53 @@ def examples_per_step(trial: Trial) -> int:
     return train.batch_size * int(train.sft.get("gradient_accumulation_steps", 1))
 
 
+def trial_folder(folder: SweepFolder, trial: Trial) -> TrialFolder:
+    """Return the folder of a trial, which may not exist yet."""
+    return folder.trial(trial.id, trial.arm, trial.seed)
+
+
+def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = False) -> list[Trial]:
+    """Return the trials to run: those without a record, and without a failure unless failed trials are retried."""
+    without = [trial for trial in plan.trials if trial_folder(folder, trial).record() is None]
+    return [trial for trial in without if retry_failed or failure_reason(trial_folder(folder, trial)) is None]
+
+
+def done_trials(plan: Plan, folder: SweepFolder) -> set[str]:
+    """Return the ids of trials with a record."""
+    return {trial.id for trial in plan.trials if trial_folder(folder, trial).record() is not None}
+
+
+def failed_trials(plan: Plan, folder: SweepFolder) -> dict[str, str]:
+    """Return the reasons of the failed trials without a record, by label, for example "alpha=5, seed 0"."""
+    reasons = {trial.label: failure_reason(trial_folder(folder, trial)) for trial in plan.trials}
+    return {label: reason for label, reason in reasons.items() if reason is not None}
+
+
+def failure_reason(folder: TrialFolder) -> str | None:
+    """Return the reason why a trial failed, or None if it has not failed."""
+    status = folder.status()
+    if status is None or status.state is not TrialState.FAILED or folder.record() is not None:
+        return None
+    return status.reason
+
+
+def differences(there: SweepSpec, here: SweepSpec) -> Iterator[str]:
+    """Yield the differences of two specs other than arms and seeds."""
+    yield from _differences(_comparable(there), _comparable(here))
+
+
+def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
+    """Return `here` with the further arms and seeds of `there`.
+
+    If all arms are alphas in ascending order, so are the merged ones. Adding arms in any order gives the same tables.
+    """
+    arms = {arm.name: arm for arm in (*there.arms, *here.arms)}
+    ordered = list(arms.values())
+    if _has_ascending_alphas(there) and _has_ascending_alphas(here):
+        ordered.sort(key=lambda arm: arm.alpha or 0.0)
+    return here.model_copy(update={"arms": tuple(ordered), "seeds": tuple(sorted({*there.seeds, *here.seeds}))})
+
+
 def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
     """Refuse a noise target that the examples lack, or that cannot be identified."""
     for arm in spec.arms:
@@ -85,10 +135,10 @@ def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
                 f"Arm {arm.name!r}: with label_smoothing_factor, the model does not receive the labels that identify "
                 f"{target} tokens."
             )
-            raise UsageError(Problem(what, "Leave it out, or use --noise-target all."))
+            raise UsageError(Problem(what, "Leave label_smoothing_factor out, or use --noise-target all."))
 
 
-def _sweep_there(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
+def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
     """Return the sweep in the folder, to which a spec can only add arms and seeds; None if there is none."""
     there = folder.spec()
     if there is None:
@@ -99,7 +149,7 @@ def _sweep_there(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
         return None
     if different := list(differences(there, spec)):
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
-        raise UsageError(Problem(what, "Give another folder with --output, or make the options the same."))
+        raise UsageError(Problem(what, "Give another folder with --output, or give the same options."))
     return there
 
 
@@ -112,17 +162,17 @@ def _trials(spec: SweepSpec, found: Inspection, model: ModelFacts, data: DataFac
     for seed in spec.seeds:
         for arm in spec.arms:
             one = spec.trial(arm, seed, evaluation)
-            where = found.lora_environment if one.train.lora_rank else None
-            identity = trial_identity(one, **content, environment=where or found.environment)
+            environment = found.lora_environment if one.train.lora_rank else None
+            identity = trial_identity(one, **content, environment=environment or found.environment)
             yield Trial(trial_id(identity), arm.name, one, identity)
 
 
-def _more_than_asked(folder: SweepFolder, whole: SweepSpec, asked: SweepSpec) -> Iterator[str]:
+def _unrequested_trials(folder: SweepFolder, whole: SweepSpec, requested: SweepSpec) -> Iterator[str]:
     """Yield a note on arms and seeds of an earlier command that are not part of this one."""
-    names = {arm.name for arm in asked.arms}
+    names = {arm.name for arm in requested.arms}
     more = [
         *(arm.name for arm in whole.arms if arm.name not in names),
-        *(f"seed {seed}" for seed in whole.seeds if seed not in asked.seeds),
+        *(f"seed {seed}" for seed in whole.seeds if seed not in requested.seeds),
     ]
     if more:
         yield f"{folder.path} also has {', '.join(more)} from an earlier command. Their missing trials are run too."
@@ -148,11 +198,6 @@ def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
             raise UsageError(Problem(what, "Give another folder with --output, or restore the previous state."))
 
 
-def differences(there: SweepSpec, here: SweepSpec) -> Iterator[str]:
-    """Yield the differences of two specs other than arms and seeds."""
-    yield from _differences(_comparable(there), _comparable(here))
-
-
 def _comparable(spec: SweepSpec) -> dict[str, Any]:
     values = spec.model_dump(mode="json", exclude={"arms", "seeds"})
     for section in ("train", "evaluation"):
@@ -167,51 +212,10 @@ def _differences(there: dict[str, Any], here: dict[str, Any]) -> Iterator[str]:
             yield f"{name} is {_shown(there.get(name))} there and {_shown(here.get(name))} here"
 
 
-def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
-    """Return `here` with the further arms and seeds of `there`.
-
-    Arms that are alphas in ascending order stay so, so that growing a sweep in any order gives the same tables.
-    """
-    arms = {arm.name: arm for arm in (*there.arms, *here.arms)}
-    ordered = list(arms.values())
-    if _ascending(there) and _ascending(here):
-        ordered.sort(key=lambda arm: arm.alpha or 0.0)
-    return here.model_copy(update={"arms": tuple(ordered), "seeds": tuple(sorted({*there.seeds, *here.seeds}))})
-
-
-def _ascending(spec: SweepSpec) -> bool:
+def _has_ascending_alphas(spec: SweepSpec) -> bool:
     alphas = [arm.alpha or 0.0 for arm in spec.arms]
     return all(arm.varies_only_alpha for arm in spec.arms) and alphas == sorted(alphas)
 
 
 def _shown(value: Any) -> str:
     return "not set" if value is None else repr(value)
-
-
-def place_of(folder: SweepFolder, trial: Trial) -> TrialFolder:
-    """Return the folder of a trial."""
-    return folder.trial(trial.id, trial.arm, trial.seed)
-
-
-def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = False) -> list[Trial]:
-    """Return the trials to run: those without a record, and without a failure unless failed trials are retried."""
-    without = [trial for trial in plan.trials if place_of(folder, trial).record() is None]
-    return [trial for trial in without if retry_failed or why_failed(place_of(folder, trial)) is None]
-
-
-def done_trials(plan: Plan, folder: SweepFolder) -> set[str]:
-    """Return the ids of trials with a record."""
-    return {trial.id for trial in plan.trials if place_of(folder, trial).record() is not None}
-
-
-def failed_trials(plan: Plan, folder: SweepFolder) -> dict[str, str]:
-    """Return the reasons of failed trials, by `arm, seed`."""
-    return {trial.label: why for trial in plan.trials if (why := why_failed(place_of(folder, trial))) is not None}
-
-
-def why_failed(place: TrialFolder) -> str | None:
-    """Return the reason of a trial's failure, None if it has not failed."""
-    status = place.status()
-    if status is None or status.state is not TrialState.FAILED or place.record() is not None:
-        return None
-    return status.reason

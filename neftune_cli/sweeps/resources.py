@@ -13,7 +13,7 @@ from neftune_cli.training.trial import Trial
 
 @dataclass(frozen=True)
 class WorkerAllocation:
-    """Number of workers of a sweep, with their threads and GPUs."""
+    """Number of workers of a sweep, with their threads and GPUs, and the sizes of model and data."""
 
     workers: int
     threads: int
@@ -38,11 +38,11 @@ def allocate_workers(
         plan: plan with the facts about machine and model.
         missing: trials to run, at least one.
         folder: results folder.
-        executor: executor whose first worker loads model and data.
+        executor: loads model and data in its first worker.
         workers: number of workers, None for as many as are useful.
 
     Raises:
-        UsageError: data and model do not match.
+        UsageError: the data do not fit the model.
     """
     preparation = executor.prepare([trial.spec for trial in missing])
     found, cores = plan.inspection, available_cores()
@@ -51,14 +51,14 @@ def allocate_workers(
         for trial in missing
     )
     if workers is None:
-        most = automatic_workers(
+        count = automatic_workers(
             len(plan.trials), cores=cores, memory=available_memory(), need=need, gpus=found.gpus, device=found.device
         )
     else:
-        most = max(1, min(workers, len(plan.trials)))
-    threads = max(1, cores // most)
+        count = max(1, min(workers, len(plan.trials)))
+    threads = max(1, cores // count)
     before = (folder.manifest().get("workers") or {}).get("threads", threads)
-    return WorkerAllocation(min(most, len(missing)), min(threads, before), found.gpus, preparation)
+    return WorkerAllocation(min(count, len(missing)), min(threads, before), found.gpus, preparation)
 
 
 LIBRARIES = 1 << 30
@@ -85,8 +85,8 @@ def automatic_workers(trials: int, *, cores: int, memory: int, need: int, gpus: 
         gpus: number of GPUs; each runs one trial at a time.
         device: `cuda`, `mps` or `cpu`.
     """
-    places = {"cuda": max(1, gpus), "mps": 1}.get(device, cores)
-    return max(1, min(trials, places, memory // max(1, need)))
+    slots = {"cuda": max(1, gpus), "mps": 1}.get(device, cores)
+    return max(1, min(trials, slots, memory // max(1, need)))
 
 
 def disk_need(preparation: Preparation, *, workers: int, models: int) -> int:

@@ -14,29 +14,29 @@ from neftune_cli.config.running import Keep, RunOptions
 from neftune_cli.formatting import size
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.dispatch import Dispatcher
-from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost, measured
+from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost, measured_cost
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
-from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, place_of
+from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.sweeps.progress import Observer
 from neftune_cli.sweeps.resources import WorkerAllocation, allocate_workers
 from neftune_cli.training.trial import Trial
 
 TABLES_SHARE = 20
-"""The tables are written so rarely that writing takes at most 1 / TABLES_SHARE of the time."""
+"""The tables are updated so rarely that this takes at most 1 / TABLES_SHARE of the run time."""
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Outcome of a sweep."""
+class SweepOutcome:
+    """Counts of trials, failures and kept models after a run."""
 
     already_done: int
     run_now: int
     run_elsewhere: int
     """Trials that another process finished during the run."""
     failed: dict[str, str]
-    """Failed trials of this run and earlier ones: `arm, seed` to the reason."""
+    """Reasons of failed trials, of this run and earlier ones, by label, for example "alpha=5, seed 0"."""
     left: int = 0
     """Trials that neither finished nor failed."""
     models: tuple[Path, ...] = ()
@@ -47,7 +47,7 @@ class Outcome:
 
     @property
     def was_cut_short(self) -> bool:
-        """Return whether some trials may not have been tried."""
+        """Return whether trials may be left that did not run."""
         return self.interrupted or bool(self.halted)
 
 
@@ -58,15 +58,15 @@ def run_sweep(
     observer: Observer,
     interrupts: "Interrupts",
     options: RunOptions,
-) -> Outcome:
-    """Run the missing trials, and update the tables after each. Nothing is written before data and model are checked.
+) -> SweepOutcome:
+    """Run the missing trials and update the tables. Nothing is written before data and model are checked.
 
     Args:
         plan: trials of the sweep.
         folder: results folder. Other processes may work on it at the same time.
         executor: runs the trials.
         observer: receives the progress.
-        interrupts: tells when the user requests a stop.
+        interrupts: receives the signals that request a stop.
         options: run settings.
 
     Raises:
@@ -83,10 +83,12 @@ def run_sweep(
     if allocation:
         notes = _start(plan, missing, folder, executor, allocation, observer, estimate=options.estimate)
     notes += _without_model(plan, folder, options.keep, done_before)
-    observer.sweep_started(plan, missing, notes)
+    observer.sweep_started(plan.trials, missing, notes)
     tables = _Tables(plan, folder, options.keep, workers=workers)
     settings = replace(options.settings, side_by_side=workers)
-    dispatcher = Dispatcher(folder, executor, observer, settings, settled=tables.update, fail_fast=options.fail_fast)
+    dispatcher = Dispatcher(
+        folder, executor, observer, settings, after_trial=tables.update, fail_fast=options.fail_fast
+    )
     with interrupts.graceful(executor.interrupt):
         ran = dispatcher.run(missing, lambda: interrupts.requested)
     if not ran.halted:
@@ -95,7 +97,7 @@ def run_sweep(
     failed = failed_trials(plan, folder)
     if not ran.stopped:
         failed |= _lost(plan, done | {trial.id for trial in plan.trials if trial.label in failed})
-    return Outcome(
+    return SweepOutcome(
         already_done=len(done_before),
         run_now=len(ran.ended),
         run_elsewhere=len(done - done_before - ran.ended),
@@ -108,19 +110,19 @@ def run_sweep(
 
 
 def _models(plan: Plan, folder: SweepFolder) -> tuple[Path, ...]:
-    return tuple(path for trial in plan.trials if (path := place_of(folder, trial).model_path).is_dir())
+    return tuple(path for trial in plan.trials if (path := trial_folder(folder, trial).model_path).is_dir())
 
 
 def _without_model(plan: Plan, folder: SweepFolder, keep: Keep, done: set[str]) -> Iterator[str]:
     """Yield a note if models are requested for trials that finished without keeping them."""
-    places = [place_of(folder, trial) for trial in plan.trials if trial.id in done and not trial.is_base]
-    lacking = sum(not place.model_path.is_dir() for place in places)
-    if keep is not Keep.NONE and lacking and not (keep is Keep.BEST and lacking < len(places)):
+    folders = [trial_folder(folder, trial) for trial in plan.trials if trial.id in done and not trial.is_base]
+    lacking = sum(not one.model_path.is_dir() for one in folders)
+    if keep is not Keep.NONE and lacking and not (keep is Keep.BEST and lacking < len(folders)):
         yield f"{lacking} finished trials have no kept model. To train them again, give another --output."
 
 
 def _lost(plan: Plan, ended: set[str]) -> dict[str, str]:
-    """Return trials with neither a record nor a failure after a complete run; there should be none."""
+    """Return the trials with neither a record nor a failure after a complete run. Normally there are none."""
     lost = (trial.label for trial in plan.trials if trial.id not in ended)
     return dict.fromkeys(lost, "The trial ended without a record.")
 
@@ -164,7 +166,7 @@ def _start(
 
 
 class _Tables:
-    """Updater of tables, manifest and kept models, with a limited share of the run time."""
+    """Update tables, manifest and kept models, using a limited share of the run time."""
 
     def __init__(self, plan: Plan, folder: SweepFolder, keep: Keep, *, workers: int) -> None:
         self._plan, self._folder, self._keep, self._workers = plan, folder, keep, workers
@@ -194,20 +196,20 @@ class _Tables:
 
     def _truth(self) -> CostEstimate:
         seconds = self._seconds_before + time.monotonic() - self._started
-        return measured(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
+        return measured_cost(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
 
 
 def keep_best_model(folder: SweepFolder) -> TrialFolder | None:
     """Remove all kept models except the one with the lowest held-out loss, and return its trial if there is one."""
     kept = [
-        (record.loss.eval_loss, record.trial, place) for place, record in folder.finished() if place.model_path.is_dir()
+        (record.loss.eval_loss, record.trial, trial) for trial, record in folder.finished() if trial.model_path.is_dir()
     ]
     if not kept:
         return None
     *_, best = min(kept, key=lambda one: one[:2])
-    for *_, place in kept:
-        if place is not best:
-            shutil.rmtree(place.model_path, ignore_errors=True)  # another process may remove it at the same time
+    for *_, trial in kept:
+        if trial is not best:
+            shutil.rmtree(trial.model_path, ignore_errors=True)  # another process may remove it at the same time
     return best
 
 
@@ -215,7 +217,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP
 
 
 class Interrupts:
-    """Handler of Ctrl-C, SIGTERM and SIGHUP for a sweep.
+    """Handle Ctrl-C, SIGTERM and SIGHUP inside a context.
 
     A signal raises `KeyboardInterrupt`. Within `graceful`, the first signal requests a stop after the current step, and
     only a second Ctrl-C raises.

@@ -16,13 +16,13 @@ DIGITS = 3
 def with_alphas(
     spec: SweepSpec, evaluation: ResolvedEvaluation, prepared_data_of: Callable[[TrialSpec], PreparedData]
 ) -> tuple[SweepSpec, tuple[str, ...]]:
-    """Return the spec with an alpha for each arm that had a ratio, and a sentence for each.
+    """Return the spec with an alpha in place of each ratio, and one sentence for each.
 
     The ratio is the median norm of the training tokens' embeddings over the expected norm of one token's noise,
     alpha / sqrt(3 L), at the median length L of the training examples.
 
     Raises:
-        UsageError: an arm has an alpha as well, or counts padding, or two arms come to the same.
+        UsageError: an arm has both a ratio and an alpha, or uses the noise scale `hf`, or two arms get the same alpha.
 
     """
     if not any(arm.snr for arm in spec.arms):
@@ -62,9 +62,9 @@ def _with_alpha(arm: ArmSpec, alpha: float) -> ArmSpec:
     return found.model_copy(update={"name": arm_name(found.model_dump())}) if by_default else found
 
 
-def _sentence(asked: ArmSpec, found: ArmSpec, prepared: PreparedData) -> str:
+def _sentence(requested: ArmSpec, found: ArmSpec, prepared: PreparedData) -> str:
     return (
-        f"A signal-to-noise ratio of {asked.snr:g} corresponds to alpha {found.alpha:g}: embedding norm "
+        f"A signal-to-noise ratio of {requested.snr:g} corresponds to alpha {found.alpha:g}: embedding norm "
         f"{prepared.embedding_norm:.3g} at the median length of {prepared.median_length:g} tokens."
     )
 
@@ -76,6 +76,4 @@ def _revalidated(spec: SweepSpec, arms: list[ArmSpec]) -> SweepSpec:
         return SweepSpec.model_validate({**spec.model_dump(by_alias=True), "arms": [arm.model_dump() for arm in arms]})
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(
-            Problem(f"--snr: {message}.", "Leave out the ratio or the alpha that means the same.")
-        ) from None
+        raise UsageError(Problem(f"--snr: {message}.", "Leave out the ratio or the equal alpha.")) from None

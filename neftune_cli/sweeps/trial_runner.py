@@ -1,4 +1,4 @@
-"""Runner of trials in one process: inspection for the plan, calibration, and the run of each trial with its report."""
+"""Run trials in this process: inspect, prepare, calibrate and run, with model and data kept between trials."""
 
 import math
 import os
@@ -22,8 +22,8 @@ from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import DISK_KINDS, failure, is_out_of_memory
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, Preparation, resolved_evaluation
-from neftune_cli.sweeps.model_cache import ModelCache
-from neftune_cli.sweeps.plan import place_of
+from neftune_cli.sweeps.model_cache import ModelCache, preparation
+from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.signal_to_noise import with_alphas
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import (
@@ -42,11 +42,10 @@ from neftune_cli.training.trial_log import ATTEMPT, Redirect, redirect_library_o
 
 
 class TrialRunner:
-    """Runner of trials, one at a time. Data and weights stay in memory between trials.
+    """Run one trial at a time.
 
     Args:
-        redirect: sends the output of libraries during a trial to the trial's log.
-
+        redirect: redirects output to the trial's log while a trial runs.
     """
 
     def __init__(self, redirect: Redirect = redirect_library_output) -> None:
@@ -54,18 +53,18 @@ class TrialRunner:
         self._redirect = redirect
 
     def inspect(self, spec: SweepSpec) -> Inspection:
-        """Return the facts for a plan. TRL is imported only if a recipe has SFTConfig fields."""
+        """Return the facts that a plan needs. TRL is imported only if a recipe sets SFTConfig fields."""
         problems = Problems()
         source = problems.attempt(lambda: self._cache.source(spec))
         data = problems.attempt(lambda: self._cache.data(spec))
         for arm in spec.arms:
             problems.attempt(partial(check_recipe, spec.recipe_of(arm)))
-        filled = None
+        resolved = None
         if source is not None and data is not None and not problems.found:
-            filled = problems.attempt(lambda: self._with_alphas(spec, data))
+            resolved = problems.attempt(lambda: self._with_alphas(spec, data))
         return Inspection(
-            spec=filled[0] if filled else spec,
-            notes=filled[1] if filled else (),
+            spec=resolved[0] if resolved else spec,
+            notes=resolved[1] if resolved else (),
             problems=problems.found,
             device=device_name(),
             gpus=gpu_count(),
@@ -76,31 +75,27 @@ class TrialRunner:
         )
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
-        """Load the model, tokenize the data for each maximum length of the trials, and return their properties.
+        """Load the model, tokenize the data for each maximum length of the trials, and return the sizes.
 
         Raises:
-            UsageError: the model cannot be loaded, or data and model do not match.
-
+            UsageError: the model cannot be loaded, or the data do not fit it.
         """
-        from neftune_cli.sweeps.model_cache import preparation
-
         prepared = {trial.train.max_length: self._cache.prepared_data(trial) for trial in trials}
         ranks = {trial.train.lora_rank for trial in trials}
-        return preparation(self._cache.pristine(trials[0]), list(prepared.values()), ranks)
+        return preparation(self._cache.shared_model(trials[0]), list(prepared.values()), ranks)
 
     def calibrate(self, trial: TrialSpec) -> Calibration:
-        """Measure the cost of a trial like this one.
+        """Measure the cost of a trial with this recipe.
 
         Raises:
-            UsageError: the model cannot be loaded, or data and model do not match.
-            TrialError: a prompt leaves no room for a response in the model's context.
-
+            UsageError: the model cannot be loaded, or the data do not fit it.
+            TrialError: a prompt leaves no room for an answer in the model's context.
         """
         from neftune_cli.training.calibration import calibrate
 
         prepared = self._cache.prepared_data(trial)
         try:
-            return calibrate(self._cache.fresh_model(trial), prepared, trial)
+            return calibrate(self._cache.model_copy(trial), prepared, trial)
         finally:
             release_memory(device_name())
 
@@ -112,28 +107,31 @@ class TrialRunner:
         *,
         on_lease: Callable[[], None] = lambda: None,
     ) -> TrialRecord | None:
-        """Run one trial under its lease. State and log in its folder have its progress and its end.
+        """Run a trial and return its record, or None if another process holds the lease.
 
-        Returns:
-            The record, possibly of another process that has just finished the trial; None if another process has the
-            lease.
+        If the trial already has a record, return that.
+
+        Args:
+            job: the trial and its settings.
+            folder: the sweep's folder.
+            stop: requests that the trial writes a checkpoint and ends.
+            on_lease: called when this process has acquired the lease and the trial has no record.
 
         Raises:
-            TrialStopped: a stop was requested. The trial resumes from its checkpoint next time.
+            TrialStopped: the trial was asked to stop.
             LeaseLost: another process has taken over the lease.
-            Exception: the cause of a failure.
-
+            Exception: any other reason why the trial failed.
         """
         stop.raise_if_requested()
         trial = job.trial
-        place = place_of(folder, trial).acquire_lease(lease_seconds=job.settings.lease_seconds)
-        if place is None:
+        leased = trial_folder(folder, trial).acquire_lease(lease_seconds=job.settings.lease_seconds)
+        if leased is None:
             return None
         try:
             sys.audit("neftune.trial-leased", trial.id)
-            return place.folder.record() or self._run_leased(job, folder, place, stop, on_lease)
+            return leased.folder.record() or self._run_leased(job, folder, leased, stop, on_lease)
         finally:
-            place.release()
+            leased.release()
             sys.audit("neftune.trial-released", trial.id)
             release_memory(device_name())
 
@@ -141,43 +139,45 @@ class TrialRunner:
         self,
         job: Job,
         folder: SweepFolder,
-        place: LeasedTrial,
+        leased: LeasedTrial,
         stop: StopRequest,
         on_lease: Callable[[], None],
     ) -> TrialRecord:
         on_lease()
-        with TrialReport(place, job, folder.path) as report, self._redirect(report.log_path), restore_torch_settings():
+        with TrialReport(leased, job, folder.path) as report, self._redirect(report.log_path), restore_torch_settings():
             sys.audit("neftune.trial-started", job.trial.id)
-            report.watch(TrialProgress("loading"))
-            return self._run_with_memory(job, place, report.watch, stop)
+            report.update(TrialProgress("loading"))
+            return self._run_with_halving(job, leased, report.update, stop)
 
-    def _run_with_memory(self, job: Job, place: LeasedTrial, watch: ReportProgress, stop: StopRequest) -> TrialRecord:
-        """Run a trial. If memory runs out and the settings allow it, restart with half the batch size, repeatedly."""
-        kept = place.folder.newest_checkpoint()
-        halvings = max(job.halvings, int(kept.about.get("halvings", 0)) if kept else 0)
+    def _run_with_halving(
+        self, job: Job, leased: LeasedTrial, report: ReportProgress, stop: StopRequest
+    ) -> TrialRecord:
+        """Run a trial. If it runs out of memory and the settings allow it, restart it with half the batch size."""
+        checkpoint = leased.folder.newest_checkpoint()
+        halvings = max(job.halvings, int(checkpoint.about.get("halvings", 0)) if checkpoint else 0)
         while True:
             try:
-                return self._run_once(job, place, watch, stop, halvings)
+                return self._run_once(job, leased, report, stop, halvings)
             except Exception as error:
                 if not (job.settings.halve_batch and is_out_of_memory(error) and job.trial.can_be_halved(halvings)):
                     raise
-                print(f"Out of memory ({error}): restarting with half the batch size.", file=sys.stderr)
-            # the error and the tensors of its frames are released here
-            place.drop_checkpoints()
+                print(f"Out of memory ({error}). Restarting with half the batch size.", file=sys.stderr)
+            # outside the except block, so that the exception no longer keeps tensors alive
+            leased.drop_checkpoints()
             release_memory(device_name())
             halvings += 1
 
     def _run_once(
-        self, job: Job, place: LeasedTrial, watch: ReportProgress, stop: StopRequest, halvings: int
+        self, job: Job, leased: LeasedTrial, report: ReportProgress, stop: StopRequest, halvings: int
     ) -> TrialRecord:
         from neftune_cli.training.trial_run import run_trial
 
-        trial, supplies = job.trial, self._cache
-        _check_unchanged(trial, supplies.source(trial.spec), supplies.data(trial.spec))
+        trial, cache = job.trial, self._cache
+        _check_unchanged(trial, cache.source(trial.spec), cache.data(trial.spec))
         with stop.interruptible():
-            prepared = supplies.prepared_data(trial.spec)
-            loaded = supplies.fresh_model(trial.spec)
-        return run_trial(trial, loaded, prepared, place, watch, settings=job.settings, stop=stop, halvings=halvings)
+            prepared = cache.prepared_data(trial.spec)
+            loaded = cache.model_copy(trial.spec)
+        return run_trial(trial, loaded, prepared, leased, report, settings=job.settings, stop=stop, halvings=halvings)
 
     def _with_alphas(self, spec: SweepSpec, data: InstructionData) -> tuple[SweepSpec, tuple[str, ...]]:
         return with_alphas(spec, resolved_evaluation(spec, data.generation), self._cache.prepared_data)
@@ -197,31 +197,30 @@ def _facts(data: InstructionData) -> DataFacts:
 
 
 def _check_unchanged(trial: Trial, source: ModelSource, data: InstructionData) -> None:
-    """Refuse to train on a model or on data that changed after planning, because the identity would be wrong."""
+    """Check that model and data are the ones of the plan, because the trial's identity names those."""
     for part, found in (("model", source.fingerprint), ("data", data.fingerprint)):
         if trial.identity[part] != found:
             name = source.name if part == "model" else data.name
-            what = f"The {part} {name} changed during the sweep."
-            raise TrialError(f"{what} Restore it, or give another folder with --output.")
+            what = f"The {part} {name} changed while the sweep ran."
+            raise TrialError(f"{what} Restore the original, or give another folder with --output.")
 
 
-SECONDS_BETWEEN = 1.0
+REPORT_SECONDS = 1.0
 """Interval between updates of `state.json`, which `neftune status` reads."""
 
 
 class TrialReport:
-    """Context manager that prepares a trial's folder, updates its state, and records its end.
+    """Context that starts a trial's folder and log, keeps `state.json` current, and records how the trial ended.
 
     Args:
-        place: lease of the trial.
-        job: the trial with its settings.
-        sweep: results folder of the sweep, to distinguish disk failures from failures of the trial.
-
+        leased: the trial's folder, whose lease this process holds.
+        job: the trial and its settings.
+        sweep: the sweep's folder, which tells disk failures from failures of the trial.
     """
 
-    def __init__(self, place: LeasedTrial, job: Job, sweep: Path) -> None:
-        self._place, self._trial, self._sweep = place, job.trial, sweep
-        before = place.folder.status()
+    def __init__(self, leased: LeasedTrial, job: Job, sweep: Path) -> None:
+        self._leased, self._trial, self._sweep = leased, job.trial, sweep
+        before = leased.folder.status()
         self._status = TrialStatus(
             trial=job.trial.id,
             state=TrialState.RUNNING,
@@ -235,21 +234,21 @@ class TrialReport:
 
     @property
     def log_path(self) -> Path:
-        """Return the path of the log."""
-        return self._place.folder.log_path
+        """Return the path of the trial's log."""
+        return self._leased.folder.log_path
 
     def __enter__(self) -> Self:
         reset_peak_memory(device_name())
-        self._place.start(self._trial.spec, self._status)
+        self._leased.start(self._trial.spec, self._status)
         with self.log_path.open("a" if self._status.attempts > 1 else "w", encoding="utf-8") as log:
             when = datetime.now(UTC).isoformat(timespec="seconds")
             log.write(f"{ATTEMPT}{when} attempt {self._status.attempts}, {self._status.host}, process {os.getpid()}\n")
         return self
 
-    def watch(self, progress: TrialProgress) -> None:
-        """Write the progress to `state.json`, if the phase is new or the last update is old."""
+    def update(self, progress: TrialProgress) -> None:
+        """Write the progress to `state.json` if the phase has changed or the last report is older than a second."""
         now = time.monotonic()
-        is_due = now - self._reported >= SECONDS_BETWEEN or progress.phase != self._status.phase
+        is_due = now - self._reported >= REPORT_SECONDS or progress.phase != self._status.phase
         self._status = self._status.model_copy(
             update={
                 "phase": progress.phase,
@@ -261,30 +260,30 @@ class TrialReport:
         )
         if is_due:
             self._reported = now
-            self._place.report(self._measured())
+            self._leased.report(self._measured())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            self._place.report(self._measured(state=TrialState.DONE, phase=""))
+            self._leased.report(self._measured(state=TrialState.DONE, phase=""))
             return
         found = failure(error, self._sweep)
         if found.kind == "lease-lost":
             return
         state = TrialState.STOPPED if found.kind in ("stopped", *DISK_KINDS) else TrialState.FAILED
-        with suppress(OSError, LeaseLost):  # the first error is more informative
-            self._place.report(self._measured())
-            self._place.end(state, found.reason if state is TrialState.FAILED else "")
+        with suppress(OSError, LeaseLost):  # the first error is the informative one
+            self._leased.report(self._measured())
+            self._leased.end(state, found.reason if state is TrialState.FAILED else "")
 
     def _measured(self, **changes: object) -> TrialStatus:
         measured = {
-            "seconds": round(self._place.seconds, 2),
-            "seconds_in_all": round(self._place.seconds_in_all, 2),
+            "seconds": round(self._leased.seconds, 2),
+            "seconds_in_all": round(self._leased.seconds_in_all, 2),
             "peak_memory": peak_memory_bytes(device_name()),
         }
         return self._status.model_copy(update={**measured, **changes})
 
 
 def _finite(loss: float) -> float | None:
-    return loss if math.isfinite(loss) else None  # JSON has no NaN and no infinity
+    return loss if math.isfinite(loss) else None  # JSON has no other numbers

@@ -1,4 +1,4 @@
-"""The executor contract: jobs, events, and the protocol that every executor implements."""
+"""The executor protocol: jobs go to workers, and events come back. Each implementation has a module here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,60 +23,61 @@ class Job:
     trial: Trial
     settings: RunSettings
     attempt: int = 1
-    """Number of times that this command has given the trial to a worker."""
+    """Number of times this command has submitted the trial, this time included."""
     halvings: int = 0
-    """Number of times that the batch size is halved at the start, after a lack of memory."""
+    """Number of times the batch size is halved before the trial starts."""
 
-    def retry(self, *, lacked_memory: bool) -> "Job | None":
-        """Return the job for another attempt after the worker died, None if there were enough attempts.
+    def retry(self, *, out_of_memory: bool) -> "Job | None":
+        """Return the job to submit after the worker died, or None if the retries are used up.
 
-        After a lack of memory the batch size is halved, as often as possible, if the settings allow it.
+        A trial is retried once. If the worker ran out of memory and the settings allow it, the trial is retried with
+        half the batch size, as often as the batch size can be halved.
         """
-        if lacked_memory and self.settings.halve_batch and self.trial.can_be_halved(self.halvings):
+        if out_of_memory and self.settings.halve_batch and self.trial.can_be_halved(self.halvings):
             return replace(self, attempt=self.attempt + 1, halvings=self.halvings + 1)
         return replace(self, attempt=2) if self.attempt == 1 else None
 
 
 @dataclass(frozen=True)
 class Started:
-    """A worker has acquired the lease of the trial and starts it."""
+    """A worker holds the lease of the trial and has started to run it."""
 
     trial: Trial
 
 
 @dataclass(frozen=True)
 class LeasedElsewhere:
-    """Another process holds the lease of the trial. The worker is free."""
+    """Another process holds the lease of the trial. The worker did not run it and is free."""
 
     trial: Trial
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A trial has a record or a failure. The worker is free."""
+    """The trial has ended with a record or with a failure. Its worker is free."""
 
     trial: Trial
     record: TrialRecord | None
     failure: Failure | None
     seconds: float
-    """Time spent in this attempt."""
+    """Duration of this attempt."""
 
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """A worker process died, with or without a trial. A new worker replaces it."""
+    """A worker process has died, while it ran a trial or while it was idle. The next job starts a new worker."""
 
     trial: Trial | None
-    why: str
-    """Cause of death, as the rest of a sentence."""
+    reason: str
+    """The predicate of a sentence about the worker, for example "ended with exit code 1"."""
     log_end: str = ""
-    """Last lines of the log of the trial or worker; for a crash, the first lines of its traceback."""
-    lacked_memory: bool = False
-    """Whether the system killed it, as it does when memory runs out."""
+    """Last lines of the log of the trial or the worker. After a crash, the first lines of the traceback."""
+    out_of_memory: bool = False
+    """Whether the worker was probably killed because the machine ran out of memory."""
 
     @property
     def last_log_line(self) -> str:
-        """Return the most informative line of the log; empty if there is none."""
+        """Return the most informative line of the log, or an empty string."""
         lines = [line for line in self.log_end.splitlines() if not line.startswith(ATTEMPT)] or [""]
         return lines[0] if lines[0].startswith(CRASH) else lines[-1].strip()
 
@@ -85,11 +86,11 @@ Event = Started | LeasedElsewhere | Finished | WorkerDied
 
 
 class Executor(Protocol):
-    """Runner of trials on workers. A failing trial does not affect the others.
+    """Run trials on workers, isolated from each other: a failed trial does not affect the others.
 
-    An executor is a context manager. Leaving it ends all workers, at once in the case of a `KeyboardInterrupt`. Each
-    submitted trial leads to exactly one `LeasedElsewhere`, `Finished` or `WorkerDied`. `Started` comes before
-    `Finished`, unless acquiring the lease failed. The trial's folder has its progress.
+    An executor is a context manager. On exit it ends all workers; after a `KeyboardInterrupt` it kills them. Each
+    submitted trial causes exactly one `LeasedElsewhere`, `Finished` or `WorkerDied`. `Started` precedes `Finished`,
+    unless the worker could not acquire the lease. The progress of a trial is in its folder, not in events.
     """
 
     def __enter__(self) -> Self: ...
@@ -99,7 +100,7 @@ class Executor(Protocol):
     ) -> None: ...
 
     def inspect(self, spec: SweepSpec) -> Inspection:
-        """Return the facts about device, model and data for a plan. Problems are part of the result, not raised.
+        """Return the facts about device, model and data that a plan needs. Problems are returned, not raised.
 
         Raises:
             NeftuneError: no worker can be started.
@@ -107,33 +108,35 @@ class Executor(Protocol):
         ...
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
-        """Load model and data for these trials, and return their properties.
+        """Load the model and the data of these trials, and return their sizes.
 
         Raises:
-            UsageError: data and model do not match, or the model cannot be loaded.
-            NeftuneError: no worker can be started, or it died.
+            UsageError: the data do not fit the model, or the model cannot be loaded.
+            NeftuneError: no worker can be started, or the worker died.
         """
         ...
 
     def calibrate(self, trial: TrialSpec) -> list[Calibration]:
-        """Measure the cost of a trial like this one, in all started workers at once, because they slow each other.
+        """Measure the cost of a trial with this recipe on all started workers at once, one result per worker.
+
+        Workers that run in parallel slow each other down, so the measurements include this effect.
 
         Raises:
-            UsageError: data and model do not match.
+            UsageError: the data do not fit the model.
             NeftuneError: a worker cannot be started, or it died.
         """
         ...
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
-        """Set the number of workers, the threads of each, and the number of GPUs for them."""
+        """Set the number of workers, the number of threads of each worker, and the number of GPUs they share."""
         ...
 
-    def free(self) -> int:
+    def capacity(self) -> int:
         """Return the number of jobs that can be submitted now."""
         ...
 
     def submit(self, job: Job, folder: SweepFolder) -> None:
-        """Give a trial to a free worker.
+        """Give a job to a free worker. The trial's files go into the sweep's folder.
 
         Raises:
             RuntimeError: no worker is free.
@@ -141,21 +144,21 @@ class Executor(Protocol):
         ...
 
     def wait(self, seconds: float) -> list[Event]:
-        """Return the events since the last call, at once if there are any, else after at most `seconds`.
+        """Return the events since the last call: at once if there are any, otherwise after at most `seconds`.
 
         Raises:
-            NeftuneError: workers can no longer be started.
+            NeftuneError: workers cannot be started any more.
         """
         ...
 
     def interrupt(self) -> None:
-        """Make `wait` return soon. Safe in a signal handler."""
+        """Make `wait` return soon. A signal handler may call this."""
         ...
 
     def stop(self) -> None:
-        """Ask all running trials to write a checkpoint and stop. Nothing can be submitted afterwards."""
+        """Ask all running trials to write a checkpoint and end. No job may be submitted afterwards."""
         ...
 
     def kill(self) -> None:
-        """End all workers at once. Their work since the last checkpoint is lost."""
+        """Kill all workers. Work since the last checkpoint is lost."""
         ...

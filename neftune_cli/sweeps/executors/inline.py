@@ -1,4 +1,4 @@
-"""Executor in the main process: trials run one after another, for debugging and tests."""
+"""The inline executor: run one trial at a time in the main process, for debuggers and tests."""
 
 import os
 import time
@@ -22,11 +22,11 @@ from neftune_cli.training.trial_log import redirect_library_output
 
 
 class InlineExecutor:
-    """Executor that runs one trial at a time in this process. Events are reported after its end."""
+    """Run the submitted trial inside `wait`, which returns its events when the trial has ended."""
 
     def __init__(self) -> None:
-        self._bench, self._stop = TrialRunner(), StopRequest()
-        self._given: tuple[Job, SweepFolder] | None = None
+        self._runner, self._stop = TrialRunner(), StopRequest()
+        self._submitted: tuple[Job, SweepFolder] | None = None
 
     def __enter__(self) -> Self:
         keep_memory_between_steps()
@@ -35,61 +35,61 @@ class InlineExecutor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._given = None
+        self._submitted = None
 
     def inspect(self, spec: SweepSpec) -> Inspection:
         """Inspect device, model and data."""
-        return self._bench.inspect(spec)
+        return self._runner.inspect(spec)
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
         """Load model and data."""
         with _library_errors_converted():
-            return self._bench.prepare(trials)
+            return self._runner.prepare(trials)
 
     def calibrate(self, trial: TrialSpec) -> list[Calibration]:
-        """Measure the cost of a trial."""
+        """Measure the cost of a recipe."""
         with redirect_library_output(Path(os.devnull)), _library_errors_converted():
-            return [self._bench.calibrate(trial)]
+            return [self._runner.calibrate(trial)]
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
-        """Do nothing: there is one process, with its threads."""
+        """Do nothing: there is one process, and its threads are already set."""
 
-    def free(self) -> int:
-        """Return 1 if no trial is waiting."""
-        return 0 if self._given or self._stop.requested else 1
+    def capacity(self) -> int:
+        """Return 1 if no trial is submitted, otherwise 0."""
+        return 0 if self._submitted or self._stop.requested else 1
 
     def submit(self, job: Job, folder: SweepFolder) -> None:
-        """Keep a job until `wait`."""
-        if not self.free():
-            raise RuntimeError("A trial waits already; ask free() before.")
-        self._given = (job, folder)
+        """Keep a job for the next call of `wait`."""
+        if not self.capacity():
+            raise RuntimeError("A job is already submitted. Call capacity() first.")
+        self._submitted = (job, folder)
 
     def wait(self, seconds: float) -> list[Event]:
-        """Run the submitted trial to its end, and return all events."""
-        if self._given is None:
+        """Run the submitted trial to its end, however long it takes, and return its events."""
+        if self._submitted is None:
             time.sleep(seconds)
             return []
-        (job, folder), self._given = self._given, None
+        (job, folder), self._submitted = self._submitted, None
         return self._run(job, folder)
 
     def interrupt(self) -> None:
-        """Ask the running trial to stop. `wait` returns after that."""
+        """Ask the running trial to end, so that `wait` returns."""
         self._stop.request()
 
     def stop(self) -> None:
-        """Ask the running or waiting trial to stop."""
+        """Ask the running or submitted trial to end."""
         self._stop.request()
 
     def kill(self) -> None:
-        """Drop the waiting trial. A running trial is this process itself."""
+        """Drop the submitted trial. A running one cannot be killed without this process."""
         self._stop.request()
-        self._given = None
+        self._submitted = None
 
     def _run(self, job: Job, folder: SweepFolder) -> list[Event]:
         events: list[Event] = []
         started = time.monotonic()
         try:
-            record = self._bench.run(
+            record = self._runner.run(
                 job,
                 folder,
                 self._stop,
@@ -105,7 +105,7 @@ class InlineExecutor:
 
 @contextmanager
 def _library_errors_converted() -> Iterator[None]:
-    """Convert exceptions of libraries into a NeftuneError, as for worker processes."""
+    """Convert exceptions of libraries to `NeftuneError`, as a worker process does when it answers a request."""
     try:
         yield
     except NeftuneError:

@@ -1,47 +1,49 @@
-"""Executor with local worker processes, which run one trial after another and are replaced when they die."""
+"""The local executor: worker processes on this machine, which run many trials and are replaced when they die."""
 
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, WorkerDied
-from neftune_cli.sweeps.executors.protocol import Message, event_of, failure_in, packed, raise_problem, unpacked
+from neftune_cli.sweeps.executors.protocol import WorkerMessage, answered_value, failure_in, to_json, trial_event
 from neftune_cli.sweeps.executors.worker_process import (
-    KILLED,
-    SignalWakeup,
+    ProcessExit,
+    SignalPipe,
     WorkerProcess,
-    threads_within,
+    limited_threads,
     with_this_package,
     worker_environment,
 )
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
-from neftune_cli.sweeps.plan import place_of
+from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.resources import available_cores
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial_log import log_tail
 
-LOOK_EVERY = 0.5
-"""Interval in seconds between checks for dead workers whose pipe is still held by a process they started."""
-PATIENCE_IDLE, PATIENCE_BUSY = 5.0, 25.0
-"""Seconds that workers have to end when they are no longer needed, including the time to write a checkpoint."""
-MOST_DEATHS = 2
-"""Number of successive deaths before a worker was ready after which no further worker is started."""
+T = TypeVar("T")
+
+POLL_SECONDS = 0.5
+"""Interval of the check for dead workers. A dead worker's pipe stays open if one of its child processes holds it."""
+EXIT_SECONDS_IDLE, EXIT_SECONDS_BUSY = 5.0, 25.0
+"""Time that workers have to exit. A running trial writes its checkpoint first."""
+MAX_FAILED_STARTS = 2
+"""Number of times in a row that a worker may die before it is ready. After one more death the executor gives up."""
 
 
 @dataclass
-class _Slot:
-    """Slot for one worker process, which is replaced after its death, and its job."""
+class _WorkerSlot:
+    """Slot for one worker at a time, with the job that the worker runs."""
 
     number: int
     log: Path
@@ -49,34 +51,44 @@ class _Slot:
     gpu: int | None = None
     worker: WorkerProcess | None = None
     is_ready: bool = False
-    deaths: int = 0
+    failed_starts: int = 0
     job: Job | None = None
     folder: SweepFolder | None = None
-    request: Message | None = None
-    """Last request without an answer."""
+    request: WorkerMessage | None = None
+    """The last request without an answer."""
+
+    @property
+    def log_in_use(self) -> Path:
+        """Return the log that the worker wrote to last: the trial's or its own."""
+        if self.job and self.folder and self.is_ready:
+            log = trial_folder(self.folder, self.job.trial).log_path
+            if log.exists():
+                return log
+        return self.log
 
 
 class LocalExecutor:
-    """Executor with worker processes on this machine. The first one starts with the first request.
+    """Run trials in worker processes of this machine. The first request starts the first worker.
 
     Args:
-        environment: what workers get, besides what their number decides; this process's own if None.
+        environment: environment variables of the workers; those of this process if None. Variables that depend on the
+            worker, such as the number of threads, are added.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = dict(os.environ if environment is None else environment)
         self._events: list[Event] = []
-        self._answers: dict[int, Message] = {}
-        self._places: list[_Slot] = []
+        self._answers: dict[int, WorkerMessage] = {}
+        self._slots: list[_WorkerSlot] = []
         self._last_id = 0
         self._is_stopping = False
 
     def __enter__(self) -> Self:
         self._logs = Path(tempfile.mkdtemp(prefix="neftune-workers-"))
-        self._places = [_Slot(0, self._logs / "worker-0.txt", available_cores())]
+        self._slots = [_WorkerSlot(0, self._logs / "worker-0.txt", available_cores())]
         self._selector = DefaultSelector()
-        self._bell = SignalWakeup()
-        self._selector.register(self._bell, EVENT_READ)
+        self._signals = SignalPipe()
+        self._selector.register(self._signals, EVENT_READ)
         return self
 
     def __exit__(
@@ -85,206 +97,197 @@ class LocalExecutor:
         try:
             if kind is not None and issubclass(kind, KeyboardInterrupt):
                 self.kill()
-            self._end(self._places)
+            self._shut_down(self._slots)
         except BaseException:
             self.kill()
             raise
         finally:
-            for place in self._places:
-                self._clear(place)
+            for slot in self._slots:
+                self._remove_worker(slot)
             self._selector.close()
-            self._bell.close()
+            self._signals.close()
             shutil.rmtree(self._logs, ignore_errors=True)
 
     def inspect(self, spec: SweepSpec) -> Inspection:
         """Inspect device, model and data in the first worker."""
-        (answer,) = self._ask(self._places[:1], {"do": "inspect", "spec": packed(spec)})
-        return unpacked(Inspection, answer["found"])
+        (inspection,) = self._ask(self._slots[:1], {"request": "inspect", "spec": to_json(spec)}, Inspection)
+        return inspection
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
         """Load model and data in the first worker, which keeps them for its trials."""
-        (answer,) = self._ask(self._places[:1], {"do": "prepare", "trials": [packed(trial) for trial in trials]})
-        return unpacked(Preparation, answer["found"])
+        (preparation,) = self._ask(self._slots[:1], _prepare_request(trials), Preparation)
+        return preparation
 
     def calibrate(self, trial: TrialSpec) -> list[Calibration]:
-        """Calibrate in all workers at the same time, so that their mutual slowdown is included.
+        """Measure the cost of a recipe in all workers at the same time, after all of them have loaded model and data.
 
         Raises:
-            UsageError: the data don't fit the model.
-            NeftuneError: a worker can't be started, or has died.
+            UsageError: the data do not fit the model.
+            NeftuneError: a worker cannot be started, or it died.
         """
-        self._ask(self._places, {"do": "prepare", "trials": [packed(trial)]})
-        answers = self._ask(self._places, {"do": "calibrate", "trial": packed(trial)})
-        return [unpacked(Calibration, answer["found"]) for answer in answers]
+        self._ask(self._slots, _prepare_request([trial]), Preparation)
+        return self._ask(self._slots, {"request": "calibrate", "trial": to_json(trial)}, Calibration)
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
-        """Start the missing workers."""
-        surplus = self._places[workers:]
-        self._end(surplus)
-        for place in surplus:
-            self._clear(place)
-        threads = threads_within(threads, self._environment)
-        known = self._places[:workers]
-        new = [_Slot(n, self._logs / f"worker-{n}.txt", threads) for n in range(len(known), workers)]
-        self._places = [*known, *new]
-        for place in self._places:
-            if place.worker and place.threads != threads:
-                place.worker.send({"do": "threads", "count": threads})
-            place.threads = threads
-            place.gpu = place.number % gpus if gpus > 1 else None
-            self._living(place)
+        """Start missing workers and end surplus ones."""
+        surplus = self._slots[workers:]
+        self._shut_down(surplus)
+        for slot in surplus:
+            self._remove_worker(slot)
+        threads = limited_threads(threads, self._environment)
+        kept = self._slots[:workers]
+        new = [_WorkerSlot(n, self._logs / f"worker-{n}.txt", threads) for n in range(len(kept), workers)]
+        self._slots = [*kept, *new]
+        for slot in self._slots:
+            if slot.worker and slot.threads != threads:
+                slot.worker.send({"request": "threads", "count": threads})
+            slot.threads = threads
+            slot.gpu = slot.number % gpus if gpus > 1 else None
+            self._started_worker(slot)
 
-    def free(self) -> int:
+    def capacity(self) -> int:
         """Return the number of workers without a job."""
-        return 0 if self._is_stopping else len(self._idle())
+        return 0 if self._is_stopping else len(self._free_slots())
 
     def submit(self, job: Job, folder: SweepFolder) -> None:
-        """Give a job to a worker without one. The worker may still be starting."""
-        if not self.free():
-            raise RuntimeError("No worker is free; ask free() before.")
-        place = min(self._idle(), key=lambda place: not place.is_ready)
-        place.job, place.folder = job, folder
-        self._send(place, {"do": "trial", "job": packed(job), "folder": str(folder.path.absolute())})
+        """Give a job to a free worker, preferably one that has finished its imports."""
+        if not self.capacity():
+            raise RuntimeError("No worker is free. Call capacity() first.")
+        slot = min(self._free_slots(), key=lambda slot: not slot.is_ready)
+        slot.job, slot.folder = job, folder
+        self._send(slot, {"request": "trial", "job": to_json(job), "folder": str(folder.path.absolute())})
 
     def wait(self, seconds: float) -> list[Event]:
-        """Return the events: at once if there are any or after a signal, else after at most `seconds`."""
+        """Return the events since the last call: at once if there are any or a signal arrives, else after `seconds`."""
         deadline = time.monotonic() + seconds
-        rang = self._look(0)
-        while not self._events and not rang and (left := deadline - time.monotonic()) > 0:
-            rang = self._look(min(left, LOOK_EVERY))
+        signaled = self._poll(0)
+        while not self._events and not signaled and (left := deadline - time.monotonic()) > 0:
+            signaled = self._poll(min(left, POLL_SECONDS))
         events, self._events = self._events, []
         return events
 
     def interrupt(self) -> None:
-        """Do nothing, because `wait` returns after every signal."""
+        """Do nothing: every signal ends `wait`."""
 
     def stop(self) -> None:
-        """Ask all running trials to write a checkpoint and stop."""
+        """Ask all running trials to write a checkpoint and end."""
         self._is_stopping = True
         for worker in self._workers():
-            worker.send({"do": "stop"})
+            worker.send({"request": "stop"})
 
     def kill(self) -> None:
-        """Kill all workers. Their trials count as died."""
+        """Kill all workers. `wait` reports a `WorkerDied` for each running trial."""
         self._is_stopping = True
         for worker in self._workers():
             worker.kill()
 
-    def _idle(self) -> list[_Slot]:
-        return [place for place in self._places if place.job is None]
+    def _free_slots(self) -> list[_WorkerSlot]:
+        return [slot for slot in self._slots if slot.job is None]
 
     def _workers(self) -> list[WorkerProcess]:
-        return [place.worker for place in self._places if place.worker]
+        return [slot.worker for slot in self._slots if slot.worker]
 
-    def _living(self, place: _Slot) -> WorkerProcess:
-        """Return the worker of a slot, after starting it if there is none."""
-        if place.worker is None:
-            environment = worker_environment(place.threads, place.gpu, self._environment)
-            place.worker, place.is_ready = WorkerProcess(place.log, with_this_package(environment)), False
-            self._selector.register(place.worker, EVENT_READ, place)
-        return place.worker
+    def _started_worker(self, slot: _WorkerSlot) -> WorkerProcess:
+        """Return the worker of a slot, and start one if there is none."""
+        if slot.worker is None:
+            environment = worker_environment(slot.threads, slot.gpu, self._environment)
+            slot.worker, slot.is_ready = WorkerProcess(slot.log, with_this_package(environment)), False
+            self._selector.register(slot.worker, EVENT_READ, slot)
+        return slot.worker
 
-    def _send(self, place: _Slot, request: Message) -> int:
+    def _send(self, slot: _WorkerSlot, request: WorkerMessage) -> int:
         self._last_id += 1
-        place.request = {**request, "id": self._last_id}
-        self._living(place).send(place.request)
+        slot.request = {**request, "id": self._last_id}
+        self._started_worker(slot).send(slot.request)
         return self._last_id
 
-    def _ask(self, places: Iterable[_Slot], request: Message) -> list[Message]:
-        """Send a request to the workers of some slots, and wait for all answers."""
-        asked = [self._send(place, request) for place in places]
-        while not all(one in self._answers for one in asked):
-            self._look(LOOK_EVERY)
-        answers = [self._answers.pop(one) for one in asked]
-        for answer in answers:
-            raise_problem(answer)
-        return answers
+    def _ask(self, slots: Sequence[_WorkerSlot], request: WorkerMessage, kind: type[T]) -> list[T]:
+        """Send a request to the workers of some slots, and return the values of all answers."""
+        ids = [self._send(slot, request) for slot in slots]
+        while not all(one in self._answers for one in ids):
+            self._poll(POLL_SECONDS)
+        answers = [self._answers.pop(one) for one in ids]
+        return [answered_value(kind, answer) for answer in answers]
 
-    def _look(self, seconds: float) -> bool:
-        """Handle messages and deaths of workers within at most `seconds`. Return whether a signal arrived."""
+    def _poll(self, seconds: float) -> bool:
+        """Handle messages and deaths of workers for up to `seconds`. Return whether a signal arrived."""
         for key, _ in self._selector.select(seconds):
             if key.data is not None:
-                self._listen(key.data)
-        for place in self._places:
-            worker = place.worker
-            if worker and (how := worker.how_it_died()):
-                self._listen(place)  # its last messages
-                if place.worker is worker:  # otherwise it has been replaced already
-                    self._bury(place, how)
-        return self._bell.rang()
+                self._receive(key.data)
+        for slot in self._slots:
+            worker = slot.worker
+            if worker and (status := worker.exit_status()):
+                self._receive(slot)  # messages sent before the exit
+                if slot.worker is worker:  # otherwise one of these messages has caused its replacement
+                    self._handle_death(slot, status)
+        return self._signals.signal_arrived()
 
-    def _listen(self, place: _Slot) -> None:
-        assert place.worker is not None
-        messages = place.worker.receive()
+    def _receive(self, slot: _WorkerSlot) -> None:
+        assert slot.worker is not None
+        messages = slot.worker.receive()
         for message in messages:
             if message["event"] == "ready":
-                place.is_ready, place.deaths = True, 0
-            elif place.job is None:
+                slot.is_ready, slot.failed_starts = True, 0
+            elif slot.job is None:
                 self._answers[message["id"]] = message
-                place.request = None
-                if why := failure_in(message):
-                    self._replace_if_spent(place, why)
+                slot.request = None
+                self._replace_after(slot, failure_in(message))
             else:
-                self._told(place, place.job, message)
+                self._add_event(slot, trial_event(slot.job.trial, message))
 
-    def _told(self, place: _Slot, job: Job, message: Message) -> None:
-        event = event_of(job.trial, message)
+    def _add_event(self, slot: _WorkerSlot, event: Event) -> None:
         self._events.append(event)
         if isinstance(event, LeasedElsewhere | Finished):
-            place.job = place.folder = place.request = None
-        if isinstance(event, Finished) and event.failure:
-            self._replace_if_spent(place, event.failure)
+            slot.job = slot.folder = slot.request = None
+        if isinstance(event, Finished):
+            self._replace_after(slot, event.failure)
 
-    def _replace_if_spent(self, place: _Slot, why: Failure) -> None:
-        """Replace a worker that cannot release its memory, or that received a signal to end."""
-        if self._is_stopping or why.kind not in ("out-of-memory", "stopped"):
+    def _replace_after(self, slot: _WorkerSlot, failure: Failure | None) -> None:
+        """Replace a worker that ran out of memory, as it may not release all of it, or that was asked to stop."""
+        if failure is None or self._is_stopping or failure.kind not in ("out-of-memory", "stopped"):
             return
-        assert place.worker is not None
-        place.worker.kill()
-        self._clear(place)
-        self._living(place)
+        assert slot.worker is not None
+        slot.worker.kill()
+        self._remove_worker(slot)
+        self._started_worker(slot)
 
-    def _bury(self, place: _Slot, how: str) -> None:
-        """Clear the slot of a dead worker and report its trial. A worker that died before it was ready is replaced."""
-        was_ready, request, job = place.is_ready, place.request, place.job
-        log_end = log_tail(_log_of(place))
-        self._clear(place)
+    def _handle_death(self, slot: _WorkerSlot, status: ProcessExit) -> None:
+        """Report a dead worker with its trial. If it died before it was ready, start another one instead."""
+        was_ready, request, job = slot.is_ready, slot.request, slot.job
+        log_end = log_tail(slot.log_in_use)
+        self._remove_worker(slot)
         if not was_ready and not self._is_stopping:
-            place.deaths += 1
-            if place.deaths > MOST_DEATHS:
-                raise NeftuneError(f"Workers cannot be started: the last one {how}.\n{log_end}")
-            worker = self._living(place)
+            slot.failed_starts += 1
+            if slot.failed_starts > MAX_FAILED_STARTS:
+                raise NeftuneError(f"Workers cannot be started: the last one {status.description}.\n{log_end}")
+            worker = self._started_worker(slot)
             if request is not None:
                 worker.send(request)
             return
-        place.job = place.folder = place.request = None
+        slot.job = slot.folder = slot.request = None
         if request is not None and job is None:
-            what = f"A worker {how} when it was asked to {request['do']}."
-            self._answers[request["id"]] = {"event": "died", "what": f"{what}\n{log_end}".rstrip()}
+            reason = f"A worker {status.description} during the request {request['request']!r}."
+            self._answers[request["id"]] = {"event": "died", "reason": f"{reason}\n{log_end}".rstrip()}
         else:
-            self._events.append(WorkerDied(job.trial if job else None, how, log_end, lacked_memory=how == KILLED))
+            trial = job.trial if job else None
+            self._events.append(WorkerDied(trial, status.description, log_end, status.out_of_memory))
 
-    def _end(self, places: Sequence[_Slot]) -> None:
-        """End workers, all at the same time."""
-        workers = [place.worker for place in places if place.worker]
+    def _shut_down(self, slots: Sequence[_WorkerSlot]) -> None:
+        """Ask workers to exit, and wait for all of them at the same time."""
+        workers = [slot.worker for slot in slots if slot.worker]
         for worker in workers:
-            worker.leave()
-        patience = PATIENCE_BUSY if any(place.job for place in places) else PATIENCE_IDLE
-        deadline = time.monotonic() + patience
+            worker.request_exit()
+        seconds = EXIT_SECONDS_BUSY if any(slot.job for slot in slots) else EXIT_SECONDS_IDLE
+        deadline = time.monotonic() + seconds
         for worker in workers:
             worker.wait(max(0.0, deadline - time.monotonic()))
 
-    def _clear(self, place: _Slot) -> None:
-        if place.worker is not None:
-            self._selector.unregister(place.worker)
-            place.worker.close()
-            place.worker = None
+    def _remove_worker(self, slot: _WorkerSlot) -> None:
+        if slot.worker is not None:
+            self._selector.unregister(slot.worker)
+            slot.worker.close()
+            slot.worker = None
 
 
-def _log_of(place: _Slot) -> Path:
-    """Return the log that the worker of a slot has written to last."""
-    if place.job and place.folder and place.is_ready:
-        log = place_of(place.folder, place.job.trial).log_path
-        if log.exists():
-            return log
-    return place.log
+def _prepare_request(trials: Sequence[TrialSpec]) -> WorkerMessage:
+    return {"request": "prepare", "trials": [to_json(trial) for trial in trials]}

@@ -1,4 +1,4 @@
-"""Protocol between the main process and its workers: messages as JSON lines, and the conversion of values."""
+"""The protocol between the main process and its workers: messages as JSON lines, and values as JSON."""
 
 import json
 from collections.abc import Iterator
@@ -12,29 +12,90 @@ from neftune_cli.sweeps.executors import Event, Finished, LeasedElsewhere, Start
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.training.trial import Trial
 
-Value = TypeVar("Value")
-Message = dict[str, Any]
-"""Message. A request has the key `do`, an event the key `event`. Events of a request have its `id`."""
+T = TypeVar("T")
+WorkerMessage = dict[str, Any]
+"""A request has a `request`, an answer or event has an `event`. Both have the `id` of the request."""
 
 
-def as_line(message: Message) -> bytes:
-    """Return a message as a line."""
+def encode_line(message: WorkerMessage) -> bytes:
+    """Return a message as one line of JSON."""
     return json.dumps(message, ensure_ascii=False).encode() + b"\n"
 
 
-def packed(value: Any) -> Any:
-    """Return a dataclass or pydantic model as JSON values."""
+class LineDecoder:
+    """Decode messages from a stream that arrives in pieces of any size."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> Iterator[WorkerMessage]:
+        """Yield each message that this piece completes."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        for line in lines:
+            yield json.loads(line)
+
+
+def to_json(value: Any) -> Any:
+    """Return a dataclass or pydantic model as plain JSON values."""
     return _adapter(type(value)).dump_python(value, mode="json", by_alias=False)
 
 
-def unpacked(kind: type[Value], value: Any) -> Value:
-    """Return the dataclass or pydantic model of packed values.
+def from_json(kind: type[T], value: Any) -> T:
+    """Return the dataclass or pydantic model of this type.
 
     Raises:
-        ValueError: it was something else.
+        ValueError: the value has another type.
     """
-    found: Value = _adapter(kind).validate_python(value)
+    found: T = _adapter(kind).validate_python(value)
     return found
+
+
+def trial_event(trial: Trial, message: WorkerMessage) -> Event:
+    """Return the event that a worker's message reports about its trial.
+
+    Raises:
+        ValueError: the event is unknown.
+    """
+    match message["event"]:
+        case "started":
+            return Started(trial)
+        case "leased-elsewhere":
+            return LeasedElsewhere(trial)
+        case "finished":
+            record = _optional(TrialRecord, message.get("record"))
+            return Finished(trial, record, failure_in(message), message["seconds"])
+        case unknown:
+            raise ValueError(f"Unknown event {unknown!r} of a worker.")
+
+
+def failure_in(message: WorkerMessage) -> Failure | None:
+    """Return the failure in a message, or None."""
+    return _optional(Failure, message.get("failure"))
+
+
+def answered_value(kind: type[T], answer: WorkerMessage) -> T:
+    """Return the value of a worker's answer.
+
+    Raises:
+        UsageError: the request is impossible, for example because the data do not fit the model.
+        NeftuneError: the worker failed or died.
+        ValueError: the event is unknown.
+    """
+    match answer["event"]:
+        case "answer":
+            return from_json(kind, answer["value"])
+        case "refused":
+            raise UsageError(*(from_json(Problem, problem) for problem in answer["problems"]))
+        case "failed":
+            raise NeftuneError(from_json(Failure, answer["failure"]).reason)
+        case "died":
+            raise NeftuneError(answer["reason"])
+        case unknown:
+            raise ValueError(f"Unknown event {unknown!r} of a worker.")
+
+
+def _optional(kind: type[T], value: Any) -> T | None:
+    return None if value is None else from_json(kind, value)
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
@@ -44,58 +105,3 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 _ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
-
-
-class Lines:
-    """Reassembler of messages that arrive in parts."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, piece: bytes) -> Iterator[Message]:
-        """Yield each complete message."""
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        for line in lines:
-            yield json.loads(line)
-
-
-def event_of(trial: Trial, message: Message) -> Event:
-    """Return the event of a message about a trial."""
-    match message["event"]:
-        case "claimed":
-            return Started(trial)
-        case "taken":
-            return LeasedElsewhere(trial)
-        case _:
-            return Finished(
-                trial,
-                record=_optional(TrialRecord, message.get("record")),
-                failure=_optional(Failure, message.get("failure")),
-                seconds=message.get("seconds", 0.0),
-            )
-
-
-def _optional(kind: Any, value: Any) -> Any:
-    return None if value is None else unpacked(kind, value)
-
-
-def failure_in(answer: Message) -> Failure | None:
-    """Return the error that prevented an answer, None if there is an answer or the request was invalid."""
-    found: Failure | None = _optional(Failure, answer.get("failure"))
-    return found
-
-
-def raise_problem(answer: Message) -> None:
-    """Raise the error that prevented an answer.
-
-    Raises:
-        UsageError: the user asked for something impossible.
-        NeftuneError: it failed, or died.
-    """
-    match answer["event"]:
-        case "refused":
-            raise UsageError(*(unpacked(Problem, problem) for problem in answer["problems"]))
-        case "failed":
-            raise NeftuneError(unpacked(Failure, answer["failure"]).reason)
-        case "died":
-            raise NeftuneError(answer["what"])

@@ -1,4 +1,4 @@
-"""Registry of executors: the implementations that `--executor` selects, and those of other packages."""
+"""Registry of executors: the implementations that `--executor` selects, including those of other packages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""A worker process: reads requests as JSON lines, runs trials, and writes events as JSON lines.
+"""A worker process: read requests as JSON lines, run trials, and write events as JSON lines.
 
-It is started as `python -m neftune_cli.sweeps.executors.worker LOG`. Whatever is printed goes to LOG, or to the log of
-the trial that runs. When the other end of its pipes is closed it lets the trial checkpoint, and ends.
+Start it as `python -m neftune_cli.sweeps.executors.worker LOG`. Output goes to LOG, or to the log of the running trial.
+When the main process closes its end of the pipes, the running trial writes a checkpoint and the process ends.
 """
 
 import faulthandler
@@ -19,102 +19,102 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Job
-from neftune_cli.sweeps.executors.protocol import Lines, Message, as_line, packed, unpacked
+from neftune_cli.sweeps.executors.protocol import LineDecoder, WorkerMessage, encode_line, from_json, to_json
 from neftune_cli.sweeps.failures import failure
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial_log import redirect_output_permanently, redirect_process_output
 
 GRACE_SECONDS = 20.0
-"""Seconds for a trial to write its checkpoint after the main process has ended."""
-_PIECE = 65536
+"""Time for the running trial to write its checkpoint after the main process has gone."""
+_READ_BYTES = 65536
 
 
 def main() -> None:
-    """Work until the main process sends an exit request or ends."""
-    requests, events = _own_pipes(Path(sys.argv[1]))
+    """Serve requests until the main process asks the worker to exit, or dies."""
+    requests, events = _private_pipes(Path(sys.argv[1]))
     faulthandler.enable(all_threads=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     stop = StopRequest()
-    inbox = _Inbox(requests, stop)
-    signal.signal(signal.SIGTERM, lambda *_: inbox.end())
-    inbox.start()
-    _Worker(_Sender(events, stop), inbox, stop).serve()
+    reader = _RequestReader(requests, stop)
+    signal.signal(signal.SIGTERM, lambda *_: reader.end())
+    reader.start()
+    _RequestHandler(_EventWriter(events, stop), reader, stop).serve()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # a thread waits for requests; cleanup by libraries is not needed
+    os._exit(0)  # the reader thread still waits for requests, and libraries need no cleanup
 
 
-def _own_pipes(log: Path) -> tuple[int, int]:
-    """Move the pipes to descriptors that no library uses, and return the descriptors."""
+def _private_pipes(log: Path) -> tuple[int, int]:
+    """Move the pipes away from stdin and stdout, which libraries may use, and return their descriptors."""
     requests, events = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
     redirect_output_permanently(log)
     return requests, events
 
 
-class _Inbox(threading.Thread):
-    """Reader of requests. Urgent ones take effect during a trial; the others are queued."""
+class _RequestReader(threading.Thread):
+    """Thread that reads requests, handles `stop` and `exit` during a trial, and queues the others."""
 
     def __init__(self, descriptor: int, stop: StopRequest) -> None:
         super().__init__(daemon=True)
-        self.queue: SimpleQueue[Message] = SimpleQueue()
-        self.trial_runs = threading.Event()
+        self.queue: SimpleQueue[WorkerMessage] = SimpleQueue()
+        self.trial_is_running = threading.Event()
         self._descriptor, self._stop = descriptor, stop
 
     def run(self) -> None:
-        """Read until an exit request or the end of the pipe, after which this process is not needed."""
-        lines = Lines()
-        while piece := os.read(self._descriptor, _PIECE):
+        """Read until the main process asks the worker to exit, or closes the pipe."""
+        lines = LineDecoder()
+        while piece := os.read(self._descriptor, _READ_BYTES):
             for request in lines.feed(piece):
-                if request["do"] == "stop":
+                if request["request"] == "stop":
                     self._stop.request()
-                elif request["do"] == "exit":
-                    self._leave()
+                elif request["request"] == "exit":
+                    self._exit()
                 else:
                     self.queue.put(request)
-        self._leave()
+        self._exit()
 
     def end(self) -> None:
         """Stop the running trial, if there is one, and end the process after it."""
-        self.queue.put({"do": "exit"})
-        self._stop.request()  # raises in a signal handler during some trials
+        self.queue.put({"request": "exit"})
+        self._stop.request()  # last, because it raises if a signal handler calls it during some parts of a trial
 
-    def _leave(self) -> None:
-        """End the process: at once, after the running trial has stopped, or after a time limit."""
+    def _exit(self) -> None:
+        """End the process: at once, or when the running trial has stopped, or when this takes too long."""
         self.end()
-        if self.trial_runs.is_set():
+        if self.trial_is_running.is_set():
             time.sleep(GRACE_SECONDS)
         os._exit(0)
 
 
-class _Sender:
-    """Writer of events."""
+class _EventWriter:
+    """Write events to the pipe."""
 
     def __init__(self, descriptor: int, stop: StopRequest) -> None:
         self._descriptor, self._stop = descriptor, stop
 
-    def send(self, event: str, request: Message, **values: Any) -> None:
-        """Write an event for a request."""
-        line = as_line({"event": event, "id": request.get("id"), **values})
+    def send(self, event: str, request: WorkerMessage, **values: Any) -> None:
+        """Write an event that belongs to a request."""
+        line = encode_line({"event": event, "id": request.get("id"), **values})
         try:
             while line:
                 line = line[os.write(self._descriptor, line) :]
-        except BrokenPipeError:  # the main process has died, which is not a failure of the trial
+        except BrokenPipeError:  # the main process has died; the trial has not failed
             self._stop.request()
 
 
-class _Worker:
-    """Handler of requests, one after another."""
+class _RequestHandler:
+    """Handle requests one after the other."""
 
-    def __init__(self, sender: _Sender, inbox: _Inbox, stop: StopRequest) -> None:
-        self._sender, self._inbox, self._stop = sender, inbox, stop
-        self._bench = TrialRunner(redirect_process_output)
+    def __init__(self, events: _EventWriter, reader: _RequestReader, stop: StopRequest) -> None:
+        self._events, self._reader, self._stop = events, reader, stop
+        self._runner = TrialRunner(redirect_process_output)
         self._folders: dict[str, SweepFolder] = {}
-        """Each keeps in mind since when other machines' claims show no sign of life."""
-        self._answers: dict[str, Callable[[Message], None]] = {
+        """Kept between trials, because each remembers the last heartbeats of leases on other machines."""
+        self._handlers: dict[str, Callable[[WorkerMessage], None]] = {
             "inspect": self._inspect,
             "prepare": self._prepare,
             "calibrate": self._calibrate,
@@ -123,65 +123,64 @@ class _Worker:
         }
 
     def serve(self) -> None:
-        """Report that the imports are done, and handle requests until an exit request."""
+        """Report that the imports are done, and handle requests until one is `exit`."""
         import torch  # noqa: F401
 
-        self._sender.send("ready", {})
-        while (request := self._inbox.queue.get())["do"] != "exit":
-            self._answer(request)
-            if request["do"] == "prepare" and self._inbox.queue.empty():
+        self._events.send("ready", {})
+        while (request := self._reader.queue.get())["request"] != "exit":
+            self._handle(request)
+            if request["request"] == "prepare" and self._reader.queue.empty():
                 _import_trainer()
 
-    def _answer(self, request: Message) -> None:
+    def _handle(self, request: WorkerMessage) -> None:
         try:
-            self._answers[request["do"]](request)
+            self._handlers[request["request"]](request)
         except UsageError as error:
-            self._sender.send("refused", request, problems=[packed(problem) for problem in error.problems])
+            self._events.send("refused", request, problems=[to_json(problem) for problem in error.problems])
         except Exception as error:
             sys.excepthook(type(error), error, error.__traceback__)
-            self._sender.send("failed", request, failure=packed(failure(error, Path.cwd())))
+            self._events.send("failed", request, failure=to_json(failure(error, Path.cwd())))
 
-    def _inspect(self, request: Message) -> None:
-        found = self._bench.inspect(unpacked(SweepSpec, request["spec"]))
-        self._sender.send("inspected", request, found=packed(found))
+    def _inspect(self, request: WorkerMessage) -> None:
+        self._answer(request, self._runner.inspect(from_json(SweepSpec, request["spec"])))
 
-    def _prepare(self, request: Message) -> None:
-        found = self._bench.prepare([unpacked(TrialSpec, trial) for trial in request["trials"]])
-        self._sender.send("prepared", request, found=packed(found))
+    def _prepare(self, request: WorkerMessage) -> None:
+        self._answer(request, self._runner.prepare([from_json(TrialSpec, trial) for trial in request["trials"]]))
 
-    def _calibrate(self, request: Message) -> None:
-        self._sender.send(
-            "calibrated", request, found=packed(self._bench.calibrate(unpacked(TrialSpec, request["trial"])))
-        )
+    def _calibrate(self, request: WorkerMessage) -> None:
+        self._answer(request, self._runner.calibrate(from_json(TrialSpec, request["trial"])))
 
-    def _trial(self, request: Message) -> None:
-        """Run a trial. Every exception is reported as its failure."""
-        job = unpacked(Job, request["job"])
+    def _answer(self, request: WorkerMessage, value: object) -> None:
+        self._events.send("answer", request, value=to_json(value))
+
+    def _trial(self, request: WorkerMessage) -> None:
+        """Run a trial, and report an exception as its failure."""
+        job = from_json(Job, request["job"])
         folder = self._folders.setdefault(request["folder"], SweepFolder(Path(request["folder"])))
         started = time.monotonic()
-        self._inbox.trial_runs.set()
+        self._reader.trial_is_running.set()
         try:
-            record = self._bench.run(job, folder, self._stop, on_lease=lambda: self._sender.send("claimed", request))
+            record = self._runner.run(job, folder, self._stop, on_lease=lambda: self._events.send("started", request))
         except Exception as error:
-            ended: dict[str, Any] = {"failure": packed(failure(error, folder.path))}
+            result: dict[str, Any] = {"failure": to_json(failure(error, folder.path))}
         else:
             if record is None:
-                self._sender.send("taken", request)
+                self._events.send("leased-elsewhere", request)
                 return
-            ended = {"record": packed(record)}
+            result = {"record": to_json(record)}
         finally:
-            self._inbox.trial_runs.clear()
-        self._sender.send("ended", request, seconds=time.monotonic() - started, **ended)
+            self._reader.trial_is_running.clear()
+        self._events.send("finished", request, seconds=time.monotonic() - started, **result)
 
 
-def _set_threads(request: Message) -> None:
+def _set_threads(request: WorkerMessage) -> None:
     import torch
 
     torch.set_num_threads(request["count"])
 
 
 def _import_trainer() -> None:
-    """Import TRL, which takes seconds, before the first trial arrives."""
+    """Import TRL, which takes several seconds, while the worker waits for its first trial."""
     import trl.trainer.sft_trainer  # noqa: F401
 
 

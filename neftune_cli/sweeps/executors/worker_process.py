@@ -1,4 +1,4 @@
-"""Worker process: start, environment, messages, and detection of its death."""
+"""A worker process seen from the main process: start it, exchange messages, and describe its exit."""
 
 import os
 import signal
@@ -6,22 +6,33 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from neftune_cli.sweeps.executors.protocol import Lines, Message, as_line
+from neftune_cli.sweeps.executors.protocol import LineDecoder, WorkerMessage, encode_line
 from neftune_cli.training.hardware import MEMORY_KEPT
 
 COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.executors.worker")
-"""The current folder is not on the search path, because a `random.py` in it would be imported."""
-_PIECE = 65536
+"""`-P` keeps the current folder off the import path, where a file such as `random.py` would hide a library."""
+_READ_BYTES = 65536
+
+
+@dataclass(frozen=True)
+class ProcessExit:
+    """The way a worker process ended."""
+
+    description: str
+    """The predicate of a sentence, for example "ended with exit code 1"."""
+    out_of_memory: bool = False
+    """Whether SIGKILL came from outside, as it does when the machine runs out of memory."""
 
 
 class WorkerProcess:
-    """Running worker process in a separate session, so that Ctrl-C does not reach it.
+    """A running worker in its own session, which Ctrl-C does not reach.
 
     Args:
-        log: file for what it prints when no trial runs.
-        environment: its environment.
+        log: file for its output while no trial runs.
+        environment: its environment variables.
     """
 
     def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
@@ -39,62 +50,62 @@ class WorkerProcess:
         assert self._process.stdout is not None
         self._requests, self._events = self._process.stdin, self._process.stdout
         os.set_blocking(self._events.fileno(), False)
-        self._lines = Lines()
-        self._was_killed = False
+        self._lines = LineDecoder()
+        self._killed_here = False
         self.log = log
 
     @property
     def pid(self) -> int:
-        """Return its process id."""
+        """Return the process id."""
         return self._process.pid
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when there are events."""
         return self._events.fileno()
 
-    def send(self, request: Message) -> None:
-        """Write a request. A dead worker is detected elsewhere."""
-        line = as_line(request)
+    def send(self, request: WorkerMessage) -> None:
+        """Write a request. If the worker has died, do nothing; `exit_status` reports the death."""
+        line = encode_line(request)
         with suppress(BrokenPipeError):
             while line:
                 line = line[os.write(self._requests.fileno(), line) :]
 
-    def receive(self) -> list[Message]:
-        """Return the received events."""
-        found: list[Message] = []
+    def receive(self) -> list[WorkerMessage]:
+        """Return the messages that have arrived."""
+        found: list[WorkerMessage] = []
         with suppress(BlockingIOError):
-            while piece := os.read(self._events.fileno(), _PIECE):
+            while piece := os.read(self._events.fileno(), _READ_BYTES):
                 found += self._lines.feed(piece)
         return found
 
-    def how_it_died(self) -> str | None:
-        """Return the cause of its end as a phrase, None while it runs."""
+    def exit_status(self) -> ProcessExit | None:
+        """Return how the process ended, or None while it runs."""
         code = self._process.poll()
         if code is None:
             return None
-        return "was ended on request" if self._was_killed else exit_in_words(code)
+        return ProcessExit("was killed on request") if self._killed_here else process_exit(code)
 
-    def leave(self) -> None:
-        """Ask it to end, at once or after its trial has stopped."""
-        self.send({"do": "exit"})
+    def request_exit(self) -> None:
+        """Ask the worker to end: at once if it is idle, otherwise when the running trial has stopped."""
+        self.send({"request": "exit"})
         self._requests.close()
 
     def wait(self, seconds: float) -> None:
-        """Wait until it has ended. After a time limit, kill it and the processes that it started."""
+        """Wait until the worker has ended. After `seconds`, kill it and its child processes."""
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
 
     def kill(self) -> None:
-        """Kill it and the processes that it started."""
+        """Kill the worker and its child processes."""
         if self._process.poll() is None:
-            self._was_killed = True
+            self._killed_here = True
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def close(self) -> None:
-        """Close the pipes, and kill the processes that it started, which may still hold its lease."""
+        """Close the pipes. If the worker has ended, kill its remaining child processes, which may hold its lease."""
         if self._process.poll() is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -102,19 +113,16 @@ class WorkerProcess:
         self._events.close()
 
 
-KILLED = "was killed, most likely by the system for want of memory"
-
-
-def exit_in_words(code: int) -> str:
-    """Return the end of a process as a phrase. A negative code is the number of a signal."""
+def process_exit(code: int) -> ProcessExit:
+    """Return how a process ended. A negative exit code is the number of a signal."""
     if code == -signal.SIGKILL:
-        return KILLED
+        return ProcessExit("was killed by the system, probably because memory ran out", out_of_memory=True)
     if code < 0:
-        return f"crashed: {signal.strsignal(-code) or 'unknown signal'} ({_name(-code)})"
-    return f"ended with exit code {code}"
+        return ProcessExit(f"crashed with {signal.strsignal(-code) or 'unknown signal'} ({_signal_name(-code)})")
+    return ProcessExit(f"ended with exit code {code}")
 
 
-def _name(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:
@@ -138,31 +146,31 @@ _DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 def worker_environment(threads: int, gpu: int | None, base: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a worker. Values set by the user are kept, and a number of threads is an upper limit.
+    """Return the environment of a worker. Variables that the user has set are kept.
 
     Args:
-        threads: how many threads it computes with.
-        gpu: which of the GPUs it sees, counted among those that the user lets it see; None for all of them.
-        base: the environment of the process that starts it.
+        threads: number of compute threads; a smaller number set by the user wins.
+        gpu: index of the worker's GPU among the visible ones; None for all of them.
+        base: environment of the main process.
     """
     environment = {**_DEFAULTS, **base}
-    if _OLD_ALLOCATOR not in base:  # otherwise batches of changing lengths fragment the memory
+    if _OLD_ALLOCATOR not in base:  # without it, batches of different lengths fragment the memory of the GPU
         environment.setdefault(_ALLOCATOR, "expandable_segments:True")
     for name in _THREADS:
-        environment[name] = str(threads_within(threads, base, name))
+        environment[name] = str(limited_threads(threads, base, name))
     if gpu is not None:
         environment[_DEVICES] = _device(gpu, base.get(_DEVICES))
     return environment
 
 
-def threads_within(threads: int, base: Mapping[str, str], name: str = _THREADS[0]) -> int:
-    """Return the number of threads, at most the number that the user has set."""
-    given = base.get(name, "")
-    return min(int(given), threads) if given.isdecimal() and int(given) else threads
+def limited_threads(threads: int, base: Mapping[str, str], name: str = _THREADS[0]) -> int:
+    """Return the number of threads, or the user's limit in the environment if that is smaller."""
+    limit = base.get(name, "")
+    return min(int(limit), threads) if limit.isdecimal() and int(limit) else threads
 
 
 def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which Python finds the running package, even if it is not installed."""
+    """Return an environment in which Python finds this package even if it is not installed."""
     root = str(Path(__file__).parents[3])
     if root in (path for path in sys.path if path.endswith("-packages")):
         return dict(environment)
@@ -170,34 +178,34 @@ def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "PYTHONPATH": os.pathsep.join([root, others] if others else [root])}
 
 
-def _device(gpu: int, given: str | None) -> str:
-    visible = [name.strip() for name in given.split(",") if name.strip()] if given else []
-    return visible[gpu % len(visible)] if visible else str(gpu)
+def _device(gpu: int, visible: str | None) -> str:
+    names = [name.strip() for name in visible.split(",") if name.strip()] if visible else []
+    return names[gpu % len(names)] if names else str(gpu)
 
 
-class SignalWakeup:
-    """Wake-up descriptor for signals with a Python handler. It works only if created in the main thread."""
+class SignalPipe:
+    """A pipe that becomes readable when a handled signal arrives. Only one made in the main thread works."""
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()
         os.set_blocking(self._reading, False)
         os.set_blocking(self._writing, False)
         self._before: int | None = None
-        with suppress(ValueError):  # only the main thread receives signals
+        with suppress(ValueError):  # raised outside the main thread, which alone receives signals
             self._before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
 
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable after a signal."""
+        """Return the descriptor that becomes readable when a signal arrives."""
         return self._reading
 
-    def rang(self) -> bool:
-        """Return whether a signal arrived since the last call."""
+    def signal_arrived(self) -> bool:
+        """Return whether a signal has arrived since the last call."""
         with suppress(BlockingIOError):
             return bool(os.read(self._reading, 4096))
         return False
 
     def close(self) -> None:
-        """Restore the previous wake-up descriptor."""
+        """Close the pipe and restore the previous wakeup descriptor."""
         if self._before is not None:
             signal.set_wakeup_fd(self._before)
         os.close(self._reading)

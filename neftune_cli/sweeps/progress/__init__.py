@@ -1,4 +1,4 @@
-"""Who is told how a sweep goes: the contract, what is told, and the observer that says nothing."""
+"""Observers: the protocol by which a sweep reports its progress, and the observer that shows nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,28 +10,20 @@ from neftune_cli.training.trial import Trial
 
 
 @dataclass(frozen=True)
-class Result:
-    """How one trial ended: with a record, or with the reason why there is none."""
+class TrialOutcome:
+    """The end of a trial: a record, or the reason of its failure."""
 
     trial: Trial
     record: TrialRecord | None
     reason: str
+    """Empty if there is a record."""
     seconds: float
 
 
-class Planned(Protocol):
-    """What an observer needs of a plan."""
-
-    @property
-    def trials(self) -> tuple[Trial, ...]:
-        """Return all trials, the finished ones too."""
-        ...
-
-
 class Observer(Protocol):
-    """Is told what happens, in the order it happens, while it is entered as a context.
+    """Show the progress of a sweep. An observer is a context manager, and is called only inside its context.
 
-    How far the trials are it reads from their folders, as everybody else does.
+    The calls report the start and the end of trials. Progress in between is in the trials' folders.
     """
 
     def __enter__(self) -> Self: ...
@@ -39,29 +31,29 @@ class Observer(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def sweep_started(self, plan: Planned, missing: Sequence[Trial], notes: Sequence[str]) -> None:
-        """Take note of the plan, of the trials that will run now, and of what the user should know of the data."""
+    def sweep_started(self, trials: Sequence[Trial], missing: Sequence[Trial], notes: Sequence[str]) -> None:
+        """Report all trials of the plan, the ones that will run now, and notes for the user."""
         ...
 
     def trial_started(self, trial: Trial) -> None:
-        """Take note that a trial begins."""
+        """Report the start of a trial."""
         ...
 
-    def trial_ended(self, result: Result) -> None:
-        """Take note that a trial has its record, or failed."""
+    def trial_ended(self, outcome: TrialOutcome) -> None:
+        """Report the end of a trial."""
         ...
 
     def note(self, text: str) -> None:
-        """Take note of something the user should know, in a sentence."""
+        """Report an event, as one sentence for the user."""
         ...
 
     def stopping(self) -> None:
-        """Take note that the trials have been asked to stop."""
+        """Report that the running trials were asked to stop."""
         ...
 
 
 class NullObserver:
-    """Says nothing."""
+    """Show nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -70,8 +62,8 @@ class NullObserver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def sweep_started(self, plan: Planned, missing: Sequence[Trial], notes: Sequence[str]) -> None: ...  # noqa: D102
+    def sweep_started(self, trials: Sequence[Trial], missing: Sequence[Trial], notes: Sequence[str]) -> None: ...  # noqa: D102
     def trial_started(self, trial: Trial) -> None: ...  # noqa: D102
-    def trial_ended(self, result: Result) -> None: ...  # noqa: D102
+    def trial_ended(self, outcome: TrialOutcome) -> None: ...  # noqa: D102
     def note(self, text: str) -> None: ...  # noqa: D102
     def stopping(self) -> None: ...  # noqa: D102

@@ -1,4 +1,4 @@
-"""Progress observer for pipes and logs: one line per finished trial, and one per minute for running trials."""
+"""The observer for pipes and logs: one line per finished trial, and one line per minute for each running trial."""
 
 import threading
 import time
@@ -9,18 +9,18 @@ from typing import Self
 
 from neftune_cli.formatting import printable, rough_duration
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.progress import Planned, Result
-from neftune_cli.sweeps.progress.live import HARMLESS, Ticker
+from neftune_cli.sweeps.progress import TrialOutcome
+from neftune_cli.sweeps.progress.live import DISPLAY_ERRORS, Ticker
 from neftune_cli.sweeps.progress.status import StatusReader
-from neftune_cli.sweeps.progress.views import State, TrialView
+from neftune_cli.sweeps.progress.views import ObservedState, TrialView
 from neftune_cli.training.trial import Trial
 
 LINE_SECONDS = 60.0
 """Interval between lines about the same running trial."""
 
 
-class PlainLines:
-    """Observer that prints one line per finished trial, and one per minute for each running trial.
+class LineObserver:
+    """Print one line per finished trial, and one line per minute for each running trial.
 
     Args:
         write_line: receives each line. If its stream is closed, the sweep continues without lines.
@@ -46,23 +46,23 @@ class PlainLines:
     ) -> None:
         self._ticker.__exit__(kind, error, trace)
 
-    def sweep_started(self, plan: Planned, missing: Sequence[Trial], notes: Sequence[str]) -> None:
+    def sweep_started(self, trials: Sequence[Trial], missing: Sequence[Trial], notes: Sequence[str]) -> None:
         """Print the notes and the number of trials."""
-        with suppress(*HARMLESS):
+        with suppress(*DISPLAY_ERRORS):
             self._reader.retry(trial.id for trial in missing)
         for note in notes:
             self.note(note)
-        self._print(f"{len(plan.trials)} trials, {len(missing)} to run")
+        self._print(f"{len(trials)} trials, {len(missing)} to run")
 
     def trial_started(self, trial: Trial) -> None:
         """Start the interval until the first line about the trial."""
         self._reported[trial.id] = time.monotonic()
 
-    def trial_ended(self, result: Result) -> None:
-        """Print the result and the time left."""
-        self._reported.pop(result.trial.id, None)
-        label, how = printable(result.trial.label), outcome(result)
-        self._print(f"{label}  {how}  {result.seconds:.0f} s{self._rest()}")
+    def trial_ended(self, outcome: TrialOutcome) -> None:
+        """Print the result of the trial, and the progress of the sweep."""
+        self._reported.pop(outcome.trial.id, None)
+        label, result = printable(outcome.trial.label), result_text(outcome)
+        self._print(f"{label}  {result}  {outcome.seconds:.0f} s{self._sweep_progress()}")
 
     def note(self, text: str) -> None:
         """Print the text."""
@@ -70,11 +70,11 @@ class PlainLines:
 
     def stopping(self) -> None:
         """Print that the sweep is stopping."""
-        self._print("Stopping after this step. Everything is kept. Press Ctrl-C again to stop at once.")
+        self._print("Stopping after the current step. All work is kept. Press Ctrl-C again to stop at once.")
 
-    def _rest(self) -> str:
+    def _sweep_progress(self) -> str:
         """Return the progress of the sweep, including trials of other processes."""
-        with suppress(*HARMLESS):
+        with suppress(*DISPLAY_ERRORS):
             status = self._reader.read()
             left = status.seconds_left if not status.is_over else None
             return f", {status.summary}" + ("" if left is None else f", about {rough_duration(left)} left")
@@ -82,27 +82,28 @@ class PlainLines:
 
     def _report_running(self) -> None:
         now = time.monotonic()
-        for trial in self._reader.read().of(State.RUNNING):
+        for trial in self._reader.read().of(ObservedState.RUNNING):
             if now - self._reported.setdefault(trial.trial, now) >= self._line_seconds:
                 self._reported[trial.trial] = now
                 self._print(progress_line(trial))
 
     def _print(self, line: str) -> None:
-        with self._lock, suppress(*HARMLESS):
+        with self._lock, suppress(*DISPLAY_ERRORS):
             self._write_line(line)
 
 
-def outcome(result: Result) -> str:
-    """Return the held-out loss of a finished trial, or the reason of a failure."""
-    if result.record is None:
-        return f"failed: {printable(result.reason)}"
-    return f"held-out loss {result.record.loss.eval_loss:.4f}"
+def result_text(outcome: TrialOutcome) -> str:
+    """Return the held-out loss of a finished trial, or the reason of its failure."""
+    if outcome.record is None:
+        return f"failed: {printable(outcome.reason)}"
+    return f"held-out loss {outcome.record.loss.eval_loss:.4f}"
 
 
 def progress_line(trial: TrialView) -> str:
     """Return the progress of a running trial.
 
-    >>> progress_line(TrialView("id", "alpha=5", 0, State.RUNNING, "training", 40, 120, loss=1.2342, seconds_left=170))
+    >>> view = TrialView("id", "alpha=5", 0, ObservedState.RUNNING, "training", 40, 120, loss=1.2342, seconds_left=170)
+    >>> progress_line(view)
     'alpha=5, seed 0  step 40 of 120, loss 1.234, about 3 min left'
     """
     parts = [f"step {trial.step} of {trial.steps}" if trial.phase == "training" else printable(trial.phase)]

@@ -1,16 +1,17 @@
-"""Terminal view of sweeps: a table of arms and seeds, running trials and failures, cut to fit the terminal."""
+"""Renderable status of sweeps: table of arms and seeds, running trials, failures and times, cut to fit the terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.formatting import duration, printable, rough_duration
 from neftune_cli.sweeps.progress.grid import GAP, grid, one_line
-from neftune_cli.sweeps.progress.views import State, SweepStatus, TrialView
+from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialView
 
 _EXPLAINED_FROM, _SPACED_FROM = 16, 30
 """Terminal heights from which the table has an explanation, and empty lines between its parts."""
@@ -22,7 +23,7 @@ _PART_OF_OTHERS = 4
 
 @dataclass(frozen=True)
 class SweepScreen:
-    """Renderable view of one sweep."""
+    """Renderable status of one sweep."""
 
     status: SweepStatus
     folded: bool = True
@@ -34,13 +35,13 @@ class SweepScreen:
     """Maximum number of lines; by default the height of the terminal minus one."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the lines for a terminal of this size and these characters."""
+        """Yield the lines for the size and the character set of the terminal."""
         status, width = self.status, options.max_width
         height = self._height(options)
         yield one_line(_heading(status), options, fold=self.folded)
         if height is None or height >= _EXPLAINED_FROM:
             yield one_line(Text("held-out loss; while training: step and training loss", style="dim"), options)
-        running, failures = status.of(State.RUNNING), status.failures
+        running, failures = status.of(ObservedState.RUNNING), status.failures
         room = None if height is None else height - self._fixed_lines(height)
         rows, runs, fails = _shares(room, len({trial.arm for trial in status.trials}), len(running), len(failures))
         space = [Text("")] if height is None or height >= _SPACED_FROM else []
@@ -72,13 +73,13 @@ class SweepScreen:
         return Text(", ".join(parts), style="bold") if parts else None
 
     def _fixed_lines(self, height: int) -> int:
-        set_apart = 2 * (height >= _SPACED_FROM)
-        return 1 + (height >= _EXPLAINED_FROM) + set_apart + (self._times() is not None) + (self.footer is not None)
+        empty = 2 * (height >= _SPACED_FROM)
+        return 1 + (height >= _EXPLAINED_FROM) + empty + (self._times() is not None) + (self.footer is not None)
 
 
 @dataclass(frozen=True)
-class SweepsScreen:
-    """Renderable view of several sweeps, cut to the height of the terminal.
+class MultiSweepScreen:
+    """Renderable status of several sweeps, cut to the height of the terminal.
 
     Active sweeps are drawn in full; if there are none, unfinished sweeps are. Each other sweep has one line.
     """
@@ -87,8 +88,8 @@ class SweepsScreen:
     footer: Text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the lines for a terminal of this size and these characters."""
-        lines = options.size.height - 2  # one for the footer, and one stays free
+        """Yield the lines for the size and the character set of the terminal."""
+        lines = options.size.height - 2  # one for the footer, and one empty line
         space = [Text("")] if lines >= _SPACED_FROM and len(self.statuses) > 1 else []
         full, others = _in_full(self.statuses, lines - lines // _PART_OF_OTHERS, len(space))
         lines -= len(full) * len(space)
@@ -125,7 +126,7 @@ def _in_full(statuses: Sequence[SweepStatus], lines: int, space: int) -> tuple[l
 def _wanted(status: SweepStatus) -> int:
     """Return the lines of a complete view: heading, table, running trials, failures and times."""
     arms = len({trial.arm for trial in status.trials})
-    return 1 + 1 + arms + len(status.of(State.RUNNING)) + len(status.failures) + 1
+    return 1 + 1 + arms + len(status.of(ObservedState.RUNNING)) + len(status.failures) + 1
 
 
 def _filled(lines: int, wanted: Sequence[int]) -> list[int]:
@@ -206,7 +207,7 @@ def _left(trial: TrialView, seconds: float) -> str:
 
 
 def _width(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
-    return sum(max((len(row[column]) for row in rows), default=0) + GAP for column in columns) - GAP
+    return sum(max((cell_len(row[column]) for row in rows), default=0) + GAP for column in columns) - GAP
 
 
 def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *, fold: bool) -> RenderResult:

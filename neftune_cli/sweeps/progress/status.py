@@ -1,4 +1,4 @@
-"""How long trials and sweeps will still take, from what has been seen of them: pure arithmetic on seconds."""
+"""Status of a sweep, read repeatedly from its folder, with estimates of the time left for each trial and the sweep."""
 
 import socket
 import threading
@@ -14,154 +14,37 @@ from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.following import FollowedTrial, TrialSnapshot
-from neftune_cli.sweeps.progress.views import State, SweepStatus, TrialView, seconds_since, seen
+from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialView, seconds_since, updated_view
 
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """One line of a plan."""
-
-    trial: str
-    arm: str
-    seed: int | None
-    steps: int = 0
-
-
-class TrialDuration(NamedTuple):
-    """How long one trial took from beginning to end."""
-
-    planned: PlannedTrial
-    seconds: float
-
-
-class WholeTimes:
-    """Expects how long whole trials take: like others of the same arm, else as estimated, else by their steps.
-
-    Args:
-        taken: trials that have finished.
-        estimate: seconds that were estimated before, by trial; they are corrected by what finished trials took.
-    """
-
-    def __init__(self, taken: Sequence[TrialDuration], estimate: Mapping[str, float]) -> None:
-        self._taken, self._estimate = taken, estimate
-        known = [one for one in taken if one.planned.steps and estimate.get(one.planned.trial)]
-        estimated = sum(estimate[one.planned.trial] for one in known)
-        self._correction = sum(one.seconds for one in known) / estimated if estimated else 1.0
-
-    def of(self, planned: PlannedTrial) -> float | None:
-        """Return the seconds that a trial will take in all, None if nothing is known of such trials."""
-        if like := [one.seconds for one in self._taken if one.planned.arm == planned.arm]:
-            return fmean(like)
-        if (estimated := self._estimate.get(planned.trial)) is not None:
-            return estimated * (self._correction if planned.steps else 1.0)
-        rates = [one.seconds / one.planned.steps for one in self._taken if one.planned.steps]
-        return fmean(rates) * planned.steps if rates and planned.steps else None
-
-
-@dataclass(frozen=True)
-class Moment:
-    """How far a trial was when it was looked at."""
-
-    attempt: int
-    phase: str
-    step: int
-    steps: int
-    seconds: float
-    """Time spent on it, in all attempts."""
-
-    @property
-    def is_trained(self) -> bool:
-        """Return whether the last step is done and answers are being generated."""
-        return 0 < self.steps <= self.step and self.phase != "training"
-
-
-class Pace:
-    """Learns, from looking again and again, a trial's time for a step and which share of a trial follows training."""
-
-    def __init__(self) -> None:
-        self._first: dict[str, Moment] = {}
-        self._last: dict[str, Moment] = {}
-        self._trained_after: dict[str, float] = {}
-        self._shares: dict[str, float] = {}
-
-    def saw(self, trial: str, now: Moment) -> None:
-        """Take note of a running trial."""
-        last = self._last.get(trial)
-        if last is None or last.attempt != now.attempt or now.step < last.step or not last.step:
-            self._first[trial] = now
-        elif now.is_trained and not last.is_trained:
-            self._trained_after[trial] = now.seconds
-        self._last[trial] = now
-
-    def ended(self, trial: str, seconds: float) -> None:
-        """Take note of how long a trial took in all, if the end of its training was seen."""
-        if (trained := self._trained_after.pop(trial, None)) is not None and 0 < trained <= seconds:
-            self._shares[trial] = 1 - trained / seconds
-
-    def seconds_left(self, trial: str, whole: float | None) -> float | None:
-        """Return the time left of a running trial that may be expected to take `whole` seconds in all, None if unknown.
-
-        While it trains, that is the time of its own steps to come and, after them, the share that others needed.
-        """
-        now = self._last[trial]
-        by_others = None if whole is None else max(0.0, whole - now.seconds)
-        if now.is_trained or (a_step := self._seconds_per_step(trial)) is None:
-            return by_others
-        training = a_step * (now.steps - now.step)
-        if self._shares:
-            share = fmean(self._shares.values())
-            return training + (now.seconds + training) * share / (1 - share) if share < 1 else training
-        return max(training, by_others or 0.0)
-
-    def _seconds_per_step(self, trial: str) -> float | None:
-        """Return the mean over the steps that were seen; over all steps, loading included, until two looks differ."""
-        first, now = self._first[trial], self._last[trial]
-        if now.step > first.step:
-            return (now.seconds - first.seconds) / (now.step - first.step)
-        return now.seconds / now.step if now.step else None
-
-
-def sweep_seconds(running: Sequence[float], waiting: Sequence[float], workers: int) -> float | None:
-    """Return the time until all is done when so many workers share it; None if nobody works.
-
-    Args:
-        running: seconds left of each running trial.
-        waiting: seconds that each of the others will take.
-        workers: how many trials run at a time.
-    """
-    if not workers:
-        return None
-    shared = (sum(running) + sum(waiting)) / workers
-    return max(shared, *running, *waiting, 0.0)
-
-
-_MEMORY_SECONDS = 15.0
-"""For so long a worker counts that is between two trials."""
+_RECENT_SECONDS = 15.0
+"""Time for which a worker between two trials still counts as active."""
 
 
 class StatusReader:
-    """Reads a sweep again and again, from any thread: what is finished is read once, and its own looks teach it times.
+    """Read the status of a sweep repeatedly, from any thread. Finished trials are read once.
+
+    Estimates of the time left improve with each read.
 
     Args:
-        folder: the sweep, which need not be there yet.
+        folder: the sweep, which may not exist yet.
     """
 
     def __init__(self, folder: SweepFolder) -> None:
         self._folder = folder
         self._followed: dict[Path, FollowedTrial] = {}
-        self._pace = Pace()
-        self._running_lately: deque[tuple[float, int]] = deque()
+        self._pace = PaceTracker()
+        self._recently_running: deque[tuple[float, int]] = deque()
         self._failed_before: dict[str, TrialStatus | None] = {}
         self._lock = threading.Lock()
 
     def retry(self, trials: Iterable[str]) -> None:
-        """Take trials that have failed for waiting ones, until they have begun anew."""
+        """Show these trials, by id, as waiting instead of failed until they start again."""
         with self._lock:
-            places = self._places()
-            self._failed_before = {trial: places[trial].status() for trial in trials if trial in places}
+            folders = self._trial_folders()
+            self._failed_before = {trial: folders[trial].status() for trial in trials if trial in folders}
 
     def read(self) -> SweepStatus:
-        """Return how the sweep stands.
+        """Return the current status.
 
         Raises:
             UsageError: a newer version of this program wrote the manifest.
@@ -171,14 +54,14 @@ class StatusReader:
 
     def _read(self) -> SweepStatus:
         manifest = self._folder.manifest()
-        places = self._places()
-        planned = _planned(manifest) or [_planned_by_name(trial, place) for trial, place in places.items()]
-        views = [self._view(one, places.get(one.trial)) for one in planned]
+        folders = self._trial_folders()
+        planned = _planned(manifest) or [_planned_by_name(trial, folder) for trial, folder in folders.items()]
+        views = [self._view(one, folders.get(one.trial)) for one in planned]
         status = SweepStatus(
             self._folder.name,
             self._folder.path,
             tuple(views),
-            self._workers(sum(view.state is State.RUNNING for view in views), manifest),
+            self._workers(sum(view.state is ObservedState.RUNNING for view in views), manifest),
             started=str(manifest.get("started") or ""),
             command=self._command(manifest),
             directory=str(manifest.get("directory") or ""),
@@ -186,90 +69,219 @@ class StatusReader:
         return self._with_times_left(status, planned, _estimate(manifest))
 
     def _command(self, manifest: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return what was typed last to run the sweep, nothing if that was where the folder is no more."""
-        was_at = manifest.get("folder")
-        is_there = was_at is None or Path(was_at).resolve() == self._folder.path.resolve()
-        return tuple(map(str, manifest.get("command") or ())) if is_there else ()
+        """Return the last command of the sweep, or nothing if the folder has been moved since."""
+        original = manifest.get("folder")
+        is_unmoved = original is None or Path(original).resolve() == self._folder.path.resolve()
+        return tuple(map(str, manifest.get("command") or ())) if is_unmoved else ()
 
-    def _places(self) -> dict[str, TrialFolder]:
-        return {place.path.name.rpartition("-")[2]: place for place in self._folder.trials()}
+    def _trial_folders(self) -> dict[str, TrialFolder]:
+        return {folder.id: folder for folder in self._folder.trials()}
 
-    def _view(self, planned: PlannedTrial, place: TrialFolder | None) -> TrialView:
+    def _view(self, planned: "PlannedTrial", folder: TrialFolder | None) -> TrialView:
         view = TrialView(planned.trial, planned.arm, planned.seed, steps=planned.steps)
-        if place is None:
+        if folder is None:
             return view
-        look = self._followed.setdefault(place.path, FollowedTrial(place)).look()
-        if look.damage:
-            return replace(view, state=State.FAILED, reason=look.damage)
-        if look.record is None and look.holder is None and self._is_retried(planned.trial, look):
+        snapshot = self._followed.setdefault(folder.path, FollowedTrial(folder)).read()
+        if snapshot.damage:
+            return replace(view, state=ObservedState.FAILED, reason=snapshot.damage)
+        if snapshot.record is None and snapshot.holder is None and self._is_retried(planned.trial, snapshot):
             return view
-        return seen(view, look)
+        return updated_view(view, snapshot)
 
-    def _is_retried(self, trial: str, look: TrialSnapshot) -> bool:
-        failed = look.status is not None and look.status.state is TrialState.FAILED
-        return failed and self._failed_before.get(trial) == look.status
+    def _is_retried(self, trial: str, snapshot: TrialSnapshot) -> bool:
+        failed = snapshot.status is not None and snapshot.status.state is TrialState.FAILED
+        return failed and self._failed_before.get(trial) == snapshot.status
 
     def _workers(self, running: int, manifest: Mapping[str, Any]) -> int:
-        """Return how many trials run at a time: for a moment, one that has just ended leaves its worker without any."""
+        """Return the number of trials that run in parallel. A worker between two trials counts for a short time."""
         now = time.monotonic()
-        self._running_lately.append((now, running))
-        while self._running_lately[0][0] < now - _MEMORY_SECONDS:
-            self._running_lately.popleft()
-        lately = max(number for _, number in self._running_lately)
-        return max(lately, (manifest.get("workers") or {}).get("number", 0)) if lately else 0
+        self._recently_running.append((now, running))
+        while self._recently_running[0][0] < now - _RECENT_SECONDS:
+            self._recently_running.popleft()
+        recently = max(number for _, number in self._recently_running)
+        return max(recently, (manifest.get("workers") or {}).get("number", 0)) if recently else 0
 
     def _with_times_left(
-        self, status: SweepStatus, planned: Sequence[PlannedTrial], estimate: Mapping[str, float]
+        self, status: SweepStatus, planned: Sequence["PlannedTrial"], estimate: Mapping[str, float]
     ) -> SweepStatus:
         rows = list(zip(planned, status.trials, strict=True))
-        taken = [TrialDuration(one, view.seconds) for one, view in rows if view.state is State.DONE and view.seconds]
-        for one in taken:
-            self._pace.ended(one.planned.trial, one.seconds)
-        whole = WholeTimes(taken, estimate)
-        views = [self._with_time_left(view, whole.of(one)) for one, view in rows]
+        finished = [
+            TrialDuration(one, view.seconds) for one, view in rows if view.state is ObservedState.DONE and view.seconds
+        ]
+        for one in finished:
+            self._pace.finished(one.planned.trial, one.seconds)
+        expected = ExpectedDurations(finished, estimate)
+        views = [self._with_time_left(view, expected.of(one)) for one, view in rows]
         rows = list(zip(planned, views, strict=True))
-        # of arms that none has finished of, the first ones on their way tell what to expect
-        begun = [TrialDuration(one, seconds) for one, view in rows if (seconds := _in_all(view)) is not None]
-        as_begun = WholeTimes(begun, {})
-        views = [view if view.seconds_left is not None else _rest(view, as_begun.of(one)) for one, view in rows]
-        running = [view.seconds_left for view in views if view.state is State.RUNNING]
-        others = [view.seconds_left for view in views if view.is_open and view.state is not State.RUNNING]
-        left, work = _sums(running, others, status.workers)
+        # for arms without a finished trial, use the expected duration of the running ones
+        running_trials = [
+            TrialDuration(one, seconds) for one, view in rows if (seconds := _expected_total(view)) is not None
+        ]
+        like_running = ExpectedDurations(running_trials, {})
+        views = [
+            view if view.seconds_left is not None else _with_remainder(view, like_running.of(one)) for one, view in rows
+        ]
+        running = [view.seconds_left for view in views if view.state is ObservedState.RUNNING]
+        others = [view.seconds_left for view in views if view.is_open and view.state is not ObservedState.RUNNING]
+        left, work = _totals(running, others, status.workers)
         return replace(status, trials=tuple(views), seconds_left=left, work_left=work)
 
-    def _with_time_left(self, view: TrialView, whole: float | None) -> TrialView:
-        if view.state is not State.RUNNING:
-            return _rest(view, whole) if view.is_open else view
+    def _with_time_left(self, view: TrialView, expected: float | None) -> TrialView:
+        if view.state is not ObservedState.RUNNING:
+            return _with_remainder(view, expected) if view.is_open else view
         if view.seconds is None:
-            return replace(view, seconds_left=whole)
-        self._pace.saw(view.trial, Moment(view.attempts, view.phase, view.step, view.steps, view.seconds))
-        left = self._pace.seconds_left(view.trial, whole)
-        age = _silent_for(view)
+            return replace(view, seconds_left=expected)
+        self._pace.observe(view.trial, ProgressSample(view.attempts, view.phase, view.step, view.steps, view.seconds))
+        left = self._pace.seconds_left(view.trial, expected)
+        age = _seconds_since_report(view)
         left = None if left is None else max(0.0, left - age)
         return replace(view, seconds=view.seconds + age, seconds_left=left)
 
 
-def _in_all(view: TrialView) -> float | None:
-    """Return how long a running trial will have taken, None if that can't be told."""
-    if view.state is not State.RUNNING or view.seconds is None or view.seconds_left is None:
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial of the plan in a manifest."""
+
+    trial: str
+    arm: str
+    seed: int | None
+    steps: int = 0
+
+
+class TrialDuration(NamedTuple):
+    """Duration of one trial from start to end, in seconds."""
+
+    planned: PlannedTrial
+    seconds: float
+
+
+class ExpectedDurations:
+    """Expected durations of whole trials: the mean of the same arm, else the cost estimate, else the time per step.
+
+    Args:
+        finished: durations of finished trials.
+        estimate: estimated seconds by trial id. They are scaled by the ratio of actual to estimated time of finished
+            trials.
+    """
+
+    def __init__(self, finished: Sequence[TrialDuration], estimate: Mapping[str, float]) -> None:
+        self._finished, self._estimate = finished, estimate
+        known = [one for one in finished if one.planned.steps and estimate.get(one.planned.trial)]
+        estimated = sum(estimate[one.planned.trial] for one in known)
+        self._correction = sum(one.seconds for one in known) / estimated if estimated else 1.0
+
+    def of(self, planned: PlannedTrial) -> float | None:
+        """Return the expected duration of a trial in seconds, or None if nothing is known."""
+        if same_arm := [one.seconds for one in self._finished if one.planned.arm == planned.arm]:
+            return fmean(same_arm)
+        if (estimated := self._estimate.get(planned.trial)) is not None:
+            return estimated * (self._correction if planned.steps else 1.0)
+        rates = [one.seconds / one.planned.steps for one in self._finished if one.planned.steps]
+        return fmean(rates) * planned.steps if rates and planned.steps else None
+
+
+@dataclass(frozen=True)
+class ProgressSample:
+    """Progress of a trial at one time."""
+
+    attempt: int
+    phase: str
+    step: int
+    steps: int
+    seconds: float
+    """Time of all attempts, without lost work."""
+
+    @property
+    def is_trained(self) -> bool:
+        """Return whether training has ended and answers are being generated."""
+        return 0 < self.steps <= self.step and self.phase != "training"
+
+
+class PaceTracker:
+    """Learn the time per step of each trial, and the share of a trial's time after training, from repeated samples."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, ProgressSample] = {}
+        self._last: dict[str, ProgressSample] = {}
+        self._training_seconds: dict[str, float] = {}
+        self._shares: dict[str, float] = {}
+
+    def observe(self, trial: str, now: ProgressSample) -> None:
+        """Add a sample of a running trial."""
+        last = self._last.get(trial)
+        if last is None or last.attempt != now.attempt or now.step < last.step or not last.step:
+            self._first[trial] = now
+        elif now.is_trained and not last.is_trained:
+            self._training_seconds[trial] = now.seconds
+        self._last[trial] = now
+
+    def finished(self, trial: str, seconds: float) -> None:
+        """Add the duration of a finished trial. It is used only if the end of its training was observed."""
+        if (trained := self._training_seconds.pop(trial, None)) is not None and 0 < trained <= seconds:
+            self._shares[trial] = 1 - trained / seconds
+
+    def seconds_left(self, trial: str, expected: float | None) -> float | None:
+        """Return the time left of a running trial, or None if it is unknown.
+
+        During training this is the time of the remaining steps plus the share that other trials needed afterwards.
+
+        Args:
+            trial: id of the trial.
+            expected: expected duration of the whole trial in seconds, or None.
+        """
+        now = self._last[trial]
+        by_others = None if expected is None else max(0.0, expected - now.seconds)
+        if now.is_trained or (per_step := self._seconds_per_step(trial)) is None:
+            return by_others
+        training = per_step * (now.steps - now.step)
+        if self._shares:
+            share = fmean(self._shares.values())
+            return training + (now.seconds + training) * share / (1 - share) if share < 1 else training
+        return max(training, by_others or 0.0)
+
+    def _seconds_per_step(self, trial: str) -> float | None:
+        """Return the mean over the observed steps. With one sample, return the mean over all steps and loading."""
+        first, now = self._first[trial], self._last[trial]
+        if now.step > first.step:
+            return (now.seconds - first.seconds) / (now.step - first.step)
+        return now.seconds / now.step if now.step else None
+
+
+def sweep_seconds(running: Sequence[float], waiting: Sequence[float], workers: int) -> float | None:
+    """Return the time until all trials are done, or None without workers.
+
+    Args:
+        running: seconds left of each running trial.
+        waiting: expected seconds of each other trial.
+        workers: number of trials that run in parallel.
+    """
+    if not workers:
+        return None
+    shared = (sum(running) + sum(waiting)) / workers
+    return max(shared, *running, *waiting, 0.0)
+
+
+def _expected_total(view: TrialView) -> float | None:
+    """Return the expected total duration of a running trial, or None."""
+    if view.state is not ObservedState.RUNNING or view.seconds is None or view.seconds_left is None:
         return None
     return view.seconds + view.seconds_left
 
 
-def _rest(view: TrialView, whole: float | None) -> TrialView:
-    """Return an open trial with the time it needs: one that has begun has some behind it."""
-    if whole is None or not view.is_open:
+def _with_remainder(view: TrialView, expected: float | None) -> TrialView:
+    """Return an open trial with its time left: the expected duration minus the time already spent."""
+    if expected is None or not view.is_open:
         return view
-    spent = 0.0 if view.state is State.WAITING else view.seconds or 0.0
-    return replace(view, seconds_left=max(0.0, whole - spent))
+    spent = 0.0 if view.state is ObservedState.WAITING else view.seconds or 0.0
+    return replace(view, seconds_left=max(0.0, expected - spent))
 
 
-def _sums(
+def _totals(
     running: Sequence[float | None], others: Sequence[float | None], workers: int
 ) -> tuple[float | None, float | None]:
-    """Return the time until all is done, and the work until then; an unknown trial counts like the mean of the known.
+    """Return the time until all trials are done, and the total work. Unknown trials count as the mean of the others.
 
-    Both are None where nothing is known.
+    Both are None if nothing is known.
     """
     known = [seconds for seconds in (*running, *others) if seconds is not None]
     if not known:
@@ -283,9 +295,9 @@ def _planned(manifest: Mapping[str, Any]) -> list[PlannedTrial]:
     return [PlannedTrial(one["trial"], one["arm"], one["seed"], one["steps"]) for one in manifest.get("plan") or ()]
 
 
-def _planned_by_name(trial: str, place: TrialFolder) -> PlannedTrial:
-    """Return what the name of a folder says, where an older version of this program wrote no plan."""
-    arm, separator, seed = place.label.rpartition(",seed=")
+def _planned_by_name(trial: str, folder: TrialFolder) -> PlannedTrial:
+    """Return the trial that a folder's name describes, for manifests of older versions without a plan."""
+    arm, separator, seed = folder.label.rpartition(",seed=")
     return PlannedTrial(trial, arm, int(seed)) if separator else PlannedTrial(trial, BASE_ARM, None)
 
 
@@ -293,7 +305,7 @@ def _estimate(manifest: Mapping[str, Any]) -> dict[str, float]:
     return (manifest.get("estimate") or {}).get("trials") or {}
 
 
-def _silent_for(view: TrialView) -> float:
-    """Return the seconds since a trial of this machine reported; clocks of others may go otherwise."""
+def _seconds_since_report(view: TrialView) -> float:
+    """Return the seconds since the last report of a trial on this machine; 0 on others, whose clocks may differ."""
     age = seconds_since(view.updated)
     return max(0.0, age) if age is not None and view.host == socket.gethostname() else 0.0

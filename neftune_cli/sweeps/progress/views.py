@@ -1,4 +1,4 @@
-"""What can be said of the trials of a sweep: as data, with no trace of how it came to be known."""
+"""Views: the observable state of trials and sweeps as plain data, which `neftune status` prints and displays draw."""
 
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -7,52 +7,53 @@ from enum import StrEnum
 from pathlib import Path
 
 from neftune_cli.formatting import condensed
-from neftune_cli.records import TrialState
+from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store.following import TrialSnapshot
 
 CURVE_PARTS = 24
+"""Maximum number of points of a displayed loss curve."""
 
 
-class State(StrEnum):
-    """Where a trial stands, as far as can be told from outside."""
+class ObservedState(StrEnum):
+    """State of a trial as another process can observe it."""
 
     DONE = "done"
     RUNNING = "running"
     FAILED = "failed"
     STOPPED = "stopped"
-    """Interrupted; it goes on from its checkpoint."""
+    """Interrupted. The next run of the sweep resumes it from its checkpoint."""
     STALLED = "stalled"
-    """It says that it runs, but no living process holds it: whoever gives the sweep's command next takes it over."""
+    """Recorded as running, but no living process holds its lease. The next run of the sweep takes it over."""
     WAITING = "waiting"
 
 
 @dataclass(frozen=True)
 class TrialView:
-    """What can be said of one trial now; times are in seconds, losses in nats per completion token."""
+    """Observable facts about a trial. Times are in seconds, losses in nats per completion token."""
 
     trial: str
     arm: str
     seed: int | None
-    state: State = State.WAITING
+    state: ObservedState = ObservedState.WAITING
     phase: str = ""
-    """What a running trial does."""
+    """Phase of a running trial, for example "training"."""
     step: int = 0
     steps: int = 0
     loss: float | None = None
-    """Training loss of the last step that was reported."""
+    """Training loss of the last reported step."""
     losses: tuple[float, ...] = ()
-    """The training loss so far, as the means of at most 24 successive parts; empty once it is done."""
+    """Training loss so far, as the means of at most 24 successive parts; empty for a finished trial."""
     tokens_per_second: float | None = None
     seconds: float | None = None
-    """Work so far, of all attempts."""
+    """Time of all attempts, without lost work."""
     seconds_left: float | None = None
     eval_loss: float | None = None
-    """Held-out loss, once it is done."""
+    """Held-out loss of a finished trial."""
     reason: str = ""
-    """Why it failed, or, where it waits, why what is there of it can't be used."""
+    """Reason of a failure or, for a waiting trial, why its existing files cannot be used."""
     attempts: int = 0
     peak_memory: int | None = None
-    """In bytes."""
+    """Bytes."""
     host: str = ""
     process: int | None = None
     started: str = ""
@@ -60,54 +61,55 @@ class TrialView:
 
     @property
     def label(self) -> str:
-        """Return what the trial is called on the screen."""
+        """Return the arm and the seed, for example "alpha=5, seed 0"."""
         return self.arm if self.seed is None else f"{self.arm}, seed {self.seed}"
 
     @property
     def is_open(self) -> bool:
-        """Return whether there is work left to do on it."""
-        return self.state not in (State.DONE, State.FAILED)
+        """Return whether the trial is neither done nor failed."""
+        return self.state not in (ObservedState.DONE, ObservedState.FAILED)
 
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """What can be said of a sweep now: its trials in the order of the plan."""
+    """Observable facts about a sweep, with its trials in the order of the plan."""
 
     name: str
     path: Path
     trials: tuple[TrialView, ...]
     workers: int = 0
-    """Trials that run at a time."""
+    """Number of trials that run in parallel."""
     seconds_left: float | None = None
-    """Until all is done with so many workers; None if nobody works or nothing is known yet."""
+    """Time until all trials are done with this number of workers; None if it is unknown or no trial runs."""
     work_left: float | None = None
-    """Seconds of one worker's time that are still to be spent."""
+    """Total time of the remaining work for one worker, in seconds."""
     started: str = ""
     command: tuple[str, ...] = ()
-    """What was typed last to run it."""
+    """Last command of the sweep."""
     directory: str = ""
-    """Where that was typed."""
+    """Working directory of that command."""
 
-    def of(self, *states: State) -> list[TrialView]:
+    def of(self, *states: ObservedState) -> list[TrialView]:
         """Return the trials in any of these states."""
         return [trial for trial in self.trials if trial.state in states]
 
     @property
-    def counts(self) -> dict[State, int]:
-        """Return how many trials are in each state."""
+    def counts(self) -> dict[ObservedState, int]:
+        """Return the number of trials in each state."""
         found = Counter(trial.state for trial in self.trials)
-        return {state: found[state] for state in State}
+        return {state: found[state] for state in ObservedState}
 
     @property
     def summary(self) -> str:
-        """Return the counts in words, like `3 of 13 done, 2 running, 8 waiting`."""
-        others = [f"{number} {state}" for state, number in self.counts.items() if number and state is not State.DONE]
-        return ", ".join([f"{self.counts[State.DONE]} of {len(self.trials)} done", *others])
+        """Return the counts as text, for example "3 of 13 done, 2 running, 8 waiting"."""
+        done, *others = self.counts.items()
+        texts = [f"{number} {state}" for state, number in others if number]
+        return ", ".join([f"{done[1]} of {len(self.trials)} done", *texts])
 
     @property
     def failures(self) -> list[TrialView]:
         """Return the failed trials in the order in which they failed."""
-        return sorted(self.of(State.FAILED), key=lambda trial: trial.updated)
+        return sorted(self.of(ObservedState.FAILED), key=lambda trial: trial.updated)
 
     @property
     def is_over(self) -> bool:
@@ -115,59 +117,64 @@ class SweepStatus:
         return not any(trial.is_open for trial in self.trials)
 
 
-def seen(view: TrialView, look: TrialSnapshot) -> TrialView:
-    """Return a trial, of which the plan is known, as its files have it."""
-    status = look.status
+def updated_view(view: TrialView, snapshot: TrialSnapshot) -> TrialView:
+    """Return the view of a planned trial with the content of its files."""
+    status = snapshot.status
     if status is not None:
-        view = replace(
-            view,
-            phase=status.phase,
-            step=status.step,
-            steps=status.steps or view.steps,
-            loss=status.loss,
-            tokens_per_second=status.tokens_per_second,
-            seconds=status.seconds,
-            attempts=status.attempts,
-            peak_memory=status.peak_memory,
-            host=status.host,
-            process=status.process,
-            started=status.started,
-            updated=status.updated,
-        )
-    if look.record is not None:
-        return replace(view, state=State.DONE, phase="", eval_loss=look.record.loss.eval_loss)
-    state = _state(look)
-    losses = condensed(look.losses, CURVE_PARTS) if state is not State.WAITING else ()
-    reason = look.lost or (status.reason if status and state is State.FAILED else "")
-    if state in (State.STOPPED, State.STALLED):  # what it goes on from, which the last that it said may be beyond
-        kept = look.kept
-        view = replace(view, step=kept.step if kept else 0, seconds=kept.seconds if kept else 0.0)
-    begun = status is not None and status.state is TrialState.RUNNING
-    if look.holder is not None and not begun:
-        view = replace(view, host=look.holder.host, process=look.holder.process)
-    phase = (view.phase if begun and view.phase else "starting") if state is State.RUNNING else ""
+        view = _with_status(view, status)
+    if snapshot.record is not None:
+        return replace(view, state=ObservedState.DONE, phase="", eval_loss=snapshot.record.loss.eval_loss)
+    state = _state(snapshot)
+    losses = condensed(snapshot.losses, CURVE_PARTS) if state is not ObservedState.WAITING else ()
+    reason = snapshot.lost or (status.reason if status and state is ObservedState.FAILED else "")
+    if state in (ObservedState.STOPPED, ObservedState.STALLED):  # steps after the checkpoint will run again
+        checkpoint = snapshot.checkpoint
+        step, seconds = (checkpoint.step, checkpoint.seconds) if checkpoint else (0, 0.0)
+        view = replace(view, step=step, seconds=seconds)
+    is_started = status is not None and status.state is TrialState.RUNNING
+    if snapshot.holder is not None and not is_started:
+        view = replace(view, host=snapshot.holder.host, process=snapshot.holder.process)
+    phase = (view.phase if is_started and view.phase else "starting") if state is ObservedState.RUNNING else ""
     return replace(view, state=state, phase=phase, losses=losses, reason=reason)
 
 
-def _state(look: TrialSnapshot) -> State:
-    """Return the state of a trial that has no record."""
-    if look.holder is not None:
-        return State.RUNNING
-    if look.status is None:
-        return State.WAITING
-    without_a_process = {
-        TrialState.RUNNING: State.STALLED,
-        TrialState.STOPPED: State.STOPPED,
-        TrialState.FAILED: State.FAILED,
-        TrialState.DONE: State.WAITING,  # its record was lost
-    }
-    return without_a_process[look.status.state]
-
-
 def seconds_since(moment: str) -> float | None:
-    """Return the age of an ISO time in seconds, None if it can't be read."""
+    """Return the seconds since an ISO time, or None if it is not valid."""
     try:
         then = datetime.fromisoformat(moment)
     except ValueError:
         return None
     return (datetime.now(UTC) - (then if then.tzinfo else then.replace(tzinfo=UTC))).total_seconds()
+
+
+def _with_status(view: TrialView, status: TrialStatus) -> TrialView:
+    return replace(
+        view,
+        phase=status.phase,
+        step=status.step,
+        steps=status.steps or view.steps,
+        loss=status.loss,
+        tokens_per_second=status.tokens_per_second,
+        seconds=status.seconds,
+        attempts=status.attempts,
+        peak_memory=status.peak_memory,
+        host=status.host,
+        process=status.process,
+        started=status.started,
+        updated=status.updated,
+    )
+
+
+def _state(snapshot: TrialSnapshot) -> ObservedState:
+    """Return the state of a trial without a record."""
+    if snapshot.holder is not None:
+        return ObservedState.RUNNING
+    if snapshot.status is None:
+        return ObservedState.WAITING
+    without_process = {
+        TrialState.RUNNING: ObservedState.STALLED,
+        TrialState.STOPPED: ObservedState.STOPPED,
+        TrialState.FAILED: ObservedState.FAILED,
+        TrialState.DONE: ObservedState.WAITING,  # its record is lost
+    }
+    return without_process[snapshot.status.state]
