@@ -1,4 +1,4 @@
-"""Leaves finished trials, and such as never finished, in a results folder, as a sweep would."""
+"""Writers of finished, failed and interrupted trials in a results folder, for tests."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,19 @@ from pydantic import BaseModel
 
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.records import CurvePoint, ExampleLoss, Generation, TrialRecord, TrialState, TrialStatus
-from neftune_cli.store import ClaimedTrial, TrialFolder
+from neftune_cli.store import LeasedTrial, TrialFolder
 
 
 class NoSpec(BaseModel):
-    """Stands for the spec of a trial where it doesn't matter."""
+    """Placeholder for the spec of a trial."""
 
 
-def begin(folder: TrialFolder, trial: str, spec: TrialSpec | None = None) -> ClaimedTrial:
-    """Claim a trial and begin it."""
-    claimed = folder.claim()
-    assert claimed is not None
-    claimed.begin(spec or NoSpec(), TrialStatus(trial=trial, state=TrialState.RUNNING))
-    return claimed
+def begin(folder: TrialFolder, trial: str, spec: TrialSpec | None = None) -> LeasedTrial:
+    """Acquire the lease of a trial and start it."""
+    leased = folder.acquire_lease()
+    assert leased is not None
+    leased.start(spec or NoSpec(), TrialStatus(trial=trial, state=TrialState.RUNNING))
+    return leased
 
 
 def leave(
@@ -28,13 +28,13 @@ def leave(
     generations: Sequence[Generation] = (),
     curve: Sequence[CurvePoint] = (),
 ) -> None:
-    """Leave a finished trial."""
-    with begin(folder, record.trial) as claimed:
-        claimed.rewrite_metrics(curve)
-        claimed.finish(record, examples, generations)
+    """Write a finished trial."""
+    with begin(folder, record.trial) as leased:
+        leased.rewrite_metrics(curve)
+        leased.finish(record, examples, generations)
 
 
 def leave_failed(folder: TrialFolder, trial: str, reason: str) -> None:
-    """Leave a failed one."""
-    with begin(folder, trial) as claimed:
-        claimed.end(TrialState.FAILED, reason)
+    """Write a failed trial."""
+    with begin(folder, trial) as leased:
+        leased.end(TrialState.FAILED, reason)

@@ -1,4 +1,4 @@
-"""Small trials that are stopped at chosen places and gone on with, each time on a fresh model."""
+"""Small trials that are stopped at given points and resumed, each time with a new model object."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from neftune_cli.errors import TrialStopped
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.records import TrialState, TrialStatus
-from neftune_cli.store import ClaimedTrial, TrialFolder
+from neftune_cli.store import LeasedTrial, TrialFolder
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import Trial, TrialProgress
@@ -31,11 +31,11 @@ GENERATING = "generating"
 TRAINED = "trained"
 
 At = int | str
-"""Where a trial is stopped: at a training step, between training and answers, or in the midst of the answers."""
+"""Point at which a trial is stopped: a training step, after training, or during generation."""
 
 
 def trial_of(arm: str = "arm", seed: int = 0, noise: dict[str, Any] | None = None, **train: Any) -> Trial:
-    """Return a trial of a few steps on the embedded model and data, with alpha 5 unless `noise` says otherwise."""
+    """Return a trial of a few steps on the embedded model and data, with alpha 5 by default."""
     spec = TrialSpec(
         model="tiny",
         dataset="bios",
@@ -60,7 +60,7 @@ def prepared_data() -> PreparedData:
 
 @dataclass
 class Attempt:
-    """One attempt at a trial in a folder: a fresh model, a claim, and a stop where it is wanted."""
+    """One attempt at a trial in a folder, with a new model object, and optionally a stop."""
 
     trial: Trial
     folder: TrialFolder
@@ -70,17 +70,17 @@ class Attempt:
     halvings: int = 0
 
     def run(self) -> list[TrialProgress]:
-        """Return what it told, if it was not stopped."""
-        self.told: list[TrialProgress] = []
+        """Run the trial, and return the reported progress. Raise `TrialStopped` if it was stopped."""
+        self.reported: list[TrialProgress] = []
         self.stop = StopRequest()
-        place = self.folder.claim()
+        place = self.folder.acquire_lease()
         assert place is not None
         with place:
             self.run_in(place)
-        return self.told
+        return self.reported
 
-    def run_in(self, place: ClaimedTrial) -> None:
-        place.begin(self.trial.spec, TrialStatus(trial=self.trial.id, state=TrialState.RUNNING))
+    def run_in(self, place: LeasedTrial) -> None:
+        place.start(self.trial.spec, TrialStatus(trial=self.trial.id, state=TrialState.RUNNING))
         run_trial(
             self.trial,
             self.loaded or embedded_model(),
@@ -93,15 +93,15 @@ class Attempt:
         )
 
     def _watch(self, progress: TrialProgress) -> None:
-        self.told.append(progress)
+        self.reported.append(progress)
         if progress.phase == "training" and progress.step == self.at:
             self.stop.request()
         if progress.phase == "generating" and self.at == TRAINED:
             self.stop.request()
         if progress.phase == "generating" and self.at == GENERATING:
-            threading.Thread(target=self._request_in_the_midst).start()
+            threading.Thread(target=self._request_during_generation).start()
 
-    def _request_in_the_midst(self) -> None:
+    def _request_during_generation(self) -> None:
         while not self.stop._interruptible:
             time.sleep(0.001)
         time.sleep(0.03)
@@ -119,7 +119,7 @@ def run_with_stops(
     settings: RunSettings | None = None,
     make_model: Callable[[], LoadedModel] = embedded_model,
 ) -> None:
-    """Run a trial to its record, and stop it on the way at each of these places, in that order."""
+    """Run a trial until it has a record, with a stop at each of these points, in this order."""
     settings = settings or RunSettings(keep_model=True)
     for at in stops:
         with pytest.raises(TrialStopped):
@@ -132,7 +132,7 @@ RESULTS = ("metrics.jsonl", "generations.jsonl", "examples.parquet", "record.jso
 
 
 def results(path: Path) -> dict[str, bytes]:
-    """Return everything a trial leaves that must not depend on how often it was stopped, trained weights included."""
+    """Return the results that must not depend on interruptions, including the trained weights."""
     weights = sorted(path.glob("model/*.safetensors"))
     assert weights
     return {one.name: one.read_bytes() for one in (*(path / name for name in RESULTS), *weights)}

@@ -1,4 +1,4 @@
-"""A sweep with trials in every state, written by the store: what processes on their way leave behind."""
+"""A sweep with trials in every state, as written by running processes."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import CurvePoint, EvalMetrics, LossMetrics, TrialRecord, TrialState, TrialStatus
-from neftune_cli.store import ClaimedTrial, SweepFolder
+from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import SweepStatus
 
@@ -25,11 +25,11 @@ EVAL = EvalMetrics(
 
 
 class Spec(BaseModel):
-    """Stands for what a trial trains."""
+    """Placeholder for the spec of a trial."""
 
 
 class FakeSweep:
-    """Writes trials of arms and seeds as workers would; left as a context, it gives the claims back."""
+    """Writer of trials of arms and seeds. It is a context manager that releases the leases."""
 
     def __init__(self, path: Path, arms: Sequence[str], seeds: int, *, estimate: float | None = None) -> None:
         self.folder = SweepFolder(path)
@@ -53,55 +53,55 @@ class FakeSweep:
         self._held.close()
 
     def status(self) -> SweepStatus:
-        """Return how it stands to somebody who looks for the first time."""
+        """Return the status as read by a new reader."""
         return StatusReader(self.folder).read()
 
     def run(
         self, arm: str, seed: int | None, step: int = 0, losses: Sequence[float] = (), **status: Any
-    ) -> ClaimedTrial:
-        """Hold the claim of a trial that has come so far."""
-        claimed = self.folder.trial(trial_id(arm, seed), arm, seed).claim()
-        assert claimed is not None
-        self._held.callback(claimed.release)
+    ) -> LeasedTrial:
+        """Hold the lease of a running trial at a step."""
+        leased = self.folder.trial(trial_id(arm, seed), arm, seed).acquire_lease()
+        assert leased is not None
+        self._held.callback(leased.release)
         known = {"phase": "training", "step": step, "steps": STEPS, "host": "here", "process": os.getpid(), **status}
-        claimed.begin(Spec(), TrialStatus(trial=trial_id(arm, seed), state=TrialState.RUNNING, **known))
-        claimed.rewrite_metrics([point(number + 1, loss) for number, loss in enumerate(losses)])
-        return claimed
+        leased.start(Spec(), TrialStatus(trial=trial_id(arm, seed), state=TrialState.RUNNING, **known))
+        leased.rewrite_metrics([point(number + 1, loss) for number, loss in enumerate(losses)])
+        return leased
 
     def stall(self, arm: str, seed: int | None, step: int = 0, **status: Any) -> None:
-        """Leave a trial as a killed process does, with a checkpoint of its last step if there was one."""
-        claimed = self.run(arm, seed, step, **status)
-        self._keep(claimed, step, status)
-        claimed.release()
+        """Write a trial of a killed process, with a checkpoint of its last step if there is one."""
+        leased = self.run(arm, seed, step, **status)
+        self._write_checkpoint(leased, step, status)
+        leased.release()
 
     def stop(self, arm: str, seed: int | None, step: int = 0, **status: Any) -> None:
-        """Leave a trial as one does that was asked to stop."""
-        claimed = self.run(arm, seed, step, **status)
-        self._keep(claimed, step, status)
-        self._end(claimed, TrialState.STOPPED)
+        """Write a trial that was stopped on request."""
+        leased = self.run(arm, seed, step, **status)
+        self._write_checkpoint(leased, step, status)
+        self._end(leased, TrialState.STOPPED)
 
     def fail(self, arm: str, seed: int | None, reason: str, **status: Any) -> None:
-        """Leave a trial that failed."""
+        """Write a failed trial."""
         self._end(self.run(arm, seed, **status), TrialState.FAILED, reason)
 
     def finish(self, arm: str, seed: int | None, eval_loss: float, seconds: float = 24.0) -> None:
-        """Leave a trial that has its record."""
-        claimed = self.run(arm, seed, STEPS, losses=[2.0, 1.0], seconds=seconds)
-        claimed.finish(record(arm, seed, eval_loss), [], [])
-        claimed.release()
+        """Write a finished trial."""
+        leased = self.run(arm, seed, STEPS, losses=[2.0, 1.0], seconds=seconds)
+        leased.finish(record(arm, seed, eval_loss), [], [])
+        leased.release()
 
-    def _keep(self, claimed: ClaimedTrial, step: int, status: dict[str, Any]) -> None:
+    def _write_checkpoint(self, leased: LeasedTrial, step: int, status: dict[str, Any]) -> None:
         if step:
-            with claimed.folder.checkpoints.new(step, status.get("seconds", 0.0), {}, lambda: None) as files:
+            with leased.folder.checkpoints.new(step, status.get("seconds", 0.0), {}, lambda: None) as files:
                 (files / "weights").touch()
 
-    def _end(self, claimed: ClaimedTrial, state: TrialState, reason: str = "") -> None:
-        claimed.end(state, reason)
-        claimed.release()
+    def _end(self, leased: LeasedTrial, state: TrialState, reason: str = "") -> None:
+        leased.end(state, reason)
+        leased.release()
 
 
 def every_state(path: Path) -> FakeSweep:
-    """Return a sweep in which each state occurs: base, three arms, three seeds."""
+    """Return a sweep with trials in every state: the base model, and three arms with three seeds."""
     sweep = FakeSweep(path, ["alpha=0", "alpha=5", "alpha=10"], 3)
     sweep.finish("base", None, 4.2012, seconds=11)
     sweep.finish("alpha=0", 0, 1.5012)
@@ -115,12 +115,12 @@ def every_state(path: Path) -> FakeSweep:
 
 
 def falling(steps: int) -> list[float]:
-    """Return a loss that falls from 2.5."""
+    """Return decreasing losses, starting below 2.5."""
     return [2.5 - step / STEPS for step in range(steps)]
 
 
 def trial_id(arm: str, seed: int | None) -> str:
-    """Return an id that no other trial of the sweep has."""
+    """Return an id that is unique in the sweep."""
     return hashlib.sha256(f"{arm} {seed}".encode()).hexdigest()[:12]
 
 

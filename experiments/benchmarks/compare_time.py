@@ -57,11 +57,11 @@ def write_sweep(path: Path, *, seeds: int, items: int) -> None:
         losses = list(_losses(draws, items))
         answers = [_answer(draws, item) for item in range(items)]
         trial = folder.trial(f"{number:012x}", arm, seed)
-        claimed = trial.claim()
-        assert claimed is not None
-        with claimed:
-            claimed.rewrite_metrics(list(_curve(draws)))
-            claimed.finish(_record(f"{number:012x}", arm, alpha, seed, spec, losses, answers), losses, answers)
+        leased = trial.acquire_lease()
+        assert leased is not None
+        with leased:
+            leased.rewrite_metrics(list(_curve(draws)))
+            leased.finish(_record(f"{number:012x}", arm, alpha, seed, spec, losses, answers), losses, answers)
 
 
 def _cells(spec: SweepSpec) -> Iterator[tuple[str, float, int]]:

@@ -1,4 +1,4 @@
-"""The checkpoints of one trial: folders that an index, written last, proves to be whole; the last two are kept."""
+"""Checkpoints of one trial: folders whose index is written last and verifies the files. The last two are kept."""
 
 import shutil
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from neftune_cli.records import SCHEMA_VERSION, Record
-from neftune_cli.store.files import filling, pretty, read_record, write_atomically
+from neftune_cli.store.files import atomic_folder, pretty_json, read_record, write_atomically
 
 KEPT_CHECKPOINTS = 2
 INDEX_FILE = "index.json"
@@ -18,7 +18,7 @@ _CHUNK = 1 << 24
 
 
 class CheckpointIndex(Record):
-    """The content of a checkpoint's `index.json`."""
+    """Content of the `index.json` of a checkpoint."""
 
     schema_version: int = SCHEMA_VERSION
     step: int
@@ -26,51 +26,52 @@ class CheckpointIndex(Record):
     """Size in bytes and CRC-32 of each file."""
     seconds: float = 0.0
     about: dict[str, Any]
+    """Properties that the training adds."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint: a folder of files, and what was said about them."""
+    """An intact checkpoint: a folder with files and their properties."""
 
     path: Path
     step: int
     seconds: float = 0.0
-    """Work that went into it."""
+    """Training time in seconds that led to this checkpoint."""
     about: dict[str, Any] = field(default_factory=dict)
 
 
 class Checkpoints:
-    """The folder of a trial's checkpoints."""
+    """The checkpoints of one trial, in one folder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def whole(self) -> list[Checkpoint]:
-        """Return the checkpoints of which nothing is missing or changed, newest first."""
-        return [one for path in self._newest_first() if (one := _read(path, _is_as_indexed))]
+    def intact(self) -> list[Checkpoint]:
+        """Return the checkpoints with complete and unchanged files, newest first."""
+        return [one for path in self._newest_first() if (one := _read(path, _has_indexed_content))]
 
     def newest(self) -> Checkpoint | None:
-        """Return the newest one whose files are as long as they should be, without reading them."""
-        return next((one for path in self._newest_first() if (one := _read(path, _is_as_long))), None)
+        """Return the newest checkpoint whose files have the indexed sizes. The content of the files is not read."""
+        return next((one for path in self._newest_first() if (one := _read(path, _has_indexed_size))), None)
 
     @contextmanager
     def new(self, step: int, seconds: float, about: Mapping[str, Any], check: Callable[[], None]) -> Iterator[Path]:
-        """Yield a folder to fill; when the block ends without an error it is there whole and durable.
+        """Yield a folder for the files of a checkpoint, which appears atomically and durably after the block.
 
-        `check` raises before anything becomes visible, or older ones are removed, if that must not be.
+        `check` is called before the checkpoint appears, and before older ones are removed. It raises to prevent that.
         """
         final = self._path / f"step-{step:08}"
         self._path.mkdir(exist_ok=True)
-        with filling(final, check) as folder:  # an attempt that was cut off, or damaged, may have left that step
+        with atomic_folder(final, check) as folder:  # an earlier attempt may have left a checkpoint of this step
             yield folder
             _write_index(folder, CheckpointIndex(step=step, files={}, seconds=seconds, about=dict(about)))
             sys.audit("neftune.checkpoint-indexed", str(final))
-        sys.audit("neftune.checkpoint-kept", str(final))
+        sys.audit("neftune.checkpoint-written", str(final))
         check()
         self._prune(final)
 
     def drop(self) -> None:
-        """Remove all of them."""
+        """Remove all checkpoints."""
         shutil.rmtree(self._path, ignore_errors=True)
 
     def _newest_first(self) -> list[Path]:
@@ -86,27 +87,27 @@ class Checkpoints:
 
 def _write_index(folder: Path, index: CheckpointIndex) -> None:
     files = {path.name: (path.stat().st_size, _checksum(path)) for path in sorted(folder.iterdir())}
-    whole = index.model_copy(update={"files": files})
-    write_atomically(folder / INDEX_FILE, pretty(whole.model_dump(mode="json")))
+    complete = index.model_copy(update={"files": files})
+    write_atomically(folder / INDEX_FILE, pretty_json(complete.model_dump(mode="json")))
 
 
-def _read(folder: Path, is_whole: Callable[[Path, int, int], bool]) -> Checkpoint | None:
+def _read(folder: Path, is_intact: Callable[[Path, int, int], bool]) -> Checkpoint | None:
     index = read_record(folder / INDEX_FILE, CheckpointIndex)
-    if index is None or not all(is_whole(folder / name, *told) for name, told in index.files.items()):
+    if index is None or not all(is_intact(folder / name, *indexed) for name, indexed in index.files.items()):
         return None
     return Checkpoint(folder, index.step, index.seconds, index.about)
 
 
-def _is_as_long(path: Path, size: int, _: int) -> bool:
+def _has_indexed_size(path: Path, size: int, _: int) -> bool:
     try:
         return path.stat().st_size == size
     except OSError:
         return False
 
 
-def _is_as_indexed(path: Path, size: int, checksum: int) -> bool:
+def _has_indexed_content(path: Path, size: int, checksum: int) -> bool:
     try:
-        return _is_as_long(path, size, checksum) and _checksum(path) == checksum
+        return _has_indexed_size(path, size, checksum) and _checksum(path) == checksum
     except OSError:
         return False
 

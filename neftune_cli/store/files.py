@@ -1,4 +1,4 @@
-"""Single files: written whole or not at all, appended to in whole lines, and read with care for what a crash left."""
+"""Files: atomic writes, appended lines, and reading that tolerates what a crash leaves."""
 
 import errno
 import json
@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.records import SCHEMA_VERSION, Record
-from neftune_cli.store.locks import temporary_beside, writing
+from neftune_cli.store.locks import temporary_file, temporary_path
 
 RecordType = TypeVar("RecordType", bound=Record)
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
-"""What file systems without hard links say, such as those of network drives."""
+"""Errors of file systems without hard links, such as some network drives."""
 
 
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Write a file so that it is there whole or not at all; if it is durable, even if the machine dies meanwhile."""
-    with writing(path) as (temporary, file):
+    """Write a file atomically. A durable write also survives a crash of the machine."""
+    with temporary_file(path) as (temporary, file):
         _write(file, content, durable=durable)
         sys.audit("neftune.file-written", str(path))
         temporary.replace(path)
@@ -30,13 +30,13 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
         sync_folder(path.parent)
 
 
-def create(path: Path, content: str) -> None:
-    """Write a file whole and durably where there is none yet: of several processes exactly one succeeds.
+def create_exclusively(path: Path, content: str) -> None:
+    """Write a new file atomically and durably. Exactly one of several processes succeeds.
 
     Raises:
-        FileExistsError: there is one.
+        FileExistsError: the file exists.
     """
-    with writing(path) as (temporary, file):
+    with temporary_file(path) as (temporary, file):
         _write(file, content, durable=True)
         sys.audit("neftune.file-written", str(path))
         link(temporary, path)
@@ -45,12 +45,12 @@ def create(path: Path, content: str) -> None:
 
 
 @contextmanager
-def filling(folder: Path, check: Callable[[], None]) -> Iterator[Path]:
-    """Yield a folder to fill, which gets its name when the block ends, whole and durably; `check` may still object.
+def atomic_folder(folder: Path, check: Callable[[], None]) -> Iterator[Path]:
+    """Yield a temporary folder, which replaces `folder` atomically and durably after the block.
 
-    What had the name before is gone then. If anything goes wrong nothing has changed.
+    `check` is called before the replacement and raises to prevent it. After an exception nothing has changed.
     """
-    temporary = temporary_beside(folder)
+    temporary = temporary_path(folder)
     temporary.mkdir()
     try:
         yield temporary
@@ -67,22 +67,22 @@ def filling(folder: Path, check: Callable[[], None]) -> Iterator[Path]:
 
 
 def link(existing: Path, path: Path) -> None:
-    """Give a file a second name, which must be free; where the file system has no links, its only one.
+    """Give a file a second name that does not exist. On a file system without hard links, rename the file.
 
     Raises:
-        FileExistsError: the name is taken.
+        FileExistsError: the name exists.
     """
     try:
         path.hardlink_to(existing)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        path.open("xb").close()  # takes the name, or fails
+        path.open("xb").close()  # reserves the name, or raises
         existing.replace(path)
 
 
 def sync_folder(path: Path) -> None:
-    """See to it that what was created, renamed or removed in a folder is so even if the machine dies."""
+    """Make created, renamed and removed names in a folder durable."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -99,7 +99,7 @@ def _write(file: int, content: str | bytes, *, durable: bool) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """See to it that what was written to a file is there even if the machine dies."""
+    """Make the content of a file durable."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -108,24 +108,24 @@ def append_line(path: Path, line: str) -> None:
     """Append one line, in a single write.
 
     Raises:
-        OSError: it can't be written, or, as on a disk that fills up, only a part of it.
+        OSError: the line, or a part of it, can't be written, for example because the disk is full.
     """
     content = f"{line}\n".encode()
     with path.open("ab", buffering=0) as file:
         if (written := file.write(content)) < len(content):
-            file.write(content[written:])  # says what is wrong
+            file.write(content[written:])  # raises the reason
 
 
-def pretty(values: Mapping[str, Any]) -> str:
-    """Return JSON as people read it."""
+def pretty_json(values: Mapping[str, Any]) -> str:
+    """Return indented JSON."""
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the object in a JSON file, None if there is no such file or no object in it.
+    """Return the object in a JSON file, None if the file does not exist or holds no object.
 
     Raises:
-        UsageError: a newer version of this program wrote it.
+        UsageError: a newer version of neftune wrote the file.
     """
     try:
         values = json.loads(path.read_bytes())
@@ -138,16 +138,16 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def check_version(path: Path, version: Any) -> None:
-    """Raise a UsageError if a file is of a newer version than this program knows."""
+    """Raise a UsageError if a file has a newer schema version than this program supports."""
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise UsageError(Problem(f"{path} was written by a newer version of neftune.", "Upgrade neftune."))
 
 
 def read_record(path: Path, kind: type[RecordType]) -> RecordType | None:
-    """Return what a JSON file holds, None if it can't be read as that.
+    """Return the record in a JSON file, None if it does not exist or is not valid.
 
     Raises:
-        UsageError: a newer version of this program wrote it.
+        UsageError: a newer version of neftune wrote the file.
     """
     try:
         return kind.model_validate(read_json(path) or {})
@@ -156,10 +156,10 @@ def read_record(path: Path, kind: type[RecordType]) -> RecordType | None:
 
 
 def read_lines(path: Path, kind: type[RecordType]) -> list[RecordType]:
-    """Return the records in the lines of a file; a torn last line is left out, and a missing file has none.
+    """Return the records in the lines of a file, without an incomplete last line. A missing file has no records.
 
     Raises:
-        UsageError: another line is damaged.
+        UsageError: a complete line is not valid.
     """
     try:
         lines = path.read_bytes().split(b"\n")[:-1]
@@ -168,46 +168,46 @@ def read_lines(path: Path, kind: type[RecordType]) -> list[RecordType]:
     try:
         return [kind.model_validate_json(line) for line in lines]
     except ValueError:
-        raise damaged(path) from None
+        raise damaged_file(path) from None
 
 
-def as_lines(records: Sequence[Record], *, exclude_none: bool = False) -> str:
-    """Return records as the lines of a file."""
+def json_lines(records: Sequence[Record], *, exclude_none: bool = False) -> str:
+    """Return one line of JSON per record."""
     return "".join(f"{record.model_dump_json(exclude_none=exclude_none)}\n" for record in records)
 
 
-def damaged(path: Path) -> UsageError:
-    """Return the error of a file that can't be understood."""
+def damaged_file(path: Path) -> UsageError:
+    """Return the error for a file with invalid content."""
     fix = "Restore it, or remove the trial's folder to train it again."
-    return UsageError(Problem(f"{path} can't be understood.", fix))
+    return UsageError(Problem(f"{path} is damaged.", fix))
 
 
 def check_writable(folder: Path) -> None:
-    """See whether files can go to a folder that may not be there yet, before the work for them is done.
+    """Check that files can be written to a folder, which need not exist yet.
 
     Raises:
-        UsageError: they can't.
+        UsageError: the folder is not writable.
     """
-    there = next(path for path in (folder, *folder.parents, Path.cwd()) if path.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-        raise not_writable(folder, f"{there} is no folder you can write to")
+    existing = next(path for path in (folder, *folder.parents, Path.cwd()) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        raise unwritable_folder(folder, f"{existing} is not a writable folder")
 
 
 def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path, ...]:
-    """Write files into a folder that is made if it is missing, replacing those of another time; return their paths.
+    """Write files into a folder, and return their paths. Create the folder if it is missing; replace existing files.
 
     Raises:
-        UsageError: the folder can't be written.
+        UsageError: the folder is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             write_atomically(folder / name, content)
     except OSError as error:
-        raise not_writable(folder, error.strerror) from None
+        raise unwritable_folder(folder, error.strerror) from None
     return tuple(folder / name for name in contents)
 
 
-def not_writable(folder: Path, why: str | None) -> UsageError:
-    """Return the error of a folder that can't be written."""
-    return UsageError(Problem(f"{folder} can't be written: {why}.", "Give a folder you can write to with --output."))
+def unwritable_folder(folder: Path, reason: str | None) -> UsageError:
+    """Return the error for a folder that is not writable."""
+    return UsageError(Problem(f"{folder} is not writable: {reason}.", "Give a writable folder with --output."))

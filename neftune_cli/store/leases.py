@@ -1,9 +1,9 @@
-"""Claims: which process may write to a trial. One that dies or falls silent loses its claim; nobody has to clear it.
+"""Leases on trials: only the process that holds the lease of a trial may write to it.
 
-Claims are numbered, and the highest number holds. Whoever takes a trial over creates the next number, which of several
-processes exactly one can do, and never touches the file of another: so no process can undo what a later one did. On one
-machine a lock tells at once that a claim's process has died; from another machine, or if it hangs, its silence does, by
-the observer's own clock.
+Leases are numbered files, and the highest number is valid. To take over a trial, a process creates the file with the
+next number, which succeeds for exactly one of several processes. No process writes to the lease of another, so none can
+undo what a later one did. A lease expires when its holder dies or sends no heartbeat for too long. On the same machine,
+a file lock shows at once that the holder has died. The clock of the observer measures the time without a heartbeat.
 """
 
 import os
@@ -17,71 +17,76 @@ from pathlib import Path
 
 from neftune_cli.errors import LeaseLost
 from neftune_cli.records import SCHEMA_VERSION, Record
-from neftune_cli.store.files import link, pretty, read_record, sync_folder
-from neftune_cli.store.locks import is_locked, is_name_of, machine, open_temporary
+from neftune_cli.store.files import link, pretty_json, read_record, sync_folder
+from neftune_cli.store.locks import create_temporary_file, is_locked, is_path_of, machine
 
-BEATS_A_LEASE = 6
-"""Signs of life within the time after which their absence counts as death."""
+HEARTBEATS_PER_LEASE = 6
+"""Number of heartbeats in the time after which a lease expires without one."""
+OLD_LEASES = "claim-*.json"
+"""Names of the lease files of version 0.1. They are leftovers now."""
 
 
-class Claim(Record):
-    """The content of a claim."""
+class Lease(Record):
+    """Content of a lease file."""
 
     schema_version: int = SCHEMA_VERSION
     host: str
     machine: str
-    """Machine and boot, on which locks of the file system tell who is alive."""
+    """Machine and boot, within which file locks show which processes are alive."""
     process: int
     lease_seconds: float
 
 
-class Silence:
-    """Remembers since when, by this process's clock, each claim has given no sign of life."""
+class HeartbeatMonitor:
+    """Observer of the heartbeats of leases, by the clock of this process."""
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, int], tuple[int, float]] = {}
 
-    def lasts(self, path: Path, seconds: float) -> bool:
-        """Return whether a claim has given no sign of life for so long; the first look only begins to count."""
+    def is_expired(self, path: Path, seconds: float) -> bool:
+        """Return whether a lease had no heartbeat for longer than `seconds`, counted from the first call at most."""
         try:
             seen = path.stat()
         except OSError as error:
             return isinstance(error, FileNotFoundError)
         key = (str(path), seen.st_ino)
-        beat, since = self._seen.get(key, (None, 0.0))
-        if beat != seen.st_mtime_ns:
+        heartbeat, since = self._seen.get(key, (None, 0.0))
+        if heartbeat != seen.st_mtime_ns:
             since = time.monotonic()
             self._seen[key] = (seen.st_mtime_ns, since)
         return time.monotonic() - since > seconds
 
 
-class HeldClaim:
-    """A claim that this process holds and gives signs of life for, until it is released."""
+class HeldLease:
+    """A lease of this process, with a thread that sends heartbeats until it is released."""
 
     def __init__(self, path: Path, file: int, lease_seconds: float) -> None:
         self._path, self._file = path, file
         self._released = threading.Event()
-        self._beat = threading.Thread(target=self._give_signs, args=(lease_seconds / BEATS_A_LEASE,), daemon=True)
-        self._beat.start()
+        interval = lease_seconds / HEARTBEATS_PER_LEASE
+        self._heartbeat = threading.Thread(target=self._send_heartbeats, args=(interval,), daemon=True)
+        self._heartbeat.start()
 
     def check(self) -> None:
-        """See that the claim still holds.
+        """Check that the lease is still valid.
 
         Raises:
-            LeaseLost: another process has taken the trial over, or the claim was removed.
+            LeaseLost: another process has taken over the trial, or the lease file was removed.
         """
-        if not is_name_of(self._path, self._file) or _newest(self._path.parent) != self._path:
-            raise LeaseLost(f"Another process has taken over {self._path.parent}, as this one was silent for too long.")
+        if not is_path_of(self._path, self._file) or _newest(self._path.parent) != self._path:
+            raise LeaseLost(
+                f"Another process has taken over {self._path.parent}, because the lease of this process expired."
+            )
 
     def release(self) -> None:
-        """Give the claim back, with those that earlier holders left; calling it again does nothing."""
+        """Remove the lease file and those of earlier holders. Further calls do nothing."""
         if self._released.is_set():
             return
         self._released.set()
-        self._beat.join()
+        self._heartbeat.join()
         try:
             self.check()
-            for number, path in sorted(_numbered(self._path.parent)):  # the own one last
+            for number, path in sorted(_numbered(self._path.parent)):  # the valid one last
                 if number <= _number(self._path):
                     path.unlink(missing_ok=True)
         except LeaseLost:
@@ -89,24 +94,24 @@ class HeldClaim:
         finally:
             os.close(self._file)
 
-    def _give_signs(self, seconds: float) -> None:
-        while not self._released.wait(seconds):
+    def _send_heartbeats(self, interval: float) -> None:
+        while not self._released.wait(interval):
             with suppress(OSError):
                 os.utime(self._file)
 
 
-def take_claim(folder: Path, *, lease_seconds: float, silence: Silence) -> HeldClaim | None:
-    """Return a claim on a trial's folder, None while another process holds one."""
+def acquire_lease(folder: Path, *, lease_seconds: float, monitor: HeartbeatMonitor) -> HeldLease | None:
+    """Return a lease on the folder of a trial, None while another process holds one."""
     newest = _newest(folder)
-    if newest is not None and is_alive(newest, silence):
+    if newest is not None and is_alive(newest, monitor):
         return None
     number = 1 + (_number(newest) if newest else 0)
-    path = folder / f"claim-{number}.json"
-    temporary, file = open_temporary(path)
+    path = folder / f"lease-{number}.json"
+    temporary, file = create_temporary_file(path)
     try:
-        os.write(file, _content(lease_seconds).encode())
+        os.write(file, lease_text(lease_seconds).encode())
         os.fsync(file)
-        sys.audit("neftune.claim-written", str(path))
+        sys.audit("neftune.lease-written", str(path))
         link(temporary, path)
     except BaseException as error:
         os.close(file)
@@ -116,34 +121,43 @@ def take_claim(folder: Path, *, lease_seconds: float, silence: Silence) -> HeldC
         raise
     temporary.unlink(missing_ok=True)
     sync_folder(folder)
-    sys.audit("neftune.claim-taken", str(path))
-    return HeldClaim(path, file, lease_seconds)
+    sys.audit("neftune.lease-acquired", str(path))
+    return HeldLease(path, file, lease_seconds)
 
 
-def holder(folder: Path, silence: Silence) -> Claim | None:
-    """Return the claim that a living process holds on a trial's folder, None if none does."""
+def holder(folder: Path, monitor: HeartbeatMonitor) -> Lease | None:
+    """Return the lease that a living process holds on the folder of a trial, None if there is none."""
     newest = _newest(folder)
-    return read_record(newest, Claim) if newest and is_alive(newest, silence) else None
+    return read_record(newest, Lease) if newest and is_alive(newest, monitor) else None
 
 
-def is_alive(path: Path, silence: Silence) -> bool:
-    """Return whether the process that holds a claim lives; one that makes no sense is nobody's.
+def is_alive(path: Path, monitor: HeartbeatMonitor) -> bool:
+    """Return whether the holder of a lease is alive.
 
-    One that can't be looked at, because of missing rights or a network that is down, is taken for somebody's.
+    A lease with invalid content has no holder. If a lease can't be opened, for example because of missing permissions
+    or a network failure, its holder counts as alive.
     """
     try:
         path.open("rb").close()
     except OSError as error:
         return not isinstance(error, FileNotFoundError)
-    claim = read_record(path, Claim)
-    if claim is None or (claim.machine == machine() and not is_locked(path)):
+    lease = read_record(path, Lease)
+    if lease is None or (lease.machine == machine() and not is_locked(path)):
         return False
-    return not silence.lasts(path, claim.lease_seconds)
+    return not monitor.is_expired(path, lease.lease_seconds)
 
 
-def _content(lease_seconds: float) -> str:
-    claim = Claim(host=socket.gethostname(), machine=machine(), process=os.getpid(), lease_seconds=lease_seconds)
-    return pretty(claim.model_dump())
+def remove_old_leases(folder: Path) -> None:
+    """Remove leases of older versions from the folder of a trial. Files that can't be removed stay."""
+    for path in folder.glob(OLD_LEASES):
+        with suppress(OSError):
+            path.unlink()
+
+
+def lease_text(lease_seconds: float) -> str:
+    """Return the content of a lease file of this process."""
+    lease = Lease(host=socket.gethostname(), machine=machine(), process=os.getpid(), lease_seconds=lease_seconds)
+    return pretty_json(lease.model_dump())
 
 
 def _newest(folder: Path) -> Path | None:
@@ -151,11 +165,11 @@ def _newest(folder: Path) -> Path | None:
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:
-    return [(_number(path), path) for path in folder.glob("claim-*.json") if _NAME.fullmatch(path.name)]
+    return [(_number(path), path) for path in folder.glob("lease-*.json") if _NAME.fullmatch(path.name)]
 
 
 def _number(path: Path) -> int:
-    return int(path.stem.removeprefix("claim-"))
+    return int(path.stem.removeprefix("lease-"))
 
 
-_NAME = re.compile(r"claim-\d+\.json")
+_NAME = re.compile(r"lease-\d+\.json")

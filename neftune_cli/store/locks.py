@@ -1,10 +1,9 @@
-"""Files on their way: each has a name of its own until it is whole, and what a dead process left of it is told apart.
+"""Temporary files for atomic writes, and the file locks that show whether their writers are alive.
 
-The name says on which machine it is written, and the file is locked as long as that goes on. So whoever finds one on
-the same machine knows whether anybody still writes it; of another machine's, only for how long it was left alone.
+The name of a temporary file contains a tag of the machine that writes it, and its writer holds a lock on it. A process
+on the same machine can therefore test whether the writer is alive. A file of another machine is judged by its age.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,33 +14,51 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-FORGOTTEN_SECONDS = 3600.0
+from neftune_cli.errors import Problem, UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+ABANDONED_SECONDS = 3600.0
+"""Age in seconds from which a temporary file of another machine counts as abandoned."""
 
 
-def temporary_beside(path: Path) -> Path:
-    """Return a name for a file or folder that is being written; nobody else has it."""
+def require_posix() -> None:
+    """Check that the system has POSIX file locks.
+
+    Raises:
+        UsageError: it has none, as on Windows.
+    """
+    if fcntl is None:
+        raise UsageError(Problem("neftune needs a POSIX system;", "on Windows use WSL."))
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a unique name, in the same folder, for a file or folder during an atomic write."""
     return path.with_name(f".{path.name}.{_machine_tag()}-{uuid.uuid4().hex[:12]}.tmp")
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether a file has a name as `temporary_beside` gives it."""
+    """Return whether the name of a file has the form of `temporary_path`."""
     return path.name.startswith(".") and path.suffix == ".tmp"
 
 
-def open_temporary(path: Path) -> tuple[Path, int]:
-    """Return a new file beside a path, and its descriptor, which holds its lock."""
+def create_temporary_file(path: Path) -> tuple[Path, int]:
+    """Create a locked temporary file for a path. Return its name, and the descriptor that holds the lock."""
     while True:
-        temporary = temporary_beside(path)
+        temporary = temporary_path(path)
         file = create_locked(temporary)
-        if is_name_of(temporary, file):
+        if is_path_of(temporary, file):
             return temporary, file
-        os.close(file)  # somebody took it for a dead process's before it was locked
+        os.close(file)  # another process removed the file as abandoned before it was locked
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[tuple[Path, int]]:
-    """Yield a new file beside a path, and its descriptor; it is removed if anything goes wrong."""
-    temporary, file = open_temporary(path)
+def temporary_file(path: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the name and the descriptor of a temporary file for a path. Remove the file after an exception."""
+    temporary, file = create_temporary_file(path)
     try:
         yield temporary, file
     except BaseException:
@@ -51,20 +68,20 @@ def writing(path: Path) -> Iterator[tuple[Path, int]]:
         os.close(file)
 
 
-def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of a folder that nobody writes any more; one that can't be removed stays."""
+def remove_abandoned_files(folder: Path) -> None:
+    """Remove the temporary files of dead processes from a folder. Files that can't be removed stay."""
     for path in folder.glob(".*.tmp"):
         with suppress(OSError):
             if path.is_dir():
                 continue
             if _is_of_this_machine(path):
                 remove_unlocked(path)
-            elif _clock_of(folder) - path.stat().st_mtime > FORGOTTEN_SECONDS:
+            elif _file_system_time(folder) - path.stat().st_mtime > ABANDONED_SECONDS:
                 path.unlink()
 
 
-def remove_unfinished_folders(folder: Path) -> None:
-    """Remove the temporary folders in a folder, which only the caller may write to."""
+def remove_temporary_folders(folder: Path) -> None:
+    """Remove the temporary folders from a folder in which only the caller writes."""
     for path in folder.glob(".*.tmp/"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -73,9 +90,9 @@ def _is_of_this_machine(path: Path) -> bool:
     return path.name.rpartition("-")[0].endswith(_machine_tag())
 
 
-def _clock_of(folder: Path) -> float:
-    """Return what time it is by the clock that the files of a folder are stamped with."""
-    temporary, file = open_temporary(folder / "clock")
+def _file_system_time(folder: Path) -> float:
+    """Return the current time of the clock that sets the modification times in a folder."""
+    temporary, file = create_temporary_file(folder / "clock")
     try:
         return os.fstat(file).st_mtime
     finally:
@@ -89,7 +106,7 @@ def _machine_tag() -> str:
 
 
 def machine() -> str:
-    """Return what tells this machine, since it was started, from others."""
+    """Return an identifier of this machine since its last boot."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -98,54 +115,58 @@ def machine() -> str:
 
 
 def create_locked(path: Path) -> int:
-    """Create a file and lock it for as long as the descriptor that is returned is open.
+    """Create a file, and lock it for as long as the returned descriptor is open.
 
     Raises:
-        FileExistsError: there is one.
+        FileExistsError: the file exists.
+        UsageError: the system has no file locks.
     """
+    require_posix()
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    with suppress(OSError):  # there are file systems without locks
+    with suppress(OSError):  # some file systems have no locks
         fcntl.flock(file, fcntl.LOCK_EX)
     return file
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process of this machine holds the lock of a file; if nobody can tell, one does."""
-    with _tried(path, fcntl.LOCK_SH) as is_free:
+    """Return whether a process of this machine holds the lock of a file. True if that can't be determined."""
+    require_posix()
+    with _try_lock(path, fcntl.LOCK_SH) as is_free:
         return not is_free
 
 
 def remove_unlocked(path: Path) -> None:
-    """Remove a file unless a process of this machine holds its lock; nobody can take it meanwhile."""
-    with _tried(path, fcntl.LOCK_EX) as is_free:
+    """Remove a file unless a process of this machine holds its lock. The lock is held during the removal."""
+    require_posix()
+    with _try_lock(path, fcntl.LOCK_EX) as is_free:
         if is_free:
             path.unlink(missing_ok=True)
 
 
 @contextmanager
-def _tried(path: Path, how: int) -> Iterator[bool]:
-    """Yield whether the lock of a file could be had, and hold it meanwhile; the lock of no file can."""
+def _try_lock(path: Path, mode: int) -> Iterator[bool]:
+    """Yield whether the lock of a file was acquired, and hold it meanwhile. True if the file does not exist."""
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError as error:
         yield isinstance(error, FileNotFoundError)
         return
     try:
-        yield _is_taken(file, how)
+        yield _lock(file, mode)
     finally:
         os.close(file)
 
 
-def _is_taken(file: int, how: int) -> bool:
+def _lock(file: int, mode: int) -> bool:
     try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except OSError:  # held, or the file system has no locks
+        fcntl.flock(file, mode | fcntl.LOCK_NB)
+    except OSError:  # held by another process, or the file system has no locks
         return False
     return True
 
 
-def is_name_of(path: Path, file: int) -> bool:
-    """Return whether a path still leads to an open file."""
+def is_path_of(path: Path, file: int) -> bool:
+    """Return whether a path refers to an open file."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file))
     except OSError:

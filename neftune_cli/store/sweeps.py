@@ -1,4 +1,4 @@
-"""One sweep on disk: what it is, its trials, and the tables made from the finished ones."""
+"""One sweep on disk: its spec, its trials, and the tables of the finished trials."""
 
 import re
 import sys
@@ -13,35 +13,40 @@ from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, SCHEMA_VERSION, Reco
 from neftune_cli.store.files import (
     check_version,
     check_writable,
-    not_writable,
-    pretty,
+    pretty_json,
     read_json,
+    unwritable_folder,
     write_atomically,
 )
-from neftune_cli.store.leases import Silence
-from neftune_cli.store.locks import is_temporary, remove_abandoned
+from neftune_cli.store.leases import HeartbeatMonitor
+from neftune_cli.store.locks import is_temporary, remove_abandoned_files, require_posix
 from neftune_cli.store.trials import TrialFolder
 
 SWEEP_FILE, MANIFEST_FILE = "sweep.yaml", "manifest.json"
 
 
 class SweepFolder:
-    """The files of one sweep, `results/<name>/`."""
+    """The files of one sweep, `results/<name>/`.
+
+    Raises:
+        UsageError: the system has no POSIX file locks.
+    """
 
     def __init__(self, path: Path) -> None:
+        require_posix()
         self.path = path
-        self._silence = Silence()
+        self._monitor = HeartbeatMonitor()
 
     @property
     def name(self) -> str:
-        """Return the folder's name."""
+        """Return the name of the folder."""
         return self.path.resolve().name
 
     def spec(self) -> SweepSpec | None:
-        """Return the spec in `sweep.yaml`, None if the folder holds no sweep yet.
+        """Return the spec in `sweep.yaml`, None if there is no such file.
 
         Raises:
-            UsageError: the file can't be understood.
+            UsageError: the file is not valid.
         """
         path = self.path / SWEEP_FILE
         if not path.exists():
@@ -53,13 +58,13 @@ class SweepFolder:
         except (ValueError, OSError) as error:
             first_line = str(error).splitlines()[0]
             fix = "Restore the file, or give another folder with --output."
-            raise UsageError(Problem(f"{path} can't be understood ({first_line}).", fix)) from None
+            raise UsageError(Problem(f"{path} is not valid ({first_line}).", fix)) from None
 
     def open(self, spec: SweepSpec) -> None:
-        """Make the folder and write `sweep.yaml`, if it isn't there or says something else.
+        """Create the folder, and write `sweep.yaml` if it is missing or differs.
 
         Raises:
-            UsageError: the folder can't be written.
+            UsageError: the folder is not writable.
         """
         try:
             (self.path / "trials").mkdir(parents=True, exist_ok=True)
@@ -68,18 +73,18 @@ class SweepFolder:
             if self.spec() != spec:
                 write_atomically(self.path / SWEEP_FILE, dump_spec(spec, schema_version=SCHEMA_VERSION))
         except OSError as error:
-            raise not_writable(self.path, error.strerror) from None
+            raise unwritable_folder(self.path, error.strerror) from None
         sys.audit("neftune.sweep-spec-written", str(self.path))
 
-    def holds_something_else(self) -> bool:
-        """Return whether there are files, of a sweep or not, beside the little that one killed as it began leaves."""
+    def has_foreign_files(self) -> bool:
+        """Return whether the folder has other content than a sweep leaves that was killed at its start."""
         if not self.path.is_dir():
             return False
-        left = (path for path in self.path.iterdir() if not is_temporary(path))
-        return any(path.name != "trials" or not path.is_dir() or any(path.iterdir()) for path in left)
+        content = (path for path in self.path.iterdir() if not is_temporary(path))
+        return any(path.name != "trials" or not path.is_dir() or any(path.iterdir()) for path in content)
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest, empty if there is none yet."""
+        """Return the manifest, empty if there is none."""
         return read_json(self.path / MANIFEST_FILE) or {}
 
     def written_spec(self) -> str:
@@ -93,35 +98,35 @@ class SweepFolder:
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write `manifest.json`."""
-        write_atomically(self.path / MANIFEST_FILE, pretty({**manifest, "schema_version": SCHEMA_VERSION}))
+        write_atomically(self.path / MANIFEST_FILE, pretty_json({**manifest, "schema_version": SCHEMA_VERSION}))
         sys.audit("neftune.manifest-written", str(self.path))
 
     def trial(self, trial: str, arm: str, seed: int | None) -> TrialFolder:
-        """Return the folder of a trial; one that an arm of another name left with the same id is taken over."""
+        """Return the folder of a trial. An existing folder with the same id is used, even if its arm was renamed."""
         for existing in sorted((self.path / "trials").glob(f"*-{trial}")):
-            return TrialFolder(existing, self._silence)
-        return TrialFolder(self.path / "trials" / f"{trial_label(arm, seed)}-{trial}", self._silence)
+            return TrialFolder(existing, self._monitor)
+        return TrialFolder(self.path / "trials" / f"{trial_label(arm, seed)}-{trial}", self._monitor)
 
     def records(self) -> list[TrialRecord]:
-        """Return the records of the finished trials: base first, then by arm, in the order of the spec, and seed."""
+        """Return the records of finished trials: base model first, then by arm, in the order of the spec, and seed."""
         return [record for _, record in self.finished()]
 
     def finished(self) -> list[tuple[TrialFolder, TrialRecord]]:
-        """Return the finished trials with their folders, in the same order."""
+        """Return the finished trials with their folders, in the order of `records`."""
         return self.contents()[0]
 
     def unfinished(self) -> list[str]:
-        """Return a sentence for each trial that failed or never ended."""
+        """Return one sentence per trial that failed or has not finished."""
         return self.contents()[1]
 
     def contents(self) -> tuple[list[tuple[TrialFolder, TrialRecord]], list[str]]:
-        """Return what is finished and what is unfinished, each record read once."""
+        """Return `finished()` and `unfinished()`, reading each record only once."""
         order = self._table_order()
         finished, unfinished = [], []
         for folder in self.trials():
             if record := folder.record():
                 finished.append((folder, record))
-            elif folder.has_begun():
+            elif folder.has_started():
                 unfinished.append(f"{folder.label} {folder.why_without_record()}")
         return sorted(finished, key=lambda trial: order(trial[1])), unfinished
 
@@ -141,35 +146,35 @@ class SweepFolder:
         """Write a text file into the folder."""
         write_atomically(self.path / name, text)
 
-    def write_plots(self, pictures: Mapping[str, str]) -> None:
-        """Write the pictures into `plots/`, which keeps no others."""
+    def write_plots(self, images: Mapping[str, str]) -> None:
+        """Write the images into `plots/`, and remove all other images."""
         folder = self.path / "plots"
         folder.mkdir(exist_ok=True)
-        for name, picture in pictures.items():
-            write_atomically(folder / name, picture)
-        for other in {*folder.glob("*.svg"), *folder.glob("*.png")} - {folder / name for name in pictures}:
+        for name, image in images.items():
+            write_atomically(folder / name, image)
+        for other in {*folder.glob("*.svg"), *folder.glob("*.png")} - {folder / name for name in images}:
             other.unlink(missing_ok=True)
 
     def trials(self) -> list[TrialFolder]:
-        """Return the folders of the trials that have begun."""
-        return [TrialFolder(path, self._silence) for path in sorted((self.path / "trials").glob("*/"))]
+        """Return the folders of the trials that have started."""
+        return [TrialFolder(path, self._monitor) for path in sorted((self.path / "trials").glob("*/"))]
 
-    def tidy(self) -> None:
-        """Remove what processes that died left of finished trials, and temporary files that nobody writes any more."""
+    def remove_leftovers(self) -> None:
+        """Remove the leftovers of finished trials, and abandoned temporary files."""
         for folder in self.trials():
-            if folder.has_leftovers() and folder.record() and (claimed := folder.claim()):
-                with claimed:
-                    claimed.tidy()
-        for place in (self.path, self.path / "plots"):
-            remove_abandoned(place)
+            if folder.has_leftovers() and folder.record() and (leased := folder.acquire_lease()):
+                with leased:
+                    leased.remove_leftovers()
+        for subfolder in (self.path, self.path / "plots"):
+            remove_abandoned_files(subfolder)
 
     def _table_order(self) -> Any:
         spec = self.spec()
         names = [BASE_ARM, *(arm.name for arm in spec.arms)] if spec else [BASE_ARM]
 
         def key(record: TrialRecord) -> tuple[int, str, int]:
-            known = names.index(record.arm) if record.arm in names else len(names)
-            return known, record.arm, -1 if record.seed is None else record.seed
+            position = names.index(record.arm) if record.arm in names else len(names)
+            return position, record.arm, -1 if record.seed is None else record.seed
 
         return key
 
@@ -184,18 +189,18 @@ _CURVE_COLUMNS = ("step", "epoch", "train_loss", "eval_loss", "learning_rate", "
 
 
 def trial_label(arm: str, seed: int | None) -> str:
-    """Return what the name of a trial's folder begins with, before its id."""
+    """Return the part of the name of a trial folder before the id."""
     return _slug(arm) if seed is None else f"{_slug(arm)},seed={seed}"
 
 
 def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
-    """Return the sweeps at or below the paths, sorted."""
+    """Return the sweeps at or below the paths, sorted by path."""
     found = {file.parent for path in paths for file in path.rglob(SWEEP_FILE)}
     return [SweepFolder(path) for path in sorted(found) if is_sweep(path)]
 
 
 def is_sweep(folder: Path) -> bool:
-    """Return whether a folder is one of a sweep: other programs have files of that name too, but no trials."""
+    """Return whether a folder holds a sweep. Other programs use the same file name, but have no `trials` folder."""
     return (folder / SWEEP_FILE).is_file() and (folder / "trials").is_dir()
 
 

@@ -17,7 +17,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from neftune_cli.config.running import RunSettings
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation
-from neftune_cli.store import ClaimedTrial
+from neftune_cli.store import LeasedTrial
 from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.snapshots import (
     Snapshot,
@@ -54,7 +54,7 @@ class CheckpointCallback(TrainerCallback):
 
     def __init__(
         self,
-        folder: ClaimedTrial,
+        folder: LeasedTrial,
         settings: RunSettings,
         stop: StopRequest,
         *,

@@ -145,7 +145,7 @@ def test_a_damaged_file_is_named(results: Path) -> None:
     error = _compare(results).exception
 
     assert isinstance(error, UsageError)
-    assert str(error) == f"{record} can't be understood. Restore it, or remove the trial's folder to train it again."
+    assert str(error) == f"{record} is damaged. Restore it, or remove the trial's folder to train it again."
 
 
 def test_json_is_the_only_output(results: Path) -> None:

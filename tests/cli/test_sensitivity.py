@@ -122,7 +122,7 @@ def test_a_folder_that_is_not_writable_raises(neftune: Neftune, tmp_path: Path) 
     (tmp_path / "file").touch()
     ended = neftune(*SHORT, "--output", "file/there")
     assert ended.err == (
-        "Error: file/there can't be written: file is no folder you can write to.\n"
-        "  Give a folder you can write to with --output.\n"
+        "Error: file/there is not writable: file is not a writable folder.\n"
+        "  Give a writable folder with --output.\n"
     )
     assert ended.code == 2

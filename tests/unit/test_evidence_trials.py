@@ -69,7 +69,7 @@ def test_a_trial_without_example_losses_has_its_scores(tmp_path: Path, record: T
 def test_a_damaged_file_is_named(folder: TrialFolder, record: TrialRecord, name: str) -> None:
     (folder.path / name).write_text("torn\n")
 
-    with pytest.raises(UsageError, match=rf"{name} can't be understood\. Restore it, or remove the trial's folder"):
+    with pytest.raises(UsageError, match=rf"{name} is damaged\. Restore it, or remove the trial's folder"):
         read_trial(folder, record)
 
 

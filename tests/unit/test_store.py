@@ -1,4 +1,4 @@
-"""results/ on disk: whole or not at all, in table order, and nothing unfinished among the finished."""
+"""Results on disk: atomic writes, table order, and separation of finished and unfinished trials."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,7 @@ def folder(tmp_path: Path) -> SweepFolder:
     return sweep
 
 
-def test_records_come_base_first_then_by_arm_and_seed(folder: SweepFolder) -> None:
+def test_records_are_ordered_by_base_arm_and_seed(folder: SweepFolder) -> None:
     for one in (
         record("alpha=5", 5.0, 1),
         record("alpha=0", 0.0, 1),
@@ -79,7 +79,7 @@ def test_records_come_base_first_then_by_arm_and_seed(folder: SweepFolder) -> No
     ]
 
 
-def test_tables_hold_a_row_a_trial_and_leave_the_base_without_alpha_and_seed(folder: SweepFolder) -> None:
+def test_tables_have_one_row_per_trial_and_no_alpha_or_seed_for_the_base(folder: SweepFolder) -> None:
     finish(folder, record("base", None, None, eval_loss=3.5))
     finish(folder, record("alpha=5", 5.0, 0, eval_loss=1.25))
     folder.write_tables()
@@ -93,7 +93,7 @@ def test_tables_hold_a_row_a_trial_and_leave_the_base_without_alpha_and_seed(fol
     assert pd.read_csv(folder.path / "curves.csv").tokens.tolist() == [10, 10]
 
 
-def test_a_trial_reads_back_as_written(folder: SweepFolder) -> None:
+def test_finished_trial_is_read_as_written(folder: SweepFolder) -> None:
     finish(folder, record("alpha=5", 5.0, 0))
     place = folder.trial("alpha50", "alpha=5", 0)
     assert place.path.name == "alpha=5,seed=0-alpha50"
@@ -102,7 +102,7 @@ def test_a_trial_reads_back_as_written(folder: SweepFolder) -> None:
     assert pd.read_parquet(place.path / "examples.parquet").loss.tolist() == [1.0]
 
 
-def test_answers_to_probe_prompts_read_back_with_their_scores_and_stay_out_of_the_tables(folder: SweepFolder) -> None:
+def test_probe_responses_and_metrics_are_read_as_written_and_not_in_the_tables(folder: SweepFolder) -> None:
     near = EVAL.model_copy(update={"rouge_l": 0.75})
     one = record("alpha=5", 5.0, 0).model_copy(update={"probe_eval": near})
     finish(folder, one, split="probe")
@@ -113,25 +113,25 @@ def test_answers_to_probe_prompts_read_back_with_their_scores_and_stay_out_of_th
     assert pd.read_csv(folder.path / "eval.csv").rouge_l.tolist() == [0.5]
 
 
-def test_an_unfinished_trial_is_no_record_and_is_named(folder: SweepFolder) -> None:
+def test_unfinished_trials_have_no_record_and_are_listed(folder: SweepFolder) -> None:
     finish(folder, record("alpha=0", 0.0, 0))
-    begun = folder.trial("x", "alpha=5", 0)
-    begin(begun, "x").release()
+    started = folder.trial("x", "alpha=5", 0)
+    begin(started, "x").release()
     leave_failed(folder.trial("y", "alpha=5", 1), "y", "out of memory")
     assert [one.arm for one in folder.records()] == ["alpha=0"]
     assert folder.unfinished() == ["alpha=5,seed=0 has not finished", "alpha=5,seed=1 failed: out of memory"]
 
 
-def test_a_torn_last_line_is_left_out(folder: SweepFolder) -> None:
+def test_incomplete_last_line_is_ignored(folder: SweepFolder) -> None:
     place = folder.trial("x", "alpha=5", 0)
-    with begin(place, "x") as claimed:
-        claimed.append_metrics(CurvePoint(step=1, epoch=0.5))
+    with begin(place, "x") as leased:
+        leased.append_metrics(CurvePoint(step=1, epoch=0.5))
     with (place.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "ep')
     assert [point.step for point in place.curve()] == [1]
 
 
-def test_a_record_from_a_newer_version_is_refused_with_a_word(folder: SweepFolder) -> None:
+def test_record_of_newer_version_raises_usage_error(folder: SweepFolder) -> None:
     finish(folder, record("alpha=0", 0.0, 0))
     path = folder.trial("alpha00", "alpha=0", 0).path / "record.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
@@ -139,7 +139,7 @@ def test_a_record_from_a_newer_version_is_refused_with_a_word(folder: SweepFolde
         folder.records()
 
 
-def test_a_record_from_before_trials_attested_their_noise_is_read(folder: SweepFolder) -> None:
+def test_record_of_schema_1_without_attestation_is_read(folder: SweepFolder) -> None:
     finish(folder, record("alpha=0", 0.0, 0))
     path = folder.trial("alpha00", "alpha=0", 0).path / "record.json"
     values = json.loads(path.read_text())
@@ -148,8 +148,8 @@ def test_a_record_from_before_trials_attested_their_noise_is_read(folder: SweepF
     assert [one.attestation for one in folder.records()] == [None]
 
 
-def test_a_trial_from_before_probe_prompts_were_answered_is_read(folder: SweepFolder) -> None:
-    """The files are as version 2 wrote them, but for their length."""
+def test_trial_of_schema_2_without_probe_responses_is_read(folder: SweepFolder) -> None:
+    """The files have the format of schema version 2."""
     place = folder.trial("alpha00", "alpha=0", 0)
     begin(place, "alpha00").release()
     attestation = {"calls": 75, "measured_calls": 8, "rms": 1.0, "noise_to_embedding": 0.1, "noised_share": 1.0}
@@ -176,11 +176,11 @@ def test_a_trial_from_before_probe_prompts_were_answered_is_read(folder: SweepFo
     assert [(answer.split, answer.response) for answer in place.generations()] == [("held-out", "B")]
 
 
-def test_names_with_odd_characters_make_plain_folders(folder: SweepFolder) -> None:
+def test_special_characters_in_arm_names_are_replaced_in_folder_names(folder: SweepFolder) -> None:
     assert folder.trial("id", "a/b: c", 3).path.name == "a_b_c,seed=3-id"
 
 
-def test_a_failing_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     write_atomically(file, "old")
 
@@ -193,12 +193,12 @@ def test_a_failing_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pyt
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("file", "old")]
 
 
-def test_sweeps_are_found_below_a_folder(folder: SweepFolder, tmp_path: Path) -> None:
+def test_find_sweeps_finds_sweeps_below_a_folder(folder: SweepFolder, tmp_path: Path) -> None:
     assert [sweep.name for sweep in find_sweeps([tmp_path])] == ["sweep"]
     assert [sweep.path for sweep in find_sweeps([folder.path])] == [folder.path]
 
 
-def test_a_file_of_that_name_alone_makes_no_sweep(folder: SweepFolder, tmp_path: Path) -> None:
+def test_folder_with_sweep_yaml_of_another_program_is_no_sweep(folder: SweepFolder, tmp_path: Path) -> None:
     other = tmp_path / "other program"
     other.mkdir()
     (other / "sweep.yaml").write_text("method: grid")
@@ -207,18 +207,18 @@ def test_a_file_of_that_name_alone_makes_no_sweep(folder: SweepFolder, tmp_path:
 
 
 @pytest.mark.parametrize("left", [(), ("trials/",), ("trials/", ".sweep.yaml.0123456789ab.tmp")])
-def test_what_a_sweep_killed_as_it_began_leaves_is_nothing_else(left: tuple[str, ...], tmp_path: Path) -> None:
+def test_leftovers_of_sweep_killed_at_its_start_are_not_foreign(left: tuple[str, ...], tmp_path: Path) -> None:
     place(tmp_path, left)
-    assert not SweepFolder(tmp_path).holds_something_else()
+    assert not SweepFolder(tmp_path).has_foreign_files()
 
 
 @pytest.mark.parametrize("left", [("cat.png",), ("trials",), ("trials/", "trials/alpha=0,seed=0-abc/"), ("other/",)])
-def test_what_somebody_else_left_is_something_else(left: tuple[str, ...], tmp_path: Path) -> None:
+def test_other_content_is_foreign(left: tuple[str, ...], tmp_path: Path) -> None:
     place(tmp_path, left)
-    assert SweepFolder(tmp_path).holds_something_else()
+    assert SweepFolder(tmp_path).has_foreign_files()
 
 
 def place(folder: Path, names: tuple[str, ...]) -> None:
-    """Make files, and folders where a name ends in a slash."""
+    """Create files, and folders for names that end in a slash."""
     for name in names:
         (folder / name).mkdir() if name.endswith("/") else (folder / name).touch()

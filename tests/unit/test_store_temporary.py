@@ -1,74 +1,82 @@
-"""Files on their way: those that a dead process left are removed, those that somebody writes are not."""
+"""Temporary files for atomic writes: those of dead processes are removed, those of living processes are kept."""
 
 import os
 import subprocess
 import sys
 import threading
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 
 import pytest
 
-from neftune_cli.store import locks as temporary
-from neftune_cli.store import write_atomically
-from neftune_cli.store.locks import FORGOTTEN_SECONDS, is_temporary, open_temporary, remove_abandoned, writing
+from neftune_cli.errors import UsageError
+from neftune_cli.store import SweepFolder, locks, write_atomically
+from neftune_cli.store.locks import (
+    ABANDONED_SECONDS,
+    create_temporary_file,
+    is_temporary,
+    remove_abandoned_files,
+    temporary_file,
+)
 
 DIE_WRITING = """
 import os, sys
 from pathlib import Path
-from neftune_cli.store.locks import open_temporary
-print(open_temporary(Path(sys.argv[1]))[0], flush=True)
+from neftune_cli.store.locks import create_temporary_file
+print(create_temporary_file(Path(sys.argv[1]))[0], flush=True)
 os.kill(os.getpid(), 9)
 """
 
 
-def left_by_a_dead_process(path: Path) -> Path:
+def left_by_dead_process(path: Path) -> Path:
+    """Return a temporary file whose writer was killed."""
     ended = subprocess.run([sys.executable, "-c", DIE_WRITING, str(path)], capture_output=True, text=True, check=False)
     return Path(ended.stdout.strip())
 
 
-def test_what_a_dead_process_was_writing_is_removed(tmp_path: Path) -> None:
-    left = left_by_a_dead_process(tmp_path / "loss.csv")
+def test_temporary_file_of_dead_process_is_removed(tmp_path: Path) -> None:
+    left = left_by_dead_process(tmp_path / "loss.csv")
     assert is_temporary(left)
     assert left.exists()
-    remove_abandoned(tmp_path)
+    remove_abandoned_files(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_somebody_writes_stays(tmp_path: Path) -> None:
-    with writing(tmp_path / "loss.csv") as (on_its_way, _):
-        remove_abandoned(tmp_path)
-        assert list(tmp_path.iterdir()) == [on_its_way]
+def test_temporary_file_of_living_process_is_kept(tmp_path: Path) -> None:
+    with temporary_file(tmp_path / "loss.csv") as (temporary, _):
+        remove_abandoned_files(tmp_path)
+        assert list(tmp_path.iterdir()) == [temporary]
 
 
-def test_what_another_machine_writes_stays_for_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(temporary, "_machine_tag", lambda: "elsewhere")
-    path, file = open_temporary(tmp_path / "loss.csv")
+def test_temporary_file_of_another_machine_is_kept_for_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "_machine_tag", lambda: "elsewhere")
+    path, file = create_temporary_file(tmp_path / "loss.csv")
     os.close(file)
     monkeypatch.undo()
-    remove_abandoned(tmp_path)
+    remove_abandoned_files(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
-    before = path.stat().st_mtime - FORGOTTEN_SECONDS - 5
+    before = path.stat().st_mtime - ABANDONED_SECONDS - 5
     os.utime(path, (before, before))
-    remove_abandoned(tmp_path)
+    remove_abandoned_files(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_files_and_folders_stay(tmp_path: Path) -> None:
+def test_other_files_and_folders_are_kept(tmp_path: Path) -> None:
     (tmp_path / ".profile").touch()
     (tmp_path / "notes.tmp").touch()
     (tmp_path / ".mine.tmp").mkdir()
-    remove_abandoned(tmp_path)
+    remove_abandoned_files(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {".profile", "notes.tmp", ".mine.tmp"}
 
 
-def test_nobody_loses_a_file_to_somebody_who_tidies_at_the_same_time(tmp_path: Path) -> None:
+def test_concurrent_removal_does_not_break_atomic_writes(tmp_path: Path) -> None:
     done = threading.Event()
 
-    def tidy() -> None:
+    def remove_continually() -> None:
         while not done.is_set():
-            remove_abandoned(tmp_path)
+            remove_abandoned_files(tmp_path)
 
-    thread = threading.Thread(target=tidy)
+    thread = threading.Thread(target=remove_continually)
     thread.start()
     try:
         for number in range(300):
@@ -78,3 +86,20 @@ def test_nobody_loses_a_file_to_somebody_who_tidies_at_the_same_time(tmp_path: P
         thread.join()
     assert (tmp_path / "table.csv").read_text() == "299"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_system_without_posix_locks_raises_usage_error_at_first_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # makes the import fail, as on Windows
+    spec = find_spec("neftune_cli.store.locks")
+    assert spec is not None
+    assert spec.loader is not None
+    without_locks = module_from_spec(spec)
+    spec.loader.exec_module(without_locks)
+    with pytest.raises(UsageError, match="neftune needs a POSIX system; on Windows use WSL"):
+        without_locks.create_temporary_file(tmp_path / "loss.csv")
+    monkeypatch.setattr(locks, "fcntl", without_locks.fcntl)
+    with pytest.raises(UsageError, match="neftune needs a POSIX system; on Windows use WSL"):
+        SweepFolder(tmp_path)
+    assert list(tmp_path.iterdir()) == []
