@@ -7,25 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.records import CurvePoint, EvalMetrics, LossMetrics, TrialRecord, TrialState, TrialStatus
+from neftune_cli.records import CurvePoint, TrialRecord, TrialState
 from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import SweepStatus
+from tests.finished_trials import start_trial, trial_record
 
 STEPS = 120
 COMMAND = ("neftune", "sweep", "--alphas", "0,5", "--output", "results/bios noise")
-
-
-EVAL = EvalMetrics(
-    exact_match=0.5, rouge_l=0.5, bleu=None, response_chars=9.0, repetition_2gram=1.0, log_diversity=2.0, truncated=0.0
-)
-
-
-class Spec(BaseModel):
-    """Placeholder for the spec of a trial."""
 
 
 class FakeSweep:
@@ -60,11 +50,10 @@ class FakeSweep:
         self, arm: str, seed: int | None, step: int = 0, losses: Sequence[float] = (), **status: Any
     ) -> LeasedTrial:
         """Hold the lease of a running trial at a step."""
-        leased = self.folder.trial(trial_id(arm, seed), arm, seed).acquire_lease()
-        assert leased is not None
-        self._held.callback(leased.release)
+        trial = trial_id(arm, seed)
         known = {"phase": "training", "step": step, "steps": STEPS, "host": "here", "process": os.getpid(), **status}
-        leased.start(Spec(), TrialStatus(trial=trial_id(arm, seed), state=TrialState.RUNNING, **known))
+        leased = start_trial(self.folder.trial(trial, arm, seed), trial, **known)
+        self._held.callback(leased.release)
         leased.rewrite_metrics([point(number + 1, loss) for number, loss in enumerate(losses)])
         return leased
 
@@ -100,21 +89,21 @@ class FakeSweep:
         leased.release()
 
 
-def every_state(path: Path) -> FakeSweep:
+def sweep_in_every_state(path: Path) -> FakeSweep:
     """Return a sweep with trials in every state: the base model, and three arms with three seeds."""
     sweep = FakeSweep(path, ["alpha=0", "alpha=5", "alpha=10"], 3)
     sweep.finish("base", None, 4.2012, seconds=11)
     sweep.finish("alpha=0", 0, 1.5012)
     sweep.finish("alpha=5", 0, 1.4987)
     sweep.fail("alpha=10", 0, "out of memory; give a lower --batch-size, or --on-oom halve-batch")
-    sweep.run("alpha=0", 1, 40, falling(40), loss=1.234, tokens_per_second=5120.4, seconds=8.0)
-    sweep.run("alpha=5", 1, STEPS, falling(STEPS), phase="generating", seconds=20.0)
+    sweep.run("alpha=0", 1, 40, falling_losses(40), loss=1.234, tokens_per_second=5120.4, seconds=8.0)
+    sweep.run("alpha=5", 1, STEPS, falling_losses(STEPS), phase="generating", seconds=20.0)
     sweep.stop("alpha=10", 1, 60, seconds=12.0)
     sweep.stall("alpha=0", 2, 12, seconds=3.0)
     return sweep
 
 
-def falling(steps: int) -> list[float]:
+def falling_losses(steps: int) -> list[float]:
     """Return decreasing losses, starting below 2.5."""
     return [2.5 - step / STEPS for step in range(steps)]
 
@@ -130,6 +119,5 @@ def point(step: int, loss: float) -> CurvePoint:
 
 
 def record(arm: str, seed: int | None, eval_loss: float) -> TrialRecord:
-    """Return the record of a finished trial."""
-    loss = LossMetrics(train_loss=None, train_loss_clean=1.0, eval_loss=eval_loss, eval_perplexity=2.0)
-    return TrialRecord(trial=trial_id(arm, seed), arm=arm, alpha=None, seed=seed, loss=loss, eval=EVAL, identity={})
+    """Return the record of a finished trial of the sweep."""
+    return trial_record(trial_id(arm, seed), arm, seed, eval_loss)

@@ -1,4 +1,4 @@
-"""What follows when a trial or its worker ends in any way, decided on a worker whose deeds are written down before."""
+"""Reactions of the dispatcher to each way a trial or its worker can end, tested with a scripted executor."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,29 +13,27 @@ from neftune_cli.config.running import RunSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import TrialRecord, TrialState
-from neftune_cli.store import ClaimedTrial, SweepFolder
+from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps import dispatch
-from neftune_cli.sweeps.dispatch import Dispatched, Dispatcher
+from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
 from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation, resolved_evaluation
-from neftune_cli.sweeps.progress import NullObserver, Result
+from neftune_cli.sweeps.progress import NullObserver, TrialOutcome
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial import Trial
-from tests.finished_trials import leave, leave_failed
-from tests.sweep_in_progress import EVAL
-from tests.unit.test_store import record
+from tests.finished_trials import trial_record, write_failed_trial, write_trial
 
-Deed = Callable[[Job, SweepFolder], Event]
-"""What the worker does with a job that it has claimed."""
-KILLED_WHY = "was killed, most likely by the system for want of memory"
+Act = Callable[[Job, SweepFolder], Event]
+"""The end of a job after it has started."""
+KILLED = "was killed by the system, probably because memory ran out"
 
 
 @dataclass
-class Scripted:
-    """One worker that does with each job what is next on its list, and finishes it where nothing is left."""
+class ScriptedExecutor:
+    """An executor with one worker, which ends each job by the next act in a list, and otherwise finishes it."""
 
-    deeds: list[Deed] = field(default_factory=list)
+    acts: list[Act] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     stopped: bool = False
     _events: list[Event] = field(default_factory=list)
@@ -58,12 +56,12 @@ class Scripted:
 
     def start(self, workers: int, threads: int, gpus: int) -> None: ...
 
-    def free(self) -> int:
+    def capacity(self) -> int:
         return 0 if self._events else 1
 
     def submit(self, job: Job, folder: SweepFolder) -> None:
         self.jobs.append(job)
-        self._events = [Started(job.trial), (self.deeds.pop(0) if self.deeds else finish)(job, folder)]
+        self._events = [Started(job.trial), (self.acts.pop(0) if self.acts else finish)(job, folder)]
 
     def wait(self, seconds: float) -> list[Event]:
         events, self._events = self._events, []
@@ -78,27 +76,27 @@ class Scripted:
 
 
 @dataclass
-class Told(NullObserver):
-    """Remembers what it is told."""
+class RecordingObserver(NullObserver):
+    """Record the notes and the ends of trials."""
 
     notes: list[str] = field(default_factory=list)
-    ended: list[Result] = field(default_factory=list)
+    ended: list[TrialOutcome] = field(default_factory=list)
 
     def note(self, text: str) -> None:
         self.notes.append(text)
 
-    def trial_ended(self, result: Result) -> None:
-        self.ended.append(result)
+    def trial_ended(self, outcome: TrialOutcome) -> None:
+        self.ended.append(outcome)
 
 
 def finish(job: Job, folder: SweepFolder) -> Event:
-    done = record(job.trial.arm, None, job.trial.seed).model_copy(update={"trial": job.trial.id, "eval": EVAL})
-    leave(folder.trial(job.trial.id, job.trial.arm, job.trial.seed), done)
+    done = trial_record(job.trial.id, job.trial.arm, job.trial.seed)
+    write_trial(folder.trial(job.trial.id, job.trial.arm, job.trial.seed), done)
     return Finished(job.trial, done, None, 1.0)
 
 
 def fail(job: Job, folder: SweepFolder) -> Event:
-    leave_failed(folder.trial(job.trial.id, job.trial.arm, job.trial.seed), job.trial.id, "It broke.")
+    write_failed_trial(folder.trial(job.trial.id, job.trial.arm, job.trial.seed), job.trial.id, "It broke.")
     return Finished(job.trial, None, Failure("failed", "It broke."), 1.0)
 
 
@@ -107,7 +105,7 @@ def die(job: Job, _: SweepFolder) -> Event:
 
 
 def be_killed(job: Job, _: SweepFolder) -> Event:
-    return WorkerDied(job.trial, KILLED_WHY, lacked_memory=True)
+    return WorkerDied(job.trial, KILLED, out_of_memory=True)
 
 
 def meet_full_disk(job: Job, _: SweepFolder) -> Event:
@@ -118,11 +116,11 @@ def be_stopped(job: Job, _: SweepFolder) -> Event:
     return Finished(job.trial, None, Failure("stopped", "The trial was asked to stop."), 1.0)
 
 
-def lose_claim(job: Job, _: SweepFolder) -> Event:
-    return Finished(job.trial, None, Failure("claim-lost", "Another process has taken it over."), 1.0)
+def lose_lease(job: Job, _: SweepFolder) -> Event:
+    return Finished(job.trial, None, Failure("lease-lost", "Another process has taken over the lease."), 1.0)
 
 
-def find_taken(job: Job, _: SweepFolder) -> Event:
+def find_leased(job: Job, _: SweepFolder) -> Event:
     return LeasedElsewhere(job.trial)
 
 
@@ -132,12 +130,12 @@ def finish_elsewhere(job: Job, folder: SweepFolder) -> Event:
 
 
 @dataclass
-class Desk:
-    """A dispatcher with its scripted worker, two trials and a folder."""
+class DispatcherCase:
+    """A dispatcher with a scripted executor, two trials and a folder."""
 
     folder: SweepFolder
-    worker: Scripted = field(default_factory=Scripted)
-    told: Told = field(default_factory=Told)
+    executor: ScriptedExecutor = field(default_factory=ScriptedExecutor)
+    observer: RecordingObserver = field(default_factory=RecordingObserver)
 
     def __post_init__(self) -> None:
         spec = resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0]})
@@ -149,29 +147,29 @@ class Desk:
 
     def run(
         self,
-        *deeds: Deed,
+        *acts: Act,
         fail_fast: bool = False,
         settings: RunSettings | None = None,
         interrupted: Callable[[], bool] = lambda: False,
-    ) -> Dispatched:
-        self.worker.deeds = list(deeds)
+    ) -> DispatchResult:
+        self.executor.acts = list(acts)
         dispatcher = Dispatcher(
             self.folder,
-            self.worker,
-            self.told,
+            self.executor,
+            self.observer,
             settings or RunSettings(),
-            settled=self.folder.write_tables,
+            after_trial=self.folder.write_tables,
             fail_fast=fail_fast,
         )
         return dispatcher.run(self.trials, interrupted)
 
     @property
-    def given_out(self) -> list[tuple[str, int, int]]:
-        """Trial, attempt and halvings of every job, in order."""
-        return [(job.trial.id, job.attempt, job.halvings) for job in self.worker.jobs]
+    def submitted(self) -> list[tuple[str, int, int]]:
+        """Return trial, attempt and halvings of every submitted job, in order."""
+        return [(job.trial.id, job.attempt, job.halvings) for job in self.executor.jobs]
 
     def reason(self, trial: Trial) -> str:
-        """Why a trial failed, as its folder says; empty if it didn't."""
+        """Return the failure in the trial's folder, or an empty string."""
         status = self.folder.trial(trial.id, trial.arm, trial.seed).status()
         return status.reason if status and status.state is TrialState.FAILED else ""
 
@@ -180,159 +178,167 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(SweepFolder(tmp_path / "sweep"))
+def case(tmp_path: Path) -> DispatcherCase:
+    return DispatcherCase(SweepFolder(tmp_path / "sweep"))
 
 
-def test_each_trial_is_given_out_once_in_its_order(desk: Desk) -> None:
-    ran = desk.run()
-    assert desk.given_out == [("id0", 1, 0), ("id1", 1, 0)]
-    assert ran == Dispatched(ended={"id0", "id1"})
-    assert desk.done() == ["id0", "id1"]
+def test_each_trial_is_submitted_once_in_order(case: DispatcherCase) -> None:
+    ran = case.run()
+    assert case.submitted == [("id0", 1, 0), ("id1", 1, 0)]
+    assert ran == DispatchResult(ended={"id0", "id1"})
+    assert case.done() == ["id0", "id1"]
 
 
-def test_a_failure_leaves_the_others_alone(desk: Desk) -> None:
-    ran = desk.run(fail)
+def test_after_a_failure_the_other_trials_run(case: DispatcherCase) -> None:
+    ran = case.run(fail)
     assert (ran.ended, ran.stopped) == ({"id0", "id1"}, False)
-    assert [(one.trial.id, one.reason) for one in desk.told.ended] == [("id0", "It broke."), ("id1", "")]
-    assert desk.done() == ["id1"]
+    assert [(one.trial.id, one.reason) for one in case.observer.ended] == [("id0", "It broke."), ("id1", "")]
+    assert case.done() == ["id1"]
 
 
-def test_a_failure_stops_the_others_where_that_is_asked_for(desk: Desk) -> None:
-    ran = desk.run(fail, fail_fast=True)
-    assert (ran.ended, ran.stopped, desk.worker.stopped) == ({"id0"}, True, True)
-    assert desk.given_out == [("id0", 1, 0)]
-    assert "--fail-fast" in desk.told.notes[-1]
+def test_fail_fast_stops_the_other_trials(case: DispatcherCase) -> None:
+    ran = case.run(fail, fail_fast=True)
+    assert (ran.ended, ran.stopped, case.executor.stopped) == ({"id0"}, True, True)
+    assert case.submitted == [("id0", 1, 0)]
+    assert "--fail-fast" in case.observer.notes[-1]
 
 
-def test_the_trial_of_a_dead_worker_is_tried_once_more_at_once(desk: Desk) -> None:
-    desk.run(die)
-    assert desk.given_out == [("id0", 1, 0), ("id0", 2, 0), ("id1", 1, 0)]
-    assert desk.told.notes == ["alpha=0, seed 0: its worker crashed (SIGSEGV); it is tried again."]
-    assert desk.done() == ["id0", "id1"]
+def test_the_trial_of_a_dead_worker_is_retried_once_at_once(case: DispatcherCase) -> None:
+    case.run(die)
+    assert case.submitted == [("id0", 1, 0), ("id0", 2, 0), ("id1", 1, 0)]
+    assert case.observer.notes == ["alpha=0, seed 0: the worker crashed (SIGSEGV). Retrying."]
+    assert case.done() == ["id0", "id1"]
 
 
-def test_a_second_death_is_recorded_with_the_end_of_the_log(desk: Desk) -> None:
-    desk.run(die, die)
-    reason = desk.reason(desk.trials[0])
-    assert reason.startswith("Its worker crashed (SIGSEGV), for the second time.")
+def test_a_second_death_is_recorded_with_the_last_log_line(case: DispatcherCase) -> None:
+    case.run(die, die)
+    reason = case.reason(case.trials[0])
+    assert reason.startswith("Attempt 2: the worker crashed (SIGSEGV).")
     assert "Fatal Python error: Segmentation fault" in reason
-    assert [(one.trial.id, one.reason) for one in desk.told.ended] == [("id0", reason), ("id1", "")]
-    assert desk.done() == ["id1"]
+    assert [(one.trial.id, one.reason) for one in case.observer.ended] == [("id0", reason), ("id1", "")]
+    assert case.done() == ["id1"]
 
 
-def test_a_worker_that_lacked_memory_gets_half_the_batch_where_that_is_asked_for(desk: Desk) -> None:
-    desk.run(be_killed, be_killed, settings=RunSettings(halve_batch=True))
-    assert desk.given_out == [("id0", 1, 0), ("id0", 2, 1), ("id0", 3, 2), ("id1", 1, 0)]
-    assert desk.told.notes[0] == f"alpha=0, seed 0: its worker {KILLED_WHY}; it is tried again with half the batch."
+def test_after_an_out_of_memory_kill_the_batch_size_is_halved_on_request(case: DispatcherCase) -> None:
+    case.run(be_killed, be_killed, settings=RunSettings(halve_batch=True))
+    assert case.submitted == [("id0", 1, 0), ("id0", 2, 1), ("id0", 3, 2), ("id1", 1, 0)]
+    assert case.observer.notes[0] == f"alpha=0, seed 0: the worker {KILLED}. Retrying with half the batch size."
 
 
-def test_what_cant_be_halved_any_more_fails(desk: Desk) -> None:
-    halvings = 4  # the batches are of 16
-    desk.run(*[be_killed] * (halvings + 1), settings=RunSettings(halve_batch=True))
-    assert desk.given_out[halvings] == ("id0", halvings + 1, halvings)
-    assert desk.reason(desk.trials[0]) == f"Its worker {KILLED_WHY}, for the 5th time."
-    assert desk.done() == ["id1"]
+def test_a_batch_of_one_example_is_not_halved_and_the_trial_fails(case: DispatcherCase) -> None:
+    halvings = 4  # the batch size is 16
+    case.run(*[be_killed] * (halvings + 1), settings=RunSettings(halve_batch=True))
+    assert case.submitted[halvings] == ("id0", halvings + 1, halvings)
+    assert case.reason(case.trials[0]) == f"Attempt 5: the worker {KILLED}."
+    assert case.done() == ["id1"]
 
 
-def test_nothing_is_given_out_when_the_disk_is_full(desk: Desk) -> None:
-    ran = desk.run(meet_full_disk)
+def test_a_full_disk_stops_the_sweep(case: DispatcherCase) -> None:
+    ran = case.run(meet_full_disk)
     assert ran.halted == Failure("disk-full", "No space is left.")
-    assert desk.given_out == [("id0", 1, 0)]
-    assert (ran.ended, desk.told.ended, desk.worker.stopped) == (set(), [], True)
+    assert case.submitted == [("id0", 1, 0)]
+    assert (ran.ended, case.observer.ended, case.executor.stopped) == (set(), [], True)
 
 
-def test_a_trial_that_was_taken_over_is_left_to_whoever_has_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "LEASE_RETRY_SECONDS", 0.0)
-    ran = desk.run(lose_claim, finish, finish_elsewhere)
-    assert desk.given_out == [("id0", 1, 0), ("id1", 1, 0), ("id0", 1, 0)]
+def test_a_trial_whose_lease_was_lost_is_left_to_the_other_process(
+    case: DispatcherCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "LEASE_POLL_SECONDS", 0.0)
+    ran = case.run(lose_lease, finish, finish_elsewhere)
+    assert case.submitted == [("id0", 1, 0), ("id1", 1, 0), ("id0", 1, 0)]
     assert ran.ended == {"id1"}
-    assert sorted(desk.done()) == ["id0", "id1"]
+    assert sorted(case.done()) == ["id0", "id1"]
 
 
-def test_a_trial_that_another_process_has_is_asked_for_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "LEASE_RETRY_SECONDS", 0.0)
-    ran = desk.run(find_taken, finish, find_taken, finish)
-    assert [trial for trial, *_ in desk.given_out] == ["id0", "id1", "id0", "id0"]
+def test_a_trial_leased_by_another_process_is_submitted_again(
+    case: DispatcherCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "LEASE_POLL_SECONDS", 0.0)
+    ran = case.run(find_leased, finish, find_leased, finish)
+    assert [trial for trial, *_ in case.submitted] == ["id0", "id1", "id0", "id0"]
     assert ran.ended == {"id0", "id1"}
-    assert desk.told.notes == ["Another process works on this folder too: the trials are shared."]
+    assert case.observer.notes == ["Another process is running trials of this sweep. The processes share the trials."]
 
 
-def test_a_failure_that_another_process_saw_is_not_tried_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "LEASE_RETRY_SECONDS", 0.0)
+def test_a_failure_recorded_by_another_process_is_not_retried(
+    case: DispatcherCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "LEASE_POLL_SECONDS", 0.0)
 
     def fail_elsewhere(job: Job, folder: SweepFolder) -> Event:
         fail(job, folder)
         return LeasedElsewhere(job.trial)
 
-    ran = desk.run(fail_elsewhere)
-    assert [trial for trial, *_ in desk.given_out] == ["id0", "id1"]
+    ran = case.run(fail_elsewhere)
+    assert [trial for trial, *_ in case.submitted] == ["id0", "id1"]
     assert ran.ended == {"id1"}
 
 
-def test_an_interrupt_gives_nothing_more_out(desk: Desk) -> None:
-    asked = iter([False, True, True])
-    ran = desk.run(interrupted=lambda: next(asked))
-    assert (ran.stopped, desk.worker.stopped) == (True, True)
-    assert desk.given_out == [("id0", 1, 0)]
+def test_after_an_interrupt_nothing_is_submitted(case: DispatcherCase) -> None:
+    interrupted = iter([False, True, True])
+    ran = case.run(interrupted=lambda: next(interrupted))
+    assert (ran.stopped, case.executor.stopped) == (True, True)
+    assert case.submitted == [("id0", 1, 0)]
 
 
-def test_tables_that_find_no_space_stop_the_sweep(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_during_a_table_update_stops_the_sweep(
+    case: DispatcherCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_space() -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(desk.folder, "write_tables", no_space)
-    ran = desk.run()
+    monkeypatch.setattr(case.folder, "write_tables", no_space)
+    ran = case.run()
     assert ran.halted is not None
     assert ran.halted.kind == "disk-full"
-    assert desk.given_out == [("id0", 1, 0)]
+    assert case.submitted == [("id0", 1, 0)]
 
 
-def test_a_worker_that_dies_without_a_trial_is_told(desk: Desk) -> None:
-    desk.worker._events = [WorkerDied(None, "ended with exit code 1")]
-    desk.worker.jobs.clear()
-    desk.run()
-    assert desk.told.notes == ["A worker ended with exit code 1; another takes its place."]
-    assert desk.done() == ["id0", "id1"]
+def test_the_death_of_an_idle_worker_is_noted(case: DispatcherCase) -> None:
+    case.executor._events = [WorkerDied(None, "ended with exit code 1")]
+    case.executor.jobs.clear()
+    case.run()
+    assert case.observer.notes == ["A worker ended with exit code 1. A new worker replaces it."]
+    assert case.done() == ["id0", "id1"]
 
 
-def test_the_tables_hold_what_ended_though_something_failed(desk: Desk) -> None:
-    desk.run(fail)
-    assert "alpha=5" in (desk.folder.path / "loss.csv").read_text()
-    assert isinstance(desk.folder.records()[0], TrialRecord)
+def test_after_a_failure_the_tables_have_the_finished_trials(case: DispatcherCase) -> None:
+    case.run(fail)
+    assert "alpha=5" in (case.folder.path / "loss.csv").read_text()
+    assert isinstance(case.folder.records()[0], TrialRecord)
 
 
-def test_the_trial_of_a_worker_that_was_told_to_end_is_tried_once_more(desk: Desk) -> None:
-    desk.run(be_stopped)
-    assert desk.given_out == [("id0", 1, 0), ("id0", 2, 0), ("id1", 1, 0)]
-    assert desk.told.notes == ["alpha=0, seed 0: its worker was told to end; it is tried again."]
-    assert desk.done() == ["id0", "id1"]
+def test_the_trial_of_a_worker_that_was_asked_to_stop_is_retried_once(case: DispatcherCase) -> None:
+    case.run(be_stopped)
+    assert case.submitted == [("id0", 1, 0), ("id0", 2, 0), ("id1", 1, 0)]
+    assert case.observer.notes == ["alpha=0, seed 0: the worker was asked to stop. Retrying."]
+    assert case.done() == ["id0", "id1"]
 
 
-def test_a_trial_that_stops_because_all_are_to_stop_is_left_as_it_is(desk: Desk) -> None:
-    told = iter([False, True])
-    ran = desk.run(be_stopped, interrupted=lambda: next(told, True))
-    assert desk.given_out == [("id0", 1, 0)]
-    assert (ran.ended, desk.told.notes, desk.reason(desk.trials[0])) == (set(), [], "")
+def test_a_trial_that_stops_with_the_sweep_is_not_retried(case: DispatcherCase) -> None:
+    interrupted = iter([False, True])
+    ran = case.run(be_stopped, interrupted=lambda: next(interrupted, True))
+    assert case.submitted == [("id0", 1, 0)]
+    assert (ran.ended, case.observer.notes, case.reason(case.trials[0])) == (set(), [], "")
 
 
-def test_a_second_death_under_a_claim_that_still_looks_alive_is_recorded_later(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+def test_a_second_death_is_recorded_when_the_lease_is_free(
+    case: DispatcherCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dispatch, "LEASE_RETRY_SECONDS", 0.0)
-    held: list[ClaimedTrial] = []
+    monkeypatch.setattr(dispatch, "LEASE_POLL_SECONDS", 0.0)
+    held: list[LeasedTrial] = []
 
     def die_and_leave_a_child(job: Job, folder: SweepFolder) -> Event:
-        claimed = folder.trial(job.trial.id, job.trial.arm, job.trial.seed).claim()
-        assert claimed is not None
-        held.append(claimed)
+        leased = folder.trial(job.trial.id, job.trial.arm, job.trial.seed).acquire_lease()
+        assert leased is not None
+        held.append(leased)
         return die(job, folder)
 
     def die_when_it_is_free(job: Job, folder: SweepFolder) -> Event:
         held[0].release()
         return die(job, folder)
 
-    ran = desk.run(die, die_and_leave_a_child, finish, die_when_it_is_free)
-    assert [trial for trial, *_ in desk.given_out] == ["id0", "id0", "id1", "id0"]
-    assert desk.reason(desk.trials[0]).startswith("Its worker crashed")
+    ran = case.run(die, die_and_leave_a_child, finish, die_when_it_is_free)
+    assert [trial for trial, *_ in case.submitted] == ["id0", "id0", "id1", "id0"]
+    assert case.reason(case.trials[0]).startswith("Attempt 2: the worker crashed")
     assert ran.ended == {"id0", "id1"}
