@@ -1,4 +1,4 @@
-"""A command line that runs in this process, so that torch is imported once."""
+"""In-process command line, so that the tests import torch once."""
 
 import sys
 from collections.abc import Callable
@@ -12,29 +12,29 @@ from neftune_cli.sweeps.executors.inline import InlineExecutor
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
+class CommandResult:
+    """Exit code and output of a command."""
 
     code: int
     out: str
     err: str
 
 
-Neftune = Callable[..., Ended]
+Neftune = Callable[..., CommandResult]
 
 
 @pytest.fixture(name="neftune")
 def neftune_fixture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Neftune:
-    """Return a function that runs `neftune` with arguments, in an empty folder, and tells how it ended."""
+    """Return a function that runs `neftune` with arguments in an empty folder and returns its exit code and output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("neftune_cli.sweeps.executors.local.LocalExecutor", InlineExecutor)
 
-    def run(*arguments: str) -> Ended:
+    def run(*arguments: str) -> CommandResult:
         capsys.readouterr()
         monkeypatch.setattr(sys, "argv", ["neftune", *arguments])
-        with pytest.raises(SystemExit) as ended:
+        with pytest.raises(SystemExit) as exit_:
             cli.main()
         printed = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), printed.out, printed.err)
+        return CommandResult(int(exit_.value.code or 0), printed.out, printed.err)
 
     return run

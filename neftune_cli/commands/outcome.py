@@ -15,15 +15,16 @@ from neftune_cli.analysis.results import Comparison
 from neftune_cli.commands.request import PlannedSweep
 from neftune_cli.config.command_line import command_again
 from neftune_cli.errors import ExitCode, NeftuneError, NothingToCompareError
+from neftune_cli.formatting import counted
 from neftune_cli.reporting.documents import OutputFormat, document
 from neftune_cli.reporting.reports import ComparedEvidence, compare_sweep, write_reports
 from neftune_cli.reporting.tables import print_comparisons
 from neftune_cli.sweeps.failures import DISK_KINDS, failure
 from neftune_cli.sweeps.plan import examples_per_step, steps_of
-from neftune_cli.sweeps.runner import Outcome
+from neftune_cli.sweeps.runner import SweepOutcome
 
 
-def print_results(planned: PlannedSweep, outcome: Outcome, *, as_json: bool, single_trial: bool) -> None:
+def print_results(planned: PlannedSweep, outcome: SweepOutcome, *, as_json: bool, single_trial: bool) -> None:
     """Write the reports into the folder, and print tables and counts of trials, or a JSON summary.
 
     A sweep that was cut short has no tables. For a single training the table compares it with the base model.
@@ -45,7 +46,7 @@ def print_results(planned: PlannedSweep, outcome: Outcome, *, as_json: bool, sin
             typer.echo(line, err=True)
 
 
-def _compared(planned: PlannedSweep, outcome: Outcome) -> list[ComparedEvidence]:
+def _compared(planned: PlannedSweep, outcome: SweepOutcome) -> list[ComparedEvidence]:
     """Return the comparisons of a sweep that ran to its end; none if no trained trial has finished."""
     if outcome.was_cut_short:
         return []
@@ -68,7 +69,7 @@ def print_tables(comparisons: Sequence[Comparison], *, hypotheses: bool = False)
         typer.echo(document(comparisons, OutputFormat.TABLE, hypotheses=hypotheses), nl=False)
 
 
-def finish(planned: PlannedSweep, outcome: Outcome, *, retried: bool) -> None:
+def finish(planned: PlannedSweep, outcome: SweepOutcome, *, retried: bool) -> None:
     """Report failures, and end the command with its exit code if there are any.
 
     Raises:
@@ -103,7 +104,7 @@ def disk_errors_reported(folder: Path) -> Iterator[None]:
         raise NeftuneError(_halt_report(why.reason)) from error
 
 
-def _failure_report(planned: PlannedSweep, outcome: Outcome, *, retried: bool) -> str:
+def _failure_report(planned: PlannedSweep, outcome: SweepOutcome, *, retried: bool) -> str:
     """Return the reason of each failed trial, the place of the logs, and the command that retries."""
     again = command_again() if retried else command_again("--retry", "failed")
     lines = [f"{trial} failed: {reason}" for trial, reason in outcome.failed.items()]
@@ -148,12 +149,13 @@ def _training_amounts(planned: PlannedSweep) -> Iterator[str]:
         epochs = steps / math.ceil(available / examples)  # the last step of an epoch may have fewer examples
         used = available if epochs >= 1 else steps * examples
         yield (
-            f"Length of training: {steps} steps of up to {examples} examples, which is {epochs:.3g} epochs. "
+            f"Length of training: {counted(steps, 'step')} of up to {counted(examples, 'example')}, "
+            f"or {epochs:.3g} {'epoch' if epochs == 1 else 'epochs'}. "
             f"{used} of {available} training examples were used."
         )
 
 
-def _counts(planned: PlannedSweep, outcome: Outcome) -> Iterator[str]:
+def _counts(planned: PlannedSweep, outcome: SweepOutcome) -> Iterator[str]:
     """Yield the number of trials of each kind, and the place of the models if there are any."""
     folder = planned.folder.path
     elsewhere = f", run by another process: {outcome.run_elsewhere}" if outcome.run_elsewhere else ""
@@ -166,7 +168,7 @@ def _counts(planned: PlannedSweep, outcome: Outcome) -> Iterator[str]:
             yield f"{len(outcome.models)} models: {folder / 'trials' / '*' / 'model'}"
 
 
-def _print_summary(planned: PlannedSweep, outcome: Outcome, comparisons: dict[str, Any]) -> None:
+def _print_summary(planned: PlannedSweep, outcome: SweepOutcome, comparisons: dict[str, Any]) -> None:
     summary = {
         "folder": str(planned.folder.path),
         "already_done": outcome.already_done,

@@ -16,9 +16,9 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.executors.registry import INLINE, make_executor
 from neftune_cli.sweeps.progress import NullObserver
-from neftune_cli.sweeps.progress.live import LiveTable, can_draw
-from neftune_cli.sweeps.progress.plain_lines import PlainLines
-from neftune_cli.sweeps.runner import Interrupts, Outcome, run_sweep
+from neftune_cli.sweeps.progress.live import LiveObserver, can_draw
+from neftune_cli.sweeps.progress.plain_lines import LineObserver
+from neftune_cli.sweeps.runner import Interrupts, SweepOutcome, run_sweep
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def run_and_report(
     quiet: bool,
     as_json: bool,
     single_trial: bool = False,
-) -> tuple[PlannedSweep, Outcome]:
+) -> tuple[PlannedSweep, SweepOutcome]:
     """Plan, run, and print the results.
 
     Args:
@@ -96,6 +96,6 @@ def _observer(planned: PlannedSweep, *, quiet: bool) -> Any:
         return nullcontext(NullObserver())
     console = Console(file=sys.stderr)
     if can_draw(console):
-        return LiveTable(console, planned.folder)
+        return LiveObserver(console, planned.folder)
     stream = sys.stderr
-    return PlainLines(lambda line: print(line, file=stream, flush=True), planned.folder)
+    return LineObserver(lambda line: print(line, file=stream, flush=True), planned.folder)

@@ -58,13 +58,13 @@ def print_statuses(statuses: "Sequence[SweepStatus]", console: "Console") -> Non
 
     from neftune_cli.formatting import PLAIN_WIDTH
     from neftune_cli.sweeps.progress.screen import SweepScreen
-    from neftune_cli.sweeps.progress.views import State
+    from neftune_cli.sweeps.progress.views import ObservedState
 
     if not console.file.isatty():
         console = Console(file=console.file, highlight=False, width=PLAIN_WIDTH, color_system=None)
     for number, one in enumerate(statuses):
         console.print(*([""] if number else []), SweepScreen(one, folded=False), sep="\n")
-        for trial in one.of(State.WAITING):
+        for trial in one.of(ObservedState.WAITING):
             if trial.reason:
                 console.print(Text(f"{trial.label} {trial.reason}"), soft_wrap=True)
         for sentence in _next_steps(one):
@@ -100,9 +100,9 @@ def _trial_as_data(trial: "TrialView") -> dict[str, Any]:
 
 def _next_steps(status: "SweepStatus") -> Iterator[str]:
     """Yield the command that resumes or retries, if no trial runs."""
-    from neftune_cli.sweeps.progress.views import State
+    from neftune_cli.sweeps.progress.views import ObservedState
 
-    if status.of(State.RUNNING):
+    if status.of(ObservedState.RUNNING):
         return
     command = _command(status)
     if not status.is_over:

@@ -46,7 +46,7 @@ def train(
     from neftune_cli.commands.running import run_and_report
     from neftune_cli.config.running import run_options
     from neftune_cli.config.values import parse_size
-    from neftune_cli.sweeps.plan import place_of
+    from neftune_cli.sweeps.plan import trial_folder
 
     fields = {**values_for(Destination.SPEC, train, arguments), "seeds": f"{seed},"}
     run_arguments = {**values_for(Destination.RUN, train, arguments), "workers": "1"}
@@ -61,7 +61,7 @@ def train(
     folder = output or Path("results") / f"train-{default_name(model or 'tiny', dataset or 'bios')}-{label}"
     fields[field] = str(size)
     planned, _ = run_and_report(None, fields, folder, running, quiet=quiet, as_json=as_json, single_trial=True)
-    model_path = place_of(planned.folder, planned.plan.trials[-1]).model_path
+    model_path = trial_folder(planned.folder, planned.plan.trials[-1]).model_path
     if not model_path.exists():
         typer.echo(_NO_MODEL.format(model_path.parent), err=True)
 

@@ -1,4 +1,4 @@
-"""Bad input: one clear message each, the fix, exit code 2, and nothing written or lost."""
+"""Invalid input: messages with a fix, exit code 2, and no file written or lost."""
 
 from pathlib import Path
 
@@ -14,7 +14,8 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
     [
         (
             ("--alphas", "0,-5"),
-            "Error: --alphas: alpha must be a finite number, 0 or larger, not -5.\n  Give numbers such as 0,5,10,15; 0 is no noise.\n",
+            "Error: --alphas: alpha must be a finite number, 0 or larger, not -5.\n"
+            "  Give numbers such as 0,5,10,15; 0 is no noise.\n",
         ),
         (
             ("--alphas", "0,five"),
@@ -50,27 +51,52 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             "Error: No such option: --learning-rat",
         ),
         (
+            ("--noise", "unifrom"),
+            "Error: Invalid value for '--noise': 'unifrom' is not one of 'uniform', 'gaussian', 'bernoulli'.\n",
+        ),
+        (
+            ("--noises", "uniform,unifrom"),
+            "Error: --noises: 'unifrom' is not a noise distribution.\n"
+            "  Give names from uniform, gaussian, bernoulli, separated by commas.\n",
+        ),
+        (
+            ("--noise-schedule", "sideways"),
+            "Error: Invalid value for '--noise-schedule': 'sideways' is not one of 'constant', 'linear', 'cosine'.\n",
+        ),
+        (
+            ("--noise-target", "everything"),
+            "Error: Invalid value for '--noise-target': 'everything' is not one of 'all', 'prompt', 'completion'.\n",
+        ),
+        (
+            ("--executor", "ray"),
+            "Error: Invalid value for '--executor': 'ray' is not one of 'local', 'inline'.\n",
+        ),
+        (
+            ("--keep", "some"),
+            "Error: Invalid value for '--keep': 'some' is not one of 'none', 'best', 'all'.\n",
+        ),
+        (
             ("none.yaml",),
             "Error: Cannot read none.yaml: No such file or directory.\n  Name an experiment file.\n",
         ),
     ],
 )
-def test_a_message_says_what_is_wrong_and_what_to_type(
+def test_a_message_names_the_problem_and_the_fix(
     neftune: Neftune, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    ended = neftune(*SWEEP, *arguments)
-    assert ended.err.startswith(message)
-    assert (ended.code, ended.out, list(tmp_path.iterdir())) == (2, "", [])
+    result = neftune(*SWEEP, *arguments)
+    assert result.err.startswith(message)
+    assert (result.code, result.out, list(tmp_path.iterdir())) == (2, "", [])
 
 
-def test_problems_of_options_data_model_and_recipe_are_told_together(neftune: Neftune, tmp_path: Path) -> None:
+def test_problems_of_options_data_model_and_recipe_are_reported_together(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"question": "?"}\n')
-    ended = neftune(
+    result = neftune(
         "sweep", "--alphas", "x", "--seeds", "0", "--dataset", "data.jsonl", "--model", "./none", "--set", "nonsense=1"
     )
-    for words in ("'x' is not a number", "at least one seed", "question", "./none", "nonsense"):
-        assert words in ended.err
-    assert ended.code == 2
+    for expected in ("'x' is not a number", "at least one seed", "question", "./none", "nonsense"):
+        assert expected in result.err
+    assert result.code == 2
 
 
 @pytest.mark.parametrize(
@@ -85,7 +111,8 @@ def test_problems_of_options_data_model_and_recipe_are_told_together(neftune: Ne
         ),
         (
             "sweep --checkpoint-minutes nan --hourly-rate 2 --epochs 0 --model ./none --dataset none.csv",
-            "Error: --checkpoint-minutes: nan is not a finite number.\n  Give a number of minutes above 0, for example 2.\n"
+            "Error: --checkpoint-minutes: nan is not a finite number.\n"
+            "  Give a number of minutes above 0, for example 2.\n"
             "Error: --hourly-rate has no effect without --dry-run.\n"
             "  Add --dry-run to see the cost estimate, or leave --hourly-rate out.\n"
             "Error: --epochs: input should be greater than 0, not 0.0.\n  Give another value.\n"
@@ -113,77 +140,94 @@ def test_problems_of_options_data_model_and_recipe_are_told_together(neftune: Ne
             "train --snr 0.5 --checkpoint-minutes inf --set weight_decay",
             "Error: --snr: with 0.5 the noise norm is 2 times the embedding norm.\n"
             "  For a noise norm of 0.5 times the embedding norm give 2.\n"
-            "Error: --checkpoint-minutes: inf is not a finite number.\n  Give a number of minutes above 0, for example 2.\n"
+            "Error: --checkpoint-minutes: inf is not a finite number.\n"
+            "  Give a number of minutes above 0, for example 2.\n"
             "Error: --set weight_decay: the value is missing.\n  Write --set key=value.\n",
         ),
     ],
 )
-def test_problems_of_how_to_run_are_told_with_those_of_what_to_train(
+def test_problems_of_run_options_are_reported_with_those_of_the_experiment(
     neftune: Neftune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, messages: str
 ) -> None:
-    def started(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise AssertionError("A worker was started.")
 
-    monkeypatch.setattr("tests.command_line.InlineExecutor.inspect", started)
+    monkeypatch.setattr("tests.command_line.InlineExecutor.inspect", fail)
     (tmp_path / "experiment.yaml").write_text("model: ./none")
-    ended = neftune(*command.split())
-    assert (ended.code, ended.out, ended.err) == (2, "", messages)
+    result = neftune(*command.split())
+    assert (result.code, result.out, result.err) == (2, "", messages)
     assert [path.name for path in tmp_path.iterdir()] == ["experiment.yaml"]
 
 
-def test_a_folder_with_a_different_sweep_is_left_alone(neftune: Neftune, tmp_path: Path) -> None:
+def test_a_folder_with_a_different_sweep_is_not_changed(neftune: Neftune, tmp_path: Path) -> None:
     from neftune_cli.config.resolve import resolve_sweep
     from neftune_cli.store import SweepFolder
 
     SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"train": {"epochs": 9.0}}))
     before = (tmp_path / "there" / "sweep.yaml").read_bytes()
-    ended = neftune("sweep", "--epochs", "1", "--output", "there")
-    assert ended.err == (
-        "Error: there holds a different sweep: train.epochs is 9.0 there and 1.0 here.\n"
-        "  Give another folder with --output, or make the options the same.\n"
+    result = neftune("sweep", "--epochs", "1", "--output", "there")
+    assert result.err == (
+        "Error: there has a different sweep: train.epochs is 9.0 there and 1.0 here.\n"
+        "  Give another folder with --output, or give the same options.\n"
     )
-    assert ended.code == 2
+    assert result.code == 2
     assert (tmp_path / "there" / "sweep.yaml").read_bytes() == before
 
 
-def test_a_folder_with_other_files_is_left_alone(neftune: Neftune, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("option", "value"), [("--noises", "unifrom"), ("--set", "wieght_decay=0.1"), ("--seeds", "x"), ("--alphas", "x")]
+)
+def test_an_invalid_option_is_reported_instead_of_a_different_sweep(
+    neftune: Neftune, tmp_path: Path, option: str, value: str
+) -> None:
+    from neftune_cli.config.resolve import resolve_sweep
+    from neftune_cli.store import SweepFolder
+
+    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"train": {"epochs": 9.0}}))
+    result = neftune("sweep", option, value, "--output", "there")
+    assert result.err.startswith(f"Error: {option}")
+    assert "different sweep" not in result.err
+    assert result.code == 2
+
+
+def test_a_folder_with_other_files_is_refused(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").touch()
-    ended = neftune("sweep", "--output", "photos")
-    assert ended.err == ("Error: photos holds files but no sweep.\n  Give an empty or a new folder with --output.\n")
+    result = neftune("sweep", "--output", "photos")
+    assert result.err == ("Error: photos has files but no sweep.\n  Give an empty or a new folder with --output.\n")
 
 
 def test_a_folder_that_is_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ended = neftune(*SWEEP, "--output", "file/sweep")
-    assert ended.err == (
-        "Error: file/sweep can't be written: Not a directory.\n  Give a folder you can write to with --output.\n"
+    result = neftune(*SWEEP, "--output", "file/sweep")
+    assert result.err == (
+        "Error: file/sweep is not writable: Not a directory.\n  Give a writable folder with --output.\n"
     )
-    assert ended.code == 2
+    assert result.code == 2
 
 
-def test_examples_that_are_all_too_long_are_refused_before_anything_is_written(
+def test_examples_that_are_all_too_long_are_refused_before_any_file_is_written(
     neftune: Neftune, tmp_path: Path
 ) -> None:
-    ended = neftune(*SWEEP, "--max-length", "4")
-    assert ended.err.startswith("Error: ")
-    assert "training examples were dropped: the prompt alone fills --max-length 4.\n  Use --max-length" in ended.err
-    assert (ended.code, list(tmp_path.iterdir())) == (2, [])
+    result = neftune(*SWEEP, "--max-length", "4")
+    assert result.err.startswith("Error: ")
+    assert "training examples were dropped: the prompt alone fills --max-length 4.\n  Use --max-length" in result.err
+    assert (result.code, list(tmp_path.iterdir())) == (2, [])
 
 
-def test_comparing_where_nothing_has_finished_exits_with_3(neftune: Neftune, tmp_path: Path) -> None:
-    ended = neftune("compare", str(tmp_path))
-    assert ended.code == 3
-    assert ended.err.startswith("Error: There is no sweep in ")
+def test_compare_without_results_exits_with_3(neftune: Neftune, tmp_path: Path) -> None:
+    result = neftune("compare", str(tmp_path))
+    assert result.code == 3
+    assert result.err.startswith("Error: There is no sweep in ")
 
 
-def test_comparing_what_does_not_exist_exits_with_2(neftune: Neftune) -> None:
-    ended = neftune("compare", "nowhere")
-    assert (ended.code, ended.err.partition("\n")[0]) == (2, "Error: nowhere doesn't exist.")
+def test_compare_of_a_missing_folder_exits_with_2(neftune: Neftune) -> None:
+    result = neftune("compare", "nowhere")
+    assert (result.code, result.err.partition("\n")[0]) == (2, "Error: nowhere does not exist.")
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected"),
     [
         ("arms: [{alpha: five}]", "arms: alpha 'five' is not a number."),
         ("arms: [{alpha: 5, train: 3}]", "train: 3 is not a mapping of fields."),
@@ -198,21 +242,18 @@ def test_comparing_what_does_not_exist_exits_with_2(neftune: Neftune) -> None:
         ("evaluation: {max_tokens: 5}", "Did you mean 'max_new_tokens'?"),
     ],
 )
-def test_a_wrong_experiment_is_explained(neftune: Neftune, tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "wrong.yaml").write_text(text)
-    ended = neftune("sweep", "wrong.yaml")
-    assert words in ended.err
-    assert (ended.code, ended.out, [path.name for path in tmp_path.iterdir()]) == (2, "", ["wrong.yaml"])
+def test_an_invalid_experiment_is_reported(neftune: Neftune, tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "invalid.yaml").write_text(text)
+    result = neftune("sweep", "invalid.yaml")
+    assert expected in result.err
+    assert (result.code, result.out, [path.name for path in tmp_path.iterdir()]) == (2, "", ["invalid.yaml"])
 
 
-def test_an_interrupt_says_how_to_go_on(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
+def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neftune_cli.commands.running.run_sweep", interrupted)
-    ended = neftune("sweep", "--alphas", "0,5", "--quiet")
-    assert ended.code == 130
-    assert ended.err == (
-        "Interrupted. What is finished is kept; to go on, give the same command:\n"
-        "  neftune sweep --alphas 0,5 --quiet\n"
-    )
+    monkeypatch.setattr("neftune_cli.commands.running.run_sweep", interrupt)
+    result = neftune("sweep", "--alphas", "0,5", "--quiet")
+    assert result.code == 130
+    assert result.err == ("Interrupted. Finished trials are kept. Resume with:\n  neftune sweep --alphas 0,5 --quiet\n")

@@ -16,7 +16,7 @@ from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.records import CurvePoint, TrialRecord
 from neftune_cli.reporting.documents import OutputFormat
 from neftune_cli.store import SweepFolder
-from tests.finished_trials import leave, leave_failed
+from tests.finished_trials import write_trial, write_failed_trial
 
 Records = list[TrialRecord]
 
@@ -115,7 +115,8 @@ def test_plots_of_an_earlier_report_are_removed(results: Path) -> None:
 
 
 def test_metric_selects_the_metric_of_the_verdict(results: Path) -> None:
-    assert "length beside alpha 0" in _compare(results, "--metric", "response_chars").stdout.split("\n\nLoss\n")[0]
+    _, verdict, *_ = _compare(results, "--metric", "response_chars").stdout.split("\n\n")
+    assert verdict.startswith("Answer length")
 
 
 def test_a_metric_can_be_given_by_its_name_in_the_tables(results: Path) -> None:
@@ -214,7 +215,7 @@ def test_sweeps_without_finished_trials_raise(tmp_path: Path, hand_made_records:
 
 
 def test_a_failed_trial_is_named_under_the_tables(results: Path) -> None:
-    leave_failed(SweepFolder(results / "bios").trial("f", "alpha=5", 3), "f", "out of memory")
+    write_failed_trial(SweepFolder(results / "bios").trial("f", "alpha=5", 3), "f", "out of memory")
 
     assert "\nMissing from these numbers: alpha=5,seed=3 failed: out of memory\n" in _compare(results).stdout
 
@@ -282,4 +283,4 @@ def _write_sweep(path: Path, records: Records, prefix: str = "0") -> None:
     for number, record in enumerate(records):
         named = record.model_copy(update={"trial": f"{prefix}{number:011d}"})
         trial = folder.trial(named.trial, named.arm, named.seed)
-        leave(trial, named, curve=[CurvePoint(step=1, epoch=1, train_loss=named.loss.train_loss, eval_loss=2.0)])
+        write_trial(trial, named, curve=[CurvePoint(step=1, epoch=1, train_loss=named.loss.train_loss, eval_loss=2.0)])

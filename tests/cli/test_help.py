@@ -1,4 +1,4 @@
-"""What `--help` prints: every option can be typed from it, on terminals of the usual widths."""
+"""Pages of `--help`: complete option names on terminals of usual widths, and all defaults."""
 
 import re
 from typing import Any
@@ -12,40 +12,40 @@ from tests.command_line import Neftune
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
-def test_all_commands_are_looked_at() -> None:
+def test_all_commands_are_tested() -> None:
     assert set(COMMANDS) == {"sweep", "compare", "status", "train", "sensitivity", "visualize"}
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_no_option_is_cut(neftune: Neftune, monkeypatch: pytest.MonkeyPatch, command: str, width: int) -> None:
+def test_no_option_is_abbreviated(neftune: Neftune, monkeypatch: pytest.MonkeyPatch, command: str, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    ended = neftune(*command.split(), "--help")
-    assert ended.code == 0
-    assert "…" not in ended.out
-    assert max(map(len, ended.out.splitlines())) <= width
-    first_words = set(re.findall(r"^│ (--?[\w-]+)(?=[ ,])", ended.out, re.MULTILINE))
+    result = neftune(*command.split(), "--help")
+    assert result.code == 0
+    assert "…" not in result.out
+    assert max(map(len, result.out.splitlines())) <= width
+    names = set(re.findall(r"^│ (--?[\w-]+)(?=[ ,])", result.out, re.MULTILINE))
     if command:
         for option in COMMANDS[command].params:
-            assert set(option.opts + option.secondary_opts) <= first_words or option.param_type_name == "argument"
+            assert set(option.opts + option.secondary_opts) <= names or option.param_type_name == "argument"
 
 
 @pytest.mark.parametrize("command", ["sweep", "train"])
-def test_every_default_is_told(neftune: Neftune, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    monkeypatch.setenv("COLUMNS", "400")  # each option on a line
+def test_every_default_is_shown(neftune: Neftune, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # one line per option
     lines = neftune(command, "--help").out.splitlines()
-    told = 0
+    shown = 0
     for option in COMMANDS[command].params:
         if option.default is None or option.default is False:
             continue
         default = option.opts[0] if option.default is True else f"{option.default}".removesuffix(".0")
         (line,) = (line for line in lines if line.startswith(f"│ {option.opts[0]} "))
         assert f"(default {default})" in line
-        told += 1
-    assert told == {"sweep": 7, "train": 4}[command]
+        shown += 1
+    assert shown == {"sweep": 7, "train": 4}[command]
 
 
-def test_what_follows_a_name_is_legible_at_80_characters(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_of_train_at_80_characters(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert RUN in neftune("train", "--help").out
 

@@ -1,4 +1,4 @@
-"""`neftune status` on sweeps in every state: what is printed, the exit codes, and what it costs to start."""
+"""`neftune status` on sweeps in every state: output, exit codes, and imported modules."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from neftune_cli.commands.status import status
 from neftune_cli.errors import NothingToCompareError, UsageError
-from tests.sweep_in_progress import COMMAND, FakeSweep, every_state
+from tests.sweep_in_progress import COMMAND, FakeSweep, sweep_in_every_state
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = (
@@ -30,7 +30,7 @@ PROGRAM = (
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Iterator[FakeSweep]:
-    with every_state(tmp_path / "results" / "bios") as one:
+    with sweep_in_every_state(tmp_path / "results" / "bios") as one:
         yield one
 
 
@@ -46,33 +46,33 @@ def _status(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def test_a_pipe_gets_plain_lines_and_a_failure_the_code_1(sweep: FakeSweep) -> None:
+def test_a_pipe_gets_plain_lines_and_a_failure_exits_with_1(sweep: FakeSweep) -> None:
     result = _status(sweep.folder.path)
 
     assert result.exit_code == 1
     assert result.stdout.startswith("bios  3 of 10 done, 2 running, 1 failed, 1 stopped, 1 stalled, 2 waiting\n")
     assert "alpha=0   1.5012            40/120 █▇▆▅▄▃▂▁   stalled 12/120" in result.stdout
     assert "\x1b" not in result.stdout
-    assert "this goes on" not in result.stdout  # two trials run
+    assert "resume with" not in result.stdout  # two trials run
 
 
-def test_long_reasons_are_given_whole(fresh: FakeSweep) -> None:
+def test_long_reasons_are_not_cut(fresh: FakeSweep) -> None:
     reason = " ".join(f"word{number}" for number in range(60))
     fresh.fail("alpha=0", 0, reason)
 
     assert reason in " ".join(_status(fresh.folder.path).stdout.split())
 
 
-def test_what_nobody_runs_tells_what_to_type(fresh: FakeSweep) -> None:
+def test_a_stopped_sweep_prints_the_command_that_resumes(fresh: FakeSweep) -> None:
     fresh.stop("alpha=0", 0, 60)
     result = _status(fresh.folder.path)
 
     assert result.exit_code == 0
     assert shlex.split(result.stdout.splitlines()[-1]) == list(COMMAND)
-    assert "No trial runs now. Unless a sweep is just starting, this goes on" in result.stdout
+    assert "No trial is running. Unless a sweep has just been started, resume with" in result.stdout
 
 
-def test_failures_tell_how_to_try_again(fresh: FakeSweep) -> None:
+def test_failures_print_the_command_that_retries(fresh: FakeSweep) -> None:
     fresh.finish("base", None, 4.0)
     fresh.fail("alpha=0", 0, "out of memory")
     result = _status(fresh.folder.path)
@@ -81,7 +81,7 @@ def test_failures_tell_how_to_try_again(fresh: FakeSweep) -> None:
     assert result.exit_code == 1
 
 
-def test_a_finished_sweep_says_no_more(fresh: FakeSweep) -> None:
+def test_a_finished_sweep_prints_no_command(fresh: FakeSweep) -> None:
     fresh.finish("base", None, 4.0)
     fresh.finish("alpha=0", 0, 1.5)
     result = _status(fresh.folder.path)
@@ -92,22 +92,22 @@ def test_a_finished_sweep_says_no_more(fresh: FakeSweep) -> None:
     assert result.exit_code == 0
 
 
-def test_a_folder_of_sweeps_shows_each(sweep: FakeSweep, fresh: FakeSweep) -> None:
+def test_a_folder_of_sweeps_shows_all(sweep: FakeSweep, fresh: FakeSweep) -> None:
     printed = _status(sweep.folder.path.parent).stdout
 
     assert printed.index("bios  3 of 10 done") < printed.index("fresh  0 of 2 done")
 
 
-def test_json_holds_everything(sweep: FakeSweep) -> None:
+def test_json_has_all_states_and_times(sweep: FakeSweep) -> None:
     result = _status(sweep.folder.path, "--json")
-    (told,) = json.loads(result.stdout)["sweeps"]
-    trials = {trial["label"]: trial for trial in told["trials"]}
+    (shown,) = json.loads(result.stdout)["sweeps"]
+    trials = {trial["label"]: trial for trial in shown["trials"]}
 
     assert result.exit_code == 1
-    assert told["counts"] == {"done": 3, "running": 2, "failed": 1, "stopped": 1, "stalled": 1, "waiting": 2}
-    assert told["command"] == list(COMMAND)
-    assert told["seconds_left"] == pytest.approx(50.5)
-    assert told["age_seconds"] > 0
+    assert shown["counts"] == {"done": 3, "running": 2, "failed": 1, "stopped": 1, "stalled": 1, "waiting": 2}
+    assert shown["command"] == list(COMMAND)
+    assert shown["seconds_left"] == pytest.approx(50.5)
+    assert shown["age_seconds"] > 0
     assert trials["alpha=5, seed 0"]["eval_loss"] == 1.4987
     assert trials["alpha=0, seed 1"]["state"] == "running"
     assert trials["alpha=0, seed 1"]["step"] == 40
@@ -115,7 +115,7 @@ def test_json_holds_everything(sweep: FakeSweep) -> None:
     assert trials["alpha=5, seed 2"]["age_seconds"] is None
 
 
-def test_wrong_paths_are_told_all_at_once(tmp_path: Path) -> None:
+def test_all_wrong_paths_are_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError) as error:
         _raising(tmp_path / "nowhere", tmp_path / "file")
@@ -126,28 +126,28 @@ def test_wrong_paths_are_told_all_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_no_sweep_has_its_own_code(tmp_path: Path) -> None:
-    with pytest.raises(NothingToCompareError, match="No sweep in") as error:
+def test_a_folder_without_sweeps_exits_with_3(tmp_path: Path) -> None:
+    with pytest.raises(NothingToCompareError, match="There is no sweep in") as error:
         _raising(tmp_path)
 
     assert error.value.exit_code == 3
 
 
-def test_watching_needs_a_terminal(sweep: FakeSweep) -> None:
+def test_watch_needs_a_terminal(sweep: FakeSweep) -> None:
     with pytest.raises(UsageError, match="--watch needs a terminal"):
         _raising(sweep.folder.path, "--watch")
-    with pytest.raises(UsageError, match="--json doesn't"):
+    with pytest.raises(UsageError, match="--watch and --json exclude each other"):
         _raising(sweep.folder.path, "--watch", "--json")
 
 
-@pytest.mark.parametrize("pretence", ["FORCE_COLOR", "TTY_COMPATIBLE"])
-def test_a_file_is_no_terminal_whatever_is_pretended(
-    pretence: str, fresh: FakeSweep, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+def test_variables_that_force_colors_do_not_make_a_file_a_terminal(
+    variable: str, fresh: FakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fresh.finish("base", None, 4.0)
     fresh.finish("alpha=0", 0, 1.5)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv(pretence, "1")
+    monkeypatch.setenv(variable, "1")
     with pytest.raises(UsageError, match="--watch needs a terminal"):
         _raising(fresh.folder.path, "--watch")
 
@@ -158,7 +158,7 @@ def _raising(*arguments: str | Path) -> None:
     raise error
 
 
-def test_it_starts_at_once_and_without_torch(sweep: FakeSweep) -> None:
+def test_status_imports_no_numerical_libraries(sweep: FakeSweep) -> None:
     command = [sys.executable, "-X", "importtime", "-c", PROGRAM, str(sweep.folder.path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
@@ -169,9 +169,9 @@ def test_it_starts_at_once_and_without_torch(sweep: FakeSweep) -> None:
     assert not imported & {"torch", "pandas", "numpy", "transformers", "pyarrow", "scipy"}
 
 
-def test_watching_goes_on_until_all_is_done(fresh: FakeSweep) -> None:
+def test_watch_ends_when_all_trials_are_done(fresh: FakeSweep) -> None:
     fresh.finish("base", None, 4.0)
-    with _Watching(fresh.folder.path) as watching:
+    with _Watch(fresh.folder.path) as watching:
         running = fresh.run("alpha=0", 0, 30, seconds=5.0)
         watching.wait_for("1 of 2 done, 1 running")
         running.release()
@@ -183,40 +183,44 @@ def test_watching_goes_on_until_all_is_done(fresh: FakeSweep) -> None:
         assert "1.2500" in watching.text
 
 
-def test_a_sweep_that_was_interrupted_long_ago_does_not_keep_a_watch_from_ending(
-    fresh: FakeSweep, tmp_path: Path
-) -> None:
+def test_watch_ends_although_an_old_sweep_is_unfinished(fresh: FakeSweep, tmp_path: Path) -> None:
     fresh.finish("base", None, 4.0)
     with FakeSweep(tmp_path / "results" / "old", ["alpha=0"], 1) as old:
         old.stop("alpha=0", 0, 60)
         running = fresh.run("alpha=0", 0, 30, seconds=5.0)
-        with _Watching(tmp_path / "results", waiting=0.0) as watching:
+        with _Watch(tmp_path / "results", waiting=0.0) as watching:
             watching.wait_for("  0 of 2 done, 1 stopped, 1 waiting")
             running.release()
             fresh.finish("alpha=0", 0, 1.25)
-            watching.wait_for("this goes on")
+            watching.wait_for("resume with")
 
             assert watching.process.wait(20) == 0
-            assert "No trial runs now" in watching.text.partition("2 of 2 done")[2]
+            assert "No trial is running" in watching.text.partition("2 of 2 done")[2]
 
 
-def test_ctrl_c_ends_the_view(fresh: FakeSweep) -> None:
-    with _Watching(fresh.folder.path) as watching:
+def test_ctrl_c_ends_the_display(fresh: FakeSweep) -> None:
+    with _Watch(fresh.folder.path) as watching:
         watching.wait_for("Ctrl-C ends this view, not the sweep")
         watching.process.send_signal(signal.SIGINT)
-        watching.wait_for("No trial runs now")
+        watching.wait_for("No trial is running")
 
         assert watching.process.wait(20) == 0
         assert "Traceback" not in watching.text
 
 
-class _Watching:
-    """`neftune status --watch` on a terminal of its own, which waits so many seconds for something to start."""
+class _Watch:
+    """`neftune status --watch` on a pseudo-terminal.
+
+    Args:
+        folder: results folder.
+        waiting: seconds to wait for a trial to start.
+
+    """
 
     def __init__(self, folder: Path, *, waiting: float = 15.0) -> None:
         self._main, other = pty.openpty()
         environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
-        program = f"from neftune_cli.sweeps.watching import live\nlive.START_SECONDS = {waiting}\n{PROGRAM}"
+        program = f"from neftune_cli.sweeps.progress import live\nlive.START_SECONDS = {waiting}\n{PROGRAM}"
         command = [sys.executable, "-c", program, str(folder), "--watch"]
         self.process = subprocess.Popen(
             command, cwd=ROOT, stdin=other, stdout=other, stderr=other, env=environment, start_new_session=True
@@ -225,7 +229,7 @@ class _Watching:
         os.set_blocking(self._main, False)
         self.text = ""
 
-    def __enter__(self) -> "_Watching":
+    def __enter__(self) -> "_Watch":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -234,25 +238,25 @@ class _Watching:
         os.close(self._main)
 
     def wait_for(self, text: str) -> None:
-        """Read what is drawn until this is."""
+        """Read the terminal until it shows a text."""
         until = time.monotonic() + 20
         while text not in self.text:
             assert time.monotonic() < until, self.text[-2000:]
             try:
                 self.text += os.read(self._main, 65536).decode(errors="replace")
-            except OSError:  # nothing new, or the process has ended
+            except OSError:  # no new output, or the process has ended
                 time.sleep(0.05)
 
 
-def test_of_a_sweep_that_was_moved_its_own_file_goes_on(fresh: FakeSweep, tmp_path: Path) -> None:
+def test_a_moved_sweep_resumes_from_its_own_file(fresh: FakeSweep, tmp_path: Path) -> None:
     fresh.stop("alpha=0", 0, 10)
-    fresh.folder.write_manifest({**fresh.folder.manifest(), "folder": str(tmp_path / "where it was")})
+    fresh.folder.write_manifest({**fresh.folder.manifest(), "folder": str(tmp_path / "old")})
     last = _status(fresh.folder.path).stdout.splitlines()[-1]
-    there = str(fresh.folder.path)
-    assert shlex.split(last) == ["neftune", "sweep", f"{there}/sweep.yaml", "--output", there]
+    folder = str(fresh.folder.path)
+    assert shlex.split(last) == ["neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder]
 
 
-def test_a_finished_trial_whose_record_was_damaged_says_so(fresh: FakeSweep) -> None:
+def test_a_damaged_record_is_reported(fresh: FakeSweep) -> None:
     fresh.finish("alpha=0", 0, 1.5)
     next(fresh.folder.path.glob("trials/alpha=0*/record.json")).write_text("{")
     assert "alpha=0, seed 0 can't be used: its record.json is damaged" in _status(fresh.folder.path).stdout

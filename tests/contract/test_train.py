@@ -1,6 +1,7 @@
-"""`neftune train` keeps a model that `--model` takes again; adapters, packing and other layouts train as well."""
+"""`neftune train` and other training paths end to end: kept model, adapters, plain text, divergence, dry run."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -19,52 +20,95 @@ def rows(path: Path, examples: list[dict[str, object]]) -> str:
     return path.name
 
 
-def test_the_trained_model_can_be_trained_again(neftune: Neftune, tmp_path: Path) -> None:
+def test_the_kept_model_can_be_trained_again(neftune: Neftune, tmp_path: Path) -> None:
     trained = neftune("train", "--alpha", "5", *SMALL, "--output", "one")
     model = next(tmp_path.glob("one/trials/alpha=5,seed=0-*/model"))
-    assert (trained.code, f"The model is in {model.relative_to(tmp_path)}" in trained.err) == (0, True)
+    assert (trained.code, f"Model: {model.relative_to(tmp_path)}" in trained.err) == (0, True)
     again = neftune(*SWEEP, "--model", str(model), "--alphas", "0", *SMALL, "--output", "two")
     assert again.code == 0
     before, after = (pd.read_csv(tmp_path / name / "loss.csv").eval_loss for name in ("one", "two"))
-    assert after[0] == pytest.approx(before[1], rel=1e-5)  # the base of the second is what the first trained
+    assert after[0] == pytest.approx(
+        before[1], rel=1e-5
+    )  # the base model of the second training is the model of the first
 
 
-def test_a_folder_has_room_for_one_training(neftune: Neftune, tmp_path: Path) -> None:
+def test_the_trained_model_is_compared_with_the_base_model(neftune: Neftune, tmp_path: Path) -> None:
+    result = neftune("train", "--alpha", "5", *SMALL, "--output", "one")
+    losses = pd.read_csv(tmp_path / "one" / "loss.csv").set_index("arm").eval_loss
+    before, after = losses["base"], losses["alpha=5"]
+    rows = [re.split("  +", line.strip()) for line in result.out.splitlines()]
+    assert rows[0] == ["base model", "alpha=5", "change"]
+    sign = "\N{MINUS SIGN}" if after < before else "+"
+    assert ["Held-out loss ↓", f"{before:.4f}", f"{after:.4f}", f"{sign}{abs(after - before):.4f}"] in rows
+    assert (tmp_path / "one" / "summary.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch", "expected"),
+    [
+        (8, 16, "2 steps of up to 16 examples, or 2 epochs. 8 of 8 training examples were used."),
+        (27, 8, "2 steps of up to 8 examples, or 0.5 epochs. 16 of 27 training examples were used."),
+        (40, 4, "2 steps of up to 4 examples, or 0.2 epochs. 8 of 40 training examples were used."),
+    ],
+)
+def test_max_steps_reports_epochs_and_examples(
+    neftune: Neftune, tmp_path: Path, examples: int, batch: int, expected: str
+) -> None:
+    result = neftune(
+        *SWEEP, *("--alphas", "0", *SMALL), "--train-examples", str(examples), "--batch-size", str(batch), "--quiet"
+    )
+    assert f"Length of training: {expected}" in result.err
+    (trial,) = (tmp_path / "results" / "tiny-bios" / "trials").glob("alpha=0*")
+    last = json.loads((trial / "metrics.jsonl").read_text().splitlines()[-1])
+    assert f" {last['epoch']:.3g} epochs" in expected  # the epoch that the trainer logged
+
+
+def test_compare_shows_a_training_apart_from_a_sweep(neftune: Neftune, tmp_path: Path) -> None:
+    neftune("train", "--alpha", "5", *SMALL, "--output", "results/one", "--quiet")
+    neftune(*SWEEP, "--alphas", "0,5", *SMALL, "--output", "results/more", "--quiet")
+    for name in ("one", "more"):
+        (tmp_path / "results" / name / "summary.md").unlink()
+    result = neftune("compare", "results")
+    assert result.code == 0
+    assert "Not compared with one: single training runs and sweeps are compared separately." in result.out
+    assert [(tmp_path / "results" / name / "summary.md").is_file() for name in ("one", "more")] == [True, True]
+
+
+def test_a_folder_with_another_training_is_refused(neftune: Neftune, tmp_path: Path) -> None:
     SweepFolder(tmp_path / "one").open(resolve_sweep(None, {"alphas": [5.0], "seeds": [0]}))
     for other in (("--alpha", "0"), ("--seed", "1")):
-        ended = neftune("train", *other, "--output", "one")
-        assert (ended.code, ended.err) == (
+        result = neftune("train", *other, "--output", "one")
+        assert (result.code, result.err) == (
             2,
-            "Error: one holds another training.\n"
-            "  Give another folder with --output, or use neftune sweep for several.\n",
+            "Error: one has other trainings.\n  Give another folder with --output, or use neftune sweep.\n",
         )
 
 
 @pytest.mark.parametrize("extra", [("--lora-rank", "4"), ("--noise-scale", "hf")])
-def test_other_ways_to_train_run_through(neftune: Neftune, tmp_path: Path, extra: tuple[str, ...]) -> None:
-    ended = neftune(*SWEEP, "--alphas", "5", *SMALL, *extra, "--output", "out", "--quiet")
-    assert ended.code == 0
+def test_lora_and_the_scale_of_transformers_train(neftune: Neftune, tmp_path: Path, extra: tuple[str, ...]) -> None:
+    result = neftune(*SWEEP, "--alphas", "5", *SMALL, *extra, "--output", "out", "--quiet")
+    assert result.code == 0
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=5"]
 
 
-def test_plain_text_trains_without_prompts_and_generates_nothing(neftune: Neftune, tmp_path: Path) -> None:
+def test_plain_text_trains_without_generation(neftune: Neftune, tmp_path: Path) -> None:
     data = rows(tmp_path / "text.jsonl", [{"text": f"The number {n} follows {n - 1}."} for n in range(1, 30)])
-    ended = neftune(*SWEEP, "--dataset", data, "--alphas", "0", *SMALL, "--output", "out")
-    assert ended.code == 0
+    result = neftune(*SWEEP, "--dataset", data, "--alphas", "0", *SMALL, "--output", "out")
+    assert result.code == 0
     assert pd.read_csv(tmp_path / "out" / "eval.csv").exact_match.isna().all()
     assert [record.probe_eval for record in SweepFolder(tmp_path / "out").records()] == [None, None]
 
 
-def test_a_diverging_arm_fails_alone(neftune: Neftune, tmp_path: Path) -> None:
+def test_a_diverging_arm_does_not_stop_the_others(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text(
         "seeds: 1\ntrain_examples: 16\neval_examples: 4\nevaluation: {max_new_tokens: 8}\n"
         "arms:\n  - {name: wild, train: {learning_rate: 1.0e+30, max_grad_norm: 0}}\n  - {alpha: 5}\n"
     )
-    ended = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out")
-    assert ended.code == 1
-    assert "wild, seed 0 failed: A noise-off loss is not finite after step" in ended.err
+    result = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out")
+    assert result.code == 1
+    assert "wild, seed 0 failed: A noise-off loss is not finite after step" in result.err
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=5"]
-    assert "Trials run: 3, done before: 0" in ended.err
+    assert "Trials run: 3, done before: 0" in result.err
     again = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out", "--json", "--quiet")
     summary = json.loads(again.out)
     assert (again.code, list(summary["failed"])) == (1, ["wild, seed 0"])
@@ -75,9 +119,9 @@ def test_a_diverging_arm_fails_alone(neftune: Neftune, tmp_path: Path) -> None:
     assert (retried.code, json.loads(retried.out)["run_now"]) == (1, 1)
 
 
-def test_a_dry_run_shows_the_plan_and_writes_nothing(neftune: Neftune, tmp_path: Path) -> None:
-    ended = neftune("sweep", "--dry-run", "--json", "--alphas", "0,5", "--seeds", "2")
-    plan = json.loads(ended.out)["trials"]
+def test_a_dry_run_prints_the_plan_and_writes_no_file(neftune: Neftune, tmp_path: Path) -> None:
+    result = neftune("sweep", "--dry-run", "--json", "--alphas", "0,5", "--seeds", "2")
+    plan = json.loads(result.out)["trials"]
     assert [(one["arm"], one["seed"], one["steps"]) for one in plan] == [
         ("base", None, 0),
         ("alpha=0", 0, 75),

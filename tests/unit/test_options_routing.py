@@ -1,0 +1,100 @@
+"""Routing of options: every declared option reaches the spec, the run settings or its command."""
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+import typer
+
+from neftune_cli.commands.compare import compare
+from neftune_cli.commands.options import DECLARED, RUN
+from neftune_cli.commands.request import read_spec
+from neftune_cli.commands.routing import Destination, Option, options_of, values_for
+from neftune_cli.commands.sensitivity import sensitivity
+from neftune_cli.commands.status import status
+from neftune_cli.commands.sweep import sweep
+from neftune_cli.commands.train import train
+from neftune_cli.commands.visualize import visualize
+from neftune_cli.config.running import RunOptions, run_options
+from neftune_cli.errors import Problems
+
+COMMANDS = (sweep, compare, status, train, sensitivity, visualize)
+
+SAMPLES: dict[str, Any] = {
+    "model": "smollm2",
+    "dataset": "data.jsonl",
+    "format": "messages",
+    "train_examples": 7,
+    "eval_examples": 7,
+    "alphas": "0,7",
+    "snr": "20",
+    "noises": "uniform,gaussian",
+    "seeds": "7,",
+    "noise": "gaussian",
+    "noise_scale": "hf",
+    "noise_schedule": "linear",
+    "noise_target": "prompt",
+    "train.epochs": 7.0,
+    "train.max_steps": 7,
+    "train.learning_rate": 0.5,
+    "train.batch_size": 7,
+    "train.max_length": 77,
+    "train.lora_rank": 7,
+    "train.sft": ["weight_decay=0.1"],
+    "evaluation.max_new_tokens": 7,
+    "evaluation.repetition_penalty": 1.5,
+}
+"""Values that differ from the defaults, by spec field."""
+
+
+def test_the_samples_cover_all_spec_fields_with_an_option() -> None:
+    assert set(SAMPLES) == {option.field for option in DECLARED if option.to is Destination.SPEC}
+
+
+@pytest.mark.parametrize("field", SAMPLES)
+def test_each_spec_option_changes_the_spec(field: str) -> None:
+    problems = Problems()
+    assert read_spec(None, {field: SAMPLES[field]}, problems) != read_spec(None, {}, problems)
+    assert problems.found == ()
+
+
+@pytest.mark.parametrize("command", [sweep, train])
+def test_each_run_option_is_read(command: Callable[..., None]) -> None:
+    values = {name: one.default for name, one in inspect.signature(command).parameters.items()}
+    assert isinstance(run_options({"workers": "1", **values_for(Destination.RUN, command, values)}), RunOptions)
+
+
+def test_a_run_option_that_nothing_reads_raises() -> None:
+    values = {name: one.default for name, one in inspect.signature(sweep).parameters.items()}
+    with pytest.raises(TypeError, match="No run setting reads the arguments priority"):
+        run_options({**values_for(Destination.RUN, sweep, values), "priority": 1})
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_uses_its_other_parameters(command: Callable[..., None]) -> None:
+    routed = {name for name, one in options_of(command).items() if one.to is not Destination.COMMAND}
+    (function,) = ast.parse(textwrap.dedent(inspect.getsource(command))).body
+    assert isinstance(function, ast.FunctionDef)
+    used = {node.id for line in function.body for node in ast.walk(line) if isinstance(node, ast.Name)}
+    assert set(inspect.signature(command).parameters) - routed <= used
+
+
+def test_each_option_is_taken_by_a_command() -> None:
+    taken = {id(option) for command in COMMANDS for option in options_of(command).values()}
+    assert [option.param_decls for option in DECLARED if id(option) not in taken] == []
+
+
+def test_a_parameter_without_a_declaration_raises() -> None:
+    def command(model: Annotated[str, typer.Option()] = "tiny", priority: int = 1) -> None: ...
+
+    with pytest.raises(TypeError, match="'priority' of the command 'command' is not a declared option"):
+        options_of(command)
+
+
+@pytest.mark.parametrize(("to", "field"), [(Destination.SPEC, ""), (Destination.RUN, "model")])
+def test_a_field_without_the_spec_or_the_spec_without_a_field_raises(to: Destination, field: str) -> None:
+    with pytest.raises(TypeError, match="--priority"):
+        Option("--priority", "Priority.", RUN, to, field=field)
