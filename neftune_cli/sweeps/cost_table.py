@@ -191,14 +191,15 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
     steps = sum(line.steps for line in to_run)
     yield f"{len(to_run)} of {len(costed.lines)} trials to run, {steps:,} optimizer steps at most."
     if failed := sum(line.state == FAILED for line in costed.lines):
-        yield f"{counted(failed, 'trial')} failed before; --retry failed runs them again."
+        yield f"{counted(failed, 'trial')} failed before. --retry failed runs {'it' if failed == 1 else 'them'} again."
     if not to_run:
         return
     if estimate is None:
         yield "Their cost is unknown: there is no finished trial and no calibration."
         return
     if costed.without_estimate:
-        yield f"{costed.without_estimate} of them have no estimate. The totals are those of the others."
+        has = "has" if costed.without_estimate == 1 else "have"
+        yield f"{costed.without_estimate} of them {has} no estimate. The totals are those of the others."
     about = "at least" if costed.without_estimate else "about"
     yield f"Training tokens: {'at least ' if costed.without_estimate else ''}{costed.tokens:,}, without padding."
     yield f"Time: {about} {duration(estimate.seconds)} with {counted(costed.workers, 'worker')}, including startup."

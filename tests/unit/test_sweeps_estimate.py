@@ -1,4 +1,4 @@
-"""Estimates of plans, worked out by hand: from calibrations, from finished trials, and from both."""
+"""Cost estimates from calibrations and finished trials, compared with values computed by hand."""
 
 import json
 import socket
@@ -13,16 +13,23 @@ import pytest
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
 from neftune_cli.data.examples import GenerationDefaults
-from neftune_cli.records import CurvePoint, TrialState, TrialStatus
-from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.cost_table import CostedPlan, costed_plan, total_lines, states_of
-from neftune_cli.sweeps.estimate import CostEstimate, cost, estimate_of, measured, schedule, to_calibrate
+from neftune_cli.records import CurvePoint, TrialState
+from neftune_cli.store import SweepFolder, TrialFolder
+from neftune_cli.sweeps.cost_table import CostedPlan, costed_plan, states_of, total_lines
+from neftune_cli.sweeps.estimate import (
+    CostEstimate,
+    combined_estimate,
+    machine_cost,
+    makespan,
+    measured_cost,
+    recipes_to_calibrate,
+)
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
 from neftune_cli.sweeps.manifest import unestimated, with_estimate
-from neftune_cli.sweeps.plan import Plan
+from neftune_cli.sweeps.plan import Plan, trial_folder
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.trial import Trial
-from tests.sweep_in_progress import record
+from tests.finished_trials import start_trial, trial_record, write_trial
 
 GENERATION = GenerationDefaults(max_new_tokens=16, repetition_penalty=1.0)
 GIB = 1 << 30
@@ -42,10 +49,8 @@ def trials_of(one: SweepSpec) -> list[Trial]:
 ZERO, FIVE = ArmSpec(name="alpha=0", alpha=0), ArmSpec(name="alpha=5", alpha=5)
 SMALL = ArmSpec(name="small", alpha=0, train={"batch_size": 2})
 ALPHAS = spec(ZERO, FIVE, seeds=2)
-"""With the recipe of `tiny`: batches of 16, 3 epochs."""
-
-
-IN_PAIRS = {"host": socket.gethostname(), "side_by_side": 2}
+"""The recipe of `tiny`: batch size 16, 3 epochs."""
+IN_PARALLEL = {"host": socket.gethostname(), "side_by_side": 2}
 
 
 def calibration(trial: Trial, **values: Any) -> Calibration:
@@ -62,45 +67,48 @@ def calibration(trial: Trial, **values: Any) -> Calibration:
     return Calibration(recipe=recipe_key(trial.spec.train), **{**found, **values})
 
 
-def leave(folder: SweepFolder, trial: Trial, **status: Any) -> None:
-    place = folder.trial(trial.id, trial.arm, trial.seed)
-    place.path.mkdir(parents=True, exist_ok=True)
-    values = TrialStatus(trial=trial.id, **status)
-    (place.path / "state.json").write_text(values.model_dump_json(), encoding="utf-8")
-    (place.path / "metrics.jsonl").write_text(CurvePoint(step=1, epoch=1, tokens=999).model_dump_json() + "\n")
-    if values.state is TrialState.DONE:
-        done = record(trial.arm, trial.seed, 1.0).model_copy(update={"trial": trial.id})
-        (place.path / "record.json").write_text(done.model_dump_json(), encoding="utf-8")
+def write(folder: SweepFolder, trial: Trial, state: TrialState, **status: Any) -> TrialFolder:
+    """Write a trial that trained on 999 tokens, in this state. A running one is written as by a killed process."""
+    files = trial_folder(folder, trial)
+    files.path.parent.mkdir(exist_ok=True)
+    curve = [CurvePoint(step=1, epoch=1, tokens=999)]
+    if state is TrialState.DONE:
+        write_trial(files, trial_record(trial.id, trial.arm, trial.seed), curve=curve, **status)
+        return files
+    with start_trial(files, trial.id, **status) as leased:
+        leased.rewrite_metrics(curve)
+        if state is not TrialState.RUNNING:
+            leased.end(state)
+    return files
 
 
-def test_a_trial_that_is_trained_again_as_a_file_is_damaged_tells_nothing(tmp_path: Path) -> None:
+def test_a_trial_with_damaged_files_is_not_used(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
-    leave(folder, trials[1], state=TrialState.DONE, seconds=20.0, **IN_PAIRS)
-    place = folder.trial(trials[1].id, trials[1].arm, trials[1].seed)
-    (place.path / "record.json").write_text("{")
-    (place.path / "metrics.jsonl").write_text("garbage {{{\n")
-    assert measured(trials, folder, workers=2, seconds=1.0).trials == {}
-    assert len(to_calibrate(trials[1:], trials, folder, workers=2)) == 1
+    files = write(folder, trials[1], TrialState.DONE, seconds=20.0, **IN_PARALLEL)
+    (files.path / "record.json").write_text("{")
+    (files.path / "metrics.jsonl").write_text("garbage {{{\n")
+    assert measured_cost(trials, folder, workers=2, seconds=1.0).trials == {}
+    assert len(recipes_to_calibrate(trials[1:], trials, folder, workers=2)) == 1
 
 
-def keep(folder: SweepFolder, trial: Trial, *, seconds: float) -> None:
-    """Leave a checkpoint that so much work went into."""
-    checkpoints = folder.trial(trial.id, trial.arm, trial.seed).checkpoints
+def add_checkpoint(folder: SweepFolder, trial: Trial, *, seconds: float) -> None:
+    """Write a checkpoint after this time of training."""
+    checkpoints = trial_folder(folder, trial).checkpoints
     with checkpoints.new(20, seconds, {}, lambda: None) as files:
         (files / "weights").write_bytes(b"w")
 
 
-def test_trials_go_to_the_worker_that_is_free_first() -> None:
-    assert schedule([5.0, 3.0, 2.0, 4.0], 2) == 9.0  # 5 + 4 on the first, 3 + 2 on the second
-    assert schedule([5.0, 3.0, 2.0, 4.0], 1) == 14.0
-    assert schedule([5.0, 3.0], 8) == 5.0
-    assert schedule([], 2) == 0.0
+def test_the_next_trial_goes_to_the_first_free_worker() -> None:
+    assert makespan([5.0, 3.0, 2.0, 4.0], 2) == 9.0  # 5 + 4 on the first, 3 + 2 on the second
+    assert makespan([5.0, 3.0, 2.0, 4.0], 1) == 14.0
+    assert makespan([5.0, 3.0], 8) == 5.0
+    assert makespan([], 2) == 0.0
 
 
-def test_calibrations_are_averaged_and_multiplied(tmp_path: Path) -> None:
+def test_calibrations_of_several_workers_are_averaged(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
     both = [calibration(trials[1]), calibration(trials[1], step=0.3, peak_memory=2 * GIB)]
-    found = estimate_of(trials, trials, folder, both, workers=2)
+    found = combined_estimate(trials, trials, folder, both, workers=2)
     one = 1.0 + 30 * 0.2 + 3 * 2.0 + 3.0
     assert found.trials == pytest.approx({"base-id": 10.0, **{trial.id: one for trial in trials[1:]}})
     assert found.seconds == pytest.approx(3 * one - 6.0)  # base, then two; the other worker two in that time
@@ -108,39 +116,41 @@ def test_calibrations_are_averaged_and_multiplied(tmp_path: Path) -> None:
     assert (found.peak_memory, found.workers, found.source) == (2 * GIB, 2, "calibration")
 
 
-def test_one_trial_is_calibrated_for_each_recipe(tmp_path: Path) -> None:
+def test_each_recipe_is_calibrated_once(tmp_path: Path) -> None:
     trials = trials_of(spec(ZERO, FIVE, ArmSpec(name="decay", alpha=0, train={"weight_decay": 0.1}), SMALL))
-    chosen = to_calibrate(trials, trials, SweepFolder(tmp_path), workers=1)
+    chosen = recipes_to_calibrate(trials, trials, SweepFolder(tmp_path), workers=1)
     assert [one.train.batch_size for one in chosen] == [16, 2]
-    assert [one.train.batch_size for one in to_calibrate(trials[:1], trials, SweepFolder(tmp_path), workers=1)] == [16]
+    assert [
+        one.train.batch_size for one in recipes_to_calibrate(trials[:1], trials, SweepFolder(tmp_path), workers=1)
+    ] == [16]
 
 
-def test_a_recipe_without_calibration_is_left_out(tmp_path: Path) -> None:
+def test_a_recipe_without_calibration_has_no_estimate(tmp_path: Path) -> None:
     trials = trials_of(spec(ZERO, SMALL))
-    found = estimate_of(trials, trials, SweepFolder(tmp_path), [calibration(trials[1])], workers=1)
+    found = combined_estimate(trials, trials, SweepFolder(tmp_path), [calibration(trials[1])], workers=1)
     assert set(found.trials) == {"base-id", "alpha=0-0"}
 
 
-def test_finished_trials_of_the_same_kind_win(tmp_path: Path) -> None:
+def test_finished_trials_of_the_same_kind_take_precedence(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
-    leave(folder, trials[0], state=TrialState.DONE, seconds=4.0, **IN_PAIRS)
-    leave(folder, trials[1], state=TrialState.DONE, seconds=20.0, peak_memory=5, **IN_PAIRS)
-    leave(folder, trials[2], state=TrialState.DONE, seconds=30.0, peak_memory=7, **IN_PAIRS)
+    write(folder, trials[0], TrialState.DONE, seconds=4.0, **IN_PARALLEL)
+    write(folder, trials[1], TrialState.DONE, seconds=20.0, peak_memory=5, **IN_PARALLEL)
+    write(folder, trials[2], TrialState.DONE, seconds=30.0, peak_memory=7, **IN_PARALLEL)
     missing = trials[3:]
-    assert to_calibrate(missing, trials, folder, workers=2) == []
-    found = estimate_of(missing, trials, folder, [calibration(trials[1])], workers=2)
+    assert recipes_to_calibrate(missing, trials, folder, workers=2) == []
+    found = combined_estimate(missing, trials, folder, [calibration(trials[1])], workers=2)
     whole = dict.fromkeys([one.id for one in missing], 25.0)
     assert found == CostEstimate(whole, 25.0, 7, 2, "earlier trials", dict.fromkeys(whole, 999))
     longer = [Trial("longer", "x", trials[1].spec.model_copy(update={"train": _epochs(trials[1], 6.0)}), {})]
-    assert [one.train.epochs for one in to_calibrate(longer, [*trials, *longer], folder, workers=2)] == [6.0]
+    assert [one.train.epochs for one in recipes_to_calibrate(longer, [*trials, *longer], folder, workers=2)] == [6.0]
 
 
-@pytest.mark.parametrize("otherwise", [{"side_by_side": 1}, {"host": "elsewhere"}, {"side_by_side": None}])
-def test_trials_that_ran_otherwise_tell_nothing(otherwise: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [{"side_by_side": 1}, {"host": "elsewhere"}, {"side_by_side": None}])
+def test_trials_from_other_machines_or_with_other_workers_are_not_used(changes: dict[str, Any], tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
-    leave(folder, trials[1], state=TrialState.DONE, seconds=20.0, **{**IN_PAIRS, **otherwise})
-    assert len(to_calibrate(trials[2:], trials, folder, workers=2)) == 1
-    found = estimate_of(trials[2:], trials, folder, [calibration(trials[1])], workers=2)
+    write(folder, trials[1], TrialState.DONE, seconds=20.0, **{**IN_PARALLEL, **changes})
+    assert len(recipes_to_calibrate(trials[2:], trials, folder, workers=2)) == 1
+    found = combined_estimate(trials[2:], trials, folder, [calibration(trials[1])], workers=2)
     assert found.source == "calibration"
 
 
@@ -148,42 +158,42 @@ def _epochs(trial: Trial, epochs: float) -> Any:
     return trial.spec.train.model_copy(update={"epochs": epochs})
 
 
-def test_a_trial_that_goes_on_has_the_rest_of_its_time_before_it(tmp_path: Path) -> None:
+def test_a_resumed_trial_needs_only_the_remaining_time(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
-    leave(folder, trials[1], state=TrialState.STOPPED, step=20, steps=30, seconds=9.0)
-    keep(folder, trials[1], seconds=2.0)
-    found = estimate_of(trials[1:2], trials, folder, [calibration(trials[1])], workers=1)
+    write(folder, trials[1], TrialState.STOPPED, step=20, steps=30, seconds=9.0)
+    add_checkpoint(folder, trials[1], seconds=2.0)
+    found = combined_estimate(trials[1:2], trials, folder, [calibration(trials[1])], workers=1)
     assert found.trials == pytest.approx({trials[1].id: 13.0})
     assert found.seconds == pytest.approx(11.0)
 
 
-def test_what_is_in_no_checkpoint_is_before_it_again(tmp_path: Path) -> None:
+def test_work_without_a_checkpoint_is_repeated(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
-    leave(folder, trials[1], state=TrialState.RUNNING, step=20, steps=30, seconds=9.0)
-    found = estimate_of(trials[1:2], trials, folder, [calibration(trials[1])], workers=1)
+    write(folder, trials[1], TrialState.RUNNING, step=20, steps=30, seconds=9.0)
+    found = combined_estimate(trials[1:2], trials, folder, [calibration(trials[1])], workers=1)
     assert found.seconds == pytest.approx(13.0)
 
 
-def test_a_failed_trial_begins_anew(tmp_path: Path) -> None:
+def test_a_failed_trial_restarts(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
-    leave(folder, trials[1], state=TrialState.FAILED, step=20, steps=30, seconds=9.0)
-    found = estimate_of(trials[1:2], trials, folder, [calibration(trials[1])], workers=1)
+    write(folder, trials[1], TrialState.FAILED, step=20, steps=30, seconds=9.0)
+    found = combined_estimate(trials[1:2], trials, folder, [calibration(trials[1])], workers=1)
     assert found.seconds == pytest.approx(13.0)
 
 
-def test_the_truth_has_the_shape_of_the_estimate(tmp_path: Path) -> None:
+def test_the_measured_cost_has_the_fields_of_the_estimate(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
-    leave(folder, trials[1], state=TrialState.DONE, seconds=20.0, peak_memory=5)
-    leave(folder, trials[2], state=TrialState.RUNNING, seconds=1.0)
-    truth = measured(trials, folder, workers=2, seconds=33.0)
+    write(folder, trials[1], TrialState.DONE, seconds=20.0, peak_memory=5)
+    write(folder, trials[2], TrialState.RUNNING, seconds=1.0)
+    truth = measured_cost(trials, folder, workers=2, seconds=33.0)
     assert truth == CostEstimate({trials[1].id: 20.0}, 33.0, 5, 2, "measured", {trials[1].id: 999})
     assert CostEstimate.from_json(json.loads(json.dumps({**truth.as_json(), "later": 1}))) == truth
 
 
-def test_the_manifest_joins_the_estimates_of_trials_that_came_one_after_the_other(tmp_path: Path) -> None:
+def test_the_manifest_joins_estimates_of_successive_commands(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
     first, later = (
-        estimate_of(some, trials, folder, [calibration(trials[1], peak_memory=peak)], workers=1)
+        combined_estimate(some, trials, folder, [calibration(trials[1], peak_memory=peak)], workers=1)
         for some, peak in ((trials[:3], 2 * GIB), (trials[3:], GIB))
     )
     manifest = with_estimate({"trials": {}}, first)
@@ -195,11 +205,11 @@ def test_the_manifest_joins_the_estimates_of_trials_that_came_one_after_the_othe
     assert unestimated({"estimate": joined}, trials) == []
 
 
-def test_a_rate_is_for_an_hour() -> None:
-    assert cost(5400.0, 2.0) == 3.0
+def test_the_rate_is_per_hour() -> None:
+    assert machine_cost(5400.0, 2.0) == 3.0
 
 
-def test_pricing_never_imports_torch() -> None:
+def test_cost_estimates_do_not_import_torch() -> None:
     code = "import sys, neftune_cli.sweeps.cost_table as _; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
@@ -210,44 +220,44 @@ def planned() -> Plan:
     return Plan(ALPHAS, ModelFacts("m", "f"), data, tuple(trials_of(ALPHAS)), found)
 
 
-def priced(folder: SweepFolder, calibrations: Sequence[Calibration], **given: Any) -> CostedPlan:
+def costed(folder: SweepFolder, calibrations: Sequence[Calibration], **given: Any) -> CostedPlan:
     plan = planned()
     states = states_of(plan, folder, retry_failed=False)
-    missing = [trial for trial in plan.trials if states[trial.id] in ("to run", "to go on")]
-    estimate = estimate_of(missing, plan.trials, folder, calibrations, workers=2)
+    missing = [trial for trial in plan.trials if states[trial.id] in ("to run", "to resume")]
+    estimate = combined_estimate(missing, plan.trials, folder, calibrations, workers=2)
     return costed_plan(plan, folder, states, estimate, **given)
 
 
-def test_the_plan_tells_where_each_trial_stands(tmp_path: Path) -> None:
+def test_the_plan_has_the_state_and_the_cost_of_each_trial(tmp_path: Path) -> None:
     folder, trials = SweepFolder(tmp_path), trials_of(ALPHAS)
     (tmp_path / "trials").mkdir()
-    claimed = folder.trial(trials[0].id, BASE_ARM, None).claim()
-    assert claimed is not None
-    leave(folder, trials[1], state=TrialState.FAILED)
-    leave(folder, trials[2], state=TrialState.STOPPED, step=15, steps=30)
-    keep(folder, trials[2], seconds=1.5)
-    with claimed:
-        known = priced(folder, [calibration(trials[1])], hourly_rate=7200.0, available_memory=GIB)
+    leased = folder.trial(trials[0].id, BASE_ARM, None).acquire_lease()
+    assert leased is not None
+    write(folder, trials[1], TrialState.FAILED)
+    write(folder, trials[2], TrialState.STOPPED, step=15, steps=30)
+    add_checkpoint(folder, trials[2], seconds=1.5)
+    with leased:
+        known = costed(folder, [calibration(trials[1])], hourly_rate=7200.0, available_memory=GIB)
     assert [(line.trial, line.steps, line.tokens, line.state, line.seconds) for line in known.lines] == [
         ("base-id", 0, None, "running elsewhere", None),
         ("alpha=0-0", 30, None, "failed", None),
-        ("alpha=5-0", 30, 1500, "to go on", pytest.approx(13.0)),
+        ("alpha=5-0", 30, 1500, "to resume", pytest.approx(13.0)),
         ("alpha=0-1", 30, 1500, "to run", pytest.approx(13.0)),
         ("alpha=5-1", 30, 1500, "to run", pytest.approx(13.0)),
     ]
     assert list(total_lines(known)) == [
         "3 of 5 trials to run, 90 optimizer steps at most.",
-        "1 trial failed before; --retry failed runs what failed again.",
-        "Training tokens: 4,500, padding left out.",
-        "Time: about 24 s with 2 workers, start included.",  # 11.5 s, then 13 s on the same worker
-        "Peak memory: about 1.0 GiB a worker, 2.0 GiB in all; 1.0 GiB available. "
-        "That is more than there is: use fewer --workers.",
-        "Price: about 49.00, at 7200 an hour.",
-        "Source of the figures: a few steps and answers that were tried out just now.",
+        "1 trial failed before. --retry failed runs it again.",
+        "Training tokens: 4,500, without padding.",
+        "Time: about 24 s with 2 workers, including startup.",  # 11.5 s, then 13 s on the same worker
+        "Peak memory: about 1.0 GiB per worker, 2.0 GiB in all; 1.0 GiB available. "
+        "This exceeds the available memory: use fewer --workers.",
+        "Cost: about 49.00, at 7200 per hour.",
+        "Source of the estimates: a calibration with a few steps and responses.",
     ]
 
 
-def test_what_nothing_is_known_of_has_no_price_in_json(tmp_path: Path) -> None:
-    told = priced(SweepFolder(tmp_path), [], hourly_rate=2.0).as_json()
-    assert (told["price"], told["tokens"], told["estimate"]) == (None, None, None)
-    assert (told["to_run"], told["without_estimate"]) == (5, 5)
+def test_without_estimates_the_json_has_no_cost(tmp_path: Path) -> None:
+    exported = costed(SweepFolder(tmp_path), [], hourly_rate=2.0).as_json()
+    assert (exported["price"], exported["tokens"], exported["estimate"]) == (None, None, None)
+    assert (exported["to_run"], exported["without_estimate"]) == (5, 5)

@@ -1,4 +1,4 @@
-"""A plan with its price on the screen: what is known and no more, in as many characters as there are."""
+"""Cost table of a plan in a terminal and in files: estimates, unknown values, and narrow terminals."""
 
 import io
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from neftune_cli.sweeps.cost_table import CostedPlan, PlannedTrialCost, cost_table, total_lines, print_costs
+from neftune_cli.sweeps.cost_table import CostedPlan, PlannedTrialCost, cost_table, print_costs, total_lines
 from neftune_cli.sweeps.estimate import CostEstimate
 
 GIB = 1 << 30
@@ -18,8 +18,8 @@ FIVE = replace(ZERO, trial="id2", arm="alpha=5")
 UNKNOWN = replace(FIVE, tokens=None, seconds=None)
 
 
-class Screen(io.StringIO):
-    """Stands for a terminal: what is written there is kept."""
+class Terminal(io.StringIO):
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -32,7 +32,7 @@ def plan(
     return CostedPlan("results/bios", lines, estimate, 4 * GIB, rate, tuple(notes))
 
 
-def printed(one: CostedPlan, width: int, *, on: type[io.StringIO] = Screen) -> list[str]:
+def printed(one: CostedPlan, width: int, *, on: type[io.StringIO] = Terminal) -> list[str]:
     stream = on()
     print_costs(one, Console(file=stream, width=width, color_system=None))
     return [line.rstrip() for line in stream.getvalue().splitlines()]
@@ -43,7 +43,7 @@ def rows(lines: Sequence[str]) -> list[str]:
     return [" ".join(line.split()) for line in lines[1 : lines.index("")]]
 
 
-def test_a_plan_is_a_table_with_its_price_below() -> None:
+def test_the_totals_follow_the_table() -> None:
     done = replace(FIVE, seed=1, steps=1200, state="done", tokens=None, seconds=None)
     elsewhere = replace(ZERO, seed=1, state="running elsewhere")
     assert printed(plan(BASE, ZERO, elsewhere, done, rate=180.0, notes=["400 examples\nto train on."]), 80) == [
@@ -56,54 +56,54 @@ def test_a_plan_is_a_table_with_its_price_below() -> None:
         "",
         "400 examples to train on.",
         "2 of 4 trials to run, 30 optimizer steps at most.",
-        "Training tokens: 1,500, padding left out.",
-        "Time: about 20 s with 2 workers, start included.",
-        "Peak memory: about 1.0 GiB a worker, 2.0 GiB in all; 4.0 GiB available.",
-        "Price: about 1.00, at 180 an hour.",
-        "Source of the figures: a few steps and answers that were tried out just now.",
+        "Training tokens: 1,500, without padding.",
+        "Time: about 20 s with 2 workers, including startup.",
+        "Peak memory: about 1.0 GiB per worker, 2.0 GiB in all; 4.0 GiB available.",
+        "Cost: about 1.00, at 180 per hour.",
+        "Source of the estimates: a calibration with a few steps and responses.",
     ]
 
 
-def test_a_plan_that_nothing_is_known_of_has_no_figures() -> None:
+def test_without_estimates_there_are_no_totals() -> None:
     assert printed(plan(replace(BASE, tokens=None, seconds=None), UNKNOWN, seconds=None, rate=180.0), 120)[1:] == [
         "arm      seed  steps  state",
         "base               0  to run",
         "alpha=5     0     30  to run",
         "",
         "2 of 2 trials to run, 30 optimizer steps at most.",
-        "What they take isn't known: no finished trial tells, and no steps were tried out.",
+        "Their cost is unknown: there is no finished trial and no calibration.",
     ]
 
 
-def test_a_plan_that_is_known_in_part_takes_at_least_so_much() -> None:
+def test_with_partial_estimates_the_totals_are_lower_bounds() -> None:
     half = plan(ZERO, UNKNOWN, rate=180.0)
     lines = printed(half, 120)
     assert rows(lines)[1:] == ["alpha=0 0 30 1,500 to run 15 s", "alpha=5 0 30 to run ?"]
     assert lines[lines.index("") + 2 :] == [
-        "Nothing is known of 1 of them; the figures are those of the others.",
-        "Training tokens: at least 1,500, padding left out.",
-        "Time: at least 20 s with 2 workers, start included.",
-        "Peak memory: at least 1.0 GiB a worker, 2.0 GiB in all; 4.0 GiB available.",
-        "Price: at least 1.00, at 180 an hour.",
-        "Source of the figures: a few steps and answers that were tried out just now.",
+        "1 of them has no estimate. The totals are those of the others.",
+        "Training tokens: at least 1,500, without padding.",
+        "Time: at least 20 s with 2 workers, including startup.",
+        "Peak memory: at least 1.0 GiB per worker, 2.0 GiB in all; 4.0 GiB available.",
+        "Cost: at least 1.00, at 180 per hour.",
+        "Source of the estimates: a calibration with a few steps and responses.",
     ]
-    told = half.as_json()
-    assert (told["price"], told["tokens"], told["without_estimate"]) == (1.0, 1500, 1)
+    exported = half.as_json()
+    assert (exported["price"], exported["tokens"], exported["without_estimate"]) == (1.0, 1500, 1)
     assert plan(ZERO, FIVE).as_json()["without_estimate"] == 0
 
 
-def test_a_price_of_less_than_a_cent_is_not_nothing() -> None:
-    assert "Price: about 0.0056, at 1 an hour." in total_lines(plan(ZERO, rate=1.0))
+def test_a_cost_below_one_cent_is_not_rounded_to_zero() -> None:
+    assert "Cost: about 0.0056, at 1 per hour." in total_lines(plan(ZERO, rate=1.0))
 
 
-def test_what_is_done_has_no_figures() -> None:
+def test_a_finished_plan_has_no_totals() -> None:
     done = plan(replace(ZERO, state="done"), seconds=None, rate=1.0)
     assert rows(printed(done, 80)) == ["arm seed steps tokens state", "alpha=0 0 30 1,500 done"]
     assert list(total_lines(done)) == ["0 of 1 trials to run, 0 optimizer steps at most."]
     assert done.as_json()["price"] is None
 
 
-def test_where_there_is_no_terminal_lines_are_whole_and_as_wide_as_those_of_the_status() -> None:
+def test_without_a_terminal_lines_are_not_wrapped() -> None:
     note = "word " * 50
     lines = printed(plan(replace(FIVE, arm=LONG), notes=[note]), 80, on=io.StringIO)
     assert rows(lines)[1] == f"{LONG} 0 30 1,500 to run 15 s"
@@ -122,7 +122,7 @@ def test_where_there_is_no_terminal_lines_are_whole_and_as_wide_as_those_of_the_
         (19, "arm seed time"),
     ],
 )
-def test_a_narrow_terminal_does_without_what_tells_least(width: int, columns: str) -> None:
+def test_a_narrow_terminal_leaves_out_the_least_important_columns(width: int, columns: str) -> None:
     header, base, zero, five = rows(printed(plan(BASE, ZERO, FIVE), width))
     assert header == columns
     assert [line.split()[0] for line in (base, zero, five)] == ["base", "alpha=0", "alpha=5"]
@@ -130,7 +130,7 @@ def test_a_narrow_terminal_does_without_what_tells_least(width: int, columns: st
 
 
 @pytest.mark.parametrize("width", [20, 40, 70, 120])
-def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(width: int) -> None:
+def test_lines_fit_the_terminal_and_words_are_not_broken(width: int) -> None:
     one = plan(BASE, ZERO, replace(FIVE, state="running elsewhere"), UNKNOWN, rate=1.0)
     lines, unbroken = printed(one, width), printed(one, 1000)
     assert max(map(len, lines)) <= width
@@ -138,13 +138,13 @@ def test_no_line_is_wider_than_the_terminal_and_no_word_is_broken(width: int) ->
     assert " ".join(lines[lines.index("") + 1 :]) == " ".join(unbroken[unbroken.index("") + 1 :])
 
 
-def test_a_name_that_is_too_long_ends_in_an_ellipsis() -> None:
+def test_a_long_name_ends_in_an_ellipsis() -> None:
     one = plan(replace(FIVE, arm=LONG))
     assert rows(printed(one, 40))[1] == "alpha=5,noise=gaussian,per_… 0 15 s"
     Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii")).print(cost_table(one, 40, ascii_only=True))
 
 
-def test_names_can_do_a_terminal_no_harm() -> None:
+def test_control_characters_in_names_are_replaced() -> None:
     lines = printed(plan(replace(FIVE, arm="[red]bell\x07\x1b[2J"), notes=["\x1b]0;title\x07"]), 80)
     assert rows(lines)[1] == "[red]bell??[2J 0 30 1,500 to run 15 s"
     assert "?]0;title?" in lines
