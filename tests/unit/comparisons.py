@@ -1,4 +1,4 @@
-"""Comparisons made by hand, small enough to check every cell of their tables on paper."""
+"""Small comparisons whose tables can be checked by hand."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ ITEMS = 20
 SETTING = Setting("tiny", "bios", {"epochs": 3, "learning_rate": 1e-3, "batch_size": 16}, {})
 
 Measured = tuple[float, Sequence[float], Sequence[float], Verdict]
-"""The base's value, those of alpha=0 and alpha=5 by seed, and the verdict on alpha=5."""
+"""Value of the base model, values of alpha=0 and alpha=5 by seed, and the verdict on alpha=5."""
 
 MEASURED: dict[str, Measured | None] = {
     "train_loss": (math.nan, (0.800, 0.810, 0.820), (0.900, 0.910, 0.920), "higher"),
@@ -42,12 +42,12 @@ MEASURED: dict[str, Measured | None] = {
     "response_chars": (400.0, (100.0, 104.0, 108.0), (110.0, 112.0, 120.0), "higher"),
     "repetition_2gram": (60.0, (10.0, 11.0, 12.0), (9.0, 9.9, 10.8), "better"),
 }
-"""BLEU stands for a metric that isn't defined for the data; the base has no noisy training loss."""
+"""BLEU stands for a metric that is not defined for the data. The base model has no noisy training loss."""
 CORPUS_SCORES = ("train_loss", "bleu", "repetition_2gram")
 
 
 def hand_made() -> Comparison:
-    """Return two arms of three seeds beside their base, with t intervals over seeds."""
+    """Return two arms of three seeds and the base model, with t intervals over seeds."""
     keys = list(MEASURED)
     baseline = {key: None if one is None else estimate(one[1]) for key, one in MEASURED.items()}
     treated = {key: None if one is None else _compared(key, one) for key, one in MEASURED.items()}
@@ -57,7 +57,7 @@ def hand_made() -> Comparison:
 
 
 def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str, Metric] = METRICS) -> Comparison:
-    """Return these arms compared with the first, on the metrics of these keys or else on those the arms have."""
+    """Return a comparison of these arms with the first one, on the metrics `keys` or on all that the arms have."""
     measured = keys or [key for key in metrics if any(key in arm.estimates for arm in arms)]
     return Comparison(
         sweep="bios",
@@ -82,7 +82,7 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
 def summary(
     name: str, alpha: float | None, estimates: Mapping[str, Estimate | None], *, noise_ratio: float | None = None
 ) -> ArmSummary:
-    """Return an arm whose seeds are those of its estimates."""
+    """Return an arm with the seeds of its estimates."""
     seeds = sorted({seed for one in estimates.values() if one for seed in one.by_seed})
     return ArmSummary(name, alpha, tuple(seeds), noise_ratio, estimates)
 
@@ -92,7 +92,7 @@ def estimate(
     baseline: Sequence[float] | None = None,
     assessed: Assessment | None = None,
 ) -> Estimate:
-    """Return a metric of seeds 0, 1, 2, ..., compared with those of the baseline's seeds that there are."""
+    """Return a metric of seeds 0, 1, 2, ..., paired with the baseline's values if there are any."""
     difference = None
     if baseline is not None:
         pairs = [value - other for value, other in zip(values, baseline, strict=False)]
@@ -110,7 +110,7 @@ def assessment(
     margin: float = 0.01,
     seeds_needed: int | None = None,
 ) -> Assessment:
-    """Return a assessment whose interval reaches so far to both sides; its p-values are made up."""
+    """Return an assessment with this half-width of the interval. Its p-values are arbitrary."""
     error = half_width / T_OF_THREE_SEEDS
     about: Literal["method", "checkpoints"] = "method" if seeds >= MIN_SEEDS else "checkpoints"
     mean = CrossedMean(difference, seeds * error**2, 0.0, seeds, items, seeds - 1, 1.0)
@@ -120,21 +120,21 @@ def assessment(
 
 
 def best_arm() -> BestArm:
-    """Return an arm that looks three times as good as it is."""
+    """Return a best arm whose biased difference is three times its cross-fitted gain."""
     return BestArm(
         "alpha=5", "eval_loss", -0.003, assessment(-0.001, 0.0043).comparison, {"alpha=5": 0.6, "alpha=10": 0.4}
     )
 
 
 def early_stopping() -> EarlyStopping:
-    """Return an arm that is better than the baseline after the last epoch and no better at the best."""
+    """Return an arm that is better than the baseline after the last epoch, but not at the best epoch."""
     baseline = StoppedArm("alpha=0", 1.51, 1.45, 2.0, assessment(0.06, 0.02, "worse"), None)
     treated = StoppedArm("alpha=5", 1.507, 1.449, 2.25, assessment(0.057, 0.03, "worse"), assessment(-0.001, 0.012))
     return EarlyStopping((1, 2, 3), (baseline, treated))
 
 
 def claims() -> tuple[HypothesisResult, ...]:
-    """Return a claim that was tested and one that was not."""
+    """Return a claim that was tested and a claim that was not measured."""
     return (
         HypothesisResult(
             key="training-loss",

@@ -1,4 +1,4 @@
-"""Claims about one metric: differences, intervals and margins worked out on paper decide their status."""
+"""Claims about one metric: their status follows from differences, intervals and margins computed by hand."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import Status
 from neftune_cli.metrics import Margin
-from tests.unit.claim_trials import CHOICES, MARGINS, SEED_EFFECTS, arm, examine, joined, with_items
+from tests.unit.measured_trials import MARGINS, OPTIONS, SEED_EFFECTS, arm, examine, joined, with_items
 
 MEANS = {
     "train_loss_clean": 1.0,
@@ -27,8 +27,9 @@ MEANS = {
 }
 WITHOUT_ITEMS = ("probe_bleu", "repetition_2gram", "log_diversity", "train_loss")
 
-# change and spread in margins; half of a 95% interval is 1.963 spreads, of a 90% one, which tests equivalence, 1.507
-LARGE, TINY, CLEAR_BUT_TINY, OPPOSITE, VAGUE, AT_LEAST_SOME = (
+# Change and spread in margins. The half-width of the 95% interval is 1.963 spreads; for the 90% interval of the
+# equivalence test it is 1.507.
+LARGE, NONE, SIGNIFICANT_BUT_SMALL, OPPOSITE, IMPRECISE, NEAR_THE_MARGIN = (
     (5, 0.1),
     (0, 0.1),
     (0.5, 0.1),
@@ -36,57 +37,57 @@ LARGE, TINY, CLEAR_BUT_TINY, OPPOSITE, VAGUE, AT_LEAST_SOME = (
     (0, 5),
     (1.2, 0.3),
 )
-IN_THE_TAIL = (0.0, 0.6)
-"""95% reach beyond the margin, 90% don't."""
+BETWEEN_LEVELS = (0.0, 0.6)
+"""The 95% interval exceeds the margin, the 90% interval does not."""
 
 
 def noise(key: str, change: float, spread: float) -> TrialsByArm:
-    """Return three arms: noise of alpha 10 does what it is said to, noise of alpha 20 twice as much."""
+    """Return three arms, with 2/3 of the change for alpha 10 and 4/3 for alpha 20."""
     by_seed = MARGINS[key] * (change + spread * SEED_EFFECTS)
     reference = np.full(5, MEANS[key])
-    doses = {0: reference, 10: reference + by_seed * 2 / 3, 20: reference + by_seed * 4 / 3}
-    values = {alpha: one if key in WITHOUT_ITEMS else with_items(one) for alpha, one in doses.items()}
+    by_alpha = {0: reference, 10: reference + by_seed * 2 / 3, 20: reference + by_seed * 4 / 3}
+    values = {alpha: one if key in WITHOUT_ITEMS else with_items(one) for alpha, one in by_alpha.items()}
     return joined(*(arm(f"alpha={alpha}", alpha, {key: one}) for alpha, one in values.items()))
 
 
 def line(key: str, change: float, spread: float) -> TrialsByArm:
-    """Return four arms on a line that rises by the change from alpha 0 to 15."""
+    """Return four arms on a line that rises by the change between alpha 0 and alpha 15."""
     by_seed = MARGINS[key] * (change + spread * SEED_EFFECTS)
-    doses = {alpha: with_items(MEANS[key] + by_seed * alpha / 15) for alpha in (0, 5, 10, 15)}
-    return joined(*(arm(f"alpha={alpha}", alpha, {key: one}) for alpha, one in doses.items()))
+    by_alpha = {alpha: with_items(MEANS[key] + by_seed * alpha / 15) for alpha in (0, 5, 10, 15)}
+    return joined(*(arm(f"alpha={alpha}", alpha, {key: one}) for alpha, one in by_alpha.items()))
 
 
 UPWARD = [
     (LARGE, "supported"),
-    (AT_LEAST_SOME, "supported"),
-    (TINY, "refuted"),
-    (CLEAR_BUT_TINY, "refuted"),
-    (IN_THE_TAIL, "refuted"),
+    (NEAR_THE_MARGIN, "supported"),
+    (NONE, "refuted"),
+    (SIGNIFICANT_BUT_SMALL, "refuted"),
+    (BETWEEN_LEVELS, "refuted"),
     (OPPOSITE, "refuted"),
-    (VAGUE, "inconclusive"),
+    (IMPRECISE, "inconclusive"),
 ]
 UNCHANGED = [
-    (TINY, "supported"),
-    (CLEAR_BUT_TINY, "supported"),
-    (IN_THE_TAIL, "supported"),
+    (NONE, "supported"),
+    (SIGNIFICANT_BUT_SMALL, "supported"),
+    (BETWEEN_LEVELS, "supported"),
     (LARGE, "refuted"),
     (OPPOSITE, "refuted"),
-    (AT_LEAST_SOME, "refuted"),
-    (VAGUE, "inconclusive"),
+    (NEAR_THE_MARGIN, "refuted"),
+    (IMPRECISE, "inconclusive"),
 ]
 NOT_INFERIOR = [
-    (TINY, "supported"),
-    (CLEAR_BUT_TINY, "supported"),
+    (NONE, "supported"),
+    (SIGNIFICANT_BUT_SMALL, "supported"),
     (OPPOSITE, "supported"),
     (LARGE, "refuted"),
-    (AT_LEAST_SOME, "refuted"),
-    (IN_THE_TAIL, "supported"),
-    (VAGUE, "inconclusive"),
+    (NEAR_THE_MARGIN, "refuted"),
+    (BETWEEN_LEVELS, "supported"),
+    (IMPRECISE, "inconclusive"),
 ]
 
 
 @pytest.mark.parametrize(("effect", "status"), UPWARD)
-def test_clean_training_loss_is_claimed_to_rise_along_a_line(effect: tuple[float, float], status: Status) -> None:
+def test_claim_that_clean_training_loss_rises_with_alpha(effect: tuple[float, float], status: Status) -> None:
     result = examine(line("train_loss_clean", *effect))["training-loss-rises"]
 
     assert result.status == status
@@ -94,7 +95,7 @@ def test_clean_training_loss_is_claimed_to_rise_along_a_line(effect: tuple[float
 
 @pytest.mark.parametrize(("effect", "status"), UPWARD)
 @pytest.mark.parametrize(
-    ("claim", "key", "side"),
+    ("claim", "key", "sign"),
     [
         ("training-rouge-falls", "probe_rouge_l", -1),
         ("training-bleu-falls", "probe_bleu", -1),
@@ -102,10 +103,10 @@ def test_clean_training_loss_is_claimed_to_rise_along_a_line(effect: tuple[float
         ("noisy-training-loss-rises", "train_loss", 1),
     ],
 )
-def test_a_claimed_direction(claim: str, key: str, side: int, effect: tuple[float, float], status: Status) -> None:
+def test_claim_of_a_direction(claim: str, key: str, sign: int, effect: tuple[float, float], status: Status) -> None:
     change, spread = effect
 
-    assert examine(noise(key, side * change, spread))[claim].status == status
+    assert examine(noise(key, sign * change, spread))[claim].status == status
 
 
 @pytest.mark.parametrize(("effect", "status"), UNCHANGED)
@@ -116,16 +117,16 @@ def test_a_claimed_direction(claim: str, key: str, side: int, effect: tuple[floa
         ("diversity-stays", "log_diversity"),
     ],
 )
-def test_a_claim_of_no_change(claim: str, key: str, effect: tuple[float, float], status: Status) -> None:
+def test_claim_of_no_change(claim: str, key: str, effect: tuple[float, float], status: Status) -> None:
     assert examine(noise(key, *effect))[claim].status == status
 
 
 @pytest.mark.parametrize(("effect", "status"), NOT_INFERIOR)
-def test_held_out_loss_is_claimed_not_to_rise(effect: tuple[float, float], status: Status) -> None:
+def test_claim_that_held_out_loss_does_not_rise(effect: tuple[float, float], status: Status) -> None:
     assert examine(noise("eval_loss", *effect))["held-out-loss-does-not-rise"].status == status
 
 
-def test_noisy_arms_are_pooled_and_their_interval_is_that_of_a_t_test() -> None:
+def test_interval_of_pooled_arms_matches_a_t_test() -> None:
     values = np.random.default_rng(0).normal(50, 3, size=(3, 5))
     arms = [arm(f"alpha={alpha}", alpha, {"probe_bleu": one}) for alpha, one in zip((0, 5, 15), values, strict=True)]
 
@@ -138,7 +139,7 @@ def test_noisy_arms_are_pooled_and_their_interval_is_that_of_a_t_test() -> None:
     assert found.p_value == pytest.approx(expected.pvalue)
 
 
-def test_the_rise_is_the_slope_of_a_fitted_line() -> None:
+def test_rise_matches_a_fitted_line() -> None:
     alphas = np.array([0.0, 5.0, 10.0, 40.0])
     values = np.random.default_rng(1).normal(size=(4, 5, 12))
     arms = [
@@ -153,42 +154,42 @@ def test_the_rise_is_the_slope_of_a_fitted_line() -> None:
     assert f"{10 * slopes.mean():+.4f} per 10 of alpha".replace("-", "\N{MINUS SIGN}") in result.here
 
 
-def test_the_sentence_gives_the_numbers_and_what_they_are_of() -> None:
+def test_result_has_effect_interval_sample_and_margin() -> None:
     here = examine(noise("response_chars", *LARGE))["answers-get-longer"].here
 
     # 5 margins of 5 characters; 1.963 * 0.1 * 5 = 0.98
     assert here == (
         "Answer length, mean of alpha=10 and alpha=20 minus alpha=0: +25.0 characters [+24.0, +26.0] (alpha=0: 100.0; "
-        "95% interval, 5 seeds, 20 prompts). Surely higher, by more than the margin of 5.0 characters."
+        "95% interval, 5 seeds, 20 prompts). Significantly higher, by more than the margin of 5.0 characters."
     )
 
 
-def test_what_is_too_small_to_matter_says_so() -> None:
+def test_result_reports_equivalence() -> None:
     here = examine(noise("probe_bleu", -0.5, 0.1))["training-bleu-falls"].here
 
     assert (
-        "Surely lower, but surely by less than the margin of 2.00 (two one-sided tests): too little to matter." in here
+        "Significantly lower, but by less than the margin of 2.00 (two one-sided tests): too small to matter." in here
     )
 
 
-def test_a_change_that_may_be_smaller_than_the_margin_says_so() -> None:
-    here = examine(noise("response_chars", *AT_LEAST_SOME))["answers-get-longer"].here
+def test_result_reports_a_change_that_may_be_within_the_margin() -> None:
+    here = examine(noise("response_chars", *NEAR_THE_MARGIN))["answers-get-longer"].here
 
-    assert here.endswith("Surely higher; whether by more than the margin of 5.0 characters is open.")
+    assert here.endswith("Significantly higher; not shown to exceed the margin of 5.0 characters.")
 
 
-def test_undecided_says_what_would_have_been_found() -> None:
-    here = examine(noise("probe_bleu", *VAGUE))["training-bleu-falls"].here
+def test_inconclusive_result_has_the_minimum_detectable_effect() -> None:
+    here = examine(noise("probe_bleu", *IMPRECISE))["training-bleu-falls"].here
 
-    # standard error 2 * 5 * sqrt(0.5) on 4 degrees of freedom
-    found = float(here.split("a true change of ")[1].split()[0])
+    # standard error 2 * 5 * sqrt(0.5) with 4 degrees of freedom
+    found = float(here.split("minimum detectable effect ")[1].split()[0])
     shift = found / (10 * math.sqrt(0.5))
     critical = stats.t.ppf(0.975, 4)
     assert stats.nct.sf(critical, 4, shift) + stats.nct.cdf(-critical, 4, shift) == pytest.approx(0.8, abs=0.002)
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
+def test_fewer_than_three_seeds_are_inconclusive(seeds: int) -> None:
     keys = [key for key in MEANS if key != "train_loss_clean"]
     for arms in (*(noise(key, *LARGE) for key in keys), line("train_loss_clean", *LARGE)):
         few = {name: {seed: of_arm[seed] for seed in range(seeds)} for name, of_arm in arms.items()}
@@ -196,21 +197,21 @@ def test_fewer_than_three_seeds_decide_nothing(seeds: int) -> None:
 
         assert measured
         assert {one.status for one in measured} == {"inconclusive"}
-        assert all("fewer than three seeds speak about these checkpoints" in one.here for one in measured)
+        assert all("with fewer than three seeds the numbers describe these checkpoints" in one.here for one in measured)
 
 
-def test_the_users_margin_and_confidence_decide() -> None:
-    arms = noise("probe_bleu", *AT_LEAST_SOME)
+def test_margin_and_confidence_of_the_options_apply() -> None:
+    arms = noise("probe_bleu", *NEAR_THE_MARGIN)
     generous = ComparisonOptions(margins={"probe_bleu": Margin(10.0)})
-    strict = replace(CHOICES, confidence=0.9999)
+    strict = replace(OPTIONS, confidence=0.9999)
 
-    assert examine(arms, choices=generous)["training-bleu-falls"].status == "refuted"
-    assert examine(arms, choices=generous)["training-bleu-falls"].here.count("margin of 10.00") == 1
-    assert examine(arms, choices=strict)["training-bleu-falls"].status == "inconclusive"
+    assert examine(arms, options=generous)["training-bleu-falls"].status == "refuted"
+    assert examine(arms, options=generous)["training-bleu-falls"].here.count("margin of 10.00") == 1
+    assert examine(arms, options=strict)["training-bleu-falls"].status == "inconclusive"
 
 
-def test_every_claim_says_what_the_paper_has_and_what_isnt_comparable() -> None:
-    results = list(examine(noise("eval_loss", *TINY)).values())
+def test_every_claim_has_the_result_of_the_paper_and_a_caveat() -> None:
+    results = list(examine(noise("eval_loss", *NONE)).values())
 
     assert len(results) == 11
     assert "11 claims" in UNADJUSTED_CLAIMS_NOTE
@@ -218,17 +219,17 @@ def test_every_claim_says_what_the_paper_has_and_what_isnt_comparable() -> None:
     assert all(one.claim.endswith(".") and one.paper.endswith(".") and one.caveat.endswith(".") for one in results)
 
 
-def test_the_note_on_levels_holds_at_any_confidence() -> None:
+def test_note_on_adjustment_has_no_level() -> None:
     assert not re.search(r"\d ?%|one in \w+ty", UNADJUSTED_CLAIMS_NOTE)
 
 
 @pytest.mark.parametrize("spread", np.linspace(0.3, 0.9, 13))
-def test_what_is_surely_no_change_is_surely_no_rise(spread: float) -> None:
+def test_equivalence_implies_noninferiority(spread: float) -> None:
     held_out = examine(noise("eval_loss", 0, spread))["held-out-loss-does-not-rise"]
 
-    # a t test on 4 degrees of freedom; both claims ask for 5% on one side
-    surely = stats.t.sf(1 / (spread * math.sqrt(0.5)), 4) <= 0.05
-    assert held_out.status == ("supported" if surely else "inconclusive")
+    # t-test with 4 degrees of freedom; both claims use a one-sided level of 5%
+    shown = stats.t.sf(1 / (spread * math.sqrt(0.5)), 4) <= 0.05
+    assert held_out.status == ("supported" if shown else "inconclusive")
     assert examine(noise("repetition_2gram", 0, spread))["repetition-stays"].status == held_out.status
 
 
@@ -242,20 +243,20 @@ def test_what_is_surely_no_change_is_surely_no_rise(spread: float) -> None:
     ],
 )
 @pytest.mark.parametrize("change", [-5.0, 0.0, 0.1])
-def test_where_nothing_varies_nothing_is_decided(claim: str, key: str, change: float) -> None:
+def test_constant_differences_are_inconclusive(claim: str, key: str, change: float) -> None:
     result = examine(noise(key, change, 0.0))[claim]
 
     assert result.status == "inconclusive"
-    assert result.here.endswith("Undecided: nothing varies, so nothing says how sure the number is.")
+    assert result.here.endswith("Inconclusive: the differences do not vary, so their standard error is unknown.")
     assert "no interval" in result.here
     assert "nan" not in result.here
 
 
-def test_alphas_that_do_exactly_the_same_are_undecided() -> None:
+def test_alphas_with_identical_values_are_inconclusive() -> None:
     flat = {"eval_loss": np.full((5, 3), 2.0)}
 
     result = examine(joined(*(arm(f"alpha={alpha}", alpha, flat) for alpha in (0, 5, 10))))["alphas-are-alike"]
 
     assert result.status == "inconclusive"
-    assert result.here.endswith("Undecided: nothing varies, so nothing says how sure the number is.")
+    assert result.here.endswith("Inconclusive: the differences do not vary, so their standard error is unknown.")
     assert "nan" not in result.here

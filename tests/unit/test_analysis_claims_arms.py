@@ -1,4 +1,4 @@
-"""Which arms the claims are about, what they lack, and the claims that compare several arms with each other."""
+"""Arms that the claims use, missing data, and the claim that compares alphas with each other."""
 
 import math
 from dataclasses import replace
@@ -17,8 +17,8 @@ from neftune_cli.evidence.measurements import Floats
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
-from tests.finished_trials import leave
-from tests.unit.claim_trials import CHOICES, MARGINS, SEED_EFFECTS, Values, arm, examine, joined, with_items
+from tests.finished_trials import write_trial
+from tests.unit.measured_trials import MARGINS, OPTIONS, SEED_EFFECTS, Values, arm, examine, joined, with_items
 
 MARGIN = MARGINS["eval_loss"]
 
@@ -40,7 +40,7 @@ def lengths(by_seed: ArrayLike) -> Values:
 FLAT = np.full(5, 100.0)
 
 
-def test_without_an_arm_of_alpha_0_nothing_is_measured() -> None:
+def test_claims_need_an_arm_with_alpha_0() -> None:
     arms = joined(arm("alpha=5", 5.0, lengths(FLAT)), arm("theirs", None, lengths(FLAT)))
 
     results = examine(arms, baseline="alpha=5").values()
@@ -49,13 +49,13 @@ def test_without_an_arm_of_alpha_0_nothing_is_measured() -> None:
     assert {one.here for one in results} == {"Needs an arm with alpha 0: `neftune sweep --alphas 0,5,10,15 --seeds 5`."}
 
 
-def test_without_a_noisy_arm_nothing_is_measured() -> None:
+def test_claims_need_a_noisy_arm() -> None:
     arms = joined(arm("alpha=0", 0.0, lengths(FLAT)), arm("theirs", None, lengths(FLAT)))
 
     assert {one.status for one in examine(arms).values()} == {"not measured"}
 
 
-def test_arms_are_compared_with_the_baseline_if_it_has_no_noise_else_with_the_first_that_has_none() -> None:
+def test_reference_is_the_baseline_or_else_the_first_arm_without_noise() -> None:
     arms = joined(
         arm("alpha=5", 5.0, lengths(FLAT + 20)),
         arm("alpha=0", 0.0, lengths(FLAT)),
@@ -67,7 +67,7 @@ def test_arms_are_compared_with_the_baseline_if_it_has_no_noise_else_with_the_fi
 
 
 @pytest.mark.parametrize("details", [("weight_decay=0.1",), None])
-def test_an_arm_with_another_recipe_is_no_noise_arm(details: tuple[str, ...] | None) -> None:
+def test_arm_with_another_recipe_is_excluded(details: tuple[str, ...] | None) -> None:
     name = "alpha=5,weight_decay=0.1" if details is None else "decayed"
     arms = joined(
         arm("alpha=0", 0.0, lengths(FLAT)),
@@ -79,20 +79,20 @@ def test_an_arm_with_another_recipe_is_no_noise_arm(details: tuple[str, ...] | N
 
 
 @pytest.mark.parametrize("name", ["long training", "alpha=5,epochs=9", "alpha=7", "alpha=5.0", "noise=gaussian"])
-def test_a_brought_in_arm_whose_name_may_hide_a_recipe_is_left_out_and_named(name: str) -> None:
+def test_arm_with_an_unknown_recipe_is_excluded_and_named(name: str) -> None:
     values = {**lengths(FLAT), "eval_loss": with_items(FLAT)}
     arms = joined(*(arm(f"alpha={alpha}", alpha, values) for alpha in (0, 5, 10)), arm(name, 5.0, values))
 
     results = examine(arms)
 
-    left_out = f"Left out, because nothing says what they change beside the noise: {name}."
+    excluded = f"Excluded, because their recipe is unknown: {name}."
     assert results["answers-get-longer"].here.startswith("Answer length, mean of alpha=5 and alpha=10 minus alpha=0: ")
-    assert results["answers-get-longer"].here.endswith(left_out)
+    assert results["answers-get-longer"].here.endswith(excluded)
     assert "1 pair of alphas" in results["alphas-are-alike"].here
-    assert results["alphas-are-alike"].here.endswith(left_out)
+    assert results["alphas-are-alike"].here.endswith(excluded)
 
 
-def test_a_brought_in_arm_named_after_its_noise_counts() -> None:
+def test_arm_named_after_its_noise_is_included() -> None:
     arms = joined(
         arm("alpha=0", 0.0, lengths(FLAT)),
         arm("alpha=0.5,noise=gaussian,noise_scale=paper", 0.5, lengths(FLAT + 20)),
@@ -101,14 +101,14 @@ def test_a_brought_in_arm_named_after_its_noise_counts() -> None:
     assert "noise_scale=paper minus alpha=0: +20.0" in examine(arms)["answers-get-longer"].here
 
 
-def test_with_nothing_but_unknown_recipes_nothing_is_measured_and_they_are_named() -> None:
+def test_unknown_recipes_are_named_if_no_claim_is_measured() -> None:
     noisy = joined(arm("alpha=0", 0.0, lengths(FLAT)), arm("ours", 5.0, lengths(FLAT)))
     reference = joined(arm("plain", 0.0, lengths(FLAT)), arm("alpha=5", 5.0, lengths(FLAT)))
 
-    assert examine(noisy)["answers-get-longer"].here.endswith("beside the noise: ours.")
+    assert examine(noisy)["answers-get-longer"].here.endswith("because their recipe is unknown: ours.")
     assert examine(reference, baseline="plain")["answers-get-longer"].here == (
-        "Needs an arm with alpha 0 of a known recipe; the names of the runs of plain don't say it. Call runs that "
-        "change nothing alpha=0."
+        "Needs an arm with alpha 0 and a known recipe. The recipe of plain is unknown. "
+        "If the runs change nothing, name them alpha=0."
     )
 
 
@@ -116,9 +116,7 @@ def test_with_nothing_but_unknown_recipes_nothing_is_measured_and_they_are_named
     ("name", "details"),
     [("decayed", ("weight_decay=0.1",)), ("weight decay", None), ("alpha=0,weight_decay=0.1", None)],
 )
-def test_an_arm_that_changes_nothing_is_the_reference_before_one_that_changes_its_recipe(
-    name: str, details: tuple[str, ...] | None
-) -> None:
+def test_reference_is_preferably_an_arm_without_other_changes(name: str, details: tuple[str, ...] | None) -> None:
     arms = joined(
         arm("alpha=5", 5.0, lengths(FLAT + 20)),
         arm(name, 0.0, lengths(FLAT + 90), details),
@@ -128,7 +126,7 @@ def test_an_arm_that_changes_nothing_is_the_reference_before_one_that_changes_it
     assert "alpha=5 minus alpha=0: +20.0" in examine(arms, baseline="alpha=5")["answers-get-longer"].here
 
 
-def test_a_sweep_says_what_its_arms_change(tmp_path: Path, hand_made_records: list[TrialRecord]) -> None:
+def test_arms_of_a_sweep_have_their_overrides(tmp_path: Path, hand_made_records: list[TrialRecord]) -> None:
     experiment = tmp_path / "experiment.yaml"
     experiment.write_text(
         "arms: [{alpha: 0}, {name: bell, alpha: 5, noise: gaussian}, "
@@ -148,7 +146,7 @@ def test_a_sweep_says_what_its_arms_change(tmp_path: Path, hand_made_records: li
     folder.open(resolve_sweep(experiment, {"seeds": [0]}))
     for record in (hand_made_records[1], *records):
         trial = folder.trial(record.trial, record.arm, record.seed)
-        leave(trial, record)
+        write_trial(trial, record)
 
     (found,) = sweep_evidence([folder])
     arms = {one.arm: {0: one} for one in found.trials}
@@ -162,7 +160,7 @@ def test_a_sweep_says_what_its_arms_change(tmp_path: Path, hand_made_records: li
     }
 
 
-def test_other_kinds_of_noise_are_pooled_but_not_on_one_line() -> None:
+def test_noise_distributions_are_pooled_but_not_on_one_line() -> None:
     values = {"train_loss_clean": FLAT, **lengths(FLAT)}
     arms = joined(
         arm("alpha=0", 0.0, values),
@@ -177,7 +175,7 @@ def test_other_kinds_of_noise_are_pooled_but_not_on_one_line() -> None:
     assert "through alpha=0, alpha=5 and alpha=10, from alpha 0 to 10" in results["training-loss-rises"].here
 
 
-def test_an_arm_that_shares_no_seed_is_left_out() -> None:
+def test_arm_without_shared_seeds_is_excluded() -> None:
     late = {"alpha=10": {seed + 5: one for seed, one in arm("alpha=10", 10.0, lengths(FLAT))["alpha=10"].items()}}
     arms = joined(arm("alpha=0", 0.0, lengths(FLAT)), arm("alpha=5", 5.0, lengths(FLAT)), late)
 
@@ -185,31 +183,31 @@ def test_an_arm_that_shares_no_seed_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("claim", "words"),
+    ("claim", "text"),
     [
-        ("training-loss-rises", "Needs Noise-off training loss, which `neftune sweep"),
+        ("training-loss-rises", "Needs the noise-off training loss, which `neftune sweep"),
         ("training-rouge-falls", "run the sweep again with this version"),
-        ("diversity-stays", "on data with prompts and completions. Chunks need answers of ten words or more"),
+        ("diversity-stays", "on data with prompts and completions. Chunks need answers of at least ten words"),
         ("gains-beyond-length", "on data with prompts and completions"),
         ("gains-over-early-stopping", "`neftune sweep --alphas 0,5,10,15 --seeds 5 --epochs 3`"),
     ],
 )
-def test_what_was_not_measured_says_how_to_measure_it(claim: str, words: str) -> None:
+def test_claims_that_were_not_measured_have_advice(claim: str, text: str) -> None:
     result = examine(losses(a0=FLAT, a5=FLAT))[claim]
 
     assert result.status == "not measured"
-    assert words in result.here
+    assert text in result.here
 
 
-def test_a_diverged_trial_is_named() -> None:
+def test_diverged_trial_is_named() -> None:
     broken = FLAT.copy()
     broken[2] = math.inf
 
     results = examine(losses(a0=FLAT, a5=FLAT, a10=broken))
 
     assert results["held-out-loss-does-not-rise"].status == "not measured"
-    assert "isn't finite in a trial of alpha=10" in results["held-out-loss-does-not-rise"].here
-    assert "isn't finite in a trial of alpha=10" in results["alphas-are-alike"].here
+    assert "is not finite in a trial of alpha=10" in results["held-out-loss-does-not-rise"].here
+    assert "is not finite in a trial of alpha=10" in results["alphas-are-alike"].here
 
 
 SPREAD = SEED_EFFECTS * MARGIN
@@ -230,7 +228,7 @@ def test_alphas_are_alike_if_all_pairs_are(fives: Floats, tens: Floats, fifteens
     assert examine(arms)["alphas-are-alike"].status == status
 
 
-def test_a_difference_between_two_alphas_counts_after_correction_alone() -> None:
+def test_differences_between_alphas_are_holm_adjusted() -> None:
     base = 2 + 5 * SPREAD
     fifteens = base + np.array([0.4, 3.0, 1.0, 3.5, 2.3]) * MARGIN
     p_value = stats.ttest_rel(fifteens, base).pvalue
@@ -242,28 +240,28 @@ def test_a_difference_between_two_alphas_counts_after_correction_alone() -> None
     assert examine(only_two)["alphas-are-alike"].status == "refuted"
 
 
-def test_the_pairs_are_counted_and_the_furthest_is_named() -> None:
+def test_pairs_are_counted_and_the_largest_difference_is_named() -> None:
     arms = losses(a0=2 + 0 * SPREAD, a15=2 + 0.1 * SPREAD, a5=2 + 0.1 * OTHER - 0.05, a10=2 + 0 * SPREAD)
 
     here = examine(arms)["alphas-are-alike"].here
 
     assert "3 pairs of alphas: 1 equivalent, 2 different (alpha=10 minus alpha=5 and alpha=15 minus alpha=5), 0" in here
-    assert "Furthest apart: alpha=" in here
+    assert "Largest difference: alpha=" in here
     assert " minus alpha=5, +0.0500 nats [" in here
 
 
-def test_alphas_are_compared_on_the_metric_that_the_user_asks_about() -> None:
+def test_alphas_are_compared_on_the_primary_metric_if_it_is_held_out() -> None:
     values = {"eval_loss": with_items(FLAT), "rouge_l": with_items(FLAT), "probe_rouge_l": with_items(FLAT)}
     arms = joined(*(arm(f"alpha={alpha}", alpha, values) for alpha in (0, 5, 10)))
 
-    assert examine(arms, choices=replace(CHOICES, metric="rouge_l"))["alphas-are-alike"].here.startswith(
+    assert examine(arms, options=replace(OPTIONS, metric="rouge_l"))["alphas-are-alike"].here.startswith(
         "ROUGE-L, 1 pair of"
     )
-    held_out = examine(arms, choices=replace(CHOICES, metric="probe_rouge_l"))["alphas-are-alike"]
+    held_out = examine(arms, options=replace(OPTIONS, metric="probe_rouge_l"))["alphas-are-alike"]
     assert held_out.here.startswith("Held-out loss, 1 pair of")
 
 
-def test_only_arms_that_differ_in_alpha_alone_make_a_pair() -> None:
+def test_pairs_differ_only_in_alpha() -> None:
     arms = joined(
         losses(a0=FLAT, a5=FLAT, a10=FLAT + 0.1 * SPREAD),
         arm("alpha=15,noise=gaussian", 15.0, {"eval_loss": with_items(FLAT + 1)}),
@@ -273,11 +271,11 @@ def test_only_arms_that_differ_in_alpha_alone_make_a_pair() -> None:
     result = examine(arms)["alphas-are-alike"]
 
     assert result.status == "supported"
-    assert "2 pairs of alphas: 2 equivalent" in result.here  # alpha=10 with each alpha of 5
+    assert "2 pairs of alphas: 2 equivalent" in result.here  # alpha=10 with each arm of alpha 5
 
 
-def test_a_single_noisy_arm_has_no_alphas_to_compare() -> None:
+def test_single_noisy_arm_has_no_pairs_of_alphas() -> None:
     result = examine(losses(a0=FLAT, a5=FLAT))["alphas-are-alike"]
 
     assert result.status == "not measured"
-    assert "two noisy arms that differ in alpha alone" in result.here
+    assert "two noisy arms that differ only in alpha" in result.here

@@ -1,18 +1,18 @@
-"""Gains among answers of equal length, against a table matched by hand."""
+"""Quality gains among answers of equal length, with answers matched by hand."""
 
 import numpy as np
 import pytest
 
 from neftune_cli.analysis.alignment import TrialsByArm
-from neftune_cli.analysis.paper_claims.matched_length import match
+from neftune_cli.analysis.paper_claims.matched_length import match_answers
 from neftune_cli.analysis.results import Status
 from neftune_cli.evidence.measurements import Floats
-from tests.unit.claim_trials import arm, examine
+from tests.unit.measured_trials import arm, examine
 
 ITEMS = 12
 
 
-def test_lengths_match_up_to_a_tenth_of_the_longer_one() -> None:
+def test_answers_match_if_lengths_differ_by_at_most_a_tenth() -> None:
     length = np.array(
         [
             [[100.0, 100.0, 100.0, 100.0, 0.0, 0.0]],  # without noise
@@ -28,15 +28,15 @@ def test_lengths_match_up_to_a_tenth_of_the_longer_one() -> None:
         ]
     )
 
-    matched = match(quality, length)
+    matched = match_answers(quality, length)
 
-    # 111 of 100 is 9.9% of 111; 112 is 10.7%
+    # 111 exceeds 100 by 9.9% of 111; 112 exceeds it by 10.7%
     assert matched.matches.tolist() == [[2, 0, 1, 1, 1, 1]]
     assert matched.gain == pytest.approx(np.array([[0.2, 0.0, 0.3, 0.2, -0.1, -0.2]]))
 
 
 def answers(gains: Floats, longer: Floats, key: str = "rouge_l") -> TrialsByArm:
-    """Return answers of 100 characters without noise, and others that are so much better and longer, (seeds, items)."""
+    """Return answers of 100 characters without noise, and noisy ones with these gains and lengths, (seeds, items)."""
     base = np.full_like(gains, 0.5)
     return {
         **arm("alpha=0", 0.0, {key: base, "response_chars": np.full_like(longer, 100.0)}),
@@ -45,7 +45,7 @@ def answers(gains: Floats, longer: Floats, key: str = "rouge_l") -> TrialsByArm:
 
 
 def half_longer() -> Floats:
-    """Return lengths of which those of the first half of the items match."""
+    """Return additional lengths with which the first half of the items match."""
     return np.tile(np.repeat([5.0, 200.0], ITEMS // 2), (5, 1))
 
 
@@ -62,7 +62,7 @@ EFFECTS = np.random.default_rng(2).normal(0, 0.01, size=(5, ITEMS))
     ],
 )
 @pytest.mark.parametrize("key", ["rouge_l", "exact_match"])
-def test_only_gains_among_equally_long_answers_count(
+def test_claim_uses_only_answers_of_equal_length(
     key: str, matched: float, unmatched: float, spread: float, status: Status
 ) -> None:
     gains = np.where(half_longer() < 10, matched, unmatched) + spread * EFFECTS
@@ -75,7 +75,7 @@ def test_only_gains_among_equally_long_answers_count(
     assert result.comparison.items == ITEMS // 2
 
 
-def test_matches_weigh_alike_wherever_they_are_in_a_seed() -> None:
+def test_seeds_have_equal_weight_with_different_numbers_of_matches() -> None:
     longer = half_longer()
     longer[0, :5] = 300.0  # the first seed has one match, the others six
     gains = 0.2 + EFFECTS
@@ -87,16 +87,16 @@ def test_matches_weigh_alike_wherever_they_are_in_a_seed() -> None:
     assert found.difference == pytest.approx(np.mean(by_seed))
 
 
-def test_the_gain_over_all_answers_stands_beside() -> None:
+def test_result_has_the_gain_over_all_answers() -> None:
     gains = np.where(half_longer() < 10, 0.2, 0.4) + EFFECTS
 
     here = examine(answers(gains, half_longer()))["gains-beyond-length"].here
 
     assert f"alpha=5 minus alpha=0: {gains[:, : ITEMS // 2].mean():+.3f} [" in here
-    assert f"30 of 60 answers matched, and over all of them it is {gains.mean():+.3f} [" in here
+    assert f"30 of 60 answers matched; over all answers the difference is {gains.mean():+.3f} [" in here
 
 
-def test_seeds_without_a_match_are_left_out() -> None:
+def test_seeds_without_a_match_are_excluded() -> None:
     longer = half_longer()
     longer[3] = 300.0
 
@@ -106,18 +106,18 @@ def test_seeds_without_a_match_are_left_out() -> None:
     assert result.comparison.seeds == 4
 
 
-def test_without_equally_long_answers_nothing_is_measured() -> None:
+def test_claim_needs_answers_of_equal_length() -> None:
     result = examine(answers(EFFECTS, np.full_like(EFFECTS, 300.0)))["gains-beyond-length"]
 
     assert result.status == "not measured"
-    assert result.here == "No answer is about as long as that of alpha=0 to the same prompt."
+    assert result.here == "No answer is about as long as the answer of alpha=0 to the same prompt."
 
 
-def test_mean_lengths_without_answers_are_not_matched() -> None:
+def test_claim_needs_lengths_of_individual_answers() -> None:
     means = {"rouge_l": np.full(5, 0.5), "response_chars": np.full(5, 100.0)}
     arms = {**arm("alpha=0", 0.0, means), **arm("alpha=5", 5.0, means)}
 
     result = examine(arms)["gains-beyond-length"]
 
     assert result.status == "not measured"
-    assert "length of each of several answers" in result.here
+    assert "length of individual answers" in result.here

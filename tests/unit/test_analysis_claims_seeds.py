@@ -1,4 +1,4 @@
-"""Unfinished arms: which are taken together, what is said of the others, and why nothing may be left."""
+"""Claims on unfinished sweeps: pooled arms, excluded arms, and reasons for missing results."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,114 +8,113 @@ import numpy as np
 import pytest
 
 from neftune_cli.analysis.alignment import TrialsByArm
-from neftune_cli.evidence.measurements import ItemValues, Measurements
-from tests.unit.claim_trials import ITEMS, arm, examine, joined
+from neftune_cli.evidence.measurements import Measurements
+from tests.unit.measured_trials import ITEMS, arm, examine, item_values, joined
 
 DRAWS = np.random.default_rng(5).normal(2, 0.5, size=(4, 9, ITEMS))
-"""By alpha in steps of 5, seed and item."""
+"""Values by alpha (in steps of 5), seed and item."""
 NAMES = ("alpha=0", "alpha=5", "alpha=10", "alpha=15")
 
 
 def unfinished(*seeds: Iterable[int], key: str = "eval_loss") -> dict[str, Mapping[int, Measurements]]:
-    """Return arms of alpha 0, 5, 10 and 15 that have these seeds alone."""
+    """Return arms of alpha 0, 5, 10 and 15 with only these seeds."""
     whole = joined(*(arm(name, 5.0 * place, {key: DRAWS[place]}) for place, name in enumerate(NAMES)))
     return {name: {seed: whole[name][seed] for seed in of_arm} for name, of_arm in zip(NAMES, seeds, strict=False)}
 
 
 def difference(*alphas: int, seeds: Iterable[int]) -> float:
-    """Return the mean of the noisy arms minus that without noise, over these seeds."""
+    """Return the mean of the noisy arms minus the arm without noise, over these seeds."""
     chosen = list(seeds)
     return float(np.mean([DRAWS[alpha // 5][chosen] for alpha in alphas]) - DRAWS[0][chosen].mean())
 
 
 @pytest.mark.parametrize(
-    ("seeds", "alphas", "shared", "left_out"),
+    ("seeds", "alphas", "shared", "excluded"),
     [
         ((range(5), range(5), range(4), [0]), (5, 10), range(4), "alpha=15"),
         ((range(5), range(5), [0], [4]), (5,), range(5), "alpha=10 and alpha=15"),
-        # each shares three seeds with alpha=0, all of them share one: the one of the fewest seeds goes
+        # each shares three seeds with alpha=0, but all share only one: the arm with the fewest seeds is excluded
         ((range(5), range(5), [0, 1, 2, 3], [2, 3, 4]), (5, 10), range(4), "alpha=15"),
-        # disjoint
+        # disjoint seeds
         ((range(6), range(3), range(3, 6)), (5,), range(3), "alpha=10"),
-        # nobody has three: those that share the most
+        # no arm has three seeds: the arms that share the most are used
         ((range(2), range(2), range(2), [0]), (5, 10), range(2), "alpha=15"),
         ((range(2), [0], [1]), (5,), [0], "alpha=10"),
     ],
 )
-def test_arms_that_share_enough_seeds_are_pooled_over_them(
-    seeds: tuple[Iterable[int], ...], alphas: tuple[int, ...], shared: Iterable[int], left_out: str
+def test_arms_that_share_enough_seeds_are_pooled(
+    seeds: tuple[Iterable[int], ...], alphas: tuple[int, ...], shared: Iterable[int], excluded: str
 ) -> None:
     result = examine(unfinished(*seeds))["held-out-loss-does-not-rise"]
 
     assert result.comparison is not None
     assert result.comparison.seeds == len(list(shared))
     assert result.comparison.difference == pytest.approx(difference(*alphas, seeds=shared))
-    assert result.here.endswith(f"Left out for want of shared seeds with this metric: {left_out}.")
+    assert result.here.endswith(f"Excluded, because they share too few seeds with this metric: {excluded}.")
 
 
-def test_finished_arms_leave_none_out() -> None:
+def test_finished_arms_are_all_included() -> None:
     results = examine(unfinished(range(5), range(5), range(5)))
 
-    assert not any("Left out" in one.here for one in results.values())
+    assert not any("Excluded" in one.here for one in results.values())
 
 
-def test_the_line_goes_through_the_arms_that_share_enough_seeds() -> None:
+def test_line_is_fitted_to_arms_that_share_enough_seeds() -> None:
     arms = unfinished(range(5), range(4), [0, 1, 2], [4], key="train_loss_clean")
     bell = arm("alpha=40,noise=gaussian", 40.0, {"train_loss_clean": DRAWS[3]})
 
     here = examine(joined(arms, bell))["training-loss-rises"].here
 
     assert "through alpha=0, alpha=5 and alpha=10, from alpha 0 to 10" in here
-    assert here.endswith("Left out for want of shared seeds with this metric: alpha=15.")
+    assert here.endswith("Excluded, because they share too few seeds with this metric: alpha=15.")
 
 
-def test_a_kind_of_noise_that_has_hardly_begun_does_not_take_the_line() -> None:
-    begun = {"alpha=40,noise=gaussian": {8: arm("", 40.0, {"train_loss_clean": DRAWS[3]}, ("noise=gaussian",))[""][8]}}
+def test_line_is_fitted_to_the_family_with_enough_seeds() -> None:
+    late = {"alpha=40,noise=gaussian": {8: arm("", 40.0, {"train_loss_clean": DRAWS[3]}, ("noise=gaussian",))[""][8]}}
     more = {"alpha=20,noise=gaussian": {8: arm("", 20.0, {"train_loss_clean": DRAWS[2]}, ("noise=gaussian",))[""][8]}}
     arms = unfinished(range(5), range(5), key="train_loss_clean")
 
-    result = examine(joined(arms, begun, more))["training-loss-rises"]
+    result = examine(joined(arms, late, more))["training-loss-rises"]
 
     assert "through alpha=0 and alpha=5, from alpha 0 to 5" in result.here
 
 
-def test_pairs_of_alphas_that_share_too_few_seeds_are_left_out() -> None:
+def test_pairs_of_alphas_with_too_few_shared_seeds_are_excluded() -> None:
     result = examine(unfinished(range(5), range(5), range(4), [4]))["alphas-are-alike"]
 
     assert "Held-out loss, 1 pair of alphas: " in result.here
     assert result.here.endswith(
-        "Left out for want of shared seeds with this metric: alpha=5 with alpha=15 and alpha=10 with alpha=15."
+        "Excluded, because they share too few seeds with this metric: alpha=5 with alpha=15 and alpha=10 with alpha=15."
     )
 
 
 @pytest.mark.parametrize(
-    ("arms", "words"),
+    ("arms", "start"),
     [
         (
             unfinished([0, 1], [2, 3], [4]),
-            "alpha=0 and alpha=5 and alpha=10 share no seed with held-out loss: run the missing seeds.",
+            "alpha=0 and alpha=5 and alpha=10 share no seed with held-out loss. Run the missing seeds.",
         ),
         (
             joined(unfinished(range(5)), arm("alpha=5", 5.0, {"rouge_l": DRAWS[1]})),
-            "No trial of alpha=5 has held-out loss. Needs Held-out loss, which `neftune sweep",
+            "No trial of alpha=5 has held-out loss. Needs the held-out loss, which `neftune sweep",
         ),
         (
             joined(arm("alpha=0", 0.0, {"rouge_l": DRAWS[0]}), {"alpha=5": unfinished(range(5), range(5))["alpha=5"]}),
-            "No trial of alpha=0 has held-out loss. Needs Held-out loss, which `neftune sweep",
+            "No trial of alpha=0 has held-out loss. Needs the held-out loss, which `neftune sweep",
         ),
     ],
 )
-def test_why_nothing_is_measured_is_true(arms: TrialsByArm, words: str) -> None:
+def test_reason_for_a_missing_result(arms: TrialsByArm, start: str) -> None:
     result = examine(arms)["held-out-loss-does-not-rise"]
 
     assert result.status == "not measured"
-    assert result.here.startswith(words)
+    assert result.here.startswith(start)
 
 
-def test_arms_without_a_common_example_say_so() -> None:
+def test_arms_without_a_shared_example_are_named() -> None:
     arms = unfinished(range(5), range(5))
-    names = tuple(f"other {number}" for number in range(ITEMS))
-    elsewhere = {"eval_loss": ItemValues(names, names, DRAWS[1][0], np.ones(ITEMS))}
+    elsewhere = {"eval_loss": item_values(DRAWS[1][0], [f"other {number}" for number in range(ITEMS)])}
     arms["alpha=5"] = {seed: replace(trial, items=elsewhere) for seed, trial in arms["alpha=5"].items()}
 
     result = examine(arms)["held-out-loss-does-not-rise"]
@@ -124,14 +123,14 @@ def test_arms_without_a_common_example_say_so() -> None:
     assert "share no example with held-out loss" in result.here
 
 
-def test_alphas_without_a_common_seed_say_so() -> None:
+def test_alphas_without_a_shared_seed_are_not_measured() -> None:
     result = examine(unfinished(range(6), [0, 1], [2, 3]))["alphas-are-alike"]
 
     assert result.status == "not measured"
-    assert "alpha alone share a seed and an example with held-out loss" in result.here
+    assert "differ only in alpha share a seed and an example with held-out loss" in result.here
 
 
-def test_an_arm_that_diverged_is_not_left_out_for_it() -> None:
+def test_diverged_arm_is_not_excluded() -> None:
     broken = DRAWS[1].copy()
     broken[2] = math.inf
     arms = joined(unfinished(range(9)), arm("alpha=5", 5.0, {"eval_loss": broken}))
@@ -139,4 +138,4 @@ def test_an_arm_that_diverged_is_not_left_out_for_it() -> None:
     result = examine(arms)["held-out-loss-does-not-rise"]
 
     assert result.status == "not measured"
-    assert result.here == "Held-out loss isn't finite in a trial of alpha=5: use a lower learning rate or less noise."
+    assert result.here == "Held-out loss is not finite in a trial of alpha=5. Use a lower learning rate or less noise."

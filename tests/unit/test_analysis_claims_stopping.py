@@ -1,4 +1,4 @@
-"""Whether noise gains more than stopping in time, by the verdicts on arms at their best epochs."""
+"""Claim that noise gains more than early stopping, from verdicts on arms at their best epochs."""
 
 from dataclasses import replace
 
@@ -8,8 +8,8 @@ import pytest
 from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.analysis.results import EarlyStopping, Status, StoppedArm, Verdict
 from neftune_cli.evidence.measurements import ItemValues
-from tests.unit.claim_trials import arm, examine, joined, with_items
 from tests.unit.comparisons import assessment
+from tests.unit.measured_trials import arm, examine, item_values, joined, with_items
 
 FLAT = with_items(np.full(5, 2.0))
 
@@ -18,42 +18,43 @@ def arms_of(*alphas: float) -> TrialsByArm:
     return joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": FLAT}) for alpha in alphas))
 
 
-def stopping(*words: Verdict | None, seeds: int = 3) -> EarlyStopping:
-    """Return a baseline and an arm for each word."""
+def stopping(*verdicts: Verdict | None, seeds: int = 3) -> EarlyStopping:
+    """Return a baseline, and an arm for each verdict."""
     baseline = StoppedArm("alpha=0", 1.5, 1.4, 2.0, None, None)
     treated = [
-        StoppedArm(f"alpha={5 * place}", 1.5, 1.4, 2.0, None, assessment(-0.02, 0.01, word, seeds=seeds))
-        for place, word in enumerate(words, start=1)
+        StoppedArm(f"alpha={5 * place}", 1.5, 1.4, 2.0, None, assessment(-0.02, 0.01, verdict, seeds=seeds))
+        for place, verdict in enumerate(verdicts, start=1)
     ]
     return EarlyStopping((1, 2, 3), (baseline, *treated))
 
 
 @pytest.mark.parametrize(
-    ("words", "status"),
+    ("verdicts", "status"),
     [
         (("better", "worse"), "supported"),
         (("equivalent", "worse"), "refuted"),
         (("equivalent", "inconclusive"), "inconclusive"),
     ],
 )
-def test_one_arm_that_beats_the_stopped_baseline_is_enough(words: tuple[Verdict, Verdict], status: Status) -> None:
-    result = examine(arms_of(0, 5, 10), stopping=stopping(*words))["gains-over-early-stopping"]
+def test_status_follows_from_the_verdicts(verdicts: tuple[Verdict, Verdict], status: Status) -> None:
+    result = examine(arms_of(0, 5, 10), stopping=stopping(*verdicts))["gains-over-early-stopping"]
 
     assert result.status == status
     assert (
-        f"alpha=5 \N{MINUS SIGN}0.0200 nats [\N{MINUS SIGN}0.0300, \N{MINUS SIGN}0.0100], {words[0]}; " in result.here
+        f"alpha=5 \N{MINUS SIGN}0.0200 nats [\N{MINUS SIGN}0.0300, \N{MINUS SIGN}0.0100], {verdicts[0]}; "
+        in result.here
     )
     assert result.paper.startswith("Not tested.")
 
 
-def test_two_seeds_decide_nothing_about_stopping() -> None:
+def test_two_seeds_are_inconclusive() -> None:
     result = examine(arms_of(0, 5), stopping=stopping(None, seeds=2))["gains-over-early-stopping"]
 
     assert result.status == "inconclusive"
-    assert "2 seeds; fewer than three" in result.here
+    assert "2 seeds; with fewer than three" in result.here
 
 
-def test_arms_without_noise_say_nothing_about_stopping() -> None:
+def test_arms_without_noise_are_not_used() -> None:
     found = stopping("worse", "better")
     decayed = replace(found.arms[2], name="decayed")
     arms = joined(arms_of(0, 5), arm("decayed", 0.0, {"eval_loss": FLAT}))
@@ -63,17 +64,17 @@ def test_arms_without_noise_say_nothing_about_stopping() -> None:
     assert result.status == "refuted"
 
 
-def test_a_noisy_baseline_that_was_stopped_is_no_baseline() -> None:
+def test_claim_needs_the_reference_as_baseline() -> None:
     result = examine(arms_of(5, 0), baseline="alpha=5", stopping=stopping("better"))
 
     assert result["gains-over-early-stopping"].here == "Needs alpha=0 as the baseline: `neftune compare --baseline 0`."
 
 
-LOSSES = ItemValues(("a", "b"), ("a", "b"), np.array([1.0, 2.0]), np.ones(2))
+LOSSES = item_values([1.0, 2.0], ["a", "b"])
 
 
 def by_epoch(arms: TrialsByArm, epochs: dict[str, int], losses: ItemValues = LOSSES) -> TrialsByArm:
-    """Return the arms with held-out losses of so many epochs."""
+    """Return the arms with held-out losses after this number of epochs."""
     return {
         name: {
             seed: replace(trial, held_out_by_epoch=dict.fromkeys(range(1, epochs.get(name, 0) + 1), losses))
@@ -84,43 +85,43 @@ def by_epoch(arms: TrialsByArm, epochs: dict[str, int], losses: ItemValues = LOS
 
 
 @pytest.mark.parametrize(
-    ("epochs", "words"),
+    ("epochs", "need"),
     [
-        ({"alpha=5": 3}, "Needs held-out losses of alpha=0, epoch by epoch and example by example"),
-        ({"alpha=0": 1, "alpha=5": 3}, "Needs held-out losses of two epochs or more in every trial of alpha=0"),
-        ({"alpha=0": 3}, "Needs held-out losses, epoch by epoch, of another arm in seeds of alpha=0"),
+        ({"alpha=5": 3}, "Needs held-out losses of alpha=0 by epoch and example"),
+        ({"alpha=0": 1, "alpha=5": 3}, "Needs held-out losses of at least two epochs in every trial of alpha=0"),
+        ({"alpha=0": 3}, "Needs held-out losses of another arm by epoch, with seeds of alpha=0"),
     ],
 )
-def test_what_early_stopping_lacked_is_said(epochs: dict[str, int], words: str) -> None:
+def test_missing_losses_are_named(epochs: dict[str, int], need: str) -> None:
     result = examine(by_epoch(arms_of(0, 5), epochs))["gains-over-early-stopping"]
 
     assert result.status == "not measured"
-    assert result.here == f"{words}: `neftune sweep --alphas 0,5,10,15 --seeds 5 --epochs 3`."
+    assert result.here == f"{need}: `neftune sweep --alphas 0,5,10,15 --seeds 5 --epochs 3`."
 
 
-def test_a_single_example_is_too_few_to_stop_by() -> None:
+def test_claim_needs_two_examples() -> None:
     one = LOSSES.of(("a",))
 
     result = examine(by_epoch(arms_of(0, 5), {"alpha=0": 3, "alpha=5": 3}, one))["gains-over-early-stopping"]
 
-    assert result.here == "Needs two held-out examples or more that all trials were measured on."
+    assert result.here == "Needs at least two held-out examples on which all trials were measured."
 
 
-def test_losses_that_are_never_finite_are_not_said_to_be_missing() -> None:
+def test_losses_that_are_never_finite_are_named() -> None:
     found = stopping("better")
     diverged = replace(found, arms=(found.arms[0], replace(found.arms[1], best=None)))
 
     result = examine(arms_of(0, 5), stopping=diverged)["gains-over-early-stopping"]
 
     assert result.status == "not measured"
-    assert "in a trial no epoch has a finite one" in result.here
+    assert "a trial has no finite loss at any epoch" in result.here
 
 
-def test_one_arm_of_few_seeds_does_not_hide_what_another_shows() -> None:
+def test_arm_with_few_seeds_does_not_hide_the_result_of_another() -> None:
     found = stopping("better", None)
     few = replace(found.arms[2], best=assessment(-0.02, 0.01, None, seeds=2))
 
     result = examine(arms_of(0, 5, 10), stopping=replace(found, arms=(*found.arms[:2], few)))
 
     assert result["gains-over-early-stopping"].status == "supported"
-    assert "Undecided for alpha=10: 2 seeds; fewer than three" in result["gains-over-early-stopping"].here
+    assert "Inconclusive for alpha=10: 2 seeds; with fewer than three" in result["gains-over-early-stopping"].here

@@ -1,4 +1,4 @@
-"""The comparison against a table computed by hand, against pandas, and at the edges of what can be paired."""
+"""Comparison of arms: tables by hand and with pandas, pairing, baselines, margins and missing values."""
 
 import math
 import random
@@ -12,15 +12,16 @@ from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison, Estimate, PairedDifference
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
-from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.evidence.sweeps import scores_of
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord
+from tests.unit.measured_trials import item_values
 
 Records = list[TrialRecord]
 
 
-def test_held_out_loss_by_hand(hand_made_records: Records) -> None:
+def test_held_out_loss_matches_a_table_by_hand(hand_made_records: Records) -> None:
     comparison = _compare(hand_made_records)
 
     estimate, difference = _paired(comparison, "alpha=5", "eval_loss")
@@ -28,13 +29,13 @@ def test_held_out_loss_by_hand(hand_made_records: Records) -> None:
     assert estimate.by_seed == {0: 1.498, 1: 1.505, 2: 1.518}
     assert estimate.mean == pytest.approx(1.507)
     assert estimate.sd == pytest.approx(math.sqrt((0.009**2 + 0.002**2 + 0.011**2) / 2))
-    # The differences are -2, -5 and -2 thousandths: their spread is far below that of the losses themselves.
+    # The differences are -0.002, -0.005 and -0.002. Their standard deviation is much smaller than that of the losses.
     assert difference.mean == pytest.approx(-0.003)
     assert difference.sd == pytest.approx(math.sqrt((1 + 4 + 1) / 2) / 1000)
     assert difference.by_seed == pytest.approx({0: -0.002, 1: -0.005, 2: -0.002})
 
 
-def test_everything_agrees_with_pandas(hand_made_records: Records) -> None:
+def test_estimates_and_differences_match_pandas(hand_made_records: Records) -> None:
     records = _with_random_losses(hand_made_records, random.Random(3))[:-1]
     frame = pd.DataFrame([{"arm": r.arm, "seed": r.seed, **r.loss.model_dump()} for r in records if r.seed is not None])
 
@@ -59,7 +60,7 @@ def test_base_and_arms_keep_their_order(hand_made_records: Records) -> None:
     assert [arm.noise_ratio for arm in comparison.arms] == pytest.approx([0, 0.29 / 3])
 
 
-def test_one_seed_has_no_spread(hand_made_records: Records) -> None:
+def test_one_seed_has_no_standard_deviation(hand_made_records: Records) -> None:
     estimate, difference = _paired(_compare([hand_made_records[1], hand_made_records[4]]), "alpha=5")
 
     assert estimate.sd is None
@@ -82,7 +83,7 @@ def test_a_metric_without_values_has_no_estimate(hand_made_records: Records) -> 
     assert all("bleu" not in arm.estimates for arm in comparison.arms)
 
 
-def test_an_infinite_value_has_no_mean(hand_made_records: Records) -> None:
+def test_infinite_value_gives_no_mean(hand_made_records: Records) -> None:
     diverged = hand_made_records[4].loss.model_copy(update={"eval_perplexity": math.inf})
     hand_made_records[4] = hand_made_records[4].model_copy(update={"loss": diverged})
 
@@ -94,37 +95,31 @@ def test_an_infinite_value_has_no_mean(hand_made_records: Records) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["5", "5.0", "alpha=5"])
-def test_the_baseline_is_named_by_alpha_or_name(hand_made_records: Records, wanted: str) -> None:
+def test_baseline_can_be_given_by_alpha_or_name(hand_made_records: Records, wanted: str) -> None:
     comparison = _compare(hand_made_records, ComparisonOptions(baseline=wanted))
 
     assert comparison.baseline == "alpha=5"
     assert _paired(comparison, "alpha=0")[1].mean == pytest.approx(0.003)
 
 
-def test_an_alpha_means_the_arm_that_varies_nothing_else(hand_made_records: Records) -> None:
+def test_alpha_as_baseline_prefers_the_arm_without_other_changes(hand_made_records: Records) -> None:
     decayed = [_renamed(record, "weight decay") for record in hand_made_records[1:4]]
 
     assert _compare([*decayed, *hand_made_records], ComparisonOptions(baseline="0")).baseline == "alpha=0"
 
 
-@pytest.mark.parametrize(
-    ("wanted", "message"),
-    [
-        ("7", "--baseline 7: sweep 'bios' has no trained arm with this name or alpha. Type one of 'alpha=0', 'alpha=5'."),
-        (
-            "base",
-            "--baseline base: sweep 'bios' has no trained arm with this name or alpha. Type one of 'alpha=0', 'alpha=5'.",
-        ),
-    ],
-)
-def test_an_unknown_baseline_lists_the_arms(hand_made_records: Records, wanted: str, message: str) -> None:
+@pytest.mark.parametrize("wanted", ["7", "base"])
+def test_unknown_baseline_is_an_error_with_all_arms(hand_made_records: Records, wanted: str) -> None:
     with pytest.raises(UsageError) as caught:
         _compare(hand_made_records, ComparisonOptions(baseline=wanted))
 
-    assert str(caught.value) == message
+    assert str(caught.value) == (
+        f"--baseline {wanted}: sweep 'bios' has no trained arm with this name or alpha. "
+        "Type one of 'alpha=0', 'alpha=5'."
+    )
 
 
-def test_an_ambiguous_baseline_lists_its_matches(hand_made_records: Records) -> None:
+def test_ambiguous_baseline_is_an_error_with_its_matches(hand_made_records: Records) -> None:
     named = [_renamed(hand_made_records[4], "short"), _renamed(hand_made_records[5], "long")]
 
     with pytest.raises(UsageError) as caught:
@@ -134,25 +129,25 @@ def test_an_ambiguous_baseline_lists_its_matches(hand_made_records: Records) -> 
     assert str(caught.value) == message
 
 
-def test_two_trials_of_one_seed_are_not_mixed(hand_made_records: Records) -> None:
+def test_two_trials_with_the_same_arm_and_seed_are_an_error(hand_made_records: Records) -> None:
     other_recipe = hand_made_records[1].model_copy(update={"trial": "other"})
 
     with pytest.raises(UsageError, match=r"two trials of arm 'alpha=0', seed 0: id of alpha=0 0 and other\."):
         _compare([*hand_made_records, other_recipe])
 
 
-def test_the_base_alone_is_nothing_to_compare(hand_made_records: Records) -> None:
+def test_base_model_alone_cannot_be_compared(hand_made_records: Records) -> None:
     with pytest.raises(NothingToCompareError, match="No trained trial of sweep 'bios' has finished") as caught:
         _compare(hand_made_records[:1])
 
     assert caught.value.exit_code is ExitCode.NOTHING_TO_COMPARE
 
 
-def test_every_metric_of_a_record_has_words() -> None:
+def test_all_metrics_of_a_record_are_declared() -> None:
     assert tuple(METRICS) == (*LOSS_METRICS, *EVAL_METRICS, "probe_rouge_l", "probe_bleu")
 
 
-def test_numbers_keep_to_their_column() -> None:
+def test_numbers_have_the_decimals_of_their_metric() -> None:
     metric = METRICS["eval_perplexity"]
 
     assert metric.number(4.5) == "4.500"
@@ -161,7 +156,14 @@ def test_numbers_keep_to_their_column() -> None:
     assert metric.number(123456789.0) == "1.23e+08"
 
 
-def test_verdicts_hold_for_all_arms_together(hand_made_records: Records) -> None:
+def test_amounts_have_a_unit_and_no_sign() -> None:
+    assert METRICS["eval_loss"].amount(-0.0123) == "0.0123 nats"
+    assert METRICS["eval_loss"].amount(0.00001) == "less than 0.0001 nats"
+    assert METRICS["response_chars"].amount(5.0) == "5.0 characters"
+    assert METRICS["rouge_l"].amount(-0.5) == "0.500"
+
+
+def test_p_values_are_adjusted_over_the_arms(hand_made_records: Records) -> None:
     third = [_renamed(record, "alpha=10") for record in hand_made_records[4:]]
 
     alone, together = _compare(hand_made_records), _compare([*hand_made_records, *third])
@@ -176,7 +178,7 @@ def test_verdicts_hold_for_all_arms_together(hand_made_records: Records) -> None
     assert one.verdict == two.verdict == "higher"
 
 
-def test_the_margin_can_be_set_in_the_unit_or_as_a_share(hand_made_records: Records) -> None:
+def test_margins_can_be_absolute_or_relative(hand_made_records: Records) -> None:
     margins = {"eval_loss": Margin(0.5), "response_chars": Margin(0.1, relative=True)}
 
     comparison = _compare(hand_made_records, ComparisonOptions(margins=margins))
@@ -188,7 +190,7 @@ def test_the_margin_can_be_set_in_the_unit_or_as_a_share(hand_made_records: Reco
     assert length.margin == pytest.approx(10.4)
 
 
-def test_a_wide_confidence_makes_wide_intervals(hand_made_records: Records) -> None:
+def test_interval_has_the_confidence_of_the_options(hand_made_records: Records) -> None:
     narrow, wide = (
         _compare(hand_made_records, ComparisonOptions(confidence=level)).assessment("alpha=5", "eval_loss")
         for level in (0.9, 0.99)
@@ -200,21 +202,21 @@ def test_a_wide_confidence_makes_wide_intervals(hand_made_records: Records) -> N
     assert wide.comparison.ci_high > narrow.comparison.ci_high
 
 
-def test_two_seeds_get_no_verdict(hand_made_records: Records) -> None:
+def test_two_seeds_have_no_verdict(hand_made_records: Records) -> None:
     assessment = _compare([*hand_made_records[1:3], *hand_made_records[4:6]]).assessment("alpha=5", "eval_loss")
 
     assert assessment is not None
     assert (assessment.verdict, assessment.comparison.about) == (None, "checkpoints")
 
 
-def test_the_metric_of_the_advice_must_have_been_measured(hand_made_records: Records) -> None:
+def test_primary_metric_must_be_measured(hand_made_records: Records) -> None:
     assert _compare(hand_made_records).primary == "eval_loss"
     assert _compare(hand_made_records, ComparisonOptions(metric="rouge_l")).primary == "rouge_l"
     with pytest.raises(UsageError, match="--metric 'bleu': no metric with this name was measured in sweep 'bios'"):
         _compare(hand_made_records, ComparisonOptions(metric="bleu"))
 
 
-def test_a_diverged_baseline_seed_widens_no_margin(hand_made_records: Records) -> None:
+def test_unpaired_diverged_seed_of_the_baseline_does_not_change_the_margin(hand_made_records: Records) -> None:
     diverged = hand_made_records[1].loss.model_copy(update={"eval_perplexity": 1e304})
     lonely = hand_made_records[1].model_copy(update={"seed": 7, "trial": "lonely", "loss": diverged})
 
@@ -224,7 +226,7 @@ def test_a_diverged_baseline_seed_widens_no_margin(hand_made_records: Records) -
     assert assessment.margin == pytest.approx(0.01 * 4.527)
 
 
-def test_the_best_arm_is_chosen_among_those_with_seeds_enough(hand_made_records: Records) -> None:
+def test_best_arm_is_selected_among_arms_with_enough_seeds(hand_made_records: Records) -> None:
     second = [_renamed(record, "alpha=10") for record in hand_made_records[4:]]
     third = [_renamed(record, "alpha=15") for record in hand_made_records[4:5]]
 
@@ -235,9 +237,9 @@ def test_the_best_arm_is_chosen_among_those_with_seeds_enough(hand_made_records:
     assert _compare([*hand_made_records, *third]).best is None
 
 
-def test_items_that_not_all_trials_have_are_said() -> None:
+def test_different_items_of_trials_are_noted() -> None:
     def trial(arm: str, seed: int, items: tuple[str, ...]) -> Measurements:
-        values = ItemValues(items, items, np.arange(len(items), dtype=float), np.ones(len(items)))
+        values = item_values(np.arange(len(items)), items)
         return Measurements(f"{arm} {seed}", arm, 0.0, seed, {"eval_loss": 1.0}, {"eval_loss": values}, {})
 
     trials = [trial(arm, seed, ("a", "b", "c")) for arm in ("one", "two") for seed in range(3)]
@@ -253,12 +255,12 @@ def test_items_that_not_all_trials_have_are_said() -> None:
     assert assessment.comparison.items == 2
 
 
-def _compare(records: Records, choices: ComparisonOptions = ComparisonOptions()) -> Comparison:  # noqa: B008
+def _compare(records: Records, options: ComparisonOptions = ComparisonOptions()) -> Comparison:  # noqa: B008
     trials = tuple(
         Measurements(one.trial, one.arm, one.alpha, one.seed, scores_of(one), {}, {}, noise_ratio=_ratio(one))
         for one in records
     )
-    return compare_arms(Evidence("bios", Setting("tiny", "bios", {}, {}), trials, METRICS, ()), choices)
+    return compare_arms(Evidence("bios", Setting("tiny", "bios", {}, {}), trials, METRICS, ()), options)
 
 
 def _ratio(record: TrialRecord) -> float | None:

@@ -1,4 +1,4 @@
-"""The paired comparison against scipy's tests, what must not change it, and what it refuses."""
+"""Paired comparison: agreement with scipy, invariances, and refused inputs."""
 
 import doctest
 import math
@@ -30,7 +30,7 @@ def arms(seeds: int, items: int, draw: int = 0) -> tuple[Floats, Floats]:
 
 
 def clustered(seeds: int = 3, draw: int = 0) -> tuple[Floats, Floats, list[int], Floats]:
-    """Return two arms over items in clusters of unequal size, which move together, with their tokens."""
+    """Return two arms with dependent items in clusters of unequal size, the clusters, and numbers of tokens."""
     draws = np.random.default_rng(draw)
     clusters = np.repeat(np.arange(len(SIZES)), SIZES)
     baseline, treated = arms(seeds, len(clusters), draw)
@@ -47,7 +47,7 @@ def same(one: PairedComparison, other: PairedComparison) -> bool:
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_a_score_without_items_is_a_paired_t_test(confidence: float) -> None:
+def test_metric_without_items_gives_a_paired_t_test(confidence: float) -> None:
     baseline, treated = arms(6, 1)
     expected = stats.ttest_rel(treated[:, 0], baseline[:, 0])
     ours = paired_comparison(baseline, treated, confidence=confidence)
@@ -58,7 +58,7 @@ def test_a_score_without_items_is_a_paired_t_test(confidence: float) -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_with_fewer_than_three_seeds_it_is_a_t_test_over_items_about_these_checkpoints(seeds: int) -> None:
+def test_fewer_than_three_seeds_give_a_t_test_over_items(seeds: int) -> None:
     baseline, treated = arms(seeds, 40)
     expected = stats.ttest_1samp((treated - baseline).mean(axis=0), 0)
     ours = paired_comparison(baseline, treated)
@@ -67,7 +67,7 @@ def test_with_fewer_than_three_seeds_it_is_a_t_test_over_items_about_these_check
     assert (ours.ci_low, ours.ci_high) == pytest.approx(tuple(expected.confidence_interval()), rel=EXACT)
 
 
-def test_with_three_seeds_it_is_about_the_method_and_less_sure() -> None:
+def test_three_seeds_generalize_to_the_method_with_a_larger_p_value() -> None:
     baseline, treated = arms(3, 40)
     about_method = paired_comparison(baseline, treated)
     of_items = stats.ttest_1samp((treated - baseline).mean(axis=0), 0)
@@ -75,7 +75,7 @@ def test_with_three_seeds_it_is_about_the_method_and_less_sure() -> None:
     assert about_method.p_value > of_items.pvalue
 
 
-def test_one_seed_of_one_item_has_no_interval() -> None:
+def test_single_value_has_no_interval() -> None:
     alone = paired_comparison([[1.0]], [[1.5]])
     assert alone.difference == 0.5
     assert all(map(math.isnan, (alone.ci_low, alone.ci_high, alone.p_value)))
@@ -84,16 +84,16 @@ def test_one_seed_of_one_item_has_no_interval() -> None:
 @pytest.mark.parametrize("method", ["t", "sign-flip", "bootstrap"])
 @pytest.mark.parametrize("shape", [(3, 1), (3, 40), (5, 200), (2, 40)])
 @pytest.mark.parametrize("step", [0.0, 0.1, 1.0])
-def test_differences_that_don_t_vary_prove_nothing(step: float, shape: tuple[int, int], method: InferenceMethod) -> None:
+def test_constant_differences_have_no_interval(step: float, shape: tuple[int, int], method: InferenceMethod) -> None:
     values = np.random.default_rng(0).normal(7, 3, shape)
-    ours = paired_comparison(values, values + step, method=method)  # the sums are rounded
+    ours = paired_comparison(values, values + step, method=method)  # the sums have rounding errors
     assert ours.difference == pytest.approx(step)
     assert ours.mean.standard_error == 0
     assert all(map(math.isnan, (ours.ci_low, ours.ci_high, ours.p_value)))
 
 
-def test_seeds_that_agree_on_counts_by_luck_prove_nothing() -> None:
-    """Three seeds, each with as many items lost as won, others each time: neither seeds nor items seem to vary."""
+def test_zero_variance_of_seeds_and_items_gives_no_interval() -> None:
+    """Each of three seeds has as many losses as wins, on its own items, so all seeds have the same mean."""
     treated = np.zeros((3, 60))
     for seed in range(3):
         treated[seed, 20 * seed : 20 * seed + 20] = [1, -1] * 10
@@ -104,7 +104,7 @@ def test_seeds_that_agree_on_counts_by_luck_prove_nothing() -> None:
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_swapping_the_arms_flips_the_sign(seeds: int) -> None:
+def test_exchanged_arms_change_only_the_sign(seeds: int) -> None:
     baseline, treated, clusters, tokens = clustered(seeds)
     there = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
     back = paired_comparison(treated, baseline, clusters=clusters, weights=tokens)
@@ -115,7 +115,7 @@ def test_swapping_the_arms_flips_the_sign(seeds: int) -> None:
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_the_order_of_seeds_and_items_and_the_names_of_clusters_don_t_matter(seeds: int) -> None:
+def test_order_of_seeds_and_items_and_names_of_clusters_have_no_effect(seeds: int) -> None:
     baseline, treated, clusters, tokens = clustered(seeds)
     ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
     draws = np.random.default_rng(1)
@@ -125,7 +125,7 @@ def test_the_order_of_seeds_and_items_and_the_names_of_clusters_don_t_matter(see
     assert same(ours, paired_comparison(baseline[mixed], treated[mixed], clusters=renamed, weights=tokens[columns]))
 
 
-def test_only_the_ratio_of_weights_matters() -> None:
+def test_scale_of_weights_has_no_effect() -> None:
     baseline, treated, clusters, tokens = clustered()
     ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
     assert same(ours, paired_comparison(baseline, treated, clusters=clusters, weights=1000 * tokens))
@@ -135,7 +135,7 @@ def test_only_the_ratio_of_weights_matters() -> None:
     assert same(equal, paired_comparison(baseline, treated, clusters=clusters))
 
 
-def test_the_unit_of_the_values_is_the_unit_of_the_answer() -> None:
+def test_difference_has_the_unit_of_the_values() -> None:
     baseline, treated, clusters, tokens = clustered()
     ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
     scaled = paired_comparison(100 * baseline + 7, 100 * treated + 7, clusters=clusters, weights=tokens)
@@ -143,13 +143,13 @@ def test_the_unit_of_the_values_is_the_unit_of_the_answer() -> None:
     assert scaled.p_value == pytest.approx(ours.p_value, rel=1e-10)
 
 
-def test_the_difference_is_the_weighted_mean_of_items() -> None:
+def test_difference_is_the_weighted_mean_over_items() -> None:
     baseline, treated, clusters, tokens = clustered()
     expected = np.average(treated - baseline, axis=1, weights=tokens).mean()
     assert paired_comparison(baseline, treated, clusters=clusters, weights=tokens).difference == pytest.approx(expected)
 
 
-def test_items_copied_within_their_cluster_make_nothing_surer() -> None:
+def test_copies_of_items_within_clusters_do_not_reduce_the_standard_error() -> None:
     baseline, treated = arms(3, 40)
     twice = [np.repeat(values, 2, axis=1) for values in (baseline, treated)]
     pairs = np.repeat(np.arange(40), 2).tolist()
@@ -157,19 +157,19 @@ def test_items_copied_within_their_cluster_make_nothing_surer() -> None:
     assert paired_comparison(*twice).p_value != pytest.approx(paired_comparison(baseline, treated).p_value)
 
 
-def test_rows_of_a_cluster_table_keep_their_weighted_means() -> None:
+def test_cluster_table_keeps_the_weighted_means_of_rows() -> None:
     baseline, _, clusters, tokens = clustered(4)
     table = cluster_table(baseline, np.broadcast_to(tokens, baseline.shape), clusters)
     assert table.shape == (4, len(SIZES))
     assert table.mean(axis=1) == pytest.approx(np.average(baseline, axis=1, weights=tokens), rel=EXACT)
 
 
-def test_items_of_their_own_are_their_own_clusters() -> None:
+def test_items_without_clusters_are_clusters_of_one() -> None:
     values, _ = arms(3, 40)
     assert cluster_table(values, np.ones_like(values)) == pytest.approx(values, rel=1e-10)
 
 
-def test_the_variance_over_unequal_clusters_is_that_of_leaving_out_one_cluster_at_a_time() -> None:
+def test_standard_error_over_unequal_clusters_matches_the_jackknife() -> None:
     baseline, treated, clusters, tokens = clustered(1)
     ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens).mean.standard_error
     jackknife = _jackknife_error((treated - baseline)[0], tokens, clusters)
@@ -184,21 +184,21 @@ def _jackknife_error(values: Floats, weights: Floats, clusters: Sequence[int]) -
     return float(np.sqrt((len(left) - 1) * np.var(left)))
 
 
-def test_seeds_that_agree_by_luck_in_rare_events_are_not_taken_for_agreement() -> None:
-    """Each of three seeds has one event more, at an item of its own."""
+def test_rare_events_do_not_make_seeds_look_consistent() -> None:
+    """Each of three seeds has one more event, at a different item."""
     treated = np.zeros((3, 200))
     treated[[0, 1, 2], [10, 50, 90]] = 1
     ours = paired_comparison(np.zeros((3, 200)), treated)
-    # Sums of squares by hand: 3 - 600/200^2 in all, 3 (3/9 - 1/200) of it between items, nothing between seeds, which
-    # leaves 2 on 398 degrees of freedom; the items' mean square, 0.985/199, is below that and counts as nothing.
+    # Sums of squares by hand: 3 - 600/200^2 in total, 3 (3/9 - 1/200) between items, 0 between seeds. The residual is 2
+    # with 398 degrees of freedom. The mean square of items, 0.985/199, is smaller, so their component is zero.
     residual = 2 / 398
     assert ours.mean.standard_error == pytest.approx(np.sqrt(residual / 600), rel=1e-10)
     assert ours.p_value == pytest.approx(2 * stats.t.sf(1 / 200 / np.sqrt(residual / 600), 2), rel=1e-10)
     assert ours.p_value > 0.1
 
 
-def test_rare_events_are_told_from_the_differences_however_clusters_weigh() -> None:
-    """Linearised, clusters of unequal weight differ everywhere, though all but three items are alike."""
+def test_rare_events_are_detected_before_the_linearization() -> None:
+    """After the linearization all clusters of unequal weight differ, although only three items differ."""
     clusters = np.repeat(np.arange(len(SIZES)), SIZES)
     baseline, treated = np.zeros((3, len(clusters))), np.zeros((3, len(clusters)))
     treated[[0, 1, 2], [2, 5, 11]] = 1
@@ -208,7 +208,7 @@ def test_rare_events_are_told_from_the_differences_however_clusters_weigh() -> N
 
 
 @pytest.mark.parametrize(("informative", "few_differ"), [(9, True), (10, False)])
-def test_ten_clusters_with_differences_are_enough(informative: int, few_differ: bool) -> None:
+def test_correction_for_few_differences_ends_at_ten_clusters(informative: int, few_differ: bool) -> None:
     draws = np.random.default_rng(0)
     row = np.resize([1.0, -1.0], informative)
     differences = np.zeros((3, 40))
@@ -219,7 +219,7 @@ def test_ten_clusters_with_differences_are_enough(informative: int, few_differ: 
     assert (expected > 0.001) == few_differ
 
 
-def test_clusters_that_differ_in_one_seed_alone_count_as_well() -> None:
+def test_clusters_that_differ_in_one_seed_are_informative() -> None:
     differences = np.zeros((3, 40))
     differences[0, :5], differences[1, 5:10], differences[2, 10:12] = 1, 1, 1
     ours = paired_comparison(np.zeros_like(differences), differences)
@@ -227,7 +227,7 @@ def test_clusters_that_differ_in_one_seed_alone_count_as_well() -> None:
     assert ours.mean.seed_variance < crossed_mean(differences, few_differ=True).seed_variance * 0.9
 
 
-def test_other_methods_replace_only_what_they_are_for() -> None:
+def test_other_methods_replace_only_p_value_or_interval() -> None:
     baseline, treated, clusters, tokens = clustered(6)
     table = cluster_table(treated - baseline, np.broadcast_to(tokens, treated.shape), clusters)
     ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
@@ -243,27 +243,27 @@ def test_other_methods_replace_only_what_they_are_for() -> None:
     ("treated", "options", "error"),
     [
         ([[1.0, 2.0]], {}, r"baseline \(2, 2\) and treated \(1, 2\) do not have the same shape"),
-        ([1.0, 2.0], {}, "not of one shape"),
+        ([1.0, 2.0], {}, "do not have the same shape"),
         ([[1.0, math.nan], [1.0, 2.0]], {}, "a value is not finite"),
         ([[1.0, math.inf], [1.0, 2.0]], {}, "a value is not finite"),
         ([[1.0, 2.0], [1.0, 2.0]], {"confidence": 1.0}, r"confidence must be between 0 and 1, not 1\.0"),
-        ([[1.0, 2.0], [1.0, 2.0]], {"confidence": 95}, "confidence is 95"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"confidence": 95}, "confidence must be between 0 and 1, not 95"),
         ([[1.0, 2.0], [1.0, 2.0]], {"clusters": ["a"]}, "1 cluster labels for 2 items"),
-        ([[1.0, 2.0], [1.0, 2.0]], {"weights": [1.0, -1.0]}, "weights are negative"),
+        ([[1.0, 2.0], [1.0, 2.0]], {"weights": [1.0, -1.0]}, "a weight is negative"),
         ([[1.0, 2.0], [1.0, 2.0]], {"weights": [[1.0, 1.0], [0.0, 0.0]]}, "all weights of a seed are zero"),
     ],
 )
-def test_what_can_t_be_compared_is_refused(treated: object, options: dict[str, object], error: str) -> None:
+def test_invalid_input_is_refused(treated: object, options: dict[str, object], error: str) -> None:
     with pytest.raises(ValueError, match=error):
         paired_comparison([[0.0, 0.0], [0.0, 0.0]], treated, **options)  # type: ignore[arg-type]
 
 
-def test_nothing_to_compare_is_refused() -> None:
-    with pytest.raises(ValueError, match="not of one shape"):
+def test_empty_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="do not have the same shape"):
         paired_comparison(np.empty((3, 0)), np.empty((3, 0)))
 
 
-def test_the_example_in_the_docstring_is_right() -> None:
+def test_docstring_example_is_correct() -> None:
     found = doctest.testmod(paired)
     assert found.attempted > 0
     assert not found.failed

@@ -1,4 +1,4 @@
-"""Sign flips and the pigeonhole bootstrap, against scipy and against loops that do what the words say."""
+"""Sign-flip test and pigeonhole bootstrap, compared with scipy and with explicit loops."""
 
 import math
 
@@ -20,27 +20,27 @@ def exact_p_value(values: Floats) -> float:
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 6, 10])
-def test_up_to_twelve_seeds_all_signs_are_tried(seeds: int) -> None:
+def test_sign_flips_are_exhaustive_for_few_seeds(seeds: int) -> None:
     assert sign_flip_p_value(differences(seeds)) == pytest.approx(exact_p_value(differences(seeds)), rel=1e-12)
 
 
-def test_ties_count_as_extreme_as_what_was_seen() -> None:
+def test_ties_count_as_extreme() -> None:
     assert sign_flip_p_value(np.array([1.0, 1.0, 1.0])) == 0.25
     assert sign_flip_p_value(np.array([1.0, -1.0, 1.0])) == 1.0
     assert sign_flip_p_value(np.zeros(4)) == 1.0
 
 
-def test_beyond_twelve_seeds_a_sample_of_signs_comes_close() -> None:
+def test_sampled_sign_flips_approximate_the_exact_p_value() -> None:
     values = differences(13) - 0.3
     exact = exact_p_value(values)
     assert 0.02 < exact < 0.9
     close = 4 * math.sqrt(exact * (1 - exact) / RESAMPLES)
     assert sign_flip_p_value(values) == pytest.approx(exact, abs=close)
     assert sign_flip_p_value(values, seed=1) == sign_flip_p_value(values, seed=1)
-    assert sign_flip_p_value(np.ones(40)) == pytest.approx(1 / (RESAMPLES + 1))  # what was seen is one of the ways
+    assert sign_flip_p_value(np.ones(40)) == pytest.approx(1 / (RESAMPLES + 1))  # the observed pattern counts too
 
 
-def test_over_items_alone_it_is_scipys_percentile_bootstrap() -> None:
+def test_bootstrap_over_items_matches_scipy() -> None:
     items = np.random.default_rng(2).exponential(size=(1, 60)) - 0.6
     low, high, _ = bootstrap_interval(items, confidence=0.9, over_seeds=False)
     expected = stats.bootstrap(
@@ -50,7 +50,7 @@ def test_over_items_alone_it_is_scipys_percentile_bootstrap() -> None:
     assert (low, high) == pytest.approx(tuple(expected), abs=close)
 
 
-def test_over_seeds_and_items_it_is_the_pigeonhole_bootstrap() -> None:
+def test_bootstrap_over_seeds_and_items_matches_explicit_resampling() -> None:
     draws = np.random.default_rng(4)
     table = draws.normal(0.3, size=(5, 20)) + draws.normal(size=(5, 1)) + 2 * draws.normal(size=(1, 20))
     means = [table[np.ix_(draws.integers(5, size=5), draws.integers(20, size=20))].mean() for _ in range(20_000)]
@@ -63,7 +63,7 @@ def test_over_seeds_and_items_it_is_the_pigeonhole_bootstrap() -> None:
     assert alone[1] - alone[0] < high - low
 
 
-def test_the_same_seed_gives_the_same_interval_and_p_is_never_zero() -> None:
+def test_bootstrap_is_deterministic_and_its_p_value_is_positive() -> None:
     table = 100 + np.random.default_rng(5).normal(size=(3, 10))
     assert bootstrap_interval(table, confidence=0.95, seed=7) == bootstrap_interval(table, confidence=0.95, seed=7)
     assert bootstrap_interval(table, confidence=0.95)[2] == pytest.approx(2 / (RESAMPLES + 1))

@@ -1,4 +1,4 @@
-"""Planning against statsmodels' power of the t-test, numerical integration and what variances say by hand."""
+"""Power analysis, compared with statsmodels, with numerical integration and with variances computed by hand."""
 
 import math
 
@@ -21,25 +21,25 @@ SPREAD = 0.02
 
 
 def over_seeds(seeds: int, mean: float = 0.0) -> CrossedMean:
-    """Return a mean whose seeds alone make it uncertain: that of a plain paired t-test."""
+    """Return a mean whose only random factor is the seed, as in a paired t-test."""
     return CrossedMean(mean, SPREAD**2, 0.0, seeds, 1, seeds - 1, 1.0)
 
 
 @pytest.mark.parametrize(("seeds", "level"), [(3, 0.05), (5, 0.05 / 3), (10, 0.05), (40, 0.05 / 3)])
-def test_the_detectable_difference_is_that_of_a_paired_t_test(seeds: int, level: float) -> None:
+def test_minimum_detectable_effect_matches_statsmodels(seeds: int, level: float) -> None:
     size = TTestPower().solve_power(nobs=seeds, alpha=level, power=0.8)
     assert minimum_detectable_effect(over_seeds(seeds), level=level) == pytest.approx(SPREAD * size, rel=1e-5)
 
 
-def test_where_statsmodels_gives_up_the_detectable_difference_still_has_its_power() -> None:
-    """At 3 seeds and a level of 5% over three arms scipy's noncentral t is not a number here and there."""
+def test_minimum_detectable_effect_has_its_power_where_statsmodels_fails() -> None:
+    """With 3 seeds and a level of 5% / 3, scipy's noncentral t distribution is NaN for some shifts."""
     mean = over_seeds(3)
     shift = minimum_detectable_effect(mean, level=0.05 / 3) / mean.standard_error
     assert exact_power(shift, 2, 0.05 / 3) == pytest.approx(0.8, abs=1e-6)
 
 
-def test_far_out_power_is_certain() -> None:
-    """Shifts at which scipy's distribution is not a number."""
+def test_power_for_extreme_shifts_is_one() -> None:
+    """Shifts for which scipy's distribution is NaN."""
     mean = over_seeds(10)
     for shift in (40, 60, 80, 1000):
         assert power_of_test(shift * mean.standard_error, mean, level=0.05) == 1
@@ -51,7 +51,7 @@ LEVELS = (0.05 / 3, 0.01 / 5, 1e-4, 1e-5 / 3)
 
 @pytest.mark.parametrize("degrees", [1, 2, 3, 4])
 @pytest.mark.parametrize("level", LEVELS)
-def test_the_detectable_difference_has_its_power_at_strict_levels_of_few_seeds(level: float, degrees: int) -> None:
+def test_minimum_detectable_effect_has_its_power_at_strict_levels(level: float, degrees: int) -> None:
     mean = over_seeds(degrees + 1)
     shift = minimum_detectable_effect(mean, level=level) / mean.standard_error
     assert power_given_numerator(shift, degrees, level) == pytest.approx(0.8, abs=1e-6)
@@ -59,8 +59,8 @@ def test_the_detectable_difference_has_its_power_at_strict_levels_of_few_seeds(l
 
 @pytest.mark.parametrize("degrees", [1, 2, 4, 9])
 @pytest.mark.parametrize("level", LEVELS)
-def test_power_is_its_exact_integral_near_the_critical_value_and_beyond(level: float, degrees: int) -> None:
-    """Shifts at some of which scipy's distribution is not a number."""
+def test_power_matches_numerical_integration(level: float, degrees: int) -> None:
+    """For some of these shifts scipy's distribution is NaN."""
     mean, critical = over_seeds(degrees + 1), stats.t.ppf(1 - level / 2, degrees)
     for factor in (0.5, 1.0, 2.0, 5.0, 17.0):
         power = power_of_test(factor * critical * mean.standard_error, mean, level=level)
@@ -68,7 +68,7 @@ def test_power_is_its_exact_integral_near_the_critical_value_and_beyond(level: f
 
 
 def power_given_numerator(shift: float, degrees: int, level: float) -> float:
-    """Return the chance that |Z + shift| exceeds t x s, over the distribution of Z."""
+    """Return the probability that |Z + shift| > t s, integrated over the distribution of Z."""
     critical = stats.t.ppf(1 - level / 2, degrees)
 
     def given_numerator(z: float) -> float:
@@ -78,7 +78,7 @@ def power_given_numerator(shift: float, degrees: int, level: float) -> float:
 
 
 def exact_power(shift: float, degrees: int, level: float) -> float:
-    """Return the chance that |Z + shift| exceeds t x s, over the distribution of s."""
+    """Return the probability that |Z + shift| > t s, integrated over the distribution of s."""
     critical = stats.t.ppf(1 - level / 2, degrees)
 
     def given_error(s: float) -> float:
@@ -90,12 +90,12 @@ def exact_power(shift: float, degrees: int, level: float) -> float:
 
 @pytest.mark.parametrize("seeds", [3, 10])
 @pytest.mark.parametrize("difference", [0.0, 0.005, -0.02, 0.05])
-def test_the_power_is_that_of_a_paired_t_test(seeds: int, difference: float) -> None:
+def test_power_matches_statsmodels(seeds: int, difference: float) -> None:
     expected = TTestPower().power(difference / SPREAD, seeds, 0.05)
     assert power_of_test(difference, over_seeds(seeds), level=0.05) == pytest.approx(expected, rel=1e-8)
 
 
-def test_what_is_detectable_is_detected_as_often_as_asked() -> None:
+def test_minimum_detectable_effect_has_the_requested_power() -> None:
     mean = CrossedMean(0.0, 4e-4, 1e-4, 4, 50, 3, 0.5)
     for power in (0.5, 0.8, 0.95):
         size = minimum_detectable_effect(mean, level=0.05, power=power)
@@ -103,7 +103,7 @@ def test_what_is_detectable_is_detected_as_often_as_asked() -> None:
 
 
 @pytest.mark.parametrize("item_variance", [0.0, math.nan])
-def test_without_a_measured_uncertainty_nothing_is_planned(item_variance: float) -> None:
+def test_unknown_standard_error_gives_no_power_and_no_seeds(item_variance: float) -> None:
     unmeasured = CrossedMean(0.1, 0.0, item_variance, 3, 1, 2, 1.0)
     assert math.isnan(minimum_detectable_effect(unmeasured, level=0.05))
     assert math.isnan(power_of_test(0.1, unmeasured, level=0.05))
@@ -112,15 +112,15 @@ def test_without_a_measured_uncertainty_nothing_is_planned(item_variance: float)
 
 
 @pytest.mark.parametrize(("difference", "margin"), [(0.0, 0.03), (0.01, 0.03), (0.01, 0.05), (-0.02, 0.06)])
-def test_the_power_to_show_equivalence_is_its_exact_integral(difference: float, margin: float) -> None:
+def test_power_of_equivalence_test_matches_numerical_integration(difference: float, margin: float) -> None:
     mean = over_seeds(8)
     exact = exact_equivalence_power(difference, margin, mean.standard_error, 7)
-    # exact as long as both tests aren't missed at once, which an uncertainty as large as the margin makes possible
+    # exact if both one-sided tests never fail together, which happens only with a standard error near the margin
     assert power_of_equivalence_test(difference, mean, margin=margin, level=0.05) == pytest.approx(exact, abs=0.01)
 
 
 def exact_equivalence_power(difference: float, margin: float, error: float, degrees: int) -> float:
-    """Return the chance that mean +/- t x s lies within the margin, over the distribution of s."""
+    """Return the probability that mean +/- t s is within the margin, integrated over the distribution of s."""
     critical = stats.t.ppf(0.95, degrees)
 
     def given_error(estimated: float) -> float:
@@ -132,11 +132,11 @@ def exact_equivalence_power(difference: float, margin: float, error: float, degr
     return float(integrate.quad(given_error, 0, margin / critical)[0])
 
 
-def test_a_difference_beyond_the_margin_is_never_planned_to_be_shown_equivalent() -> None:
+def test_power_of_equivalence_test_at_the_margin_is_zero() -> None:
     assert power_of_equivalence_test(0.03, over_seeds(50), margin=0.03, level=0.05) == 0
 
 
-def test_more_seeds_divide_the_variance_of_seeds_alone() -> None:
+def test_more_seeds_reduce_only_the_seed_variance() -> None:
     mean = CrossedMean(0.01, 4e-4, 1e-4, 4, 50, 3, 0.5)
     more = with_seeds(mean, 16)
     assert more.standard_error == pytest.approx(math.sqrt(4e-4 / 16 + 1e-4))
@@ -146,22 +146,22 @@ def test_more_seeds_divide_the_variance_of_seeds_alone() -> None:
 
 
 @pytest.mark.parametrize("difference", [0.008, 0.012, 0.02])
-def test_seeds_to_settle_are_those_of_a_paired_t_test(difference: float) -> None:
+def test_required_seeds_match_statsmodels(difference: float) -> None:
     size = TTestPower().solve_power(effect_size=difference / SPREAD, alpha=0.05, power=0.8)
     assert required_seeds(over_seeds(3, difference), margin=0.0, level=0.05) == math.ceil(size)
 
 
-def test_a_small_difference_is_settled_by_its_equivalence() -> None:
+def test_required_seeds_of_a_small_difference_show_equivalence() -> None:
     needed = required_seeds(over_seeds(3, 0.001), margin=0.02, level=0.05)
     assert needed is not None
-    chances = [
+    powers = [
         exact_equivalence_power(0.001, 0.02, SPREAD / math.sqrt(seeds), seeds - 1) for seeds in (needed - 1, needed)
     ]
-    assert chances[0] < 0.8 <= chances[1] + 1e-3
+    assert powers[0] < 0.8 <= powers[1] + 1e-3
     assert required_seeds(over_seeds(3, 0.001), margin=0.0, level=0.05) is None
 
 
-def test_no_number_of_seeds_settles_what_the_items_leave_open() -> None:
+def test_no_number_of_seeds_is_enough_if_items_limit_the_precision() -> None:
     limited = CrossedMean(0.01, 4e-4, 1e-4, 4, 50, 3, 0.5)
     assert np.sqrt(limited.item_variance) == pytest.approx(0.01)
     assert required_seeds(limited, margin=0.001, level=0.05) is None

@@ -1,4 +1,4 @@
-"""One sentence on what the trials measured of their noise: the worst of each figure."""
+"""Sentence on the noise that the trials measured, with the extremes over all trials."""
 
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.footnotes import attestation_sentence
@@ -17,17 +17,17 @@ def attested(rms: float | None, *, padding: float | None = 0.0, calls: int = 75,
     )
 
 
-def test_the_extremes_of_all_trials_are_said() -> None:
+def test_sentence_has_the_extremes_of_all_trials() -> None:
     assert attestation_sentence([attested(0.9986), attested(1.0031, padding=None)]) == (
         "Noise measured in 16 of 150 training forward passes: RMS 0.999 to 1.003 times the formula's, noise on 100% "
         "of real tokens and 0% of padding tokens, 0 noisy forward passes in evaluation, 1 hook."
     )
 
 
-def test_noise_on_padding_is_told_where_a_scale_asks_for_it() -> None:
+def test_noise_on_padding_tokens_is_reported() -> None:
     assert "0% to 100% of padding tokens" in (attestation_sentence([attested(1.0), attested(1.0, padding=1.0)]) or "")
 
 
-def test_without_noise_nothing_is_said() -> None:
+def test_trials_without_noise_have_no_sentence() -> None:
     assert attestation_sentence([]) is None
     assert attestation_sentence([attested(None, calls=0, measured=0)]) is None

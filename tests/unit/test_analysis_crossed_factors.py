@@ -1,4 +1,4 @@
-"""Means over two crossed samples, against statsmodels' analysis of variance, scipy's t and statsmodels' equivalence."""
+"""Means over crossed random factors, compared with scipy and with the analysis of variance and TOST of statsmodels."""
 
 import math
 
@@ -29,14 +29,14 @@ def table_of(
 
 
 def mean_squares(table: Floats) -> tuple[float, float, float]:
-    """Return those of seeds, clusters and residual."""
+    """Return the mean squares of seeds, clusters and residual."""
     seed, cluster = np.indices(table.shape)
     frame = pd.DataFrame({"value": table.ravel(), "seed": seed.ravel(), "cluster": cluster.ravel()})
     of_source = anova_lm(ols("value ~ C(seed) + C(cluster)", frame).fit())["mean_sq"]
     return of_source["C(seed)"], of_source["C(cluster)"], of_source["Residual"]
 
 
-def test_parts_of_the_standard_error_are_those_of_an_analysis_of_variance() -> None:
+def test_variance_components_match_the_analysis_of_variance() -> None:
     table = table_of()
     by_seed, by_cluster, residual = mean_squares(table)
     mean = crossed_mean(table)
@@ -46,7 +46,7 @@ def test_parts_of_the_standard_error_are_those_of_an_analysis_of_variance() -> N
     assert mean.standard_error == pytest.approx(math.sqrt((by_seed + by_cluster - residual) / 48), rel=EXACT)
 
 
-def test_clusters_that_vary_less_than_chance_take_nothing_off_the_standard_error_of_seeds() -> None:
+def test_negative_cluster_component_does_not_reduce_the_standard_error() -> None:
     table = table_of(of_clusters=0.0, draw=1)
     by_seed, by_cluster, residual = mean_squares(table)
     assert by_cluster < residual
@@ -54,9 +54,9 @@ def test_clusters_that_vary_less_than_chance_take_nothing_off_the_standard_error
     assert crossed_mean(table).degrees_of_freedom == 3
 
 
-def test_few_differences_count_seeds_for_no_less_than_the_residual() -> None:
+def test_few_differences_raise_the_seed_variance_to_the_residual() -> None:
     table = table_of(of_seeds=0.0, draw=1)
-    table -= table.mean(axis=1, keepdims=True)  # seeds that agree to the last digit
+    table -= table.mean(axis=1, keepdims=True)  # all seeds have the same mean
     _, by_cluster, residual = mean_squares(table)
     assert crossed_mean(table).seed_variance == pytest.approx(0, abs=EXACT)
     assert crossed_mean(table, few_differ=True).seed_variance == pytest.approx(residual / 12, rel=EXACT)
@@ -66,7 +66,7 @@ def test_few_differences_count_seeds_for_no_less_than_the_residual() -> None:
     assert crossed_mean(spread, few_differ=True) == crossed_mean(spread)
 
 
-def test_seeds_that_vary_less_than_chance_keep_their_weight_in_the_degrees_of_freedom() -> None:
+def test_negative_seed_component_keeps_its_weight_in_the_degrees_of_freedom() -> None:
     table = table_of(of_seeds=0.0, of_clusters=4.0)
     table -= table.mean(axis=1, keepdims=True)
     _, by_cluster, residual = mean_squares(table)
@@ -75,7 +75,7 @@ def test_seeds_that_vary_less_than_chance_keep_their_weight_in_the_degrees_of_fr
     assert crossed_mean(table).degrees_of_freedom == pytest.approx(1 / (share / 3 + (1 - share) / 11), rel=1e-10)
 
 
-def test_one_column_is_the_t_interval_over_seeds() -> None:
+def test_one_column_gives_the_t_interval_over_seeds() -> None:
     column = table_of(clusters=1)
     expected = stats.ttest_1samp(column[:, 0], 0.1)
     mean = crossed_mean(column)
@@ -84,7 +84,7 @@ def test_one_column_is_the_t_interval_over_seeds() -> None:
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_a_clustered_mean_is_the_t_interval_over_clusters(seeds: int) -> None:
+def test_clustered_mean_gives_the_t_interval_over_clusters(seeds: int) -> None:
     table = table_of(seeds=seeds)
     expected = stats.ttest_1samp(table.mean(axis=0), 0)
     mean = clustered_mean(table)
@@ -93,12 +93,12 @@ def test_a_clustered_mean_is_the_t_interval_over_clusters(seeds: int) -> None:
     assert mean.degrees_of_freedom == 11
 
 
-def test_one_seed_is_not_taken_for_a_sample_of_seeds() -> None:
+def test_one_seed_is_not_a_random_factor() -> None:
     table = table_of(seeds=1)
     assert crossed_mean(table) == clustered_mean(table)
 
 
-def test_one_sided_p_values_are_those_of_two_one_sided_tests() -> None:
+def test_one_sided_p_values_match_tost() -> None:
     draws = np.random.default_rng(5)
     baseline, treated = draws.normal(size=6), draws.normal(0.2, size=6)
     _, above, below = ttost_paired(treated, baseline, -0.5, 0.7)
@@ -107,13 +107,13 @@ def test_one_sided_p_values_are_those_of_two_one_sided_tests() -> None:
     assert mean.p_below(0.7) == pytest.approx(below[1], rel=EXACT)
 
 
-def test_the_interval_is_what_no_test_rejects() -> None:
+def test_interval_bounds_have_a_p_value_equal_to_the_level() -> None:
     mean = crossed_mean(table_of())
-    for end in mean.interval(0.95):
-        assert mean.p_value(end) == pytest.approx(0.05, rel=1e-9)
+    for bound in mean.interval(0.95):
+        assert mean.p_value(bound) == pytest.approx(0.05, rel=1e-9)
 
 
-def test_the_standard_error_is_right_on_average() -> None:
+def test_squared_standard_error_is_unbiased() -> None:
     # true squared error of the mean: 0.5 / 5 of seeds, 4 / 30 of clusters, 1 / 150 of the rest
     squares = [
         crossed_mean(table_of(seeds=5, clusters=30, of_seeds=0.5, of_clusters=4, draw=draw)).standard_error ** 2
@@ -124,7 +124,7 @@ def test_the_standard_error_is_right_on_average() -> None:
     assert error < 0.003
 
 
-def test_degrees_of_freedom_lie_between_those_of_the_parts_and_below_satterthwaites() -> None:
+def test_degrees_of_freedom_are_between_those_of_the_components_and_below_satterthwaite() -> None:
     for share in (0.1, 0.5, 0.9):
         satterthwaite = 1 / (share**2 / 2 + (1 - share) ** 2 / 143)
         assert 2 < weighted_degrees(share, 2, 143) < min(143, satterthwaite)
@@ -138,17 +138,17 @@ CONSTANT = [0.1, 0.1 + 0.2, 1e-9, 1e9]  # the mean of several 0.1 is not 0.1
 
 @pytest.mark.parametrize("value", [0.0, *CONSTANT])
 @pytest.mark.parametrize("shape", [(3, 1), (3, 50), (1, 50), (7, 3)])
-def test_without_any_spread_nothing_says_how_sure_the_mean_is(value: float, shape: tuple[int, int]) -> None:
+def test_constant_values_have_no_standard_error(value: float, shape: tuple[int, int]) -> None:
     for mean in (crossed_mean(np.full(shape, value)), clustered_mean(np.full((2, 50), value))):
         assert mean.mean == pytest.approx(value)
         assert mean.standard_error == 0
         assert not mean.is_measured
-        said = (mean.p_value(value), mean.p_value(), mean.p_above(0.1), mean.p_below(0.1), *mean.interval(0.95))
-        assert all(map(math.isnan, said))
+        numbers = (mean.p_value(value), mean.p_value(), mean.p_above(0.1), mean.p_below(0.1), *mean.interval(0.95))
+        assert all(map(math.isnan, numbers))
 
 
 @pytest.mark.parametrize("value", CONSTANT)
-def test_a_spread_above_rounding_counts(value: float) -> None:
+def test_variation_above_rounding_error_counts(value: float) -> None:
     table = np.full((3, 4), value)
     table[0] *= 1 + 1e-9
     assert crossed_mean(table).standard_error == pytest.approx(value * 1e-9 / 3, rel=1e-5)  # 1, 0, 0: sd 1 / sqrt(3)
@@ -156,7 +156,7 @@ def test_a_spread_above_rounding_counts(value: float) -> None:
     assert clustered_mean(table.T, scale=1e5 * value).standard_error == 0
 
 
-def test_one_observation_has_no_interval() -> None:
+def test_single_observation_has_no_interval() -> None:
     mean = crossed_mean(np.array([[0.4]]))
     assert mean.mean == 0.4
     assert all(map(math.isnan, (*mean.interval(0.95), mean.standard_error)))

@@ -1,4 +1,4 @@
-"""The honest gain of the best arm: every split done by hand where there are few, and simulations of known truth."""
+"""Cross-fitted gain of the best arm: comparison with splits by hand, and simulations with known effects."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ EQUAL = World("equal arms", (0.0,) * 3, seed_sd=1.0, cluster_sd=3.0, item_sd=3.0
 
 
 def aligned(values: ArrayLike, clusters: Sequence[str] = (), weights: ArrayLike | None = None) -> AlignedMetric:
-    """Return arms `none`, `a`, `b`, ... of these values, (arms, seeds, items)."""
+    """Return arms `none`, `a`, `b`, ... with these values, (arms, seeds, items)."""
     table = np.asarray(values, dtype=np.float64)
     arms, seeds, items = table.shape
     return AlignedMetric(
@@ -31,7 +31,7 @@ def aligned(values: ArrayLike, clusters: Sequence[str] = (), weights: ArrayLike 
 
 
 def columns(**by_seed: Sequence[float]) -> AlignedMetric:
-    """Return a score without items: each arm's value of each seed, beside a baseline of zeros."""
+    """Return a metric without items: values by seed of each arm, after a baseline of zeros."""
     arms = list(by_seed.values())
     return aligned(np.array([[0.0] * len(arms[0]), *arms])[:, :, None], clusters=("",))
 
@@ -43,10 +43,8 @@ def gain_of(found: BestArm | None) -> BestArm:
 
 @pytest.mark.parametrize("seeds", [2, 3])
 @pytest.mark.parametrize("goal", ["lower", "higher"])
-def test_each_cell_is_measured_under_the_arm_that_the_other_seeds_and_the_other_cluster_choose(
-    seeds: int, goal: str
-) -> None:
-    # With two clusters and two or three seeds a cell has one choice that has seen neither its seed nor its cluster.
+def test_each_cell_uses_the_arm_selected_on_other_seeds_and_the_other_cluster(seeds: int, goal: str) -> None:
+    # With two clusters and two or three seeds, one selection uses neither the seed nor the cluster of a cell.
     draws = np.random.default_rng(seeds)
     values, weights, clusters = draws.normal(size=(5, seeds, 5)), np.array([1.0, 4, 2, 7, 3]), ("x", "y", "x", "y", "y")
     expected = np.zeros((seeds, 5))
@@ -67,8 +65,8 @@ def test_each_cell_is_measured_under_the_arm_that_the_other_seeds_and_the_other_
     assert found.gain.confidence == 0.9
 
 
-def test_of_one_seed_the_clusters_are_split() -> None:
-    # x alone would choose b, y would choose a: each is measured on the other, and on all items b is best.
+def test_single_seed_splits_only_clusters() -> None:
+    # Cluster x selects b and y selects a. Each arm is measured on the other cluster. On all items b is best.
     found = gain_of(
         best_arm_gain(
             aligned([[[0.0, 0.0, 0.0]], [[5.0, 1.0, 5.0]], [[2.0, 3.0, 2.0]]], clusters=("x", "y", "x")),
@@ -83,17 +81,17 @@ def test_of_one_seed_the_clusters_are_split() -> None:
     assert found.gain.about == "checkpoints"
 
 
-def test_a_score_without_items_splits_the_seeds_alone() -> None:
-    # Pairs of seeds choose for the third: {0, 1}: a, {0, 2}: b, {1, 2}: b.
+def test_metric_without_items_splits_only_seeds() -> None:
+    # Each pair of seeds selects the arm for the third seed: {0, 1}: a, {0, 2}: b, {1, 2}: b.
     found = gain_of(best_arm_gain(columns(a=[1.0, 1.0, 9.0], b=[4.0, 2.0, 3.0]), "none", LOSS, confidence=0.95))
     assert (found.arm, found.metric) == ("b", "eval_loss")
     assert found.naive == pytest.approx(3.0)
     assert found.gain.difference == pytest.approx((4 + 2 + 9) / 3)
-    # 100 pairs of splits go through the three ways in turn
+    # 100 pairs of splits use the three pairs of seeds in turn
     assert found.chosen == pytest.approx({"a": 34 / 100, "b": 66 / 100})
 
 
-def test_an_arm_that_always_wins_gains_its_plain_difference() -> None:
+def test_arm_that_is_always_selected_gains_its_plain_difference() -> None:
     draws = np.random.default_rng(1)
     values = draws.normal(size=(4, 9, 30))
     values[2] += 20
@@ -106,14 +104,14 @@ def test_an_arm_that_always_wins_gains_its_plain_difference() -> None:
     assert (found.gain.ci_low, found.gain.ci_high) == pytest.approx((plain.ci_low, plain.ci_high))
 
 
-def test_splits_are_random_and_repeatable() -> None:
+def test_splits_depend_only_on_the_random_seed() -> None:
     sweep = EQUAL.trials(5, np.random.default_rng(2))
     once, again, other = (best_arm_gain(sweep, BASELINE, LOSS, confidence=0.95, seed=seed) for seed in (4, 4, 5))
     assert once == again
     assert once != other
 
 
-def test_a_diverged_arm_is_not_chosen() -> None:
+def test_diverged_arm_is_not_selected() -> None:
     found = gain_of(
         best_arm_gain(columns(a=[1.0, 1.0], b=[2.0, 2.0], c=[-np.inf, -9.0]), "none", LOSS, confidence=0.95)
     )
@@ -132,11 +130,11 @@ def test_a_diverged_arm_is_not_chosen() -> None:
     ],
     ids=["one arm", "one finite arm", "one seed without items", "one seed, one cluster", "diverged baseline"],
 )
-def test_where_nothing_can_be_chosen_or_measured_nothing_is_said(sweep: AlignedMetric) -> None:
+def test_too_few_arms_or_data_give_no_best_arm(sweep: AlignedMetric) -> None:
     assert best_arm_gain(sweep, "none", LOSS, confidence=0.95) is None
 
 
-def test_no_arm_is_best_where_neither_way_is_good() -> None:
+def test_metric_without_direction_has_no_best_arm() -> None:
     assert best_arm_gain(columns(a=[1.0, 2.0], b=[2.0, 3.0]), "none", LENGTH, confidence=0.95) is None
 
 
@@ -145,14 +143,14 @@ def standard_error(values: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("seeds", [3, 10])
-def test_the_best_of_equal_arms_seems_to_gain_but_gains_nothing_where_it_was_not_chosen(seeds: int) -> None:
+def test_cross_fitted_gain_of_equal_arms_is_unbiased(seeds: int) -> None:
     found = simulate(EQUAL, seeds, 400)
     assert found.naive.mean() < -5 * standard_error(found.naive)
     assert abs(found.honest.mean()) < 3 * standard_error(found.honest)
     assert 0.915 < found.covered.mean() < 0.98
 
 
-def test_splitting_items_alone_keeps_the_curse_that_comes_from_seeds() -> None:
+def test_split_of_items_alone_keeps_the_bias_from_seeds() -> None:
     of_seeds = World("large effects of seeds", (0.0,) * 3, seed_sd=1.0, cluster_sd=0.0, item_sd=0.1)
     found = simulate(of_seeds, 3, 300)
     assert found.other_items.mean() == pytest.approx(found.naive.mean(), abs=0.01)
@@ -160,7 +158,7 @@ def test_splitting_items_alone_keeps_the_curse_that_comes_from_seeds() -> None:
     assert abs(found.honest.mean()) < 3 * standard_error(found.honest)
 
 
-def test_a_truly_better_arm_gains_about_what_it_is_better_by() -> None:
+def test_cross_fitted_gain_of_a_better_arm_is_its_true_effect() -> None:
     found = simulate(World("one better", (-5.0, 0.0, 0.0), seed_sd=1.0, cluster_sd=3.0, item_sd=3.0), 5, 300)
     assert found.honest.mean() == pytest.approx(-5.0, abs=3 * standard_error(found.honest))
     assert found.covered.mean() > 0.92

@@ -1,6 +1,6 @@
-"""Trials made by hand whose differences, intervals and margins can be worked out on paper."""
+"""Measured trials whose differences, intervals and margins can be computed by hand."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,7 +13,7 @@ from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.metrics import METRICS, Margin
 
 SEED_EFFECTS = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
-"""Standard error of their mean: sqrt(0.5). So a 95% interval reaches 1.963 to both sides, a 90% one 1.507."""
+"""The standard error of their mean is sqrt(0.5). Half-width of the interval: 1.963 at 95%, 1.507 at 90%."""
 ITEMS = 20
 MARGINS = {
     "train_loss_clean": 0.01,
@@ -27,27 +27,27 @@ MARGINS = {
     "rouge_l": 0.02,
     "exact_match": 0.02,
 }
-"""What counts as no difference in these tests, in the metric's unit, whatever counts elsewhere."""
-CHOICES = ComparisonOptions(margins={key: Margin(size) for key, size in MARGINS.items()})
+"""Equivalence margins in these tests, in the metric's unit, independent of the defaults."""
+OPTIONS = ComparisonOptions(margins={key: Margin(size) for key, size in MARGINS.items()})
 
 Values = Mapping[str, ArrayLike]
-"""Metric key to values, (seeds, items), or (seeds,) for a score without items."""
+"""Metric key to values, (seeds, items), or (seeds,) for a metric without items."""
 
 
 def arm(name: str, alpha: float | None, values: Values, details: tuple[str, ...] | None = None) -> TrialsByArm:
-    """Return one arm with a trial for each row of the values."""
+    """Return one arm with one trial per row of the values."""
     arrays = {key: np.asarray(one, dtype=np.float64) for key, one in values.items()}
     seeds = range(max(len(one) for one in arrays.values()))
     return {name: {seed: _trial(name, alpha, seed, arrays, details) for seed in seeds}}
 
 
 def with_items(by_seed: ArrayLike) -> Floats:
-    """Return values of items, (seeds, ITEMS), whose mean is the seed's: what items add is the same in every arm."""
+    """Return values of items, (seeds, ITEMS), with these means by seed. The effects of items are equal in all arms."""
     return np.asarray(by_seed, dtype=np.float64)[:, None] + np.linspace(-0.01, 0.01, ITEMS)
 
 
 def joined(*arms: TrialsByArm) -> TrialsByArm:
-    """Return arms together."""
+    """Return all arms in one mapping."""
     return {name: trials for one in arms for name, trials in one.items()}
 
 
@@ -56,12 +56,12 @@ def examine(
     *,
     baseline: str = "alpha=0",
     stopping: EarlyStopping | None = None,
-    choices: ComparisonOptions = CHOICES,
+    options: ComparisonOptions = OPTIONS,
 ) -> dict[str, HypothesisResult]:
-    """Return the results by key."""
+    """Return the results of the claims by key."""
     trials = [trial for of_arm in arms.values() for trial in of_arm.values()]
     metrics = {key: one for key, one in METRICS.items() if any(key in trial.scores for trial in trials)}
-    return {one.key: one for one in examine_claims(arms, baseline, metrics, stopping, choices)}
+    return {one.key: one for one in examine_claims(arms, baseline, metrics, stopping, options)}
 
 
 def _trial(
@@ -74,12 +74,19 @@ def _trial(
         alpha=alpha,
         seed=seed,
         scores={key: float(values.mean()) for key, values in here.items()},
-        items={key: _items(values) for key, values in here.items() if values.ndim},
+        items={key: item_values(values) for key, values in here.items() if values.ndim},
         held_out_by_epoch={},
         details=details,
     )
 
 
-def _items(values: Floats) -> ItemValues:
-    names = tuple(f"item {number}" for number in range(len(values)))
-    return ItemValues(names, names, values, np.ones(len(values)))
+def item_values(
+    values: ArrayLike,  # (items,)
+    names: Sequence[str] = (),
+    clusters: Sequence[str] = (),
+    weights: Sequence[float] = (),
+) -> ItemValues:
+    """Return values of items, by default with the names `item 0`, ..., without clusters, and with equal weights."""
+    array = np.asarray(values, dtype=np.float64)
+    items = tuple(names) or tuple(f"item {number}" for number in range(len(array)))
+    return ItemValues(items, tuple(clusters) or items, array, np.array(weights or [1.0] * len(items)))
