@@ -1,4 +1,4 @@
-"""Fixtures of the crash tests: one process to fork from, and the files of a sweep that nothing ever interrupted."""
+"""Fixtures of the crash tests: the forking process, and the files of an uninterrupted sweep."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +10,14 @@ from tests.crash.forks import Forks, forking_process, results
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forks]:
-    """Return the process whose forks run command lines."""
+    """Return the process whose forks run commands."""
     with forking_process() as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def uninterrupted_folder(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return where a sweep was run that nothing interrupted."""
+    """Return the folder of an uninterrupted sweep."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     forks.finish(folder)
     return folder
@@ -25,5 +25,5 @@ def uninterrupted_folder(forks: Forks, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def uninterrupted(uninterrupted_folder: Path) -> dict[str, bytes]:
-    """Return the files of that sweep."""
+    """Return the files of the uninterrupted sweep."""
     return results(uninterrupted_folder / "sweep")

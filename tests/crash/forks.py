@@ -1,4 +1,4 @@
-"""The process whose forks run command lines, and what the files that sweeps leave are compared by."""
+"""Process whose forks run commands, and the comparison of the results of sweeps."""
 
 import json
 import os
@@ -18,13 +18,13 @@ SWEEP = (
     *("sweep", "--workers", "0", "--quiet", "--alphas", "0,5", "--seeds", "1", "--epochs", "2", *SMALL),
     *("--checkpoint-steps", "1", "--no-estimate", "--output", "sweep"),
 )
-"""Three trials: the base, and two trainings of four steps in two epochs, with a checkpoint after each step."""
+"""Three trials: the base model, and two trainings of four steps in two epochs, with a checkpoint after each step."""
 MILESTONES_FILE = "milestones.txt"
 
 
 @dataclass
 class Forks:
-    """A process that has imported everything, and runs command lines in forks of itself."""
+    """A process with all imports, which runs each command in a fork of itself."""
 
     requests: IO[str]
     answers: IO[str]
@@ -32,7 +32,7 @@ class Forks:
     def start(
         self, folder: Path, arguments: Sequence[str] = SWEEP, *, die_at: str | None = None, occurrence: int = 1
     ) -> int:
-        """Start `neftune` in a folder and return its process number; it may be told to die at a milestone."""
+        """Start `neftune` in a folder and return its process id. Optionally kill it at a milestone."""
         folder.mkdir(parents=True, exist_ok=True)
         return self._ask(
             start={
@@ -45,7 +45,7 @@ class Forks:
         )
 
     def wait(self, process: int) -> int:
-        """Return the exit code of a process, negative for the signal that killed it."""
+        """Return the exit code of a process; after a kill, the negative number of the signal."""
         status = self._ask(wait=process)
         return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
@@ -68,7 +68,7 @@ class Forks:
 
 @contextmanager
 def forking_process() -> Iterator[Forks]:
-    """Start it; it computes with one thread, as threads don't survive forking."""
+    """Start the process. It computes with one thread, because threads do not survive a fork."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "tests.crash.server"]
     with subprocess.Popen(
@@ -82,13 +82,13 @@ def forking_process() -> Iterator[Forks]:
 
 
 def milestones(folder: Path) -> Counter[str]:
-    """Return how often each milestone was passed in a folder, by all processes together."""
+    """Return the number of occurrences of each milestone in a folder, in all processes."""
     lines = (folder / MILESTONES_FILE).read_text().splitlines()
     return Counter(line.partition(" ")[0] for line in lines)
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """Return what a sweep left, by path: everything but what tells of the run (times, places, logs)."""
-    of_the_run = ("manifest.json", "state.json", "log.txt", "report.html")
-    kept = (path for path in folder.rglob("*") if path.is_file() and path.name not in of_the_run)
+    """Return the files of a sweep by path, except those with times, hosts and logs."""
+    excluded = ("manifest.json", "state.json", "log.txt", "report.html")
+    kept = (path for path in folder.rglob("*") if path.is_file() and path.name not in excluded)
     return {str(path.relative_to(folder)): path.read_bytes() for path in kept}

@@ -1,4 +1,4 @@
-"""Kills command lines at milestones and at random times, and reads what they had written by then."""
+"""Kill sweeps at milestones and at random times, and check the results after resuming."""
 
 import os
 import random
@@ -12,17 +12,17 @@ MILESTONES = (
     "neftune.sweep-folder-made",
     "neftune.sweep-spec-written",
     "neftune.manifest-written",
-    "neftune.claim-written",
-    "neftune.claim-taken",
-    "neftune.trial-claimed",
+    "neftune.lease-written",
+    "neftune.lease-acquired",
+    "neftune.trial-leased",
     "neftune.leftovers-cleared",
     "neftune.trial-running",
-    "neftune.trial-begun",
+    "neftune.trial-started",
     "neftune.model-loaded",
     "neftune.step-logged",
     "neftune.checkpoint-filled",
     "neftune.checkpoint-indexed",
-    "neftune.checkpoint-kept",
+    "neftune.checkpoint-written",
     "neftune.checkpoints-pruned",
     "neftune.epoch-measured",
     "neftune.training-ended",
@@ -36,18 +36,18 @@ MILESTONES = (
     "neftune.tables-written",
     "neftune.reports-written",
 )
-"""In the order in which they are first passed, but for `file-written`, which every file passes before it is renamed."""
+"""Milestones in the order of their first occurrence, except `file-written`, which precedes the rename of every file."""
 
 
-def check_killed_at(milestone: str, occurrence: int, forks: Forks, folder: Path, whole: dict[str, bytes]) -> None:
-    """Kill a sweep when it passes a milestone for the so manieth time, and see that the next one finishes it."""
+def check_killed_at(milestone: str, occurrence: int, forks: Forks, folder: Path, expected: dict[str, bytes]) -> None:
+    """Kill a sweep at the given occurrence of a milestone, and check that the same command finishes it."""
     assert forks.run(folder, die_at=milestone, occurrence=occurrence) == KILLED
     forks.finish(folder)
-    assert results(folder / "sweep") == whole
+    assert results(folder / "sweep") == expected
 
 
 def kill_until_done(forks: Forks, folder: Path, *, kills: int, longest: float) -> int:
-    """Start the sweep again and again and kill it after a random time, so often at most; return how often it was."""
+    """Start and kill the sweep at random times until it finishes. Return the number of kills, at most `kills`."""
     draws = random.Random(0)
     for kill in range(kills):
         process = forks.start(folder)
@@ -60,6 +60,6 @@ def kill_until_done(forks: Forks, folder: Path, *, kills: int, longest: float) -
 
 
 def records_written(folder: Path) -> list[str]:
-    """Return the folders of the trials whose records were written, in that order, by all processes together."""
+    """Return the folders of the trials whose records all processes wrote, in the order of writing."""
     lines = (folder / MILESTONES_FILE).read_text().splitlines()
     return [line.partition(" ")[2] for line in lines if line.startswith("neftune.record-written")]

@@ -1,9 +1,10 @@
-"""Runs command lines in forks of one process that has imported everything, and kills them where a test says.
+"""Server that runs commands in forks of one process with all imports, and kills them at given milestones.
 
-Started as `python -m tests.crash.server`. It reads one JSON object a line. `start` has the arguments of `neftune`, the
-folder to work in, where milestones are to be noted, and perhaps one to die at: a name such as `neftune.record-written`,
-or an event that Python itself announces, such as `os.rename`, and at the how manieth. The answer is the fork's process
-number. `wait` has such a number, and its answer is the status, as `os.waitpid` has it.
+It is started as `python -m tests.crash.server`, and reads one JSON request per line. A `start` request has the
+arguments of `neftune`, the working directory, the file that records milestones, and optionally an audit event and an
+occurrence at which the fork is killed: a milestone such as `neftune.record-written`, or an event of Python such as
+`os.rename`. The answer is the process id of the fork. A `wait` request has a process id, and its answer is the status of
+`os.waitpid`.
 """
 
 import itertools
@@ -16,7 +17,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Handle requests until the input ends."""
     import pandas  # noqa: F401
     import trl.trainer.sft_trainer  # noqa: F401
 
@@ -49,9 +50,9 @@ def _run(request: dict[str, Any]) -> None:
     for stream in (1, 2):
         os.dup2(output, stream)
     os.chdir(request["folder"])
-    _note_milestones(Path(request["milestones"]))
+    _record_milestones(Path(request["milestones"]))
     if request["die_at"]:
-        _die_at(request["die_at"], request["occurrence"])
+        _kill_at(request["die_at"], request["occurrence"])
     sys.argv = ["neftune", *request["arguments"]]
     try:
         cli.main()
@@ -61,18 +62,18 @@ def _run(request: dict[str, Any]) -> None:
         os._exit(int(ended.code or 0))
 
 
-def _note_milestones(file: Path) -> None:
-    """Append each milestone, and what it is about, to a file that several processes may share."""
+def _record_milestones(file: Path) -> None:
+    """Append each milestone with its first argument to a file that several processes may share."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
-    def hook(name: str, about: tuple[Any, ...]) -> None:
+    def hook(name: str, arguments: tuple[Any, ...]) -> None:
         if name.startswith("neftune."):
-            os.write(descriptor, f"{name} {Path(str(about[0])).name if about else ''}\n".encode())
+            os.write(descriptor, f"{name} {Path(str(arguments[0])).name if arguments else ''}\n".encode())
 
     sys.addaudithook(hook)
 
 
-def _die_at(event: str, occurrence: int) -> None:
+def _kill_at(event: str, occurrence: int) -> None:
     count = itertools.count(1)
 
     def hook(name: str, _: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""A command in a pseudo-terminal, as a person at a keyboard has it."""
+"""Commands in a pseudo-terminal."""
 
 import os
 import pty
@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
-PATIENCE_SECONDS = 150.0
+WAIT_SECONDS = 150.0
 _TAKE_TERMINAL = "import os, sys; os.login_tty(0); os.execvp(sys.argv[1], sys.argv[1:])"
-"""Makes the terminal the one that controls the process, so that Ctrl-C reaches it, and becomes the command."""
+"""Makes the terminal the controlling terminal, so that Ctrl-C reaches the process, and executes the command."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 class Terminal:
-    """Runs a command in a folder, with a terminal of 120 columns for everything it reads and writes."""
+    """A command in a folder, with a terminal of 120 columns as its input and output."""
 
     def __init__(self, folder: Path, command: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,20 +47,20 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What was written so far, without the codes that colour it and move the cursor."""
+        """Return the output so far, without escape sequences for colors and the cursor."""
         return _ESCAPES.sub("", self._written.decode(errors="replace")).replace("\r", "")
 
     def press_ctrl_c(self) -> None:
-        """Press Ctrl-C: the terminal sends SIGINT to everything that runs in its foreground."""
+        """Press Ctrl-C: the terminal sends SIGINT to all processes in its foreground."""
         os.write(self._own, b"\x03")
 
     def terminate(self) -> None:
-        """Send SIGTERM to the command alone, as batch systems do."""
+        """Send SIGTERM to the command, but not to its workers, as batch systems do."""
         self.process.send_signal(signal.SIGTERM)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Read what is written until something is so."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        """Read the output until a condition holds."""
+        deadline = time.monotonic() + WAIT_SECONDS
         while not condition():
             self._read(0.05)
             assert self.process.poll() is None, self.text[-3000:]
@@ -68,7 +68,7 @@ class Terminal:
 
     def wait(self) -> int:
         """Read until the command has ended, and return its exit code."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS
         while self.process.poll() is None:
             self._read(0.05)
             assert time.monotonic() < deadline, self.text[-3000:]
@@ -81,7 +81,7 @@ class Terminal:
             return False
         try:
             piece = os.read(self._own, 65536)
-        except OSError:  # Linux says so when the other end is closed
+        except OSError:  # raised by Linux if the other end is closed
             return False
         self._written += piece
         return bool(piece)

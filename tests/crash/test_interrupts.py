@@ -1,4 +1,4 @@
-"""Ctrl-C at a terminal and SIGTERM: the step is finished and kept, and the line that is printed goes on from there."""
+"""Ctrl-C at a terminal and SIGTERM: the current step is finished and kept, and the printed command resumes."""
 
 import os
 import shlex
@@ -17,7 +17,7 @@ LONG = (
     *("sweep", "--workers", "2", "--alphas", "0,5", "--seeds", "1", "--epochs", "16", *SMALL),
     *("--output", "sweep"),
 )
-"""Trainings of 32 steps, without a checkpoint by time: they are too short for one."""
+"""Trainings of 32 steps, which are too short for a periodic checkpoint."""
 COMMAND = (sys.executable, "-m", "neftune_cli", *LONG)
 
 
@@ -28,8 +28,8 @@ def by_one_process(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> di
     return results(folder / "sweep")
 
 
-def a_worker(terminal: Terminal) -> int:
-    """Return the process number of one that trains for a command."""
+def first_worker(terminal: Terminal) -> int:
+    """Return the process id of the first worker of a command."""
     children = Path(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children").read_text().split()
     return int(children[0])
 
@@ -38,41 +38,39 @@ def steps_logged(folder: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in folder.glob("sweep/trials/alpha*/metrics.jsonl"))
 
 
-def trials_gone_on_with(folder: Path) -> int:
+def resumed_trials(folder: Path) -> int:
     return sum("Resuming after step" in log.read_text() for log in folder.glob("sweep/trials/alpha*/log.txt"))
 
 
 @pytest.mark.slow
 @pytest.mark.crash
-@pytest.mark.parametrize("how", [Terminal.press_ctrl_c, Terminal.terminate], ids=["Ctrl-C", "SIGTERM"])
-def test_the_step_is_finished_and_the_printed_line_goes_on(
-    how: Callable[[Terminal], None], by_one_process: dict[str, bytes], tmp_path: Path
+@pytest.mark.parametrize("interrupt", [Terminal.press_ctrl_c, Terminal.terminate], ids=["Ctrl-C", "SIGTERM"])
+def test_step_is_finished_and_printed_command_resumes(
+    interrupt: Callable[[Terminal], None], by_one_process: dict[str, bytes], tmp_path: Path
 ) -> None:
     with Terminal(tmp_path, COMMAND) as terminal:
         terminal.wait_until(lambda: steps_logged(tmp_path) > 6)
-        how(terminal)
+        interrupt(terminal)
         assert terminal.wait() == 130
         text = terminal.text
-    assert "Interrupted. What is finished is kept; to go on, give the same command:" in text
+    assert "Interrupted. Finished trials are kept. Resume with:" in text
     assert list(tmp_path.glob("sweep/trials/*/checkpoints/step-*/index.json"))
-    assert not list(tmp_path.glob("sweep/trials/*/claim-*.json"))
+    assert not list(tmp_path.glob("sweep/trials/*/lease-*.json"))
     before = steps_logged(tmp_path)
-    line = text[text.index("give the same command:") :].splitlines()[1].strip()
+    line = text[text.index("Resume with:") :].splitlines()[1].strip()
     with Terminal(tmp_path, shlex.split(line)) as terminal:
         assert terminal.wait() == 0, terminal.text
     assert before > 6
-    assert trials_gone_on_with(tmp_path) > 0
+    assert resumed_trials(tmp_path) > 0
     assert results(tmp_path / "sweep") == by_one_process
 
 
 @pytest.mark.slow
 @pytest.mark.crash
-def test_twice_ends_at_once_and_loses_no_more_than_the_unkept_steps(
-    by_one_process: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_second_ctrl_c_ends_at_once_and_same_command_resumes(by_one_process: dict[str, bytes], tmp_path: Path) -> None:
     with Terminal(tmp_path, COMMAND) as terminal:
         terminal.wait_until(lambda: steps_logged(tmp_path) > 6)
-        os.kill(a_worker(terminal), signal.SIGSTOP)  # in a step that takes forever
+        os.kill(first_worker(terminal), signal.SIGSTOP)  # simulates a step that never ends
         terminal.press_ctrl_c()
         terminal.wait_until(lambda: "Ctrl-C again stops at once" in terminal.text)
         terminal.press_ctrl_c()

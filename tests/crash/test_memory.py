@@ -1,4 +1,4 @@
-"""Memory that isn't enough for one arm: that arm's trials fail and say what to lower, and the others finish."""
+"""Insufficient memory for one arm: its trials fail with advice, and the other trials finish."""
 
 import os
 import resource
@@ -12,7 +12,7 @@ from neftune_cli.store import SweepFolder
 
 MEGABYTE = 1 << 20
 LIMIT = 3200 * MEGABYTE
-"""Of address space for each process: enough for the arm with batches of 4, by far too little for the other."""
+"""Address space of each process in bytes: enough for a batch size of 4, not enough for 512."""
 EXPERIMENT = """
 model: tiny
 dataset: bios
@@ -26,12 +26,12 @@ arms:
   - {name: small batch, alpha: 5}
 """
 SWEEP = ("sweep", "huge.yaml", "--quiet", "--no-estimate", "--output", "sweep")
-TOLD = "huge batch, seed 0 failed: Out of memory; lower --batch-size or --max-length, or use --on-oom halve-batch."
+MESSAGE = "huge batch, seed 0 failed: Out of memory. Lower --batch-size or --max-length, or use --on-oom halve-batch."
 
 
 @pytest.fixture
 def experiment(tmp_path: Path) -> Path:
-    """Return a folder with an experiment of which one arm needs much memory."""
+    """Return a folder with an experiment in which one arm exceeds the memory limit."""
     (tmp_path / "huge.yaml").write_text(EXPERIMENT)
     return tmp_path
 
@@ -43,7 +43,7 @@ def arms_done(folder: Path) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.crash
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_one_arm_lacks_memory_and_the_others_finish(workers: str, experiment: Path) -> None:
+def test_arm_that_exceeds_memory_fails_and_others_finish(workers: str, experiment: Path) -> None:
     def limited() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
 
@@ -54,4 +54,4 @@ def test_one_arm_lacks_memory_and_the_others_finish(workers: str, experiment: Pa
     )
     assert ended.returncode == 1
     assert arms_done(experiment) == {"base", "small batch"}
-    assert TOLD in ended.stderr
+    assert MESSAGE in ended.stderr

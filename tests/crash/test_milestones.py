@@ -1,4 +1,4 @@
-"""Killed at any milestone of the write order or of a trial's life: the same command ends with the same files."""
+"""Kills at each milestone of a sweep: the same command finishes with the files of an uninterrupted sweep."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from tests.crash.forks import KILLED, Forks, milestones, results
 from tests.crash.killing import MILESTONES, check_killed_at
 
 
-def test_these_are_the_milestones(uninterrupted_folder: Path) -> None:
+def test_list_of_milestones_is_complete(uninterrupted_folder: Path) -> None:
     assert set(milestones(uninterrupted_folder)) == set(MILESTONES)
 
 
 @pytest.mark.parametrize(
     "milestone", ["neftune.sweep-folder-made", "neftune.checkpoint-indexed", "neftune.record-written"]
 )
-def test_killed_at_some_milestones(
+def test_sweep_killed_at_selected_milestones_has_same_files(
     milestone: str, forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     check_killed_at(milestone, 1, forks, tmp_path, uninterrupted)
@@ -23,36 +23,36 @@ def test_killed_at_some_milestones(
 
 @pytest.mark.slow
 @pytest.mark.crash
-@pytest.mark.parametrize("which", ["first", "middle", "last"])
+@pytest.mark.parametrize("position", ["first", "middle", "last"])
 @pytest.mark.parametrize("milestone", MILESTONES)
-def test_killed_at_each_milestone(
+def test_sweep_killed_at_each_milestone_has_same_files(
     milestone: str,
-    which: str,
+    position: str,
     forks: Forks,
     uninterrupted_folder: Path,
     uninterrupted: dict[str, bytes],
     tmp_path: Path,
 ) -> None:
     times = milestones(uninterrupted_folder)[milestone]
-    if milestone == "neftune.file-written":  # state.json is written by time, so another run may write a few files less
+    if milestone == "neftune.file-written":  # state.json is written by time, so the number varies slightly
         times -= times // 8
-    occurrence = {"first": 1, "middle": (times + 1) // 2, "last": times}[which]
+    occurrence = {"first": 1, "middle": (times + 1) // 2, "last": times}[position]
     check_killed_at(milestone, occurrence, forks, tmp_path, uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.crash
 @pytest.mark.parametrize("event", ["os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir"])
-def test_killed_at_each_change_of_a_name(
+def test_sweep_killed_at_each_rename_link_and_removal_has_same_files(
     event: str, forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """Python announces these before they happen; the sweep goes on from one death to the next until none is left.
+    """Python raises these audit events before each operation. The sweep is resumed after each kill until it finishes.
 
-    To go on with a trial takes a few of them before the next checkpoint, so some runs must come that far.
+    Resuming a trial needs several operations before the next checkpoint, so some runs must get that far.
     """
-    deaths = 0
-    while forks.run(tmp_path, die_at=event, occurrence=deaths % 12 + 1) == KILLED:
-        deaths += 1
-        assert deaths < 300
-    assert deaths > 0
+    kills = 0
+    while forks.run(tmp_path, die_at=event, occurrence=kills % 12 + 1) == KILLED:
+        kills += 1
+        assert kills < 300
+    assert kills > 0
     assert results(tmp_path / "sweep") == uninterrupted

@@ -1,4 +1,4 @@
-"""Killed again and again at random times: the sweep ends all the same, and with the same files."""
+"""Kills at random times: the resumed sweep finishes with the files of an uninterrupted one."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.crash.forks import Forks, results
 from tests.crash.killing import kill_until_done
 
 
-def test_killed_a_few_times(forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
+def test_sweep_killed_a_few_times_has_same_files(forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
     assert kill_until_done(forks, tmp_path, kills=6, longest=1.0) > 2
     forks.finish(tmp_path)
     assert results(tmp_path / "sweep") == uninterrupted
@@ -16,8 +16,8 @@ def test_killed_a_few_times(forks: Forks, uninterrupted: dict[str, bytes], tmp_p
 
 @pytest.mark.slow
 @pytest.mark.crash
-def test_killed_100_times(forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
-    """One sweep may be done before that: then the next one is killed."""
+def test_sweeps_killed_100_times_have_same_files(forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
+    """If a sweep finishes before 100 kills, another one is started."""
     killed = number = 0
     while killed < 100:
         folder = tmp_path / str(number)

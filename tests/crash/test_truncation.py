@@ -1,4 +1,4 @@
-"""Files cut at any byte, as a machine that loses its power leaves them: the next run never trips, nor counts a half."""
+"""Files cut at any byte, as after a power failure: they are read without errors, and never count as complete."""
 
 import os
 import shutil
@@ -10,19 +10,19 @@ import pytest
 
 from neftune_cli.store import RECORD_FILE, SweepFolder, TrialFolder
 from neftune_cli.sweeps.progress.status import StatusReader
-from neftune_cli.sweeps.progress.views import State
+from neftune_cli.sweeps.progress.views import ObservedState
 from tests.crash.forks import KILLED, Forks, results
 
-CUT_OFF = ("metrics.jsonl", "state.json", "claim-1.json", "checkpoints/step-00000002/index.json")
+CUT_OFF = ("metrics.jsonl", "state.json", "lease-1.json", "checkpoints/step-00000002/index.json")
 """Files of a trial whose process was killed."""
-MOST_CUTS = 1000
-RERUNS_A_FILE = 6
-"""Cuts of each file after which the sweep is really gone on with; at the others, everything is read."""
+MAX_CUTS = 1000
+RERUNS_PER_FILE = 6
+"""Cuts of each file after which the sweep is resumed. After all other cuts, the files are only read."""
 
 
 @pytest.fixture(scope="module")
 def killed(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return where a sweep was killed in its first training, after the second checkpoint; the base is done."""
+    """Return the folder of a sweep that was killed in its first training, after the second checkpoint."""
     folder = tmp_path_factory.mktemp("killed")
     assert forks.run(folder, die_at="neftune.checkpoints-pruned", occurrence=2) == KILLED
     return folder
@@ -30,7 +30,7 @@ def killed(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def half_done(killed: Path, tmp_path: Path) -> Path:
-    """Return a copy of it."""
+    """Return a copy of the killed sweep."""
     shutil.copytree(killed, tmp_path / "copy")
     return tmp_path / "copy"
 
@@ -43,20 +43,20 @@ def done(uninterrupted_folder: Path, tmp_path: Path) -> Path:
 
 
 def trained(folder: Path) -> Path:
-    """Return where the first training's files are."""
+    """Return the folder of the first training."""
     return next(folder.glob("sweep/trials/alpha=0*"))
 
 
 @contextmanager
 def each_cut(path: Path) -> Iterator[Callable[[], Iterator[int]]]:
-    """Yield a function over the lengths that a file can be cut to, which cuts it to each; it is whole again after.
+    """Yield a function that cuts a file to each length and yields the length. Restore the file afterwards.
 
-    Files of many kilobytes are cut at some bytes only.
+    Large files are cut at 1000 lengths.
     """
-    content, size = path.read_bytes(), size_without_line_end(path)
+    content, size = path.read_bytes(), size_without_newline(path)
 
     def cuts() -> Iterator[int]:
-        for length in range(0, size, 1 + size // MOST_CUTS):
+        for length in range(0, size, 1 + size // MAX_CUTS):
             path.write_bytes(content[:length])
             yield length
 
@@ -64,77 +64,79 @@ def each_cut(path: Path) -> Iterator[Callable[[], Iterator[int]]]:
     path.write_bytes(content)
 
 
-def size_without_line_end(file: Path) -> int:
-    """Return the bytes of a file; the line end after an object is no part of it."""
+def size_without_newline(file: Path) -> int:
+    """Return the size of a file in bytes, without the optional newline at the end of a JSON object."""
     return file.stat().st_size - (file.suffix == ".json")
 
 
-def state(sweep: SweepFolder, trial: Path) -> State:
+def state(sweep: SweepFolder, trial: Path) -> ObservedState:
     views = StatusReader(sweep).read().trials
     return next(view.state for view in views if trial.name.endswith(view.trial))
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "state.json", "claim-1.json"])
-def test_what_a_killed_process_left_can_be_cut_anywhere(name: str, half_done: Path) -> None:
+@pytest.mark.parametrize("name", ["metrics.jsonl", "state.json", "lease-1.json"])
+def test_cut_files_of_killed_process_are_read_without_errors(name: str, half_done: Path) -> None:
     sweep, trial = SweepFolder(half_done / "sweep"), TrialFolder(trained(half_done))
     with each_cut(trial.path / name) as cuts:
         for length in cuts():
             finished, unfinished = sweep.contents()
             assert [record.arm for _, record in finished] == ["base"], length
             assert len(unfinished) <= 1
-            assert state(sweep, trial.path) in (State.STALLED, State.WAITING)
-            assert not trial.is_claimed(), length
+            assert state(sweep, trial.path) in (ObservedState.STALLED, ObservedState.WAITING)
+            assert not trial.is_leased(), length
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "generations.jsonl", "examples.parquet", RECORD_FILE])
-def test_a_trial_of_whose_results_a_part_is_lost_counts_as_not_done(name: str, done: Path) -> None:
+def test_trial_with_cut_result_file_is_not_finished(name: str, done: Path) -> None:
     sweep, trial = SweepFolder(done / "sweep"), trained(done)
-    whole = len(sweep.records())
+    number = len(sweep.records())
     with each_cut(trial / name) as cuts:
         for length in cuts():
             finished, unfinished = sweep.contents()
-            assert len(finished) == whole - 1, length
+            assert len(finished) == number - 1, length
             assert f"its {name} is damaged" in unfinished[0]
-    assert len(sweep.records()) == whole
+    assert len(sweep.records()) == number
 
 
-def test_a_finished_trial_needs_no_state(done: Path) -> None:
+def test_finished_trial_does_not_depend_on_state_file(done: Path) -> None:
     sweep, trial = SweepFolder(done / "sweep"), trained(done)
-    whole = sweep.records()
+    records = sweep.records()
     with each_cut(trial / "state.json") as cuts:
         for length in cuts():
-            assert sweep.records() == whole, length
-            assert state(sweep, trial) is State.DONE
+            assert sweep.records() == records, length
+            assert state(sweep, trial) is ObservedState.DONE
 
 
 def lengths(file: Path) -> list[int]:
-    """Return none, all but one byte of what counts, and some between."""
-    size = size_without_line_end(file)
-    return sorted({0, size - 1, *(size * part // RERUNS_A_FILE for part in range(1, RERUNS_A_FILE))})
+    """Return lengths to cut a file to: 0, one byte less than its size, and some between."""
+    size = size_without_newline(file)
+    return sorted({0, size - 1, *(size * part // RERUNS_PER_FILE for part in range(1, RERUNS_PER_FILE))})
 
 
 @pytest.mark.slow
 @pytest.mark.crash
 @pytest.mark.parametrize("name", CUT_OFF)
-def test_the_same_command_goes_on_from_what_was_cut(
+def test_same_command_resumes_after_cut(
     name: str, forks: Forks, half_done: Path, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     for length in lengths(trained(half_done) / name):
-        check_goes_on(forks, half_done, trained(half_done) / name, length, tmp_path / str(length), uninterrupted)
+        check_resumes(forks, half_done, trained(half_done) / name, length, tmp_path / str(length), uninterrupted)
 
 
 @pytest.mark.slow
 @pytest.mark.crash
 @pytest.mark.parametrize("name", ["metrics.jsonl", "state.json", "examples.parquet", RECORD_FILE])
-def test_the_same_command_mends_a_finished_trial(
+def test_same_command_repairs_finished_trial(
     name: str, forks: Forks, done: Path, uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
     for length in lengths(trained(done) / name):
-        check_goes_on(forks, done, trained(done) / name, length, tmp_path / str(length), uninterrupted)
+        check_resumes(forks, done, trained(done) / name, length, tmp_path / str(length), uninterrupted)
 
 
-def check_goes_on(forks: Forks, before: Path, file: Path, length: int, folder: Path, whole: dict[str, bytes]) -> None:
+def check_resumes(
+    forks: Forks, before: Path, file: Path, length: int, folder: Path, expected: dict[str, bytes]
+) -> None:
     shutil.copytree(before, folder)
     os.truncate(folder / file.relative_to(before), length)
     forks.finish(folder)
-    assert results(folder / "sweep") == whole, length
+    assert results(folder / "sweep") == expected, length
