@@ -17,7 +17,7 @@ from neftune_cli.records import (
     TrialRecord,
 )
 from neftune_cli.store import SweepFolder, find_sweeps, is_sweep, write_atomically
-from tests.finished_trials import begin, leave, leave_failed
+from tests.finished_trials import start_trial, write_trial, write_failed_trial
 
 EVAL = EvalMetrics(
     exact_match=0.5, rouge_l=0.5, bleu=50.0, response_chars=9.0, repetition_2gram=1.0, log_diversity=2.0, truncated=0.0
@@ -49,7 +49,7 @@ def finish(folder: SweepFolder, one: TrialRecord, *, split: str = "held-out") ->
         exact_match=False,
         rouge_l=0.0,
     )
-    leave(place, one, [loss], [answer], [point])
+    write_trial(place, one, [loss], [answer], [point])
 
 
 def without_files(one: TrialRecord | None) -> TrialRecord | None:
@@ -116,15 +116,15 @@ def test_probe_responses_and_metrics_are_read_as_written_and_not_in_the_tables(f
 def test_unfinished_trials_have_no_record_and_are_listed(folder: SweepFolder) -> None:
     finish(folder, record("alpha=0", 0.0, 0))
     started = folder.trial("x", "alpha=5", 0)
-    begin(started, "x").release()
-    leave_failed(folder.trial("y", "alpha=5", 1), "y", "out of memory")
+    start_trial(started, "x").release()
+    write_failed_trial(folder.trial("y", "alpha=5", 1), "y", "out of memory")
     assert [one.arm for one in folder.records()] == ["alpha=0"]
     assert folder.unfinished() == ["alpha=5,seed=0 has not finished", "alpha=5,seed=1 failed: out of memory"]
 
 
 def test_incomplete_last_line_is_ignored(folder: SweepFolder) -> None:
     place = folder.trial("x", "alpha=5", 0)
-    with begin(place, "x") as leased:
+    with start_trial(place, "x") as leased:
         leased.append_metrics(CurvePoint(step=1, epoch=0.5))
     with (place.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 2, "ep')
@@ -151,7 +151,7 @@ def test_record_of_schema_1_without_attestation_is_read(folder: SweepFolder) -> 
 def test_trial_of_schema_2_without_probe_responses_is_read(folder: SweepFolder) -> None:
     """The files have the format of schema version 2."""
     place = folder.trial("alpha00", "alpha=0", 0)
-    begin(place, "alpha00").release()
+    start_trial(place, "alpha00").release()
     attestation = {"calls": 75, "measured_calls": 8, "rms": 1.0, "noise_to_embedding": 0.1, "noised_share": 1.0}
     old = {
         "schema_version": 2,

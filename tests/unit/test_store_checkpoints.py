@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.store import LeasedTrial, TrialFolder
-from tests.finished_trials import begin
+from tests.finished_trials import start_trial
 
 
 @pytest.fixture
 def trial(tmp_path: Path) -> LeasedTrial:
-    return begin(TrialFolder(tmp_path / "x"), "x")
+    return start_trial(TrialFolder(tmp_path / "x"), "x")
 
 
 def write_checkpoint(trial: LeasedTrial, step: int, content: bytes = b"weights") -> Path:

@@ -17,7 +17,7 @@ from neftune_cli.errors import LeaseLost, UsageError
 from neftune_cli.records import CurvePoint, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder, TrialFolder, files, leases
 from neftune_cli.store.locks import machine
-from tests.finished_trials import NoSpec, begin, leave
+from tests.finished_trials import NoSpec, start_trial, write_trial
 from tests.unit.test_store import record
 
 HOLD = """
@@ -105,7 +105,7 @@ def test_heartbeats_keep_lease(folder: TrialFolder) -> None:
 
 
 def test_every_write_raises_after_takeover(folder: TrialFolder) -> None:
-    loser = begin(folder, "x")
+    loser = start_trial(folder, "x")
     loser.rewrite_metrics([])
     before = (folder.path / "state.json").read_bytes()
     (folder.path / "lease-2.json").write_bytes((folder.path / "lease-1.json").read_bytes())
@@ -130,7 +130,7 @@ def test_every_write_raises_after_takeover(folder: TrialFolder) -> None:
 
 
 def test_checkpoint_does_not_appear_if_lease_is_lost_while_writing(folder: TrialFolder) -> None:
-    loser = begin(folder, "x")
+    loser = start_trial(folder, "x")
 
     def fill() -> None:
         with loser.new_checkpoint(3) as place:
@@ -232,7 +232,7 @@ def test_start_of_trial_keeps_temporary_file_of_concurrent_lease(
 
     def link_after_other_has_started(temporary: Path, path: Path) -> None:
         monkeypatch.setattr(leases, "link", link)
-        late.append(begin(folder, "x"))
+        late.append(start_trial(folder, "x"))
         link(temporary, path)
 
     monkeypatch.setattr(leases, "link", link_after_other_has_started)
@@ -241,14 +241,14 @@ def test_start_of_trial_keeps_temporary_file_of_concurrent_lease(
 
 
 def test_late_start_does_not_clear_finished_trial(folder: TrialFolder) -> None:
-    leave(folder, record("alpha=5", 5.0, 0))
+    write_trial(folder, record("alpha=5", 5.0, 0))
     with folder.acquire_lease() as late, pytest.raises(LeaseLost, match="has finished"):  # type: ignore[union-attr]
         late.start(NoSpec(), TrialStatus(trial="x", state=TrialState.RUNNING))
     assert folder.record() is not None
 
 
 def test_loser_does_not_remove_checkpoints_of_new_holder(folder: TrialFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    loser = begin(folder, "x")
+    loser = start_trial(folder, "x")
 
     def take_over(synced: Path) -> None:
         if synced.name != "checkpoints":
@@ -291,7 +291,7 @@ def test_lease_file_of_version_0_1_does_not_block_and_is_removed(folder: TrialFo
     folder.path.mkdir()
     (folder.path / "claim-1.json").write_text("any content")
     assert not folder.is_leased()
-    with begin(folder, "x"):
+    with start_trial(folder, "x"):
         assert file_names(folder) == ["lease-1.json", "spec.json", "state.json"]
 
 
@@ -299,7 +299,7 @@ def test_lease_file_of_version_0_1_is_removed_from_finished_trial(tmp_path: Path
     sweep = SweepFolder(tmp_path / "sweep")
     sweep.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0]}))
     folder = sweep.trial("x", "alpha=5", 0)
-    leave(folder, record("alpha=5", 5.0, 0))
+    write_trial(folder, record("alpha=5", 5.0, 0))
     (folder.path / "claim-3.json").write_text("{}")
     sweep.remove_leftovers()
     assert not folder.has_leftovers()
@@ -308,5 +308,5 @@ def test_lease_file_of_version_0_1_is_removed_from_finished_trial(tmp_path: Path
 
 def test_lease_file_of_version_0_1_that_cannot_be_removed_is_no_error(folder: TrialFolder) -> None:
     (folder.path / "claim-1.json").mkdir(parents=True)
-    begin(folder, "x").release()
+    start_trial(folder, "x").release()
     assert (folder.path / "claim-1.json").exists()
