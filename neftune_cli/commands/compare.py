@@ -1,4 +1,4 @@
-"""`neftune compare`: finished sweeps -> verdicts, tables, a report, or an export."""
+"""`neftune compare`: verdict, tables, report or export of finished sweeps."""
 
 import math
 from collections.abc import Mapping, Sequence

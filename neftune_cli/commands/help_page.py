@@ -1,6 +1,7 @@
 """The page that `--help` prints: options in panels, with complete names on narrow terminals too."""
 
 import inspect
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -99,10 +100,18 @@ def _with_choices(typed: str) -> str:
 
 
 def _on_lines(typed: str) -> str:
-    """Put each of two opposites on its own line, and a long type below its option."""
+    """Put each of two opposites on its own line, and a long type below its option, on several lines if necessary."""
     if " / " in typed:
         return typed.replace(" / ", "\n")
-    return typed if len(typed) <= _WIDEST_NAMES else typed.replace(" ", "\n", 1)
+    if len(typed) <= _WIDEST_NAMES:
+        return typed
+    option, _, choices = typed.partition(" ")
+    lines = [""]
+    for choice in re.findall(r"[^|]+\|?", choices):
+        if lines[-1] and len(lines[-1] + choice) > _WIDEST_NAMES:
+            lines.append("")
+        lines[-1] += choice
+    return "\n".join([option, *lines])
 
 
 def _width(names: Iterable[str]) -> int:

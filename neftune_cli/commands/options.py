@@ -21,6 +21,12 @@ DATA, NOISE, TRAINING, EVALUATION, RUN = "Data and model", "Noise", "Training", 
 _SPEC, _RUN, _COMMAND = Destination.SPEC, Destination.RUN, Destination.COMMAND
 
 
+def _layouts() -> Sequence[str]:
+    from neftune_cli.data.formats import layout_names
+
+    return layout_names()
+
+
 def _scales() -> Sequence[str]:
     from neftune_cli.config.spec import choices_of
 
@@ -65,11 +71,11 @@ Format = Annotated[
     str | None,
     Option(
         "--format",
-        "Layout of the data, if its columns are ambiguous: alpaca, prompt-completion, messages or text.",
+        "Layout of the data, if its columns are ambiguous.",
         DATA,
         _SPEC,
         field="format",
-        metavar="LAYOUT",
+        names=_layouts,
     ),
 ]
 TrainExamples = Annotated[
@@ -328,7 +334,9 @@ Workers = Annotated[
 ]
 
 
-Executor = Annotated[str, Option("--executor", "Where trials run (default local).", RUN, _RUN, names=_executors)]
+Executor = Annotated[
+    str, Option("--executor", "Executor that runs the trials (default local).", RUN, _RUN, names=_executors)
+]
 Retry = Annotated[running.Retry | None, Option("--retry", "Run failed trials again.", RUN, _RUN)]
 FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]
 OnOom = Annotated[

@@ -1,4 +1,4 @@
-"""Requests: options and an experiment file -> a checked plan and its results folder.
+"""Request of a user: the checked plan and the results folder for options and an experiment file.
 
 All problems of all options, files and folders are found before any is reported.
 """

@@ -14,7 +14,7 @@ from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.config.running import RunOptions
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.executors import Executor
-from neftune_cli.sweeps.executors.registry import INLINE, make_executor
+from neftune_cli.sweeps.executors.registry import INLINE, LOCAL, make_executor
 from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.progress.live import LiveObserver, can_draw
 from neftune_cli.sweeps.progress.plain_lines import LineObserver
@@ -45,13 +45,21 @@ def executable_plan(
         UsageError: every problem of the request; or only one trial is allowed, and the folder has another.
 
     """
-    executor_name = INLINE if running.workers == 0 else running.executor
-    with Interrupts() as interrupts, make_executor(executor_name) as executor:
+    with Interrupts() as interrupts, make_executor(_executor_name(running)) as executor:
         planned = plan_sweep(file, fields, output, executor.inspect)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
             what = f"{planned.folder.path} has other trainings."
             raise UsageError(Problem(what, "Give another folder with --output, or use neftune sweep."))
         yield ExecutablePlan(planned, executor, interrupts)
+
+
+def _executor_name(running: RunOptions) -> str:
+    if running.workers != 0:
+        return running.executor
+    if running.executor not in (LOCAL, INLINE):
+        what = f"--workers 0 runs the trials in the main process, but --executor {running.executor} does not."
+        raise UsageError(Problem(what, "Leave one of them out."))
+    return INLINE
 
 
 def run_and_report(

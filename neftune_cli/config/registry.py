@@ -1,10 +1,12 @@
 """Registry of named declarations, open to other packages through entry points."""
 
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from neftune_cli.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 D = TypeVar("D")
 
@@ -105,6 +107,8 @@ class Registry(Mapping[str, D], Generic[D]):
     def _load_entry_points(self) -> None:
         if self._loaded:
             return
+        from importlib.metadata import entry_points  # late, so that `neftune --help` starts fast
+
         self._loaded = True  # set first: a module that is loaded may itself read this registry
         try:
             for entry_point in sorted(entry_points(group=self.group), key=lambda one: one.name):
@@ -113,7 +117,7 @@ class Registry(Mapping[str, D], Generic[D]):
             self._loaded = False
             raise
 
-    def _load(self, entry_point: EntryPoint) -> D:
+    def _load(self, entry_point: "EntryPoint") -> D:
         package = entry_point.dist.name if entry_point.dist else entry_point.value
         try:
             declaration = entry_point.load()

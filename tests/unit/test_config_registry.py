@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.config import registry as registry_module
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.registry import Registry
 from neftune_cli.errors import UsageError
@@ -39,7 +38,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, *values: tuple[str, str]) -> list
         read.append(group)
         return [EntryPoint(name, value, group) for name, value in values]
 
-    monkeypatch.setattr(registry_module, "entry_points", entry_points)
+    monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
     return read
 
 
