@@ -1,4 +1,4 @@
-"""Collection of evidence: everything below the given paths that can be compared."""
+"""Collection of the evidence at and below paths: sweeps, and runs of other tools."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,23 +12,23 @@ from neftune_cli.store import find_sweeps
 
 
 def gather(paths: Sequence[Path]) -> list[Evidence]:
-    """Return the evidence at or below the paths: sweeps first, then runs of other tools.
+    """Return the evidence at and below the paths: sweeps first, then runs of other tools.
 
     Raises:
-        UsageError: a path does not exist, or a file there is invalid.
-        NothingToCompareError: there is nothing to compare.
+        UsageError: a path is not a folder, or a file in it is invalid.
+        NothingToCompareError: there are neither sweeps nor runs of other tools.
 
     """
     if wrong := [path for path in paths if not path.is_dir()]:
         fix = "Name a results folder of `neftune sweep`, for example results/."
-        what = {True: "is a file", False: "does not exist"}
-        raise UsageError(*(Problem(f"{path} {what[path.exists()]}.", fix) for path in wrong))
-    own = sweep_evidence(find_sweeps(paths))
-    others = [*trainer_evidence(*paths), *lm_eval_evidence(*paths)]
-    if not own and not others:
+        raise UsageError(
+            *(Problem(f"{path} {'is a file' if path.exists() else 'does not exist'}.", fix) for path in wrong)
+        )
+    evidence = [*sweep_evidence(find_sweeps(paths)), *trainer_evidence(*paths), *lm_eval_evidence(*paths)]
+    if not evidence:
         where = ", ".join(map(str, paths))
         raise NothingToCompareError(
             f"There is no sweep in {where}, and no run of a trainer or of lm-evaluation-harness.\n"
             "  Run `neftune sweep --alphas 0,5,10,15` first."
         )
-    return [*own, *others]
+    return evidence

@@ -1,4 +1,4 @@
-"""Evidence from lm-evaluation-harness: scores, the values of documents behind them, and their metrics."""
+"""Evidence from lm-evaluation-harness: scores of tasks, the values of their documents, and their metrics."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,25 +27,26 @@ Score = tuple[str, str, str]
 """Task or group of tasks, metric, filter."""
 
 SECTION = "lm-eval"
-"""Title of the table of these metrics."""
+"""Title of the table of scores."""
 
 _SAME_MEAN = 1e-6
-"""Relative tolerance; scores may be averages in single precision."""
+"""Tolerance, because some scores are averages in single precision."""
 _SHARE, _PERCENT = (3, Margin(0.02)), (2, Margin(2.0))
 _OTHER = (3, Margin(0.01, relative=True))
 
 
 def task_items(scores: Mapping[Score, float], samples: Mapping[str, Sequence[Sample]]) -> dict[Score, ItemValues]:
-    """Return the values of documents for task scores that are their means.
+    """Return the values of documents for each task score that is their mean.
 
-    The values are compared with the score, because the files do not name the aggregation of every task. A perplexity or
-    a corpus BLEU differs from every mean of logged values.
+    The mean is compared with the score, because the files do not name the aggregation of every task. A perplexity or a
+    corpus BLEU differs from the mean of the logged values.
     """
     found = {}
     for score in scores:
         task, metric, filter_ = score
-        alone = sum(other[:2] == (task, metric) for other in scores) == 1
-        of_filter = [one for one in samples.get(task, ()) if one.filter == filter_ or (one.filter is None and alone)]
+        has_one_filter = sum(other[:2] == (task, metric) for other in scores) == 1
+        known = samples.get(task, ())
+        of_filter = [one for one in known if one.filter == filter_ or (one.filter is None and has_one_filter)]
         values = _values(of_filter, metric)
         if values is not None and _is_mean(scores[score], values):
             found[score] = values
@@ -55,13 +56,13 @@ def task_items(scores: Mapping[Score, float], samples: Mapping[str, Sequence[Sam
 def group_items(
     scores: Mapping[Score, float], tasks: Mapping[Score, ItemValues], leaves: Mapping[str, Sequence[str]]
 ) -> dict[Score, ItemValues]:
-    """Return the values of documents for task groups whose score is the mean over documents or over tasks."""
+    """Return the values of documents for each group whose score is the mean over documents or over tasks."""
     found = {}
     for score in scores:
         group, metric, filter_ = score
-        parts = {task: tasks.get((task, metric, filter_)) for task in leaves.get(group, ())}
-        known = {task: values for task, values in parts.items() if values is not None}
-        if not known or len(known) < len(parts):
+        members = dict.fromkeys(leaves.get(group, ()))
+        known = {task: tasks[task, metric, filter_] for task in members if (task, metric, filter_) in tasks}
+        if not known or len(known) < len(members):
             continue
         for values in (_joined(known), _joined(known, by_task=True)):
             if _is_mean(scores[score], values):
@@ -71,23 +72,23 @@ def group_items(
 
 
 def task_metrics(scores: Sequence[Mapping[Score, float]], results: Mapping[str, Results]) -> dict[Score, Metric]:
-    """Return each score of these runs as a metric, in the order of the results, with tasks of groups last."""
-    below = tasks_in_groups(results)
-    found = sorted(dict.fromkeys(score for run in scores for score in run), key=lambda score: score[0] in below)
+    """Return the metric of each score, in the order of the results, with tasks of groups last."""
+    in_groups = tasks_in_groups(results)
+    found = sorted(dict.fromkeys(score for run in scores for score in run), key=lambda score: score[0] in in_groups)
     return {score: _metric(score, found, [run[score] for run in scores if score in run], results) for score in found}
 
 
 def tasks_in_groups(results: Mapping[str, Results]) -> set[str]:
-    """Return the tasks of groups that have scores themselves."""
+    """Return the tasks that belong to a group with a score."""
     return {task for group, found in results.items() for task in found.of("group_subtasks", group) or ()}
 
 
 def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], results: Mapping[str, Results]) -> Metric:
     task, metric, filter_ = score
-    several = sum(other[:2] == (task, metric) for other in scores) > 1
-    of_filter = f" ({filter_})" if several else ""
+    has_several_filters = sum(other[:2] == (task, metric) for other in scores) > 1
+    of_filter = f" ({filter_})" if has_several_filters else ""
     higher = (results[task].of("higher_is_better", task) or {}).get(metric)
-    decimals, margin = _reading(values, higher=higher)
+    decimals, margin = _decimals_and_margin(values, higher=higher)
     return Metric(
         key=f"{task}/{metric}{of_filter}",
         name=f"{task} {metric}{of_filter}",
@@ -100,8 +101,8 @@ def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], resu
     )
 
 
-def _reading(values: Sequence[float], *, higher: bool | None) -> tuple[int, Margin]:
-    """Return decimals and margin of a metric. Only its values distinguish a share from a percentage."""
+def _decimals_and_margin(values: Sequence[float], *, higher: bool | None) -> tuple[int, Margin]:
+    """Return decimals and margin of a metric. Its values show whether it is a share or a percentage."""
     known = [value for value in values if math.isfinite(value)]
     if not higher or any(not 0 <= value <= 100 for value in known):
         return _OTHER
@@ -109,9 +110,9 @@ def _reading(values: Sequence[float], *, higher: bool | None) -> tuple[int, Marg
 
 
 def _values(samples: Sequence[Sample], metric: str) -> ItemValues | None:
-    """Return the values of documents, None if one is not a number.
+    """Return the values of documents; None if one is not a number.
 
-    A document that a task asks twice is two items of one cluster.
+    A document that occurs twice in a task is two items in one cluster.
     """
     scored = [sample for sample in samples if metric in sample.values]
     values = [sample.values[metric] for sample in scored]
@@ -127,7 +128,7 @@ def _values(samples: Sequence[Sample], metric: str) -> ItemValues | None:
 
 
 def _joined(tasks: Mapping[str, ItemValues], *, by_task: bool = False) -> ItemValues:
-    """Return the documents of several tasks, with equal weights for documents or for tasks."""
+    """Return the values of several tasks, with equal weights for all documents or for all tasks."""
     return ItemValues(
         items=tuple(f"{task}/{item}" for task, values in tasks.items() for item in values.items),
         clusters=tuple(cluster for values in tasks.values() for cluster in values.clusters),
@@ -149,33 +150,33 @@ _MOST_NAMES = 3
 
 
 @dataclass(frozen=True)
-class _Run:
+class _EvaluatedRun:
     """One run: the newest results of every task in a folder."""
 
     folder: Path
     newest: Mapping[str, Results]
     """Task or group to its newest results."""
     samples: Mapping[str, Sequence[Sample]]
-    """Task to its logged documents, without tasks that logged none."""
+    """Task to its logged documents; tasks without logged documents are missing."""
     repeated: tuple[str, ...]
     """Tasks with more than one evaluation."""
 
     @cached_property
     def scores(self) -> dict[Score, float]:
-        """Return (task, metric, filter) to score."""
+        """Return the score of each (task, metric, filter)."""
         return {
             (task, *key): score for task, results in self.newest.items() for key, score in results.scores(task).items()
         }
 
     @cached_property
     def items(self) -> dict[Score, ItemValues]:
-        """Return (task, metric, filter) to the values of documents, for scores that are their mean."""
+        """Return the values of documents for each score that is their mean."""
         tasks = task_items(self.scores, self.samples)
         return {**tasks, **group_items(self.scores, tasks, self._leaves)}
 
     @cached_property
     def _leaves(self) -> dict[str, list[str]]:
-        """Return group to its tasks, without groups of which a task was evaluated again later."""
+        """Return the tasks of each group, without groups of which a task was evaluated again later."""
         leaves = {group: _leaves(results, group) for group, results in self.newest.items()}
         return {
             group: tasks
@@ -185,7 +186,7 @@ class _Run:
 
     @cached_property
     def shared(self) -> dict[str, Any]:
-        """Return all known settings that can change scores, by task."""
+        """Return the known settings of each task that can change scores."""
         tasks = {task: _task_setting(results, task, self.samples.get(task)) for task, results in self.newest.items()}
         return {"tasks": ", ".join(sorted(tasks)), **tasks}
 
@@ -193,11 +194,12 @@ class _Run:
 def lm_eval_evidence(*roots: Path) -> list[Evidence]:
     """Return the evaluations below each folder, grouped by setting, the largest group first.
 
-    If a folder has several evaluations of a task, the newest is used. Folders that are parts of
-    a larger one are combined (`by_common_folder`).
+    If a folder has several evaluations of a task, the newest is used. Folders that are parts of a larger one are
+    combined (`by_common_folder`).
 
     Raises:
-        UsageError: a file is not valid, or arm or seed of a run are unknown.
+        UsageError: a file is not valid, or the arm or seed of a run is unknown.
+
     """
     problems = Problems()
     found = {root: problems.attempt(partial(_runs_below, root)) or [] for root in roots}
@@ -205,7 +207,7 @@ def lm_eval_evidence(*roots: Path) -> list[Evidence]:
     return [one for root, runs in by_common_folder(found) for one in _evidence_of(root, runs)]
 
 
-def _runs_below(root: Path) -> list[_Run]:
+def _runs_below(root: Path) -> list[_EvaluatedRun]:
     by_folder: dict[Path, list[Results]] = {}
     for results in find_results(root):
         by_folder.setdefault(results.path.parent, []).append(results)
@@ -215,18 +217,18 @@ def _runs_below(root: Path) -> list[_Run]:
     return [run for run in runs if run and run.newest]
 
 
-def _run(folder: Path, found: Sequence[Results]) -> _Run:
+def _run(folder: Path, found: Sequence[Results]) -> _EvaluatedRun:
     by_time = sorted(found, key=lambda results: results.time)
     evaluated = [(task, results) for results in by_time for task in results.tasks if results.scores(task)]
     newest = dict(evaluated)
     tasks = [task for task, _ in evaluated]
     samples = {task: logged for task, results in newest.items() if (logged := read_samples(results, task)) is not None}
-    return _Run(folder, newest, samples, tuple(task for task in newest if tasks.count(task) > 1))
+    return _EvaluatedRun(folder, newest, samples, tuple(task for task in newest if tasks.count(task) > 1))
 
 
 def _leaves(results: Results, group: str) -> list[str]:
-    below = results.of("group_subtasks", group) or []
-    return [leaf for task in below for leaf in _leaves(results, task)] if below else [group]
+    subtasks = results.of("group_subtasks", group) or []
+    return [leaf for task in subtasks for leaf in _leaves(results, task)] if subtasks else [group]
 
 
 def _task_setting(results: Results, task: str, samples: Sequence[Sample] | None) -> dict[str, Any]:
@@ -241,13 +243,13 @@ def _task_setting(results: Results, task: str, samples: Sequence[Sample] | None)
     }
 
 
-def _evidence_of(root: Path, runs: Sequence[_Run]) -> list[Evidence]:
+def _evidence_of(root: Path, runs: Sequence[_EvaluatedRun]) -> list[Evidence]:
     groups = grouped(runs, lambda one, other: agree(one.shared, other.shared))
     names = name_runs([[run.folder for run in group] for group in groups], root)
     return with_differences([_evidence(root, group, names) for group in groups])
 
 
-def _evidence(root: Path, runs: Sequence[_Run], names: Mapping[Path, RunName]) -> Evidence:
+def _evidence(root: Path, runs: Sequence[_EvaluatedRun], names: Mapping[Path, RunName]) -> Evidence:
     in_order = sorted(runs, key=lambda run: names[run.folder].order)
     metrics = task_metrics([run.scores for run in in_order], in_order[0].newest)
     keys = {score: metric.key for score, metric in metrics.items()}
@@ -261,7 +263,7 @@ def _evidence(root: Path, runs: Sequence[_Run], names: Mapping[Path, RunName]) -
     )
 
 
-def _measurements(run: _Run, name: RunName, keys: Mapping[Score, str]) -> Measurements:
+def _measurements(run: _EvaluatedRun, name: RunName, keys: Mapping[Score, str]) -> Measurements:
     return Measurements(
         trial=str(run.folder),
         arm=name.arm,
@@ -273,17 +275,17 @@ def _measurements(run: _Run, name: RunName, keys: Mapping[Score, str]) -> Measur
     )
 
 
-def _setting(name: str, run: _Run) -> Setting:
+def _setting(name: str, run: _EvaluatedRun) -> Setting:
     adapted = next(iter(run.newest.values())).adapted_model
     model = PurePath(adapted).name if adapted else f"the models of {name}"
     shots = {results.of("n-shot", task) for task, results in run.newest.items()} - {None}
-    few = f" ({shots.pop()}-shot)" if len(shots) == 1 else ""
-    below = tasks_in_groups(run.newest)
-    tasks = _listed([task for task in run.newest if task not in below])
-    return Setting(model=model, data=tasks + few, recipe={}, shared=run.shared)
+    suffix = f" ({shots.pop()}-shot)" if len(shots) == 1 else ""
+    in_groups = tasks_in_groups(run.newest)
+    tasks = _listed([task for task in run.newest if task not in in_groups])
+    return Setting(model=model, data=tasks + suffix, recipe={}, shared=run.shared)
 
 
-def _notes(runs: Sequence[_Run]) -> Iterator[str]:
+def _notes(runs: Sequence[_EvaluatedRun]) -> Iterator[str]:
     repeated = sorted({task for run in runs for task in run.repeated})
     if repeated:
         yield f"{_listed(repeated)}: evaluated several times in one folder; the newest results are used."

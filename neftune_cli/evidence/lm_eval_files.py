@@ -1,8 +1,8 @@
-"""Files that lm-evaluation-harness (0.4.3 and later) writes with `--output_path`, with or without `--log_samples`.
+"""Read the files that lm-evaluation-harness (0.4.3 and later) writes with `--output_path` and `--log_samples`.
 
-`<output>/<model>/results_<time>.json` has the scores of all tasks of one call, and beside it, a line for each document
-and filter, `samples_<task>_<time>.jsonl`. An output path `<folder>/<name>.json` makes `<folder>/<name>_<time>.json` and
-puts the samples beside it.
+`<output>/<model>/results_<time>.json` has the scores of all tasks of one call. With `--log_samples`,
+`samples_<task>_<time>.jsonl` in the same folder has a line per document and filter. If the output path is
+`<folder>/<name>.json`, the results file is `<folder>/<name>_<time>.json`, and the samples are in the same folder.
 """
 
 import json
@@ -24,7 +24,7 @@ _MODEL_ARGUMENTS = ("dtype", "max_length", "add_bos_token", "load_in_8bit", "loa
 """Model arguments that can change responses. Most other arguments name the model or its device."""
 
 _NO_METRIC = "bypass"
-"""Value that marks tasks with generated answers only."""
+"""Name of the placeholder score of tasks without metrics, whose answers are only generated."""
 
 _DAMAGED_FIX = "Evaluate again, or remove the file."
 
@@ -44,7 +44,7 @@ class Results:
         return found
 
     def scores(self, task: str) -> dict[tuple[str, str], float]:
-        """Return (metric, filter) to the score of a task or group."""
+        """Return the scores of a task or group: (metric, filter) to value."""
         return {
             (metric, filter_): float(score)
             for key, score in self.tasks[task].items()
@@ -54,7 +54,7 @@ class Results:
         }
 
     def of(self, part: str, task: str) -> Any:
-        """Return the entry of a task in a part of the file such as `n-shot`; None if it has none."""
+        """Return the entry of a task in a part of the file, such as `n-shot`; None if there is no entry."""
         found = self.values.get(part)
         return found.get(task) if isinstance(found, Mapping) else None
 
@@ -66,7 +66,7 @@ class Results:
 
     @cached_property
     def model_arguments(self) -> Mapping[str, Any]:
-        """Return the arguments of the model by name."""
+        """Return the model arguments: name to value."""
         written = self.config.get("model_args")
         if isinstance(written, str):
             return dict(piece.split("=", 1) for piece in written.split(",") if "=" in piece)
@@ -74,13 +74,13 @@ class Results:
 
     @property
     def adapted_model(self) -> str | None:
-        """Return the base model of adapters; None without adapters, because each run then has its own model."""
+        """Return the base model of adapters; None without adapters, because then every run has a different model."""
         arguments = self.model_arguments
         return str(arguments.get("pretrained")) if "peft" in arguments or "delta" in arguments else None
 
     @cached_property
     def calling(self) -> Mapping[str, Any]:
-        """Return the settings of the call that can change the scores of every task."""
+        """Return the settings of the call that can change the scores of all tasks."""
         return {
             "backend": self.config.get("model"),
             "dtype": self.config.get("model_dtype"),
@@ -96,63 +96,65 @@ class Results:
 
 
 def find_results(root: Path) -> list[Results]:
-    """Return the results at and below a folder, in the order of folders and times.
+    """Return the results at and below a folder, ordered by folder and time.
 
     Raises:
-        UsageError: a results file can't be understood.
+        UsageError: a results file is not valid.
+
     """
     found = []
-    for place in folders_below(root):
-        for file in sorted(place.files):
+    for folder in folders_below(root):
+        for file in sorted(folder.files):
             if match := _RESULTS.fullmatch(file):
-                path = place.path / file
-                values = _read_results(path, must_be=match["name"] == "results")
+                path = folder.path / file
+                values = _read_results(path, is_required=match["name"] == "results")
                 found += [Results(path, match["time"], values)] if values is not None else []
     return found
 
 
-def _read_results(path: Path, *, must_be: bool) -> Mapping[str, Any] | None:
-    """Return the content of a results file; None if the file has this name but another format."""
+def _read_results(path: Path, *, is_required: bool) -> Mapping[str, Any] | None:
+    """Return the content of a results file; None if a file with a similar name has another format."""
     try:
         values = from_json(path.read_bytes())
     except OSError as error:
-        raise UsageError(Problem(f"{path} can't be read: {error.strerror}.", _DAMAGED_FIX)) from None
+        raise UsageError(Problem(f"{path} cannot be read: {error.strerror}.", _DAMAGED_FIX)) from None
     except ValueError as error:
-        if not must_be:
+        if not is_required:
             return None
-        raise UsageError(Problem(f"{path} can't be understood ({error}).", _DAMAGED_FIX)) from None
+        raise UsageError(Problem(f"{path} is not valid ({error}).", _DAMAGED_FIX)) from None
     tasks = values.get("results") if isinstance(values, dict) else None
-    is_ours = isinstance(tasks, dict) and all(isinstance(scores, dict) for scores in tasks.values())
-    return values if is_ours else None
+    is_valid = isinstance(tasks, dict) and all(isinstance(scores, dict) for scores in tasks.values())
+    return values if is_valid else None
 
 
 class Sample(NamedTuple):
     """One document of a task after one filter."""
 
     document: str
-    """Hash of the document, or its number if it has no hash."""
-    place: int
+    """Hash of the document, or its number if the file has no hashes."""
+    number: int
     """Number of the document in its task."""
     filter: str | None
     """None in files from versions before 0.4.7."""
     values: Mapping[str, Any]
-    """Metric to the document's value; corpus-level metrics have other values than numbers."""
+    """Metric to the document's value, which is not a number for corpus-level metrics."""
     hashes: tuple[str | None, str | None, str | None]
     """Hash of document, prompt and target."""
 
 
 def read_samples(results: Results, task: str) -> list[Sample] | None:
-    """Return the logged documents of a task, in their order; None if they were not logged.
+    """Return the logged documents of a task in the order of their numbers; None if they were not logged.
 
     Raises:
-        UsageError: a line can't be understood, or documents are missing.
+        UsageError: a line is not valid, or documents are missing.
+
     """
     path = results.path.with_name(f"samples_{task}_{results.time}.jsonl")
     if not path.is_file():
         return None
     metrics = {metric for metric, _ in results.scores(task)}
-    samples = sorted(_lines(path, metrics), key=lambda sample: sample.place)
-    documents, expected = len({sample.place for sample in samples}), results.tasks[task].get("sample_len")
+    samples = sorted(_lines(path, metrics), key=lambda sample: sample.number)
+    documents, expected = len({sample.number for sample in samples}), results.tasks[task].get("sample_len")
     if isinstance(expected, int) and documents < expected:
         raise UsageError(Problem(f"{path} has {documents} of {expected} documents.", _DAMAGED_FIX))
     return samples
@@ -170,20 +172,20 @@ def _lines(path: Path, metrics: Iterable[str]) -> Iterator[Sample]:
                 try:
                     sample = _sample(from_json(line, cache_strings="keys"), metrics)
                 except ValueError as error:
-                    why, _, _ = str(error).partition(" at line")
-                    what = f"{path}: line {number} can't be understood ({why})."
+                    reason, _, _ = str(error).partition(" at line")
+                    what = f"{path}: line {number} is not valid ({reason})."
                     raise UsageError(Problem(what, _DAMAGED_FIX)) from None
                 yield sample
     except OSError as error:
-        raise UsageError(Problem(f"{path} can't be read: {error.strerror}.", _DAMAGED_FIX)) from None
+        raise UsageError(Problem(f"{path} cannot be read: {error.strerror}.", _DAMAGED_FIX)) from None
 
 
 def _sample(line: Any, metrics: Iterable[str]) -> Sample:
-    if not isinstance(line, dict) or not isinstance(place := line.get("doc_id"), int):
+    if not isinstance(line, dict) or not isinstance(number := line.get("doc_id"), int):
         raise ValueError("it has no doc_id")
     return Sample(
-        document=str(line.get("doc_hash", place)),
-        place=place,
+        document=str(line.get("doc_hash", number)),
+        number=number,
         filter=line.get("filter"),
         values={metric: line[metric] for metric in metrics if metric in line},
         hashes=(line.get("doc_hash"), line.get("prompt_hash"), line.get("target_hash")),

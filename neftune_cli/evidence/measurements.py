@@ -1,4 +1,4 @@
-"""Measurements of trials as arrays: the common form of all results, whichever tool produced them."""
+"""Measurements of trials as arrays, in the same form for the results of all tools."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ class ItemValues:
     """Values of one metric of one trial per item. The trial's value is their weighted mean."""
 
     items: tuple[str, ...]
-    """Identifiers of the items, the same in every trial that was measured on them."""
+    """Ids of the items, which are the same in every trial."""
     clusters: tuple[str, ...]
     """Cluster of each item, (items,)."""
     values: Floats
@@ -30,11 +30,11 @@ class ItemValues:
     """Weights, for example numbers of tokens, (items,)."""
 
     def of(self, items: Sequence[str]) -> "ItemValues":
-        """Return the values of the given items, in the given order."""
+        """Return the values of these items, in this order."""
         if tuple(items) == self.items:
             return self
-        place = {item: number for number, item in enumerate(self.items)}
-        rows = [place[item] for item in items]
+        row_of = {item: row for row, item in enumerate(self.items)}
+        rows = [row_of[item] for item in items]
         return ItemValues(
             tuple(items), tuple(self.clusters[row] for row in rows), self.values[rows], self.weights[rows]
         )
@@ -84,7 +84,7 @@ class Setting:
 
     @property
     def description(self) -> str:
-        """Return a short description, for the sentence about the scope of a result."""
+        """Return a short description, for sentences about the scope of a result."""
         recipe = self.recipe
         parts = []
         if steps := recipe.get("max_steps"):
@@ -115,13 +115,13 @@ class Evidence:
     specs: tuple[str, ...] = ()
     """Text of the `sweep.yaml` in each folder; empty for runs of other tools."""
     apart: str = ""
-    """One sentence on the difference to the evidence shown before it; empty if there is none."""
+    """One sentence on the difference from the evidence that is shown first; empty for that evidence."""
     notes: tuple[str, ...] = ()
     """Notes on the selection of the trials."""
     unfinished: tuple[str, ...] = ()
     """One sentence for each missing trial."""
     manifest: str = ""
-    """Text of `manifest.json`, or of several in sequence; empty if there is none."""
+    """Text of `manifest.json`, concatenated if there are several; empty if there is none."""
 
     @property
     def manifest_digest(self) -> str | None:
@@ -139,35 +139,35 @@ def grouped(runs: Sequence[RunType], comparable: Callable[[RunType, RunType], bo
     """Return groups of pairwise comparable runs, the largest group first."""
     groups: list[list[RunType]] = []
     for run in runs:
-        own = next((group for group in groups if all(comparable(member, run) for member in group)), None)
-        if own is None:
+        matching = next((group for group in groups if all(comparable(member, run) for member in group)), None)
+        if matching is None:
             groups.append([run])
         else:
-            own.append(run)
+            matching.append(run)
     return sorted(groups, key=len, reverse=True)
 
 
 def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Return whether two settings agree in all parts that are known for both."""
-    here, there = dict(_flat(one)), dict(_flat(other))
-    return all(here[part] == there[part] for part in here.keys() & there.keys())
+    parts, other_parts = dict(_flat(one)), dict(_flat(other))
+    return all(parts[part] == other_parts[part] for part in parts.keys() & other_parts.keys())
 
 
 def with_differences(evidence: Sequence[Evidence]) -> list[Evidence]:
-    """Add numbers to settings of the same name, and describe how each one differs from the first."""
+    """Return the evidence with a number in each name that occurs twice, and with the differences from the first."""
     names = [one.name for one in evidence]
     numbered = [
-        replace(one, name=f"{one.name}, part {names[: place + 1].count(one.name)}")
+        replace(one, name=f"{one.name}, part {names[: index + 1].count(one.name)}")
         if names.count(one.name) > 1
         else one
-        for place, one in enumerate(evidence)
+        for index, one in enumerate(evidence)
     ]
     return [*numbered[:1], *(replace(one, apart=_difference(numbered[0], one)) for one in numbered[1:])]
 
 
 def _difference(first: Evidence, other: Evidence) -> str:
     if first.setting == other.setting:
-        return f"Not compared with {first.name}: single trainings and sweeps are shown separately."
+        return f"Not compared with {first.name}: single training runs and sweeps are compared separately."
     parts = _parts(first.setting, other.setting) or ["the recipe"]
     more = f" and {len(parts) - _MOST_PARTS} more" if len(parts) > _MOST_PARTS else ""
     listed = "; ".join(parts[:_MOST_PARTS]) + more
@@ -175,21 +175,19 @@ def _difference(first: Evidence, other: Evidence) -> str:
 
 
 def _parts(first: Setting, other: Setting) -> list[str]:
-    """Return the differences in parts that both settings have, each once."""
-    here, there = dict(_flat(other.shared)), dict(_flat(first.shared))
+    """Return the differences in parts that both settings have. A difference that several sections share occurs once."""
+    values, first_values = dict(_flat(other.shared)), dict(_flat(first.shared))
     sections: dict[str, list[str]] = {}
-    for (section, part), value in there.items():
-        if here.get((section, part), value) != value:
-            sections.setdefault(_words(part, here[section, part], value), []).append(section)
-    return [f"{of[0]}: {words}" if len(of) == 1 and of[0] else words for words, of in sections.items()]
+    for (section, part), first_value in first_values.items():
+        if values.get((section, part), first_value) != first_value:
+            sections.setdefault(_part(part, values[section, part], first_value), []).append(section)
+    return [f"{of[0]}: {text}" if len(of) == 1 and of[0] else text for text, of in sections.items()]
 
 
-def _words(part: str, here: Any, there: Any) -> str:
-    if any(_HASH.fullmatch(str(value)) for value in (here, there)):
+def _part(part: str, value: Any, first_value: Any) -> str:
+    if any(_HASH.fullmatch(str(one)) for one in (value, first_value)):
         return f"different {part}"
-    if here == there:
-        return f"{part} {here} with different content"
-    return f"{part} {'none' if here is None else here} instead of {'none' if there is None else there}"
+    return f"{part} {'none' if value is None else value} instead of {'none' if first_value is None else first_value}"
 
 
 def _flat(values: Mapping[str, Any], section: str = "") -> Iterator[tuple[tuple[str, str], Any]]:

@@ -1,7 +1,7 @@
-"""Arm and seed of a run of another tool, from the names of its folders or from a run file.
+"""Arm and seed of the runs of other tools, from folder names or run files.
 
-A run file, `run.yaml` or `run.json`, has any of the fields `arm`, `alpha` and `seed`, and overrides the names. It is in
-the folder of the run or in a parent folder, up to the folder that was given to `compare`.
+A run file, `run.yaml` or `run.json`, has any of the fields `arm`, `alpha` and `seed`, and overrides folder names. It is
+in the run's folder or in a parent folder, up to the folder that was given to `compare`.
 """
 
 import json
@@ -26,7 +26,13 @@ RunType = TypeVar("RunType")
 _FILES = ("run.yaml", "run.json")
 _MOST_DUPLICATES = 5
 
+_NAME_FIX = "Rename the folders, for example alpha=5,seed=0, or add a file run.yaml to each: {alpha: 5, seed: 0}."
 _FILE_FIX = "Write {arm: weight decay, alpha: 0, seed: 1}; all three fields are optional."
+
+_NUMBER_END = r"(?![A-Za-z0-9]|\.\d)"
+_ALPHA = re.compile(r"(?<![A-Za-z0-9])(?:neftune|(?<!lora[_-])alpha)[=_-]?(\d+(?:\.\d+)?)" + _NUMBER_END, re.I)
+_SEED = re.compile(r"(?<![A-Za-z0-9])(?:seed|s)[=_-]?(\d+)" + _NUMBER_END, re.I)
+_SEPARATORS = " ,;_+.-"
 
 
 @dataclass(frozen=True)
@@ -46,38 +52,39 @@ class RunName:
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """Return a sort key: base model first, then alpha, arms with only an alpha first, then seed."""
-        plain = arm_name({"alpha": self.alpha})
+        """Return a sort key: base model first, then by alpha, arms without other settings first, then by seed."""
+        name_of_alpha = arm_name({"alpha": self.alpha})
         alpha = float("inf") if self.alpha is None else self.alpha
-        return not self.is_base, alpha, self.arm != plain, self.arm, self.seed or 0
+        return not self.is_base, alpha, self.arm != name_of_alpha, self.arm, self.seed or 0
 
 
 def by_common_folder(found: Mapping[Path, Sequence[RunType]]) -> list[tuple[Path, list[RunType]]]:
     """Return the given folders, each with its runs.
 
-    Folders that are parts of a larger one, as a shell expands `runs/*`, are combined under their common parent: folders
-    whose name has an alpha or a seed, and folders with a single run.
+    Folders whose name has an alpha or a seed, and folders with a single run, are combined under their common parent.
+    `compare` gets such folders if a shell expands `runs/*`.
     """
-    parts = [root for root, runs in found.items() if len(runs) == 1 or (runs and names_a_run(root))]
+    parts = [root for root, runs in found.items() if len(runs) == 1 or (runs and has_run_name(root))]
     if len(parts) < 2:
         return [(root, list(runs)) for root, runs in found.items() if runs]
-    around = Path(os.path.commonpath([full_path(root) for root in parts]))
+    parent = Path(os.path.commonpath([full_path(root) for root in parts]))
     whole = [(root, list(runs)) for root, runs in found.items() if runs and root not in parts]
-    return [*whole, (around, [run for root in parts for run in found[root]])]
+    return [*whole, (parent, [run for root in parts for run in found[root]])]
 
 
 def name_runs(groups: Sequence[Sequence[Path]], root: Path) -> dict[Path, RunName]:
-    """Return arm and seed of every run.
+    """Return the folder of each run to its arm, alpha and seed.
 
     If no run of a group has a seed, the only run of an arm gets seed 0. If other runs of the group have seeds, a
-    missing seed is an error, because the run would be paired with an unrelated one.
+    missing seed is an error, because the run would be paired with an unrelated run.
 
     Args:
-        groups: folders of runs; runs in one group may be compared with each other.
-        root: common parent folder, the outermost whose name is read.
+        groups: folders of runs. The runs of a group are compared with each other.
+        root: common parent folder. Names of folders above it are not read.
 
     Raises:
-        UsageError: arm or seed of a run are unknown, two runs of a group have the same, or a run file is invalid.
+        UsageError: the arm or seed of a run is unknown, two runs of a group have the same arm and seed, or a run file
+            is invalid.
 
     """
     problems = Problems()
@@ -96,7 +103,7 @@ def name_runs(groups: Sequence[Sequence[Path]], root: Path) -> dict[Path, RunNam
 
 
 def _with_default_seeds(group: Sequence[Path], named: Mapping[Path, RunName]) -> dict[Path, RunName]:
-    """Return the names of a group, with seed 0 for the only run of an arm if no run of the group has a seed."""
+    """Return the names of a group. If no run of the group has a seed, the only run of an arm gets seed 0."""
     names = {run: named[run] for run in group if run in named}
     if any(name.seed is not None for name in names.values()):
         return names
@@ -111,13 +118,13 @@ def _with_default_seeds(group: Sequence[Path], named: Mapping[Path, RunName]) ->
 def _without_arm(runs: Iterable[Path]) -> Iterator[Problem]:
     if unknown := list(runs):
         these = "these runs" if len(unknown) > 1 else "this run"
-        yield Problem(f"The arm and seed of {these} are unknown: {several(unknown)}.", NAME_FIX)
+        yield Problem(f"The arm and seed of {these} are unknown: {listed_paths(unknown)}.", _NAME_FIX)
 
 
 def _without_seed(runs: Iterable[Path]) -> Iterator[Problem]:
     if unknown := list(runs):
         these = "these runs" if len(unknown) > 1 else "this run"
-        yield Problem(f"The seed of {these} is unknown: {several(unknown)}.", NAME_FIX)
+        yield Problem(f"The seed of {these} is unknown: {listed_paths(unknown)}.", _NAME_FIX)
 
 
 def _duplicates(group: Sequence[Path], names: Mapping[Path, RunName]) -> list[Problem]:
@@ -126,9 +133,9 @@ def _duplicates(group: Sequence[Path], names: Mapping[Path, RunName]) -> list[Pr
         if run in names and (names[run].seed is not None or names[run].is_base):
             same.setdefault(replace(names[run], alpha=None), []).append(run)
     duplicates = {name: runs for name, runs in same.items() if len(runs) > 1}
-    fix = "Leave out all but one, or distinguish them with a file run.yaml in each: {arm: another name, seed: 0}."
+    fix = "Leave out all but one, or add a file run.yaml to each with another arm or seed: {arm: other name, seed: 0}."
     return [
-        Problem(f"{_label(name)} occurs {len(runs)} times: {several(runs)}.", fix)
+        Problem(f"{_label(name)} occurs {len(runs)} times: {listed_paths(runs)}.", fix)
         for name, runs in list(duplicates.items())[:_MOST_DUPLICATES]
     ]
 
@@ -138,7 +145,7 @@ def _label(name: RunName) -> str:
 
 
 class _RunFile(BaseModel):
-    """Fields of a run file that are read. Other tools may keep further fields in a file of this name."""
+    """Fields of a run file. Further fields are ignored, because other tools write files with the same name."""
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
 
@@ -149,25 +156,25 @@ class _RunFile(BaseModel):
 
 def _read_name(run: Path, root: Path) -> RunName | None:
     """Return arm and seed of a run from run files and folder names; None if the arm is unknown."""
-    said, named = _run_files(run, root), read_names(run, root)
-    alpha = named.alpha if said.alpha is None else said.alpha
-    own = named.arm if named.alpha in (None, alpha) else None
-    arm = said.arm or own or (arm_name({"alpha": alpha}) if alpha is not None else None)
+    from_files, from_names = _run_files(run, root), read_names(run, root)
+    alpha = from_names.alpha if from_files.alpha is None else from_files.alpha
+    named_arm = from_names.arm if from_names.alpha in (None, alpha) else None
+    arm = from_files.arm or named_arm or (arm_name({"alpha": alpha}) if alpha is not None else None)
     if arm is None:
         return None
     if arm == BASE_ARM:
         return RunName(BASE_ARM, None, None)
-    return RunName(arm, alpha, named.seed if said.seed is None else said.seed)
+    return RunName(arm, alpha, from_names.seed if from_files.seed is None else from_files.seed)
 
 
 def _run_files(run: Path, root: Path) -> _RunFile:
     """Return the fields of the run files in a folder and its parents; the nearest file takes precedence."""
     inside = folders_inside(run, root)
-    around = [root.joinpath(*inside[:depth]) for depth in range(len(inside), -1, -1)]
-    said = [_read_file(folder / name) for folder in around for name in _FILES if (folder / name).is_file()]
+    folders = [root.joinpath(*inside[:depth]) for depth in range(len(inside), -1, -1)]
     values: dict[str, Any] = {}
-    for one in said:
-        values = one.model_dump(exclude_none=True) | values
+    for path in (folder / name for folder in folders for name in _FILES):
+        if path.is_file():
+            values = _read_file(path).model_dump(exclude_none=True) | values
     return _RunFile(**values)
 
 
@@ -184,17 +191,9 @@ def _read_file(path: Path) -> _RunFile:
         raise UsageError(Problem(f"{path} is not a valid run file.", _FILE_FIX)) from None
 
 
-NAME_FIX = "Rename the folders, for example alpha=5,seed=0, or add a file run.yaml to each: {alpha: 5, seed: 0}."
-
-_NUMBER_END = r"(?![A-Za-z0-9]|\.\d)"
-_ALPHA = re.compile(r"(?<![A-Za-z0-9])(?:neftune|(?<!lora[_-])alpha)[=_-]?(\d+(?:\.\d+)?)" + _NUMBER_END, re.I)
-_SEED = re.compile(r"(?<![A-Za-z0-9])(?:seed|s)[=_-]?(\d+)" + _NUMBER_END, re.I)
-_SEPARATORS = " ,;_+.-"
-
-
 @dataclass(frozen=True)
 class FolderNames:
-    """Arm, alpha and seed from folder names; None for unknown values."""
+    """Arm, alpha and seed that folder names contain; None for unknown values."""
 
     arm: str | None
     alpha: float | None
@@ -202,26 +201,26 @@ class FolderNames:
 
 
 def read_names(run: Path, root: Path) -> FolderNames:
-    """Return arm, alpha and seed from the names of a run's folders. Inner folders take precedence.
+    """Return arm, alpha and seed from the names of a run's folder and its parents. Inner folders take precedence.
 
     Raises:
-        UsageError: one name has two alphas or two seeds.
+        UsageError: a folder name has two different alphas or two different seeds.
 
     """
     inside = [part for name in folders_inside(run, root) for part in name.split("__")]
     parts = [*full_path(root).name.split("__"), *inside][::-1]
-    alphas = [(part, number) for part in parts if (number := _only(_ALPHA, part, run)) is not None]
-    seeds = [(part, number) for part in parts if (number := _only(_SEED, part, run)) is not None]
+    alphas = [(part, number) for part in parts if (number := _number_in(_ALPHA, part, run)) is not None]
+    seeds = [(part, number) for part in parts if (number := _number_in(_SEED, part, run)) is not None]
     seed = int(seeds[0][1]) if seeds else None
     if alphas:
         part, alpha = alphas[0]
         return FolderNames(",".join([arm_name({"alpha": alpha}), *_details(part)]), alpha, seed)
     if seeds:
-        return FolderNames(_own_name(seeds[0][0], inside[::-1]), None, seed)
+        return FolderNames(_arm_in(seeds[0][0], inside[::-1]), None, seed)
     return FolderNames(BASE_ARM if BASE_ARM in inside else None, None, None)
 
 
-def names_a_run(folder: Path) -> bool:
+def has_run_name(folder: Path) -> bool:
     """Return whether the name of a folder has an alpha or a seed."""
     name = full_path(folder).name
     return bool(_ALPHA.search(name) or _SEED.search(name))
@@ -232,11 +231,11 @@ def folders_inside(run: Path, root: Path) -> tuple[str, ...]:
     return Path(os.path.relpath(run, root)).parts
 
 
-def _only(pattern: re.Pattern[str], part: str, run: Path) -> float | None:
-    """Return the number in a name, None if it has none."""
+def _number_in(pattern: re.Pattern[str], part: str, run: Path) -> float | None:
+    """Return the number in a name; None if it has none."""
     numbers = {float(number) for number in pattern.findall(part)}
     if len(numbers) > 1:
-        raise UsageError(Problem(f"{part} in {run} has several numbers for the same quantity.", NAME_FIX))
+        raise UsageError(Problem(f"{part} in {run} has several numbers for the same quantity.", _NAME_FIX))
     return numbers.pop() if numbers else None
 
 
@@ -245,16 +244,16 @@ def _details(part: str) -> list[str]:
     return [piece for piece in pieces if "=" in piece and not _ALPHA.search(piece) and not _SEED.search(piece)]
 
 
-def _own_name(part: str, inside: Sequence[str]) -> str | None:
-    """Return the rest of a name with a seed, or the name of the parent folder."""
-    if beside := _SEED.sub("", part).strip(_SEPARATORS):
-        return beside
+def _arm_in(part: str, inside: Sequence[str]) -> str | None:
+    """Return a name without its seed. If nothing remains, return the name of the parent folder."""
+    if rest := _SEED.sub("", part).strip(_SEPARATORS):
+        return rest
     outer = inside[inside.index(part) + 1 :] if part in inside else []
     return outer[0] if outer else None
 
 
-class FolderContents(NamedTuple):
-    """A folder with its contents. Folders that are removed from `folders` are not searched."""
+class Folder(NamedTuple):
+    """A folder with its contents. `folders_below` does not enter subfolders that the caller removes from `folders`."""
 
     path: Path
     folders: list[str]
@@ -262,27 +261,27 @@ class FolderContents(NamedTuple):
     files: list[str]
 
 
-def folders_below(root: Path) -> Iterator[FolderContents]:
-    """Yield the folders at and below `root` without sweeps; each once, even if several links lead to it."""
+def folders_below(root: Path) -> Iterator[Folder]:
+    """Yield the folders at and below `root` that are not in a sweep; each once, even if several links lead to it."""
     if any(is_sweep(folder) for folder in root.resolve().parents):
         return
     seen = set()
-    for place, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen or is_sweep(Path(place)):
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen or is_sweep(Path(folder)):
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield FolderContents(Path(place), folders, files)
+        yield Folder(Path(folder), folders, files)
 
 
 def full_path(path: Path) -> Path:
-    """Return the absolute path. Links are not resolved, because their names may have an alpha or a seed."""
+    """Return the absolute path. Links are not resolved, because their names can have an alpha or a seed."""
     return Path(os.path.normpath(path.absolute()))
 
 
-def several(paths: Sequence[Path], most: int = 5) -> str:
+def listed_paths(paths: Sequence[Path], most: int = 5) -> str:
     """Return the first few paths, and the number of the others."""
     more = f" and {len(paths) - most} more" if len(paths) > most else ""
     return ", ".join(map(str, paths[:most])) + more

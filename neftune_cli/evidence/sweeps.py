@@ -1,5 +1,6 @@
-"""Evidence from sweep folders: comparable trials, which differ only in noise and seed or in declared overrides."""
+"""Evidence from sweeps: trials that differ in noise, seed and declared overrides of their arms only."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """One trial with the identities that determine its comparable trials."""
+class _SweepTrial:
+    """A finished trial with two identities. Trials with equal `setting_identity` are comparable."""
 
     folder: SweepFolder
     setting: Setting
     setting_identity: str
-    """Canonical JSON of everything that can change its numbers, without noise, seed and overrides of its arm."""
+    """Canonical JSON of everything that can change its numbers, except noise, seed and overrides of its arm."""
     arm_identity: str
     """Canonical JSON of its noise and of the overrides of its arm."""
     trial: Measurements
@@ -36,60 +37,60 @@ class _Found:
 def sweep_evidence(folders: Sequence[SweepFolder]) -> list[Evidence]:
     """Return the finished trials of these sweeps, grouped by setting, in the order of the folders.
 
-    Arms may override the recipe if their sweep declares it. Any other difference makes a separate setting. A sweep
-    without a finished trial is included without trials, so that its unfinished trials can be reported.
+    Arms may differ in the recipe if their sweep declares the override. Any other difference starts a separate group. A
+    sweep without a finished trial gives evidence without trials, which lists its unfinished trials.
 
     Raises:
         UsageError: a record is invalid, or two folders have different results of the same trial.
 
     """
-    groups: dict[tuple[str, bool], list[_Found]] = {}
-    read = {folder: _read(folder) for folder in folders}
-    missing = {folder: lines for folder, (_, lines) in read.items()}
-    empty = [folder for folder, (found, _) in read.items() if all(one.trial.is_base for one in found)]
-    for folder, (found, _) in read.items():
-        for trial in found if folder not in empty else ():
-            groups.setdefault((trial.setting_identity, _is_single_training(folder)), []).append(trial)
-    together = [_together(found, missing) for found in groups.values()]
-    return [*with_differences(together), *(_evidence_without_trials(folder, missing[folder]) for folder in empty)]
+    groups: dict[tuple[str, bool], list[_SweepTrial]] = {}
+    contents = {folder: _read(folder) for folder in folders}
+    unfinished = {folder: lines for folder, (_, lines) in contents.items()}
+    empty = [folder for folder, (trials, _) in contents.items() if all(one.trial.is_base for one in trials)]
+    for folder, (trials, _) in contents.items():
+        for trial in trials if folder not in empty else ():
+            groups.setdefault((trial.setting_identity, _is_single_run(folder)), []).append(trial)
+    combined = [_combined(trials, unfinished) for trials in groups.values()]
+    return [*with_differences(combined), *(_evidence_without_trials(folder, unfinished[folder]) for folder in empty)]
 
 
-def _is_single_training(folder: SweepFolder) -> bool:
-    """Return whether a folder has one arm with one seed, as `neftune train` makes it.
+def _is_single_run(folder: SweepFolder) -> bool:
+    """Return whether a folder has one arm with one seed, as `neftune train` writes it.
 
-    Such trainings are compared with each other, but not added to a sweep.
+    Single training runs are compared with each other, and separately from sweeps.
     """
     spec = folder.spec()
     return spec is not None and len(spec.arms) == len(spec.seeds) == 1
 
 
-def _read(folder: SweepFolder) -> tuple[list[_Found], list[str]]:
+def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
     """Return the finished trials of a sweep, and a sentence for each damaged, unfinished or missing one."""
     spec = folder.spec()
-    finished, missing = folder.contents()
-    found = []
-    for place, record in finished:
+    finished, unfinished = folder.contents()
+    trials = []
+    for trial_folder, record in finished:
         overrides = _recipe_overrides(spec, record)
         shared = _shared_identity(spec, record, declared=overrides is not None)
         arm = canonical_json({"noise": record.identity.get("noise"), "train": overrides, "base": record.seed is None})
         try:
-            trial = replace(read_trial(place, record), details=_details(record, overrides or {}))
+            trial = replace(read_trial(trial_folder, record), details=_details(record, overrides or {}))
         except UsageError as error:
-            missing.append(f"{place.label}: {error}")
+            unfinished.append(f"{trial_folder.label}: {error}")
         else:
-            found.append(_Found(folder, _setting(spec, shared), canonical_json(shared), arm, trial))
-    return found, [*missing, *_not_started(folder, spec)]
+            trials.append(_SweepTrial(folder, _setting(spec, shared), canonical_json(shared), arm, trial))
+    return trials, [*unfinished, *_not_started(folder, spec)]
 
 
 def _not_started(folder: SweepFolder, spec: SweepSpec | None) -> Iterator[str]:
     """Yield a sentence for each declared trial that has no folder yet."""
-    started = {place.label for place in folder.trials()}
+    started = {trial_folder.label for trial_folder in folder.trials()}
     declared = [trial_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds] if spec else []
     return (f"{label} has not started" for label in declared if label not in started)
 
 
 def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, Any] | None:
-    """Return the overrides of the trial's arm in the recipe; None if the sweep does not declare such a trial."""
+    """Return the recipe overrides of the trial's arm; None if the trial is not declared in the sweep's spec."""
     arm = next((arm for arm in spec.arms if arm.name == record.arm), None) if spec else None
     if record.seed is None:
         return {}
@@ -99,62 +100,65 @@ def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, 
 
 
 def _details(record: TrialRecord, overrides: dict[str, Any]) -> tuple[str, ...]:
-    """Return the differences of a trial other than alpha: noise fields that are not the default, and overrides."""
+    """Return the noise fields with other values than the default, without alpha, and the overrides."""
     noise = record.identity.get("noise") or {}
-    usual = NoiseSpec().model_dump()
-    unusual = {field: noise[field] for field in NOISE_DETAILS if field in noise and noise[field] != usual[field]}
-    return tuple(f"{field}={value}" for field, value in {**unusual, **overrides}.items())
+    default = NoiseSpec().model_dump()
+    changed = {field: noise[field] for field in NOISE_DETAILS if field in noise and noise[field] != default[field]}
+    return tuple(f"{field}={value}" for field, value in {**changed, **overrides}.items())
 
 
 def _shared_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: bool) -> dict[str, Any]:
-    """Return the identity that comparable trials share. A trial that its sweep does not declare has its own recipe."""
+    """Return the part of the identity that comparable trials share.
+
+    It includes the recipe of the spec if the trial is declared in it, and otherwise the recipe of the trial.
+    """
     recipe = spec.train.model_dump() if spec and declared else record.identity.get("train") or {}
-    # LoRA adds a package to the environment that other arms of a sweep do not use
+    # only arms with LoRA have the peft package in their environment
     environment = {part: value for part, value in record.identity.get("environment", {}).items() if part != "peft"}
     shared = {part: value for part, value in record.identity.items() if part not in ("noise", "seed", "base")}
     return {**shared, "environment": environment, "train": recipe}
 
 
 def _setting(spec: SweepSpec | None, shared: Mapping[str, Any]) -> Setting:
-    """Return the setting with names in addition to fingerprints."""
+    """Return the setting, with names added to the fingerprints of model and data."""
     model, data = (PurePath(name).name for name in ((spec.model, spec.dataset) if spec else ("a model", "data")))
     named = {"model": f"{model} ({shared.get('model')})", "data": f"{data} ({shared.get('data')})"}
     return Setting(model=model, data=data, recipe=shared["train"], shared={**shared, **named})
 
 
-def _together(found: Sequence[_Found], missing: Mapping[SweepFolder, Sequence[str]]) -> Evidence:
-    """Return the trials of one setting: each once, with one name for arms that are the same training."""
-    homes = [folder for folder in missing if any(one.folder is folder for one in found)]
+def _combined(found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Sequence[str]]) -> Evidence:
+    """Return the evidence of one setting: each trial once, with the same name for equal arms of several sweeps."""
+    sweeps = [folder for folder in unfinished if any(one.folder is folder for one in found)]
     names = _arm_names(found)
-    trials = [replace(one, arm=names[identity]) for one, identity in _each_once(found)]
+    trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
     order = list(names.values())
-    manifests = [text for folder in homes if (text := folder.written_manifest())]
+    manifests = [text for folder in sweeps if (text := folder.written_manifest())]
     return Evidence(
-        name=" + ".join(folder.name for folder in homes),
+        name=" + ".join(folder.name for folder in sweeps),
         setting=found[0].setting,
         trials=tuple(sorted(trials, key=lambda one: (not one.is_base, order.index(one.arm), one.seed or 0))),
         metrics=METRICS,
-        folders=tuple(str(folder.path) for folder in homes),
-        specs=tuple(folder.written_spec() for folder in homes),
-        notes=tuple(_declared_differences(homes, order)),
-        unfinished=tuple(line for folder in homes for line in missing[folder]),
+        folders=tuple(str(folder.path) for folder in sweeps),
+        specs=tuple(folder.written_spec() for folder in sweeps),
+        notes=tuple(_override_notes(sweeps, order)),
+        unfinished=tuple(line for folder in sweeps for line in unfinished[folder]),
         manifest="".join(manifests),
     )
 
 
-def _each_once(found: Sequence[_Found]) -> Iterator[tuple[Measurements, str]]:
-    """Yield each trial once, with the identity of its arm, even if several folders have it.
+def _unique_trials(found: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements, str]]:
+    """Yield each trial with the identity of its arm, once even if several folders have it.
 
     Raises:
         UsageError: two folders have different results of the same trial.
 
     """
-    seen: dict[str, _Found] = {}
+    seen: dict[str, _SweepTrial] = {}
     for one in found:
         first = seen.setdefault(one.trial.trial, one)
         if first is one:
             yield one.trial, one.arm_identity
-        elif first.trial.scores != one.trial.scores:
+        elif not _scores_agree(first.trial.scores, one.trial.scores):
             raise UsageError(
                 Problem(
                     f"{first.folder.path} and {one.folder.path} have different results of trial {one.trial.trial}.",
@@ -163,32 +167,39 @@ def _each_once(found: Sequence[_Found]) -> Iterator[tuple[Measurements, str]]:
             )
 
 
-def _arm_names(found: Sequence[_Found]) -> dict[str, str]:
-    """Return a name for each kind of training. A name that two kinds share is followed by the name of the sweep."""
+def _scores_agree(scores: Mapping[str, float | None], others: Mapping[str, float | None]) -> bool:
+    """Return whether the metrics that both trials have are equal. NaN equals NaN; older records lack some metrics."""
+    pairs = [(score, others.get(key)) for key, score in scores.items()]
+    known = [(one, other) for one, other in pairs if one is not None and other is not None]
+    return all(one == other or (math.isnan(one) and math.isnan(other)) for one, other in known)
+
+
+def _arm_names(found: Sequence[_SweepTrial]) -> dict[str, str]:
+    """Return arm identity to name. If two different arms have the same name, the second gets its sweep's name added."""
     names: dict[str, str] = {}
     for one in found:
         if one.arm_identity not in names:
-            taken = one.trial.arm in names.values()
-            names[one.arm_identity] = f"{one.trial.arm} ({one.folder.name})" if taken else one.trial.arm
+            is_used = one.trial.arm in names.values()
+            names[one.arm_identity] = f"{one.trial.arm} ({one.folder.name})" if is_used else one.trial.arm
     return names
 
 
-def _declared_differences(homes: Sequence[SweepFolder], arms: Sequence[str]) -> Iterator[str]:
+def _override_notes(sweeps: Sequence[SweepFolder], arms: Sequence[str]) -> Iterator[str]:
     """Yield a sentence for each arm with declared overrides of the recipe."""
-    for folder in homes:
+    for folder in sweeps:
         spec = folder.spec()
         for arm in spec.arms if spec else ():
             if arm.train and arm.name in arms:
-                yield f"{arm.name} also differs in the recipe: {_written(arm)}."
+                yield f"{arm.name} also differs in the recipe: {_overrides_text(arm)}."
 
 
-def _written(arm: ArmSpec) -> str:
+def _overrides_text(arm: ArmSpec) -> str:
     return ", ".join(f"{field} {value}" for field, value in arm.train.items())
 
 
-def _evidence_without_trials(folder: SweepFolder, missing: Sequence[str]) -> Evidence:
+def _evidence_without_trials(folder: SweepFolder, unfinished: Sequence[str]) -> Evidence:
     setting = Setting(model="", data="", recipe={}, shared={})
-    return Evidence(folder.name, setting, (), METRICS, (str(folder.path),), unfinished=tuple(missing))
+    return Evidence(folder.name, setting, (), METRICS, (str(folder.path),), unfinished=tuple(unfinished))
 
 
 def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
@@ -255,7 +266,7 @@ def _loss_items(losses: _LossesByEpoch) -> Iterator[tuple[str, ItemValues]]:
 
 
 def _perplexities(losses: ItemValues) -> ItemValues:
-    """Return values whose mean is the perplexity: exp is linearized at the trial's mean loss."""
+    """Return values whose mean is the perplexity, with exp linearized at the trial's mean loss."""
     mean = float(np.average(losses.values, weights=losses.weights))
     return ItemValues(losses.items, losses.clusters, perplexity(mean) * (1 + losses.values - mean), losses.weights)
 
@@ -269,9 +280,9 @@ def _answer_items(generations: Sequence[Generation]) -> Iterator[tuple[str, Item
 
 
 def _scores_by_item(answers: Sequence[Generation]) -> dict[str, list[float]]:
-    """Return the per-item scores of responses by metric, without metrics that some of the responses lack.
+    """Return per-item metric to the score of each response; also `reference_chars`, the length of each reference.
 
-    A trial that ran before a metric was registered lacks it. `reference_chars` is the length of the reference.
+    Metrics without a score for every response are left out: the trial ran before they were registered.
     """
     if not answers:
         return {}

@@ -16,23 +16,21 @@ from neftune_cli.errors import Problem, UsageError
 STATE_FILE = "trainer_state.json"
 
 _FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---", re.S)
-_DAMAGED_FIX = "Restore it, or move the folder that it is in elsewhere."
-_EMPTY_FIX = "Train with a smaller logging_steps, or leave the run out."
-
-
-_NO_SCORES = ("_runtime", "_per_second", "_time", "_num_tokens")
-"""Suffixes of logged values that describe the run of an evaluation, not its results."""
+_DAMAGED_FIX = "Restore the file, or move its folder elsewhere."
+_EMPTY_FIX = "Train with a smaller logging_steps, or leave out the run."
+_TIMING_SUFFIXES = ("_runtime", "_per_second", "_time", "_num_tokens")
+"""Suffixes of logged values that are not metrics."""
 
 
 class LoggedLine(BaseModel):
-    """One entry of a log history. Of further logged values, only scores of evaluations are read."""
+    """One entry of a log history. Further logged values are read if they are metrics of an evaluation."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     step: int = 0
     epoch: float = 0.0
     loss: float | None = None
-    """Mean since the previous entry with a loss, in nats per token."""
+    """Mean training loss since the previous entry with a loss, in nats per token."""
     eval_loss: float | None = None
     learning_rate: float | None = None
     num_tokens: float | None = None
@@ -40,13 +38,13 @@ class LoggedLine(BaseModel):
     """Written once, at the end of training."""
 
     @property
-    def own_scores(self) -> dict[str, float]:
-        """Return the values of the trainer's own metrics at an evaluation, by name."""
+    def custom_scores(self) -> dict[str, float]:
+        """Return custom metrics of an evaluation: name to value."""
         logged = (self.model_extra or {}).items()
         return {
             name: float(value)
             for name, value in logged
-            if name.startswith("eval_") and not name.endswith(_NO_SCORES) and isinstance(value, int | float)
+            if name.startswith("eval_") and not name.endswith(_TIMING_SUFFIXES) and isinstance(value, int | float)
         }
 
 
@@ -59,38 +57,38 @@ class TrainerState(BaseModel):
     epoch: float = 0.0
     max_steps: int = 0
     num_train_epochs: float = 0
-    """Number of epochs, rounded up."""
+    """Planned number of epochs, rounded up."""
     train_batch_size: int | None = None
     """Batch size of one process, without gradient accumulation."""
     log_history: tuple[LoggedLine, ...] = ()
     stateful_callbacks: dict[str, Any] | None = None
 
     @property
-    def has_ended(self) -> bool:
+    def has_finished(self) -> bool:
         """Return whether training finished, also if a callback stopped it early."""
         control = (self.stateful_callbacks or {}).get("TrainerControl")
         arguments = control.get("args") if isinstance(control, dict) else None
-        stopped = isinstance(arguments, dict) and arguments.get("should_training_stop") is True
-        ran = any(line.train_runtime is not None for line in self.log_history)
-        return stopped or ran or self.global_step >= self.max_steps
+        was_stopped = isinstance(arguments, dict) and arguments.get("should_training_stop") is True
+        has_runtime = any(line.train_runtime is not None for line in self.log_history)
+        return was_stopped or has_runtime or self.global_step >= self.max_steps
 
 
 @dataclass(frozen=True)
 class TrainerRun:
-    """One output folder."""
+    """The run in one output folder."""
 
     folder: Path
     state: TrainerState
     """The latest state of the folder and its checkpoints."""
-    described: dict[str, Any]
-    """Model, data and LoRA rank, if other files of the folder have them."""
+    card_settings: dict[str, Any]
+    """Model, data and LoRA rank from the model card and the adapter configuration, as far as they are known."""
 
     @cached_property
     def known(self) -> dict[str, Any]:
-        """Return all known settings other than noise and seed, by part."""
+        """Return the known settings other than noise and seed: part to value."""
         state = self.state
         values = {
-            **self.described,
+            **self.card_settings,
             "num_train_epochs": state.num_train_epochs,
             "max_steps": state.max_steps,
             "train_batch_size": state.train_batch_size,
@@ -99,7 +97,7 @@ class TrainerRun:
 
     @cached_property
     def learning_rates(self) -> dict[int, float]:
-        """Return step to logged learning rate."""
+        """Return the logged learning rates: step to value."""
         return {line.step: line.learning_rate for line in self.state.log_history if line.learning_rate is not None}
 
     @property
@@ -112,15 +110,14 @@ def read_run(folder: Path) -> TrainerRun:
     """Return the run of an output folder.
 
     Raises:
-        UsageError: its latest state can't be understood, or holds no measurement.
+        UsageError: its latest state is not valid or has no loss.
     """
     checkpoints = sorted(folder.glob(f"checkpoint-*/{STATE_FILE}"), key=_step, reverse=True)
-    files = [path for path in (folder / STATE_FILE, *checkpoints[:1]) if path.is_file()]
-    states = {path: _read_state(path) for path in files}
-    latest = max(files, key=lambda path: states[path].global_step)
+    states = {path: _read_state(path) for path in (folder / STATE_FILE, *checkpoints[:1]) if path.is_file()}
+    latest = max(states, key=lambda path: states[path].global_step)
     if not any(line.loss is not None or line.eval_loss is not None for line in states[latest].log_history):
         raise UsageError(Problem(f"{latest} has no loss in its log history.", _EMPTY_FIX))
-    return TrainerRun(folder, states[latest], dict(_described((folder, latest.parent))))
+    return TrainerRun(folder, states[latest], dict(_card_settings((folder, latest.parent))))
 
 
 def _step(checkpoint: Path) -> int:
@@ -139,8 +136,8 @@ def _read_state(path: Path) -> TrainerState:
         raise UsageError(Problem(f"Cannot read {path}: {error.strerror}.", _DAMAGED_FIX)) from None
 
 
-def _described(folders: Sequence[Path]) -> Iterator[tuple[str, Any]]:
-    """Yield model, data and LoRA rank from TRL's model card and, taking precedence, the adapter configuration."""
+def _card_settings(folders: Sequence[Path]) -> Iterator[tuple[str, Any]]:
+    """Yield model, data and LoRA rank from TRL's model card, and then from the adapter configuration."""
     for folder in folders:
         card = _front_matter(folder / "README.md")
         for part, field in (("model", "base_model"), ("data", "datasets")):
@@ -154,7 +151,7 @@ def _described(folders: Sequence[Path]) -> Iterator[tuple[str, Any]]:
 
 
 def _front_matter(path: Path) -> dict[str, Any]:
-    """Return the fields of a model card; empty if they cannot be read, because they are optional."""
+    """Return the fields of a model card; empty if the card is missing or not valid, because it is optional."""
     try:
         found = _FRONT_MATTER.match(path.read_text(encoding="utf-8"))
         values = yaml.safe_load(found[1]) if found else None

@@ -1,4 +1,4 @@
-"""What can be compared at or below the paths a user names, and what is said where there is nothing."""
+"""Errors of `gather`: paths that are not folders, and folders without results."""
 
 from pathlib import Path
 
@@ -8,12 +8,12 @@ from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.evidence.gathering import gather
 
 
-def test_an_empty_folder_holds_nothing_to_compare(tmp_path: Path) -> None:
+def test_an_empty_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(NothingToCompareError, match=f"There is no sweep in {tmp_path}, and no run of a trainer"):
         gather([tmp_path])
 
 
-def test_every_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
+def test_every_path_that_is_not_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "two").touch()
 
     with pytest.raises(UsageError) as caught:

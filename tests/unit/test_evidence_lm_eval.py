@@ -1,9 +1,9 @@
-"""Evaluations by lm-evaluation-harness as evidence.
+"""Evidence from lm-evaluation-harness, compared with the scores that it printed.
 
-`recorded/lm_eval` is what version 0.4.13 wrote for five questions and a model that answers by chance, environment and
-paths left out. The harness printed these scores: sums acc 0.5; sums_mc acc and acc_norm 0.8; sums_mc2 both 0.2;
-sums_gen exact_match 0 by strict-match and 0.2 by flexible-extract, bleu 0 by both; sums_ppl word_perplexity 1.1559 and
-bits_per_byte 0.0514.
+`recorded/lm_eval` has the files of version 0.4.13 for five questions and a model with random answers, without
+environment and paths. The harness printed these scores: sums acc 0.5; sums_mc acc and acc_norm 0.8; sums_mc2 acc and
+acc_norm 0.2; sums_gen exact_match 0 with strict-match and 0.2 with flexible-extract, bleu 0 with both; sums_ppl
+word_perplexity 1.1559 and bits_per_byte 0.0514.
 """
 
 import json
@@ -29,7 +29,7 @@ FIX = "Evaluate again, or remove the file."
 
 
 def recorded(root: Path, arm: str = "") -> Path:
-    """Copy what the harness recorded to where it writes for `--output_path root/arm`."""
+    """Copy the recorded files to the folder that the harness uses for `--output_path root/arm`."""
     folder = root / arm / (MODEL if not arm else "model")
     shutil.copytree(RECORDED, folder)
     return folder
@@ -45,7 +45,7 @@ def change(folder: Path, time: str = TIME, **parts: Mapping[str, Any]) -> None:
 
 
 def write(folder: Path, scores: Sequence[float], *, time: str = TIME, task: str = "quiz", **parts: Any) -> Path:
-    """Write an evaluation of one task with a score for each of its documents, the smallest of its kind."""
+    """Write a minimal evaluation of one task, with a score for each document."""
     folder.mkdir(parents=True, exist_ok=True)
     mean = sum(scores) / len(scores)
     values = {
@@ -57,14 +57,14 @@ def write(folder: Path, scores: Sequence[float], *, time: str = TIME, task: str 
         **parts,
     }
     (folder / f"results_{time}.json").write_text(json.dumps(values))
-    lines = [sample(place, score) for place, score in enumerate(scores)]
+    lines = [sample(number, score) for number, score in enumerate(scores)]
     (folder / f"samples_{task}_{time}.jsonl").write_text("".join(lines))
     return folder
 
 
-def sample(place: int, score: float, **fields: Any) -> str:
-    names = {"doc_hash": f"d{place}", "prompt_hash": f"p{place}", "target_hash": f"t{place}"}
-    line = {"doc_id": place, **names, "filter": "none", "metrics": ["acc"], "acc": score, **fields}
+def sample(number: int, score: float, **fields: Any) -> str:
+    names = {"doc_hash": f"d{number}", "prompt_hash": f"p{number}", "target_hash": f"t{number}"}
+    line = {"doc_id": number, **names, "filter": "none", "metrics": ["acc"], "acc": score, **fields}
     return json.dumps({key: value for key, value in line.items() if value is not None}) + "\n"
 
 
@@ -79,7 +79,7 @@ def problem(root: Path) -> str:
     return str(raised.value).replace(f"{root}/", "")
 
 
-def test_the_harness_own_files_give_the_scores_that_it_printed(tmp_path: Path) -> None:
+def test_scores_equal_those_that_the_harness_printed(tmp_path: Path) -> None:
     folder = recorded(tmp_path / "evals")
     evidence = only(tmp_path / "evals")
     (trial,) = evidence.trials
@@ -100,7 +100,7 @@ def test_the_harness_own_files_give_the_scores_that_it_printed(tmp_path: Path) -
     assert list(evidence.metrics) == list(trial.scores)
 
 
-def test_documents_are_items_of_scores_that_are_means_and_of_no_others(tmp_path: Path) -> None:
+def test_scores_that_are_means_have_documents_as_items(tmp_path: Path) -> None:
     recorded(tmp_path / "evals")
     (trial,) = only(tmp_path / "evals").trials
     assert set(trial.scores) - set(trial.items) == {
@@ -114,14 +114,14 @@ def test_documents_are_items_of_scores_that_are_means_and_of_no_others(tmp_path:
         assert len(set(values.items)) == len(values.items) == len(values.clusters)
     by_filter = [trial.items[f"sums_gen/exact_match ({name})"] for name in ("strict-match", "flexible-extract")]
     assert [list(values.values) for values in by_filter] == [[0, 0, 0, 0, 0], [0, 0, 0, 1, 0]]
-    # the first question is asked again as the fifth
+    # the fifth question is the same as the first
     first, *_, fifth = by_filter[0].items
     assert fifth == f"{first}#2"
     assert by_filter[0].clusters[4] == by_filter[0].clusters[0] == first
     assert len(trial.items["sums/acc"].items) == 10
 
 
-def test_metrics_are_read_as_the_harness_says(tmp_path: Path) -> None:
+def test_direction_and_margin_of_metrics(tmp_path: Path) -> None:
     recorded(tmp_path / "evals")
     metrics = only(tmp_path / "evals").metrics
     exact = metrics["sums_gen/exact_match (strict-match)"]
@@ -142,19 +142,19 @@ def test_metrics_are_read_as_the_harness_says(tmp_path: Path) -> None:
     )
 
 
-def test_percentages_have_margins_of_percentages(tmp_path: Path) -> None:
+def test_metrics_in_percent_have_margins_in_percent(tmp_path: Path) -> None:
     write(tmp_path / "alpha=0", [40.0, 60.0])
     write(tmp_path / "alpha=5", [0.5, 0.25])
     metric = only(tmp_path).metrics["quiz/acc"]
     assert (metric.decimals, metric.margin) == (2, Margin(2.0))
 
 
-def test_a_metric_whose_good_side_is_unknown_has_no_goal(tmp_path: Path) -> None:
+def test_a_metric_without_a_known_direction_has_no_goal(tmp_path: Path) -> None:
     write(tmp_path / "alpha=0", [1.0, 0.0], higher_is_better={"quiz": {"acc": None}})
     assert only(tmp_path).metrics["quiz/acc"].goal is None
 
 
-def test_runs_are_put_in_order_and_share_their_items(tmp_path: Path) -> None:
+def test_runs_are_ordered_and_have_the_same_items(tmp_path: Path) -> None:
     for arm in ("alpha=5,seed=1", "alpha=0,seed=0", "alpha=5,seed=0", "base"):
         recorded(tmp_path, arm)
     evidence = only(tmp_path)
@@ -168,12 +168,12 @@ def test_runs_are_put_in_order_and_share_their_items(tmp_path: Path) -> None:
     assert evidence.name == tmp_path.name
     assert evidence.setting.description == f"the models of {tmp_path.name} on sums_gen, sums_ppl, sums (0-shot)"
     assert evidence.notes == (
-        "Brought in from lm-evaluation-harness: nothing in its files shows that the runs differ in noise and seed "
-        "alone, and arm and seed are what names of folders or run files say.",
+        "These runs come from lm-evaluation-harness, whose files do not show whether the runs differ only in noise and "
+        "seed. Arm and seed come from folder names or run files.",
     )
 
 
-def test_documents_that_several_processes_logged_in_another_order_are_the_same_items(tmp_path: Path) -> None:
+def test_items_are_independent_of_the_order_of_logged_documents(tmp_path: Path) -> None:
     write(tmp_path / "alpha=0", [1.0, 0.0, 0.5])
     shuffled = write(tmp_path / "alpha=5", [1.0, 0.0, 0.5]) / f"samples_quiz_{TIME}.jsonl"
     shuffled.write_text("".join(shuffled.read_text().splitlines(keepends=True)[::-1]))
@@ -182,13 +182,13 @@ def test_documents_that_several_processes_logged_in_another_order_are_the_same_i
     assert list(second.items["quiz/acc"].values) == [1.0, 0.0, 0.5]
 
 
-def test_truth_values_count_as_one_and_zero(tmp_path: Path) -> None:
+def test_boolean_scores_are_read_as_one_and_zero(tmp_path: Path) -> None:
     folder = write(tmp_path / "alpha=0", [1.0, 0.0])
     (folder / f"samples_quiz_{TIME}.jsonl").write_text(sample(0, True) + sample(1, False))
     assert list(only(tmp_path).trials[0].items["quiz/acc"].values) == [1.0, 0.0]
 
 
-def test_a_group_may_weigh_its_tasks_alike(tmp_path: Path) -> None:
+def test_a_group_score_can_be_a_mean_over_tasks(tmp_path: Path) -> None:
     folder = tmp_path / "alpha=0"
     write(folder, [1.0, 1.0, 1.0, 0.0], task="long")
     results = {
@@ -207,7 +207,7 @@ def test_a_group_may_weigh_its_tasks_alike(tmp_path: Path) -> None:
     assert list(trial.scores) == ["both/acc", "median/acc", "long/acc", "short/acc"]
 
 
-def test_a_group_has_no_documents_once_a_task_in_it_was_evaluated_again(tmp_path: Path) -> None:
+def test_a_group_has_no_items_if_one_of_its_tasks_was_evaluated_again(tmp_path: Path) -> None:
     folder = write(tmp_path / "alpha=0", [1.0, 0.0], task="first")
     results = {task: {"acc,none": 0.5} for task in ("first", "second", "both")}
     write(folder, [1.0, 0.0], task="second", results=results, group_subtasks={"both": ["first", "second"]})
@@ -218,7 +218,7 @@ def test_a_group_has_no_documents_once_a_task_in_it_was_evaluated_again(tmp_path
     assert set(trial.items) == {"first/acc", "second/acc"}
 
 
-def test_the_newest_results_of_each_task_count(tmp_path: Path) -> None:
+def test_the_newest_results_of_each_task_are_used(tmp_path: Path) -> None:
     folder = write(tmp_path / "alpha=0", [0.0, 0.0])
     write(folder, [1.0, 1.0], task="other")
     (folder / f"results_{TIME}.json").write_text(
@@ -242,7 +242,7 @@ def test_the_newest_results_of_each_task_count(tmp_path: Path) -> None:
         ({"chat_template_sha": 64 * "a"}, "quiz: different chat template"),
     ],
 )
-def test_other_settings_are_told_apart(tmp_path: Path, parts: Mapping[str, Any], words: str) -> None:
+def test_runs_with_other_settings_are_separate(tmp_path: Path, parts: Mapping[str, Any], words: str) -> None:
     for arm in ("alpha=0", "alpha=5"):
         write(tmp_path / arm, [1.0, 0.0])
     write(tmp_path / "alpha=10", [1.0, 1.0], **parts)
@@ -252,7 +252,7 @@ def test_other_settings_are_told_apart(tmp_path: Path, parts: Mapping[str, Any],
     assert second.apart == f"Not compared with {first.name}, because more than the noise differs: {words}."
 
 
-def test_other_prompts_are_told_apart(tmp_path: Path) -> None:
+def test_runs_with_other_prompts_are_separate(tmp_path: Path) -> None:
     for arm in ("alpha=0", "alpha=5"):
         write(tmp_path / arm, [1.0, 0.0])
     folder = write(tmp_path / "alpha=10", [1.0, 0.0])
@@ -261,7 +261,7 @@ def test_other_prompts_are_told_apart(tmp_path: Path) -> None:
     assert second.apart.endswith("because more than the noise differs: quiz: different prompts.")
 
 
-def test_what_all_tasks_have_alike_is_said_once(tmp_path: Path) -> None:
+def test_a_difference_in_all_tasks_is_named_once(tmp_path: Path) -> None:
     recorded(tmp_path, "alpha=0")
     recorded(tmp_path, "alpha=5")
     change(recorded(tmp_path, "alpha=10"), config={"limit": 5})
@@ -269,21 +269,21 @@ def test_what_all_tasks_have_alike_is_said_once(tmp_path: Path) -> None:
     assert second.apart.endswith("because more than the noise differs: limit 5 instead of none.")
 
 
-def test_runs_on_other_tasks_are_told_apart(tmp_path: Path) -> None:
+def test_runs_on_other_tasks_are_separate(tmp_path: Path) -> None:
     write(tmp_path / "alpha=0", [1.0, 0.0])
     write(tmp_path / "alpha=5", [1.0, 0.0], task="riddle")
     _, second = lm_eval_evidence(tmp_path)
     assert second.apart.endswith("because more than the noise differs: tasks riddle instead of quiz.")
 
 
-def test_adapters_name_the_model_they_were_put_on(tmp_path: Path) -> None:
+def test_the_model_of_adapters_is_their_base_model(tmp_path: Path) -> None:
     for arm in ("alpha=0", "alpha=5"):
         arguments = {"pretrained": "HuggingFaceTB/SmolLM2-135M", "peft": f"out/{arm}"}
         write(tmp_path / arm, [1.0, 0.0], config={"model": "hf", "model_args": arguments})
     assert only(tmp_path).setting.description == "SmolLM2-135M on quiz (0-shot)"
 
 
-def test_without_samples_there_are_scores_and_a_note(tmp_path: Path) -> None:
+def test_runs_without_samples_have_scores_and_a_note(tmp_path: Path) -> None:
     for arm in ("alpha=0", "alpha=5"):
         write(tmp_path / arm, [1.0, 0.0])
     (tmp_path / "alpha=5" / f"samples_quiz_{TIME}.jsonl").unlink()
@@ -295,12 +295,12 @@ def test_without_samples_there_are_scores_and_a_note(tmp_path: Path) -> None:
 
 def test_samples_of_older_versions_have_no_filter(tmp_path: Path) -> None:
     folder = write(tmp_path / "alpha=0", [1.0, 0.0])
-    lines = [sample(place, score, filter=None, metrics=None) for place, score in enumerate((1.0, 0.0))]
+    lines = [sample(number, score, filter=None, metrics=None) for number, score in enumerate((1.0, 0.0))]
     (folder / f"samples_quiz_{TIME}.jsonl").write_text("".join(lines))
     assert list(only(tmp_path).trials[0].items["quiz/acc"].values) == [1.0, 0.0]
 
 
-def test_scores_that_are_no_numbers_stay_so_and_answers_alone_are_no_score(tmp_path: Path) -> None:
+def test_nan_scores_are_kept_and_placeholders_are_not_scores(tmp_path: Path) -> None:
     write(tmp_path / "alpha=0", [1.0], results={"quiz": {"acc,none": math.nan, "bypass,none": 999, "f1,none": "N/A"}})
     (trial,) = only(tmp_path).trials
     assert list(trial.scores) == ["quiz/acc"]
@@ -308,7 +308,7 @@ def test_scores_that_are_no_numbers_stay_so_and_answers_alone_are_no_score(tmp_p
     assert trial.items == {}
 
 
-def test_an_output_path_that_names_a_file_is_read_too(tmp_path: Path) -> None:
+def test_results_of_an_output_path_with_a_file_name_are_read(tmp_path: Path) -> None:
     folder = write(tmp_path / "alpha=5,seed=1", [1.0, 0.0])
     (folder / f"results_{TIME}.json").rename(folder / f"mine_{TIME}.json")
     (folder / f"notes_{TIME}.json").write_text("no JSON at all")
@@ -317,13 +317,13 @@ def test_an_output_path_that_names_a_file_is_read_too(tmp_path: Path) -> None:
     assert (trial.seed, len(trial.items["quiz/acc"].items)) == (1, 2)
 
 
-def test_folders_given_one_by_one_are_compared_together(tmp_path: Path) -> None:
+def test_separately_given_folders_are_compared(tmp_path: Path) -> None:
     folders = [write(tmp_path / f"alpha={alpha}" / "model", [1.0, 0.0]).parent for alpha in (0, 5)]
     (evidence,) = lm_eval_evidence(*folders)
     assert [trial.arm for trial in evidence.trials] == ["alpha=0", "alpha=5"]
 
 
-def test_evaluations_of_two_checkpoints_of_a_run_are_twins(tmp_path: Path) -> None:
+def test_evaluations_of_two_checkpoints_of_a_run_are_duplicates(tmp_path: Path) -> None:
     for checkpoint in ("out__checkpoint-100", "out__checkpoint-200"):
         write(tmp_path / "alpha=5,seed=0" / checkpoint, [1.0, 0.0])
     assert problem(tmp_path).startswith(
@@ -331,30 +331,30 @@ def test_evaluations_of_two_checkpoints_of_a_run_are_twins(tmp_path: Path) -> No
     )
 
 
-def test_nothing_is_no_evidence(tmp_path: Path) -> None:
+def test_files_of_other_formats_give_no_evidence(tmp_path: Path) -> None:
     (tmp_path / f"results_{TIME}.json").write_text('{"results": {"other|0": {"acc": 0.5}}}')  # as another tool writes
     assert lm_eval_evidence(tmp_path) == []
 
 
-def test_torn_files_are_named(tmp_path: Path) -> None:
+def test_truncated_files_are_named(tmp_path: Path) -> None:
     first, second = (write(tmp_path / arm, [1.0, 0.0]) for arm in ("alpha=0", "alpha=5"))
     for folder in (first, second):
         path = folder / f"samples_quiz_{TIME}.jsonl"
         path.write_text(path.read_text()[:-30])
     assert problem(tmp_path).splitlines() == [
-        f"{arm}/samples_quiz_{TIME}.jsonl: line 2 can't be understood (EOF while parsing a string). {FIX}"
+        f"{arm}/samples_quiz_{TIME}.jsonl: line 2 is not valid (EOF while parsing a string). {FIX}"
         for arm in ("alpha=0", "alpha=5")
     ]
     (first / f"results_{TIME}.json").write_text('{"results": {"quiz"')
     assert problem(tmp_path) == (
-        f"alpha=0/results_{TIME}.json can't be understood (EOF while parsing an object at line 1 column 19). {FIX}"
+        f"alpha=0/results_{TIME}.json is not valid (EOF while parsing an object at line 1 column 19). {FIX}"
     )
 
 
-def test_a_line_that_is_no_sample_is_named(tmp_path: Path) -> None:
+def test_a_line_without_a_document_is_named(tmp_path: Path) -> None:
     folder = write(tmp_path / "alpha=0", [1.0, 0.0])
     (folder / f"samples_quiz_{TIME}.jsonl").write_text(sample(0, 1.0) + '{"question": 1}\n')
-    expected = f"alpha=0/samples_quiz_{TIME}.jsonl: line 2 can't be understood (it has no doc_id). {FIX}"
+    expected = f"alpha=0/samples_quiz_{TIME}.jsonl: line 2 is not valid (it has no doc_id). {FIX}"
     assert problem(tmp_path) == expected
 
 

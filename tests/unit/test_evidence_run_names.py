@@ -1,4 +1,4 @@
-"""Arm and seed of runs that others made: from the names of folders, and from files that say so."""
+"""Arm and seed of runs of other tools, from folder names and run files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ FILE_FIX = "Write {arm: weight decay, alpha: 0, seed: 1}; all three fields are o
 
 
 def named(root: Path, *runs: str) -> list[RunName]:
-    """Name runs of one group, in their order."""
+    """Return the names of the runs of one group."""
     folders = [folder(root, run) for run in runs]
     names = name_runs([folders], root)
     return [names[one] for one in folders]
@@ -56,19 +56,19 @@ def problem(root: Path, groups: Sequence[Sequence[Path]]) -> str:
         ("base/HuggingFaceTB__SmolLM2-135M", "base", None, None),
     ],
 )
-def test_names_of_folders_say_arm_and_seed(
+def test_arm_and_seed_from_folder_names(
     tmp_path: Path, path: str, arm: str, alpha: float | None, seed: int | None
 ) -> None:
     assert named(tmp_path / "runs", path) == [RunName(arm, alpha, seed)]
 
 
 @pytest.mark.parametrize("path", ["alphabet5", "lora_alpha=16", "gpus4", "v1.5", "alpha=5x", "alphas=5", "llama-3"])
-def test_other_names_say_nothing(tmp_path: Path, path: str) -> None:
+def test_other_folder_names_have_no_arm_and_seed(tmp_path: Path, path: str) -> None:
     found = problem(tmp_path / "runs", [[folder(tmp_path / "runs", path)]])
     assert found == f"The arm and seed of this run are unknown: {path}. {NAME_FIX}"
 
 
-def test_the_folder_given_may_say_what_those_in_it_do_not(tmp_path: Path) -> None:
+def test_the_name_of_the_given_folder_is_read(tmp_path: Path) -> None:
     assert named(tmp_path / "alpha=5", "seed=0", "seed=1") == [RunName("alpha=5", 5.0, 0), RunName("alpha=5", 5.0, 1)]
     assert named(tmp_path / "alpha=5,seed=3", ".") == [RunName("alpha=5", 5.0, 3)]
 
@@ -82,49 +82,49 @@ def test_several_runs_of_an_arm_need_seeds(tmp_path: Path) -> None:
     assert found == f"The seed of these runs is unknown: a/alpha=5, b/alpha=5. {NAME_FIX}"
 
 
-def test_beside_runs_that_say_their_seed_none_is_taken_for_granted(tmp_path: Path) -> None:
-    """The only run of an arm isn't seed 0 where the baseline's seed 0 would be paired with it."""
+def test_a_missing_seed_raises_if_other_runs_have_seeds(tmp_path: Path) -> None:
+    """With seed 0, the only run of an arm would be paired with the baseline's run of seed 0."""
     runs = ("base", "alpha=0,seed=0", "alpha=0,seed=1", "alpha=5", "dropout/alpha=0")
     found = problem(tmp_path, [[folder(tmp_path, name) for name in runs]])
     assert found == f"The seed of these runs is unknown: alpha=5, dropout/alpha=0. {NAME_FIX}"
     assert named(tmp_path, "base", "alpha=0", "alpha=5")[1:] == [RunName("alpha=0", 0.0, 0), RunName("alpha=5", 5.0, 0)]
 
 
-def test_a_seed_said_in_one_group_asks_nothing_of_another(tmp_path: Path) -> None:
-    said, silent = folder(tmp_path, "old/alpha=5,seed=3"), folder(tmp_path, "new/alpha=5")
-    assert name_runs([[said], [silent]], tmp_path)[silent] == RunName("alpha=5", 5.0, 0)
+def test_seeds_in_one_group_do_not_require_seeds_in_another(tmp_path: Path) -> None:
+    seeded, unseeded = folder(tmp_path, "old/alpha=5,seed=3"), folder(tmp_path, "new/alpha=5")
+    assert name_runs([[seeded], [unseeded]], tmp_path)[unseeded] == RunName("alpha=5", 5.0, 0)
 
 
-def test_all_runs_that_nothing_is_said_of_are_listed_at_once(tmp_path: Path) -> None:
+def test_all_runs_without_an_arm_are_listed_in_one_error(tmp_path: Path) -> None:
     groups = [[folder(tmp_path, f"run{number}") for number in range(4)], [folder(tmp_path, f"x{n}") for n in range(3)]]
     assert problem(tmp_path, groups) == (
         f"The arm and seed of these runs are unknown: run0, run1, run2, run3, x0 and 2 more. {NAME_FIX}"
     )
 
 
-def test_a_seed_alone_right_below_the_folder_given_says_no_arm(tmp_path: Path) -> None:
+def test_a_seed_directly_below_the_given_folder_has_no_arm(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     found = problem(root, [[folder(root, "seed=0"), folder(root, "seed=1")]])
     assert found.startswith("The arm and seed of these runs are unknown: seed=0, seed=1.")
 
 
-def test_two_alphas_in_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_alphas_in_one_name_raise(tmp_path: Path) -> None:
     found = problem(tmp_path, [[folder(tmp_path, "alpha=0-alpha=5,seed=0")]])
     assert found == (
         f"alpha=0-alpha=5,seed=0 in alpha=0-alpha=5,seed=0 has several numbers for the same quantity. {NAME_FIX}"
     )
 
 
-def test_twins_are_refused_within_a_group_alone(tmp_path: Path) -> None:
-    twins = [folder(tmp_path, name) for name in ("old/alpha=5,seed=0", "new/alpha=5,seed=0")]
-    assert problem(tmp_path, [twins]) == (
-        "alpha=5 with seed 0 occurs 2 times: old/alpha=5,seed=0, new/alpha=5,seed=0. Leave all but one out, or tell "
-        "them apart by a file run.yaml in each: {arm: another name, seed: 0}."
+def test_duplicates_within_a_group_raise(tmp_path: Path) -> None:
+    duplicates = [folder(tmp_path, name) for name in ("old/alpha=5,seed=0", "new/alpha=5,seed=0")]
+    assert problem(tmp_path, [duplicates]) == (
+        "alpha=5 with seed 0 occurs 2 times: old/alpha=5,seed=0, new/alpha=5,seed=0. Leave out all but one, or "
+        "add a file run.yaml to each with another arm or seed: {arm: other name, seed: 0}."
     )
-    assert len(name_runs([[twin] for twin in twins], tmp_path)) == 2
+    assert len(name_runs([[run] for run in duplicates], tmp_path)) == 2
 
 
-def test_there_is_one_base(tmp_path: Path) -> None:
+def test_two_base_models_in_a_group_raise(tmp_path: Path) -> None:
     found = problem(tmp_path, [[folder(tmp_path, name) for name in ("a/base", "b/base")]])
     assert found.startswith("base occurs 2 times: a/base, b/base.")
 
@@ -142,12 +142,12 @@ def test_there_is_one_base(tmp_path: Path) -> None:
         ("alpha=0,seed=0", "run.yaml", "", RunName("alpha=0", 0.0, 0)),
     ],
 )
-def test_a_file_outdoes_the_names(tmp_path: Path, path: str, name: str, text: str, expected: RunName) -> None:
+def test_a_run_file_overrides_folder_names(tmp_path: Path, path: str, name: str, text: str, expected: RunName) -> None:
     (folder(tmp_path, path) / name).write_text(text)
     assert named(tmp_path, path) == [expected]
 
 
-def test_a_file_counts_for_all_runs_around_which_it_lies_and_the_nearest_counts_most(tmp_path: Path) -> None:
+def test_a_run_file_applies_to_all_runs_below_it_and_the_nearest_takes_precedence(tmp_path: Path) -> None:
     folder(tmp_path, "first/a")
     (tmp_path / "first" / "run.yaml").write_text("{alpha: 5, seed: 0}")
     (tmp_path / "first" / "a" / "run.yaml").write_text("seed: 1")
@@ -168,12 +168,12 @@ def test_a_file_counts_for_all_runs_around_which_it_lies_and_the_nearest_counts_
         ("run.yaml", "- alpha", "run.yaml has no fields with values."),
     ],
 )
-def test_a_file_that_says_something_impossible_is_named(tmp_path: Path, name: str, text: str, what: str) -> None:
+def test_an_invalid_run_file_is_named(tmp_path: Path, name: str, text: str, what: str) -> None:
     (tmp_path / name).write_text(text)
     assert problem(tmp_path, [[tmp_path]]) == f"{what} {FILE_FIX}"
 
 
-def test_the_base_comes_first_then_alphas_by_size_then_arms_of_their_own() -> None:
+def test_order_is_base_model_then_alphas_then_arms_without_an_alpha() -> None:
     ordered = [
         RunName("base", None, None),
         RunName("alpha=0", 0.0, 0),
@@ -184,11 +184,11 @@ def test_the_base_comes_first_then_alphas_by_size_then_arms_of_their_own() -> No
         RunName("alpha=15", 15.0, 0),
         RunName("weight-decay", None, 0),
     ]
-    shuffled = [ordered[place] for place in (5, 2, 7, 0, 6, 1, 4, 3)]
+    shuffled = [ordered[index] for index in (5, 2, 7, 0, 6, 1, 4, 3)]
     assert sorted(shuffled, key=lambda name: name.order) == ordered
 
 
-def test_folders_that_are_parts_of_something_larger_are_taken_together(tmp_path: Path) -> None:
+def test_folders_of_single_runs_and_arms_are_combined(tmp_path: Path) -> None:
     parts = {tmp_path / "runs" / f"alpha={alpha}": [f"{alpha}a", f"{alpha}b"] for alpha in (0, 5)}
     whole = {tmp_path / "others": ["x", "y"], tmp_path / "empty": []}
     single = {tmp_path / "runs" / "weight decay": ["z"]}

@@ -1,5 +1,6 @@
-"""Trials are shown together if they differ in noise and seed alone, and told apart by what else differs."""
+"""Grouping of trials: trials that differ only in noise and seed are compared, all others are separate."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.sweeps import sweep_evidence
-from neftune_cli.records import TrialRecord
+from neftune_cli.metrics import HELD_OUT_ANSWERS, REGISTRY, Margin, Metric, register_metric
+from neftune_cli.records import EvalMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
-from tests.finished_trials import leave
+from tests.finished_trials import write_trial
 
 Records = list[TrialRecord]
 RECIPE = resolve_sweep(None, {}).train.model_dump()
@@ -30,9 +32,7 @@ def test_one_sweep_is_one_setting(tmp_path: Path, hand_made_records: Records) ->
     assert found.setting.description == "tiny on bios (3 epochs, learning rate 0.001, batch size 16)"
 
 
-def test_comparable_sweeps_are_shown_together_and_shared_trials_once(
-    tmp_path: Path, hand_made_records: Records
-) -> None:
+def test_comparable_sweeps_are_combined_with_shared_trials_once(tmp_path: Path, hand_made_records: Records) -> None:
     stronger = [_changed(record, "alpha=10", noise={"alpha": 10.0}) for record in hand_made_records[4:]]
     folders = [
         _sweep(tmp_path / "one", hand_made_records),
@@ -47,7 +47,7 @@ def test_comparable_sweeps_are_shown_together_and_shared_trials_once(
     assert list(dict.fromkeys(trial.arm for trial in found.trials)) == ["base", "alpha=0", "alpha=5", "alpha=10"]
 
 
-def test_another_recipe_is_never_mixed_in(tmp_path: Path, hand_made_records: Records) -> None:
+def test_trials_of_another_recipe_are_separate(tmp_path: Path, hand_made_records: Records) -> None:
     slower = {**RECIPE, "learning_rate": 0.0005}
     other = [_changed(record, record.arm, train=slower) for record in hand_made_records[1:]]
     folders = [
@@ -63,7 +63,7 @@ def test_another_recipe_is_never_mixed_in(tmp_path: Path, hand_made_records: Rec
     )
 
 
-def test_other_data_of_the_same_name_is_told_apart(tmp_path: Path, hand_made_records: Records) -> None:
+def test_trials_on_other_data_of_the_same_name_are_separate(tmp_path: Path, hand_made_records: Records) -> None:
     other = [_changed(record, record.arm, data="e") for record in hand_made_records]
 
     _, second = sweep_evidence([_sweep(tmp_path / "one", hand_made_records), _sweep(tmp_path / "two", other)])
@@ -71,16 +71,16 @@ def test_other_data_of_the_same_name_is_told_apart(tmp_path: Path, hand_made_rec
     assert second.apart.endswith("differs: data bios (e) instead of bios (d).")
 
 
-def test_a_stray_trial_within_one_sweep_is_told_apart(tmp_path: Path, hand_made_records: Records) -> None:
-    stray = _changed(hand_made_records[4], "alpha=5", train={**RECIPE, "batch_size": 4})
+def test_an_undeclared_trial_in_a_sweep_is_separate(tmp_path: Path, hand_made_records: Records) -> None:
+    undeclared = _changed(hand_made_records[4], "alpha=5", train={**RECIPE, "batch_size": 4})
 
-    first, second = sweep_evidence([_sweep(tmp_path / "one", [*hand_made_records, stray])])
+    first, second = sweep_evidence([_sweep(tmp_path / "one", [*hand_made_records, undeclared])])
 
     assert (first.name, second.name) == ("one, part 1", "one, part 2")
-    assert [trial.trial for trial in second.trials] == [stray.trial]
+    assert [trial.trial for trial in second.trials] == [undeclared.trial]
 
 
-def test_arms_may_change_the_recipe_where_the_sweep_says_so(tmp_path: Path, hand_made_records: Records) -> None:
+def test_declared_arms_with_another_recipe_are_compared(tmp_path: Path, hand_made_records: Records) -> None:
     decayed = {**RECIPE, "sft": {"weight_decay": 0.1}}
     experiment = tmp_path / "experiment.yaml"
     arms = "[{alpha: 0}, {alpha: 5}, {name: weight decay, alpha: 0, train: {weight_decay: 0.1}}]"
@@ -93,7 +93,7 @@ def test_arms_may_change_the_recipe_where_the_sweep_says_so(tmp_path: Path, hand
     assert found.notes == ("weight decay also differs in the recipe: weight_decay 0.1.",)
 
 
-def test_one_name_for_two_kinds_of_noise_is_two_names(tmp_path: Path, hand_made_records: Records) -> None:
+def test_an_arm_of_the_same_name_with_other_noise_gets_another_name(tmp_path: Path, hand_made_records: Records) -> None:
     gaussian = {"alpha": 5.0, "noise": "gaussian"}
     other = [_changed(record, "alpha=5", noise=gaussian) for record in hand_made_records[4:]]
 
@@ -102,18 +102,18 @@ def test_one_name_for_two_kinds_of_noise_is_two_names(tmp_path: Path, hand_made_
     assert list(dict.fromkeys(_arms(found))) == ["base", "alpha=0", "alpha=5", "alpha=5 (two)"]
 
 
-def test_a_sweep_without_trials_says_what_is_unfinished(tmp_path: Path) -> None:
-    (found,) = sweep_evidence([_sweep(tmp_path / "young", [])])
+def test_a_sweep_without_trials_gives_evidence_without_trials(tmp_path: Path) -> None:
+    (found,) = sweep_evidence([_sweep(tmp_path / "new", [])])
 
-    assert (found.name, found.trials) == ("young", ())
+    assert (found.name, found.trials) == ("new", ())
 
 
-def test_a_damaged_trial_is_set_apart_and_the_others_go_on(tmp_path: Path, hand_made_records: Records) -> None:
+def test_damaged_trials_are_unfinished_and_others_are_compared(tmp_path: Path, hand_made_records: Records) -> None:
     folder = _sweep(tmp_path / "one", hand_made_records)
-    places = {place.label: place for place in folder.trials()}
-    examples = places["alpha=5,seed=0"].path / "examples.parquet"
+    trial_folders = {trial.label: trial for trial in folder.trials()}
+    examples = trial_folders["alpha=5,seed=0"].path / "examples.parquet"
     examples.write_bytes(b"x" * examples.stat().st_size)
-    (places["alpha=5,seed=1"].path / "record.json").write_text("{")
+    (trial_folders["alpha=5,seed=1"].path / "record.json").write_text("{")
 
     (found,) = sweep_evidence([folder])
 
@@ -124,21 +124,46 @@ def test_a_damaged_trial_is_set_apart_and_the_others_go_on(tmp_path: Path, hand_
     )
 
 
-def test_trials_that_have_not_begun_are_missing_too(tmp_path: Path, hand_made_records: Records) -> None:
+def test_trials_that_have_not_started_are_unfinished(tmp_path: Path, hand_made_records: Records) -> None:
     (found,) = sweep_evidence([_sweep(tmp_path / "one", hand_made_records)])
 
     assert found.unfinished == tuple(f"alpha=10,seed={seed} has not started" for seed in (0, 1, 2))
 
 
-def test_one_trial_with_two_results_is_refused(tmp_path: Path, hand_made_records: Records) -> None:
+def test_different_results_of_the_same_trial_raise(tmp_path: Path, hand_made_records: Records) -> None:
     changed = hand_made_records[4].loss.model_copy(update={"eval_loss": 9.9})
     other = [*hand_made_records[:4], hand_made_records[4].model_copy(update={"loss": changed})]
 
-    with pytest.raises(UsageError, match=r"have different results of trial id of alpha=5 0\. Leave one"):
+    with pytest.raises(UsageError, match=r"have different results of trial id of alpha=5 0\. Leave out one"):
         sweep_evidence([_sweep(tmp_path / "one", hand_made_records), _sweep(tmp_path / "two", other)])
 
 
-def test_the_digest_is_that_of_the_manifest(tmp_path: Path, hand_made_records: Records) -> None:
+def test_a_diverged_trial_in_two_folders_is_the_same_trial(tmp_path: Path, hand_made_records: Records) -> None:
+    loss = hand_made_records[4].loss.model_copy(update={"eval_loss": math.nan})
+    records = [*hand_made_records[:4], hand_made_records[4].model_copy(update={"loss": loss})]
+
+    (found,) = sweep_evidence([_sweep(tmp_path / "one", records), _sweep(tmp_path / "two", records)])
+
+    assert len(found.trials) == 5
+
+
+def test_a_copy_of_a_trial_from_before_a_metric_was_registered_is_the_same_trial(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    older = _sweep(tmp_path / "one", hand_made_records)
+    metric = Metric("words", "Words", "words", "", None, 1, Margin(1), HELD_OUT_ANSWERS, score=lambda *_: 1.0)
+    register_metric(metric)
+    try:
+        scores = {record.trial: EvalMetrics(**record.eval.model_dump(), words=1.0) for record in hand_made_records}
+        newer = [record.model_copy(update={"eval": scores[record.trial]}) for record in hand_made_records]
+        (found,) = sweep_evidence([older, _sweep(tmp_path / "two", newer)])
+    finally:
+        REGISTRY.unregister("words")
+
+    assert len(found.trials) == 7
+
+
+def test_the_digest_is_the_sha256_of_the_manifest(tmp_path: Path, hand_made_records: Records) -> None:
     folder = _sweep(tmp_path / "one", hand_made_records)
     assert sweep_evidence([folder])[0].manifest_digest is None
 
@@ -170,5 +195,5 @@ def _sweep(path: Path, records: Records, experiment: Path | None = None, **flags
     folder.open(resolve_sweep(experiment, {**arms, "seeds": [0, 1, 2], **flags}))
     for record in records:
         trial = folder.trial(record.trial, record.arm, record.seed)
-        leave(trial, record)
+        write_trial(trial, record)
     return folder

@@ -1,4 +1,4 @@
-"""Runs of trainers as evidence: from states that transformers itself wrote."""
+"""Evidence from trainer states that transformers wrote."""
 
 import json
 import math
@@ -30,13 +30,13 @@ LINES = (train(2, 3.0), train(4, 2.0), evaluation(4, 2.5), train(6, 1.5), train(
 
 
 def save(folder: Path, lines: Sequence[Line] = LINES, *, checkpoint: bool = True, **fields: Any) -> Path:
-    """Write a state as transformers does."""
+    """Write a state with transformers."""
     last: Line = lines[-1] if lines else {"step": 8, "epoch": 2.0}
     values = {"max_steps": 8, "num_train_epochs": 2, "train_batch_size": 4, **fields}
     state = TrainerState(global_step=last["step"], epoch=last["epoch"], log_history=list(lines), **values)
-    place = folder / f"checkpoint-{last['step']}" if checkpoint else folder
-    place.mkdir(parents=True, exist_ok=True)
-    state.save_to_json(str(place / "trainer_state.json"))
+    target = folder / f"checkpoint-{last['step']}" if checkpoint else folder
+    target.mkdir(parents=True, exist_ok=True)
+    state.save_to_json(str(target / "trainer_state.json"))
     return folder
 
 
@@ -47,7 +47,7 @@ def save_all(root: Path, names: Sequence[str] = RUNS) -> Path:
 
 
 class TwoWeights(nn.Module):
-    """The smallest thing that a trainer trains."""
+    """A minimal model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,8 +58,8 @@ class TwoWeights(nn.Module):
         return {"loss": ((found - labels) ** 2).mean(), "logits": found}
 
 
-class Heard(TrainerCallback):
-    """What a trainer says while it trains, kept apart from its state."""
+class LossRecorder(TrainerCallback):
+    """Record the losses that a trainer reports, independently of its state."""
 
     def __init__(self) -> None:
         self.losses: list[tuple[float, float]] = []
@@ -87,14 +87,14 @@ def run_trainer(output: Path, *, seed: int) -> tuple[list[tuple[float, float]], 
         disable_tqdm=True,
         seed=seed,
     )
-    heard = Heard()
-    trainer = Trainer(TwoWeights(), arguments, train_dataset=rows[:10], eval_dataset=rows[10:], callbacks=[heard])
+    recorder = LossRecorder()
+    trainer = Trainer(TwoWeights(), arguments, train_dataset=rows[:10], eval_dataset=rows[10:], callbacks=[recorder])
     trainer.train()
-    return heard.losses, trainer.evaluate()["eval_loss"]
+    return recorder.losses, trainer.evaluate()["eval_loss"]
 
 
-def test_a_real_trainers_runs_are_read_as_it_reported_them(tmp_path: Path) -> None:
-    reported = {name: run_trainer(tmp_path / "runs" / name, seed=place) for place, name in enumerate(RUNS)}
+def test_scores_equal_those_that_a_trainer_reported(tmp_path: Path) -> None:
+    reported = {name: run_trainer(tmp_path / "runs" / name, seed=seed) for seed, name in enumerate(RUNS)}
     (evidence,) = trainer_evidence(tmp_path / "runs")
     assert [(trial.arm, trial.alpha, trial.seed) for trial in evidence.trials] == [
         ("alpha=0", 0.0, 0),
@@ -114,7 +114,7 @@ def test_a_real_trainers_runs_are_read_as_it_reported_them(tmp_path: Path) -> No
     assert evidence.setting.description == "a model on data (3 epochs)"
 
 
-def test_the_trainers_own_metrics_are_scores_of_the_last_evaluation(tmp_path: Path) -> None:
+def test_custom_metrics_are_read_from_the_last_evaluation(tmp_path: Path) -> None:
     rouge = {"eval_rouge": 0.25, "eval_samples_per_second": 9.0, "eval_note": "none"}
     for name in RUNS:
         save(tmp_path / "runs" / name, [*LINES[:-1], {**evaluation(8, 2.0), **rouge}])
@@ -126,7 +126,7 @@ def test_the_trainers_own_metrics_are_scores_of_the_last_evaluation(tmp_path: Pa
     assert (evidence.metrics["eval_rouge"].name, evidence.metrics["eval_rouge"].goal) == ("Held-out rouge", None)
 
 
-def test_scores_and_curve_come_from_the_log(tmp_path: Path) -> None:
+def test_scores_and_curve_are_read_from_the_log(tmp_path: Path) -> None:
     (evidence,) = trainer_evidence(save_all(tmp_path / "runs"))
     trial = evidence.trials[0]
     assert trial.scores == {"train_loss": 1.0, "eval_loss": 2.0, "eval_perplexity": pytest.approx(math.e**2)}
@@ -145,26 +145,26 @@ def test_scores_and_curve_come_from_the_log(tmp_path: Path) -> None:
     assert list(evidence.metrics) == ["train_loss", "eval_loss", "eval_perplexity"]
     assert evidence.folders == tuple(str(tmp_path / "runs" / name) for name in RUNS)
     assert evidence.notes == (
-        "Brought in from trainers' states: nothing in them shows that the runs differ in noise and seed alone, and arm "
-        "and seed are what names of folders or run files say.",
-        "Trainers' states have no losses of single examples: intervals are over seeds alone.",
+        "These runs come from trainer states, which do not show whether the runs differ only in noise and seed. Arm "
+        "and seed come from folder names or run files.",
+        "Trainer states have no losses per example. Intervals are over seeds alone.",
     )
 
 
-def test_a_logged_loss_counts_for_all_steps_since_the_one_before(tmp_path: Path) -> None:
+def test_a_logged_loss_is_the_mean_since_the_previous_one(tmp_path: Path) -> None:
     # one epoch of six steps: a loss for the first step, then for three and for two
     lines = [train(1, 6.0, per_epoch=6), train(4, 2.0, per_epoch=6), train(6, 1.0, per_epoch=6)]
     (evidence,) = trainer_evidence(save(tmp_path / "alpha=5", lines, max_steps=6, num_train_epochs=1))
     assert evidence.trials[0].scores["train_loss"] == pytest.approx((1 * 6.0 + 3 * 2.0 + 2 * 1.0) / 6)
 
 
-def test_tokens_are_counted_where_trl_logs_them(tmp_path: Path) -> None:
+def test_tokens_are_read_if_trl_logged_them(tmp_path: Path) -> None:
     save(tmp_path / "alpha=5", [train(8, 0.5, num_tokens=5120.0)])
     (evidence,) = trainer_evidence(tmp_path)
     assert [point.tokens for point in evidence.trials[0].curve] == [5120]
 
 
-def test_the_latest_state_counts(tmp_path: Path) -> None:
+def test_the_latest_state_is_used(tmp_path: Path) -> None:
     run = save(tmp_path / "alpha=0", LINES[:3])
     save(run, LINES)
     (evidence,) = trainer_evidence(tmp_path)
@@ -177,14 +177,14 @@ def test_the_latest_state_counts(tmp_path: Path) -> None:
     assert evidence.trials[0].scores["eval_loss"] == 2.0
 
 
-def test_checkpoints_of_a_hundred_steps_come_after_those_of_twenty(tmp_path: Path) -> None:
+def test_checkpoints_are_ordered_by_number(tmp_path: Path) -> None:
     run = save(tmp_path / "alpha=0", [train(20, 1.0)], max_steps=100)
     save(run, [train(20, 1.0), train(100, 0.25)], max_steps=100)
     (evidence,) = trainer_evidence(tmp_path)
     assert evidence.trials[0].curve[-1].step == 100
 
 
-def test_runs_are_found_wherever_they_lie_but_not_in_sweeps_and_hidden_folders(tmp_path: Path) -> None:
+def test_runs_are_found_at_any_depth_but_not_in_sweeps_and_hidden_folders(tmp_path: Path) -> None:
     inside, outside = tmp_path / "mine" / "alpha=0", tmp_path / "theirs" / "deep" / "alpha=0"
     for folder in (inside, outside, tmp_path / ".cache" / "alpha=0"):
         save(folder)
@@ -197,7 +197,7 @@ def test_runs_are_found_wherever_they_lie_but_not_in_sweeps_and_hidden_folders(t
     assert find_trainer_runs(inside) == []
 
 
-def test_a_folder_that_links_lead_to_is_found_once(tmp_path: Path) -> None:
+def test_a_linked_folder_is_found_once(tmp_path: Path) -> None:
     save(tmp_path / "elsewhere" / "run 17")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "alpha=5").symlink_to(tmp_path / "elsewhere" / "run 17")
@@ -207,18 +207,18 @@ def test_a_folder_that_links_lead_to_is_found_once(tmp_path: Path) -> None:
     assert evidence.trials[0].arm == "alpha=5"
 
 
-def test_nothing_is_no_evidence(tmp_path: Path) -> None:
+def test_an_empty_folder_gives_no_evidence(tmp_path: Path) -> None:
     assert trainer_evidence(tmp_path) == []
 
 
-def test_folders_given_one_by_one_are_compared_together(tmp_path: Path) -> None:
+def test_separately_given_folders_are_compared(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs")
     (evidence,) = trainer_evidence(*sorted(root.iterdir()))
     assert evidence.name == "runs"
     assert [trial.arm for trial in evidence.trials] == ["alpha=0", "alpha=0", "alpha=5", "alpha=5"]
 
 
-def test_runs_of_another_recipe_are_told_apart(tmp_path: Path) -> None:
+def test_runs_of_another_recipe_are_separate(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs")
     save(root / "longer" / "alpha=5,seed=0", [*LINES, train(12, 0.25)], max_steps=12, num_train_epochs=3)
     first, second = trainer_evidence(root)
@@ -230,23 +230,23 @@ def test_runs_of_another_recipe_are_told_apart(tmp_path: Path) -> None:
     )
 
 
-def test_runs_of_another_learning_rate_are_told_apart(tmp_path: Path) -> None:
+def test_runs_with_another_learning_rate_are_separate(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs")
     save(root / "alpha=5,seed=2", [{**line, "learning_rate": 1e-4} if "loss" in line else line for line in LINES])
     _, second = trainer_evidence(root)
     assert second.apart == (
         "Not compared with runs, part 1, because more than the noise differs: "
-        "learning rate 0.0001 at most, 0.0001 at last instead of 0.0005 at most, 0.000125 at last."
+        "learning rate 0.0001 at most, 0.0001 at the end instead of 0.0005 at most, 0.000125 at the end."
     )
 
 
-def test_other_steps_of_logging_are_no_other_recipe(tmp_path: Path) -> None:
+def test_logging_at_other_steps_is_not_another_recipe(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs")
     save(root / "alpha=5,seed=2", [train(8, 1.0), evaluation(8, 2.0)])
     assert len(trainer_evidence(root)) == 1
 
 
-def test_model_and_data_are_known_from_model_cards_and_adapters(tmp_path: Path) -> None:
+def test_model_and_data_are_read_from_model_cards_and_adapters(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs", RUNS[:1])
     card = "---\nbase_model: HuggingFaceTB/SmolLM2-135M\ndatasets:\n- tatsu-lab/alpaca\n---\n\n# Model Card\n"
     (root / RUNS[0] / "README.md").write_text(card)
@@ -256,9 +256,9 @@ def test_model_and_data_are_known_from_model_cards_and_adapters(tmp_path: Path) 
     assert evidence.setting.description == "SmolLM2-360M on alpaca (2 epochs, LoRA rank 8)"
 
 
-def test_models_that_are_known_to_differ_are_told_apart(tmp_path: Path) -> None:
+def test_runs_of_models_that_are_known_to_differ_are_separate(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs")
-    for name, model in zip(RUNS[1:], ("a/one", "a/one", "a/two"), strict=True):  # of the first none is known
+    for name, model in zip(RUNS[1:], ("a/one", "a/one", "a/two"), strict=True):  # the model of the first run is unknown
         (root / name / "README.md").write_text(f"---\nbase_model: {model}\n---\n")
     first, second = trainer_evidence(root)
     assert [trial.trial for trial in first.trials] == [str(root / name) for name in RUNS[:3]]
@@ -266,7 +266,7 @@ def test_models_that_are_known_to_differ_are_told_apart(tmp_path: Path) -> None:
     assert second.apart.endswith(expected)
 
 
-def test_a_run_that_goes_on_is_left_out_with_a_word(tmp_path: Path) -> None:
+def test_an_unfinished_run_is_listed_as_unfinished(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs", RUNS[:3])
     save(root / RUNS[3], LINES[:3])
     (evidence,) = trainer_evidence(root)
@@ -274,7 +274,7 @@ def test_a_run_that_goes_on_is_left_out_with_a_word(tmp_path: Path) -> None:
     assert evidence.unfinished == (f"{root / RUNS[3]} has not finished: step 4 of 8",)
 
 
-def test_a_run_that_was_stopped_early_on_purpose_counts(tmp_path: Path) -> None:
+def test_a_run_that_a_callback_stopped_early_is_compared(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs", RUNS[:3])
     control = TrainerControl(should_training_stop=True)
     save(root / RUNS[3], LINES[:3], stateful_callbacks={"TrainerControl": control.state()})
@@ -283,7 +283,7 @@ def test_a_run_that_was_stopped_early_on_purpose_counts(tmp_path: Path) -> None:
     assert evidence.notes[2:] == ("Held-out losses are from the last evaluation in the states, at step 4 to 8.",)
 
 
-def test_states_saved_before_the_end_are_compared_where_all_were(tmp_path: Path) -> None:
+def test_unfinished_runs_are_compared_if_all_are_at_the_same_step(tmp_path: Path) -> None:
     for name in RUNS:
         save(tmp_path / name, LINES[:3])
     (evidence,) = trainer_evidence(tmp_path)
@@ -292,43 +292,43 @@ def test_states_saved_before_the_end_are_compared_where_all_were(tmp_path: Path)
     assert evidence.setting.description == "a model on data (8 steps)"
 
 
-def test_without_evaluation_there_is_a_training_loss_alone(tmp_path: Path) -> None:
+def test_a_run_without_evaluation_has_a_training_loss_only(tmp_path: Path) -> None:
     save(tmp_path / "alpha=0", [train(8, 1.0)])
     (evidence,) = trainer_evidence(tmp_path)
     assert list(evidence.metrics) == ["train_loss"]
     assert evidence.trials[0].scores == {"train_loss": 1.0, "eval_loss": None, "eval_perplexity": None}
 
 
-def test_losses_that_are_no_numbers_stay_so_and_huge_ones_have_a_finite_perplexity(tmp_path: Path) -> None:
+def test_nan_losses_are_kept_and_perplexities_are_finite(tmp_path: Path) -> None:
     save(tmp_path / "alpha=0", [train(4, 1.0), train(8, math.nan), evaluation(8, math.nan)])
     save(tmp_path / "alpha=5", [train(8, 1.0), evaluation(8, 1000.0)])
     (evidence,) = trainer_evidence(tmp_path)
-    lost, diverged = evidence.trials
-    assert all(math.isnan(lost.scores[key] or 0) for key in ("train_loss", "eval_loss", "eval_perplexity"))
+    undefined, diverged = evidence.trials
+    assert all(math.isnan(undefined.scores[key] or 0) for key in ("train_loss", "eval_loss", "eval_perplexity"))
     assert (diverged.scores["eval_loss"], diverged.scores["eval_perplexity"]) == (1000.0, math.exp(700))
 
 
-def test_every_state_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_every_invalid_state_is_named_with_a_fix(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs")
     save(root / "alpha=5,seed=1", [])
-    torn = root / "alpha=0,seed=0" / "checkpoint-8" / "trainer_state.json"
-    torn.write_text(torn.read_text()[:40])
-    odd = root / "alpha=5,seed=0" / "checkpoint-8" / "trainer_state.json"
-    odd.write_text('{"global_step": 8, "log_history": [{"step": 1, "loss": "low"}]}')
+    truncated = root / "alpha=0,seed=0" / "checkpoint-8" / "trainer_state.json"
+    truncated.write_text(truncated.read_text()[:40])
+    mistyped = root / "alpha=5,seed=0" / "checkpoint-8" / "trainer_state.json"
+    mistyped.write_text('{"global_step": 8, "log_history": [{"step": 1, "loss": "low"}]}')
     with pytest.raises(UsageError) as raised:
         trainer_evidence(root)
-    fix = "Restore it, or move the folder that it is in elsewhere."
+    fix = "Restore the file, or move its folder elsewhere."
     assert str(raised.value).replace(f"{root}/", "").splitlines() == [
-        "alpha=0,seed=0/checkpoint-8/trainer_state.json can't be understood (Invalid JSON: EOF while parsing a string "
-        f"at line 3 column 10). {fix}",
-        "alpha=5,seed=0/checkpoint-8/trainer_state.json can't be understood (log_history.0.loss: Input should be a "
-        f"valid number, unable to parse string as a number). {fix}",
+        "alpha=0,seed=0/checkpoint-8/trainer_state.json is not valid (Invalid JSON: EOF while parsing a string at line "
+        f"3 column 10). {fix}",
+        "alpha=5,seed=0/checkpoint-8/trainer_state.json is not valid (log_history.0.loss: Input should be a valid "
+        f"number, unable to parse string as a number). {fix}",
         "alpha=5,seed=1/checkpoint-8/trainer_state.json has no loss in its log history. Train with a smaller "
-        "logging_steps, or leave the run out.",
+        "logging_steps, or leave out the run.",
     ]
 
 
-def test_a_run_that_nothing_names_is_an_error(tmp_path: Path) -> None:
+def test_a_run_without_an_arm_raises(tmp_path: Path) -> None:
     save(tmp_path / "runs" / "first")
     with pytest.raises(UsageError, match=r"^The arm and seed of this run are unknown: .*first\."):
         trainer_evidence(tmp_path / "runs")

@@ -1,4 +1,4 @@
-"""What is judged of a trial equals what its record says, item by item."""
+"""Measurements of a trial compared with its files, item by item."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,7 @@ from neftune_cli.errors import UsageError
 from neftune_cli.evidence.sweeps import read_trial
 from neftune_cli.records import HELD_OUT, PROBE, CurvePoint, EvalMetrics, ExampleLoss, Generation, TrialRecord
 from neftune_cli.store import TrialFolder
-from tests.finished_trials import leave
+from tests.finished_trials import write_trial
 
 LOSSES = [
     # split, epoch, example, cluster, loss, tokens
@@ -38,15 +38,15 @@ def test_losses_are_those_of_the_last_epoch_weighted_by_tokens(folder: TrialFold
     }
 
 
-def test_perplexity_by_item_has_the_perplexity_as_its_mean(folder: TrialFolder, record: TrialRecord) -> None:
+def test_the_mean_of_the_perplexity_per_item_is_the_perplexity(folder: TrialFolder, record: TrialRecord) -> None:
     items = read_trial(folder, record).items["eval_perplexity"]
 
-    # mean loss (3 + 3 * 1) / 4; a loss higher by h changes the perplexity by about its own size times h
+    # the mean loss is (3 + 3 * 1) / 4; a loss that is h higher changes the perplexity p by about p * h
     assert np.average(items.values, weights=items.weights) == pytest.approx(math.exp(1.5))
     assert items.values[0] - items.values[1] == pytest.approx(2 * math.exp(1.5))
 
 
-def test_answers_are_scored_apart_by_split(folder: TrialFolder, record: TrialRecord) -> None:
+def test_scores_of_answers_are_separate_by_split(folder: TrialFolder, record: TrialRecord) -> None:
     trial = read_trial(folder, record)
 
     assert trial.items["exact_match"].values.tolist() == [1.0, 0.0]
@@ -86,7 +86,7 @@ def folder(tmp_path: Path, record: TrialRecord) -> TrialFolder:
     columns = list(ExampleLoss.model_fields)
     losses = [ExampleLoss.model_validate(dict(zip(columns, row, strict=True))) for row in LOSSES]
     answers = [_answer("a", "four", 1.0), _answer("b", "longer", 0.5, truncated=True), _answer("p", "x", 0.25, PROBE)]
-    leave(folder, record, losses, answers, [CurvePoint(step=1, epoch=1.0)])
+    write_trial(folder, record, losses, answers, [CurvePoint(step=1, epoch=1.0)])
     return folder
 
 
