@@ -92,8 +92,8 @@ NOISE_DETAILS = tuple(field for field in NoiseSpec.model_fields if field != "alp
 
 def choices_of(field: str) -> Sequence[str]:
     """Return the allowed values of one of NOISE_DETAILS."""
-    registries = {"noise": DISTRIBUTIONS, "noise_schedule": SCHEDULES}
-    return registries[field].names() if field in registries else get_args(NoiseSpec.model_fields[field].annotation)
+    registered = {"noise": DISTRIBUTIONS.names, "noise_schedule": SCHEDULES.names}
+    return registered[field]() if field in registered else get_args(NoiseSpec.model_fields[field].annotation)
 
 
 class ArmSpec(Spec):
