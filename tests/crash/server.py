@@ -3,7 +3,8 @@
 It is started as `python -m tests.crash.server`, and reads one JSON request per line. A `start` request has the
 arguments of `neftune`, the working directory, the file that records milestones, and optionally an audit event and an
 occurrence at which the fork is killed: a milestone such as `neftune.record-written`, or an event of Python such as
-`os.rename`. The answer is the process id of the fork. A `wait` request has a process id; its answer is the status of `os.waitpid`.
+`os.rename`. The answer is the process id of the fork. A `wait` request has a process id, and is
+answered with the status of `os.waitpid`.
 """
 
 import itertools

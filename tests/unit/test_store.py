@@ -17,7 +17,7 @@ from neftune_cli.records import (
     TrialRecord,
 )
 from neftune_cli.store import SweepFolder, find_sweeps, is_sweep, write_atomically
-from tests.finished_trials import start_trial, write_trial, write_failed_trial
+from tests.finished_trials import start_trial, write_failed_trial, write_trial
 
 EVAL = EvalMetrics(
     exact_match=0.5, rouge_l=0.5, bleu=50.0, response_chars=9.0, repetition_2gram=1.0, log_diversity=2.0, truncated=0.0
