@@ -194,8 +194,8 @@ def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
         trial = planned.get((record.arm, record.seed))
         if trial is not None and trial.id != record.trial:
             changed = [part for part, value in trial.identity.items() if record.identity.get(part) != value]
-            what = f"{folder.path}: {trial.label} was run with a different {' and '.join(changed)}."
-            raise UsageError(Problem(what, "Give another folder with --output, or restore the previous state."))
+            what = f"{folder.path}: the record of {trial.label} differs in {' and '.join(changed)}."
+            raise UsageError(Problem(what, "Give another folder with --output, or restore what has changed."))
 
 
 def _comparable(spec: SweepSpec) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What signals do: the first asks for a stop while trials run, and only Ctrl-C ends all after it."""
+"""Signals during a sweep: the first one requests a stop, and a second Ctrl-C ends the sweep at once."""
 
 import os
 import signal
@@ -14,45 +14,45 @@ def receive(number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_one_is_noted_and_told(number: int) -> None:
-    told: list[str] = []
-    with Interrupts() as interrupts, interrupts.patient(lambda: told.append("stop")):
+def test_the_first_signal_requests_a_stop(number: int) -> None:
+    requests: list[str] = []
+    with Interrupts() as interrupts, interrupts.graceful(lambda: requests.append("stop")):
         receive(number)
         assert interrupts.requested
-    assert told == ["stop"]
+    assert requests == ["stop"]
 
 
-def test_ctrl_c_after_it_ends_all() -> None:
-    with Interrupts() as interrupts, interrupts.patient(lambda: None):
+def test_ctrl_c_after_a_request_raises() -> None:
+    with Interrupts() as interrupts, interrupts.graceful(lambda: None):
         receive(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
             receive(signal.SIGINT)
 
 
-def test_a_system_that_says_it_twice_is_still_patient() -> None:
-    with Interrupts() as interrupts, interrupts.patient(lambda: None):
+def test_repeated_signals_other_than_ctrl_c_do_not_raise() -> None:
+    with Interrupts() as interrupts, interrupts.graceful(lambda: None):
         receive(signal.SIGHUP)
         receive(signal.SIGHUP)
         receive(signal.SIGTERM)
         assert interrupts.requested
 
 
-def test_where_no_trial_runs_each_ends_all() -> None:
+def test_without_running_trials_every_signal_raises() -> None:
     with Interrupts(), pytest.raises(KeyboardInterrupt):
         receive(signal.SIGTERM)
 
 
-def test_what_signals_did_before_they_do_after() -> None:
+def test_the_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with Interrupts():
         pass
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_what_is_ignored_stays_ignored() -> None:
+def test_ignored_signals_stay_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Interrupts() as interrupts, interrupts.patient(lambda: None):
+        with Interrupts() as interrupts, interrupts.graceful(lambda: None):
             receive(signal.SIGHUP)
             assert not interrupts.requested
     finally:

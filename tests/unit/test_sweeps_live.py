@@ -1,10 +1,11 @@
-"""The picture of a sweep: whole at every size, plain where colours or characters are missing, and undisturbed."""
+"""The live display: layout for every terminal size, plain output without colors or Unicode, and closed terminals."""
 
+import errno
 import io
 import os
 import pty
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,40 +18,33 @@ from rich.text import Text
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.progress import live
 from neftune_cli.sweeps.progress.live import (
-    DRAW_SECONDS,
     HINT,
-    READ_SECONDS,
     WATCH_HINT,
-    LivePicture,
-    LiveTable,
+    LiveObserver,
+    LiveScreen,
     can_draw,
     watch_sweeps,
 )
-from neftune_cli.sweeps.progress.screen import SweepScreen, SweepsPicture
+from neftune_cli.sweeps.progress.screen import MultiSweepScreen, SweepScreen
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import SweepStatus
-from neftune_cli.training.trial import Trial
-from tests.sweep_in_progress import FakeSweep, every_state, falling
-
-
-class NoPlan:
-    trials: tuple[Trial, ...] = ()
+from tests.sweep_in_progress import FakeSweep, falling_losses, sweep_in_every_state
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Iterator[FakeSweep]:
-    with every_state(tmp_path / "bios") as one:
+    with sweep_in_every_state(tmp_path / "bios") as one:
         yield one
 
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeSweep]:
-    """Twenty arms, thirty seeds; the sixth arm runs at the last seeds, and ten trials have failed."""
+    """20 arms and 30 seeds. The arm alpha=6 runs at the last seeds, and ten trials have failed."""
     with FakeSweep(tmp_path_factory.mktemp("crowd"), [f"alpha={alpha}" for alpha in range(20)], 30) as one:
         for alpha in range(10):
             one.fail(f"alpha={alpha}", 0, f"reason {alpha}")
         for seed in range(22, 30):
-            one.run("alpha=6", seed, 30, falling(30), seconds=5.0)
+            one.run("alpha=6", seed, 30, falling_losses(30), seconds=5.0)
         yield one
 
 
@@ -60,13 +54,20 @@ def drawn(
     return printed(SweepScreen(status, elapsed=elapsed, footer=footer), width, height)
 
 
-def printed(picture: SweepScreen | SweepsPicture, width: int, height: int) -> list[str]:
+def printed(content: SweepScreen | MultiSweepScreen, width: int, height: int) -> list[str]:
     stream = io.StringIO()
-    Console(file=stream, width=width, height=height, color_system=None).print(picture)
+    Console(file=stream, width=width, height=height, color_system=None).print(content)
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
-def test_a_roomy_terminal_shows_everything(sweep: FakeSweep) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_large_terminal_shows_everything(sweep: FakeSweep) -> None:
     assert drawn(sweep.status(), 120, 40) == [
         "bios  3 of 10 done, 2 running, 1 failed, 1 stopped, 1 stalled, 2 waiting",
         "held-out loss; while training: step and training loss",
@@ -80,12 +81,12 @@ def test_a_roomy_terminal_shows_everything(sweep: FakeSweep) -> None:
         "alpha=5, seed 1  generating                                   about 5 s left",
         "alpha=10, seed 0 failed: out of memory; give a lower --batch-size, or --on-oom halve-batch",
         "",
-        "about 50 s left, 1 min 3 s so far, 2 trials at a time",
-        "Ctrl-C finishes the step and keeps everything",
+        "about 50 s left, 1 min 3 s so far, 2 trials in parallel",
+        "Ctrl-C stops after the current step and keeps all work",
     ]
 
 
-def test_a_narrow_one_shortens(sweep: FakeSweep) -> None:
+def test_a_narrow_terminal_shortens_lines(sweep: FakeSweep) -> None:
     lines = drawn(sweep.status(), 50, 20)
 
     assert "alpha=0   1.5012        40/120 █▆▅▃▁  stalled" in lines
@@ -95,7 +96,7 @@ def test_a_narrow_one_shortens(sweep: FakeSweep) -> None:
 
 @pytest.mark.parametrize("width", [12, 30, 50, 80, 120, 250])
 @pytest.mark.parametrize("height", [3, 7, 12, 20, 40, 80])
-def test_it_always_fits(crowd: FakeSweep, width: int, height: int) -> None:
+def test_a_sweep_fits_every_terminal_size(crowd: FakeSweep, width: int, height: int) -> None:
     lines = drawn(crowd.status(), width, height)
 
     assert max(cell_len(line) for line in lines) <= width
@@ -104,7 +105,7 @@ def test_it_always_fits(crowd: FakeSweep, width: int, height: int) -> None:
         assert any(line.startswith("alpha=9, seed 0 failed: reason 9"[: width - 1]) for line in lines)
 
 
-def test_what_does_not_fit_is_counted_and_what_runs_is_shown(crowd: FakeSweep) -> None:
+def test_arms_and_seeds_that_do_not_fit_are_counted_and_running_ones_are_shown(crowd: FakeSweep) -> None:
     lines = drawn(crowd.status(), 80, 24)
 
     assert lines[2].split() == ["arm", *(f for seed in range(25, 30) for f in ("seed", str(seed))), "25", "more"]
@@ -116,7 +117,7 @@ def test_what_does_not_fit_is_counted_and_what_runs_is_shown(crowd: FakeSweep) -
     assert any(line.endswith("more failed") for line in lines)
 
 
-def test_machines_are_named_where_there_are_several(sweep: FakeSweep) -> None:
+def test_hosts_are_shown_if_there_are_several(sweep: FakeSweep) -> None:
     status = sweep.status()
     elsewhere = replace(status.trials[4], host="node7")
     lines = drawn(replace(status, trials=(*status.trials[:4], elsewhere, *status.trials[5:])), 120, 40)
@@ -125,7 +126,7 @@ def test_machines_are_named_where_there_are_several(sweep: FakeSweep) -> None:
     assert not any("node7" in line for line in drawn(status, 120, 40))
 
 
-def test_names_are_shown_as_they_are_and_can_do_no_harm(tmp_path: Path) -> None:
+def test_markup_is_shown_literally_and_control_characters_are_replaced(tmp_path: Path) -> None:
     with FakeSweep(tmp_path / "s", ["[red]loud[/red]", "bell\x07\x1b[2J"], 1) as sweep:
         sweep.fail("[red]loud[/red]", 0, "said [bold]no\x1b]0;title\x07\nand more")
         text = "\n".join(drawn(sweep.status(), 100, 30))
@@ -146,7 +147,7 @@ def test_a_terminal_without_unicode_gets_ascii(sweep: FakeSweep) -> None:
     assert "40/120 #**=-.._" in text
 
 
-def test_no_color_means_no_color(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_disables_colors(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
     def escapes() -> str:
         stream = io.StringIO()
         Console(file=stream, force_terminal=True, width=100, height=40).print(SweepScreen(sweep.status()))
@@ -159,25 +160,32 @@ def test_no_color_means_no_color(sweep: FakeSweep, monkeypatch: pytest.MonkeyPat
     assert "\x1b[31m" not in escapes()
 
 
-def test_the_live_table_follows_the_folder(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_live_observer_follows_the_folder(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=100, height=30, color_system=None)
-    with LiveTable(console, sweep.folder) as view:
-        time.sleep(2 * DRAW_SECONDS)
-        view.sweep_started(NoPlan(), [], ["400 examples to train on."])
-        time.sleep(2 * DRAW_SECONDS)
+    with LiveObserver(console, sweep.folder) as view:
+        wait_until(lambda: "preparing, " in stream.getvalue())
+        view.sweep_started([], [], ["400 examples to train on."])
+        wait_until(lambda: "3 of 10 done" in stream.getvalue())
         sweep.finish("alpha=5", 2, 1.2345)
-        view.note("Another process works here.")
-        time.sleep(READ_SECONDS + 2 * DRAW_SECONDS)
+        view.note("Another process runs trials.")
+        wait_until(lambda: "1.2345" in stream.getvalue())
         view.stopping()
-        time.sleep(2 * DRAW_SECONDS)
+        wait_until(lambda: "Stopping after" in stream.getvalue())
         during = stream.getvalue()
     last = stream.getvalue()[len(during) :]
 
     positions = [
         during.index(text)
-        for text in ("preparing, 0 s", "400 examples", "3 of 10 done", "Another process", "1.2345", "Stopping after")
+        for text in (
+            "preparing, ",
+            "400 examples",
+            "3 of 10 done",
+            "Another process runs trials",
+            "1.2345",
+            "Stopping after",
+        )
     ]
     assert positions == sorted(positions)
     assert "4 of 10 done" in last
@@ -185,34 +193,41 @@ def test_the_live_table_follows_the_folder(sweep: FakeSweep, monkeypatch: pytest
     assert last.rstrip().endswith("\x1b[?25h")  # the cursor is back
 
 
-def test_a_sweep_refused_before_it_began_leaves_no_picture(sweep: FakeSweep) -> None:
+def test_a_sweep_that_does_not_start_leaves_nothing_on_the_screen(sweep: FakeSweep) -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=100, height=30, color_system=None)
-    with pytest.raises(KeyboardInterrupt), LiveTable(console, sweep.folder):
+    with pytest.raises(KeyboardInterrupt), LiveObserver(console, sweep.folder):
         raise KeyboardInterrupt
 
     assert "preparing" not in stream.getvalue()
 
 
-class Gone(io.StringIO):
-    """A terminal that was closed after it had been opened."""
+class ClosingTerminal(io.StringIO):
+    """A terminal that can be closed, and that counts the failed writes."""
 
-    closed_now = False
+    is_closed = False
+    failed_writes = 0
 
     def write(self, text: str) -> int:
-        if self.closed_now:
-            raise OSError(5, "Input/output error")
+        if self.is_closed:
+            self.failed_writes += 1
+            raise OSError(errno.EIO, "Input/output error")
         return super().write(text)
 
 
-def test_a_terminal_that_goes_away_does_not_end_the_sweep(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_drawing_continues_after_the_terminal_is_closed(sweep: FakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    stream = Gone()
-    with LiveTable(Console(file=stream, force_terminal=True, width=80, height=24), sweep.folder) as view:
-        view.sweep_started(NoPlan(), [], [])
-        stream.closed_now = True
-        time.sleep(2 * DRAW_SECONDS)
-        view.note("Nobody will read this.")
+    monkeypatch.setattr(live, "DRAW_SECONDS", 0.01)
+    stream = ClosingTerminal()
+    with LiveObserver(Console(file=stream, force_terminal=True, width=80, height=24), sweep.folder) as view:
+        view.sweep_started([], [], [])
+        stream.is_closed = True
+        for footer in ("one", "two", "three"):
+            failed = stream.failed_writes
+            view._footer = Text(footer)  # changes the content, so that the thread of the observer draws again
+            wait_until(lambda: stream.failed_writes > failed)  # noqa: B023
+        view.note("A note.")
         view.stopping()
 
 
@@ -220,12 +235,12 @@ def test_a_resized_terminal_is_cleared_and_keeps_the_notes(monkeypatch: pytest.M
     monkeypatch.setenv("TERM", "xterm")
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=80, height=24, color_system=None)
-    with LivePicture(console) as picture:
-        picture.print_above(Text("a note"))
-        picture.show(Text("before"))
+    with LiveScreen(console) as screen:
+        screen.print_above(Text("a note"))
+        screen.show(Text("before"))
         at_first = len(stream.getvalue())
         console.width = 40
-        picture.show(Text("after"))
+        screen.show(Text("after"))
     later = stream.getvalue()[at_first:]
 
     cleared = later.index("\x1b[2J")
@@ -234,10 +249,10 @@ def test_a_resized_terminal_is_cleared_and_keeps_the_notes(monkeypatch: pytest.M
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, SweepStatus]]:
-    """A sweep that runs, one that was interrupted, and one that is over."""
+    """Return an active, an interrupted and a finished sweep."""
     folder = tmp_path_factory.mktemp("others")
     with ExitStack() as stack:
-        running = stack.enter_context(every_state(folder / "running"))
+        running = stack.enter_context(sweep_in_every_state(folder / "running"))
         interrupted, over = (
             stack.enter_context(FakeSweep(folder / name, ["alpha=0"], 1)) for name in ("interrupted", "over")
         )
@@ -247,24 +262,24 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Sweep
         yield {one.folder.name: one.status() for one in (running, interrupted, over)}
 
 
-def test_of_several_sweeps_only_those_that_run_are_drawn_in_full(others: dict[str, SweepStatus]) -> None:
+def test_of_several_sweeps_the_active_ones_are_drawn_in_full(others: dict[str, SweepStatus]) -> None:
     over = [replace(others["over"], name=f"over {number}") for number in range(11)]
-    picture = SweepsPicture([*over[:6], others["running"], *over[6:], others["interrupted"]], WATCH_HINT)
+    screen = MultiSweepScreen([*over[:6], others["running"], *over[6:], others["interrupted"]], WATCH_HINT)
     alone = drawn(others["running"], 100, 40, footer=None, elapsed=None)
 
-    for height in (24, 26, 29):  # without an explanation, and without space between the parts
-        assert printed(picture, 100, height) == [
+    for height in (24, 26, 29):  # without the explanation and without empty lines
+        assert printed(screen, 100, height) == [
             *(line for line in alone if line and not line.startswith("held-out loss;")),
             "interrupted  0 of 2 done, 1 stopped, 1 waiting",
             *(f"over {number}  2 of 2 done" for number in range(11)),
-            "Ctrl-C ends this view, not the sweep",
+            "Ctrl-C ends this display, not the sweep",
         ]
-    roomy = printed(picture, 100, 50)
-    assert roomy[: len(alone) + 2] == [*alone, "", "interrupted  0 of 2 done, 1 stopped, 1 waiting"]
+    large = printed(screen, 100, 50)
+    assert large[: len(alone) + 2] == [*alone, "", "interrupted  0 of 2 done, 1 stopped, 1 waiting"]
 
 
-def test_where_nothing_runs_what_is_not_over_is_drawn_in_full(others: dict[str, SweepStatus]) -> None:
-    lines = printed(SweepsPicture([others["over"], others["interrupted"]], WATCH_HINT), 100, 12)
+def test_without_active_sweeps_the_unfinished_ones_are_drawn_in_full(others: dict[str, SweepStatus]) -> None:
+    lines = printed(MultiSweepScreen([others["over"], others["interrupted"]], WATCH_HINT), 100, 12)
 
     assert lines == [
         "interrupted  0 of 2 done, 1 stopped, 1 waiting",
@@ -272,13 +287,13 @@ def test_where_nothing_runs_what_is_not_over_is_drawn_in_full(others: dict[str, 
         "base     ·",
         "alpha=0  stopped 60/120",
         "over  2 of 2 done",
-        "Ctrl-C ends this view, not the sweep",
+        "Ctrl-C ends this display, not the sweep",
     ]
 
 
-def test_a_sweep_between_two_trials_is_drawn_in_full(others: dict[str, SweepStatus]) -> None:
+def test_a_sweep_between_two_trials_counts_as_active(others: dict[str, SweepStatus]) -> None:
     between = replace(others["interrupted"], name="between", workers=1)
-    lines = printed(SweepsPicture([others["interrupted"], between], WATCH_HINT), 100, 24)
+    lines = printed(MultiSweepScreen([others["interrupted"], between], WATCH_HINT), 100, 24)
 
     assert lines[0].startswith("between ")
     assert [line.split()[0] for line in lines if "stopped" in line] == ["between", "alpha=0", "interrupted"]
@@ -286,69 +301,69 @@ def test_a_sweep_between_two_trials_is_drawn_in_full(others: dict[str, SweepStat
 
 @pytest.mark.parametrize("height", [4, 7, 12, 24, 40])
 @pytest.mark.parametrize(("running", "over"), [(1, 0), (1, 3), (1, 40), (2, 5), (12, 0), (12, 40), (0, 2)])
-def test_sweeps_always_fit(running: int, over: int, height: int, others: dict[str, SweepStatus]) -> None:
+def test_several_sweeps_fit_every_terminal_size(
+    running: int, over: int, height: int, others: dict[str, SweepStatus]
+) -> None:
     names = ["over"] * over + ["running"] * running + ["interrupted"] * 2
     statuses = [replace(others[name]) for name in names]
-    lines = printed(SweepsPicture(statuses, WATCH_HINT), 60, height)
+    lines = printed(MultiSweepScreen(statuses, WATCH_HINT), 60, height)
 
     assert len(lines) < height
     assert max(map(cell_len, lines)) <= 60
     assert lines[0].startswith("running" if running else "interrupted")
     assert [line for line in lines if "Ctrl-C" in line] == lines[-1:]
     if height >= 12:
-        told = [line.split()[0] for line in lines if " done, " in line or line.endswith(" done")]
+        named = [line.split()[0] for line in lines if " done, " in line or line.endswith(" done")]
         uncounted = [int(line.split()[1]) for line in lines if line.endswith(" more sweeps")]
-        assert len(told) + sum(uncounted) == len(statuses)
-        assert told == sorted(told, key=["running", "interrupted", "over"].index)
+        assert len(named) + sum(uncounted) == len(statuses)
+        assert named == sorted(named, key=["running", "interrupted", "over"].index)
         assert sum(line.startswith("arm ") for line in lines) >= 1
 
 
-class Told(StatusReader):
-    """Says what it was told to say, one after the other, and the last again and again."""
+class ScriptedReader(StatusReader):
+    """Return given statuses one after the other, then the last one repeatedly."""
 
     def __init__(self, *statuses: SweepStatus) -> None:
         super().__init__(SweepFolder(Path("nowhere")))
         self._statuses = statuses
-        self.looks = 0
+        self.reads = 0
 
     def read(self) -> SweepStatus:
-        self.looks += 1
-        return self._statuses[min(self.looks, len(self._statuses)) - 1]
+        self.reads += 1
+        return self._statuses[min(self.reads, len(self._statuses)) - 1]
 
 
-def watched(monkeypatch: pytest.MonkeyPatch, readers: Sequence[Told], start: float) -> list[int]:
-    """Return how often a watch that waits so long for a start looked at each."""
+def watched(monkeypatch: pytest.MonkeyPatch, readers: Sequence[ScriptedReader], start: float) -> list[int]:
+    """Return the number of reads of each status, by a watch that waits `start` seconds for a trial to start."""
     monkeypatch.setattr(live, "START_SECONDS", start)
     monkeypatch.setattr(live, "READ_SECONDS", 0.001)
     watch_sweeps(readers, Console(file=io.StringIO(), force_terminal=True, width=80, height=24))
-    return [reader.looks for reader in readers]
+    return [reader.reads for reader in readers]
 
 
-def test_a_watch_ends_when_nothing_runs_any_more(
-    others: dict[str, SweepStatus], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_watch_ends_when_no_trial_runs(others: dict[str, SweepStatus], monkeypatch: pytest.MonkeyPatch) -> None:
     running, interrupted, over = others["running"], others["interrupted"], others["over"]
     between = replace(interrupted, workers=1)
     forever = 1e9
 
-    assert watched(monkeypatch, [Told(over), Told(over)], forever) == [1, 1]
-    assert watched(monkeypatch, [Told(running, between, running, over)], 0.0) == [4]
-    assert watched(monkeypatch, [Told(running, running, interrupted)], 0.0) == [3]
-    assert watched(monkeypatch, [Told(interrupted), Told(running, running, over)], 0.0) == [3, 3]
-    assert watched(monkeypatch, [Told(interrupted, interrupted, running, over)], forever) == [4]
+    assert watched(monkeypatch, [ScriptedReader(over), ScriptedReader(over)], forever) == [1, 1]
+    assert watched(monkeypatch, [ScriptedReader(running, between, running, over)], 0.0) == [4]
+    assert watched(monkeypatch, [ScriptedReader(running, running, interrupted)], 0.0) == [3]
+    assert watched(monkeypatch, [ScriptedReader(interrupted), ScriptedReader(running, running, over)], 0.0) == [3, 3]
+    assert watched(monkeypatch, [ScriptedReader(interrupted, interrupted, running, over)], forever) == [4]
 
 
-def test_a_watch_waits_for_something_to_start_but_not_forever(
+def test_a_watch_waits_a_limited_time_for_a_trial_to_start(
     others: dict[str, SweepStatus], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin = time.monotonic()
-    watched(monkeypatch, [Told(others["interrupted"]), Told(others["over"])], 0.2)
+    watched(monkeypatch, [ScriptedReader(others["interrupted"]), ScriptedReader(others["over"])], 0.2)
 
     assert 0.2 <= time.monotonic() - begin < 5
 
 
 @pytest.mark.parametrize("pretence", ["FORCE_COLOR", "TTY_COMPATIBLE"])
-def test_a_file_that_passes_for_a_terminal_is_not_drawn_on(
+def test_a_file_is_not_drawn_on_even_if_rich_takes_it_for_a_terminal(
     pretence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
@@ -361,10 +376,10 @@ def test_a_file_that_passes_for_a_terminal_is_not_drawn_on(
 
 
 @pytest.mark.parametrize(("kind", "drawable"), [("xterm", True), ("dumb", False)])
-def test_a_terminal_is_drawn_on_if_its_cursor_moves(kind: str, drawable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_is_drawn_on_unless_it_is_dumb(kind: str, drawable: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", kind)
-    screen, keyboard = pty.openpty()
-    with os.fdopen(screen), os.fdopen(keyboard, "w") as stream:
+    terminal, program = pty.openpty()
+    with os.fdopen(terminal), os.fdopen(program, "w") as stream:
         assert can_draw(Console(file=stream)) is drawable

@@ -1,4 +1,4 @@
-"""How a sweep stands, told from its folder alone: states, curves, and hand-computed times."""
+"""Status of a sweep read from its folder: states, loss curves, and times computed by hand."""
 
 import os
 import signal
@@ -13,13 +13,13 @@ import pytest
 
 from neftune_cli.store.following import FollowedTrial
 from neftune_cli.sweeps.progress.status import StatusReader
-from neftune_cli.sweeps.progress.views import State, SweepStatus, TrialView
-from tests.sweep_in_progress import STEPS, FakeSweep, every_state, falling, point, trial_id
+from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialView
+from tests.sweep_in_progress import STEPS, FakeSweep, falling_losses, point, sweep_in_every_state, trial_id
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Iterator[FakeSweep]:
-    with every_state(tmp_path / "bios") as one:
+    with sweep_in_every_state(tmp_path / "bios") as one:
         yield one
 
 
@@ -33,7 +33,7 @@ def view(status: SweepStatus, arm: str, seed: int | None) -> TrialView:
     return next(trial for trial in status.trials if (trial.arm, trial.seed) == (arm, seed))
 
 
-def test_each_state_is_told_from_what_the_trials_left(sweep: FakeSweep) -> None:
+def test_states_of_trials_are_read_from_their_files(sweep: FakeSweep) -> None:
     status = sweep.status()
 
     assert {trial.label: str(trial.state) for trial in status.trials} == {
@@ -53,36 +53,35 @@ def test_each_state_is_told_from_what_the_trials_left(sweep: FakeSweep) -> None:
     assert [trial.reason[:13] for trial in status.failures] == ["out of memory"]
 
 
-def test_a_running_trial_tells_how_far_it_is(sweep: FakeSweep) -> None:
+def test_a_running_trial_has_its_progress(sweep: FakeSweep) -> None:
     trial = view(sweep.status(), "alpha=0", 1)
 
     assert (trial.phase, trial.step, trial.steps, trial.loss) == ("training", 40, STEPS, 1.234)
     assert trial.process == os.getpid()
     assert len(trial.losses) == 24
     assert trial.losses[0] == 2.5
-    assert trial.losses[-1] == pytest.approx((falling(40)[38] + falling(40)[39]) / 2)
+    assert trial.losses[-1] == pytest.approx((falling_losses(40)[38] + falling_losses(40)[39]) / 2)
 
 
-def test_a_finished_one_tells_its_held_out_loss(sweep: FakeSweep) -> None:
+def test_a_finished_trial_has_its_held_out_loss(sweep: FakeSweep) -> None:
     assert view(sweep.status(), "alpha=5", 0).eval_loss == 1.4987
 
 
-_HOLDER = """
+HOLDER = """
 import sys, time
 from pathlib import Path
 from neftune_cli.store import SweepFolder
-from neftune_cli.records import TrialState, TrialStatus
-from tests.sweep_in_progress import Spec
-claimed = SweepFolder(Path(sys.argv[1])).trial(sys.argv[2], "alpha=0", 0).claim()
-claimed.begin(Spec(), TrialStatus(trial=sys.argv[2], state=TrialState.RUNNING, phase="training", step=3, steps=9))
+from tests.finished_trials import start_trial
+folder = SweepFolder(Path(sys.argv[1])).trial(sys.argv[2], "alpha=0", 0)
+leased = start_trial(folder, sys.argv[2], phase="training", step=3, steps=9)
 print("held", flush=True)
 time.sleep(60)
 """
 
 
-def test_a_killed_process_leaves_its_trial_stalled(fresh: FakeSweep) -> None:
+def test_the_trial_of_a_killed_process_is_stalled(fresh: FakeSweep) -> None:
     trial = trial_id("alpha=0", 0)
-    command = [sys.executable, "-c", _HOLDER, str(fresh.folder.path), trial]
+    command = [sys.executable, "-c", HOLDER, str(fresh.folder.path), trial]
     reader = StatusReader(fresh.folder)
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as other:
         assert other.stdout is not None
@@ -90,20 +89,20 @@ def test_a_killed_process_leaves_its_trial_stalled(fresh: FakeSweep) -> None:
         while_it_lives = view(reader.read(), "alpha=0", 0).state
         other.send_signal(signal.SIGKILL)
 
-    assert while_it_lives is State.RUNNING
-    assert view(reader.read(), "alpha=0", 0).state is State.STALLED
+    assert while_it_lives is ObservedState.RUNNING
+    assert view(reader.read(), "alpha=0", 0).state is ObservedState.STALLED
 
 
-def test_a_claimed_trial_that_has_not_begun_is_starting(fresh: FakeSweep) -> None:
+def test_a_leased_trial_that_has_not_started_is_starting(fresh: FakeSweep) -> None:
     fresh.fail("alpha=0", 0, "too bad")
-    with fresh.folder.trial(trial_id("alpha=0", 0), "alpha=0", 0).claim():  # type: ignore[union-attr]
+    with fresh.folder.trial(trial_id("alpha=0", 0), "alpha=0", 0).acquire_lease():  # type: ignore[union-attr]
         trial = view(fresh.status(), "alpha=0", 0)
 
-    assert (trial.state, trial.phase, trial.reason) == (State.RUNNING, "starting", "")
+    assert (trial.state, trial.phase, trial.reason) == (ObservedState.RUNNING, "starting", "")
     assert (trial.host, trial.process) == (socket.gethostname(), os.getpid())
 
 
-def test_a_failed_trial_that_is_retried_waits_until_it_begins_anew(fresh: FakeSweep) -> None:
+def test_a_retried_trial_is_waiting_until_it_starts_again(fresh: FakeSweep) -> None:
     fresh.fail("alpha=0", 0, "too bad")
     fresh.fail("alpha=5", 0, "too bad")
     reader = StatusReader(fresh.folder)
@@ -111,74 +110,74 @@ def test_a_failed_trial_that_is_retried_waits_until_it_begins_anew(fresh: FakeSw
     before = reader.read()
     fresh.fail("alpha=0", 0, "worse", attempts=2)
 
-    assert view(before, "alpha=0", 0).state is State.WAITING
-    assert view(before, "alpha=5", 0).state is State.FAILED
+    assert view(before, "alpha=0", 0).state is ObservedState.WAITING
+    assert view(before, "alpha=5", 0).state is ObservedState.FAILED
     assert view(reader.read(), "alpha=0", 0).reason == "worse"
 
 
-def test_a_damaged_record_fails_its_trial_alone(sweep: FakeSweep) -> None:
-    place = sweep.folder.trial(trial_id("alpha=0", 0), "alpha=0", 0)
-    (place.path / "record.json").write_text('{"schema_version": 4, "nonsense": 1}')
+def test_a_damaged_record_affects_one_trial(sweep: FakeSweep) -> None:
+    files = sweep.folder.trial(trial_id("alpha=0", 0), "alpha=0", 0)
+    (files.path / "record.json").write_text('{"schema_version": 4, "nonsense": 1}')
     status = sweep.status()
 
-    assert view(status, "alpha=0", 0).state is State.FAILED
-    assert "can't be understood" in view(status, "alpha=0", 0).reason
-    assert view(status, "alpha=5", 0).state is State.DONE
+    assert view(status, "alpha=0", 0).state is ObservedState.FAILED
+    assert "is damaged" in view(status, "alpha=0", 0).reason
+    assert view(status, "alpha=5", 0).state is ObservedState.DONE
 
 
-def test_without_a_plan_the_trials_are_those_that_have_begun(sweep: FakeSweep) -> None:
+def test_without_a_plan_the_started_trials_are_shown(sweep: FakeSweep) -> None:
     sweep.folder.write_manifest({})
     status = sweep.status()
 
     assert len(status.trials) == 8
-    assert view(status, "base", None).state is State.DONE
-    assert view(status, "alpha=10", 1).state is State.STOPPED
+    assert view(status, "base", None).state is ObservedState.DONE
+    assert view(status, "alpha=10", 1).state is ObservedState.STOPPED
 
 
-def test_a_folder_that_has_nothing_yet_has_no_trials(fresh: FakeSweep) -> None:
+def test_an_empty_folder_has_no_trials(fresh: FakeSweep) -> None:
     fresh.folder.write_manifest({})
 
     assert fresh.status().trials == ()
 
 
-def test_the_curve_is_followed_line_by_line_and_over_a_rewrite(fresh: FakeSweep) -> None:
-    claimed = fresh.run("alpha=0", 0, losses=[2.0, 1.5])
-    followed = FollowedTrial(claimed.folder)
-    first = list(followed.look().losses)
-    claimed.append_metrics(point(3, 1.25))
-    with (claimed.folder.path / "metrics.jsonl").open("a") as file:
+def test_the_loss_curve_is_followed_line_by_line_and_after_a_rewrite(fresh: FakeSweep) -> None:
+    leased = fresh.run("alpha=0", 0, losses=[2.0, 1.5])
+    followed = FollowedTrial(leased.folder)
+    first = list(followed.read().losses)
+    leased.append_metrics(point(3, 1.25))
+    with (leased.folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "train_lo')
-    torn = list(followed.look().losses)
-    claimed.rewrite_metrics([point(1, 2.0), point(2, 1.5), point(3, 1.0), point(4, 0.5)])
-    claimed.append_metrics(point(4, 0.5).model_copy(update={"train_loss": None, "eval_loss": 1.0}))
+    torn = list(followed.read().losses)
+    leased.rewrite_metrics([point(1, 2.0), point(2, 1.5), point(3, 1.0), point(4, 0.5)])
+    leased.append_metrics(point(4, 0.5).model_copy(update={"train_loss": None, "eval_loss": 1.0}))
 
     assert first == [2.0, 1.5]
     assert torn == [2.0, 1.5, 1.25]
-    assert list(followed.look().losses) == [2.0, 1.5, 1.0, 0.5]
+    assert list(followed.read().losses) == [2.0, 1.5, 1.0, 0.5]
 
 
 def test_a_finished_trial_is_read_once(fresh: FakeSweep) -> None:
     fresh.finish("alpha=0", 0, 1.5)
-    place = fresh.folder.trial(trial_id("alpha=0", 0), "alpha=0", 0)
-    followed = FollowedTrial(place)
-    look = followed.look()
-    before = place.path.stat()
-    (place.path / "record.json").write_text("{}")  # in place: nothing is created or replaced in the folder
-    os.utime(place.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    files = fresh.folder.trial(trial_id("alpha=0", 0), "alpha=0", 0)
+    followed = FollowedTrial(files)
+    snapshot = followed.read()
+    before = files.path.stat()
+    (files.path / "record.json").write_text("{}")  # in place: the modification time of the folder does not change
+    os.utime(files.path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
-    assert look.record is not None
-    assert followed.look() is look
+    assert snapshot.record is not None
+    assert followed.read() is snapshot
 
 
-# Times. The finished trials took 24 s each, the base 11 s; all others have 120 steps.
+# Times: the finished trials took 24 s each, the base trial 11 s. All others have 120 steps.
 
 
 def test_time_left_of_trials_by_hand(sweep: FakeSweep) -> None:
     status = sweep.status()
 
-    # 40 of 120 steps in 8 s: 16 s of training to come; others took 24 s in all, of which 16 s are left as well
+    # 40 of 120 steps in 8 s leave 16 s of training; the others took 24 s, which leaves 16 s as well
     assert view(status, "alpha=0", 1).seconds_left == pytest.approx(16.0)
-    assert view(status, "alpha=5", 1).seconds_left == pytest.approx(24.0 - 20.0)  # generates: as long as others
+    assert view(status, "alpha=5", 1).seconds_left == pytest.approx(24.0 - 20.0)  # generating: as long as the others
     assert view(status, "alpha=10", 1).seconds_left == pytest.approx(24.0 - 12.0)  # stopped after 12 s
     assert view(status, "alpha=0", 2).seconds_left == pytest.approx(24.0 - 3.0)
     assert view(status, "alpha=5", 2).seconds_left == pytest.approx(24.0)
@@ -188,27 +187,29 @@ def test_time_left_of_trials_by_hand(sweep: FakeSweep) -> None:
     assert status.seconds_left == pytest.approx((16 + 4 + 12 + 21 + 24 + 24) / 2)
 
 
-def test_an_estimate_tells_before_anything_has_finished(tmp_path: Path) -> None:
+def test_the_estimate_is_used_before_a_trial_has_finished(tmp_path: Path) -> None:
     with FakeSweep(tmp_path / "s", ["alpha=0", "alpha=5"], 2, estimate=30.0) as sweep:
         sweep.run("base", None, phase="loading", seconds=1.0)
         status = sweep.status()
         assert status.seconds_left == pytest.approx(29 + 4 * 30)
 
-        sweep.finish("alpha=0", 0, 1.5, seconds=60.0)  # twice as slow as was thought; so will the others be
+        sweep.finish(
+            "alpha=0", 0, 1.5, seconds=60.0
+        )  # twice the estimate, so the others are expected to be too
         later = sweep.status()
         assert view(later, "alpha=5", 0).seconds_left == pytest.approx(60.0)
         assert view(later, "base", None).seconds_left == pytest.approx(29.0)
 
 
-def test_the_first_trial_tells_what_to_expect_of_the_others(fresh: FakeSweep) -> None:
-    fresh.run("alpha=0", 0, 30, seconds=15.0)  # 0.5 s a step: 60 s in all
+def test_the_pace_of_the_first_trial_is_used_for_the_others(fresh: FakeSweep) -> None:
+    fresh.run("alpha=0", 0, 30, seconds=15.0)  # 0.5 s per step: 60 s in total
     status = fresh.status()
 
     assert view(status, "alpha=0", 0).seconds_left == pytest.approx(45.0)
     assert view(status, "alpha=5", 1).seconds_left == pytest.approx(60.0)
 
 
-def test_the_base_tells_nothing_of_those_that_train(fresh: FakeSweep) -> None:
+def test_the_base_trial_is_not_used_for_trained_trials(fresh: FakeSweep) -> None:
     fresh.finish("base", None, 4.0, seconds=2.0)
     fresh.run("alpha=0", 0, 30, seconds=15.0)
     fresh.run("alpha=5", 0, phase="loading", seconds=6.0)
@@ -218,21 +219,21 @@ def test_the_base_tells_nothing_of_those_that_train(fresh: FakeSweep) -> None:
     assert status.seconds_left == pytest.approx((45 + 54 + 60 + 60) / 2)
 
 
-def test_nothing_known_nothing_said(fresh: FakeSweep) -> None:
+def test_without_information_there_are_no_times(fresh: FakeSweep) -> None:
     status = fresh.status()
 
     assert (status.seconds_left, status.work_left) == (None, None)
 
 
-def test_nobody_works_so_there_is_work_but_no_time(fresh: FakeSweep) -> None:
+def test_without_workers_there_is_work_left_but_no_time_left(fresh: FakeSweep) -> None:
     fresh.finish("alpha=0", 0, 1.5, seconds=20.0)
     status = fresh.status()
 
     assert status.seconds_left is None
-    assert status.work_left == pytest.approx(4 * 20.0)  # of the base nothing is known: it counts like the mean
+    assert status.work_left == pytest.approx(4 * 20.0)  # the base trial has no estimate and counts as the mean
 
 
-def test_a_report_of_a_while_ago_counts_down(fresh: FakeSweep) -> None:
+def test_the_time_left_decreases_between_reports(fresh: FakeSweep) -> None:
     fresh.run("alpha=0", 0, 30, seconds=15.0, host=socket.gethostname())
     reader = StatusReader(fresh.folder)
     reader.read()
@@ -243,7 +244,7 @@ def test_a_report_of_a_while_ago_counts_down(fresh: FakeSweep) -> None:
     assert 42.0 < left < 44.0
 
 
-def test_a_worker_between_two_trials_still_counts(fresh: FakeSweep) -> None:
+def test_a_worker_between_two_trials_counts(fresh: FakeSweep) -> None:
     reader = StatusReader(fresh.folder)
     first, second = fresh.run("alpha=0", 0, 30, seconds=15.0), fresh.run("alpha=5", 0, 30, seconds=15.0)
     reader.read()
