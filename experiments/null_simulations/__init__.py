@@ -1,1 +1,1 @@
-"""Whether the paired inference keeps its promises, on simulated sweeps; docs/statistics.md shows what came out."""
+"""Error rates and power of the paired comparison on simulated sweeps; docs/statistics.md has the results."""

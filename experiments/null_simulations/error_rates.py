@@ -1,23 +1,23 @@
-"""How often the paired comparison errs on simulated records."""
+"""Error rates of the paired comparison in simulated sweeps, and the limits that they should have."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.null_simulations.records import Records, simulate
 from experiments.null_simulations.scenarios import Scenario
+from experiments.null_simulations.simulated_sweeps import SimulatedSweep, simulate
 from neftune_cli.analysis.paired import InferenceMethod, PairedComparison, paired_comparison
 from neftune_cli.analysis.verdicts import equivalence_p_value, holm
 
 LEVEL = 0.05
 ARMS = 4
-"""The baseline and three others that are compared with it."""
-WIDE = 4
-"""The effect that is put in for coverage and equivalence, in shifts of the scenario: so wide a margin, within which
-three seeds can show a difference to lie, is where they are likeliest to show it falsely."""
+"""The baseline and three treated arms."""
+WIDE_MARGIN = 4
+"""True effect for coverage and equivalence, in shifts of the scenario. With a margin of this size three seeds can show
+equivalence, so false equivalence is most likely."""
 
 
 @dataclass(frozen=True)
@@ -30,29 +30,29 @@ class Rate:
 
 @dataclass(frozen=True)
 class ErrorRates:
-    """Of one scenario and number of seeds, at the 5% level."""
+    """Error rates at the 5% level for one scenario and number of seeds."""
 
     scenario: Scenario
     seeds: int
     false_positives: Rate
     family_wise: Rate
-    """Of any claim about three arms, after Holm's correction."""
+    """Any false positive on three arms, Holm-adjusted."""
     coverage: Rate
-    """Of the 95% interval, with a true effect; where none is given, it misses nothing."""
+    """Coverage of the 95% interval with a true effect. A missing interval counts as covering."""
     false_equivalence: Rate
-    """Of a true difference as large as the margin."""
+    """For a true difference equal to the margin."""
 
 
 def error_rates(scenario: Scenario, seeds: int, repetitions: int) -> ErrorRates:
-    """Return the rates in as many simulated sweeps; the same call gives the same rates."""
+    """Return the error rates in simulated sweeps. Results are deterministic."""
     draws = generator(scenario, seeds)
     p_values = [
         [one.p_value for one in compare(simulate(scenario, arms=ARMS, seeds=seeds, draws=draws))]
         for _ in range(repetitions)
     ]
-    effect = scenario.effect(WIDE * scenario.shift)
+    effect = scenario.effect(WIDE_MARGIN * scenario.shift)
     shifted = [
-        compare(simulate(scenario, arms=ARMS, seeds=seeds, draws=draws), shift=WIDE * scenario.shift)
+        compare(simulate(scenario, arms=ARMS, seeds=seeds, draws=draws), shift=WIDE_MARGIN * scenario.shift)
         for _ in range(repetitions)
     ]
     return ErrorRates(
@@ -66,12 +66,12 @@ def error_rates(scenario: Scenario, seeds: int, repetitions: int) -> ErrorRates:
 
 
 def generator(scenario: Scenario, seeds: int) -> np.random.Generator:
-    """Return a source of draws that is the scenario's own, so that adding one leaves the others' tables as they are."""
+    """Return a generator seeded with the scenario's name, so that new scenarios do not change the results of others."""
     return np.random.default_rng((seeds, *scenario.name.encode()))
 
 
-def compare(sweep: Records, *, shift: float = 0.0, method: InferenceMethod = "t") -> list[PairedComparison]:
-    """Compare every other arm, shifted by a true effect, with the baseline."""
+def compare(sweep: SimulatedSweep, *, shift: float = 0.0, method: InferenceMethod = "t") -> list[PairedComparison]:
+    """Compare every treated arm, shifted by a true effect, with the baseline."""
     return [
         paired_comparison(
             sweep.baseline,
@@ -86,9 +86,45 @@ def compare(sweep: Records, *, shift: float = 0.0, method: InferenceMethod = "t"
 
 
 def rate(happened: Sequence[Sequence[bool]] | NDArray[np.bool_]) -> Rate:
-    """Return the rate over (repetitions, arms); arms of one repetition share a baseline, so they count as one."""
+    """Return the rate over (repetitions, arms). Arms of one repetition are dependent and count as one observation."""
     shares = np.asarray(happened, dtype=np.float64).mean(axis=1)
     return Rate(float(shares.mean()), float(shares.std(ddof=1) / np.sqrt(len(shares))))
+
+
+def rate_of_sweeps(happened: Sequence[bool]) -> Rate:
+    """Return the rate over repetitions."""
+    return rate([[one] for one in happened])
+
+
+FEW_SEEDS = 3
+"""With this number of seeds or fewer, false positives have no lower limit."""
+FALSE_POSITIVES = (0.03, 0.07)
+FAMILY_WISE = 0.06
+"""The level of 5% and the Monte Carlo error of 1,000 repetitions, like `FALSE_EQUIVALENCE`."""
+COVERAGE = (0.93, 0.97)
+FALSE_EQUIVALENCE = 0.06
+
+LIMITS = (
+    "Limits: false positives 3 to 7% (with 3 seeds, and in the five extreme scenarios, at most 7%), family-wise\n"
+    "errors at most 6%, coverage 93 to 97% (in the extreme ones at least 93%), false equivalence at most 6%."
+)
+
+
+def exceeded_limits(rates: Iterable[ErrorRates]) -> Iterator[str]:
+    """Yield a sentence for each rate outside its limits."""
+    for one in rates:
+        for name, value, low, high in _limits(one):
+            if not low <= value <= high:
+                yield f"{one.scenario.name}, {one.seeds} seeds: {name} {value:.1%}, not {low:.0%} to {high:.0%}."
+
+
+def _limits(one: ErrorRates) -> Iterator[tuple[str, float, float, float]]:
+    realistic = one.scenario.realistic
+    least = FALSE_POSITIVES[0] if realistic and one.seeds > FEW_SEEDS else 0.0
+    yield "false positives", one.false_positives.value, least, FALSE_POSITIVES[1]
+    yield "family-wise errors", one.family_wise.value, 0.0, FAMILY_WISE
+    yield "coverage", one.coverage.value, COVERAGE[0], COVERAGE[1] if realistic else 1.0
+    yield "false equivalence", one.false_equivalence.value, 0.0, FALSE_EQUIVALENCE
 
 
 def _smallest(p_values: Sequence[float]) -> float:

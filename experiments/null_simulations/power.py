@@ -1,44 +1,43 @@
-"""What pairing is worth: the chance to find a true effect, ours beside an unpaired t-test of as many trials."""
+"""Power of the paired comparison, and of an unpaired t-test with the same number of trials."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from experiments.null_simulations.alternative_tests import t_test
 from experiments.null_simulations.error_rates import LEVEL, compare, generator
-from experiments.null_simulations.records import seed_means, simulate
-from experiments.null_simulations.rivals import t_test
 from experiments.null_simulations.scenarios import Scenario
+from experiments.null_simulations.simulated_sweeps import seed_means, simulate
 
 SEEDS = (3, 5, 8, 10, 12, 15, 20, 25, 30)
-"""Of each arm."""
+"""Numbers of seeds per arm."""
 EFFECTS = (0.5, 1.0, 2.0)
-"""In shifts of the scenario."""
+"""True effects in shifts of the scenario."""
 POWER = 0.8
 
 
 @dataclass(frozen=True)
 class Power:
-    """Shares of simulated sweeps, 0 to 1, in which the test at the 5% level finds the effect."""
+    """Power at the 5% level, 0 to 1, by effect in the order of `EFFECTS`."""
 
     seeds: int
-    ours: tuple[float, ...]
-    """By effect, in the order of `EFFECTS`."""
+    paired: tuple[float, ...]
     unpaired: tuple[float, ...]
-    """Of Welch's test of the seed means of two arms that have other seeds each."""
+    """Welch's test of the seed means of two arms with different seeds."""
 
 
 def power_curve(scenario: Scenario, repetitions: int) -> tuple[Power, ...]:
-    """Return the power for each number in `SEEDS`; the same call gives the same curve."""
+    """Return the power for each number in `SEEDS`. Results are deterministic."""
     return tuple(_power(scenario, seeds, repetitions) for seeds in SEEDS)
 
 
 def seeds_needed(curve: tuple[Power, ...], effect: int, *, paired: bool) -> float | None:
-    """Return the seeds an arm needs to find an effect, of this place in `EFFECTS`, four times out of five.
+    """Return the number of seeds per arm for 80% power at the effect with this index in `EFFECTS`.
 
-    Between the numbers that were simulated it is interpolated; None where the most were too few.
+    The number is interpolated between the simulated ones. Return None if the largest is not enough.
     """
-    powers = [(one.ours if paired else one.unpaired)[effect] for one in curve]
-    reached = next((place for place, power in enumerate(powers) if power >= POWER), None)
+    powers = [(one.paired if paired else one.unpaired)[effect] for one in curve]
+    reached = next((index for index, power in enumerate(powers) if power >= POWER), None)
     if reached is None:
         return None
     if reached == 0:

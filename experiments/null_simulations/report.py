@@ -1,4 +1,4 @@
-"""The tables that the simulations print, as text of 120 columns."""
+"""Tables of the simulations, as text of 120 columns."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,22 +8,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.null_simulations.components import Components, MetricComponents
-from experiments.null_simulations.counts import ENOUGH, CountRates
+from experiments.null_simulations.alternative_tests import AlternativeRates
+from experiments.null_simulations.binary_metrics import MIN_DIFFERING_ITEMS, BinaryRates
 from experiments.null_simulations.error_rates import ErrorRates, Rate
-from experiments.null_simulations.looks import LOOKS, LookRates
+from experiments.null_simulations.optional_stopping import TESTED_SEEDS, OptionalStoppingRates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
-from experiments.null_simulations.rivals import Rivals
 from experiments.null_simulations.scenarios import Scenario
-from experiments.null_simulations.words import WordRates
+from experiments.null_simulations.variance_components import MetricComponents, VarianceComponents
+from experiments.null_simulations.verdict_errors import VerdictErrorRates
 
 PAGE_WIDTH = 120
 SHOWN_SEEDS = (3, 5, 10, 20)
-"""Rows of the power tables."""
+"""Numbers of seeds in the power table."""
 
 
-def promises_table(rates: Iterable[ErrorRates]) -> str:
-    """Return how often the paired comparison errs, in percent with the Monte Carlo standard error."""
+def error_table(rates: Iterable[ErrorRates]) -> str:
+    """Return the error rates of the paired comparison, in percent with the Monte Carlo standard error."""
     head = ("scenario", "seeds", "false positives", "family-wise", "coverage", "false equivalence")
     lines = [
         (*_place(one), *_percents(one.false_positives, one.family_wise, one.coverage, one.false_equivalence))
@@ -32,21 +32,21 @@ def promises_table(rates: Iterable[ErrorRates]) -> str:
     return _table(head, lines)
 
 
-def rivals_table(rates: Iterable[ErrorRates], rivals: Iterable[Rivals]) -> str:
-    """Return false positives, ours and those of other ways to test the same values, in percent."""
-    head = ("scenario", "seeds", "ours", "Satterthwaite", "sign-flip", "bootstrap", "t of seeds", "Welch")
-    others = ((one.satterthwaite, one.sign_flip, one.bootstrap, one.t_of_seeds, one.welch) for one in rivals)
+def alternatives_table(rates: Iterable[ErrorRates], alternatives: Iterable[AlternativeRates]) -> str:
+    """Return false positives of the paired comparison and of alternative tests, in percent."""
+    head = ("scenario", "seeds", "crossed t", "Satterthwaite", "sign-flip", "bootstrap", "t of seeds", "Welch")
+    others = ((one.satterthwaite, one.sign_flip, one.bootstrap, one.t_of_seeds, one.welch) for one in alternatives)
     lines = [
-        (*_place(ours), *_percents(ours.false_positives, *several)) for ours, several in zip(rates, others, strict=True)
+        (*_place(one), *_percents(one.false_positives, *several)) for one, several in zip(rates, others, strict=True)
     ]
     return _table(head, lines)
 
 
 def power_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
-    """Return the chance, in percent, to find effects of several sizes: ours / unpaired, with as many trials."""
-    head = ("scenario", "seeds an arm", *(f"effect x {effect:g}" for effect in EFFECTS))
+    """Return the power for several effects in percent: paired / unpaired, with equal numbers of trials."""
+    head = ("scenario", "seeds per arm", *(f"effect x {effect:g}" for effect in EFFECTS))
     lines = [
-        (scenario.name, str(one.seeds), *(f"{ours:.0%} / {other:.0%}" for ours, other in _both(one)))
+        (scenario.name, str(one.seeds), *(f"{paired:.0%} / {unpaired:.0%}" for paired, unpaired in _both(one)))
         for scenario, curve in curves.items()
         for one in curve
         if one.seeds in SHOWN_SEEDS
@@ -55,28 +55,28 @@ def power_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
 
 
 def seeds_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
-    """Return how many seeds find the realistic effect four times out of five, ours and unpaired."""
-    head = ("scenario", "effect x 1", "correlation over seeds", "seeds, ours", "seeds, unpaired", "unpaired / ours")
+    """Return the seeds for 80% power at the realistic effect, paired and unpaired."""
+    head = ("scenario", "effect x 1", "correlation over seeds", "seeds, paired", "seeds, unpaired", "unpaired / paired")
     lines = []
     for scenario, curve in curves.items():
         needed = [seeds_needed(curve, EFFECTS.index(1.0), paired=paired) for paired in (True, False)]
-        ours, unpaired = needed
-        ratio = f"{unpaired / ours:.2f}" if ours and unpaired else ""
+        paired_seeds, unpaired_seeds = needed
+        ratio = f"{unpaired_seeds / paired_seeds:.2f}" if paired_seeds and unpaired_seeds else ""
         seeds = (f"{one:.1f}" if one else f"over {curve[-1].seeds}" for one in needed)
         correlation = scenario.variances.seed / (scenario.variances.seed + scenario.variances.arm_seed)
         lines.append((scenario.name, f"{scenario.effect(scenario.shift):.2g}", f"{correlation:.2f}", *seeds, ratio))
     return _table(head, lines)
 
 
-def counts_table(rates: Iterable[CountRates]) -> str:
-    """Return how often the paired comparison errs on shares of few items, in percent."""
+def binary_table(rates: Iterable[BinaryRates]) -> str:
+    """Return error rates for binary metrics with few items, in percent."""
     head = (
-        "right answers",
+        "share correct",
         "items",
         "seeds",
         "false positives",
         "false equivalence",
-        f"and {ENOUGH} items differ",
+        f"{MIN_DIFFERING_ITEMS}+ items differ",
         "no verdict",
     )
     lines = [
@@ -91,8 +91,8 @@ def counts_table(rates: Iterable[CountRates]) -> str:
     return _table(head, lines)
 
 
-def words_table(rates: Iterable[WordRates]) -> str:
-    """Return how often an arm without effect is called better or worse, or one at the margin equivalent, in percent."""
+def verdicts_table(rates: Iterable[VerdictErrorRates]) -> str:
+    """Return the rates of false verdicts, in percent."""
     head = ("scenario", "margin", "seeds", "false difference", "false equivalence", "either")
     lines = [
         (
@@ -106,16 +106,23 @@ def words_table(rates: Iterable[WordRates]) -> str:
     return _table(head, lines)
 
 
-def looks_table(rates: Iterable[LookRates]) -> str:
-    """Return false positives of looking more than once, in percent, and the seeds that following the advice takes."""
-    every = ", ".join(map(str, LOOKS))
-    head = ("scenario", f"{LOOKS[0]} seeds", f"any of {every}", "advice followed", "its seeds", "new seeds alone")
+def optional_stopping_table(rates: Iterable[OptionalStoppingRates]) -> str:
+    """Return false positives of optional stopping in percent, and the seeds that the advice leads to."""
+    every = ", ".join(map(str, TESTED_SEEDS))
+    head = (
+        "scenario",
+        f"{TESTED_SEEDS[0]} seeds",
+        f"any of {every}",
+        "advice followed",
+        "mean seeds",
+        "new seeds only",
+    )
     lines = [
         (
             one.scenario.name,
-            *_percents(one.first_look, one.any_look, one.advised),
+            *_percents(one.first_test, one.any_test, one.advised),
             f"{one.seeds:.1f}",
-            *_percents(one.new_seeds_alone),
+            *_percents(one.new_seeds_only),
         )
         for one in rates
     ]
@@ -123,8 +130,8 @@ def looks_table(rates: Iterable[LookRates]) -> str:
 
 
 def components_table(metrics: Mapping[str, MetricComponents]) -> str:
-    """Return the variance components of a sweep's records."""
-    head = ("metric", "variances of", "seed", "cluster", "rest")
+    """Return the variance components of a sweep."""
+    head = ("metric", "variances of", "seed", "cluster", "residual")
     rows: list[tuple[str, ...]] = []
     for key, one in metrics.items():
         rows.append((key, "values", *_variances(one.values)))
@@ -146,10 +153,10 @@ def _percents(*rates: Rate) -> tuple[str, ...]:
 
 
 def _both(one: Power) -> Iterable[tuple[float, float]]:
-    return zip(one.ours, one.unpaired, strict=True)
+    return zip(one.paired, one.unpaired, strict=True)
 
 
-def _variances(components: Components) -> tuple[str, ...]:
+def _variances(components: VarianceComponents) -> tuple[str, ...]:
     return tuple(f"{value:.2g}" for value in astuple(components))
 
 

@@ -1,4 +1,4 @@
-"""What is simulated: the ablation's records as they were measured, and worse."""
+"""Simulated scenarios: three with the variance components of a measured sweep, and five extreme ones."""
 
 import math
 from dataclasses import dataclass, replace
@@ -7,48 +7,50 @@ import numpy as np
 from scipy.stats import norm
 
 TOKENS = (6, 8, 8, 8, 10, 18, 18, 24, 28, 29)
-"""Tokens of held-out answers in results/ablation: the middles of ten equal groups. An item's weight is one of them."""
+"""Tokens of held-out answers in results/ablation: medians of ten equal groups. The weight of an item is one of them."""
 
 HELD_OUT_SIZES = ((1, 100), (2, 34), (3, 8), (4, 2))
 PROBE_SIZES = ((1, 97), (2, 10), (3, 1))
-"""Examples about one person in results/ablation, and the number of such people."""
+"""Number of examples about one person in results/ablation, and number of such persons."""
 
 
 @dataclass(frozen=True)
 class Variances:
-    """Of effects that add up to a value. What two arms don't share gives their difference twice its variance."""
+    """Variances of the effects that add up to a value. Effects that arms do not share count twice in a difference."""
 
     seed: float = 0.0
-    """Of a seed, in all arms alike: pairing takes it out."""
+    """Effect of a seed on all arms, which pairing removes."""
     item: float = 0.0
-    """Of an item, in all arms and seeds alike."""
+    """Effect of an item on all arms and seeds."""
     arm_seed: float = 0.0
+    """Effect of a seed on one arm."""
     arm_cluster: float = 0.0
-    """Of an arm's effect on a cluster, in all seeds alike: more seeds don't average it out."""
+    """Effect of an arm on a cluster in all seeds. More seeds do not average it out."""
     noise: float = 0.0
-    """Of one value; of an item of mean weight, where items have weights."""
+    """Residual of one value, for an item of mean weight."""
 
     @property
-    def but_noise(self) -> float:
-        """Return the sum of the others."""
+    def without_noise(self) -> float:
+        """Return the sum of all variances except the noise."""
         return self.seed + self.item + self.arm_seed + self.arm_cluster
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One kind of records, in which arms don't differ but by a shift that is put in."""
+    """One kind of simulated sweeps. Without a shift all arms have the same true value."""
 
     name: str
+    """Title of the scenario, and the seed of its draws."""
     variances: Variances
     shift: float
-    """A realistic effect; of latent values, where the metric is binary."""
+    """A realistic effect. For a binary metric it is an effect on latent values."""
     cluster_sizes: tuple[tuple[int, int], ...] = HELD_OUT_SIZES
-    """Items of a cluster, and the number of such clusters."""
+    """Number of items of a cluster, and number of such clusters."""
     level: float | None = None
-    """Mean latent value of a binary metric, whose noise is normal with variance 1; None for a metric that isn't binary,
-    whose noise has heavy tails."""
+    """Mean latent value of a binary metric, whose noise is normal with variance 1. None for other metrics, whose noise
+    has heavy tails."""
     realistic: bool = False
-    """Whether it is made from records."""
+    """Whether its variances were measured."""
 
     @property
     def items(self) -> int:
@@ -57,22 +59,22 @@ class Scenario:
 
     @property
     def clusters(self) -> tuple[int, ...]:
-        """Return each item's cluster, (items,)."""
+        """Return the cluster of each item, (items,)."""
         sizes = [size for size, count in self.cluster_sizes for _ in range(count)]
         return tuple(int(cluster) for cluster in np.repeat(np.arange(len(sizes)), sizes))
 
     def effect(self, shift: float) -> float:
-        """Return the true difference that a shift makes, in the metric's unit."""
+        """Return the true difference of a shift, in the metric's unit."""
         if self.level is None:
             return shift
-        spread = math.sqrt(self.variances.but_noise + self.variances.noise)
+        spread = math.sqrt(self.variances.without_noise + self.variances.noise)
         return float(norm.cdf((self.level + shift) / spread) - norm.cdf(self.level / spread))
 
 
-# `python -m experiments.null_simulations components results/ablation` (4 alphas, 3 seeds, 2 cores) prints the variances
-# of the differences to the baseline; halves of their means over the arms are an arm's own. Of arm x cluster, whose mean
-# is about zero in all three metrics, the largest of the arms' estimates is taken. What a seed gives all arms alike is
-# the covariance. Shifts are about the largest differences to the baseline in those records.
+# `python -m experiments.null_simulations components results/ablation` (4 alphas, 3 seeds) prints the variances of the
+# differences to the baseline. Half of their mean over the arms is the variance of one arm. The mean of arm x cluster is
+# about zero for all three metrics, so the largest estimate of an arm is used. The effect of a seed on all arms is the
+# covariance. Shifts are about equal to the largest differences to the baseline in this sweep.
 HELD_OUT_LOSS = Scenario(
     "held-out loss",
     Variances(seed=1.1e-4, item=0.04, arm_seed=3.0e-4, arm_cluster=1.6e-4, noise=6.5e-3),
@@ -86,7 +88,7 @@ TRAINING_LOSS = Scenario(
     cluster_sizes=PROBE_SIZES,
     realistic=True,
 )
-# Latent variances that give right and wrong answers the rate and the components of the records.
+# Latent variances with which answers have the measured share of correct ones and the measured components.
 EXACT_MATCH = Scenario(
     "exact match",
     Variances(seed=0.034, item=4.0, arm_seed=0.065, arm_cluster=0.065, noise=1.0),
@@ -99,7 +101,7 @@ NOISE_ALONE = Scenario(
     replace(HELD_OUT_LOSS.variances, arm_seed=0.0, arm_cluster=0.0),
     shift=0.018,
 )
-# At 144 clusters and 5 seeds, clusters give the mean as much variance as seeds do.
+# With 144 clusters and 5 seeds, clusters and seeds contribute equally to the variance of the mean.
 SEEDS_AND_ITEMS = Scenario(
     "items count as much as seeds",
     replace(HELD_OUT_LOSS.variances, arm_cluster=6e-3),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from experiments.winners_curse import BASELINE, World, simulate
+from experiments.winners_curse import BASELINE, SweepModel, simulate
 from neftune_cli.analysis.alignment import AlignedMetric
 from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.paired import paired_comparison
@@ -14,7 +14,7 @@ from neftune_cli.analysis.results import BestArm
 from neftune_cli.metrics import METRICS
 
 LOSS, ROUGE, LENGTH = (METRICS[key] for key in ("eval_loss", "rouge_l", "response_chars"))
-EQUAL = World("equal arms", (0.0,) * 3, seed_sd=1.0, cluster_sd=3.0, item_sd=3.0)
+EQUAL = SweepModel("equal arms", (0.0,) * 3, seed_sd=1.0, cluster_sd=3.0, item_sd=3.0)
 
 
 def aligned(values: ArrayLike, clusters: Sequence[str] = (), weights: ArrayLike | None = None) -> AlignedMetric:
@@ -105,7 +105,7 @@ def test_arm_that_is_always_selected_gains_its_plain_difference() -> None:
 
 
 def test_splits_depend_only_on_the_random_seed() -> None:
-    sweep = EQUAL.trials(5, np.random.default_rng(2))
+    sweep = EQUAL.sweep(5, np.random.default_rng(2))
     once, again, other = (best_arm_gain(sweep, BASELINE, LOSS, confidence=0.95, seed=seed) for seed in (4, 4, 5))
     assert once == again
     assert once != other
@@ -146,19 +146,19 @@ def standard_error(values: np.ndarray) -> float:
 def test_cross_fitted_gain_of_equal_arms_is_unbiased(seeds: int) -> None:
     found = simulate(EQUAL, seeds, 400)
     assert found.naive.mean() < -5 * standard_error(found.naive)
-    assert abs(found.honest.mean()) < 3 * standard_error(found.honest)
+    assert abs(found.cross_fitted.mean()) < 3 * standard_error(found.cross_fitted)
     assert 0.915 < found.covered.mean() < 0.98
 
 
 def test_split_of_items_alone_keeps_the_bias_from_seeds() -> None:
-    of_seeds = World("large effects of seeds", (0.0,) * 3, seed_sd=1.0, cluster_sd=0.0, item_sd=0.1)
+    of_seeds = SweepModel("large effects of seeds", (0.0,) * 3, seed_sd=1.0, cluster_sd=0.0, item_sd=0.1)
     found = simulate(of_seeds, 3, 300)
     assert found.other_items.mean() == pytest.approx(found.naive.mean(), abs=0.01)
     assert found.other_items.mean() < -5 * standard_error(found.other_items)
-    assert abs(found.honest.mean()) < 3 * standard_error(found.honest)
+    assert abs(found.cross_fitted.mean()) < 3 * standard_error(found.cross_fitted)
 
 
 def test_cross_fitted_gain_of_a_better_arm_is_its_true_effect() -> None:
-    found = simulate(World("one better", (-5.0, 0.0, 0.0), seed_sd=1.0, cluster_sd=3.0, item_sd=3.0), 5, 300)
-    assert found.honest.mean() == pytest.approx(-5.0, abs=3 * standard_error(found.honest))
+    found = simulate(SweepModel("one better", (-5.0, 0.0, 0.0), seed_sd=1.0, cluster_sd=3.0, item_sd=3.0), 5, 300)
+    assert found.cross_fitted.mean() == pytest.approx(-5.0, abs=3 * standard_error(found.cross_fitted))
     assert found.covered.mean() > 0.92

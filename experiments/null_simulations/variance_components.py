@@ -1,4 +1,4 @@
-"""Variance components of a finished sweep's records: where the numbers in `scenarios` come from."""
+"""Variance components of a finished sweep, the source of the numbers in `scenarios`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -17,40 +17,40 @@ METRICS = ("eval_loss", "train_loss_clean", "exact_match")
 
 
 @dataclass(frozen=True)
-class Components:
-    """Variances of seeds, of clusters, and of what is left in a table of both; an estimate may be below zero."""
+class VarianceComponents:
+    """Variances of seeds, of clusters and of the residual of a table. An estimate can be negative."""
 
     seed: float
     cluster: float
-    rest: float
+    residual: float
 
 
 @dataclass(frozen=True)
 class MetricComponents:
-    """What the records of one metric say about its scenario."""
+    """Variance components of one metric."""
 
     level: float
-    """Mean of the baseline."""
-    values: Components
-    """Of an arm's own values, mean over arms."""
-    differences: Mapping[str, Components]
-    """Of treated minus baseline, by treated arm."""
+    """Mean of the baseline, in the metric's unit."""
+    values: VarianceComponents
+    """VarianceComponents of the values of an arm, mean over arms."""
+    differences: Mapping[str, VarianceComponents]
+    """VarianceComponents of treated minus baseline, by treated arm."""
     covariance: float
-    """Of the means of the baseline and of a treated arm over seeds, mean over the treated arms."""
+    """Covariance over seeds between the baseline and a treated arm, mean over the treated arms."""
     variance: float
-    """Of an arm's mean over seeds, halfway between the baseline and the treated arms."""
+    """Variance over seeds of an arm, mean of the baseline and of the average treated arm."""
 
     @property
     def correlation(self) -> float:
-        """Return how much of an arm's variance over seeds the baseline shares: what pairing by seed takes out."""
+        """Return the share of an arm's variance over seeds that pairing by seed removes."""
         return self.covariance / self.variance
 
 
 def sweep_components(folder: Path) -> dict[str, MetricComponents]:
-    """Return what the records of a sweep say, by metric that several seeds and clusters have; baseline first.
+    """Return the variance components of a sweep by metric. Metrics without several seeds and clusters are omitted.
 
     Raises:
-        UsageError: a file of it is missing or can't be understood.
+        UsageError: a file of the sweep is missing or invalid.
     """
     trials: dict[str, dict[int, Measurements]] = {}
     for trial_folder, record in SweepFolder(folder).finished():
@@ -61,7 +61,7 @@ def sweep_components(folder: Path) -> dict[str, MetricComponents]:
 
 
 def metric_components(metric: AlignedMetric) -> MetricComponents:
-    """Return what the values of one metric say."""
+    """Return the variance components of one metric."""
     means = np.average(metric.values, axis=2, weights=metric.weights)
     covariances = np.cov(means)
     own = np.diag(covariances)
@@ -76,23 +76,25 @@ def metric_components(metric: AlignedMetric) -> MetricComponents:
 
 def table_components(
     table: Floats,  # (seeds, clusters)
-) -> Components:
-    """Return the components of a table of two crossed factors, from the mean squares of the analysis of variance."""
+) -> VarianceComponents:
+    """Return the variance components of two crossed factors from the mean squares of the analysis of variance."""
     seeds, clusters = table.shape
     by_seed = clusters * table.mean(axis=1).var(ddof=1)
     by_cluster = seeds * table.mean(axis=0).var(ddof=1)
     total = table.size * table.var()
-    rest = (total - (seeds - 1) * by_seed - (clusters - 1) * by_cluster) / ((seeds - 1) * (clusters - 1))
-    return Components(float(by_seed - rest) / clusters, float(by_cluster - rest) / seeds, float(rest))
+    residual = (total - (seeds - 1) * by_seed - (clusters - 1) * by_cluster) / ((seeds - 1) * (clusters - 1))
+    return VarianceComponents(
+        float(by_seed - residual) / clusters, float(by_cluster - residual) / seeds, float(residual)
+    )
 
 
 def _is_crossed(metric: AlignedMetric) -> bool:
     return min(len(metric.arms), len(metric.seeds), len(set(metric.clusters))) > 1
 
 
-def _components(values: Floats, metric: AlignedMetric) -> Components:
+def _components(values: Floats, metric: AlignedMetric) -> VarianceComponents:
     return table_components(cluster_table(values, np.broadcast_to(metric.weights, values.shape), metric.clusters))
 
 
-def _mean(several: Sequence[Components]) -> Components:
-    return Components(*map(float, np.mean([astuple(one) for one in several], axis=0)))
+def _mean(several: Sequence[VarianceComponents]) -> VarianceComponents:
+    return VarianceComponents(*map(float, np.mean([astuple(one) for one in several], axis=0)))

@@ -1,4 +1,4 @@
-"""Simulated records: values of several arms over seeds and items, with all that makes them depend on each other."""
+"""Simulated sweeps: values of several arms over seeds and items, with all shared random effects."""
 
 import math
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from experiments.null_simulations.scenarios import TOKENS, Scenario
 from neftune_cli.evidence.measurements import Floats
 
 TAILS = 4
-"""Degrees of freedom of the noise's t distribution: its kurtosis is infinite, that of the records is 5 to 17."""
+"""Degrees of freedom of the t distribution of the noise. Its kurtosis is infinite; measured values are 5 to 17."""
 
 
 @dataclass(frozen=True)
-class Records:
-    """What one sweep would have left: the baseline first, no arm better than another."""
+class SimulatedSweep:
+    """Values of one sweep without true effects, the baseline first."""
 
     scenario: Scenario
     latent: Floats
@@ -28,7 +28,7 @@ class Records:
         return self._measured(self.latent[0])
 
     def treated(self, shift: float = 0.0) -> Floats:
-        """Return the values of the other arms, each shifted by a true effect, (arms - 1, seeds, items)."""
+        """Return the values of the treated arms, each shifted by a true effect, (arms - 1, seeds, items)."""
         return self._measured(self.latent[1:] + shift)
 
     def _measured(self, latent: Floats) -> Floats:
@@ -37,8 +37,8 @@ class Records:
 
 def simulate(
     scenario: Scenario, *, arms: int, seeds: int, draws: np.random.Generator, own_seeds: bool = False
-) -> Records:
-    """Draw the records of one sweep; `own_seeds` gives each arm seeds of its own, so that nothing pairs them."""
+) -> SimulatedSweep:
+    """Draw one sweep. With `own_seeds` every arm has different seeds, so the arms are not paired by seed."""
     variances, clusters = scenario.variances, scenario.clusters
 
     def effects(variance: float, *shape: int) -> Floats:
@@ -53,13 +53,13 @@ def simulate(
         + effects(variances.arm_cluster, arms, 1, len(set(clusters)))[..., np.array(clusters)]
         + _noise(scenario, (arms, seeds, scenario.items), draws) * np.sqrt(weights.mean() / weights)
     )
-    return Records(scenario, latent, weights)
+    return SimulatedSweep(scenario, latent, weights)
 
 
-def seed_means(records: Records, shift: float = 0.0) -> Floats:
-    """Return each arm's score by seed, all but the baseline shifted by a true effect: (arms, seeds)."""
-    arms = np.concatenate([records.baseline[None], records.treated(shift)])
-    return np.average(arms, axis=2, weights=records.weights)
+def seed_means(sweep: SimulatedSweep, shift: float = 0.0) -> Floats:
+    """Return the score of each arm by seed, (arms, seeds). Treated arms are shifted by a true effect."""
+    arms = np.concatenate([sweep.baseline[None], sweep.treated(shift)])
+    return np.average(arms, axis=2, weights=sweep.weights)
 
 
 def _noise(scenario: Scenario, shape: tuple[int, ...], draws: np.random.Generator) -> Floats:

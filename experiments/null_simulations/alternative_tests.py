@@ -1,4 +1,4 @@
-"""False positives of other ways to test, on the same simulated records."""
+"""False positives of alternative tests on the same simulated sweeps."""
 
 import warnings
 from dataclasses import dataclass
@@ -8,36 +8,36 @@ from scipy.special import stdtr
 from scipy.stats import ttest_ind, ttest_rel
 
 from experiments.null_simulations.error_rates import ARMS, LEVEL, Rate, compare, generator, rate
-from experiments.null_simulations.records import Records, seed_means, simulate
 from experiments.null_simulations.scenarios import Scenario
+from experiments.null_simulations.simulated_sweeps import SimulatedSweep, seed_means, simulate
 from neftune_cli.analysis.crossed_factors import CrossedMean
 from neftune_cli.analysis.paired import InferenceMethod
 from neftune_cli.evidence.measurements import Floats
 
 BOOTSTRAP_SHARE = 5
-"""The bootstrap is a hundred times slower, so it gets one repetition in so many."""
+"""The bootstrap uses one of this number of repetitions, because it is a hundred times slower."""
 
 
 @dataclass(frozen=True)
-class Rivals:
+class AlternativeRates:
     """False positives at the 5% level."""
 
     satterthwaite: Rate
-    """Of ours with the degrees of freedom of Satterthwaite (1946), which weigh the parts by their squared shares."""
+    """The paired comparison with the degrees of freedom of Satterthwaite (1946), weighted by squared shares."""
     sign_flip: Rate
     bootstrap: Rate
     t_of_seeds: Rate
-    """Of a paired t-test of seed means, which takes the items for fixed."""
+    """Paired t-test of seed means, which treats items as fixed."""
     welch: Rate
-    """Of Welch's test of the same seed means, which takes them for unpaired."""
+    """Welch's test of the same seed means, which treats them as unpaired."""
 
 
-def rival_rates(scenario: Scenario, seeds: int, repetitions: int) -> Rivals:
+def alternative_rates(scenario: Scenario, seeds: int, repetitions: int) -> AlternativeRates:
     """Return the rates in the sweeps that `error_rates` simulates without an effect."""
     draws = generator(scenario, seeds)
     sweeps = [simulate(scenario, arms=ARMS, seeds=seeds, draws=draws) for _ in range(repetitions)]
     means = np.array([seed_means(sweep) for sweep in sweeps])  # (repetitions, arms, seeds)
-    return Rivals(
+    return AlternativeRates(
         satterthwaite=rate([[_satterthwaite(one.mean) <= LEVEL for one in compare(sweep)] for sweep in sweeps]),
         sign_flip=_false_positives(sweeps, "sign-flip"),
         bootstrap=_false_positives(sweeps[: -(-repetitions // BOOTSTRAP_SHARE)], "bootstrap"),
@@ -52,9 +52,9 @@ def t_test(
     *,
     paired: bool,
 ) -> Floats:
-    """Return p-values of t-tests over seeds, (...); Welch's where they aren't paired."""
+    """Return p-values of t-tests over seeds, (...): paired, or Welch's."""
     with warnings.catch_warnings():
-        # where all seeds are alike: not a number, which is no claim
+        # with equal seeds the p-value is NaN, which does not count as significant
         warnings.simplefilter("ignore", RuntimeWarning)
         if paired:
             test = ttest_rel(treated, np.broadcast_to(baseline, treated.shape), axis=-1)
@@ -69,5 +69,5 @@ def _satterthwaite(mean: CrossedMean) -> float:
     return 2 * float(stdtr(1 / inverse, -abs(mean.mean) / mean.standard_error)) if mean.standard_error else 1.0
 
 
-def _false_positives(sweeps: list[Records], method: InferenceMethod) -> Rate:
+def _false_positives(sweeps: list[SimulatedSweep], method: InferenceMethod) -> Rate:
     return rate([[one.p_value <= LEVEL for one in compare(sweep, method=method)] for sweep in sweeps])
