@@ -1,1 +1,1 @@
-"""What a run is: frozen specs, how YAML files and flags become one, and the hash that identifies a trial."""
+"""Specs of sweeps and trials, their resolution from files and options, and the identity of a trial."""

@@ -65,7 +65,7 @@ def mean_loss(losses: Sequence[float], tokens: Sequence[int]) -> float:
 
 
 @dataclass(frozen=True)
-class _Batch:
+class _LossBatch:
     """Right-padded examples."""
 
     input_ids: Tensor  # (examples, length)
@@ -105,18 +105,18 @@ def _batches(model: LanguageModel, examples: Sequence[TokenizedExample], batch_s
         yield batch
 
 
-def _padded(examples: Sequence[TokenizedExample], pad_token_id: int, device: torch.device) -> _Batch:
+def _padded(examples: Sequence[TokenizedExample], pad_token_id: int, device: torch.device) -> _LossBatch:
     ids = [torch.tensor(example.input_ids) for example in examples]
     # each position predicts the next token; the last position predicts none
     targets = [torch.tensor([*example.labels[1:], IGNORED]) for example in examples]
-    return _Batch(
+    return _LossBatch(
         input_ids=pad_sequence(ids, batch_first=True, padding_value=pad_token_id).to(device),
         attention_mask=pad_sequence([torch.ones_like(row) for row in ids], batch_first=True).to(device),
         targets=pad_sequence(targets, batch_first=True, padding_value=IGNORED).to(device),
     )
 
 
-def _mean_losses(model: LanguageModel, batch: _Batch) -> Tensor:
+def _mean_losses(model: LanguageModel, batch: _LossBatch) -> Tensor:
     """Return the mean loss of each example: (examples,), in nats."""
     logits = _scored_logits(model, batch).float()
     token_losses = cross_entropy(logits, batch.targets[batch.scored], reduction="none")
@@ -124,7 +124,7 @@ def _mean_losses(model: LanguageModel, batch: _Batch) -> Tensor:
     return by_position.sum(dim=1) / batch.scored.sum(dim=1)
 
 
-def _scored_logits(model: LanguageModel, batch: _Batch) -> Tensor:
+def _scored_logits(model: LanguageModel, batch: _LossBatch) -> Tensor:
     """Return the logits of all scored positions, in the order of the examples: (tokens, vocab)."""
     only_scored = _computes_chosen_positions(model)
     logits: Tensor = model(

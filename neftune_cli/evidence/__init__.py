@@ -1,1 +1,1 @@
-"""What trials measured, read from this tool's folders or from others', ready to be judged."""
+"""Measurements of trials, from sweeps and from runs of other tools, ready for comparison."""
