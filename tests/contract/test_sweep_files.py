@@ -1,4 +1,4 @@
-"""A real sweep through the command line: its files, what a second call does, and what an added alpha does."""
+"""Files of a real sweep, and the effects of running it again and with a further alpha."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from neftune_cli.config.running import Keep, RunOptions, RunSettings
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 
-HERE = RunOptions(workers=0, estimate=True)
+IN_MAIN_PROCESS = RunOptions(workers=0, estimate=True)
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +23,14 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, running: RunOptions = HERE, *, as_json: bool = False, **changes: Any) -> None:
+def run(folder: Path, running: RunOptions = IN_MAIN_PROCESS, *, as_json: bool = False, **changes: Any) -> None:
     from neftune_cli.commands.running import run_and_report
 
     options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "train.epochs": 2.0, **changes}
     run_and_report(None, options, folder, running, quiet=True, as_json=as_json)
 
 
-def test_the_folder_holds_what_the_design_lists(swept: Path) -> None:
+def test_the_folder_has_the_documented_files(swept: Path) -> None:
     names = {path.name for path in swept.iterdir()}
     assert names == {
         "sweep.yaml",
@@ -55,10 +55,10 @@ def test_the_folder_holds_what_the_design_lists(swept: Path) -> None:
         }
 
 
-def test_the_tables_have_the_promised_columns_and_rows(swept: Path) -> None:
-    loss, scores, curves = (pd.read_csv(swept / f"{name}.csv") for name in ("loss", "eval", "curves"))
+def test_the_tables_have_the_documented_columns_and_rows(swept: Path) -> None:
+    loss, metrics, curves = (pd.read_csv(swept / f"{name}.csv") for name in ("loss", "eval", "curves"))
     assert list(loss) == ["arm", "alpha", "seed", "train_loss", "train_loss_clean", "eval_loss", "eval_perplexity"]
-    assert list(scores)[3:] == [
+    assert list(metrics)[3:] == [
         "exact_match",
         "rouge_l",
         "bleu",
@@ -70,10 +70,10 @@ def test_the_tables_have_the_promised_columns_and_rows(swept: Path) -> None:
     assert loss.arm.tolist() == ["base", "alpha=0", "alpha=0", "alpha=5", "alpha=5"]
     assert loss.loc[0, ["alpha", "seed", "train_loss"]].isna().all()
     steps = curves[curves.train_loss.notna()]
-    assert steps.groupby(["arm", "seed"]).size().tolist() == [4, 4, 4, 4]  # 32 examples, 16 a step, 2 epochs
+    assert steps.groupby(["arm", "seed"]).size().tolist() == [4, 4, 4, 4]  # 32 examples, 16 per step, 2 epochs
 
 
-def test_the_losses_are_the_means_of_what_the_examples_say(swept: Path) -> None:
+def test_the_losses_are_the_token_weighted_means_of_the_examples(swept: Path) -> None:
     for trial in (swept / "trials").iterdir():
         record = TrialRecord.model_validate_json((trial / "record.json").read_text())
         rows = pd.read_parquet(trial / "examples.parquet")
@@ -83,36 +83,36 @@ def test_the_losses_are_the_means_of_what_the_examples_say(swept: Path) -> None:
             assert value == pytest.approx((part.loss * part.tokens).sum() / part.tokens.sum(), rel=1e-9)
 
 
-def test_the_scores_are_the_means_of_what_the_answers_say(swept: Path) -> None:
+def test_the_metrics_are_the_means_of_the_responses(swept: Path) -> None:
     for trial in (swept / "trials").iterdir():
         record = TrialRecord.model_validate_json((trial / "record.json").read_text())
-        answers = [json.loads(line) for line in (trial / "generations.jsonl").read_text().splitlines()]
-        assert [one["split"] for one in answers] == ["held-out"] * 8 + ["probe"] * 32  # all that are trained on
+        responses = [json.loads(line) for line in (trial / "generations.jsonl").read_text().splitlines()]
+        assert [one["split"] for one in responses] == ["held-out"] * 8 + ["probe"] * 32  # all training examples
         assert record.probe_eval is not None
-        for scores, part in ((record.eval, answers[:8]), (record.probe_eval, answers[8:])):
+        for scores, part in ((record.eval, responses[:8]), (record.probe_eval, responses[8:])):
             assert scores.exact_match == pytest.approx(sum(one["exact_match"] for one in part) / len(part))
             assert scores.rouge_l == pytest.approx(sum(one["rouge_l"] for one in part) / len(part))
 
 
-def test_the_answers_are_to_the_examples_whose_losses_are_measured(swept: Path) -> None:
+def test_responses_and_losses_have_the_same_examples(swept: Path) -> None:
     for trial in (swept / "trials").iterdir():
-        answers = [json.loads(line) for line in (trial / "generations.jsonl").read_text().splitlines()]
+        responses = [json.loads(line) for line in (trial / "generations.jsonl").read_text().splitlines()]
         losses = pd.read_parquet(trial / "examples.parquet")
         for split in ("held-out", "probe"):
             measured = losses[(losses.split == split) & (losses.epoch == losses.epoch.max())].example.tolist()
-            assert [one["example"] for one in answers if one["split"] == split] == measured
+            assert [one["example"] for one in responses if one["split"] == split] == measured
 
 
-def test_arms_see_the_same_batches_and_differ_in_noise_alone(swept: Path) -> None:
+def test_arms_have_the_same_batches_and_differ_only_in_noise(swept: Path) -> None:
     curves = pd.read_csv(swept / "curves.csv")
     steps = curves[curves.train_loss.notna()]
-    without, noisy = (steps[(steps.alpha == alpha) & (steps.seed == 0)] for alpha in (0, 5))
-    assert without.tokens.tolist() == noisy.tokens.tolist()
-    assert without.learning_rate.tolist() == noisy.learning_rate.tolist()
-    assert without.train_loss.tolist() != noisy.train_loss.tolist()
+    noise_free, noisy = (steps[(steps.alpha == alpha) & (steps.seed == 0)] for alpha in (0, 5))
+    assert noise_free.tokens.tolist() == noisy.tokens.tolist()
+    assert noise_free.learning_rate.tolist() == noisy.learning_rate.tolist()
+    assert noise_free.train_loss.tolist() != noisy.train_loss.tolist()
 
 
-def test_the_manifest_says_what_ran_and_on_what(swept: Path) -> None:
+def test_the_manifest_has_versions_fingerprints_and_times(swept: Path) -> None:
     manifest = json.loads((swept / "manifest.json").read_text())
     assert {"torch", "transformers", "trl", "neftune", "python"} <= set(manifest["versions"])
     assert set(manifest["fingerprints"]) == {"model", "data"}
@@ -120,7 +120,7 @@ def test_the_manifest_says_what_ran_and_on_what(swept: Path) -> None:
     assert manifest["started"] <= manifest["ended"]
 
 
-def test_the_manifest_says_what_was_to_be_expected_and_what_came(swept: Path) -> None:
+def test_the_manifest_has_estimated_and_measured_costs(swept: Path) -> None:
     manifest = json.loads((swept / "manifest.json").read_text())
     estimate, truth = manifest["estimate"], manifest["truth"]
     assert estimate.keys() == truth.keys()
@@ -130,20 +130,20 @@ def test_the_manifest_says_what_was_to_be_expected_and_what_came(swept: Path) ->
     assert truth["peak_memory"] > 0
 
 
-def test_the_spec_in_the_folder_runs_the_sweep_again(swept: Path) -> None:
+def test_the_spec_in_the_folder_describes_the_sweep(swept: Path) -> None:
     from neftune_cli.config.resolve import resolve_sweep
 
     assert resolve_sweep(swept / "sweep.yaml", {}) == SweepFolder(swept).spec()
     assert yaml.safe_load((swept / "sweep.yaml").read_text())["seeds"] == [0, 1]
 
 
-def test_the_same_again_trains_nothing_and_an_added_alpha_trains_that_arm_alone(
+def test_the_same_command_trains_nothing_and_a_further_alpha_trains_only_its_arm(
     swept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()}
     run(swept, as_json=True)
-    again = json.loads(capsys.readouterr().out)
-    assert (again["run_now"], again["already_done"]) == (0, 5)
+    second = json.loads(capsys.readouterr().out)
+    assert (second["run_now"], second["already_done"]) == (0, 5)
     assert {path: path.read_bytes() for path in swept.rglob("*") if path.is_file()} == before
 
     run(swept, as_json=True, alphas="0,5,2.5")
@@ -154,17 +154,17 @@ def test_the_same_again_trains_nothing_and_an_added_alpha_trains_that_arm_alone(
     assert all(path.read_bytes() == before[path] for path in kept)
 
 
-def test_the_best_model_alone_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_keep_best_keeps_only_the_best_model(tmp_path: Path) -> None:
     running = RunOptions(workers=0, keep=Keep.BEST, settings=RunSettings(keep_model=True))
     run(tmp_path / "out", running, seeds="1", alphas="0,40", **{"evaluation.max_new_tokens": 4, "train.max_steps": 2})
-    kept = [record.arm for place, record in SweepFolder(tmp_path / "out").finished() if place.model_path.is_dir()]
+    kept = [record.arm for folder, record in SweepFolder(tmp_path / "out").finished() if folder.model_path.is_dir()]
     losses = pd.read_csv(tmp_path / "out" / "loss.csv").dropna().set_index("arm").eval_loss
     assert kept == [losses.idxmin()]
 
 
 @pytest.mark.slow
-def test_100_trials_leave_less_than_50_megabytes(tmp_path: Path) -> None:
-    """Of the default recipe but for its length, on all examples of the embedded data."""
+def test_100_trials_take_less_than_50_megabytes(tmp_path: Path) -> None:
+    """The trials have the default recipe with fewer steps, on all examples of the embedded data."""
     alphas = ",".join(map(str, range(33)))
     options: dict[str, Any] = {"alphas": alphas, "seeds": "3", "train_examples": None, "eval_examples": None}
     run(tmp_path / "out", RunOptions(workers=0), **{"train.max_steps": 8}, **options)
