@@ -12,6 +12,7 @@ from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from tests.finished_trials import trial_record, write_trial
 
+
 def planned(folder: Path, **options: object) -> Plan:
     return plan_sweep(None, {"train_examples": 16, "eval_examples": 4, **options}, folder, TrialRunner().inspect).plan
 

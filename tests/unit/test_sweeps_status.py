@@ -193,9 +193,7 @@ def test_the_estimate_is_used_before_a_trial_has_finished(tmp_path: Path) -> Non
         status = sweep.status()
         assert status.seconds_left == pytest.approx(29 + 4 * 30)
 
-        sweep.finish(
-            "alpha=0", 0, 1.5, seconds=60.0
-        )  # twice the estimate, so the others are expected to be too
+        sweep.finish("alpha=0", 0, 1.5, seconds=60.0)  # twice the estimate, so the others are expected to be too
         later = sweep.status()
         assert view(later, "alpha=5", 0).seconds_left == pytest.approx(60.0)
         assert view(later, "base", None).seconds_left == pytest.approx(29.0)
