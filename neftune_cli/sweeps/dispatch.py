@@ -98,10 +98,10 @@ class Dispatcher:
                 self._wait_for_lease(self._running.pop(trial.id))
             case Finished(trial, record, why, seconds):
                 self._end(self._running.pop(trial.id), record, why, seconds)
-            case WorkerDied(None):
-                self._observer.note(f"A worker {event.reason}. A new worker replaces it.")
-            case WorkerDied(trial):
+            case WorkerDied(trial) if trial is not None:
                 self._retry(self._running.pop(trial.id), event)
+            case WorkerDied():
+                self._observer.note(f"A worker {event.reason}. A new worker replaces it.")
             case _:
                 assert_never(event)
 

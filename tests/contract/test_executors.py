@@ -270,7 +270,7 @@ class DelegatingExecutor:
 
 def test_executor_of_another_package_runs_a_sweep_after_one_registration(sweep: SweepFolder) -> None:
     one = DelegatingExecutor()
-    register_executor(ExecutorDeclaration("delegating", "passes trials on", lambda: one))  # type: ignore[arg-type]
+    register_executor(ExecutorDeclaration("delegating", "passes trials on", lambda: one))
     try:
         with make_executor("delegating") as executor, Interrupts() as interrupts:
             plan = make_plan(spec_of(seeds=[0]), sweep, executor.inspect)

@@ -156,7 +156,7 @@ def test_the_same_command_trains_nothing_and_a_further_alpha_trains_only_its_arm
 
 def test_keep_best_keeps_only_the_best_model(tmp_path: Path) -> None:
     running = RunOptions(workers=0, keep=Keep.BEST, settings=RunSettings(keep_model=True))
-    run(tmp_path / "out", running, seeds="1", alphas="0,40", **{"evaluation.max_new_tokens": 4, "train.max_steps": 2})
+    run(tmp_path / "out", running, seeds="1", alphas="0,40", **SHORT)
     kept = [record.arm for folder, record in SweepFolder(tmp_path / "out").finished() if folder.model_path.is_dir()]
     losses = pd.read_csv(tmp_path / "out" / "loss.csv").dropna().set_index("arm").eval_loss
     assert kept == [losses.idxmin()]
@@ -167,6 +167,6 @@ def test_100_trials_take_less_than_50_megabytes(tmp_path: Path) -> None:
     """The trials have the default recipe with fewer steps, on all examples of the embedded data."""
     alphas = ",".join(map(str, range(33)))
     options: dict[str, Any] = {"alphas": alphas, "seeds": "3", "train_examples": None, "eval_examples": None}
-    run(tmp_path / "out", RunOptions(workers=0), **{"train.max_steps": 8}, **options)
+    run(tmp_path / "out", RunOptions(workers=0), **EIGHT_STEPS, **options)
     assert len(SweepFolder(tmp_path / "out").records()) == 100
     assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 50e6

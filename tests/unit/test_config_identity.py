@@ -33,7 +33,7 @@ def identity(
 
 
 def test_ids_of_version_0_1_0_are_unchanged() -> None:
-    hf = {"noise": "gaussian", "noise_schedule": "cosine", "noise_target": "prompt", "noise_scale": "hf"}
+    hf: dict[str, Any] = {"noise": "gaussian", "noise_schedule": "cosine", "noise_target": "prompt", "noise_scale": "hf"}
     lora = {"lora_rank": 8, "weight_decay": 0.1, "epochs": 1.5}
     assert [
         identity([0.0]),
