@@ -65,7 +65,7 @@ class Metric:
     unit: str
     """Second line of the heading: unit, range or condition."""
     goal: Literal["lower", "higher"] | None
-    """Direction of improvement; None if neither direction is an improvement by itself."""
+    """Direction of improvement; None if neither direction is an improvement."""
     decimals: int
     margin: Margin
     """Equivalence margin, unless `--margin` sets another."""

@@ -69,13 +69,13 @@ def compare(
     else:
         typer.echo(_text(compared, format_, hypotheses=hypotheses), nl=False)
     if format_ is OutputFormat.TABLE and options == DEFAULT_OPTIONS:
-        write_reports_beside(compared)
+        write_folder_reports(compared)
 
 
-def write_reports_beside(compared: Sequence["ComparedEvidence"]) -> None:
-    """Write the reports of comparisons that cover whole sweeps of their own folders.
+def write_folder_reports(compared: Sequence["ComparedEvidence"]) -> None:
+    """Write the report of each sweep that is compared alone into its folder.
 
-    A comparison of several sweeps, or of runs of other tools, has no folder of its own.
+    A comparison of several sweeps, or of runs of other tools, belongs to no single folder.
     """
     from neftune_cli.store import SweepFolder
 

@@ -116,7 +116,7 @@ def _nested(fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
             continue
         section, _, name = field.rpartition(".")
         if field == "train.sft":
-            nested["train"] = {**parsed, **nested["train"]}  # an option of its own wins over --set
+            nested["train"] = {**parsed, **nested["train"]}  # a named option wins over --set
         else:
             (nested[section] if section else nested)[name] = parsed
     return nested

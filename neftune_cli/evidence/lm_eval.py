@@ -292,7 +292,7 @@ def _notes(runs: Sequence[_EvaluatedRun]) -> Iterator[str]:
     tasks = [task for task in runs[0].newest if not runs[0].newest[task].of("group_subtasks", task)]
     unlogged = [task for task in tasks if any(task not in run.samples for run in runs)]
     if unlogged:
-        yield f"{_listed(unlogged)}: evaluated without --log_samples; intervals are over seeds alone."
+        yield f"{_listed(unlogged)}: evaluated without --log_samples; intervals are over seeds only."
 
 
 def _listed(names: Sequence[str]) -> str:

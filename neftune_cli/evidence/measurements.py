@@ -21,7 +21,7 @@ class ItemValues:
     """Values of one metric of one trial per item. The trial's value is their weighted mean."""
 
     items: tuple[str, ...]
-    """Ids of the items, which are the same in every trial."""
+    """Ids of the items. An item has the same id in every trial."""
     clusters: tuple[str, ...]
     """Cluster of each item, (items,)."""
     values: Floats
@@ -109,7 +109,7 @@ class Evidence:
     trials: tuple[Measurements, ...]
     """Base model first, if it was evaluated; then by arm in the order of the sweep, and by seed."""
     metrics: Mapping[str, Metric]
-    """Measured metrics, in the order of the tables."""
+    """Metrics to compare, in the order of the tables."""
     folders: tuple[str, ...]
     """Folders of the trials."""
     specs: tuple[str, ...] = ()

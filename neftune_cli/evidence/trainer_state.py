@@ -25,7 +25,7 @@ _METRICS = {key: METRICS[key] for key in ("train_loss", "eval_loss", "eval_perpl
 _NOTES = (
     "These runs come from trainer states, which do not show whether the runs differ only in noise and seed. "
     "Arm and seed come from folder names or run files.",
-    "Trainer states have no losses per example. Intervals are over seeds alone.",
+    "Trainer states have no losses per example. Intervals are over seeds only.",
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.records import SCHEMA_VERSION, Record
-from neftune_cli.store.locks import temporary_file, temporary_path
+from neftune_cli.store.temporary_files import temporary_file, temporary_path
 
 RecordType = TypeVar("RecordType", bound=Record)
 

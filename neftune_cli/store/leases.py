@@ -18,7 +18,7 @@ from pathlib import Path
 from neftune_cli.errors import LeaseLost
 from neftune_cli.records import SCHEMA_VERSION, Record
 from neftune_cli.store.files import link, pretty_json, read_record, sync_folder
-from neftune_cli.store.locks import create_temporary_file, is_locked, is_path_of, machine
+from neftune_cli.store.temporary_files import create_temporary_file, is_locked, is_path_of, machine
 
 HEARTBEATS_PER_LEASE = 6
 """Number of heartbeats in the time after which a lease expires without one."""

@@ -19,7 +19,7 @@ from neftune_cli.store.files import (
     write_atomically,
 )
 from neftune_cli.store.leases import HeartbeatMonitor
-from neftune_cli.store.locks import is_temporary, remove_abandoned_files, require_posix
+from neftune_cli.store.temporary_files import is_temporary, remove_abandoned_files, require_posix
 from neftune_cli.store.trials import TrialFolder
 
 SWEEP_FILE, MANIFEST_FILE = "sweep.yaml", "manifest.json"

@@ -44,7 +44,7 @@ from neftune_cli.store.leases import (
     holder,
     remove_old_leases,
 )
-from neftune_cli.store.locks import remove_abandoned_files, remove_temporary_folders
+from neftune_cli.store.temporary_files import remove_abandoned_files, remove_temporary_folders
 
 if TYPE_CHECKING:
     from pyarrow import Table

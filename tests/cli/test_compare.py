@@ -16,7 +16,7 @@ from neftune_cli.errors import NothingToCompareError, UsageError
 from neftune_cli.records import CurvePoint, TrialRecord
 from neftune_cli.reporting.documents import OutputFormat
 from neftune_cli.store import SweepFolder
-from tests.finished_trials import write_trial, write_failed_trial
+from tests.finished_trials import write_failed_trial, write_trial
 
 Records = list[TrialRecord]
 

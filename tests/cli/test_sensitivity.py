@@ -83,7 +83,8 @@ def test_json_prints_one_document_on_stdout(neftune: Neftune) -> None:
     [
         (
             ("--alphas", "0,nan"),
-            "Error: --alphas: alpha must be a finite number, 0 or larger, not nan.\n  Give numbers such as 0,5,10,15; 0 is no noise.\n",
+            "Error: --alphas: alpha must be a finite number, 0 or larger, not nan.\n"
+            "  Give numbers such as 0,5,10,15; 0 is no noise.\n",
         ),
         (("--examples", "0"), "Error: --examples is 0.\n  Use 1 or more.\n"),
         (("--max-length", "0"), "Error: --max-length is 0.\n  Use 1 or more.\n"),
@@ -114,7 +115,8 @@ def test_examples_longer_than_the_context_raise(neftune: Neftune, tmp_path: Path
     (tmp_path / "long.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     ended = neftune("sensitivity", "--dataset", "long.jsonl", "--max-length", "800")
     assert ended.err == (
-        "Error: The longest example has 800 tokens, but the context of tiny is 512 tokens.\n  Use --max-length 512 or less.\n"
+        "Error: The longest example has 800 tokens, but the context of tiny is 512 tokens.\n"
+        "  Use --max-length 512 or less.\n"
     )
 
 
@@ -122,7 +124,6 @@ def test_a_folder_that_is_not_writable_raises(neftune: Neftune, tmp_path: Path) 
     (tmp_path / "file").touch()
     ended = neftune(*SHORT, "--output", "file/there")
     assert ended.err == (
-        "Error: file/there is not writable: file is not a writable folder.\n"
-        "  Give a writable folder with --output.\n"
+        "Error: file/there is not writable: file is not a writable folder.\n  Give a writable folder with --output.\n"
     )
     assert ended.code == 2

@@ -200,7 +200,7 @@ def test_watch_ends_although_an_old_sweep_is_unfinished(fresh: FakeSweep, tmp_pa
 
 def test_ctrl_c_ends_the_display(fresh: FakeSweep) -> None:
     with _Watch(fresh.folder.path) as watching:
-        watching.wait_for("Ctrl-C ends this view, not the sweep")
+        watching.wait_for("Ctrl-C ends this display, not the sweep")
         watching.process.send_signal(signal.SIGINT)
         watching.wait_for("No trial is running")
 

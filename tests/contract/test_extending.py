@@ -48,9 +48,7 @@ def test_the_noise_distribution_has_the_variance_of_the_uniform_one() -> None:
     assert drawn.var().item() == pytest.approx(1 / 3, rel=0.02)
 
 
-def test_a_sweep_uses_the_distribution_the_metric_the_executor_and_the_layout(
-    neftune: Neftune, tmp_path: Path
-) -> None:
+def test_a_sweep_uses_the_distribution_the_metric_the_executor_and_the_layout(neftune: Neftune, tmp_path: Path) -> None:
     rows = [{"question": f"What follows {number}?", "answer": f"{number + 1} follows."} for number in range(12)]
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ["sweep", "--dataset", "mine.jsonl", "--alphas", "5", "--noises", "uniform,triangular", *SMALL]

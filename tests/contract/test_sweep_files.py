@@ -13,6 +13,8 @@ from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 
 IN_MAIN_PROCESS = RunOptions(workers=0, estimate=True)
+SHORT: dict[str, Any] = {"evaluation.max_new_tokens": 4, "train.max_steps": 2}
+EIGHT_STEPS: dict[str, Any] = {"train.max_steps": 8}
 
 
 @pytest.fixture(scope="module")

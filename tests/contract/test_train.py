@@ -70,7 +70,7 @@ def test_compare_shows_a_training_apart_from_a_sweep(neftune: Neftune, tmp_path:
         (tmp_path / "results" / name / "summary.md").unlink()
     result = neftune("compare", "results")
     assert result.code == 0
-    assert "Not compared with one: single training runs and sweeps are compared separately." in result.out
+    assert "Not compared with more: single training runs and sweeps are compared separately." in result.out
     assert [(tmp_path / "results" / name / "summary.md").is_file() for name in ("one", "more")] == [True, True]
 
 

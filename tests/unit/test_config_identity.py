@@ -33,12 +33,12 @@ def identity(
 
 
 def test_ids_of_version_0_1_0_are_unchanged() -> None:
-    hf: dict[str, Any] = {"noise": "gaussian", "noise_schedule": "cosine", "noise_target": "prompt", "noise_scale": "hf"}
+    noise: dict[str, Any] = {"noise": "gaussian", "noise_schedule": "cosine", "noise_target": "prompt"}
     lora = {"lora_rank": 8, "weight_decay": 0.1, "epochs": 1.5}
     assert [
         identity([0.0]),
         identity([5.0], seed=1),
-        identity([10.0], seed=2, **hf),
+        identity([10.0], seed=2, noise_scale="hf", **noise),
         identity([15.0], evaluation=OTHER_EVALUATION, model="org/model", train=lora),
     ] == ["513c39c42fa6", "c2319246e74e", "72bb50691575", "fd2becb21b53"]
     spec = resolve_sweep(None, {"alphas": [5.0]})

@@ -290,7 +290,7 @@ def test_runs_without_samples_have_scores_and_a_note(tmp_path: Path) -> None:
     evidence = only(tmp_path)
     assert [trial.scores for trial in evidence.trials] == 2 * [{"quiz/acc": 0.5}]
     assert [set(trial.items) for trial in evidence.trials] == [{"quiz/acc"}, set()]
-    assert evidence.notes[1:] == ("quiz: evaluated without --log_samples; intervals are over seeds alone.",)
+    assert evidence.notes[1:] == ("quiz: evaluated without --log_samples; intervals are over seeds only.",)
 
 
 def test_samples_of_older_versions_have_no_filter(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_scores_and_curve_are_read_from_the_log(tmp_path: Path) -> None:
     assert evidence.notes == (
         "These runs come from trainer states, which do not show whether the runs differ only in noise and seed. Arm "
         "and seed come from folder names or run files.",
-        "Trainer states have no losses per example. Intervals are over seeds alone.",
+        "Trainer states have no losses per example. Intervals are over seeds only.",
     )
 
 

@@ -32,7 +32,7 @@ from neftune_cli.records import EVAL_METRICS, HELD_OUT, LOSS_METRICS, PROBE, Gen
 from neftune_cli.reporting.documents import OutputFormat, document
 from neftune_cli.reporting.reports import compare_all, compare_sweep, render_page
 from neftune_cli.store import SweepFolder
-from tests.finished_trials import leave
+from tests.finished_trials import write_trial
 
 TEXT_FORMATS = (OutputFormat.TABLE, OutputFormat.MARKDOWN, OutputFormat.LATEX)
 REFERENCES = ("a b c d", "e f g h")
@@ -145,7 +145,7 @@ def write_trials(folder: SweepFolder, template: TrialRecord, alpha: float) -> No
     for seed in range(3):
         one = record(template, alpha, seed)
         answers = [*generations(alpha), *(each.model_copy(update={"split": PROBE}) for each in generations(alpha))]
-        leave(folder.trial(one.trial, one.arm, one.seed), one, [], answers, [])
+        write_trial(folder.trial(one.trial, one.arm, one.seed), one, [], answers, [])
 
 
 def test_scores_are_computed_and_recorded(sweep: SweepFolder) -> None:

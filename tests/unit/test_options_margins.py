@@ -1,4 +1,4 @@
-"""`--margin` reads sizes in a metric's unit and shares of the baseline, and names everything that is neither."""
+"""Values of `--margin`: sizes in the unit of a metric, shares of the baseline, and all invalid texts."""
 
 import pytest
 
@@ -9,14 +9,14 @@ from neftune_cli.metrics import Margin
 KNOWN = ("eval_loss", "response_chars")
 
 
-def test_sizes_and_shares() -> None:
+def test_sizes_and_shares_of_the_baseline() -> None:
     assert parse_margins(["eval_loss=0.02", "response_chars = 10%"], KNOWN) == {
         "eval_loss": Margin(0.02),
         "response_chars": Margin(0.1, relative=True),
     }
 
 
-def test_every_problem_is_named() -> None:
+def test_all_problems_are_reported() -> None:
     with pytest.raises(UsageError) as caught:
         parse_margins(
             ["0.02", "eval_loss=", "eval_loss=-1", "eval_loss=nan", "eval_loss=1", "eval_loss=2", "loss=1"], KNOWN

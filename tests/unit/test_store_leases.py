@@ -16,7 +16,7 @@ from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import LeaseLost, UsageError
 from neftune_cli.records import CurvePoint, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder, TrialFolder, files, leases
-from neftune_cli.store.locks import machine
+from neftune_cli.store.temporary_files import machine
 from tests.finished_trials import NoSpec, start_trial, write_trial
 from tests.unit.test_store import record
 

@@ -32,7 +32,9 @@ def require_posix() -> None:
         UsageError: it has none, as on Windows.
     """
     if fcntl is None:
-        raise UsageError(Problem("neftune needs a POSIX system;", "on Windows use WSL."))
+        raise UsageError(
+            Problem("neftune needs POSIX file locks, which this system does not have.", "On Windows, use WSL.")
+        )
 
 
 def temporary_path(path: Path) -> Path:
@@ -49,7 +51,7 @@ def create_temporary_file(path: Path) -> tuple[Path, int]:
     """Create a locked temporary file for a path. Return its name, and the descriptor that holds the lock."""
     while True:
         temporary = temporary_path(path)
-        file = create_locked(temporary)
+        file = _create_locked(temporary)
         if is_path_of(temporary, file):
             return temporary, file
         os.close(file)  # another process removed the file as abandoned before it was locked
@@ -75,7 +77,7 @@ def remove_abandoned_files(folder: Path) -> None:
             if path.is_dir():
                 continue
             if _is_of_this_machine(path):
-                remove_unlocked(path)
+                _remove_unlocked(path)
             elif _file_system_time(folder) - path.stat().st_mtime > ABANDONED_SECONDS:
                 path.unlink()
 
@@ -86,23 +88,19 @@ def remove_temporary_folders(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _is_of_this_machine(path: Path) -> bool:
-    return path.name.rpartition("-")[0].endswith(_machine_tag())
-
-
-def _file_system_time(folder: Path) -> float:
-    """Return the current time of the clock that sets the modification times in a folder."""
-    temporary, file = create_temporary_file(folder / "clock")
+def is_path_of(path: Path, file: int) -> bool:
+    """Return whether a path refers to an open file."""
     try:
-        return os.fstat(file).st_mtime
-    finally:
-        temporary.unlink(missing_ok=True)
-        os.close(file)
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except OSError:
+        return False
 
 
-@cache
-def _machine_tag() -> str:
-    return hashlib.sha256(machine().encode()).hexdigest()[:8]
+def is_locked(path: Path) -> bool:
+    """Return whether a process of this machine holds the lock of a file. True if that can't be determined."""
+    require_posix()
+    with _try_lock(path, fcntl.LOCK_SH) as is_free:
+        return not is_free
 
 
 def machine() -> str:
@@ -114,7 +112,7 @@ def machine() -> str:
     return f"{socket.gethostname()} {boot}"
 
 
-def create_locked(path: Path) -> int:
+def _create_locked(path: Path) -> int:
     """Create a file, and lock it for as long as the returned descriptor is open.
 
     Raises:
@@ -128,14 +126,7 @@ def create_locked(path: Path) -> int:
     return file
 
 
-def is_locked(path: Path) -> bool:
-    """Return whether a process of this machine holds the lock of a file. True if that can't be determined."""
-    require_posix()
-    with _try_lock(path, fcntl.LOCK_SH) as is_free:
-        return not is_free
-
-
-def remove_unlocked(path: Path) -> None:
+def _remove_unlocked(path: Path) -> None:
     """Remove a file unless a process of this machine holds its lock. The lock is held during the removal."""
     require_posix()
     with _try_lock(path, fcntl.LOCK_EX) as is_free:
@@ -165,9 +156,20 @@ def _lock(file: int, mode: int) -> bool:
     return True
 
 
-def is_path_of(path: Path, file: int) -> bool:
-    """Return whether a path refers to an open file."""
+def _is_of_this_machine(path: Path) -> bool:
+    return path.name.rpartition("-")[0].endswith(_machine_tag())
+
+
+@cache
+def _machine_tag() -> str:
+    return hashlib.sha256(machine().encode()).hexdigest()[:8]
+
+
+def _file_system_time(folder: Path) -> float:
+    """Return the current time of the clock that sets the modification times in a folder."""
+    temporary, file = create_temporary_file(folder / "clock")
     try:
-        return os.path.samestat(path.stat(), os.fstat(file))
-    except OSError:
-        return False
+        return os.fstat(file).st_mtime
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(file)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.errors import UsageError
-from neftune_cli.store import SweepFolder, locks, write_atomically
-from neftune_cli.store.locks import (
+from neftune_cli.store import SweepFolder, temporary_files, write_atomically
+from neftune_cli.store.temporary_files import (
     ABANDONED_SECONDS,
     create_temporary_file,
     is_temporary,
@@ -22,7 +22,7 @@ from neftune_cli.store.locks import (
 DIE_WRITING = """
 import os, sys
 from pathlib import Path
-from neftune_cli.store.locks import create_temporary_file
+from neftune_cli.store.temporary_files import create_temporary_file
 print(create_temporary_file(Path(sys.argv[1]))[0], flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -49,7 +49,7 @@ def test_temporary_file_of_living_process_is_kept(tmp_path: Path) -> None:
 
 
 def test_temporary_file_of_another_machine_is_kept_for_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locks, "_machine_tag", lambda: "elsewhere")
+    monkeypatch.setattr(temporary_files, "_machine_tag", lambda: "elsewhere")
     path, file = create_temporary_file(tmp_path / "loss.csv")
     os.close(file)
     monkeypatch.undo()
@@ -92,14 +92,14 @@ def test_system_without_posix_locks_raises_usage_error_at_first_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)  # makes the import fail, as on Windows
-    spec = find_spec("neftune_cli.store.locks")
+    spec = find_spec("neftune_cli.store.temporary_files")
     assert spec is not None
     assert spec.loader is not None
     without_locks = module_from_spec(spec)
     spec.loader.exec_module(without_locks)
-    with pytest.raises(UsageError, match="neftune needs a POSIX system; on Windows use WSL"):
+    with pytest.raises(UsageError, match=r"needs POSIX file locks.* On Windows, use WSL"):
         without_locks.create_temporary_file(tmp_path / "loss.csv")
-    monkeypatch.setattr(locks, "fcntl", without_locks.fcntl)
-    with pytest.raises(UsageError, match="neftune needs a POSIX system; on Windows use WSL"):
+    monkeypatch.setattr(temporary_files, "fcntl", without_locks.fcntl)
+    with pytest.raises(UsageError, match=r"needs POSIX file locks.* On Windows, use WSL"):
         SweepFolder(tmp_path)
     assert list(tmp_path.iterdir()) == []
