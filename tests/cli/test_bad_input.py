@@ -257,3 +257,18 @@ def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypa
     result = neftune("sweep", "--alphas", "0,5", "--quiet")
     assert result.code == 130
     assert result.err == ("Interrupted. Finished trials are kept. Resume with:\n  neftune sweep --alphas 0,5 --quiet\n")
+
+
+def test_workers_0_excludes_executors_with_workers(neftune: Neftune, tmp_path: Path) -> None:
+    from neftune_cli.sweeps.executors.registry import EXECUTORS, ExecutorDeclaration
+
+    EXECUTORS.register(ExecutorDeclaration("remote", "workers on another machine", lambda: pytest.fail("started")))
+    try:
+        result = neftune(*SWEEP, "--workers", "0", "--executor", "remote")
+    finally:
+        EXECUTORS.unregister("remote")
+    assert result.err == (
+        "Error: --workers 0 runs the trials in the main process, but --executor remote does not.\n"
+        "  Leave one of them out.\n"
+    )
+    assert (result.code, list(tmp_path.iterdir())) == (2, [])
