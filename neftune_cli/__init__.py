@@ -1,4 +1,4 @@
-"""Embedding noise for fine-tuning (NEFTune), done right, and a tool that tells whether it helps.
+"""Noisy embeddings for fine-tuning (NEFTune), and a comparison of fine-tunes with and without the noise.
 
 from neftune_cli import NEFTuneCallback, NEFTuneEmbedding, attach_noise
 """
@@ -13,7 +13,7 @@ __all__ = ["NEFTuneCallback", "NEFTuneEmbedding", "attach_noise", "load_examples
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name, and torch where it is needed, on first access; `neftune compare` needs neither."""
+    """Import a public name on first access, because the import of torch takes seconds."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "load_examples":
@@ -23,3 +23,8 @@ def __getattr__(name: str) -> Any:
     from neftune_cli import noise
 
     return getattr(noise, name)
+
+
+def __dir__() -> list[str]:
+    """Return the names of the module, with the public names that are not imported yet."""
+    return sorted({*globals(), *__all__})

@@ -104,7 +104,7 @@ def is_locked(path: Path) -> bool:
 
 
 def machine() -> str:
-    """Return an identifier of this machine since its last boot."""
+    """Return an identifier of this machine and, on Linux, of its current boot."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
