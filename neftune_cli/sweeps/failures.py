@@ -88,10 +88,10 @@ def _is_failed_allocation(error: BaseException) -> bool:
 
 def _memory_reason(error: BaseException) -> str:
     text = " ".join(str(one) for one in _chain(error))
-    where = "GPU memory" if re.search(r"cuda|cublas|mps|hip", text, re.IGNORECASE) else "memory"
+    memory = "GPU memory" if re.search(r"cuda|cublas|mps|hip", text, re.IGNORECASE) else "memory"
     if _ONEDNN_TEXT in text:
-        where = f"memory, probably ({_ONEDNN_TEXT})"
-    return f"Out of {where}. Lower --batch-size or --max-length, or use --on-oom halve-batch."
+        memory = f"memory, probably ({_ONEDNN_TEXT})"
+    return f"Out of {memory}. Lower --batch-size or --max-length, or use --on-oom halve-batch."
 
 
 def _disk_kind(error: BaseException, folder: Path) -> DiskFailureKind | None:

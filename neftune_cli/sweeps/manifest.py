@@ -86,9 +86,9 @@ def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: CostEstimat
     """Return the manifest with the measured time in seconds and peak memory in bytes of each finished trial.
 
     Args:
-        manifest: what it says so far.
+        manifest: the current manifest.
         folder: the sweep.
-        truth: what this command's plan took until now, to be compared with the estimate.
+        truth: measured cost of the plan until now, for comparison with the estimate.
         ended: whether the sweep has ended, for now.
     """
     statuses = [status for place in folder.trials() if (status := place.status())]

@@ -215,7 +215,7 @@ class TrialReport:
     Args:
         leased: the trial's folder, whose lease this process holds.
         job: the trial and its settings.
-        sweep: the sweep's folder, which tells disk failures from failures of the trial.
+        sweep: the sweep's folder, to distinguish disk failures from failures of the trial.
     """
 
     def __init__(self, leased: LeasedTrial, job: Job, sweep: Path) -> None:

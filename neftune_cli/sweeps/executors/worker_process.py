@@ -19,7 +19,7 @@ _READ_BYTES = 65536
 
 @dataclass(frozen=True)
 class ProcessExit:
-    """The way a worker process ended."""
+    """The end of a worker process."""
 
     description: str
     """The predicate of a sentence, for example "ended with exit code 1"."""
@@ -79,7 +79,7 @@ class WorkerProcess:
         return found
 
     def exit_status(self) -> ProcessExit | None:
-        """Return how the process ended, or None while it runs."""
+        """Return the exit of the process, or None while it runs."""
         code = self._process.poll()
         if code is None:
             return None
@@ -114,7 +114,7 @@ class WorkerProcess:
 
 
 def process_exit(code: int) -> ProcessExit:
-    """Return how a process ended. A negative exit code is the number of a signal."""
+    """Return the description of an exit code. A negative code is the number of a signal."""
     if code == -signal.SIGKILL:
         return ProcessExit("was killed by the system, probably because memory ran out", out_of_memory=True)
     if code < 0:

@@ -222,7 +222,7 @@ def _failed(trials: Sequence[TrialView], lines: int, options: ConsoleOptions, *,
         yield one_line(text, options, fold=fold)
 
 
-def _more(number: int, what: str, options: ConsoleOptions) -> RenderResult:
+def _more(number: int, items: str, options: ConsoleOptions) -> RenderResult:
     if number:
         dots = "..." if options.ascii_only else "…"
-        yield Text(f"{dots} {number} more {what}", style="dim", no_wrap=True, overflow="crop")
+        yield Text(f"{dots} {number} more {items}", style="dim", no_wrap=True, overflow="crop")
