@@ -9,7 +9,15 @@ import yaml
 from pydantic import ValidationError
 
 from neftune_cli.config.arms import ARM_FLAGS, arms_of, fields_in
-from neftune_cli.config.spec import DEFAULT_SEEDS, ArmSpec, EvaluationSpec, SweepSpec, TrainSpec, default_recipe
+from neftune_cli.config.spec import (
+    DEFAULT_SEEDS,
+    TRAIN_FIELD_SYNONYMS,
+    ArmSpec,
+    EvaluationSpec,
+    SweepSpec,
+    TrainSpec,
+    default_recipe,
+)
 from neftune_cli.errors import Problem, UsageError
 
 _VERSION = "schema_version"
@@ -39,7 +47,7 @@ def resolve_sweep(file: Path | None, flags: Mapping[str, Any]) -> SweepSpec:
     try:
         spec = SweepSpec.model_validate(values)
     except ValidationError as error:
-        raise UsageError(*(_problem(dict(details), file) for details in error.errors())) from None
+        raise UsageError(*(_problem(details, file) for details in _independent(error))) from None
     _check_arms(spec, file)
     return spec
 
@@ -84,7 +92,9 @@ def _read_yaml(file: Path | None) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(Problem(f"Cannot read {file}: {error.strerror}.", "Name an experiment file.")) from None
     except _RepeatedKeyError as error:
-        raise UsageError(Problem(str(error).format(file=file), "Remove one of the two.")) from None
+        key, first, second = error.args
+        where = f"twice on line {first}" if first == second else f"on line {first} and on line {second}"
+        raise UsageError(Problem(f"{file}: the field {key!r} appears {where}.", "Remove one of the two.")) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = f" line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
         raise UsageError(Problem(f"{file}{where} is not valid YAML.", _EXAMPLE)) from None
@@ -94,27 +104,33 @@ def _read_yaml(file: Path | None) -> dict[str, Any]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe loader that refuses a mapping with a repeated key, where YAML would keep the last value."""
+    """Safe loader that refuses a mapping with a repeated key, where PyYAML would keep the last value.
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[Any, int] = {}
-        for key_node, _ in node.value:
-            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-            if key in lines:
-                what = f"{{file}}: the field {key!r} appears on line {lines[key]} and on line {line}."
-                raise _RepeatedKeyError(what)
-            lines[key] = line
-        return super().construct_mapping(node, deep=deep)
+    The check precedes the expansion of merge keys (`<<`), so that a mapping can override the fields of its anchor.
+    """
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise _RepeatedKeyError(key.value, lines[key.value], line)
+            lines[key.value] = line
+        return node
 
 
 class _RepeatedKeyError(Exception):
-    """A mapping has a key twice; the message has a placeholder for the file."""
+    """A mapping has a key twice. The arguments are the key and its two lines, counted from 1."""
 
 
 def _seeds(seeds: Any) -> Any:
+    """Return a list of seeds for a number of seeds; other values are checked with the rest of the spec."""
     if seeds is None:
         return DEFAULT_SEEDS
-    return range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) else seeds
+    return range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0 else seeds
 
 
 def _check_arms(spec: SweepSpec, file: Path | None) -> None:
@@ -125,10 +141,18 @@ def _check_arms(spec: SweepSpec, file: Path | None) -> None:
             spec.recipe_of(arm)
         except ValidationError as error:
             problems += [
-                _problem({**details, "loc": (f"arm {arm.name!r}", *details["loc"])}, file) for details in error.errors()
+                _problem({**details, "loc": (f"arm {arm.name!r}: train", *details["loc"])}, file)
+                for details in error.errors()
             ]
     if problems:
         raise UsageError(*problems)
+
+
+def _independent(error: ValidationError) -> list[dict[str, Any]]:
+    """Return the errors of a validation, except that a list is too short because its items are not valid."""
+    details = [dict(one) for one in error.errors()]
+    parents = {one["loc"][:length] for one in details for length in range(len(one["loc"]))}
+    return [one for one in details if not (one["type"] == "too_short" and one["loc"] in parents)]
 
 
 def _problem(details: dict[str, Any], file: Path | None) -> Problem:
@@ -137,6 +161,10 @@ def _problem(details: dict[str, Any], file: Path | None) -> Problem:
     if details["type"] == "extra_forbidden":
         what = f"{f'{file}: ' if file else ''}there is no field {'.'.join(map(str, location))!r}."
         return Problem(what, _closest_field(str(location[-1]), location))
+    if location == ("seeds",) and details["type"] in ("tuple_type", "too_short"):
+        expected = "neither a number of seeds, 1 or more, nor a list of at least one seed"
+        what = f"{_where(location, file)}{details['input']!r} is {expected}."
+        return Problem(what, "Write seeds: 3, or seeds: [0, 1, 7].")
     message = _lower_first(details["msg"].removeprefix("Value error, "))
     given = "" if isinstance(details["input"], dict | list | tuple) else f", not {details['input']!r}"
     return Problem(f"{_where(location, file)}{message}{given}.", "Give another value.")
@@ -168,10 +196,9 @@ _OTHER_NAMES = {
     "model_name": "Did you mean 'model'?",
     "data": "Did you mean 'dataset'?",
     "layout": "Did you mean 'format'?",
-    **{name: f"Write it under train: {{{name}: ...}}." for name in _TRAINING_FIELDS},
     **{name: f"Write it under evaluation: {{{name}: ...}}." for name in EvaluationSpec.model_fields},
-    "lr": "Write it under train: {learning_rate: ...}.",
-    "max_length": "Write it under train: {max_length: ...}.",
+    **{name: f"Write it under train: {{{name}: ...}}." for name in _TRAINING_FIELDS},
+    **{name: f"Write it under train: {{{field}: ...}}." for name, field in TRAIN_FIELD_SYNONYMS.items()},
 }
 """Advice for fields that do not exist at the top level of an experiment."""
 _EXAMPLE = "experiments/ablation.yaml is an example."

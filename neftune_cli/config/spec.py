@@ -52,6 +52,19 @@ class TrainSpec(Spec):
         return {**own, "sft": {**sft, **others}}
 
 
+TRAIN_FIELD_SYNONYMS = {
+    "lr": "learning_rate",
+    "num_epochs": "epochs",
+    "n_epochs": "epochs",
+    "steps": "max_steps",
+    "num_steps": "max_steps",
+    "max_seq_length": "max_length",
+    "max_seq_len": "max_length",
+    "seq_length": "max_length",
+}
+"""Names that other programs use for training fields, for error messages."""
+
+
 class EvaluationSpec(Spec):
     """Settings of the noise-off measurements. By default the data set and the recipe determine them."""
 

@@ -8,7 +8,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from neftune_cli.config.spec import TrainSpec
+from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problem, TrialError, UsageError
 from neftune_cli.training.hardware import device_name, has_bfloat16
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     from neftune_cli.training.checkpointing import ResumableTrainer
 
-_OPTIONS = {
-    "num_train_epochs": "--epochs",
-    "per_device_train_batch_size": "--batch-size",
-    "seed": "--seeds",
-    "data_seed": "--seeds",
-    "neftune_noise_alpha": "--alphas",
+_REPLACEMENTS = {
+    "num_train_epochs": "epochs (--epochs)",
+    "per_device_train_batch_size": "batch_size (--batch-size)",
+    "seed": "seeds (--seeds)",
+    "data_seed": "seeds (--seeds)",
+    "neftune_noise_alpha": "arms (--alphas)",
     "output_dir": "--output",
 }
-"""SFTConfig fields that have an option of their own."""
+"""SFTConfig fields that a field or an option of neftune replaces."""
 
 _RESERVED = frozenset(
     "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataset_kwargs deepspeed "
@@ -55,24 +55,24 @@ def check_recipe(train: TrainSpec) -> None:
             sft_config(train, seed=0, device=device_name(), work=Path("unused"))
     except Exception as error:  # SFTConfig, and packages that its fields require, raise errors of many types
         given = ", ".join(f"{name}={value}" for name, value in train.sft.items())
-        raise UsageError(Problem(f"SFTConfig rejects --set {given}: {error}", "Change or remove the field.")) from None
+        raise UsageError(Problem(f"SFTConfig rejects {given}: {error}", "Change or remove the field.")) from None
 
 
 def _field_problems(name: str, value: Any) -> Iterator[Problem]:
     from trl.trainer.sft_config import SFTConfig
 
     known = {field.name: field for field in fields(SFTConfig) if field.init}
-    if name in _OPTIONS:
-        yield Problem(f"--set {name}: neftune sets this field itself.", f"Use {_OPTIONS[name]}.")
+    if name in _REPLACEMENTS:
+        yield Problem(f"The SFTConfig field {name!r} is set by neftune.", f"Use {_REPLACEMENTS[name]}.")
     elif name in _RESERVED:
         fix = "Remove it: the measurements depend on its value."
-        yield Problem(f"--set {name}: neftune sets this field itself.", fix)
+        yield Problem(f"The SFTConfig field {name!r} is set by neftune.", fix)
     elif name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        fix = f"Did you mean {close[0]}?" if close else "See the list of fields in TRL's documentation of SFTConfig."
-        yield Problem(f"--set {name}: SFTConfig has no such field.", fix)
+        meant = TRAIN_FIELD_SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
+        fix = f"Did you mean {meant!r}?" if meant else "TRL's documentation of SFTConfig lists the fields."
+        yield Problem(f"SFTConfig has no field {name!r}.", fix)
     elif expected := _expected_instead(known[name], value):
-        yield Problem(f"--set {name}={value}: the value must be {expected}.", "Change the value.")
+        yield Problem(f"The SFTConfig field {name!r} must be {expected}, not {value!r}.", "Change the value.")
 
 
 def _expected_instead(field: Field[Any], value: Any) -> str | None:

@@ -36,15 +36,15 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--set", "wieght_decay=0.1"),
-            "Error: --set wieght_decay: SFTConfig has no such field.\n  Did you mean weight_decay?\n",
+            "Error: SFTConfig has no field 'wieght_decay'.\n  Did you mean 'weight_decay'?\n",
         ),
         (
             ("--set", "num_train_epochs=2"),
-            "Error: --set num_train_epochs: neftune sets this field itself.\n  Use --epochs.\n",
+            "Error: The SFTConfig field 'num_train_epochs' is set by neftune.\n  Use epochs (--epochs).\n",
         ),
         (
             ("--set", "lr_scheduler_type=sideways"),
-            "Error: SFTConfig rejects --set lr_scheduler_type=sideways: sideways is not a valid SchedulerType, ",
+            "Error: SFTConfig rejects lr_scheduler_type=sideways: sideways is not a valid SchedulerType, ",
         ),
         (
             ("--learning-rat", "1"),
@@ -236,9 +236,9 @@ def test_compare_of_a_missing_folder_exits_with_2(neftune: Neftune) -> None:
         ("seeds: [-1]", "seeds.0: input should be greater than or equal to 0, not -1."),
         ("train: {learning_rate: .inf}", "train.learning_rate: input should be a finite number, not inf."),
         ("train: {sft: 3}", "sft is not a mapping of fields"),
-        ("train: {fp16: maybe}", "--set fp16=maybe: the value must be true or false."),
-        ("train: {loss_type: mse}", "--set loss_type=mse: the value must be one of nll, dft, chunked_nll."),
-        ("train: {logging_steps: 100}", "--set logging_steps: neftune sets this field itself."),
+        ("train: {fp16: maybe}", "The SFTConfig field 'fp16' must be true or false, not 'maybe'."),
+        ("train: {loss_type: mse}", "The SFTConfig field 'loss_type' must be one of nll, dft, chunked_nll, not 'mse'."),
+        ("train: {logging_steps: 100}", "The SFTConfig field 'logging_steps' is set by neftune."),
         ("evaluation: {max_tokens: 5}", "Did you mean 'max_new_tokens'?"),
     ],
 )

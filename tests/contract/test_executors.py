@@ -100,7 +100,7 @@ def test_inspection_collects_all_problems(executor: Executor, tmp_path: Path) ->
     texts = " ".join(problem.what for problem in found.problems)
     assert "'./none'" in texts
     assert "none.jsonl" in texts
-    assert "--set optimm" in texts
+    assert "SFTConfig has no field 'optimm'" in texts
     assert found.model is None
     assert found.data is None
 

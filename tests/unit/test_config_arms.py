@@ -1,4 +1,4 @@
-"""Arms: from lists, from grids, and from options that make them."""
+"""Arms of a sweep from lists, from grids, and from options."""
 
 from typing import Any
 
@@ -12,34 +12,34 @@ def names(written: dict[str, Any], **flags: Any) -> list[str]:
     return [arm["name"] for arm in arms_of(written, flags)]
 
 
-def test_without_anything_the_papers_alphas_are_tried() -> None:
+def test_the_default_arms_are_the_alphas_of_the_paper() -> None:
     assert names({}) == ["alpha=0", "alpha=5", "alpha=10", "alpha=15"]
 
 
-def test_shapes_are_tried_on_each_alpha_and_no_noise_once() -> None:
+def test_distributions_are_combined_with_each_alpha_above_0() -> None:
     expected = ["alpha=0", "alpha=5", "alpha=5,noise=gaussian", "alpha=10", "alpha=10,noise=gaussian"]
     assert names({}, alphas=[10.0, 0.0, 5.0], noises=["uniform", "gaussian"]) == expected
 
 
-def test_shapes_alone_are_tried_on_the_experiments_alphas() -> None:
+def test_distributions_are_combined_with_the_alphas_of_the_experiment() -> None:
     listed = {"arms": [{"alpha": 0}, {"alpha": 3}]}
     assert names(listed, noises=["bernoulli"]) == ["alpha=0", "alpha=3,noise=bernoulli"]
     assert names({"grid": {"alpha": [0, 7]}}, noises=["uniform"]) == ["alpha=0", "alpha=7"]
 
 
-def test_what_is_the_sweeps_default_is_not_named() -> None:
+def test_the_default_distribution_of_the_sweep_is_not_in_the_name() -> None:
     assert names({}, alphas=[5.0], noises=["uniform", "gaussian"], noise="gaussian") == [
         "alpha=5,noise=uniform",
         "alpha=5",
     ]
 
 
-def test_ratios_make_arms_beside_the_alphas() -> None:
+def test_signal_to_noise_ratios_define_arms_with_or_without_alphas() -> None:
     assert names({}, snr=[10.0, 20.0]) == ["snr=20", "snr=10"]
     assert names({}, snr=[10.0], alphas=[0.0]) == ["alpha=0", "snr=10"]
 
 
-def test_a_grid_is_every_combination_of_its_fields() -> None:
+def test_a_grid_has_an_arm_for_each_combination_of_values() -> None:
     grid = {"alpha": [0, 5], "noise_schedule": ["constant", "cosine"], "noise_target": "prompt"}
     assert names({"grid": grid}) == [
         "alpha=0",
@@ -48,7 +48,7 @@ def test_a_grid_is_every_combination_of_its_fields() -> None:
     ]
 
 
-def test_ratios_of_an_experiment_stay_under_other_shapes() -> None:
+def test_other_distributions_keep_the_ratios_of_the_experiment() -> None:
     assert names({"grid": {"snr": [20], "noise": ["uniform", "gaussian"]}}, noises=["bernoulli"]) == [
         "snr=20,noise=bernoulli"
     ]
@@ -56,22 +56,25 @@ def test_ratios_of_an_experiment_stay_under_other_shapes() -> None:
     assert names(listed, noises=["uniform", "gaussian"]) == ["alpha=0", "snr=20", "snr=20,noise=gaussian"]
 
 
-def test_a_grid_may_hold_alphas_and_ratios() -> None:
+def test_a_grid_can_have_alphas_and_ratios() -> None:
     assert names({"grid": {"alpha": [0], "snr": [20, 10]}}) == ["alpha=0", "snr=20", "snr=10"]
 
 
-def test_a_grid_without_a_size_is_tried_on_the_papers_alphas() -> None:
+def test_a_grid_without_noise_sizes_has_the_alphas_of_the_paper() -> None:
     assert names({"grid": {"noise_schedule": "linear"}})[:2] == ["alpha=0", "alpha=5,noise_schedule=linear"]
 
 
-def test_options_take_the_place_of_a_grids_own_values() -> None:
+def test_options_replace_the_values_of_a_grid() -> None:
     grid = {"grid": {"alpha": [0, 5], "noise_schedule": ["constant", "cosine"]}}
     assert names(grid, alphas=[7.0]) == ["alpha=7", "alpha=7,noise_schedule=cosine"]
-    shaped = names(grid, noises=["gaussian"])
-    assert shaped == ["alpha=0", "alpha=5,noise=gaussian", "alpha=5,noise=gaussian,noise_schedule=cosine"]
+    assert names(grid, noises=["gaussian"]) == [
+        "alpha=0",
+        "alpha=5,noise=gaussian",
+        "alpha=5,noise=gaussian,noise_schedule=cosine",
+    ]
 
 
-def test_a_grid_adds_to_a_list_what_it_lacks() -> None:
+def test_a_grid_adds_the_arms_that_are_missing_in_the_list() -> None:
     assert names({"arms": [{"alpha": 0}, {"alpha": 5}], "grid": {"alpha": [0, 5, 9]}}) == [
         "alpha=0",
         "alpha=5",
@@ -79,19 +82,19 @@ def test_a_grid_adds_to_a_list_what_it_lacks() -> None:
     ]
 
 
-def test_what_a_resolved_experiment_leaves_open_is_no_override() -> None:
+def test_null_is_not_an_override() -> None:
     resolved = [{"name": "alpha=5", "alpha": 5.0, "snr": None, "noise": None, "train": {}}]
     assert names({"arms": resolved}) == ["alpha=5"]
     assert names({"arms": [{"alpha": 5.0, "snr": None}]}) == ["alpha=5"]
 
 
-def test_a_name_is_what_an_arm_overrides() -> None:
+def test_the_name_of_an_arm_lists_its_overrides() -> None:
     arm = {"alpha": 5.0, "noise_scale": "hf", "train": {"weight_decay": 0.1, "epochs": 2}}
     assert arm_name(arm) == "alpha=5,noise_scale=hf,epochs=2,weight_decay=0.1"
 
 
 @pytest.mark.parametrize(
-    ("written", "words"),
+    ("written", "message"),
     [
         ({"arms": 5}, "arms is not a list of overrides"),
         ({"arms": [{"alpha": "five"}]}, "alpha 'five' is not a number"),
@@ -106,6 +109,6 @@ def test_a_name_is_what_an_arm_overrides() -> None:
         ({"grid": {"alpha": [0], "epochs": [1, 2]}}, "'epochs' cannot be varied in a grid"),
     ],
 )
-def test_what_is_no_arm_is_refused(written: dict[str, Any], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+def test_invalid_arms_are_reported(written: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         arms_of(written, {})

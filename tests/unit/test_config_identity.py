@@ -1,19 +1,13 @@
-"""A trial's id changes with everything that can change its numbers, and with nothing else."""
+"""Ids of trials, which depend on everything that can change their numbers, and on nothing else."""
 
 import hashlib
 from typing import Any
 
 import pytest
 
-from neftune_cli.config.identity import (
-    base_identity,
-    canonical_json,
-    identifying_fields,
-    trial_id,
-    trial_identity,
-)
+from neftune_cli.config.identity import base_identity, canonical_json, trial_id, trial_identity
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
+from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation, TrainSpec
 
 CONTENT: dict[str, Any] = {"model_fingerprint": "m", "data_fingerprint": "d", "environment": {"device": "cpu"}}
 EVALUATION = ResolvedEvaluation(max_length=256, max_new_tokens=96, repetition_penalty=1.0)
@@ -49,9 +43,25 @@ def test_a_new_field_changes_the_id_only_when_it_is_set() -> None:
     class LaterNoiseSpec(NoiseSpec):
         warmup: float = 0.0
 
-    original = identifying_fields(NoiseSpec(alpha=5))
-    assert identifying_fields(LaterNoiseSpec(alpha=5)) == original
-    assert identifying_fields(LaterNoiseSpec(alpha=5, warmup=0.1)) == {**original, "warmup": 0.1}
+    class LaterTrainSpec(TrainSpec):
+        ema_decay: float | None = None
+
+    class LaterEvaluation(ResolvedEvaluation):
+        beams: int = 1
+
+    def later_id(warmup: float = 0.0, ema_decay: float | None = None, beams: int = 1) -> str:
+        later = {
+            "noise": LaterNoiseSpec(**original.noise.model_dump(), warmup=warmup),
+            "train": LaterTrainSpec(**original.train.model_dump(), ema_decay=ema_decay),
+            "evaluation": LaterEvaluation(**original.evaluation.model_dump(), beams=beams),
+        }
+        return trial_id(trial_identity(original.model_copy(update=later), **CONTENT))
+
+    spec = resolve_sweep(None, {"alphas": [5.0]})
+    original = spec.trial(spec.arms[0], 1, EVALUATION)
+    unchanged = "c2319246e74e"  # as in the test of version 0.1.0
+    assert later_id() == unchanged
+    assert len({unchanged, later_id(warmup=0.1), later_id(ema_decay=0.9), later_id(beams=4)}) == 4
 
 
 def test_everything_that_can_change_the_numbers_changes_the_id() -> None:

@@ -1,4 +1,4 @@
-"""Defaults, a file and flags become one spec; what is wrong in them is said all at once."""
+"""Specs from defaults, a file and options, and the messages for invalid files."""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ def experiment(folder: Path, text: str) -> Path:
     return file
 
 
-def test_nothing_given_means_the_documented_defaults() -> None:
+def test_without_options_the_spec_has_the_documented_defaults() -> None:
     spec = resolve_sweep(None, {})
     assert (spec.model, spec.dataset, spec.seeds) == ("tiny", "bios", (0, 1, 2))
     assert [arm.name for arm in spec.arms] == ["alpha=0", "alpha=5", "alpha=10", "alpha=15"]
 
 
-def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
+def test_options_override_the_file_and_the_file_overrides_the_defaults(tmp_path: Path) -> None:
     file = experiment(tmp_path, "train: {epochs: 7, learning_rate: 1.0e-4}\nseeds: [4]\narms: [{alpha: 1}]\n")
     spec = resolve_sweep(file, {"train": {"epochs": 2.0}, "alphas": [3.0]})
     assert (spec.train.epochs, spec.train.learning_rate, spec.train.batch_size) == (2.0, 1e-4, 16)
@@ -48,45 +48,107 @@ arms:
     assert recipes[0].sft == {}
 
 
-def test_other_models_and_lora_have_their_own_learning_rate() -> None:
+def test_the_default_learning_rate_depends_on_model_and_lora() -> None:
     rates = [
         resolve_sweep(None, {"model": "x/y", "train": train}).train.learning_rate for train in ({}, {"lora_rank": 8})
     ]
     assert rates == [2e-5, 2e-4]
 
 
-def test_every_problem_of_a_file_is_named(tmp_path: Path) -> None:
-    file = experiment(tmp_path, "modle: tiny\nseeds: [1, 1]\ntrain: {epochs: -1}\n")
+def error_of(folder: Path, text: str) -> str:
+    """Return the message for an invalid experiment, without the path of the file."""
+    file = experiment(folder, text)
     with pytest.raises(UsageError) as caught:
         resolve_sweep(file, {})
-    text = str(caught.value)
-    assert "there is no field 'modle'. Did you mean 'model'?" in text
-    assert "train.epochs: input should be greater than 0, not -1" in text
+    return str(caught.value).replace(f"{file}: ", "")
+
+
+def test_all_problems_of_a_file_are_reported(tmp_path: Path) -> None:
+    assert error_of(tmp_path, "modle: tiny\nseeds: 0\ntrain: {epochs: -1}\n").splitlines() == [
+        "train.epochs: input should be greater than 0, not -1. Give another value.",
+        "seeds: 0 is neither a number of seeds, 1 or more, nor a list of at least one seed. "
+        "Write seeds: 3, or seeds: [0, 1, 7].",
+        "there is no field 'modle'. Did you mean 'model'?",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "fix"),
+    [
+        ("alphas: [0, 5]", "Write arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}."),
+        ("alpha: 5", "Write arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}."),
+        ("lr: 0.1", "Write it under train: {learning_rate: ...}."),
+        ("epochs: 3", "Write it under train: {epochs: ...}."),
+        ("max_length: 64", "Write it under train: {max_length: ...}."),
+        ("max_new_tokens: 5", "Write it under evaluation: {max_new_tokens: ...}."),
+        ("model_name: tiny", "Did you mean 'model'?"),
+        ("noisee: gaussian", "Did you mean 'noise'?"),
+        ("arms: [{alpha: 5, trian: {epochs: 1}}]", "Did you mean 'train'?"),
+        ("evaluation: {max_new_token: 5}", "Did you mean 'max_new_tokens'?"),
+    ],
+)
+def test_a_wrong_field_name_is_reported_with_the_right_one(tmp_path: Path, text: str, fix: str) -> None:
+    message = error_of(tmp_path, text)
+    assert message.startswith("there is no field")
+    assert message.endswith(fix)
+
+
+def test_a_list_of_invalid_items_is_not_reported_as_empty(tmp_path: Path) -> None:
+    assert error_of(tmp_path, "seeds: [-1]") == (
+        "seeds.0: input should be greater than or equal to 0, not -1. Give another value."
+    )
+
+
+def test_an_unknown_field_without_a_similar_name_is_reported_with_all_names(tmp_path: Path) -> None:
+    fields = "model, dataset, format, train_examples, eval_examples, noise, noise_scale, noise_schedule, noise_target"
+    assert error_of(tmp_path, "zzz: 1") == (
+        f"there is no field 'zzz'. The fields are {fields}, train, evaluation, seeds, arms, grid."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: 3\nmodel: tiny\nseeds: 4", "the field 'seeds' appears on line 1 and on line 3."),
+        ("arms:\n  - alpha: 0\n  - alpha: 5\n    alpha: 6", "the field 'alpha' appears on line 3 and on line 4."),
+        ("train: {epochs: 1, epochs: 2}", "the field 'epochs' appears twice on line 1."),
+    ],
+)
+def test_a_repeated_field_is_reported_with_its_lines(tmp_path: Path, text: str, message: str) -> None:
+    assert error_of(tmp_path, text) == f"{message} Remove one of the two."
+
+
+def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
+    arms = "[{name: a, train: &a {epochs: 1, warmup_steps: 2}}, {name: b, train: {<<: *a, epochs: 5}}]"
+    spec = resolve_sweep(experiment(tmp_path, f"arms: {arms}"), {})
+    assert [arm.train for arm in spec.arms] == [{"epochs": 1, "warmup_steps": 2}, {"epochs": 5, "warmup_steps": 2}]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
     [
         ("a: [", "line 1 is not valid YAML"),
         ("just words", "has no fields"),
+        ("? [1, 2]\n: 3", "line 1 is not valid YAML"),
+        ("seeds: [1, 1]", "repeated seed: 1"),
         ("arms: 5", "arms is not a list of overrides"),
         ("arms: [{alpha: -1}]", "greater than or equal to 0"),
         ("arms: [{alpha: 5}, {alpha: 5}]", "repeated arm name: alpha=5"),
-        ("arms: [{train: {epochs: none}}]", "valid number"),
+        ("arms: [{name: b, train: {epochs: none}}]", "arm 'b': train.epochs: input should be a valid number"),
         ("train: 3", "train: 3 is not a mapping of fields"),
     ],
 )
-def test_a_wrong_file_is_explained(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+def test_an_invalid_file_is_reported(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         resolve_sweep(experiment(tmp_path, text), {})
 
 
-def test_a_missing_file_is_explained(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         resolve_sweep(tmp_path / "none.yaml", {})
 
 
-def test_a_dumped_spec_is_the_spec_again() -> None:
+def test_a_dumped_spec_is_loaded_unchanged() -> None:
     spec = resolve_sweep(None, {"train": {"lora_rank": 4, "weight_decay": 0.1}, "alphas": [0.0, 2.5]})
     assert load_spec(dump_spec(spec, schema_version=4)) == spec
 
@@ -95,15 +157,16 @@ def sweep(alphas: list[float], **flags: object) -> SweepSpec:
     return resolve_sweep(None, {"alphas": alphas, **flags})
 
 
-def test_a_sweep_grows_by_arms_and_seeds() -> None:
-    whole = merged(sweep([0.0, 10.0], seeds=[0, 3]), sweep([0.0, 5.0], seeds=[1]))
-    assert [arm.alpha for arm in whole.arms] == [0.0, 5.0, 10.0]
-    assert whole.seeds == (0, 1, 3)
+def test_merged_sweeps_have_the_arms_and_seeds_of_both() -> None:
+    both = merged(sweep([0.0, 10.0], seeds=[0, 3]), sweep([0.0, 5.0], seeds=[1]))
+    assert [arm.alpha for arm in both.arms] == [0.0, 5.0, 10.0]
+    assert both.seeds == (0, 1, 3)
 
 
-def test_differences_are_said_field_by_field() -> None:
-    there, here = sweep([0.0], train={"epochs": 3.0}), sweep([5.0], train={"epochs": 5.0, "weight_decay": 0.1})
-    assert list(differences(there, here)) == [
+def test_differences_are_listed_by_field() -> None:
+    existing = sweep([0.0], train={"epochs": 3.0})
+    requested = sweep([5.0], train={"epochs": 5.0, "weight_decay": 0.1})
+    assert list(differences(existing, requested)) == [
         "train.epochs is 3.0 there and 5.0 here",
         "train.weight_decay is not set there and 0.1 here",
     ]

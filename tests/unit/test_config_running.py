@@ -1,4 +1,4 @@
-"""How a sweep is run, from its options: what they mean, and every one that can't be."""
+"""Run settings from the options of a command, and the messages for invalid options."""
 
 import re
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 from neftune_cli.config.running import Keep, OnOom, Retry, RunOptions, RunSettings, run_options
 from neftune_cli.errors import UsageError
 
-LEFT_ALONE = {
+DEFAULTS = {
     "workers": "auto",
     "retry": None,
     "fail_fast": False,
@@ -24,17 +24,17 @@ LEFT_ALONE = {
 
 
 def problems(**given: Any) -> list[tuple[str, str]]:
-    """Return what is wrong with options, and what to give instead."""
+    """Return the problem and the fix of each invalid option."""
     with pytest.raises(UsageError) as caught:
-        run_options({**LEFT_ALONE, **given})
+        run_options({**DEFAULTS, **given})
     return [(problem.what, problem.fix) for problem in caught.value.problems]
 
 
-def test_options_that_are_left_alone_mean_the_defaults() -> None:
-    assert run_options(LEFT_ALONE) == RunOptions(estimate=True)
+def test_default_options_are_the_default_settings() -> None:
+    assert run_options(DEFAULTS) == RunOptions(estimate=True)
 
 
-def test_each_option_means_its_setting() -> None:
+def test_each_option_determines_its_setting() -> None:
     given = {
         "workers": "0",
         "retry": Retry.FAILED,
@@ -64,9 +64,9 @@ def test_each_option_means_its_setting() -> None:
     )
 
 
-def test_a_command_with_fewer_options_keeps_its_model_and_tries_again() -> None:
+def test_a_command_without_keep_and_retry_keeps_the_model_and_retries() -> None:
     names = ("on_oom", "stop_on_divergence", "checkpoint_steps", "checkpoint_minutes")
-    running = run_options({"workers": "1", **{name: LEFT_ALONE[name] for name in names}})
+    running = run_options({"workers": "1", **{name: DEFAULTS[name] for name in names}})
     assert running == RunOptions(workers=1, settings=RunSettings(keep_model=True), keep=Keep.ALL, retry_failed=True)
 
 
@@ -90,17 +90,17 @@ RATE = "Give the cost of the machine per hour, a number above 0 such as 1.20."
         ("hourly_rate", float("nan"), "--hourly-rate: nan is not a finite number.", RATE),
     ],
 )
-def test_a_number_that_can_not_be_is_told_as_what_it_is(option: str, value: float, what: str, fix: str) -> None:
+def test_an_invalid_number_is_reported(option: str, value: float, what: str, fix: str) -> None:
     assert problems(**{option: value, "dry_run": True}) == [(what, fix)]
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "1.5", "", "²", "Auto"])
-def test_workers_are_a_number_or_auto(text: str) -> None:
+def test_invalid_workers_are_reported(text: str) -> None:
     fix = "Give a number, auto, or 0 to run the trials in the main process."
     assert problems(workers=text) == [(f"--workers: {text!r} is not a number of workers.", fix)]
 
 
-def test_an_hourly_rate_without_a_dry_run_is_refused() -> None:
+def test_an_hourly_rate_without_a_dry_run_is_reported() -> None:
     what = "--hourly-rate has no effect without --dry-run."
     assert problems(hourly_rate=1.2) == [(what, "Add --dry-run to see the cost estimate, or leave --hourly-rate out.")]
 

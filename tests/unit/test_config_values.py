@@ -1,4 +1,4 @@
-"""The values of flags, against what a reader of `--help` expects."""
+"""Values of options, as `--help` documents them."""
 
 import pytest
 
@@ -6,12 +6,12 @@ from neftune_cli.config.values import parse_alphas, parse_noises, parse_seeds, p
 from neftune_cli.errors import UsageError
 
 
-def test_alphas_are_numbers_in_the_order_given() -> None:
+def test_alphas_keep_their_order() -> None:
     assert parse_alphas("0, 5,10.5") == [0.0, 5.0, 10.5]
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("0,-5", "0 or larger, not -5"),
         ("0,five", "'five' is not a number"),
@@ -21,13 +21,13 @@ def test_alphas_are_numbers_in_the_order_given() -> None:
         ("0,,5", "'' is not a number"),
     ],
 )
-def test_impossible_alphas_are_named(text: str, words: str) -> None:
+def test_an_invalid_alpha_is_reported(text: str, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_alphas(text)
-    assert words in caught.value.problems[0].what
+    assert message in caught.value.problems[0].what
 
 
-def test_all_impossible_alphas_are_named_at_once() -> None:
+def test_all_invalid_alphas_are_reported() -> None:
     with pytest.raises(UsageError) as caught:
         parse_alphas("-1,x,0,0")
     assert len(caught.value.problems) == 3
@@ -36,17 +36,17 @@ def test_all_impossible_alphas_are_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("text", "seeds"), [("3", [0, 1, 2]), ("1", [0]), ("0,1,7", [0, 1, 7]), ("7,", [7]), ("5,3", [5, 3])]
 )
-def test_seeds_are_how_many_or_which(text: str, seeds: list[int]) -> None:
+def test_seeds_are_a_number_or_a_list(text: str, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "a", "1,1", "1.5", "", ",3"])
-def test_impossible_seeds_are_refused(text: str) -> None:
+def test_invalid_seeds_are_reported(text: str) -> None:
     with pytest.raises(UsageError):
         parse_seeds(text)
 
 
-def test_settings_are_read_as_yaml_and_numbers_as_numbers() -> None:
+def test_settings_are_yaml_and_numbers_in_scientific_notation_are_numbers() -> None:
     pairs = ["weight_decay=0.1", "bf16=false", "lr_scheduler_type=cosine", "adam_epsilon=1e-6", "x=[1, a]"]
     assert parse_settings(pairs) == {
         "weight_decay": 0.1,
@@ -57,18 +57,18 @@ def test_settings_are_read_as_yaml_and_numbers_as_numbers() -> None:
     }
 
 
-def test_a_setting_without_a_value_is_refused() -> None:
+def test_a_setting_without_a_value_is_reported() -> None:
     with pytest.raises(UsageError, match="--set bf16: the value is missing"):
         parse_settings(["bf16"])
 
 
-def test_shapes_are_read_and_every_problem_named() -> None:
+def test_invalid_distributions_are_reported() -> None:
     assert parse_noises("uniform, gaussian") == ["uniform", "gaussian"]
     with pytest.raises(UsageError, match=r"(?s)'pink' is not a noise distribution.*--noises: uniform appears twice"):
         parse_noises("uniform,pink,uniform")
 
 
-def test_ratios_are_of_embedding_to_noise() -> None:
+def test_invalid_signal_to_noise_ratios_are_reported() -> None:
     assert parse_snr("20, 10") == [20.0, 10.0]
     with pytest.raises(UsageError, match=r"with 0.1 the noise norm is 10 times the embedding norm.* give 10"):
         parse_snr("0.1")

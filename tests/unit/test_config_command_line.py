@@ -1,4 +1,4 @@
-"""The line that goes on: what the user typed, in words that the same shell understands."""
+"""The command line for messages: the typed words, in a form that the same shell can run."""
 
 import os
 import shlex
@@ -13,7 +13,7 @@ from neftune_cli.config.command_line import command_again, typed_command
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """Return a program called neftune."""
+    """Return an executable with the name neftune."""
     path = tmp_path / "bin" / "neftune"
     path.parent.mkdir()
     path.write_text("#!/bin/sh\n")
@@ -21,20 +21,20 @@ def program(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_program_on_the_path_is_called_by_its_name(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_on_the_search_path_is_given_by_its_name(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
     monkeypatch.setattr(sys, "argv", [str(program), "sweep", "--alphas", "0,5"])
     assert typed_command() == ("neftune", "sweep", "--alphas", "0,5")
 
 
-def test_one_beside_the_path_is_called_by_its_file(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_outside_the_search_path_is_given_by_its_path(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.chdir(program.parent.parent)
     monkeypatch.setattr(sys, "argv", ["bin/neftune", "sweep", "--output", "my results"])
     assert command_again("--retry", "failed") == "bin/neftune sweep --output 'my results' --retry failed"
 
 
-def test_another_program_of_that_name_on_the_path_is_not_meant(
+def test_another_program_of_the_same_name_on_the_search_path_is_not_used(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = tmp_path / "other" / "neftune"
@@ -46,7 +46,7 @@ def test_another_program_of_that_name_on_the_path_is_not_meant(
     assert typed_command() == (str(program), "sweep")
 
 
-def test_a_module_is_run_by_the_same_interpreter() -> None:
+def test_a_module_is_run_with_the_same_interpreter() -> None:
     code = "import sys; from neftune_cli.config.command_line import command_again; print(command_again())"
     called = [sys.executable, "-c", f"import sys; sys.argv = ['/x/neftune_cli/__main__.py', 'status']; {code}"]
     line = subprocess.run(called, capture_output=True, text=True, check=True).stdout
