@@ -1,4 +1,4 @@
-"""Number formats for both wings: time spans, sizes, sparklines, and text that is safe for a terminal."""
+"""Formatting of time spans, sizes, counts, percentages and sparklines, and of text that is safe for a terminal."""
 
 from collections.abc import Sequence
 from itertools import pairwise

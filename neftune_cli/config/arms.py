@@ -36,7 +36,7 @@ def arms_of(written: Mapping[str, Any], flags: Mapping[str, Any]) -> list[Arm]:
     defaults = {**written, **flags}
     if any(flags.get(name) for name in ARM_FLAGS):
         details = {**_details(grid), **({"noise": flags["noises"]} if flags.get("noises") else {})}
-        sizes = _asked_sizes(flags) or _sizes_of_arms(listed) + _sizes(grid) or _default_sizes()
+        sizes = _sizes_of_options(flags) or _sizes_of_arms(listed) + _sizes(grid) or _default_sizes()
         arms = _added([], _expanded(sizes, details, defaults))
     elif grid:
         arms = _added(listed, _expanded(_sizes(grid) or _default_sizes(), _details(grid), defaults))
@@ -70,7 +70,7 @@ def fields_in(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return section
 
 
-def _asked_sizes(flags: Mapping[str, Any]) -> list[Size]:
+def _sizes_of_options(flags: Mapping[str, Any]) -> list[Size]:
     alphas, ratios = flags.get("alphas") or [], flags.get("snr") or []
     return [*(("alpha", alpha) for alpha in sorted(alphas)), *(("snr", snr) for snr in sorted(ratios, reverse=True))]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def typed_command(*more: str) -> tuple[str, ...]:
-    """Return the words of the command line of this process, followed by further ones.
+    """Return the arguments of the command line of this process, the program included, followed by `more`.
 
     A program that is not on the search path is given by its file, or as a module of the running interpreter.
     """
@@ -20,7 +20,7 @@ def typed_command(*more: str) -> tuple[str, ...]:
 
 
 def command_again(*more: str) -> str:
-    """Return the same as one line for a shell."""
+    """Return `typed_command` as one line for a shell."""
     return shlex.join(typed_command(*more))
 
 

@@ -1,4 +1,4 @@
-"""Resolution of a spec: defaults, overridden by a YAML file, overridden by options, with all problems at once."""
+"""Resolution of a spec: a YAML file overrides the defaults, and options override the file. Reports all problems."""
 
 import difflib
 from collections.abc import Mapping
@@ -109,7 +109,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     The check precedes the expansion of merge keys (`<<`), so that a mapping can override the fields of its anchor.
     """
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         lines: dict[str, int] = {}
         for key, _ in node.value:
@@ -150,7 +150,7 @@ def _check_arms(spec: SweepSpec, file: Path | None) -> None:
 
 def _independent(error: ValidationError) -> list[dict[str, Any]]:
     """Return the errors of a validation, except that a list is too short because its items are not valid."""
-    details = [dict(one) for one in error.errors()]
+    details: list[dict[str, Any]] = [dict(one) for one in error.errors()]
     parents = {one["loc"][:length] for one in details for length in range(len(one["loc"]))}
     return [one for one in details if not (one["type"] == "too_short" and one["loc"] in parents)]
 

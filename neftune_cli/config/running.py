@@ -43,11 +43,13 @@ class RunSettings:
     checkpoint_steps: int | None = None
     """Steps between checkpoints; None if only `checkpoint_minutes` applies."""
     checkpoint_minutes: float = 2.0
+    """Minutes between checkpoints."""
     keep_model: bool = False
     """Whether the trained model is kept in the trial's folder, as safetensors."""
     halve_batch: bool = False
     """Whether a trial that runs out of memory restarts with half the batch size and twice the gradient accumulation."""
     stop_on_divergence: bool = True
+    """Whether a trial fails as soon as its training loss is not finite."""
     side_by_side: int = 1
     """Number of trials that run on the machine in parallel."""
     lease_seconds: float = 120.0
@@ -63,9 +65,13 @@ class RunOptions:
     executor: str = "local"
     """Name of the executor; `workers` 0 means the one that runs trials in the main process."""
     settings: RunSettings = RunSettings()
+    """Settings of each trial."""
     keep: Keep = Keep.NONE
+    """Trained models that remain after the sweep."""
     retry_failed: bool = False
+    """Whether trials that failed in an earlier run are run again."""
     fail_fast: bool = False
+    """Whether all trials stop when one fails."""
     estimate: bool = False
     """Whether calibration steps estimate time and memory before the first trial."""
 

@@ -183,11 +183,11 @@ class SweepSpec(Spec):
 
     @model_validator(mode="after")
     def _arms_are_distinct(self) -> Self:
-        for trials, what in ((self.arms, "arm name"), (self.seeds, "seed")):
-            names = [one.name if isinstance(one, ArmSpec) else one for one in trials]
-            repeated = {name for name in names if names.count(name) > 1}
-            if repeated:
-                raise ValueError(f"repeated {what}: {', '.join(map(str, sorted(repeated)))}")
+        names = [arm.name for arm in self.arms]
+        if repeated_names := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"repeated arm name: {', '.join(repeated_names)}")
+        if repeated_seeds := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):
+            raise ValueError(f"repeated seed: {', '.join(map(str, repeated_seeds))}")
         if any(arm.name == BASE_ARM for arm in self.arms):
             raise ValueError(f"the arm name {BASE_ARM!r} is reserved for the base model")
         return self
