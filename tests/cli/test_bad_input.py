@@ -175,17 +175,23 @@ def test_a_folder_with_a_different_sweep_is_not_changed(neftune: Neftune, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--noises", "unifrom"), ("--set", "wieght_decay=0.1"), ("--seeds", "x"), ("--alphas", "x")]
+    ("option", "value", "named"),
+    [
+        ("--noises", "unifrom", "'unifrom'"),
+        ("--set", "wieght_decay=0.1", "'wieght_decay'"),
+        ("--seeds", "x", "'x'"),
+        ("--alphas", "x", "'x'"),
+    ],
 )
 def test_an_invalid_option_is_reported_instead_of_a_different_sweep(
-    neftune: Neftune, tmp_path: Path, option: str, value: str
+    neftune: Neftune, tmp_path: Path, option: str, value: str, named: str
 ) -> None:
     from neftune_cli.config.resolve import resolve_sweep
     from neftune_cli.store import SweepFolder
 
     SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"train": {"epochs": 9.0}}))
     result = neftune("sweep", option, value, "--output", "there")
-    assert result.err.startswith(f"Error: {option}")
+    assert named in result.err.partition("\n")[0]
     assert "different sweep" not in result.err
     assert result.code == 2
 

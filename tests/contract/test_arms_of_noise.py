@@ -59,7 +59,7 @@ def test_a_grid_of_noise_fields_is_trained_and_attested(neftune: Neftune, tmp_pa
 def test_a_ratio_is_converted_to_an_alpha(neftune: Neftune, tmp_path: Path) -> None:
     ended = neftune("sweep", "--alphas", "0", "--snr", "10", "--noises", "uniform,gaussian", *SMALL)
     assert ended.code == 0
-    assert "A signal-to-noise ratio of 10 is alpha" in ended.err
+    assert "A signal-to-noise ratio of 10 corresponds to alpha" in ended.err
     records = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("trials/*/record.json")]
     noisy = [record for record in records if record["alpha"]]
     assert len(noisy) == 2
@@ -93,7 +93,7 @@ def test_one_registration_adds_a_distribution_and_a_schedule(neftune: Neftune, t
     ended = neftune("sweep", "--alphas", "0,5", "--noise", "laplace", *SMALL)
     assert ended.code == 2
     assert "laplace" in ended.err
-    assert "uniform, gaussian, bernoulli" in ended.err
+    assert "'uniform', 'gaussian', 'bernoulli'" in ended.err
 
 
 def test_noise_with_a_wrong_magnitude_fails_the_trial(
@@ -114,7 +114,10 @@ def test_noise_with_a_wrong_magnitude_fails_the_trial(
     ("options", "words"),
     [
         (("--dataset", "text.jsonl", "--noise-target", "prompt"), "has no prompts for noise on prompt tokens"),
-        (("--noise-target", "completion", "--set", "label_smoothing_factor=0.1"), "isn't told which tokens are"),
+        (
+            ("--noise-target", "completion", "--set", "label_smoothing_factor=0.1"),
+            "does not receive the labels that identify",
+        ),
     ],
 )
 def test_a_target_that_is_not_available_raises(neftune: Neftune, options: tuple[str, ...], words: str) -> None:
