@@ -38,6 +38,7 @@ class TrialStatus(Record):
     """Content of `state.json`: the current state of a trial, with times, process and resources."""
 
     schema_version: int = SCHEMA_VERSION
+    """Version of the file format."""
     trial: str
     """Id of the trial."""
     state: TrialState
@@ -57,9 +58,9 @@ class TrialStatus(Record):
     tokens_per_second: float | None = None
     """Training speed in tokens per second, without padding."""
     seconds: float | None = None
-    """Time in seconds that led to the current state, without lost work."""
+    """Time in seconds of the work in the current state; work lost in a crash does not count."""
     seconds_in_all: float | None = None
-    """Time in seconds of all attempts, lost work included."""
+    """Time in seconds of all attempts, including work lost in a crash."""
     side_by_side: int | None = None
     """Number of trials that shared the machine, this one included."""
     peak_memory: int | None = None
@@ -84,7 +85,7 @@ class LossMetrics(Record):
     eval_loss: float
     """Noise-off loss on held-out examples."""
     eval_perplexity: float
-    """exp of `eval_loss`."""
+    """Perplexity on held-out examples: exp of `eval_loss`, at most exp(700)."""
 
 
 class EvalMetrics(Record):
@@ -99,11 +100,11 @@ class EvalMetrics(Record):
     exact_match: float | None
     """Share of responses equal to the reference after normalization of case and white space, 0 to 1."""
     rouge_l: float | None
-    """Mean F-measure, 0 to 1."""
+    """Mean ROUGE-L F-measure, 0 to 1."""
     bleu: float | None
     """Corpus BLEU, 0 to 100."""
     response_chars: float | None
-    """Mean length in characters."""
+    """Mean length of the responses in characters."""
     repetition_2gram: float | None
     """Share of repeated 2-grams in fixed-length chunks, 0 to 100 (NEFTune paper, section 5)."""
     log_diversity: float | None
@@ -158,6 +159,7 @@ class TrialRecord(Record):
     """Content of `record.json`: the result of a finished trial. It is written last, by an atomic write."""
 
     schema_version: int = SCHEMA_VERSION
+    """Version of the file format."""
     trial: str
     """Id of the trial: a hash of everything that can change its numbers."""
     arm: str
@@ -194,13 +196,13 @@ class CurvePoint(Record):
     train_loss: float | None = None
     """Noisy training loss of the step, in nats per completion token."""
     eval_loss: float | None = None
-    """Held-out loss, in nats per completion token."""
+    """Noise-off loss on held-out examples, in nats per completion token."""
     learning_rate: float | None = None
     """Learning rate of the step."""
     tokens: int | None = None
     """Training tokens so far, without padding."""
     train_loss_clean: float | None = None
-    """Noise-off loss on the probe, in nats per completion token."""
+    """Noise-off loss on the probe of training examples, in nats per completion token."""
 
 
 class ExampleLoss(Record):
@@ -213,7 +215,7 @@ class ExampleLoss(Record):
     example: str
     """Id of the example, a hash of its content."""
     cluster: str
-    """Cluster of the example."""
+    """Id of the cluster. Examples of one cluster are not independent, for example questions about one person."""
     loss: float
     """Loss in nats per completion token."""
     tokens: int
@@ -234,7 +236,7 @@ class Generation(Record):
     example: str
     """Id of the example, a hash of its content."""
     cluster: str
-    """Cluster of the example."""
+    """Id of the cluster. Examples of one cluster are not independent, for example questions about one person."""
     kind: str
     """Kind of the example in the embedded data; empty otherwise."""
     prompt: str
