@@ -1,4 +1,8 @@
-"""Failures of trials: classify an exception by kind, which determines the sweep's reaction, and give its reason."""
+"""Failures of trials: classify an exception by kind, which determines the sweep's reaction, and give its reason.
+
+The kind depends on exception types and error numbers, and on texts only where a library has nothing else. No decision
+depends on a message of this package.
+"""
 
 import errno
 import re
@@ -66,6 +70,9 @@ plain RuntimeError."""
 _ONEDNN_TEXT = "could not create a primitive"
 """Text of oneDNN when it gets no memory for code or buffers. It reports other errors, which are rare, the same way."""
 
+_GPU_TEXT = re.compile(r"\b(?:cuda|cublas|mps|hip)", re.IGNORECASE)
+"""Names of GPU libraries at the start of a word, in texts of failed allocations."""
+
 _SYSTEM_ERROR = re.compile(r"(?:errno|os error)[ \]]*(\d+)", re.IGNORECASE)
 """The system's error number in messages of Python, pyarrow and safetensors (Rust)."""
 
@@ -87,8 +94,8 @@ def _is_failed_allocation(error: BaseException) -> bool:
 
 
 def _memory_reason(error: BaseException) -> str:
-    text = " ".join(str(one) for one in _chain(error))
-    memory = "GPU memory" if re.search(r"cuda|cublas|mps|hip", text, re.IGNORECASE) else "memory"
+    text = " ".join(str(one) for one in _chain(error) if _is_failed_allocation(one))
+    memory = "GPU memory" if _GPU_TEXT.search(text) else "memory"
     if _ONEDNN_TEXT in text:
         memory = f"memory, probably ({_ONEDNN_TEXT})"
     return f"Out of {memory}. Lower --batch-size or --max-length, or use --on-oom halve-batch."
@@ -116,6 +123,8 @@ def _system_error_kind(error: BaseException, folder: Path) -> DiskFailureKind | 
 def _system_error_number(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
+    if isinstance(error, NeftuneError):  # its text may quote data or names; its causes are checked by themselves
+        return None
     found = _SYSTEM_ERROR.search(str(error))
     if found:
         return int(found[1])

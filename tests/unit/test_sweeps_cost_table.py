@@ -19,7 +19,7 @@ UNKNOWN = replace(FIVE, tokens=None, seconds=None)
 
 
 class Terminal(io.StringIO):
-    """A stream that claims to be a terminal."""
+    """A stream that reports to be a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -225,6 +225,14 @@ def test_after_an_out_of_memory_kill_the_batch_size_is_halved_on_request(case: D
     assert case.observer.notes[0] == f"alpha=0, seed 0: the worker {KILLED}. Retrying with half the batch size."
 
 
+def test_halving_does_not_depend_on_the_reason_of_a_death(case: DispatcherCase) -> None:
+    def die_with_reason(job: Job, _: SweepFolder) -> Event:
+        return WorkerDied(job.trial, KILLED, "Out of memory.", out_of_memory=False)
+
+    case.run(die_with_reason, settings=RunSettings(halve_batch=True))
+    assert case.submitted == [("id0", 1, 0), ("id0", 2, 0), ("id1", 1, 0)]
+
+
 def test_a_batch_of_one_example_is_not_halved_and_the_trial_fails(case: DispatcherCase) -> None:
     halvings = 4  # the batch size is 16
     case.run(*[be_killed] * (halvings + 1), settings=RunSettings(halve_batch=True))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from neftune_cli.errors import LeaseLost, TrialError, TrialStopped
+from neftune_cli.errors import LeaseLost, NeftuneError, Problem, TrialError, TrialStopped, UsageError
 from neftune_cli.sweeps.failures import failure, is_out_of_memory
 
 FULL = Path("/dev/full")
@@ -69,6 +69,20 @@ def test_enomem_of_the_system_is_out_of_memory() -> None:
 
 def test_an_error_that_only_mentions_memory_is_not_out_of_memory(tmp_path: Path) -> None:
     assert failure(ValueError("memory_limit is no field"), tmp_path).kind == "failed"
+
+
+@pytest.mark.parametrize("text", ["Out of memory.", "cannot allocate memory", "No space left on device (os error 28)"])
+def test_the_kind_does_not_depend_on_a_message_of_this_package(text: str, tmp_path: Path) -> None:
+    for error in (NeftuneError(text), TrialError(text), UsageError(Problem(text, "Retry."))):
+        assert failure(error, tmp_path).kind == "failed"
+
+
+def test_a_failed_allocation_is_recognized_as_the_cause_of_another_error(tmp_path: Path) -> None:
+    outer = UsageError(Problem("The model cannot be loaded from mps-chip.", "Download it again."))
+    outer.__cause__ = MemoryError()
+    found = failure(outer, tmp_path)
+    assert found.kind == "out-of-memory"
+    assert found.reason.startswith("Out of memory.")  # the name of the model does not count as a GPU
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="/dev/full does not exist")

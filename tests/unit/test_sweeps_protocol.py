@@ -10,6 +10,7 @@ import pytest
 
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, Problem, UsageError
+from neftune_cli.sweeps.executors import Finished
 from neftune_cli.sweeps.executors.protocol import (
     LineDecoder,
     answered_value,
@@ -19,7 +20,7 @@ from neftune_cli.sweeps.executors.protocol import (
     trial_event,
 )
 from neftune_cli.sweeps.executors.worker_process import ProcessExit, process_exit, worker_environment
-from neftune_cli.sweeps.failures import Failure
+from neftune_cli.sweeps.failures import DISK_KINDS, Failure, FailureKind
 from neftune_cli.training.trial import Trial, TrialProgress
 from neftune_cli.training.trial_log import log_tail
 
@@ -60,6 +61,23 @@ def test_unknown_events_raise() -> None:
         trial_event(Trial("id", "arm", None, {}), {"event": "rested"})  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="'rested'"):
         answered_value(int, {"event": "rested"})
+
+
+KINDS = (*DISK_KINDS, "out-of-memory", "stopped", "lease-lost", "failed")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_kind_of_a_failure_is_transmitted(kind: FailureKind) -> None:
+    trial, sent = Trial("id", "arm", None, {}), Failure(kind, "It broke.")  # type: ignore[arg-type]
+    line = encode_line({"event": "finished", "seconds": 1.5, "failure": to_json(sent)})
+    (message,) = LineDecoder().feed(line)
+    assert trial_event(trial, message) == Finished(trial, None, sent, 1.5)
+
+
+def test_an_unknown_kind_of_failure_raises() -> None:
+    message = {"event": "finished", "seconds": 1.5, "failure": {"kind": "Out of memory.", "reason": "It broke."}}
+    with pytest.raises(ValueError, match="kind"):
+        trial_event(Trial("id", "arm", None, {}), message)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.running import RunSettings
-from neftune_cli.errors import TrialStopped
+from neftune_cli.errors import TrialError, TrialStopped
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps import trial_runner
@@ -67,7 +67,7 @@ def test_the_batch_size_is_halved_until_it_is_1(case: RunnerCase) -> None:
     assert "--batch-size" in case.status.reason
 
 
-@pytest.mark.parametrize("error", [MemoryError(), ValueError("memory_limit")])
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("memory_limit"), TrialError("Out of memory.")])
 def test_the_batch_size_is_halved_only_on_request_and_only_if_memory_ran_out(
     case: RunnerCase, error: Exception
 ) -> None:

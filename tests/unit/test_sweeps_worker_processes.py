@@ -165,6 +165,29 @@ def test_out_of_memory_halves_the_batch_size_on_request(
     assert "Out of memory (40 GiB)" in trial_folder(sweep, trial).log_path.read_text()
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [("MemoryError", "out-of-memory"), ("__import__('neftune_cli.errors').errors.TrialError", "failed")],
+)
+def test_a_worker_is_replaced_after_running_out_of_memory_only(
+    error: str, kind: str, worker_with: Callable[..., LocalExecutor], sweep: SweepFolder
+) -> None:
+    executor = worker_with(f"raise {error}('Out of memory.')")
+    base, _ = trials_of(executor, sweep)
+    before = worker_pid(executor)
+    ended = run(executor, sweep, base)
+    assert isinstance(ended, Finished)
+    assert ended.failure is not None
+    assert ended.failure.kind == kind
+    assert (worker_pid(executor) != before) == (kind == "out-of-memory")
+
+
+def worker_pid(executor: LocalExecutor) -> int:
+    worker = executor._slots[0].worker
+    assert worker is not None
+    return worker.pid
+
+
 @pytest.mark.slow
 @pytest.mark.crash
 def test_a_full_disk_is_not_a_failure_of_the_trial(

@@ -111,4 +111,4 @@ def _library_errors_converted() -> Iterator[None]:
     except NeftuneError:
         raise
     except Exception as error:
-        raise NeftuneError(f"{type(error).__name__}: {error}") from error
+        raise NeftuneError(failure(error, Path.cwd()).reason) from error
