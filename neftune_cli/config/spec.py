@@ -11,6 +11,7 @@ DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
 NoiseScale = Literal["paper", "hf"]
 NoiseTarget = Literal["all", "prompt", "completion"]
+LearnedTurns = Literal["last", "all-assistant"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 BASE_ARM = "base"
@@ -21,6 +22,50 @@ class Spec(BaseModel):
     """Base class of specs: frozen. Unknown fields and numbers that are not finite are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class InputSpec(Spec):
+    """Model and data of a sweep, and the reading of the data."""
+
+    model: str = "tiny"
+    """`tiny`, `smollm2`, a hub id or a local directory."""
+    dataset: str = "bios"
+    """`bios`, a hub id, files, a folder or a saved data set."""
+    layout: str | None = Field(default=None, alias="format")
+    """Layout of the data; null recognizes it by the columns."""
+    train_examples: int | None = Field(default=None, gt=0)
+    """Maximum number of training examples, chosen by content hash."""
+    eval_examples: int | None = Field(default=None, gt=0)
+    """Maximum number of held-out examples, chosen by content hash."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Columns of the data by their meaning, for example prompt: question."""
+    split: str | None = None
+    """Split of the data set to train on; null is `train`."""
+    eval_dataset: str | None = None
+    """Data set of the held-out examples; null holds out a part of the data set."""
+    eval_split: str | None = None
+    """Split of the held-out examples; null is the test split if there is one."""
+    raw: bool = False
+    """Whether prompt and completion are trained as they are, without a chat template."""
+    loss: LearnedTurns = "last"
+    """Turns with loss: the last assistant turn, or all assistant turns."""
+    allow_special_tokens: bool = False
+    """Whether special tokens in the text of a turn become special tokens."""
+    skip_bad_rows: bool = False
+    """Whether rows that cannot be used are dropped and counted."""
+    max_bad_share: float = Field(default=0.05, ge=0, lt=1)
+    """Largest share of rows that `skip_bad_rows` may drop."""
+    template_time: str | None = None
+    """Time that a chat template with a clock sees, in ISO 8601; null until a sweep sets it."""
+    load_in_4bit: bool = False
+    """Whether the frozen weights under LoRA adapters are quantized to 4 bits."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Return the fields of this class by name."""
+        return {name: getattr(self, name) for name in InputSpec.model_fields}
 
 
 class TrainSpec(Spec):
@@ -135,33 +180,18 @@ class ArmSpec(Spec):
         return not (self.train or any(getattr(self, field) for field in NOISE_DETAILS))
 
 
-class TrialSpec(Spec):
+class TrialSpec(InputSpec):
     """Trial: one fine-tuning, with all values given."""
 
-    model: str
-    dataset: str
-    layout: str | None = None
-    train_examples: int | None = None
-    eval_examples: int | None = None
     noise: NoiseSpec
     train: TrainSpec
     evaluation: ResolvedEvaluation
     seed: Seed
 
 
-class SweepSpec(Spec):
+class SweepSpec(InputSpec):
     """Sweep: arms and seeds on one model, one data set and one recipe."""
 
-    model: str = "tiny"
-    """`tiny`, `smollm2`, a hub id or a local directory."""
-    dataset: str = "bios"
-    """`bios`, a hub id, a file or a saved data set."""
-    layout: str | None = Field(default=None, alias="format")
-    """Layout of the data; null recognizes it by the columns."""
-    train_examples: int | None = Field(default=None, gt=0)
-    """Maximum number of training examples, chosen by content hash."""
-    eval_examples: int | None = Field(default=None, gt=0)
-    """Maximum number of held-out examples, chosen by content hash."""
     noise: DistributionName = "uniform"
     """Noise distribution."""
     noise_scale: NoiseScale = "paper"
@@ -178,8 +208,6 @@ class SweepSpec(Spec):
     """List of seeds, or the number of seeds; default 3."""
     arms: tuple[ArmSpec, ...] = Field(min_length=1)
     """Arms; the first one is the baseline."""
-
-    model_config = ConfigDict(populate_by_name=True)
 
     @model_validator(mode="after")
     def _arms_are_distinct(self) -> Self:
@@ -204,11 +232,7 @@ class SweepSpec(Spec):
     def trial(self, arm: ArmSpec, seed: int, evaluation: ResolvedEvaluation) -> TrialSpec:
         """Return the trial of an arm and a seed."""
         return TrialSpec(
-            model=self.model,
-            dataset=self.dataset,
-            layout=self.layout,
-            train_examples=self.train_examples,
-            eval_examples=self.eval_examples,
+            **self.inputs,
             noise=self.noise_of(arm),
             train=self.recipe_of(arm),
             evaluation=evaluation,

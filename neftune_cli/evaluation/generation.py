@@ -165,7 +165,7 @@ def evaluate_answers(
         TrialError: a prompt fills the model's context.
 
     """
-    asked = [one for one in examples if one.example.prompt]
+    asked = [one for one in examples if one.example.has_prompt]
     answers = generate_answers(
         model,
         tokenizer,

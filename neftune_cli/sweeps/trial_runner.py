@@ -190,7 +190,7 @@ def _facts(data: InstructionData) -> DataFacts:
         train=len(data.train),
         held_out=len(data.held_out),
         probe=len(data.probe),
-        has_prompts=any(example.prompt for example in data.train),
+        has_prompts=any(example.has_prompt for example in data.train),
         generation=data.generation,
         notes=data.notes,
     )

@@ -173,7 +173,7 @@ def _prompt_tokens(batch: Sequence[TokenizedExample]) -> int:
 
 
 def _with_prompt(examples: Sequence[TokenizedExample]) -> list[TokenizedExample]:
-    return [one for one in examples if one.example.prompt]
+    return [one for one in examples if one.example.has_prompt]
 
 
 def _generation_batches(examples: Sequence[TokenizedExample]) -> Iterator[Sequence[TokenizedExample]]:
