@@ -2,10 +2,11 @@
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example, Message, content_id
-from neftune_cli.data.rows import RowError, RowValues, Table, is_blank, read_each, roles_of, text_in, turns_in
+from neftune_cli.data.rows import BadRow, RowError, RowValues, Table, is_blank, roles_of, sift, text_in, turns_in
 from neftune_cli.errors import Problem, UsageError
 
 
@@ -42,13 +43,34 @@ def choose_columns(table: Table, layout: str | None) -> ColumnSet:
     raise UsageError(_missing_columns(table, candidates, layout))
 
 
-def read_examples(table: Table, columns: ColumnSet) -> tuple[Example, ...]:
+@dataclass(frozen=True)
+class Reading:
+    """The examples of a table, and everything that was not read."""
+
+    layout: str
+    examples: tuple[Example, ...]
+    """One example for each row that can be used, in the order of the rows. `place` names the row."""
+    notes: tuple[str, ...]
+    """Notes for the user on the layout, on columns and keys that are not read, and on dropped turns."""
+    bad_rows: tuple[BadRow, ...]
+    """Rows that cannot be used. The caller raises `problems_of(bad_rows)`, or drops and counts them."""
+
+
+def read_examples(table: Table, inputs: InputSpec) -> Reading:
     """Convert every row to an example.
 
+    Args:
+        table: rows of one source.
+        inputs: layout, columns and raw.
+
     Raises:
-        UsageError: rows have empty or non-text values, or incomplete conversations; each with its position.
+        UsageError: the columns match no layout, or a column that is not read changes what is trained.
     """
-    return tuple(located.value for located in read_each(table.source, table.rows, columns.read))
+    columns = choose_columns(table, inputs.layout)
+    read, bad_rows = sift(table.source, table.rows, columns.read)
+    examples = tuple(replace(row.value, place=f"{table.source}, {row.place}") for row in read)
+    note = f"{table.source} has the layout {columns.layout} (columns: {columns.found_in(table)})."
+    return Reading(columns.layout, examples, (note,), bad_rows)
 
 
 def layout_names() -> tuple[str, ...]:

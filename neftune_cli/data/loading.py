@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.embedded import bios
 from neftune_cli.data.examples import Example, GenerationDefaults, InstructionData, fingerprint
 from neftune_cli.data.files import FILE_SUFFIXES, FILE_SUFFIXES_IN_WORDS, read_file, rows_of_arrow
-from neftune_cli.data.formats import choose_columns, read_examples
-from neftune_cli.data.rows import Table
+from neftune_cli.data.formats import read_examples
+from neftune_cli.data.rows import Table, problems_of
 from neftune_cli.data.split import Split, check_example_counts, choose_probe, drop_duplicates, split_by_prompt
 from neftune_cli.errors import Problem, UsageError
 
@@ -48,12 +49,13 @@ def load_data(
     if name == EMBEDDED:
         return _load_embedded(layout, train_examples, eval_examples)
     table = read_rows(name)
-    columns = choose_columns(table, layout)
-    examples = read_examples(table, columns)
+    reading = read_examples(table, InputSpec(dataset=name, layout=layout))
+    if reading.bad_rows:
+        raise UsageError(*problems_of(reading.bad_rows))
+    examples = reading.examples
     unique = drop_duplicates(examples)
     split = split_by_prompt(name, unique, train_examples=train_examples, eval_examples=eval_examples)
-    recognized = f"{name} has the layout {columns.layout} (columns: {columns.found_in(table)})."
-    notes = [recognized, _sizes(split), *_left_out(len(examples), len(unique), split)]
+    notes = [*reading.notes, _sizes(split), *_left_out(len(examples), len(unique), split)]
     return _assembled(name, split, GENERATION, notes)
 
 
@@ -80,8 +82,10 @@ def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
     if name == EMBEDDED:
         examples = _embedded_split(layout, None, None).train
     else:
-        table = read_rows(name)
-        examples = read_examples(table, choose_columns(table, layout))
+        reading = read_examples(read_rows(name), InputSpec(dataset=name, layout=layout))
+        if reading.bad_rows:
+            raise UsageError(*problems_of(reading.bad_rows))
+        examples = reading.examples
     return Dataset.from_list([_trl_row(example) for example in examples])
 
 

@@ -1,5 +1,6 @@
 """Rows of a data source, each with its line or row number, and checked access to the values in their columns."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -11,6 +12,8 @@ ItemT = TypeVar("ItemT")
 ParsedT = TypeVar("ParsedT")
 
 SHOWN_PROBLEMS = 5
+SHOWN_PLACES = 3
+_TURN_NUMBER = re.compile(r"\bturn \d+")
 
 
 @dataclass(frozen=True)
@@ -50,33 +53,65 @@ class RowError(Exception):
         super().__init__(what)
 
 
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used, with the fault and its fix."""
+
+    place: str
+    """File and line or row: `mine.jsonl, line 7`."""
+    what: str
+    fix: str
+
+
+def sift(
+    source: str, items: Iterable[Located[ItemT]], read: Callable[[ItemT], ParsedT]
+) -> tuple[tuple[Located[ParsedT], ...], tuple[BadRow, ...]]:
+    """Apply `read` to every item. Return the results with the positions of the items, and the items it rejects."""
+    results: list[Located[ParsedT]] = []
+    bad_rows: list[BadRow] = []
+    for item in items:
+        try:
+            results.append(Located(item.place, read(item.value)))
+        except RowError as error:
+            bad_rows.append(BadRow(f"{source}, {item.place}", error.what, error.fix))
+        except RecursionError:
+            bad_rows.append(BadRow(f"{source}, {item.place}", "the row is nested too deeply.", "Remove the row."))
+    return tuple(results), tuple(bad_rows)
+
+
 def read_each(
     source: str, items: Iterable[Located[ItemT]], read: Callable[[ItemT], ParsedT]
 ) -> tuple[Located[ParsedT], ...]:
     """Apply `read` to every item and return the results with the positions of the items.
 
     Raises:
-        UsageError: `read` raised RowError. Lists the first 5 problems and counts the others.
+        UsageError: `read` rejects items.
     """
-    results: list[Located[ParsedT]] = []
-    problems: list[Problem] = []
-    for item in items:
-        try:
-            results.append(Located(item.place, read(item.value)))
-        except RowError as error:
-            problems.append(Problem(f"{source}, {item.place}: {error.what}", error.fix))
-    if problems:
-        raise UsageError(*_first(problems, source))
-    return tuple(results)
+    results, bad_rows = sift(source, items, read)
+    if bad_rows:
+        raise UsageError(*problems_of(bad_rows))
+    return results
 
 
-def _first(problems: Sequence[Problem], source: str) -> Sequence[Problem]:
-    left = len(problems) - SHOWN_PROBLEMS
-    if left <= 0:
+def problems_of(bad_rows: Sequence[BadRow]) -> list[Problem]:
+    """Return one problem for each cause, with the places of the first rows and the number of the others."""
+    causes: dict[tuple[str, str], list[BadRow]] = {}
+    for row in bad_rows:
+        causes.setdefault((_TURN_NUMBER.sub("a turn", row.what), row.fix), []).append(row)
+    problems = [Problem(f"{_places(rows)}: {rows[0].what}", rows[0].fix) for rows in causes.values()]
+    left = sum(len(rows) for rows in list(causes.values())[SHOWN_PROBLEMS:])
+    if not left:
         return problems
-    rows = "1 more row has a problem" if left == 1 else f"{left:,} more rows have problems"
-    more = Problem(f"{source}: {rows}.", "Fix or remove all of them, then run the command again.")
-    return [*problems[:SHOWN_PROBLEMS], more]
+    rows_left = "1 more row has another problem" if left == 1 else f"{left:,} more rows have other problems"
+    return [*problems[:SHOWN_PROBLEMS], Problem(f"{rows_left}.", "Fix these first, then run the command again.")]
+
+
+def _places(rows: Sequence[BadRow]) -> str:
+    first, *others = (row.place for row in rows)
+    shown = [place.rpartition(", ")[2] for place in others[: SHOWN_PLACES - 1]]
+    left = len(others) - len(shown)
+    more = f" and {left:,} more {'row' if left == 1 else 'rows'}" if left else ""
+    return ", ".join([first, *shown]) + more
 
 
 def text_in(row: RowValues, column: str) -> str:
