@@ -1,12 +1,10 @@
 """Render conversations with a chat template, and check that the text contains each turn once and in order."""
 
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from neftune_cli.data.examples import Example, Message
@@ -20,6 +18,7 @@ Span = tuple[int, int]
 
 REASONING_TAG = re.compile(r"</?(?:think|thinking|reasoning)>")
 OPEN_REASONING = re.compile(r"<(think|thinking|reasoning)>(?!.*</\1>)", re.DOTALL)
+CLOCK = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
 CHANGE_TURNS = "Change its turns, or use a model whose template accepts them."
 CHANGE_TEMPLATE = "Use a model with another chat template, or remove the row."
 
@@ -57,7 +56,7 @@ class ChatRenderer:
         self._template = _training_template(tokenizer) if all_turns else None
         self._all_turns = all_turns
         self._eos = str(tokenizer.eos_token)
-        clock = datetime.fromisoformat(time) if time else datetime.now()  # noqa: DTZ005
+        clock = datetime.fromisoformat(time) if time else datetime.now()
         self._clock: Callable[[str], str] = clock.strftime
         self._as_parts = self._wants_parts()
         self._checked: set[object] = set()
@@ -84,7 +83,7 @@ class ChatRenderer:
         """
         if whole.startswith(prompt) and _contains(whole[len(prompt) :], example.completion):
             return Rendered(prompt, self._to_end_of_turn(whole[len(prompt) :], example.completion))
-        shared = os.path.commonprefix([prompt, whole])
+        shared = _shared_start(prompt, whole)
         opened, completion = prompt[len(shared) :], example.completion.lstrip()
         if example.final_turn and example.final_turn.get("tool_calls"):
             if not whole.startswith(prompt):
@@ -102,11 +101,9 @@ class ChatRenderer:
 
     def _to_end_of_turn(self, text: str, content: str) -> str:
         """Remove everything after the first end-of-sequence token that follows the content."""
-        start = max(text.rfind(content.strip()), 0) + len(content.strip())
-        end = text.find(self._eos, start)
-        return (
-            text if end < 0 or text[start:end].strip(" \n\t") and not content.strip() else text[: end + len(self._eos)]
-        )
+        content = _without_reasoning(content)
+        end = text.find(self._eos, text.rfind(content) + len(content))
+        return text if end < 0 else text[: end + len(self._eos)]
 
     def _earlier(self, example: Example, prompt: str) -> Iterator[Span]:
         """Yield the assistant turns of the prompt that carry loss, each with its end-of-turn token.
@@ -131,7 +128,7 @@ class ChatRenderer:
     def _marked(self, example: Example) -> list[Span]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        template = self._template or self._tokenizer.get_chat_template(tools=_tools(example))
+        template = self._template(example)
         if not re.search(r"\{%-?\s*generation\s*-?%\}", template):
             return []
         _, spans = render_jinja_template(
@@ -139,7 +136,6 @@ class ChatRenderer:
             tools=_tools(example),
             chat_template=template,
             return_assistant_tokens_mask=True,
-            **self._settings(),
             **self._tokenizer.special_tokens_map,
         )
         return [tuple(span) for span in spans[0]]
@@ -168,17 +164,21 @@ class ChatRenderer:
             text = self._tokenizer.apply_chat_template(
                 self._messages(turns),
                 tools=_tools(example),
-                chat_template=self._template,
+                chat_template=self._template(example),
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
-                **self._settings(),
             )
         except (TemplateError, TypeError, ValueError, KeyError) as error:
             raise RowError(f"the model's chat template rejects a conversation ({error}).", CHANGE_TURNS) from error
         return str(text)
 
-    def _settings(self) -> dict[str, Any]:
-        return {"strftime_now": self._clock}
+    def _template(self, example: Example) -> str:
+        """Return the template with the fixed time in place of the clock.
+
+        transformers passes only data to a template, so the clock cannot be passed as a function.
+        """
+        template = self._training_template or self._tokenizer.get_chat_template(tools=_tools(example))
+        return CLOCK.sub(lambda call: json.dumps(self._clock.strftime(call["format"]), ensure_ascii=False), template)
 
     def _messages(self, turns: Sequence[Message]) -> list[dict[str, Any]]:
         messages = [{key: value for key, value in turn.items() if key != "weight"} for turn in turns]
@@ -313,6 +313,11 @@ def _contains(text: str, completion: str) -> bool:
             return False
         position += len(piece)
     return True
+
+
+def _shared_start(first: str, second: str) -> str:
+    length = next((index for index, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
+    return first[: min(len(first), len(second)) if length is None else length]
 
 
 def _tools(example: Example) -> Any:
