@@ -1,11 +1,11 @@
 """Rows of a data source, each with its line or row number, and checked access to the values in their columns."""
 
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from neftune_cli.data.examples import Message
 from neftune_cli.errors import Problem, UsageError
 
 ItemT = TypeVar("ItemT")
@@ -42,6 +42,10 @@ class Table:
     def columns(self) -> tuple[str, ...]:
         """Return all columns that occur in any row, in the order of appearance."""
         return tuple(dict.fromkeys(column for row in self.rows for column in row.value))
+
+    def filled(self, column: str) -> int:
+        """Return the number of rows that have a value in a column."""
+        return sum(not is_blank(row.value.get(column)) for row in self.rows)
 
 
 class RowError(Exception):
@@ -114,67 +118,71 @@ def _places(rows: Sequence[BadRow]) -> str:
     return ", ".join([first, *shown]) + more
 
 
+class NamedRow(Mapping[str, object]):
+    """A row under the column names of a layout, whatever the columns are called in the data."""
+
+    def __init__(self, values: RowValues, names: Mapping[str, str]) -> None:
+        """Keep the values and, for each column of the layout, its name in the data."""
+        self._values = values
+        self._names = {name: actual for name, actual in names.items() if actual in values}
+        self.names = names
+
+    def __getitem__(self, name: str) -> object:
+        """Return the value of a column of the layout."""
+        return self._values[self._names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the columns of the layout that the row has."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Return the number of columns of the layout that the row has."""
+        return len(self._names)
+
+
+def column_in_words(row: RowValues, column: str) -> str:
+    """Return `column '...'` with the name of the column in the data, for a message."""
+    return f"column '{row.names.get(column, column) if isinstance(row, NamedRow) else column}'"
+
+
 def text_in(row: RowValues, column: str) -> str:
     """Return the text of a column.
 
     Raises:
         RowError: the value is missing, empty, or not text.
     """
-    return _text(_present(row, column), f"column '{column}'")
+    return checked_text(value_in(row, column), column_in_words(row, column))
 
 
-def turns_in(row: RowValues, column: str) -> list[Message]:
-    """Return the conversation in a column, without empty system turns.
+def value_in(row: RowValues, column: str) -> object:
+    """Return the value of a column.
 
     Raises:
-        RowError: the value is not a list of turns, or a turn has an unknown role or no text.
+        RowError: the row does not have the column.
     """
-    turns = _present(row, column)
-    if not isinstance(turns, list):
-        what = f"column '{column}' contains {_described(turns)}, not a list of turns."
-        raise RowError(what, 'Write [{"role": "user", "content": "..."}, ...].')
-    messages = [_turn(turn, f"column '{column}', turn {number}") for number, turn in enumerate(turns, start=1)]
-    return [message for message in messages if message["content"]]
-
-
-def roles_of(turns: Sequence[Message]) -> str:
-    """Return the roles of the turns, separated by commas, for a message."""
-    return ", ".join(turn["role"] for turn in turns) or "none"
-
-
-def is_blank(value: object) -> bool:
-    """Return whether a value is missing or consists of white space."""
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _present(row: RowValues, column: str) -> object:
     if column not in row:
-        raise RowError(f"column '{column}' is missing.", "Add it, or remove the row.")
+        raise RowError(f"{column_in_words(row, column)} is missing.", "Add it, or remove the row.")
     return row[column]
 
 
-def _turn(turn: object, place: str) -> Message:
-    if not isinstance(turn, dict):
-        raise RowError(f"{place} is {_described(turn)}, not an object.", 'Write {"role": "user", "content": "..."}.')
-    role = _role(turn.get("role", turn.get("from")), place)
-    content = turn.get("content", turn.get("value"))
-    if role == "system" and is_blank(content):
-        return Message(role=role, content="")  # some data sets write an empty turn in place of no system prompt
-    return Message(role=role, content=_text(content, place))
+def is_blank(value: object) -> bool:
+    """Return whether a value is missing, not a number, an empty list or object, or text of white space only."""
+    if isinstance(value, str):
+        return not value.strip()
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return value is None or is_nan or (isinstance(value, list | tuple | dict) and not value)
 
 
-def _role(role: object, place: str) -> str:
-    if isinstance(role, str) and role in _ROLES:
-        return _ROLES[role]
-    what = f"{place} has no role." if role is None else f"{place} has the unknown role {role!r}."
-    raise RowError(what, f"Use one of {', '.join(_ROLES)}.")
+def checked_text(value: object, place: str) -> str:
+    """Return a value that is text.
 
-
-def _text(value: object, place: str) -> str:
+    Raises:
+        RowError: the value is blank, not text, or not valid Unicode.
+    """
     if is_blank(value):
         raise RowError(f"{place} is empty.", "Fill it in, or remove the row.")
     if not isinstance(value, str):
-        raise RowError(f"{place} contains {_described(value)}, not text.", "Write it as text, in quotes.")
+        raise RowError(f"{place} contains {described(value)}, not text.", "Write it as text, in quotes.")
     if not _is_encodable(value):
         what = f"{place} contains a lone surrogate, which is not valid Unicode."
         raise RowError(what, "Delete that character, or remove the row.")
@@ -189,12 +197,9 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """Return the type of a value in words."""
     if value is None:
         return "null"
     names = {str: "text", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return names.get(type(value), f"a value of type {type(value).__name__}")
-
-
-_ROLES = {"system": "system", "user": "user", "assistant": "assistant", "human": "user", "gpt": "assistant"}
-"""Roles in data sets (the last two are ShareGPT's), and the roles that chat templates use."""

@@ -86,8 +86,8 @@ def test_explicit_layout_overrides_the_recognized_one() -> None:
         ({"prompt": {"a": 1}, "completion": "b"}, "column 'prompt' contains an object, not text."),
         ({"prompt": [], "completion": "b"}, "column 'prompt' has no user turn before the last assistant turn."),
         (
-            {"prompt": [USER], "completion": [ANSWER, USER]},
-            "must contain one assistant turn, but its",
+            {"prompt": [USER], "completion": [USER]},
+            "column 'completion' has no assistant turn (turns: user).",
         ),
         ({"messages": "hello"}, "column 'messages' contains text, not a list of turns."),
         ({"messages": ["hello"]}, "column 'messages', turn 1 is text, not an object."),
@@ -95,8 +95,8 @@ def test_explicit_layout_overrides_the_recognized_one() -> None:
         ({"messages": []}, "column 'messages' has no assistant turn (turns: none)."),
         ({"messages": [ANSWER]}, "column 'messages' has no user turn before the last assistant turn."),
         (
-            {"messages": [USER, {"role": "bot", "content": "4"}]},
-            "'messages', turn 2 has the unknown role 'bot'.",
+            {"messages": [USER, {"role": "narrator", "content": "4"}]},
+            "'messages', turn 2 has the unknown role 'narrator'.",
         ),
         ({"messages": [USER, {"content": "4"}]}, "column 'messages', turn 2 has no role."),
         ({"messages": [USER, {"role": "assistant"}]}, "column 'messages', turn 2 is empty."),
