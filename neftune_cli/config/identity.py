@@ -21,6 +21,10 @@ ORIGINAL_FIELDS = frozenset(
 ids of existing trials stay the same."""
 
 
+TOKENIZATION_FIELDS = ("loss", "allow_special_tokens", "skip_bad_rows", "template_time", "load_in_4bit")
+"""Input fields that change the tokens or the weights of a trial. The fingerprint of the data covers the other ones."""
+
+
 def trial_identity(
     spec: TrialSpec, *, model_fingerprint: str, data_fingerprint: str, environment: dict[str, str]
 ) -> dict[str, Any]:
@@ -33,6 +37,7 @@ def trial_identity(
         "noise": identifying_fields(spec.noise) if spec.noise.alpha > 0 else None,
         "train": identifying_fields(spec.train),
         "seed": spec.seed,
+        **({"repeat": spec.repeat} if spec.repeat else {}),
     }
 
 
@@ -52,7 +57,9 @@ def identifying_fields(spec: Spec) -> dict[str, Any]:
 
 
 def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[str, str]) -> dict[str, Any]:
+    tokenization = {name: value for name, value in identifying_fields(spec).items() if name in TOKENIZATION_FIELDS}
     return {
+        **({"tokenization": tokenization} if tokenization else {}),
         "method_version": METHOD_VERSION,
         "model": model,
         "data": data,

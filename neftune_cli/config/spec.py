@@ -1,5 +1,6 @@
 """Specs: immutable descriptions of a sweep, of its arms and of its trials."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -159,6 +160,8 @@ class ArmSpec(Spec):
 
     name: str = ""
     """Name in tables; by default the overrides."""
+    repeat: int = Field(default=0, ge=0)
+    """Number of the random streams. An arm with another number has other noise, dropout and data order."""
     alpha: float | None = Field(default=None, ge=0)
     """Noise size; 0 is no noise."""
     snr: float | None = Field(default=None, ge=1)
@@ -177,7 +180,7 @@ class ArmSpec(Spec):
     @property
     def varies_only_alpha(self) -> bool:
         """Return whether the arm overrides nothing but alpha."""
-        return not (self.train or any(getattr(self, field) for field in NOISE_DETAILS))
+        return not (self.train or self.repeat or any(getattr(self, field) for field in NOISE_DETAILS))
 
 
 class TrialSpec(InputSpec):
@@ -187,6 +190,16 @@ class TrialSpec(InputSpec):
     train: TrainSpec
     evaluation: ResolvedEvaluation
     seed: Seed
+    repeat: int = 0
+    """Number of the random streams, which lets two arms differ in nothing else."""
+
+    @property
+    def stream_seed(self) -> int:
+        """Return the seed of noise, dropout and data order."""
+        if not self.repeat:
+            return self.seed
+        digest = hashlib.sha256(f"seed {self.seed}, repeat {self.repeat}".encode()).digest()
+        return int.from_bytes(digest[:4])
 
 
 class SweepSpec(InputSpec):
@@ -237,6 +250,7 @@ class SweepSpec(InputSpec):
             train=self.recipe_of(arm),
             evaluation=evaluation,
             seed=seed,
+            repeat=arm.repeat,
         )
 
 

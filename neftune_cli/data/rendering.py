@@ -53,11 +53,10 @@ class ChatRenderer:
             time: time for templates that write a date, in ISO 8601; the current time if None.
         """
         self._tokenizer = tokenizer
-        self._template = _training_template(tokenizer) if all_turns else None
+        self._training_template = _training_template(tokenizer) if all_turns else None
         self._all_turns = all_turns
         self._eos = str(tokenizer.eos_token)
-        clock = datetime.fromisoformat(time) if time else datetime.now()
-        self._clock: Callable[[str], str] = clock.strftime
+        self._clock = datetime.fromisoformat(time) if time else datetime.now()
         self._as_parts = self._wants_parts()
         self._checked: set[object] = set()
 

@@ -19,6 +19,9 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 HUB_FILES_LEFT_OUT = ["*/*", "consolidated*", "*.fp16.safetensors", "*.fp32.safetensors"]
 """Duplicates of the same weights in other files."""
+TEMPLATE_FILES = ("*.jinja", "*/*.jinja", "tokenizer_config.json", "chat_template.json", "processor_config.json")
+TEMPLATE_BYTES = 2**25
+"""Number of bytes at the start of a file in which a chat template is looked for. A GGUF file has it in its header."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,18 @@ class ModelSource:
         if self.gguf_file:
             return files_fingerprint([self.path / self.gguf_file])
         return model_fingerprint(self.path)
+
+    @cached_property
+    def has_clock(self) -> bool:
+        """Whether a chat template among its files writes the time, as those of Llama 3.1 do."""
+        names = [self.gguf_file] if self.gguf_file else TEMPLATE_FILES
+        files = (file for name in names for file in self.path.glob(name))
+        return any(_mentions_clock(file) for file in files)
+
+
+def _mentions_clock(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return b"strftime_now" in stream.read(TEMPLATE_BYTES)
 
 
 def find_model(name: str) -> ModelSource:

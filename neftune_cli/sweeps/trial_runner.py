@@ -70,7 +70,7 @@ class TrialRunner:
             gpus=gpu_count(),
             environment=environment(lora=False),
             lora_environment=environment(lora=True),
-            model=ModelFacts(source.name, source.fingerprint) if source else None,
+            model=ModelFacts(source.name, source.fingerprint, source.has_clock) if source else None,
             data=_facts(data) if data else None,
         )
 

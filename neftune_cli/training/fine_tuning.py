@@ -79,7 +79,7 @@ def fine_tune(
     with tempfile.TemporaryDirectory(prefix="neftune-") as work:
         with stop.interruptible():
             config = sft_config(
-                trial.spec.train, seed=trial.spec.seed, device=prepared.device, work=Path(work), halvings=halvings
+                trial.spec.train, seed=trial.spec.stream_seed, device=prepared.device, work=Path(work), halvings=halvings
             )
             callback.trainer = build_trainer(
                 loaded.model,
@@ -97,7 +97,7 @@ def fine_tune(
 
 def noise_callback(spec: TrialSpec) -> NEFTuneCallback:
     """Return the trainer callback that applies a trial's noise."""
-    return NEFTuneCallback.from_spec(spec.noise, seed=spec.seed)
+    return NEFTuneCallback.from_spec(spec.noise, seed=spec.stream_seed)
 
 
 def _halvings(checkpoint: Checkpoint) -> int:

@@ -113,7 +113,7 @@ def _trainer(
     loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, callbacks: list[TrainerCallback], work: Path
 ) -> SFTTrainer:
     short = trial.train.model_copy(update={"max_steps": WARM_UP + MOST_STEPS})
-    config = sft_config(short, seed=trial.seed, device=prepared.device, work=work)
+    config = sft_config(short, seed=trial.stream_seed, device=prepared.device, work=work)
     rank = trial.train.lora_rank
     return build_trainer(loaded.model, loaded.tokenizer, prepared.train, config, lora_rank=rank, callbacks=callbacks)
 
