@@ -42,7 +42,7 @@ def read_examples(table: Table, inputs: InputSpec) -> Reading:
     chosen = choose(table, _COLUMN_SETS, inputs)
     check_unread(table, chosen)
     rows, bad_rows = sift(table.source, table.rows, lambda row: _read(row, chosen))
-    examples = tuple(replace(row.value[0], place=f"{table.source}, {row.place}") for row in rows)
+    examples = tuple(replace(row.value[0], place=row.place_in(table.source)) for row in rows)
     remarks = _remark_notes(row.value[1] for row in rows)
     notes = (_recognized(table, chosen), *unread_notes(table, chosen), *remarks)
     return Reading(chosen.columns.layout, examples, notes, bad_rows)

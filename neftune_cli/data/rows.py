@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from neftune_cli.errors import Problem, UsageError
 
@@ -23,6 +23,12 @@ class Located(Generic[ItemT]):
     place: str
     """For example `line 7` or `row 7`, counted from 1."""
     value: ItemT
+    file: str = ""
+    """File that the value comes from, if the source has several."""
+
+    def place_in(self, source: str) -> str:
+        """Return the position with the file, or with the source if that is one file: `mine.jsonl, line 7`."""
+        return f"{self.file or source}, {self.place}"
 
 
 RowValues = Mapping[str, object]
@@ -30,12 +36,52 @@ RowValues = Mapping[str, object]
 LocatedRow = Located[RowValues]
 
 
+class Columns(Protocol):
+    """Values of a source that stores them by column. A column is converted when its first value is read."""
+
+    names: Sequence[str]
+
+    def value(self, column: str, index: int) -> object:
+        """Return a value. Raises `RowError` if it cannot be converted."""
+        ...
+
+    def is_filled(self, column: str, index: int) -> bool:
+        """Return whether a value is not blank, without a conversion of the column."""
+        ...
+
+
+@dataclass(frozen=True)
+class ColumnarRow(Mapping[str, object]):
+    """One row of `Columns`. Columns that are never read are never converted."""
+
+    columns: Columns
+    index: int
+
+    def __getitem__(self, column: str) -> object:
+        """Return the value in a column."""
+        if column not in self.columns.names:
+            raise KeyError(column)
+        return self.columns.value(column, self.index)
+
+    def __contains__(self, column: object) -> bool:
+        """Return whether the row has a column, without a conversion."""
+        return column in self.columns.names
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the columns."""
+        return iter(self.columns.names)
+
+    def __len__(self) -> int:
+        """Return the number of columns."""
+        return len(self.columns.names)
+
+
 @dataclass(frozen=True)
 class Table:
     """All rows of one source."""
 
     source: str
-    """The file, folder or hub id, as the user wrote it."""
+    """The files, folder or hub id, as the user wrote it."""
     rows: tuple[LocatedRow, ...]
 
     @property
@@ -45,7 +91,13 @@ class Table:
 
     def filled(self, column: str) -> int:
         """Return the number of rows that have a value in a column."""
-        return sum(not is_blank(row.value.get(column)) for row in self.rows)
+        return sum(_is_filled(row.value, column) for row in self.rows)
+
+
+def _is_filled(row: RowValues, column: str) -> bool:
+    if isinstance(row, ColumnarRow):
+        return column in row and row.columns.is_filled(column, row.index)
+    return not is_blank(row.get(column))
 
 
 class RowError(Exception):
@@ -75,11 +127,11 @@ def sift(
     bad_rows: list[BadRow] = []
     for item in items:
         try:
-            results.append(Located(item.place, read(item.value)))
+            results.append(Located(item.place, read(item.value), item.file))
         except RowError as error:
-            bad_rows.append(BadRow(f"{source}, {item.place}", error.what, error.fix))
+            bad_rows.append(BadRow(item.place_in(source), error.what, error.fix))
         except RecursionError:
-            bad_rows.append(BadRow(f"{source}, {item.place}", "the row is nested too deeply.", "Remove the row."))
+            bad_rows.append(BadRow(item.place_in(source), "the row is nested too deeply.", "Remove the row."))
     return tuple(results), tuple(bad_rows)
 
 
@@ -112,7 +164,8 @@ def problems_of(bad_rows: Sequence[BadRow]) -> list[Problem]:
 
 def _places(rows: Sequence[BadRow]) -> str:
     first, *others = (row.place for row in rows)
-    shown = [place.rpartition(", ")[2] for place in others[: SHOWN_PLACES - 1]]
+    file = first.rpartition(", ")[0]
+    shown = [place.removeprefix(f"{file}, ") for place in others[: SHOWN_PLACES - 1]]
     left = len(others) - len(shown)
     more = f" and {left:,} more {'row' if left == 1 else 'rows'}" if left else ""
     return ", ".join([first, *shown]) + more
