@@ -1,6 +1,7 @@
 """Column sets of layouts, and the choice of the set that fits a table."""
 
 import difflib
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -52,13 +53,15 @@ class ChosenColumns:
     names: Mapping[str, str]
     are_named: bool = False
     """Whether the user named the columns."""
+    is_raw: bool = False
+    """Whether no chat template is used."""
     others: tuple[str, ...] = ()
     """Layouts that read other columns in place of `text`."""
 
     @property
     def as_option(self) -> str:
         """Return the `--columns` option that names these columns."""
-        return "--columns " + ",".join(f"{column}={name}" for column, name in self.names.items())
+        return "--columns " + shlex.quote(",".join(f"{column}={name}" for column, name in self.names.items()))
 
 
 def choose(table: Table, sets: Sequence[ColumnSet], inputs: InputSpec) -> ChosenColumns:
@@ -205,7 +208,7 @@ def _raw(chosen: ChosenColumns) -> ChosenColumns:
         )
         raise UsageError(Problem(what, "Remove --raw, or these columns from --columns."))
     required = {column: chosen.names[column] for column in columns.required}
-    return replace(chosen, columns=replace(columns, read=columns.read_raw, optional=()), names=required)
+    return replace(chosen, columns=replace(columns, read=columns.read_raw, optional=()), names=required, is_raw=True)
 
 
 def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str | None) -> Problem:

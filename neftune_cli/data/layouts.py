@@ -55,15 +55,17 @@ def _prompt(row: RowValues, column: str) -> Turns:
     if _has_turns(row, column):
         if not is_blank(row.get("input")):
             what = f"{column_in_words(row, 'input')} cannot be added to the turns in {column_in_words(row, column)}."
-            raise RowError(what, f"Move it into a turn, or name the columns to read without it: --columns {column}=...")
+            raise RowError(what, "Move it into a turn, or name the other columns with --columns.")
         return turns_in(row, column)
-    paragraphs = [text_in(row, column)]
+    paragraphs, remarks = [text_in(row, column)], []
     if not is_blank(row.get("input")):
         paragraphs.append(text_in(row, "input"))
+        if column != "instruction":
+            remarks.append(Remark(f"C{column_in_words(row, 'input')[1:]} is the second paragraph of the prompt"))
     prompt = "\n\n".join(paragraphs)
-    marker = CHAT_MARKER.search(prompt)
-    remarks = (Remark(RENDERED.format(marker.group()), USE_RAW),) if marker else ()
-    return Turns((Message(role="user", content=prompt),), remarks)
+    if marker := CHAT_MARKER.search(prompt):
+        remarks.append(Remark(RENDERED.format(marker.group()), USE_RAW))
+    return Turns((Message(role="user", content=prompt),), tuple(remarks))
 
 
 def _completion(row: RowValues, column: str) -> Turns:

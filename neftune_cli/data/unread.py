@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from neftune_cli.data.columns import ChosenColumns
-from neftune_cli.data.rows import Located, RowValues, Table, is_blank
+from neftune_cli.data.rows import RowError, RowValues, Table, is_blank
 from neftune_cli.data.turns import media_clause
 from neftune_cli.errors import Problem, UsageError
 
@@ -72,10 +72,12 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
     if name == WEIGHT:
         yield from _weights(table, column, chosen)
         return
-    clause = media_clause(name) or ("it changes what is trained" if name in MEANINGFUL else "")
-    if clause and (rows := table.filled(column)):
-        what = f"{table.source}: column '{column}' has values ({in_rows(rows)}), and {clause} in this layout."
-        yield Problem(what, f"{_layouts(chosen)}Use {chosen.as_option} to leave it out, or remove the column.")
+    clause = media_clause(name)
+    if not (clause or name in MEANINGFUL) or not (rows := table.filled(column)):
+        return
+    unread = clause or f"it is not read {'with --raw' if chosen.is_raw else 'in this layout'}, but changes the examples"
+    what = f"{table.source}: column '{column}' has values ({in_rows(rows)}), and {unread}."
+    yield Problem(what, f"{_layouts(chosen)}Use {chosen.as_option} to leave it out, or remove the column.")
 
 
 def _layouts(chosen: ChosenColumns) -> str:
@@ -83,20 +85,19 @@ def _layouts(chosen: ChosenColumns) -> str:
 
 
 def _weights(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Problem]:
-    others = [row for row in table.rows if not _is_one(row, column)]
+    others = [row for row in table.rows if not _is_one(row.value, column)]
     if others:
-        what = f"{table.source}: column '{column}' has other weights than 1 ({in_rows(len(others))}, the first one is"
+        first = others[0].place_in(table.source)
+        what = f"{first}: column '{column}' has another weight than 1 ({in_rows(len(others))} in all)"
         fix = f"Remove these rows, or use {chosen.as_option} to give all rows the same weight."
-        yield Problem(f"{what} {others[0].place}). All rows have the same weight in training.", fix)
+        yield Problem(f"{what}, but all rows have the same weight in training.", fix)
 
 
-def _is_one(row: Located[RowValues], column: str) -> bool:
-    value = row.value.get(column)
-    if is_blank(value):
-        return True
+def _is_one(row: RowValues, column: str) -> bool:
     try:
-        return float(str(value)) == 1
-    except ValueError:
+        value = row.get(column)
+        return is_blank(value) or float(str(value)) == 1
+    except (ValueError, RowError):
         return False
 
 

@@ -9,12 +9,11 @@ from neftune_cli.errors import UsageError
 
 PAIR = '{"prompt": "Why?", "completion": "Because."}\n'
 SEVENTEEN_EMPTY_COMPLETIONS = (
-    "mine.jsonl, line 1: column 'completion' is empty. Fill it in, or remove the row.\n"
-    "mine.jsonl, line 2: column 'completion' is empty. Fill it in, or remove the row.\n"
-    "mine.jsonl, line 3: column 'completion' is empty. Fill it in, or remove the row.\n"
-    "mine.jsonl, line 4: column 'completion' is empty. Fill it in, or remove the row.\n"
-    "mine.jsonl, line 5: column 'completion' is empty. Fill it in, or remove the row.\n"
-    "mine.jsonl: 12 more rows have problems. Fix or remove all of them, then run the command again."
+    "mine.jsonl, line 1, line 2, line 3 and 14 more rows: column 'completion' is empty. Fill it in, or remove the row."
+)
+SETS = (
+    "instruction, output, [input], [system], [history], [tools] (alpaca); prompt, completion, [input], [system], "
+    "[history], [tools] (prompt-completion); messages, [system], [tools] (messages); text (text)."
 )
 
 
@@ -90,10 +89,9 @@ def message_of(name: str, **options: int | str) -> str:
         ),
         (
             "mine.jsonl",
-            '{"question": "Why?", "answer": "Because."}\n',
-            "The columns of mine.jsonl match no supported layout: question, answer. Rename the columns to one of these "
-            "sets: instruction, output, [input] (alpaca); instruction, response, [context] (alpaca); prompt, "
-            "completion (prompt-completion); messages (messages); conversations (messages); text (text).",
+            '{"frage": "Why?", "antwort": "Because."}\n',
+            "The columns of mine.jsonl match no supported layout: frage, antwort. Name them, for example --columns "
+            f"prompt=COLUMN,completion=COLUMN, or rename them to one of these sets: {SETS}",
         ),
         ("mine.jsonl", '{"prompt": "Why?", "completion": ""}\n' * 17, SEVENTEEN_EMPTY_COMPLETIONS),
         (
@@ -204,7 +202,8 @@ def test_hub_errors(error: str, message: str, monkeypatch: pytest.MonkeyPatch) -
         (
             {"layout": "messages"},
             "The columns of sums.csv do not match the layout messages: prompt, completion. "
-            "Rename the columns to one of these sets: messages (messages); conversations (messages).",
+            "Name them, for example --columns messages=COLUMN, or rename them to one of these sets: messages, [system], "
+            "[tools] (messages).",
         ),
     ],
 )
