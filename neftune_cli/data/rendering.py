@@ -101,7 +101,7 @@ class ChatRenderer:
     def _to_end_of_turn(self, text: str, content: str) -> str:
         """Remove everything after the first end-of-sequence token that follows the content."""
         content = _without_reasoning(content)
-        end = text.find(self._eos, text.rfind(content) + len(content))
+        end = text.find(self._eos, text.rfind(content) + len(content) if content else 0)
         return text if end < 0 else text[: end + len(self._eos)]
 
     def _earlier(self, example: Example, prompt: str) -> Iterator[Span]:
@@ -140,21 +140,18 @@ class ChatRenderer:
         return [tuple(span) for span in spans[0]]
 
     def _between_prefixes(self, example: Example, index: int, prompt: str) -> Span:
-        before = self._text(example, example.turns[:index], add_generation_prompt=True)
-        content = example.turns[index]["content"].strip()
-        place = prompt.find(_without_reasoning(content), len(before))
-        if not prompt.startswith(before) or place < 0 or (place != len(before) and prompt[len(before) : place].strip()):
-            what = (
-                f"the chat template has no generation markers, and {_turn_name(example, index)} is rendered differently"
-            )
-            raise RowError(
-                f"{what} in a longer conversation.", "Use --loss last, or a template with generation markers."
-            )
-        end = place + len(_without_reasoning(content))
-        after = prompt[end:].lstrip()
-        if after.startswith(self._eos):
+        generation_prompt = self._text(example, example.turns[:index], add_generation_prompt=True)
+        start = len(_shared_start(generation_prompt, prompt))
+        content = _without_reasoning(example.turns[index]["content"])
+        place = prompt.find(content, start)
+        if place < 0 or prompt[start:place].strip():
+            what = f"{_turn_name(example, index)} is rendered differently when other turns follow"
+            fix = "Use --loss last, or a chat template with generation markers."
+            raise RowError(f"{what}, and the chat template has no generation markers.", fix)
+        end = place + len(content)
+        if prompt[end:].lstrip().startswith(self._eos):
             end = prompt.index(self._eos, end) + len(self._eos)
-        return len(before), end
+        return start, end
 
     def _text(self, example: Example, turns: Sequence[Message], *, add_generation_prompt: bool = False) -> str:
         from jinja2 import TemplateError
