@@ -117,7 +117,7 @@ def _size(groups: Sequence[Sequence[Example]]) -> str:
 
 
 def _prompt_hash(example: Example) -> str:
-    messages = example.prompt or (Message(role="text", content=example.completion),)
+    messages = example.prompt or (Message(role="text", content=example.raw_prompt or example.completion),)
     turns = [[message["role"], " ".join(message["content"].split())] for message in messages]
     return _hash("held-out", json.dumps(turns))
 
