@@ -5,7 +5,7 @@ Options of a single command are declared in that command.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from neftune_cli.commands.routing import Destination, Option
 from neftune_cli.config import running
@@ -37,6 +37,12 @@ def _targets() -> Sequence[str]:
     from neftune_cli.config.spec import choices_of
 
     return choices_of("noise_target")
+
+
+def _learned_turns() -> Sequence[str]:
+    from neftune_cli.config.spec import LearnedTurns
+
+    return get_args(LearnedTurns)
 
 
 def _executors() -> Sequence[str]:
@@ -98,6 +104,94 @@ EvalExamples = Annotated[
         _SPEC,
         field="eval_examples",
         metavar="N",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    Option(
+        "--columns",
+        "Columns by meaning, for example prompt=question,completion=answer. Other columns are not read.",
+        DATA,
+        _SPEC,
+        field="columns",
+        read="parse_columns",
+        metavar="MEANING=COLUMN,...",
+    ),
+]
+SplitName = Annotated[
+    str | None,
+    Option("--split", "Split of the data set to train on (default train).", DATA, _SPEC, field="split", metavar="NAME"),
+]
+EvalDataset = Annotated[
+    str | None,
+    Option(
+        "--eval-dataset",
+        "Data set of the held-out examples. By default they are a test split or a part of the data set.",
+        DATA,
+        _SPEC,
+        field="eval_dataset",
+        metavar="NAME",
+    ),
+]
+EvalSplit = Annotated[
+    str | None,
+    Option(
+        "--eval-split",
+        "Split of the held-out examples (default: the test split, if there is one).",
+        DATA,
+        _SPEC,
+        field="eval_split",
+        metavar="NAME",
+    ),
+]
+Loss = Annotated[
+    str | None,
+    Option(
+        "--loss",
+        "Turns of a conversation that carry loss: the last assistant turn, or all assistant turns (default last).",
+        DATA,
+        _SPEC,
+        field="loss",
+        names=_learned_turns,
+    ),
+]
+Raw = Annotated[
+    bool | None,
+    Option("--raw", "Train prompts and completions without a chat template.", DATA, _SPEC, field="raw"),
+]
+AllowSpecialTokens = Annotated[
+    bool | None,
+    Option(
+        "--allow-special-tokens",
+        "Read special tokens in the text of a turn as special tokens. By default they are ordinary text.",
+        DATA,
+        _SPEC,
+        field="allow_special_tokens",
+    ),
+]
+SkipBadRows = Annotated[
+    bool | None,
+    Option("--skip-bad-rows", "Drop and count rows that cannot be used.", DATA, _SPEC, field="skip_bad_rows"),
+]
+MaxBadShare = Annotated[
+    float | None,
+    Option(
+        "--max-bad-share",
+        "Largest share of rows that --skip-bad-rows may drop (default 0.05).",
+        DATA,
+        _SPEC,
+        field="max_bad_share",
+        metavar="SHARE",
+    ),
+]
+LoadIn4Bit = Annotated[
+    bool | None,
+    Option(
+        "--load-in-4bit",
+        "Quantize the frozen weights to 4 bits; requires --lora-rank, a GPU and bitsandbytes.",
+        DATA,
+        _SPEC,
+        field="load_in_4bit",
     ),
 ]
 

@@ -169,3 +169,27 @@ def _float_or_none(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Parse pairs such as `prompt=question,completion=answer`: the meaning of a column, and its name.
+
+    Raises:
+        UsageError: every pair without `=`, and every meaning that is repeated.
+
+    """
+    columns: dict[str, str] = {}
+    problems = []
+    for pair in text.split(","):
+        meaning, equals, column = (part.strip() for part in pair.partition("="))
+        if not (meaning and equals and column):
+            problems.append(Problem(f"--columns: {pair.strip()!r} has no column.", _COLUMNS_FIX))
+        elif meaning in columns:
+            problems.append(Problem(f"--columns: {meaning} appears twice.", "Use one column for each meaning."))
+        columns[meaning] = column
+    if problems:
+        raise UsageError(*problems)
+    return columns
+
+
+_COLUMNS_FIX = "Use meaning=column, for example --columns prompt=question,completion=answer."
