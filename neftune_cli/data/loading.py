@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.embedded import bios
-from neftune_cli.data.examples import Example, GenerationDefaults, InstructionData, fingerprint
+from neftune_cli.data.examples import GenerationDefaults, InstructionData, fingerprint
 from neftune_cli.data.files import FILE_SUFFIXES, FILE_SUFFIXES_IN_WORDS, read_file, rows_of_arrow
 from neftune_cli.data.formats import read_examples
 from neftune_cli.data.rows import Table, problems_of
 from neftune_cli.data.split import Split, check_example_counts, choose_probe, drop_duplicates, split_by_prompt
+from neftune_cli.data.trl_dataset import trl_dataset
 from neftune_cli.errors import Problem, UsageError
 
 if TYPE_CHECKING:
@@ -71,14 +72,12 @@ def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
         layout: `alpaca`, `prompt-completion`, `messages` or `text`; recognized by the columns if None.
 
     Returns:
-        A dataset with the conversational columns `prompt` and `completion` (lists of messages with `role` and
-        `content`), or with the column `text` for the layout `text`.
+        A dataset with the conversational columns `prompt` and `completion` (lists of messages with `role`, `content`
+        and, for example, `tool_calls`) and `tools` if there are tools; or with the column `text` for the layout `text`.
 
     Raises:
         UsageError: the source cannot be found or read, or rows cannot be used.
     """
-    from datasets import Dataset
-
     if name == EMBEDDED:
         examples = _embedded_split(layout, None, None).train
     else:
@@ -86,14 +85,7 @@ def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
         if reading.bad_rows:
             raise UsageError(*problems_of(reading.bad_rows))
         examples = reading.examples
-    return Dataset.from_list([_trl_row(example) for example in examples])
-
-
-def _trl_row(example: Example) -> dict[str, object]:
-    if not example.prompt:
-        return {"text": example.completion}
-    prompt = [dict(message) for message in example.prompt]
-    return {"prompt": prompt, "completion": [{"role": "assistant", "content": example.completion}]}
+    return trl_dataset(examples)
 
 
 def _load_embedded(layout: str | None, train_examples: int | None, eval_examples: int | None) -> InstructionData:

@@ -17,6 +17,7 @@ from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example
 from neftune_cli.data.formats import Reading, read_examples
 from neftune_cli.data.rows import Located, Table, problems_of
+from neftune_cli.data.trl_dataset import trl_dataset
 from neftune_cli.errors import UsageError
 
 USER = {"role": "user", "content": "Is it warm in Oslo?"}
@@ -198,6 +199,17 @@ def test_jsonl_and_parquet_give_the_same_examples() -> None:
     assert [example.id for example in read] == [example.id for example in written]
     assert [example.turns for example in read] == [example.turns for example in written]
     assert [json.loads(example.tools or "[]") for example in read] == [[TOOL], [], []]
+
+
+def test_data_set_for_trl_has_the_tools_and_the_arguments_of_each_call_alone() -> None:
+    first = [USER, CALLING, RESULT, ANSWER]
+    clock = {"type": "function", "function": {"name": "clock", "arguments": {"zone": "CET"}}}
+    last = [USER, {"role": "assistant", "content": "", "tool_calls": [clock]}]
+    examples = reading_of({"messages": first, "tools": [TOOL]}, {"messages": last}).examples
+    assert list(trl_dataset(examples)) == [
+        {"prompt": first[:3], "completion": first[3:], "tools": json.dumps([TOOL])},
+        {"prompt": last[:1], "completion": last[1:], "tools": None},
+    ]
 
 
 # Reasoning and weights
