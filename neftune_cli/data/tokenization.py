@@ -270,10 +270,10 @@ class _Tokenization:
         return replace(example, completion=completion, final_turn=final)
 
     def _checked(self, tokenized: TokenizedExample) -> TokenizedExample:
-        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
-        if bos is not None and bos != eos and tokenized.example.prompt and tokenized.input_ids.count(bos) > 1:
-            what = f"the chat template writes {tokenized.input_ids.count(bos)} begin-of-sequence tokens."
-            raise RowError(what, "Remove all but one from chat_template.jinja.")
+        bos = self._tokenizer.bos_token_id
+        if bos is not None and tokenized.example.prompt and tokenized.input_ids[:2] == (bos, bos):
+            what = "the chat template writes two begin-of-sequence tokens."
+            raise RowError(what, "Remove one from chat_template.jinja.")
         highest = max(tokenized.input_ids)
         if self._vocabulary is not None and highest >= self._vocabulary:
             token = self._tokenizer.convert_ids_to_tokens(highest)

@@ -108,7 +108,7 @@ def test_two_begin_of_sequence_tokens_are_refused() -> None:
     tokenizer.add_special_tokens({"bos_token": "<system>"})
     with pytest.raises(UsageError) as error:
         tokenize([example_of("42", ("user", "Q"))], tokenizer, max_length=64)
-    assert "the chat template writes 2 begin-of-sequence tokens." in str(error.value)
+    assert "the chat template writes two begin-of-sequence tokens." in str(error.value)
 
 
 def test_a_token_without_embedding_is_refused_with_its_row() -> None:
