@@ -18,6 +18,7 @@ from neftune_cli.config.spec import (
     TrainSpec,
     default_recipe,
 )
+from neftune_cli.config.values import NumberDumper, NumberLoader
 from neftune_cli.errors import Problem, UsageError
 
 _VERSION = "schema_version"
@@ -71,7 +72,7 @@ def written_version(text: str) -> Any:
 def dump_spec(spec: SweepSpec, *, schema_version: int) -> str:
     """Return a spec as YAML, which `neftune sweep FILE` can run."""
     values = {_VERSION: schema_version, **spec.model_dump(mode="json", by_alias=True)}
-    return yaml.safe_dump(values, sort_keys=False)
+    return yaml.dump(values, Dumper=NumberDumper, sort_keys=False)
 
 
 def _fields(text: str) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def _read_yaml(file: Path | None) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != _VERSION}
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class _UniqueKeyLoader(NumberLoader):
     """Safe loader that refuses a mapping with a repeated key, where PyYAML would keep the last value.
 
     The check precedes the expansion of merge keys (`<<`), so that a mapping can override the fields of its anchor.

@@ -1,6 +1,7 @@
-"""Parsers of option values: lists of alphas, ratios, noise distributions and seeds, and `key=value` pairs."""
+"""Parsers of option values: lists of alphas, ratios, noise distributions and seeds, and `key=value` pairs in YAML."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -148,7 +149,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
             problems.append(Problem(f"--set {pair}: the value is missing.", "Write --set key=value."))
             continue
         try:
-            settings[key.strip()] = _number_or(yaml.safe_load(value))
+            settings[key.strip()] = yaml.load(value, Loader=NumberLoader)
         except yaml.YAMLError:
             problems.append(Problem(f"--set {pair}: the value is not valid YAML.", "Put the value in quotes."))
     if problems:
@@ -156,12 +157,18 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _number_or(value: Any) -> Any:
-    """Return a number for a text such as `1e-4`, which YAML 1.1 reads as a string."""
-    if not isinstance(value, str):
-        return value
-    number = _float_or_none(value)
-    return value if number is None else number
+class NumberLoader(yaml.SafeLoader):
+    """Safe loader that reads `1e-2` and `1.5e3` as numbers, as YAML 1.2 does. PyYAML follows YAML 1.1: they are text."""
+
+
+class NumberDumper(yaml.SafeDumper):
+    """Safe dumper that quotes a text which NumberLoader would read as a number."""
+
+
+_FLOAT_TAG = "tag:yaml.org,2002:float"
+_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+for _language in (NumberLoader, NumberDumper):
+    _language.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+.0123456789"))
 
 
 def _float_or_none(text: str) -> float | None:
