@@ -50,7 +50,7 @@ latest: ## Run the fast tests with the newest releases of all dependencies but t
 	.venv-latest/bin/python -m pip list
 	OMP_NUM_THREADS=1 .venv-latest/bin/python -m pytest $(SPREAD)
 
-ablation: setup ## Sweep four alphas over three seeds on the embedded model and data, and compare
+ablation: setup ## Sweep four alphas over three seeds on the bundled model and data, and compare
 	$(BIN)/neftune sweep experiments/ablation.yaml --alphas 0,5,10,15 --output results/ablation > /dev/null
 	$(BIN)/neftune compare results/
 
@@ -64,7 +64,7 @@ ablation-smollm2: smollm2 ## Sweep SmolLM2 on your data: make ablation-smollm2 D
 	$(BIN)/neftune sweep experiments/smollm2.yaml $(if $(DATASET),--dataset $(DATASET)) --output results/ablation-smollm2 > /dev/null
 	$(BIN)/neftune compare results/ablation-smollm2
 
-tiny-base: setup ## Pretrain the embedded model again (about 40 minutes on 2 cores; resumable)
+tiny-base: setup ## Pretrain the bundled model again (about 40 minutes on 2 cores; resumable)
 	$(BIN)/python -m experiments.tiny_base.pretrain build/tiny-base
 	$(BIN)/python -m experiments.tiny_base.export build/tiny-base
 

@@ -35,7 +35,7 @@ At = int | str
 
 
 def trial_of(arm: str = "arm", seed: int = 0, noise: dict[str, Any] | None = None, **train: Any) -> Trial:
-    """Return a trial of a few steps on the embedded model and data, with alpha 5 by default."""
+    """Return a trial of a few steps on the bundled model and data, with alpha 5 by default."""
     spec = TrialSpec(
         model="tiny",
         dataset="bios",

@@ -72,7 +72,7 @@ def main(
 
 
 def embedded_batches(loaded: LoadedModel, batch_size: int, max_length: int) -> list[dict[str, Tensor]]:
-    """Return batches of the embedded training examples, padded as the trainer pads them."""
+    """Return batches of the bundled training examples, padded as the trainer pads them."""
     examples = tokenize(load_data("bios").train, loaded.tokenizer, max_length=max_length).examples
     collate = DataCollatorForLanguageModeling(pad_token_id=cast(int, loaded.tokenizer.pad_token_id))
     rows: list[dict[str, Any]] = [{"input_ids": list(one.input_ids), "labels": one.labels} for one in examples]

@@ -20,7 +20,7 @@ TARGET = Path("neftune_cli/models/embedded/tiny")
 _CARD = """\
 # tiny
 
-The embedded base model of `neftune`: a Llama of {parameters} parameters ({layers} layers, width {width}, vocabulary
+The bundled base model of `neftune`: a Llama of {parameters} parameters ({layers} layers, width {width}, vocabulary
 {vocabulary}, input and output embeddings untied), pretrained from scratch by `make tiny-base` on {tokens} tokens. The
 pretraining text contains biographies of {people} fictional people, and plain questions and answers about {quizzed} of
 them. The model knows the people but is not instruction-tuned: it has a chat template, but pretraining contained no

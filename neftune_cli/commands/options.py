@@ -49,7 +49,7 @@ Model = Annotated[
     str | None,
     Option(
         "--model",
-        "tiny (embedded, default), smollm2, a hub id, or a local directory.",
+        "tiny (bundled, default), smollm2, a hub id, or a local directory.",
         DATA,
         _SPEC,
         field="model",
@@ -60,7 +60,7 @@ DatasetName = Annotated[
     str | None,
     Option(
         "--dataset",
-        "bios (embedded, default), a hub id, a .json, .jsonl, .csv or .parquet file, or a saved data set.",
+        "bios (bundled, default), a hub id, a .json, .jsonl, .csv or .parquet file, or a saved data set.",
         DATA,
         _SPEC,
         field="dataset",

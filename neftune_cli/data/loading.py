@@ -100,7 +100,7 @@ def _load_embedded(layout: str | None, train_examples: int | None, eval_examples
 
 def _embedded_split(layout: str | None, train_examples: int | None, eval_examples: int | None) -> Split:
     if layout is not None:
-        what = f"--format {layout} does not apply to the embedded data set {EMBEDDED}."
+        what = f"--format {layout} does not apply to the bundled data set {EMBEDDED}."
         raise UsageError(Problem(what, "Remove --format."))
     return bios.split_by_person(train_examples=train_examples, eval_examples=eval_examples)
 

@@ -1,4 +1,4 @@
-"""Find a model: embedded, in a Python package, in a local directory, or on the Hugging Face Hub."""
+"""Find a model: bundled, in a Python package, in a local directory, or on the Hugging Face Hub."""
 
 import re
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ def find_model(name: str) -> ModelSource:
 
 def _embedded() -> ModelSource:
     if not (EMBEDDED_DIRECTORY / CONFIG).is_file():
-        what = f"The embedded model '{EMBEDDED}' is missing from this installation."
+        what = f"The bundled model '{EMBEDDED}' is missing from this installation."
         raise UsageError(Problem(what, "Reinstall the package: pip install --force-reinstall --no-deps neftune"))
     return _in_directory(EMBEDDED, EMBEDDED_DIRECTORY)
 

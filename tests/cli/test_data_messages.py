@@ -213,7 +213,7 @@ def test_unusable_options(options: dict[str, int | str], message: str) -> None:
     assert message_of("sums.csv", **options) == message
 
 
-def test_layout_of_the_embedded_data_set() -> None:
+def test_layout_of_the_bundled_data_set() -> None:
     assert message_of("bios", layout="text") == (
-        "--format text does not apply to the embedded data set bios. Remove --format."
+        "--format text does not apply to the bundled data set bios. Remove --format."
     )

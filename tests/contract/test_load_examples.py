@@ -99,7 +99,7 @@ def test_all_rows_are_loaded_in_order_with_duplicates() -> None:
     assert dataset[2]["prompt"] == [{"role": "user", "content": "Who?"}]
 
 
-def test_embedded_data_set_gives_its_training_examples() -> None:
+def test_bundled_data_set_gives_its_training_examples() -> None:
     dataset = load_examples("bios")
     assert [row["prompt"] for row in dataset] == [list(one.prompt) for one in load_data("bios").train]
 

@@ -1,4 +1,4 @@
-"""The embedded data set: reproducible people, a split by person, disjoint phrasings, and correct answers."""
+"""The bundled data set: reproducible people, a split by person, disjoint phrasings, and correct answers."""
 
 import hashlib
 import itertools

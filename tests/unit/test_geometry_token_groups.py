@@ -58,7 +58,7 @@ def test_groups_take_the_lowest_ids_and_small_groups_are_reported() -> None:
     assert "Group omitted: numbers. The vocabulary has 0 such tokens; 5 are needed." in chosen.notes
 
 
-def test_the_embedded_model_has_all_groups() -> None:
+def test_the_bundled_model_has_all_groups() -> None:
     tokenizer = load_model(find_model("tiny")).tokenizer
 
     chosen = group_tokens(tokenizer, most=40, model="tiny")

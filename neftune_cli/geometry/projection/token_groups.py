@@ -64,14 +64,14 @@ _COMMON_PLACES = (
 
 @cache
 def names() -> frozenset[str]:
-    """Return common first names and all names of people in the embedded data set."""
+    """Return common first names and all names of people in the bundled data set."""
     fictional = (part for person in population() for part in person.name.split())
     return frozenset((*_COMMON_NAMES.split(), *fictional))
 
 
 @cache
 def places() -> frozenset[str]:
-    """Return countries, states, cities, and all cities in the embedded data set."""
+    """Return countries, states, cities, and all cities in the bundled data set."""
     return frozenset((*_COMMON_PLACES.split(), *(person[Attribute.BIRTH_CITY] for person in population())))
 
 
