@@ -43,7 +43,7 @@ def test_the_glossary_is_sorted_and_has_no_repeated_term() -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        [metric.heading for metric in METRICS.values()],
+        [metric.name_within for metric in METRICS.values()],
         [column.heading.format(against="vs", confidence="95%") for column in TABLE_COLUMNS.values()],
         [state.value for state in ObservedState],
         [*get_args(Verdict), *get_args(Status)],
