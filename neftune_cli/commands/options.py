@@ -117,7 +117,8 @@ Snr = Annotated[
     str | None,
     Option(
         "--snr",
-        "Further arms by signal-to-noise ratio: embedding norm over noise norm, for example 20,10.",
+        "Noise sizes as signal-to-noise ratios, one arm each: at ratio 10, a token's noise has a tenth of the norm of "
+        "its embedding. For example --alphas 0 --snr 20,10.",
         NOISE,
         _SPEC,
         field="snr",
@@ -129,7 +130,7 @@ Noises = Annotated[
     str | None,
     Option(
         "--noises",
-        "Noise distributions to combine with each alpha, for example uniform,gaussian.",
+        "Noise distributions to compare, each in arms of its own, for example uniform,gaussian. Replaces --noise.",
         NOISE,
         _SPEC,
         field="noises",
@@ -154,7 +155,7 @@ Ratio = Annotated[
     str | None,
     Option(
         "--snr",
-        "Noise size by signal-to-noise ratio: embedding norm over noise norm, for example 10.",
+        "Noise size as a signal-to-noise ratio: at ratio 10, a token's noise has a tenth of the norm of its embedding.",
         NOISE,
         _COMMAND,
         metavar="R",
@@ -168,7 +169,7 @@ NoiseName = Annotated[
     str | None,
     Option(
         "--noise",
-        "Noise distribution; all have the same variance (default uniform).",
+        "Distribution of the noise in all arms. All distributions have the same variance (default uniform).",
         NOISE,
         _SPEC,
         field="noise",
@@ -303,7 +304,14 @@ RepetitionPenalty = Annotated[
 ]
 
 Output = Annotated[
-    Path | None, Option("--output", "Results folder (default results/NAME).", RUN, _COMMAND, metavar="DIR")
+    Path | None,
+    Option(
+        "--output",
+        "Results folder (default results/MODEL-DATASET, or results/NAME for an experiment NAME.yaml).",
+        RUN,
+        _COMMAND,
+        metavar="DIR",
+    ),
 ]
 DryRun = Annotated[
     bool, Option("--dry-run", "Show the plan with estimates of time, memory and cost; train nothing.", RUN, _RUN)

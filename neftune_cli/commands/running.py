@@ -49,7 +49,7 @@ def executable_plan(
         planned = plan_sweep(file, fields, output, executor.inspect)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
             what = f"{planned.folder.path} has other trainings."
-            raise UsageError(Problem(what, "Give another folder with --output, or use neftune sweep."))
+            raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
         yield ExecutablePlan(planned, executor, interrupts)
 
 
@@ -58,7 +58,7 @@ def _executor_name(running: RunOptions) -> str:
         return running.executor
     if running.executor not in (LOCAL, INLINE):
         what = f"--workers 0 runs the trials in the main process, but --executor {running.executor} does not."
-        raise UsageError(Problem(what, "Leave one of them out."))
+        raise UsageError(Problem(what, "Remove one of them."))
     return INLINE
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from neftune_cli.formatting import PLAIN_WIDTH, counted, duration, printable, rough_duration
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.estimate import CostEstimate, machine_cost
-from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder
+from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder, work_left
 from neftune_cli.training.trial import Trial
 
 DONE, FAILED, ELSEWHERE, TO_RESUME, TO_RUN = "done", "failed", "running elsewhere", "to resume", "to run"
@@ -189,17 +189,17 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
     """Yield the totals of the trials to run, one sentence per line, without unknown ones."""
     to_run, estimate = costed.to_run, costed.estimate
     steps = sum(line.steps for line in to_run)
-    yield f"{len(to_run)} of {len(costed.lines)} trials to run, {steps:,} optimizer steps at most."
+    yield f"{work_left(costed.lines, to_run)}, at most {counted(steps, 'optimizer step')}."
     if failed := sum(line.state == FAILED for line in costed.lines):
         yield f"{counted(failed, 'trial')} failed before. --retry failed runs {'it' if failed == 1 else 'them'} again."
     if not to_run:
         return
     if estimate is None:
-        yield "Their cost is unknown: there is no finished trial and no calibration."
+        yield "Time and cost are unknown: no trial has finished, and nothing was calibrated."
         return
     if costed.without_estimate:
         has = "has" if costed.without_estimate == 1 else "have"
-        yield f"{costed.without_estimate} of them {has} no estimate. The totals are those of the others."
+        yield f"{counted(costed.without_estimate, 'trial')} {has} no estimate. The totals are those of the others."
     about = "at least" if costed.without_estimate else "about"
     yield f"Training tokens: {'at least ' if costed.without_estimate else ''}{costed.tokens:,}, without padding."
     yield f"Time: {about} {duration(estimate.seconds)} with {counted(costed.workers, 'worker')}, including startup."

@@ -1,13 +1,14 @@
 """Plan of a sweep: the trials of a spec, checked against the contents of the results folder."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
 from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.formatting import counted
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
@@ -85,6 +86,24 @@ def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = Fals
     """Return the trials to run: those without a record, and without a failure unless failed trials are retried."""
     without = [trial for trial in plan.trials if trial_folder(folder, trial).record() is None]
     return [trial for trial in without if retry_failed or failure_reason(trial_folder(folder, trial)) is None]
+
+
+class _HasSeed(Protocol):
+    @property
+    def seed(self) -> int | None: ...
+
+
+def work_left(trials: Sequence[_HasSeed], missing: Sequence[_HasSeed]) -> str:
+    """Return what is left to run: `12 trials and the base model to run`, or `3 of 12 trials to run`.
+
+    Args:
+        trials: all trials of a plan. The base model has no seed, and is not counted.
+        missing: those to run.
+
+    """
+    total, count = (sum(one.seed is not None for one in some) for some in (trials, missing))
+    share = counted(total, "trial") if count == total else f"{count} of {counted(total, 'trial')}"
+    return f"{share}{' and the base model' if len(missing) > count else ''} to run"
 
 
 def done_trials(plan: Plan, folder: SweepFolder) -> set[str]:

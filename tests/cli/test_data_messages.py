@@ -121,7 +121,7 @@ def test_mistyped_file_name() -> None:
     Path("mine.jsonl").write_text(PAIR)
     assert message_of("mien.jsonl") == (
         "There is no file or folder 'mien.jsonl'. Did you mean mine.jsonl? "
-        "Pass bios, a .json, .jsonl, .csv or .parquet file, a folder written by save_to_disk, or a hub id."
+        "Use bios, a .json, .jsonl, .csv or .parquet file, a folder written by save_to_disk, or a hub id."
     )
 
 
@@ -198,8 +198,7 @@ def test_hub_errors(error: str, message: str, monkeypatch: pytest.MonkeyPatch) -
         ),
         (
             {"layout": "alpaka"},
-            "--format alpaka: there is no such layout. Did you mean alpaca? "
-            "Use alpaca, prompt-completion, messages or text.",
+            "--format must be alpaca, prompt-completion, messages or text; 'alpaka' was given. Did you mean 'alpaca'?",
         ),
         (
             {"layout": "messages"},
