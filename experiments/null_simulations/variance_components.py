@@ -32,9 +32,9 @@ class MetricComponents:
     level: float
     """Mean of the baseline, in the metric's unit."""
     values: VarianceComponents
-    """VarianceComponents of the values of an arm, mean over arms."""
+    """Components of the values of an arm, mean over arms."""
     differences: Mapping[str, VarianceComponents]
-    """VarianceComponents of treated minus baseline, by treated arm."""
+    """Components of the difference treated minus baseline, by treated arm."""
     covariance: float
     """Covariance over seeds between the baseline and a treated arm, mean over the treated arms."""
     variance: float

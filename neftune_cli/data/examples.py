@@ -18,7 +18,8 @@ class Message(TypedDict):
 class Example:
     """A prompt and its reference completion.
 
-    A plain text (layout `text`) is an example without a prompt. Its loss covers all tokens, and no answer is generated.
+    A plain text (layout `text`) is an example without a prompt. Its loss covers all tokens, and there is no response
+    to it.
     """
 
     id: str
@@ -55,6 +56,10 @@ class InstructionData:
     """Notes for the user on the layout, the split, and dropped examples; one sentence each."""
 
 
+IGNORED_LABEL = -100
+"""Label of a token that the loss ignores: the convention of torch's cross entropy and of all trainers."""
+
+
 @dataclass(frozen=True)
 class TokenizedExample:
     """Token ids of an example: prompt tokens, then completion tokens, ending with the end-of-turn token."""
@@ -66,8 +71,8 @@ class TokenizedExample:
 
     @property
     def labels(self) -> list[int]:
-        """Return `input_ids` with the prompt tokens replaced by -100."""
-        return [-100] * self.prompt_length + list(self.input_ids[self.prompt_length :])
+        """Return `input_ids` with the prompt tokens replaced by IGNORED_LABEL."""
+        return [IGNORED_LABEL] * self.prompt_length + list(self.input_ids[self.prompt_length :])
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:

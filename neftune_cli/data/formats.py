@@ -1,12 +1,11 @@
 """Layouts of instruction data: the columns of each layout, and the conversion of a row to an example."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.rows import RowError, RowValues, Table, is_blank, read_each, roles_of, text_in, turns_in
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,9 @@ def _column_sets_of(layout: str) -> tuple[ColumnSet, ...]:
     candidates = tuple(columns for columns in _COLUMN_SETS if columns.layout == layout)
     if not candidates:
         layouts = layout_names()
-        close = difflib.get_close_matches(layout, layouts, n=1)
-        hint = f"Did you mean {close[0]}? " if close else ""
-        raise UsageError(Problem(f"--format {layout}: there is no such layout.", f"{hint}Use {_or(layouts)}."))
+        what = f"--format must be {alternatives(layouts)}; {layout!r} was given."
+        raise UsageError(Problem(what, did_you_mean(layout, layouts) or f"Use --format {layouts[0]}."))
     return candidates
-
-
-def _or(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str | None) -> Problem:
@@ -88,12 +82,12 @@ def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str 
     return Problem(what, f"Rename the columns to one of these sets: {supported}.")
 
 
-def _alpaca(instruction: str, context: str, answer: str) -> Callable[[RowValues], Example]:
+def _alpaca(instruction: str, context: str, response: str) -> Callable[[RowValues], Example]:
     def read(row: RowValues) -> Example:
         paragraphs = [text_in(row, instruction)]
         if not is_blank(row.get(context)):
             paragraphs.append(text_in(row, context))
-        return example(_user_turn("\n\n".join(paragraphs)), text_in(row, answer))
+        return example(_user_turn("\n\n".join(paragraphs)), text_in(row, response))
 
     return read
 
@@ -121,11 +115,11 @@ def _completion(row: RowValues) -> str:
 def _conversation(column: str) -> Callable[[RowValues], Example]:
     def read(row: RowValues) -> Example:
         turns = turns_in(row, column)
-        answers = [index for index, turn in enumerate(turns) if turn["role"] == "assistant"]
-        if not answers:
+        assistant_turns = [index for index, turn in enumerate(turns) if turn["role"] == "assistant"]
+        if not assistant_turns:
             what = f"column '{column}' has no assistant turn (turns: {roles_of(turns)})."
             raise RowError(what, "Add one, or remove the row.")
-        return example(_with_user_turn(turns[: answers[-1]], column), turns[answers[-1]]["content"])
+        return example(_with_user_turn(turns[: assistant_turns[-1]], column), turns[assistant_turns[-1]]["content"])
 
     return read
 

@@ -1,6 +1,5 @@
 """Load a data set from a file, a saved folder or the Hugging Face Hub, and split it for training."""
 
-import difflib
 import re
 import textwrap
 from collections.abc import Sequence
@@ -13,15 +12,17 @@ from neftune_cli.data.files import FILE_SUFFIXES, FILE_SUFFIXES_IN_WORDS, read_f
 from neftune_cli.data.formats import choose_columns, read_examples
 from neftune_cli.data.rows import Table
 from neftune_cli.data.split import Split, check_example_counts, choose_probe, drop_duplicates, split_by_prompt
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, did_you_mean
+from neftune_cli.formatting import counted
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-EMBEDDED = "bios"
+BUNDLED_DATA = "bios"
 GENERATION: Final = GenerationDefaults(max_new_tokens=128, repetition_penalty=1.2)
 SHOWN_CHARACTERS = 300
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+"""Id of a model or a data set on the Hugging Face Hub: `name` or `owner/name`."""
 OTHER_FILE_SUFFIXES = (".arrow", ".gz", ".ndjson", ".tsv", ".txt", ".xls", ".xlsx", ".yaml", ".yml", ".zip", ".zst")
 """Unsupported suffixes. A name with one of them is a file name, not a hub id."""
 
@@ -45,8 +46,8 @@ def load_data(
         UsageError: the source cannot be found or read, rows cannot be used, or there are too few of them.
     """
     check_example_counts(train_examples, eval_examples)
-    if name == EMBEDDED:
-        return _load_embedded(layout, train_examples, eval_examples)
+    if name == BUNDLED_DATA:
+        return _load_bundled(layout, train_examples, eval_examples)
     table = read_rows(name)
     columns = choose_columns(table, layout)
     examples = read_examples(table, columns)
@@ -77,8 +78,8 @@ def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
     """
     from datasets import Dataset
 
-    if name == EMBEDDED:
-        examples = _embedded_split(layout, None, None).train
+    if name == BUNDLED_DATA:
+        examples = _bundled_split(layout, None, None).train
     else:
         table = read_rows(name)
         examples = read_examples(table, choose_columns(table, layout))
@@ -92,15 +93,15 @@ def _trl_row(example: Example) -> dict[str, object]:
     return {"prompt": prompt, "completion": [{"role": "assistant", "content": example.completion}]}
 
 
-def _load_embedded(layout: str | None, train_examples: int | None, eval_examples: int | None) -> InstructionData:
-    split = _embedded_split(layout, train_examples, eval_examples)
+def _load_bundled(layout: str | None, train_examples: int | None, eval_examples: int | None) -> InstructionData:
+    split = _bundled_split(layout, train_examples, eval_examples)
     people = "bios is split by person: held-out questions are about other people and have other phrasings."
-    return _assembled(EMBEDDED, split, bios.GENERATION, [_sizes(split), people])
+    return _assembled(BUNDLED_DATA, split, bios.GENERATION, [_sizes(split), people])
 
 
-def _embedded_split(layout: str | None, train_examples: int | None, eval_examples: int | None) -> Split:
+def _bundled_split(layout: str | None, train_examples: int | None, eval_examples: int | None) -> Split:
     if layout is not None:
-        what = f"--format {layout} does not apply to the bundled data set {EMBEDDED}."
+        what = f"--format {layout} does not apply to the bundled data set {BUNDLED_DATA}."
         raise UsageError(Problem(what, "Remove --format."))
     return bios.split_by_person(train_examples=train_examples, eval_examples=eval_examples)
 
@@ -110,15 +111,12 @@ def _left_out(examples: int, unique: int, split: Split) -> list[str]:
         "dropped as duplicates (same prompt and completion)": examples - unique,
         "not used": unique - len(split.train) - len(split.held_out),
     }
-    return [f"{_examples(number)} {reason}." for reason, number in counts.items() if number]
+    return [f"{counted(number, 'example')} {reason}." for reason, number in counts.items() if number]
 
 
 def _sizes(split: Split) -> str:
-    return f"{_examples(len(split.train))} for training and {len(split.held_out)} held out, chosen by content hash."
-
-
-def _examples(number: int) -> str:
-    return "1 example" if number == 1 else f"{number:,} examples"
+    train = counted(len(split.train), "example")
+    return f"{train} for training and {len(split.held_out)} held out, chosen by content hash."
 
 
 def _assembled(name: str, split: Split, generation: GenerationDefaults, notes: Sequence[str]) -> InstructionData:
@@ -161,15 +159,21 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _missing(name: str) -> Problem:
-    supported = f"{EMBEDDED}, a {FILE_SUFFIXES_IN_WORDS} file, a folder written by save_to_disk, or a hub id"
-    return Problem(f"There is no file or folder '{name}'.", f"{_did_you_mean(name)}Pass {supported}.")
+    supported = f"{BUNDLED_DATA}, a {FILE_SUFFIXES_IN_WORDS} file, a folder written by save_to_disk, or a hub id"
+    return Problem(f"There is no file or folder '{name}'.", f"{_did_you_mean(name)}Use {supported}.")
 
 
 def _did_you_mean(name: str) -> str:
     folder = Path(name).expanduser().parent
-    siblings = (str(path) for path in sorted(folder.iterdir())) if folder.is_dir() else ()
-    close = difflib.get_close_matches(name, [EMBEDDED, *siblings], n=1, cutoff=0.7)
-    return f"Did you mean {close[0]}? " if close else ""
+    siblings = sorted(path for path in folder.iterdir() if _is_data(path)) if folder.is_dir() else []
+    question = did_you_mean(
+        name, [BUNDLED_DATA, *map(str, siblings)], compared=lambda one: Path(one).stem, quoted=False
+    )
+    return f"{question} " if question else ""
+
+
+def _is_data(path: Path) -> bool:
+    return path.suffix.lower() in FILE_SUFFIXES or path.is_dir()
 
 
 def _read_folder(folder: Path) -> Table:

@@ -96,7 +96,7 @@ def _as_cluster(group: Sequence[Example]) -> list[Example]:
 
 def _cut(groups: Sequence[Sequence[Example]], held_out: int, train: int | None) -> Split:
     chosen = tuple(chain.from_iterable(groups))[:held_out]
-    # If only some examples of a prompt are held out, the others are not used for training: answers would leak.
+    # If only some examples of a prompt are held out, the others are not used for training: no prompt may occur in both.
     held_out_clusters = {example.cluster for example in chosen}
     others = [example for group in groups if group[0].cluster not in held_out_clusters for example in group]
     return Split(train=choose_by_hash(others, "train", train), held_out=chosen)

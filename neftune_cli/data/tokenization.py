@@ -18,8 +18,8 @@ class _Rendered:
     """A conversation rendered by the chat template."""
 
     prompt: str
-    """Everything before the assistant's answer."""
-    answer: str
+    """Everything before the assistant's turn."""
+    completion: str
     """The completion, with the end-of-turn token if the template writes one."""
 
 
@@ -95,23 +95,23 @@ def _texts(examples: Sequence[Example], tokenizer: "PreTrainedTokenizerBase") ->
 def _conversations(examples: Sequence[Example], tokenizer: "PreTrainedTokenizerBase") -> list[TokenizedExample]:
     rendered = [_render(example, tokenizer) for example in examples]
     prompts = _token_ids([text.prompt for text in rendered], tokenizer)
-    wholes = _token_ids([text.prompt + text.answer for text in rendered], tokenizer)
-    answers = _token_ids([text.answer for text in rendered], tokenizer)
+    wholes = _token_ids([text.prompt + text.completion for text in rendered], tokenizer)
+    completions = _token_ids([text.completion for text in rendered], tokenizer)
     return [
-        TokenizedExample(example, _closed(_joined(prompt, whole, answer), tokenizer), len(prompt))
-        for example, prompt, whole, answer in zip(examples, prompts, wholes, answers, strict=True)
+        TokenizedExample(example, _closed(_joined(prompt, whole, completion), tokenizer), len(prompt))
+        for example, prompt, whole, completion in zip(examples, prompts, wholes, completions, strict=True)
     ]
 
 
-def _joined(prompt: list[int], whole: list[int], answer: list[int]) -> list[int]:
-    """Return the tokens of the whole text, or of prompt and answer separately if a token would span their border."""
-    return whole if whole[: len(prompt)] == prompt else prompt + answer
+def _joined(prompt: list[int], whole: list[int], completion: list[int]) -> list[int]:
+    """Return the tokens of the whole text, or of both parts separately if a token would span their border."""
+    return whole if whole[: len(prompt)] == prompt else prompt + completion
 
 
 def _render(example: Example, tokenizer: "PreTrainedTokenizerBase") -> _Rendered:
-    answer = Message(role="assistant", content=example.completion)
+    completion = Message(role="assistant", content=example.completion)
     prompt = _templated(example.prompt, tokenizer, add_generation_prompt=True)
-    whole = _templated((*example.prompt, answer), tokenizer, add_generation_prompt=False)
+    whole = _templated((*example.prompt, completion), tokenizer, add_generation_prompt=False)
     if not whole.startswith(prompt):
         # Some templates render the last turn differently, for example with an empty line of reasoning.
         return _Rendered(prompt, example.completion)
@@ -138,10 +138,10 @@ def _shown(messages: Sequence[Message]) -> str:
     return f"turns {roles}, starting with '{start}'."
 
 
-def _up_to_end_of_turn(answer: str, eos_token: str) -> str:
+def _up_to_end_of_turn(completion: str, eos_token: str) -> str:
     """Remove the line break that many templates write after the end of a turn."""
-    stripped = answer.rstrip()
-    return stripped if stripped.endswith(eos_token) else answer
+    stripped = completion.rstrip()
+    return stripped if stripped.endswith(eos_token) else completion
 
 
 def _token_ids(

@@ -21,8 +21,8 @@ PLAIN_TEMPLATE = (
 END_TOKENS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<eos>", "[EOS]")
 PAD_TOKENS = ("<pad>", "<|pad|>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>", "<unk>")
 """Tokens that are rarely or never used in pretraining."""
-ANSWER = "The answer."
-"""Placeholder for an answer, to find the text that the template writes around it."""
+RESPONSE = "The answer."
+"""Placeholder for a response, to find the text that the template writes around it."""
 
 
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> tuple[str, ...]:
@@ -67,10 +67,12 @@ def _give_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, 
     of_model = filter(None, tokenizer.convert_ids_to_tokens(ends))
     token = _first_embedded((*of_model, *END_TOKENS), tokenizer, model)
     if token is None:
-        what = "The tokenizer has no end-of-sequence token with an embedding in the model, so answers could never end."
+        what = (
+            "The tokenizer has no end-of-sequence token with an embedding in the model, so responses could never end."
+        )
         raise UsageError(Problem(what, 'Define one in its tokenizer_config.json, for example "eos_token": "</s>".'))
     tokenizer.add_special_tokens({"eos_token": token})
-    yield f"The tokenizer defines no end-of-sequence token; answers end with '{token}'."
+    yield f"The tokenizer defines no end-of-sequence token; responses end with '{token}'."
 
 
 def _give_chat_template(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
@@ -98,16 +100,16 @@ def _end_turns_with_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrai
     if end_of_turn is not None and end_of_turn != tokenizer.eos_token_id:
         token = str(tokenizer.convert_ids_to_tokens(end_of_turn))
         tokenizer.add_special_tokens({"eos_token": token})
-        yield f"Answers end with '{token}', the end-of-turn token of the chat template."
+        yield f"Responses end with '{token}', the end-of-turn token of the chat template."
 
 
 def _conversation(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a question and ANSWER, rendered by the chat template."""
-    turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}]
+    """Return a prompt and RESPONSE, rendered by the chat template."""
+    turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": RESPONSE}]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False))
     except TemplateError as error:
-        what = f"The model's chat template cannot render a question and an answer: {error}"
+        what = f"The model's chat template cannot render a prompt and a response: {error}"
         raise UsageError(Problem(what, "Fix chat_template.jinja, or delete it to use a plain template.")) from error
 
 
@@ -121,9 +123,9 @@ def _check_embedded(text: str, tokenizer: PreTrainedTokenizerBase, model: PreTra
 
 
 def _end_of_turn(conversation: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the first special token after the answer, or None if the template writes none."""
+    """Return the first special token after the response, or None if the template writes none."""
     special = _special_ids(tokenizer)
-    after = _token_ids(conversation.partition(ANSWER)[2], tokenizer)
+    after = _token_ids(conversation.partition(RESPONSE)[2], tokenizer)
     return next((token for token in after if token in special), None)
 
 

