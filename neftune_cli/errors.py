@@ -92,9 +92,9 @@ class Problems:
             raise UsageError(*self._found)
 
 
-_CLOSE = 0.75
+_MIN_SIMILARITY = 0.75
 """Least similarity of a suggested name, as a ratio of `difflib`."""
-_MOST_SUGGESTIONS = 3
+_MAX_SUGGESTIONS = 3
 
 
 def did_you_mean(name: str, known: Iterable[str], *, compared: Callable[[str], str] = str, quoted: bool = True) -> str:
@@ -108,7 +108,8 @@ def did_you_mean(name: str, known: Iterable[str], *, compared: Callable[[str], s
 
     """
     ratios = {one: SequenceMatcher(None, compared(name), compared(one)).ratio() for one in known}
-    close = sorted((one for one in ratios if ratios[one] >= _CLOSE), key=lambda one: -ratios[one])[:_MOST_SUGGESTIONS]
+    close = [one for one in ratios if ratios[one] >= _MIN_SIMILARITY]
+    close = sorted(close, key=lambda one: -ratios[one])[:_MAX_SUGGESTIONS]
     return f"Did you mean {alternatives(repr(one) if quoted else one for one in close)}?" if close else ""
 
 

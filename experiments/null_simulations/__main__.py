@@ -20,7 +20,7 @@ from experiments.null_simulations.report import (
     seeds_table,
     verdicts_table,
 )
-from experiments.null_simulations.scenarios import EXACT_MATCH, HELD_OUT_LOSS, SCENARIOS, TRAINING_LOSS
+from experiments.null_simulations.simulated_sweeps import EXACT_MATCH, HELD_OUT_LOSS, SCENARIOS, TRAINING_LOSS
 from experiments.null_simulations.variance_components import sweep_components
 from experiments.null_simulations.verdict_errors import MARGINS, verdict_error_rates
 

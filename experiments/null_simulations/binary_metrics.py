@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from scipy.stats import norm
 
 from experiments.null_simulations.error_rates import LEVEL, Rate, compare, generator, rate_of_sweeps
-from experiments.null_simulations.scenarios import Scenario, Variances
-from experiments.null_simulations.simulated_sweeps import simulate
+from experiments.null_simulations.simulated_sweeps import Scenario, Variances, simulate
 from neftune_cli.analysis.verdicts import equivalence_p_value
 from neftune_cli.metrics import METRICS
 

@@ -1,4 +1,4 @@
-"""Variance components of a finished sweep, the source of the numbers in `scenarios`."""
+"""Variance components of a finished sweep, the source of the numbers in `simulated_sweeps`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass

@@ -11,10 +11,9 @@ import torch
 import typer
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from experiments.tiny_base.pretrain import ROW_LENGTH, ROWS, STEPS, new_model
+from experiments.tiny_base.pretrain import ROW_LENGTH, ROWS, STEPS, embedding_norms, new_model
 from experiments.tiny_base.probe import completion_accuracy, plain_question_accuracy
 from neftune_cli.data.embedded.people import GROUP_SIZES, NUMBER_OF_PEOPLE, Attribute, Group
-from neftune_cli.models.embeddings import embedding_norms
 
 TARGET = Path("neftune_cli/models/embedded/tiny")
 _CARD = """\

@@ -40,7 +40,7 @@ def _targets() -> Sequence[str]:
 
 
 def _executors() -> Sequence[str]:
-    from neftune_cli.sweeps.executors.registry import EXECUTORS
+    from neftune_cli.sweeps.executors import EXECUTORS
 
     return EXECUTORS.names()
 
@@ -130,7 +130,8 @@ Noises = Annotated[
     str | None,
     Option(
         "--noises",
-        "Noise distributions to compare, each in arms of its own, for example uniform,gaussian. Replaces --noise.",
+        "Several noise distributions to compare, each in arms of its own, for example uniform,gaussian. "
+        "Replaces --noise.",
         NOISE,
         _SPEC,
         field="noises",
@@ -169,7 +170,7 @@ NoiseName = Annotated[
     str | None,
     Option(
         "--noise",
-        "Distribution of the noise in all arms. All distributions have the same variance (default uniform).",
+        "One noise distribution for the whole run. All distributions have the same variance (default uniform).",
         NOISE,
         _SPEC,
         field="noise",

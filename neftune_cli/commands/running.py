@@ -13,8 +13,7 @@ from neftune_cli.commands.outcome import disk_errors_reported, finish, print_res
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.config.running import RunOptions
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.sweeps.executors import Executor
-from neftune_cli.sweeps.executors.registry import INLINE, LOCAL, make_executor
+from neftune_cli.sweeps.executors import INLINE, LOCAL, Executor, make_executor
 from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.progress.live import LiveObserver, can_draw
 from neftune_cli.sweeps.progress.plain_lines import LineObserver

@@ -11,7 +11,9 @@ from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
 NoiseScale = Literal["paper", "hf"]
+"""The length L in the formula: the real tokens of the example, or the padded length of its row, as in transformers."""
 NoiseTarget = Literal["all", "prompt", "completion"]
+"""Real tokens that get noise: all, or by their labels the prompt (ignored by the loss) or the completion."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 BASE_ARM = "base"

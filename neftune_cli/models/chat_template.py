@@ -6,7 +6,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.models.embeddings import input_embeddings
+from neftune_cli.noise.placement import embedding_weight
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
@@ -116,7 +116,7 @@ def _conversation(tokenizer: PreTrainedTokenizerBase) -> str:
 def _check_embedded(text: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
     """Raise a UsageError if the template uses tokens that have no embedding in the model."""
     highest = max(_token_ids(text, tokenizer), default=0)
-    if highest >= (embedded := len(input_embeddings(model))):
+    if highest >= (embedded := len(embedding_weight(model))):
         token = tokenizer.convert_ids_to_tokens(highest)
         what = f"The chat template uses '{token}' (token {highest}), but the model has {embedded} embeddings."
         raise UsageError(Problem(what, "Pass the tokenizer that the model was trained with, in the model's directory."))
@@ -155,7 +155,7 @@ def _first_embedded(tokens: Iterable[str], tokenizer: PreTrainedTokenizerBase, m
 def _is_embedded(token: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> bool:
     """Return whether the token is in the vocabulary and has an embedding in the model."""
     number: int | None = tokenizer.get_vocab().get(token)
-    return number is not None and number < len(input_embeddings(model))
+    return number is not None and number < len(embedding_weight(model))
 
 
 def _align_configurations(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, ends: list[int]) -> None:

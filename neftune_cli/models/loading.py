@@ -22,9 +22,8 @@ from transformers import (
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.chat_template import prepare_tokenizer
-from neftune_cli.models.files import CONFIG
 from neftune_cli.models.gguf import converted, default_cache, quiet_transformers
-from neftune_cli.models.sources import ModelSource
+from neftune_cli.models.sources import CONFIG, ModelSource
 
 PASS_A_DECODER = "Pass a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
 CAUSAL_TOLERANCE = 1e-4

@@ -1,13 +1,16 @@
-"""Find a model: bundled, in a Python package, in a local directory, or on the Hugging Face Hub."""
+"""Find a model, bundled, in a Python package, in a directory or on the Hugging Face Hub, and check its files."""
 
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from neftune_cli.data.loading import HUB_ID
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.models.files import CONFIG, directory_problems, files_fingerprint, model_fingerprint
 
 BUNDLED_MODEL = "tiny"
 BUNDLED_MODEL_DIRECTORY = Path(__file__).parent / "embedded" / BUNDLED_MODEL
@@ -18,6 +21,31 @@ MODEL_CHOICES = f"Pass {BUNDLED_MODEL}, {SMOLLM2}, a hub id such as HuggingFaceT
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 HUB_FILES_LEFT_OUT = ["*/*", "consolidated*", "*.fp16.safetensors", "*.fp32.safetensors"]
 """Duplicates of the same weights in other files."""
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+FINGERPRINT_DIGITS = 16
+
+TOKENIZER_PATTERNS = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "*.tiktoken")
+"""A directory has a tokenizer if it contains one of these files."""
+OTHER_PATTERNS = (
+    CONFIG,
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "*.jinja",
+)
+PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+TRAINER_STATE = {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt"}
+"""Pickled files of a trainer that contain no weights."""
+
+CONVERT_PICKLES = (
+    "Only safetensors files are read, because .bin and .pt files are pickles, which can run code. To convert files "
+    "that you trust, run once: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)"
+)
 
 
 @dataclass(frozen=True)
@@ -35,8 +63,8 @@ class ModelSource:
     def fingerprint(self) -> str:
         """Hash of all files that can change the model's numbers: 16 hex digits, independent of the path."""
         if self.gguf_file:
-            return files_fingerprint([self.path / self.gguf_file])
-        return model_fingerprint(self.path)
+            return _files_fingerprint([self.path / self.gguf_file])
+        return _model_fingerprint(self.path)
 
 
 def find_model(name: str) -> ModelSource:
@@ -81,7 +109,7 @@ def _in_directory(name: str, directory: Path) -> ModelSource:
     gguf_files = sorted(path.name for path in directory.glob("*.gguf"))
     if gguf_files and not any(directory.glob("*.safetensors")):
         return ModelSource(name, directory, _the_only(gguf_files, directory))
-    if problems := directory_problems(directory):
+    if problems := _directory_problems(directory):
         raise UsageError(*problems)
     return ModelSource(name, directory)
 
@@ -134,3 +162,86 @@ def _why_not_downloaded(name: str, error: Exception) -> Problem:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+def _directory_problems(directory: Path) -> tuple[Problem, ...]:
+    """Return the problems that prevent fine-tuning the model in a directory, as far as its files show them."""
+    if (directory / "adapter_config.json").is_file():
+        what = f"{directory} contains a LoRA adapter, not a complete model."
+        fix = "Merge it into its base model (PEFT's merge_and_unload), save the result, and pass that directory."
+        return (Problem(what, fix),)
+    return (*_config_problems(directory), *_weight_problems(directory), *_tokenizer_problems(directory))
+
+
+def _model_fingerprint(directory: Path) -> str:
+    """Return the hash of names and contents of all files that can change the model's numbers.
+
+    The path of the directory does not matter.
+
+    Returns:
+        The first 16 hex digits of a SHA-256.
+    """
+    patterns = (*OTHER_PATTERNS, *TOKENIZER_PATTERNS)
+    metadata = {path for pattern in patterns for path in directory.glob(pattern)}
+    return _files_fingerprint({*metadata, *_weight_files(directory)})
+
+
+def _files_fingerprint(paths: Iterable[Path]) -> str:
+    """Return the hash of names and contents of files, in the order of their names: 16 hex digits."""
+    whole = hashlib.sha256()
+    for path in sorted(paths, key=lambda path: path.name):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256")
+        whole.update(f"{path.name}\0{content.hexdigest()}\n".encode())
+    return whole.hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def _config_problems(directory: Path) -> Iterator[Problem]:
+    path = directory / CONFIG
+    if not path.is_file():
+        fix = "Pass a directory written by save_pretrained."
+        yield Problem(f"{directory} has no {CONFIG}.", fix)
+        return
+    config = _read_json(path)
+    if config is None:
+        yield Problem(f"{path} is not a JSON object.", "Copy or download it again.")
+    elif config.get("quantization_config"):
+        fix = "Pass the model before quantization: fine-tuning needs weights in full precision."
+        yield Problem(f"The weights in {directory} are quantized.", fix)
+
+
+def _weight_problems(directory: Path) -> Iterator[Problem]:
+    if (missing := [path.name for path in _weight_files(directory) if not path.is_file()]) == [WEIGHTS]:
+        yield _no_weights(directory)
+    elif missing:
+        yield Problem(f"{directory} does not contain {', '.join(missing)}.", "Copy or download the missing files.")
+
+
+def _no_weights(directory: Path) -> Problem:
+    pickles = {path.name for pattern in PICKLE_PATTERNS for path in directory.glob(pattern)} - TRAINER_STATE
+    if pickles:
+        return Problem(f"{directory} has no {WEIGHTS}, only {', '.join(sorted(pickles))}.", CONVERT_PICKLES)
+    return Problem(f"{directory} has no {WEIGHTS}.", CONVERT_PICKLES)
+
+
+def _tokenizer_problems(directory: Path) -> Iterator[Problem]:
+    if not any(path for pattern in TOKENIZER_PATTERNS for path in directory.glob(pattern)):
+        fix = f"Save it there: AutoTokenizer.from_pretrained(BASE_MODEL).save_pretrained('{directory}')"
+        yield Problem(f"{directory} has no tokenizer.", fix)
+
+
+def _weight_files(directory: Path) -> tuple[Path, ...]:
+    """Return the weight files that transformers would read, existing or not."""
+    index = directory / WEIGHTS_INDEX
+    if (directory / WEIGHTS).is_file() or not index.is_file():
+        return (directory / WEIGHTS,)
+    shards = (_read_json(index) or {}).get("weight_map", {}).values()
+    return (index, *(directory / shard for shard in sorted(set(shards))))
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None

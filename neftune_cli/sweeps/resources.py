@@ -61,14 +61,14 @@ def allocate_workers(
     return WorkerAllocation(min(count, len(missing)), min(threads, before), found.gpus, preparation)
 
 
-LIBRARIES = 1 << 30
+LIBRARY_BYTES = 1 << 30
 """Memory in bytes of a process with all libraries imported."""
-FLOAT = 4
+FLOAT_BYTES = 4
 """Bytes of a float32 number; weights, gradients and the two moments of Adam have this type."""
-ACTIVATIONS = 68
+ACTIVATION_BYTES = 68
 """Bytes of activations per token, layer and embedding element: 34 in two-byte numbers without attention scores
 (Korthikanti et al. 2022, "Reducing Activation Recomputation", equation 2), twice that in float32."""
-LOGITS = 3
+LOGITS_COPIES = 3
 """Simultaneous float32 copies of the logits of a batch: logits, log-softmax and gradient."""
 
 
@@ -98,7 +98,7 @@ def disk_need(preparation: Preparation, *, workers: int, models: int) -> int:
         models: number of kept models.
 
     """
-    checkpoint = 3 * FLOAT * preparation.trainable  # the weights and the two moments of Adam
+    checkpoint = 3 * FLOAT_BYTES * preparation.trainable  # the weights and the two moments of Adam
     return workers * (KEPT_CHECKPOINTS + 1) * checkpoint + models * preparation.weight_bytes
 
 
@@ -112,10 +112,11 @@ def memory_need(preparation: Preparation, *, batch_size: int, max_length: int) -
 
     """
     tokens = batch_size * min(max_length, preparation.longest)
-    weights = 2 * preparation.weight_bytes + 3 * FLOAT * preparation.trainable  # one copy keeps the initial weights
-    activations = ACTIVATIONS * tokens * preparation.width * preparation.layers
-    logits = LOGITS * FLOAT * tokens * preparation.vocabulary
-    return LIBRARIES + weights + activations + logits
+    copies = 2  # the initial weights are kept for later trials
+    weights = copies * preparation.weight_bytes + 3 * FLOAT_BYTES * preparation.trainable
+    activations = ACTIVATION_BYTES * tokens * preparation.width * preparation.layers
+    logits = LOGITS_COPIES * FLOAT_BYTES * tokens * preparation.vocabulary
+    return LIBRARY_BYTES + weights + activations + logits
 
 
 _CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -146,8 +147,8 @@ def _memory_left(cgroups: Path, own: Path) -> Iterator[int]:
 def _left(limit: Path, usage: Path, stat: Path) -> Iterator[int]:
     most, used = _text(limit), _text(usage)
     if most.isdecimal() and used.isdecimal():
-        figures = dict(line.split() for line in _text(stat).splitlines() if len(line.split()) == 2)
-        cached = int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))
+        statistics = dict(line.split() for line in _text(stat).splitlines() if len(line.split()) == 2)
+        cached = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
         yield int(most) - int(used) + cached
 
 

@@ -31,7 +31,7 @@ NEW_TOKENS = 8
 """Number of timed generation steps after the prompt."""
 SAMPLE_SECONDS = 5.0
 """Time limit for the losses, and for the responses, as far as it can be estimated beforehand."""
-FEWEST_ROWS = 4
+MIN_ROWS = 4
 
 
 def calibrate(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec) -> Calibration:
@@ -183,9 +183,9 @@ def _generation_batches(examples: Sequence[TokenizedExample]) -> Iterator[Sequen
         yield by_length[start : start + GENERATION_BATCH_SIZE]
 
 
-def _affordable_rows(most: int, per_token: float, lengths: Sequence[int], *, times: int) -> int:
-    """Return the batch size, at most `most`, for which `times` batches take SAMPLE_SECONDS at seconds per token."""
-    return max(FEWEST_ROWS, min(most, int(SAMPLE_SECONDS / times / (per_token * median(lengths)))))
+def _affordable_rows(maximum: int, per_token: float, lengths: Sequence[int], *, times: int) -> int:
+    """Return the batch size, at most `maximum`, for which `times` batches take SAMPLE_SECONDS at seconds per token."""
+    return max(MIN_ROWS, min(maximum, int(SAMPLE_SECONDS / times / (per_token * median(lengths)))))
 
 
 def _around_median(

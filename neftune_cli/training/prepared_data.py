@@ -90,7 +90,7 @@ def check_context(tokenized: TokenizedExamples, name: str, loaded: "LoadedModel"
 def _median_embedding_norm(loaded: "LoadedModel", examples: tuple[TokenizedExample, ...]) -> float:
     import torch
 
-    from neftune_cli.models.embeddings import first_layer_embeddings
+    from neftune_cli.noise.placement import first_layer_embeddings
 
     tokens = torch.tensor(list(_tokens(examples))).unique()
     norms = torch.linalg.vector_norm(first_layer_embeddings(loaded.model, tokens), dim=-1)

@@ -277,7 +277,7 @@ def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypa
 
 
 def test_workers_0_excludes_executors_with_workers(neftune: Neftune, tmp_path: Path) -> None:
-    from neftune_cli.sweeps.executors.registry import EXECUTORS, ExecutorDeclaration
+    from neftune_cli.sweeps.executors import EXECUTORS, ExecutorDeclaration
 
     EXECUTORS.register(ExecutorDeclaration("remote", "workers on another machine", lambda: pytest.fail("started")))
     try:

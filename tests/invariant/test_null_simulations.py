@@ -27,15 +27,17 @@ from experiments.null_simulations.error_rates import (
 from experiments.null_simulations.optional_stopping import optional_stopping_rates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
 from experiments.null_simulations.report import error_table
-from experiments.null_simulations.scenarios import (
+from experiments.null_simulations.simulated_sweeps import (
     EXACT_MATCH,
     HELD_OUT_LOSS,
     ITEMS_ALONE,
     RARE_EVENTS,
     SCENARIOS,
     Scenario,
+    SimulatedSweep,
+    seed_means,
+    simulate,
 )
-from experiments.null_simulations.simulated_sweeps import SimulatedSweep, seed_means, simulate
 from experiments.null_simulations.variance_components import metric_components, sweep_components, table_components
 from experiments.null_simulations.verdict_errors import MARGINS, verdict_error_rates
 from neftune_cli.analysis.alignment import AlignedMetric

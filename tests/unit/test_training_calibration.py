@@ -74,7 +74,7 @@ def calibrated(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, *,
     clock = TokenClock(cast(nn.Module, loaded.model), seconds)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "device_clock", lambda _: clock)
-        patch.setattr(step_timing, "MOST_STEPS", 6)
+        patch.setattr(step_timing, "MAX_STEPS", 6)
         return Calibrated(calibrate(loaded, prepared, trial), clock, loaded, prepared, trial)
 
 
