@@ -169,10 +169,10 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
         lowest = min(assessed, key=lambda name: assessed[name].comparison.difference)
         arm = _spoken(comparison, lowest)
         difference = _difference(assessed[lowest].comparison, metric, arm, assessed[lowest].verdict)
-        baseline = f"compared with {_spoken(comparison, comparison.baseline)}"
-        yield f"If every arm is stopped at its best epoch, {metric.name_within} {baseline} is {difference}."
+        compared = f"{metric.name_within} compared with {_spoken(comparison, comparison.baseline)}"
+        yield f"If every arm is stopped at its best epoch, {compared} is {difference}."
         if len(assessed) > 1:
-            yield f"{_capital(arm)} has the lowest loss of the {len(assessed)} arms."
+            yield f"{_capital(arm)} has the lowest loss of the {len(assessed)} compared arms."
 
 
 def _overtraining(baseline: StoppedArm) -> Iterator[str]:
@@ -241,7 +241,7 @@ def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> 
     ]
     yield f"Compared with {_spoken(comparison, comparison.baseline)}, {metric.name_within} is {listed(clauses)}."
     if has_one_verdict and shared:
-        yield f"{'Both' if len(named) == 2 else f'All {len(named)}'} differences are {shared}."
+        yield f"The verdict is {shared} for {'both' if len(named) == 2 else f'all {len(named)}'} arms."
     if len(assessed) > len(named):
         yield f"The tables have {counted(len(assessed) - len(named), 'more arm')}."
 
