@@ -147,7 +147,8 @@ def _as_grid(grid: Any, place: Place) -> dict[str, list[Any]]:
     unknown = [field for field in grid if field not in _GRID_FIELDS]
     if unknown:
         what = f"{place('grid', unknown[0])}a grid cannot vary {alternatives(map(repr, unknown))}."
-        raise UsageError(Problem(what, f"Use {alternatives(_GRID_FIELDS)}, or arms for other fields."))
+        fix = did_you_mean(str(unknown[0]), _GRID_FIELDS)
+        raise UsageError(Problem(what, fix or f"Use {alternatives(_GRID_FIELDS)}, or arms for other fields."))
     values = {field: value if isinstance(value, list) else [value] for field, value in grid.items()}
     problems = Problems()
     for field, written in values.items():

@@ -150,8 +150,10 @@ def _fix(location: Location, separator: str, value: Any) -> str:
     if name in NOISE_DETAILS and (meant := did_you_mean(str(value), choices_of(name))):
         return meant
     example = example_of(location)
+    if example is None:
+        return "Use another value."
     key = _option(location) if separator == " " else name
-    return "Use another value." if example is None else f"Use {key}{separator}{_number(example)}."
+    return f"Use {key}{separator}{example if isinstance(example, str) else _number(example)}."
 
 
 def _option(location: Location) -> str:
