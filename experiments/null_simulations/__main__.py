@@ -86,7 +86,7 @@ def _print_optional_stopping(repetitions: int) -> None:
 
 def _print_binary_metrics(repetitions: int) -> None:
     rates = [binary_rates(share, items, seeds, repetitions) for share in SHARES for items in ITEMS for seeds in SEEDS]
-    print("Share of correct answers with few items, margin 0.02, percent\n")
+    print("Share of correct responses with few items, margin 0.02, percent\n")
     print(binary_table(rates))
 
 

@@ -9,7 +9,7 @@ from scipy.stats import norm
 from neftune_cli.evidence.measurements import Floats
 
 TOKENS = (6, 8, 8, 8, 10, 18, 18, 24, 28, 29)
-"""Tokens of held-out answers in results/ablation: medians of ten equal groups. The weight of an item is one of them."""
+"""Tokens of held-out completions in results/ablation: medians of ten equal groups. Each weight is one of them."""
 
 HELD_OUT_SIZES = ((1, 100), (2, 34), (3, 8), (4, 2))
 PROBE_SIZES = ((1, 97), (2, 10), (3, 1))
@@ -90,7 +90,7 @@ TRAINING_LOSS = Scenario(
     cluster_sizes=PROBE_SIZES,
     realistic=True,
 )
-# Latent variances with which answers have the measured share of correct ones and the measured components.
+# Latent variances with which responses have the measured share of correct ones and the measured components.
 EXACT_MATCH = Scenario(
     "exact match",
     Variances(seed=0.034, item=4.0, arm_seed=0.065, arm_cluster=0.065, noise=1.0),

@@ -147,7 +147,7 @@ def read_rows(name: str) -> Table:
     if path.exists():
         return read_file(path)
     if _looks_like_path(name):
-        raise UsageError(_missing(name))
+        raise UsageError(_missing_file(name))
     return _read_hub(name)
 
 
@@ -158,7 +158,7 @@ def _looks_like_path(name: str) -> bool:
     return has_folder or has_suffix or not HUB_ID.fullmatch(name)
 
 
-def _missing(name: str) -> Problem:
+def _missing_file(name: str) -> Problem:
     supported = f"{BUNDLED_DATA}, a {FILE_SUFFIXES_IN_WORDS} file, a folder written by save_to_disk, or a hub id"
     return Problem(f"There is no file or folder '{name}'.", f"{_did_you_mean(name)}Use {supported}.")
 
@@ -180,7 +180,7 @@ def _read_folder(folder: Path) -> Table:
     from datasets import load_from_disk
 
     if not any((folder / marker).is_file() for marker in ("dataset_info.json", "dataset_dict.json")):
-        raise UsageError(_not_saved(folder))
+        raise UsageError(_unsaved_folder(folder))
     try:
         saved = load_from_disk(str(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -189,7 +189,7 @@ def _read_folder(folder: Path) -> Table:
     return _table(str(folder), saved)
 
 
-def _not_saved(folder: Path) -> Problem:
+def _unsaved_folder(folder: Path) -> Problem:
     files = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in FILE_SUFFIXES)
     instead = f"one of its files: {', '.join(files)}" if files else "a file, or a folder written by save_to_disk"
     return Problem(f"The folder {folder} was not written by save_to_disk of the datasets library.", f"Pass {instead}.")
@@ -202,21 +202,21 @@ def _read_hub(name: str) -> Table:
     try:
         return _table(name, load_dataset(name))
     except ConnectionError as error:
-        raise UsageError(_unreachable(name)) from error
+        raise UsageError(_unreachable_hub(name)) from error
     except DatasetNotFoundError as error:
-        raise UsageError(_unknown(name)) from error
+        raise UsageError(_unknown_data_set(name)) from error
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         what = f"The data set '{name}' cannot be loaded from the Hugging Face Hub: {_in_one_line(error)}"
         raise UsageError(Problem(what, f"Load it in Python, then pass a folder: {_recipe(name)}")) from error
 
 
-def _unreachable(name: str) -> Problem:
+def _unreachable_hub(name: str) -> Problem:
     what = f"There is no file '{name}', no cached data set of that name, and the Hugging Face Hub cannot be reached."
     connect = "Set HF_HUB_OFFLINE=0 and check the connection, or pass a local file"
     return Problem(what, f"{_did_you_mean(name)}{connect}. Or save the data set on another machine: {_recipe(name)}")
 
 
-def _unknown(name: str) -> Problem:
+def _unknown_data_set(name: str) -> Problem:
     what = f"There is no file '{name}', and no data set of that name on the Hugging Face Hub that you can access."
     return Problem(what, f"{_did_you_mean(name)}Check the spelling. If it is private or gated, run: hf auth login")
 

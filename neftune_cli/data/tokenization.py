@@ -43,7 +43,7 @@ def tokenize(
     tokenized = _tokenized(examples, tokenizer)
     kept = [example for example in tokenized if example.prompt_length < max_length]
     return TokenizedExamples(
-        examples=tuple(_cut(example, max_length) for example in kept),
+        examples=tuple(_truncated(example, max_length) for example in kept),
         dropped=len(tokenized) - len(kept),
         truncated=sum(len(example.input_ids) > max_length for example in kept),
         shortest_dropped=min((len(one.input_ids) for one in tokenized if one.prompt_length >= max_length), default=0),
@@ -87,7 +87,7 @@ def _texts(examples: Sequence[Example], tokenizer: "PreTrainedTokenizerBase") ->
     # Special tokens as in pretraining: models pretrained with a begin-of-sequence token expect it here.
     tokens = _token_ids([example.completion for example in examples], tokenizer, add_special_tokens=True)
     return [
-        TokenizedExample(example, _closed(ids, tokenizer), prompt_length=0)
+        TokenizedExample(example, _with_end_token(ids, tokenizer), prompt_length=0)
         for example, ids in zip(examples, tokens, strict=True)
     ]
 
@@ -98,7 +98,7 @@ def _conversations(examples: Sequence[Example], tokenizer: "PreTrainedTokenizerB
     wholes = _token_ids([text.prompt + text.completion for text in rendered], tokenizer)
     completions = _token_ids([text.completion for text in rendered], tokenizer)
     return [
-        TokenizedExample(example, _closed(_joined(prompt, whole, completion), tokenizer), len(prompt))
+        TokenizedExample(example, _with_end_token(_joined(prompt, whole, completion), tokenizer), len(prompt))
         for example, prompt, whole, completion in zip(examples, prompts, wholes, completions, strict=True)
     ]
 
@@ -127,12 +127,12 @@ def _templated(
     try:
         text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
     except TemplateError as error:
-        what = f"The model's chat template rejects a conversation ({error}): {_shown(messages)}"
+        what = f"The model's chat template rejects a conversation ({error}): {_description(messages)}"
         raise UsageError(Problem(what, "Change its turns, or use a model whose template accepts them.")) from error
     return str(text)
 
 
-def _shown(messages: Sequence[Message]) -> str:
+def _description(messages: Sequence[Message]) -> str:
     roles = ", ".join(message["role"] for message in messages)
     start = messages[0]["content"][:SHOWN_CHARACTERS]
     return f"turns {roles}, starting with '{start}'."
@@ -154,11 +154,11 @@ def _token_ids(
     return token_ids
 
 
-def _closed(token_ids: list[int], tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+def _with_end_token(token_ids: list[int], tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     """Append the end-of-sequence token, unless it is there, so that the model learns to stop."""
     eos: int = tokenizer.eos_token_id
     return tuple(token_ids) if token_ids[-1:] == [eos] else (*token_ids, eos)
 
 
-def _cut(example: TokenizedExample, max_length: int) -> TokenizedExample:
+def _truncated(example: TokenizedExample, max_length: int) -> TokenizedExample:
     return TokenizedExample(example.example, example.input_ids[:max_length], example.prompt_length)

@@ -41,10 +41,10 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
     """
     ends = _end_ids(tokenizer, model)
     notes = (
-        *_give_end_token(tokenizer, model, ends),
-        *_give_chat_template(tokenizer),
+        *_add_end_token(tokenizer, model, ends),
+        *_add_chat_template(tokenizer),
         *_end_turns_with_end_token(tokenizer, model),
-        *_give_pad_token(tokenizer, model),
+        *_add_pad_token(tokenizer, model),
     )
     _align_configurations(tokenizer, model, ends)
     return notes
@@ -61,7 +61,7 @@ def _end_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list
     return list(dict.fromkeys(token for token in flat if token is not None))
 
 
-def _give_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, ends: list[int]) -> Iterator[str]:
+def _add_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, ends: list[int]) -> Iterator[str]:
     if tokenizer.eos_token_id is not None and _is_embedded(tokenizer.eos_token, tokenizer, model):
         return
     of_model = filter(None, tokenizer.convert_ids_to_tokens(ends))
@@ -75,7 +75,7 @@ def _give_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, 
     yield f"The tokenizer defines no end-of-sequence token; responses end with '{token}'."
 
 
-def _give_chat_template(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+def _add_chat_template(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     template = tokenizer.chat_template
     if template and (isinstance(template, str) or "default" in template):
         return
@@ -139,7 +139,7 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return {*added, *tokenizer.all_special_ids}
 
 
-def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Iterator[str]:
+def _add_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Iterator[str]:
     if tokenizer.pad_token_id is not None and _is_embedded(tokenizer.pad_token, tokenizer, model):
         return
     known = (tokenizer.unk_token,) if tokenizer.unk_token else ()

@@ -42,9 +42,10 @@ PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TRAINER_STATE = {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt"}
 """Pickled files of a trainer that contain no weights."""
 
+SAVED_DIRECTORY_FIX = "Pass a directory written by save_pretrained."
 CONVERT_PICKLES = (
-    "Only safetensors files are read, because .bin and .pt files are pickles, which can run code. To convert files "
-    "that you trust, run once: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)"
+    "Convert files that you trust, once: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR). Only "
+    "safetensors files are read, because .bin and .pt files are pickles, which can run code."
 )
 
 
@@ -108,13 +109,13 @@ def _smollm2() -> ModelSource:
 def _in_directory(name: str, directory: Path) -> ModelSource:
     gguf_files = sorted(path.name for path in directory.glob("*.gguf"))
     if gguf_files and not any(directory.glob("*.safetensors")):
-        return ModelSource(name, directory, _the_only(gguf_files, directory))
+        return ModelSource(name, directory, _only_gguf_file(gguf_files, directory))
     if problems := _directory_problems(directory):
         raise UsageError(*problems)
     return ModelSource(name, directory)
 
 
-def _the_only(gguf_files: list[str], directory: Path) -> str:
+def _only_gguf_file(gguf_files: list[str], directory: Path) -> str:
     if len(gguf_files) > 1:
         what = f"{directory} contains {len(gguf_files)} GGUF files: {', '.join(gguf_files)}."
         raise UsageError(Problem(what, f"Pass one of them, for example --model {directory / gguf_files[0]}"))
@@ -139,10 +140,10 @@ def _downloaded(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=HUB_FILES, ignore_patterns=HUB_FILES_LEFT_OUT))
     except Exception as error:  # errors of the hub client, its HTTP library and the file system
-        raise UsageError(_why_not_downloaded(name, error)) from error
+        raise UsageError(_download_problem(name, error)) from error
 
 
-def _why_not_downloaded(name: str, error: Exception) -> Problem:
+def _download_problem(name: str, error: Exception) -> Problem:
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     if isinstance(error, GatedRepoError):  # before its parent class, RepositoryNotFoundError
@@ -199,8 +200,7 @@ def _files_fingerprint(paths: Iterable[Path]) -> str:
 def _config_problems(directory: Path) -> Iterator[Problem]:
     path = directory / CONFIG
     if not path.is_file():
-        fix = "Pass a directory written by save_pretrained."
-        yield Problem(f"{directory} has no {CONFIG}.", fix)
+        yield Problem(f"{directory} has no {CONFIG}.", SAVED_DIRECTORY_FIX)
         return
     config = _read_json(path)
     if config is None:
@@ -221,7 +221,7 @@ def _no_weights(directory: Path) -> Problem:
     pickles = {path.name for pattern in PICKLE_PATTERNS for path in directory.glob(pattern)} - TRAINER_STATE
     if pickles:
         return Problem(f"{directory} has no {WEIGHTS}, only {', '.join(sorted(pickles))}.", CONVERT_PICKLES)
-    return Problem(f"{directory} has no {WEIGHTS}.", CONVERT_PICKLES)
+    return Problem(f"{directory} has no {WEIGHTS}.", SAVED_DIRECTORY_FIX)
 
 
 def _tokenizer_problems(directory: Path) -> Iterator[Problem]:

@@ -201,8 +201,8 @@ def _check_distinct(trials: tuple[Trial, ...]) -> None:
     arms: dict[str, str] = {}
     for trial in trials:
         if trial.id in arms:
-            what = f"The arms {arms[trial.id]!r} and {trial.arm!r} are the same training."
-            raise UsageError(Problem(what, "Keep one of them, with its name."))
+            what = f"The arms {arms[trial.id]!r} and {trial.arm!r} have the same settings."
+            raise UsageError(Problem(what, "Remove one of them."))
         arms[trial.id] = trial.arm
 
 

@@ -133,26 +133,28 @@ def available_memory(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
     """Return the main memory in bytes that is available without swapping and within the limit of a container."""
     import psutil
 
-    return max(0, min([int(psutil.virtual_memory().available), *_memory_left(cgroups, own)]))
+    return max(0, min([int(psutil.virtual_memory().available), *_free_memory(cgroups, own)]))
 
 
-def _memory_left(cgroups: Path, own: Path) -> Iterator[int]:
+def _free_memory(cgroups: Path, own: Path) -> Iterator[int]:
     """Yield the free memory in bytes of each control group of this process. File caches count as free."""
-    for folder in _groups(cgroups, own, ""):
-        yield from _left(folder / "memory.max", folder / "memory.current", folder / "memory.stat")
-    for folder in _groups(cgroups / "memory", own, "memory"):
-        yield from _left(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes", folder / "memory.stat")
+    for folder in _control_groups(cgroups, own, ""):
+        yield from _group_memory(folder / "memory.max", folder / "memory.current", folder / "memory.stat")
+    for folder in _control_groups(cgroups / "memory", own, "memory"):
+        yield from _group_memory(
+            folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes", folder / "memory.stat"
+        )
 
 
-def _left(limit: Path, usage: Path, stat: Path) -> Iterator[int]:
-    most, used = _text(limit), _text(usage)
-    if most.isdecimal() and used.isdecimal():
+def _group_memory(limit: Path, usage: Path, stat: Path) -> Iterator[int]:
+    maximum, used = _text(limit), _text(usage)
+    if maximum.isdecimal() and used.isdecimal():
         statistics = dict(line.split() for line in _text(stat).splitlines() if len(line.split()) == 2)
         cached = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
-        yield int(most) - int(used) + cached
+        yield int(maximum) - int(used) + cached
 
 
-def _groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
+def _control_groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
     """Yield the folders of the control groups of this process, inner ones first; version 2 has no controller.
 
     In a container the path may be that of the host and not exist. The root is then the group of the container.

@@ -156,7 +156,10 @@ class CheckpointCallback(TrainerCallback):
                 write_snapshot(snapshot, path)
                 sys.audit("neftune.checkpoint-filled", step)
         except UnsupportedStateError as error:  # for example, the state of a third-party optimizer
-            print(f"Checkpoints are off: {error}. If interrupted, this trial starts over.", file=sys.stderr)
+            print(
+                f"Checkpoints are disabled: {error}. If interrupted, this trial starts from the beginning.",
+                file=sys.stderr,
+            )
             self._can_write = False
         self._last = self._clock()
 

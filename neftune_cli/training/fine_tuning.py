@@ -129,7 +129,7 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
             snapshot = read_snapshot(checkpoint.path, cast(nn.Module, trainer.model))
             callback.restore(snapshot)
         except UnreadableCheckpoint as error:
-            print(f"{error} Trying the checkpoint before it, or else starting over.", file=sys.stderr)
+            print(f"{error} Trying an earlier checkpoint, or else starting from the beginning.", file=sys.stderr)
             continue
         folder.resume_from(checkpoint)
         folder.rewrite_metrics(callback.curve.points)

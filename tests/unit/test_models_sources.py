@@ -26,8 +26,8 @@ FILES = {
 }
 CHOICES = "Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
 PICKLES = (
-    "Only safetensors files are read, because .bin and .pt files are pickles, which can run code. To convert files "
-    "that you trust, run once: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)"
+    "Convert files that you trust, once: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR). Only "
+    "safetensors files are read, because .bin and .pt files are pickles, which can run code."
 )
 
 
