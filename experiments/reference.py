@@ -33,7 +33,7 @@ from neftune_cli.records import (
     TrialRecord,
     TrialStatus,
 )
-from neftune_cli.sweeps.executors.registry import EXECUTORS
+from neftune_cli.sweeps.executors import EXECUTORS
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
 

@@ -74,10 +74,9 @@ def main() -> None:
 def _explain(error: TyperException | NeftuneError) -> int:
     """Print what is wrong and how to fix it, and return the exit code."""
     if isinstance(error, TyperException):
-        context = getattr(error, "ctx", None)
-        hint = f"\n  Run `{context.command_path} --help` for help." if context else ""
-        _print_error(f"Error: {error.format_message().replace('Value error, ', '')}{hint}")
-        return ExitCode.USAGE
+        from neftune_cli.commands.usage_errors import usage_problem
+
+        error = UsageError(usage_problem(error))
     if isinstance(error, UsageError):
         for problem in error.problems:
             _print_error(f"Error: {problem.what}\n  {problem.fix}")

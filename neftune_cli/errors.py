@@ -1,7 +1,8 @@
-"""Errors: the root error, problems with their fixes, and exit codes."""
+"""Errors: the root error, problems with their fixes, suggestions for mistyped names, and exit codes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from enum import IntEnum
 from typing import TypeVar
 
@@ -89,3 +90,30 @@ class Problems:
         """Raise one `UsageError` with all problems, if there are any."""
         if self._found:
             raise UsageError(*self._found)
+
+
+_MIN_SIMILARITY = 0.75
+"""Least similarity of a suggested name, as a ratio of `difflib`."""
+_MAX_SUGGESTIONS = 3
+
+
+def did_you_mean(name: str, known: Iterable[str], *, compared: Callable[[str], str] = str, quoted: bool = True) -> str:
+    """Return the question `Did you mean 'x'?` with the known names that are close to a mistyped one, else "".
+
+    Args:
+        name: as typed.
+        known: names to suggest, of which at most three are suggested, the closest first.
+        compared: returns the part of a name that is compared, for example a path without its folder.
+        quoted: whether the names are printed in quotes.
+
+    """
+    ratios = {one: SequenceMatcher(None, compared(name), compared(one)).ratio() for one in known}
+    close = [one for one in ratios if ratios[one] >= _MIN_SIMILARITY]
+    close = sorted(close, key=lambda one: -ratios[one])[:_MAX_SUGGESTIONS]
+    return f"Did you mean {alternatives(repr(one) if quoted else one for one in close)}?" if close else ""
+
+
+def alternatives(names: Iterable[str]) -> str:
+    """Return names as `a`, `a or b`, or `a, b or c`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last

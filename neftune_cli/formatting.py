@@ -63,6 +63,16 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(before)} and {last}" if before else last
 
 
+def listed_at_most(names: Sequence[str], most: int, separator: str = ", ") -> str:
+    """Return the first names, and the number of the others.
+
+    >>> listed_at_most(["a", "b", "c"], 2), listed_at_most(["a", "b"], 2)
+    ('a, b and 1 more', 'a, b')
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(names[:most]) + more
+
+
 def percent(share: float) -> str:
     """Return a share, for example a confidence level, as a percentage with at most six significant digits.
 

@@ -29,7 +29,7 @@ PROBE_PREFIX = "probe_"
 """Prefix of the keys of metrics of responses to training prompts."""
 RESERVED_KEYS = ("split", "example", "cluster", "kind", "prompt", "reference", "response", "tokens")
 """Fields of a line of `generations.jsonl` that are not metrics."""
-LOSS, HELD_OUT_ANSWERS, PROBE_ANSWERS = "Loss", "Generation on held-out prompts", "Generation on training prompts"
+LOSS, HELD_OUT_RESPONSES, PROBE_RESPONSES = "Loss", "Generation on held-out prompts", "Generation on training prompts"
 """Titles of the tables of metrics."""
 
 ItemScore = Callable[[str, str], float]
@@ -59,9 +59,7 @@ class Metric:
     """Field of `LossMetrics` or `EvalMetrics`, with the prefix `probe_` for training prompts. Metrics of other tools
     have keys such as `task/metric`."""
     name: str
-    """Name in sentences."""
-    heading: str
-    """Column heading."""
+    """Name in tables and sentences, with a capital letter, for example `Held-out loss`."""
     unit: str
     """Second line of the heading: unit, range or condition."""
     goal: Literal["lower", "higher"] | None
@@ -70,7 +68,7 @@ class Metric:
     margin: Margin
     """Equivalence margin, unless `--margin` sets another."""
     section: str = LOSS
-    """Title of the metric's table. The metrics in the table HELD_OUT_ANSWERS are scores of responses."""
+    """Title of the metric's table. The metrics in the table HELD_OUT_RESPONSES are scores of responses."""
     per_item: bool = True
     """Whether the trial's value is the mean over items. Otherwise the metric is a corpus-level metric."""
     on_training_prompts: bool = False
@@ -83,8 +81,13 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """Return the heading with an arrow in the direction of improvement."""
-        return self.heading + self.arrow
+        """Return the name with an arrow in the direction of improvement, as a heading of tables."""
+        return self.name_within + self.arrow
+
+    @property
+    def label(self) -> str:
+        """Return the name with the key, which the options `--metric` and `--margin` take."""
+        return f"{self.name_within} ({self.key})"
 
     @property
     def arrow(self) -> str:
@@ -99,7 +102,7 @@ class Metric:
     @property
     def scored_per_item(self) -> bool:
         """Return whether `generations.jsonl` has the score of each response."""
-        return self.section == HELD_OUT_ANSWERS and self.per_item and self.stored
+        return self.section == HELD_OUT_RESPONSES and self.per_item and self.stored
 
     def number(self, value: float) -> str:
         """Return `value` as text, with a true minus sign."""
@@ -151,8 +154,8 @@ class MetricRegistry(Registry[Metric]):
         if not key.isidentifier() or key.startswith(PROBE_PREFIX) or key in RESERVED_KEYS:
             taken = f"without the prefix {PROBE_PREFIX}, and none of {', '.join(RESERVED_KEYS)}"
             raise UsageError(Problem(f"A metric cannot have the key {key!r}.", f"Use an identifier {taken}."))
-        if key not in MEASURED and (declaration.score is None or declaration.section != HELD_OUT_ANSWERS):
-            fix = "Give it a scoring function and section=HELD_OUT_ANSWERS."
+        if key not in MEASURED and (declaration.score is None or declaration.section != HELD_OUT_RESPONSES):
+            fix = "Give it a scoring function and section=HELD_OUT_RESPONSES."
             raise UsageError(Problem(f"Nothing computes the metric {key!r}.", fix))
         return super().register(declaration)
 
@@ -173,7 +176,7 @@ def register_metric(metric: Metric) -> Metric:
 
 def response_metrics() -> tuple[Metric, ...]:
     """Return the metrics of responses to prompts, in the order of the tables."""
-    return tuple(metric for metric in REGISTRY.values() if metric.section == HELD_OUT_ANSWERS)
+    return tuple(metric for metric in REGISTRY.values() if metric.section == HELD_OUT_RESPONSES)
 
 
 class _Metrics(Mapping[str, Metric]):
@@ -202,7 +205,7 @@ def _on_training_prompts(metric: Metric) -> Metric:
         key=PROBE_PREFIX + metric.key,
         name=f"Training {metric.name}",
         goal=None,
-        section=PROBE_ANSWERS,
+        section=PROBE_RESPONSES,
         on_training_prompts=False,
     )
 
@@ -221,41 +224,40 @@ def _response_chars(response: str, _reference: str) -> float:
 for _metric in (
     # A training loss has no goal: memorization lowers it, and noise raises it. Its margin is relative, because the loss
     # of memorized data is smaller than any reasonable margin in nats.
-    Metric("train_loss", "Noisy training loss", "train loss", "noisy, nats", None, 4, _TWO_PERCENT, per_item=False),
-    Metric("train_loss_clean", "Noise-off training loss", "train loss", "noise off, nats", None, 4, _TWO_PERCENT),
-    Metric(HELD_OUT_LOSS, "Held-out loss", "held-out loss", "nats", "lower", 4, Margin(0.01)),
-    Metric("eval_perplexity", "Held-out perplexity", "perplexity", "held-out", "lower", 3, _ONE_PERCENT),
+    Metric("train_loss", "Noisy training loss", "nats", None, 4, _TWO_PERCENT, per_item=False),
+    Metric("train_loss_clean", "Noise-off training loss", "nats", None, 4, _TWO_PERCENT),
+    Metric(HELD_OUT_LOSS, "Held-out loss", "nats", "lower", 4, Margin(0.01)),
+    Metric("eval_perplexity", "Held-out perplexity", "", "lower", 3, _ONE_PERCENT),
     Metric(
-        *("exact_match", "Exact match", "exact match", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_ANSWERS),
+        *("exact_match", "Exact match", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
         score=f"{_SCORES}:exact_match",
     ),
     Metric(
-        *("rouge_l", "ROUGE-L", "ROUGE-L", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_ANSWERS),
+        *("rouge_l", "ROUGE-L", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
         on_training_prompts=True,
         score=f"{_SCORES}:rouge_l",
     ),
     Metric(
-        *("bleu", "BLEU", "BLEU", "0 to 100", "higher", 2, Margin(2.0), HELD_OUT_ANSWERS),
+        *("bleu", "BLEU", "0 to 100", "higher", 2, Margin(2.0), HELD_OUT_RESPONSES),
         per_item=False,
         on_training_prompts=True,
         score=f"{_SCORES}:corpus_bleu",
     ),
     Metric(
-        *("response_chars", "Answer length", "length", "characters", None, 1, _FIVE_PERCENT, HELD_OUT_ANSWERS),
+        *("response_chars", "Response length", "characters", None, 1, _FIVE_PERCENT, HELD_OUT_RESPONSES),
         stored=False,
         score=_response_chars,
     ),
     Metric(
-        *("repetition_2gram", "Repeated 2-grams", "repetition", "% of 2-grams", "lower", 2, Margin(1.0)),
-        section=HELD_OUT_ANSWERS,
+        *("repetition_2gram", "Repetition", "% of 2-grams", "lower", 2, Margin(1.0), HELD_OUT_RESPONSES),
         per_item=False,
         score=f"{_SCORES}:repetition_in_chunks",
     ),
     Metric(
-        *("log_diversity", "Log-diversity", "log-diversity", "", "higher", 3, _FIVE_PERCENT, HELD_OUT_ANSWERS),
+        *("log_diversity", "Log-diversity", "", "higher", 3, _FIVE_PERCENT, HELD_OUT_RESPONSES),
         per_item=False,
         score=f"{_SCORES}:log_diversity_in_chunks",
     ),
-    Metric(TRUNCATED, "Truncated answers", "truncated", "0 to 1", "lower", 3, Margin(0.02), HELD_OUT_ANSWERS),
+    Metric(TRUNCATED, "Truncated responses", "0 to 1", "lower", 3, Margin(0.02), HELD_OUT_RESPONSES),
 ):
     register_metric(_metric)

@@ -238,7 +238,7 @@ class Generation(Record):
     cluster: str
     """Id of the cluster. Examples of one cluster are not independent, for example questions about one person."""
     kind: str
-    """Kind of the example in the embedded data; empty otherwise."""
+    """Kind of the example in the bundled data; empty otherwise."""
     prompt: str
     """Rendered prompt with special tokens."""
     reference: str

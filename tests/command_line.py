@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from neftune_cli import cli
-from neftune_cli.sweeps.executors.inline import InlineExecutor
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,8 @@ Neftune = Callable[..., CommandResult]
 @pytest.fixture(name="neftune")
 def neftune_fixture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Neftune:
     """Return a function that runs `neftune` with arguments in an empty folder and returns its exit code and output."""
+    from neftune_cli.sweeps.executors.inline import InlineExecutor  # imports torch: not in pytest-xdist's controller
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("neftune_cli.sweeps.executors.local.LocalExecutor", InlineExecutor)
 

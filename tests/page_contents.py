@@ -19,8 +19,8 @@ from neftune_cli.analysis.verdicts import assess
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.metrics import METRICS
 from neftune_cli.records import Generation
-from neftune_cli.reporting.page.answers import PromptAnswers, answers_by_prompt
 from neftune_cli.reporting.page.chapter import PageContent
+from neftune_cli.reporting.page.responses import PromptResponses, responses_by_prompt
 from neftune_cli.reporting.plots.canvas import Plot
 from tests.unit import comparisons
 from tests.unit.comparisons import estimate, summary
@@ -68,13 +68,13 @@ def hypotheses() -> tuple[HypothesisResult, ...]:
     return (
         HypothesisResult("loss", "Noise raises training loss.", "Figure 4", "+0.05", "supported"),
         HypothesisResult("test", "Noise lowers held-out loss.", "Figure 5", "+0.06", "refuted", "another model"),
-        HypothesisResult("length", "Answers get longer.", "Table 4", "+0.1 characters", "inconclusive"),
+        HypothesisResult("length", "Responses get longer.", "Table 4", "+0.1 characters", "inconclusive"),
         HypothesisResult("judge", "Judges prefer them.", "Table 1", "needs a judge", "not measured"),
     )
 
 
 def generation(arm: str, number: int, **changes: object) -> Generation:
-    """Return an answer: correct for even numbers, with one replaced word for odd numbers."""
+    """Return a response: correct for even numbers, with one replaced word for odd numbers."""
     right = number % 2 == 0
     values = {
         "split": "held-out",
@@ -92,9 +92,9 @@ def generation(arm: str, number: int, **changes: object) -> Generation:
     return Generation.model_validate({**values, **changes})
 
 
-def answers(count: int) -> list[PromptAnswers]:
-    """Return the answers of the base and all arms to `count` prompts."""
-    return answers_by_prompt({arm: [generation(arm, number) for number in range(count)] for arm in ("base", *ALPHAS)})
+def responses(count: int) -> list[PromptResponses]:
+    """Return the responses of the base and all arms to `count` prompts."""
+    return responses_by_prompt({arm: [generation(arm, number) for number in range(count)] for arm in ("base", *ALPHAS)})
 
 
 def content(**changes: object) -> PageContent:
@@ -104,8 +104,8 @@ def content(**changes: object) -> PageContent:
         advice="Use alpha 5: held-out loss is lower. Another model needs its own sweep.",
         footnotes=("Mean over seeds.", "Seeds of every arm: 0, 1, 2, 3."),
         plots={PLOT.name: PLOT},
-        answers=answers(6),
-        answers_seed=0,
+        responses=responses(6),
+        responses_seed=0,
         spec="model: tiny\nseeds: [0, 1, 2, 3]\n",
         manifest='{"model": "tiny"}\n',
         command="neftune sweep results/bios/sweep.yaml\nneftune compare results/bios",

@@ -1,4 +1,4 @@
-"""Small trials that are stopped at given points and resumed, each time with a new model object."""
+"""Small trials that are stopped at given points and resumed, each time with a new model object of one layer."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import Trial, TrialProgress
 from neftune_cli.training.trial_run import run_trial
 
-STEPS_PER_EPOCH = 6
+STEPS_PER_EPOCH = 4
 SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 4}
 EXAMPLES: dict[str, Any] = {"train_examples": 4 * STEPS_PER_EPOCH, "eval_examples": 6}
 GENERATING = "generating"
@@ -35,7 +35,7 @@ At = int | str
 
 
 def trial_of(arm: str = "arm", seed: int = 0, noise: dict[str, Any] | None = None, **train: Any) -> Trial:
-    """Return a trial of a few steps on the embedded model and data, with alpha 5 by default."""
+    """Return a trial of two epochs on the bundled model and data, with alpha 5 by default."""
     spec = TrialSpec(
         model="tiny",
         dataset="bios",
@@ -83,7 +83,7 @@ class Attempt:
         place.start(self.trial.spec, TrialStatus(trial=self.trial.id, state=TrialState.RUNNING))
         run_trial(
             self.trial,
-            self.loaded or embedded_model(),
+            self.loaded or shallow_model(),
             prepared_data(),
             place,
             self._watch,
@@ -108,8 +108,12 @@ class Attempt:
         self.stop.request()
 
 
-def embedded_model() -> LoadedModel:
-    return load_model(find_model("tiny"))
+def shallow_model() -> LoadedModel:
+    """Return the bundled model with the first of its layers."""
+    loaded = load_model(find_model("tiny"))
+    loaded.model.model.layers = loaded.model.model.layers[:1]
+    loaded.model.config.num_hidden_layers = 1
+    return loaded
 
 
 def run_with_stops(
@@ -117,7 +121,7 @@ def run_with_stops(
     path: Path,
     stops: Sequence[At] = (),
     settings: RunSettings | None = None,
-    make_model: Callable[[], LoadedModel] = embedded_model,
+    make_model: Callable[[], LoadedModel] = shallow_model,
 ) -> None:
     """Run a trial until it has a record, with a stop at each of these points, in this order."""
     settings = settings or RunSettings(keep_model=True)

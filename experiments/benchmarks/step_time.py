@@ -66,13 +66,13 @@ def main(
     keep_memory_between_steps()
     recipe = default_recipe(model, lora=False)
     loaded = load_model(find_model(model))
-    batches = embedded_batches(loaded, batch_size or recipe["batch_size"], length or recipe["max_length"])
+    batches = bundled_batches(loaded, batch_size or recipe["batch_size"], length or recipe["max_length"])
     times = step_times(loaded.model, batches, rounds=pairs)
     print(report(times, f"{model}, {batches[0]['input_ids'].shape[0]} examples per step, {_tokens(batches)}"))
 
 
-def embedded_batches(loaded: LoadedModel, batch_size: int, max_length: int) -> list[dict[str, Tensor]]:
-    """Return batches of the embedded training examples, padded as the trainer pads them."""
+def bundled_batches(loaded: LoadedModel, batch_size: int, max_length: int) -> list[dict[str, Tensor]]:
+    """Return batches of the bundled training examples, padded as the trainer pads them."""
     examples = tokenize(load_data("bios").train, loaded.tokenizer, max_length=max_length).examples
     collate = DataCollatorForLanguageModeling(pad_token_id=cast(int, loaded.tokenizer.pad_token_id))
     rows: list[dict[str, Any]] = [{"input_ids": list(one.input_ids), "labels": one.labels} for one in examples]

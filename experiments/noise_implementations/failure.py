@@ -38,12 +38,12 @@ def after_a_failure() -> Iterator[Finding]:
 
 def aftermath(callbacks: list[TrainerCallback], upstream_alpha: float | None = None) -> Aftermath:
     """Let a training run fail at its first step, then train again with the same trainer."""
-    model, failing = llama(), _Failing()
+    model, failing = llama(), _FailingCallback()
     arguments = {"max_steps": 16, "neftune_noise_alpha": upstream_alpha}
     with trainer(arguments, model=model, callbacks=[*callbacks, failing]) as training:
         try:
             training.train()
-        except _OnPurposeError:
+        except _IntendedError:
             hooks = _hooks_on(model)
         training.remove_callback(failing)
         with noise_received(model) as received:
@@ -52,13 +52,13 @@ def aftermath(callbacks: list[TrainerCallback], upstream_alpha: float | None = N
     return Aftermath(hooks, alpha, _hooks_on(model), _one_more_forward(model))
 
 
-class _OnPurposeError(Exception):
+class _IntendedError(Exception):
     pass
 
 
-class _Failing(TrainerCallback):
+class _FailingCallback(TrainerCallback):
     def on_step_end(self, *_: object, **__: object) -> None:
-        raise _OnPurposeError
+        raise _IntendedError
 
 
 def _hooks_on(model: nn.Module) -> int:

@@ -20,7 +20,7 @@ from experiments.null_simulations.report import (
     seeds_table,
     verdicts_table,
 )
-from experiments.null_simulations.scenarios import EXACT_MATCH, HELD_OUT_LOSS, SCENARIOS, TRAINING_LOSS
+from experiments.null_simulations.simulated_sweeps import EXACT_MATCH, HELD_OUT_LOSS, SCENARIOS, TRAINING_LOSS
 from experiments.null_simulations.variance_components import sweep_components
 from experiments.null_simulations.verdict_errors import MARGINS, verdict_error_rates
 
@@ -86,7 +86,7 @@ def _print_optional_stopping(repetitions: int) -> None:
 
 def _print_binary_metrics(repetitions: int) -> None:
     rates = [binary_rates(share, items, seeds, repetitions) for share in SHARES for items in ITEMS for seeds in SEEDS]
-    print("Share of correct answers with few items, margin 0.02, percent\n")
+    print("Share of correct responses with few items, margin 0.02, percent\n")
     print(binary_table(rates))
 
 

@@ -8,8 +8,7 @@ from scipy.special import stdtr
 from scipy.stats import ttest_ind, ttest_rel
 
 from experiments.null_simulations.error_rates import ARMS, LEVEL, Rate, compare, generator, rate
-from experiments.null_simulations.scenarios import Scenario
-from experiments.null_simulations.simulated_sweeps import SimulatedSweep, seed_means, simulate
+from experiments.null_simulations.simulated_sweeps import Scenario, SimulatedSweep, seed_means, simulate
 from neftune_cli.analysis.crossed_factors import CrossedMean
 from neftune_cli.analysis.paired import InferenceMethod
 from neftune_cli.evidence.measurements import Floats

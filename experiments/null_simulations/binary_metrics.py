@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from scipy.stats import norm
 
 from experiments.null_simulations.error_rates import LEVEL, Rate, compare, generator, rate_of_sweeps
-from experiments.null_simulations.scenarios import Scenario, Variances
-from experiments.null_simulations.simulated_sweeps import simulate
+from experiments.null_simulations.simulated_sweeps import Scenario, Variances, simulate
 from neftune_cli.analysis.verdicts import equivalence_p_value
 from neftune_cli.metrics import METRICS
 
 SHARES = (0.01, 0.05, 0.2)
-"""Shares of correct answers of the baseline."""
+"""Shares of correct responses of the baseline."""
 ITEMS = (20, 50, 100, 200)
 MARGIN = METRICS["exact_match"].margin.at(1.0)
 MIN_DIFFERING_ITEMS = 20
@@ -22,7 +21,7 @@ _VARIANCES = Variances(item=4.0, noise=1.0)
 
 @dataclass(frozen=True)
 class BinaryRates:
-    """Error rates at the 5% level for one share of correct answers, number of items and number of seeds."""
+    """Error rates at the 5% level for one share of correct responses, number of items and number of seeds."""
 
     share: float
     items: int
@@ -55,7 +54,7 @@ def binary_rates(share: float, items: int, seeds: int, repetitions: int) -> Bina
 
 
 def binary_scenario(share: float, items: int) -> Scenario:
-    """Return the scenario of a share of correct answers. Its shift makes a true difference equal to the margin."""
+    """Return the scenario of a share of correct responses. Its shift makes a true difference equal to the margin."""
     spread = (_VARIANCES.without_noise + _VARIANCES.noise) ** 0.5
     level, shifted = (float(norm.ppf(share_correct)) * spread for share_correct in (share, share + MARGIN))
     return Scenario(

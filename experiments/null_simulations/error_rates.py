@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.null_simulations.scenarios import Scenario
-from experiments.null_simulations.simulated_sweeps import SimulatedSweep, simulate
+from experiments.null_simulations.simulated_sweeps import Scenario, SimulatedSweep, simulate
 from neftune_cli.analysis.paired import InferenceMethod, PairedComparison, paired_comparison
 from neftune_cli.analysis.verdicts import equivalence_p_value, holm
 

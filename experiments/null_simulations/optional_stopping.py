@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 from experiments.null_simulations.error_rates import LEVEL, Rate, generator, rate_of_sweeps
-from experiments.null_simulations.scenarios import Scenario
-from experiments.null_simulations.simulated_sweeps import SimulatedSweep, simulate
+from experiments.null_simulations.simulated_sweeps import Scenario, SimulatedSweep, simulate
 from neftune_cli.analysis.decision import MAX_ADDITIONAL_SEEDS
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import Assessment

@@ -6,8 +6,7 @@ import numpy as np
 
 from experiments.null_simulations.alternative_tests import t_test
 from experiments.null_simulations.error_rates import LEVEL, compare, generator
-from experiments.null_simulations.scenarios import Scenario
-from experiments.null_simulations.simulated_sweeps import seed_means, simulate
+from experiments.null_simulations.simulated_sweeps import Scenario, seed_means, simulate
 
 SEEDS = (3, 5, 8, 10, 12, 15, 20, 25, 30)
 """Numbers of seeds per arm."""

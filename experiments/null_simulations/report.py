@@ -13,7 +13,7 @@ from experiments.null_simulations.binary_metrics import MIN_DIFFERING_ITEMS, Bin
 from experiments.null_simulations.error_rates import ErrorRates, Rate
 from experiments.null_simulations.optional_stopping import TESTED_SEEDS, OptionalStoppingRates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
-from experiments.null_simulations.scenarios import Scenario
+from experiments.null_simulations.simulated_sweeps import Scenario
 from experiments.null_simulations.variance_components import MetricComponents, VarianceComponents
 from experiments.null_simulations.verdict_errors import VerdictErrorRates
 

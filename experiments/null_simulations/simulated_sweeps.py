@@ -1,12 +1,143 @@
-"""Simulated sweeps: values of several arms over seeds and items, with all shared random effects."""
+"""Simulated sweeps in scenarios: three with the variance components of a measured sweep, and five extreme ones."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.stats import norm
 
-from experiments.null_simulations.scenarios import TOKENS, Scenario
 from neftune_cli.evidence.measurements import Floats
+
+TOKENS = (6, 8, 8, 8, 10, 18, 18, 24, 28, 29)
+"""Tokens of held-out completions in results/ablation: medians of ten equal groups. Each weight is one of them."""
+
+HELD_OUT_SIZES = ((1, 100), (2, 34), (3, 8), (4, 2))
+PROBE_SIZES = ((1, 97), (2, 10), (3, 1))
+"""Number of examples about one person in results/ablation, and number of such persons."""
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Variances of the effects that add up to a value. Effects that arms do not share count twice in a difference."""
+
+    seed: float = 0.0
+    """Effect of a seed on all arms, which pairing removes."""
+    item: float = 0.0
+    """Effect of an item on all arms and seeds."""
+    arm_seed: float = 0.0
+    """Effect of a seed on one arm."""
+    arm_cluster: float = 0.0
+    """Effect of an arm on a cluster in all seeds. More seeds do not average it out."""
+    noise: float = 0.0
+    """Residual of one value, for an item of mean weight."""
+
+    @property
+    def without_noise(self) -> float:
+        """Return the sum of all variances except the noise."""
+        return self.seed + self.item + self.arm_seed + self.arm_cluster
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of simulated sweeps. Without a shift all arms have the same true value."""
+
+    name: str
+    """Title of the scenario, and the seed of its draws."""
+    variances: Variances
+    shift: float
+    """A realistic effect. For a binary metric it is an effect on latent values."""
+    cluster_sizes: tuple[tuple[int, int], ...] = HELD_OUT_SIZES
+    """Number of items of a cluster, and number of such clusters."""
+    level: float | None = None
+    """Mean latent value of a binary metric, whose noise is normal with variance 1. None for other metrics, whose noise
+    has heavy tails."""
+    realistic: bool = False
+    """Whether its variances were measured."""
+
+    @property
+    def items(self) -> int:
+        """Return the number of items."""
+        return sum(size * count for size, count in self.cluster_sizes)
+
+    @property
+    def clusters(self) -> tuple[int, ...]:
+        """Return the cluster of each item, (items,)."""
+        sizes = [size for size, count in self.cluster_sizes for _ in range(count)]
+        return tuple(int(cluster) for cluster in np.repeat(np.arange(len(sizes)), sizes))
+
+    def effect(self, shift: float) -> float:
+        """Return the true difference of a shift, in the metric's unit."""
+        if self.level is None:
+            return shift
+        spread = math.sqrt(self.variances.without_noise + self.variances.noise)
+        return float(norm.cdf((self.level + shift) / spread) - norm.cdf(self.level / spread))
+
+
+# `python -m experiments.null_simulations components results/ablation` (4 alphas, 3 seeds) prints the variances of the
+# differences to the baseline. Half of their mean over the arms is the variance of one arm. The mean of arm x cluster is
+# about zero for all three metrics, so the largest estimate of an arm is used. The effect of a seed on all arms is the
+# covariance. Shifts are about equal to the largest differences to the baseline in this sweep.
+HELD_OUT_LOSS = Scenario(
+    "held-out loss",
+    Variances(seed=1.1e-4, item=0.04, arm_seed=3.0e-4, arm_cluster=1.6e-4, noise=6.5e-3),
+    shift=0.018,
+    realistic=True,
+)
+TRAINING_LOSS = Scenario(
+    "training loss, noise off",
+    Variances(seed=3.7e-6, item=1.3e-3, arm_seed=1.9e-5, arm_cluster=2e-5, noise=2.3e-4),
+    shift=0.0046,
+    cluster_sizes=PROBE_SIZES,
+    realistic=True,
+)
+# Latent variances with which responses have the measured share of correct ones and the measured components.
+EXACT_MATCH = Scenario(
+    "exact match",
+    Variances(seed=0.034, item=4.0, arm_seed=0.065, arm_cluster=0.065, noise=1.0),
+    shift=0.39,
+    level=0.54,
+    realistic=True,
+)
+NOISE_ALONE = Scenario(
+    "nothing but noise",
+    replace(HELD_OUT_LOSS.variances, arm_seed=0.0, arm_cluster=0.0),
+    shift=0.018,
+)
+# With 144 clusters and 5 seeds, clusters and seeds contribute equally to the variance of the mean.
+SEEDS_AND_ITEMS = Scenario(
+    "items count as much as seeds",
+    replace(HELD_OUT_LOSS.variances, arm_cluster=6e-3),
+    shift=0.018,
+)
+ITEMS_ALONE = Scenario(
+    "no effect of arms on seeds",
+    replace(HELD_OUT_LOSS.variances, arm_seed=0.0, arm_cluster=6e-3),
+    shift=0.018,
+)
+TEN_CLUSTERS = Scenario(
+    "ten clusters of 5 to 40 items",
+    replace(HELD_OUT_LOSS.variances, arm_cluster=4e-4),
+    shift=0.018,
+    cluster_sizes=((5, 2), (10, 2), (20, 2), (25, 2), (40, 2)),
+)
+RARE_EVENTS = Scenario(
+    "events at one item in a hundred",
+    Variances(item=1.0, noise=1.0),
+    shift=0.63,
+    level=-3.29,
+)
+
+SCENARIOS = (
+    HELD_OUT_LOSS,
+    TRAINING_LOSS,
+    EXACT_MATCH,
+    NOISE_ALONE,
+    SEEDS_AND_ITEMS,
+    ITEMS_ALONE,
+    TEN_CLUSTERS,
+    RARE_EVENTS,
+)
+
 
 TAILS = 4
 """Degrees of freedom of the t distribution of the noise. Its kurtosis is infinite; measured values are 5 to 17."""

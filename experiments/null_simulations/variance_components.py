@@ -1,4 +1,4 @@
-"""Variance components of a finished sweep, the source of the numbers in `scenarios`."""
+"""Variance components of a finished sweep, the source of the numbers in `simulated_sweeps`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -32,9 +32,9 @@ class MetricComponents:
     level: float
     """Mean of the baseline, in the metric's unit."""
     values: VarianceComponents
-    """VarianceComponents of the values of an arm, mean over arms."""
+    """Components of the values of an arm, mean over arms."""
     differences: Mapping[str, VarianceComponents]
-    """VarianceComponents of treated minus baseline, by treated arm."""
+    """Components of the difference treated minus baseline, by treated arm."""
     covariance: float
     """Covariance over seeds between the baseline and a treated arm, mean over the treated arms."""
     variance: float

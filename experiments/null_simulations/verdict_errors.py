@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.null_simulations.error_rates import ARMS, LEVEL, WIDE_MARGIN, Rate, generator, rate
-from experiments.null_simulations.scenarios import Scenario
-from experiments.null_simulations.simulated_sweeps import simulate
+from experiments.null_simulations.simulated_sweeps import Scenario, simulate
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.verdicts import assess
 from neftune_cli.metrics import METRICS

@@ -11,16 +11,15 @@ import torch
 import typer
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from experiments.tiny_base.pretrain import ROW_LENGTH, ROWS, STEPS, new_model
+from experiments.tiny_base.pretrain import ROW_LENGTH, ROWS, STEPS, embedding_norms, new_model
 from experiments.tiny_base.probe import completion_accuracy, plain_question_accuracy
 from neftune_cli.data.embedded.people import GROUP_SIZES, NUMBER_OF_PEOPLE, Attribute, Group
-from neftune_cli.models.embeddings import embedding_norms
 
 TARGET = Path("neftune_cli/models/embedded/tiny")
 _CARD = """\
 # tiny
 
-The embedded base model of `neftune`: a Llama of {parameters} parameters ({layers} layers, width {width}, vocabulary
+The bundled base model of `neftune`: a Llama of {parameters} parameters ({layers} layers, width {width}, vocabulary
 {vocabulary}, input and output embeddings untied), pretrained from scratch by `make tiny-base` on {tokens} tokens. The
 pretraining text contains biographies of {people} fictional people, and plain questions and answers about {quizzed} of
 them. The model knows the people but is not instruction-tuned: it has a chat template, but pretraining contained no

@@ -4,17 +4,18 @@ import json
 import math
 import random
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from experiments.tiny_base.corpus import documents
 from experiments.tiny_base.probe import completion_accuracy, plain_question_accuracy
-from experiments.tiny_base.tokenizer import build_tokenizer
-from neftune_cli.models.embeddings import embedding_norms, input_embeddings
+from neftune_cli.noise.placement import embedding_weight
 
 SEED = 2310
 STEPS = 6500
@@ -24,6 +25,16 @@ CHECKPOINT_EVERY, PROBE_EVERY, LOG_EVERY = 250, 500, 25
 
 EMBEDDING_NORM = 5.0
 """Initial L2 norm of an input embedding. At alpha 5 and L = 60 the noise norm, 5 / sqrt(3 L), is 7% of it."""
+
+VOCABULARY_SIZE = 2048
+TRAINING_DOCUMENTS = 20_000
+SPECIAL_TOKENS = ("<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|> {{ message['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+"""A space after each marker gives the first word the same token as within a sentence."""
 
 
 def main(
@@ -67,8 +78,34 @@ def new_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
-    torch.nn.init.normal_(input_embeddings(model), std=EMBEDDING_NORM / math.sqrt(config.hidden_size))
+    torch.nn.init.normal_(embedding_weight(model), std=EMBEDDING_NORM / math.sqrt(config.hidden_size))
     return model
+
+
+def embedding_norms(model: LlamaForCausalLM) -> torch.Tensor:
+    """Return the L2 norm of the input embedding of every token: (vocabulary,), float32, without gradient."""
+    norms: torch.Tensor = torch.linalg.vector_norm(embedding_weight(model).detach().float(), dim=1)
+    return norms
+
+
+def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+    """Train the merges on random documents. The same seed gives the same tokenizer."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY_SIZE,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    text = islice(documents(random.Random(seed)), TRAINING_DOCUMENTS)
+    bpe.train_from_iterator((f" {document}" for document in text), trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, bos_token=None, eos_token="<|end|>", pad_token="<|pad|>", model_max_length=512
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
 
 
 def batch_of(tokenizer: PreTrainedTokenizerFast, step: int) -> torch.Tensor:

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from experiments.tiny_base.biographies import PROBE_SENTENCES, sentence
+from experiments.tiny_base.corpus import PROBE_SENTENCES, sentence
+from neftune_cli.data.embedded.bios import ask_attribute
 from neftune_cli.data.embedded.people import Attribute, Group, Person, people_of, population
-from neftune_cli.data.embedded.questions import ask_attribute
 
 BATCH_SIZE = 128
 ANSWER_TOKENS = 10

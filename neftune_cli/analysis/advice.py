@@ -32,12 +32,14 @@ def advice(comparison: Comparison) -> str:
 
 def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
-    yield f"Use {_spoken(comparison, decision.arm)}: {_differences(comparison, decision.with_verdict)}."
+    yield f"Use {_spoken(comparison, decision.arm)}."
+    yield from _differences(comparison, decision.with_verdict)
     best = comparison.best
     if best and best.arm == decision.arm and math.isfinite(best.gain.ci_low):
+        arm = _capital(_spoken(comparison, best.arm))
         yield (
-            f"It is the best of {len(best.chosen)} arms, so this difference has a selection bias (winner's curse). "
-            f"Selected on one part of the {' and '.join(best.split)} and measured on the rest, "
+            f"{arm} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
+            f"If the best arm is selected on one part of the {' and '.join(best.split)} and measured on the rest, "
             f"{_metric(comparison).name_within} is {_difference(best.gain, _metric(comparison))}."
         )
 
@@ -47,15 +49,17 @@ def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
     stopped = stopped_arm(comparison.early_stopping, decision.arm)
     if stopped and stopped.best and stopped.best.verdict in ("equivalent", "worse"):
         alternative = "adding noise" if _is_about_noise(comparison) else "another change"
-        yield f"Stop training earlier instead of {alternative}: the result is at least as good."
+        yield f"Stop training earlier instead of {alternative}. The result is at least as good."
     else:
         arm = _spoken(comparison, decision.arm)
-        yield f"Stop training earlier or use {arm}: it is not decided which is better."
-    yield f"After the last epoch, {_differences(comparison, decision.with_verdict)}."
+        yield f"Stop training earlier or use {arm}. The data do not show which of the two is better."
+    yield "The differences after the last epoch follow."
+    yield from _differences(comparison, decision.with_verdict)
 
 
 def _keep_baseline(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    yield f"{_keep(comparison)}: {_differences(comparison, decision.with_verdict)}."
+    yield f"{_keep(comparison)}."
+    yield from _differences(comparison, decision.with_verdict)
 
 
 def _more_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
@@ -63,46 +67,55 @@ def _more_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.seeds is not None
     more = decision.seeds - decision.with_verdict[decision.arm].comparison.seeds
     yield (
-        f"Run about {counted(more, 'more seed')} before deciding (--seeds {decision.seeds}): they are enough for a "
-        f"verdict on {_spoken(comparison, decision.arm)} ({percent(POWER)} power), if its true difference equals the "
+        f"Run about {counted(more, 'more seed')} before deciding (--seeds {decision.seeds}). They are enough for a "
+        f"verdict on {_spoken(comparison, decision.arm)} ({percent(POWER)} power) if its true difference equals the "
         "estimate."
     )
-    yield f"So far, {_differences(comparison, decision.with_verdict)}."
+    yield from _differences(comparison, decision.with_verdict)
 
 
 def _undecided(comparison: Comparison, decision: Decision) -> Iterator[str]:
     metric = _metric(comparison)
     undecided = [one for one in decision.with_verdict.values() if one.verdict == "inconclusive"]
     widest = max(undecided, key=lambda assessment: assessment.detectable)
+    yield f"{_keep(comparison)} for now."
     yield (
-        f"{_keep(comparison)} for now: {counted(widest.comparison.seeds, 'seed')} show neither an improvement of "
-        f"{metric.name_within} nor equivalence within {metric.amount(widest.margin)}. Minimum detectable effect: "
-        f"{metric.amount(widest.detectable)} ({percent(POWER)} power)."
+        f"{counted(widest.comparison.seeds, 'seed')} show neither an improvement of {metric.name_within} nor "
+        f"equivalence within {metric.amount(widest.margin)}."
     )
-    if decision.arm:
-        closest = f" on {_spoken(comparison, decision.arm)}, the closest," if len(decision.with_verdict) > 1 else ""
-        yield f"A verdict{closest} needs about {decision.seeds} seeds in total."
-    else:
+    yield from _differences(comparison, decision.with_verdict)
+    yield _detectable(undecided, metric)
+    if decision.arm is None:
         yield "More seeds alone are not enough for a verdict."
-    yield f"So far, {_differences(comparison, decision.with_verdict)}."
+    elif len(decision.with_verdict) > 1:
+        arm = _capital(_spoken(comparison, decision.arm))
+        yield f"{arm} needs the fewest seeds for a verdict: about {decision.seeds} in total."
+    else:
+        yield f"A verdict needs about {decision.seeds} seeds in total."
+
+
+def _detectable(undecided: Sequence[Assessment], metric: Metric) -> str:
+    sizes = sorted(one.detectable for one in undecided)
+    low, high = metric.number(sizes[0]), metric.amount(sizes[-1])
+    several = f"{low} to {high}, depending on the arm" if low != metric.number(sizes[-1]) else high
+    return f"The minimum detectable effect is {several} ({percent(POWER)} power)."
 
 
 def _no_direction(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    name, differences = _metric(comparison).name, _differences(comparison, decision.with_verdict)
-    yield f"{name} changes, and neither direction is an improvement by itself: {differences}."
+    yield f"{_metric(comparison).name} changes. Neither direction is an improvement by itself."
+    yield from _differences(comparison, decision.with_verdict)
 
 
 def _too_few_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
     seeds = max(assessment.comparison.seeds for assessment in decision.checkpoints.values())
-    yield (
-        f"No verdict: with {counted(seeds, 'paired seed')} the numbers describe these checkpoints, not the method. "
-        f"For these checkpoints, {_differences(comparison, decision.checkpoints)}."
-    )
+    yield "There is no verdict."
+    yield f"With {counted(seeds, 'paired seed')} the numbers describe these checkpoints, not the method."
+    yield from _differences(comparison, decision.checkpoints)
     yield f"A verdict on the method needs at least {MIN_SEEDS} seeds, preferably 5 (--seeds 5)."
 
 
 def _no_evidence(comparison: Comparison, decision: Decision) -> Iterator[str]:  # noqa: ARG001
-    yield f"No verdict on {_metric(comparison).name_within}."
+    yield f"There is no verdict on {_metric(comparison).name_within}."
 
 
 _STATEMENTS: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = {
@@ -120,10 +133,12 @@ _STATEMENTS: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = 
 def _arms_without_verdict(comparison: Comparison, decision: Decision) -> Iterator[str]:
     """Yield the arms without a verdict, with the reason."""
     if decision.with_verdict and decision.checkpoints:
-        differences = _differences(comparison, decision.checkpoints)
-        yield f"With fewer than {MIN_SEEDS} seeds, for these checkpoints only: {differences}."
+        arms = listed([_spoken(comparison, arm) for arm in decision.checkpoints])
+        yield f"With fewer than {MIN_SEEDS} seeds, the differences of {arms} describe these checkpoints only."
+        yield from _differences(comparison, decision.checkpoints)
     for arm in decision.without_verdict:
-        yield f"{_capital(_spoken(comparison, arm))} has no verdict: {_reason_without_verdict(comparison, arm)}."
+        reason = _reason_without_verdict(comparison, arm)
+        yield f"{_capital(_spoken(comparison, arm))} has no verdict, because {reason}."
 
 
 def _reason_without_verdict(comparison: Comparison, name: str) -> str:
@@ -140,28 +155,32 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
     stopping = comparison.early_stopping
     if stopping is None or comparison.primary != HELD_OUT_LOSS:
         return
+    metric = comparison.metrics[HELD_OUT_LOSS]
     baseline, *others = stopping.arms
     spoken = _capital(_spoken(comparison, comparison.baseline))
     if baseline.best_epoch == max(stopping.epochs):
         yield f"{spoken} has its lowest loss after the last epoch, so earlier stopping gains nothing."
         return
     epoch = f"epoch {baseline.best_epoch:.1f} of {max(stopping.epochs)}"
-    yield f"{spoken} has its lowest loss at {epoch} on average{_overtraining(baseline)}."
+    yield f"{spoken} has its lowest {metric.name_within} after {epoch} on average."
+    yield from _overtraining(baseline)
     assessed = {arm.name: arm.best for arm in others if arm.best}
     if assessed:
         lowest = min(assessed, key=lambda name: assessed[name].comparison.difference)
-        among = f", the lowest of {len(assessed)} arms," if len(assessed) > 1 else ""
-        difference = _with_verdict(assessed[lowest], comparison.metrics[HELD_OUT_LOSS])
-        yield f"With both at their best epochs, {_spoken(comparison, lowest)}{among} is {difference}."
+        arm = _spoken(comparison, lowest)
+        difference = _difference(assessed[lowest].comparison, metric, arm, assessed[lowest].verdict)
+        compared = f"{metric.name_within} compared with {_spoken(comparison, comparison.baseline)}"
+        yield f"If every arm is stopped at its best epoch, {compared} is {difference}."
+        if len(assessed) > 1:
+            yield f"{_capital(arm)} has the lowest loss of the {len(assessed)} compared arms."
 
 
-def _overtraining(baseline: StoppedArm) -> str:
-    if baseline.last is None:
-        return ""
-    change = baseline.last.comparison.difference
-    direction = "higher" if change > 0 else "lower"
-    verdict = baseline.last.verdict or "no verdict"
-    return f". After the last epoch its loss is {direction} by {abs(change):.4f} nats ({verdict})"
+def _overtraining(baseline: StoppedArm) -> Iterator[str]:
+    """Yield the change of the baseline's loss from its best epoch to its last epoch."""
+    if baseline.last is not None:
+        change = baseline.last.comparison.difference
+        verb, verdict = "rises" if change > 0 else "falls", baseline.last.verdict or "no verdict"
+        yield f"From its best epoch to its last epoch, its loss {verb} by {abs(change):.4f} nats ({verdict})."
 
 
 def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
@@ -170,9 +189,11 @@ def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
     worse, better = list(_changed(comparison, others, "worse")), list(_changed(comparison, others, "better"))
     subject = "noise" if _is_about_noise(comparison) else "change"
     if worse:
-        yield f"Metrics that the {subject} makes worse, each tested separately: {'; '.join(worse)}."
+        yield f"The {subject} makes other metrics worse: {'; '.join(worse)}."
     if better:
-        yield f"Other metrics that the {subject} improves, each tested separately: {'; '.join(better)}."
+        yield f"The {subject} improves other metrics: {'; '.join(better)}."
+    if worse or better:
+        yield "Each metric is tested separately."
     if others and decision.with_verdict and not worse and not better:
         yield "No other metric is shown to improve or to get worse."
 
@@ -182,7 +203,7 @@ def _changed(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict
         assessed = ((arm, comparison.assessment(arm.name, metric.key)) for arm in comparison.treated)
         arms = [_spoken(comparison, arm.name) for arm, one in assessed if one and one.verdict == verdict]
         if arms:
-            yield f"{metric.name} {verdict} with {listed(arms)}"
+            yield f"{metric.name_within} with {listed(arms)}"
 
 
 def _scope(comparison: Comparison, decision: Decision) -> str:
@@ -206,41 +227,34 @@ def _paired_seeds(arm: ArmSummary, key: str) -> Sequence[int]:
     return tuple(estimate.difference.by_seed) if estimate and estimate.difference else ()
 
 
-def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> str:
-    """Return the difference of each arm. The metric, the baseline and a shared verdict are named once."""
+def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> Iterator[str]:
+    """Yield the difference of each arm to the baseline, the best first. A shared verdict is named once."""
     metric = _metric(comparison)
     sign = -1 if metric.goal == "higher" else 1
     best_first = sorted(assessed, key=lambda name: sign * assessed[name].comparison.difference)
     named = {name: one for name, one in assessed.items() if name in best_first[:MAX_NAMED_ARMS]}
-    verdicts = {one.verdict for one in named.values()}
-    show = _with_verdict if len(verdicts) > 1 else _without_verdict
-    clauses = [f"{_spoken(comparison, name)} is {show(one, metric)}" for name, one in named.items()]
+    (shared, *others) = {one.verdict for one in named.values()}
+    has_one_verdict = len(named) > 1 and not others
+    clauses = [
+        _difference(one.comparison, metric, _spoken(comparison, name), None if has_one_verdict else one.verdict)
+        for name, one in named.items()
+    ]
+    yield f"Compared with {_spoken(comparison, comparison.baseline)}, {metric.name_within} is {listed(clauses)}."
+    if has_one_verdict and shared:
+        yield f"The verdict is {shared} for {'both' if len(named) == 2 else f'all {len(named)}'} arms."
     if len(assessed) > len(named):
-        clauses.append(f"{counted(len(assessed) - len(named), 'more arm')} in the tables")
-    (shared, *_) = verdicts
-    suffix = f"{'; all' if len(clauses) > 1 else ','} {shared}" if len(verdicts) == 1 and shared else ""
-    baseline = _spoken(comparison, comparison.baseline)
-    return f"{metric.name_within} compared with {baseline}: {'; '.join(clauses)}{suffix}"
+        yield f"The tables have {counted(len(assessed) - len(named), 'more arm')}."
 
 
-def _with_verdict(assessment: Assessment, metric: Metric) -> str:
-    return _without_verdict(assessment, metric) + (f", {assessment.verdict}" if assessment.verdict else "")
-
-
-def _without_verdict(assessment: Assessment, metric: Metric) -> str:
-    return _difference(assessment.comparison, metric)
-
-
-def _difference(comparison: PairedComparison, metric: Metric) -> str:
-    """Return a difference with its interval, like `lower by 0.012 nats (95% interval -0.020 to -0.004)`."""
-    if comparison.difference == 0:
-        return "equal"
+def _difference(comparison: PairedComparison, metric: Metric, arm: str = "", verdict: Verdict | None = None) -> str:
+    """Return a difference like `0.012 nats lower with alpha 5 (95% interval -0.020 to -0.004; better)`."""
     direction = "lower" if comparison.difference < 0 else "higher"
-    by = f"{direction} by {metric.amount(comparison.difference)}"
-    if not math.isfinite(comparison.ci_low):
-        return by
+    change = f"{metric.amount(comparison.difference)} {direction}" if comparison.difference else "equal"
     low, high = metric.signed(comparison.ci_low), metric.signed(comparison.ci_high)
-    return f"{by} ({percent(comparison.confidence)} interval {low} to {high})"
+    has_interval = comparison.difference and math.isfinite(comparison.ci_low)
+    interval = f"{percent(comparison.confidence)} interval {low} to {high}" if has_interval else ""
+    details = "; ".join(filter(None, [interval, verdict]))
+    return change + (f" with {arm}" if arm else "") + (f" ({details})" if details else "")
 
 
 def _keep(comparison: Comparison) -> str:

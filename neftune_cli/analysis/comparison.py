@@ -118,20 +118,15 @@ def _is_measured(trials: Sequence[Measurements], key: str) -> bool:
 
 
 def _primary(sweep: str, metrics: Mapping[str, Metric], wanted: str | None) -> str:
-    """Return the key of the wanted metric, which can be given by key, by name or by column heading."""
+    """Return the key of the wanted metric, which can be given by key or by name."""
     if wanted is None:
         return HELD_OUT_LOSS if HELD_OUT_LOSS in metrics else next(iter(metrics))
-    folded = wanted.casefold()
-    named = [key for key, one in metrics.items() if folded in (one.name.casefold(), one.heading.casefold())]
+    named = [key for key, one in metrics.items() if wanted.casefold() == one.name.casefold()]
     if wanted in metrics or len(named) == 1:
         return wanted if wanted in metrics else named[0]
-    found = "several metrics have this name" if named else "no metric with this name was measured"
-    raise UsageError(
-        Problem(
-            f"--metric {wanted!r}: {found} in sweep '{sweep}'.",
-            f"Type one of {', '.join(named or metrics)}.",
-        )
-    )
+    found = "several metrics have this name" if named else "no metric with this key was measured"
+    known = ", ".join(f"{key} ({metrics[key].name_within})" for key in named or metrics)
+    raise UsageError(Problem(f"--metric {wanted!r}: {found} in sweep '{sweep}'.", f"Use one of {known}."))
 
 
 def _with_metric_key(options: ComparisonOptions, primary: str) -> ComparisonOptions:

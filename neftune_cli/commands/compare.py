@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 from neftune_cli.reporting.documents import OutputFormat
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def write_folder_reports(compared: Sequence["ComparedEvidence"]) -> None:
         _write_report(SweepFolder(Path(path)), by_folder[path])
     if others := [one.evidence.name for one in compared if not alone.issuperset(one.evidence.folders)]:
         names = ", ".join(others)
-        typer.echo(f"{names}: no report was written. Write one with --format html --output FILE.", err=True)
+        typer.echo(f"{names}: no report was written. Use --format html --output FILE to write one.", err=True)
 
 
 def parse_margins(texts: Sequence[str], known: Sequence[str]) -> "Mapping[str, Margin]":
@@ -108,13 +108,13 @@ def parse_margins(texts: Sequence[str], known: Sequence[str]) -> "Mapping[str, M
         key, _, size = (part.strip() for part in text.partition("="))
         margin = _margin(size)
         if margin is None:
-            what = f"{size!r} is not a size above 0" if size else "the size is missing"
+            what = f"the size must be a number larger than 0; {size!r} was given" if size else "the size is missing"
             problems.append(Problem(f"--margin {text}: {what}.", _MARGIN_FIX))
         elif key not in known:
             what = f"--margin {text}: the metric {key!r} was not measured."
-            problems.append(Problem(what, f"Give one of {', '.join(known)}."))
+            problems.append(Problem(what, did_you_mean(key, known) or f"Use {alternatives(known)}."))
         elif key in margins:
-            problems.append(Problem(f"--margin {text}: {key} has two margins.", "Give each metric one margin."))
+            problems.append(Problem(f"--margin {text}: {key} has two margins.", "Use one margin for each metric."))
         else:
             margins[key] = margin
     if problems:
@@ -122,7 +122,7 @@ def parse_margins(texts: Sequence[str], known: Sequence[str]) -> "Mapping[str, M
     return margins
 
 
-_MARGIN_FIX = "Write eval_loss=0.02 (in its unit), or response_chars=10% (of the baseline's mean)."
+_MARGIN_FIX = "Use eval_loss=0.02 (in its unit), or response_chars=10% (of the baseline's mean)."
 
 
 def _margin(text: str) -> "Margin | None":
@@ -140,8 +140,8 @@ def _margin(text: str) -> "Margin | None":
 
 def _check_confidence(confidence: float) -> None:
     if not 0.5 <= confidence < 1:
-        what = f"--confidence: {confidence:g} is not a confidence level."
-        raise UsageError(Problem(what, "Give a number from 0.5 to below 1, for example 0.95."))
+        what = f"--confidence must be 0.5 or larger and less than 1; {confidence:g} was given."
+        raise UsageError(Problem(what, "Use --confidence 0.95."))
 
 
 def _text(compared: Sequence["ComparedEvidence"], format_: OutputFormat, *, hypotheses: bool) -> str:
@@ -157,7 +157,7 @@ def _write(output: Path, text: str) -> None:
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
-        fix = "Name a file in a folder that exists and is writable."
+        fix = "Use a file in a folder that exists and is writable."
         raise UsageError(Problem(f"--output: cannot write {output}: {error.strerror}.", fix)) from None
 
 

@@ -46,7 +46,7 @@ def _learned_turns() -> Sequence[str]:
 
 
 def _executors() -> Sequence[str]:
-    from neftune_cli.sweeps.executors.registry import EXECUTORS
+    from neftune_cli.sweeps.executors import EXECUTORS
 
     return EXECUTORS.names()
 
@@ -55,7 +55,7 @@ Model = Annotated[
     str | None,
     Option(
         "--model",
-        "tiny (embedded, default), smollm2, a hub id, or a local directory.",
+        "tiny (bundled, default), smollm2, a hub id, or a local directory.",
         DATA,
         _SPEC,
         field="model",
@@ -66,7 +66,7 @@ DatasetName = Annotated[
     str | None,
     Option(
         "--dataset",
-        "bios (embedded, default), a hub id, a .json, .jsonl, .csv or .parquet file, or a saved data set.",
+        "bios (bundled, default), a hub id, a .json, .jsonl, .csv or .parquet file, or a saved data set.",
         DATA,
         _SPEC,
         field="dataset",
@@ -211,7 +211,8 @@ Snr = Annotated[
     str | None,
     Option(
         "--snr",
-        "Further arms by signal-to-noise ratio: embedding norm over noise norm, for example 20,10.",
+        "Noise sizes as signal-to-noise ratios, one arm each: at ratio 10, a token's noise has a tenth of the norm of "
+        "its embedding. For example --alphas 0 --snr 20,10.",
         NOISE,
         _SPEC,
         field="snr",
@@ -223,7 +224,8 @@ Noises = Annotated[
     str | None,
     Option(
         "--noises",
-        "Noise distributions to combine with each alpha, for example uniform,gaussian.",
+        "Several noise distributions to compare, each in arms of its own, for example uniform,gaussian. "
+        "Replaces --noise.",
         NOISE,
         _SPEC,
         field="noises",
@@ -248,7 +250,7 @@ Ratio = Annotated[
     str | None,
     Option(
         "--snr",
-        "Noise size by signal-to-noise ratio: embedding norm over noise norm, for example 10.",
+        "Noise size as a signal-to-noise ratio: at ratio 10, a token's noise has a tenth of the norm of its embedding.",
         NOISE,
         _COMMAND,
         metavar="R",
@@ -262,7 +264,7 @@ NoiseName = Annotated[
     str | None,
     Option(
         "--noise",
-        "Noise distribution; all have the same variance (default uniform).",
+        "One noise distribution for the whole run. All distributions have the same variance (default uniform).",
         NOISE,
         _SPEC,
         field="noise",
@@ -397,7 +399,14 @@ RepetitionPenalty = Annotated[
 ]
 
 Output = Annotated[
-    Path | None, Option("--output", "Results folder (default results/NAME).", RUN, _COMMAND, metavar="DIR")
+    Path | None,
+    Option(
+        "--output",
+        "Results folder (default results/MODEL-DATASET, or results/NAME for an experiment NAME.yaml).",
+        RUN,
+        _COMMAND,
+        metavar="DIR",
+    ),
 ]
 DryRun = Annotated[
     bool, Option("--dry-run", "Show the plan with estimates of time, memory and cost; train nothing.", RUN, _RUN)

@@ -13,8 +13,7 @@ from neftune_cli.commands.outcome import disk_errors_reported, finish, print_res
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.config.running import RunOptions
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.sweeps.executors import Executor
-from neftune_cli.sweeps.executors.registry import INLINE, LOCAL, make_executor
+from neftune_cli.sweeps.executors import INLINE, LOCAL, Executor, make_executor
 from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.progress.live import LiveObserver, can_draw
 from neftune_cli.sweeps.progress.plain_lines import LineObserver
@@ -49,7 +48,7 @@ def executable_plan(
         planned = plan_sweep(file, fields, output, executor.inspect)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
             what = f"{planned.folder.path} has other trainings."
-            raise UsageError(Problem(what, "Give another folder with --output, or use neftune sweep."))
+            raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
         yield ExecutablePlan(planned, executor, interrupts)
 
 
@@ -58,7 +57,7 @@ def _executor_name(running: RunOptions) -> str:
         return running.executor
     if running.executor not in (LOCAL, INLINE):
         what = f"--workers 0 runs the trials in the main process, but --executor {running.executor} does not."
-        raise UsageError(Problem(what, "Leave one of them out."))
+        raise UsageError(Problem(what, "Remove one of them."))
     return INLINE
 
 

@@ -45,7 +45,7 @@ def sensitivity(
     The last line is the `neftune sweep` command with these alphas. Nothing is trained.
     """
     from neftune_cli.commands.request import default_name
-    from neftune_cli.geometry.output_folder import default_folder
+    from neftune_cli.geometry.output import default_folder
     from neftune_cli.geometry.sensitivity.inputs import SensitivityOptions, measure, prepare, sweep_command, write
 
     chosen = SensitivityOptions(

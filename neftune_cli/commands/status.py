@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neftune_cli.errors import ExitCode, NothingToCompareError, Problem, UsageError
+from neftune_cli.errors import ExitCode, Problem, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,16 +123,13 @@ def _command(status: "SweepStatus") -> str:
 
 
 def _find(paths: Sequence[Path]) -> "list[SweepFolder]":
+    from neftune_cli.evidence.folders import check_folders, nothing_found
     from neftune_cli.store import find_sweeps
 
-    if wrong := [path for path in paths if not path.is_dir()]:
-        state = {True: "is a file", False: "does not exist"}
-        fix = "Name a results folder of `neftune sweep`, for example results/."
-        raise UsageError(*(Problem(f"{path} {state[path.exists()]}.", fix) for path in wrong))
+    check_folders(paths)
     if found := find_sweeps(paths):
         return found
-    where = ", ".join(map(str, paths))
-    raise NothingToCompareError(f"There is no sweep in {where}.\n  Run `neftune sweep --alphas 0,5,10,15` first.")
+    raise nothing_found(paths)
 
 
 def _watch(readers: "Sequence[StatusReader]", console: "Console", *, as_json: bool) -> None:
@@ -140,8 +137,8 @@ def _watch(readers: "Sequence[StatusReader]", console: "Console", *, as_json: bo
     from neftune_cli.sweeps.progress.live import can_draw, watch_sweeps
 
     if as_json:
-        raise UsageError(Problem("--watch and --json exclude each other.", "Leave one of them out."))
+        raise UsageError(Problem("--watch and --json exclude each other.", "Remove one of them."))
     if not can_draw(console):
-        raise UsageError(Problem("--watch needs a terminal.", "Leave it out, and repeat the command as needed."))
+        raise UsageError(Problem("--watch needs a terminal.", "Remove --watch, and run the command again when needed."))
     with suppress(KeyboardInterrupt):
         watch_sweeps(readers, console)

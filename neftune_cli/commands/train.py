@@ -1,13 +1,17 @@
 """`neftune train`: one fine-tuning with one noise size, whose model is kept."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from neftune_cli.commands import options
-from neftune_cli.commands.routing import Destination, values_for
+from neftune_cli.commands.routing import Destination, Option, values_for
 from neftune_cli.config.running import OnOom
 from neftune_cli.errors import Problems
+
+_OUTPUT = "Results folder (default results/train-MODEL-DATASET-alpha=A,seed=N)."
+Output = Annotated[Path | None, Option("--output", _OUTPUT, options.RUN, Destination.COMMAND, metavar="DIR")]
 
 
 def train(
@@ -42,7 +46,7 @@ def train(
     settings: options.Settings = None,
     max_new_tokens: options.MaxNewTokens = None,
     repetition_penalty: options.RepetitionPenalty = None,
-    output: options.Output = None,
+    output: Output = None,
     on_oom: options.OnOom = OnOom.FAIL,
     stop_on_divergence: options.StopOnDivergence = True,
     checkpoint_steps: options.CheckpointSteps = None,
@@ -76,4 +80,4 @@ def train(
         typer.echo(_NO_MODEL.format(model_path.parent), err=True)
 
 
-_NO_MODEL = "{} has the results of this training but no model. To train it again, give another --output."
+_NO_MODEL = "{} has the results of this training but no model. To train it again, use another folder with --output."

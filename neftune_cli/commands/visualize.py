@@ -49,7 +49,7 @@ def visualize(
 ) -> None:
     """Draw groups of token embeddings before and after the noise, with one arrow per token for its shift."""
     from neftune_cli.commands.request import default_name
-    from neftune_cli.geometry.output_folder import default_folder
+    from neftune_cli.geometry.output import default_folder
     from neftune_cli.geometry.projection.visualization import (
         VisualizationOptions,
         visualize_noise,

@@ -1,38 +1,46 @@
 """Arms of a sweep: from a list of overrides, a grid of noise fields, or the options for alphas and distributions."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from functools import reduce
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial, reduce
 from itertools import product
 from typing import Any
 
+from neftune_cli.config.field_problems import arm_label, given
 from neftune_cli.config.spec import DEFAULT_ALPHAS, NOISE_DETAILS, SweepSpec, choices_of
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 
 ARM_FLAGS = ("alphas", "noises", "snr")
 """Options that define arms."""
 
 _SIZES = ("alpha", "snr")
 _GRID_FIELDS = (*_SIZES, *NOISE_DETAILS)
-_ARMS_FIX = "Write arms: [{alpha: 0}, {alpha: 5}]."
-_GRID_FIX = "Write grid: {alpha: [0, 5, 10], noise: [uniform, gaussian]}."
+_ARMS_FIX = "Use arms: [{alpha: 0}, {alpha: 5}]."
+_GRID_FIX = "Use grid: {alpha: [0, 5, 10], noise: [uniform, gaussian]}."
 
 Arm = dict[str, Any]
 Size = tuple[str, float]
 """Noise size of an arm: the field `alpha` or `snr`, and the number."""
+Place = Callable[..., str]
+"""Returns where a field is, for the start of a message, from the names and indices that lead to it."""
 
 
-def arms_of(written: Mapping[str, Any], flags: Mapping[str, Any]) -> list[Arm]:
+def arms_of(written: Mapping[str, Any], flags: Mapping[str, Any], place: Place = lambda *_location: "") -> list[Arm]:
     """Return the arms with their names, from the fields of an experiment and the options that define arms.
 
     Options override the experiment. `--alphas` and `--snr` replace its noise sizes. `--noises` combines each noise size
     with each distribution. Other fields that a grid varies keep their values.
 
+    Args:
+        written: fields of the experiment.
+        flags: options that define arms.
+        place: returns where a field of the experiment is.
+
     Raises:
         UsageError: `arms` or `grid` has the wrong form.
 
     """
-    listed, grid = _listed(written), _as_grid(written.get("grid") or {})
+    listed, grid = _listed(written, place), _as_grid(written.get("grid") or {}, place)
     defaults = {**written, **flags}
     if any(flags.get(name) for name in ARM_FLAGS):
         details = {**_details(grid), **({"noise": flags["noises"]} if flags.get("noises") else {})}
@@ -58,8 +66,13 @@ def arm_name(arm: Mapping[str, Any]) -> str:
     return ",".join([size, *details, *recipe, *repeat])
 
 
-def fields_in(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+def fields_in(values: Mapping[str, Any], name: str, place: str = "") -> dict[str, Any]:
     """Return a section of an experiment or of an arm; a missing section is empty.
+
+    Args:
+        values: fields of the experiment or of the arm.
+        name: name of the section.
+        place: where the section is, for the start of a message.
 
     Raises:
         UsageError: the section is not a mapping.
@@ -67,7 +80,9 @@ def fields_in(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     """
     section = values.get(name) or {}
     if not isinstance(section, dict):
-        raise UsageError(Problem(f"{name}: {section!r} is not a mapping of fields.", f"Write {name}: {{epochs: 3}}."))
+        example = {"train": "epochs: 3", "evaluation": "max_new_tokens: 96"}[name]
+        what = f"{place}{name} must be a mapping of fields{given(section)}."
+        raise UsageError(Problem(what, f"Use {name}: {{{example}}}."))
     return section
 
 
@@ -77,7 +92,7 @@ def _sizes_of_options(flags: Mapping[str, Any]) -> list[Size]:
 
 
 def _sizes_of_arms(arms: Iterable[Arm]) -> list[Size]:
-    sizes = (("snr", _number(arm, "snr")) if arm.get("snr") else ("alpha", _number(arm, "alpha")) for arm in arms)
+    sizes = (("snr", arm["snr"]) if arm.get("snr") else ("alpha", arm.get("alpha") or 0.0) for arm in arms)
     return list(dict.fromkeys(sizes))
 
 
@@ -93,10 +108,21 @@ def _details(grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {field: values for field, values in grid.items() if field not in _SIZES}
 
 
-def _listed(written: Mapping[str, Any]) -> list[Arm]:
+def _listed(written: Mapping[str, Any], place: Place) -> list[Arm]:
+    """Return the listed arms, after a check of the fields that their names contain."""
     arms = written.get("arms") or []
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
-        raise UsageError(Problem("arms is not a list of overrides.", _ARMS_FIX))
+        raise UsageError(Problem(f"{place('arms')}arms must be a list of mappings{given(arms)}.", _ARMS_FIX))
+    problems = Problems()
+    for index, arm in enumerate(arms):
+        label = arm_label(index, arm)
+        for field in _SIZES:
+            value = arm.get(field)  # a resolved experiment writes null for fields that an arm does not override
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                what = f"{place('arms', index, field)}{label}: {field} must be a number{given(value)}."
+                problems.add([Problem(what, f"Use {field}: {'5' if field == 'alpha' else '10'}.")])
+        problems.attempt(partial(fields_in, arm, "train", f"{place('arms', index, 'train')}{label}: "))
+    problems.raise_any()
     return arms
 
 
@@ -115,49 +141,42 @@ def _default(field: str, defaults: Mapping[str, Any]) -> Any:
     return defaults.get(field, SweepSpec.model_fields[field].default)
 
 
-def _as_grid(grid: Any) -> dict[str, list[Any]]:
+def _as_grid(grid: Any, place: Place) -> dict[str, list[Any]]:
     """Return the grid with a list of values for each field."""
     if not isinstance(grid, dict):
-        raise UsageError(Problem(f"grid: {grid!r} is not a mapping from fields to values.", _GRID_FIX))
+        raise UsageError(Problem(f"{place('grid')}grid must be a mapping from fields to values.", _GRID_FIX))
     unknown = [field for field in grid if field not in _GRID_FIELDS]
     if unknown:
-        what = f"grid: {', '.join(map(repr, unknown))} cannot be varied in a grid."
-        raise UsageError(Problem(what, f"A grid can vary {', '.join(_GRID_FIELDS)}. Use arms for other fields."))
+        what = f"{place('grid', unknown[0])}a grid cannot vary {alternatives(map(repr, unknown))}."
+        fix = did_you_mean(str(unknown[0]), _GRID_FIELDS)
+        raise UsageError(Problem(what, fix or f"Use {alternatives(_GRID_FIELDS)}, or arms for other fields."))
     values = {field: value if isinstance(value, list) else [value] for field, value in grid.items()}
-    if problems := [problem for field, given in values.items() for problem in _grid_problems(field, given)]:
-        raise UsageError(*problems)
+    problems = Problems()
+    for field, written in values.items():
+        problems.add(_grid_problems(field, written, place("grid", field)))
+    problems.raise_any()
     return values
 
 
-def _grid_problems(field: str, values: list[Any]) -> Iterator[Problem]:
+def _grid_problems(field: str, values: list[Any], place: str) -> Iterator[Problem]:
     if not values:
-        yield Problem(f"grid: {field} has no values.", _GRID_FIX)
+        yield Problem(f"{place}grid: {field} has no values.", _GRID_FIX)
     for value in values:
         if field not in _SIZES:
             choices = choices_of(field)
             if value not in choices:
-                yield Problem(f"grid: {field} {value!r} is unknown.", f"Use values from {', '.join(choices)}.")
+                what = f"{place}grid: {field} must be {alternatives(choices)}{given(value)}."
+                yield Problem(what, did_you_mean(str(value), choices) or f"Use {field}: [{', '.join(choices)}].")
         elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-            yield Problem(f"grid: {field} must be a finite number, 0 or larger, not {value!r}.", _GRID_FIX)
+            yield Problem(f"{place}grid: {field} must be a finite number, 0 or larger{given(value)}.", _GRID_FIX)
     for value in {repr(value): value for value in values if values.count(value) > 1}.values():
-        yield Problem(f"grid: {field} {value!r} appears twice.", "Give each value once.")
+        yield Problem(f"{place}grid: {field} {value!r} appears twice.", "Remove one of the two.")
 
 
 def _named(arm: Arm) -> Arm:
-    """Return an arm with its name, after a check of the fields that the name contains."""
-    for field in _SIZES:
-        _number(arm, field)
+    """Return an arm with its name."""
     whole = {**arm, "train": fields_in(arm, "train")}
     return {**whole, "name": arm.get("name") or arm_name(whole)}
-
-
-def _number(arm: Mapping[str, Any], field: str) -> float:
-    value = arm.get(field)
-    if value is None:  # a resolved experiment writes null for fields that an arm does not override
-        return 0.0
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(Problem(f"arms: {field} {value!r} is not a number.", _ARMS_FIX))
-    return value
 
 
 def _added(arms: list[Arm], more: Iterable[Arm]) -> list[Arm]:

@@ -45,7 +45,7 @@ class NoiseSchedule:
     """Return the factor on alpha, 0 or larger, at a progress of 0 (first step) to 1 (end of training)."""
 
 
-DISTRIBUTIONS = Registry("noise", "neftune.noises", NoiseDistribution, lambda noise: noise.name)
+DISTRIBUTIONS = Registry("noise distribution", "neftune.noises", NoiseDistribution, lambda noise: noise.name)
 SCHEDULES = Registry("noise schedule", "neftune.noise_schedules", NoiseSchedule, lambda schedule: schedule.name)
 
 

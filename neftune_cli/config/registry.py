@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, alternatives
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -50,9 +50,7 @@ class Registry(Mapping[str, D], Generic[D]):
         """
         name = self._name_of(declaration)
         if name in self._declared:
-            raise UsageError(
-                Problem(f"The {self.kind} {name!r} is registered twice.", "Give one of the two another name.")
-            )
+            raise UsageError(Problem(f"The {self.kind} {name!r} is registered twice.", "Rename one of the two."))
         self._declared[name] = declaration
         return declaration
 
@@ -68,7 +66,8 @@ class Registry(Mapping[str, D], Generic[D]):
 
         """
         if name not in self:
-            raise UsageError(Problem(f"{self.kind} {name!r} is unknown.", f"Use one of: {', '.join(self._declared)}."))
+            names = tuple(self._declared)
+            raise UsageError(Problem(f"{self.kind} {name!r} is unknown.", f"Use one of: {', '.join(names)}."))
         return self._declared[name]
 
     def __contains__(self, name: object) -> bool:
@@ -96,12 +95,11 @@ class Registry(Mapping[str, D], Generic[D]):
         """Return the name if it is known; a validator for pydantic.
 
         Raises:
-            ValueError: the name is unknown. The message has the wording of pydantic's message for a `Literal`.
+            ValueError: the name is unknown. The message states the allowed names.
 
         """
         if name not in self:
-            *others, last = map(repr, self)
-            raise ValueError(f"Input should be {', '.join(others)} or {last}" if others else f"Input should be {last}")
+            raise ValueError(f"must be {alternatives(self)}")
         return name
 
     def _load_entry_points(self) -> None:

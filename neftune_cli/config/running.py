@@ -126,24 +126,24 @@ def parse_workers(text: str) -> int | None:
     if text.isascii() and text.isdigit():
         return int(text)
     what = f"--workers: {text!r} is not a number of workers."
-    raise UsageError(Problem(what, "Give a number, auto, or 0 to run the trials in the main process."))
+    raise UsageError(Problem(what, "Use a number, auto, or 0 to run the trials in the main process."))
 
 
 _ABOVE_0 = {
-    "checkpoint_minutes": "Give a number of minutes above 0, for example 2.",
-    "checkpoint_steps": "Give a number of steps, 1 or more.",
-    "hourly_rate": "Give the cost of the machine per hour, a number above 0 such as 1.20.",
+    "checkpoint_minutes": "Use a number of minutes, for example --checkpoint-minutes 2.",
+    "checkpoint_steps": "Use a number of steps, for example --checkpoint-steps 100.",
+    "hourly_rate": "Use the cost of the machine per hour, for example --hourly-rate 1.20.",
 }
 
 
 def _check_above_0(name: str, value: float | None, fix: str) -> None:
     if value is None or 0 < value < math.inf:
         return
-    wrong = "not above 0" if math.isfinite(value) else "not a finite number"
-    raise UsageError(Problem(f"--{name.replace('_', '-')}: {value:.15g} is {wrong}.", fix))
+    required = "larger than 0" if math.isfinite(value) else "a finite number"
+    raise UsageError(Problem(f"--{name.replace('_', '-')} must be {required}; {value:.15g} was given.", fix))
 
 
 def _check_rate_is_used(hourly_rate: float | None, *, dry_run: bool) -> None:
     if hourly_rate is not None and not dry_run:
         what = "--hourly-rate has no effect without --dry-run."
-        raise UsageError(Problem(what, "Add --dry-run to see the cost estimate, or leave --hourly-rate out."))
+        raise UsageError(Problem(what, "Add --dry-run to see the cost estimate, or remove --hourly-rate."))

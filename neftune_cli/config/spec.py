@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
 NoiseScale = Literal["paper", "hf"]
+"""The length L in the formula: the real tokens of the example, or the padded length of its row, as in transformers."""
 NoiseTarget = Literal["all", "prompt", "completion"]
+"""Real tokens that get noise: all, or by their labels the prompt (ignored by the loss) or the completion."""
 LearnedTurns = Literal["last", "all-assistant"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -34,9 +37,9 @@ class InputSpec(Spec):
     """`bios`, a hub id, files, a folder or a saved data set."""
     layout: str | None = Field(default=None, alias="format")
     """Layout of the data; null recognizes it by the columns."""
-    train_examples: int | None = Field(default=None, gt=0)
+    train_examples: int | None = Field(default=None, gt=0, examples=[1000])
     """Maximum number of training examples, chosen by content hash."""
-    eval_examples: int | None = Field(default=None, gt=0)
+    eval_examples: int | None = Field(default=None, gt=0, examples=[200])
     """Maximum number of held-out examples, chosen by content hash."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Columns of the data by their meaning, for example prompt: question."""
@@ -72,17 +75,17 @@ class InputSpec(Spec):
 class TrainSpec(Spec):
     """Training recipe. Fields that are not listed here go to TRL's SFTConfig unchanged."""
 
-    epochs: float = Field(gt=0)
+    epochs: float = Field(gt=0, examples=[3])
     """Passes over the training examples."""
-    max_steps: int | None = Field(default=None, gt=0)
+    max_steps: int | None = Field(default=None, gt=0, examples=[100])
     """Number of optimizer steps; replaces `epochs`."""
-    learning_rate: float = Field(gt=0)
+    learning_rate: float = Field(gt=0, examples=[2e-5])
     """Peak learning rate of AdamW."""
-    batch_size: int = Field(gt=0)
+    batch_size: int = Field(gt=0, examples=[8])
     """Batch size per device, before gradient accumulation."""
-    max_length: int = Field(gt=1)
+    max_length: int = Field(gt=1, examples=[512])
     """Maximum length of an example in tokens; longer examples are cut."""
-    lora_rank: int | None = Field(default=None, gt=0)
+    lora_rank: int | None = Field(default=None, gt=0, examples=[16])
     """Rank of LoRA adapters; null trains all weights."""
     sft: dict[str, Any] = Field(default_factory=dict)
     """Other SFTConfig fields by name."""
@@ -94,7 +97,7 @@ class TrainSpec(Spec):
         others = {name: value for name, value in values.items() if name not in cls.model_fields}
         sft = own.get("sft") or {}
         if not isinstance(sft, dict):
-            raise ValueError("sft is not a mapping of fields")
+            raise PydanticCustomError("sft_type", "train.sft must be a mapping of fields")
         return {**own, "sft": {**sft, **others}}
 
 
@@ -114,11 +117,11 @@ TRAIN_FIELD_SYNONYMS = {
 class EvaluationSpec(Spec):
     """Settings of the noise-off measurements. By default the data set and the recipe determine them."""
 
-    max_length: int | None = Field(default=None, gt=1)
+    max_length: int | None = Field(default=None, gt=1, examples=[512])
     """Maximum length of a probe or held-out example in tokens, in every arm."""
-    max_new_tokens: int | None = Field(default=None, gt=0)
+    max_new_tokens: int | None = Field(default=None, gt=0, examples=[128])
     """Maximum length of a generated response in tokens."""
-    repetition_penalty: float | None = Field(default=None, gt=0)
+    repetition_penalty: float | None = Field(default=None, gt=0, examples=[1.2])
     """Repetition penalty of greedy generation; 1 is none."""
 
 
@@ -162,9 +165,9 @@ class ArmSpec(Spec):
     """Name in tables; by default the overrides."""
     repeat: int = Field(default=0, ge=0)
     """Number of the random streams. An arm with another number has other noise, dropout and data order."""
-    alpha: float | None = Field(default=None, ge=0)
+    alpha: float | None = Field(default=None, ge=0, examples=[5])
     """Noise size; 0 is no noise."""
-    snr: float | None = Field(default=None, ge=1)
+    snr: float | None = Field(default=None, ge=1, examples=[10])
     """Embedding norm over noise norm at the median length. Replaces alpha; the plan computes alpha from it."""
     noise: DistributionName | None = None
     """Noise distribution."""
@@ -217,7 +220,7 @@ class SweepSpec(InputSpec):
     """Training recipe; defaults depend on the model."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """Settings of the measurements."""
-    seeds: tuple[Seed, ...] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field(min_length=1, examples=[3])
     """List of seeds, or the number of seeds; default 3."""
     arms: tuple[ArmSpec, ...] = Field(min_length=1)
     """Arms; the first one is the baseline."""
@@ -226,11 +229,14 @@ class SweepSpec(InputSpec):
     def _arms_are_distinct(self) -> Self:
         names = [arm.name for arm in self.arms]
         if repeated_names := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"repeated arm name: {', '.join(repeated_names)}")
+            shown = ", ".join(map(repr, repeated_names))
+            raise PydanticCustomError("repeated_arm_name", "two arms have the same name: {names}", {"names": shown})
         if repeated_seeds := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):
-            raise ValueError(f"repeated seed: {', '.join(map(str, repeated_seeds))}")
+            shown = ", ".join(map(str, repeated_seeds))
+            raise PydanticCustomError("repeated_seed", "these seeds are repeated: {seeds}", {"seeds": shown})
         if any(arm.name == BASE_ARM for arm in self.arms):
-            raise ValueError(f"the arm name {BASE_ARM!r} is reserved for the base model")
+            message = "the arm name {name} is reserved for the base model"
+            raise PydanticCustomError("reserved_arm_name", message, {"name": repr(BASE_ARM)})
         return self
 
     def noise_of(self, arm: ArmSpec) -> NoiseSpec:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from neftune_cli.config.noises import DISTRIBUTIONS
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, did_you_mean
 
 
 def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
@@ -19,11 +19,11 @@ def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
 
     """
     if alpha is not None and snr is not None:
-        raise UsageError(Problem("--alpha and --snr exclude each other.", "Give one of them."))
+        raise UsageError(Problem("--alpha and --snr exclude each other.", "Use one of them."))
     sizes = parse_alphas(alpha or "5", "--alpha") if snr is None else parse_snr(snr)
     if len(sizes) > 1:
-        what = f"{'--alpha' if snr is None else '--snr'}: a training has one noise size, not {len(sizes)}."
-        raise UsageError(Problem(what, "Compare several with `neftune sweep`."))
+        what = f"{'--alpha' if snr is None else '--snr'}: a training has one noise size; {len(sizes)} were given."
+        raise UsageError(Problem(what, "Use one number, or `neftune sweep` to compare several."))
     return "alphas" if snr is None else "snr", sizes[0]
 
 
@@ -47,18 +47,18 @@ def parse_alphas(text: str, option: str = "--alphas") -> list[float]:
 
 def _alpha_problems(parts: list[str], option: str) -> Iterator[Problem]:
     seen: set[float] = set()
+    example = "5" if option == "--alpha" else "0,5,10,15"
     for part in parts:
         alpha = _float_or_none(part)
         if alpha is None:
-            yield Problem(
-                f"{option}: {part!r} is not a number.", "Give numbers separated by commas, for example 0,5,10,15."
-            )
+            numbers = "a number" if option == "--alpha" else "numbers"
+            yield Problem(f"{option}: {part!r} is not a number.", f"Use {numbers}, for example {option} {example}.")
             continue
         if not math.isfinite(alpha) or alpha < 0:
-            what = f"{option}: alpha must be a finite number, 0 or larger, not {part}."
-            yield Problem(what, "Give numbers such as 0,5,10,15; 0 is no noise.")
+            what = f"{option}: alpha must be a finite number, 0 or larger; {part} was given."
+            yield Problem(what, f"Use {option} {example}; 0 is no noise.")
         elif alpha in seen:
-            yield Problem(f"{option}: {part} appears twice.", "Give each alpha once. --seeds repeats trainings.")
+            yield Problem(f"{option}: {part} appears twice.", "Use each alpha once. --seeds repeats trainings.")
         seen.add(alpha)
 
 
@@ -70,12 +70,16 @@ def parse_noises(text: str) -> list[str]:
 
     """
     names = [part.strip() for part in text.split(",")]
-    fix = f"Give names from {', '.join(DISTRIBUTIONS)}, separated by commas."
     problems = [
-        Problem(f"--noises: {name!r} is not a noise distribution.", fix) for name in names if name not in DISTRIBUTIONS
+        Problem(
+            f"--noises: noise distribution {name!r} is unknown.",
+            did_you_mean(name, DISTRIBUTIONS) or f"Use one of: {', '.join(DISTRIBUTIONS)}.",
+        )
+        for name in names
+        if name not in DISTRIBUTIONS
     ]
     repeated = sorted({name for name in names if names.count(name) > 1})
-    problems += [Problem(f"--noises: {name} appears twice.", "Give each distribution once.") for name in repeated]
+    problems += [Problem(f"--noises: {name} appears twice.", "Use each distribution once.") for name in repeated]
     if problems:
         raise UsageError(*problems)
     return names
@@ -96,11 +100,10 @@ def parse_snr(text: str) -> list[float]:
             problems.append(Problem(f"--snr: {part!r} is not a positive, finite ratio.", _SNR_FIX))
         elif ratio < 1:
             what = f"--snr: with {part} the noise norm is {1 / ratio:.3g} times the embedding norm."
-            problems.append(
-                Problem(what, f"For a noise norm of {ratio:.3g} times the embedding norm give {1 / ratio:.3g}.")
-            )
+            fix = f"Use --snr {1 / ratio:.3g} for a noise norm of {ratio:.3g} times the embedding norm."
+            problems.append(Problem(what, fix))
         elif ratio in ratios:
-            problems.append(Problem(f"--snr: {part} appears twice.", "Give each ratio once."))
+            problems.append(Problem(f"--snr: {part} appears twice.", "Use each ratio once."))
         else:
             ratios.append(ratio)
     if problems:
@@ -108,7 +111,7 @@ def parse_snr(text: str) -> list[float]:
     return ratios
 
 
-_SNR_FIX = "Give embedding norm divided by noise norm: 10 makes the noise norm a tenth of the embedding norm."
+_SNR_FIX = "Use embedding norm divided by noise norm: with --snr 10 the noise norm is a tenth of the embedding norm."
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -127,11 +130,11 @@ def parse_seeds(text: str) -> list[int]:
         return list(range(int(text)))
     seeds = [int(part) for part in parts if part]
     if len(set(seeds)) < len(seeds):
-        raise UsageError(Problem(f"--seeds: {text} repeats a seed.", "Give each seed once."))
+        raise UsageError(Problem(f"--seeds: {text} repeats a seed.", "Use each seed once."))
     return seeds
 
 
-_SEEDS_FIX = "Give a number of seeds (3), or a list (0,1,7). A list of one seed ends with a comma (7,)."
+_SEEDS_FIX = "Use a number of seeds (3), or a list (0,1,7). A list of one seed ends with a comma (7,)."
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
@@ -146,12 +149,12 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
-            problems.append(Problem(f"--set {pair}: the value is missing.", "Write --set key=value."))
+            problems.append(Problem(f"--set {pair}: the value is missing.", "Use --set key=value."))
             continue
         try:
             settings[key.strip()] = yaml.load(value, Loader=NumberLoader)
         except yaml.YAMLError:
-            problems.append(Problem(f"--set {pair}: the value is not valid YAML.", "Put the value in quotes."))
+            problems.append(Problem(f"--set {pair}: the value is not valid YAML.", "Add quotes around the value."))
     if problems:
         raise UsageError(*problems)
     return settings

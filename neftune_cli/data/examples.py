@@ -92,6 +92,10 @@ class InstructionData:
     """Notes for the user on the layout, the split, and dropped examples; one sentence each."""
 
 
+IGNORED_LABEL = -100
+"""Label of a token that the loss ignores: the convention of torch's cross entropy and of all trainers."""
+
+
 @dataclass(frozen=True)
 class TokenizedExample:
     """Token ids of an example: prompt tokens, then completion tokens, ending with the end-of-turn token."""
@@ -105,8 +109,8 @@ class TokenizedExample:
 
     @property
     def labels(self) -> list[int]:
-        """Return `input_ids` with the tokens without loss replaced by -100."""
-        labels = [-100] * self.prompt_length + list(self.input_ids[self.prompt_length :])
+        """Return `input_ids` with the tokens without loss replaced by IGNORED_LABEL."""
+        labels = [IGNORED_LABEL] * self.prompt_length + list(self.input_ids[self.prompt_length :])
         for start, end in self.earlier:
             labels[start:end] = self.input_ids[start:end]
         return labels

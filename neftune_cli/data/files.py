@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from neftune_cli.data.rows import Located, LocatedRow, RowError, Table, read_each
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.formatting import counted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -136,13 +137,9 @@ def _csv_records(source: str, text: str) -> Iterator[Located[list[str]]]:
 
 def _named(header: Sequence[str], values: Sequence[str]) -> dict[str, object]:
     if len(values) != len(header):
-        what = f"{_count(len(values), 'value')} for {_count(len(header), 'column')} ({', '.join(header)})."
+        what = f"{counted(len(values), 'value')} for {counted(len(header), 'column')} ({', '.join(header)})."
         raise RowError(what, "Put text with commas or line breaks in double quotes.")
     return dict(zip(header, values, strict=True))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _read_parquet(source: str, content: bytes) -> tuple[LocatedRow, ...]:

@@ -1,6 +1,5 @@
 """Load a data set from a file, a saved folder or the Hugging Face Hub, and split it for training."""
 
-import difflib
 import re
 import textwrap
 from collections.abc import Sequence
@@ -15,15 +14,17 @@ from neftune_cli.data.formats import read_examples
 from neftune_cli.data.rows import Table, problems_of
 from neftune_cli.data.split import Split, check_example_counts, choose_probe, drop_duplicates, split_by_prompt
 from neftune_cli.data.trl_dataset import trl_dataset
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, did_you_mean
+from neftune_cli.formatting import counted
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-EMBEDDED = "bios"
+BUNDLED_DATA = "bios"
 GENERATION: Final = GenerationDefaults(max_new_tokens=128, repetition_penalty=1.2)
 SHOWN_CHARACTERS = 300
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+"""Id of a model or a data set on the Hugging Face Hub: `name` or `owner/name`."""
 OTHER_FILE_SUFFIXES = (".arrow", ".gz", ".ndjson", ".tsv", ".txt", ".xls", ".xlsx", ".yaml", ".yml", ".zip", ".zst")
 """Unsupported suffixes. A name with one of them is a file name, not a hub id."""
 
@@ -47,8 +48,8 @@ def load_data(
         UsageError: the source cannot be found or read, rows cannot be used, or there are too few of them.
     """
     check_example_counts(train_examples, eval_examples)
-    if name == EMBEDDED:
-        return _load_embedded(layout, train_examples, eval_examples)
+    if name == BUNDLED_DATA:
+        return _load_bundled(layout, train_examples, eval_examples)
     table = read_rows(name)
     reading = read_examples(table, InputSpec(dataset=name, layout=layout))
     if reading.bad_rows:
@@ -78,8 +79,8 @@ def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
     Raises:
         UsageError: the source cannot be found or read, or rows cannot be used.
     """
-    if name == EMBEDDED:
-        examples = _embedded_split(layout, None, None).train
+    if name == BUNDLED_DATA:
+        examples = _bundled_split(layout, None, None).train
     else:
         reading = read_examples(read_rows(name), InputSpec(dataset=name, layout=layout))
         if reading.bad_rows:
@@ -88,15 +89,15 @@ def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
     return trl_dataset(examples)
 
 
-def _load_embedded(layout: str | None, train_examples: int | None, eval_examples: int | None) -> InstructionData:
-    split = _embedded_split(layout, train_examples, eval_examples)
+def _load_bundled(layout: str | None, train_examples: int | None, eval_examples: int | None) -> InstructionData:
+    split = _bundled_split(layout, train_examples, eval_examples)
     people = "bios is split by person: held-out questions are about other people and have other phrasings."
-    return _assembled(EMBEDDED, split, bios.GENERATION, [_sizes(split), people])
+    return _assembled(BUNDLED_DATA, split, bios.GENERATION, [_sizes(split), people])
 
 
-def _embedded_split(layout: str | None, train_examples: int | None, eval_examples: int | None) -> Split:
+def _bundled_split(layout: str | None, train_examples: int | None, eval_examples: int | None) -> Split:
     if layout is not None:
-        what = f"--format {layout} does not apply to the embedded data set {EMBEDDED}."
+        what = f"--format {layout} does not apply to the bundled data set {BUNDLED_DATA}."
         raise UsageError(Problem(what, "Remove --format."))
     return bios.split_by_person(train_examples=train_examples, eval_examples=eval_examples)
 
@@ -106,15 +107,12 @@ def _left_out(examples: int, unique: int, split: Split) -> list[str]:
         "dropped as duplicates (same prompt and completion)": examples - unique,
         "not used": unique - len(split.train) - len(split.held_out),
     }
-    return [f"{_examples(number)} {reason}." for reason, number in counts.items() if number]
+    return [f"{counted(number, 'example')} {reason}." for reason, number in counts.items() if number]
 
 
 def _sizes(split: Split) -> str:
-    return f"{_examples(len(split.train))} for training and {len(split.held_out)} held out, chosen by content hash."
-
-
-def _examples(number: int) -> str:
-    return "1 example" if number == 1 else f"{number:,} examples"
+    train = counted(len(split.train), "example")
+    return f"{train} for training and {len(split.held_out)} held out, chosen by content hash."
 
 
 def _assembled(name: str, split: Split, generation: GenerationDefaults, notes: Sequence[str]) -> InstructionData:
@@ -145,7 +143,7 @@ def read_rows(name: str) -> Table:
     if path.exists():
         return read_file(path)
     if _looks_like_path(name):
-        raise UsageError(_missing(name))
+        raise UsageError(_missing_file(name))
     return _read_hub(name)
 
 
@@ -156,23 +154,29 @@ def _looks_like_path(name: str) -> bool:
     return has_folder or has_suffix or not HUB_ID.fullmatch(name)
 
 
-def _missing(name: str) -> Problem:
-    supported = f"{EMBEDDED}, a {FILE_SUFFIXES_IN_WORDS} file, a folder written by save_to_disk, or a hub id"
-    return Problem(f"There is no file or folder '{name}'.", f"{_did_you_mean(name)}Pass {supported}.")
+def _missing_file(name: str) -> Problem:
+    supported = f"{BUNDLED_DATA}, a {FILE_SUFFIXES_IN_WORDS} file, a folder written by save_to_disk, or a hub id"
+    return Problem(f"There is no file or folder '{name}'.", f"{_did_you_mean(name)}Use {supported}.")
 
 
 def _did_you_mean(name: str) -> str:
     folder = Path(name).expanduser().parent
-    siblings = (str(path) for path in sorted(folder.iterdir())) if folder.is_dir() else ()
-    close = difflib.get_close_matches(name, [EMBEDDED, *siblings], n=1, cutoff=0.7)
-    return f"Did you mean {close[0]}? " if close else ""
+    siblings = sorted(path for path in folder.iterdir() if _is_data(path)) if folder.is_dir() else []
+    question = did_you_mean(
+        name, [BUNDLED_DATA, *map(str, siblings)], compared=lambda one: Path(one).stem, quoted=False
+    )
+    return f"{question} " if question else ""
+
+
+def _is_data(path: Path) -> bool:
+    return path.suffix.lower() in FILE_SUFFIXES or path.is_dir()
 
 
 def _read_folder(folder: Path) -> Table:
     from datasets import load_from_disk
 
     if not any((folder / marker).is_file() for marker in ("dataset_info.json", "dataset_dict.json")):
-        raise UsageError(_not_saved(folder))
+        raise UsageError(_unsaved_folder(folder))
     try:
         saved = load_from_disk(str(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -181,7 +185,7 @@ def _read_folder(folder: Path) -> Table:
     return _table(str(folder), saved)
 
 
-def _not_saved(folder: Path) -> Problem:
+def _unsaved_folder(folder: Path) -> Problem:
     files = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in FILE_SUFFIXES)
     instead = f"one of its files: {', '.join(files)}" if files else "a file, or a folder written by save_to_disk"
     return Problem(f"The folder {folder} was not written by save_to_disk of the datasets library.", f"Pass {instead}.")
@@ -194,21 +198,21 @@ def _read_hub(name: str) -> Table:
     try:
         return _table(name, load_dataset(name))
     except ConnectionError as error:
-        raise UsageError(_unreachable(name)) from error
+        raise UsageError(_unreachable_hub(name)) from error
     except DatasetNotFoundError as error:
-        raise UsageError(_unknown(name)) from error
+        raise UsageError(_unknown_data_set(name)) from error
     except (DatasetsError, OSError, ValueError, RuntimeError) as error:
         what = f"The data set '{name}' cannot be loaded from the Hugging Face Hub: {_in_one_line(error)}"
         raise UsageError(Problem(what, f"Load it in Python, then pass a folder: {_recipe(name)}")) from error
 
 
-def _unreachable(name: str) -> Problem:
+def _unreachable_hub(name: str) -> Problem:
     what = f"There is no file '{name}', no cached data set of that name, and the Hugging Face Hub cannot be reached."
     connect = "Set HF_HUB_OFFLINE=0 and check the connection, or pass a local file"
     return Problem(what, f"{_did_you_mean(name)}{connect}. Or save the data set on another machine: {_recipe(name)}")
 
 
-def _unknown(name: str) -> Problem:
+def _unknown_data_set(name: str) -> Problem:
     what = f"There is no file '{name}', and no data set of that name on the Hugging Face Hub that you can access."
     return Problem(what, f"{_did_you_mean(name)}Check the spelling. If it is private or gated, run: hf auth login")
 

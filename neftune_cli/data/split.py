@@ -9,9 +9,9 @@ from itertools import chain, groupby
 from neftune_cli.data.examples import Example, Message
 from neftune_cli.errors import Problem, UsageError
 
-FEWEST = 2
+MIN_EXAMPLES = 2
 """Minimum number of training and of held-out examples. One example has no variance."""
-MOST_HELD_OUT = 200
+MAX_HELD_OUT = 200
 PROMPTS_PER_HELD_OUT = 5
 PROBE_EXAMPLES = 120
 
@@ -47,7 +47,7 @@ def split_by_prompt(
         UsageError: fewer than 2 training or 2 held-out examples would remain.
     """
     groups = _groups_in_hash_order(examples)
-    default = min(MOST_HELD_OUT, max(FEWEST, len(groups) // PROMPTS_PER_HELD_OUT))
+    default = min(MAX_HELD_OUT, max(MIN_EXAMPLES, len(groups) // PROMPTS_PER_HELD_OUT))
     split = _cut(groups, default if eval_examples is None else eval_examples, train_examples)
     if _is_large_enough(split):
         return split
@@ -57,9 +57,9 @@ def split_by_prompt(
     raise UsageError(Problem(what, f"Use a smaller number, for example --eval-examples {default}."))
 
 
-def choose_by_hash(examples: Sequence[Example], purpose: str, most: int | None) -> tuple[Example, ...]:
-    """Return the first `most` examples (None: all) in the order of their hashes. Each purpose has its own order."""
-    return tuple(sorted(examples, key=lambda example: _hash(purpose, example.id))[:most])
+def choose_by_hash(examples: Sequence[Example], purpose: str, limit: int | None) -> tuple[Example, ...]:
+    """Return the first `limit` examples (None: all) in the order of their hashes. Each purpose has its own order."""
+    return tuple(sorted(examples, key=lambda example: _hash(purpose, example.id))[:limit])
 
 
 def choose_probe(train: Sequence[Example]) -> tuple[Example, ...]:
@@ -75,9 +75,9 @@ def check_example_counts(train_examples: int | None, eval_examples: int | None) 
     """
     counts = {"--train-examples": train_examples, "--eval-examples": eval_examples}
     problems = [
-        Problem(f"{option} {number} is too small.", f"Use {FEWEST} or more.")
+        Problem(f"{option} {number} is too small.", f"Use {MIN_EXAMPLES} or more.")
         for option, number in counts.items()
-        if number is not None and number < FEWEST
+        if number is not None and number < MIN_EXAMPLES
     ]
     if problems:
         raise UsageError(*problems)
@@ -96,19 +96,19 @@ def _as_cluster(group: Sequence[Example]) -> list[Example]:
 
 def _cut(groups: Sequence[Sequence[Example]], held_out: int, train: int | None) -> Split:
     chosen = tuple(chain.from_iterable(groups))[:held_out]
-    # If only some examples of a prompt are held out, the others are not used for training: answers would leak.
+    # If only some examples of a prompt are held out, the others are not used for training: no prompt may occur in both.
     held_out_clusters = {example.cluster for example in chosen}
     others = [example for group in groups if group[0].cluster not in held_out_clusters for example in group]
     return Split(train=choose_by_hash(others, "train", train), held_out=chosen)
 
 
 def _is_large_enough(split: Split) -> bool:
-    return min(len(split.train), len(split.held_out)) >= FEWEST
+    return min(len(split.train), len(split.held_out)) >= MIN_EXAMPLES
 
 
 def _too_few(source: str, groups: Sequence[Sequence[Example]]) -> Problem:
     what = f"{source} has too few examples for a training and a held-out split ({_size(groups)})."
-    return Problem(what, f"Add examples: each split needs at least {FEWEST}, with different prompts.")
+    return Problem(what, f"Add examples: each split needs at least {MIN_EXAMPLES}, with different prompts.")
 
 
 def _size(groups: Sequence[Sequence[Example]]) -> str:

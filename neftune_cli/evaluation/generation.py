@@ -1,4 +1,4 @@
-"""Greedy generation of answers to prompts, in batches, and the scores of the answers."""
+"""Greedy generation of responses to prompts, in batches, and the scores of the responses."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ from neftune_cli.records import EvalMetrics, Generation
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The answer of a model to one prompt."""
+class Response:
+    """The response of a model to one prompt."""
 
     text: str
     """Text without special tokens and surrounding white space."""
@@ -29,7 +29,7 @@ class Answer:
     """Whether generation reached the token limit before an end token."""
 
 
-def generate_answers(
+def generate_responses(
     model: LanguageModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[TokenizedExample],
@@ -37,27 +37,28 @@ def generate_answers(
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
     batch_size: int = 64,
-) -> list[Answer]:
-    """Return the greedy answer to each example's prompt, in input order.
+) -> list[Response]:
+    """Return the greedy response to each example's prompt, in input order.
 
-    Each answer is the same as if its prompt were in a batch of its own. Generation ends at the end tokens of model and
-    tokenizer, at `max_new_tokens`, or at the end of the model's context. The model's other generation settings have no
-    effect. The repetition penalty (1: off; the NEFTune paper, appendix A.2, uses 1.2) divides the positive logits and
-    multiplies the negative logits of all tokens in prompt and answer, as in transformers.
+    Each response is the same as in a batch with one prompt. Generation ends at the end tokens of model and tokenizer,
+    at `max_new_tokens`, or at the end of the model's context. The model's other generation settings have no effect.
+
+    The repetition penalty (1: off; the NEFTune paper, appendix A.2, uses 1.2) divides the positive and multiplies the
+    negative logits of all tokens in prompt and response, as in transformers.
 
     Raises:
         TrialError: a prompt is empty, or fills the model's context.
 
     """
     end_tokens = _end_tokens(model, tokenizer)
-    answers: dict[int, Answer] = {}
+    responses: dict[int, Response] = {}
     with evaluation_mode(model):
         for limit, indices in _batches(model, examples, max_new_tokens, batch_size):
             settings = _settings(limit, repetition_penalty, end_tokens)
             generated = _generate(model, [examples[index].prompt_ids for index in indices], settings)
             for index, tokens in zip(indices, generated, strict=True):
-                answers[index] = _answer(tokens, end_tokens, tokenizer)
-    return [answers[index] for index in range(len(examples))]
+                responses[index] = _response(tokens, end_tokens, tokenizer)
+    return [responses[index] for index in range(len(examples))]
 
 
 def _end_tokens(model: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -80,7 +81,7 @@ def _batches(
 
 
 def _limits(model: LanguageModel, examples: Sequence[TokenizedExample], max_new_tokens: int) -> list[int]:
-    """Return the token limit of each answer: `max_new_tokens`, or the rest of the model's context if it is smaller."""
+    """Return the token limit of each response: the smaller of `max_new_tokens` and the rest of the model's context."""
     context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
     for row, tokenized in enumerate(examples):
         _require_room(tokenized, row, context)
@@ -106,7 +107,7 @@ def _settings(limit: int, repetition_penalty: float, end_tokens: list[int]) -> G
         use_cache=True,
         repetition_penalty=repetition_penalty,
         eos_token_id=end_tokens or None,
-        # finished rows are padded with this token; _answer cuts it off together with the end token
+        # finished rows are padded with this token; _response cuts it off together with the end token
         pad_token_id=end_tokens[0] if end_tokens else None,
     )
 
@@ -132,7 +133,7 @@ def _left_padded(prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
     """Return input ids and attention mask, (prompts, longest prompt) each.
 
     A prompt is padded with its own first token. Some releases of transformers apply the repetition penalty to padding
-    as well, so padding with the end token would penalize the end of the answer.
+    as well, so padding with the end token would penalize the end of the response.
     """
     width = max(len(prompt) for prompt in prompts)
     ids = [prompt[:1] * (width - len(prompt)) + prompt for prompt in prompts]
@@ -140,14 +141,14 @@ def _left_padded(prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
     return torch.tensor(ids), torch.tensor(mask)
 
 
-def _answer(generated: list[int], end_tokens: list[int], tokenizer: PreTrainedTokenizerBase) -> Answer:
+def _response(generated: list[int], end_tokens: list[int], tokenizer: PreTrainedTokenizerBase) -> Response:
     end = next((at for at, token in enumerate(generated) if token in end_tokens), None)
     kept = generated[:end]
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Answer(text=str(text).strip(), tokens=len(kept), truncated=end is None)
+    return Response(text=str(text).strip(), tokens=len(kept), truncated=end is None)
 
 
-def evaluate_answers(
+def evaluate_responses(
     model: LanguageModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[TokenizedExample],
@@ -156,7 +157,7 @@ def evaluate_answers(
     repetition_penalty: float = 1.0,
     batch_size: int = 64,
 ) -> tuple[EvalMetrics, list[Generation]]:
-    """Return the metrics of the greedy answers, and the answers in the order of their examples.
+    """Return the metrics of the greedy responses, and the responses in the order of their examples.
 
     Examples without a prompt (plain texts) are skipped. If no example has a prompt, every metric is None and the list
     is empty.
@@ -165,20 +166,20 @@ def evaluate_answers(
         TrialError: a prompt fills the model's context.
 
     """
-    asked = [one for one in examples if one.example.has_prompt]
-    answers = generate_answers(
+    prompted = [one for one in examples if one.example.has_prompt]
+    responses = generate_responses(
         model,
         tokenizer,
-        asked,
+        prompted,
         max_new_tokens=max_new_tokens,
         repetition_penalty=repetition_penalty,
         batch_size=batch_size,
     )
-    generations = [_generation(one, answer, tokenizer) for one, answer in zip(asked, answers, strict=True)]
+    generations = [_generation(one, response, tokenizer) for one, response in zip(prompted, responses, strict=True)]
     return response_scores(generations), generations
 
 
-def _generation(tokenized: TokenizedExample, answer: Answer, tokenizer: PreTrainedTokenizerBase) -> Generation:
+def _generation(tokenized: TokenizedExample, response: Response, tokenizer: PreTrainedTokenizerBase) -> Generation:
     example = tokenized.example
     prompt = tokenizer.decode(list(tokenized.prompt_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return Generation(
@@ -187,10 +188,10 @@ def _generation(tokenized: TokenizedExample, answer: Answer, tokenizer: PreTrain
         kind=example.kind,
         prompt=str(prompt),
         reference=example.completion,
-        response=answer.text,
-        tokens=answer.tokens,
-        truncated=answer.truncated,
-        **item_scores(answer.text, example.completion),
+        response=response.text,
+        tokens=response.tokens,
+        truncated=response.truncated,
+        **item_scores(response.text, example.completion),
     )
 
 

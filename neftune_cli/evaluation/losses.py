@@ -1,4 +1,4 @@
-"""Noise-off losses of a model per example, without noise and dropout."""
+"""Noise-off loss of each example, in nats per completion token."""
 
 import math
 import sys
@@ -10,11 +10,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from neftune_cli.data.examples import TokenizedExample
+from neftune_cli.data.examples import IGNORED_LABEL, TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 
-IGNORED = -100
 LOGITS_AT_ONCE = 2**25
 """Largest number of logits in one batch: 128 MiB in float32, and the same amount for their log-softmax."""
 
@@ -70,12 +69,12 @@ class _LossBatch:
 
     input_ids: Tensor  # (examples, length)
     attention_mask: Tensor  # (examples, length), 1 on real tokens
-    targets: Tensor  # (examples, length): the token that each position predicts, or IGNORED
+    targets: Tensor  # (examples, length): the token that each position predicts, or IGNORED_LABEL
 
     @property
     def scored(self) -> Tensor:
         """Return a mask of the positions that predict a completion token: (examples, length), boolean."""
-        return self.targets != IGNORED
+        return self.targets != IGNORED_LABEL
 
 
 def _require_predicted_tokens(examples: Sequence[TokenizedExample]) -> None:
@@ -108,11 +107,11 @@ def _batches(model: LanguageModel, examples: Sequence[TokenizedExample], batch_s
 def _padded(examples: Sequence[TokenizedExample], pad_token_id: int, device: torch.device) -> _LossBatch:
     ids = [torch.tensor(example.input_ids) for example in examples]
     # each position predicts the next token; the last position predicts none
-    targets = [torch.tensor([*example.labels[1:], IGNORED]) for example in examples]
+    targets = [torch.tensor([*example.labels[1:], IGNORED_LABEL]) for example in examples]
     return _LossBatch(
         input_ids=pad_sequence(ids, batch_first=True, padding_value=pad_token_id).to(device),
         attention_mask=pad_sequence([torch.ones_like(row) for row in ids], batch_first=True).to(device),
-        targets=pad_sequence(targets, batch_first=True, padding_value=IGNORED).to(device),
+        targets=pad_sequence(targets, batch_first=True, padding_value=IGNORED_LABEL).to(device),
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.evidence.folders import check_folders, nothing_found
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.sweeps import sweep_evidence
@@ -19,16 +19,8 @@ def gather(paths: Sequence[Path]) -> list[Evidence]:
         NothingToCompareError: there are neither sweeps nor runs of other tools.
 
     """
-    if wrong := [path for path in paths if not path.is_dir()]:
-        fix = "Name a results folder of `neftune sweep`, for example results/."
-        raise UsageError(
-            *(Problem(f"{path} {'is a file' if path.exists() else 'does not exist'}.", fix) for path in wrong)
-        )
+    check_folders(paths)
     evidence = [*sweep_evidence(find_sweeps(paths)), *trainer_evidence(*paths), *lm_eval_evidence(*paths)]
     if not evidence:
-        where = ", ".join(map(str, paths))
-        raise NothingToCompareError(
-            f"There is no sweep in {where}, and no run of a trainer or of lm-evaluation-harness.\n"
-            "  Run `neftune sweep --alphas 0,5,10,15` first."
-        )
+        raise nothing_found(paths, ", and no run of a trainer or of lm-evaluation-harness")
     return evidence

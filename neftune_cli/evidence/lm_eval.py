@@ -21,6 +21,7 @@ from neftune_cli.evidence.measurements import (
     with_differences,
 )
 from neftune_cli.evidence.run_names import RunName, by_common_folder, full_path, name_runs
+from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import Margin, Metric
 
 Score = tuple[str, str, str]
@@ -92,8 +93,7 @@ def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], resu
     return Metric(
         key=f"{task}/{metric}{of_filter}",
         name=f"{task} {metric}{of_filter}",
-        heading=task,
-        unit=f"{metric}{of_filter}",
+        unit="",
         goal=None if higher is None else "higher" if higher else "lower",
         decimals=decimals,
         margin=margin,
@@ -281,20 +281,19 @@ def _setting(name: str, run: _EvaluatedRun) -> Setting:
     shots = {results.of("n-shot", task) for task, results in run.newest.items()} - {None}
     suffix = f" ({shots.pop()}-shot)" if len(shots) == 1 else ""
     in_groups = tasks_in_groups(run.newest)
-    tasks = _listed([task for task in run.newest if task not in in_groups])
+    tasks = listed_at_most([task for task in run.newest if task not in in_groups], _MOST_NAMES)
     return Setting(model=model, data=tasks + suffix, recipe={}, shared=run.shared)
 
 
 def _notes(runs: Sequence[_EvaluatedRun]) -> Iterator[str]:
     repeated = sorted({task for run in runs for task in run.repeated})
     if repeated:
-        yield f"{_listed(repeated)}: evaluated several times in one folder; the newest results are used."
-    tasks = [task for task in runs[0].newest if not runs[0].newest[task].of("group_subtasks", task)]
-    unlogged = [task for task in tasks if any(task not in run.samples for run in runs)]
+        tasks = listed_at_most(repeated, _MOST_NAMES)
+        yield f"Several evaluations of {tasks} are in one folder. The newest results are used."
+    single = [task for task in runs[0].newest if not runs[0].newest[task].of("group_subtasks", task)]
+    unlogged = [task for task in single if any(task not in run.samples for run in runs)]
     if unlogged:
-        yield f"{_listed(unlogged)}: evaluated without --log_samples; intervals are over seeds only."
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more
+        yield (
+            "These tasks were evaluated without --log_samples, so their intervals are over seeds only: "
+            f"{listed_at_most(unlogged, _MOST_NAMES)}."
+        )

@@ -24,7 +24,7 @@ _MODEL_ARGUMENTS = ("dtype", "max_length", "add_bos_token", "load_in_8bit", "loa
 """Model arguments that can change responses. Most other arguments name the model or its device."""
 
 _NO_METRIC = "bypass"
-"""Name of the placeholder score of tasks without metrics, whose answers are only generated."""
+"""Name of the placeholder score of tasks without metrics, which only generate responses."""
 
 _DAMAGED_FIX = "Evaluate again, or remove the file."
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation, CurvePoint
 
@@ -169,9 +170,8 @@ def _difference(first: Evidence, other: Evidence) -> str:
     if first.setting == other.setting:
         return f"Not compared with {first.name}: single training runs and sweeps are compared separately."
     parts = _parts(first.setting, other.setting) or ["the recipe"]
-    more = f" and {len(parts) - _MOST_PARTS} more" if len(parts) > _MOST_PARTS else ""
-    listed = "; ".join(parts[:_MOST_PARTS]) + more
-    return f"Not compared with {first.name}, because more than the noise differs: {listed}."
+    differences = listed_at_most(parts, _MOST_PARTS, separator="; ")
+    return f"Not compared with {first.name}, because more than the noise differs: {differences}."
 
 
 def _parts(first: Setting, other: Setting) -> list[str]:

@@ -19,12 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.formatting import listed_at_most
 from neftune_cli.store import is_sweep
 
 RunType = TypeVar("RunType")
 
 _FILES = ("run.yaml", "run.json")
-_MOST_DUPLICATES = 5
+_MOST_DUPLICATES, _MOST_PATHS = 5, 5
 
 _NAME_FIX = "Rename the folders, for example alpha=5,seed=0, or add a file run.yaml to each: {alpha: 5, seed: 0}."
 _FILE_FIX = "Write {arm: weight decay, alpha: 0, seed: 1}; all three fields are optional."
@@ -281,7 +282,6 @@ def full_path(path: Path) -> Path:
     return Path(os.path.normpath(path.absolute()))
 
 
-def listed_paths(paths: Sequence[Path], most: int = 5) -> str:
+def listed_paths(paths: Sequence[Path]) -> str:
     """Return the first few paths, and the number of the others."""
-    more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return ", ".join(map(str, paths[:most])) + more
+    return listed_at_most([str(path) for path in paths], _MOST_PATHS)

@@ -217,7 +217,7 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
         alpha=record.alpha,
         seed=record.seed,
         scores=scores_of(record),
-        items=dict([*_loss_items(losses), *_answer_items(folder.generations())]),
+        items=dict([*_loss_items(losses), *_response_items(folder.generations())]),
         held_out_by_epoch=held_out,
         curve=tuple(folder.curve()),
         noise_ratio=record.noise.ratio if record.noise else None,
@@ -271,26 +271,26 @@ def _perplexities(losses: ItemValues) -> ItemValues:
     return ItemValues(losses.items, losses.clusters, perplexity(mean) * (1 + losses.values - mean), losses.weights)
 
 
-def _answer_items(generations: Sequence[Generation]) -> Iterator[tuple[str, ItemValues]]:
+def _response_items(generations: Sequence[Generation]) -> Iterator[tuple[str, ItemValues]]:
     for split, prefix in ((HELD_OUT, ""), (PROBE, PROBE_PREFIX)):
-        answers = [answer for answer in generations if answer.split == split]
-        items, clusters = tuple(one.example for one in answers), tuple(one.cluster for one in answers)
-        for key, scores in _scores_by_item(answers).items():
-            yield prefix + key, ItemValues(items, clusters, np.array(scores, dtype=np.float64), np.ones(len(answers)))
+        responses = [response for response in generations if response.split == split]
+        items, clusters = tuple(one.example for one in responses), tuple(one.cluster for one in responses)
+        for key, scores in _scores_by_item(responses).items():
+            yield prefix + key, ItemValues(items, clusters, np.array(scores, dtype=np.float64), np.ones(len(responses)))
 
 
-def _scores_by_item(answers: Sequence[Generation]) -> dict[str, list[float]]:
+def _scores_by_item(responses: Sequence[Generation]) -> dict[str, list[float]]:
     """Return per-item metric to the score of each response; also `reference_chars`, the length of each reference.
 
     Metrics without a score for every response are left out: the trial ran before they were registered.
     """
-    if not answers:
+    if not responses:
         return {}
     scores = {
-        metric.key: [getattr(answer, metric.key) for answer in answers]
+        metric.key: [getattr(response, metric.key) for response in responses]
         if metric.stored
-        else [metric.scoring_function()(answer.response, answer.reference) for answer in answers]
+        else [metric.scoring_function()(one.response, one.reference) for one in responses]
         for metric in response_metrics()
-        if metric.per_item and (not metric.stored or all(hasattr(answer, metric.key) for answer in answers))
+        if metric.per_item and (not metric.stored or all(hasattr(response, metric.key) for response in responses))
     }
-    return {**scores, "reference_chars": [len(answer.reference) for answer in answers]}
+    return {**scores, "reference_chars": [len(response.reference) for response in responses]}

@@ -108,9 +108,7 @@ def _evidence(
 def _custom_metric(key: str) -> Metric:
     """Return a custom metric. Its direction of improvement is unknown, so its verdicts are `higher` and `lower`."""
     name = key.removeprefix("eval_")
-    return Metric(
-        key, f"Held-out {name}", name, "held-out, as logged", None, 4, Margin(0.02, relative=True), CUSTOM_SCORES
-    )
+    return Metric(key, f"Held-out {name}", "as logged", None, 4, Margin(0.02, relative=True), CUSTOM_SCORES)
 
 
 def _setting(group: Sequence[TrainerRun]) -> Setting:

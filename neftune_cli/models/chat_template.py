@@ -6,7 +6,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.models.embeddings import input_embeddings
+from neftune_cli.noise.placement import embedding_weight
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
@@ -21,8 +21,8 @@ PLAIN_TEMPLATE = (
 END_TOKENS = ("</s>", "<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|end|>", "<eos>", "[EOS]")
 PAD_TOKENS = ("<pad>", "<|pad|>", "[PAD]", "<|padding|>", "<|finetune_right_pad_id|>", "<unk>")
 """Tokens that are rarely or never used in pretraining."""
-ANSWER = "The answer."
-"""Placeholder for an answer, to find the text that the template writes around it."""
+RESPONSE = "The answer."
+"""Placeholder for a response, to find the text that the template writes around it."""
 
 
 def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> tuple[str, ...]:
@@ -41,10 +41,10 @@ def prepare_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
     """
     ends = _end_ids(tokenizer, model)
     notes = (
-        *_give_end_token(tokenizer, model, ends),
-        *_give_chat_template(tokenizer),
+        *_add_end_token(tokenizer, model, ends),
+        *_add_chat_template(tokenizer),
         *_end_turns_with_end_token(tokenizer, model),
-        *_give_pad_token(tokenizer, model),
+        *_add_pad_token(tokenizer, model),
     )
     _align_configurations(tokenizer, model, ends)
     return notes
@@ -61,19 +61,21 @@ def _end_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list
     return list(dict.fromkeys(token for token in flat if token is not None))
 
 
-def _give_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, ends: list[int]) -> Iterator[str]:
+def _add_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, ends: list[int]) -> Iterator[str]:
     if tokenizer.eos_token_id is not None and _is_embedded(tokenizer.eos_token, tokenizer, model):
         return
     of_model = filter(None, tokenizer.convert_ids_to_tokens(ends))
     token = _first_embedded((*of_model, *END_TOKENS), tokenizer, model)
     if token is None:
-        what = "The tokenizer has no end-of-sequence token with an embedding in the model, so answers could never end."
+        what = (
+            "The tokenizer has no end-of-sequence token with an embedding in the model, so responses could never end."
+        )
         raise UsageError(Problem(what, 'Define one in its tokenizer_config.json, for example "eos_token": "</s>".'))
     tokenizer.add_special_tokens({"eos_token": token})
-    yield f"The tokenizer defines no end-of-sequence token; answers end with '{token}'."
+    yield f"The tokenizer defines no end-of-sequence token; responses end with '{token}'."
 
 
-def _give_chat_template(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+def _add_chat_template(tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
     template = tokenizer.chat_template
     if template and (isinstance(template, str) or "default" in template):
         return
@@ -98,32 +100,32 @@ def _end_turns_with_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrai
     if end_of_turn is not None and end_of_turn != tokenizer.eos_token_id:
         token = str(tokenizer.convert_ids_to_tokens(end_of_turn))
         tokenizer.add_special_tokens({"eos_token": token})
-        yield f"Answers end with '{token}', the end-of-turn token of the chat template."
+        yield f"Responses end with '{token}', the end-of-turn token of the chat template."
 
 
 def _conversation(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a question and ANSWER, rendered by the chat template."""
-    turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": ANSWER}]
+    """Return a prompt and RESPONSE, rendered by the chat template."""
+    turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": RESPONSE}]
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False))
     except TemplateError as error:
-        what = f"The model's chat template cannot render a question and an answer: {error}"
+        what = f"The model's chat template cannot render a prompt and a response: {error}"
         raise UsageError(Problem(what, "Fix chat_template.jinja, or delete it to use a plain template.")) from error
 
 
 def _check_embedded(text: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
     """Raise a UsageError if the template uses tokens that have no embedding in the model."""
     highest = max(_token_ids(text, tokenizer), default=0)
-    if highest >= (embedded := len(input_embeddings(model))):
+    if highest >= (embedded := len(embedding_weight(model))):
         token = tokenizer.convert_ids_to_tokens(highest)
         what = f"The chat template uses '{token}' (token {highest}), but the model has {embedded} embeddings."
         raise UsageError(Problem(what, "Pass the tokenizer that the model was trained with, in the model's directory."))
 
 
 def _end_of_turn(conversation: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return the first special token after the answer, or None if the template writes none."""
+    """Return the first special token after the response, or None if the template writes none."""
     special = _special_ids(tokenizer)
-    after = _token_ids(conversation.partition(ANSWER)[2], tokenizer)
+    after = _token_ids(conversation.partition(RESPONSE)[2], tokenizer)
     return next((token for token in after if token in special), None)
 
 
@@ -137,7 +139,7 @@ def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     return {*added, *tokenizer.all_special_ids}
 
 
-def _give_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Iterator[str]:
+def _add_pad_token(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> Iterator[str]:
     if tokenizer.pad_token_id is not None and _is_embedded(tokenizer.pad_token, tokenizer, model):
         return
     known = (tokenizer.unk_token,) if tokenizer.unk_token else ()
@@ -153,7 +155,7 @@ def _first_embedded(tokens: Iterable[str], tokenizer: PreTrainedTokenizerBase, m
 def _is_embedded(token: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> bool:
     """Return whether the token is in the vocabulary and has an embedding in the model."""
     number: int | None = tokenizer.get_vocab().get(token)
-    return number is not None and number < len(input_embeddings(model))
+    return number is not None and number < len(embedding_weight(model))
 
 
 def _align_configurations(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, ends: list[int]) -> None:

@@ -22,11 +22,10 @@ from transformers import (
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.chat_template import prepare_tokenizer
-from neftune_cli.models.files import CONFIG
 from neftune_cli.models.gguf import converted, default_cache, quiet_transformers
-from neftune_cli.models.sources import ModelSource
+from neftune_cli.models.sources import CONFIG, ModelSource
 
-PASS_A_DECODER = "Pass a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
+DECODER_FIX = "Pass a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
 CAUSAL_TOLERANCE = 1e-4
 """Tolerance relative to the largest logit, far above the rounding error of float32."""
 FETCH_AGAIN = "Copy or download it again (in a git clone: git lfs pull)."
@@ -92,7 +91,7 @@ def _load_config(files: _ModelFiles) -> PreTrainedConfig:
         config: PreTrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     if config.is_encoder_decoder or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         what = f"'{name}' is not a causal language model: its architecture is {config.model_type}."
-        raise UsageError(Problem(what, PASS_A_DECODER))
+        raise UsageError(Problem(what, DECODER_FIX))
     return config
 
 
@@ -157,7 +156,7 @@ def _check_causal(name: str, model: PreTrainedModel) -> None:
     one, other = model(input_ids=token_ids).logits[:, :-1]  # each (3, vocabulary)
     if (one - other).abs().max() > CAUSAL_TOLERANCE * one.abs().max():
         what = f"'{name}' is not a causal language model: its predictions depend on later tokens."
-        raise UsageError(Problem(what, PASS_A_DECODER))
+        raise UsageError(Problem(what, DECODER_FIX))
 
 
 def _load_tokenizer(files: _ModelFiles) -> PreTrainedTokenizerBase:

@@ -3,17 +3,18 @@
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, TypedDict
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor, nn
 
+from neftune_cli.config.spec import NoiseScale, NoiseTarget
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attestation import MeterState, NoiseMeter
-from neftune_cli.noise.batch import MISSING_LABELS, Batch, NoiseTarget
-from neftune_cli.noise.compiled import register_draw, traceable_draw
+from neftune_cli.noise.batch import MISSING_LABELS, Batch
 from neftune_cli.noise.conflicts import UPSTREAM_NOISE, has_upstream_noise, mark_noise_hook, noise_sources
 from neftune_cli.noise.draws import NoiseStream
-from neftune_cli.noise.lengths import NoiseScale, check_alpha, check_choice
+from neftune_cli.noise.lengths import check_alpha, check_choice
 from neftune_cli.noise.placement import Placement, is_encoder_decoder
 from neftune_cli.records import Attestation
 
@@ -101,7 +102,7 @@ class AttachedNoise:
         # transformers ignores a multiplication after the embedding, and `hf` reproduces transformers.
         self._divisor = placement.multiplier if noise_scale == "paper" else 1.0
         self._meter = NoiseMeter(model, noise_scale, target)
-        self._number = register_draw(self._draw_within_graph)
+        self._number = _register_draw(self._draw_within_graph)
         self._tap: _OutputTap | None = None
         self._batch: Batch | None = None
         self._noised = False
@@ -196,7 +197,7 @@ class AttachedNoise:
             return embeddings
         self._noised = True
         if torch.compiler.is_compiling():
-            return embeddings + traceable_draw(self._number, embeddings, self._batch)
+            return embeddings + _traceable_draw(self._number, embeddings, self._batch)
         return embeddings + self._draw(embeddings.detach(), self._batch)
 
     def _require_noise(self, *_: object) -> None:
@@ -311,3 +312,63 @@ _NOT_NOISED = Problem(
     "A training forward did not call the input embeddings for its input_ids.",
     "Pass token ids as input_ids. If the model looks them up in another way, wrap its embedding in a NEFTuneEmbedding.",
 )
+
+
+# The draw is one opaque operator, which a compiled model calls without a graph break or a recompilation. The compiler
+# cannot trace a separate generator and does not keep Python counters current. It does not look inside an operator.
+
+_BatchDraw = Callable[[Tensor, Batch], Tensor]
+"""Return the noise of embeddings (batch, length, dim) and their batch, in the shape and dtype of the embeddings."""
+
+_draws: dict[int, WeakMethod[_BatchDraw]] = {}
+
+
+def _register_draw(draw: _BatchDraw) -> int:
+    """Return the number under which compiled code calls a bound method while its object is alive."""
+    number = max(_draws, default=0) + 1
+
+    def forget(_: object) -> None:
+        _draws.pop(number, None)
+
+    _draws[number] = WeakMethod(draw, forget)
+    return number
+
+
+def _traceable_draw(number: int, embeddings: Tensor, batch: Batch) -> Tensor:
+    """Return the noise for embeddings through the operator, which is one node of the compiled graph."""
+    noise: Tensor = _draw(
+        embeddings.detach(),
+        number,
+        batch.input_ids,
+        batch.attention_mask,
+        batch.position_ids,
+        batch.cu_seq_lens,
+        batch.labels,
+    )
+    return noise
+
+
+@torch.library.custom_op(
+    "neftune::draw",
+    mutates_args=(),
+    # The compiler must not merge, recompute or replay calls: each call is a new draw.
+    tags=(torch.Tag.nondeterministic_seeded, torch.Tag.cudagraph_unsafe),
+)
+def _draw(
+    embeddings: Tensor,
+    number: int,
+    input_ids: Tensor | None,
+    attention_mask: Tensor | None,
+    position_ids: Tensor | None,
+    cu_seq_lens: Tensor | None,
+    labels: Tensor | None,
+) -> Tensor:
+    draw = _draws[number]()
+    assert draw is not None
+    batch = Batch(input_ids, attention_mask, position_ids, cu_seq_lens, labels, already_embedded=False)
+    return draw(embeddings, batch)
+
+
+@_draw.register_fake
+def _(embeddings: Tensor, *_: object) -> Tensor:
+    return torch.empty_like(embeddings)

@@ -8,10 +8,9 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from neftune_cli.noise.batch import NoiseTarget
+from neftune_cli.config.spec import NoiseScale, NoiseTarget
 from neftune_cli.noise.conflicts import noise_sources
 from neftune_cli.noise.draws import STANDARD_DEVIATION
-from neftune_cli.noise.lengths import NoiseScale
 from neftune_cli.records import Attestation
 
 MEASURE_EVERY = 10

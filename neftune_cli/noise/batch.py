@@ -6,12 +6,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from neftune_cli.config import spec
+from neftune_cli.config.spec import NoiseScale, NoiseTarget
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.noise.lengths import NoiseScale, token_noise_scale
-
-NoiseTarget = spec.NoiseTarget
-"""Real tokens that get noise: all, or by their labels the prompt (ignored by the loss) or the completion."""
+from neftune_cli.noise.lengths import token_noise_scale
 
 IGNORED_LABEL = -100
 """Label of a token that the loss ignores; the convention of torch's cross entropy and of all trainers."""

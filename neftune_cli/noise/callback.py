@@ -12,12 +12,11 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_callback import ExportableState
 
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
-from neftune_cli.config.spec import NoiseSpec
+from neftune_cli.config.spec import NoiseScale, NoiseSpec, NoiseTarget
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
 from neftune_cli.noise.attestation import MEASURE_EVERY, MeterState
-from neftune_cli.noise.batch import NoiseTarget
 from neftune_cli.noise.conflicts import remove_upstream_noise
-from neftune_cli.noise.lengths import NoiseScale, check_alpha, check_choice
+from neftune_cli.noise.lengths import check_alpha, check_choice
 from neftune_cli.records import Attestation
 
 

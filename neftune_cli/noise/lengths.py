@@ -7,11 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neftune_cli.config import spec
+from neftune_cli.config.spec import NoiseScale
 from neftune_cli.errors import Problem, UsageError
-
-NoiseScale = spec.NoiseScale
-"""Definition of L: `paper` is the number of real tokens of the example; `hf` the padded row length (transformers)."""
 
 
 def token_noise_scale(

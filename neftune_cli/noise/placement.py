@@ -1,13 +1,17 @@
-"""The input embedding of a model, where noise is added, and the multiplication between it and the first layer."""
+"""The input embedding of a model, where noise is added, and the vectors that the first layer receives."""
 
 import inspect
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from neftune_cli.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -115,3 +119,33 @@ def _wrapped_model(model: Any) -> nn.Module | None:
     """Return the model inside PEFT's wrapper or a parallel wrapper."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "module", None)
     return inner if isinstance(inner, nn.Module) else None
+
+
+def embedding_weight(model: "PreTrainedModel") -> Tensor:
+    """Return the weight of the embedding table: (vocabulary, dim)."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+def first_layer_embeddings(model: "PreTrainedModel", ids: Tensor) -> Tensor:
+    """Return the embeddings of token ids as the first layer receives them, without position embeddings.
+
+    Some models scale embeddings inside the embedding module (Gemma), others after it (Granite, Falcon-H1). Both kinds
+    of scaling are applied.
+
+    Returns:
+        (*ids.shape, dim), float32, on the model's device, without gradient.
+    """
+    placement = Placement.of(model)
+    with torch.no_grad():
+        embeddings: Tensor = placement.embedding(ids.to(model.device)).float() * placement.multiplier
+    return embeddings
+
+
+def as_inputs_embeds(
+    model: "PreTrainedModel",
+    embeddings: Tensor,  # (rows, length, dim), as the first layer should receive them
+) -> Tensor:
+    """Return the `inputs_embeds` for which the first layer receives `embeddings`: (rows, length, dim)."""
+    return embeddings / Placement.of(model).multiplier

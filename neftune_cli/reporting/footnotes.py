@@ -36,7 +36,7 @@ def _seeds(comparison: Comparison) -> str:
 
 
 def _undefined(comparison: Comparison) -> list[str]:
-    names = [metric.name for key, metric in comparison.metrics.items() if not is_defined(comparison, key)]
+    names = [metric.name_within for key, metric in comparison.metrics.items() if not is_defined(comparison, key)]
     return [f"Not defined for this data: {', '.join(names)}."] if names else []
 
 
@@ -47,7 +47,7 @@ def inference_sentences(comparison: Comparison) -> Iterator[str]:
     """Yield the sentences on pairing, intervals, verdicts, margins and power; none where nothing is compared."""
     assessments = list(_assessments(comparison))
     if assessments:
-        yield _method(comparison, assessments)
+        yield " ".join([_method(comparison, assessments), *_intervals(comparison, assessments)])
         if any(one.verdict for one in assessments):
             yield _verdict_legend()
         yield from _scope(comparison, assessments)
@@ -76,14 +76,14 @@ def few_seeds_sentence(comparison: Comparison) -> str:
     return f"With fewer than three paired seeds ({arms}), differences describe these checkpoints, not the method."
 
 
-def margins_by_metric(comparison: Comparison, keys: Sequence[str]) -> str:
-    """Return the equivalence margins of these metrics, equal margins grouped; empty where none is used."""
-    names: dict[str, list[str]] = {}
-    for key in keys:
-        used = {one.margin for one in _assessments_by_arm(comparison, key).values()}
-        if used:
-            names.setdefault(_number_range(used), []).append(comparison.metrics[key].name)
-    return "; ".join(f"{margin} ({', '.join(metrics)})" for margin, metrics in names.items())
+def margins_by_metric(comparison: Comparison, keys: Sequence[str], *, with_keys: bool = False) -> str:
+    """Return the equivalence margin of each of these metrics; empty where none is used."""
+    margins = {key: {one.margin for one in _assessments_by_arm(comparison, key).values()} for key in keys}
+    metrics = {key: comparison.metrics[key] for key, used in margins.items() if used}
+    return ", ".join(
+        f"{metric.label if with_keys else metric.name_within} {_number_range(margins[key])}"
+        for key, metric in metrics.items()
+    )
 
 
 def _number_range(values: Iterable[float]) -> str:
@@ -93,11 +93,8 @@ def _number_range(values: Iterable[float]) -> str:
 
 
 def _method(comparison: Comparison, assessments: Sequence[Assessment]) -> str:
-    paired = f"Differences are paired by {_paired_by(assessments)}{_random_factors(assessments)}."
-    if not any(math.isfinite(one.comparison.ci_low) for one in assessments):
-        return paired
-    verdicts = _tests(comparison) if any(one.verdict for one in assessments) else ""
-    return f"{paired} {percent(comparison.confidence)} intervals are unadjusted{verdicts}."
+    paired = f"Differences are paired by {_paired_by(assessments)}.{_random_factors(assessments)}"
+    return f"{paired} {_tests(comparison)}" if any(one.verdict for one in assessments) else paired
 
 
 def _random_factors(assessments: Iterable[Assessment]) -> str:
@@ -105,7 +102,7 @@ def _random_factors(assessments: Iterable[Assessment]) -> str:
     if not about_method:
         return ""
     return (
-        "; seeds and items are crossed random factors" if _have_items(about_method) else "; seeds are a random factor"
+        " Seeds and items are crossed random factors." if _have_items(about_method) else " Seeds are a random factor."
     )
 
 
@@ -119,18 +116,42 @@ def _tests(comparison: Comparison) -> str:
     ]
     fewest, most = min(tested, default=0), max(tested, default=0)
     if most < 2:
-        return f"; verdicts use tests at the {level} level"
+        return f"Verdicts use tests at the {level} level."
     arms = f"{fewest} to {counted(most, 'arm')}" if fewest < most else counted(most, "arm")
     return (
-        f"; verdicts use Holm-adjusted tests over {arms} at the {level} level, adjusted separately for difference and "
-        "equivalence"
+        f"Verdicts use p-values adjusted for the number of arms (Holm's method, {arms}, {level} level), separately for "
+        "difference and equivalence."
     )
+
+
+def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterator[str]:
+    """Yield the meaning of the intervals, and the inconclusive differences whose interval excludes zero."""
+    if not any(math.isfinite(one.comparison.ci_low) for one in assessments):
+        return
+    yield f"The {percent(comparison.confidence)} intervals shown are unadjusted."
+    excluding = {
+        comparison.metrics[key].name_within: [arm for arm, one in found.items() if _excludes_zero(one)]
+        for key in comparison.metrics
+        if (found := _inconclusive(comparison, key))
+    }
+    if differences := "; ".join(f"{name} ({', '.join(arms)})" for name, arms in excluding.items() if arms):
+        yield f"These differences are therefore inconclusive although their interval excludes zero: {differences}."
+
+
+def _inconclusive(comparison: Comparison, key: str) -> dict[str, Assessment]:
+    found = _assessments_by_arm(comparison, key)
+    return {arm: one for arm, one in found.items() if one.verdict == "inconclusive"}
+
+
+def _excludes_zero(assessment: Assessment) -> bool:
+    return assessment.comparison.ci_low > 0 or assessment.comparison.ci_high < 0
 
 
 def _verdict_legend() -> str:
     return (
-        "Verdicts: equivalent if the difference is shown to be within the margin; better or worse (higher or lower for "
-        "metrics without a preferred direction) if it is shown to differ from zero; inconclusive if neither is shown."
+        "Verdicts: equivalent if the difference is shown to be within the margin; otherwise better or worse if it is "
+        "shown to differ from zero (higher or lower for metrics without a preferred direction); inconclusive if "
+        "neither is shown."
     )
 
 
@@ -142,8 +163,8 @@ def _scope(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterato
 
 
 def _margins(comparison: Comparison) -> str:
-    margins = margins_by_metric(comparison, tuple(comparison.metrics))
-    return f"Equivalence margins in each metric's unit (set with --margin): {margins}."
+    margins = margins_by_metric(comparison, tuple(comparison.metrics), with_keys=True)
+    return f"Equivalence margins in each metric's unit, with the keys for --metric and --margin: {margins}."
 
 
 def _detectable_effects(comparison: Comparison) -> Iterator[str]:
@@ -152,8 +173,8 @@ def _detectable_effects(comparison: Comparison) -> Iterator[str]:
     about_method = {arm: one for arm, one in found.items() if not _is_about_checkpoints(one)}
     sizes = {arm: one.detectable for arm, one in about_method.items() if math.isfinite(one.detectable)}
     if metric is not None and sizes:
-        listed = ", ".join(f"{metric.number(size)} ({arm})" for arm, size in sizes.items())
-        yield f"Minimum detectable effect on {metric.name_within} (80% power): {listed}."
+        by_arm = ", ".join(f"{metric.number(size)} ({arm})" for arm, size in sizes.items())
+        yield f"Minimum detectable effect on {metric.name_within} (80% power): {by_arm}."
 
 
 def _metrics_without_items(comparison: Comparison) -> Iterator[str]:
@@ -162,7 +183,7 @@ def _metrics_without_items(comparison: Comparison) -> Iterator[str]:
         return
     names = [name for key in comparison.metrics if (name := _name_without_items(comparison, key))]
     if names:
-        yield f"Metrics without per-item values, with intervals over seeds only: {', '.join(names)}."
+        yield f"These metrics have no per-item values, so their intervals are over seeds only: {', '.join(names)}."
 
 
 def _name_without_items(comparison: Comparison, key: str) -> str:
@@ -170,7 +191,7 @@ def _name_without_items(comparison: Comparison, key: str) -> str:
     found = _assessments_by_arm(comparison, key)
     about_method = {arm: one for arm, one in found.items() if not _is_about_checkpoints(one)}
     arms = [arm for arm, one in about_method.items() if one.comparison.items == 1]
-    name = comparison.metrics[key].name
+    name = comparison.metrics[key].name_within
     return name if len(arms) == len(about_method) and arms else f"{name} ({', '.join(arms)})" if arms else ""
 
 
@@ -240,7 +261,10 @@ def noise_sentence(comparison: Comparison) -> str | None:
     if all(arm.noise_ratio is None for arm in comparison.arms):
         return None
     shares = ", ".join(f"{_noise_share(arm)} ({arm.name})" for arm in comparison.arms)
-    return f"Noise norm / embedding norm at the median sequence length: {shares}."
+    return (
+        "The noise ratio is the expected norm of one token's noise divided by the median norm of the embeddings. It is "
+        f"given for a training example of median length. Noise ratio by arm: {shares}."
+    )
 
 
 def _noise_share(arm: ArmSummary) -> str:
@@ -260,10 +284,10 @@ def attestation_sentence(attestations: Sequence[Attestation]) -> str | None:
         return None
     calls, measured = sum(one.calls for one in noisy), sum(one.measured_calls for one in noisy)
     return (
-        f"Noise measured in {measured} of {calls} training forward passes: RMS {_rms(noisy)} times the formula's, "
-        f"noise on {_real(noisy)} of real tokens and {_padding(noisy)} of padding tokens, "
-        f"{sum(one.evaluation_calls for one in noisy)} noisy forward passes in evaluation, "
-        f"{max(one.hooks for one in noisy)} hook."
+        f"Noise was measured in {measured} of {calls} training forward passes. Its root mean square was {_rms(noisy)} "
+        f"times the value of the formula. It was added to {_real(noisy)} of real tokens and {_padding(noisy)} of "
+        f"padding tokens. Evaluation had {sum(one.evaluation_calls for one in noisy)} forward passes with noise. "
+        f"{counted(max(one.hooks for one in noisy), 'hook')} added the noise."
     )
 
 

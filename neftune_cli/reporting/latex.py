@@ -84,10 +84,11 @@ def _caption(section: Section, comparison: Comparison) -> str:
 
 def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
     baseline = "" if section.note else f" to {comparison.baseline}"
+    yield f"Differences{baseline} are paired by {pairing(comparison, section.keys)}."
+    yield f"The {percent(comparison.confidence)} intervals are unadjusted."
     yield (
-        f"Differences{baseline} are paired by {pairing(comparison, section.keys)}, with unadjusted "
-        f"{percent(comparison.confidence)} intervals; verdicts use tests that are Holm-adjusted over the arms, "
-        "separately for difference and equivalence."
+        "Verdicts use p-values adjusted for the number of arms (Holm's method), separately for difference and "
+        "equivalence."
     )
     yield few_seeds_sentence(comparison)
     if margins := margins_by_metric(comparison, section.keys):

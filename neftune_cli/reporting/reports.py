@@ -103,18 +103,18 @@ def draw_plots(compared: ComparedEvidence) -> Mapping[str, "Plot"]:
 
 
 def _content(compared: ComparedEvidence, plots: Mapping[str, "Plot"]) -> "PageContent":
-    from neftune_cli.reporting.page.answers import answers_by_prompt
     from neftune_cli.reporting.page.chapter import PageContent
+    from neftune_cli.reporting.page.responses import responses_by_prompt
 
     comparison, evidence = compared.comparison, compared.evidence
-    seed = _answers_seed(comparison)
+    seed = _responses_seed(comparison)
     return PageContent(
         comparison=comparison,
         advice=advice(comparison),
         footnotes=footnotes(comparison),
         plots=plots,
-        answers=answers_by_prompt(_answers(evidence, seed)),
-        answers_seed=seed,
+        responses=responses_by_prompt(_responses(evidence, seed)),
+        responses_seed=seed,
         spec="---\n".join(evidence.specs),
         manifest=evidence.manifest,
         command="\n".join(reproduction_commands(evidence, compared.choices)),
@@ -149,19 +149,19 @@ def _options(choices: ComparisonOptions) -> Iterator[str]:
         yield from ("--margin", f"{key}={f'{100 * margin.size:g}%' if margin.relative else f'{margin.size:g}'}")
 
 
-def _answers_seed(comparison: Comparison) -> int | None:
+def _responses_seed(comparison: Comparison) -> int | None:
     """Return the lowest seed that every arm has; None where they share none."""
     shared = set.intersection(*(set(arm.seeds) for arm in comparison.arms))
     return min(shared, default=None)
 
 
-def _answers(evidence: Evidence, seed: int | None) -> dict[str, list[Generation]]:
-    """Return the answers of the base and of each arm with this seed; none for runs of other programs."""
+def _responses(evidence: Evidence, seed: int | None) -> dict[str, list[Generation]]:
+    """Return the responses of the base and of each arm with this seed; none for runs of other programs."""
     folders = [SweepFolder(Path(folder)) for folder in evidence.folders] if evidence.specs else []
     found: dict[str, list[Generation]] = {}
     for trial in evidence.trials:
         if trial.is_base or trial.seed == seed:
             places = (folder.trial(trial.trial, trial.arm, trial.seed) for folder in folders)
-            answers = next((answers for place in places if (answers := place.generations())), [])
-            found |= {BASE_ARM if trial.is_base else trial.arm: answers} if answers else {}
+            responses = next((responses for place in places if (responses := place.generations())), [])
+            found |= {BASE_ARM if trial.is_base else trial.arm: responses} if responses else {}
     return found

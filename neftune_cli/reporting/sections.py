@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Assessment, BestArm, Comparison, EarlyStopping
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.formatting import percent
+from neftune_cli.formatting import listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Metric
 from neftune_cli.reporting.cells import (
     DASH,
@@ -27,7 +27,7 @@ from neftune_cli.reporting.cells import (
 from neftune_cli.reporting.columns import TABLE_COLUMNS, TEXT_LAYOUT, ArmRow, TableColumn
 
 BEST_ARM_TITLE = "Best arm"
-EARLY_STOPPING_TITLE = "Early stopping"
+EARLY_STOPPING_TITLE = "Comparison with early stopping"
 WIDEST_BASELINE_HEADING = 13
 """Characters of the longest baseline name in a column heading."""
 
@@ -173,9 +173,10 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     metric = comparison.metrics.get(best.metric) or METRICS[best.metric]
     parts = " and ".join(best.split)
     return (
-        f"{metric.name}: {best.arm} has the best mean, {metric.signed(best.naive)} compared with "
-        f"{comparison.baseline}. This is optimistic on average, because the arm was selected on the same {parts}. "
-        f"Selected on one part of the {parts} and measured on the other: {_gain(best.gain, metric)}. {_shares(best)}"
+        f"{best.arm} has the best mean {metric.name_within}. Its difference to {comparison.baseline} is "
+        f"{metric.signed(best.naive)}. This estimate is optimistic, because the arm was selected on the same {parts}. "
+        f"If the arm is selected on one part of the {parts} and measured on the rest, the difference is "
+        f"{_gain(best.gain, metric)}. {_shares(best)}"
     )
 
 
@@ -208,8 +209,9 @@ def _gain(gain: PairedComparison, metric: Metric) -> str:
 
 def _shares(best: BestArm) -> str:
     ranked = sorted(best.chosen.items(), key=lambda one: -one[1])
-    shares = ", ".join(f"{arm} in {share:.0%}" for arm, share in ranked if share > 0)
-    return f"Arm selected in the splits: {shares}."
+    (arm, share), *others = [(arm, share) for arm, share in ranked if share > 0]
+    first = f"{arm} in {share:.0%} of the splits"
+    return f"The selected arm was {listed([first, *(f'{arm} in {share:.0%}' for arm, share in others)])}."
 
 
 def _at_best_epoch(stopping: EarlyStopping, metric: Metric) -> Block:
@@ -234,8 +236,9 @@ def _differences(assessments: Sequence[Assessment | None], metric: Metric) -> It
 
 def _early_stopping_note(stopping: EarlyStopping, baseline: str) -> str:
     return (
-        f"Differences are relative to {baseline} at its best epoch. Each best epoch (of epochs {_epochs(stopping)}) is "
-        "selected on one part of the items and measured on the rest."
+        f"Every arm is compared with {baseline} at its best epoch, as if its training had stopped there. The best "
+        f"epoch has the lowest held-out loss of epochs {_epochs(stopping)}. It is selected on one part of the items, "
+        "and its loss is measured on the rest. The numbers are means over seeds and over many such splits."
     )
 
 

@@ -41,7 +41,7 @@ class FollowedTrial:
 
     def read(self) -> TrialSnapshot:
         """Return the current content."""
-        changed = _changed(self._folder.path)
+        changed = _modification_time(self._folder.path)
         if changed is None:
             return TrialSnapshot()
         if self._finished is not None and self._finished[0] == changed:
@@ -98,7 +98,7 @@ def _training_loss(line: bytes) -> float | None:
     return loss if isinstance(loss, float) else None
 
 
-def _changed(folder: Path) -> int | None:
+def _modification_time(folder: Path) -> int | None:
     """Return the modification time of a folder in nanoseconds, None if it does not exist."""
     try:
         return folder.stat().st_mtime_ns

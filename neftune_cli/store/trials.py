@@ -123,13 +123,13 @@ class TrialFolder:
             record = TrialRecord.model_validate(values)
         except ValueError:
             raise damaged_file(path) from None
-        return None if self._changed(record) else record
+        return None if self._first_changed_file(record) else record
 
     def why_without_record(self) -> str:
         """Return the reason why there is no valid record, as the end of a sentence about the trial."""
         if (self.path / RECORD_FILE).exists():
             values = read_json(self.path / RECORD_FILE)
-            name = self._changed(TrialRecord.model_validate(values)) if values else RECORD_FILE
+            name = self._first_changed_file(TrialRecord.model_validate(values)) if values else RECORD_FILE
             return f"can't be used: its {name} is damaged; the sweep command trains it again"
         status = self.status()
         if status is not None and status.state is TrialState.FAILED:
@@ -173,7 +173,7 @@ class TrialFolder:
         held = acquire_lease(self.path, lease_seconds=lease_seconds, monitor=self._monitor)
         return LeasedTrial(self, held) if held else None
 
-    def _changed(self, record: TrialRecord) -> str | None:
+    def _first_changed_file(self, record: TrialRecord) -> str | None:
         """Return the name of the first result file with another size than in the record, None if there is none."""
         return next((name for name, size in record.files.items() if _size(self.path / name) != size), None)
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from neftune_cli.formatting import PLAIN_WIDTH, counted, duration, printable, rough_duration
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.estimate import CostEstimate, machine_cost
-from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder
+from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder, work_left
 from neftune_cli.training.trial import Trial
 
 DONE, FAILED, ELSEWHERE, TO_RESUME, TO_RUN = "done", "failed", "running elsewhere", "to resume", "to run"
@@ -170,7 +170,7 @@ def cost_table(costed: CostedPlan, width: int = PLAIN_WIDTH, *, ascii_only: bool
     Empty columns are left out, and so are the least important ones if `width` characters are too few.
     """
     rows = [_cells(line) for line in costed.lines]
-    widths = _fitting(rows, width)
+    widths = _fitting_columns(rows, width)
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for column, room in widths.items():
         table.add_column(
@@ -189,17 +189,17 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
     """Yield the totals of the trials to run, one sentence per line, without unknown ones."""
     to_run, estimate = costed.to_run, costed.estimate
     steps = sum(line.steps for line in to_run)
-    yield f"{len(to_run)} of {len(costed.lines)} trials to run, {steps:,} optimizer steps at most."
+    yield f"{work_left(costed.lines, to_run)}, at most {counted(steps, 'optimizer step')}."
     if failed := sum(line.state == FAILED for line in costed.lines):
         yield f"{counted(failed, 'trial')} failed before. --retry failed runs {'it' if failed == 1 else 'them'} again."
     if not to_run:
         return
     if estimate is None:
-        yield "Their cost is unknown: there is no finished trial and no calibration."
+        yield "Time and cost are unknown: no trial has finished, and nothing was calibrated."
         return
     if costed.without_estimate:
         has = "has" if costed.without_estimate == 1 else "have"
-        yield f"{costed.without_estimate} of them {has} no estimate. The totals are those of the others."
+        yield f"{counted(costed.without_estimate, 'trial')} {has} no estimate. The totals are those of the others."
     about = "at least" if costed.without_estimate else "about"
     yield f"Training tokens: {'at least ' if costed.without_estimate else ''}{costed.tokens:,}, without padding."
     yield f"Time: {about} {duration(estimate.seconds)} with {counted(costed.workers, 'worker')}, including startup."
@@ -211,7 +211,7 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
 
 
 def _cells(line: PlannedTrialCost) -> dict[str, str]:
-    time = _UNKNOWN if line.seconds is None else _rough(line.seconds)
+    time = _UNKNOWN if line.seconds is None else _rough_time(line.seconds)
     return {
         "arm": printable(line.arm),
         "seed": "" if line.seed is None else str(line.seed),
@@ -222,22 +222,22 @@ def _cells(line: PlannedTrialCost) -> dict[str, str]:
     }
 
 
-def _rough(seconds: float) -> str:
+def _rough_time(seconds: float) -> str:
     return rough_duration(seconds) if seconds >= 4 else "< 5 s"
 
 
-def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> dict[str, int]:
+def _fitting_columns(rows: Sequence[Mapping[str, str]], width: int) -> dict[str, int]:
     """Return the shown columns with their widths. If they do not fit, the column of the arm is narrowed."""
     shown = [name for name in _COLUMNS if any(row[name] not in ("", _UNKNOWN) for row in rows)]
     widths = {name: max(cell_len(text) for text in (name, *(row[name] for row in rows))) for name in shown}
     for name in _LEAST_IMPORTANT_FIRST:
-        if _total(widths) > width:
+        if _total_width(widths) > width:
             widths.pop(name, None)
-    excess = max(0, _total(widths) - width)
+    excess = max(0, _total_width(widths) - width)
     return {name: max(1, own - excess) if name == "arm" else own for name, own in widths.items()}
 
 
-def _total(widths: Mapping[str, int]) -> int:
+def _total_width(widths: Mapping[str, int]) -> int:
     return sum(widths.values()) + _GAP * (len(widths) - 1)
 
 

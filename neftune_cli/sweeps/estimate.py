@@ -100,8 +100,8 @@ def recipes_to_calibrate(
 
     Any recipe calibrates the base model, because it needs only evaluation. It therefore comes last.
     """
-    known = _earlier(trials, folder, workers)
-    unknown = [trial for trial in missing if _kind(trial) not in known]
+    known = _costs_of_finished(trials, folder, workers)
+    unknown = [trial for trial in missing if _duration_key(trial) not in known]
     chosen: dict[str, TrialSpec] = {}
     for trial in sorted(unknown, key=lambda trial: trial.is_base):
         if not (trial.is_base and chosen):
@@ -129,11 +129,11 @@ def combined_estimate(
         calibrations: measurements for recipes without a finished trial.
         workers: number of trials in parallel.
     """
-    earlier = _earlier(trials, folder, workers)
+    earlier = _costs_of_finished(trials, folder, workers)
     calibrated = _calibrated(missing, calibrations)
-    found = {trial.id: earlier.get(_kind(trial)) or calibrated.get(trial.id, []) for trial in missing}
+    found = {trial.id: earlier.get(_duration_key(trial)) or calibrated.get(trial.id, []) for trial in missing}
     expected = {trial.id: _mean(found[trial.id]) for trial in missing if found[trial.id]}
-    left = [_left(trial, expected[trial.id], folder) for trial in missing if trial.id in expected]
+    left = [_remaining_seconds(trial, expected[trial.id], folder) for trial in missing if trial.id in expected]
     peaks = [one.peak_memory for one in expected.values() if one.peak_memory]
     return CostEstimate(
         trials={trial: one.seconds for trial, one in expected.items()},
@@ -191,7 +191,7 @@ def _mean(found: Sequence[_TrialEstimate]) -> _TrialEstimate:
     )
 
 
-def _left(trial: Trial, expected: _TrialEstimate, folder: SweepFolder) -> float:
+def _remaining_seconds(trial: Trial, expected: _TrialEstimate, folder: SweepFolder) -> float:
     """Return the remaining seconds of a trial, less if it resumes from a checkpoint."""
     kept = trial_folder(folder, trial).newest_checkpoint()
     return max(0.0, expected.seconds - (kept.seconds if kept else 0.0))
@@ -210,12 +210,12 @@ def _calibrated(missing: Sequence[Trial], calibrations: Sequence[Calibration]) -
     return found
 
 
-def _earlier(trials: Sequence[Trial], folder: SweepFolder, workers: int) -> dict[str, list[_TrialEstimate]]:
+def _costs_of_finished(trials: Sequence[Trial], folder: SweepFolder, workers: int) -> dict[str, list[_TrialEstimate]]:
     """Return the cost of trials that finished on this machine with the same number of parallel trials, by kind."""
     found: dict[str, list[_TrialEstimate]] = {}
     for trial, status in _finished(trials, folder):
         if (status.host, status.side_by_side) == (socket.gethostname(), workers):
-            found.setdefault(_kind(trial), []).append(_measured(trial, folder, status))
+            found.setdefault(_duration_key(trial), []).append(_measured(trial, folder, status))
     return found
 
 
@@ -234,7 +234,7 @@ def _measured(trial: Trial, folder: SweepFolder, status: TrialStatus) -> _TrialE
     return _TrialEstimate(status.seconds or 0.0, tokens, status.peak_memory, EARLIER)
 
 
-def _kind(trial: Trial) -> str:
+def _duration_key(trial: Trial) -> str:
     """Return a key that trials of equal duration share: recipe and length of training, but not noise and seed."""
     if trial.is_base:
         return "base"

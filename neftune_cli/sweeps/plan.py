@@ -1,14 +1,15 @@
 """Plan of a sweep: the trials of a spec, checked against the contents of the results folder."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
 from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.formatting import counted
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
@@ -88,6 +89,24 @@ def missing_trials(plan: Plan, folder: SweepFolder, *, retry_failed: bool = Fals
     return [trial for trial in without if retry_failed or failure_reason(trial_folder(folder, trial)) is None]
 
 
+class _HasSeed(Protocol):
+    @property
+    def seed(self) -> int | None: ...
+
+
+def work_left(trials: Sequence[_HasSeed], missing: Sequence[_HasSeed]) -> str:
+    """Return what is left to run: `12 trials and the base model to run`, or `3 of 12 trials to run`.
+
+    Args:
+        trials: all trials of a plan. The base model has no seed, and is not counted.
+        missing: those to run.
+
+    """
+    total, count = (sum(one.seed is not None for one in some) for some in (trials, missing))
+    share = counted(total, "trial") if count == total else f"{count} of {counted(total, 'trial')}"
+    return f"{share}{' and the base model' if len(missing) > count else ''} to run"
+
+
 def done_trials(plan: Plan, folder: SweepFolder) -> set[str]:
     """Return the ids of trials with a record."""
     return {trial.id for trial in plan.trials if trial_folder(folder, trial).record() is not None}
@@ -127,7 +146,7 @@ def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
 def _with_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts) -> SweepSpec:
     """Return the spec with the time that the chat template sees: the one of the sweep in the folder, or the present."""
     if spec.template_time is None and model.has_clock:
-        start = datetime.now().isoformat(timespec="seconds")  # noqa: DTZ005
+        start = datetime.now().isoformat(timespec="seconds")
         return spec.model_copy(update={"template_time": there.template_time if there else start})
     return spec
 
@@ -193,8 +212,8 @@ def _check_distinct(trials: tuple[Trial, ...]) -> None:
     arms: dict[str, str] = {}
     for trial in trials:
         if trial.id in arms:
-            what = f"The arms {arms[trial.id]!r} and {trial.arm!r} are the same training."
-            raise UsageError(Problem(what, "Keep one of them, with its name."))
+            what = f"The arms {arms[trial.id]!r} and {trial.arm!r} have the same settings."
+            raise UsageError(Problem(what, "Remove one of them."))
         arms[trial.id] = trial.arm
 
 

@@ -61,14 +61,14 @@ def allocate_workers(
     return WorkerAllocation(min(count, len(missing)), min(threads, before), found.gpus, preparation)
 
 
-LIBRARIES = 1 << 30
+LIBRARY_BYTES = 1 << 30
 """Memory in bytes of a process with all libraries imported."""
-FLOAT = 4
+FLOAT_BYTES = 4
 """Bytes of a float32 number; weights, gradients and the two moments of Adam have this type."""
-ACTIVATIONS = 68
+ACTIVATION_BYTES = 68
 """Bytes of activations per token, layer and embedding element: 34 in two-byte numbers without attention scores
 (Korthikanti et al. 2022, "Reducing Activation Recomputation", equation 2), twice that in float32."""
-LOGITS = 3
+LOGITS_COPIES = 3
 """Simultaneous float32 copies of the logits of a batch: logits, log-softmax and gradient."""
 
 
@@ -98,7 +98,7 @@ def disk_need(preparation: Preparation, *, workers: int, models: int) -> int:
         models: number of kept models.
 
     """
-    checkpoint = 3 * FLOAT * preparation.trainable  # the weights and the two moments of Adam
+    checkpoint = 3 * FLOAT_BYTES * preparation.trainable  # the weights and the two moments of Adam
     return workers * (KEPT_CHECKPOINTS + 1) * checkpoint + models * preparation.weight_bytes
 
 
@@ -112,10 +112,11 @@ def memory_need(preparation: Preparation, *, batch_size: int, max_length: int) -
 
     """
     tokens = batch_size * min(max_length, preparation.longest)
-    weights = 2 * preparation.weight_bytes + 3 * FLOAT * preparation.trainable  # one copy keeps the initial weights
-    activations = ACTIVATIONS * tokens * preparation.width * preparation.layers
-    logits = LOGITS * FLOAT * tokens * preparation.vocabulary
-    return LIBRARIES + weights + activations + logits
+    copies = 2  # the initial weights are kept for later trials
+    weights = copies * preparation.weight_bytes + 3 * FLOAT_BYTES * preparation.trainable
+    activations = ACTIVATION_BYTES * tokens * preparation.width * preparation.layers
+    logits = LOGITS_COPIES * FLOAT_BYTES * tokens * preparation.vocabulary
+    return LIBRARY_BYTES + weights + activations + logits
 
 
 _CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -132,26 +133,28 @@ def available_memory(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:
     """Return the main memory in bytes that is available without swapping and within the limit of a container."""
     import psutil
 
-    return max(0, min([int(psutil.virtual_memory().available), *_memory_left(cgroups, own)]))
+    return max(0, min([int(psutil.virtual_memory().available), *_free_memory(cgroups, own)]))
 
 
-def _memory_left(cgroups: Path, own: Path) -> Iterator[int]:
+def _free_memory(cgroups: Path, own: Path) -> Iterator[int]:
     """Yield the free memory in bytes of each control group of this process. File caches count as free."""
-    for folder in _groups(cgroups, own, ""):
-        yield from _left(folder / "memory.max", folder / "memory.current", folder / "memory.stat")
-    for folder in _groups(cgroups / "memory", own, "memory"):
-        yield from _left(folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes", folder / "memory.stat")
+    for folder in _control_groups(cgroups, own, ""):
+        yield from _group_memory(folder / "memory.max", folder / "memory.current", folder / "memory.stat")
+    for folder in _control_groups(cgroups / "memory", own, "memory"):
+        yield from _group_memory(
+            folder / "memory.limit_in_bytes", folder / "memory.usage_in_bytes", folder / "memory.stat"
+        )
 
 
-def _left(limit: Path, usage: Path, stat: Path) -> Iterator[int]:
-    most, used = _text(limit), _text(usage)
-    if most.isdecimal() and used.isdecimal():
-        figures = dict(line.split() for line in _text(stat).splitlines() if len(line.split()) == 2)
-        cached = int(figures.get("total_inactive_file", figures.get("inactive_file", 0)))
-        yield int(most) - int(used) + cached
+def _group_memory(limit: Path, usage: Path, stat: Path) -> Iterator[int]:
+    maximum, used = _text(limit), _text(usage)
+    if maximum.isdecimal() and used.isdecimal():
+        statistics = dict(line.split() for line in _text(stat).splitlines() if len(line.split()) == 2)
+        cached = int(statistics.get("total_inactive_file", statistics.get("inactive_file", 0)))
+        yield int(maximum) - int(used) + cached
 
 
-def _groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
+def _control_groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
     """Yield the folders of the control groups of this process, inner ones first; version 2 has no controller.
 
     In a container the path may be that of the host and not exist. The root is then the group of the container.

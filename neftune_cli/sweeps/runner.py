@@ -81,8 +81,8 @@ def run_sweep(
     folder.remove_leftovers()
     notes = [*plan.notes, *plan.data.notes]
     if allocation:
-        notes = _start(plan, missing, folder, executor, allocation, observer, estimate=options.estimate)
-    notes += _without_model(plan, folder, options.keep, done_before)
+        notes = _start_workers(plan, missing, folder, executor, allocation, observer, estimate=options.estimate)
+    notes += _notes_on_missing_models(plan, folder, options.keep, done_before)
     observer.sweep_started(plan.trials, missing, notes)
     tables = _Tables(plan, folder, options.keep, workers=workers)
     settings = replace(options.settings, side_by_side=workers)
@@ -96,7 +96,7 @@ def run_sweep(
     done = done_trials(plan, folder)
     failed = failed_trials(plan, folder)
     if not ran.stopped:
-        failed |= _lost(plan, done | {trial.id for trial in plan.trials if trial.label in failed})
+        failed |= _without_result(plan, done | {trial.id for trial in plan.trials if trial.label in failed})
     return SweepOutcome(
         already_done=len(done_before),
         run_now=len(ran.ended),
@@ -113,7 +113,7 @@ def _models(plan: Plan, folder: SweepFolder) -> tuple[Path, ...]:
     return tuple(path for trial in plan.trials if (path := trial_folder(folder, trial).model_path).is_dir())
 
 
-def _without_model(plan: Plan, folder: SweepFolder, keep: Keep, done: set[str]) -> Iterator[str]:
+def _notes_on_missing_models(plan: Plan, folder: SweepFolder, keep: Keep, done: set[str]) -> Iterator[str]:
     """Yield a note if models are requested for trials that finished without keeping them."""
     folders = [trial_folder(folder, trial) for trial in plan.trials if trial.id in done and not trial.is_base]
     lacking = sum(not one.model_path.is_dir() for one in folders)
@@ -121,7 +121,7 @@ def _without_model(plan: Plan, folder: SweepFolder, keep: Keep, done: set[str]) 
         yield f"{lacking} finished trials have no kept model. To train them again, give another --output."
 
 
-def _lost(plan: Plan, ended: set[str]) -> dict[str, str]:
+def _without_result(plan: Plan, ended: set[str]) -> dict[str, str]:
     """Return the trials with neither a record nor a failure after a complete run. Normally there are none."""
     lost = (trial.label for trial in plan.trials if trial.id not in ended)
     return dict.fromkeys(lost, "The trial ended without a record.")
@@ -142,7 +142,7 @@ def _halt_reason(halted: Failure | None, need: int) -> str:
     return halted.reason + (space if halted.kind == "disk-full" else "")
 
 
-def _start(
+def _start_workers(
     plan: Plan,
     missing: Sequence[Trial],
     folder: SweepFolder,

@@ -21,10 +21,16 @@ from neftune_cli.records import TrialRecord, TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import DISK_KINDS, failure, is_out_of_memory
-from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, Preparation, resolved_evaluation
+from neftune_cli.sweeps.inspection import (
+    DataFacts,
+    Inspection,
+    ModelFacts,
+    Preparation,
+    resolved_evaluation,
+    with_alphas,
+)
 from neftune_cli.sweeps.model_cache import ModelCache, preparation
 from neftune_cli.sweeps.plan import trial_folder
-from neftune_cli.sweeps.signal_to_noise import with_alphas
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.hardware import (
     device_name,
@@ -89,7 +95,7 @@ class TrialRunner:
 
         Raises:
             UsageError: the model cannot be loaded, or the data do not fit it.
-            TrialError: a prompt leaves no room for an answer in the model's context.
+            TrialError: a prompt leaves no room for a response in the model's context.
         """
         from neftune_cli.training.calibration import calibrate
 

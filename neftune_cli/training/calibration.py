@@ -1,4 +1,4 @@
-"""Calibrate the cost of a trial on this machine: a few training steps, a few loss batches, and a few answers."""
+"""Calibrate the cost of a trial on this machine: a few training steps, a few loss batches, and a few responses."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import ResolvedEvaluation, TrialSpec
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.evaluation.generation import evaluate_answers
+from neftune_cli.evaluation.generation import evaluate_responses
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model
 from neftune_cli.evaluation.losses import example_losses
 from neftune_cli.models.loading import LoadedModel
@@ -30,8 +30,8 @@ LOSS_BATCHES = 3
 NEW_TOKENS = 8
 """Number of timed generation steps after the prompt."""
 SAMPLE_SECONDS = 5.0
-"""Time limit for the losses, and for the answers, as far as it can be estimated beforehand."""
-FEWEST_ROWS = 4
+"""Time limit for the losses, and for the responses, as far as it can be estimated beforehand."""
+MIN_ROWS = 4
 
 
 def calibrate(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec) -> Calibration:
@@ -42,21 +42,21 @@ def calibrate(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec) -> 
     of short disturbances. A calibration takes at most about 30 seconds, or two steps if those take longer.
 
     Raises:
-        TrialError: a prompt leaves no room for an answer in the model's context.
+        TrialError: a prompt leaves no room for a response in the model's context.
     """
     clock = device_clock(prepared.device)
     reset_peak_memory(prepared.device)
     cast(nn.Module, loaded.model).to(prepared.device)
     model, training = time_training(loaded, prepared, trial, clock)
     per_token = _time_losses(model, prepared, training.per_token, clock)
-    answering = _time_answers(model, loaded.tokenizer, prepared, trial.evaluation, per_token, clock)
+    response_time = _time_responses(model, loaded.tokenizer, prepared, trial.evaluation, per_token, clock)
     return Calibration(
         recipe=recipe_key(trial.train),
         setup=training.setup,
         step=training.per_token * training.padded_per_epoch / training.steps_per_epoch,
         measurement=per_token * sum(map(_padded_tokens, (prepared.probe, prepared.held_out))),
-        answers=answering.estimate(prepared, model, trial.evaluation, as_references=True),
-        longest_answers=answering.estimate(prepared, model, trial.evaluation, as_references=False),
+        responses=response_time.estimate(prepared, model, trial.evaluation, as_references=True),
+        longest_responses=response_time.estimate(prepared, model, trial.evaluation, as_references=False),
         steps_per_epoch=training.steps_per_epoch,
         tokens_per_epoch=training.tokens_per_epoch,
         peak_memory=peak_memory_bytes(prepared.device),
@@ -91,8 +91,8 @@ def _padded_tokens(examples: Sequence[TokenizedExample]) -> int:
 
 
 @dataclass(frozen=True)
-class _AnswerTime:
-    """Measured durations of generating and scoring answers, in seconds."""
+class _ResponseTime:
+    """Measured durations of generating and scoring responses, in seconds."""
 
     per_prompt_token: float = 0.0
     per_step: float = 0.0
@@ -100,14 +100,14 @@ class _AnswerTime:
     per_row: float = 0.0
     """One more token for all rows of a batch: the part that each row adds."""
     per_score: float = 0.0
-    """The scores of one answer."""
+    """The scores of one response."""
 
     def estimate(
         self, prepared: PreparedData, model: LanguageModel, evaluation: ResolvedEvaluation, *, as_references: bool
     ) -> float:
-        """Return the time of all answers of a trial.
+        """Return the time of all responses of a trial.
 
-        Generation of a batch ends with its longest answer: at the length of the longest reference in the batch, or at
+        Generation of a batch ends with its longest response: at the length of the longest reference in the batch, or at
         the limit of new tokens.
         """
         context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
@@ -123,25 +123,25 @@ class _AnswerTime:
         return total
 
 
-def _time_answers(
+def _time_responses(
     model: LanguageModel,
     tokenizer: PreTrainedTokenizerBase,
     prepared: PreparedData,
     evaluation: ResolvedEvaluation,
     per_token: float,
     clock: Clock,
-) -> _AnswerTime:
-    """Time a few answer tokens for a batch of prompts of medium length, and for a quarter of the batch."""
+) -> _ResponseTime:
+    """Time a few response tokens for a batch of prompts of medium length, and for a quarter of the batch."""
     prompts = _with_prompt(prepared.held_out) or _with_prompt(prepared.probe[:PROBE_PROMPTS])
     if not prompts:
-        return _AnswerTime()
+        return _ResponseTime()
     rows = _affordable_rows(GENERATION_BATCH_SIZE, per_token, [one.prompt_length for one in prompts], times=1)
     batch = _around_median(prompts, rows, lambda one: one.prompt_length)
 
-    def answered(examples: Sequence[TokenizedExample]) -> tuple[list[float], float]:
+    def generated(examples: Sequence[TokenizedExample]) -> tuple[list[float], float]:
         """Return the seconds of each forward pass, and those of scoring."""
         with forward_calls(causal_model(model), clock) as calls:
-            evaluate_answers(
+            evaluate_responses(
                 model,
                 tokenizer,
                 examples,
@@ -153,13 +153,13 @@ def _time_answers(
         last = median(spans[1:] or spans or [0.0])
         return [*spans, last], clock() - calls[-1].begin - last
 
-    answered(batch[:1])
+    generated(batch[:1])
     few = batch[: max(1, len(batch) // 4)]
-    (prefill, *steps), scoring = answered(batch)
-    (few_prefill, *few_steps), _ = answered(few)
+    (prefill, *steps), scoring = generated(batch)
+    (few_prefill, *few_steps), _ = generated(few)
     step, few_step = median(steps or [prefill]), median(few_steps or [few_prefill])
     per_row = max(0.0, (step - few_step) / max(1, len(batch) - len(few)))
-    return _AnswerTime(
+    return _ResponseTime(
         # the smaller of two measurements, since disturbances only add time
         per_prompt_token=min(prefill / _prompt_tokens(batch), few_prefill / _prompt_tokens(few)),
         per_step=max(0.0, step - per_row * len(batch)),
@@ -183,9 +183,9 @@ def _generation_batches(examples: Sequence[TokenizedExample]) -> Iterator[Sequen
         yield by_length[start : start + GENERATION_BATCH_SIZE]
 
 
-def _affordable_rows(most: int, per_token: float, lengths: Sequence[int], *, times: int) -> int:
-    """Return the batch size, at most `most`, for which `times` batches take SAMPLE_SECONDS at seconds per token."""
-    return max(FEWEST_ROWS, min(most, int(SAMPLE_SECONDS / times / (per_token * median(lengths)))))
+def _affordable_rows(maximum: int, per_token: float, lengths: Sequence[int], *, times: int) -> int:
+    """Return the batch size, at most `maximum`, for which `times` batches take SAMPLE_SECONDS at seconds per token."""
+    return max(MIN_ROWS, min(maximum, int(SAMPLE_SECONDS / times / (per_token * median(lengths)))))
 
 
 def _around_median(

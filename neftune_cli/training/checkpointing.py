@@ -92,7 +92,7 @@ class CheckpointCallback(TrainerCallback):
             self.noise.resume_measurements(measurements)
 
     def write_trained(self, attestation: Attestation) -> None:
-        """Write a checkpoint of a finished training, unless there is one; a resumed trial only generates answers."""
+        """Write a checkpoint of a finished training, unless there is one; a resumed trial only generates responses."""
         if self.attestation is None:
             more = {"curve": self.curve.state(), "attestation": attestation.model_dump()}
             self._write(self.trainer.trained_snapshot(**more))
@@ -100,7 +100,7 @@ class CheckpointCallback(TrainerCallback):
 
     @property
     def is_due_at_end(self) -> bool:
-        """Return whether a checkpoint between training and answers is worth its time."""
+        """Return whether a checkpoint between training and responses is worth its time."""
         return self._settings.checkpoint_steps is not None or self._clock() - self._last >= WORTH_SAVING_SECONDS
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -156,7 +156,10 @@ class CheckpointCallback(TrainerCallback):
                 write_snapshot(snapshot, path)
                 sys.audit("neftune.checkpoint-filled", step)
         except UnsupportedStateError as error:  # for example, the state of a third-party optimizer
-            print(f"Checkpoints are off: {error}. If interrupted, this trial starts over.", file=sys.stderr)
+            print(
+                f"Checkpoints are disabled: {error}. If interrupted, this trial starts from the beginning.",
+                file=sys.stderr,
+            )
             self._can_write = False
         self._last = self._clock()
 

@@ -15,7 +15,7 @@ class TrialCost:
     training: float
     measuring: float
     """All noise-off losses: after each epoch, or once for the base trial."""
-    answering: float
+    generating: float
     steps: int
     tokens: int
     """Tokens trained on over all epochs, padding excluded."""
@@ -23,7 +23,7 @@ class TrialCost:
     @property
     def seconds(self) -> float:
         """Return the total time of all phases."""
-        return self.setup + self.training + self.measuring + self.answering
+        return self.setup + self.training + self.measuring + self.generating
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Calibration:
     """One optimizer step on batches of average size."""
     measurement: float
     """One measurement of the noise-off losses of all probe and held-out examples."""
-    answers: float
-    """All answers and their scores, if each is about as long as its reference."""
-    longest_answers: float
-    """All answers and their scores, if each reaches the limit of new tokens, as is common before fine-tuning."""
+    responses: float
+    """All responses and their scores, if each is about as long as its reference."""
+    longest_responses: float
+    """All responses and their scores, if each reaches the limit of new tokens, as is common before fine-tuning."""
     steps_per_epoch: int
     tokens_per_epoch: int
     """Training tokens, padding excluded."""
@@ -51,18 +51,18 @@ class Calibration:
     def estimate(self, train: TrainSpec, *, is_base: bool) -> TrialCost:
         """Return the cost of a trial with this recipe and any number of epochs or steps.
 
-        Every epoch, including an incomplete last one, ends with a measurement. Answers of a fine-tuned model are
-        assumed to be as long as the references. Answers of the base model are assumed to reach the limit of new
+        Every epoch, including an incomplete last one, ends with a measurement. Responses of a fine-tuned model are
+        assumed to be as long as the references. Responses of the base model are assumed to reach the limit of new
         tokens, which is an upper bound.
         """
         if is_base:
-            return TrialCost(0.0, 0.0, self.measurement, self.longest_answers, 0, 0)
+            return TrialCost(0.0, 0.0, self.measurement, self.longest_responses, 0, 0)
         steps = train.max_steps or math.ceil(train.epochs * self.steps_per_epoch)
         return TrialCost(
             setup=self.setup,
             training=steps * self.step,
             measuring=math.ceil(steps / self.steps_per_epoch) * self.measurement,
-            answering=self.answers,
+            generating=self.responses,
             steps=steps,
             tokens=round(self.tokens_per_epoch * steps / self.steps_per_epoch),
         )

@@ -41,7 +41,7 @@ class FineTuned:
     attestation: Attestation | None = None
     halvings: int = 0
     write_checkpoint: Callable[[], None] = lambda: None
-    """Write a checkpoint of the finished training, unless there is one; a resumed trial only generates the answers."""
+    """Write a checkpoint of the finished training, unless there is one. A trial that resumes from it does not train."""
 
 
 def fine_tune(
@@ -79,7 +79,11 @@ def fine_tune(
     with tempfile.TemporaryDirectory(prefix="neftune-") as work:
         with stop.interruptible():
             config = sft_config(
-                trial.spec.train, seed=trial.spec.stream_seed, device=prepared.device, work=Path(work), halvings=halvings
+                trial.spec.train,
+                seed=trial.spec.stream_seed,
+                device=prepared.device,
+                work=Path(work),
+                halvings=halvings,
             )
             callback.trainer = build_trainer(
                 loaded.model,
@@ -129,7 +133,7 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
             snapshot = read_snapshot(checkpoint.path, cast(nn.Module, trainer.model))
             callback.restore(snapshot)
         except UnreadableCheckpoint as error:
-            print(f"{error} Trying the checkpoint before it, or else starting over.", file=sys.stderr)
+            print(f"{error} Trying an earlier checkpoint, or else starting from the beginning.", file=sys.stderr)
             continue
         folder.resume_from(checkpoint)
         folder.rewrite_metrics(callback.curve.points)

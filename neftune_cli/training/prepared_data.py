@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 EVALUATION_BATCH_SIZE = 32
 GENERATION_BATCH_SIZE = 64
 PROBE_PROMPTS = 64
-"""Number of probe prompts to answer: one batch, about 1 s in the ablation, where training takes 10 s."""
+"""Number of probe prompts for which responses are generated. They are one batch, which takes about a second with
+`tiny`."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def check_context(tokenized: TokenizedExamples, name: str, loaded: "LoadedModel"
 def _median_embedding_norm(loaded: "LoadedModel", examples: tuple[TokenizedExample, ...]) -> float:
     import torch
 
-    from neftune_cli.models.embeddings import first_layer_embeddings
+    from neftune_cli.noise.placement import first_layer_embeddings
 
     tokens = torch.tensor(list(_tokens(examples))).unique()
     norms = torch.linalg.vector_norm(first_layer_embeddings(loaded.model, tokens), dim=-1)

@@ -1,6 +1,5 @@
 """Build TRL's SFTConfig and trainer from a recipe, and check the SFTConfig fields that a recipe sets."""
 
-import difflib
 import math
 import warnings
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.errors import Problem, TrialError, UsageError
+from neftune_cli.errors import Problem, TrialError, UsageError, did_you_mean
 from neftune_cli.training.hardware import device_name, has_bfloat16
 
 if TYPE_CHECKING:
@@ -68,9 +67,8 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
         fix = "Remove it: the measurements depend on its value."
         yield Problem(f"The SFTConfig field {name!r} is set by neftune.", fix)
     elif name not in known:
-        meant = TRAIN_FIELD_SYNONYMS.get(name) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
-        fix = f"Did you mean {meant!r}?" if meant else "TRL's documentation of SFTConfig lists the fields."
-        yield Problem(f"SFTConfig has no field {name!r}.", fix)
+        fix = did_you_mean(TRAIN_FIELD_SYNONYMS.get(name, name), {**known, **TrainSpec.model_fields})
+        yield Problem(f"SFTConfig has no field {name!r}.", fix or "Use a field from TRL's documentation of SFTConfig.")
     elif expected := _expected_instead(known[name], value):
         yield Problem(f"The SFTConfig field {name!r} must be {expected}, not {value!r}.", "Change the value.")
 

@@ -66,10 +66,10 @@ def forward_calls(model: nn.Module, clock: Clock) -> Iterator[list[ForwardCall]]
         handle.remove()
 
 
-WARM_UP, FEWEST_STEPS, MOST_STEPS = 2, 5, 20
+WARM_UP_STEPS, MIN_STEPS, MAX_STEPS = 2, 5, 20
 """Number of untimed steps, and the smallest and largest number of timed steps."""
 QUICK_SECONDS, STEP_BUDGET_SECONDS = 2.0, 20.0
-"""Training time after which FEWEST_STEPS timed steps are enough, and after which no further step starts."""
+"""Training time after which MIN_STEPS timed steps are enough, and after which no further step starts."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def time_training(
 def _trainer(
     loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, callbacks: list[TrainerCallback], work: Path
 ) -> SFTTrainer:
-    short = trial.train.model_copy(update={"max_steps": WARM_UP + MOST_STEPS})
+    short = trial.train.model_copy(update={"max_steps": WARM_UP_STEPS + MAX_STEPS})
     config = sft_config(short, seed=trial.stream_seed, device=prepared.device, work=work)
     rank = trial.train.lora_rank
     return build_trainer(loaded.model, loaded.tokenizer, prepared.train, config, lora_rank=rank, callbacks=callbacks)
@@ -123,7 +123,7 @@ def _seconds_per_token(stopwatch: "_Stopwatch", calls: Sequence[ForwardCall]) ->
     spans = list(pairwise(stopwatch.ends))
     return median(
         (end - begin) / sum(one.tokens for one in calls if begin <= one.begin < end)
-        for begin, end in spans[WARM_UP - 1 :] or spans
+        for begin, end in spans[WARM_UP_STEPS - 1 :] or spans
     )
 
 
@@ -155,7 +155,7 @@ class _Epoch:
 
     def longest_first(self) -> "_LongestFirst":
         """Return the warm-up batches, which hold the longest examples, followed by the batches of training."""
-        return _LongestFirst(self._batches, [self._longest] * (WARM_UP * self._accumulated))
+        return _LongestFirst(self._batches, [self._longest] * (WARM_UP_STEPS * self._accumulated))
 
     @cached_property
     def _longest(self) -> dict[str, torch.Tensor]:
@@ -202,6 +202,6 @@ class _Stopwatch(TrainerCallback):
         """Record the end of a step, and stop training after enough of them."""
         if len(self.ends) < state.global_step:  # the summary at the end of training is logged as well
             self.ends.append(self._clock())
-            steps, seconds = len(self.ends) - WARM_UP, self.ends[-1] - self.begins[0]
-            enough = seconds > (QUICK_SECONDS if steps >= FEWEST_STEPS else STEP_BUDGET_SECONDS)
+            steps, seconds = len(self.ends) - WARM_UP_STEPS, self.ends[-1] - self.begins[0]
+            enough = seconds > (QUICK_SECONDS if steps >= MIN_STEPS else STEP_BUDGET_SECONDS)
             control.should_training_stop |= steps >= 0 and enough

@@ -1,4 +1,4 @@
-"""Metrics of a trial with the noise off: losses and answers of every example, and the size of the arm's noise."""
+"""Metrics of a trial with the noise off: losses and responses of every example, and the size of the arm's noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.evaluation.generation import evaluate_answers
+from neftune_cli.evaluation.generation import evaluate_responses
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
 from neftune_cli.noise.lengths import token_noise_norm
@@ -68,30 +68,30 @@ def split_loss(losses: Sequence[ExampleLoss], split: str) -> float:
 
 
 @dataclass(frozen=True)
-class MeasuredAnswers:
-    """The greedy answers of one model and their metrics."""
+class MeasuredResponses:
+    """The greedy responses of one model and their metrics."""
 
     held_out: EvalMetrics
     probe: EvalMetrics | None
     """None if the data set has no prompts."""
     generations: list[Generation]
-    """Answers to the held-out prompts, followed by answers to the probe prompts."""
+    """Responses to the held-out prompts, followed by responses to the probe prompts."""
 
 
-def measure_answers(
+def measure_responses(
     model: LanguageModel, tokenizer: PreTrainedTokenizerBase, prepared: PreparedData, evaluation: ResolvedEvaluation
-) -> MeasuredAnswers:
-    """Generate and score answers to all held-out prompts and to the first PROBE_PROMPTS probe prompts.
+) -> MeasuredResponses:
+    """Generate and score responses to all held-out prompts and to the first PROBE_PROMPTS probe prompts.
 
-    The similarity of answers on training prompts to the training completions measures how much of their wording the
+    The similarity of responses on training prompts to the training completions measures how much of their wording the
     model memorized (NEFTune paper, section 5.1).
 
     Raises:
-        TrialError: a prompt leaves no room for an answer in the model's context.
+        TrialError: a prompt leaves no room for a response in the model's context.
     """
 
-    def answered(examples: Sequence[TokenizedExample]) -> tuple[EvalMetrics, list[Generation]]:
-        return evaluate_answers(
+    def generated(examples: Sequence[TokenizedExample]) -> tuple[EvalMetrics, list[Generation]]:
+        return evaluate_responses(
             model,
             tokenizer,
             examples,
@@ -100,9 +100,9 @@ def measure_answers(
             batch_size=GENERATION_BATCH_SIZE,
         )
 
-    held_out, to_held_out = answered(prepared.held_out)
-    probe, to_probe = answered(prepared.probe[:PROBE_PROMPTS])
-    return MeasuredAnswers(
+    held_out, to_held_out = generated(prepared.held_out)
+    probe, to_probe = generated(prepared.probe[:PROBE_PROMPTS])
+    return MeasuredResponses(
         held_out=held_out,
         probe=probe if to_probe else None,
         generations=[

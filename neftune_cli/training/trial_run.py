@@ -18,11 +18,11 @@ from neftune_cli.training.sft_trainer import micro_batches
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
 from neftune_cli.training.trial_metrics import (
-    MeasuredAnswers,
+    MeasuredResponses,
     loss_metrics,
-    measure_answers,
     measure_losses,
     measure_noise,
+    measure_responses,
 )
 
 
@@ -43,7 +43,7 @@ def run_trial(
         trial: the trial to run.
         loaded: a fresh model, which the trial modifies.
         prepared: tokenized examples to train and measure on.
-        folder: the trial's folder, held under a lease; `begin` was called.
+        folder: the trial's folder, whose lease this process holds; `start` was called.
         report: receives every step and every phase.
         settings: how the trial is run.
         stop: ends the trial, with a checkpoint if training has finished or is under way.
@@ -61,7 +61,7 @@ def run_trial(
         else fine_tune(trial, loaded, prepared, folder, report, settings=settings, stop=stop, halvings=halvings)
     )
     report(TrialProgress("generating"))
-    answers = _answered(outcome, trial, loaded, prepared, stop)
+    responses = _generated(outcome, trial, loaded, prepared, stop)
     if settings.keep_model and not trial.is_base:
         _save(outcome.model, loaded, folder)
     record = TrialRecord(
@@ -70,8 +70,8 @@ def run_trial(
         alpha=trial.alpha,
         seed=trial.seed,
         loss=loss_metrics(outcome.losses, train_loss=outcome.train_loss),
-        eval=answers.held_out,
-        probe_eval=answers.probe,
+        eval=responses.held_out,
+        probe_eval=responses.probe,
         noise=None if trial.is_base else measure_noise(trial.spec.noise, prepared),
         attestation=outcome.attestation,
         identity=trial.identity,
@@ -81,7 +81,7 @@ def run_trial(
             *_memory_notes(trial, outcome.halvings),
         ),
     )
-    folder.finish(record, outcome.losses, answers.generations)
+    folder.finish(record, outcome.losses, responses.generations)
     return record
 
 
@@ -98,26 +98,26 @@ def _measured_base(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTr
     return FineTuned(loaded.model, losses)
 
 
-def _answered(
+def _generated(
     outcome: FineTuned, trial: Trial, loaded: LoadedModel, prepared: PreparedData, stop: StopRequest
-) -> MeasuredAnswers:
-    """Generate and score the answers; if a stop is requested meanwhile, write a checkpoint of the trained model."""
+) -> MeasuredResponses:
+    """Generate and score the responses; if a stop is requested meanwhile, write a checkpoint of the trained model."""
     try:
         with stop.interruptible():
-            answers = measure_answers(outcome.model, loaded.tokenizer, prepared, trial.spec.evaluation)
+            responses = measure_responses(outcome.model, loaded.tokenizer, prepared, trial.spec.evaluation)
     except TrialStopped:
         outcome.write_checkpoint()
         raise
-    sys.audit("neftune.answers-generated", trial.id)
-    return answers
+    sys.audit("neftune.responses-generated", trial.id)
+    return responses
 
 
 def _noise_notes(trial: Trial) -> Iterator[str]:
     """Yield notes on settings of the noise that its reported norm does not show."""
     noise = trial.spec.noise
     if noise.alpha and noise.noise_schedule != "constant":
-        decay = f"alpha decays to zero during training ({noise.noise_schedule})"
-        yield f"{trial.arm}: {decay}; the reported noise norm is that of the first step."
+        schedule = f"alpha follows the {noise.noise_schedule} schedule during training"
+        yield f"{trial.arm}: {schedule}; the reported noise norm is that of alpha {noise.alpha:g}."
     if noise.alpha and noise.noise_target != "all":
         yield f"{trial.arm}: only {noise.noise_target} tokens get noise."
 

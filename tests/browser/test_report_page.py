@@ -10,7 +10,7 @@ import pytest
 
 from neftune_cli.reporting.page.report import report_page
 from tests.browser.devtools import Browser, Tab, browser, chromium
-from tests.page_contents import PLOT, answers, comparison, content
+from tests.page_contents import PLOT, comparison, content, responses
 
 CHROMIUM = chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
@@ -30,7 +30,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(report_page([content(), content(answers=answers(30))]), encoding="utf-8")
+    path.write_text(report_page([content(), content(responses=responses(30))]), encoding="utf-8")
     return path
 
 
@@ -39,10 +39,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     attack = "</script></style><script>document.title = 'run'</script><img src=https://example.org/x onerror=alert(1)>"
     whole = comparison()
     arms = tuple(replace(arm, name=attack) if arm.name == "alpha=15" else arm for arm in whole.arms)
-    prompt = answers(1)[0]
-    answer = prompt.answers["base"].model_copy(update={"response": attack + "\x00\u202e" * 50, "exact_match": False})
-    prompt = replace(prompt, prompt=attack, reference="x" * 50_000, answers={attack: answer})
-    page = content(comparison=replace(whole, arms=arms, sweep=attack), answers=[prompt], manifest=attack, advice=attack)
+    prompt = responses(1)[0]
+    response = prompt.responses["base"].model_copy(
+        update={"response": attack + "\x00\u202e" * 50, "exact_match": False}
+    )
+    prompt = replace(prompt, prompt=attack, reference="x" * 50_000, responses={attack: response})
+    page = content(
+        comparison=replace(whole, arms=arms, sweep=attack), responses=[prompt], manifest=attack, advice=attack
+    )
     path = tmp_path_factory.mktemp("hostile") / "report.html"
     path.write_text(report_page([page]), encoding="utf-8")
     return path
@@ -70,7 +74,7 @@ def test_page_is_complete_without_scripts(started: Browser, file: Path) -> None:
     with_scripts, without = started.open(file), started.open(file, scripts=False)
 
     assert without.run("document.querySelectorAll('button, input').length") == 0
-    words = "document.querySelector('main').textContent.replace(/Search prompts and answers|\\s+/g, '')"
+    words = "document.querySelector('main').textContent.replace(/Search prompts and responses|\\s+/g, '')"
     assert without.run(words) == with_scripts.run(words)
     assert _visible(without, "table.primary") == [True, True]
     assert _visible(without, "details.prompt > summary") == [True] * 36
@@ -142,7 +146,7 @@ def test_first_tab_stop_skips_to_content(started: Browser, file: Path) -> None:
 
 def test_search_filters_prompts_and_restores_them(started: Browser, file: Path) -> None:
     tab = started.open(file)
-    section = "document.querySelectorAll('section.answers')[1]"
+    section = "document.querySelectorAll('section.responses')[1]"
     shown = f"[...{section}.querySelectorAll('details.prompt:not([hidden])')]"
     box = f"{section}.querySelector('input[type=search]')"
 
@@ -154,7 +158,7 @@ def test_search_filters_prompts_and_restores_them(started: Browser, file: Path) 
     assert tab.run(f"{shown}.map(one => one.querySelector('.question').textContent)") == ["Where was person 17 born?"]
     assert tab.run(f"{shown}.map(one => one.open)") == [True]
     assert tab.run(f"{section}.querySelector('output').textContent") == "1 of 30 match"
-    assert tab.run(f"{box}.labels[0].textContent") == "Search prompts and answers"
+    assert tab.run(f"{box}.labels[0].textContent") == "Search prompts and responses"
 
     search("")
     assert tab.run(f"{shown}.map(one => one.open)") == opened

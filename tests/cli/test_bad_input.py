@@ -14,25 +14,25 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
     [
         (
             ("--alphas", "0,-5"),
-            "Error: --alphas: alpha must be a finite number, 0 or larger, not -5.\n"
-            "  Give numbers such as 0,5,10,15; 0 is no noise.\n",
+            "Error: --alphas: alpha must be a finite number, 0 or larger; -5 was given.\n"
+            "  Use --alphas 0,5,10,15; 0 is no noise.\n",
         ),
         (
             ("--alphas", "0,five"),
-            "Error: --alphas: 'five' is not a number.\n  Give numbers separated by commas, for example 0,5,10,15.\n",
+            "Error: --alphas: 'five' is not a number.\n  Use numbers, for example --alphas 0,5,10,15.\n",
         ),
         (
             ("--alphas", "5,5.0"),
-            "Error: --alphas: 5.0 appears twice.\n  Give each alpha once. --seeds repeats trainings.\n",
+            "Error: --alphas: 5.0 appears twice.\n  Use each alpha once. --seeds repeats trainings.\n",
         ),
         (
             ("--seeds", "zero"),
             "Error: --seeds: 'zero' is neither a number nor a list of seeds.\n"
-            "  Give a number of seeds (3), or a list (0,1,7). A list of one seed ends with a comma (7,).\n",
+            "  Use a number of seeds (3), or a list (0,1,7). A list of one seed ends with a comma (7,).\n",
         ),
         (
             ("--epochs", "-1"),
-            "Error: --epochs: input should be greater than 0, not -1.0.\n  Give another value.\n",
+            "Error: --epochs must be larger than 0; -1 was given.\n  Use --epochs 3.\n",
         ),
         (
             ("--set", "wieght_decay=0.1"),
@@ -48,36 +48,37 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--learning-rat", "1"),
-            "Error: No such option: --learning-rat",
+            "Error: There is no option --learning-rat.\n  Did you mean --learning-rate?\n",
         ),
         (
             ("--noise", "unifrom"),
-            "Error: Invalid value for '--noise': 'unifrom' is not one of 'uniform', 'gaussian', 'bernoulli'.\n",
+            "Error: --noise must be uniform, gaussian or bernoulli; 'unifrom' was given.\n  Did you mean 'uniform'?\n",
         ),
         (
             ("--noises", "uniform,unifrom"),
-            "Error: --noises: 'unifrom' is not a noise distribution.\n"
-            "  Give names from uniform, gaussian, bernoulli, separated by commas.\n",
+            "Error: --noises: noise distribution 'unifrom' is unknown.\n  Did you mean 'uniform'?\n",
         ),
         (
             ("--noise-schedule", "sideways"),
-            "Error: Invalid value for '--noise-schedule': 'sideways' is not one of 'constant', 'linear', 'cosine'.\n",
+            "Error: --noise-schedule must be constant, linear or cosine; 'sideways' was given.\n"
+            "  Use --noise-schedule constant.\n",
         ),
         (
             ("--noise-target", "everything"),
-            "Error: Invalid value for '--noise-target': 'everything' is not one of 'all', 'prompt', 'completion'.\n",
+            "Error: --noise-target must be all, prompt or completion; 'everything' was given.\n"
+            "  Use --noise-target all.\n",
         ),
         (
             ("--executor", "ray"),
-            "Error: Invalid value for '--executor': 'ray' is not one of 'local', 'inline'.\n",
+            "Error: --executor must be local or inline; 'ray' was given.\n  Use --executor local.\n",
         ),
         (
             ("--keep", "some"),
-            "Error: Invalid value for '--keep': 'some' is not one of 'none', 'best', 'all'.\n",
+            "Error: --keep must be none, best or all; 'some' was given.\n  Use --keep none.\n",
         ),
         (
             ("none.yaml",),
-            "Error: Cannot read none.yaml: No such file or directory.\n  Name an experiment file.\n",
+            "Error: Cannot read none.yaml: No such file or directory.\n  Use an existing YAML file.\n",
         ),
     ],
 )
@@ -105,44 +106,45 @@ def test_problems_of_options_data_model_and_recipe_are_reported_together(neftune
         (
             "sweep --workers x --alphas a,b",
             "Error: --workers: 'x' is not a number of workers.\n"
-            "  Give a number, auto, or 0 to run the trials in the main process.\n"
-            "Error: --alphas: 'a' is not a number.\n  Give numbers separated by commas, for example 0,5,10,15.\n"
-            "Error: --alphas: 'b' is not a number.\n  Give numbers separated by commas, for example 0,5,10,15.\n",
+            "  Use a number, auto, or 0 to run the trials in the main process.\n"
+            "Error: --alphas: 'a' is not a number.\n  Use numbers, for example --alphas 0,5,10,15.\n"
+            "Error: --alphas: 'b' is not a number.\n  Use numbers, for example --alphas 0,5,10,15.\n",
         ),
         (
             "sweep --checkpoint-minutes nan --hourly-rate 2 --epochs 0 --model ./none --dataset none.csv",
-            "Error: --checkpoint-minutes: nan is not a finite number.\n"
-            "  Give a number of minutes above 0, for example 2.\n"
+            "Error: --checkpoint-minutes must be a finite number; nan was given.\n"
+            "  Use a number of minutes, for example --checkpoint-minutes 2.\n"
             "Error: --hourly-rate has no effect without --dry-run.\n"
-            "  Add --dry-run to see the cost estimate, or leave --hourly-rate out.\n"
-            "Error: --epochs: input should be greater than 0, not 0.0.\n  Give another value.\n"
+            "  Add --dry-run to see the cost estimate, or remove --hourly-rate.\n"
+            "Error: --epochs must be larger than 0; 0 was given.\n  Use --epochs 3.\n"
             "Error: There is no model directory './none'.\n"
             "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n"
             "Error: There is no file or folder 'none.csv'.\n"
-            "  Pass bios, a .json, .jsonl, .csv or .parquet file, a folder written by save_to_disk, or a hub id.\n",
+            "  Use bios, a .json, .jsonl, .csv or .parquet file, a folder written by save_to_disk, or a hub id.\n",
         ),
         (
             "sweep --dry-run --hourly-rate 0 experiment.yaml",
-            "Error: --hourly-rate: 0 is not above 0.\n"
-            "  Give the cost of the machine per hour, a number above 0 such as 1.20.\n"
+            "Error: --hourly-rate must be larger than 0; 0 was given.\n"
+            "  Use the cost of the machine per hour, for example --hourly-rate 1.20.\n"
             "Error: There is no model directory './none'.\n"
             "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n",
         ),
         (
             "train --alpha x --checkpoint-steps=-1 --batch-size 0 --model ./none",
-            "Error: --alpha: 'x' is not a number.\n  Give numbers separated by commas, for example 0,5,10,15.\n"
-            "Error: --checkpoint-steps: -1 is not above 0.\n  Give a number of steps, 1 or more.\n"
-            "Error: --batch-size: input should be greater than 0, not 0.\n  Give another value.\n"
+            "Error: --alpha: 'x' is not a number.\n  Use a number, for example --alpha 5.\n"
+            "Error: --checkpoint-steps must be larger than 0; -1 was given.\n"
+            "  Use a number of steps, for example --checkpoint-steps 100.\n"
+            "Error: --batch-size must be larger than 0; 0 was given.\n  Use --batch-size 8.\n"
             "Error: There is no model directory './none'.\n"
             "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n",
         ),
         (
             "train --snr 0.5 --checkpoint-minutes inf --set weight_decay",
             "Error: --snr: with 0.5 the noise norm is 2 times the embedding norm.\n"
-            "  For a noise norm of 0.5 times the embedding norm give 2.\n"
-            "Error: --checkpoint-minutes: inf is not a finite number.\n"
-            "  Give a number of minutes above 0, for example 2.\n"
-            "Error: --set weight_decay: the value is missing.\n  Write --set key=value.\n",
+            "  Use --snr 2 for a noise norm of 0.5 times the embedding norm.\n"
+            "Error: --checkpoint-minutes must be a finite number; inf was given.\n"
+            "  Use a number of minutes, for example --checkpoint-minutes 2.\n"
+            "Error: --set weight_decay: the value is missing.\n  Use --set key=value.\n",
         ),
     ],
 )
@@ -152,7 +154,7 @@ def test_problems_of_run_options_are_reported_with_those_of_the_experiment(
     def fail(*_: object) -> None:
         raise AssertionError("A worker was started.")
 
-    monkeypatch.setattr("tests.command_line.InlineExecutor.inspect", fail)
+    monkeypatch.setattr("neftune_cli.sweeps.executors.inline.InlineExecutor.inspect", fail)
     (tmp_path / "experiment.yaml").write_text("model: ./none")
     result = neftune(*command.split())
     assert (result.code, result.out, result.err) == (2, "", messages)
@@ -235,13 +237,22 @@ def test_compare_of_a_missing_folder_exits_with_2(neftune: Neftune) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("arms: [{alpha: five}]", "arms: alpha 'five' is not a number."),
-        ("arms: [{alpha: 5, train: 3}]", "train: 3 is not a mapping of fields."),
+        (
+            "arms: [{alpha: five}]",
+            "invalid.yaml, line 1: arm 1: alpha must be a number; 'five' was given.\n  Use alpha: 5.",
+        ),
+        (
+            "arms: [{alpha: 5, train: 3}]",
+            "arm 1: train must be a mapping of fields; 3 was given.\n  Use train: {epochs: 3}.",
+        ),
         ("arms: [{name: base, alpha: 0}]", "'base' is reserved for the base model"),
-        ("arms: [{alpha: 5, nose: gaussian}]", "there is no field 'arms.0.nose'"),
-        ("seeds: [-1]", "seeds.0: input should be greater than or equal to 0, not -1."),
-        ("train: {learning_rate: .inf}", "train.learning_rate: input should be a finite number, not inf."),
-        ("train: {sft: 3}", "sft is not a mapping of fields"),
+        ("arms: [{alpha: 5, nose: gaussian}]", "arm 1 has no field 'nose'.\n  Did you mean 'noise'?"),
+        ("seeds: [-1]", "item 1 of seeds must be 0 or larger; -1 was given.\n  Use seeds: 3."),
+        (
+            "train: {learning_rate: .inf}",
+            "train.learning_rate must be a finite number; inf was given.\n  Use learning_rate: 2e-05.",
+        ),
+        ("train: {sft: 3}", "train.sft must be a mapping of fields.\n  Use sft: {weight_decay: 0.1}."),
         ("train: {fp16: maybe}", "The SFTConfig field 'fp16' must be true or false, not 'maybe'."),
         ("train: {loss_type: mse}", "The SFTConfig field 'loss_type' must be one of nll, dft, chunked_nll, not 'mse'."),
         ("train: {logging_steps: 100}", "The SFTConfig field 'logging_steps' is set by neftune."),
@@ -266,7 +277,7 @@ def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypa
 
 
 def test_workers_0_excludes_executors_with_workers(neftune: Neftune, tmp_path: Path) -> None:
-    from neftune_cli.sweeps.executors.registry import EXECUTORS, ExecutorDeclaration
+    from neftune_cli.sweeps.executors import EXECUTORS, ExecutorDeclaration
 
     EXECUTORS.register(ExecutorDeclaration("remote", "workers on another machine", lambda: pytest.fail("started")))
     try:
@@ -275,6 +286,6 @@ def test_workers_0_excludes_executors_with_workers(neftune: Neftune, tmp_path: P
         EXECUTORS.unregister("remote")
     assert result.err == (
         "Error: --workers 0 runs the trials in the main process, but --executor remote does not.\n"
-        "  Leave one of them out.\n"
+        "  Remove one of them.\n"
     )
     assert (result.code, list(tmp_path.iterdir())) == (2, [])

@@ -35,7 +35,7 @@ def test_a_pipe_gets_plain_tables(results: Path) -> None:
     assert "\x1b" not in result.stdout
     # t interval of the differences -0.002, -0.005 and -0.002: -0.003 +- 4.3027 * 0.0017321 / sqrt(3)
     assert (
-        "alpha=5  1.5070 ± 0.0101  \N{MINUS SIGN}0.0030  [\N{MINUS SIGN}0.0073, +0.0013]  equivalent"
+        "alpha=5  1.5070 ± 0.0101     \N{MINUS SIGN}0.0030  [\N{MINUS SIGN}0.0073, +0.0013]  equivalent"
     ) in result.stdout
 
 
@@ -116,7 +116,7 @@ def test_plots_of_an_earlier_report_are_removed(results: Path) -> None:
 
 def test_metric_selects_the_metric_of_the_verdict(results: Path) -> None:
     _, verdict, *_ = _compare(results, "--metric", "response_chars").stdout.split("\n\n")
-    assert verdict.startswith("Answer length")
+    assert verdict.startswith("Response length")
 
 
 def test_a_metric_can_be_given_by_its_name_in_the_tables(results: Path) -> None:
@@ -128,8 +128,8 @@ def test_a_metric_can_be_given_by_its_name_in_the_tables(results: Path) -> None:
     [
         (["--margin", "eval_loss"], "--margin eval_loss: the size is missing."),
         (["--margin", "speed=1"], "--margin speed=1: the metric 'speed' was not measured."),
-        (["--metric", "speed"], "--metric 'speed': no metric with this name was measured in sweep 'bios'."),
-        (["--confidence", "95"], "--confidence: 95 is not a confidence level."),
+        (["--metric", "speed"], "--metric 'speed': no metric with this key was measured in sweep 'bios'."),
+        (["--confidence", "95"], "--confidence must be 0.5 or larger and less than 1; 95 was given."),
     ],
 )
 def test_invalid_options_are_refused(results: Path, arguments: list[str], message: str) -> None:
@@ -195,7 +195,7 @@ def test_comparable_sweeps_are_one_comparison_without_a_report(results: Path, ha
 
     assert result.stdout.startswith("bios + more, compared with alpha=0\n")
     assert "alpha=10" in result.stdout
-    assert result.stderr == "bios + more: no report was written. Write one with --format html --output FILE.\n"
+    assert result.stderr == "bios + more: no report was written. Use --format html --output FILE to write one.\n"
 
 
 def test_an_unfinished_sweep_is_left_out_with_a_message(results: Path, hand_made_records: Records) -> None:
@@ -226,7 +226,7 @@ def test_an_output_file_that_is_not_writable_is_refused(results: Path, tmp_path:
     assert isinstance(result.exception, UsageError)
     assert str(result.exception) == (
         f"--output: cannot write {tmp_path}/missing/out.txt: No such file or directory. "
-        "Name a file in a folder that exists and is writable."
+        "Use a file in a folder that exists and is writable."
     )
 
 

@@ -119,7 +119,7 @@ def test_mistyped_file_name() -> None:
     Path("mine.jsonl").write_text(PAIR)
     assert message_of("mien.jsonl") == (
         "There is no file or folder 'mien.jsonl'. Did you mean mine.jsonl? "
-        "Pass bios, a .json, .jsonl, .csv or .parquet file, a folder written by save_to_disk, or a hub id."
+        "Use bios, a .json, .jsonl, .csv or .parquet file, a folder written by save_to_disk, or a hub id."
     )
 
 
@@ -196,8 +196,7 @@ def test_hub_errors(error: str, message: str, monkeypatch: pytest.MonkeyPatch) -
         ),
         (
             {"layout": "alpaka"},
-            "--format alpaka: there is no such layout. Did you mean alpaca? "
-            "Use alpaca, prompt-completion, messages or text.",
+            "--format must be alpaca, prompt-completion, messages or text; 'alpaka' was given. Did you mean 'alpaca'?",
         ),
         (
             {"layout": "messages"},
@@ -212,7 +211,7 @@ def test_unusable_options(options: dict[str, int | str], message: str) -> None:
     assert message_of("sums.csv", **options) == message
 
 
-def test_layout_of_the_embedded_data_set() -> None:
+def test_layout_of_the_bundled_data_set() -> None:
     assert message_of("bios", layout="text") == (
-        "--format text does not apply to the embedded data set bios. Remove --format."
+        "--format text does not apply to the bundled data set bios. Remove --format."
     )

@@ -52,7 +52,8 @@ def test_the_page_of_train_at_80_characters(neftune: Neftune, monkeypatch: pytes
 
 RUN = """\
 ╭─ Run ────────────────────────────────────────────────────────────────────────╮
-│ --output DIR                  Results folder (default results/NAME).         │
+│ --output DIR                  Results folder (default                        │
+│                               results/train-MODEL-DATASET-alpha=A,seed=N).   │
 │ --on-oom <fail|halve-batch>   If memory runs out: fail the trial, or restart │
 │                               it with half the batch size and twice the      │
 │                               gradient accumulation (default fail).          │

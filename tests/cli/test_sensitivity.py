@@ -83,8 +83,8 @@ def test_json_prints_one_document_on_stdout(neftune: Neftune) -> None:
     [
         (
             ("--alphas", "0,nan"),
-            "Error: --alphas: alpha must be a finite number, 0 or larger, not nan.\n"
-            "  Give numbers such as 0,5,10,15; 0 is no noise.\n",
+            "Error: --alphas: alpha must be a finite number, 0 or larger; nan was given.\n"
+            "  Use --alphas 0,5,10,15; 0 is no noise.\n",
         ),
         (("--examples", "0"), "Error: --examples is 0.\n  Use 1 or more.\n"),
         (("--max-length", "0"), "Error: --max-length is 0.\n  Use 1 or more.\n"),
@@ -105,7 +105,7 @@ def test_invalid_input_raises_and_nothing_is_written(
 
 def test_all_problems_are_reported_together(neftune: Neftune) -> None:
     ended = neftune("sensitivity", "--alphas", "x,-1", "--examples", "0", "--model", "./none", "--dataset", "./no.csv")
-    for words in ("'x' is not a number", "0 or larger, not -1", "--examples is 0", "./none", "./no.csv"):
+    for words in ("'x' is not a number", "0 or larger; -1 was given", "--examples is 0", "./none", "./no.csv"):
         assert words in ended.err
     assert ended.code == 2
 

@@ -122,7 +122,7 @@ def test_all_wrong_paths_are_reported(tmp_path: Path) -> None:
 
     assert [problem.what for problem in error.value.problems] == [
         f"{tmp_path / 'nowhere'} does not exist.",
-        f"{tmp_path / 'file'} is a file.",
+        f"{tmp_path / 'file'} is a file, not a folder.",
     ]
 
 

@@ -83,9 +83,12 @@ def test_json_describes_the_noise_and_the_shift(neftune: Neftune) -> None:
         ),
         (("--model", "./none"), "Error: There is no model directory './none'.\n"),
         (("--dataset", "none.jsonl"), "Error: "),
-        (("--projection", "mds"), "Error: Invalid value for '--projection'"),
-        (("--points", "2"), "Error: Invalid value for '--points'"),
-        (("--alpha", "nan"), "Error: Invalid value for '--alpha'"),
+        (
+            ("--projection", "mds"),
+            "Error: --projection must be tsne, pca or umap; 'mds' was given.\n",
+        ),
+        (("--points", "2"), "Error: --points must be 5 or larger; 2 was given.\n  Use --points 40.\n"),
+        (("--alpha", "nan"), "Error: --alpha must be 0 or larger; nan was given.\n  Use --alpha 5.\n"),
     ],
 )
 def test_invalid_input_raises_and_nothing_is_written(

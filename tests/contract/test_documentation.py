@@ -2,10 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from experiments.reference import PAGE, reference
+from neftune_cli.analysis.results import Status, Verdict
+from neftune_cli.metrics import METRICS
+from neftune_cli.reporting.columns import TABLE_COLUMNS
+from neftune_cli.sweeps.progress.views import ObservedState
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
@@ -25,6 +30,30 @@ def test_every_folder_of_the_package_is_in_the_architecture() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     folders = {path.parent.name for path in (ROOT / "neftune_cli").glob("*/__init__.py")}
     assert folders <= set(re.findall(r"^\| `(\w+)/` \|", text, re.MULTILINE))
+
+
+GLOSSARY = re.findall(r"^\| (.+?) \| (.+) \|$", (ROOT / "docs" / "glossary.md").read_text("utf-8"), re.MULTILINE)[1:]
+
+
+def test_the_glossary_is_sorted_and_has_no_repeated_term() -> None:
+    terms = [term.lower() for term, _ in GLOSSARY]
+    assert terms == sorted(set(terms))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [metric.name_within for metric in METRICS.values()],
+        [column.heading.format(against="vs", confidence="95%") for column in TABLE_COLUMNS.values()],
+        [state.value for state in ObservedState],
+        [*get_args(Verdict), *get_args(Status)],
+    ],
+    ids=["metrics", "columns", "states", "verdicts"],
+)
+def test_texts_of_tables_are_in_the_glossary(names: list[str]) -> None:
+    terms = {word for term, _ in GLOSSARY for word in term.split(", ")}
+    meanings = " ".join(meaning for _, meaning in GLOSSARY)
+    assert not [name for name in names if name not in terms and not re.search(rf"\b{re.escape(name)}", meanings)]
 
 
 def test_the_reference_is_up_to_date() -> None:

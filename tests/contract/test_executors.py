@@ -12,12 +12,17 @@ from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started
-from neftune_cli.sweeps.executors.registry import (
+from neftune_cli.sweeps.executors import (
     EXECUTORS,
     INLINE,
     LOCAL,
+    Event,
+    Executor,
     ExecutorDeclaration,
+    Finished,
+    Job,
+    LeasedElsewhere,
+    Started,
     make_executor,
     register_executor,
 )

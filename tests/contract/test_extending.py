@@ -13,7 +13,7 @@ from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.data import formats
 from neftune_cli.metrics import METRICS, REGISTRY
 from neftune_cli.noise.draws import NoiseStream
-from neftune_cli.sweeps.executors.registry import EXECUTORS
+from neftune_cli.sweeps.executors import EXECUTORS
 from tests.command_line import Neftune
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import tokenize
 from neftune_cli.errors import UsageError
 from neftune_cli.models.loading import load_model
-from neftune_cli.models.sources import EMBEDDED_DIRECTORY, find_model
+from neftune_cli.models.sources import BUNDLED_MODEL_DIRECTORY, find_model
 
 STEPS, BATCH_SIZE = 2, 2
 ROWS = 4
@@ -60,7 +60,7 @@ def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def trainer_of(file: str) -> SFTTrainer:
     return SFTTrainer(
-        model=str(EMBEDDED_DIRECTORY),
+        model=str(BUNDLED_MODEL_DIRECTORY),
         args=SFTConfig(
             "out", max_steps=STEPS, per_device_train_batch_size=BATCH_SIZE, use_cpu=True, report_to="none", bf16=False
         ),
@@ -99,7 +99,7 @@ def test_all_rows_are_loaded_in_order_with_duplicates() -> None:
     assert dataset[2]["prompt"] == [{"role": "user", "content": "Who?"}]
 
 
-def test_embedded_data_set_gives_its_training_examples() -> None:
+def test_bundled_data_set_gives_its_training_examples() -> None:
     dataset = load_examples("bios")
     assert [row["prompt"] for row in dataset] == [list(one.prompt) for one in load_data("bios").train]
 

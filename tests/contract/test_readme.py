@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.models.sources import EMBEDDED_DIRECTORY
+from neftune_cli.models.sources import BUNDLED_MODEL_DIRECTORY
 from neftune_cli.noise.callback import NEFTuneCallback
 from tests.command_line import Neftune
 
@@ -30,7 +30,7 @@ def test_the_callback_example_trains(columns: tuple[str, str], tmp_path: Path, m
     Path("mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     example = blocks("Use in your own training")[0]
     assert len([line for line in example.splitlines() if line]) == 9
-    for there, here in ((HUB_ID, str(EMBEDDED_DIRECTORY)), ("SFTConfig(", "SFTConfig(use_cpu=True, output_dir=")):
+    for there, here in ((HUB_ID, str(BUNDLED_MODEL_DIRECTORY)), ("SFTConfig(", "SFTConfig(use_cpu=True, output_dir=")):
         example = example.replace(there, here)
     scope: dict[str, object] = {}
     exec(example, scope)

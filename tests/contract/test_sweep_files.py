@@ -166,7 +166,7 @@ def test_keep_best_keeps_only_the_best_model(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_100_trials_take_less_than_50_megabytes(tmp_path: Path) -> None:
-    """The trials have the default recipe with fewer steps, on all examples of the embedded data."""
+    """The trials have the default recipe with fewer steps, on all examples of the bundled data."""
     alphas = ",".join(map(str, range(33)))
     options: dict[str, Any] = {"alphas": alphas, "seeds": "3", "train_examples": None, "eval_examples": None}
     run(tmp_path / "out", RunOptions(workers=0), **EIGHT_STEPS, **options)

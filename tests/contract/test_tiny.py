@@ -1,4 +1,4 @@
-"""The embedded model matches its model card: size, hash, knowledge of the people, and no instruction tuning."""
+"""The bundled model matches its model card: size, hash, knowledge of the people, and no instruction tuning."""
 
 import hashlib
 

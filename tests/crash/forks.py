@@ -27,7 +27,7 @@ class Forks:
     """A process with all imports, which runs each command in a fork of itself."""
 
     requests: IO[str]
-    answers: IO[str]
+    replies: IO[str]
 
     def start(
         self, folder: Path, arguments: Sequence[str] = SWEEP, *, die_at: str | None = None, occurrence: int = 1
@@ -63,7 +63,7 @@ class Forks:
     def _ask(self, **request: object) -> int:
         self.requests.write(json.dumps(request) + "\n")
         self.requests.flush()
-        return int(self.answers.readline())
+        return int(self.replies.readline())
 
 
 @contextmanager

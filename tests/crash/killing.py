@@ -26,7 +26,7 @@ MILESTONES = (
     "neftune.checkpoints-pruned",
     "neftune.epoch-measured",
     "neftune.training-ended",
-    "neftune.answers-generated",
+    "neftune.responses-generated",
     "neftune.results-written",
     "neftune.record-written",
     "neftune.checkpoints-dropped",

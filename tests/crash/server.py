@@ -3,10 +3,11 @@
 It is started as `python -m tests.crash.server`, and reads one JSON request per line. A `start` request has the
 arguments of `neftune`, the working directory, the file that records milestones, and optionally an audit event and an
 occurrence at which the fork is killed: a milestone such as `neftune.record-written`, or an event of Python such as
-`os.rename`. The answer is the process id of the fork. A `wait` request has a process id, and is
-answered with the status of `os.waitpid`.
+`os.rename`. The reply is the process id of the fork. A `wait` request has a process id. Its
+reply is the status of `os.waitpid`.
 """
 
+import gc
 import itertools
 import json
 import os
@@ -24,6 +25,7 @@ def main() -> None:
     import neftune_cli.commands.running
     import neftune_cli.training.trial_run  # noqa: F401
 
+    gc.freeze()  # forks collect garbage without traversing the imported modules
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)

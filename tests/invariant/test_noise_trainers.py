@@ -209,7 +209,7 @@ def test_arms_of_one_seed_have_the_same_batches_and_dropout(tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def tiny() -> Callable[[], Any]:
-    """Return a function that loads the embedded model and its tokenizer."""
+    """Return a function that loads the bundled model and its tokenizer."""
     return lambda: load_model(find_model("tiny"))
 
 

@@ -27,15 +27,17 @@ from experiments.null_simulations.error_rates import (
 from experiments.null_simulations.optional_stopping import optional_stopping_rates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
 from experiments.null_simulations.report import error_table
-from experiments.null_simulations.scenarios import (
+from experiments.null_simulations.simulated_sweeps import (
     EXACT_MATCH,
     HELD_OUT_LOSS,
     ITEMS_ALONE,
     RARE_EVENTS,
     SCENARIOS,
     Scenario,
+    SimulatedSweep,
+    seed_means,
+    simulate,
 )
-from experiments.null_simulations.simulated_sweeps import SimulatedSweep, seed_means, simulate
 from experiments.null_simulations.variance_components import metric_components, sweep_components, table_components
 from experiments.null_simulations.verdict_errors import MARGINS, verdict_error_rates
 from neftune_cli.analysis.alignment import AlignedMetric
@@ -80,8 +82,8 @@ def test_binary_metrics_with_few_items_give_few_false_verdicts(share: float, ite
     assert rates.false_equivalence.value <= upper_bound(0.06)
 
 
-def test_rare_correct_answers_on_20_items_often_give_no_verdict() -> None:
-    """If all answers are wrong, or all seeds differ equally in one item, the standard error is unknown."""
+def test_rare_exact_matches_on_20_items_often_give_no_verdict() -> None:
+    """If no response is correct, or all seeds differ equally in one item, the standard error is unknown."""
     assert binary_rates(0.01, 20, 3, REPETITIONS).unmeasured.value > 0.2
     assert binary_rates(0.2, 200, 5, REPETITIONS).unmeasured.value == 0
 

@@ -14,8 +14,7 @@ from torch import nn
 
 from neftune_cli.config.running import RunSettings
 from neftune_cli.errors import TrialStopped
-from neftune_cli.models.loading import LoadedModel, load_model
-from neftune_cli.models.sources import find_model
+from neftune_cli.models.loading import LoadedModel
 from neftune_cli.store import TrialFolder
 from tests.stopped_trials import (
     GENERATING,
@@ -26,6 +25,7 @@ from tests.stopped_trials import (
     base_trial,
     results,
     run_with_stops,
+    shallow_model,
     trial_of,
 )
 
@@ -33,7 +33,7 @@ LAST = 2 * STEPS_PER_EPOCH
 EVERYWHERE: dict[str, tuple[At, ...]] = {
     "early": (2,),
     "between epochs": (STEPS_PER_EPOCH,),
-    "in the second epoch": (STEPS_PER_EPOCH + 3,),
+    "in the second epoch": (STEPS_PER_EPOCH + 2,),
     "at the last step": (LAST,),
     "after training": (TRAINED,),
     "during generation": (GENERATING,),
@@ -52,7 +52,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "adafactor": {"optim": "adafactor"},
     "momentum": {"optim": "sgd", "optim_args": "momentum=0.9"},
     "warmup": {"lr_scheduler_type": "cosine_with_min_lr", "lr_scheduler_kwargs": {"min_lr": 1e-5}, "warmup_steps": 4},
-    "end within an epoch": {"max_steps": STEPS_PER_EPOCH + 4},
+    "end within an epoch": {"max_steps": STEPS_PER_EPOCH + 3},
     "gradient checkpointing": {"gradient_checkpointing": True},
 }
 
@@ -96,7 +96,7 @@ def test_trial_of_any_recipe_gives_the_same_results(recipe: dict[str, Any], tmp_
 
 
 def with_dropout() -> LoadedModel:
-    loaded = load_model(find_model("tiny"))
+    loaded = shallow_model()
     for module in loaded.model.modules():
         if hasattr(module, "attention_dropout"):
             setattr(module, "attention_dropout", 0.2)  # noqa: B010
@@ -212,7 +212,7 @@ def test_trial_with_only_damaged_checkpoints_starts_over(uninterrupted: dict[str
 
 @pytest.mark.parametrize("at", [3, STEPS_PER_EPOCH, TRAINED, GENERATING])
 def test_stop_leaves_no_hook_and_one_checkpoint_without_pickles(at: At, tmp_path: Path) -> None:
-    loaded = load_model(find_model("tiny"))
+    loaded = shallow_model()
     before = hooks_on(loaded.model)
     with pytest.raises(TrialStopped):
         Attempt(trial_of(), TrialFolder(tmp_path), at=at, loaded=loaded).run()
@@ -226,7 +226,7 @@ def hooks_on(model: nn.Module) -> int:
     return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
-def test_only_the_answers_are_generated_again_after_training(tmp_path: Path) -> None:
+def test_only_the_responses_are_generated_again_after_training(tmp_path: Path) -> None:
     with pytest.raises(TrialStopped):
         Attempt(trial_of(), TrialFolder(tmp_path), at=GENERATING).run()
     assert {one.phase for one in Attempt(trial_of(), TrialFolder(tmp_path)).run()} == {"generating"}

@@ -23,11 +23,12 @@ def test_better_arm_is_recommended_with_its_cross_fitted_gain() -> None:
     compared = replace(_compare(*assessed), best=replace(best_arm(), arm="alpha=10"))
 
     assert advice(compared) == (
-        "Use alpha 10: held-out loss compared with alpha 0: "
-        "alpha 5 is lower by 0.0200 nats (95% interval \N{MINUS SIGN}0.0300 to \N{MINUS SIGN}0.0100); "
-        "alpha 10 is lower by 0.0300 nats (95% interval \N{MINUS SIGN}0.0450 to \N{MINUS SIGN}0.0150); all better. "
-        "It is the best of 2 arms, so this difference has a selection bias (winner's curse). Selected on one part of "
-        "the seeds and items and measured on the rest, held-out loss is lower by 0.0010 nats "
+        "Use alpha 10. Compared with alpha 0, held-out loss is "
+        "0.0200 nats lower with alpha 5 (95% interval \N{MINUS SIGN}0.0300 to \N{MINUS SIGN}0.0100) and "
+        "0.0300 nats lower with alpha 10 (95% interval \N{MINUS SIGN}0.0450 to \N{MINUS SIGN}0.0150). "
+        "The verdict is better for both arms. "
+        "Alpha 10 is the best of 2 arms, so its difference has a selection bias (winner's curse). If the best arm is "
+        "selected on one part of the seeds and items and measured on the rest, held-out loss is 0.0010 nats lower "
         "(95% interval \N{MINUS SIGN}0.0053 to +0.0033). "
         f"{SCOPE}"
     )
@@ -39,14 +40,15 @@ def test_early_stopping_is_an_alternative_if_the_arm_is_not_better() -> None:
     text = advice(compared)
 
     assert text.startswith(
-        "Stop training earlier or use alpha 5: it is not decided which is better. "
-        "After the last epoch, held-out loss compared with alpha 0: alpha 5 is lower by 0.0200 nats"
+        "Stop training earlier or use alpha 5. The data do not show which of the two is better. "
+        "The differences after the last epoch follow. "
+        "Compared with alpha 0, held-out loss is 0.0200 nats lower with alpha 5 "
     )
     assert (
-        "Alpha 0 has its lowest loss at epoch 2.0 of 3 on average. "
-        "After the last epoch its loss is higher by 0.0600 nats (worse). "
-        "With both at their best epochs, alpha 5 is lower by 0.0010 nats "
-        "(95% interval \N{MINUS SIGN}0.0130 to +0.0110), inconclusive."
+        "Alpha 0 has its lowest held-out loss after epoch 2.0 of 3 on average. "
+        "From its best epoch to its last epoch, its loss rises by 0.0600 nats (worse). "
+        "If every arm is stopped at its best epoch, held-out loss compared with alpha 0 is 0.0010 nats lower with "
+        "alpha 5 (95% interval \N{MINUS SIGN}0.0130 to +0.0110; inconclusive)."
     ) in text
 
 
@@ -59,7 +61,8 @@ def test_early_stopping_is_recommended_if_the_arm_is_equivalent() -> None:
     )
 
     assert advice(compared).startswith(
-        "Stop training earlier instead of adding noise: the result is at least as good. After the last epoch,"
+        "Stop training earlier instead of adding noise. The result is at least as good. The differences after the last "
+        "epoch follow. Compared with"
     )
 
 
@@ -68,7 +71,7 @@ def test_early_stopping_is_not_reported_for_other_primary_metrics() -> None:
 
     text = advice(replace(compared, primary="rouge_l", early_stopping=early_stopping()))
 
-    assert text.startswith("Use alpha 5: ROUGE-L compared with alpha 0: alpha 5 is higher by 0.100")
+    assert text.startswith("Use alpha 5. Compared with alpha 0, ROUGE-L is 0.100 higher with alpha 5 ")
     assert "epoch" not in text.split("Scope:")[0]
 
 
@@ -78,7 +81,9 @@ def test_noisy_baseline_is_kept() -> None:
         summary("alpha=0", 0.0, {"eval_loss": estimate(LOSSES, LOSSES, assessment(0.02, 0.01, "worse"))}),
     )
 
-    assert advice(comparison(*arms)).startswith("Keep alpha 5: held-out loss compared with alpha 5: alpha 0 is higher")
+    assert advice(comparison(*arms)).startswith(
+        "Keep alpha 5. Compared with alpha 5, held-out loss is 0.0200 nats higher with alpha 0 "
+    )
 
 
 @pytest.mark.parametrize("verdicts", [v for n in (1, 2, 3) for v in combinations([*get_args(Verdict), None], n)])
@@ -94,28 +99,42 @@ def test_every_combination_of_verdicts_has_advice(verdicts: tuple[Verdict | None
 def test_noise_is_left_off_if_all_arms_are_worse_or_equivalent() -> None:
     text = advice(_compare(assessment(0.02, 0.01, "worse"), assessment(0.001, 0.004, "equivalent")))
 
-    assert text.startswith("Leave the noise off: held-out loss compared with alpha 0: alpha 5 is higher by 0.0200 nats")
-    assert "alpha 10 is higher by 0.0010 nats (95% interval \N{MINUS SIGN}0.0030 to +0.0050), equivalent." in text
+    assert text.startswith(
+        "Leave the noise off. Compared with alpha 0, held-out loss is 0.0200 nats higher with alpha 5 "
+    )
+    assert "0.0010 nats higher with alpha 10 (95% interval \N{MINUS SIGN}0.0030 to +0.0050; equivalent)." in text
 
 
 def test_a_few_more_seeds_are_advised_if_they_are_enough() -> None:
     compared = _compare(assessment(0.02, 0.03, seeds_needed=9), assessment(-0.02, 0.03, seeds_needed=7))
 
     assert advice(compared).startswith(
-        "Run about 4 more seeds before deciding (--seeds 7): they are enough for a verdict on alpha 10 (80% power), "
-        "if its true difference equals the estimate. So far, held-out loss compared with alpha 0: alpha 5 is higher"
+        "Run about 4 more seeds before deciding (--seeds 7). They are enough for a verdict on alpha 10 (80% power) if "
+        "its true difference equals the estimate. Compared with alpha 0, held-out loss is 0.0200 nats higher "
     )
 
 
 def test_too_many_seeds_are_not_advised() -> None:
-    assert advice(_compare(assessment(0.02, 0.0430, seeds_needed=48))).startswith(
-        "Leave the noise off for now: 3 seeds show neither an improvement of held-out loss nor equivalence within "
-        "0.0100 nats. Minimum detectable effect: 0.0535 nats (80% power). A verdict needs about 48 seeds in total."
+    text = advice(_compare(assessment(0.02, 0.0430, seeds_needed=48)))
+
+    assert text.startswith(
+        "Leave the noise off for now. 3 seeds show neither an improvement of held-out loss nor equivalence within "
+        "0.0100 nats. Compared with alpha 0, held-out loss is 0.0200 nats higher with alpha 5 "
     )
+    assert "The minimum detectable effect is 0.0535 nats (80% power). A verdict needs about 48 seeds in total." in text
+
+
+def test_several_undecided_arms_have_a_range_of_detectable_effects() -> None:
+    text = advice(_compare(assessment(0.02, 0.03, seeds_needed=70), assessment(0.02, 0.0430, seeds_needed=48)))
+
+    assert "The verdict is inconclusive for both arms. " in text
+    # the effects are proportional to the half-widths of the intervals
+    assert "The minimum detectable effect is 0.0373 to 0.0535 nats, depending on the arm (80% power). " in text
+    assert "Alpha 10 needs the fewest seeds for a verdict: about 48 in total." in text
 
 
 def test_limit_from_items_is_reported() -> None:
-    assert "More seeds alone are not enough for a verdict. So far," in advice(_compare(assessment(0.02, 0.03)))
+    assert "More seeds alone are not enough for a verdict." in advice(_compare(assessment(0.02, 0.03)))
 
 
 @pytest.mark.parametrize(("seeds", "counted"), [(1, "1 paired seed"), (2, "2 paired seeds")])
@@ -123,8 +142,8 @@ def test_too_few_seeds_have_no_verdict(seeds: int, counted: str) -> None:
     text = advice(_compare(assessment(0.02, 0.03, None, seeds=seeds)))
 
     assert text.startswith(
-        f"No verdict: with {counted} the numbers describe these checkpoints, not the method. "
-        "For these checkpoints, held-out loss"
+        f"There is no verdict. With {counted} the numbers describe these checkpoints, not the method. "
+        "Compared with alpha 0, held-out loss"
     )
     assert "A verdict on the method needs at least 3 seeds, preferably 5 (--seeds 5)." in text
     assert SCOPE in text
@@ -140,8 +159,8 @@ def test_changes_of_other_metrics_are_reported() -> None:
 
     text = advice(_compare(assessment(0.02, 0.01, "worse"), others=changed))
 
-    assert "Metrics that the noise makes worse, each tested separately: Exact match worse with alpha 5." in text
-    assert "Other metrics that the noise improves, each tested separately: ROUGE-L better with alpha 5." in text
+    assert "The noise makes other metrics worse: exact match with alpha 5." in text
+    assert "The noise improves other metrics: ROUGE-L with alpha 5. Each metric is tested separately." in text
 
 
 def test_metric_without_direction_gives_no_recommendation() -> None:
@@ -150,7 +169,7 @@ def test_metric_without_direction_gives_no_recommendation() -> None:
     text = advice(replace(compared, primary="response_chars"))
 
     assert text.startswith(
-        "Answer length changes, and neither direction is an improvement by itself: answer length compared with alpha 0:"
+        "Response length changes. Neither direction is an improvement by itself. Compared with alpha 0, response length"
     )
 
 
@@ -162,13 +181,13 @@ def test_arms_without_a_verdict_are_named_with_the_reason() -> None:
 
     text = advice(replace(compared, arms=(*compared.arms, nowhere, diverged, equal)))
 
-    assert "Alpha 10 has no verdict: it shares no measured seed with alpha 0." in text
-    assert "Alpha 15 has no verdict: a value of it or of alpha 0 is not finite." in text
-    assert "Alpha 20 has no verdict: its differences do not vary, so their standard error is unknown." in text
+    assert "Alpha 10 has no verdict, because it shares no measured seed with alpha 0." in text
+    assert "Alpha 15 has no verdict, because a value of it or of alpha 0 is not finite." in text
+    assert "Alpha 20 has no verdict, because its differences do not vary, so their standard error is unknown." in text
 
 
 def test_missing_evidence_is_reported() -> None:
-    assert advice(_compare(None)).startswith("No verdict on held-out loss. Alpha 5 has no verdict:")
+    assert advice(_compare(None)).startswith("There is no verdict on held-out loss. Alpha 5 has no verdict, because ")
 
 
 def test_scope_has_the_number_of_paired_seeds() -> None:
@@ -194,7 +213,8 @@ def test_names_of_arms_are_not_changed() -> None:
         ),
     )
 
-    assert "held-out loss compared with no noise: alpha=5,noise=gaussian is higher by" in advice(comparison(*arms))
+    text = "Compared with no noise, held-out loss is 0.0200 nats higher with alpha=5,noise=gaussian "
+    assert text in advice(comparison(*arms))
 
 
 def _compare(*assessed: Assessment | None, others: dict[str, Assessment] | None = None) -> Comparison:

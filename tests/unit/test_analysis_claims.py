@@ -159,8 +159,8 @@ def test_result_has_effect_interval_sample_and_margin() -> None:
 
     # 5 margins of 5 characters; 1.963 * 0.1 * 5 = 0.98
     assert here == (
-        "Answer length, mean of alpha=10 and alpha=20 minus alpha=0: +25.0 characters [+24.0, +26.0] (alpha=0: 100.0; "
-        "95% interval, 5 seeds, 20 prompts). Significantly higher, by more than the margin of 5.0 characters."
+        "Response length, mean of alpha=10 and alpha=20 minus alpha=0: +25.0 characters [+24.0, +26.0] (alpha=0: "
+        "100.0; 95% interval, 5 seeds, 20 prompts). Significantly higher, by more than the margin of 5.0 characters."
     )
 
 

@@ -75,7 +75,7 @@ def test_arm_with_another_recipe_is_excluded(details: tuple[str, ...] | None) ->
         arm(name, 5.0, lengths(FLAT + 80), details),
     )
 
-    assert "Answer length, alpha=5 minus alpha=0: +20.0" in examine(arms)["answers-get-longer"].here
+    assert "Response length, alpha=5 minus alpha=0: +20.0" in examine(arms)["answers-get-longer"].here
 
 
 @pytest.mark.parametrize("name", ["long training", "alpha=5,epochs=9", "alpha=7", "alpha=5.0", "noise=gaussian"])
@@ -86,8 +86,9 @@ def test_arm_with_an_unknown_recipe_is_excluded_and_named(name: str) -> None:
     results = examine(arms)
 
     excluded = f"Excluded, because their recipe is unknown: {name}."
-    assert results["answers-get-longer"].here.startswith("Answer length, mean of alpha=5 and alpha=10 minus alpha=0: ")
-    assert results["answers-get-longer"].here.endswith(excluded)
+    here = results["answers-get-longer"].here
+    assert here.startswith("Response length, mean of alpha=5 and alpha=10 minus alpha=0: ")
+    assert here.endswith(excluded)
     assert "1 pair of alphas" in results["alphas-are-alike"].here
     assert results["alphas-are-alike"].here.endswith(excluded)
 
@@ -179,16 +180,16 @@ def test_arm_without_shared_seeds_is_excluded() -> None:
     late = {"alpha=10": {seed + 5: one for seed, one in arm("alpha=10", 10.0, lengths(FLAT))["alpha=10"].items()}}
     arms = joined(arm("alpha=0", 0.0, lengths(FLAT)), arm("alpha=5", 5.0, lengths(FLAT)), late)
 
-    assert examine(arms)["answers-get-longer"].here.startswith("Answer length, alpha=5 minus alpha=0")
+    assert examine(arms)["answers-get-longer"].here.startswith("Response length, alpha=5 minus alpha=0")
 
 
 @pytest.mark.parametrize(
     ("claim", "text"),
     [
         ("training-loss-rises", "Needs the noise-off training loss, which `neftune sweep"),
-        ("training-rouge-falls", "run the sweep again with this version"),
-        ("diversity-stays", "on data with prompts and completions. Chunks need answers of at least ten words"),
-        ("gains-beyond-length", "on data with prompts and completions"),
+        ("training-rouge-falls", "Run the sweep again on data with prompts."),
+        ("diversity-stays", "on data with completions. Chunks need responses of at least ten words"),
+        ("gains-beyond-length", "on data with completions"),
         ("gains-over-early-stopping", "`neftune sweep --alphas 0,5,10,15 --seeds 5 --epochs 3`"),
     ],
 )

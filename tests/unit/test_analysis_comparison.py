@@ -212,7 +212,7 @@ def test_two_seeds_have_no_verdict(hand_made_records: Records) -> None:
 def test_primary_metric_must_be_measured(hand_made_records: Records) -> None:
     assert _compare(hand_made_records).primary == "eval_loss"
     assert _compare(hand_made_records, ComparisonOptions(metric="rouge_l")).primary == "rouge_l"
-    with pytest.raises(UsageError, match="--metric 'bleu': no metric with this name was measured in sweep 'bios'"):
+    with pytest.raises(UsageError, match="--metric 'bleu': no metric with this key was measured in sweep 'bios'"):
         _compare(hand_made_records, ComparisonOptions(metric="bleu"))
 
 

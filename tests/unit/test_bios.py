@@ -1,4 +1,4 @@
-"""The embedded data set: reproducible people, a split by person, disjoint phrasings, and correct answers."""
+"""The bundled data set: reproducible people, a split by person, disjoint phrasings, and correct answers."""
 
 import hashlib
 import itertools
@@ -6,11 +6,9 @@ import json
 import random
 import re
 
-from experiments.tiny_base.biographies import PROBE_SENTENCES, SENTENCES, biography, sentence
-from experiments.tiny_base.corpus import documents
-from neftune_cli.data.embedded.bios import questions_of
+from experiments.tiny_base.corpus import PROBE_SENTENCES, SENTENCES, biography, documents, sentence
+from neftune_cli.data.embedded.bios import QuestionKind, questions_of
 from neftune_cli.data.embedded.people import Attribute, Group, people_of, population
-from neftune_cli.data.embedded.questions import QuestionKind
 
 
 def test_people_are_the_same_on_every_machine() -> None:

@@ -96,17 +96,17 @@ def test_the_name_of_an_arm_lists_its_overrides() -> None:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ({"arms": 5}, "arms is not a list of overrides"),
-        ({"arms": [{"alpha": "five"}]}, "alpha 'five' is not a number"),
+        ({"arms": 5}, "arms must be a list of mappings; 5 was given"),
+        ({"arms": [{"alpha": "five"}]}, "arm 1: alpha must be a number; 'five' was given"),
         ({"grid": {"alpha": []}}, "grid: alpha has no values"),
-        ({"grid": {"alpha": [5, "x", -1, float("nan"), True]}}, r"(?s)not 'x'.*not -1.*not nan.*not True"),
+        ({"grid": {"alpha": [5, "x", -1, float("nan"), True]}}, r"(?s); 'x' was.*; -1 was.*; nan was.*; true was"),
         ({"grid": {"alpha": [5, 5]}}, "grid: alpha 5 appears twice"),
         (
             {"grid": {"noise": ["pink"], "noise_target": "x"}},
-            r"(?s)noise 'pink' is unknown.*noise_target 'x' is unknown",
+            r"(?s)noise must be .* 'pink' was.*noise_target must be all, prompt or completion; 'x' was",
         ),
-        ({"grid": [1, 2]}, "is not a mapping from fields to values"),
-        ({"grid": {"alpha": [0], "epochs": [1, 2]}}, "'epochs' cannot be varied in a grid"),
+        ({"grid": [1, 2]}, "grid must be a mapping from fields"),
+        ({"grid": {"alpha": [0], "epochs": [1, 2]}}, "a grid cannot vary 'epochs'"),
     ],
 )
 def test_invalid_arms_are_reported(written: dict[str, Any], message: str) -> None:

@@ -58,7 +58,7 @@ def test_an_unknown_name_raises_with_the_known_names(colors: Registry[Color]) ->
     assert colors.get("blue") is None
     with pytest.raises(UsageError, match=r"color 'blue' is unknown\. Use one of: red, amber\."):
         colors["blue"]
-    with pytest.raises(ValueError, match=r"^Input should be 'red' or 'amber'$"):
+    with pytest.raises(ValueError, match=r"^must be red or amber$"):
         colors.valid_name("blue")
 
 

@@ -1,5 +1,6 @@
 """Specs from defaults, a file and options, and the messages for invalid files."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,27 +61,27 @@ def error_of(folder: Path, text: str) -> str:
     file = experiment(folder, text)
     with pytest.raises(UsageError) as caught:
         resolve_sweep(file, {})
-    return str(caught.value).replace(f"{file}: ", "")
+    return str(caught.value).replace(f"{file}, ", "").replace(f"{file}: ", "")
 
 
 def test_all_problems_of_a_file_are_reported(tmp_path: Path) -> None:
     assert error_of(tmp_path, "modle: tiny\nseeds: 0\ntrain: {epochs: -1}\n").splitlines() == [
-        "train.epochs: input should be greater than 0, not -1. Give another value.",
-        "seeds: 0 is neither a number of seeds, 1 or more, nor a list of at least one seed. "
-        "Write seeds: 3, or seeds: [0, 1, 7].",
-        "there is no field 'modle'. Did you mean 'model'?",
+        "line 3: train.epochs must be larger than 0; -1 was given. Use epochs: 3.",
+        "line 2: seeds must be a number of seeds, 1 or more, or a list of seeds; 0 was given. "
+        "Use seeds: 3, or seeds: [0, 1, 7].",
+        "line 1: there is no field 'modle'. Did you mean 'model'?",
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "fix"),
     [
-        ("alphas: [0, 5]", "Write arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}."),
-        ("alpha: 5", "Write arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}."),
-        ("lr: 0.1", "Write it under train: {learning_rate: ...}."),
-        ("epochs: 3", "Write it under train: {epochs: ...}."),
-        ("max_length: 64", "Write it under train: {max_length: ...}."),
-        ("max_new_tokens: 5", "Write it under evaluation: {max_new_tokens: ...}."),
+        ("alphas: [0, 5]", "Use arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}."),
+        ("alpha: 5", "Use arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}."),
+        ("lr: 0.1", "Use train: {learning_rate: ...}."),
+        ("epochs: 3", "Use train: {epochs: ...}."),
+        ("max_length: 64", "Use train: {max_length: ...}."),
+        ("max_new_tokens: 5", "Use evaluation: {max_new_tokens: ...}."),
         ("model_name: tiny", "Did you mean 'model'?"),
         ("noisee: gaussian", "Did you mean 'noise'?"),
         ("arms: [{alpha: 5, trian: {epochs: 1}}]", "Did you mean 'train'?"),
@@ -89,20 +90,20 @@ def test_all_problems_of_a_file_are_reported(tmp_path: Path) -> None:
 )
 def test_a_wrong_field_name_is_reported_with_the_right_one(tmp_path: Path, text: str, fix: str) -> None:
     message = error_of(tmp_path, text)
-    assert message.startswith("there is no field")
+    assert re.match(r"line 1: (there is|arm 1 has|evaluation has) no field", message)
     assert message.endswith(fix)
 
 
 def test_a_list_of_invalid_items_is_not_reported_as_empty(tmp_path: Path) -> None:
     assert error_of(tmp_path, "seeds: [-1]") == (
-        "seeds.0: input should be greater than or equal to 0, not -1. Give another value."
+        "line 1: item 1 of seeds must be 0 or larger; -1 was given. Use seeds: 3."
     )
 
 
 def test_an_unknown_field_without_a_similar_name_is_reported_with_all_names(tmp_path: Path) -> None:
     fields = "model, dataset, format, train_examples, eval_examples, noise, noise_scale, noise_schedule, noise_target"
     assert error_of(tmp_path, "zzz: 1") == (
-        f"there is no field 'zzz'. The fields are {fields}, train, evaluation, seeds, arms, grid."
+        f"line 1: there is no field 'zzz'. Use {fields}, train, evaluation, seeds, arms or grid."
     )
 
 
@@ -118,6 +119,24 @@ def test_a_repeated_field_is_reported_with_its_lines(tmp_path: Path, text: str, 
     assert error_of(tmp_path, text) == f"{message} Remove one of the two."
 
 
+def test_a_problem_is_reported_with_the_line_of_its_field(tmp_path: Path) -> None:
+    text = "arms:\n  - alpha: 0\n  - alpha: 5\n    nois: gaussian\n  - name: long\n    train:\n      epochs: 0\n"
+    assert error_of(tmp_path, text) == "line 4: arm 2 has no field 'nois'. Did you mean 'noise'?"
+    assert error_of(tmp_path, text.replace("nois:", "noise:")) == (
+        "line 7: arm 'long': train.epochs must be larger than 0; 0 was given. Use epochs: 3."
+    )
+
+
+def test_a_problem_of_an_option_names_the_option_and_not_the_file(tmp_path: Path) -> None:
+    file = experiment(tmp_path, "train: {epochs: 2, batch_size: 0}\n")
+    with pytest.raises(UsageError) as caught:
+        resolve_sweep(file, {"train": {"epochs": 0.0}})
+    assert str(caught.value).splitlines() == [
+        "--epochs must be larger than 0; 0 was given. Use --epochs 3.",
+        f"{file}, line 1: train.batch_size must be larger than 0; 0 was given. Use batch_size: 8.",
+    ]
+
+
 def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
     arms = "[{name: a, train: &a {epochs: 1, warmup_steps: 2}}, {name: b, train: {<<: *a, epochs: 5}}]"
     spec = resolve_sweep(experiment(tmp_path, f"arms: {arms}"), {})
@@ -127,15 +146,18 @@ def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "line 1 is not valid YAML"),
+        ("a: [", "line 1: the file is not valid YAML"),
         ("just words", "has no fields"),
-        ("? [1, 2]\n: 3", "line 1 is not valid YAML"),
-        ("seeds: [1, 1]", "repeated seed: 1"),
-        ("arms: 5", "arms is not a list of overrides"),
-        ("arms: [{alpha: -1}]", "greater than or equal to 0"),
-        ("arms: [{alpha: 5}, {alpha: 5}]", "repeated arm name: alpha=5"),
-        ("arms: [{name: b, train: {epochs: none}}]", "arm 'b': train.epochs: input should be a valid number"),
-        ("train: 3", "train: 3 is not a mapping of fields"),
+        ("? [1, 2]\n: 3", "line 1: the file is not valid YAML"),
+        ("seeds: [1, 1]", "these seeds are repeated: 1. Remove"),
+        ("arms: 5", "line 1: arms must be a list of mappings"),
+        ("arms: [{alpha: -1}]", "line 1: arm 1: alpha must be 0 or larger; -1 was given. Use alpha: 5."),
+        ("arms: [{alpha: 5}, {alpha: 5}]", "two arms have the same name: 'alpha=5'"),
+        (
+            "arms: [{name: b, train: {epochs: none}}]",
+            "line 1: arm 'b': train.epochs must be a number; 'none' was given. Use epochs: 3.",
+        ),
+        ("train: 3", "line 1: train must be a mapping of fields; 3 was given"),
     ],
 )
 def test_an_invalid_file_is_reported(tmp_path: Path, text: str, message: str) -> None:

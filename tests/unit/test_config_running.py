@@ -70,24 +70,24 @@ def test_a_command_without_keep_and_retry_keeps_the_model_and_retries() -> None:
     assert running == RunOptions(workers=1, settings=RunSettings(keep_model=True), keep=Keep.ALL, retry_failed=True)
 
 
-MINUTES = "Give a number of minutes above 0, for example 2."
-STEPS = "Give a number of steps, 1 or more."
-RATE = "Give the cost of the machine per hour, a number above 0 such as 1.20."
+MINUTES = "Use a number of minutes, for example --checkpoint-minutes 2."
+STEPS = "Use a number of steps, for example --checkpoint-steps 100."
+RATE = "Use the cost of the machine per hour, for example --hourly-rate 1.20."
 
 
 @pytest.mark.parametrize(
     ("option", "value", "what", "fix"),
     [
-        ("checkpoint_minutes", 0.0, "--checkpoint-minutes: 0 is not above 0.", MINUTES),
-        ("checkpoint_minutes", -0.25, "--checkpoint-minutes: -0.25 is not above 0.", MINUTES),
-        ("checkpoint_minutes", float("inf"), "--checkpoint-minutes: inf is not a finite number.", MINUTES),
-        ("checkpoint_minutes", float("-inf"), "--checkpoint-minutes: -inf is not a finite number.", MINUTES),
-        ("checkpoint_minutes", float("nan"), "--checkpoint-minutes: nan is not a finite number.", MINUTES),
-        ("checkpoint_steps", 0, "--checkpoint-steps: 0 is not above 0.", STEPS),
-        ("checkpoint_steps", -12345678, "--checkpoint-steps: -12345678 is not above 0.", STEPS),
-        ("hourly_rate", 0.0, "--hourly-rate: 0 is not above 0.", RATE),
-        ("hourly_rate", -1.2, "--hourly-rate: -1.2 is not above 0.", RATE),
-        ("hourly_rate", float("nan"), "--hourly-rate: nan is not a finite number.", RATE),
+        ("checkpoint_minutes", 0.0, "--checkpoint-minutes must be larger than 0; 0 was given.", MINUTES),
+        ("checkpoint_minutes", -0.25, "--checkpoint-minutes must be larger than 0; -0.25 was given.", MINUTES),
+        ("checkpoint_minutes", float("inf"), "--checkpoint-minutes must be a finite number; inf was given.", MINUTES),
+        ("checkpoint_minutes", float("-inf"), "--checkpoint-minutes must be a finite number; -inf was given.", MINUTES),
+        ("checkpoint_minutes", float("nan"), "--checkpoint-minutes must be a finite number; nan was given.", MINUTES),
+        ("checkpoint_steps", 0, "--checkpoint-steps must be larger than 0; 0 was given.", STEPS),
+        ("checkpoint_steps", -12345678, "--checkpoint-steps must be larger than 0; -12345678 was given.", STEPS),
+        ("hourly_rate", 0.0, "--hourly-rate must be larger than 0; 0 was given.", RATE),
+        ("hourly_rate", -1.2, "--hourly-rate must be larger than 0; -1.2 was given.", RATE),
+        ("hourly_rate", float("nan"), "--hourly-rate must be a finite number; nan was given.", RATE),
     ],
 )
 def test_an_invalid_number_is_reported(option: str, value: float, what: str, fix: str) -> None:
@@ -96,13 +96,13 @@ def test_an_invalid_number_is_reported(option: str, value: float, what: str, fix
 
 @pytest.mark.parametrize("text", ["x", "-1", "1.5", "", "²", "Auto"])
 def test_invalid_workers_are_reported(text: str) -> None:
-    fix = "Give a number, auto, or 0 to run the trials in the main process."
+    fix = "Use a number, auto, or 0 to run the trials in the main process."
     assert problems(workers=text) == [(f"--workers: {text!r} is not a number of workers.", fix)]
 
 
 def test_an_hourly_rate_without_a_dry_run_is_reported() -> None:
     what = "--hourly-rate has no effect without --dry-run."
-    assert problems(hourly_rate=1.2) == [(what, "Add --dry-run to see the cost estimate, or leave --hourly-rate out.")]
+    assert problems(hourly_rate=1.2) == [(what, "Add --dry-run to see the cost estimate, or remove --hourly-rate.")]
 
 
 def test_all_problems_are_reported_at_once() -> None:

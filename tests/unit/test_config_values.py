@@ -13,11 +13,11 @@ def test_alphas_keep_their_order() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0,-5", "0 or larger, not -5"),
+        ("0,-5", "0 or larger; -5 was"),
         ("0,five", "'five' is not a number"),
         ("0,5,5.0", "5.0 appears twice"),
-        ("nan", "0 or larger, not nan"),
-        ("0,inf", "0 or larger, not inf"),
+        ("nan", "0 or larger; nan was"),
+        ("0,inf", "0 or larger; inf was"),
         ("0,,5", "'' is not a number"),
     ],
 )
@@ -64,13 +64,13 @@ def test_a_setting_without_a_value_is_reported() -> None:
 
 def test_invalid_distributions_are_reported() -> None:
     assert parse_noises("uniform, gaussian") == ["uniform", "gaussian"]
-    with pytest.raises(UsageError, match=r"(?s)'pink' is not a noise distribution.*--noises: uniform appears twice"):
+    with pytest.raises(UsageError, match=r"(?s)noise distribution 'pink' is unknown.*--noises: uniform appears twice"):
         parse_noises("uniform,pink,uniform")
 
 
 def test_invalid_signal_to_noise_ratios_are_reported() -> None:
     assert parse_snr("20, 10") == [20.0, 10.0]
-    with pytest.raises(UsageError, match=r"with 0.1 the noise norm is 10 times the embedding norm.* give 10"):
+    with pytest.raises(UsageError, match=r"with 0.1 the noise norm is 10 times the embedding norm.* --snr 10"):
         parse_snr("0.1")
     with pytest.raises(UsageError, match=r"(?s)'x' is not a positive.*'nan' is not a positive.*10 appears twice"):
         parse_snr("x,nan,10,10")

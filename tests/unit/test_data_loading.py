@@ -1,4 +1,4 @@
-"""Loading: embedded and local data sets are split, fingerprinted and described in notes."""
+"""Loading: bundled and local data sets are split, fingerprinted and described in notes."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def test_fingerprint_depends_on_the_examples_and_not_on_the_file(tmp_path: Path)
     assert one.fingerprint == reversed_rows.fingerprint != other.fingerprint
 
 
-def test_notes_on_the_embedded_data_set() -> None:
+def test_notes_on_the_bundled_data_set() -> None:
     data = load_data("bios", train_examples=20, eval_examples=10)
     assert (len(data.train), len(data.held_out), len(data.probe)) == (20, 10, 20)
     assert data.generation == GenerationDefaults(max_new_tokens=96, repetition_penalty=1.0)
@@ -47,7 +47,7 @@ def test_notes_on_the_embedded_data_set() -> None:
     )
 
 
-def test_loading_the_embedded_data_set_imports_no_heavy_library() -> None:
+def test_loading_the_bundled_data_set_imports_no_heavy_library() -> None:
     code = "import sys; from neftune_cli.data.loading import load_data; load_data('bios'); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers", "datasets", "pandas", "pyarrow"} & set(loaded)

@@ -143,7 +143,7 @@ def test_both_example_counts_are_reported_at_once() -> None:
     assert len(error.value.problems) == 2
 
 
-def test_embedded_data_set_is_split_by_person() -> None:
+def test_bundled_data_set_is_split_by_person() -> None:
     split = split_by_person(train_examples=None, eval_examples=None)
     assert (len(split.train), len(split.held_out)) == (400, 200)
     assert {example.cluster for example in split.train}.isdisjoint(example.cluster for example in split.held_out)
@@ -152,7 +152,7 @@ def test_embedded_data_set_is_split_by_person() -> None:
     assert {example.kind for example in split.held_out} == {"attribute", "comparison", "facts", "biography"}
 
 
-def test_smaller_selections_of_the_embedded_data_set_are_prefixes_of_larger_ones() -> None:
+def test_smaller_selections_of_the_bundled_data_set_are_prefixes_of_larger_ones() -> None:
     fewer, more = (split_by_person(train_examples=number, eval_examples=number) for number in (10, 20))
     assert fewer.train == more.train[:10]
     assert fewer.held_out == more.held_out[:10]

@@ -1,4 +1,4 @@
-"""Greedy answers compared with an argmax loop over single prompts, without batches and cache."""
+"""Greedy responses compared with an argmax loop over single prompts, without batches and cache."""
 
 import warnings
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from transformers import (
 
 from neftune_cli.data.examples import Example, TokenizedExample
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.generation import Answer, generate_answers
+from neftune_cli.evaluation.generation import Response, generate_responses
 from tests.tiny_models import tiny_gpt2, tiny_llama
 
 VOCABULARY = 40
@@ -87,29 +87,29 @@ def argmax_loop(
     return ids[len(prompt) :]
 
 
-def as_answer(generated: list[int], ends: set[int]) -> Answer:
+def as_response(generated: list[int], ends: set[int]) -> Response:
     kept = [token for token in generated if token not in ends]
-    return Answer(" ".join(f"w{token}" for token in kept), len(kept), truncated=len(kept) == len(generated))
+    return Response(" ".join(f"w{token}" for token in kept), len(kept), truncated=len(kept) == len(generated))
 
 
 def common_token(model: PreTrainedModel, examples: list[TokenizedExample]) -> int:
-    """Return the token that most answers have, but not all: as an end token it ends some answers early."""
-    answers = [set(argmax_loop(model, one.prompt_ids, set())) for one in examples]
-    shared = {token: sum(token in answer for answer in answers) for answer in answers for token in answer}
+    """Return the token that most responses have, but not all: as an end token it ends some responses early."""
+    responses = [set(argmax_loop(model, one.prompt_ids, set())) for one in examples]
+    shared = {token: sum(token in response for response in responses) for response in responses for token in response}
     return max((token for token in shared if shared[token] < len(examples)), key=shared.__getitem__)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 @pytest.mark.parametrize("penalty", [1.0, 2.0])
 @pytest.mark.parametrize("build", [llama, gpt2])
-def test_answers_equal_those_of_an_argmax_loop(
+def test_responses_equal_those_of_an_argmax_loop(
     build: Callable[[], PreTrainedModel], penalty: float, batch_size: int
 ) -> None:
     model, examples = build(), prompts_of_many_lengths()
     end = common_token(model, examples)
-    expected = [as_answer(argmax_loop(model, one.prompt_ids, {end}, penalty), {end}) for one in examples]
+    expected = [as_response(argmax_loop(model, one.prompt_ids, {end}, penalty), {end}) for one in examples]
     model.train()
-    found = generate_answers(
+    found = generate_responses(
         model,
         tokenizer_ending_with(end),
         examples,
@@ -126,35 +126,35 @@ def test_the_repetition_penalty_does_not_apply_to_padding(row: int) -> None:
     model, examples = llama(), prompts_of_many_lengths()
     (end,) = argmax_loop(model, examples[row].prompt_ids, set(), penalty=100.0, limit=1)
     padded_and_longest = [examples[row], examples[-1]]
-    found = generate_answers(
+    found = generate_responses(
         model, tokenizer_ending_with(end), padded_and_longest, max_new_tokens=LIMIT, repetition_penalty=100.0
     )
-    assert found[0] == Answer("", 0, truncated=False)
+    assert found[0] == Response("", 0, truncated=False)
 
 
-def test_answers_without_an_end_token_are_truncated() -> None:
+def test_responses_without_an_end_token_are_truncated() -> None:
     model, examples = llama(), prompts_of_many_lengths()
     end = common_token(model, examples)
-    found = generate_answers(model, tokenizer_ending_with(end), examples, max_new_tokens=LIMIT)
-    assert {answer.truncated for answer in found} == {True, False}
-    assert all(answer.tokens == LIMIT for answer in found if answer.truncated)
-    assert all(f"w{end}" not in answer.text.split() for answer in found)
+    found = generate_responses(model, tokenizer_ending_with(end), examples, max_new_tokens=LIMIT)
+    assert {response.truncated for response in found} == {True, False}
+    assert all(response.tokens == LIMIT for response in found if response.truncated)
+    assert all(f"w{end}" not in response.text.split() for response in found)
 
 
-def test_the_end_tokens_of_the_model_end_answers() -> None:
+def test_the_end_tokens_of_the_model_end_responses() -> None:
     model, examples = llama(), prompts_of_many_lengths()
     end = common_token(model, examples)
     model.generation_config.eos_token_id = [end, 39]
     ends = {END, end, 39}
-    expected = [as_answer(argmax_loop(model, one.prompt_ids, ends), ends) for one in examples]
-    assert generate_answers(model, tokenizer_ending_with(), examples, max_new_tokens=LIMIT) == expected
+    expected = [as_response(argmax_loop(model, one.prompt_ids, ends), ends) for one in examples]
+    assert generate_responses(model, tokenizer_ending_with(), examples, max_new_tokens=LIMIT) == expected
 
 
 def test_generation_settings_of_the_model_have_no_effect(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     model, examples, tokenizer = llama(), prompts_of_many_lengths(), tokenizer_ending_with()
-    expected = generate_answers(model, tokenizer, examples, max_new_tokens=LIMIT)
+    expected = generate_responses(model, tokenizer, examples, max_new_tokens=LIMIT)
     settings: Any = model.generation_config
     settings.update(
         do_sample=True, temperature=0.1, top_p=0.5, top_k=3, num_beams=3, max_length=5, no_repeat_ngram_size=1
@@ -163,7 +163,7 @@ def test_generation_settings_of_the_model_have_no_effect(
     before = settings.to_dict()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert generate_answers(model, tokenizer, examples, max_new_tokens=LIMIT) == expected
+        assert generate_responses(model, tokenizer, examples, max_new_tokens=LIMIT) == expected
     assert model.generation_config is settings
     assert settings.to_dict() == before
     assert capfd.readouterr().err == ""
@@ -173,32 +173,32 @@ def test_a_lora_model_generates_with_its_adapter() -> None:
     torch.manual_seed(0)
     model = get_peft_model(llama(), LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
     examples, tokenizer = prompts_of_many_lengths(), tokenizer_ending_with()
-    found = generate_answers(model, tokenizer, examples, max_new_tokens=LIMIT)
+    found = generate_responses(model, tokenizer, examples, max_new_tokens=LIMIT)
     with model.disable_adapter():
-        assert found != generate_answers(model, tokenizer, examples, max_new_tokens=LIMIT)
+        assert found != generate_responses(model, tokenizer, examples, max_new_tokens=LIMIT)
     merged: Any = model.merge_and_unload()
-    assert found == [as_answer(argmax_loop(merged, one.prompt_ids, {END}), {END}) for one in examples]
+    assert found == [as_response(argmax_loop(merged, one.prompt_ids, {END}), {END}) for one in examples]
 
 
-def test_answers_end_at_the_end_of_the_context() -> None:
+def test_responses_end_at_the_end_of_the_context() -> None:
     model, examples = gpt2(context=20), prompts_of_many_lengths()[:-1]
     limits = [min(LIMIT, 20 - one.prompt_length) for one in examples]
     expected = [
-        as_answer(argmax_loop(model, one.prompt_ids, {END}, limit=limit), {END})
+        as_response(argmax_loop(model, one.prompt_ids, {END}, limit=limit), {END})
         for one, limit in zip(examples, limits, strict=True)
     ]
-    assert generate_answers(model, tokenizer_ending_with(), examples, max_new_tokens=LIMIT) == expected
+    assert generate_responses(model, tokenizer_ending_with(), examples, max_new_tokens=LIMIT) == expected
     assert min(limits) == 5
 
 
 def test_a_prompt_that_fills_the_context_raises() -> None:
     with pytest.raises(TrialError, match=r"prompt of 30 tokens, .* context of 20 tokens. Use --max-length 20"):
-        generate_answers(gpt2(context=20), tokenizer_ending_with(), prompts_of_many_lengths(), max_new_tokens=LIMIT)
+        generate_responses(gpt2(context=20), tokenizer_ending_with(), prompts_of_many_lengths(), max_new_tokens=LIMIT)
 
 
 def test_an_empty_prompt_raises() -> None:
     with pytest.raises(TrialError, match=r"row 0\) has no prompt"):
-        generate_answers(llama(), tokenizer_ending_with(), [prompted([])], max_new_tokens=LIMIT)
+        generate_responses(llama(), tokenizer_ending_with(), [prompted([])], max_new_tokens=LIMIT)
 
 
 def test_mode_and_settings_are_restored_after_an_error() -> None:
@@ -210,6 +210,6 @@ def test_mode_and_settings_are_restored_after_an_error() -> None:
 
     model.lm_head.register_forward_hook(fail)
     with pytest.raises(RuntimeError, match="out of memory"):
-        generate_answers(model, tokenizer_ending_with(), prompts_of_many_lengths(), max_new_tokens=LIMIT)
+        generate_responses(model, tokenizer_ending_with(), prompts_of_many_lengths(), max_new_tokens=LIMIT)
     assert model.training
     assert model.generation_config is settings

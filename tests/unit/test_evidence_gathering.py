@@ -21,5 +21,5 @@ def test_every_path_that_is_not_a_folder_is_named(tmp_path: Path) -> None:
 
     assert [problem.what for problem in caught.value.problems] == [
         f"{tmp_path}/one does not exist.",
-        f"{tmp_path}/two is a file.",
+        f"{tmp_path}/two is a file, not a folder.",
     ]

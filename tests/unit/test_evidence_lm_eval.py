@@ -127,8 +127,8 @@ def test_direction_and_margin_of_metrics(tmp_path: Path) -> None:
     exact = metrics["sums_gen/exact_match (strict-match)"]
     assert (exact.name, exact.title, exact.unit, exact.goal, exact.decimals, exact.margin, exact.section) == (
         "sums_gen exact_match (strict-match)",
-        "sums_gen ↑",
-        "exact_match (strict-match)",
+        "sums_gen exact_match (strict-match) ↑",
+        "",
         "higher",
         3,
         Margin(0.02),
@@ -136,8 +136,8 @@ def test_direction_and_margin_of_metrics(tmp_path: Path) -> None:
     )
     perplexity = metrics["sums_ppl/word_perplexity"]
     assert (perplexity.title, perplexity.unit, perplexity.margin) == (
-        "sums_ppl ↓",
-        "word_perplexity",
+        "sums_ppl word_perplexity ↓",
+        "",
         Margin(0.01, True),
     )
 
@@ -229,7 +229,7 @@ def test_the_newest_results_of_each_task_are_used(tmp_path: Path) -> None:
     (trial,) = evidence.trials
     assert trial.scores == {"quiz/acc": 0.5, "other/acc": 1.0}
     assert list(trial.items["quiz/acc"].values) == [1.0, 0.0]
-    assert evidence.notes[1:] == ("quiz: evaluated several times in one folder; the newest results are used.",)
+    assert evidence.notes[1:] == ("Several evaluations of quiz are in one folder. The newest results are used.",)
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,9 @@ def test_runs_without_samples_have_scores_and_a_note(tmp_path: Path) -> None:
     evidence = only(tmp_path)
     assert [trial.scores for trial in evidence.trials] == 2 * [{"quiz/acc": 0.5}]
     assert [set(trial.items) for trial in evidence.trials] == [{"quiz/acc"}, set()]
-    assert evidence.notes[1:] == ("quiz: evaluated without --log_samples; intervals are over seeds only.",)
+    assert evidence.notes[1:] == (
+        "These tasks were evaluated without --log_samples, so their intervals are over seeds only: quiz.",
+    )
 
 
 def test_samples_of_older_versions_have_no_filter(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.sweeps import sweep_evidence
-from neftune_cli.metrics import HELD_OUT_ANSWERS, REGISTRY, Margin, Metric, register_metric
+from neftune_cli.metrics import HELD_OUT_RESPONSES, REGISTRY, Margin, Metric, register_metric
 from neftune_cli.records import EvalMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_trial
@@ -151,7 +151,7 @@ def test_a_copy_of_a_trial_from_before_a_metric_was_registered_is_the_same_trial
     tmp_path: Path, hand_made_records: Records
 ) -> None:
     older = _sweep(tmp_path / "one", hand_made_records)
-    metric = Metric("words", "Words", "words", "", None, 1, Margin(1), HELD_OUT_ANSWERS, score=lambda *_: 1.0)
+    metric = Metric("words", "Words", "", None, 1, Margin(1), HELD_OUT_RESPONSES, score=lambda *_: 1.0)
     register_metric(metric)
     try:
         scores = {record.trial: EvalMetrics(**record.eval.model_dump(), words=1.0) for record in hand_made_records}

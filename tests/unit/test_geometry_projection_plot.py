@@ -12,7 +12,7 @@ from PIL import Image
 
 from neftune_cli.geometry.projection import plot
 from neftune_cli.geometry.projection.embedding_shift import NoiseDraw, Shift
-from neftune_cli.geometry.projection.plot import BAR, ENOUGH, LONGEST_ARROW, LabelPlacer, draw_shift
+from neftune_cli.geometry.projection.plot import BAR, DISTANT_LABELS, MAX_ARROW_LENGTH, LabelPlacer, draw_shift
 from neftune_cli.geometry.projection.token_groups import GroupedTokens, TokenGroup
 from neftune_cli.geometry.projection.token_map import ProjectionMethod, TokenMap, project
 
@@ -61,7 +61,7 @@ def test_arrow_lengths_are_to_the_scale_of_the_bar(size: float) -> None:
     lengths = np.hypot(*arrows.T)
     moved = np.sqrt(((size * UNIT.astype(np.float64)) ** 2).sum(1))
     assert lengths / bar == pytest.approx(moved / shift.neighbour_distance, rel=1e-3)
-    assert lengths.max() <= LONGEST_ARROW + 1e-9
+    assert lengths.max() <= MAX_ARROW_LENGTH + 1e-9
     assert (bar == BAR) == (size == 0.01)
 
 
@@ -85,10 +85,10 @@ def test_labels_cover_neither_each_other_nor_dots() -> None:
     axes = figure.add_axes((0, 0, 1, 1))
     points = np.random.default_rng(3).uniform(0.1, 0.9, (40, 2))
 
-    LabelPlacer(axes, points).add(range(40), [f"word{place}" for place in range(40)], colour="black", most=10)
+    LabelPlacer(axes, points).add(range(40), [f"word{place}" for place in range(40)], colour="black", maximum=10)
 
     boxes = [text.get_window_extent() for text in axes.texts]
     dots = axes.transData.transform(points)
-    assert ENOUGH <= len(boxes) <= 10
+    assert DISTANT_LABELS <= len(boxes) <= 10
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
     assert not any(box.contains(*dot) for box in boxes for dot in dots)

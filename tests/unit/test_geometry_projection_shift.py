@@ -23,9 +23,9 @@ from neftune_cli.geometry.projection.embedding_shift import (
 )
 from neftune_cli.geometry.projection.token_groups import GroupedTokens, TokenGroup, group_tokens
 from neftune_cli.geometry.projection.token_map import TokenMap
-from neftune_cli.models.embeddings import input_embeddings
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
+from neftune_cli.noise.placement import embedding_weight
 
 LETTERS = TokenGroup("names", (0, 1), ("Ann", "Ben"))
 DIGITS = TokenGroup("numbers", (2, 3), ("1", "2"))
@@ -99,7 +99,7 @@ def test_embeddings_are_the_input_of_the_first_layer() -> None:
 
     shift = shift_tokens(granite, TOKENS, NoiseDraw(5, 30))
 
-    assert shift.before == pytest.approx(12 * input_embeddings(granite).detach().numpy()[:4])
+    assert shift.before == pytest.approx(12 * embedding_weight(granite).detach().numpy()[:4])
     assert np.abs(shift.after - shift.before).max() <= 5 / math.sqrt(30 * 16) * 1.001
 
 
@@ -136,7 +136,7 @@ def test_neighbours_agree_with_an_exhaustive_search() -> None:
 
 @pytest.mark.parametrize("distribution", ["uniform", "gaussian", "bernoulli"])
 def test_the_noise_norm_agrees_with_the_papers_formula(tiny: LoadedModel, distribution: str) -> None:
-    tokens = group_tokens(tiny.tokenizer, most=40, model="tiny")
+    tokens = group_tokens(tiny.tokenizer, max_tokens=40, model="tiny")
 
     shift = shift_tokens(tiny.model, tokens, NoiseDraw(5, 30, distribution))
 
@@ -145,10 +145,10 @@ def test_the_noise_norm_agrees_with_the_papers_formula(tiny: LoadedModel, distri
 
 
 def test_alpha_scales_one_draw(tiny: LoadedModel) -> None:
-    tokens = group_tokens(tiny.tokenizer, most=5, model="tiny")
+    tokens = group_tokens(tiny.tokenizer, max_tokens=5, model="tiny")
     none, five, ten = (shift_tokens(tiny.model, tokens, NoiseDraw(alpha, 30)) for alpha in (0, 5, 10))
 
-    weight = input_embeddings(tiny.model).detach().numpy()
+    weight = embedding_weight(tiny.model).detach().numpy()
     assert np.array_equal(none.before, weight[list(tokens.token_ids)])
     assert np.array_equal(none.after, none.before)
     assert ten.after - ten.before == pytest.approx(2 * (five.after - five.before), abs=1e-5)

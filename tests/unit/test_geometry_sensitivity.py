@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from neftune_cli.geometry.sensitivity.distortion import Distortion
 from neftune_cli.geometry.sensitivity.measurement import (
     LLAMA_2_7B,
     AlphaSensitivity,
@@ -19,6 +18,7 @@ from neftune_cli.geometry.sensitivity.measurement import (
     equivalent_alphas,
     measure_sensitivity,
 )
+from neftune_cli.geometry.sensitivity.measures import Distortion
 from neftune_cli.geometry.sensitivity.plot import plot_sensitivity
 from neftune_cli.geometry.sensitivity.report import CSV_COLUMNS, closing, summary, to_csv, to_text
 from neftune_cli.models.loading import load_model

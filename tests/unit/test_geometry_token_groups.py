@@ -40,7 +40,7 @@ def _tokenizer(tokens: list[str], decoder: decoders.Decoder) -> PreTrainedTokeni
 def test_whole_words_are_found_for_every_kind_of_word_marker(make: Callable[[], PreTrainedTokenizerBase]) -> None:
     tokenizer = make()
 
-    found = {group.name: group for group in group_tokens(tokenizer, most=40, model="m").groups}
+    found = {group.name: group for group in group_tokens(tokenizer, max_tokens=40, model="m").groups}
 
     assert {name: list(group.texts) for name, group in found.items()} == {
         "function words": WORDS,
@@ -51,17 +51,17 @@ def test_whole_words_are_found_for_every_kind_of_word_marker(make: Callable[[], 
 
 
 def test_groups_take_the_lowest_ids_and_small_groups_are_reported() -> None:
-    chosen = group_tokens(_byte_level(), most=5, model="m")
+    chosen = group_tokens(_byte_level(), max_tokens=5, model="m")
 
     assert [group.texts for group in chosen.groups] == [tuple(WORDS[:5]), tuple(NAMES), tuple(MARKS)]
     assert chosen.group_names[:6] == ("function words",) * 5 + ("names",)
     assert "Group omitted: numbers. The vocabulary has 0 such tokens; 5 are needed." in chosen.notes
 
 
-def test_the_embedded_model_has_all_groups() -> None:
+def test_the_bundled_model_has_all_groups() -> None:
     tokenizer = load_model(find_model("tiny")).tokenizer
 
-    chosen = group_tokens(tokenizer, most=40, model="tiny")
+    chosen = group_tokens(tokenizer, max_tokens=40, model="tiny")
 
     assert [group.name for group in chosen.groups] == [
         "function words", "verbs", "names", "places", "months and days", "numbers", "punctuation"
@@ -75,7 +75,7 @@ def test_a_vocabulary_without_groups_raises() -> None:
     strange = _tokenizer(["b", *"qwertzuiop", *MARKS], decoders.ByteLevel())
 
     with pytest.raises(UsageError) as raised:
-        group_tokens(strange, most=40, model="strange")
+        group_tokens(strange, max_tokens=40, model="strange")
 
     (problem,) = raised.value.problems
     assert problem.what.startswith(

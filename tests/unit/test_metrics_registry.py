@@ -18,7 +18,7 @@ from neftune_cli.errors import UsageError
 from neftune_cli.evaluation.generation import item_scores, response_scores
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.metrics import (
-    HELD_OUT_ANSWERS,
+    HELD_OUT_RESPONSES,
     LOSS,
     METRICS,
     REGISTRY,
@@ -51,24 +51,22 @@ def distinct_words(responses: Sequence[str], _references: Sequence[str]) -> floa
 SHARED_WORDS = Metric(
     key="shared_words",
     name="Shared words",
-    heading="shared words",
     unit="0 to 1",
     goal="higher",
     decimals=3,
     margin=Margin(0.02),
-    section=HELD_OUT_ANSWERS,
+    section=HELD_OUT_RESPONSES,
     on_training_prompts=True,
     score=shared_words,
 )
 DISTINCT_WORDS = Metric(
     key="distinct_words",
     name="Distinct words",
-    heading="distinct words",
     unit="words",
     goal=None,
     decimals=0,
     margin=Margin(1),
-    section=HELD_OUT_ANSWERS,
+    section=HELD_OUT_RESPONSES,
     per_item=False,
     score=distinct_words,
 )

@@ -103,7 +103,7 @@ def test_end_of_turn_token_of_the_template_becomes_the_end_token() -> None:
     tokenizer = tokenizer_of(*SPECIAL, eos_token="</s>", pad_token="<pad>", chat_template=CHATML)
     model = model_of(tokenizer, eos_token_id=1)
     assert prepare_tokenizer(tokenizer, model) == (
-        "Answers end with '<|im_end|>', the end-of-turn token of the chat template.",
+        "Responses end with '<|im_end|>', the end-of-turn token of the chat template.",
     )
     assert tokenizer.eos_token == "<|im_end|>"
     assert model.generation_config.eos_token_id == [3, 1]
@@ -113,7 +113,7 @@ def test_end_of_turn_token_of_the_template_becomes_the_end_token() -> None:
 def test_missing_end_token_is_taken_from_the_model_or_from_common_names() -> None:
     of_model = tokenizer_of(*SPECIAL, pad_token="<pad>")
     notes = prepare_tokenizer(of_model, model_of(of_model, eos_token_id=3))
-    assert notes[0] == "The tokenizer defines no end-of-sequence token; answers end with '<|im_end|>'."
+    assert notes[0] == "The tokenizer defines no end-of-sequence token; responses end with '<|im_end|>'."
     well_known = tokenizer_of("<|end|>", "<pad>", pad_token="<pad>")
     prepare_tokenizer(well_known, model_of(well_known, eos_token_id=99))
     assert well_known.eos_token == "<|end|>"
@@ -133,7 +133,7 @@ def test_no_usable_end_token() -> None:
     with pytest.raises(UsageError) as error:
         prepare_tokenizer(tokenizer, model_of(tokenizer))
     assert str(error.value) == (
-        "The tokenizer has no end-of-sequence token with an embedding in the model, so answers could never end. "
+        "The tokenizer has no end-of-sequence token with an embedding in the model, so responses could never end. "
         'Define one in its tokenizer_config.json, for example "eos_token": "</s>".'
     )
 
@@ -152,5 +152,5 @@ def test_template_with_tokens_without_embedding() -> None:
 
 def test_broken_template() -> None:
     tokenizer = tokenizer_of("</s>", eos_token="</s>", chat_template="{% for %}")
-    with pytest.raises(UsageError, match=r"cannot render a question and an answer.*Fix chat_template\.jinja"):
+    with pytest.raises(UsageError, match=r"cannot render a prompt and a response.*Fix chat_template\.jinja"):
         prepare_tokenizer(tokenizer, model_of(tokenizer))

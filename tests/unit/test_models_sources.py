@@ -26,8 +26,8 @@ FILES = {
 }
 CHOICES = "Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
 PICKLES = (
-    "Only safetensors files are read, because .bin and .pt files are pickles, which can run code. To convert files "
-    "that you trust, run once: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR)"
+    "Convert files that you trust, once: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR). Only "
+    "safetensors files are read, because .bin and .pt files are pickles, which can run code."
 )
 
 
@@ -263,10 +263,10 @@ def test_smollm2_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_missing_embedded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "EMBEDDED_DIRECTORY", tmp_path / "tiny")
+def test_missing_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "BUNDLED_MODEL_DIRECTORY", tmp_path / "tiny")
     assert error_message("tiny") == (
-        "The embedded model 'tiny' is missing from this installation. "
+        "The bundled model 'tiny' is missing from this installation. "
         "Reinstall the package: pip install --force-reinstall --no-deps neftune"
     )
     written(tmp_path / "tiny", FILES)

@@ -202,7 +202,7 @@ def test_an_invalid_alpha_raises(alpha: float) -> None:
 
 
 def test_unknown_names_raise() -> None:
-    with pytest.raises(UsageError, match="noise 'pink' is unknown"):
+    with pytest.raises(UsageError, match="noise distribution 'pink' is unknown"):
         attach_noise(zeroed_llama(), noise="pink")
     with pytest.raises(UsageError, match="noise scale 'row' is unknown"):
         attach_noise(zeroed_llama(), noise_scale="row")  # type: ignore[arg-type]

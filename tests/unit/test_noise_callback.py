@@ -266,7 +266,7 @@ def test_steps_without_noise_are_a_deviation(tmp_path: Path) -> None:
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"alpha": float("inf")}, "alpha is inf"),
         ({"schedule": "steps"}, "noise schedule 'steps' is unknown"),
-        ({"noise": "pink"}, "noise 'pink' is unknown"),
+        ({"noise": "pink"}, "noise distribution 'pink' is unknown"),
         ({"noise_scale": "x"}, "noise scale 'x' is unknown"),
         ({"target": "x"}, "noise target 'x' is unknown"),
     ],

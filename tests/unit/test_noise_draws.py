@@ -100,7 +100,9 @@ def test_consecutive_draws_are_independent() -> None:
 
 
 def test_an_unknown_distribution_raises() -> None:
-    with pytest.raises(UsageError, match=r"noise 'cauchy' is unknown\. Use one of: uniform, gaussian, bernoulli"):
+    with pytest.raises(
+        UsageError, match=r"noise distribution 'cauchy' is unknown\. Use one of: uniform, gaussian, bernoulli"
+    ):
         NoiseStream("cauchy")
 
 

@@ -25,9 +25,9 @@ def test_all_problems_are_reported() -> None:
     assert [problem.what for problem in caught.value.problems] == [
         "--margin 0.02: the size is missing.",
         "--margin eval_loss=: the size is missing.",
-        "--margin eval_loss=-1: '-1' is not a size above 0.",
-        "--margin eval_loss=nan: 'nan' is not a size above 0.",
+        "--margin eval_loss=-1: the size must be a number larger than 0; '-1' was given.",
+        "--margin eval_loss=nan: the size must be a number larger than 0; 'nan' was given.",
         "--margin eval_loss=2: eval_loss has two margins.",
         "--margin loss=1: the metric 'loss' was not measured.",
     ]
-    assert caught.value.problems[-1].fix == "Give one of eval_loss, response_chars."
+    assert caught.value.problems[-1].fix == "Use eval_loss or response_chars."

@@ -19,8 +19,9 @@ def attested(rms: float | None, *, padding: float | None = 0.0, calls: int = 75,
 
 def test_sentence_has_the_extremes_of_all_trials() -> None:
     assert attestation_sentence([attested(0.9986), attested(1.0031, padding=None)]) == (
-        "Noise measured in 16 of 150 training forward passes: RMS 0.999 to 1.003 times the formula's, noise on 100% "
-        "of real tokens and 0% of padding tokens, 0 noisy forward passes in evaluation, 1 hook."
+        "Noise was measured in 16 of 150 training forward passes. Its root mean square was 0.999 to 1.003 times the "
+        "value of the formula. It was added to 100% of real tokens and 0% of padding tokens. Evaluation had 0 forward "
+        "passes with noise. 1 hook added the noise."
     )
 
 

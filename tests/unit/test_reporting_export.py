@@ -204,7 +204,7 @@ def test_markdown_sections(whole: Comparison) -> None:
         "## Loss",
         "## Generation on held-out prompts",
         "## Best arm",
-        "## Early stopping",
+        "## Comparison with early stopping",
         "## Notes",
         "## Claims of the NEFTune paper (arXiv 2310.05914)",
     ]

@@ -15,10 +15,14 @@ from neftune_cli.reporting.sections import best_arm_sentences, early_stopping_se
 from tests.unit.comparisons import assessment, best_arm, comparison, early_stopping, estimate, hand_made, summary
 
 VALUES = (1.5, 1.51, 1.52)
-CROSSED = "Differences are paired by seed and item; seeds and items are crossed random factors. "
+CROSSED = "Differences are paired by seed and item. Seeds and items are crossed random factors. "
 VERDICTS = (
-    "Verdicts: equivalent if the difference is shown to be within the margin; better or worse (higher or lower for "
-    "metrics without a preferred direction) if it is shown to differ from zero; inconclusive if neither is shown."
+    "Verdicts: equivalent if the difference is shown to be within the margin; otherwise better or worse if it is shown "
+    "to differ from zero (higher or lower for metrics without a preferred direction); inconclusive if neither is shown."
+)
+NOISE_RATIO = (
+    "The noise ratio is the expected norm of one token's noise divided by the median norm of the embeddings. It is "
+    "given for a training example of median length. Noise ratio by arm: "
 )
 
 
@@ -38,19 +42,22 @@ def test_all_footnotes_in_order() -> None:
     assert footnotes(whole) == [
         "Mean ± standard deviation over seeds. Losses are in nats per completion token. "
         "↓ lower is better, ↑ higher is better, no arrow: no preferred direction.",
-        f"{CROSSED}95% intervals are unadjusted; verdicts use tests at the 5% level.",
+        f"{CROSSED}Verdicts use tests at the 5% level. The 95% intervals shown are unadjusted.",
         VERDICTS,
         "Verdicts generalize to other seeds and items of this setting only: "
         "tiny on bios (3 epochs, learning rate 0.001, batch size 16).",
-        "Equivalence margins in each metric's unit (set with --margin): "
+        "Equivalence margins in each metric's unit, with the keys for --metric and --margin: "
         # 2% of losses of 0.81 and 0.705, 1% of a perplexity of 4.527, 5% of 104 characters
-        "0.0162 (Noisy training loss); 0.0141 (Noise-off training loss); 0.01 (Held-out loss); "
-        "0.0453 (Held-out perplexity); 0.02 (Exact match); 5.2 (Answer length); 1 (Repeated 2-grams).",
+        "noisy training loss (train_loss) 0.0162, noise-off training loss (train_loss_clean) 0.0141, "
+        "held-out loss (eval_loss) 0.01, held-out perplexity (eval_perplexity) 0.0453, exact match (exact_match) 0.02, "
+        "response length (response_chars) 5.2, repetition (repetition_2gram) 1.",
         "Minimum detectable effect on held-out loss (80% power): 0.0054 (alpha=5).",
-        "Metrics without per-item values, with intervals over seeds only: Noisy training loss, Repeated 2-grams.",
-        "Noise norm / embedding norm at the median sequence length: 0% (alpha=0), 9.7% (alpha=5).",
-        "Noise measured in 10 of 100 training forward passes: RMS 1.001 times the formula's, noise on 100% of real "
-        "tokens and 0% of padding tokens, 0 noisy forward passes in evaluation, 1 hook.",
+        "These metrics have no per-item values, so their intervals are over seeds only: "
+        "noisy training loss, repetition.",
+        f"{NOISE_RATIO}0% (alpha=0), 9.7% (alpha=5).",
+        "Noise was measured in 10 of 100 training forward passes. Its root mean square was 1.001 times the value of "
+        "the formula. It was added to 100% of real tokens and 0% of padding tokens. Evaluation had 0 forward passes "
+        "with noise. 1 hook added the noise.",
         "Seeds of every arm: 0, 1, 2.",
         "Not defined for this data: BLEU.",
         "2 examples were cut.",
@@ -65,8 +72,20 @@ def test_tests_are_adjusted_over_several_arms() -> None:
     notes = footnotes(replace(_compared(arms), confidence=0.999))
 
     assert notes[1] == (
-        f"{CROSSED}99.9% intervals are unadjusted; verdicts use Holm-adjusted tests over 3 arms at the 0.1% level, "
-        "adjusted separately for difference and equivalence."
+        f"{CROSSED}Verdicts use p-values adjusted for the number of arms (Holm's method, 3 arms, 0.1% level), "
+        "separately for difference and equivalence. The 99.9% intervals shown are unadjusted."
+    )
+
+
+def test_inconclusive_differences_with_an_interval_that_excludes_zero_are_named() -> None:
+    assessed = {"5": assessment(0.02, 0.01), "10": assessment(-0.02, 0.01), "15": assessment(0.0, 0.02)}
+    decided = {"20": assessment(0.02, 0.01, "worse")}
+
+    notes = footnotes(_compared({name: estimate(VALUES, VALUES, one) for name, one in (assessed | decided).items()}))
+
+    assert notes[1].endswith(
+        "The 95% intervals shown are unadjusted. These differences are therefore inconclusive although their interval "
+        "excludes zero: held-out loss (5, 10)."
     )
 
 
@@ -75,7 +94,7 @@ def test_tests_are_adjusted_over_arms_with_a_p_value_only() -> None:
     assessed = {name: estimate(VALUES, VALUES, assessment(0.0, 0.02)) for name in ("alpha=5", "alpha=10")}
     without_verdict = {"alpha=15": estimate(VALUES, VALUES, untested), "alpha=20": estimate(VALUES), "alpha=25": None}
 
-    assert "Holm-adjusted tests over 2 arms" in footnotes(_compared(assessed | without_verdict))[1]
+    assert "(Holm's method, 2 arms, 5% level)" in footnotes(_compared(assessed | without_verdict))[1]
     (alone, _) = assessed.items()
     assert "Holm" not in footnotes(_compared(dict([alone]) | without_verdict))[1]
 
@@ -83,7 +102,7 @@ def test_tests_are_adjusted_over_arms_with_a_p_value_only() -> None:
 def test_items_are_not_mentioned_without_per_item_values() -> None:
     notes = footnotes(_compared({"alpha=5": estimate(VALUES, VALUES, assessment(0.0, 0.02, items=1))}))
 
-    assert notes[1].startswith("Differences are paired by seed; seeds are a random factor. ")
+    assert notes[1].startswith("Differences are paired by seed. Seeds are a random factor. ")
     assert notes[3].startswith("Verdicts generalize to other seeds of this setting only: ")
     assert not any("item" in note for note in notes)
 
@@ -106,7 +125,7 @@ def test_arms_without_items_are_named_if_others_have_items() -> None:
 
     notes = footnotes(_compared({name: estimate(VALUES, VALUES, one) for name, one in assessed.items()}))
 
-    assert "Metrics without per-item values, with intervals over seeds only: Held-out loss (10)." in notes
+    assert "These metrics have no per-item values, so their intervals are over seeds only: held-out loss (10)." in notes
 
 
 def test_two_seeds_describe_checkpoints_without_a_verdict() -> None:
@@ -114,7 +133,7 @@ def test_two_seeds_describe_checkpoints_without_a_verdict() -> None:
 
     notes = footnotes(_compared({"alpha=5": estimate((1.4, 1.41), VALUES[:2], assessed)}))
 
-    assert notes[1] == "Differences are paired by seed and item. 95% intervals are unadjusted."
+    assert notes[1] == "Differences are paired by seed and item. The 95% intervals shown are unadjusted."
     assert notes[2] == (
         "With fewer than three paired seeds (alpha=5), intervals describe these checkpoints, not the method: they "
         "generalize to other items but not to other seeds."
@@ -164,9 +183,7 @@ def test_single_arm_has_no_sentences_on_inference() -> None:
 def test_different_margins_of_arms_are_a_range() -> None:
     arms = {name: estimate(VALUES, VALUES, _with_margin(margin)) for name, margin in (("5", 0.0512), ("10", 0.05))}
 
-    assert any(
-        note.endswith("(set with --margin): 0.05 to 0.0512 (Held-out loss).") for note in footnotes(_compared(arms))
-    )
+    assert any(note.endswith(": held-out loss (eval_loss) 0.05 to 0.0512.") for note in footnotes(_compared(arms)))
 
 
 def test_undefined_detectable_effects_are_left_out() -> None:
@@ -185,7 +202,7 @@ def test_noise_ratio_is_left_out_if_no_arm_measured_it() -> None:
 
     assert noise_sentence(comparison(*arms)) is None
     sentence = noise_sentence(comparison(arms[0], replace(arms[1], noise_ratio=0.123)))
-    assert sentence == "Noise norm / embedding norm at the median sequence length: not measured (plain), 12.3% (noisy)."
+    assert sentence == f"{NOISE_RATIO}not measured (plain), 12.3% (noisy)."
 
 
 def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
@@ -194,7 +211,7 @@ def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
 
     assert sentences is not None
     assert "the arm was selected on the same items." in sentences
-    assert "Selected on one part of the items and measured on the other: −0.0010. Arm selected" in sentences
+    assert "selected on one part of the items and measured on the rest, the difference is −0.0010. The" in sentences
 
 
 def test_best_arm_and_early_stopping_are_optional() -> None:

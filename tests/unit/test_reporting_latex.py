@@ -70,7 +70,7 @@ TOKEN = re.compile("|".join(map(re.escape, PRINTED)) + "|.")
 LOSS_TABLE = r"""
 \begin{table}[htbp]
 \centering\small
-\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences to alpha=0 are paired by seed and item, with unadjusted 95\% intervals; verdicts use tests that are Holm-adjusted over the arms, separately for difference and equivalence. Equivalence margins: 0.01 (Held-out loss).}
+\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences to alpha=0 are paired by seed and item. The 95\% intervals are unadjusted. Verdicts use p-values adjusted for the number of arms (Holm's method), separately for difference and equivalence. Equivalence margins: held-out loss 0.01.}
 \label{tab:bios-loss}
 \begin{tabular}{lrrrl}
 \toprule
@@ -109,7 +109,8 @@ def test_table_of_one_metric() -> None:
 def test_one_table_per_section_with_unique_labels(whole: Comparison) -> None:
     text = to_latex([whole])
 
-    assert _labels(text) == ["tab:bios-loss", "tab:bios-generation-on-held-out-prompts", "tab:bios-early-stopping"]
+    names = ("loss", "generation-on-held-out-prompts", "comparison-with-early-stopping")
+    assert _labels(text) == [f"tab:bios-{name}" for name in names]
     assert len(set(_labels(to_latex([whole, whole])))) == 6
 
 
@@ -145,7 +146,7 @@ def test_metrics_without_items_are_paired_by_seed() -> None:
     assessed = estimate(values, values, assessment(0.0, 0.02, items=1))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": assessed})]
 
-    assert r"Differences to 0 are paired by seed, with unadjusted 99.9\% intervals" in to_latex(
+    assert r"Differences to 0 are paired by seed. The 99.9\% intervals are unadjusted." in to_latex(
         [replace(comparison(*arms), confidence=0.999)]
     )
 

@@ -11,7 +11,7 @@ import pytest
 from neftune_cli.reporting.page.chapter import PageContent
 from neftune_cli.reporting.page.report import MOST_BYTES, report_page
 from tests.html_tree import Element, read
-from tests.page_contents import PLOT, answers, comparison, content, generation
+from tests.page_contents import PLOT, comparison, content, generation, responses
 
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 
@@ -30,11 +30,11 @@ def test_section_order(page: Element) -> None:
     assert [next(section.all("h2")).text for section in page.all("section")] == [
         "Verdict",
         "Best arm, measured on data that did not select it",
-        "Noise compared with early stopping",
+        "Comparison with early stopping",
         "All metrics",
         "Plots",
         "Claims of the paper",
-        "Answers side by side",
+        "Responses side by side",
         "Methods",
         "Reproduce",
     ]
@@ -120,7 +120,8 @@ def test_several_comparisons_have_a_table_of_contents() -> None:
 
 def test_missing_parts_have_no_section_and_no_link() -> None:
     bare = replace(comparison(), best=None, early_stopping=None, hypotheses=(), base=None, manifest_digest=None)
-    page = read(report_page([content(comparison=bare, plots={}, answers=[], answers_seed=None, spec="", manifest="")]))
+    empty = content(comparison=bare, plots={}, responses=[], responses_seed=None, spec="", manifest="")
+    page = read(report_page([empty]))
 
     assert [link.text for link in page.one("nav").all("a")] == [
         "Verdict",
@@ -153,15 +154,15 @@ def test_page_is_deterministic(html: str) -> None:
 def test_size_limit_leaves_out_plots_and_prompts() -> None:
     heavy = replace(PLOT, svg=PLOT.svg.replace("</svg>", f"<desc>{'x' * 900_000}</desc></svg>"))
     words = " ".join(f"word{number}" for number in range(300))
-    many = [replace(one, reference=words) for one in answers(400)]
-    html = report_page([content(plots={str(number): heavy for number in range(5)}, answers=many)])
+    many = [replace(one, reference=words) for one in responses(400)]
+    html = report_page([content(plots={str(number): heavy for number in range(5)}, responses=many)])
     page = read(html)
 
     shown = len(list(page.all("details", "prompt")))
     assert 1_800_000 < len(html.encode()) <= MOST_BYTES
     assert 10 < shown < 400
     assert f"{shown} of 400 prompts are shown" in html
-    assert "the others are left out to limit the file size" in page.one("section", "answers").text
+    assert "the others are left out to limit the file size" in page.one("section", "responses").text
     assert len(list(page.all("figure"))) == 2
     assert "2 of 5 plots are shown" in html
 
@@ -172,10 +173,10 @@ def test_long_manifest_is_truncated() -> None:
     assert "40000 more characters are left out" in list(page.all("details", "file"))[1].text
 
 
-def test_answers_state_count_and_seed(page: Element) -> None:
-    text = page.one("section", "answers").text
+def test_responses_state_count_and_seed(page: Element) -> None:
+    text = page.one("section", "responses").text
 
-    assert "6 of 6 prompts are shown. Answers use greedy decoding; the trained arms are those of seed 0." in text
+    assert "6 of 6 prompts are shown. Responses use greedy decoding; the trained arms are those of seed 0." in text
 
 
 def test_word_differences_from_the_reference_are_marked(page: Element) -> None:
@@ -198,10 +199,14 @@ def test_hostile_text_is_escaped_and_visible() -> None:
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", page.text)
 
 
-def test_long_answers_are_truncated_and_emoji_are_kept() -> None:
-    answer = generation("base", 1, response="🦜" * 10_000, reference="a" * 100_000)
+def test_long_responses_are_truncated_and_emoji_are_kept() -> None:
+    response = generation("base", 1, response="🦜" * 10_000, reference="a" * 100_000)
     html = report_page(
-        [content(answers=[replace(one, reference="a" * 100_000, answers={"base": answer}) for one in answers(1)])]
+        [
+            content(
+                responses=[replace(one, reference="a" * 100_000, responses={"base": response}) for one in responses(1)]
+            )
+        ]
     )
 
     assert html.count("🦜") == 3_000
@@ -223,9 +228,9 @@ def _attacked(attack: str) -> PageContent:
     claims = tuple(replace(one, claim=attack, paper=attack, here=attack, caveat=attack) for one in whole.hypotheses)
     setting = replace(whole.setting, model=attack, data=attack)
     attacked = replace(whole, sweep=attack, setting=setting, arms=arms, hypotheses=claims, apart=attack)
-    prompt = answers(1)[0]
-    answer = prompt.answers["base"].model_copy(update={"response": attack, "exact_match": False})
-    prompt = replace(prompt, kind=attack, prompt=attack, reference=attack, answers={attack: answer})
+    prompt = responses(1)[0]
+    response = prompt.responses["base"].model_copy(update={"response": attack, "exact_match": False})
+    prompt = replace(prompt, kind=attack, prompt=attack, reference=attack, responses={attack: response})
     plot = replace(PLOT, name=attack, title=attack, caption=attack)
     files = replace(content(), spec=attack, manifest=attack, command=attack, advice=attack, footnotes=[attack])
-    return replace(files, comparison=attacked, answers=[prompt], plots={attack: plot})
+    return replace(files, comparison=attacked, responses=[prompt], plots={attack: plot})

@@ -1,10 +1,10 @@
-"""Marks of word differences in answers."""
+"""Marks of word differences in responses."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neftune_cli.reporting.page.answers import MarkedWords, TruncatedText, mark_words, truncated
+from neftune_cli.reporting.page.responses import MarkedWords, TruncatedText, mark_words, truncated
 
 SENTENCE = "Ada was born in Oakhurst, and studied law."
 TEXTS = st.lists(
@@ -24,7 +24,7 @@ def test_replaced_word() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "marks"),
+    ("response", "marks"),
     [
         ("Ada was born in Oakhurst, and studied law. Yes.", [("added", "Yes.")]),
         ("Ada was born in Oakhurst.", [("missing", ", and studied law")]),
@@ -32,8 +32,8 @@ def test_replaced_word() -> None:
         (SENTENCE, []),
     ],
 )
-def test_added_and_missing_words(answer: str, marks: list[tuple[str, str]]) -> None:
-    marked = mark_words(answer, SENTENCE)
+def test_added_and_missing_words(response: str, marks: list[tuple[str, str]]) -> None:
+    marked = mark_words(response, SENTENCE)
 
     assert marked is not None
     assert [(one.mark, one.words) for one in marked if one.mark != "same"] == marks
@@ -49,9 +49,9 @@ def test_missing_word_is_separated_from_its_neighbors() -> None:
     ]
 
 
-@pytest.mark.parametrize("answer", ["", "nothing like it at all", "x " * 40_000])
-def test_texts_with_little_in_common_or_too_long_are_not_marked(answer: str) -> None:
-    assert mark_words(answer, SENTENCE) is None
+@pytest.mark.parametrize("response", ["", "nothing like it at all", "x " * 40_000])
+def test_texts_with_little_in_common_or_too_long_are_not_marked(response: str) -> None:
+    assert mark_words(response, SENTENCE) is None
 
 
 def test_scripts_without_spaces_are_compared_by_character() -> None:
@@ -67,11 +67,11 @@ def test_scripts_without_spaces_are_compared_by_character() -> None:
 
 
 @given(TEXTS, TEXTS)
-def test_marks_preserve_answer_and_reference(answer: str, reference: str) -> None:
-    marked = mark_words(answer, reference)
+def test_marks_preserve_response_and_reference(response: str, reference: str) -> None:
+    marked = mark_words(response, reference)
 
     if marked is not None:
-        assert "".join(one.words + one.space for one in marked if one.mark != "missing") == answer
+        assert "".join(one.words + one.space for one in marked if one.mark != "missing") == response
         kept = "".join(one.words for one in marked if one.mark != "added")
         assert "".join(kept.split()) == "".join(reference.split())
 

@@ -37,12 +37,12 @@ def test_verdict_table_shows_the_primary_metric(page: Element) -> None:
 
 def test_every_metric_is_in_the_table_of_its_section(page: Element) -> None:
     tables = {table.one("caption").text.split(":")[0]: table for table in page.all("table", "metrics")}
-    loss, answers = (tables[name] for name in ("Loss", "Generation on held-out prompts"))
+    loss, responses = (tables[name] for name in ("Loss", "Generation on held-out prompts"))
 
-    assert [row.text.split()[0] for row in loss.all("tr", "metric")] == ["train", "held-out"]
-    assert [row.text.strip() for row in answers.all("tr", "metric")] == ["exact match ↑ 0 to 1", "ROUGE-L ↑ 0 to 1"]
-    assert len(list(answers.all("th", "base"))) == 2
-    assert next(iter(answers.all("tr", "baseline"))).text.strip().startswith("alpha=0")
+    assert [row.text.split()[0] for row in loss.all("tr", "metric")] == ["noise-off", "held-out"]
+    assert [row.text.strip() for row in responses.all("tr", "metric")] == ["exact match ↑ 0 to 1", "ROUGE-L ↑ 0 to 1"]
+    assert len(list(responses.all("th", "base"))) == 2
+    assert next(iter(responses.all("tr", "baseline"))).text.strip().startswith("alpha=0")
 
 
 def test_each_claim_status_has_a_symbol(page: Element) -> None:
@@ -112,7 +112,7 @@ def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
     page = read(report_page([content(comparison=replace(whole, best=replace(whole.best, gain=gain)))]))
     text = list(page.all("section"))[1].text
 
-    assert "Selected on one part of the items and measured on the other" in text
+    assert "selected on one part of the items and measured on the rest" in text
     assert "interval" not in text
 
 
@@ -126,15 +126,17 @@ def test_epochs_are_listed_by_arm_where_they_differ() -> None:
         for one in (whole.early_stopping, stopping)
     )
 
-    assert "(of epochs 1 to 3) is selected" in same
-    assert "(of epochs 1 to 3 of alpha=0; 1 to 3 of alpha=5; 1 to 3 of alpha=10; 1 to 5 of alpha=15) is selected" in own
+    assert "lowest held-out loss of epochs 1 to 3. It is selected" in same
+    assert (
+        "of epochs 1 to 3 of alpha=0; 1 to 3 of alpha=5; 1 to 3 of alpha=10; 1 to 5 of alpha=15. It is selected" in own
+    )
 
 
 def test_margin_has_three_digits() -> None:
     small = replace(_assessed(comparison(), "alpha=15"), margin=0.0000123)
     page = read(report_page([content(comparison=_changed("alpha=15", assessment=small))]))
 
-    assert "is the equivalence margin: 1.23e-05 to 0.01 (Held-out loss)." in page.text
+    assert "is the equivalence margin: held-out loss 1.23e-05 to 0.01." in page.text
 
 
 def test_confidence_has_all_digits() -> None:

@@ -21,7 +21,7 @@ from neftune_cli.records import CurvePoint
 from neftune_cli.reporting.plots import all_plots, standalone
 from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.plots.captions import arms_left_out
-from neftune_cli.reporting.plots.histograms import answer_lengths, contrasted_arms, loss_histograms
+from neftune_cli.reporting.plots.histograms import contrasted_arms, loss_histograms, response_lengths
 from neftune_cli.reporting.plots.learning_curves import learning_curves
 from neftune_cli.reporting.plots.loss_by_alpha import loss_by_alpha
 from neftune_cli.reporting.plots.paired_differences import paired_differences
@@ -135,7 +135,7 @@ def test_lowest_arms_are_drawn_without_a_preferred_direction() -> None:
     arms = [summary(name, None, {"response_chars": one}) for name, one in values.items()]
     compared = replace(comparison(*arms), primary="response_chars")
 
-    sentence = "Of 9 arms, only the baseline and the 2 with the lowest answer length are drawn."
+    sentence = "Of 9 arms, only the baseline and the 2 with the lowest response length are drawn."
     assert arms_left_out(compared, 3) == sentence
     assert [one.name for one in drawn_arms(compared, 3)] == ["alpha=0", "alpha=7", "alpha=8"]
 
@@ -281,15 +281,15 @@ def test_histogram_area_and_zero_line() -> None:
     assert level(max(level_lines)) == pytest.approx(0, abs=0.1)
 
 
-def test_answer_lengths_have_a_row_for_references_base_and_every_arm() -> None:
+def test_response_lengths_have_a_row_for_references_base_and_every_arm() -> None:
     trials = trials_of({"alpha=0": 2, "alpha=5": 2})
     base = replace(trials[0], arm=BASE_ARM, seed=None, items={"response_chars": item_values([300.0, 500.0])})
     references = {**trials[1].items, "reference_chars": item_values([10.0, 20.0])}
-    plot = found(answer_lengths([base, replace(trials[1], items=references), *trials], hand_made()))
+    plot = found(response_lengths([base, replace(trials[1], items=references), *trials], hand_made()))
 
     assert plot.alt == "Mean characters: references 15.0, base 400.0, alpha=0 120.0, alpha=5 120.0."
     assert {"references", "base", "alpha=0", "alpha=5", "15.0", "400.0"} <= set(texts(plot))
-    assert answer_lengths([base], hand_made()) is None
+    assert response_lengths([base], hand_made()) is None
 
 
 def test_single_arm_has_no_paired_plot() -> None:

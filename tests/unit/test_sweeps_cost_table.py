@@ -55,7 +55,7 @@ def test_the_totals_follow_the_table() -> None:
         "alpha=5     1  1,200          done",
         "",
         "400 examples to train on.",
-        "2 of 4 trials to run, 30 optimizer steps at most.",
+        "1 of 3 trials and the base model to run, at most 30 optimizer steps.",
         "Training tokens: 1,500, without padding.",
         "Time: about 20 s with 2 workers, including startup.",
         "Peak memory: about 1.0 GiB per worker, 2.0 GiB in all; 4.0 GiB available.",
@@ -70,8 +70,8 @@ def test_without_estimates_there_are_no_totals() -> None:
         "base               0  to run",
         "alpha=5     0     30  to run",
         "",
-        "2 of 2 trials to run, 30 optimizer steps at most.",
-        "Their cost is unknown: there is no finished trial and no calibration.",
+        "1 trial and the base model to run, at most 30 optimizer steps.",
+        "Time and cost are unknown: no trial has finished, and nothing was calibrated.",
     ]
 
 
@@ -80,7 +80,7 @@ def test_with_partial_estimates_the_totals_are_lower_bounds() -> None:
     lines = printed(half, 120)
     assert rows(lines)[1:] == ["alpha=0 0 30 1,500 to run 15 s", "alpha=5 0 30 to run ?"]
     assert lines[lines.index("") + 2 :] == [
-        "1 of them has no estimate. The totals are those of the others.",
+        "1 trial has no estimate. The totals are those of the others.",
         "Training tokens: at least 1,500, without padding.",
         "Time: at least 20 s with 2 workers, including startup.",
         "Peak memory: at least 1.0 GiB per worker, 2.0 GiB in all; 4.0 GiB available.",
@@ -99,7 +99,7 @@ def test_a_cost_below_one_cent_is_not_rounded_to_zero() -> None:
 def test_a_finished_plan_has_no_totals() -> None:
     done = plan(replace(ZERO, state="done"), seconds=None, rate=1.0)
     assert rows(printed(done, 80)) == ["arm seed steps tokens state", "alpha=0 0 30 1,500 done"]
-    assert list(total_lines(done)) == ["0 of 1 trials to run, 0 optimizer steps at most."]
+    assert list(total_lines(done)) == ["0 of 1 trial to run, at most 0 optimizer steps."]
     assert done.as_json()["price"] is None
 
 

@@ -58,8 +58,8 @@ def calibration(trial: Trial, **values: Any) -> Calibration:
         "setup": 1.0,
         "step": 0.1,
         "measurement": 2.0,
-        "answers": 3.0,
-        "longest_answers": 8.0,
+        "responses": 3.0,
+        "longest_responses": 8.0,
         "steps_per_epoch": 10,
         "tokens_per_epoch": 500,
         "peak_memory": GIB,
@@ -246,7 +246,7 @@ def test_the_plan_has_the_state_and_the_cost_of_each_trial(tmp_path: Path) -> No
         ("alpha=5-1", 30, 1500, "to run", pytest.approx(13.0)),
     ]
     assert list(total_lines(known)) == [
-        "3 of 5 trials to run, 90 optimizer steps at most.",
+        "3 of 4 trials to run, at most 90 optimizer steps.",
         "1 trial failed before. --retry failed runs it again.",
         "Training tokens: 4,500, without padding.",
         "Time: about 24 s with 2 workers, including startup.",  # 11.5 s, then 13 s on the same worker

@@ -43,7 +43,7 @@ def test_each_trial_that_ends_has_one_line(sweep: FakeSweep) -> None:
 
     assert lines == [
         "400 examples.",
-        "2 trials, 2 to run",
+        "2 trials to run",
         # 60 of 120 steps in 120 s leave 120 s; the base trial counts as the mean of the known ones: 120 + 120
         "alpha=0, seed 0  held-out loss 1.5000  240 s, 1 of 3 done, 1 running, 1 waiting, about 4 min left",
         "A worker ended.?[2J",

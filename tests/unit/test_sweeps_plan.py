@@ -76,10 +76,10 @@ def test_a_changed_data_file_with_the_same_name_is_refused(tmp_path: Path) -> No
         planned(sweep.path, dataset=str(data), alphas="0", seeds="1")
 
 
-def test_two_arms_that_are_the_same_training_are_refused(tmp_path: Path) -> None:
+def test_two_arms_with_the_same_settings_are_refused(tmp_path: Path) -> None:
     experiment = tmp_path / "twins.yaml"
     experiment.write_text("arms:\n  - {alpha: 0}\n  - {name: without, alpha: 0, noise: gaussian}\n")
-    with pytest.raises(UsageError, match="'alpha=0' and 'without' are the same training"):
+    with pytest.raises(UsageError, match="'alpha=0' and 'without' have the same settings"):
         plan_sweep(experiment, {}, tmp_path / "out", TrialRunner().inspect)
 
 

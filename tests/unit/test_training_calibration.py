@@ -19,7 +19,7 @@ from neftune_cli.training import timing as step_timing
 from neftune_cli.training.calibration import calibrate
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
-from neftune_cli.training.trial_metrics import measure_answers, measure_losses
+from neftune_cli.training.trial_metrics import measure_losses, measure_responses
 
 TRAIN_EXAMPLES, NEW_TOKENS = 40, 40
 QUICK, SLOW = 1e-6, 1.0
@@ -74,7 +74,7 @@ def calibrated(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, *,
     clock = TokenClock(cast(nn.Module, loaded.model), seconds)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibration, "device_clock", lambda _: clock)
-        patch.setattr(step_timing, "MOST_STEPS", 6)
+        patch.setattr(step_timing, "MAX_STEPS", 6)
         return Calibrated(calibrate(loaded, prepared, trial), clock, loaded, prepared, trial)
 
 
@@ -103,15 +103,15 @@ def test_loss_time_of_few_examples_extrapolates_to_all(quick: Calibrated, slow: 
     assert slow.found.measurement / SLOW == pytest.approx(quick.found.measurement / QUICK)
 
 
-def test_answer_time_of_few_tokens_extrapolates_to_all(
+def test_generation_time_of_few_tokens_extrapolates_to_all(
     quick: Calibrated, slow: Calibrated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation, "_end_tokens", lambda *_: [])  # every answer reaches the limit
+    monkeypatch.setattr(generation, "_end_tokens", lambda *_: [])  # every response reaches the limit
     before = quick.clock()
-    measure_answers(quick.loaded.model, quick.loaded.tokenizer, quick.prepared, quick.trial.evaluation)
-    assert quick.found.longest_answers == pytest.approx(quick.clock() - before)
-    assert slow.found.longest_answers / SLOW == pytest.approx(quick.found.longest_answers / QUICK)
-    assert 0 < quick.found.answers < quick.found.longest_answers
+    measure_responses(quick.loaded.model, quick.loaded.tokenizer, quick.prepared, quick.trial.evaluation)
+    assert quick.found.longest_responses == pytest.approx(quick.clock() - before)
+    assert slow.found.longest_responses / SLOW == pytest.approx(quick.found.longest_responses / QUICK)
+    assert 0 < quick.found.responses < quick.found.longest_responses
 
 
 def test_fewest_steps_give_the_same_step_time(quick: Calibrated, slow: Calibrated) -> None:
@@ -130,7 +130,7 @@ def test_packing_has_no_padding_and_lora_is_supported() -> None:
     assert found.step * found.steps_per_epoch == pytest.approx(SLOW * found.tokens_per_epoch)
 
 
-def test_plain_texts_have_no_answer_time() -> None:
+def test_plain_texts_have_no_generation_time() -> None:
     loaded, prepared, trial = setting()
 
     def texts(examples: tuple[TokenizedExample, ...]) -> tuple[TokenizedExample, ...]:
@@ -140,7 +140,7 @@ def test_plain_texts_have_no_answer_time() -> None:
         prepared, train=texts(prepared.train), held_out=texts(prepared.held_out), probe=texts(prepared.probe)
     )
     found = calibrated(loaded, plain, trial, seconds=SLOW).found
-    assert (found.answers, found.longest_answers) == (0.0, 0.0)
+    assert (found.responses, found.longest_responses) == (0.0, 0.0)
 
 
 def test_recipe_key_changes_with_the_cost_of_a_step() -> None:
@@ -158,8 +158,8 @@ def test_trial_cost_computed_by_hand() -> None:
         setup=1.0,
         step=0.5,
         measurement=4.0,
-        answers=10.0,
-        longest_answers=30.0,
+        responses=10.0,
+        longest_responses=30.0,
         steps_per_epoch=8,
         tokens_per_epoch=1000,
         peak_memory=1,

@@ -98,7 +98,8 @@ def losses(work: Path, *, halvings: int = 0, broken_step: int | None = None, **t
 def test_halved_batches_give_the_same_losses(halvings: int, batch_size: int, tmp_path: Path) -> None:
     whole = losses(tmp_path, batch_size=batch_size)
     halved = losses(tmp_path, batch_size=batch_size, halvings=halvings)
-    assert len(whole) == 2 * -(-24 // batch_size)
+    steps_per_epoch = -(-len(prepared_data().train) // batch_size)
+    assert len(whole) == 2 * steps_per_epoch
     assert halved == pytest.approx(whole, rel=1e-4)
 
 

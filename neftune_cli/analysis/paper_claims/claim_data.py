@@ -10,7 +10,7 @@ from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import NOISE_DETAILS
 from neftune_cli.evidence.measurements import Measurements
 from neftune_cli.formatting import listed
-from neftune_cli.metrics import HELD_OUT_ANSWERS, METRICS, PROBE_ANSWERS, Metric
+from neftune_cli.metrics import HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Metric
 
 SWEEP = "`neftune sweep --alphas 0,5,10,15 --seeds 5`"
 
@@ -153,12 +153,12 @@ def measurement_advice(key: str) -> str:
 
 
 _ADVICE = {
-    HELD_OUT_ANSWERS: "Needs answers to held-out prompts: run `neftune sweep` on data with prompts and completions.",
-    PROBE_ANSWERS: "Needs answers to training prompts: run the sweep again with this version, on data with prompts.",
+    HELD_OUT_RESPONSES: "Needs responses to held-out prompts. Run `neftune sweep` on data with completions.",
+    PROBE_RESPONSES: "Needs responses to training prompts. Run the sweep again on data with prompts.",
 }
 
 _CHUNK_METRICS = ("repetition_2gram", "log_diversity")
-_CHUNK_ADVICE = "Chunks need answers of at least ten words: increase --max-new-tokens if answers were truncated."
+_CHUNK_ADVICE = "Chunks need responses of at least ten words. Increase --max-new-tokens if responses were truncated."
 
 
 def _with_noise(arms: TrialsByArm) -> tuple[str, ...]:

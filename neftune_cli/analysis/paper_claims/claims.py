@@ -39,8 +39,8 @@ class PaperClaim:
 _MEMORIZATION = "With other data and a smaller model, less may be memorized even without noise."
 _CHUNKS = (
     "The margin is a choice of this tool; the paper makes no test. The paper's chunks are the first 50 to 150 words, "
-    "generated with a repetition penalty of 1.2. Here chunks are shorter if answers are shorter, and the penalty is an "
-    "option of the sweep."
+    "generated with a repetition penalty of 1.2. Here chunks are shorter if responses are shorter, and the penalty is "
+    "an option of the sweep."
 )
 
 CLAIMS: tuple[PaperClaim, ...] = (
@@ -60,31 +60,31 @@ CLAIMS: tuple[PaperClaim, ...] = (
     ),
     PaperClaim(
         key="training-rouge-falls",
-        claim="Answers to training prompts are less similar to the training answers: lower ROUGE-L.",
-        paper="Lower with noise, LLaMA-2 7B on Alpaca, greedy answers (section 5.1; figure 5, no number given).",
+        claim="Responses to training prompts are less similar to the references: lower ROUGE-L.",
+        paper="Lower with noise, LLaMA-2 7B on Alpaca, greedy responses (section 5.1; figure 5, no number given).",
         caveat=_MEMORIZATION,
         test=lambda data: changes(mean_effect(data, "probe_rouge_l"), "lower"),
     ),
     PaperClaim(
         key="training-bleu-falls",
-        claim="Answers to training prompts are less similar to the training answers: lower BLEU.",
-        paper="Lower with noise, LLaMA-2 7B on Alpaca, greedy answers (section 5.1; figure 5, no number given).",
-        caveat=f"{_MEMORIZATION} The paper scores each answer; here BLEU is a corpus-level metric of a trial.",
+        claim="Responses to training prompts are less similar to the references: lower BLEU.",
+        paper="Lower with noise, LLaMA-2 7B on Alpaca, greedy responses (section 5.1; figure 5, no number given).",
+        caveat=f"{_MEMORIZATION} The paper scores each response; here BLEU is a corpus-level metric of a trial.",
         test=lambda data: changes(mean_effect(data, "probe_bleu"), "lower"),
     ),
     PaperClaim(
         key="answers-get-longer",
-        claim="Answers get longer.",
+        claim="Responses get longer.",
         paper=(
             "From 375 to 1,062 characters on average (Alpaca, alpha 5), 864 to 1,404 (Evol-Instruct, 5), "
             "1,011 to 1,497 (ShareGPT, 10) and 1,101 to 1,694 (OpenPlatypus, 15); LLaMA-2 7B (table 4)."
         ),
-        caveat="The paper's prompts are the open questions of AlpacaEval; answers to factual questions cannot grow.",
+        caveat="The paper's prompts are the open questions of AlpacaEval; responses to factual questions cannot grow.",
         test=lambda data: changes(mean_effect(data, "response_chars"), "higher"),
     ),
     PaperClaim(
         key="repetition-stays",
-        claim="Answers cut to equal length repeat 2-grams as often as without noise.",
+        claim="Responses cut to equal length repeat 2-grams as often as without noise.",
         paper=(
             "1.49% without and 1.72% with noise (Alpaca), 3.87% and 3.79% (Evol-Instruct), 4.82% and 4.58% (ShareGPT), "
             "2.73% and 3.21% (OpenPlatypus), described as nearly identical (section 5.2, table 4)."
@@ -94,7 +94,7 @@ CLAIMS: tuple[PaperClaim, ...] = (
     ),
     PaperClaim(
         key="diversity-stays",
-        claim="Answers cut to equal length are as diverse as without noise.",
+        claim="Responses cut to equal length are as diverse as without noise.",
         paper=(
             "Log-diversity of 15.97 without and 16.41 with noise (Alpaca), 10.65 and 10.77 (Evol-Instruct), "
             "8.40 and 8.60 (ShareGPT), 9.96 and 9.64 (OpenPlatypus), described as nearly identical (section 5.2, "
@@ -126,16 +126,16 @@ CLAIMS: tuple[PaperClaim, ...] = (
     ),
     PaperClaim(
         key="gains-beyond-length",
-        claim="Length does not explain the gain: answers of equal length are better, too.",
+        claim="Length does not explain the gain: responses of equal length are better, too.",
         paper=(
             "Win rate of 61.99 with noise (1,058 characters), 32.36 without (375), 48.01 when asked for long and "
-            "comprehensive answers (621), 38.58 when forced to 250 tokens (1,111); LLaMA-1 7B on Alpaca, GPT-4 as "
+            "comprehensive responses (621), 38.58 when forced to 250 tokens (1,111); LLaMA-1 7B on Alpaca, GPT-4 as "
             "judge (section 5.3, table 5)."
         ),
         caveat=(
-            "The paper makes answers longer, and a language model scores them. Here answers of equal length are "
-            "compared by their similarity to the reference answer. Noise also affects which answers have equal length; "
-            "these may be the easier ones."
+            "The paper makes responses longer, and a language model scores them. Here responses of equal length are "
+            "compared by their similarity to the reference. Noise also affects the selection of responses of equal "
+            "length. They may be the easier ones."
         ),
         test=gains_beyond_length,
     ),

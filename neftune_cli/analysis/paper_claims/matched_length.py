@@ -1,4 +1,4 @@
-"""Quality gains among answers of equal length, for the claim that longer answers do not explain the gain."""
+"""Quality gains among responses of equal length, for the claim that longer responses do not explain the gain."""
 
 from dataclasses import dataclass
 
@@ -21,64 +21,64 @@ from neftune_cli.evidence.measurements import Floats
 from neftune_cli.metrics import Metric
 
 MAX_LENGTH_DIFFERENCE = 0.1
-"""Largest difference in length between matched answers, as a share of the longer one."""
+"""Largest difference in length between matched responses, as a share of the longer one."""
 
 _LENGTH = "response_chars"
 _QUALITY_METRICS = ("rouge_l", "exact_match")
 
 
 @dataclass(frozen=True)
-class MatchedAnswers:
-    """Differences in quality among answers of about equal length."""
+class MatchedResponses:
+    """Differences in quality among responses of about equal length."""
 
     gain: Floats
-    """Mean over the noisy arms with a matched answer, minus the reference, (seeds, items). 0 without a match."""
+    """Mean over the noisy arms with a matched response, minus the reference, (seeds, items). 0 without a match."""
     matches: NDArray[np.int64]
-    """Number of noisy arms with a matched answer, (seeds, items)."""
+    """Number of noisy arms with a matched response, (seeds, items)."""
 
 
 def gains_beyond_length(data: ClaimData) -> ClaimOutcome:
-    """Test whether answers of noisy arms are better than answers of about equal length of the reference.
+    """Test whether responses of noisy arms are better than responses of about equal length of the reference.
 
     Raises:
-        NotMeasuredError: quality or length of individual answers are unknown, or no answers have equal length.
+        NotMeasuredError: quality or length of individual responses are unknown, or no responses have equal length.
     """
     measured = (data.metrics[key] for key in _QUALITY_METRICS if key in data.metrics)
     metric = next(measured, None) or data.metric(_QUALITY_METRICS[0])
-    quality, length = _same_answers(data, metric)
-    matched = match_answers(quality.aligned.values, length.aligned.values)
+    quality, length = _same_responses(data, metric)
+    matched = match_responses(quality.aligned.values, length.aligned.values)
     return changes(_effect(data, metric, quality, matched), "higher")
 
 
-def match_answers(
+def match_responses(
     quality: Floats,  # (arms, seeds, items), the reference first
     length: Floats,  # (arms, seeds, items)
-) -> MatchedAnswers:
-    """Return the differences of the arms to the first arm where both answers have about equal length."""
+) -> MatchedResponses:
+    """Return the differences of the arms to the first arm where both responses have about equal length."""
     longer = np.maximum(length[1:], length[0])
     equal = np.abs(length[1:] - length[0]) <= MAX_LENGTH_DIFFERENCE * longer
     matches = equal.sum(axis=0)
     sums = np.where(equal, quality[1:] - quality[0], 0.0).sum(axis=0)
-    return MatchedAnswers(sums / np.maximum(matches, 1), matches)
+    return MatchedResponses(sums / np.maximum(matches, 1), matches)
 
 
-def _same_answers(data: ClaimData, metric: Metric) -> tuple[PooledArms, PooledArms]:
-    """Return quality and length of the same answers."""
+def _same_responses(data: ClaimData, metric: Metric) -> tuple[PooledArms, PooledArms]:
+    """Return quality and length of the same responses."""
     quality, length = (pool_arms(data, key, data.noisy) for key in (metric.key, _LENGTH))
     first, second = quality.aligned, length.aligned
     same = (first.arms, first.seeds, first.clusters) == (second.arms, second.seeds, second.clusters)
     if not same or len(first.clusters) == 1:
-        need = f"Needs {metric.name_within} and length of individual answers in the same trials"
+        need = f"Needs {metric.name_within} and length of individual responses in the same trials"
         raise NotMeasuredError(f"{need}, which {SWEEP} measures.")
     return quality, length
 
 
-def _effect(data: ClaimData, metric: Metric, pooled: PooledArms, matched: MatchedAnswers) -> NoiseEffect:
+def _effect(data: ClaimData, metric: Metric, pooled: PooledArms, matched: MatchedResponses) -> NoiseEffect:
     quality = pooled.aligned
     # Seeds and items without a match are removed. Their zeros would count as precise measurements of no difference.
     seeds, items = (np.flatnonzero(matched.matches.sum(axis=axis)) for axis in (1, 0))
     if not seeds.size:
-        raise NotMeasuredError(f"No answer is about as long as the answer of {data.reference} to the same prompt.")
+        raise NotMeasuredError(f"No response is about as long as the response of {data.reference} to the same prompt.")
     cells = np.ix_(seeds, items)
     without_noise = quality.values[0][cells]
     comparison = paired_comparison(
@@ -95,13 +95,14 @@ def _effect(data: ClaimData, metric: Metric, pooled: PooledArms, matched: Matche
         comparison=comparison,
         margin=data.margin(metric),
         reference=reference_mean(quality, metric),
-        details=_all_answers(data, metric, pooled, matched),
+        details=_all_responses(data, metric, pooled, matched),
         exclusions=exclusions(data, pooled),
     )
 
 
-def _all_answers(data: ClaimData, metric: Metric, pooled: PooledArms, matched: MatchedAnswers) -> str:
-    """Return the number of matched answers, and the gain over all answers."""
-    answers = pooled.aligned.values[1:].size
+def _all_responses(data: ClaimData, metric: Metric, pooled: PooledArms, matched: MatchedResponses) -> str:
+    """Return the number of matched responses, and the gain over all responses."""
+    responses = pooled.aligned.values[1:].size
     unmatched = change_text(mean_effect(data, metric.key).comparison, metric)
-    return f"{matched.matches.sum():,} of {answers:,} answers matched; over all answers the difference is {unmatched}"
+    counts = f"{matched.matches.sum():,} of {responses:,} responses matched"
+    return f"{counts}; over all responses the difference is {unmatched}"

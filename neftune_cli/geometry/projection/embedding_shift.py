@@ -15,9 +15,9 @@ from rich.table import Table
 
 from neftune_cli.geometry.projection.token_groups import GroupedTokens
 from neftune_cli.geometry.projection.token_map import TokenMap
-from neftune_cli.models.embeddings import first_layer_embeddings
 from neftune_cli.noise.draws import unit_noise
 from neftune_cli.noise.lengths import token_noise_scale
+from neftune_cli.noise.placement import first_layer_embeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -203,13 +203,13 @@ PANELS: Final = {
 }
 """Name and explanation of each panel."""
 
-_LONGEST_NAME: Final = 40
+_MAX_NAME_LENGTH: Final = 40
 _MAP_NAMES: Final = {"tsne": "t-SNE", "umap": "UMAP", "pca": "first two principal components"}
 
 
 def title(model: str, noise: NoiseDraw) -> str:
     """Return the title of the figure; a long path is shortened at its start."""
-    name = model if len(model) <= _LONGEST_NAME else f"…{model[1 - _LONGEST_NAME :]}"
+    name = model if len(model) <= _MAX_NAME_LENGTH else f"…{model[1 - _MAX_NAME_LENGTH :]}"
     return f"Token embeddings of {name} before and after NEFTune noise of alpha {noise.alpha:g}"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_cli.geometry.figures import Picture, figure_style, render
+from neftune_cli.geometry.output import RenderedFigure, figure_style, render
 from neftune_cli.geometry.projection.embedding_shift import (
     PANELS,
     NoiseDraw,
@@ -35,7 +35,7 @@ GROUP_COLOURS: Final = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#CC79A7", "
 GROUP_MARKERS: Final = ("o", "s", "^", "D", "P", "X", "v")
 LABELS_PER_GROUP: Final = 4
 QUOTATION_MARKS: Final = frozenset("\"'`“”")
-MOST_NAMED_ARROWS: Final = 20
+MAX_LABELLED_ARROWS: Final = 20
 """With more black arrows than this, none has a label, because labels could not be assigned to arrows."""
 
 SIZE: Final = (12.8, 7.0)
@@ -48,13 +48,13 @@ _MARGIN: Final = 0.08
 _INK, _FAINT, _FRAME = "#222222", "#666666", "#cccccc"
 
 BAR: Final = 0.25
-"""Length of the scale bar as a share of the map's width; shorter if an arrow would exceed `LONGEST_ARROW`."""
-LONGEST_ARROW: Final = 0.12
+"""Length of the scale bar as a share of the map's width; shorter if an arrow would exceed `MAX_ARROW_LENGTH`."""
+MAX_ARROW_LENGTH: Final = 0.12
 
 _STYLE = {"axes.edgecolor": _FRAME, "axes.linewidth": 0.8, "text.color": _INK}
 
 
-def draw_shift(shift: Shift, token_map: TokenMap, *, model: str, noise: NoiseDraw) -> Picture:
+def draw_shift(shift: Shift, token_map: TokenMap, *, model: str, noise: NoiseDraw) -> RenderedFigure:
     """Draw three panels on one scale: before, after, and one arrow per token; the same bytes for the same input.
 
     The length of an arrow is the norm of the noise in the full embedding space, relative to a scale bar. The bar is the
@@ -137,16 +137,16 @@ def _draw_arrows(axes: "Axes", shift: Shift, before: Points, after: Points) -> N
     _draw_quiver(axes, before[still], arrows[still], colours[still].tolist(), zorder=3)
     _draw_quiver(axes, before[moved], arrows[moved], _INK, zorder=4)
     _draw_bar(axes, bar, bar_label(shift))
-    if moved.sum() <= MOST_NAMED_ARROWS:
+    if moved.sum() <= MAX_LABELLED_ARROWS:
         labels = LabelPlacer(axes, before, avoid_dots=False)
-        labels.add(np.flatnonzero(moved).tolist(), _label_texts(shift), colour=_INK, most=MOST_NAMED_ARROWS)
+        labels.add(np.flatnonzero(moved).tolist(), _label_texts(shift), colour=_INK, maximum=MAX_LABELLED_ARROWS)
 
 
 def _arrows(shift: Shift, before: Points, after: Points) -> tuple[float, Points]:
     """Return the length of the bar and each token's arrow, in panel coordinates: (tokens, 2)."""
     # If most embeddings are equal, the neighbour distance is 0 and the longest arrow is the scale.
     lengths = shift.noise_norms / (shift.neighbour_distance or float(shift.noise_norms.max()) or 1.0)
-    bar = min(BAR, LONGEST_ARROW / max(float(lengths.max()), BAR))
+    bar = min(BAR, MAX_ARROW_LENGTH / max(float(lengths.max()), BAR))
     steps = after - before
     norms = np.linalg.norm(steps, axis=1, keepdims=True)
     return bar, bar * lengths[:, None] * np.divide(steps, norms, out=np.zeros_like(steps), where=norms > 0)
@@ -197,7 +197,7 @@ def _label_groups(axes: "Axes", shift: Shift, points: Points, order: Mapping[str
     labels = LabelPlacer(axes, points)
     for name, places in order.items():
         shown = [place for place in places if QUOTATION_MARKS.isdisjoint(shift.tokens.texts[place])]
-        labels.add(shown, _label_texts(shift), colour=_group_style(name)[0], most=LABELS_PER_GROUP)
+        labels.add(shown, _label_texts(shift), colour=_group_style(name)[0], maximum=LABELS_PER_GROUP)
 
 
 def _label_texts(shift: Shift) -> list[str]:
@@ -240,7 +240,7 @@ def _add_legend(figure: "Figure", shift: Shift) -> None:
     )
 
 
-ENOUGH: Final = 2
+DISTANT_LABELS: Final = 2
 """Labels per group that may be placed farther from their dot, with a line to it."""
 
 _NEAR: Final = 6.0
@@ -267,16 +267,16 @@ class LabelPlacer:
         self._avoid_dots = avoid_dots
         self._occupied: list[Bbox] = []
 
-    def add(self, places: Sequence[int], texts: Sequence[str], *, colour: str, most: int) -> None:
-        """Label up to `most` of the tokens at these indices, the first for which there is room.
+    def add(self, places: Sequence[int], texts: Sequence[str], *, colour: str, maximum: int) -> None:
+        """Label up to `maximum` of the tokens at these indices, the first for which there is room.
 
-        If fewer than `ENOUGH` have room next to their dot, others are placed farther away, with a line to the dot.
+        If fewer than `DISTANT_LABELS` have room next to their dot, others are placed farther away, with a line to it.
         """
         readable = [place for place in places if all(ord(mark) < _LAST_IN_FONT for mark in texts[place])]
         written: set[int] = set()
         for reach in (_NEAR, *_FAR):
             for place in readable:
-                if len(written) >= (most if reach == _NEAR else min(most, ENOUGH)):
+                if len(written) >= (maximum if reach == _NEAR else min(maximum, DISTANT_LABELS)):
                     break
                 if place not in written and self._write(place, texts[place], colour, reach):
                     written.add(place)

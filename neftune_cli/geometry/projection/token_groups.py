@@ -64,22 +64,22 @@ _COMMON_PLACES = (
 
 @cache
 def names() -> frozenset[str]:
-    """Return common first names and all names of people in the embedded data set."""
+    """Return common first names and all names of people in the bundled data set."""
     fictional = (part for person in population() for part in person.name.split())
     return frozenset((*_COMMON_NAMES.split(), *fictional))
 
 
 @cache
 def places() -> frozenset[str]:
-    """Return countries, states, cities, and all cities in the embedded data set."""
+    """Return countries, states, cities, and all cities in the bundled data set."""
     return frozenset((*_COMMON_PLACES.split(), *(person[Attribute.BIRTH_CITY] for person in population())))
 
 
-FEWEST_MEMBERS: Final = 5
+MIN_GROUP_SIZE: Final = 5
 """Smallest size of a group; smaller groups are omitted."""
-FEWEST_GROUPS: Final = 2
+MIN_GROUPS: Final = 2
 """Smallest number of groups: with one group, no neighbour can be in another."""
-_LONGEST_NUMBER: Final = 4
+_MAX_DIGITS: Final = 4
 PUNCTUATION: Final = "punctuation"
 
 
@@ -117,12 +117,12 @@ class GroupedTokens:
         return tuple(group.name for group in self.groups for _ in group.token_ids)
 
 
-def group_tokens(tokenizer: "PreTrainedTokenizerBase", *, most: int, model: str) -> GroupedTokens:
+def group_tokens(tokenizer: "PreTrainedTokenizerBase", *, max_tokens: int, model: str) -> GroupedTokens:
     """Select tokens of a vocabulary: whole words, numbers and punctuation, each text once, in the order of their ids.
 
     Args:
         tokenizer: any tokenizer, with any marking of word starts.
-        most: largest number of tokens per group.
+        max_tokens: largest number of tokens per group.
         model: the model's name, for messages.
 
     Raises:
@@ -133,8 +133,8 @@ def group_tokens(tokenizer: "PreTrainedTokenizerBase", *, most: int, model: str)
         name = _group_of(text)
         if name is not None:
             found[name].setdefault(text.strip(), token)
-    groups = [_group(name, members, most) for name, members in found.items() if len(members) >= FEWEST_MEMBERS]
-    if len(groups) < FEWEST_GROUPS:
+    groups = [_group(name, members, max_tokens) for name, members in found.items() if len(members) >= MIN_GROUP_SIZE]
+    if len(groups) < MIN_GROUPS:
         raise UsageError(_too_few_groups(model, found))
     return GroupedTokens(tuple(groups), tuple(_left_out(found)))
 
@@ -158,7 +158,7 @@ def _group_of(text: str) -> str | None:
 
 def _is_number(text: str) -> bool:
     digits = text.strip()
-    return (digits.isascii() and digits.isdecimal() and len(digits) <= _LONGEST_NUMBER) or _is_word(text, NUMBER_WORDS)
+    return (digits.isascii() and digits.isdecimal() and len(digits) <= _MAX_DIGITS) or _is_word(text, NUMBER_WORDS)
 
 
 def _is_punctuation(text: str) -> bool:
@@ -183,18 +183,18 @@ _GROUPS: Final[Mapping[str, Callable[[str], bool]]] = {
 GROUP_NAMES: Final = tuple(_GROUPS)
 
 
-def _group(name: str, members: Mapping[str, int], most: int) -> TokenGroup:
-    texts = tuple(members)[:most]
+def _group(name: str, members: Mapping[str, int], max_tokens: int) -> TokenGroup:
+    texts = tuple(members)[:max_tokens]
     return TokenGroup(name, tuple(members[text] for text in texts), texts)
 
 
 def _left_out(found: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     for name, members in found.items():
-        if len(members) < FEWEST_MEMBERS:
-            yield f"Group omitted: {name}. The vocabulary has {len(members)} such tokens; {FEWEST_MEMBERS} are needed."
+        if len(members) < MIN_GROUP_SIZE:
+            yield f"Group omitted: {name}. The vocabulary has {len(members)} such tokens; {MIN_GROUP_SIZE} are needed."
 
 
 def _too_few_groups(model: str, found: Mapping[str, Mapping[str, int]]) -> Problem:
     counts = ", ".join(f"{len(members)} {name}" for name, members in found.items())
-    what = f"The vocabulary of '{model}' has fewer than two groups of {FEWEST_MEMBERS} tokens ({counts})."
+    what = f"The vocabulary of '{model}' has fewer than two groups of {MIN_GROUP_SIZE} tokens ({counts})."
     return Problem(what, "Use a model whose vocabulary has whole English words, such as --model tiny or smollm2.")

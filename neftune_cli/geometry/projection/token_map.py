@@ -17,7 +17,7 @@ ProjectionMethod = Literal["tsne", "pca", "umap"]
 
 _TSNE_DIMENSIONS: Final = 50
 """Largest number of principal components that t-SNE receives, as its authors recommend."""
-_LEAST_PERPLEXITY: Final = 1.0
+_MIN_PERPLEXITY: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def check_perplexity(method: ProjectionMethod, perplexity: float, tokens: int) -
     """
     if method != "tsne":
         return
-    if not (math.isfinite(perplexity) and perplexity >= _LEAST_PERPLEXITY):
+    if not (math.isfinite(perplexity) and perplexity >= _MIN_PERPLEXITY):
         raise UsageError(Problem(f"--perplexity is {perplexity:g}.", "Use 1 or more; 5 to 50 is typical."))
     if perplexity >= tokens:
         what = f"t-SNE with --perplexity {perplexity:g} needs more than {perplexity:g} tokens, but there are {tokens}."

@@ -10,7 +10,7 @@ from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import require_examples, tokenize
 from neftune_cli.errors import Problems
-from neftune_cli.geometry.output_folder import check_output, write_output
+from neftune_cli.geometry.output import check_output, write_output
 from neftune_cli.geometry.projection.embedding_shift import NoiseDraw, Shift, shift_tokens, to_csv
 from neftune_cli.geometry.projection.plot import draw_shift
 from neftune_cli.geometry.projection.token_groups import group_tokens
@@ -74,7 +74,7 @@ def visualize_noise(options: VisualizationOptions, folder: Path) -> Visualizatio
     """
     source, data = _find(options, folder)
     loaded = load_model(source)
-    tokens = group_tokens(loaded.tokenizer, most=options.points, model=options.model)
+    tokens = group_tokens(loaded.tokenizer, max_tokens=options.points, model=options.model)
     check_perplexity(options.projection, options.perplexity, len(tokens.token_ids))
     length = options.length or _median_length(data, loaded.tokenizer, options.model)
     noise = NoiseDraw(options.alpha, length, options.noise, options.seed)

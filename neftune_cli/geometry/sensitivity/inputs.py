@@ -10,7 +10,7 @@ from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import length_notes, require_examples, tokenize
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.geometry.output_folder import check_output, write_output
+from neftune_cli.geometry.output import check_output, write_output
 from neftune_cli.geometry.sensitivity.measurement import Sensitivity, equivalent_alphas, measure_sensitivity
 from neftune_cli.geometry.sensitivity.plot import plot_sensitivity
 from neftune_cli.geometry.sensitivity.report import to_csv, two_digits

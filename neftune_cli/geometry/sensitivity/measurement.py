@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from neftune_cli.geometry.sensitivity.distortion import (
+from neftune_cli.geometry.sensitivity.measures import (
     Distortion,
     MeasuredTokens,
     NearestTokens,
@@ -22,8 +22,8 @@ from neftune_cli.geometry.sensitivity.distortion import (
     measured_distortion,
     measured_tokens,
     nearest_tokens,
+    next_token_divergence,
 )
-from neftune_cli.geometry.sensitivity.divergence import next_token_divergence
 from neftune_cli.noise.lengths import token_noise_norm
 
 if TYPE_CHECKING:

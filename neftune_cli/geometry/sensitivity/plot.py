@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter, ScalarFormatter
 
-from neftune_cli.geometry.figures import Picture, figure_style, render
+from neftune_cli.geometry.output import RenderedFigure, figure_style, render
 from neftune_cli.geometry.sensitivity.measurement import PAPER_ALPHAS, Sensitivity, equivalent_alphas
 from neftune_cli.geometry.sensitivity.report import title, two_digits
 
@@ -35,7 +35,7 @@ _STYLE = {
 }
 
 
-def plot_sensitivity(sensitivity: Sensitivity) -> Picture:
+def plot_sensitivity(sensitivity: Sensitivity) -> RenderedFigure:
     """Return the figure, the same bytes for the same sensitivity.
 
     Panels: L2 change, its ratios to embedding norm and neighbour distance, cosine similarity, signal to noise, share of

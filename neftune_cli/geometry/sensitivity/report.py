@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from neftune_cli.formatting import counted, listed
 from neftune_cli.geometry.sensitivity.measurement import (
     LLAMA_2_7B,
     PAPER_ALPHAS,
@@ -112,7 +113,7 @@ def title(sensitivity: Sensitivity) -> str:
 def footnotes(sensitivity: Sensitivity) -> Iterator[str]:
     """Yield the definitions of the columns and their sample."""
     yield (
-        f"Measured on {_count(sensitivity.tokens, 'token')} of {_count(sensitivity.examples, 'training example')}, "
+        f"Measured on {counted(sensitivity.tokens, 'token')} of {counted(sensitivity.examples, 'training example')}, "
         f"median length {sensitivity.scale.length:g}; the same draw (seed {sensitivity.seed}) for every alpha."
     )
     yield (
@@ -124,12 +125,12 @@ def footnotes(sensitivity: Sensitivity) -> Iterator[str]:
         f"distance to the nearest other token, {_distance(sensitivity)}."
     )
     yield (
-        f"Nearest token changed: share of {_count(sensitivity.neighbour_tokens, 'token')} whose noisy embedding is "
+        f"Nearest token changed: share of {counted(sensitivity.neighbour_tokens, 'token')} whose noisy embedding is "
         f"nearest to another token of the vocabulary. {_turns(sensitivity)}"
     )
     yield (
         "KL: divergence of the noisy next-token distribution from the clean one, mean over "
-        f"{_count(sensitivity.divergence_tokens, 'token')} of {_count(sensitivity.divergence_examples, 'example')}."
+        f"{counted(sensitivity.divergence_tokens, 'token')} of {counted(sensitivity.divergence_examples, 'example')}."
     )
     yield SOURCES
 
@@ -137,11 +138,11 @@ def footnotes(sensitivity: Sensitivity) -> Iterator[str]:
 def closing(sensitivity: Sensitivity) -> str:
     """Return the alphas equivalent to the paper's on LLaMA-2-7B, and the noise ratios of the paper's alphas here."""
     here = equivalent_alphas(sensitivity.scale)
-    paper = _listed(PAPER_ALPHAS)
+    paper = _rounded(PAPER_ALPHAS)
     return (
         f"On LLaMA-2-7B, the norm of the noise at alpha {paper} was about {_percents(LLAMA_2_7B)} of the mean "
         f"embedding norm (an estimate: {_arithmetic(LLAMA_2_7B)}). On {sensitivity.model} with "
-        f"{sensitivity.dataset}, alpha {_listed(here.values())} give the same ratios. Alpha {paper} give "
+        f"{sensitivity.dataset}, alpha {_rounded(here.values())} give the same ratios. Alpha {paper} give "
         f"{_percents(sensitivity.scale)} ({_arithmetic(sensitivity.scale)}; the mean over the vocabulary is the norm "
         f"published for LLaMA-2-7B)."
     )
@@ -208,20 +209,15 @@ def _distance(sensitivity: Sensitivity) -> str:
 
 
 def _percents(scale: EmbeddingScale) -> str:
-    return f"{_listed(100 * scale.noise_ratio(alpha) for alpha in PAPER_ALPHAS)}%"
+    return f"{_rounded(100 * scale.noise_ratio(alpha) for alpha in PAPER_ALPHAS)}%"
 
 
 def _arithmetic(scale: EmbeddingScale) -> str:
     return f"alpha / sqrt(3 x {scale.length:g} tokens) over a vocabulary mean of {scale.embedding_norm:.3f}"
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _listed(numbers: Iterable[float]) -> str:
-    *most, last = map(two_digits, numbers)
-    return f"{', '.join(most)} and {last}"
+def _rounded(numbers: Iterable[float]) -> str:
+    return listed([two_digits(number) for number in numbers])
 
 
 def _ratio(value: float) -> str:

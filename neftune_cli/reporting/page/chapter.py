@@ -13,7 +13,7 @@ from neftune_cli.formatting import counted, percent
 from neftune_cli.reporting.cells import DASH
 from neftune_cli.reporting.columns import PAGE_LAYOUT, PAGE_VERDICT_LAYOUT, TableColumn
 from neftune_cli.reporting.footnotes import margins_by_metric
-from neftune_cli.reporting.page.answers import PromptAnswers, truncated
+from neftune_cli.reporting.page.responses import PromptResponses, truncated
 from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.sections import (
     Section,
@@ -37,9 +37,9 @@ class PageContent:
     footnotes: Sequence[str]
     plots: Mapping[str, Plot]
     """Plots by name, in the order of the page."""
-    answers: Sequence[PromptAnswers]
-    answers_seed: int | None
-    """Seed of the trained arms that gave the answers; None without answers."""
+    responses: Sequence[PromptResponses]
+    responses_seed: int | None
+    """Seed of the trained arms with these responses; None without responses."""
     spec: str
     """Text of `sweep.yaml`; empty without it."""
     manifest: str

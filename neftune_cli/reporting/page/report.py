@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from neftune_cli.reporting.page.answers import PromptAnswers, display_order, shown_prompts
 from neftune_cli.reporting.page.chapter import Chapter, PageContent, build_chapter
+from neftune_cli.reporting.page.responses import PromptResponses, display_order, shown_prompts
 from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.sanitizing import template_value
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 3_000_000
 """Size of the whole file, small enough to mail and to open on a phone."""
-SHARE_OF_PLOTS, SHARE_OF_ANSWERS = 0.8, 0.15
-"""Shares of the space that the tables leave; the rest is for the markup around plots and answers."""
+SHARE_OF_PLOTS, SHARE_OF_RESPONSES = 0.8, 0.15
+"""Shares of the space that the tables leave; the rest is for the markup around plots and responses."""
 OPEN_PROMPTS = 4
 """Number of prompts that are open at first."""
 
@@ -38,7 +38,7 @@ def report_page(pages: Sequence[PageContent]) -> str:
 
 def _filled(chapter: Chapter, room: int) -> Chapter:
     plots = _fitting_plots(list(chapter.content.plots.values()), int(room * SHARE_OF_PLOTS))
-    prompts = _fitting_prompts(display_order(chapter.content.answers), int(room * SHARE_OF_ANSWERS))
+    prompts = _fitting_prompts(display_order(chapter.content.responses), int(room * SHARE_OF_RESPONSES))
     return chapter.filled(plots, prompts)
 
 
@@ -47,7 +47,7 @@ def _fitting_plots(plots: Sequence[Plot], room: int) -> list[Plot]:
     return [plot for plot, size in zip(plots, sizes, strict=True) if size <= room]
 
 
-def _fitting_prompts(prompts: Sequence[PromptAnswers], room: int) -> list[Markup]:
+def _fitting_prompts(prompts: Sequence[PromptResponses], room: int) -> list[Markup]:
     template = _environment().get_template("prompt.html.jinja")
     kept: list[Markup] = []
     for prompt in shown_prompts(prompts):

@@ -61,7 +61,7 @@
     const label = document.createElement("label");
     const input = document.createElement("input");
     const found = document.createElement("output");
-    label.textContent = "Search prompts and answers";
+    label.textContent = "Search prompts and responses";
     input.type = "search";
     input.id = label.htmlFor = `search${number}`;
     found.htmlFor = input.id;
@@ -81,5 +81,5 @@
   };
 
   document.querySelectorAll("table.sortable").forEach(makeSortable);
-  document.querySelectorAll("section.answers").forEach(addSearch);
+  document.querySelectorAll("section.responses").forEach(addSearch);
 })();

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import Measurements
 from neftune_cli.reporting.plots.canvas import Plot, standalone
-from neftune_cli.reporting.plots.histograms import answer_lengths, loss_histograms
+from neftune_cli.reporting.plots.histograms import loss_histograms, response_lengths
 from neftune_cli.reporting.plots.learning_curves import learning_curves
 from neftune_cli.reporting.plots.loss_by_alpha import loss_by_alpha
 from neftune_cli.reporting.plots.paired_differences import paired_differences
@@ -20,6 +20,6 @@ def all_plots(comparison: Comparison, trials: Sequence[Measurements]) -> dict[st
         paired_differences(comparison),
         learning_curves(trials, comparison),
         loss_histograms(trials, comparison),
-        answer_lengths(trials, comparison),
+        response_lengths(trials, comparison),
     )
     return {one.name: one for one in found if one}

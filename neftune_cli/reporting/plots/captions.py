@@ -9,6 +9,7 @@ from typing import Final
 from rich.cells import cell_len, set_cell_size
 
 from neftune_cli.analysis.results import Comparison
+from neftune_cli.formatting import listed
 from neftune_cli.reporting.sanitizing import plot_text
 
 MOST_SEEDS: Final = 20
@@ -54,8 +55,7 @@ def not_finite(comparison: Comparison) -> str:
 
 def listed_arms(arms: Iterable[str]) -> str:
     """Return the names of arms, shortened, as part of a sentence."""
-    *others, last = (short_name(arm, LONGEST_NAME) for arm in arms)
-    return f"{', '.join(others)} and {last}" if others else last
+    return listed([short_name(arm, LONGEST_NAME) for arm in arms])
 
 
 _HEAD_SHARES: Final = (0.5, 1.0, 0.75, 0.25, 0.0)

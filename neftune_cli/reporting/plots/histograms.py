@@ -1,4 +1,4 @@
-"""Histograms of per-example values, pooled over the seeds of an arm: losses, and lengths of answers."""
+"""Histograms of per-example values, pooled over the seeds of an arm: losses, and lengths of responses."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,12 +87,12 @@ class LossPanel:
 
 @dataclass(frozen=True)
 class LengthHistogram:
-    """Lengths of the answers of one arm, or of the references."""
+    """Lengths of the responses of one arm, or of the references."""
 
     name: str
     style: ArmStyle
     lengths: Floats
-    """In characters, pooled over seeds, shape (answers,)."""
+    """In characters, pooled over seeds, shape (responses,)."""
 
     @property
     def mean(self) -> str:
@@ -112,8 +112,8 @@ def loss_histograms(trials: Sequence[Measurements], comparison: Comparison) -> P
     return render_plot(_loss_text(panels, list(shown)), height, lambda figure: _draw_losses(figure, panels, shown))
 
 
-def answer_lengths(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
-    """Return the plot of the lengths of answers to held-out prompts; None where no arm has any."""
+def response_lengths(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
+    """Return the plot of the lengths of responses to held-out prompts; None where no arm has any."""
     rows = _rows(trials, comparison)
     if not {row.name for row in rows} & {arm.name for arm in comparison.arms}:
         return None
@@ -224,9 +224,9 @@ def _mark_median(axes: "Axes", median: float, style: ArmStyle) -> None:
 def _rows(trials: Sequence[Measurements], comparison: Comparison) -> list[LengthHistogram]:
     styles = styles_in_order([arm.name for arm in drawn_arms(comparison)])
     of_arms = {arm: pooled([trial for trial in trials if trial.arm == arm], LENGTH) for arm in (BASE_ARM, *styles)}
-    # All trials answer the same prompts.
-    answered = [trial for trial in trials if REFERENCE_LENGTH in trial.items][:1]
-    references = LengthHistogram("references", BASELINE_STYLE, pooled(answered, REFERENCE_LENGTH))
+    # All trials have the same prompts.
+    with_references = [trial for trial in trials if REFERENCE_LENGTH in trial.items][:1]
+    references = LengthHistogram("references", BASELINE_STYLE, pooled(with_references, REFERENCE_LENGTH))
     rows = (
         references,
         *(LengthHistogram(arm, styles.get(arm, BASE_STYLE), lengths) for arm, lengths in of_arms.items()),
@@ -236,13 +236,13 @@ def _rows(trials: Sequence[Measurements], comparison: Comparison) -> list[Length
 
 def _length_text(comparison: Comparison, rows: Sequence[LengthHistogram]) -> PlotText:
     parts = [
-        "Share of answers to held-out prompts by length in characters, pooled over seeds. All rows share one scale.",
+        "Share of responses to held-out prompts by length in characters, pooled over seeds. All rows share one scale.",
         "Vertical lines and numbers are means.",
         "The outermost bins include all values beyond them.",
         arms_left_out(comparison, len(drawn_arms(comparison))),
     ]
     means = (f"{short_name(row.name, LONGEST_NAME)} {row.mean}" for row in rows)
-    return PlotText("answer-lengths", "Length of answers", sentences(parts), f"Mean characters: {', '.join(means)}.")
+    return PlotText("answer-lengths", "Response length", sentences(parts), f"Mean characters: {', '.join(means)}.")
 
 
 def _draw_lengths(figure: "Figure", rows: Sequence[LengthHistogram], bins: Bins) -> None:

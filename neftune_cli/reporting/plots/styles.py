@@ -122,8 +122,8 @@ def set_scale(axes: "Axes", axis: "Axis", *, logarithmic: bool, ticks: int = 5) 
 
 def heading(metric: Metric) -> str:
     """Return the title of a metric's panel: name, arrow in the good direction, and unit."""
-    arrow = metric.title.removeprefix(metric.heading)
-    return plot_text(f"{metric.name}{arrow}, {metric.unit}" if metric.unit else metric.name + arrow)
+    title = metric.name + metric.arrow
+    return plot_text(f"{title}, {metric.unit}" if metric.unit else title)
 
 
 def plain(value: float) -> str:

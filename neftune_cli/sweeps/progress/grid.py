@@ -18,8 +18,8 @@ ArmTrials = Mapping[int | None, TrialView]
 
 GAP = 2
 """Spaces between columns."""
-_NARROWEST = 8
-_SPARKLINE, _SHORTEST_SPARKLINE = 8, 3
+_MIN_CELL_WIDTH = 8
+_MAX_SPARKLINE, _MIN_SPARKLINE = 8, 3
 _STYLES = {
     ObservedState.WAITING: "dim",
     ObservedState.RUNNING: "cyan",
@@ -90,7 +90,7 @@ def _cell_text(trial: TrialView, width: int, *, ascii_only: bool) -> str:
 def _running(trial: TrialView, width: int, *, ascii_only: bool) -> str:
     steps = _steps(trial)
     percent = f"{100 * trial.step // max(1, trial.steps)}%"
-    if (room := min(_SPARKLINE, width - cell_len(steps) - 1)) >= _SHORTEST_SPARKLINE:
+    if (room := min(_MAX_SPARKLINE, width - cell_len(steps) - 1)) >= _MIN_SPARKLINE:
         return f"{steps} {sparkline(trial.losses, room, ascii_only=ascii_only)}"
     return _first_fitting(width, steps, percent)
 
@@ -115,11 +115,11 @@ def _layout(status: SweepStatus, arms: list[str], width: int, rows: int) -> _Gri
     every_seed: list[int | None] = [trial.seed for trial in status.trials if trial.seed is not None]
     seeds = list(dict.fromkeys(every_seed)) or [None]
     labels = ("arm", f"... {len(arms)} more") if len(arms) > rows else ("arm",)
-    label = min(max(cell_len(printable(arm)) for arm in (*labels, *arms)), max(_NARROWEST, width // 4))
+    label = min(max(cell_len(printable(arm)) for arm in (*labels, *arms)), max(_MIN_CELL_WIDTH, width // 4))
     room = width - label
     shown = seeds
-    if room // len(seeds) < _NARROWEST + GAP:
-        fitting = room // (_NARROWEST + GAP) - 1  # one column has the number of the others
+    if room // len(seeds) < _MIN_CELL_WIDTH + GAP:
+        fitting = room // (_MIN_CELL_WIDTH + GAP) - 1  # one column has the number of the others
         shown = _window(seeds, max(1, fitting), {trial.seed for trial in busy})
     columns = len(shown) + (len(shown) < len(seeds))
     shown_arms = arms if len(arms) <= rows else _window(arms, max(1, rows - 1), {trial.arm for trial in busy})
@@ -135,7 +135,7 @@ def _layout(status: SweepStatus, arms: list[str], width: int, rows: int) -> _Gri
 def _widest_cell(status: SweepStatus) -> int:
     """Return the width of the longest complete cell: steps and curve, or the name of a phase."""
     steps = max(len(str(trial.steps)) for trial in status.trials) if status.trials else 0
-    return max(len("generating"), 2 * steps + 2 + _SPARKLINE)
+    return max(len("generating"), 2 * steps + 2 + _MAX_SPARKLINE)
 
 
 def _empty_table(size: _GridSize, *, ascii_only: bool) -> Table:

@@ -15,9 +15,9 @@ from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialV
 
 _EXPLAINED_FROM, _SPACED_FROM = 16, 30
 """Terminal heights from which the table has an explanation, and empty lines between its parts."""
-_SMALLEST = 8
+_MIN_SWEEP_LINES = 8
 """Minimum number of lines of a sweep when several are shown."""
-_PART_OF_OTHERS = 4
+_INVERSE_SHARE_OF_OTHERS = 4
 """Inverse share of the lines that is reserved for sweeps without running trials."""
 
 
@@ -91,10 +91,10 @@ class MultiSweepScreen:
         """Yield the lines for the size and the character set of the terminal."""
         lines = options.size.height - 2  # one for the footer, and one empty line
         space = [Text("")] if lines >= _SPACED_FROM and len(self.statuses) > 1 else []
-        full, others = _in_full(self.statuses, lines - lines // _PART_OF_OTHERS, len(space))
+        full, others = _in_full(self.statuses, lines - lines // _INVERSE_SHARE_OF_OTHERS, len(space))
         lines -= len(full) * len(space)
         wanted = [_wanted(status) for status in full]
-        for_others = min(len(others), max(0, lines // _PART_OF_OTHERS, lines - sum(wanted)))
+        for_others = min(len(others), max(0, lines // _INVERSE_SHARE_OF_OTHERS, lines - sum(wanted)))
         for status, share in zip(full, _filled(lines - for_others, wanted), strict=True):
             yield SweepScreen(status, lines=share)
             yield from space
@@ -117,7 +117,7 @@ def _in_full(statuses: Sequence[SweepStatus], lines: int, space: int) -> tuple[l
     Active sweeps are drawn in full; if there are none, unfinished ones. At least one is drawn, even without room.
     """
     drawn = [status for status in statuses if is_active(status)] or [one for one in statuses if not one.is_over]
-    used = accumulate(min(_wanted(status), _SMALLEST) + space for status in drawn)
+    used = accumulate(min(_wanted(status), _MIN_SWEEP_LINES) + space for status in drawn)
     full = drawn[: max(1, sum(one <= lines for one in used))]
     others = [status for status in statuses if not any(status is one for one in full)]
     return full, sorted(others, key=lambda status: (not is_active(status), status.is_over))

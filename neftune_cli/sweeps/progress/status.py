@@ -193,7 +193,7 @@ class ProgressSample:
 
     @property
     def is_trained(self) -> bool:
-        """Return whether training has ended and answers are being generated."""
+        """Return whether training has ended and responses are being generated."""
         return 0 < self.steps <= self.step and self.phase != "training"
 
 

@@ -7,30 +7,30 @@ import pytest
 from neftune_cli.metrics import METRICS
 from neftune_cli.records import Generation
 from neftune_cli.reporting.cells import assessed_difference
-from neftune_cli.reporting.page.answers import PromptAnswers, answers_by_prompt, display_order, shown_prompts
 from neftune_cli.reporting.page.chapter import DRAWING_WIDTH, draw_intervals
+from neftune_cli.reporting.page.responses import PromptResponses, display_order, responses_by_prompt, shown_prompts
 from tests.page_contents import ALPHAS, comparison, generation
 
 
-def test_prompts_answered_by_all_arms_are_kept_held_out_first() -> None:
+def test_prompts_with_responses_of_all_arms_are_kept_held_out_first() -> None:
     first = [generation("base", 1, split="probe"), generation("base", 2), generation("base", 3)]
     second = [generation("alpha=0", 3), generation("alpha=0", 2), generation("alpha=0", 1, split="probe")]
 
-    prompts = answers_by_prompt({"base": first, "alpha=0": [*second, generation("alpha=0", 9)]})
+    prompts = responses_by_prompt({"base": first, "alpha=0": [*second, generation("alpha=0", 9)]})
 
     assert [(one.split, one.example) for one in prompts] == [
         ("held-out", "0002"),
         ("held-out", "0003"),
         ("probe", "0001"),
     ]
-    assert prompts[0].answers == {"base": first[1], "alpha=0": second[1]}
-    assert answers_by_prompt({}) == []
+    assert prompts[0].responses == {"base": first[1], "alpha=0": second[1]}
+    assert responses_by_prompt({}) == []
 
 
 def test_same_example_in_two_splits_gives_two_prompts() -> None:
     both = [generation("base", 1, split="probe"), generation("base", 1)]
 
-    assert [one.split for one in answers_by_prompt({"base": both})] == ["held-out", "probe"]
+    assert [one.split for one in responses_by_prompt({"base": both})] == ["held-out", "probe"]
 
 
 def test_kinds_alternate_and_largest_differences_come_first() -> None:
@@ -114,9 +114,10 @@ def test_inconclusive_verdict_states_the_seeds_needed(needed: int | None, hint: 
     assert assessed_difference(assessment, metric).remark == ""
 
 
-def _scored(example: str, kind: str, scores: list[float]) -> PromptAnswers:
-    def answer(score: float) -> Generation:
+def _scored(example: str, kind: str, scores: list[float]) -> PromptResponses:
+    def response(score: float) -> Generation:
         return generation("", 1, example=example, kind=kind, rouge_l=score, exact_match=score == 1.0)
 
-    (prompt,) = answers_by_prompt({arm: [answer(score)] for arm, score in zip(("base", *ALPHAS), scores, strict=False)})
+    by_arm = dict(zip(("base", *ALPHAS), scores, strict=False))
+    (prompt,) = responses_by_prompt({arm: [response(score)] for arm, score in by_arm.items()})
     return prompt

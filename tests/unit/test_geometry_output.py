@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.errors import UsageError
-from neftune_cli.geometry.output_folder import check_output, default_folder, write_output
+from neftune_cli.geometry.output import check_output, default_folder, write_output
 from neftune_cli.geometry.projection.visualization import VisualizationOptions
 from neftune_cli.geometry.sensitivity.inputs import SensitivityOptions
 

@@ -1,9 +1,11 @@
-"""Output folders of `sensitivity` and `visualize`: named after the options, and protected against other options."""
+"""Output of `sensitivity` and `visualize`: folders named after the options, and figures as PNG and SVG."""
 
 import dataclasses
 import hashlib
+import io
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,10 @@ from neftune_cli.store import check_writable, write_files
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+    from matplotlib.figure import Figure
 
 OPTIONS_FILE = "options.json"
-_LONGEST_SUFFIX = 100
+_MAX_SUFFIX_LENGTH = 100
 
 
 def default_folder(command: str, inputs: str, options: "DataclassInstance", named: Collection[str]) -> Path:
@@ -35,7 +38,7 @@ def default_folder(command: str, inputs: str, options: "DataclassInstance", name
         if field.name not in named and getattr(options, field.name) != field.default
     }
     suffix = "".join(f"-{name}={_text(value)}" for name, value in changed.items())
-    if len(suffix) > _LONGEST_SUFFIX:
+    if len(suffix) > _MAX_SUFFIX_LENGTH:
         suffix = f"-{hashlib.sha256(suffix.encode()).hexdigest()[:12]}"
     return Path("results") / f"{command}-{inputs}{suffix}"
 
@@ -100,3 +103,32 @@ def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(_text, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+_STYLE = {"figure.dpi": 150, "font.size": 9, "svg.hashsalt": "neftune"}
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderedFigure:
+    """One figure in two formats."""
+
+    png: bytes
+    """150 dpi."""
+    svg: bytes
+
+
+@contextmanager
+def figure_style(style: Mapping[str, object]) -> Iterator[None]:
+    """Apply matplotlib's defaults and a style on top, independent of the user's matplotlibrc."""
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", {**_STYLE, **style}], after_reset=True):
+        yield
+
+
+def render(figure: "Figure") -> RenderedFigure:
+    """Return a figure as PNG and SVG; call it within the `figure_style` in which the figure was drawn."""
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", metadata={"Software": None})
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return RenderedFigure(png.getvalue(), svg.getvalue())

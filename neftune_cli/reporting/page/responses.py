@@ -1,4 +1,4 @@
-"""Answers of all arms to the same prompts, with word differences from the reference marked."""
+"""Responses of all arms to the same prompts, with word differences from the reference marked."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +22,8 @@ TRAINING_PROMPT = "training prompt"
 
 
 @dataclass(frozen=True)
-class PromptAnswers:
-    """One prompt with the answers of the arms."""
+class PromptResponses:
+    """One prompt with the responses of the arms."""
 
     split: str
     """`held-out` or `probe` (training examples)."""
@@ -33,8 +33,8 @@ class PromptAnswers:
     prompt: str
     """The rendered prompt, special tokens included."""
     reference: str
-    answers: Mapping[str, Generation]
-    """Answer of each arm, the base first if it answered."""
+    responses: Mapping[str, Generation]
+    """Response of each arm, the base first if it has one."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class MarkedWords:
 
 
 @dataclass(frozen=True)
-class ShownAnswer:
-    """The answer of one arm on the page."""
+class ShownResponse:
+    """The response of one arm on the page."""
 
     arm: str
     score: str
     truncated: bool
-    """The answer ended at the token limit."""
+    """The response ended at the token limit."""
     text: TruncatedText
     marked: Sequence[MarkedWords] | None
     """The text marked against the reference; None where it equals the reference or has too little in common."""
@@ -79,25 +79,25 @@ class ShownPrompt:
     after: str
     """Common end of all prompts."""
     reference: TruncatedText
-    answers: Sequence[ShownAnswer]
+    responses: Sequence[ShownResponse]
     summary: str
     """Scores of the trained arms in a few words."""
 
 
-def answers_by_prompt(generations: Mapping[str, Sequence[Generation]]) -> list[PromptAnswers]:
-    """Return the prompts that all arms answered: held-out prompts first, otherwise in the order of the first arm.
+def responses_by_prompt(generations: Mapping[str, Sequence[Generation]]) -> list[PromptResponses]:
+    """Return the prompts with a response of every arm: held-out prompts first, otherwise in the order of the first arm.
 
-    `generations` maps each arm to the answers of one trial, the base first.
+    `generations` maps each arm to the responses of one trial, the base first.
     """
-    by_arm = {arm: {(one.split, one.example): one for one in answers} for arm, answers in generations.items()}
+    by_arm = {arm: {(one.split, one.example): one for one in responses} for arm, responses in generations.items()}
     if not by_arm:
         return []
-    shared = [key for key in next(iter(by_arm.values())) if all(key in answers for answers in by_arm.values())]
+    shared = [key for key in next(iter(by_arm.values())) if all(key in responses for responses in by_arm.values())]
     shared.sort(key=lambda key: key[0] != "held-out")
-    return [_prompt({arm: answers[key] for arm, answers in by_arm.items()}) for key in shared]
+    return [_prompt({arm: responses[key] for arm, responses in by_arm.items()}) for key in shared]
 
 
-def display_order(prompts: Sequence[PromptAnswers]) -> list[PromptAnswers]:
+def display_order(prompts: Sequence[PromptResponses]) -> list[PromptResponses]:
     """Return the prompts with their kinds in rotation; within a kind, the largest range of ROUGE-L over arms first.
 
     The range excludes the base, which differs from every arm. Ties are in the order of their content hash.
@@ -107,7 +107,7 @@ def display_order(prompts: Sequence[PromptAnswers]) -> list[PromptAnswers]:
     return [prompt for turn in zip_longest(*groups) for prompt in turn if prompt is not None]
 
 
-def shown_prompts(prompts: Sequence[PromptAnswers]) -> Iterator[ShownPrompt]:
+def shown_prompts(prompts: Sequence[PromptResponses]) -> Iterator[ShownPrompt]:
     """Yield the prompts as the page shows them, one at a time, because marking words takes time."""
     before, after = _template([prompt.prompt for prompt in prompts])
     for prompt in prompts:
@@ -118,23 +118,23 @@ def shown_prompts(prompts: Sequence[PromptAnswers]) -> Iterator[ShownPrompt]:
             question=_visible(question),
             after=after,
             reference=_visible(prompt.reference),
-            answers=[_answer(arm, answer) for arm, answer in prompt.answers.items()],
-            summary=_summary(prompt.answers),
+            responses=[_response(arm, response) for arm, response in prompt.responses.items()],
+            summary=_summary(prompt.responses),
         )
 
 
-def mark_words(answer: str, reference: str) -> list[MarkedWords] | None:
-    """Return the answer with its added words marked, and the words of the reference that it lacks.
+def mark_words(response: str, reference: str) -> list[MarkedWords] | None:
+    """Return the response with its added words marked, and the words of the reference that it lacks.
 
     Return None where the texts are too long or have too little in common.
     """
-    ours, theirs = _tokens(answer), _tokens(reference)
+    ours, theirs = _tokens(response), _tokens(reference)
     if len(ours) * len(theirs) > MOST_WORD_PAIRS:
         return None
     matcher = SequenceMatcher(None, [word for word, _ in theirs], [word for word, _ in ours])
     if matcher.ratio() < LEAST_IN_COMMON:
         return None
-    marked = [MarkedWords("same", "", answer[: len(answer) - len(answer.lstrip())])]
+    marked = [MarkedWords("same", "", response[: len(response) - len(response.lstrip())])]
     for operation, first, last, start, end in matcher.get_opcodes():
         if operation == "equal":
             marked.append(_marked("same", ours[start:end]))
@@ -152,22 +152,22 @@ def truncated(text: str, most: int = MOST_CHARACTERS) -> TruncatedText:
     return TruncatedText(text[:most], max(0, len(text) - most))
 
 
-def _prompt(answers: Mapping[str, Generation]) -> PromptAnswers:
-    first = next(iter(answers.values()))
-    return PromptAnswers(first.split, first.example, first.kind, first.prompt, first.reference, answers)
+def _prompt(responses: Mapping[str, Generation]) -> PromptResponses:
+    first = next(iter(responses.values()))
+    return PromptResponses(first.split, first.example, first.kind, first.prompt, first.reference, responses)
 
 
-def _group(prompt: PromptAnswers) -> tuple[bool, str]:
+def _group(prompt: PromptResponses) -> tuple[bool, str]:
     return prompt.split == "probe", prompt.kind
 
 
-def _rouge_range(prompt: PromptAnswers) -> float:
-    scores = [answer.rouge_l for answer in _trained(prompt.answers)]
+def _rouge_range(prompt: PromptResponses) -> float:
+    scores = [response.rouge_l for response in _trained(prompt.responses)]
     return max(scores, default=0.0) - min(scores, default=0.0)
 
 
-def _trained(answers: Mapping[str, Generation]) -> list[Generation]:
-    return [answer for arm, answer in answers.items() if arm != BASE_ARM]
+def _trained(responses: Mapping[str, Generation]) -> list[Generation]:
+    return [response for arm, response in responses.items() if arm != BASE_ARM]
 
 
 _TEMPLATE_ENDS, _TEMPLATE_STARTS = ">]\n", "<[\n"
@@ -194,18 +194,18 @@ def _visible(text: str) -> TruncatedText:
     return truncated(visible_text(text))
 
 
-def _answer(arm: str, answer: Generation) -> ShownAnswer:
-    score = "equals the reference" if answer.exact_match else f"ROUGE-L {answer.rouge_l:.2f}"
-    text, reference = _visible(answer.response), _visible(answer.reference)
-    marked = None if answer.exact_match else mark_words(text.text, reference.text)
-    return ShownAnswer(arm, score, answer.truncated, text, marked)
+def _response(arm: str, generation: Generation) -> ShownResponse:
+    score = "equals the reference" if generation.exact_match else f"ROUGE-L {generation.rouge_l:.2f}"
+    text, reference = _visible(generation.response), _visible(generation.reference)
+    marked = None if generation.exact_match else mark_words(text.text, reference.text)
+    return ShownResponse(arm, score, generation.truncated, text, marked)
 
 
-def _summary(answers: Mapping[str, Generation]) -> str:
-    trained = _trained(answers)
+def _summary(responses: Mapping[str, Generation]) -> str:
+    trained = _trained(responses)
     if not trained:
         return ""
-    exact = sum(answer.exact_match for answer in trained)
+    exact = sum(response.exact_match for response in trained)
     if exact == len(trained):
         return "all arms equal the reference"
     scores = [f"{score:.2f}" for score in (min(a.rouge_l for a in trained), max(a.rouge_l for a in trained))]
@@ -235,6 +235,6 @@ def _marked(
 
 
 def _space_before(before: MarkedWords, theirs: list[tuple[str, str]], first: int) -> list[MarkedWords]:
-    """Return the white space that the reference has before a missing word, if the answer has none there."""
+    """Return the white space that the reference has before a missing word, if the response has none there."""
     space = theirs[first - 1][1] if first and not before.space else ""
     return [MarkedWords("missing", "", space)] if space else []

@@ -1,4 +1,4 @@
-"""Scores of generated answers, for models with a fixed next word, compared with scores computed by hand."""
+"""Scores of generated responses, for models with a fixed next word, compared with scores computed by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTraine
 
 from neftune_cli.config.spec import ResolvedEvaluation
 from neftune_cli.data.examples import Example, Message, TokenizedExample
-from neftune_cli.evaluation.generation import evaluate_answers
+from neftune_cli.evaluation.generation import evaluate_responses
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.records import EVAL_METRICS
 from neftune_cli.training.prepared_data import PreparedData
-from neftune_cli.training.trial_metrics import MeasuredAnswers, measure_answers
+from neftune_cli.training.trial_metrics import MeasuredResponses, measure_responses
 
 WORDS = ["<unk>", "<end>", "<user>", "capital", "of", "Italy", "is", "Rome", "Paris", "lies", "there"]
 GENERATION: dict[str, Any] = {"max_new_tokens": 6, "repetition_penalty": 1.0, "batch_size": 2}
@@ -55,8 +55,8 @@ def example(name: str, prompt: str, completion: str) -> TokenizedExample:
     )
 
 
-ANSWERING = ("Italy is", "is Rome", "Rome <end>", "Paris lies", "lies there", "there lies")
-ASKED = [
+BIGRAMS = ("Italy is", "is Rome", "Rome <end>", "Paris lies", "lies there", "there lies")
+PROMPTED = [
     example("first", "<user> capital of Italy", "is Rome"),
     example("text", "", "Rome is there"),
     example("second", "<user> Paris", "lies there"),
@@ -64,7 +64,7 @@ ASKED = [
 
 
 def test_generations_are_in_input_order_with_prompt_reference_and_scores() -> None:
-    _, (first, second) = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **GENERATION)
+    _, (first, second) = evaluate_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, **GENERATION)
     assert first.model_dump() == {
         "split": "held-out",
         "example": "first",
@@ -83,8 +83,8 @@ def test_generations_are_in_input_order_with_prompt_reference_and_scores() -> No
     assert second.rouge_l == pytest.approx(2 * 2 / (6 + 2))
 
 
-def test_metrics_of_answers_equal_values_computed_by_hand() -> None:
-    metrics, _ = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **GENERATION)
+def test_metrics_of_responses_equal_values_computed_by_hand() -> None:
+    metrics, _ = evaluate_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, **GENERATION)
     assert metrics.exact_match == 0.5
     assert metrics.rouge_l == pytest.approx((1 + 0.5) / 2)
     assert metrics.response_chars == (len("is Rome") + len("lies there lies there lies there")) / 2
@@ -93,25 +93,25 @@ def test_metrics_of_answers_equal_values_computed_by_hand() -> None:
     assert metrics.bleu == pytest.approx(100 * (4 / 8 * 2 / 6 * (1 / 2) / 4 * (1 / 4) / 3) ** (1 / 4))
 
 
-def test_repetition_is_undefined_if_all_answers_are_shorter_than_a_chunk() -> None:
-    metrics, _ = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **GENERATION)
+def test_repetition_is_undefined_if_all_responses_are_shorter_than_a_chunk() -> None:
+    metrics, _ = evaluate_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, **GENERATION)
     assert metrics.repetition_2gram is None
     assert metrics.log_diversity is None
 
 
-def test_repetition_of_answers_longer_than_a_chunk() -> None:
-    metrics, _ = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED, **{**GENERATION, "max_new_tokens": 10})
+def test_repetition_of_responses_longer_than_a_chunk() -> None:
+    metrics, _ = evaluate_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, **{**GENERATION, "max_new_tokens": 10})
     # ten words, "lies there" five times: nine 2-grams, two of them unique
     assert metrics.repetition_2gram == pytest.approx(100 * (1 - 2 / 9))
 
 
 def test_metrics_are_none_if_all_examples_are_plain_texts() -> None:
-    metrics, generations = evaluate_answers(chain(*ANSWERING), tokenizer(), ASKED[1:2], **GENERATION)
+    metrics, generations = evaluate_responses(chain(*BIGRAMS), tokenizer(), PROMPTED[1:2], **GENERATION)
     assert generations == []
     assert metrics.model_dump() == dict.fromkeys(EVAL_METRICS)
 
 
-def measured(held_out: list[TokenizedExample], probe: list[TokenizedExample]) -> MeasuredAnswers:
+def measured(held_out: list[TokenizedExample], probe: list[TokenizedExample]) -> MeasuredResponses:
     prepared = PreparedData(
         source=ModelSource("chain", Path()),
         train=tuple(probe),
@@ -124,27 +124,27 @@ def measured(held_out: list[TokenizedExample], probe: list[TokenizedExample]) ->
         notes=(),
     )
     evaluation = ResolvedEvaluation(max_length=32, max_new_tokens=6, repetition_penalty=1.0)
-    return measure_answers(chain(*ANSWERING), tokenizer(), prepared, evaluation)
+    return measure_responses(chain(*BIGRAMS), tokenizer(), prepared, evaluation)
 
 
-def test_a_trial_answers_all_held_out_prompts_and_the_first_64_probe_prompts() -> None:
+def test_responses_to_all_held_out_prompts_and_to_the_first_64_probe_prompts_are_generated() -> None:
     # correct for the first 32 and from the 65th on, so any other selection of prompts would change the score
     completions = ["is Rome"] * 32 + ["Paris lies"] * 32 + ["is Rome"] * 10
     probe = [example(f"probe {row}", "<user> Italy", completion) for row, completion in enumerate(completions)]
-    answers = measured([ASKED[2], ASKED[0]], probe)
-    assert [(one.split, one.example) for one in answers.generations] == [
+    responses = measured([PROMPTED[2], PROMPTED[0]], probe)
+    assert [(one.split, one.example) for one in responses.generations] == [
         ("held-out", "second"),
         ("held-out", "first"),
         *(("probe", f"probe {row}") for row in range(64)),
     ]
-    assert answers.held_out.rouge_l == pytest.approx((1 + 0.5) / 2)  # independent of the probe
-    assert answers.probe is not None
-    assert answers.probe.exact_match == 0.5
-    assert answers.probe.rouge_l == 0.5
+    assert responses.held_out.rouge_l == pytest.approx((1 + 0.5) / 2)  # independent of the probe
+    assert responses.probe is not None
+    assert responses.probe.exact_match == 0.5
+    assert responses.probe.rouge_l == 0.5
 
 
 def test_a_probe_of_plain_texts_is_not_scored() -> None:
-    answers = measured(ASKED, ASKED[1:2])
-    assert [one.split for one in answers.generations] == ["held-out", "held-out"]
-    assert answers.held_out.exact_match == 0.5
-    assert answers.probe is None
+    responses = measured(PROMPTED, PROMPTED[1:2])
+    assert [one.split for one in responses.generations] == ["held-out", "held-out"]
+    assert responses.held_out.exact_match == 0.5
+    assert responses.probe is None

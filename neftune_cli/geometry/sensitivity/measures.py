@@ -1,4 +1,4 @@
-"""The distortion of token embeddings by noise: change, cosine similarity, signal-to-noise ratio, nearest tokens.
+"""Measures of the effect of noise: distortion of token embeddings, and divergence of the next-token distribution.
 
 One draw of noise is fixed for all tokens, and every alpha scales it.
 """
@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import kl_div
 from transformers import PreTrainedModel
 
-from neftune_cli.models.embeddings import first_layer_embeddings, input_embeddings
+from neftune_cli.evaluation.language_model import evaluation_mode
+from neftune_cli.evaluation.losses import LOGITS_AT_ONCE
 from neftune_cli.noise.draws import unit_noise
 from neftune_cli.noise.lengths import token_noise_scale
+from neftune_cli.noise.placement import as_inputs_embeds, embedding_weight, first_layer_embeddings
 
 NEIGHBOUR_TOKENS = 2048
 """Sample size, drawn without replacement: a share has a standard error of at most 1.1 percentage points."""
@@ -177,7 +180,7 @@ def _sample(tokens: int, seed: int) -> Tensor:
 
 def _vocabulary(model: PreTrainedModel) -> Iterator[Tensor]:
     """Yield the embeddings of all tokens in pieces of (rows, dim), to limit memory."""
-    for piece in torch.arange(len(input_embeddings(model))).split(ROWS_AT_ONCE):
+    for piece in torch.arange(len(embedding_weight(model))).split(ROWS_AT_ONCE):
         yield first_layer_embeddings(model, piece)
 
 
@@ -196,3 +199,71 @@ def _pairs(selected: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the indices of the selected pairs, `PAIRS_AT_ONCE` at a time, as two tensors of (pairs,)."""
     positions, rows = torch.nonzero(selected, as_tuple=True)
     yield from zip(positions.split(PAIRS_AT_ONCE), rows.split(PAIRS_AT_ONCE), strict=True)
+
+
+DIVERGENCE_TOKENS = 2048
+"""The divergence is measured on examples until they have this many tokens in total."""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The divergence under each alpha and its sample size."""
+
+    nats: tuple[float, ...]
+    """Divergence of the noisy from the clean distribution, mean over positions, for each alpha."""
+    examples: int
+    """Number of examples, the first ones."""
+    tokens: int
+    """Number of their positions, in prompts and completions."""
+
+
+def next_token_divergence(model: PreTrainedModel, tokens: MeasuredTokens, alphas: Sequence[float]) -> Divergence:
+    """Run the model on clean and noisy embeddings, without dropout, and compare the distributions at every position.
+
+    Examples are run one at a time without padding. The log-softmax is float32. Alpha 0 is the clean run.
+    """
+    noisy = torch.tensor([alpha for alpha in alphas if alpha], device=tokens.embeddings.device)
+    sums = torch.zeros(len(noisy), dtype=torch.float64)
+    lengths = []
+    with evaluation_mode(model):
+        for embeddings, noise in _first_examples(tokens):
+            if len(noisy):
+                sums += _summed_divergences(model, embeddings, noise, noisy)
+            lengths.append(len(embeddings))
+    means = iter((sums / sum(lengths)).tolist())
+    return Divergence(tuple(next(means) if alpha else 0.0 for alpha in alphas), len(lengths), sum(lengths))
+
+
+def _first_examples(tokens: MeasuredTokens) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield embeddings and noise, both (length, dim), of the first examples."""
+    done = 0
+    pairs = zip(tokens.embeddings.split(tokens.lengths), tokens.noise.split(tokens.lengths), strict=True)
+    for embeddings, noise in pairs:
+        if done >= DIVERGENCE_TOKENS:
+            return
+        yield embeddings, noise
+        done += len(embeddings)
+
+
+def _summed_divergences(model: PreTrainedModel, embeddings: Tensor, noise: Tensor, alphas: Tensor) -> Tensor:
+    """Return the divergences of one example, summed over its positions: (alphas,), in nats, on the CPU."""
+    clean = _log_probabilities(model, embeddings[None])
+    rows = max(1, LOGITS_AT_ONCE // clean.numel())
+    return torch.cat(
+        [
+            _summed_divergence(clean, _log_probabilities(model, embeddings + some[:, None, None] * noise))
+            for some in alphas.split(rows)
+        ]
+    )
+
+
+def _log_probabilities(model: PreTrainedModel, embeddings: Tensor) -> Tensor:
+    """Return the log-probability of each next token: (rows, length, vocabulary) of (rows, length, dim)."""
+    logits: Tensor = model(inputs_embeds=as_inputs_embeds(model, embeddings), use_cache=False).logits
+    return logits.float().log_softmax(dim=-1)
+
+
+def _summed_divergence(clean: Tensor, noisy: Tensor) -> Tensor:
+    """Return the sum over positions for each row: (rows,), float64 on the CPU (Apple's GPUs have no float64)."""
+    by_position = kl_div(noisy, clean.expand_as(noisy), log_target=True, reduction="none").sum(dim=-1)
+    return by_position.cpu().double().sum(dim=1)

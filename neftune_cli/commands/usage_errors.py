@@ -1,0 +1,108 @@
+"""Errors of the command line that Typer finds, as problems with their fix."""
+
+import re
+from typing import Any
+
+from pydantic import ValidationError
+from typer.exceptions import TyperException
+
+from neftune_cli.commands.options import DECLARED
+from neftune_cli.config.field_problems import example_of, given, requirement
+from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS
+from neftune_cli.errors import Problem, alternatives, did_you_mean
+
+_EXAMPLES = {
+    "--alphas": "0,5,10,15",
+    "--alpha": "5",
+    "--snr": "20",
+    "--noises": "uniform,gaussian",
+    "--set": "weight_decay=0.1",
+    "--output": "results/first",
+    "--checkpoint-steps": "100",
+    "--hourly-rate": "1.20",
+    "--length": "64",
+    "--metric": "eval_loss",
+    "--margin": "eval_loss=0.02",
+    "--baseline": "0",
+    "--format": "alpaca",
+    "--retry": "failed",
+}
+"""Values of options that have neither an example in the specs nor a default."""
+
+
+def usage_problem(error: TyperException) -> Problem:
+    """Return what is wrong on the command line, and how to fix it."""
+    context, parameter = getattr(error, "ctx", None), getattr(error, "param", None)
+    page = context.command_path if context else "neftune"
+    help_ = f"Run `{page} --help` for help."
+    kind, option = type(error).__name__, getattr(error, "option_name", "")
+    if kind == "NoSuchOption":
+        return Problem(f"There is no option {option}.", _closest_option(option, context) or help_)
+    if kind == "BadOptionUsage":
+        if error.message.endswith("requires an argument."):
+            return Problem(f"{option} needs a value.", _use(option, _example(option)) or help_)
+        return Problem(f"{option} takes no value.", f"Use {option} alone.")
+    if kind == "MissingParameter" and parameter is not None:
+        what = f"{parameter.metavar.removesuffix('...')} is missing."
+        return Problem(what, f"Use a results folder, for example `{page} results/`.")
+    if kind == "BadParameter" and parameter is not None:
+        return _invalid_value(error, parameter, help_)
+    return _invalid_argument(error, context, page, help_)
+
+
+def _closest_option(option: str, context: Any) -> str:
+    """Return the question for the options with close names, or for the one that other programs call so."""
+    name = option.lstrip("-").replace("-", "_")
+    known = {one.opts[0].lstrip("-"): one.opts[0] for one in context.command.get_params(context) if one.opts}
+    meant = TRAIN_FIELD_SYNONYMS.get(name, name).replace("_", "-")
+    if meant in known:
+        return f"Did you mean {known[meant]}?"
+    options = [one for one in known.values() if one.startswith("--")]
+    return did_you_mean(option, options, compared=lambda one: one.lstrip("-"), quoted=False)
+
+
+def _invalid_argument(error: TyperException, context: Any, page: str, help_: str) -> Problem:
+    """Return an unknown command or an argument too many; other errors with the text of Typer."""
+    text = error.format_message()
+    if found := re.match(r"No such command '(.+?)'", text):
+        return Problem(f"There is no command {found[1]!r}.", did_you_mean(found[1], context.command.commands) or help_)
+    if found := re.match(r"Got unexpected extra argument\(s\) \((.+)\)", text):
+        return Problem(f"{page} does not take the argument {found[1]!r}.", "Remove it. " + help_)
+    return Problem(text, help_)
+
+
+def _invalid_value(error: TyperException, parameter: Any, help_: str) -> Problem:
+    """Return a value that is not among the allowed ones, or does not have the type or size of its option."""
+    name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
+    if found := re.search(r"('.*') is not one of (.+)\.$", error.message):
+        value, names = found[1].strip("'"), re.findall(r"'([^']+)'", found[2])
+        fix = did_you_mean(value, names) or f"Use {name} {names[0]}."
+        return Problem(f"{name} must be {alternatives(names)}{given(value)}.", fix)
+    if isinstance(error.__cause__, ValidationError):
+        (details, *_) = error.__cause__.errors()
+        fix = _use(name, _example(name, parameter.default)) or help_
+        return Problem(f"{name} {requirement(dict(details))}{given(_number(details['input']))}.", fix)
+    return Problem(f"{name}: {error.message}", help_)
+
+
+def _number(text: Any) -> Any:
+    """Return the number that a text stands for; other values unchanged."""
+    try:
+        return float(text) if isinstance(text, str) else text
+    except ValueError:
+        return text
+
+
+def _use(option: str, example: Any) -> str:
+    return "" if example is None else f"Use {option} {example}."
+
+
+def _example(option: str, default: Any = None) -> Any:
+    """Return a valid value of an option: the default, that of its field in the spec, or one listed here."""
+    if default is not None:
+        return f"{default:g}" if isinstance(default, float) else default
+    fields = [one.field for one in DECLARED if one.field and option in (one.param_decls or ())]
+    for found in (example_of(tuple(field.split("."))) for field in fields):
+        if found is not None:
+            return f"{found:g}" if isinstance(found, float) else found
+    return _EXAMPLES.get(option)

@@ -1,0 +1,101 @@
+"""Experiment files in YAML: their fields, and the line of each field for messages."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neftune_cli.config.values import NumberLoader
+from neftune_cli.errors import Problem, UsageError
+
+VERSION_FIELD = "schema_version"
+_FIX = "Use a file such as experiments/ablation.yaml."
+
+
+@dataclass(frozen=True)
+class ExperimentFile:
+    """The fields of an experiment file. Without a file there are none."""
+
+    path: Path | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    _root: yaml.Node | None = None
+
+    def place(self, *location: str | int) -> str:
+        """Return where a field is, at the start of a message: `x.yaml, line 12: `, or `x.yaml: `, or "" without a file.
+
+        Args:
+            location: names of the field and of those that contain it, and indices of list items.
+
+        """
+        if self.path is None:
+            return ""
+        line = _line(self._root, location)
+        return f"{self.path}, line {line}: " if line else f"{self.path}: "
+
+
+def read_experiment(path: Path | None) -> ExperimentFile:
+    """Return the fields of a file, without its schema version.
+
+    Raises:
+        UsageError: the file cannot be read, is not a YAML mapping, or has a field twice.
+
+    """
+    if path is None:
+        return ExperimentFile()
+    try:
+        loader = _UniqueKeyLoader(path.read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+        values = loader.construct_document(root) if root else None
+    except OSError as error:
+        raise UsageError(Problem(f"Cannot read {path}: {error.strerror}.", "Use an existing YAML file.")) from None
+    except _RepeatedKeyError as error:
+        key, first, second = error.args
+        where = f"twice on line {first}" if first == second else f"on line {first} and on line {second}"
+        raise UsageError(Problem(f"{path}: the field {key!r} appears {where}.", "Remove one of the two.")) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = f", line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
+        raise UsageError(Problem(f"{path}{where}: the file is not valid YAML.", _FIX)) from None
+    if not isinstance(values, dict):
+        raise UsageError(Problem(f"{path} has no fields.", _FIX))
+    return ExperimentFile(path, {name: value for name, value in values.items() if name != VERSION_FIELD}, root)
+
+
+def _line(node: yaml.Node | None, location: tuple[str | int, ...]) -> int | None:
+    """Return the line of a field, counted from 1; None if the file does not have the field."""
+    line = None
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == part]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            found = [(item, item) for item in node.value[part : part + 1]]
+        else:
+            found = []
+        if not found:
+            return None
+        start, node = found[-1]
+        line = start.start_mark.line + 1
+    return line
+
+
+class _UniqueKeyLoader(NumberLoader):
+    """Safe loader that refuses a mapping with a repeated key, where PyYAML would keep the last value.
+
+    The check precedes the expansion of merge keys (`<<`), so that a mapping can override the fields of its anchor.
+    """
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                raise _RepeatedKeyError(key.value, lines[key.value], line)
+            lines[key.value] = line
+        return node
+
+
+class _RepeatedKeyError(Exception):
+    """A mapping has a key twice. The arguments are the key and its two lines, counted from 1."""

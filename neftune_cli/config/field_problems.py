@@ -1,0 +1,199 @@
+"""Errors of pydantic as problems: the place of the value, the requirement, the given value, and a fix."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from neftune_cli.config.experiment_file import ExperimentFile
+from neftune_cli.config.spec import (
+    NOISE_DETAILS,
+    TRAIN_FIELD_SYNONYMS,
+    ArmSpec,
+    EvaluationSpec,
+    Spec,
+    SweepSpec,
+    TrainSpec,
+    choices_of,
+)
+from neftune_cli.errors import Problem, alternatives, did_you_mean
+
+Location = tuple[str | int, ...]
+"""Names of a field and of those that contain it, and indices of list items, for example ("arms", 1, "alpha")."""
+Details = Mapping[str, Any]
+"""One error of a `ValidationError`."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Origin of the values of a sweep: an experiment file and options."""
+
+    file: ExperimentFile
+    flags: Mapping[str, Any]
+    arms: Sequence[Mapping[str, Any]]
+    """All arms of the sweep."""
+
+    def problem(self, details: Details) -> Problem:
+        """Return an error of pydantic as a problem with its fix."""
+        location: Location = tuple(part for part in details["loc"] if part != "sft")
+        place = "" if self._is_option(location) else self.file.place(*location)
+        if details["type"] == "extra_forbidden":
+            return Problem(f"{place}{self._missing(location)}.", _closest_field(location))
+        if fix := _FIXES.get(details["type"]):
+            return Problem(f"{place}{details['msg']}.", fix)
+        subject, separator = (_option(location), " ") if self._is_option(location) else (self._subject(location), ": ")
+        if location == ("seeds",) and details["type"] in ("tuple_type", "too_short"):
+            what = "must be a number of seeds, 1 or more, or a list of seeds"
+            fix = "Use seeds: 3, or seeds: [0, 1, 7]."
+        else:
+            what = requirement(details)
+            fix = _fix(location, separator, details["input"])
+        return Problem(f"{place}{subject} {what}{given(details['input'])}.", fix)
+
+    def _is_option(self, location: Location) -> bool:
+        values: Any = self.flags
+        for part in location[:2]:
+            if not isinstance(values, Mapping):
+                return True
+            if part not in values:
+                return False
+            values = values[part]
+        return bool(location)
+
+    def _subject(self, location: Location) -> str:
+        """Return a field as the user reads it in the file."""
+        match location:
+            case ("arms", int(index), *rest):
+                return ": ".join([self._arm(index), ".".join(map(str, rest))])
+            case (str(name), int(index)):
+                return f"item {index + 1} of {name}"
+        return ".".join(map(str, location))
+
+    def _missing(self, location: Location) -> str:
+        match location:
+            case ("arms", int(index), *_, name):
+                return f"{self._arm(index)} has no field {name!r}"
+            case (section, name):
+                return f"{section} has no field {name!r}"
+        return f"there is no field {location[-1]!r}"
+
+    def _arm(self, index: int) -> str:
+        listed = self.file.fields.get("arms") or []
+        return arm_label(index, listed[index] if index < len(listed) else self.arms[index])
+
+
+def arm_label(index: int, arm: Mapping[str, Any]) -> str:
+    """Return how messages refer to an arm: its name, or its place in the list if it has none."""
+    return f"arm {arm['name']!r}" if arm.get("name") else f"arm {index + 1}"
+
+
+def independent(error: ValidationError) -> list[Details]:
+    """Return the errors of a validation, except that a list is too short because its items are not valid."""
+    details: list[Details] = [dict(one) for one in error.errors()]
+    parents = {one["loc"][:length] for one in details for length in range(len(one["loc"]))}
+    return [one for one in details if not (one["type"] == "too_short" and one["loc"] in parents)]
+
+
+def requirement(details: Details) -> str:
+    """Return the condition that a value does not meet, for example "must be larger than 0"."""
+    if pattern := _REQUIREMENTS.get(details["type"]):
+        return pattern.format(**{name: _number(value) for name, value in details.get("ctx", {}).items()})
+    if details["type"] == "literal_error":
+        return f"must be {details['ctx']['expected'].replace(chr(39), '')}"
+    message: str = details["msg"]
+    return message.removeprefix("Value error, ").replace("Input should be", "must be")
+
+
+def given(value: Any) -> str:
+    """Return the end of a message with the given value, "" for a value with parts."""
+    return "" if isinstance(value, dict | list | tuple) else f"; {_number(value)} was given"
+
+
+def example_of(location: Location) -> Any:
+    """Return a valid value of a field: its example, its default or its first choice; None if it has none."""
+    *section, name = [part for part in location if isinstance(part, str)]
+    if name in NOISE_DETAILS:
+        return choices_of(name)[0]
+    field = _fields(tuple(section)).get(name)
+    if field is None:
+        return None
+    return field.examples[0] if field.examples else field.get_default()
+
+
+_REQUIREMENTS = {
+    "greater_than": "must be larger than {gt}",
+    "greater_than_equal": "must be {ge} or larger",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be {le} or less",
+    "finite_number": "must be a finite number",
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "must be a whole number"),
+    "string_type": "must be text",
+    "dict_type": "must be a mapping of fields",
+    "model_type": "must be a mapping of fields",
+}
+"""Conditions by pydantic's type of error."""
+
+_FIXES = {
+    "repeated_arm_name": "Remove one of the arms, or rename it.",
+    "repeated_seed": "Remove the repeated seeds.",
+    "reserved_arm_name": "Rename the arm.",
+    "sft_type": "Use sft: {weight_decay: 0.1}.",
+}
+"""Fixes for the errors that the specs raise themselves, by type. Their message is a complete sentence."""
+
+
+def _fix(location: Location, separator: str, value: Any) -> str:
+    *_, name = [part for part in location if isinstance(part, str)]
+    if name in NOISE_DETAILS and (meant := did_you_mean(str(value), choices_of(name))):
+        return meant
+    example = example_of(location)
+    if example is None:
+        return "Use another value."
+    key = _option(location) if separator == " " else name
+    return f"Use {key}{separator}{example if isinstance(example, str) else _number(example)}."
+
+
+def _option(location: Location) -> str:
+    names = [str(part) for part in location if part not in ("train", "evaluation") and isinstance(part, str)]
+    return f"--{names[0].replace('_', '-')}"
+
+
+def _fields(section: Location) -> dict[str, FieldInfo]:
+    models: dict[str | int, type[Spec]] = {"train": TrainSpec, "evaluation": EvaluationSpec, "arms": ArmSpec}
+    names = [part for part in section if isinstance(part, str)]
+    return (models[names[-1]] if names else SweepSpec).model_fields
+
+
+def _number(value: Any) -> str:
+    """Return a value as the user would write it in YAML."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"{value:.15g}" if isinstance(value, float) else str(value) if isinstance(value, int) else repr(value)
+
+
+def _closest_field(location: Location) -> str:
+    name = str(location[-1])
+    if len(location) == 1 and name in _OTHER_NAMES:
+        return _OTHER_NAMES[name]
+    known = list(_fields(location[:-1])) if len(location) > 1 else _SWEEP_FIELDS
+    return did_you_mean(name, known) or f"Use {alternatives(known)}."
+
+
+_SWEEP_FIELDS = [*(field.alias or name for name, field in SweepSpec.model_fields.items()), "grid"]
+_TRAINING_FIELDS = [name for name in TrainSpec.model_fields if name != "sft"]
+_OTHER_NAMES = {
+    "alphas": "Use arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}.",
+    "alpha": "Use arms: [{alpha: 0}, {alpha: 5}], or grid: {alpha: [0, 5]}.",
+    "noises": "Use grid: {alpha: [0, 5], noise: [uniform, gaussian]}.",
+    "seed": "Use seeds: [0], or a number of seeds: seeds: 3.",
+    "model_name": "Did you mean 'model'?",
+    "data": "Did you mean 'dataset'?",
+    "layout": "Did you mean 'format'?",
+    **{name: f"Use evaluation: {{{name}: ...}}." for name in EvaluationSpec.model_fields},
+    **{name: f"Use train: {{{name}: ...}}." for name in _TRAINING_FIELDS},
+    **{name: f"Use train: {{{field}: ...}}." for name, field in TRAIN_FIELD_SYNONYMS.items()},
+}
+"""Advice for fields that do not exist at the top level of an experiment."""
