@@ -80,7 +80,7 @@ def test_a_folder_with_another_training_is_refused(neftune: Neftune, tmp_path: P
         result = neftune("train", *other, "--output", "one")
         assert (result.code, result.err) == (
             2,
-            "Error: one has other trainings.\n  Give another folder with --output, or use neftune sweep.\n",
+            "Error: one has other trainings.\n  Use another folder with --output, or `neftune sweep`.\n",
         )
 
 
