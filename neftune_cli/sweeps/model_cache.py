@@ -6,7 +6,7 @@ from typing import cast
 
 from torch import nn
 
-from neftune_cli.config.spec import SweepSpec, TrialSpec
+from neftune_cli.config.spec import InputSpec, SweepSpec, TrialSpec
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.models.loading import LoadedModel, load_model
@@ -14,6 +14,11 @@ from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.training.hardware import device_name
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
+
+DATA_FIELDS = (
+    "dataset layout train_examples eval_examples columns split eval_dataset eval_split raw skip_bad_rows max_bad_share"
+).split()
+"""Fields of a spec that decide which examples are read."""
 
 
 class ModelCache:
@@ -28,7 +33,7 @@ class ModelCache:
         self._source: ModelSource | None = None
         self._data: InstructionData | None = None
         self._loaded: LoadedModel | None = None
-        self._prepared: dict[tuple[int, int], PreparedData] = {}
+        self._prepared: dict[object, PreparedData] = {}
 
     def source(self, spec: SweepSpec | TrialSpec) -> ModelSource:
         """Return the source of a spec's model."""
@@ -40,10 +45,10 @@ class ModelCache:
 
     def data(self, spec: SweepSpec | TrialSpec) -> InstructionData:
         """Return a spec's data."""
-        key = (spec.dataset, spec.layout, spec.train_examples, spec.eval_examples)
+        key = {field: getattr(spec, field) for field in DATA_FIELDS}
         if self._data is None or self._data_key != key:
             self._data, self._prepared = None, {}
-            self._data = load_data(key[0], layout=key[1], train_examples=key[2], eval_examples=key[3])
+            self._data = load_data(InputSpec(**key))
             self._data_key = key
         return self._data
 
@@ -61,10 +66,16 @@ class ModelCache:
     def prepared_data(self, spec: TrialSpec) -> PreparedData:
         """Return a spec's data, tokenized for its model."""
         source, data = self.source(spec), self.data(spec)
-        lengths = (spec.train.max_length, spec.evaluation.max_length)
-        if lengths not in self._prepared:
-            self._prepared[lengths] = prepare_data(source, self.shared_model(spec), data, spec, device=device_name())
-        return self._prepared[lengths]
+        key = (
+            spec.train.max_length,
+            spec.evaluation.max_length,
+            spec.loss,
+            spec.allow_special_tokens,
+            spec.template_time,
+        )
+        if key not in self._prepared:
+            self._prepared[key] = prepare_data(source, self.shared_model(spec), data, spec, device=device_name())
+        return self._prepared[key]
 
 
 def preparation(
