@@ -18,6 +18,7 @@ MARKS = {
 """Encodings by the byte order mark at the start of the file."""
 
 NOT_UTF8 = "not valid UTF-8"
+WRITE_ROW = "Write it as UTF-8, as the other rows are, or remove the row."
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
 _SAMPLE = 20_000
 _FEWEST_NULLS = 0.2
@@ -75,15 +76,17 @@ def _decoded(source: str, content: bytes, encoding: str) -> Text:
                 f"{source} starts with the mark of {encoding[:6].upper()}, but byte {error.start + 3:,} is not valid."
             )
             raise UsageError(Problem(what, "Write the file again, as UTF-8.")) from error
-    fix = _advice(source, content)
     escaped = content.decode(errors="surrogateescape")
-    if _has_valid_sequence(escaped):
-        return Text(escaped, fix)  # some rows are wrong, and not the whole file
-    raise UsageError(_first_bad_byte(source, escaped, fix))
+    if _is_mostly_utf8(escaped):
+        return Text(escaped, WRITE_ROW)  # some rows are wrong, and not the whole file
+    raise UsageError(_first_bad_byte(source, escaped, _advice(source, content)))
 
 
-def _has_valid_sequence(escaped: str) -> bool:
-    return any(character > "\x7f" for character in _BAD_BYTE.sub("", escaped))
+def _is_mostly_utf8(escaped: str) -> bool:
+    """Return whether enough lines beyond ASCII are valid. A few short lines in another encoding are by chance."""
+    others = [line for line in escaped.split("\n") if not line.isascii()]
+    bad = sum(_BAD_BYTE.search(line) is not None for line in others)
+    return len(others) - bad >= bad / 2
 
 
 def _first_bad_byte(source: str, escaped: str, fix: str) -> Problem:
@@ -119,28 +122,31 @@ def _iconv(source: str, encoding: str) -> str:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """An encoding, and the characters that most of the text beyond ASCII consists of in a language that uses it."""
+    """An encoding, and the text beyond ASCII that a language that uses it mostly consists of."""
 
     name: str
     """Name for iconv."""
     codec: str
     common: str
-    """Class of a regular expression."""
+    """Regular expression."""
     share: float
-    """Smallest share of these characters."""
+    """Smallest share of the characters beyond ASCII that it matches."""
     typical: str = ""
-    """Class of characters of which at least a tenth is expected."""
+    """Regular expression that matches at least a tenth of them."""
 
 
 _KANA = "\u3041-\u30ff"
+_JAPANESE = f"[{_KANA}\u3001-\u301c\u4e00-\u9fff\uff01-\uff5e]"
+_CYRILLIC = "[\u0410-\u044f][\u0430-\u044f]{2,}"
+_WESTERN = "ÄÅÆÉÑÖØÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ¡£§«°»¿"
 _CANDIDATES = (
-    _Candidate("EUC-KR", "cp949", "\uac00-\ud7a3", 0.95),
-    _Candidate("SHIFT_JIS", "cp932", f"{_KANA}\u3001-\u301c\u4e00-\u9fff\uff01-\uff5e", 0.95, _KANA),
-    _Candidate("EUC-JP", "euc_jp", f"{_KANA}\u3001-\u301c\u4e00-\u9fff\uff01-\uff5e", 0.95, _KANA),
-    _Candidate("CP1251", "cp1251", "\u0430-\u044f", 0.7),
-    _Candidate("KOI8-R", "koi8_r", "\u0430-\u044f", 0.7),
-    _Candidate("LATIN1", "latin_1", "ÄÅÆÉÑÖØÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ¡£§«°»¿", 0.9),
-    _Candidate("CP1252", "cp1252", "ÄÅÆÉÑÖØÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿ¡£§«°»¿\u20ac\u2013-\u2026\u2122ŒœŠšŽž", 0.9),
+    _Candidate("EUC-KR", "cp949", "[\uac00-\ud7a3]", 0.95),
+    _Candidate("SHIFT_JIS", "cp932", _JAPANESE, 0.95, f"[{_KANA}]"),
+    _Candidate("EUC-JP", "euc_jp", _JAPANESE, 0.95, f"[{_KANA}]"),
+    _Candidate("CP1251", "cp1251", _CYRILLIC, 0.7),
+    _Candidate("KOI8-R", "koi8_r", _CYRILLIC, 0.7),
+    _Candidate("LATIN1", "latin_1", f"[{_WESTERN}]", 0.9),
+    _Candidate("CP1252", "cp1252", f"[{_WESTERN}\u20ac\u2013-\u2026\u2122ŒœŠšŽž]", 0.9),
 )
 _CHINESE = (("GB18030", "gb18030", "gb2312", 0xB0, 0xD7), ("BIG5", "big5", "big5", 0xA4, 0xC6))
 """Chinese encodings: name, codec, codec with the order of characters, and the first bytes of common characters."""
@@ -161,13 +167,16 @@ def guess_encoding(content: bytes) -> str | None:
 
 def _fits(candidate: _Candidate, sample: bytes) -> bool:
     try:
-        characters = [character for character in sample.decode(candidate.codec) if character > "\x7f"]
+        text = sample.decode(candidate.codec)
     except UnicodeDecodeError:
         return False
-    text = "".join(characters)
-    common = len(re.findall(f"[{candidate.common}]", text))
-    typical = len(re.findall(f"[{candidate.typical}]", text)) if candidate.typical else len(text)
-    return bool(text) and common >= candidate.share * len(text) and typical >= 0.1 * len(text)
+    others = sum(character > "\x7f" for character in text)
+    is_common = _matched(candidate.common, text) >= candidate.share * others
+    return is_common and (not candidate.typical or _matched(candidate.typical, text) >= 0.1 * others)
+
+
+def _matched(pattern: str, text: str) -> int:
+    return sum(len(found) for found in re.findall(pattern, text))
 
 
 def _is_chinese(sample: bytes, codec: str, order: str, first: int, last: int) -> bool:
