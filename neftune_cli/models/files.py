@@ -11,6 +11,9 @@ from neftune_cli.errors import Problem
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+BASE_MODEL = "base_model_name_or_path"
 FINGERPRINT_DIGITS = 16
 
 TOKENIZER_PATTERNS = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "*.tiktoken")
@@ -36,10 +39,6 @@ CONVERT_PICKLES = (
 
 def directory_problems(directory: Path) -> tuple[Problem, ...]:
     """Return the problems that prevent fine-tuning the model in a directory, as far as its files show them."""
-    if (directory / "adapter_config.json").is_file():
-        what = f"{directory} contains a LoRA adapter, not a complete model."
-        fix = "Merge it into its base model (PEFT's merge_and_unload), save the result, and pass that directory."
-        return (Problem(what, fix),)
     return (*_config_problems(directory), *_weight_problems(directory), *_tokenizer_problems(directory))
 
 
@@ -51,9 +50,30 @@ def model_fingerprint(directory: Path) -> str:
     Returns:
         The first 16 hex digits of a SHA-256.
     """
-    patterns = (*OTHER_PATTERNS, *TOKENIZER_PATTERNS)
-    metadata = {path for pattern in patterns for path in directory.glob(pattern)}
-    return files_fingerprint({*metadata, *_weight_files(directory)})
+    return files_fingerprint({*_metadata_files(directory), *_weight_files(directory)})
+
+
+def adapter_fingerprint(directory: Path, base_fingerprint: str) -> str:
+    """Return the hash of an adapter's files and of the fingerprint of its base model: 16 hex digits.
+
+    The configuration of the adapter contains the path of the base model, and other lines that change no number. Only
+    its settings count.
+    """
+    settings = {
+        name: value for name, value in (read_json(directory / ADAPTER_CONFIG) or {}).items() if name != BASE_MODEL
+    }
+    files = files_fingerprint({*_metadata_files(directory), directory / ADAPTER_WEIGHTS})
+    whole = f"{base_fingerprint}\n{files}\n{json.dumps(settings, sort_keys=True)}"
+    return hashlib.sha256(whole.encode()).hexdigest()[:FINGERPRINT_DIGITS]
+
+
+def has_tokenizer(directory: Path) -> bool:
+    """Return whether a directory contains a tokenizer."""
+    return any(path for pattern in TOKENIZER_PATTERNS for path in directory.glob(pattern))
+
+
+def _metadata_files(directory: Path) -> set[Path]:
+    return {path for pattern in (*OTHER_PATTERNS, *TOKENIZER_PATTERNS) for path in directory.glob(pattern)}
 
 
 def files_fingerprint(paths: Iterable[Path]) -> str:
@@ -72,12 +92,13 @@ def _config_problems(directory: Path) -> Iterator[Problem]:
         fix = "Pass a directory written by save_pretrained."
         yield Problem(f"{directory} has no {CONFIG}.", fix)
         return
-    config = _read_json(path)
+    config = read_json(path)
     if config is None:
         yield Problem(f"{path} is not a JSON object.", "Copy or download it again.")
-    elif config.get("quantization_config"):
-        fix = "Pass the model before quantization: fine-tuning needs weights in full precision."
-        yield Problem(f"The weights in {directory} are quantized.", fix)
+    elif quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else None
+        what = f"The weights in {directory} are quantized{f' ({method})' if method else ''}."
+        yield Problem(what, "Pass the model before quantization. --load-in-4bit quantizes it while it is loaded.")
 
 
 def _weight_problems(directory: Path) -> Iterator[Problem]:
@@ -95,7 +116,7 @@ def _no_weights(directory: Path) -> Problem:
 
 
 def _tokenizer_problems(directory: Path) -> Iterator[Problem]:
-    if not any(path for pattern in TOKENIZER_PATTERNS for path in directory.glob(pattern)):
+    if not has_tokenizer(directory):
         fix = f"Save it there: AutoTokenizer.from_pretrained(BASE_MODEL).save_pretrained('{directory}')"
         yield Problem(f"{directory} has no tokenizer.", fix)
 
@@ -105,11 +126,12 @@ def _weight_files(directory: Path) -> tuple[Path, ...]:
     index = directory / WEIGHTS_INDEX
     if (directory / WEIGHTS).is_file() or not index.is_file():
         return (directory / WEIGHTS,)
-    shards = (_read_json(index) or {}).get("weight_map", {}).values()
+    shards = (read_json(index) or {}).get("weight_map", {}).values()
     return (index, *(directory / shard for shard in sorted(set(shards))))
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the object in a JSON file, or None if there is no object in it."""
     try:
         content = json.loads(path.read_bytes())
     except ValueError:

@@ -7,7 +7,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.models.files import CONFIG, directory_problems, files_fingerprint, model_fingerprint
+from neftune_cli.models.adapters import adapter_problems, base_model_name, is_adapter
+from neftune_cli.models.files import (
+    ADAPTER_CONFIG,
+    BASE_MODEL,
+    CONFIG,
+    adapter_fingerprint,
+    directory_problems,
+    files_fingerprint,
+    has_tokenizer,
+    model_fingerprint,
+)
 
 EMBEDDED = "tiny"
 EMBEDDED_DIRECTORY = Path(__file__).parent / "embedded" / EMBEDDED
@@ -34,17 +44,28 @@ class ModelSource:
     """The directory of its files."""
     gguf_file: str | None = None
     """The GGUF file in the directory that contains the model, if it is one."""
+    base: "ModelSource | None" = None
+    """The base model, if the directory contains an adapter."""
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all files that can change the model's numbers: 16 hex digits, independent of the path."""
+        if self.base:
+            return adapter_fingerprint(self.path, self.base.fingerprint)
         if self.gguf_file:
             return files_fingerprint([self.path / self.gguf_file])
         return model_fingerprint(self.path)
 
+    @property
+    def of_tokenizer(self) -> "ModelSource":
+        """The source with the tokenizer: the base model if there is an adapter without one."""
+        return self.base.of_tokenizer if self.base and not has_tokenizer(self.path) else self
+
     @cached_property
     def has_clock(self) -> bool:
         """Whether a chat template among its files writes the time, as those of Llama 3.1 do."""
+        if self.of_tokenizer is not self:
+            return self.of_tokenizer.has_clock
         names = [self.gguf_file] if self.gguf_file else TEMPLATE_FILES
         files = (file for name in names for file in self.path.glob(name))
         return any(_mentions_clock(file) for file in files)
@@ -94,12 +115,29 @@ def _packaged() -> ModelSource:
 
 
 def _in_directory(name: str, directory: Path) -> ModelSource:
+    if is_adapter(directory):
+        return _adapter(name, directory)
     gguf_files = sorted(path.name for path in directory.glob("*.gguf"))
     if gguf_files and not any(directory.glob("*.safetensors")):
         return ModelSource(name, directory, _the_only(gguf_files, directory))
     if problems := directory_problems(directory):
         raise UsageError(*problems)
     return ModelSource(name, directory)
+
+
+def _adapter(name: str, directory: Path) -> ModelSource:
+    if problems := tuple(adapter_problems(directory)):
+        raise UsageError(*problems)
+    base = base_model_name(directory)
+    if Path(base).resolve() == directory.resolve():
+        what = f"The adapter in {directory} names itself as its base model."
+        raise UsageError(Problem(what, f"Set {BASE_MODEL} in {directory / ADAPTER_CONFIG}."))
+    try:
+        return ModelSource(name, directory, base=find_model(base))
+    except UsageError as error:
+        what = f"The base model '{base}' of the adapter in {directory} cannot be used."
+        fix = f"Set {BASE_MODEL} in {directory / ADAPTER_CONFIG} to the directory or hub id of the base model."
+        raise UsageError(Problem(what, fix), *error.problems) from error
 
 
 def _the_only(gguf_files: list[str], directory: Path) -> str:
