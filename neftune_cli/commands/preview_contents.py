@@ -1,6 +1,5 @@
 """Contents of a preview: training examples tokenized as a sweep would, with the role and the noise of each token."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from neftune_cli.commands.request import read_spec
 from neftune_cli.config.spec import ArmSpec, SweepSpec, TrialSpec
 from neftune_cli.data.examples import TokenizedExample
+from neftune_cli.data.rows import in_order
 from neftune_cli.errors import Problems, UsageError
 from neftune_cli.reporting.preview import SHOWN_TOKENS, ExampleView, Part, Preview, TokenView
 
@@ -73,11 +73,7 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
 
 def _first(examples: Sequence[Any], rows: int) -> list[Any]:
     """Return the first examples in the order of the file, or in the order of training if they have no place."""
-    return sorted(examples, key=lambda example: _natural(example.place))[:rows]
-
-
-def _natural(place: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", place)]
+    return sorted(examples, key=lambda example: in_order(example.place))[:rows]
 
 
 def _view(example: TokenizedExample, trial: TrialSpec, tokenizer: "PreTrainedTokenizerBase") -> ExampleView:

@@ -161,7 +161,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 
 
 class NumberLoader(yaml.SafeLoader):
-    """Safe loader that reads `1e-2` and `1.5e3` as numbers, as YAML 1.2 does. PyYAML follows YAML 1.1: they are text."""
+    """Safe loader that reads `1e-2` and `1.5e3` as numbers, as YAML 1.2 does. In YAML 1.1 they are text."""
 
 
 class NumberDumper(yaml.SafeDumper):

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem
 
 ItemT = TypeVar("ItemT")
 ParsedT = TypeVar("ParsedT")
 
+TOO_DEEP = "the row is nested too deeply."
 SHOWN_PROBLEMS = 5
 SHOWN_PLACES = 3
 _TURN_NUMBER = re.compile(r"\bturn \d+")
@@ -101,11 +102,15 @@ def _is_filled(row: RowValues, column: str) -> bool:
 
 
 class RowError(Exception):
-    """One row cannot be used. The caller adds the source and the position of the row."""
+    """One row cannot be used. The caller adds the source and the position of the row.
 
-    def __init__(self, what: str, fix: str) -> None:
+    Rows with the same cause are reported as one problem. By default the cause is `what`.
+    """
+
+    def __init__(self, what: str, fix: str, cause: str = "") -> None:
         self.what = what
         self.fix = fix
+        self.cause = cause or _TURN_NUMBER.sub("a turn", what)
         super().__init__(what)
 
 
@@ -117,6 +122,25 @@ class BadRow:
     """File and line or row: `mine.jsonl, line 7`."""
     what: str
     fix: str
+    cause: str
+    """What rows with the same fault have in common."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a file or of a split, and the rows of it that cannot be read."""
+
+    rows: tuple[LocatedRow, ...]
+    bad_rows: tuple[BadRow, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Return the number of all rows."""
+        return len(self.rows) + len(self.bad_rows)
+
+    def __add__(self, other: "Rows") -> "Rows":
+        """Return the rows of both."""
+        return Rows(self.rows + other.rows, self.bad_rows + other.bad_rows)
 
 
 def sift(
@@ -129,31 +153,17 @@ def sift(
         try:
             results.append(Located(item.place, read(item.value), item.file))
         except RowError as error:
-            bad_rows.append(BadRow(item.place_in(source), error.what, error.fix))
+            bad_rows.append(BadRow(item.place_in(source), error.what, error.fix, error.cause))
         except RecursionError:
-            bad_rows.append(BadRow(item.place_in(source), "the row is nested too deeply.", "Remove the row."))
+            bad_rows.append(BadRow(item.place_in(source), TOO_DEEP, "Remove the row.", TOO_DEEP))
     return tuple(results), tuple(bad_rows)
-
-
-def read_each(
-    source: str, items: Iterable[Located[ItemT]], read: Callable[[ItemT], ParsedT]
-) -> tuple[Located[ParsedT], ...]:
-    """Apply `read` to every item and return the results with the positions of the items.
-
-    Raises:
-        UsageError: `read` rejects items.
-    """
-    results, bad_rows = sift(source, items, read)
-    if bad_rows:
-        raise UsageError(*problems_of(bad_rows))
-    return results
 
 
 def problems_of(bad_rows: Sequence[BadRow]) -> list[Problem]:
     """Return one problem for each cause, with the places of the first rows and the number of the others."""
     causes: dict[tuple[str, str], list[BadRow]] = {}
     for row in bad_rows:
-        causes.setdefault((_TURN_NUMBER.sub("a turn", row.what), row.fix), []).append(row)
+        causes.setdefault((row.cause, row.fix), []).append(row)
     problems = [Problem(f"{_places(rows)}: {rows[0].what}", rows[0].fix) for rows in causes.values()]
     left = sum(len(rows) for rows in list(causes.values())[SHOWN_PROBLEMS:])
     if not left:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
 from neftune_cli.data.rendering import ChatRenderer, Span
-from neftune_cli.data.rows import SHOWN_PROBLEMS, RowError
+from neftune_cli.data.rows import BadRow, RowError, in_order, problems_of
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.formatting import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -127,20 +128,20 @@ class _Tokenization:
 
     def tokenized(self, examples: Sequence[Example]) -> list[TokenizedExample]:
         """Return the tokenized examples, without those that cannot be rendered if bad rows are skipped."""
-        texts, problems = [], []
+        texts, bad_rows = [], []
         for example in examples:
             try:
                 texts.append(self._text_of(example))
             except RowError as error:
-                problems.append(Problem(f"{_named(example)}: {error.what}", error.fix))
+                bad_rows.append(BadRow(_named(example), error.what, error.fix, error.cause))
         self._encode_all(texts)
         results = []
         for text in texts:
             try:
                 results.append(self._checked(self._tokens(text)))
             except RowError as error:
-                problems.append(Problem(f"{_named(text.example)}: {error.what}", error.fix))
-        self._report(problems, len(examples))
+                bad_rows.append(BadRow(_named(text.example), error.what, error.fix, error.cause))
+        self._report(bad_rows, len(examples))
         return results
 
     def notes(self) -> Iterator[str]:
@@ -148,17 +149,19 @@ class _Tokenization:
         found = self._found
         if found.special:
             shown = ", ".join(f"'{token}'" for token in sorted(found.special_tokens)[:3])
-            what = (
-                f"{found.special:,} conversations contain special tokens ({shown}) in the text of a turn. They become"
+            where = f"the text of {counted(found.special, 'conversation')}"
+            yield (
+                f"Special tokens ({shown}) in {where} become ordinary text. "
+                "Use --raw for texts that are rendered already, or --allow-special-tokens."
             )
-            fix = "Use --raw for texts that are rendered already, or --allow-special-tokens."
-            yield f"{what} ordinary text. {fix}"
         if found.ended:
             eos = self._tokenizer.eos_token
-            yield f"Removed '{eos}' from the end of {found.ended:,} completions, since the template adds it."
+            yield f"Removed '{eos}' from the end of {counted(found.ended, 'completion')}: the chat template adds it."
         if found.opened:
-            what = f"The template's generation prompt opens '{found.opening}', but {found.opened:,} completions have no"
-            yield f"{what} reasoning. They are learned, and responses generated, without '{found.opening}'."
+            yield (
+                f"The chat template's generation prompt opens '{found.opening}', and the reasoning is missing in "
+                f"{counted(found.opened, 'completion')}. Training and generation leave out '{found.opening}' there."
+            )
 
     def _text_of(self, example: Example) -> _Text:
         if not example.prompt:
@@ -281,14 +284,10 @@ class _Tokenization:
             raise RowError(what, "Use the tokenizer that the model was trained with.")
         return tokenized
 
-    def _report(self, problems: Sequence[Problem], total: int) -> None:
-        if not problems or (self._inputs.skip_bad_rows and len(problems) <= self._inputs.max_bad_share * total):
-            return
-        left = len(problems) - SHOWN_PROBLEMS
-        more = (
-            [Problem(f"{left:,} more of {total:,} examples cannot be used.", "Fix or remove them.")] if left > 0 else []
-        )
-        raise UsageError(*problems[:SHOWN_PROBLEMS], *more)
+    def _report(self, bad_rows: Sequence[BadRow], total: int) -> None:
+        """Raise UsageError for rows that cannot be used, unless few enough of them may be skipped."""
+        if bad_rows and not (self._inputs.skip_bad_rows and len(bad_rows) <= self._inputs.max_bad_share * total):
+            raise UsageError(*problems_of(sorted(bad_rows, key=lambda row: in_order(row.place))))
 
 
 def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str] | None:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
 from neftune_cli.data.examples import TokenizedExample
@@ -13,6 +13,7 @@ from neftune_cli.errors import Problem, TrialError, UsageError, did_you_mean
 from neftune_cli.training.hardware import device_name, has_bfloat16
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
     from trl.trainer.sft_config import SFTConfig
 
@@ -188,17 +189,18 @@ def build_trainer(
 ) -> "ResumableTrainer":
     """Return a trainer for tokenized examples. Loss is computed on completion tokens only, as their labels say."""
     from datasets import Dataset
-    from peft import LoraConfig
 
     from neftune_cli.training.checkpointing import ResumableTrainer
+    from neftune_cli.training.lora import lora_config
+    from neftune_cli.training.mixture_of_experts import name_number_of_experts
 
     rows = [{"input_ids": list(example.input_ids), "labels": example.labels} for example in examples]
-    adapter = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear") if lora_rank else None
+    name_number_of_experts(model)
     return ResumableTrainer(
         model=model,
         args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=adapter,
+        peft_config=lora_config(cast("nn.Module", model), lora_rank) if lora_rank else None,
         callbacks=callbacks,
     )

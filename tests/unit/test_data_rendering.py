@@ -72,7 +72,7 @@ def test_a_completion_without_reasoning_leaves_out_the_opened_reasoning() -> Non
     result, tokenizer = tokenized_with(OPENS_REASONING, example_of("42", ("user", "Q")))
     assert texts_of(result.examples[0], tokenizer) == ("<user>Q<end><assistant>", "42<end>")
     (note,) = result.notes
-    assert note.startswith("The template's generation prompt opens '<think>', but 1 completions have no reasoning.")
+    assert "opens '<think>', and the reasoning is missing in 1 completion." in note
 
 
 def test_the_clock_of_a_template_shows_the_time_of_the_sweep() -> None:
@@ -90,7 +90,7 @@ def test_special_tokens_in_the_text_of_a_turn_are_ordinary_text() -> None:
     result, tokenizer = tokenized_with(TURNS, example)
     prompt, _ = parts_of(result.examples[0], tokenizer)
     assert prompt == ["<user>", *"Say <end>!", "<end>", "<assistant>"]
-    assert "special tokens ('<end>')" in result.notes[0]
+    assert result.notes[0].startswith("Special tokens ('<end>') in the text of 1 conversation become ordinary text.")
     allowed, _ = tokenized_with(TURNS, example, allow_special_tokens=True)
     prompt, _ = parts_of(allowed.examples[0], tokenizer)
     assert prompt == ["<user>", *"Say ", "<end>", "!", "<end>", "<assistant>"]
@@ -100,7 +100,7 @@ def test_special_tokens_in_the_text_of_a_turn_are_ordinary_text() -> None:
 def test_an_end_token_in_the_data_is_learned_once() -> None:
     result, tokenizer = tokenized_with(TURNS, example_of("42<end>", ("user", "Q")))
     assert texts_of(result.examples[0], tokenizer) == ("<user>Q<end><assistant>", "42<end>")
-    assert result.notes == ("Removed '<end>' from the end of 1 completions, since the template adds it.",)
+    assert result.notes == ("Removed '<end>' from the end of 1 completion: the chat template adds it.",)
 
 
 def test_two_begin_of_sequence_tokens_are_refused() -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from neftune_cli.models.embeddings import embedding_norms, input_embeddings
 from tokenizers import Tokenizer, models
 from transformers import (
     BertConfig,
@@ -28,11 +29,10 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from experiments.tiny_base.pretrain import embedding_norms
 from neftune_cli.errors import UsageError
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
-from neftune_cli.noise.placement import embedding_weight
+from tests.tiny_architectures import DECODER, Architecture, architecture
 from tests.tiny_models import tiny_llama
 
 VOCABULARY = ("<pad>", "</s>", "a", "b", "c", "d")
@@ -131,8 +131,8 @@ def test_note_on_unused_weights(tmp_path: Path) -> None:
 def test_embedding_norms_computed_by_hand() -> None:
     model = llama()
     with torch.no_grad():
-        embedding_weight(model).zero_()
-        embedding_weight(model)[2, :2] = torch.tensor([3.0, 4.0])
+        input_embeddings(model).zero_()
+        input_embeddings(model)[2, :2] = torch.tensor([3.0, 4.0])
     norms = embedding_norms(model.bfloat16())
     assert norms.tolist() == [0, 0, 5, 0, 0, 0]
     assert norms.dtype == torch.float32
@@ -164,7 +164,7 @@ def test_damaged_tokenizer(tmp_path: Path) -> None:
 def test_encoder_decoder_model(tmp_path: Path) -> None:
     model = T5ForConditionalGeneration(T5Config(d_model=16, d_ff=16, d_kv=8, num_layers=1, vocab_size=6))
     assert error_message(saved(tmp_path, model)) == (
-        f"'{tmp_path}' is not a causal language model: its architecture is t5. {PASS_A_DECODER}"
+        f"'{tmp_path}' is an encoder-decoder model (t5), which cannot be trained. {PASS_A_DECODER}"
     )
 
 
@@ -182,6 +182,22 @@ def test_bidirectional_model(tmp_path: Path, build: Callable[[], PreTrainedModel
     assert error_message(saved(tmp_path, build())) == (
         f"'{tmp_path}' is not a causal language model: its predictions depend on later tokens. {PASS_A_DECODER}"
     )
+
+
+def test_model_that_reads_images_is_loaded_with_a_note(tmp_path: Path) -> None:
+    directory = architecture("llava").save(tmp_path)
+    loaded = load(directory)
+    assert type(loaded.model).__name__ == "LlavaForConditionalGeneration"
+    assert loaded.notes == (
+        f"'{directory}' also reads images. It is trained and measured on text; its other parts stay as they are.",
+    )
+
+
+def test_configuration_that_fails_in_the_forward_pass(tmp_path: Path) -> None:
+    directory = Architecture("helium", {**DECODER, "head_dim": 16}).save(tmp_path)  # heads need head_dim 8
+    text = error_message(directory)
+    assert text.startswith(f"'{directory}' fails on a text of four tokens: ")
+    assert text.endswith("Check its config.json, or pass another model.")
 
 
 def test_unknown_architecture(tmp_path: Path) -> None:

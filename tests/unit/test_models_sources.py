@@ -144,21 +144,14 @@ def test_only_pickled_weights(tmp_path: Path) -> None:
 
 def test_quantized_weights(tmp_path: Path) -> None:
     written(tmp_path, {**FILES, "config.json": '{"quantization_config": {"quant_method": "gptq"}}'})
-    assert error_message(tmp_path) == f"The weights in {tmp_path} are quantized. " + (
-        "Pass the model before quantization: fine-tuning needs weights in full precision."
+    assert error_message(tmp_path) == f"The weights in {tmp_path} are quantized (gptq). " + (
+        "Pass the model before quantization. --load-in-4bit quantizes it while it is loaded."
     )
 
 
 def test_damaged_configuration(tmp_path: Path) -> None:
     written(tmp_path, {**FILES, "config.json": "{"})
     assert error_message(tmp_path) == f"{tmp_path}/config.json is not a JSON object. Copy or download it again."
-
-
-def test_adapter(tmp_path: Path) -> None:
-    written(tmp_path, {"adapter_config.json": "{}", "adapter_model.safetensors": "x"})
-    assert error_message(tmp_path) == f"{tmp_path} contains a LoRA adapter, not a complete model. " + (
-        "Merge it into its base model (PEFT's merge_and_unload), save the result, and pass that directory."
-    )
 
 
 def test_file_that_is_not_a_model(tmp_path: Path) -> None:
