@@ -102,7 +102,7 @@ def _baseline(sweep: str, alphas: Mapping[str, float | None], wanted: str | None
     found = f"{len(matches)} arms" if matches else "no trained arm"
     names = ", ".join(f"'{name}'" for name in matches or alphas)
     raise UsageError(
-        Problem(f"--baseline {wanted}: sweep '{sweep}' has {found} with this name or alpha.", f"Type one of {names}.")
+        Problem(f"--baseline {wanted}: sweep '{sweep}' has {found} with this name or alpha.", f"Use one of {names}.")
     )
 
 

@@ -59,7 +59,7 @@ def mean_loss(losses: Sequence[float], tokens: Sequence[int]) -> float:
 
     """
     if not sum(tokens):
-        raise TrialError("The split has no examples, so its loss is undefined. Give the split at least one example.")
+        raise TrialError("The split has no examples, so its loss is undefined. Add at least one example to the split.")
     return math.fsum(loss * count for loss, count in zip(losses, tokens, strict=True)) / sum(tokens)
 
 

@@ -131,7 +131,7 @@ def _padding_mask(attention_mask: object, shape: tuple[int, int], *, packed: boo
     raise UsageError(
         Problem(
             "The attention mask does not have the shape (batch, length), so it does not identify padding.",
-            "Pass a mask of that shape, or position_ids that restart with every example.",
+            "Use a mask of that shape, or position_ids that restart with every example.",
         )
     )
 

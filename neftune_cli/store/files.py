@@ -210,4 +210,4 @@ def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> tuple[Path
 
 def unwritable_folder(folder: Path, reason: str | None) -> UsageError:
     """Return the error for a folder that is not writable."""
-    return UsageError(Problem(f"{folder} is not writable: {reason}.", "Give a writable folder with --output."))
+    return UsageError(Problem(f"{folder} is not writable: {reason}.", "Use --output with a writable folder."))

@@ -133,10 +133,10 @@ def _check_ratio(spec: SweepSpec, arm: ArmSpec) -> None:
     if arm.snr is None:
         return
     if arm.alpha is not None:
-        raise UsageError(Problem(f"Arm {arm.name!r} has both alpha and snr.", "Give one of them."))
+        raise UsageError(Problem(f"Arm {arm.name!r} has both alpha and snr.", "Use one of them."))
     if spec.noise_of(arm).noise_scale == "hf":
         what = f"Arm {arm.name!r}: with the noise scale hf the noise depends on padding, so there is no single ratio."
-        raise UsageError(Problem(what, "Give an alpha, or use --noise-scale paper."))
+        raise UsageError(Problem(what, "Use an alpha, or --noise-scale paper."))
 
 
 def _alpha(snr: float, prepared: "PreparedData") -> float:

@@ -172,14 +172,14 @@ def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
     if there is None:
         if folder.has_foreign_files():
             raise UsageError(
-                Problem(f"{folder.path} has files but no sweep.", "Give an empty or a new folder with --output.")
+                Problem(f"{folder.path} has files but no sweep.", "Use --output with an empty or a new folder.")
             )
         return None
     if spec.template_time is None:
         spec = spec.model_copy(update={"template_time": there.template_time})
     if different := list(differences(there, spec)):
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
-        raise UsageError(Problem(what, "Give another folder with --output, or give the same options."))
+        raise UsageError(Problem(what, "Use --output with another folder, or the same options."))
     return there
 
 
@@ -225,7 +225,7 @@ def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
         if trial is not None and trial.id != record.trial:
             changed = [part for part, value in trial.identity.items() if record.identity.get(part) != value]
             what = f"{folder.path}: the record of {trial.label} differs in {' and '.join(changed)}."
-            raise UsageError(Problem(what, "Give another folder with --output, or restore what has changed."))
+            raise UsageError(Problem(what, "Use --output with another folder, or restore what has changed."))
 
 
 def _comparable(spec: SweepSpec) -> dict[str, Any]:

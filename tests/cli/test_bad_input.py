@@ -170,7 +170,7 @@ def test_a_folder_with_a_different_sweep_is_not_changed(neftune: Neftune, tmp_pa
     result = neftune("sweep", "--epochs", "1", "--output", "there")
     assert result.err == (
         "Error: there has a different sweep: train.epochs is 9.0 there and 1.0 here.\n"
-        "  Give another folder with --output, or give the same options.\n"
+        "  Use --output with another folder, or the same options.\n"
     )
     assert result.code == 2
     assert (tmp_path / "there" / "sweep.yaml").read_bytes() == before
@@ -202,14 +202,14 @@ def test_a_folder_with_other_files_is_refused(neftune: Neftune, tmp_path: Path) 
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").touch()
     result = neftune("sweep", "--output", "photos")
-    assert result.err == ("Error: photos has files but no sweep.\n  Give an empty or a new folder with --output.\n")
+    assert result.err == ("Error: photos has files but no sweep.\n  Use --output with an empty or a new folder.\n")
 
 
 def test_a_folder_that_is_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = neftune(*SWEEP, "--output", "file/sweep")
     assert result.err == (
-        "Error: file/sweep is not writable: Not a directory.\n  Give a writable folder with --output.\n"
+        "Error: file/sweep is not writable: Not a directory.\n  Use --output with a writable folder.\n"
     )
     assert result.code == 2
 

@@ -124,6 +124,6 @@ def test_a_folder_that_is_not_writable_raises(neftune: Neftune, tmp_path: Path) 
     (tmp_path / "file").touch()
     ended = neftune(*SHORT, "--output", "file/there")
     assert ended.err == (
-        "Error: file/there is not writable: file is not a writable folder.\n  Give a writable folder with --output.\n"
+        "Error: file/there is not writable: file is not a writable folder.\n  Use --output with a writable folder.\n"
     )
     assert ended.code == 2

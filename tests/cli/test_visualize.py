@@ -115,5 +115,5 @@ def test_a_folder_within_a_file_raises(neftune: Neftune, tmp_path: Path) -> None
 
     assert (ended.code, ended.err) == (
         2,
-        "Error: out/folder is not writable: out is not a writable folder.\n  Give a writable folder with --output.\n",
+        "Error: out/folder is not writable: out is not a writable folder.\n  Use --output with a writable folder.\n",
     )

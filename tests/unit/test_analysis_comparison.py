@@ -115,7 +115,7 @@ def test_unknown_baseline_is_an_error_with_all_arms(hand_made_records: Records, 
 
     assert str(caught.value) == (
         f"--baseline {wanted}: sweep 'bios' has no trained arm with this name or alpha. "
-        "Type one of 'alpha=0', 'alpha=5'."
+        "Use one of 'alpha=0', 'alpha=5'."
     )
 
 
@@ -125,7 +125,7 @@ def test_ambiguous_baseline_is_an_error_with_its_matches(hand_made_records: Reco
     with pytest.raises(UsageError) as caught:
         _compare([*hand_made_records[:4], *named], ComparisonOptions(baseline="5"))
 
-    message = "--baseline 5: sweep 'bios' has 2 arms with this name or alpha. Type one of 'short', 'long'."
+    message = "--baseline 5: sweep 'bios' has 2 arms with this name or alpha. Use one of 'short', 'long'."
     assert str(caught.value) == message
 
 
