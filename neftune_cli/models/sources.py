@@ -100,7 +100,7 @@ def find_model(name: str) -> ModelSource:
 
 def _bundled() -> ModelSource:
     if not (BUNDLED_MODEL_DIRECTORY / CONFIG).is_file():
-        what = f"The embedded model '{BUNDLED_MODEL}' is missing from this installation."
+        what = f"The bundled model '{BUNDLED_MODEL}' is missing from this installation."
         raise UsageError(Problem(what, "Reinstall the package: pip install --force-reinstall --no-deps neftune"))
     return _in_directory(BUNDLED_MODEL, BUNDLED_MODEL_DIRECTORY)
 
@@ -175,7 +175,8 @@ def _download_problem(name: str, error: Exception) -> Problem:
         fix = f"Accept its terms at https://huggingface.co/{name}, then run: hf auth login"
         return Problem(f"The model '{name}' is gated.", fix)
     if isinstance(error, RepositoryNotFoundError):
-        fix = f"Check the spelling at https://huggingface.co/models. If it is private, run: hf auth login. {MODEL_CHOICES}"
+        spelling = "Check the spelling at https://huggingface.co/models. If it is private, run: hf auth login."
+        fix = f"{spelling} {MODEL_CHOICES}"
         return Problem(f"There is no model '{name}', neither a local directory nor on the Hugging Face Hub.", fix)
     if isinstance(error, LocalEntryNotFoundError):
         fix = f"Go online once (and unset HF_HUB_OFFLINE), or pass a directory. --model {BUNDLED_MODEL} works offline."

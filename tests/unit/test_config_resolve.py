@@ -101,8 +101,8 @@ def test_a_list_of_invalid_items_is_not_reported_as_empty(tmp_path: Path) -> Non
 
 
 def test_an_unknown_field_without_a_similar_name_is_reported_with_all_names(tmp_path: Path) -> None:
-    inputs = "model, dataset, format, train_examples, eval_examples, columns, split, eval_dataset, eval_split, raw, loss"
-    more = "allow_special_tokens, skip_bad_rows, max_bad_share, template_time, load_in_4bit"
+    inputs = "model, dataset, format, train_examples, eval_examples, columns, split, eval_dataset, eval_split, raw"
+    more = "loss, allow_special_tokens, skip_bad_rows, max_bad_share, template_time, load_in_4bit"
     noise = "noise, noise_scale, noise_schedule, noise_target"
     assert error_of(tmp_path, "zzz: 1") == (
         f"line 1: there is no field 'zzz'. Use {inputs}, {more}, {noise}, train, evaluation, seeds, arms or grid."
