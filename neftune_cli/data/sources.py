@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 from neftune_cli.data.content import COMPRESSIONS, split_suffix
@@ -91,7 +91,7 @@ def _constant(rows: Rows) -> Callable[[], Rows]:
 def _open_files(name: str) -> Source:
     """Open files separated by commas and patterns of file names."""
     problems = Problems()
-    found = [problems.attempt(lambda part=part: _matches(part)) for part in name.split(",") if part.strip()]
+    found = [problems.attempt(partial(_matches, part)) for part in name.split(",") if part.strip()]
     problems.raise_any()
     paths = list(dict.fromkeys(path for matches in found for path in matches or ()))
     if len(paths) == 1:
@@ -124,7 +124,7 @@ def _by_name(name: str, paths: Sequence[Path], base: Path) -> Source:
     """Return the splits that the names of files and folders say; one split if they say none."""
     kinds = {path: kind_in_path(path.relative_to(base).as_posix()) for path in paths}
     if not any(kinds.values()):
-        return Source(name, {UNNAMED: lambda: _read_all(paths)})
+        return Source(name, {UNNAMED: partial(_read_all, paths)})
     splits = {kind: [path for path in paths if kinds[path] == kind] for kind in kinds.values() if kind}
     return Source(name, _readers(splits), _not_read(path for path in paths if not kinds[path]))
 
@@ -135,7 +135,7 @@ def _not_read(paths: Iterable[Path]) -> tuple[str, ...]:
 
 
 def _readers(splits: Mapping[str, Sequence[Path]]) -> dict[str, Callable[[], Rows]]:
-    return {split: (lambda paths=paths: _read_all(paths)) for split, paths in splits.items()}  # type: ignore[misc]
+    return {split: partial(_read_all, paths) for split, paths in splits.items()}
 
 
 def _read_all(paths: Sequence[Path]) -> Rows:
@@ -145,7 +145,7 @@ def _read_all(paths: Sequence[Path]) -> Rows:
         UsageError: a file cannot be read, or one of several files has splits of its own.
     """
     problems = Problems()
-    read = [problems.attempt(lambda path=path: _read_one(path, alone=len(paths) == 1)) for path in paths]
+    read = [problems.attempt(partial(_read_one, path, alone=len(paths) == 1)) for path in paths]
     problems.raise_any()
     return reduce(Rows.__add__, [rows for rows in read if rows is not None], Rows(()))
 

@@ -119,7 +119,8 @@ def test_problems_of_options_data_model_and_recipe_are_reported_together(neftune
             "Error: There is no model directory './none'.\n"
             "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n"
             "Error: There is no file or folder 'none.csv'.\n"
-            "  Pass bios, a .json, .jsonl, .csv or .parquet file, a folder written by save_to_disk, or a hub id.\n",
+            "  Pass bios, a .json, .jsonl, .ndjson, .csv, .tsv, .parquet or .arrow file, a folder with such files, "
+            "or a hub id.\n",
         ),
         (
             "sweep --dry-run --hourly-rate 0 experiment.yaml",

@@ -263,6 +263,29 @@ def test_a_few_rows_in_another_encoding() -> None:
     )
 
 
+def test_rows_that_a_double_quote_joins_are_never_dropped() -> None:
+    rows = [f"{number}?,{number}" for number in range(30)]
+    rows[10] = '10?,"10'
+    rows[14] = '"14"?,x,14'
+    Path("mine.csv").write_text("\n".join(["prompt,completion", *rows]))
+    assert message_of("mine.csv", skip_bad_rows=True, max_bad_share=0.9).startswith("mine.csv, line 12: invalid CSV")
+    rows[14] = '14?",x,14'
+    Path("mine.csv").write_text("\n".join(["prompt,completion", *rows]))
+    assert message_of("mine.csv", skip_bad_rows=True, max_bad_share=0.9) == (
+        "mine.csv, line 12: 4 values for 2 columns (prompt, completion) in 5 lines, because of a double quote. "
+        'Put text in double quotes and write "" for a quote inside it, or pass the data as .jsonl.'
+    )
+
+
+def test_utf16_with_a_missing_byte() -> None:
+    content = (PAIR * 9).encode("utf-16")
+    Path("mine.jsonl").write_bytes(content[:111] + content[112:-1])
+    assert message_of("mine.jsonl", skip_bad_rows=True, max_bad_share=0.9) == (
+        "mine.jsonl, line 2: the UTF-16 text is damaged. A byte is missing, or there is one too many. "
+        "Write the file again, as UTF-8."
+    )
+
+
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n"
 
 
@@ -360,6 +383,21 @@ def test_duplicate_columns_of_a_parquet_file() -> None:
     assert message_of("mine.parquet") == (
         "mine.parquet: the column name 'prompt' occurs twice. Rename or remove one of the columns."
     )
+
+
+def test_arrow_file_with_values_outside_its_buffers() -> None:
+    import pyarrow
+    from pyarrow import ipc
+
+    table = pyarrow.table({"prompt": [str(number) * 9 for number in range(20)], "completion": ["x"] * 20})
+    with ipc.new_stream("mine.arrow", table.schema) as writer:
+        writer.write_table(table)
+    offsets = table["prompt"].chunk(0).buffers()[1].to_pybytes()
+    content = Path("mine.arrow").read_bytes()
+    assert content.count(offsets) == 1
+    damaged = offsets[:8] + (2**31 - 1).to_bytes(4, "little") + offsets[12:]
+    Path("mine.arrow").write_bytes(content.replace(offsets, damaged))
+    assert message_of("mine.arrow").startswith("mine.arrow: column 'prompt' is damaged (")
 
 
 def test_splits_that_do_not_exist() -> None:
