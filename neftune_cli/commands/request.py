@@ -108,7 +108,9 @@ def _short(name: str) -> str:
     suffix, compression = split_suffix(path.name)
     known = len(suffix) + len(compression) if suffix in _SUFFIXES else 0
     short = path.name[: len(path.name) - known]
-    return re.sub(r"[^\w.-]+", "", short).strip(".") or path.parent.name or "data" if has_magic(name) else short
+    if not has_magic(name):
+        return short
+    return re.sub(r"[^\w.-]+", "", short).strip(".") or path.parent.name or "data"
 
 
 def _name(file: Path | None, spec: SweepSpec) -> str:

@@ -13,7 +13,7 @@ from neftune_cli.errors import Problem, UsageError
 if TYPE_CHECKING:
     import pyarrow
 
-WRITE_AGAIN = "Write it again, or pass the data as .jsonl or .csv."
+WRITE_AGAIN = "Write it again, or use the data as .jsonl or .csv."
 PARQUET_MAGIC = b"PAR1"
 LoadColumn = Callable[[str], "pyarrow.ChunkedArray"]
 
@@ -109,7 +109,9 @@ class ArrowColumns:
 
     def _chunks(self, name: str) -> "pyarrow.ChunkedArray":
         try:
-            return self._load(name)
+            array = self._load(name)
+            _check_offsets(array)
+            return array
         except _errors() as error:
             words = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" …").rstrip(".")
             what = f"{self._source}: column '{name}' is damaged ({words})."
@@ -154,6 +156,23 @@ class _Column:
         except _errors() as error:
             what = f"column '{self._name}' has a value that cannot be read ({error})."
             raise RowError(what, "Write the column as text, or remove the row.") from error
+
+
+def _check_offsets(array: Any) -> None:
+    """Check that no value lies outside the buffers of a column, which would end the process.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value does.
+    """
+    import pyarrow
+    from pyarrow import types
+
+    try:
+        array.validate(full=True)
+    except pyarrow.ArrowInvalid as error:
+        is_text = types.is_string(array.type) or types.is_large_string(array.type)
+        if not (is_text and "UTF8" in str(error)):  # each row with bad text is reported when it is read
+            raise
 
 
 def _filled(array: Any) -> list[bool]:

@@ -17,7 +17,7 @@ OTHER_CONTENT = {
     b"BZh": ("compressed with bzip2", "Unpack it with bzip2 -d."),
     b"7z\xbc\xaf": ("a 7z archive", "Unpack it."),
     b"SQLite format 3": ("an SQLite database", "Export the table as CSV."),
-    b"%PDF": ("a PDF file", "Pass the data as .jsonl or .csv."),
+    b"%PDF": ("a PDF file", "Use the data as .jsonl or .csv."),
     b"\x80\x04\x95": ("a Python pickle", "Write the rows as .jsonl."),
 }
 """First bytes of files that are no rows, each with a description and a fix."""

@@ -6,15 +6,17 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from neftune_cli.data.encoding import Text, text_of
-from neftune_cli.data.rows import BadRow, Located, RowError, Rows, sift
+from neftune_cli.data.rows import BadRow, Located, RowError, Rows, RowValues, problems_of, sift
 from neftune_cli.data.splits import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 
 DELIMITERS = ",;\t|"
-QUOTE_FIX = 'Put text in double quotes and write "" for a quote inside it, or pass the data as .jsonl.'
+QUOTE_FIX = 'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
 CELLS_FIX = "Put text with commas or line breaks in double quotes."
+SEVERAL_LINES = "another number of values than of columns, in several lines"
 _QUOTED = re.compile(r'"[^"]*"')
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
@@ -32,8 +34,20 @@ def read_csv(source: str, content: bytes) -> dict[str, Rows]:
     if not records:
         return {UNNAMED: Rows((), bad_rows)}
     header = _header(source, records[0], text)
-    found, more = sift(source, records[1:], lambda values: _named(header, values, text))
-    return {UNNAMED: Rows(found, (*bad_rows, *more))}
+    found, more = sift(source, records[1:], lambda record: _named(header, record, text))
+    bad_rows += more
+    if any(row.cause == SEVERAL_LINES for row in bad_rows):  # other rows can be inside, so that nothing may be dropped
+        raise UsageError(*problems_of(bad_rows))
+    return {UNNAMED: Rows(found, bad_rows)}
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The values of a row."""
+
+    values: list[str]
+    lines: int
+    """Number of lines that it takes."""
 
 
 def _delimiter(text: str) -> tuple[str, str]:
@@ -55,9 +69,9 @@ def _cells_of_any_size() -> Iterator[None]:
 
 def _records(
     source: str, text: str, delimiter: str, lines_before: int
-) -> tuple[list[Located[list[str]]], tuple[BadRow, ...]]:
+) -> tuple[list[Located[_Record]], tuple[BadRow, ...]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records: list[Located[list[str]]] = []
+    records: list[Located[_Record]] = []
     bad_rows: list[BadRow] = []
     with _cells_of_any_size():
         while True:
@@ -65,7 +79,7 @@ def _records(
             place = f"line {lines_before + first}"
             try:
                 if values := next(reader):
-                    records.append(Located(place, values, source))
+                    records.append(Located(place, _Record(values, reader.line_num - first + 1), source))
             except StopIteration:
                 return records, tuple(bad_rows)
             except csv.Error as error:
@@ -75,17 +89,19 @@ def _records(
                 bad_rows.append(BadRow(f"{source}, {place}", what, QUOTE_FIX, what))
 
 
-def _header(source: str, record: Located[list[str]], text: Text) -> list[str]:
+def _header(source: str, record: Located[_Record], text: Text) -> list[str]:
     """Return the column names. A column without a name is named by its number.
 
     Raises:
         UsageError: two columns have the same name.
     """
     try:
-        text.check("".join(record.value))
+        text.check("".join(record.value.values))
     except RowError as error:
         raise UsageError(Problem(f"{record.place_in(source)}: {error.what}", error.fix)) from error
-    names = [name.strip().strip("\ufeff") or f"column {number}" for number, name in enumerate(record.value, start=1)]
+    names = [
+        name.strip().strip("\ufeff") or f"column {number}" for number, name in enumerate(record.value.values, start=1)
+    ]
     numbers: dict[str, list[int]] = {}
     for number, name in enumerate(names, start=1):
         numbers.setdefault(name, []).append(number)
@@ -103,13 +119,15 @@ def _header(source: str, record: Located[list[str]], text: Text) -> list[str]:
     return names
 
 
-def _named(header: Sequence[str], values: Sequence[str], text: Text) -> dict[str, object]:
+def _named(header: Sequence[str], record: _Record, text: Text) -> RowValues:
+    values = record.values
     text.check("".join(values))
-    if len(values) != len(header):
-        shown = ", ".join(header)
-        what = f"{_count(len(values), 'value')} for {_count(len(header), 'column')} ({shown})."
-        raise RowError(what, CELLS_FIX, "another number of values than of columns")
-    return dict(zip(header, values, strict=True))
+    if len(values) == len(header):
+        return dict(zip(header, values, strict=True))
+    what = f"{_count(len(values), 'value')} for {_count(len(header), 'column')} ({', '.join(header)})"
+    if record.lines > 1:
+        raise RowError(f"{what} in {record.lines:,} lines, because of a double quote.", QUOTE_FIX, SEVERAL_LINES)
+    raise RowError(f"{what}.", CELLS_FIX, "another number of values than of columns")
 
 
 def _count(number: int, noun: str) -> str:

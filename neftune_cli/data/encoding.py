@@ -20,6 +20,8 @@ MARKS = {
 NOT_UTF8 = "not valid UTF-8"
 WRITE_ROW = "Write it as UTF-8, as the other rows are, or remove the row."
 _BAD_BYTE = re.compile("[\udc80-\udcff]")
+_SHIFTED_LINE_BREAK = "\u0a00"
+"""Not a character. A line break in UTF-16 that is read from the wrong byte."""
 _SAMPLE = 20_000
 _FEWEST_NULLS = 0.2
 
@@ -69,7 +71,9 @@ def whole_text_of(source: str, content: bytes) -> str:
 
 def _decoded(source: str, content: bytes, encoding: str) -> Text:
     try:
-        return Text(content.decode(encoding))
+        text = content.decode(encoding)
+        _refuse_shifted(source, text, encoding)
+        return Text(text)
     except UnicodeDecodeError as error:
         if encoding != "utf-8":
             what = (
@@ -80,6 +84,14 @@ def _decoded(source: str, content: bytes, encoding: str) -> Text:
     if _is_mostly_utf8(escaped):
         return Text(escaped, WRITE_ROW)  # some rows are wrong, and not the whole file
     raise UsageError(_first_bad_byte(source, escaped, _advice(source, content)))
+
+
+def _refuse_shifted(source: str, text: str, encoding: str) -> None:
+    """Refuse UTF-16 after a missing byte. Everything after it is another text, in one line."""
+    if encoding.startswith("utf-16") and _SHIFTED_LINE_BREAK in text:
+        line = text.count("\n", 0, text.index(_SHIFTED_LINE_BREAK)) + 1
+        what = f"{source}, line {line}: the UTF-16 text is damaged. A byte is missing, or there is one too many."
+        raise UsageError(Problem(what, "Write the file again, as UTF-8."))
 
 
 def _is_mostly_utf8(escaped: str) -> bool:
@@ -106,7 +118,7 @@ def _refuse_null_bytes(source: str, content: bytes) -> None:
         if others.count(0) > 0.8 * len(others):
             fix = f"Convert the file to UTF-8, for example: {_iconv(source, encoding)}"
             raise UsageError(Problem(f"{source} is {encoding[:6]} text without a byte order mark.", fix))
-    raise UsageError(Problem(f"{source} is a binary file, not text.", "Pass the data as .jsonl, .csv or .parquet."))
+    raise UsageError(Problem(f"{source} is a binary file, not text.", "Use the data as .jsonl, .csv or .parquet."))
 
 
 def _advice(source: str, content: bytes) -> str:
@@ -157,7 +169,7 @@ def guess_encoding(content: bytes) -> str | None:
     lines = [line for line in content[: 50 * _SAMPLE].split(b"\n") if not line.isascii()]
     sample = b"\n".join(lines)
     fitting = (candidate.name for candidate in _CANDIDATES if _fits(candidate, sample))
-    chinese = (name for name, *codec in _CHINESE if _is_chinese(sample, *codec))
+    chinese = (name for name, codec, order, first, last in _CHINESE if _is_chinese(sample, codec, order, first, last))
     multibyte = {"EUC-KR", "SHIFT_JIS", "EUC-JP"}
     guesses = list(fitting)
     return (

@@ -54,5 +54,5 @@ def read_file(path: Path) -> dict[str, Rows]:
 
 def _unsupported(path: Path, suffix: str) -> Problem:
     named = f"files with the suffix '{suffix}' are" if suffix else "files without a suffix are"
-    fix = f"Pass a {FILE_SUFFIXES_IN_WORDS} file, also with {COMPRESSED_IN_WORDS} after the suffix."
+    fix = f"Use a {FILE_SUFFIXES_IN_WORDS} file, also with {COMPRESSED_IN_WORDS} after the suffix."
     return Problem(f"{path}: {named} not supported.", fix)

@@ -89,7 +89,7 @@ def card_patterns(folder: Path, card: Path) -> Mapping[str, list[str]]:
         raise UsageError(Problem(what, "Correct it, or pass the names of data files.")) from error
     if configs and not chosen:
         what = f"The data set in {folder} has several configurations: {', '.join(configs)}."
-        raise UsageError(Problem(what, f"Pass the files of one of them, for example '{folder}/FOLDER/*.parquet'."))
+        raise UsageError(Problem(what, f"Use the files of one of them, for example '{folder}/FOLDER/*.parquet'."))
     within = str(config.get("data_dir") or "").strip("/")
     prefix = f"{within}/" if within not in ("", ".") else ""
     return {split: [f"{prefix}{pattern}".removeprefix("./") for pattern in found] for split, found in patterns.items()}
@@ -120,7 +120,7 @@ def _source(name: str, loaded: "Dataset | DatasetDict") -> "Source":
     splits: Mapping[str, Any] = loaded if isinstance(loaded, dict) else {UNNAMED: loaded}
     sizes = {split: len(dataset) for split, dataset in splits.items()}
     if not sum(sizes.values()):
-        raise UsageError(Problem(f"{name} has no rows.", "Pass a data set with examples."))
+        raise UsageError(Problem(f"{name} has no rows.", "Use a data set with examples."))
     readers = {split: _reader(name, split if len(splits) > 1 else "", dataset) for split, dataset in splits.items()}
     return Source(name, readers, sizes=sizes)
 

@@ -17,7 +17,7 @@ from neftune_cli.data.json_text import (
     reason,
     start_of,
 )
-from neftune_cli.data.rows import TOO_DEEP, Located, Rows, sift
+from neftune_cli.data.rows import TOO_DEEP, Located, Rows, RowValues, sift
 from neftune_cli.data.splits import UNNAMED, is_split_name
 from neftune_cli.errors import Problem, UsageError
 
@@ -67,8 +67,8 @@ def _rows_of_lines(source: str, text: Text) -> Rows:
     return Rows(*sift(source, lines, _line_reader(text)))
 
 
-def _line_reader(text: Text) -> Callable[[str], dict[str, object]]:
-    def read(line: str) -> dict[str, object]:
+def _line_reader(text: Text) -> Callable[[str], RowValues]:
+    def read(line: str) -> RowValues:
         text.check(line)
         return object_of_line(line.removeprefix("\ufeff"), JSON_LINES_FIX)  # joined files have marks inside
 

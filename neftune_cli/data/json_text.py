@@ -5,7 +5,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from neftune_cli.data.rows import RowError
+from neftune_cli.data.rows import RowError, RowValues
 
 SHOWN_CHARACTERS = 60
 MOST_DIGITS = 4000
@@ -36,7 +36,7 @@ def parse_at(text: str, start: int) -> tuple[Any, int]:
     return _DECODER.raw_decode(text, start)
 
 
-def object_of_line(line: str, fix: str) -> dict[str, object]:
+def object_of_line(line: str, fix: str) -> RowValues:
     """Return the object that a line contains.
 
     Raises:
@@ -53,7 +53,7 @@ def object_of_line(line: str, fix: str) -> dict[str, object]:
     return checked_object(value, fix)
 
 
-def checked_object(value: object, fix: str) -> dict[str, object]:
+def checked_object(value: object, fix: str) -> RowValues:
     """Return a row. A list of turns is a row with the column `conversations`.
 
     Raises:

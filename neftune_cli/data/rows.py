@@ -40,7 +40,10 @@ LocatedRow = Located[RowValues]
 class Columns(Protocol):
     """Values of a source that stores them by column. A column is converted when its first value is read."""
 
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]:
+        """Return the names of the columns."""
+        ...
 
     def value(self, column: str, index: int) -> object:
         """Return a value. Raises `RowError` if it cannot be converted."""
@@ -170,6 +173,11 @@ def problems_of(bad_rows: Sequence[BadRow]) -> list[Problem]:
         return problems
     rows_left = "1 more row has another problem" if left == 1 else f"{left:,} more rows have other problems"
     return [*problems[:SHOWN_PROBLEMS], Problem(f"{rows_left}.", "Fix these first, then run the command again.")]
+
+
+def in_order(place: str) -> list[tuple[int, str]]:
+    """Return a sorting key for places, in which line 9 comes before line 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", place)]
 
 
 def _places(rows: Sequence[BadRow]) -> str:

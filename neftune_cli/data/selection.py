@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from neftune_cli.config.spec import InputSpec
-from neftune_cli.data.rows import BadRow, LocatedRow, Rows, is_blank
+from neftune_cli.data.rows import BadRow, Located, LocatedRow, Rows, RowValues, is_blank, sift
 from neftune_cli.data.sources import BUNDLED_DATA, Source, open_source
 from neftune_cli.data.splits import UNNAMED, held_out_split, split_kind, training_split
 from neftune_cli.errors import Problem, Problems, UsageError
@@ -54,7 +54,7 @@ def select(inputs: InputSpec) -> Selection:
     held_out = _existing(source, "--eval-split", inputs.eval_split)
     if held_out == training:
         what = f"--eval-split {held_out} is the split that is trained on."
-        raise UsageError(Problem(what, "Name another split, or use --eval-dataset."))
+        raise UsageError(Problem(what, "Use another split, or use --eval-dataset."))
     return _selection(source, training, source, held_out)
 
 
@@ -72,7 +72,7 @@ def _selection(source: Source, training: str, other: Source, held_out: str | Non
 def _part(source: Source, split: str) -> Part:
     rows = source.splits[split]()
     if not rows.count:
-        raise UsageError(Problem(f"{_label(source, split)} has no rows.", "Pass a split with examples."))
+        raise UsageError(Problem(f"{_label(source, split)} has no rows.", "Use a split with examples."))
     return Part(_label(source, split), rows)
 
 
@@ -90,7 +90,7 @@ def _held_out_source(inputs: InputSpec) -> Source:
     assert inputs.eval_dataset is not None
     if inputs.eval_dataset == BUNDLED_DATA:
         what = f"--eval-dataset {BUNDLED_DATA}: the bundled data set cannot be the held-out part of another one."
-        raise UsageError(Problem(what, "Pass a file."))
+        raise UsageError(Problem(what, "Use a file."))
     return _open(inputs.eval_dataset, inputs.eval_split)
 
 
@@ -128,19 +128,23 @@ def _by_column(name: str, rows: Rows, wanted: str | None) -> Mapping[str, Rows] 
         UsageError: no value is a name of a training split, and the user names no split.
     """
     column = _split_column(rows)
-    values = [] if column is None else [_split_of(row, column) for row in rows.rows]
-    names = list(dict.fromkeys(value for value in values if value))
+    if column is None:
+        return None
+    named, bad_rows = sift(name, rows.rows, lambda row: (_split_of(row, column), row))
+    names = list(dict.fromkeys(row.value[0] for row in named if row.value[0]))
     if not names or (len(names) == 1 and wanted is None):
         return None
     if wanted is None and all(split_kind(value) is None for value in names):
         what = f"{name}: no value of the column '{column}' is the name of a training split: {', '.join(names[:10])}."
         raise UsageError(Problem(what, "Use --split NAME to train on one of them, or rename the column."))
-    located = list(zip(rows.rows, values, strict=True))
-    blank = [row.place_in(name) for row, value in located if not value]
-    bad = (BadRow(place, _BLANK_SPLIT, "Fill it in, or remove the row.", _BLANK_SPLIT) for place in blank)
-    splits = {split: Rows(tuple(row for row, value in located if value == split)) for split in names}
+    blank = [row.place_in(name) for row in named if not row.value[0]]
+    bad_rows += tuple(BadRow(place, _BLANK_SPLIT, "Fill it in, or remove the row.", _BLANK_SPLIT) for place in blank)
+    of_split: dict[str, list[LocatedRow]] = {split: [] for split in names}
+    for row in named:
+        of_split.get(row.value[0], []).append(Located(row.place, row.value[1], row.file))
+    splits = {split: Rows(tuple(found)) for split, found in of_split.items()}
     first = training_split(names) or (wanted if wanted in splits else names[0])
-    return splits | {first: Rows(splits[first].rows, (*rows.bad_rows, *bad))}
+    return splits | {first: Rows(splits[first].rows, (*rows.bad_rows, *bad_rows))}
 
 
 def _split_column(rows: Rows) -> str | None:
@@ -148,8 +152,8 @@ def _split_column(rows: Rows) -> str | None:
     return next((column for column in columns if column.strip().lower() == SPLIT_COLUMN), None)
 
 
-def _split_of(row: LocatedRow, column: str) -> str:
-    value = row.value.get(column)
+def _split_of(row: RowValues, column: str) -> str:
+    value = row.get(column)
     return "" if is_blank(value) else str(value).strip()
 
 

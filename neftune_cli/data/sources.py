@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 
 from neftune_cli.data.content import COMPRESSIONS, split_suffix
@@ -91,7 +91,7 @@ def _constant(rows: Rows) -> Callable[[], Rows]:
 def _open_files(name: str) -> Source:
     """Open files separated by commas and patterns of file names."""
     problems = Problems()
-    found = [problems.attempt(lambda part=part: _matches(part)) for part in name.split(",") if part.strip()]
+    found = [problems.attempt(partial(_matches, part)) for part in name.split(",") if part.strip()]
     problems.raise_any()
     paths = list(dict.fromkeys(path for matches in found for path in matches or ()))
     if len(paths) == 1:
@@ -114,9 +114,7 @@ def _matches(part: str) -> list[Path]:
     if data_files := [match for match in found if is_data_file(match)]:
         return data_files
     if found:
-        raise UsageError(
-            Problem(f"'{part}' matches no {FILE_SUFFIXES_IN_WORDS} file.", "Pass the names of data files.")
-        )
+        raise UsageError(Problem(f"'{part}' matches no {FILE_SUFFIXES_IN_WORDS} file.", "Use the names of data files."))
     raise UsageError(_missing(part.strip()))
 
 
@@ -124,7 +122,7 @@ def _by_name(name: str, paths: Sequence[Path], base: Path) -> Source:
     """Return the splits that the names of files and folders say; one split if they say none."""
     kinds = {path: kind_in_path(path.relative_to(base).as_posix()) for path in paths}
     if not any(kinds.values()):
-        return Source(name, {UNNAMED: lambda: _read_all(paths)})
+        return Source(name, {UNNAMED: partial(_read_all, paths)})
     splits = {kind: [path for path in paths if kinds[path] == kind] for kind in kinds.values() if kind}
     return Source(name, _readers(splits), _not_read(path for path in paths if not kinds[path]))
 
@@ -135,7 +133,7 @@ def _not_read(paths: Iterable[Path]) -> tuple[str, ...]:
 
 
 def _readers(splits: Mapping[str, Sequence[Path]]) -> dict[str, Callable[[], Rows]]:
-    return {split: (lambda paths=paths: _read_all(paths)) for split, paths in splits.items()}  # type: ignore[misc]
+    return {split: partial(_read_all, paths) for split, paths in splits.items()}
 
 
 def _read_all(paths: Sequence[Path]) -> Rows:
@@ -145,7 +143,7 @@ def _read_all(paths: Sequence[Path]) -> Rows:
         UsageError: a file cannot be read, or one of several files has splits of its own.
     """
     problems = Problems()
-    read = [problems.attempt(lambda path=path: _read_one(path, alone=len(paths) == 1)) for path in paths]
+    read = [problems.attempt(partial(_read_one, path, alone=len(paths) == 1)) for path in paths]
     problems.raise_any()
     return reduce(Rows.__add__, [rows for rows in read if rows is not None], Rows(()))
 
@@ -153,7 +151,7 @@ def _read_all(paths: Sequence[Path]) -> Rows:
 def _read_one(path: Path, *, alone: bool) -> Rows:
     splits = read_file(path)
     if len(splits) > 1 or (UNNAMED not in splits and not alone):
-        raise UsageError(Problem(f"{path} has the splits {', '.join(splits)}.", "Pass this file alone."))
+        raise UsageError(Problem(f"{path} has the splits {', '.join(splits)}.", "Use this file alone."))
     return next(iter(splits.values()))
 
 
@@ -171,7 +169,7 @@ def _open_folder(name: str, folder: Path) -> Source:
         if patterns := card_patterns(folder, card):
             return _by_patterns(name, folder, files, patterns)
     if not files:
-        fix = f"Pass a folder with {FILE_SUFFIXES_IN_WORDS} files, or one written by save_to_disk."
+        fix = f"Use a folder with {FILE_SUFFIXES_IN_WORDS} files, or one written by save_to_disk."
         raise UsageError(Problem(f"The folder {folder} has no data files.", fix))
     _check_formats(folder, files)
     return _single_file(name, files[0]) if len(files) == 1 else _by_name(name, files, folder)
@@ -199,7 +197,7 @@ def _check_formats(folder: Path, files: Sequence[Path]) -> None:
     suffixes = list(dict.fromkeys(split_suffix(path.name)[0] for path in files))
     if len(suffixes) > 1:
         what = f"The folder {folder} has data files of several formats: {_listed(files)}."
-        raise UsageError(Problem(what, f"Pass the files of one format, for example '{folder}/*{suffixes[0]}'."))
+        raise UsageError(Problem(what, f"Use the files of one format, for example '{folder}/*{suffixes[0]}'."))
 
 
 def _listed(files: Sequence[Path]) -> str:
@@ -235,7 +233,7 @@ def _missing(name: str) -> Problem:
     if glob.has_magic(name):
         return Problem(f"No file matches '{name}'.", "Check the pattern, and put it in quotes.")
     supported = f"{BUNDLED_DATA}, a {FILE_SUFFIXES_IN_WORDS} file, a folder with such files, or a hub id"
-    return Problem(f"There is no file or folder '{name}'.", f"{did_you_mean(name)}Pass {supported}.")
+    return Problem(f"There is no file or folder '{name}'.", f"{did_you_mean(name)}Use {supported}.")
 
 
 def did_you_mean(name: str) -> str:

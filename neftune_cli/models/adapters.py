@@ -28,10 +28,10 @@ def adapter_problems(directory: Path) -> Iterator[Problem]:
         yield Problem(f"{path} is not a JSON object.", "Copy or download it again.")
         return
     if (kind := config.get("peft_type")) in NOT_MERGEABLE:
-        yield Problem(f"The adapter in {directory}, {kind}, cannot be merged into a model.", "Pass a LoRA adapter.")
+        yield Problem(f"The adapter in {directory}, {kind}, cannot be merged into a model.", "Use a LoRA adapter.")
     if (task := config.get("task_type")) not in (None, "CAUSAL_LM"):
         what = f"The adapter in {directory} is for the task {task}, not for a language model."
-        yield Problem(what, "Pass an adapter of a causal language model.")
+        yield Problem(what, "Use an adapter of a causal language model.")
     if not config.get(BASE_MODEL):
         yield Problem(f"{path} does not name a base model.", f"Set {BASE_MODEL} in it.")
     if not (directory / ADAPTER_WEIGHTS).is_file():

@@ -89,7 +89,7 @@ def files_fingerprint(paths: Iterable[Path]) -> str:
 def _config_problems(directory: Path) -> Iterator[Problem]:
     path = directory / CONFIG
     if not path.is_file():
-        fix = "Pass a directory written by save_pretrained."
+        fix = "Use a directory written by save_pretrained."
         yield Problem(f"{directory} has no {CONFIG}.", fix)
         return
     config = read_json(path)
@@ -98,7 +98,7 @@ def _config_problems(directory: Path) -> Iterator[Problem]:
     elif quantized := config.get("quantization_config"):
         method = quantized.get("quant_method") if isinstance(quantized, dict) else None
         what = f"The weights in {directory} are quantized{f' ({method})' if method else ''}."
-        yield Problem(what, "Pass the model before quantization. --load-in-4bit quantizes it while it is loaded.")
+        yield Problem(what, "Use the model before quantization. --load-in-4bit quantizes it while it is loaded.")
 
 
 def _weight_problems(directory: Path) -> Iterator[Problem]:

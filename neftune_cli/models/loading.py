@@ -31,7 +31,7 @@ from neftune_cli.models.gguf import converted, default_cache, quiet_transformers
 from neftune_cli.models.quantization import is_quantized, loading_options, prepared_for_training
 from neftune_cli.models.sources import ModelSource
 
-DECODER_FIX = "Pass a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
+DECODER_FIX = "Use a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
 CAUSAL_TOLERANCE = 1e-4
 """Tolerance relative to the largest logit, far above the rounding error of float32."""
 QUANTIZED_TOLERANCE = 1e-2
@@ -147,7 +147,7 @@ def _check_architecture(name: str, config: dict[str, Any]) -> None:
         return
     if "auto_map" in config:
         what = f"'{name}' has its own code for the architecture {architecture}. Code of models is never run."
-        raise UsageError(Problem(what, "Pass a model whose architecture is part of transformers."))
+        raise UsageError(Problem(what, "Use a model whose architecture is part of transformers."))
     what = f"The installed version of transformers does not support the architecture of '{name}': {architecture}."
     raise UsageError(Problem(what, "Upgrade it (pip install -U transformers), or pass another model."))
 
@@ -186,12 +186,10 @@ def _check_weights(name: str, report: dict[str, Any]) -> None:
     if mismatched := sorted(report["mismatched_keys"]):
         key, stored, expected = mismatched[0]
         what = f"The weights of '{name}' do not fit its {CONFIG}: {key} is {tuple(stored)}, not {tuple(expected)}"
-        raise UsageError(Problem(f"{what}{_and_others(mismatched)}.", "Pass a directory whose files belong together."))
+        raise UsageError(Problem(f"{what}{_and_others(mismatched)}.", "Use a directory whose files belong together."))
     if missing := sorted(report["missing_keys"]):
         what = f"The weights of '{name}' are incomplete: {missing[0]} is missing{_and_others(missing)}."
-        raise UsageError(
-            Problem(what, "Pass a checkpoint of the complete model, including the language modeling head.")
-        )
+        raise UsageError(Problem(what, "Use a checkpoint of the complete model, including the language modeling head."))
 
 
 def _and_others(names: list[Any]) -> str:

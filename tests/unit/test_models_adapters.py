@@ -122,7 +122,7 @@ def test_a_missing_base_model(base: Path, tmp_path: Path) -> None:
     assert error_message(directory) == (
         f"The base model '/no/such/model' of the adapter in {directory} cannot be used. Set base_model_name_or_path in "
         f"{directory}/adapter_config.json to the directory or hub id of the base model.\n"
-        "There is no model directory '/no/such/model'. Pass tiny, smollm2, a hub id such as "
+        "There is no model directory '/no/such/model'. Use tiny, smollm2, a hub id such as "
         "HuggingFaceTB/SmolLM2-135M, or a model directory."
     )
 
@@ -145,7 +145,7 @@ def test_an_adapter_of_another_model(base: Path, tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"base_model_name_or_path": None}, "adapter_config.json does not name a base model."),
-        ({"peft_type": "PREFIX_TUNING"}, "PREFIX_TUNING, cannot be merged into a model. Pass a LoRA adapter."),
+        ({"peft_type": "PREFIX_TUNING"}, "PREFIX_TUNING, cannot be merged into a model. Use a LoRA adapter."),
         ({"task_type": "SEQ_CLS"}, "is for the task SEQ_CLS, not for a language model."),
     ],
 )

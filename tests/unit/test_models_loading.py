@@ -37,7 +37,7 @@ from tests.tiny_models import tiny_llama
 
 VOCABULARY = ("<pad>", "</s>", "a", "b", "c", "d")
 TEMPLATE = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
-PASS_A_DECODER = "Pass a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
+PASS_A_DECODER = "Use a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
 FETCH_AGAIN = "Copy or download it again (in a git clone: git lfs pull)."
 LLAMA: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SIZE: dict[str, Any] = {"vocab_size": len(VOCABULARY), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
@@ -213,7 +213,7 @@ def test_model_with_its_own_code(tmp_path: Path) -> None:
     (tmp_path / "modeling_mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     assert error_message(tmp_path) == (
         f"'{tmp_path}' has its own code for the architecture mine. Code of models is never run. "
-        "Pass a model whose architecture is part of transformers."
+        "Use a model whose architecture is part of transformers."
     )
     assert not (tmp_path / "ran").exists()
 
@@ -221,7 +221,7 @@ def test_model_with_its_own_code(tmp_path: Path) -> None:
 def test_model_without_language_modeling_head(tmp_path: Path) -> None:
     assert error_message(saved(tmp_path, LlamaModel(llama().config))) == (
         f"The weights of '{tmp_path}' are incomplete: lm_head.weight is missing. "
-        "Pass a checkpoint of the complete model, including the language modeling head."
+        "Use a checkpoint of the complete model, including the language modeling head."
     )
 
 
@@ -229,5 +229,5 @@ def test_weights_of_another_shape(tmp_path: Path) -> None:
     edit_config(saved(tmp_path, llama()), vocab_size=7)
     assert error_message(tmp_path) == (
         f"The weights of '{tmp_path}' do not fit its config.json: lm_head.weight is (6, 16), not (7, 16) (and 1 more). "
-        "Pass a directory whose files belong together."
+        "Use a directory whose files belong together."
     )

@@ -22,7 +22,7 @@ from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.trainability import check_trainable
 from tests.tiny_architectures import EXAMPLES, architecture
 
-ANOTHER = "Pass a model of another architecture, such as Llama, Qwen or GPT-2."
+ANOTHER = "Use a model of another architecture, such as Llama, Qwen or GPT-2."
 
 
 def loaded(name: str, folder: Path) -> LoadedModel:
