@@ -130,14 +130,15 @@ class ChatRenderer:
         template = self._template(example)
         if not re.search(r"\{%-?\s*generation\s*-?%\}", template):
             return []
-        _, spans = render_jinja_template(
+        render: Any = render_jinja_template  # annotated as returning a text
+        _, spans = render(
             conversations=[self._messages(example.turns)],
             tools=_tools(example),
             chat_template=template,
             return_assistant_tokens_mask=True,
             **self._tokenizer.special_tokens_map,
         )
-        return [tuple(span) for span in spans[0]]
+        return [(start, end) for start, end in spans[0]]
 
     def _between_prefixes(self, example: Example, index: int, prompt: str) -> Span:
         generation_prompt = self._text(example, example.turns[:index], add_generation_prompt=True)
@@ -201,23 +202,13 @@ class ChatRenderer:
         shape = (*((turn["role"], bool(turn.get("tool_calls"))) for turn in example.turns), bool(example.tools))
         if shape in self._checked:
             return
-        marked = [
-            Message(
-                **{
-                    **turn,
-                    "content": _mark(index),
-                    **({"reasoning_content": ""} if "reasoning_content" in turn else {}),
-                }
-            )  # type: ignore[typeddict-item]
-            for index, turn in enumerate(example.turns)
-        ]
+        marked = [_marked_turn(turn, index) for index, turn in enumerate(example.turns)]
         text = self._text(example, marked)
         places = [text.find(_mark(index)) for index in range(len(marked))]
         for index, place in enumerate(places):
             is_optional = bool(marked[index].get("tool_calls"))  # some templates write calls in place of the text
-            if (place < 0 and not (is_optional and not example.turns[index]["content"])) or text.count(
-                _mark(index)
-            ) > 1:
+            is_dropped = place < 0 and not (is_optional and not example.turns[index]["content"])
+            if is_dropped or text.count(_mark(index)) > 1:
                 effect = "drops" if place < 0 else "repeats"
                 raise RowError(f"the model's chat template {effect} {_turn_name(example, index)}.", CHANGE_TURNS)
         ordered = [place for place, turn in zip(places, marked, strict=True) if place >= 0 and turn["role"] != "system"]
@@ -330,6 +321,14 @@ def _tool_names(example: Example) -> Iterator[str]:
 
 def _turn_name(example: Example, index: int) -> str:
     return f"turn {index + 1} ({example.turns[index]['role']})"
+
+
+def _marked_turn(turn: Message, index: int) -> Message:
+    """Return a turn with a text that occurs nowhere else."""
+    marked: Message = {**turn, "content": _mark(index)}
+    if "reasoning_content" in marked:
+        marked["reasoning_content"] = ""
+    return marked
 
 
 def _mark(index: int) -> str:

@@ -269,7 +269,7 @@ class _Tokenization:
             return example
         self._found.ended += 1
         completion = example.completion.rstrip().removesuffix(eos)
-        final = example.final_turn and Message(**{**example.final_turn, "content": completion})  # type: ignore[typeddict-item]
+        final: Message | None = {**example.final_turn, "content": completion} if example.final_turn else None
         return replace(example, completion=completion, final_turn=final)
 
     def _checked(self, tokenized: TokenizedExample) -> TokenizedExample:

@@ -4,7 +4,7 @@ import ast
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from neftune_cli.data.examples import Message
 from neftune_cli.data.rows import (
@@ -262,7 +262,9 @@ def _has_weight(keys: Mapping[str, object], place: str) -> bool:
 
 def _tool_turn(keys: Mapping[str, object], place: str) -> Message:
     found = {key: checked_text(keys[key], f"{place}: the {key}") for key in TOOL_TURN_KEYS if key in keys}
-    return Message(role="tool", content="", **found)  # type: ignore[typeddict-item]
+    message = Message(role="tool", content="")
+    message.update(cast(Message, found))
+    return message
 
 
 def _remarks(keys: Mapping[str, object], role: str) -> Iterator[Remark]:

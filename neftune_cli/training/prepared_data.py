@@ -76,7 +76,9 @@ def prepare_data(
 def _tokenized(
     examples: tuple[Example, ...], name: str, loaded: "LoadedModel", trial: TrialSpec, max_length: int
 ) -> TokenizedExamples:
-    vocabulary = len(loaded.model.get_input_embeddings().weight)
+    from neftune_cli.noise.placement import embedding_weight
+
+    vocabulary = len(embedding_weight(loaded.model))
     tokenized = tokenize(examples, loaded.tokenizer, max_length=max_length, inputs=trial, vocabulary=vocabulary)
     require_examples(tokenized, name, max_length)
     return tokenized

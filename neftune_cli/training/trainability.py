@@ -146,7 +146,7 @@ def _check_equal(expected: Tensor, found: Tensor, what: str) -> None:
 
 
 def _check_gradients(model: nn.Module, loss: Tensor, what: str) -> None:
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     if not any(weight.grad is not None for weight in model.parameters() if weight.requires_grad):
         raise UsageError(Problem(f"{what} with LoRA adapters: none of them receives a gradient.", ANOTHER))
 

@@ -1,7 +1,7 @@
 """Tokens and labels compared with those of TRL's SFTTrainer, for chat templates written from their published rules."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from datasets import Dataset
@@ -111,7 +111,7 @@ def tokenizer_of(name: str, *, markers: bool = True) -> PreTrainedTokenizerBase:
     template, eos, others = TEMPLATES[name]
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(TINY)
     tokenizer.add_special_tokens(
-        {"bos_token": "<s>", "eos_token": eos, "pad_token": "<pad>", "additional_special_tokens": others}  # type: ignore[dict-item]
+        {"bos_token": "<s>", "eos_token": eos, "pad_token": "<pad>", "additional_special_tokens": others}
     )
     if not markers:
         template = template.replace("{% generation %}", "{% if true %}").replace("{% endgeneration %}", "{% endif %}")
@@ -144,7 +144,7 @@ def of_trl(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, folder: Path
     )
     trainer = SFTTrainer(model, config, train_dataset=Dataset.from_list([row]), processing_class=tokenizer)
     assert trainer.train_dataset is not None
-    (prepared,) = list(trainer.train_dataset)
+    (prepared,) = list(cast(Dataset, trainer.train_dataset))
     ids, labels = prepared["input_ids"], prepared["labels"]
     length = len(ids) - ids[::-1].index(tokenizer.eos_token_id)
     return ids[:length], labels[:length]

@@ -159,7 +159,11 @@ def test_rendered_prompts_are_named() -> None:
 
 def test_columns_that_are_not_read_are_named_with_their_rows() -> None:
     row = {"prompt": QUESTION, "completion": ANSWER}
-    rows = [{**row, "category": "time", "split": "train", "blank": " "}, {**row, "category": None}, row]
+    rows: list[dict[str, Any]] = [
+        {**row, "category": "time", "split": "train", "blank": " "},
+        {**row, "category": None},
+        row,
+    ]
     assert reading_of(*rows).notes == (
         "mine.jsonl has the layout prompt-completion (columns: prompt, completion).",
         "Column 'category' is not read in this layout: 1 row.",

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from copy import deepcopy
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
 import pyarrow
 import pytest
@@ -87,7 +87,10 @@ def test_roles_of_other_formats(name: str, role: str) -> None:
 
 def test_text_parts_are_joined_in_a_file_with_parts_in_one_row_only() -> None:
     parts = [{"type": "text", "text": "Is it warm"}, {"type": "text", "text": " in Oslo?", "image_url": None}]
-    rows = [{"messages": [{"role": "user", "content": parts}, ANSWER]}, {"messages": [USER, ANSWER]}]
+    rows: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": parts}, ANSWER]},
+        {"messages": [USER, ANSWER]},
+    ]
     assert [example.id for example in reading_of(*rows).examples] == [PLAIN.id, PLAIN.id]
 
 
@@ -141,7 +144,8 @@ def test_tool_calls_of_the_last_turn_are_learned() -> None:
     example = read_one(USER, CALLING)
     assert example.completion == "I will look."
     assert example.final_turn == CALLING
-    assert example.id != read_one(USER, {**CALLING, "tool_calls": None}).id
+    without = {**cast(dict[str, Any], CALLING), "tool_calls": None}
+    assert example.id != read_one(USER, without).id
 
 
 def test_tool_call_without_text_is_a_turn_of_the_prompt() -> None:
@@ -174,6 +178,7 @@ def test_results_of_tools_have_the_role_tool(name: str) -> None:
 
 
 def test_tools_are_kept_in_the_order_of_their_keys() -> None:
+    tools: Any
     for tools in ([TOOL], json.dumps([TOOL]), [json.dumps(TOOL)], TOOL):
         assert read_one(USER, CALLING, tools=tools).tools == json.dumps([TOOL])
     for tools in (None, "", [], "[]"):
@@ -188,7 +193,7 @@ def test_unusable_tools_are_reported() -> None:
 
 def test_jsonl_and_parquet_give_the_same_examples() -> None:
     other = {"type": "function", "function": {"name": "time", "arguments": {"zone": "CET", "exact": True}}}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"messages": [USER, CALLING, RESULT, ANSWER], "tools": [TOOL]},
         {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [other]}], "tools": []},
         {"messages": [USER, {"role": "assistant", "content": "4", "reasoning_content": "Oslo is in the north."}]},

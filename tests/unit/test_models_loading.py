@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import pytest
 import torch
-from neftune_cli.models.embeddings import embedding_norms, input_embeddings
 from tokenizers import Tokenizer, models
 from transformers import (
     BertConfig,
@@ -29,9 +28,11 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from experiments.tiny_base.pretrain import embedding_norms
 from neftune_cli.errors import UsageError
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
+from neftune_cli.noise.placement import embedding_weight
 from tests.tiny_architectures import DECODER, Architecture, architecture
 from tests.tiny_models import tiny_llama
 
@@ -131,8 +132,8 @@ def test_note_on_unused_weights(tmp_path: Path) -> None:
 def test_embedding_norms_computed_by_hand() -> None:
     model = llama()
     with torch.no_grad():
-        input_embeddings(model).zero_()
-        input_embeddings(model)[2, :2] = torch.tensor([3.0, 4.0])
+        embedding_weight(model).zero_()
+        embedding_weight(model)[2, :2] = torch.tensor([3.0, 4.0])
     norms = embedding_norms(model.bfloat16())
     assert norms.tolist() == [0, 0, 5, 0, 0, 0]
     assert norms.dtype == torch.float32

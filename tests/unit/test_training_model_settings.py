@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from neftune_cli.config.spec import TrainSpec
-from neftune_cli.evaluation.generation import generate_answers
+from neftune_cli.evaluation.generation import generate_responses
 from neftune_cli.evaluation.language_model import evaluation_mode
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
+from neftune_cli.noise.placement import embedding_weight
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from tests.tiny_architectures import EXAMPLES, architecture
@@ -56,10 +57,10 @@ def test_full_fine_tuning_changes_weights_only(
     name: str, checkpointing: bool, directories: dict[str, Path], tmp_path: Path
 ) -> None:
     loaded = load_model(find_model(str(directories[name])))
-    before, weight = settings(loaded.model), loaded.model.get_input_embeddings().weight.detach().clone()
+    before, weight = settings(loaded.model), embedding_weight(loaded.model).detach().clone()
     model = trained(loaded, tmp_path, lora_rank=None, gradient_checkpointing=checkpointing, bf16=True)
     assert settings(model) == before
-    assert not torch.equal(weight, loaded.model.get_input_embeddings().weight)
+    assert not torch.equal(weight, embedding_weight(loaded.model))
 
 
 @pytest.mark.parametrize("name", ["llama", "mixtral"])
@@ -91,10 +92,10 @@ def test_the_settings_are_restored_after_a_failure(directories: dict[str, Path])
 
 def test_responses_do_not_depend_on_router_logits_in_the_configuration(directories: dict[str, Path]) -> None:
     loaded = load_model(find_model(str(directories["mixtral"])))
-    plain = generate_answers(loaded.model, loaded.tokenizer, EXAMPLES, max_new_tokens=4)
+    plain = generate_responses(loaded.model, loaded.tokenizer, EXAMPLES, max_new_tokens=4)
     config: Any = loaded.model.config
     config.output_router_logits = True  # as in checkpoints that TRL saved
-    assert generate_answers(loaded.model, loaded.tokenizer, EXAMPLES, max_new_tokens=4) == plain
+    assert generate_responses(loaded.model, loaded.tokenizer, EXAMPLES, max_new_tokens=4) == plain
     with evaluation_mode(loaded.model):
         assert not config.output_router_logits
     assert config.output_router_logits
