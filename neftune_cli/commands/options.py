@@ -1,12 +1,13 @@
-"""Options that several commands share: each is declared once, with its help, its panel and its destination.
+"""Options of `sweep` and `train`, and those that other commands share: help, panel and destination of each.
 
-Options of a single command are declared in that command.
+All other options of a command are declared in its own module.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
+from neftune_cli.commands import data_options
 from neftune_cli.commands.routing import Destination, Option
 from neftune_cli.config import running
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
@@ -17,14 +18,8 @@ def parsers() -> dict[str, str]:
     return {option.field: option.read for option in DECLARED if option.read}
 
 
-DATA, NOISE, TRAINING, EVALUATION, RUN = "Data and model", "Noise", "Training", "Evaluation", "Run"
+NOISE, TRAINING, EVALUATION, RUN = "Noise", "Training", "Evaluation", "Run"
 _SPEC, _RUN, _COMMAND = Destination.SPEC, Destination.RUN, Destination.COMMAND
-
-
-def _layouts() -> Sequence[str]:
-    from neftune_cli.data.formats import layout_names
-
-    return layout_names()
 
 
 def _scales() -> Sequence[str]:
@@ -39,161 +34,11 @@ def _targets() -> Sequence[str]:
     return choices_of("noise_target")
 
 
-def _learned_turns() -> Sequence[str]:
-    from neftune_cli.config.spec import LearnedTurns
-
-    return get_args(LearnedTurns)
-
-
 def _executors() -> Sequence[str]:
     from neftune_cli.sweeps.executors import EXECUTORS
 
     return EXECUTORS.names()
 
-
-Model = Annotated[
-    str | None,
-    Option(
-        "--model",
-        "tiny (bundled, default), smollm2, a hub id, or a local directory.",
-        DATA,
-        _SPEC,
-        field="model",
-        metavar="NAME",
-    ),
-]
-DatasetName = Annotated[
-    str | None,
-    Option(
-        "--dataset",
-        "bios (bundled, default), a hub id, a .json, .jsonl, .csv or .parquet file, or a saved data set.",
-        DATA,
-        _SPEC,
-        field="dataset",
-        metavar="NAME",
-    ),
-]
-Format = Annotated[
-    str | None,
-    Option(
-        "--format",
-        "Layout of the data, if its columns are ambiguous.",
-        DATA,
-        _SPEC,
-        field="format",
-        names=_layouts,
-    ),
-]
-TrainExamples = Annotated[
-    int | None,
-    Option(
-        "--train-examples",
-        "Maximum number of training examples, chosen by content hash.",
-        DATA,
-        _SPEC,
-        field="train_examples",
-        metavar="N",
-    ),
-]
-EvalExamples = Annotated[
-    int | None,
-    Option(
-        "--eval-examples",
-        "Maximum number of held-out examples, chosen by content hash.",
-        DATA,
-        _SPEC,
-        field="eval_examples",
-        metavar="N",
-    ),
-]
-Columns = Annotated[
-    str | None,
-    Option(
-        "--columns",
-        "Columns by meaning, for example prompt=question,completion=answer. Other columns are not read.",
-        DATA,
-        _SPEC,
-        field="columns",
-        read="parse_columns",
-        metavar="MEANING=COLUMN,...",
-    ),
-]
-SplitName = Annotated[
-    str | None,
-    Option("--split", "Split of the data set to train on (default train).", DATA, _SPEC, field="split", metavar="NAME"),
-]
-EvalDataset = Annotated[
-    str | None,
-    Option(
-        "--eval-dataset",
-        "Data set of the held-out examples. By default they are a test split or a part of the data set.",
-        DATA,
-        _SPEC,
-        field="eval_dataset",
-        metavar="NAME",
-    ),
-]
-EvalSplit = Annotated[
-    str | None,
-    Option(
-        "--eval-split",
-        "Split of the held-out examples (default: the test split, if there is one).",
-        DATA,
-        _SPEC,
-        field="eval_split",
-        metavar="NAME",
-    ),
-]
-Loss = Annotated[
-    str | None,
-    Option(
-        "--loss",
-        "Turns of a conversation that carry loss: the last assistant turn, or all assistant turns (default last).",
-        DATA,
-        _SPEC,
-        field="loss",
-        names=_learned_turns,
-    ),
-]
-Raw = Annotated[
-    bool | None,
-    Option("--raw", "Train prompts and completions without a chat template.", DATA, _SPEC, field="raw"),
-]
-AllowSpecialTokens = Annotated[
-    bool | None,
-    Option(
-        "--allow-special-tokens",
-        "Read special tokens in the text of a turn as special tokens. By default they are ordinary text.",
-        DATA,
-        _SPEC,
-        field="allow_special_tokens",
-    ),
-]
-SkipBadRows = Annotated[
-    bool | None,
-    Option("--skip-bad-rows", "Drop and count rows that cannot be used.", DATA, _SPEC, field="skip_bad_rows"),
-]
-MaxBadShare = Annotated[
-    float | None,
-    Option(
-        "--max-bad-share",
-        "Largest share of rows that --skip-bad-rows may drop (default 0.05).",
-        DATA,
-        _SPEC,
-        field="max_bad_share",
-        metavar="SHARE",
-    ),
-]
-LoadIn4Bit = Annotated[
-    bool | None,
-    Option(
-        "--load-in-4bit",
-        "Quantize the frozen weights to 4 bits; requires --lora-rank, a GPU and bitsandbytes.",
-        DATA,
-        _SPEC,
-        field="load_in_4bit",
-    ),
-]
 
 Alphas = Annotated[
     str | None,
@@ -246,7 +91,7 @@ Seeds = Annotated[
     ),
 ]
 Alpha = Annotated[str | None, Option("--alpha", "Noise size; 0 is no noise (default 5).", NOISE, _COMMAND, metavar="A")]
-Ratio = Annotated[
+TrainSnr = Annotated[
     str | None,
     Option(
         "--snr",
@@ -481,7 +326,7 @@ Json = Annotated[bool, Option("--json", "Print one JSON summary on stdout, and n
 
 DECLARED: tuple[Option, ...] = tuple(
     option
-    for hint in list(globals().values())
+    for hint in [*vars(data_options).values(), *globals().values()]
     for option in getattr(hint, "__metadata__", ())
     if isinstance(option, Option)
 )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from neftune_cli.commands import options
+from neftune_cli.commands import data_options, options
 from neftune_cli.commands.routing import Destination, values_for
 
 
@@ -15,23 +15,23 @@ def preview(
     experiment: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="Experiment in YAML. Options override its fields.")
     ] = None,
-    model: options.Model = None,
-    dataset: options.DatasetName = None,
-    format_: options.Format = None,
-    train_examples: options.TrainExamples = None,
-    eval_examples: options.EvalExamples = None,
-    columns: options.Columns = None,
-    split: options.SplitName = None,
-    eval_dataset: options.EvalDataset = None,
-    eval_split: options.EvalSplit = None,
-    loss: options.Loss = None,
-    raw: options.Raw = None,
-    allow_special_tokens: options.AllowSpecialTokens = None,
-    skip_bad_rows: options.SkipBadRows = None,
-    max_bad_share: options.MaxBadShare = None,
+    model: data_options.Model = None,
+    dataset: data_options.DatasetName = None,
+    format_: data_options.Format = None,
+    train_examples: data_options.TrainExamples = None,
+    eval_examples: data_options.EvalExamples = None,
+    columns: data_options.Columns = None,
+    split: data_options.SplitName = None,
+    eval_dataset: data_options.EvalDataset = None,
+    eval_split: data_options.EvalSplit = None,
+    loss: data_options.Loss = None,
+    raw: data_options.Raw = None,
+    allow_special_tokens: data_options.AllowSpecialTokens = None,
+    skip_bad_rows: data_options.SkipBadRows = None,
+    max_bad_share: data_options.MaxBadShare = None,
     max_length: options.MaxLength = None,
     rows: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Number of examples to show.", rich_help_panel=options.DATA)
+        int, typer.Option(min=1, metavar="N", help="Number of examples to show.", rich_help_panel=data_options.DATA)
     ] = 3,
     alpha: options.Alpha = None,
     noise: options.NoiseName = None,

@@ -42,7 +42,7 @@ def read_csv(source: str, content: bytes) -> dict[str, Rows]:
 
 
 @dataclass(frozen=True)
-class _Record:
+class _CsvRecord:
     """The values of a row."""
 
     values: list[str]
@@ -69,9 +69,9 @@ def _cells_of_any_size() -> Iterator[None]:
 
 def _records(
     source: str, text: str, delimiter: str, lines_before: int
-) -> tuple[list[Located[_Record]], tuple[BadRow, ...]]:
+) -> tuple[list[Located[_CsvRecord]], tuple[BadRow, ...]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records: list[Located[_Record]] = []
+    records: list[Located[_CsvRecord]] = []
     bad_rows: list[BadRow] = []
     with _cells_of_any_size():
         while True:
@@ -79,7 +79,7 @@ def _records(
             place = f"line {lines_before + first}"
             try:
                 if values := next(reader):
-                    records.append(Located(place, _Record(values, reader.line_num - first + 1), source))
+                    records.append(Located(place, _CsvRecord(values, reader.line_num - first + 1), source))
             except StopIteration:
                 return records, tuple(bad_rows)
             except csv.Error as error:
@@ -89,7 +89,7 @@ def _records(
                 bad_rows.append(BadRow(f"{source}, {place}", what, QUOTE_FIX, what))
 
 
-def _header(source: str, record: Located[_Record], text: Text) -> list[str]:
+def _header(source: str, record: Located[_CsvRecord], text: Text) -> list[str]:
     """Return the column names. A column without a name is named by its number.
 
     Raises:
@@ -119,7 +119,7 @@ def _header(source: str, record: Located[_Record], text: Text) -> list[str]:
     return names
 
 
-def _named(header: Sequence[str], record: _Record, text: Text) -> RowValues:
+def _named(header: Sequence[str], record: _CsvRecord, text: Text) -> RowValues:
     values = record.values
     text.check("".join(values))
     if len(values) == len(header):

@@ -96,7 +96,7 @@ def length_notes(tokenized: TokenizedExamples, split: str, max_length: int) -> t
 
 
 @dataclass(frozen=True)
-class _Text:
+class _ExampleText:
     """The text of an example, divided where the completion starts."""
 
     example: Example
@@ -163,12 +163,12 @@ class _Tokenization:
                 f"{counted(found.opened, 'completion')}. Training and generation leave out '{found.opening}' there."
             )
 
-    def _text_of(self, example: Example) -> _Text:
+    def _text_of(self, example: Example) -> _ExampleText:
         if not example.prompt:
             # Special tokens as in pretraining: models pretrained with a begin-of-sequence token expect it here.
             bos = self._tokenizer.bos_token
             first = example.raw_prompt + example.completion
-            return _Text(
+            return _ExampleText(
                 example, example.raw_prompt, example.completion, adds_bos=not (bos and first.startswith(str(bos)))
             )
         example = self._without_end_token(example)
@@ -177,9 +177,9 @@ class _Tokenization:
             self._found.opened += 1
             self._found.opening = rendered.opened
         ordinary = self._ordinary(rendered.prompt + rendered.completion, rendered.contents)
-        return _Text(example, rendered.prompt, rendered.completion, rendered.earlier, tuple(ordinary))
+        return _ExampleText(example, rendered.prompt, rendered.completion, rendered.earlier, tuple(ordinary))
 
-    def _encode_all(self, texts: Sequence[_Text]) -> None:
+    def _encode_all(self, texts: Sequence[_ExampleText]) -> None:
         """Encode the texts without exceptions in one call, which is several times faster than one call each."""
         for adds_bos in (False, True):
             wanted = (text for text in texts if text.adds_bos == adds_bos and not text.ordinary)
@@ -190,7 +190,7 @@ class _Tokenization:
                 )
                 self._encoded.update(zip(((one, adds_bos) for one in unique), encoded["input_ids"], strict=True))
 
-    def _tokens(self, text: _Text) -> TokenizedExample:
+    def _tokens(self, text: _ExampleText) -> TokenizedExample:
         border, whole = len(text.prompt), text.prompt + text.completion
         prompt = (
             self._ids(text.prompt, _within(text.ordinary, 0, border), adds_bos=text.adds_bos) if text.prompt else []
@@ -248,7 +248,7 @@ class _Tokenization:
             offsets += [(start + first, start + last) for first, last in encoded.get("offset_mapping", ())]
         return token_ids, offsets
 
-    def _places(self, text: _Text, spans: Sequence[Span]) -> Iterator[Span]:
+    def _places(self, text: _ExampleText, spans: Sequence[Span]) -> Iterator[Span]:
         """Yield the first token of each part of the prompt, and the token after its last one."""
         if not self._tokenizer.is_fast:
             raise RowError("loss on all assistant turns requires a fast tokenizer.", "Use --loss last.")
