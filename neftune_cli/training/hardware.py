@@ -44,7 +44,7 @@ def has_bfloat16(device: str) -> bool:
 
 
 def environment(*, lora: bool, load_in_4bit: bool = False) -> dict[str, str]:
-    """Return everything besides spec, data and weights that can change the numbers of a trial."""
+    """Return the environment in the identity of a trial: device, precision and package versions."""
     device = device_name()
     packages = ["torch", "transformers", "trl", *(["peft"] if lora else [])]
     precision = "bfloat16" if has_bfloat16(device) else "float32"

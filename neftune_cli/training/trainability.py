@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from neftune_cli.data.examples import IGNORED_LABEL
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evaluation.generation import effect_of_padding
 from neftune_cli.evaluation.language_model import LanguageModel, evaluation_mode
@@ -23,8 +24,7 @@ TOLERANCE = 0.02
 """Tolerance relative to the largest log-probability or logit, far above the rounding errors of bfloat16."""
 LARGE_LOGIT = 100.0
 """Size of the logits in the comparison of losses. A limit of the logits, such as 30, has no effect on small ones."""
-IGNORED = -100
-ANOTHER = "Pass a model of another architecture, such as Llama, Qwen or GPT-2."
+ANOTHER = "Use a model of another architecture, such as Llama, Qwen or GPT-2."
 
 
 def check_trainable(loaded: LoadedModel, name: str, lora_rank: int | None) -> None:
@@ -68,7 +68,7 @@ def _batch(loaded: LoadedModel) -> dict[str, Tensor]:
     pad = loaded.tokenizer.pad_token_id
     ids = torch.tensor([[0, 1, 2, 3, 4], [3, 2, 1, pad, pad]])
     mask = torch.tensor([[1] * 5, [1, 1, 1, 0, 0]])
-    rows = {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, IGNORED)}
+    rows = {"input_ids": ids, "attention_mask": mask, "labels": ids.masked_fill(mask == 0, IGNORED_LABEL)}
     return {key: value.to(loaded.model.device) for key, value in rows.items()}
 
 
@@ -116,7 +116,7 @@ def _own_log_probabilities(model: PreTrainedModel, batch: dict[str, Tensor]) -> 
     """Return the log-probability of each label from these logits: (2, 4), 0 for ignored labels."""
     labels = batch["labels"][:, 1:]
     chosen = _own_logits(model, batch).log_softmax(dim=-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    return chosen.masked_fill(labels == IGNORED, 0.0)
+    return chosen.masked_fill(labels == IGNORED_LABEL, 0.0)
 
 
 def _with_adapters(model: PreTrainedModel, rank: int, what: str) -> LanguageModel:

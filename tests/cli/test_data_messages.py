@@ -300,7 +300,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n
         ("mine.jsonl.gz", gzip.compress(b"x" * 99)[:20], "mine.jsonl.gz is truncated or damaged (gzip: "),
         ("mine.jsonl.zst", b"\x28\xb5\x2f\xfd...", "mine.jsonl.zst is truncated or damaged (zstandard: "),
         ("mine.jsonl.gz", gzip.compress(b""), "mine.jsonl.gz is empty. Add examples to it."),
-        ("mine.parquet", b"PAR1 and nothing", "mine.parquet is truncated. Write it again, or pass"),
+        ("mine.parquet", b"PAR1 and nothing", "mine.parquet is truncated. Write it again, or use"),
         ("mine.parquet", b"PAR1 and nothing PAR1", "mine.parquet is damaged or not a valid Parquet file ("),
         ("mine.arrow", b"ARROW1 and nothing", "mine.arrow is damaged or not a valid Arrow file ("),
         (
