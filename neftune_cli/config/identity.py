@@ -1,4 +1,7 @@
-"""Identity of a trial: canonical JSON of everything that can change its numbers, and the id hashed from it."""
+"""Identity of a trial: canonical JSON of the model, the data, the spec and the environment, and the id hashed from it.
+
+Run settings (`neftune_cli.config.running`) are not part of it.
+"""
 
 import hashlib
 import json
@@ -28,9 +31,10 @@ TOKENIZATION_FIELDS = ("loss", "allow_special_tokens", "skip_bad_rows", "templat
 def trial_identity(
     spec: TrialSpec, *, model_fingerprint: str, data_fingerprint: str, environment: dict[str, str]
 ) -> dict[str, Any]:
-    """Return everything that can change the numbers of a trial, and nothing else.
+    """Return the identity of a trial: the model, the data, the spec and the environment.
 
-    It contains fingerprints of model and data instead of names. With alpha 0 it contains no other noise field.
+    It contains fingerprints of model and data instead of names. With alpha 0 it contains no other noise field. Run
+    settings, such as the number of workers, are not part of it.
     """
     return {
         **_shared_identity(spec, model_fingerprint, data_fingerprint, environment),

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from neftune_cli.config.noises import DISTRIBUTIONS
-from neftune_cli.errors import Problem, UsageError, did_you_mean
+from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
 
 def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
@@ -72,8 +72,8 @@ def parse_noises(text: str) -> list[str]:
     names = [part.strip() for part in text.split(",")]
     problems = [
         Problem(
-            f"--noises: noise distribution {name!r} is unknown.",
-            did_you_mean(name, DISTRIBUTIONS) or f"Use one of: {', '.join(DISTRIBUTIONS)}.",
+            f"--noises: a noise distribution must be {alternatives(DISTRIBUTIONS)}; {name!r} was given.",
+            did_you_mean(name, DISTRIBUTIONS) or "Use for example --noises uniform,gaussian.",
         )
         for name in names
         if name not in DISTRIBUTIONS

@@ -56,7 +56,8 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--noises", "uniform,unifrom"),
-            "Error: --noises: noise distribution 'unifrom' is unknown.\n  Did you mean 'uniform'?\n",
+            "Error: --noises: a noise distribution must be uniform, gaussian or bernoulli; 'unifrom' was given.\n"
+            "  Did you mean 'uniform'?\n",
         ),
         (
             ("--noise-schedule", "sideways"),
