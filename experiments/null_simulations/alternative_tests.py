@@ -1,6 +1,8 @@
 """False positives of alternative tests on the same simulated sweeps."""
 
+import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +10,10 @@ from scipy.special import stdtr
 from scipy.stats import ttest_ind, ttest_rel
 
 from experiments.null_simulations.error_rates import ARMS, LEVEL, Rate, compare, generator, rate
+from experiments.null_simulations.resampling import bootstrap_interval, sign_flip_p_value
 from experiments.null_simulations.simulated_sweeps import Scenario, SimulatedSweep, seed_means, simulate
 from neftune_cli.analysis.crossed_factors import CrossedMean
-from neftune_cli.analysis.paired import InferenceMethod
+from neftune_cli.analysis.paired import cluster_table
 from neftune_cli.evidence.measurements import Floats
 
 BOOTSTRAP_SHARE = 5
@@ -38,8 +41,8 @@ def alternative_rates(scenario: Scenario, seeds: int, repetitions: int) -> Alter
     means = np.array([seed_means(sweep) for sweep in sweeps])  # (repetitions, arms, seeds)
     return AlternativeRates(
         satterthwaite=rate([[_satterthwaite(one.mean) <= LEVEL for one in compare(sweep)] for sweep in sweeps]),
-        sign_flip=_false_positives(sweeps, "sign-flip"),
-        bootstrap=_false_positives(sweeps[: -(-repetitions // BOOTSTRAP_SHARE)], "bootstrap"),
+        sign_flip=_false_positives(sweeps, _sign_flip),
+        bootstrap=_false_positives(sweeps[: -(-repetitions // BOOTSTRAP_SHARE)], _bootstrap),
         t_of_seeds=rate(t_test(means[:, 1:], means[:, :1], paired=True) <= LEVEL),
         welch=rate(t_test(means[:, 1:], means[:, :1], paired=False) <= LEVEL),
     )
@@ -62,11 +65,35 @@ def t_test(
     return np.asarray(test.pvalue, dtype=np.float64)
 
 
+def p_values(sweep: SimulatedSweep, p_value: Callable[[Floats], float]) -> list[float]:
+    """Return the p-value of each treated arm, NaN if its differences do not vary.
+
+    Args:
+        sweep: the arms to compare with the baseline.
+        p_value: function of one arm's differences, (seeds, clusters).
+    """
+    tables = [
+        cluster_table(difference, np.broadcast_to(sweep.weights, difference.shape), sweep.scenario.clusters)
+        for difference in sweep.treated() - sweep.baseline
+    ]
+    return [
+        p_value(table) if one.mean.is_measured else math.nan for table, one in zip(tables, compare(sweep), strict=True)
+    ]
+
+
 def _satterthwaite(mean: CrossedMean) -> float:
     """Return the two-sided p-value for no difference."""
     inverse = mean.seed_share**2 / mean.seed_degrees + (1 - mean.seed_share) ** 2 / (mean.clusters - 1)
     return 2 * float(stdtr(1 / inverse, -abs(mean.mean) / mean.standard_error)) if mean.standard_error else 1.0
 
 
-def _false_positives(sweeps: list[SimulatedSweep], method: InferenceMethod) -> Rate:
-    return rate([[one.p_value <= LEVEL for one in compare(sweep, method=method)] for sweep in sweeps])
+def _false_positives(sweeps: list[SimulatedSweep], p_value: Callable[[Floats], float]) -> Rate:
+    return rate([[one <= LEVEL for one in p_values(sweep, p_value)] for sweep in sweeps])
+
+
+def _sign_flip(table: Floats) -> float:
+    return sign_flip_p_value(table.mean(axis=1))
+
+
+def _bootstrap(table: Floats) -> float:
+    return bootstrap_interval(table, confidence=1 - LEVEL)[2]

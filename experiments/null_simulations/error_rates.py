@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.null_simulations.simulated_sweeps import Scenario, SimulatedSweep, simulate
-from neftune_cli.analysis.paired import InferenceMethod, PairedComparison, paired_comparison
+from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.verdicts import equivalence_p_value, holm
 
 LEVEL = 0.05
@@ -69,7 +69,7 @@ def generator(scenario: Scenario, seeds: int) -> np.random.Generator:
     return np.random.default_rng((seeds, *scenario.name.encode()))
 
 
-def compare(sweep: SimulatedSweep, *, shift: float = 0.0, method: InferenceMethod = "t") -> list[PairedComparison]:
+def compare(sweep: SimulatedSweep, *, shift: float = 0.0) -> list[PairedComparison]:
     """Compare every treated arm, shifted by a true effect, with the baseline."""
     return [
         paired_comparison(
@@ -78,7 +78,6 @@ def compare(sweep: SimulatedSweep, *, shift: float = 0.0, method: InferenceMetho
             confidence=1 - LEVEL,
             clusters=sweep.scenario.clusters,
             weights=sweep.weights,
-            method=method,
         )
         for treated in sweep.treated(shift)
     ]

@@ -15,8 +15,6 @@ MIN_SEEDS = 3
 MIN_INFORMATIVE_CLUSTERS = 10
 """With fewer clusters in which the arms differ, `few_differ` of `crossed_mean` applies."""
 
-InferenceMethod = Literal["t", "sign-flip", "bootstrap"]
-
 
 @dataclass(frozen=True)
 class PairedComparison:
@@ -46,9 +44,7 @@ def paired_comparison(
     *,
     confidence: float = 0.95,
     clusters: Sequence[object] | None = None,
-    seed: int = 0,
     weights: ArrayLike | None = None,
-    method: InferenceMethod = "t",
 ) -> PairedComparison:
     """Compare two arms that share their seeds (rows) and items (columns).
 
@@ -69,11 +65,7 @@ def paired_comparison(
         confidence: confidence level of the interval, between 0 and 1.
         clusters: label of each item. Items with the same label, such as questions about one person, are dependent. By
             default all items are independent.
-        seed: random seed for methods that resample.
         weights: weights of the items, such as their numbers of tokens, (items,) or (seeds, items). Default: equal.
-        method: "t" is the t interval for crossed random factors. The other methods are references for simulations:
-            "sign-flip" takes the p-value from sign flips of the seeds' mean differences, exhaustively for up to 12
-            seeds (with fewer than 6 it cannot reach 5%); "bootstrap" resamples seeds and clusters.
 
     Raises:
         ValueError: the shapes differ, a value is not finite, a weight is negative, all weights of a seed are zero, or
@@ -90,12 +82,12 @@ def paired_comparison(
         mean = crossed_mean(table, few_differ=differ < MIN_INFORMATIVE_CLUSTERS, scale=scale)
     else:
         mean = clustered_mean(table, scale=scale)
-    low, high, p_value = _inference(mean, table, confidence, method, seed)
+    low, high = mean.interval(confidence)
     return PairedComparison(
         difference=mean.mean,
         ci_low=low,
         ci_high=high,
-        p_value=p_value,
+        p_value=mean.p_value(),
         seeds=difference.shape[0],
         items=difference.shape[1],
         clusters=table.shape[1],
@@ -141,17 +133,6 @@ def _informative(
     return len(np.unique(_cluster_of_items(clusters, differs.shape[1])[differs.any(axis=0)]))
 
 
-def _inference(
-    mean: CrossedMean, table: Floats, confidence: float, method: InferenceMethod, seed: int
-) -> tuple[float, float, float]:
-    """Return the lower and upper bound of the interval, and the p-value."""
-    if method == "bootstrap" and mean.is_measured:
-        return bootstrap_interval(table, confidence=confidence, seed=seed, over_seeds=len(table) >= MIN_SEEDS)
-    if method == "sign-flip" and mean.is_measured:
-        return *mean.interval(confidence), sign_flip_p_value(table.mean(axis=1), seed=seed)
-    return *mean.interval(confidence), mean.p_value()
-
-
 def _values(baseline: ArrayLike, treated: ArrayLike, confidence: float) -> tuple[Floats, Floats]:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be between 0 and 1, not {confidence}")
@@ -168,61 +149,3 @@ def _weights(weights: ArrayLike | None, shape: tuple[int, ...]) -> Floats:
     if (weighted < 0).any() or not (weighted.sum(axis=1) > 0).all():
         raise ValueError("a weight is negative, or all weights of a seed are zero")
     return weighted
-
-
-MAX_EXACT_SEEDS = 12
-"""Largest number of seeds for which all sign patterns are enumerated. For more seeds they are sampled."""
-RESAMPLES = 5000
-"""Number of bootstrap resamples and of sampled sign patterns."""
-
-
-def sign_flip_p_value(
-    differences: Floats,  # (seeds,)
-    *,
-    seed: int = 0,
-) -> float:
-    """Return the two-sided p-value of the sign-flip test (Fisher 1935): differences are symmetric about zero.
-
-    Items are treated as fixed. The smallest possible p-value is 2 / 2**seeds.
-    """
-    count = len(differences)
-    if count <= MAX_EXACT_SEEDS:
-        signs = 1.0 - 2.0 * ((np.arange(2**count)[:, None] >> np.arange(count)) & 1)
-    else:
-        signs = np.random.default_rng(seed).choice((-1.0, 1.0), size=(RESAMPLES, count))
-        signs = np.vstack([np.ones(count), signs])  # the observed pattern counts too
-    flipped = np.abs(signs @ differences)
-    observed = abs(differences.sum())
-    return float(np.mean(flipped >= observed * (1 - 1e-12)))
-
-
-def bootstrap_interval(
-    table: Floats,  # (seeds, clusters)
-    *,
-    confidence: float,
-    seed: int = 0,
-    over_seeds: bool = True,
-) -> tuple[float, float, float]:
-    """Return the bounds of the percentile interval and the two-sided p-value of the table's mean.
-
-    Rows and columns are resampled. All seeds share their items, so one sample of columns is used for all rows (Owen
-    2007, "The pigeonhole bootstrap"). If `over_seeds` is false, only columns are resampled.
-    """
-    seeds, clusters = table.shape
-    draws = np.random.default_rng(seed)
-    by_seed = table @ _resampled(clusters, draws).T  # (seeds, resamples)
-    if over_seeds:
-        rows = _resampled(seeds, draws)
-        means = np.einsum("rs,sr->r", rows, by_seed)
-    else:
-        means = by_seed.mean(axis=0)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    tail = min(np.mean(means <= 0), np.mean(means >= 0))
-    return float(low), float(high), float(min(1.0, 2 * (tail * RESAMPLES + 1) / (RESAMPLES + 1)))
-
-
-def _resampled(size: int, draws: np.random.Generator) -> Floats:
-    """Return the share of each of `size` units in every sample with replacement, (resamples, size)."""
-    # counting drawn indices is several times faster than the multinomial distribution of numpy
-    units = draws.integers(size, size=(RESAMPLES, size)) + size * np.arange(RESAMPLES)[:, None]
-    return np.bincount(units.ravel(), minlength=RESAMPLES * size).reshape(RESAMPLES, size) / size

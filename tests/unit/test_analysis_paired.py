@@ -11,12 +11,9 @@ from scipy import stats
 from neftune_cli.analysis import paired
 from neftune_cli.analysis.crossed_factors import crossed_mean
 from neftune_cli.analysis.paired import (
-    InferenceMethod,
     PairedComparison,
-    bootstrap_interval,
     cluster_table,
     paired_comparison,
-    sign_flip_p_value,
 )
 from neftune_cli.evidence.measurements import Floats
 
@@ -81,12 +78,11 @@ def test_single_value_has_no_interval() -> None:
     assert all(map(math.isnan, (alone.ci_low, alone.ci_high, alone.p_value)))
 
 
-@pytest.mark.parametrize("method", ["t", "sign-flip", "bootstrap"])
 @pytest.mark.parametrize("shape", [(3, 1), (3, 40), (5, 200), (2, 40)])
 @pytest.mark.parametrize("step", [0.0, 0.1, 1.0])
-def test_constant_differences_have_no_interval(step: float, shape: tuple[int, int], method: InferenceMethod) -> None:
+def test_constant_differences_have_no_interval(step: float, shape: tuple[int, int]) -> None:
     values = np.random.default_rng(0).normal(7, 3, shape)
-    ours = paired_comparison(values, values + step, method=method)  # the sums have rounding errors
+    ours = paired_comparison(values, values + step)  # the sums have rounding errors
     assert ours.difference == pytest.approx(step)
     assert ours.mean.standard_error == 0
     assert all(map(math.isnan, (ours.ci_low, ours.ci_high, ours.p_value)))
@@ -225,18 +221,6 @@ def test_clusters_that_differ_in_one_seed_are_informative() -> None:
     ours = paired_comparison(np.zeros_like(differences), differences)
     assert ours.mean.seed_variance == pytest.approx(crossed_mean(differences).seed_variance, rel=EXACT)
     assert ours.mean.seed_variance < crossed_mean(differences, few_differ=True).seed_variance * 0.9
-
-
-def test_other_methods_replace_only_p_value_or_interval() -> None:
-    baseline, treated, clusters, tokens = clustered(6)
-    table = cluster_table(treated - baseline, np.broadcast_to(tokens, treated.shape), clusters)
-    ours = paired_comparison(baseline, treated, clusters=clusters, weights=tokens)
-    flipped = paired_comparison(baseline, treated, clusters=clusters, weights=tokens, method="sign-flip")
-    assert flipped.p_value == sign_flip_p_value(table.mean(axis=1))
-    assert numbers(flipped)[:3] == numbers(ours)[:3]
-    drawn = paired_comparison(baseline, treated, clusters=clusters, weights=tokens, method="bootstrap", seed=4)
-    assert numbers(drawn)[1:] == bootstrap_interval(table, confidence=0.95, seed=4)
-    assert drawn.difference == ours.difference
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from neftune_cli.analysis.paired import RESAMPLES, bootstrap_interval, sign_flip_p_value
+from experiments.null_simulations.alternative_tests import p_values
+from experiments.null_simulations.resampling import RESAMPLES, bootstrap_interval, sign_flip_p_value
+from experiments.null_simulations.simulated_sweeps import HELD_OUT_LOSS, SimulatedSweep
 from neftune_cli.evidence.measurements import Floats
 
 
@@ -42,7 +44,7 @@ def test_sampled_sign_flips_approximate_the_exact_p_value() -> None:
 
 def test_bootstrap_over_items_matches_scipy() -> None:
     items = np.random.default_rng(2).exponential(size=(1, 60)) - 0.6
-    low, high, _ = bootstrap_interval(items, confidence=0.9, over_seeds=False)
+    low, high, _ = bootstrap_interval(items, confidence=0.9)
     expected = stats.bootstrap(
         (items[0],), np.mean, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=3
     ).confidence_interval
@@ -59,11 +61,24 @@ def test_bootstrap_over_seeds_and_items_matches_explicit_resampling() -> None:
     assert (low, high) == pytest.approx(tuple(expected), abs=0.05 * np.ptp(expected))
     tail = 2 * min(np.mean(np.array(means) <= 0), np.mean(np.array(means) >= 0))
     assert p_value == pytest.approx(tail, abs=4 * math.sqrt(2 * tail / RESAMPLES))
-    alone = bootstrap_interval(table, confidence=0.95, over_seeds=False)
-    assert alone[1] - alone[0] < high - low
 
 
 def test_bootstrap_is_deterministic_and_its_p_value_is_positive() -> None:
     table = 100 + np.random.default_rng(5).normal(size=(3, 10))
     assert bootstrap_interval(table, confidence=0.95, seed=7) == bootstrap_interval(table, confidence=0.95, seed=7)
     assert bootstrap_interval(table, confidence=0.95)[2] == pytest.approx(2 / (RESAMPLES + 1))
+
+
+def test_differences_are_averaged_over_clusters_with_weights() -> None:
+    draws = np.random.default_rng(6)
+    latent, weights = draws.normal(size=(3, 5, HELD_OUT_LOSS.items)), draws.uniform(1, 9, HELD_OUT_LOSS.items)
+    sweep = SimulatedSweep(HELD_OUT_LOSS, latent, weights)
+    means = [np.average(arm - latent[0], axis=1, weights=weights).mean() for arm in latent[1:]]
+    assert p_values(sweep, lambda table: float(table.mean())) == pytest.approx(means)
+    assert p_values(sweep, lambda table: float(table.shape[1])) == [len(set(HELD_OUT_LOSS.clusters))] * 2
+
+
+def test_differences_that_do_not_vary_have_no_p_value() -> None:
+    latent = np.stack([np.ones((10, HELD_OUT_LOSS.items)), np.full((10, HELD_OUT_LOSS.items), 1.5)])
+    sweep = SimulatedSweep(HELD_OUT_LOSS, latent, np.ones(HELD_OUT_LOSS.items))
+    assert all(map(math.isnan, p_values(sweep, lambda table: sign_flip_p_value(table.mean(axis=1)))))
