@@ -36,7 +36,7 @@ def trial_record(trial: str, arm: str, seed: int | None, eval_loss: float = 1.0,
 
 def start_trial(folder: TrialFolder, trial: str, spec: TrialSpec | None = None, **status: Any) -> LeasedTrial:
     """Acquire the lease of a trial and start it. `status` has further fields of `state.json`."""
-    leased = folder.acquire_lease()
+    leased = folder.acquire_lease(lease_seconds=120)
     assert leased is not None
     leased.start(spec or NoSpec(), TrialStatus(trial=trial, state=TrialState.RUNNING, **status))
     return leased

@@ -73,7 +73,7 @@ class Attempt:
         """Run the trial, and return the reported progress. Raise `TrialStopped` if it was stopped."""
         self.reported: list[TrialProgress] = []
         self.stop = StopRequest()
-        place = self.folder.acquire_lease()
+        place = self.folder.acquire_lease(lease_seconds=120)
         assert place is not None
         with place:
             self.run_in(place)

@@ -57,7 +57,7 @@ def write_sweep(path: Path, *, seeds: int, items: int) -> None:
         losses = list(_losses(draws, items))
         answers = [_answer(draws, item) for item in range(items)]
         trial = folder.trial(f"{number:012x}", arm, seed)
-        leased = trial.acquire_lease()
+        leased = trial.acquire_lease(lease_seconds=120)
         assert leased is not None
         with leased:
             leased.rewrite_metrics(list(_curve(draws)))

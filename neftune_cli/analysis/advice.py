@@ -7,6 +7,7 @@ from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
 from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
 from neftune_cli.analysis.power import POWER
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, StoppedArm, Verdict
+from neftune_cli.analysis.verdicts import missing_verdict_reason
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
@@ -137,18 +138,9 @@ def _arms_without_verdict(comparison: Comparison, decision: Decision) -> Iterato
         yield f"With fewer than {MIN_SEEDS} seeds, the differences of {arms} describe these checkpoints only."
         yield from _differences(comparison, decision.checkpoints)
     for arm in decision.without_verdict:
-        reason = _reason_without_verdict(comparison, arm)
+        estimate = _arm(comparison, arm).estimates.get(comparison.primary)
+        reason = missing_verdict_reason(estimate, _spoken(comparison, comparison.baseline))
         yield f"{_capital(_spoken(comparison, arm))} has no verdict, because {reason}."
-
-
-def _reason_without_verdict(comparison: Comparison, name: str) -> str:
-    estimate = _arm(comparison, name).estimates.get(comparison.primary)
-    baseline = _spoken(comparison, comparison.baseline)
-    if estimate is None or estimate.difference is None:
-        return f"it shares no measured seed with {baseline}"
-    if not math.isfinite(estimate.difference.mean):
-        return f"a value of it or of {baseline} is not finite"
-    return "its differences do not vary, so their standard error is unknown"
 
 
 def _early_stopping(comparison: Comparison) -> Iterator[str]:

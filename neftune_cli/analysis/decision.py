@@ -39,7 +39,7 @@ class Decision:
     checkpoints: Mapping[str, Assessment]
     """Arms with too few seeds for a verdict on the method."""
     without_verdict: tuple[str, ...]
-    """Arms without a shared seed, with a value that is not finite, or with an unknown standard error."""
+    """Other arms; `missing_verdict_reason` returns the reason."""
 
 
 def decide(comparison: Comparison) -> Decision:

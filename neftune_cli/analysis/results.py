@@ -62,7 +62,7 @@ class Estimate:
     difference: PairedDifference | None
     """None for the baseline itself, and if the arm shares no seed with it."""
     assessment: Assessment | None
-    """None without a difference, or if it is not finite."""
+    """None without a difference, if it is not finite, or if the arm shares no item with the baseline."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Verdicts on the differences of several arms to one baseline, from Holm-adjusted tests."""
+"""Verdicts on the differences of several arms to one baseline, from Holm-adjusted tests, or why one is missing."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,11 @@ from typing import TypeVar
 
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.power import minimum_detectable_effect, required_seeds
-from neftune_cli.analysis.results import Assessment, Verdict
+from neftune_cli.analysis.results import Assessment, Estimate, Verdict
 from neftune_cli.metrics import Metric
+
+NO_VARIATION = "the differences do not vary, so their standard error is unknown"
+VALUE_NOT_FINITE = "a value is not finite"
 
 
 def assess(
@@ -74,6 +77,29 @@ def _verdict(comparison: PairedComparison, metric: Metric, *, different: bool, e
     if metric.goal is None:
         return direction
     return "better" if direction == metric.goal else "worse"
+
+
+def missing_verdict_reason(estimate: Estimate | None, baseline: str) -> str:
+    """Return the reason why a treated arm has no verdict on a metric; empty if it has one.
+
+    Args:
+        estimate: of the treated arm, or None if the metric is not defined for it.
+        baseline: name of the baseline for the text.
+    """
+    if estimate is None:
+        return "the metric is not defined for the arm"
+    if estimate.difference is None:
+        return f"no seed is shared with {baseline}"
+    if estimate.assessment is not None:
+        return untested_reason(estimate.assessment)
+    return f"no item is shared with {baseline}" if math.isfinite(estimate.difference.mean) else VALUE_NOT_FINITE
+
+
+def untested_reason(assessment: Assessment) -> str:
+    """Return the reason why an assessed difference has no verdict; empty if it has one."""
+    if assessment.verdict is not None:
+        return ""
+    return "fewer than three paired seeds" if assessment.comparison.about == "checkpoints" else NO_VARIATION
 
 
 Key = TypeVar("Key")

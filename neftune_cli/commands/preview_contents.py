@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_cli.commands.request import read_spec
 from neftune_cli.config.spec import ArmSpec, SweepSpec, TrialSpec
-from neftune_cli.data.examples import TokenizedExample
+from neftune_cli.data.examples import IGNORED_LABEL, TokenizedExample
 from neftune_cli.data.rows import in_order
 from neftune_cli.errors import Problems, UsageError
 from neftune_cli.reporting.preview import SHOWN_TOKENS, ExampleView, Part, Preview, TokenView
@@ -80,7 +80,7 @@ def _view(example: TokenizedExample, trial: TrialSpec, tokenizer: "PreTrainedTok
     from neftune_cli.noise.lengths import token_noise_norm
 
     length = min(len(example.input_ids), trial.train.max_length)
-    learned = [label != -100 for label in example.labels]
+    learned = [label != IGNORED_LABEL for label in example.labels]
     parts: list[Part] = [
         "cut" if index >= length else "learned" if learned[index] else "prompt" for index in range(len(learned))
     ]

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from neftune_cli.commands.options import parsers
 from neftune_cli.config import values
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.spec import InputSpec, SweepSpec
+from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
 from neftune_cli.data.content import split_suffix
 from neftune_cli.data.files import FILE_SUFFIXES
 from neftune_cli.data.loading import load_data
@@ -141,7 +141,7 @@ def _parsed(parser: str, value: Any) -> Any:
 
 def _check_model_and_data(fields: Mapping[str, Any], problems: Problems) -> None:
     """Find the model and read the data that the fields of a spec name."""
-    problems.attempt(lambda: find_model(str(fields.get("model", "tiny"))))
+    problems.attempt(lambda: find_model(str(fields.get("model", DEFAULT_MODEL))))
     try:
         inputs = InputSpec(**{name: value for name, value in fields.items() if name in _INPUT_NAMES})
     except ValidationError:  # the spec has this problem too

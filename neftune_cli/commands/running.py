@@ -14,10 +14,11 @@ from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.config.running import RunOptions
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.executors import INLINE, LOCAL, Executor, make_executor
+from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.progress.live import LiveObserver, can_draw
 from neftune_cli.sweeps.progress.plain_lines import LineObserver
-from neftune_cli.sweeps.runner import Interrupts, SweepOutcome, run_sweep
+from neftune_cli.sweeps.runner import SweepOutcome, run_sweep
 
 
 @dataclass(frozen=True)

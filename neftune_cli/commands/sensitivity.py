@@ -47,12 +47,13 @@ def sensitivity(
     The last line is the `neftune sweep` command with these alphas. Nothing is trained.
     """
     from neftune_cli.commands.request import default_name
+    from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.geometry.output import default_folder
     from neftune_cli.geometry.sensitivity.inputs import SensitivityOptions, measure, prepare, sweep_command, write
 
     chosen = SensitivityOptions(
-        model=model or "tiny",
-        dataset=dataset or "bios",
+        model=model or DEFAULT_MODEL,
+        dataset=dataset or DEFAULT_DATASET,
         layout=format_,
         examples=examples,
         max_length=max_length,

@@ -59,6 +59,7 @@ def train(
     from neftune_cli.commands.request import default_name, raise_with_spec_problems
     from neftune_cli.commands.running import run_and_report
     from neftune_cli.config.running import run_options
+    from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.config.values import parse_size
     from neftune_cli.sweeps.plan import trial_folder
 
@@ -72,7 +73,8 @@ def train(
     assert running is not None
     field, size = noise_size
     label = f"{field.removesuffix('s')}={size:g},seed={seed}"
-    folder = output or Path("results") / f"train-{default_name(model or 'tiny', dataset or 'bios')}-{label}"
+    names = default_name(model or DEFAULT_MODEL, dataset or DEFAULT_DATASET)
+    folder = output or Path("results") / f"train-{names}-{label}"
     fields[field] = str(size)
     planned, _ = run_and_report(None, fields, folder, running, quiet=quiet, as_json=as_json, single_trial=True)
     model_path = trial_folder(planned.folder, planned.plan.trials[-1]).model_path

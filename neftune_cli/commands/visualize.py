@@ -49,6 +49,7 @@ def visualize(
 ) -> None:
     """Draw groups of token embeddings before and after the noise, with one arrow per token for its shift."""
     from neftune_cli.commands.request import default_name
+    from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.geometry.output import default_folder
     from neftune_cli.geometry.projection.visualization import (
         VisualizationOptions,
@@ -57,8 +58,8 @@ def visualize(
     )
 
     chosen = VisualizationOptions(
-        model=model or "tiny",
-        dataset=dataset or "bios",
+        model=model or DEFAULT_MODEL,
+        dataset=dataset or DEFAULT_DATASET,
         layout=format_,
         length=length,
         alpha=alpha,

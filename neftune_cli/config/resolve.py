@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from neftune_cli.config.arms import ARM_FLAGS, arms_of, fields_in
 from neftune_cli.config.experiment_file import VERSION_FIELD, read_experiment
 from neftune_cli.config.field_problems import Origin, independent
-from neftune_cli.config.spec import DEFAULT_SEEDS, SweepSpec, default_recipe
+from neftune_cli.config.spec import DEFAULT_MODEL, DEFAULT_SEEDS, SweepSpec, default_recipe
 from neftune_cli.config.values import NumberDumper
 from neftune_cli.errors import UsageError
 
@@ -33,7 +33,7 @@ def resolve_sweep(file: Path | None, flags: Mapping[str, Any]) -> SweepSpec:
     values["arms"] = arms_of(written.fields, flags, written.place)
     values.pop("grid", None)
     lora = bool(values["train"].get("lora_rank"))
-    values["train"] = {**default_recipe(str(values.get("model", "tiny")), lora=lora), **values["train"]}
+    values["train"] = {**default_recipe(str(values.get("model", DEFAULT_MODEL)), lora=lora), **values["train"]}
     origin = Origin(written, flags, values["arms"])
     try:
         spec = SweepSpec.model_validate(values)

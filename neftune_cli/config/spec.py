@@ -18,6 +18,11 @@ NoiseTarget = Literal["all", "prompt", "completion"]
 LearnedTurns = Literal["last", "all-assistant"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
+DEFAULT_MODEL = "tiny"
+"""Name of the bundled model."""
+DEFAULT_DATASET = "bios"
+"""Name of the bundled data set."""
+
 BASE_ARM = "base"
 """Name of the arm of the base model: one trial without alpha and seed."""
 
@@ -31,9 +36,9 @@ class Spec(BaseModel):
 class InputSpec(Spec):
     """Model and data of a sweep, and the reading of the data."""
 
-    model: str = "tiny"
+    model: str = DEFAULT_MODEL
     """`tiny`, `smollm2`, a hub id or a local directory."""
-    dataset: str = "bios"
+    dataset: str = DEFAULT_DATASET
     """`bios`, a hub id, files, a folder or a saved data set."""
     layout: str | None = Field(default=None, alias="format")
     """Layout of the data; null recognizes it by the columns."""
@@ -260,8 +265,6 @@ class SweepSpec(InputSpec):
         )
 
 
-TINY = "tiny"
-
 _TINY_RECIPE: dict[str, Any] = {"epochs": 3, "learning_rate": 1e-3, "batch_size": 16, "max_length": 256}
 _RECIPE: dict[str, Any] = {"epochs": 3, "learning_rate": 2e-5, "batch_size": 8, "max_length": 512}
 _LORA_LEARNING_RATE = 2e-4
@@ -276,6 +279,6 @@ def default_recipe(model: str, *, lora: bool) -> dict[str, Any]:
     The recipe of `tiny` was tuned without noise. Other models get TRL's learning rate for full fine-tuning (2e-5), and
     ten times that for LoRA, as TRL's documentation recommends.
     """
-    if model == TINY:
+    if model == DEFAULT_MODEL:
         return dict(_TINY_RECIPE)
     return {**_RECIPE, "learning_rate": _LORA_LEARNING_RATE} if lora else dict(_RECIPE)

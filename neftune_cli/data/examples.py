@@ -123,7 +123,7 @@ class TokenizedExample:
     @property
     def loss_tokens(self) -> int:
         """Return the number of tokens that carry loss. The first token of a sequence is never predicted."""
-        return sum(label != -100 for label in self.labels[1:])
+        return sum(label != IGNORED_LABEL for label in self.labels[1:])
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from functools import partial, reduce
 from pathlib import Path
 
+from neftune_cli.config.spec import DEFAULT_DATASET
 from neftune_cli.data.content import COMPRESSIONS, split_suffix
 from neftune_cli.data.files import FILE_SUFFIXES_IN_WORDS, is_data_file, read_file
 from neftune_cli.data.rows import Rows
 from neftune_cli.data.splits import UNNAMED, kind_in_path
 from neftune_cli.errors import Problem, Problems, UsageError
 
-BUNDLED_DATA = "bios"
+BUNDLED_DATA = DEFAULT_DATASET
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 OTHER_FILE_SUFFIXES = (".txt", ".xls", ".xlsx", ".yaml", ".yml", ".zip", ".xz", ".bz2", ".tar", ".tgz", ".7z", ".pkl")
 """Unsupported suffixes. A name with one of them is a file name, not a hub id."""

@@ -4,13 +4,12 @@ import math
 from dataclasses import dataclass
 
 from neftune_cli.analysis.results import ArmSummary, Assessment, Estimate, Verdict
+from neftune_cli.analysis.verdicts import missing_verdict_reason, untested_reason
 from neftune_cli.metrics import Metric
 
 DASH = "\N{EN DASH}"
 """Placeholder for a value that is defined but missing."""
 NOT_FINITE = "not finite"
-VALUE_NOT_FINITE = "a value is not finite"
-NO_VARIATION = "the differences do not vary, so their uncertainty is unknown"
 _SMALLEST_P = 0.001
 
 
@@ -96,26 +95,8 @@ def assessed_difference(assessment: Assessment, metric: Metric) -> Difference:
         assessment.verdict,
         p=_p_value(assessment.p_adjusted) if about_method else "",
         detectable=_detectable(assessment.detectable, metric) if about_method else "",
-        remark=missing_verdict_cause(assessment) or _seeds_needed(assessment),
+        remark=untested_reason(assessment) or _seeds_needed(assessment),
     )
-
-
-def missing_verdict_reason(estimate: Estimate | None, baseline: str) -> str:
-    """Return the reason why a treated arm has no verdict on a metric; empty where it has one."""
-    if estimate is None:
-        return "the metric is not defined for the arm"
-    if estimate.difference is None:
-        return f"no seed is shared with {baseline}"
-    if estimate.assessment is not None:
-        return missing_verdict_cause(estimate.assessment)
-    return f"no item is shared with {baseline}" if math.isfinite(estimate.difference.mean) else VALUE_NOT_FINITE
-
-
-def missing_verdict_cause(assessment: Assessment) -> str:
-    """Return the reason why an assessment has no verdict; empty where it has one."""
-    if assessment.verdict is not None:
-        return ""
-    return "fewer than three paired seeds" if assessment.comparison.about == "checkpoints" else NO_VARIATION
 
 
 def _bounds(assessment: Assessment, metric: Metric) -> tuple[str, str] | None:

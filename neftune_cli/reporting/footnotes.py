@@ -4,9 +4,10 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison
+from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason
 from neftune_cli.formatting import counted, percent
 from neftune_cli.records import Attestation
-from neftune_cli.reporting.cells import DASH, NO_VARIATION, missing_verdict_reason
+from neftune_cli.reporting.cells import DASH
 from neftune_cli.reporting.sections import is_defined, seeds_of_arms
 
 

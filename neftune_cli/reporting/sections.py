@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Assessment, BestArm, Comparison, EarlyStopping
+from neftune_cli.analysis.verdicts import VALUE_NOT_FINITE
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.formatting import listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Metric
@@ -16,7 +17,6 @@ from neftune_cli.reporting.cells import (
     DASH,
     NO_DIFFERENCE,
     UNDEFINED,
-    VALUE_NOT_FINITE,
     Cell,
     Difference,
     arm_difference,

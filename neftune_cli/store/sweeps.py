@@ -159,10 +159,12 @@ class SweepFolder:
         """Return the folders of the trials that have started."""
         return [TrialFolder(path, self._monitor) for path in sorted((self.path / "trials").glob("*/"))]
 
-    def remove_leftovers(self) -> None:
-        """Remove the leftovers of finished trials, and abandoned temporary files."""
+    def remove_leftovers(self, *, lease_seconds: float) -> None:
+        """Remove the leftovers of finished trials, under their leases, and abandoned temporary files."""
         for folder in self.trials():
-            if folder.has_leftovers() and folder.record() and (leased := folder.acquire_lease()):
+            if not (folder.has_leftovers() and folder.record()):
+                continue
+            if leased := folder.acquire_lease(lease_seconds=lease_seconds):
                 with leased:
                     leased.remove_leftovers()
         for subfolder in (self.path, self.path / "plots"):

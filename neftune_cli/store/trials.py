@@ -1,5 +1,6 @@
 """One trial on disk: its folder, which any process may read, and its lease, whose holder may write."""
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -163,7 +164,7 @@ class TrialFolder:
         """Return whether a living process holds the lease of the trial."""
         return self.holder() is not None
 
-    def acquire_lease(self, *, lease_seconds: float = 120.0) -> "LeasedTrial | None":
+    def acquire_lease(self, *, lease_seconds: float) -> "LeasedTrial | None":
         """Acquire the lease of the trial, and return the trial for writing; None while another process holds the lease.
 
         Args:
@@ -172,6 +173,10 @@ class TrialFolder:
         self.path.mkdir(exist_ok=True)  # without parents: the folder of the sweep may have been removed
         held = acquire_lease(self.path, lease_seconds=lease_seconds, monitor=self._monitor)
         return LeasedTrial(self, held) if held else None
+
+    def remove_model(self) -> None:
+        """Remove the kept model if there is one. Another process may remove it at the same time."""
+        shutil.rmtree(self.model_path, ignore_errors=True)
 
     def _first_changed_file(self, record: TrialRecord) -> str | None:
         """Return the name of the first result file with another size than in the record, None if there is none."""

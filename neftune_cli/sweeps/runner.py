@@ -1,14 +1,9 @@
-"""Run a sweep: missing trials on an executor, tables and manifest during the run, and reactions to interrupts."""
+"""Run a sweep: missing trials on an executor, tables, manifest and kept models during the run."""
 
-import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
 
 from neftune_cli.config.running import Keep, RunOptions
 from neftune_cli.formatting import size
@@ -17,6 +12,7 @@ from neftune_cli.sweeps.dispatch import Dispatcher
 from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost, measured_cost
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
+from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
 from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.sweeps.progress import Observer
@@ -56,7 +52,7 @@ def run_sweep(
     folder: SweepFolder,
     executor: Executor,
     observer: Observer,
-    interrupts: "Interrupts",
+    interrupts: Interrupts,
     options: RunOptions,
 ) -> SweepOutcome:
     """Run the missing trials and update the tables. Nothing is written before data and model are checked.
@@ -78,21 +74,21 @@ def run_sweep(
     allocation = allocate_workers(plan, missing, folder, executor, options.workers) if missing else None
     workers = allocation.workers if allocation else 1
     folder.open(plan.spec)
-    folder.remove_leftovers()
+    folder.remove_leftovers(lease_seconds=options.settings.lease_seconds)
     notes = [*plan.notes, *plan.data.notes]
     if allocation:
         notes = _start_workers(plan, missing, folder, executor, allocation, observer, estimate=options.estimate)
     notes += _notes_on_missing_models(plan, folder, options.keep, done_before)
     observer.sweep_started(plan.trials, missing, notes)
-    tables = _Tables(plan, folder, options.keep, workers=workers)
+    updates = _FolderUpdates(plan, folder, options.keep, workers=workers)
     settings = replace(options.settings, side_by_side=workers)
     dispatcher = Dispatcher(
-        folder, executor, observer, settings, after_trial=tables.update, fail_fast=options.fail_fast
+        folder, executor, observer, settings, after_trial=updates.update, fail_fast=options.fail_fast
     )
     with interrupts.graceful(executor.interrupt):
         ran = dispatcher.run(missing, lambda: interrupts.requested)
     if not ran.halted:
-        tables.finish(changed=bool(missing))
+        updates.finish(changed=bool(missing))
     done = done_trials(plan, folder)
     failed = failed_trials(plan, folder)
     if not ran.stopped:
@@ -165,7 +161,7 @@ def _start_workers(
     return notes
 
 
-class _Tables:
+class _FolderUpdates:
     """Update tables, manifest and kept models, using a limited share of the run time."""
 
     def __init__(self, plan: Plan, folder: SweepFolder, keep: Keep, *, workers: int) -> None:
@@ -209,52 +205,5 @@ def keep_best_model(folder: SweepFolder) -> TrialFolder | None:
     *_, best = min(kept, key=lambda one: one[:2])
     for *_, trial in kept:
         if trial is not best:
-            shutil.rmtree(trial.model_path, ignore_errors=True)  # another process may remove it at the same time
+            trial.remove_model()
     return best
-
-
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-
-
-class Interrupts:
-    """Handle Ctrl-C, SIGTERM and SIGHUP inside a context.
-
-    A signal raises `KeyboardInterrupt`. Within `graceful`, the first signal requests a stop after the current step, and
-    only a second Ctrl-C raises.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-        """Whether a stop of the sweep has been requested."""
-        self._on_request: Callable[[], None] | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in _SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # set by nohup
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @contextmanager
-    def graceful(self, on_request: Callable[[], None]) -> Iterator[None]:
-        """Treat the first signal as a request, and call `on_request`, which must be safe in a signal handler."""
-        self._on_request = on_request
-        try:
-            yield
-        finally:
-            self._on_request = None
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self._on_request is None:
-            raise KeyboardInterrupt
-        if not self.requested:
-            self.requested = True
-            self._on_request()
-        elif number == signal.SIGINT:  # a closed terminal or a batch system may send other signals twice
-            raise KeyboardInterrupt

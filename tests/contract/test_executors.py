@@ -26,9 +26,10 @@ from neftune_cli.sweeps.executors import (
     make_executor,
     register_executor,
 )
+from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.plan import Plan, make_plan
 from neftune_cli.sweeps.progress import NullObserver
-from neftune_cli.sweeps.runner import Interrupts, run_sweep
+from neftune_cli.sweeps.runner import run_sweep
 from neftune_cli.training.trial import Trial
 
 SMALL = {"train_examples": 16, "eval_examples": 4, "alphas": [0.0, 5.0], "seeds": [0, 1]}
@@ -153,7 +154,7 @@ def test_lease_is_released(executor: Executor, sweep: SweepFolder) -> None:
 
 def test_trial_that_another_process_has_leased_is_not_run(executor: Executor, sweep: SweepFolder) -> None:
     trial = planned(executor, sweep).trials[1]
-    leased = trial_folder(sweep, trial).acquire_lease()
+    leased = trial_folder(sweep, trial).acquire_lease(lease_seconds=120)
     assert leased is not None
     with leased:
         assert run(executor, sweep, trial) == [LeasedElsewhere(trial)]

@@ -171,7 +171,7 @@ DAMAGES = {
 
 def add_damaged(folder: TrialFolder, damage: Callable[[Path], None], *, step: int) -> None:
     """Add a checkpoint whose files are listed correctly in its index but have damaged content."""
-    place = folder.acquire_lease()
+    place = folder.acquire_lease(lease_seconds=120)
     assert place is not None
     with place:
         newest = place.checkpoints()[0]

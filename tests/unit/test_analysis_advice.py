@@ -181,9 +181,9 @@ def test_arms_without_a_verdict_are_named_with_the_reason() -> None:
 
     text = advice(replace(compared, arms=(*compared.arms, nowhere, diverged, equal)))
 
-    assert "Alpha 10 has no verdict, because it shares no measured seed with alpha 0." in text
-    assert "Alpha 15 has no verdict, because a value of it or of alpha 0 is not finite." in text
-    assert "Alpha 20 has no verdict, because its differences do not vary, so their standard error is unknown." in text
+    assert "Alpha 10 has no verdict, because no seed is shared with alpha 0." in text
+    assert "Alpha 15 has no verdict, because a value is not finite." in text
+    assert "Alpha 20 has no verdict, because the differences do not vary, so their standard error is unknown." in text
 
 
 def test_missing_evidence_is_reported() -> None:

@@ -8,11 +8,25 @@ from dataclasses import replace
 
 import pytest
 
+from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate
+from neftune_cli.evidence.measurements import Evidence, Measurements
+from neftune_cli.metrics import METRICS
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.footnotes import footnotes, noise_sentence
 from neftune_cli.reporting.sections import best_arm_sentences, early_stopping_section
-from tests.unit.comparisons import assessment, best_arm, comparison, early_stopping, estimate, hand_made, summary
+from tests.unit.comparisons import (
+    SETTING,
+    assessment,
+    best_arm,
+    comparison,
+    early_stopping,
+    estimate,
+    hand_made,
+    summary,
+)
+from tests.unit.measured_trials import item_values
 
 VALUES = (1.5, 1.51, 1.52)
 CROSSED = "Differences are paired by seed and item. Seeds and items are crossed random factors. "
@@ -161,7 +175,7 @@ def test_only_arms_with_few_seeds_lack_verdicts() -> None:
         (estimate(VALUES, VALUES), "no item is shared with alpha=0"),
         (
             estimate(VALUES, VALUES, assessment(0.0, math.nan, None)),
-            "the differences do not vary, so their uncertainty is unknown",
+            "the differences do not vary, so their standard error is unknown",
         ),
         (None, "the metric is not defined for the arm"),
     ],
@@ -172,6 +186,28 @@ def test_reasons_for_missing_verdicts(missing: Estimate | None, reason: str) -> 
     notes = footnotes(_compared({"alpha=5": assessed, "alpha=10": missing}))
 
     assert f"– no verdict: {reason}." in notes
+
+
+def test_advice_and_footnote_have_the_same_reason_if_no_item_is_shared() -> None:
+    trials = [
+        Measurements(
+            trial=f"{arm}-{seed}",
+            arm=arm,
+            alpha=alpha,
+            seed=seed,
+            scores={"eval_loss": 1.5 + seed},
+            items={"eval_loss": item_values([1.4 + seed, 1.6 + seed], names=items)},
+            held_out_by_epoch={},
+        )
+        for arm, alpha, items in (("alpha=0", 0.0, ("a", "b")), ("alpha=5", 5.0, ("c", "d")))
+        for seed in range(3)
+    ]
+    metrics = {"eval_loss": METRICS["eval_loss"]}
+
+    compared = compare_arms(Evidence("bios", SETTING, tuple(trials), metrics, folders=()))
+
+    assert "Alpha 5 has no verdict, because no item is shared with alpha 0." in advice(compared)
+    assert "– no verdict: no item is shared with alpha=0." in footnotes(compared)
 
 
 def test_single_arm_has_no_sentences_on_inference() -> None:

@@ -101,7 +101,7 @@ def test_differences_without_variation_have_no_verdict() -> None:
     page = read(report_page([content(comparison=_changed("alpha=15", assessment=still))]))
     row = _cells(list(page.one("table", "primary").one("tbody").all("tr"))[4])
 
-    assert row[1] == "–no verdictthe differences do not vary, so their uncertainty is unknown"
+    assert row[1] == "–no verdictthe differences do not vary, so their standard error is unknown"
     assert row[5:] == ["–", "–", "–"]
 
 

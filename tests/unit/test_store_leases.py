@@ -60,24 +60,24 @@ def file_names(folder: TrialFolder) -> list[str]:
 
 
 def test_lease_is_exclusive_until_released(folder: TrialFolder) -> None:
-    first = folder.acquire_lease()
+    first = folder.acquire_lease(lease_seconds=120)
     assert first is not None
-    assert folder.acquire_lease() is None
+    assert folder.acquire_lease(lease_seconds=120) is None
     assert folder.is_leased()
     first.release()
     assert not folder.is_leased()
     assert file_names(folder) == []
-    second = folder.acquire_lease()
+    second = folder.acquire_lease(lease_seconds=120)
     assert second is not None
     second.release()
 
 
 def test_lease_of_killed_process_can_be_taken_over_at_once(folder: TrialFolder) -> None:
     with other_process(folder) as process:
-        assert folder.acquire_lease() is None
+        assert folder.acquire_lease(lease_seconds=120) is None
         process.kill()
         process.wait()
-        leased = folder.acquire_lease()
+        leased = folder.acquire_lease(lease_seconds=120)
         assert leased is not None
         assert file_names(folder) == ["lease-1.json", "lease-2.json"]
         leased.release()
@@ -88,7 +88,7 @@ def test_process_without_heartbeat_loses_lease_and_cannot_write(folder: TrialFol
     with other_process(folder, lease_seconds=0.5) as process:
         process.send_signal(signal.SIGSTOP)
         deadline = time.monotonic() + 20
-        while (leased := folder.acquire_lease()) is None:
+        while (leased := folder.acquire_lease(lease_seconds=120)) is None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(signal.SIGCONT)
@@ -100,7 +100,7 @@ def test_heartbeats_keep_lease(folder: TrialFolder) -> None:
     with other_process(folder, lease_seconds=0.5):
         since = time.monotonic()
         while time.monotonic() - since < 1.5:
-            assert folder.acquire_lease() is None
+            assert folder.acquire_lease(lease_seconds=120) is None
             time.sleep(0.05)
 
 
@@ -154,11 +154,11 @@ def test_lease_of_another_machine_expires_by_the_clock_of_the_observer(
     for _ in range(5):  # heartbeats of a clock that runs backwards
         now[0] += 90
         os.utime(folder.path / "lease-7.json", (0, now[0] * -1))
-        assert folder.acquire_lease() is None
+        assert folder.acquire_lease(lease_seconds=120) is None
     now[0] += 90
-    assert folder.acquire_lease() is None
+    assert folder.acquire_lease(lease_seconds=120) is None
     now[0] += 20
-    leased = folder.acquire_lease()
+    leased = folder.acquire_lease(lease_seconds=120)
     assert leased is not None
     assert "lease-8.json" in file_names(folder)
     leased.release()
@@ -168,7 +168,7 @@ def test_lease_of_another_machine_expires_by_the_clock_of_the_observer(
 def test_invalid_lease_has_no_holder(folder: TrialFolder, content: bytes) -> None:
     folder.path.mkdir()
     (folder.path / "lease-1.json").write_bytes(content)
-    leased = folder.acquire_lease()
+    leased = folder.acquire_lease(lease_seconds=120)
     assert leased is not None
     leased.release()
 
@@ -177,7 +177,7 @@ def test_lease_of_newer_version_raises_usage_error(folder: TrialFolder) -> None:
     folder.path.mkdir()
     (folder.path / "lease-1.json").write_text('{"schema_version": 99}')
     with pytest.raises(UsageError, match="newer version"):
-        folder.acquire_lease()
+        folder.acquire_lease(lease_seconds=120)
 
 
 def test_one_of_many_concurrent_attempts_acquires_the_lease(folder: TrialFolder) -> None:
@@ -186,7 +186,7 @@ def test_one_of_many_concurrent_attempts_acquires_the_lease(folder: TrialFolder)
     def contend() -> None:
         mine = TrialFolder(folder.path)
         barrier.wait()
-        if leased := mine.acquire_lease():
+        if leased := mine.acquire_lease(lease_seconds=120):
             held.append(leased)
 
     threads = [threading.Thread(target=contend) for _ in range(16)]
@@ -203,15 +203,15 @@ def test_lease_is_exclusive_without_hard_links(folder: TrialFolder, monkeypatch:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    first = folder.acquire_lease()
+    first = folder.acquire_lease(lease_seconds=120)
     assert first is not None
-    assert folder.acquire_lease() is None
+    assert folder.acquire_lease(lease_seconds=120) is None
     first.release()
     assert file_names(folder) == []
 
 
 def test_release_does_not_remove_lease_of_new_holder(folder: TrialFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    loser = folder.acquire_lease()
+    loser = folder.acquire_lease(lease_seconds=120)
     assert loser is not None
     check = loser._held.check
 
@@ -236,13 +236,13 @@ def test_start_of_trial_keeps_temporary_file_of_concurrent_lease(
         link(temporary, path)
 
     monkeypatch.setattr(leases, "link", link_after_other_has_started)
-    assert TrialFolder(folder.path).acquire_lease() is None
+    assert TrialFolder(folder.path).acquire_lease(lease_seconds=120) is None
     late[0].release()
 
 
 def test_late_start_does_not_clear_finished_trial(folder: TrialFolder) -> None:
     write_trial(folder, record("alpha=5", 5.0, 0))
-    with folder.acquire_lease() as late, pytest.raises(LeaseLost, match="has finished"):  # type: ignore[union-attr]
+    with folder.acquire_lease(lease_seconds=120) as late, pytest.raises(LeaseLost, match="has finished"):  # type: ignore[union-attr]
         late.start(NoSpec(), TrialStatus(trial="x", state=TrialState.RUNNING))
     assert folder.record() is not None
 
@@ -267,7 +267,7 @@ def test_loser_does_not_remove_checkpoints_of_new_holder(folder: TrialFolder, mo
 def test_unreadable_lease_has_a_holder(folder: TrialFolder) -> None:
     folder.path.mkdir()
     (folder.path / "lease-1.json").touch(0)
-    assert folder.acquire_lease() is None
+    assert folder.acquire_lease(lease_seconds=120) is None
 
 
 def test_lease_on_failing_disk_has_a_holder(folder: TrialFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,12 +278,12 @@ def test_lease_on_failing_disk_has_a_holder(folder: TrialFolder, monkeypatch: py
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(Path, "open", fail)
-    assert folder.acquire_lease() is None
+    assert folder.acquire_lease(lease_seconds=120) is None
 
 
 def test_removed_sweep_folder_is_not_recreated(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        TrialFolder(tmp_path / "gone" / "trials" / "alpha=0,seed=0-x").acquire_lease()
+        TrialFolder(tmp_path / "gone" / "trials" / "alpha=0,seed=0-x").acquire_lease(lease_seconds=120)
     assert not (tmp_path / "gone").exists()
 
 
@@ -301,7 +301,7 @@ def test_lease_file_of_version_0_1_is_removed_from_finished_trial(tmp_path: Path
     folder = sweep.trial("x", "alpha=5", 0)
     write_trial(folder, record("alpha=5", 5.0, 0))
     (folder.path / "claim-3.json").write_text("{}")
-    sweep.remove_leftovers()
+    sweep.remove_leftovers(lease_seconds=120)
     assert not folder.has_leftovers()
     assert folder.record() is not None
 

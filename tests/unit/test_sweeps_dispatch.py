@@ -337,7 +337,7 @@ def test_a_second_death_is_recorded_when_the_lease_is_free(
     held: list[LeasedTrial] = []
 
     def die_and_leave_a_child(job: Job, folder: SweepFolder) -> Event:
-        leased = folder.trial(job.trial.id, job.trial.arm, job.trial.seed).acquire_lease()
+        leased = folder.trial(job.trial.id, job.trial.arm, job.trial.seed).acquire_lease(lease_seconds=120)
         assert leased is not None
         held.append(leased)
         return die(job, folder)

@@ -231,7 +231,7 @@ def costed(folder: SweepFolder, calibrations: Sequence[Calibration], **given: An
 def test_the_plan_has_the_state_and_the_cost_of_each_trial(tmp_path: Path) -> None:
     folder, trials = SweepFolder(tmp_path), trials_of(ALPHAS)
     (tmp_path / "trials").mkdir()
-    leased = folder.trial(trials[0].id, BASE_ARM, None).acquire_lease()
+    leased = folder.trial(trials[0].id, BASE_ARM, None).acquire_lease(lease_seconds=120)
     assert leased is not None
     write(folder, trials[1], TrialState.FAILED)
     write(folder, trials[2], TrialState.STOPPED, step=15, steps=30)

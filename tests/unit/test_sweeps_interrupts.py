@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from neftune_cli.sweeps.runner import Interrupts
+from neftune_cli.sweeps.interrupts import Interrupts
 
 
 def receive(number: int) -> None:

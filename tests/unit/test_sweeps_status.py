@@ -95,7 +95,7 @@ def test_the_trial_of_a_killed_process_is_stalled(fresh: FakeSweep) -> None:
 
 def test_a_leased_trial_that_has_not_started_is_starting(fresh: FakeSweep) -> None:
     fresh.fail("alpha=0", 0, "too bad")
-    with fresh.folder.trial(trial_id("alpha=0", 0), "alpha=0", 0).acquire_lease():  # type: ignore[union-attr]
+    with fresh.folder.trial(trial_id("alpha=0", 0), "alpha=0", 0).acquire_lease(lease_seconds=120):  # type: ignore[union-attr]
         trial = view(fresh.status(), "alpha=0", 0)
 
     assert (trial.state, trial.phase, trial.reason) == (ObservedState.RUNNING, "starting", "")

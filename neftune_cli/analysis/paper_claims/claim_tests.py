@@ -9,6 +9,7 @@ from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.paper_claims.noise_effects import NoiseEffect
 from neftune_cli.analysis.power import POWER, minimum_detectable_effect
 from neftune_cli.analysis.results import Assessment, Status
+from neftune_cli.analysis.verdicts import NO_VARIATION
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import LOSS, Metric
 
@@ -116,7 +117,7 @@ def _untestable_reason(comparison: PairedComparison) -> str:
         seeds = counted(comparison.seeds, "seed")
         return f"{seeds}; with fewer than three seeds the numbers describe these checkpoints, not the method"
     if not math.isfinite(comparison.p_value):
-        return "the differences do not vary, so their standard error is unknown"
+        return NO_VARIATION
     return ""
 
 

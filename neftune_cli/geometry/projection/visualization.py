@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from neftune_cli.config.spec import InputSpec, default_recipe
+from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL, InputSpec, default_recipe
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import require_examples, tokenize
@@ -37,8 +37,8 @@ POINTS: Final = "points.csv"
 class VisualizationOptions:
     """The options of the command."""
 
-    model: str = "tiny"
-    dataset: str = "bios"
+    model: str = DEFAULT_MODEL
+    dataset: str = DEFAULT_DATASET
     layout: str | None = None
     length: int | None = None
     """Length of the example, in tokens; None is the median length of the training examples."""

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from neftune_cli.config.spec import InputSpec, default_recipe
+from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL, InputSpec, default_recipe
 from neftune_cli.config.values import parse_alphas
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
@@ -27,8 +27,8 @@ TABLE, PNG, SVG = "sensitivity.csv", "sensitivity.png", "sensitivity.svg"
 class SensitivityOptions:
     """The options of the command."""
 
-    model: str = "tiny"
-    dataset: str = "bios"
+    model: str = DEFAULT_MODEL
+    dataset: str = DEFAULT_DATASET
     layout: str | None = None
     examples: int = 64
     """Largest number of training examples, the first in the order of their content hashes."""

@@ -15,7 +15,7 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, WorkerDied
-from neftune_cli.sweeps.executors.protocol import WorkerMessage, answered_value, failure_in, to_json, trial_event
+from neftune_cli.sweeps.executors.messages import WorkerMessage, answered_value, failure_in, to_json, trial_event
 from neftune_cli.sweeps.executors.worker_process import (
     ProcessExit,
     SignalPipe,

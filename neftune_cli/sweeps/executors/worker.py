@@ -19,7 +19,7 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Job
-from neftune_cli.sweeps.executors.protocol import LineDecoder, WorkerMessage, encode_line, from_json, to_json
+from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, encode_line, from_json, to_json
 from neftune_cli.sweeps.failures import failure
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training.stop_request import StopRequest

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from neftune_cli.sweeps.executors.protocol import LineDecoder, WorkerMessage, encode_line
+from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, encode_line
 from neftune_cli.training.hardware import MEMORY_KEPT
 
 COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.executors.worker")

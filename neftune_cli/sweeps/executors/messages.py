@@ -1,4 +1,4 @@
-"""The protocol between the main process and its workers: messages as JSON lines, and values as JSON."""
+"""Messages between the main process and its workers as JSON lines, and values as JSON."""
 
 import json
 from collections.abc import Iterator

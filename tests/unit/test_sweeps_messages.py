@@ -1,4 +1,4 @@
-"""Protocol of the workers: messages, the environment of a worker process, and the description of its exit."""
+"""Messages of the workers, the environment of a worker process, and the description of its exit."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, Problem, UsageError
 from neftune_cli.sweeps.executors import Finished
-from neftune_cli.sweeps.executors.protocol import (
+from neftune_cli.sweeps.executors.messages import (
     LineDecoder,
     answered_value,
     encode_line,

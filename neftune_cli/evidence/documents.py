@@ -1,0 +1,184 @@
+"""Documents of evaluation logs: scores of several runs over the documents that all of them have."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.evidence.measurements import Floats, ItemValues
+from neftune_cli.formatting import counted, listed_at_most
+
+Weighting = Callable[[Sequence[str]], Floats]
+"""Documents -> weight of each in the mean, (documents,)."""
+
+MOST_NAMES = 3
+"""Number of tasks or documents that a sentence names."""
+_SAME_MEAN = 1e-6
+"""Tolerance, because some scores are averages in single precision."""
+_CONTENT_FIX = "Evaluate all runs on the same data set, or compare fewer runs."
+
+
+@dataclass(frozen=True)
+class LoggedScore:
+    """One score of one run, with the values of the logged documents."""
+
+    score: float
+    """As the tool computed it, over all evaluated documents."""
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Document to value; empty if documents were not logged, or if a value is not a number."""
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    """Document to cluster."""
+    expected: int | None = None
+    """Number of evaluated documents; None if it is unknown."""
+
+
+@dataclass(frozen=True)
+class SharedScore:
+    """One score of several runs over the documents that all of them have."""
+
+    scores: tuple[float | None, ...]
+    """Score of each run; None if the run has none, or if scores of the runs are about different documents."""
+    items: tuple[ItemValues | None, ...]
+    """Values of the shared documents of each run; None without logged documents, or if the score is no mean."""
+    left_out: int = 0
+    """Number of documents that are not in every run."""
+    total: int = 0
+    """Number of documents in any run."""
+
+    @property
+    def is_mean(self) -> bool:
+        """Return whether the score is known to be a mean over documents."""
+        return any(values is not None for values in self.items)
+
+
+def equal_weights(documents: Sequence[str]) -> Floats:
+    """Return the weights of a mean over documents."""
+    return np.ones(len(documents))
+
+
+def equal_task_weights(documents: Sequence[str]) -> Floats:
+    """Return the weights of a mean over tasks. The ids of documents are `task/document`."""
+    tasks = [document.rpartition("/")[0] for document in documents]
+    sizes = Counter(tasks)
+    return np.array([1 / sizes[task] for task in tasks])
+
+
+def over_shared_documents(runs: Sequence[LoggedScore | None], weighting: Weighting = equal_weights) -> SharedScore:
+    """Return one score of several runs over the documents that all of them have.
+
+    Logs do not name the aggregation of every score. A score is a mean over documents if the mean of the logged values
+    is equal to it in at least one run, and in every run with a complete log. A perplexity or a corpus BLEU differs from
+    the mean of the logged values. If documents are left out, a mean is computed again from the others.
+    """
+    known = [run for run in runs if run is not None]
+    logged = [run for run in known if run.values]
+    if not logged:
+        return SharedScore(tuple(run and run.score for run in runs), (None,) * len(runs))
+    in_any = {document for run in logged for document in run.values}
+    shared = [document for document in logged[0].values if all(document in run.values for run in logged)]
+    total = max([len(in_any), *(run.expected or 0 for run in logged)])
+    if not _is_mean(logged, len(in_any), weighting):
+        is_same = len(shared) == total or _were_evaluated_alike(logged)
+        scores = tuple(run.score if run and is_same else None for run in runs)
+        return SharedScore(scores, (None,) * len(runs), total - len(shared), total)
+    items = tuple(_items(run, shared, weighting) if run and run.values and shared else None for run in runs)
+    as_logged = len(shared) == total or len(logged) < len(known)
+    scores = tuple(
+        run and (run.score if as_logged else _mean(values)) for run, values in zip(runs, items, strict=True)
+    )
+    return SharedScore(scores, items, total - len(shared), total)
+
+
+def _is_mean(logged: Sequence[LoggedScore], in_any: int, weighting: Weighting) -> bool:
+    means = [_mean(_items(run, list(run.values), weighting)) for run in logged]
+    equal = [_are_close(mean, run.score) for mean, run in zip(means, logged, strict=True)]
+    lacking = [len(run.values) < (in_any if run.expected is None else run.expected) for run in logged]
+    return any(equal) and all(one or other for one, other in zip(equal, lacking, strict=True))
+
+
+def _are_close(mean: float | None, score: float) -> bool:
+    return mean is not None and math.isclose(mean, score, rel_tol=_SAME_MEAN, abs_tol=_SAME_MEAN)
+
+
+def _were_evaluated_alike(logged: Sequence[LoggedScore]) -> bool:
+    """Return whether documents differ only because they are missing in logs, not because of other evaluations."""
+    expected = {run.expected for run in logged}
+    return len(expected) == 1 and any(run.expected and len(run.values) < run.expected for run in logged)
+
+
+def _items(run: LoggedScore, documents: Sequence[str], weighting: Weighting) -> ItemValues:
+    return ItemValues(
+        items=tuple(documents),
+        clusters=tuple(run.clusters.get(document, document) for document in documents),
+        values=np.array([run.values[document] for document in documents], dtype=np.float64),
+        weights=weighting(documents),
+    )
+
+
+def _mean(values: ItemValues | None) -> float | None:
+    return None if values is None else float(np.average(values.values, weights=values.weights))
+
+
+def check_contents(task: str, runs: Sequence[tuple[Path, Mapping[str, str]]], document: str) -> Iterator[Problem]:
+    """Yield a problem for each run that has another content under the id of a document than an earlier run.
+
+    Args:
+        task: name of the task.
+        runs: log and, by id, a hash of each document with a known content.
+        document: noun for a document.
+    """
+    seen: dict[str, tuple[Path, str]] = {}
+    for path, contents in runs:
+        other = [one for one, content in contents.items() if seen.setdefault(one, (path, content))[1] != content]
+        if other:
+            ids, first = listed_at_most(other, MOST_NAMES), seen[other[0]][0]
+            these = f"{document} {ids} has" if len(other) == 1 else f"{counted(len(other), document)} ({ids}) have"
+            yield Problem(f"{path}: {these} another content than in {first}, in task {task}.", _CONTENT_FIX)
+
+
+def check_duplicates(path: Path, documents: Sequence[str], document: str) -> None:
+    """Check that no document occurs twice in a log.
+
+    Raises:
+        UsageError: documents occur several times.
+
+    """
+    double = [one for one, times in Counter(documents).items() if times > 1]
+    if double:
+        ids = listed_at_most(double, MOST_NAMES)
+        what = f"{path}: {document} {ids} {'occurs' if len(double) == 1 else 'occur'} several times."
+        raise UsageError(Problem(what, "Remove the repeated entries, or evaluate again."))
+
+
+def notes_on_documents(
+    by_task: Mapping[str, Sequence[SharedScore]], names: Mapping[str, Sequence[str]], document: str
+) -> Iterator[str]:
+    """Yield notes on documents that were left out, and on scores that are not compared because of them.
+
+    Args:
+        by_task: task to its scores.
+        names: task to the names of these scores, in the same order.
+        document: noun for a document.
+    """
+    counts = {}
+    for task, scores in by_task.items():
+        used = [one for one in scores if one.is_mean and one.left_out]
+        if used:
+            most = max(used, key=lambda one: one.left_out)
+            counts[task] = f"{most.left_out:,} of {counted(most.total, document)} of {task}"
+    if counts:
+        listing = listed_at_most(list(counts.values()), MOST_NAMES)
+        yield f"Left out in all runs, because they are not in every run: {listing}. Means are over the other {document}s."
+    separate = [
+        name
+        for task, scores in by_task.items()
+        for name, one in zip(names[task], scores, strict=True)
+        if one.left_out and not any(score is not None for score in one.scores)
+    ]
+    if separate:
+        listing = listed_at_most(separate, MOST_NAMES)
+        yield f"Not compared, because the runs were evaluated on different {document}s: {listing}."

@@ -1,0 +1,53 @@
+"""Signals during a sweep: the first one requests a stop, and a second Ctrl-C ends the sweep at once."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+class Interrupts:
+    """Handle Ctrl-C, SIGTERM and SIGHUP inside a context.
+
+    A signal raises `KeyboardInterrupt`. Within `graceful`, the first signal requests a stop after the current step, and
+    only a second Ctrl-C raises.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        """Whether a stop of the sweep has been requested."""
+        self._on_request: Callable[[], None] | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # set by nohup
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def graceful(self, on_request: Callable[[], None]) -> Iterator[None]:
+        """Treat the first signal as a request, and call `on_request`, which must be safe in a signal handler."""
+        self._on_request = on_request
+        try:
+            yield
+        finally:
+            self._on_request = None
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._on_request is None:
+            raise KeyboardInterrupt
+        if not self.requested:
+            self.requested = True
+            self._on_request()
+        elif number == signal.SIGINT:  # a closed terminal or a batch system may send other signals twice
+            raise KeyboardInterrupt
