@@ -10,7 +10,8 @@ from neftune_cli.config.spec import NoiseScale, NoiseTarget
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.lengths import token_noise_scale
 
-IGNORED_LABEL = -100  # as in data/examples.py, which noise/ must not import and which cannot import this: no torch there
+# data/examples.py has the same constant: noise/ does not import data/, and reading data does not import torch.
+IGNORED_LABEL = -100
 """Label of a token that the loss ignores; the convention of torch's cross entropy and of all trainers."""
 
 MISSING_LABELS = Problem(
