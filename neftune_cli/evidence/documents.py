@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,9 +87,7 @@ def over_shared_documents(runs: Sequence[LoggedScore | None], weighting: Weighti
         return SharedScore(scores, (None,) * len(runs), total - len(shared), total)
     items = tuple(_items(run, shared, weighting) if run and run.values and shared else None for run in runs)
     as_logged = len(shared) == total or len(logged) < len(known)
-    scores = tuple(
-        run and (run.score if as_logged else _mean(values)) for run, values in zip(runs, items, strict=True)
-    )
+    scores = tuple(run and (run.score if as_logged else _mean(values)) for run, values in zip(runs, items, strict=True))
     return SharedScore(scores, items, total - len(shared), total)
 
 
@@ -155,30 +153,27 @@ def check_duplicates(path: Path, documents: Sequence[str], document: str) -> Non
 
 
 def notes_on_documents(
-    by_task: Mapping[str, Sequence[SharedScore]], names: Mapping[str, Sequence[str]], document: str
+    by_task: Mapping[str, Mapping[str, SharedScore]], document: str, without: Collection[str] = ()
 ) -> Iterator[str]:
     """Yield notes on documents that were left out, and on scores that are not compared because of them.
 
     Args:
-        by_task: task to its scores.
-        names: task to the names of these scores, in the same order.
+        by_task: task to name of a metric to its scores.
         document: noun for a document.
+        without: groups of tasks, of which the documents are not counted again.
     """
-    counts = {}
-    for task, scores in by_task.items():
-        used = [one for one in scores if one.is_mean and one.left_out]
-        if used:
-            most = max(used, key=lambda one: one.left_out)
-            counts[task] = f"{most.left_out:,} of {counted(most.total, document)} of {task}"
-    if counts:
-        listing = listed_at_most(list(counts.values()), MOST_NAMES)
-        yield f"Left out in all runs, because they are not in every run: {listing}. Means are over the other {document}s."
-    separate = [
-        name
+    fewest = {
+        task: max(used, key=lambda one: one.left_out)
         for task, scores in by_task.items()
-        for name, one in zip(names[task], scores, strict=True)
-        if one.left_out and not any(score is not None for score in one.scores)
-    ]
-    if separate:
+        if task not in without and (used := [one for one in scores.values() if one.is_mean and one.left_out])
+    }
+    if fewest:
+        counts = [f"{one.left_out:,} of {counted(one.total, document)} of {task}" for task, one in fewest.items()]
+        yield f"Left out in all runs, because they are not in every run: {listed_at_most(counts, MOST_NAMES)}."
+    known = [(name, one) for scores in by_task.values() for name, one in scores.items()]
+    if separate := [name for name, one in known if one.left_out and all(score is None for score in one.scores)]:
         listing = listed_at_most(separate, MOST_NAMES)
         yield f"Not compared, because the runs were evaluated on different {document}s: {listing}."
+    if unused := [name for name, one in known if one.left_out and not one.is_mean and name not in separate]:
+        listing = listed_at_most(unused, MOST_NAMES)
+        yield f"No log of these scores has every {document}, so their intervals are over seeds only: {listing}."

@@ -7,19 +7,18 @@ from functools import cached_property, partial
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
-
-from neftune_cli.errors import Problems
-from neftune_cli.evidence.lm_eval_files import Results, Sample, find_results, prompts_digest, read_samples
-from neftune_cli.evidence.measurements import (
-    Evidence,
-    ItemValues,
-    Measurements,
-    Setting,
-    agree,
-    grouped,
-    with_differences,
+from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.evidence.documents import (
+    MOST_NAMES,
+    LoggedScore,
+    SharedScore,
+    check_contents,
+    equal_task_weights,
+    notes_on_documents,
+    over_shared_documents,
 )
+from neftune_cli.evidence.lm_eval_files import Results, Sample, find_results, prompts_digest, read_samples
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, agree, grouped, with_differences
 from neftune_cli.evidence.run_names import RunName, by_common_folder, full_path, name_runs
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import Margin, Metric
@@ -30,46 +29,8 @@ Score = tuple[str, str, str]
 SECTION = "lm-eval"
 """Title of the table of scores."""
 
-_SAME_MEAN = 1e-6
-"""Tolerance, because some scores are averages in single precision."""
 _SHARE, _PERCENT = (3, Margin(0.02)), (2, Margin(2.0))
 _OTHER = (3, Margin(0.01, relative=True))
-
-
-def task_items(scores: Mapping[Score, float], samples: Mapping[str, Sequence[Sample]]) -> dict[Score, ItemValues]:
-    """Return the values of documents for each task score that is their mean.
-
-    The mean is compared with the score, because the files do not name the aggregation of every task. A perplexity or a
-    corpus BLEU differs from the mean of the logged values.
-    """
-    found = {}
-    for score in scores:
-        task, metric, filter_ = score
-        has_one_filter = sum(other[:2] == (task, metric) for other in scores) == 1
-        known = samples.get(task, ())
-        of_filter = [one for one in known if one.filter == filter_ or (one.filter is None and has_one_filter)]
-        values = _values(of_filter, metric)
-        if values is not None and _is_mean(scores[score], values):
-            found[score] = values
-    return found
-
-
-def group_items(
-    scores: Mapping[Score, float], tasks: Mapping[Score, ItemValues], leaves: Mapping[str, Sequence[str]]
-) -> dict[Score, ItemValues]:
-    """Return the values of documents for each group whose score is the mean over documents or over tasks."""
-    found = {}
-    for score in scores:
-        group, metric, filter_ = score
-        members = dict.fromkeys(leaves.get(group, ()))
-        known = {task: tasks[task, metric, filter_] for task in members if (task, metric, filter_) in tasks}
-        if not known or len(known) < len(members):
-            continue
-        for values in (_joined(known), _joined(known, by_task=True)):
-            if _is_mean(scores[score], values):
-                found[score] = values
-                break
-    return found
 
 
 def task_metrics(scores: Sequence[Mapping[Score, float]], results: Mapping[str, Results]) -> dict[Score, Metric]:
@@ -109,44 +70,12 @@ def _decimals_and_margin(values: Sequence[float], *, higher: bool | None) -> tup
     return _PERCENT if any(value > 1 for value in known) else _SHARE
 
 
-def _values(samples: Sequence[Sample], metric: str) -> ItemValues | None:
-    """Return the values of documents; None if one is not a number.
-
-    A document that occurs twice in a task is two items in one cluster.
-    """
-    scored = [sample for sample in samples if metric in sample.values]
-    values = [sample.values[metric] for sample in scored]
-    if not values or not all(isinstance(value, int | float) for value in values):
-        return None
-    times: dict[str, int] = {}
-    items = []
-    for sample in scored:
-        times[sample.document] = times.get(sample.document, 0) + 1
-        items.append(sample.document if times[sample.document] == 1 else f"{sample.document}#{times[sample.document]}")
-    clusters = tuple(sample.document for sample in scored)
-    return ItemValues(tuple(items), clusters, np.array(values, dtype=np.float64), np.ones(len(values)))
-
-
-def _joined(tasks: Mapping[str, ItemValues], *, by_task: bool = False) -> ItemValues:
-    """Return the values of several tasks, with equal weights for all documents or for all tasks."""
-    return ItemValues(
-        items=tuple(f"{task}/{item}" for task, values in tasks.items() for item in values.items),
-        clusters=tuple(cluster for values in tasks.values() for cluster in values.clusters),
-        values=np.concatenate([values.values for values in tasks.values()]),
-        weights=np.concatenate([values.weights / (len(values.items) if by_task else 1) for values in tasks.values()]),
-    )
-
-
-def _is_mean(score: float, values: ItemValues) -> bool:
-    mean = float(np.average(values.values, weights=values.weights))
-    return math.isclose(mean, score, rel_tol=_SAME_MEAN, abs_tol=_SAME_MEAN)
-
-
 _NOTE = (
     "These runs come from lm-evaluation-harness, whose files do not show whether the runs differ only in "
     "noise and seed. Arm and seed come from folder names or run files."
 )
-_MOST_NAMES = 3
+_EXTENT = ("limit", "documents")
+"""Settings of a task that determine the documents, not their values."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +98,40 @@ class _EvaluatedRun:
         }
 
     @cached_property
-    def items(self) -> dict[Score, ItemValues]:
-        """Return the values of documents for each score that is their mean."""
-        tasks = task_items(self.scores, self.samples)
-        return {**tasks, **group_items(self.scores, tasks, self._leaves)}
+    def logged(self) -> dict[Score, LoggedScore]:
+        """Return each score of a task or group with the values of its documents."""
+        tasks = {score: self._of_task(score) for score in self.scores if score[0] not in self._leaves}
+        return {**tasks, **{score: self._of_group(score, tasks) for score in self.scores if score not in tasks}}
+
+    def _of_task(self, score: Score) -> LoggedScore:
+        task, metric, filter_ = score
+        scored = [one for one in self.samples.get(task, ()) if one.filter == filter_ and metric in one.values]
+        values = {one.document: one.values[metric] for one in scored}
+        if not all(isinstance(value, int | float) for value in values.values()):
+            return LoggedScore(self.scores[score])
+        return LoggedScore(
+            score=self.scores[score],
+            values={document: float(value) for document, value in values.items()},
+            clusters={one.document: one.content for one in scored if one.content},
+            expected=self.newest[task].documents(task),
+        )
+
+    def _of_group(self, score: Score, tasks: Mapping[Score, LoggedScore]) -> LoggedScore:
+        """Return the score of a group, with the documents of its tasks if all of them have values."""
+        group, metric, filter_ = score
+        members = {task: tasks.get((task, metric, filter_)) for task in self._leaves[group]}
+        known = {task: one for task, one in members.items() if one and one.values}
+        if len(known) < len(members):
+            return LoggedScore(self.scores[score])
+        counts = [one.expected for one in known.values() if one.expected is not None]
+        return LoggedScore(
+            score=self.scores[score],
+            values={
+                f"{task}/{document}": value for task, one in known.items() for document, value in one.values.items()
+            },
+            clusters={f"{task}/{key}": cluster for task, one in known.items() for key, cluster in one.clusters.items()},
+            expected=sum(counts) if len(counts) == len(known) else None,
+        )
 
     @cached_property
     def _leaves(self) -> dict[str, list[str]]:
@@ -232,11 +191,11 @@ def _leaves(results: Results, group: str) -> list[str]:
 
 
 def _task_setting(results: Results, task: str, samples: Sequence[Sample] | None) -> dict[str, Any]:
-    config, documents = results.of("configs", task) or {}, results.of("n-samples", task) or {}
+    config = results.of("configs", task) or {}
     return {
         "version": results.of("versions", task),
         "n-shot": results.of("n-shot", task),
-        "documents": documents.get("effective"),
+        "documents": results.documents(task),
         "generation": str(config.get("generation_kwargs", "")),
         **results.calling,
         **({"prompts": prompts_digest(samples)} if samples else {}),
@@ -244,35 +203,92 @@ def _task_setting(results: Results, task: str, samples: Sequence[Sample] | None)
 
 
 def _evidence_of(root: Path, runs: Sequence[_EvaluatedRun]) -> list[Evidence]:
-    groups = grouped(runs, lambda one, other: agree(one.shared, other.shared))
+    groups = grouped(runs, _are_comparable)
     names = name_runs([[run.folder for run in group] for group in groups], root)
+    if problems := [problem for group in groups for problem in _differing_contents(group)]:
+        raise UsageError(*problems)
     return with_differences([_evidence(root, group, names) for group in groups])
+
+
+def _are_comparable(one: _EvaluatedRun, other: _EvaluatedRun) -> bool:
+    """Return whether two runs agree in all known settings.
+
+    Where both logged their documents, the documents may differ, if the prompts of common documents agree.
+    """
+    logged = one.samples.keys() & other.samples.keys()
+    settings = [_without_extent(run.shared, logged) for run in (one, other)]
+    return agree(*settings) and all(_prompts_agree(one.samples[task], other.samples[task]) for task in logged)
+
+
+def _without_extent(shared: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, Any]:
+    excluded = (*_EXTENT, "prompts")
+    parts = {task: {part: value for part, value in shared[task].items() if part not in excluded} for task in tasks}
+    return {**shared, **parts}
+
+
+def _prompts_agree(samples: Sequence[Sample], others: Sequence[Sample]) -> bool:
+    """Return whether two runs have a document in common, and the same prompts for documents with the same content."""
+    prompts = {(one.number, one.filter): (one.content, one.prompt) for one in samples}
+    pairs = [(prompts.get((one.number, one.filter)), (one.content, one.prompt)) for one in others]
+    common = [(first, second) for first, second in pairs if first is not None]
+    return bool(common) and all(first == second or first[0] != second[0] for first, second in common)
+
+
+def _differing_contents(group: Sequence[_EvaluatedRun]) -> Iterator[Problem]:
+    for task in group[0].newest:
+        contents = [
+            (run.newest[task].samples_path(task), {one.document: one.content for one in samples if one.content})
+            for run in group
+            if (samples := run.samples.get(task))
+        ]
+        yield from check_contents(task, contents, "document")
 
 
 def _evidence(root: Path, runs: Sequence[_EvaluatedRun], names: Mapping[Path, RunName]) -> Evidence:
     in_order = sorted(runs, key=lambda run: names[run.folder].order)
     metrics = task_metrics([run.scores for run in in_order], in_order[0].newest)
-    keys = {score: metric.key for score, metric in metrics.items()}
+    shared = {metrics[score].key: _over_shared_documents(score, in_order) for score in metrics}
     return Evidence(
         name=full_path(root).name,
         setting=_setting(full_path(root).name, in_order[0]),
-        trials=tuple(_measurements(run, names[run.folder], keys) for run in in_order),
+        trials=tuple(_measurements(run, names[run.folder], shared, place) for place, run in enumerate(in_order)),
         metrics={metric.key: metric for metric in metrics.values()},
         folders=tuple(str(run.folder) for run in in_order),
-        notes=(_NOTE, *_notes(in_order)),
+        notes=(_NOTE, *_notes(in_order), *_notes_on_documents(in_order[0], metrics, shared)),
     )
 
 
-def _measurements(run: _EvaluatedRun, name: RunName, keys: Mapping[Score, str]) -> Measurements:
+def _over_shared_documents(score: Score, runs: Sequence[_EvaluatedRun]) -> SharedScore:
+    """Return a score over the documents that all runs have: a mean over documents, or for groups also over tasks."""
+    logged = [run.logged.get(score) for run in runs]
+    found = over_shared_documents(logged)
+    is_over_tasks = not found.is_mean and _is_group(score[0], runs[0])
+    return over_shared_documents(logged, equal_task_weights) if is_over_tasks else found
+
+
+def _is_group(task: str, run: _EvaluatedRun) -> bool:
+    return bool(run.newest[task].of("group_subtasks", task))
+
+
+def _measurements(run: _EvaluatedRun, name: RunName, shared: Mapping[str, SharedScore], place: int) -> Measurements:
     return Measurements(
         trial=str(run.folder),
         arm=name.arm,
         alpha=name.alpha,
         seed=name.seed,
-        scores={key: run.scores.get(score) for score, key in keys.items()},
-        items={key: run.items[score] for score, key in keys.items() if score in run.items},
+        scores={key: one.scores[place] for key, one in shared.items()},
+        items={key: values for key, one in shared.items() if (values := one.items[place]) is not None},
         held_out_by_epoch={},
     )
+
+
+def _notes_on_documents(
+    run: _EvaluatedRun, metrics: Mapping[Score, Metric], shared: Mapping[str, SharedScore]
+) -> Iterator[str]:
+    by_task: dict[str, dict[str, SharedScore]] = {}
+    for (task, _, _), metric in metrics.items():
+        by_task.setdefault(task, {})[metric.name] = shared[metric.key]
+    return notes_on_documents(by_task, "document", without=[task for task in by_task if _is_group(task, run)])
 
 
 def _setting(name: str, run: _EvaluatedRun) -> Setting:
@@ -281,19 +297,19 @@ def _setting(name: str, run: _EvaluatedRun) -> Setting:
     shots = {results.of("n-shot", task) for task, results in run.newest.items()} - {None}
     suffix = f" ({shots.pop()}-shot)" if len(shots) == 1 else ""
     in_groups = tasks_in_groups(run.newest)
-    tasks = listed_at_most([task for task in run.newest if task not in in_groups], _MOST_NAMES)
+    tasks = listed_at_most([task for task in run.newest if task not in in_groups], MOST_NAMES)
     return Setting(model=model, data=tasks + suffix, recipe={}, shared=run.shared)
 
 
 def _notes(runs: Sequence[_EvaluatedRun]) -> Iterator[str]:
     repeated = sorted({task for run in runs for task in run.repeated})
     if repeated:
-        tasks = listed_at_most(repeated, _MOST_NAMES)
+        tasks = listed_at_most(repeated, MOST_NAMES)
         yield f"Several evaluations of {tasks} are in one folder. The newest results are used."
-    single = [task for task in runs[0].newest if not runs[0].newest[task].of("group_subtasks", task)]
+    single = [task for task in runs[0].newest if not _is_group(task, runs[0])]
     unlogged = [task for task in single if any(task not in run.samples for run in runs)]
     if unlogged:
         yield (
             "These tasks were evaluated without --log_samples, so their intervals are over seeds only: "
-            f"{listed_at_most(unlogged, _MOST_NAMES)}."
+            f"{listed_at_most(unlogged, MOST_NAMES)}."
         )
