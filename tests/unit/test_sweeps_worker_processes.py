@@ -222,7 +222,7 @@ def test_a_stop_during_training_writes_a_checkpoint(
     folder = trial_folder(sweep, trial)
     assert (status := folder.status()) is not None
     assert status.state is TrialState.STOPPED
-    with folder.acquire_lease() as leased:  # type: ignore[union-attr]
+    with folder.acquire_lease(lease_seconds=120) as leased:  # type: ignore[union-attr]
         assert leased.checkpoints()[0].step >= 1
 
 
