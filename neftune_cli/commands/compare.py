@@ -39,6 +39,12 @@ def compare(
         float,
         typer.Option(metavar="LEVEL", help="Confidence level of intervals; tests use the level 1 - confidence."),
     ] = 0.95,
+    cluster_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD", help="Metadata field of inspect's samples; samples with the same value form a cluster."
+        ),
+    ] = None,
     hypotheses: Annotated[
         bool, typer.Option("--hypotheses", help="Show the claims of the paper with the evidence for each.")
     ] = False,
@@ -53,7 +59,7 @@ def compare(
 
     problems = Problems()
     problems.attempt(lambda: _check_confidence(confidence))
-    evidence = problems.attempt(lambda: gather(paths)) or []
+    evidence = problems.attempt(lambda: gather(paths, cluster_by=cluster_by)) or []
     measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
     margins = problems.attempt(lambda: parse_margins(margin or (), measured)) if evidence else None
     problems.raise_any()

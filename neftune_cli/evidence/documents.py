@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.evidence.measurements import Floats, ItemValues
+from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
+from neftune_cli.evidence.run_names import RunName
 from neftune_cli.formatting import counted, listed_at_most
+from neftune_cli.metrics import Margin
 
 Weighting = Callable[[Sequence[str]], Floats]
 """Documents -> weight of each in the mean, (documents,)."""
@@ -19,6 +21,8 @@ MOST_NAMES = 3
 """Number of tasks or documents that a sentence names."""
 _SAME_MEAN = 1e-6
 """Tolerance, because some scores are averages in single precision."""
+_SHARE, _PERCENT = (3, Margin(0.02)), (2, Margin(2.0))
+_OTHER = (3, Margin(0.01, relative=True))
 _CONTENT_FIX = "Evaluate all runs on the same data set, or compare fewer runs."
 
 
@@ -77,7 +81,7 @@ def over_shared_documents(runs: Sequence[LoggedScore | None], weighting: Weighti
     known = [run for run in runs if run is not None]
     logged = [run for run in known if run.values]
     if not logged:
-        return SharedScore(tuple(run and run.score for run in runs), (None,) * len(runs))
+        return SharedScore(tuple(run.score if run else None for run in runs), (None,) * len(runs))
     in_any = {document for run in logged for document in run.values}
     shared = [document for document in logged[0].values if all(document in run.values for run in logged)]
     total = max([len(in_any), *(run.expected or 0 for run in logged)])
@@ -87,7 +91,10 @@ def over_shared_documents(runs: Sequence[LoggedScore | None], weighting: Weighti
         return SharedScore(scores, (None,) * len(runs), total - len(shared), total)
     items = tuple(_items(run, shared, weighting) if run and run.values and shared else None for run in runs)
     as_logged = len(shared) == total or len(logged) < len(known)
-    scores = tuple(run and (run.score if as_logged else _mean(values)) for run, values in zip(runs, items, strict=True))
+    scores = tuple(
+        None if run is None else run.score if as_logged else _mean(values)
+        for run, values in zip(runs, items, strict=True)
+    )
     return SharedScore(scores, items, total - len(shared), total)
 
 
@@ -177,3 +184,31 @@ def notes_on_documents(
     if unused := [name for name, one in known if one.left_out and not one.is_mean and name not in separate]:
         listing = listed_at_most(unused, MOST_NAMES)
         yield f"No log of these scores has every {document}, so their intervals are over seeds only: {listing}."
+
+
+def shared_measurements(trial: str, name: RunName, shared: Mapping[str, SharedScore], place: int) -> Measurements:
+    """Return the measurements of one run.
+
+    Args:
+        trial: folder of the run.
+        name: its arm and seed.
+        shared: metric key to the scores of all runs.
+        place: index of the run in these scores.
+    """
+    return Measurements(
+        trial=trial,
+        arm=name.arm,
+        alpha=name.alpha,
+        seed=name.seed,
+        scores={key: one.scores[place] for key, one in shared.items()},
+        items={key: values for key, one in shared.items() if (values := one.items[place]) is not None},
+        held_out_by_epoch={},
+    )
+
+
+def decimals_and_margin(values: Sequence[float], *, higher: bool | None) -> tuple[int, Margin]:
+    """Return decimals and margin of a metric. Its values show whether it is a share or a percentage."""
+    known = [value for value in values if math.isfinite(value)]
+    if not higher or any(not 0 <= value <= 100 for value in known):
+        return _OTHER
+    return _PERCENT if any(value > 1 for value in known) else _SHARE

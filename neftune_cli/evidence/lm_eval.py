@@ -1,6 +1,5 @@
 """Evidence from lm-evaluation-harness: scores of tasks, the values of their documents, and their metrics."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -13,24 +12,23 @@ from neftune_cli.evidence.documents import (
     LoggedScore,
     SharedScore,
     check_contents,
+    decimals_and_margin,
     equal_task_weights,
     notes_on_documents,
     over_shared_documents,
+    shared_measurements,
 )
 from neftune_cli.evidence.lm_eval_files import Results, Sample, find_results, prompts_digest, read_samples
-from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, agree, grouped, with_differences
+from neftune_cli.evidence.measurements import Evidence, Setting, agree, grouped, with_differences
 from neftune_cli.evidence.run_names import RunName, by_common_folder, full_path, name_runs
 from neftune_cli.formatting import listed_at_most
-from neftune_cli.metrics import Margin, Metric
+from neftune_cli.metrics import Metric
 
 Score = tuple[str, str, str]
 """Task or group of tasks, metric, filter."""
 
 SECTION = "lm-eval"
 """Title of the table of scores."""
-
-_SHARE, _PERCENT = (3, Margin(0.02)), (2, Margin(2.0))
-_OTHER = (3, Margin(0.01, relative=True))
 
 
 def task_metrics(scores: Sequence[Mapping[Score, float]], results: Mapping[str, Results]) -> dict[Score, Metric]:
@@ -50,7 +48,7 @@ def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], resu
     has_several_filters = sum(other[:2] == (task, metric) for other in scores) > 1
     of_filter = f" ({filter_})" if has_several_filters else ""
     higher = (results[task].of("higher_is_better", task) or {}).get(metric)
-    decimals, margin = _decimals_and_margin(values, higher=higher)
+    decimals, margin = decimals_and_margin(values, higher=higher)
     return Metric(
         key=f"{task}/{metric}{of_filter}",
         name=f"{task} {metric}{of_filter}",
@@ -60,14 +58,6 @@ def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], resu
         margin=margin,
         section=SECTION,
     )
-
-
-def _decimals_and_margin(values: Sequence[float], *, higher: bool | None) -> tuple[int, Margin]:
-    """Return decimals and margin of a metric. Its values show whether it is a share or a percentage."""
-    known = [value for value in values if math.isfinite(value)]
-    if not higher or any(not 0 <= value <= 100 for value in known):
-        return _OTHER
-    return _PERCENT if any(value > 1 for value in known) else _SHARE
 
 
 _NOTE = (
@@ -251,7 +241,9 @@ def _evidence(root: Path, runs: Sequence[_EvaluatedRun], names: Mapping[Path, Ru
     return Evidence(
         name=full_path(root).name,
         setting=_setting(full_path(root).name, in_order[0]),
-        trials=tuple(_measurements(run, names[run.folder], shared, place) for place, run in enumerate(in_order)),
+        trials=tuple(
+            shared_measurements(str(run.folder), names[run.folder], shared, place) for place, run in enumerate(in_order)
+        ),
         metrics={metric.key: metric for metric in metrics.values()},
         folders=tuple(str(run.folder) for run in in_order),
         notes=(_NOTE, *_notes(in_order), *_notes_on_documents(in_order[0], metrics, shared)),
@@ -268,18 +260,6 @@ def _over_shared_documents(score: Score, runs: Sequence[_EvaluatedRun]) -> Share
 
 def _is_group(task: str, run: _EvaluatedRun) -> bool:
     return bool(run.newest[task].of("group_subtasks", task))
-
-
-def _measurements(run: _EvaluatedRun, name: RunName, shared: Mapping[str, SharedScore], place: int) -> Measurements:
-    return Measurements(
-        trial=str(run.folder),
-        arm=name.arm,
-        alpha=name.alpha,
-        seed=name.seed,
-        scores={key: one.scores[place] for key, one in shared.items()},
-        items={key: values for key, one in shared.items() if (values := one.items[place]) is not None},
-        held_out_by_epoch={},
-    )
 
 
 def _notes_on_documents(
