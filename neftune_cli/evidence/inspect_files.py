@@ -40,6 +40,8 @@ _ZSTANDARD = 93
 """Compression method of ZIP entries."""
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d.*\.json", re.S)
 """Default name of a log. Other files are read if they contain the keys of a log."""
+_LARGE = ("tokenizer.json", "vocab.json", "trainer_state.json")
+"""Large files beside checkpoints, which are not read to find out that they are no logs."""
 _KEYS = (b'"eval"', b'"status"', b'"task"')
 _ATTACHMENT = "attachment://"
 _DAMAGED_FIX = "Copy the log again, evaluate again, or remove the file."
@@ -208,7 +210,11 @@ def find_logs(root: Path) -> list[InspectLog]:
     """
     problems = Problems()
     paths = [folder.path / name for folder in folders_below(root) for name in sorted(folder.files)]
-    logs = [problems.attempt(partial(_read_log, path)) for path in paths if path.suffix in _READERS]
+    logs = [
+        problems.attempt(partial(_read_log, path))
+        for path in paths
+        if path.suffix in _READERS and path.name not in _LARGE
+    ]
     problems.raise_any()
     return [log for log in logs if log is not None]
 
