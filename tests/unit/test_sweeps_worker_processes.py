@@ -23,7 +23,7 @@ from neftune_cli.training.trial import Trial
 
 SMALL = {"train_examples": 16, "eval_examples": 4, "alphas": [5.0], "seeds": [0]}
 QUICK = {"evaluation": {"max_new_tokens": 4}}
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 180.0
 
 STARTED = "neftune.trial-started"
 RunOnce = Callable[..., None]
@@ -383,5 +383,5 @@ def test_a_keyboard_interrupt_kills_busy_workers(milestone_code: Path, run_once:
 
     with pytest.raises(KeyboardInterrupt):
         interrupt()
-    assert time.monotonic() - interrupted[0] < 5.0
+    assert time.monotonic() - interrupted[0] < 15.0  # without a kill, it waits 25 s for a checkpoint
     assert [folder.is_leased() for folder in sweep.trials()] == [False]
