@@ -9,7 +9,7 @@ SPREAD := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 LATEST := transformers trl accelerate datasets peft pandas typer rich pydantic
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup test test-slow crash lint reference latest ablation smollm2 ablation-smollm2 tiny-base simulations
+.PHONY: help setup test test-slow crash fuzz lint reference latest ablation smollm2 ablation-smollm2 tiny-base simulations
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -31,6 +31,9 @@ test-slow: setup ## Run all tests, the slow ones included
 
 crash: setup ## Kill sweeps at each stage and at random times, resume them, and compare the results (about 20 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m crash -n 2 --dist loadfile
+
+fuzz: setup ## Read 2,000 damaged data files (about 1 minute)
+	$(BIN)/python -m pytest -m fuzz
 
 lint: setup ## Check format, lint rules, types, import directions and docs/reference.md
 	$(BIN)/ruff format --check .

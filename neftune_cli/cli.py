@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from neftune_cli.commands.compare import compare
 from neftune_cli.commands.help_page import Command, CommandGroup
+from neftune_cli.commands.preview import preview
 from neftune_cli.commands.sensitivity import sensitivity
 from neftune_cli.commands.status import status
 from neftune_cli.commands.sweep import sweep
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (sweep, compare, status, train, sensitivity, visualize):
+for command in (sweep, compare, status, train, preview, sensitivity, visualize):
     app.command(cls=Command)(command)
 
 

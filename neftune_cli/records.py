@@ -119,7 +119,7 @@ EVAL_METRICS = tuple(EvalMetrics.model_fields)
 
 
 class NoiseMeasurement(Record):
-    """Size of the noise on this model and data."""
+    """Noise relative to the embeddings of this model and data."""
 
     median_length: float
     """Tokens in the median training example."""
@@ -161,7 +161,7 @@ class TrialRecord(Record):
     schema_version: int = SCHEMA_VERSION
     """Version of the file format."""
     trial: str
-    """Id of the trial: a hash of everything that can change its numbers."""
+    """Id of the trial: a hash of the model, the data, the spec and the environment."""
     arm: str
     """Name of the arm."""
     alpha: float | None
@@ -175,7 +175,7 @@ class TrialRecord(Record):
     probe_eval: EvalMetrics | None = None
     """Scores of the responses to probe prompts; null without prompts, and in records of schema versions 1 and 2."""
     noise: NoiseMeasurement | None = None
-    """Size of the noise; null for the base model."""
+    """Noise relative to the embeddings; null for the base model."""
     attestation: Attestation | None = None
     """Measured noise; null for the base model, and in records of schema version 1."""
     identity: dict[str, Any]

@@ -12,7 +12,7 @@ import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.running import RunSettings
-from neftune_cli.config.spec import BASE_ARM, NoiseSpec, ResolvedEvaluation, TrialSpec
+from neftune_cli.config.spec import BASE_ARM, InputSpec, NoiseSpec, ResolvedEvaluation, TrialSpec
 from neftune_cli.data.loading import load_data
 from neftune_cli.errors import TrialStopped
 from neftune_cli.models.loading import LoadedModel, load_model
@@ -55,7 +55,7 @@ def base_trial() -> Trial:
 @cache
 def prepared_data() -> PreparedData:
     source = find_model("tiny")
-    return prepare_data(source, load_model(source), load_data("bios", **EXAMPLES), trial_of().spec, device="cpu")
+    return prepare_data(source, load_model(source), load_data(InputSpec(**EXAMPLES)), trial_of().spec, device="cpu")
 
 
 @dataclass

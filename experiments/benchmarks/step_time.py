@@ -23,7 +23,7 @@ from torch.optim import AdamW, Optimizer
 from transformers.integrations.neftune import activate_neftune, deactivate_neftune
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from neftune_cli.config.spec import default_recipe
+from neftune_cli.config.spec import InputSpec, default_recipe
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import tokenize
 from neftune_cli.models.loading import LoadedModel, load_model
@@ -73,7 +73,7 @@ def main(
 
 def bundled_batches(loaded: LoadedModel, batch_size: int, max_length: int) -> list[dict[str, Tensor]]:
     """Return batches of the bundled training examples, padded as the trainer pads them."""
-    examples = tokenize(load_data("bios").train, loaded.tokenizer, max_length=max_length).examples
+    examples = tokenize(load_data(InputSpec()).train, loaded.tokenizer, max_length=max_length).examples
     collate = DataCollatorForLanguageModeling(pad_token_id=cast(int, loaded.tokenizer.pad_token_id))
     rows: list[dict[str, Any]] = [{"input_ids": list(one.input_ids), "labels": one.labels} for one in examples]
     return [collate(rows[i : i + batch_size]) for i in range(0, len(rows) - batch_size + 1, batch_size)]

@@ -1,12 +1,13 @@
-"""Options that several commands share: each is declared once, with its help, its panel and its destination.
+"""Options of `sweep` and `train`, and those that other commands share: help, panel and destination of each.
 
-Options of a single command are declared in that command.
+All other options of a command are declared in its own module.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+from neftune_cli.commands import data_options
 from neftune_cli.commands.routing import Destination, Option
 from neftune_cli.config import running
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
@@ -17,14 +18,8 @@ def parsers() -> dict[str, str]:
     return {option.field: option.read for option in DECLARED if option.read}
 
 
-DATA, NOISE, TRAINING, EVALUATION, RUN = "Data and model", "Noise", "Training", "Evaluation", "Run"
+NOISE, TRAINING, EVALUATION, RUN = "Noise", "Training", "Evaluation", "Run"
 _SPEC, _RUN, _COMMAND = Destination.SPEC, Destination.RUN, Destination.COMMAND
-
-
-def _layouts() -> Sequence[str]:
-    from neftune_cli.data.formats import layout_names
-
-    return layout_names()
 
 
 def _scales() -> Sequence[str]:
@@ -44,62 +39,6 @@ def _executors() -> Sequence[str]:
 
     return EXECUTORS.names()
 
-
-Model = Annotated[
-    str | None,
-    Option(
-        "--model",
-        "tiny (bundled, default), smollm2, a hub id, or a local directory.",
-        DATA,
-        _SPEC,
-        field="model",
-        metavar="NAME",
-    ),
-]
-DatasetName = Annotated[
-    str | None,
-    Option(
-        "--dataset",
-        "bios (bundled, default), a hub id, a .json, .jsonl, .csv or .parquet file, or a saved data set.",
-        DATA,
-        _SPEC,
-        field="dataset",
-        metavar="NAME",
-    ),
-]
-Format = Annotated[
-    str | None,
-    Option(
-        "--format",
-        "Layout of the data, if its columns are ambiguous.",
-        DATA,
-        _SPEC,
-        field="format",
-        names=_layouts,
-    ),
-]
-TrainExamples = Annotated[
-    int | None,
-    Option(
-        "--train-examples",
-        "Maximum number of training examples, chosen by content hash.",
-        DATA,
-        _SPEC,
-        field="train_examples",
-        metavar="N",
-    ),
-]
-EvalExamples = Annotated[
-    int | None,
-    Option(
-        "--eval-examples",
-        "Maximum number of held-out examples, chosen by content hash.",
-        DATA,
-        _SPEC,
-        field="eval_examples",
-        metavar="N",
-    ),
-]
 
 Alphas = Annotated[
     str | None,
@@ -152,7 +91,7 @@ Seeds = Annotated[
     ),
 ]
 Alpha = Annotated[str | None, Option("--alpha", "Noise size; 0 is no noise (default 5).", NOISE, _COMMAND, metavar="A")]
-Ratio = Annotated[
+TrainSnr = Annotated[
     str | None,
     Option(
         "--snr",
@@ -387,7 +326,7 @@ Json = Annotated[bool, Option("--json", "Print one JSON summary on stdout, and n
 
 DECLARED: tuple[Option, ...] = tuple(
     option
-    for hint in list(globals().values())
+    for hint in [*vars(data_options).values(), *globals().values()]
     for option in getattr(hint, "__metadata__", ())
     if isinstance(option, Option)
 )

@@ -3,16 +3,22 @@
 All problems of all options, files and folders are found before any is reported.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from glob import has_magic
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from neftune_cli.commands.options import parsers
 from neftune_cli.config import values
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.spec import SweepSpec
+from neftune_cli.config.spec import InputSpec, SweepSpec
+from neftune_cli.data.content import split_suffix
+from neftune_cli.data.files import FILE_SUFFIXES
 from neftune_cli.data.loading import load_data
 from neftune_cli.errors import Problems, UsageError
 from neftune_cli.models.sources import find_model
@@ -21,7 +27,8 @@ from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.plan import Plan, make_plan
 
 Inspect = Callable[[SweepSpec], Inspection]
-_DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".gguf")
+_SUFFIXES = (".gguf", *FILE_SUFFIXES)
+_INPUT_NAMES = {field.alias or name for name, field in InputSpec.model_fields.items()}
 
 
 @dataclass(frozen=True)
@@ -95,9 +102,15 @@ def default_name(*names: str) -> str:
 
 
 def _short(name: str) -> str:
-    """Return the last part of a path or hub id, without the suffix of a data file."""
-    path = Path(name).resolve() if name.startswith(".") else Path(name)
-    return path.stem if path.suffix in _DATA_SUFFIXES else path.name
+    """Return the last part of a path or hub id, without the suffixes of a data file; of several files, the first."""
+    first = name.partition(",")[0].strip()
+    path = Path(first).resolve() if first.startswith(".") else Path(first)
+    suffix, compression = split_suffix(path.name)
+    known = len(suffix) + len(compression) if suffix in _SUFFIXES else 0
+    short = path.name[: len(path.name) - known]
+    if not has_magic(name):
+        return short
+    return re.sub(r"[^\w.-]+", "", short).strip(".") or path.parent.name or "data"
 
 
 def _name(file: Path | None, spec: SweepSpec) -> str:
@@ -129,4 +142,8 @@ def _parsed(parser: str, value: Any) -> Any:
 def _check_model_and_data(fields: Mapping[str, Any], problems: Problems) -> None:
     """Find the model and read the data that the fields of a spec name."""
     problems.attempt(lambda: find_model(str(fields.get("model", "tiny"))))
-    problems.attempt(lambda: load_data(str(fields.get("dataset", "bios")), layout=fields.get("format")))
+    try:
+        inputs = InputSpec(**{name: value for name, value in fields.items() if name in _INPUT_NAMES})
+    except ValidationError:  # the spec has this problem too
+        return
+    problems.attempt(lambda: load_data(inputs))

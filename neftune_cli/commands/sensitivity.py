@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.commands import options
+from neftune_cli.commands import data_options, options
 
 if TYPE_CHECKING:
     from neftune_cli.geometry.sensitivity.measurement import Sensitivity
@@ -19,12 +19,14 @@ _OUTPUT = (
 
 
 def sensitivity(
-    model: options.Model = None,
-    dataset: options.DatasetName = None,
-    format_: options.Format = None,
+    model: data_options.Model = None,
+    dataset: data_options.DatasetName = None,
+    format_: data_options.Format = None,
     examples: Annotated[
         int,
-        typer.Option(help="Maximum number of training examples to measure.", metavar="N", rich_help_panel=options.DATA),
+        typer.Option(
+            help="Maximum number of training examples to measure.", metavar="N", rich_help_panel=data_options.DATA
+        ),
     ] = 64,
     max_length: options.MaxLength = None,
     alphas: Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from neftune_cli.commands import options
+from neftune_cli.commands import data_options, options
 from neftune_cli.commands.routing import Destination, values_for
 from neftune_cli.config.running import Keep, OnOom
 from neftune_cli.errors import Problems
@@ -15,11 +15,21 @@ def sweep(
     experiment: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="Experiment in YAML. Options override its fields.")
     ] = None,
-    model: options.Model = None,
-    dataset: options.DatasetName = None,
-    format_: options.Format = None,
-    train_examples: options.TrainExamples = None,
-    eval_examples: options.EvalExamples = None,
+    model: data_options.Model = None,
+    dataset: data_options.DatasetName = None,
+    format_: data_options.Format = None,
+    train_examples: data_options.TrainExamples = None,
+    eval_examples: data_options.EvalExamples = None,
+    columns: data_options.Columns = None,
+    split: data_options.SplitName = None,
+    eval_dataset: data_options.EvalDataset = None,
+    eval_split: data_options.EvalSplit = None,
+    loss: data_options.Loss = None,
+    raw: data_options.Raw = None,
+    allow_special_tokens: data_options.AllowSpecialTokens = None,
+    skip_bad_rows: data_options.SkipBadRows = None,
+    max_bad_share: data_options.MaxBadShare = None,
+    load_in_4bit: data_options.LoadIn4Bit = None,
     alphas: options.Alphas = None,
     snr: options.Snr = None,
     noises: options.Noises = None,

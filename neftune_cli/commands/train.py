@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from neftune_cli.commands import options
+from neftune_cli.commands import data_options, options
 from neftune_cli.commands.routing import Destination, Option, values_for
 from neftune_cli.config.running import OnOom
 from neftune_cli.errors import Problems
@@ -15,13 +15,23 @@ Output = Annotated[Path | None, Option("--output", _OUTPUT, options.RUN, Destina
 
 
 def train(
-    model: options.Model = None,
-    dataset: options.DatasetName = None,
-    format_: options.Format = None,
-    train_examples: options.TrainExamples = None,
-    eval_examples: options.EvalExamples = None,
+    model: data_options.Model = None,
+    dataset: data_options.DatasetName = None,
+    format_: data_options.Format = None,
+    train_examples: data_options.TrainExamples = None,
+    eval_examples: data_options.EvalExamples = None,
+    columns: data_options.Columns = None,
+    split: data_options.SplitName = None,
+    eval_dataset: data_options.EvalDataset = None,
+    eval_split: data_options.EvalSplit = None,
+    loss: data_options.Loss = None,
+    raw: data_options.Raw = None,
+    allow_special_tokens: data_options.AllowSpecialTokens = None,
+    skip_bad_rows: data_options.SkipBadRows = None,
+    max_bad_share: data_options.MaxBadShare = None,
+    load_in_4bit: data_options.LoadIn4Bit = None,
     alpha: options.Alpha = None,
-    snr: options.Ratio = None,
+    snr: options.TrainSnr = None,
     seed: options.Seed = 0,
     noise: options.NoiseName = None,
     noise_scale: options.NoiseScale = None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.commands import options
+from neftune_cli.commands import data_options, options
 
 if TYPE_CHECKING:
     from neftune_cli.geometry.projection.visualization import Visualization
@@ -32,9 +32,9 @@ _OUTPUT = (
 
 
 def visualize(
-    model: options.Model = None,
-    dataset: options.DatasetName = None,
-    format_: options.Format = None,
+    model: data_options.Model = None,
+    dataset: data_options.DatasetName = None,
+    format_: data_options.Format = None,
     alpha: Annotated[float, _noise(min=0, metavar="A", help="Noise size; 0 is no noise.")] = 5.0,
     noise: options.NoiseName = None,
     length: Annotated[int | None, _noise(min=1, max=1_000_000, metavar="L", help=_LENGTH)] = None,

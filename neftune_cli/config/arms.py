@@ -62,7 +62,8 @@ def arm_name(arm: Mapping[str, Any]) -> str:
     size = f"snr={arm['snr']:g}" if arm.get("snr") else f"alpha={arm.get('alpha') or 0:g}"
     details = [f"{field}={arm[field]}" for field in NOISE_DETAILS if arm.get(field)]
     recipe = [f"{field}={value}" for field, value in sorted((arm.get("train") or {}).items())]
-    return ",".join([size, *details, *recipe])
+    repeat = [f"repeat={arm['repeat']}"] if arm.get("repeat") else []
+    return ",".join([size, *details, *recipe, *repeat])
 
 
 def fields_in(values: Mapping[str, Any], name: str, place: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from neftune_cli.config.values import NumberLoader
 from neftune_cli.errors import Problem, UsageError
 
 VERSION_FIELD = "schema_version"
@@ -77,7 +78,7 @@ def _line(node: yaml.Node | None, location: tuple[str | int, ...]) -> int | None
     return line
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class _UniqueKeyLoader(NumberLoader):
     """Safe loader that refuses a mapping with a repeated key, where PyYAML would keep the last value.
 
     The check precedes the expansion of merge keys (`<<`), so that a mapping can override the fields of its anchor.

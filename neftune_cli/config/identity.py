@@ -1,4 +1,7 @@
-"""Identity of a trial: canonical JSON of everything that can change its numbers, and the id hashed from it."""
+"""Identity of a trial: canonical JSON of the model, the data, the spec and the environment, and the id hashed from it.
+
+Run settings (`neftune_cli.config.running`) are not part of it.
+"""
 
 import hashlib
 import json
@@ -21,18 +24,24 @@ ORIGINAL_FIELDS = frozenset(
 ids of existing trials stay the same."""
 
 
+TOKENIZATION_FIELDS = ("loss", "allow_special_tokens", "skip_bad_rows", "template_time", "load_in_4bit")
+"""Input fields that change the tokens or the weights of a trial. The fingerprint of the data covers the other ones."""
+
+
 def trial_identity(
     spec: TrialSpec, *, model_fingerprint: str, data_fingerprint: str, environment: dict[str, str]
 ) -> dict[str, Any]:
-    """Return everything that can change the numbers of a trial, and nothing else.
+    """Return the identity of a trial: the model, the data, the spec and the environment.
 
-    It contains fingerprints of model and data instead of names. With alpha 0 it contains no other noise field.
+    It contains fingerprints of model and data instead of names. With alpha 0 it contains no other noise field. Run
+    settings, such as the number of workers, are not part of it.
     """
     return {
         **_shared_identity(spec, model_fingerprint, data_fingerprint, environment),
         "noise": identifying_fields(spec.noise) if spec.noise.alpha > 0 else None,
         "train": identifying_fields(spec.train),
         "seed": spec.seed,
+        **({"repeat": spec.repeat} if spec.repeat else {}),
     }
 
 
@@ -52,7 +61,9 @@ def identifying_fields(spec: Spec) -> dict[str, Any]:
 
 
 def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[str, str]) -> dict[str, Any]:
+    tokenization = {name: value for name, value in identifying_fields(spec).items() if name in TOKENIZATION_FIELDS}
     return {
+        **({"tokenization": tokenization} if tokenization else {}),
         "method_version": METHOD_VERSION,
         "model": model,
         "data": data,

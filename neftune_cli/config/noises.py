@@ -41,7 +41,7 @@ class NoiseSchedule:
     """Value of `--noise-schedule`."""
     description: str
     """One line for help texts and docs."""
-    share: Callable[[float], float]
+    factor: Callable[[float], float]
     """Return the factor on alpha, 0 or larger, at a progress of 0 (first step) to 1 (end of training)."""
 
 

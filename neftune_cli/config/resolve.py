@@ -11,6 +11,7 @@ from neftune_cli.config.arms import ARM_FLAGS, arms_of, fields_in
 from neftune_cli.config.experiment_file import VERSION_FIELD, read_experiment
 from neftune_cli.config.field_problems import Origin, independent
 from neftune_cli.config.spec import DEFAULT_SEEDS, SweepSpec, default_recipe
+from neftune_cli.config.values import NumberDumper
 from neftune_cli.errors import UsageError
 
 
@@ -61,7 +62,7 @@ def written_version(text: str) -> Any:
 def dump_spec(spec: SweepSpec, *, schema_version: int) -> str:
     """Return a spec as YAML, which `neftune sweep FILE` can run."""
     values = {VERSION_FIELD: schema_version, **spec.model_dump(mode="json", by_alias=True)}
-    return yaml.safe_dump(values, sort_keys=False)
+    return yaml.dump(values, Dumper=NumberDumper, sort_keys=False)
 
 
 def _fields(text: str) -> dict[str, Any]:

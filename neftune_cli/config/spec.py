@@ -1,5 +1,6 @@
 """Specs: immutable descriptions of a sweep, of its arms and of its trials."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -14,6 +15,7 @@ NoiseScale = Literal["paper", "hf"]
 """The length L in the formula: the real tokens of the example, or the padded length of its row, as in transformers."""
 NoiseTarget = Literal["all", "prompt", "completion"]
 """Real tokens that get noise: all, or by their labels the prompt (ignored by the loss) or the completion."""
+LearnedTurns = Literal["last", "all-assistant"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 BASE_ARM = "base"
@@ -24,6 +26,50 @@ class Spec(BaseModel):
     """Base class of specs: frozen. Unknown fields and numbers that are not finite are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class InputSpec(Spec):
+    """Model and data of a sweep, and the reading of the data."""
+
+    model: str = "tiny"
+    """`tiny`, `smollm2`, a hub id or a local directory."""
+    dataset: str = "bios"
+    """`bios`, a hub id, files, a folder or a saved data set."""
+    layout: str | None = Field(default=None, alias="format")
+    """Layout of the data; null recognizes it by the columns."""
+    train_examples: int | None = Field(default=None, gt=0, examples=[1000])
+    """Maximum number of training examples, chosen by content hash."""
+    eval_examples: int | None = Field(default=None, gt=0, examples=[200])
+    """Maximum number of held-out examples, chosen by content hash."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Columns of the data by their meaning, for example prompt: question."""
+    split: str | None = None
+    """Split of the data set to train on; null is `train`."""
+    eval_dataset: str | None = None
+    """Data set of the held-out examples; null holds out a part of the data set."""
+    eval_split: str | None = None
+    """Split of the held-out examples; null is the test split if there is one."""
+    raw: bool = False
+    """Whether prompt and completion are trained as they are, without a chat template."""
+    loss: LearnedTurns = "last"
+    """Turns with loss: the last assistant turn, or all assistant turns."""
+    allow_special_tokens: bool = False
+    """Whether special tokens in the text of a turn become special tokens."""
+    skip_bad_rows: bool = False
+    """Whether rows that cannot be used are dropped and counted."""
+    max_bad_share: float = Field(default=0.05, ge=0, lt=1)
+    """Largest share of rows that `skip_bad_rows` may drop."""
+    template_time: str | None = None
+    """Time that a chat template with a clock sees, in ISO 8601; null until a sweep sets it."""
+    load_in_4bit: bool = False
+    """Whether the frozen weights under LoRA adapters are quantized to 4 bits."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Return the fields of this class by name."""
+        return {name: getattr(self, name) for name in InputSpec.model_fields}
 
 
 class TrainSpec(Spec):
@@ -117,6 +163,8 @@ class ArmSpec(Spec):
 
     name: str = ""
     """Name in tables; by default the overrides."""
+    repeat: int = Field(default=0, ge=0)
+    """Number of the random streams. An arm with another number has other noise, dropout and data order."""
     alpha: float | None = Field(default=None, ge=0, examples=[5])
     """Noise size; 0 is no noise."""
     snr: float | None = Field(default=None, ge=1, examples=[10])
@@ -135,36 +183,31 @@ class ArmSpec(Spec):
     @property
     def varies_only_alpha(self) -> bool:
         """Return whether the arm overrides nothing but alpha."""
-        return not (self.train or any(getattr(self, field) for field in NOISE_DETAILS))
+        return not (self.train or self.repeat or any(getattr(self, field) for field in NOISE_DETAILS))
 
 
-class TrialSpec(Spec):
+class TrialSpec(InputSpec):
     """Trial: one fine-tuning, with all values given."""
 
-    model: str
-    dataset: str
-    layout: str | None = None
-    train_examples: int | None = None
-    eval_examples: int | None = None
     noise: NoiseSpec
     train: TrainSpec
     evaluation: ResolvedEvaluation
     seed: Seed
+    repeat: int = 0
+    """Number of the random streams, which lets two arms differ in nothing else."""
+
+    @property
+    def stream_seed(self) -> int:
+        """Return the seed of noise, dropout and data order."""
+        if not self.repeat:
+            return self.seed
+        digest = hashlib.sha256(f"seed {self.seed}, repeat {self.repeat}".encode()).digest()
+        return int.from_bytes(digest[:4])
 
 
-class SweepSpec(Spec):
+class SweepSpec(InputSpec):
     """Sweep: arms and seeds on one model, one data set and one recipe."""
 
-    model: str = "tiny"
-    """`tiny`, `smollm2`, a hub id or a local directory."""
-    dataset: str = "bios"
-    """`bios`, a hub id, a file or a saved data set."""
-    layout: str | None = Field(default=None, alias="format")
-    """Layout of the data; null recognizes it by the columns."""
-    train_examples: int | None = Field(default=None, gt=0, examples=[1000])
-    """Maximum number of training examples, chosen by content hash."""
-    eval_examples: int | None = Field(default=None, gt=0, examples=[200])
-    """Maximum number of held-out examples, chosen by content hash."""
     noise: DistributionName = "uniform"
     """Noise distribution."""
     noise_scale: NoiseScale = "paper"
@@ -181,8 +224,6 @@ class SweepSpec(Spec):
     """List of seeds, or the number of seeds; default 3."""
     arms: tuple[ArmSpec, ...] = Field(min_length=1)
     """Arms; the first one is the baseline."""
-
-    model_config = ConfigDict(populate_by_name=True)
 
     @model_validator(mode="after")
     def _arms_are_distinct(self) -> Self:
@@ -210,15 +251,12 @@ class SweepSpec(Spec):
     def trial(self, arm: ArmSpec, seed: int, evaluation: ResolvedEvaluation) -> TrialSpec:
         """Return the trial of an arm and a seed."""
         return TrialSpec(
-            model=self.model,
-            dataset=self.dataset,
-            layout=self.layout,
-            train_examples=self.train_examples,
-            eval_examples=self.eval_examples,
+            **self.inputs,
             noise=self.noise_of(arm),
             train=self.recipe_of(arm),
             evaluation=evaluation,
             seed=seed,
+            repeat=arm.repeat,
         )
 
 

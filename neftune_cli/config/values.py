@@ -1,13 +1,14 @@
-"""Parsers of option values: lists of alphas, ratios, noise distributions and seeds, and `key=value` pairs."""
+"""Parsers of option values: lists of alphas, ratios, noise distributions and seeds, and `key=value` pairs in YAML."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
 from neftune_cli.config.noises import DISTRIBUTIONS
-from neftune_cli.errors import Problem, UsageError, did_you_mean
+from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
 
 def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
@@ -71,8 +72,8 @@ def parse_noises(text: str) -> list[str]:
     names = [part.strip() for part in text.split(",")]
     problems = [
         Problem(
-            f"--noises: noise distribution {name!r} is unknown.",
-            did_you_mean(name, DISTRIBUTIONS) or f"Use one of: {', '.join(DISTRIBUTIONS)}.",
+            f"--noises: a noise distribution must be {alternatives(DISTRIBUTIONS)}; {name!r} was given.",
+            did_you_mean(name, DISTRIBUTIONS) or "Use for example --noises uniform,gaussian.",
         )
         for name in names
         if name not in DISTRIBUTIONS
@@ -151,7 +152,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
             problems.append(Problem(f"--set {pair}: the value is missing.", "Use --set key=value."))
             continue
         try:
-            settings[key.strip()] = _number_or(yaml.safe_load(value))
+            settings[key.strip()] = yaml.load(value, Loader=NumberLoader)
         except yaml.YAMLError:
             problems.append(Problem(f"--set {pair}: the value is not valid YAML.", "Add quotes around the value."))
     if problems:
@@ -159,12 +160,18 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _number_or(value: Any) -> Any:
-    """Return a number for a text such as `1e-4`, which YAML 1.1 reads as a string."""
-    if not isinstance(value, str):
-        return value
-    number = _float_or_none(value)
-    return value if number is None else number
+class NumberLoader(yaml.SafeLoader):
+    """Safe loader that reads `1e-2` and `1.5e3` as numbers, as YAML 1.2 does. In YAML 1.1 they are text."""
+
+
+class NumberDumper(yaml.SafeDumper):
+    """Safe dumper that quotes a text which NumberLoader would read as a number."""
+
+
+_FLOAT_TAG = "tag:yaml.org,2002:float"
+_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+for _language in (NumberLoader, NumberDumper):
+    _language.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+.0123456789"))
 
 
 def _float_or_none(text: str) -> float | None:
@@ -172,3 +179,27 @@ def _float_or_none(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def parse_columns(text: str) -> dict[str, str]:
+    """Parse pairs such as `prompt=question,completion=answer`: the meaning of a column, and its name.
+
+    Raises:
+        UsageError: every pair without `=`, and every meaning that is repeated.
+
+    """
+    columns: dict[str, str] = {}
+    problems = []
+    for pair in text.split(","):
+        meaning, equals, column = (part.strip() for part in pair.partition("="))
+        if not (meaning and equals and column):
+            problems.append(Problem(f"--columns: {pair.strip()!r} has no column.", _COLUMNS_FIX))
+        elif meaning in columns:
+            problems.append(Problem(f"--columns: {meaning} appears twice.", "Use one column for each meaning."))
+        columns[meaning] = column
+    if problems:
+        raise UsageError(*problems)
+    return columns
+
+
+_COLUMNS_FIX = "Use meaning=column, for example --columns prompt=question,completion=answer."

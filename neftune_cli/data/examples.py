@@ -4,32 +4,68 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, Required, TypedDict
 
 
-class Message(TypedDict):
-    """One turn of a conversation, in the format of chat templates."""
+class Message(TypedDict, total=False):
+    """One turn of a conversation, in the format of chat templates. Only `role` and `content` are always there."""
 
-    role: str
-    content: str
+    role: Required[str]
+    """`system`, `user`, `assistant` or `tool`."""
+    content: Required[str]
+    """Text of the turn; may be empty in an assistant turn with tool calls."""
+    tool_calls: list[dict[str, Any]]
+    """Tool calls of an assistant turn; the arguments are an object, not JSON text."""
+    name: str
+    """Name of the tool that a tool turn answers for."""
+    tool_call_id: str
+    reasoning_content: str
+    """Reasoning of an assistant turn, if the data keep it apart from the content."""
+    weight: int
+    """0 for an assistant turn without loss."""
 
 
 @dataclass(frozen=True)
 class Example:
     """A prompt and its reference completion.
 
-    A plain text (layout `text`) is an example without a prompt. Its loss covers all tokens, and there is no response
-    to it.
+    There are three forms. A conversation has turns in `prompt` and ends with the assistant turn `completion`. A raw
+    prompt and its completion are texts that no chat template changes. A plain text (layout `text`) is a raw completion
+    without a prompt: its loss covers all tokens, and no response is generated.
     """
 
     id: str
-    """Content hash of prompt and completion, 16 hex digits. It does not depend on the file or the machine."""
+    """Content hash of everything that is trained on, 16 hex digits. It does not depend on the file or the machine."""
     prompt: tuple[Message, ...]
+    """Turns before the last assistant turn; empty for raw and plain text."""
     completion: str
+    """Text of the last assistant turn, or the raw completion."""
     cluster: str
     """Examples with the same cluster, for example about the same person, are not independent. By default the id."""
     kind: str = ""
     """Kind of question, if the data set has kinds."""
+    final_turn: Message | None = None
+    """The last assistant turn, if it has more than text, for example tool calls."""
+    tools: str = ""
+    """Definitions of the tools that the model may call: a list as JSON; empty without tools."""
+    raw_prompt: str = ""
+    """Prompt of a raw example."""
+    place: str = ""
+    """File and line or row that the example comes from, for messages."""
+    completion_turns: int = 1
+    """Number of last turns that the data mark as the completion. Their assistant turns always have loss."""
+
+    @property
+    def has_prompt(self) -> bool:
+        """Return whether a response can be generated."""
+        return bool(self.prompt or self.raw_prompt)
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """Return the whole conversation; nothing for raw and plain text."""
+        if not self.prompt:
+            return ()
+        return (*self.prompt, self.final_turn or Message(role="assistant", content=self.completion))
 
 
 @dataclass(frozen=True)
@@ -67,17 +103,27 @@ class TokenizedExample:
     example: Example
     input_ids: tuple[int, ...]
     prompt_length: int
-    """Number of prompt tokens at the start of `input_ids`. They carry no loss."""
+    """Number of tokens at the start of `input_ids` before the completion. Generation starts after them."""
+    earlier: tuple[tuple[int, int], ...] = ()
+    """Ranges of tokens before the completion that carry loss: start and end index, in order."""
 
     @property
     def labels(self) -> list[int]:
-        """Return `input_ids` with the prompt tokens replaced by IGNORED_LABEL."""
-        return [IGNORED_LABEL] * self.prompt_length + list(self.input_ids[self.prompt_length :])
+        """Return `input_ids` with the tokens without loss replaced by IGNORED_LABEL."""
+        labels = [IGNORED_LABEL] * self.prompt_length + list(self.input_ids[self.prompt_length :])
+        for start, end in self.earlier:
+            labels[start:end] = self.input_ids[start:end]
+        return labels
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
         """Return the prompt tokens, from which generation starts."""
         return self.input_ids[: self.prompt_length]
+
+    @property
+    def loss_tokens(self) -> int:
+        """Return the number of tokens that carry loss. The first token of a sequence is never predicted."""
+        return sum(label != -100 for label in self.labels[1:])
 
 
 @dataclass(frozen=True)
@@ -91,14 +137,30 @@ class TokenizedExamples:
     """Number of examples whose completion was truncated to the maximum length."""
     shortest_dropped: int = 0
     """Length in tokens of the shortest dropped example; 0 if none was dropped."""
+    refused: int = 0
+    """Number of examples dropped because the chat template cannot render them."""
+    notes: tuple[str, ...] = ()
+    """Notes for the user on the text of the examples, one sentence each."""
 
 
 HEX_DIGITS = 16
 
 
-def content_id(prompt: Sequence[Message], completion: str) -> str:
-    """Return the hash of a prompt and its completion, 16 hex digits."""
-    return _digest([[[message["role"], message["content"]] for message in prompt], completion])
+def content_id(prompt: Sequence[Message], completion: str, *others: object) -> str:
+    """Return the hash of everything that is trained on, 16 hex digits.
+
+    Args:
+        prompt: turns before the completion.
+        completion: text of the completion.
+        others: whatever else belongs to the example, such as tools, as JSON values; empty ones do not count.
+    """
+    extra = [other for other in others if other]
+    return _digest([[_identity_of(message) for message in prompt], completion, *extra])
+
+
+def _identity_of(message: Message) -> list[object]:
+    more = {name: value for name, value in message.items() if name not in ("role", "content")}
+    return [message["role"], message["content"], *([more] if more else [])]
 
 
 def fingerprint(train: Sequence[Example], held_out: Sequence[Example], probe: Sequence[Example]) -> str:
@@ -107,5 +169,5 @@ def fingerprint(train: Sequence[Example], held_out: Sequence[Example], probe: Se
 
 
 def _digest(content: object) -> str:
-    canonical = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
+    canonical = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:HEX_DIGITS]

@@ -1,122 +1,223 @@
-"""Load a data set from a file, a saved folder or the Hugging Face Hub, and split it for training."""
+"""Load a data set from files, a folder or the Hugging Face Hub, and split it for training."""
 
-import re
-import textwrap
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.embedded import bios
 from neftune_cli.data.examples import Example, GenerationDefaults, InstructionData, fingerprint
-from neftune_cli.data.files import FILE_SUFFIXES, FILE_SUFFIXES_IN_WORDS, read_file, rows_of_arrow
-from neftune_cli.data.formats import choose_columns, read_examples
-from neftune_cli.data.rows import Table
-from neftune_cli.data.split import Split, check_example_counts, choose_probe, drop_duplicates, split_by_prompt
-from neftune_cli.errors import Problem, UsageError, did_you_mean
-from neftune_cli.formatting import counted
+from neftune_cli.data.formats import read_examples
+from neftune_cli.data.rows import BadRow, Table, problems_of
+from neftune_cli.data.selection import Part, Selection, select
+from neftune_cli.data.sources import BUNDLED_DATA
+from neftune_cli.data.split import (
+    MAX_HELD_OUT,
+    Split,
+    check_example_counts,
+    choose_probe,
+    drop_duplicates,
+    split_as_given,
+    split_by_prompt,
+)
+from neftune_cli.data.trl_dataset import trl_dataset
+from neftune_cli.errors import Problem, Problems, UsageError
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset
 
-BUNDLED_DATA = "bios"
 GENERATION: Final = GenerationDefaults(max_new_tokens=128, repetition_penalty=1.2)
-SHOWN_CHARACTERS = 300
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-"""Id of a model or a data set on the Hugging Face Hub: `name` or `owner/name`."""
-OTHER_FILE_SUFFIXES = (".arrow", ".gz", ".ndjson", ".tsv", ".txt", ".xls", ".xlsx", ".yaml", ".yml", ".zip", ".zst")
-"""Unsupported suffixes. A name with one of them is a file name, not a hub id."""
+NOT_BUNDLED = {
+    "layout": "--format",
+    "columns": "--columns",
+    "split": "--split",
+    "eval_dataset": "--eval-dataset",
+    "eval_split": "--eval-split",
+    "raw": "--raw",
+}
+"""Options that do not apply to the bundled data set, by field."""
+SHOWN_CAUSES = 5
 
 
-def load_data(
-    name: str,
-    *,
-    layout: str | None = None,
-    train_examples: int | None = None,
-    eval_examples: int | None = None,
-) -> InstructionData:
+def load_data(inputs: InputSpec) -> InstructionData:
     """Load and split a data set.
-
-    Args:
-        name: `bios`, a local file, a folder written by `save_to_disk` of the datasets library, or a hub id.
-        layout: `alpaca`, `prompt-completion`, `messages` or `text`; recognized by the columns if None.
-        train_examples: maximum number of training examples, chosen by content hash; a default if None.
-        eval_examples: maximum number of held-out examples, chosen by content hash; a default if None.
 
     Raises:
         UsageError: the source cannot be found or read, rows cannot be used, or there are too few of them.
     """
-    check_example_counts(train_examples, eval_examples)
-    if name == BUNDLED_DATA:
-        return _load_bundled(layout, train_examples, eval_examples)
-    table = read_rows(name)
-    columns = choose_columns(table, layout)
-    examples = read_examples(table, columns)
-    unique = drop_duplicates(examples)
-    split = split_by_prompt(name, unique, train_examples=train_examples, eval_examples=eval_examples)
-    recognized = f"{name} has the layout {columns.layout} (columns: {columns.found_in(table)})."
-    notes = [recognized, _sizes(split), *_left_out(len(examples), len(unique), split)]
-    return _assembled(name, split, GENERATION, notes)
+    check_example_counts(inputs.train_examples, inputs.eval_examples)
+    if inputs.dataset == BUNDLED_DATA:
+        return _load_bundled(inputs)
+    selection = select(inputs)
+    problems = Problems()
+    training = problems.attempt(lambda: _read(selection.training, inputs))
+    part = selection.held_out
+    held_out = None if part is None else problems.attempt(lambda: _read(part, inputs))
+    problems.raise_any()
+    assert training is not None
+    if part is None or held_out is None:
+        return _split(training, inputs, selection)
+    return _keep_apart(training, held_out, part.name, inputs, selection)
 
 
 def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
-    """Load all rows of a data set in any supported layout, as a dataset for the trainers of TRL.
+    """Load all training rows of a data set in any supported layout, as a dataset for the trainers of TRL.
 
-    Duplicates are kept, and nothing is held out. SFTTrainer computes the loss on the completion, as `neftune sweep`
-    does, or on the whole text for the layout `text`.
+    Duplicates are kept, and nothing is held out of the split `train`, or of a data set without splits. SFTTrainer
+    computes the loss on the completion, as `neftune sweep` does, or on the whole text for the layout `text`.
 
     Args:
-        name: a local file, a folder written by `save_to_disk` of the datasets library, a hub id, or `bios` (its
-            training examples).
+        name: files, a folder, a hub id, or `bios` (its training examples).
         layout: `alpaca`, `prompt-completion`, `messages` or `text`; recognized by the columns if None.
 
     Returns:
-        A dataset with the conversational columns `prompt` and `completion` (lists of messages with `role` and
-        `content`), or with the column `text` for the layout `text`.
+        A dataset with the conversational columns `prompt` and `completion` (lists of messages with `role`, `content`
+        and, for example, `tool_calls`) and `tools` if there are tools; or with the column `text` for the layout `text`.
 
     Raises:
         UsageError: the source cannot be found or read, or rows cannot be used.
     """
-    from datasets import Dataset
-
+    inputs = InputSpec(dataset=name, layout=layout)
     if name == BUNDLED_DATA:
-        examples = _bundled_split(layout, None, None).train
-    else:
-        table = read_rows(name)
-        examples = read_examples(table, choose_columns(table, layout))
-    return Dataset.from_list([_trl_row(example) for example in examples])
+        return trl_dataset(_bundled_split(inputs).train)
+    return trl_dataset(_read(select(inputs).training, inputs).examples)
 
 
-def _trl_row(example: Example) -> dict[str, object]:
-    if not example.prompt:
-        return {"text": example.completion}
-    prompt = [dict(message) for message in example.prompt]
-    return {"prompt": prompt, "completion": [{"role": "assistant", "content": example.completion}]}
+@dataclass(frozen=True)
+class _Read:
+    """Examples of one part, and notes on them."""
+
+    examples: tuple[Example, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def unique(self) -> tuple[Example, ...]:
+        return drop_duplicates(self.examples)
 
 
-def _load_bundled(layout: str | None, train_examples: int | None, eval_examples: int | None) -> InstructionData:
-    split = _bundled_split(layout, train_examples, eval_examples)
-    people = "bios is split by person: held-out questions are about other people and have other phrasings."
-    return _assembled(BUNDLED_DATA, split, bios.GENERATION, [_sizes(split), people])
+def _read(part: Part, inputs: InputSpec) -> _Read:
+    """Convert the rows of a part to examples, and drop rows that cannot be used if the user asks for it.
+
+    Raises:
+        UsageError: the columns match no layout, or more rows cannot be used than may be dropped.
+    """
+    bad_rows = part.rows.bad_rows
+    if not part.rows.rows:
+        raise UsageError(*problems_of(bad_rows))
+    try:
+        reading = read_examples(Table(part.name, part.rows.rows), inputs)
+    except UsageError as error:
+        raise UsageError(*problems_of(bad_rows), *error.problems) from error
+    bad_rows += reading.bad_rows
+    _check_bad_rows(part, bad_rows, inputs)
+    return _Read(reading.examples, (*reading.notes, *_dropped(part, bad_rows)))
 
 
-def _bundled_split(layout: str | None, train_examples: int | None, eval_examples: int | None) -> Split:
-    if layout is not None:
-        what = f"--format {layout} does not apply to the bundled data set {BUNDLED_DATA}."
-        raise UsageError(Problem(what, "Remove --format."))
-    return bios.split_by_person(train_examples=train_examples, eval_examples=eval_examples)
+def _check_bad_rows(part: Part, bad_rows: Sequence[BadRow], inputs: InputSpec) -> None:
+    if not bad_rows:
+        return
+    if not inputs.skip_bad_rows:
+        raise UsageError(*problems_of(bad_rows))
+    share = len(bad_rows) / part.rows.count
+    if share > inputs.max_bad_share:
+        what = f"{part.name}: {len(bad_rows):,} of {part.rows.count:,} rows ({share:.1%}) cannot be used."
+        limit = f"--skip-bad-rows drops at most {inputs.max_bad_share:.1%}: fix them, or raise --max-bad-share."
+        raise UsageError(Problem(what, limit[0].upper() + limit[1:]), *problems_of(bad_rows))
 
 
-def _left_out(examples: int, unique: int, split: Split) -> list[str]:
+def _dropped(part: Part, bad_rows: Sequence[BadRow]) -> tuple[str, ...]:
+    """Return a note on the rows that are dropped, with the number of rows for each cause."""
+    if not bad_rows:
+        return ()
+    counts = Counter(row.cause for row in bad_rows)
+    first = {row.cause: row.place for row in reversed(bad_rows)}
+    causes = [
+        f"{cause.rstrip('.')} ({number:,}, first {first[cause]})" for cause, number in counts.most_common(SHOWN_CAUSES)
+    ]
+    others = ["other causes"] if len(counts) > SHOWN_CAUSES else []
+    rows = "1 row" if len(bad_rows) == 1 else f"{len(bad_rows):,} rows"
+    return (f"{rows} of {part.name} dropped because they cannot be used: {'; '.join([*causes, *others])}.",)
+
+
+def _split(training: _Read, inputs: InputSpec, selection: Selection) -> InstructionData:
+    """Hold out a part of the training rows."""
+    unique = training.unique
+    sizes = {"train_examples": inputs.train_examples, "eval_examples": inputs.eval_examples}
+    split = split_by_prompt(inputs.dataset, unique, **sizes)
     counts = {
-        "dropped as duplicates (same prompt and completion)": examples - unique,
-        "not used": unique - len(split.train) - len(split.held_out),
+        "dropped as duplicates (same prompt and completion)": len(training.examples) - len(unique),
+        "not used": len(unique) - len(split.train) - len(split.held_out),
     }
-    return [f"{counted(number, 'example')} {reason}." for reason, number in counts.items() if number]
+    notes = [*selection.notes, *training.notes, f"{_sizes(split)}, chosen by content hash.", *_counted(counts)]
+    return _assembled(inputs.dataset, split, GENERATION, notes)
+
+
+def _keep_apart(
+    training: _Read, held_out: _Read, name: str, inputs: InputSpec, selection: Selection
+) -> InstructionData:
+    """Use the held-out rows that the data set or the user sets apart."""
+    train, kept = training.unique, held_out.unique
+    sizes = {"train_examples": inputs.train_examples, "eval_examples": inputs.eval_examples}
+    given = split_as_given(name, train, kept, **sizes)
+    split = given.split
+    not_used = len(kept) - given.in_training - len(split.held_out)
+    limit = f" (at most {MAX_HELD_OUT} by default, see --eval-examples)" if inputs.eval_examples is None else ""
+    counts = {
+        "dropped as duplicates (same prompt and completion)": len(training.examples) - len(train),
+        "not used": len(train) - len(split.train),
+    }
+    held_out_counts = {
+        "dropped as duplicates (same prompt and completion)": len(held_out.examples) - len(kept),
+        "left out because the prompt is also in training": given.in_training,
+        f"not used{limit}": not_used,
+    }
+    notes = [
+        *selection.notes,
+        *training.notes,
+        *(f"Held-out data: {note}" for note in held_out.notes),
+        f"{_sizes(split)}: {name}.",
+        *_counted(counts, "training example" if any(held_out_counts.values()) else "example"),
+        *_counted(held_out_counts, "held-out example"),
+    ]
+    return _assembled(inputs.dataset, split, GENERATION, notes)
+
+
+def _load_bundled(inputs: InputSpec) -> InstructionData:
+    split = _bundled_split(inputs)
+    people = "bios is split by person: held-out questions are about other people and have other phrasings."
+    return _assembled(BUNDLED_DATA, split, bios.GENERATION, [f"{_sizes(split)}, chosen by content hash.", people])
+
+
+def _bundled_split(inputs: InputSpec) -> Split:
+    given = {field: getattr(inputs, field) for field in NOT_BUNDLED}
+    problems = [
+        Problem(
+            f"{NOT_BUNDLED[field]}{_argument(value)} does not apply to the bundled data set {BUNDLED_DATA}.",
+            f"Remove {NOT_BUNDLED[field]}.",
+        )
+        for field, value in given.items()
+        if value
+    ]
+    if problems:
+        raise UsageError(*problems)
+    return bios.split_by_person(train_examples=inputs.train_examples, eval_examples=inputs.eval_examples)
+
+
+def _argument(value: object) -> str:
+    return f" {value}" if isinstance(value, str) else ""
 
 
 def _sizes(split: Split) -> str:
-    train = counted(len(split.train), "example")
-    return f"{train} for training and {len(split.held_out)} held out, chosen by content hash."
+    return f"{_examples(len(split.train))} for training and {len(split.held_out)} held out"
+
+
+def _counted(counts: dict[str, int], noun: str = "example") -> list[str]:
+    return [f"{_examples(number, noun)} {reason}." for reason, number in counts.items() if number]
+
+
+def _examples(number: int, noun: str = "example") -> str:
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _assembled(name: str, split: Split, generation: GenerationDefaults, notes: Sequence[str]) -> InstructionData:
@@ -130,119 +231,3 @@ def _assembled(name: str, split: Split, generation: GenerationDefaults, notes: S
         generation=generation,
         notes=tuple(notes),
     )
-
-
-def read_rows(name: str) -> Table:
-    """Read all rows of a data set.
-
-    Args:
-        name: a local file, a folder written by `save_to_disk` of the datasets library, or a hub id.
-
-    Raises:
-        UsageError: there is no such file, folder or data set, or it cannot be read.
-    """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return _read_folder(path)
-    if path.exists():
-        return read_file(path)
-    if _looks_like_path(name):
-        raise UsageError(_missing_file(name))
-    return _read_hub(name)
-
-
-def _looks_like_path(name: str) -> bool:
-    """Distinguish a mistyped path from a hub id `owner/name`, whose last part may contain a dot (`OpenHermes-2.5`)."""
-    has_folder = "/" in name and Path(name).parent.is_dir()
-    has_suffix = Path(name).suffix.lower() in (*FILE_SUFFIXES, *OTHER_FILE_SUFFIXES)
-    return has_folder or has_suffix or not HUB_ID.fullmatch(name)
-
-
-def _missing_file(name: str) -> Problem:
-    supported = f"{BUNDLED_DATA}, a {FILE_SUFFIXES_IN_WORDS} file, a folder written by save_to_disk, or a hub id"
-    return Problem(f"There is no file or folder '{name}'.", f"{_did_you_mean(name)}Use {supported}.")
-
-
-def _did_you_mean(name: str) -> str:
-    folder = Path(name).expanduser().parent
-    siblings = sorted(path for path in folder.iterdir() if _is_data(path)) if folder.is_dir() else []
-    question = did_you_mean(
-        name, [BUNDLED_DATA, *map(str, siblings)], compared=lambda one: Path(one).stem, quoted=False
-    )
-    return f"{question} " if question else ""
-
-
-def _is_data(path: Path) -> bool:
-    return path.suffix.lower() in FILE_SUFFIXES or path.is_dir()
-
-
-def _read_folder(folder: Path) -> Table:
-    from datasets import load_from_disk
-
-    if not any((folder / marker).is_file() for marker in ("dataset_info.json", "dataset_dict.json")):
-        raise UsageError(_unsaved_folder(folder))
-    try:
-        saved = load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"The data set in {folder} cannot be read: {_in_one_line(error)}"
-        raise UsageError(Problem(what, "Save it again with save_to_disk of the datasets library.")) from error
-    return _table(str(folder), saved)
-
-
-def _unsaved_folder(folder: Path) -> Problem:
-    files = sorted(str(path) for path in folder.iterdir() if path.suffix.lower() in FILE_SUFFIXES)
-    instead = f"one of its files: {', '.join(files)}" if files else "a file, or a folder written by save_to_disk"
-    return Problem(f"The folder {folder} was not written by save_to_disk of the datasets library.", f"Pass {instead}.")
-
-
-def _read_hub(name: str) -> Table:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError, DatasetsError
-
-    try:
-        return _table(name, load_dataset(name))
-    except ConnectionError as error:
-        raise UsageError(_unreachable_hub(name)) from error
-    except DatasetNotFoundError as error:
-        raise UsageError(_unknown_data_set(name)) from error
-    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
-        what = f"The data set '{name}' cannot be loaded from the Hugging Face Hub: {_in_one_line(error)}"
-        raise UsageError(Problem(what, f"Load it in Python, then pass a folder: {_recipe(name)}")) from error
-
-
-def _unreachable_hub(name: str) -> Problem:
-    what = f"There is no file '{name}', no cached data set of that name, and the Hugging Face Hub cannot be reached."
-    connect = "Set HF_HUB_OFFLINE=0 and check the connection, or pass a local file"
-    return Problem(what, f"{_did_you_mean(name)}{connect}. Or save the data set on another machine: {_recipe(name)}")
-
-
-def _unknown_data_set(name: str) -> Problem:
-    what = f"There is no file '{name}', and no data set of that name on the Hugging Face Hub that you can access."
-    return Problem(what, f"{_did_you_mean(name)}Check the spelling. If it is private or gated, run: hf auth login")
-
-
-def _recipe(name: str) -> str:
-    return f"datasets.load_dataset('{name}').save_to_disk('FOLDER'), then --dataset FOLDER."
-
-
-def _in_one_line(error: Exception) -> str:
-    return textwrap.shorten(str(error) or type(error).__name__, SHOWN_CHARACTERS, placeholder=" …")
-
-
-def _table(source: str, loaded: "Dataset | DatasetDict") -> Table:
-    # In Arrow format, so that images and audio in other columns are not decoded.
-    table = _training_split(source, loaded).with_format("arrow")[:]
-    if not table.num_rows:
-        raise UsageError(Problem(f"{source} has no rows.", "Pass a data set with examples."))
-    return Table(source, rows_of_arrow(table))
-
-
-def _training_split(source: str, loaded: "Dataset | DatasetDict") -> "Dataset":
-    if not isinstance(loaded, dict):
-        return loaded
-    if len(loaded) == 1:
-        return next(iter(loaded.values()))
-    if "train" in loaded:
-        return loaded["train"]
-    what = f"{source} has no split 'train'. Its splits are: {', '.join(loaded) or 'none'}."
-    raise UsageError(Problem(what, "Save the split to use on its own: dataset[SPLIT].save_to_disk('FOLDER')."))

@@ -1,16 +1,20 @@
 """Rows of a data source, each with its line or row number, and checked access to the values in their columns."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from neftune_cli.data.examples import Message
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem
 
 ItemT = TypeVar("ItemT")
 ParsedT = TypeVar("ParsedT")
 
+TOO_DEEP = "the row is nested too deeply."
 SHOWN_PROBLEMS = 5
+SHOWN_PLACES = 3
+_TURN_NUMBER = re.compile(r"\bturn \d+")
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,12 @@ class Located(Generic[ItemT]):
     place: str
     """For example `line 7` or `row 7`, counted from 1."""
     value: ItemT
+    file: str = ""
+    """File that the value comes from, if the source has several."""
+
+    def place_in(self, source: str) -> str:
+        """Return the position with the file, or with the source if that is one file: `mine.jsonl, line 7`."""
+        return f"{self.file or source}, {self.place}"
 
 
 RowValues = Mapping[str, object]
@@ -27,12 +37,55 @@ RowValues = Mapping[str, object]
 LocatedRow = Located[RowValues]
 
 
+class Columns(Protocol):
+    """Values of a source that stores them by column. A column is converted when its first value is read."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Return the names of the columns."""
+        ...
+
+    def value(self, column: str, index: int) -> object:
+        """Return a value. Raises `RowError` if it cannot be converted."""
+        ...
+
+    def is_filled(self, column: str, index: int) -> bool:
+        """Return whether a value is not blank, without a conversion of the column."""
+        ...
+
+
+@dataclass(frozen=True)
+class ColumnarRow(Mapping[str, object]):
+    """One row of `Columns`. Columns that are never read are never converted."""
+
+    columns: Columns
+    index: int
+
+    def __getitem__(self, column: str) -> object:
+        """Return the value in a column."""
+        if column not in self.columns.names:
+            raise KeyError(column)
+        return self.columns.value(column, self.index)
+
+    def __contains__(self, column: object) -> bool:
+        """Return whether the row has a column, without a conversion."""
+        return column in self.columns.names
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the columns."""
+        return iter(self.columns.names)
+
+    def __len__(self) -> int:
+        """Return the number of columns."""
+        return len(self.columns.names)
+
+
 @dataclass(frozen=True)
 class Table:
     """All rows of one source."""
 
     source: str
-    """The file, folder or hub id, as the user wrote it."""
+    """The files, folder or hub id, as the user wrote it."""
     rows: tuple[LocatedRow, ...]
 
     @property
@@ -40,43 +93,127 @@ class Table:
         """Return all columns that occur in any row, in the order of appearance."""
         return tuple(dict.fromkeys(column for row in self.rows for column in row.value))
 
+    def filled(self, column: str) -> int:
+        """Return the number of rows that have a value in a column."""
+        return sum(_is_filled(row.value, column) for row in self.rows)
+
+
+def _is_filled(row: RowValues, column: str) -> bool:
+    if isinstance(row, ColumnarRow):
+        return column in row and row.columns.is_filled(column, row.index)
+    return not is_blank(row.get(column))
+
 
 class RowError(Exception):
-    """One row cannot be used. The caller adds the source and the position of the row."""
+    """One row cannot be used. The caller adds the source and the position of the row.
 
-    def __init__(self, what: str, fix: str) -> None:
+    Rows with the same cause are reported as one problem. By default the cause is `what`.
+    """
+
+    def __init__(self, what: str, fix: str, cause: str = "") -> None:
         self.what = what
         self.fix = fix
+        self.cause = cause or _TURN_NUMBER.sub("a turn", what)
         super().__init__(what)
 
 
-def read_each(
-    source: str, items: Iterable[Located[ItemT]], read: Callable[[ItemT], ParsedT]
-) -> tuple[Located[ParsedT], ...]:
-    """Apply `read` to every item and return the results with the positions of the items.
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used, with the fault and its fix."""
 
-    Raises:
-        UsageError: `read` raised RowError. Lists the first 5 problems and counts the others.
-    """
+    place: str
+    """File and line or row: `mine.jsonl, line 7`."""
+    what: str
+    fix: str
+    cause: str
+    """What rows with the same fault have in common."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a file or of a split, and the rows of it that cannot be read."""
+
+    rows: tuple[LocatedRow, ...]
+    bad_rows: tuple[BadRow, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Return the number of all rows."""
+        return len(self.rows) + len(self.bad_rows)
+
+    def __add__(self, other: "Rows") -> "Rows":
+        """Return the rows of both."""
+        return Rows(self.rows + other.rows, self.bad_rows + other.bad_rows)
+
+
+def sift(
+    source: str, items: Iterable[Located[ItemT]], read: Callable[[ItemT], ParsedT]
+) -> tuple[tuple[Located[ParsedT], ...], tuple[BadRow, ...]]:
+    """Apply `read` to every item. Return the results with the positions of the items, and the items it rejects."""
     results: list[Located[ParsedT]] = []
-    problems: list[Problem] = []
+    bad_rows: list[BadRow] = []
     for item in items:
         try:
-            results.append(Located(item.place, read(item.value)))
+            results.append(Located(item.place, read(item.value), item.file))
         except RowError as error:
-            problems.append(Problem(f"{source}, {item.place}: {error.what}", error.fix))
-    if problems:
-        raise UsageError(*_first(problems, source))
-    return tuple(results)
+            bad_rows.append(BadRow(item.place_in(source), error.what, error.fix, error.cause))
+        except RecursionError:
+            bad_rows.append(BadRow(item.place_in(source), TOO_DEEP, "Remove the row.", TOO_DEEP))
+    return tuple(results), tuple(bad_rows)
 
 
-def _first(problems: Sequence[Problem], source: str) -> Sequence[Problem]:
-    left = len(problems) - SHOWN_PROBLEMS
-    if left <= 0:
+def problems_of(bad_rows: Sequence[BadRow]) -> list[Problem]:
+    """Return one problem for each cause, with the places of the first rows and the number of the others."""
+    causes: dict[tuple[str, str], list[BadRow]] = {}
+    for row in bad_rows:
+        causes.setdefault((row.cause, row.fix), []).append(row)
+    problems = [Problem(f"{_places(rows)}: {rows[0].what}", rows[0].fix) for rows in causes.values()]
+    left = sum(len(rows) for rows in list(causes.values())[SHOWN_PROBLEMS:])
+    if not left:
         return problems
-    rows = "1 more row has a problem" if left == 1 else f"{left:,} more rows have problems"
-    more = Problem(f"{source}: {rows}.", "Fix or remove all of them, then run the command again.")
-    return [*problems[:SHOWN_PROBLEMS], more]
+    rows_left = "1 more row has another problem" if left == 1 else f"{left:,} more rows have other problems"
+    return [*problems[:SHOWN_PROBLEMS], Problem(f"{rows_left}.", "Fix these first, then run the command again.")]
+
+
+def in_order(place: str) -> list[tuple[int, str]]:
+    """Return a sorting key for places, in which line 9 comes before line 10."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", place)]
+
+
+def _places(rows: Sequence[BadRow]) -> str:
+    first, *others = (row.place for row in rows)
+    file = first.rpartition(", ")[0]
+    shown = [place.removeprefix(f"{file}, ") for place in others[: SHOWN_PLACES - 1]]
+    left = len(others) - len(shown)
+    more = f" and {left:,} more {'row' if left == 1 else 'rows'}" if left else ""
+    return ", ".join([first, *shown]) + more
+
+
+class NamedRow(Mapping[str, object]):
+    """A row under the column names of a layout, whatever the columns are called in the data."""
+
+    def __init__(self, values: RowValues, names: Mapping[str, str]) -> None:
+        """Keep the values and, for each column of the layout, its name in the data."""
+        self._values = values
+        self._names = {name: actual for name, actual in names.items() if actual in values}
+        self.names = names
+
+    def __getitem__(self, name: str) -> object:
+        """Return the value of a column of the layout."""
+        return self._values[self._names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the columns of the layout that the row has."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Return the number of columns of the layout that the row has."""
+        return len(self._names)
+
+
+def column_in_words(row: RowValues, column: str) -> str:
+    """Return `column '...'` with the name of the column in the data, for a message."""
+    return f"column '{row.names.get(column, column) if isinstance(row, NamedRow) else column}'"
 
 
 def text_in(row: RowValues, column: str) -> str:
@@ -85,61 +222,38 @@ def text_in(row: RowValues, column: str) -> str:
     Raises:
         RowError: the value is missing, empty, or not text.
     """
-    return _text(_present(row, column), f"column '{column}'")
+    return checked_text(value_in(row, column), column_in_words(row, column))
 
 
-def turns_in(row: RowValues, column: str) -> list[Message]:
-    """Return the conversation in a column, without empty system turns.
+def value_in(row: RowValues, column: str) -> object:
+    """Return the value of a column.
 
     Raises:
-        RowError: the value is not a list of turns, or a turn has an unknown role or no text.
+        RowError: the row does not have the column.
     """
-    turns = _present(row, column)
-    if not isinstance(turns, list):
-        what = f"column '{column}' contains {_described(turns)}, not a list of turns."
-        raise RowError(what, 'Write [{"role": "user", "content": "..."}, ...].')
-    messages = [_turn(turn, f"column '{column}', turn {number}") for number, turn in enumerate(turns, start=1)]
-    return [message for message in messages if message["content"]]
-
-
-def roles_of(turns: Sequence[Message]) -> str:
-    """Return the roles of the turns, separated by commas, for a message."""
-    return ", ".join(turn["role"] for turn in turns) or "none"
-
-
-def is_blank(value: object) -> bool:
-    """Return whether a value is missing or consists of white space."""
-    return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _present(row: RowValues, column: str) -> object:
     if column not in row:
-        raise RowError(f"column '{column}' is missing.", "Add it, or remove the row.")
+        raise RowError(f"{column_in_words(row, column)} is missing.", "Add it, or remove the row.")
     return row[column]
 
 
-def _turn(turn: object, place: str) -> Message:
-    if not isinstance(turn, dict):
-        raise RowError(f"{place} is {_described(turn)}, not an object.", 'Write {"role": "user", "content": "..."}.')
-    role = _role(turn.get("role", turn.get("from")), place)
-    content = turn.get("content", turn.get("value"))
-    if role == "system" and is_blank(content):
-        return Message(role=role, content="")  # some data sets write an empty turn in place of no system prompt
-    return Message(role=role, content=_text(content, place))
+def is_blank(value: object) -> bool:
+    """Return whether a value is missing, not a number, an empty list or object, or text of white space only."""
+    if isinstance(value, str):
+        return not value.strip()
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return value is None or is_nan or (isinstance(value, list | tuple | dict) and not value)
 
 
-def _role(role: object, place: str) -> str:
-    if isinstance(role, str) and role in _ROLES:
-        return _ROLES[role]
-    what = f"{place} has no role." if role is None else f"{place} has the unknown role {role!r}."
-    raise RowError(what, f"Use one of {', '.join(_ROLES)}.")
+def checked_text(value: object, place: str) -> str:
+    """Return a value that is text.
 
-
-def _text(value: object, place: str) -> str:
+    Raises:
+        RowError: the value is blank, not text, or not valid Unicode.
+    """
     if is_blank(value):
         raise RowError(f"{place} is empty.", "Fill it in, or remove the row.")
     if not isinstance(value, str):
-        raise RowError(f"{place} contains {_described(value)}, not text.", "Write it as text, in quotes.")
+        raise RowError(f"{place} contains {described(value)}, not text.", "Write it as text, in quotes.")
     if not _is_encodable(value):
         what = f"{place} contains a lone surrogate, which is not valid Unicode."
         raise RowError(what, "Delete that character, or remove the row.")
@@ -154,12 +268,9 @@ def _is_encodable(text: str) -> bool:
     return True
 
 
-def _described(value: object) -> str:
+def described(value: object) -> str:
+    """Return the type of a value in words."""
     if value is None:
         return "null"
     names = {str: "text", bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return names.get(type(value), f"a value of type {type(value).__name__}")
-
-
-_ROLES = {"system": "system", "user": "user", "assistant": "assistant", "human": "user", "gpt": "assistant"}
-"""Roles in data sets (the last two are ShareGPT's), and the roles that chat templates use."""

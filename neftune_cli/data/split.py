@@ -57,6 +57,47 @@ def split_by_prompt(
     raise UsageError(Problem(what, f"Use a smaller number, for example --eval-examples {default}."))
 
 
+@dataclass(frozen=True)
+class GivenSplit:
+    """Training and held-out examples of a data set that sets them apart, and the number of those left out."""
+
+    split: Split
+    in_training: int
+    """Number of held-out examples that are left out because their prompt occurs in training."""
+
+
+def split_as_given(
+    source: str,
+    training: Sequence[Example],
+    held_out: Sequence[Example],
+    *,
+    train_examples: int | None,
+    eval_examples: int | None,
+) -> GivenSplit:
+    """Keep two sets of examples apart. Held-out prompts that also occur in training are left out.
+
+    Args:
+        source: name of the held-out examples, for messages.
+        training: examples for training, without duplicates.
+        held_out: held-out examples, without duplicates.
+        train_examples: maximum number of training examples; all if None.
+        eval_examples: maximum number of held-out examples; 200 if None.
+
+    Raises:
+        UsageError: fewer than 2 training or 2 held-out examples would remain.
+    """
+    prompts = {_prompt_hash(example) for example in training}
+    groups = _groups_in_hash_order([example for example in held_out if _prompt_hash(example) not in prompts])
+    kept = tuple(chain.from_iterable(groups))
+    train = choose_by_hash(list(chain.from_iterable(_groups_in_hash_order(training))), "train", train_examples)
+    split = Split(train, kept[: MAX_HELD_OUT if eval_examples is None else eval_examples])
+    if not _is_large_enough(split):
+        what = f"{source} leaves {len(split.train)} training and {len(split.held_out)} held-out examples"
+        removed = f"{len(held_out) - len(kept)} held-out prompts also occur in training"
+        raise UsageError(Problem(f"{what} ({removed}).", f"Add examples: each split needs at least {MIN_EXAMPLES}."))
+    return GivenSplit(split, len(held_out) - len(kept))
+
+
 def choose_by_hash(examples: Sequence[Example], purpose: str, limit: int | None) -> tuple[Example, ...]:
     """Return the first `limit` examples (None: all) in the order of their hashes. Each purpose has its own order."""
     return tuple(sorted(examples, key=lambda example: _hash(purpose, example.id))[:limit])
@@ -117,7 +158,7 @@ def _size(groups: Sequence[Sequence[Example]]) -> str:
 
 
 def _prompt_hash(example: Example) -> str:
-    messages = example.prompt or (Message(role="text", content=example.completion),)
+    messages = example.prompt or (Message(role="text", content=example.raw_prompt or example.completion),)
     turns = [[message["role"], " ".join(message["content"].split())] for message in messages]
     return _hash("held-out", json.dumps(turns))
 

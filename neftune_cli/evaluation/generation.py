@@ -114,19 +114,40 @@ def _settings(limit: int, repetition_penalty: float, end_tokens: list[int]) -> G
 
 def _generate(model: LanguageModel, prompts: Sequence[tuple[int, ...]], settings: GenerationConfig) -> list[list[int]]:
     """Return the new tokens of each prompt, with end token and padding."""
+    length = max(len(prompt) for prompt in prompts)
+    tokens: list[list[int]] = _output(model, prompts, settings)[:, length:].tolist()
+    return tokens
+
+
+def _output(model: LanguageModel, prompts: Sequence[tuple[int, ...]], settings: GenerationConfig) -> Any:
+    """Return what transformers' `generate` returns for left-padded prompts."""
     input_ids, attention_mask = _left_padded(prompts)
     generator: Any = causal_model(model)
     previous_settings = generator.generation_config
     # settings that are passed as an argument are merged with the model's own
     generator.generation_config = settings
     try:
-        output: Tensor = generator.generate(
+        return generator.generate(
             input_ids=input_ids.to(generator.device), attention_mask=attention_mask.to(generator.device)
         )
     finally:
         generator.generation_config = previous_settings
-    tokens: list[list[int]] = output[:, input_ids.shape[1] :].tolist()
-    return tokens
+
+
+def effect_of_padding(model: LanguageModel) -> float:
+    """Return how much the logits after a prompt change when the prompt is padded to the length of a longer one.
+
+    The value is the largest change divided by the largest logit. Some recurrent architectures ignore the attention
+    mask, so that padding changes their responses.
+    """
+    settings = GenerationConfig(
+        max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True, pad_token_id=0
+    )
+    short, long = (3, 2, 1), (0, 1, 2, 3, 4, 5)
+    with evaluation_mode(model):
+        alone: Tensor = _output(model, [short], settings).logits[0][0]
+        padded: Tensor = _output(model, [short, long], settings).logits[0][0]
+    return float((alone - padded).abs().max() / alone.abs().max())
 
 
 def _left_padded(prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
@@ -166,7 +187,7 @@ def evaluate_responses(
         TrialError: a prompt fills the model's context.
 
     """
-    prompted = [one for one in examples if one.example.prompt]
+    prompted = [one for one in examples if one.example.has_prompt]
     responses = generate_responses(
         model,
         tokenizer,

@@ -6,7 +6,11 @@ from typing import cast
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
+
+EVALUATION_SETTINGS = {"output_router_logits": False, "output_attentions": False, "output_hidden_states": False}
+"""Fields of a model's configuration that add outputs. With router logits, which TRL turns on in mixture-of-experts
+models and which a checkpoint may ask for, generation with a cache fails."""
 
 LanguageModel = PreTrainedModel | PeftModel
 """A causal language model, with or without LoRA adapters."""
@@ -16,17 +20,47 @@ LanguageModel = PreTrainedModel | PeftModel
 def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
     """Put the model into evaluation mode without gradients; restore the mode of every module at the end.
 
-    Embedding noise is added in training mode only, so it is off as well.
+    Embedding noise is added in training mode only, so it is off as well. The configuration has EVALUATION_SETTINGS,
+    whatever a trainer or the checkpoint has set.
     """
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         # not inference_mode: tensors that a model caches in it (such as rotary tables) would fail in training
-        with torch.no_grad(), _full_precision(model):
+        with torch.no_grad(), _full_precision(model), _evaluation_settings(model):
             yield
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def _evaluation_settings(model: torch.nn.Module) -> Iterator[None]:
+    """Set EVALUATION_SETTINGS in every configuration that has these fields; restore the fields at the end."""
+    previous = [(config, _given(config)) for config in configurations(model)]
+    for config, fields in previous:
+        config.__dict__.update({name: EVALUATION_SETTINGS[name] for name in fields})
+    try:
+        yield
+    finally:
+        for config, fields in previous:
+            config.__dict__.update(fields)
+
+
+def _given(config: PreTrainedConfig) -> dict[str, bool]:
+    return {name: config.__dict__[name] for name in EVALUATION_SETTINGS if name in config.__dict__}
+
+
+def configurations(model: torch.nn.Module) -> list[PreTrainedConfig]:
+    """Return the configurations of a model and of its modules, and the ones inside these, each once."""
+    found: dict[int, PreTrainedConfig] = {}
+    waiting = [getattr(module, "config", None) for module in model.modules()]
+    while waiting:
+        config = waiting.pop(0)
+        if isinstance(config, PreTrainedConfig) and id(config) not in found:
+            found[id(config)] = config
+            waiting += config.__dict__.values()
+    return list(found.values())
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def example_losses(
 
 def predicted_tokens(example: TokenizedExample) -> int:
     """Return the number of predicted tokens: the completion, or all tokens but the first of a plain text."""
-    return max(0, len(example.input_ids) - max(example.prompt_length, 1))
+    return example.loss_tokens
 
 
 def mean_loss(losses: Sequence[float], tokens: Sequence[int]) -> float:

@@ -28,7 +28,7 @@ class _SweepTrial:
     folder: SweepFolder
     setting: Setting
     setting_identity: str
-    """Canonical JSON of everything that can change its numbers, except noise, seed and overrides of its arm."""
+    """Canonical JSON of its identity without noise, seed and overrides of its arm."""
     arm_identity: str
     """Canonical JSON of its noise and of the overrides of its arm."""
     trial: Measurements

@@ -119,7 +119,7 @@ def _check_embedded(text: str, tokenizer: PreTrainedTokenizerBase, model: PreTra
     if highest >= (embedded := len(embedding_weight(model))):
         token = tokenizer.convert_ids_to_tokens(highest)
         what = f"The chat template uses '{token}' (token {highest}), but the model has {embedded} embeddings."
-        raise UsageError(Problem(what, "Pass the tokenizer that the model was trained with, in the model's directory."))
+        raise UsageError(Problem(what, "Use the tokenizer that the model was trained with, in the model's directory."))
 
 
 def _end_of_turn(conversation: str, tokenizer: PreTrainedTokenizerBase) -> int | None:

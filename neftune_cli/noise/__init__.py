@@ -1,4 +1,4 @@
-"""The method: NEFTune noise on input embeddings, scaled by the true length of each example."""
+"""The method: NEFTune noise on input embeddings, with a half-width that depends on the true length of each example."""
 
 from typing import TYPE_CHECKING
 

@@ -49,7 +49,7 @@ def attach_noise(
 
     Args:
         model: a model with input embeddings.
-        alpha: the noise magnitude; `AttachedNoise.alpha` changes it later.
+        alpha: noise size; `AttachedNoise.alpha` changes it later.
         seed: determines the draws.
         noise: name of the distribution of one coordinate; all distributions have the same variance.
         noise_scale: `paper` uses the length of each example, `hf` the padded length, as transformers does.
@@ -130,7 +130,7 @@ class AttachedNoise:
 
     @property
     def alpha(self) -> float:
-        """The noise magnitude; set it between steps. Raises a UsageError if it is negative or not finite."""
+        """The noise size alpha; set it between steps. Raises a UsageError if it is negative or not finite."""
         return self._alpha
 
     @alpha.setter
@@ -229,7 +229,7 @@ class AttachedNoise:
         return noise
 
     def _scale(self, batch: Batch, embeddings: Tensor, alpha: float) -> Tensor:
-        """Return the scale of each token's noise by the formula: (batch, length)."""
+        """Return the half-width of each token's noise by the formula: (batch, length)."""
         return batch.scale(
             embeddings,
             alpha,

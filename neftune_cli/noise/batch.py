@@ -55,7 +55,7 @@ class Batch:
         target: NoiseTarget = "all",
         placeholders: tuple[int, ...] = (),
     ) -> Tensor:
-        """Return the scale of each token's noise: (batch, length), float32.
+        """Return the half-width of each token's noise: (batch, length), float32.
 
         Raises:
             UsageError: the arguments do not determine the example lengths, or the target needs labels and there are

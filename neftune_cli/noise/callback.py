@@ -50,7 +50,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
     If the training arguments set `neftune_noise_alpha`, the callback warns and removes transformers' noise.
 
     Args:
-        alpha: the noise magnitude; a finite number, 0 or larger.
+        alpha: noise size; a finite number, 0 or larger.
         seed: determines the draws; the trainer's `seed` by default.
         noise: name of the distribution of one coordinate, for example `uniform`.
         noise_scale: `paper` uses the length of each example, `hf` the padded length.
@@ -75,7 +75,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         DISTRIBUTIONS[noise]
         check_choice("noise scale", noise_scale, NoiseScale)
         check_choice("noise target", target, NoiseTarget)
-        self._share = SCHEDULES[schedule].share
+        self._factor = SCHEDULES[schedule].factor
         self._options: _Options = {
             "alpha": check_alpha(alpha),
             "seed": seed,
@@ -154,8 +154,8 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Set alpha to the schedule's value for this step."""
         assert self._noise is not None
-        share = self._share(state.global_step / max(state.max_steps, 1))
-        self._noise.alpha = self._options["alpha"] * share
+        factor = self._factor(state.global_step / max(state.max_steps, 1))
+        self._noise.alpha = self._options["alpha"] * factor
         if self._steps % MEASURE_EVERY == 0:
             self._noise.count_hooks()
 

@@ -23,7 +23,7 @@ class NEFTuneEmbedding(nn.Module):
 
     Args:
         embedding: the embedding to wrap.
-        alpha: the noise magnitude; a finite number, 0 or larger.
+        alpha: noise size; a finite number, 0 or larger.
         seed: determines the draws.
         noise: name of the distribution of one coordinate.
 
@@ -43,7 +43,7 @@ class NEFTuneEmbedding(nn.Module):
         self.register_load_state_dict_pre_hook(_add_wrapper_prefix)  # type: ignore[no-untyped-call]
 
     def set_alpha(self, alpha: float) -> None:
-        """Set the noise magnitude; raises a UsageError if it is negative or not finite."""
+        """Set the noise size alpha; raises a UsageError if it is negative or not finite."""
         self.alpha = check_alpha(alpha)
 
     def forward(

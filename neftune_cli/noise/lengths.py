@@ -1,4 +1,4 @@
-"""Noise magnitude per token: alpha / sqrt(L * dim), where L is the number of real tokens of the token's example."""
+"""Half-width of the noise at each token: alpha / sqrt(L * dim), for an example of L real tokens."""
 
 import math
 from typing import Any, get_args
@@ -22,9 +22,9 @@ def token_noise_scale(
     shape: tuple[int, int] | None = None,  # (batch, length); needed only if no tensor determines it
     noise_scale: NoiseScale = "paper",
 ) -> Tensor:
-    """Return the half-width of the uniform noise at each token: (batch, length), float32, 0 on padding.
+    """Return the half-width of the noise at each token: (batch, length), float32, 0 on padding.
 
-    The same example gets the same scale in every layout:
+    The same example gets the same half-width in every layout:
 
     - `attention_mask`: L is the sum of the row's mask, for left and right padding.
     - `position_ids` of packed rows: an example starts where the position does not increase (TRL restarts at 0,

@@ -1,4 +1,7 @@
-"""Results on disk: the only package that reads or writes result folders. All writes are atomic."""
+"""Results on disk: the files of sweeps and trials, their leases and their checkpoints.
+
+Records, states, tables and checkpoints are written atomically. Logs and metrics are appended.
+"""
 
 from neftune_cli.store.checkpoints import KEPT_CHECKPOINTS, Checkpoint
 from neftune_cli.store.files import check_writable, write_atomically, write_files

@@ -27,6 +27,8 @@ class ModelFacts:
 
     name: str
     fingerprint: str
+    has_clock: bool = False
+    """Whether the chat template writes the time."""
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,20 @@ from typing import cast
 
 from torch import nn
 
-from neftune_cli.config.spec import SweepSpec, TrialSpec
+from neftune_cli.config.spec import InputSpec, SweepSpec, TrialSpec
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import ModelSource, find_model
 from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.training.hardware import device_name
+from neftune_cli.training.lora import frozen_experts_notes
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
+
+DATA_FIELDS = (
+    "dataset layout train_examples eval_examples columns split eval_dataset eval_split raw skip_bad_rows max_bad_share"
+).split()
+"""Fields of a spec that decide which examples are read."""
 
 
 class ModelCache:
@@ -28,22 +34,23 @@ class ModelCache:
         self._source: ModelSource | None = None
         self._data: InstructionData | None = None
         self._loaded: LoadedModel | None = None
-        self._prepared: dict[tuple[int, int], PreparedData] = {}
+        self._prepared: dict[object, PreparedData] = {}
 
     def source(self, spec: SweepSpec | TrialSpec) -> ModelSource:
         """Return the source of a spec's model."""
-        if self._source is None or self._model_key != spec.model:
+        key = (spec.model, spec.load_in_4bit)
+        if self._source is None or self._model_key != key:
             self._source, self._loaded, self._prepared = None, None, {}
             self._source = find_model(spec.model)
-            self._model_key = spec.model
+            self._model_key = key
         return self._source
 
     def data(self, spec: SweepSpec | TrialSpec) -> InstructionData:
         """Return a spec's data."""
-        key = (spec.dataset, spec.layout, spec.train_examples, spec.eval_examples)
+        key = {field: getattr(spec, field) for field in DATA_FIELDS}
         if self._data is None or self._data_key != key:
             self._data, self._prepared = None, {}
-            self._data = load_data(key[0], layout=key[1], train_examples=key[2], eval_examples=key[3])
+            self._data = load_data(InputSpec(**key))
             self._data_key = key
         return self._data
 
@@ -51,20 +58,29 @@ class ModelCache:
         """Return a spec's base model. The caller must not change it."""
         source = self.source(spec)
         if self._loaded is None:
-            self._loaded = load_model(source)
+            self._loaded = load_model(source, load_in_4bit=spec.load_in_4bit)
         return self._loaded
 
     def model_copy(self, spec: TrialSpec) -> LoadedModel:
-        """Return a copy of a spec's base model, for training."""
+        """Return a copy of a spec's base model, for training. A quantized model is loaded again in place of a copy."""
+        if spec.load_in_4bit:
+            self._loaded = None  # so that the GPU holds one model at a time
+            return load_model(self.source(spec), load_in_4bit=True)
         return copy.deepcopy(self.shared_model(spec))
 
     def prepared_data(self, spec: TrialSpec) -> PreparedData:
         """Return a spec's data, tokenized for its model."""
         source, data = self.source(spec), self.data(spec)
-        lengths = (spec.train.max_length, spec.evaluation.max_length)
-        if lengths not in self._prepared:
-            self._prepared[lengths] = prepare_data(source, self.shared_model(spec), data, spec, device=device_name())
-        return self._prepared[lengths]
+        key = (
+            spec.train.max_length,
+            spec.evaluation.max_length,
+            spec.loss,
+            spec.allow_special_tokens,
+            spec.template_time,
+        )
+        if key not in self._prepared:
+            self._prepared[key] = prepare_data(source, self.shared_model(spec), data, spec, device=device_name())
+        return self._prepared[key]
 
 
 def preparation(
@@ -80,9 +96,11 @@ def preparation(
     model, config = cast(nn.Module, loaded.model), loaded.model.config.get_text_config()
     weights = list(model.parameters())  # yields tied weights once
     embeddings = cast(nn.Embedding, loaded.model.get_input_embeddings()).weight
+    ranks = list(lora_ranks)
+    notes = [note for prepared in prepared_sets for note in prepared.notes]
     return Preparation(
-        notes=tuple(dict.fromkeys(note for prepared in prepared_sets for note in prepared.notes)),
-        trainable=max(_trainable(loaded, rank) for rank in lora_ranks),
+        notes=tuple(dict.fromkeys([*notes, *(frozen_experts_notes(model) if any(ranks) else ())])),
+        trainable=max(_trainable(loaded, rank) for rank in ranks),
         weight_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
         vocabulary=embeddings.shape[0],
         width=embeddings.shape[1],
@@ -102,8 +120,15 @@ def _trainable(loaded: LoadedModel, lora_rank: int | None) -> int:
         return sum(weight.numel() for weight in model.parameters())
     head = loaded.model.get_output_embeddings()
     linear = (module for module in model.modules() if _is_linear(module) and module is not head)
-    return lora_rank * sum(sum(cast(nn.Linear, module).weight.shape) for module in linear)
+    return lora_rank * sum(sum(_sizes(module)) for module in linear)
 
 
 def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"  # the linear layer of GPT-2
+
+
+def _sizes(linear: nn.Module) -> tuple[int, ...]:
+    """Return the numbers of inputs and outputs of a linear layer, whose weight has another shape if it is quantized."""
+    if isinstance(linear, nn.Linear):
+        return linear.in_features, linear.out_features
+    return tuple(cast(nn.Linear, linear).weight.shape)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
@@ -53,7 +54,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.raise_any()
     assert found.model is not None
     assert found.data is not None
-    whole = merged(there, found.spec) if there else found.spec
+    whole = _with_time(merged(there, found.spec) if there else found.spec, there, found.model)
     trials = tuple(_trials(whole, found, found.model, found.data))
     _check_distinct(trials)
     _check_records(folder, trials)
@@ -142,6 +143,14 @@ def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
     return here.model_copy(update={"arms": tuple(ordered), "seeds": tuple(sorted({*there.seeds, *here.seeds}))})
 
 
+def _with_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts) -> SweepSpec:
+    """Return the spec with the time that the chat template sees: the one of the sweep in the folder, or the present."""
+    if spec.template_time is None and model.has_clock:
+        start = datetime.now().isoformat(timespec="seconds")
+        return spec.model_copy(update={"template_time": there.template_time if there else start})
+    return spec
+
+
 def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
     """Refuse a noise target that the examples lack, or that cannot be identified."""
     for arm in spec.arms:
@@ -166,6 +175,8 @@ def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
                 Problem(f"{folder.path} has files but no sweep.", "Use --output with an empty or a new folder.")
             )
         return None
+    if spec.template_time is None:
+        spec = spec.model_copy(update={"template_time": there.template_time})
     if different := list(differences(there, spec)):
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
         raise UsageError(Problem(what, "Use --output with another folder, or the same options."))

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +15,7 @@ from typing import Self
 
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import InstructionData
-from neftune_cli.errors import LeaseLost, Problems, TrialError
+from neftune_cli.errors import LeaseLost, Problem, Problems, TrialError
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.records import TrialRecord, TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, SweepFolder
@@ -65,6 +65,8 @@ class TrialRunner:
         data = problems.attempt(lambda: self._cache.data(spec))
         for arm in spec.arms:
             problems.attempt(partial(check_recipe, spec.recipe_of(arm)))
+        if spec.load_in_4bit:
+            problems.add(_quantization_problems(spec))
         resolved = None
         if source is not None and data is not None and not problems.found:
             resolved = problems.attempt(lambda: self._with_alphas(spec, data))
@@ -74,9 +76,9 @@ class TrialRunner:
             problems=problems.found,
             device=device_name(),
             gpus=gpu_count(),
-            environment=environment(lora=False),
-            lora_environment=environment(lora=True),
-            model=ModelFacts(source.name, source.fingerprint) if source else None,
+            environment=environment(lora=False, load_in_4bit=spec.load_in_4bit),
+            lora_environment=environment(lora=True, load_in_4bit=spec.load_in_4bit),
+            model=ModelFacts(source.name, source.fingerprint, source.has_clock) if source else None,
             data=_facts(data) if data else None,
         )
 
@@ -84,11 +86,17 @@ class TrialRunner:
         """Load the model, tokenize the data for each maximum length of the trials, and return the sizes.
 
         Raises:
-            UsageError: the model cannot be loaded, or the data do not fit it.
+            UsageError: the model cannot be loaded or trained, or the data do not fit it.
         """
+        from neftune_cli.training.trainability import check_trainable
+
         prepared = {trial.train.max_length: self._cache.prepared_data(trial) for trial in trials}
-        ranks = {trial.train.lora_rank for trial in trials}
-        return preparation(self._cache.shared_model(trials[0]), list(prepared.values()), ranks)
+        loaded, ranks = self._cache.shared_model(trials[0]), {trial.train.lora_rank for trial in trials}
+        problems = Problems()
+        for rank in ranks:
+            problems.attempt(partial(check_trainable, loaded, trials[0].model, rank))
+        problems.raise_any()
+        return preparation(loaded, list(prepared.values()), ranks)
 
     def calibrate(self, trial: TrialSpec) -> Calibration:
         """Measure the cost of a trial with this recipe.
@@ -189,6 +197,12 @@ class TrialRunner:
         return with_alphas(spec, resolved_evaluation(spec, data.generation), self._cache.prepared_data)
 
 
+def _quantization_problems(spec: SweepSpec) -> Iterator[Problem]:
+    from neftune_cli.models.quantization import quantization_problems
+
+    return quantization_problems(spec.recipe_of(arm).lora_rank for arm in spec.arms)
+
+
 def _facts(data: InstructionData) -> DataFacts:
     return DataFacts(
         name=data.name,
@@ -196,7 +210,7 @@ def _facts(data: InstructionData) -> DataFacts:
         train=len(data.train),
         held_out=len(data.held_out),
         probe=len(data.probe),
-        has_prompts=any(example.prompt for example in data.train),
+        has_prompts=any(example.has_prompt for example in data.train),
         generation=data.generation,
         notes=data.notes,
     )

@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import cast
 
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import ResolvedEvaluation, TrialSpec
@@ -14,7 +12,7 @@ from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.evaluation.generation import evaluate_responses
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model
 from neftune_cli.evaluation.losses import example_losses
-from neftune_cli.models.loading import LoadedModel
+from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.hardware import peak_memory_bytes, reset_peak_memory
 from neftune_cli.training.prepared_data import (
@@ -46,7 +44,7 @@ def calibrate(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec) -> 
     """
     clock = device_clock(prepared.device)
     reset_peak_memory(prepared.device)
-    cast(nn.Module, loaded.model).to(prepared.device)
+    place(loaded.model, prepared.device)
     model, training = time_training(loaded, prepared, trial, clock)
     per_token = _time_losses(model, prepared, training.per_token, clock)
     response_time = _time_responses(model, loaded.tokenizer, prepared, trial.evaluation, per_token, clock)
@@ -173,7 +171,7 @@ def _prompt_tokens(batch: Sequence[TokenizedExample]) -> int:
 
 
 def _with_prompt(examples: Sequence[TokenizedExample]) -> list[TokenizedExample]:
-    return [one for one in examples if one.example.prompt]
+    return [one for one in examples if one.example.has_prompt]
 
 
 def _generation_batches(examples: Sequence[TokenizedExample]) -> Iterator[Sequence[TokenizedExample]]:

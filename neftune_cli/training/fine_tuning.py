@@ -22,6 +22,7 @@ from neftune_cli.records import Attestation, CurvePoint, ExampleLoss
 from neftune_cli.store import Checkpoint, LeasedTrial
 from neftune_cli.training.checkpointing import CheckpointCallback
 from neftune_cli.training.learning_curve import LearningCurveCallback
+from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.snapshots import UnreadableCheckpoint, read_snapshot
@@ -76,10 +77,14 @@ def fine_tune(
     halvings = max([halvings, *(_halvings(one) for one in checkpoints[:1])])
     curve, noise = _curve(prepared, folder, report, settings), noise_callback(trial.spec)
     callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
-    with tempfile.TemporaryDirectory(prefix="neftune-") as work:
+    with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model):
         with stop.interruptible():
             config = sft_config(
-                trial.spec.train, seed=trial.spec.seed, device=prepared.device, work=Path(work), halvings=halvings
+                trial.spec.train,
+                seed=trial.spec.stream_seed,
+                device=prepared.device,
+                work=Path(work),
+                halvings=halvings,
             )
             callback.trainer = build_trainer(
                 loaded.model,
@@ -97,7 +102,7 @@ def fine_tune(
 
 def noise_callback(spec: TrialSpec) -> NEFTuneCallback:
     """Return the trainer callback that applies a trial's noise."""
-    return NEFTuneCallback.from_spec(spec.noise, seed=spec.seed)
+    return NEFTuneCallback.from_spec(spec.noise, seed=spec.stream_seed)
 
 
 def _halvings(checkpoint: Checkpoint) -> int:
@@ -153,7 +158,7 @@ def _fine_tuned(callback: CheckpointCallback, stop: StopRequest) -> FineTuned:
         write_checkpoint()
     stop.raise_if_requested()
     return FineTuned(
-        model=cast(LanguageModel, callback.trainer.model),
+        model=cast(LanguageModel, unwrapped(cast(nn.Module, callback.trainer.model))),
         train_loss=curve.last_epoch_loss,
         losses=curve.example_losses,
         attestation=attestation,

@@ -7,7 +7,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,16 @@ def has_bfloat16(device: str) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
 
 
-def environment(*, lora: bool) -> dict[str, str]:
-    """Return everything besides spec, data and weights that can change the numbers of a trial."""
+def environment(*, lora: bool, load_in_4bit: bool = False) -> dict[str, str]:
+    """Return the environment in the identity of a trial: device, precision and package versions."""
     device = device_name()
     packages = ["torch", "transformers", "trl", *(["peft"] if lora else [])]
     precision = "bfloat16" if has_bfloat16(device) else "float32"
-    return {"device": device, "precision": precision, **{name: version(name) for name in packages}}
+    versions = {name: version(name) for name in packages}
+    if load_in_4bit:
+        with suppress(PackageNotFoundError):  # quantization_problems reports it
+            versions["bitsandbytes"] = version("bitsandbytes")
+    return {"device": device, "precision": precision, **versions}
 
 
 def keep_memory_between_steps() -> None:

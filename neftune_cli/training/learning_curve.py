@@ -9,8 +9,9 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.language_model import LanguageModel
+from neftune_cli.evaluation.language_model import LanguageModel, causal_model
 from neftune_cli.records import HELD_OUT, PROBE, CurvePoint, ExampleLoss
+from neftune_cli.training.mixture_of_experts import ROUTER_LOSS, without_router_loss
 from neftune_cli.training.trial_metrics import split_loss
 
 
@@ -69,13 +70,14 @@ class LearningCurveCallback(TrainerCallback):
 
     def on_log(
         self,
-        args: TrainingArguments,  # noqa: ARG002
+        args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,  # noqa: ARG002
         logs: dict[str, float] | None = None,
+        model: LanguageModel | None = None,
         **_: Any,
     ) -> None:
-        """Record one logged step.
+        """Record one logged step. The load-balancing loss of a mixture of experts is not part of the recorded loss.
 
         Raises:
             TrialError: the loss is not finite and `stop_on_divergence` is set.
@@ -83,6 +85,8 @@ class LearningCurveCallback(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         loss = float(logs["loss"])
+        if ROUTER_LOSS in logs and model is not None and not args.label_smoothing_factor:  # TRL adds it to other losses
+            loss = without_router_loss(loss, logs, causal_model(model))
         if not math.isfinite(loss) and self._stop_on_divergence:
             raise TrialError(f"The training loss became {loss} at step {state.global_step}. Lower --learning-rate.")
         point = CurvePoint(

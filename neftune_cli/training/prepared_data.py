@@ -48,10 +48,11 @@ def prepare_data(
         UsageError: no training or no held-out example fits the maximum length, or an example exceeds the model's
             context.
     """
-    train = _tokenized(data.train, "training", loaded, trial.train.max_length)
+    train = _tokenized(data.train, "training", loaded, trial, trial.train.max_length)
     length = trial.evaluation.max_length
     held_out, probe = (
-        _tokenized(part, name, loaded, length) for part, name in ((data.held_out, "held-out"), (data.probe, "probe"))
+        _tokenized(part, name, loaded, trial, length)
+        for part, name in ((data.held_out, "held-out"), (data.probe, "probe"))
     )
     for part in (train, held_out, probe):
         check_context(part, source.name, loaded)
@@ -72,8 +73,13 @@ def prepare_data(
     )
 
 
-def _tokenized(examples: tuple[Example, ...], name: str, loaded: "LoadedModel", max_length: int) -> TokenizedExamples:
-    tokenized = tokenize(examples, loaded.tokenizer, max_length=max_length)
+def _tokenized(
+    examples: tuple[Example, ...], name: str, loaded: "LoadedModel", trial: TrialSpec, max_length: int
+) -> TokenizedExamples:
+    from neftune_cli.noise.placement import embedding_weight
+
+    vocabulary = len(embedding_weight(loaded.model))
+    tokenized = tokenize(examples, loaded.tokenizer, max_length=max_length, inputs=trial, vocabulary=vocabulary)
     require_examples(tokenized, name, max_length)
     return tokenized
 

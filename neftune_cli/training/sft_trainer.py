@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
 from neftune_cli.data.examples import TokenizedExample
@@ -13,6 +13,7 @@ from neftune_cli.errors import Problem, TrialError, UsageError, did_you_mean
 from neftune_cli.training.hardware import device_name, has_bfloat16
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
     from trl.trainer.sft_config import SFTConfig
 
@@ -76,7 +77,7 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
 def _expected_instead(field: Field[Any], value: Any) -> str | None:
     """Return the type of value that a field expects if `value` has another type; None if it fits.
 
-    The type is known only from the field's default and choices.
+    The type is known only from the field's default, choices and numbers.
     """
     choices = field.metadata.get("choices")
     if choices and value not in choices:
@@ -84,9 +85,35 @@ def _expected_instead(field: Field[Any], value: Any) -> str | None:
     if isinstance(field.default, bool):
         return None if isinstance(value, bool) else "true or false"
     if isinstance(field.default, int | float):
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return None if is_number else "a number"
+        return _expected_number(_number_types(field), _with_exact_type(field, value))
     return None if isinstance(value, str | bool | int | float | list | dict | None) else "a number or a string"
+
+
+def _expected_number(types: set[Any], value: Any) -> str | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if float in types:
+        return None if is_number else "a number"
+    return None if is_number and isinstance(value, int) else "a whole number"
+
+
+def _number_types(field: Field[Any]) -> set[Any]:
+    return {int, float} & {field.type, *get_args(field.type)}
+
+
+def _with_exact_type(field: Field[Any], value: Any) -> Any:
+    """Return 1 as 1.0 for a field of type float, and 1.0 as 1 for a field of type int; other values unchanged."""
+    types = _number_types(field)
+    if types == {float} and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    return int(value) if types == {int} and isinstance(value, float) and value.is_integer() else value
+
+
+def _sft_values(train: TrainSpec) -> dict[str, Any]:
+    """Return the SFTConfig fields of a recipe, numbers with the type that the field has."""
+    from trl.trainer.sft_config import SFTConfig
+
+    known = {field.name: field for field in fields(SFTConfig)}
+    return {name: _with_exact_type(known[name], value) if name in known else value for name, value in train.sft.items()}
 
 
 def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings: int = 0) -> "SFTConfig":
@@ -131,7 +158,7 @@ def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings
         "gradient_checkpointing": False,
         "dataloader_pin_memory": device == "cuda",
     }
-    config = SFTConfig(**{**defaults, **train.sft, **fixed})
+    config = SFTConfig(**{**defaults, **_sft_values(train), **fixed})
     if config.n_gpu > 1:  # otherwise Trainer multiplies the batch size by the number of GPUs
         config._n_gpu = 1
     return config
@@ -148,7 +175,7 @@ def micro_batches(train: TrainSpec, halvings: int) -> tuple[int, int]:
         raise TrialError(
             f"A batch size of {train.batch_size} cannot be halved {halvings} times. Choose another --batch-size."
         )
-    return at_once, train.sft.get("gradient_accumulation_steps", 1) * 2**halvings
+    return at_once, int(train.sft.get("gradient_accumulation_steps", 1)) * 2**halvings
 
 
 def build_trainer(
@@ -162,17 +189,18 @@ def build_trainer(
 ) -> "ResumableTrainer":
     """Return a trainer for tokenized examples. Loss is computed on completion tokens only, as their labels say."""
     from datasets import Dataset
-    from peft import LoraConfig
 
     from neftune_cli.training.checkpointing import ResumableTrainer
+    from neftune_cli.training.lora import lora_config
+    from neftune_cli.training.mixture_of_experts import name_number_of_experts
 
     rows = [{"input_ids": list(example.input_ids), "labels": example.labels} for example in examples]
-    adapter = LoraConfig(r=lora_rank, lora_alpha=2 * lora_rank, target_modules="all-linear") if lora_rank else None
+    name_number_of_experts(model)
     return ResumableTrainer(
         model=model,
         args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=adapter,
+        peft_config=lora_config(cast("nn.Module", model), lora_rank) if lora_rank else None,
         callbacks=callbacks,
     )

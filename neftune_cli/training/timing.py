@@ -21,6 +21,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.training.fine_tuning import noise_callback
+from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 
@@ -91,7 +92,7 @@ def time_training(
 ) -> tuple[LanguageModel, TrainingTime]:
     """Train a few steps under the trial's noise. Return the modified model and the measured durations."""
     stopwatch = _Stopwatch(clock)
-    with tempfile.TemporaryDirectory(prefix="neftune-") as work:
+    with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model):
         begin = clock()
         trainer = _trainer(loaded, prepared, trial, [stopwatch, noise_callback(trial)], Path(work))
         built = clock()
@@ -100,7 +101,7 @@ def time_training(
         with forward_calls(cast(nn.Module, trainer.model), clock) as calls:
             started = clock()
             trainer.train()
-    return cast(LanguageModel, trainer.model), TrainingTime(
+    return cast(LanguageModel, unwrapped(cast(nn.Module, trainer.model))), TrainingTime(
         setup=built - begin + stopwatch.begins[0] - started,
         per_token=_seconds_per_token(stopwatch, calls),
         steps_per_epoch=epoch.steps,
@@ -113,7 +114,7 @@ def _trainer(
     loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, callbacks: list[TrainerCallback], work: Path
 ) -> SFTTrainer:
     short = trial.train.model_copy(update={"max_steps": WARM_UP_STEPS + MAX_STEPS})
-    config = sft_config(short, seed=trial.seed, device=prepared.device, work=work)
+    config = sft_config(short, seed=trial.stream_seed, device=prepared.device, work=work)
     rank = trial.train.lora_rank
     return build_trainer(loaded.model, loaded.tokenizer, prepared.train, config, lora_rank=rank, callbacks=callbacks)
 

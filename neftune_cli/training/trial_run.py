@@ -2,14 +2,11 @@
 
 import sys
 from collections.abc import Iterator
-from typing import cast
-
-from torch import nn
 
 from neftune_cli.config.running import RunSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.language_model import LanguageModel
-from neftune_cli.models.loading import LoadedModel
+from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.records import CurvePoint, TrialRecord
 from neftune_cli.store import LeasedTrial
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
@@ -88,7 +85,7 @@ def run_trial(
 def _measured_base(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTrial, stop: StopRequest) -> FineTuned:
     folder.rewrite_metrics([])
     with stop.interruptible():
-        cast(nn.Module, loaded.model).to(prepared.device)
+        place(loaded.model, prepared.device)
         sys.audit("neftune.model-loaded")
         losses = measure_losses(loaded.model, prepared, epoch=0)
     mean = loss_metrics(losses, train_loss=None)

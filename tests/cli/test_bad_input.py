@@ -56,7 +56,8 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--noises", "uniform,unifrom"),
-            "Error: --noises: noise distribution 'unifrom' is unknown.\n  Did you mean 'uniform'?\n",
+            "Error: --noises: a noise distribution must be uniform, gaussian or bernoulli; 'unifrom' was given.\n"
+            "  Did you mean 'uniform'?\n",
         ),
         (
             ("--noise-schedule", "sideways"),
@@ -118,16 +119,17 @@ def test_problems_of_options_data_model_and_recipe_are_reported_together(neftune
             "  Add --dry-run to see the cost estimate, or remove --hourly-rate.\n"
             "Error: --epochs must be larger than 0; 0 was given.\n  Use --epochs 3.\n"
             "Error: There is no model directory './none'.\n"
-            "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n"
+            "  Use tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n"
             "Error: There is no file or folder 'none.csv'.\n"
-            "  Use bios, a .json, .jsonl, .csv or .parquet file, a folder written by save_to_disk, or a hub id.\n",
+            "  Use bios, a .json, .jsonl, .ndjson, .csv, .tsv, .parquet or .arrow file, a folder with such files, "
+            "or a hub id.\n",
         ),
         (
             "sweep --dry-run --hourly-rate 0 experiment.yaml",
             "Error: --hourly-rate must be larger than 0; 0 was given.\n"
             "  Use the cost of the machine per hour, for example --hourly-rate 1.20.\n"
             "Error: There is no model directory './none'.\n"
-            "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n",
+            "  Use tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n",
         ),
         (
             "train --alpha x --checkpoint-steps=-1 --batch-size 0 --model ./none",
@@ -136,7 +138,7 @@ def test_problems_of_options_data_model_and_recipe_are_reported_together(neftune
             "  Use a number of steps, for example --checkpoint-steps 100.\n"
             "Error: --batch-size must be larger than 0; 0 was given.\n  Use --batch-size 8.\n"
             "Error: There is no model directory './none'.\n"
-            "  Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n",
+            "  Use tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory.\n",
         ),
         (
             "train --snr 0.5 --checkpoint-minutes inf --set weight_decay",

@@ -1,20 +1,22 @@
 """Golden messages for data that cannot be used."""
 
+import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.loading import load_data
 from neftune_cli.errors import UsageError
 
 PAIR = '{"prompt": "Why?", "completion": "Because."}\n'
 SEVENTEEN_EMPTY_COMPLETIONS = (
-    "mine.jsonl, line 1: column 'completion' is empty. Fill it in, or remove the row.\n"
-    "mine.jsonl, line 2: column 'completion' is empty. Fill it in, or remove the row.\n"
-    "mine.jsonl, line 3: column 'completion' is empty. Fill it in, or remove the row.\n"
-    "mine.jsonl, line 4: column 'completion' is empty. Fill it in, or remove the row.\n"
-    "mine.jsonl, line 5: column 'completion' is empty. Fill it in, or remove the row.\n"
-    "mine.jsonl: 12 more rows have problems. Fix or remove all of them, then run the command again."
+    "mine.jsonl, line 1, line 2, line 3 and 14 more rows: column 'completion' is empty. Fill it in, or remove the row."
+)
+SETS = (
+    "instruction, output, [input], [system], [history], [tools] (alpaca); prompt, completion, [input], [system], "
+    "[history], [tools] (prompt-completion); messages, [system], [tools] (messages); text (text)."
 )
 
 
@@ -23,9 +25,9 @@ def _empty_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.chdir(tmp_path)
 
 
-def message_of(name: str, **options: int | str) -> str:
+def message_of(name: str, **options: Any) -> str:
     with pytest.raises(UsageError) as error:
-        load_data(name, **options)  # type: ignore[arg-type]
+        load_data(InputSpec(dataset=name, **options))
     return str(error.value)
 
 
@@ -39,7 +41,8 @@ def message_of(name: str, **options: int | str) -> str:
         (
             "mine.txt",
             "Why?",
-            "mine.txt: files with the suffix '.txt' are not supported. Pass a .json, .jsonl, .csv or .parquet file.",
+            "mine.txt: files with the suffix '.txt' are not supported. Use a .json, .jsonl, .ndjson, .csv, .tsv, "
+            ".parquet or .arrow file, also with .gz or .zst after the suffix.",
         ),
         (
             "mine.jsonl",
@@ -81,19 +84,18 @@ def message_of(name: str, **options: int | str) -> str:
             "mine.csv",
             'prompt,completion\nWhy?,"Because\nso\n',
             "mine.csv, line 2: invalid CSV (unexpected end of data). "
-            'Put text in double quotes and write "" for a quote inside it, or pass the data as .jsonl.',
+            'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.',
         ),
         (
             "mine.parquet",
             "prompt,completion\n",
-            "mine.parquet is not a valid Parquet file. Write it again, or pass the data as .jsonl or .csv.",
+            "mine.parquet is not a valid Parquet file. Write it again, or use the data as .jsonl or .csv.",
         ),
         (
             "mine.jsonl",
-            '{"question": "Why?", "answer": "Because."}\n',
-            "The columns of mine.jsonl match no supported layout: question, answer. Rename the columns to one of these "
-            "sets: instruction, output, [input] (alpaca); instruction, response, [context] (alpaca); prompt, "
-            "completion (prompt-completion); messages (messages); conversations (messages); text (text).",
+            '{"frage": "Why?", "antwort": "Because."}\n',
+            "The columns of mine.jsonl match no supported layout: frage, antwort. Name them, for example --columns "
+            f"prompt=COLUMN,completion=COLUMN, or rename them to one of these sets: {SETS}",
         ),
         ("mine.jsonl", '{"prompt": "Why?", "completion": ""}\n' * 17, SEVENTEEN_EMPTY_COMPLETIONS),
         (
@@ -121,17 +123,23 @@ def test_mistyped_file_name() -> None:
     Path("mine.jsonl").write_text(PAIR)
     assert message_of("mien.jsonl") == (
         "There is no file or folder 'mien.jsonl'. Did you mean mine.jsonl? "
-        "Use bios, a .json, .jsonl, .csv or .parquet file, a folder written by save_to_disk, or a hub id."
+        "Use bios, a .json, .jsonl, .ndjson, .csv, .tsv, .parquet or .arrow file, a folder with such files, "
+        "or a hub id."
     )
 
 
-def test_folder_not_written_by_save_to_disk() -> None:
+def test_folders_that_cannot_be_read() -> None:
     Path("data").mkdir()
-    without_files = message_of("data")
+    assert message_of("data") == (
+        "The folder data has no data files. Use a folder with .json, .jsonl, .ndjson, .csv, .tsv, .parquet or .arrow "
+        "files, or one written by save_to_disk."
+    )
     Path("data/mine.csv").write_text("text\na\n")
-    what = "The folder data was not written by save_to_disk of the datasets library. "
-    assert without_files == what + "Pass a file, or a folder written by save_to_disk."
-    assert message_of("data") == what + "Pass one of its files: data/mine.csv."
+    Path("data/mine.jsonl").write_text(PAIR)
+    assert message_of("data") == (
+        "The folder data has data files of several formats: data/mine.csv, data/mine.jsonl. "
+        "Use the files of one format, for example 'data/*.csv'."
+    )
 
 
 def test_folder_without_a_training_split() -> None:
@@ -140,8 +148,7 @@ def test_folder_without_a_training_split() -> None:
     one = Dataset.from_list([{"text": "a"}])
     DatasetDict(dev=one, test=one).save_to_disk("data")
     assert message_of("data") == (
-        "data has no split 'train'. Its splits are: dev, test. "
-        "Save the split to use on its own: dataset[SPLIT].save_to_disk('FOLDER')."
+        "data has no split 'train'. Its splits are: dev, test. Name the split to train on, for example --split dev."
     )
 
 
@@ -193,17 +200,19 @@ def test_hub_errors(error: str, message: str, monkeypatch: pytest.MonkeyPatch) -
             "Use a smaller number, for example --eval-examples 6.",
         ),
         (
-            {"train_examples": 1, "eval_examples": 0},
-            "--train-examples 1 is too small. Use 2 or more.\n--eval-examples 0 is too small. Use 2 or more.",
+            {"train_examples": 1, "eval_examples": 1},
+            "--train-examples 1 is too small. Use 2 or more.\n--eval-examples 1 is too small. Use 2 or more.",
         ),
         (
             {"layout": "alpaka"},
-            "--format must be alpaca, prompt-completion, messages or text; 'alpaka' was given. Did you mean 'alpaca'?",
+            "--format alpaka: there is no such layout. Did you mean alpaca? "
+            "Use alpaca, prompt-completion, messages or text.",
         ),
         (
             {"layout": "messages"},
             "The columns of sums.csv do not match the layout messages: prompt, completion. "
-            "Rename the columns to one of these sets: messages (messages); conversations (messages).",
+            "Name them, for example --columns messages=COLUMN, or rename them to one of these sets: messages, "
+            "[system], [tools] (messages).",
         ),
     ],
 )
@@ -212,7 +221,196 @@ def test_unusable_options(options: dict[str, int | str], message: str) -> None:
     assert message_of("sums.csv", **options) == message
 
 
-def test_layout_of_the_bundled_data_set() -> None:
-    assert message_of("bios", layout="text") == (
-        "--format text does not apply to the bundled data set bios. Remove --format."
+def test_options_that_do_not_apply_to_the_bundled_data_set() -> None:
+    assert message_of("bios", layout="text", columns={"prompt": "q"}, eval_split="test") == (
+        "--format text does not apply to the bundled data set bios. Remove --format.\n"
+        "--columns does not apply to the bundled data set bios. Remove --columns.\n"
+        "--eval-split test does not apply to the bundled data set bios. Remove --eval-split."
     )
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("LATIN1", "Où est la bibliothèque ? Elle est près du théâtre."),
+        ("LATIN1", "Größe und Höhe über alles, süße Grüße."),
+        ("CP1252", "\u201cDon\u2019t,\u201d she said \u2013 it\u2019s €5\u2026"),
+        ("CP1251", "Как дела? Всё хорошо, спасибо большое."),
+        ("KOI8-R", "Как дела? Всё хорошо, спасибо большое."),
+        ("GB18030", "你好、请问图书馆在哪里。图书馆在剧院旁边。"),
+        ("BIG5", "你好、請問圖書館在哪裡。圖書館在劇院旁邊。"),
+        ("SHIFT_JIS", "図書館はどこですか。劇場の近くにあります。"),
+        ("EUC-JP", "図書館はどこですか。劇場の近くにあります。"),
+        ("EUC-KR", "도서관이 어디에 있습니까? 극장 옆에 있습니다."),
+        ("UTF-16LE", "Where is the library?"),
+        ("UTF-16BE", "Where is the library?"),
+        ("UTF-32LE", "Where is the library?"),
+    ],
+)
+def test_advice_on_encodings(encoding: str, text: str) -> None:
+    Path("mine.csv").write_bytes(f'prompt,completion\n"{text}",x\n'.encode(encoding))
+    assert message_of("mine.csv").endswith(
+        f"Convert the file to UTF-8, for example: iconv -f {encoding} -t UTF-8 mine.csv > utf8.csv"
+    )
+
+
+def test_a_few_rows_in_another_encoding() -> None:
+    umlaut = PAIR.replace("y", "ü")
+    Path("mine.jsonl").write_bytes((PAIR + umlaut).encode() + umlaut.encode("cp1252") * 2)
+    assert message_of("mine.jsonl") == (
+        "mine.jsonl, line 3, line 4: byte 0xfc is not valid UTF-8. "
+        "Write it as UTF-8, as the other rows are, or remove the row."
+    )
+
+
+def test_rows_that_a_double_quote_joins_are_never_dropped() -> None:
+    rows = [f"{number}?,{number}" for number in range(30)]
+    rows[10] = '10?,"10'
+    rows[14] = '"14"?,x,14'
+    Path("mine.csv").write_text("\n".join(["prompt,completion", *rows]))
+    assert message_of("mine.csv", skip_bad_rows=True, max_bad_share=0.9).startswith("mine.csv, line 12: invalid CSV")
+    rows[14] = '14?",x,14'
+    Path("mine.csv").write_text("\n".join(["prompt,completion", *rows]))
+    assert message_of("mine.csv", skip_bad_rows=True, max_bad_share=0.9) == (
+        "mine.csv, line 12: 4 values for 2 columns (prompt, completion) in 5 lines, because of a double quote. "
+        'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
+    )
+
+
+def test_utf16_with_a_missing_byte() -> None:
+    content = (PAIR * 9).encode("utf-16")
+    Path("mine.jsonl").write_bytes(content[:111] + content[112:-1])
+    assert message_of("mine.jsonl", skip_bad_rows=True, max_bad_share=0.9) == (
+        "mine.jsonl, line 2: the UTF-16 text is damaged. A byte is missing, or there is one too many. "
+        "Write the file again, as UTF-8."
+    )
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("mine.parquet", LFS.encode(), "mine.parquet is a pointer of Git LFS, not the data. Run git lfs pull in ."),
+        ("mine.csv", b"PK\x03\x04...", "mine.csv is a ZIP archive or an Excel workbook. Unpack it, or save"),
+        ("mine.jsonl", b"\x00\x01\x02\x00\xff" * 9, "mine.jsonl is a binary file, not text. Use the data as"),
+        ("mine.jsonl", b"PAR1...", "mine.jsonl is a Parquet file. Rename it to .parquet."),
+        ("mine.jsonl.gz", b"{}", "mine.jsonl.gz is not compressed with gzip. Remove the suffix .gz, or download"),
+        ("mine.jsonl.gz", gzip.compress(b"x" * 99)[:20], "mine.jsonl.gz is truncated or damaged (gzip: "),
+        ("mine.jsonl.zst", b"\x28\xb5\x2f\xfd...", "mine.jsonl.zst is truncated or damaged (zstandard: "),
+        ("mine.jsonl.gz", gzip.compress(b""), "mine.jsonl.gz is empty. Add examples to it."),
+        ("mine.parquet", b"PAR1 and nothing", "mine.parquet is truncated. Write it again, or use"),
+        ("mine.parquet", b"PAR1 and nothing PAR1", "mine.parquet is damaged or not a valid Parquet file ("),
+        ("mine.arrow", b"ARROW1 and nothing", "mine.arrow is damaged or not a valid Arrow file ("),
+        (
+            "mine.jsonl",
+            "\ufeff{}".encode("utf-16-le") + b"x",
+            "mine.jsonl starts with the mark of UTF-16, but byte 7 is",
+        ),
+        (
+            "mine.csv",
+            b"prompt,completion,prompt,prompt\na,b,c,d\n",
+            "mine.csv, line 1: the column name 'prompt' occurs 3 times (columns 1, 3, 4). Rename or remove the others.",
+        ),
+        (
+            "mine.jsonl",
+            b'{"prompt": "a", "completion": "b", "prompt": "c"}',
+            "mine.jsonl, line 1: the key 'prompt' occurs twice in one object (columns 2 and 36). Rename or remove one",
+        ),
+        (
+            "mine.json",
+            b'[\n{"prompt": "a",\n"completion": "b",\n"prompt": "c"}]',
+            "mine.json: the key 'prompt' occurs twice in one object (lines 2 and 4). Rename or remove one of them.",
+        ),
+        (
+            "mine.jsonl",
+            b'{"prompt": "a", "completion": "b",}',
+            "mine.jsonl, line 1: invalid JSON at column 35 (comma before the closing bracket). The line starts with: {",
+        ),
+        (
+            "mine.jsonl",
+            b'{"prompt": "a", "completion": "b"},',
+            "mine.jsonl, line 1: invalid JSON at column 35 (comma after the object). The line starts with: {",
+        ),
+        (
+            "mine.jsonl",
+            b'{"prompt": None}',
+            "mine.jsonl, line 1: invalid JSON at column 12 (None is Python, JSON has null, true and false). The line",
+        ),
+        (
+            "mine.jsonl",
+            b'{"prompt": "\\ud800", "completion": "b"}',
+            "mine.jsonl, line 1: column 'prompt' contains a lone surrogate, which is not valid Unicode. Delete",
+        ),
+        (
+            "mine.jsonl",
+            b'{"\\ud800": "a"}',
+            "mine.jsonl, line 1: the column name '\\ufffd' contains a lone surrogate, which is not valid Unicode.",
+        ),
+        ("mine.jsonl", b'{"a": ' * 9_999, "mine.jsonl, line 1: the row is nested too deeply. Remove the row."),
+        (
+            "mine.json",
+            b'[{"a": 1},\n' + b'{"a": ' * 9_999,
+            "mine.json, line 2: the row is nested too deeply. Remove the row.",
+        ),
+        (
+            "mine.json",
+            b'{"prompt": ["a", "b"], "completion": ["c"]}',
+            "mine.json: the columns have different rows (prompt: 2, completion: 1). Write [{",
+        ),
+        (
+            "mine.csv",
+            b'prompt,completion\n"He said "hi"",b\nc,d,e\n',
+            "mine.csv, line 2: invalid CSV (',' expected after '\"'). Put text in double quotes and write",
+        ),
+    ],
+)
+def test_start_of_the_message_on_a_damaged_file(file: str, content: bytes, message: str) -> None:
+    Path(file).write_bytes(content)
+    found = message_of(file)
+    assert found.startswith(message)
+    assert "\x00" not in found
+    assert found.isprintable() or "\n" in found
+
+
+def test_duplicate_columns_of_a_parquet_file() -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["prompt", "prompt"])
+    parquet.write_table(table, "mine.parquet")
+    assert message_of("mine.parquet") == (
+        "mine.parquet: the column name 'prompt' occurs twice. Rename or remove one of the columns."
+    )
+
+
+def test_arrow_file_with_values_outside_its_buffers() -> None:
+    import pyarrow
+    from pyarrow import ipc
+
+    table = pyarrow.table({"prompt": [str(number) * 9 for number in range(20)], "completion": ["x"] * 20})
+    with ipc.new_stream("mine.arrow", table.schema) as writer:
+        writer.write_table(table)
+    offsets = table["prompt"].chunk(0).buffers()[1].to_pybytes()
+    content = Path("mine.arrow").read_bytes()
+    assert content.count(offsets) == 1
+    damaged = offsets[:8] + (2**31 - 1).to_bytes(4, "little") + offsets[12:]
+    Path("mine.arrow").write_bytes(content.replace(offsets, damaged))
+    assert message_of("mine.arrow").startswith("mine.arrow: column 'prompt' is damaged (")
+
+
+def test_splits_that_do_not_exist() -> None:
+    Path("mine.jsonl").write_text(PAIR)
+    Path("splits.json").write_text(f'{{"train": [{PAIR}], "test": [{PAIR}]}}')
+    assert message_of("mine.jsonl", split="train") == "--split train: mine.jsonl has no splits. Remove --split."
+    assert message_of("splits.json", eval_split="dev") == (
+        "--eval-split dev: splits.json has no split of that name. Its splits are: train, test. Use one of them."
+    )
+
+
+def test_problems_of_all_files_are_reported_at_once() -> None:
+    Path("one.jsonl").write_bytes(b"PK\x03\x04")
+    Path("two.jsonl").write_text("")
+    found = message_of("one.jsonl,two.jsonl", eval_dataset="three.jsonl")
+    assert [line.partition(" ")[0] for line in found.splitlines()] == ["one.jsonl", "two.jsonl", "There"]

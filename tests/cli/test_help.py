@@ -13,7 +13,7 @@ COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: i
 
 
 def test_all_commands_are_tested() -> None:
-    assert set(COMMANDS) == {"sweep", "compare", "status", "train", "sensitivity", "visualize"}
+    assert set(COMMANDS) == {"sweep", "compare", "status", "train", "preview", "sensitivity", "visualize"}
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])

@@ -11,6 +11,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from neftune_cli import NEFTuneCallback, load_examples
+from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import tokenize
 from neftune_cli.errors import UsageError
@@ -83,7 +84,7 @@ def test_sft_trainer_trains_with_noise(make_row: Any) -> None:
 @pytest.mark.parametrize("make_row", CONVERSATIONAL.values(), ids=CONVERSATIONAL)
 def test_trl_and_a_sweep_compute_the_loss_on_the_same_tokens(make_row: Any) -> None:
     file = written(make_row)
-    data = load_data(file, eval_examples=2)
+    data = load_data(InputSpec(dataset=file, eval_examples=2))
     tokenized = tokenize((*data.train, *data.held_out), load_model(find_model("tiny")).tokenizer, max_length=512)
     in_sweep = {one.input_ids[one.prompt_length :] for one in tokenized.examples}
     rows: Any = trainer_of(file).train_dataset
@@ -101,7 +102,7 @@ def test_all_rows_are_loaded_in_order_with_duplicates() -> None:
 
 def test_bundled_data_set_gives_its_training_examples() -> None:
     dataset = load_examples("bios")
-    assert [row["prompt"] for row in dataset] == [list(one.prompt) for one in load_data("bios").train]
+    assert [row["prompt"] for row in dataset] == [list(one.prompt) for one in load_data(InputSpec()).train]
 
 
 def test_unusable_rows_are_reported_with_their_lines() -> None:

@@ -1,4 +1,4 @@
-"""Invariant 1: an example has the same noise scale in every layout; padding and placeholders have none."""
+"""Invariant 1: an example has noise of the same half-width in every layout; padding and placeholders have none."""
 
 import math
 from collections.abc import Sequence

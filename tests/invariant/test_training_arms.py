@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import tokenize
@@ -40,7 +41,7 @@ def trained(work: Path, *, alpha: float | None, seed: int = 0) -> tuple[dict[str
 
 
 def examples() -> tuple[TokenizedExample, ...]:
-    data = load_data("bios", train_examples=32, eval_examples=4)
+    data = load_data(InputSpec(train_examples=32, eval_examples=4))
     return tokenize(data.train, load_model(find_model("tiny")).tokenizer, max_length=128).examples
 
 

@@ -1,4 +1,4 @@
-"""Ids of trials, which depend on everything that can change their numbers, and on nothing else."""
+"""Ids of trials, which depend on the model, the data, the spec and the environment, and not on run settings."""
 
 import hashlib
 from typing import Any

@@ -101,9 +101,11 @@ def test_a_list_of_invalid_items_is_not_reported_as_empty(tmp_path: Path) -> Non
 
 
 def test_an_unknown_field_without_a_similar_name_is_reported_with_all_names(tmp_path: Path) -> None:
-    fields = "model, dataset, format, train_examples, eval_examples, noise, noise_scale, noise_schedule, noise_target"
+    inputs = "model, dataset, format, train_examples, eval_examples, columns, split, eval_dataset, eval_split, raw"
+    more = "loss, allow_special_tokens, skip_bad_rows, max_bad_share, template_time, load_in_4bit"
+    noise = "noise, noise_scale, noise_schedule, noise_target"
     assert error_of(tmp_path, "zzz: 1") == (
-        f"line 1: there is no field 'zzz'. Use {fields}, train, evaluation, seeds, arms or grid."
+        f"line 1: there is no field 'zzz'. Use {inputs}, {more}, {noise}, train, evaluation, seeds, arms or grid."
     )
 
 
@@ -193,3 +195,16 @@ def test_differences_are_listed_by_field() -> None:
         "train.weight_decay is not set there and 0.1 here",
     ]
     assert not list(differences(sweep([0.0]), sweep([7.0])))
+
+
+def test_numbers_with_an_exponent_and_without_a_point_are_numbers(tmp_path: Path) -> None:
+    text = "train: {weight_decay: 1e-2, learning_rate: 1E-3}\narms: [{alpha: 0}, {alpha: 1e1}]\n"
+    spec = resolve_sweep(experiment(tmp_path, text), {})
+    assert spec.train.sft == {"weight_decay": 0.01}
+    assert (spec.train.learning_rate, spec.arms[1].alpha) == (0.001, 10.0)
+
+
+def test_a_text_that_looks_like_a_number_stays_a_text(tmp_path: Path) -> None:
+    spec = resolve_sweep(experiment(tmp_path, "arms: [{name: '1e2', alpha: 0}, {alpha: 5}]\n"), {})
+    written = experiment(tmp_path, dump_spec(spec, schema_version=1))
+    assert resolve_sweep(written, {}).arms[0].name == "1e2"

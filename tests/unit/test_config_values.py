@@ -64,7 +64,7 @@ def test_a_setting_without_a_value_is_reported() -> None:
 
 def test_invalid_distributions_are_reported() -> None:
     assert parse_noises("uniform, gaussian") == ["uniform", "gaussian"]
-    with pytest.raises(UsageError, match=r"(?s)noise distribution 'pink' is unknown.*--noises: uniform appears twice"):
+    with pytest.raises(UsageError, match=r"(?s)'pink' was given.*--noises: uniform appears twice"):
         parse_noises("uniform,pink,uniform")
 
 
@@ -74,3 +74,24 @@ def test_invalid_signal_to_noise_ratios_are_reported() -> None:
         parse_snr("0.1")
     with pytest.raises(UsageError, match=r"(?s)'x' is not a positive.*'nan' is not a positive.*10 appears twice"):
         parse_snr("x,nan,10,10")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-2", 0.01),
+        ("1E3", 1000.0),
+        ("-2.5e+1", -25.0),
+        (".5e1", 5.0),
+        ("1.e2", 100.0),
+        ("1", 1),
+        ("'1e-2'", "1e-2"),
+        ("1e", "1e"),
+        ("e2", "e2"),
+        ("0x1e2", 0x1E2),
+        ("[1e-2, 2]", [0.01, 2]),
+        ("{lr: 3e-4}", {"lr": 3e-4}),
+    ],
+)
+def test_numbers_with_an_exponent_are_read_as_in_yaml_1_2(text: str, value: object) -> None:
+    assert parse_settings([f"x={text}"]) == {"x": value}

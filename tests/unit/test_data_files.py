@@ -1,89 +1,355 @@
-"""Reading rows: every file format, saved folders and a stubbed hub give the same rows."""
+"""Reading rows: files of every format, compression and encoding, several files, folders, and a stubbed hub."""
 
+import csv
+import gzip
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas
+import pyarrow
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import ipc, parquet
 
-from neftune_cli.data.loading import read_rows
-from neftune_cli.data.rows import Table
+from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.loading import load_data
+from neftune_cli.data.rows import Located, RowValues
+from neftune_cli.data.selection import select
+from neftune_cli.data.sources import open_source
 from neftune_cli.errors import UsageError
 
-ROWS: list[dict[str, Any]] = [
+Row = dict[str, Any]
+ROWS: list[Row] = [
     {"prompt": 'Say "hi", twice', "completion": "hi\nhi"},
     {"prompt": "Où ? \u2028", "completion": "Là"},
 ]
 
 
-def values_of(table: Table) -> list[dict[str, object]]:
-    return [dict(row.value) for row in table.rows]
+def rows_of(dataset: str | Path, **fields: Any) -> tuple[Located[RowValues], ...]:
+    part = select(InputSpec(dataset=str(dataset), **fields)).training
+    assert not part.rows.bad_rows
+    return part.rows.rows
 
 
-def places_of(table: Table) -> list[str]:
-    return [row.place for row in table.rows]
+def values_of(dataset: str | Path, **fields: Any) -> list[Row]:
+    return [dict(row.value) for row in rows_of(dataset, **fields)]
 
 
-def written(path: Path, text: str, encoding: str = "utf-8") -> str:
+def places_of(dataset: str | Path) -> list[str]:
+    return [row.place for row in rows_of(dataset)]
+
+
+def written(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text.encode(encoding))
-    return str(path)
+    return path
+
+
+def json_lines(rows: list[Row]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+@pytest.fixture(autouse=True)
+def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
 
 
 def test_json_lines(tmp_path: Path) -> None:
     lines = "\r\n\r\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)
-    table = read_rows(written(tmp_path / "mine.jsonl", lines, "utf-8-sig"))
-    assert values_of(table) == ROWS
-    assert places_of(table) == ["line 1", "line 3"]
+    path = written(tmp_path / "mine.jsonl", lines, "utf-8-sig")
+    assert values_of(path) == ROWS
+    assert places_of(path) == ["line 1", "line 3"]
 
 
-@pytest.mark.parametrize("document", [ROWS, {"version": 1, "data": ROWS}])
+@pytest.mark.parametrize("suffix", [".ndjson", ".json", ".JSONL"])
+def test_other_suffixes_of_json_lines(suffix: str, tmp_path: Path) -> None:
+    assert values_of(written(tmp_path / f"mine{suffix}", json_lines(ROWS))) == ROWS
+
+
+@pytest.mark.parametrize("document", [ROWS, {"version": 1, "data": ROWS}, {"train": ROWS, "test": ROWS[:1]}])
 def test_json(tmp_path: Path, document: object) -> None:
-    table = read_rows(written(tmp_path / "mine.json", json.dumps(document, indent=2)))
-    assert values_of(table) == ROWS
-    assert places_of(table) == ["row 1", "row 2"]
+    path = written(tmp_path / "mine.json", json.dumps(document, indent=2))
+    assert values_of(path) == ROWS
+    assert [place.split()[-1] for place in places_of(path)] == ["1", "2"]
 
 
-def test_json_lines_in_a_json_file(tmp_path: Path) -> None:
-    table = read_rows(written(tmp_path / "mine.json", "\n".join(json.dumps(row) for row in ROWS)))
-    assert values_of(table) == ROWS
+@pytest.mark.parametrize("orient", ["records", "columns", "index", "split", "table"])
+def test_json_written_by_pandas(tmp_path: Path, orient: Any) -> None:
+    path = tmp_path / "mine.json"
+    pandas.DataFrame(ROWS).to_json(path, orient=orient)
+    assert [{name: row[name] for name in ROWS[0]} for row in values_of(path)] == ROWS
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_json_with_a_list_for_each_column(tmp_path: Path) -> None:
+    columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+    assert values_of(written(tmp_path / "mine.json", json.dumps(columns))) == ROWS
+    assert values_of(written(tmp_path / "splits.json", json.dumps({"train": columns, "test": columns}))) == ROWS
+
+
+def test_json_lists_of_turns(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}]
+    expected = [{"conversations": turns}] * 2
+    assert values_of(written(tmp_path / "mine.json", json.dumps([turns] * 2))) == expected
+    assert values_of(written(tmp_path / "mine.jsonl", f"{json.dumps(turns)}\n" * 2)) == expected
+
+
+def test_json_with_large_and_special_numbers(tmp_path: Path) -> None:
+    line = f'{{"prompt": "a", "id": {"9" * 5000}, "score": NaN, "other": 1e999}}'
+    (row,) = values_of(written(tmp_path / "mine.jsonl", line))
+    assert str(row["id"]) == "9" * 5000
+    assert row["other"] == float("inf")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_csv_written_by_pandas(tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "mine.CSV"
     pandas.DataFrame(ROWS).to_csv(path, index=False, sep=delimiter)
-    table = read_rows(str(path))
-    assert values_of(table) == ROWS
-    assert places_of(table) == ["line 2", "line 4"]  # the first row's completion has a line break
+    assert values_of(path) == ROWS
+    assert places_of(path) == ["line 2", "line 4"]  # the first row's completion has a line break
+
+
+def test_csv_with_a_column_without_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    pandas.DataFrame(ROWS).to_csv(path)  # with row numbers
+    assert values_of(path) == [{"column 1": str(number), **row} for number, row in enumerate(ROWS)]
+
+
+def test_csv_of_excel_with_a_line_for_the_delimiter(tmp_path: Path) -> None:
+    path = written(tmp_path / "mine.csv", "sep=;\r\nprompt;completion\r\na, b;c\r\n", "utf-16")
+    assert values_of(path) == [{"prompt": "a, b", "completion": "c"}]
+    assert places_of(path) == ["line 3"]
+
+
+def test_csv_with_cells_of_any_size(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    cell = "x" * 300_000
+    path = written(tmp_path / "mine.csv", f"prompt,completion\n{cell},b\n")
+    assert values_of(path) == [{"prompt": cell, "completion": "b"}]
+    assert csv.field_size_limit() == limit
 
 
 def test_parquet_written_by_pandas(tmp_path: Path) -> None:
     path = tmp_path / "mine.parquet"
     pandas.DataFrame(ROWS).to_parquet(path)
-    table = read_rows(str(path))
-    assert values_of(table) == ROWS
-    assert places_of(table) == ["row 1", "row 2"]
+    assert values_of(path) == ROWS
+    assert places_of(path) == ["row 1", "row 2"]
 
 
-def test_folders_written_by_save_to_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("open_writer", [ipc.new_file, ipc.new_stream])
+def test_arrow_files(tmp_path: Path, open_writer: Callable[..., Any]) -> None:
+    table = pyarrow.Table.from_pylist(ROWS)
+    with open_writer(tmp_path / "mine.arrow", table.schema) as writer:
+        writer.write_table(table)
+    assert values_of(tmp_path / "mine.arrow") == ROWS
+
+
+def unreadable_columns() -> dict[str, pyarrow.Array]:
+    """Return columns that Python cannot represent."""
+    offsets, bytes_of_text = pyarrow.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pyarrow.py_buffer(b"\xff\xfe")
+    return {
+        "far": pyarrow.array([10**12, None], pyarrow.timestamp("s")),
+        "bad": pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, offsets, bytes_of_text]),
+    }
+
+
+def test_columns_that_are_not_read_are_not_converted(tmp_path: Path) -> None:
+    table = pyarrow.table({**{name: [row[name] for row in ROWS] for name in ROWS[0]}, **unreadable_columns()})
+    parquet.write_table(table, tmp_path / "mine.parquet")
+    rows = rows_of(tmp_path / "mine.parquet")
+    assert [{name: row.value[name] for name in ROWS[0]} for row in rows] == ROWS
+    data = pyarrow.concat_tables([table.set_column(0, "prompt", pyarrow.array([f"{n}?", f"{n}!"])) for n in range(4)])
+    parquet.write_table(data, tmp_path / "more.parquet")
+    notes = load_data(InputSpec(dataset=str(tmp_path / "more.parquet"))).notes
+    assert "Columns that are not read in this layout: 'far' (4 rows), 'bad' (8 rows)." in notes
+
+
+def test_unreadable_values_of_a_column_that_is_read_are_named(tmp_path: Path) -> None:
+    bad = unreadable_columns()["bad"]
+    parquet.write_table(pyarrow.table({"prompt": ["a", "b"], "completion": bad}), tmp_path / "mine.parquet")
+    with pytest.raises(UsageError, match="row 1, row 2: column 'completion' is not valid UTF-8"):
+        load_data(InputSpec(dataset=str(tmp_path / "mine.parquet")))
+
+
+def test_binary_columns_of_parquet_are_text(tmp_path: Path) -> None:
+    table = pyarrow.table({name: [row[name].encode() for row in ROWS] for name in ROWS[0]})
+    parquet.write_table(table, tmp_path / "mine.parquet")
+    assert values_of(tmp_path / "mine.parquet") == ROWS
+
+
+# The same rows in every form have the same fingerprint.
+
+PLAIN = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20).filter(
+    lambda text: text.strip() and text.lower() not in ("nan",) and not text.startswith("[")
+)
+
+
+def zstandard(content: bytes) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return bytes(sink.getvalue())
+
+
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda content: content,
+    ".gz": gzip.compress,
+    ".zst": zstandard,
+    ".GZ": gzip.compress,
+}
+
+
+def as_csv(rows: list[Row], delimiter: str) -> str:
+    return str(pandas.DataFrame(rows).to_csv(index=False, sep=delimiter))
+
+
+def as_parquet(rows: list[Row]) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+    return bytes(sink.getvalue())
+
+
+TEXT_FORMS: dict[str, tuple[str, Callable[[list[Row]], str]]] = {
+    "json lines": (".jsonl", json_lines),
+    "ASCII json lines": (".ndjson", lambda rows: "\r\n".join(json.dumps(row) for row in rows)),
+    "list": (".json", lambda rows: json.dumps(rows, indent=1, ensure_ascii=False)),
+    "columns": (".json", lambda rows: json.dumps({name: [row[name] for row in rows] for name in rows[0]})),
+    "csv": (".csv", lambda rows: as_csv(rows, ",")),
+    "semicolons": (".csv", lambda rows: as_csv(rows, ";")),
+    "tsv": (".tsv", lambda rows: as_csv(rows, "\t")),
+}
+
+
+@given(
+    st.lists(st.tuples(PLAIN, PLAIN), min_size=8, max_size=12, unique_by=lambda pair: " ".join(pair[0].split())),
+    st.sampled_from(list(TEXT_FORMS)),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-32", "parquet"]),
+    st.sampled_from(list(COMPRESSIONS)),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_same_rows_have_the_same_fingerprint_in_every_form(
+    tmp_path: Path, pairs: list[tuple[str, str]], form: str, encoding: str, compression: str, in_folder: bool
+) -> None:
+    rows = [{"prompt": prompt, "completion": completion} for prompt, completion in pairs]
+    expected = load_data(InputSpec(dataset=str(written(tmp_path / "plain.jsonl", json_lines(rows)))))
+    suffix, write = TEXT_FORMS[form]
+    halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]] if in_folder else [rows]
+    folder = tmp_path / "forms"
+    folder.mkdir(exist_ok=True)
+    for old in folder.iterdir():
+        old.unlink()
+    for number, half in enumerate(halves):
+        content = as_parquet(half) if encoding == "parquet" else write(half).encode(encoding)
+        name = f"part{number}{'.parquet' if encoding == 'parquet' else suffix}{compression}"
+        (folder / name).write_bytes(COMPRESSIONS[compression](content))
+    found = load_data(InputSpec(dataset=str(folder)))
+    assert found.fingerprint == expected.fingerprint
+    assert [example.id for example in found.train] == [example.id for example in expected.train]
+
+
+# Several files, folders and the hub.
+
+
+@pytest.mark.parametrize("name", ["one.jsonl,two.csv", "one.jsonl, two.csv", "[ot]*.[jc]s*", "./one.jsonl,tw*"])
+def test_several_files(name: str) -> None:
+    written(Path("one.jsonl"), json_lines(ROWS[:1]))
+    written(Path("two.csv"), as_csv(ROWS[1:], ","))
+    written(Path("readme.txt"), "nothing")
+    rows = rows_of(name)
+    assert [dict(row.value) for row in rows] == ROWS
+    assert [row.place_in(name) for row in rows] == ["one.jsonl, line 1", "two.csv, line 2"]
+
+
+def test_a_file_name_may_have_a_comma() -> None:
+    assert values_of(written(Path("one,two[1].jsonl"), json_lines(ROWS))) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("train.jsonl", "test.jsonl"),
+        ("mine_train.jsonl.gz", "mine-valid.jsonl"),
+        ("data/train-00000-of-00001.jsonl", "data/validation-00000-of-00001.jsonl"),
+        ("train/a.jsonl", "dev/a.jsonl"),
+        ("x.training.ndjson", "x.eval.ndjson"),
+    ],
+)
+def test_files_of_a_folder_are_splits_by_their_names(train: str, test: str) -> None:
+    for name, numbers in ((train, range(20)), (test, range(20, 25))):
+        text = json_lines([{"prompt": f"{number}?", "completion": "x"} for number in numbers])
+        path = written(Path("set") / name, text)
+        if name.endswith(".gz"):
+            path.write_bytes(gzip.compress(path.read_bytes()))
+    data = load_data(InputSpec(dataset="set"))
+    assert {example.prompt[0]["content"] for example in data.held_out} == {f"{number}?" for number in range(20, 25)}
+    assert len(data.train) == 20
+    assert {example.place.partition(", ")[0] for example in data.held_out} == {f"set/{test}"}
+
+
+def test_files_of_a_folder_that_are_not_read_are_named() -> None:
+    for name in ("train.csv", "test.csv", "extra.csv"):
+        written(
+            Path("set") / name, as_csv([{"prompt": f"{name}{number}", "completion": "x"} for number in range(9)], ",")
+        )
+    written(Path("set/.hidden.csv"), "x")
+    written(Path("set/dataset_infos.json"), "{}")
+    notes = load_data(InputSpec(dataset="set")).notes
+    assert notes[0] == ("Files that are not read, because their names are not those of a split: set/extra.csv.")
+
+
+CARD = """---
+license: mit
+configs:
+- config_name: main
+  default: true
+  data_files:
+  - split: train
+    path: raw/part-*.jsonl
+  - split: test
+    path: raw/held.jsonl
+- config_name: other
+  data_files: other/*.jsonl
+---
+# Mine
+"""
+
+
+def test_clone_of_a_hub_data_set() -> None:
+    written(Path("set/README.md"), CARD)
+    for name, start in (("raw/part-1", 0), ("raw/part-2", 10), ("raw/held", 20), ("other/a", 30)):
+        rows = [{"prompt": f"{number}?", "completion": "x"} for number in range(start, start + 10)]
+        written(Path(f"set/{name}.jsonl"), json_lines(rows))
+    data = load_data(InputSpec(dataset="set"))
+    assert {example.prompt[0]["content"] for example in data.train} == {f"{number}?" for number in range(20)}
+    assert {example.prompt[0]["content"] for example in data.held_out} == {f"{number}?" for number in range(20, 30)}
+    assert "Files that set/README.md does not name, and that are not read: set/other/a.jsonl." in data.notes
+    written(Path("set/README.md"), CARD.replace("  default: true\n", ""))
+    with pytest.raises(UsageError, match="has several configurations: main, other"):
+        load_data(InputSpec(dataset="set"))
+
+
+def test_folders_written_by_save_to_disk() -> None:
     from datasets import Dataset, DatasetDict
 
     saved = Dataset.from_list(ROWS)
     reversed_rows = saved.select([1, 0])
-    saved.save_to_disk(tmp_path / "plain")
-    DatasetDict(train=saved, test=reversed_rows).save_to_disk(tmp_path / "both")
-    DatasetDict(test=reversed_rows).save_to_disk(tmp_path / "only")
-    assert values_of(read_rows(str(tmp_path / "plain"))) == ROWS
-    assert values_of(read_rows(str(tmp_path / "both"))) == ROWS
-    assert values_of(read_rows(str(tmp_path / "only"))) == ROWS[::-1]
+    saved.save_to_disk("plain")
+    DatasetDict(train=saved, test=reversed_rows).save_to_disk("both")
+    DatasetDict(test=reversed_rows).save_to_disk("only")
+    assert values_of("plain") == values_of("both") == ROWS
+    assert values_of("only") == values_of("both", split="test") == ROWS[::-1]
+    assert [row.place_in("both") for row in rows_of("both")] == ["both, split train, row 1", "both, split train, row 2"]
 
 
 @pytest.mark.parametrize("name", ["squad", "tatsu-lab/alpaca", "teknium/OpenHermes-2.5"])
-def test_hub_ids_are_loaded_from_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_ids_are_loaded_from_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    monkeypatch.chdir(tmp_path)
     loaded: list[str] = []
 
     def load_dataset(hub_id: str) -> Any:
@@ -91,13 +357,26 @@ def test_hub_ids_are_loaded_from_the_hub(name: str, tmp_path: Path, monkeypatch:
         return datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS))
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert values_of(read_rows(name)) == ROWS
+    assert values_of(name) == ROWS
     assert loaded == [name]
 
 
-@pytest.mark.parametrize("name", ["mine.jsonl", "./mine", "../mine", "data/mine", "a/b/c", "notes.txt", "~/nothing"])
-def test_mistyped_paths_never_go_to_the_hub(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "data").mkdir()
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="There is no file or folder"):
-        read_rows(name)
+MISTYPED = ["mine.jsonl", "./mine", "../mine", "data/mine", "a/b/c", "notes.txt", "~/nothing", "a.csv,b.csv", "x*.csv"]
+
+
+@pytest.mark.parametrize("name", [*MISTYPED, "mine.jsonl.gz", "mine.tsv", "~nobody-here/x", "x" * 300])
+def test_mistyped_paths_never_go_to_the_hub(name: str) -> None:
+    Path("data").mkdir()
+    with pytest.raises(UsageError, match=r"There is no file or folder|No file matches|cannot be read"):
+        open_source(name)
+
+
+def test_reading_text_files_imports_no_heavy_library() -> None:
+    written(Path("mine.jsonl"), json_lines([{"prompt": f"{number}", "completion": "x"} for number in range(9)]))
+    code = (
+        "import sys; from neftune_cli.config.spec import InputSpec; from neftune_cli.data.loading import load_data; "
+        f"load_data(InputSpec(dataset={str(Path('mine.jsonl').resolve())!r})); print(*sys.modules)"
+    )
+    repository = Path(__file__).parents[2]
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=repository)
+    assert not {"torch", "transformers", "datasets", "pandas", "pyarrow"} & set(ran.stdout.split())

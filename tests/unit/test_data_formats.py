@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example, content_id, fingerprint
-from neftune_cli.data.formats import choose_columns, read_examples
-from neftune_cli.data.rows import Located, Table
+from neftune_cli.data.formats import read_examples
+from neftune_cli.data.rows import Located, Table, problems_of
 from neftune_cli.errors import UsageError
 
 USER = {"role": "user", "content": "2+2?"}
@@ -20,7 +21,10 @@ def table_of(*rows: Mapping[str, Any]) -> Table:
 
 def read_one(row: Mapping[str, Any], layout: str | None = None) -> Example:
     table = table_of(row)
-    (example,) = read_examples(table, choose_columns(table, layout))
+    reading = read_examples(table, InputSpec(layout=layout))
+    if reading.bad_rows:
+        raise UsageError(*problems_of(reading.bad_rows))
+    (example,) = reading.examples
     return example
 
 
@@ -82,8 +86,8 @@ def test_explicit_layout_overrides_the_recognized_one() -> None:
         ({"prompt": {"a": 1}, "completion": "b"}, "column 'prompt' contains an object, not text."),
         ({"prompt": [], "completion": "b"}, "column 'prompt' has no user turn before the last assistant turn."),
         (
-            {"prompt": [USER], "completion": [ANSWER, USER]},
-            "must contain one assistant turn, but its",
+            {"prompt": [USER], "completion": [USER]},
+            "column 'completion' has no assistant turn (turns: user).",
         ),
         ({"messages": "hello"}, "column 'messages' contains text, not a list of turns."),
         ({"messages": ["hello"]}, "column 'messages', turn 1 is text, not an object."),
@@ -91,8 +95,8 @@ def test_explicit_layout_overrides_the_recognized_one() -> None:
         ({"messages": []}, "column 'messages' has no assistant turn (turns: none)."),
         ({"messages": [ANSWER]}, "column 'messages' has no user turn before the last assistant turn."),
         (
-            {"messages": [USER, {"role": "bot", "content": "4"}]},
-            "'messages', turn 2 has the unknown role 'bot'.",
+            {"messages": [USER, {"role": "narrator", "content": "4"}]},
+            "'messages', turn 2 has the unknown role 'narrator'.",
         ),
         ({"messages": [USER, {"content": "4"}]}, "column 'messages', turn 2 has no role."),
         ({"messages": [USER, {"role": "assistant"}]}, "column 'messages', turn 2 is empty."),
@@ -110,8 +114,8 @@ def test_unusable_row_is_reported_with_its_line(row: Mapping[str, Any], what: st
 
 def test_row_that_lacks_a_column_of_the_other_rows_is_reported() -> None:
     table = table_of({"prompt": "a", "completion": "b"}, {"prompt": "a", "answer": "b"})
-    with pytest.raises(UsageError, match="line 2: column 'completion' is missing"):
-        read_examples(table, choose_columns(table, None))
+    (bad,) = read_examples(table, InputSpec()).bad_rows
+    assert (bad.place, bad.what) == ("mine.jsonl, line 2", "column 'completion' is missing.")
 
 
 def test_content_id_is_the_hash_of_canonical_json() -> None:

@@ -1,24 +1,49 @@
-"""Loading: bundled and local data sets are split, fingerprinted and described in notes."""
+"""Loading: bundled and local data sets are split, fingerprinted and described in notes; bad rows are counted."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from neftune_cli.data.examples import GenerationDefaults
+from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.examples import GenerationDefaults, InstructionData
 from neftune_cli.data.loading import load_data
+from neftune_cli.errors import UsageError
+
+REPOSITORY = Path(__file__).parents[2]
 
 
-def write_sums(path: Path, numbers: list[int]) -> str:
-    path.write_text("".join(json.dumps({"instruction": f"{n}+1?", "output": str(n + 1)}) + "\n" for n in numbers))
-    return str(path)
+def load(dataset: str | Path, **fields: Any) -> InstructionData:
+    return load_data(InputSpec(dataset=str(dataset), **fields))
 
 
-def test_notes_on_a_local_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def row(number: int, **more: object) -> dict[str, object]:
+    return {"instruction": f"{number}+1?", "output": str(number + 1), **more}
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return path
+
+
+def write_sums(path: Path, numbers: list[int]) -> Path:
+    return write_rows(path, [row(number) for number in numbers])
+
+
+def prompts_of(examples: Any) -> set[str]:
+    return {example.prompt[0]["content"] for example in examples}
+
+
+@pytest.fixture(autouse=True)
+def _working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    data = load_data(write_sums(Path("sums.jsonl"), [*range(50), 7, 8, 9]), train_examples=30)
+
+
+def test_notes_on_a_local_file() -> None:
+    data = load(write_sums(Path("sums.jsonl"), [*range(50), 7, 8, 9]), train_examples=30)
     assert data.name == "sums.jsonl"
     assert (len(data.train), len(data.held_out), len(data.probe)) == (30, 10, 30)
     assert data.generation == GenerationDefaults(max_new_tokens=128, repetition_penalty=1.2)
@@ -30,15 +55,19 @@ def test_notes_on_a_local_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-def test_fingerprint_depends_on_the_examples_and_not_on_the_file(tmp_path: Path) -> None:
-    one = load_data(write_sums(tmp_path / "one.jsonl", list(range(40))))
-    reversed_rows = load_data(write_sums(tmp_path / "two.jsonl", list(range(39, -1, -1))))
-    other = load_data(write_sums(tmp_path / "three.jsonl", list(range(1, 41))))
+def test_fingerprint_depends_on_the_examples_and_not_on_the_file() -> None:
+    one = load(write_sums(Path("one.jsonl"), list(range(40))))
+    reversed_rows = load(write_sums(Path("two.jsonl"), list(range(39, -1, -1))))
+    other = load(write_sums(Path("three.jsonl"), list(range(1, 41))))
     assert one.fingerprint == reversed_rows.fingerprint != other.fingerprint
 
 
+def test_fingerprint_of_a_data_set_without_splits_stays_the_same_in_later_versions() -> None:
+    assert load(write_sums(Path("sums.jsonl"), list(range(40)))).fingerprint == "9073f9b4109a0873"
+
+
 def test_notes_on_the_bundled_data_set() -> None:
-    data = load_data("bios", train_examples=20, eval_examples=10)
+    data = load("bios", train_examples=20, eval_examples=10)
     assert (len(data.train), len(data.held_out), len(data.probe)) == (20, 10, 20)
     assert data.generation == GenerationDefaults(max_new_tokens=96, repetition_penalty=1.0)
     assert data.notes == (
@@ -48,6 +77,125 @@ def test_notes_on_the_bundled_data_set() -> None:
 
 
 def test_loading_the_bundled_data_set_imports_no_heavy_library() -> None:
-    code = "import sys; from neftune_cli.data.loading import load_data; load_data('bios'); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    code = (
+        "import sys; from neftune_cli.config.spec import InputSpec; from neftune_cli.data.loading import load_data; "
+        "load_data(InputSpec()); print(*sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    loaded = ran.stdout.split()
     assert not {"torch", "transformers", "datasets", "pandas", "pyarrow"} & set(loaded)
+
+
+@pytest.mark.parametrize("column", ["split", "Split"])
+@pytest.mark.parametrize("held_out", ["test", "validation", "eval", "dev", "Test"])
+def test_rows_of_a_split_column_are_held_out(column: str, held_out: str) -> None:
+    rows = [row(number, **{column: held_out if number % 4 == 0 else "train"}) for number in range(40)]
+    data = load(write_rows(Path("mine.jsonl"), rows))
+    assert prompts_of(data.held_out) == {f"{number}+1?" for number in range(0, 40, 4)}
+    assert len(data.train) == 30
+    assert f"30 examples for training and 10 held out: mine.jsonl (split {held_out})." in data.notes
+
+
+def test_only_the_test_split_is_held_out_if_there_are_several() -> None:
+    rows = [row(number, split=("train", "train", "validation", "test")[number % 4]) for number in range(40)]
+    data = load(write_rows(Path("mine.jsonl"), rows))
+    assert prompts_of(data.held_out) == {f"{number}+1?" for number in range(3, 40, 4)}
+    assert "Splits of mine.jsonl that are not used: validation (10 rows)." in data.notes
+
+
+def test_a_column_with_one_split_changes_nothing() -> None:
+    numbers = list(range(40))
+    plain = load(write_sums(Path("plain.jsonl"), numbers))
+    marked = load(write_rows(Path("marked.jsonl"), [row(number, split="train") for number in numbers]))
+    assert marked.fingerprint == plain.fingerprint
+
+
+def test_named_splits() -> None:
+    rows = [row(number, split=("a", "b", "c")[number % 3]) for number in range(30)]
+    file = write_rows(Path("mine.jsonl"), rows)
+    data = load(file, split="c", eval_split="a")
+    assert prompts_of(data.train) == {f"{number}+1?" for number in range(2, 30, 3)}
+    assert prompts_of(data.held_out) == {f"{number}+1?" for number in range(0, 30, 3)}
+    assert len(load(file, split="B").held_out) == 2  # a fifth of the split
+    with pytest.raises(UsageError, match=r"--split d: .* has no split of that name"):
+        load(file, split="d")
+    with pytest.raises(UsageError, match="no value of the column 'split' is the name of a training split: a, b, c"):
+        load(file)
+    with pytest.raises(UsageError, match="--eval-split a is the split that is trained on"):
+        load(file, split="a", eval_split="a")
+
+
+def test_held_out_data_set() -> None:
+    train = write_sums(Path("train.jsonl"), list(range(40)))
+    write_rows(Path("other.jsonl"), [{"prompt": f"{n}+1?", "completion": "?"} for n in [*range(38, 50), 45]])
+    data = load(train, eval_dataset="other.jsonl")
+    assert len(data.train) == 40
+    assert prompts_of(data.held_out) == {f"{number}+1?" for number in range(40, 50)}
+    assert data.notes[-3:] == (
+        "40 examples for training and 10 held out: other.jsonl.",
+        "1 held-out example dropped as duplicates (same prompt and completion).",
+        "2 held-out examples left out because the prompt is also in training.",
+    )
+    assert len(load(train, eval_dataset="other.jsonl", eval_examples=4).held_out) == 4
+
+
+def test_held_out_data_that_are_all_in_training() -> None:
+    train = write_sums(Path("train.jsonl"), list(range(40)))
+    with pytest.raises(UsageError, match="40 held-out prompts also occur in training"):
+        load(train, eval_dataset="train.jsonl")
+
+
+def test_every_row_is_learned_held_out_or_counted() -> None:
+    rows = [row(number, split="test" if number % 3 == 0 else "train") for number in [*range(60), *range(10)]]
+    rows += [row(number, split="test") for number in (1, 2, 4)]
+    data = load(write_rows(Path("mine.jsonl"), rows), train_examples=30, eval_examples=12)
+    counted = [int(note.split()[0]) for note in data.notes if note.split()[1:2] in (["training"], ["held-out"])]
+    assert (len(data.train), len(data.held_out)) == (30, 12)
+    assert 30 + 12 + sum(counted) == len(rows)
+
+
+BAD_ROWS = '{"prompt": "Why?"\n{"prompt": "Who?", "completion": ""}\n{"prompt": "Who?", "completion": 3}\n'
+
+
+def write_bad_rows(good: int) -> Path:
+    lines = [json.dumps({"prompt": f"{n}+1?", "completion": str(n + 1)}) + "\n" for n in range(good)]
+    path = Path("mine.jsonl")
+    path.write_text("".join([*lines[:5], *BAD_ROWS.splitlines(keepends=True), *lines[5:]]))
+    return path
+
+
+def test_bad_rows_are_dropped_and_counted_on_request() -> None:
+    data = load(write_bad_rows(good=77), skip_bad_rows=True)
+    assert len(data.train) + len(data.held_out) == 77
+    assert data.notes[1] == (
+        "3 rows of mine.jsonl dropped because they cannot be used: invalid JSON (1, first mine.jsonl, line 6); column "
+        "'completion' is empty (1, first mine.jsonl, line 7); column 'completion' contains a number, not text (1, "
+        "first mine.jsonl, line 8)."
+    )
+    without = "".join(line for line in Path("mine.jsonl").read_text().splitlines(True) if line not in BAD_ROWS)
+    Path("without.jsonl").write_text(without)
+    assert load("without.jsonl").fingerprint == data.fingerprint
+
+
+def test_more_bad_rows_than_allowed_are_an_error() -> None:
+    file = write_bad_rows(good=17)
+    with pytest.raises(UsageError) as error:
+        load(file, skip_bad_rows=True)
+    assert len(error.value.problems) == 4
+    assert str(error.value).startswith(
+        "mine.jsonl: 3 of 20 rows (15.0%) cannot be used. "
+        "--skip-bad-rows drops at most 5.0%: fix them, or raise --max-bad-share.\nmine.jsonl, line 6: invalid JSON"
+    )
+    assert len(load(file, skip_bad_rows=True, max_bad_share=0.15).train) == 14
+
+
+def test_all_bad_rows_are_reported_by_cause() -> None:
+    Path("mine.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' + BAD_ROWS * 4)
+    with pytest.raises(UsageError) as error:
+        load("mine.jsonl")
+    places = [problem.what.partition(": ")[0] for problem in error.value.problems]
+    assert places == [
+        "mine.jsonl, line 2, line 5, line 8 and 1 more row",
+        "mine.jsonl, line 3, line 6, line 9 and 1 more row",
+        "mine.jsonl, line 4, line 7, line 10 and 1 more row",
+    ]

@@ -53,6 +53,15 @@ def test_training_and_held_out_examples_share_no_prompt(examples: list[Example],
     assert len(chosen) == len(set(chosen))
 
 
+def test_raw_examples_of_the_same_prompt_are_on_the_same_side() -> None:
+    pairs = [(f"Q{index}: ", f"{answer}.") for index in range(8) for answer in range(3)]
+    raw = [replace(example_of(*pair), prompt=(), raw_prompt=pair[0]) for pair in pairs]
+    split = split_of(raw)
+    asked = [{example.raw_prompt for example in side} for side in (split.train, split.held_out)]
+    assert not asked[0] & asked[1]
+    assert len({example.cluster for example in split.held_out}) == len(asked[1])
+
+
 @given(data_sets, st.randoms(use_true_random=False))
 @settings(deadline=None)
 def test_row_order_does_not_matter(examples: list[Example], rng: random.Random) -> None:

@@ -115,8 +115,8 @@ def test_conversation_that_the_chat_template_rejects() -> None:
     with pytest.raises(UsageError) as error:
         tokenize([example_of("4", ("system", "Be brief."), ("user", "Q"))], tokenizer_with(NO_SYSTEM), max_length=64)
     assert str(error.value) == (
-        "The model's chat template rejects a conversation (System role not supported): turns system, user, "
-        "starting with 'Be brief.'. Change its turns, or use a model whose template accepts them."
+        "The conversation that starts with 'Be brief.': the model's chat template rejects a conversation "
+        "(System role not supported). Change its turns, or use a model whose template accepts them."
     )
 
 

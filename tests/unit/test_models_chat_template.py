@@ -146,7 +146,7 @@ def test_template_with_tokens_without_embedding() -> None:
         prepare_tokenizer(tokenizer, model)
     assert str(error.value) == (
         "The chat template uses '<|im_end|>' (token 13), but the model has 12 embeddings. "
-        "Pass the tokenizer that the model was trained with, in the model's directory."
+        "Use the tokenizer that the model was trained with, in the model's directory."
     )
 
 

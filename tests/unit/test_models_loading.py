@@ -33,11 +33,12 @@ from neftune_cli.errors import UsageError
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise.placement import embedding_weight
+from tests.tiny_architectures import DECODER, Architecture, architecture
 from tests.tiny_models import tiny_llama
 
 VOCABULARY = ("<pad>", "</s>", "a", "b", "c", "d")
 TEMPLATE = "{% for m in messages %}{{ m.content }}</s>{% endfor %}"
-PASS_A_DECODER = "Pass a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
+PASS_A_DECODER = "Use a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."
 FETCH_AGAIN = "Copy or download it again (in a git clone: git lfs pull)."
 LLAMA: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 SIZE: dict[str, Any] = {"vocab_size": len(VOCABULARY), "pad_token_id": 0, "bos_token_id": None, "eos_token_id": 1}
@@ -164,7 +165,7 @@ def test_damaged_tokenizer(tmp_path: Path) -> None:
 def test_encoder_decoder_model(tmp_path: Path) -> None:
     model = T5ForConditionalGeneration(T5Config(d_model=16, d_ff=16, d_kv=8, num_layers=1, vocab_size=6))
     assert error_message(saved(tmp_path, model)) == (
-        f"'{tmp_path}' is not a causal language model: its architecture is t5. {PASS_A_DECODER}"
+        f"'{tmp_path}' is an encoder-decoder model (t5), which cannot be trained. {PASS_A_DECODER}"
     )
 
 
@@ -184,6 +185,22 @@ def test_bidirectional_model(tmp_path: Path, build: Callable[[], PreTrainedModel
     )
 
 
+def test_model_that_reads_images_is_loaded_with_a_note(tmp_path: Path) -> None:
+    directory = architecture("llava").save(tmp_path)
+    loaded = load(directory)
+    assert type(loaded.model).__name__ == "LlavaForConditionalGeneration"
+    assert loaded.notes == (
+        f"'{directory}' also reads images. It is trained and measured on text; its other parts stay as they are.",
+    )
+
+
+def test_configuration_that_fails_in_the_forward_pass(tmp_path: Path) -> None:
+    directory = Architecture("helium", {**DECODER, "head_dim": 16}).save(tmp_path)  # heads need head_dim 8
+    text = error_message(directory)
+    assert text.startswith(f"'{directory}' fails on a text of four tokens: ")
+    assert text.endswith("Check its config.json, or pass another model.")
+
+
 def test_unknown_architecture(tmp_path: Path) -> None:
     edit_config(saved(tmp_path, llama()), model_type="llama-17")
     assert error_message(tmp_path) == (
@@ -197,7 +214,7 @@ def test_model_with_its_own_code(tmp_path: Path) -> None:
     (tmp_path / "modeling_mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     assert error_message(tmp_path) == (
         f"'{tmp_path}' has its own code for the architecture mine. Code of models is never run. "
-        "Pass a model whose architecture is part of transformers."
+        "Use a model whose architecture is part of transformers."
     )
     assert not (tmp_path / "ran").exists()
 
@@ -205,7 +222,7 @@ def test_model_with_its_own_code(tmp_path: Path) -> None:
 def test_model_without_language_modeling_head(tmp_path: Path) -> None:
     assert error_message(saved(tmp_path, LlamaModel(llama().config))) == (
         f"The weights of '{tmp_path}' are incomplete: lm_head.weight is missing. "
-        "Pass a checkpoint of the complete model, including the language modeling head."
+        "Use a checkpoint of the complete model, including the language modeling head."
     )
 
 
@@ -213,5 +230,5 @@ def test_weights_of_another_shape(tmp_path: Path) -> None:
     edit_config(saved(tmp_path, llama()), vocab_size=7)
     assert error_message(tmp_path) == (
         f"The weights of '{tmp_path}' do not fit its config.json: lm_head.weight is (6, 16), not (7, 16) (and 1 more). "
-        "Pass a directory whose files belong together."
+        "Use a directory whose files belong together."
     )

@@ -24,7 +24,7 @@ FILES = {
     "tokenizer_config.json": "{}",
     "chat_template.jinja": "template",
 }
-CHOICES = "Pass tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
+CHOICES = "Use tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
 PICKLES = (
     "Convert files that you trust, once: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(DIR). Only "
     "safetensors files are read, because .bin and .pt files are pickles, which can run code."
@@ -110,7 +110,7 @@ def test_gguf_directory(tmp_path: Path) -> None:
 def test_several_gguf_files(tmp_path: Path) -> None:
     written(tmp_path, {"b.gguf": "b", "a.gguf": "a"})
     assert error_message(tmp_path) == f"{tmp_path} contains 2 GGUF files: a.gguf, b.gguf. " + (
-        f"Pass one of them, for example --model {tmp_path}/a.gguf"
+        f"Use one of them, for example --model {tmp_path}/a.gguf"
     )
     assert find_model(f"{tmp_path}/b.gguf") == ModelSource(f"{tmp_path}/b.gguf", tmp_path, "b.gguf")
 
@@ -144,8 +144,8 @@ def test_only_pickled_weights(tmp_path: Path) -> None:
 
 def test_quantized_weights(tmp_path: Path) -> None:
     written(tmp_path, {**FILES, "config.json": '{"quantization_config": {"quant_method": "gptq"}}'})
-    assert error_message(tmp_path) == f"The weights in {tmp_path} are quantized. " + (
-        "Pass the model before quantization: fine-tuning needs weights in full precision."
+    assert error_message(tmp_path) == f"The weights in {tmp_path} are quantized (gptq). " + (
+        "Use the model before quantization. --load-in-4bit quantizes it while it is loaded."
     )
 
 
@@ -154,17 +154,10 @@ def test_damaged_configuration(tmp_path: Path) -> None:
     assert error_message(tmp_path) == f"{tmp_path}/config.json is not a JSON object. Copy or download it again."
 
 
-def test_adapter(tmp_path: Path) -> None:
-    written(tmp_path, {"adapter_config.json": "{}", "adapter_model.safetensors": "x"})
-    assert error_message(tmp_path) == f"{tmp_path} contains a LoRA adapter, not a complete model. " + (
-        "Merge it into its base model (PEFT's merge_and_unload), save the result, and pass that directory."
-    )
-
-
 def test_file_that_is_not_a_model(tmp_path: Path) -> None:
     path = written(tmp_path, FILES) / "model.safetensors"
     assert error_message(path) == f"'{path}' is a file, but a model is a directory or a .gguf file. " + (
-        f"Pass the directory: --model {tmp_path}"
+        f"Use the directory: --model {tmp_path}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The noise scale compared with hand-computed tables: with alpha 6 and dim 4, it is 3 / sqrt(L)."""
+"""The half-width of the noise compared with hand-computed tables: with alpha 6 and dim 4, it is 3 / sqrt(L)."""
 
 import math
 from typing import Any

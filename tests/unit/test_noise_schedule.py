@@ -10,35 +10,35 @@ from neftune_cli.noise import NEFTuneCallback, attach_noise
 
 
 @pytest.mark.parametrize(
-    ("schedule", "shares"),
+    ("schedule", "factors"),
     [
         ("constant", [1, 1, 1, 1]),
         ("linear", [1, 3 / 4, 1 / 2, 1 / 4]),
         ("cosine", [1, 0.8535533905932737, 1 / 2, 0.14644660940672627]),  # (2 + sqrt(2)) / 4, (2 - sqrt(2)) / 4
     ],
 )
-def test_shares_in_a_training_of_four_steps(schedule: str, shares: list[float]) -> None:
-    assert [SCHEDULES[schedule].share(step / 4) for step in range(4)] == pytest.approx(shares, abs=1e-12)
+def test_factors_in_a_training_of_four_steps(schedule: str, factors: list[float]) -> None:
+    assert [SCHEDULES[schedule].factor(step / 4) for step in range(4)] == pytest.approx(factors, abs=1e-12)
 
 
 @pytest.mark.parametrize(("schedule", "end"), [("constant", 1), ("linear", 0), ("cosine", 0)])
-def test_the_share_at_the_end_of_a_training(schedule: str, end: float) -> None:
-    assert SCHEDULES[schedule].share(1) == end
+def test_the_factor_at_the_end_of_a_training(schedule: str, end: float) -> None:
+    assert SCHEDULES[schedule].factor(1) == end
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7, 1000, 100_000])
-def test_shares_are_positive_and_do_not_increase(schedule: str, steps: int) -> None:
-    shares = [SCHEDULES[schedule].share(step / steps) for step in range(0, steps, max(1, steps // 500))]
-    shares.append(SCHEDULES[schedule].share((steps - 1) / steps))
-    assert shares[0] == 1
-    assert min(shares) > 0
-    assert shares == sorted(shares, reverse=True)
+def test_factors_are_positive_and_do_not_increase(schedule: str, steps: int) -> None:
+    factors = [SCHEDULES[schedule].factor(step / steps) for step in range(0, steps, max(1, steps // 500))]
+    factors.append(SCHEDULES[schedule].factor((steps - 1) / steps))
+    assert factors[0] == 1
+    assert min(factors) > 0
+    assert factors == sorted(factors, reverse=True)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_the_mean_share_of_a_decaying_schedule_is_one_half(schedule: str) -> None:
-    assert sum(SCHEDULES[schedule].share((step + 0.5) / 1000) for step in range(1000)) / 1000 == pytest.approx(0.5)
+def test_the_mean_factor_of_a_decaying_schedule_is_one_half(schedule: str) -> None:
+    assert sum(SCHEDULES[schedule].factor((step + 0.5) / 1000) for step in range(1000)) / 1000 == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("schedule", ["", "Linear", "polynomial"])
@@ -74,8 +74,8 @@ def test_a_change_of_alpha_scales_the_same_noise() -> None:
                 noise.alpha = alpha
                 drawn.append(model(torch.ones(1, 3, dtype=torch.long)).detach())
         outputs.append(drawn)
-    for share, constant, falling in zip((1.0, 0.5, 0.25), *outputs, strict=True):
-        assert torch.equal(falling, share * constant)
+    for factor, constant, falling in zip((1.0, 0.5, 0.25), *outputs, strict=True):
+        assert torch.equal(falling, factor * constant)
 
 
 @pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])

@@ -60,7 +60,7 @@ def test_another_version_of_a_library_is_refused_if_there_are_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = finished(tmp_path / "out", alphas="0", seeds="1")
-    monkeypatch.setattr(trial_runner, "environment", lambda *, lora: {"device": "cpu", "torch": "99"})
+    monkeypatch.setattr(trial_runner, "environment", lambda **_: {"device": "cpu", "torch": "99"})
     with pytest.raises(UsageError, match="the record of base differs in environment"):
         planned(sweep.path, alphas="0", seeds="1")
 

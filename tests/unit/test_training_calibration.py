@@ -52,7 +52,7 @@ def setting(**train: Any) -> tuple[LoadedModel, PreparedData, TrialSpec]:
             "evaluation": {"max_new_tokens": NEW_TOKENS},
         },
     )
-    data = load_data(spec.dataset, train_examples=spec.train_examples, eval_examples=spec.eval_examples)
+    data = load_data(spec)
     source = find_model(spec.model)
     loaded = load_model(source)
     trial = spec.trial(spec.arms[0], 0, resolved_evaluation(spec, data.generation))

@@ -5,7 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from neftune_cli.config.spec import default_recipe
+from neftune_cli.config.spec import InputSpec, default_recipe
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import require_examples, tokenize
@@ -102,7 +102,8 @@ def _find(options: VisualizationOptions, folder: Path) -> tuple[ModelSource, Ins
     problems.attempt(lambda: check_output(folder, options, (PNG, SVG, POINTS)))
     source = problems.attempt(lambda: find_model(options.model))
     needed = options.length is None
-    data = problems.attempt(lambda: load_data(options.dataset, layout=options.layout)) if needed else None
+    inputs = InputSpec(dataset=options.dataset, layout=options.layout)
+    data = problems.attempt(lambda: load_data(inputs)) if needed else None
     problems.raise_any()
     assert source is not None
     return source, data

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from neftune_cli.config.spec import default_recipe
+from neftune_cli.config.spec import InputSpec, default_recipe
 from neftune_cli.config.values import parse_alphas
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
@@ -120,7 +120,7 @@ def _find(options: SensitivityOptions, folder: Path) -> tuple[ModelSource, Instr
     problems.attempt(lambda: _check_counts(options))
     problems.attempt(lambda: check_output(folder, options, (TABLE, PNG, SVG)))
     source = problems.attempt(lambda: find_model(options.model))
-    data = problems.attempt(lambda: load_data(options.dataset, layout=options.layout))
+    data = problems.attempt(lambda: load_data(InputSpec(dataset=options.dataset, layout=options.layout)))
     problems.raise_any()
     assert source is not None
     assert data is not None

@@ -1,0 +1,166 @@
+"""Options on the model and the data: each is declared once, with its help, its panel and its destination."""
+
+from collections.abc import Sequence
+from typing import Annotated, get_args
+
+from neftune_cli.commands.routing import Destination, Option
+
+DATA = "Data and model"
+_SPEC = Destination.SPEC
+
+
+def _layouts() -> Sequence[str]:
+    from neftune_cli.data.formats import layout_names
+
+    return layout_names()
+
+
+def _learned_turns() -> Sequence[str]:
+    from neftune_cli.config.spec import LearnedTurns
+
+    return get_args(LearnedTurns)
+
+
+Model = Annotated[
+    str | None,
+    Option(
+        "--model",
+        "tiny (bundled, default), smollm2, a hub id, or a local directory.",
+        DATA,
+        _SPEC,
+        field="model",
+        metavar="NAME",
+    ),
+]
+DatasetName = Annotated[
+    str | None,
+    Option(
+        "--dataset",
+        "bios (bundled, default), a hub id, a folder, or files: JSON, JSON lines, CSV, TSV, Parquet or Arrow.",
+        DATA,
+        _SPEC,
+        field="dataset",
+        metavar="NAME",
+    ),
+]
+Format = Annotated[
+    str | None,
+    Option(
+        "--format",
+        "Layout of the data, if its columns are ambiguous.",
+        DATA,
+        _SPEC,
+        field="format",
+        names=_layouts,
+    ),
+]
+TrainExamples = Annotated[
+    int | None,
+    Option(
+        "--train-examples",
+        "Maximum number of training examples, chosen by content hash.",
+        DATA,
+        _SPEC,
+        field="train_examples",
+        metavar="N",
+    ),
+]
+EvalExamples = Annotated[
+    int | None,
+    Option(
+        "--eval-examples",
+        "Maximum number of held-out examples, chosen by content hash.",
+        DATA,
+        _SPEC,
+        field="eval_examples",
+        metavar="N",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    Option(
+        "--columns",
+        "Columns by meaning, for example prompt=question,completion=answer. Other columns are not read.",
+        DATA,
+        _SPEC,
+        field="columns",
+        read="parse_columns",
+        metavar="MEANING=COLUMN,...",
+    ),
+]
+SplitName = Annotated[
+    str | None,
+    Option("--split", "Split of the data set to train on (default train).", DATA, _SPEC, field="split", metavar="NAME"),
+]
+EvalDataset = Annotated[
+    str | None,
+    Option(
+        "--eval-dataset",
+        "Data set of the held-out examples. By default they are a test split or a part of the data set.",
+        DATA,
+        _SPEC,
+        field="eval_dataset",
+        metavar="NAME",
+    ),
+]
+EvalSplit = Annotated[
+    str | None,
+    Option(
+        "--eval-split",
+        "Split of the held-out examples (default: the test split, if there is one).",
+        DATA,
+        _SPEC,
+        field="eval_split",
+        metavar="NAME",
+    ),
+]
+Loss = Annotated[
+    str | None,
+    Option(
+        "--loss",
+        "Turns of a conversation that carry loss: the last assistant turn, or all assistant turns (default last).",
+        DATA,
+        _SPEC,
+        field="loss",
+        names=_learned_turns,
+    ),
+]
+Raw = Annotated[
+    bool | None,
+    Option("--raw", "Train prompts and completions without a chat template.", DATA, _SPEC, field="raw"),
+]
+AllowSpecialTokens = Annotated[
+    bool | None,
+    Option(
+        "--allow-special-tokens",
+        "Read special tokens in the text of a turn as special tokens. By default they are ordinary text.",
+        DATA,
+        _SPEC,
+        field="allow_special_tokens",
+    ),
+]
+SkipBadRows = Annotated[
+    bool | None,
+    Option("--skip-bad-rows", "Drop and count rows that cannot be used.", DATA, _SPEC, field="skip_bad_rows"),
+]
+MaxBadShare = Annotated[
+    float | None,
+    Option(
+        "--max-bad-share",
+        "Largest share of rows that --skip-bad-rows may drop (default 0.05).",
+        DATA,
+        _SPEC,
+        field="max_bad_share",
+        metavar="SHARE",
+    ),
+]
+LoadIn4Bit = Annotated[
+    bool | None,
+    Option(
+        "--load-in-4bit",
+        "Quantize the frozen weights to 4 bits; requires --lora-rank, a GPU and bitsandbytes.",
+        DATA,
+        _SPEC,
+        field="load_in_4bit",
+    ),
+]

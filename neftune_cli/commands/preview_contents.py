@@ -1,0 +1,105 @@
+"""Contents of a preview: training examples tokenized as a sweep would, with the role and the noise of each token."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neftune_cli.commands.request import read_spec
+from neftune_cli.config.spec import ArmSpec, SweepSpec, TrialSpec
+from neftune_cli.data.examples import TokenizedExample
+from neftune_cli.data.rows import in_order
+from neftune_cli.errors import Problems, UsageError
+from neftune_cli.reporting.preview import SHOWN_TOKENS, ExampleView, Part, Preview, TokenView
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+NO_LIMIT = 2**31
+
+
+def make_preview(file: Path | None, fields: Mapping[str, Any], *, alpha: float, rows: int) -> Preview:
+    """Return the preview of the first training examples of a data set, in the order of the file.
+
+    Args:
+        file: experiment in YAML, or None.
+        fields: given option values by spec field.
+        alpha: noise size to show.
+        rows: number of examples.
+
+    Raises:
+        UsageError: all problems of options, model and data.
+    """
+    problems = Problems()
+    spec = read_spec(file, fields, problems)
+    if spec is None:
+        raise UsageError(*problems.found)
+    return _preview(spec, problems, alpha, rows)
+
+
+def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Preview:
+    from neftune_cli.data.loading import load_data
+    from neftune_cli.data.tokenization import tokenize
+    from neftune_cli.models.loading import load_model
+    from neftune_cli.models.sources import find_model
+    from neftune_cli.sweeps.inspection import resolved_evaluation
+    from neftune_cli.training.hardware import device_name
+    from neftune_cli.training.prepared_data import prepare_data
+
+    source = problems.attempt(lambda: find_model(spec.model))
+    data = problems.attempt(lambda: load_data(spec))
+    problems.raise_any()
+    assert source is not None
+    assert data is not None
+    loaded = load_model(source)
+    arm = ArmSpec(alpha=alpha)
+    trial = spec.trial(arm, 0, resolved_evaluation(spec, data.generation))
+    prepared = prepare_data(source, loaded, data, trial, device=device_name())
+    chosen = _first([one.example for one in prepared.train], rows)
+    whole = tokenize(chosen, loaded.tokenizer, max_length=NO_LIMIT, inputs=trial).examples
+    return Preview(
+        model=source.name,
+        dataset=data.name,
+        train=len(prepared.train),
+        held_out=len(prepared.held_out),
+        max_length=trial.train.max_length,
+        alpha=alpha,
+        noise=trial.noise.noise,
+        noise_target=trial.noise.noise_target,
+        embedding_norm=prepared.embedding_norm,
+        notes=(*data.notes, *prepared.notes),
+        examples=tuple(_view(example, trial, loaded.tokenizer) for example in whole),
+    )
+
+
+def _first(examples: Sequence[Any], rows: int) -> list[Any]:
+    """Return the first examples in the order of the file, or in the order of training if they have no place."""
+    return sorted(examples, key=lambda example: in_order(example.place))[:rows]
+
+
+def _view(example: TokenizedExample, trial: TrialSpec, tokenizer: "PreTrainedTokenizerBase") -> ExampleView:
+    from neftune_cli.noise.lengths import token_noise_norm
+
+    length = min(len(example.input_ids), trial.train.max_length)
+    learned = [label != -100 for label in example.labels]
+    parts: list[Part] = [
+        "cut" if index >= length else "learned" if learned[index] else "prompt" for index in range(len(learned))
+    ]
+    target = trial.noise.noise_target
+    tokens = tuple(
+        TokenView(text, part, part != "cut" and target in ("all", "completion" if part == "learned" else "prompt"))
+        for text, part in zip(_texts(example.input_ids[:SHOWN_TOKENS], tokenizer), parts, strict=False)
+    )
+    norm = token_noise_norm(trial.noise.alpha, length)
+    place = example.example.place or f"Example {example.example.id}"
+    return ExampleView(place, tokens, length, sum(learned[:length]), len(parts) - len(tokens), norm)
+
+
+def _texts(token_ids: Sequence[int], tokenizer: "PreTrainedTokenizerBase") -> list[str]:
+    """Return the text that each token adds. A character of several tokens belongs to the last one."""
+    texts, whole = [], ""
+    for end in range(1, len(token_ids) + 1):
+        decoded = str(tokenizer.decode(list(token_ids[:end]), skip_special_tokens=False))
+        decoded = decoded.rstrip("\N{REPLACEMENT CHARACTER}")
+        texts.append(decoded[len(whole) :])
+        whole = decoded
+    return texts

@@ -1,0 +1,197 @@
+"""Rows of Parquet and Arrow files, and of Arrow tables. A column is converted when it is read."""
+
+import io
+import textwrap
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from neftune_cli.data.rows import ColumnarRow, Located, RowError, Rows
+from neftune_cli.data.splits import UNNAMED
+from neftune_cli.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+WRITE_AGAIN = "Write it again, or use the data as .jsonl or .csv."
+PARQUET_MAGIC = b"PAR1"
+LoadColumn = Callable[[str], "pyarrow.ChunkedArray"]
+
+
+def read_parquet(source: str, content: bytes) -> dict[str, Rows]:
+    """Return the rows of a Parquet file.
+
+    Raises:
+        UsageError: the file is damaged, or a column name occurs twice.
+    """
+    from pyarrow import parquet
+
+    if not content.startswith(PARQUET_MAGIC) or not content.endswith(PARQUET_MAGIC):
+        part = "is truncated" if content.startswith(PARQUET_MAGIC) else "is not a valid Parquet file"
+        raise UsageError(Problem(f"{source} {part}.", WRITE_AGAIN))
+    try:
+        file = parquet.ParquetFile(io.BytesIO(content))
+        names, number = file.schema_arrow.names, file.metadata.num_rows
+    except _errors() as error:
+        raise UsageError(_damaged(source, "Parquet", error)) from error
+    return {UNNAMED: _rows(source, names, number, lambda name: file.read(columns=[name]).column(name))}
+
+
+def read_arrow(source: str, content: bytes) -> dict[str, Rows]:
+    """Return the rows of an Arrow file or stream.
+
+    Raises:
+        UsageError: the file is damaged, or a column name occurs twice.
+    """
+    from pyarrow import ipc
+
+    open_file = ipc.open_file if content.startswith(b"ARROW1") else ipc.open_stream
+    try:
+        table = open_file(content).read_all()
+    except _errors() as error:
+        raise UsageError(_damaged(source, "Arrow", error)) from error
+    return {UNNAMED: rows_of_arrow(source, table)}
+
+
+def rows_of_arrow(source: str, table: "pyarrow.Table", file: str | None = None) -> Rows:
+    """Return the rows of a table, located by row number.
+
+    Args:
+        source: name of the table, for messages.
+        table: the table.
+        file: name of the file or split in the place of a row; `source` by default.
+
+    Raises:
+        UsageError: a column name occurs twice.
+    """
+    return _rows(source, table.column_names, table.num_rows, table.column, file)
+
+
+def _rows(source: str, names: Sequence[str], number: int, load: LoadColumn, file: str | None = None) -> Rows:
+    if repeated := [name for name in dict.fromkeys(names) if list(names).count(name) > 1]:
+        what = f"{source}: the column name '{repeated[0]}' occurs twice."
+        raise UsageError(Problem(what, "Rename or remove one of the columns."))
+    columns = ArrowColumns(source, names, load)
+    located = source if file is None else file
+    return Rows(tuple(Located(f"row {index + 1}", ColumnarRow(columns, index), located) for index in range(number)))
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """Return the errors that pyarrow raises for damaged files."""
+    import pyarrow
+
+    return (pyarrow.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError)
+
+
+def _damaged(source: str, kind: str, error: Exception) -> Problem:
+    words = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" …").rstrip(".")
+    return Problem(f"{source} is damaged or not a valid {kind} file ({words}).", WRITE_AGAIN)
+
+
+class ArrowColumns:
+    """The columns of an Arrow table, each loaded and converted to Python values at first use."""
+
+    def __init__(self, source: str, names: Sequence[str], load: LoadColumn) -> None:
+        """Keep the names. `load` returns a column by its name."""
+        self.names = tuple(names)
+        self._source = source
+        self._load = load
+        self._columns = {name: _Column(name, self._chunks) for name in self.names}
+
+    def value(self, column: str, index: int) -> object:
+        """Return a value. Raises `RowError` if it cannot be converted."""
+        return self._columns[column].value(index)
+
+    def is_filled(self, column: str, index: int) -> bool:
+        """Return whether a value is not blank, without a conversion. All values of a damaged column count as filled."""
+        filled = self._columns[column].filled
+        return filled is None or filled[index]
+
+    def _chunks(self, name: str) -> "pyarrow.ChunkedArray":
+        try:
+            array = self._load(name)
+            _check_offsets(array)
+            return array
+        except _errors() as error:
+            words = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" …").rstrip(".")
+            what = f"{self._source}: column '{name}' is damaged ({words})."
+            raise UsageError(Problem(what, "Write the file again, or remove the column.")) from error
+
+
+class _Column:
+    """One column of an Arrow table."""
+
+    def __init__(self, name: str, load: LoadColumn) -> None:
+        self._name = name
+        self._load = load
+
+    @cached_property
+    def _array(self) -> Any:
+        return self._load(self._name)
+
+    @cached_property
+    def _values(self) -> list[object] | None:
+        """Values of all rows; None if some cannot be converted."""
+        try:
+            values: list[object] = self._array.to_pylist()
+        except _errors():
+            return None
+        return values
+
+    @cached_property
+    def filled(self) -> list[bool] | None:
+        """Whether each value is not blank; None if the column is damaged."""
+        try:
+            return _filled(self._array)
+        except UsageError:
+            return None
+
+    def value(self, index: int) -> object:
+        try:
+            value = self._array[index].as_py() if self._values is None else self._values[index]
+            return value.decode() if isinstance(value, bytes) else value  # not all programs mark text as such
+        except UnicodeDecodeError as error:
+            what = f"column '{self._name}' is not valid UTF-8."
+            raise RowError(what, "Write the column as text, or remove the row.") from error
+        except _errors() as error:
+            what = f"column '{self._name}' has a value that cannot be read ({error})."
+            raise RowError(what, "Write the column as text, or remove the row.") from error
+
+
+def _check_offsets(array: Any) -> None:
+    """Check that no value lies outside the buffers of a column, which would end the process.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value does.
+    """
+    import pyarrow
+    from pyarrow import types
+
+    try:
+        array.validate(full=True)
+    except pyarrow.ArrowInvalid as error:
+        is_text = types.is_string(array.type) or types.is_large_string(array.type)
+        if not (is_text and "UTF8" in str(error)):  # each row with bad text is reported when it is read
+            raise
+
+
+def _filled(array: Any) -> list[bool]:
+    import pyarrow
+    from pyarrow import compute, types
+
+    kind = array.type
+    try:
+        if types.is_dictionary(kind):
+            return _filled(array.cast(kind.value_type))
+        if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+            sized = compute.greater(compute.binary_length(compute.utf8_trim_whitespace(array.cast("large_string"))), 0)
+        elif types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind):
+            sized = compute.greater(compute.list_value_length(array), 0)
+        elif types.is_floating(kind):
+            sized = compute.invert(compute.is_nan(array))
+        else:
+            sized = compute.is_valid(array)
+    except (pyarrow.ArrowException, UnicodeDecodeError):
+        sized = compute.is_valid(array)
+    filled: list[bool] = compute.fill_null(sized, False).to_pylist()
+    return filled

@@ -1,0 +1,230 @@
+"""Column sets of layouts, and the choice of the set that fits a table."""
+
+import difflib
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.conversations import Conversation
+from neftune_cli.data.examples import Example
+from neftune_cli.data.rows import RowValues, Table
+from neftune_cli.errors import Problem, UsageError
+
+RowReader = Callable[[RowValues], Example | Conversation]
+"""Converts a row, whose columns have the names of the column set, to an example."""
+
+
+@dataclass(frozen=True)
+class ColumnSet:
+    """One set of columns of a layout, and the function that converts a row with these columns."""
+
+    layout: str
+    """Value of `--format`. Several column sets can have the same layout."""
+    required: tuple[str, ...]
+    read: RowReader
+    optional: tuple[str, ...] = ()
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names of a column in data sets, in order of preference; by default the name in `required` or `optional`."""
+    read_raw: RowReader | None = None
+    """Conversion of a row with `--raw`, without the optional columns; None if it does not apply."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the required and the optional columns."""
+        return (*self.required, *self.optional)
+
+    @property
+    def in_words(self) -> str:
+        """Return the columns separated by commas, optional ones in brackets, with the layout."""
+        columns = ", ".join([*self.required, *(f"[{column}]" for column in self.optional)])
+        return f"{columns} ({self.layout})"
+
+    def names_of(self, column: str) -> tuple[str, ...]:
+        """Return the names of a column in data sets, in order of preference."""
+        return self.names.get(column, (column,))
+
+
+@dataclass(frozen=True)
+class ChosenColumns:
+    """A column set, and the name in the table of each of its columns that the table has."""
+
+    columns: ColumnSet
+    names: Mapping[str, str]
+    are_named: bool = False
+    """Whether the user named the columns."""
+    is_raw: bool = False
+    """Whether no chat template is used."""
+    others: tuple[str, ...] = ()
+    """Layouts that read other columns in place of `text`."""
+
+    @property
+    def as_option(self) -> str:
+        """Return the `--columns` option that names these columns."""
+        return "--columns " + shlex.quote(",".join(f"{column}={name}" for column, name in self.names.items()))
+
+
+def choose(table: Table, sets: Sequence[ColumnSet], inputs: InputSpec) -> ChosenColumns:
+    """Return the first column set that fits the table and the columns that the user named.
+
+    Column names match in any case and with surrounding spaces. Exact names and columns with values go first.
+
+    Raises:
+        UsageError: there is no layout of that name, or no column set fits.
+    """
+    candidates = sets if inputs.layout is None else _of_layout(sets, inputs.layout)
+    if inputs.columns:
+        chosen = _named(table, candidates, inputs.columns)
+    else:
+        chosen = _recognized(table, candidates, inputs.layout)
+    return _raw(chosen) if inputs.raw else chosen
+
+
+def _of_layout(sets: Sequence[ColumnSet], layout: str) -> Sequence[ColumnSet]:
+    candidates = tuple(columns for columns in sets if columns.layout == layout)
+    if not candidates:
+        layouts = tuple(dict.fromkeys(columns.layout for columns in sets))
+        close = difflib.get_close_matches(layout, layouts, n=1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        raise UsageError(Problem(f"--format {layout}: there is no such layout.", f"{hint}Use {_or(layouts)}."))
+    return candidates
+
+
+def _or(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _recognized(table: Table, candidates: Sequence[ColumnSet], layout: str | None) -> ChosenColumns:
+    filled = tuple(column for column in table.columns if table.filled(column))
+    for present in (filled, table.columns):
+        for columns, names in _fitting(present, candidates):
+            others = _other_layouts(present, candidates) if columns.layout == "text" else ()
+            return ChosenColumns(columns, _resolved(columns, table.columns, _exact, names), others=others)
+    raise UsageError(_missing_columns(table, candidates, layout))
+
+
+def _fitting(present: Sequence[str], candidates: Sequence[ColumnSet]) -> Iterator[tuple[ColumnSet, dict[str, str]]]:
+    """Yield the column sets whose required columns are present: first by exact names, then by names in any case."""
+    for find in (_exact, _in_any_case):
+        for columns in candidates:
+            names = _resolved(columns, present, find)
+            if set(columns.required) <= set(names):
+                yield columns, _resolved(columns, present, _in_any_case, names)
+
+
+def _other_layouts(present: Sequence[str], candidates: Sequence[ColumnSet]) -> tuple[str, ...]:
+    fitting = (columns for columns in candidates if set(columns.required) <= set(_resolved(columns, present, _exact)))
+    return tuple(dict.fromkeys(columns.layout for columns in fitting if columns.layout != "text"))
+
+
+def _resolved(
+    columns: ColumnSet,
+    present: Sequence[str],
+    find: Callable[[str, Sequence[str]], str | None],
+    known: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the name in the table of each column that is present. No name is used twice."""
+    resolved = dict(known or {})
+    for column in (column for column in columns.columns if column not in resolved):
+        free = [name for name in present if name not in resolved.values()]
+        found = (find(name, free) for name in columns.names_of(column))
+        if name := next((name for name in found if name is not None), None):
+            resolved[column] = name
+    return {column: resolved[column] for column in columns.columns if column in resolved}
+
+
+def _exact(name: str, present: Sequence[str]) -> str | None:
+    return name if name in present else None
+
+
+def _in_any_case(name: str, present: Sequence[str]) -> str | None:
+    same = [other for other in present if other.strip().lower() == name.strip().lower()]
+    if name in same:
+        return name
+    if len(same) > 1:
+        what = f"The columns {_quoted(same)} differ in upper and lower case or in spaces only."
+        raise UsageError(
+            Problem(what, f"Rename one of them, or name the one to read: --columns {name}='{same[0]}',...")
+        )
+    return same[0] if same else None
+
+
+def _named(table: Table, candidates: Sequence[ColumnSet], named: Mapping[str, str]) -> ChosenColumns:
+    names = _checked_names(table, candidates, named)
+    for columns in candidates:
+        if set(columns.required) <= set(names) <= set(columns.columns):
+            return ChosenColumns(
+                columns, {column: names[column] for column in columns.columns if column in names}, True
+            )
+    what = f"--columns names {', '.join(names)}, which are not the columns of a layout."
+    raise UsageError(Problem(what, f"Use one of these sets: {_sets_in_words(candidates)}."))
+
+
+def _checked_names(table: Table, candidates: Sequence[ColumnSet], named: Mapping[str, str]) -> dict[str, str]:
+    """Return the name in the table of each named column.
+
+    Raises:
+        UsageError: a meaning is unknown, the table lacks a column, or a column has two meanings.
+    """
+    meanings = tuple(dict.fromkeys(column for columns in candidates for column in columns.columns))
+    names = {meaning: _in_any_case(column, table.columns) for meaning, column in named.items()}
+    problems = [
+        Problem(f"--columns {meaning}={named[meaning]}: there is no meaning '{meaning}'.", f"Use {_or(meanings)}.")
+        for meaning in named
+        if meaning not in meanings
+    ]
+    problems += [
+        Problem(
+            f"--columns {meaning}={named[meaning]}: {table.source} has no column '{named[meaning]}'.",
+            f"{_did_you_mean(named[meaning], table.columns)}Use one of its columns: {', '.join(table.columns)}.",
+        )
+        for meaning, name in names.items()
+        if name is None
+    ]
+    found = [name for name in names.values() if name is not None]
+    problems += [
+        Problem(f"--columns gives two meanings to the column '{name}'.", "Remove one of them.")
+        for name in dict.fromkeys(found)
+        if found.count(name) > 1
+    ]
+    if problems:
+        raise UsageError(*problems)
+    return {meaning: name for meaning, name in names.items() if name is not None}
+
+
+def _did_you_mean(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {close[0]}? " if close else ""
+
+
+def _raw(chosen: ChosenColumns) -> ChosenColumns:
+    columns = chosen.columns
+    if columns.read_raw is None:
+        what = f"--raw does not apply to the layout {columns.layout}: the chat template renders conversations."
+        raise UsageError(Problem(what, "Remove --raw, or pass data with the columns prompt and completion."))
+    if chosen.are_named and (extra := [column for column in chosen.names if column in columns.optional]):
+        what = (
+            f"--raw does not apply to the columns {', '.join(extra)} of --columns: it reads prompt and completion only."
+        )
+        raise UsageError(Problem(what, "Remove --raw, or these columns from --columns."))
+    required = {column: chosen.names[column] for column in columns.required}
+    return replace(chosen, columns=replace(columns, read=columns.read_raw, optional=()), names=required, is_raw=True)
+
+
+def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str | None) -> Problem:
+    match = f"do not match the layout {layout}" if layout else "match no supported layout"
+    what = f"The columns of {table.source} {match}: {', '.join(table.columns) or 'none'}."
+    example = ",".join(f"{column}=COLUMN" for column in candidates[0].required) if layout else _EXAMPLE
+    rename = f"rename them to one of these sets: {_sets_in_words(candidates)}."
+    return Problem(what, f"Name them, for example --columns {example}, or {rename}")
+
+
+def _sets_in_words(candidates: Sequence[ColumnSet]) -> str:
+    return "; ".join(dict.fromkeys(columns.in_words for columns in candidates))
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+_EXAMPLE = "prompt=COLUMN,completion=COLUMN"

@@ -1,0 +1,96 @@
+"""Bytes of a data file: read, recognized if they are no data, and decompressed."""
+
+import gzip
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from neftune_cli.errors import Problem, UsageError
+
+ADD_EXAMPLES = "Add examples to it."
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+OTHER_CONTENT = {
+    b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "Unpack it, or save the sheet as CSV."),
+    b"\xd0\xcf\x11\xe0": ("an Excel or Word file", "Save the sheet as CSV."),
+    b"\xfd7zXZ": ("compressed with xz", "Unpack it with xz -d."),
+    b"BZh": ("compressed with bzip2", "Unpack it with bzip2 -d."),
+    b"7z\xbc\xaf": ("a 7z archive", "Unpack it."),
+    b"SQLite format 3": ("an SQLite database", "Export the table as CSV."),
+    b"%PDF": ("a PDF file", "Use the data as .jsonl or .csv."),
+    b"\x80\x04\x95": ("a Python pickle", "Write the rows as .jsonl."),
+}
+"""First bytes of files that are no rows, each with a description and a fix."""
+
+
+@dataclass(frozen=True)
+class Compression:
+    """One format of compressed files."""
+
+    name: str
+    magic: bytes
+    """First bytes of a compressed file."""
+    decompress: Callable[[bytes], bytes]
+
+
+def _decompress_zstandard(content: bytes) -> bytes:
+    import pyarrow
+
+    with pyarrow.CompressedInputStream(pyarrow.BufferReader(content), "zstd") as stream:
+        return bytes(stream.read())
+
+
+COMPRESSIONS = {
+    ".gz": Compression("gzip", b"\x1f\x8b", gzip.decompress),
+    ".zst": Compression("zstandard", b"\x28\xb5\x2f\xfd", _decompress_zstandard),
+}
+"""Compressions by the suffix of a file."""
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """Return the suffix of the data format and the suffix of the compression, in lower case; empty if there is none."""
+    path = Path(name.lower())
+    return (Path(path.stem).suffix, path.suffix) if path.suffix in COMPRESSIONS else (path.suffix, "")
+
+
+def content_of(path: Path) -> bytes:
+    """Return the bytes of a file, without compression.
+
+    Raises:
+        UsageError: the file cannot be read, is empty, is a Git LFS pointer, another kind of file, or damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(Problem(f"{path} cannot be read: {error.strerror}.", "Check its permissions.")) from error
+    _check(path, content)
+    content = _decompressed(path, content)
+    _check(path, content)
+    return content
+
+
+def _check(path: Path, content: bytes) -> None:
+    if not content:
+        raise UsageError(Problem(f"{path} is empty.", ADD_EXAMPLES))
+    if content.startswith(LFS_POINTER):
+        fix = f"Run git lfs pull in {path.parent} to download the data."
+        raise UsageError(Problem(f"{path} is a pointer of Git LFS, not the data.", fix))
+    for magic, (kind, fix) in OTHER_CONTENT.items():
+        if content.startswith(magic):
+            raise UsageError(Problem(f"{path} is {kind}.", fix))
+
+
+def _decompressed(path: Path, content: bytes) -> bytes:
+    suffix = split_suffix(path.name)[1]
+    by_mark = (compression for compression in COMPRESSIONS.values() if content.startswith(compression.magic))
+    compression = next(by_mark, None)
+    if compression is None:
+        if suffix:
+            what = f"{path} is not compressed with {COMPRESSIONS[suffix].name}."
+            raise UsageError(Problem(what, f"Remove the suffix {suffix}, or download the file again."))
+        return content
+    try:
+        return compression.decompress(content)
+    except (OSError, EOFError, zlib.error, ValueError, MemoryError) as error:
+        what = f"{path} is truncated or damaged ({compression.name}: {error})."
+        raise UsageError(Problem(what, "Download or compress it again.")) from error

@@ -1,0 +1,134 @@
+"""Rows of CSV and TSV files."""
+
+import csv
+import io
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from neftune_cli.data.encoding import Text, text_of
+from neftune_cli.data.rows import BadRow, Located, RowError, Rows, RowValues, problems_of, sift
+from neftune_cli.data.splits import UNNAMED
+from neftune_cli.errors import Problem, UsageError
+
+DELIMITERS = ",;\t|"
+QUOTE_FIX = 'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
+CELLS_FIX = "Put text with commas or line breaks in double quotes."
+SEVERAL_LINES = "another number of values than of columns, in several lines"
+_QUOTED = re.compile(r'"[^"]*"')
+_DELIMITER_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
+
+
+def read_csv(source: str, content: bytes) -> dict[str, Rows]:
+    """Return the rows of a file whose first line has the column names. The delimiter is recognized by that line.
+
+    Raises:
+        UsageError: the file is not text, a quoted cell never ends, or a column name occurs twice.
+    """
+    text = text_of(source, content)
+    rest, delimiter = _delimiter(text.value)
+    lines_before = text.value.count("\n", 0, len(text.value) - len(rest))
+    records, bad_rows = _records(source, rest, delimiter, lines_before)
+    if not records:
+        return {UNNAMED: Rows((), bad_rows)}
+    header = _header(source, records[0], text)
+    found, more = sift(source, records[1:], lambda record: _named(header, record, text))
+    bad_rows += more
+    if any(row.cause == SEVERAL_LINES for row in bad_rows):  # other rows can be inside, so that nothing may be dropped
+        raise UsageError(*problems_of(bad_rows))
+    return {UNNAMED: Rows(found, bad_rows)}
+
+
+@dataclass(frozen=True)
+class _CsvRecord:
+    """The values of a row."""
+
+    values: list[str]
+    lines: int
+    """Number of lines that it takes."""
+
+
+def _delimiter(text: str) -> tuple[str, str]:
+    """Return the text without the line in which Excel names the delimiter, and the delimiter."""
+    if found := _DELIMITER_LINE.match(text):
+        return text[found.end() :], found[1]
+    header = _QUOTED.sub("", text.lstrip().partition("\n")[0])
+    return text, max(DELIMITERS, key=header.count)
+
+
+@contextmanager
+def _cells_of_any_size() -> Iterator[None]:
+    limit = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _records(
+    source: str, text: str, delimiter: str, lines_before: int
+) -> tuple[list[Located[_CsvRecord]], tuple[BadRow, ...]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    records: list[Located[_CsvRecord]] = []
+    bad_rows: list[BadRow] = []
+    with _cells_of_any_size():
+        while True:
+            first = reader.line_num + 1
+            place = f"line {lines_before + first}"
+            try:
+                if values := next(reader):
+                    records.append(Located(place, _CsvRecord(values, reader.line_num - first + 1), source))
+            except StopIteration:
+                return records, tuple(bad_rows)
+            except csv.Error as error:
+                what = f"invalid CSV ({error})."
+                if not records or reader.line_num > first or "end of data" in str(error):  # it takes other rows with it
+                    raise UsageError(Problem(f"{source}, {place}: {what}", QUOTE_FIX)) from error
+                bad_rows.append(BadRow(f"{source}, {place}", what, QUOTE_FIX, what))
+
+
+def _header(source: str, record: Located[_CsvRecord], text: Text) -> list[str]:
+    """Return the column names. A column without a name is named by its number.
+
+    Raises:
+        UsageError: two columns have the same name.
+    """
+    try:
+        text.check("".join(record.value.values))
+    except RowError as error:
+        raise UsageError(Problem(f"{record.place_in(source)}: {error.what}", error.fix)) from error
+    names = [
+        name.strip().strip("\ufeff") or f"column {number}" for number, name in enumerate(record.value.values, start=1)
+    ]
+    numbers: dict[str, list[int]] = {}
+    for number, name in enumerate(names, start=1):
+        numbers.setdefault(name, []).append(number)
+    problems = [
+        Problem(
+            f"{record.place_in(source)}: the column name '{name}' occurs {len(found)} times "
+            f"(columns {', '.join(map(str, found))}).",
+            "Rename or remove the others.",
+        )
+        for name, found in numbers.items()
+        if len(found) > 1
+    ]
+    if problems:
+        raise UsageError(*problems)
+    return names
+
+
+def _named(header: Sequence[str], record: _CsvRecord, text: Text) -> RowValues:
+    values = record.values
+    text.check("".join(values))
+    if len(values) == len(header):
+        return dict(zip(header, values, strict=True))
+    what = f"{_count(len(values), 'value')} for {_count(len(header), 'column')} ({', '.join(header)})"
+    if record.lines > 1:
+        raise RowError(f"{what} in {record.lines:,} lines, because of a double quote.", QUOTE_FIX, SEVERAL_LINES)
+    raise RowError(f"{what}.", CELLS_FIX, "another number of values than of columns")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

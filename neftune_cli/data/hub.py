@@ -1,0 +1,131 @@
+"""Data sets of the Hugging Face Hub: loaded by their id, written by `save_to_disk`, or cloned with their card."""
+
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from neftune_cli.data.arrow import rows_of_arrow
+from neftune_cli.data.content import LFS_POINTER
+from neftune_cli.data.rows import Rows
+from neftune_cli.data.splits import UNNAMED
+from neftune_cli.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+    from neftune_cli.data.sources import Source
+
+SHOWN_CHARACTERS = 300
+SAVE_AGAIN = "Save it again with save_to_disk of the datasets library."
+
+
+def open_saved(name: str, folder: Path) -> "Source":
+    """Open a folder written by `save_to_disk` of the datasets library.
+
+    Raises:
+        UsageError: the folder is damaged.
+    """
+    import pyarrow
+    from datasets import load_from_disk
+
+    try:
+        return _source(name, load_from_disk(str(folder)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException) as error:
+        if pointer := next((path for path in folder.rglob("*.arrow") if _is_pointer(path)), None):
+            what = f"{pointer} is a pointer of Git LFS, not the data."
+            raise UsageError(Problem(what, f"Run git lfs pull in {folder} to download the data.")) from error
+        what = f"The data set in {folder} cannot be read: {_in_one_line(error)}"
+        raise UsageError(Problem(what, SAVE_AGAIN)) from error
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
+
+
+def open_hub(name: str, hint: str) -> "Source":
+    """Load a data set from the hub or its cache.
+
+    Args:
+        name: hub id.
+        hint: question that names a similar local file, for messages.
+
+    Raises:
+        UsageError: there is no such data set, or it cannot be loaded.
+    """
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+
+    try:
+        return _source(name, load_dataset(name))
+    except ConnectionError as error:
+        raise UsageError(_unreachable(name, hint)) from error
+    except DatasetNotFoundError as error:
+        raise UsageError(_unknown(name, hint)) from error
+    except (DatasetsError, OSError, ValueError, RuntimeError) as error:
+        what = f"The data set '{name}' cannot be loaded from the Hugging Face Hub: {_in_one_line(error)}"
+        raise UsageError(Problem(what, f"Load it in Python, then pass a folder: {_recipe(name)}")) from error
+
+
+def card_patterns(folder: Path, card: Path) -> Mapping[str, list[str]]:
+    """Return the patterns of data files by split that the card of a data set names; nothing if it names none.
+
+    Raises:
+        UsageError: the card is not valid, or it has several configurations and no default.
+    """
+    from datasets.data_files import sanitize_patterns
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard
+
+    try:
+        configs = MetadataConfigs.from_dataset_card_data(DatasetCard.load(card).data)
+        chosen = next(iter(configs)) if len(configs) == 1 else configs.get_default_config_name()
+        config = configs[chosen] if chosen else {}
+        files = config.get("data_files")
+        patterns = sanitize_patterns(files) if files else {}
+    except Exception as error:  # the libraries for cards raise errors of many types, also YAML's
+        what = f"The list of data files in {card} cannot be read: {_in_one_line(error)}"
+        raise UsageError(Problem(what, "Correct it, or pass the names of data files.")) from error
+    if configs and not chosen:
+        what = f"The data set in {folder} has several configurations: {', '.join(configs)}."
+        raise UsageError(Problem(what, f"Use the files of one of them, for example '{folder}/FOLDER/*.parquet'."))
+    within = str(config.get("data_dir") or "").strip("/")
+    prefix = f"{within}/" if within not in ("", ".") else ""
+    return {split: [f"{prefix}{pattern}".removeprefix("./") for pattern in found] for split, found in patterns.items()}
+
+
+def _unreachable(name: str, hint: str) -> Problem:
+    what = f"There is no file '{name}', no cached data set of that name, and the Hugging Face Hub cannot be reached."
+    connect = "Set HF_HUB_OFFLINE=0 and check the connection, or pass a local file"
+    return Problem(what, f"{hint}{connect}. Or save the data set on another machine: {_recipe(name)}")
+
+
+def _unknown(name: str, hint: str) -> Problem:
+    what = f"There is no file '{name}', and no data set of that name on the Hugging Face Hub that you can access."
+    return Problem(what, f"{hint}Check the spelling. If it is private or gated, run: hf auth login")
+
+
+def _recipe(name: str) -> str:
+    return f"datasets.load_dataset('{name}').save_to_disk('FOLDER'), then --dataset FOLDER."
+
+
+def _in_one_line(error: Exception) -> str:
+    return textwrap.shorten(str(error) or type(error).__name__, SHOWN_CHARACTERS, placeholder=" …")
+
+
+def _source(name: str, loaded: "Dataset | DatasetDict") -> "Source":
+    from neftune_cli.data.sources import Source
+
+    splits: Mapping[str, Any] = loaded if isinstance(loaded, dict) else {UNNAMED: loaded}
+    sizes = {split: len(dataset) for split, dataset in splits.items()}
+    if not sum(sizes.values()):
+        raise UsageError(Problem(f"{name} has no rows.", "Use a data set with examples."))
+    readers = {split: _reader(name, split if len(splits) > 1 else "", dataset) for split, dataset in splits.items()}
+    return Source(name, readers, sizes=sizes)
+
+
+def _reader(name: str, split: str, dataset: "Dataset") -> Callable[[], Rows]:
+    # In Arrow format, so that images and audio in other columns are not decoded.
+    place = f"{name}, split {split}" if split else name
+    return lambda: rows_of_arrow(name, dataset.with_format("arrow")[:], place)

@@ -1,0 +1,127 @@
+"""JSON values of a data file: parsed with any numbers, and with messages on duplicate keys and wrong punctuation."""
+
+import json
+import re
+from decimal import Decimal
+from typing import Any
+
+from neftune_cli.data.rows import RowError, RowValues
+
+SHOWN_CHARACTERS = 60
+MOST_DIGITS = 4000
+"""Python does not convert integers with more than 4,300 digits."""
+
+
+class DuplicateKeyError(ValueError):
+    """An object has the same key twice."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(key)
+
+
+def parse(text: str) -> Any:
+    """Return a JSON value. Integers of more than 4,000 digits become decimal numbers.
+
+    Raises:
+        json.JSONDecodeError: the text is not JSON.
+        DuplicateKeyError: an object has the same key twice.
+        RecursionError: the value is nested too deeply.
+    """
+    return _DECODER.decode(text)
+
+
+def parse_at(text: str, start: int) -> tuple[Any, int]:
+    """Return the JSON value that starts at an index, and the index after it. Raises the errors of `parse`."""
+    return _DECODER.raw_decode(text, start)
+
+
+def object_of_line(line: str, fix: str) -> RowValues:
+    """Return the object that a line contains.
+
+    Raises:
+        RowError: the line is not valid JSON, or not an object.
+        RecursionError: the object is nested too deeply.
+    """
+    try:
+        value = parse(line)
+    except json.JSONDecodeError as error:
+        what = f"invalid JSON at column {error.colno} ({reason(error)}). The line starts with: {start_of(line)}"
+        raise RowError(what, fix, "invalid JSON") from error
+    except DuplicateKeyError as error:
+        raise duplicate_key(error.key, _columns_of(error.key, line)) from error
+    return checked_object(value, fix)
+
+
+def checked_object(value: object, fix: str) -> RowValues:
+    """Return a row. A list of turns is a row with the column `conversations`.
+
+    Raises:
+        RowError: the value is not an object, or has a column name that is not valid Unicode.
+    """
+    if isinstance(value, list) and is_conversation(value):
+        return {"conversations": value}
+    if not isinstance(value, dict):
+        shown = start_of(json.dumps(value, ensure_ascii=False, default=str))
+        raise RowError(f"{shown} is not a JSON object.", fix, "not a JSON object")
+    for name in value:
+        if not name.isascii() and re.search("[\ud800-\udfff]", name):
+            what = f"the column name {start_of(name)!a} contains a lone surrogate, which is not valid Unicode."
+            raise RowError(what, "Rename the column.")
+    return value
+
+
+def is_conversation(items: list[Any]) -> bool:
+    """Return whether the items of a list are turns of a conversation."""
+    return bool(items) and all(isinstance(item, dict) and {"role", "from"} & item.keys() for item in items)
+
+
+def duplicate_key(key: str, places: list[int], unit: str = "columns") -> RowError:
+    """Return the error for an object that has the same key twice, with both places if they are known."""
+    both = f" ({unit} {places[0]:,} and {places[1]:,})" if len(places) == 2 else ""
+    return RowError(f"the key '{start_of(key)}' occurs twice in one object{both}.", "Rename or remove one of them.")
+
+
+def reason(error: json.JSONDecodeError) -> str:
+    """Return the fault in words. The parser has no words for the most common ones."""
+    before, at = error.doc[: error.pos].rstrip(), error.doc[error.pos :]
+    if at[:1] in ("}", "]") and before.endswith(","):
+        return "comma before the closing bracket"
+    if error.msg == "Extra data" and at.strip() == ",":
+        return "comma after the object"
+    if re.match(r"(None|True|False)\b", at):
+        return f"{at.partition('e')[0]}e is Python, JSON has null, true and false"
+    if error.msg == "Expecting value" and not at.strip():
+        return "the text ends too early"
+    return error.msg
+
+
+def start_of(text: str) -> str:
+    """Return the start of a text for a message, without control characters."""
+    text = text.strip()
+    shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+    return "".join(character if character.isprintable() else "\ufffd" for character in shown)
+
+
+def _columns_of(key: str, line: str) -> list[int]:
+    return [match.start() + 1 for match in re.finditer(re.escape(json.dumps(key, ensure_ascii=False)) + r"\s*:", line)]
+
+
+def lines_of(key: str, text: str) -> list[int]:
+    """Return the lines in which an object key with this name occurs."""
+    return [text.count("\n", 0, column) + 1 for column in _columns_of(key, text)]
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise DuplicateKeyError(next(name for name in names if names.count(name) > 1))
+    return found
+
+
+def _integer(digits: str) -> int | Decimal:
+    return int(digits) if len(digits) <= MOST_DIGITS else Decimal(digits)
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)

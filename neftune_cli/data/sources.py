@@ -1,0 +1,244 @@
+"""Sources of data: a file, several files, a folder or a hub id, with the rows of each split."""
+
+import difflib
+import glob
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial, reduce
+from pathlib import Path
+
+from neftune_cli.data.content import COMPRESSIONS, split_suffix
+from neftune_cli.data.files import FILE_SUFFIXES_IN_WORDS, is_data_file, read_file
+from neftune_cli.data.rows import Rows
+from neftune_cli.data.splits import UNNAMED, kind_in_path
+from neftune_cli.errors import Problem, Problems, UsageError
+
+BUNDLED_DATA = "bios"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+OTHER_FILE_SUFFIXES = (".txt", ".xls", ".xlsx", ".yaml", ".yml", ".zip", ".xz", ".bz2", ".tar", ".tgz", ".7z", ".pkl")
+"""Unsupported suffixes. A name with one of them is a file name, not a hub id."""
+DESCRIPTIONS = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "package.json")
+"""Names of files in the folders of data sets that have no rows."""
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set. Its splits are read when they are needed."""
+
+    name: str
+    """The files, folder or hub id, as the user wrote it."""
+    splits: Mapping[str, Callable[[], Rows]]
+    """Reads the rows of a split, by its name; the name is empty if there are no splits."""
+    notes: tuple[str, ...] = ()
+    """Notes on files that are not read."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Number of rows of each split, if it is known without reading."""
+
+
+def open_source(name: str) -> Source:
+    """Return the splits of a data set.
+
+    Args:
+        name: a local file, several files separated by commas, a pattern of file names, a folder, or a hub id.
+
+    Raises:
+        UsageError: there is no such file, folder or data set, or it cannot be read.
+    """
+    try:
+        if source := _open_local(name):
+            return source
+    except OSError as error:
+        raise UsageError(Problem(f"{name} cannot be read: {error.strerror}.", "Check its permissions.")) from error
+    from neftune_cli.data.hub import open_hub
+
+    return open_hub(name, did_you_mean(name))
+
+
+def _open_local(name: str) -> Source | None:
+    """Open files or a folder. Return None for a hub id."""
+    path = _expanded(name)
+    if path.is_dir():
+        return _open_folder(name, path)
+    if path.exists():
+        return _single_file(name, path)
+    if "," in name or glob.has_magic(name):
+        return _open_files(name)
+    if _looks_like_path(name):
+        raise UsageError(_missing(name))
+    return None
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(name)
+
+
+def _single_file(name: str, path: Path) -> Source:
+    splits = read_file(path)
+    sizes = {split: rows.count for split, rows in splits.items()}
+    return Source(name, {split: _constant(rows) for split, rows in splits.items()}, sizes=sizes)
+
+
+def _constant(rows: Rows) -> Callable[[], Rows]:
+    return lambda: rows
+
+
+def _open_files(name: str) -> Source:
+    """Open files separated by commas and patterns of file names."""
+    problems = Problems()
+    found = [problems.attempt(partial(_matches, part)) for part in name.split(",") if part.strip()]
+    problems.raise_any()
+    paths = list(dict.fromkeys(path for matches in found for path in matches or ()))
+    if len(paths) == 1:
+        return _single_file(name, paths[0])
+    base = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    return _by_name(name, paths, base)
+
+
+def _matches(part: str) -> list[Path]:
+    """Return the files of one part: a file, or the data files that match a pattern.
+
+    Raises:
+        UsageError: there are none.
+    """
+    path = _expanded(part.strip())
+    if path.is_file():
+        return [path]
+    anchor = Path(path.anchor)
+    found = sorted(match for match in anchor.glob(str(path.relative_to(anchor))) if match.is_file())
+    if data_files := [match for match in found if is_data_file(match)]:
+        return data_files
+    if found:
+        raise UsageError(Problem(f"'{part}' matches no {FILE_SUFFIXES_IN_WORDS} file.", "Use the names of data files."))
+    raise UsageError(_missing(part.strip()))
+
+
+def _by_name(name: str, paths: Sequence[Path], base: Path) -> Source:
+    """Return the splits that the names of files and folders say; one split if they say none."""
+    kinds = {path: kind_in_path(path.relative_to(base).as_posix()) for path in paths}
+    if not any(kinds.values()):
+        return Source(name, {UNNAMED: partial(_read_all, paths)})
+    splits = {kind: [path for path in paths if kinds[path] == kind] for kind in kinds.values() if kind}
+    return Source(name, _readers(splits), _not_read(path for path in paths if not kinds[path]))
+
+
+def _not_read(paths: Iterable[Path]) -> tuple[str, ...]:
+    names = ", ".join(str(path) for path in paths)
+    return (f"Files that are not read, because their names are not those of a split: {names}.",) if names else ()
+
+
+def _readers(splits: Mapping[str, Sequence[Path]]) -> dict[str, Callable[[], Rows]]:
+    return {split: partial(_read_all, paths) for split, paths in splits.items()}
+
+
+def _read_all(paths: Sequence[Path]) -> Rows:
+    """Return the rows of all files.
+
+    Raises:
+        UsageError: a file cannot be read, or one of several files has splits of its own.
+    """
+    problems = Problems()
+    read = [problems.attempt(partial(_read_one, path, alone=len(paths) == 1)) for path in paths]
+    problems.raise_any()
+    return reduce(Rows.__add__, [rows for rows in read if rows is not None], Rows(()))
+
+
+def _read_one(path: Path, *, alone: bool) -> Rows:
+    splits = read_file(path)
+    if len(splits) > 1 or (UNNAMED not in splits and not alone):
+        raise UsageError(Problem(f"{path} has the splits {', '.join(splits)}.", "Use this file alone."))
+    return next(iter(splits.values()))
+
+
+def _open_folder(name: str, folder: Path) -> Source:
+    """Open a folder by `save_to_disk`, a clone from the hub, or a folder with data files."""
+    if _is_saved(folder):
+        from neftune_cli.data.hub import open_saved
+
+        return open_saved(name, folder)
+    files = _data_files(folder)
+    card = folder / CARD
+    if card.is_file() and b"configs:" in card.read_bytes():
+        from neftune_cli.data.hub import card_patterns
+
+        if patterns := card_patterns(folder, card):
+            return _by_patterns(name, folder, files, patterns)
+    if not files:
+        fix = f"Use a folder with {FILE_SUFFIXES_IN_WORDS} files, or one written by save_to_disk."
+        raise UsageError(Problem(f"The folder {folder} has no data files.", fix))
+    _check_formats(folder, files)
+    return _single_file(name, files[0]) if len(files) == 1 else _by_name(name, files, folder)
+
+
+def _is_saved(folder: Path) -> bool:
+    is_one = (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file()
+    return is_one or (folder / "dataset_dict.json").is_file()
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if is_data_file(path) and path.name not in DESCRIPTIONS and not _is_hidden(path, folder) and path.is_file()
+    )
+
+
+def _is_hidden(path: Path, folder: Path) -> bool:
+    is_cache = path.name.startswith("cache-") and path.suffix == ".arrow"  # written by the datasets library
+    return is_cache or any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
+
+
+def _check_formats(folder: Path, files: Sequence[Path]) -> None:
+    suffixes = list(dict.fromkeys(split_suffix(path.name)[0] for path in files))
+    if len(suffixes) > 1:
+        what = f"The folder {folder} has data files of several formats: {_listed(files)}."
+        raise UsageError(Problem(what, f"Use the files of one format, for example '{folder}/*{suffixes[0]}'."))
+
+
+def _listed(files: Sequence[Path]) -> str:
+    shown = ", ".join(str(path) for path in files[:5])
+    return shown if len(files) <= 5 else f"{shown} and {len(files) - 5} more"
+
+
+def _by_patterns(name: str, folder: Path, files: Sequence[Path], patterns: Mapping[str, Sequence[str]]) -> Source:
+    """Return the splits whose files the card of a data set names."""
+    splits = {split: _matching(folder, found) for split, found in patterns.items()}
+    if missing := [patterns[split] for split, paths in splits.items() if not paths]:
+        what = f"{folder / CARD} names files that the folder does not have: {', '.join(missing[0])}."
+        raise UsageError(Problem(what, "Download the whole data set, or pass the names of data files."))
+    used = {path for paths in splits.values() for path in paths}
+    others = [path for path in files if path not in used]
+    notes = (f"Files that {folder / CARD} does not name, and that are not read: {_listed(others)}.",) if others else ()
+    return Source(name, _readers(splits), notes)
+
+
+def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    found = (path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file())
+    return list(dict.fromkeys(path for path in found if is_data_file(path)))
+
+
+def _looks_like_path(name: str) -> bool:
+    """Distinguish a mistyped path from a hub id `owner/name`, whose last part may contain a dot (`OpenHermes-2.5`)."""
+    has_folder = "/" in name and _expanded(name).parent.is_dir()
+    has_suffix = is_data_file(Path(name)) or Path(name.lower()).suffix in (*OTHER_FILE_SUFFIXES, *COMPRESSIONS)
+    return has_folder or has_suffix or not HUB_ID.fullmatch(name)
+
+
+def _missing(name: str) -> Problem:
+    if glob.has_magic(name):
+        return Problem(f"No file matches '{name}'.", "Check the pattern, and put it in quotes.")
+    supported = f"{BUNDLED_DATA}, a {FILE_SUFFIXES_IN_WORDS} file, a folder with such files, or a hub id"
+    return Problem(f"There is no file or folder '{name}'.", f"{did_you_mean(name)}Use {supported}.")
+
+
+def did_you_mean(name: str) -> str:
+    """Return a question that names the file most similar to a name, or nothing."""
+    folder = _expanded(name).parent
+    siblings = [str(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
+    close = difflib.get_close_matches(name, [BUNDLED_DATA, *siblings], n=1, cutoff=0.7)
+    return f"Did you mean {close[0]}? " if close else ""

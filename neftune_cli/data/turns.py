@@ -1,0 +1,283 @@
+"""Turns of a conversation: role, text, tool calls and weight, in the spellings of common chat formats."""
+
+import ast
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from neftune_cli.data.examples import Message
+from neftune_cli.data.rows import (
+    RowError,
+    RowValues,
+    checked_text,
+    column_in_words,
+    described,
+    is_blank,
+    value_in,
+)
+
+ASSISTANT = "assistant"
+TOOL_CALL_ROLES = ("function_call", "tool_call")
+"""Roles of ShareGPT turns whose text is a tool call of the assistant."""
+ROLES = {
+    "system": ("system", "developer"),
+    "user": ("user", "human", "prompter"),
+    ASSISTANT: (ASSISTANT, "gpt", "model", "ai", "bot", "chatgpt", "bard", "bing", *TOOL_CALL_ROLES),
+    "tool": ("tool", "function", "observation", "function_response", "tool_response", "ipython"),
+}
+"""Roles of chat templates, each with its names in data sets, in lower case."""
+_ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
+
+ROLE_KEYS = ("role", "from", "speaker")
+CONTENT_KEYS = ("content", "value", "text")
+REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+WEIGHT_KEYS = ("weight", "train", "loss")
+TOOL_CALL_KEYS = ("tool_calls", "function_call")
+TOOL_TURN_KEYS = ("name", "tool_call_id")
+MEDIA = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}
+"""Names of columns, of keys of a turn and of parts of a turn that are not read, each with a clause for messages."""
+WRITE_TURNS = 'Write [{"role": "user", "content": "..."}, ...].'
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A property of a row that a user must know about. Rows with the same remark are counted."""
+
+    what: str
+    """A clause without a full stop. The number of rows is appended."""
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Turns of one column, with remarks on keys that are not read."""
+
+    messages: tuple[Message, ...]
+    remarks: tuple[Remark, ...] = ()
+
+    @property
+    def roles(self) -> str:
+        """Return the roles of the turns, separated by commas, for a message."""
+        return ", ".join(turn["role"] for turn in self.messages) or "none"
+
+
+def turns_in(row: RowValues, column: str) -> Turns:
+    """Return the turns in a column, a list or its JSON text, without empty system turns.
+
+    Raises:
+        RowError: the value is not a list of turns, or a turn has an unknown role, no text, or parts that are not text.
+    """
+    place, value = column_in_words(row, column), value_in(row, column)
+    turns = list_in_text(value) if isinstance(value, str) else value
+    if not isinstance(turns, list | tuple):
+        raise RowError(f"{place} contains {described(value)}, not a list of turns.", WRITE_TURNS)
+    read = [_turn(turn, f"{place}, turn {number}") for number, turn in enumerate(turns, start=1)]
+    kept = tuple(message for message, _ in read if message["content"] or message["role"] != "system")
+    return Turns(kept, tuple(remark for _, remarks in read for remark in remarks))
+
+
+def list_in_text(text: str) -> list[object] | None:
+    """Return the list that a text contains as JSON, or as Python writes it; None if there is none."""
+    if not text.lstrip().startswith("["):
+        return None
+    parsers: tuple[Callable[[str], object], ...] = (json.loads, ast.literal_eval)  # pandas writes lists as Python does
+    for parse in parsers:
+        try:
+            found = parse(text.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        return found if isinstance(found, list) else None
+    return None
+
+
+def tools_in(row: RowValues, column: str) -> str:
+    """Return the tool definitions in a column, a list or its JSON text, as JSON text; empty if there are none.
+
+    Raises:
+        RowError: the value is not a list of objects.
+    """
+    place, value = column_in_words(row, column), row.get(column)
+    tools = _parsed(value, place) if isinstance(value, str) and not is_blank(value) else value
+    if is_blank(tools):
+        return ""
+    tools = [tools] if isinstance(tools, dict) else tools
+    tools = [_parsed(tool, place) if isinstance(tool, str) else tool for tool in _as_list(tools, place)]
+    if not all(isinstance(tool, dict) for tool in tools):
+        raise RowError(f"{place} is not a list of tool definitions.", 'Write [{"type": "function", ...}, ...].')
+    return _json_text(without_nulls(tools), place)
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a JSON value without the keys whose value is null. Parquet files have a null for each absent key."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:
+    if not isinstance(turn, Mapping):
+        raise RowError(f"{place} is {described(turn)}, not an object.", 'Write {"role": "user", "content": "..."}.')
+    keys = {key: value for key, value in turn.items() if not is_blank(value)}
+    _refuse_media(keys, place)
+    role = _role(_first(keys, ROLE_KEYS), place)
+    message = Message(role=role, content="")
+    if role == ASSISTANT:
+        message.update(_answer(keys, place))
+    if role == "tool":
+        message.update(_tool_turn(keys, place))
+    content = None if _is_tool_call(keys) else _first(keys, CONTENT_KEYS)
+    if content is not None or not (role in ("system", "tool") or "tool_calls" in message):
+        message["content"] = _content(content, place)
+    return message, tuple(_remarks(keys, role))
+
+
+def _first(turn: Mapping[str, object], keys: Sequence[str]) -> object:
+    return next((turn[key] for key in keys if not is_blank(turn.get(key))), None)
+
+
+def _refuse_media(keys: Mapping[str, object], place: str) -> None:
+    for key in keys:
+        if clause := media_clause(key):
+            raise RowError(f"{place} has the key '{key}': {clause}.", "Remove the row.")
+
+
+def media_clause(name: str) -> str:
+    """Return a clause for a message if a column or key has the name of images, audio or video; otherwise nothing."""
+    return MEDIA.get(name.strip().lower().removesuffix("s"), "")
+
+
+def _role(role: object, place: str) -> str:
+    name = role.strip().lower() if isinstance(role, str) else None
+    if name in _ROLE_OF:
+        return _ROLE_OF[name]
+    what = f"{place} has no role." if role is None else f"{place} has the unknown role {role!r}."
+    raise RowError(what, f"Use one of {', '.join(_ROLE_OF)}.")
+
+
+def _content(content: object, place: str) -> str:
+    if isinstance(content, list | tuple):
+        content = "".join(_part(part, place) for part in content)
+    return checked_text(content, place)
+
+
+def _part(part: object, place: str) -> str:
+    if isinstance(part, str):
+        return part
+    kind = (part.get("type") or "text") if isinstance(part, Mapping) else None
+    text = part.get("text") if isinstance(part, Mapping) else None
+    if kind in ("text", "input_text", "output_text") and isinstance(text, str):
+        return text
+    name = str(kind).removeprefix("input_").removesuffix("_url")
+    what = media_clause(name) or f"a part has the type {kind!r}, which is not text"
+    raise RowError(f"{place}: {what}.", 'Remove the row, or write the part as {"type": "text", "text": "..."}.')
+
+
+def _is_tool_call(keys: Mapping[str, object]) -> bool:
+    return str(_first(keys, ROLE_KEYS)).strip().lower() in TOOL_CALL_ROLES
+
+
+def _answer(keys: Mapping[str, object], place: str) -> Message:
+    """Return tool calls, reasoning and weight of an assistant turn."""
+    message = Message(role=ASSISTANT, content="")
+    calls = _first(keys, CONTENT_KEYS if _is_tool_call(keys) else TOOL_CALL_KEYS)
+    if calls is not None:
+        message["tool_calls"] = [_call(call, place) for call in _listed(calls, place)]
+    if (reasoning := _first(keys, REASONING_KEYS)) is not None:
+        message["reasoning_content"] = checked_text(reasoning, f"{place}: the reasoning")
+    if not _has_weight(keys, place):
+        message["weight"] = 0
+    return message
+
+
+def _listed(calls: object, place: str) -> list[object]:
+    calls = _parsed(calls, place) if isinstance(calls, str) else calls
+    return [calls] if isinstance(calls, Mapping) else _as_list(calls, place)
+
+
+def _as_list(value: object, place: str) -> list[object]:
+    if not isinstance(value, list | tuple):
+        raise RowError(f"{place}: {described(value)} in place of a list.", "Write a list, or its JSON text.")
+    return list(value)
+
+
+def _call(call: object, place: str) -> dict[str, Any]:
+    """Return a tool call in OpenAI's form, with the arguments as an object."""
+    call = without_nulls(_parsed(call, place) if isinstance(call, str) else call)
+    function = call.get("function", call) if isinstance(call, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(name, str) or not name.strip():
+        raise RowError(f"{place}: a tool call has no function name.", f"Write it as {_CALL_FORM}.")
+    given = function.get("arguments", function.get("parameters"))
+    arguments = _arguments(given, f"{place}: the arguments of '{name}'")
+    outer = ("id", "type") if function is call else tuple(key for key in call if key != "function")
+    inner = {key: value for key, value in function.items() if key not in (*_ARGUMENT_KEYS, *outer)}
+    checked = {"type": "function", **_chosen(call, outer), "function": {**inner, "arguments": arguments}}
+    _json_text(checked, place)
+    return checked
+
+
+def _chosen(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: values[key] for key in keys if key in values}
+
+
+def _arguments(given: object, place: str) -> dict[str, Any]:
+    arguments = given if not isinstance(given, str) or is_blank(given) else _parsed(given, place)
+    if is_blank(arguments):
+        return {}
+    if not isinstance(arguments, dict):
+        raise RowError(f"{place} are not a JSON object.", f"Write the call as {_CALL_FORM}.")
+    cleaned: dict[str, Any] = without_nulls(arguments)
+    return cleaned
+
+
+def _parsed(text: object, place: str) -> object:
+    try:
+        return json.loads(text if isinstance(text, str) else "")
+    except (ValueError, RecursionError):
+        raise RowError(f"{place}: the text is not valid JSON.", "Write it as JSON, or remove the row.") from None
+
+
+def _json_text(value: object, place: str) -> str:
+    try:
+        return checked_text(json.dumps(value, ensure_ascii=False), place)
+    except (TypeError, ValueError):
+        what = f"{place} contains a value that JSON cannot contain."
+        raise RowError(what, "Write it as text, or remove the row.") from None
+
+
+def _has_weight(keys: Mapping[str, object], place: str) -> bool:
+    """Return whether the turn carries loss."""
+    for key in WEIGHT_KEYS:
+        value = keys.get(key, 1)
+        if value not in (0, 1):
+            what = f"{place} has the {key} {value!r}: weights other than 0 and 1 are not supported."
+            raise RowError(what, "Use 0 or 1, or remove the row.")
+        if not value:
+            return False
+    return True
+
+
+def _tool_turn(keys: Mapping[str, object], place: str) -> Message:
+    found = {key: checked_text(keys[key], f"{place}: the {key}") for key in TOOL_TURN_KEYS if key in keys}
+    message = Message(role="tool", content="")
+    message.update(cast(Message, found))
+    return message
+
+
+def _remarks(keys: Mapping[str, object], role: str) -> Iterator[Remark]:
+    """Yield a remark for each key that is not read."""
+    used = {next((key for key in names if key in keys), "") for names in (ROLE_KEYS, CONTENT_KEYS)}
+    if role == ASSISTANT:
+        used |= {next((key for key in names if key in keys), "") for names in (TOOL_CALL_KEYS, REASONING_KEYS)}
+    used |= {ASSISTANT: set(WEIGHT_KEYS), "tool": set(TOOL_TURN_KEYS)}.get(role, set())
+    for key in keys:
+        if key in used or (key in WEIGHT_KEYS and keys[key] in (0, False)):
+            continue
+        yield Remark(f"Key '{key}' of {role} turns is not read")
+
+
+_ARGUMENT_KEYS = ("arguments", "parameters")
+_CALL_FORM = '{"type": "function", "function": {"name": "...", "arguments": {...}}}'

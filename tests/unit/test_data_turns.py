@@ -1,0 +1,270 @@
+"""Turns: roles, text parts, tool calls, reasoning and weights of conversations, as chat data sets spell them."""
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from io import BytesIO
+from typing import Any, cast
+
+import pyarrow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+from trl.data_utils import maybe_convert_to_chatml
+
+from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.examples import Example
+from neftune_cli.data.formats import Reading, read_examples
+from neftune_cli.data.rows import Located, Table, problems_of
+from neftune_cli.data.trl_dataset import trl_dataset
+from neftune_cli.errors import UsageError
+
+USER = {"role": "user", "content": "Is it warm in Oslo?"}
+ANSWER = {"role": "assistant", "content": "No, 4 degrees."}
+CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
+CALLING = {"role": "assistant", "content": "I will look.", "tool_calls": [CALL]}
+RESULT = {"role": "tool", "name": "weather", "content": "4"}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "required": ["city"]}}}
+
+
+def reading_of(*rows: Mapping[str, Any], **inputs: Any) -> Reading:
+    located = tuple(Located(f"line {number}", row) for number, row in enumerate(rows, start=1))
+    reading = read_examples(Table("chats.jsonl", located), InputSpec(**inputs))
+    if reading.bad_rows:
+        raise UsageError(*problems_of(reading.bad_rows))
+    return reading
+
+
+def read_one(*turns: Mapping[str, Any], **columns: Any) -> Example:
+    (example,) = reading_of({"messages": list(turns), **columns}).examples
+    return example
+
+
+def notes_of(*turns: Mapping[str, Any]) -> list[str]:
+    return list(reading_of({"messages": list(turns)}).notes[1:])
+
+
+def through_parquet(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    file = BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    read: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
+    return read
+
+
+PLAIN = read_one(USER, ANSWER)
+ROLE_NAMES = {
+    "user": ["user", "User", "human", " HUMAN", "prompter"],
+    "assistant": ["assistant", "Assistant", "gpt", "model", "bot", "chatgpt", "bard", "bing"],
+}
+
+
+@given(st.data())
+def test_spellings_of_a_turn_give_the_same_example(data: st.DataObject) -> None:
+    role_key = data.draw(st.sampled_from(["role", "from", "speaker"]))
+    content_key = data.draw(st.sampled_from(["content", "value", "text"]))
+    turns = [
+        {role_key: data.draw(st.sampled_from(ROLE_NAMES[turn["role"]])), content_key: turn["content"]}
+        for turn in (USER, ANSWER)
+    ]
+    column = data.draw(st.sampled_from(["messages", "conversations", "conversation", "dialog", "Messages", " dialog "]))
+    value = data.draw(st.sampled_from([turns, json.dumps(turns), str(turns)]))
+    (example,) = reading_of({column: value}).examples
+    assert example.id == PLAIN.id
+
+
+def test_sharegpt_is_read_as_trl_reads_it() -> None:
+    turns = [{"from": turn["role"], "value": turn["content"]} for turn in (USER, ANSWER, USER, ANSWER)]
+    (example,) = reading_of({"conversations": turns}).examples
+    assert list(example.turns) == maybe_convert_to_chatml({"conversations": deepcopy(turns)})["messages"]
+
+
+@pytest.mark.parametrize(("name", "role"), [("developer", "system"), ("System", "system"), ("ipython", "tool")])
+def test_roles_of_other_formats(name: str, role: str) -> None:
+    example = read_one(USER, {"role": name, "content": "4"}, ANSWER)
+    assert example.prompt[1] == {"role": role, "content": "4"}
+
+
+def test_text_parts_are_joined_in_a_file_with_parts_in_one_row_only() -> None:
+    parts = [{"type": "text", "text": "Is it warm"}, {"type": "text", "text": " in Oslo?", "image_url": None}]
+    rows: list[dict[str, Any]] = [
+        {"messages": [{"role": "user", "content": parts}, ANSWER]},
+        {"messages": [USER, ANSWER]},
+    ]
+    assert [example.id for example in reading_of(*rows).examples] == [PLAIN.id, PLAIN.id]
+
+
+@pytest.mark.parametrize(
+    ("turn", "what"),
+    [
+        ({"role": "user", "content": [{"type": "image", "url": "a.png"}]}, "images are not read"),
+        ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "images are not read"),
+        ({"role": "user", "content": [{"type": "input_audio", "data": ""}]}, "audio is not read"),
+        ({"role": "user", "content": "a", "images": ["a.png"]}, "has the key 'images': images are not read"),
+        ({"role": "user", "content": [{"type": "tool_use"}]}, "a part has the type 'tool_use', which is not text"),
+        ({"role": "user", "content": [4]}, "a part has the type None"),
+        ({"role": "user", "content": []}, "turn 1 is empty"),
+        ({"role": "narrator", "content": "a"}, "turn 1 has the unknown role 'narrator'"),
+        ({"role": "assistant", "content": "a", "weight": 0.5}, "weights other than 0 and 1 are not supported"),
+        ({"role": "assistant", "content": "", "tool_calls": [{}]}, "a tool call has no function name"),
+        ({"role": "assistant", "tool_calls": "f(x)"}, "the text is not valid JSON"),
+        ({"role": "assistant", "tool_calls": 4}, "a number in place of a list"),
+        ({"role": "function_call", "content": "weather"}, "the text is not valid JSON"),
+        (
+            {"role": "assistant", "function_call": {"name": "f", "arguments": "[1]"}},
+            "the arguments of 'f' are not a JSON object",
+        ),
+        ({"role": "tool", "name": 4, "content": "4"}, "the name contains a number, not text"),
+    ],
+)
+def test_unusable_turn(turn: dict[str, Any], what: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read_one(turn, USER, ANSWER)
+    (problem,) = error.value.problems
+    assert problem.what.startswith("chats.jsonl, line 1: column 'messages', turn 1")
+    assert what in problem.what
+    assert problem.fix
+
+
+def test_causes_are_listed_once_with_their_rows() -> None:
+    empty = {"role": "user", "content": ""}
+    rows = [{"messages": [empty, ANSWER]}, {"messages": [USER, empty, ANSWER]}, {"messages": [USER]}]
+    with pytest.raises(UsageError) as error:
+        reading_of(*rows, *rows[:1] * 3)
+    assert [problem.what for problem in error.value.problems] == [
+        "chats.jsonl, line 1, line 2, line 4 and 2 more rows: column 'messages', turn 1 is empty.",
+        "chats.jsonl, line 3: column 'messages' has no assistant turn (turns: user).",
+    ]
+
+
+# Tool calls
+
+
+def test_tool_calls_of_the_last_turn_are_learned() -> None:
+    example = read_one(USER, CALLING)
+    assert example.completion == "I will look."
+    assert example.final_turn == CALLING
+    without = {**cast(dict[str, Any], CALLING), "tool_calls": None}
+    assert example.id != read_one(USER, without).id
+
+
+def test_tool_call_without_text_is_a_turn_of_the_prompt() -> None:
+    silent = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    example = read_one(USER, silent, RESULT, ANSWER)
+    assert list(example.prompt) == [USER, {**silent, "content": ""}, RESULT]
+    assert example.completion == "No, 4 degrees."
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "assistant", "content": "", "tool_calls": [CALL]},
+        {"role": "assistant", "tool_calls": json.dumps([CALL])},
+        {"role": "assistant", "tool_calls": [{"name": "weather", "arguments": {"city": "Oslo"}}]},
+        {"role": "assistant", "tool_calls": [{"function": {"name": "weather", "arguments": '{"city": "Oslo"}'}}]},
+        {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": '{"city": "Oslo"}'}},
+        {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Oslo"}}'},
+        {"from": "tool_call", "value": '{"name": "weather", "arguments": {"city": "Oslo", "day": null}}'},
+    ],
+)
+def test_spellings_of_a_tool_call_give_the_same_turn(turn: dict[str, Any]) -> None:
+    assert read_one(USER, turn).final_turn == {"role": "assistant", "content": "", "tool_calls": [CALL]}
+
+
+@pytest.mark.parametrize("name", ["tool", "function", "observation", "function_response", "Tool_Response"])
+def test_results_of_tools_have_the_role_tool(name: str) -> None:
+    example = read_one(USER, CALLING, {"role": name, "content": "4", "tool_call_id": "c1"}, ANSWER)
+    assert example.prompt[2] == {"role": "tool", "content": "4", "tool_call_id": "c1"}
+
+
+def test_tools_are_kept_in_the_order_of_their_keys() -> None:
+    tools: Any
+    for tools in ([TOOL], json.dumps([TOOL]), [json.dumps(TOOL)], TOOL):
+        assert read_one(USER, CALLING, tools=tools).tools == json.dumps([TOOL])
+    for tools in (None, "", [], "[]"):
+        assert read_one(USER, ANSWER, tools=tools).id == PLAIN.id
+
+
+def test_unusable_tools_are_reported() -> None:
+    for tools, what in [("f(x)", "the text is not valid JSON"), ([4], "is not a list of tool definitions")]:
+        with pytest.raises(UsageError, match=what):
+            read_one(USER, ANSWER, tools=tools)
+
+
+def test_jsonl_and_parquet_give_the_same_examples() -> None:
+    other = {"type": "function", "function": {"name": "time", "arguments": {"zone": "CET", "exact": True}}}
+    rows: list[dict[str, Any]] = [
+        {"messages": [USER, CALLING, RESULT, ANSWER], "tools": [TOOL]},
+        {"messages": [USER, {"role": "assistant", "content": "", "tool_calls": [other]}], "tools": []},
+        {"messages": [USER, {"role": "assistant", "content": "4", "reasoning_content": "Oslo is in the north."}]},
+    ]
+    filled = through_parquet(rows)
+    assert filled[0]["messages"][1]["tool_calls"][0]["function"]["arguments"]["zone"] is None  # pyarrow's nulls
+    written, read = reading_of(*rows).examples, reading_of(*filled).examples
+    assert [example.id for example in read] == [example.id for example in written]
+    assert [example.turns for example in read] == [example.turns for example in written]
+    assert [json.loads(example.tools or "[]") for example in read] == [[TOOL], [], []]
+
+
+def test_data_set_for_trl_has_the_tools_and_the_arguments_of_each_call_alone() -> None:
+    first = [USER, CALLING, RESULT, ANSWER]
+    clock = {"type": "function", "function": {"name": "clock", "arguments": {"zone": "CET"}}}
+    last = [USER, {"role": "assistant", "content": "", "tool_calls": [clock]}]
+    examples = reading_of({"messages": first, "tools": [TOOL]}, {"messages": last}).examples
+    assert list(trl_dataset(examples)) == [
+        {"prompt": first[:3], "completion": first[3:], "tools": json.dumps([TOOL])},
+        {"prompt": last[:1], "completion": last[1:], "tools": None},
+    ]
+
+
+# Reasoning and weights
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "thinking", "reasoning"])
+def test_reasoning_is_kept_apart(key: str) -> None:
+    example = read_one(USER, {**ANSWER, key: "It is in the north."})
+    assert example.completion == ANSWER["content"]
+    assert example.final_turn == {**ANSWER, "reasoning_content": "It is in the north."}
+    assert example.id != PLAIN.id
+
+
+@pytest.mark.parametrize("without_loss", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"loss": False}])
+def test_last_assistant_turn_with_weight_is_the_completion(without_loss: dict[str, Any]) -> None:
+    first = {"role": "assistant", "content": "Wrong.", **without_loss}
+    assert read_one(USER, first, USER, ANSWER).prompt[1] == {"role": "assistant", "content": "Wrong.", "weight": 0}
+    left_out = reading_of({"messages": [USER, ANSWER, USER, first]}, {"messages": [USER, {**ANSWER, "weight": 1}]})
+    assert [example.id for example in left_out.examples] == [PLAIN.id, PLAIN.id]
+    assert left_out.notes[1:] == ("Turns after the last assistant turn to learn are not read: 1 row.",)
+
+
+def test_row_without_a_turn_to_learn_is_unusable() -> None:
+    with pytest.raises(UsageError, match="has nothing to learn: all assistant turns have the weight 0"):
+        read_one(USER, {**ANSWER, "weight": 0})
+
+
+def test_keys_that_are_not_read_are_named_once_with_their_rows() -> None:
+    row = {"messages": [{**USER, "id": 1, "name": "Ann"}, {**ANSWER, "id": 2, "name": None}]}
+    assert reading_of(row, row, {"messages": [USER, ANSWER]}).notes[1:] == (
+        "Key 'id' of user turns is not read: 2 rows.",
+        "Key 'name' of user turns is not read: 2 rows.",
+        "Key 'id' of assistant turns is not read: 2 rows.",
+    )
+    assert notes_of({**USER, "weight": 1}, ANSWER) == ["Key 'weight' of user turns is not read: 1 row."]
+    assert notes_of({**USER, "weight": 0}, {**ANSWER, "weight": 1}) == []
+
+
+def test_last_turns_without_an_answer_are_named() -> None:
+    assert notes_of(USER, ANSWER, {"role": "user", "content": "Thanks."}) == [
+        "Turns after the last assistant turn to learn are not read: 1 row."
+    ]
+
+
+@pytest.mark.parametrize("depth", [2_000, 200_000])
+def test_deep_nesting_is_a_named_row(depth: int) -> None:
+    nested: Any = "deep"
+    for _ in range(depth):
+        nested = [nested]
+    with pytest.raises(UsageError, match=r"chats\.jsonl, line 1"):
+        read_one(USER, {**ANSWER, "tool_calls": [{"name": "f", "arguments": {"x": nested}}]})
+    with pytest.raises(UsageError, match=r"chats\.jsonl, line 1"):
+        reading_of({"messages": "[" * depth + "]" * depth})

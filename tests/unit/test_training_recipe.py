@@ -1,0 +1,53 @@
+"""SFTConfig fields of a recipe: types of their numbers, and messages for values that do not fit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_cli.config.spec import TrainSpec
+from neftune_cli.errors import UsageError
+from neftune_cli.training.sft_trainer import check_recipe, micro_batches, sft_config
+
+RECIPE: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4, "max_length": 8}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "used"),
+    [
+        ("weight_decay", 1, 1.0),
+        ("max_grad_norm", 1, 1.0),
+        ("warmup_steps", 2, 2.0),
+        ("gradient_accumulation_steps", 2.0, 2),
+        ("dataloader_num_workers", 0.0, 0),
+        ("router_aux_loss_coef", 1, 1.0),
+    ],
+)
+def test_a_number_gets_the_type_of_its_field(tmp_path: Path, name: str, given: float, used: float) -> None:
+    train = TrainSpec(**RECIPE, sft={name: given})
+    check_recipe(train)
+    value = getattr(sft_config(train, seed=0, device="cpu", work=tmp_path), name)
+    assert value == used
+    assert type(value) is type(used)
+
+
+def test_accumulation_steps_with_a_point_count_as_a_whole_number() -> None:
+    accumulated = micro_batches(TrainSpec(**RECIPE, sft={"gradient_accumulation_steps": 3.0}), halvings=1)
+    assert accumulated == (2, 6)
+    assert all(type(number) is int for number in accumulated)
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ({"gradient_accumulation_steps": 2.5}, "must be a whole number, not 2.5."),
+        ({"weight_decay": "much"}, "must be a number, not 'much'."),
+        ({"weight_decay": True}, "must be a number, not True."),
+        ({"packing": 1}, "must be true or false, not 1."),
+    ],
+)
+def test_a_value_of_another_type_is_reported(field: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_recipe(TrainSpec(**RECIPE, sft=field))
+    (problem,) = caught.value.problems
+    assert problem.what == f"The SFTConfig field {next(iter(field))!r} {message}"
