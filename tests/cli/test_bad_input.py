@@ -278,6 +278,29 @@ def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypa
     assert result.err == ("Interrupted. Finished trials are kept. Resume with:\n  neftune sweep --alphas 0,5 --quiet\n")
 
 
+@pytest.mark.parametrize(
+    ("interrupted", "arguments"),
+    [
+        ("neftune_cli.commands.dry_run.dry_run", "sweep --alphas 0,5 --dry-run"),
+        ("neftune_cli.data.loading.load_data", "preview"),
+        ("neftune_cli.models.sources.find_model", "visualize --alpha 5"),
+        ("neftune_cli.models.sources.find_model", "sensitivity"),
+        ("neftune_cli.evidence.folders.check_folders", "compare results"),
+        ("neftune_cli.commands.help_page.CommandGroup.get_command", "swep --alphas 0,5"),
+    ],
+)
+def test_an_interrupt_of_a_command_without_training_promises_no_finished_trials(
+    neftune: Neftune, monkeypatch: pytest.MonkeyPatch, interrupted: str, arguments: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupted, interrupt)
+    result = neftune(*arguments.split())
+    assert result.err == f"Interrupted. Nothing was trained. Run the command again:\n  neftune {arguments}\n"
+    assert result.code == 130
+
+
 def test_workers_0_excludes_executors_with_workers(neftune: Neftune, tmp_path: Path) -> None:
     from neftune_cli.sweeps.executors import EXECUTORS, ExecutorDeclaration
 
