@@ -7,6 +7,8 @@ from enum import IntEnum
 from typing import TypeVar
 
 T = TypeVar("T")
+Location = tuple[str | int, ...]
+"""Names of a field and of those that contain it, and indices of list items, for example ("arms", 1, "alpha")."""
 
 
 class ExitCode(IntEnum):
@@ -25,6 +27,8 @@ class Problem:
 
     what: str
     fix: str
+    field: Location = ()
+    """Field of the experiment, if `what` still lacks its place."""
 
 
 class NeftuneError(Exception):

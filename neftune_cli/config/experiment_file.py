@@ -30,7 +30,8 @@ class ExperimentFile:
         """
         if self.path is None:
             return ""
-        line = _line(self._root, location)
+        in_sft = (*location[:-1], "sft", *location[-1:])  # a resolved experiment has such fields of `train` there
+        line = _line(self._root, location) or _line(self._root, in_sft)
         return f"{self.path}, line {line}: " if line else f"{self.path}: "
 
 
