@@ -166,9 +166,13 @@ def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "line 1: the file is not valid YAML"),
+        ("a: [", "line 1: the file is not valid YAML: expected the node content, but found '<stream end>'."),
+        ("seeds: 3\na: b: c", "line 2: the file is not valid YAML: mapping values are not allowed here."),
+        ("a:\n\t- b", r"line 2: the file is not valid YAML: found character '\\t' that cannot start any token."),
+        ("a: 2020-13-45", "the file is not valid YAML: month must be in 1..12"),
+        ("a: \x00", "the file is not valid YAML: special characters are not allowed."),
         ("just words", "has no fields"),
-        ("? [1, 2]\n: 3", "line 1: the file is not valid YAML"),
+        ("? [1, 2]\n: 3", "line 1: the file is not valid YAML: found unhashable key."),
         ("seeds: [1, 1]", "these seeds are repeated: 1. Remove"),
         ("arms: 5", "line 1: arms must be a list of mappings"),
         ("arms: [{alpha: -1}]", "line 1: arm 1: alpha must be 0 or larger; -1 was given. Use alpha: 5."),
