@@ -1,4 +1,4 @@
-"""`neftune sweep`: fine-tune over arms and seeds that differ only in the noise."""
+"""`neftune sweep`: fine-tune one model with several alphas and seeds, and print the comparison."""
 
 from pathlib import Path
 from typing import Annotated
@@ -63,7 +63,7 @@ def sweep(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Fine-tune over arms and seeds that differ only in the noise, and print the comparison.
+    """Fine-tune one model with several alphas and seeds, and print the comparison.
 
     The same command resumes an interrupted sweep. With further alphas or seeds it runs only the new trials.
     """
