@@ -3,7 +3,7 @@
 All other options of a command are declared in its own module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -34,10 +34,10 @@ def _targets() -> Sequence[str]:
     return choices_of("noise_target")
 
 
-def _executors() -> Sequence[str]:
+def _executors() -> Mapping[str, str]:
     from neftune_cli.sweeps.executors import EXECUTORS
 
-    return EXECUTORS.names()
+    return {name: EXECUTORS[name].description for name in EXECUTORS}
 
 
 Alphas = Annotated[
@@ -282,9 +282,7 @@ Workers = Annotated[
 ]
 
 
-Executor = Annotated[
-    str, Option("--executor", "Executor that runs the trials (default local).", RUN, _RUN, names=_executors)
-]
+Executor = Annotated[str, Option("--executor", "Where the trials run (default local).", RUN, _RUN, names=_executors)]
 Retry = Annotated[running.Retry | None, Option("--retry", "Run failed trials again.", RUN, _RUN)]
 FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]
 OnOom = Annotated[
