@@ -48,7 +48,7 @@ class UsageError(NeftuneError):
 
 
 class NothingToCompareError(NeftuneError):
-    """There is no finished trial to compare."""
+    """There are no results: no sweep, no run of another tool, or no finished trial to compare."""
 
     exit_code = ExitCode.NOTHING_TO_COMPARE
 
