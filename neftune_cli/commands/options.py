@@ -9,7 +9,7 @@ from typing import Annotated
 
 from neftune_cli.commands import data_options
 from neftune_cli.commands.routing import Destination, Option
-from neftune_cli.config import running
+from neftune_cli.config import run_settings
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 
 
@@ -283,10 +283,10 @@ Workers = Annotated[
 
 
 Executor = Annotated[str, Option("--executor", "Where the trials run (default local).", RUN, _RUN, names=_executors)]
-Retry = Annotated[running.Retry | None, Option("--retry", "Run failed trials again.", RUN, _RUN)]
+Retry = Annotated[run_settings.Retry | None, Option("--retry", "Run failed trials again.", RUN, _RUN)]
 FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]
 OnOom = Annotated[
-    running.OnOom,
+    run_settings.OnOom,
     Option(
         "--on-oom",
         "If memory runs out: fail the trial, or restart it with half the batch size and twice the gradient "
@@ -305,7 +305,7 @@ StopOnDivergence = Annotated[
     ),
 ]
 Keep = Annotated[
-    running.Keep,
+    run_settings.Keep,
     Option(
         "--keep",
         "Trained models to keep. best: the one with the lowest held-out loss over all arms and seeds (default none).",

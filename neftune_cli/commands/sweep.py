@@ -7,7 +7,7 @@ import typer
 
 from neftune_cli.commands import data_options, options
 from neftune_cli.commands.routing import Destination, values_for
-from neftune_cli.config.running import Keep, OnOom
+from neftune_cli.config.run_settings import Keep, OnOom
 from neftune_cli.errors import Problems
 
 
@@ -69,9 +69,9 @@ def sweep(
     """
     arguments = locals()
     from neftune_cli.commands.dry_run import dry_run as show_plan
+    from neftune_cli.commands.execution import run_and_report
     from neftune_cli.commands.request import raise_with_spec_problems
-    from neftune_cli.commands.running import run_and_report
-    from neftune_cli.config.running import run_options
+    from neftune_cli.config.run_settings import run_options
 
     fields = values_for(Destination.SPEC, sweep, arguments)
     problems = Problems()

@@ -313,7 +313,7 @@ def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypa
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neftune_cli.commands.running.run_sweep", interrupt)
+    monkeypatch.setattr("neftune_cli.commands.execution.run_sweep", interrupt)
     result = neftune("sweep", "--alphas", "0,5", "--quiet")
     assert result.code == 130
     assert result.err == ("Interrupted. Finished trials are kept. Resume with:\n  neftune sweep --alphas 0,5 --quiet\n")
