@@ -1,10 +1,8 @@
 """Evidence from the logs of inspect_ai: scores of tasks, the values of their samples, and their metrics."""
 
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,10 @@ from neftune_cli.evidence.documents import (
     over_shared_documents,
     shared_measurements,
 )
-from neftune_cli.evidence.inspect_files import SUCCESS, InspectLog, InspectScore, find_logs
+from neftune_cli.evidence.inspect_content import SUCCESS, InspectLog, InspectScore
+from neftune_cli.evidence.inspect_files import find_logs
+from neftune_cli.evidence.inspect_settings import settings, without_extent
+from neftune_cli.evidence.json_parts import canonical
 from neftune_cli.evidence.measurements import Evidence, Setting, agree, grouped, with_differences
 from neftune_cli.evidence.run_names import RunName, by_common_folder, full_path, has_run_name, name_runs
 from neftune_cli.formatting import counted, listed_at_most
@@ -36,12 +37,6 @@ _NOTE = (
     "These runs come from inspect logs, which do not show whether the runs differ only in noise and seed. "
     "Arm and seed come from folder names or run files."
 )
-_GENERATION = ("temperature", "top_p", "top_k", "max_tokens", "system_message", "stop_seqs", "reasoning_effort")
-"""Settings of generation that change responses. Most other settings are about connections."""
-_MODEL_ARGUMENTS = ("dtype", "torch_dtype", "chat_template", "enable_thinking", "load_in_8bit", "load_in_4bit")
-_LIMITS = ("message_limit", "token_limit")
-_EXTENT = ("limit", "sample ids", "samples")
-"""Settings of a task that determine the samples, not their values."""
 _HIGHER_IS_BETTER = "accuracy"
 _INCOMPLETE_FIX = "Run `inspect eval-retry` with the log, or remove it."
 
@@ -68,7 +63,9 @@ class _EvaluatedRun:
     def logged(self) -> dict[_Score, LoggedScore]:
         """Return each score with the values of its samples."""
         return {
-            (task, score): LoggedScore(value, log.values(score), self.clusters(task), log.evaluated)
+            (task, score): LoggedScore(
+                value, log.values(score), self.clusters(task), log.scored(score), log.names(score)
+            )
             for task, log in self.logs.items()
             for score, value in log.scores.items()
         }
@@ -76,7 +73,7 @@ class _EvaluatedRun:
     def clusters(self, task: str) -> dict[str, str]:
         """Return the cluster of each sample of a task that has the field `cluster_by`."""
         known = {one.sample: one.metadata.get(str(self.cluster_by)) for one in self.logs[task].samples}
-        return {sample: _canonical(value) for sample, value in known.items() if self.cluster_by and value is not None}
+        return {sample: canonical(value) for sample, value in known.items() if self.cluster_by and value is not None}
 
     def samples(self, task: str) -> dict[str, str]:
         """Return the samples of a task, each with a hash of its input, empty if the input is unknown."""
@@ -89,7 +86,7 @@ class _EvaluatedRun:
     @cached_property
     def shared(self) -> dict[str, Any]:
         """Return the known settings of each task that can change scores."""
-        return {"tasks": ", ".join(sorted(self.logs)), **{task: _settings(log) for task, log in self.logs.items()}}
+        return {"tasks": ", ".join(sorted(self.logs)), **{task: settings(log) for task, log in self.logs.items()}}
 
 
 def inspect_evidence(*roots: Path, cluster_by: str | None = None) -> list[Evidence]:
@@ -137,7 +134,7 @@ def _with_arguments(logs: Sequence[InspectLog]) -> set[str]:
     """Return the tasks that were evaluated with several sets of arguments in one folder, which are separate tasks."""
     arguments: dict[tuple[Path, str, str], set[str]] = {}
     for log in logs:
-        arguments.setdefault((log.path.parent, log.model_folder, log.task), set()).add(_canonical(log.arguments))
+        arguments.setdefault((log.path.parent, log.model_folder, log.task), set()).add(canonical(log.arguments))
     return {task for (_, _, task), found in arguments.items() if len(found) > 1}
 
 
@@ -198,36 +195,6 @@ def _fault(log: InspectLog) -> str:
     return "" if log.scores else "has no scores"
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
-def _digest(value: Any) -> str | None:
-    return sha256(_canonical(value).encode()).hexdigest() if value else None
-
-
-def _settings(log: InspectLog) -> dict[str, Any]:
-    """Return the known settings of a task that can change scores, or determine its samples."""
-    config, arguments, generation = log.config, log.model_arguments, log.generation
-    return {
-        "version": log.spec.get("task_version"),
-        "arguments": _canonical(log.arguments) if log.arguments else None,
-        "data set": log.dataset,
-        "solvers": _digest(log.solvers),
-        "backend": str(log.spec.get("model", "")).partition("/")[0],
-        **{name.replace("_", " "): _written(generation.get(name)) for name in _GENERATION},
-        **{name.replace("_", " "): _written(config.get(name)) for name in _LIMITS},
-        **{name: _written(arguments[name]) for name in _MODEL_ARGUMENTS if name in arguments},
-        "limit": _written(config.get("limit")),
-        "sample ids": _written(config.get("sample_id")),
-        "samples": log.evaluated,
-    }
-
-
-def _written(value: Any) -> Any:
-    return _canonical(value) if isinstance(value, list | dict) else value
-
-
 def _evidence_of(root: Path, runs: Sequence[_EvaluatedRun]) -> list[Evidence]:
     groups = grouped(runs, _are_comparable)
     names = name_runs([[run.folder for run in group] for group in groups], root)
@@ -239,13 +206,8 @@ def _evidence_of(root: Path, runs: Sequence[_EvaluatedRun]) -> list[Evidence]:
 def _are_comparable(one: _EvaluatedRun, other: _EvaluatedRun) -> bool:
     """Return whether two runs agree in all known settings. Where both logged their samples, the samples may differ."""
     logged = [task for task in one.logs.keys() & other.logs.keys() if one.samples(task) and other.samples(task)]
-    settings = [_without_extent(run.shared, logged) for run in (one, other)]
-    return agree(*settings) and all(one.samples(task).keys() & other.samples(task).keys() for task in logged)
-
-
-def _without_extent(shared: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, Any]:
-    parts = {task: {part: value for part, value in shared[task].items() if part not in _EXTENT} for task in tasks}
-    return {**shared, **parts}
+    shared = [without_extent(run.shared, logged) for run in (one, other)]
+    return agree(*shared) and all(one.samples(task).keys() & other.samples(task).keys() for task in logged)
 
 
 def _differing_contents(group: Sequence[_EvaluatedRun]) -> Iterator[Problem]:
@@ -277,7 +239,7 @@ def _evidence(root: Path, runs: Sequence[_EvaluatedRun], names: Mapping[Path, Ru
         ),
         metrics={metric.key: metric for metric in metrics.values()},
         folders=tuple(str(run.folder) for run in in_order),
-        notes=(_NOTE, *_notes(in_order, metrics, shared)),
+        notes=(_NOTE, *_notes(in_order, metrics, shared, [names[run.folder] for run in in_order])),
     )
 
 
@@ -308,12 +270,17 @@ def _metric(score: _Score, found: Sequence[_Score], runs: Sequence[_EvaluatedRun
 
 
 def _notes(
-    runs: Sequence[_EvaluatedRun], metrics: Mapping[_Score, Metric], shared: Mapping[str, SharedScore]
+    runs: Sequence[_EvaluatedRun],
+    metrics: Mapping[_Score, Metric],
+    shared: Mapping[str, SharedScore],
+    names: Sequence[RunName],
 ) -> Iterator[str]:
     if repeated := sorted({task for run in runs for task in run.repeated}):
         tasks = listed_at_most(repeated, MOST_NAMES)
         yield f"Several logs of {tasks} are in one folder. The newest complete logs are used."
-    if unlogged := [task for task in runs[0].logs if not all(run.has_values(task) for run in runs)]:
+    without_score = {task for (task, _), metric in metrics.items() if shared[metric.key].unlogged}
+    unlogged = [task for task in runs[0].logs if not all(run.has_values(task) for run in runs)]
+    if unlogged := [task for task in unlogged if task not in without_score]:
         yield (
             "These tasks have logs without samples, so their intervals are over seeds only: "
             f"{listed_at_most(unlogged, MOST_NAMES)}."
@@ -321,7 +288,7 @@ def _notes(
     by_task: dict[str, dict[str, SharedScore]] = {}
     for (task, _), metric in metrics.items():
         by_task.setdefault(task, {})[metric.name] = shared[metric.key]
-    yield from notes_on_documents(by_task, "sample")
+    yield from notes_on_documents(by_task, "sample", names)
     if runs[0].cluster_by:
         yield from _notes_on_clusters(runs[0])
 
