@@ -9,7 +9,6 @@ from neftune_cli.data.json_text import (
     DuplicateKeyError,
     checked_object,
     duplicate_key,
-    is_conversation,
     lines_of,
     object_of_line,
     parse,
@@ -18,6 +17,7 @@ from neftune_cli.data.json_text import (
     start_of,
 )
 from neftune_cli.data.rows import TOO_DEEP, Located, Rows, RowValues, sift
+from neftune_cli.data.spellings import is_conversation
 from neftune_cli.data.splits import UNNAMED, is_split_name
 from neftune_cli.errors import Problem, UsageError
 

@@ -6,7 +6,8 @@ from neftune_cli.data.columns import ColumnSet, RowReader
 from neftune_cli.data.conversations import Conversation, conversation, prompted
 from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.rows import RowError, RowValues, column_in_words, described, is_blank, text_in
-from neftune_cli.data.turns import ASSISTANT, Remark, Turns, list_in_text, tools_in, turns_in
+from neftune_cli.data.spellings import ASSISTANT
+from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, tools_in, turns_in
 
 CHAT_MARKER = re.compile(
     r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"
@@ -77,10 +78,7 @@ def _completion(row: RowValues, column: str) -> Turns:
 def _has_turns(row: RowValues, column: str) -> bool:
     """Return whether a column has a list of turns, or the JSON text of one, and not a text."""
     value = row.get(column)
-    if isinstance(value, str):
-        turns = list_in_text(value)
-        return bool(turns) and all(isinstance(turn, dict) and {"role", "from"} & set(turn) for turn in turns or ())
-    return isinstance(value, list | tuple)
+    return is_text_of_turns(value) if isinstance(value, str) else isinstance(value, list | tuple)
 
 
 def _system(row: RowValues) -> str:
@@ -89,11 +87,10 @@ def _system(row: RowValues) -> str:
 
 def _history(row: RowValues) -> Turns:
     """Return the turns of earlier questions and answers: a list of pairs or of turns, or its JSON text."""
-    value = row.get("history")
-    pairs = list_in_text(value) if isinstance(value, str) else value
+    value, place = row.get("history"), column_in_words(row, "history")
+    pairs = list_in_text(value, place) if isinstance(value, str) else value
     if is_blank(value) or pairs == []:
         return Turns(())
-    place = column_in_words(row, "history")
     if not isinstance(pairs, list | tuple):
         raise RowError(f"{place} contains {described(value)}, not a list of pairs.", _WRITE_PAIRS)
     if all(isinstance(pair, dict) for pair in pairs):

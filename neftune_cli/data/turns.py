@@ -1,12 +1,12 @@
 """Turns of a conversation: role, text, tool calls and weight, in the spellings of common chat formats."""
 
-import ast
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from neftune_cli.data.examples import Message
+from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key, parse, parse_python
 from neftune_cli.data.rows import (
     RowError,
     RowValues,
@@ -16,27 +16,20 @@ from neftune_cli.data.rows import (
     is_blank,
     value_in,
 )
+from neftune_cli.data.spellings import (
+    ASSISTANT,
+    CONTENT_KEYS,
+    MEDIA,
+    REASONING_KEYS,
+    ROLE_KEYS,
+    ROLE_OF,
+    TOOL_CALL_KEYS,
+    TOOL_CALL_ROLES,
+    TOOL_TURN_KEYS,
+    WEIGHT_KEYS,
+    is_conversation,
+)
 
-ASSISTANT = "assistant"
-TOOL_CALL_ROLES = ("function_call", "tool_call")
-"""Roles of ShareGPT turns whose text is a tool call of the assistant."""
-ROLES = {
-    "system": ("system", "developer"),
-    "user": ("user", "human", "prompter"),
-    ASSISTANT: (ASSISTANT, "gpt", "model", "ai", "bot", "chatgpt", "bard", "bing", *TOOL_CALL_ROLES),
-    "tool": ("tool", "function", "observation", "function_response", "tool_response", "ipython"),
-}
-"""Roles of chat templates, each with its names in data sets, in lower case."""
-_ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
-
-ROLE_KEYS = ("role", "from", "speaker")
-CONTENT_KEYS = ("content", "value", "text")
-REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
-WEIGHT_KEYS = ("weight", "train", "loss")
-TOOL_CALL_KEYS = ("tool_calls", "function_call")
-TOOL_TURN_KEYS = ("name", "tool_call_id")
-MEDIA = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}
-"""Names of columns, of keys of a turn and of parts of a turn that are not read, each with a clause for messages."""
 WRITE_TURNS = 'Write [{"role": "user", "content": "..."}, ...].'
 
 
@@ -66,10 +59,11 @@ def turns_in(row: RowValues, column: str) -> Turns:
     """Return the turns in a column, a list or its JSON text, without empty system turns.
 
     Raises:
-        RowError: the value is not a list of turns, or a turn has an unknown role, no text, or parts that are not text.
+        RowError: the value is not a list of turns, or a turn has an unknown role, no text, parts that are not text, or
+            a key that occurs twice.
     """
     place, value = column_in_words(row, column), value_in(row, column)
-    turns = list_in_text(value) if isinstance(value, str) else value
+    turns = list_in_text(value, place) if isinstance(value, str) else value
     if not isinstance(turns, list | tuple):
         raise RowError(f"{place} contains {described(value)}, not a list of turns.", WRITE_TURNS)
     read = [_turn(turn, f"{place}, turn {number}") for number, turn in enumerate(turns, start=1)]
@@ -77,25 +71,47 @@ def turns_in(row: RowValues, column: str) -> Turns:
     return Turns(kept, tuple(remark for _, remarks in read for remark in remarks))
 
 
-def list_in_text(text: str) -> list[object] | None:
-    """Return the list that a text contains as JSON, or as Python writes it; None if there is none."""
+def list_in_text(text: str, place: str) -> list[object] | None:
+    """Return the list that a text contains as JSON, or as Python writes it; None if there is none.
+
+    Raises:
+        RowError: an object in the list has the same key twice.
+    """
+    try:
+        return _list_in(text)
+    except DuplicateKeyError as error:
+        raise _twice(error, place) from None
+
+
+def is_text_of_turns(text: str) -> bool:
+    """Return whether a text is a list of turns, as JSON or as Python writes it. Keys may occur twice in a turn."""
+    return is_conversation(_list_in(text, may_repeat=True) or [])
+
+
+def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
     if not text.lstrip().startswith("["):
         return None
-    parsers: tuple[Callable[[str], object], ...] = (json.loads, ast.literal_eval)  # pandas writes lists as Python does
-    for parse in parsers:
+    for parser in (parse, parse_python):  # pandas writes lists as Python does
         try:
-            found = parse(text.strip())
+            found = parser(text.strip(), may_repeat=may_repeat)
+        except DuplicateKeyError:
+            raise
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         return found if isinstance(found, list) else None
     return None
 
 
+def _twice(error: DuplicateKeyError, place: str) -> RowError:
+    found = duplicate_key(error.key, [])
+    return RowError(f"{place}: {found.what}", found.fix)
+
+
 def tools_in(row: RowValues, column: str) -> str:
     """Return the tool definitions in a column, a list or its JSON text, as JSON text; empty if there are none.
 
     Raises:
-        RowError: the value is not a list of objects.
+        RowError: the value is not a list of objects, or an object has the same key twice.
     """
     place, value = column_in_words(row, column), row.get(column)
     tools = _parsed(value, place) if isinstance(value, str) and not is_blank(value) else value
@@ -151,10 +167,10 @@ def media_clause(name: str) -> str:
 
 def _role(role: object, place: str) -> str:
     name = role.strip().lower() if isinstance(role, str) else None
-    if name in _ROLE_OF:
-        return _ROLE_OF[name]
+    if name in ROLE_OF:
+        return ROLE_OF[name]
     what = f"{place} has no role." if role is None else f"{place} has the unknown role {role!r}."
-    raise RowError(what, f"Use one of {', '.join(_ROLE_OF)}.")
+    raise RowError(what, f"Use one of {', '.join(ROLE_OF)}.")
 
 
 def _content(content: object, place: str) -> str:
@@ -233,9 +249,11 @@ def _arguments(given: object, place: str) -> dict[str, Any]:
     return cleaned
 
 
-def _parsed(text: object, place: str) -> object:
+def _parsed(text: object, place: str) -> Any:
     try:
-        return json.loads(text if isinstance(text, str) else "")
+        return parse(text if isinstance(text, str) else "")
+    except DuplicateKeyError as error:
+        raise _twice(error, place) from None
     except (ValueError, RecursionError):
         raise RowError(f"{place}: the text is not valid JSON.", "Write it as JSON, or remove the row.") from None
 
