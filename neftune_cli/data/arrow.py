@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from neftune_cli.data.header import check_names
 from neftune_cli.data.rows import ColumnarRow, Located, RowError, Rows
 from neftune_cli.data.splits import UNNAMED
 from neftune_cli.errors import Problem, UsageError
@@ -68,9 +69,7 @@ def rows_of_arrow(source: str, table: "pyarrow.Table", file: str | None = None) 
 
 
 def _rows(source: str, names: Sequence[str], number: int, load: LoadColumn, file: str | None = None) -> Rows:
-    if repeated := [name for name in dict.fromkeys(names) if list(names).count(name) > 1]:
-        what = f"{source}: the column name '{repeated[0]}' occurs twice."
-        raise UsageError(Problem(what, "Rename or remove one of the columns."))
+    check_names(source, names)
     columns = ArrowColumns(source, names, load)
     located = source if file is None else file
     return Rows(tuple(Located(f"row {index + 1}", ColumnarRow(columns, index), located) for index in range(number)))

@@ -135,6 +135,8 @@ class Rows:
 
     rows: tuple[LocatedRow, ...]
     bad_rows: tuple[BadRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Notes on parts of the file that are not read, one sentence each."""
 
     @property
     def count(self) -> int:
@@ -143,7 +145,7 @@ class Rows:
 
     def __add__(self, other: "Rows") -> "Rows":
         """Return the rows of both."""
-        return Rows(self.rows + other.rows, self.bad_rows + other.bad_rows)
+        return Rows(self.rows + other.rows, self.bad_rows + other.bad_rows, self.notes + other.notes)
 
 
 def sift(

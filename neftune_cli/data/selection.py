@@ -65,8 +65,9 @@ def _selection(source: Source, training: str, other: Source, held_out: str | Non
     problems.raise_any()
     assert train is not None
     used = {(source.name, training), (other.name, held_out)}
-    notes = dict.fromkeys(note for each in (source, other) for note in (*each.notes, *_unused(each, used)))
-    return Selection(train, kept, tuple(notes))
+    of_files = [note for part in (train, kept) if part is not None for note in part.rows.notes]
+    of_sources = [note for each in (source, other) for note in (*each.notes, *_unused(each, used))]
+    return Selection(train, kept, tuple(dict.fromkeys([*of_files, *of_sources])))
 
 
 def _part(source: Source, split: str) -> Part:

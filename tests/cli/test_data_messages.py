@@ -356,6 +356,28 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n
         ),
         (
             "mine.json",
+            b'{"columns": ["prompt", "completion", "prompt"], "data": [["a", "b", "c"]]}',
+            "mine.json: the column name 'prompt' occurs 2 times (columns 1, 3). Rename or remove the others.",
+        ),
+        (
+            "mine.json",
+            b'{"columns": ["prompt", "completion"], "data": [["a", "b", "c"], ["d"]]}',
+            "mine.json, row 1, row 2: 3 values for 2 columns (prompt, completion). Write one value for each column.",
+        ),
+        (
+            "mine.json",
+            b'{"data": [{"prompt": "a", "completion": "b"}], "test": [{"prompt": "c"}], "more": [1]}',
+            "mine.json: the keys 'test' and 'more' have values beside the rows in 'data'. Use the names of splits for "
+            'all lists, such as {"train": [...], "test": [...]}, or remove the others.',
+        ),
+        (
+            "mine.json",
+            b'{"train": [{"prompt": "a", "completion": "b"}], "test": "t.jsonl", "dev": {"path": "v.json"}}',
+            "mine.json: the key 'test' is the name of a split, but contains text, not rows. Write a list of objects, "
+            "or remove the key.\nmine.json: the key 'dev' is the name of a split, but contains an object, not rows.",
+        ),
+        (
+            "mine.json",
             b'{"prompt": ["a", "b"], "completion": ["c"]}',
             "mine.json: the columns have different rows (prompt: 2, completion: 1). Write [{",
         ),
@@ -381,7 +403,7 @@ def test_duplicate_columns_of_a_parquet_file() -> None:
     table = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["prompt", "prompt"])
     parquet.write_table(table, "mine.parquet")
     assert message_of("mine.parquet") == (
-        "mine.parquet: the column name 'prompt' occurs twice. Rename or remove one of the columns."
+        "mine.parquet: the column name 'prompt' occurs 2 times (columns 1, 2). Rename or remove the others."
     )
 
 

@@ -28,6 +28,7 @@ ROWS: list[Row] = [
     {"prompt": 'Say "hi", twice', "completion": "hi\nhi"},
     {"prompt": "Où ? \u2028", "completion": "Là"},
 ]
+SUMS: list[Row] = [{"prompt": f"{number}+1?", "completion": str(number + 1)} for number in range(20)]
 
 
 def rows_of(dataset: str | Path, **fields: Any) -> tuple[Located[RowValues], ...]:
@@ -83,6 +84,28 @@ def test_json_written_by_pandas(tmp_path: Path, orient: Any) -> None:
     path = tmp_path / "mine.json"
     pandas.DataFrame(ROWS).to_json(path, orient=orient)
     assert [{name: row[name] for name in ROWS[0]} for row in values_of(path)] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("document", "keys"),
+    [
+        (
+            {"version": 1, "data": SUMS, "license": None, "tags": ["a"]},
+            "Keys of mine.json that are not read: version, tags",
+        ),
+        ({"train": SUMS[4:], "test": SUMS[:4], "info": {"by": {"me": 1}}}, "Keys of mine.json that are not read: info"),
+        ({"train": SUMS, "test": None, "extra": {"prompt": ["z"]}}, "Keys of mine.json that are not read: extra"),
+    ],
+)
+def test_keys_of_json_that_are_not_read_are_named(tmp_path: Path, document: object, keys: str) -> None:
+    written(tmp_path / "mine.json", json.dumps(document))
+    assert f"{keys}." in load_data(InputSpec(dataset="mine.json")).notes
+
+
+@pytest.mark.parametrize("orient", ["split", "table"])
+def test_keys_that_pandas_writes_are_not_named(tmp_path: Path, orient: Any) -> None:
+    pandas.DataFrame(SUMS).to_json(tmp_path / "mine.json", orient=orient)
+    assert not any("Keys" in note for note in load_data(InputSpec(dataset="mine.json")).notes)
 
 
 def test_json_with_a_list_for_each_column(tmp_path: Path) -> None:
