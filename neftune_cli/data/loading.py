@@ -106,7 +106,7 @@ def _read(part: Part, inputs: InputSpec) -> _Read:
     if not part.rows.rows:
         raise UsageError(*problems_of(bad_rows))
     try:
-        reading = read_examples(Table(part.name, part.rows.rows), inputs)
+        reading = read_examples(Table(part.name, part.rows.rows, part.split_column), inputs)
     except UsageError as error:
         raise UsageError(*problems_of(bad_rows), *error.problems) from error
     bad_rows += reading.bad_rows

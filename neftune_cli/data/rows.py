@@ -87,6 +87,8 @@ class Table:
     source: str
     """The files, folder or hub id, as the user wrote it."""
     rows: tuple[LocatedRow, ...]
+    split_column: str | None = None
+    """Column that was read to choose the rows."""
 
     @property
     def columns(self) -> tuple[str, ...]:

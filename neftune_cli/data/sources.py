@@ -5,7 +5,7 @@ import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
 
@@ -37,6 +37,14 @@ class Source:
     """Notes on files that are not read."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Number of rows of each split, if it is known without reading."""
+    split_column: str | None = None
+    """Column whose values are the names of the splits, if there is one."""
+
+    def with_splits(self, splits: Mapping[str, Rows], column: str | None = None) -> "Source":
+        """Return the data set with splits that are read already, and the column that they come from."""
+        readers = {split: _constant(rows) for split, rows in splits.items()}
+        sizes = {split: rows.count for split, rows in splits.items()}
+        return replace(self, splits=readers, sizes=sizes, split_column=column)
 
 
 def open_source(name: str) -> Source:
@@ -80,9 +88,7 @@ def _expanded(name: str) -> Path:
 
 
 def _single_file(name: str, path: Path) -> Source:
-    splits = read_file(path)
-    sizes = {split: rows.count for split, rows in splits.items()}
-    return Source(name, {split: _constant(rows) for split, rows in splits.items()}, sizes=sizes)
+    return Source(name, {}).with_splits(read_file(path))
 
 
 def _constant(rows: Rows) -> Callable[[], Rows]:

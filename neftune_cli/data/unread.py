@@ -7,7 +7,6 @@ from neftune_cli.data.rows import RowError, RowValues, Table, is_blank
 from neftune_cli.data.turns import media_clause
 from neftune_cli.errors import Problem, UsageError
 
-SPLIT = "split"
 WEIGHT = "weight"
 MEANINGFUL = (
     "system",
@@ -41,7 +40,7 @@ def check_unread(table: Table, chosen: ChosenColumns) -> None:
 def unread_notes(table: Table, chosen: ChosenColumns) -> tuple[str, ...]:
     """Return a note on the columns with values that are not read, with the number of rows that have them."""
     counts = {column: table.filled(column) for column in _unread(table, chosen)}
-    counts = {column: rows for column, rows in counts.items() if rows and not _is_read_elsewhere(column, chosen)}
+    counts = {column: rows for column, rows in counts.items() if rows and not _is_weight(column, chosen)}
     if not counts:
         return ()
     hint = f" Use --format {' or '.join(chosen.others)} to read others." if chosen.others else ""
@@ -58,13 +57,13 @@ def in_rows(number: int) -> str:
 
 
 def _unread(table: Table, chosen: ChosenColumns) -> Iterator[str]:
-    read = set(chosen.names.values())
+    read = {*chosen.names.values(), table.split_column}
     return (column for column in table.columns if column not in read)
 
 
-def _is_read_elsewhere(column: str, chosen: ChosenColumns) -> bool:
-    """Return whether the loader reads the column, or it has the same value everywhere."""
-    return _plain(column) == SPLIT or (_plain(column) == WEIGHT and not chosen.are_named)
+def _is_weight(column: str, chosen: ChosenColumns) -> bool:
+    """Return whether the column has weights, all of which are 1: other weights are refused."""
+    return _plain(column) == WEIGHT and not chosen.are_named
 
 
 def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Problem]:

@@ -160,7 +160,7 @@ def test_rendered_prompts_are_named() -> None:
 def test_columns_that_are_not_read_are_named_with_their_rows() -> None:
     row = {"prompt": QUESTION, "completion": ANSWER}
     rows: list[dict[str, Any]] = [
-        {**row, "category": "time", "split": "train", "blank": " "},
+        {**row, "category": "time", "blank": " "},
         {**row, "category": None},
         row,
     ]
