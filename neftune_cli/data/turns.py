@@ -241,7 +241,7 @@ def _chosen(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 
 def _arguments(given: object, place: str) -> dict[str, Any]:
     arguments = given if not isinstance(given, str) or is_blank(given) else _parsed(given, place)
-    if is_blank(arguments):
+    if not isinstance(arguments, dict) and is_blank(arguments):
         return {}
     if not isinstance(arguments, dict):
         raise RowError(f"{place} are not a JSON object.", f"Write the call as {_CALL_FORM}.")

@@ -275,6 +275,39 @@ def test_the_same_rows_have_the_same_fingerprint_in_every_form(
     assert [example.id for example in found.train] == [example.id for example in expected.train]
 
 
+@pytest.mark.parametrize("answer", [4, -1, 0, 10**30, 2.5, 1e-7])
+def test_numbers_are_their_text_in_every_form(answer: float) -> None:
+    rows = [{"question": f"{number}?", "answer": answer} for number in range(9)]
+    written(Path("mine.jsonl"), json_lines(rows))
+    pandas.DataFrame(rows).to_csv("mine.csv", index=False)
+    forms = ["mine.jsonl", "mine.csv"]
+    if answer != 10**30:
+        Path("mine.parquet").write_bytes(as_parquet(rows))
+        forms.append("mine.parquet")
+    loaded = [load_data(InputSpec(dataset=form)) for form in forms]
+    assert {data.fingerprint for data in loaded} == {loaded[0].fingerprint}
+    assert {example.completion for example in loaded[0].train} == {str(answer)}
+
+
+def test_columns_without_values_are_blank_in_every_form() -> None:
+    rows = [{"prompt": f"{number}?", "completion": "x"} for number in range(9)]
+    nothing = {"images": [], "chat_template_kwargs": {"enable_thinking": None, "more": {"a": None}}, "tools": None}
+    full = [{**row, **nothing} for row in rows]
+    written(Path("mine.jsonl"), json_lines(full))
+    Path("mine.parquet").write_bytes(as_parquet(full))
+    with Path("mine.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(full[0]))
+        writer.writeheader()
+        writer.writerows({**row, "images": "[]", "chat_template_kwargs": "{}", "tools": "null"} for row in rows)
+    as_text = [{**row, "images": "[]", "chat_template_kwargs": "{}", "tools": "null"} for row in rows]
+    Path("text.parquet").write_bytes(as_parquet(as_text))
+    expected = load_data(InputSpec(dataset=str(written(Path("plain.jsonl"), json_lines(rows)))))
+    for form in ("mine.jsonl", "mine.parquet", "mine.csv", "text.parquet"):
+        found = load_data(InputSpec(dataset=form))
+        assert found.fingerprint == expected.fingerprint
+        assert len(found.notes) == len(expected.notes)
+
+
 # Several files, folders and the hub.
 
 

@@ -150,8 +150,8 @@ def test_a_split_column_that_contradicts_the_splits_is_refused(split: str, value
     count, use = len(splits[split]) - 3, "training" if split.startswith("train") else "held-out data"
     assert str(error.value) == (
         f"mine.json (split {split}): column 'split' has the value '{value}' ({count} rows, first mine.json, "
-        f"{split} row 4), but this split is {use}. Remove the column or these rows, or leave the column out: name the columns to "
-        "read with --columns."
+        f"{split} row 4), but this split is {use}. Remove the column or these rows, or leave the column "
+        "out: name the columns to read with --columns."
     )
     columns = {"instruction": "instruction", "output": "output"}
     notes = load(file, split=split if split.startswith("train") else "train", columns=columns).notes
@@ -265,7 +265,7 @@ def test_every_row_is_learned_held_out_or_counted() -> None:
     assert 30 + 12 + sum(counted) == len(rows)
 
 
-BAD_ROWS = '{"prompt": "Why?"\n{"prompt": "Who?", "completion": ""}\n{"prompt": "Who?", "completion": 3}\n'
+BAD_ROWS = '{"prompt": "Why?"\n{"prompt": "Who?", "completion": ""}\n{"prompt": "Who?", "completion": true}\n'
 
 
 def write_bad_rows(good: int) -> Path:
@@ -280,7 +280,7 @@ def test_bad_rows_are_dropped_and_counted_on_request() -> None:
     assert len(data.train) + len(data.held_out) == 77
     assert data.notes[1] == (
         "3 rows of mine.jsonl dropped because they cannot be used: invalid JSON (1, first mine.jsonl, line 6); column "
-        "'completion' is empty (1, first mine.jsonl, line 7); column 'completion' contains a number, not text (1, "
+        "'completion' is empty (1, first mine.jsonl, line 7); column 'completion' contains a boolean, not text (1, "
         "first mine.jsonl, line 8)."
     )
     without = "".join(line for line in Path("mine.jsonl").read_text().splitlines(True) if line not in BAD_ROWS)

@@ -172,6 +172,17 @@ def test_spellings_of_a_tool_call_give_the_same_turn(turn: dict[str, Any]) -> No
     assert read_one(USER, turn).final_turn == {"role": "assistant", "content": "", "tool_calls": [CALL]}
 
 
+def test_a_tool_call_of_nulls_is_none() -> None:
+    nulls = {"name": None, "arguments": None}
+    assert (
+        read_one({**USER, "function_call": nulls}, {**ANSWER, "function_call": nulls, "tool_calls": []}).id == PLAIN.id
+    )
+    call = {"function": {"name": "f", "arguments": {"x": {"y": None}}}}
+    turn = read_one(USER, {"role": "assistant", "tool_calls": [call]}).final_turn
+    assert turn is not None
+    assert turn["tool_calls"][0]["function"]["arguments"] == {"x": {}}
+
+
 @pytest.mark.parametrize("name", ["tool", "function", "observation", "function_response", "Tool_Response"])
 def test_results_of_tools_have_the_role_tool(name: str) -> None:
     example = read_one(USER, CALLING, {"role": name, "content": "4", "tool_call_id": "c1"}, ANSWER)
