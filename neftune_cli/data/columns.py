@@ -28,6 +28,8 @@ class ColumnSet:
     """Names of a column in data sets, in order of preference; by default the name in `required` or `optional`."""
     read_raw: RowReader | None = None
     """Conversion of a row with `--raw`, without the optional columns; None if it does not apply."""
+    meaningful: tuple[str, ...] = ()
+    """Names of columns that change what is trained, in lower case: they are refused if they are not read."""
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ import re
 from neftune_cli.data.columns import ColumnSet, RowReader
 from neftune_cli.data.conversations import Conversation, conversation, prompted
 from neftune_cli.data.examples import Example, Message, content_id
-from neftune_cli.data.rows import RowError, RowValues, column_in_words, described, is_blank, text_in
+from neftune_cli.data.rows import RowError, RowValues, column_in_words, described, is_blank, name_in_data, text_in
 from neftune_cli.data.spellings import ASSISTANT
 from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, tools_in, turns_in
 
@@ -61,7 +61,7 @@ def _prompt(row: RowValues, column: str) -> Turns:
     paragraphs, remarks = [text_in(row, column)], []
     if not is_blank(row.get("input")):
         paragraphs.append(text_in(row, "input"))
-        if column != "instruction":
+        if column != "instruction" or name_in_data(row, "input").strip().lower() in _QUESTIONS:
             remarks.append(Remark(f"C{column_in_words(row, 'input')[1:]} is the second paragraph of the prompt"))
     prompt = "\n\n".join(paragraphs)
     if marker := CHAT_MARKER.search(prompt):
@@ -111,7 +111,9 @@ def _question_and_answer(pair: object, place: str, number: int) -> tuple[Message
 
 _WRITE_PAIRS = 'Write [["question", "answer"], ...].'
 _SYSTEM = {"system": ("system", "system_prompt", "system_message")}
-_INPUT = {"input": ("input", "context")}
+_INPUTS = ("input", "context")
+_QUESTIONS = ("question", "query")
+"""Columns that are the prompt of a layout without instruction, and the input of one with it."""
 _PAIR_OPTIONS = ("input", "system", "history", "tools")
 
 
@@ -121,8 +123,9 @@ def _alpaca(*outputs: str) -> ColumnSet:
         ("instruction", "output"),
         _pair("instruction", "output"),
         _PAIR_OPTIONS,
-        {"output": outputs, **_INPUT, **_SYSTEM},
+        {"output": outputs, "input": (*_INPUTS, *_QUESTIONS), **_SYSTEM},
         _raw_pair("instruction", "output"),
+        _QUESTIONS,
     )
 
 
@@ -132,7 +135,7 @@ def _prompt_completion(prompts: tuple[str, ...], completions: tuple[str, ...]) -
         ("prompt", "completion"),
         _pair("prompt", "completion"),
         _PAIR_OPTIONS,
-        {"prompt": prompts, "completion": completions, **_INPUT, **_SYSTEM},
+        {"prompt": prompts, "completion": completions, "input": _INPUTS, **_SYSTEM},
         _raw_pair("prompt", "completion"),
     )
 

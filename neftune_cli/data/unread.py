@@ -19,7 +19,7 @@ MEANINGFUL = (
     "functions",
     "chat_template_kwargs",
 )
-"""Columns that change what is trained. They are read or refused, and never left out without a word."""
+"""Columns that change what is trained in every layout. They are read or refused, and never left out unsaid."""
 
 
 def check_unread(table: Table, chosen: ChosenColumns) -> None:
@@ -72,7 +72,7 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
         yield from _weights(table, column, chosen)
         return
     clause = media_clause(name)
-    if not (clause or name in MEANINGFUL) or not (rows := table.filled(column)):
+    if not (clause or name in (*MEANINGFUL, *chosen.columns.meaningful)) or not (rows := table.filled(column)):
         return
     unread = clause or f"it is not read {'with --raw' if chosen.is_raw else 'in this layout'}, but changes the examples"
     what = f"{table.source}: column '{column}' has values ({in_rows(rows)}), and {unread}."
