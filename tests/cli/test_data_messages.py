@@ -128,6 +128,44 @@ def test_mistyped_file_name() -> None:
     )
 
 
+@pytest.mark.parametrize("pattern", ["sub/**.jsonl", "sub/*.jsonl,**x/*.csv"])
+def test_pattern_with_two_asterisks_inside_a_name(pattern: str) -> None:
+    Path("sub").mkdir()
+    Path("sub/mine.jsonl").write_text(PAIR)
+    part = pattern.rpartition(",")[2]
+    fix = part.replace("**", "**/*")
+    assert message_of(pattern) == (
+        f"The pattern '{part}' has ** inside a name. Write ** between slashes, for example '{fix}', or write one *."
+    )
+
+
+def test_card_with_a_pattern_that_is_not_valid() -> None:
+    Path("sub").mkdir()
+    Path("sub/mine.jsonl").write_text(PAIR)
+    Path("sub/README.md").write_text("---\nconfigs:\n- config_name: a\n  data_files: 'raw/**.jsonl'\n---\n")
+    assert message_of("sub") == (
+        "The pattern 'raw/**.jsonl' has ** inside a name. "
+        "Write ** between slashes, for example 'raw/**/*.jsonl', or write one *."
+    )
+    Path("sub/README.md").write_text("---\nconfigs:\n- config_name: a\n  data_files: '/raw/x.jsonl'\n---\n")
+    assert message_of("sub") == (
+        "sub/README.md names files that the folder does not have: /raw/x.jsonl. "
+        "Download the whole data set, or pass the names of data files."
+    )
+
+
+def test_folder_among_several_files() -> None:
+    Path("sub").mkdir()
+    Path("mine.jsonl").write_text(PAIR)
+    assert message_of("sub,mine.jsonl") == (
+        "'sub' is a folder, and only files can be joined with commas. Name its files, for example 'sub/*.jsonl'."
+    )
+    assert message_of(",") == (
+        "',' names no file. Use bios, a .json, .jsonl, .ndjson, .csv, .tsv, .parquet or .arrow file, a folder with "
+        "such files, or a hub id."
+    )
+
+
 def test_folders_that_cannot_be_read() -> None:
     Path("data").mkdir()
     assert message_of("data") == (
