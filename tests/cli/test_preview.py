@@ -90,6 +90,11 @@ def test_a_model_that_a_sweep_refuses_is_refused(neftune: Neftune, data: str, re
     assert all("it ignores the attention mask" in " ".join(result.err.split()) for result in results)
 
 
-def test_the_rank_of_an_experiment_file_is_checked(neftune: Neftune, data: str) -> None:
-    Path("mine.yaml").write_text(f"dataset: {data}\ntrain: {{lora_rank: 4}}\n")
-    assert neftune("preview", "mine.yaml").code == 0
+def test_the_adapters_of_an_experiment_file_are_checked(neftune: Neftune, data: str, tmp_path: Path) -> None:
+    from tests.tiny_architectures import architecture
+
+    model = architecture("mamba").save(tmp_path / "mamba")
+    Path("mine.yaml").write_text(f"dataset: {data}\nmodel: {model}\ntrain: {{lora_rank: 4}}\n")
+    result = neftune("preview", "mine.yaml")
+    assert result.code == 2
+    assert "cannot be trained with LoRA adapters" in " ".join(result.err.split())

@@ -310,3 +310,31 @@ def test_all_bad_rows_are_reported_by_cause() -> None:
         "mine.jsonl, line 3, line 6, line 9 and 1 more row",
         "mine.jsonl, line 4, line 7, line 10 and 1 more row",
     ]
+
+
+def test_the_share_of_bad_rows_counts_over_the_whole_set() -> None:
+    rows = [
+        {"prompt": f"{n}+1?", "completion": "" if n < 21 else str(n + 1), "split": "test" if n < 200 else "train"}
+        for n in range(1000)
+    ]
+    file = write_rows(Path("mine.jsonl"), rows)
+    data = load(file, skip_bad_rows=True, eval_examples=500)
+    assert (len(data.train), len(data.held_out)) == (800, 179)
+    rows[999]["completion"] = ""
+    write_rows(file, rows)
+    with pytest.raises(UsageError) as error:
+        load(file, skip_bad_rows=True, max_bad_share=0.02)
+    assert str(error.value) == (
+        "mine.jsonl: 22 of 1,000 rows (2.2%) cannot be used. --skip-bad-rows drops at most 2.0%: fix them, or raise "
+        "--max-bad-share.\nmine.jsonl, line 1, line 2, line 3 and 19 more rows: column 'completion' is empty. Fill it in, "
+        "or remove the row."
+    )
+    other = write_rows(Path("other.jsonl"), [{"prompt": f"{n}?", "completion": "x" if n else ""} for n in range(10)])
+    with pytest.raises(UsageError, match=r"mine\.jsonl and other\.jsonl: 2 of 810 rows \(0\.2%\) cannot be used"):
+        load(file, eval_dataset=str(other), skip_bad_rows=True, max_bad_share=0.001)
+
+
+def test_the_first_of_equal_rows_is_kept() -> None:
+    data = load(write_sums(Path("sums.jsonl"), [*range(10), *range(10)]))
+    places = {example.place for example in (*data.train, *data.held_out)}
+    assert places == {f"sums.jsonl, line {number}" for number in range(1, 11)}
