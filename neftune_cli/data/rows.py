@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Generic, Protocol, TypeVar
 
 from neftune_cli.errors import Problem
+from neftune_cli.formatting import counted
 
 ItemT = TypeVar("ItemT")
 ParsedT = TypeVar("ParsedT")
@@ -193,7 +194,7 @@ def _places(rows: Sequence[BadRow]) -> str:
     file = first.rpartition(", ")[0]
     shown = [place.removeprefix(f"{file}, ") for place in others[: SHOWN_PLACES - 1]]
     left = len(others) - len(shown)
-    more = f" and {left:,} more {'row' if left == 1 else 'rows'}" if left else ""
+    more = f" and {counted(left, 'more row')}" if left else ""
     return ", ".join([first, *shown]) + more
 
 

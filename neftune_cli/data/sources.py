@@ -2,13 +2,12 @@
 
 import glob
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
 
-from neftune_cli.config.spec import DEFAULT_DATASET
+from neftune_cli.config.spec import DEFAULT_DATASET, HUB_ID
 from neftune_cli.data.content import COMPRESSIONS, split_suffix
 from neftune_cli.data.files import FILE_SUFFIXES_IN_WORDS, is_data_file, read_file
 from neftune_cli.data.rows import Rows
@@ -16,7 +15,6 @@ from neftune_cli.data.splits import UNNAMED, kind_in_path
 from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean
 
 BUNDLED_DATA = DEFAULT_DATASET
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 OTHER_FILE_SUFFIXES = (".txt", ".xls", ".xlsx", ".yaml", ".yml", ".zip", ".xz", ".bz2", ".tar", ".tgz", ".7z", ".pkl")
 """Unsupported suffixes. A name with one of them is a file name, not a hub id."""
 DESCRIPTIONS = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "package.json")

@@ -6,6 +6,7 @@ from neftune_cli.data.columns import ChosenColumns
 from neftune_cli.data.rows import RowError, RowValues, Table, is_blank
 from neftune_cli.data.turns import media_clause
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.formatting import counted
 
 WEIGHT = "weight"
 MEANINGFUL = (
@@ -46,14 +47,9 @@ def unread_notes(table: Table, chosen: ChosenColumns) -> tuple[str, ...]:
     hint = f" Use --format {' or '.join(chosen.others)} to read others." if chosen.others else ""
     if len(counts) == 1:
         ((column, rows),) = counts.items()
-        return (f"Column '{column}' is not read in this layout: {in_rows(rows)}.{hint}",)
-    listed = ", ".join(f"'{column}' ({in_rows(rows)})" for column, rows in counts.items())
+        return (f"Column '{column}' is not read in this layout: {counted(rows, 'row')}.{hint}",)
+    listed = ", ".join(f"'{column}' ({counted(rows, 'row')})" for column, rows in counts.items())
     return (f"Columns that are not read in this layout: {listed}.{hint}",)
-
-
-def in_rows(number: int) -> str:
-    """Return a number of rows in words."""
-    return "1 row" if number == 1 else f"{number:,} rows"
 
 
 def _unread(table: Table, chosen: ChosenColumns) -> Iterator[str]:
@@ -75,7 +71,7 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
     if not (clause or name in (*MEANINGFUL, *chosen.columns.meaningful)) or not (rows := table.filled(column)):
         return
     unread = clause or f"it is not read {'with --raw' if chosen.is_raw else 'in this layout'}, but changes the examples"
-    what = f"{table.source}: column '{column}' has values ({in_rows(rows)}), and {unread}."
+    what = f"{table.source}: column '{column}' has values ({counted(rows, 'row')}), and {unread}."
     yield Problem(what, f"{_layouts(chosen)}Use {chosen.as_option} to leave it out, or remove the column.")
 
 
@@ -87,7 +83,7 @@ def _weights(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Probl
     others = [row for row in table.rows if not _is_one(row.value, column)]
     if others:
         first = others[0].place_in(table.source)
-        what = f"{first}: column '{column}' has another weight than 1 ({in_rows(len(others))} in all)"
+        what = f"{first}: column '{column}' has another weight than 1 ({counted(len(others), 'row')} in all)"
         fix = f"Remove these rows, or use {chosen.as_option} to give all rows the same weight."
         yield Problem(f"{what}, but all rows have the same weight in training.", fix)
 

@@ -326,8 +326,8 @@ def test_the_share_of_bad_rows_counts_over_the_whole_set() -> None:
         load(file, skip_bad_rows=True, max_bad_share=0.02)
     assert str(error.value) == (
         "mine.jsonl: 22 of 1,000 rows (2.2%) cannot be used. --skip-bad-rows drops at most 2.0%: fix them, or raise "
-        "--max-bad-share.\nmine.jsonl, line 1, line 2, line 3 and 19 more rows: column 'completion' is empty. Fill it in, "
-        "or remove the row."
+        "--max-bad-share.\nmine.jsonl, line 1, line 2, line 3 and 19 more rows: column 'completion' is empty. Fill it "
+        "in, or remove the row."
     )
     other = write_rows(Path("other.jsonl"), [{"prompt": f"{n}?", "completion": "x" if n else ""} for n in range(10)])
     with pytest.raises(UsageError, match=r"mine\.jsonl and other\.jsonl: 2 of 810 rows \(0\.2%\) cannot be used"):
