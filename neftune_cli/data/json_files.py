@@ -39,7 +39,8 @@ def read_json(source: str, content: bytes) -> dict[str, Rows]:
     with a list or an object of values for each column.
 
     Raises:
-        UsageError: the file is not text, not valid JSON, or has another structure.
+        UsageError: the file is not text, not valid JSON, has another structure, or has keys beside the rows that can be
+            rows, too.
     """
     text = whole_text_of(source, content)
     try:
@@ -53,9 +54,9 @@ def read_json(source: str, content: bytes) -> dict[str, Rows]:
         raise UsageError(Problem(f"{source}: {found.what}", found.fix)) from error
     except RecursionError as error:
         raise UsageError(_too_deep(source, text)) from error
-    found = rows_of_document(source, document)
-    notes = (f"Keys of {source} that are not read: {', '.join(found.unread)}.",) if found.unread else ()
-    return {name: _rows_of_items(source, name, items, found.read, notes) for name, items in found.splits.items()}
+    rows = rows_of_document(source, document)
+    notes = (f"Keys of {source} that are not read: {', '.join(rows.unread)}.",) if rows.unread else ()
+    return {name: _rows_of_items(source, name, items, rows.read, notes) for name, items in rows.splits.items()}
 
 
 def _rows_of_lines(source: str, text: Text) -> Rows:

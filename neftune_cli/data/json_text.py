@@ -104,6 +104,12 @@ def duplicate_key(key: str, places: list[int], unit: str = "columns") -> RowErro
     return RowError(f"the key '{start_of(key)}' occurs twice in one object{both}.", "Rename or remove one of them.")
 
 
+def repeated_key(error: DuplicateKeyError, place: str) -> RowError:
+    """Return the error for JSON text in a column, in which an object has the same key twice."""
+    found = duplicate_key(error.key, [])
+    return RowError(f"{place}: {found.what}", found.fix)
+
+
 def reason(error: json.JSONDecodeError) -> str:
     """Return the fault in words. The parser has no words for the most common ones."""
     before, at = error.doc[: error.pos].rstrip(), error.doc[error.pos :]

@@ -7,7 +7,8 @@ from neftune_cli.data.conversations import Conversation, conversation, prompted
 from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.rows import RowError, RowValues, column_in_words, described, is_blank, name_in_data, text_in
 from neftune_cli.data.spellings import ASSISTANT
-from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, tools_in, turns_in
+from neftune_cli.data.tool_calls import tools_in
+from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, turns_in
 
 CHAT_MARKER = re.compile(
     r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"

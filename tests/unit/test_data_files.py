@@ -291,7 +291,7 @@ def test_numbers_are_their_text_in_every_form(answer: float) -> None:
 
 def test_columns_without_values_are_blank_in_every_form() -> None:
     rows = [{"prompt": f"{number}?", "completion": "x"} for number in range(9)]
-    nothing = {"images": [], "chat_template_kwargs": {"enable_thinking": None, "more": {"a": None}}, "tools": None}
+    nothing: Row = {"images": [], "chat_template_kwargs": {"enable_thinking": None, "more": {"a": None}}, "tools": None}
     full = [{**row, **nothing} for row in rows]
     written(Path("mine.jsonl"), json_lines(full))
     Path("mine.parquet").write_bytes(as_parquet(full))

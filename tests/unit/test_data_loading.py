@@ -124,7 +124,7 @@ def write_json(path: Path, document: object) -> Path:
 
 def test_a_split_column_counts_in_every_form_of_the_rows() -> None:
     rows = [row(number, split="test" if number % 4 == 0 else "train") for number in range(40)]
-    forms = [
+    forms: list[str | Path] = [
         write_rows(Path("mine.jsonl"), rows),
         write_json(Path("mine.json"), {"train": rows}),
         saved("saved", train=rows),
@@ -313,7 +313,7 @@ def test_all_bad_rows_are_reported_by_cause() -> None:
 
 
 def test_the_share_of_bad_rows_counts_over_the_whole_set() -> None:
-    rows = [
+    rows: list[dict[str, object]] = [
         {"prompt": f"{n}+1?", "completion": "" if n < 21 else str(n + 1), "split": "test" if n < 200 else "train"}
         for n in range(1000)
     ]
@@ -329,7 +329,8 @@ def test_the_share_of_bad_rows_counts_over_the_whole_set() -> None:
         "--max-bad-share.\nmine.jsonl, line 1, line 2, line 3 and 19 more rows: column 'completion' is empty. Fill it "
         "in, or remove the row."
     )
-    other = write_rows(Path("other.jsonl"), [{"prompt": f"{n}?", "completion": "x" if n else ""} for n in range(10)])
+    pairs: list[dict[str, object]] = [{"prompt": f"{n}?", "completion": "x" if n else ""} for n in range(10)]
+    other = write_rows(Path("other.jsonl"), pairs)
     with pytest.raises(UsageError, match=r"mine\.jsonl and other\.jsonl: 2 of 810 rows \(0\.2%\) cannot be used"):
         load(file, eval_dataset=str(other), skip_bad_rows=True, max_bad_share=0.001)
 
