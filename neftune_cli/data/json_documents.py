@@ -50,7 +50,7 @@ def rows_of_document(source: str, document: object) -> Document:
     """
     if isinstance(document, list):
         return Document({UNNAMED: document})
-    if isinstance(document, dict) and isinstance(document.get(DATA), list):
+    if isinstance(document, dict) and isinstance(document.get(DATA), list) and not _is_table_with_data(document):
         return _with_data(source, document, document[DATA])
     if isinstance(document, dict) and document:
         if found := _named_splits(source, document):
@@ -61,6 +61,13 @@ def rows_of_document(source: str, document: object) -> Document:
             return Document({UNNAMED: list(document.values())})
     what = f"{source} contains neither a list of objects nor an object with such a list under the key '{DATA}'."
     raise UsageError(Problem(what, WRITE_LIST))
+
+
+def _is_table_with_data(document: Mapping[str, Any]) -> bool:
+    """Return whether `data` is a column: all keys have lists of the same length, and `data` has no objects."""
+    lengths = {len(value) for value in document.values() if isinstance(value, list)}
+    has_rows = any(isinstance(item, dict | list) for item in document[DATA])
+    return len(document) > 1 and len(lengths) == 1 and not has_rows and _is_table(document)
 
 
 def _with_data(source: str, document: Mapping[str, Any], items: Sequence[Any]) -> Document:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from neftune_cli.data.examples import Message
-from neftune_cli.data.json_text import DuplicateKeyError, parse, parse_python, repeated_key
+from neftune_cli.data.json_text import DuplicateKeyError, parse, parse_python, repeated_key, start_of
 from neftune_cli.data.rows import (
     RowError,
     RowValues,
@@ -205,4 +205,4 @@ def _remarks(keys: Mapping[str, object], role: str) -> Iterator[Remark]:
     for key in keys:
         if key in used or (key in WEIGHT_KEYS and keys[key] in (0, False)):
             continue
-        yield Remark(f"Key '{key}' of {role} turns is not read")
+        yield Remark(f"Key '{start_of(str(key))}' of {role} turns is not read")

@@ -111,6 +111,10 @@ def test_keys_that_pandas_writes_are_not_named(tmp_path: Path, orient: Any) -> N
 def test_json_with_a_list_for_each_column(tmp_path: Path) -> None:
     columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
     assert values_of(written(tmp_path / "mine.json", json.dumps(columns))) == ROWS
+    with_data = {**columns, "data": [1, 2]}
+    assert values_of(written(tmp_path / "data.json", json.dumps(with_data))) == [
+        {**row, "data": number} for number, row in enumerate(ROWS, start=1)
+    ]
     assert values_of(written(tmp_path / "splits.json", json.dumps({"train": columns, "test": columns}))) == ROWS
 
 

@@ -261,6 +261,7 @@ def test_keys_that_are_not_read_are_named_once_with_their_rows() -> None:
         "Key 'name' of user turns is not read: 2 rows.",
         "Key 'id' of assistant turns is not read: 2 rows.",
     )
+    assert notes_of({**USER, "\ud800\n": 1}, ANSWER) == ["Key '\ufffd' of user turns is not read: 1 row."]
     assert notes_of({**USER, "weight": 1}, ANSWER) == ["Key 'weight' of user turns is not read: 1 row."]
     assert notes_of({**USER, "weight": 0}, {**ANSWER, "weight": 1}) == []
 
