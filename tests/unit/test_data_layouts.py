@@ -155,7 +155,8 @@ def test_images_are_refused() -> None:
         "mine.jsonl: column 'images' has values (2 rows), and images are not read. Use --columns messages=messages to "
         "leave it out, or remove the column."
     )
-    for nothing in ([], "[]", {"path": None, "bytes": None}, "null", " {} "):
+    empty: list[Any] = [[], "[]", {"path": None, "bytes": None}, "null", " {} "]
+    for nothing in empty:
         assert reading_of({**row, "images": nothing}).notes[1:] == ()
 
 
