@@ -1,6 +1,7 @@
 """Resolution of a spec: a YAML file overrides the defaults, and options override the file. Reports all problems."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def dump_spec(spec: SweepSpec, *, schema_version: int) -> str:
     return yaml.dump(values, Dumper=NumberDumper, sort_keys=False)
 
 
+@lru_cache(maxsize=4)
 def _fields(text: str) -> dict[str, Any]:
+    """Return the fields in a text. They are kept, because a sweep reads its own file many times."""
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
