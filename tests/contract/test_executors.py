@@ -238,6 +238,7 @@ def test_stopped_trial_releases_its_lease_and_finishes_next_time(name: str, swee
         assert finished(run(executor, sweep, trial)).record
 
 
+@pytest.mark.parametrize("executor", [name for name in EXECUTORS.names() if name != INLINE], indirect=True)
 def test_files_are_those_of_the_inline_executor(executor: Executor, tmp_path: Path) -> None:
     written = []
     with make_executor(INLINE) as inline:
