@@ -4,6 +4,7 @@ import gc
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from neftune_cli.config.resolve import resolve_sweep
@@ -22,6 +23,9 @@ ROWS = (
     ("alpha=5", 5.0, 2, 0.920, 0.766, 1.518, 4.563, 0.46, 0.63, 120.0, 11.0, 8.3, 0.01),
 )
 """BLEU is missing, as an example of a metric that is undefined for the data."""
+
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
