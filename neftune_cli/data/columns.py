@@ -7,11 +7,16 @@ from dataclasses import dataclass, field, replace
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.conversations import Conversation
 from neftune_cli.data.examples import Example
+from neftune_cli.data.preferences import preference_problem
 from neftune_cli.data.rows import RowValues, Table
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
 RowReader = Callable[[RowValues], Example | Conversation]
 """Converts a row, whose columns have the names of the column set, to an example."""
+
+
+PLAIN_TEXT = "text"
+"""Layout of plain text, all of which is learned."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,11 @@ class ColumnSet:
     def columns(self) -> tuple[str, ...]:
         """Return the required and the optional columns."""
         return (*self.required, *self.optional)
+
+    @property
+    def has_completion(self) -> bool:
+        """Return whether a part of the row is the completion; plain text is learned as a whole."""
+        return self.layout != PLAIN_TEXT
 
     @property
     def in_words(self) -> str:
@@ -94,9 +104,9 @@ def _recognized(table: Table, candidates: Sequence[ColumnSet], layout: str | Non
     filled = tuple(column for column in table.columns if table.filled(column))
     for present in (filled, table.columns):
         for columns, names in _fitting(present, candidates):
-            others = _other_layouts(present, candidates) if columns.layout == "text" else ()
+            others = _other_layouts(present, candidates) if not columns.has_completion else ()
             return ChosenColumns(columns, _resolved(columns, table.columns, _exact, names), others=others)
-    raise UsageError(_missing_columns(table, candidates, layout))
+    raise UsageError(preference_problem(table) or _missing_columns(table, candidates, layout))
 
 
 def _fitting(present: Sequence[str], candidates: Sequence[ColumnSet]) -> Iterator[tuple[ColumnSet, dict[str, str]]]:
@@ -110,7 +120,7 @@ def _fitting(present: Sequence[str], candidates: Sequence[ColumnSet]) -> Iterato
 
 def _other_layouts(present: Sequence[str], candidates: Sequence[ColumnSet]) -> tuple[str, ...]:
     fitting = (columns for columns in candidates if set(columns.required) <= set(_resolved(columns, present, _exact)))
-    return tuple(dict.fromkeys(columns.layout for columns in fitting if columns.layout != "text"))
+    return tuple(dict.fromkeys(columns.layout for columns in fitting if columns.has_completion))
 
 
 def _resolved(

@@ -1,6 +1,7 @@
 """Built-in layouts: their columns with the names in data sets, and the conversion of a row to a conversation."""
 
 import re
+from itertools import takewhile
 
 from neftune_cli.data.columns import ColumnSet, RowReader
 from neftune_cli.data.conversations import Conversation, conversation, prompted
@@ -9,6 +10,7 @@ from neftune_cli.data.rows import RowError, RowValues, column_in_words, describe
 from neftune_cli.data.spellings import ASSISTANT
 from neftune_cli.data.tool_calls import tools_in
 from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, turns_in
+from neftune_cli.formatting import counted
 
 CHAT_MARKER = re.compile(
     r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"
@@ -23,6 +25,7 @@ def _pair(prompt: str, completion: str) -> RowReader:
 
     def read(row: RowValues) -> Conversation:
         asked, answered = _prompt(row, prompt), _completion(row, completion)
+        _refuse_repeated(row, prompt, completion, asked, answered)
         history = _history(row)
         before = Turns((*history.messages, *asked.messages), (*history.remarks, *asked.remarks))
         places = (column_in_words(row, prompt), column_in_words(row, completion))
@@ -71,9 +74,24 @@ def _prompt(row: RowValues, column: str) -> Turns:
 
 
 def _completion(row: RowValues, column: str) -> Turns:
+    value = row.get(column)
+    if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
+        texts = counted(len(value), "text")
+        what = f"{column_in_words(row, column)} has a list of {texts}, not one text or a list of turns."
+        raise RowError(what, "Write one text, for example the preferred answer.")
     if _has_turns(row, column):
         return turns_in(row, column)
     return Turns((Message(role=ASSISTANT, content=text_in(row, column)),))
+
+
+def _refuse_repeated(row: RowValues, prompt: str, completion: str, asked: Turns, answered: Turns) -> None:
+    """Refuse a completion that starts with the prompt, as the preferred conversations of preference data do."""
+    questions = {turn["content"].strip() for turn in asked.messages if turn["role"] == "user"}
+    before_answer = takewhile(lambda turn: turn["role"] != ASSISTANT, answered.messages)
+    if any(turn["role"] == "user" and turn["content"].strip() in questions for turn in before_answer):
+        what = f"{column_in_words(row, completion)} repeats the prompt in {column_in_words(row, prompt)}."
+        option = f"--columns messages={name_in_data(row, completion)}"
+        raise RowError(what, f"Use {option} if it has whole conversations, or remove the prompt from it.")
 
 
 def _has_turns(row: RowValues, column: str) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from neftune_cli.data.columns import ChosenColumns
+from neftune_cli.data.preferences import LABELS, bad_completions
 from neftune_cli.data.rows import RowError, RowValues, Table, is_blank
 from neftune_cli.data.turns import media_clause
 from neftune_cli.errors import Problem, UsageError
@@ -66,6 +67,10 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
     name = _plain(column)
     if name == WEIGHT:
         yield from _weights(table, column, chosen)
+        return
+    if name in LABELS and chosen.columns.has_completion:
+        problem = bad_completions(table, column, chosen.as_option)
+        yield from (problem,) if problem else ()
         return
     clause = media_clause(name)
     if not (clause or name in (*MEANINGFUL, *chosen.columns.meaningful)) or not (rows := table.filled(column)):
