@@ -77,6 +77,27 @@ def test_a_page_that_cannot_be_written_is_reported_with_the_other_problems(
     assert "none.jsonl" in result.err
 
 
+@pytest.mark.parametrize("target", ["rows.jsonl", "other.jsonl", "linked.jsonl", "mine.yaml"])
+def test_a_page_never_replaces_a_file_of_another_kind(neftune: Neftune, data: str, target: str) -> None:
+    Path("linked.jsonl").symlink_to(data)
+    Path("mine.yaml").write_text(f"dataset: {data}\n")
+    Path("other.jsonl").write_text("{}\n")
+    path = Path(data) if target == "rows.jsonl" else Path(target)
+    before = path.read_bytes()
+    result = neftune("preview", "mine.yaml", "--dataset", data, "--html", str(path))
+    assert result.code == 2
+    expected = f"--html {path}: the file exists and is not an HTML page. Use another path, or delete the file."
+    assert expected in " ".join(result.err.split())
+    assert path.read_bytes() == before
+
+
+def test_a_page_replaces_an_earlier_page_or_an_empty_file(neftune: Neftune, data: str) -> None:
+    Path("preview.html").touch()
+    for _ in range(2):
+        assert neftune("preview", "--dataset", data, "--html", "preview.html").code == 0
+    assert Path("preview.html").read_text().startswith("<!DOCTYPE html>")
+
+
 def test_a_page_that_the_system_refuses_is_a_usage_error(neftune: Neftune, data: str) -> None:
     result = neftune("preview", "--dataset", data, "--html", "x" * 300)
     assert result.code == 2
