@@ -87,8 +87,9 @@ def _completion(row: RowValues, column: str) -> Turns:
 def _refuse_repeated(row: RowValues, prompt: str, completion: str, asked: Turns, answered: Turns) -> None:
     """Refuse a completion that starts with the prompt, as the preferred conversations of preference data do."""
     questions = {turn["content"].strip() for turn in asked.messages if turn["role"] == "user"}
-    before_answer = takewhile(lambda turn: turn["role"] != ASSISTANT, answered.messages)
-    if any(turn["role"] == "user" and turn["content"].strip() in questions for turn in before_answer):
+    before_answer = tuple(takewhile(lambda turn: turn["role"] != ASSISTANT, answered.messages))
+    repeated = any(turn["role"] == "user" and turn["content"].strip() in questions for turn in before_answer)
+    if repeated and before_answer != answered.messages:
         what = f"{column_in_words(row, completion)} repeats the prompt in {column_in_words(row, prompt)}."
         option = f"--columns messages={name_in_data(row, completion)}"
         raise RowError(what, f"Use {option} if it has whole conversations, or remove the prompt from it.")

@@ -153,7 +153,8 @@ def _dropped(part: Part, bad_rows: Sequence[BadRow]) -> tuple[str, ...]:
     causes = [
         f"{cause.rstrip('.')} ({number:,}, first {first[cause]})" for cause, number in counts.most_common(SHOWN_CAUSES)
     ]
-    others = ["other causes"] if len(counts) > SHOWN_CAUSES else []
+    left = sum(number for _, number in counts.most_common()[SHOWN_CAUSES:])
+    others = [f"{counted(left, 'row')} with other causes"] if left else []
     rows = f"{counted(len(bad_rows), 'row')} of {part.name}"
     return (f"{rows} dropped because they cannot be used: {'; '.join([*causes, *others])}.",)
 

@@ -16,9 +16,9 @@ ParsedT = TypeVar("ParsedT")
 EMPTY_JSON = ("[]", "{}", "null")
 """Empty values as JSON text, which CSV files have in place of them."""
 TOO_DEEP = "the row is nested too deeply."
-SHOWN_PROBLEMS = 5
+SHOWN_PROBLEMS = 20
 SHOWN_PLACES = 3
-_TURN_NUMBER = re.compile(r"\bturn \d+")
+_NUMBER = re.compile(r"\b(turn|item) \d+")
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,12 @@ class RowError(Exception):
     def __init__(self, what: str, fix: str, cause: str = "") -> None:
         self.what = what
         self.fix = fix
-        self.cause = cause or _TURN_NUMBER.sub("a turn", what)
+        self.cause = cause or _NUMBER.sub(_without_number, what)
         super().__init__(what)
+
+
+def _without_number(numbered: re.Match[str]) -> str:
+    return {"turn": "a turn", "item": "an item"}[numbered[1]]
 
 
 @dataclass(frozen=True)
@@ -176,12 +180,18 @@ def problems_of(bad_rows: Sequence[BadRow]) -> list[Problem]:
     causes: dict[tuple[str, str], list[BadRow]] = {}
     for row in bad_rows:
         causes.setdefault((row.cause, row.fix), []).append(row)
-    problems = [Problem(f"{_places(rows)}: {rows[0].what}", rows[0].fix) for rows in causes.values()]
+    problems = [Problem(f"{_places(rows)}: {_faults(rows)}", rows[0].fix) for rows in causes.values()]
     left = sum(len(rows) for rows in list(causes.values())[SHOWN_PROBLEMS:])
     if not left:
         return problems
     rows_left = "1 more row has another problem" if left == 1 else f"{left:,} more rows have other problems"
     return [*problems[:SHOWN_PROBLEMS], Problem(f"{rows_left}.", "Fix these first, then run the command again.")]
+
+
+def _faults(rows: Sequence[BadRow]) -> str:
+    """Return the fault of rows with one cause: if it differs in details, the cause and the fault of the first row."""
+    is_same = len({row.what for row in rows}) == 1
+    return rows[0].what if is_same else f"{rows[0].cause.rstrip('.')}. First row: {rows[0].what}"
 
 
 def in_order(place: str) -> list[tuple[int, str]]:
