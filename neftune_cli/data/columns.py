@@ -8,7 +8,7 @@ from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.conversations import Conversation
 from neftune_cli.data.examples import Example
 from neftune_cli.data.preferences import preference_problem
-from neftune_cli.data.rows import RowValues, Table
+from neftune_cli.data.rows import RowValues, Table, is_filled
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
 RowReader = Callable[[RowValues], Example | Conversation]
@@ -66,8 +66,19 @@ class ChosenColumns:
     """Whether the user named the columns."""
     is_raw: bool = False
     """Whether no chat template is used."""
-    others: tuple[str, ...] = ()
-    """Layouts that read other columns in place of `text`."""
+    others: tuple["ChosenColumns", ...] = ()
+    """Other layouts that fit, if plain text is read."""
+
+    @property
+    def learned(self) -> str:
+        """Return the name in the table of the column that is learned."""
+        return self.names[self.columns.required[-1]]
+
+    @property
+    def in_words(self) -> str:
+        """Return the required columns with the layout, for a message."""
+        required = ", ".join(self.names[column] for column in self.columns.required)
+        return f"the columns {required} (layout {self.columns.layout})"
 
     @property
     def as_option(self) -> str:
@@ -89,6 +100,18 @@ def choose(table: Table, sets: Sequence[ColumnSet], inputs: InputSpec) -> Chosen
     else:
         chosen = _recognized(table, candidates, inputs.layout)
     return _raw(chosen) if inputs.raw else chosen
+
+
+def layout_of_row(row: RowValues, sets: Sequence[ColumnSet], chosen: ChosenColumns) -> ChosenColumns | None:
+    """Return the columns of a row that lacks some of the chosen ones, but fits another column set; None otherwise."""
+    filled = [column for column in row if is_filled(row, column)]
+    missing = [column for column in chosen.columns.required if chosen.names[column] not in filled]
+    if not missing or chosen.are_named:
+        return None
+    for columns, names in _fitting(filled, sets):
+        if columns.has_completion or len(missing) == len(chosen.columns.required):
+            return ChosenColumns(columns, names)
+    return None
 
 
 def _of_layout(sets: Sequence[ColumnSet], layout: str) -> Sequence[ColumnSet]:
@@ -118,9 +141,11 @@ def _fitting(present: Sequence[str], candidates: Sequence[ColumnSet]) -> Iterato
                 yield columns, _resolved(columns, present, _in_any_case, names)
 
 
-def _other_layouts(present: Sequence[str], candidates: Sequence[ColumnSet]) -> tuple[str, ...]:
-    fitting = (columns for columns in candidates if set(columns.required) <= set(_resolved(columns, present, _exact)))
-    return tuple(dict.fromkeys(columns.layout for columns in fitting if columns.has_completion))
+def _other_layouts(present: Sequence[str], candidates: Sequence[ColumnSet]) -> tuple[ChosenColumns, ...]:
+    """Return the layouts other than plain text that fit, each with the first column set that does."""
+    resolved = ((columns, _resolved(columns, present, _exact)) for columns in candidates if columns.has_completion)
+    fitting = [ChosenColumns(columns, names) for columns, names in resolved if set(columns.required) <= set(names)]
+    return tuple({one.columns.layout: one for one in reversed(fitting)}.values())[::-1]
 
 
 def _resolved(

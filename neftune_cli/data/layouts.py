@@ -1,24 +1,17 @@
 """Built-in layouts: their columns with the names in data sets, and the conversion of a row to a conversation."""
 
-import re
+from dataclasses import replace
 from itertools import takewhile
 
 from neftune_cli.data.columns import ColumnSet, RowReader
 from neftune_cli.data.conversations import Conversation, conversation, prompted
 from neftune_cli.data.examples import Example, Message, content_id
+from neftune_cli.data.markers import rendered_prompt
 from neftune_cli.data.rows import RowError, RowValues, column_in_words, described, is_blank, name_in_data, text_in
 from neftune_cli.data.spellings import ASSISTANT
 from neftune_cli.data.tool_calls import tools_in
 from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, turns_in
 from neftune_cli.formatting import counted
-
-CHAT_MARKER = re.compile(
-    r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"
-    r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>|### (?:Instruction|Response):"
-)
-RENDERED = "Prompts contain chat markers such as '{}', and the template adds its own"
-USE_RAW = "Use --raw if the prompts are rendered already."
-
 
 def _pair(prompt: str, completion: str) -> RowReader:
     """Return the conversion of a row with a prompt and a completion, each a text or a list of turns."""
@@ -28,7 +21,7 @@ def _pair(prompt: str, completion: str) -> RowReader:
         _refuse_repeated(row, prompt, completion, asked, answered)
         history = _history(row)
         before = Turns((*history.messages, *asked.messages), (*history.remarks, *asked.remarks))
-        places = (column_in_words(row, prompt), column_in_words(row, completion))
+        places = (_place(row, prompt), _place(row, completion))
         return prompted(before, answered, places, system=_system(row), tools=tools_in(row, "tools"))
 
     return read
@@ -61,16 +54,14 @@ def _prompt(row: RowValues, column: str) -> Turns:
         if not is_blank(row.get("input")):
             what = f"{column_in_words(row, 'input')} cannot be added to the turns in {column_in_words(row, column)}."
             raise RowError(what, "Move it into a turn, or name the other columns with --columns.")
-        return turns_in(row, column)
+        return _turns_of_text(row, column)
     paragraphs, remarks = [text_in(row, column)], []
     if not is_blank(row.get("input")):
         paragraphs.append(text_in(row, "input"))
         if column != "instruction" or name_in_data(row, "input").strip().lower() in _QUESTIONS:
             remarks.append(Remark(f"C{column_in_words(row, 'input')[1:]} is the second paragraph of the prompt"))
     prompt = "\n\n".join(paragraphs)
-    if marker := CHAT_MARKER.search(prompt):
-        remarks.append(Remark(RENDERED.format(marker.group()), USE_RAW))
-    return Turns((Message(role="user", content=prompt),), tuple(remarks))
+    return Turns((Message(role="user", content=prompt),), (*remarks, *rendered_prompt(prompt)))
 
 
 def _completion(row: RowValues, column: str) -> Turns:
@@ -80,7 +71,7 @@ def _completion(row: RowValues, column: str) -> Turns:
         what = f"{column_in_words(row, column)} has a list of {texts}, not one text or a list of turns."
         raise RowError(what, "Write one text, for example the preferred answer.")
     if _has_turns(row, column):
-        return turns_in(row, column)
+        return _turns_of_text(row, column)
     return Turns((Message(role=ASSISTANT, content=text_in(row, column)),))
 
 
@@ -99,6 +90,18 @@ def _has_turns(row: RowValues, column: str) -> bool:
     """Return whether a column has a list of turns, or the JSON text of one, and not a text."""
     value = row.get(column)
     return is_text_of_turns(value) if isinstance(value, str) else isinstance(value, list | tuple)
+
+
+def _turns_of_text(row: RowValues, column: str) -> Turns:
+    """Return the turns of a column that can also have a text, with a remark if they are JSON text."""
+    turns = turns_in(row, column)
+    remark = Remark(f"JSON text in {column_in_words(row, column)} is read as turns of a conversation")
+    return replace(turns, remarks=(*turns.remarks, remark)) if isinstance(row.get(column), str) else turns
+
+
+def _place(row: RowValues, column: str) -> str:
+    is_json = isinstance(row.get(column), str) and _has_turns(row, column)
+    return f"{column_in_words(row, column)}{' (JSON text, read as turns)' if is_json else ''}"
 
 
 def _system(row: RowValues) -> str:

@@ -101,10 +101,11 @@ class Table:
 
     def filled(self, column: str) -> int:
         """Return the number of rows that have a value in a column. An empty list or object as JSON text is none."""
-        return sum(_is_filled(row.value, column) for row in self.rows)
+        return sum(is_filled(row.value, column) for row in self.rows)
 
 
-def _is_filled(row: RowValues, column: str) -> bool:
+def is_filled(row: RowValues, column: str) -> bool:
+    """Return whether a row has a value in a column. An empty list or object as JSON text is none."""
     if isinstance(row, ColumnarRow):
         return column in row and row.columns.is_filled(column, row.index)
     value = row.get(column)

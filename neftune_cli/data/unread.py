@@ -45,7 +45,11 @@ def unread_notes(table: Table, chosen: ChosenColumns) -> tuple[str, ...]:
     counts = {column: rows for column, rows in counts.items() if rows and not _is_weight(column, chosen)}
     if not counts:
         return ()
-    hint = f" Use --format {' or '.join(chosen.others)} to read others." if chosen.others else ""
+    hint = "".join(
+        f" To learn the column '{other.learned}' instead, use --format {other.columns.layout} or {other.as_option}."
+        for other in chosen.others
+    )
+    hint = f" Only the column '{chosen.learned}' is learned, as plain text.{hint}" if hint else ""
     if len(counts) == 1:
         ((column, rows),) = counts.items()
         return (f"Column '{column}' is not read in this layout: {counted(rows, 'row')}.{hint}",)
@@ -81,7 +85,8 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
 
 
 def _layouts(chosen: ChosenColumns) -> str:
-    return f"Use --format {' or '.join(chosen.others)} if that fits. " if chosen.others else ""
+    layouts = " or ".join(other.columns.layout for other in chosen.others)
+    return f"Use --format {layouts} if that fits. " if layouts else ""
 
 
 def _weights(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Problem]:

@@ -150,7 +150,7 @@ def test_question_beside_an_instruction_and_an_input_is_refused(inputs: dict[str
 
 
 def test_images_are_refused() -> None:
-    row = {"images": ["map.png"], "messages": [turn("user", "<image> Where?"), turn("assistant", "Here.")]}
+    row = {"images": ["map.png"], "messages": [turn("user", "Where?"), turn("assistant", "Here.")]}
     assert refusal_of(row, row) == (
         "mine.jsonl: column 'images' has values (2 rows), and images are not read. Use --columns messages=messages to "
         "leave it out, or remove the column."
@@ -223,99 +223,18 @@ def test_weights_of_1_are_read() -> None:
     assert reading_of(*({**row, "weight": weight} for weight in (1, 1.0, "1", None))).notes[1:] == ()
 
 
-PAIR = {"prompt": QUESTION, "completion": ANSWER}
-
-
-@pytest.mark.parametrize(
-    ("rows", "refused"),
-    [
-        ([{**PAIR, "label": True}, {**PAIR, "label": False}], 1),
-        ([{**PAIR, "label": False}, {**PAIR, "label": False}], 2),
-        ([{**PAIR, "label": 1}, {**PAIR, "label": 0}], 1),
-        ([{**PAIR, "Label": "True"}, {**PAIR, "Label": "False"}], 1),
-        ([{**PAIR, "label": "good"}, {**PAIR, "label": "bad"}], 1),
-        ([{"instruction": QUESTION, "output": ANSWER, "kto_tag": False}], 1),
-        ([{"messages": [turn("user", QUESTION), turn("assistant", ANSWER)], "label": False}], 1),
-        ([{**PAIR, "accepted": True}, {**PAIR, "accepted": None}, {**PAIR, "accepted": False}], 1),
-    ],
-)
-def test_completions_that_a_label_rejects_are_refused(rows: list[dict[str, Any]], refused: int) -> None:
-    (column,) = {"label", "Label", "kto_tag", "accepted"} & rows[0].keys()
-    rejected = f"column '{column}' marks completions as bad ({refused} row{'s' if refused > 1 else ''} in all)"
-    message = refusal_of(*rows)
-    assert f": {rejected}, but all rows are learned. Remove these rows, or use --columns " in message
-    option = message.partition("--columns ")[2].partition(" to learn")[0]
-    named = dict(pair.split("=") for pair in option.split(","))
-    assert len(reading_of(*rows, columns=named).examples) == len(rows)
-
-
-@pytest.mark.parametrize(
-    "rows",
-    [
-        [{**PAIR, "label": True}, {**PAIR, "label": None}],
-        [{**PAIR, "label": 0}, {**PAIR, "label": 2}, {**PAIR, "label": 1}],
-        [{**PAIR, "label": "bad"}, {**PAIR, "label": "neutral"}],
-        [{**PAIR, "verified": True}, {**PAIR, "verified": False}],
-        [{"text": ANSWER, "label": 0}, {"text": QUESTION, "label": 1}],
-    ],
-)
-def test_other_labels_are_named_only(rows: list[dict[str, Any]]) -> None:
-    assert "is not read" in reading_of(*rows).notes[1]
+CHAT = [turn("user", QUESTION), turn("assistant", ANSWER)]
 
 
 def test_layout_of_text_names_the_columns_of_another_layout() -> None:
     (_, note) = reading_of({"text": "a", "question": "b", "answer": "c"}).notes
-    assert note.endswith("'question' (1 row), 'answer' (1 row). Use --format prompt-completion to read others.")
-
-
-CHOSEN = [turn("user", QUESTION), turn("assistant", ANSWER)]
-REJECTED = [turn("user", QUESTION), turn("assistant", "?")]
-
-
-@pytest.mark.parametrize(
-    ("row", "columns"),
-    [
-        ({"prompt": QUESTION, "chosen": CHOSEN, "rejected": REJECTED}, "messages=chosen"),
-        ({"chosen": CHOSEN, "rejected": REJECTED}, "messages=chosen"),
-        ({"prompt": QUESTION, "chosen": ANSWER, "rejected": "?"}, "prompt=prompt,completion=chosen"),
-        ({"Question": QUESTION, "Chosen": ANSWER, "Rejected": "?"}, "prompt=Question,completion=Chosen"),
-        ({"prompt": CHOSEN[:1], "chosen": CHOSEN[1:], "rejected": REJECTED[1:]}, "prompt=prompt,completion=chosen"),
-        ({"prompt": QUESTION, "chosen": json.dumps(CHOSEN), "rejected": json.dumps(REJECTED)}, "messages=chosen"),
-    ],
-)
-def test_preference_data_are_recognized(row: Mapping[str, Any], columns: str) -> None:
-    message = refusal_of(row)
-    assert "mine.jsonl has preference data (columns " in message
-    assert f"Use --columns {columns} to learn the preferred answers." in message
-    named = dict(pair.split("=") for pair in columns.split(","))
-    example = read_one(row, columns=named)
-    assert [message["content"] for message in example.turns] == [QUESTION, ANSWER]
-
-
-def test_preference_data_that_columns_cannot_name() -> None:
-    row = {"input": {"messages": CHOSEN[:1]}, "preferred_output": CHOSEN[1:], "non_preferred_output": REJECTED[1:]}
-    message = refusal_of(row)
-    assert "mine.jsonl has preference data (columns preferred_output, non_preferred_output)" in message
-    assert 'Write the preferred answers as {"messages": [...]}.' in message
-
-
-def test_completion_that_repeats_the_prompt_is_an_unusable_row() -> None:
-    row = {"prompt": f"{QUESTION} ", "chosen": CHOSEN, "rejected": REJECTED}
-    assert refusal_of(row, columns={"prompt": "prompt", "completion": "chosen"}) == (
-        "mine.jsonl, line 1: column 'chosen' repeats the prompt in column 'prompt'. Use --columns messages=chosen if "
-        "it has whole conversations, or remove the prompt from it."
+    assert note.endswith(
+        "'question' (1 row), 'answer' (1 row). Only the column 'text' is learned, as plain text. To learn the column "
+        "'answer' instead, use --format prompt-completion or --columns prompt=question,completion=answer."
     )
-    several = {"prompt": CHOSEN[:1], "completion": [*CHOSEN, *REJECTED]}
-    assert "column 'completion' repeats the prompt" in refusal_of(several)
-    later = {"prompt": QUESTION, "completion": [*CHOSEN[1:], *CHOSEN]}
-    assert [message["role"] for message in read_one(later).turns] == ["user", "assistant", "user", "assistant"]
-
-
-def test_list_of_texts_is_no_completion() -> None:
-    assert refusal_of({"instruction": QUESTION, "output": [ANSWER, "?"]}) == (
-        "mine.jsonl, line 1: column 'output' has a list of 2 texts, not one text or a list of turns. "
-        "Write one text, for example the preferred answer."
-    )
+    (_, note) = reading_of({"text": "a", "dialog": [], "query": "b", "output": "c", "dialogue": CHAT}).notes
+    assert note.count("To learn the column") == 2
+    assert "To learn the column 'dialogue' instead, use --format messages or --columns messages=dialogue." in note
 
 
 def test_two_system_prompts_are_an_unusable_row() -> None:
