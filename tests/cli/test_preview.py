@@ -36,6 +36,17 @@ def test_the_parts_of_an_example_in_json(neftune: Neftune, data: str) -> None:
     assert first["noise_norm"] == pytest.approx(10 / (3 * first["length"]) ** 0.5)
 
 
+def test_the_first_token_of_plain_text_carries_no_loss(neftune: Neftune, tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": f"Some text {number}"}) + "\n" for number in range(6)))
+    options = ("--dataset", str(file), "--train-examples", "2", "--eval-examples", "2")
+    shown = json.loads(neftune("preview", *options, "--noise-target", "completion", "--json").out)["examples"][0]
+    assert [token["part"] for token in shown["tokens"]] == ["first", *["learned"] * (shown["length"] - 1)]
+    assert shown["learned"] == shown["length"] - 1
+    assert all(token["has_noise"] for token in shown["tokens"])
+    assert "[first token, no loss] S" in neftune("preview", *options).out
+
+
 def test_columns_that_are_not_read_are_named(neftune: Neftune, data: str) -> None:
     assert "'kind'" in neftune("preview", "--dataset", data).out
 
