@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.content import split_suffix
 from neftune_cli.data.conversations import Conversation
+from neftune_cli.data.csv_files import CSV_SUFFIXES
 from neftune_cli.data.examples import Example
 from neftune_cli.data.preferences import preference_problem
 from neftune_cli.data.rows import RowValues, Table, is_filled
+from neftune_cli.data.spellings import OTHER_LAYOUT_NAMES
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
 RowReader = Callable[[RowValues], Example | Conversation]
@@ -118,7 +121,8 @@ def _of_layout(sets: Sequence[ColumnSet], layout: str) -> Sequence[ColumnSet]:
     candidates = tuple(columns for columns in sets if columns.layout == layout)
     if not candidates:
         layouts = tuple(dict.fromkeys(columns.layout for columns in sets))
-        fix = f"{_did_you_mean(layout, layouts)}Use {alternatives(layouts)}."
+        meant = OTHER_LAYOUT_NAMES.get(layout.lower())
+        fix = f"Use {meant}." if meant else f"{_did_you_mean(layout, layouts)}Use {alternatives(layouts)}."
         raise UsageError(Problem(f"--format {layout}: there is no such layout.", fix))
     return candidates
 
@@ -249,7 +253,9 @@ def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str 
     what = f"The columns of {table.source} {match}: {', '.join(table.columns) or 'none'}."
     example = ",".join(f"{column}=COLUMN" for column in candidates[0].required) if layout else _EXAMPLE
     rename = f"rename them to one of these sets: {_sets_in_words(candidates)}."
-    return Problem(what, f"Name them, for example --columns {example}, or {rename}")
+    is_csv = bool(table.rows) and split_suffix(table.rows[0].file)[0] in CSV_SUFFIXES
+    header = _HEADER if is_csv and layout is None else ""
+    return Problem(what, f"{header}Name them, for example --columns {example}, or {rename}")
 
 
 def _sets_in_words(candidates: Sequence[ColumnSet]) -> str:
@@ -260,4 +266,5 @@ def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
+_HEADER = "The first line has the column names: add one if it has an example. "
 _EXAMPLE = "prompt=COLUMN,completion=COLUMN"

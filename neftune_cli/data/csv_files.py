@@ -14,6 +14,8 @@ from neftune_cli.data.rows import BadRow, Located, RowError, Rows, RowValues, pr
 from neftune_cli.data.splits import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 
+CSV_SUFFIXES = (".csv", ".tsv")
+"""Suffixes of files whose first line has the column names."""
 DELIMITERS = ",;\t|"
 QUOTE_FIX = 'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
 CELLS_FIX = "Put text with commas or line breaks in double quotes."

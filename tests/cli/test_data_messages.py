@@ -212,6 +212,37 @@ def test_folder_among_several_files() -> None:
     )
 
 
+def test_bundled_data_among_several_files() -> None:
+    Path("mine.jsonl").write_text(PAIR)
+    assert message_of("bios,mine.jsonl") == (
+        "'bios' is the bundled data set, and only files can be joined with commas. Use bios alone, or files only."
+    )
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_empty_names(name: str) -> None:
+    Path("mine.jsonl").write_text(PAIR)
+    assert message_of(name) == "--dataset is empty. Use a name, or remove --dataset."
+    assert message_of("mine.jsonl", split=name, eval_dataset=name, eval_split=name).splitlines() == [
+        f"--{option} is empty. Use a name, or remove --{option}." for option in ("split", "eval-dataset", "eval-split")
+    ]
+
+
+def test_csv_file_without_column_names() -> None:
+    Path("mine.csv.gz").write_bytes(gzip.compress(b"Who are you?,A bot\nHi,Hello\n"))
+    assert message_of("mine.csv.gz").startswith(
+        "The columns of mine.csv.gz match no supported layout: Who are you?, A bot. The first line has the column "
+        "names: add one if it has an example. Name them, for example --columns"
+    )
+
+
+def test_folder_with_a_description_beside_the_data() -> None:
+    Path("data").mkdir()
+    for name in ("config.json", "train-1.jsonl", "train-2.jsonl"):
+        Path("data", name).write_text(PAIR)
+    assert message_of("data").endswith("Use the files of one format, for example 'data/*.jsonl'.")
+
+
 def test_folders_that_cannot_be_read() -> None:
     Path("data").mkdir()
     assert message_of("data") == (

@@ -351,3 +351,28 @@ def test_the_first_of_equal_rows_is_kept() -> None:
     data = load(write_sums(Path("sums.jsonl"), [*range(10), *range(10)]))
     places = {example.place for example in (*data.train, *data.held_out)}
     assert places == {f"sums.jsonl, line {number}" for number in range(1, 11)}
+
+
+# Files that are not read, or not twice
+
+
+def test_file_that_is_named_twice_is_read_once() -> None:
+    rows = [json.dumps({"prompt": f"{number}+1?", "completion": str(number + 1)}) for number in range(20)]
+    Path("a.jsonl").write_text("\n".join(rows[:10]))
+    Path("b.jsonl").write_text("\n".join(rows[10:]))
+    for names in ("a.jsonl,./a.jsonl,b.jsonl", "*.jsonl,a.jsonl"):
+        data = load(names)
+        assert "Files that are named more than once and read once: a.jsonl." in data.notes
+        assert not any("duplicates" in note for note in data.notes)
+        assert data.fingerprint == load("*.jsonl").fingerprint
+    assert not any("more than once" in note for note in load("a.jsonl,b.jsonl").notes)
+
+
+def test_files_of_a_folder_in_other_formats_are_named() -> None:
+    Path("data").mkdir()
+    rows = [json.dumps({"prompt": f"{number}+1?", "completion": str(number + 1)}) for number in range(20)]
+    Path("data/a.jsonl").write_text("\n".join(rows))
+    for name in ("README.md", "notes.txt", "more.xlsx", ".hidden.txt"):
+        Path("data", name).write_text("-")
+    expected = "Files of data that are not read, because of their format: data/more.xlsx, data/notes.txt."
+    assert expected in load("data").notes
