@@ -7,11 +7,21 @@ from neftune_cli.data.columns import ColumnSet, RowReader
 from neftune_cli.data.conversations import Conversation, conversation, prompted
 from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.markers import rendered_prompt
-from neftune_cli.data.rows import RowError, RowValues, column_in_words, described, is_blank, name_in_data, text_in
+from neftune_cli.data.rows import (
+    RowError,
+    RowValues,
+    column_in_words,
+    described,
+    is_blank,
+    name_in_data,
+    text_in,
+    text_of,
+)
 from neftune_cli.data.spellings import ASSISTANT
 from neftune_cli.data.tool_calls import tools_in
 from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, turns_in
 from neftune_cli.formatting import counted
+
 
 def _pair(prompt: str, completion: str) -> RowReader:
     """Return the conversion of a row with a prompt and a completion, each a text or a list of turns."""
@@ -125,10 +135,10 @@ def _history(row: RowValues) -> Turns:
 def _question_and_answer(pair: object, place: str, number: int) -> tuple[Message, Message]:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise RowError(f"{place}: item {number} is not a pair of a question and an answer.", _WRITE_PAIRS)
-    question, answer = ({"text": text} for text in pair)
+    question, answer = pair
     return (
-        Message(role="user", content=text_in(question, "text")),
-        Message(role=ASSISTANT, content=text_in(answer, "text")),
+        Message(role="user", content=text_of(question, f"{place}, item {number}: the question")),
+        Message(role=ASSISTANT, content=text_of(answer, f"{place}, item {number}: the answer")),
     )
 
 

@@ -247,10 +247,18 @@ def text_in(row: RowValues, column: str) -> str:
     Raises:
         RowError: the value is missing, empty, or neither text nor a finite number.
     """
-    value, place = value_in(row, column), column_in_words(row, column)
+    return text_of(value_in(row, column), column_in_words(row, column))
+
+
+def text_of(value: object, place: str) -> str:
+    """Return the text of a value at a place. A number is its text, as in a CSV file.
+
+    Raises:
+        RowError: the value is empty, or neither text nor a finite number.
+    """
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and not is_blank(value):
         if not math.isfinite(value):
-            raise RowError(f"{place} contains a number that is not finite.", "Write it as text, in quotes.")
+            raise RowError(f"{place} contains a number that is not finite.", "Write it as text, or remove the row.")
         return str(value)
     return checked_text(value, place)
 
@@ -293,7 +301,7 @@ def checked_text(value: object, place: str) -> str:
     if is_blank(value):
         raise RowError(f"{place} is empty.", "Fill it in, or remove the row.")
     if not isinstance(value, str):
-        raise RowError(f"{place} contains {described(value)}, not text.", "Write it as text, in quotes.")
+        raise RowError(f"{place} contains {described(value)}, not text.", "Write it as text, or remove the row.")
     if not _is_encodable(value):
         what = f"{place} contains a lone surrogate, which is not valid Unicode."
         raise RowError(what, "Delete that character, or remove the row.")

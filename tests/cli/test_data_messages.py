@@ -228,6 +228,27 @@ def test_empty_names(name: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("document", ['{"examples": [%s]}', '{"version": "1", "rows": [%s, %s]}'])
+def test_rows_under_another_key(document: str) -> None:
+    Path("mine.json").write_text(document.replace("%s", PAIR.strip()))
+    key = "examples" if "examples" in document else "rows"
+    assert message_of("mine.json") == (
+        f"mine.json: the rows are under the key '{key}', which is not read. Rename the key to 'data' or to the name of "
+        "a split, such as 'train', or write the list alone."
+    )
+
+
+def test_empty_split() -> None:
+    rows = f"[{PAIR.strip()}]"
+    Path("mine.json").write_text(f'{{"train": {rows}, "test": [], "dev": {rows}}}')
+    assert message_of("mine.json") == "mine.json (split test) has no rows. Use --eval-split dev."
+    assert message_of("mine.json", split="test") == ("mine.json (split test) has no rows. Use --split train.")
+    Path("mine.json").write_text(f'{{"train": {rows}, "test": []}}')
+    assert message_of("mine.json") == (
+        "mine.json (split test) has no rows. Add examples to it, remove it, or use --eval-dataset."
+    )
+
+
 def test_csv_file_without_column_names() -> None:
     Path("mine.csv.gz").write_bytes(gzip.compress(b"Who are you?,A bot\nHi,Hello\n"))
     assert message_of("mine.csv.gz").startswith(

@@ -89,3 +89,28 @@ def test_chat_markers_in_plain_text_are_named() -> None:
     assert reading_of({"text": text}, {"text": "Hi"}).notes[1:] == (
         "Texts contain chat markers such as '<|im_start|>', which are special tokens of some models: 1 row.",
     )
+
+
+# Faults that are named by their place in the row
+
+
+def test_fault_in_a_history() -> None:
+    rows = [{**PAIR, "history": [["a", "b"], ["c", 3], [answer, ""]]} for answer in ("d", "e")]
+    assert refusal_of(*rows, {**PAIR, "history": [["", "b"]]}).splitlines() == [
+        "mine.jsonl, line 1, line 2: column 'history', item 3: the answer is empty. Fill it in, or remove the row.",
+        "mine.jsonl, line 3: column 'history', item 1: the question is empty. Fill it in, or remove the row.",
+    ]
+
+
+def test_turn_with_its_text_in_a_key_that_is_not_read() -> None:
+    refused = {"role": "assistant", "content": None, "refusal": "No."}
+    assert refusal_of({"messages": [CHAT[0], refused]}) == (
+        "mine.jsonl, line 1: column 'messages', turn 2 has no text: its key 'refusal' is not read. "
+        "Write the text under the key 'content', or remove the row."
+    )
+    unclear = {"role": "assistant", "content": "", "score": 3}
+    assert "column 'messages', turn 2 is empty." in refusal_of({"messages": [CHAT[0], unclear]})
+    both = {**CHAT[1], "refusal": "No."}
+    assert reading_of({"messages": [CHAT[0], both]}).notes[1:] == (
+        "Key 'refusal' of assistant turns is not read: 1 row.",
+    )
