@@ -181,7 +181,7 @@ BUILT_IN = (
     _alpaca("output", "response"),
     _prompt_completion(("prompt",), ("completion",)),
     _messages("messages", "conversations"),
-    ColumnSet("text", ("text",), _text, read_raw=_text),
+    ColumnSet("text", ("text",), _text, read_raw=_text, meaningful=("role",)),
     _alpaca("output", "response", "answer", "completion"),
     _prompt_completion(("prompt", "question", "query", "input"), ("completion", "response", "answer", "output")),
     _messages("messages", "conversations", "conversation", "dialog", "dialogue"),

@@ -120,7 +120,7 @@ def _repeated(paths: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _absolute(path: Path) -> str:
-    return os.path.abspath(path)
+    return os.path.normpath(path.absolute())
 
 
 def _with_notes(source: Source, notes: Sequence[str]) -> Source:

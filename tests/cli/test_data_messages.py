@@ -141,8 +141,8 @@ def test_rows_with_the_same_fault_in_different_turns() -> None:
     conversation = '{"messages": [{"role": "user", "content": "%s"}, {"role": "assistant", "content": "%s"}]}\n'
     Path("mine.jsonl").write_text(conversation % ("a", "") + conversation % ("", "b") + conversation % ("c", "d"))
     assert message_of("mine.jsonl") == (
-        "mine.jsonl, line 1, line 2: column 'messages', a turn is empty. First row: column 'messages', turn 2 is empty. "
-        "Fill it in, or remove the row."
+        "mine.jsonl, line 1, line 2: column 'messages', a turn is empty. First row: column 'messages', turn 2 is "
+        "empty. Fill it in, or remove the row."
     )
 
 

@@ -280,8 +280,8 @@ def test_bad_rows_are_dropped_and_counted_on_request() -> None:
     assert len(data.train) + len(data.held_out) == 77
     assert data.notes[1] == (
         "3 rows of mine.jsonl dropped because they cannot be used: invalid JSON (Expecting ',' delimiter) (1, first "
-        "mine.jsonl, line 6); column 'completion' is empty (1, first mine.jsonl, line 7); column 'completion' contains a boolean, not text (1, "
-        "first mine.jsonl, line 8)."
+        "mine.jsonl, line 6); column 'completion' is empty (1, first mine.jsonl, line 7); column 'completion' contains "
+        "a boolean, not text (1, first mine.jsonl, line 8)."
     )
     without = "".join(line for line in Path("mine.jsonl").read_text().splitlines(True) if line not in BAD_ROWS)
     Path("without.jsonl").write_text(without)

@@ -51,8 +51,9 @@ def test_row_of_another_layout(row: dict[str, Any], columns: str) -> None:
     for first in (PAIR, rows[0]):
         message = refusal_of(first, row, layout="prompt-completion")
         assert message == (
-            f"mine.jsonl, line 2: the row has the columns {columns}, and other rows have the columns prompt, completion "
-            "(layout prompt-completion). Write all rows with the same columns, or use a file for each layout."
+            f"mine.jsonl, line 2: the row has the columns {columns}, and other rows have the columns prompt, "
+            "completion (layout prompt-completion). Write all rows with the same columns, or use a file for each "
+            "layout."
         )
 
 
@@ -89,6 +90,12 @@ def test_chat_markers_in_plain_text_are_named() -> None:
     assert reading_of({"text": text}, {"text": "Hi"}).notes[1:] == (
         "Texts contain chat markers such as '<|im_start|>', which are special tokens of some models: 1 row.",
     )
+
+
+def test_rows_that_are_single_turns_are_refused() -> None:
+    rows = [{"role": "prompter", "text": QUESTION}, {"role": "assistant", "text": ANSWER}]
+    assert "column 'role' has values (2 rows), and it is not read in this layout" in refusal_of(*rows)
+    assert len(reading_of(*rows, columns={"text": "text"}).examples) == 2
 
 
 # Faults that are named by their place in the row
