@@ -117,6 +117,13 @@ def did_you_mean(name: str, known: Iterable[str], *, compared: Callable[[str], s
     return f"Did you mean {alternatives(repr(one) if quoted else one for one in close)}?" if close else ""
 
 
+def closest_choice(value: str, choices: Iterable[str]) -> str:
+    """Return the question for the choices that are close to a value or start with it, else ""."""
+    choices = tuple(choices)
+    longer = [one for one in choices if value and one.startswith(value.lower())]
+    return f"Did you mean {alternatives(map(repr, longer))}?" if longer else did_you_mean(value, choices)
+
+
 def alternatives(names: Iterable[str]) -> str:
     """Return names as `a`, `a or b`, or `a, b or c`."""
     *others, last = names

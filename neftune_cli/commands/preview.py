@@ -75,7 +75,7 @@ def _check_page(html: Path | None) -> None:
     """Check that a file can be at the path of the page, before the data are read.
 
     Raises:
-        UsageError: the path is a folder, is in no folder, or cannot be a path.
+        UsageError: the path is a folder, is in no folder, has a file that is not a page, or cannot be a path.
     """
     with _explained(html):
         if html is not None and html.is_dir():
@@ -84,6 +84,16 @@ def _check_page(html: Path | None) -> None:
         if html is not None and not html.parent.is_dir():
             what = f"--html {html}: there is no folder '{html.parent}'."
             raise UsageError(Problem(what, "Create it, or use another path."))
+        if html is not None and html.is_file() and not _is_page(html):  # it may be the data set
+            what = f"--html {html}: the file exists and is not an HTML page."
+            raise UsageError(Problem(what, "Use another path, or delete the file."))
+
+
+def _is_page(file: Path) -> bool:
+    """Return whether a file is an HTML page, or empty."""
+    with file.open("rb") as content:
+        start = content.read(100).lstrip().lower()
+    return not start or start.startswith((b"<!doctype html", b"<html"))
 
 
 def _write(html: Path, shown: "Preview") -> None:

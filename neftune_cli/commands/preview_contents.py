@@ -103,18 +103,25 @@ def _view(example: TokenizedExample, trial: TrialSpec, tokenizer: "PreTrainedTok
     from neftune_cli.noise.lengths import token_noise_norm
 
     length = min(len(example.input_ids), trial.train.max_length)
-    learned = [label != IGNORED_LABEL for label in example.labels]
-    parts: list[Part] = [
-        "cut" if index >= length else "learned" if learned[index] else "prompt" for index in range(len(learned))
-    ]
+    parts = _parts(example, length)
+    in_completion = [label != IGNORED_LABEL for label in example.labels]  # also the first token of plain text
     target = trial.noise.noise_target
     tokens = tuple(
-        TokenView(text, part, part != "cut" and target in ("all", "completion" if part == "learned" else "prompt"))
-        for text, part in zip(_texts(example.input_ids[:SHOWN_TOKENS], tokenizer), parts, strict=False)
+        TokenView(text, part, part != "cut" and target in ("all", "completion" if in_loss else "prompt"))
+        for text, part, in_loss in zip(
+            _texts(example.input_ids[:SHOWN_TOKENS], tokenizer), parts, in_completion, strict=False
+        )
     )
     norm = token_noise_norm(trial.noise.alpha, length)
     place = example.example.place or f"Example {example.example.id}"
-    return ExampleView(place, tokens, length, sum(learned[:length]), len(parts) - len(tokens), norm)
+    return ExampleView(place, tokens, length, parts.count("learned"), len(parts) - len(tokens), norm)
+
+
+def _parts(example: TokenizedExample, length: int) -> list[Part]:
+    """Return the role of each token. The first token is never predicted, so that it carries no loss."""
+    parts: list[Part] = ["prompt" if label == IGNORED_LABEL else "learned" for label in example.labels]
+    parts[0] = "first" if parts[0] == "learned" else parts[0]
+    return [*parts[:length], *(["cut"] * len(parts[length:]))]
 
 
 def _texts(token_ids: Sequence[int], tokenizer: "PreTrainedTokenizerBase") -> list[str]:

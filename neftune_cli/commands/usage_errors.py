@@ -9,7 +9,8 @@ from typer.exceptions import TyperException
 from neftune_cli.commands.options import DECLARED
 from neftune_cli.config.field_problems import example_of, given, requirement
 from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS
-from neftune_cli.errors import Problem, alternatives, did_you_mean
+from neftune_cli.data.spellings import OTHER_LAYOUT_NAMES
+from neftune_cli.errors import Problem, alternatives, closest_choice, did_you_mean
 
 _EXAMPLES = {
     "--alphas": "0,5,10,15",
@@ -25,6 +26,10 @@ _EXAMPLES = {
     "--margin": "eval_loss=0.02",
     "--baseline": "0",
     "--format": "alpaca",
+    "--columns": "prompt=question,completion=answer",
+    "--split": "train",
+    "--eval-split": "test",
+    "--eval-dataset": "held_out.jsonl",
     "--retry": "failed",
 }
 """Values of options that have neither an example in the specs nor a default."""
@@ -76,7 +81,8 @@ def _invalid_value(error: TyperException, parameter: Any, help_: str) -> Problem
     name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
     if found := re.search(r"('.*') is not one of (.+)\.$", error.message):
         value, names = found[1].strip("'"), re.findall(r"'([^']+)'", found[2])
-        fix = did_you_mean(value, names) or f"Use {name} {names[0]}."
+        meant = OTHER_LAYOUT_NAMES.get(value.lower()) if name == "--format" else None
+        fix = f"Use {name} {meant}." if meant in names else closest_choice(value, names) or f"Use {name} {names[0]}."
         return Problem(f"{name} must be {alternatives(names)}{given(value)}.", fix)
     if isinstance(error.__cause__, ValidationError):
         (details, *_) = error.__cause__.errors()
@@ -103,6 +109,6 @@ def _example(option: str, default: Any = None) -> Any:
         return f"{default:g}" if isinstance(default, float) else default
     fields = [one.field for one in DECLARED if one.field and option in (one.param_decls or ())]
     for found in (example_of(tuple(field.split("."))) for field in fields):
-        if found is not None:
+        if found is not None and not isinstance(found, dict):
             return f"{found:g}" if isinstance(found, float) else found
     return _EXAMPLES.get(option)

@@ -1,5 +1,6 @@
 """Errors of pydantic as problems: the place of the value, the requirement, the given value, and a fix."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from neftune_cli.config.spec import (
     TrainSpec,
     choices_of,
 )
-from neftune_cli.errors import Location, Problem, alternatives, did_you_mean
+from neftune_cli.errors import Location, Problem, alternatives, closest_choice, did_you_mean
 
 Details = Mapping[str, Any]
 """One error of a `ValidationError`."""
@@ -47,7 +48,7 @@ class Origin:
             fix = "Use seeds: 3, or seeds: [0, 1, 7]."
         else:
             what = requirement(details)
-            fix = _fix(location, separator, details["input"])
+            fix = _closest_choice(details) or _fix(location, separator, details["input"])
         return Problem(f"{place}{subject} {what}{given(details['input'])}.", fix)
 
     def placed(self, problem: Problem) -> Problem:
@@ -131,7 +132,7 @@ def example_of(location: Location) -> Any:
     field = _fields(tuple(section)).get(name)
     if field is None:
         return None
-    return field.examples[0] if field.examples else field.get_default()
+    return field.examples[0] if field.examples else field.get_default(call_default_factory=True)
 
 
 _REQUIREMENTS = {
@@ -157,6 +158,11 @@ _FIXES = {
 """Fixes for the errors that the specs raise themselves, by type. Their message is a complete sentence."""
 
 
+def _closest_choice(details: Details) -> str:
+    names = re.findall(r"'([^']+)'", details["ctx"]["expected"]) if details["type"] == "literal_error" else ()
+    return closest_choice(str(details["input"]), names)
+
+
 def _fix(location: Location, separator: str, value: Any) -> str:
     *_, name = [part for part in location if isinstance(part, str)]
     if name in NOISE_DETAILS and (meant := did_you_mean(str(value), choices_of(name))):
@@ -176,7 +182,8 @@ def _option(location: Location) -> str:
 def _fields(section: Location) -> dict[str, FieldInfo]:
     models: dict[str | int, type[Spec]] = {"train": TrainSpec, "evaluation": EvaluationSpec, "arms": ArmSpec}
     names = [part for part in section if isinstance(part, str)]
-    return (models[names[-1]] if names else SweepSpec).model_fields
+    model = models.get(names[-1]) if names else SweepSpec
+    return model.model_fields if model else {}
 
 
 def _number(value: Any) -> str:

@@ -49,7 +49,7 @@ class InputSpec(Spec):
     """Maximum number of training examples, chosen by content hash."""
     eval_examples: int | None = Field(default=None, gt=0, examples=[200])
     """Maximum number of held-out examples, chosen by content hash."""
-    columns: dict[str, str] = Field(default_factory=dict)
+    columns: dict[str, str] = Field(default_factory=dict, examples=[{"prompt": "question", "completion": "answer"}])
     """Columns of the data by their meaning, for example prompt: question."""
     split: str | None = None
     """Split of the data set to train on; null is `train`."""

@@ -5,13 +5,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.content import split_suffix
 from neftune_cli.data.conversations import Conversation
+from neftune_cli.data.csv_files import CSV_SUFFIXES
 from neftune_cli.data.examples import Example
-from neftune_cli.data.rows import RowValues, Table
+from neftune_cli.data.preferences import preference_problem
+from neftune_cli.data.rows import RowValues, Table, is_filled
+from neftune_cli.data.spellings import OTHER_LAYOUT_NAMES
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
 RowReader = Callable[[RowValues], Example | Conversation]
 """Converts a row, whose columns have the names of the column set, to an example."""
+
+
+PLAIN_TEXT = "text"
+"""Layout of plain text, all of which is learned."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,11 @@ class ColumnSet:
         return (*self.required, *self.optional)
 
     @property
+    def has_completion(self) -> bool:
+        """Return whether a part of the row is the completion; plain text is learned as a whole."""
+        return self.layout != PLAIN_TEXT
+
+    @property
     def in_words(self) -> str:
         """Return the columns separated by commas, optional ones in brackets, with the layout."""
         columns = ", ".join([*self.required, *(f"[{column}]" for column in self.optional)])
@@ -56,8 +69,19 @@ class ChosenColumns:
     """Whether the user named the columns."""
     is_raw: bool = False
     """Whether no chat template is used."""
-    others: tuple[str, ...] = ()
-    """Layouts that read other columns in place of `text`."""
+    others: tuple["ChosenColumns", ...] = ()
+    """Other layouts that fit, if plain text is read."""
+
+    @property
+    def learned(self) -> str:
+        """Return the name in the table of the column that is learned."""
+        return self.names[self.columns.required[-1]]
+
+    @property
+    def in_words(self) -> str:
+        """Return the required columns with the layout, for a message."""
+        required = ", ".join(self.names[column] for column in self.columns.required)
+        return f"the columns {required} (layout {self.columns.layout})"
 
     @property
     def as_option(self) -> str:
@@ -81,11 +105,24 @@ def choose(table: Table, sets: Sequence[ColumnSet], inputs: InputSpec) -> Chosen
     return _raw(chosen) if inputs.raw else chosen
 
 
+def layout_of_row(row: RowValues, sets: Sequence[ColumnSet], chosen: ChosenColumns) -> ChosenColumns | None:
+    """Return the columns of a row that lacks some of the chosen ones, but fits another column set; None otherwise."""
+    filled = [column for column in row if is_filled(row, column)]
+    missing = [column for column in chosen.columns.required if chosen.names[column] not in filled]
+    if not missing or chosen.are_named:
+        return None
+    for columns, names in _fitting(filled, sets):
+        if columns.has_completion or len(missing) == len(chosen.columns.required):
+            return ChosenColumns(columns, names)
+    return None
+
+
 def _of_layout(sets: Sequence[ColumnSet], layout: str) -> Sequence[ColumnSet]:
     candidates = tuple(columns for columns in sets if columns.layout == layout)
     if not candidates:
         layouts = tuple(dict.fromkeys(columns.layout for columns in sets))
-        fix = f"{_did_you_mean(layout, layouts)}Use {alternatives(layouts)}."
+        meant = OTHER_LAYOUT_NAMES.get(layout.lower())
+        fix = f"Use {meant}." if meant else f"{_did_you_mean(layout, layouts)}Use {alternatives(layouts)}."
         raise UsageError(Problem(f"--format {layout}: there is no such layout.", fix))
     return candidates
 
@@ -94,9 +131,9 @@ def _recognized(table: Table, candidates: Sequence[ColumnSet], layout: str | Non
     filled = tuple(column for column in table.columns if table.filled(column))
     for present in (filled, table.columns):
         for columns, names in _fitting(present, candidates):
-            others = _other_layouts(present, candidates) if columns.layout == "text" else ()
+            others = _other_layouts(present, candidates) if not columns.has_completion else ()
             return ChosenColumns(columns, _resolved(columns, table.columns, _exact, names), others=others)
-    raise UsageError(_missing_columns(table, candidates, layout))
+    raise UsageError(preference_problem(table) or _missing_columns(table, candidates, layout))
 
 
 def _fitting(present: Sequence[str], candidates: Sequence[ColumnSet]) -> Iterator[tuple[ColumnSet, dict[str, str]]]:
@@ -108,9 +145,11 @@ def _fitting(present: Sequence[str], candidates: Sequence[ColumnSet]) -> Iterato
                 yield columns, _resolved(columns, present, _in_any_case, names)
 
 
-def _other_layouts(present: Sequence[str], candidates: Sequence[ColumnSet]) -> tuple[str, ...]:
-    fitting = (columns for columns in candidates if set(columns.required) <= set(_resolved(columns, present, _exact)))
-    return tuple(dict.fromkeys(columns.layout for columns in fitting if columns.layout != "text"))
+def _other_layouts(present: Sequence[str], candidates: Sequence[ColumnSet]) -> tuple[ChosenColumns, ...]:
+    """Return the layouts other than plain text that fit, each with the first column set that does."""
+    resolved = ((columns, _resolved(columns, present, _exact)) for columns in candidates if columns.has_completion)
+    fitting = [ChosenColumns(columns, names) for columns, names in resolved if set(columns.required) <= set(names)]
+    return tuple({one.columns.layout: one for one in reversed(fitting)}.values())[::-1]
 
 
 def _resolved(
@@ -214,7 +253,9 @@ def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str 
     what = f"The columns of {table.source} {match}: {', '.join(table.columns) or 'none'}."
     example = ",".join(f"{column}=COLUMN" for column in candidates[0].required) if layout else _EXAMPLE
     rename = f"rename them to one of these sets: {_sets_in_words(candidates)}."
-    return Problem(what, f"Name them, for example --columns {example}, or {rename}")
+    is_csv = bool(table.rows) and split_suffix(table.rows[0].file)[0] in CSV_SUFFIXES
+    header = _HEADER if is_csv and layout is None else ""
+    return Problem(what, f"{header}Name them, for example --columns {example}, or {rename}")
 
 
 def _sets_in_words(candidates: Sequence[ColumnSet]) -> str:
@@ -225,4 +266,5 @@ def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
+_HEADER = "The first line has the column names: add one if it has an example. "
 _EXAMPLE = "prompt=COLUMN,completion=COLUMN"

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from neftune_cli.data.encoding import Text, text_of
-from neftune_cli.data.header import OTHER_NUMBER, check_names, sizes_in_words, under_names
+from neftune_cli.data.header import check_names, sizes_in_words, under_names
 from neftune_cli.data.rows import BadRow, Located, RowError, Rows, RowValues, problems_of, sift
 from neftune_cli.data.splits import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 
+CSV_SUFFIXES = (".csv", ".tsv")
+"""Suffixes of files whose first line has the column names."""
 DELIMITERS = ",;\t|"
 QUOTE_FIX = 'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
 CELLS_FIX = "Put text with commas or line breaks in double quotes."
-SEVERAL_LINES = f"{OTHER_NUMBER}, in several lines"
+SEVERAL_LINES = "another number of values than of columns, in several lines"
 _QUOTED = re.compile(r'"[^"]*"')
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from neftune_cli.data.arrow import PARQUET_MAGIC, read_arrow, read_parquet
 from neftune_cli.data.content import ADD_EXAMPLES, COMPRESSIONS, content_of, split_suffix
-from neftune_cli.data.csv_files import read_csv
+from neftune_cli.data.csv_files import CSV_SUFFIXES, read_csv
 from neftune_cli.data.json_files import read_json, read_json_lines
 from neftune_cli.data.rows import Rows
 from neftune_cli.errors import Problem, UsageError
@@ -17,8 +17,7 @@ _READERS: dict[str, Reader] = {
     ".json": read_json,
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
-    ".csv": read_csv,
-    ".tsv": read_csv,
+    **dict.fromkeys(CSV_SUFFIXES, read_csv),
     ".parquet": read_parquet,
     ".arrow": read_arrow,
 }

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from neftune_cli.config.spec import InputSpec
-from neftune_cli.data.columns import ChosenColumns, ColumnSet, choose
+from neftune_cli.data.columns import ChosenColumns, ColumnSet, choose, layout_of_row
 from neftune_cli.data.conversations import Conversation, example_of
 from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.layouts import BUILT_IN
-from neftune_cli.data.rows import BadRow, NamedRow, RowValues, Table, sift
+from neftune_cli.data.markers import marker_remarks
+from neftune_cli.data.rows import BadRow, NamedRow, RowError, RowValues, Table, sift
 from neftune_cli.data.turns import Remark
 from neftune_cli.data.unread import check_unread, unread_notes
 from neftune_cli.formatting import counted
@@ -66,8 +67,18 @@ def example(prompt: Sequence[Message], completion: str) -> Example:
 
 
 def _read(row: RowValues, chosen: ChosenColumns) -> tuple[Example, tuple[Remark, ...]]:
-    found = chosen.columns.read(NamedRow(row, chosen.names))
-    return (example_of(found), found.remarks) if isinstance(found, Conversation) else (found, ())
+    try:
+        found = chosen.columns.read(NamedRow(row, chosen.names))
+    except RowError as error:
+        raise _of_another_layout(row, chosen) or error from error
+    example, remarks = (example_of(found), found.remarks) if isinstance(found, Conversation) else (found, ())
+    return example, (*remarks, *marker_remarks(example))
+
+
+def _of_another_layout(row: RowValues, chosen: ChosenColumns) -> RowError | None:
+    other = layout_of_row(row, _COLUMN_SETS, chosen)
+    what = f"the row has {other.in_words}, and other rows have {chosen.in_words}." if other else ""
+    return RowError(what, "Write all rows with the same columns, or use a file for each layout.") if what else None
 
 
 def _recognized(table: Table, chosen: ChosenColumns) -> str:

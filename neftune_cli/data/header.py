@@ -6,9 +6,6 @@ from neftune_cli.data.rows import RowError, RowValues
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import counted
 
-OTHER_NUMBER = "another number of values than of columns"
-"""Cause of rows that have more or fewer values than the table has columns."""
-
 
 def check_names(place: str, names: Sequence[str]) -> None:
     """Check that no column name occurs twice.
@@ -42,7 +39,7 @@ def under_names(names: Sequence[str], values: Sequence[object], fix: str) -> Row
         RowError: there are more or fewer values than columns. It has the given fix.
     """
     if len(values) != len(names):
-        raise RowError(f"{sizes_in_words(names, values)}.", fix, OTHER_NUMBER)
+        raise RowError(f"{sizes_in_words(names, values)}.", fix)
     return dict(zip(names, values, strict=True))
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from neftune_cli.data.header import check_names, under_names
-from neftune_cli.data.json_text import checked_object
+from neftune_cli.data.json_text import checked_object, start_of
 from neftune_cli.data.rows import RowValues, described, is_blank
 from neftune_cli.data.spellings import is_conversation
 from neftune_cli.data.splits import UNNAMED, is_split_name
@@ -19,6 +19,7 @@ WRITE_VALUES = "Write one value for each column."
 WRITE_SPLITS = 'Use the names of splits for all lists, such as {"train": [...], "test": [...]}, or remove the others.'
 WRITE_SPLIT = "Write a list of objects, or remove the key."
 DATA = "data"
+WRITE_WRAPPER = f"Rename the key to '{DATA}' or to the name of a split, such as 'train', or write the list alone."
 OF_PANDAS = ("columns", "index", "schema")
 """Keys that pandas writes beside `data`."""
 
@@ -55,12 +56,26 @@ def rows_of_document(source: str, document: object) -> Document:
     if isinstance(document, dict) and document:
         if found := _named_splits(source, document):
             return found
+        _refuse_wrapped(source, document)
         if _is_table(document):
             return Document({UNNAMED: list(_rows_of_columns(source, document))})
         if all(key.isdecimal() and isinstance(value, dict) for key, value in document.items()):
             return Document({UNNAMED: list(document.values())})
     what = f"{source} contains neither a list of objects nor an object with such a list under the key '{DATA}'."
     raise UsageError(Problem(what, WRITE_LIST))
+
+
+def _refuse_wrapped(source: str, document: Mapping[str, Any]) -> None:
+    """Refuse a document whose rows are under another key than `data`.
+
+    Raises:
+        UsageError: the only list in the document contains rows.
+    """
+    lists = {key: value for key, value in document.items() if isinstance(value, list) and value}
+    key, rows = next(iter(lists.items()), ("", []))
+    if len(lists) == 1 and all(isinstance(row, dict) for row in rows) and not is_conversation(rows):
+        what = f"{source}: the rows are under the key '{start_of(key)}', which is not read."
+        raise UsageError(Problem(what, WRITE_WRAPPER))
 
 
 def _is_table_with_data(document: Mapping[str, Any]) -> bool:

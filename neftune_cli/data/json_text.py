@@ -6,7 +6,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from neftune_cli.data.rows import RowError, RowValues
+from neftune_cli.data.rows import RowError, RowValues, described
 from neftune_cli.data.spellings import is_conversation
 
 SHOWN_CHARACTERS = 60
@@ -74,7 +74,7 @@ def object_of_line(line: str, fix: str) -> RowValues:
         value = parse(line)
     except json.JSONDecodeError as error:
         what = f"invalid JSON at column {error.colno} ({reason(error)}). The line starts with: {start_of(line)}"
-        raise RowError(what, fix, "invalid JSON") from error
+        raise RowError(what, fix, f"invalid JSON ({reason(error)})") from error
     except DuplicateKeyError as error:
         raise duplicate_key(error.key, _columns_of(error.key, line)) from error
     return checked_object(value, fix)
@@ -90,7 +90,7 @@ def checked_object(value: object, fix: str) -> RowValues:
         return {"conversations": value}
     if not isinstance(value, dict):
         shown = start_of(json.dumps(value, ensure_ascii=False, default=str))
-        raise RowError(f"{shown} is not a JSON object.", fix, "not a JSON object")
+        raise RowError(f"{shown} is not a JSON object.", fix, f"{described(value)} is not a JSON object")
     for name in value:
         if not name.isascii() and re.search("[\ud800-\udfff]", name):
             what = f"the column name {start_of(name)!a} contains a lone surrogate, which is not valid Unicode."

@@ -1,21 +1,26 @@
 """Built-in layouts: their columns with the names in data sets, and the conversion of a row to a conversation."""
 
-import re
+from dataclasses import replace
+from itertools import takewhile
 
 from neftune_cli.data.columns import ColumnSet, RowReader
 from neftune_cli.data.conversations import Conversation, conversation, prompted
 from neftune_cli.data.examples import Example, Message, content_id
-from neftune_cli.data.rows import RowError, RowValues, column_in_words, described, is_blank, name_in_data, text_in
+from neftune_cli.data.markers import rendered_prompt
+from neftune_cli.data.rows import (
+    RowError,
+    RowValues,
+    column_in_words,
+    described,
+    is_blank,
+    name_in_data,
+    text_in,
+    text_of,
+)
 from neftune_cli.data.spellings import ASSISTANT
 from neftune_cli.data.tool_calls import tools_in
 from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, turns_in
-
-CHAT_MARKER = re.compile(
-    r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"
-    r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>|### (?:Instruction|Response):"
-)
-RENDERED = "Prompts contain chat markers such as '{}', and the template adds its own"
-USE_RAW = "Use --raw if the prompts are rendered already."
+from neftune_cli.formatting import counted
 
 
 def _pair(prompt: str, completion: str) -> RowReader:
@@ -23,9 +28,10 @@ def _pair(prompt: str, completion: str) -> RowReader:
 
     def read(row: RowValues) -> Conversation:
         asked, answered = _prompt(row, prompt), _completion(row, completion)
+        _refuse_repeated(row, prompt, completion, asked, answered)
         history = _history(row)
         before = Turns((*history.messages, *asked.messages), (*history.remarks, *asked.remarks))
-        places = (column_in_words(row, prompt), column_in_words(row, completion))
+        places = (_place(row, prompt), _place(row, completion))
         return prompted(before, answered, places, system=_system(row), tools=tools_in(row, "tools"))
 
     return read
@@ -58,28 +64,54 @@ def _prompt(row: RowValues, column: str) -> Turns:
         if not is_blank(row.get("input")):
             what = f"{column_in_words(row, 'input')} cannot be added to the turns in {column_in_words(row, column)}."
             raise RowError(what, "Move it into a turn, or name the other columns with --columns.")
-        return turns_in(row, column)
+        return _turns_of_text(row, column)
     paragraphs, remarks = [text_in(row, column)], []
     if not is_blank(row.get("input")):
         paragraphs.append(text_in(row, "input"))
         if column != "instruction" or name_in_data(row, "input").strip().lower() in _QUESTIONS:
             remarks.append(Remark(f"C{column_in_words(row, 'input')[1:]} is the second paragraph of the prompt"))
     prompt = "\n\n".join(paragraphs)
-    if marker := CHAT_MARKER.search(prompt):
-        remarks.append(Remark(RENDERED.format(marker.group()), USE_RAW))
-    return Turns((Message(role="user", content=prompt),), tuple(remarks))
+    return Turns((Message(role="user", content=prompt),), (*remarks, *rendered_prompt(prompt)))
 
 
 def _completion(row: RowValues, column: str) -> Turns:
+    value = row.get(column)
+    if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
+        texts = counted(len(value), "text")
+        what = f"{column_in_words(row, column)} has a list of {texts}, not one text or a list of turns."
+        raise RowError(what, "Write one text, for example the preferred answer.")
     if _has_turns(row, column):
-        return turns_in(row, column)
+        return _turns_of_text(row, column)
     return Turns((Message(role=ASSISTANT, content=text_in(row, column)),))
+
+
+def _refuse_repeated(row: RowValues, prompt: str, completion: str, asked: Turns, answered: Turns) -> None:
+    """Refuse a completion that starts with the prompt, as the preferred conversations of preference data do."""
+    questions = {turn["content"].strip() for turn in asked.messages if turn["role"] == "user"}
+    before_answer = tuple(takewhile(lambda turn: turn["role"] != ASSISTANT, answered.messages))
+    repeated = any(turn["role"] == "user" and turn["content"].strip() in questions for turn in before_answer)
+    if repeated and before_answer != answered.messages:
+        what = f"{column_in_words(row, completion)} repeats the prompt in {column_in_words(row, prompt)}."
+        option = f"--columns messages={name_in_data(row, completion)}"
+        raise RowError(what, f"Use {option} if it has whole conversations, or remove the prompt from it.")
 
 
 def _has_turns(row: RowValues, column: str) -> bool:
     """Return whether a column has a list of turns, or the JSON text of one, and not a text."""
     value = row.get(column)
     return is_text_of_turns(value) if isinstance(value, str) else isinstance(value, list | tuple)
+
+
+def _turns_of_text(row: RowValues, column: str) -> Turns:
+    """Return the turns of a column that can also have a text, with a remark if they are JSON text."""
+    turns = turns_in(row, column)
+    remark = Remark(f"JSON text in {column_in_words(row, column)} is read as turns of a conversation")
+    return replace(turns, remarks=(*turns.remarks, remark)) if isinstance(row.get(column), str) else turns
+
+
+def _place(row: RowValues, column: str) -> str:
+    is_json = isinstance(row.get(column), str) and _has_turns(row, column)
+    return f"{column_in_words(row, column)}{' (JSON text, read as turns)' if is_json else ''}"
 
 
 def _system(row: RowValues) -> str:
@@ -103,10 +135,10 @@ def _history(row: RowValues) -> Turns:
 def _question_and_answer(pair: object, place: str, number: int) -> tuple[Message, Message]:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise RowError(f"{place}: item {number} is not a pair of a question and an answer.", _WRITE_PAIRS)
-    question, answer = ({"text": text} for text in pair)
+    question, answer = pair
     return (
-        Message(role="user", content=text_in(question, "text")),
-        Message(role=ASSISTANT, content=text_in(answer, "text")),
+        Message(role="user", content=text_of(question, f"{place}, item {number}: the question")),
+        Message(role=ASSISTANT, content=text_of(answer, f"{place}, item {number}: the answer")),
     )
 
 
@@ -149,7 +181,7 @@ BUILT_IN = (
     _alpaca("output", "response"),
     _prompt_completion(("prompt",), ("completion",)),
     _messages("messages", "conversations"),
-    ColumnSet("text", ("text",), _text, read_raw=_text),
+    ColumnSet("text", ("text",), _text, read_raw=_text, meaningful=("role",)),
     _alpaca("output", "response", "answer", "completion"),
     _prompt_completion(("prompt", "question", "query", "input"), ("completion", "response", "answer", "output")),
     _messages("messages", "conversations", "conversation", "dialog", "dialogue"),

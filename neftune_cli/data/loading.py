@@ -48,7 +48,10 @@ def load_data(inputs: InputSpec) -> InstructionData:
     Raises:
         UsageError: the source cannot be found or read, rows cannot be used, or there are too few of them.
     """
-    check_example_counts(inputs.train_examples, inputs.eval_examples)
+    problems = Problems()
+    problems.attempt(lambda: check_example_counts(inputs.train_examples, inputs.eval_examples))
+    problems.attempt(lambda: _check_names(inputs))
+    problems.raise_any()
     if inputs.dataset == BUNDLED_DATA:
         return _load_bundled(inputs)
     selection = select(inputs)
@@ -57,6 +60,19 @@ def load_data(inputs: InputSpec) -> InstructionData:
     if part is None:
         return _split(training, inputs, selection)
     return _keep_apart(training, held_out[0], part.name, inputs, selection)
+
+
+def _check_names(inputs: InputSpec) -> None:
+    """Check that no name is empty, as it is with an option whose shell variable is not set.
+
+    Raises:
+        UsageError: names are empty.
+    """
+    given = {f"--{name.replace('_', '-')}": getattr(inputs, name) for name in ("split", "eval_dataset", "eval_split")}
+    names = {"--dataset": inputs.dataset, **given}
+    empty = [option for option, name in names.items() if name is not None and not name.strip()]
+    if empty:
+        raise UsageError(*(Problem(f"{option} is empty.", f"Use a name, or remove {option}.") for option in empty))
 
 
 def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
@@ -153,7 +169,8 @@ def _dropped(part: Part, bad_rows: Sequence[BadRow]) -> tuple[str, ...]:
     causes = [
         f"{cause.rstrip('.')} ({number:,}, first {first[cause]})" for cause, number in counts.most_common(SHOWN_CAUSES)
     ]
-    others = ["other causes"] if len(counts) > SHOWN_CAUSES else []
+    left = sum(number for _, number in counts.most_common()[SHOWN_CAUSES:])
+    others = [f"{counted(left, 'row')} with other causes"] if left else []
     rows = f"{counted(len(bad_rows), 'row')} of {part.name}"
     return (f"{rows} dropped because they cannot be used: {'; '.join([*causes, *others])}.",)
 

@@ -16,9 +16,9 @@ ParsedT = TypeVar("ParsedT")
 EMPTY_JSON = ("[]", "{}", "null")
 """Empty values as JSON text, which CSV files have in place of them."""
 TOO_DEEP = "the row is nested too deeply."
-SHOWN_PROBLEMS = 5
+SHOWN_PROBLEMS = 20
 SHOWN_PLACES = 3
-_TURN_NUMBER = re.compile(r"\bturn \d+")
+_NUMBER = re.compile(r"\b(turn|item) \d+")
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,11 @@ class Table:
 
     def filled(self, column: str) -> int:
         """Return the number of rows that have a value in a column. An empty list or object as JSON text is none."""
-        return sum(_is_filled(row.value, column) for row in self.rows)
+        return sum(is_filled(row.value, column) for row in self.rows)
 
 
-def _is_filled(row: RowValues, column: str) -> bool:
+def is_filled(row: RowValues, column: str) -> bool:
+    """Return whether a row has a value in a column. An empty list or object as JSON text is none."""
     if isinstance(row, ColumnarRow):
         return column in row and row.columns.is_filled(column, row.index)
     value = row.get(column)
@@ -120,8 +121,12 @@ class RowError(Exception):
     def __init__(self, what: str, fix: str, cause: str = "") -> None:
         self.what = what
         self.fix = fix
-        self.cause = cause or _TURN_NUMBER.sub("a turn", what)
+        self.cause = cause or _NUMBER.sub(_without_number, what)
         super().__init__(what)
+
+
+def _without_number(numbered: re.Match[str]) -> str:
+    return {"turn": "a turn", "item": "an item"}[numbered[1]]
 
 
 @dataclass(frozen=True)
@@ -176,12 +181,18 @@ def problems_of(bad_rows: Sequence[BadRow]) -> list[Problem]:
     causes: dict[tuple[str, str], list[BadRow]] = {}
     for row in bad_rows:
         causes.setdefault((row.cause, row.fix), []).append(row)
-    problems = [Problem(f"{_places(rows)}: {rows[0].what}", rows[0].fix) for rows in causes.values()]
+    problems = [Problem(f"{_places(rows)}: {_faults(rows)}", rows[0].fix) for rows in causes.values()]
     left = sum(len(rows) for rows in list(causes.values())[SHOWN_PROBLEMS:])
     if not left:
         return problems
     rows_left = "1 more row has another problem" if left == 1 else f"{left:,} more rows have other problems"
     return [*problems[:SHOWN_PROBLEMS], Problem(f"{rows_left}.", "Fix these first, then run the command again.")]
+
+
+def _faults(rows: Sequence[BadRow]) -> str:
+    """Return the fault of rows with one cause: if it differs in details, the cause and the fault of the first row."""
+    is_same = len({row.what for row in rows}) == 1
+    return rows[0].what if is_same else f"{rows[0].cause.rstrip('.')}. First row: {rows[0].what}"
 
 
 def in_order(place: str) -> list[tuple[int, str]]:
@@ -236,10 +247,18 @@ def text_in(row: RowValues, column: str) -> str:
     Raises:
         RowError: the value is missing, empty, or neither text nor a finite number.
     """
-    value, place = value_in(row, column), column_in_words(row, column)
+    return text_of(value_in(row, column), column_in_words(row, column))
+
+
+def text_of(value: object, place: str) -> str:
+    """Return the text of a value at a place. A number is its text, as in a CSV file.
+
+    Raises:
+        RowError: the value is empty, or neither text nor a finite number.
+    """
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and not is_blank(value):
         if not math.isfinite(value):
-            raise RowError(f"{place} contains a number that is not finite.", "Write it as text, in quotes.")
+            raise RowError(f"{place} contains a number that is not finite.", "Write it as text, or remove the row.")
         return str(value)
     return checked_text(value, place)
 
@@ -282,7 +301,7 @@ def checked_text(value: object, place: str) -> str:
     if is_blank(value):
         raise RowError(f"{place} is empty.", "Fill it in, or remove the row.")
     if not isinstance(value, str):
-        raise RowError(f"{place} contains {described(value)}, not text.", "Write it as text, in quotes.")
+        raise RowError(f"{place} contains {described(value)}, not text.", "Write it as text, or remove the row.")
     if not _is_encodable(value):
         what = f"{place} contains a lone surrogate, which is not valid Unicode."
         raise RowError(what, "Delete that character, or remove the row.")

@@ -72,7 +72,10 @@ def _selection(inputs: InputSpec, source: Source, training: str, other: Source, 
 def _part(inputs: InputSpec, source: Source, split: str, *, trains: bool) -> Part:
     rows, label = source.splits[split](), _label(source, split)
     if not rows.count:
-        raise UsageError(Problem(f"{label} has no rows.", "Use a split with examples."))
+        others = [other for other in source.splits if other != split and (trains or split_kind(other) != TRAIN)]
+        use = f"Use {'--split' if trains else '--eval-split'} {others[0]}." if others else ""
+        fix = use or ("Add examples to it." if trains else "Add examples to it, remove it, or use --eval-dataset.")
+        raise UsageError(Problem(f"{label} has no rows.", fix))
     return Part(label, rows, _read_column(inputs, source, split, label, rows, trains=trains))
 
 

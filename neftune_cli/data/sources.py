@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
@@ -13,6 +14,7 @@ from neftune_cli.data.files import FILE_SUFFIXES_IN_WORDS, is_data_file, read_fi
 from neftune_cli.data.rows import Rows
 from neftune_cli.data.splits import UNNAMED, kind_in_path
 from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean
+from neftune_cli.formatting import listed_at_most
 
 BUNDLED_DATA = DEFAULT_DATASET
 OTHER_FILE_SUFFIXES = (".txt", ".xls", ".xlsx", ".yaml", ".yml", ".zip", ".xz", ".bz2", ".tar", ".tgz", ".7z", ".pkl")
@@ -54,6 +56,8 @@ def open_source(name: str) -> Source:
     Raises:
         UsageError: there is no such file, folder or data set, or it cannot be read.
     """
+    if not name.strip():
+        raise UsageError(Problem("The name of a data set is empty.", USE))
     try:
         if source := _open_local(name):
             return source
@@ -100,11 +104,27 @@ def _open_files(name: str) -> Source:
     problems.raise_any()
     if not found:
         raise UsageError(Problem(f"'{name}' names no file.", USE))
-    paths = list(dict.fromkeys(path for matches in found for path in matches or ()))
+    matches = [path for matches in found for path in matches or ()]
+    paths = list({_absolute(path): path for path in reversed(matches)}.values())[::-1]
+    notes = _repeated(matches)
     if len(paths) == 1:
-        return _single_file(name, paths[0])
+        return _with_notes(_single_file(name, paths[0]), notes)
     base = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-    return _by_name(name, paths, base)
+    return _with_notes(_by_name(name, paths, base), notes)
+
+
+def _repeated(paths: Sequence[Path]) -> tuple[str, ...]:
+    counts = Counter(map(_absolute, paths))
+    names = [str(path) for path in paths if counts.pop(_absolute(path), 1) > 1]
+    return (f"Files that are named more than once and read once: {listed_at_most(names, 5)}.",) if names else ()
+
+
+def _absolute(path: Path) -> str:
+    return os.path.normpath(path.absolute())
+
+
+def _with_notes(source: Source, notes: Sequence[str]) -> Source:
+    return replace(source, notes=(*source.notes, *notes))
 
 
 def _matches(part: str) -> list[Path]:
@@ -116,6 +136,9 @@ def _matches(part: str) -> list[Path]:
     path = _expanded(part.strip())
     if path.is_file():
         return [path]
+    if part.strip() == BUNDLED_DATA and not path.exists():
+        what = f"'{BUNDLED_DATA}' is the bundled data set, and only files can be joined with commas."
+        raise UsageError(Problem(what, f"Use {BUNDLED_DATA} alone, or files only."))
     if path.is_dir():
         what = f"'{part.strip()}' is a folder, and only files can be joined with commas."
         raise UsageError(Problem(what, f"Name its files, for example '{path / '*.jsonl'}'."))
@@ -198,7 +221,16 @@ def _open_folder(name: str, folder: Path) -> Source:
         fix = f"Use a folder with {FILE_SUFFIXES_IN_WORDS} files, or one written by save_to_disk."
         raise UsageError(Problem(f"The folder {folder} has no data files.", fix))
     _check_formats(folder, files)
-    return _single_file(name, files[0]) if len(files) == 1 else _by_name(name, files, folder)
+    source = _single_file(name, files[0]) if len(files) == 1 else _by_name(name, files, folder)
+    return _with_notes(source, _other_files(folder))
+
+
+def _other_files(folder: Path) -> tuple[str, ...]:
+    """Return a note on the files of a folder that can have rows, but are in an unsupported format."""
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in OTHER_FILE_SUFFIXES)
+    names = [str(path) for path in sorted(found) if path.is_file() and not _is_hidden(path, folder)]
+    note = f"Files of {folder} that are not read, because of their format: {listed_at_most(names, 5)}."
+    return (note,) if names else ()
 
 
 def _is_saved(folder: Path) -> bool:
@@ -220,15 +252,15 @@ def _is_hidden(path: Path, folder: Path) -> bool:
 
 
 def _check_formats(folder: Path, files: Sequence[Path]) -> None:
-    suffixes = list(dict.fromkeys(split_suffix(path.name)[0] for path in files))
+    suffixes = Counter(split_suffix(path.name)[0] for path in files)
     if len(suffixes) > 1:
+        ((most, _),) = suffixes.most_common(1)
         what = f"The folder {folder} has data files of several formats: {_listed(files)}."
-        raise UsageError(Problem(what, f"Use the files of one format, for example '{folder}/*{suffixes[0]}'."))
+        raise UsageError(Problem(what, f"Use the files of one format, for example '{folder}/*{most}'."))
 
 
 def _listed(files: Sequence[Path]) -> str:
-    shown = ", ".join(str(path) for path in files[:5])
-    return shown if len(files) <= 5 else f"{shown} and {len(files) - 5} more"
+    return listed_at_most([str(path) for path in files], 5)
 
 
 def _by_patterns(name: str, folder: Path, files: Sequence[Path], patterns: Mapping[str, Sequence[str]]) -> Source:

@@ -24,6 +24,14 @@ TOOL_TURN_KEYS = ("name", "tool_call_id")
 MEDIA = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}
 """Names of columns, of keys of a turn and of parts of a turn that are not read, each with a clause for messages."""
 
+OTHER_LAYOUT_NAMES = {
+    **dict.fromkeys(("sharegpt", "chatml", "chat", "openai", "conversation", "conversations"), "messages"),
+    **dict.fromkeys(("instruct", "instruction", "instructions"), "alpaca"),
+    **dict.fromkeys(("completion", "completions", "qa"), "prompt-completion"),
+    **dict.fromkeys(("plain", "plaintext", "raw", "pretraining"), "text"),
+}
+"""Names that other programs have for layouts."""
+
 
 def is_conversation(items: list[Any]) -> bool:
     """Return whether the items of a list are turns of a conversation: objects with a role."""

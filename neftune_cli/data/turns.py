@@ -115,8 +115,17 @@ def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:
         message.update(_tool_turn(keys, place))
     content = None if _is_tool_call(keys) else _first(keys, CONTENT_KEYS)
     if content is not None or not (role in ("system", "tool") or "tool_calls" in message):
+        _refuse_other_text(content, keys, role, place)
         message["content"] = _content(content, place)
     return message, tuple(_remarks(keys, role))
+
+
+def _refuse_other_text(content: object, keys: Mapping[str, object], role: str, place: str) -> None:
+    """Raise RowError for a turn whose only text is in a key that is not read, such as `refusal`."""
+    others = [key for key in _unread(keys, role) if isinstance(keys[key], str)] if content is None else []
+    if others:
+        what = f"{place} has no text: its key '{start_of(str(others[0]))}' is not read."
+        raise RowError(what, f"Write the text under the key '{CONTENT_KEYS[0]}', or remove the row.")
 
 
 def _first(turn: Mapping[str, object], keys: Sequence[str]) -> object:
@@ -198,6 +207,11 @@ def _tool_turn(keys: Mapping[str, object], place: str) -> Message:
 
 def _remarks(keys: Mapping[str, object], role: str) -> Iterator[Remark]:
     """Yield a remark for each key that is not read."""
+    for key in _unread(keys, role):
+        yield Remark(f"Key '{start_of(str(key))}' of {role} turns is not read")
+
+
+def _unread(keys: Mapping[str, object], role: str) -> Iterator[str]:
     used = {next((key for key in names if key in keys), "") for names in (ROLE_KEYS, CONTENT_KEYS)}
     if role == ASSISTANT:
         used |= {next((key for key in names if key in keys), "") for names in (TOOL_CALL_KEYS, REASONING_KEYS)}
@@ -205,4 +219,4 @@ def _remarks(keys: Mapping[str, object], role: str) -> Iterator[Remark]:
     for key in keys:
         if key in used or (key in WEIGHT_KEYS and keys[key] in (0, False)):
             continue
-        yield Remark(f"Key '{start_of(str(key))}' of {role} turns is not read")
+        yield key

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from neftune_cli.data.columns import ChosenColumns
+from neftune_cli.data.preferences import LABELS, bad_completions
 from neftune_cli.data.rows import RowError, RowValues, Table, is_blank
 from neftune_cli.data.turns import media_clause
 from neftune_cli.errors import Problem, UsageError
@@ -44,7 +45,11 @@ def unread_notes(table: Table, chosen: ChosenColumns) -> tuple[str, ...]:
     counts = {column: rows for column, rows in counts.items() if rows and not _is_weight(column, chosen)}
     if not counts:
         return ()
-    hint = f" Use --format {' or '.join(chosen.others)} to read others." if chosen.others else ""
+    hint = "".join(
+        f" To learn the column '{other.learned}' instead, use --format {other.columns.layout} or {other.as_option}."
+        for other in chosen.others
+    )
+    hint = f" Only the column '{chosen.learned}' is learned, as plain text.{hint}" if hint else ""
     if len(counts) == 1:
         ((column, rows),) = counts.items()
         return (f"Column '{column}' is not read in this layout: {counted(rows, 'row')}.{hint}",)
@@ -67,6 +72,10 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
     if name == WEIGHT:
         yield from _weights(table, column, chosen)
         return
+    if name in LABELS and chosen.columns.has_completion:
+        problem = bad_completions(table, column, chosen.as_option)
+        yield from (problem,) if problem else ()
+        return
     clause = media_clause(name)
     if not (clause or name in (*MEANINGFUL, *chosen.columns.meaningful)) or not (rows := table.filled(column)):
         return
@@ -76,7 +85,8 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
 
 
 def _layouts(chosen: ChosenColumns) -> str:
-    return f"Use --format {' or '.join(chosen.others)} if that fits. " if chosen.others else ""
+    layouts = " or ".join(other.columns.layout for other in chosen.others)
+    return f"Use --format {layouts} if that fits. " if layouts else ""
 
 
 def _weights(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Problem]:

@@ -10,11 +10,17 @@ from neftune_cli.reporting.sanitizing import visible_text
 if TYPE_CHECKING:
     from rich.text import Text
 
-Part = Literal["prompt", "learned", "cut"]
-LABELS: dict[Part, str] = {"prompt": "prompt, no loss", "learned": "learned", "cut": "cut off"}
+Part = Literal["prompt", "first", "learned", "cut"]
+LABELS: dict[Part, str] = {
+    "prompt": "prompt, no loss",
+    "first": "first token, no loss",
+    "learned": "learned",
+    "cut": "cut off",
+}
 """Roles of tokens, and their names in outputs."""
 STYLES: dict[Part, tuple[str, str]] = {
     "prompt": ("cyan", "bright_cyan"),
+    "first": ("cyan", "bright_cyan"),
     "learned": ("bold green", "bold bright_green"),
     "cut": ("strike red", "strike bright_red"),
 }
@@ -74,6 +80,12 @@ class Preview:
     notes: tuple[str, ...]
     examples: tuple[ExampleView, ...]
 
+    @property
+    def labels(self) -> dict[Part, str]:
+        """Return the names of the roles for a legend. Only plain text has a first token outside of a prompt."""
+        has_first = any(part == "first" for example in self.examples for part, _ in example.parts)
+        return {part: label for part, label in LABELS.items() if part != "first" or has_first}
+
     def noise_of(self, example: ExampleView) -> str:
         """Describe the noise of an example."""
         if not example.noise_norm:
@@ -105,7 +117,7 @@ def preview_text(preview: Preview, *, colored: bool) -> "Text":
         text.append(f"- {visible_text(note)}\n")
     if colored:
         text.append("\nColors: ")
-        for part, label in LABELS.items():
+        for part, label in preview.labels.items():
             text.append(label, STYLES[part][0]).append("  ")
         text.append("\n")
     for example in preview.examples:
@@ -135,4 +147,4 @@ def preview_page(preview: Preview) -> str:
     """Return the preview as an HTML page that loads no resources and runs no script."""
     from neftune_cli.reporting.page.report import render_page
 
-    return render_page("preview.html.jinja", preview=preview, labels=LABELS)
+    return render_page("preview.html.jinja", preview=preview)

@@ -62,6 +62,19 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             "  Did you mean 'uniform'?\n",
         ),
         (
+            ("--format", "sharegpt"),
+            "Error: --format must be alpaca, prompt-completion, messages or text; 'sharegpt' was given.\n"
+            "  Use --format messages.\n",
+        ),
+        (
+            ("--loss", "all"),
+            "Error: --loss must be last or all-assistant; 'all' was given.\n  Did you mean 'all-assistant'?\n",
+        ),
+        (
+            ("--columns",),
+            "Error: --columns needs a value.\n  Use --columns prompt=question,completion=answer.\n",
+        ),
+        (
             ("--noise-schedule", "sideways"),
             "Error: --noise-schedule must be constant, linear or cosine; 'sideways' was given.\n"
             "  Use --noise-schedule constant.\n",

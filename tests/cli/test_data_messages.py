@@ -111,6 +111,52 @@ def test_unusable_file(file: str, content: str, message: str) -> None:
     assert message_of(file) == message
 
 
+def test_rows_with_different_faults_are_reported_apart() -> None:
+    Path("mine.csv").write_text("prompt,completion\na,b\nc,d,e\nf\ng,h,i\n")
+    fix = "Put text with commas or line breaks in double quotes."
+    assert message_of("mine.csv") == (
+        f"mine.csv, line 3, line 5: 3 values for 2 columns (prompt, completion). {fix}\n"
+        f"mine.csv, line 4: 1 value for 2 columns (prompt, completion). {fix}"
+    )
+
+
+def test_lines_of_broken_json_are_reported_by_reason() -> None:
+    lines = ['{"prompt": "a", ', "not json", '{"prompt": "b",}', '{"prompt": ', "[1, 2]", "[3]", "7"]
+    Path("mine.jsonl").write_text(PAIR + "\n".join(lines))
+    fix = "Write one JSON object per line. A list of objects belongs in a .json file."
+    start = "The line starts with:"
+    assert message_of("mine.jsonl").splitlines() == [
+        "mine.jsonl, line 2: invalid JSON at column 17 (Expecting property name enclosed in double quotes). "
+        f'{start} {{"prompt": "a", {fix}',
+        f"mine.jsonl, line 3: invalid JSON at column 1 (Expecting value). {start} not json {fix}",
+        "mine.jsonl, line 4: invalid JSON at column 16 (comma before the closing bracket). "
+        f'{start} {{"prompt": "b",}} {fix}',
+        f'mine.jsonl, line 5: invalid JSON at column 12 (the text ends too early). {start} {{"prompt": {fix}',
+        "mine.jsonl, line 6, line 7: a list is not a JSON object. First row: [1, 2] is not a JSON object. " + fix,
+        f"mine.jsonl, line 8: 7 is not a JSON object. {fix}",
+    ]
+
+
+def test_rows_with_the_same_fault_in_different_turns() -> None:
+    conversation = '{"messages": [{"role": "user", "content": "%s"}, {"role": "assistant", "content": "%s"}]}\n'
+    Path("mine.jsonl").write_text(conversation % ("a", "") + conversation % ("", "b") + conversation % ("c", "d"))
+    assert message_of("mine.jsonl") == (
+        "mine.jsonl, line 1, line 2: column 'messages', a turn is empty. First row: column 'messages', turn 2 is "
+        "empty. Fill it in, or remove the row."
+    )
+
+
+def test_all_causes_are_reported() -> None:
+    boolean = '{"prompt": "a", "completion": true}'
+    roles = [f'{{"prompt": "a", "completion": [{{"role": "r{n}", "content": "b"}}]}}' for n in range(22)]
+    Path("mine.jsonl").write_text("\n".join([PAIR.strip(), boolean, *roles[:12]]))
+    assert len(message_of("mine.jsonl").splitlines()) == 13
+    Path("mine.jsonl").write_text("\n".join([PAIR.strip(), boolean, *roles]))
+    lines = message_of("mine.jsonl").splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "3 more rows have other problems. Fix these first, then run the command again."
+
+
 def test_file_that_is_not_utf8() -> None:
     Path("mine.jsonl").write_bytes(PAIR.encode() + '{"prompt": "Où ?"}'.encode("latin-1"))
     assert message_of("mine.jsonl") == (
@@ -164,6 +210,58 @@ def test_folder_among_several_files() -> None:
         "',' names no file. Use bios, a .json, .jsonl, .ndjson, .csv, .tsv, .parquet or .arrow file, a folder with "
         "such files, or a hub id."
     )
+
+
+def test_bundled_data_among_several_files() -> None:
+    Path("mine.jsonl").write_text(PAIR)
+    assert message_of("bios,mine.jsonl") == (
+        "'bios' is the bundled data set, and only files can be joined with commas. Use bios alone, or files only."
+    )
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_empty_names(name: str) -> None:
+    Path("mine.jsonl").write_text(PAIR)
+    assert message_of(name) == "--dataset is empty. Use a name, or remove --dataset."
+    assert message_of("mine.jsonl", split=name, eval_dataset=name, eval_split=name).splitlines() == [
+        f"--{option} is empty. Use a name, or remove --{option}." for option in ("split", "eval-dataset", "eval-split")
+    ]
+
+
+@pytest.mark.parametrize("document", ['{"examples": [%s]}', '{"version": "1", "rows": [%s, %s]}'])
+def test_rows_under_another_key(document: str) -> None:
+    Path("mine.json").write_text(document.replace("%s", PAIR.strip()))
+    key = "examples" if "examples" in document else "rows"
+    assert message_of("mine.json") == (
+        f"mine.json: the rows are under the key '{key}', which is not read. Rename the key to 'data' or to the name of "
+        "a split, such as 'train', or write the list alone."
+    )
+
+
+def test_empty_split() -> None:
+    rows = f"[{PAIR.strip()}]"
+    Path("mine.json").write_text(f'{{"train": {rows}, "test": [], "dev": {rows}}}')
+    assert message_of("mine.json") == "mine.json (split test) has no rows. Use --eval-split dev."
+    assert message_of("mine.json", split="test") == ("mine.json (split test) has no rows. Use --split train.")
+    Path("mine.json").write_text(f'{{"train": {rows}, "test": []}}')
+    assert message_of("mine.json") == (
+        "mine.json (split test) has no rows. Add examples to it, remove it, or use --eval-dataset."
+    )
+
+
+def test_csv_file_without_column_names() -> None:
+    Path("mine.csv.gz").write_bytes(gzip.compress(b"Who are you?,A bot\nHi,Hello\n"))
+    assert message_of("mine.csv.gz").startswith(
+        "The columns of mine.csv.gz match no supported layout: Who are you?, A bot. The first line has the column "
+        "names: add one if it has an example. Name them, for example --columns"
+    )
+
+
+def test_folder_with_a_description_beside_the_data() -> None:
+    Path("data").mkdir()
+    for name in ("config.json", "train-1.jsonl", "train-2.jsonl"):
+        Path("data", name).write_text(PAIR)
+    assert message_of("data").endswith("Use the files of one format, for example 'data/*.jsonl'.")
 
 
 def test_folders_that_cannot_be_read() -> None:
@@ -400,7 +498,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n
         (
             "mine.json",
             b'{"columns": ["prompt", "completion"], "data": [["a", "b", "c"], ["d"]]}',
-            "mine.json, row 1, row 2: 3 values for 2 columns (prompt, completion). Write one value for each column.",
+            "mine.json, row 1: 3 values for 2 columns (prompt, completion). Write one value for each column.",
         ),
         (
             "mine.json",

@@ -36,6 +36,17 @@ def test_the_parts_of_an_example_in_json(neftune: Neftune, data: str) -> None:
     assert first["noise_norm"] == pytest.approx(10 / (3 * first["length"]) ** 0.5)
 
 
+def test_the_first_token_of_plain_text_carries_no_loss(neftune: Neftune, tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": f"Some text {number}"}) + "\n" for number in range(6)))
+    options = ("--dataset", str(file), "--train-examples", "2", "--eval-examples", "2")
+    shown = json.loads(neftune("preview", *options, "--noise-target", "completion", "--json").out)["examples"][0]
+    assert [token["part"] for token in shown["tokens"]] == ["first", *["learned"] * (shown["length"] - 1)]
+    assert shown["learned"] == shown["length"] - 1
+    assert all(token["has_noise"] for token in shown["tokens"])
+    assert "[first token, no loss] S" in neftune("preview", *options).out
+
+
 def test_columns_that_are_not_read_are_named(neftune: Neftune, data: str) -> None:
     assert "'kind'" in neftune("preview", "--dataset", data).out
 
@@ -75,6 +86,27 @@ def test_a_page_that_cannot_be_written_is_reported_with_the_other_problems(
     assert result.code == 2
     assert message in " ".join(result.err.split())
     assert "none.jsonl" in result.err
+
+
+@pytest.mark.parametrize("target", ["rows.jsonl", "other.jsonl", "linked.jsonl", "mine.yaml"])
+def test_a_page_never_replaces_a_file_of_another_kind(neftune: Neftune, data: str, target: str) -> None:
+    Path("linked.jsonl").symlink_to(data)
+    Path("mine.yaml").write_text(f"dataset: {data}\n")
+    Path("other.jsonl").write_text("{}\n")
+    path = Path(data) if target == "rows.jsonl" else Path(target)
+    before = path.read_bytes()
+    result = neftune("preview", "mine.yaml", "--dataset", data, "--html", str(path))
+    assert result.code == 2
+    expected = f"--html {path}: the file exists and is not an HTML page. Use another path, or delete the file."
+    assert expected in " ".join(result.err.split())
+    assert path.read_bytes() == before
+
+
+def test_a_page_replaces_an_earlier_page_or_an_empty_file(neftune: Neftune, data: str) -> None:
+    Path("preview.html").touch()
+    for _ in range(2):
+        assert neftune("preview", "--dataset", data, "--html", "preview.html").code == 0
+    assert Path("preview.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_a_page_that_the_system_refuses_is_a_usage_error(neftune: Neftune, data: str) -> None:

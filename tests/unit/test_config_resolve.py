@@ -94,6 +94,22 @@ def test_a_wrong_field_name_is_reported_with_the_right_one(tmp_path: Path, text:
     assert message.endswith(fix)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("loss: all", "loss must be last or all-assistant; 'all' was given. Did you mean 'all-assistant'?"),
+        (
+            "columns: 5",
+            "columns must be a mapping of fields; 5 was given. "
+            "Use columns: {'prompt': 'question', 'completion': 'answer'}.",
+        ),
+        ("columns: {prompt: 5}", "columns.prompt must be text; 5 was given. Use another value."),
+    ],
+)
+def test_an_invalid_field_of_the_data_is_reported_with_a_value(tmp_path: Path, text: str, message: str) -> None:
+    assert error_of(tmp_path, text) == f"line 1: {message}"
+
+
 def test_a_list_of_invalid_items_is_not_reported_as_empty(tmp_path: Path) -> None:
     assert error_of(tmp_path, "seeds: [-1]") == (
         "line 1: item 1 of seeds must be 0 or larger; -1 was given. Use seeds: 3."

@@ -113,7 +113,7 @@ def test_unusable_row_is_reported_with_its_line(row: Mapping[str, Any], what: st
 
 
 def test_row_that_lacks_a_column_of_the_other_rows_is_reported() -> None:
-    table = table_of({"prompt": "a", "completion": "b"}, {"prompt": "a", "answer": "b"})
+    table = table_of({"prompt": "a", "completion": "b"}, {"prompt": "a", "note": "b"})
     (bad,) = read_examples(table, InputSpec()).bad_rows
     assert (bad.place, bad.what) == ("mine.jsonl, line 2", "column 'completion' is missing.")
 

@@ -150,7 +150,7 @@ def test_question_beside_an_instruction_and_an_input_is_refused(inputs: dict[str
 
 
 def test_images_are_refused() -> None:
-    row = {"images": ["map.png"], "messages": [turn("user", "<image> Where?"), turn("assistant", "Here.")]}
+    row = {"images": ["map.png"], "messages": [turn("user", "Where?"), turn("assistant", "Here.")]}
     assert refusal_of(row, row) == (
         "mine.jsonl: column 'images' has values (2 rows), and images are not read. Use --columns messages=messages to "
         "leave it out, or remove the column."
@@ -223,9 +223,18 @@ def test_weights_of_1_are_read() -> None:
     assert reading_of(*({**row, "weight": weight} for weight in (1, 1.0, "1", None))).notes[1:] == ()
 
 
+CHAT = [turn("user", QUESTION), turn("assistant", ANSWER)]
+
+
 def test_layout_of_text_names_the_columns_of_another_layout() -> None:
     (_, note) = reading_of({"text": "a", "question": "b", "answer": "c"}).notes
-    assert note.endswith("'question' (1 row), 'answer' (1 row). Use --format prompt-completion to read others.")
+    assert note.endswith(
+        "'question' (1 row), 'answer' (1 row). Only the column 'text' is learned, as plain text. To learn the column "
+        "'answer' instead, use --format prompt-completion or --columns prompt=question,completion=answer."
+    )
+    (_, note) = reading_of({"text": "a", "dialog": [], "query": "b", "output": "c", "dialogue": CHAT}).notes
+    assert note.count("To learn the column") == 2
+    assert "To learn the column 'dialogue' instead, use --format messages or --columns messages=dialogue." in note
 
 
 def test_two_system_prompts_are_an_unusable_row() -> None:

@@ -279,13 +279,25 @@ def test_bad_rows_are_dropped_and_counted_on_request() -> None:
     data = load(write_bad_rows(good=77), skip_bad_rows=True)
     assert len(data.train) + len(data.held_out) == 77
     assert data.notes[1] == (
-        "3 rows of mine.jsonl dropped because they cannot be used: invalid JSON (1, first mine.jsonl, line 6); column "
-        "'completion' is empty (1, first mine.jsonl, line 7); column 'completion' contains a boolean, not text (1, "
-        "first mine.jsonl, line 8)."
+        "3 rows of mine.jsonl dropped because they cannot be used: invalid JSON (Expecting ',' delimiter) (1, first "
+        "mine.jsonl, line 6); column 'completion' is empty (1, first mine.jsonl, line 7); column 'completion' contains "
+        "a boolean, not text (1, first mine.jsonl, line 8)."
     )
     without = "".join(line for line in Path("mine.jsonl").read_text().splitlines(True) if line not in BAD_ROWS)
     Path("without.jsonl").write_text(without)
     assert load("without.jsonl").fingerprint == data.fingerprint
+
+
+USER, ANSWER = {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}
+
+
+def test_rows_of_rare_causes_are_counted() -> None:
+    roles = [json.dumps({"messages": [{"role": f"r{number}", "content": "a"}]}) for number in (1, 1, 2, 3, 4, 5, 6, 7)]
+    good = [json.dumps({"messages": [{**USER, "content": f"{n}?"}, ANSWER]}) for n in range(9)]
+    Path("mine.jsonl").write_text("\n".join([*good, *roles]))
+    note = load("mine.jsonl", skip_bad_rows=True, max_bad_share=0.9).notes[1]
+    assert note.startswith("8 rows of mine.jsonl dropped because they cannot be used: ")
+    assert note.endswith("; 2 rows with other causes.")
 
 
 def test_more_bad_rows_than_allowed_are_an_error() -> None:
@@ -339,3 +351,28 @@ def test_the_first_of_equal_rows_is_kept() -> None:
     data = load(write_sums(Path("sums.jsonl"), [*range(10), *range(10)]))
     places = {example.place for example in (*data.train, *data.held_out)}
     assert places == {f"sums.jsonl, line {number}" for number in range(1, 11)}
+
+
+# Files that are not read, or not twice
+
+
+def test_file_that_is_named_twice_is_read_once() -> None:
+    rows = [json.dumps({"prompt": f"{number}+1?", "completion": str(number + 1)}) for number in range(20)]
+    Path("a.jsonl").write_text("\n".join(rows[:10]))
+    Path("b.jsonl").write_text("\n".join(rows[10:]))
+    for names in ("a.jsonl,./a.jsonl,b.jsonl", "*.jsonl,a.jsonl"):
+        data = load(names)
+        assert "Files that are named more than once and read once: a.jsonl." in data.notes
+        assert not any("duplicates" in note for note in data.notes)
+        assert data.fingerprint == load("*.jsonl").fingerprint
+    assert not any("more than once" in note for note in load("a.jsonl,b.jsonl").notes)
+
+
+def test_files_of_a_folder_in_other_formats_are_named() -> None:
+    Path("data").mkdir()
+    rows = [json.dumps({"prompt": f"{number}+1?", "completion": str(number + 1)}) for number in range(20)]
+    Path("data/a.jsonl").write_text("\n".join(rows))
+    for name in ("README.md", "notes.txt", "more.xlsx", ".hidden.txt"):
+        Path("data", name).write_text("-")
+    expected = "Files of data that are not read, because of their format: data/more.xlsx, data/notes.txt."
+    assert expected in load("data").notes

@@ -133,7 +133,8 @@ def test_causes_are_listed_once_with_their_rows() -> None:
     with pytest.raises(UsageError) as error:
         reading_of(*rows, *rows[:1] * 3)
     assert [problem.what for problem in error.value.problems] == [
-        "chats.jsonl, line 1, line 2, line 4 and 2 more rows: column 'messages', turn 1 is empty.",
+        "chats.jsonl, line 1, line 2, line 4 and 2 more rows: column 'messages', a turn is empty. "
+        "First row: column 'messages', turn 1 is empty.",
         "chats.jsonl, line 3: column 'messages' has no assistant turn (turns: user).",
     ]
 

@@ -1,0 +1,99 @@
+"""Preference data: pairs of a preferred and a rejected answer, and labels that say whether a completion is good."""
+
+import shlex
+from collections.abc import Iterable
+
+from neftune_cli.data.rows import RowError, RowValues, Table, is_blank
+from neftune_cli.data.spellings import ROLE_KEYS, ROLE_OF
+from neftune_cli.data.turns import list_in_text
+from neftune_cli.errors import Problem
+from neftune_cli.formatting import counted
+
+PAIRS = (
+    ("chosen", "rejected"),
+    ("chosen_response", "rejected_response"),
+    ("preferred_output", "non_preferred_output"),
+)
+"""Columns of preferred and of rejected answers."""
+PROMPTS = ("prompt", "question", "instruction", "query", "input")
+LABELS = (
+    "label",
+    "kto_tag",
+    "kto_label",
+    "desirable",
+    "is_desirable",
+    "preferred",
+    "is_preferred",
+    "accepted",
+    "is_accepted",
+    "thumbs_up",
+    "is_good",
+)
+"""Columns that can say whether a completion is good."""
+GOOD = ("true", "1", "1.0", "yes", "good", "desirable", "accepted", "chosen", "preferred")
+BAD = ("false", "0", "0.0", "no", "bad", "undesirable", "rejected")
+
+
+def preference_problem(table: Table) -> Problem | None:
+    """Return the problem of a table that has preferred and rejected answers; None for other tables."""
+    names = {column.strip().lower(): column for column in table.columns if table.filled(column)}
+    preferred, rejected = next((pair for pair in PAIRS if set(pair) <= set(names)), ("", ""))
+    if not preferred:
+        return None
+    columns = f"columns {names[preferred]}, {names[rejected]}"
+    what = f"{table.source} has preference data ({columns}), but only completions can be learned."
+    option = _columns_to_read(table, names[preferred], [names[prompt] for prompt in PROMPTS if prompt in names])
+    if not option:
+        return Problem(what, 'Write the preferred answers as {"messages": [...]}.')
+    return Problem(what, f"Use --columns {shlex.quote(option)} to learn the preferred answers.")
+
+
+def bad_completions(table: Table, column: str, option: str) -> Problem | None:
+    """Return the problem of a column that divides the completions into good and bad ones, as data for KTO do.
+
+    Args:
+        table: the rows.
+        column: a column that is not read.
+        option: the option `--columns` that names the columns to read.
+    """
+    judged = [(row, value) for row in table.rows if (value := _judgment(row.value, column))]
+    bad = [row for row, value in judged if value in BAD]
+    if not bad or not all(value in GOOD or value in BAD for _, value in judged):
+        return None
+    marks = f"column '{column}' marks completions as bad ({counted(len(bad), 'row')} in all)"
+    fix = f"Remove these rows, or use {option} to learn them as well."
+    return Problem(f"{bad[0].place_in(table.source)}: {marks}, but all rows are learned.", fix)
+
+
+def _judgment(row: RowValues, column: str) -> str:
+    try:
+        value = row.get(column)
+    except RowError:
+        return "?"
+    return "" if is_blank(value) else str(value).strip().lower()
+
+
+def _columns_to_read(table: Table, preferred: str, prompts: Iterable[str]) -> str:
+    """Return the value of `--columns` for the preferred answers; empty if they are in an unknown form."""
+    answer = _first(table, preferred)
+    if isinstance(answer, list) and any(_is_user(turn) for turn in answer):
+        return f"messages={preferred}"
+    if not isinstance(answer, str | list):
+        return ""
+    if prompt := next((one for one in prompts if isinstance(_first(table, one), str | list)), ""):
+        return f"prompt={prompt},completion={preferred}"
+    return f"text={preferred}" if isinstance(answer, str) else ""
+
+
+def _first(table: Table, column: str) -> object:
+    """Return the first value of a column, a list also if it is a list as JSON text."""
+    try:
+        value = next((row.value[column] for row in table.rows if not is_blank(row.value.get(column))), None)
+        return (list_in_text(value, column) or value) if isinstance(value, str) else value
+    except RowError:
+        return None
+
+
+def _is_user(turn: object) -> bool:
+    roles = [turn.get(key) for key in ROLE_KEYS] if isinstance(turn, dict) else []
+    return any(ROLE_OF.get(str(role).strip().lower()) == "user" for role in roles)

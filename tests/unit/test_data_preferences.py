@@ -1,0 +1,128 @@
+"""Preference data: pairs of preferred and rejected answers, and labels that say whether a completion is good."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.examples import Example
+from neftune_cli.data.formats import Reading, read_examples
+from neftune_cli.data.rows import Located, Table, problems_of
+from neftune_cli.errors import UsageError
+
+QUESTION, ANSWER = "Quelle heure est-il ?", "Il est midi."
+
+
+def reading_of(*rows: Mapping[str, Any], **inputs: Any) -> Reading:
+    located = tuple(Located(f"line {number}", row) for number, row in enumerate(rows, start=1))
+    reading = read_examples(Table("mine.jsonl", located), InputSpec(**inputs))
+    if reading.bad_rows:
+        raise UsageError(*problems_of(reading.bad_rows))
+    return reading
+
+
+def read_one(row: Mapping[str, Any], **inputs: Any) -> Example:
+    (example,) = reading_of(row, **inputs).examples
+    return example
+
+
+def refusal_of(*rows: Mapping[str, Any], **inputs: Any) -> str:
+    with pytest.raises(UsageError) as error:
+        reading_of(*rows, **inputs)
+    return str(error.value)
+
+
+def turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+PAIR = {"prompt": QUESTION, "completion": ANSWER}
+
+
+@pytest.mark.parametrize(
+    ("rows", "refused"),
+    [
+        ([{**PAIR, "label": True}, {**PAIR, "label": False}], 1),
+        ([{**PAIR, "label": False}, {**PAIR, "label": False}], 2),
+        ([{**PAIR, "label": 1}, {**PAIR, "label": 0}], 1),
+        ([{**PAIR, "Label": "True"}, {**PAIR, "Label": "False"}], 1),
+        ([{**PAIR, "label": "good"}, {**PAIR, "label": "bad"}], 1),
+        ([{"instruction": QUESTION, "output": ANSWER, "kto_tag": False}], 1),
+        ([{"messages": [turn("user", QUESTION), turn("assistant", ANSWER)], "label": False}], 1),
+        ([{**PAIR, "accepted": True}, {**PAIR, "accepted": None}, {**PAIR, "accepted": False}], 1),
+    ],
+)
+def test_completions_that_a_label_rejects_are_refused(rows: list[dict[str, Any]], refused: int) -> None:
+    (column,) = {"label", "Label", "kto_tag", "accepted"} & rows[0].keys()
+    rejected = f"column '{column}' marks completions as bad ({refused} row{'s' if refused > 1 else ''} in all)"
+    message = refusal_of(*rows)
+    assert f": {rejected}, but all rows are learned. Remove these rows, or use --columns " in message
+    option = message.partition("--columns ")[2].partition(" to learn")[0]
+    named = dict(pair.split("=") for pair in option.split(","))
+    assert len(reading_of(*rows, columns=named).examples) == len(rows)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [{**PAIR, "label": True}, {**PAIR, "label": None}],
+        [{**PAIR, "label": 0}, {**PAIR, "label": 2}, {**PAIR, "label": 1}],
+        [{**PAIR, "label": "bad"}, {**PAIR, "label": "neutral"}],
+        [{**PAIR, "verified": True}, {**PAIR, "verified": False}],
+        [{"text": ANSWER, "label": 0}, {"text": QUESTION, "label": 1}],
+    ],
+)
+def test_other_labels_are_named_only(rows: list[dict[str, Any]]) -> None:
+    assert "is not read" in reading_of(*rows).notes[1]
+
+
+CHOSEN = [turn("user", QUESTION), turn("assistant", ANSWER)]
+REJECTED = [turn("user", QUESTION), turn("assistant", "?")]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"prompt": QUESTION, "chosen": CHOSEN, "rejected": REJECTED}, "messages=chosen"),
+        ({"chosen": CHOSEN, "rejected": REJECTED}, "messages=chosen"),
+        ({"prompt": QUESTION, "chosen": ANSWER, "rejected": "?"}, "prompt=prompt,completion=chosen"),
+        ({"Question": QUESTION, "Chosen": ANSWER, "Rejected": "?"}, "prompt=Question,completion=Chosen"),
+        ({"prompt": CHOSEN[:1], "chosen": CHOSEN[1:], "rejected": REJECTED[1:]}, "prompt=prompt,completion=chosen"),
+        ({"prompt": QUESTION, "chosen": json.dumps(CHOSEN), "rejected": json.dumps(REJECTED)}, "messages=chosen"),
+    ],
+)
+def test_preference_data_are_recognized(row: Mapping[str, Any], columns: str) -> None:
+    message = refusal_of(row)
+    assert "mine.jsonl has preference data (columns " in message
+    assert f"Use --columns {columns} to learn the preferred answers." in message
+    named = dict(pair.split("=") for pair in columns.split(","))
+    example = read_one(row, columns=named)
+    assert [message["content"] for message in example.turns] == [QUESTION, ANSWER]
+
+
+def test_preference_data_that_columns_cannot_name() -> None:
+    row = {"input": {"messages": CHOSEN[:1]}, "preferred_output": CHOSEN[1:], "non_preferred_output": REJECTED[1:]}
+    message = refusal_of(row)
+    assert "mine.jsonl has preference data (columns preferred_output, non_preferred_output)" in message
+    assert 'Write the preferred answers as {"messages": [...]}.' in message
+
+
+def test_completion_that_repeats_the_prompt_is_an_unusable_row() -> None:
+    row = {"prompt": f"{QUESTION} ", "chosen": CHOSEN, "rejected": REJECTED}
+    assert refusal_of(row, columns={"prompt": "prompt", "completion": "chosen"}) == (
+        "mine.jsonl, line 1: column 'chosen' repeats the prompt in column 'prompt'. Use --columns messages=chosen if "
+        "it has whole conversations, or remove the prompt from it."
+    )
+    several = {"prompt": CHOSEN[:1], "completion": [*CHOSEN, *REJECTED]}
+    assert "column 'completion' repeats the prompt" in refusal_of(several)
+    later = {"prompt": QUESTION, "completion": [*CHOSEN[1:], *CHOSEN]}
+    assert [message["role"] for message in read_one(later).turns] == ["user", "assistant", "user", "assistant"]
+
+
+def test_list_of_texts_is_no_completion() -> None:
+    assert refusal_of({"instruction": QUESTION, "output": [ANSWER, "?"]}) == (
+        "mine.jsonl, line 1: column 'output' has a list of 2 texts, not one text or a list of turns. "
+        "Write one text, for example the preferred answer."
+    )

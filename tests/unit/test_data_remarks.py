@@ -1,0 +1,123 @@
+"""Notes on properties of rows, and rows of another layout than the others."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.formats import Reading, read_examples
+from neftune_cli.data.rows import Located, Table, problems_of
+from neftune_cli.errors import UsageError
+
+QUESTION, ANSWER = "Quelle heure est-il ?", "Il est midi."
+
+
+def reading_of(*rows: Mapping[str, Any], **inputs: Any) -> Reading:
+    located = tuple(Located(f"line {number}", row) for number, row in enumerate(rows, start=1))
+    reading = read_examples(Table("mine.jsonl", located), InputSpec(**inputs))
+    if reading.bad_rows:
+        raise UsageError(*problems_of(reading.bad_rows))
+    return reading
+
+
+def refusal_of(*rows: Mapping[str, Any], **inputs: Any) -> str:
+    with pytest.raises(UsageError) as error:
+        reading_of(*rows, **inputs)
+    return str(error.value)
+
+
+def turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+CHAT = [turn("user", QUESTION), turn("assistant", ANSWER)]
+PAIR = {"prompt": QUESTION, "completion": ANSWER}
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"instruction": QUESTION, "output": ANSWER}, "instruction, output (layout alpaca)"),
+        ({"messages": CHAT}, "messages (layout messages)"),
+        ({"question": QUESTION, "answer": ANSWER}, "question, answer (layout prompt-completion)"),
+        ({"prompt": QUESTION, "response": ANSWER}, "prompt, response (layout prompt-completion)"),
+        ({"text": ANSWER, "prompt": None}, "text (layout text)"),
+    ],
+)
+def test_row_of_another_layout(row: dict[str, Any], columns: str) -> None:
+    rows = [{**dict.fromkeys(row), **PAIR}, row]  # as a Parquet file has them, with null for the other columns
+    for first in (PAIR, rows[0]):
+        message = refusal_of(first, row, layout="prompt-completion")
+        assert message == (
+            f"mine.jsonl, line 2: the row has the columns {columns}, and other rows have the columns prompt, "
+            "completion (layout prompt-completion). Write all rows with the same columns, or use a file for each "
+            "layout."
+        )
+
+
+@pytest.mark.parametrize("row", [{"prompt": QUESTION}, {"prompt": "", "text": ANSWER, "completion": ANSWER}])
+def test_row_without_a_column_is_not_of_another_layout(row: dict[str, Any]) -> None:
+    assert "Write all rows" not in refusal_of(PAIR, row)
+
+
+def test_json_text_in_a_completion_is_named() -> None:
+    text = json.dumps(CHAT[1:])
+    assert reading_of({**PAIR, "completion": text}).notes[1:] == (
+        "JSON text in column 'completion' is read as turns of a conversation: 1 row.",
+    )
+    assert reading_of({**PAIR, "completion": CHAT[1:]}, {"prompt": "a", "completion": "[1, 2]"}).notes[1:] == ()
+    message = refusal_of({**PAIR, "completion": json.dumps(CHAT[:1])})
+    assert "column 'completion' (JSON text, read as turns) has no assistant turn" in message
+
+
+@pytest.mark.parametrize("marker", ["<image>", "<video>", "<|image_pad|>", "<|audio|>"])
+def test_markers_of_media_in_texts_are_named(marker: str) -> None:
+    kind = marker.strip("<>|").removesuffix("_pad")
+    unread = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}[kind]
+    expected = f"Texts contain '{marker}', which is trained as text, since {unread}: 1 row."
+    in_history = [turn("user", f"{marker}\n{QUESTION}"), *CHAT[1:], *CHAT]
+    rows = [{"messages": in_history}, {"text": f"a {marker}"}, {**PAIR, "prompt": f"{marker}{QUESTION}"}]
+    for row in rows:
+        assert expected in reading_of(row).notes
+    assert expected in reading_of(rows[2], raw=True).notes
+    assert reading_of({**PAIR, "completion": '<img src="a.png">'}).notes[1:] == ()
+
+
+def test_chat_markers_in_plain_text_are_named() -> None:
+    text = "<|im_start|>user\nHi<|im_end|>\n"
+    assert reading_of({"text": text}, {"text": "Hi"}).notes[1:] == (
+        "Texts contain chat markers such as '<|im_start|>', which are special tokens of some models: 1 row.",
+    )
+
+
+def test_rows_that_are_single_turns_are_refused() -> None:
+    rows = [{"role": "prompter", "text": QUESTION}, {"role": "assistant", "text": ANSWER}]
+    assert "column 'role' has values (2 rows), and it is not read in this layout" in refusal_of(*rows)
+    assert len(reading_of(*rows, columns={"text": "text"}).examples) == 2
+
+
+# Faults that are named by their place in the row
+
+
+def test_fault_in_a_history() -> None:
+    rows = [{**PAIR, "history": [["a", "b"], ["c", 3], [answer, ""]]} for answer in ("d", "e")]
+    assert refusal_of(*rows, {**PAIR, "history": [["", "b"]]}).splitlines() == [
+        "mine.jsonl, line 1, line 2: column 'history', item 3: the answer is empty. Fill it in, or remove the row.",
+        "mine.jsonl, line 3: column 'history', item 1: the question is empty. Fill it in, or remove the row.",
+    ]
+
+
+def test_turn_with_its_text_in_a_key_that_is_not_read() -> None:
+    refused = {"role": "assistant", "content": None, "refusal": "No."}
+    assert refusal_of({"messages": [CHAT[0], refused]}) == (
+        "mine.jsonl, line 1: column 'messages', turn 2 has no text: its key 'refusal' is not read. "
+        "Write the text under the key 'content', or remove the row."
+    )
+    unclear = {"role": "assistant", "content": "", "score": 3}
+    assert "column 'messages', turn 2 is empty." in refusal_of({"messages": [CHAT[0], unclear]})
+    both = {**CHAT[1], "refusal": "No."}
+    assert reading_of({"messages": [CHAT[0], both]}).notes[1:] == (
+        "Key 'refusal' of assistant turns is not read: 1 row.",
+    )
