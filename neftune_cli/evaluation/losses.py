@@ -1,7 +1,6 @@
 """Noise-off loss of each example, in nats per completion token."""
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from neftune_cli.data.examples import IGNORED_LABEL, TokenizedExample
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
+from neftune_cli.evaluation.language_model import (
+    LanguageModel,
+    causal_model,
+    computes_chosen_positions,
+    evaluation_mode,
+)
 
 LOGITS_AT_ONCE = 2**25
 """Largest number of logits in one batch: 128 MiB in float32, and the same amount for their log-softmax."""
@@ -90,7 +94,7 @@ def _require_predicted_tokens(examples: Sequence[TokenizedExample]) -> None:
 def _batches(model: LanguageModel, examples: Sequence[TokenizedExample], batch_size: int) -> Iterator[list[int]]:
     """Yield the indices of batches of examples, by length; a batch is full at `batch_size` or LOGITS_AT_ONCE."""
     allowed = LOGITS_AT_ONCE // causal_model(model).config.get_text_config().vocab_size
-    only_scored = _computes_chosen_positions(model)
+    only_scored = computes_chosen_positions(model)
     batch: list[int] = []
     positions = 0
     for index in sorted(range(len(examples)), key=lambda index: len(examples[index].input_ids)):
@@ -125,7 +129,7 @@ def _mean_losses(model: LanguageModel, batch: _LossBatch) -> Tensor:
 
 def _scored_logits(model: LanguageModel, batch: _LossBatch) -> Tensor:
     """Return the logits of all scored positions, in the order of the examples: (tokens, vocab)."""
-    only_scored = _computes_chosen_positions(model)
+    only_scored = computes_chosen_positions(model)
     logits: Tensor = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
@@ -133,12 +137,3 @@ def _scored_logits(model: LanguageModel, batch: _LossBatch) -> Tensor:
         **({"logits_to_keep": batch.scored} if only_scored else {}),
     ).logits
     return logits if only_scored else logits[batch.scored]
-
-
-def _computes_chosen_positions(model: LanguageModel) -> bool:
-    """Return whether the architecture accepts a boolean mask as `logits_to_keep`.
-
-    Such architectures call transformers' `slice_logits_to_keep`. In remote code and in older releases of transformers,
-    `logits_to_keep` is a number of trailing positions or is missing.
-    """
-    return hasattr(sys.modules[type(causal_model(model)).__module__], "slice_logits_to_keep")
