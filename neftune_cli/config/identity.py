@@ -8,11 +8,11 @@ import json
 import math
 from typing import Any
 
-from neftune_cli.config.spec import Spec, TrialSpec
+from neftune_cli.config.spec import Spec, TrainSpec, TrialSpec
 
 ID_DIGITS = 12
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raise this number with a change that alters the numbers of trials. Older records then have other ids."""
 
 ORIGINAL_FIELDS = frozenset(
@@ -39,7 +39,7 @@ def trial_identity(
     return {
         **_shared_identity(spec, model_fingerprint, data_fingerprint, environment),
         "noise": identifying_fields(spec.noise) if spec.noise.alpha > 0 else None,
-        "train": identifying_fields(spec.train),
+        "train": {name: value for name, value in identifying_fields(spec.train).items() if name != "precision"},
         "seed": spec.seed,
         **({"repeat": spec.repeat} if spec.repeat else {}),
     }
@@ -68,8 +68,13 @@ def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[s
         "model": model,
         "data": data,
         "evaluation": identifying_fields(spec.evaluation),
-        "environment": environment,
+        "environment": {**environment, "precision": training_precision(spec.train, environment["precision"])},
     }
+
+
+def training_precision(train: TrainSpec, native: str) -> str:
+    """Return the arithmetic of a recipe, `float32` or `bfloat16`, on hardware with a native precision."""
+    return native if train.precision == "auto" else train.precision
 
 
 def trial_id(identity: dict[str, Any]) -> str:

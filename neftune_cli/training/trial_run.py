@@ -11,7 +11,7 @@ from neftune_cli.records import CurvePoint, TrialRecord
 from neftune_cli.store import LeasedTrial
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
 from neftune_cli.training.prepared_data import PreparedData
-from neftune_cli.training.sft_trainer import micro_batches
+from neftune_cli.training.sft_trainer import halved_batch
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
 from neftune_cli.training.trial_metrics import (
@@ -121,7 +121,7 @@ def _noise_notes(trial: Trial) -> Iterator[str]:
 
 def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:
     if halvings:
-        at_once, _ = micro_batches(trial.spec.train, halvings)
+        at_once, _ = halved_batch(trial.spec.train, halvings)
         whole = trial.spec.train.batch_size
         yield f"{trial.label}: batches of {whole} were computed as {whole // at_once} x {at_once} to fit in memory."
 
