@@ -68,13 +68,13 @@ def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[s
         "model": model,
         "data": data,
         "evaluation": identifying_fields(spec.evaluation),
-        "environment": {**environment, "precision": training_precision(spec.train, environment["precision"])},
+        "environment": {**environment, **_chosen_precision(spec.train)},
     }
 
 
-def training_precision(train: TrainSpec, native: str) -> str:
-    """Return the arithmetic of a recipe, `float32` or `bfloat16`, on hardware with a native precision."""
-    return native if train.precision == "auto" else train.precision
+def _chosen_precision(train: TrainSpec) -> dict[str, str]:
+    """Return the precision that a recipe sets in place of that of the hardware."""
+    return {} if train.precision == "auto" else {"precision": train.precision}
 
 
 def trial_id(identity: dict[str, Any]) -> str:
