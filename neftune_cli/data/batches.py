@@ -1,4 +1,4 @@
-"""Batches of sequences of similar length, limited by tokens: little padding, and activations that fit into caches."""
+"""Sizes of batches: sequences of similar length are computed together, limited by tokens and by memory."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,13 +6,19 @@ _TOKENS_AT_ONCE = {"cpu": 512}
 _TOKENS_AT_ONCE_ON_GPUS = 2**14
 
 
-def tokens_at_once(device: str) -> int:
-    """Return the default number of tokens, padding included, in one pass through a model.
+CACHE_BYTES = 2**30
+"""Memory for the keys and values of the prompts that are decoded together: 1 GiB."""
+MOST_PROMPTS = 256
+"""Largest number of prompts that are decoded together."""
+
+
+def tokens_at_once(device: str, chosen: int | None = None) -> int:
+    """Return the number of tokens, padding included, in one pass through a model: the chosen one, or the default.
 
     On processors, more tokens are slower, because their activations exceed the caches. GPUs need more tokens to reach
     their full speed.
     """
-    return _TOKENS_AT_ONCE.get(device, _TOKENS_AT_ONCE_ON_GPUS)
+    return _TOKENS_AT_ONCE.get(device, _TOKENS_AT_ONCE_ON_GPUS) if chosen is None else chosen
 
 
 def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:

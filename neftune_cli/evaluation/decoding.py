@@ -11,14 +11,10 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from neftune_cli.data.batches import batches_by_length, tokens_at_once
+from neftune_cli.data.batches import CACHE_BYTES, MOST_PROMPTS, batches_by_length, tokens_at_once
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 
-CACHE_BYTES = 2**30
-"""Memory for the keys and values of the prompts that are decoded together: 1 GiB."""
-MOST_PROMPTS = 256
-"""Largest number of prompts that are decoded together."""
 _PROMPTS_OF_LIBRARY = 64
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from neftune_cli.data.batches import MOST_PROMPTS
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.decoding import MOST_PROMPTS, Decoding, greedy_tokens
+from neftune_cli.evaluation.decoding import Decoding, greedy_tokens
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 from neftune_cli.metrics import TRUNCATED, Metric, response_metrics
 from neftune_cli.records import EvalMetrics, Generation

@@ -9,9 +9,9 @@ from statistics import median
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import ResolvedEvaluation, TrialSpec
-from neftune_cli.data.batches import padded_tokens, tokens_at_once
+from neftune_cli.data.batches import MOST_PROMPTS, padded_tokens, tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.evaluation.decoding import MOST_PROMPTS, decoded_together
+from neftune_cli.evaluation.decoding import decoded_together
 from neftune_cli.evaluation.generation import scored_responses
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model
 from neftune_cli.evaluation.losses import example_losses

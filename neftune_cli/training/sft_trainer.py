@@ -220,10 +220,5 @@ def build_trainer(
         peft_config=lora_config(cast("nn.Module", model), train.lora_rank) if train.lora_rank else None,
         callbacks=callbacks,
     )
-    trainer.micro_batch_tokens = micro_batch_tokens(train, config.device.type) >> halvings
+    trainer.micro_batch_tokens = tokens_at_once(config.device.type, train.micro_batch_tokens) >> halvings
     return trainer
-
-
-def micro_batch_tokens(train: TrainSpec, device: str) -> int:
-    """Return the number of tokens of a micro-batch, padding included; 0 if batches are computed at once."""
-    return tokens_at_once(device) if train.micro_batch_tokens is None else train.micro_batch_tokens

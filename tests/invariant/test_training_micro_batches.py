@@ -46,12 +46,12 @@ class Gradients(TrainerCallback):
         self.losses: list[float] = []
         self.tokens: list[float] = []
 
-    def on_pre_optimizer_step(self, *_: Any, model: nn.Module, **__: Any) -> None:
+    def on_pre_optimizer_step(self, *_: Any, model: Any = None, **__: Any) -> None:
         named = model.named_parameters()
         self.steps.append({name: one.grad.clone() for name, one in named if one.grad is not None})
 
-    def on_log(self, *arguments: Any, logs: dict[str, float], **_: Any) -> None:
-        if "loss" in logs:
+    def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
+        if logs and "loss" in logs:
             self.losses.append(logs["loss"])
             self.tokens.append(logs["num_tokens"])
 
@@ -70,7 +70,7 @@ def trained(work: Path, *, tokens: int, own_loss: bool = True, alpha: float = 0.
     recorded = Gradients()
     trainer = build_trainer(loaded.model, loaded.tokenizer, examples(), config, train=train, callbacks=[recorded])
     if not own_loss:
-        trainer.compute_loss = lambda *given, **named: SFTTrainer.compute_loss(trainer, *given, **named)  # type: ignore[method-assign]
+        trainer.compute_loss = lambda *given, **named: SFTTrainer.compute_loss(trainer, *given, **named)  # type: ignore[method-assign,no-untyped-call]
     with attach_noise(cast(nn.Module, trainer.model), alpha=alpha, seed=3):
         trainer.train()
     return recorded
@@ -152,7 +152,7 @@ def test_batches_by_length_are_full_and_hold_each_index_once() -> None:
 
 def test_packed_batches_are_left_to_trl(tmp_path: Path) -> None:
     loaded = load_model(find_model("tiny"))
-    train = TrainSpec(epochs=1, max_steps=1, learning_rate=1e-3, batch_size=2, max_length=64, packing=True)
+    train = TrainSpec(epochs=1, max_steps=1, learning_rate=1e-3, batch_size=2, max_length=64, sft={"packing": True})
     config = sft_config(train, seed=0, device="cpu", work=tmp_path)
     trainer = build_trainer(loaded.model, loaded.tokenizer, examples(), config, train=train, callbacks=[])
     assert isinstance(trainer, MicroBatchTrainer)
