@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -67,8 +68,16 @@ def main() -> None:
         _print_error(f"Internal error: {type(error).__name__}: {error}\nPlease report it with the output of --debug.")
         code = ExitCode.TRIAL_FAILED
     if code == ExitCode.INTERRUPTED:  # Typer turns an interrupt into this code without a message
-        _print_error(f"Interrupted. Finished trials are kept. Resume with:\n  {command_again()}")
+        kept = "Finished trials are kept. Resume with:"
+        lost = "Nothing was trained. Run the command again:"
+        _print_error(f"Interrupted. {kept if _trains(sys.argv[1:]) else lost}\n  {command_again()}")
     sys.exit(code or ExitCode.DONE)
+
+
+def _trains(arguments: Sequence[str]) -> bool:
+    """Return whether a command line trains, so that the same command resumes it."""
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    return name in (sweep.__name__, train.__name__) and "--dry-run" not in arguments
 
 
 def _explain(error: TyperException | NeftuneError) -> int:

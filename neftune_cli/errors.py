@@ -7,6 +7,8 @@ from enum import IntEnum
 from typing import TypeVar
 
 T = TypeVar("T")
+Location = tuple[str | int, ...]
+"""Names of a field and of those that contain it, and indices of list items, for example ("arms", 1, "alpha")."""
 
 
 class ExitCode(IntEnum):
@@ -25,6 +27,8 @@ class Problem:
 
     what: str
     fix: str
+    field: Location = ()
+    """Field of the experiment, if `what` still lacks its place."""
 
 
 class NeftuneError(Exception):
@@ -44,7 +48,7 @@ class UsageError(NeftuneError):
 
 
 class NothingToCompareError(NeftuneError):
-    """There is no finished trial to compare."""
+    """There are no results: no sweep, no run of another tool, or no finished trial to compare."""
 
     exit_code = ExitCode.NOTHING_TO_COMPARE
 

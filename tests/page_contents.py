@@ -9,10 +9,10 @@ from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import (
     Assessment,
     BestArm,
+    ClaimResult,
     Comparison,
     EarlyStopping,
     Estimate,
-    HypothesisResult,
     StoppedArm,
 )
 from neftune_cli.analysis.verdicts import assess
@@ -63,13 +63,13 @@ def comparison() -> Comparison:
     )
 
 
-def hypotheses() -> tuple[HypothesisResult, ...]:
+def hypotheses() -> tuple[ClaimResult, ...]:
     """Return one claim with each status."""
     return (
-        HypothesisResult("loss", "Noise raises training loss.", "Figure 4", "+0.05", "supported"),
-        HypothesisResult("test", "Noise lowers held-out loss.", "Figure 5", "+0.06", "refuted", "another model"),
-        HypothesisResult("length", "Responses get longer.", "Table 4", "+0.1 characters", "inconclusive"),
-        HypothesisResult("judge", "Judges prefer them.", "Table 1", "needs a judge", "not measured"),
+        ClaimResult("loss", "Noise raises training loss.", "Figure 4", "+0.05", "supported"),
+        ClaimResult("test", "Noise lowers held-out loss.", "Figure 5", "+0.06", "refuted", "another model"),
+        ClaimResult("length", "Responses get longer.", "Table 4", "+0.1 characters", "inconclusive"),
+        ClaimResult("judge", "Judges prefer them.", "Table 1", "needs a judge", "not measured"),
     )
 
 

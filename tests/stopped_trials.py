@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.running import RunSettings
+from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.config.spec import BASE_ARM, InputSpec, NoiseSpec, ResolvedEvaluation, TrialSpec
 from neftune_cli.data.loading import load_data
 from neftune_cli.errors import TrialStopped

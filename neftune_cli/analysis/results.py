@@ -128,7 +128,7 @@ class EarlyStopping:
 
 
 @dataclass(frozen=True)
-class HypothesisResult:
+class ClaimResult:
     """One claim of the NEFTune paper, with the result of the paper and of these trials."""
 
     key: str
@@ -166,7 +166,7 @@ class Comparison:
     """For the primary metric; None with fewer than two arms to select from, or without data to split."""
     early_stopping: EarlyStopping | None
     """None unless losses per example are known after at least two epochs."""
-    hypotheses: tuple[HypothesisResult, ...]
+    hypotheses: tuple[ClaimResult, ...]
     apart: str
     """Difference from the other comparisons of the same report; empty if there is none."""
     attestations: tuple[Attestation, ...]

@@ -58,7 +58,7 @@ TrainExamples = Annotated[
     int | None,
     Option(
         "--train-examples",
-        "Maximum number of training examples, chosen by content hash.",
+        "Maximum number of training examples, chosen by content hash (default: all, 400 for bios).",
         DATA,
         _SPEC,
         field="train_examples",
@@ -69,7 +69,8 @@ EvalExamples = Annotated[
     int | None,
     Option(
         "--eval-examples",
-        "Maximum number of held-out examples, chosen by content hash.",
+        "Maximum number of held-out examples, chosen by content hash (default 200; without a test split, one fifth of "
+        "the prompts, at most 200).",
         DATA,
         _SPEC,
         field="eval_examples",

@@ -10,8 +10,8 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from neftune_cli.commands.running import ExecutablePlan, executable_plan
-from neftune_cli.config.running import RunOptions
+from neftune_cli.commands.execution import ExecutablePlan, executable_plan
+from neftune_cli.config.run_settings import RunOptions
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of
 from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost
 from neftune_cli.sweeps.resources import allocate_workers, available_memory

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -76,7 +76,7 @@ def help_row(parameter: Any, ctx: Any) -> _Row | None:
         return None
     if parameter.param_type_name == "argument":
         return parameter.metavar, parameter.help
-    return _with_choices(record[0]), _with_default(parameter)
+    return _with_choices(record[0]), _with_default(parameter) + _meanings(parameter)
 
 
 def _panel_of(parameter: Any) -> str:
@@ -90,6 +90,14 @@ def _with_default(parameter: Any) -> str:
         return str(parameter.help)
     shown = f"{default:g}" if isinstance(default, float) else default
     return f"{parameter.help.removesuffix('.')} (default {shown})."
+
+
+def _meanings(parameter: Any) -> str:
+    """Return the meaning of each allowed value, if they are declared with meanings."""
+    names = CHOICES[parameter.metavar]() if parameter.metavar in CHOICES else ()
+    if not isinstance(names, Mapping):
+        return ""
+    return f" {'. '.join(f'{name}: {meaning}' for name, meaning in names.items())}."
 
 
 def _with_choices(typed: str) -> str:

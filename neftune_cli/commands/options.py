@@ -3,13 +3,13 @@
 All other options of a command are declared in its own module.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from neftune_cli.commands import data_options
 from neftune_cli.commands.routing import Destination, Option
-from neftune_cli.config import running, spec
+from neftune_cli.config import run_settings, spec
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 
 
@@ -34,10 +34,10 @@ def _targets() -> Sequence[str]:
     return choices_of("noise_target")
 
 
-def _executors() -> Sequence[str]:
+def _executors() -> Mapping[str, str]:
     from neftune_cli.sweeps.executors import EXECUTORS
 
-    return EXECUTORS.names()
+    return {name: EXECUTORS[name].description for name in EXECUTORS}
 
 
 Alphas = Annotated[
@@ -314,13 +314,11 @@ Workers = Annotated[
 ]
 
 
-Executor = Annotated[
-    str, Option("--executor", "Executor that runs the trials (default local).", RUN, _RUN, names=_executors)
-]
-Retry = Annotated[running.Retry | None, Option("--retry", "Run failed trials again.", RUN, _RUN)]
+Executor = Annotated[str, Option("--executor", "Where the trials run (default local).", RUN, _RUN, names=_executors)]
+Retry = Annotated[run_settings.Retry | None, Option("--retry", "Run failed trials again.", RUN, _RUN)]
 FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]
 OnOom = Annotated[
-    running.OnOom,
+    run_settings.OnOom,
     Option(
         "--on-oom",
         "If memory runs out: fail the trial, or restart it with half the batch size and twice the gradient "
@@ -339,7 +337,7 @@ StopOnDivergence = Annotated[
     ),
 ]
 Keep = Annotated[
-    running.Keep,
+    run_settings.Keep,
     Option(
         "--keep",
         "Trained models to keep. best: the one with the lowest held-out loss over all arms and seeds (default none).",

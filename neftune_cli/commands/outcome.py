@@ -160,7 +160,8 @@ def _counts(planned: PlannedSweep, outcome: SweepOutcome) -> Iterator[str]:
     folder = planned.folder.path
     elsewhere = f", run by another process: {outcome.run_elsewhere}" if outcome.run_elsewhere else ""
     left = f", left: {outcome.left} (the same command runs them)" if outcome.left else ""
-    yield f"Trials run: {outcome.run_now}, done before: {outcome.already_done}{elsewhere}{left}; results in {folder}"
+    counts = f"{outcome.run_now}, done before: {outcome.already_done}{elsewhere}{left}"
+    yield f"Trials run, the base model included: {counts}; results in {folder}"
     match outcome.models:
         case [model]:
             yield f"Model: {model}"

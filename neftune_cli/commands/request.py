@@ -5,7 +5,7 @@ All problems of all options, files and folders are found before any is reported.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from glob import has_magic
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from neftune_cli.commands.options import parsers
 from neftune_cli.config import values
-from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.resolve import Resolved, resolve_valid_fields
 from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
 from neftune_cli.data.content import split_suffix
 from neftune_cli.data.files import FILE_SUFFIXES
@@ -49,23 +49,29 @@ def plan_sweep(file: Path | None, fields: Mapping[str, Any], output: Path | None
         inspect: returns the facts about model, data and machine that only a process with torch can find.
 
     Raises:
-        UsageError: all problems at once. An option that cannot be parsed is left out to check the others.
+        UsageError: all problems at once. An option or field that has a problem is left out to check the others.
 
     """
     problems = Problems()
-    spec = read_spec(file, fields, problems)
-    if spec is None:
+    resolved = _resolve(file, fields, problems)
+    if resolved is None:
         raise UsageError(*problems.found)
+    spec = resolved.spec
+
+    def inspect_placed(spec: SweepSpec) -> Inspection:
+        found = inspect(spec)
+        return replace(found, problems=tuple(map(resolved.origin.placed, found.problems)))
+
     folder = SweepFolder(output or Path("results") / _name(file, spec))
-    if problems.found:  # without the options that cannot be parsed, the folder would seem to have a different sweep
-        problems.add(inspect(spec).problems)
+    if problems.found:  # without the invalid options and fields, the folder would seem to have a different sweep
+        problems.add(inspect_placed(spec).problems)
         problems.raise_any()
-    plan = make_plan(spec, folder, inspect)
+    plan = make_plan(spec, folder, inspect_placed)
     return PlannedSweep(plan, folder)
 
 
 def read_spec(file: Path | None, fields: Mapping[str, Any], problems: Problems) -> SweepSpec | None:
-    """Return the spec of the given options and a file, without the options that cannot be parsed.
+    """Return the spec of the given options and a file, without the options and fields that have a problem.
 
     Args:
         file: experiment in YAML, or None.
@@ -73,11 +79,17 @@ def read_spec(file: Path | None, fields: Mapping[str, Any], problems: Problems) 
         problems: receives the problems; if there is no spec, those of model and data as well.
 
     """
+    resolved = _resolve(file, fields, problems)
+    return resolved.spec if resolved else None
+
+
+def _resolve(file: Path | None, fields: Mapping[str, Any], problems: Problems) -> Resolved | None:
+    """Return what `read_spec` returns, with the origin of the values."""
     parsed = _nested(fields, problems)
-    spec = problems.attempt(lambda: resolve_sweep(file, parsed))
-    if spec is None:  # model and data can be checked without a spec
+    resolved = resolve_valid_fields(file, parsed, problems)
+    if resolved is None:  # model and data can be checked without a spec
         _check_model_and_data(parsed, problems)
-    return spec
+    return resolved
 
 
 def raise_with_spec_problems(problems: Problems, file: Path | None, fields: Mapping[str, Any]) -> None:
@@ -120,7 +132,7 @@ def _name(file: Path | None, spec: SweepSpec) -> str:
 
 
 def _nested(fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
-    """Return parsed values as `resolve_sweep` expects them: "train.epochs" becomes an entry of "train"."""
+    """Return parsed values as `resolve_valid_fields` expects them: "train.epochs" becomes an entry of "train"."""
     parser_of = parsers()
     nested: dict[str, Any] = {"train": {}, "evaluation": {}}
     for field, value in fields.items():

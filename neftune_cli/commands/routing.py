@@ -7,6 +7,9 @@ from typing import Any, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo
 
+Names = Callable[[], Sequence[str] | Mapping[str, str]]
+"""Returns names, or the meaning of each name."""
+
 
 class Destination(StrEnum):
     """Recipients of option values."""
@@ -31,7 +34,7 @@ class Option(OptionInfo):
         read: name of a function in `neftune_cli.config.values` that parses the text.
         metavar: placeholder for the value in `--help`.
         at_least: smallest allowed number.
-        names: returns the allowed values.
+        names: returns the allowed values, with their meanings if the help does not give them.
 
     Raises:
         TypeError: a destination in the spec without a field, or a field without that destination.
@@ -49,7 +52,7 @@ class Option(OptionInfo):
         read: str = "",
         metavar: str | None = None,
         at_least: float | None = None,
-        names: Callable[[], Sequence[str]] | None = None,
+        names: Names | None = None,
     ) -> None:
         if bool(field) is not (to is Destination.SPEC):
             raise TypeError(f"{flag}: an option has a field if, and only if, its value goes to the spec.")
@@ -71,11 +74,11 @@ class Option(OptionInfo):
         self.read = read
 
 
-CHOICES: dict[str, Callable[[], Sequence[str]]] = {}
+CHOICES: dict[str, Names] = {}
 """Placeholder of an option in `--help`, and the function that returns the allowed values to show instead."""
 
 
-def _one_of(names: Callable[[], Sequence[str]]) -> Callable[[str | None], str | None]:
+def _one_of(names: Names) -> Callable[[str | None], str | None]:
     """Return a callback that accepts one of several names, which are looked up when a value is given."""
 
     def check(value: str | None) -> str | None:

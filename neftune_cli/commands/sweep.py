@@ -1,4 +1,4 @@
-"""`neftune sweep`: fine-tune over arms and seeds that differ only in the noise."""
+"""`neftune sweep`: fine-tune one model with several alphas and seeds, and print the comparison."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from neftune_cli.commands import data_options, options
 from neftune_cli.commands.routing import Destination, values_for
-from neftune_cli.config.running import Keep, OnOom
+from neftune_cli.config.run_settings import Keep, OnOom
 from neftune_cli.errors import Problems
 
 
@@ -66,15 +66,15 @@ def sweep(
     quiet: options.Quiet = False,
     as_json: options.Json = False,
 ) -> None:
-    """Fine-tune over arms and seeds that differ only in the noise, and print the comparison.
+    """Fine-tune one model with several alphas and seeds, and print the comparison.
 
     The same command resumes an interrupted sweep. With further alphas or seeds it runs only the new trials.
     """
     arguments = locals()
     from neftune_cli.commands.dry_run import dry_run as show_plan
+    from neftune_cli.commands.execution import run_and_report
     from neftune_cli.commands.request import raise_with_spec_problems
-    from neftune_cli.commands.running import run_and_report
-    from neftune_cli.config.running import run_options
+    from neftune_cli.config.run_settings import run_options
 
     fields = values_for(Destination.SPEC, sweep, arguments)
     problems = Problems()

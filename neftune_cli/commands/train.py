@@ -7,7 +7,7 @@ import typer
 
 from neftune_cli.commands import data_options, options
 from neftune_cli.commands.routing import Destination, Option, values_for
-from neftune_cli.config.running import OnOom
+from neftune_cli.config.run_settings import OnOom
 from neftune_cli.errors import Problems
 
 _OUTPUT = "Results folder (default results/train-MODEL-DATASET-alpha=A,seed=N)."
@@ -59,9 +59,9 @@ def train(
 ) -> None:
     """Fine-tune once with noise, keep the model, and print its comparison with the base model."""
     arguments = locals()
+    from neftune_cli.commands.execution import run_and_report
     from neftune_cli.commands.request import default_name, raise_with_spec_problems
-    from neftune_cli.commands.running import run_and_report
-    from neftune_cli.config.running import run_options
+    from neftune_cli.config.run_settings import run_options
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.config.values import parse_size
     from neftune_cli.sweeps.plan import trial_folder

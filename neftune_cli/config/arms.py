@@ -25,7 +25,9 @@ Place = Callable[..., str]
 """Returns where a field is, for the start of a message, from the names and indices that lead to it."""
 
 
-def arms_of(written: Mapping[str, Any], flags: Mapping[str, Any], place: Place = lambda *_location: "") -> list[Arm]:
+def arms_of(
+    written: Mapping[str, Any], flags: Mapping[str, Any], problems: Problems, place: Place = lambda *_location: ""
+) -> list[Arm]:
     """Return the arms with their names, from the fields of an experiment and the options that define arms.
 
     Options override the experiment. `--alphas` and `--snr` replace its noise sizes. `--noises` combines each noise size
@@ -34,13 +36,11 @@ def arms_of(written: Mapping[str, Any], flags: Mapping[str, Any], place: Place =
     Args:
         written: fields of the experiment.
         flags: options that define arms.
+        problems: receives the problems of `arms` and `grid`. The fields that have one are left out.
         place: returns where a field of the experiment is.
 
-    Raises:
-        UsageError: `arms` or `grid` has the wrong form.
-
     """
-    listed, grid = _listed(written, place), _as_grid(written.get("grid") or {}, place)
+    listed, grid = _listed(written, place, problems), _as_grid(written.get("grid") or {}, place, problems)
     defaults = {**written, **flags}
     if any(flags.get(name) for name in ARM_FLAGS):
         details = {**_details(grid), **({"noise": flags["noises"]} if flags.get("noises") else {})}
@@ -108,22 +108,30 @@ def _details(grid: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
     return {field: values for field, values in grid.items() if field not in _SIZES}
 
 
-def _listed(written: Mapping[str, Any], place: Place) -> list[Arm]:
+def _listed(written: Mapping[str, Any], place: Place, problems: Problems) -> list[Arm]:
     """Return the listed arms, after a check of the fields that their names contain."""
     arms = written.get("arms") or []
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
-        raise UsageError(Problem(f"{place('arms')}arms must be a list of mappings{given(arms)}.", _ARMS_FIX))
-    problems = Problems()
-    for index, arm in enumerate(arms):
-        label = arm_label(index, arm)
-        for field in _SIZES:
-            value = arm.get(field)  # a resolved experiment writes null for fields that an arm does not override
-            if isinstance(value, bool) or not isinstance(value, int | float | None):
-                what = f"{place('arms', index, field)}{label}: {field} must be a number{given(value)}."
-                problems.add([Problem(what, f"Use {field}: {'5' if field == 'alpha' else '10'}.")])
-        problems.attempt(partial(fields_in, arm, "train", f"{place('arms', index, 'train')}{label}: "))
-    problems.raise_any()
-    return arms
+        problems.add([Problem(f"{place('arms')}arms must be a list of mappings{given(arms)}.", _ARMS_FIX)])
+        return []
+    return [_checked(index, arm, place, problems) for index, arm in enumerate(arms)]
+
+
+def _checked(index: int, arm: Arm, place: Place, problems: Problems) -> Arm:
+    """Return a listed arm, without the fields that have a problem."""
+    label, wrong = arm_label(index, arm), set()
+    for field in _SIZES:
+        value = arm.get(field)  # a resolved experiment writes null for fields that an arm does not override
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            what = f"{place('arms', index, field)}{label}: {field} must be a number{given(value)}."
+            problems.add([Problem(what, f"Use {field}: {'5' if field == 'alpha' else '10'}.")])
+            wrong.add(field)
+    if problems.attempt(partial(fields_in, arm, "train", f"{place('arms', index, 'train')}{label}: ")) is None:
+        wrong.add("train")
+    if not wrong:
+        return arm
+    valid = {field: value for field, value in arm.items() if field not in wrong}
+    return {**valid, "name": arm.get("name") or label}  # a name of the other fields could be that of another arm
 
 
 def _expanded(sizes: Iterable[Size], details: Mapping[str, list[Any]], defaults: Mapping[str, Any]) -> Iterator[Arm]:
@@ -141,24 +149,26 @@ def _default(field: str, defaults: Mapping[str, Any]) -> Any:
     return defaults.get(field, SweepSpec.model_fields[field].default)
 
 
-def _as_grid(grid: Any, place: Place) -> dict[str, list[Any]]:
-    """Return the grid with a list of values for each field."""
+def _as_grid(grid: Any, place: Place, problems: Problems) -> dict[str, list[Any]]:
+    """Return the grid with a list of values for each field, without the fields that have a problem."""
     if not isinstance(grid, dict):
-        raise UsageError(Problem(f"{place('grid')}grid must be a mapping from fields to values.", _GRID_FIX))
-    unknown = [field for field in grid if field not in _GRID_FIELDS]
-    if unknown:
-        what = f"{place('grid', unknown[0])}a grid cannot vary {alternatives(map(repr, unknown))}."
-        fix = did_you_mean(str(unknown[0]), _GRID_FIELDS)
-        raise UsageError(Problem(what, fix or f"Use {alternatives(_GRID_FIELDS)}, or arms for other fields."))
-    values = {field: value if isinstance(value, list) else [value] for field, value in grid.items()}
-    problems = Problems()
-    for field, written in values.items():
-        problems.add(_grid_problems(field, written, place("grid", field)))
-    problems.raise_any()
-    return values
+        problems.add([Problem(f"{place('grid')}grid must be a mapping from fields to values.", _GRID_FIX)])
+        return {}
+    valid = {}
+    for field, written in grid.items():
+        values = written if isinstance(written, list) else [written]
+        if found := list(_grid_problems(field, values, place("grid", field))):
+            problems.add(found)
+        else:
+            valid[field] = values
+    return valid
 
 
 def _grid_problems(field: str, values: list[Any], place: str) -> Iterator[Problem]:
+    if field not in _GRID_FIELDS:
+        fix = did_you_mean(str(field), _GRID_FIELDS) or f"Use {alternatives(_GRID_FIELDS)}, or arms for other fields."
+        yield Problem(f"{place}a grid cannot vary {field!r}.", fix)
+        return
     if not values:
         yield Problem(f"{place}grid: {field} has no values.", _GRID_FIX)
     for value in values:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from neftune_cli.config.values import NumberLoader
+from neftune_cli.config.values import NumberLoader, parser_reason
 from neftune_cli.errors import Problem, UsageError
 
 VERSION_FIELD = "schema_version"
@@ -30,7 +30,8 @@ class ExperimentFile:
         """
         if self.path is None:
             return ""
-        line = _line(self._root, location)
+        in_sft = (*location[:-1], "sft", *location[-1:])  # a resolved experiment has such fields of `train` there
+        line = _line(self._root, location) or _line(self._root, in_sft)
         return f"{self.path}, line {line}: " if line else f"{self.path}: "
 
 
@@ -53,9 +54,10 @@ def read_experiment(path: Path | None) -> ExperimentFile:
         key, first, second = error.args
         where = f"twice on line {first}" if first == second else f"on line {first} and on line {second}"
         raise UsageError(Problem(f"{path}: the field {key!r} appears {where}.", "Remove one of the two.")) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that does not exist
         where = f", line {mark.line + 1}" if (mark := getattr(error, "problem_mark", None)) else ""
-        raise UsageError(Problem(f"{path}{where}: the file is not valid YAML.", _FIX)) from None
+        what = f"{path}{where}: the file is not valid YAML: {parser_reason(error)}."
+        raise UsageError(Problem(what, _FIX)) from None
     if not isinstance(values, dict):
         raise UsageError(Problem(f"{path} has no fields.", _FIX))
     return ExperimentFile(path, {name: value for name, value in values.items() if name != VERSION_FIELD}, root)

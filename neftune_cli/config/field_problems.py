@@ -18,10 +18,8 @@ from neftune_cli.config.spec import (
     TrainSpec,
     choices_of,
 )
-from neftune_cli.errors import Problem, alternatives, did_you_mean
+from neftune_cli.errors import Location, Problem, alternatives, did_you_mean
 
-Location = tuple[str | int, ...]
-"""Names of a field and of those that contain it, and indices of list items, for example ("arms", 1, "alpha")."""
 Details = Mapping[str, Any]
 """One error of a `ValidationError`."""
 
@@ -52,6 +50,19 @@ class Origin:
             fix = _fix(location, separator, details["input"])
         return Problem(f"{place}{subject} {what}{given(details['input'])}.", fix)
 
+    def placed(self, problem: Problem) -> Problem:
+        """Return a problem with its place at the start: the file and line, or the option `--set`."""
+        match problem.field:
+            case ():
+                return problem
+            case (*_, str(name)) if self._is_option(problem.field):
+                place = f"--set {name}: "
+            case ("arms", int(index), *_):
+                place = f"{self.file.place(*problem.field)}{self._arm(index)}: "
+            case _:
+                place = self.file.place(*problem.field)
+        return Problem(place + problem.what, problem.fix)
+
     def _is_option(self, location: Location) -> bool:
         values: Any = self.flags
         for part in location[:2]:
@@ -80,8 +91,9 @@ class Origin:
         return f"there is no field {location[-1]!r}"
 
     def _arm(self, index: int) -> str:
-        listed = self.file.fields.get("arms") or []
-        return arm_label(index, listed[index] if index < len(listed) else self.arms[index])
+        listed = self.file.fields.get("arms")
+        written = listed[index] if isinstance(listed, list) and index < len(listed) else self.arms[index]
+        return arm_label(index, written)
 
 
 def arm_label(index: int, arm: Mapping[str, Any]) -> str:

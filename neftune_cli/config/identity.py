@@ -1,6 +1,6 @@
 """Identity of a trial: canonical JSON of the model, the data, the spec and the environment, and the id hashed from it.
 
-Run settings (`neftune_cli.config.running`) are not part of it.
+Run settings (`neftune_cli.config.run_settings`) are not part of it.
 """
 
 import hashlib

@@ -1,6 +1,8 @@
 """Resolution of a spec: a YAML file overrides the defaults, and options override the file. Reports all problems."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,18 @@ from pydantic import ValidationError
 
 from neftune_cli.config.arms import ARM_FLAGS, arms_of, fields_in
 from neftune_cli.config.experiment_file import VERSION_FIELD, read_experiment
-from neftune_cli.config.field_problems import Origin, independent
+from neftune_cli.config.field_problems import Details, Origin, independent
 from neftune_cli.config.spec import DEFAULT_MODEL, DEFAULT_SEEDS, SweepSpec, default_recipe
 from neftune_cli.config.values import NumberDumper
-from neftune_cli.errors import UsageError
+from neftune_cli.errors import Problems
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A spec, and the origin of its values."""
+
+    spec: SweepSpec
+    origin: Origin
 
 
 def resolve_sweep(file: Path | None, flags: Mapping[str, Any]) -> SweepSpec:
@@ -25,22 +35,45 @@ def resolve_sweep(file: Path | None, flags: Mapping[str, Any]) -> SweepSpec:
     Raises:
         UsageError: all problems.
     """
-    written = read_experiment(file)
+    problems = Problems()
+    resolved = resolve_valid_fields(file, flags, problems)
+    problems.raise_any()
+    assert resolved is not None
+    return resolved.spec
+
+
+def resolve_valid_fields(file: Path | None, flags: Mapping[str, Any], problems: Problems) -> Resolved | None:
+    """Return the spec of a file and options without the fields that have a problem, to check the others.
+
+    Args:
+        file: experiment in YAML, or None.
+        flags: given options, as for `resolve_sweep`.
+        problems: receives the problems.
+
+    Returns:
+        None if the file cannot be read, or if a problem has no field that could be left out.
+    """
+    written = problems.attempt(lambda: read_experiment(file))
+    if written is None:
+        return None
     values = {**written.fields, **{name: value for name, value in flags.items() if name not in ARM_FLAGS}}
     for section in ("train", "evaluation"):
-        values[section] = {**fields_in(written.fields, section, written.place(section)), **flags.get(section, {})}
-    values["seeds"] = _seeds(values.get("seeds"))
-    values["arms"] = arms_of(written.fields, flags, written.place)
+        in_file = problems.attempt(partial(fields_in, written.fields, section, written.place(section)))
+        values[section] = {**(in_file or {}), **flags.get(section, {})}
+    values["arms"] = arms_of(written.fields, flags, problems, written.place)
     values.pop("grid", None)
-    lora = bool(values["train"].get("lora_rank"))
-    values["train"] = {**default_recipe(str(values.get("model", DEFAULT_MODEL)), lora=lora), **values["train"]}
     origin = Origin(written, flags, values["arms"])
-    try:
-        spec = SweepSpec.model_validate(values)
-    except ValidationError as error:
-        raise UsageError(*map(origin.problem, independent(error))) from None
-    _check_arms(spec, origin)
-    return spec
+    spec, errors = _validated(values)
+    problems.add(map(origin.problem, errors))
+    while errors:
+        smaller = reduce(_without, (details["loc"] for details in errors), values)
+        if smaller == values:
+            return None
+        values = smaller
+        spec, errors = _validated(values)
+        problems.add(origin.problem(details) for details in errors if details["loc"])
+    assert spec is not None
+    return Resolved(spec, origin)
 
 
 def load_spec(text: str) -> SweepSpec:
@@ -75,6 +108,33 @@ def _fields(text: str) -> dict[str, Any]:
     return values
 
 
+def _validated(values: Mapping[str, Any]) -> tuple[SweepSpec | None, list[Details]]:
+    """Return the spec of some values with the defaults of the others, and the errors of the values and of each arm."""
+    train = values.get("train", {})
+    recipe = default_recipe(str(values.get("model", DEFAULT_MODEL)), lora=bool(train.get("lora_rank")))
+    try:
+        spec = SweepSpec.model_validate(
+            {**values, "seeds": _seeds(values.get("seeds")), "train": {**recipe, **train}},
+        )
+    except ValidationError as error:
+        return None, independent(error)
+    return spec, list(_recipe_errors(spec))
+
+
+def _without(values: Any, location: Sequence[str | int]) -> Any:
+    """Return values without the innermost mapping entry on the way to a location; the same values if there is none."""
+    if not location:
+        return values
+    first, *rest = location
+    if isinstance(values, Mapping) and first in values:
+        smaller = _without(values[first], rest)
+        others = {name: value for name, value in values.items() if name != first}
+        return others if smaller == values[first] else {**values, first: smaller}
+    if isinstance(values, list) and isinstance(first, int) and first < len(values):
+        return [*values[:first], _without(values[first], rest), *values[first + 1 :]]
+    return values
+
+
 def _seeds(seeds: Any) -> Any:
     """Return a list of seeds for a number of seeds; other values are checked with the rest of the spec."""
     if seeds is None:
@@ -82,16 +142,11 @@ def _seeds(seeds: Any) -> Any:
     return range(seeds) if isinstance(seeds, int) and not isinstance(seeds, bool) and seeds > 0 else seeds
 
 
-def _check_arms(spec: SweepSpec, origin: Origin) -> None:
+def _recipe_errors(spec: SweepSpec) -> Iterator[Details]:
     """Resolve each arm once, so that an invalid override is reported before training."""
-    problems = []
     for index, arm in enumerate(spec.arms):
         try:
             spec.recipe_of(arm)
         except ValidationError as error:
-            problems += [
-                origin.problem({**details, "loc": ("arms", index, "train", *details["loc"])})
-                for details in independent(error)
-            ]
-    if problems:
-        raise UsageError(*problems)
+            for details in independent(error):
+                yield {**details, "loc": ("arms", index, "train", *details["loc"])}

@@ -147,11 +147,9 @@ class ResolvedEvaluation(Spec):
     decoding: DecodingName = "preallocated"
 
 
-class NoiseSpec(Spec):
-    """Noise of one arm: size, distribution, length in the scale, schedule and target tokens."""
+class NoiseDetails(Spec):
+    """Noise other than its size: distribution, length in the scale, schedule and target tokens."""
 
-    alpha: float = Field(default=0.0, ge=0)
-    """Noise size; 0 is no noise."""
     noise: DistributionName = "uniform"
     """Noise distribution."""
     noise_scale: NoiseScale = "paper"
@@ -162,14 +160,21 @@ class NoiseSpec(Spec):
     """Tokens that receive noise."""
 
 
-NOISE_DETAILS = tuple(field for field in NoiseSpec.model_fields if field != "alpha")
-"""Noise fields other than the size that an arm can override."""
+class NoiseSpec(NoiseDetails):
+    """Noise of one arm."""
+
+    alpha: float = Field(default=0.0, ge=0)
+    """Noise size; 0 is no noise."""
+
+
+NOISE_DETAILS = tuple(NoiseDetails.model_fields)
+"""Noise fields other than the size, which an arm can override."""
 
 
 def choices_of(field: str) -> Sequence[str]:
     """Return the allowed values of one of NOISE_DETAILS."""
     registered = {"noise": DISTRIBUTIONS.names, "noise_schedule": SCHEDULES.names}
-    return registered[field]() if field in registered else get_args(NoiseSpec.model_fields[field].annotation)
+    return registered[field]() if field in registered else get_args(NoiseDetails.model_fields[field].annotation)
 
 
 class ArmSpec(Spec):
@@ -219,17 +224,9 @@ class TrialSpec(InputSpec):
         return int.from_bytes(digest[:4])
 
 
-class SweepSpec(InputSpec):
+class SweepSpec(NoiseDetails, InputSpec):
     """Sweep: arms and seeds on one model, one data set and one recipe."""
 
-    noise: DistributionName = "uniform"
-    """Noise distribution."""
-    noise_scale: NoiseScale = "paper"
-    """Length in the noise formula: tokens of the example (`paper`) or padded length (`hf`)."""
-    noise_schedule: ScheduleName = "constant"
-    """Change of alpha over the training."""
-    noise_target: NoiseTarget = "all"
-    """Tokens that receive noise."""
     train: TrainSpec
     """Training recipe; defaults depend on the model."""
     evaluation: EvaluationSpec = EvaluationSpec()

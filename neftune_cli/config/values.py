@@ -141,7 +141,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """Parse `key=value` pairs with values in YAML, for example `true`, `0.1` or `[a, b]`.
 
     Raises:
-        UsageError: every pair without `=` or with a value that is not YAML.
+        UsageError: every pair without `=` or with a value that is not valid YAML.
 
     """
     settings: dict[str, Any] = {}
@@ -153,11 +153,18 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
             continue
         try:
             settings[key.strip()] = yaml.load(value, Loader=NumberLoader)
-        except yaml.YAMLError:
-            problems.append(Problem(f"--set {pair}: the value is not valid YAML.", "Add quotes around the value."))
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
+            what = f"--set {pair}: the value is not valid YAML: {parser_reason(error)}."
+            problems.append(Problem(what, "Add quotes around the value."))
     if problems:
         raise UsageError(*problems)
     return settings
+
+
+def parser_reason(error: Exception) -> str:
+    """Return in one line why the YAML parser refuses a text, for example "mapping values are not allowed here"."""
+    reason = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    return " ".join(reason.split())
 
 
 class NumberLoader(yaml.SafeLoader):

@@ -47,7 +47,7 @@ _INCOMPLETE_FIX = "Run `inspect eval-retry` with the log, or remove it."
 
 
 @dataclass(frozen=True)
-class _EvaluatedRun:
+class _InspectRun:
     """One run: the newest complete logs of one model in one folder, one for each task."""
 
     folder: Path
@@ -124,7 +124,7 @@ def inspect_evidence(*roots: Path, cluster_by: str | None = None) -> list[Eviden
     return [*(replace(one, unfinished=tuple(unused)) for one in evidence[:1]), *evidence[1:]]
 
 
-def _check_field(cluster_by: str, runs: Iterable[_EvaluatedRun]) -> None:
+def _check_field(cluster_by: str, runs: Iterable[_InspectRun]) -> None:
     samples = [one for run in runs for log in run.logs.values() for one in log.samples]
     fields = list(dict.fromkeys(name for one in samples for name in one.metadata))
     if cluster_by not in fields:
@@ -141,7 +141,7 @@ def _with_arguments(logs: Sequence[InspectLog]) -> set[str]:
     return {task for (_, _, task), found in arguments.items() if len(found) > 1}
 
 
-def _runs(logs: Sequence[InspectLog], with_arguments: Collection[str], cluster_by: str | None) -> list[_EvaluatedRun]:
+def _runs(logs: Sequence[InspectLog], with_arguments: Collection[str], cluster_by: str | None) -> list[_InspectRun]:
     """Return the runs of these logs: one for each folder and model."""
     by_folder: dict[Path, dict[str, list[InspectLog]]] = {}
     for log in sorted(logs, key=lambda log: log.order):
@@ -170,13 +170,13 @@ def _unnamed_models(folder: Path, models: Sequence[str]) -> Iterator[Problem]:
 
 def _run(
     folder: Path, logs: Sequence[InspectLog], with_arguments: Collection[str], cluster_by: str | None
-) -> _EvaluatedRun:
+) -> _InspectRun:
     """Return the run of one model in one folder, from its logs in the order of their times."""
     by_task: dict[str, list[InspectLog]] = {}
     for log in logs:
         by_task.setdefault(_task_name(log, with_arguments), []).append(log)
     complete = {task: [log for log in found if not _fault(log)] for task, found in by_task.items()}
-    return _EvaluatedRun(
+    return _InspectRun(
         folder=folder,
         logs={task: found[-1] for task, found in complete.items() if found},
         repeated=tuple(task for task, found in complete.items() if len(found) > 1),
@@ -228,7 +228,7 @@ def _written(value: Any) -> Any:
     return _canonical(value) if isinstance(value, list | dict) else value
 
 
-def _evidence_of(root: Path, runs: Sequence[_EvaluatedRun]) -> list[Evidence]:
+def _evidence_of(root: Path, runs: Sequence[_InspectRun]) -> list[Evidence]:
     groups = grouped(runs, _are_comparable)
     names = name_runs([[run.folder for run in group] for group in groups], root)
     if problems := [problem for group in groups for problem in _differing_contents(group)]:
@@ -236,7 +236,7 @@ def _evidence_of(root: Path, runs: Sequence[_EvaluatedRun]) -> list[Evidence]:
     return with_differences([_evidence(root, group, names) for group in groups])
 
 
-def _are_comparable(one: _EvaluatedRun, other: _EvaluatedRun) -> bool:
+def _are_comparable(one: _InspectRun, other: _InspectRun) -> bool:
     """Return whether two runs agree in all known settings. Where both logged their samples, the samples may differ."""
     logged = [task for task in one.logs.keys() & other.logs.keys() if one.samples(task) and other.samples(task)]
     settings = [_without_extent(run.shared, logged) for run in (one, other)]
@@ -248,7 +248,7 @@ def _without_extent(shared: Mapping[str, Any], tasks: Iterable[str]) -> dict[str
     return {**shared, **parts}
 
 
-def _differing_contents(group: Sequence[_EvaluatedRun]) -> Iterator[Problem]:
+def _differing_contents(group: Sequence[_InspectRun]) -> Iterator[Problem]:
     for task in group[0].logs:
         contents = [
             (run.logs[task].path, {one: content for one, content in run.samples(task).items() if content})
@@ -257,7 +257,7 @@ def _differing_contents(group: Sequence[_EvaluatedRun]) -> Iterator[Problem]:
         yield from check_contents(task, contents, "sample")
 
 
-def _evidence(root: Path, runs: Sequence[_EvaluatedRun], names: Mapping[Path, RunName]) -> Evidence:
+def _evidence(root: Path, runs: Sequence[_InspectRun], names: Mapping[Path, RunName]) -> Evidence:
     in_order = sorted(runs, key=lambda run: names[run.folder].order)
     metrics = _metrics(in_order)
     shared = {
@@ -281,13 +281,13 @@ def _evidence(root: Path, runs: Sequence[_EvaluatedRun], names: Mapping[Path, Ru
     )
 
 
-def _metrics(runs: Sequence[_EvaluatedRun]) -> dict[_Score, Metric]:
+def _metrics(runs: Sequence[_InspectRun]) -> dict[_Score, Metric]:
     """Return the metric of each score, in the order of the logs."""
     found = list(dict.fromkeys(score for run in runs for score in run.scores))
     return {score: _metric(score, found, runs) for score in found}
 
 
-def _metric(score: _Score, found: Sequence[_Score], runs: Sequence[_EvaluatedRun]) -> Metric:
+def _metric(score: _Score, found: Sequence[_Score], runs: Sequence[_InspectRun]) -> Metric:
     """Return the metric of a score. Its name has the scorer or the reducer of epochs if there are several."""
     task, one = score
     same = [other for of_task, other in found if (of_task, other.name, other.metric) == (task, one.name, one.metric)]
@@ -308,7 +308,7 @@ def _metric(score: _Score, found: Sequence[_Score], runs: Sequence[_EvaluatedRun
 
 
 def _notes(
-    runs: Sequence[_EvaluatedRun], metrics: Mapping[_Score, Metric], shared: Mapping[str, SharedScore]
+    runs: Sequence[_InspectRun], metrics: Mapping[_Score, Metric], shared: Mapping[str, SharedScore]
 ) -> Iterator[str]:
     if repeated := sorted({task for run in runs for task in run.repeated}):
         tasks = listed_at_most(repeated, MOST_NAMES)
@@ -326,7 +326,7 @@ def _notes(
         yield from _notes_on_clusters(runs[0])
 
 
-def _notes_on_clusters(run: _EvaluatedRun) -> Iterator[str]:
+def _notes_on_clusters(run: _InspectRun) -> Iterator[str]:
     yield f"Samples with the same {run.cluster_by} in their metadata form a cluster."
     for task in run.logs:
         samples = run.samples(task)

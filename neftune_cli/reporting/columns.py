@@ -44,7 +44,9 @@ class ExportedAssessment(ExportedModel):
     verdict: Verdict | None
     """Null with fewer than three paired seeds, and where the differences do not vary."""
     about: Literal["method", "checkpoints"] | None
-    """Scope of interval and verdict: `checkpoints` with fewer than three paired seeds."""
+    """`method`, with three or more paired seeds: interval and verdict generalize to new seeds and new items.
+    `checkpoints`, with fewer: the interval generalizes to new items for these trained models only, and there is no
+    verdict."""
     detectable: float | None
     """Minimum detectable effect at 80% power."""
     seeds_needed: int | None

@@ -8,19 +8,19 @@ from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import (
     ArmSummary,
     BestArm,
+    ClaimResult,
     Comparison,
     EarlyStopping,
-    HypothesisResult,
     StoppedArm,
 )
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedEstimate, exported_assessment, exported_estimate, finite
 from neftune_cli.reporting.schema import (
     ExportedBestArm,
+    ExportedClaim,
     ExportedComparison,
     ExportedComparisons,
     ExportedEarlyStopping,
-    ExportedHypothesis,
     ExportedSetting,
     ExportedStoppedArm,
 )
@@ -56,7 +56,7 @@ def _comparison(comparison: Comparison) -> ExportedComparison:
         metrics={key: _by_arm(comparison.arms, key) for key in comparison.metrics},
         best_arm=_best_arm(comparison.best) if comparison.best else None,
         early_stopping=_early_stopping(comparison.early_stopping) if comparison.early_stopping else None,
-        hypotheses=tuple(_hypothesis(result) for result in comparison.hypotheses),
+        hypotheses=tuple(_claim(result) for result in comparison.hypotheses),
         advice=advice(comparison),
         notes=comparison.notes,
         unfinished=comparison.unfinished,
@@ -100,8 +100,8 @@ def _stopped_arm(arm: StoppedArm, epochs: tuple[int, ...]) -> ExportedStoppedArm
     )
 
 
-def _hypothesis(result: HypothesisResult) -> ExportedHypothesis:
-    return ExportedHypothesis(
+def _claim(result: ClaimResult) -> ExportedClaim:
+    return ExportedClaim(
         key=result.key,
         claim=result.claim,
         status=result.status,

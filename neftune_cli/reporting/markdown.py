@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
-from neftune_cli.analysis.results import Comparison, HypothesisResult
+from neftune_cli.analysis.results import ClaimResult, Comparison
 from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.reporting.sanitizing import markdown_text
 from neftune_cli.reporting.sections import (
@@ -70,7 +70,7 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(escaped)} |"
 
 
-def _claim(result: HypothesisResult) -> str:
+def _claim(result: ClaimResult) -> str:
     lines = [f"**{result.status}**: {markdown_text(result.claim)}", ""]
     lines += [f"- {label}: {markdown_text(sentence)}" for label, sentence in facts(result)]
     return "\n".join(lines)

@@ -70,7 +70,7 @@ class ExportedEarlyStopping(ExportedModel):
     """The baseline first."""
 
 
-class ExportedHypothesis(ExportedModel):
+class ExportedClaim(ExportedModel):
     """One claim of the NEFTune paper."""
 
     key: str
@@ -110,7 +110,7 @@ class ExportedComparison(ExportedModel):
     """Null with fewer than two arms to select from, without a preferred direction, or without data to split."""
     early_stopping: ExportedEarlyStopping | None
     """Null unless losses per example are known after at least two epochs."""
-    hypotheses: tuple[ExportedHypothesis, ...]
+    hypotheses: tuple[ExportedClaim, ...]
     """Claims of the paper with the results of these trials."""
     advice: str
     """Paragraph above the tables."""

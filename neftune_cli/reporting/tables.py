@@ -11,7 +11,7 @@ from rich.text import Text
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
-from neftune_cli.analysis.results import Comparison, HypothesisResult, Status, Verdict
+from neftune_cli.analysis.results import ClaimResult, Comparison, Status, Verdict
 from neftune_cli.reporting.cells import Cell
 from neftune_cli.reporting.columns import TERMINAL_DROPS, ArmRow, TableColumn
 from neftune_cli.reporting.footnotes import footnotes
@@ -74,10 +74,10 @@ def print_comparison(console: Console, comparison: Comparison, *, hypotheses: bo
     for line in footnotes(comparison):
         console.print(_text(line, "dim"))
     if hypotheses:
-        print_hypotheses(console, comparison.hypotheses)
+        print_claims(console, comparison.hypotheses)
 
 
-def print_hypotheses(console: Console, results: Sequence[HypothesisResult]) -> None:
+def print_claims(console: Console, results: Sequence[ClaimResult]) -> None:
     """Print each claim with its status, the paper's result, the result of these trials, and the caveat."""
     console.print()
     console.print(Text(HYPOTHESES_TITLE, style="bold"))
@@ -88,7 +88,7 @@ def print_hypotheses(console: Console, results: Sequence[HypothesisResult]) -> N
         console.print(Text(UNADJUSTED_CLAIMS_NOTE, style="dim"))
 
 
-def facts(result: HypothesisResult) -> Iterator[tuple[str, str]]:
+def facts(result: ClaimResult) -> Iterator[tuple[str, str]]:
     """Yield the details of a claim as label and sentences; empty ones are left out."""
     for label, sentence in (("Paper", result.paper), ("Here", result.here), ("Caveat", result.caveat)):
         if sentence:
@@ -237,7 +237,7 @@ def _aligned(cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     ]
 
 
-def _claims(results: Sequence[HypothesisResult]) -> Table:
+def _claims(results: Sequence[ClaimResult]) -> Table:
     claims = Table.grid(padding=(0, 2), collapse_padding=True, pad_edge=False)
     claims.add_column(no_wrap=True)
     claims.add_column()

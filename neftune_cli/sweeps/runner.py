@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neftune_cli.config.running import Keep, RunOptions
+from neftune_cli.config.run_settings import Keep, RunOptions
 from neftune_cli.formatting import size
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.dispatch import Dispatcher

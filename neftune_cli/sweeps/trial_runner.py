@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -63,8 +64,8 @@ class TrialRunner:
         problems = Problems()
         source = problems.attempt(lambda: self._cache.source(spec))
         data = problems.attempt(lambda: self._cache.data(spec))
-        for arm in spec.arms:
-            problems.attempt(partial(check_recipe, spec.recipe_of(arm)))
+        for index in range(len(spec.arms)):
+            problems.add(_recipe_problems(spec, index))
         if spec.load_in_4bit:
             problems.add(_quantization_problems(spec))
         resolved = None
@@ -195,6 +196,16 @@ class TrialRunner:
 
     def _with_alphas(self, spec: SweepSpec, data: InstructionData) -> tuple[SweepSpec, tuple[str, ...]]:
         return with_alphas(spec, resolved_evaluation(spec, data.generation), self._cache.prepared_data)
+
+
+def _recipe_problems(spec: SweepSpec, index: int) -> Iterator[Problem]:
+    """Yield the problems of an arm's recipe, with the field of the arm if the arm overrides it."""
+    arm, found = spec.arms[index], Problems()
+    found.attempt(lambda: check_recipe(spec.recipe_of(arm)))
+    overridden = {**arm.train, **(arm.train.get("sft") or {})}
+    for problem in found.found:
+        in_arm = problem.field[-1] in overridden
+        yield replace(problem, field=("arms", index, *problem.field)) if in_arm else problem
 
 
 def _quantization_problems(spec: SweepSpec) -> Iterator[Problem]:

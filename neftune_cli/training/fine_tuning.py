@@ -12,7 +12,7 @@ from typing import cast
 
 from torch import nn
 
-from neftune_cli.config.running import RunSettings
+from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.language_model import LanguageModel

@@ -44,35 +44,45 @@ def check_recipe(train: TrainSpec) -> None:
     """Check the SFTConfig fields of a recipe: that they exist, may be set, and have valid values.
 
     Raises:
-        UsageError: one problem per field.
+        UsageError: one problem per field, without the place of the field.
     """
     if not train.sft:
         return
     problems = [problem for name, value in train.sft.items() for problem in _field_problems(name, value)]
+    if not problems and (rejected := _rejection(train)):
+        alone = [train.model_copy(update={"sft": {name: value}}) for name, value in train.sft.items()]
+        problems = [problem for problem in map(_rejection, alone) if problem] or [rejected]
     if problems:
         raise UsageError(*problems)
+
+
+def _rejection(train: TrainSpec) -> Problem | None:
+    """Return the reason why SFTConfig rejects the values of a recipe; None if it accepts them."""
     try:
         with warnings.catch_warnings(action="ignore"):
             sft_config(train, seed=0, device=device_name(), work=Path("unused"))
     except Exception as error:  # SFTConfig, and packages that its fields require, raise errors of many types
         given = ", ".join(f"{name}={value}" for name, value in train.sft.items())
-        raise UsageError(Problem(f"SFTConfig rejects {given}: {error}", "Change or remove the field.")) from None
+        what = f"SFTConfig rejects {given}: {error}"
+        return Problem(what, "Change or remove the field.", ("train", next(iter(train.sft))))
+    return None
 
 
 def _field_problems(name: str, value: Any) -> Iterator[Problem]:
     from trl.trainer.sft_config import SFTConfig
 
-    known = {field.name: field for field in fields(SFTConfig) if field.init}
+    known, place = {field.name: field for field in fields(SFTConfig) if field.init}, ("train", name)
     if name in _REPLACEMENTS:
-        yield Problem(f"The SFTConfig field {name!r} is set by neftune.", f"Use {_REPLACEMENTS[name]}.")
+        yield Problem(f"the SFTConfig field {name!r} is set by neftune.", f"Use {_REPLACEMENTS[name]}.", place)
     elif name in _RESERVED:
         fix = "Remove it: the measurements depend on its value."
-        yield Problem(f"The SFTConfig field {name!r} is set by neftune.", fix)
+        yield Problem(f"the SFTConfig field {name!r} is set by neftune.", fix, place)
     elif name not in known:
         fix = did_you_mean(TRAIN_FIELD_SYNONYMS.get(name, name), {**known, **TrainSpec.model_fields})
-        yield Problem(f"SFTConfig has no field {name!r}.", fix or "Use a field from TRL's documentation of SFTConfig.")
+        fix = fix or "Use a field from TRL's documentation of SFTConfig."
+        yield Problem(f"SFTConfig has no field {name!r}.", fix, place)
     elif expected := _expected_instead(known[name], value):
-        yield Problem(f"The SFTConfig field {name!r} must be {expected}, not {value!r}.", "Change the value.")
+        yield Problem(f"the SFTConfig field {name!r} must be {expected}, not {value!r}.", "Change the value.", place)
 
 
 def _expected_instead(field: Field[Any], value: Any) -> str | None:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 
-from neftune_cli.config.running import RunSettings
+from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel, place

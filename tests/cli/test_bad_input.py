@@ -36,15 +36,17 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--set", "wieght_decay=0.1"),
-            "Error: SFTConfig has no field 'wieght_decay'.\n  Did you mean 'weight_decay'?\n",
+            "Error: --set wieght_decay: SFTConfig has no field 'wieght_decay'.\n  Did you mean 'weight_decay'?\n",
         ),
         (
             ("--set", "num_train_epochs=2"),
-            "Error: The SFTConfig field 'num_train_epochs' is set by neftune.\n  Use epochs (--epochs).\n",
+            "Error: --set num_train_epochs: the SFTConfig field 'num_train_epochs' is set by neftune.\n"
+            "  Use epochs (--epochs).\n",
         ),
         (
             ("--set", "lr_scheduler_type=sideways"),
-            "Error: SFTConfig rejects lr_scheduler_type=sideways: sideways is not a valid SchedulerType, ",
+            "Error: --set lr_scheduler_type: SFTConfig rejects lr_scheduler_type=sideways: "
+            "sideways is not a valid SchedulerType, ",
         ),
         (
             ("--learning-rat", "1"),
@@ -255,9 +257,12 @@ def test_compare_of_a_missing_folder_exits_with_2(neftune: Neftune) -> None:
             "train.learning_rate must be a finite number; inf was given.\n  Use learning_rate: 2e-05.",
         ),
         ("train: {sft: 3}", "train.sft must be a mapping of fields.\n  Use sft: {weight_decay: 0.1}."),
-        ("train: {fp16: maybe}", "The SFTConfig field 'fp16' must be true or false, not 'maybe'."),
-        ("train: {loss_type: mse}", "The SFTConfig field 'loss_type' must be one of nll, dft, chunked_nll, not 'mse'."),
-        ("train: {logging_steps: 100}", "The SFTConfig field 'logging_steps' is set by neftune."),
+        (
+            "train: {fp16: maybe}",
+            "invalid.yaml, line 1: the SFTConfig field 'fp16' must be true or false, not 'maybe'.",
+        ),
+        ("train: {loss_type: mse}", "the SFTConfig field 'loss_type' must be one of nll, dft, chunked_nll, not 'mse'."),
+        ("train: {logging_steps: 100}", "the SFTConfig field 'logging_steps' is set by neftune."),
         ("evaluation: {max_tokens: 5}", "Did you mean 'max_new_tokens'?"),
     ],
 )
@@ -268,14 +273,73 @@ def test_an_invalid_experiment_is_reported(neftune: Neftune, tmp_path: Path, tex
     assert (result.code, result.out, [path.name for path in tmp_path.iterdir()]) == (2, "", ["invalid.yaml"])
 
 
+def test_all_problems_of_an_experiment_are_reported_with_their_lines(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text(
+        "model: ./none\n"
+        "train:\n"
+        "  epoch: 3\n"
+        "  learning_rate: 0\n"
+        "  sft: {fp16: maybe}\n"
+        "seeds: [-1]\n"
+        "arms:\n"
+        "  - {alpha: five}\n"
+        "  - {alpha: 5, nose: gaussian}\n"
+        "  - {name: decayed, alpha: 0, train: {wieght_decay: 0.1, batch_size: 0}}\n"
+        "grid:\n"
+        "  alpha: [0, -1]\n"
+        "  epochs: [1, 2]\n"
+    )
+    result = neftune("sweep", "wrong.yaml", "--set", "nonsense=1", "--epochs", "0")
+    place = "Error: wrong.yaml, line"
+    assert [line for line in result.err.splitlines() if line.startswith("Error: ")] == [
+        f"{place} 8: arm 1: alpha must be a number; 'five' was given.",
+        f"{place} 12: grid: alpha must be a finite number, 0 or larger; -1 was given.",
+        f"{place} 13: a grid cannot vary 'epochs'.",
+        "Error: --epochs must be larger than 0; 0 was given.",
+        f"{place} 4: train.learning_rate must be larger than 0; 0 was given.",
+        f"{place} 6: item 1 of seeds must be 0 or larger; -1 was given.",
+        f"{place} 9: arm 2 has no field 'nose'.",
+        f"{place} 10: arm 'decayed': train.batch_size must be larger than 0; 0 was given.",
+        "Error: There is no model directory './none'.",
+        f"{place} 5: the SFTConfig field 'fp16' must be true or false, not 'maybe'.",
+        f"{place} 3: SFTConfig has no field 'epoch'.",
+        "Error: --set nonsense: SFTConfig has no field 'nonsense'.",
+        f"{place} 10: arm 'decayed': SFTConfig has no field 'wieght_decay'.",
+    ]
+    assert result.code == 2
+
+
 def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neftune_cli.commands.running.run_sweep", interrupt)
+    monkeypatch.setattr("neftune_cli.commands.execution.run_sweep", interrupt)
     result = neftune("sweep", "--alphas", "0,5", "--quiet")
     assert result.code == 130
     assert result.err == ("Interrupted. Finished trials are kept. Resume with:\n  neftune sweep --alphas 0,5 --quiet\n")
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "arguments"),
+    [
+        ("neftune_cli.commands.dry_run.dry_run", "sweep --alphas 0,5 --dry-run"),
+        ("neftune_cli.commands.preview_contents.make_preview", "preview"),
+        ("neftune_cli.geometry.output.default_folder", "visualize --alpha 5"),
+        ("neftune_cli.geometry.output.default_folder", "sensitivity"),
+        ("neftune_cli.evidence.gathering.gather", "compare results"),
+        ("neftune_cli.commands.help_page.CommandGroup.get_command", "swep --alphas 0,5"),
+    ],
+)
+def test_an_interrupt_of_a_command_without_training_promises_no_finished_trials(
+    neftune: Neftune, monkeypatch: pytest.MonkeyPatch, interrupted: str, arguments: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interrupted, interrupt)
+    result = neftune(*arguments.split())
+    assert result.err == f"Interrupted. Nothing was trained. Run the command again:\n  neftune {arguments}\n"
+    assert result.code == 130
 
 
 def test_workers_0_excludes_executors_with_workers(neftune: Neftune, tmp_path: Path) -> None:

@@ -7,6 +7,10 @@ import pytest
 import typer
 
 from neftune_cli.cli import app
+from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.loading import load_data
+from neftune_cli.data.split import MAX_HELD_OUT, PROMPTS_PER_HELD_OUT
+from neftune_cli.sweeps.executors import EXECUTORS, ExecutorDeclaration
 from tests.command_line import Neftune
 
 COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
@@ -43,6 +47,31 @@ def test_every_default_is_shown(neftune: Neftune, monkeypatch: pytest.MonkeyPatc
         assert f"(default {default})" in line
         shown += 1
     assert shown == {"sweep": 7, "train": 4}[command]
+
+
+def test_the_numbers_of_examples_in_the_help_are_those_of_the_data(
+    neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    text, bios = neftune("sweep", "--help").out, load_data(InputSpec())
+    assert f"(default: all, {len(bios.train)} for bios)" in text
+    assert (
+        f"(default {len(bios.held_out)}; without a test split, one fifth of the prompts, at most {MAX_HELD_OUT})"
+        in text
+    )
+    assert PROMPTS_PER_HELD_OUT == 5
+
+
+def test_the_meaning_of_every_executor_is_shown(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    EXECUTORS.register(ExecutorDeclaration("remote", "another machine", lambda: pytest.fail("started")))
+    try:
+        text = neftune("sweep", "--help").out
+    finally:
+        EXECUTORS.unregister("remote")
+    assert "<local|inline|remote>" in text
+    assert "local: worker processes on this machine. inline: the main process" in text
+    assert "remote: another machine." in text
 
 
 def test_the_page_of_train_at_80_characters(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:

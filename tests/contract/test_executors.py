@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.running import RunOptions, RunSettings
+from neftune_cli.config.run_settings import RunOptions, RunSettings
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState

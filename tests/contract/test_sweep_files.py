@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from neftune_cli.config.running import Keep, RunOptions, RunSettings
+from neftune_cli.config.run_settings import Keep, RunOptions, RunSettings
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 
@@ -26,7 +26,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, running: RunOptions = IN_MAIN_PROCESS, *, as_json: bool = False, **changes: Any) -> None:
-    from neftune_cli.commands.running import run_and_report
+    from neftune_cli.commands.execution import run_and_report
 
     options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "train.epochs": 2.0, **changes}
     run_and_report(None, options, folder, running, quiet=True, as_json=as_json)

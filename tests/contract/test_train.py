@@ -108,7 +108,7 @@ def test_a_diverging_arm_does_not_stop_the_others(neftune: Neftune, tmp_path: Pa
     assert result.code == 1
     assert "wild, seed 0 failed: A noise-off loss is not finite after step" in result.err
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=5"]
-    assert "Trials run: 3, done before: 0" in result.err
+    assert "Trials run, the base model included: 3, done before: 0" in result.err
     again = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out", "--json", "--quiet")
     summary = json.loads(again.out)
     assert (again.code, list(summary["failed"])) == (1, ["wild, seed 0"])

@@ -22,7 +22,7 @@ def main() -> None:
     import pandas  # noqa: F401
     import trl.trainer.sft_trainer  # noqa: F401
 
-    import neftune_cli.commands.running
+    import neftune_cli.commands.execution
     import neftune_cli.training.trial_run  # noqa: F401
 
     gc.freeze()  # forks collect garbage without traversing the imported modules

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from neftune_cli.config.running import RunSettings
+from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.store import TrialFolder

@@ -12,10 +12,10 @@ from neftune_cli.analysis.results import (
     ArmSummary,
     Assessment,
     BestArm,
+    ClaimResult,
     Comparison,
     EarlyStopping,
     Estimate,
-    HypothesisResult,
     PairedDifference,
     StoppedArm,
     Verdict,
@@ -133,10 +133,10 @@ def early_stopping() -> EarlyStopping:
     return EarlyStopping((1, 2, 3), (baseline, treated))
 
 
-def claims() -> tuple[HypothesisResult, ...]:
+def claims() -> tuple[ClaimResult, ...]:
     """Return a claim that was tested and a claim that was not measured."""
     return (
-        HypothesisResult(
+        ClaimResult(
             key="training-loss",
             claim="Noise raises the training loss that is measured without noise.",
             paper="Higher for alpha 5 on LLaMA-2 7B and Alpaca (figure 4).",
@@ -144,7 +144,7 @@ def claims() -> tuple[HypothesisResult, ...]:
             status="supported",
             caveat="The paper shows one seed.",
         ),
-        HypothesisResult(
+        ClaimResult(
             key="leaderboard",
             claim="Scores on multiple-choice tasks stay what they were.",
             paper="OpenLLM Leaderboard tasks change by less than a point (table 3).",

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.paper_claims import examine_claims
-from neftune_cli.analysis.results import EarlyStopping, HypothesisResult
+from neftune_cli.analysis.results import ClaimResult, EarlyStopping
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.metrics import METRICS, Margin
 
@@ -57,7 +57,7 @@ def examine(
     baseline: str = "alpha=0",
     stopping: EarlyStopping | None = None,
     options: ComparisonOptions = OPTIONS,
-) -> dict[str, HypothesisResult]:
+) -> dict[str, ClaimResult]:
     """Return the results of the claims by key."""
     trials = [trial for of_arm in arms.values() for trial in of_arm.values()]
     metrics = {key: one for key, one in METRICS.items() if any(key in trial.scores for trial in trials)}

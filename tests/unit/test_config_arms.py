@@ -5,11 +5,14 @@ from typing import Any
 import pytest
 
 from neftune_cli.config.arms import arm_name, arms_of
-from neftune_cli.errors import UsageError
+from neftune_cli.errors import Problems, UsageError
 
 
 def names(written: dict[str, Any], **flags: Any) -> list[str]:
-    return [arm["name"] for arm in arms_of(written, flags)]
+    problems = Problems()
+    arms = arms_of(written, flags, problems)
+    problems.raise_any()
+    return [arm["name"] for arm in arms]
 
 
 def test_the_default_arms_are_the_alphas_of_the_paper() -> None:
@@ -111,4 +114,4 @@ def test_the_name_of_an_arm_lists_its_overrides() -> None:
 )
 def test_invalid_arms_are_reported(written: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        arms_of(written, {})
+        names(written)

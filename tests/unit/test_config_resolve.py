@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.config.resolve import dump_spec, load_spec, resolve_sweep
+from neftune_cli.config.resolve import dump_spec, load_spec, resolve_sweep, resolve_valid_fields
 from neftune_cli.config.spec import SweepSpec
-from neftune_cli.errors import UsageError
+from neftune_cli.errors import Problems, UsageError
 from neftune_cli.sweeps.plan import differences, merged
 
 
@@ -123,10 +123,28 @@ def test_a_repeated_field_is_reported_with_its_lines(tmp_path: Path, text: str, 
 
 def test_a_problem_is_reported_with_the_line_of_its_field(tmp_path: Path) -> None:
     text = "arms:\n  - alpha: 0\n  - alpha: 5\n    nois: gaussian\n  - name: long\n    train:\n      epochs: 0\n"
-    assert error_of(tmp_path, text) == "line 4: arm 2 has no field 'nois'. Did you mean 'noise'?"
-    assert error_of(tmp_path, text.replace("nois:", "noise:")) == (
-        "line 7: arm 'long': train.epochs must be larger than 0; 0 was given. Use epochs: 3."
-    )
+    assert error_of(tmp_path, text).splitlines() == [
+        "line 4: arm 2 has no field 'nois'. Did you mean 'noise'?",
+        "line 7: arm 'long': train.epochs must be larger than 0; 0 was given. Use epochs: 3.",
+    ]
+
+
+def test_the_other_fields_are_checked_if_some_are_left_out(tmp_path: Path) -> None:
+    file, problems = experiment(tmp_path, "modle: x\nseeds: [-1]\ntrain: {epochs: 0, batch_size: 4}\n"), Problems()
+    resolved = resolve_valid_fields(file, {}, problems)
+    assert resolved is not None
+    assert (resolved.spec.train.epochs, resolved.spec.train.batch_size, resolved.spec.seeds) == (3, 4, (0, 1, 2))
+    assert len(problems.found) == 3
+
+
+def test_fields_that_are_left_out_cause_no_further_problem(tmp_path: Path) -> None:
+    text = "arms: [{name: 1, alpha: x}, {name: 2, alpha: 0}, {alpha: y}, {alpha: 0}]\n"
+    assert [line.partition(";")[0] for line in error_of(tmp_path, text).splitlines()] == [
+        "line 1: arm 1: alpha must be a number",
+        "line 1: arm 3: alpha must be a number",
+        "line 1: arm 1: name must be text",
+        "line 1: arm 2: name must be text",
+    ]
 
 
 def test_a_problem_of_an_option_names_the_option_and_not_the_file(tmp_path: Path) -> None:
@@ -148,9 +166,13 @@ def test_a_merged_mapping_can_be_overridden(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: [", "line 1: the file is not valid YAML"),
+        ("a: [", "line 1: the file is not valid YAML: expected the node content, but found '<stream end>'."),
+        ("seeds: 3\na: b: c", "line 2: the file is not valid YAML: mapping values are not allowed here."),
+        ("a:\n\t- b", r"line 2: the file is not valid YAML: found character '\\t' that cannot start any token."),
+        ("a: 2020-13-45", "the file is not valid YAML: month must be in 1..12"),
+        ("a: \x00", "the file is not valid YAML: special characters are not allowed."),
         ("just words", "has no fields"),
-        ("? [1, 2]\n: 3", "line 1: the file is not valid YAML"),
+        ("? [1, 2]\n: 3", "line 1: the file is not valid YAML: found unhashable key."),
         ("seeds: [1, 1]", "these seeds are repeated: 1. Remove"),
         ("arms: 5", "line 1: arms must be a list of mappings"),
         ("arms: [{alpha: -1}]", "line 1: arm 1: alpha must be 0 or larger; -1 was given. Use alpha: 5."),

@@ -62,6 +62,14 @@ def test_a_setting_without_a_value_is_reported() -> None:
         parse_settings(["bf16"])
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"), [("a: b: c", "mapping values are not allowed here"), ("2020-13-45", "month must be in 1..12")]
+)
+def test_a_setting_that_is_not_yaml_is_reported_with_the_reason(value: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"--set x={value}: the value is not valid YAML: {reason}"):
+        parse_settings([f"x={value}"])
+
+
 def test_invalid_distributions_are_reported() -> None:
     assert parse_noises("uniform, gaussian") == ["uniform", "gaussian"]
     with pytest.raises(UsageError, match=r"(?s)'pink' was given.*--noises: uniform appears twice"):

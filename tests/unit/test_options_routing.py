@@ -18,7 +18,7 @@ from neftune_cli.commands.status import status
 from neftune_cli.commands.sweep import sweep
 from neftune_cli.commands.train import train
 from neftune_cli.commands.visualize import visualize
-from neftune_cli.config.running import RunOptions, run_options
+from neftune_cli.config.run_settings import RunOptions, run_options
 from neftune_cli.errors import Problems
 
 COMMANDS = (sweep, compare, status, train, sensitivity, visualize)

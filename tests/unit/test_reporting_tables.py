@@ -90,10 +90,11 @@ selected arm was alpha=5 in 60% of the splits and alpha=10 in 40%.
 
 Comparison with early stopping
 
-Every arm is compared with alpha=0 at its best epoch, as if its training had
-stopped there. The best epoch has the lowest held-out loss of epochs 1 to 3. It
-is selected on one part of the items, and its loss is measured on the rest. The
-numbers are means over seeds and over many such splits.
+The best epoch of a training is the epoch after which its held-out loss is
+lowest (epochs 1 to 3). Each seed of each arm has its own. It is selected on one
+part of the items, and the loss is measured on the rest. The numbers are means
+over seeds and over many such splits. Every arm is compared with alpha=0 as if
+each training of alpha=0 had stopped at its best epoch.
 
           best   held-out loss ↓                             95%
 arm      epoch  best epoch, nats  difference            interval  verdict

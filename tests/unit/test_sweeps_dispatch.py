@@ -9,7 +9,7 @@ from typing import Self
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.running import RunSettings
+from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import TrialRecord, TrialState

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.running import RunSettings
+from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.errors import TrialError, TrialStopped
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, SweepFolder

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.running import RunSettings
+from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.errors import NeftuneError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
@@ -276,7 +276,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Finished, Job
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import make_plan
-from neftune_cli.config.running import RunSettings
+from neftune_cli.config.run_settings import RunSettings
 
 sweep = SweepFolder(Path(sys.argv[1]))
 spec = resolve_sweep(None, {spec!r})

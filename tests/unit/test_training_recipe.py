@@ -50,4 +50,13 @@ def test_a_value_of_another_type_is_reported(field: dict[str, Any], message: str
     with pytest.raises(UsageError) as caught:
         check_recipe(TrainSpec(**RECIPE, sft=field))
     (problem,) = caught.value.problems
-    assert problem.what == f"The SFTConfig field {next(iter(field))!r} {message}"
+    (name,) = field
+    assert (problem.what, problem.field) == (f"the SFTConfig field {name!r} {message}", ("train", name))
+
+
+def test_only_the_rejected_field_of_several_is_reported() -> None:
+    with pytest.raises(UsageError) as caught:
+        check_recipe(TrainSpec(**RECIPE, sft={"weight_decay": 0.1, "lr_scheduler_type": "sideways"}))
+    (problem,) = caught.value.problems
+    assert problem.what.startswith("SFTConfig rejects lr_scheduler_type=sideways: ")
+    assert problem.field == ("train", "lr_scheduler_type")

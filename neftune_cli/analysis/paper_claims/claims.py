@@ -17,7 +17,7 @@ from neftune_cli.analysis.paper_claims.claim_tests import ClaimOutcome, changes,
 from neftune_cli.analysis.paper_claims.early_stopping_gain import gains_over_early_stopping
 from neftune_cli.analysis.paper_claims.matched_length import gains_beyond_length
 from neftune_cli.analysis.paper_claims.noise_effects import linear_trend, mean_effect
-from neftune_cli.analysis.results import EarlyStopping, HypothesisResult
+from neftune_cli.analysis.results import ClaimResult, EarlyStopping
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 
@@ -166,7 +166,7 @@ def examine_claims(
     metrics: Mapping[str, Metric],
     stopping: EarlyStopping | None,
     options: ComparisonOptions,
-) -> tuple[HypothesisResult, ...]:
+) -> tuple[ClaimResult, ...]:
     """Return the result of these trials for each claim of the paper, always in the same order.
 
     Args:
@@ -192,8 +192,8 @@ def _outcome(claim: PaperClaim, data: ClaimData) -> ClaimOutcome:
         return ClaimOutcome("not measured", str(reason))
 
 
-def _result(claim: PaperClaim, outcome: ClaimOutcome) -> HypothesisResult:
-    return HypothesisResult(
+def _result(claim: PaperClaim, outcome: ClaimOutcome) -> ClaimResult:
+    return ClaimResult(
         key=claim.key,
         claim=claim.claim,
         paper=claim.paper,

@@ -136,15 +136,17 @@ def footnotes(sensitivity: Sensitivity) -> Iterator[str]:
 
 
 def closing(sensitivity: Sensitivity) -> str:
-    """Return the alphas equivalent to the paper's on LLaMA-2-7B, and the noise ratios of the paper's alphas here."""
-    here = equivalent_alphas(sensitivity.scale)
-    paper = _rounded(PAPER_ALPHAS)
+    """Return the noise ratios of the paper's alphas on LLaMA-2-7B and here, and the alphas with equal ratios here."""
+    model, paper = sensitivity.model, _rounded(PAPER_ALPHAS)
     return (
-        f"On LLaMA-2-7B, the norm of the noise at alpha {paper} was about {_percents(LLAMA_2_7B)} of the mean "
-        f"embedding norm (an estimate: {_arithmetic(LLAMA_2_7B)}). On {sensitivity.model} with "
-        f"{sensitivity.dataset}, alpha {_rounded(here.values())} give the same ratios. Alpha {paper} give "
-        f"{_percents(sensitivity.scale)} ({_arithmetic(sensitivity.scale)}; the mean over the vocabulary is the norm "
-        f"published for LLaMA-2-7B)."
+        "The same alpha is a weaker or a stronger noise on another model. On LLaMA-2-7B, a model of the paper, the "
+        f"noise of a token at alpha {paper} has about {_percents(LLAMA_2_7B)} of the norm of an embedding. On {model} "
+        f"with {sensitivity.dataset} it has {_percents(sensitivity.scale)}. Alpha "
+        f"{_rounded(equivalent_alphas(sensitivity.scale).values())} give {model} the same percentages as LLaMA-2-7B.\n"
+        "The percentages are estimates: the noise norm alpha / sqrt(3 L) in an example of median length L, divided by "
+        f"the mean embedding norm of the vocabulary. LLaMA-2-7B: {_scale(LLAMA_2_7B)}. {model}: "
+        f"{_scale(sensitivity.scale)}. Only this mean is published for LLaMA-2-7B, so it is used here instead of the "
+        "median above."
     )
 
 
@@ -199,8 +201,8 @@ def _turns(sensitivity: Sensitivity) -> str:
     first, half = sensitivity.first_turn, sensitivity.half_turn
     if math.isinf(first):
         return "This happens at no alpha."
-    at_half = "" if math.isinf(half) else f", half of them above {half:.3g}"
-    return f"The first changes above alpha {first:.3g}{at_half}."
+    at_half = "" if math.isinf(half) else f", and above alpha {half:.3g} for half of them"
+    return f"Up to alpha {first:.3g} this happens for none of them{at_half}."
 
 
 def _distance(sensitivity: Sensitivity) -> str:
@@ -212,8 +214,8 @@ def _percents(scale: EmbeddingScale) -> str:
     return f"{_rounded(100 * scale.noise_ratio(alpha) for alpha in PAPER_ALPHAS)}%"
 
 
-def _arithmetic(scale: EmbeddingScale) -> str:
-    return f"alpha / sqrt(3 x {scale.length:g} tokens) over a vocabulary mean of {scale.embedding_norm:.3f}"
+def _scale(scale: EmbeddingScale) -> str:
+    return f"L = {scale.length:g} tokens, mean norm {scale.embedding_norm:.3f}"
 
 
 def _rounded(numbers: Iterable[float]) -> str:

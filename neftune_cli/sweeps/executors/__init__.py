@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from neftune_cli.config.registry import Registry
-from neftune_cli.config.running import RunSettings
+from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder

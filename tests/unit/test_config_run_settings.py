@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.config.running import Keep, OnOom, Retry, RunOptions, RunSettings, run_options
+from neftune_cli.config.run_settings import Keep, OnOom, Retry, RunOptions, RunSettings, run_options
 from neftune_cli.errors import UsageError
 
 DEFAULTS = {

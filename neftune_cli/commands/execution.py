@@ -11,7 +11,7 @@ from rich.console import Console
 
 from neftune_cli.commands.outcome import disk_errors_reported, finish, print_results
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
-from neftune_cli.config.running import RunOptions
+from neftune_cli.config.run_settings import RunOptions
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.executors import INLINE, LOCAL, Executor, make_executor
 from neftune_cli.sweeps.interrupts import Interrupts
