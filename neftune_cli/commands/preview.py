@@ -2,13 +2,19 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neftune_cli.commands import data_options, options
 from neftune_cli.commands.routing import Destination, values_for
+from neftune_cli.errors import Problem, Problems, UsageError
+
+if TYPE_CHECKING:
+    from neftune_cli.reporting.preview import Preview
 
 
 def preview(
@@ -51,8 +57,10 @@ def preview(
     from neftune_cli.config.values import parse_size
 
     fields = values_for(Destination.SPEC, preview, arguments)
-    _, size = parse_size(alpha, None)
-    shown = make_preview(experiment, fields, alpha=size, rows=rows)
+    problems = Problems()
+    size = problems.attempt(lambda: parse_size(alpha, None))
+    problems.attempt(lambda: _check_page(html))
+    shown = make_preview(experiment, fields, problems, alpha=size[1] if size else 0.0, rows=rows)
     if as_json:
         from neftune_cli.reporting.preview import preview_json
 
@@ -60,17 +68,45 @@ def preview(
     else:
         _print(shown)
     if html:
-        from neftune_cli.reporting.preview import preview_page
+        _write(html, shown)
 
+
+def _check_page(html: Path | None) -> None:
+    """Check that a file can be at the path of the page, before the data are read.
+
+    Raises:
+        UsageError: the path is a folder, is in no folder, or cannot be a path.
+    """
+    with _explained(html):
+        if html is not None and html.is_dir():
+            fix = f"Use the path of a file, for example --html {html / 'preview.html'}."
+            raise UsageError(Problem(f"--html {html}: this is a folder.", fix))
+        if html is not None and not html.parent.is_dir():
+            what = f"--html {html}: there is no folder '{html.parent}'."
+            raise UsageError(Problem(what, "Create it, or use another path."))
+
+
+def _write(html: Path, shown: "Preview") -> None:
+    from neftune_cli.reporting.preview import preview_page
+
+    with _explained(html):
         html.write_text(preview_page(shown), encoding="utf-8")
-        typer.echo(f"Wrote {html}", err=True)
+    typer.echo(f"Wrote {html}", err=True)
 
 
-def _print(shown: object) -> None:
+@contextmanager
+def _explained(html: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = f"--html {html}: the page cannot be written: {error.strerror}."
+        raise UsageError(Problem(what, "Use a file in a folder that is writable.")) from error
+
+
+def _print(shown: "Preview") -> None:
     from rich.console import Console
 
-    from neftune_cli.reporting.preview import Preview, preview_text
+    from neftune_cli.reporting.preview import preview_text
 
-    assert isinstance(shown, Preview)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     console.print(preview_text(shown, colored=console.is_terminal and not console.no_color))

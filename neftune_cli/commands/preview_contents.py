@@ -1,11 +1,12 @@
 """Contents of a preview: training examples tokenized as a sweep would, with the role and the noise of each token."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neftune_cli.commands.request import read_spec
-from neftune_cli.config.spec import ArmSpec, SweepSpec, TrialSpec
+from neftune_cli.config.spec import ArmSpec, SweepSpec, TrainSpec, TrialSpec
 from neftune_cli.data.examples import IGNORED_LABEL, TokenizedExample
 from neftune_cli.data.rows import in_order
 from neftune_cli.errors import Problems, UsageError
@@ -14,22 +15,26 @@ from neftune_cli.reporting.preview import SHOWN_TOKENS, ExampleView, Part, Previ
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from neftune_cli.models.loading import LoadedModel
+
 NO_LIMIT = 2**31
 
 
-def make_preview(file: Path | None, fields: Mapping[str, Any], *, alpha: float, rows: int) -> Preview:
+def make_preview(
+    file: Path | None, fields: Mapping[str, Any], problems: Problems, *, alpha: float, rows: int
+) -> Preview:
     """Return the preview of the first training examples of a data set, in the order of the file.
 
     Args:
         file: experiment in YAML, or None.
         fields: given option values by spec field.
+        problems: problems of other options, which are reported with those of model and data.
         alpha: noise size to show.
         rows: number of examples.
 
     Raises:
         UsageError: all problems of options, model and data.
     """
-    problems = Problems()
     spec = read_spec(file, fields, problems)
     if spec is None:
         raise UsageError(*problems.found)
@@ -44,13 +49,17 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
     from neftune_cli.sweeps.inspection import resolved_evaluation
     from neftune_cli.training.hardware import device_name
     from neftune_cli.training.prepared_data import prepare_data
+    from neftune_cli.training.sft_trainer import check_recipe
 
     source = problems.attempt(lambda: find_model(spec.model))
     data = problems.attempt(lambda: load_data(spec))
+    for recipe in _recipes(spec):
+        problems.attempt(partial(check_recipe, recipe))
     problems.raise_any()
     assert source is not None
     assert data is not None
     loaded = load_model(source)
+    _check_trainable(loaded, spec)
     arm = ArmSpec(alpha=alpha)
     trial = spec.trial(arm, 0, resolved_evaluation(spec, data.generation))
     prepared = prepare_data(source, loaded, data, trial, device=device_name())
@@ -69,6 +78,20 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
         notes=(*data.notes, *prepared.notes),
         examples=tuple(_view(example, trial, loaded.tokenizer) for example in whole),
     )
+
+
+def _recipes(spec: SweepSpec) -> list[TrainSpec]:
+    return [spec.recipe_of(arm) for arm in spec.arms]
+
+
+def _check_trainable(loaded: "LoadedModel", spec: SweepSpec) -> None:
+    """Check that the model can be trained with the recipe of each arm, as a sweep does before its first trial."""
+    from neftune_cli.training.trainability import check_trainable
+
+    problems = Problems()
+    for rank in {recipe.lora_rank for recipe in _recipes(spec)}:
+        problems.attempt(partial(check_trainable, loaded, spec.model, rank))
+    problems.raise_any()
 
 
 def _first(examples: Sequence[Any], rows: int) -> list[Any]:

@@ -1,6 +1,7 @@
 """Specs: immutable descriptions of a sweep, of its arms and of its trials."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -24,6 +25,8 @@ DEFAULT_MODEL = "tiny"
 """Name of the bundled model."""
 DEFAULT_DATASET = "bios"
 """Name of the bundled data set."""
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+"""Id of a model or data set on the Hugging Face Hub."""
 
 BASE_ARM = "base"
 """Name of the arm of the base model: one trial without alpha and seed."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from neftune_cli.data.rows import ColumnarRow, Located, RowError, Rows
+from neftune_cli.data.header import check_names
+from neftune_cli.data.rows import EMPTY_JSON, ColumnarRow, Located, RowError, Rows
 from neftune_cli.data.splits import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 
@@ -68,9 +69,7 @@ def rows_of_arrow(source: str, table: "pyarrow.Table", file: str | None = None) 
 
 
 def _rows(source: str, names: Sequence[str], number: int, load: LoadColumn, file: str | None = None) -> Rows:
-    if repeated := [name for name in dict.fromkeys(names) if list(names).count(name) > 1]:
-        what = f"{source}: the column name '{repeated[0]}' occurs twice."
-        raise UsageError(Problem(what, "Rename or remove one of the columns."))
+    check_names(source, names)
     columns = ArrowColumns(source, names, load)
     located = source if file is None else file
     return Rows(tuple(Located(f"row {index + 1}", ColumnarRow(columns, index), located) for index in range(number)))
@@ -103,7 +102,10 @@ class ArrowColumns:
         return self._columns[column].value(index)
 
     def is_filled(self, column: str, index: int) -> bool:
-        """Return whether a value is not blank, without a conversion. All values of a damaged column count as filled."""
+        """Return whether a value is not blank and not empty JSON, without a conversion.
+
+        All values of a damaged column count as filled.
+        """
         filled = self._columns[column].filled
         return filled is None or filled[index]
 
@@ -184,9 +186,11 @@ def _filled(array: Any) -> list[bool]:
         if types.is_dictionary(kind):
             return _filled(array.cast(kind.value_type))
         if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-            sized = compute.greater(compute.binary_length(compute.utf8_trim_whitespace(array.cast("large_string"))), 0)
+            sized = _texts_filled(array)
         elif types.is_list(kind) or types.is_large_list(kind) or types.is_map(kind):
             sized = compute.greater(compute.list_value_length(array), 0)
+        elif types.is_struct(kind):
+            sized = _structs_filled(array)
         elif types.is_floating(kind):
             sized = compute.invert(compute.is_nan(array))
         else:
@@ -194,4 +198,27 @@ def _filled(array: Any) -> list[bool]:
     except (pyarrow.ArrowException, UnicodeDecodeError):
         sized = compute.is_valid(array)
     filled: list[bool] = compute.fill_null(sized, False).to_pylist()
+    return filled
+
+
+def _texts_filled(array: Any) -> Any:
+    """Return whether each text is neither white space nor an empty JSON value."""
+    import pyarrow
+    from pyarrow import compute
+
+    texts = compute.utf8_trim_whitespace(array.cast("large_string"))
+    empty = compute.is_in(texts, value_set=pyarrow.array(EMPTY_JSON, pyarrow.large_string()))
+    return compute.and_not(compute.greater(compute.binary_length(texts), 0), empty)
+
+
+def _structs_filled(array: Any) -> Any:
+    """Return whether each object has a value other than null, at any depth."""
+    import pyarrow
+    from pyarrow import compute, types
+
+    if not types.is_struct(array.type):
+        return compute.is_valid(array)
+    filled = compute.and_(compute.is_valid(array), pyarrow.scalar(False))
+    for index in range(array.type.num_fields):
+        filled = compute.or_(filled, _structs_filled(compute.struct_field(array, [index])))
     return filled

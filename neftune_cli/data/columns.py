@@ -1,6 +1,5 @@
 """Column sets of layouts, and the choice of the set that fits a table."""
 
-import difflib
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +8,7 @@ from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.conversations import Conversation
 from neftune_cli.data.examples import Example
 from neftune_cli.data.rows import RowValues, Table
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
 RowReader = Callable[[RowValues], Example | Conversation]
 """Converts a row, whose columns have the names of the column set, to an example."""
@@ -28,6 +27,8 @@ class ColumnSet:
     """Names of a column in data sets, in order of preference; by default the name in `required` or `optional`."""
     read_raw: RowReader | None = None
     """Conversion of a row with `--raw`, without the optional columns; None if it does not apply."""
+    meaningful: tuple[str, ...] = ()
+    """Names of columns that change what is trained, in lower case: they are refused if they are not read."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -84,14 +85,9 @@ def _of_layout(sets: Sequence[ColumnSet], layout: str) -> Sequence[ColumnSet]:
     candidates = tuple(columns for columns in sets if columns.layout == layout)
     if not candidates:
         layouts = tuple(dict.fromkeys(columns.layout for columns in sets))
-        close = difflib.get_close_matches(layout, layouts, n=1)
-        hint = f"Did you mean {close[0]}? " if close else ""
-        raise UsageError(Problem(f"--format {layout}: there is no such layout.", f"{hint}Use {_or(layouts)}."))
+        fix = f"{_did_you_mean(layout, layouts)}Use {alternatives(layouts)}."
+        raise UsageError(Problem(f"--format {layout}: there is no such layout.", fix))
     return candidates
-
-
-def _or(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _recognized(table: Table, candidates: Sequence[ColumnSet], layout: str | None) -> ChosenColumns:
@@ -169,7 +165,9 @@ def _checked_names(table: Table, candidates: Sequence[ColumnSet], named: Mapping
     meanings = tuple(dict.fromkeys(column for columns in candidates for column in columns.columns))
     names = {meaning: _in_any_case(column, table.columns) for meaning, column in named.items()}
     problems = [
-        Problem(f"--columns {meaning}={named[meaning]}: there is no meaning '{meaning}'.", f"Use {_or(meanings)}.")
+        Problem(
+            f"--columns {meaning}={named[meaning]}: there is no meaning '{meaning}'.", f"Use {alternatives(meanings)}."
+        )
         for meaning in named
         if meaning not in meanings
     ]
@@ -193,8 +191,8 @@ def _checked_names(table: Table, candidates: Sequence[ColumnSet], named: Mapping
 
 
 def _did_you_mean(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {close[0]}? " if close else ""
+    question = did_you_mean(name, names, quoted=False)
+    return f"{question} " if question else ""
 
 
 def _raw(chosen: ChosenColumns) -> ChosenColumns:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from neftune_cli import zstandard
 from neftune_cli.errors import Problem, UsageError
 
 ADD_EXAMPLES = "Add examples to it."
@@ -33,16 +34,9 @@ class Compression:
     decompress: Callable[[bytes], bytes]
 
 
-def _decompress_zstandard(content: bytes) -> bytes:
-    import pyarrow
-
-    with pyarrow.CompressedInputStream(pyarrow.BufferReader(content), "zstd") as stream:
-        return bytes(stream.read())
-
-
 COMPRESSIONS = {
     ".gz": Compression("gzip", b"\x1f\x8b", gzip.decompress),
-    ".zst": Compression("zstandard", b"\x28\xb5\x2f\xfd", _decompress_zstandard),
+    ".zst": Compression("zstandard", b"\x28\xb5\x2f\xfd", zstandard.decompressed),
 }
 """Compressions by the suffix of a file."""
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.rows import RowError
-from neftune_cli.data.turns import ASSISTANT, Remark, Turns
+from neftune_cli.data.spellings import ASSISTANT
+from neftune_cli.data.turns import Remark, Turns
 
 TURNS_LEFT_OUT = Remark("Turns after the last assistant turn to learn are not read")
 OTHER_ROLES = Remark("Turns of other roles in the completion are not learned, only assistant turns are")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from neftune_cli.data.encoding import Text, text_of
+from neftune_cli.data.header import OTHER_NUMBER, check_names, sizes_in_words, under_names
 from neftune_cli.data.rows import BadRow, Located, RowError, Rows, RowValues, problems_of, sift
 from neftune_cli.data.splits import UNNAMED
 from neftune_cli.errors import Problem, UsageError
@@ -16,7 +17,7 @@ from neftune_cli.errors import Problem, UsageError
 DELIMITERS = ",;\t|"
 QUOTE_FIX = 'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
 CELLS_FIX = "Put text with commas or line breaks in double quotes."
-SEVERAL_LINES = "another number of values than of columns, in several lines"
+SEVERAL_LINES = f"{OTHER_NUMBER}, in several lines"
 _QUOTED = re.compile(r'"[^"]*"')
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
@@ -102,33 +103,14 @@ def _header(source: str, record: Located[_CsvRecord], text: Text) -> list[str]:
     names = [
         name.strip().strip("\ufeff") or f"column {number}" for number, name in enumerate(record.value.values, start=1)
     ]
-    numbers: dict[str, list[int]] = {}
-    for number, name in enumerate(names, start=1):
-        numbers.setdefault(name, []).append(number)
-    problems = [
-        Problem(
-            f"{record.place_in(source)}: the column name '{name}' occurs {len(found)} times "
-            f"(columns {', '.join(map(str, found))}).",
-            "Rename or remove the others.",
-        )
-        for name, found in numbers.items()
-        if len(found) > 1
-    ]
-    if problems:
-        raise UsageError(*problems)
+    check_names(record.place_in(source), names)
     return names
 
 
 def _named(header: Sequence[str], record: _CsvRecord, text: Text) -> RowValues:
     values = record.values
     text.check("".join(values))
-    if len(values) == len(header):
-        return dict(zip(header, values, strict=True))
-    what = f"{_count(len(values), 'value')} for {_count(len(header), 'column')} ({', '.join(header)})"
-    if record.lines > 1:
-        raise RowError(f"{what} in {record.lines:,} lines, because of a double quote.", QUOTE_FIX, SEVERAL_LINES)
-    raise RowError(f"{what}.", CELLS_FIX, "another number of values than of columns")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    if record.lines > 1 and len(values) != len(header):
+        what = f"{sizes_in_words(header, values)} in {record.lines:,} lines, because of a double quote."
+        raise RowError(what, QUOTE_FIX, SEVERAL_LINES)
+    return under_names(header, values, CELLS_FIX)

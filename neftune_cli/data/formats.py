@@ -11,7 +11,8 @@ from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.layouts import BUILT_IN
 from neftune_cli.data.rows import BadRow, NamedRow, RowValues, Table, sift
 from neftune_cli.data.turns import Remark
-from neftune_cli.data.unread import check_unread, in_rows, unread_notes
+from neftune_cli.data.unread import check_unread, unread_notes
+from neftune_cli.formatting import counted
 
 __all__ = ["ColumnSet", "Reading", "example", "layout_names", "read_examples", "register_columns"]
 
@@ -77,7 +78,7 @@ def _recognized(table: Table, chosen: ChosenColumns) -> str:
 def _remark_notes(remarks: Iterable[Sequence[Remark]]) -> tuple[str, ...]:
     """Return a note for each remark, with the number of rows that have it."""
     counts = Counter(remark for of_row in remarks for remark in dict.fromkeys(of_row))
-    return tuple(f"{remark.what}: {in_rows(rows)}. {remark.fix}".rstrip() for remark, rows in counts.items())
+    return tuple(f"{remark.what}: {counted(rows, 'row')}. {remark.fix}".rstrip() for remark, rows in counts.items())
 
 
 _COLUMN_SETS = list(BUILT_IN)

@@ -1,15 +1,13 @@
 """Rows of JSON and JSON lines files."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from neftune_cli.data.encoding import Text, text_of, whole_text_of
+from neftune_cli.data.json_documents import rows_of_document
 from neftune_cli.data.json_text import (
     DuplicateKeyError,
-    checked_object,
     duplicate_key,
-    is_conversation,
     lines_of,
     object_of_line,
     parse,
@@ -18,12 +16,10 @@ from neftune_cli.data.json_text import (
     start_of,
 )
 from neftune_cli.data.rows import TOO_DEEP, Located, Rows, RowValues, sift
-from neftune_cli.data.splits import UNNAMED, is_split_name
+from neftune_cli.data.splits import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 
 JSON_LINES_FIX = "Write one JSON object per line. A list of objects belongs in a .json file."
-WRITE_OBJECTS = "Write each example as an object with one key per column."
-WRITE_LIST = 'Write [{"instruction": "...", "output": "..."}, ...].'
 CORRECT = "Correct it, or write one object per line in a .jsonl file."
 
 
@@ -43,7 +39,8 @@ def read_json(source: str, content: bytes) -> dict[str, Rows]:
     with a list or an object of values for each column.
 
     Raises:
-        UsageError: the file is not text, not valid JSON, or has another structure.
+        UsageError: the file is not text, not valid JSON, has another structure, or has keys beside the rows that can be
+            rows, too.
     """
     text = whole_text_of(source, content)
     try:
@@ -57,7 +54,9 @@ def read_json(source: str, content: bytes) -> dict[str, Rows]:
         raise UsageError(Problem(f"{source}: {found.what}", found.fix)) from error
     except RecursionError as error:
         raise UsageError(_too_deep(source, text)) from error
-    return {name: _rows_of_items(source, name, items) for name, items in _splits(source, document).items()}
+    rows = rows_of_document(source, document)
+    notes = (f"Keys of {source} that are not read: {', '.join(rows.unread)}.",) if rows.unread else ()
+    return {name: _rows_of_items(source, name, items, rows.read, notes) for name, items in rows.splits.items()}
 
 
 def _rows_of_lines(source: str, text: Text) -> Rows:
@@ -75,10 +74,12 @@ def _line_reader(text: Text) -> Callable[[str], RowValues]:
     return read
 
 
-def _rows_of_items(source: str, split: str, items: Iterable[object]) -> Rows:
+def _rows_of_items(
+    source: str, split: str, items: Iterable[object], read: Callable[[object], RowValues], notes: tuple[str, ...]
+) -> Rows:
     of_split = f"{split} row" if split else "row"
     located = (Located(f"{of_split} {number}", item, source) for number, item in enumerate(items, start=1))
-    return Rows(*sift(source, located, lambda item: checked_object(item, WRITE_OBJECTS)))
+    return Rows(*sift(source, located, read), notes)
 
 
 def _invalid(source: str, text: str, error: json.JSONDecodeError) -> Problem:
@@ -98,61 +99,3 @@ def _too_deep(source: str, text: str) -> Problem:
             break
     line = text.count("\n", 0, position) + 1
     return Problem(f"{source}, line {line}: {TOO_DEEP}", "Remove the row.")
-
-
-def _splits(source: str, document: object) -> Mapping[str, Iterable[object]]:
-    if isinstance(document, list):
-        return {UNNAMED: document}
-    items = document.get("data") if isinstance(document, dict) else None
-    if isinstance(items, list) and isinstance(document, dict):
-        return {UNNAMED: _from_pandas(document["columns"], items) if _is_pandas_split(document) else items}
-    if isinstance(document, dict) and document:
-        if splits := _named_splits(source, document):
-            return splits
-        if _is_table(document):
-            return {UNNAMED: list(_rows_of_columns(source, document))}
-        if all(key.isdecimal() and isinstance(value, dict) for key, value in document.items()):
-            return {UNNAMED: list(document.values())}
-    what = f"{source} contains neither a list of objects nor an object with such a list under the key 'data'."
-    raise UsageError(Problem(what, WRITE_LIST))
-
-
-def _is_pandas_split(document: Mapping[str, Any]) -> bool:
-    """Return whether the document is what `DataFrame.to_json(orient="split")` writes."""
-    return isinstance(document.get("columns"), list) and all(isinstance(values, list) for values in document["data"])
-
-
-def _from_pandas(columns: Sequence[object], values: Iterable[Sequence[object]]) -> list[object]:
-    return [dict(zip(map(str, columns), row, strict=False)) for row in values]
-
-
-def _named_splits(source: str, document: Mapping[str, Any]) -> dict[str, list[object]]:
-    """Return the rows of each key that is the name of a split; nothing unless all keys with rows are."""
-    splits = {key: _rows_of_value(source, value) for key, value in document.items() if is_split_name(key)}
-    found = {key: rows for key, rows in splits.items() if rows is not None}
-    others = [key for key in document if key not in found]
-    return {} if any(isinstance(document[key], list) for key in others) else found
-
-
-def _rows_of_value(source: str, value: object) -> list[object] | None:
-    if isinstance(value, list):
-        return value if all(isinstance(item, dict | list) for item in value) else None
-    return list(_rows_of_columns(source, value)) if isinstance(value, dict) and _is_table(value) else None
-
-
-def _is_table(document: Mapping[str, Any]) -> bool:
-    """Return whether each value is a column: a list, or an object with the row names that pandas writes."""
-    values = list(document.values())
-    if any(isinstance(value, list) and is_conversation(value) for value in values):
-        return False
-    is_object = all(isinstance(value, dict) for value in values) and not all(key.isdecimal() for key in document)
-    return bool(values) and (all(isinstance(value, list) for value in values) or is_object)
-
-
-def _rows_of_columns(source: str, columns: Mapping[str, Any]) -> Iterator[dict[str, object]]:
-    named = {name: values if isinstance(values, dict) else dict(enumerate(values)) for name, values in columns.items()}
-    keys = list(next(iter(named.values())))
-    if any(list(values) != keys for values in named.values()):
-        lengths = ", ".join(f"{name}: {len(values):,}" for name, values in named.items())
-        raise UsageError(Problem(f"{source}: the columns have different rows ({lengths}).", WRITE_LIST))
-    return ({name: values[key] for name, values in named.items()} for key in keys)

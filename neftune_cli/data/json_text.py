@@ -1,11 +1,13 @@
 """JSON values of a data file: parsed with any numbers, and with messages on duplicate keys and wrong punctuation."""
 
+import ast
 import json
 import re
 from decimal import Decimal
 from typing import Any
 
 from neftune_cli.data.rows import RowError, RowValues
+from neftune_cli.data.spellings import is_conversation
 
 SHOWN_CHARACTERS = 60
 MOST_DIGITS = 4000
@@ -20,20 +22,45 @@ class DuplicateKeyError(ValueError):
         super().__init__(key)
 
 
-def parse(text: str) -> Any:
+def parse(text: str, *, may_repeat: bool = False) -> Any:
     """Return a JSON value. Integers of more than 4,000 digits become decimal numbers.
+
+    Args:
+        text: JSON.
+        may_repeat: whether an object may have the same key twice. The last value counts.
 
     Raises:
         json.JSONDecodeError: the text is not JSON.
         DuplicateKeyError: an object has the same key twice.
         RecursionError: the value is nested too deeply.
     """
-    return _DECODER.decode(text)
+    return (_LENIENT_DECODER if may_repeat else _DECODER).decode(text)
 
 
 def parse_at(text: str, start: int) -> tuple[Any, int]:
     """Return the JSON value that starts at an index, and the index after it. Raises the errors of `parse`."""
     return _DECODER.raw_decode(text, start)
+
+
+def parse_python(text: str, *, may_repeat: bool = False) -> Any:
+    """Return a value that Python wrote as a literal, for example `[{'role': 'user'}]`.
+
+    Args:
+        text: the literal.
+        may_repeat: whether a dictionary may have the same key twice. The last value counts.
+
+    Raises:
+        SyntaxError: the text is not Python.
+        ValueError: the text is not a literal.
+        DuplicateKeyError: a dictionary has the same key twice.
+        MemoryError: the value is nested too deeply.
+        RecursionError: the same.
+    """
+    tree = ast.parse(text, mode="eval")
+    for node in () if may_repeat else ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            _check_keys([str(key.value) for key in node.keys if isinstance(key, ast.Constant)])
+    return ast.literal_eval(tree)
 
 
 def object_of_line(line: str, fix: str) -> RowValues:
@@ -71,15 +98,16 @@ def checked_object(value: object, fix: str) -> RowValues:
     return value
 
 
-def is_conversation(items: list[Any]) -> bool:
-    """Return whether the items of a list are turns of a conversation."""
-    return bool(items) and all(isinstance(item, dict) and {"role", "from"} & item.keys() for item in items)
-
-
 def duplicate_key(key: str, places: list[int], unit: str = "columns") -> RowError:
     """Return the error for an object that has the same key twice, with both places if they are known."""
     both = f" ({unit} {places[0]:,} and {places[1]:,})" if len(places) == 2 else ""
     return RowError(f"the key '{start_of(key)}' occurs twice in one object{both}.", "Rename or remove one of them.")
+
+
+def repeated_key(error: DuplicateKeyError, place: str) -> RowError:
+    """Return the error for JSON text in a column, in which an object has the same key twice."""
+    found = duplicate_key(error.key, [])
+    return RowError(f"{place}: {found.what}", found.fix)
 
 
 def reason(error: json.JSONDecodeError) -> str:
@@ -115,9 +143,13 @@ def lines_of(key: str, text: str) -> list[int]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise DuplicateKeyError(next(name for name in names if names.count(name) > 1))
+        _check_keys([name for name, _ in pairs])
     return found
+
+
+def _check_keys(names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise DuplicateKeyError(next(name for name in names if names.count(name) > 1))
 
 
 def _integer(digits: str) -> int | Decimal:
@@ -125,3 +157,4 @@ def _integer(digits: str) -> int | Decimal:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_int=_integer)
+_LENIENT_DECODER = json.JSONDecoder(parse_int=_integer)

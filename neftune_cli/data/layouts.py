@@ -5,8 +5,10 @@ import re
 from neftune_cli.data.columns import ColumnSet, RowReader
 from neftune_cli.data.conversations import Conversation, conversation, prompted
 from neftune_cli.data.examples import Example, Message, content_id
-from neftune_cli.data.rows import RowError, RowValues, column_in_words, described, is_blank, text_in
-from neftune_cli.data.turns import ASSISTANT, Remark, Turns, list_in_text, tools_in, turns_in
+from neftune_cli.data.rows import RowError, RowValues, column_in_words, described, is_blank, name_in_data, text_in
+from neftune_cli.data.spellings import ASSISTANT
+from neftune_cli.data.tool_calls import tools_in
+from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, turns_in
 
 CHAT_MARKER = re.compile(
     r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"
@@ -60,7 +62,7 @@ def _prompt(row: RowValues, column: str) -> Turns:
     paragraphs, remarks = [text_in(row, column)], []
     if not is_blank(row.get("input")):
         paragraphs.append(text_in(row, "input"))
-        if column != "instruction":
+        if column != "instruction" or name_in_data(row, "input").strip().lower() in _QUESTIONS:
             remarks.append(Remark(f"C{column_in_words(row, 'input')[1:]} is the second paragraph of the prompt"))
     prompt = "\n\n".join(paragraphs)
     if marker := CHAT_MARKER.search(prompt):
@@ -77,10 +79,7 @@ def _completion(row: RowValues, column: str) -> Turns:
 def _has_turns(row: RowValues, column: str) -> bool:
     """Return whether a column has a list of turns, or the JSON text of one, and not a text."""
     value = row.get(column)
-    if isinstance(value, str):
-        turns = list_in_text(value)
-        return bool(turns) and all(isinstance(turn, dict) and {"role", "from"} & set(turn) for turn in turns or ())
-    return isinstance(value, list | tuple)
+    return is_text_of_turns(value) if isinstance(value, str) else isinstance(value, list | tuple)
 
 
 def _system(row: RowValues) -> str:
@@ -89,11 +88,10 @@ def _system(row: RowValues) -> str:
 
 def _history(row: RowValues) -> Turns:
     """Return the turns of earlier questions and answers: a list of pairs or of turns, or its JSON text."""
-    value = row.get("history")
-    pairs = list_in_text(value) if isinstance(value, str) else value
+    value, place = row.get("history"), column_in_words(row, "history")
+    pairs = list_in_text(value, place) if isinstance(value, str) else value
     if is_blank(value) or pairs == []:
         return Turns(())
-    place = column_in_words(row, "history")
     if not isinstance(pairs, list | tuple):
         raise RowError(f"{place} contains {described(value)}, not a list of pairs.", _WRITE_PAIRS)
     if all(isinstance(pair, dict) for pair in pairs):
@@ -114,7 +112,9 @@ def _question_and_answer(pair: object, place: str, number: int) -> tuple[Message
 
 _WRITE_PAIRS = 'Write [["question", "answer"], ...].'
 _SYSTEM = {"system": ("system", "system_prompt", "system_message")}
-_INPUT = {"input": ("input", "context")}
+_INPUTS = ("input", "context")
+_QUESTIONS = ("question", "query")
+"""Columns that are the prompt of a layout without instruction, and the input of one with it."""
 _PAIR_OPTIONS = ("input", "system", "history", "tools")
 
 
@@ -124,8 +124,9 @@ def _alpaca(*outputs: str) -> ColumnSet:
         ("instruction", "output"),
         _pair("instruction", "output"),
         _PAIR_OPTIONS,
-        {"output": outputs, **_INPUT, **_SYSTEM},
+        {"output": outputs, "input": (*_INPUTS, *_QUESTIONS), **_SYSTEM},
         _raw_pair("instruction", "output"),
+        _QUESTIONS,
     )
 
 
@@ -135,7 +136,7 @@ def _prompt_completion(prompts: tuple[str, ...], completions: tuple[str, ...]) -
         ("prompt", "completion"),
         _pair("prompt", "completion"),
         _PAIR_OPTIONS,
-        {"prompt": prompts, "completion": completions, **_INPUT, **_SYSTEM},
+        {"prompt": prompts, "completion": completions, "input": _INPUTS, **_SYSTEM},
         _raw_pair("prompt", "completion"),
     )
 

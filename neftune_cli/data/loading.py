@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.embedded import bios
 from neftune_cli.data.examples import Example, GenerationDefaults, InstructionData, fingerprint
 from neftune_cli.data.formats import read_examples
-from neftune_cli.data.rows import BadRow, Table, problems_of
+from neftune_cli.data.rows import BadRow, Table, in_order, problems_of
 from neftune_cli.data.selection import Part, Selection, select
 from neftune_cli.data.sources import BUNDLED_DATA
 from neftune_cli.data.split import (
@@ -23,6 +24,7 @@ from neftune_cli.data.split import (
 )
 from neftune_cli.data.trl_dataset import trl_dataset
 from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.formatting import counted, listed
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,15 +52,11 @@ def load_data(inputs: InputSpec) -> InstructionData:
     if inputs.dataset == BUNDLED_DATA:
         return _load_bundled(inputs)
     selection = select(inputs)
-    problems = Problems()
-    training = problems.attempt(lambda: _read(selection.training, inputs))
     part = selection.held_out
-    held_out = None if part is None else problems.attempt(lambda: _read(part, inputs))
-    problems.raise_any()
-    assert training is not None
-    if part is None or held_out is None:
+    training, *held_out = _read_all([selection.training, *([part] if part else [])], inputs)
+    if part is None:
         return _split(training, inputs, selection)
-    return _keep_apart(training, held_out, part.name, inputs, selection)
+    return _keep_apart(training, held_out[0], part.name, inputs, selection)
 
 
 def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
@@ -81,7 +79,8 @@ def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
     inputs = InputSpec(dataset=name, layout=layout)
     if name == BUNDLED_DATA:
         return trl_dataset(_bundled_split(inputs).train)
-    return trl_dataset(_read(select(inputs).training, inputs).examples)
+    (training,) = _read_all([select(inputs).training], inputs)
+    return trl_dataset(training.examples)
 
 
 @dataclass(frozen=True)
@@ -90,40 +89,59 @@ class _Read:
 
     examples: tuple[Example, ...]
     notes: tuple[str, ...]
+    rows: int
+    """Number of all rows of the part."""
+    bad_rows: tuple[BadRow, ...]
 
     @property
     def unique(self) -> tuple[Example, ...]:
         return drop_duplicates(self.examples)
 
 
-def _read(part: Part, inputs: InputSpec) -> _Read:
-    """Convert the rows of a part to examples, and drop rows that cannot be used if the user asks for it.
+def _read_all(parts: Sequence[Part], inputs: InputSpec) -> list[_Read]:
+    """Convert the rows of all parts to examples, and drop rows that cannot be used if the user asks for it.
 
     Raises:
         UsageError: the columns match no layout, or more rows cannot be used than may be dropped.
     """
+    problems = Problems()
+    found = [problems.attempt(partial(_read, part, inputs)) for part in parts]
+    read = [one for one in found if one is not None]
+    name = parts[0].name if len(parts) == 1 else listed(list(dict.fromkeys(_data_sets(inputs))))
+    problems.attempt(lambda: _check_bad_rows(name, read, inputs))
+    problems.raise_any()
+    return read
+
+
+def _data_sets(inputs: InputSpec) -> list[str]:
+    return [name for name in (inputs.dataset, inputs.eval_dataset) if name]
+
+
+def _read(part: Part, inputs: InputSpec) -> _Read:
     bad_rows = part.rows.bad_rows
     if not part.rows.rows:
         raise UsageError(*problems_of(bad_rows))
     try:
-        reading = read_examples(Table(part.name, part.rows.rows), inputs)
+        reading = read_examples(Table(part.name, part.rows.rows, part.split_column), inputs)
     except UsageError as error:
         raise UsageError(*problems_of(bad_rows), *error.problems) from error
     bad_rows += reading.bad_rows
-    _check_bad_rows(part, bad_rows, inputs)
-    return _Read(reading.examples, (*reading.notes, *_dropped(part, bad_rows)))
+    return _Read(reading.examples, (*reading.notes, *_dropped(part, bad_rows)), part.rows.count, bad_rows)
 
 
-def _check_bad_rows(part: Part, bad_rows: Sequence[BadRow], inputs: InputSpec) -> None:
+def _check_bad_rows(name: str, read: Sequence[_Read], inputs: InputSpec) -> None:
+    """Check that no row of the data set is bad, or few enough of them if bad rows are dropped."""
+    bad_rows = sorted((row for one in read for row in one.bad_rows), key=lambda row: in_order(row.place))
     if not bad_rows:
         return
     if not inputs.skip_bad_rows:
         raise UsageError(*problems_of(bad_rows))
-    share = len(bad_rows) / part.rows.count
+    rows = sum(one.rows for one in read)
+    share = len(bad_rows) / rows
     if share > inputs.max_bad_share:
-        what = f"{part.name}: {len(bad_rows):,} of {part.rows.count:,} rows ({share:.1%}) cannot be used."
+        what = f"{name}: {len(bad_rows):,} of {rows:,} rows ({share:.1%}) cannot be used."
         limit = f"--skip-bad-rows drops at most {inputs.max_bad_share:.1%}: fix them, or raise --max-bad-share."
-        raise UsageError(Problem(what, limit[0].upper() + limit[1:]), *problems_of(bad_rows))
+        raise UsageError(Problem(what, limit), *problems_of(bad_rows))
 
 
 def _dropped(part: Part, bad_rows: Sequence[BadRow]) -> tuple[str, ...]:
@@ -136,8 +154,8 @@ def _dropped(part: Part, bad_rows: Sequence[BadRow]) -> tuple[str, ...]:
         f"{cause.rstrip('.')} ({number:,}, first {first[cause]})" for cause, number in counts.most_common(SHOWN_CAUSES)
     ]
     others = ["other causes"] if len(counts) > SHOWN_CAUSES else []
-    rows = "1 row" if len(bad_rows) == 1 else f"{len(bad_rows):,} rows"
-    return (f"{rows} of {part.name} dropped because they cannot be used: {'; '.join([*causes, *others])}.",)
+    rows = f"{counted(len(bad_rows), 'row')} of {part.name}"
+    return (f"{rows} dropped because they cannot be used: {'; '.join([*causes, *others])}.",)
 
 
 def _split(training: _Read, inputs: InputSpec, selection: Selection) -> InstructionData:
@@ -149,7 +167,7 @@ def _split(training: _Read, inputs: InputSpec, selection: Selection) -> Instruct
         "dropped as duplicates (same prompt and completion)": len(training.examples) - len(unique),
         "not used": len(unique) - len(split.train) - len(split.held_out),
     }
-    notes = [*selection.notes, *training.notes, f"{_sizes(split)}, chosen by content hash.", *_counted(counts)]
+    notes = [*selection.notes, *training.notes, f"{_sizes(split)}, chosen by content hash.", *_reasons(counts)]
     return _assembled(inputs.dataset, split, GENERATION, notes)
 
 
@@ -177,8 +195,8 @@ def _keep_apart(
         *training.notes,
         *(f"Held-out data: {note}" for note in held_out.notes),
         f"{_sizes(split)}: {name}.",
-        *_counted(counts, "training example" if any(held_out_counts.values()) else "example"),
-        *_counted(held_out_counts, "held-out example"),
+        *_reasons(counts, "training example" if any(held_out_counts.values()) else "example"),
+        *_reasons(held_out_counts, "held-out example"),
     ]
     return _assembled(inputs.dataset, split, GENERATION, notes)
 
@@ -209,15 +227,11 @@ def _argument(value: object) -> str:
 
 
 def _sizes(split: Split) -> str:
-    return f"{_examples(len(split.train))} for training and {len(split.held_out)} held out"
+    return f"{counted(len(split.train), 'example')} for training and {len(split.held_out)} held out"
 
 
-def _counted(counts: dict[str, int], noun: str = "example") -> list[str]:
-    return [f"{_examples(number, noun)} {reason}." for reason, number in counts.items() if number]
-
-
-def _examples(number: int, noun: str = "example") -> str:
-    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
+def _reasons(counts: dict[str, int], noun: str = "example") -> list[str]:
+    return [f"{counted(number, noun)} {reason}." for reason, number in counts.items() if number]
 
 
 def _assembled(name: str, split: Split, generation: GenerationDefaults, notes: Sequence[str]) -> InstructionData:

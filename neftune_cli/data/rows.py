@@ -4,13 +4,17 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Generic, Protocol, TypeVar
 
 from neftune_cli.errors import Problem
+from neftune_cli.formatting import counted
 
 ItemT = TypeVar("ItemT")
 ParsedT = TypeVar("ParsedT")
 
+EMPTY_JSON = ("[]", "{}", "null")
+"""Empty values as JSON text, which CSV files have in place of them."""
 TOO_DEEP = "the row is nested too deeply."
 SHOWN_PROBLEMS = 5
 SHOWN_PLACES = 3
@@ -50,7 +54,7 @@ class Columns(Protocol):
         ...
 
     def is_filled(self, column: str, index: int) -> bool:
-        """Return whether a value is not blank, without a conversion of the column."""
+        """Return whether a value is not blank and not `EMPTY_JSON`, without a conversion of the column."""
         ...
 
 
@@ -87,6 +91,8 @@ class Table:
     source: str
     """The files, folder or hub id, as the user wrote it."""
     rows: tuple[LocatedRow, ...]
+    split_column: str | None = None
+    """Column that was read to choose the rows."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -94,14 +100,15 @@ class Table:
         return tuple(dict.fromkeys(column for row in self.rows for column in row.value))
 
     def filled(self, column: str) -> int:
-        """Return the number of rows that have a value in a column."""
+        """Return the number of rows that have a value in a column. An empty list or object as JSON text is none."""
         return sum(_is_filled(row.value, column) for row in self.rows)
 
 
 def _is_filled(row: RowValues, column: str) -> bool:
     if isinstance(row, ColumnarRow):
         return column in row and row.columns.is_filled(column, row.index)
-    return not is_blank(row.get(column))
+    value = row.get(column)
+    return not is_blank(value) and not (isinstance(value, str) and value.strip() in EMPTY_JSON)
 
 
 class RowError(Exception):
@@ -135,6 +142,8 @@ class Rows:
 
     rows: tuple[LocatedRow, ...]
     bad_rows: tuple[BadRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Notes on parts of the file that are not read, one sentence each."""
 
     @property
     def count(self) -> int:
@@ -143,7 +152,7 @@ class Rows:
 
     def __add__(self, other: "Rows") -> "Rows":
         """Return the rows of both."""
-        return Rows(self.rows + other.rows, self.bad_rows + other.bad_rows)
+        return Rows(self.rows + other.rows, self.bad_rows + other.bad_rows, self.notes + other.notes)
 
 
 def sift(
@@ -185,7 +194,7 @@ def _places(rows: Sequence[BadRow]) -> str:
     file = first.rpartition(", ")[0]
     shown = [place.removeprefix(f"{file}, ") for place in others[: SHOWN_PLACES - 1]]
     left = len(others) - len(shown)
-    more = f" and {left:,} more {'row' if left == 1 else 'rows'}" if left else ""
+    more = f" and {counted(left, 'more row')}" if left else ""
     return ", ".join([first, *shown]) + more
 
 
@@ -213,16 +222,26 @@ class NamedRow(Mapping[str, object]):
 
 def column_in_words(row: RowValues, column: str) -> str:
     """Return `column '...'` with the name of the column in the data, for a message."""
-    return f"column '{row.names.get(column, column) if isinstance(row, NamedRow) else column}'"
+    return f"column '{name_in_data(row, column)}'"
+
+
+def name_in_data(row: RowValues, column: str) -> str:
+    """Return the name of a column in the data."""
+    return row.names.get(column, column) if isinstance(row, NamedRow) else column
 
 
 def text_in(row: RowValues, column: str) -> str:
-    """Return the text of a column.
+    """Return the text of a column. A number is its text, as in a CSV file.
 
     Raises:
-        RowError: the value is missing, empty, or not text.
+        RowError: the value is missing, empty, or neither text nor a finite number.
     """
-    return checked_text(value_in(row, column), column_in_words(row, column))
+    value, place = value_in(row, column), column_in_words(row, column)
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and not is_blank(value):
+        if not math.isfinite(value):
+            raise RowError(f"{place} contains a number that is not finite.", "Write it as text, in quotes.")
+        return str(value)
+    return checked_text(value, place)
 
 
 def value_in(row: RowValues, column: str) -> object:
@@ -237,11 +256,21 @@ def value_in(row: RowValues, column: str) -> object:
 
 
 def is_blank(value: object) -> bool:
-    """Return whether a value is missing, not a number, an empty list or object, or text of white space only."""
+    """Return whether a value is missing, not a number, an empty list, or text of white space only.
+
+    An object is blank if it is empty or all values in it are null: Parquet files have such objects in place of null.
+    """
     if isinstance(value, str):
         return not value.strip()
     is_nan = isinstance(value, float) and math.isnan(value)
-    return value is None or is_nan or (isinstance(value, list | tuple | dict) and not value)
+    is_empty = isinstance(value, list | tuple | dict) and not value
+    return value is None or is_nan or is_empty or (isinstance(value, dict) and _has_only_nulls(value))
+
+
+def _has_only_nulls(values: dict[str, object]) -> bool:
+    return bool(values) and all(
+        value is None or (isinstance(value, dict) and _has_only_nulls(value)) for value in values.values()
+    )
 
 
 def checked_text(value: object, place: str) -> str:

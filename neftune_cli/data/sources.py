@@ -1,28 +1,26 @@
 """Sources of data: a file, several files, a folder or a hub id, with the rows of each split."""
 
-import difflib
 import glob
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
 
-from neftune_cli.config.spec import DEFAULT_DATASET
+from neftune_cli.config.spec import DEFAULT_DATASET, HUB_ID
 from neftune_cli.data.content import COMPRESSIONS, split_suffix
 from neftune_cli.data.files import FILE_SUFFIXES_IN_WORDS, is_data_file, read_file
 from neftune_cli.data.rows import Rows
 from neftune_cli.data.splits import UNNAMED, kind_in_path
-from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean
 
 BUNDLED_DATA = DEFAULT_DATASET
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 OTHER_FILE_SUFFIXES = (".txt", ".xls", ".xlsx", ".yaml", ".yml", ".zip", ".xz", ".bz2", ".tar", ".tgz", ".7z", ".pkl")
 """Unsupported suffixes. A name with one of them is a file name, not a hub id."""
 DESCRIPTIONS = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "package.json")
 """Names of files in the folders of data sets that have no rows."""
 CARD = "README.md"
+USE = f"Use {BUNDLED_DATA}, a {FILE_SUFFIXES_IN_WORDS} file, a folder with such files, or a hub id."
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,14 @@ class Source:
     """Notes on files that are not read."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Number of rows of each split, if it is known without reading."""
+    split_column: str | None = None
+    """Column whose values are the names of the splits, if there is one."""
+
+    def with_splits(self, splits: Mapping[str, Rows], column: str | None = None) -> "Source":
+        """Return the data set with splits that are read already, and the column that they come from."""
+        readers = {split: _constant(rows) for split, rows in splits.items()}
+        sizes = {split: rows.count for split, rows in splits.items()}
+        return replace(self, splits=readers, sizes=sizes, split_column=column)
 
 
 def open_source(name: str) -> Source:
@@ -55,7 +61,7 @@ def open_source(name: str) -> Source:
         raise UsageError(Problem(f"{name} cannot be read: {error.strerror}.", "Check its permissions.")) from error
     from neftune_cli.data.hub import open_hub
 
-    return open_hub(name, did_you_mean(name))
+    return open_hub(name, similar_file(name))
 
 
 def _open_local(name: str) -> Source | None:
@@ -80,9 +86,7 @@ def _expanded(name: str) -> Path:
 
 
 def _single_file(name: str, path: Path) -> Source:
-    splits = read_file(path)
-    sizes = {split: rows.count for split, rows in splits.items()}
-    return Source(name, {split: _constant(rows) for split, rows in splits.items()}, sizes=sizes)
+    return Source(name, {}).with_splits(read_file(path))
 
 
 def _constant(rows: Rows) -> Callable[[], Rows]:
@@ -94,6 +98,8 @@ def _open_files(name: str) -> Source:
     problems = Problems()
     found = [problems.attempt(partial(_matches, part)) for part in name.split(",") if part.strip()]
     problems.raise_any()
+    if not found:
+        raise UsageError(Problem(f"'{name}' names no file.", USE))
     paths = list(dict.fromkeys(path for matches in found for path in matches or ()))
     if len(paths) == 1:
         return _single_file(name, paths[0])
@@ -110,13 +116,32 @@ def _matches(part: str) -> list[Path]:
     path = _expanded(part.strip())
     if path.is_file():
         return [path]
+    if path.is_dir():
+        what = f"'{part.strip()}' is a folder, and only files can be joined with commas."
+        raise UsageError(Problem(what, f"Name its files, for example '{path / '*.jsonl'}'."))
     anchor = Path(path.anchor)
-    found = sorted(match for match in anchor.glob(str(path.relative_to(anchor))) if match.is_file())
+    found = _files_in(anchor, str(path.relative_to(anchor)))
     if data_files := [match for match in found if is_data_file(match)]:
         return data_files
     if found:
         raise UsageError(Problem(f"'{part}' matches no {FILE_SUFFIXES_IN_WORDS} file.", "Use the names of data files."))
     raise UsageError(_missing(part.strip()))
+
+
+def _files_in(folder: Path, pattern: str) -> list[Path]:
+    """Return the files that match a pattern.
+
+    Raises:
+        UsageError: the pattern is not valid.
+    """
+    if any("**" in name and name != "**" for name in Path(pattern).parts):  # an error until Python 3.13
+        what = f"The pattern '{folder / pattern if folder.anchor == str(folder) else pattern}' has ** inside a name."
+        fix = f"Write ** between slashes, for example '{pattern.replace('**', '**/*')}', or write one *."
+        raise UsageError(Problem(what, fix))
+    try:
+        return sorted(path for path in folder.glob(pattern) if path.is_file())
+    except (NotImplementedError, ValueError):  # an absolute or empty pattern matches no file in the folder
+        return []
 
 
 def _by_name(name: str, paths: Sequence[Path], base: Path) -> Source:
@@ -219,7 +244,7 @@ def _by_patterns(name: str, folder: Path, files: Sequence[Path], patterns: Mappi
 
 
 def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
-    found = (path for pattern in patterns for path in sorted(folder.glob(pattern)) if path.is_file())
+    found = (path for pattern in patterns for path in _files_in(folder, pattern))
     return list(dict.fromkeys(path for path in found if is_data_file(path)))
 
 
@@ -233,13 +258,12 @@ def _looks_like_path(name: str) -> bool:
 def _missing(name: str) -> Problem:
     if glob.has_magic(name):
         return Problem(f"No file matches '{name}'.", "Check the pattern, and put it in quotes.")
-    supported = f"{BUNDLED_DATA}, a {FILE_SUFFIXES_IN_WORDS} file, a folder with such files, or a hub id"
-    return Problem(f"There is no file or folder '{name}'.", f"{did_you_mean(name)}Use {supported}.")
+    return Problem(f"There is no file or folder '{name}'.", f"{similar_file(name)}{USE}")
 
 
-def did_you_mean(name: str) -> str:
+def similar_file(name: str) -> str:
     """Return a question that names the file most similar to a name, or nothing."""
     folder = _expanded(name).parent
     siblings = [str(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
-    close = difflib.get_close_matches(name, [BUNDLED_DATA, *siblings], n=1, cutoff=0.7)
-    return f"Did you mean {close[0]}? " if close else ""
+    found = did_you_mean(name, [BUNDLED_DATA, *siblings], quoted=False)
+    return f"{found} " if found else ""

@@ -25,8 +25,11 @@ class Split:
 
 
 def drop_duplicates(examples: Sequence[Example]) -> tuple[Example, ...]:
-    """Return the examples without those that have the prompt and completion of an earlier one."""
-    return tuple({example.id: example for example in examples}.values())
+    """Return the examples without those that have the content of an earlier one."""
+    unique: dict[str, Example] = {}
+    for example in examples:
+        unique.setdefault(example.id, example)
+    return tuple(unique.values())
 
 
 def split_by_prompt(

@@ -39,10 +39,16 @@ def kind_in_path(path: str) -> str | None:
 
 
 def training_split(names: Iterable[str]) -> str | None:
-    """Return the split to train on: the only one, or the one named `train`; None if there is none."""
+    """Return the split to train on: the only one, or the one for training; None if there is none, or several."""
     names = list(names)
-    by_kind = [name for name in names if name.strip().lower() == TRAIN] or [n for n in names if split_kind(n) == TRAIN]
-    return names[0] if len(names) == 1 else (by_kind[0] if len(by_kind) == 1 else None)
+    found = training_splits(names)
+    return names[0] if len(names) == 1 else (found[0] if len(found) == 1 else None)
+
+
+def training_splits(names: Iterable[str]) -> list[str]:
+    """Return the splits named `train`, in any case; if there are none, the other training splits: `train_sft`."""
+    names = list(names)
+    return [name for name in names if name.strip().lower() == TRAIN] or [n for n in names if split_kind(n) == TRAIN]
 
 
 def held_out_split(names: Iterable[str], training: str) -> str | None:

@@ -1,12 +1,11 @@
 """Turns of a conversation: role, text, tool calls and weight, in the spellings of common chat formats."""
 
-import ast
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from neftune_cli.data.examples import Message
+from neftune_cli.data.json_text import DuplicateKeyError, parse, parse_python, repeated_key, start_of
 from neftune_cli.data.rows import (
     RowError,
     RowValues,
@@ -16,27 +15,21 @@ from neftune_cli.data.rows import (
     is_blank,
     value_in,
 )
+from neftune_cli.data.spellings import (
+    ASSISTANT,
+    CONTENT_KEYS,
+    MEDIA,
+    REASONING_KEYS,
+    ROLE_KEYS,
+    ROLE_OF,
+    TOOL_CALL_KEYS,
+    TOOL_CALL_ROLES,
+    TOOL_TURN_KEYS,
+    WEIGHT_KEYS,
+    is_conversation,
+)
+from neftune_cli.data.tool_calls import calls_in
 
-ASSISTANT = "assistant"
-TOOL_CALL_ROLES = ("function_call", "tool_call")
-"""Roles of ShareGPT turns whose text is a tool call of the assistant."""
-ROLES = {
-    "system": ("system", "developer"),
-    "user": ("user", "human", "prompter"),
-    ASSISTANT: (ASSISTANT, "gpt", "model", "ai", "bot", "chatgpt", "bard", "bing", *TOOL_CALL_ROLES),
-    "tool": ("tool", "function", "observation", "function_response", "tool_response", "ipython"),
-}
-"""Roles of chat templates, each with its names in data sets, in lower case."""
-_ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
-
-ROLE_KEYS = ("role", "from", "speaker")
-CONTENT_KEYS = ("content", "value", "text")
-REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
-WEIGHT_KEYS = ("weight", "train", "loss")
-TOOL_CALL_KEYS = ("tool_calls", "function_call")
-TOOL_TURN_KEYS = ("name", "tool_call_id")
-MEDIA = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}
-"""Names of columns, of keys of a turn and of parts of a turn that are not read, each with a clause for messages."""
 WRITE_TURNS = 'Write [{"role": "user", "content": "..."}, ...].'
 
 
@@ -66,10 +59,11 @@ def turns_in(row: RowValues, column: str) -> Turns:
     """Return the turns in a column, a list or its JSON text, without empty system turns.
 
     Raises:
-        RowError: the value is not a list of turns, or a turn has an unknown role, no text, or parts that are not text.
+        RowError: the value is not a list of turns, or a turn has an unknown role, no text, parts that are not text, or
+            a key that occurs twice.
     """
     place, value = column_in_words(row, column), value_in(row, column)
-    turns = list_in_text(value) if isinstance(value, str) else value
+    turns = list_in_text(value, place) if isinstance(value, str) else value
     if not isinstance(turns, list | tuple):
         raise RowError(f"{place} contains {described(value)}, not a list of turns.", WRITE_TURNS)
     read = [_turn(turn, f"{place}, turn {number}") for number, turn in enumerate(turns, start=1)]
@@ -77,44 +71,35 @@ def turns_in(row: RowValues, column: str) -> Turns:
     return Turns(kept, tuple(remark for _, remarks in read for remark in remarks))
 
 
-def list_in_text(text: str) -> list[object] | None:
-    """Return the list that a text contains as JSON, or as Python writes it; None if there is none."""
+def list_in_text(text: str, place: str) -> list[object] | None:
+    """Return the list that a text contains as JSON, or as Python writes it; None if there is none.
+
+    Raises:
+        RowError: an object in the list has the same key twice.
+    """
+    try:
+        return _list_in(text)
+    except DuplicateKeyError as error:
+        raise repeated_key(error, place) from None
+
+
+def is_text_of_turns(text: str) -> bool:
+    """Return whether a text is a list of turns, as JSON or as Python writes it. Keys may occur twice in a turn."""
+    return is_conversation(_list_in(text, may_repeat=True) or [])
+
+
+def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
     if not text.lstrip().startswith("["):
         return None
-    parsers: tuple[Callable[[str], object], ...] = (json.loads, ast.literal_eval)  # pandas writes lists as Python does
-    for parse in parsers:
+    for parser in (parse, parse_python):  # pandas writes lists as Python does
         try:
-            found = parse(text.strip())
+            found = parser(text.strip(), may_repeat=may_repeat)
+        except DuplicateKeyError:
+            raise
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         return found if isinstance(found, list) else None
     return None
-
-
-def tools_in(row: RowValues, column: str) -> str:
-    """Return the tool definitions in a column, a list or its JSON text, as JSON text; empty if there are none.
-
-    Raises:
-        RowError: the value is not a list of objects.
-    """
-    place, value = column_in_words(row, column), row.get(column)
-    tools = _parsed(value, place) if isinstance(value, str) and not is_blank(value) else value
-    if is_blank(tools):
-        return ""
-    tools = [tools] if isinstance(tools, dict) else tools
-    tools = [_parsed(tool, place) if isinstance(tool, str) else tool for tool in _as_list(tools, place)]
-    if not all(isinstance(tool, dict) for tool in tools):
-        raise RowError(f"{place} is not a list of tool definitions.", 'Write [{"type": "function", ...}, ...].')
-    return _json_text(without_nulls(tools), place)
-
-
-def without_nulls(value: Any) -> Any:
-    """Return a JSON value without the keys whose value is null. Parquet files have a null for each absent key."""
-    if isinstance(value, Mapping):
-        return {key: without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list | tuple):
-        return [without_nulls(item) for item in value]
-    return value
 
 
 def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:
@@ -151,10 +136,10 @@ def media_clause(name: str) -> str:
 
 def _role(role: object, place: str) -> str:
     name = role.strip().lower() if isinstance(role, str) else None
-    if name in _ROLE_OF:
-        return _ROLE_OF[name]
+    if name in ROLE_OF:
+        return ROLE_OF[name]
     what = f"{place} has no role." if role is None else f"{place} has the unknown role {role!r}."
-    raise RowError(what, f"Use one of {', '.join(_ROLE_OF)}.")
+    raise RowError(what, f"Use one of {', '.join(ROLE_OF)}.")
 
 
 def _content(content: object, place: str) -> str:
@@ -184,68 +169,12 @@ def _answer(keys: Mapping[str, object], place: str) -> Message:
     message = Message(role=ASSISTANT, content="")
     calls = _first(keys, CONTENT_KEYS if _is_tool_call(keys) else TOOL_CALL_KEYS)
     if calls is not None:
-        message["tool_calls"] = [_call(call, place) for call in _listed(calls, place)]
+        message["tool_calls"] = calls_in(calls, place)
     if (reasoning := _first(keys, REASONING_KEYS)) is not None:
         message["reasoning_content"] = checked_text(reasoning, f"{place}: the reasoning")
     if not _has_weight(keys, place):
         message["weight"] = 0
     return message
-
-
-def _listed(calls: object, place: str) -> list[object]:
-    calls = _parsed(calls, place) if isinstance(calls, str) else calls
-    return [calls] if isinstance(calls, Mapping) else _as_list(calls, place)
-
-
-def _as_list(value: object, place: str) -> list[object]:
-    if not isinstance(value, list | tuple):
-        raise RowError(f"{place}: {described(value)} in place of a list.", "Write a list, or its JSON text.")
-    return list(value)
-
-
-def _call(call: object, place: str) -> dict[str, Any]:
-    """Return a tool call in OpenAI's form, with the arguments as an object."""
-    call = without_nulls(_parsed(call, place) if isinstance(call, str) else call)
-    function = call.get("function", call) if isinstance(call, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(name, str) or not name.strip():
-        raise RowError(f"{place}: a tool call has no function name.", f"Write it as {_CALL_FORM}.")
-    given = function.get("arguments", function.get("parameters"))
-    arguments = _arguments(given, f"{place}: the arguments of '{name}'")
-    outer = ("id", "type") if function is call else tuple(key for key in call if key != "function")
-    inner = {key: value for key, value in function.items() if key not in (*_ARGUMENT_KEYS, *outer)}
-    checked = {"type": "function", **_chosen(call, outer), "function": {**inner, "arguments": arguments}}
-    _json_text(checked, place)
-    return checked
-
-
-def _chosen(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    return {key: values[key] for key in keys if key in values}
-
-
-def _arguments(given: object, place: str) -> dict[str, Any]:
-    arguments = given if not isinstance(given, str) or is_blank(given) else _parsed(given, place)
-    if is_blank(arguments):
-        return {}
-    if not isinstance(arguments, dict):
-        raise RowError(f"{place} are not a JSON object.", f"Write the call as {_CALL_FORM}.")
-    cleaned: dict[str, Any] = without_nulls(arguments)
-    return cleaned
-
-
-def _parsed(text: object, place: str) -> object:
-    try:
-        return json.loads(text if isinstance(text, str) else "")
-    except (ValueError, RecursionError):
-        raise RowError(f"{place}: the text is not valid JSON.", "Write it as JSON, or remove the row.") from None
-
-
-def _json_text(value: object, place: str) -> str:
-    try:
-        return checked_text(json.dumps(value, ensure_ascii=False), place)
-    except (TypeError, ValueError):
-        what = f"{place} contains a value that JSON cannot contain."
-        raise RowError(what, "Write it as text, or remove the row.") from None
 
 
 def _has_weight(keys: Mapping[str, object], place: str) -> bool:
@@ -276,8 +205,4 @@ def _remarks(keys: Mapping[str, object], role: str) -> Iterator[Remark]:
     for key in keys:
         if key in used or (key in WEIGHT_KEYS and keys[key] in (0, False)):
             continue
-        yield Remark(f"Key '{key}' of {role} turns is not read")
-
-
-_ARGUMENT_KEYS = ("arguments", "parameters")
-_CALL_FORM = '{"type": "function", "function": {"name": "...", "arguments": {...}}}'
+        yield Remark(f"Key '{start_of(str(key))}' of {role} turns is not read")

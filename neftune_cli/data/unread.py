@@ -6,8 +6,8 @@ from neftune_cli.data.columns import ChosenColumns
 from neftune_cli.data.rows import RowError, RowValues, Table, is_blank
 from neftune_cli.data.turns import media_clause
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.formatting import counted
 
-SPLIT = "split"
 WEIGHT = "weight"
 MEANINGFUL = (
     "system",
@@ -20,7 +20,7 @@ MEANINGFUL = (
     "functions",
     "chat_template_kwargs",
 )
-"""Columns that change what is trained. They are read or refused, and never left out without a word."""
+"""Columns that change what is trained in every layout. They are read or refused, and never left out unsaid."""
 
 
 def check_unread(table: Table, chosen: ChosenColumns) -> None:
@@ -41,30 +41,25 @@ def check_unread(table: Table, chosen: ChosenColumns) -> None:
 def unread_notes(table: Table, chosen: ChosenColumns) -> tuple[str, ...]:
     """Return a note on the columns with values that are not read, with the number of rows that have them."""
     counts = {column: table.filled(column) for column in _unread(table, chosen)}
-    counts = {column: rows for column, rows in counts.items() if rows and not _is_read_elsewhere(column, chosen)}
+    counts = {column: rows for column, rows in counts.items() if rows and not _is_weight(column, chosen)}
     if not counts:
         return ()
     hint = f" Use --format {' or '.join(chosen.others)} to read others." if chosen.others else ""
     if len(counts) == 1:
         ((column, rows),) = counts.items()
-        return (f"Column '{column}' is not read in this layout: {in_rows(rows)}.{hint}",)
-    listed = ", ".join(f"'{column}' ({in_rows(rows)})" for column, rows in counts.items())
+        return (f"Column '{column}' is not read in this layout: {counted(rows, 'row')}.{hint}",)
+    listed = ", ".join(f"'{column}' ({counted(rows, 'row')})" for column, rows in counts.items())
     return (f"Columns that are not read in this layout: {listed}.{hint}",)
 
 
-def in_rows(number: int) -> str:
-    """Return a number of rows in words."""
-    return "1 row" if number == 1 else f"{number:,} rows"
-
-
 def _unread(table: Table, chosen: ChosenColumns) -> Iterator[str]:
-    read = set(chosen.names.values())
+    read = {*chosen.names.values(), table.split_column}
     return (column for column in table.columns if column not in read)
 
 
-def _is_read_elsewhere(column: str, chosen: ChosenColumns) -> bool:
-    """Return whether the loader reads the column, or it has the same value everywhere."""
-    return _plain(column) == SPLIT or (_plain(column) == WEIGHT and not chosen.are_named)
+def _is_weight(column: str, chosen: ChosenColumns) -> bool:
+    """Return whether the column has weights, all of which are 1: other weights are refused."""
+    return _plain(column) == WEIGHT and not chosen.are_named
 
 
 def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Problem]:
@@ -73,10 +68,10 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
         yield from _weights(table, column, chosen)
         return
     clause = media_clause(name)
-    if not (clause or name in MEANINGFUL) or not (rows := table.filled(column)):
+    if not (clause or name in (*MEANINGFUL, *chosen.columns.meaningful)) or not (rows := table.filled(column)):
         return
     unread = clause or f"it is not read {'with --raw' if chosen.is_raw else 'in this layout'}, but changes the examples"
-    what = f"{table.source}: column '{column}' has values ({in_rows(rows)}), and {unread}."
+    what = f"{table.source}: column '{column}' has values ({counted(rows, 'row')}), and {unread}."
     yield Problem(what, f"{_layouts(chosen)}Use {chosen.as_option} to leave it out, or remove the column.")
 
 
@@ -88,7 +83,7 @@ def _weights(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Probl
     others = [row for row in table.rows if not _is_one(row.value, column)]
     if others:
         first = others[0].place_in(table.source)
-        what = f"{first}: column '{column}' has another weight than 1 ({in_rows(len(others))} in all)"
+        what = f"{first}: column '{column}' has another weight than 1 ({counted(len(others), 'row')} in all)"
         fix = f"Remove these rows, or use {chosen.as_option} to give all rows the same weight."
         yield Problem(f"{what}, but all rows have the same weight in training.", fix)
 

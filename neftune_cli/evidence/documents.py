@@ -37,7 +37,14 @@ class LoggedScore:
     clusters: Mapping[str, str] = field(default_factory=dict)
     """Document to cluster."""
     expected: int | None = None
-    """Number of evaluated documents; None if it is unknown."""
+    """Number of documents that the score is about; None if it is unknown."""
+    logged: Collection[str] = ()
+    """Logged documents, also those without a value that is a number."""
+
+    @property
+    def documents(self) -> set[str]:
+        """Return all logged documents."""
+        return {*self.logged, *self.values}
 
 
 @dataclass(frozen=True)
@@ -45,13 +52,15 @@ class SharedScore:
     """One score of several runs over the documents that all of them have."""
 
     scores: tuple[float | None, ...]
-    """Score of each run; None if the run has none, or if scores of the runs are about different documents."""
+    """Score of each run; None if the run has none, or if its score over the shared documents is unknown."""
     items: tuple[ItemValues | None, ...]
     """Values of the shared documents of each run; None without logged documents, or if the score is no mean."""
     left_out: int = 0
     """Number of documents that are not in every run."""
     total: int = 0
     """Number of documents in any run."""
+    unlogged: tuple[int, ...] = ()
+    """Places of the runs whose score over the shared documents is unknown, because they logged no values."""
 
     @property
     def is_mean(self) -> bool:
@@ -76,26 +85,34 @@ def over_shared_documents(runs: Sequence[LoggedScore | None], weighting: Weighti
 
     Logs do not name the aggregation of every score. A score is a mean over documents if the mean of the logged values
     is equal to it in at least one run, and in every run with a complete log. A perplexity or a corpus BLEU differs from
-    the mean of the logged values. If documents are left out, a mean is computed again from the others.
+    the mean of the logged values. If documents are left out, a mean is computed again from the others, which is not
+    possible for a run without logged values.
     """
     known = [run for run in runs if run is not None]
-    logged = [run for run in known if run.values]
-    if not logged:
-        return SharedScore(tuple(run.score if run else None for run in runs), (None,) * len(runs))
-    in_any = {document for run in logged for document in run.values}
-    shared = [document for document in logged[0].values if all(document in run.values for run in logged)]
-    total = max([len(in_any), *(run.expected or 0 for run in logged)])
-    if not _is_mean(logged, len(in_any), weighting):
-        is_same = len(shared) == total or _were_evaluated_alike(logged)
-        scores = tuple(run.score if run and is_same else None for run in runs)
-        return SharedScore(scores, (None,) * len(runs), total - len(shared), total)
+    with_values = [run for run in known if run.values]
+    in_any = {document for run in known for document in run.documents}
+    total = max([len(in_any), *(run.expected or 0 for run in known)])
+    if not with_values or not _is_mean(with_values, len(in_any), weighting):
+        return _over_all_documents(runs, in_any, total)
+    shared = [document for document in with_values[0].values if all(document in run.values for run in with_values)]
     items = tuple(_items(run, shared, weighting) if run and run.values and shared else None for run in runs)
-    as_logged = len(shared) == total or len(logged) < len(known)
-    scores = tuple(
-        None if run is None else run.score if as_logged else _mean(values)
-        for run, values in zip(runs, items, strict=True)
-    )
-    return SharedScore(scores, items, total - len(shared), total)
+    if len(shared) == total:
+        return SharedScore(_as_logged(runs), items, 0, total)
+    unlogged = tuple(place for place, run in enumerate(runs) if run and not run.values)
+    return SharedScore(tuple(map(_mean, items)), items, total - len(shared), total, unlogged)
+
+
+def _over_all_documents(runs: Sequence[LoggedScore | None], in_any: Collection[str], total: int) -> SharedScore:
+    """Return a score that is no mean over documents, if the runs were evaluated on the same documents."""
+    known = [run for run in runs if run is not None]
+    logs = [run.documents for run in known if run.documents]
+    left_out = total - len(set.intersection(*logs)) if logs else 0
+    is_same = not left_out or _were_evaluated_alike(known, len(in_any))
+    return SharedScore(_as_logged(runs) if is_same else (None,) * len(runs), (None,) * len(runs), left_out, total)
+
+
+def _as_logged(runs: Sequence[LoggedScore | None]) -> tuple[float | None, ...]:
+    return tuple(run.score if run else None for run in runs)
 
 
 def _is_mean(logged: Sequence[LoggedScore], in_any: int, weighting: Weighting) -> bool:
@@ -109,10 +126,12 @@ def _are_close(mean: float | None, score: float) -> bool:
     return mean is not None and math.isclose(mean, score, rel_tol=_SAME_MEAN, abs_tol=_SAME_MEAN)
 
 
-def _were_evaluated_alike(logged: Sequence[LoggedScore]) -> bool:
+def _were_evaluated_alike(runs: Sequence[LoggedScore], in_any: int) -> bool:
     """Return whether documents differ only because they are missing in logs, not because of other evaluations."""
-    expected = {run.expected for run in logged}
-    return len(expected) == 1 and any(run.expected and len(run.values) < run.expected for run in logged)
+    expected = {run.expected for run in runs}
+    return len(expected) == 1 and any(
+        run.expected and len(run.documents) < run.expected >= in_any for run in runs if run.documents
+    )
 
 
 def _items(run: LoggedScore, documents: Sequence[str], weighting: Weighting) -> ItemValues:
@@ -160,13 +179,17 @@ def check_duplicates(path: Path, documents: Sequence[str], document: str) -> Non
 
 
 def notes_on_documents(
-    by_task: Mapping[str, Mapping[str, SharedScore]], document: str, without: Collection[str] = ()
+    by_task: Mapping[str, Mapping[str, SharedScore]],
+    document: str,
+    runs: Sequence[RunName],
+    without: Collection[str] = (),
 ) -> Iterator[str]:
     """Yield notes on documents that were left out, and on scores that are not compared because of them.
 
     Args:
         by_task: task to name of a metric to its scores.
         document: noun for a document.
+        runs: names of the runs.
         without: groups of tasks, of which the documents are not counted again.
     """
     fewest = {
@@ -174,9 +197,8 @@ def notes_on_documents(
         for task, scores in by_task.items()
         if task not in without and (used := [one for one in scores.values() if one.is_mean and one.left_out])
     }
-    if fewest:
-        counts = [f"{one.left_out:,} of {counted(one.total, document)} of {task}" for task, one in fewest.items()]
-        yield f"Left out in all runs, because they are not in every run: {listed_at_most(counts, MOST_NAMES)}."
+    yield from _left_out(fewest, document)
+    yield from _not_logged(fewest, document, runs)
     known = [(name, one) for scores in by_task.values() for name, one in scores.items()]
     if separate := [name for name, one in known if one.left_out and all(score is None for score in one.scores)]:
         listing = listed_at_most(separate, MOST_NAMES)
@@ -184,6 +206,29 @@ def notes_on_documents(
     if unused := [name for name, one in known if one.left_out and not one.is_mean and name not in separate]:
         listing = listed_at_most(unused, MOST_NAMES)
         yield f"No log of these scores has every {document}, so their intervals are over seeds only: {listing}."
+
+
+def _left_out(tasks: Mapping[str, SharedScore], document: str) -> Iterator[str]:
+    counts = {task: f"{one.left_out:,} of {counted(one.total, document)} of {task}" for task, one in tasks.items()}
+    if in_all := [counts[task] for task, one in tasks.items() if not one.unlogged]:
+        listing = listed_at_most(in_all, MOST_NAMES)
+        yield f"Left out in all runs, because they are not in every run: {listing}."
+    if in_logged := [counts[task] for task, one in tasks.items() if one.unlogged]:
+        where = f"Left out in all runs with logged {document}s, because they are not in each of these runs"
+        yield f"{where}: {listed_at_most(in_logged, MOST_NAMES)}."
+
+
+def _not_logged(tasks: Mapping[str, SharedScore], document: str, runs: Sequence[RunName]) -> Iterator[str]:
+    """Yield a note for each set of runs that have no score over the shared documents."""
+    by_runs: dict[tuple[int, ...], list[str]] = {}
+    for task, one in tasks.items():
+        by_runs.setdefault(one.unlogged, []).append(task)
+    for places, of_runs in by_runs.items():
+        names = listed_at_most([runs[place].label for place in places], MOST_NAMES)
+        whose = "Its" if len(places) == 1 else "Their"
+        why = f"{whose} {document}s were not logged, so the same {document}s cannot be left out"
+        if places:
+            yield f"Not compared in {listed_at_most(of_runs, MOST_NAMES)}: {names}. {why}."
 
 
 def shared_measurements(trial: str, name: RunName, shared: Mapping[str, SharedScore], place: int) -> Measurements:

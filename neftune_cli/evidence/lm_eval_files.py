@@ -6,13 +6,11 @@
 Versions before 0.4.3 write `<output>/results.json` and `<output>/<model arguments>_<task>.jsonl`, a JSON list.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +18,31 @@ from pydantic_core import from_json
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.documents import check_duplicates
+from neftune_cli.evidence.json_parts import check_kinds, mapping, number
 from neftune_cli.evidence.run_names import folders_below
 
 _RESULTS = re.compile(r"(?P<name>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.json")
 _OLD_RESULTS = "results.json"
-_OLD_PARTS = ("versions", "configs")
-"""Parts of each results file of versions before 0.4.3. Files of other tools have the same name."""
-_MODEL_ARGUMENTS = ("dtype", "max_length", "add_bos_token", "load_in_8bit", "load_in_4bit", "enable_thinking")
-"""Model arguments that can change responses. Most other arguments name the model or its device."""
+_PARTS = ("versions", "configs")
+"""Parts of each results file. Files of other tools have the same names."""
+_KINDS: Mapping[str, type] = {
+    "config": dict,
+    "configs": dict,
+    "configs.*": dict,
+    "group_subtasks": dict,
+    "group_subtasks.*": list,
+    "group_subtasks.*.*": str,
+    "higher_is_better": dict,
+    "higher_is_better.*": dict,
+    "higher_is_better.*.*": bool,
+    "n-samples": dict,
+    "n-samples.*": dict,
+    "n-shot": dict,
+    "results": dict,
+    "results.*": dict,
+    "versions": dict,
+}
+_LINE_KINDS: Mapping[str, type] = {"filter": str, "doc_hash": str, "prompt_hash": str, "target_hash": str}
 
 _NO_METRIC = "bypass"
 """Name of the placeholder score of tasks without metrics, which only generate responses."""
@@ -44,46 +59,57 @@ class Results:
     """Empty in files of versions before 0.4.3."""
     values: Mapping[str, Any]
 
-    @property
+    @cached_property
     def tasks(self) -> Mapping[str, Mapping[str, Any]]:
         """Return the scores and further fields of each task and task group."""
-        found: Mapping[str, Mapping[str, Any]] = self.values["results"]
-        return found
+        return {task: mapping(scores) for task, scores in mapping(self.values.get("results")).items()}
 
     def scores(self, task: str) -> dict[tuple[str, str], float]:
         """Return the scores of a task or group: (metric, filter) to value."""
         return {
-            (metric, filter_): float(score)
-            for key, score in self.tasks[task].items()
-            if isinstance(score, int | float)
+            (metric, filter_): score
+            for key, value in self.tasks[task].items()
             for metric, comma, filter_ in [key.partition(",")]
+            if (score := number(value)) is not None
             if comma and not metric.endswith("_stderr") and metric != _NO_METRIC
         }
 
     def of(self, part: str, task: str) -> Any:
         """Return the entry of a task in a part of the file, such as `n-shot`; None if there is no entry."""
-        found = self.values.get(part)
-        return found.get(task) if isinstance(found, Mapping) else None
+        return mapping(self.values.get(part)).get(task)
+
+    def subtasks(self, group: str) -> list[str]:
+        """Return the tasks and groups in a group; empty for a task."""
+        found: list[str] | None = self.of("group_subtasks", group)
+        return found or []
+
+    def leaves(self, group: str) -> list[str]:
+        """Return the tasks in a group and in its groups; a task itself."""
+        found, ahead = [], [group]
+        while ahead:
+            task = ahead.pop(0)
+            subtasks = self.subtasks(task)
+            ahead = [*subtasks, *ahead]
+            found += [] if subtasks else [task]
+        return found
 
     def documents(self, task: str) -> int | None:
         """Return the number of evaluated documents of a task; None if it is unknown."""
-        counts = self.of("n-samples", task)
-        found = counts.get("effective") if isinstance(counts, Mapping) else None
+        found = mapping(self.of("n-samples", task)).get("effective")
         found = self.tasks[task].get("sample_len") if found is None else found
         return found if isinstance(found, int) else None
 
     def samples_path(self, task: str) -> Path:
         """Return the path of the logged documents of a task."""
         if self.time:
-            return self.path.with_name(f"samples_{task}_{self.time}.jsonl")
+            return self.path.parent / f"samples_{task}_{self.time}.jsonl"
         arguments = re.sub("[/=]", "__", str(self.config.get("model_args")))
-        return self.path.with_name(f"{arguments}_{task}.jsonl")
+        return self.path.parent / f"{arguments}_{task}.jsonl"
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """Return the configuration of the model call."""
-        found = self.values.get("config")
-        return found if isinstance(found, Mapping) else {}
+        return mapping(self.values.get("config"))
 
     @cached_property
     def model_arguments(self) -> Mapping[str, Any]:
@@ -91,29 +117,13 @@ class Results:
         written = self.config.get("model_args")
         if isinstance(written, str):
             return dict(piece.split("=", 1) for piece in written.split(",") if "=" in piece)
-        return written if isinstance(written, Mapping) else {}
+        return mapping(written)
 
     @property
     def adapted_model(self) -> str | None:
         """Return the base model of adapters; None without adapters, because then every run has a different model."""
         arguments = self.model_arguments
         return str(arguments.get("pretrained")) if "peft" in arguments or "delta" in arguments else None
-
-    @cached_property
-    def calling(self) -> Mapping[str, Any]:
-        """Return the settings of the call that can change the scores of all tasks."""
-        return {
-            "backend": self.config.get("model"),
-            "dtype": self.config.get("model_dtype"),
-            "limit": self.config.get("limit"),
-            "generation arguments": _canonical(self.config.get("gen_kwargs") or None),
-            "few-shot seed": self.config.get("fewshot_seed"),
-            "chat template": self.values.get("chat_template_sha"),
-            "system instruction": self.values.get("system_instruction_sha"),
-            "few-shot turns": self.values.get("fewshot_as_multiturn"),
-            **({"model": self.adapted_model} if self.adapted_model else {}),
-            **{name: self.model_arguments[name] for name in _MODEL_ARGUMENTS if name in self.model_arguments},
-        }
 
 
 def find_results(root: Path) -> list[Results]:
@@ -138,7 +148,7 @@ def _results(path: Path) -> Results | None:
         values = _read_results(path, is_required=match["name"] == "results")
         return Results(path, match["time"], values) if values is not None else None
     old = _read_results(path, is_required=False) if path.name == _OLD_RESULTS else None
-    return Results(path, "", old) if old is not None and all(part in old for part in _OLD_PARTS) else None
+    return Results(path, "", old) if old is not None and all(part in old for part in _PARTS) else None
 
 
 def _read_results(path: Path, *, is_required: bool) -> Mapping[str, Any] | None:
@@ -151,9 +161,34 @@ def _read_results(path: Path, *, is_required: bool) -> Mapping[str, Any] | None:
         if not is_required:
             return None
         raise UsageError(Problem(f"{path} is not valid ({error}).", _DAMAGED_FIX)) from None
-    tasks = values.get("results") if isinstance(values, dict) else None
-    is_valid = isinstance(tasks, dict) and all(isinstance(scores, dict) for scores in tasks.values())
-    return values if is_valid else None
+    found = mapping(values)
+    keys = [key for scores in mapping(found.get("results")).values() for key in mapping(scores)]
+    if not any("," in key for key in keys) and not all(part in found for part in _PARTS):
+        return None
+    _check(path, found)
+    return found
+
+
+def _check(path: Path, values: Mapping[str, Any]) -> None:
+    try:
+        check_kinds(values, _KINDS)
+        if not values.get("results"):
+            raise ValueError("it has no results")
+        _check_groups(mapping(values.get("group_subtasks")))
+    except ValueError as error:
+        raise UsageError(Problem(f"{path} is not valid ({error}).", _DAMAGED_FIX)) from None
+
+
+def _check_groups(groups: Mapping[str, Any]) -> None:
+    """Check that no group contains itself, also not through other groups."""
+    for group in groups:
+        inside, ahead = set(), [group]
+        while ahead:
+            new = {task for task in groups.get(ahead.pop()) or () if task not in inside}
+            inside |= new
+            ahead += new
+        if group in inside:
+            raise ValueError(f"group_subtasks.{group} contains the group itself")
 
 
 class Sample(NamedTuple):
@@ -183,7 +218,7 @@ def read_samples(results: Results, task: str) -> list[Sample] | None:
 
     """
     path = results.samples_path(task)
-    if not path.is_file():
+    if not _is_file(path):
         return None
     scores = results.scores(task)
     metrics, filters = {metric for metric, _ in scores}, list(dict.fromkeys(filter_ for _, filter_ in scores))
@@ -193,10 +228,11 @@ def read_samples(results: Results, task: str) -> list[Sample] | None:
     return samples
 
 
-def prompts_digest(samples: Sequence[Sample]) -> str:
-    """Return a hash of all documents, prompts and targets, independent of their order."""
-    hashes = {str((sample.content, *sample.prompt)) for sample in samples}
-    return sha256(json.dumps(sorted(hashes)).encode()).hexdigest()
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name of the task or of the model is too long for a file
+        return False
 
 
 def _samples(path: Path, metrics: Iterable[str], filters: Sequence[str]) -> Iterator[Sample]:
@@ -205,11 +241,11 @@ def _samples(path: Path, metrics: Iterable[str], filters: Sequence[str]) -> Iter
     Versions before 0.4.7 do not name the filter. They log all documents once for each filter, in the order of filters.
     """
     times: Counter[int] = Counter()
-    for number, line in _lines(path):
+    for place, line in _lines(path):
         try:
             sample = _sample(line, metrics, filters[times[_doc_id(line)] % len(filters)] if filters else "")
         except ValueError as error:
-            raise UsageError(_invalid(path, number, error)) from None
+            raise UsageError(_invalid(path, place, error)) from None
         times[sample.number] += 1
         yield sample
 
@@ -222,22 +258,23 @@ def _lines(path: Path) -> Iterator[tuple[int, Any]]:
                 yield from enumerate(_parsed(path, 1, b"[" + file.read()), start=1)
                 return
             file.seek(0)
-            for number, line in enumerate(file, start=1):
-                yield number, _parsed(path, number, line)
+            for place, line in enumerate(file, start=1):
+                if not line.isspace():
+                    yield place, _parsed(path, place, line)
     except OSError as error:
         raise UsageError(Problem(f"{path} cannot be read: {error.strerror}.", _DAMAGED_FIX)) from None
 
 
-def _parsed(path: Path, number: int, text: bytes) -> Any:
+def _parsed(path: Path, place: int, text: bytes) -> Any:
     try:
         return from_json(text, cache_strings="keys")
     except ValueError as error:
-        raise UsageError(_invalid(path, number, error)) from None
+        raise UsageError(_invalid(path, place, error)) from None
 
 
-def _invalid(path: Path, number: int, error: ValueError) -> Problem:
+def _invalid(path: Path, place: int, error: ValueError) -> Problem:
     reason, _, _ = str(error).partition(" at line")
-    return Problem(f"{path}: line {number} is not valid ({reason}).", _DAMAGED_FIX)
+    return Problem(f"{path}: line {place} is not valid ({reason}).", _DAMAGED_FIX)
 
 
 def _doc_id(line: Any) -> int:
@@ -248,14 +285,12 @@ def _doc_id(line: Any) -> int:
 
 
 def _sample(line: Any, metrics: Iterable[str], filter_: str) -> Sample:
+    document = _doc_id(line)
+    check_kinds(line, _LINE_KINDS)
     return Sample(
-        number=_doc_id(line),
+        number=document,
         filter=line.get("filter") or filter_,
-        values={metric: line[metric] for metric in metrics if metric in line},
+        values={metric: line[metric] for metric in metrics if line.get(metric) is not None},
         content=line.get("doc_hash"),
         prompt=(line.get("prompt_hash"), line.get("target_hash")),
     )
-
-
-def _canonical(value: Any) -> Any:
-    return None if value is None else json.dumps(value, sort_keys=True)

@@ -52,6 +52,11 @@ class RunName:
         return self.arm == BASE_ARM
 
     @property
+    def label(self) -> str:
+        """Return arm and seed, for sentences."""
+        return self.arm if self.is_base else f"{self.arm} with seed {self.seed}"
+
+    @property
     def order(self) -> tuple[Any, ...]:
         """Return a sort key: base model first, then by alpha, arms without other settings first, then by seed."""
         name_of_alpha = arm_name({"alpha": self.alpha})
@@ -136,13 +141,9 @@ def _duplicates(group: Sequence[Path], names: Mapping[Path, RunName]) -> list[Pr
     duplicates = {name: runs for name, runs in same.items() if len(runs) > 1}
     fix = "Leave out all but one, or add a file run.yaml to each with another arm or seed: {arm: other name, seed: 0}."
     return [
-        Problem(f"{_label(name)} occurs {len(runs)} times: {listed_paths(runs)}.", fix)
+        Problem(f"{name.label} occurs {len(runs)} times: {listed_paths(runs)}.", fix)
         for name, runs in list(duplicates.items())[:_MOST_DUPLICATES]
     ]
-
-
-def _label(name: RunName) -> str:
-    return name.arm if name.is_base else f"{name.arm} with seed {name.seed}"
 
 
 class _RunFile(BaseModel):

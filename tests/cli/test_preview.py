@@ -19,6 +19,13 @@ def data(tmp_path: Path) -> str:
     return str(file)
 
 
+@pytest.fixture
+def recurrent_model(tmp_path: Path) -> str:
+    from tests.tiny_architectures import architecture
+
+    return str(architecture("rwkv").save(tmp_path / "rwkv"))
+
+
 def test_the_parts_of_an_example_in_json(neftune: Neftune, data: str) -> None:
     shown = json.loads(neftune("preview", "--dataset", data, "--rows", "2", "--alpha", "10", "--json").out)
     first, _ = shown["examples"]
@@ -51,3 +58,43 @@ def test_all_problems_are_reported_at_once(neftune: Neftune) -> None:
     assert result.code == 2
     assert "none.jsonl" in result.err
     assert "./none" in result.err
+
+
+@pytest.mark.parametrize(
+    ("html", "message"),
+    [
+        ("none/x.html", "--html none/x.html: there is no folder 'none'. Create it, or use another path."),
+        ("folder", "--html folder: this is a folder. Use the path of a file, for example --html folder/preview.html."),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_reported_with_the_other_problems(
+    neftune: Neftune, html: str, message: str
+) -> None:
+    Path("folder").mkdir()
+    result = neftune("preview", "--dataset", "none.jsonl", "--html", html)
+    assert result.code == 2
+    assert message in " ".join(result.err.split())
+    assert "none.jsonl" in result.err
+
+
+def test_a_page_that_the_system_refuses_is_a_usage_error(neftune: Neftune, data: str) -> None:
+    result = neftune("preview", "--dataset", data, "--html", "x" * 300)
+    assert result.code == 2
+    assert "cannot be written" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_model_that_a_sweep_refuses_is_refused(neftune: Neftune, data: str, recurrent_model: str) -> None:
+    results = [neftune(command, "--dataset", data, "--model", recurrent_model) for command in ("preview", "sweep")]
+    assert [result.code for result in results] == [2, 2]
+    assert all("it ignores the attention mask" in " ".join(result.err.split()) for result in results)
+
+
+def test_the_adapters_of_an_experiment_file_are_checked(neftune: Neftune, data: str, tmp_path: Path) -> None:
+    from tests.tiny_architectures import architecture
+
+    model = architecture("mamba").save(tmp_path / "mamba")
+    Path("mine.yaml").write_text(f"dataset: {data}\nmodel: {model}\ntrain: {{lora_rank: 4}}\n")
+    result = neftune("preview", "mine.yaml")
+    assert result.code == 2
+    assert "cannot be trained with LoRA adapters" in " ".join(result.err.split())

@@ -28,6 +28,7 @@ ROWS: list[Row] = [
     {"prompt": 'Say "hi", twice', "completion": "hi\nhi"},
     {"prompt": "Où ? \u2028", "completion": "Là"},
 ]
+SUMS: list[Row] = [{"prompt": f"{number}+1?", "completion": str(number + 1)} for number in range(20)]
 
 
 def rows_of(dataset: str | Path, **fields: Any) -> tuple[Located[RowValues], ...]:
@@ -85,9 +86,35 @@ def test_json_written_by_pandas(tmp_path: Path, orient: Any) -> None:
     assert [{name: row[name] for name in ROWS[0]} for row in values_of(path)] == ROWS
 
 
+@pytest.mark.parametrize(
+    ("document", "keys"),
+    [
+        (
+            {"version": 1, "data": SUMS, "license": None, "tags": ["a"]},
+            "Keys of mine.json that are not read: version, tags",
+        ),
+        ({"train": SUMS[4:], "test": SUMS[:4], "info": {"by": {"me": 1}}}, "Keys of mine.json that are not read: info"),
+        ({"train": SUMS, "test": None, "extra": {"prompt": ["z"]}}, "Keys of mine.json that are not read: extra"),
+    ],
+)
+def test_keys_of_json_that_are_not_read_are_named(tmp_path: Path, document: object, keys: str) -> None:
+    written(tmp_path / "mine.json", json.dumps(document))
+    assert f"{keys}." in load_data(InputSpec(dataset="mine.json")).notes
+
+
+@pytest.mark.parametrize("orient", ["split", "table"])
+def test_keys_that_pandas_writes_are_not_named(tmp_path: Path, orient: Any) -> None:
+    pandas.DataFrame(SUMS).to_json(tmp_path / "mine.json", orient=orient)
+    assert not any("Keys" in note for note in load_data(InputSpec(dataset="mine.json")).notes)
+
+
 def test_json_with_a_list_for_each_column(tmp_path: Path) -> None:
     columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
     assert values_of(written(tmp_path / "mine.json", json.dumps(columns))) == ROWS
+    with_data = {**columns, "data": [1, 2]}
+    assert values_of(written(tmp_path / "data.json", json.dumps(with_data))) == [
+        {**row, "data": number} for number, row in enumerate(ROWS, start=1)
+    ]
     assert values_of(written(tmp_path / "splits.json", json.dumps({"train": columns, "test": columns}))) == ROWS
 
 
@@ -250,6 +277,39 @@ def test_the_same_rows_have_the_same_fingerprint_in_every_form(
     found = load_data(InputSpec(dataset=str(folder)))
     assert found.fingerprint == expected.fingerprint
     assert [example.id for example in found.train] == [example.id for example in expected.train]
+
+
+@pytest.mark.parametrize("answer", [4, -1, 0, 10**30, 2.5, 1e-7])
+def test_numbers_are_their_text_in_every_form(answer: float) -> None:
+    rows = [{"question": f"{number}?", "answer": answer} for number in range(9)]
+    written(Path("mine.jsonl"), json_lines(rows))
+    pandas.DataFrame(rows).to_csv("mine.csv", index=False)
+    forms = ["mine.jsonl", "mine.csv"]
+    if answer != 10**30:
+        Path("mine.parquet").write_bytes(as_parquet(rows))
+        forms.append("mine.parquet")
+    loaded = [load_data(InputSpec(dataset=form)) for form in forms]
+    assert {data.fingerprint for data in loaded} == {loaded[0].fingerprint}
+    assert {example.completion for example in loaded[0].train} == {str(answer)}
+
+
+def test_columns_without_values_are_blank_in_every_form() -> None:
+    rows = [{"prompt": f"{number}?", "completion": "x"} for number in range(9)]
+    nothing: Row = {"images": [], "chat_template_kwargs": {"enable_thinking": None, "more": {"a": None}}, "tools": None}
+    full = [{**row, **nothing} for row in rows]
+    written(Path("mine.jsonl"), json_lines(full))
+    Path("mine.parquet").write_bytes(as_parquet(full))
+    with Path("mine.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(full[0]))
+        writer.writeheader()
+        writer.writerows({**row, "images": "[]", "chat_template_kwargs": "{}", "tools": "null"} for row in rows)
+    as_text = [{**row, "images": "[]", "chat_template_kwargs": "{}", "tools": "null"} for row in rows]
+    Path("text.parquet").write_bytes(as_parquet(as_text))
+    expected = load_data(InputSpec(dataset=str(written(Path("plain.jsonl"), json_lines(rows)))))
+    for form in ("mine.jsonl", "mine.parquet", "mine.csv", "text.parquet"):
+        found = load_data(InputSpec(dataset=form))
+        assert found.fingerprint == expected.fingerprint
+        assert len(found.notes) == len(expected.notes)
 
 
 # Several files, folders and the hub.

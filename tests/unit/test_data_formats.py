@@ -81,7 +81,7 @@ def test_explicit_layout_overrides_the_recognized_one() -> None:
     [
         ({"text": "   "}, "column 'text' is empty."),
         ({"text": None}, "column 'text' is empty."),
-        ({"prompt": "a", "completion": 4}, "column 'completion' contains a number, not text."),
+        ({"prompt": "a", "completion": float("inf")}, "column 'completion' contains a number that is not finite."),
         ({"prompt": "a", "completion": True}, "column 'completion' contains a boolean, not text."),
         ({"prompt": {"a": 1}, "completion": "b"}, "column 'prompt' contains an object, not text."),
         ({"prompt": [], "completion": "b"}, "column 'prompt' has no user turn before the last assistant turn."),

@@ -132,13 +132,32 @@ def test_context_beside_a_question_is_read_and_named() -> None:
     assert reading.notes[1:] == ("Column 'context' is the second paragraph of the prompt: 1 row.",)
 
 
+@pytest.mark.parametrize("column", ["question", "query", "Question"])
+@pytest.mark.parametrize("answer", ["answer", "output"])
+def test_question_beside_an_instruction_is_read_and_named(column: str, answer: str) -> None:
+    reading = reading_of({"instruction": "Answer.", column: QUESTION, answer: ANSWER, "input": ""})
+    assert reading.examples[0].prompt == (turn("user", f"Answer.\n\n{QUESTION}"),)
+    assert reading.notes[1:] == (f"Column '{column}' is the second paragraph of the prompt: 1 row.",)
+
+
+@pytest.mark.parametrize("inputs", [{}, {"raw": True}])
+def test_question_beside_an_instruction_and_an_input_is_refused(inputs: dict[str, Any]) -> None:
+    row = {"instruction": "Answer.", "question": QUESTION, "answer": ANSWER}
+    row |= {} if inputs else {"context": "12 h"}
+    message = refusal_of(row, **inputs)
+    assert "column 'question' has values (1 row), and it is not read" in message
+    assert "--columns instruction=instruction,output=answer" in message
+
+
 def test_images_are_refused() -> None:
     row = {"images": ["map.png"], "messages": [turn("user", "<image> Where?"), turn("assistant", "Here.")]}
     assert refusal_of(row, row) == (
         "mine.jsonl: column 'images' has values (2 rows), and images are not read. Use --columns messages=messages to "
         "leave it out, or remove the column."
     )
-    assert reading_of({**row, "images": []}).notes[1:] == ()
+    empty: list[Any] = [[], "[]", {"path": None, "bytes": None}, "null", " {} "]
+    for nothing in empty:
+        assert reading_of({**row, "images": nothing}).notes[1:] == ()
 
 
 def test_rendered_prompts_are_named() -> None:
@@ -160,7 +179,7 @@ def test_rendered_prompts_are_named() -> None:
 def test_columns_that_are_not_read_are_named_with_their_rows() -> None:
     row = {"prompt": QUESTION, "completion": ANSWER}
     rows: list[dict[str, Any]] = [
-        {**row, "category": "time", "split": "train", "blank": " "},
+        {**row, "category": "time", "blank": " "},
         {**row, "category": None},
         row,
     ]

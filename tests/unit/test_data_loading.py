@@ -110,6 +110,117 @@ def test_a_column_with_one_split_changes_nothing() -> None:
     assert marked.fingerprint == plain.fingerprint
 
 
+def saved(name: str, **splits: list[dict[str, object]]) -> str:
+    from datasets import Dataset, DatasetDict
+
+    DatasetDict({split: Dataset.from_list(rows) for split, rows in splits.items()}).save_to_disk(name)
+    return name
+
+
+def write_json(path: Path, document: object) -> Path:
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_a_split_column_counts_in_every_form_of_the_rows() -> None:
+    rows = [row(number, split="test" if number % 4 == 0 else "train") for number in range(40)]
+    forms: list[str | Path] = [
+        write_rows(Path("mine.jsonl"), rows),
+        write_json(Path("mine.json"), {"train": rows}),
+        saved("saved", train=rows),
+        saved("other", math=rows),
+    ]
+    for form in forms:
+        data = load(form)
+        assert prompts_of(data.held_out) == {f"{number}+1?" for number in range(0, 40, 4)}
+        assert data.fingerprint == load(forms[0]).fingerprint
+        assert not any("'split'" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(("split", "value"), [("train", "test"), ("train_sft", "dev"), ("test", "training")])
+def test_a_split_column_that_contradicts_the_splits_is_refused(split: str, value: str) -> None:
+    splits = {"train": [row(number) for number in range(20)], "test": [row(number) for number in range(20, 30)]}
+    splits["train_sft"] = splits["train"]
+    if split == "train_sft":
+        splits.pop("train")
+    splits[split] = [{**one, "split": value if index > 2 else split} for index, one in enumerate(splits[split])]
+    file = write_json(Path("mine.json"), splits)
+    with pytest.raises(UsageError) as error:
+        load(file, split=split if split.startswith("train") else "train")
+    count, use = len(splits[split]) - 3, "training" if split.startswith("train") else "held-out data"
+    assert str(error.value) == (
+        f"mine.json (split {split}): column 'split' has the value '{value}' ({count} rows, first mine.json, "
+        f"{split} row 4), but this split is {use}. Remove the column or these rows, or leave the column "
+        "out: name the columns to read with --columns."
+    )
+    columns = {"instruction": "instruction", "output": "output"}
+    notes = load(file, split=split if split.startswith("train") else "train", columns=columns).notes
+    assert any(f"Column 'split' is not read in this layout: {count + 3} rows." in note for note in notes)
+
+
+def test_a_split_column_that_agrees_with_the_splits_changes_nothing() -> None:
+    train, test = [row(number) for number in range(20)], [row(number) for number in range(20, 30)]
+    plain = load(write_json(Path("plain.json"), {"train": train, "test": test}))
+    marked = {
+        "train": [{**one, "split": "train"} for one in train],
+        "test": [{**one, "split": "validation"} for one in test],
+    }
+    found = load(write_json(Path("marked.json"), marked))
+    assert found.fingerprint == plain.fingerprint
+    assert not any("'split'" in note for note in found.notes)
+
+
+def test_values_of_a_split_column_that_are_no_splits_are_named() -> None:
+    file = write_rows(Path("mine.jsonl"), [row(number, split="easy") for number in range(20)])
+    assert "Column 'split' is not read in this layout: 20 rows." in load(file).notes
+    folder = saved("saved", train=[row(number, split="ab"[number % 2]) for number in range(20)])
+    with pytest.raises(UsageError, match="no value of the column 'split' is the name of a training split: a, b"):
+        load(folder)
+    data = load(folder, split="train")
+    assert len(data.train) == 16
+    assert "Column 'split' is not read in this layout: 20 rows." in data.notes
+
+
+def test_rows_of_a_test_split_alone_are_not_trained_on_unasked() -> None:
+    file = write_rows(Path("mine.jsonl"), [row(number, split="test") for number in range(20)])
+    with pytest.raises(UsageError) as error:
+        load(file)
+    assert str(error.value) == (
+        "mine.jsonl: the column 'split' has only the value 'test', which is not the name of a training split. "
+        "Use --split test to train on these rows, or rename the column."
+    )
+    assert len(load(file, split="test").train) == 16
+    train = write_sums(Path("train.jsonl"), list(range(20, 60)))
+    assert len(load(train, eval_dataset="mine.jsonl").held_out) == 20
+    only = saved("only", test=[row(number) for number in range(20)])
+    assert "only has only the split 'test', which is used for training." in load(only).notes
+    assert not any("only the split" in note for note in load(only, split="test").notes)
+
+
+def test_blank_values_of_a_split_column_are_bad_rows() -> None:
+    rows = [row(number, split="" if number < 2 else "train") for number in range(40)]
+    file = write_rows(Path("mine.jsonl"), rows)
+    with pytest.raises(UsageError, match=r"mine\.jsonl, line 1, line 2: column 'split' is empty"):
+        load(file)
+    data = load(file, skip_bad_rows=True)
+    assert len(data.train) + len(data.held_out) == 38
+    with pytest.raises(UsageError, match=r"mine\.jsonl, line 1, line 2: column 'split' is empty"):
+        load(write_sums(Path("train.jsonl"), list(range(40, 60))), eval_dataset="mine.jsonl")
+
+
+def test_split_names_that_differ_in_case_only_are_named() -> None:
+    rows = [row(number, split=("train", "Train", "test")[number % 3]) for number in range(60)]
+    file = write_rows(Path("mine.jsonl"), rows)
+    with pytest.raises(UsageError) as error:
+        load(file)
+    assert str(error.value) == (
+        "mine.jsonl has several training splits: train, Train. Name the one to train on, for example --split train."
+    )
+    with pytest.raises(UsageError, match=r"--split TRAIN: several splits of mine\.jsonl have this name: train, Train"):
+        load(file, split="TRAIN")
+    assert len(load(file, split="Train").train) == 20
+
+
 def test_named_splits() -> None:
     rows = [row(number, split=("a", "b", "c")[number % 3]) for number in range(30)]
     file = write_rows(Path("mine.jsonl"), rows)
@@ -154,7 +265,7 @@ def test_every_row_is_learned_held_out_or_counted() -> None:
     assert 30 + 12 + sum(counted) == len(rows)
 
 
-BAD_ROWS = '{"prompt": "Why?"\n{"prompt": "Who?", "completion": ""}\n{"prompt": "Who?", "completion": 3}\n'
+BAD_ROWS = '{"prompt": "Why?"\n{"prompt": "Who?", "completion": ""}\n{"prompt": "Who?", "completion": true}\n'
 
 
 def write_bad_rows(good: int) -> Path:
@@ -169,7 +280,7 @@ def test_bad_rows_are_dropped_and_counted_on_request() -> None:
     assert len(data.train) + len(data.held_out) == 77
     assert data.notes[1] == (
         "3 rows of mine.jsonl dropped because they cannot be used: invalid JSON (1, first mine.jsonl, line 6); column "
-        "'completion' is empty (1, first mine.jsonl, line 7); column 'completion' contains a number, not text (1, "
+        "'completion' is empty (1, first mine.jsonl, line 7); column 'completion' contains a boolean, not text (1, "
         "first mine.jsonl, line 8)."
     )
     without = "".join(line for line in Path("mine.jsonl").read_text().splitlines(True) if line not in BAD_ROWS)
@@ -199,3 +310,32 @@ def test_all_bad_rows_are_reported_by_cause() -> None:
         "mine.jsonl, line 3, line 6, line 9 and 1 more row",
         "mine.jsonl, line 4, line 7, line 10 and 1 more row",
     ]
+
+
+def test_the_share_of_bad_rows_counts_over_the_whole_set() -> None:
+    rows: list[dict[str, object]] = [
+        {"prompt": f"{n}+1?", "completion": "" if n < 21 else str(n + 1), "split": "test" if n < 200 else "train"}
+        for n in range(1000)
+    ]
+    file = write_rows(Path("mine.jsonl"), rows)
+    data = load(file, skip_bad_rows=True, eval_examples=500)
+    assert (len(data.train), len(data.held_out)) == (800, 179)
+    rows[999]["completion"] = ""
+    write_rows(file, rows)
+    with pytest.raises(UsageError) as error:
+        load(file, skip_bad_rows=True, max_bad_share=0.02)
+    assert str(error.value) == (
+        "mine.jsonl: 22 of 1,000 rows (2.2%) cannot be used. --skip-bad-rows drops at most 2.0%: fix them, or raise "
+        "--max-bad-share.\nmine.jsonl, line 1, line 2, line 3 and 19 more rows: column 'completion' is empty. Fill it "
+        "in, or remove the row."
+    )
+    pairs: list[dict[str, object]] = [{"prompt": f"{n}?", "completion": "x" if n else ""} for n in range(10)]
+    other = write_rows(Path("other.jsonl"), pairs)
+    with pytest.raises(UsageError, match=r"mine\.jsonl and other\.jsonl: 2 of 810 rows \(0\.2%\) cannot be used"):
+        load(file, eval_dataset=str(other), skip_bad_rows=True, max_bad_share=0.001)
+
+
+def test_the_first_of_equal_rows_is_kept() -> None:
+    data = load(write_sums(Path("sums.jsonl"), [*range(10), *range(10)]))
+    places = {example.place for example in (*data.train, *data.held_out)}
+    assert places == {f"sums.jsonl, line {number}" for number in range(1, 11)}

@@ -16,6 +16,7 @@ from trl.data_utils import maybe_convert_to_chatml
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example
 from neftune_cli.data.formats import Reading, read_examples
+from neftune_cli.data.json_text import object_of_line
 from neftune_cli.data.rows import Located, Table, problems_of
 from neftune_cli.data.trl_dataset import trl_dataset
 from neftune_cli.errors import UsageError
@@ -171,6 +172,17 @@ def test_spellings_of_a_tool_call_give_the_same_turn(turn: dict[str, Any]) -> No
     assert read_one(USER, turn).final_turn == {"role": "assistant", "content": "", "tool_calls": [CALL]}
 
 
+def test_a_tool_call_of_nulls_is_none() -> None:
+    nulls = {"name": None, "arguments": None}
+    assert (
+        read_one({**USER, "function_call": nulls}, {**ANSWER, "function_call": nulls, "tool_calls": []}).id == PLAIN.id
+    )
+    call = {"function": {"name": "f", "arguments": {"x": {"y": None}}}}
+    turn = read_one(USER, {"role": "assistant", "tool_calls": [call]}).final_turn
+    assert turn is not None
+    assert turn["tool_calls"][0]["function"]["arguments"] == {"x": {}}
+
+
 @pytest.mark.parametrize("name", ["tool", "function", "observation", "function_response", "Tool_Response"])
 def test_results_of_tools_have_the_role_tool(name: str) -> None:
     example = read_one(USER, CALLING, {"role": name, "content": "4", "tool_call_id": "c1"}, ANSWER)
@@ -249,6 +261,7 @@ def test_keys_that_are_not_read_are_named_once_with_their_rows() -> None:
         "Key 'name' of user turns is not read: 2 rows.",
         "Key 'id' of assistant turns is not read: 2 rows.",
     )
+    assert notes_of({**USER, "\ud800\n": 1}, ANSWER) == ["Key '\ufffd' of user turns is not read: 1 row."]
     assert notes_of({**USER, "weight": 1}, ANSWER) == ["Key 'weight' of user turns is not read: 1 row."]
     assert notes_of({**USER, "weight": 0}, {**ANSWER, "weight": 1}) == []
 
@@ -268,3 +281,56 @@ def test_deep_nesting_is_a_named_row(depth: int) -> None:
         read_one(USER, {**ANSWER, "tool_calls": [{"name": "f", "arguments": {"x": nested}}]})
     with pytest.raises(UsageError, match=r"chats\.jsonl, line 1"):
         reading_of({"messages": "[" * depth + "]" * depth})
+
+
+# JSON text of turns
+
+
+@pytest.mark.parametrize("role_key", ["role", "from", "speaker"])
+def test_turns_of_every_spelling_are_turns_in_every_form(role_key: str) -> None:
+    turns = [{role_key: turn["role"], "text": turn["content"]} for turn in (USER, ANSWER)]
+    forms: list[dict[str, Any]] = [
+        {"prompt": turns[:1], "completion": turns[1:]},
+        {"prompt": json.dumps(turns[:1]), "completion": json.dumps(turns[1:])},
+        {"prompt": str(turns[:1]), "completion": str(turns[1:])},
+        cast(dict[str, Any], object_of_line(json.dumps(turns), "")),
+    ]
+    assert [reading_of(row).examples[0].id for row in forms] == [PLAIN.id] * 4
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        (
+            {"messages": '[{"role": "user", "content": "A", "content": "B"}]'},
+            "'messages': the key 'content' occurs twice",
+        ),
+        (
+            {"messages": "[{'role': 'user', 'content': 'A', 'content': 'B'}]"},
+            "'messages': the key 'content' occurs twice",
+        ),
+        ({"prompt": '[{"role": "user", "role": "tool"}]', "completion": "x"}, "'prompt': the key 'role' occurs twice"),
+        ({"messages": [USER, ANSWER], "tools": '[{"name": "f", "name": "g"}]'}, "'tools': the key 'name' occurs twice"),
+        (
+            {"messages": [USER, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": '{"a": 1, "a": 2}'}]}]},
+            "turn 2: the arguments of 'f': the key 'a' occurs twice in one object. Rename or remove one of them.",
+        ),
+    ],
+)
+def test_keys_that_occur_twice_in_json_text_are_named(row: dict[str, Any], what: str) -> None:
+    with pytest.raises(UsageError) as error:
+        reading_of(row)
+    assert what in str(error.value)
+
+
+def test_text_that_is_json_but_no_list_of_turns_is_text() -> None:
+    for text in ('[{"a": 1, "a": 2}]', "[{'a': 1, 'a': 2}]", "[]", '[{"name": "x"}]'):
+        (example,) = reading_of({"prompt": "Write JSON.", "completion": text}).examples
+        assert example.completion == text
+
+
+def test_numbers_of_any_size_in_json_text_that_is_not_read() -> None:
+    turns = json.dumps([{**USER, "id": 0}, ANSWER]).replace("0", "9" * 5000, 1)
+    assert [example.id for example in reading_of({"messages": turns}, {"messages": turns}).examples] == [PLAIN.id] * 2
+    (example,) = reading_of({"prompt": turns[: turns.index("}") + 1] + "]", "completion": ANSWER["content"]}).examples
+    assert example.id == PLAIN.id

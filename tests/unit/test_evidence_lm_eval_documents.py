@@ -189,3 +189,16 @@ def test_files_before_0_4_3_are_read(tmp_path: Path) -> None:
 def test_results_of_other_tools_give_no_evidence(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"results": {"other": {"acc,none": 0.5}}}')
     assert lm_eval_evidence(tmp_path) == []
+
+
+def test_blank_lines_of_a_log_are_skipped(tmp_path: Path) -> None:
+    folder = write(tmp_path / "alpha=0", [1, 0])
+    write_samples(folder, [sample(0, 1), "\n", sample(1, 0), " \r\n"])
+    assert list(only(tmp_path).trials[0].items["quiz/acc"].values) == [1, 0]
+
+
+def test_an_empty_log_is_no_log(tmp_path: Path) -> None:
+    for arm in ("alpha=0", "alpha=5"):
+        write(tmp_path / arm, [1, 0])
+    write_samples(tmp_path / "alpha=5", [])
+    assert [trial.scores for trial in only(tmp_path).trials] == 2 * [{"quiz/acc": 0.5}]

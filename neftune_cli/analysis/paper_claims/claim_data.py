@@ -146,7 +146,9 @@ def unknown_recipe_sentence(arms: Sequence[str]) -> str:
 
 
 def measurement_advice(key: str) -> str:
-    """Return a sentence on the command that measures a metric."""
+    """Return a sentence on the command that measures a metric, or on the tool that wrote its values."""
+    if key not in METRICS:
+        return "Evaluate every arm with the tool that wrote these results."
     metric = METRICS[key]
     advice = _ADVICE.get(metric.section, f"Needs the {metric.name_within}, which {SWEEP} measures.")
     return f"{advice} {_CHUNK_ADVICE}" if key in _CHUNK_METRICS else advice

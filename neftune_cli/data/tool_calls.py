@@ -1,0 +1,104 @@
+"""Tool calls of assistant turns, and definitions of tools: lists of objects, or their JSON text."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from neftune_cli.data.json_text import DuplicateKeyError, parse, repeated_key
+from neftune_cli.data.rows import RowError, RowValues, checked_text, column_in_words, described, is_blank
+
+_ARGUMENT_KEYS = ("arguments", "parameters")
+_CALL_FORM = '{"type": "function", "function": {"name": "...", "arguments": {...}}}'
+
+
+def tools_in(row: RowValues, column: str) -> str:
+    """Return the tool definitions in a column, a list or its JSON text, as JSON text; empty if there are none.
+
+    Raises:
+        RowError: the value is not a list of objects, or an object has the same key twice.
+    """
+    place, value = column_in_words(row, column), row.get(column)
+    tools = _parsed(value, place) if isinstance(value, str) and not is_blank(value) else value
+    if is_blank(tools):
+        return ""
+    tools = [tools] if isinstance(tools, dict) else tools
+    tools = [_parsed(tool, place) if isinstance(tool, str) else tool for tool in _as_list(tools, place)]
+    if not all(isinstance(tool, dict) for tool in tools):
+        raise RowError(f"{place} is not a list of tool definitions.", 'Write [{"type": "function", ...}, ...].')
+    return _json_text(without_nulls(tools), place)
+
+
+def calls_in(calls: object, place: str) -> list[dict[str, Any]]:
+    """Return the tool calls of a turn in OpenAI's form: one call, a list of calls, or the JSON text of either.
+
+    Raises:
+        RowError: a call has no function name, or its arguments are not an object.
+    """
+    return [_call(call, place) for call in _listed(calls, place)]
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a JSON value without the keys whose value is null. Parquet files have a null for each absent key."""
+    if isinstance(value, Mapping):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [without_nulls(item) for item in value]
+    return value
+
+
+def _listed(calls: object, place: str) -> list[object]:
+    calls = _parsed(calls, place) if isinstance(calls, str) else calls
+    return [calls] if isinstance(calls, Mapping) else _as_list(calls, place)
+
+
+def _as_list(value: object, place: str) -> list[object]:
+    if not isinstance(value, list | tuple):
+        raise RowError(f"{place}: {described(value)} in place of a list.", "Write a list, or its JSON text.")
+    return list(value)
+
+
+def _call(call: object, place: str) -> dict[str, Any]:
+    """Return a tool call in OpenAI's form, with the arguments as an object."""
+    call = without_nulls(_parsed(call, place) if isinstance(call, str) else call)
+    function = call.get("function", call) if isinstance(call, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict) or not isinstance(name, str) or not name.strip():
+        raise RowError(f"{place}: a tool call has no function name.", f"Write it as {_CALL_FORM}.")
+    given = function.get("arguments", function.get("parameters"))
+    arguments = _arguments(given, f"{place}: the arguments of '{name}'")
+    outer = ("id", "type") if function is call else tuple(key for key in call if key != "function")
+    inner = {key: value for key, value in function.items() if key not in (*_ARGUMENT_KEYS, *outer)}
+    checked = {"type": "function", **_chosen(call, outer), "function": {**inner, "arguments": arguments}}
+    _json_text(checked, place)
+    return checked
+
+
+def _chosen(values: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: values[key] for key in keys if key in values}
+
+
+def _arguments(given: object, place: str) -> dict[str, Any]:
+    arguments = given if not isinstance(given, str) or is_blank(given) else _parsed(given, place)
+    if not isinstance(arguments, dict) and is_blank(arguments):
+        return {}
+    if not isinstance(arguments, dict):
+        raise RowError(f"{place} are not a JSON object.", f"Write the call as {_CALL_FORM}.")
+    cleaned: dict[str, Any] = without_nulls(arguments)
+    return cleaned
+
+
+def _parsed(text: object, place: str) -> Any:
+    try:
+        return parse(text if isinstance(text, str) else "")
+    except DuplicateKeyError as error:
+        raise repeated_key(error, place) from None
+    except (ValueError, RecursionError):
+        raise RowError(f"{place}: the text is not valid JSON.", "Write it as JSON, or remove the row.") from None
+
+
+def _json_text(value: object, place: str) -> str:
+    try:
+        return checked_text(json.dumps(value, ensure_ascii=False), place)
+    except (TypeError, ValueError):
+        what = f"{place} contains a value that JSON cannot contain."
+        raise RowError(what, "Write it as text, or remove the row.") from None

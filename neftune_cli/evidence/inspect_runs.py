@@ -1,0 +1,150 @@
+"""Runs of inspect_ai: the newest complete logs of one model in one folder, with the values of the samples."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.evidence.documents import MOST_NAMES, LoggedScore
+from neftune_cli.evidence.inspect_content import SUCCESS, InspectLog, InspectScore
+from neftune_cli.evidence.inspect_settings import settings, without_extent
+from neftune_cli.evidence.json_parts import canonical
+from neftune_cli.evidence.measurements import agree
+from neftune_cli.evidence.run_names import has_run_name
+from neftune_cli.formatting import listed_at_most
+
+TaskScore = tuple[str, InspectScore]
+"""Task, score."""
+
+
+@dataclass(frozen=True)
+class InspectRun:
+    """One run: the newest complete logs of one model in one folder, one for each task."""
+
+    folder: Path
+    """Folder of the logs, with the model if its name has an alpha or a seed, or if the folder has several models."""
+    logs: Mapping[str, InspectLog]
+    repeated: tuple[str, ...]
+    """Tasks with several complete logs."""
+    unused: tuple[str, ...]
+    """One sentence for each task without a complete log."""
+    cluster_by: str | None
+
+    @cached_property
+    def scores(self) -> dict[TaskScore, float]:
+        """Return all scores."""
+        return {(task, score): value for task, log in self.logs.items() for score, value in log.scores.items()}
+
+    @cached_property
+    def logged(self) -> dict[TaskScore, LoggedScore]:
+        """Return each score with the values of its samples."""
+        return {
+            (task, score): LoggedScore(
+                value, log.values(score), self.clusters(task), log.scored(score), log.names(score)
+            )
+            for task, log in self.logs.items()
+            for score, value in log.scores.items()
+        }
+
+    def clusters(self, task: str) -> dict[str, str]:
+        """Return the cluster of each sample of a task that has the field `cluster_by`."""
+        known = {one.sample: one.metadata.get(str(self.cluster_by)) for one in self.logs[task].samples}
+        return {sample: canonical(value) for sample, value in known.items() if self.cluster_by and value is not None}
+
+    def samples(self, task: str) -> dict[str, str]:
+        """Return the samples of a task, each with a hash of its input, empty if the input is unknown."""
+        return {one.sample: one.content for one in self.logs[task].samples}
+
+    def has_values(self, task: str) -> bool:
+        """Return whether samples of a task have values."""
+        return any(one.values for (of_task, _), one in self.logged.items() if of_task == task)
+
+    @cached_property
+    def shared(self) -> dict[str, Any]:
+        """Return the known settings of each task that can change scores."""
+        return {"tasks": ", ".join(sorted(self.logs)), **{task: settings(log) for task, log in self.logs.items()}}
+
+
+def tasks_with_arguments(logs: Sequence[InspectLog]) -> set[str]:
+    """Return the tasks that were evaluated with several sets of arguments in one folder, which are separate tasks."""
+    arguments: dict[tuple[Path, str, str], set[str]] = {}
+    for log in logs:
+        arguments.setdefault((log.path.parent, log.model_folder, log.task), set()).add(canonical(log.arguments))
+    return {task for (_, _, task), found in arguments.items() if len(found) > 1}
+
+
+def runs_of(logs: Sequence[InspectLog], with_arguments: Collection[str], cluster_by: str | None) -> list[InspectRun]:
+    """Return the runs of these logs: one for each folder and model.
+
+    Args:
+        logs: of any folders.
+        with_arguments: tasks that are separate tasks for each set of arguments.
+        cluster_by: field of the samples' metadata, or None.
+
+    Raises:
+        UsageError: the arm of a model in a folder with several models is unknown.
+
+    """
+    by_folder: dict[Path, dict[str, list[InspectLog]]] = {}
+    for log in sorted(logs, key=lambda log: log.order):
+        by_folder.setdefault(log.path.parent, {}).setdefault(log.model_folder, []).append(log)
+    problems = [problem for folder, models in by_folder.items() for problem in _unnamed_models(folder, list(models))]
+    if problems:
+        raise UsageError(*problems)
+    return [
+        _run(folder / model if _has_name(model) or len(models) > 1 else folder, found, with_arguments, cluster_by)
+        for folder, models in by_folder.items()
+        for model, found in models.items()
+    ]
+
+
+def are_comparable(one: InspectRun, other: InspectRun) -> bool:
+    """Return whether two runs agree in all known settings. Where both logged their samples, the samples may differ."""
+    logged = [task for task in one.logs.keys() & other.logs.keys() if one.samples(task) and other.samples(task)]
+    shared = [without_extent(run.shared, logged) for run in (one, other)]
+    return agree(*shared) and all(one.samples(task).keys() & other.samples(task).keys() for task in logged)
+
+
+def _has_name(model: str) -> bool:
+    return has_run_name(Path(model)) or BASE_ARM in model.split("__")
+
+
+def _unnamed_models(folder: Path, models: Sequence[str]) -> Iterator[Problem]:
+    unnamed = [model for model in models if not _has_name(model)]
+    if len(models) > 1 and unnamed:
+        listing = listed_at_most(unnamed, MOST_NAMES)
+        fix = "Move the logs of each model to a folder of its own, for example alpha=5,seed=0."
+        yield Problem(f"{folder} has logs of {len(models)} models, and the arm of some is unknown: {listing}.", fix)
+
+
+def _run(
+    folder: Path, logs: Sequence[InspectLog], with_arguments: Collection[str], cluster_by: str | None
+) -> InspectRun:
+    """Return the run of one model in one folder, from its logs in the order of their times."""
+    by_task: dict[str, list[InspectLog]] = {}
+    for log in logs:
+        by_task.setdefault(_task_name(log, with_arguments), []).append(log)
+    complete = {task: [log for log in found if not _fault(log)] for task, found in by_task.items()}
+    return InspectRun(
+        folder=folder,
+        logs={task: found[-1] for task, found in complete.items() if found},
+        repeated=tuple(task for task, found in complete.items() if len(found) > 1),
+        unused=tuple(f"{by_task[task][-1].path} {_fault(by_task[task][-1])}" for task in by_task if not complete[task]),
+        cluster_by=cluster_by,
+    )
+
+
+def _task_name(log: InspectLog, with_arguments: Collection[str]) -> str:
+    if log.task not in with_arguments or not log.arguments:
+        return log.task
+    return f"{log.task} ({', '.join(f'{name}={value}' for name, value in log.arguments.items())})"
+
+
+def _fault(log: InspectLog) -> str:
+    """Return the reason not to use a log; empty if there is none."""
+    if log.status != SUCCESS:
+        return f"is not complete (status {log.status})"
+    return "" if log.scores else "has no scores"
