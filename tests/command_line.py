@@ -24,11 +24,12 @@ Neftune = Callable[..., CommandResult]
 
 @pytest.fixture(name="neftune")
 def neftune_fixture(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Neftune:
-    """Return a function that runs `neftune` with arguments in an empty folder and returns its exit code and output."""
+    """Return a function that runs `neftune` in an empty folder, without plots, and returns its exit code and output."""
     from neftune_cli.sweeps.executors.inline import InlineExecutor  # imports torch: not in pytest-xdist's controller
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("neftune_cli.sweeps.executors.local.LocalExecutor", InlineExecutor)
+    monkeypatch.setattr("neftune_cli.reporting.reports.draw_plots", lambda _: {})  # drawing takes longer than training
 
     def run(*arguments: str) -> CommandResult:
         capsys.readouterr()

@@ -4,6 +4,7 @@ import gc
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from neftune_cli.config.resolve import resolve_sweep
@@ -23,22 +24,37 @@ ROWS = (
 )
 """BLEU is missing, as an example of a metric that is undefined for the data."""
 
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Run the tests of a file in one process, because fixtures are expensive; all of crash/ share one process."""
+    """Run the tests of a file in one process, because fixtures are expensive; tests that fork share one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
-        return _CRASH if file.startswith(_CRASH) else file
+        return _FORKS[0] if file.startswith(_FORKS) else file
 
 
-_CRASH = "tests/crash/"
-_LONG = (_CRASH, "tests/contract/", "tests/invariant/test_resume.py", "tests/unit/test_sweeps_worker_processes.py")
+_FORKS = ("tests/crash/", "tests/unit/test_sweeps_worker_processes.py")
+"""Files whose tests need the process with all imports, which takes seconds to start."""
+_BY_TIME = (
+    *_FORKS,
+    "tests/contract/test_executors.py",
+    "tests/contract/test_train.py",
+    "tests/contract/test_sweep_files.py",
+    "tests/contract/test_arms_of_noise.py",
+    "tests/contract/",
+    "tests/invariant/",
+    "tests/cli/",
+    "",
+)
+"""Starts of the paths of test files, the slowest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the slowest files, so that all processes end at about the same time."""
-    items.sort(key=lambda item: not item.nodeid.startswith(_LONG))
+    items.sort(key=lambda item: next(n for n, start in enumerate(_BY_TIME) if item.nodeid.startswith(start)))
 
 
 @pytest.hookimpl(optionalhook=True)

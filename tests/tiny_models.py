@@ -1,9 +1,9 @@
-"""Tiny untrained models for tests, with reproducible weights."""
+"""Tiny untrained models for tests, with reproducible weights, and functions that inspect models."""
 
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 
@@ -33,3 +33,13 @@ def with_zero_embeddings(model: Any) -> Any:
         if isinstance(module, nn.Embedding):
             nn.init.zeros_(module.weight)
     return model.train()
+
+
+def hooks_on(model: nn.Module) -> int:
+    """Return the number of forward hooks and forward pre-hooks in all modules."""
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+def weights_of(model: nn.Module) -> Tensor:
+    """Return a copy of all parameters as one vector."""
+    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import lru_cache, partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,9 @@ def dump_spec(spec: SweepSpec, *, schema_version: int) -> str:
     return yaml.dump(values, Dumper=NumberDumper, sort_keys=False)
 
 
+@lru_cache(maxsize=4)
 def _fields(text: str) -> dict[str, Any]:
+    """Return the fields in a text. They are kept, because a sweep reads its own file many times."""
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from neftune_cli.geometry.output import RenderedFigure
 from tests.command_line import Neftune
 
 FEW = ("visualize", "--points", "6", "--length", "30", "--perplexity", "5", "--output", "out")
@@ -41,7 +42,11 @@ def test_the_seed_determines_the_files(neftune: Neftune, tmp_path: Path) -> None
     assert points[0] == points[1] != points[2]
 
 
-def test_other_options_have_another_folder_or_raise(neftune: Neftune, tmp_path: Path) -> None:
+def test_other_options_have_another_folder_or_raise(
+    neftune: Neftune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawing = "neftune_cli.geometry.projection.visualization.draw_shift"
+    monkeypatch.setattr(drawing, lambda *_, **__: RenderedFigure(b"", b""))
     few = FEW[:-2]
     assert neftune(*few).code == neftune(*few, "--alpha", "7").code == 0
     name = "visualize-tiny-bios-length=30-points=6-perplexity=5"

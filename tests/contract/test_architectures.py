@@ -1,14 +1,11 @@
 """Tiny models of many architectures, fully and with LoRA: `sweep` trains and compares them, or refuses them at once."""
 
-import gc
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from neftune_cli.reporting import reports
 from tests.command_line import Neftune
 from tests.tiny_architectures import ARCHITECTURES, Architecture, architecture
 
@@ -16,15 +13,6 @@ FAST = ("qwen3_moe", "phimoe", "mamba", "opt_projected", "gemma3", "t5")
 """One of each kind for the fast suite."""
 RECIPE = "--alphas 0,5 --seeds 1 --max-steps 2 --batch-size 2 --train-examples 8 --eval-examples 4".split()
 SHORT = "--max-new-tokens 6 --workers 0 --no-estimate --quiet --json".split()
-
-
-@pytest.fixture(autouse=True)
-def _cheap(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Draw no plots, and keep the garbage collector away from the modules that are imported so far."""
-    monkeypatch.setattr(reports, "draw_plots", lambda *_: {})
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def check(one: Architecture, neftune: Neftune, folder: Path, *, lora: bool) -> None:

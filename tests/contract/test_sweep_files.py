@@ -13,6 +13,13 @@ from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 
 IN_MAIN_PROCESS = RunOptions(workers=0, estimate=True)
+SMALL: dict[str, Any] = {
+    "train_examples": 16,
+    "eval_examples": 8,
+    "train.batch_size": 8,
+    "train.epochs": 2.0,
+    "evaluation.max_new_tokens": 16,
+}
 SHORT: dict[str, Any] = {"evaluation.max_new_tokens": 4, "train.max_steps": 2}
 EIGHT_STEPS: dict[str, Any] = {"train.max_steps": 8}
 
@@ -28,8 +35,9 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, running: RunOptions = IN_MAIN_PROCESS, *, as_json: bool = False, **changes: Any) -> None:
     from neftune_cli.commands.execution import run_and_report
 
-    options = {"alphas": "0,5", "seeds": "2", "train_examples": 32, "eval_examples": 8, "train.epochs": 2.0, **changes}
-    run_and_report(None, options, folder, running, quiet=True, as_json=as_json)
+    options = {"alphas": "0,5", "seeds": "2", **SMALL, **changes}
+    given = {name: value for name, value in options.items() if value is not None}
+    run_and_report(None, given, folder, running, quiet=True, as_json=as_json)
 
 
 def test_the_folder_has_the_documented_files(swept: Path) -> None:
@@ -72,7 +80,7 @@ def test_the_tables_have_the_documented_columns_and_rows(swept: Path) -> None:
     assert loss.arm.tolist() == ["base", "alpha=0", "alpha=0", "alpha=5", "alpha=5"]
     assert loss.loc[0, ["alpha", "seed", "train_loss"]].isna().all()
     steps = curves[curves.train_loss.notna()]
-    assert steps.groupby(["arm", "seed"]).size().tolist() == [4, 4, 4, 4]  # 32 examples, 16 per step, 2 epochs
+    assert steps.groupby(["arm", "seed"]).size().tolist() == [4, 4, 4, 4]  # 16 examples, 8 per step, 2 epochs
 
 
 def test_the_losses_are_the_token_weighted_means_of_the_examples(swept: Path) -> None:
@@ -89,7 +97,7 @@ def test_the_metrics_are_the_means_of_the_responses(swept: Path) -> None:
     for trial in (swept / "trials").iterdir():
         record = TrialRecord.model_validate_json((trial / "record.json").read_text())
         responses = [json.loads(line) for line in (trial / "generations.jsonl").read_text().splitlines()]
-        assert [one["split"] for one in responses] == ["held-out"] * 8 + ["probe"] * 32  # all training examples
+        assert [one["split"] for one in responses] == ["held-out"] * 8 + ["probe"] * 16  # all training examples
         assert record.probe_eval is not None
         for scores, part in ((record.eval, responses[:8]), (record.probe_eval, responses[8:])):
             assert scores.exact_match == pytest.approx(sum(one["exact_match"] for one in part) / len(part))
@@ -168,7 +176,7 @@ def test_keep_best_keeps_only_the_best_model(tmp_path: Path) -> None:
 def test_100_trials_take_less_than_50_megabytes(tmp_path: Path) -> None:
     """The trials have the default recipe with fewer steps, on all examples of the bundled data."""
     alphas = ",".join(map(str, range(33)))
-    options: dict[str, Any] = {"alphas": alphas, "seeds": "3", "train_examples": None, "eval_examples": None}
-    run(tmp_path / "out", RunOptions(workers=0), **EIGHT_STEPS, **options)
+    options: dict[str, Any] = {"alphas": alphas, "seeds": "3", **dict.fromkeys(SMALL), **EIGHT_STEPS}
+    run(tmp_path / "out", RunOptions(workers=0), **options)
     assert len(SweepFolder(tmp_path / "out").records()) == 100
     assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 50e6

@@ -1,11 +1,11 @@
-"""Fixtures of the crash tests: the forking process, and the files of an uninterrupted sweep."""
+"""Fixtures of the crash tests: the forking process, and the files of uninterrupted sweeps."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.crash.forks import Forks, forking_process, results
+from tests.crash.forks import ONE_TRAINING, Forks, forking_process, results
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +27,17 @@ def uninterrupted_folder(forks: Forks, tmp_path_factory: pytest.TempPathFactory)
 def uninterrupted(uninterrupted_folder: Path) -> dict[str, bytes]:
     """Return the files of the uninterrupted sweep."""
     return results(uninterrupted_folder / "sweep")
+
+
+@pytest.fixture(scope="session")
+def one_training_folder(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of an uninterrupted sweep with one training."""
+    folder = tmp_path_factory.mktemp("one-training")
+    forks.finish(folder, ONE_TRAINING)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def one_training(one_training_folder: Path) -> dict[str, bytes]:
+    """Return the files of the uninterrupted sweep with one training."""
+    return results(one_training_folder / "sweep")

@@ -1,4 +1,4 @@
-"""Process whose forks run commands, and the comparison of the results of sweeps."""
+"""Process whose forks run commands and workers, and the comparison of the results of sweeps."""
 
 import json
 import os
@@ -6,25 +6,27 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 KILLED = -signal.SIGKILL
-SMALL = ("--train-examples", "32", "--eval-examples", "4", "--max-new-tokens", "8")
-SWEEP = (
-    *("sweep", "--workers", "0", "--quiet", "--alphas", "0,5", "--seeds", "1", "--epochs", "2", *SMALL),
+SMALL = ("--train-examples", "16", "--batch-size", "8", "--eval-examples", "4", "--max-new-tokens", "8")
+ONE_TRAINING = (
+    *("sweep", "--workers", "0", "--quiet", "--alphas", "5", "--seeds", "1", "--epochs", "2", *SMALL),
     *("--checkpoint-steps", "1", "--no-estimate", "--output", "sweep"),
 )
-"""Three trials: the base model, and two trainings of four steps in two epochs, with a checkpoint after each step."""
+"""Two trials: the base model, and a training of four steps in two epochs, with a checkpoint after each step."""
+SWEEP = (*ONE_TRAINING, "--alphas", "0,5")
+"""Three trials: the base model, and two such trainings."""
 MILESTONES_FILE = "milestones.txt"
 
 
 @dataclass
 class Forks:
-    """A process with all imports, which runs each command in a fork of itself."""
+    """A process with all imports, which runs each command and each worker in a fork of itself."""
 
     requests: IO[str]
     replies: IO[str]
@@ -59,6 +61,17 @@ class Forks:
         """Run a command that must succeed."""
         code = self.run(folder, arguments)
         assert code == 0, (code, (folder / "output.txt").read_text()[-3000:])
+
+    def start_worker(self, arguments: Sequence[str], environment: Mapping[str, str], streams: Sequence[int]) -> int:
+        """Start a worker, and return its process id.
+
+        Args:
+            arguments: arguments of the worker.
+            environment: its environment variables.
+            streams: descriptors of this process for its stdin, stdout and stderr.
+        """
+        paths = [f"/proc/{os.getpid()}/fd/{descriptor}" for descriptor in streams]
+        return self._ask(worker={"arguments": arguments, "environment": dict(environment), "streams": paths})
 
     def _ask(self, **request: object) -> int:
         self.requests.write(json.dumps(request) + "\n")

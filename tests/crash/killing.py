@@ -4,9 +4,10 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.crash.forks import KILLED, MILESTONES_FILE, Forks, results
+from tests.crash.forks import KILLED, MILESTONES_FILE, SWEEP, Forks, results
 
 MILESTONES = (
     "neftune.sweep-folder-made",
@@ -39,10 +40,17 @@ MILESTONES = (
 """Milestones in the order of their first occurrence, except `file-written`, which precedes the rename of every file."""
 
 
-def check_killed_at(milestone: str, occurrence: int, forks: Forks, folder: Path, expected: dict[str, bytes]) -> None:
+def check_killed_at(
+    milestone: str,
+    occurrence: int,
+    forks: Forks,
+    folder: Path,
+    expected: dict[str, bytes],
+    arguments: Sequence[str] = SWEEP,
+) -> None:
     """Kill a sweep at the given occurrence of a milestone, and check that the same command finishes it."""
-    assert forks.run(folder, die_at=milestone, occurrence=occurrence) == KILLED
-    forks.finish(folder)
+    assert forks.run(folder, arguments, die_at=milestone, occurrence=occurrence) == KILLED
+    forks.finish(folder, arguments)
     assert results(folder / "sweep") == expected
 
 

@@ -1,48 +1,113 @@
-"""Server that runs commands in forks of one process with all imports, and kills them at given milestones.
+"""Server that runs commands and workers in forks of one process with all imports, which take several seconds.
 
-It is started as `python -m tests.crash.server`, and reads one JSON request per line. A `start` request has the
-arguments of `neftune`, the working directory, the file that records milestones, and optionally an audit event and an
-occurrence at which the fork is killed: a milestone such as `neftune.record-written`, or an event of Python such as
-`os.rename`. The reply is the process id of the fork. A `wait` request has a process id. Its
-reply is the status of `os.waitpid`.
+It is started as `python -m tests.crash.server`, and reads one JSON request per line:
+
+- `start` has the arguments of `neftune`, the working directory, the file that records milestones, and optionally an
+  audit event and an occurrence at which the fork is killed: a milestone such as `neftune.record-written`, or an event
+  of Python such as `os.rename`. The reply is the process id of the fork.
+- `wait` has the process id of such a fork. The reply is the status of `os.waitpid`.
+- `worker` has the arguments and environment of a worker, and the paths of its three standard streams. The reply is the
+  process id. The worker becomes a child of the process that has started this server.
 """
 
 import gc
+import importlib
 import itertools
 import json
 import os
+import runpy
 import signal
 import sys
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+PRELOADED = (
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
+    "neftune_cli.commands.execution",
+    "neftune_cli.evaluation.text_metrics",
+    "neftune_cli.reporting.page.report",
+    "neftune_cli.reporting.plots",
+    "neftune_cli.sweeps.executors.inline",
+    "neftune_cli.sweeps.executors.worker",
+    "neftune_cli.training.trial_run",
+    "pandas",
+    "transformers.models.llama.modeling_llama",
+    "trl.trainer.sft_trainer",
+)
+"""Modules that every sweep imports, directly or late."""
+STREAM_FLAGS = (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY | os.O_APPEND)
 
 
 def main() -> None:
     """Handle requests until the input ends."""
-    import pandas  # noqa: F401
-    import trl.trainer.sft_trainer  # noqa: F401
-
-    import neftune_cli.commands.execution
-    import neftune_cli.training.trial_run  # noqa: F401
-
+    for name in PRELOADED:
+        importlib.import_module(name)
     gc.freeze()  # forks collect garbage without traversing the imported modules
     print("ready", flush=True)
     for line in sys.stdin:
-        request = json.loads(line)
-        if "wait" in request:
-            print(os.waitpid(request["wait"], 0)[1], flush=True)
-        else:
-            print(_forked(request["start"]), flush=True)
+        ((kind, request),) = json.loads(line).items()
+        print(HANDLERS[kind](request), flush=True)
 
 
-def _forked(request: dict[str, Any]) -> int:
+def _start(request: dict[str, Any]) -> int:
+    return _forked(lambda: _run(request))
+
+
+def _wait(process: int) -> int:
+    return os.waitpid(process, 0)[1]
+
+
+def _start_worker(request: dict[str, Any]) -> int:
+    """Fork twice. As the first fork ends, the system makes the nearest subreaper the parent of the second one."""
+    opened = [os.open(path, flags) for path, flags in zip(request["streams"], STREAM_FLAGS, strict=True)]
+    reading, writing = os.pipe()
+
+    def fork_worker() -> None:
+        process = _forked(lambda: _run_worker(request, opened))
+        os.write(writing, str(process).encode())
+        os._exit(0)
+
+    _wait(_forked(fork_worker))
+    process = int(os.read(reading, 20))
+    for descriptor in (*opened, reading, writing):
+        os.close(descriptor)
+    return process
+
+
+HANDLERS: dict[str, Callable[[Any], int]] = {"start": _start, "wait": _wait, "worker": _start_worker}
+
+
+def _forked(action: Callable[[], None]) -> int:
+    """Run a function that ends the process in a fork, and return the process id of the fork."""
     child = os.fork()
     if child:
         return child
     try:
-        _run(request)
+        action()
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(70)
+
+
+def _run_worker(request: dict[str, Any], streams: Sequence[int]) -> None:
+    """Run a worker as `python -m neftune_cli.sweeps.executors.worker` does, including `sitecustomize`."""
+    from neftune_cli.sweeps.executors import worker
+
+    os.setsid()
+    for number, descriptor in enumerate(streams):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        if (startup := Path(folder) / "sitecustomize.py").exists():
+            runpy.run_path(str(startup))
+    sys.argv = ["worker", *request["arguments"]]
+    worker.main()
 
 
 def _run(request: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.store import SweepFolder
-from tests.crash.forks import SMALL, SWEEP, Forks, results
+from tests.crash.forks import ONE_TRAINING, SMALL, SWEEP, Forks, results
 from tests.crash.killing import records_written
 
 WAIT_SECONDS = 180
@@ -50,12 +50,12 @@ def test_killed_processes_share_40_trials_and_record_each_once(
     assert results(tmp_path / "sweep") == by_one_process
 
 
-def test_two_processes_share_a_small_sweep(forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
-    running = [forks.start(tmp_path) for _ in range(2)]
+def test_two_processes_share_a_small_sweep(forks: Forks, one_training: dict[str, bytes], tmp_path: Path) -> None:
+    running = [forks.start(tmp_path, ONE_TRAINING) for _ in range(2)]
     assert [forks.wait(process) for process in running] == [0, 0]
     written = records_written(tmp_path)
-    assert len(written) == len(set(written)) == 3
-    assert results(tmp_path / "sweep") == uninterrupted
+    assert len(written) == len(set(written)) == 2
+    assert results(tmp_path / "sweep") == one_training
 
 
 @pytest.mark.slow

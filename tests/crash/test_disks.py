@@ -4,12 +4,12 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.crash.forks import MILESTONES_FILE, Forks, milestones, results
+from tests.crash.forks import MILESTONES_FILE, ONE_TRAINING, SWEEP, Forks, milestones, results
 
 WAIT_SECONDS = 60.0
 FULL_SIZE = "160m"
@@ -50,7 +50,7 @@ def output(folder: Path) -> str:
 
 def run_until(forks: Forks, folder: Path, milestone: str, action: Callable[[], object], occurrence: int = 1) -> int:
     """Start the sweep, call `action` at the given occurrence of a milestone, and return the exit code."""
-    process = forks.start(folder)
+    process = forks.start(folder, ONE_TRAINING)
     deadline = time.monotonic() + WAIT_SECONDS
     while not (folder / MILESTONES_FILE).exists() or milestones(folder)[milestone] < occurrence:
         assert time.monotonic() < deadline
@@ -59,24 +59,26 @@ def run_until(forks: Forks, folder: Path, milestone: str, action: Callable[[], o
     return forks.wait(process)
 
 
-def check_full_disk(forks: Forks, disk: Path, size: str, expected: dict[str, bytes]) -> str:
+def check_full_disk(
+    forks: Forks, disk: Path, size: str, expected: dict[str, bytes], arguments: Sequence[str] = SWEEP
+) -> str:
     """Run a sweep on a disk that is too small, enlarge it, and run the sweep again. Return the output."""
     resize(disk, size)
-    assert forks.run(disk.parent) == 1
+    assert forks.run(disk.parent, arguments) == 1
     text = output(disk.parent)
     assert "The disk with the results folder sweep is full." in text, text
     assert "After fixing the cause, resume with:\n  neftune sweep" in text
     resize(disk, FULL_SIZE)
-    forks.finish(disk.parent)
+    forks.finish(disk.parent, arguments)
     assert results(disk) == expected
     return text
 
 
 @needs_mounts
 def test_full_disk_stops_sweep_and_larger_disk_lets_it_finish(
-    forks: Forks, small_disk: Path, uninterrupted: dict[str, bytes]
+    forks: Forks, small_disk: Path, one_training: dict[str, bytes]
 ) -> None:
-    text = check_full_disk(forks, small_disk, "48m", uninterrupted)
+    text = check_full_disk(forks, small_disk, "48m", one_training, ONE_TRAINING)
     assert "for checkpoints and models during the run" in text
 
 
@@ -93,7 +95,7 @@ def test_disk_of_each_size_stops_sweep_without_damage(
 @needs_mounts
 @pytest.mark.parametrize("milestone", MILESTONES)
 def test_read_only_folder_stops_sweep(
-    milestone: str, forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path
+    milestone: str, forks: Forks, one_training: dict[str, bytes], tmp_path: Path
 ) -> None:
     folder = tmp_path / "sweep"
 
@@ -104,22 +106,22 @@ def test_read_only_folder_stops_sweep(
     try:
         assert run_until(forks, tmp_path, milestone, forbid_writing) == 1
         assert "The results folder sweep cannot be written." in output(tmp_path)
-        assert forks.run(tmp_path) == 2
+        assert forks.run(tmp_path, ONE_TRAINING) == 2
         assert "is not a writable folder" in output(tmp_path)
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
-    forks.finish(tmp_path)
-    assert results(folder) == uninterrupted
+    forks.finish(tmp_path, ONE_TRAINING)
+    assert results(folder) == one_training
 
 
 @pytest.mark.parametrize("milestone", MILESTONES)
 def test_removed_folder_stops_sweep_and_can_be_restored(
-    milestone: str, forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path
+    milestone: str, forks: Forks, one_training: dict[str, bytes], tmp_path: Path
 ) -> None:
     folder, elsewhere = tmp_path / "sweep", tmp_path / "elsewhere"
     assert run_until(forks, tmp_path, milestone, lambda: shutil.move(folder, elsewhere)) == 1
     assert "The results folder sweep no longer exists." in output(tmp_path)
     assert not folder.exists()
     shutil.move(elsewhere, folder)
-    forks.finish(tmp_path)
-    assert results(folder) == uninterrupted
+    forks.finish(tmp_path, ONE_TRAINING)
+    assert results(folder) == one_training

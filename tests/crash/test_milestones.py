@@ -4,21 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.forks import KILLED, Forks, milestones, results
+from tests.crash.forks import KILLED, ONE_TRAINING, Forks, milestones, results
 from tests.crash.killing import MILESTONES, check_killed_at
 
 
-def test_list_of_milestones_is_complete(uninterrupted_folder: Path) -> None:
-    assert set(milestones(uninterrupted_folder)) == set(MILESTONES)
+def test_list_of_milestones_is_complete(one_training_folder: Path) -> None:
+    assert set(milestones(one_training_folder)) == set(MILESTONES)
 
 
-@pytest.mark.parametrize(
-    "milestone", ["neftune.sweep-folder-made", "neftune.checkpoint-indexed", "neftune.record-written"]
-)
+@pytest.mark.parametrize("milestone", ["neftune.checkpoint-indexed", "neftune.record-written"])
 def test_sweep_killed_at_selected_milestones_has_same_files(
-    milestone: str, forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path
+    milestone: str, forks: Forks, one_training: dict[str, bytes], tmp_path: Path
 ) -> None:
-    check_killed_at(milestone, 1, forks, tmp_path, uninterrupted)
+    check_killed_at(milestone, 1, forks, tmp_path, one_training, ONE_TRAINING)
 
 
 @pytest.mark.slow

@@ -8,8 +8,10 @@ from tests.crash.forks import Forks, results
 from tests.crash.killing import kill_until_done
 
 
+@pytest.mark.slow
+@pytest.mark.crash
 def test_sweep_killed_a_few_times_has_same_files(forks: Forks, uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
-    assert kill_until_done(forks, tmp_path, kills=6, longest=1.0) > 2
+    assert kill_until_done(forks, tmp_path, kills=6, longest=0.8) > 2
     forks.finish(tmp_path)
     assert results(tmp_path / "sweep") == uninterrupted
 

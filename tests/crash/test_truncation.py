@@ -11,20 +11,21 @@ import pytest
 from neftune_cli.store import RECORD_FILE, SweepFolder, TrialFolder
 from neftune_cli.sweeps.progress.status import StatusReader
 from neftune_cli.sweeps.progress.views import ObservedState
-from tests.crash.forks import KILLED, Forks, results
+from tests.crash.forks import KILLED, ONE_TRAINING, Forks, results
 
 CUT_OFF = ("metrics.jsonl", "state.json", "lease-1.json", "checkpoints/step-00000002/index.json")
 """Files of a trial whose process was killed."""
-MAX_CUTS = 1000
+CUTS = pytest.mark.parametrize("most_cuts", [100, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.crash])])
+"""Largest number of lengths to which a file is cut. Shorter files are cut at each byte."""
 RERUNS_PER_FILE = 6
 """Cuts of each file after which the sweep is resumed. After all other cuts, the files are only read."""
 
 
 @pytest.fixture(scope="module")
 def killed(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a sweep that was killed in its first training, after the second checkpoint."""
+    """Return the folder of a sweep that was killed in its training, after the second checkpoint."""
     folder = tmp_path_factory.mktemp("killed")
-    assert forks.run(folder, die_at="neftune.checkpoints-pruned", occurrence=2) == KILLED
+    assert forks.run(folder, ONE_TRAINING, die_at="neftune.checkpoints-pruned", occurrence=2) == KILLED
     return folder
 
 
@@ -36,27 +37,24 @@ def half_done(killed: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def done(uninterrupted_folder: Path, tmp_path: Path) -> Path:
+def done(one_training_folder: Path, tmp_path: Path) -> Path:
     """Return a copy of a finished sweep."""
-    shutil.copytree(uninterrupted_folder, tmp_path / "copy")
+    shutil.copytree(one_training_folder, tmp_path / "copy")
     return tmp_path / "copy"
 
 
 def trained(folder: Path) -> Path:
-    """Return the folder of the first training."""
-    return next(folder.glob("sweep/trials/alpha=0*"))
+    """Return the folder of the training."""
+    return next(folder.glob("sweep/trials/alpha=5*"))
 
 
 @contextmanager
-def each_cut(path: Path) -> Iterator[Callable[[], Iterator[int]]]:
-    """Yield a function that cuts a file to each length and yields the length. Restore the file afterwards.
-
-    Large files are cut at 1000 lengths.
-    """
+def each_cut(path: Path, most_cuts: int) -> Iterator[Callable[[], Iterator[int]]]:
+    """Yield a function that cuts a file to each length and yields the length. Restore the file afterwards."""
     content, size = path.read_bytes(), size_without_newline(path)
 
     def cuts() -> Iterator[int]:
-        for length in range(0, size, 1 + size // MAX_CUTS):
+        for length in range(0, size, 1 + size // most_cuts):
             path.write_bytes(content[:length])
             yield length
 
@@ -74,10 +72,11 @@ def state(sweep: SweepFolder, trial: Path) -> ObservedState:
     return next(view.state for view in views if trial.name.endswith(view.trial))
 
 
+@CUTS
 @pytest.mark.parametrize("name", ["metrics.jsonl", "state.json", "lease-1.json"])
-def test_cut_files_of_killed_process_are_read_without_errors(name: str, half_done: Path) -> None:
+def test_cut_files_of_killed_process_are_read_without_errors(name: str, most_cuts: int, half_done: Path) -> None:
     sweep, trial = SweepFolder(half_done / "sweep"), TrialFolder(trained(half_done))
-    with each_cut(trial.path / name) as cuts:
+    with each_cut(trial.path / name, most_cuts) as cuts:
         for length in cuts():
             finished, unfinished = sweep.contents()
             assert [record.arm for _, record in finished] == ["base"], length
@@ -86,11 +85,12 @@ def test_cut_files_of_killed_process_are_read_without_errors(name: str, half_don
             assert not trial.is_leased(), length
 
 
+@CUTS
 @pytest.mark.parametrize("name", ["metrics.jsonl", "generations.jsonl", "examples.parquet", RECORD_FILE])
-def test_trial_with_cut_result_file_is_not_finished(name: str, done: Path) -> None:
+def test_trial_with_cut_result_file_is_not_finished(name: str, most_cuts: int, done: Path) -> None:
     sweep, trial = SweepFolder(done / "sweep"), trained(done)
     number = len(sweep.records())
-    with each_cut(trial / name) as cuts:
+    with each_cut(trial / name, most_cuts) as cuts:
         for length in cuts():
             finished, unfinished = sweep.contents()
             assert len(finished) == number - 1, length
@@ -98,10 +98,11 @@ def test_trial_with_cut_result_file_is_not_finished(name: str, done: Path) -> No
     assert len(sweep.records()) == number
 
 
-def test_finished_trial_does_not_depend_on_state_file(done: Path) -> None:
+@CUTS
+def test_finished_trial_does_not_depend_on_state_file(most_cuts: int, done: Path) -> None:
     sweep, trial = SweepFolder(done / "sweep"), trained(done)
     records = sweep.records()
-    with each_cut(trial / "state.json") as cuts:
+    with each_cut(trial / "state.json", most_cuts) as cuts:
         for length in cuts():
             assert sweep.records() == records, length
             assert state(sweep, trial) is ObservedState.DONE
@@ -117,20 +118,20 @@ def lengths(file: Path) -> list[int]:
 @pytest.mark.crash
 @pytest.mark.parametrize("name", CUT_OFF)
 def test_same_command_resumes_after_cut(
-    name: str, forks: Forks, half_done: Path, uninterrupted: dict[str, bytes], tmp_path: Path
+    name: str, forks: Forks, half_done: Path, one_training: dict[str, bytes], tmp_path: Path
 ) -> None:
     for length in lengths(trained(half_done) / name):
-        check_resumes(forks, half_done, trained(half_done) / name, length, tmp_path / str(length), uninterrupted)
+        check_resumes(forks, half_done, trained(half_done) / name, length, tmp_path / str(length), one_training)
 
 
 @pytest.mark.slow
 @pytest.mark.crash
 @pytest.mark.parametrize("name", ["metrics.jsonl", "state.json", "examples.parquet", RECORD_FILE])
 def test_same_command_repairs_finished_trial(
-    name: str, forks: Forks, done: Path, uninterrupted: dict[str, bytes], tmp_path: Path
+    name: str, forks: Forks, done: Path, one_training: dict[str, bytes], tmp_path: Path
 ) -> None:
     for length in lengths(trained(done) / name):
-        check_resumes(forks, done, trained(done) / name, length, tmp_path / str(length), uninterrupted)
+        check_resumes(forks, done, trained(done) / name, length, tmp_path / str(length), one_training)
 
 
 def check_resumes(
@@ -138,5 +139,5 @@ def check_resumes(
 ) -> None:
     shutil.copytree(before, folder)
     os.truncate(folder / file.relative_to(before), length)
-    forks.finish(folder)
+    forks.finish(folder, ONE_TRAINING)
     assert results(folder / "sweep") == expected, length

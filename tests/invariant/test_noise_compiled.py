@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
-from transformers.modeling_outputs import CausalLMOutput
 
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
+from tests.bigram import bigram
 from tests.tiny_models import tiny_llama
 
 IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]])
@@ -20,34 +20,6 @@ PACKED = {"input_ids": IDS, "position_ids": torch.tensor([[0, 1, 2, 0, 1]] * 2),
 ALPHAS = (5.0, 4.0, 3.0, 2.0, 1.0)
 
 Compile = Callable[[Any, Any], Any]
-
-
-class Bigram(nn.Module):
-    """Predicts each token from the previous one; compiles much faster than a transformer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(20, 16)
-        self.head = nn.Linear(16, 20)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embedding
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        labels: Tensor | None = None,
-    ) -> CausalLMOutput:
-        logits = self.head(self.embedding(input_ids).tanh())
-        targets = input_ids if labels is None else labels
-        return CausalLMOutput(loss=nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten()))
-
-
-def bigram() -> Any:
-    torch.manual_seed(0)
-    return Bigram().train()
 
 
 def as_a_wrapper(model: Any, backend: Any) -> Any:

@@ -3,17 +3,19 @@
 The processes average their gradients with gloo on the CPU.
 """
 
+from multiprocessing import set_forkserver_preload
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, distributed, nn
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
+from tests.bigram import bigram
 
 PROCESSES = 2
 STEPS = 2
@@ -22,27 +24,6 @@ IDS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]])
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
 
 Outcome = dict[str, Any]
-
-
-class Bigram(nn.Module):
-    """Predicts each token from the previous one, without an import of transformers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(20, 16)
-        self.head = nn.Linear(16, 20)
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.embedding
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        logits = self.head(self.embedding(input_ids).tanh())
-        return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), input_ids[:, 1:].flatten())
-
-
-def bigram() -> Bigram:
-    torch.manual_seed(0)
-    return Bigram().train()
 
 
 def training_process(rank: int, folder: str) -> None:
@@ -65,7 +46,7 @@ def trained(*, attach_inside: bool, seed: int) -> Outcome:
         clean = embedding.weight.detach()[IDS].clone()
         hook = embedding.register_forward_hook(lambda _, __, output: received.append(output.detach().clone()))
         for _ in range(STEPS):
-            parallel(input_ids=IDS, attention_mask=MASK).backward()
+            parallel(input_ids=IDS, attention_mask=MASK).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
         hook.remove()
@@ -77,7 +58,8 @@ def trained(*, attach_inside: bool, seed: int) -> Outcome:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[list[Outcome]]:
     """Return the outcomes per process and training: seed 0, seed 0 again, seed 1."""
     folder = tmp_path_factory.mktemp("processes")
-    spawn(training_process, (str(folder),), nprocs=PROCESSES)
+    set_forkserver_preload([__name__])  # the processes are forks of one with these imports
+    start_processes(training_process, (str(folder),), nprocs=PROCESSES, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(PROCESSES)]
 
 
@@ -127,7 +109,7 @@ def test_data_parallel_copies_raise_with_a_fix() -> None:
                 UsageError, match=r"copied the model to several devices.*accelerate launch.*CUDA_VISIBLE_DEVICES"
             ):
                 copy(input_ids=IDS, attention_mask=MASK)
-        assert model(input_ids=IDS, attention_mask=MASK).isfinite()
+        assert model(input_ids=IDS, attention_mask=MASK).loss.isfinite()
 
 
 def test_data_parallel_on_one_device_works() -> None:

@@ -8,13 +8,9 @@ import torch
 
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
-from tests.tiny_models import tiny_llama
+from tests.tiny_models import hooks_on, tiny_llama
 
 IDS = torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
-
-
-def hooks_on(model: torch.nn.Module) -> int:
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
 def generate(model: Any) -> list[list[int]]:

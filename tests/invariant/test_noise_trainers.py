@@ -19,7 +19,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise import NEFTuneCallback
-from tests.tiny_models import tiny_gpt2
+from tests.tiny_models import hooks_on, tiny_gpt2, weights_of
 
 DROPOUT = 0.1
 COMMON: dict[str, Any] = {
@@ -57,14 +57,6 @@ def trainer(model: Any, folder: Path, *callbacks: TrainerCallback, **options: An
     made: Any = Trainer(model, arguments, data_collator=padded, callbacks=list(callbacks), **data)
     made.remove_callback(PrinterCallback)
     return made
-
-
-def weights_of(model: nn.Module) -> Tensor:
-    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-
-
-def hooks_on(model: nn.Module) -> int:
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
 # Resume

@@ -42,9 +42,9 @@ from experiments.null_simulations.variance_components import metric_components, 
 from experiments.null_simulations.verdict_errors import MARGINS, verdict_error_rates
 from neftune_cli.analysis.alignment import AlignedMetric
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.records import EvalMetrics, ExampleLoss, LossMetrics, TrialRecord
+from neftune_cli.records import EvalMetrics, ExampleLoss
 from neftune_cli.store import SweepFolder
-from tests.finished_trials import write_trial
+from tests.finished_trials import trial_record, write_trial
 
 REPETITIONS = 400
 DOCUMENT = Path(__file__).parents[2] / "docs" / "statistics.md"
@@ -180,8 +180,7 @@ def finish(sweep: SweepFolder, arm: str, seed: int, losses: list[float]) -> None
     """Write a finished trial with these held-out losses."""
     alpha = float(arm.removeprefix("alpha="))
     undefined = EvalMetrics.model_validate(dict.fromkeys(EvalMetrics.model_fields))
-    loss = LossMetrics(train_loss=1, train_loss_clean=1, eval_loss=1, eval_perplexity=1)
-    record = TrialRecord(trial=f"{arm}{seed}", arm=arm, alpha=alpha, seed=seed, loss=loss, eval=undefined, identity={})
+    record = trial_record(f"{arm}{seed}", arm, seed, alpha=alpha, eval=undefined)
     folder = sweep.trial(record.trial, arm, seed)
     examples = [
         ExampleLoss(split="held-out", epoch=1, example=f"e{number}", cluster=f"c{number}", loss=value, tokens=5)

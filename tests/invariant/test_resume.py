@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.errors import TrialStopped
@@ -28,6 +27,7 @@ from tests.stopped_trials import (
     shallow_model,
     trial_of,
 )
+from tests.tiny_models import hooks_on
 
 LAST = 2 * STEPS_PER_EPOCH
 EVERYWHERE: dict[str, tuple[At, ...]] = {
@@ -220,10 +220,6 @@ def test_stop_leaves_no_hook_and_one_checkpoint_without_pickles(at: At, tmp_path
     files = [path for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()]
     assert {path.suffix for path in files} == {".safetensors", ".json"}
     assert len({path.parent for path in files}) == 1
-
-
-def hooks_on(model: nn.Module) -> int:
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
 def test_only_the_responses_are_generated_again_after_training(tmp_path: Path) -> None:

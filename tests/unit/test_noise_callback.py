@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -21,7 +20,7 @@ from transformers import (
 from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import NEFTuneCallback
-from tests.tiny_models import tiny_llama
+from tests.tiny_models import hooks_on, tiny_llama, weights_of
 
 ROWS = [{"input_ids": torch.full((6,), token), "labels": torch.full((6,), token)} for token in range(8)]
 
@@ -48,14 +47,6 @@ def trainer(
     )
     made.remove_callback(PrinterCallback)
     return made  # type: ignore[no-any-return]
-
-
-def hooks_on(model: nn.Module) -> int:
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
-
-
-def weights_of(model: nn.Module) -> Tensor:
-    return nn.utils.parameters_to_vector(model.parameters()).detach().clone()
 
 
 class Recorder(TrainerCallback):

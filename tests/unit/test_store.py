@@ -13,23 +13,16 @@ from neftune_cli.records import (
     EvalMetrics,
     ExampleLoss,
     Generation,
-    LossMetrics,
     TrialRecord,
 )
 from neftune_cli.store import SweepFolder, find_sweeps, is_sweep, write_atomically
-from tests.finished_trials import start_trial, write_failed_trial, write_trial
-
-EVAL = EvalMetrics(
-    exact_match=0.5, rouge_l=0.5, bleu=50.0, response_chars=9.0, repetition_2gram=1.0, log_diversity=2.0, truncated=0.0
-)
+from tests.finished_trials import EVAL, start_trial, trial_record, write_failed_trial, write_trial
 
 
 def record(arm: str, alpha: float | None, seed: int | None, eval_loss: float = 1.0) -> TrialRecord:
+    one = trial_record(f"{arm}{seed}".replace("=", ""), arm, seed, eval_loss, alpha=alpha)
     train_loss = None if seed is None else 0.25
-    loss = LossMetrics(train_loss=train_loss, train_loss_clean=0.5, eval_loss=eval_loss, eval_perplexity=2.0)
-    return TrialRecord(
-        trial=f"{arm}{seed}".replace("=", ""), arm=arm, alpha=alpha, seed=seed, loss=loss, eval=EVAL, identity={}
-    )
+    return one.model_copy(update={"loss": one.loss.model_copy(update={"train_loss": train_loss})})
 
 
 def finish(folder: SweepFolder, one: TrialRecord, *, split: str = "held-out") -> None:
@@ -86,8 +79,8 @@ def test_tables_have_one_row_per_trial_and_no_alpha_or_seed_for_the_base(folder:
     text = (folder.path / "loss.csv").read_text(encoding="utf-8")
     assert text == (
         "arm,alpha,seed,train_loss,train_loss_clean,eval_loss,eval_perplexity\n"
-        "base,,,,0.5,3.5,2.0\n"
-        "alpha=5,5.0,0,0.25,0.5,1.25,2.0\n"
+        "base,,,,1.0,3.5,2.0\n"
+        "alpha=5,5.0,0,0.25,1.0,1.25,2.0\n"
     )
     assert list(pd.read_csv(folder.path / "eval.csv").columns)[3:] == list(EvalMetrics.model_fields)
     assert pd.read_csv(folder.path / "curves.csv").tokens.tolist() == [10, 10]

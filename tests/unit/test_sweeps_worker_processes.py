@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from neftune_cli.sweeps.executors import Event, Finished, Job, Started, WorkerDi
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import make_plan, trial_folder
 from neftune_cli.training.trial import Trial
+from tests.crash.forked_workers import forked_workers
+from tests.crash.forks import Forks
 
 SMALL = {"train_examples": 16, "eval_examples": 4, "alphas": [5.0], "seeds": [0]}
 QUICK = {"evaluation": {"max_new_tokens": 4}}
@@ -42,7 +45,14 @@ def sweep(tmp_path: Path) -> SweepFolder:
 
 
 @pytest.fixture
-def worker_with(tmp_path: Path) -> Iterator[Callable[..., LocalExecutor]]:
+def forked(forks: Forks) -> Iterator[None]:
+    """Fork the workers from a process with all imports, where the system allows it."""
+    with forked_workers(forks) if sys.platform == "linux" else nullcontext():
+        yield
+
+
+@pytest.fixture
+def worker_with(forked: None, tmp_path: Path) -> Iterator[Callable[..., LocalExecutor]]:
     """Return a function that makes an executor whose worker runs code once, at a milestone."""
     made: list[LocalExecutor] = []
 
@@ -286,7 +296,7 @@ with LocalExecutor() as executor:
     plan = make_plan(spec, sweep, executor.inspect)
     sweep.open(plan.spec)
     executor.prepare([trial.spec for trial in plan.trials])
-    executor.start(2, 1, 0)
+    executor.start({workers}, 1, 0)
     workers = [slot.worker.pid for slot in executor._slots]
     print(*workers, flush=True)
     waiting = list(plan.trials)
@@ -305,13 +315,14 @@ for pid in workers:
 """
 
 
-def script(max_steps: int) -> list[str]:
+def script(max_steps: int, workers: int = 2) -> list[str]:
     spec = {**SMALL, **QUICK, "train": {"max_steps": max_steps}}
-    return [sys.executable, "-c", SWEEP.format(spec=spec)]
+    return [sys.executable, "-c", SWEEP.format(spec=spec, workers=workers)]
 
 
-def test_the_main_process_imports_no_torch_and_leaves_no_processes_or_descriptors(tmp_path: Path) -> None:
-    done = subprocess.run([*script(2), str(tmp_path / "sweep")], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.crash])])
+def test_the_main_process_imports_no_torch_and_leaves_no_processes_or_descriptors(workers: int, tmp_path: Path) -> None:
+    done = subprocess.run([*script(2, workers), str(tmp_path / "sweep")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
@@ -342,6 +353,7 @@ def test_workers_of_a_killed_main_process_write_checkpoints_and_end(tmp_path: Pa
     assert status.state is TrialState.STOPPED
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_keyboard_interrupt_kills_busy_workers(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         RUN_AT_MILESTONE.format(

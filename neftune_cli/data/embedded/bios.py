@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Final
 
 from neftune_cli.data.embedded.people import Attribute, Group, Person, people_of, permuted, uniform_choice
@@ -43,7 +44,12 @@ def split_by_person(*, train_examples: int | None, eval_examples: int | None) ->
 
 
 def _questions(group: Group, purpose: str, limit: int) -> tuple[Example, ...]:
-    return choose_by_hash([_example(question) for question in questions_of(group)], purpose, limit)
+    return choose_by_hash(_examples(group), purpose, limit)
+
+
+@cache
+def _examples(group: Group) -> tuple[Example, ...]:
+    return tuple(_example(question) for question in questions_of(group))
 
 
 def _example(question: Question) -> Example:
