@@ -29,7 +29,7 @@ from neftune_cli.data.tokenization import tokenize
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise import attach_noise
-from neftune_cli.training.hardware import device_name, environment, has_bfloat16, configure_process
+from neftune_cli.training.hardware import configure_process, device_name, environment, has_bfloat16
 
 ALPHA = 5.0
 WARM_UP = 3
