@@ -55,7 +55,7 @@ def greedy_tokens(
     for batch in decoded_together(model, [len(one) for one in prompts], limits, batch_size, preallocated=preallocated):
         some, most = [prompts[index] for index in batch], [limits[index] for index in batch]
         tokens = (
-            _Batch(causal_model(model), some, most, decoding).decode()
+            _PromptBatch(causal_model(model), some, most, decoding).decode()
             if preallocated
             else _library_tokens(model, some, most[0], decoding)
         )
@@ -113,7 +113,7 @@ def _cache_bytes_per_token(model: PreTrainedModel) -> int:
     return int(2 * config.num_hidden_layers * heads * width * model.dtype.itemsize)
 
 
-class _Batch:
+class _PromptBatch:
     """Prompts that are decoded together.
 
     Each row of the tensors is an unfinished prompt with its response. The tensors have room for all tokens; the model

@@ -1,11 +1,11 @@
 """An SFTTrainer without wasted work: length-sorted micro-batches, and logits of labelled positions only."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -28,9 +28,7 @@ class MicroBatchTrainer(SFTTrainer):
     micro_batch_tokens: int = 0
     """Tokens of a micro-batch, padding included; 0: every batch is computed at once, by TRL."""
 
-    def training_step(
-        self, model: torch.nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None = None
-    ) -> Tensor:
+    def training_step(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Compute the gradient of one batch, and return its loss in nats per labelled token of the step."""
         if num_items_in_batch is None or not self._splits(inputs):
             return self._step(model, inputs, num_items_in_batch)
@@ -73,21 +71,23 @@ class MicroBatchTrainer(SFTTrainer):
     @property
     def _has_plain_loss(self) -> bool:
         args = cast(SFTConfig, self.args)
-        changed = args.loss_type != "nll" or self.label_smoother is not None or self.compute_loss_func is not None
+        own_loss = self.label_smoother is not None or self.compute_loss_func is not None
+        changed = own_loss or args.loss_type != "nll" or args.torch_compile
         return not changed and computes_chosen_positions(cast(LanguageModel, self.model))
 
 
-def _labelled_loss(model: Callable[..., Any], inputs: Inputs) -> Tensor:
+def _labelled_loss(model: nn.Module, inputs: Inputs) -> Tensor:
     """Return the sum of the losses of all labelled tokens, in nats; only their logits are computed."""
     targets = inputs["labels"][:, 1:]
     labelled = targets != IGNORED_LABEL
-    logits: Tensor = model(
-        input_ids=inputs["input_ids"],
-        attention_mask=inputs["attention_mask"],
-        use_cache=False,
-        logits_to_keep=pad(labelled, (0, 1)),
-    ).logits
+    with model.register_forward_pre_hook(_without_labels, with_kwargs=True):
+        logits: Tensor = model(**inputs, use_cache=False, logits_to_keep=pad(labelled, (0, 1))).logits
     return cross_entropy(logits.float(), targets[labelled], reduction="sum")
+
+
+def _without_labels(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Remove the labels once the noise, whose hook is called first, has read them; the model would need all logits."""
+    return positional, {name: value for name, value in named.items() if name != "labels"}
 
 
 @contextmanager

@@ -192,7 +192,8 @@ def test_the_base_model_of_a_sweep_beside_another_is_not_measured_again(
 
     monkeypatch.setattr(trial_run, "_measured_base", fail)
     other = swept.parent / "other"
-    run(other, alphas="0", seeds="1", **{"train.max_steps": 1})
+    fewer: dict[str, Any] = {"alphas": "0", "seeds": "1", "train.max_steps": 1}
+    run(other, **fewer)
     (first,), (second,) = (list((folder / "trials").glob("base-*")) for folder in (swept, other))
     for name in ("record.json", "examples.parquet", "generations.jsonl", "metrics.jsonl"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
