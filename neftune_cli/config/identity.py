@@ -39,7 +39,7 @@ def trial_identity(
     return {
         **_shared_identity(spec, model_fingerprint, data_fingerprint, environment),
         "noise": identifying_fields(spec.noise) if spec.noise.alpha > 0 else None,
-        "train": {name: value for name, value in identifying_fields(spec.train).items() if name != "precision"},
+        "train": recipe_identity(spec.train),
         "seed": spec.seed,
         **({"repeat": spec.repeat} if spec.repeat else {}),
     }
@@ -70,6 +70,11 @@ def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[s
         "evaluation": identifying_fields(spec.evaluation),
         "environment": {**environment, **_chosen_precision(spec.train)},
     }
+
+
+def recipe_identity(train: TrainSpec) -> dict[str, Any]:
+    """Return the fields of a recipe that belong to the identity; its precision is part of the environment."""
+    return {name: value for name, value in identifying_fields(train).items() if name != "precision"}
 
 
 def _chosen_precision(train: TrainSpec) -> dict[str, str]:

@@ -54,7 +54,7 @@ def test_a_grid_of_noise_fields_is_trained_and_attested(neftune: Neftune, tmp_pa
     assert {(one["evaluation_calls"], one["hooks"]) for one in found.values()} == {(0, 1)}
     losses = pd.read_csv(tmp_path / "out" / "loss.csv").set_index("arm").train_loss_clean
     assert losses.nunique() == len(losses)  # each field changes the training
-    assert "Noise was measured in 5 of 10 training forward passes" in ended.out
+    assert "Noise was measured in 5 of 20 training forward passes" in ended.out
 
 
 def test_a_ratio_is_converted_to_an_alpha(neftune: Neftune, tmp_path: Path) -> None:
