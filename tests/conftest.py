@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
+from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import EvalMetrics, LossMetrics, NoiseMeasurement, TrialRecord
 
@@ -103,5 +104,5 @@ def _identity(alpha: float | None, seed: int | None) -> dict[str, Any]:
     shared = {"model": "m", "data": "d", "environment": {"device": "cpu"}}
     if alpha is None:
         return {**shared, "base": True}
-    recipe = resolve_sweep(None, {}).train.model_dump()
+    recipe = recipe_identity(resolve_sweep(None, {}).train)
     return {**shared, "noise": {"alpha": alpha} if alpha else None, "train": recipe, "seed": seed}

@@ -29,7 +29,7 @@ from neftune_cli.data.tokenization import tokenize
 from neftune_cli.models.loading import LoadedModel, load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise import attach_noise
-from neftune_cli.training.hardware import device_name, environment, has_bfloat16, keep_memory_between_steps
+from neftune_cli.training.hardware import configure_process, device_name, environment, has_bfloat16
 
 ALPHA = 5.0
 WARM_UP = 3
@@ -63,7 +63,7 @@ def main(
     length: Annotated[int | None, typer.Option(help="Maximum length in tokens. Default: the model's recipe.")] = None,
 ) -> None:
     """Measure and print. Run it on an otherwise idle machine."""
-    keep_memory_between_steps()
+    configure_process()
     recipe = default_recipe(model, lora=False)
     loaded = load_model(find_model(model))
     batches = bundled_batches(loaded, batch_size or recipe["batch_size"], length or recipe["max_length"])

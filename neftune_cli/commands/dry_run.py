@@ -47,6 +47,8 @@ def _costed(work: ExecutablePlan, running: RunOptions, hourly_rate: float | None
     states = states_of(plan, folder, retry_failed=running.retry_failed)
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
     notes = [*plan.notes, *plan.data.notes]
+    # before the calibration, whose worker keeps its memory
+    available = None if plan.inspection.device == "cuda" else available_memory()
     estimate: CostEstimate | None = None
     if missing:
         estimate, found = _estimate(work, missing, running, begin)
@@ -57,7 +59,7 @@ def _costed(work: ExecutablePlan, running: RunOptions, hourly_rate: float | None
         states,
         estimate,
         hourly_rate=hourly_rate,
-        available_memory=None if plan.inspection.device == "cuda" else available_memory(),
+        available_memory=available,
         notes=notes,
     )
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from neftune_cli.commands import data_options
 from neftune_cli.commands.routing import Destination, Option
-from neftune_cli.config import run_settings
+from neftune_cli.config import run_settings, spec
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 
 
@@ -207,6 +207,28 @@ LoraRank = Annotated[
         metavar="R",
     ),
 ]
+Precision = Annotated[
+    spec.Precision | None,
+    Option(
+        "--precision",
+        "Arithmetic of training; auto is bfloat16 where the hardware has it (default float32 for tiny, else auto).",
+        TRAINING,
+        _SPEC,
+        field="train.precision",
+    ),
+]
+MicroBatchTokens = Annotated[
+    int | None,
+    Option(
+        "--micro-batch-tokens",
+        "Compute each batch in parts of at most N tokens with padding; 0 computes it whole (default 512 on a CPU, "
+        "16384 on a GPU).",
+        TRAINING,
+        _SPEC,
+        field="train.micro_batch_tokens",
+        metavar="N",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     Option(
@@ -240,6 +262,16 @@ RepetitionPenalty = Annotated[
         _SPEC,
         field="evaluation.repetition_penalty",
         metavar="P",
+    ),
+]
+Decoding = Annotated[
+    spec.DecodingName | None,
+    Option(
+        "--decoding",
+        "Program that generates responses: with a preallocated cache, or transformers (default preallocated).",
+        EVALUATION,
+        _SPEC,
+        field="evaluation.decoding",
     ),
 ]
 

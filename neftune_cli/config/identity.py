@@ -8,11 +8,11 @@ import json
 import math
 from typing import Any
 
-from neftune_cli.config.spec import Spec, TrialSpec
+from neftune_cli.config.spec import Spec, TrainSpec, TrialSpec
 
 ID_DIGITS = 12
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raise this number with a change that alters the numbers of trials. Older records then have other ids."""
 
 ORIGINAL_FIELDS = frozenset(
@@ -39,7 +39,7 @@ def trial_identity(
     return {
         **_shared_identity(spec, model_fingerprint, data_fingerprint, environment),
         "noise": identifying_fields(spec.noise) if spec.noise.alpha > 0 else None,
-        "train": identifying_fields(spec.train),
+        "train": recipe_identity(spec.train),
         "seed": spec.seed,
         **({"repeat": spec.repeat} if spec.repeat else {}),
     }
@@ -68,8 +68,18 @@ def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[s
         "model": model,
         "data": data,
         "evaluation": identifying_fields(spec.evaluation),
-        "environment": environment,
+        "environment": {**environment, **_chosen_precision(spec.train)},
     }
+
+
+def recipe_identity(train: TrainSpec) -> dict[str, Any]:
+    """Return the fields of a recipe that belong to the identity; its precision is part of the environment."""
+    return {name: value for name, value in identifying_fields(train).items() if name != "precision"}
+
+
+def _chosen_precision(train: TrainSpec) -> dict[str, str]:
+    """Return the precision that a recipe sets in place of that of the hardware."""
+    return {} if train.precision == "auto" else {"precision": train.precision}
 
 
 def trial_id(identity: dict[str, Any]) -> str:

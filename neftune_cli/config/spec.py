@@ -17,6 +17,8 @@ NoiseScale = Literal["paper", "hf"]
 NoiseTarget = Literal["all", "prompt", "completion"]
 """Real tokens that get noise: all, or by their labels the prompt (ignored by the loss) or the completion."""
 LearnedTurns = Literal["last", "all-assistant"]
+Precision = Literal["auto", "float32", "bfloat16"]
+DecodingName = Literal["preallocated", "transformers"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 DEFAULT_MODEL = "tiny"
@@ -95,6 +97,10 @@ class TrainSpec(Spec):
     """Maximum length of an example in tokens; longer examples are cut."""
     lora_rank: int | None = Field(default=None, gt=0, examples=[16])
     """Rank of LoRA adapters; null trains all weights."""
+    precision: Precision = "auto"
+    """Arithmetic of training; `auto` is bfloat16 where the hardware has it."""
+    micro_batch_tokens: int | None = Field(default=None, ge=0, examples=[512])
+    """Tokens, with padding, of the parts in which a batch is computed; 0 computes it whole. Default: 512 on a CPU."""
     sft: dict[str, Any] = Field(default_factory=dict)
     """Other SFTConfig fields by name."""
 
@@ -131,6 +137,8 @@ class EvaluationSpec(Spec):
     """Maximum length of a generated response in tokens."""
     repetition_penalty: float | None = Field(default=None, gt=0, examples=[1.2])
     """Repetition penalty of greedy generation; 1 is none."""
+    decoding: DecodingName = "preallocated"
+    """Program that generates responses: with a preallocated cache (`preallocated`), or `transformers`."""
 
 
 class ResolvedEvaluation(Spec):
@@ -139,6 +147,7 @@ class ResolvedEvaluation(Spec):
     max_length: int
     max_new_tokens: int
     repetition_penalty: float
+    decoding: DecodingName = "preallocated"
 
 
 class NoiseDetails(Spec):
@@ -265,7 +274,13 @@ class SweepSpec(NoiseDetails, InputSpec):
         )
 
 
-_TINY_RECIPE: dict[str, Any] = {"epochs": 3, "learning_rate": 1e-3, "batch_size": 16, "max_length": 256}
+_TINY_RECIPE: dict[str, Any] = {
+    "epochs": 3,
+    "learning_rate": 1e-3,
+    "batch_size": 16,
+    "max_length": 256,
+    "precision": "float32",
+}
 _RECIPE: dict[str, Any] = {"epochs": 3, "learning_rate": 2e-5, "batch_size": 8, "max_length": 512}
 _LORA_LEARNING_RATE = 2e-4
 
@@ -276,7 +291,8 @@ DEFAULT_SEEDS = (0, 1, 2)
 def default_recipe(model: str, *, lora: bool) -> dict[str, Any]:
     """Return the default training recipe of a model.
 
-    The recipe of `tiny` was tuned without noise. Other models get TRL's learning rate for full fine-tuning (2e-5), and
+    The recipe of `tiny` was tuned without noise. It computes in float32, so that its numbers are the same on all
+    processors, apart from rounding. Other models get TRL's learning rate for full fine-tuning (2e-5), and
     ten times that for LoRA, as TRL's documentation recommends.
     """
     if model == DEFAULT_MODEL:

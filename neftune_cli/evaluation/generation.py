@@ -1,17 +1,16 @@
 """Greedy generation of responses to prompts, in batches, and the scores of the responses."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from itertools import groupby
 from statistics import fmean
 from typing import Any
 
-import torch
-from torch import Tensor
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
+from neftune_cli.data.batches import MOST_PROMPTS
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
+from neftune_cli.evaluation.decoding import Decoding, greedy_tokens
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 from neftune_cli.metrics import TRUNCATED, Metric, response_metrics
 from neftune_cli.records import EvalMetrics, Generation
@@ -36,7 +35,8 @@ def generate_responses(
     *,
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
-    batch_size: int = 64,
+    batch_size: int = MOST_PROMPTS,
+    preallocated: bool = True,
 ) -> list[Response]:
     """Return the greedy response to each example's prompt, in input order.
 
@@ -50,34 +50,20 @@ def generate_responses(
         TrialError: a prompt is empty, or fills the model's context.
 
     """
-    end_tokens = _end_tokens(model, tokenizer)
-    responses: dict[int, Response] = {}
+    if not examples:
+        return []
+    prompts = [one.prompt_ids for one in examples]
+    limits = _limits(model, examples, max_new_tokens)
+    decoding = Decoding(_end_tokens(model, tokenizer), repetition_penalty, preallocated=preallocated)
     with evaluation_mode(model):
-        for limit, indices in _batches(model, examples, max_new_tokens, batch_size):
-            settings = _settings(limit, repetition_penalty, end_tokens)
-            generated = _generate(model, [examples[index].prompt_ids for index in indices], settings)
-            for index, tokens in zip(indices, generated, strict=True):
-                responses[index] = _response(tokens, end_tokens, tokenizer)
-    return [responses[index] for index in range(len(examples))]
+        generated = greedy_tokens(model, prompts, limits, decoding, batch_size=batch_size)
+    return [_response(tokens, decoding.end_tokens, tokenizer) for tokens in generated]
 
 
-def _end_tokens(model: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def _end_tokens(model: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     configured = getattr(causal_model(model).generation_config, "eos_token_id", None)
     of_model = configured if isinstance(configured, list) else [configured]
-    return sorted({token for token in [*of_model, tokenizer.eos_token_id] if token is not None})
-
-
-def _batches(
-    model: LanguageModel, examples: Sequence[TokenizedExample], max_new_tokens: int, batch_size: int
-) -> Iterator[tuple[int, list[int]]]:
-    """Yield pairs of a token limit and the indices of a batch of examples with this limit, by prompt length."""
-    limits = _limits(model, examples, max_new_tokens)
-    by_length = sorted(range(len(examples)), key=lambda index: len(examples[index].prompt_ids))
-    # the limit never increases with the prompt length, so examples with equal limits are adjacent
-    for limit, group in groupby(by_length, key=limits.__getitem__):
-        indices = list(group)
-        for start in range(0, len(indices), batch_size):
-            yield limit, indices[start : start + batch_size]
+    return frozenset(token for token in [*of_model, tokenizer.eos_token_id] if token is not None)
 
 
 def _limits(model: LanguageModel, examples: Sequence[TokenizedExample], max_new_tokens: int) -> list[int]:
@@ -99,89 +85,25 @@ def _require_room(tokenized: TokenizedExample, row: int, context: int | None) ->
         )
 
 
-def _settings(limit: int, repetition_penalty: float, end_tokens: list[int]) -> GenerationConfig:
-    return GenerationConfig(
-        max_new_tokens=limit,
-        do_sample=False,
-        num_beams=1,
-        use_cache=True,
-        repetition_penalty=repetition_penalty,
-        eos_token_id=end_tokens or None,
-        # finished rows are padded with this token; _response cuts it off together with the end token
-        pad_token_id=end_tokens[0] if end_tokens else None,
-    )
-
-
-def _generate(model: LanguageModel, prompts: Sequence[tuple[int, ...]], settings: GenerationConfig) -> list[list[int]]:
-    """Return the new tokens of each prompt, with end token and padding."""
-    length = max(len(prompt) for prompt in prompts)
-    tokens: list[list[int]] = _output(model, prompts, settings)[:, length:].tolist()
-    return tokens
-
-
-def _output(model: LanguageModel, prompts: Sequence[tuple[int, ...]], settings: GenerationConfig) -> Any:
-    """Return what transformers' `generate` returns for left-padded prompts."""
-    input_ids, attention_mask = _left_padded(prompts)
-    generator: Any = causal_model(model)
-    previous_settings = generator.generation_config
-    # settings that are passed as an argument are merged with the model's own
-    generator.generation_config = settings
-    try:
-        return generator.generate(
-            input_ids=input_ids.to(generator.device), attention_mask=attention_mask.to(generator.device)
-        )
-    finally:
-        generator.generation_config = previous_settings
-
-
-def effect_of_padding(model: LanguageModel) -> float:
-    """Return how much the logits after a prompt change when the prompt is padded to the length of a longer one.
-
-    The value is the largest change divided by the largest logit. Some recurrent architectures ignore the attention
-    mask, so that padding changes their responses.
-    """
-    settings = GenerationConfig(
-        max_new_tokens=1, do_sample=False, output_logits=True, return_dict_in_generate=True, pad_token_id=0
-    )
-    short, long = (3, 2, 1), (0, 1, 2, 3, 4, 5)
-    with evaluation_mode(model):
-        alone: Tensor = _output(model, [short], settings).logits[0][0]
-        padded: Tensor = _output(model, [short, long], settings).logits[0][0]
-    return float((alone - padded).abs().max() / alone.abs().max())
-
-
-def _left_padded(prompts: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
-    """Return input ids and attention mask, (prompts, longest prompt) each.
-
-    A prompt is padded with its own first token. Some releases of transformers apply the repetition penalty to padding
-    as well, so padding with the end token would penalize the end of the response.
-    """
-    width = max(len(prompt) for prompt in prompts)
-    ids = [prompt[:1] * (width - len(prompt)) + prompt for prompt in prompts]
-    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-    return torch.tensor(ids), torch.tensor(mask)
-
-
-def _response(generated: list[int], end_tokens: list[int], tokenizer: PreTrainedTokenizerBase) -> Response:
-    end = next((at for at, token in enumerate(generated) if token in end_tokens), None)
-    kept = generated[:end]
+def _response(generated: list[int], end_tokens: Set[int], tokenizer: PreTrainedTokenizerBase) -> Response:
+    truncated = generated[-1] not in end_tokens
+    kept = generated if truncated else generated[:-1]
     text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Response(text=str(text).strip(), tokens=len(kept), truncated=end is None)
+    return Response(text=str(text).strip(), tokens=len(kept), truncated=truncated)
 
 
-def evaluate_responses(
+def scored_responses(
     model: LanguageModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[TokenizedExample],
     *,
     max_new_tokens: int,
     repetition_penalty: float = 1.0,
-    batch_size: int = 64,
-) -> tuple[EvalMetrics, list[Generation]]:
-    """Return the metrics of the greedy responses, and the responses in the order of their examples.
+    preallocated: bool = True,
+) -> list[Generation]:
+    """Return the greedy responses with their per-item metrics, in the order of their examples.
 
-    Examples without a prompt (plain texts) are skipped. If no example has a prompt, every metric is None and the list
-    is empty.
+    Examples without a prompt (plain texts) are skipped.
 
     Raises:
         TrialError: a prompt fills the model's context.
@@ -194,10 +116,9 @@ def evaluate_responses(
         prompted,
         max_new_tokens=max_new_tokens,
         repetition_penalty=repetition_penalty,
-        batch_size=batch_size,
+        preallocated=preallocated,
     )
-    generations = [_generation(one, response, tokenizer) for one, response in zip(prompted, responses, strict=True)]
-    return response_scores(generations), generations
+    return [_generation(one, response, tokenizer) for one, response in zip(prompted, responses, strict=True)]
 
 
 def _generation(tokenized: TokenizedExample, response: Response, tokenizer: PreTrainedTokenizerBase) -> Generation:

@@ -1,5 +1,6 @@
 """Evaluation mode of language models: no dropout, noise, gradients or autocast, with the previous state restored."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -83,3 +84,12 @@ def _full_precision(model: torch.nn.Module) -> Iterator[None]:
 def causal_model(model: LanguageModel) -> PreTrainedModel:
     """Return the transformers model inside a PEFT wrapper, or the model itself. LoRA adapters stay active."""
     return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+
+
+def computes_chosen_positions(model: LanguageModel) -> bool:
+    """Return whether the architecture accepts a boolean mask as `logits_to_keep`.
+
+    Such architectures call transformers' `slice_logits_to_keep`. In remote code and in older releases of transformers,
+    `logits_to_keep` is a number of trailing positions or is missing.
+    """
+    return hasattr(sys.modules[type(causal_model(model)).__module__], "slice_logits_to_keep")

@@ -1,8 +1,7 @@
 """Noise-off loss of each example, in nats per completion token."""
 
 import math
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,23 +9,35 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
+from neftune_cli.data.batches import batches_by_length
 from neftune_cli.data.examples import IGNORED_LABEL, TokenizedExample
 from neftune_cli.errors import TrialError
-from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
+from neftune_cli.evaluation.language_model import (
+    LanguageModel,
+    causal_model,
+    computes_chosen_positions,
+    evaluation_mode,
+)
 
-LOGITS_AT_ONCE = 2**25
-"""Largest number of logits in one batch: 128 MiB in float32, and the same amount for their log-softmax."""
+LOGITS_AT_ONCE = 2**26
+"""Largest number of logits in one batch: 256 MiB in float32, and the same amount for their log-softmax."""
 
 
 def example_losses(
-    model: LanguageModel, examples: Sequence[TokenizedExample], *, pad_token_id: int, batch_size: int = 32
+    model: LanguageModel, examples: Sequence[TokenizedExample], *, pad_token_id: int, tokens: int
 ) -> list[float]:
     """Return the loss of each example, the mean over its completion tokens in nats, in input order.
 
     The logits are those that the model returns, including any scaling or softcapping of the architecture, and the
     log-softmax is computed in float32. If the architecture can compute logits for chosen positions, it computes those
-    of the completions only. A batch has up to `batch_size` examples of similar length, and fewer if their logits would
-    exceed LOGITS_AT_ONCE. An example is never split. The NaN loss of a diverged model is returned unchanged.
+    of the completions only. A batch has examples of similar length, and an example is never split. The NaN loss of a
+    diverged model is returned unchanged.
+
+    Args:
+        model: the model.
+        examples: the examples to measure.
+        pad_token_id: the id of padding.
+        tokens: largest number of tokens in a batch, padding included, unless their logits exceed LOGITS_AT_ONCE.
 
     Raises:
         TrialError: an example has no predicted token, so its mean is undefined.
@@ -35,7 +46,7 @@ def example_losses(
     _require_predicted_tokens(examples)
     losses = [math.nan] * len(examples)
     with evaluation_mode(model):
-        for indices in _batches(model, examples, batch_size):
+        for indices in batches_by_length([len(one.input_ids) for one in examples], min(tokens, _most_tokens(model))):
             batch = _padded([examples[index] for index in indices], pad_token_id, model.device)
             for index, loss in zip(indices, _mean_losses(model, batch).tolist(), strict=True):
                 losses[index] = loss
@@ -87,21 +98,9 @@ def _require_predicted_tokens(examples: Sequence[TokenizedExample]) -> None:
             )
 
 
-def _batches(model: LanguageModel, examples: Sequence[TokenizedExample], batch_size: int) -> Iterator[list[int]]:
-    """Yield the indices of batches of examples, by length; a batch is full at `batch_size` or LOGITS_AT_ONCE."""
-    allowed = LOGITS_AT_ONCE // causal_model(model).config.get_text_config().vocab_size
-    only_scored = _computes_chosen_positions(model)
-    batch: list[int] = []
-    positions = 0
-    for index in sorted(range(len(examples)), key=lambda index: len(examples[index].input_ids)):
-        needed = predicted_tokens(examples[index]) if only_scored else len(examples[index].input_ids)
-        if batch and (len(batch) == batch_size or positions + needed > allowed):
-            yield batch
-            batch, positions = [], 0
-        batch.append(index)
-        positions += needed
-    if batch:
-        yield batch
+def _most_tokens(model: LanguageModel) -> int:
+    vocabulary: int = causal_model(model).config.get_text_config().vocab_size
+    return LOGITS_AT_ONCE // vocabulary
 
 
 def _padded(examples: Sequence[TokenizedExample], pad_token_id: int, device: torch.device) -> _LossBatch:
@@ -125,7 +124,7 @@ def _mean_losses(model: LanguageModel, batch: _LossBatch) -> Tensor:
 
 def _scored_logits(model: LanguageModel, batch: _LossBatch) -> Tensor:
     """Return the logits of all scored positions, in the order of the examples: (tokens, vocab)."""
-    only_scored = _computes_chosen_positions(model)
+    only_scored = computes_chosen_positions(model)
     logits: Tensor = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
@@ -133,12 +132,3 @@ def _scored_logits(model: LanguageModel, batch: _LossBatch) -> Tensor:
         **({"logits_to_keep": batch.scored} if only_scored else {}),
     ).logits
     return logits if only_scored else logits[batch.scored]
-
-
-def _computes_chosen_positions(model: LanguageModel) -> bool:
-    """Return whether the architecture accepts a boolean mask as `logits_to_keep`.
-
-    Such architectures call transformers' `slice_logits_to_keep`. In remote code and in older releases of transformers,
-    `logits_to_keep` is a number of trailing positions or is missing.
-    """
-    return hasattr(sys.modules[type(causal_model(model)).__module__], "slice_logits_to_keep")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neftune_cli.config.identity import canonical_json
+from neftune_cli.config.identity import canonical_json, recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, ArmSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting, with_differences
@@ -94,7 +94,7 @@ def _recipe_overrides(spec: SweepSpec | None, record: TrialRecord) -> dict[str, 
     arm = next((arm for arm in spec.arms if arm.name == record.arm), None) if spec else None
     if record.seed is None:
         return {}
-    if spec is None or arm is None or spec.recipe_of(arm).model_dump() != record.identity.get("train"):
+    if spec is None or arm is None or recipe_identity(spec.recipe_of(arm)) != record.identity.get("train"):
         return None
     return arm.train
 
@@ -112,9 +112,10 @@ def _shared_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: b
 
     It includes the recipe of the spec if the trial is declared in it, and otherwise the recipe of the trial.
     """
-    recipe = spec.train.model_dump() if spec and declared else record.identity.get("train") or {}
+    recipe = recipe_identity(spec.train) if spec and declared else record.identity.get("train") or {}
     # only arms with LoRA have the peft package in their environment
-    environment = {part: value for part, value in record.identity.get("environment", {}).items() if part != "peft"}
+    own = {"peft", *(field for arm in spec.arms for field in arm.train if field == "precision")} if spec else {"peft"}
+    environment = {part: value for part, value in record.identity.get("environment", {}).items() if part not in own}
     shared = {part: value for part, value in record.identity.items() if part not in ("noise", "seed", "base")}
     return {**shared, "environment": environment, "train": recipe}
 

@@ -4,7 +4,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
 
-from neftune_cli.errors import LeaseLost
+from neftune_cli.errors import LeaseLost, UsageError
 from neftune_cli.records import (
     SCHEMA_VERSION,
     CurvePoint,
@@ -125,6 +125,15 @@ class TrialFolder:
         except ValueError:
             raise damaged_file(path) from None
         return None if self._first_changed_file(record) else record
+
+    def finished_elsewhere(self) -> "TrialFolder | None":
+        """Return the finished trial with the same id in another sweep beside this one, None if there is none."""
+        for path in sorted(self.path.parents[2].glob(f"*/{self.path.parent.name}/*-{self.id}")):
+            other = TrialFolder(path)
+            with suppress(UsageError):  # a damaged record is reported by the commands that read its sweep
+                if path != self.path and other.record() and other.example_losses() is not None:
+                    return other
+        return None
 
     def why_without_record(self) -> str:
         """Return the reason why there is no valid record, as the end of a sentence about the trial."""

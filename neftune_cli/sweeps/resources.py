@@ -1,9 +1,11 @@
 """Resources of a sweep: number of workers, threads, memory and disk, as given or as machine and model allow."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from neftune_cli.data.batches import CACHE_BYTES, MOST_PROMPTS, tokens_at_once
 from neftune_cli.store import KEPT_CHECKPOINTS, SweepFolder
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.inspection import Preparation
@@ -47,7 +49,12 @@ def allocate_workers(
     preparation = executor.prepare([trial.spec for trial in missing])
     found, cores = plan.inspection, available_cores()
     need = max(
-        memory_need(preparation, batch_size=trial.spec.train.batch_size, max_length=trial.spec.train.max_length)
+        memory_need(
+            preparation,
+            batch_size=trial.spec.train.batch_size,
+            max_length=trial.spec.train.max_length,
+            at_once=tokens_at_once(found.device, trial.spec.train.micro_batch_tokens),
+        )
         for trial in missing
     )
     if workers is None:
@@ -102,21 +109,25 @@ def disk_need(preparation: Preparation, *, workers: int, models: int) -> int:
     return workers * (KEPT_CHECKPOINTS + 1) * checkpoint + models * preparation.weight_bytes
 
 
-def memory_need(preparation: Preparation, *, batch_size: int, max_length: int) -> int:
+def memory_need(preparation: Preparation, *, batch_size: int, max_length: int, at_once: int) -> int:
     """Estimate the peak memory of a worker in bytes, on one device.
 
     Args:
         preparation: properties of model and data.
         batch_size: batch size per device, before gradient accumulation.
         max_length: maximum length of an example in tokens; a packed row has this length.
+        at_once: tokens of a micro-batch; 0 if a batch is computed whole.
 
     """
-    tokens = batch_size * min(max_length, preparation.longest)
+    longest = min(max_length, preparation.longest)
+    tokens = min(batch_size * longest, max(at_once, longest) if at_once else math.inf)
     copies = 2  # the initial weights are kept for later trials
     weights = copies * preparation.weight_bytes + 3 * FLOAT_BYTES * preparation.trainable
     activations = ACTIVATION_BYTES * tokens * preparation.width * preparation.layers
     logits = LOGITS_COPIES * FLOAT_BYTES * tokens * preparation.vocabulary
-    return LIBRARY_BYTES + weights + activations + logits
+    # a response is assumed to be as long as the longest example
+    keys_and_values = 2 * FLOAT_BYTES * preparation.width * preparation.layers * 2 * preparation.longest * MOST_PROMPTS
+    return LIBRARY_BYTES + weights + max(int(activations + logits), min(CACHE_BYTES, keys_and_values))
 
 
 _CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")

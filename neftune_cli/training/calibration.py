@@ -1,6 +1,7 @@
 """Calibrate the cost of a trial on this machine: a few training steps, a few loss batches, and a few responses."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -8,23 +9,20 @@ from statistics import median
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import ResolvedEvaluation, TrialSpec
+from neftune_cli.data.batches import MOST_PROMPTS, padded_tokens, tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.evaluation.generation import evaluate_responses
+from neftune_cli.evaluation.decoding import decoded_together
+from neftune_cli.evaluation.generation import scored_responses
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model
 from neftune_cli.evaluation.losses import example_losses
 from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.training.cost import Calibration, recipe_key
 from neftune_cli.training.hardware import peak_memory_bytes, reset_peak_memory
-from neftune_cli.training.prepared_data import (
-    EVALUATION_BATCH_SIZE,
-    GENERATION_BATCH_SIZE,
-    PROBE_PROMPTS,
-    PreparedData,
-)
+from neftune_cli.training.prepared_data import PROBE_PROMPTS, PreparedData
 from neftune_cli.training.timing import Clock, device_clock, forward_calls, time_training
 
-LOSS_BATCHES = 3
-"""Number of timed batches of noise-off losses."""
+LOSS_BATCHES, LOSS_ROWS = 3, 32
+"""Number of timed measurements of noise-off losses, and the largest number of examples in each."""
 NEW_TOKENS = 8
 """Number of timed generation steps after the prompt."""
 SAMPLE_SECONDS = 5.0
@@ -52,7 +50,8 @@ def calibrate(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec) -> 
         recipe=recipe_key(trial.train),
         setup=training.setup,
         step=training.per_token * training.padded_per_epoch / training.steps_per_epoch,
-        measurement=per_token * sum(map(_padded_tokens, (prepared.probe, prepared.held_out))),
+        measurement=per_token
+        * padded_tokens(_lengths((*prepared.probe, *prepared.held_out)), tokens_at_once(prepared.device)),
         responses=response_time.estimate(prepared, model, trial.evaluation, as_references=True),
         longest_responses=response_time.estimate(prepared, model, trial.evaluation, as_references=False),
         steps_per_epoch=training.steps_per_epoch,
@@ -64,28 +63,23 @@ def calibrate(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec) -> 
 def _time_losses(model: LanguageModel, prepared: PreparedData, training_per_token: float, clock: Clock) -> float:
     """Return the seconds per token, padding included, of noise-off losses of examples of medium length.
 
-    The batch size is chosen on the assumption that a forward pass takes a third of a training step.
+    The number of examples is chosen on the assumption that a forward pass takes a third of a training step.
     """
+    tokens = tokens_at_once(prepared.device)
     measured = (*prepared.probe, *prepared.held_out)
-    lengths = [len(one.input_ids) for one in measured]
-    rows = _affordable_rows(EVALUATION_BATCH_SIZE, training_per_token / 3, lengths, times=LOSS_BATCHES)
+    rows = _affordable_rows(LOSS_ROWS, training_per_token / 3, _lengths(measured), times=LOSS_BATCHES)
     batch = _around_median(measured, rows, lambda one: len(one.input_ids))
 
     def losses(examples: Sequence[TokenizedExample]) -> float:
-        example_losses(model, examples, pad_token_id=prepared.pad_token_id, batch_size=EVALUATION_BATCH_SIZE)
+        example_losses(model, examples, pad_token_id=prepared.pad_token_id, tokens=tokens)
         return clock()
 
     stamps = [losses(batch[:1]), *(losses(batch) for _ in range(LOSS_BATCHES))]
-    return median(end - begin for begin, end in pairwise(stamps)) / _padded_tokens(batch)
+    return median(end - begin for begin, end in pairwise(stamps)) / padded_tokens(_lengths(batch), tokens)
 
 
-def _padded_tokens(examples: Sequence[TokenizedExample]) -> int:
-    """Return the number of tokens, padding included, of examples evaluated in batches sorted by length."""
-    lengths = sorted(len(one.input_ids) for one in examples)
-    batches = [
-        lengths[start : start + EVALUATION_BATCH_SIZE] for start in range(0, len(lengths), EVALUATION_BATCH_SIZE)
-    ]
-    return sum(batch[-1] * len(batch) for batch in batches)
+def _lengths(examples: Sequence[TokenizedExample]) -> list[int]:
+    return [len(one.input_ids) for one in examples]
 
 
 @dataclass(frozen=True)
@@ -105,19 +99,20 @@ class _ResponseTime:
     ) -> float:
         """Return the time of all responses of a trial.
 
-        Generation of a batch ends with its longest response: at the length of the longest reference in the batch, or at
-        the limit of new tokens.
+        A response has the length of its reference, or the limit of new tokens if that is smaller or if `as_references`
+        is false. The longest response of a batch determines its number of steps.
         """
-        context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
-        total = 0.0
-        for examples in (_with_prompt(prepared.held_out), _with_prompt(prepared.probe[:PROBE_PROMPTS])):
-            for batch in _generation_batches(examples):
-                prompt = batch[-1].prompt_length
-                limit = min(evaluation.max_new_tokens, context - prompt) if context else evaluation.max_new_tokens
-                reference = max(len(one.input_ids) - one.prompt_length for one in batch)
-                steps = min(limit, reference) if as_references else limit
-                total += len(batch) * (self.per_prompt_token * prompt + self.per_score)
-                total += (steps - 1) * (self.per_step + self.per_row * len(batch))  # the prompt yields the first token
+        prompts = _with_prompt([*prepared.held_out, *prepared.probe[:PROBE_PROMPTS]])
+        lengths = [one.prompt_length for one in prompts]
+        context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None) or math.inf
+        limits = [int(min(evaluation.max_new_tokens, context - length)) for length in lengths]
+        references = [len(one.input_ids) - one.prompt_length for one in prompts]
+        steps = [min(pair) for pair in zip(limits, references, strict=True)] if as_references else limits
+        total = self.per_prompt_token * padded_tokens(lengths, tokens_at_once(prepared.device))
+        total += self.per_score * len(prompts)
+        for batch in decoded_together(model, lengths, limits):  # the prompt yields the first token
+            total += self.per_step * (max(steps[index] for index in batch) - 1)
+            total += self.per_row * sum(steps[index] - 1 for index in batch)
         return total
 
 
@@ -133,52 +128,50 @@ def _time_responses(
     prompts = _with_prompt(prepared.held_out) or _with_prompt(prepared.probe[:PROBE_PROMPTS])
     if not prompts:
         return _ResponseTime()
-    rows = _affordable_rows(GENERATION_BATCH_SIZE, per_token, [one.prompt_length for one in prompts], times=1)
+    rows = _affordable_rows(MOST_PROMPTS, per_token, [one.prompt_length for one in prompts], times=1)
     batch = _around_median(prompts, rows, lambda one: one.prompt_length)
 
-    def generated(examples: Sequence[TokenizedExample]) -> tuple[list[float], float]:
-        """Return the seconds of each forward pass, and those of scoring."""
+    def generated(examples: Sequence[TokenizedExample]) -> tuple[float, list[float], float]:
+        """Return the seconds of the prompts, those of each further token of all rows, and those of scoring."""
         with forward_calls(causal_model(model), clock) as calls:
-            evaluate_responses(
+            scored_responses(
                 model,
                 tokenizer,
                 examples,
                 max_new_tokens=min(evaluation.max_new_tokens, 1 + NEW_TOKENS),
                 repetition_penalty=evaluation.repetition_penalty,
-                batch_size=GENERATION_BATCH_SIZE,
+                preallocated=evaluation.decoding == "preallocated",
             )
-        spans = [after.begin - before.begin for before, after in pairwise(calls)]
-        last = median(spans[1:] or spans or [0.0])
-        return [*spans, last], clock() - calls[-1].begin - last
+        end = clock()
+        first_step = next((at for at, one in enumerate(calls) if at and one.length == 1), len(calls))
+        begins = [one.begin for one in calls[first_step:]]
+        if not begins:  # one token for each prompt
+            return end - calls[0].begin, [], 0.0
+        steps = [after - before for before, after in pairwise(begins)]
+        last = median(steps or [0.0])
+        return begins[0] - calls[0].begin, steps, end - begins[-1] - last
 
     generated(batch[:1])
     few = batch[: max(1, len(batch) // 4)]
-    (prefill, *steps), scoring = generated(batch)
-    (few_prefill, *few_steps), _ = generated(few)
+    prefill, steps, scoring = generated(batch)
+    few_prefill, few_steps, _ = generated(few)
     step, few_step = median(steps or [prefill]), median(few_steps or [few_prefill])
     per_row = max(0.0, (step - few_step) / max(1, len(batch) - len(few)))
+    at_once = tokens_at_once(prepared.device)
     return _ResponseTime(
         # the smaller of two measurements, since disturbances only add time
-        per_prompt_token=min(prefill / _prompt_tokens(batch), few_prefill / _prompt_tokens(few)),
+        per_prompt_token=min(
+            seconds / padded_tokens([one.prompt_length for one in some], at_once)
+            for seconds, some in ((prefill, batch), (few_prefill, few))
+        ),
         per_step=max(0.0, step - per_row * len(batch)),
         per_row=per_row,
         per_score=max(0.0, scoring) / len(batch),
     )
 
 
-def _prompt_tokens(batch: Sequence[TokenizedExample]) -> int:
-    return len(batch) * max(one.prompt_length for one in batch)
-
-
 def _with_prompt(examples: Sequence[TokenizedExample]) -> list[TokenizedExample]:
     return [one for one in examples if one.example.has_prompt]
-
-
-def _generation_batches(examples: Sequence[TokenizedExample]) -> Iterator[Sequence[TokenizedExample]]:
-    """Yield the batches that generation forms: examples sorted by the length of their prompts."""
-    by_length = sorted(examples, key=lambda one: one.prompt_length)
-    for start in range(0, len(by_length), GENERATION_BATCH_SIZE):
-        yield by_length[start : start + GENERATION_BATCH_SIZE]
 
 
 def _affordable_rows(maximum: int, per_token: float, lengths: Sequence[int], *, times: int) -> int:

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from trl.trainer.sft_trainer import SFTTrainer
 
 from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation
 from neftune_cli.store import LeasedTrial
 from neftune_cli.training.learning_curve import LearningCurveCallback
+from neftune_cli.training.micro_batches import MicroBatchTrainer
 from neftune_cli.training.snapshots import (
     Snapshot,
     UnreadableCheckpoint,
@@ -164,7 +164,7 @@ class CheckpointCallback(TrainerCallback):
         self._last = self._clock()
 
 
-class ResumableTrainer(SFTTrainer):
+class ResumableTrainer(MicroBatchTrainer):
     """An SFTTrainer that saves and restores snapshots in place of transformers' checkpoints.
 
     Transformers' checkpoints are pickled and leave out part of this state. Only the methods that read a checkpoint are

@@ -91,7 +91,8 @@ def fine_tune(
                 loaded.tokenizer,
                 prepared.train,
                 config,
-                lora_rank=trial.spec.train.lora_rank,
+                train=trial.spec.train,
+                halvings=halvings,
                 callbacks=[curve, callback, noise],
             )
         sys.audit("neftune.model-loaded", trial.id)

@@ -14,11 +14,8 @@ from neftune_cli.models.sources import ModelSource
 if TYPE_CHECKING:
     from neftune_cli.models.loading import LoadedModel
 
-EVALUATION_BATCH_SIZE = 32
-GENERATION_BATCH_SIZE = 64
 PROBE_PROMPTS = 64
-"""Number of probe prompts for which responses are generated. They are one batch, which takes about a second with
-`tiny`."""
+"""Number of probe prompts for which responses are generated."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
+from neftune_cli.data.batches import tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problem, TrialError, UsageError, did_you_mean
 from neftune_cli.training.hardware import device_name, has_bfloat16
@@ -132,8 +133,8 @@ def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings
     Args:
         train: the recipe; its `sft` fields override the defaults of this function.
         seed: determines data order, dropout and adapter initialization.
-        device: `cuda`, `mps` or `cpu`. If its hardware supports bfloat16, training uses bfloat16 autocast; weights and
-            optimizer state stay float32.
+        device: `cuda`, `mps` or `cpu`. With the precision `auto`, training uses bfloat16 autocast if the hardware
+            supports it; weights and optimizer state stay float32.
         work: a folder that the trainer may write to.
         halvings: number of times to halve the batch size per device. Gradient accumulation makes up for it.
 
@@ -143,7 +144,7 @@ def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings
     from trl.trainer.sft_config import SFTConfig
 
     packing = bool(train.sft.get("packing"))
-    at_once, accumulated = micro_batches(train, halvings)
+    at_once, accumulated = halved_batch(train, halvings)
     fixed = {
         "output_dir": str(work),
         "num_train_epochs": train.epochs,
@@ -164,7 +165,7 @@ def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings
         "dataset_kwargs": None if packing else {"skip_prepare_dataset": True},
     }
     defaults = {
-        "bf16": has_bfloat16(device) and not train.sft.get("fp16"),
+        "bf16": _in_bfloat16(train, device) and not train.sft.get("fp16"),
         "gradient_checkpointing": False,
         "dataloader_pin_memory": device == "cuda",
     }
@@ -174,7 +175,11 @@ def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings
     return config
 
 
-def micro_batches(train: TrainSpec, halvings: int) -> tuple[int, int]:
+def _in_bfloat16(train: TrainSpec, device: str) -> bool:
+    return has_bfloat16(device) if train.precision == "auto" else train.precision == "bfloat16"
+
+
+def halved_batch(train: TrainSpec, halvings: int) -> tuple[int, int]:
     """Return the batch size per device and the number of gradient accumulation steps after halving the batch size.
 
     Raises:
@@ -194,10 +199,21 @@ def build_trainer(
     examples: Iterable[TokenizedExample],
     config: "SFTConfig",
     *,
-    lora_rank: int | None,
+    train: TrainSpec,
     callbacks: list["TrainerCallback"],
+    halvings: int = 0,
 ) -> "ResumableTrainer":
-    """Return a trainer for tokenized examples. Loss is computed on completion tokens only, as their labels say."""
+    """Return a trainer for tokenized examples. Loss is computed on completion tokens only, as their labels say.
+
+    Args:
+        model: the model to train.
+        tokenizer: its tokenizer.
+        examples: the training examples.
+        config: the configuration that `sft_config` returned for the recipe.
+        train: the recipe, of which the configuration does not hold the adapters and the micro-batches.
+        callbacks: callbacks of the trainer.
+        halvings: number of times to halve the size of micro-batches.
+    """
     from datasets import Dataset
 
     from neftune_cli.training.checkpointing import ResumableTrainer
@@ -206,11 +222,13 @@ def build_trainer(
 
     rows = [{"input_ids": list(example.input_ids), "labels": example.labels} for example in examples]
     name_number_of_experts(model)
-    return ResumableTrainer(
+    trainer = ResumableTrainer(
         model=model,
         args=config,
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=lora_config(cast("nn.Module", model), lora_rank) if lora_rank else None,
+        peft_config=lora_config(cast("nn.Module", model), train.lora_rank) if train.lora_rank else None,
         callbacks=callbacks,
     )
+    trainer.micro_batch_tokens = tokens_at_once(config.device.type, train.micro_batch_tokens) >> halvings
+    return trainer

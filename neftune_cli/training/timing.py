@@ -15,12 +15,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from trl.trainer.sft_trainer import SFTTrainer
 
 from neftune_cli.config.spec import TrialSpec
+from neftune_cli.data.batches import padded_tokens
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.training.fine_tuning import noise_callback
+from neftune_cli.training.micro_batches import MicroBatchTrainer
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
@@ -44,11 +45,12 @@ def device_clock(device: str) -> Clock:
 
 @dataclass(frozen=True)
 class ForwardCall:
-    """The start time of one forward pass, and its number of tokens."""
+    """The start time of one forward pass, and the size of its input."""
 
     begin: float
-    tokens: int
-    """Padding included."""
+    rows: int
+    length: int
+    """Tokens per row, padding included."""
 
 
 @contextmanager
@@ -58,7 +60,7 @@ def forward_calls(model: nn.Module, clock: Clock) -> Iterator[list[ForwardCall]]
 
     def record(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
         input_ids = named["input_ids"] if "input_ids" in named else positional[0]
-        calls.append(ForwardCall(clock(), input_ids.numel()))
+        calls.append(ForwardCall(clock(), *input_ids.shape))
 
     handle = model.register_forward_pre_hook(record, with_kwargs=True)
     try:
@@ -112,18 +114,17 @@ def time_training(
 
 def _trainer(
     loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, callbacks: list[TrainerCallback], work: Path
-) -> SFTTrainer:
+) -> MicroBatchTrainer:
     short = trial.train.model_copy(update={"max_steps": WARM_UP_STEPS + MAX_STEPS})
     config = sft_config(short, seed=trial.stream_seed, device=prepared.device, work=work)
-    rank = trial.train.lora_rank
-    return build_trainer(loaded.model, loaded.tokenizer, prepared.train, config, lora_rank=rank, callbacks=callbacks)
+    return build_trainer(loaded.model, loaded.tokenizer, prepared.train, config, train=trial.train, callbacks=callbacks)
 
 
 def _seconds_per_token(stopwatch: "_Stopwatch", calls: Sequence[ForwardCall]) -> float:
     """Return the median over the timed steps, or over the last warm-up step if there was no time for more."""
     spans = list(pairwise(stopwatch.ends))
     return median(
-        (end - begin) / sum(one.tokens for one in calls if begin <= one.begin < end)
+        (end - begin) / sum(one.rows * one.length for one in calls if begin <= one.begin < end)
         for begin, end in spans[WARM_UP_STEPS - 1 :] or spans
     )
 
@@ -131,11 +132,12 @@ def _seconds_per_token(stopwatch: "_Stopwatch", calls: Sequence[ForwardCall]) ->
 class _Epoch:
     """The batches and lengths of one epoch of a trainer, packed if the recipe packs."""
 
-    def __init__(self, trainer: SFTTrainer) -> None:
+    def __init__(self, trainer: MicroBatchTrainer) -> None:
         self._rows = cast(Any, trainer.train_dataset)
         self._collate: Callable[[list[Any]], dict[str, torch.Tensor]] = trainer.data_collator
         self._batch_size = trainer.args.per_device_train_batch_size
         self._accumulated = trainer.args.gradient_accumulation_steps
+        self._micro_batch_tokens = trainer.micro_batch_tokens
         self._batches = trainer.get_train_dataloader()
         self.lengths = [len(row) for row in self._rows["input_ids"]]
 
@@ -152,7 +154,9 @@ class _Epoch:
             return sum(self.lengths)
         order = random.Random(0).sample(self.lengths, len(self.lengths))
         batches = [order[start : start + self._batch_size] for start in range(0, len(order), self._batch_size)]
-        return sum(max(batch) * len(batch) for batch in batches)
+        if not self._micro_batch_tokens:
+            return sum(max(batch) * len(batch) for batch in batches)
+        return sum(padded_tokens(batch, self._micro_batch_tokens) for batch in batches)
 
     def longest_first(self) -> "_LongestFirst":
         """Return the warm-up batches, which hold the longest examples, followed by the batches of training."""

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from neftune_cli.data.examples import IGNORED_LABEL
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.evaluation.generation import effect_of_padding
+from neftune_cli.evaluation.decoding import effect_of_padding
 from neftune_cli.evaluation.language_model import LanguageModel, evaluation_mode
 from neftune_cli.models.gguf import quiet_transformers
 from neftune_cli.models.loading import LoadedModel

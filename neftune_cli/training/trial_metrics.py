@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
+from neftune_cli.data.batches import tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.evaluation.generation import evaluate_responses
+from neftune_cli.evaluation.generation import response_scores, scored_responses
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
 from neftune_cli.noise.lengths import token_noise_norm
@@ -21,16 +22,18 @@ from neftune_cli.records import (
     NoiseMeasurement,
     perplexity,
 )
-from neftune_cli.training.prepared_data import (
-    EVALUATION_BATCH_SIZE,
-    GENERATION_BATCH_SIZE,
-    PROBE_PROMPTS,
-    PreparedData,
-)
+from neftune_cli.training.prepared_data import PROBE_PROMPTS, PreparedData
 
 
 def measure_losses(model: LanguageModel, prepared: PreparedData, *, epoch: int) -> list[ExampleLoss]:
     """Return the noise-off loss of every probe and held-out example after an epoch (0: before training)."""
+    splits = [(PROBE, one) for one in prepared.probe] + [(HELD_OUT, one) for one in prepared.held_out]
+    losses = example_losses(
+        model,
+        [one for _, one in splits],
+        pad_token_id=prepared.pad_token_id,
+        tokens=tokens_at_once(prepared.device),
+    )
     return [
         ExampleLoss(
             split=split,
@@ -40,13 +43,8 @@ def measure_losses(model: LanguageModel, prepared: PreparedData, *, epoch: int) 
             loss=loss,
             tokens=predicted_tokens(one),
         )
-        for split, examples in ((PROBE, prepared.probe), (HELD_OUT, prepared.held_out))
-        for one, loss in zip(examples, _losses(model, examples, prepared), strict=True)
+        for (split, one), loss in zip(splits, losses, strict=True)
     ]
-
-
-def _losses(model: LanguageModel, examples: Sequence[TokenizedExample], prepared: PreparedData) -> list[float]:
-    return example_losses(model, examples, pad_token_id=prepared.pad_token_id, batch_size=EVALUATION_BATCH_SIZE)
 
 
 def loss_metrics(losses: Sequence[ExampleLoss], *, train_loss: float | None) -> LossMetrics:
@@ -89,28 +87,29 @@ def measure_responses(
     Raises:
         TrialError: a prompt leaves no room for a response in the model's context.
     """
-
-    def generated(examples: Sequence[TokenizedExample]) -> tuple[EvalMetrics, list[Generation]]:
-        return evaluate_responses(
-            model,
-            tokenizer,
-            examples,
-            max_new_tokens=evaluation.max_new_tokens,
-            repetition_penalty=evaluation.repetition_penalty,
-            batch_size=GENERATION_BATCH_SIZE,
-        )
-
-    held_out, to_held_out = generated(prepared.held_out)
-    probe, to_probe = generated(prepared.probe[:PROBE_PROMPTS])
+    held_out, probe = _prompted(prepared.held_out), _prompted(prepared.probe[:PROBE_PROMPTS])
+    generations = scored_responses(
+        model,
+        tokenizer,
+        [*held_out, *probe],
+        max_new_tokens=evaluation.max_new_tokens,
+        repetition_penalty=evaluation.repetition_penalty,
+        preallocated=evaluation.decoding == "preallocated",
+    )
+    to_held_out, to_probe = generations[: len(held_out)], generations[len(held_out) :]
     return MeasuredResponses(
-        held_out=held_out,
-        probe=probe if to_probe else None,
+        held_out=response_scores(to_held_out),
+        probe=response_scores(to_probe) if to_probe else None,
         generations=[
             one.model_copy(update={"split": split})
             for split, generations in ((HELD_OUT, to_held_out), (PROBE, to_probe))
             for one in generations
         ],
     )
+
+
+def _prompted(examples: Sequence[TokenizedExample]) -> list[TokenizedExample]:
+    return [one for one in examples if one.example.has_prompt]
 
 
 def measure_noise(noise: NoiseSpec, prepared: PreparedData) -> NoiseMeasurement | None:

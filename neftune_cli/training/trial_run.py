@@ -7,11 +7,11 @@ from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel, place
-from neftune_cli.records import CurvePoint, TrialRecord
-from neftune_cli.store import LeasedTrial
+from neftune_cli.records import CurvePoint, ExampleLoss, TrialRecord
+from neftune_cli.store import LeasedTrial, TrialFolder
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
 from neftune_cli.training.prepared_data import PreparedData
-from neftune_cli.training.sft_trainer import micro_batches
+from neftune_cli.training.sft_trainer import halved_batch
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
 from neftune_cli.training.trial_metrics import (
@@ -52,6 +52,8 @@ def run_trial(
         TrialError: the loss is not finite, or the applied noise does not match the formula.
         LeaseLost: another process took over the lease.
     """
+    if trial.is_base and (earlier := folder.folder.finished_elsewhere()):
+        return _copied(earlier, folder)
     outcome = (
         _measured_base(loaded, prepared, folder, stop)
         if trial.is_base
@@ -79,6 +81,17 @@ def run_trial(
         ),
     )
     folder.finish(record, outcome.losses, responses.generations)
+    return record
+
+
+def _copied(earlier: TrialFolder, folder: LeasedTrial) -> TrialRecord:
+    """Write the results of the same base model, measured in another sweep, and return their record."""
+    record, table = earlier.record(), earlier.example_losses()
+    assert record is not None
+    assert table is not None
+    print(f"The base model was measured before. Its results are copied from {earlier.path}.")
+    folder.rewrite_metrics(earlier.curve())
+    folder.finish(record, [ExampleLoss.model_validate(row) for row in table.to_pylist()], earlier.generations())
     return record
 
 
@@ -121,7 +134,7 @@ def _noise_notes(trial: Trial) -> Iterator[str]:
 
 def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:
     if halvings:
-        at_once, _ = micro_batches(trial.spec.train, halvings)
+        at_once, _ = halved_batch(trial.spec.train, halvings)
         whole = trial.spec.train.batch_size
         yield f"{trial.label}: batches of {whole} were computed as {whole // at_once} x {at_once} to fit in memory."
 

@@ -46,14 +46,15 @@ def test_a_grid_of_noise_fields_is_trained_and_attested(neftune: Neftune, tmp_pa
         "alpha=5,noise_target=completion",
         "alpha=5,noise=bernoulli,noise_target=completion",
     }
-    assert [found[arm]["calls"] for arm in ("alpha=0", "alpha=5")] == [0, 2]
+    steps, micro_batches = 2, 2
+    assert [found[arm]["calls"] for arm in ("alpha=0", "alpha=5")] == [0, steps * micro_batches]
     assert found["alpha=5"]["noised_share"] == 1
     assert 0 < found["alpha=5,noise_target=completion"]["noised_share"] < 1
     assert all(one["rms"] == pytest.approx(1, abs=0.02) for arm, one in found.items() if arm != "alpha=0")
     assert {(one["evaluation_calls"], one["hooks"]) for one in found.values()} == {(0, 1)}
     losses = pd.read_csv(tmp_path / "out" / "loss.csv").set_index("arm").train_loss_clean
     assert losses.nunique() == len(losses)  # each field changes the training
-    assert "Noise was measured in 5 of 10 training forward passes" in ended.out
+    assert "Noise was measured in 5 of 20 training forward passes" in ended.out
 
 
 def test_a_ratio_is_converted_to_an_alpha(neftune: Neftune, tmp_path: Path) -> None:

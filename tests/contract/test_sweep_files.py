@@ -180,3 +180,20 @@ def test_100_trials_take_less_than_50_megabytes(tmp_path: Path) -> None:
     run(tmp_path / "out", RunOptions(workers=0), **options)
     assert len(SweepFolder(tmp_path / "out").records()) == 100
     assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 50e6
+
+
+def test_the_base_model_of_a_sweep_beside_another_is_not_measured_again(
+    swept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neftune_cli.training import trial_run
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the base model is measured again")
+
+    monkeypatch.setattr(trial_run, "_measured_base", fail)
+    other = swept.parent / "other"
+    fewer: dict[str, Any] = {"alphas": "0", "seeds": "1", "train.max_steps": 1}
+    run(other, **fewer)
+    (first,), (second,) = (list((folder / "trials").glob("base-*")) for folder in (swept, other))
+    for name in ("record.json", "examples.parquet", "generations.jsonl", "metrics.jsonl"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()

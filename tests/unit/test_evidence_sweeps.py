@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.measurements import Evidence
@@ -17,7 +18,7 @@ from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_trial
 
 Records = list[TrialRecord]
-RECIPE = resolve_sweep(None, {}).train.model_dump()
+RECIPE = recipe_identity(resolve_sweep(None, {}).train)
 
 
 def test_one_sweep_is_one_setting(tmp_path: Path, hand_made_records: Records) -> None:

@@ -108,11 +108,16 @@ def test_automatic_workers_by_trials_cores_memory_and_gpus(
 def test_the_memory_of_a_worker_is_that_of_its_weights_and_its_largest_batch() -> None:
     million = Preparation((), 10**6, 4 * 10**6, vocabulary=1000, width=100, layers=10, longest=50)
     # by hand: 1 GiB; 4 MB of weights twice, gradients and two moments; 8 x 50 tokens
-    expected = GIB + 8 * 10**6 + 12 * 10**6 + 400 * 68 * 100 * 10 + 400 * 1000 * 12
-    assert memory_need(million, batch_size=8, max_length=256) == expected
+    weights = GIB + 8 * 10**6 + 12 * 10**6
+    expected = weights + 4000 * 68 * 100 * 10 + 4000 * 1000 * 12
+    assert memory_need(million, batch_size=80, max_length=256, at_once=0) == expected
     adapters = replace(million, trainable=10**4)
-    assert expected - memory_need(adapters, batch_size=8, max_length=256) == 12 * (10**6 - 10**4)
-    assert memory_need(million, batch_size=8, max_length=25) < expected
+    assert expected - memory_need(adapters, batch_size=80, max_length=256, at_once=0) == 12 * (10**6 - 10**4)
+    assert memory_need(million, batch_size=80, max_length=25, at_once=0) < expected
+    micro_batches = memory_need(million, batch_size=80, max_length=256, at_once=1000)
+    # keys and values of 256 prompts of 50 tokens with responses of 50 tokens: more than the activations of 1,000 tokens
+    assert micro_batches == weights + 2 * 4 * 100 * 10 * 100 * 256
+    assert memory_need(million, batch_size=80, max_length=256, at_once=3000) == weights + 3000 * (68 * 1000 + 12 * 1000)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no CPU affinity")

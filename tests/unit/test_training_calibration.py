@@ -106,7 +106,7 @@ def test_loss_time_of_few_examples_extrapolates_to_all(quick: Calibrated, slow: 
 def test_generation_time_of_few_tokens_extrapolates_to_all(
     quick: Calibrated, slow: Calibrated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation, "_end_tokens", lambda *_: [])  # every response reaches the limit
+    monkeypatch.setattr(generation, "_end_tokens", lambda *_: frozenset())  # every response reaches the limit
     before = quick.clock()
     measure_responses(quick.loaded.model, quick.loaded.tokenizer, quick.prepared, quick.trial.evaluation)
     assert quick.found.longest_responses == pytest.approx(quick.clock() - before)

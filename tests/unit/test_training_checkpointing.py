@@ -15,7 +15,7 @@ from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.training.checkpointing import generator_states, load_optimizer, restore_generators
 from neftune_cli.training.learning_curve import LearningCurveCallback
-from neftune_cli.training.sft_trainer import build_trainer, micro_batches, sft_config
+from neftune_cli.training.sft_trainer import build_trainer, halved_batch, sft_config
 from neftune_cli.training.snapshots import Snapshot, changing_tensors, read_snapshot, write_snapshot
 from tests.stopped_trials import prepared_data, trial_of
 
@@ -81,7 +81,7 @@ def losses(work: Path, *, halvings: int = 0, broken_step: int | None = None, **t
     loaded = load_model(find_model("tiny"))
     config = sft_config(spec.train, seed=0, device="cpu", work=work, halvings=halvings)
     trainer = build_trainer(
-        loaded.model, loaded.tokenizer, prepared_data().train, config, lora_rank=None, callbacks=[curve]
+        loaded.model, loaded.tokenizer, prepared_data().train, config, train=spec.train, callbacks=[curve]
     )
     step: Callable[..., torch.Tensor] = trainer.training_step
 
@@ -104,7 +104,7 @@ def test_halved_batches_give_the_same_losses(halvings: int, batch_size: int, tmp
 
 
 def test_halvings_multiply_the_configured_gradient_accumulation() -> None:
-    assert micro_batches(trial_of(batch_size=8, gradient_accumulation_steps=3).spec.train, 2) == (2, 12)
+    assert halved_batch(trial_of(batch_size=8, gradient_accumulation_steps=3).spec.train, 2) == (2, 12)
 
 
 def test_loss_that_is_not_finite_does_not_affect_other_steps(tmp_path: Path) -> None:

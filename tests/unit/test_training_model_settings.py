@@ -42,10 +42,12 @@ def settings(model: Any) -> dict[str, Any]:
 
 
 def trained(loaded: LoadedModel, work: Path, *, lora_rank: int | None, **sft: Any) -> Any:
-    recipe = TrainSpec(epochs=1, max_steps=2, learning_rate=1e-2, batch_size=2, max_length=32, sft=sft)
+    recipe = TrainSpec(
+        epochs=1, max_steps=2, learning_rate=1e-2, batch_size=2, max_length=32, lora_rank=lora_rank, sft=sft
+    )
     with trainer_settings_undone(loaded.model):
         config = sft_config(recipe, seed=0, device="cpu", work=work)
-        trainer = build_trainer(loaded.model, loaded.tokenizer, EXAMPLES, config, lora_rank=lora_rank, callbacks=[])
+        trainer = build_trainer(loaded.model, loaded.tokenizer, EXAMPLES, config, train=recipe, callbacks=[])
         trainer.train()
     model: Any = trainer.model
     return unwrapped(model)

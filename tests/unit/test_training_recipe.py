@@ -7,7 +7,7 @@ import pytest
 
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.errors import UsageError
-from neftune_cli.training.sft_trainer import check_recipe, micro_batches, sft_config
+from neftune_cli.training.sft_trainer import check_recipe, halved_batch, sft_config
 
 RECIPE: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4, "max_length": 8}
 
@@ -32,7 +32,7 @@ def test_a_number_gets_the_type_of_its_field(tmp_path: Path, name: str, given: f
 
 
 def test_accumulation_steps_with_a_point_count_as_a_whole_number() -> None:
-    accumulated = micro_batches(TrainSpec(**RECIPE, sft={"gradient_accumulation_steps": 3.0}), halvings=1)
+    accumulated = halved_batch(TrainSpec(**RECIPE, sft={"gradient_accumulation_steps": 3.0}), halvings=1)
     assert accumulated == (2, 6)
     assert all(type(number) is int for number in accumulated)
 

@@ -126,7 +126,7 @@ def test_the_loss_of_the_first_step_is_the_cross_entropy_of_the_untrained_model(
     recipe = TrainSpec(epochs=1, max_steps=1, learning_rate=1e-3, batch_size=2, max_length=32, sft=sft)
     config = sft_config(recipe, seed=0, device="cpu", work=tmp_path / "work")
     expected = cross_entropy(model)
-    build_trainer(model.model, model.tokenizer, EXAMPLES, config, lora_rank=None, callbacks=[curve]).train()
+    build_trainer(model.model, model.tokenizer, EXAMPLES, config, train=recipe, callbacks=[curve]).train()
     assert logged == [pytest.approx(expected, abs=1e-4)]
 
 

@@ -16,7 +16,7 @@ from neftune_cli.sweeps.failures import failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training.cost import Calibration
-from neftune_cli.training.hardware import keep_memory_between_steps
+from neftune_cli.training.hardware import configure_process
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial_log import redirect_library_output
 
@@ -29,7 +29,7 @@ class InlineExecutor:
         self._submitted: tuple[Job, SweepFolder] | None = None
 
     def __enter__(self) -> Self:
-        keep_memory_between_steps()
+        configure_process()
         return self
 
     def __exit__(

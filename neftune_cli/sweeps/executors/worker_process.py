@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, encode_line
-from neftune_cli.training.hardware import MEMORY_KEPT
+from neftune_cli.training.hardware import MEMORY_KEPT, SPIN_COUNT, SPINS
 
 COMMAND = (sys.executable, "-P", "-m", "neftune_cli.sweeps.executors.worker")
 """`-P` keeps the current folder off the import path, where a file such as `random.py` would hide a library."""
@@ -133,6 +133,7 @@ _DEFAULTS = {
     "MALLOC_MMAP_THRESHOLD_": str(MEMORY_KEPT),
     "MALLOC_TRIM_THRESHOLD_": str(MEMORY_KEPT),
     "MALLOC_TOP_PAD_": str(MEMORY_KEPT // 16),
+    SPIN_COUNT: str(SPINS),
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -1,0 +1,113 @@
+"""An SFTTrainer without wasted work: length-sorted micro-batches, and logits of labelled positions only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, pad
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from neftune_cli.data.batches import batches_by_length
+from neftune_cli.data.examples import IGNORED_LABEL
+from neftune_cli.evaluation.language_model import LanguageModel, computes_chosen_positions
+
+Inputs = dict[str, Any]
+"""Arguments of the model's forward: right-padded tensors of shape (examples, length)."""
+
+
+class MicroBatchTrainer(SFTTrainer):
+    """An SFTTrainer that computes each batch in micro-batches with the gradient of the whole batch.
+
+    The loss of a micro-batch is divided by the number of labelled tokens of the whole optimizer step, so that the
+    gradients of all micro-batches add up to the gradient of the padded batch, apart from rounding.
+    """
+
+    micro_batch_tokens: int = 0
+    """Tokens of a micro-batch, padding included; 0: every batch is computed at once, by TRL."""
+
+    def training_step(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Compute the gradient of one batch, and return its loss in nats per labelled token of the step."""
+        if num_items_in_batch is None or not self._splits(inputs):
+            return self._step(model, inputs, num_items_in_batch)
+        parts = micro_batches(inputs, self.micro_batch_tokens)
+        with _shared_autocast_cache():
+            return torch.stack([self._step(model, part, num_items_in_batch) for part in parts]).sum()
+
+    def _step(self, model: torch.nn.Module, inputs: Inputs, count: Tensor | int | None) -> Tensor:
+        loss: Tensor = super().training_step(model, inputs, count)  # type: ignore[no-untyped-call]
+        return loss
+
+    def _splits(self, inputs: Inputs) -> bool:
+        """Return whether the loss of the batch is a sum over its examples, and nothing else depends on the batch."""
+        return (
+            self.micro_batch_tokens > 0
+            and self.accelerator.num_processes == 1
+            and not self.aux_loss_enabled  # a mean over the tokens of a batch
+            and {"input_ids", "attention_mask", "labels"}
+            == {name for name, value in inputs.items() if value is not None}
+        )
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Inputs,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Return the loss of a batch. TRL computes it, unless it is the plain loss of a model on one device.
+
+        TRL projects every position of a batch to the vocabulary on devices without Triton, and does it again for the
+        gradient. It also computes the entropy and the accuracy of every position.
+        """
+        if return_outputs or num_items_in_batch is None or not self._splits(inputs) or not self._has_plain_loss:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+        self._total_train_tokens += int(inputs["attention_mask"].sum())
+        self._metrics["train"]["num_tokens"] = [self._total_train_tokens]
+        return _labelled_loss(model, inputs) / torch.as_tensor(num_items_in_batch).clamp(min=1)
+
+    @property
+    def _has_plain_loss(self) -> bool:
+        args = cast(SFTConfig, self.args)
+        own_loss = self.label_smoother is not None or self.compute_loss_func is not None
+        changed = own_loss or args.loss_type != "nll" or args.torch_compile
+        return not changed and computes_chosen_positions(cast(LanguageModel, self.model))
+
+
+def _labelled_loss(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Return the sum of the losses of all labelled tokens, in nats; only their logits are computed."""
+    targets = inputs["labels"][:, 1:]
+    labelled = targets != IGNORED_LABEL
+    with model.register_forward_pre_hook(_without_labels, with_kwargs=True):
+        logits: Tensor = model(**inputs, use_cache=False, logits_to_keep=pad(labelled, (0, 1))).logits
+    return cross_entropy(logits.float(), targets[labelled], reduction="sum")
+
+
+def _without_labels(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Remove the labels once the noise, whose hook is called first, has read them; the model would need all logits."""
+    return positional, {name: value for name, value in named.items() if name != "labels"}
+
+
+@contextmanager
+def _shared_autocast_cache() -> Iterator[None]:
+    """Keep the bfloat16 copies of weights that autocast makes, so that they are cast once per batch."""
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()
+
+
+def micro_batches(inputs: Inputs, tokens: int) -> Iterator[Inputs]:
+    """Yield parts of a batch with examples of similar length, each without the padding that it does not need.
+
+    Args:
+        inputs: `input_ids`, `attention_mask` and `labels`, right-padded, (examples, length) each.
+        tokens: largest number of tokens of a part, padding included.
+    """
+    lengths: list[int] = inputs["attention_mask"].sum(1).tolist()
+    for rows in batches_by_length(lengths, tokens):
+        yield {name: value[rows, : lengths[rows[0]]] for name, value in inputs.items() if value is not None}

@@ -1,0 +1,47 @@
+"""Tokens of the preallocated cache compared with transformers' `generate`, for tiny models of many architectures."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from neftune_cli.evaluation import decoding
+from neftune_cli.evaluation.decoding import Decoding, greedy_tokens
+from neftune_cli.evaluation.language_model import causal_model, evaluation_mode
+from neftune_cli.models.loading import load_model
+from neftune_cli.models.sources import find_model
+from tests.tiny_architectures import ARCHITECTURES, Architecture
+
+TRAINED = [one for one in ARCHITECTURES if not one.refusal(lora=False)]
+PREALLOCATED = {
+    "llama",
+    "gpt2",
+    "qwen3_moe",
+}
+"""Some of the architectures that must not fall back to transformers."""
+END = 7
+
+
+def prompts() -> list[tuple[int, ...]]:
+    generator = torch.Generator().manual_seed(0)
+    lengths = [9, 1, 30, 4, 4, 17, 2, 12, 25, 3]
+    return [tuple(torch.randint(8, 2048, (length,), generator=generator).tolist()) for length in lengths]
+
+
+@pytest.mark.parametrize("one", TRAINED, ids=str)
+def test_tokens_equal_those_of_transformers(one: Architecture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_model(find_model(str(one.save(tmp_path))))
+    limits = [14, 3, 14, 14, 1, 14, 8, 14, 14, 14]
+    single_prompts = [([prompt], [limit]) for prompt, limit in zip(prompts(), limits, strict=True)]
+    monkeypatch.setattr(decoding, "tokens_at_once", lambda _: 40)  # several parts
+    with evaluation_mode(loaded.model):
+        library = Decoding(frozenset({END}), 1.3, preallocated=False)
+        expected = [greedy_tokens(loaded.model, *single, library)[0] for single in single_prompts]
+        ends = {tokens[5] for tokens in expected if len(tokens) > 9}  # end tokens that end some responses early
+        library = Decoding(frozenset(ends), 1.3, preallocated=False)
+        expected = [greedy_tokens(loaded.model, *single, library)[0] for single in single_prompts]
+        found = greedy_tokens(loaded.model, prompts(), limits, Decoding(frozenset(ends), 1.3))
+    assert found == expected
+    assert len({len(tokens) for tokens in found}) >= 3
+    if one.name in PREALLOCATED:
+        assert decoding._has_plain_cache(causal_model(loaded.model))

@@ -1,0 +1,160 @@
+"""Micro-batches compared with whole batches and with TRL's own trainer: gradients, losses, draws of the noise."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import TrainerCallback
+from trl.trainer.sft_trainer import SFTTrainer
+
+from neftune_cli.config.spec import TrainSpec
+from neftune_cli.data.batches import batches_by_length, padded_tokens
+from neftune_cli.data.examples import Example, TokenizedExample
+from neftune_cli.models.loading import load_model
+from neftune_cli.models.sources import find_model
+from neftune_cli.noise import attach_noise
+from neftune_cli.training.micro_batches import MicroBatchTrainer, micro_batches
+from neftune_cli.training.sft_trainer import build_trainer, sft_config
+
+TOLERANCE = 1e-5
+"""Largest relative difference of gradients that are summed in another order, in float32."""
+SMALLEST_BATCH = 8
+
+
+def examples(count: int = 12) -> list[TokenizedExample]:
+    """Return examples of 4 to 60 tokens, the first of them with one labelled token."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.randint(4, 60, (count,), generator=generator).tolist()
+    prompts = [length - 1 if not row else length // 3 for row, length in enumerate(lengths)]
+    return [
+        TokenizedExample(
+            Example(str(row), (), "", "cluster"),
+            tuple(torch.randint(5, 1000, (length,), generator=generator).tolist()),
+            prompt,
+        )
+        for row, (length, prompt) in enumerate(zip(lengths, prompts, strict=True))
+    ]
+
+
+class Gradients(TrainerCallback):
+    """Copy the gradients of every optimizer step, and the logged losses."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Tensor]] = []
+        self.losses: list[float] = []
+        self.tokens: list[float] = []
+
+    def on_pre_optimizer_step(self, *_: Any, model: Any = None, **__: Any) -> None:
+        named = model.named_parameters()
+        self.steps.append({name: one.grad.clone() for name, one in named if one.grad is not None})
+
+    def on_log(self, *_: Any, logs: dict[str, float] | None = None, **__: Any) -> None:
+        if logs and "loss" in logs:
+            self.losses.append(logs["loss"])
+            self.tokens.append(logs["num_tokens"])
+
+
+def trained(work: Path, *, tokens: int, own_loss: bool = True, alpha: float = 0.0, **fields: Any) -> Gradients:
+    loaded = load_model(find_model("tiny"))
+    train = TrainSpec(
+        epochs=1,
+        learning_rate=1e-3,
+        batch_size=SMALLEST_BATCH,
+        max_length=64,
+        micro_batch_tokens=tokens,
+        **{"precision": "float32", "max_grad_norm": 1e9, **fields},
+    )
+    config = sft_config(train, seed=0, device="cpu", work=work)
+    recorded = Gradients()
+    trainer = build_trainer(loaded.model, loaded.tokenizer, examples(), config, train=train, callbacks=[recorded])
+    if not own_loss:
+        trainer.compute_loss = lambda *given, **named: SFTTrainer.compute_loss(trainer, *given, **named)  # type: ignore[method-assign,no-untyped-call]
+    with attach_noise(cast(nn.Module, trainer.model), alpha=alpha, seed=3):
+        trainer.train()
+    return recorded
+
+
+def assert_same_gradients(found: Gradients, expected: Gradients, tolerance: float = TOLERANCE) -> None:
+    assert len(found.steps) == len(expected.steps) > 0
+    for one, other in zip(found.steps, expected.steps, strict=True):
+        assert one.keys() == other.keys()
+        for name in other:
+            assert (one[name] - other[name]).norm() <= tolerance * other[name].norm(), name
+    assert found.losses == pytest.approx(expected.losses, rel=tolerance)
+    assert found.tokens == expected.tokens
+
+
+@pytest.mark.parametrize("tokens", [1, 64, 100_000])
+def test_micro_batches_have_the_gradient_of_trls_padded_batch(tokens: int, tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", tokens=0, max_steps=1)
+    assert_same_gradients(trained(tmp_path / "parts", tokens=tokens, max_steps=1), whole)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"gradient_accumulation_steps": 2},
+        {"lora_rank": 4},
+        {"gradient_checkpointing": True},
+        {"label_smoothing_factor": 0.1},
+        {"loss_type": "dft"},
+    ],
+    ids=str,
+)
+def test_micro_batches_have_the_same_gradient_with_other_recipes(fields: dict[str, Any], tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", tokens=0, max_steps=1, **fields)
+    assert_same_gradients(trained(tmp_path / "parts", tokens=64, max_steps=1, **fields), whole)
+
+
+def test_trls_loss_of_all_positions_has_the_same_gradient(tmp_path: Path) -> None:
+    trls = trained(tmp_path / "trl", tokens=64, own_loss=False, max_steps=1)
+    assert_same_gradients(trained(tmp_path / "own", tokens=64, max_steps=1), trls)
+
+
+def test_weights_in_bfloat16_are_cast_once_for_all_micro_batches(tmp_path: Path) -> None:
+    """In bfloat16 the gradients differ by its rounding error, 2**-8, and not by more."""
+    whole = trained(tmp_path / "whole", tokens=0, max_steps=1, precision="bfloat16")
+    assert_same_gradients(trained(tmp_path / "parts", tokens=64, max_steps=1, precision="bfloat16"), whole, 2**-6)
+
+
+def test_arms_with_micro_batches_share_the_draws_of_the_noise(tmp_path: Path) -> None:
+    """The change of the embeddings' gradient is proportional to alpha for a small alpha."""
+    clean, small, double = (
+        trained(tmp_path / str(alpha), tokens=64, alpha=alpha, max_steps=1).steps[0] for alpha in (0.0, 0.01, 0.02)
+    )
+    name = "model.layers.0.mlp.down_proj.weight"
+    first, second = small[name] - clean[name], double[name] - clean[name]
+    assert first.norm() > 0
+    assert (second - 2 * first).norm() < 0.05 * second.norm()
+
+
+def test_micro_batches_hold_each_row_once_without_needless_padding() -> None:
+    lengths = [5, 1, 9, 9, 2, 7]
+    ids = torch.arange(1, 61).view(6, 10)
+    mask = (torch.arange(10) < torch.tensor(lengths)[:, None]).long()
+    inputs = {"input_ids": ids * mask, "attention_mask": mask, "labels": ids, "position_ids": None}
+    parts = list(micro_batches(inputs, 18))
+    assert sorted(int(row[0]) for part in parts for row in part["input_ids"]) == [1, 11, 21, 31, 41, 51]
+    assert [tuple(part["input_ids"].shape) for part in parts] == [(2, 9), (2, 7), (2, 2)]
+    assert all(part["attention_mask"][0].all() for part in parts)
+    assert all(part.keys() == {"input_ids", "attention_mask", "labels"} for part in parts)
+
+
+def test_batches_by_length_are_full_and_hold_each_index_once() -> None:
+    lengths = [3, 8, 8, 1, 30, 4]
+    batches = list(batches_by_length(lengths, 16))
+    assert batches == [[4], [1, 2], [5, 0, 3]]
+    assert padded_tokens(lengths, 16) == 30 + 16 + 12
+    assert list(batches_by_length([], 16)) == []
+
+
+def test_packed_batches_are_left_to_trl(tmp_path: Path) -> None:
+    loaded = load_model(find_model("tiny"))
+    train = TrainSpec(epochs=1, max_steps=1, learning_rate=1e-3, batch_size=2, max_length=64, sft={"packing": True})
+    config = sft_config(train, seed=0, device="cpu", work=tmp_path)
+    trainer = build_trainer(loaded.model, loaded.tokenizer, examples(), config, train=train, callbacks=[])
+    assert isinstance(trainer, MicroBatchTrainer)
+    inputs = {"input_ids": torch.ones(1, 8), "labels": torch.ones(1, 8), "position_ids": torch.arange(8)[None]}
+    assert not trainer._splits(inputs)
