@@ -11,9 +11,10 @@ from rich.console import Console
 
 from neftune_cli.commands.outcome import disk_errors_reported, finish, print_results
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
+from neftune_cli.config.executors import INLINE, LOCAL, make_executor
 from neftune_cli.config.run_settings import RunOptions
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.sweeps.executors import INLINE, LOCAL, Executor, make_executor
+from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.progress.live import LiveObserver, can_draw

@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from neftune_cli.config.choices import TEXT
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.conversations import Conversation
 from neftune_cli.data.examples import Example
@@ -98,7 +99,7 @@ def _recognized(table: Table, candidates: Sequence[ColumnSet], layout: str | Non
     filled = tuple(column for column in table.columns if table.filled(column))
     for present in (filled, table.columns):
         for columns, names in _fitting(present, candidates):
-            others = _other_layouts(present, candidates) if columns.layout == "text" else ()
+            others = _other_layouts(present, candidates) if columns.layout == TEXT else ()
             return ChosenColumns(columns, _resolved(columns, table.columns, _exact, names), others=others)
     raise UsageError(_missing_columns(table, candidates, layout))
 
@@ -114,7 +115,7 @@ def _fitting(present: Sequence[str], candidates: Sequence[ColumnSet]) -> Iterato
 
 def _other_layouts(present: Sequence[str], candidates: Sequence[ColumnSet]) -> tuple[str, ...]:
     fitting = (columns for columns in candidates if set(columns.required) <= set(_resolved(columns, present, _exact)))
-    return tuple(dict.fromkeys(columns.layout for columns in fitting if columns.layout != "text"))
+    return tuple(dict.fromkeys(columns.layout for columns in fitting if columns.layout != TEXT))
 
 
 def _resolved(

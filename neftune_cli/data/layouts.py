@@ -2,6 +2,7 @@
 
 import re
 
+from neftune_cli.config.choices import ALPACA, MESSAGES, PROMPT_COMPLETION, TEXT
 from neftune_cli.data.columns import ColumnSet, RowReader
 from neftune_cli.data.conversations import Conversation, conversation, prompted
 from neftune_cli.data.examples import Example, Message, content_id
@@ -120,7 +121,7 @@ _PAIR_OPTIONS = ("input", "system", "history", "tools")
 
 def _alpaca(*outputs: str) -> ColumnSet:
     return ColumnSet(
-        "alpaca",
+        ALPACA,
         ("instruction", "output"),
         _pair("instruction", "output"),
         _PAIR_OPTIONS,
@@ -131,7 +132,7 @@ def _alpaca(*outputs: str) -> ColumnSet:
 
 def _prompt_completion(prompts: tuple[str, ...], completions: tuple[str, ...]) -> ColumnSet:
     return ColumnSet(
-        "prompt-completion",
+        PROMPT_COMPLETION,
         ("prompt", "completion"),
         _pair("prompt", "completion"),
         _PAIR_OPTIONS,
@@ -141,14 +142,14 @@ def _prompt_completion(prompts: tuple[str, ...], completions: tuple[str, ...]) -
 
 
 def _messages(*names: str) -> ColumnSet:
-    return ColumnSet("messages", ("messages",), _turns, ("system", "tools"), {"messages": names, **_SYSTEM})
+    return ColumnSet(MESSAGES, ("messages",), _turns, ("system", "tools"), {"messages": names, **_SYSTEM})
 
 
 BUILT_IN = (
     _alpaca("output", "response"),
     _prompt_completion(("prompt",), ("completion",)),
     _messages("messages", "conversations"),
-    ColumnSet("text", ("text",), _text, read_raw=_text),
+    ColumnSet(TEXT, ("text",), _text, read_raw=_text),
     _alpaca("output", "response", "answer", "completion"),
     _prompt_completion(("prompt", "question", "query", "input"), ("completion", "response", "answer", "output")),
     _messages("messages", "conversations", "conversation", "dialog", "dialogue"),
