@@ -53,9 +53,12 @@ SAMPLES: dict[str, Any] = {
     "train.batch_size": 7,
     "train.max_length": 77,
     "train.lora_rank": 7,
+    "train.precision": "bfloat16",
+    "train.micro_batch_tokens": 7,
     "train.sft": ["weight_decay=0.1"],
     "evaluation.max_new_tokens": 7,
     "evaluation.repetition_penalty": 1.5,
+    "evaluation.decoding": "transformers",
 }
 """Values that differ from the defaults, by spec field."""
 
