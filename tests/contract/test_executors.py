@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.executors import (
     EXECUTORS,
     INLINE,
@@ -15,6 +14,7 @@ from neftune_cli.config.executors import (
     make_executor,
     register_executor,
 )
+from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.run_settings import RunOptions, RunSettings
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, UsageError
