@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from neftune_cli.cli import app
+from neftune_cli.commands.command_group import SUMMARIES, load_command
 from neftune_cli.commands.help_page import help_row
 from neftune_cli.commands.options import DECLARED
+from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import ArmSpec, EvaluationSpec, SweepSpec, TrainSpec
 from neftune_cli.metrics import METRICS
@@ -33,7 +33,6 @@ from neftune_cli.records import (
     TrialRecord,
     TrialStatus,
 )
-from neftune_cli.sweeps.executors import EXECUTORS
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference.md"
 
@@ -51,8 +50,8 @@ def reference() -> str:
 
 def _commands() -> Iterator[str]:
     yield "## Commands\n"
-    group: Any = typer.main.get_command(app)
-    for name, command in group.commands.items():
+    for name in SUMMARIES:
+        command = load_command(name)
         yield f"### `neftune {name}`\n"
         yield f"{inspect.cleandoc(command.help or '')}\n"
         context = command.make_context(name, [], resilient_parsing=True)

@@ -9,15 +9,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from neftune_cli.commands.compare import compare
-from neftune_cli.commands.help_page import Command, CommandGroup
-from neftune_cli.commands.preview import preview
-from neftune_cli.commands.sensitivity import sensitivity
-from neftune_cli.commands.status import status
-from neftune_cli.commands.sweep import sweep
-from neftune_cli.commands.train import train
-from neftune_cli.commands.visualize import visualize
-from neftune_cli.config.command_line import command_again
+from neftune_cli.commands.command_group import TRAINING, CommandGroup
 from neftune_cli.errors import ExitCode, NeftuneError, UsageError
 
 app = typer.Typer(
@@ -28,8 +20,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (sweep, compare, status, train, preview, sensitivity, visualize):
-    app.command(cls=Command)(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -68,6 +58,8 @@ def main() -> None:
         _print_error(f"Internal error: {type(error).__name__}: {error}\nPlease report it with the output of --debug.")
         code = ExitCode.TRIAL_FAILED
     if code == ExitCode.INTERRUPTED:  # Typer turns an interrupt into this code without a message
+        from neftune_cli.config.command_line import command_again
+
         kept = "Finished trials are kept. Resume with:"
         lost = "Nothing was trained. Run the command again:"
         _print_error(f"Interrupted. {kept if _trains(sys.argv[1:]) else lost}\n  {command_again()}")
@@ -77,7 +69,7 @@ def main() -> None:
 def _trains(arguments: Sequence[str]) -> bool:
     """Return whether a command line trains, so that the same command resumes it."""
     name = next((argument for argument in arguments if not argument.startswith("-")), "")
-    return name in (sweep.__name__, train.__name__) and "--dry-run" not in arguments
+    return name in TRAINING and "--dry-run" not in arguments
 
 
 def _explain(error: TyperException | NeftuneError) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from enum import IntEnum
 from typing import TypeVar
 
@@ -111,6 +110,8 @@ def did_you_mean(name: str, known: Iterable[str], *, compared: Callable[[str], s
         quoted: whether the names are printed in quotes.
 
     """
+    from difflib import SequenceMatcher  # late, so that `neftune --help` starts fast
+
     ratios = {one: SequenceMatcher(None, compared(name), compared(one)).ratio() for one in known}
     close = [one for one in ratios if ratios[one] >= _MIN_SIMILARITY]
     close = sorted(close, key=lambda one: -ratios[one])[:_MAX_SUGGESTIONS]

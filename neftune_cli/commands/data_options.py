@@ -1,25 +1,13 @@
 """Options on the model and the data: each is declared once, with its help, its panel and its destination."""
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, get_args
 
 from neftune_cli.commands.routing import Destination, Option
+from neftune_cli.config.choices import LearnedTurns, layout_names
 
 DATA = "Data and model"
 _SPEC = Destination.SPEC
-
-
-def _layouts() -> Sequence[str]:
-    from neftune_cli.data.formats import layout_names
-
-    return layout_names()
-
-
-def _learned_turns() -> Sequence[str]:
-    from neftune_cli.config.spec import LearnedTurns
-
-    return get_args(LearnedTurns)
-
 
 Model = Annotated[
     str | None,
@@ -51,7 +39,7 @@ Format = Annotated[
         DATA,
         _SPEC,
         field="format",
-        names=_layouts,
+        names=layout_names,
     ),
 ]
 TrainExamples = Annotated[
@@ -123,7 +111,7 @@ Loss = Annotated[
         DATA,
         _SPEC,
         field="loss",
-        names=_learned_turns,
+        names=partial(get_args, LearnedTurns),
     ),
 ]
 Raw = Annotated[

@@ -25,6 +25,7 @@ def dry_run(
     running: RunOptions,
     *,
     hourly_rate: float | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Plan, calibrate where no finished trial shows the cost, and print the plan. Nothing is written.
@@ -34,7 +35,7 @@ def dry_run(
 
     """
     begin = time.monotonic()
-    with executable_plan(file, fields, output, running) as work:
+    with executable_plan(file, fields, output, running, quiet=quiet) as work:
         costed = _costed(work, running, hourly_rate, begin)
     if as_json:
         typer.echo(json.dumps(costed.as_json(), indent=2))

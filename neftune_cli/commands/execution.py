@@ -1,24 +1,29 @@
-"""Run a plan: choose the executor, run the trials while showing progress, and report the results."""
+"""Run a plan: choose the executor, run the trials while showing progress, and report the results.
+
+The runner, the display and the reports are imported when they are needed, so that a sweep prints its first line soon.
+"""
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+import typer
 
-from neftune_cli.commands.outcome import disk_errors_reported, finish, print_results
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
+from neftune_cli.config.executors import INLINE, LOCAL, make_executor
 from neftune_cli.config.run_settings import RunOptions
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.sweeps.executors import INLINE, LOCAL, Executor, make_executor
+from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.interrupts import Interrupts
-from neftune_cli.sweeps.progress import NullObserver
-from neftune_cli.sweeps.progress.live import LiveObserver, can_draw
-from neftune_cli.sweeps.progress.plain_lines import LineObserver
-from neftune_cli.sweeps.runner import SweepOutcome, run_sweep
+
+if TYPE_CHECKING:
+    from neftune_cli.sweeps.runner import SweepOutcome
+
+READING = "Reading model and data ..."
+"""First line of a sweep. The imports of a worker and its reading take seconds."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +42,32 @@ def executable_plan(
     output: Path | None,
     running: RunOptions,
     *,
+    quiet: bool,
     single_trial: bool = False,
 ) -> Iterator[ExecutablePlan]:
     """Yield the plan of the given options with its executor, whose workers end with the block.
+
+    Unless `quiet`, a line says that a worker reads the model and the data.
 
     Raises:
         UsageError: every problem of the request; or only one trial is allowed, and the folder has another.
 
     """
     with Interrupts() as interrupts, make_executor(_executor_name(running)) as executor:
-        planned = plan_sweep(file, fields, output, executor.inspect)
+        announce = _announce_nothing if quiet else _announce_reading
+        planned = plan_sweep(file, fields, output, executor.inspect, announce)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
             what = f"{planned.folder.path} has other trainings."
             raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
         yield ExecutablePlan(planned, executor, interrupts)
+
+
+def _announce_reading() -> None:
+    with suppress(OSError, ValueError):  # the terminal may be closed
+        typer.echo(READING, err=True)
+
+
+def _announce_nothing() -> None: ...
 
 
 def _executor_name(running: RunOptions) -> str:
@@ -71,7 +88,7 @@ def run_and_report(
     quiet: bool,
     as_json: bool,
     single_trial: bool = False,
-) -> tuple[PlannedSweep, SweepOutcome]:
+) -> "tuple[PlannedSweep, SweepOutcome]":
     """Plan, run, and print the results.
 
     Args:
@@ -89,7 +106,11 @@ def run_and_report(
         KeyboardInterrupt: the user or the system interrupted the sweep.
 
     """
-    with executable_plan(file, fields, output, running, single_trial=single_trial) as work:
+    with executable_plan(file, fields, output, running, quiet=quiet, single_trial=single_trial) as work:
+        from neftune_cli.commands.failures import disk_errors_reported, finish
+        from neftune_cli.commands.outcome import print_results  # before the run: an upgrade may replace the files
+        from neftune_cli.sweeps.runner import run_sweep
+
         planned = work.planned
         with _observer(planned, quiet=quiet) as observer, disk_errors_reported(planned.folder.path):
             outcome = run_sweep(planned.plan, planned.folder, work.executor, observer, work.interrupts, running)
@@ -100,6 +121,12 @@ def run_and_report(
 
 
 def _observer(planned: PlannedSweep, *, quiet: bool) -> Any:
+    from rich.console import Console
+
+    from neftune_cli.sweeps.progress import NullObserver
+    from neftune_cli.sweeps.progress.live import LiveObserver, can_draw
+    from neftune_cli.sweeps.progress.plain_lines import LineObserver
+
     if quiet:
         return nullcontext(NullObserver())
     console = Console(file=sys.stderr)

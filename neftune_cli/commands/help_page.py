@@ -2,15 +2,13 @@
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from neftune_cli.commands.panels import page_width, panel, paragraph, print_text
 from neftune_cli.commands.routing import CHOICES
-
-if TYPE_CHECKING:
-    from rich.panel import Panel
 
 _Row = tuple[str, str]
 """Option with its type, and its meaning."""
@@ -27,33 +25,26 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, _formatter: Any) -> None:
         """Print usage, description and options."""
-        _print_page(self, ctx, {})
+        print_page(self, ctx, {})
 
 
-class CommandGroup(TyperGroup):
-    """The program itself, with a help page like that of its commands."""
+def print_page(command: TyperCommand | TyperGroup, ctx: Any, panels: dict[str, list[_Row]]) -> None:
+    """Print usage, description, the given panels, and those of the parameters.
 
-    def format_help(self, ctx: Any, _formatter: Any) -> None:
-        """Print usage, description, commands and options."""
-        commands = [(name, _paragraphs(command.help)[0]) for name, command in self.commands.items()]
-        _print_page(self, ctx, {"Commands": commands})
+    Args:
+        command: command or group.
+        ctx: its context.
+        panels: rows by title.
 
-
-def _print_page(command: TyperCommand | TyperGroup, ctx: Any, panels: dict[str, list[_Row]]) -> None:
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    console.print(Padding(Text(_usage(command, ctx), "bold"), 1))
-    console.print(Padding(Text("\n\n".join(_paragraphs(command.help))), (0, 1, 1, 1)))
+    """
     for parameter in command.get_params(ctx):
         if row := help_row(parameter, ctx):
             typed, meaning = row
             panels.setdefault(_panel_of(parameter), []).append((_on_lines(typed), meaning))
-    width = _width(typed for rows in panels.values() for typed, _ in rows)
-    for title, rows in panels.items():
-        console.print(_panel(title, rows, width))
+    width, names = page_width(), _width(typed for rows in panels.values() for typed, _ in rows)
+    description = "\n\n".join(paragraphs(command.help))
+    lines = [" " * width, *paragraph(_usage(command, ctx), width, bold=True), *paragraph(description, width)]
+    print_text([*lines, *(line for title, rows in panels.items() for line in panel(title, rows, names, width))])
 
 
 def _usage(command: TyperCommand | TyperGroup, ctx: Any) -> str:
@@ -65,7 +56,8 @@ def _usage(command: TyperCommand | TyperGroup, ctx: Any) -> str:
     return " ".join(["Usage:", ctx.command_path, "[OPTIONS]", *names])
 
 
-def _paragraphs(text: str | None) -> list[str]:
+def paragraphs(text: str | None) -> list[str]:
+    """Return the paragraphs of a docstring, each on one line."""
     return [" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text or "").split("\n\n")]
 
 
@@ -125,23 +117,3 @@ def _on_lines(typed: str) -> str:
 def _width(names: Iterable[str]) -> int:
     """Return the width of the first column, which is the same in all panels."""
     return max(len(line) for typed in names for line in typed.splitlines())
-
-
-def _panel(title: str, rows: Sequence[_Row], width: int) -> "Panel":
-    from rich.panel import Panel
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    table = Table.grid(
-        Column(width=width, overflow="fold"), Column(ratio=1, overflow="fold"), padding=(0, 2), expand=True
-    )
-    for typed, meaning in rows:
-        name = Text(typed, "yellow")
-        name.highlight_regex(_OPTION, "bold cyan")
-        text = Text(meaning)
-        text.highlight_regex(_OPTION, "cyan")
-        table.add_row(name, text)
-    return Panel(table, title=title, title_align="left", border_style="dim")
-
-
-_OPTION = r"(?<!\S)--?[a-z][a-z-]*"

@@ -3,13 +3,15 @@
 All other options of a command are declared in its own module.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from neftune_cli.commands import data_options
 from neftune_cli.commands.routing import Destination, Option
-from neftune_cli.config import run_settings, spec
+from neftune_cli.config import choices, run_settings
+from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 
 
@@ -22,21 +24,7 @@ NOISE, TRAINING, EVALUATION, RUN = "Noise", "Training", "Evaluation", "Run"
 _SPEC, _RUN, _COMMAND = Destination.SPEC, Destination.RUN, Destination.COMMAND
 
 
-def _scales() -> Sequence[str]:
-    from neftune_cli.config.spec import choices_of
-
-    return choices_of("noise_scale")
-
-
-def _targets() -> Sequence[str]:
-    from neftune_cli.config.spec import choices_of
-
-    return choices_of("noise_target")
-
-
 def _executors() -> Mapping[str, str]:
-    from neftune_cli.sweeps.executors import EXECUTORS
-
     return {name: EXECUTORS[name].description for name in EXECUTORS}
 
 
@@ -125,7 +113,7 @@ NoiseScale = Annotated[
         NOISE,
         _SPEC,
         field="noise_scale",
-        names=_scales,
+        names=partial(get_args, choices.NoiseScale),
     ),
 ]
 NoiseSchedule = Annotated[
@@ -142,7 +130,12 @@ NoiseSchedule = Annotated[
 NoiseTarget = Annotated[
     str | None,
     Option(
-        "--noise-target", "Tokens that receive noise (default all).", NOISE, _SPEC, field="noise_target", names=_targets
+        "--noise-target",
+        "Tokens that receive noise (default all).",
+        NOISE,
+        _SPEC,
+        field="noise_target",
+        names=partial(get_args, choices.NoiseTarget),
     ),
 ]
 
@@ -208,7 +201,7 @@ LoraRank = Annotated[
     ),
 ]
 Precision = Annotated[
-    spec.Precision | None,
+    choices.Precision | None,
     Option(
         "--precision",
         "Arithmetic of training; auto is bfloat16 where the hardware has it (default float32 for tiny, else auto).",
@@ -265,7 +258,7 @@ RepetitionPenalty = Annotated[
     ),
 ]
 Decoding = Annotated[
-    spec.DecodingName | None,
+    choices.DecodingName | None,
     Option(
         "--decoding",
         "Program that generates responses: with a preallocated cache, or transformers (default preallocated).",

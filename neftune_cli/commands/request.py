@@ -19,9 +19,7 @@ from neftune_cli.config.resolve import Resolved, resolve_valid_fields
 from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
 from neftune_cli.data.content import split_suffix
 from neftune_cli.data.files import FILE_SUFFIXES
-from neftune_cli.data.loading import load_data
 from neftune_cli.errors import Problems, UsageError
-from neftune_cli.models.sources import find_model
 from neftune_cli.store import SWEEP_FILE, SweepFolder
 from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.plan import Plan, make_plan
@@ -39,7 +37,13 @@ class PlannedSweep:
     folder: SweepFolder
 
 
-def plan_sweep(file: Path | None, fields: Mapping[str, Any], output: Path | None, inspect: Inspect) -> PlannedSweep:
+def plan_sweep(
+    file: Path | None,
+    fields: Mapping[str, Any],
+    output: Path | None,
+    inspect: Inspect,
+    announce: Callable[[], None] = lambda: None,
+) -> PlannedSweep:
     """Return the plan of the given options and an experiment file.
 
     Args:
@@ -47,6 +51,7 @@ def plan_sweep(file: Path | None, fields: Mapping[str, Any], output: Path | None
         fields: given option values by spec field, for example "train.epochs".
         output: results folder, or None for the default one.
         inspect: returns the facts about model, data and machine that only a process with torch can find.
+        announce: tells the user that `inspect` has begun. It is not called if an option or a field has a problem.
 
     Raises:
         UsageError: all problems at once. An option or field that has a problem is left out to check the others.
@@ -66,6 +71,7 @@ def plan_sweep(file: Path | None, fields: Mapping[str, Any], output: Path | None
     if problems.found:  # without the invalid options and fields, the folder would seem to have a different sweep
         problems.add(inspect_placed(spec).problems)
         problems.raise_any()
+    announce()
     plan = make_plan(spec, folder, inspect_placed)
     return PlannedSweep(plan, folder)
 
@@ -153,6 +159,9 @@ def _parsed(parser: str, value: Any) -> Any:
 
 def _check_model_and_data(fields: Mapping[str, Any], problems: Problems) -> None:
     """Find the model and read the data that the fields of a spec name."""
+    from neftune_cli.data.loading import load_data
+    from neftune_cli.models.sources import find_model
+
     problems.attempt(lambda: find_model(str(fields.get("model", DEFAULT_MODEL))))
     try:
         inputs = InputSpec(**{name: value for name, value in fields.items() if name in _INPUT_NAMES})

@@ -71,7 +71,6 @@ def sweep(
     The same command resumes an interrupted sweep. With further alphas or seeds it runs only the new trials.
     """
     arguments = locals()
-    from neftune_cli.commands.dry_run import dry_run as show_plan
     from neftune_cli.commands.execution import run_and_report
     from neftune_cli.commands.request import raise_with_spec_problems
     from neftune_cli.config.run_settings import run_options
@@ -82,6 +81,8 @@ def sweep(
     raise_with_spec_problems(problems, experiment, fields)
     assert running is not None
     if dry_run:
-        show_plan(experiment, fields, output, running, hourly_rate=hourly_rate, as_json=as_json)
+        from neftune_cli.commands.dry_run import dry_run as show_plan
+
+        show_plan(experiment, fields, output, running, hourly_rate=hourly_rate, quiet=quiet, as_json=as_json)
         return
     run_and_report(experiment, fields, output, running, quiet=quiet, as_json=as_json)

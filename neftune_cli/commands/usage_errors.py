@@ -70,7 +70,10 @@ def _invalid_argument(error: TyperException, context: Any, page: str, help_: str
     """Return an unknown command or an argument too many; other errors with the text of Typer."""
     text = error.format_message()
     if found := re.match(r"No such command '(.+?)'", text):
-        return Problem(f"There is no command {found[1]!r}.", did_you_mean(found[1], context.command.commands) or help_)
+        return Problem(
+            f"There is no command {found[1]!r}.",
+            did_you_mean(found[1], context.command.list_commands(context)) or help_,
+        )
     if found := re.match(r"Got unexpected extra argument\(s\) \((.+)\)", text):
         return Problem(f"{page} does not take the argument {found[1]!r}.", "Remove it. " + help_)
     return Problem(text, help_)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from neftune_cli.config.entry_points import entry_points_of
 from neftune_cli.errors import Problem, UsageError, alternatives
 
 if TYPE_CHECKING:
@@ -105,11 +106,9 @@ class Registry(Mapping[str, D], Generic[D]):
     def _load_entry_points(self) -> None:
         if self._loaded:
             return
-        from importlib.metadata import entry_points  # late, so that `neftune --help` starts fast
-
         self._loaded = True  # set first: a module that is loaded may itself read this registry
         try:
-            for entry_point in sorted(entry_points(group=self.group), key=lambda one: one.name):
+            for entry_point in entry_points_of(self.group):
                 self.register(self._load(entry_point))
         except BaseException:
             self._loaded = False

@@ -3,22 +3,16 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from neftune_cli.config.choices import DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
-NoiseScale = Literal["paper", "hf"]
-"""The length L in the formula: the real tokens of the example, or the padded length of its row, as in transformers."""
-NoiseTarget = Literal["all", "prompt", "completion"]
-"""Real tokens that get noise: all, or by their labels the prompt (ignored by the loss) or the completion."""
-LearnedTurns = Literal["last", "all-assistant"]
-Precision = Literal["auto", "float32", "bfloat16"]
-DecodingName = Literal["preallocated", "transformers"]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 DEFAULT_MODEL = "tiny"

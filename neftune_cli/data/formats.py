@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from neftune_cli.config.choices import LAYOUTS
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.columns import ChosenColumns, ColumnSet, choose, layout_of_row
 from neftune_cli.data.conversations import Conversation, example_of
@@ -15,7 +16,7 @@ from neftune_cli.data.turns import Remark
 from neftune_cli.data.unread import check_unread, unread_notes
 from neftune_cli.formatting import counted
 
-__all__ = ["ColumnSet", "Reading", "example", "layout_names", "read_examples", "register_columns"]
+__all__ = ["ColumnSet", "Reading", "example", "read_examples", "register_columns"]
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,10 @@ def read_examples(table: Table, inputs: InputSpec) -> Reading:
     return Reading(chosen.columns.layout, examples, notes, bad_rows)
 
 
-def layout_names() -> tuple[str, ...]:
-    """Return the names of all layouts."""
-    return tuple(dict.fromkeys(columns.layout for columns in _COLUMN_SETS))
-
-
 def register_columns(columns: ColumnSet) -> None:
     """Add a column set in this process, with preference over the existing ones."""
     _COLUMN_SETS.insert(0, columns)
+    LAYOUTS.insert(0, columns.layout)
 
 
 def example(prompt: Sequence[Message], completion: str) -> Example:

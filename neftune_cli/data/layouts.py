@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import takewhile
 
+from neftune_cli.config.choices import ALPACA, MESSAGES, PROMPT_COMPLETION, TEXT
 from neftune_cli.data.columns import ColumnSet, RowReader
 from neftune_cli.data.conversations import Conversation, conversation, prompted
 from neftune_cli.data.examples import Example, Message, content_id
@@ -152,7 +153,7 @@ _PAIR_OPTIONS = ("input", "system", "history", "tools")
 
 def _alpaca(*outputs: str) -> ColumnSet:
     return ColumnSet(
-        "alpaca",
+        ALPACA,
         ("instruction", "output"),
         _pair("instruction", "output"),
         _PAIR_OPTIONS,
@@ -164,7 +165,7 @@ def _alpaca(*outputs: str) -> ColumnSet:
 
 def _prompt_completion(prompts: tuple[str, ...], completions: tuple[str, ...]) -> ColumnSet:
     return ColumnSet(
-        "prompt-completion",
+        PROMPT_COMPLETION,
         ("prompt", "completion"),
         _pair("prompt", "completion"),
         _PAIR_OPTIONS,
@@ -174,14 +175,14 @@ def _prompt_completion(prompts: tuple[str, ...], completions: tuple[str, ...]) -
 
 
 def _messages(*names: str) -> ColumnSet:
-    return ColumnSet("messages", ("messages",), _turns, ("system", "tools"), {"messages": names, **_SYSTEM})
+    return ColumnSet(MESSAGES, ("messages",), _turns, ("system", "tools"), {"messages": names, **_SYSTEM})
 
 
 BUILT_IN = (
     _alpaca("output", "response"),
     _prompt_completion(("prompt",), ("completion",)),
     _messages("messages", "conversations"),
-    ColumnSet("text", ("text",), _text, read_raw=_text, meaningful=("role",)),
+    ColumnSet(TEXT, ("text",), _text, read_raw=_text, meaningful=("role",)),
     _alpaca("output", "response", "answer", "completion"),
     _prompt_completion(("prompt", "question", "query", "input"), ("completion", "response", "answer", "output")),
     _messages("messages", "conversations", "conversation", "dialog", "dialogue"),

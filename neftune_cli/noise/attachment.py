@@ -8,7 +8,7 @@ from weakref import WeakMethod
 import torch
 from torch import Tensor, nn
 
-from neftune_cli.config.spec import NoiseScale, NoiseTarget
+from neftune_cli.config.choices import NoiseScale, NoiseTarget
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.attestation import MeterState, NoiseMeter
 from neftune_cli.noise.batch import MISSING_LABELS, Batch

@@ -8,7 +8,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from neftune_cli.config.spec import NoiseScale, NoiseTarget
+from neftune_cli.config.choices import NoiseScale, NoiseTarget
 from neftune_cli.noise.conflicts import noise_sources
 from neftune_cli.noise.draws import STANDARD_DEVIATION
 from neftune_cli.records import Attestation

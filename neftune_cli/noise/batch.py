@@ -6,7 +6,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from neftune_cli.config.spec import NoiseScale, NoiseTarget
+from neftune_cli.config.choices import NoiseScale, NoiseTarget
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.lengths import token_noise_scale
 

@@ -11,8 +11,9 @@ from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
+from neftune_cli.config.choices import NoiseScale, NoiseTarget
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
-from neftune_cli.config.spec import NoiseScale, NoiseSpec, NoiseTarget
+from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
 from neftune_cli.noise.attestation import MEASURE_EVERY, MeterState
 from neftune_cli.noise.conflicts import remove_upstream_noise

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from neftune_cli.config.spec import NoiseScale
+from neftune_cli.config.choices import NoiseScale
 from neftune_cli.errors import Problem, UsageError
 
 

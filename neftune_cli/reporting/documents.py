@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from neftune_cli.formatting import PLAIN_WIDTH
-
 if TYPE_CHECKING:
     from neftune_cli.analysis.results import Comparison
 
@@ -60,6 +58,7 @@ def to_text(comparisons: "Sequence[Comparison]", *, hypotheses: bool = False) ->
     """Return the terminal output at `PLAIN_WIDTH` columns, without colors."""
     from rich.console import Console
 
+    from neftune_cli.formatting import PLAIN_WIDTH
     from neftune_cli.reporting.tables import print_comparisons
 
     text = io.StringIO()

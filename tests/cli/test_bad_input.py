@@ -6,7 +6,7 @@ import pytest
 
 from tests.command_line import Neftune
 
-SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples", "4")
+SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples", "4", "--quiet")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_a_folder_with_a_different_sweep_is_not_changed(neftune: Neftune, tmp_pa
 
     SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"train": {"epochs": 9.0}}))
     before = (tmp_path / "there" / "sweep.yaml").read_bytes()
-    result = neftune("sweep", "--epochs", "1", "--output", "there")
+    result = neftune("sweep", "--epochs", "1", "--output", "there", "--quiet")
     assert result.err == (
         "Error: there has a different sweep: train.epochs is 9.0 there and 1.0 here.\n"
         "  Use --output with another folder, or the same options.\n"
@@ -209,7 +209,7 @@ def test_an_invalid_option_is_reported_instead_of_a_different_sweep(
     from neftune_cli.store import SweepFolder
 
     SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"train": {"epochs": 9.0}}))
-    result = neftune("sweep", option, value, "--output", "there")
+    result = neftune("sweep", option, value, "--output", "there", "--quiet")
     assert named in result.err.partition("\n")[0]
     assert "different sweep" not in result.err
     assert result.code == 2
@@ -218,7 +218,7 @@ def test_an_invalid_option_is_reported_instead_of_a_different_sweep(
 def test_a_folder_with_other_files_is_refused(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.png").touch()
-    result = neftune("sweep", "--output", "photos")
+    result = neftune("sweep", "--output", "photos", "--quiet")
     assert result.err == ("Error: photos has files but no sweep.\n  Use --output with an empty or a new folder.\n")
 
 
@@ -326,7 +326,7 @@ def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypa
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neftune_cli.commands.execution.run_sweep", interrupt)
+    monkeypatch.setattr("neftune_cli.sweeps.runner.run_sweep", interrupt)
     result = neftune("sweep", "--alphas", "0,5", "--quiet")
     assert result.code == 130
     assert result.err == ("Interrupted. Finished trials are kept. Resume with:\n  neftune sweep --alphas 0,5 --quiet\n")
@@ -340,7 +340,7 @@ def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypa
         ("neftune_cli.geometry.output.default_folder", "visualize --alpha 5"),
         ("neftune_cli.geometry.output.default_folder", "sensitivity"),
         ("neftune_cli.evidence.gathering.gather", "compare results"),
-        ("neftune_cli.commands.help_page.CommandGroup.get_command", "swep --alphas 0,5"),
+        ("neftune_cli.commands.command_group.CommandGroup.get_command", "swep --alphas 0,5"),
     ],
 )
 def test_an_interrupt_of_a_command_without_training_promises_no_finished_trials(

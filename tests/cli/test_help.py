@@ -4,20 +4,25 @@ import re
 from typing import Any
 
 import pytest
-import typer
 
-from neftune_cli.cli import app
+from neftune_cli.commands.command_group import SUMMARIES, command_function, load_command
+from neftune_cli.commands.help_page import paragraphs
+from neftune_cli.config.executors import EXECUTORS, ExecutorDeclaration
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.split import MAX_HELD_OUT, PROMPTS_PER_HELD_OUT
-from neftune_cli.sweeps.executors import EXECUTORS, ExecutorDeclaration
 from tests.command_line import Neftune
 
-COMMANDS: dict[str, Any] = dict(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = {name: load_command(name) for name in SUMMARIES}
 
 
 def test_all_commands_are_tested() -> None:
     assert set(COMMANDS) == {"sweep", "compare", "status", "train", "preview", "sensitivity", "visualize"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_summary_of_a_command_is_the_first_paragraph_of_its_docstring(command: str) -> None:
+    assert SUMMARIES[command] == paragraphs(command_function(command).__doc__)[0]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])

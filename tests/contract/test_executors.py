@@ -6,26 +6,21 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.config.executors import (
+    EXECUTORS,
+    INLINE,
+    LOCAL,
+    ExecutorDeclaration,
+    make_executor,
+    register_executor,
+)
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.run_settings import RunOptions, RunSettings
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.sweeps.executors import (
-    EXECUTORS,
-    INLINE,
-    LOCAL,
-    Event,
-    Executor,
-    ExecutorDeclaration,
-    Finished,
-    Job,
-    LeasedElsewhere,
-    Started,
-    make_executor,
-    register_executor,
-)
+from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.plan import Plan, make_plan
 from neftune_cli.sweeps.progress import NullObserver

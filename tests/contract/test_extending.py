@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from neftune_cli.config.choices import LAYOUTS
+from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.data import formats
 from neftune_cli.metrics import METRICS, REGISTRY
 from neftune_cli.noise.draws import NoiseStream
-from neftune_cli.sweeps.executors import EXECUTORS
 from tests.command_line import Neftune
 
 PAGE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -26,7 +27,7 @@ SMALL = "--seeds 1 --max-steps 1 --train-examples 4 --eval-examples 2 --max-new-
 
 @pytest.fixture(scope="module", autouse=True)
 def extensions() -> Iterator[None]:
-    columns = list(formats._COLUMN_SETS)
+    columns, layouts = list(formats._COLUMN_SETS), list(LAYOUTS)
     for blocks in BLOCKS.values():
         for block in blocks:
             exec(block, {"__name__": "extension"})
@@ -35,6 +36,7 @@ def extensions() -> Iterator[None]:
     REGISTRY.unregister("word_overlap")
     EXECUTORS.unregister("traced")
     formats._COLUMN_SETS[:] = columns
+    LAYOUTS[:] = layouts
 
 
 @pytest.mark.parametrize("heading", ["A noise distribution", "A metric", "An executor", "A data layout"])

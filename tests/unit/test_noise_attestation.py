@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.neftune import activate_neftune, neftune_post_forward_hook
 
-from neftune_cli.config.spec import NoiseScale
+from neftune_cli.config.choices import NoiseScale
 from neftune_cli.noise import AttachedNoise, NEFTuneEmbedding, attach_noise
 from neftune_cli.noise.draws import NoiseStream
 from tests.tiny_models import tiny_llama

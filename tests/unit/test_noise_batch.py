@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 
-from neftune_cli.config.spec import NoiseTarget
+from neftune_cli.config.choices import NoiseTarget
 from neftune_cli.errors import UsageError
 from neftune_cli.noise import attach_noise
 from neftune_cli.noise.batch import Batch

@@ -1,12 +1,11 @@
-"""The executor protocol and the registry of executors. Each implementation has a module here."""
+"""The executor protocol. Each implementation has a module here, and `neftune_cli.config.executors` their names."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
 from types import TracebackType
 from typing import Protocol, Self
 
-from neftune_cli.config.registry import Registry
+from neftune_cli.config.executors import EXECUTORS, ExecutorDeclaration, register_executor
 from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.records import TrialRecord
@@ -16,6 +15,19 @@ from neftune_cli.sweeps.inspection import Inspection, Preparation
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial import Trial
 from neftune_cli.training.trial_log import ATTEMPT, CRASH
+
+__all__ = [
+    "EXECUTORS",
+    "Event",
+    "Executor",
+    "ExecutorDeclaration",
+    "Finished",
+    "Job",
+    "LeasedElsewhere",
+    "Started",
+    "WorkerDied",
+    "register_executor",
+]
 
 
 @dataclass(frozen=True)
@@ -164,61 +176,3 @@ class Executor(Protocol):
     def kill(self) -> None:
         """Kill all workers. Work since the last checkpoint is lost."""
         ...
-
-
-INLINE, LOCAL = "inline", "local"
-
-
-@dataclass(frozen=True)
-class ExecutorDeclaration:
-    """One way to run trials."""
-
-    name: str
-    """Value of `--executor`."""
-    description: str
-    """One line for help texts and docs."""
-    make: str | Callable[[], Executor]
-    """Class or function that returns an executor, or `module:name` to import it at first use."""
-
-
-EXECUTORS: Registry[ExecutorDeclaration] = Registry(
-    "executor", "neftune.executors", ExecutorDeclaration, lambda executor: executor.name
-)
-
-
-def register_executor(executor: ExecutorDeclaration) -> ExecutorDeclaration:
-    """Add an executor in this process; a package uses the entry point group `neftune.executors` instead.
-
-    Raises:
-        UsageError: the name is already registered.
-
-    """
-    return EXECUTORS.register(executor)
-
-
-def make_executor(name: str) -> Executor:
-    """Return a new executor, which is a context manager.
-
-    Raises:
-        UsageError: the name is unknown. The message lists the known names.
-
-    """
-    make = EXECUTORS[name].make
-    if isinstance(make, str):
-        module, _, attribute = make.partition(":")
-        make = getattr(import_module(module), attribute)
-    assert callable(make)
-    executor: Executor = make()
-    return executor
-
-
-register_executor(
-    ExecutorDeclaration(LOCAL, "worker processes on this machine", "neftune_cli.sweeps.executors.local:LocalExecutor")
-)
-register_executor(
-    ExecutorDeclaration(
-        INLINE,
-        "the main process, one trial after another, for debugging; --workers 0 selects it too",
-        "neftune_cli.sweeps.executors.inline:InlineExecutor",
-    )
-)

@@ -47,7 +47,8 @@ class _WorkerSlot:
 
     number: int
     log: Path
-    threads: int
+    threads: int = 0
+    """Number of threads of the worker; 0 stands for one per core, which are counted when the worker starts."""
     gpu: int | None = None
     worker: WorkerProcess | None = None
     is_ready: bool = False
@@ -85,7 +86,7 @@ class LocalExecutor:
 
     def __enter__(self) -> Self:
         self._logs = Path(tempfile.mkdtemp(prefix="neftune-workers-"))
-        self._slots = [_WorkerSlot(0, self._logs / "worker-0.txt", available_cores())]
+        self._slots = [_WorkerSlot(0, self._logs / "worker-0.txt")]
         self._selector = DefaultSelector()
         self._signals = SignalPipe()
         self._selector.register(self._signals, EVENT_READ)
@@ -190,6 +191,7 @@ class LocalExecutor:
     def _started_worker(self, slot: _WorkerSlot) -> WorkerProcess:
         """Return the worker of a slot, and start one if there is none."""
         if slot.worker is None:
+            slot.threads = slot.threads or available_cores()
             environment = worker_environment(slot.threads, slot.gpu, self._environment)
             slot.worker, slot.is_ready = WorkerProcess(slot.log, with_this_package(environment)), False
             self._selector.register(slot.worker, EVENT_READ, slot)

@@ -1,0 +1,23 @@
+"""Types of fields with a fixed set of values, and the names of data layouts.
+
+This module imports neither pydantic nor an implementation, so that `--help` can list the values at once.
+"""
+
+from typing import Literal
+
+NoiseScale = Literal["paper", "hf"]
+"""The length L in the formula: the real tokens of the example, or the padded length of its row, as in transformers."""
+NoiseTarget = Literal["all", "prompt", "completion"]
+"""Real tokens that get noise: all, or by their labels the prompt (ignored by the loss) or the completion."""
+LearnedTurns = Literal["last", "all-assistant"]
+Precision = Literal["auto", "float32", "bfloat16"]
+DecodingName = Literal["preallocated", "transformers"]
+
+ALPACA, PROMPT_COMPLETION, MESSAGES, TEXT = "alpaca", "prompt-completion", "messages", "text"
+LAYOUTS = [ALPACA, PROMPT_COMPLETION, MESSAGES, TEXT]
+"""Names of the layouts in order of preference. `neftune_cli.data.formats.register_columns` adds to them."""
+
+
+def layout_names() -> tuple[str, ...]:
+    """Return the names of all layouts."""
+    return tuple(dict.fromkeys(LAYOUTS))

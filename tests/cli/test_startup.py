@@ -1,0 +1,73 @@
+"""Imports of the main process: a help page needs nothing but Typer, and a sweep starts without torch and pandas."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neftune_cli.commands.command_group import SUMMARIES
+from neftune_cli.commands.execution import READING
+from tests.command_line import Neftune
+
+HEAVY = {"torch", "transformers", "trl", "datasets", "accelerate", "peft", "pandas", "sklearn", "matplotlib"}
+NOT_FOR_HELP = HEAVY | {"numpy", "scipy", "pyarrow", "pydantic", "yaml", "jinja2", "rich.console", "importlib.metadata"}
+NOT_BEFORE_THE_FIRST_LINE = HEAVY | {"numpy", "scipy", "pyarrow", "jinja2"}
+
+AT_FIRST_LINE = """\
+import os, sys, typer
+typer.echo = lambda *text, **_: (print(*text, *sys.modules, sep="\\n", file=sys.stderr, flush=True), os._exit(0))
+from neftune_cli.cli import main
+main()
+"""
+AT_EXIT = """\
+import atexit, sys
+atexit.register(lambda: print("MODULES", *sys.modules, file=sys.stderr))
+from neftune_cli.cli import main
+main()
+"""
+
+
+def modules_of(*arguments: str, cwd: Path) -> set[str]:
+    """Run a command in a new process, and return the modules that it has imported at its end."""
+    command = [sys.executable, "-c", AT_EXIT, *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
+    *_, listed = done.stderr.splitlines()
+    assert listed.startswith("MODULES "), done.stderr
+    return set(listed.split()[1:])
+
+
+@pytest.mark.parametrize("command", ["", *SUMMARIES])
+def test_a_help_page_imports_no_library_but_typer(command: str, tmp_path: Path) -> None:
+    imported = modules_of(*command.split(), "--help", cwd=tmp_path)
+    assert imported & NOT_FOR_HELP == set()
+
+
+@pytest.mark.parametrize("command", SUMMARIES)
+def test_a_help_page_imports_no_other_command(command: str, tmp_path: Path) -> None:
+    imported = modules_of(command, "--help", cwd=tmp_path)
+    assert {f"neftune_cli.commands.{name}" for name in SUMMARIES} & imported == {f"neftune_cli.commands.{command}"}
+
+
+@pytest.mark.parametrize("arguments", ["sweep", "sweep --dry-run", "sweep --alphas 0,5 --seeds 2", "train --alpha 5"])
+def test_the_first_line_is_printed_before_slow_imports(arguments: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", AT_FIRST_LINE, *arguments.split()]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path)
+    line, *imported = done.stderr.splitlines()
+    assert line == READING
+    assert set(imported) & NOT_BEFORE_THE_FIRST_LINE == set()
+    assert "neftune_cli.sweeps.executors.local" in imported
+
+
+def test_the_first_line_of_a_sweep_precedes_the_problems_that_a_worker_finds(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text('{"question": "?"}\n')
+    arguments = ("sweep", "--dataset", "data.jsonl")
+    found = neftune(*arguments).err.splitlines()
+    assert found[0] == READING
+    assert found[1].startswith("Error: The columns of data.jsonl match no supported layout")
+    assert neftune(*arguments, "--quiet").err.splitlines() == found[1:]
+
+
+@pytest.mark.parametrize("option", ["--alphas=x", "--epochs=0", "--workers=x", "--keep=some", "--alpahs=1"])
+def test_a_mistyped_option_is_the_only_thing_that_is_reported(neftune: Neftune, option: str) -> None:
+    assert neftune("sweep", option).err.startswith("Error: ")
