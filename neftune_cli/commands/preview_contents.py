@@ -121,7 +121,7 @@ def _parts(example: TokenizedExample, length: int) -> list[Part]:
     """Return the role of each token. The first token is never predicted, so that it carries no loss."""
     parts: list[Part] = ["prompt" if label == IGNORED_LABEL else "learned" for label in example.labels]
     parts[0] = "first" if parts[0] == "learned" else parts[0]
-    return [*parts[:length], *(["cut"] * len(parts[length:]))]
+    return ["cut" if index >= length else part for index, part in enumerate(parts)]
 
 
 def _texts(token_ids: Sequence[int], tokenizer: "PreTrainedTokenizerBase") -> list[str]:

@@ -78,7 +78,11 @@ def test_markers_of_media_in_texts_are_named(marker: str) -> None:
     unread = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}[kind]
     expected = f"Texts contain '{marker}', which is trained as text, since {unread}: 1 row."
     in_history = [turn("user", f"{marker}\n{QUESTION}"), *CHAT[1:], *CHAT]
-    rows = [{"messages": in_history}, {"text": f"a {marker}"}, {**PAIR, "prompt": f"{marker}{QUESTION}"}]
+    rows: list[dict[str, Any]] = [
+        {"messages": in_history},
+        {"text": f"a {marker}"},
+        {**PAIR, "prompt": f"{marker}{QUESTION}"},
+    ]
     for row in rows:
         assert expected in reading_of(row).notes
     assert expected in reading_of(rows[2], raw=True).notes
