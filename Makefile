@@ -9,7 +9,7 @@ SPREAD := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 LATEST := transformers trl accelerate datasets peft pandas typer rich pydantic
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup test test-slow crash fuzz lint reference latest ablation smollm2 ablation-smollm2 tiny-base simulations
+.PHONY: help setup test test-slow crash fuzz lint reference latest bench ablation smollm2 ablation-smollm2 tiny-base simulations
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -52,6 +52,9 @@ latest: ## Run the fast tests with the newest releases of all dependencies but t
 	.venv-latest/bin/python -m pip install --quiet --upgrade $(LATEST)
 	.venv-latest/bin/python -m pip list
 	OMP_NUM_THREADS=1 .venv-latest/bin/python -m pytest $(SPREAD)
+
+bench: setup ## Measure time and memory of sweeps, at most 25 minutes on 2 cores: make bench DATASET=mine.jsonl
+	$(BIN)/python -m experiments.benchmarks $(if $(DATASET),--dataset $(DATASET))
 
 ablation: setup ## Train four alphas with three seeds on the bundled model and data, and compare them
 	$(BIN)/neftune sweep experiments/ablation.yaml --alphas 0,5,10,15 --output results/ablation > /dev/null

@@ -1,0 +1,209 @@
+"""Measurements of `make bench` inside a process: phases of an arm, speed, cost of noise, and losses beside TRL's."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from unittest.mock import patch
+
+from experiments.benchmarks.sweep_commands import (
+    NOISE_ALPHA,
+    Fields,
+    Figures,
+    MeasurementError,
+    in_new_process,
+    repeated,
+    sweep_command,
+    trial_of,
+    trl_fields,
+)
+from neftune_cli.config.spec import TrialSpec
+from neftune_cli.store import SweepFolder
+
+if TYPE_CHECKING:
+    from neftune_cli.sweeps.model_cache import ModelCache
+    from neftune_cli.training.checkpointing import ResumableTrainer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MATRIX_SIZES = (512, 1024, 2048)
+
+
+def phases(fields: Fields, repetitions: int) -> Figures:
+    """Measure the phases of an arm and its training speed. Each repetition is a sweep in a new process."""
+    return repeated(lambda _: in_new_process(arm_phases, fields), repetitions)
+
+
+def arm_phases(fields: Fields) -> dict[str, float]:
+    """Run a sweep of alpha 0 in this process, and return the shares of the phases and the training speed."""
+    from neftune_cli.cli import app
+    from neftune_cli.sweeps.model_cache import ModelCache
+
+    cache, timer, peak = ModelCache(), PhaseTimer(), gemm_flops()
+    model: Any = cache.shared_model(trial_of(fields, 0.0, cache)).model
+    with TemporaryDirectory(prefix="neftune-bench-") as folder, _timed_functions(timer):
+        sweep = Path(folder, "sweep")
+        command = sweep_command(fields, sweep, "--alphas", "0", "--seeds", "1", "--workers", "0")
+        if app(command[command.index("sweep") :], standalone_mode=False):
+            raise MeasurementError("A sweep in the main process failed.")
+        rate = _trained_tokens(sweep) / timer.seconds["training"]
+    peak, arm = max(peak, gemm_flops()), sum(timer.seconds.values())
+    return {
+        "arm_seconds": arm,
+        **{f"{phase}_share": seconds / arm for phase, seconds in timer.seconds.items()},
+        "tokens_per_second": rate,
+        "gemm_gflops": peak / 1e9,
+        "gemm_share": 6 * model.num_parameters() * rate / peak,
+    }
+
+
+class PhaseTimer:
+    """Seconds of each phase. A phase inside another one interrupts it."""
+
+    def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._clock, self._since = clock, clock()
+        self._phases: list[str] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count the time inside the context as time of a phase. An outermost phase discards all earlier times."""
+        if not self._phases:
+            self.seconds.clear()
+        self._count()
+        self._phases.append(name)
+        try:
+            yield
+        finally:
+            self._count()
+            self._phases.pop()
+
+    def timed(self, name: str, function: Callable[P, T]) -> Callable[P, T]:
+        """Return a function whose calls are a phase."""
+
+        def run(*args: P.args, **kwargs: P.kwargs) -> T:
+            with self.phase(name):
+                return function(*args, **kwargs)
+
+        return run
+
+    def _count(self) -> None:
+        now = self._clock()
+        if self._phases:
+            self.seconds[self._phases[-1]] += now - self._since
+        self._since = now
+
+
+@contextmanager
+def _timed_functions(timer: PhaseTimer) -> Iterator[None]:
+    """Time the functions of a trial; the times at the end are those of the last trial."""
+    from neftune_cli.sweeps.trial_runner import TrialRunner
+    from neftune_cli.training.checkpointing import ResumableTrainer
+    from neftune_cli.training.trial_metrics import measure_losses, measure_responses
+
+    with (
+        patch.object(TrialRunner, "run", timer.timed("setup", TrialRunner.run)),
+        patch.object(ResumableTrainer, "train", timer.timed("training", ResumableTrainer.train)),
+        patch("neftune_cli.training.fine_tuning.measure_losses", timer.timed("losses", measure_losses)),
+        patch("neftune_cli.training.trial_run.measure_responses", timer.timed("responses", measure_responses)),
+    ):
+        yield
+
+
+def gemm_flops(sizes: Sequence[int] = MATRIX_SIZES, repetitions: int = 5) -> float:
+    """Return the largest number of float32 operations per second in products of square matrices of several sizes."""
+    import torch
+
+    from neftune_cli.training.hardware import device_name
+    from neftune_cli.training.timing import device_clock
+
+    clock, rates = device_clock(device_name()), []
+    for size in sizes:
+        matrix = torch.rand(size, size, device=device_name())
+        result = matrix @ matrix
+        for _ in range(repetitions):
+            begin = clock()
+            torch.mm(matrix, matrix, out=result)
+            rates.append(2 * size**3 / (clock() - begin))
+    return max(rates)
+
+
+def noise_cost(fields: Fields, repetitions: int) -> Figures:
+    """Return the training time with noise over that without, in pairs of alternating order."""
+    return in_new_process(_noise_pairs, fields, repetitions)
+
+
+def _noise_pairs(fields: Fields, repetitions: int) -> Figures:
+    from neftune_cli.sweeps.model_cache import ModelCache
+
+    cache = ModelCache()
+    trials = [trial_of(fields, alpha, cache) for alpha in (0.0, NOISE_ALPHA)]
+    train(cache, trials[0])  # fills caches
+
+    def pair(number: int) -> dict[str, float]:
+        seconds = {trial.noise.alpha: train(cache, trial)[1] for trial in trials[:: -1 if number % 2 else 1]}
+        return {"noise_over_none": seconds[NOISE_ALPHA] / seconds[0.0]}
+
+    return repeated(pair, repetitions)
+
+
+def train(cache: "ModelCache", trial: TrialSpec) -> tuple["ResumableTrainer", float]:
+    """Train a trial without evaluation. Return its trainer and the seconds of the training."""
+    from neftune_cli.training.fine_tuning import noise_callback
+    from neftune_cli.training.sft_trainer import build_trainer, sft_config
+
+    loaded, prepared = cache.model_copy(trial), cache.prepared_data(trial)
+    with TemporaryDirectory(prefix="neftune-bench-") as work:
+        config = sft_config(trial.train, seed=trial.stream_seed, device=prepared.device, work=Path(work))
+        callbacks: list[Any] = [noise_callback(trial)]
+        trainer = build_trainer(
+            loaded.model, loaded.tokenizer, prepared.train, config, train=trial.train, callbacks=callbacks
+        )
+        begin = perf_counter()
+        trainer.train()
+        return trainer, perf_counter() - begin
+
+
+def equal_work(fields: Fields) -> Figures:
+    """Return the largest relative difference between the losses of alpha 0 and of TRL's trainer, over all steps."""
+    return in_new_process(_loss_differences, fields)
+
+
+def _loss_differences(fields: Fields) -> Figures:
+    from neftune_cli.sweeps.model_cache import ModelCache
+
+    cache = ModelCache()
+    trial = trial_of(fields, 0.0, cache)
+    pairs = list(zip(_losses(train(cache, trial)[0]), trl_losses(cache, trial), strict=True))
+    differences = [abs(ours - theirs) / theirs for ours, theirs in pairs]
+    return {"loss_difference": [max(differences)], "compared_steps": [len(differences)]}
+
+
+def trl_losses(cache: "ModelCache", trial: TrialSpec) -> list[float]:
+    """Return the loss of each step of TRL's trainer, which tokenizes and orders the examples itself."""
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    from neftune_cli.data.trl_dataset import trl_dataset
+
+    loaded, examples = cache.model_copy(trial), [one.example for one in cache.prepared_data(trial).train]
+    with TemporaryDirectory(prefix="neftune-bench-") as work:
+        config = SFTConfig(**trl_fields(trial.train, Path(work)), disable_tqdm=True)
+        trainer = SFTTrainer(
+            model=loaded.model, args=config, train_dataset=trl_dataset(examples), processing_class=loaded.tokenizer
+        )
+        trainer.train()
+    return _losses(trainer)
+
+
+def _losses(trainer: Any) -> list[float]:
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def _trained_tokens(sweep: Path) -> int:
+    curves = [folder.curve() for folder, record in SweepFolder(sweep).finished() if record.seed is not None]
+    return max(point.tokens or 0 for curve in curves for point in curve)
