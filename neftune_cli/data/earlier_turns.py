@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from neftune_cli.data.chat_template import CHANGE_TEMPLATE, Chat, ChatTemplate, Span
 from neftune_cli.data.examples import Example
-from neftune_cli.data.located_text import Located, locate, shared_length, without_opened_reasoning
+from neftune_cli.data.located_text import LocatedTexts, locate, shared_length, without_opened_reasoning
 from neftune_cli.data.rows import RowError
 
 USE_LAST = "Use --loss last, or a chat template with generation markers."
@@ -36,7 +36,7 @@ class EarlierTurns:
     whole: str
     """The rendered conversation."""
     prompt: str
-    located: Located
+    located: LocatedTexts
     """Places of the texts in the prompt."""
     eos: str
     special: re.Pattern[str] | None = None
@@ -57,9 +57,10 @@ class EarlierTurns:
     def _marked(self, turn: int, marked: list[Span]) -> list[Span]:
         """Return the parts between generation markers that lie between the texts of the turns before and after."""
         first, last = self._place(turn)
+        before = self._end_before(first)
         after = (start for piece in self.located.pieces if piece.turn > turn for start, _ in piece.spans)
-        before, limit = self._end_before(first), min((start for start in after if start >= last), default=None)
-        found = [(start, end) for start, end in marked if start >= before and end <= (limit or len(self.prompt))]
+        limit = min([len(self.prompt), *(start for start in after if start >= last)])
+        found = [(start, end) for start, end in marked if start >= before and end <= limit]
         return found if all(self.whole[start:end] == self.prompt[start:end] for start, end in found) else []
 
     def _between_prefixes(self, turn: int) -> Span:

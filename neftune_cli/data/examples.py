@@ -147,8 +147,8 @@ HEX_DIGITS = 16
 
 
 KEY_ORDER = (
-    *("type", "id", "function", "name", "description", "parameters", "arguments"),
-    *("properties", "items", "enum", "required"),
+    *("type", "id", "function", "name", "enum", "description", "parameters", "arguments"),
+    *("properties", "items", "required"),
 )
 """First keys of objects in tool calls and tool definitions, in the order in which chat models know them."""
 

@@ -36,7 +36,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Located:
+class LocatedTexts:
     """The texts of a conversation, in the order of the data."""
 
     pieces: tuple[Piece, ...]
@@ -50,6 +50,10 @@ class Located:
     def spans_of(self, turn: int) -> list[Span]:
         """Return the first place of each text of a turn. Some templates repeat the name of a tool with its result."""
         return [piece.spans[0] for piece in self.of_turn(turn) if piece.spans]
+
+    def is_complete(self, turn: int) -> bool:
+        """Return whether the turn's text, reasoning and tool calls are there and unchanged."""
+        return all(piece.spans for piece in self.of_turn(turn) if piece.kind != "other")
 
     @property
     def spans(self) -> Iterator[Span]:
@@ -65,7 +69,7 @@ def locate(
     special: re.Pattern[str] | None = None,
     add_generation_prompt: bool = False,
     last_turn: int = 0,
-) -> Located:
+) -> LocatedTexts:
     """Locate the texts of a conversation.
 
     If a template renders the marked conversation differently, because it depends on how a text starts, the texts are
@@ -88,8 +92,8 @@ def locate(
     plain, places = _without_marks(rendered, marks.word)
     if plain == text:
         pieces = (_unchanged(piece, places.get(number, ()), text) for number, piece in enumerate(marks.pieces))
-        return Located(tuple(pieces), is_exact=True)
-    return Located(tuple(_searched(marks.pieces, chat, text, last_turn)), is_exact=False)
+        return LocatedTexts(tuple(pieces), is_exact=True)
+    return LocatedTexts(tuple(_searched(marks.pieces, chat, text, last_turn)), is_exact=False)
 
 
 class _Marks:

@@ -9,7 +9,7 @@ from neftune_cli.data.earlier_turns import EarlierTurns, learned_turns
 from neftune_cli.data.examples import Example
 from neftune_cli.data.located_text import (
     REASONING_TAG,
-    Located,
+    LocatedTexts,
     locate,
     shared_length,
     texts_around_tags,
@@ -48,9 +48,17 @@ class _Divided:
 
     prompt: str
     completion: str
-    located: Located
+    located: LocatedTexts
     contents: tuple[Span, ...]
     opened: str = ""
+
+
+@dataclass(frozen=True)
+class _Completion:
+    """The last turn with its end-of-turn token, and the places of the texts of the data in it."""
+
+    text: str
+    contents: tuple[Span, ...]
 
 
 class ChatRenderer:
@@ -106,41 +114,68 @@ class ChatRenderer:
         )
 
     def _divided(self, chat: Chat, whole: str) -> _Divided:
-        """Divide the whole text where generation starts, if it contains the whole last turn after that."""
+        """Divide the whole text where generation starts.
+
+        Some templates render the prompt or the last turn differently in the whole text. Then the last turn of the whole
+        text, or if that is not complete its text in the data, is written after the generation prompt.
+        """
         last = len(chat.turns) - 1
         prompt = self._template.text(chat.start(last), add_generation_prompt=True)
         start, opened = _start(chat, whole, prompt)
         located = locate(self._template, chat, whole, special=self._special, last_turn=len(start))
-        if not start or not all(piece.spans for piece in located.of_turn(last) if piece.kind != "other"):
-            return self._as_in_data(chat, whole, prompt, located)
+        if not start or not located.is_complete(last):
+            return self._after(prompt, chat, whole, located)
         check_texts(chat, located, last_turn=last)
         self._require_certain(located)
         end = _end_of_turn(whole, located.spans_of(last), self._eos)
         contents = sorted(span for span in located.spans if span[1] <= end)
         return _Divided(start, whole[len(start) : end], located, tuple(contents), opened)
 
-    def _as_in_data(self, chat: Chat, whole: str, prompt: str, located: Located) -> _Divided:
-        """Write the last turn as in the data after the generation prompt, as a model would generate it.
+    def _after(self, prompt: str, chat: Chat, whole: str, located: LocatedTexts) -> _Divided:
+        """Write the last turn after the generation prompt: as in the whole text, or else as in the data."""
+        last = len(chat.turns) - 1
+        before = chat.start(last)
+        in_prompt = locate(self._template, before, prompt, special=self._special, add_generation_prompt=True)
+        check_texts(before, in_prompt, last_turn=last)
+        self._require_certain(in_prompt)
+        opening = prompt[max((end for _, end in in_prompt.spans), default=0) :]
+        found = self._of_whole_text(last, whole, opening, located) or self._of_data(chat, whole, prompt, located)
+        contents = ((start + len(prompt), end + len(prompt)) for start, end in found.contents)
+        return _Divided(prompt, found.text, in_prompt, (*sorted(in_prompt.spans), *contents))
+
+    def _of_whole_text(self, last: int, whole: str, opening: str, located: LocatedTexts) -> _Completion | None:
+        """Return the last turn of the whole text, if it starts as the generation prompt ends.
+
+        Some templates drop the reasoning of earlier turns in the whole text, so that it has another start.
+        """
+        own = located.spans_of(last)
+        if not located.is_complete(last) or not own:
+            return None
+        first = min(start for start, _ in own)
+        start = max((end for _, end in located.spans if end <= first), default=0) + len(opening)
+        if start > first or whole[start - len(opening) : start] != opening:
+            return None
+        self._require_certain(located)
+        contents = tuple((begin - start, end - start) for begin, end in sorted(own))
+        return _Completion(whole[start : _end_of_turn(whole, own, self._eos)], contents)
+
+    def _of_data(self, chat: Chat, whole: str, prompt: str, located: LocatedTexts) -> _Completion:
+        """Return the last turn of the data with the end-of-turn token, as a model would generate it.
 
         Some templates drop the reasoning of the last turn, or render its start differently in a generation prompt.
         """
         last = len(chat.turns) - 1
-        turn, before = chat.turns[last], chat.start(last)
-        if {"tool_calls", "reasoning_content"} & turn.keys():
+        if {"tool_calls", "reasoning_content"} & chat.turns[last].keys():
             what = "the model's chat template renders the tool calls or the reasoning of the last turn differently."
             raise RowError(what, CHANGE_TEMPLATE)
         spans = [span for piece in located.of_turn(last) if piece.kind == "text" for span in piece.spans]
         closing = whole[spans[-1][1] : _end_of_turn(whole, spans, self._eos)] if spans else ""
         opening = without_opened_reasoning(prompt)[1] or prompt[shared_length(prompt, whole) :]
-        completion = _without_opening(turn["content"], opening)
+        completion = _without_opening(chat.turns[last]["content"], opening)
         completion = completion.rstrip() if closing else completion
-        in_prompt = locate(self._template, before, prompt, special=self._special, add_generation_prompt=True)
-        check_texts(before, in_prompt, last_turn=last)
-        self._require_certain(in_prompt)
-        contents = (*sorted(in_prompt.spans), *_texts(completion, len(prompt)))
-        return _Divided(prompt, completion + closing, in_prompt, contents)
+        return _Completion(completion + closing, tuple(_texts(completion)))
 
-    def _require_certain(self, located: Located) -> None:
+    def _require_certain(self, located: LocatedTexts) -> None:
         """Raise RowError if special tokens of the data cannot be told from those of the template."""
         special = self._special
         if located.is_exact or self._allow_special_tokens or special is None:
@@ -180,8 +215,9 @@ def _end_of_turn(text: str, spans: Sequence[Span], eos: str) -> int:
     return len(text) if end < 0 else end + len(eos)
 
 
-def _texts(completion: str, start: int) -> Iterator[Span]:
+def _texts(completion: str) -> Iterator[Span]:
     """Yield the places of the texts around reasoning tags."""
+    start = 0
     for text, tag in texts_around_tags(completion):
         yield start, start + len(text)
         start += len(text) + len(tag)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from neftune_cli.data.chat_template import CHANGE_TURNS, Chat, ChatTemplate
 from neftune_cli.data.examples import Message
-from neftune_cli.data.located_text import Located, Piece
+from neftune_cli.data.located_text import LocatedTexts, Piece
 from neftune_cli.data.rows import RowError
 
 CHANGE_TOOLS = "Use a model whose template supports tools, or remove the tools from the data."
@@ -50,7 +50,7 @@ class StructureCheck:
         self._checked.add(structure)
 
 
-def check_texts(chat: Chat, located: Located, *, last_turn: int) -> None:
+def check_texts(chat: Chat, located: LocatedTexts, *, last_turn: int) -> None:
     """Check that a rendered conversation contains each text once, unchanged, and in the order of the turns.
 
     Templates may drop the reasoning of turns before the last. Some repeat the name of a tool with its result.

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -105,9 +105,13 @@ def rendered_by(template: str) -> list[str]:
     """Return the names of the conversations that a template renders."""
     if template in PUBLISHED:
         return PUBLISHED[template][1]
-    kinds = [(TEMPLATES, PLAIN_TURNS), (WITH_TOOLS, TOOL_TURNS), (WITH_PARALLEL_CALLS, PARALLEL_TURNS)]
-    kinds.append((WITH_REASONING, REASONING_TURNS))
-    names = [name for templates, turns in kinds if template in templates for name in turns]
+    kinds: list[tuple[Iterable[str], Iterable[str]]] = [
+        (TEMPLATES, PLAIN_TURNS),
+        (WITH_TOOLS, TOOL_TURNS),
+        (WITH_PARALLEL_CALLS, PARALLEL_TURNS),
+        (WITH_REASONING, REASONING_TURNS),
+    ]
+    names = [name for templates, turns in kinds if template in set(templates) for name in turns]
     return [name for name in names if (template, name) != ("gemma", "system")]
 
 

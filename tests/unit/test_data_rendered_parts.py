@@ -154,6 +154,20 @@ def test_a_reasoning_block_that_the_template_closes_at_once_starts_the_completio
     assert result.notes == ()
 
 
+def test_a_prompt_that_is_rendered_differently_before_the_last_turn_keeps_the_form_of_that_turn() -> None:
+    reasoning = (
+        "{% if m.reasoning_content and (loop.last or add_generation_prompt) %}[{{ m.reasoning_content }}]{% endif %}"
+    )
+    sign = "{{ '=' if m.role == 'assistant' }}"
+    turn = f"<{{{{ m.role }}}}>{reasoning}{sign}{{{{ m.content }}}}{CALLS}<end>"
+    template = f"{{% for m in messages %}}{turn}{{% endfor %}}{ASK}"
+    asked = Message(role="assistant", content="", reasoning_content="hm", tool_calls=[call("add")])
+    result, tokenizer = tokenized(template, chat(QUESTION, asked, RESULT, thinking("so <end>")))
+    prompt, completion = parts_of(result.examples[0], tokenizer)
+    assert "".join(prompt).startswith("<user>Q<end><assistant>[hm]=")
+    assert completion == [*"[so <end>]=42", "<end>"]
+
+
 @pytest.mark.parametrize(
     ("template", "turn", "expected"),
     [
