@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neftune_cli.data.examples import Example, Message, content_id
+from neftune_cli.data.examples import Example, Message, content_id, in_key_order
 from neftune_cli.data.rows import RowError
 from neftune_cli.data.spellings import ASSISTANT
 from neftune_cli.data.turns import Remark, Turns
@@ -71,12 +71,16 @@ def prompted(prompt: Turns, completion: Turns, places: tuple[str, str], *, syste
 
 
 def example_of(found: Conversation) -> Example:
-    """Return the example of a conversation. The id is the hash of everything that is trained on."""
-    *prompt, last = found.turns
+    """Return the example of a conversation. The id is the hash of everything that is trained on.
+
+    Tool calls and tool definitions get one order of keys, since templates render it and the id does not depend on it.
+    """
+    *prompt, last = (_with_key_order(turn) for turn in found.turns)
+    tools = in_key_order(json.loads(found.tools)) if found.tools else []
     final = Message(**{key: value for key, value in last.items() if key != "weight"})  # type: ignore[typeddict-item]
     more = {key: value for key, value in final.items() if key not in ("role", "content")}
     others = {
-        "tools": json.loads(found.tools) if found.tools else None,
+        "tools": tools or None,
         "final_turn": more,
         "completion_turns": found.completion_turns if found.completion_turns > 1 else None,
     }
@@ -87,9 +91,13 @@ def example_of(found: Conversation) -> Example:
         completion=last["content"],
         cluster=identity,
         final_turn=final if more else None,
-        tools=found.tools,
+        tools=json.dumps(tools, ensure_ascii=False) if tools else "",
         completion_turns=found.completion_turns,
     )
+
+
+def _with_key_order(turn: Message) -> Message:
+    return {**turn, "tool_calls": in_key_order(turn["tool_calls"])} if "tool_calls" in turn else turn
 
 
 def with_system(system: str, turns: Sequence[Message], place: str) -> tuple[Message, ...]:

@@ -79,7 +79,9 @@ def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
     """Load all training rows of a data set in any supported layout, as a dataset for the trainers of TRL.
 
     Duplicates are kept, and nothing is held out of the split `train`, or of a data set without splits. SFTTrainer
-    computes the loss on the completion, as `neftune sweep` does, or on the whole text for the layout `text`.
+    computes the loss on the whole completion, or on the whole text for the layout `text`. `neftune sweep` does the
+    same, except that in a completion of several turns it learns only the assistant turns. An assistant turn that is
+    not learned is part of the prompt, with the turns before it.
 
     Args:
         name: files, a folder, a hub id, or `bios` (its training examples).
@@ -90,7 +92,8 @@ def load_examples(name: str, *, layout: str | None = None) -> "Dataset":
         and, for example, `tool_calls`) and `tools` if there are tools; or with the column `text` for the layout `text`.
 
     Raises:
-        UsageError: the source cannot be found or read, or rows cannot be used.
+        UsageError: the source cannot be found or read, or rows cannot be used. This includes completions in which a
+            turn that is not learned comes after a learned one, since TRL has no weights.
     """
     inputs = InputSpec(dataset=name, layout=layout)
     if name == BUNDLED_DATA:

@@ -1,34 +1,25 @@
 """Tokenize examples: render the chat template, tokenize, mark the tokens with loss, and cut to the maximum length."""
 
-import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
-from neftune_cli.data.rendering import ChatRenderer, Span
-from neftune_cli.data.rows import BadRow, RowError, in_order, problems_of
+from neftune_cli.data.rendering import ChatRenderer, Rendered, Span
+from neftune_cli.data.rows import TOO_DEEP, BadRow, RowError, in_order, problems_of
+from neftune_cli.data.token_ids import TokenIds, special_tokens, within
+from neftune_cli.data.tokenization_notes import RenderingNotes
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.formatting import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SHOWN_CHARACTERS = 60
-
-
-@dataclass
-class _Notes:
-    """Numbers of examples with a property that a user must know about."""
-
-    special: int = 0
-    special_tokens: set[str] = field(default_factory=set)
-    ended: int = 0
-    opened: int = 0
-    opening: str = ""
+ArgumentT = TypeVar("ArgumentT")
+ResultT = TypeVar("ResultT")
 
 
 def tokenize(
@@ -42,8 +33,8 @@ def tokenize(
     """Tokenize examples for training and scoring.
 
     Generation starts from the same prompt tokens. The last token is `tokenizer.eos_token` unless the completion was
-    truncated. A plain text has no prompt tokens and ends with the same token. Special tokens in the text of a turn
-    become ordinary tokens unless `inputs.allow_special_tokens`; in raw and plain texts they are special tokens.
+    truncated. A plain text has no prompt tokens and ends with the same token. Special tokens in the data of a
+    conversation become ordinary tokens unless `inputs.allow_special_tokens`; in raw and plain texts they are special.
 
     Args:
         examples: conversations, raw and plain texts, mixed in any order.
@@ -57,17 +48,34 @@ def tokenize(
         UsageError: the chat template rejects, drops, repeats or reorders a part of a conversation, or an example has
             two begin-of-sequence tokens or a token without embedding.
     """
+    (tokenized,) = tokenize_parts([(examples, max_length)], tokenizer, inputs=inputs, vocabulary=vocabulary)
+    return tokenized
+
+
+def tokenize_parts(
+    parts: Sequence[tuple[Sequence[Example], int]],
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    inputs: InputSpec | None = None,
+    vocabulary: int | None = None,
+) -> list[TokenizedExamples]:
+    """Tokenize the parts of a data set, each to its own maximum length.
+
+    Bad rows of all parts are reported together. An example in several parts counts once.
+
+    Args:
+        parts: examples and maximum length of each part.
+        tokenizer: as for `tokenize`.
+        inputs: as for `tokenize`.
+        vocabulary: as for `tokenize`.
+
+    Raises:
+        UsageError: as for `tokenize`, with the rows of all parts.
+    """
     run = _Tokenization(tokenizer, inputs or InputSpec(), vocabulary)
-    tokenized = run.tokenized(examples)
-    kept = [example for example in tokenized if example.prompt_length < max_length]
-    return TokenizedExamples(
-        examples=tuple(_cut(example, max_length) for example in kept),
-        dropped=len(tokenized) - len(kept),
-        truncated=sum(len(example.input_ids) > max_length for example in kept),
-        shortest_dropped=min((len(one.input_ids) for one in tokenized if one.prompt_length >= max_length), default=0),
-        refused=len(examples) - len(tokenized),
-        notes=tuple(run.notes()),
-    )
+    tokenized = [run.tokenized(examples, max_length) for examples, max_length in parts]
+    run.raise_bad_rows()
+    return tokenized
 
 
 def require_examples(tokenized: TokenizedExamples, split: str, max_length: int) -> None:
@@ -81,18 +89,6 @@ def require_examples(tokenized: TokenizedExamples, split: str, max_length: int) 
         what = f"{dropped}: the prompt alone fills --max-length {max_length}."
         fix = f"Use --max-length {tokenized.shortest_dropped} or more, or shorten the prompts."
         raise UsageError(Problem(what, fix))
-
-
-def length_notes(tokenized: TokenizedExamples, split: str, max_length: int) -> tuple[str, ...]:
-    """Return notes on the examples of a split that were dropped, truncated or changed, if there are any."""
-    total = len(tokenized.examples) + tokenized.dropped + tokenized.refused
-    counts = {
-        f"dropped: the prompt alone fills --max-length {max_length}": tokenized.dropped,
-        f"truncated: the completion was cut at --max-length {max_length}": tokenized.truncated,
-        "dropped: the chat template cannot render them (--skip-bad-rows)": tokenized.refused,
-    }
-    lengths = (f"{number:,} of {total:,} {split} examples {effect}." for effect, number in counts.items() if number)
-    return (*lengths, *(f"{note} ({split} examples)" for note in tokenized.notes))
 
 
 @dataclass(frozen=True)
@@ -111,57 +107,67 @@ class _ExampleText:
 
 
 class _Tokenization:
-    """One pass over examples with one tokenizer."""
+    """One pass over the parts of a data set with one tokenizer."""
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", inputs: InputSpec, vocabulary: int | None) -> None:
         self._tokenizer = tokenizer
         self._inputs = inputs
         self._vocabulary = vocabulary
-        self._found = _Notes()
-        self._special = _special_tokens(tokenizer)
-        self._encoded: dict[tuple[str, bool], list[int]] = {}
+        self._found = RenderingNotes()
+        self._bad_rows: list[BadRow] = []
+        self._all: Counter[str] = Counter()
+        """Ids of the examples. An example in several parts counts once."""
+        self._bad: Counter[str] = Counter()
+        self._bad_in_part: Counter[str] = Counter()
+        self._special = special_tokens(tokenizer)
+        self._token_ids = TokenIds(tokenizer)
 
     @cached_property
     def _renderer(self) -> ChatRenderer:
         all_turns = self._inputs.loss == "all-assistant"
-        return ChatRenderer(self._tokenizer, all_turns=all_turns, time=self._inputs.template_time)
+        time, allowed = self._inputs.template_time, self._inputs.allow_special_tokens
+        return ChatRenderer(self._tokenizer, all_turns=all_turns, time=time, allow_special_tokens=allowed)
 
-    def tokenized(self, examples: Sequence[Example]) -> list[TokenizedExample]:
-        """Return the tokenized examples, without those that cannot be rendered if bad rows are skipped."""
-        texts, bad_rows = [], []
-        for example in examples:
-            try:
-                texts.append(self._text_of(example))
-            except RowError as error:
-                bad_rows.append(BadRow(_named(example), error.what, error.fix, error.cause))
+    def tokenized(self, examples: Sequence[Example], max_length: int) -> TokenizedExamples:
+        """Return the tokenized examples, without those that cannot be rendered."""
+        self._found, self._bad_in_part = RenderingNotes(), Counter()
+        texts = [text for example in examples if (text := self._attempt(example, self._text_of, example))]
         self._encode_all(texts)
-        results = []
-        for text in texts:
-            try:
-                results.append(self._checked(self._tokens(text)))
-            except RowError as error:
-                bad_rows.append(BadRow(_named(text.example), error.what, error.fix, error.cause))
-        self._report(bad_rows, len(examples))
-        return results
+        tokenized = [one for text in texts if (one := self._attempt(text.example, self._tokens, text))]
+        self._all |= Counter(example.id for example in examples)
+        self._bad |= self._bad_in_part
+        kept = [one for one in tokenized if one.prompt_length < max_length]
+        return TokenizedExamples(
+            examples=tuple(replace(one, input_ids=one.input_ids[:max_length]) for one in kept),
+            dropped=len(tokenized) - len(kept),
+            truncated=sum(len(one.input_ids) > max_length for one in kept),
+            shortest_dropped=min(
+                (len(one.input_ids) for one in tokenized if one.prompt_length >= max_length), default=0
+            ),
+            refused=len(examples) - len(tokenized),
+            notes=tuple(self._found.sentences(str(self._tokenizer.eos_token))),
+        )
 
-    def notes(self) -> Iterator[str]:
-        """Yield notes on special tokens, end tokens and reasoning, one sentence each."""
-        found = self._found
-        if found.special:
-            shown = ", ".join(f"'{token}'" for token in sorted(found.special_tokens)[:3])
-            where = f"the text of {counted(found.special, 'conversation')}"
-            yield (
-                f"Special tokens ({shown}) in {where} become ordinary text. "
-                "Use --raw for texts that are rendered already, or --allow-special-tokens."
-            )
-        if found.ended:
-            eos = self._tokenizer.eos_token
-            yield f"Removed '{eos}' from the end of {counted(found.ended, 'completion')}: the chat template adds it."
-        if found.opened:
-            yield (
-                f"The chat template's generation prompt opens '{found.opening}', and the reasoning is missing in "
-                f"{counted(found.opened, 'completion')}. Training and generation leave out '{found.opening}' there."
-            )
+    def raise_bad_rows(self) -> None:
+        """Raise UsageError for rows that cannot be used, unless few enough of them may be skipped."""
+        number, total, inputs = self._bad.total(), self._all.total(), self._inputs
+        if not number or (inputs.skip_bad_rows and number <= inputs.max_bad_share * total):
+            return
+        limit = [_over_limit(number, total, inputs.max_bad_share)] if inputs.skip_bad_rows else []
+        raise UsageError(*limit, *problems_of(sorted(self._bad_rows, key=lambda row: in_order(row.place))))
+
+    def _attempt(self, example: Example, step: Callable[[ArgumentT], ResultT], argument: ArgumentT) -> ResultT | None:
+        """Return the result of a step; None for a bad row."""
+        try:
+            return step(argument)
+        except RowError as error:
+            bad_row = BadRow(_named(example), error.what, error.fix, error.cause)
+        except RecursionError:
+            bad_row = BadRow(_named(example), TOO_DEEP, "Remove the row.", TOO_DEEP)
+        if not self._bad[example.id]:  # not in a part before this one
+            self._bad_rows.append(bad_row)
+        self._bad_in_part[example.id] += 1
+        return None
 
     def _text_of(self, example: Example) -> _ExampleText:
         if not example.prompt:
@@ -173,54 +179,37 @@ class _Tokenization:
             )
         example = self._without_end_token(example)
         rendered = self._renderer.render(example)
-        if rendered.opened:
-            self._found.opened += 1
-            self._found.opening = rendered.opened
+        self._count(rendered)
         ordinary = self._ordinary(rendered.prompt + rendered.completion, rendered.contents)
         return _ExampleText(example, rendered.prompt, rendered.completion, rendered.earlier, tuple(ordinary))
 
+    def _count(self, rendered: Rendered) -> None:
+        self._found.drops_reasoning += rendered.drops_reasoning
+        if rendered.opened:
+            self._found.opened += 1
+            self._found.opening = rendered.opened
+
     def _encode_all(self, texts: Sequence[_ExampleText]) -> None:
-        """Encode the texts without exceptions in one call, which is several times faster than one call each."""
         for adds_bos in (False, True):
             wanted = (text for text in texts if text.adds_bos == adds_bos and not text.ordinary)
             both = (one for text in wanted for one in (text.prompt, text.prompt + text.completion))
-            if unique := list(dict.fromkeys(both)):
-                encoded = self._tokenizer(
-                    unique, add_special_tokens=adds_bos, return_attention_mask=False, verbose=False
-                )
-                self._encoded.update(zip(((one, adds_bos) for one in unique), encoded["input_ids"], strict=True))
+            self._token_ids.encode_all(both, adds_bos=adds_bos)
 
     def _tokens(self, text: _ExampleText) -> TokenizedExample:
-        border, whole = len(text.prompt), text.prompt + text.completion
-        prompt = (
-            self._ids(text.prompt, _within(text.ordinary, 0, border), adds_bos=text.adds_bos) if text.prompt else []
-        )
-        token_ids = self._ids(whole, text.ordinary, adds_bos=text.adds_bos)
+        border, whole, ids = len(text.prompt), text.prompt + text.completion, self._token_ids
+        in_prompt = within(text.ordinary, 0, border)
+        prompt = ids.of(text.prompt, in_prompt, adds_bos=text.adds_bos) if text.prompt else []
+        token_ids = ids.of(whole, text.ordinary, adds_bos=text.adds_bos)
         if token_ids[: len(prompt)] != prompt:  # a token would span the border
-            token_ids = [*prompt, *self._ids(text.completion, _within(text.ordinary, border, len(whole)))]
-        earlier = tuple(self._places(text, text.earlier)) if text.earlier else ()
-        return TokenizedExample(text.example, self._closed(token_ids), len(prompt), earlier)
-
-    def _ids(self, text: str, ordinary: Sequence[Span] = (), *, adds_bos: bool = False) -> list[int]:
-        if (text, adds_bos) in self._encoded and not ordinary:
-            return (
-                self._without_added_eos(text, self._encoded[text, adds_bos])
-                if adds_bos
-                else self._encoded[text, adds_bos]
-            )
-        return self._encode(text, ordinary)[0]
-
-    def _without_added_eos(self, text: str, token_ids: list[int]) -> list[int]:
-        """Remove an end-of-sequence token that the tokenizer adds to every text, even to a prompt."""
-        eos = self._tokenizer
-        is_added = token_ids[-1:] == [eos.eos_token_id] and not text.endswith(str(eos.eos_token))
-        return token_ids[:-1] if is_added else token_ids
+            token_ids = [*prompt, *ids.of(text.completion, within(text.ordinary, border, len(whole)))]
+        earlier = tuple(ids.places(text.prompt, in_prompt, text.earlier)) if text.earlier else ()
+        return self._checked(TokenizedExample(text.example, self._closed(token_ids), len(prompt), earlier))
 
     def _ordinary(self, text: str, contents: Iterable[Span]) -> list[Span]:
-        """Return the special tokens in the text of turns, which are tokenized as ordinary text."""
-        if self._inputs.allow_special_tokens or self._special is None:
-            return []
+        """Return the special tokens in texts of the data, which are tokenized as ordinary text."""
         pattern = self._special
+        if pattern is None or self._inputs.allow_special_tokens:
+            return []
         found = [
             (start + match.start(), start + match.end())
             for start, end in contents
@@ -230,32 +219,6 @@ class _Tokenization:
             self._found.special += 1
             self._found.special_tokens.update(text[start:end] for start, end in found)
         return found
-
-    def _encode(self, text: str, ordinary: Sequence[Span] = ()) -> tuple[list[int], list[Span]]:
-        """Return the token ids of a text, and the place of each token in it (none with a slow tokenizer)."""
-        token_ids: list[int] = []
-        offsets: list[Span] = []
-        for start, end, is_ordinary in _segments(len(text), ordinary):
-            encoded = self._tokenizer(
-                text[start:end],
-                add_special_tokens=False,
-                return_attention_mask=False,
-                return_offsets_mapping=self._tokenizer.is_fast,
-                split_special_tokens=is_ordinary,
-                verbose=False,
-            )
-            token_ids += encoded["input_ids"]
-            offsets += [(start + first, start + last) for first, last in encoded.get("offset_mapping", ())]
-        return token_ids, offsets
-
-    def _places(self, text: _ExampleText, spans: Sequence[Span]) -> Iterator[Span]:
-        """Yield the first token of each part of the prompt, and the token after its last one."""
-        if not self._tokenizer.is_fast:
-            raise RowError("loss on all assistant turns requires a fast tokenizer.", "Use --loss last.")
-        _, offsets = self._encode(text.prompt, _within(text.ordinary, 0, len(text.prompt)))
-        starts, ends = [start for start, _ in offsets], [end for _, end in offsets]
-        for start, end in spans:
-            yield bisect_right(ends, start), bisect_left(starts, end)
 
     def _closed(self, token_ids: list[int]) -> tuple[int, ...]:
         """Append the end-of-sequence token, unless it is there, so that the model learns to stop."""
@@ -284,38 +247,12 @@ class _Tokenization:
             raise RowError(what, "Use the tokenizer that the model was trained with.")
         return tokenized
 
-    def _report(self, bad_rows: Sequence[BadRow], total: int) -> None:
-        """Raise UsageError for rows that cannot be used, unless few enough of them may be skipped."""
-        if bad_rows and not (self._inputs.skip_bad_rows and len(bad_rows) <= self._inputs.max_bad_share * total):
-            raise UsageError(*problems_of(sorted(bad_rows, key=lambda row: in_order(row.place))))
 
-
-def _special_tokens(tokenizer: "PreTrainedTokenizerBase") -> re.Pattern[str] | None:
-    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
-    tokens = sorted({*added, *map(str, tokenizer.all_special_tokens)}, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, tokens))) if tokens else None
-
-
-def _segments(length: int, ordinary: Sequence[Span]) -> Iterator[tuple[int, int, bool]]:
-    """Yield start and end of the segments of a text, and whether special tokens in it are ordinary text."""
-    position = 0
-    for start, end in sorted(ordinary):
-        if position < start:
-            yield position, start, False
-        yield start, end, True
-        position = end
-    if position < length or not length:
-        yield position, length, False
-
-
-def _within(spans: Iterable[Span], start: int, end: int) -> list[Span]:
-    return [(first - start, last - start) for first, last in spans if start <= first and last <= end]
+def _over_limit(number: int, total: int, share: float) -> Problem:
+    what = f"{number:,} of {total:,} examples ({number / total:.1%}) cannot be rendered or tokenized."
+    return Problem(what, f"Fix them, or raise --max-bad-share: --skip-bad-rows drops at most {share:.1%}.")
 
 
 def _named(example: Example) -> str:
     first = (example.turns[0]["content"] if example.turns else example.completion)[:SHOWN_CHARACTERS]
     return example.place or f"The conversation that starts with '{first}'"
-
-
-def _cut(example: TokenizedExample, max_length: int) -> TokenizedExample:
-    return replace(example, input_ids=example.input_ids[:max_length])

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from neftune_cli.data.examples import Example
+from neftune_cli.data.rows import BadRow, RowError, problems_of
+from neftune_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -13,12 +15,23 @@ def trl_dataset(examples: Sequence[Example]) -> "Dataset":
     """Return a data set with one row per example.
 
     Conversations have the columns `prompt` and `completion`, lists of messages, and `tools`, JSON text, if any example
-    has tools. Raw examples have the same columns with text. Plain texts have the column `text`.
+    has tools. Raw examples have the same columns with text. Plain texts have the column `text`. TRL has no weights: the
+    completion starts after the last assistant turn that is not learned.
+
+    Raises:
+        UsageError: a turn that is not learned comes after a learned turn of the completion.
     """
     from datasets import Dataset
 
     has_tools = any(example.tools for example in examples)
-    rows = [_row(example, has_tools=has_tools) for example in examples]
+    rows, bad_rows = [], []
+    for example in examples:
+        try:
+            rows.append(_row(example, has_tools=has_tools))
+        except RowError as error:
+            bad_rows.append(BadRow(example.place, error.what, error.fix, error.cause))
+    if bad_rows:
+        raise UsageError(*problems_of(bad_rows))
     # Without `use_json`, the arguments of each tool call would get the keys of all others, with null as the value.
     return Dataset.from_list(rows, on_mixed_types="use_json")
 
@@ -28,7 +41,21 @@ def _row(example: Example, *, has_tools: bool) -> dict[str, Any]:
         return {"prompt": example.raw_prompt, "completion": example.completion}
     if not example.prompt:
         return {"text": example.completion}
+    start = _start_of_completion(example)
     turns = [{key: value for key, value in turn.items() if key != "weight"} for turn in example.turns]
-    completion = len(turns) - example.completion_turns
     tools = {"tools": example.tools or None} if has_tools else {}
-    return {"prompt": turns[:completion], "completion": turns[completion:], **tools}
+    return {"prompt": turns[:start], "completion": turns[start:], **tools}
+
+
+def _start_of_completion(example: Example) -> int:
+    """Return the index of the first turn of the completion, all of which TRL learns."""
+    first = len(example.turns) - example.completion_turns
+    answers = [index for index, turn in enumerate(example.turns) if index >= first and turn["role"] == "assistant"]
+    unlearned = [index for index in answers if example.turns[index].get("weight") == 0]
+    if not unlearned:
+        return first
+    learned = [index for index in answers if index > unlearned[-1]]
+    if len(learned) + len(unlearned) < len(answers):
+        what = "the completion has an assistant turn with the weight 0 after a learned one, which TRL cannot skip."
+        raise RowError(what, "Divide the row into one for each learned turn, or remove it.")
+    return learned[0]

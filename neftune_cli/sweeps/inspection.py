@@ -99,6 +99,7 @@ def resolved_evaluation(spec: SweepSpec, generation: GenerationDefaults) -> Reso
         max_length=chosen.max_length or spec.train.max_length,
         max_new_tokens=chosen.max_new_tokens or generation.max_new_tokens,
         repetition_penalty=chosen.repetition_penalty or generation.repetition_penalty,
+        decoding=chosen.decoding,
     )
 
 

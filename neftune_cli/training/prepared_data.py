@@ -1,13 +1,14 @@
 """Prepare the data of a trial: tokenize the examples, and measure lengths and embedding norms."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.data.examples import Example, InstructionData, TokenizedExample, TokenizedExamples
-from neftune_cli.data.tokenization import length_notes, require_examples, tokenize
+from neftune_cli.data.tokenization import require_examples, tokenize_parts
+from neftune_cli.data.tokenization_notes import length_notes
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.sources import ModelSource
 
@@ -45,12 +46,13 @@ def prepare_data(
         UsageError: no training or no held-out example fits the maximum length, or an example exceeds the model's
             context.
     """
-    train = _tokenized(data.train, "training", loaded, trial, trial.train.max_length)
     length = trial.evaluation.max_length
-    held_out, probe = (
-        _tokenized(part, name, loaded, trial, length)
-        for part, name in ((data.held_out, "held-out"), (data.probe, "probe"))
-    )
+    parts = {
+        "training": (data.train, trial.train.max_length),
+        "held-out": (data.held_out, length),
+        "probe": (data.probe, length),
+    }
+    train, held_out, probe = _tokenized(parts, loaded, trial)
     for part in (train, held_out, probe):
         check_context(part, source.name, loaded)
     return PreparedData(
@@ -71,14 +73,16 @@ def prepare_data(
 
 
 def _tokenized(
-    examples: tuple[Example, ...], name: str, loaded: "LoadedModel", trial: TrialSpec, max_length: int
-) -> TokenizedExamples:
+    parts: Mapping[str, tuple[tuple[Example, ...], int]], loaded: "LoadedModel", trial: TrialSpec
+) -> list[TokenizedExamples]:
+    """Return the tokenized examples of each part, which has a name and a maximum length."""
     from neftune_cli.noise.placement import embedding_weight
 
     vocabulary = len(embedding_weight(loaded.model))
-    tokenized = tokenize(examples, loaded.tokenizer, max_length=max_length, inputs=trial, vocabulary=vocabulary)
-    require_examples(tokenized, name, max_length)
-    return tokenized
+    results = tokenize_parts(list(parts.values()), loaded.tokenizer, inputs=trial, vocabulary=vocabulary)
+    for tokenized, (name, (_, max_length)) in zip(results, parts.items(), strict=True):
+        require_examples(tokenized, name, max_length)
+    return results
 
 
 def check_context(tokenized: TokenizedExamples, name: str, loaded: "LoadedModel") -> None:

@@ -115,3 +115,35 @@ def test_importing_it_imports_no_heavy_library() -> None:
     code = "import sys; from neftune_cli import load_examples; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "transformers", "datasets", "pandas", "pyarrow"} & set(loaded)
+
+
+def turn(role: str, content: str, **more: Any) -> dict[str, Any]:
+    return {"role": role, "content": content, **more}
+
+
+def test_a_turn_that_is_not_learned_is_no_part_of_the_completion() -> None:
+    completion = [turn("assistant", "Wrong.", weight=0), turn("user", "Sure?"), turn("assistant", "Right.")]
+    rows = [{"prompt": [turn("user", f"Question {number}")], "completion": completion} for number in range(ROWS)]
+    Path("mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    dataset = load_examples("mine.jsonl")
+    assert [[one["content"] for one in row["completion"]] for row in dataset] == [["Right."]] * ROWS
+    assert [one["content"] for one in dataset[0]["prompt"]] == ["Question 0", "Wrong.", "Sure?"]
+    data = load_data(InputSpec(dataset="mine.jsonl", eval_examples=2))
+    tokenizer = load_model(find_model("tiny")).tokenizer
+    tokenized = tokenize((*data.train, *data.held_out), tokenizer, max_length=512)
+    in_sweep = {tuple(label for label in one.labels if label != -100) for one in tokenized.examples}
+    prepared: Any = trainer_of("mine.jsonl").train_dataset
+    assert {tuple(label for label in row["labels"] if label != -100) for row in prepared} == in_sweep
+
+
+def test_a_turn_that_is_not_learned_after_a_learned_one_is_reported_with_its_line() -> None:
+    answers = [turn("assistant", "Right."), turn("user", "Sure?"), turn("assistant", "Wrong.", weight=0)]
+    good = {"prompt": [turn("user", "Why?")], "completion": [turn("assistant", "So.")]}
+    bad = {"prompt": [turn("user", "Why?")], "completion": [*answers, turn("user", "Sure?"), turn("assistant", "Yes.")]}
+    Path("mine.jsonl").write_text("\n".join(map(json.dumps, [good, bad, bad])))
+    with pytest.raises(UsageError) as error:
+        load_examples("mine.jsonl")
+    assert str(error.value) == (
+        "mine.jsonl, line 2, line 3: the completion has an assistant turn with the weight 0 after a learned one, which "
+        "TRL cannot skip. Divide the row into one for each learned turn, or remove it."
+    )

@@ -1,5 +1,10 @@
-"""Tokens and labels compared with those of TRL's SFTTrainer, for chat templates written from their published rules."""
+"""Tokens and labels compared with those of TRL's SFTTrainer, with tool calls, reasoning and several turns to learn."""
 
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,86 +18,17 @@ import neftune_cli
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example, Message, TokenizedExample
 from neftune_cli.data.tokenization import tokenize
+from neftune_cli.errors import UsageError
+from tests.contract.chat_templates import TEMPLATES, WITH_PARALLEL_CALLS, WITH_REASONING, WITH_TOOLS
 
 TINY = Path(neftune_cli.__file__).parent / "models" / "embedded" / "tiny"
 
-CHATML = """
-{%- for m in messages %}<|im_start|>{{ m.role }}
-{% if m.role == 'assistant' %}{% generation %}{{ m.content }}
-{%- for call in m.tool_calls or [] %}
-<tool_call>{{ call.function | tojson }}</tool_call>{% endfor %}<|im_end|>{% endgeneration %}
-{% else %}{{ m.content }}<|im_end|>
-{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
-LLAMA3 = """
-{{- bos_token }}<|start_header_id|>system<|end_header_id|>
-
-Today Date: {{ strftime_now('%d %b %Y') }}
-
-{% if messages[0].role == 'system' %}{{ messages[0].content | trim }}{% endif %}<|eot_id|>
-{%- for m in messages if m.role != 'system' %}<|start_header_id|>{{ m.role }}<|end_header_id|>
-
-{% if m.role == 'assistant' %}{% generation %}{{ m.content | trim }}<|eot_id|>{% endgeneration %}
-{%- else %}{{ m.content | trim }}<|eot_id|>{% endif %}{% endfor %}
-{%- if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>
-
-{% endif %}"""
-MISTRAL = """
-{{- bos_token }}{% set ns = namespace(system='') %}
-{%- for m in messages %}{% if m.role == 'system' %}{% set ns.system = m.content + '
-
-' %}
-{%- elif m.role == 'user' %}[INST] {{ ns.system }}{{ m.content }}[/INST]{% set ns.system = '' %}
-{%- else %}{% generation %} {{ m.content }}</s>{% endgeneration %}{% endif %}{% endfor %}"""
-GEMMA = """
-{{- bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
-{%- for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}
-{% if m.role == 'assistant' %}{% generation %}{{ m.content | trim }}<end_of_turn>{% endgeneration %}
-{% else %}{{ m.content | trim }}<end_of_turn>
-{% endif %}{% endfor %}{% if add_generation_prompt %}<start_of_turn>model
-{% endif %}"""
-QWEN3 = """
-{%- for m in messages %}<|im_start|>{{ m.role }}
-{% if m.role == 'assistant' %}{% generation %}{% if loop.last %}<think>
-
-</think>
-
-{% endif %}{{ m.content }}<|im_end|>{% endgeneration %}
-{% else %}{{ m.content }}<|im_end|>
-{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
-R1 = """
-{{- bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ m.content }}
-{%- elif m.role == 'user' %}<|User|>{{ m.content }}
-{%- else %}<|Assistant|>{% generation %}{{ m.content.split('</think>')[-1] }}<|end_of_sentence|>{% endgeneration %}
-{%- endif %}{% endfor %}{% if add_generation_prompt %}<|Assistant|><think>
-{% endif %}"""
-ZEPHYR = """
-{%- for m in messages %}<|{{ m.role }}|>
-{% if m.role == 'assistant' %}{% generation %}{{ m.content }}</s>{% endgeneration %}
-{% else %}{{ m.content }}</s>
-{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>
-{% endif %}"""
-PLAIN = """
-{%- for m in messages %}{% if m.role == 'assistant' %}Assistant: {% generation %}{{ m.content }}</s>{% endgeneration %}
-{% else %}{{ m.role | capitalize }}: {{ m.content }}
-{% endif %}{% endfor %}{% if add_generation_prompt %}Assistant: {% endif %}"""
-
-TEMPLATES = {
-    "chatml": (CHATML, "<|im_end|>", ["<|im_start|>"]),
-    "llama3": (LLAMA3, "<|eot_id|>", ["<|start_header_id|>", "<|end_header_id|>"]),
-    "mistral": (MISTRAL, "</s>", ["[INST]", "[/INST]"]),
-    "gemma": (GEMMA, "<end_of_turn>", ["<start_of_turn>"]),
-    "qwen3": (QWEN3, "<|im_end|>", ["<|im_start|>"]),
-    "r1": (R1, "<|end_of_sentence|>", ["<|User|>", "<|Assistant|>"]),
-    "zephyr": (ZEPHYR, "</s>", ["<|user|>", "<|assistant|>", "<|system|>"]),
-    "plain": (PLAIN, "</s>", []),
-}
 Tokens = tuple[list[int], list[int]]
 """Token ids and labels."""
 TIME = "2026-07-01T12:00:00"
+TRL_TEMPLATES = Path(str(files("trl"))) / "chat_templates"
 
-TURNS = {
+PLAIN_TURNS = {
     "one question": [("user", "Where is Anna from?"), ("assistant", "Anna is from Oslo.")],
     "several turns": [
         ("user", "Hello!"),
@@ -104,28 +40,127 @@ TURNS = {
     ],
     "system": [("system", "Be brief."), ("user", "Name a color."), ("assistant", "Red")],
 }
-CASES = [(template, turns) for template in TEMPLATES for turns in TURNS if (template, turns) != ("gemma", "system")]
+
+
+def call(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def tool(name: str) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    return {"type": "function", "function": {"name": name, "description": f"The {name}.", "parameters": parameters}}
+
+
+TOOLS = [tool("weather"), tool("time")]
+ASK = Message(role="user", content="Is it warm in Oslo?")
+ANSWER = Message(role="assistant", content="No, it is 4 degrees.")
+RESULT = Message(role="tool", name="weather", content="4 degrees")
+ONE = Message(role="assistant", content="", tool_calls=[call("weather", city="Oslo", days=1)])
+TWO = Message(
+    role="assistant", content="", tool_calls=[call("weather", city="Oslo"), call("time", hour=True, zone="CET")]
+)
+AGAIN = Message(role="user", content="And in Rome?")
+THOUGHT = Message(role="assistant", content="Yes.", reasoning_content="Rome is in the south.")
+THOUGHT_BEFORE = Message(role="assistant", content="No.", reasoning_content="Oslo is in the north.")
+THOUGHTFUL_CALL = Message(
+    role="assistant", content="", reasoning_content="Look.", tool_calls=[call("weather", city="Oslo")]
+)
+TOOL_TURNS = {
+    "a call": [ASK, ONE],
+    "a call with an earlier turn": [ASK, ANSWER, AGAIN, ONE],
+    "an earlier call": [ASK, ONE, RESULT, ANSWER],
+    "two earlier calls": [ASK, ONE, RESULT, ANSWER, AGAIN, ONE, RESULT, ANSWER],
+    "calls one after the other": [ASK, ONE, RESULT, ONE, RESULT, ANSWER],
+}
+PARALLEL_TURNS = {
+    "parallel calls": [ASK, TWO],
+    "earlier parallel calls": [ASK, TWO, RESULT, RESULT, ANSWER],
+}
+REASONING_TURNS = {
+    "reasoning": [ASK, THOUGHT],
+    "reasoning in both turns": [ASK, THOUGHT_BEFORE, AGAIN, THOUGHT],
+    "reasoning and calls": [ASK, THOUGHTFUL_CALL, RESULT, THOUGHT],
+}
+CONVERSATIONS: dict[str, list[Message]] = {
+    **{name: [Message(role=role, content=text) for role, text in turns] for name, turns in PLAIN_TURNS.items()},
+    **TOOL_TURNS,
+    **PARALLEL_TURNS,
+    **REASONING_TURNS,
+}
+COMPLETIONS = {"several turns": 3, "an earlier call": 1, "earlier parallel calls": 1, "reasoning and calls": 1}
+"""Index of the first turn of a completion with several turns."""
+PUBLISHED = {
+    "trl/qwen2_5": ("<|im_end|>", [*PLAIN_TURNS, *TOOL_TURNS, *PARALLEL_TURNS]),
+    "trl/qwen3": ("<|im_end|>", [*CONVERSATIONS]),
+    "trl/llama3_1": ("<|eot_id|>", [*PLAIN_TURNS, *TOOL_TURNS]),
+    "trl/gptoss": (
+        "<|return|>",
+        [*PLAIN_TURNS, "an earlier call", "calls one after the other", "reasoning in both turns"],
+    ),
+}
+"""Templates that TRL contains, with their end-of-sequence token and the conversations that they render."""
+
+
+def rendered_by(template: str) -> list[str]:
+    """Return the names of the conversations that a template renders."""
+    if template in PUBLISHED:
+        return PUBLISHED[template][1]
+    kinds: list[tuple[Iterable[str], Iterable[str]]] = [
+        (TEMPLATES, PLAIN_TURNS),
+        (WITH_TOOLS, TOOL_TURNS),
+        (WITH_PARALLEL_CALLS, PARALLEL_TURNS),
+        (WITH_REASONING, REASONING_TURNS),
+    ]
+    names = [name for templates, turns in kinds if template in set(templates) for name in turns]
+    return [name for name in names if (template, name) != ("gemma", "system")]
+
+
+CASES = [(template, name) for template in TEMPLATES for name in rendered_by(template)]
+PUBLISHED_CASES = [(template, name) for template in PUBLISHED for name in rendered_by(template)]
+COMPLETION_CASES = [(template, name) for template, name in CASES if name in COMPLETIONS]
+REFUSED_CASES = [
+    (template, name)
+    for template in TEMPLATES
+    for name in CONVERSATIONS
+    if name not in PLAIN_TURNS and (template, name) not in CASES
+]
 
 
 def tokenizer_of(name: str, *, markers: bool = True) -> PreTrainedTokenizerBase:
-    template, eos, others = TEMPLATES[name]
+    template, eos, special = _published(name) if name in PUBLISHED else TEMPLATES[name]
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(TINY)
     tokenizer.add_special_tokens(
-        {"bos_token": "<s>", "eos_token": eos, "pad_token": "<pad>", "additional_special_tokens": others}
+        {"bos_token": "<s>", "eos_token": eos, "pad_token": "<pad>", "additional_special_tokens": special}
     )
     if not markers:
         template = template.replace("{% generation %}", "{% if true %}").replace("{% endgeneration %}", "{% endif %}")
+        template = template.replace("{%- generation %}", "{%- if true %}")
+        template = template.replace("{%- endgeneration %}", "{%- endif %}")
     tokenizer.chat_template = template
     return tokenizer
 
 
-def messages_of(turns: str) -> list[Message]:
-    return [Message(role=role, content=content) for role, content in TURNS[turns]]
+def _published(name: str) -> tuple[str, str, list[str]]:
+    template = (TRL_TEMPLATES / f"{name.removeprefix('trl/')}.jinja").read_text()
+    return template, PUBLISHED[name][0], sorted(set(re.findall(r"<\|[a-z_]+\|>", template)))
 
 
-def example_of(messages: list[Message], *, completion_turns: int = 1) -> Example:
-    *prompt, final = messages
-    return Example("0" * 16, tuple(prompt), final["content"], "0" * 16, completion_turns=completion_turns)
+def tools_of(messages: list[Message]) -> list[dict[str, Any]] | None:
+    return TOOLS if any("tool_calls" in message for message in messages) else None
+
+
+def example_of(name: str, *, completion_turns: int = 1) -> Example:
+    *prompt, final = messages = CONVERSATIONS[name]
+    tools = tools_of(messages)
+    return Example(
+        "0" * 16,
+        tuple(prompt),
+        final["content"],
+        "0" * 16,
+        final_turn=final if len(final) > 2 else None,
+        tools=json.dumps(tools) if tools else "",
+        completion_turns=completion_turns,
+    )
 
 
 def ours(example: Example, tokenizer: PreTrainedTokenizerBase, loss: str) -> TokenizedExample:
@@ -134,20 +169,46 @@ def ours(example: Example, tokenizer: PreTrainedTokenizerBase, loss: str) -> Tok
     return tokenized
 
 
-def of_trl(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, folder: Path, *, all_turns: bool) -> Tokens:
+def row_of(name: str, learned: str) -> dict[str, Any]:
+    """Return a row for TRL."""
+    messages = CONVERSATIONS[name]
+    if learned == "all turns":
+        return {"messages": messages, "tools": tools_of(messages)}
+    start = len(messages) - 1 if learned == "last turn" else COMPLETIONS[name]
+    return {"prompt": messages[:start], "completion": messages[start:], "tools": tools_of(messages)}
+
+
+@pytest.fixture(scope="module")
+def of_trl(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str], Tokens]:
     """Return what SFTTrainer trains on, up to the last end-of-sequence token, which a line break may follow."""
-    model = AutoModelForCausalLM.from_pretrained(TINY)
-    model.resize_token_embeddings(len(tokenizer))
-    tokenizer.chat_template = str(tokenizer.chat_template).replace("strftime_now('%d %b %Y')", "'01 Jul 2026'")
-    config = SFTConfig(
-        str(folder), report_to="none", max_length=None, assistant_only_loss=all_turns, use_cpu=True, bf16=False
-    )
-    trainer = SFTTrainer(model, config, train_dataset=Dataset.from_list([row]), processing_class=tokenizer)
-    assert trainer.train_dataset is not None
-    (prepared,) = list(cast(Dataset, trainer.train_dataset))
-    ids, labels = prepared["input_ids"], prepared["labels"]
-    length = len(ids) - ids[::-1].index(tokenizer.eos_token_id)
-    return ids[:length], labels[:length]
+
+    @cache
+    def tokens_of(template: str, learned: str) -> dict[str, Tokens]:
+        names = [name for name in rendered_by(template) if learned != "completion" or name in COMPLETIONS]
+        tokenizer = tokenizer_of(template, markers=learned != "last turn")
+        tokenizer.chat_template = re.sub(r"strftime_now\([^)]*\)", "'01 Jul 2026'", str(tokenizer.chat_template))
+        model = AutoModelForCausalLM.from_pretrained(TINY)
+        model.resize_token_embeddings(len(tokenizer))
+        config = SFTConfig(
+            str(tmp_path_factory.mktemp("trl")),
+            report_to="none",
+            max_length=None,
+            assistant_only_loss=learned != "last turn",
+            use_cpu=True,
+            bf16=False,
+        )
+        data = Dataset.from_list([row_of(name, learned) for name in names], on_mixed_types="use_json")
+        prepared = SFTTrainer(model, config, train_dataset=data, processing_class=tokenizer).train_dataset
+        return dict(zip(names, _up_to_end(cast(Dataset, prepared), tokenizer.eos_token_id), strict=True))
+
+    return lambda template, name, learned: tokens_of(template, learned)[name]
+
+
+def _up_to_end(prepared: Dataset, eos: int) -> Iterator[Tokens]:
+    for row in prepared:
+        ids, labels = row["input_ids"], row["labels"]
+        length = len(ids) - ids[::-1].index(eos)
+        yield ids[:length], labels[:length]
 
 
 def assert_same(tokenized: TokenizedExample, expected: Tokens, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -170,18 +231,36 @@ def learned(tokenizer: PreTrainedTokenizerBase, labels: list[int]) -> str:
     return str(tokenizer.decode([label for label in labels if label != -100])).replace(" ", "")
 
 
-@pytest.mark.parametrize(("template", "turns"), CASES)
-def test_the_last_turn_is_learned_as_by_trl(template: str, turns: str, tmp_path: Path) -> None:
-    tokenizer, messages = tokenizer_of(template, markers=False), messages_of(turns)
-    tokenized = ours(example_of(messages), tokenizer, "last")
-    row = {"prompt": messages[:-1], "completion": messages[-1:]}
-    assert_same(tokenized, of_trl(row, tokenizer, tmp_path, all_turns=False), tokenizer)
+@pytest.mark.parametrize(("template", "name"), [*CASES, *PUBLISHED_CASES])
+def test_the_last_turn_is_learned_as_by_trl(
+    template: str, name: str, of_trl: Callable[[str, str, str], Tokens]
+) -> None:
+    tokenizer = tokenizer_of(template, markers=False)
+    tokenizer.chat_template = str(tokenizer.chat_template).replace('"%Y-%m-%d"', "'%d %b %Y'")
+    assert_same(ours(example_of(name), tokenizer, "last"), of_trl(template, name, "last turn"), tokenizer)
 
 
-@pytest.mark.parametrize(("template", "turns"), CASES)
-def test_all_assistant_turns_are_learned_as_by_trl(template: str, turns: str, tmp_path: Path) -> None:
-    messages, tokenizer = messages_of(turns), tokenizer_of(template)
-    expected = of_trl({"messages": messages}, tokenizer_of(template), tmp_path, all_turns=True)
-    assert_same(ours(example_of(messages), tokenizer, "all-assistant"), expected, tokenizer)
-    without_markers = ours(example_of(messages), tokenizer_of(template, markers=False), "all-assistant")
-    assert_same(without_markers, expected, tokenizer)
+@pytest.mark.parametrize("markers", [True, False])
+@pytest.mark.parametrize(("template", "name"), CASES)
+def test_all_assistant_turns_are_learned_as_by_trl(
+    template: str, name: str, markers: bool, of_trl: Callable[[str, str, str], Tokens]
+) -> None:
+    tokenizer = tokenizer_of(template, markers=markers)
+    assert_same(ours(example_of(name), tokenizer, "all-assistant"), of_trl(template, name, "all turns"), tokenizer)
+
+
+@pytest.mark.parametrize("markers", [True, False])
+@pytest.mark.parametrize(("template", "name"), COMPLETION_CASES)
+def test_assistant_turns_of_a_completion_are_learned_as_by_trl(
+    template: str, name: str, markers: bool, of_trl: Callable[[str, str, str], Tokens]
+) -> None:
+    """TRL learns them alone with `assistant_only_loss`, by the markers."""
+    tokenizer = tokenizer_of(template, markers=markers)
+    example = example_of(name, completion_turns=len(CONVERSATIONS[name]) - COMPLETIONS[name])
+    assert_same(ours(example, tokenizer, "last"), of_trl(template, name, "completion"), tokenizer)
+
+
+@pytest.mark.parametrize(("template", "name"), REFUSED_CASES)
+def test_calls_and_reasoning_that_a_template_leaves_out_are_refused(template: str, name: str) -> None:
+    with pytest.raises(UsageError, match=r"does not render|rejects|drops"):
+        ours(example_of(name), tokenizer_of(template), "last")

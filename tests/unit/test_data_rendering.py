@@ -1,5 +1,6 @@
 """Checks of rendered conversations, with hand-written expectations for small chat templates."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
-from neftune_cli.data.tokenization import tokenize
+from neftune_cli.data.formats import example
+from neftune_cli.data.tokenization import tokenize, tokenize_parts
 from neftune_cli.errors import UsageError
 from tests.unit.test_data_tokenization import ASK, OPEN, TURNS, example_of, parts_of, tokenizer_with
 
@@ -149,10 +151,38 @@ def test_all_assistant_turns_and_weights() -> None:
     assert "".join(map(str, tokenizer.convert_ids_to_tokens([one for one in labels if one != -100]))) == "A<end>C<end>"
 
 
+BAD = "{% if messages[0]['content'] == 'bad' %}{{ raise_exception('bad') }}{% endif %}" + TURNS
+
+
 def test_rows_that_a_template_refuses_are_skipped_and_counted() -> None:
-    template = "{% if messages[0]['content'] == 'bad' %}{{ raise_exception('bad') }}{% endif %}" + TURNS
     examples = [example_of("42", ("user", "good"))] * 30 + [example_of("42", ("user", "bad"))]
-    result, _ = tokenized_with(template, *examples, skip_bad_rows=True)
+    result, _ = tokenized_with(BAD, *examples, skip_bad_rows=True)
     assert (len(result.examples), result.refused) == (30, 1)
-    with pytest.raises(UsageError):
-        tokenized_with(template, *examples, skip_bad_rows=True, max_bad_share=0.01)
+    with pytest.raises(UsageError) as error:
+        tokenized_with(BAD, *examples, skip_bad_rows=True, max_bad_share=0.01)
+    assert str(error.value).splitlines()[0] == (
+        "1 of 31 examples (3.2%) cannot be rendered or tokenized. "
+        "Fix them, or raise --max-bad-share: --skip-bad-rows drops at most 1.0%."
+    )
+
+
+def test_the_share_of_bad_rows_is_that_of_the_whole_data_set() -> None:
+    good, bad = (
+        [example([Message(role="user", content=content)], str(number)) for number in range(numbers)]
+        for content, numbers in (("good", 98), ("bad", 2))
+    )
+    train, held_out, probe = (*good[:80],), (*good[80:], *bad), (*good[:5], bad[0])
+    parts = [(part, 500) for part in (train, held_out, probe)]
+    inputs = InputSpec(skip_bad_rows=True, max_bad_share=0.02)
+    results = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs)
+    assert [(len(result.examples), result.refused) for result in results] == [(80, 0), (18, 2), (5, 1)]
+    with pytest.raises(UsageError, match=r"^2 of 100 examples \(2\.0%\)"):
+        tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs.model_copy(update={"max_bad_share": 0.01}))
+
+
+def test_bad_rows_of_all_parts_are_reported_at_once() -> None:
+    one, two = (example_of(answer, ("user", "bad")) for answer in ("1", "2"))
+    located = [replace(one, place="mine.jsonl, line 12", id="1"), replace(two, place="mine.jsonl, line 3", id="2")]
+    with pytest.raises(UsageError) as error:
+        tokenize_parts([(located[:1], 500), (located[1:], 500), (located[:1], 500)], tokenizer_with(BAD))
+    assert str(error.value).startswith("mine.jsonl, line 3, line 12: the model's chat template rejects a conversation")

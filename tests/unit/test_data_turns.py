@@ -190,7 +190,7 @@ def test_results_of_tools_have_the_role_tool(name: str) -> None:
     assert example.prompt[2] == {"role": "tool", "content": "4", "tool_call_id": "c1"}
 
 
-def test_tools_are_kept_in_the_order_of_their_keys() -> None:
+def test_tools_are_json_text_in_the_usual_order_of_keys() -> None:
     tools: Any
     for tools in ([TOOL], json.dumps([TOOL]), [json.dumps(TOOL)], TOOL):
         assert read_one(USER, CALLING, tools=tools).tools == json.dumps([TOOL])

@@ -1,0 +1,180 @@
+"""The chat template of a tokenizer, with a fixed clock, applied to turns and tool definitions."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from neftune_cli.data.examples import Example, Message
+from neftune_cli.data.rows import RowError
+from neftune_cli.errors import Problem, UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Span = tuple[int, int]
+"""Start and end index of a part of a text."""
+
+CHANGE_TURNS = "Change its turns, or use a model whose template accepts them."
+CHANGE_TEMPLATE = "Use a model with another chat template, or remove the row."
+CLOCK = re.compile(
+    r"""\bstrftime_now\s*\(\s*(?:format\s*=\s*)?(?P<quote>['"])(?P<format>(?:(?!(?P=quote)).)*)(?P=quote)\s*\)"""
+)
+OTHER_CLOCK = re.compile(r"\bstrftime_now\b(?!\s+is\b)[^%}\n]*")
+COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
+GENERATION_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+PROBE = ("probe of the question", "probe of the answer")
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What a template renders: turns and tool definitions."""
+
+    turns: tuple[Message, ...]
+    tools: list[Any] | None = None
+
+    @classmethod
+    def of(cls, example: Example) -> "Chat":
+        """Return the whole conversation of an example."""
+        return cls(example.turns, json.loads(example.tools) if example.tools else None)
+
+    def start(self, turns: int) -> "Chat":
+        """Return the first turns."""
+        return replace(self, turns=self.turns[:turns])
+
+    def turn_name(self, index: int) -> str:
+        """Return the number and the role of a turn, for messages."""
+        return f"turn {index + 1} ({self.turns[index]['role']})"
+
+
+class ChatTemplate:
+    """A template that renders the same text at any time."""
+
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", *, all_turns: bool = False, time: str | None = None
+    ) -> None:
+        """Find out how the template takes its input.
+
+        Args:
+            tokenizer: a tokenizer with a chat template.
+            all_turns: whether earlier assistant turns carry loss. A template that TRL replaces for this purpose is
+                replaced by the same one.
+            time: time for templates that write a date, in ISO 8601; the current time if None.
+
+        Raises:
+            UsageError: the time that the template writes cannot be fixed.
+        """
+        self._tokenizer = tokenizer
+        self._training_template = _training_template(tokenizer) if all_turns else None
+        self._clock = datetime.fromisoformat(time) if time else datetime.now()
+        self._fixed: dict[str, str] = {}
+        self._as_parts = False
+        self._as_parts = self._wants_parts()
+
+    def text(self, chat: Chat, *, add_generation_prompt: bool = False) -> str:
+        """Render turns.
+
+        Raises:
+            RowError: the template fails. A template is a program, which may fail in any way.
+        """
+        template = self._template(chat)
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    self._messages(chat.turns),
+                    tools=chat.tools,
+                    chat_template=template,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                )
+            )
+        except Exception as error:
+            raise _rejected(error) from error
+
+    def marked(self, chat: Chat) -> list[Span]:
+        """Return the parts of the rendered text between `{% generation %}` markers; none without such markers.
+
+        Raises:
+            RowError: the template fails.
+        """
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        template = self._template(chat)
+        if not GENERATION_MARKER.search(template):
+            return []
+        render: Any = render_jinja_template  # annotated as returning a text
+        try:
+            _, spans = render(
+                conversations=[self._messages(chat.turns)],
+                tools=chat.tools,
+                chat_template=template,
+                return_assistant_tokens_mask=True,
+                **self._tokenizer.special_tokens_map,
+            )
+        except Exception as error:
+            raise _rejected(error) from error
+        return [(start, end) for start, end in spans[0]]
+
+    def _template(self, chat: Chat) -> str:
+        """Return the template with the fixed time in place of the clock.
+
+        transformers passes only data to a template, so the clock cannot be passed as a function.
+        """
+        template = self._training_template or self._tokenizer.get_chat_template(tools=chat.tools)
+        if template not in self._fixed:
+            self._fixed[template] = _with_time(template, self._clock)
+        return self._fixed[template]
+
+    def _messages(self, turns: Sequence[Message]) -> list[dict[str, Any]]:
+        messages = [{key: value for key, value in turn.items() if key != "weight"} for turn in turns]
+        if self._as_parts:
+            for message in messages:
+                message["content"] = [{"type": "text", "text": message["content"]}]
+        return messages
+
+    def _wants_parts(self) -> bool:
+        """Return whether the template reads content as a list of parts only."""
+        question, answer = PROBE
+        probe = Chat((Message(role="user", content=question), Message(role="assistant", content=answer)))
+        for as_parts in (False, True):
+            self._as_parts = as_parts
+            try:
+                text = self.text(probe)
+            except RowError:
+                continue
+            if text.count(question) == text.count(answer) == 1 and "'type'" not in text:
+                return as_parts
+        return False
+
+
+def _with_time(template: str, clock: datetime) -> str:
+    fixed = CLOCK.sub(lambda call: json.dumps(clock.strftime(call["format"]), ensure_ascii=False), template)
+    if other := OTHER_CLOCK.search(COMMENT.sub("", fixed)):
+        what = f"The model's chat template writes a time that cannot be fixed: '{other.group().strip(' -')}'."
+        fix = "Write the format as a text in chat_template.jinja, for example strftime_now('%d %b %Y')."
+        raise UsageError(Problem(what, fix))
+    return fixed
+
+
+def _rejected(error: Exception) -> RowError:
+    from jinja2 import TemplateError
+
+    reason = " ".join(str(error).split())
+    if not isinstance(error, TemplateError):
+        reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
+    return RowError(f"the model's chat template rejects a conversation ({reason}).", CHANGE_TURNS)
+
+
+def _training_template(tokenizer: "PreTrainedTokenizerBase") -> str | None:
+    """Return TRL's variant of a template without generation markers, or None if there is none."""
+    from trl.chat_template_utils import get_training_chat_template
+
+    if GENERATION_MARKER.search(tokenizer.get_chat_template()):
+        return None
+    try:
+        template: str | None = get_training_chat_template(tokenizer)
+    except Exception:  # TRL has no variant of this template, or the template fails on TRL's probes
+        return None
+    return template

@@ -1,0 +1,101 @@
+"""Locate the assistant turns before the last one that carry loss, from their first word to their end-of-turn token."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from neftune_cli.data.chat_template import CHANGE_TEMPLATE, Chat, ChatTemplate, Span
+from neftune_cli.data.examples import Example
+from neftune_cli.data.located_text import LocatedTexts, locate, shared_length, without_opened_reasoning
+from neftune_cli.data.rows import RowError
+
+USE_LAST = "Use --loss last, or a chat template with generation markers."
+
+
+def learned_turns(example: Example, *, all_turns: bool) -> list[int]:
+    """Return the assistant turns before the last one that carry loss: all of them, or those of the completion."""
+    first = 0 if all_turns else len(example.turns) - example.completion_turns
+    return [
+        index
+        for index, turn in enumerate(example.prompt)
+        if index >= first and turn["role"] == "assistant" and turn.get("weight") != 0
+    ]
+
+
+@dataclass(frozen=True)
+class EarlierTurns:
+    """The turns of a rendered prompt.
+
+    A template with generation markers says where an assistant turn is. Otherwise it starts where the generation prompt
+    of the turns before it ends. It ends where the conversation up to it ends, with its end-of-sequence token.
+    """
+
+    template: ChatTemplate
+    chat: Chat
+    """The whole conversation."""
+    whole: str
+    """The rendered conversation."""
+    prompt: str
+    located: LocatedTexts
+    """Places of the texts in the prompt."""
+    eos: str
+    special: re.Pattern[str] | None = None
+    """Special tokens."""
+
+    def spans(self, turns: list[int]) -> Iterator[Span]:
+        """Yield the parts of the prompt that belong to assistant turns, in order.
+
+        Raises:
+            RowError: the place of a turn cannot be shown, or the template fails.
+        """
+        marked = self.template.marked(self.chat) if turns else []
+        for turn in turns:
+            if not self.located.spans_of(turn):
+                raise RowError(f"{self.chat.turn_name(turn)} is not rendered before the completion.", CHANGE_TEMPLATE)
+            yield from self._marked(turn, marked) or [self._between_prefixes(turn)]
+
+    def _marked(self, turn: int, marked: list[Span]) -> list[Span]:
+        """Return the parts between generation markers that lie between the texts of the turns before and after."""
+        first, last = self._place(turn)
+        before = self._end_before(first)
+        after = (start for piece in self.located.pieces if piece.turn > turn for start, _ in piece.spans)
+        limit = min([len(self.prompt), *(start for start in after if start >= last)])
+        found = [(start, end) for start, end in marked if start >= before and end <= limit]
+        return found if all(self.whole[start:end] == self.prompt[start:end] for start, end in found) else []
+
+    def _between_prefixes(self, turn: int) -> Span:
+        first, last = self._place(turn)
+        opening, closing = self._opening(turn), self._closing(turn)
+        before = self._end_before(first)
+        start = before + shared_length(opening, self.prompt[before:first])
+        is_shown = start == before + len(opening) or not self.prompt[start:first].strip()
+        if not is_shown or not self.prompt.startswith(closing, last):
+            what = f"{self.chat.turn_name(turn)} is rendered differently when other turns follow"
+            raise RowError(f"{what}, and the chat template has no generation markers.", USE_LAST)
+        return start, last + len(closing)
+
+    def _place(self, turn: int) -> Span:
+        spans = self.located.spans_of(turn)
+        return min(start for start, _ in spans), max(end for _, end in spans)
+
+    def _end_before(self, place: int) -> int:
+        """Return the end of the text before a place; 0 if there is none."""
+        return max((end for _, end in self.located.spans if end <= place), default=0)
+
+    def _opening(self, turn: int) -> str:
+        """Return the text of the template between the turn before and this one, as in a generation prompt."""
+        chat = self.chat.start(turn)
+        text = self.template.text(chat, add_generation_prompt=True)
+        located = locate(self.template, chat, text, special=self.special, add_generation_prompt=True)
+        opening = text[max((end for _, end in located.spans), default=0) :]
+        first, _ = self._place(turn)
+        is_kept = self.prompt.startswith(opening, self._end_before(first))
+        return opening if is_kept else without_opened_reasoning(opening)[0]
+
+    def _closing(self, turn: int) -> str:
+        """Return the text of the template after a turn, up to its end-of-sequence token."""
+        chat = self.chat.start(turn + 1)
+        text = self.template.text(chat)
+        spans = locate(self.template, chat, text, special=self.special).spans_of(turn)
+        closing = text[max((end for _, end in spans), default=0) :]
+        return closing[: closing.index(self.eos) + len(self.eos)] if self.eos in closing else closing.rstrip()
