@@ -74,6 +74,7 @@ FIGURES = {
     "two_sweeps_over_one": "two sweeps at once over one",
     "loss_difference": f"largest relative difference of losses (tolerance {LOSS_TOLERANCE:g})",
     "compared_steps": "compared steps",
+    "trl_tokens_over_ours": "training tokens of `trl sft` over the sweep's",
 }
 """Headings of the figures, in the order of the table."""
 
@@ -190,8 +191,9 @@ def run(
             say("The time is over. The same command continues.")
             return
         say(f"{measurement.name} ...")
+        before = circumstances(measurement)
         try:
-            write(measurement, folder, measurement.measure(**measurement.arguments))
+            write(folder / f"{measurement.name}.json", before, measurement.measure(**measurement.arguments))
         except MeasurementError as error:
             say(f"{measurement.name}: {error}")
 
@@ -205,11 +207,10 @@ def read(measurement: Measurement, folder: Path) -> Figures | None:
     return written["figures"] if written["circumstances"] == circumstances(measurement) else None
 
 
-def write(measurement: Measurement, folder: Path, figures: Figures) -> None:
-    """Write the figures of a measurement with its circumstances."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"circumstances": circumstances(measurement), "figures": figures}
-    write_atomically(folder / f"{measurement.name}.json", json.dumps(content, indent=2) + "\n")
+def write(path: Path, before: Mapping[str, Any], figures: Figures) -> None:
+    """Write the figures of a measurement with the circumstances at its start."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps({"circumstances": before, "figures": figures}, indent=2) + "\n")
 
 
 def circumstances(measurement: Measurement) -> dict[str, Any]:
