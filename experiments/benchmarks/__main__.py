@@ -34,8 +34,10 @@ from neftune_cli.store import write_atomically
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 20 * 60
 """No measurement starts after this time, so that a call takes at most 25 minutes on two cores."""
-LOSS_TOLERANCE = 1e-3
+LOSS_TOLERANCE = 3e-4
 """Largest relative difference between a loss of alpha 0 and TRL's. The sums are rounded in another order."""
+COMPARED_STEPS = {"tiny": 25, "smollm2": 3}
+"""Steps whose losses are compared. Training amplifies a rounding error from step to step."""
 
 TINY: Fields = {"model": "tiny", "dataset": "bios"}
 SMOLLM2: Fields = {
@@ -171,8 +173,8 @@ def _arguments(fields: Fields, repetitions: int) -> dict[str, Any]:
 
 
 def _compared(fields: Fields) -> Fields:
-    """Return the fields for a comparison of losses: three steps of a model that trains slowly, otherwise the recipe."""
-    return {**fields, "train": {**fields["train"], "max_steps": 3}} if fields["model"] == "smollm2" else fields
+    """Return the fields for a comparison of losses, which needs few steps."""
+    return {**fields, "train": {"max_steps": COMPARED_STEPS[fields["model"]], **fields.get("train", {})}}
 
 
 def run(
