@@ -169,35 +169,52 @@ def train(cache: "ModelCache", trial: TrialSpec) -> tuple["ResumableTrainer", fl
 
 
 def equal_work(fields: Fields) -> Figures:
-    """Return the largest relative difference between the losses of alpha 0 and of TRL's trainer, over all steps."""
-    return in_new_process(_loss_differences, fields)
+    """Compare the training losses of alpha 0 with those of TRL's trainer, and the numbers of training tokens.
+
+    The losses are compared on the same tokens. Some chat templates write text after the end of the completion, which
+    TRL trains on; the ratio of tokens, each tokenized by its own program, shows how much that is.
+    """
+    return in_new_process(_equal_work, fields)
 
 
-def _loss_differences(fields: Fields) -> Figures:
+def _equal_work(fields: Fields) -> Figures:
+    from neftune_cli.data.trl_dataset import trl_dataset
     from neftune_cli.sweeps.model_cache import ModelCache
 
     cache = ModelCache()
     trial = trial_of(fields, 0.0, cache)
-    pairs = list(zip(_losses(train(cache, trial)[0]), trl_losses(cache, trial), strict=True))
-    differences = [abs(ours - theirs) / theirs for ours, theirs in pairs]
-    return {"loss_difference": [max(differences)], "compared_steps": [len(differences)]}
+    losses = zip(_losses(train(cache, trial)[0]), trl_losses(cache, trial), strict=True)
+    differences = [abs(ours - theirs) / theirs for ours, theirs in losses]
+    examples = cache.prepared_data(trial).train
+    with trl_trainer(cache, trial, trl_dataset([one.example for one in examples])) as trainer:
+        tokens = sum(len(row["input_ids"]) for row in trainer.train_dataset)
+    return {
+        "loss_difference": [max(differences)],
+        "compared_steps": [len(differences)],
+        "trl_tokens_over_ours": [tokens / sum(len(one.input_ids) for one in examples)],
+    }
 
 
 def trl_losses(cache: "ModelCache", trial: TrialSpec) -> list[float]:
-    """Return the loss of each step of TRL's trainer, which tokenizes and orders the examples itself."""
+    """Return the loss of each step of TRL's trainer, which orders the examples itself."""
+    from datasets import Dataset
+
+    rows = [{"input_ids": list(one.input_ids), "labels": one.labels} for one in cache.prepared_data(trial).train]
+    with trl_trainer(cache, trial, Dataset.from_list(rows), dataset_kwargs={"skip_prepare_dataset": True}) as trainer:
+        trainer.train()
+    return _losses(trainer)
+
+
+@contextmanager
+def trl_trainer(cache: "ModelCache", trial: TrialSpec, rows: Any, **fields: Any) -> Iterator[Any]:
+    """Yield TRL's own trainer for the recipe of a trial, in a temporary folder."""
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    from neftune_cli.data.trl_dataset import trl_dataset
-
-    loaded, examples = cache.model_copy(trial), [one.example for one in cache.prepared_data(trial).train]
+    loaded = cache.model_copy(trial)
     with TemporaryDirectory(prefix="neftune-bench-") as work:
-        config = SFTConfig(**trl_fields(trial.train, Path(work)), disable_tqdm=True)
-        trainer = SFTTrainer(
-            model=loaded.model, args=config, train_dataset=trl_dataset(examples), processing_class=loaded.tokenizer
-        )
-        trainer.train()
-    return _losses(trainer)
+        config = SFTConfig(**trl_fields(trial.train, Path(work)), disable_tqdm=True, **fields)
+        yield SFTTrainer(model=loaded.model, args=config, train_dataset=rows, processing_class=loaded.tokenizer)
 
 
 def _losses(trainer: Any) -> list[float]:

@@ -190,8 +190,13 @@ def seconds_of(*commands: Sequence[str], work: Path) -> float:
     with log.open("w", encoding="utf-8") as output:
         begin = perf_counter()
         running = [subprocess.Popen(one, stdout=output, stderr=output, env=environment) for one in commands]
-        codes = [process.wait() for process in running]
-        seconds = perf_counter() - begin
+        try:
+            codes = [process.wait() for process in running]
+        finally:
+            seconds = perf_counter() - begin
+            for process in running:  # after an interrupt, they would write to a folder that is removed
+                process.terminate()
+                process.wait()
     if any(codes):
         raise MeasurementError(f"{' '.join(commands[0])} failed:\n{log.read_text(encoding='utf-8')[-2000:]}")
     return seconds

@@ -1,6 +1,7 @@
 """The benchmark of sweeps: resumption of its plan, spread, summary line, timers, and the command of TRL."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +14,7 @@ from trl.trainer.sft_config import SFTConfig
 from experiments.benchmarks import __main__ as benchmark
 from experiments.benchmarks.__main__ import Measurement, plan, read, run, spread, summary, table
 from experiments.benchmarks.in_process import PhaseTimer
-from experiments.benchmarks.sweep_commands import Figures, MeasurementError, repeated, trl_command
+from experiments.benchmarks.sweep_commands import Figures, MeasurementError, repeated, seconds_of, trl_command
 
 
 def ticks(*seconds: float) -> Callable[[], float]:
@@ -166,3 +167,15 @@ def test_trls_script_gets_the_recipe_in_options_that_it_knows(tmp_path: Path) ->
     assert {**recipe, "max_length": "256", "bf16": "False", "dtype": "float32"}.items() <= {
         name.removeprefix("--"): value for name, value in options.items()
     }.items()
+
+
+def test_commands_run_side_by_side_and_a_failure_shows_their_output(tmp_path: Path) -> None:
+    """Each of the first two commands waits for a file of the other one."""
+    wait = """import pathlib, sys, time
+pathlib.Path(sys.argv[1]).touch()
+while not pathlib.Path(sys.argv[2]).exists():
+    time.sleep(0.01)"""
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    assert seconds_of([sys.executable, "-c", wait, one, two], [sys.executable, "-c", wait, two, one], work=tmp_path) > 0
+    with pytest.raises(MeasurementError, match="no such model"):
+        seconds_of([sys.executable, "-c", "raise SystemExit('no such model')"], work=tmp_path)
