@@ -261,3 +261,9 @@ def test_without_estimates_the_json_has_no_cost(tmp_path: Path) -> None:
     exported = costed(SweepFolder(tmp_path), [], hourly_rate=2.0).as_json()
     assert (exported["price"], exported["tokens"], exported["estimate"]) == (None, None, None)
     assert (exported["to_run"], exported["without_estimate"]) == (5, 5)
+
+
+def test_evaluation_fields_that_are_set_are_kept() -> None:
+    given = {"max_length": 77, "max_new_tokens": 7, "repetition_penalty": 1.5, "decoding": "transformers"}
+    found = resolved_evaluation(resolve_sweep(None, {"evaluation": given}), GENERATION)
+    assert found.model_dump() == given
