@@ -74,7 +74,7 @@ class Metric:
     on_training_prompts: bool = False
     """Whether responses to training prompts are scored as well. The key of this score has the prefix `probe_`."""
     stored: bool = True
-    """Whether `generations.jsonl` has the score of each response. Otherwise `compare` computes it from the response."""
+    """For per-item scores of responses: whether `generations.jsonl` has them. Otherwise `compare` computes them."""
     score: str | ItemScore | CorpusScore | None = None
     """Scoring function, or `module:function` to import it at first use: an `ItemScore` if `per_item`, otherwise a
     `CorpusScore`."""

@@ -19,7 +19,7 @@ def perplexity(loss: float) -> float:
 
 
 class Record(BaseModel):
-    """Base class of everything that is written as JSON: immutable, without unknown fields."""
+    """Base class of stored records: immutable; unknown fields are errors unless a subclass allows them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -17,9 +17,9 @@ Action = Literal[
 
 - `use`: use an arm, which is better than the baseline.
 - `stop earlier`: stop the baseline earlier; the arm is not shown to be better than the early-stopped baseline.
-- `keep baseline`: all other arms are worse or equivalent.
+- `keep baseline`: all arms with a verdict are worse or equivalent.
 - `more seeds`: run additional seeds, at most `MAX_ADDITIONAL_SEEDS`.
-- `undecided`: keep the baseline for now; more seeds are too many or not enough.
+- `undecided`: keep the baseline for now; more than `MAX_ADDITIONAL_SEEDS` seeds are needed, or no number decides.
 - `no direction`: report the change; neither direction of the metric is an improvement.
 - `too few seeds`: report the results of these checkpoints.
 - `no evidence`: report the reasons why there is no verdict.

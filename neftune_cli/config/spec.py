@@ -180,7 +180,7 @@ class ArmSpec(Spec):
     name: str = ""
     """Name in tables; by default the overrides."""
     repeat: int = Field(default=0, ge=0)
-    """Number of the random streams. An arm with another number has other noise, dropout and data order."""
+    """Index of the random streams. An arm with another index has other noise, dropout and data order."""
     alpha: float | None = Field(default=None, ge=0, examples=[5])
     """Noise size; 0 is no noise."""
     snr: float | None = Field(default=None, ge=1, examples=[10])
@@ -210,7 +210,7 @@ class TrialSpec(InputSpec):
     evaluation: ResolvedEvaluation
     seed: Seed
     repeat: int = 0
-    """Number of the random streams, which lets two arms differ in nothing else."""
+    """Index of the random streams, which lets two arms differ in nothing else."""
 
     @property
     def stream_seed(self) -> int:

@@ -62,7 +62,7 @@ class _Completion:
 
 
 class ChatRenderer:
-    """The chat template of a tokenizer, with a fixed clock."""
+    """Renders conversations with a chat template, and divides them into prompt and completion."""
 
     def __init__(
         self,

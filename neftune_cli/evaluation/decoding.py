@@ -53,11 +53,11 @@ def greedy_tokens(
     generated: dict[int, list[int]] = {}
     preallocated = decoding.preallocated and _has_plain_cache(causal_model(model))
     for batch in decoded_together(model, [len(one) for one in prompts], limits, batch_size, preallocated=preallocated):
-        some, most = [prompts[index] for index in batch], [limits[index] for index in batch]
+        batch_prompts, batch_limits = [prompts[index] for index in batch], [limits[index] for index in batch]
         tokens = (
-            _PromptBatch(causal_model(model), some, most, decoding).decode()
+            _PromptBatch(causal_model(model), batch_prompts, batch_limits, decoding).decode()
             if preallocated
-            else _library_tokens(model, some, most[0], decoding)
+            else _library_tokens(model, batch_prompts, batch_limits[0], decoding)
         )
         generated |= zip(batch, tokens, strict=True)
     return [generated[index] for index in range(len(prompts))]
@@ -78,8 +78,8 @@ def decoded_together(
         lengths: tokens of each prompt.
         limits: largest number of generated tokens of each prompt.
         batch_size: largest number of prompts.
-        preallocated: limit the size of the cache to CACHE_BYTES, unless it is one prompt. Otherwise prompts with
-            different limits are decoded apart.
+        preallocated: limit the size of the cache to CACHE_BYTES, unless it is one prompt. If false, prompts
+            with different limits are decoded apart.
     """
     most_tokens = CACHE_BYTES // _cache_bytes_per_token(causal_model(model)) if preallocated else math.inf
     most_rows = batch_size if preallocated else min(batch_size, _PROMPTS_OF_LIBRARY)
