@@ -77,7 +77,7 @@ def test_compare_shows_a_training_apart_from_a_sweep(neftune: Neftune, tmp_path:
 def test_a_folder_with_another_training_is_refused(neftune: Neftune, tmp_path: Path) -> None:
     SweepFolder(tmp_path / "one").open(resolve_sweep(None, {"alphas": [5.0], "seeds": [0]}))
     for other in (("--alpha", "0"), ("--seed", "1")):
-        result = neftune("train", *other, "--output", "one")
+        result = neftune("train", *other, "--output", "one", "--quiet")
         assert (result.code, result.err) == (
             2,
             "Error: one has other trainings.\n  Use another folder with --output, or `neftune sweep`.\n",
