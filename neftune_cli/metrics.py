@@ -7,10 +7,9 @@ module imports neither torch nor the libraries that compute scores.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import import_module
 from typing import Any, Literal
 
-from neftune_cli.config.registry import Registry
+from neftune_cli.config.registry import Registry, imported
 from neftune_cli.errors import Problem, UsageError
 
 LARGEST_PLAIN_NUMBER = 1e5
@@ -134,10 +133,7 @@ class Metric:
 
     def scoring_function(self) -> Any:
         """Return the scoring function, imported if necessary; None if the metric has none."""
-        if not isinstance(self.score, str):
-            return self.score
-        module, _, function = self.score.partition(":")
-        return getattr(import_module(module), function)
+        return imported(self.score) if isinstance(self.score, str) else self.score
 
 
 class MetricRegistry(Registry[Metric]):

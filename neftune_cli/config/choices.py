@@ -1,4 +1,4 @@
-"""Types of fields with a fixed set of values, and the names of data layouts.
+"""Types of fields with a fixed set of values, the names of data layouts, and the label of tokens without loss.
 
 This module imports neither pydantic nor an implementation, so that `--help` can list the values at once.
 """
@@ -12,6 +12,9 @@ NoiseTarget = Literal["all", "prompt", "completion"]
 LearnedTurns = Literal["last", "all-assistant"]
 Precision = Literal["auto", "float32", "bfloat16"]
 DecodingName = Literal["preallocated", "transformers"]
+
+IGNORED_LABEL = -100
+"""Label of a token that the loss ignores: the convention of torch's cross entropy and of all trainers."""
 
 ALPACA, PROMPT_COMPLETION, MESSAGES, TEXT = "alpaca", "prompt-completion", "messages", "text"
 LAYOUTS = [ALPACA, PROMPT_COMPLETION, MESSAGES, TEXT]

@@ -5,10 +5,9 @@ This module imports no executor, so that the command line can list and check the
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from neftune_cli.config.registry import Registry
+from neftune_cli.config.registry import Registry, imported
 
 if TYPE_CHECKING:
     from neftune_cli.sweeps.executors import Executor
@@ -50,11 +49,8 @@ def make_executor(name: str) -> "Executor":
         UsageError: the name is unknown. The message lists the known names.
 
     """
-    make = EXECUTORS[name].make
-    if isinstance(make, str):
-        module, _, attribute = make.partition(":")
-        make = getattr(import_module(module), attribute)
-    assert callable(make)
+    declared = EXECUTORS[name].make
+    make = imported(declared) if isinstance(declared, str) else declared
     executor: Executor = make()
     return executor
 

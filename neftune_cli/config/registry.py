@@ -1,6 +1,7 @@
 """Registry of named declarations, open to other packages through entry points."""
 
 from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from neftune_cli.config.entry_points import entry_points_of
@@ -10,6 +11,12 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 D = TypeVar("D")
+
+
+def imported(reference: str) -> Any:
+    """Import what a declaration names as `module:name`, so that a registry can list it without the import."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)
 
 
 class Registry(Mapping[str, D], Generic[D]):

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Required, TypedDict
 
+from neftune_cli.config.choices import IGNORED_LABEL
+
 
 class Message(TypedDict, total=False):
     """One turn of a conversation, in the format of chat templates. Only `role` and `content` are always there."""
@@ -90,10 +92,6 @@ class InstructionData:
     generation: GenerationDefaults
     notes: tuple[str, ...]
     """Notes for the user on the layout, the split, and dropped examples; one sentence each."""
-
-
-IGNORED_LABEL = -100
-"""Label of a token that the loss ignores: the convention of torch's cross entropy and of all trainers."""
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,8 @@ class TokenIds:
 
     def _without_added_eos(self, text: str, token_ids: list[int]) -> list[int]:
         """Remove an end-of-sequence token that the tokenizer adds to every text, even to a prompt."""
-        eos = self._tokenizer
-        is_added = token_ids[-1:] == [eos.eos_token_id] and not text.endswith(str(eos.eos_token))
+        tokenizer = self._tokenizer
+        is_added = token_ids[-1:] == [tokenizer.eos_token_id] and not text.endswith(str(tokenizer.eos_token))
         return token_ids[:-1] if is_added else token_ids
 
     def _encode(self, text: str, ordinary: Sequence[Span] = ()) -> tuple[list[int], list[Span]]:

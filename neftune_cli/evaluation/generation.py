@@ -53,7 +53,7 @@ def generate_responses(
     if not examples:
         return []
     prompts = [one.prompt_ids for one in examples]
-    limits = _limits(model, examples, max_new_tokens)
+    limits = response_limits(model, examples, max_new_tokens)
     decoding = Decoding(_end_tokens(model, tokenizer), repetition_penalty, preallocated=preallocated)
     with evaluation_mode(model):
         generated = greedy_tokens(model, prompts, limits, decoding, batch_size=batch_size)
@@ -66,8 +66,12 @@ def _end_tokens(model: LanguageModel, tokenizer: PreTrainedTokenizerBase) -> fro
     return frozenset(token for token in [*of_model, tokenizer.eos_token_id] if token is not None)
 
 
-def _limits(model: LanguageModel, examples: Sequence[TokenizedExample], max_new_tokens: int) -> list[int]:
-    """Return the token limit of each response: the smaller of `max_new_tokens` and the rest of the model's context."""
+def response_limits(model: LanguageModel, examples: Sequence[TokenizedExample], max_new_tokens: int) -> list[int]:
+    """Return the token limit of each response: the smaller of `max_new_tokens` and the rest of the model's context.
+
+    Raises:
+        TrialError: a prompt is empty, or fills the model's context.
+    """
     context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
     for row, tokenized in enumerate(examples):
         _require_room(tokenized, row, context)
@@ -109,16 +113,21 @@ def scored_responses(
         TrialError: a prompt fills the model's context.
 
     """
-    prompted = [one for one in examples if one.example.has_prompt]
+    examples = with_prompt(examples)
     responses = generate_responses(
         model,
         tokenizer,
-        prompted,
+        examples,
         max_new_tokens=max_new_tokens,
         repetition_penalty=repetition_penalty,
         preallocated=preallocated,
     )
-    return [_generation(one, response, tokenizer) for one, response in zip(prompted, responses, strict=True)]
+    return [_generation(one, response, tokenizer) for one, response in zip(examples, responses, strict=True)]
+
+
+def with_prompt(examples: Sequence[TokenizedExample]) -> list[TokenizedExample]:
+    """Return the examples that have a prompt, for which responses are generated."""
+    return [one for one in examples if one.example.has_prompt]
 
 
 def _generation(tokenized: TokenizedExample, response: Response, tokenizer: PreTrainedTokenizerBase) -> Generation:

@@ -6,13 +6,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from neftune_cli.config.choices import NoiseScale, NoiseTarget
+from neftune_cli.config.choices import IGNORED_LABEL, NoiseScale, NoiseTarget
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.lengths import token_noise_scale
-
-# data/examples.py has the same constant: noise/ does not import data/, and reading data does not import torch.
-IGNORED_LABEL = -100
-"""Label of a token that the loss ignores; the convention of torch's cross entropy and of all trainers."""
 
 MISSING_LABELS = Problem(
     "The model was called without one label per input id, which separate the prompt from the completion.",

@@ -4,12 +4,12 @@ import hashlib
 import math
 from collections.abc import Sequence
 from functools import cache
-from importlib import import_module
 
 import torch
 from torch import Generator, Tensor
 
 from neftune_cli.config.noises import DISTRIBUTIONS, Draw, NoiseDistribution
+from neftune_cli.config.registry import imported
 from neftune_cli.errors import Problem, UsageError
 
 STANDARD_DEVIATION = math.sqrt(1 / 3)
@@ -115,10 +115,7 @@ def _random_integers(dtype: torch.dtype, shape: tuple[int, ...], generator: Gene
 @cache
 def _draw_function(distribution: NoiseDistribution) -> Draw:
     """Import a distribution's draw function and check its moments on a sample."""
-    draw = distribution.draw
-    if isinstance(draw, str):
-        module, _, function = draw.partition(":")
-        draw = getattr(import_module(module), function)
+    draw: Draw = imported(distribution.draw) if isinstance(distribution.draw, str) else distribution.draw
     sample = draw(_SAMPLE, torch.Generator().manual_seed(0))
     if sample.shape != _SAMPLE or sample.dtype != torch.float32:
         raise UsageError(

@@ -1,6 +1,5 @@
 """Calibrate the cost of a trial on this machine: a few training steps, a few loss batches, and a few responses."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +11,7 @@ from neftune_cli.config.spec import ResolvedEvaluation, TrialSpec
 from neftune_cli.data.batches import MOST_PROMPTS, padded_tokens, tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.evaluation.decoding import decoded_together
-from neftune_cli.evaluation.generation import scored_responses
+from neftune_cli.evaluation.generation import response_limits, scored_responses, with_prompt
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model
 from neftune_cli.evaluation.losses import example_losses
 from neftune_cli.models.loading import LoadedModel, place
@@ -102,10 +101,9 @@ class _ResponseTime:
         A response has the length of its reference, or the limit of new tokens if that is smaller or if `as_references`
         is false. The longest response of a batch determines its number of steps.
         """
-        prompts = _with_prompt([*prepared.held_out, *prepared.probe[:PROBE_PROMPTS]])
+        prompts = with_prompt([*prepared.held_out, *prepared.probe[:PROBE_PROMPTS]])
         lengths = [one.prompt_length for one in prompts]
-        context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None) or math.inf
-        limits = [int(min(evaluation.max_new_tokens, context - length)) for length in lengths]
+        limits = response_limits(model, prompts, evaluation.max_new_tokens)
         references = [len(one.input_ids) - one.prompt_length for one in prompts]
         steps = [min(pair) for pair in zip(limits, references, strict=True)] if as_references else limits
         total = self.per_prompt_token * padded_tokens(lengths, tokens_at_once(prepared.device))
@@ -125,7 +123,7 @@ def _time_responses(
     clock: Clock,
 ) -> _ResponseTime:
     """Time a few response tokens for a batch of prompts of medium length, and for a quarter of the batch."""
-    prompts = _with_prompt(prepared.held_out) or _with_prompt(prepared.probe[:PROBE_PROMPTS])
+    prompts = with_prompt(prepared.held_out) or with_prompt(prepared.probe[:PROBE_PROMPTS])
     if not prompts:
         return _ResponseTime()
     rows = _affordable_rows(MOST_PROMPTS, per_token, [one.prompt_length for one in prompts], times=1)
@@ -168,10 +166,6 @@ def _time_responses(
         per_row=per_row,
         per_score=max(0.0, scoring) / len(batch),
     )
-
-
-def _with_prompt(examples: Sequence[TokenizedExample]) -> list[TokenizedExample]:
-    return [one for one in examples if one.example.has_prompt]
 
 
 def _affordable_rows(maximum: int, per_token: float, lengths: Sequence[int], *, times: int) -> int:

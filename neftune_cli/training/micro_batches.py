@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy, pad
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from neftune_cli.config.choices import IGNORED_LABEL
 from neftune_cli.data.batches import batches_by_length
-from neftune_cli.data.examples import IGNORED_LABEL
 from neftune_cli.evaluation.language_model import LanguageModel, computes_chosen_positions
 
 Inputs = dict[str, Any]
@@ -41,7 +41,7 @@ class MicroBatchTrainer(SFTTrainer):
         return loss
 
     def _splits(self, inputs: Inputs) -> bool:
-        """Return whether the loss of the batch is a sum over its examples, and nothing else depends on the batch."""
+        """Return whether micro-batches are wanted and possible: the loss is a sum over the examples of the batch."""
         return (
             self.micro_batch_tokens > 0
             and self.accelerator.num_processes == 1

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from neftune_cli.data.examples import IGNORED_LABEL
+from neftune_cli.config.choices import IGNORED_LABEL
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evaluation.decoding import effect_of_padding
 from neftune_cli.evaluation.language_model import LanguageModel, evaluation_mode

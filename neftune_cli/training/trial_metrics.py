@@ -7,8 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
 from neftune_cli.data.batches import tokens_at_once
-from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.evaluation.generation import response_scores, scored_responses
+from neftune_cli.evaluation.generation import response_scores, scored_responses, with_prompt
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
 from neftune_cli.noise.lengths import token_noise_norm
@@ -87,7 +86,7 @@ def measure_responses(
     Raises:
         TrialError: a prompt leaves no room for a response in the model's context.
     """
-    held_out, probe = _prompted(prepared.held_out), _prompted(prepared.probe[:PROBE_PROMPTS])
+    held_out, probe = with_prompt(prepared.held_out), with_prompt(prepared.probe[:PROBE_PROMPTS])
     generations = scored_responses(
         model,
         tokenizer,
@@ -106,10 +105,6 @@ def measure_responses(
             for one in generations
         ],
     )
-
-
-def _prompted(examples: Sequence[TokenizedExample]) -> list[TokenizedExample]:
-    return [one for one in examples if one.example.has_prompt]
 
 
 def measure_noise(noise: NoiseSpec, prepared: PreparedData) -> NoiseMeasurement | None:
