@@ -5,6 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from neftune_cli.errors import UsageError
+from neftune_cli.evidence.lm_eval import lm_eval_evidence
+from neftune_cli.evidence.measurements import Evidence
+
 TIME = "2026-11-24T01-55-17.340408"
 LATER = "2026-11-25T00-00-00.000001"
 FIX = "Evaluate again, or remove the file."
@@ -44,3 +50,16 @@ def sample(number: int, score: float, **fields: Any) -> str:
     names = {"doc_hash": f"d{number}", "prompt_hash": f"p{number}", "target_hash": f"t{number}"}
     line = {"doc_id": number, **names, "filter": "none", "metrics": ["acc"], "acc": score, **fields}
     return json.dumps({key: value for key, value in line.items() if value is not None}) + "\n"
+
+
+def only(root: Path) -> Evidence:
+    """Return the one group of comparable runs below a folder."""
+    (evidence,) = lm_eval_evidence(root)
+    return evidence
+
+
+def problem(root: Path) -> str:
+    """Return the message with which the runs below a folder are refused, without the path of the folder."""
+    with pytest.raises(UsageError) as raised:
+        lm_eval_evidence(root)
+    return str(raised.value).replace(f"{root}/", "")

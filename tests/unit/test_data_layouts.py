@@ -12,37 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trl.data_utils import is_conversational, maybe_convert_to_chatml
 
-from neftune_cli.config.spec import InputSpec
-from neftune_cli.data.examples import Example
-from neftune_cli.data.formats import Reading, read_examples
-from neftune_cli.data.rows import Located, Table, problems_of
-from neftune_cli.errors import UsageError
-
-QUESTION, ANSWER = "Quelle heure est-il ?", "Il est midi."
-
-
-def reading_of(*rows: Mapping[str, Any], **inputs: Any) -> Reading:
-    located = tuple(Located(f"line {number}", row) for number, row in enumerate(rows, start=1))
-    reading = read_examples(Table("mine.jsonl", located), InputSpec(**inputs))
-    if reading.bad_rows:
-        raise UsageError(*problems_of(reading.bad_rows))
-    return reading
-
-
-def read_one(row: Mapping[str, Any], **inputs: Any) -> Example:
-    (example,) = reading_of(row, **inputs).examples
-    return example
-
-
-def refusal_of(*rows: Mapping[str, Any], **inputs: Any) -> str:
-    with pytest.raises(UsageError) as error:
-        reading_of(*rows, **inputs)
-    return str(error.value)
-
-
-def turn(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
-
+from tests.unit.instruction_rows import ANSWER, QUESTION, read_one, reading_of, refusal_of, turn
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
     lambda text: text.strip() and not text.lstrip().startswith("[")

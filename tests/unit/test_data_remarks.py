@@ -1,36 +1,11 @@
 """Notes on properties of rows, and rows of another layout than the others."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from neftune_cli.config.spec import InputSpec
-from neftune_cli.data.formats import Reading, read_examples
-from neftune_cli.data.rows import Located, Table, problems_of
-from neftune_cli.errors import UsageError
-
-QUESTION, ANSWER = "Quelle heure est-il ?", "Il est midi."
-
-
-def reading_of(*rows: Mapping[str, Any], **inputs: Any) -> Reading:
-    located = tuple(Located(f"line {number}", row) for number, row in enumerate(rows, start=1))
-    reading = read_examples(Table("mine.jsonl", located), InputSpec(**inputs))
-    if reading.bad_rows:
-        raise UsageError(*problems_of(reading.bad_rows))
-    return reading
-
-
-def refusal_of(*rows: Mapping[str, Any], **inputs: Any) -> str:
-    with pytest.raises(UsageError) as error:
-        reading_of(*rows, **inputs)
-    return str(error.value)
-
-
-def turn(role: str, content: str) -> dict[str, str]:
-    return {"role": role, "content": content}
-
+from tests.unit.instruction_rows import ANSWER, QUESTION, reading_of, refusal_of, turn
 
 CHAT = [turn("user", QUESTION), turn("assistant", ANSWER)]
 PAIR = {"prompt": QUESTION, "completion": ANSWER}

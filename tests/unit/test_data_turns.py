@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import partial
 from io import BytesIO
 from typing import Any, cast
 
@@ -13,13 +14,11 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from trl.data_utils import maybe_convert_to_chatml
 
-from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example
-from neftune_cli.data.formats import Reading, read_examples
 from neftune_cli.data.json_text import object_of_line
-from neftune_cli.data.rows import Located, Table, problems_of
 from neftune_cli.data.trl_dataset import trl_dataset
 from neftune_cli.errors import UsageError
+from tests.unit import instruction_rows
 
 USER = {"role": "user", "content": "Is it warm in Oslo?"}
 ANSWER = {"role": "assistant", "content": "No, 4 degrees."}
@@ -29,12 +28,7 @@ RESULT = {"role": "tool", "name": "weather", "content": "4"}
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "required": ["city"]}}}
 
 
-def reading_of(*rows: Mapping[str, Any], **inputs: Any) -> Reading:
-    located = tuple(Located(f"line {number}", row) for number, row in enumerate(rows, start=1))
-    reading = read_examples(Table("chats.jsonl", located), InputSpec(**inputs))
-    if reading.bad_rows:
-        raise UsageError(*problems_of(reading.bad_rows))
-    return reading
+reading_of = partial(instruction_rows.reading_of, source="chats.jsonl")
 
 
 def read_one(*turns: Mapping[str, Any], **columns: Any) -> Example:

@@ -16,11 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from neftune_cli.errors import UsageError
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
-from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.metrics import Margin
-from tests.unit.lm_eval_logs import FIX, LATER, TIME, sample, write
+from tests.unit.lm_eval_logs import FIX, LATER, TIME, only, problem, sample, write
 
 RECORDED = Path(__file__).parent / "recorded" / "lm_eval"
 MODEL = "out__alpha-5_seed-0"
@@ -40,17 +38,6 @@ def change(folder: Path, time: str = TIME, **parts: Mapping[str, Any]) -> None:
     for part, new in parts.items():
         values[part.replace("_", "-") if part.startswith("n_") else part] |= new
     path.write_text(json.dumps(values))
-
-
-def only(root: Path) -> Evidence:
-    (evidence,) = lm_eval_evidence(root)
-    return evidence
-
-
-def problem(root: Path) -> str:
-    with pytest.raises(UsageError) as raised:
-        lm_eval_evidence(root)
-    return str(raised.value).replace(f"{root}/", "")
 
 
 def test_scores_equal_those_that_the_harness_printed(tmp_path: Path) -> None:

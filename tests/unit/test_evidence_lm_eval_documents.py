@@ -6,21 +6,8 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.errors import UsageError
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
-from neftune_cli.evidence.measurements import Evidence
-from tests.unit.lm_eval_logs import TIME, sample, write, write_documents, write_samples
-
-
-def only(root: Path) -> Evidence:
-    (evidence,) = lm_eval_evidence(root)
-    return evidence
-
-
-def problem(root: Path) -> str:
-    with pytest.raises(UsageError) as raised:
-        lm_eval_evidence(root)
-    return str(raised.value).replace(f"{root}/", "")
+from tests.unit.lm_eval_logs import TIME, only, problem, sample, write, write_documents, write_samples
 
 
 def counts(documents: int) -> dict[str, Any]:
