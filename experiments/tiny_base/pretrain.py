@@ -149,7 +149,7 @@ def probe(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> dict[s
     return {
         "completion": completion_accuracy(model, tokenizer, every=10),
         **{f"questions_{group}": share for group, share in accuracy.items()},
-        "embedding_norm": float(embedding_norms(model).median()),
+        "median_vocabulary_norm": float(embedding_norms(model).median()),
     }
 
 

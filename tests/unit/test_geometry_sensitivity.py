@@ -37,7 +37,7 @@ def example(*alphas: float) -> Sensitivity:
         seed=0,
         examples=1,
         tokens=300,
-        scale=EmbeddingScale(embedding_norm=3.0, length=48),
+        scale=EmbeddingScale(mean_vocabulary_norm=3.0, length=48),
         embedding_norm=3.3,
         neighbour_distance=2.0,
         neighbour_tokens=300,
@@ -55,9 +55,9 @@ def test_on_the_papers_model_equivalent_alphas_are_the_papers() -> None:
 
 def test_equivalent_alphas_by_hand() -> None:
     # Three times the embedding norm and a quarter of the length: alpha times 3 / 2.
-    scale = EmbeddingScale(embedding_norm=3 * 1.080, length=136 / 4)
+    scale = EmbeddingScale(mean_vocabulary_norm=3 * 1.080, length=136 / 4)
     assert equivalent_alphas(scale) == pytest.approx({5.0: 7.5, 10.0: 15.0, 15.0: 22.5})
-    assert EmbeddingScale(embedding_norm=2.0, length=48).noise_ratio(6.0) == pytest.approx(0.25)
+    assert EmbeddingScale(mean_vocabulary_norm=2.0, length=48).noise_ratio(6.0) == pytest.approx(0.25)
 
 
 def test_the_length_of_llama_2_is_the_median_of_the_published_histogram() -> None:
@@ -82,7 +82,7 @@ def test_the_closing_names_the_equivalent_alphas() -> None:
 
 def test_small_equivalent_alphas_keep_two_digits() -> None:
     # 5 / sqrt(3 x 136) / 1.08 x 0.4 x sqrt(3 x 48) = 1.1002
-    short = replace(example(0, 5), scale=EmbeddingScale(embedding_norm=0.4, length=48))
+    short = replace(example(0, 5), scale=EmbeddingScale(mean_vocabulary_norm=0.4, length=48))
     assert "it has 104, 208 and 312%. Alpha 1.1, 2.2 and 3.3 give model the same percentages" in closing(short)
 
 

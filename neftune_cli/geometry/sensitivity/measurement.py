@@ -38,21 +38,21 @@ PAPER_ALPHAS = (5.0, 10.0, 15.0)
 class EmbeddingScale:
     """The quantities that determine the noise ratio of an alpha. The norm of the noise does not depend on the width."""
 
-    embedding_norm: float
-    """Mean L2 norm over the vocabulary."""
+    mean_vocabulary_norm: float
+    """Mean L2 norm of the embeddings of the vocabulary. It differs from the median over the tokens of the data."""
     length: float
     """Tokens in the median training example."""
 
     def noise_ratio(self, alpha: float) -> float:
-        """Return the norm of the noise over that of the embeddings, at the median length."""
-        return token_noise_norm(alpha, self.length) / self.embedding_norm
+        """Return the norm of the noise at the median length, divided by the mean norm of the vocabulary."""
+        return token_noise_norm(alpha, self.length) / self.mean_vocabulary_norm
 
     def alpha_for(self, ratio: float) -> float:
         """Return the alpha with this noise ratio."""
-        return ratio * self.embedding_norm / token_noise_norm(1.0, self.length)
+        return ratio * self.mean_vocabulary_norm / token_noise_norm(1.0, self.length)
 
 
-LLAMA_2_7B = EmbeddingScale(embedding_norm=1.080, length=136)
+LLAMA_2_7B = EmbeddingScale(mean_vocabulary_norm=1.080, length=136)
 """The paper's model on Alpaca: an estimate from two published figures.
 
 The norm: 1.080 +/- 0.109 over the 32,000 input embeddings of meta-llama/Llama-2-7b-hf

@@ -85,7 +85,7 @@ def summary(sensitivity: Sensitivity) -> dict[str, Any]:
         "tokens": sensitivity.tokens,
         "median_length": sensitivity.scale.length,
         "median_embedding_norm": sensitivity.embedding_norm,
-        "mean_vocabulary_norm": sensitivity.scale.embedding_norm,
+        "mean_vocabulary_norm": sensitivity.scale.mean_vocabulary_norm,
         "median_neighbour_distance": _finite(sensitivity.neighbour_distance),
         "neighbour_tokens": sensitivity.neighbour_tokens,
         "first_turning_alpha": _finite(sensitivity.first_turn),
@@ -98,7 +98,7 @@ def summary(sensitivity: Sensitivity) -> dict[str, Any]:
             for there, here in equivalent_alphas(sensitivity.scale).items()
         ],
         "llama_2_7b": {
-            "mean_vocabulary_norm": LLAMA_2_7B.embedding_norm,
+            "mean_vocabulary_norm": LLAMA_2_7B.mean_vocabulary_norm,
             "median_length": LLAMA_2_7B.length,
             "source": SOURCES,
         },
@@ -215,7 +215,7 @@ def _percents(scale: EmbeddingScale) -> str:
 
 
 def _scale(scale: EmbeddingScale) -> str:
-    return f"L = {scale.length:g} tokens, mean norm {scale.embedding_norm:.3f}"
+    return f"L = {scale.length:g} tokens, mean norm {scale.mean_vocabulary_norm:.3f}"
 
 
 def _rounded(numbers: Iterable[float]) -> str:
