@@ -216,9 +216,9 @@ class AttachedNoise:
         batch: Batch,
     ) -> Tensor:
         """Return the noise of one forward, in the embeddings' dtype: (batch, length, dim)."""
-        scale = self._scale(batch, embeddings, self.alpha) / self._divisor
+        half_widths = self._half_widths(batch, embeddings, self.alpha) / self._divisor
         self._meter.count_call()
-        return self._stream.draw_for(embeddings, scale)
+        return self._stream.draw_for(embeddings, half_widths)
 
     def _draw_within_graph(self, embeddings: Tensor, batch: Batch) -> Tensor:
         """Return the noise of one forward if hooks are compiled; the sum of embeddings and noise is measured here."""
@@ -228,9 +228,9 @@ class AttachedNoise:
             self._observe(embeddings, embeddings + noise, batch)
         return noise
 
-    def _scale(self, batch: Batch, embeddings: Tensor, alpha: float) -> Tensor:
+    def _half_widths(self, batch: Batch, embeddings: Tensor, alpha: float) -> Tensor:
         """Return the half-width of each token's noise by the formula: (batch, length)."""
-        return batch.scale(
+        return batch.half_widths(
             embeddings,
             alpha,
             noise_scale=self._noise_scale,
@@ -247,12 +247,12 @@ class AttachedNoise:
     def _observe(self, clean: Tensor, noisy: Tensor, batch: Batch) -> None:
         """Pass the embedding's output, in the model's precision, and the terms of the formula to the meter."""
         real = batch.real_tokens(clean, self._noise_scale, self._placement.placeholders)
-        per_token = self._scale(batch, clean, 1.0)
+        at_alpha_1 = self._half_widths(batch, clean, 1.0)
         self._meter.observe(
             self.alpha,
             clean=clean.float() * self._divisor,
             noisy=noisy.float() * self._divisor,
-            inverse_length=per_token.square() * clean.shape[-1],
+            inverse_length=at_alpha_1.square() * clean.shape[-1],
             real=real,
             precision=torch.finfo(clean.dtype).eps,
         )

@@ -43,7 +43,7 @@ class Batch:
         """Return whether an embedding call with these arguments looks up the input ids and not the decoder's ids."""
         return bool(args) and self.input_ids is not None and args[0].shape == self.input_ids.shape
 
-    def scale(
+    def half_widths(
         self,
         embeddings: Tensor,  # (batch, length, dim)
         alpha: float,
@@ -60,7 +60,7 @@ class Batch:
 
         """
         batch, length, dim = embeddings.shape
-        scale = token_noise_scale(
+        half_widths = token_noise_scale(
             alpha,
             dim,
             attention_mask=self.attention_mask,
@@ -70,7 +70,7 @@ class Batch:
             shape=(batch, length),
             noise_scale=noise_scale,
         ).to(embeddings.device)
-        return scale if target == "all" else scale * self._targeted(target).to(scale.device)
+        return half_widths if target == "all" else half_widths * self._targeted(target).to(half_widths.device)
 
     def real_tokens(
         self,
@@ -87,7 +87,7 @@ class Batch:
         readable = isinstance(self.attention_mask, Tensor) and self.attention_mask.ndim == 2
         if noise_scale == "hf" and self.attention_mask is not None and not readable:
             return torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
-        return self.scale(embeddings, 1.0, placeholders=placeholders) > 0
+        return self.half_widths(embeddings, 1.0, placeholders=placeholders) > 0
 
     def _placeholders(self, ids: tuple[int, ...]) -> Tensor | None:
         if not ids or self.input_ids is None:

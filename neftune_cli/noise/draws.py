@@ -64,11 +64,11 @@ class NoiseStream:
     def draw_for(
         self,
         embeddings: Tensor,  # (..., dim)
-        scale: Tensor,  # (...), float32, on the embeddings' device
+        half_widths: Tensor,  # (...), float32, on the embeddings' device
     ) -> Tensor:
-        """Return the next unit noise times `scale`, computed in float32, in the embeddings' dtype: (..., dim)."""
+        """Return the product of the next unit noise and the half-widths, in the embeddings' dtype: (..., dim)."""
         unit = self.draw(embeddings.shape, embeddings.device)
-        return unit.mul_(scale.unsqueeze(-1)).to(embeddings.dtype)
+        return unit.mul_(half_widths.unsqueeze(-1)).to(embeddings.dtype)
 
 
 def unit_noise(noise: str, shape: Sequence[int], generator: Generator) -> Tensor:

@@ -60,14 +60,13 @@ class NEFTuneEmbedding(nn.Module):
         embeddings: Tensor = self.embedding(input_ids)
         if not self.training or self.alpha == 0:
             return embeddings
-        scale = self._scale(input_ids, attention_mask)
-        return embeddings + self._stream.draw_for(embeddings, scale)
+        return embeddings + self._stream.draw_for(embeddings, self._half_widths(input_ids, attention_mask))
 
-    def _scale(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def _half_widths(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         rows = math.prod(input_ids.shape[:-1]), input_ids.shape[-1]
         mask = attention_mask if input_ids.ndim == 2 or attention_mask is None else attention_mask.view(rows)
-        scale = token_noise_scale(self.alpha, self.embedding_dim, attention_mask=mask, shape=rows)
-        return scale.to(self.weight.device).view(input_ids.shape)
+        half_widths = token_noise_scale(self.alpha, self.embedding_dim, attention_mask=mask, shape=rows)
+        return half_widths.to(self.weight.device).view(input_ids.shape)
 
     @property
     def weight(self) -> Tensor:

@@ -22,8 +22,14 @@ def token_noise_scale(
     shape: tuple[int, int] | None = None,  # (batch, length); needed only if no tensor determines it
     noise_scale: NoiseScale = "paper",
 ) -> Tensor:
-    """Return the half-width of the noise at each token: (batch, length), float32, 0 on padding.
+    """Return the half-width of the noise at each token, `alpha / sqrt(L * dim)`: (batch, length), float32.
 
+    The noise of a token is its half-width times a random vector of `dim` independent coordinates with mean 0 and
+    variance 1/3. Uniform noise therefore lies between minus and plus the half-width in each coordinate. The standard
+    deviation of a coordinate is the half-width divided by sqrt(3), and the expected L2 norm of the vector is about
+    `alpha / sqrt(3 * L)` (`token_noise_norm`). Neither is returned here.
+
+    With the noise scale `paper`, L is the number of real tokens of the token's example, and padding has half-width 0.
     The same example gets the same half-width in every layout:
 
     - `attention_mask`: L is the sum of the row's mask, for left and right padding.
@@ -38,7 +44,8 @@ def token_noise_scale(
 
     Placeholders of images and audio get no noise and are not counted: L is the length of the example's text.
 
-    With `hf`, L is the length of the row and padding gets the same noise. Layout and placeholders have no effect.
+    With the noise scale `hf`, L is the length of the row, and all tokens of the row have the same half-width, padding
+    included. Layout and placeholders have no effect.
 
     A mask of more than two dimensions does not identify padding. It is ignored if `position_ids` or `cu_seq_lens`
     delimit the examples, and raises otherwise.

@@ -24,7 +24,7 @@ LABELS = torch.tensor([[-100, -100, 3, 4], [-100, 6, -100, -100]])
 
 def scale(call: dict[str, Any], **options: Any) -> list[list[float]]:
     rows = call["input_ids"].shape
-    return Batch.of_call(call).scale(torch.zeros(*rows, 4), 6.0, **options).tolist()
+    return Batch.of_call(call).half_widths(torch.zeros(*rows, 4), 6.0, **options).tolist()
 
 
 def approximately(expected: list[list[float]]) -> Any:

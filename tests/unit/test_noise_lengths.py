@@ -18,11 +18,11 @@ FOUR = 1.5
 FIVE = 3 / math.sqrt(5)
 
 
-def scale(**layout: object) -> Tensor:
+def half_widths(**layout: object) -> Tensor:
     return token_noise_scale(6.0, 4, **layout)  # type: ignore[arg-type]
 
 
-def assert_scale(actual: Tensor, expected: list[list[float]]) -> None:
+def assert_half_widths(actual: Tensor, expected: list[list[float]]) -> None:
     assert actual.dtype == torch.float32
     torch.testing.assert_close(actual, torch.tensor(expected), rtol=1e-6, atol=0)
 
@@ -38,8 +38,8 @@ def assert_scale(actual: Tensor, expected: list[list[float]]) -> None:
     ids=["right-padded", "left-padded", "a hole inside", "an empty row"],
 )
 def test_length_is_the_sum_of_the_mask(mask: list[list[int]], expected: list[list[float]]) -> None:
-    assert_scale(scale(attention_mask=torch.tensor(mask)), expected)
-    assert_scale(scale(attention_mask=torch.tensor(mask, dtype=torch.bool)), expected)
+    assert_half_widths(half_widths(attention_mask=torch.tensor(mask)), expected)
+    assert_half_widths(half_widths(attention_mask=torch.tensor(mask, dtype=torch.bool)), expected)
 
 
 @pytest.mark.parametrize(
@@ -68,23 +68,25 @@ def test_length_is_the_sum_of_the_mask(mask: list[list[int]], expected: list[lis
 def test_an_example_starts_where_the_position_does_not_increase(
     positions: list[list[int]], expected: list[list[float]]
 ) -> None:
-    assert_scale(scale(position_ids=torch.tensor(positions)), expected)
+    assert_half_widths(half_widths(position_ids=torch.tensor(positions)), expected)
 
 
 def test_a_mask_separates_padding_from_a_last_example_of_one_token() -> None:
     positions = torch.tensor([[0, 1, 0, 0]])
-    assert_scale(scale(position_ids=positions, attention_mask=torch.tensor([[1, 1, 1, 0]])), [[TWO, TWO, ONE, 0]])
+    assert_half_widths(
+        half_widths(position_ids=positions, attention_mask=torch.tensor([[1, 1, 1, 0]])), [[TWO, TWO, ONE, 0]]
+    )
 
 
 @pytest.mark.parametrize("positions", [[[1, 1, 0, 1, 2]], [[0, 0, 0, 1, 2]], [[0, 1, 2, 3, 4]]])
 def test_a_left_padded_row_with_positions_counts_its_mask(positions: list[list[int]]) -> None:
     mask = torch.tensor([[0, 0, 1, 1, 1]])
     expected = [[0, 0, THREE, THREE, THREE]]
-    assert_scale(scale(attention_mask=mask, position_ids=torch.tensor(positions)), expected)
+    assert_half_widths(half_widths(attention_mask=mask, position_ids=torch.tensor(positions)), expected)
 
 
 def test_one_row_of_positions_applies_to_the_whole_batch() -> None:
-    assert_scale(scale(position_ids=torch.tensor([[0, 1]]), shape=(3, 2)), [[TWO, TWO]] * 3)
+    assert_half_widths(half_widths(position_ids=torch.tensor([[0, 1]]), shape=(3, 2)), [[TWO, TWO]] * 3)
 
 
 @pytest.mark.parametrize(
@@ -105,11 +107,13 @@ def test_one_row_of_positions_applies_to_the_whole_batch() -> None:
     ],
 )
 def test_boundaries_of_a_flattened_row(boundaries: list[int], length: int, expected: list[float]) -> None:
-    assert_scale(scale(cu_seq_lens=torch.tensor(boundaries, dtype=torch.int32), shape=(1, length)), [expected])
+    assert_half_widths(
+        half_widths(cu_seq_lens=torch.tensor(boundaries, dtype=torch.int32), shape=(1, length)), [expected]
+    )
 
 
 def test_boundaries_alone_determine_the_row_length() -> None:
-    assert_scale(scale(cu_seq_lens=torch.tensor([0, 3, 5])), [[THREE] * 3 + [TWO] * 2])
+    assert_half_widths(half_widths(cu_seq_lens=torch.tensor([0, 3, 5])), [[THREE] * 3 + [TWO] * 2])
 
 
 @pytest.mark.parametrize("first_position", [0, 2])
@@ -118,22 +122,22 @@ def test_batches_of_the_flattening_collator(first_position: int) -> None:
     collate = collator(return_flash_attn_kwargs=True, position_ids_start=first_position)
     batch = collate([{"input_ids": [7] * 3}, {"input_ids": [7] * 2}, {"input_ids": [7] * 4}])
     expected = [[THREE] * 3 + [TWO] * 2 + [FOUR] * 4]
-    assert_scale(scale(position_ids=batch["position_ids"]), expected)
-    assert_scale(scale(cu_seq_lens=batch["cu_seq_lens_q"]), expected)
-    assert_scale(scale(cu_seq_lens=batch["cu_seq_lens_q"], position_ids=batch["position_ids"]), expected)
+    assert_half_widths(half_widths(position_ids=batch["position_ids"]), expected)
+    assert_half_widths(half_widths(cu_seq_lens=batch["cu_seq_lens_q"]), expected)
+    assert_half_widths(half_widths(cu_seq_lens=batch["cu_seq_lens_q"], position_ids=batch["position_ids"]), expected)
 
 
 def test_without_any_layout_a_row_is_one_example() -> None:
-    assert_scale(scale(shape=(2, 3)), [[THREE] * 3] * 2)
+    assert_half_widths(half_widths(shape=(2, 3)), [[THREE] * 3] * 2)
 
 
 def test_hf_scale_includes_padding() -> None:
-    assert_scale(scale(attention_mask=torch.tensor([[1, 1, 0, 0]]), noise_scale="hf"), [[FOUR] * 4])
-    assert_scale(scale(position_ids=torch.tensor([[0, 1, 0, 1, 2]]), noise_scale="hf"), [[FIVE] * 5])
+    assert_half_widths(half_widths(attention_mask=torch.tensor([[1, 1, 0, 0]]), noise_scale="hf"), [[FOUR] * 4])
+    assert_half_widths(half_widths(position_ids=torch.tensor([[0, 1, 0, 1, 2]]), noise_scale="hf"), [[FIVE] * 5])
 
 
 def test_alpha_zero_is_zero_everywhere() -> None:
-    assert_scale(token_noise_scale(0.0, 4, attention_mask=torch.tensor([[1, 1, 0]])), [[0.0, 0.0, 0.0]])
+    assert_half_widths(token_noise_scale(0.0, 4, attention_mask=torch.tensor([[1, 1, 0]])), [[0.0, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
@@ -145,8 +149,10 @@ def test_an_invalid_alpha_raises(alpha: float) -> None:
 def test_a_mask_of_token_pairs_raises_unless_positions_delimit_the_examples() -> None:
     pairs = torch.ones(1, 1, 5, 5, dtype=torch.bool).tril()
     with pytest.raises(UsageError, match=r"shape \(batch, length\)"):
-        scale(attention_mask=pairs, shape=(1, 5))
-    assert_scale(scale(attention_mask=pairs, position_ids=torch.tensor([[0, 1, 2, 0, 1]])), [[THREE] * 3 + [TWO] * 2])
+        half_widths(attention_mask=pairs, shape=(1, 5))
+    assert_half_widths(
+        half_widths(attention_mask=pairs, position_ids=torch.tensor([[0, 1, 2, 0, 1]])), [[THREE] * 3 + [TWO] * 2]
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,4 +168,4 @@ def test_a_mask_of_token_pairs_raises_unless_positions_delimit_the_examples() ->
 )
 def test_an_inconsistent_layout_raises(layout: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        scale(**layout)
+        half_widths(**layout)

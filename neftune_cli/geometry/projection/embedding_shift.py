@@ -88,9 +88,9 @@ def shift_tokens(model: "PreTrainedModel", tokens: GroupedTokens, noise: NoiseDr
     """
     embeddings = first_layer_embeddings(model, torch.tensor(tokens.token_ids)).cpu()
     count, dim = embeddings.shape
-    scale = token_noise_scale(noise.alpha, dim, shape=(1, noise.length))[0, 0]
+    half_width = token_noise_scale(noise.alpha, dim, shape=(1, noise.length))[0, 0]
     unit = unit_noise(noise.distribution, (count, dim), torch.Generator().manual_seed(noise.seed))
-    return Shift(tokens, embeddings.numpy(), (embeddings + scale * unit).numpy())
+    return Shift(tokens, embeddings.numpy(), (embeddings + half_width * unit).numpy())
 
 
 def neighbour_groups(

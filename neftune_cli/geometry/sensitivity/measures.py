@@ -76,8 +76,8 @@ def measured_tokens(
 
 def _noise_at_alpha_1(length: int, dim: int, noise: str, generator: torch.Generator) -> Tensor:
     """Return the noise of one example: (length, dim)."""
-    scale = token_noise_scale(1.0, dim, shape=(1, length))
-    return scale.T * unit_noise(noise, (length, dim), generator)
+    half_widths = token_noise_scale(1.0, dim, shape=(1, length))
+    return half_widths.T * unit_noise(noise, (length, dim), generator)
 
 
 @dataclass(frozen=True)
