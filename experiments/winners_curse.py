@@ -18,7 +18,7 @@ from neftune_cli.analysis.alignment import AlignedMetric
 from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.results import BestArm
 from neftune_cli.evidence.measurements import Floats
-from neftune_cli.metrics import METRICS
+from neftune_cli.metrics import HELD_OUT_LOSS, METRICS
 
 BASELINE = "baseline"
 CLUSTERS, ITEMS_A_CLUSTER = 50, 2
@@ -132,7 +132,7 @@ def _halved(
 
 
 def _gain(sweep: AlignedMetric) -> BestArm:
-    best = best_arm_gain(sweep, BASELINE, METRICS["eval_loss"], confidence=0.95)
+    best = best_arm_gain(sweep, BASELINE, METRICS[HELD_OUT_LOSS], confidence=0.95)
     assert best is not None
     return best
 

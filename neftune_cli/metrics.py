@@ -18,11 +18,13 @@ LARGEST_PLAIN_NUMBER = 1e5
 UNITS_OF_NUMBERS = ("nats", "characters")
 """Units that are written after a number. The unit of a heading can also be a range or a condition."""
 
+NOISY_TRAINING_LOSS, NOISE_OFF_TRAINING_LOSS = "train_loss", "train_loss_clean"
 HELD_OUT_LOSS = "eval_loss"
 """Key of the default primary metric, which also determines the best epoch."""
+HELD_OUT_PERPLEXITY = "eval_perplexity"
 TRUNCATED = "truncated"
 """Key of the share of truncated responses, which generation measures."""
-MEASURED = ("train_loss", "train_loss_clean", HELD_OUT_LOSS, "eval_perplexity", TRUNCATED)
+MEASURED = (NOISY_TRAINING_LOSS, NOISE_OFF_TRAINING_LOSS, HELD_OUT_LOSS, HELD_OUT_PERPLEXITY, TRUNCATED)
 """Keys of the metrics without a scoring function: training and generation measure them."""
 PROBE_PREFIX = "probe_"
 """Prefix of the keys of metrics of responses to training prompts."""
@@ -220,10 +222,10 @@ def _response_chars(response: str, _reference: str) -> float:
 for _metric in (
     # A training loss has no goal: memorization lowers it, and noise raises it. Its margin is relative, because the loss
     # of memorized data is smaller than any reasonable margin in nats.
-    Metric("train_loss", "Noisy training loss", "nats", None, 4, _TWO_PERCENT, per_item=False),
-    Metric("train_loss_clean", "Noise-off training loss", "nats", None, 4, _TWO_PERCENT),
+    Metric(NOISY_TRAINING_LOSS, "Noisy training loss", "nats", None, 4, _TWO_PERCENT, per_item=False),
+    Metric(NOISE_OFF_TRAINING_LOSS, "Noise-off training loss", "nats", None, 4, _TWO_PERCENT),
     Metric(HELD_OUT_LOSS, "Held-out loss", "nats", "lower", 4, Margin(0.01)),
-    Metric("eval_perplexity", "Held-out perplexity", "", "lower", 3, _ONE_PERCENT),
+    Metric(HELD_OUT_PERPLEXITY, "Held-out perplexity", "", "lower", 3, _ONE_PERCENT),
     Metric(
         *("exact_match", "Exact match", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
         score=f"{_SCORES}:exact_match",

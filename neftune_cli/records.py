@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 SCHEMA_VERSION = 4
-HELD_OUT, PROBE = "held-out", "probe"
-"""Measured splits: held-out examples, and the fixed probe of training examples."""
+HELD_OUT_SPLIT, PROBE_SPLIT = "held-out", "probe"
+"""Values of the field `split`: held-out examples, and the fixed probe of training examples."""
 _LARGEST_LOSS = 700.0
 """In nats. The perplexity of a larger loss would exceed the range of floating-point numbers."""
 
@@ -231,7 +231,7 @@ class Generation(Record):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, float]
 
-    split: str = HELD_OUT
+    split: str = HELD_OUT_SPLIT
     """`held-out`, or `probe` for training examples. Older files lack the field and have held-out responses only."""
     example: str
     """Id of the example, a hash of its content."""

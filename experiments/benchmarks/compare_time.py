@@ -20,8 +20,8 @@ import numpy as np
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.records import (
-    HELD_OUT,
-    PROBE,
+    HELD_OUT_SPLIT,
+    PROBE_SPLIT,
     CurvePoint,
     EvalMetrics,
     ExampleLoss,
@@ -70,7 +70,7 @@ def _cells(spec: SweepSpec) -> Iterator[tuple[str, float, int]]:
 
 def _losses(draws: np.random.Generator, items: int) -> Iterator[ExampleLoss]:
     for epoch in range(1, EPOCHS + 1):
-        for split, count in ((PROBE, PROBE_ITEMS), (HELD_OUT, items)):
+        for split, count in ((PROBE_SPLIT, PROBE_ITEMS), (HELD_OUT_SPLIT, items)):
             for item, loss in enumerate(draws.gamma(2, 0.5, count)):
                 example, cluster = f"{split} {item}", f"person {item // 2}"
                 yield ExampleLoss(
@@ -81,7 +81,7 @@ def _losses(draws: np.random.Generator, items: int) -> Iterator[ExampleLoss]:
 def _answer(draws: np.random.Generator, item: int) -> Generation:
     right = bool(draws.random() < 0.6)
     return Generation(
-        example=f"{HELD_OUT} {item}",
+        example=f"{HELD_OUT_SPLIT} {item}",
         cluster=f"person {item // 2}",
         kind="question",
         prompt=f"What is the answer to question {item}?",
@@ -113,7 +113,7 @@ def _record(
     last = [row for row in losses if row.epoch == EPOCHS]
     held_out, probe = (
         float(np.average([row.loss for row in rows], weights=[row.tokens for row in rows]))
-        for rows in ([row for row in last if row.split == split] for split in (HELD_OUT, PROBE))
+        for rows in ([row for row in last if row.split == split] for split in (HELD_OUT_SPLIT, PROBE_SPLIT))
     )
     return TrialRecord(
         trial=trial,

@@ -11,6 +11,7 @@ from neftune_cli.config.field_problems import example_of, given, requirement
 from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS
 from neftune_cli.data.spellings import OTHER_LAYOUT_NAMES
 from neftune_cli.errors import Problem, alternatives, closest_choice, did_you_mean
+from neftune_cli.metrics import HELD_OUT_LOSS
 
 _EXAMPLES = {
     "--alphas": "0,5,10,15",
@@ -22,8 +23,8 @@ _EXAMPLES = {
     "--checkpoint-steps": "100",
     "--hourly-rate": "1.20",
     "--length": "64",
-    "--metric": "eval_loss",
-    "--margin": "eval_loss=0.02",
+    "--metric": HELD_OUT_LOSS,
+    "--margin": f"{HELD_OUT_LOSS}=0.02",
     "--baseline": "0",
     "--format": "alpaca",
     "--columns": "prompt=question,completion=answer",

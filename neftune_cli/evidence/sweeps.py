@@ -13,8 +13,15 @@ from neftune_cli.config.identity import canonical_json, recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, ArmSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting, with_differences
-from neftune_cli.metrics import METRICS, PROBE_PREFIX, response_metrics
-from neftune_cli.records import HELD_OUT, PROBE, Generation, TrialRecord, perplexity
+from neftune_cli.metrics import (
+    HELD_OUT_LOSS,
+    HELD_OUT_PERPLEXITY,
+    METRICS,
+    NOISE_OFF_TRAINING_LOSS,
+    PROBE_PREFIX,
+    response_metrics,
+)
+from neftune_cli.records import HELD_OUT_SPLIT, PROBE_SPLIT, Generation, TrialRecord, perplexity
 from neftune_cli.store import SweepFolder, TrialFolder, trial_label
 
 if TYPE_CHECKING:
@@ -211,7 +218,7 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
 
     """
     losses = _by_split_and_epoch(folder.example_losses())
-    held_out = {epoch: values for (split, epoch), values in losses.items() if split == HELD_OUT}
+    held_out = {epoch: values for (split, epoch), values in losses.items() if split == HELD_OUT_SPLIT}
     return Measurements(
         trial=record.trial,
         arm=record.arm,
@@ -259,11 +266,11 @@ def _by_split_and_epoch(table: "Table | None") -> _LossesByEpoch:
 
 def _loss_items(losses: _LossesByEpoch) -> Iterator[tuple[str, ItemValues]]:
     last = max((epoch for _, epoch in losses), default=0)
-    if values := losses.get((PROBE, last)):
-        yield "train_loss_clean", values
-    if values := losses.get((HELD_OUT, last)):
-        yield "eval_loss", values
-        yield "eval_perplexity", _perplexities(values)
+    if values := losses.get((PROBE_SPLIT, last)):
+        yield NOISE_OFF_TRAINING_LOSS, values
+    if values := losses.get((HELD_OUT_SPLIT, last)):
+        yield HELD_OUT_LOSS, values
+        yield HELD_OUT_PERPLEXITY, _perplexities(values)
 
 
 def _perplexities(losses: ItemValues) -> ItemValues:
@@ -273,7 +280,7 @@ def _perplexities(losses: ItemValues) -> ItemValues:
 
 
 def _response_items(generations: Sequence[Generation]) -> Iterator[tuple[str, ItemValues]]:
-    for split, prefix in ((HELD_OUT, ""), (PROBE, PROBE_PREFIX)):
+    for split, prefix in ((HELD_OUT_SPLIT, ""), (PROBE_SPLIT, PROBE_PREFIX)):
         responses = [response for response in generations if response.split == split]
         items, clusters = tuple(one.example for one in responses), tuple(one.cluster for one in responses)
         for key, scores in _scores_by_item(responses).items():

@@ -10,7 +10,7 @@ from neftune_cli.errors import Problems
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, agree, grouped, with_differences
 from neftune_cli.evidence.run_names import RunName, by_common_folder, folders_below, full_path, name_runs
 from neftune_cli.evidence.trainer_files import STATE_FILE, TrainerRun, read_run
-from neftune_cli.metrics import METRICS, Margin, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_PERPLEXITY, METRICS, NOISY_TRAINING_LOSS, Margin, Metric
 from neftune_cli.records import CurvePoint, perplexity
 
 CUSTOM_SCORES = "Scores that the trainers logged"
@@ -21,7 +21,7 @@ _SAME_RATE = 1e-6
 """Relative tolerance of learning rates."""
 _ROUNDING = 1e-6
 """Tolerance for epochs, which are quotients."""
-_METRICS = {key: METRICS[key] for key in ("train_loss", "eval_loss", "eval_perplexity")}
+_METRICS = {key: METRICS[key] for key in (NOISY_TRAINING_LOSS, HELD_OUT_LOSS, HELD_OUT_PERPLEXITY)}
 _NOTES = (
     "These runs come from trainer states, which do not show whether the runs differ only in noise and seed. "
     "Arm and seed come from folder names or run files.",
@@ -152,9 +152,9 @@ def _measurements(run: TrainerRun, name: RunName) -> Measurements:
         alpha=name.alpha,
         seed=name.seed,
         scores={
-            "train_loss": _last_epoch_loss(run),
-            "eval_loss": eval_loss,
-            "eval_perplexity": None if eval_loss is None else perplexity(eval_loss),
+            NOISY_TRAINING_LOSS: _last_epoch_loss(run),
+            HELD_OUT_LOSS: eval_loss,
+            HELD_OUT_PERPLEXITY: None if eval_loss is None else perplexity(eval_loss),
             **custom,
         },
         items={},

@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model
-from neftune_cli.records import HELD_OUT, PROBE, CurvePoint, ExampleLoss
+from neftune_cli.records import HELD_OUT_SPLIT, PROBE_SPLIT, CurvePoint, ExampleLoss
 from neftune_cli.training.mixture_of_experts import ROUTER_LOSS, without_router_loss
 from neftune_cli.training.trial_metrics import split_loss
 
@@ -123,8 +123,8 @@ class LearningCurveCallback(TrainerCallback):
             CurvePoint(
                 step=state.global_step,
                 epoch=float(state.epoch or 0.0),
-                eval_loss=split_loss(losses, HELD_OUT),
-                train_loss_clean=split_loss(losses, PROBE),
+                eval_loss=split_loss(losses, HELD_OUT_SPLIT),
+                train_loss_clean=split_loss(losses, PROBE_SPLIT),
             )
         )
         sys.audit("neftune.epoch-measured", epoch)

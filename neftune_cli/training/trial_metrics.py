@@ -12,8 +12,8 @@ from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
 from neftune_cli.noise.lengths import token_noise_norm
 from neftune_cli.records import (
-    HELD_OUT,
-    PROBE,
+    HELD_OUT_SPLIT,
+    PROBE_SPLIT,
     EvalMetrics,
     ExampleLoss,
     Generation,
@@ -26,7 +26,7 @@ from neftune_cli.training.prepared_data import PROBE_PROMPTS, PreparedData
 
 def measure_losses(model: LanguageModel, prepared: PreparedData, *, epoch: int) -> list[ExampleLoss]:
     """Return the noise-off loss of every probe and held-out example after an epoch (0: before training)."""
-    splits = [(PROBE, one) for one in prepared.probe] + [(HELD_OUT, one) for one in prepared.held_out]
+    splits = [(PROBE_SPLIT, one) for one in prepared.probe] + [(HELD_OUT_SPLIT, one) for one in prepared.held_out]
     losses = example_losses(
         model,
         [one for _, one in splits],
@@ -48,10 +48,10 @@ def measure_losses(model: LanguageModel, prepared: PreparedData, *, epoch: int) 
 
 def loss_metrics(losses: Sequence[ExampleLoss], *, train_loss: float | None) -> LossMetrics:
     """Return the mean losses of the last measured epoch, in nats per completion token."""
-    eval_loss = split_loss(losses, HELD_OUT)
+    eval_loss = split_loss(losses, HELD_OUT_SPLIT)
     return LossMetrics(
         train_loss=train_loss,
-        train_loss_clean=split_loss(losses, PROBE),
+        train_loss_clean=split_loss(losses, PROBE_SPLIT),
         eval_loss=eval_loss,
         eval_perplexity=perplexity(eval_loss),
     )
@@ -101,7 +101,7 @@ def measure_responses(
         probe=response_scores(to_probe) if to_probe else None,
         generations=[
             one.model_copy(update={"split": split})
-            for split, generations in ((HELD_OUT, to_held_out), (PROBE, to_probe))
+            for split, generations in ((HELD_OUT_SPLIT, to_held_out), (PROBE_SPLIT, to_probe))
             for one in generations
         ],
     )

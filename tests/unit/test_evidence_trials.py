@@ -8,18 +8,26 @@ import pytest
 
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.sweeps import read_trial
-from neftune_cli.records import HELD_OUT, PROBE, CurvePoint, EvalMetrics, ExampleLoss, Generation, TrialRecord
+from neftune_cli.records import (
+    HELD_OUT_SPLIT,
+    PROBE_SPLIT,
+    CurvePoint,
+    EvalMetrics,
+    ExampleLoss,
+    Generation,
+    TrialRecord,
+)
 from neftune_cli.store import TrialFolder
 from tests.finished_trials import write_trial
 
 LOSSES = [
     # split, epoch, example, cluster, loss, tokens
-    (PROBE, 1, "p", "Ada", 0.9, 4),
-    (HELD_OUT, 1, "a", "Ben", 2.0, 1),
-    (HELD_OUT, 1, "b", "Ben", 1.0, 3),
-    (PROBE, 2, "p", "Ada", 0.3, 4),
-    (HELD_OUT, 2, "a", "Ben", 3.0, 1),
-    (HELD_OUT, 2, "b", "Ben", 1.0, 3),
+    (PROBE_SPLIT, 1, "p", "Ada", 0.9, 4),
+    (HELD_OUT_SPLIT, 1, "a", "Ben", 2.0, 1),
+    (HELD_OUT_SPLIT, 1, "b", "Ben", 1.0, 3),
+    (PROBE_SPLIT, 2, "p", "Ada", 0.3, 4),
+    (HELD_OUT_SPLIT, 2, "a", "Ben", 3.0, 1),
+    (HELD_OUT_SPLIT, 2, "b", "Ben", 1.0, 3),
 ]
 
 
@@ -85,12 +93,18 @@ def folder(tmp_path: Path, record: TrialRecord) -> TrialFolder:
     folder = TrialFolder(tmp_path / "trial")
     columns = list(ExampleLoss.model_fields)
     losses = [ExampleLoss.model_validate(dict(zip(columns, row, strict=True))) for row in LOSSES]
-    answers = [_answer("a", "four", 1.0), _answer("b", "longer", 0.5, truncated=True), _answer("p", "x", 0.25, PROBE)]
+    answers = [
+        _answer("a", "four", 1.0),
+        _answer("b", "longer", 0.5, truncated=True),
+        _answer("p", "x", 0.25, PROBE_SPLIT),
+    ]
     write_trial(folder, record, losses, answers, [CurvePoint(step=1, epoch=1.0)])
     return folder
 
 
-def _answer(example: str, response: str, score: float, split: str = HELD_OUT, *, truncated: bool = False) -> Generation:
+def _answer(
+    example: str, response: str, score: float, split: str = HELD_OUT_SPLIT, *, truncated: bool = False
+) -> Generation:
     return Generation(
         split=split,
         example=example,

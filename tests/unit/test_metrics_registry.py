@@ -28,7 +28,7 @@ from neftune_cli.metrics import (
     register_metric,
     response_metrics,
 )
-from neftune_cli.records import EVAL_METRICS, HELD_OUT, LOSS_METRICS, PROBE, Generation, TrialRecord
+from neftune_cli.records import EVAL_METRICS, HELD_OUT_SPLIT, LOSS_METRICS, PROBE_SPLIT, Generation, TrialRecord
 from neftune_cli.reporting.documents import OutputFormat, document
 from neftune_cli.reporting.reports import compare_all, compare_sweep, render_page
 from neftune_cli.store import SweepFolder
@@ -142,7 +142,10 @@ def sweep(unstarted: SweepFolder, hand_made_records: list[TrialRecord]) -> Sweep
 def write_trials(folder: SweepFolder, template: TrialRecord, alpha: float) -> None:
     for seed in range(3):
         one = record(template, alpha, seed)
-        answers = [*generations(alpha), *(each.model_copy(update={"split": PROBE}) for each in generations(alpha))]
+        answers = [
+            *generations(alpha),
+            *(each.model_copy(update={"split": PROBE_SPLIT}) for each in generations(alpha)),
+        ]
         write_trial(folder.trial(one.trial, one.arm, one.seed), one, [], answers, [])
 
 
@@ -151,7 +154,7 @@ def test_scores_are_computed_and_recorded(sweep: SweepFolder) -> None:
     assert {alpha: scores["shared_words"] for alpha, scores in found.items()} == {0.0: 0.25, 5.0: 0.625}
     assert {alpha: scores["distinct_words"] for alpha, scores in found.items()} == {0.0: 4, 5.0: 7}
     lines = (sweep.trials()[0].path / "generations.jsonl").read_text().splitlines()
-    held_out = [line for line in map(json.loads, lines) if line["split"] == HELD_OUT]
+    held_out = [line for line in map(json.loads, lines) if line["split"] == HELD_OUT_SPLIT]
     assert [line["shared_words"] for line in held_out] in ([0.5, 0.0], [0.75, 0.5])
     assert all("distinct_words" not in line for line in held_out)
 
