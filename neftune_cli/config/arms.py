@@ -66,6 +66,15 @@ def arm_name(arm: Mapping[str, Any]) -> str:
     return ",".join([size, *details, *recipe, *repeat])
 
 
+def trial_label(arm: str, seed: int | None) -> str:
+    """Return the name of a trial or run for displays and messages: its arm, and its seed unless it has none.
+
+    >>> trial_label("alpha=5", 0), trial_label("base", None)
+    ('alpha=5, seed 0', 'base')
+    """
+    return arm if seed is None else f"{arm}, seed {seed}"
+
+
 def fields_in(values: Mapping[str, Any], name: str, place: str = "") -> dict[str, Any]:
     """Return a section of an experiment or of an arm; a missing section is empty.
 

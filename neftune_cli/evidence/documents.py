@@ -224,7 +224,7 @@ def _not_logged(tasks: Mapping[str, SharedScore], document: str, runs: Sequence[
     for task, one in tasks.items():
         by_runs.setdefault(one.unlogged, []).append(task)
     for places, of_runs in by_runs.items():
-        names = listed_at_most([runs[place].label for place in places], MOST_NAMES)
+        names = listed_at_most([runs[place].label for place in places], MOST_NAMES, separator="; ")
         whose = "Its" if len(places) == 1 else "Their"
         why = f"{whose} {document}s were not logged, so the same {document}s cannot be left out"
         if places:

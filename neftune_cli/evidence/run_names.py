@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from neftune_cli.config.arms import arm_name
+from neftune_cli.config.arms import arm_name, trial_label
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.formatting import listed_at_most
@@ -53,8 +53,8 @@ class RunName:
 
     @property
     def label(self) -> str:
-        """Return arm and seed, for sentences."""
-        return self.arm if self.is_base else f"{self.arm} with seed {self.seed}"
+        """Return the arm and the seed, for example "alpha=5, seed 0"."""
+        return trial_label(self.arm, self.seed)
 
     @property
     def order(self) -> tuple[Any, ...]:

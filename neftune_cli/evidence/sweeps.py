@@ -22,7 +22,7 @@ from neftune_cli.metrics import (
     response_metrics,
 )
 from neftune_cli.records import HELD_OUT_SPLIT, PROBE_SPLIT, Generation, TrialRecord, perplexity
-from neftune_cli.store import SweepFolder, TrialFolder, trial_label
+from neftune_cli.store import SweepFolder, TrialFolder, folder_label
 
 if TYPE_CHECKING:
     from pyarrow import Table
@@ -92,7 +92,7 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
 def _not_started(folder: SweepFolder, spec: SweepSpec | None) -> Iterator[str]:
     """Yield a sentence for each declared trial that has no folder yet."""
     started = {trial_folder.label for trial_folder in folder.trials()}
-    declared = [trial_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds] if spec else []
+    declared = [folder_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds] if spec else []
     return (f"{label} has not started" for label in declared if label not in started)
 
 

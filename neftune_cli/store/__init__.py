@@ -5,7 +5,7 @@ Records, states, tables and checkpoints are written atomically. Logs and metrics
 
 from neftune_cli.store.checkpoints import KEPT_CHECKPOINTS, Checkpoint
 from neftune_cli.store.files import check_writable, write_atomically, write_files
-from neftune_cli.store.sweeps import MANIFEST_FILE, SWEEP_FILE, SweepFolder, find_sweeps, is_sweep, trial_label
+from neftune_cli.store.sweeps import MANIFEST_FILE, SWEEP_FILE, SweepFolder, find_sweeps, folder_label, is_sweep
 from neftune_cli.store.trials import RECORD_FILE, LeasedTrial, TrialFolder
 
 __all__ = [
@@ -19,8 +19,8 @@ __all__ = [
     "TrialFolder",
     "check_writable",
     "find_sweeps",
+    "folder_label",
     "is_sweep",
-    "trial_label",
     "write_atomically",
     "write_files",
 ]

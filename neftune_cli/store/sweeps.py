@@ -105,7 +105,7 @@ class SweepFolder:
         """Return the folder of a trial. An existing folder with the same id is used, even if its arm was renamed."""
         for existing in sorted((self.path / "trials").glob(f"*-{trial}")):
             return TrialFolder(existing, self._monitor)
-        return TrialFolder(self.path / "trials" / f"{trial_label(arm, seed)}-{trial}", self._monitor)
+        return TrialFolder(self.path / "trials" / f"{folder_label(arm, seed)}-{trial}", self._monitor)
 
     def records(self) -> list[TrialRecord]:
         """Return the records of finished trials: base model first, then by arm, in the order of the spec, and seed."""
@@ -190,7 +190,7 @@ class SweepFolder:
 _CURVE_COLUMNS = ("step", "epoch", "train_loss", "eval_loss", "learning_rate", "tokens", "train_loss_clean")
 
 
-def trial_label(arm: str, seed: int | None) -> str:
+def folder_label(arm: str, seed: int | None) -> str:
     """Return the part of the name of a trial folder before the id."""
     return _slug(arm) if seed is None else f"{_slug(arm)},seed={seed}"
 

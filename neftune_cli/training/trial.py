@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from neftune_cli.config.arms import trial_label
 from neftune_cli.config.spec import BASE_ARM, TrialSpec
 
 
@@ -24,7 +25,7 @@ class Trial:
     @property
     def label(self) -> str:
         """Return the trial's name for progress displays and messages."""
-        return self.arm if self.is_base else f"{self.arm}, seed {self.spec.seed}"
+        return trial_label(self.arm, self.seed)
 
     def can_be_halved(self, halvings: int) -> bool:
         """Return whether the batch size can be halved once more after this number of halvings."""

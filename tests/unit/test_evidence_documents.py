@@ -55,8 +55,7 @@ def test_a_run_without_logged_documents_has_no_score_over_other_documents(
     assert evidence.notes[1:] == (
         f"Left out in all runs with logged {noun}s, because they are not in each of these runs: "
         f"2 of 4 {noun}s of quiz.",
-        f"Not compared in quiz: alpha=10 with seed 0. Its {noun}s were not logged, so the same {noun}s cannot be left "
-        "out.",
+        f"Not compared in quiz: alpha=10, seed 0. Its {noun}s were not logged, so the same {noun}s cannot be left out.",
     )
 
 

@@ -282,7 +282,7 @@ def test_evaluations_of_two_checkpoints_of_a_run_are_duplicates(tmp_path: Path) 
     for checkpoint in ("out__checkpoint-100", "out__checkpoint-200"):
         write(tmp_path / "alpha=5,seed=0" / checkpoint, [1.0, 0.0])
     assert problem(tmp_path).startswith(
-        "alpha=5 with seed 0 occurs 2 times: alpha=5,seed=0/out__checkpoint-100, alpha=5,seed=0/out__checkpoint-200."
+        "alpha=5, seed 0 occurs 2 times: alpha=5,seed=0/out__checkpoint-100, alpha=5,seed=0/out__checkpoint-200."
     )
 
 

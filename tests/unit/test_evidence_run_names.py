@@ -118,7 +118,7 @@ def test_two_alphas_in_one_name_raise(tmp_path: Path) -> None:
 def test_duplicates_within_a_group_raise(tmp_path: Path) -> None:
     duplicates = [folder(tmp_path, name) for name in ("old/alpha=5,seed=0", "new/alpha=5,seed=0")]
     assert problem(tmp_path, [duplicates]) == (
-        "alpha=5 with seed 0 occurs 2 times: old/alpha=5,seed=0, new/alpha=5,seed=0. Leave out all but one, or "
+        "alpha=5, seed 0 occurs 2 times: old/alpha=5,seed=0, new/alpha=5,seed=0. Leave out all but one, or "
         "add a file run.yaml to each with another arm or seed: {arm: other name, seed: 0}."
     )
     assert len(name_runs([[run] for run in duplicates], tmp_path)) == 2

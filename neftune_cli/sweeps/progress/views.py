@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
+from neftune_cli.config.arms import trial_label
 from neftune_cli.formatting import condensed
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store.following import TrialSnapshot
@@ -62,7 +63,7 @@ class TrialView:
     @property
     def label(self) -> str:
         """Return the arm and the seed, for example "alpha=5, seed 0"."""
-        return self.arm if self.seed is None else f"{self.arm}, seed {self.seed}"
+        return trial_label(self.arm, self.seed)
 
     @property
     def is_open(self) -> bool:
