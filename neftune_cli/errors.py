@@ -63,7 +63,7 @@ class TrialStopped(NeftuneError):  # noqa: N818
 
 
 class LeaseLost(NeftuneError):  # noqa: N818
-    """Another process took over the lease of a trial after a missing heartbeat, so this process must not write."""
+    """This process has lost the lease of a trial, so it must not write: the lease expired, or its file was removed."""
 
 
 class Problems:

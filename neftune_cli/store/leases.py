@@ -71,12 +71,13 @@ class HeldLease:
         """Check that the lease is still valid.
 
         Raises:
-            LeaseLost: another process has taken over the trial, or the lease file was removed.
+            LeaseLost: another process has taken over the trial, or the lease file was removed or replaced.
         """
-        if not is_path_of(self._path, self._file) or _newest(self._path.parent) != self._path:
-            raise LeaseLost(
-                f"Another process has taken over {self._path.parent}, because the lease of this process expired."
-            )
+        folder, newest = self._path.parent, _newest(self._path.parent)
+        if newest is not None and _number(newest) > _number(self._path):
+            raise LeaseLost(f"Another process has taken over {folder}, because the lease of this process expired.")
+        if newest is None or not is_path_of(self._path, self._file):
+            raise LeaseLost(f"The lease file {self._path} was removed or replaced while this process ran the trial.")
 
     def release(self) -> None:
         """Remove the lease file and those of earlier holders. Further calls do nothing."""

@@ -195,7 +195,7 @@ class TrialFolder:
 class LeasedTrial:
     """A trial whose lease this process holds, for writing. It is a context manager that releases the lease.
 
-    Every method that writes raises `LeaseLost` if another process has taken over the lease.
+    Every method that writes raises `LeaseLost` if this process has lost the lease (`HeldLease.check`).
     """
 
     def __init__(self, folder: TrialFolder, held: HeldLease) -> None:

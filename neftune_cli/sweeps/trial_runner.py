@@ -134,7 +134,7 @@ class TrialRunner:
 
         Raises:
             TrialStopped: the trial was asked to stop.
-            LeaseLost: another process has taken over the lease.
+            LeaseLost: this process has lost the lease.
             Exception: any other reason why the trial failed.
         """
         stop.raise_if_requested()

@@ -50,7 +50,7 @@ def run_trial(
     Raises:
         TrialStopped: a stop was requested, and the trial can be resumed from its checkpoint.
         TrialError: the loss is not finite, or the applied noise does not match the formula.
-        LeaseLost: another process took over the lease.
+        LeaseLost: this process has lost the lease.
     """
     if trial.is_base and (earlier := folder.folder.finished_elsewhere()):
         return _copied(earlier, folder)

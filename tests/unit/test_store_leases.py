@@ -1,6 +1,7 @@
 """Leases: one holder at a time; taken over only from dead or silent processes; no writes after a loss."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -127,6 +128,20 @@ def test_every_write_raises_after_takeover(folder: TrialFolder) -> None:
     assert (folder.path / "lease-2.json").exists()  # the new lease is not touched
     assert (folder.path / "state.json").read_bytes() == before
     assert (folder.path / "metrics.jsonl").read_bytes() == b""
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_removed_lease_file_is_named_and_not_called_a_takeover(folder: TrialFolder, is_replaced: bool) -> None:
+    leased = start_trial(folder, "x")
+    path = folder.path / "lease-1.json"
+    content = path.read_bytes()
+    path.unlink()
+    if is_replaced:
+        path.write_bytes(content)
+    message = f"The lease file {path} was removed or replaced while this process ran the trial."
+    with pytest.raises(LeaseLost, match=re.escape(message)):
+        leased.append_metrics(CurvePoint(step=1, epoch=1.0))
+    leased.release()
 
 
 def test_checkpoint_does_not_appear_if_lease_is_lost_while_writing(folder: TrialFolder) -> None:
