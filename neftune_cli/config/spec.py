@@ -15,8 +15,10 @@ DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
-DEFAULT_MODEL = "tiny"
-"""Name of the bundled model."""
+BUNDLED_MODEL = "tiny"
+"""Name of the model that the package contains."""
+DEFAULT_MODEL = BUNDLED_MODEL
+"""Model of a spec that names none."""
 DEFAULT_DATASET = "bios"
 """Name of the bundled data set."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -136,7 +138,11 @@ class EvaluationSpec(Spec):
 
 
 class ResolvedEvaluation(Spec):
-    """Settings of the noise-off measurements, with all values given."""
+    """Settings of the noise-off measurements, with all values given.
+
+    `decoding` nevertheless has a default, because a field that was added later is part of a trial's id only while it
+    differs from its default (`neftune_cli.config.identity`). The default must not change.
+    """
 
     max_length: int
     max_new_tokens: int
@@ -289,6 +295,6 @@ def default_recipe(model: str, *, lora: bool) -> dict[str, Any]:
     processors, apart from rounding. Other models get TRL's learning rate for full fine-tuning (2e-5), and
     ten times that for LoRA, as TRL's documentation recommends.
     """
-    if model == DEFAULT_MODEL:
+    if model == BUNDLED_MODEL:
         return dict(_TINY_RECIPE)
     return {**_RECIPE, "learning_rate": _LORA_LEARNING_RATE} if lora else dict(_RECIPE)

