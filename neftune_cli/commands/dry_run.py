@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from neftune_cli.commands.execution import ExecutablePlan, executable_plan
-from neftune_cli.config.run_settings import RunOptions
+from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of
 from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost
 from neftune_cli.sweeps.resources import allocate_workers, available_memory
@@ -22,7 +22,7 @@ def dry_run(
     file: Path | None,
     fields: Mapping[str, Any],
     output: Path | None,
-    running: RunOptions,
+    running: SweepSettings,
     *,
     hourly_rate: float | None,
     quiet: bool,
@@ -43,7 +43,7 @@ def dry_run(
     print_costs(costed, Console())
 
 
-def _costed(work: ExecutablePlan, running: RunOptions, hourly_rate: float | None, begin: float) -> CostedPlan:
+def _costed(work: ExecutablePlan, running: SweepSettings, hourly_rate: float | None, begin: float) -> CostedPlan:
     plan, folder = work.planned.plan, work.planned.folder
     states = states_of(plan, folder, retry_failed=running.retry_failed)
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
@@ -66,7 +66,7 @@ def _costed(work: ExecutablePlan, running: RunOptions, hourly_rate: float | None
 
 
 def _estimate(
-    work: ExecutablePlan, missing: Sequence[Trial], running: RunOptions, begin: float
+    work: ExecutablePlan, missing: Sequence[Trial], running: SweepSettings, begin: float
 ) -> tuple[CostEstimate, list[str]]:
     """Return the cost of the missing trials with all workers busy, and notes for the user.
 

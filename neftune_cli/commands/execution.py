@@ -14,7 +14,7 @@ import typer
 
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.config.executors import INLINE, LOCAL, make_executor
-from neftune_cli.config.run_settings import RunOptions
+from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.interrupts import Interrupts
@@ -40,7 +40,7 @@ def executable_plan(
     file: Path | None,
     fields: Mapping[str, Any],
     output: Path | None,
-    running: RunOptions,
+    running: SweepSettings,
     *,
     quiet: bool,
     single_trial: bool = False,
@@ -70,7 +70,7 @@ def _announce_reading() -> None:
 def _announce_nothing() -> None: ...
 
 
-def _executor_name(running: RunOptions) -> str:
+def _executor_name(running: SweepSettings) -> str:
     if running.workers != 0:
         return running.executor
     if running.executor not in (LOCAL, INLINE):
@@ -83,7 +83,7 @@ def run_and_report(
     file: Path | None,
     fields: Mapping[str, Any],
     output: Path | None,
-    running: RunOptions,
+    running: SweepSettings,
     *,
     quiet: bool,
     as_json: bool,

@@ -7,7 +7,7 @@ import typer
 
 from neftune_cli.commands import data_options, options
 from neftune_cli.commands.routing import Destination, Option, values_for
-from neftune_cli.config.run_settings import OnOom
+from neftune_cli.config.run_settings import Keep, OnOom, Retry
 from neftune_cli.errors import Problems
 
 _OUTPUT = "Results folder (default results/train-MODEL-DATASET-alpha=A,seed=N)."
@@ -61,16 +61,16 @@ def train(
     arguments = locals()
     from neftune_cli.commands.execution import run_and_report
     from neftune_cli.commands.request import default_name, raise_with_spec_problems
-    from neftune_cli.config.run_settings import run_options
+    from neftune_cli.config.run_settings import sweep_settings
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.config.values import parse_size
     from neftune_cli.sweeps.plan import trial_folder
 
     fields = {**values_for(Destination.SPEC, train, arguments), "seeds": f"{seed},"}
-    run_arguments = {**values_for(Destination.RUN, train, arguments), "workers": "1"}
+    fixed = {"workers": "1", "keep": Keep.ALL, "retry": Retry.FAILED}
     problems = Problems()
     noise_size = problems.attempt(lambda: parse_size(alpha, snr))
-    running = problems.attempt(lambda: run_options(run_arguments))
+    running = problems.attempt(lambda: sweep_settings({**values_for(Destination.RUN, train, arguments), **fixed}))
     raise_with_spec_problems(problems, None, fields)
     assert noise_size is not None
     assert running is not None

@@ -38,7 +38,7 @@ class OnOom(StrEnum):
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Settings of each trial."""
+    """Run settings of one trial, which its worker reads."""
 
     checkpoint_steps: int | None = None
     """Steps between checkpoints; None if only `checkpoint_minutes` applies."""
@@ -57,15 +57,15 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """Settings of the sweep as a whole."""
+class SweepSettings:
+    """Run settings of a whole sweep, which the main process reads, and those of each trial."""
 
     workers: int | None = None
     """Number of trials that run in parallel; 0 runs them in the main process; None depends on machine and model."""
     executor: str = "local"
     """Name of the executor; `workers` 0 means the one that runs trials in the main process."""
-    settings: RunSettings = RunSettings()
-    """Settings of each trial."""
+    trial_settings: RunSettings = RunSettings()
+    """Run settings of each trial."""
     keep: Keep = Keep.NONE
     """Trained models that remain after the sweep."""
     retry_failed: bool = False
@@ -76,8 +76,12 @@ class RunOptions:
     """Whether calibration steps estimate time and memory before the first trial."""
 
 
-def run_options(arguments: Mapping[str, Any]) -> RunOptions:
-    """Return the run settings of a command's arguments. Arguments that the command lacks keep their defaults.
+def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
+    """Return the run settings of a command's arguments.
+
+    Args:
+        arguments: values by parameter name. `workers` and the arguments that both `sweep` and `train` have are
+            required. The other ones have the defaults of `SweepSettings`.
 
     Raises:
         UsageError: one problem for each invalid argument.
@@ -93,11 +97,11 @@ def run_options(arguments: Mapping[str, Any]) -> RunOptions:
         partial(_check_rate_is_used, unread.pop("hourly_rate", None), dry_run=unread.pop("dry_run", False))
     )
     problems.raise_any()
-    keep = unread.pop("keep", Keep.ALL)
-    options = RunOptions(
+    keep = unread.pop("keep", Keep.NONE)
+    settings = SweepSettings(
         workers=workers,
         executor=unread.pop("executor", "local"),
-        settings=RunSettings(
+        trial_settings=RunSettings(
             checkpoint_steps=unread.pop("checkpoint_steps"),
             checkpoint_minutes=unread.pop("checkpoint_minutes"),
             keep_model=keep is not Keep.NONE,
@@ -105,13 +109,13 @@ def run_options(arguments: Mapping[str, Any]) -> RunOptions:
             stop_on_divergence=unread.pop("stop_on_divergence"),
         ),
         keep=keep,
-        retry_failed=unread.pop("retry", Retry.FAILED) is Retry.FAILED,
+        retry_failed=unread.pop("retry", None) is Retry.FAILED,
         fail_fast=unread.pop("fail_fast", False),
         estimate=unread.pop("estimate", False),
     )
     if unread:
         raise TypeError(f"No run setting reads the arguments {', '.join(unread)}.")
-    return options
+    return settings
 
 
 def parse_workers(text: str) -> int | None:

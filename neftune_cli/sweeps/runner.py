@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from neftune_cli.config.run_settings import Keep, RunOptions
+from neftune_cli.config.run_settings import Keep, SweepSettings
 from neftune_cli.formatting import size
-from neftune_cli.store import SweepFolder, TrialFolder
+from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.dispatch import Dispatcher
 from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost, measured_cost
 from neftune_cli.sweeps.executors import Executor
@@ -53,7 +53,7 @@ def run_sweep(
     executor: Executor,
     observer: Observer,
     interrupts: Interrupts,
-    options: RunOptions,
+    settings: SweepSettings,
 ) -> SweepOutcome:
     """Run the missing trials and update the tables. Nothing is written before data and model are checked.
 
@@ -63,27 +63,27 @@ def run_sweep(
         executor: runs the trials.
         observer: receives the progress.
         interrupts: receives the signals that request a stop.
-        options: run settings.
+        settings: run settings.
 
     Raises:
         UsageError: data and model do not match, or the folder is not writable.
         KeyboardInterrupt: the user interrupted a second time.
     """
-    missing = missing_trials(plan, folder, retry_failed=options.retry_failed)
+    missing = missing_trials(plan, folder, retry_failed=settings.retry_failed)
     done_before = done_trials(plan, folder)
-    allocation = allocate_workers(plan, missing, folder, executor, options.workers) if missing else None
+    allocation = allocate_workers(plan, missing, folder, executor, settings.workers) if missing else None
     workers = allocation.workers if allocation else 1
     folder.open(plan.spec)
-    folder.remove_leftovers(lease_seconds=options.settings.lease_seconds)
+    folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
     notes = [*plan.notes, *plan.data.notes]
     if allocation:
-        notes = _start_workers(plan, missing, folder, executor, allocation, observer, estimate=options.estimate)
-    notes += _notes_on_missing_models(plan, folder, options.keep, done_before)
+        notes = _start_workers(plan, missing, folder, executor, allocation, observer, estimate=settings.estimate)
+    notes += _notes_on_missing_models(plan, folder, settings.keep, done_before)
     observer.sweep_started(plan.trials, missing, notes)
-    updates = _FolderUpdates(plan, folder, options.keep, workers=workers)
-    settings = replace(options.settings, side_by_side=workers)
+    updates = _FolderUpdates(plan, folder, settings.keep, workers=workers)
+    trial_settings = replace(settings.trial_settings, side_by_side=workers)
     dispatcher = Dispatcher(
-        folder, executor, observer, settings, after_trial=updates.update, fail_fast=options.fail_fast
+        folder, executor, observer, trial_settings, after_trial=updates.update, fail_fast=settings.fail_fast
     )
     with interrupts.graceful(executor.interrupt):
         ran = dispatcher.run(missing, lambda: interrupts.requested)
@@ -100,7 +100,7 @@ def run_sweep(
         failed=failed,
         left=len(plan.trials) - len(done) - len(failed),
         models=_models(plan, folder),
-        halted=_halt_reason(ran.halted, _disk_need(options.keep, missing, allocation)),
+        halted=_halt_reason(ran.halted, _disk_need(settings.keep, missing, allocation)),
         interrupted=interrupts.requested,
     )
 
@@ -195,15 +195,10 @@ class _FolderUpdates:
         return measured_cost(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
 
 
-def keep_best_model(folder: SweepFolder) -> TrialFolder | None:
-    """Remove all kept models except the one with the lowest held-out loss, and return its trial if there is one."""
+def keep_best_model(folder: SweepFolder) -> None:
+    """Remove all kept models except the one with the lowest held-out loss."""
     kept = [
-        (record.loss.eval_loss, record.trial, trial) for trial, record in folder.finished() if trial.model_path.is_dir()
+        (record.loss.eval_loss, record.trial, place) for place, record in folder.finished() if place.model_path.is_dir()
     ]
-    if not kept:
-        return None
-    *_, best = min(kept, key=lambda one: one[:2])
-    for *_, trial in kept:
-        if trial is not best:
-            trial.remove_model()
-    return best
+    for *_, place in sorted(kept, key=lambda one: one[:2])[1:]:
+        place.remove_model()

@@ -15,7 +15,7 @@ from neftune_cli.config.executors import (
     register_executor,
 )
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.run_settings import RunOptions, RunSettings
+from neftune_cli.config.run_settings import RunSettings, SweepSettings
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState
@@ -274,7 +274,7 @@ def test_executor_of_another_package_runs_a_sweep_after_one_registration(sweep: 
     try:
         with make_executor("delegating") as executor, Interrupts() as interrupts:
             plan = make_plan(spec_of(seeds=[0]), sweep, executor.inspect)
-            outcome = run_sweep(plan, sweep, executor, NullObserver(), interrupts, RunOptions(estimate=False))
+            outcome = run_sweep(plan, sweep, executor, NullObserver(), interrupts, SweepSettings(estimate=False))
     finally:
         EXECUTORS.unregister("delegating")
     assert (outcome.run_now, outcome.failed) == (3, {})

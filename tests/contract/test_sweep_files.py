@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from neftune_cli.config.run_settings import Keep, RunOptions, RunSettings
+from neftune_cli.config.run_settings import Keep, RunSettings, SweepSettings
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 
-IN_MAIN_PROCESS = RunOptions(workers=0, estimate=True)
+IN_MAIN_PROCESS = SweepSettings(workers=0, estimate=True)
 SMALL: dict[str, Any] = {
     "train_examples": 16,
     "eval_examples": 8,
@@ -32,7 +32,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, running: RunOptions = IN_MAIN_PROCESS, *, as_json: bool = False, **changes: Any) -> None:
+def run(folder: Path, running: SweepSettings = IN_MAIN_PROCESS, *, as_json: bool = False, **changes: Any) -> None:
     from neftune_cli.commands.execution import run_and_report
 
     options = {"alphas": "0,5", "seeds": "2", **SMALL, **changes}
@@ -165,7 +165,7 @@ def test_the_same_command_trains_nothing_and_a_further_alpha_trains_only_its_arm
 
 
 def test_keep_best_keeps_only_the_best_model(tmp_path: Path) -> None:
-    running = RunOptions(workers=0, keep=Keep.BEST, settings=RunSettings(keep_model=True))
+    running = SweepSettings(workers=0, keep=Keep.BEST, trial_settings=RunSettings(keep_model=True))
     run(tmp_path / "out", running, seeds="1", alphas="0,40", **SHORT)
     kept = [record.arm for folder, record in SweepFolder(tmp_path / "out").finished() if folder.model_path.is_dir()]
     losses = pd.read_csv(tmp_path / "out" / "loss.csv").dropna().set_index("arm").eval_loss
@@ -177,7 +177,7 @@ def test_100_trials_take_less_than_50_megabytes(tmp_path: Path) -> None:
     """The trials have the default recipe with fewer steps, on all examples of the bundled data."""
     alphas = ",".join(map(str, range(33)))
     options: dict[str, Any] = {"alphas": alphas, "seeds": "3", **dict.fromkeys(SMALL), **EIGHT_STEPS}
-    run(tmp_path / "out", RunOptions(workers=0), **options)
+    run(tmp_path / "out", SweepSettings(workers=0), **options)
     assert len(SweepFolder(tmp_path / "out").records()) == 100
     assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 50e6
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.config.run_settings import Keep, OnOom, Retry, RunOptions, RunSettings, run_options
+from neftune_cli.config.run_settings import Keep, OnOom, Retry, RunSettings, SweepSettings, sweep_settings
 from neftune_cli.errors import UsageError
 
 DEFAULTS = {
@@ -26,12 +26,12 @@ DEFAULTS = {
 def problems(**given: Any) -> list[tuple[str, str]]:
     """Return the problem and the fix of each invalid option."""
     with pytest.raises(UsageError) as caught:
-        run_options({**DEFAULTS, **given})
+        sweep_settings({**DEFAULTS, **given})
     return [(problem.what, problem.fix) for problem in caught.value.problems]
 
 
 def test_default_options_are_the_default_settings() -> None:
-    assert run_options(DEFAULTS) == RunOptions(estimate=True)
+    assert sweep_settings(DEFAULTS) == SweepSettings(estimate=True)
 
 
 def test_each_option_determines_its_setting() -> None:
@@ -48,9 +48,9 @@ def test_each_option_determines_its_setting() -> None:
         "hourly_rate": 1.2,
         "dry_run": True,
     }
-    assert run_options(given) == RunOptions(
+    assert sweep_settings(given) == SweepSettings(
         workers=0,
-        settings=RunSettings(
+        trial_settings=RunSettings(
             checkpoint_steps=1,
             checkpoint_minutes=0.5,
             keep_model=True,
@@ -64,10 +64,10 @@ def test_each_option_determines_its_setting() -> None:
     )
 
 
-def test_a_command_without_keep_and_retry_keeps_the_model_and_retries() -> None:
+def test_arguments_that_only_sweep_has_keep_their_defaults() -> None:
     names = ("on_oom", "stop_on_divergence", "checkpoint_steps", "checkpoint_minutes")
-    running = run_options({"workers": "1", **{name: DEFAULTS[name] for name in names}})
-    assert running == RunOptions(workers=1, settings=RunSettings(keep_model=True), keep=Keep.ALL, retry_failed=True)
+    running = sweep_settings({"workers": "1", **{name: DEFAULTS[name] for name in names}})
+    assert running == SweepSettings(workers=1)
 
 
 MINUTES = "Use a number of minutes, for example --checkpoint-minutes 2."

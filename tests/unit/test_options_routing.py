@@ -18,7 +18,7 @@ from neftune_cli.commands.status import status
 from neftune_cli.commands.sweep import sweep
 from neftune_cli.commands.train import train
 from neftune_cli.commands.visualize import visualize
-from neftune_cli.config.run_settings import RunOptions, run_options
+from neftune_cli.config.run_settings import SweepSettings, sweep_settings
 from neftune_cli.errors import Problems
 
 COMMANDS = (sweep, compare, status, train, sensitivity, visualize)
@@ -77,13 +77,13 @@ def test_each_spec_option_changes_the_spec(field: str) -> None:
 @pytest.mark.parametrize("command", [sweep, train])
 def test_each_run_option_is_read(command: Callable[..., None]) -> None:
     values = {name: one.default for name, one in inspect.signature(command).parameters.items()}
-    assert isinstance(run_options({"workers": "1", **values_for(Destination.RUN, command, values)}), RunOptions)
+    assert isinstance(sweep_settings({"workers": "1", **values_for(Destination.RUN, command, values)}), SweepSettings)
 
 
 def test_a_run_option_that_nothing_reads_raises() -> None:
     values = {name: one.default for name, one in inspect.signature(sweep).parameters.items()}
     with pytest.raises(TypeError, match="No run setting reads the arguments priority"):
-        run_options({**values_for(Destination.RUN, sweep, values), "priority": 1})
+        sweep_settings({**values_for(Destination.RUN, sweep, values), "priority": 1})
 
 
 @pytest.mark.parametrize("command", COMMANDS)
