@@ -63,7 +63,7 @@ class TrialStopped(NeftuneError):  # noqa: N818
 
 
 class LeaseLost(NeftuneError):  # noqa: N818
-    """This process has lost the lease of a trial, so it must not write: the lease expired, or its file was removed."""
+    """Loss of the lease of a trial: it expired, or its file was removed. The process must not write to the trial."""
 
 
 class Problems:

@@ -16,7 +16,7 @@ from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.errors import NeftuneError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.sweeps.executors import Event, Finished, Job, Started, WorkerDied
+from neftune_cli.sweeps.executors import Event, Finished, Job, Started, WorkerDied, worker_process
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import make_plan, trial_folder
 from neftune_cli.training.trial import Trial
@@ -99,6 +99,13 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_a_worker_that_the_system_cannot_start_is_an_error_of_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_process, "COMMAND", ("/missing/python",))
+    message = r"cannot start a worker process \(No such file or directory\)\. Use fewer --workers"
+    with LocalExecutor() as executor, pytest.raises(NeftuneError, match=message):
+        executor.start(1, 1, 0)
 
 
 def test_a_killed_worker_is_reported_with_its_trial_and_replaced(

@@ -142,7 +142,24 @@ class Executor(Protocol):
         ...
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
-        """Set the number of workers, the number of threads of each worker, and the number of GPUs they share."""
+        """Provide exactly this many workers, and return without waiting until they are ready.
+
+        It is called before the first `calibrate` or `submit`, and may be called again with other numbers while no
+        submitted trial is unfinished. Missing workers are started, and surplus ones end. The worker that has answered
+        `inspect` and `prepare` stays, with the new number of threads, because it has loaded model and data. Afterwards
+        `capacity` returns `workers`. An executor with a fixed number of workers, such as `inline`, ignores the
+        arguments.
+
+        Args:
+            workers: number of trials that run in parallel, 1 or more.
+            threads: compute threads of each worker, 1 or more. A smaller limit in the environment (`OMP_NUM_THREADS`)
+                takes precedence.
+            gpus: number of visible GPUs; 0 without one. If there are several, worker n uses GPU n modulo `gpus` only.
+
+        Raises:
+            NeftuneError: the system cannot start a process. A worker that dies before it is ready raises nothing here:
+                it is replaced, and after repeated deaths `calibrate` and `wait` raise this error.
+        """
         ...
 
     def capacity(self) -> int:

@@ -130,7 +130,11 @@ class LocalExecutor:
         return self._ask(self._slots, {"request": "calibrate", "trial": to_json(trial)}, Calibration)
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
-        """Start missing workers and end surplus ones."""
+        """Start missing workers and end surplus ones.
+
+        Raises:
+            NeftuneError: the system cannot start a process.
+        """
         surplus = self._slots[workers:]
         self._shut_down(surplus)
         for slot in surplus:
@@ -193,7 +197,11 @@ class LocalExecutor:
         if slot.worker is None:
             slot.threads = slot.threads or available_cores()
             environment = worker_environment(slot.threads, slot.gpu, self._environment)
-            slot.worker, slot.is_ready = WorkerProcess(slot.log, with_this_package(environment)), False
+            try:
+                slot.worker, slot.is_ready = WorkerProcess(slot.log, with_this_package(environment)), False
+            except OSError as error:
+                fix = "Use fewer --workers, or --workers 0 to run the trials in the main process."
+                raise NeftuneError(f"The system cannot start a worker process ({error.strerror}). {fix}") from error
             self._selector.register(slot.worker, EVENT_READ, slot)
         return slot.worker
 
