@@ -101,11 +101,11 @@ class SweepFolder:
         write_atomically(self.path / MANIFEST_FILE, pretty_json({**manifest, "schema_version": SCHEMA_VERSION}))
         sys.audit("neftune.manifest-written", str(self.path))
 
-    def trial(self, trial: str, arm: str, seed: int | None) -> TrialFolder:
+    def trial(self, trial_id: str, arm: str, seed: int | None) -> TrialFolder:
         """Return the folder of a trial. An existing folder with the same id is used, even if its arm was renamed."""
-        for existing in sorted((self.path / "trials").glob(f"*-{trial}")):
+        for existing in sorted((self.path / "trials").glob(f"*-{trial_id}")):
             return TrialFolder(existing, self._monitor)
-        return TrialFolder(self.path / "trials" / f"{folder_label(arm, seed)}-{trial}", self._monitor)
+        return TrialFolder(self.path / "trials" / f"{folder_label(arm, seed)}-{trial_id}", self._monitor)
 
     def records(self) -> list[TrialRecord]:
         """Return the records of finished trials: base model first, then by arm, in the order of the spec, and seed."""
@@ -128,7 +128,7 @@ class SweepFolder:
                 finished.append((folder, record))
             elif folder.has_started():
                 unfinished.append(f"{folder.label} {folder.why_without_record()}")
-        return sorted(finished, key=lambda trial: order(trial[1])), unfinished
+        return sorted(finished, key=lambda one: order(one[1])), unfinished
 
     def write_tables(self) -> None:
         """Write loss.csv, eval.csv and curves.csv from the finished trials."""

@@ -38,7 +38,7 @@ class PreparedData:
 
 
 def prepare_data(
-    source: ModelSource, loaded: "LoadedModel", data: InstructionData, trial: TrialSpec, *, device: str
+    source: ModelSource, loaded: "LoadedModel", data: InstructionData, spec: TrialSpec, *, device: str
 ) -> PreparedData:
     """Tokenize the data for a model: training examples to the training length, others to the evaluation length.
 
@@ -46,13 +46,13 @@ def prepare_data(
         UsageError: no training or no held-out example fits the maximum length, or an example exceeds the model's
             context.
     """
-    length = trial.evaluation.max_length
+    length = spec.evaluation.max_length
     parts = {
-        "training": (data.train, trial.train.max_length),
+        "training": (data.train, spec.train.max_length),
         "held-out": (data.held_out, length),
         "probe": (data.probe, length),
     }
-    train, held_out, probe = _tokenized(parts, loaded, trial)
+    train, held_out, probe = _tokenized(parts, loaded, spec)
     for part in (train, held_out, probe):
         check_context(part, source.name, loaded)
     return PreparedData(
@@ -66,20 +66,20 @@ def prepare_data(
         embedding_norm=_median_embedding_norm(loaded, train.examples),
         notes=(
             *loaded.notes,
-            *length_notes(train, "training", trial.train.max_length),
+            *length_notes(train, "training", spec.train.max_length),
             *length_notes(held_out, "held-out", length),
         ),
     )
 
 
 def _tokenized(
-    parts: Mapping[str, tuple[tuple[Example, ...], int]], loaded: "LoadedModel", trial: TrialSpec
+    parts: Mapping[str, tuple[tuple[Example, ...], int]], loaded: "LoadedModel", spec: TrialSpec
 ) -> list[TokenizedExamples]:
     """Return the tokenized examples of each part, which has a name and a maximum length."""
     from neftune_cli.noise.placement import embedding_weight
 
     vocabulary = len(embedding_weight(loaded.model))
-    results = tokenize_parts(list(parts.values()), loaded.tokenizer, inputs=trial, vocabulary=vocabulary)
+    results = tokenize_parts(list(parts.values()), loaded.tokenizer, inputs=spec, vocabulary=vocabulary)
     for tokenized, (name, (_, max_length)) in zip(results, parts.items(), strict=True):
         require_examples(tokenized, name, max_length)
     return results

@@ -90,13 +90,13 @@ class TrainingTime:
 
 
 def time_training(
-    loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, clock: Clock
+    loaded: LoadedModel, prepared: PreparedData, spec: TrialSpec, clock: Clock
 ) -> tuple[LanguageModel, TrainingTime]:
     """Train a few steps under the trial's noise. Return the modified model and the measured durations."""
     stopwatch = _Stopwatch(clock)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model):
         begin = clock()
-        trainer = _trainer(loaded, prepared, trial, [stopwatch, noise_callback(trial)], Path(work))
+        trainer = _trainer(loaded, prepared, spec, [stopwatch, noise_callback(spec)], Path(work))
         built = clock()
         epoch = _Epoch(trainer)
         setattr(trainer, "get_train_dataloader", epoch.longest_first)  # noqa: B010
@@ -113,11 +113,11 @@ def time_training(
 
 
 def _trainer(
-    loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, callbacks: list[TrainerCallback], work: Path
+    loaded: LoadedModel, prepared: PreparedData, spec: TrialSpec, callbacks: list[TrainerCallback], work: Path
 ) -> MicroBatchTrainer:
-    short = trial.train.model_copy(update={"max_steps": WARM_UP_STEPS + MAX_STEPS})
-    config = sft_config(short, seed=trial.stream_seed, device=prepared.device, work=work)
-    return build_trainer(loaded.model, loaded.tokenizer, prepared.train, config, train=trial.train, callbacks=callbacks)
+    short = spec.train.model_copy(update={"max_steps": WARM_UP_STEPS + MAX_STEPS})
+    config = sft_config(short, seed=spec.stream_seed, device=prepared.device, work=work)
+    return build_trainer(loaded.model, loaded.tokenizer, prepared.train, config, train=spec.train, callbacks=callbacks)
 
 
 def _seconds_per_token(stopwatch: "_Stopwatch", calls: Sequence[ForwardCall]) -> float:
