@@ -34,6 +34,19 @@ class TrialState(StrEnum):
     FAILED = "failed"
 
 
+class Phase(StrEnum):
+    """Current activity of a running trial, as displays show it."""
+
+    STARTING = "starting"
+    """A worker has acquired the lease of the trial and has not reported yet."""
+    LOADING = "loading"
+    """The trial loads the model and the data."""
+    TRAINING = "training"
+    """The trial is fine-tuned; the noise-off losses after each epoch are part of this phase."""
+    GENERATING = "generating"
+    """The trial writes responses to prompts and scores them."""
+
+
 class TrialStatus(Record):
     """Content of `state.json`: the current state of a trial, with times, process and resources."""
 
@@ -48,7 +61,7 @@ class TrialStatus(Record):
     attempts: int = 1
     """Attempts so far, resumes included."""
     phase: str = ""
-    """Current activity, for example `training`."""
+    """Current activity: `loading`, `training` or `generating`; empty unless the trial is running."""
     step: int = 0
     """Finished optimizer steps."""
     steps: int = 0

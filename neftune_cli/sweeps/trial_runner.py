@@ -18,7 +18,7 @@ from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.errors import LeaseLost, Problem, Problems, TrialError
 from neftune_cli.models.sources import ModelSource
-from neftune_cli.records import TrialRecord, TrialState, TrialStatus
+from neftune_cli.records import Phase, TrialRecord, TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import DISK_KINDS, failure, is_out_of_memory
@@ -161,7 +161,7 @@ class TrialRunner:
         on_lease()
         with TrialReport(leased, job, folder.path) as report, self._redirect(report.log_path), restore_torch_settings():
             sys.audit("neftune.trial-started", job.trial.id)
-            report.update(TrialProgress("loading"))
+            report.update(TrialProgress(Phase.LOADING))
             return self._run_with_halving(job, leased, report.update, stop)
 
     def _run_with_halving(

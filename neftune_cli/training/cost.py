@@ -9,7 +9,7 @@ from neftune_cli.config.spec import TrainSpec
 
 @dataclass(frozen=True)
 class TrialCost:
-    """Estimated seconds of one trial by phase, optimizer steps, and training tokens."""
+    """Estimated seconds of the parts of one trial, optimizer steps, and training tokens."""
 
     setup: float
     training: float
@@ -22,7 +22,7 @@ class TrialCost:
 
     @property
     def seconds(self) -> float:
-        """Return the total time of all phases."""
+        """Return the total time of all parts."""
         return self.setup + self.training + self.measuring + self.generating
 
 

@@ -18,7 +18,7 @@ from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.noise.callback import NEFTuneCallback
-from neftune_cli.records import Attestation, CurvePoint, ExampleLoss
+from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase
 from neftune_cli.store import Checkpoint, LeasedTrial
 from neftune_cli.training.checkpointing import CheckpointCallback
 from neftune_cli.training.learning_curve import LearningCurveCallback
@@ -120,7 +120,7 @@ def _curve(
         return measure_losses(model, prepared, epoch=epoch)
 
     def on_step(point: CurvePoint, steps: int) -> None:
-        report(TrialProgress("training", point.step, steps, point.train_loss, rate.at(point.tokens)))
+        report(TrialProgress(Phase.TRAINING, point.step, steps, point.train_loss, rate.at(point.tokens)))
 
     return LearningCurveCallback(
         measure=measure, append=folder.append_metrics, on_step=on_step, stop_on_divergence=settings.stop_on_divergence

@@ -6,6 +6,7 @@ from typing import Any
 
 from neftune_cli.config.arms import trial_label
 from neftune_cli.config.spec import BASE_ARM, TrialSpec
+from neftune_cli.records import Phase
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Trial:
 class TrialProgress:
     """The phase of a running trial and, during training, its latest step."""
 
-    phase: str
+    phase: Phase
     step: int = 0
     steps: int = 0
     """Total number of optimizer steps; 0 if it is not known yet."""

@@ -7,7 +7,7 @@ from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel, place
-from neftune_cli.records import CurvePoint, ExampleLoss, TrialRecord
+from neftune_cli.records import CurvePoint, ExampleLoss, Phase, TrialRecord
 from neftune_cli.store import LeasedTrial, TrialFolder
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
 from neftune_cli.training.prepared_data import PreparedData
@@ -59,7 +59,7 @@ def run_trial(
         if trial.is_base
         else fine_tune(trial, loaded, prepared, folder, report, settings=settings, stop=stop, halvings=halvings)
     )
-    report(TrialProgress("generating"))
+    report(TrialProgress(Phase.GENERATING))
     responses = _generated(outcome, trial, loaded, prepared, stop)
     if settings.keep_model and not trial.is_base:
         _save(outcome.model, loaded, folder)

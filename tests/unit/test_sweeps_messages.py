@@ -10,6 +10,7 @@ import pytest
 
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, Problem, UsageError
+from neftune_cli.records import Phase
 from neftune_cli.sweeps.executors import Finished
 from neftune_cli.sweeps.executors.messages import (
     LineDecoder,
@@ -33,7 +34,7 @@ def test_specs_and_numbers_are_unchanged_after_transmission() -> None:
     spec = SweepSpec.model_validate({"format": "alpaca", "train": TRAIN, "seeds": [0, 1], "arms": ARMS})
     (message,) = LineDecoder().feed(encode_line({"request": "inspect", "spec": to_json(spec)}))
     assert from_json(SweepSpec, message["spec"]) == spec
-    progress = TrialProgress("training", 1, 2, 0.1 + 0.2)
+    progress = TrialProgress(Phase.TRAINING, 1, 2, 0.1 + 0.2)
     assert from_json(TrialProgress, json.loads(encode_line(to_json(progress)))) == progress
 
 

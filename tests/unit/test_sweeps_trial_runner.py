@@ -13,7 +13,7 @@ import pytest
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.run_settings import RunSettings
 from neftune_cli.errors import TrialError, TrialStopped
-from neftune_cli.records import TrialState, TrialStatus
+from neftune_cli.records import Phase, TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps import trial_runner
 from neftune_cli.sweeps.executors import Job
@@ -142,7 +142,7 @@ def test_the_folder_has_phase_step_and_time_while_the_trial_runs(
     def report_twice(
         _: Trial, __: object, ___: object, leased: LeasedTrial, report: ReportProgress, **____: object
     ) -> None:
-        for progress in (TrialProgress("training", 1, 8, 2.5, 900.0), TrialProgress("generating")):
+        for progress in (TrialProgress(Phase.TRAINING, 1, 8, 2.5, 900.0), TrialProgress(Phase.GENERATING)):
             report(progress)
             seen.append(case.status)
         raise TrialStopped

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.formatting import printable, sparkline
+from neftune_cli.records import Phase
 from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialView
 
 T = TypeVar("T")
@@ -83,7 +84,9 @@ def _cell_text(trial: TrialView, width: int, *, ascii_only: bool) -> str:
     if trial.state is ObservedState.FAILED:
         return "failed"
     if trial.state is ObservedState.RUNNING:
-        return _running(trial, width, ascii_only=ascii_only) if trial.phase == "training" else printable(trial.phase)
+        return (
+            _running(trial, width, ascii_only=ascii_only) if trial.phase == Phase.TRAINING else printable(trial.phase)
+        )
     return _first_fitting(width, f"{trial.state} {_steps(trial)}", str(trial.state)) if trial.step else trial.state
 
 
@@ -135,7 +138,7 @@ def _layout(status: SweepStatus, arms: list[str], width: int, rows: int) -> _Gri
 def _widest_cell(status: SweepStatus) -> int:
     """Return the width of the longest complete cell: steps and curve, or the name of a phase."""
     steps = max(len(str(trial.steps)) for trial in status.trials) if status.trials else 0
-    return max(len("generating"), 2 * steps + 2 + _MAX_SPARKLINE)
+    return max(*map(len, Phase), 2 * steps + 2 + _MAX_SPARKLINE)
 
 
 def _empty_table(size: _GridSize, *, ascii_only: bool) -> Table:

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from neftune_cli.formatting import printable, rough_duration
+from neftune_cli.records import Phase
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.plan import work_left
 from neftune_cli.sweeps.progress import TrialOutcome
@@ -107,8 +108,8 @@ def progress_line(trial: TrialView) -> str:
     >>> progress_line(view)
     'alpha=5, seed 0  step 40 of 120, loss 1.234, about 3 min left'
     """
-    parts = [f"step {trial.step} of {trial.steps}" if trial.phase == "training" else printable(trial.phase)]
-    if trial.loss is not None and trial.phase == "training":
+    parts = [f"step {trial.step} of {trial.steps}" if trial.phase == Phase.TRAINING else printable(trial.phase)]
+    if trial.loss is not None and trial.phase == Phase.TRAINING:
         parts.append(f"loss {trial.loss:.3f}")
     if trial.seconds_left is not None:
         parts.append(f"about {rough_duration(trial.seconds_left)} left")

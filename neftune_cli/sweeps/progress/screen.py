@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neftune_cli.formatting import duration, printable, rough_duration
+from neftune_cli.records import Phase
 from neftune_cli.sweeps.progress.grid import GAP, grid, one_line
 from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialView
 
@@ -188,12 +189,12 @@ _LEAST_IMPORTANT_LAST = (0, 4, 1, 2, 3, 5)
 
 def _details(trial: TrialView, *, with_host: bool) -> tuple[str, ...]:
     """Return label, phase, loss, speed, time left and host."""
-    phase = f"{trial.phase} {trial.step}/{trial.steps}" if trial.phase == "training" else trial.phase
+    phase = f"{trial.phase} {trial.step}/{trial.steps}" if trial.phase == Phase.TRAINING else trial.phase
     left = trial.seconds_left
     return (
         printable(trial.label),
         printable(phase),
-        f"loss {trial.loss:.3f}" if trial.loss is not None and trial.phase == "training" else "",
+        f"loss {trial.loss:.3f}" if trial.loss is not None and trial.phase == Phase.TRAINING else "",
         f"{trial.tokens_per_second:,.0f} tokens/s" if trial.tokens_per_second else "",
         "" if left is None else _left(trial, left),
         f"on {printable(trial.host)}" if with_host and trial.host else "",

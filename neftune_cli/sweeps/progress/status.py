@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.records import TrialState, TrialStatus
+from neftune_cli.records import Phase, TrialState, TrialStatus
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.following import FollowedTrial, TrialSnapshot
 from neftune_cli.sweeps.progress.views import ObservedState, SweepStatus, TrialView, seconds_since, updated_view
@@ -78,19 +78,19 @@ class StatusReader:
         return {folder.id: folder for folder in self._folder.trials()}
 
     def _view(self, planned: "PlannedTrial", folder: TrialFolder | None) -> TrialView:
-        view = TrialView(planned.trial, planned.arm, planned.seed, steps=planned.steps)
+        view = TrialView(planned.id, planned.arm, planned.seed, steps=planned.steps)
         if folder is None:
             return view
         snapshot = self._followed.setdefault(folder.path, FollowedTrial(folder)).read()
         if snapshot.damage:
             return replace(view, state=ObservedState.FAILED, reason=snapshot.damage)
-        if snapshot.record is None and snapshot.holder is None and self._is_retried(planned.trial, snapshot):
+        if snapshot.record is None and snapshot.holder is None and self._is_retried(planned.id, snapshot):
             return view
         return updated_view(view, snapshot)
 
-    def _is_retried(self, trial: str, snapshot: TrialSnapshot) -> bool:
+    def _is_retried(self, trial_id: str, snapshot: TrialSnapshot) -> bool:
         failed = snapshot.status is not None and snapshot.status.state is TrialState.FAILED
-        return failed and self._failed_before.get(trial) == snapshot.status
+        return failed and self._failed_before.get(trial_id) == snapshot.status
 
     def _workers(self, running: int, manifest: Mapping[str, Any]) -> int:
         """Return the number of trials that run in parallel. A worker between two trials counts for a short time."""
@@ -109,7 +109,7 @@ class StatusReader:
             TrialDuration(one, view.seconds) for one, view in rows if view.state is ObservedState.DONE and view.seconds
         ]
         for one in finished:
-            self._pace.finished(one.planned.trial, one.seconds)
+            self._pace.finished(one.planned.id, one.seconds)
         expected = ExpectedDurations(finished, estimate)
         views = [self._with_time_left(view, expected.of(one)) for one, view in rows]
         rows = list(zip(planned, views, strict=True))
@@ -142,7 +142,7 @@ class StatusReader:
 class PlannedTrial:
     """One trial of the plan in a manifest."""
 
-    trial: str
+    id: str
     arm: str
     seed: int | None
     steps: int = 0
@@ -166,15 +166,15 @@ class ExpectedDurations:
 
     def __init__(self, finished: Sequence[TrialDuration], estimate: Mapping[str, float]) -> None:
         self._finished, self._estimate = finished, estimate
-        known = [one for one in finished if one.planned.steps and estimate.get(one.planned.trial)]
-        estimated = sum(estimate[one.planned.trial] for one in known)
+        known = [one for one in finished if one.planned.steps and estimate.get(one.planned.id)]
+        estimated = sum(estimate[one.planned.id] for one in known)
         self._correction = sum(one.seconds for one in known) / estimated if estimated else 1.0
 
     def of(self, planned: PlannedTrial) -> float | None:
         """Return the expected duration of a trial in seconds, or None if nothing is known."""
         if same_arm := [one.seconds for one in self._finished if one.planned.arm == planned.arm]:
             return fmean(same_arm)
-        if (estimated := self._estimate.get(planned.trial)) is not None:
+        if (estimated := self._estimate.get(planned.id)) is not None:
             return estimated * (self._correction if planned.steps else 1.0)
         rates = [one.seconds / one.planned.steps for one in self._finished if one.planned.steps]
         return fmean(rates) * planned.steps if rates and planned.steps else None
@@ -194,7 +194,7 @@ class ProgressSample:
     @property
     def is_trained(self) -> bool:
         """Return whether training has ended and responses are being generated."""
-        return 0 < self.steps <= self.step and self.phase != "training"
+        return 0 < self.steps <= self.step and self.phase != Phase.TRAINING
 
 
 class PaceTracker:
@@ -206,32 +206,32 @@ class PaceTracker:
         self._training_seconds: dict[str, float] = {}
         self._shares: dict[str, float] = {}
 
-    def observe(self, trial: str, now: ProgressSample) -> None:
+    def observe(self, trial_id: str, now: ProgressSample) -> None:
         """Add a sample of a running trial."""
-        last = self._last.get(trial)
+        last = self._last.get(trial_id)
         if last is None or last.attempt != now.attempt or now.step < last.step or not last.step:
-            self._first[trial] = now
+            self._first[trial_id] = now
         elif now.is_trained and not last.is_trained:
-            self._training_seconds[trial] = now.seconds
-        self._last[trial] = now
+            self._training_seconds[trial_id] = now.seconds
+        self._last[trial_id] = now
 
-    def finished(self, trial: str, seconds: float) -> None:
+    def finished(self, trial_id: str, seconds: float) -> None:
         """Add the duration of a finished trial. It is used only if the end of its training was observed."""
-        if (trained := self._training_seconds.pop(trial, None)) is not None and 0 < trained <= seconds:
-            self._shares[trial] = 1 - trained / seconds
+        if (trained := self._training_seconds.pop(trial_id, None)) is not None and 0 < trained <= seconds:
+            self._shares[trial_id] = 1 - trained / seconds
 
-    def seconds_left(self, trial: str, expected: float | None) -> float | None:
+    def seconds_left(self, trial_id: str, expected: float | None) -> float | None:
         """Return the time left of a running trial, or None if it is unknown.
 
         During training this is the time of the remaining steps plus the share that other trials needed afterwards.
 
         Args:
-            trial: id of the trial.
+            trial_id: id of the trial.
             expected: expected duration of the whole trial in seconds, or None.
         """
-        now = self._last[trial]
+        now = self._last[trial_id]
         by_others = None if expected is None else max(0.0, expected - now.seconds)
-        if now.is_trained or (per_step := self._seconds_per_step(trial)) is None:
+        if now.is_trained or (per_step := self._seconds_per_step(trial_id)) is None:
             return by_others
         training = per_step * (now.steps - now.step)
         if self._shares:
@@ -239,9 +239,9 @@ class PaceTracker:
             return training + (now.seconds + training) * share / (1 - share) if share < 1 else training
         return max(training, by_others or 0.0)
 
-    def _seconds_per_step(self, trial: str) -> float | None:
+    def _seconds_per_step(self, trial_id: str) -> float | None:
         """Return the mean over the observed steps. With one sample, return the mean over all steps and loading."""
-        first, now = self._first[trial], self._last[trial]
+        first, now = self._first[trial_id], self._last[trial_id]
         if now.step > first.step:
             return (now.seconds - first.seconds) / (now.step - first.step)
         return now.seconds / now.step if now.step else None
@@ -295,10 +295,10 @@ def _planned(manifest: Mapping[str, Any]) -> list[PlannedTrial]:
     return [PlannedTrial(one["trial"], one["arm"], one["seed"], one["steps"]) for one in manifest.get("plan") or ()]
 
 
-def _planned_by_name(trial: str, folder: TrialFolder) -> PlannedTrial:
+def _planned_by_name(trial_id: str, folder: TrialFolder) -> PlannedTrial:
     """Return the trial that a folder's name describes, for manifests of older versions without a plan."""
     arm, separator, seed = folder.label.rpartition(",seed=")
-    return PlannedTrial(trial, arm, int(seed)) if separator else PlannedTrial(trial, BASE_ARM, None)
+    return PlannedTrial(trial_id, arm, int(seed)) if separator else PlannedTrial(trial_id, BASE_ARM, None)
 
 
 def _estimate(manifest: Mapping[str, Any]) -> dict[str, float]:

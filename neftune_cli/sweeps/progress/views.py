@@ -8,7 +8,7 @@ from pathlib import Path
 
 from neftune_cli.config.arms import trial_label
 from neftune_cli.formatting import condensed
-from neftune_cli.records import TrialState, TrialStatus
+from neftune_cli.records import Phase, TrialState, TrialStatus
 from neftune_cli.store.following import TrialSnapshot
 
 CURVE_PARTS = 24
@@ -37,7 +37,7 @@ class TrialView:
     seed: int | None
     state: ObservedState = ObservedState.WAITING
     phase: str = ""
-    """Phase of a running trial, for example "training"."""
+    """`Phase` of a running trial, otherwise empty. A text, because a newer version may have others."""
     step: int = 0
     steps: int = 0
     loss: float | None = None
@@ -135,7 +135,7 @@ def updated_view(view: TrialView, snapshot: TrialSnapshot) -> TrialView:
     is_started = status is not None and status.state is TrialState.RUNNING
     if snapshot.holder is not None and not is_started:
         view = replace(view, host=snapshot.holder.host, process=snapshot.holder.process)
-    phase = (view.phase if is_started and view.phase else "starting") if state is ObservedState.RUNNING else ""
+    phase = (view.phase if is_started and view.phase else Phase.STARTING) if state is ObservedState.RUNNING else ""
     return replace(view, state=state, phase=phase, losses=losses, reason=reason)
 
 
