@@ -26,7 +26,11 @@ def compare(
         typer.Option(metavar="ARM", help="Arm to compare with, by alpha or name (default: the first arm)."),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Metric that the verdict is based on (default eval_loss).")
+        str | None,
+        typer.Option(
+            metavar="KEY",
+            help="Primary metric: the advice is about it, and it selects the best arm (default eval_loss).",
+        ),
     ] = None,
     margin: Annotated[
         list[str] | None,
@@ -51,7 +55,7 @@ def compare(
     format_: Annotated[OutputFormat, typer.Option("--format", help="Output format.")] = OutputFormat.TABLE,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Output file (default: the terminal).")] = None,
 ) -> None:
-    """Compare the arms of finished sweeps, paired by seed and example, and print a verdict, tables and a report."""
+    """Compare arms of finished sweeps, paired by seed and example: print verdicts and tables, and write a report."""
     from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
     from neftune_cli.commands.outcome import print_tables
     from neftune_cli.evidence.gathering import gather

@@ -44,8 +44,8 @@ Snr = Annotated[
     str | None,
     Option(
         "--snr",
-        "Noise sizes as signal-to-noise ratios, one arm each: at ratio 10, a token's noise has a tenth of the norm of "
-        "its embedding. For example --alphas 0 --snr 20,10.",
+        "Noise sizes as signal-to-noise ratios, one arm each. At ratio 10, the norm of a token's noise is a tenth of "
+        "the median embedding norm, in a training example of median length. Add --alphas 0 for a baseline.",
         NOISE,
         _SPEC,
         field="snr",
@@ -83,7 +83,8 @@ TrainSnr = Annotated[
     str | None,
     Option(
         "--snr",
-        "Noise size as a signal-to-noise ratio: at ratio 10, a token's noise has a tenth of the norm of its embedding.",
+        "Noise size as a signal-to-noise ratio, in place of --alpha. At ratio 10, the norm of a token's noise is a "
+        "tenth of the median embedding norm, in a training example of median length.",
         NOISE,
         _COMMAND,
         metavar="R",
@@ -97,7 +98,7 @@ NoiseName = Annotated[
     str | None,
     Option(
         "--noise",
-        "One noise distribution for the whole run. All distributions have the same variance (default uniform).",
+        "Noise distribution; all have the same variance (default uniform).",
         NOISE,
         _SPEC,
         field="noise",
@@ -279,7 +280,14 @@ Output = Annotated[
     ),
 ]
 DryRun = Annotated[
-    bool, Option("--dry-run", "Show the plan with estimates of time, memory and cost; train nothing.", RUN, _RUN)
+    bool,
+    Option(
+        "--dry-run",
+        "Print the plan with estimates of time, memory and cost, and run no trial. Unless --no-estimate is given, "
+        "calibration steps are run for the estimates.",
+        RUN,
+        _RUN,
+    ),
 ]
 HourlyRate = Annotated[
     float | None,

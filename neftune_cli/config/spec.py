@@ -96,7 +96,7 @@ class TrainSpec(Spec):
     precision: Precision = "auto"
     """Arithmetic of training; `auto` is bfloat16 where the hardware has it."""
     micro_batch_tokens: int | None = Field(default=None, ge=0, examples=[512])
-    """Tokens, with padding, of the parts in which a batch is computed; 0 computes it whole. Default: 512 on a CPU."""
+    """Tokens of a micro-batch, padding included; 0 computes batches whole. Default: 512 on a CPU, 16384 on a GPU."""
     sft: dict[str, Any] = Field(default_factory=dict)
     """Other SFTConfig fields by name."""
 

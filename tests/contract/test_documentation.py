@@ -9,7 +9,9 @@ import pytest
 from experiments.reference import PAGE, reference
 from neftune_cli.analysis.results import Status, Verdict
 from neftune_cli.metrics import METRICS
+from neftune_cli.records import Phase
 from neftune_cli.reporting.columns import TABLE_COLUMNS
+from neftune_cli.sweeps.cost_table import DONE, ELSEWHERE, FAILED, TO_RESUME, TO_RUN
 from neftune_cli.sweeps.progress.views import ObservedState
 
 ROOT = Path(__file__).parents[2]
@@ -45,10 +47,11 @@ def test_the_glossary_is_sorted_and_has_no_repeated_term() -> None:
     [
         [metric.name_within for metric in METRICS.values()],
         [column.heading.format(against="vs", confidence="95%") for column in TABLE_COLUMNS.values()],
-        [state.value for state in ObservedState],
+        [*ObservedState, DONE, FAILED, ELSEWHERE, TO_RESUME, TO_RUN],
+        list(Phase),
         [*get_args(Verdict), *get_args(Status)],
     ],
-    ids=["metrics", "columns", "states", "verdicts"],
+    ids=["metrics", "columns", "states", "phases", "verdicts"],
 )
 def test_texts_of_tables_are_in_the_glossary(names: list[str]) -> None:
     terms = {word for term, _ in GLOSSARY for word in term.split(", ")}
