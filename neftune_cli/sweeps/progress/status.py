@@ -56,7 +56,7 @@ class StatusReader:
         manifest = self._folder.manifest()
         folders = self._trial_folders()
         planned = _planned(manifest) or [_planned_by_name(trial, folder) for trial, folder in folders.items()]
-        views = [self._view(one, folders.get(one.trial)) for one in planned]
+        views = [self._view(one, folders.get(one.id)) for one in planned]
         status = SweepStatus(
             self._folder.name,
             self._folder.path,
