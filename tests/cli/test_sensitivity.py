@@ -35,7 +35,9 @@ def test_it_prints_tables_and_writes_a_table_and_figures(neftune: Neftune, tmp_p
         assert table[column].tolist() == pytest.approx(table[f"{column}_closed_form"].tolist(), rel=0.01)
 
 
+@pytest.mark.usefixtures("_empty_figures")
 def test_the_same_command_writes_the_same_files(neftune: Neftune, tmp_path: Path) -> None:
+    """Equal figures of equal measurements are tested in `tests/unit/test_geometry_sensitivity.py`."""
     assert neftune(*SHORT, "--output", "one").code == 0
     (tmp_path / "two").mkdir()
     shutil.copy(tmp_path / "one" / "options.json", tmp_path / "two")  # the second folder has results of these options

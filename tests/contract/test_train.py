@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +11,7 @@ import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.store import SweepFolder
-from tests.command_line import Neftune
+from tests.command_line import CommandResult, Neftune
 
 SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "8")
 SWEEP = ("sweep", "--seeds", "1", "--no-estimate")
@@ -20,27 +22,53 @@ def rows(path: Path, examples: list[dict[str, object]]) -> str:
     return path.name
 
 
-def test_the_kept_model_can_be_trained_again(neftune: Neftune, tmp_path: Path) -> None:
-    trained = neftune("train", "--alpha", "5", *SMALL, "--output", "one")
-    model = next(tmp_path.glob("one/trials/alpha=5,seed=0-*/model"))
+@dataclass(frozen=True)
+class Trained:
+    """The output of `neftune train`, and the results folder of its training."""
+
+    result: CommandResult
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def kept_results() -> list[Trained]:
+    """Return the list that keeps the training of this module."""
+    return []
+
+
+@pytest.fixture
+def trained(
+    neftune: Neftune, tmp_path: Path, kept_results: list[Trained], tmp_path_factory: pytest.TempPathFactory
+) -> CommandResult:
+    """Train once for all tests, copy the results to `results/one` in the test's folder, and return the output."""
+    if not kept_results:
+        result = neftune("train", "--alpha", "5", *SMALL, "--output", "results/one")
+        kept_results.append(Trained(result, tmp_path_factory.mktemp("trained")))
+        shutil.copytree(tmp_path / "results", kept_results[0].folder, dirs_exist_ok=True)
+    else:
+        shutil.copytree(kept_results[0].folder, tmp_path / "results")
+    return kept_results[0].result
+
+
+def test_the_kept_model_can_be_trained_again(neftune: Neftune, tmp_path: Path, trained: CommandResult) -> None:
+    model = next(tmp_path.glob("results/one/trials/alpha=5,seed=0-*/model"))
     assert (trained.code, f"Model: {model.relative_to(tmp_path)}" in trained.err) == (0, True)
-    again = neftune(*SWEEP, "--model", str(model), "--alphas", "0", *SMALL, "--output", "two")
+    again = neftune(*SWEEP, "--model", str(model), "--alphas", "0", *SMALL, "--output", "results/two")
     assert again.code == 0
-    before, after = (pd.read_csv(tmp_path / name / "loss.csv").eval_loss for name in ("one", "two"))
+    before, after = (pd.read_csv(tmp_path / "results" / name / "loss.csv").eval_loss for name in ("one", "two"))
     assert after[0] == pytest.approx(
         before[1], rel=1e-5
     )  # the base model of the second training is the model of the first
 
 
-def test_the_trained_model_is_compared_with_the_base_model(neftune: Neftune, tmp_path: Path) -> None:
-    result = neftune("train", "--alpha", "5", *SMALL, "--output", "one")
-    losses = pd.read_csv(tmp_path / "one" / "loss.csv").set_index("arm").eval_loss
+def test_the_trained_model_is_compared_with_the_base_model(tmp_path: Path, trained: CommandResult) -> None:
+    losses = pd.read_csv(tmp_path / "results" / "one" / "loss.csv").set_index("arm").eval_loss
     before, after = losses["base"], losses["alpha=5"]
-    rows = [re.split("  +", line.strip()) for line in result.out.splitlines()]
+    rows = [re.split("  +", line.strip()) for line in trained.out.splitlines()]
     assert rows[0] == ["base model", "alpha=5", "change"]
     sign = "\N{MINUS SIGN}" if after < before else "+"
     assert ["Held-out loss ↓", f"{before:.4f}", f"{after:.4f}", f"{sign}{abs(after - before):.4f}"] in rows
-    assert (tmp_path / "one" / "summary.md").is_file()
+    assert (tmp_path / "results" / "one" / "summary.md").is_file()
 
 
 @pytest.mark.parametrize(
@@ -48,7 +76,6 @@ def test_the_trained_model_is_compared_with_the_base_model(neftune: Neftune, tmp
     [
         (8, 16, "2 steps of up to 16 examples, or 2 epochs. 8 of 8 training examples were used."),
         (27, 8, "2 steps of up to 8 examples, or 0.5 epochs. 16 of 27 training examples were used."),
-        (40, 4, "2 steps of up to 4 examples, or 0.2 epochs. 8 of 40 training examples were used."),
     ],
 )
 def test_max_steps_reports_epochs_and_examples(
@@ -63,8 +90,8 @@ def test_max_steps_reports_epochs_and_examples(
     assert f" {last['epoch']:.3g} epochs" in expected  # the epoch that the trainer logged
 
 
+@pytest.mark.usefixtures("trained")
 def test_compare_shows_a_training_apart_from_a_sweep(neftune: Neftune, tmp_path: Path) -> None:
-    neftune("train", "--alpha", "5", *SMALL, "--output", "results/one", "--quiet")
     neftune(*SWEEP, "--alphas", "0,5", *SMALL, "--output", "results/more", "--quiet")
     for name in ("one", "more"):
         (tmp_path / "results" / name / "summary.md").unlink()
@@ -84,8 +111,8 @@ def test_a_folder_with_another_training_is_refused(neftune: Neftune, tmp_path: P
         )
 
 
-@pytest.mark.parametrize("extra", [("--lora-rank", "4"), ("--noise-scale", "hf")])
-def test_lora_and_the_scale_of_transformers_train(neftune: Neftune, tmp_path: Path, extra: tuple[str, ...]) -> None:
+def test_lora_adapters_train_with_the_noise_scale_of_transformers(neftune: Neftune, tmp_path: Path) -> None:
+    extra = ("--lora-rank", "4", "--noise-scale", "hf")
     result = neftune(*SWEEP, "--alphas", "5", *SMALL, *extra, "--output", "out", "--quiet")
     assert result.code == 0
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=5"]
@@ -120,13 +147,14 @@ def test_a_diverging_arm_does_not_stop_the_others(neftune: Neftune, tmp_path: Pa
 
 
 def test_a_dry_run_prints_the_plan_and_writes_no_file(neftune: Neftune, tmp_path: Path) -> None:
-    result = neftune("sweep", "--dry-run", "--json", "--alphas", "0,5", "--seeds", "2")
+    few = ("--train-examples", "40", "--eval-examples", "4", "--max-new-tokens", "8")
+    result = neftune("sweep", "--dry-run", "--json", "--alphas", "0,5", "--seeds", "2", *few)
     plan = json.loads(result.out)["trials"]
     assert [(one["arm"], one["seed"], one["steps"]) for one in plan] == [
         ("base", None, 0),
-        ("alpha=0", 0, 75),
-        ("alpha=5", 0, 75),
-        ("alpha=0", 1, 75),
-        ("alpha=5", 1, 75),
+        ("alpha=0", 0, 9),
+        ("alpha=5", 0, 9),
+        ("alpha=0", 1, 9),
+        ("alpha=5", 1, 9),
     ]
     assert list(tmp_path.iterdir()) == []

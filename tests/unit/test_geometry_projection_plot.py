@@ -65,17 +65,29 @@ def test_arrow_lengths_are_to_the_scale_of_the_bar(size: float) -> None:
     assert (bar == BAR) == (size == 0.01)
 
 
-@pytest.mark.parametrize("method", ["pca", "tsne"])
-@pytest.mark.parametrize("size", [0.0, 0.5])
-def test_equal_embeddings_are_drawn_to_the_scale_of_the_longest_shift(method: ProjectionMethod, size: float) -> None:
+def _shift_of_equal_embeddings(size: float, method: ProjectionMethod) -> tuple[Shift, TokenMap]:
     equal = np.ones_like(BEFORE)
     shift = Shift(TOKENS, equal, equal + size * UNIT)
-    token_map = project(shift.before, shift.after, method, perplexity=5, seed=0)
+    return shift, project(shift.before, shift.after, method, perplexity=5, seed=0)
+
+
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+@pytest.mark.parametrize("size", [0.0, 0.5])
+def test_arrows_of_equal_embeddings_are_to_the_scale_of_the_longest_shift(
+    method: ProjectionMethod, size: float
+) -> None:
+    shift, token_map = _shift_of_equal_embeddings(size, method)
 
     bar, arrows = plot._arrows(shift, *plot._fill_panel(token_map))
 
     assert np.isfinite(token_map.after).all()
     assert np.hypot(*arrows.T).max() == pytest.approx(bar if size else 0)
+
+
+@pytest.mark.parametrize("size", [0.0, 0.5])
+def test_equal_embeddings_are_drawn(size: float) -> None:
+    shift, token_map = _shift_of_equal_embeddings(size, "pca")
+
     assert draw_shift(shift, token_map, model="m", noise=NoiseDraw(5, 30)).png.startswith(b"\x89PNG")
 
 

@@ -5,11 +5,13 @@ import io
 import json
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from neftune_cli.geometry.output import RenderedFigure
 from neftune_cli.geometry.sensitivity.measurement import (
     LLAMA_2_7B,
     AlphaSensitivity,
@@ -111,13 +113,19 @@ def test_the_summary_is_strict_json() -> None:
     assert json.loads(text)["same_ratio_as_llama_2_7b"][0]["alpha_here"] == pytest.approx(8.251, abs=1e-3)
 
 
+@cache
+def figure(*alphas: float) -> RenderedFigure:
+    """Return the figure of some alphas, which takes long to draw."""
+    return plot_sensitivity(example(*alphas))
+
+
 @pytest.mark.parametrize("alphas", [(0.0,), (5.0,), (0.0, 0.5, 3000.0)])
 def test_the_figure_has_the_same_size_for_any_alphas(alphas: tuple[float, ...]) -> None:
-    assert Image.open(io.BytesIO(plot_sensitivity(example(*alphas)).png)).size == (1485, 840)
+    assert Image.open(io.BytesIO(figure(*alphas).png)).size == (1485, 840)
 
 
 def test_the_figure_has_the_same_bytes_for_the_same_measurement() -> None:
-    assert plot_sensitivity(example(0, 5, 15)) == plot_sensitivity(example(0, 5, 15))
+    assert plot_sensitivity(example(5.0)) == figure(5.0)
 
 
 def test_tokens_without_a_turning_alpha_are_plotted() -> None:
