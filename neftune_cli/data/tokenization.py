@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
 from neftune_cli.data.rendering import ChatRenderer, Rendered, Span
-from neftune_cli.data.rows import TOO_DEEP, BadRow, RowError, in_order, problems_of
+from neftune_cli.data.rows import NO_ROWS, TOO_DEEP, BadRow, RowError, Sifted, check_bad_rows
 from neftune_cli.data.token_ids import TokenIds, special_tokens, within
 from neftune_cli.data.tokenization_notes import RenderingNotes
 from neftune_cli.errors import Problem, UsageError
@@ -58,6 +58,7 @@ def tokenize_parts(
     *,
     inputs: InputSpec | None = None,
     vocabulary: int | None = None,
+    rows: Sifted = NO_ROWS,
 ) -> list[TokenizedExamples]:
     """Tokenize the parts of a data set, each to its own maximum length.
 
@@ -68,13 +69,14 @@ def tokenize_parts(
         tokenizer: as for `tokenize`.
         inputs: as for `tokenize`.
         vocabulary: as for `tokenize`.
+        rows: rows that the examples were read from. Those that cannot be used count for `--max-bad-share`.
 
     Raises:
         UsageError: as for `tokenize`, with the rows of all parts.
     """
     run = _Tokenization(tokenizer, inputs or InputSpec(), vocabulary)
     tokenized = [run.tokenized(examples, max_length) for examples, max_length in parts]
-    run.raise_bad_rows()
+    check_bad_rows(run.inputs, rows, run.sifted())
     return tokenized
 
 
@@ -111,7 +113,7 @@ class _Tokenization:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", inputs: InputSpec, vocabulary: int | None) -> None:
         self._tokenizer = tokenizer
-        self._inputs = inputs
+        self.inputs = inputs
         self._vocabulary = vocabulary
         self._found = RenderingNotes()
         self._bad_rows: list[BadRow] = []
@@ -124,8 +126,8 @@ class _Tokenization:
 
     @cached_property
     def _renderer(self) -> ChatRenderer:
-        all_turns = self._inputs.loss == "all-assistant"
-        time, allowed = self._inputs.template_time, self._inputs.allow_special_tokens
+        all_turns = self.inputs.loss == "all-assistant"
+        time, allowed = self.inputs.template_time, self.inputs.allow_special_tokens
         return ChatRenderer(self._tokenizer, all_turns=all_turns, time=time, allow_special_tokens=allowed)
 
     def tokenized(self, examples: Sequence[Example], max_length: int) -> TokenizedExamples:
@@ -148,13 +150,10 @@ class _Tokenization:
             notes=tuple(self._found.sentences(str(self._tokenizer.eos_token))),
         )
 
-    def raise_bad_rows(self) -> None:
-        """Raise UsageError for rows that cannot be used, unless few enough of them may be skipped."""
-        number, total, inputs = self._bad.total(), self._all.total(), self._inputs
-        if not number or (inputs.skip_bad_rows and number <= inputs.max_bad_share * total):
-            return
-        limit = [_over_limit(number, total, inputs.max_bad_share)] if inputs.skip_bad_rows else []
-        raise UsageError(*limit, *problems_of(sorted(self._bad_rows, key=lambda row: in_order(row.place))))
+    def sifted(self) -> Sifted:
+        """Return the numbers of examples of all parts, and those that cannot be used."""
+        total, bad, bad_rows = self._all.total(), self._bad.total(), tuple(self._bad_rows)
+        return Sifted("cannot be rendered or tokenized", "example", total, bad, bad_rows)
 
     def _attempt(self, example: Example, step: Callable[[ArgumentT], ResultT], argument: ArgumentT) -> ResultT | None:
         """Return the result of a step; None for a bad row."""
@@ -208,7 +207,7 @@ class _Tokenization:
     def _ordinary(self, text: str, contents: Iterable[Span]) -> list[Span]:
         """Return the special tokens in texts of the data, which are tokenized as ordinary text."""
         pattern = self._special
-        if pattern is None or self._inputs.allow_special_tokens:
+        if pattern is None or self.inputs.allow_special_tokens:
             return []
         found = [
             (start + match.start(), start + match.end())
@@ -246,11 +245,6 @@ class _Tokenization:
             what = f"token {highest} ('{token}') has no embedding: the model has {self._vocabulary} embeddings."
             raise RowError(what, "Use the tokenizer that the model was trained with.")
         return tokenized
-
-
-def _over_limit(number: int, total: int, share: float) -> Problem:
-    what = f"{number:,} of {total:,} examples ({number / total:.1%}) cannot be rendered or tokenized."
-    return Problem(what, f"Fix them, or raise --max-bad-share: --skip-bad-rows drops at most {share:.1%}.")
 
 
 def _named(example: Example) -> str:
