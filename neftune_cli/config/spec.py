@@ -280,6 +280,8 @@ _LORA_LEARNING_RATE = 2e-4
 
 DEFAULT_ALPHAS = (0.0, 5.0, 10.0, 15.0)
 DEFAULT_SEEDS = (0, 1, 2)
+DEFAULT_LOOKS = (5, 8, 12, 20)
+"""Numbers of seeds at the planned looks."""
 
 
 def default_recipe(model: str, *, lora: bool) -> dict[str, Any]:
