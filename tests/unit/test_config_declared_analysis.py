@@ -62,7 +62,7 @@ def test_problems_of_the_declared_analysis(flags: dict[str, object], message: st
 
 def test_looks_of_an_experiment(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
-    file.write_text("analysis: {looks: [3, 6], margin: 0.02, primary_arm: "5"}\narms: [{alpha: 0}, {alpha: 5}]\n")
+    file.write_text("analysis: {looks: [3, 6], margin: 0.02, primary_arm: 5}\narms: [{alpha: 0}, {alpha: 5}]\n")
     spec = resolve_sweep(file, {})
     assert spec.analysis == AnalysisSpec(looks=(3, 6), margin="0.02", primary_arm="alpha=5")
     assert spec.seeds == tuple(range(6))
