@@ -4,6 +4,7 @@ Evaluation computes the declared scores. Analysis and reporting read units, dire
 module imports neither torch nor the libraries that compute scores.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -46,10 +47,42 @@ class Margin:
     size: float
     """In the metric's unit, or as a share of the baseline's mean."""
     relative: bool = False
+    of_gain: float | None = None
+    """Share of the gain of fine-tuning, which replaces `size` if fine-tuning improved the metric."""
 
-    def at(self, baseline: float) -> float:
-        """Return the margin in the metric's unit for a baseline with this mean."""
+    def at(self, baseline: float, gain: float | None = None) -> float:
+        """Return the margin in the metric's unit.
+
+        Args:
+            baseline: mean of the baseline.
+            gain: improvement of the baseline over the base model; None or negative if there is none.
+        """
+        if self.of_gain is not None and gain is not None and gain > 0:
+            return self.of_gain * gain
         return self.size * abs(baseline) if self.relative else self.size
+
+    @classmethod
+    def parse(cls, text: str) -> "Margin | None":
+        """Return the margin of a text: `0.02`, `10%` of the baseline, or `1% of gain`; None for any other text."""
+        share, of, gain = text.partition(" of ")
+        is_of_gain = bool(of) and gain.strip() == "gain"
+        number = share.strip()
+        try:
+            size = float(number.removesuffix("%"))
+        except ValueError:
+            return None
+        if not math.isfinite(size) or size <= 0 or (of and not (is_of_gain and number.endswith("%"))):
+            return None
+        if is_of_gain:
+            return cls(size / 100, relative=True, of_gain=size / 100)
+        return cls(size / 100, relative=True) if number.endswith("%") else cls(size)
+
+    def rule(self) -> str:
+        """Return the rule as text, for example "1% of the gain of fine-tuning"."""
+        share = f"{100 * (self.of_gain or self.size):g}%"
+        if self.of_gain is not None:
+            return f"{share} of the gain of fine-tuning"
+        return f"{share} of the baseline" if self.relative else f"{self.size:g}"
 
 
 @dataclass(frozen=True)
@@ -224,7 +257,7 @@ for _metric in (
     # of memorized data is smaller than any reasonable margin in nats.
     Metric(NOISY_TRAINING_LOSS, "Noisy training loss", "nats", None, 4, _TWO_PERCENT, per_item=False),
     Metric(NOISE_OFF_TRAINING_LOSS, "Noise-off training loss", "nats", None, 4, _TWO_PERCENT),
-    Metric(HELD_OUT_LOSS, "Held-out loss", "nats", "lower", 4, Margin(0.01)),
+    Metric(HELD_OUT_LOSS, "Held-out loss", "nats", "lower", 4, Margin(0.01, of_gain=0.01)),
     Metric(HELD_OUT_PERPLEXITY, "Held-out perplexity", "", "lower", 3, _ONE_PERCENT),
     Metric(
         *("exact_match", "Exact match", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
 from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
-from neftune_cli.analysis.power import POWER
-from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, StoppedArm, Verdict
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
@@ -63,43 +62,32 @@ def _keep_baseline(comparison: Comparison, decision: Decision) -> Iterator[str]:
     yield from _differences(comparison, decision.with_verdict)
 
 
-def _more_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    assert decision.arm is not None
-    assert decision.seeds is not None
-    more = decision.seeds - decision.with_verdict[decision.arm].comparison.seeds
-    yield (
-        f"Run about {counted(more, 'more seed')} before deciding (--seeds {decision.seeds}). They are enough for a "
-        f"verdict on {_spoken(comparison, decision.arm)} ({percent(POWER)} power) if its true difference equals the "
-        "estimate."
-    )
-    yield from _differences(comparison, decision.with_verdict)
-
-
 def _undecided(comparison: Comparison, decision: Decision) -> Iterator[str]:
     metric = _metric(comparison)
-    undecided = [one for one in decision.with_verdict.values() if one.verdict == "inconclusive"]
-    widest = max(undecided, key=lambda assessment: assessment.detectable)
-    yield f"{_keep(comparison)} for now."
-    yield (
-        f"{counted(widest.comparison.seeds, 'seed')} show neither an improvement of {metric.name_within} nor "
-        f"equivalence within {metric.amount(widest.margin)}."
-    )
+    subject = "noise helps or hurts" if _is_about_noise(comparison) else "an arm is better or worse"
+    yield f"Not decided: there is no evidence yet that {subject} here."
+    low, high = _compatible(decision)
+    if math.isfinite(low):
+        yield (
+            f"The true differences of {metric.name_within} are compatible with {metric.signed(low)} to "
+            f"{metric.signed(high)}{metric.unit_suffix}."
+        )
     yield from _differences(comparison, decision.with_verdict)
-    yield _detectable(undecided, metric)
-    if decision.arm is None:
-        yield "More seeds alone are not enough for a verdict."
-    elif len(decision.with_verdict) > 1:
-        arm = _capital(_spoken(comparison, decision.arm))
-        yield f"{arm} needs the fewest seeds for a verdict: about {decision.seeds} in total."
-    else:
-        yield f"A verdict needs about {decision.seeds} seeds in total."
 
 
-def _detectable(undecided: Sequence[Assessment], metric: Metric) -> str:
-    sizes = sorted(one.detectable for one in undecided)
-    low, high = metric.number(sizes[0]), metric.amount(sizes[-1])
-    several = f"{low} to {high}, depending on the arm" if low != metric.number(sizes[-1]) else high
-    return f"The minimum detectable effect is {several} ({percent(POWER)} power)."
+def _choose_later(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    yield f"Noise changes {_metric(comparison).name_within}, but the data do not show which arm is better."
+    yield from _differences(comparison, decision.with_verdict)
+
+
+def _not_learned(comparison: Comparison, decision: Decision) -> Iterator[str]:  # noqa: ARG001
+    yield from comparison.learning.problems
+
+
+def _compatible(decision: Decision) -> tuple[float, float]:
+    """Return the smallest and the largest difference in the intervals of the arms that are not decided."""
+    intervals = [one.interval for one in decision.with_verdict.values() if one.verdict == "inconclusive"]
+    return min(one.low for one in intervals), max(one.high for one in intervals)
 
 
 def _no_direction(comparison: Comparison, decision: Decision) -> Iterator[str]:
@@ -123,10 +111,11 @@ _STATEMENTS: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = 
     "use": _use,
     "stop earlier": _stop_earlier,
     "keep baseline": _keep_baseline,
-    "more seeds": _more_seeds,
+    "choose later": _choose_later,
     "undecided": _undecided,
     "no direction": _no_direction,
     "too few seeds": _too_few_seeds,
+    "not learned": _not_learned,
     "no evidence": _no_evidence,
 }
 
@@ -228,7 +217,13 @@ def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> 
     (shared, *others) = {one.verdict for one in named.values()}
     has_one_verdict = len(named) > 1 and not others
     clauses = [
-        _difference(one.comparison, metric, _spoken(comparison, name), None if has_one_verdict else one.verdict)
+        _difference(
+            one.comparison,
+            metric,
+            _spoken(comparison, name),
+            None if has_one_verdict else one.verdict,
+            one.interval if one.verdict else None,
+        )
         for name, one in named.items()
     ]
     yield f"Compared with {_spoken(comparison, comparison.baseline)}, {metric.name_within} is {listed(clauses)}."
@@ -238,12 +233,19 @@ def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> 
         yield f"The tables have {counted(len(assessed) - len(named), 'more arm')}."
 
 
-def _difference(comparison: PairedComparison, metric: Metric, arm: str = "", verdict: Verdict | None = None) -> str:
+def _difference(
+    comparison: PairedComparison,
+    metric: Metric,
+    arm: str = "",
+    verdict: Verdict | None = None,
+    bounds: Interval | None = None,
+) -> str:
     """Return a difference like `0.012 nats lower with alpha 5 (95% interval -0.020 to -0.004; better)`."""
     direction = "lower" if comparison.difference < 0 else "higher"
     change = f"{metric.amount(comparison.difference)} {direction}" if comparison.difference else "equal"
-    low, high = metric.signed(comparison.ci_low), metric.signed(comparison.ci_high)
-    has_interval = comparison.difference and math.isfinite(comparison.ci_low)
+    ends = bounds or Interval(comparison.ci_low, comparison.ci_high)
+    low, high = metric.signed(ends.low), metric.signed(ends.high)
+    has_interval = comparison.difference and math.isfinite(ends.low)
     interval = f"{percent(comparison.confidence)} interval {low} to {high}" if has_interval else ""
     details = "; ".join(filter(None, [interval, verdict]))
     return change + (f" with {arm}" if arm else "") + (f" ({details})" if details else "")
@@ -256,7 +258,7 @@ def _keep(comparison: Comparison) -> str:
 def _is_about_noise(comparison: Comparison) -> bool:
     """Return whether the baseline has no noise and all other arms have noise."""
     baseline = _arm(comparison, comparison.baseline)
-    return baseline.alpha == 0 and all(arm.alpha for arm in comparison.treated)
+    return baseline.alpha == 0 and all(arm.alpha for arm in comparison.studied)
 
 
 def _spoken(comparison: Comparison, name: str) -> str:

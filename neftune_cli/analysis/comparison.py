@@ -8,9 +8,13 @@ from statistics import fmean, stdev
 from neftune_cli.analysis.alignment import TrialsByArm, align, measured_seeds
 from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.early_stopping import early_stopping
+from neftune_cli.analysis.learning import check_learning
+from neftune_cli.analysis.looks import Design, MetricAssessment
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
-from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
+from neftune_cli.analysis.paired import MIN_SEEDS
 from neftune_cli.analysis.paper_claims import examine_claims
+from neftune_cli.analysis.paper_claims.claim_data import first_trial, recipe_details
+from neftune_cli.analysis.planning import Outlook, outlook
 from neftune_cli.analysis.results import (
     ArmSummary,
     Assessment,
@@ -20,12 +24,11 @@ from neftune_cli.analysis.results import (
     Estimate,
     PairedDifference,
 )
-from neftune_cli.analysis.verdicts import assess
+from neftune_cli.analysis.sequential import SequentialTest
+from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
-from neftune_cli.evidence.measurements import Evidence, Measurements
-from neftune_cli.metrics import HELD_OUT_LOSS, Metric
-
-_AssessmentsByArm = Mapping[str, Assessment]
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
+from neftune_cli.metrics import HELD_OUT_LOSS, Margin, Metric
 
 
 def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTIONS) -> Comparison:
@@ -39,28 +42,76 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     arms = _trials_by_arm(evidence)
     baseline = _baseline(evidence.name, {name: _alpha(trials) for name, trials in arms.items()}, options.baseline)
     metrics = {key: metric for key, metric in evidence.metrics.items() if _is_measured(evidence.trials, key)}
-    primary = _primary(evidence.name, metrics, options.metric)
-    assessed = {key: _assessments(arms, baseline, metric, options) for key, metric in metrics.items()}
+    base = next((trial.scores for trial in evidence.trials if trial.is_base), None)
+    primary = _primary(evidence.name, metrics, options.metric or (evidence.plan.metric if evidence.plan else None))
+    options = _resolved(options, evidence.plan, primary, metrics, arms, baseline, base)
+    design = Design(arms, baseline, options.confidence, evidence.plan, _is_about_noise(arms, baseline, evidence.plan))
+    looks = design.taken(metrics[primary], options.margins[primary].size)
+    assessed = {key: design.assess(metric, options.margins[key].size, looks) for key, metric in metrics.items()}
     summaries = tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, assessed) for name in arms)
     stopping = _early_stopping(arms, baseline, metrics, options)
     return Comparison(
         sweep=evidence.name,
         setting=evidence.setting,
         baseline=baseline,
-        base=next((trial.scores for trial in evidence.trials if trial.is_base), None),
+        base=base,
         arms=summaries,
         metrics=metrics,
         primary=primary,
         confidence=options.confidence,
+        noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
+        plan=evidence.plan,
+        outlooks=dict(_outlooks(design, assessed[primary].arms)),
+        learning=check_learning(arms, baseline, base, metrics),
         best=_best(arms, baseline, metrics[primary], options),
         early_stopping=stopping,
-        hypotheses=examine_claims(arms, baseline, metrics, stopping, _with_metric_key(options, primary)),
+        hypotheses=examine_claims(arms, baseline, metrics, stopping, options),
         apart=evidence.apart,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
         notes=tuple(dict.fromkeys([*evidence.notes, *_trial_notes(evidence.trials), *_item_notes(arms, metrics)])),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
     )
+
+
+def _resolved(
+    options: ComparisonOptions,
+    plan: AnalysisPlan | None,
+    primary: str,
+    metrics: Mapping[str, Metric],
+    arms: TrialsByArm,
+    baseline: str,
+    base: Mapping[str, float | None] | None,
+) -> ComparisonOptions:
+    """Return the options with the key of the primary metric, and with the margin of each metric in its unit."""
+    planned = {primary: plan.margin} if plan and plan.margin and plan.metric in (None, primary) else {}
+    chosen = replace(options, margins={**planned, **options.margins})
+    margins = {key: Margin(chosen.margin(metric, arms, baseline, base)) for key, metric in metrics.items()}
+    return replace(options, metric=options.metric and primary, margins=margins)
+
+
+def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None) -> bool:
+    """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
+    controls = plan.controls if plan else ()
+    first = {arm: first_trial(arms, arm) for arm in arms}
+    recipe = recipe_details(first[baseline])
+    others = [trial for arm, trial in first.items() if arm != baseline and arm not in controls]
+    return first[baseline].alpha == 0 and all(one.alpha and recipe_details(one) == recipe for one in others)
+
+
+def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tuple[str, tuple[Outlook, ...]]]:
+    """Yield the chances of a decision of each arm that is not decided, at the next look and at the last one."""
+    tests = max(1, sum(one.role == "arm" for one in assessed.values()))
+    for arm, one in assessed.items():
+        if one.verdict != "inconclusive" or one.role == "control":
+            continue
+        test = design.test if design.plan and design.plan.looks else SequentialTest(DEFAULT_LOOKS)
+        coming = [seeds for seeds in test.looks if seeds > one.comparison.seeds]
+        looks = sorted({*coming[:1], *coming[-1:]})
+        alpha = (1 - design.confidence) / (tests if one.role == "arm" else 1)
+        mean, effects = one.comparison.mean, (0.0, one.margin, 2 * one.margin)
+        chances = (outlook(mean, of, margin=one.margin, test=test, alpha=alpha, looks=looks) for of in effects)
+        yield arm, tuple(chance for of_effect in chances for chance in of_effect)
 
 
 def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
@@ -129,23 +180,6 @@ def _primary(sweep: str, metrics: Mapping[str, Metric], wanted: str | None) -> s
     raise UsageError(Problem(f"--metric {wanted!r}: {found} in sweep '{sweep}'.", f"Use one of {known}."))
 
 
-def _with_metric_key(options: ComparisonOptions, primary: str) -> ComparisonOptions:
-    """Return the options with the key of the primary metric in place of the name that the user gave."""
-    return options if options.metric is None else replace(options, metric=primary)
-
-
-def _assessments(arms: TrialsByArm, baseline: str, metric: Metric, options: ComparisonOptions) -> _AssessmentsByArm:
-    compared: dict[str, PairedComparison] = {}
-    margins: dict[str, float] = {}
-    for name in arms:
-        aligned = align({one: arms[one] for one in (baseline, name)}, metric.key) if name != baseline else None
-        found = aligned and aligned.compare(aligned.arm(baseline), aligned.arm(name), confidence=options.confidence)
-        if aligned and found:
-            compared[name] = found
-            margins[name] = options.margin_at(metric, aligned.mean(baseline))
-    return assess(compared, metric, margins)
-
-
 def _best(arms: TrialsByArm, baseline: str, metric: Metric, options: ComparisonOptions) -> BestArm | None:
     """Select among the arms with enough seeds. An arm with few seeds would limit all arms to its seeds."""
     own = measured_seeds(arms[baseline], metric.key)
@@ -162,7 +196,7 @@ def _early_stopping(
     metric = metrics.get(HELD_OUT_LOSS)
     if metric is None:
         return None
-    margin = options.margin(metric, arms, baseline)
+    margin = options.margins[metric.key].size
     return early_stopping(arms, baseline, metric, margin=margin, confidence=options.confidence)
 
 
@@ -191,7 +225,7 @@ def _summary(
     baseline: Mapping[int, Measurements],
     is_baseline: bool,
     metrics: Mapping[str, Metric],
-    assessed: Mapping[str, _AssessmentsByArm],
+    assessed: Mapping[str, MetricAssessment],
 ) -> ArmSummary:
     ratios = [trial.noise_ratio for trial in trials.values() if trial.noise_ratio is not None]
     reference: Mapping[int, Measurements] = {} if is_baseline else baseline
@@ -201,7 +235,8 @@ def _summary(
         seeds=tuple(sorted(trials)),
         noise_ratio=fmean(ratios) if ratios else None,
         estimates={
-            key: _estimate(_by_seed(key, trials), _by_seed(key, reference), assessed[key].get(name)) for key in metrics
+            key: _estimate(_by_seed(key, trials), _by_seed(key, reference), assessed[key].arms.get(name))
+            for key in metrics
         },
     )
 

@@ -1,10 +1,11 @@
 """Means over two crossed random factors, seeds and items, with standard error and degrees of freedom."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import fdtr, stdtr, stdtrit
 
 from neftune_cli.evidence.measurements import Floats
 
@@ -31,6 +32,9 @@ class CrossedMean:
     """Degrees of freedom of `seed_variance`; 0 if seeds are not a random factor."""
     seed_share: float
     """Share of the squared standard error with `seed_degrees` degrees of freedom. The rest has clusters - 1."""
+    seed_ratio: float = math.nan
+    """Mean square of seeds divided by the residual mean square. Seeds without an effect have about 1. NaN if only one
+    factor varies."""
 
     @property
     def standard_error(self) -> float:
@@ -64,13 +68,28 @@ class CrossedMean:
         """Return the bounds of the two-sided confidence interval."""
         if not self.is_measured:
             return math.nan, math.nan
-        half = float(stdtrit(self.degrees_of_freedom, 0.5 + confidence / 2)) * self.standard_error
+        half = max(float(stdtrit(degrees, 0.5 + confidence / 2)) * error for error, degrees in self._errors())
         return self.mean - half, self.mean + half
+
+    def seeds_agree_too_well(self, level: float = 0.1) -> bool:
+        """Return whether the seeds differ less than the residual explains, in a lower-tailed F test at this level."""
+        degrees = self.seeds - 1, (self.seeds - 1) * (self.clusters - 1)
+        return min(degrees) > 0 and float(fdtr(*degrees, self.seed_ratio)) < level  # false for NaN
 
     def _tail(self, distance: float) -> float:
         if not self.is_measured:
             return math.nan
-        return float(stdtr(self.degrees_of_freedom, -distance / self.standard_error))
+        return max(float(stdtr(degrees, -distance / error)) for error, degrees in self._errors())
+
+    def _errors(self) -> Iterator[tuple[float, float]]:
+        """Yield standard error and degrees of freedom of both factors, and of the seeds alone.
+
+        The larger p-value and the wider interval of the two apply. The degrees of freedom of many items could otherwise
+        make the interval narrower than that of the seeds alone.
+        """
+        yield self.standard_error, self.degrees_of_freedom
+        if self.seed_variance > 0 and self.seed_degrees > 0:
+            yield math.sqrt(self.seed_variance / self.seeds), self.seed_degrees
 
 
 def crossed_mean(
@@ -129,12 +148,13 @@ def _of_two_factors(table: Floats, few_differ: bool) -> CrossedMean:
     by_cluster = float(np.square(columns - mean).sum()) * seeds / (clusters - 1)
     residuals = table - rows[:, None] - columns[None, :] + mean
     residual = float(np.square(residuals).sum()) / ((seeds - 1) * (clusters - 1))
+    ratio = by_seed / residual if residual > 0 else math.nan
     if few_differ:
         by_seed = max(by_seed, residual)
     of_items = max(0.0, by_cluster - residual)
     share = _share(max(by_seed, residual), of_items)
     size = seeds * clusters
-    return CrossedMean(mean, by_seed / clusters, of_items / size, seeds, clusters, seeds - 1, share)
+    return CrossedMean(mean, by_seed / clusters, of_items / size, seeds, clusters, seeds - 1, share, ratio)
 
 
 def _of_clusters(table: Floats) -> CrossedMean:

@@ -7,21 +7,27 @@ from typing import Literal
 from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, StoppedArm
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
-MAX_ADDITIONAL_SEEDS = 30
-"""Largest number of additional seeds to advise."""
-
 Action = Literal[
-    "use", "stop earlier", "keep baseline", "more seeds", "undecided", "no direction", "too few seeds", "no evidence"
+    "use",
+    "stop earlier",
+    "keep baseline",
+    "choose later",
+    "undecided",
+    "no direction",
+    "too few seeds",
+    "not learned",
+    "no evidence",
 ]
 """Action to advise:
 
 - `use`: use an arm, which is better than the baseline.
 - `stop earlier`: stop the baseline earlier; the arm is not shown to be better than the early-stopped baseline.
 - `keep baseline`: all arms with a verdict are worse or equivalent.
-- `more seeds`: run additional seeds, at most `MAX_ADDITIONAL_SEEDS`.
-- `undecided`: keep the baseline for now; more than `MAX_ADDITIONAL_SEEDS` seeds are needed, or no number decides.
+- `choose later`: noise makes a difference, and no arm is decided as better.
+- `undecided`: neither a difference nor equivalence is shown.
 - `no direction`: report the change; neither direction of the metric is an improvement.
 - `too few seeds`: report the results of these checkpoints.
+- `not learned`: repair the training first; it does not improve on the base model.
 - `no evidence`: report the reasons why there is no verdict.
 """
 
@@ -32,9 +38,7 @@ class Decision:
 
     action: Action
     arm: str | None
-    """The arm to use, or the undecided arm that needs the fewest additional seeds."""
-    seeds: int | None
-    """Approximate total seeds that a verdict on `arm` needs."""
+    """The arm to use."""
     with_verdict: Mapping[str, Assessment]
     checkpoints: Mapping[str, Assessment]
     """Arms with too few seeds for a verdict on the method."""
@@ -45,13 +49,13 @@ class Decision:
 def decide(comparison: Comparison) -> Decision:
     """Return the decision that follows from the verdicts on the primary metric."""
     metric = comparison.metrics[comparison.primary]
-    known = {arm.name: one for arm in comparison.treated if (one := comparison.assessment(arm.name, metric.key))}
+    arms = [arm.name for arm in comparison.studied]
+    known = {arm: one for arm in arms if (one := comparison.assessment(arm, metric.key))}
     with_verdict = {arm: one for arm, one in known.items() if one.verdict}
     checkpoints = {arm: one for arm, one in known.items() if one.comparison.about == "checkpoints"}
-    others = tuple(arm.name for arm in comparison.treated if arm.name not in {**with_verdict, **checkpoints})
+    others = tuple(arm for arm in arms if arm not in {**with_verdict, **checkpoints})
     action, arm = _action(comparison, metric, with_verdict, checkpoints)
-    seeds = with_verdict[arm].seeds_needed if action in ("more seeds", "undecided") and arm else None
-    return Decision(action, arm, seeds, with_verdict, checkpoints, others)
+    return Decision(action, arm, with_verdict, checkpoints, others)
 
 
 def stopped_arm(stopping: EarlyStopping | None, name: str) -> StoppedArm | None:
@@ -66,6 +70,8 @@ def _action(
     checkpoints: Mapping[str, Assessment],
 ) -> tuple[Action, str | None]:
     verdicts = {assessment.verdict for assessment in with_verdict.values()}
+    if comparison.learning.has_learned is False:
+        return "not learned", None
     if not with_verdict:
         return ("too few seeds" if checkpoints else "no evidence"), None
     if verdicts & {"higher", "lower"}:
@@ -73,7 +79,8 @@ def _action(
     if better := {arm: one for arm, one in with_verdict.items() if one.verdict == "better"}:
         return _use_or_stop(comparison, metric, better)
     if "inconclusive" in verdicts:
-        return _undecided(with_verdict)
+        test = comparison.noise_tests.get(metric.key)
+        return ("choose later" if test and test.p_value <= 1 - comparison.confidence else "undecided"), None
     return "keep baseline", None
 
 
@@ -91,9 +98,3 @@ def _early_stopping_may_suffice(comparison: Comparison, arm: str) -> bool:
     baseline, treated = stopped_arm(stopping, comparison.baseline), stopped_arm(stopping, arm)
     overtrained = baseline is not None and baseline.last is not None and baseline.last.verdict == "worse"
     return bool(overtrained and treated and treated.best and treated.best.verdict != "better")
-
-
-def _undecided(with_verdict: Mapping[str, Assessment]) -> tuple[Action, str | None]:
-    more = {arm: one.seeds_needed - one.comparison.seeds for arm, one in with_verdict.items() if one.seeds_needed}
-    nearest = min(more, key=more.__getitem__) if more else None
-    return ("more seeds" if nearest and more[nearest] <= MAX_ADDITIONAL_SEEDS else "undecided"), nearest

@@ -21,18 +21,24 @@ class ComparisonOptions:
     margins: Mapping[str, Margin] = field(default_factory=dict)
     """Metric key to equivalence margin, in place of the metric's own margin."""
 
-    def margin(self, metric: Metric, arms: TrialsByArm, baseline: str) -> float:
+    def margin(
+        self, metric: Metric, arms: TrialsByArm, baseline: str, base: Mapping[str, float | None] | None = None
+    ) -> float:
         """Return the equivalence margin in the metric's unit.
 
-        A relative margin is a share of the mean of the baseline's finite scores.
+        Args:
+            metric: declares the rule, unless the user set another.
+            arms: trials, for margins that are relative to the mean of the baseline's finite scores.
+            baseline: name of the baseline.
+            base: scores of the base model, for margins that are a share of the gain of fine-tuning.
         """
         scores = [trial.scores.get(metric.key) for trial in arms[baseline].values()]
         known = [score for score in scores if score is not None and math.isfinite(score)]
-        return self.margin_at(metric, fmean(known)) if known else 0.0
-
-    def margin_at(self, metric: Metric, baseline_mean: float) -> float:
-        """Return the equivalence margin in the metric's unit, for a baseline with this mean."""
-        return self.margins.get(metric.key, metric.margin).at(baseline_mean)
+        if not known:
+            return 0.0
+        before = (base or {}).get(metric.key)
+        gain = None if before is None else (before - fmean(known)) * (1 if metric.goal == "lower" else -1)
+        return self.margins.get(metric.key, metric.margin).at(fmean(known), gain)
 
 
 DEFAULT_OPTIONS = ComparisonOptions()

@@ -4,13 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.evidence.measurements import Setting
+from neftune_cli.analysis.planning import Outlook
+from neftune_cli.evidence.measurements import AnalysisPlan, Setting
 from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation
 
 Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "inconclusive"]
 """`higher` and `lower` are for metrics where neither direction is an improvement by itself."""
+Role = Literal["arm", "primary", "exploratory", "control"]
+"""Role of an arm in the tests: one of several arms, the predeclared primary arm, an arm that is tested apart from the
+primary one, or a check of the instrument."""
 Status = Literal["supported", "refuted", "inconclusive", "not measured"]
 """Result for a claim of the paper."""
 
@@ -32,22 +37,59 @@ class PairedDifference:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """Confidence interval in the metric's unit. Both ends are NaN if the standard error is unknown."""
+
+    low: float
+    high: float
+
+    def within(self, margin: float) -> "Interval":
+        """Return the part of the interval that is not beyond the margin."""
+        return Interval(max(self.low, -margin), min(self.high, margin))
+
+
+@dataclass(frozen=True)
 class Assessment:
-    """One difference to the baseline with adjusted tests, a verdict and its power."""
+    """One difference to the baseline with adjusted tests, simultaneous intervals and a verdict."""
 
     comparison: PairedComparison
+    """At the last look of the arm. Its interval and its p-value are unadjusted."""
     p_adjusted: float
-    """p-value for the null hypothesis of no difference, Holm-adjusted over the arms; NaN if the arm was not tested."""
+    """p-value for the null hypothesis of no difference, adjusted over looks and arms; NaN if the arm was not tested."""
     p_equivalent: float
-    """p-value for the null hypothesis of a difference beyond the margin (two one-sided tests), Holm-adjusted."""
+    """p-value for the null hypothesis of a difference beyond the margin, adjusted in the same way."""
     margin: float
     """Equivalence margin in the metric's unit."""
     verdict: Verdict | None
     """None with fewer than three seeds, and if the standard error is unknown."""
-    detectable: float
-    """Minimum detectable effect at 80% power, in the metric's unit."""
-    seeds_needed: int | None
-    """Approximate total seeds that an inconclusive difference needs; None if decided, or if no number is enough."""
+    interval: Interval
+    """Simultaneous interval over arms and looks. It excludes zero if, and only if, a difference is shown."""
+    equivalence_interval: Interval
+    """Simultaneous interval at twice the error probability (90% for 95%), by which equivalence is tested."""
+    looks: int = 1
+    """Number of looks at the arm."""
+    role: Role = "arm"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A planned combination of the arms with noise, compared with the baseline or with zero."""
+
+    name: Literal["mean", "trend"]
+    """`mean`: mean of the arms with noise minus the baseline. `trend`: change from the smallest to the largest alpha on
+    the line through the arms with noise."""
+    arms: tuple[str, ...]
+    assessment: Assessment
+
+
+@dataclass(frozen=True)
+class NoiseTest:
+    """Test of the null hypothesis that no arm with noise differs from the baseline, before the arms are tested."""
+
+    p_value: float
+    """Simes' p-value of the contrasts, adjusted over the looks."""
+    contrasts: tuple[Contrast, ...]
+    """The mean, and with several alphas the trend."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +204,14 @@ class Comparison:
     primary: str
     """Key of the metric on which the advice is based."""
     confidence: float
+    noise_tests: Mapping[str, NoiseTest]
+    """Metric key to the test whether any arm with noise differs; empty unless all arms have noise and the baseline has
+    none."""
+    plan: AnalysisPlan | None
+    """Analysis that the sweep declared before its first trial; None if it declared none."""
+    outlooks: Mapping[str, tuple[Outlook, ...]]
+    """Arm without a decision on the primary metric to its chances of a decision."""
+    learning: Learning
     best: BestArm | None
     """For the primary metric; None with fewer than two arms to select from, or without data to split."""
     early_stopping: EarlyStopping | None
@@ -181,6 +231,12 @@ class Comparison:
     def treated(self) -> tuple[ArmSummary, ...]:
         """Return the arms that are compared with the baseline."""
         return tuple(arm for arm in self.arms if arm.name != self.baseline)
+
+    @property
+    def studied(self) -> tuple[ArmSummary, ...]:
+        """Return the arms that the question is about: the treated ones without the controls."""
+        controls = self.plan.controls if self.plan else ()
+        return tuple(arm for arm in self.treated if arm.name not in controls)
 
     def assessment(self, arm: str, metric: str) -> Assessment | None:
         """Return the assessment of an arm on a metric, or None if there is none."""

@@ -1,46 +1,59 @@
-"""Verdicts on the differences of several arms to one baseline, from Holm-adjusted tests, or why one is missing."""
+"""Verdicts on the differences of several arms to one baseline, from adjusted tests, or why one is missing."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
 
+from neftune_cli.analysis.multiplicity import hommel_by_key
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.power import minimum_detectable_effect, required_seeds
-from neftune_cli.analysis.results import Assessment, Estimate, Verdict
+from neftune_cli.analysis.results import Assessment, Estimate, Interval, Verdict
+from neftune_cli.analysis.sequential import FIXED, SequentialTest
 from neftune_cli.metrics import Metric
 
 NO_VARIATION = "the differences do not vary, so their standard error is unknown"
 VALUE_NOT_FINITE = "a value is not finite"
 
+Looks = Sequence[PairedComparison | None]
+"""Comparisons of one arm at the first looks, each with all seeds up to then; None where a value is not finite."""
+
 
 def assess(
-    comparisons: Mapping[str, PairedComparison], metric: Metric, margin: float | Mapping[str, float]
+    comparisons: Mapping[str, PairedComparison | Looks],
+    metric: Metric,
+    margin: float,
+    *,
+    test: SequentialTest = FIXED,
+    gate: float = 0.0,
 ) -> dict[str, Assessment]:
     """Return the assessment of each arm on one metric.
 
-    P-values are Holm-adjusted over the arms. Tests for difference and tests for equivalence are two families, adjusted
-    separately, each at the level 1 - confidence. A difference that is shown to be within the margin is equivalent, even
-    if it is also shown to be other than zero.
+    P-values are adjusted over the arms (Hommel). Tests for difference and tests for equivalence are two families,
+    adjusted separately, each at the level 1 - confidence. A difference that is shown to be within the margin is
+    equivalent, even if it is also shown to be other than zero.
 
     Args:
-        comparisons: arm to its comparison with the baseline.
+        comparisons: arm to its comparison with the baseline, or to one comparison for each look of `test`.
         metric: determines the direction of improvement.
-        margin: equivalence margin in the metric's unit, for all arms or by arm.
+        margin: equivalence margin in the metric's unit.
+        test: the planned looks.
+        gate: p-value of the test whether any arm differs. It is a lower bound of the p-values for difference.
     """
-    margins = margin if isinstance(margin, Mapping) else dict.fromkeys(comparisons, margin)
-    p_adjusted = holm_by_key({arm: one.p_value for arm, one in comparisons.items() if _is_testable(one)})
-    p_equivalent = holm_by_key({arm: equivalence_p_value(comparisons[arm], margins[arm]) for arm in p_adjusted})
-    tested = max(1, len(p_adjusted))
+    looks = {arm: (one,) if isinstance(one, PairedComparison) else tuple(one) for arm, one in comparisons.items()}
+    tested = {arm: one for arm, one in looks.items() if any(map(is_testable, one))}
+    p_values = hommel_by_key({arm: _p_different(one, test) for arm, one in tested.items()})
+    p_adjusted = {arm: max(gate, p_value) for arm, p_value in p_values.items()}
+    p_equivalent = hommel_by_key({arm: _p_equivalent(one, margin, test) for arm, one in tested.items()})
     return {
         arm: _assessment(
-            one, metric, margins[arm], p_adjusted.get(arm, math.nan), p_equivalent.get(arm, math.nan), tested
+            one, metric, margin, test, len(tested), p_adjusted.get(arm, math.nan), p_equivalent.get(arm, math.nan)
         )
-        for arm, one in comparisons.items()
+        for arm, one in looks.items()
+        if any(one)
     }
 
 
-def _is_testable(comparison: PairedComparison) -> bool:
-    return comparison.about == "method" and math.isfinite(comparison.p_value)
+def is_testable(comparison: PairedComparison | None) -> bool:
+    """Return whether a comparison is about the method and has a p-value."""
+    return comparison is not None and comparison.about == "method" and math.isfinite(comparison.p_value)
 
 
 def equivalence_p_value(comparison: PairedComparison, margin: float) -> float:
@@ -48,27 +61,69 @@ def equivalence_p_value(comparison: PairedComparison, margin: float) -> float:
     return max(comparison.mean.p_above(-margin), comparison.mean.p_below(margin))
 
 
+def simultaneous_interval(
+    comparison: PairedComparison, alpha: float, *, tests: int, test: SequentialTest, look: int
+) -> Interval:
+    """Return the interval of one of several differences at one of several looks (Bonferroni over the differences).
+
+    With the probability 1 - alpha all intervals, at all looks, contain their true differences.
+    """
+    level = test.level(alpha / max(1, tests), look)
+    return Interval(*comparison.mean.interval(1 - level))
+
+
+def _p_different(looks: Looks, test: SequentialTest) -> float:
+    return test.p_value([one.p_value if one and is_testable(one) else math.nan for one in looks])
+
+
+def _p_equivalent(looks: Looks, margin: float, test: SequentialTest) -> float:
+    return test.p_one_sided(
+        [equivalence_p_value(one, margin) if one and is_testable(one) else math.nan for one in looks]
+    )
+
+
 def _assessment(
-    comparison: PairedComparison, metric: Metric, margin: float, p_adjusted: float, p_equivalent: float, arms: int
+    looks: Looks,
+    metric: Metric,
+    margin: float,
+    test: SequentialTest,
+    tests: int,
+    p_adjusted: float,
+    p_equivalent: float,
 ) -> Assessment:
-    level = 1 - comparison.confidence
-    verdict = _verdict(comparison, metric, different=p_adjusted <= level, equivalent=p_equivalent <= level)
-    known = math.isfinite(comparison.p_value)
-    undecided = verdict == "inconclusive"
+    last = max(index for index, one in enumerate(looks) if one)
+    comparison = looks[last]
+    assert comparison is not None
+    alpha = 1 - comparison.confidence
+    verdict = (
+        _verdict(comparison, metric, different=p_adjusted <= alpha, equivalent=p_equivalent <= alpha)
+        if is_testable(comparison)
+        else None
+    )
+    of_difference = simultaneous_interval(comparison, alpha, tests=tests, test=test, look=last)
+    of_equivalence = simultaneous_interval(comparison, 2 * alpha, tests=tests, test=test, look=last)
     return Assessment(
         comparison=comparison,
         p_adjusted=p_adjusted,
         p_equivalent=p_equivalent,
         margin=margin,
         verdict=verdict,
-        detectable=minimum_detectable_effect(comparison.mean, level=level / arms) if known else math.nan,
-        seeds_needed=required_seeds(comparison.mean, margin=margin, level=level / arms) if undecided else None,
+        interval=_agreeing(of_difference, comparison.difference, is_different=p_adjusted <= alpha),
+        equivalence_interval=of_equivalence.within(margin) if p_equivalent <= alpha else of_equivalence,
+        looks=last + 1,
     )
 
 
-def _verdict(comparison: PairedComparison, metric: Metric, *, different: bool, equivalent: bool) -> Verdict | None:
-    if not _is_testable(comparison):
-        return None
+def _agreeing(interval: Interval, difference: float, *, is_different: bool) -> Interval:
+    """Return the interval, with zero as its end if it disagrees with the stepwise test about zero."""
+    if not math.isfinite(interval.low) or is_different is not (interval.low <= 0 <= interval.high):
+        return interval
+    if is_different:
+        return Interval(0.0, interval.high) if difference > 0 else Interval(interval.low, 0.0)
+    return Interval(min(0.0, interval.low), max(0.0, interval.high))
+
+
+def _verdict(comparison: PairedComparison, metric: Metric, *, different: bool, equivalent: bool) -> Verdict:
     if equivalent:
         return "equivalent"
     if not different:
@@ -99,26 +154,6 @@ def untested_reason(assessment: Assessment) -> str:
     """Return the reason why an assessed difference has no verdict; empty if it has one."""
     if assessment.verdict is not None:
         return ""
+    if not assessment.looks:
+        return "the first planned look has not been taken"
     return "fewer than three paired seeds" if assessment.comparison.about == "checkpoints" else NO_VARIATION
-
-
-Key = TypeVar("Key")
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return step-down adjusted p-values (Holm 1979) in the given order.
-
-    They control the family-wise error rate under any dependence between the tests. Arms that share a baseline are
-    dependent.
-    """
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
-
-
-def holm_by_key(p_values: Mapping[Key, float]) -> dict[Key, float]:
-    """Return Holm-adjusted p-values by key."""
-    return dict(zip(p_values, holm(list(p_values.values())), strict=True))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.formatting import listed_at_most
-from neftune_cli.metrics import Metric
+from neftune_cli.metrics import Margin, Metric
 from neftune_cli.records import Attestation, CurvePoint
 
 Floats = NDArray[np.float64]
@@ -102,6 +102,26 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class AnalysisPlan:
+    """Analysis that a sweep declares before its first trial, and the looks that it has taken."""
+
+    metric: str | None = None
+    """Key of the primary metric; None is the default one."""
+    margin: Margin | None = None
+    """Equivalence margin of the primary metric; None is the metric's own."""
+    primary_arm: str | None = None
+    """Arm whose test is the confirmatory one; None if all arms are."""
+    controls: tuple[str, ...] = ()
+    """Arms that check the instrument."""
+    looks: tuple[int, ...] = ()
+    """Number of seeds at each planned look; empty if the number of seeds is fixed."""
+    seeds: tuple[int, ...] = ()
+    """Planned seeds, in their order."""
+    taken: int = 0
+    """Number of looks that the sweep has taken."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Comparable trials: they differ in noise, seed and the declared overrides of their arms."""
 
@@ -121,6 +141,8 @@ class Evidence:
     """Notes on the selection of the trials."""
     unfinished: tuple[str, ...] = ()
     """One sentence for each missing trial."""
+    plan: AnalysisPlan | None = None
+    """Declared analysis; None if there is none, and for trials of several sweeps."""
     manifest: str = ""
     """Text of `manifest.json`, concatenated if there are several; empty if there is none."""
 

@@ -38,11 +38,9 @@ class Difference:
     bounds: tuple[str, str] | None = None
     verdict: Verdict | None = None
     p: str = ""
-    """Two-sided p-value of the difference, Holm-adjusted; empty for comparisons of checkpoints."""
-    detectable: str = ""
-    """Minimum detectable effect at 80% power; empty for comparisons of checkpoints."""
+    """Two-sided p-value of the difference, adjusted over arms and looks; empty for comparisons of checkpoints."""
     remark: str = ""
-    """Reason for a missing verdict, or the seeds that an inconclusive one needs."""
+    """Reason for a missing verdict."""
 
     @property
     def interval_parts(self) -> tuple[str, ...]:
@@ -83,7 +81,7 @@ def arm_difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference
         return assessed_difference(estimate.assessment, metric)
     mean = estimate.difference.mean if estimate and estimate.difference else math.nan
     number = metric.signed(mean) if math.isfinite(mean) else DASH
-    return Difference(number, p=DASH, detectable=DASH, remark=missing_verdict_reason(estimate, baseline))
+    return Difference(number, p=DASH, remark=missing_verdict_reason(estimate, baseline))
 
 
 def assessed_difference(assessment: Assessment, metric: Metric) -> Difference:
@@ -94,13 +92,20 @@ def assessed_difference(assessment: Assessment, metric: Metric) -> Difference:
         _bounds(assessment, metric),
         assessment.verdict,
         p=_p_value(assessment.p_adjusted) if about_method else "",
-        detectable=_detectable(assessment.detectable, metric) if about_method else "",
-        remark=untested_reason(assessment) or _seeds_needed(assessment),
+        remark=untested_reason(assessment),
     )
 
 
+def shown_interval(assessment: Assessment) -> tuple[float, float]:
+    """Return the interval that matches the verdict: simultaneous over arms and looks, unadjusted for checkpoints."""
+    if assessment.comparison.about == "checkpoints":
+        return assessment.comparison.ci_low, assessment.comparison.ci_high
+    one = assessment.equivalence_interval if assessment.verdict == "equivalent" else assessment.interval
+    return one.low, one.high
+
+
 def _bounds(assessment: Assessment, metric: Metric) -> tuple[str, str] | None:
-    low, high = assessment.comparison.ci_low, assessment.comparison.ci_high
+    low, high = shown_interval(assessment)
     return (metric.signed(low), metric.signed(high)) if math.isfinite(low) and math.isfinite(high) else None
 
 
@@ -108,14 +113,3 @@ def _p_value(p: float) -> str:
     if not math.isfinite(p):
         return DASH
     return f"< {_SMALLEST_P}" if p < _SMALLEST_P else f"{p:.3f}"
-
-
-def _detectable(size: float, metric: Metric) -> str:
-    return metric.number(size) if math.isfinite(size) else DASH
-
-
-def _seeds_needed(assessment: Assessment) -> str:
-    if assessment.verdict != "inconclusive":
-        return ""
-    needed = assessment.seeds_needed
-    return "more seeds will not decide it" if needed is None else f"about {needed} seeds needed"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from neftune_cli.analysis.results import Assessment, Estimate, Verdict
+from neftune_cli.analysis.results import Assessment, Estimate, Role, Verdict
 from neftune_cli.records import Record
 from neftune_cli.reporting.cells import Cell, Difference
 
@@ -36,9 +36,9 @@ class ExportedAssessment(ExportedModel):
     p_value: float | None
     """Two-sided p-value of the difference, unadjusted."""
     p_adjusted: float | None
-    """`p_value`, Holm-adjusted over the arms."""
+    """`p_value`, adjusted over the arms (Hommel) and the planned looks."""
     p_equivalent: float | None
-    """p-value of two one-sided tests for equivalence within the margin, Holm-adjusted over the arms."""
+    """p-value of two one-sided tests for equivalence within the margin, adjusted over arms and planned looks."""
     margin: float | None
     """Equivalence margin in the metric's unit; a relative margin is a share of the mean of the paired baseline."""
     verdict: Verdict | None
@@ -47,10 +47,18 @@ class ExportedAssessment(ExportedModel):
     """`method`, with three or more paired seeds: interval and verdict generalize to new seeds and new items.
     `checkpoints`, with fewer: the interval generalizes to new items for these trained models only, and there is no
     verdict."""
-    detectable: float | None
-    """Minimum detectable effect at 80% power."""
-    seeds_needed: int | None
-    """Approximate total seeds that an inconclusive difference needs; null if decided, or if no number is enough."""
+    interval_low: float | None
+    """Lower bound of the interval that is simultaneous over arms and looks. It matches the test for difference."""
+    interval_high: float | None
+    """Upper bound of this interval."""
+    equivalence_low: float | None
+    """Lower bound of the simultaneous interval by which equivalence is tested (90% at a confidence of 95%)."""
+    equivalence_high: float | None
+    """Upper bound of this interval."""
+    looks: int | None
+    """Number of planned looks at the arm; 1 if the number of seeds is fixed."""
+    role: Role | None
+    """`primary` is the predeclared arm, `exploratory` an arm beside it, `control` a check of the instrument."""
     items: int | None
     """Number of paired items; 1 for a metric without per-item values."""
 
@@ -80,6 +88,8 @@ CSV_COLUMNS = (
     "p_value",
     "p_adjusted",
     "p_equivalent",
+    "interval_low",
+    "interval_high",
     "margin",
     "verdict",
     "about",
@@ -130,8 +140,12 @@ def _assessment_fields(assessment: Assessment | None) -> dict[str, Any]:
         "margin": finite(assessment.margin),
         "verdict": assessment.verdict,
         "about": comparison.about,
-        "detectable": finite(assessment.detectable),
-        "seeds_needed": assessment.seeds_needed,
+        "interval_low": finite(assessment.interval.low),
+        "interval_high": finite(assessment.interval.high),
+        "equivalence_low": finite(assessment.equivalence_interval.low),
+        "equivalence_high": finite(assessment.equivalence_interval.high),
+        "looks": assessment.looks,
+        "role": assessment.role,
         "items": comparison.items,
     }
 
@@ -189,14 +203,7 @@ TABLE_COLUMNS: Mapping[str, TableColumn] = {
             compares=True,
             sortable=False,
         ),
-        TableColumn("p", "p (Holm)", lambda row: (row.difference.p,), compares=True, optional=True),
-        TableColumn(
-            "detectable",
-            "detectable",
-            lambda row: (row.difference.detectable,),
-            compares=True,
-            optional=True,
-        ),
+        TableColumn("p", "adjusted p", lambda row: (row.difference.p,), compares=True, optional=True),
         TableColumn("verdict", "verdict", lambda row: (row.difference.verdict_text,), kind="verdict", compares=True),
         TableColumn("drawing", "plot of the interval", lambda _: (), kind="drawing", compares=True, sortable=False),
     )
@@ -209,5 +216,5 @@ TERMINAL_DROPS = ("interval", "verdict")
 """Columns that narrow terminals leave out, the first one first."""
 PAGE_LAYOUT = ("arm", "mean", "sd", "difference", "interval", "p", "verdict")
 """Columns of the page's tables of all metrics."""
-PAGE_VERDICT_LAYOUT = ("arm", "verdict", "mean", "drawing", "difference", "interval", "p", "detectable")
+PAGE_VERDICT_LAYOUT = ("arm", "verdict", "mean", "drawing", "difference", "interval", "p")
 """Columns of the page's table of the primary metric."""

@@ -53,7 +53,6 @@ def inference_sentences(comparison: Comparison) -> Iterator[str]:
             yield _verdict_legend()
         yield from _scope(comparison, assessments)
         yield _margins(comparison)
-        yield from _detectable_effects(comparison)
         yield from _metrics_without_items(comparison)
     yield from _dashes(comparison)
 
@@ -120,32 +119,22 @@ def _tests(comparison: Comparison) -> str:
         return f"Verdicts use tests at the {level} level."
     arms = f"{fewest} to {counted(most, 'arm')}" if fewest < most else counted(most, "arm")
     return (
-        f"Verdicts use p-values adjusted for the number of arms (Holm's method, {arms}, {level} level), separately for "
-        "difference and equivalence."
+        f"Verdicts use p-values adjusted for the number of arms (Hommel's method, {arms}, {level} level), separately "
+        "for difference and equivalence."
     )
 
 
 def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterator[str]:
-    """Yield the meaning of the intervals, and the inconclusive differences whose interval excludes zero."""
-    if not any(math.isfinite(one.comparison.ci_low) for one in assessments):
-        return
-    yield f"The {percent(comparison.confidence)} intervals shown are unadjusted."
-    excluding = {
-        comparison.metrics[key].name_within: [arm for arm, one in found.items() if _excludes_zero(one)]
-        for key in comparison.metrics
-        if (found := _inconclusive(comparison, key))
-    }
-    if differences := "; ".join(f"{name} ({', '.join(arms)})" for name, arms in excluding.items() if arms):
-        yield f"These differences are therefore inconclusive although their interval excludes zero: {differences}."
-
-
-def _inconclusive(comparison: Comparison, key: str) -> dict[str, Assessment]:
-    found = _assessments_by_arm(comparison, key)
-    return {arm: one for arm, one in found.items() if one.verdict == "inconclusive"}
-
-
-def _excludes_zero(assessment: Assessment) -> bool:
-    return assessment.comparison.ci_low > 0 or assessment.comparison.ci_high < 0
+    """Yield the meaning of the intervals."""
+    level = percent(comparison.confidence)
+    if any(math.isfinite(one.interval.low) for one in assessments if one.verdict):
+        wider = percent(2 * comparison.confidence - 1)
+        yield (
+            f"The {level} intervals are simultaneous, so they agree with the verdicts. The interval of an equivalent "
+            f"arm is the {wider} interval, by which equivalence is tested."
+        )
+    elif any(math.isfinite(one.comparison.ci_low) for one in assessments):
+        yield f"The {level} intervals shown are unadjusted."
 
 
 def _verdict_legend() -> str:
@@ -166,16 +155,6 @@ def _scope(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterato
 def _margins(comparison: Comparison) -> str:
     margins = margins_by_metric(comparison, tuple(comparison.metrics), with_keys=True)
     return f"Equivalence margins in each metric's unit, with the keys for --metric and --margin: {margins}."
-
-
-def _detectable_effects(comparison: Comparison) -> Iterator[str]:
-    metric = comparison.metrics.get(comparison.primary)
-    found = _assessments_by_arm(comparison, comparison.primary)
-    about_method = {arm: one for arm, one in found.items() if not _is_about_checkpoints(one)}
-    sizes = {arm: one.detectable for arm, one in about_method.items() if math.isfinite(one.detectable)}
-    if metric is not None and sizes:
-        by_arm = ", ".join(f"{metric.number(size)} ({arm})" for arm, size in sizes.items())
-        yield f"Minimum detectable effect on {metric.name_within} (80% power): {by_arm}."
 
 
 def _metrics_without_items(comparison: Comparison) -> Iterator[str]:

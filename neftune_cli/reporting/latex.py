@@ -87,7 +87,7 @@ def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
     yield f"Differences{baseline} are paired by {pairing(comparison, section.keys)}."
     yield f"The {percent(comparison.confidence)} intervals are unadjusted."
     yield (
-        "Verdicts use p-values adjusted for the number of arms (Holm's method), separately for difference and "
+        "Verdicts use p-values adjusted for the number of arms (Hommel's method), separately for difference and "
         "equivalence."
     )
     yield few_seeds_sentence(comparison)

@@ -16,8 +16,6 @@ from neftune_cli.analysis.paper_claims.claim_data import (
 from neftune_cli.analysis.paper_claims.claim_tests import (
     ClaimOutcome,
     change_text,
-    detectable_text,
-    inconclusive_effects,
     sample_text,
     untestable_sentences,
 )
@@ -35,7 +33,7 @@ _Pair = tuple[str, str]
 
 
 def alphas_are_alike(data: ClaimData) -> ClaimOutcome:
-    """Test whether all noisy arms are equivalent on held-out data, with p-values Holm-adjusted over the pairs.
+    """Test whether all noisy arms are equivalent on held-out data, with p-values Hommel-adjusted over the pairs.
 
     Refuted if a pair is significantly different and not shown to be within the margin. Pairs with fewer than three
     shared seeds are excluded if other pairs have three.
@@ -113,9 +111,9 @@ def _text(assessed: Mapping[str, Assessment], metric: Metric) -> str:
     name, largest = max(assessed.items(), key=lambda item: abs(item[1].comparison.difference))
     sample = sample_text(largest.comparison, metric)
     difference = f"{name}, {change_text(largest.comparison, metric)} (unadjusted {sample})"
-    verdicts = f"{_tally(assessed)} at the margin of {metric.amount(largest.margin)}, Holm-adjusted"
+    verdicts = f"{_tally(assessed)} at the margin of {metric.amount(largest.margin)}, Hommel-adjusted"
     pairs = f"{metric.name}, {counted(len(assessed), 'pair')} of alphas"
-    return f"{pairs}: {verdicts}. Largest difference: {difference}.{_undecided(assessed, metric)}"
+    return f"{pairs}: {verdicts}. Largest difference: {difference}.{_untestable(assessed)}"
 
 
 def _tally(assessed: Mapping[str, Assessment]) -> str:
@@ -126,8 +124,7 @@ def _tally(assessed: Mapping[str, Assessment]) -> str:
     return f"{equivalent} equivalent, {len(different)} different{names}, {inconclusive} inconclusive"
 
 
-def _undecided(assessed: Mapping[str, Assessment], metric: Metric) -> str:
-    """Return sentences on inconclusive pairs, each after a space. Empty without such pairs."""
-    detectable = detectable_text(inconclusive_effects(assessed.values()), metric)
+def _untestable(assessed: Mapping[str, Assessment]) -> str:
+    """Return sentences on pairs that cannot be tested, after a space. Empty without such pairs."""
     untestable = untestable_sentences({name: assessment.comparison for name, assessment in assessed.items()})
-    return (f" Between two alphas: {detectable}." if detectable else "") + (f" {untestable}" if untestable else "")
+    return f" {untestable}" if untestable else ""

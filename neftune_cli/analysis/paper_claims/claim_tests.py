@@ -1,14 +1,13 @@
-"""Tests of claims about one effect, and the sentences on effects, intervals and detectable effects."""
+"""Tests of claims about one effect, and the sentences on effects and intervals."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.paper_claims.noise_effects import NoiseEffect
-from neftune_cli.analysis.power import POWER, minimum_detectable_effect
-from neftune_cli.analysis.results import Assessment, Status
+from neftune_cli.analysis.results import Status
 from neftune_cli.analysis.verdicts import NO_VARIATION
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import LOSS, Metric
@@ -87,17 +86,6 @@ def untestable_sentences(comparisons: Mapping[str, PairedComparison]) -> str:
     )
 
 
-def detectable_text(effects: Iterable[float], metric: Metric) -> str:
-    """Return the largest of these minimum detectable effects. Empty without any."""
-    sizes = list(effects)
-    return f"minimum detectable effect {metric.amount(max(sizes))} ({percent(POWER)} power)" if sizes else ""
-
-
-def inconclusive_effects(assessments: Iterable[Assessment]) -> list[float]:
-    """Return the minimum detectable effects of the inconclusive assessments."""
-    return [one.detectable for one in assessments if one.verdict == "inconclusive"]
-
-
 def _outcome(effect: NoiseEffect, decided: _StatusAndReason) -> ClaimOutcome:
     status, reason = decided
     comparison, metric = effect.comparison, effect.metric
@@ -150,7 +138,7 @@ def _does_not_rise(effect: NoiseEffect) -> _StatusAndReason:
         return "supported", "Significantly lower." if direction else excluded
     if direction == "higher":
         return "refuted", _significant(effect, direction)
-    reason = f"Inconclusive: a rise beyond the margin of {margin} is not excluded; {_detectable(effect)}."
+    reason = f"Inconclusive: a rise beyond the margin of {margin} is not excluded."
     return "inconclusive", reason
 
 
@@ -176,9 +164,4 @@ def _significant(effect: NoiseEffect, direction: Direction) -> str:
 
 def _inconclusive(effect: NoiseEffect) -> str:
     margin = effect.metric.amount(effect.margin)
-    return f"Inconclusive: neither zero nor a change beyond the margin of {margin} is excluded; {_detectable(effect)}."
-
-
-def _detectable(effect: NoiseEffect) -> str:
-    level = 1 - effect.comparison.confidence
-    return detectable_text([minimum_detectable_effect(effect.comparison.mean, level=level)], effect.metric)
+    return f"Inconclusive: neither zero nor a change beyond the margin of {margin} is excluded."

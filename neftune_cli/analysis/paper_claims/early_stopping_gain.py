@@ -6,8 +6,6 @@ from neftune_cli.analysis.paper_claims.claim_data import SWEEP, ClaimData, NotMe
 from neftune_cli.analysis.paper_claims.claim_tests import (
     ClaimOutcome,
     change_text,
-    detectable_text,
-    inconclusive_effects,
     sample_text,
     untestable_sentences,
 )
@@ -22,7 +20,7 @@ _SWEEP_OF_EPOCHS = f"{SWEEP[:-1]} --epochs 3`"
 def gains_over_early_stopping(data: ClaimData) -> ClaimOutcome:
     """Test whether a noisy arm at its best epoch is better than the arm without noise at its best epoch.
 
-    Supported if any arm is better, with p-values Holm-adjusted over the arms. Refuted if all arms are equivalent or
+    Supported if any arm is better, with p-values Hommel-adjusted over the arms. Refuted if all arms are equivalent or
     worse.
 
     Raises:
@@ -90,9 +88,7 @@ def _differences(assessed: Mapping[str, Assessment], metric: Metric) -> str:
     sentences = [f"{arms} (unadjusted {listed(list(samples))})."]
     if any(assessment.verdict for assessment in assessed.values()):
         margin = metric.amount(next(iter(assessed.values())).margin)
-        detectable = detectable_text(inconclusive_effects(assessed.values()), metric)
-        suffix = f"; {detectable}" if detectable else ""
-        sentences.append(f"Verdicts at the margin of {margin}, Holm-adjusted{suffix}.")
+        sentences.append(f"Verdicts at the margin of {margin}, Hommel-adjusted.")
     untestable = untestable_sentences({name: assessment.comparison for name, assessment in assessed.items()})
     return " ".join([*sentences, *([untestable] if untestable else [])])
 

@@ -1,0 +1,125 @@
+"""Chances of a decision with more seeds, for assumed true differences, from the variances that were measured."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtri, ndtri, stdtrit
+
+from neftune_cli.analysis.crossed_factors import CrossedMean, weighted_degrees
+from neftune_cli.analysis.sequential import SequentialTest
+from neftune_cli.evidence.measurements import Floats
+
+PATHS = 4_000
+"""Number of simulated continuations. The standard error of a chance is at most 0.8 percentage points."""
+SPREAD = 0.8
+"""Confidence level of the range of the seed variance, from which the range of a chance follows."""
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Chance that a difference is decided with a number of seeds, if its true value is known."""
+
+    seeds: int
+    """Total number of seeds."""
+    effect: float
+    """Assumed true difference, in the metric's unit."""
+    chance: float
+    """Chance of a verdict other than inconclusive, 0 to 1, averaged over the uncertainty of the seed variance."""
+    low: float
+    """The chance if the seed variance is at the upper end of its 80% interval."""
+    high: float
+    """The chance if the seed variance is at the lower end of its 80% interval."""
+
+
+def outlook(
+    mean: CrossedMean, effect: float, *, margin: float, test: SequentialTest, alpha: float, looks: Sequence[int]
+) -> list[Outlook]:
+    """Return the chance of a decision until each of these numbers of seeds.
+
+    The measured seeds are kept and the missing ones are simulated, with normal differences around the assumed true
+    value. A decision is a test for difference or for equivalence that is significant at a look that is still to come.
+
+    Args:
+        mean: the measured difference of at least two seeds.
+        effect: assumed true difference, in the metric's unit.
+        margin: equivalence margin, in the same unit.
+        test: the planned looks.
+        alpha: level of each of the two tests, after the adjustment for several arms.
+        looks: numbers of seeds, each one of `test.looks`, larger than the measured number.
+    """
+    if not mean.is_measured or mean.seed_degrees < 1:
+        return []
+    draws = np.random.default_rng(0)
+    drawn = mean.seed_variance * mean.seed_degrees / draws.chisquare(mean.seed_degrees, PATHS)
+    ends = [mean.seed_variance * mean.seed_degrees / float(chdtri(mean.seed_degrees, p)) for p in _tails()]
+    variances = [drawn, *(np.full(PATHS, end) for end in ends)]
+    decided = [_decided(mean, effect, variance, margin, test, alpha) for variance in variances]
+    return [Outlook(seeds, effect, *sorted_chances(*(one[seeds] for one in decided))) for seeds in looks]
+
+
+def sorted_chances(chance: float, *ends: float) -> tuple[float, float, float]:
+    """Return the chance and the lower and the upper end of its range, which contains the chance."""
+    return chance, min(chance, *ends), max(chance, *ends)
+
+
+def _tails() -> tuple[float, float]:
+    return (1 - SPREAD) / 2, (1 + SPREAD) / 2
+
+
+def _decided(
+    mean: CrossedMean,
+    effect: float,
+    variance: Floats,  # (paths,)
+    margin: float,
+    test: SequentialTest,
+    alpha: float,
+) -> dict[int, float]:
+    """Return the share of paths with a decision until each look to come, by its number of seeds."""
+    draws = np.random.default_rng(1)
+    sums = np.full(PATHS, mean.mean * mean.seeds)
+    squares = np.full(PATHS, mean.seed_variance * (mean.seeds - 1) + mean.mean**2 * mean.seeds)
+    seen, decided, shares = mean.seeds, np.zeros(PATHS, dtype=bool), {}
+    for look, seeds in enumerate(test.looks):
+        if seeds <= seen:
+            continue
+        new = seeds - seen
+        added = effect * new + draws.normal(size=PATHS) * np.sqrt(variance * new)
+        within = variance * (draws.chisquare(new - 1, PATHS) if new > 1 else 0.0)
+        sums, squares, seen = sums + added, squares + added**2 / new + within, seeds
+        of_seeds = np.maximum(squares - sums**2 / seeds, 0) / (seeds - 1) / seeds
+        levels = test.level(alpha, look), test.level(2 * alpha, look)
+        decided |= _is_decided(mean, np.abs(sums) / seeds, of_seeds, seeds, margin, levels)
+        shares[seeds] = float(decided.mean())
+    return shares
+
+
+def _is_decided(
+    mean: CrossedMean,
+    sizes: Floats,  # (paths,)
+    of_seeds: Floats,  # (paths,)
+    seeds: int,
+    margin: float,
+    levels: tuple[float, float],
+) -> NDArray[np.bool_]:
+    """Return whether a difference of this size is significant, or equivalent to zero, (paths,)."""
+    squared = of_seeds + mean.item_variance
+    share = float(np.median(of_seeds / squared))
+    degrees = weighted_degrees(share, seeds - 1, mean.clusters - 1)
+    different, equivalent = (float(stdtrit(degrees, 1 - level / 2)) * np.sqrt(squared) for level in levels)
+    return np.asarray((sizes > different) | (margin - sizes > equivalent))
+
+
+def seeds_for_equivalence(mean: CrossedMean, margin: float, alpha: float, power: float = 0.8) -> int | None:
+    """Return the seeds with which equivalence is shown with this power if the true difference is 0.
+
+    This is the normal approximation of two one-sided tests, with the measured variances as the true ones. Return None
+    if no number is enough, because the held-out items limit the precision, or if no variance was measured.
+    """
+    if not mean.is_measured or margin <= 0:
+        return None
+    needed = float(ndtri(1 - alpha) + ndtri((1 + power) / 2))
+    left = (margin / needed) ** 2 - mean.item_variance
+    return max(2, math.ceil(mean.seed_variance / left)) if left > 0 else None

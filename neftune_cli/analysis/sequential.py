@@ -1,0 +1,84 @@
+"""Sequential tests at planned looks: p-values and levels that are valid although decided arms stop at a look."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy.special import stdtr
+
+from neftune_cli.evidence.measurements import Floats
+
+PATHS = 600_000
+"""Number of simulated paths. The standard error of a level of 5% is 0.03 percentage points."""
+_BLOCK = 100_000
+
+
+@dataclass(frozen=True)
+class SequentialTest:
+    """Test of one hypothesis at several looks, each with all seeds up to then.
+
+    The p-value after look j is G(min p_i / w_i) over the looks i up to j. p_i is the p-value of a one-sample t-test of
+    the n_i seeds of look i, and the weight w_i is n_i divided by the seeds of the last look. G is the distribution
+    function of this minimum over all looks under the null hypothesis, for independent normal differences. It is
+    simulated with a fixed seed. The p-value is therefore valid at every look and after every rule for stopping at a
+    look. With one look it is the p-value of the t-test.
+    """
+
+    looks: tuple[int, ...]
+    """Number of seeds at each look, in ascending order."""
+
+    def p_value(self, p_values: Sequence[float]) -> float:
+        """Return the sequential p-value of the two-sided p-values at the first looks; NaN counts as 1."""
+        return self._distribution(self._smallest(p_values))
+
+    def p_one_sided(self, p_values: Sequence[float]) -> float:
+        """Return the sequential p-value of the one-sided p-values at the first looks; NaN counts as 1."""
+        return self._distribution(2 * self._smallest(p_values)) / 2
+
+    def level(self, alpha: float, look: int) -> float:
+        """Return the two-sided p-value at a look that has the sequential p-value `alpha`.
+
+        Args:
+            alpha: level of the sequential test.
+            look: index of the look, from 0. After the last look, the level is that of the last look.
+        """
+        look = min(look, len(self.looks) - 1)
+        if len(self.looks) == 1:
+            return alpha
+        minima = _null_minima(self.looks)
+        return float(np.quantile(minima, alpha)) * self.looks[look] / self.looks[-1]
+
+    def _smallest(self, p_values: Sequence[float]) -> float:
+        known = ((p, seeds) for p, seeds in zip(p_values, self.looks, strict=False) if not math.isnan(p))
+        return min((p * self.looks[-1] / seeds for p, seeds in known), default=1.0)
+
+    def _distribution(self, value: float) -> float:
+        if len(self.looks) == 1 or value >= 1:
+            return min(1.0, value)
+        minima = _null_minima(self.looks)
+        return (1 + int(np.searchsorted(minima, value, side="right"))) / (1 + len(minima))
+
+
+FIXED = SequentialTest((1,))
+"""One test with a number of seeds that was chosen in advance."""
+
+
+@cache
+def _null_minima(looks: tuple[int, ...]) -> Floats:
+    """Return the sorted minima of p / w over the looks, under the null hypothesis, (paths,)."""
+    draws = np.random.default_rng(0)
+    return np.sort(np.concatenate([_minima(looks, _BLOCK, draws) for _ in range(PATHS // _BLOCK)]))
+
+
+def _minima(looks: tuple[int, ...], paths: int, draws: np.random.Generator) -> Floats:
+    sums, squares, smallest = np.zeros(paths), np.zeros(paths), np.full(paths, np.inf)
+    for seeds, new in zip(looks, np.diff(looks, prepend=0), strict=True):
+        added = draws.normal(scale=np.sqrt(new), size=paths)
+        sums += added
+        squares += added**2 / new + (draws.chisquare(new - 1, paths) if new > 1 else 0.0)
+        variance = (squares - sums**2 / seeds) / (seeds - 1)
+        p_values = 2 * stdtr(seeds - 1, -np.abs(sums) / np.sqrt(seeds * variance))
+        np.minimum(smallest, p_values * looks[-1] / seeds, out=smallest)
+    return smallest
