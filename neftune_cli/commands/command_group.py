@@ -19,6 +19,7 @@ SUMMARIES = {
     "preview": (
         "Show training examples as the model receives them: tokens, loss, noise, and columns that are not read."
     ),
+    "export": "Write each finished trial and the comparison of a sweep as runs of a tracker.",
     "sensitivity": (
         "Measure the effect of noise on embeddings and next-token predictions, and find equivalents of the paper's "
         "alphas."

@@ -4,8 +4,8 @@ The runner, the display and the reports are imported when they are needed, so th
 """
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.interrupts import Interrupts
 
 if TYPE_CHECKING:
+    from neftune_cli.sweeps.progress import Observer
     from neftune_cli.sweeps.runner import SweepOutcome
 
 READING = "Reading model and data ..."
@@ -111,31 +112,49 @@ def run_and_report(
     with executable_plan(file, fields, output, running, quiet=quiet, single_trial=single_trial) as work:
         from neftune_cli.commands.failures import disk_errors_reported, finish
         from neftune_cli.commands.outcome import print_results  # before the run: an upgrade may replace the files
-        from neftune_cli.commands.until_decided import check_pause
 
-        planned = work.planned
-        check_pause(planned.plan.spec.analysis.looks, pause_at)
+        planned, say = work.planned, _say_nothing if quiet else _say
         with disk_errors_reported(planned.folder.path):
-            outcome = _run(work, running, quiet=quiet, pause_at=pause_at)
+            outcome = run_plan(work, running, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at)
     with disk_errors_reported(planned.folder.path):
         print_results(planned, outcome, as_json=as_json, single_trial=single_trial)
     finish(planned, outcome, retried=running.retry_failed)
     return planned, outcome
 
 
-def _run(work: ExecutablePlan, running: SweepSettings, *, quiet: bool, pause_at: int | None) -> "SweepOutcome":
-    """Run all trials, or those of the planned looks until every arm is decided."""
-    from neftune_cli.commands.until_decided import run_looks
+def run_plan(
+    work: ExecutablePlan,
+    running: SweepSettings,
+    observe: "Callable[[], AbstractContextManager[Observer]]",
+    say: Callable[[str], None],
+    *,
+    pause_at: int | None = None,
+) -> "SweepOutcome":
+    """Run all trials, or those of the planned looks until every arm is decided.
+
+    Args:
+        work: the plan with its executor.
+        running: how trials are run.
+        observe: returns a new observer of a run.
+        say: receives a line on each planned look.
+        pause_at: number of seeds of the planned look after which to stop, or None.
+
+    Raises:
+        UsageError: no look is planned at `pause_at`, or the folder is not writable.
+        KeyboardInterrupt: the user interrupted a second time.
+
+    """
+    from neftune_cli.commands.until_decided import check_pause, run_looks
     from neftune_cli.sweeps.runner import run_sweep
 
-    planned = work.planned
-    if planned.plan.spec.analysis.looks:
-        say = _say_nothing if quiet else _say
-        return run_looks(work, running, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at)
-    with _observer(planned, quiet=quiet) as observer:
-        outcome = run_sweep(planned.plan, planned.folder, work.executor, observer, work.interrupts, running)
+    plan, folder = work.planned.plan, work.planned.folder
+    check_pause(plan.spec.analysis.looks, pause_at)
+    if plan.spec.analysis.looks:
+        return run_looks(work, running, observe, say, pause_at=pause_at)
+    with observe() as observer:
+        outcome = run_sweep(plan, folder, work.executor, observer, work.interrupts, running)
     if not outcome.was_cut_short:
-        planned.folder.add_look(len(planned.plan.spec.seeds))
+        folder.add_look(len(plan.spec.seeds))
     return outcome
 
 

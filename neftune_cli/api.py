@@ -1,0 +1,282 @@
+"""Sweeps and comparisons for programs and notebooks: the same as the commands, with values and results of Python."""
+
+import html
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from neftune_cli.commands.execution import executable_plan, run_plan
+from neftune_cli.commands.request import raise_with_spec_problems
+from neftune_cli.commands.routing import Destination, options_of, values_for
+from neftune_cli.commands.sweep import sweep as sweep_command
+from neftune_cli.config.run_settings import Keep, OnOom, Retry, sweep_settings
+from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from neftune_cli.metrics import Margin
+    from neftune_cli.reporting.plots import Plot
+    from neftune_cli.reporting.reports import ComparedEvidence
+    from neftune_cli.sweeps.progress import Observer, TrialOutcome
+    from neftune_cli.training.trial import Trial
+
+_NOT_FOR_PROGRAMS = frozenset({"dry_run", "hourly_rate", "quiet", "as_json"})
+_CHOICES = {"keep": Keep, "on_oom": OnOom, "retry": Retry}
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep that has run, with its results in a folder."""
+
+    folder: Path
+    trials_run: int
+    """Number of trials that this call has run."""
+    failed: Mapping[str, str]
+    """Reasons of failed trials by label, for example "alpha=5, seed 0"."""
+    is_complete: bool
+    """Whether no trial is left that could run. The same call runs the rest."""
+
+    def compare(self, **options: Any) -> "ComparisonResult":
+        """Return the comparison of the arms; the options are those of `compare`."""
+        return compare(self, **options)
+
+    def _repr_html_(self) -> str:
+        return self.compare()._repr_html_() if self.trials_run or self.is_complete else html.escape(repr(self))
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    """Comparisons of finished trials: one for each set of comparable trials."""
+
+    compared: "Sequence[ComparedEvidence]"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row for each sweep, arm and metric, with the columns of `neftune compare --format csv`."""
+        import io
+
+        import pandas as pd
+
+        from neftune_cli.reporting.exports import to_csv
+
+        return pd.read_csv(io.StringIO(to_csv([one.comparison for one in self.compared])))
+
+    @property
+    def verdicts(self) -> dict[str, str | None]:
+        """Return the verdict of each arm of the first comparison on its primary metric; None if there is none."""
+        first = self.compared[0].comparison
+        found = {arm.name: first.assessment(arm.name, first.primary) for arm in first.treated}
+        return {arm: one.verdict if one else None for arm, one in found.items()}
+
+    @property
+    def plots(self) -> "dict[str, SvgImage]":
+        """Return the plots of the first comparison by name, which a notebook shows."""
+        from neftune_cli.reporting.plots import standalone
+        from neftune_cli.reporting.reports import draw_plots
+
+        plots: Mapping[str, Plot] = draw_plots(self.compared[0])
+        return {name: SvgImage(standalone(plot.svg)) for name, plot in plots.items()}
+
+    def to_html(self) -> str:
+        """Return the page of `neftune compare --format html`."""
+        from neftune_cli.reporting.reports import render_page
+
+        return render_page(self.compared)
+
+    def __str__(self) -> str:
+        from neftune_cli.reporting.documents import OutputFormat, document
+
+        return document([one.comparison for one in self.compared], OutputFormat.TABLE)
+
+    def _repr_html_(self) -> str:
+        return f'<iframe srcdoc="{html.escape(self.to_html())}" width="100%" height="700" frameborder="0"></iframe>'
+
+
+@dataclass(frozen=True)
+class SvgImage:
+    """An image that a notebook shows."""
+
+    svg: str
+
+    def _repr_svg_(self) -> str:
+        return self.svg
+
+
+def sweep(
+    experiment: str | PathLike[str] | None = None,
+    *,
+    output: str | PathLike[str] | None = None,
+    progress: bool = True,
+    pause_at: int | None = None,
+    **options: Any,
+) -> SweepResult:
+    """Fine-tune one model with several alphas and seeds, as `neftune sweep` does.
+
+    The same call resumes an interrupted sweep, and runs only the missing trials.
+
+    >>> result = sweep(model="tiny", alphas=[0, 5], seeds=3)  # doctest: +SKIP
+    >>> result.compare().verdicts  # doctest: +SKIP
+    {'alpha=5': 'inconclusive'}
+
+    Args:
+        experiment: experiment in YAML, or None.
+        output: results folder; by default `results/<name>`.
+        progress: whether to show a progress bar.
+        pause_at: number of seeds of the planned look after which to stop.
+        options: options of `neftune sweep` with underscores, for example `learning_rate=1e-3`. Lists can be Python
+            lists; `settings` is a mapping of fields of SFTConfig.
+
+    Raises:
+        UsageError: every problem of the options, the model, the data and the folder.
+        KeyboardInterrupt: the sweep was interrupted; finished steps are kept.
+
+    """
+    arguments = _arguments(options)
+    fields = values_for(Destination.SPEC, sweep_command, arguments)
+    problems, file = Problems(), None if experiment is None else Path(experiment)
+    running = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep_command, arguments)))
+    raise_with_spec_problems(problems, file, fields)
+    assert running is not None
+    with executable_plan(file, fields, None if output is None else Path(output), running, quiet=True) as work:
+        from neftune_cli.sweeps.progress import NullObserver
+
+        observe = ProgressBar if progress else lambda: nullcontext(NullObserver())
+        outcome = run_plan(work, running, observe, lambda _line: None, pause_at=pause_at)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    is_complete = not (outcome.left or outcome.was_cut_short)
+    return SweepResult(work.planned.folder.path, outcome.run_now, outcome.failed, is_complete)
+
+
+def compare(
+    *results: SweepResult | str | PathLike[str],
+    baseline: str | float | None = None,
+    metric: str | None = None,
+    margins: "Mapping[str, float | str | Margin] | None" = None,
+    confidence: float = 0.95,
+) -> ComparisonResult:
+    """Compare the arms of finished sweeps, or of runs of other tools, as `neftune compare` does.
+
+    Args:
+        results: results of `sweep`, or folders. Default: `results`.
+        baseline: arm to compare with, by alpha or name; default: the first arm.
+        metric: key of the metric that the verdict is about; default: held-out loss.
+        margins: metric key to equivalence margin, in its unit or as text such as "10%".
+        confidence: confidence level of the intervals; tests use the level 1 - confidence.
+
+    Raises:
+        UsageError: a folder, the baseline, the metric or a margin does not exist.
+        NothingToCompareError: no trained trial has finished.
+
+    """
+    from neftune_cli.analysis.options import ComparisonOptions
+    from neftune_cli.commands.compare import parse_margins
+    from neftune_cli.evidence.gathering import gather
+    from neftune_cli.reporting.reports import compare_all
+
+    paths = [one.folder if isinstance(one, SweepResult) else Path(one) for one in results] or [Path("results")]
+    evidence = gather(paths)
+    measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
+    parsed = parse_margins([f"{key}={size}" for key, size in (margins or {}).items()], measured)
+    name = f"{baseline:g}" if isinstance(baseline, int | float) else baseline
+    return ComparisonResult(compare_all(evidence, ComparisonOptions(name, metric, confidence, parsed))[0])
+
+
+class ProgressBar:
+    """Observer with one progress bar for all trials, for terminals and notebooks."""
+
+    def __enter__(self) -> Self:
+        from tqdm.auto import tqdm
+
+        self._bar: Any = tqdm(unit="trial", desc="reading model and data")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def sweep_started(self, trials: "Sequence[Trial]", missing: "Sequence[Trial]", notes: Sequence[str]) -> None:
+        """Set the length of the bar."""
+        self._bar.reset(total=len(trials))
+        self._bar.update(len(trials) - len(missing))
+        for note in notes:
+            self.note(note)
+
+    def trial_started(self, trial: "Trial") -> None:
+        """Name the trial."""
+        self._bar.set_description(trial.label)
+
+    def trial_ended(self, outcome: "TrialOutcome") -> None:
+        """Advance the bar, and write the reason of a failure above it."""
+        if outcome.reason:
+            self.note(f"{outcome.trial.label}: {outcome.reason}")
+        self._bar.update()
+
+    def note(self, text: str) -> None:
+        """Write a line above the bar."""
+        self._bar.write(text)
+
+    def stopping(self) -> None:
+        """Say that the running trials were asked to stop."""
+        self._bar.set_description("stopping")
+
+
+if TYPE_CHECKING:
+    _: type[Observer] = ProgressBar
+
+
+def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all arguments of the command: its defaults, and the given options as the command receives them.
+
+    Raises:
+        UsageError: an option does not exist.
+
+    """
+    parameters = inspect.signature(sweep_command).parameters
+    known = options_of(sweep_command).keys() - _NOT_FOR_PROGRAMS - {"output", "pause_at"}
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        fixes = {name: did_you_mean(name, sorted(known)) or "Use the options of `neftune sweep`." for name in unknown}
+        raise UsageError(*(Problem(f"sweep has no option {name!r}.", fix) for name, fix in fixes.items()))
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    return {**defaults, **{name: _as_typed(name, value) for name, value in options.items()}}
+
+
+def _as_typed(name: str, value: Any) -> Any:
+    """Return a value as the command receives it: lists as text, settings as `key=value`, and names of choices.
+
+    Raises:
+        UsageError: a choice does not exist.
+
+    """
+    if name in _CHOICES:
+        return _choice(name, value)
+    if isinstance(value, Mapping):
+        pairs = list(_pairs(value))
+        return pairs if name == "settings" else ",".join(pairs)
+    if isinstance(value, str) or not isinstance(value, Sequence | range):
+        return str(value) if name in ("seeds", "workers", "alphas", "snr") and value is not None else value
+    text = ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value)
+    return f"{text}," if name == "seeds" else text  # without the comma, one seed would be a number of seeds
+
+
+def _choice(name: str, value: Any) -> Any:
+    try:
+        return None if value is None else _CHOICES[name](value)
+    except ValueError:
+        what = f"{name} must be {alternatives(list(_CHOICES[name]))}; {value!r} was given."
+        raise UsageError(Problem(what, "Use one of them.")) from None
+
+
+def _pairs(values: Mapping[str, Any]) -> Iterator[str]:
+    import yaml
+
+    for key, value in values.items():
+        text = value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).strip()
+        yield f"{key}={text.removesuffix('...').strip()}"

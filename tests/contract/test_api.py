@@ -1,0 +1,60 @@
+"""`sweep` and `compare` of Python give the results of the commands."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from neftune_cli import compare, sweep
+from neftune_cli.api import SweepResult
+from neftune_cli.errors import NothingToCompareError, UsageError
+from tests.command_line import Neftune
+
+SMALL = {"train_examples": 16, "eval_examples": 4, "max_steps": 2, "max_new_tokens": 4, "estimate": False}
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> SweepResult:
+    return sweep(alphas=[0, 5], seeds=range(1), output=tmp_path_factory.mktemp("api") / "out", workers=0, **SMALL)
+
+
+def test_a_sweep_runs_its_trials_and_the_same_call_runs_nothing(result: SweepResult) -> None:
+    assert (result.trials_run, result.is_complete, dict(result.failed)) == (3, True, {})
+    again = sweep(alphas=[0, 5.0], seeds="1", output=result.folder, workers=0, progress=False, **SMALL)
+    assert (again.trials_run, again.is_complete) == (0, True)
+
+
+def test_the_frame_is_the_csv_of_the_command(result: SweepResult, tmp_path: Path, neftune: Neftune) -> None:
+    file = tmp_path / "table.csv"
+    neftune("compare", str(result.folder), "--format", "csv", "--output", str(file))
+    pd.testing.assert_frame_equal(result.compare().to_frame(), pd.read_csv(file))
+
+
+def test_a_notebook_shows_comparison_and_plots(result: SweepResult) -> None:
+    compared = compare(result)
+    assert compared.verdicts == {"alpha=5": None}
+    assert "alpha=5" in str(compared)
+    assert compared._repr_html_().startswith("<iframe srcdoc=")
+    assert "<script" not in compared._repr_html_()  # escaped
+    assert all("<svg" in plot._repr_svg_() for plot in compared.plots.values())
+    assert result._repr_html_() == compared._repr_html_()
+
+
+def test_options_of_a_comparison(result: SweepResult) -> None:
+    compared = result.compare(metric="rouge_l", baseline=5, margins={"rouge_l": 0.1}, confidence=0.9)
+    comparison = compared.compared[0].comparison
+    assert (comparison.primary, comparison.baseline, comparison.confidence) == ("rouge_l", "alpha=5", 0.9)
+
+
+def test_unknown_options_and_values_are_named() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'learning_rate'"):
+        sweep(learning_rat=1e-3)
+    with pytest.raises(UsageError, match="keep must be"):
+        sweep(keep="some")
+    with pytest.raises(UsageError, match="alpha must be"):
+        sweep(alphas=[0, -5])
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises((UsageError, NothingToCompareError)):
+        compare(tmp_path)
