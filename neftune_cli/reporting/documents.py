@@ -4,9 +4,11 @@ The writers are imported late, so that `neftune compare --help` starts fast.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from neftune_cli.formatting import PLAIN_WIDTH
 
 if TYPE_CHECKING:
     from neftune_cli.analysis.results import Comparison
@@ -23,17 +25,15 @@ class OutputFormat(StrEnum):
     HTML = "html"
 
 
-def document(comparisons: "Sequence[Comparison]", output_format: OutputFormat, *, hypotheses: bool = False) -> str:
+def document(comparisons: "Sequence[Comparison]", output_format: OutputFormat) -> str:
     """Return the comparisons as a text that ends with a line break and has no terminal codes.
-
-    `hypotheses` adds the paper's claims to the tables of `OutputFormat.TABLE`; the other formats ignore it.
 
     Raises:
         ValueError: the format is HTML, which `reports.render_page` writes.
     """
     match output_format:
         case OutputFormat.TABLE:
-            return to_text(comparisons, hypotheses=hypotheses)
+            return to_text(comparisons, full=True)
         case OutputFormat.JSON:
             from neftune_cli.reporting.exports import to_json
 
@@ -54,14 +54,23 @@ def document(comparisons: "Sequence[Comparison]", output_format: OutputFormat, *
             raise ValueError("the page is written by reports.render_page")
 
 
-def to_text(comparisons: "Sequence[Comparison]", *, hypotheses: bool = False) -> str:
-    """Return the terminal output at `PLAIN_WIDTH` columns, without colors."""
+def to_text(
+    comparisons: "Sequence[Comparison]",
+    width: int = PLAIN_WIDTH,
+    *,
+    full: bool = False,
+    hypotheses: bool = False,
+    reported: Collection[str] = (),
+) -> str:
+    """Return the terminal output with lines of this width, without colors.
+
+    The arguments have the meaning of those of `terminal.print_comparisons`.
+    """
     from rich.console import Console
 
-    from neftune_cli.formatting import PLAIN_WIDTH
-    from neftune_cli.reporting.tables import print_comparisons
+    from neftune_cli.reporting.terminal import print_comparisons
 
     text = io.StringIO()
-    console = Console(file=text, width=PLAIN_WIDTH, color_system=None, force_terminal=False)
-    print_comparisons(console, comparisons, hypotheses=hypotheses)
+    console = Console(file=text, width=width, color_system=None, force_terminal=False)
+    print_comparisons(console, comparisons, full=full, hypotheses=hypotheses, reported=reported)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
