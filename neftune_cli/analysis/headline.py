@@ -42,7 +42,9 @@ class Headline:
 def headline(comparison: Comparison) -> Headline:
     """Return the state of the decision on the primary metric."""
     if not comparison.treated:
-        return Headline("NOTHING TO COMPARE", f"{comparison.spoken(comparison.baseline)} is the only finished arm.")
+        return Headline(
+            "NOTHING TO COMPARE", f"{_capital(comparison.spoken(comparison.baseline))} is the only finished arm."
+        )
     decision = decide(comparison)
     if decision.action == "not learned":
         sentence = f"Without noise, fine-tuning is no better than the base model, so {_question(comparison)} is open."
@@ -92,15 +94,16 @@ def _no_verdict(comparison: Comparison, decision: Decision) -> str:
 
 
 def _not_decided(comparison: Comparison, decision: Decision) -> str:
-    is_one = len(decision.open_arms) == 1
-    subject = comparison.spoken(next(iter(decision.open_arms))) if is_one else "an arm"
-    noise = "noise helps or hurts here" if comparison.is_about_noise else f"{subject} is better or worse"
-    if comparison.is_about_noise and any(one.role == "primary" for one in decision.open_arms.values()):
-        noise = f"noise helps or hurts here with {subject}"
-    known = compatible_range(decision.open_arms, comparison.metric)
-    differences = "the true difference is" if is_one else "the true differences are"
+    arms, metric = list(decision.open_arms), comparison.metric
+    if len(arms) == 1 and (len(comparison.treated) > 1 or not comparison.is_about_noise):
+        subject = comparison.spoken(arms[0])
+    else:
+        subject = "noise" if comparison.is_about_noise else "an arm"
+    verb = "improves or worsens" if metric.goal else "changes"
+    known = compatible_range(decision.open_arms, metric)
+    differences = "the true difference is" if len(arms) == 1 else "the true differences are"
     compatible = f": {differences} compatible with {known}" if known else ""
-    return f"It is not shown whether {noise}{compatible}."
+    return f"It is not shown whether {subject} {verb} {metric.name_within}{compatible}."
 
 
 def _noise_matters(comparison: Comparison) -> str:
@@ -138,3 +141,7 @@ def _spelled(verdict: str, comparison: Comparison) -> str:
     if verdict == "equivalent":
         return f"equivalent within {comparison.metric.amount(comparison.margins[comparison.primary].size)}"
     return "not decided" if verdict == "inconclusive" else verdict
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -256,8 +256,10 @@ class Comparison:
 
     @property
     def is_about_noise(self) -> bool:
-        """Return whether the baseline has no noise and all other arms have noise."""
-        return self.arm(self.baseline).alpha == 0 and all(arm.alpha for arm in self.treated)
+        """Return whether the baseline has no noise and all other arms have noise, apart from controls."""
+        controls = self.plan.controls if self.plan else ()
+        noisy = [arm for arm in self.treated if arm.name not in controls]
+        return self.arm(self.baseline).alpha == 0 and all(arm.alpha for arm in noisy)
 
     @property
     def treated(self) -> tuple[ArmSummary, ...]:

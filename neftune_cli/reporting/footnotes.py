@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Contrast
+from neftune_cli.analysis.results import DIFFERENT, ArmSummary, Assessment, Comparison, Contrast
 from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import Metric
@@ -139,7 +139,8 @@ def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Ite
         wider = percent(2 * comparison.confidence - 1)
         yield (
             f"The {level} intervals are simultaneous, so they agree with the verdicts. The interval of an equivalent "
-            f"arm is the {wider} interval, by which equivalence is tested."
+            f"arm is the {wider} interval, by which equivalence is tested. An end of exactly 0 means that only the "
+            "direction of the difference is shown."
         )
     elif any(math.isfinite(one.comparison.ci_low) for one in assessments):
         yield f"The {level} intervals shown are unadjusted."
@@ -185,12 +186,16 @@ def contrast_text(comparison: Comparison, contrast: Contrast, metric: Metric) ->
     arms = [comparison.arm(name) for name in contrast.arms]
     alphas = sorted(arm.alpha or 0.0 for arm in arms)
     if contrast.name == "trend":
-        name = f"trend from alpha {alphas[0]:g} to {alphas[-1]:g}"
+        name = f"trend from {alphas[0]:g} to {alphas[-1]:g}"
     elif len(arms) <= MOST_ARMS_OF_MEAN and all(arm.is_named_by_alpha for arm in arms):
         name = f"mean of alphas {', '.join(f'{alpha:g}' for alpha in alphas)}"
     else:
         name = f"mean of {len(arms)} arms"
-    return f"{name}: {interval_text(one, metric)}, {one.verdict or 'no verdict'}"
+    if contrast.name == "trend" and one.verdict in DIFFERENT:
+        direction = "rises" if one.comparison.difference > 0 else "falls"
+        return f"{name}: {interval_text(one, metric)}, {direction} with alpha"
+    level = f" ({percent(2 * one.comparison.confidence - 1)} interval)" if one.verdict == "equivalent" else ""
+    return f"{name}: {interval_text(one, metric)}, {one.verdict or 'no verdict'}{level}"
 
 
 def _unadjusted(comparison: Comparison) -> Iterator[str]:
@@ -308,7 +313,7 @@ def noise_sentence(comparison: Comparison) -> str | None:
 
 
 def _noise_share(arm: ArmSummary) -> str:
-    return "not measured" if arm.alpha and arm.noise_ratio is None else noise_share(arm)
+    return "not measured" if arm.alpha != 0 and arm.noise_ratio is None else noise_share(arm)
 
 
 def attestation_sentence(attestations: Sequence[Attestation]) -> str | None:

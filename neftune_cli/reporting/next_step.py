@@ -44,11 +44,12 @@ def next_step(comparison: Comparison) -> NextStep | None:
             comparison, len(DEFAULT_ALPHAS), ("--alphas", ",".join(f"{one:g}" for one in DEFAULT_ALPHAS))
         )
     decision = decide(comparison)
+    if comparison.plan and comparison.plan.looks:
+        is_decided = decision.confirmatory and not decision.open_arms
+        return None if is_decided else _of_plan(comparison)
     arms = {*decision.open_arms, *decision.checkpoints}
     if not arms:
         return None
-    if comparison.plan and comparison.plan.looks:
-        return _of_plan(comparison, arms)
     if not decision.checkpoints and not any(comparison.outlooks.get(arm) for arm in arms):
         return None  # the sweep has all seeds of the default looks already
     return _with_seeds(comparison, len(comparison.arms), ())
@@ -93,8 +94,8 @@ def _share(probability: float) -> str:
     return ">99%" if probability > 0.99 else f"{probability:.0%}"
 
 
-def _of_plan(comparison: Comparison, arms: set[str]) -> NextStep | None:
-    """Return the command that continues the plan of a sweep."""
+def _of_plan(comparison: Comparison) -> NextStep | None:
+    """Return the command that continues the plan of a sweep; None after its last look."""
     plan = comparison.plan
     assert plan is not None
     taken, last = plan.looks[plan.taken - 1] if plan.taken else 0, plan.looks[-1]
@@ -102,7 +103,9 @@ def _of_plan(comparison: Comparison, arms: set[str]) -> NextStep | None:
         return None
     folder = comparison.origin.folders[0]
     command = ("neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder)
-    return _step(comparison, command, last, (last - taken) * (1 + len(arms)))
+    assessed = (comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated)
+    going_on = sum(one is None or one.verdict in (None, "inconclusive") for one in assessed)
+    return _step(comparison, command, last, (last - taken) * (1 + going_on))
 
 
 def _with_seeds(comparison: Comparison, arms: int, options: Sequence[str]) -> NextStep:
@@ -121,6 +124,5 @@ def _step(comparison: Comparison, command: tuple[str, ...], seeds: int, trials: 
 
 
 def details_command(comparison: Comparison) -> str:
-    """Return the command that shows more of the same comparison."""
-    folders = shlex.join(comparison.origin.folders)
-    return f"neftune compare {folders} --full | --metric KEY | --hypotheses"
+    """Return the command that shows more of the same comparison, with its options as alternatives."""
+    return f"neftune compare {shlex.join(comparison.origin.folders)} --full | --metric KEY | --hypotheses"

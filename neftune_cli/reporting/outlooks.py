@@ -36,12 +36,12 @@ def outlook_section(comparison: Comparison) -> Section | None:
 
 
 def margin_sentences(comparison: Comparison) -> Iterator[str]:
-    """Yield the margin of the primary metric with its rule, and its size beside the variation of each arm's seeds."""
+    """Yield the margin of the primary metric with its rule, and its size beside the variation of open arms' seeds."""
     if comparison.treated and comparison.margins[comparison.primary].size > 0:
         yield _margin(comparison)
         for arm in comparison.treated:
             one = comparison.assessment(arm.name, comparison.primary)
-            if one and one.comparison.about == "method" and one.comparison.mean.seed_variance > 0:
+            if one and one.verdict == "inconclusive" and one.comparison.mean.seed_variance > 0:
                 yield _beside_the_seeds(comparison, arm.name, one)
 
 

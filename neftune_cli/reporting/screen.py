@@ -3,8 +3,9 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -37,12 +38,22 @@ MOST_LISTED = 4
 """Largest number of seeds and of arms to list in a line."""
 MOST_MISSING, MOST_CHANGED = 2, 4
 """Largest numbers of missing trials and of changed metrics to name."""
-_Fact = tuple[str, str]
-"""A label and a sentence without its label."""
+MOST_LINES = 25
+"""Largest number of lines at 80 columns for up to four arms; each further arm adds at least one."""
+
+
+@dataclass(frozen=True)
+class _Fact:
+    """A labelled sentence under the table."""
+
+    label: str
+    sentence: str
+    rank: int = 0
+    """Facts of higher rank are left out first if the screen is too long; those of rank 0 stay."""
 
 
 def print_screen(console: Console, comparison: Comparison, *, has_commands: bool = True, report: str = "") -> None:
-    """Print the first screen, at most 25 lines at 80 columns for four arms.
+    """Print the first screen, at most `MOST_LINES` lines at 80 columns for four arms.
 
     Args:
         console: its width determines the columns of the table.
@@ -50,22 +61,40 @@ def print_screen(console: Console, comparison: Comparison, *, has_commands: bool
         has_commands: whether to end with the commands to type next.
         report: path of the page of this comparison; empty if none is written.
     """
-    console.print(Text.assemble((terminal_text(comparison.sweep), "bold"), "  ", terminal_text(_scope(comparison))))
-    if comparison.apart:
-        console.print(Text(terminal_text(comparison.apart)))
-    console.print()
-    found = headline(comparison)
-    problems = [("PROBLEM", problem) for problem in comparison.learning.problems]
-    console.print(_grid([*problems, (found.word, found.sentence)], {"PROBLEM": "bold red"} | WORD_STYLES))
-    console.print()
     table = screen_table(comparison, console.width)
-    console.print(_title(comparison))
+    commands = _commands(comparison, report, console.width) if has_commands else []
+    above, facts = list(_above(comparison)), list(_facts(comparison, table))
+    room = MOST_LINES + max(0, len(comparison.arms) - 4)
+    while _height(console, *above, table.renderable(), _grid(facts), *commands) > room and any(
+        one.rank for one in facts
+    ):
+        facts.remove(max(facts, key=lambda one: one.rank))
+    if has_commands and _height(console, *above, table.renderable(), _grid(facts), *commands) > room:
+        commands = _commands(comparison, report, console.width, has_chance=False)
+    for renderable in above:
+        console.print(renderable)
     console.print(table.renderable())
-    if facts := list(_facts(comparison, table)):
+    if facts:
         console.print(_grid(facts))
-    if has_commands:
-        console.print()
-        _print_commands(console, comparison, report)
+    for command in commands:
+        console.print(command, soft_wrap=isinstance(command, Text), crop=False)
+
+
+def _above(comparison: Comparison) -> Iterator[RenderableType]:
+    """Yield the parts above the table."""
+    yield Text.assemble((terminal_text(comparison.sweep), "bold"), "  ", terminal_text(_scope(comparison)))
+    if comparison.apart:
+        yield Text(terminal_text(comparison.apart))
+    yield ""
+    found = headline(comparison)
+    problems = (_Fact("PROBLEM", problem) for problem in comparison.learning.problems)
+    yield _grid([*problems, _Fact(found.word, found.sentence)], {"PROBLEM": "bold red"} | WORD_STYLES)
+    yield ""
+    yield _title(comparison)
+
+
+def _height(console: Console, *parts: RenderableType) -> int:
+    return sum(len(console.render_lines(part, pad=False)) for part in parts)
 
 
 def scope_parts(comparison: Comparison) -> Iterator[str]:
@@ -122,14 +151,14 @@ def _facts(comparison: Comparison, table: ScreenTable) -> Iterator[_Fact]:
     labels = {"noise": "Noise ratio", "response": " ".join(filter(None, _response_heading(table)))}
     for column in table.left_out:
         if column.key in labels and len(names) <= MOST_LISTED + 1 and all(len(name) < 12 for name in names):
-            yield labels[column.key], outside(column, names)
+            yield _Fact(labels[column.key], outside(column, names), rank=4)
     yield from _roles(comparison)
     yield from _equivalent(comparison)
     yield from _any_noise(comparison)
     yield from _other_metrics(comparison)
     yield from _early_stopping(comparison)
     if missing := comparison.unfinished:
-        yield "Missing", listed_at_most(missing, MOST_MISSING, separator="; ")
+        yield _Fact("Missing", listed_at_most(missing, MOST_MISSING, separator="; "))
 
 
 def _response_heading(table: ScreenTable) -> tuple[str, str]:
@@ -144,13 +173,13 @@ def _roles(comparison: Comparison) -> Iterator[_Fact]:
             by_role.setdefault(one.role, []).append(comparison.spoken(arm.name))
     parts = [f"{listed(arms)}: {_ROLES[role]}" for role, arms in by_role.items() if role in _ROLES]
     if parts:
-        yield "Arms", "; ".join(parts)
+        yield _Fact("Arms", "; ".join(parts))
 
 
 _ROLES = {
     "primary": "primary arm, whose test was declared in advance",
     "exploratory": "exploratory",
-    "control": "control of the instrument",
+    "control": "check of the instrument",
 }
 
 
@@ -161,7 +190,7 @@ def _equivalent(comparison: Comparison) -> Iterator[_Fact]:
         level = percent(2 * comparison.confidence - 1)
         rule = comparison.margins[comparison.primary].rule()
         margin = comparison.metric.amount(max(margins))
-        yield "Equivalent", f"within {margin} ({rule}); {level} interval, by which equivalence is tested"
+        yield _Fact("Equivalent", f"within {margin}, {rule}; {level} interval", rank=3)
 
 
 def _any_noise(comparison: Comparison) -> Iterator[_Fact]:
@@ -169,7 +198,7 @@ def _any_noise(comparison: Comparison) -> Iterator[_Fact]:
     if test := comparison.noise_tests.get(comparison.primary):
         metric = shown_metric(comparison)
         shown = [one for one in test.contrasts if one.name == "mean" or one.assessment.verdict in DIFFERENT]
-        yield "Any noise", "; ".join(contrast_text(comparison, one, metric) for one in shown)
+        yield _Fact("Any noise", "; ".join(contrast_text(comparison, one, metric) for one in shown))
 
 
 def _other_metrics(comparison: Comparison) -> Iterator[_Fact]:
@@ -185,10 +214,12 @@ def _other_metrics(comparison: Comparison) -> Iterator[_Fact]:
     if changed := [item for item in assessed if item[2].verdict in DIFFERENT]:
         metrics = dict.fromkeys((metric.key, str(one.verdict)) for metric, _, one in changed)
         texts = [_changed(comparison, *key, changed) for key in metrics]
-        yield "Other metrics", f"{listed_at_most(texts, MOST_CHANGED, '; ')} (each metric is tested by itself)"
+        yield _Fact("Other metrics", f"{listed_at_most(texts, MOST_CHANGED, '; ')} (each metric is tested by itself)")
         return
     metric, arm, one = min(assessed, key=lambda item: item[2].p_adjusted)
-    yield "Other metrics", f"none shown to differ; closest: {metric.name_within}, {comparison.spoken(arm)}"
+    yield _Fact(
+        "Other metrics", f"none shown to differ; closest: {metric.name_within}, {comparison.spoken(arm)}", rank=1
+    )
 
 
 def _changed(comparison: Comparison, key: str, verdict: str, changed: Sequence[tuple[Metric, str, Assessment]]) -> str:
@@ -204,7 +235,9 @@ def _early_stopping(comparison: Comparison) -> Iterator[_Fact]:
     baseline, last = stopping.arms[0], max(stopping.epochs)
     spoken = comparison.spoken(comparison.baseline)
     if baseline.best_epoch == last:
-        yield "Early stopping", f"{spoken} is best after its last epoch, {last}, so there is nothing to stop"
+        yield _Fact(
+            "Early stopping", f"{spoken} is best after its last epoch, {last}, so there is nothing to stop", rank=2
+        )
         return
     changed = []
     for arm in decide(comparison).with_verdict:
@@ -219,9 +252,9 @@ def _early_stopping(comparison: Comparison) -> Iterator[_Fact]:
             changed.append(f"{comparison.spoken(arm)} {stopped.best.verdict}")
     epoch = f"best epoch of {spoken}: {baseline.best_epoch:.1f} of {last}"
     if changed:
-        yield "Early stopping", f"at best epochs the verdicts are: {'; '.join(changed)} ({epoch})"
+        yield _Fact("Early stopping", f"at best epochs the verdicts are: {'; '.join(changed)} ({epoch})")
     else:
-        yield "Early stopping", f"changes no verdict ({epoch})"
+        yield _Fact("Early stopping", f"changes no verdict ({epoch})", rank=2)
 
 
 # Commands
@@ -232,25 +265,28 @@ _LABEL_WIDTH = len("Details") + _GAP
 _CONTINUED = " \\"
 
 
-def _print_commands(console: Console, comparison: Comparison, report: str) -> None:
+def _commands(comparison: Comparison, report: str, width: int, *, has_chance: bool = True) -> list[RenderableType]:
+    """Return an empty line and the commands. Texts must not be wrapped, because they are commands to copy."""
+    parts: list[RenderableType] = [Text("")]
     if step := next_step(comparison):
-        _print_command(console, "Next", shlex.join(step.command))
-        console.print(_grid([("", step.price)]))
-    elif decide(comparison).open_arms and not comparison.origin.is_sweep:
-        console.print(_grid([("Next", "train more seeds, their number chosen in advance, and compare again")]))
-    if chance := chance_sentence(comparison):
-        console.print(_grid([("Chance", chance)]))
-    _print_command(console, "Details", details_command(comparison))
+        parts += [_command("Next", shlex.join(step.command), width), _grid([_Fact("", step.price)])]
+    elif comparison.treated and decide(comparison).open_arms and not comparison.origin.is_sweep:
+        parts.append(_grid([_Fact("Next", "train more seeds, their number chosen in advance, and compare again")]))
+    if has_chance and (chance := chance_sentence(comparison)):
+        parts.append(_grid([_Fact("Chance", chance)]))
+    if comparison.origin.folders:
+        parts.append(_grid([_Fact("Details", details_command(comparison))]))
     if report:
-        _print_command(console, "Report", report)
+        parts.append(_command("Report", report, width))
+    return parts if len(parts) > 1 else []
 
 
-def _print_command(console: Console, label: str, command: str) -> None:
-    """Print a command that can be copied: on several lines if it is too long, each but the last with a backslash."""
-    first, *others = _command_lines(terminal_text(command), console.width - _LABEL_WIDTH)
-    for start, line in ((label, first), *(("  ", other) for other in others)):
-        text = Text.assemble((f"{start:<{_LABEL_WIDTH}}", "dim"), line)
-        console.print(text, soft_wrap=True, crop=False)
+def _command(label: str, command: str, width: int) -> Text:
+    """Return a command in one line, or in several of which each but the last ends with a backslash."""
+    lines = _command_lines(terminal_text(command), width - _LABEL_WIDTH)
+    starts = [label, *("  " for _ in lines[1:])]
+    parts = ((f"{start:<{_LABEL_WIDTH}}", line) for start, line in zip(starts, lines, strict=True))
+    return Text("\n").join(Text.assemble((start, "dim"), line) for start, line in parts)
 
 
 def _command_lines(command: str, width: int) -> list[str]:
@@ -258,7 +294,7 @@ def _command_lines(command: str, width: int) -> list[str]:
     if len(command) <= width:
         return [command]
     lines = [""]
-    for word in re.split(r" (?=--|\| )", command):
+    for word in re.split(r" (?=--)", command):
         joined = f"{lines[-1]} {word}".lstrip()
         if len(joined) + len(_CONTINUED) <= width or not lines[-1]:
             lines[-1] = joined
@@ -272,7 +308,7 @@ def _grid(facts: Sequence[_Fact], styles: Mapping[str, str] | None = None) -> Ta
     grid = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
     grid.add_column(no_wrap=True, min_width=_LABEL_WIDTH - _GAP)
     grid.add_column()
-    for label, sentence in facts:
-        style = (styles or {}).get(label, "dim")
-        grid.add_row(Text(label, style=style), Text(terminal_text(sentence)))
+    for fact in facts:
+        style = (styles or {}).get(fact.label, "dim")
+        grid.add_row(Text(fact.label, style=style), Text(terminal_text(fact.sentence)))
     return grid
