@@ -262,7 +262,6 @@ def _early_stopping(comparison: Comparison) -> Iterator[_Fact]:
 _GAP = 2
 _LABEL_WIDTH = len("Details") + _GAP
 """Width of the labels of commands."""
-_CONTINUED = " \\"
 
 
 def _commands(comparison: Comparison, report: str, width: int, *, has_chance: bool = True) -> list[RenderableType]:
@@ -275,39 +274,39 @@ def _commands(comparison: Comparison, report: str, width: int, *, has_chance: bo
     if has_chance and (chance := chance_sentence(comparison)):
         parts.append(_grid([_Fact("Chance", chance)]))
     if comparison.origin.folders:
-        parts.append(_grid([_Fact("Details", details_command(comparison))]))
+        parts.append(_command("Details", details_command(comparison), width, continued=""))
     if report:
         parts.append(_command("Report", report, width))
     return parts if len(parts) > 1 else []
 
 
-def _command(label: str, command: str, width: int) -> Text:
-    """Return a command in one line, or in several of which each but the last ends with a backslash."""
-    lines = _command_lines(terminal_text(command), width - _LABEL_WIDTH)
+def _command(label: str, command: str, width: int, continued: str = " \\") -> Text:
+    """Return a command in one line, or in several of which each but the last ends with `continued`."""
+    lines = _command_lines(terminal_text(command), width - _LABEL_WIDTH, continued)
     starts = [label, *("  " for _ in lines[1:])]
     parts = ((f"{start:<{_LABEL_WIDTH}}", line) for start, line in zip(starts, lines, strict=True))
     return Text("\n").join(Text.assemble((start, "dim"), line) for start, line in parts)
 
 
-def _command_lines(command: str, width: int) -> list[str]:
+def _command_lines(command: str, width: int, continued: str) -> list[str]:
     """Return a command in lines of at most this width, broken before options. A longer word stays whole."""
     if len(command) <= width:
         return [command]
     lines = [""]
     for word in re.split(r" (?=--)", command):
         joined = f"{lines[-1]} {word}".lstrip()
-        if len(joined) + len(_CONTINUED) <= width or not lines[-1]:
+        if len(joined) + len(continued) <= width or not lines[-1]:
             lines[-1] = joined
         else:
             lines.append(word)
-    return [*(line + _CONTINUED for line in lines[:-1]), lines[-1]]
+    return [*(line + continued for line in lines[:-1]), lines[-1]]
 
 
 def _grid(facts: Sequence[_Fact], styles: Mapping[str, str] | None = None) -> Table:
     """Return labels and sentences in two columns, the sentences wrapped."""
     grid = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
     grid.add_column(no_wrap=True, min_width=_LABEL_WIDTH - _GAP)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     for fact in facts:
         style = (styles or {}).get(fact.label, "dim")
         grid.add_row(Text(fact.label, style=style), Text(terminal_text(fact.sentence)))

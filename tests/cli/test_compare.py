@@ -32,12 +32,14 @@ def results(tmp_path: Path, hand_made_records: Records) -> Path:
     return tmp_path / "results"
 
 
-def test_a_pipe_gets_plain_tables(results: Path) -> None:
-    result = _compare(results)
+def test_a_pipe_gets_a_plain_screen(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(results.parent)
+    result = _compare(results.name)
 
     assert result.exit_code == 0
     assert "\x1b" not in result.stdout
-    assert result.stdout == SCREEN.format(folder=results / "bios")
+    assert result.stdout == SCREEN
 
 
 SCREEN = """\
@@ -56,8 +58,8 @@ Equivalent     within 0.0269 nats, 1% of the gain of fine-tuning; 90% interval
 Other metrics  noise-off training loss higher with alpha 5; response length
                higher with alpha 5 (each metric is tested by itself)
 
-Details  neftune compare {folder} --full | --metric KEY | --hypotheses
-Report   {folder}/report.html
+Details  neftune compare results/bios --full | --metric KEY | --hypotheses
+Report   results/bios/report.html
 """
 """Differences of -0.002, -0.005 and -0.002: -0.003 +- 2.9200 * 0.0017321 / sqrt(3). The margin is 1% of 4.2 - 1.51."""
 
