@@ -7,7 +7,7 @@ from typing import Literal
 from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.planning import Outlook
-from neftune_cli.evidence.measurements import AnalysisPlan, Origin, Setting
+from neftune_cli.evidence.measurements import AnalysisPlan, Setting, TrialOrigin
 from neftune_cli.metrics import HELD_OUT_LOSS, Margin, Metric
 from neftune_cli.records import Attestation
 
@@ -241,7 +241,7 @@ class Comparison:
     unfinished: tuple[str, ...]
     """One sentence for each trial that is missing from the numbers."""
     manifest_digest: str | None
-    origin: Origin
+    origin: TrialOrigin
 
     @property
     def metric(self) -> Metric:

@@ -52,7 +52,7 @@ def compare(
     format_: Annotated[OutputFormat, typer.Option("--format", help="Output format.")] = OutputFormat.TABLE,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Output file (default: the terminal).")] = None,
 ) -> None:
-    """Compare the arms of finished sweeps, paired by seed and example, and print a verdict, tables and a report."""
+    """Compare the arms of finished sweeps, paired by seed and example: print the decision, and write a report."""
     from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
     from neftune_cli.evidence.gathering import gather
     from neftune_cli.reporting.reports import compare_all

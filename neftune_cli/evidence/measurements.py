@@ -113,7 +113,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Origin:
+class TrialOrigin:
     """Folders and measured cost of trials, for the commands that continue with them."""
 
     folders: tuple[str, ...] = ()
@@ -171,10 +171,10 @@ class Evidence:
     """Text of `manifest.json`, concatenated if there are several; empty if there is none."""
 
     @property
-    def origin(self) -> Origin:
+    def origin(self) -> TrialOrigin:
         """Return the folders of the trials, with the cost that the manifest has."""
         seconds, workers = _measured_cost(self.manifest, {one.trial for one in self.trials if not one.is_base})
-        return Origin(self.folders, bool(self.specs), seconds, workers)
+        return TrialOrigin(self.folders, bool(self.specs), seconds, workers)
 
     @property
     def manifest_digest(self) -> str | None:

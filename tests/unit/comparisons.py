@@ -25,7 +25,7 @@ from neftune_cli.analysis.results import (
     StoppedArm,
     Verdict,
 )
-from neftune_cli.evidence.measurements import Origin, Setting
+from neftune_cli.evidence.measurements import Setting, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin, Metric
 
 T_OF_THREE_SEEDS = 4.302653
@@ -87,7 +87,7 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         notes=(),
         unfinished=(),
         manifest_digest=None,
-        origin=Origin(),
+        origin=TrialOrigin(),
     )
 
 

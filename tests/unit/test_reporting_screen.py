@@ -15,7 +15,7 @@ from rich.console import Console
 from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.planning import Outlook
 from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, Interval
-from neftune_cli.evidence.measurements import AnalysisPlan, Origin
+from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.reporting.next_step import next_step, share_range
 from neftune_cli.reporting.screen import MOST_LINES, print_screen, seeds_text
@@ -30,7 +30,7 @@ from tests.unit.comparisons import (
     summary,
 )
 
-ORIGIN = Origin(("results/bios",), is_sweep=True, seconds=30.0, workers=2)
+ORIGIN = TrialOrigin(("results/bios",), is_sweep=True, seconds=30.0, workers=2)
 LOOKS = (5, 8, 12, 20)
 BASELINE = (1.5, 1.51, 1.52)
 OUTLOOKS = (
@@ -165,7 +165,7 @@ def test_no_command_is_offered_after_the_last_look() -> None:
 
 
 def test_runs_of_other_tools_have_no_sweep_to_continue() -> None:
-    text = _printed(replace(_four_arms(), origin=Origin(("runs",))), 80)
+    text = _printed(replace(_four_arms(), origin=TrialOrigin(("runs",))), 80)
 
     assert "\nNext     train more seeds, their number chosen in advance, and compare again\n" in text
 
@@ -264,7 +264,7 @@ def test_seeds_are_short(seeds: list[tuple[int, ...]], text: str) -> None:
 
 def test_several_comparisons_follow_each_other_and_only_written_reports_are_named() -> None:
     text = io.StringIO()
-    other = replace(_four_arms(), sweep="other", origin=Origin(("results/other",), is_sweep=True))
+    other = replace(_four_arms(), sweep="other", origin=TrialOrigin(("results/other",), is_sweep=True))
 
     print_comparisons(Console(file=text, width=80), [_four_arms(), other], reported=["results/bios"])
 
