@@ -5,7 +5,9 @@ from itertools import pairwise
 from statistics import fmean
 
 PLAIN_WIDTH = 120
-"""Line width in characters if the output is not a terminal."""
+"""Line width in characters of tables if the output is not a terminal."""
+SCREEN_WIDTH = 80
+"""Line width of the first screen of a comparison, which has at most 25 lines then."""
 
 _BLOCKS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=*#"
 

@@ -49,6 +49,8 @@ class Margin:
     relative: bool = False
     of_gain: float | None = None
     """Share of the gain of fine-tuning, which replaces `size` if fine-tuning improved the metric."""
+    stated: str = ""
+    """Rule from which `size` was computed; empty for a margin that states its own rule."""
 
     def at(self, baseline: float, gain: float | None = None) -> float:
         """Return the margin in the metric's unit.
@@ -77,8 +79,16 @@ class Margin:
             return cls(size / 100, relative=True, of_gain=size / 100)
         return cls(size / 100, relative=True) if number.endswith("%") else cls(size)
 
+    def resolved(self, baseline: float, gain: float | None = None) -> "Margin":
+        """Return the margin in the metric's unit, with the rule that gave it. The arguments are those of `at`."""
+        if self.of_gain is not None and not (gain is not None and gain > 0):
+            return Margin(self.at(baseline, gain), stated=f"{self.size:g}, because no gain of fine-tuning is known")
+        return Margin(self.at(baseline, gain), stated=self.rule())
+
     def rule(self) -> str:
         """Return the rule as text, for example "1% of the gain of fine-tuning"."""
+        if self.stated:
+            return self.stated
         share = f"{100 * (self.of_gain or self.size):g}%"
         if self.of_gain is not None:
             return f"{share} of the gain of fine-tuning"
@@ -145,6 +155,16 @@ class Metric:
     def signed(self, value: float) -> str:
         """Return `value` as text, with a plus or minus sign."""
         return self._formatted(value, sign="+")
+
+    def resolving(self, size: float) -> "Metric":
+        """Return the metric with the decimals that show this size with two significant digits, at most its own.
+
+        >>> METRICS["eval_loss"].resolving(0.1116).signed(-0.1116)
+        '\N{MINUS SIGN}0.11'
+        """
+        if not (math.isfinite(size) and size > 0):
+            return self
+        return replace(self, decimals=min(self.decimals, max(0, 1 - math.floor(math.log10(size)))))
 
     def amount(self, value: float) -> str:
         """Return the absolute size of `value` with the unit, if there is one.

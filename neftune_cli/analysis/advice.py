@@ -4,14 +4,12 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
+from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline
 from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
-
-MAX_NAMED_ARMS = 6
-"""Largest number of arms to name. If there are more, those with the best differences are named."""
 
 
 def advice(comparison: Comparison) -> str:
@@ -23,6 +21,7 @@ def advice(comparison: Comparison) -> str:
         [
             *_STATEMENTS[decision.action](comparison, decision),
             *_arms_without_verdict(comparison, decision),
+            *_roles(comparison, decision),
             *_early_stopping(comparison),
             *_side_effects(comparison, decision),
             _scope(comparison, decision),
@@ -32,15 +31,15 @@ def advice(comparison: Comparison) -> str:
 
 def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
-    yield f"Use {_spoken(comparison, decision.arm)}."
+    yield f"Use {comparison.spoken(decision.arm)}."
     yield from _differences(comparison, decision.with_verdict)
     best = comparison.best
     if best and best.arm == decision.arm and math.isfinite(best.gain.ci_low):
-        arm = _capital(_spoken(comparison, best.arm))
+        arm = _capital(comparison.spoken(best.arm))
         yield (
             f"{arm} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
             f"If the best arm is selected on one part of the {' and '.join(best.split)} and measured on the rest, "
-            f"{_metric(comparison).name_within} is {_difference(best.gain, _metric(comparison))}."
+            f"{comparison.metric.name_within} is {_gain(best.gain, comparison.metric)}."
         )
 
 
@@ -48,10 +47,10 @@ def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
     stopped = stopped_arm(comparison.early_stopping, decision.arm)
     if stopped and stopped.best and stopped.best.verdict in ("equivalent", "worse"):
-        alternative = "adding noise" if _is_about_noise(comparison) else "another change"
-        yield f"Stop training earlier instead of {alternative}. The result is at least as good."
+        alternative = "adding noise" if comparison.is_about_noise else "another change"
+        yield f"Stop training earlier instead of {alternative}. The result is shown to be equivalent or better."
     else:
-        arm = _spoken(comparison, decision.arm)
+        arm = comparison.spoken(decision.arm)
         yield f"Stop training earlier or use {arm}. The data do not show which of the two is better."
     yield "The differences after the last epoch follow."
     yield from _differences(comparison, decision.with_verdict)
@@ -63,55 +62,35 @@ def _keep_baseline(comparison: Comparison, decision: Decision) -> Iterator[str]:
 
 
 def _undecided(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    metric = _metric(comparison)
-    subject = "noise helps or hurts" if _is_about_noise(comparison) else "an arm is better or worse"
-    yield f"Not decided: there is no evidence yet that {subject} here."
-    low, high = _compatible(decision)
-    if math.isfinite(low):
-        yield (
-            f"The true differences of {metric.name_within} are compatible with {metric.signed(low)} to "
-            f"{metric.signed(high)}{metric.unit_suffix}."
-        )
+    yield headline(comparison).text
     yield from _differences(comparison, decision.with_verdict)
 
 
-def _choose_later(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    yield f"Noise changes {_metric(comparison).name_within}, but the data do not show which arm is better."
-    yield from _differences(comparison, decision.with_verdict)
-
-
-def _not_learned(comparison: Comparison, decision: Decision) -> Iterator[str]:  # noqa: ARG001
+def _not_learned(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    yield headline(comparison).text
     yield from comparison.learning.problems
-
-
-def _compatible(decision: Decision) -> tuple[float, float]:
-    """Return the smallest and the largest difference in the intervals of the arms that are not decided."""
-    intervals = [one.interval for one in decision.with_verdict.values() if one.verdict == "inconclusive"]
-    return min(one.low for one in intervals), max(one.high for one in intervals)
+    yield from _differences(comparison, decision.with_verdict)
 
 
 def _no_direction(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    yield f"{_metric(comparison).name} changes. Neither direction is an improvement by itself."
+    yield f"{comparison.metric.name} changes. Neither direction is an improvement by itself."
     yield from _differences(comparison, decision.with_verdict)
 
 
 def _too_few_seeds(comparison: Comparison, decision: Decision) -> Iterator[str]:
-    seeds = max(assessment.comparison.seeds for assessment in decision.checkpoints.values())
-    yield "There is no verdict."
-    yield f"With {counted(seeds, 'paired seed')} the numbers describe these checkpoints, not the method."
+    yield headline(comparison).text
     yield from _differences(comparison, decision.checkpoints)
-    yield f"A verdict on the method needs at least {MIN_SEEDS} seeds, preferably 5 (--seeds 5)."
 
 
 def _no_evidence(comparison: Comparison, decision: Decision) -> Iterator[str]:  # noqa: ARG001
-    yield f"There is no verdict on {_metric(comparison).name_within}."
+    yield f"There is no verdict on {comparison.metric.name_within}."
 
 
 _STATEMENTS: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = {
     "use": _use,
     "stop earlier": _stop_earlier,
     "keep baseline": _keep_baseline,
-    "choose later": _choose_later,
+    "choose later": _undecided,
     "undecided": _undecided,
     "no direction": _no_direction,
     "too few seeds": _too_few_seeds,
@@ -123,13 +102,20 @@ _STATEMENTS: Mapping[Action, Callable[[Comparison, Decision], Iterator[str]]] = 
 def _arms_without_verdict(comparison: Comparison, decision: Decision) -> Iterator[str]:
     """Yield the arms without a verdict, with the reason."""
     if decision.with_verdict and decision.checkpoints:
-        arms = listed([_spoken(comparison, arm) for arm in decision.checkpoints])
+        arms = listed([comparison.spoken(arm) for arm in decision.checkpoints])
         yield f"With fewer than {MIN_SEEDS} seeds, the differences of {arms} describe these checkpoints only."
         yield from _differences(comparison, decision.checkpoints)
     for arm in decision.without_verdict:
-        estimate = _arm(comparison, arm).estimates.get(comparison.primary)
-        reason = missing_verdict_reason(estimate, _spoken(comparison, comparison.baseline))
-        yield f"{_capital(_spoken(comparison, arm))} has no verdict, because {reason}."
+        estimate = comparison.arm(arm).estimates.get(comparison.primary)
+        reason = missing_verdict_reason(estimate, comparison.spoken(comparison.baseline))
+        yield f"{_capital(comparison.spoken(arm))} has no verdict, because {reason}."
+
+
+def _roles(comparison: Comparison, decision: Decision) -> Iterator[str]:
+    if exploratory := [arm for arm, one in decision.with_verdict.items() if one.role == "exploratory"]:
+        named = listed([comparison.spoken(arm) for arm in exploratory])
+        verdicts = "verdict is" if len(exploratory) == 1 else "verdicts are"
+        yield f"{_capital(named)} {'is' if len(exploratory) == 1 else 'are'} exploratory: the {verdicts} a hypothesis."
 
 
 def _early_stopping(comparison: Comparison) -> Iterator[str]:
@@ -138,7 +124,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
         return
     metric = comparison.metrics[HELD_OUT_LOSS]
     baseline, *others = stopping.arms
-    spoken = _capital(_spoken(comparison, comparison.baseline))
+    spoken = _capital(comparison.spoken(comparison.baseline))
     if baseline.best_epoch == max(stopping.epochs):
         yield f"{spoken} has its lowest loss after the last epoch, so earlier stopping gains nothing."
         return
@@ -148,12 +134,12 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
     assessed = {arm.name: arm.best for arm in others if arm.best}
     if assessed:
         lowest = min(assessed, key=lambda name: assessed[name].comparison.difference)
-        arm = _spoken(comparison, lowest)
-        difference = _difference(assessed[lowest].comparison, metric, arm, assessed[lowest].verdict)
-        compared = f"{metric.name_within} compared with {_spoken(comparison, comparison.baseline)}"
+        arm = comparison.spoken(lowest)
+        difference = _assessed(assessed[lowest], metric, arm)
+        compared = f"{metric.name_within} compared with {comparison.spoken(comparison.baseline)}"
         yield f"If every arm is stopped at its best epoch, {compared} is {difference}."
         if len(assessed) > 1:
-            yield f"{_capital(arm)} has the lowest loss of the {len(assessed)} compared arms."
+            yield f"{_capital(arm)} has the lowest mean loss of the {len(assessed)} compared arms."
 
 
 def _overtraining(baseline: StoppedArm) -> Iterator[str]:
@@ -166,9 +152,9 @@ def _overtraining(baseline: StoppedArm) -> Iterator[str]:
 
 def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
     """Yield the metrics other than the primary one that changed."""
-    others = [one for one in comparison.metrics.values() if one.goal and one.key not in _same_as(comparison.primary)]
+    others = [one for one in comparison.other_metrics if one.goal]
     worse, better = list(_changed(comparison, others, "worse")), list(_changed(comparison, others, "better"))
-    subject = "noise" if _is_about_noise(comparison) else "change"
+    subject = "noise" if comparison.is_about_noise else "change"
     if worse:
         yield f"The {subject} makes other metrics worse: {'; '.join(worse)}."
     if better:
@@ -182,14 +168,14 @@ def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
 def _changed(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict) -> Iterator[str]:
     for metric in metrics:
         assessed = ((arm, comparison.assessment(arm.name, metric.key)) for arm in comparison.treated)
-        arms = [_spoken(comparison, arm.name) for arm, one in assessed if one and one.verdict == verdict]
+        arms = [comparison.spoken(arm.name) for arm, one in assessed if one and one.verdict == verdict]
         if arms:
             yield f"{metric.name_within} with {listed(arms)}"
 
 
 def _scope(comparison: Comparison, decision: Decision) -> str:
     used = decision.with_verdict or decision.checkpoints
-    seeds = {tuple(_paired_seeds(_arm(comparison, name), comparison.primary)) for name in used}
+    seeds = {tuple(_paired_seeds(comparison.arm(name), comparison.primary)) for name in used}
     over = f", {_seed_words(seeds)}" if seeds else ""
     return f"Scope: {comparison.setting.description}{over}. Another model, data set or recipe needs its own sweep."
 
@@ -209,76 +195,60 @@ def _paired_seeds(arm: ArmSummary, key: str) -> Sequence[int]:
 
 
 def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> Iterator[str]:
-    """Yield the difference of each arm to the baseline, the best first. A shared verdict is named once."""
-    metric = _metric(comparison)
+    """Yield the difference of each arm to the baseline, the best first. A shared verdict is named once.
+
+    Of more than `MOST_NAMED_ARMS` arms, those with the best differences are named.
+    """
+    if not assessed:
+        return
+    metric = comparison.metric
     sign = -1 if metric.goal == "higher" else 1
     best_first = sorted(assessed, key=lambda name: sign * assessed[name].comparison.difference)
-    named = {name: one for name, one in assessed.items() if name in best_first[:MAX_NAMED_ARMS]}
+    named = {name: one for name, one in assessed.items() if name in best_first[:MOST_NAMED_ARMS]}
     (shared, *others) = {one.verdict for one in named.values()}
     has_one_verdict = len(named) > 1 and not others
     clauses = [
-        _difference(
-            one.comparison,
-            metric,
-            _spoken(comparison, name),
-            None if has_one_verdict else one.verdict,
-            one.interval if one.verdict else None,
-        )
-        for name, one in named.items()
+        _assessed(one, metric, comparison.spoken(name), has_verdict=not has_one_verdict) for name, one in named.items()
     ]
-    yield f"Compared with {_spoken(comparison, comparison.baseline)}, {metric.name_within} is {listed(clauses)}."
+    yield f"Compared with {comparison.spoken(comparison.baseline)}, {metric.name_within} is {listed(clauses)}."
     if has_one_verdict and shared:
         yield f"The verdict is {shared} for {'both' if len(named) == 2 else f'all {len(named)}'} arms."
     if len(assessed) > len(named):
         yield f"The tables have {counted(len(assessed) - len(named), 'more arm')}."
 
 
-def _difference(
-    comparison: PairedComparison,
-    metric: Metric,
-    arm: str = "",
-    verdict: Verdict | None = None,
-    bounds: Interval | None = None,
-) -> str:
-    """Return a difference like `0.012 nats lower with alpha 5 (95% interval -0.020 to -0.004; better)`."""
-    direction = "lower" if comparison.difference < 0 else "higher"
-    change = f"{metric.amount(comparison.difference)} {direction}" if comparison.difference else "equal"
-    ends = bounds or Interval(comparison.ci_low, comparison.ci_high)
-    low, high = metric.signed(ends.low), metric.signed(ends.high)
-    has_interval = comparison.difference and math.isfinite(ends.low)
-    interval = f"{percent(comparison.confidence)} interval {low} to {high}" if has_interval else ""
-    details = "; ".join(filter(None, [interval, verdict]))
-    return change + (f" with {arm}" if arm else "") + (f" ({details})" if details else "")
+def _assessed(assessment: Assessment, metric: Metric, arm: str, *, has_verdict: bool = True) -> str:
+    """Return a difference like `0.012 nats lower with alpha 5 (95% interval -0.020 to -0.004; better)`.
+
+    The interval is the one that matches the verdict: simultaneous, and for equivalence the one that it is tested by.
+    """
+    one, confidence = assessment.comparison, assessment.comparison.confidence
+    if assessment.verdict == "equivalent":
+        bounds, confidence = assessment.equivalence_interval, 2 * confidence - 1
+    else:
+        bounds = assessment.interval if assessment.verdict else Interval(one.ci_low, one.ci_high)
+    details = [_interval(one.difference, bounds, confidence, metric), (has_verdict and assessment.verdict) or ""]
+    within = "; ".join(filter(None, details))
+    return f"{_change(one.difference, metric)} with {arm}" + (f" ({within})" if within else "")
+
+
+def _gain(gain: PairedComparison, metric: Metric) -> str:
+    interval = _interval(gain.difference, Interval(gain.ci_low, gain.ci_high), gain.confidence, metric)
+    return f"{_change(gain.difference, metric)} ({interval})"
+
+
+def _change(difference: float, metric: Metric) -> str:
+    return f"{metric.amount(difference)} {'lower' if difference < 0 else 'higher'}" if difference else "equal"
+
+
+def _interval(difference: float, bounds: Interval, confidence: float, metric: Metric) -> str:
+    if not difference or not math.isfinite(bounds.low):
+        return ""
+    return f"{percent(confidence)} interval {metric.signed(bounds.low)} to {metric.signed(bounds.high)}"
 
 
 def _keep(comparison: Comparison) -> str:
-    return "Leave the noise off" if _is_about_noise(comparison) else f"Keep {_spoken(comparison, comparison.baseline)}"
-
-
-def _is_about_noise(comparison: Comparison) -> bool:
-    """Return whether the baseline has no noise and all other arms have noise."""
-    baseline = _arm(comparison, comparison.baseline)
-    return baseline.alpha == 0 and all(arm.alpha for arm in comparison.studied)
-
-
-def _spoken(comparison: Comparison, name: str) -> str:
-    """Return the name of an arm for a sentence: `alpha 5` for `alpha=5`."""
-    arm = _arm(comparison, name)
-    return name.replace("=", " ") if arm.alpha is not None and name == f"alpha={arm.alpha:g}" else name
-
-
-def _arm(comparison: Comparison, name: str) -> ArmSummary:
-    return next(arm for arm in comparison.arms if arm.name == name)
-
-
-def _metric(comparison: Comparison) -> Metric:
-    return comparison.metrics[comparison.primary]
-
-
-def _same_as(key: str) -> tuple[str, ...]:
-    """Return the metrics with the same information: perplexity is the loss on another scale."""
-    losses = (HELD_OUT_LOSS, "eval_perplexity")
-    return losses if key in losses else (key,)
+    return "Leave the noise off" if comparison.is_about_noise else f"Keep {comparison.spoken(comparison.baseline)}"
 
 
 def _capital(text: str) -> str:

@@ -28,7 +28,7 @@ from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
-from neftune_cli.metrics import HELD_OUT_LOSS, Margin, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 
 def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTIONS) -> Comparison:
@@ -59,6 +59,8 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         metrics=metrics,
         primary=primary,
         confidence=options.confidence,
+        margins=options.margins,
+        items=_most_items(evidence.trials, primary),
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
         plan=evidence.plan,
         outlooks=dict(_outlooks(design, assessed[primary].arms)),
@@ -71,7 +73,13 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         notes=tuple(dict.fromkeys([*evidence.notes, *_trial_notes(evidence.trials), *_item_notes(arms, metrics)])),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
+        origin=evidence.origin,
     )
+
+
+def _most_items(trials: Sequence[Measurements], key: str) -> int | None:
+    counts = (len(trial.items[key].items) for trial in trials if key in trial.items)
+    return max(counts, default=None)
 
 
 def _resolved(
@@ -86,14 +94,14 @@ def _resolved(
     """Return the options with the key of the primary metric, and with the margin of each metric in its unit."""
     planned = {primary: plan.margin} if plan and plan.margin and plan.metric in (None, primary) else {}
     chosen = replace(options, margins={**planned, **options.margins})
-    margins = {key: Margin(chosen.margin(metric, arms, baseline, base)) for key, metric in metrics.items()}
+    margins = {key: chosen.margin(metric, arms, baseline, base) for key, metric in metrics.items()}
     return replace(options, metric=options.metric and primary, margins=margins)
 
 
 def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None) -> bool:
     """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
     controls = plan.controls if plan else ()
-    first = {arm: first_trial(arms, arm) for arm in arms}
+    first = {arm: first_trial(arms, arm) for arm in arms if arm not in controls}
     recipe = recipe_details(first[baseline])
     others = [trial for arm, trial in first.items() if arm != baseline and arm not in controls]
     return first[baseline].alpha == 0 and all(one.alpha and recipe_details(one) == recipe for one in others)

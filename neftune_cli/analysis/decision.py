@@ -45,6 +45,16 @@ class Decision:
     without_verdict: tuple[str, ...]
     """Other arms; `missing_verdict_reason` returns the reason."""
 
+    @property
+    def confirmatory(self) -> dict[str, Assessment]:
+        """Return the arms with a verdict that the decision is about: the primary arm, or all if none is declared."""
+        return _confirmatory(self.with_verdict)
+
+    @property
+    def open_arms(self) -> dict[str, Assessment]:
+        """Return the arms that the decision is about and that are neither different nor equivalent."""
+        return {arm: one for arm, one in self.confirmatory.items() if one.verdict == "inconclusive"}
+
 
 def decide(comparison: Comparison) -> Decision:
     """Return the decision that follows from the verdicts on the primary metric."""
@@ -54,8 +64,12 @@ def decide(comparison: Comparison) -> Decision:
     with_verdict = {arm: one for arm, one in known.items() if one.verdict}
     checkpoints = {arm: one for arm, one in known.items() if one.comparison.about == "checkpoints"}
     others = tuple(arm for arm in arms if arm not in {**with_verdict, **checkpoints})
-    action, arm = _action(comparison, metric, with_verdict, checkpoints)
+    action, arm = _action(comparison, metric, _confirmatory(with_verdict), checkpoints)
     return Decision(action, arm, with_verdict, checkpoints, others)
+
+
+def _confirmatory(assessed: Mapping[str, Assessment]) -> dict[str, Assessment]:
+    return {arm: one for arm, one in assessed.items() if one.role in ("arm", "primary")}
 
 
 def stopped_arm(stopping: EarlyStopping | None, name: str) -> StoppedArm | None:

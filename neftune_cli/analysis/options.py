@@ -23,8 +23,8 @@ class ComparisonOptions:
 
     def margin(
         self, metric: Metric, arms: TrialsByArm, baseline: str, base: Mapping[str, float | None] | None = None
-    ) -> float:
-        """Return the equivalence margin in the metric's unit.
+    ) -> Margin:
+        """Return the equivalence margin in the metric's unit, with its rule.
 
         Args:
             metric: declares the rule, unless the user set another.
@@ -35,10 +35,10 @@ class ComparisonOptions:
         scores = [trial.scores.get(metric.key) for trial in arms[baseline].values()]
         known = [score for score in scores if score is not None and math.isfinite(score)]
         if not known:
-            return 0.0
+            return Margin(0.0)
         before = (base or {}).get(metric.key)
         gain = None if before is None else (before - fmean(known)) * (1 if metric.goal == "lower" else -1)
-        return self.margins.get(metric.key, metric.margin).at(fmean(known), gain)
+        return self.margins.get(metric.key, metric.margin).resolved(fmean(known), gain)
 
 
 DEFAULT_OPTIONS = ComparisonOptions()

@@ -54,8 +54,7 @@ def outlook(
         return []
     draws = np.random.default_rng(0)
     drawn = mean.seed_variance * mean.seed_degrees / draws.chisquare(mean.seed_degrees, PATHS)
-    ends = [mean.seed_variance * mean.seed_degrees / float(chdtri(mean.seed_degrees, p)) for p in _tails()]
-    variances = [drawn, *(np.full(PATHS, end) for end in ends)]
+    variances = [drawn, *(np.full(PATHS, end) for end in seed_variance_range(mean))]
     decided = [_decided(mean, effect, variance, margin, test, alpha) for variance in variances]
     return [Outlook(seeds, effect, *sorted_chances(*(one[seeds] for one in decided))) for seeds in looks]
 
@@ -65,8 +64,14 @@ def sorted_chances(chance: float, *ends: float) -> tuple[float, float, float]:
     return chance, min(chance, *ends), max(chance, *ends)
 
 
-def _tails() -> tuple[float, float]:
-    return (1 - SPREAD) / 2, (1 + SPREAD) / 2
+def seed_variance_range(mean: CrossedMean) -> tuple[float, float]:
+    """Return the interval of the seed variance at the confidence level `SPREAD`, for normal differences.
+
+    It needs at least one degree of freedom.
+    """
+    tails = (1 - SPREAD) / 2, (1 + SPREAD) / 2
+    high, low = (mean.seed_variance * mean.seed_degrees / float(chdtri(mean.seed_degrees, 1 - tail)) for tail in tails)
+    return low, high
 
 
 def _decided(

@@ -7,17 +7,23 @@ from typing import Literal
 from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.planning import Outlook
-from neftune_cli.evidence.measurements import AnalysisPlan, Setting
-from neftune_cli.metrics import Metric
+from neftune_cli.evidence.measurements import AnalysisPlan, Setting, TrialOrigin
+from neftune_cli.metrics import HELD_OUT_LOSS, Margin, Metric
 from neftune_cli.records import Attestation
 
 Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "inconclusive"]
 """`higher` and `lower` are for metrics where neither direction is an improvement by itself."""
+DIFFERENT: tuple[Verdict, ...] = ("better", "worse", "higher", "lower")
+"""Verdicts of a difference that is shown."""
 Role = Literal["arm", "primary", "exploratory", "control"]
 """Role of an arm in the tests: one of several arms, the predeclared primary arm, an arm that is tested apart from the
 primary one, or a check of the instrument."""
 Status = Literal["supported", "refuted", "inconclusive", "not measured"]
 """Result for a claim of the paper."""
+
+
+LOSSES = (HELD_OUT_LOSS, "eval_perplexity")
+"""Metrics with the same information."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,11 @@ class ArmSummary:
     estimates: Mapping[str, Estimate | None]
     """Metric key to estimate; None if the metric is not defined for the arm."""
 
+    @property
+    def is_named_by_alpha(self) -> bool:
+        """Return whether the name is that of an arm which differs from the others in alpha only, such as `alpha=5`."""
+        return self.alpha is not None and self.name == f"alpha={self.alpha:g}"
+
 
 @dataclass(frozen=True)
 class BestArm:
@@ -204,6 +215,10 @@ class Comparison:
     primary: str
     """Key of the metric on which the advice is based."""
     confidence: float
+    margins: Mapping[str, Margin]
+    """Metric key to equivalence margin in the metric's unit, with its rule."""
+    items: int | None
+    """Number of items on which the primary metric was measured; None for a metric without per-item values."""
     noise_tests: Mapping[str, NoiseTest]
     """Metric key to the test whether any arm with noise differs; empty unless all arms have noise and the baseline has
     none."""
@@ -226,6 +241,25 @@ class Comparison:
     unfinished: tuple[str, ...]
     """One sentence for each trial that is missing from the numbers."""
     manifest_digest: str | None
+    origin: TrialOrigin
+
+    @property
+    def metric(self) -> Metric:
+        """Return the primary metric."""
+        return self.metrics[self.primary]
+
+    @property
+    def other_metrics(self) -> tuple[Metric, ...]:
+        """Return the metrics with other information than the primary one. Perplexity is the loss on another scale."""
+        same = LOSSES if self.primary in LOSSES else (self.primary,)
+        return tuple(metric for key, metric in self.metrics.items() if key not in same)
+
+    @property
+    def is_about_noise(self) -> bool:
+        """Return whether the baseline has no noise and all other arms have noise, apart from controls."""
+        controls = self.plan.controls if self.plan else ()
+        noisy = [arm for arm in self.treated if arm.name not in controls]
+        return self.arm(self.baseline).alpha == 0 and all(arm.alpha for arm in noisy)
 
     @property
     def treated(self) -> tuple[ArmSummary, ...]:
@@ -238,7 +272,15 @@ class Comparison:
         controls = self.plan.controls if self.plan else ()
         return tuple(arm for arm in self.treated if arm.name not in controls)
 
+    def arm(self, name: str) -> ArmSummary:
+        """Return the arm with this name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def spoken(self, name: str) -> str:
+        """Return the name of an arm for a sentence: `alpha 5` for `alpha=5`."""
+        return name.replace("=", " ") if self.arm(name).is_named_by_alpha else name
+
     def assessment(self, arm: str, metric: str) -> Assessment | None:
         """Return the assessment of an arm on a metric, or None if there is none."""
-        estimate = next(one for one in self.arms if one.name == arm).estimates.get(metric)
+        estimate = self.arm(arm).estimates.get(metric)
         return estimate.assessment if estimate else None

@@ -35,7 +35,8 @@ class SequentialTest:
 
     def p_one_sided(self, p_values: Sequence[float]) -> float:
         """Return the sequential p-value of the one-sided p-values at the first looks; NaN counts as 1."""
-        return self._distribution(2 * self._smallest(p_values)) / 2
+        smallest = self._smallest(p_values)
+        return self._distribution(2 * smallest) / 2 if smallest < 0.5 else min(1.0, smallest)
 
     def level(self, alpha: float, look: int) -> float:
         """Return the two-sided p-value at a look that has the sequential p-value `alpha`.

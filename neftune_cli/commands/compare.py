@@ -1,6 +1,6 @@
 """`neftune compare`: verdict, tables, report or export of finished sweeps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,15 +49,15 @@ def compare(
             metavar="FIELD", help="Metadata field of inspect's samples; samples with the same value form a cluster."
         ),
     ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Show all tables and footnotes after the first screen.")] = False,
     hypotheses: Annotated[
         bool, typer.Option("--hypotheses", help="Show the claims of the paper with the evidence for each.")
     ] = False,
     format_: Annotated[OutputFormat, typer.Option("--format", help="Output format.")] = OutputFormat.TABLE,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Output file (default: the terminal).")] = None,
 ) -> None:
-    """Compare arms of finished sweeps, paired by seed and example: print verdicts and tables, and write a report."""
+    """Compare the arms of finished sweeps, paired by seed and example: print the decision, and write a report."""
     from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
-    from neftune_cli.commands.outcome import print_tables
     from neftune_cli.evidence.gathering import gather
     from neftune_cli.reporting.reports import compare_all
 
@@ -74,13 +74,15 @@ def compare(
     compared, empty = compare_all(evidence, options)
     for message in empty:
         typer.echo(message, err=True)
-    if file:
-        file.write(_text(compared, format_, hypotheses=hypotheses))
-    elif format_ is OutputFormat.TABLE:
-        print_tables([one.comparison for one in compared], hypotheses=hypotheses)
+    writes_reports = format_ is OutputFormat.TABLE and options == DEFAULT_OPTIONS
+    if format_ is OutputFormat.TABLE:
+        reported = folders_compared_alone(compared) if writes_reports else ()
+        print_compared(compared, file, full=full, hypotheses=hypotheses, reported=reported)
+    elif file is None:
+        typer.echo(_exported(compared, format_), nl=False)
     else:
-        typer.echo(_text(compared, format_, hypotheses=hypotheses), nl=False)
-    if format_ is OutputFormat.TABLE and options == DEFAULT_OPTIONS:
+        file.write(_exported(compared, format_))
+    if writes_reports:
         write_folder_reports(compared)
 
 
@@ -91,16 +93,19 @@ def write_folder_reports(compared: Sequence["ComparedEvidence"]) -> None:
     """
     from neftune_cli.store import SweepFolder
 
-    by_folder: dict[str, list[ComparedEvidence]] = {}
-    for one in compared:
-        for path in one.evidence.folders if one.evidence.specs else ():
-            by_folder.setdefault(path, []).append(one)
-    alone = {path for path, found in by_folder.items() if all(one.evidence.folders == (path,) for one in found)}
+    alone = folders_compared_alone(compared)
     for path in sorted(alone):
-        _write_report(SweepFolder(Path(path)), by_folder[path])
+        _write_report(SweepFolder(Path(path)), [one for one in compared if one.evidence.folders == (path,)])
     if others := [one.evidence.name for one in compared if not alone.issuperset(one.evidence.folders)]:
         names = ", ".join(others)
         typer.echo(f"{names}: no report was written. Use --format html --output FILE to write one.", err=True)
+
+
+def folders_compared_alone(compared: Sequence["ComparedEvidence"]) -> set[str]:
+    """Return the folders of sweeps of which no trial is compared with another folder's."""
+    sweeps = [one.evidence.folders for one in compared if one.evidence.specs]
+    together = {path for folders in sweeps for path in folders if len(folders) > 1}
+    return {path for folders in sweeps for path in folders} - together
 
 
 def parse_margins(texts: Sequence[str], known: Sequence[str]) -> "Mapping[str, Margin]":
@@ -145,13 +150,31 @@ def _check_confidence(confidence: float) -> None:
         raise UsageError(Problem(what, "Use --confidence 0.95."))
 
 
-def _text(compared: Sequence["ComparedEvidence"], format_: OutputFormat, *, hypotheses: bool) -> str:
+def print_compared(
+    compared: Sequence["ComparedEvidence"],
+    file: OutputFile | None,
+    *,
+    full: bool,
+    hypotheses: bool,
+    reported: Collection[str],
+) -> None:
+    """Print the first screen of each comparison and what was asked for besides, or write it into a file."""
+    from neftune_cli.commands.outcome import print_screens, screens
+
+    comparisons = [one.comparison for one in compared]
+    if file is None:
+        print_screens(comparisons, full=full, hypotheses=hypotheses, reported=reported)
+    else:
+        file.write(screens(comparisons, full=full, hypotheses=hypotheses, reported=reported))
+
+
+def _exported(compared: Sequence["ComparedEvidence"], format_: OutputFormat) -> str:
     from neftune_cli.reporting.documents import document
     from neftune_cli.reporting.reports import render_page
 
     if format_ is OutputFormat.HTML:
         return render_page(compared)
-    return document([one.comparison for one in compared], format_, hypotheses=hypotheses)
+    return document([one.comparison for one in compared], format_)
 
 
 def _write_report(folder: "SweepFolder", compared: Sequence["ComparedEvidence"]) -> None:

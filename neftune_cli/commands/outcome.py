@@ -1,29 +1,33 @@
-"""Results of a sweep for the user: tables, or a JSON summary."""
+"""Results of a sweep for the user: the first screen of its comparison, or a JSON summary."""
 
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import typer
 from rich.console import Console
 
 from neftune_cli.analysis.results import Comparison
+from neftune_cli.commands.panels import columns_variable
 from neftune_cli.commands.request import PlannedSweep
 from neftune_cli.errors import NothingToCompareError
-from neftune_cli.formatting import counted
-from neftune_cli.reporting.documents import OutputFormat, document
+from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
+from neftune_cli.reporting.documents import OutputFormat, document, to_text
 from neftune_cli.reporting.reports import ComparedEvidence, compare_sweep, write_reports
-from neftune_cli.reporting.tables import print_comparisons
+from neftune_cli.reporting.terminal import print_comparisons
 from neftune_cli.sweeps.plan import examples_per_step, steps_of
 from neftune_cli.sweeps.runner import SweepOutcome
 
+NARROWEST = 40
+"""Smallest width of lines in characters."""
+
 
 def print_results(planned: PlannedSweep, outcome: SweepOutcome, *, as_json: bool, single_trial: bool) -> None:
-    """Write the reports into the folder, and print tables and counts of trials, or a JSON summary.
+    """Write the reports into the folder, and print the first screen and counts of trials, or a JSON summary.
 
-    A sweep that was cut short has no tables. For a single training the table compares it with the base model.
+    A sweep that was cut short has no screen. A single training is compared with the base model instead.
     """
     compared = _compared(planned, outcome)
     comparisons = [one.comparison for one in compared]
@@ -37,7 +41,7 @@ def print_results(planned: PlannedSweep, outcome: SweepOutcome, *, as_json: bool
             for comparison in comparisons:
                 _print_against_base(comparison)
         else:
-            print_tables(comparisons)
+            print_screens(comparisons, reported=[str(planned.folder.path)])
         for line in (*_training_amounts(planned), *_counts(planned, outcome)):
             typer.echo(line, err=True)
 
@@ -54,21 +58,33 @@ def _compared(planned: PlannedSweep, outcome: SweepOutcome) -> list[ComparedEvid
         return []
 
 
-def print_tables(comparisons: Sequence[Comparison], *, hypotheses: bool = False) -> None:
-    """Print comparisons on stdout: verdict, tables, footnotes and, on request, the claims of the paper.
+def print_screens(
+    comparisons: Sequence[Comparison],
+    *,
+    full: bool = False,
+    hypotheses: bool = False,
+    reported: Collection[str] = (),
+) -> None:
+    """Print the first screen of comparisons on stdout, with all tables and the claims of the paper on request.
 
-    In a terminal the tables are colored and fit its width.
+    In a terminal the output is colored and fits its width.
     """
     if sys.stdout.isatty():
-        print_comparisons(Console(), comparisons, hypotheses=hypotheses)
+        print_comparisons(Console(), comparisons, full=full, hypotheses=hypotheses, reported=reported)
     else:
-        typer.echo(document(comparisons, OutputFormat.TABLE, hypotheses=hypotheses), nl=False)
+        typer.echo(screens(comparisons, full=full, hypotheses=hypotheses, reported=reported), nl=False)
+
+
+def screens(comparisons: Sequence[Comparison], *, full: bool, hypotheses: bool, reported: Collection[str] = ()) -> str:
+    """Return the same output for a pipe or a file: its width is that of the variable COLUMNS, if it is set."""
+    width = columns_variable() or (PLAIN_WIDTH if full else SCREEN_WIDTH)
+    return to_text(comparisons, max(width, NARROWEST), full=full, hypotheses=hypotheses, reported=reported)
 
 
 def _print_against_base(comparison: Comparison) -> None:
     """Print the metrics of the trained model and of the base model, with the change."""
     if not comparison.base:
-        print_tables([comparison])
+        print_screens([comparison])
         return
     (trained,) = comparison.arms
     rows = [("", "base model", trained.name, "change")]

@@ -26,14 +26,20 @@ def print_text(lines: Sequence[str]) -> None:
 
 def page_width() -> int:
     """Return the width of the terminal in characters: the variable COLUMNS, else that of any standard stream."""
-    if (columns := os.environ.get("COLUMNS", "")).isdigit():
-        return int(columns) or _DEFAULT_WIDTH
+    if columns := columns_variable():
+        return columns
     for stream in range(3):
         try:
             return os.get_terminal_size(stream).columns or _DEFAULT_WIDTH
         except OSError:
             continue
     return _DEFAULT_WIDTH
+
+
+def columns_variable() -> int | None:
+    """Return the width that the variable COLUMNS sets, None if it sets none."""
+    columns = os.environ.get("COLUMNS", "")
+    return int(columns) or None if columns.isdigit() else None
 
 
 def paragraph(text: str, width: int, *, bold: bool = False) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """Measurements of trials as arrays, in the same form for the results of all tools."""
 
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -84,8 +85,18 @@ class Setting:
     """Everything that can change a trial's numbers, by part, without noise and seed."""
 
     @property
+    def name(self) -> str:
+        """Return the model and the data."""
+        return f"{self.model} on {self.data}"
+
+    @property
     def description(self) -> str:
         """Return a short description, for sentences about the scope of a result."""
+        return self.name + (f" ({', '.join(self.recipe_parts)})" if self.recipe_parts else "")
+
+    @property
+    def recipe_parts(self) -> tuple[str, ...]:
+        """Return the main fields of the recipe, for example `3 epochs`."""
         recipe = self.recipe
         parts = []
         if steps := recipe.get("max_steps"):
@@ -98,7 +109,20 @@ class Setting:
             parts.append(f"batch size {size}")
         if rank := recipe.get("lora_rank"):
             parts.append(f"LoRA rank {rank}")
-        return f"{self.model} on {self.data}" + (f" ({', '.join(parts)})" if parts else "")
+        return tuple(parts)
+
+
+@dataclass(frozen=True)
+class TrialOrigin:
+    """Folders and measured cost of trials, for the commands that continue with them."""
+
+    folders: tuple[str, ...] = ()
+    is_sweep: bool = False
+    """Whether the folders are sweeps, which `neftune sweep` can continue."""
+    seconds: float | None = None
+    """Mean time of a trained trial in seconds; None if unknown, and for several folders."""
+    workers: int = 1
+    """Number of trials that ran side by side."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +171,25 @@ class Evidence:
     """Text of `manifest.json`, concatenated if there are several; empty if there is none."""
 
     @property
+    def origin(self) -> TrialOrigin:
+        """Return the folders of the trials, with the cost that the manifest has."""
+        seconds, workers = _measured_cost(self.manifest, {one.trial for one in self.trials if not one.is_base})
+        return TrialOrigin(self.folders, bool(self.specs), seconds, workers)
+
+    @property
     def manifest_digest(self) -> str | None:
         """Return the SHA-256 of the manifest in hex, None if there is none."""
         return sha256(self.manifest.encode()).hexdigest() if self.manifest else None
+
+
+def _measured_cost(manifest: str, trials: Set[str]) -> tuple[float | None, int]:
+    """Return the mean seconds of these trials and the number of workers; None and 1 if the manifest lacks them."""
+    try:
+        content = json.loads(manifest)
+        timed = [cost["seconds"] for trial, cost in content["trials"].items() if trial in trials]
+        return (float(np.mean(timed)) if timed else None), max(1, int(content["workers"]["number"]))
+    except (ValueError, KeyError, TypeError, AttributeError):  # none, several, or a damaged one
+        return None, 1
 
 
 RunType = TypeVar("RunType")

@@ -72,6 +72,15 @@ def number_cell(value: float, metric: Metric, sd: float | None = None) -> Cell:
     return Cell(metric.number(value), "" if sd is None else metric.number(sd))
 
 
+def noise_share(arm: ArmSummary) -> str:
+    """Return the noise ratio of an arm as a percentage."""
+    if arm.alpha == 0 or arm.noise_ratio == 0:
+        return "0%"
+    if arm.noise_ratio is None:
+        return DASH
+    return f"{arm.noise_ratio:.1%}" if arm.noise_ratio < 1 else f"{arm.noise_ratio:.0%}"
+
+
 def arm_difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference:
     """Return an arm's difference to the baseline, with the reason where the verdict is missing."""
     if arm.name == baseline:
@@ -102,6 +111,13 @@ def shown_interval(assessment: Assessment) -> tuple[float, float]:
         return assessment.comparison.ci_low, assessment.comparison.ci_high
     one = assessment.equivalence_interval if assessment.verdict == "equivalent" else assessment.interval
     return one.low, one.high
+
+
+def interval_text(assessment: Assessment, metric: Metric) -> str:
+    """Return a difference with the interval that matches its verdict."""
+    number = metric.signed(assessment.comparison.difference)
+    bounds = _bounds(assessment, metric)
+    return f"{number} [{bounds[0]}, {bounds[1]}]" if bounds else number
 
 
 def _bounds(assessment: Assessment, metric: Metric) -> tuple[str, str] | None:

@@ -5,9 +5,11 @@ The writers are imported late, so that `neftune compare --help` starts fast.
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from neftune_cli.formatting import PLAIN_WIDTH
 
 if TYPE_CHECKING:
     from neftune_cli.analysis.results import Comparison
@@ -24,17 +26,15 @@ class OutputFormat(StrEnum):
     HTML = "html"
 
 
-def document(comparisons: "Sequence[Comparison]", output_format: OutputFormat, *, hypotheses: bool = False) -> str:
+def document(comparisons: "Sequence[Comparison]", output_format: OutputFormat) -> str:
     """Return the comparisons as a text that ends with a line break and has no terminal codes.
-
-    `hypotheses` adds the paper's claims to the tables of `OutputFormat.TABLE`; the other formats ignore it.
 
     Raises:
         ValueError: the format is HTML, which `reports.render_page` writes.
     """
     match output_format:
         case OutputFormat.TABLE:
-            return to_text(comparisons, hypotheses=hypotheses)
+            return to_text(comparisons, full=True)
         case OutputFormat.JSON:
             from neftune_cli.reporting.exports import to_json
 
@@ -60,26 +60,35 @@ def is_document(text: str) -> bool:
     return any(pattern.match(text) for pattern in _STARTS.values())
 
 
-_LEGEND = r"Mean ± standard deviation over seeds\."
+_WORDS = "(?:PROBLEM|(?:PARTLY |NOT )?DECIDED|NO VERDICT|NOTHING LEARNED|NOTHING TO COMPARE)"
 _STARTS = {
     OutputFormat.JSON: re.compile(r'\{\s*"schema_version": \d+,\s*"comparisons": \['),
     OutputFormat.CSV: re.compile("sweep,arm,alpha,metric,"),
     OutputFormat.LATEX: re.compile(r"% Needs \\usepackage\{booktabs\}\."),
     OutputFormat.HTML: re.compile(r'\s*<!DOCTYPE html>.{,2000}<meta name="generator" content="neftune">', re.DOTALL),
-    OutputFormat.MARKDOWN: re.compile(rf"# .+\n\n.*^## Notes\n\n- {_LEGEND}", re.DOTALL | re.MULTILINE),
-    OutputFormat.TABLE: re.compile(rf"[^#%<{{[\n][^\n]*\n\n.*^{_LEGEND}", re.DOTALL | re.MULTILINE),
+    OutputFormat.MARKDOWN: re.compile(rf"# [^\n]+\n.{{,2000}}^\W*{_WORDS}", re.DOTALL | re.MULTILINE),
+    OutputFormat.TABLE: re.compile(rf"(?:[^\n]+\n){{1,6}}\n{_WORDS}"),
 }
-"""How the documents of each format start. Tables and Markdown have no fixed start, but the legend under the tables."""
+"""How the documents of each format start. Tables and Markdown start with the name of the sweep and a headline word."""
 
 
-def to_text(comparisons: "Sequence[Comparison]", *, hypotheses: bool = False) -> str:
-    """Return the terminal output at `PLAIN_WIDTH` columns, without colors."""
+def to_text(
+    comparisons: "Sequence[Comparison]",
+    width: int = PLAIN_WIDTH,
+    *,
+    full: bool = False,
+    hypotheses: bool = False,
+    reported: Collection[str] = (),
+) -> str:
+    """Return the terminal output with lines of this width, without colors.
+
+    The arguments have the meaning of those of `terminal.print_comparisons`.
+    """
     from rich.console import Console
 
-    from neftune_cli.formatting import PLAIN_WIDTH
-    from neftune_cli.reporting.tables import print_comparisons
+    from neftune_cli.reporting.terminal import print_comparisons
 
     text = io.StringIO()
-    console = Console(file=text, width=PLAIN_WIDTH, color_system=None, force_terminal=False)
-    print_comparisons(console, comparisons, hypotheses=hypotheses)
+    console = Console(file=text, width=width, color_system=None, force_terminal=False)
+    print_comparisons(console, comparisons, full=full, hypotheses=hypotheses, reported=reported)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())

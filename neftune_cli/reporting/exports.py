@@ -5,22 +5,33 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.headline import headline
+from neftune_cli.analysis.planning import Outlook
 from neftune_cli.analysis.results import (
     ArmSummary,
     BestArm,
     ClaimResult,
     Comparison,
     EarlyStopping,
+    NoiseTest,
     StoppedArm,
 )
 from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedEstimate, exported_assessment, exported_estimate, finite
 from neftune_cli.reporting.schema import (
     ExportedBestArm,
     ExportedClaim,
     ExportedComparison,
     ExportedComparisons,
+    ExportedContrast,
     ExportedEarlyStopping,
+    ExportedHeadline,
+    ExportedLearning,
+    ExportedMargin,
+    ExportedNoiseTest,
+    ExportedOutlook,
+    ExportedPlan,
     ExportedSetting,
     ExportedStoppedArm,
 )
@@ -53,6 +64,17 @@ def _comparison(comparison: Comparison) -> ExportedComparison:
         noise_ratio={arm.name: finite(arm.noise_ratio) for arm in comparison.arms},
         primary=comparison.primary,
         confidence=comparison.confidence,
+        headline=_headline(comparison),
+        learning=ExportedLearning(
+            has_learned=comparison.learning.has_learned, problems=tuple(comparison.learning.problems)
+        ),
+        plan=_plan(comparison.plan) if comparison.plan else None,
+        margins={
+            key: ExportedMargin(size=finite(margin.size), rule=margin.rule())
+            for key, margin in comparison.margins.items()
+        },
+        noise_tests={key: _noise_test(test) for key, test in comparison.noise_tests.items()},
+        outlooks={arm: tuple(map(_outlook, found)) for arm, found in comparison.outlooks.items()},
         metrics={key: _by_arm(comparison.arms, key) for key in comparison.metrics},
         best_arm=_best_arm(comparison.best) if comparison.best else None,
         early_stopping=_early_stopping(comparison.early_stopping) if comparison.early_stopping else None,
@@ -62,6 +84,39 @@ def _comparison(comparison: Comparison) -> ExportedComparison:
         unfinished=comparison.unfinished,
         apart=comparison.apart,
         manifest_digest=comparison.manifest_digest,
+    )
+
+
+def _headline(comparison: Comparison) -> ExportedHeadline:
+    found = headline(comparison)
+    return ExportedHeadline(word=found.word, sentence=found.sentence)
+
+
+def _plan(plan: AnalysisPlan) -> ExportedPlan:
+    return ExportedPlan(
+        metric=plan.metric,
+        primary_arm=plan.primary_arm,
+        controls=plan.controls,
+        looks=plan.looks,
+        seeds=plan.seeds,
+        taken=plan.taken,
+    )
+
+
+def _noise_test(test: NoiseTest) -> ExportedNoiseTest:
+    return ExportedNoiseTest(
+        p_value=finite(test.p_value),
+        contrasts=tuple(
+            ExportedContrast(name=one.name, arms=one.arms, assessment=assessed)
+            for one in test.contrasts
+            if (assessed := exported_assessment(one.assessment))
+        ),
+    )
+
+
+def _outlook(outlook: Outlook) -> ExportedOutlook:
+    return ExportedOutlook(
+        seeds=outlook.seeds, effect=outlook.effect, chance=outlook.chance, low=outlook.low, high=outlook.high
     )
 
 

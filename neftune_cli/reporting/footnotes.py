@@ -3,12 +3,17 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison
+from neftune_cli.analysis.results import DIFFERENT, ArmSummary, Assessment, Comparison, Contrast
 from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason
-from neftune_cli.formatting import counted, percent
+from neftune_cli.formatting import counted, listed, percent
+from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation
-from neftune_cli.reporting.cells import DASH
+from neftune_cli.reporting.cells import DASH, interval_text, noise_share
+from neftune_cli.reporting.outlooks import margin_sentences
 from neftune_cli.reporting.sections import is_defined, seeds_of_arms
+
+MOST_ARMS_OF_MEAN = 4
+"""Largest number of alphas to list for their mean."""
 
 
 def footnotes(comparison: Comparison) -> list[str]:
@@ -53,6 +58,9 @@ def inference_sentences(comparison: Comparison) -> Iterator[str]:
             yield _verdict_legend()
         yield from _scope(comparison, assessments)
         yield _margins(comparison)
+        yield from filter(None, (" ".join(margin_sentences(comparison)), noise_test_sentence(comparison)))
+        yield from _unadjusted(comparison)
+        yield from _agreeing_seeds(comparison)
         yield from _metrics_without_items(comparison)
     yield from _dashes(comparison)
 
@@ -131,7 +139,8 @@ def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Ite
         wider = percent(2 * comparison.confidence - 1)
         yield (
             f"The {level} intervals are simultaneous, so they agree with the verdicts. The interval of an equivalent "
-            f"arm is the {wider} interval, by which equivalence is tested."
+            f"arm is the {wider} interval, by which equivalence is tested. An end of exactly 0 means that only the "
+            "direction of the difference is shown."
         )
     elif any(math.isfinite(one.comparison.ci_low) for one in assessments):
         yield f"The {level} intervals shown are unadjusted."
@@ -155,6 +164,62 @@ def _scope(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterato
 def _margins(comparison: Comparison) -> str:
     margins = margins_by_metric(comparison, tuple(comparison.metrics), with_keys=True)
     return f"Equivalence margins in each metric's unit, with the keys for --metric and --margin: {margins}."
+
+
+def noise_test_sentence(comparison: Comparison) -> str:
+    """Return the test whether any arm with noise differs on the primary metric; empty if it was not made."""
+    test = comparison.noise_tests.get(comparison.primary)
+    if test is None:
+        return ""
+    metric = comparison.metric
+    contrasts = "; ".join(contrast_text(comparison, one, metric) for one in test.contrasts)
+    return (
+        f"Before the arms, the mean of the arms with noise and their trend over alpha are tested on "
+        f"{metric.name_within} (Simes' test, p = {test.p_value:.3f}). Adjusted p-values of the arms are at least this "
+        f"large. {contrasts}."
+    )
+
+
+def contrast_text(comparison: Comparison, contrast: Contrast, metric: Metric) -> str:
+    """Return a contrast with its interval and its verdict."""
+    one = contrast.assessment
+    arms = [comparison.arm(name) for name in contrast.arms]
+    alphas = sorted(arm.alpha or 0.0 for arm in arms)
+    if contrast.name == "trend":
+        name = f"trend from {alphas[0]:g} to {alphas[-1]:g}"
+    elif len(arms) <= MOST_ARMS_OF_MEAN and all(arm.is_named_by_alpha for arm in arms):
+        name = f"mean of alphas {', '.join(f'{alpha:g}' for alpha in alphas)}"
+    else:
+        name = f"mean of {len(arms)} arms"
+    if contrast.name == "trend" and one.verdict in DIFFERENT:
+        direction = "rises" if one.comparison.difference > 0 else "falls"
+        return f"{name}: {interval_text(one, metric)}, {direction} with alpha"
+    level = f" ({percent(2 * one.comparison.confidence - 1)} interval)" if one.verdict == "equivalent" else ""
+    return f"{name}: {interval_text(one, metric)}, {one.verdict or 'no verdict'}{level}"
+
+
+def _unadjusted(comparison: Comparison) -> Iterator[str]:
+    metric, level = comparison.metric, percent(comparison.confidence)
+    found = _assessments_by_arm(comparison, comparison.primary)
+    tested = {arm: one.comparison for arm, one in found.items() if math.isfinite(one.p_adjusted)}
+    if len(tested) > 1 or any(found[arm].looks > 1 for arm in tested):
+        texts = (
+            f"{metric.signed(one.difference)} [{metric.signed(one.ci_low)}, {metric.signed(one.ci_high)}] ({arm})"
+            for arm, one in tested.items()
+        )
+        named = f"Unadjusted {level} intervals of {metric.name_within}"
+        yield f"{named}, which do not match the verdicts: {', '.join(texts)}."
+
+
+def _agreeing_seeds(comparison: Comparison) -> Iterator[str]:
+    """Yield the arms whose seeds differ less on the primary metric than the residual explains."""
+    found = _assessments_by_arm(comparison, comparison.primary)
+    arms = [arm for arm, one in found.items() if one.verdict and one.comparison.mean.seeds_agree_too_well()]
+    if arms:
+        yield (
+            f"The seeds of {listed(arms)} agree more on {comparison.metric.name_within} than the residual variation "
+            "explains (lower-tailed F test, 10% level). Their agreement may be chance, and the interval too narrow."
+        )
 
 
 def _metrics_without_items(comparison: Comparison) -> Iterator[str]:
@@ -248,9 +313,7 @@ def noise_sentence(comparison: Comparison) -> str | None:
 
 
 def _noise_share(arm: ArmSummary) -> str:
-    if arm.alpha == 0 or arm.noise_ratio == 0:
-        return "0%"
-    return "not measured" if arm.noise_ratio is None else f"{arm.noise_ratio:.1%}"
+    return "not measured" if arm.alpha != 0 and arm.noise_ratio is None else noise_share(arm)
 
 
 def attestation_sentence(attestations: Sequence[Attestation]) -> str | None:

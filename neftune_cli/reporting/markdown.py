@@ -1,13 +1,20 @@
-"""Comparison in GitHub Markdown, the content of `summary.md`: advice, tables, notes and claims."""
+"""Comparison in GitHub Markdown, the content of `summary.md`: first screen, advice, tables, notes and claims."""
 
+import io
 from collections.abc import Iterator, Sequence
+
+from rich.console import Console
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import ClaimResult, Comparison
+from neftune_cli.formatting import SCREEN_WIDTH
 from neftune_cli.reporting.footnotes import footnotes
+from neftune_cli.reporting.outlooks import outlook_section
 from neftune_cli.reporting.sanitizing import markdown_text
+from neftune_cli.reporting.screen import print_screen
 from neftune_cli.reporting.sections import (
+    ADVICE_TITLE,
     BEST_ARM_TITLE,
     Section,
     best_arm_sentences,
@@ -30,22 +37,30 @@ def summary_markdown(comparison: Comparison) -> str:
 
 def _paragraphs(comparison: Comparison) -> Iterator[str]:
     yield f"# {markdown_text(title(comparison))}"
-    if comparison.apart:
-        yield markdown_text(comparison.apart)
+    yield _screen(comparison)
+    yield f"## {ADVICE_TITLE}"
     yield markdown_text(advice(comparison))
     for section in sections(comparison):
         yield from _section(section)
     if sentences := best_arm_sentences(comparison):
         yield f"## {BEST_ARM_TITLE}"
         yield markdown_text(sentences)
-    if stopping := early_stopping_section(comparison):
-        yield from _section(stopping)
+    for section in filter(None, (early_stopping_section(comparison), outlook_section(comparison))):
+        yield from _section(section)
     yield "## Notes"
     yield "\n".join(f"- {markdown_text(line)}" for line in footnotes(comparison))
     if comparison.hypotheses:
         yield f"## {HYPOTHESES_TITLE}"
         yield from (_claim(result) for result in comparison.hypotheses)
         yield UNADJUSTED_CLAIMS_NOTE
+
+
+def _screen(comparison: Comparison) -> str:
+    """Return the first screen as a code block, without the commands: they have paths and times of one machine."""
+    text = io.StringIO()
+    console = Console(file=text, width=SCREEN_WIDTH, color_system=None, force_terminal=False)
+    print_screen(console, comparison, has_commands=False)
+    return "\n".join(f"    {line}".rstrip() for line in text.getvalue().splitlines())
 
 
 def _section(section: Section) -> Iterator[str]:

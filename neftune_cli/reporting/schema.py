@@ -1,10 +1,13 @@
 """Documented types of the JSON document: the schema that other programs can rely on."""
 
-from typing import Any
+from typing import Any, Literal
 
+from neftune_cli.analysis.headline import Word
 from neftune_cli.analysis.results import Status
-from neftune_cli.records import SCHEMA_VERSION
 from neftune_cli.reporting.columns import ExportedAssessment, ExportedEstimate, ExportedModel
+
+DOCUMENT_VERSION = 5
+"""Version of the JSON document. Records and sweeps have a version of their own."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -21,6 +24,87 @@ class ExportedSetting(ExportedModel):
     """Name of the data set."""
     recipe: dict[str, Any]
     """Known fields of the training recipe."""
+
+
+class ExportedHeadline(ExportedModel):
+    """State of the decision on the primary metric."""
+
+    word: Word
+    """`DECIDED`: every arm (or the primary arm) has a verdict other than inconclusive. `PARTLY DECIDED`: some have, or
+    noise matters and no arm is decided. `NO VERDICT`: nothing could be tested."""
+    sentence: str
+    """Content of the decision."""
+
+
+class ExportedContrast(ExportedModel):
+    """A planned combination of the arms with noise."""
+
+    name: Literal["mean", "trend"]
+    """`mean`: mean of the arms with noise minus the baseline. `trend`: change from the smallest to the largest alpha on
+    the line through the arms with noise."""
+    arms: tuple[str, ...]
+    """Arms with noise that it combines."""
+    assessment: ExportedAssessment
+    """Its difference from zero; adjusted over the contrasts and the looks."""
+
+
+class ExportedNoiseTest(ExportedModel):
+    """Test of the null hypothesis that no arm with noise differs from the baseline."""
+
+    p_value: float | None
+    """Simes' p-value of the contrasts, adjusted over the looks. No adjusted p-value of an arm is smaller."""
+    contrasts: tuple[ExportedContrast, ...]
+    """The mean, and with several alphas the trend."""
+
+
+class ExportedPlan(ExportedModel):
+    """Analysis that the sweep declared before its first trial."""
+
+    metric: str | None
+    """Primary metric; null for the default one."""
+    primary_arm: str | None
+    """Arm of the confirmatory test; null if all arms are tested together."""
+    controls: tuple[str, ...]
+    """Arms that check the instrument."""
+    looks: tuple[int, ...]
+    """Numbers of seeds at the planned looks; empty if the number of seeds is fixed."""
+    seeds: tuple[int, ...]
+    """Planned seeds in their order."""
+    taken: int
+    """Number of looks that were taken."""
+
+
+class ExportedOutlook(ExportedModel):
+    """Chance of a verdict other than inconclusive with more seeds."""
+
+    seeds: int
+    """Total number of seeds."""
+    effect: float
+    """Assumed true difference, in the metric's unit: 0, the margin, or twice the margin."""
+    chance: float
+    """Chance, averaged over the uncertainty of the variance between seeds, 0 to 1."""
+    low: float
+    """Chance at one end of the 80% interval of this variance."""
+    high: float
+    """Chance at the other end."""
+
+
+class ExportedLearning(ExportedModel):
+    """Whether the trials can answer a question about fine-tuning."""
+
+    has_learned: bool | None
+    """Whether the baseline improves on the base model; null if the base model was not evaluated."""
+    problems: tuple[str, ...]
+    """Sentences on what limits the comparison, each with a remedy."""
+
+
+class ExportedMargin(ExportedModel):
+    """Equivalence margin of a metric."""
+
+    size: float | None
+    """Largest difference that counts as none, in the metric's unit."""
+    rule: str
+    """Rule that gave the size, such as a share of the gain of fine-tuning."""
 
 
 class ExportedBestArm(ExportedModel):
@@ -104,6 +188,18 @@ class ExportedComparison(ExportedModel):
     """Metric that the advice is about."""
     confidence: float
     """Confidence of the intervals; verdicts use tests at 1 minus it."""
+    headline: ExportedHeadline
+    """Decision on the primary metric."""
+    learning: ExportedLearning
+    """Checks before a verdict."""
+    plan: ExportedPlan | None
+    """Null if the sweep declared no analysis."""
+    margins: dict[str, ExportedMargin]
+    """Equivalence margins by metric."""
+    noise_tests: dict[str, ExportedNoiseTest]
+    """Tests by metric whether noise matters at all; empty unless several arms have noise and the baseline has none."""
+    outlooks: dict[str, tuple[ExportedOutlook, ...]]
+    """Chances of a decision on the primary metric, for the arms without one."""
     metrics: dict[str, dict[str, ExportedEstimate | None]]
     """Estimates by metric and arm; null where the arm has no value."""
     best_arm: ExportedBestArm | None
@@ -127,7 +223,7 @@ class ExportedComparison(ExportedModel):
 class ExportedComparisons(ExportedModel):
     """The whole document."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = DOCUMENT_VERSION
     """Increases when a field changes its meaning or is removed."""
     comparisons: tuple[ExportedComparison, ...]
     """One for each set of comparable trials."""

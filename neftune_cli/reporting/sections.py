@@ -26,6 +26,7 @@ from neftune_cli.reporting.cells import (
 )
 from neftune_cli.reporting.columns import TABLE_COLUMNS, TEXT_LAYOUT, ArmRow, TableColumn
 
+ADVICE_TITLE = "Advice"
 BEST_ARM_TITLE = "Best arm"
 EARLY_STOPPING_TITLE = "Comparison with early stopping"
 WIDEST_BASELINE_HEADING = 13

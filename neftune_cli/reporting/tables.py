@@ -1,4 +1,4 @@
-"""Comparison on a terminal: advice, tables folded to its width, footnotes, and the claims of the paper."""
+"""All tables of a comparison on a terminal, folded to its width, with advice, footnotes and the claims of the paper."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,16 @@ from neftune_cli.analysis.results import ClaimResult, Comparison, Status, Verdic
 from neftune_cli.reporting.cells import Cell
 from neftune_cli.reporting.columns import TERMINAL_DROPS, ArmRow, TableColumn
 from neftune_cli.reporting.footnotes import footnotes
+from neftune_cli.reporting.outlooks import outlook_section
 from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.sections import (
+    ADVICE_TITLE,
     BEST_ARM_TITLE,
     Block,
     Section,
     best_arm_sentences,
     early_stopping_section,
     sections,
-    title,
 )
 
 VERDICT_STYLES: dict[Verdict | None, str] = {
@@ -46,35 +47,22 @@ HYPOTHESES_TITLE = "Claims of the NEFTune paper (arXiv 2310.05914)"
 NO_CLAIMS = "These trials do not test any of the claims."
 
 
-def print_comparisons(console: Console, comparisons: Sequence[Comparison], *, hypotheses: bool = False) -> None:
-    """Print comparisons one after another; with `hypotheses`, each with the paper's claims."""
-    for number, comparison in enumerate(comparisons):
-        if number:
-            console.print("\n")
-        print_comparison(console, comparison, hypotheses=hypotheses)
-
-
-def print_comparison(console: Console, comparison: Comparison, *, hypotheses: bool = False) -> None:
-    """Print one comparison, folded to the console's width.
+def print_details(console: Console, comparison: Comparison) -> None:
+    """Print the advice, all tables and the footnotes of a comparison, folded to the console's width.
 
     A table that is too wide is split into several with fewer metrics each. If one metric alone is too wide, standard
     deviations are left out, then long names are broken at their commas, then columns are left out.
     """
-    console.print(_text(title(comparison), "bold underline"))
-    for paragraph in filter(None, (comparison.apart, advice(comparison))):
-        console.print()
-        console.print(_text(paragraph))
+    _print_heading(console, ADVICE_TITLE, advice(comparison))
     for section in sections(comparison):
         _print_section(console, section)
     if sentences := best_arm_sentences(comparison):
         _print_heading(console, BEST_ARM_TITLE, sentences)
-    if stopping := early_stopping_section(comparison):
-        _print_section(console, stopping)
+    for section in filter(None, (early_stopping_section(comparison), outlook_section(comparison))):
+        _print_section(console, section)
     console.print()
     for line in footnotes(comparison):
         console.print(_text(line, "dim"))
-    if hypotheses:
-        print_claims(console, comparison.hypotheses)
 
 
 def print_claims(console: Console, results: Sequence[ClaimResult]) -> None:
@@ -216,16 +204,16 @@ def _heading(heading: str, *, is_stacked: bool) -> tuple[str, str]:
 
 def _value_texts(cells: Sequence[Cell], *, has_spread: bool) -> list[Text]:
     shown = cells if has_spread else [Cell(cell.number) for cell in cells]
-    return [Text.assemble(parts[0], ("".join(parts[1:]), "dim")) for parts in _aligned([cell.parts for cell in shown])]
+    return [Text.assemble(parts[0], ("".join(parts[1:]), "dim")) for parts in aligned([cell.parts for cell in shown])]
 
 
 def _difference_texts(column: TableColumn, rows: Sequence[ArmRow]) -> list[Text]:
-    aligned = _aligned([column.parts(row) for row in rows])
+    cells = aligned([column.parts(row) for row in rows])
     styles = [VERDICT_STYLES[row.difference.verdict] if column.kind == "verdict" else "" for row in rows]
-    return [Text("".join(parts), style=style) for parts, style in zip(aligned, styles, strict=True)]
+    return [Text("".join(parts), style=style) for parts, style in zip(cells, styles, strict=True)]
 
 
-def _aligned(cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+def aligned(cells: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Return the cells with each part after the first padded on the left to the widest of its position."""
     several = [parts for parts in cells if len(parts) > 1]
     widths = [max(map(len, parts)) for parts in zip(*several, strict=True)]

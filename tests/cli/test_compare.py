@@ -1,5 +1,7 @@
 """`neftune compare` on folders of sweeps: output, written files, and error messages."""
 
+# ruff: noqa: RUF001  (the screen has typographic minus signs)
+
 import json
 import shlex
 import subprocess
@@ -30,16 +32,65 @@ def results(tmp_path: Path, hand_made_records: Records) -> Path:
     return tmp_path / "results"
 
 
-def test_a_pipe_gets_plain_tables(results: Path) -> None:
-    result = _compare(results)
+def test_a_pipe_gets_a_plain_screen(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.chdir(results.parent)
+    result = _compare(results.name)
 
     assert result.exit_code == 0
-    assert result.stdout.startswith("bios, compared with alpha=0\n\nLeave the noise off")
     assert "\x1b" not in result.stdout
-    # t interval of the differences -0.002, -0.005 and -0.002: -0.003 +- 4.3027 * 0.0017321 / sqrt(3)
-    assert (
-        "alpha=5  1.5070 ± 0.0101     \N{MINUS SIGN}0.0030  [\N{MINUS SIGN}0.0073, +0.0013]  equivalent"
-    ) in result.stdout
+    assert result.stdout == SCREEN
+
+
+SCREEN = """\
+bios  tiny on bios · 3 epochs · lr 0.001 · seeds 0-2
+
+DECIDED  Compared with alpha 0 in held-out loss, alpha 5 is equivalent within
+         0.0269 nats.
+
+Held-out loss (nats per completion token, lower is better)   base model 4.2000
+                                                      adj.              exact
+alpha        mean ± sd     vs 0        95% interval      p  verdict     match
+    0  1.5100 ± 0.0100                                      baseline    0.420
+    5  1.5070 ± 0.0101  −0.0030  [−0.0059, −0.0001]  0.095  equivalent  0.430
+Noise ratio    0: 0%, 5: 9.7%
+Equivalent     within 0.0269 nats, 1% of the gain of fine-tuning; 90% interval
+Other metrics  noise-off training loss higher with alpha 5; response length
+               higher with alpha 5 (each metric is tested by itself)
+
+Details  neftune compare results/bios --full | --metric KEY | --hypotheses
+Report   results/bios/report.html
+"""
+"""Differences of -0.002, -0.005 and -0.002: -0.003 +- 2.9200 * 0.0017321 / sqrt(3). The margin is 1% of 4.2 - 1.51."""
+
+
+def test_full_has_all_tables(results: Path) -> None:
+    short, full = _compare(results).stdout, _compare(results, "--full").stdout
+
+    assert full.startswith(short.partition("\n")[0])
+    assert "\nAdvice\n\nLeave the noise off. Compared with alpha 0" in full
+    assert "alpha=5  1.5070 ± 0.0101     −0.0030  [−0.0059, −0.0001]  equivalent" in full
+    assert len(short.splitlines()) <= 25
+
+
+@pytest.mark.parametrize("width", [60, 97, 200])
+def test_a_pipe_is_as_wide_as_the_variable_says(results: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    for options in ([], ["--full"], ["--hypotheses"]):
+        lines = _compare(results, *options, "--metric", "exact_match").stdout.splitlines()
+        widest = max(len(line) for line in lines if str(results) not in line)
+        assert min(width, 120) - 25 < widest <= width
+
+
+def test_without_the_variable_the_screen_has_80_columns_and_the_tables_have_120(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    widths = [
+        max(len(line) for line in _compare(results, *options).stdout.splitlines() if str(results) not in line)
+        for options in ([], ["--full"])
+    ]
+    assert 60 < widths[0] <= 80 < widths[1] <= 120
 
 
 def test_the_report_is_written_into_the_folder_of_the_sweep(results: Path) -> None:
@@ -47,7 +98,7 @@ def test_the_report_is_written_into_the_folder_of_the_sweep(results: Path) -> No
 
     folder = results / "bios"
     assert result.stderr == f"Wrote summary.md, report.html and plots/ to {folder}\n"
-    assert (folder / "summary.md").read_text().startswith("# bios, compared with alpha=0\n")
+    assert (folder / "summary.md").read_text().startswith("# bios, compared with alpha=0\n\n    bios  tiny on bios")
     assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
     assert {path.name for path in (folder / "plots").iterdir()} == {
         "learning-curves.svg",
@@ -67,8 +118,8 @@ def test_the_same_results_give_the_same_bytes(results: Path) -> None:
 def test_hypotheses_appends_the_claims_of_the_paper(results: Path) -> None:
     plain, longer = _compare(results).stdout, _compare(results, "--hypotheses").stdout
 
-    assert longer.startswith(plain.rstrip("\n"))
-    assert "Claims of the NEFTune paper" in longer.removeprefix(plain.rstrip("\n"))
+    assert longer.startswith(plain)
+    assert "Claims of the NEFTune paper" in longer.removeprefix(plain)
 
 
 def test_options_change_the_verdict_and_prevent_a_report(results: Path) -> None:
@@ -95,7 +146,7 @@ def test_runs_of_trainers_are_compared_in_every_format_and_no_file_is_written(tm
     for format_ in OutputFormat:
         result = _compare(tmp_path / "runs", "--format", format_)
         assert result.exit_code == 0, result.output
-        assert "alpha=5" in result.stdout
+        assert ("alpha" if format_ is OutputFormat.TABLE else "alpha=5") in result.stdout
 
     assert sorted(tmp_path.rglob("*")) == files
 
@@ -118,8 +169,9 @@ def test_plots_of_an_earlier_report_are_removed(results: Path) -> None:
 
 
 def test_metric_selects_the_metric_of_the_verdict(results: Path) -> None:
-    _, verdict, *_ = _compare(results, "--metric", "response_chars").stdout.split("\n\n")
-    assert verdict.startswith("Response length")
+    _, verdict, table, *_ = _compare(results, "--metric", "response_chars").stdout.split("\n\n")
+    assert verdict.startswith("DECIDED  Compared with alpha 0 in response length, alpha 5 is higher.")
+    assert table.startswith("Response length (characters, no preferred direction)   base model 400")
 
 
 def test_a_metric_can_be_given_by_its_name_in_the_tables(results: Path) -> None:
@@ -178,11 +230,9 @@ def test_sweeps_that_are_not_comparable_are_printed_one_after_another(
 
     lines = _compare(results).stdout.splitlines()
 
-    assert [line for line in lines if line.endswith("compared with alpha=0")] == [
-        "again, compared with alpha=0",
-        "bios, compared with alpha=0",
-    ]
-    assert "Not compared with again, because more than the noise differs: data bios (d) instead of bios (e)." in lines
+    assert [line.split()[0] for line in lines if "  tiny on bios · " in line] == ["again", "bios"]
+    apart = lines.index("Not compared with again, because more than the noise differs: data bios (d)")
+    assert lines[apart + 1] == "instead of bios (e)."
 
 
 def test_comparable_sweeps_are_one_comparison_without_a_report(results: Path, hand_made_records: Records) -> None:
@@ -196,8 +246,9 @@ def test_comparable_sweeps_are_one_comparison_without_a_report(results: Path, ha
 
     result = _compare(results)
 
-    assert result.stdout.startswith("bios + more, compared with alpha=0\n")
-    assert "alpha=10" in result.stdout
+    assert result.stdout.startswith("bios + more  tiny on bios")
+    assert "\n   10  1.5070" in result.stdout
+    assert "\nReport" not in result.stdout
     assert result.stderr == "bios + more: no report was written. Use --format html --output FILE to write one.\n"
 
 
@@ -220,7 +271,9 @@ def test_sweeps_without_finished_trials_raise(tmp_path: Path, hand_made_records:
 def test_a_failed_trial_is_named_under_the_tables(results: Path) -> None:
     write_failed_trial(SweepFolder(results / "bios").trial("f", "alpha=5", 3), "f", "out of memory")
 
-    assert "\nMissing from these numbers: alpha=5,seed=3 failed: out of memory\n" in _compare(results).stdout
+    assert "\nMissing        alpha=5,seed=3 failed: out of memory\n" in _compare(results).stdout
+    full = _compare(results, "--full").stdout
+    assert "\nMissing from these numbers: alpha=5,seed=3 failed: out of memory\n" in full
 
 
 @pytest.mark.parametrize(
@@ -271,7 +324,7 @@ def test_a_folder_that_is_not_writable_is_compared_without_a_report(results: Pat
     result = _compare(results)
 
     assert result.exit_code == 0
-    assert result.stdout.startswith("bios, compared with alpha=0\n")
+    assert result.stdout.startswith("bios  tiny on bios")
     assert result.stderr == f"Cannot write summary.md, report.html and plots to {results}/bios: File exists.\n"
 
 
@@ -291,7 +344,7 @@ def test_compare_imports_no_training_code(results: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
 
     assert done.stderr == f"Wrote summary.md, report.html and plots/ to {results}/bios\n\n"
-    assert done.stdout.startswith("bios, compared with alpha=0")
+    assert done.stdout.startswith("bios  tiny on bios")
 
 
 def test_help_imports_no_numerical_libraries() -> None:
@@ -326,7 +379,7 @@ def test_an_arm_without_logged_documents_has_no_score_over_the_others(tmp_path: 
     folders = [write_lm_eval(tmp_path / f"alpha={alpha}", [1, 0, 1, 1], **counts) for alpha in (0, 5, 10)]
     write_samples(folders[1], [sample(0, 1), sample(1, 0)])
     (folders[2] / f"samples_quiz_{TIME}.jsonl").unlink()
-    result = _compare(tmp_path, "--hypotheses")
+    result = _compare(tmp_path, "--full", "--hypotheses")
     assert result.exit_code == 0
     rows = [line.split() for line in result.stdout.splitlines() if line.startswith("alpha=10 ")]
     assert rows == [["alpha=10", *(4 * "\N{EN DASH}")]]

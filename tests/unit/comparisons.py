@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from neftune_cli.analysis.crossed_factors import CrossedMean
+from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
 from neftune_cli.analysis.results import (
     ArmSummary,
@@ -14,14 +15,18 @@ from neftune_cli.analysis.results import (
     BestArm,
     ClaimResult,
     Comparison,
+    Contrast,
     EarlyStopping,
     Estimate,
+    Interval,
+    NoiseTest,
     PairedDifference,
+    Role,
     StoppedArm,
     Verdict,
 )
-from neftune_cli.evidence.measurements import Setting
-from neftune_cli.metrics import METRICS, Metric
+from neftune_cli.evidence.measurements import Setting, TrialOrigin
+from neftune_cli.metrics import METRICS, Margin, Metric
 
 T_OF_THREE_SEEDS = 4.302653
 """Two-sided 5% point of the t distribution with two degrees of freedom."""
@@ -68,6 +73,12 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         metrics={key: metrics[key] for key in measured},
         primary="eval_loss",
         confidence=0.95,
+        margins={key: Margin(0.01) for key in measured},
+        items=ITEMS,
+        noise_tests={},
+        plan=None,
+        outlooks={},
+        learning=Learning(has_learned=None),
         best=None,
         early_stopping=None,
         hypotheses=(),
@@ -76,6 +87,7 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         notes=(),
         unfinished=(),
         manifest_digest=None,
+        origin=TrialOrigin(),
     )
 
 
@@ -108,15 +120,21 @@ def assessment(
     seeds: int = 3,
     items: int = ITEMS,
     margin: float = 0.01,
-    seeds_needed: int | None = None,
+    role: Role = "arm",
 ) -> Assessment:
-    """Return an assessment with this half-width of the interval. Its p-values are arbitrary."""
+    """Return an assessment with this half-width of all its intervals. Its p-values are arbitrary."""
     error = half_width / T_OF_THREE_SEEDS
     about: Literal["method", "checkpoints"] = "method" if seeds >= MIN_SEEDS else "checkpoints"
     mean = CrossedMean(difference, seeds * error**2, 0.0, seeds, items, seeds - 1, 1.0)
     low, high = difference - half_width, difference + half_width
     paired = PairedComparison(difference, low, high, 0.2, seeds, items, items, about, 0.95, mean)
-    return Assessment(paired, 0.4, 0.03, margin, verdict, 5.35 * error, seeds_needed)
+    interval = Interval(low, high)
+    return Assessment(paired, 0.4, 0.03, margin, verdict, interval, interval, role=role)
+
+
+def noise_test(mean: Assessment, trend: Assessment, arms: Sequence[str], p_value: float = 0.5) -> NoiseTest:
+    """Return the test whether noise matters with these contrasts."""
+    return NoiseTest(p_value, (Contrast("mean", tuple(arms), mean), Contrast("trend", tuple(arms), trend)))
 
 
 def best_arm() -> BestArm:

@@ -17,14 +17,16 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.headline import headline
+from neftune_cli.analysis.learning import Learning
+from neftune_cli.analysis.planning import Outlook
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.evidence.measurements import Setting
-from neftune_cli.records import SCHEMA_VERSION
+from neftune_cli.evidence.measurements import AnalysisPlan, Setting
 from neftune_cli.reporting.columns import CSV_COLUMNS, ExportedAssessment, ExportedEstimate
 from neftune_cli.reporting.documents import OutputFormat, document
 from neftune_cli.reporting.exports import to_csv, to_json
 from neftune_cli.reporting.markdown import summary_markdown
-from neftune_cli.reporting.schema import ExportedComparisons, json_schema
+from neftune_cli.reporting.schema import DOCUMENT_VERSION, ExportedComparisons, json_schema
 from tests.unit.comparisons import (
     T_OF_THREE_SEEDS,
     assessment,
@@ -34,6 +36,7 @@ from tests.unit.comparisons import (
     early_stopping,
     estimate,
     hand_made,
+    noise_test,
     summary,
 )
 
@@ -66,8 +69,12 @@ def test_json_numbers(whole: Comparison) -> None:
         "margin": 0.01,
         "verdict": "equivalent",
         "about": "method",
-        "detectable": pytest.approx(0.00535),
-        "seeds_needed": None,
+        "interval_low": pytest.approx(-0.003 - half_width),
+        "interval_high": pytest.approx(-0.003 + half_width),
+        "equivalence_low": pytest.approx(-0.003 - half_width),
+        "equivalence_high": pytest.approx(-0.003 + half_width),
+        "looks": 1,
+        "role": "arm",
         "seeds": [0, 1, 2],
         "items": 20,
     }
@@ -111,11 +118,40 @@ def test_json_matches_its_schema(whole: Comparison) -> None:
     parsed = ExportedComparisons.model_validate_json(text)
     assert [exported.baseline for exported in parsed.comparisons] == ["alpha=0", "alpha=0"]
     schema, written = json_schema(), json.loads(text)
-    assert written["schema_version"] == SCHEMA_VERSION
+    assert written["schema_version"] == DOCUMENT_VERSION
     assert list(written) == list(schema["properties"])
     for exported in written["comparisons"]:
         assert set(exported) == set(schema["$defs"]["ExportedComparison"]["properties"])
         assert schema["$defs"]["ExportedComparison"]["required"] == list(exported)
+
+
+def test_json_has_the_decision_and_its_plan(whole: Comparison) -> None:
+    plan = AnalysisPlan(metric="eval_loss", primary_arm="alpha=5", looks=(3, 5), seeds=(0, 1, 2, 3, 4), taken=1)
+    test = noise_test(assessment(0.01, 0.02), assessment(math.nan, math.nan), ["alpha=5"], p_value=0.5)
+    outlook = Outlook(seeds=5, effect=0.01, chance=0.3, low=0.1, high=0.6)
+    learning = Learning(has_learned=True, problems=("It diverged.",))
+    planned = replace(
+        whole, plan=plan, noise_tests={"eval_loss": test}, outlooks={"alpha=5": (outlook,)}, learning=learning
+    )
+
+    exported = _only(to_json([planned]))
+
+    assert exported["headline"] == {"word": headline(planned).word, "sentence": headline(planned).sentence}
+    assert exported["learning"] == {"has_learned": True, "problems": ["It diverged."]}
+    assert exported["plan"] == {
+        "metric": "eval_loss",
+        "primary_arm": "alpha=5",
+        "controls": [],
+        "looks": [3, 5],
+        "seeds": [0, 1, 2, 3, 4],
+        "taken": 1,
+    }
+    assert exported["margins"]["eval_loss"] == {"size": 0.01, "rule": "0.01"}
+    mean, trend = exported["noise_tests"]["eval_loss"]["contrasts"]
+    assert (mean["name"], mean["arms"], mean["assessment"]["difference"]) == ("mean", ["alpha=5"], 0.01)
+    assert trend["assessment"]["difference"] is None
+    chance = {"seeds": 5, "effect": 0.01, "chance": 0.3, "low": 0.1, "high": 0.6}
+    assert exported["outlooks"] == {"alpha=5": [chance]}
 
 
 def test_values_that_are_not_finite_are_null() -> None:
@@ -129,13 +165,13 @@ def test_values_that_are_not_finite_are_null() -> None:
 
     exported = _only(to_json([diverged]))
 
-    numbers = ("mean", "sd", "difference", "difference_sd", "ci_low", "ci_high", "detectable", "verdict")
+    numbers = ("mean", "sd", "difference", "difference_sd", "ci_low", "ci_high", "interval_low", "verdict")
     assert [exported["metrics"]["eval_loss"]["5"][key] for key in numbers] == [None] * len(numbers)
     assert (exported["base"], exported["noise_ratio"]["5"]) == ({"eval_loss": None}, None)
     assert exported["setting"]["recipe"] == {"rate": None, "schedule": [None], "betas": [0.9, 0.999]}
     assert [exported["best_arm"][key] for key in ("naive", "gain", "ci_low", "ci_high")] == [None] * 4
     row = to_csv([diverged]).splitlines()[-1]
-    assert row == "bios,5,5,eval_loss,,,,,,,0.2,0.4,0.03,0.01,,method,0 1 2,20"
+    assert row == "bios,5,5,eval_loss,,,,,,,0.2,0.4,0.03,,,0.01,,method,0 1 2,20"
 
 
 def test_difference_without_assessment_is_exported() -> None:
@@ -198,9 +234,11 @@ def test_markdown_sections(whole: Comparison) -> None:
     lines = summary_markdown(whole).splitlines()
 
     assert lines[0] == "# bios, compared with alpha=0"
-    assert lines[2] == "Apart."
-    assert lines[4] == advice(whole)
+    assert lines[2:4] == ["    bios  tiny on bios · 3 epochs · lr 0.001 · seeds 0-2 · 20 items", "    Apart."]
+    assert not any(line.startswith(("    Next", "    Details", "    Report")) for line in lines)
+    assert lines[lines.index("## Advice") + 2] == advice(whole)
     assert [line for line in lines if line.startswith("## ")] == [
+        "## Advice",
         "## Loss",
         "## Generation on held-out prompts",
         "## Best arm",
@@ -279,7 +317,7 @@ def test_markdown_renders_any_name_literally(name: str) -> None:
 
     cells = re.findall("<td[^>]*>(.*)</td>", rendered)
     assert [html.unescape(cell) for cell in cells] == ["held-out loss ↓ (nats)", spaced, "1.4500 ± 0.0707"]
-    assert set(re.findall(r"<(\w+)", rendered)) <= set("h1 h2 p ul li table thead tbody tr th td".split())
+    assert set(re.findall(r"<(\w+)", rendered)) <= set("h1 h2 p pre code ul li table thead tbody tr th td".split())
 
 
 @pytest.mark.parametrize("format_", [one for one in OutputFormat if one is not OutputFormat.HTML])

@@ -10,7 +10,7 @@ import pytest
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, Interval
 from neftune_cli.evidence.measurements import Evidence, Measurements
 from neftune_cli.metrics import METRICS
 from neftune_cli.records import Attestation
@@ -24,6 +24,7 @@ from tests.unit.comparisons import (
     early_stopping,
     estimate,
     hand_made,
+    noise_test,
     summary,
 )
 from tests.unit.measured_trials import item_values
@@ -33,6 +34,11 @@ CROSSED = "Differences are paired by seed and item. Seeds and items are crossed 
 VERDICTS = (
     "Verdicts: equivalent if the difference is shown to be within the margin; otherwise better or worse if it is shown "
     "to differ from zero (higher or lower for metrics without a preferred direction); inconclusive if neither is shown."
+)
+SIMULTANEOUS = (
+    "The 95% intervals are simultaneous, so they agree with the verdicts. The interval of an equivalent arm is the 90% "
+    "interval, by which equivalence is tested. An end of exactly 0 means that only the direction of the difference is "
+    "shown."
 )
 NOISE_RATIO = (
     "The noise ratio is the expected norm of one token's noise divided by the median norm of the embeddings. It is "
@@ -56,7 +62,7 @@ def test_all_footnotes_in_order() -> None:
     assert footnotes(whole) == [
         "Mean ± standard deviation over seeds. Losses are in nats per completion token. "
         "↓ lower is better, ↑ higher is better, no arrow: no preferred direction.",
-        f"{CROSSED}Verdicts use tests at the 5% level. The 95% intervals shown are unadjusted.",
+        f"{CROSSED}Verdicts use tests at the 5% level. {SIMULTANEOUS}",
         VERDICTS,
         "Verdicts generalize to other seeds and items of this setting only: "
         "tiny on bios (3 epochs, learning rate 0.001, batch size 16).",
@@ -65,7 +71,7 @@ def test_all_footnotes_in_order() -> None:
         "noisy training loss (train_loss) 0.0162, noise-off training loss (train_loss_clean) 0.0141, "
         "held-out loss (eval_loss) 0.01, held-out perplexity (eval_perplexity) 0.0453, exact match (exact_match) 0.02, "
         "response length (response_chars) 5.2, repetition (repetition_2gram) 1.",
-        "Minimum detectable effect on held-out loss (80% power): 0.0054 (alpha=5).",
+        "The equivalence margin of held-out loss is 0.0100 nats (0.01).",
         "These metrics have no per-item values, so their intervals are over seeds only: "
         "noisy training loss, repetition.",
         f"{NOISE_RATIO}0% (alpha=0), 9.7% (alpha=5).",
@@ -86,20 +92,8 @@ def test_tests_are_adjusted_over_several_arms() -> None:
     notes = footnotes(replace(_compared(arms), confidence=0.999))
 
     assert notes[1] == (
-        f"{CROSSED}Verdicts use p-values adjusted for the number of arms (Holm's method, 3 arms, 0.1% level), "
-        "separately for difference and equivalence. The 99.9% intervals shown are unadjusted."
-    )
-
-
-def test_inconclusive_differences_with_an_interval_that_excludes_zero_are_named() -> None:
-    assessed = {"5": assessment(0.02, 0.01), "10": assessment(-0.02, 0.01), "15": assessment(0.0, 0.02)}
-    decided = {"20": assessment(0.02, 0.01, "worse")}
-
-    notes = footnotes(_compared({name: estimate(VALUES, VALUES, one) for name, one in (assessed | decided).items()}))
-
-    assert notes[1].endswith(
-        "The 95% intervals shown are unadjusted. These differences are therefore inconclusive although their interval "
-        "excludes zero: held-out loss (5, 10)."
+        f"{CROSSED}Verdicts use p-values adjusted for the number of arms (Hommel's method, 3 arms, 0.1% level), "
+        f"separately for difference and equivalence. {SIMULTANEOUS.replace('95%', '99.9%').replace('90%', '99.8%')}"
     )
 
 
@@ -108,9 +102,9 @@ def test_tests_are_adjusted_over_arms_with_a_p_value_only() -> None:
     assessed = {name: estimate(VALUES, VALUES, assessment(0.0, 0.02)) for name in ("alpha=5", "alpha=10")}
     without_verdict = {"alpha=15": estimate(VALUES, VALUES, untested), "alpha=20": estimate(VALUES), "alpha=25": None}
 
-    assert "(Holm's method, 2 arms, 5% level)" in footnotes(_compared(assessed | without_verdict))[1]
+    assert "(Hommel's method, 2 arms, 5% level)" in footnotes(_compared(assessed | without_verdict))[1]
     (alone, _) = assessed.items()
-    assert "Holm" not in footnotes(_compared(dict([alone]) | without_verdict))[1]
+    assert "Hommel" not in footnotes(_compared(dict([alone]) | without_verdict))[1]
 
 
 def test_items_are_not_mentioned_without_per_item_values() -> None:
@@ -222,15 +216,75 @@ def test_different_margins_of_arms_are_a_range() -> None:
     assert any(note.endswith(": held-out loss (eval_loss) 0.05 to 0.0512.") for note in footnotes(_compared(arms)))
 
 
-def test_undefined_detectable_effects_are_left_out() -> None:
-    unknown, few = replace(assessment(0.0, 0.02), detectable=math.nan), assessment(0.0, 0.02, None, seeds=2)
-    assessed = {"5": unknown, "10": assessment(0.0, 0.04), "15": few}
-    arms = {name: estimate(VALUES, VALUES, one) for name, one in assessed.items()}
+def test_unadjusted_intervals_are_given_beside_the_simultaneous_ones() -> None:
+    wider = replace(assessment(0.02, 0.01), interval=Interval(-0.1, 0.14))
+    arms = {name: estimate(VALUES, VALUES, wider) for name in ("5", "10")}
 
-    (note,) = [note for note in footnotes(_compared(arms)) if note.startswith("Minimum detectable effect")]
+    notes = footnotes(_compared(arms))
 
-    # 5.35 standard errors, a standard error being 0.04 / 4.3027
-    assert note.endswith("(80% power): 0.0497 (10).")
+    assert (
+        "Unadjusted 95% intervals of held-out loss, which do not match the verdicts: +0.0200 [+0.0100, +0.0300] (5), "
+        "+0.0200 [+0.0100, +0.0300] (10)."
+    ) in notes
+    assert not any(note.startswith("Unadjusted") for note in footnotes(_compared({"5": arms["5"]})))
+
+
+def test_the_noise_test_is_explained() -> None:
+    arms = {name: estimate(VALUES, VALUES, assessment(0.0, 0.02)) for name in ("5", "10")}
+    test = noise_test(assessment(0.01, 0.02), assessment(0.03, 0.02, "worse"), list(arms), p_value=0.0123)
+
+    (note,) = [
+        note
+        for note in footnotes(replace(_compared(arms), noise_tests={"eval_loss": test}))
+        if note.startswith("Before the arms, ")
+    ]
+
+    assert "on held-out loss (Simes' test, p = 0.012)." in note
+    assert note.endswith(
+        "mean of 2 arms: +0.0100 [−0.0100, +0.0300], inconclusive; "
+        "trend from 0 to 0: +0.0300 [+0.0100, +0.0500], rises with alpha."
+    )
+
+
+def test_seeds_that_agree_too_well_are_named() -> None:
+    assessed = assessment(0.0, 0.02)
+    agreeing = replace(assessed.comparison, mean=replace(assessed.comparison.mean, seed_ratio=0.08))
+    arms = {"5": assessed, "10": replace(assessed, comparison=agreeing)}
+
+    notes = footnotes(_compared({name: estimate(VALUES, VALUES, one) for name, one in arms.items()}))
+
+    # F = 0.08 with 2 and 38 degrees of freedom has a lower tail of 0.077
+    assert (
+        "The seeds of 10 agree more on held-out loss than the residual variation explains (lower-tailed F test, 10% "
+        "level). Their agreement may be chance, and the interval too narrow."
+    ) in notes
+
+
+def test_the_margin_is_stated_with_its_rule_and_without_a_number_of_seeds_if_none_is_enough() -> None:
+    limited = assessment(0.0, 0.02)
+    mean = replace(limited.comparison.mean, item_variance=1.0)
+    compared = _compared(
+        {"5": estimate(VALUES, VALUES, replace(limited, comparison=replace(limited.comparison, mean=mean)))}
+    )
+    margin = METRICS["eval_loss"].margin.resolved(1.5, gain=2.0)
+
+    notes = footnotes(replace(compared, margins={"eval_loss": margin}))
+
+    (note,) = [note for note in notes if note.startswith("The equivalence margin ")]
+    assert note.startswith("The equivalence margin of held-out loss is 0.0200 nats (1% of the gain of fine-tuning). ")
+    assert note.endswith("No number of seeds is enough to show equivalence with these held-out examples.")
+
+
+def test_the_margin_is_compared_with_the_variation_of_the_seeds() -> None:
+    notes = footnotes(_compared({"5": estimate(VALUES, VALUES, assessment(0.0, 0.02))}))
+
+    # The standard deviation is s = 0.02 / 4.3027 * sqrt(3) = 0.00805. With the margin of 0.01, the number of seeds is
+    # (s * (1.645 + 1.282) / 0.01)^2 = 5.6, and 2.4 and 52.7 with s^2 * 2 / 4.605 and s^2 * 2 / 0.2107 (chi-squared).
+    assert (
+        "The equivalence margin of held-out loss is 0.0100 nats (0.01). For 5 it is 1.2 of the standard deviation of "
+        "the difference of one seed. If the true difference is 0, showing equivalence takes about 6 seeds (80% power): "
+        "3 to 53 within the 80% interval of this standard deviation."
+    ) in notes
 
 
 def test_noise_ratio_is_left_out_if_no_arm_measured_it() -> None:

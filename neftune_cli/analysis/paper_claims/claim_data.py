@@ -60,7 +60,7 @@ class ClaimData:
 
     def margin(self, metric: Metric) -> float:
         """Return the equivalence margin for differences to the reference, in the metric's unit."""
-        return self.options.margin(metric, self.arms, self.reference)
+        return self.options.margin(metric, self.arms, self.reference).size
 
     def seeds(self, arm: str, key: str) -> frozenset[int]:
         """Return the seeds of an arm that have a score of the metric."""

@@ -1,0 +1,147 @@
+"""Headline of a comparison: one word on the state of the decision, and one sentence with its content."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from neftune_cli.analysis.decision import Decision, decide
+from neftune_cli.analysis.paired import MIN_SEEDS
+from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
+from neftune_cli.analysis.verdicts import missing_verdict_reason
+from neftune_cli.formatting import counted, listed, listed_at_most
+from neftune_cli.metrics import Metric
+
+Word = Literal["DECIDED", "PARTLY DECIDED", "NOT DECIDED", "NO VERDICT", "NOTHING LEARNED", "NOTHING TO COMPARE"]
+"""State of the decision on the primary metric:
+
+- `DECIDED`: every arm, or the primary arm, differs from the baseline or is equivalent to it.
+- `PARTLY DECIDED`: some arms are decided and some are not, or noise matters and no arm is decided.
+- `NOT DECIDED`: neither a difference nor equivalence is shown.
+- `NO VERDICT`: there are too few seeds for a test, or no values to test.
+- `NOTHING LEARNED`: fine-tuning without noise does not improve on the base model.
+- `NOTHING TO COMPARE`: only one arm has finished.
+"""
+MOST_NAMED_ARMS = 6
+"""Largest number of arms to name for one verdict."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """State of the decision, with one sentence."""
+
+    word: Word
+    sentence: str
+
+    @property
+    def text(self) -> str:
+        """Return both as one text."""
+        return f"{self.word.capitalize()}: {self.sentence}"
+
+
+def headline(comparison: Comparison) -> Headline:
+    """Return the state of the decision on the primary metric."""
+    if not comparison.treated:
+        return Headline(
+            "NOTHING TO COMPARE", f"{_capital(comparison.spoken(comparison.baseline))} is the only finished arm."
+        )
+    decision = decide(comparison)
+    if decision.action == "not learned":
+        sentence = f"Without noise, fine-tuning is no better than the base model, so {_question(comparison)} is open."
+        return Headline("NOTHING LEARNED", sentence)
+    if not decision.confirmatory:
+        return Headline("NO VERDICT", _no_verdict(comparison, decision))
+    if len(decision.open_arms) < len(decision.confirmatory):
+        word: Word = "PARTLY DECIDED" if decision.open_arms or _is_incomplete(comparison, decision) else "DECIDED"
+        return Headline(word, _verdicts(comparison, decision))
+    if decision.action == "choose later":
+        return Headline("PARTLY DECIDED", _noise_matters(comparison))
+    return Headline("NOT DECIDED", _not_decided(comparison, decision))
+
+
+def compatible_range(assessed: Mapping[str, Assessment], metric: Metric) -> str:
+    """Return the range of differences within the intervals of these arms; empty if no interval is known."""
+    intervals = [one.interval for one in assessed.values() if math.isfinite(one.interval.low)]
+    if not intervals:
+        return ""
+    low, high = min(one.low for one in intervals), max(one.high for one in intervals)
+    rounded = metric.resolving(max(abs(low), abs(high)))
+    return f"{rounded.signed(low)} to {rounded.signed(high)}{metric.unit_suffix}"
+
+
+def _question(comparison: Comparison) -> str:
+    return "the effect of noise" if comparison.is_about_noise else "the comparison of the arms"
+
+
+def _is_incomplete(comparison: Comparison, decision: Decision) -> bool:
+    """Return whether an arm that the decision is about has no verdict. Exploratory arms do not count."""
+    has_primary = any(one.role == "primary" for one in decision.with_verdict.values())
+    return not has_primary and bool({*decision.checkpoints, *decision.without_verdict} - {comparison.baseline})
+
+
+def _no_verdict(comparison: Comparison, decision: Decision) -> str:
+    if decision.checkpoints:
+        seeds = max(one.comparison.seeds for one in decision.checkpoints.values())
+        return (
+            f"With {counted(seeds, 'paired seed')} the differences describe these checkpoints, not the method. "
+            f"A verdict needs at least {MIN_SEEDS} seeds."
+        )
+    baseline = comparison.spoken(comparison.baseline)
+    estimates = (comparison.arm(arm).estimates.get(comparison.primary) for arm in decision.without_verdict)
+    reasons = dict.fromkeys(filter(None, (missing_verdict_reason(one, baseline) for one in estimates)))
+    on_metric = f"No arm has a verdict on {comparison.metric.name_within}"
+    return f"{on_metric}: {'; '.join(reasons)}." if reasons else f"{on_metric}."
+
+
+def _not_decided(comparison: Comparison, decision: Decision) -> str:
+    arms, metric = list(decision.open_arms), comparison.metric
+    if len(arms) == 1 and (len(comparison.treated) > 1 or not comparison.is_about_noise):
+        subject = comparison.spoken(arms[0])
+    else:
+        subject = "noise" if comparison.is_about_noise else "an arm"
+    verb = "improves or worsens" if metric.goal else "changes"
+    known = compatible_range(decision.open_arms, metric)
+    differences = "the true difference is" if len(arms) == 1 else "the true differences are"
+    compatible = f": {differences} compatible with {known}" if known else ""
+    return f"It is not shown whether {subject} {verb} {metric.name_within}{compatible}."
+
+
+def _noise_matters(comparison: Comparison) -> str:
+    test = comparison.noise_tests[comparison.primary]
+    shown = {one.name: one.assessment.verdict for one in test.contrasts if one.assessment.verdict != "inconclusive"}
+    name = comparison.metric.name_within
+    if shown.get("mean") in DIFFERENT:
+        return f"On average over its alphas, noise makes {name} {shown['mean']}. No single alpha is decided."
+    return f"Noise changes {name}, but no single alpha is decided."
+
+
+def _verdicts(comparison: Comparison, decision: Decision) -> str:
+    """Return the sentence with the verdict of each arm, the same verdicts together."""
+    clauses = listed(list(_clauses(comparison, decision.confirmatory)))
+    compared = f"Compared with {comparison.spoken(comparison.baseline)} in {comparison.metric.name_within}"
+    sentence = f"{compared}, {clauses}."
+    if decision.action == "stop earlier":
+        baseline = comparison.spoken(comparison.baseline)
+        sentence += f" Stopping {baseline} earlier may do as well."
+    if decision.action == "no direction":
+        sentence += " Neither direction is an improvement by itself."
+    return sentence
+
+
+def _clauses(comparison: Comparison, assessed: Mapping[str, Assessment]) -> Iterator[str]:
+    for verdict in (*DIFFERENT, "equivalent", "inconclusive"):
+        arms = [comparison.spoken(arm) for arm, one in assessed.items() if one.verdict == verdict]
+        if arms:
+            named = listed(arms) if len(arms) <= MOST_NAMED_ARMS else listed_at_most(arms, MOST_NAMED_ARMS)
+            role = ", the primary arm," if any(one.role == "primary" for one in assessed.values()) else ""
+            yield f"{named}{role} {'is' if len(arms) == 1 else 'are'} {_spelled(verdict, comparison)}"
+
+
+def _spelled(verdict: str, comparison: Comparison) -> str:
+    if verdict == "equivalent":
+        return f"equivalent within {comparison.metric.amount(comparison.margins[comparison.primary].size)}"
+    return "not decided" if verdict == "inconclusive" else verdict
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

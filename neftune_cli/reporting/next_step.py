@@ -1,0 +1,128 @@
+"""Next step after a comparison: the command that can decide what is open, its price, and its chance of a decision."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neftune_cli.analysis.decision import decide
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
+from neftune_cli.formatting import counted, rough_duration
+from neftune_cli.metrics import HELD_OUT_LOSS
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """A command with its largest price."""
+
+    command: tuple[str, ...]
+    seeds: int
+    """Largest number of seeds of an arm."""
+    trials: int
+    """Largest number of trials that the command trains."""
+    seconds: float | None
+    """Time of these trials; None if no trial of this sweep was timed."""
+    workers: int
+
+    @property
+    def price(self) -> str:
+        """Return the largest price as text."""
+        trials = f"at most {counted(self.seeds, 'seed')}, {counted(self.trials, 'trial')}"
+        if self.seconds is None:
+            return trials
+        side_by_side = f" with {self.workers} workers" if self.workers > 1 else ""
+        return f"{trials}, about {rough_duration(self.seconds)}{side_by_side}"
+
+
+def next_step(comparison: Comparison) -> NextStep | None:
+    """Return the command that can decide the open arms; None if nothing is open, or if no command can decide it."""
+    origin = comparison.origin
+    if not origin.is_sweep or len(origin.folders) != 1 or comparison.learning.has_learned is False:
+        return None
+    if not comparison.treated:
+        return _with_seeds(
+            comparison, len(DEFAULT_ALPHAS), ("--alphas", ",".join(f"{one:g}" for one in DEFAULT_ALPHAS))
+        )
+    decision = decide(comparison)
+    if comparison.plan and comparison.plan.looks:
+        is_decided = decision.confirmatory and not decision.open_arms
+        return None if is_decided else _of_plan(comparison)
+    arms = {*decision.open_arms, *decision.checkpoints}
+    if not arms:
+        return None
+    if not decision.checkpoints and not any(comparison.outlooks.get(arm) for arm in arms):
+        return None  # the sweep has all seeds of the default looks already
+    return _with_seeds(comparison, len(comparison.arms), ())
+
+
+def chance_sentence(comparison: Comparison) -> str:
+    """Return the chance of a verdict with the last planned number of seeds; empty if nothing is open.
+
+    The range covers all open arms, and the uncertainty of the variance between seeds.
+    """
+    is_useful = comparison.learning.has_learned is not False
+    open_arms = decide(comparison).open_arms if comparison.treated and is_useful else ()
+    found = [one for arm in open_arms for one in comparison.outlooks.get(arm, ())]
+    if not found:
+        return ""
+    last = max(one.seeds for one in found)
+    ranges = {
+        effect: (min(one.low for one in of), max(one.high for one in of))
+        for effect in dict.fromkeys(one.effect for one in found)
+        if (of := [one for one in found if one.seeds == last and one.effect == effect])
+    }
+    none, largest = min(ranges), max(ranges)
+    return (
+        f"of a verdict on an open arm by {last} seeds: {share_range(*ranges[none])} if its true difference is 0, "
+        f"{share_range(*ranges[largest])} if it is {comparison.metric.amount(largest)} (twice the margin)"
+    )
+
+
+def share_range(low: float, high: float) -> str:
+    """Return a range of probabilities as percentages.
+
+    >>> share_range(0.001, 0.2), share_range(0.998, 1.0)
+    ('<1% to 20%', '>99%')
+    """
+    first, last = map(_share, (low, high))
+    return first if first == last else f"{first} to {last}"
+
+
+def _share(probability: float) -> str:
+    if probability < 0.01:
+        return "<1%"
+    return ">99%" if probability > 0.99 else f"{probability:.0%}"
+
+
+def _of_plan(comparison: Comparison) -> NextStep | None:
+    """Return the command that continues the plan of a sweep; None after its last look."""
+    plan = comparison.plan
+    assert plan is not None
+    taken, last = plan.looks[plan.taken - 1] if plan.taken else 0, plan.looks[-1]
+    if taken == last:
+        return None
+    folder = comparison.origin.folders[0]
+    command = ("neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder)
+    assessed = (comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated)
+    going_on = sum(one is None or one.verdict in (None, "inconclusive") for one in assessed)
+    return _step(comparison, command, last, (last - taken) * (1 + going_on))
+
+
+def _with_seeds(comparison: Comparison, arms: int, options: Sequence[str]) -> NextStep:
+    """Return the command for a sweep with planned looks in a folder of its own."""
+    folder = comparison.origin.folders[0].rstrip("/")
+    metric = () if comparison.primary == HELD_OUT_LOSS else ("--metric", comparison.primary)
+    output = ("--output", f"{folder}-until-decided")
+    command = ("neftune", "sweep", f"{folder}/sweep.yaml", *options, "--until-decided", *metric, *output)
+    return _step(comparison, command, DEFAULT_LOOKS[-1], DEFAULT_LOOKS[-1] * arms)
+
+
+def _step(comparison: Comparison, command: tuple[str, ...], seeds: int, trials: int) -> NextStep:
+    origin = comparison.origin
+    seconds = None if origin.seconds is None else origin.seconds * trials / origin.workers
+    return NextStep(command, seeds, trials, seconds, origin.workers)
+
+
+def details_command(comparison: Comparison) -> str:
+    """Return the command that shows more of the same comparison, with its options as alternatives."""
+    return f"neftune compare {shlex.join(comparison.origin.folders)} --full | --metric KEY | --hypotheses"

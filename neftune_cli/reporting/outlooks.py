@@ -1,0 +1,93 @@
+"""Chances of a decision with more seeds: a table of the open arms, and the margin beside the variation of the seeds."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+from neftune_cli.analysis.planning import SPREAD, Outlook, seed_variance_range, seeds_for_equivalence
+from neftune_cli.analysis.results import Assessment, Comparison
+from neftune_cli.formatting import percent
+from neftune_cli.reporting.cells import UNDEFINED, Cell
+from neftune_cli.reporting.next_step import share_range
+from neftune_cli.reporting.sections import Block, Section
+
+OUTLOOK_TITLE = "Chance of a decision with more seeds"
+
+
+def outlook_section(comparison: Comparison) -> Section | None:
+    """Return the table of the chances of the open arms, at the next look and at the last one; None without any."""
+    outlooks = {arm: found for arm, found in comparison.outlooks.items() if found}
+    if not outlooks:
+        return None
+    seeds = sorted({one.seeds for found in outlooks.values() for one in found})
+    return Section(
+        title=OUTLOOK_TITLE,
+        rows=tuple(outlooks),
+        blocks=tuple(
+            Block(f"{count} seeds", effect, tuple(_cell(found, count, place) for found in outlooks.values()), None)
+            for count in seeds
+            for place, effect in enumerate(("true 0", "true margin", "twice the margin"))
+        ),
+        against="",
+        confidence=percent(comparison.confidence),
+        keys=(comparison.primary,),
+        note=" ".join(_note(comparison)),
+    )
+
+
+def margin_sentences(comparison: Comparison) -> Iterator[str]:
+    """Yield the margin of the primary metric with its rule, and its size beside the variation of open arms' seeds."""
+    if comparison.treated and comparison.margins[comparison.primary].size > 0:
+        yield _margin(comparison)
+        for arm in comparison.treated:
+            one = comparison.assessment(arm.name, comparison.primary)
+            if one and one.verdict == "inconclusive" and one.comparison.mean.seed_variance > 0:
+                yield _beside_the_seeds(comparison, arm.name, one)
+
+
+def _margin(comparison: Comparison) -> str:
+    margin, metric = comparison.margins[comparison.primary], comparison.metric
+    return f"The equivalence margin of {metric.name_within} is {metric.amount(margin.size)} ({margin.rule()})."
+
+
+def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> str:
+    mean, margin = assessment.comparison.mean, assessment.margin
+    share = f"{margin / math.sqrt(mean.seed_variance):.2g}"
+    start = f"For {comparison.spoken(arm)} it is {share} of the standard deviation of the difference of one seed"
+    alpha = (1 - comparison.confidence) / _tests(comparison, assessment)
+    variances = (mean.seed_variance, *seed_variance_range(mean))
+    needed = [seeds_for_equivalence(replace(mean, seed_variance=one), margin, alpha) for one in variances]
+    known = [seeds for seeds in needed if seeds is not None]
+    if len(known) < len(needed):
+        return f"{start}. No number of seeds is enough to show equivalence with these held-out examples."
+    about, low, high = known
+    return (
+        f"{start}. If the true difference is 0, showing equivalence takes about {about:,} seeds (80% power): {low:,} "
+        f"to {high:,} within the {SPREAD:.0%} interval of this standard deviation."
+    )
+
+
+def _tests(comparison: Comparison, assessment: Assessment) -> int:
+    """Return the number of arms that are tested together with this one."""
+    assessed = (comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated)
+    together = sum(one is not None and one.role == assessment.role for one in assessed)
+    return 1 if assessment.role == "control" else max(1, together)
+
+
+def _cell(found: tuple[Outlook, ...], seeds: int, place: int) -> Cell:
+    """Return the range of the chance for the assumed difference at this place: 0, the margin, twice the margin."""
+    effects = list(dict.fromkeys(one.effect for one in found))
+    chosen = [one for one in found if one.seeds == seeds and one.effect == effects[place]]
+    return Cell(share_range(chosen[0].low, chosen[0].high)) if chosen and place < len(effects) else UNDEFINED
+
+
+def _note(comparison: Comparison) -> Iterator[str]:
+    planned = (
+        "at the planned looks" if comparison.plan and comparison.plan.looks else "with neftune sweep --until-decided"
+    )
+    yield (
+        "A decision is a verdict other than inconclusive. The measured seeds are kept and further ones are added "
+        f"{planned}. The range is that of the variance between seeds, which few seeds measure only roughly "
+        f"({SPREAD:.0%} interval). It holds if the differences are normal."
+    )
+    yield _margin(comparison)

@@ -1,0 +1,313 @@
+"""First screen of a comparison: the decision, one table of the primary metric, and the commands to type next."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from neftune_cli.analysis.decision import decide, stopped_arm
+from neftune_cli.analysis.headline import Word, headline
+from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
+from neftune_cli.formatting import counted, listed, listed_at_most, percent
+from neftune_cli.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.reporting.footnotes import contrast_text
+from neftune_cli.reporting.next_step import chance_sentence, details_command, next_step
+from neftune_cli.reporting.sanitizing import terminal_text
+from neftune_cli.reporting.screen_table import (
+    ScreenTable,
+    outside,
+    screen_table,
+    short_names,
+    shown_metric,
+)
+
+WORD_STYLES: dict[Word, str] = {
+    "DECIDED": "bold green",
+    "PARTLY DECIDED": "bold yellow",
+    "NOT DECIDED": "bold yellow",
+    "NO VERDICT": "bold",
+    "NOTHING LEARNED": "bold red",
+    "NOTHING TO COMPARE": "bold",
+}
+"""Colors repeat the words."""
+MOST_LISTED = 4
+"""Largest number of seeds and of arms to list in a line."""
+MOST_MISSING, MOST_CHANGED = 2, 4
+"""Largest numbers of missing trials and of changed metrics to name."""
+MOST_LINES = 25
+"""Largest number of lines at 80 columns for up to four arms; each further arm adds at least one."""
+
+
+@dataclass(frozen=True)
+class _Fact:
+    """A labelled sentence under the table."""
+
+    label: str
+    sentence: str
+    rank: int = 0
+    """Facts of higher rank are left out first if the screen is too long; those of rank 0 stay."""
+
+
+def print_screen(console: Console, comparison: Comparison, *, has_commands: bool = True, report: str = "") -> None:
+    """Print the first screen, at most `MOST_LINES` lines at 80 columns for four arms.
+
+    Args:
+        console: its width determines the columns of the table.
+        comparison: what to show.
+        has_commands: whether to end with the commands to type next.
+        report: path of the page of this comparison; empty if none is written.
+    """
+    table = screen_table(comparison, console.width)
+    commands = _commands(comparison, report, console.width) if has_commands else []
+    above, facts = list(_above(comparison)), list(_facts(comparison, table))
+    room = MOST_LINES + max(0, len(comparison.arms) - 4)
+    while _height(console, *above, table.renderable(), _grid(facts), *commands) > room and any(
+        one.rank for one in facts
+    ):
+        facts.remove(max(facts, key=lambda one: one.rank))
+    if has_commands and _height(console, *above, table.renderable(), _grid(facts), *commands) > room:
+        commands = _commands(comparison, report, console.width, has_chance=False)
+    for renderable in above:
+        console.print(renderable)
+    console.print(table.renderable())
+    if facts:
+        console.print(_grid(facts))
+    for command in commands:
+        console.print(command, soft_wrap=isinstance(command, Text), crop=False)
+
+
+def _above(comparison: Comparison) -> Iterator[RenderableType]:
+    """Yield the parts above the table."""
+    yield Text.assemble((terminal_text(comparison.sweep), "bold"), "  ", terminal_text(_scope(comparison)))
+    if comparison.apart:
+        yield Text(terminal_text(comparison.apart))
+    yield ""
+    found = headline(comparison)
+    problems = (_Fact("PROBLEM", problem) for problem in comparison.learning.problems)
+    yield _grid([*problems, _Fact(found.word, found.sentence)], {"PROBLEM": "bold red"} | WORD_STYLES)
+    yield ""
+    yield _title(comparison)
+
+
+def _height(console: Console, *parts: RenderableType) -> int:
+    return sum(len(console.render_lines(part, pad=False)) for part in parts)
+
+
+def scope_parts(comparison: Comparison) -> Iterator[str]:
+    """Yield the setting, the seeds and the held-out items of a comparison."""
+    yield comparison.setting.name
+    for part in comparison.setting.recipe_parts:
+        if not part.startswith("batch size"):
+            yield part.replace("learning rate", "lr")
+    yield _look(comparison) or seeds_text([arm.seeds for arm in comparison.arms])
+    if comparison.items:
+        yield counted(comparison.items, "held-out example" if comparison.origin.is_sweep else "item")
+
+
+def seeds_text(seeds_of_arms: Sequence[Sequence[int]]) -> str:
+    """Return the seeds if all arms have the same, else the range of their numbers."""
+    counts = sorted({len(seeds) for seeds in seeds_of_arms})
+    if len({tuple(seeds) for seeds in seeds_of_arms}) > 1:
+        return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counted(counts[0], 'seed')} per arm"
+    seeds = sorted(seeds_of_arms[0])
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]}-{seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) <= MOST_LISTED else counted(len(seeds), "seed")
+
+
+def _scope(comparison: Comparison) -> str:
+    return " · ".join(scope_parts(comparison))
+
+
+def _look(comparison: Comparison) -> str:
+    """Return the look that a plan has reached; empty without planned looks."""
+    plan = comparison.plan
+    if plan is None or not plan.looks:
+        return ""
+    last = plan.looks[-1]
+    if not plan.taken:
+        return f"no look of {len(plan.looks)} taken yet, the first one at {plan.looks[0]} seeds"
+    return f"look {plan.taken} of {len(plan.looks)}: {plan.looks[plan.taken - 1]} of at most {last} seeds"
+
+
+def _title(comparison: Comparison) -> Text:
+    metric = comparison.metric
+    unit = "nats per completion token" if metric.unit == "nats" else metric.unit
+    goal = f"{metric.goal} is better" if metric.goal else "no preferred direction"
+    title = Text(terminal_text(f"{metric.name} ({', '.join(filter(None, (unit, goal)))})"), style="bold")
+    before = (comparison.base or {}).get(metric.key)
+    return title if before is None else title.append(f"   base model {shown_metric(comparison).number(before)}", "dim")
+
+
+def _facts(comparison: Comparison, table: ScreenTable) -> Iterator[_Fact]:
+    """Yield the lines under the table."""
+    names = list(short_names(comparison).values())
+    labels = {"noise": "Noise ratio", "response": " ".join(filter(None, _response_heading(table)))}
+    for column in table.left_out:
+        if column.key in labels and len(names) <= MOST_LISTED + 1 and all(len(name) < 12 for name in names):
+            yield _Fact(labels[column.key], outside(column, names), rank=4)
+    yield from _roles(comparison)
+    yield from _equivalent(comparison)
+    yield from _any_noise(comparison)
+    yield from _other_metrics(comparison)
+    yield from _early_stopping(comparison)
+    if missing := comparison.unfinished:
+        yield _Fact("Missing", listed_at_most(missing, MOST_MISSING, separator="; "))
+
+
+def _response_heading(table: ScreenTable) -> tuple[str, str]:
+    upper, lower = next((column.heading for column in table.left_out if column.key == "response"), ("", ""))
+    return upper[:1].upper() + upper[1:], lower
+
+
+def _roles(comparison: Comparison) -> Iterator[_Fact]:
+    by_role: dict[str, list[str]] = {}
+    for arm in comparison.treated:
+        if one := comparison.assessment(arm.name, comparison.primary):
+            by_role.setdefault(one.role, []).append(comparison.spoken(arm.name))
+    parts = [f"{listed(arms)}: {_ROLES[role]}" for role, arms in by_role.items() if role in _ROLES]
+    if parts:
+        yield _Fact("Arms", "; ".join(parts))
+
+
+_ROLES = {
+    "primary": "primary arm, whose test was declared in advance",
+    "exploratory": "exploratory",
+    "control": "check of the instrument",
+}
+
+
+def _equivalent(comparison: Comparison) -> Iterator[_Fact]:
+    assessed = [comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated]
+    margins = {one.margin for one in assessed if one and one.verdict == "equivalent"}
+    if margins:
+        level = percent(2 * comparison.confidence - 1)
+        rule = comparison.margins[comparison.primary].rule()
+        margin = comparison.metric.amount(max(margins))
+        yield _Fact("Equivalent", f"within {margin}, {rule}; {level} interval", rank=3)
+
+
+def _any_noise(comparison: Comparison) -> Iterator[_Fact]:
+    """Yield the test whether noise matters at all: the mean of the arms, and the trend if it is shown."""
+    if test := comparison.noise_tests.get(comparison.primary):
+        metric = shown_metric(comparison)
+        shown = [one for one in test.contrasts if one.name == "mean" or one.assessment.verdict in DIFFERENT]
+        yield _Fact("Any noise", "; ".join(contrast_text(comparison, one, metric) for one in shown))
+
+
+def _other_metrics(comparison: Comparison) -> Iterator[_Fact]:
+    """Yield the other metrics that differ after the adjustment for the arms, or the one that is closest to it."""
+    assessed = [
+        (metric, arm.name, one)
+        for metric in comparison.other_metrics
+        for arm in comparison.treated
+        if (one := comparison.assessment(arm.name, metric.key)) and one.verdict and one.role != "control"
+    ]
+    if not assessed:
+        return
+    if changed := [item for item in assessed if item[2].verdict in DIFFERENT]:
+        metrics = dict.fromkeys((metric.key, str(one.verdict)) for metric, _, one in changed)
+        texts = [_changed(comparison, *key, changed) for key in metrics]
+        yield _Fact("Other metrics", f"{listed_at_most(texts, MOST_CHANGED, '; ')} (each metric is tested by itself)")
+        return
+    metric, arm, one = min(assessed, key=lambda item: item[2].p_adjusted)
+    yield _Fact(
+        "Other metrics", f"none shown to differ; closest: {metric.name_within}, {comparison.spoken(arm)}", rank=1
+    )
+
+
+def _changed(comparison: Comparison, key: str, verdict: str, changed: Sequence[tuple[Metric, str, Assessment]]) -> str:
+    arms = [comparison.spoken(arm) for metric, arm, one in changed if (metric.key, one.verdict) == (key, verdict)]
+    named = listed(arms) if len(arms) <= MOST_LISTED else f"{len(arms)} arms"
+    return f"{comparison.metrics[key].name_within} {verdict} with {named}"
+
+
+def _early_stopping(comparison: Comparison) -> Iterator[_Fact]:
+    stopping = comparison.early_stopping if comparison.primary == HELD_OUT_LOSS else None
+    if stopping is None or not comparison.treated:
+        return
+    baseline, last = stopping.arms[0], max(stopping.epochs)
+    spoken = comparison.spoken(comparison.baseline)
+    if baseline.best_epoch == last:
+        yield _Fact(
+            "Early stopping", f"{spoken} is best after its last epoch, {last}, so there is nothing to stop", rank=2
+        )
+        return
+    changed = []
+    for arm in decide(comparison).with_verdict:
+        stopped, after_last = stopped_arm(stopping, arm), comparison.assessment(arm, comparison.primary)
+        if (
+            stopped
+            and stopped.best
+            and stopped.best.verdict
+            and after_last
+            and stopped.best.verdict != after_last.verdict
+        ):
+            changed.append(f"{comparison.spoken(arm)} {stopped.best.verdict}")
+    epoch = f"best epoch of {spoken}: {baseline.best_epoch:.1f} of {last}"
+    if changed:
+        yield _Fact("Early stopping", f"at best epochs the verdicts are: {'; '.join(changed)} ({epoch})")
+    else:
+        yield _Fact("Early stopping", f"changes no verdict ({epoch})", rank=2)
+
+
+# Commands
+
+_GAP = 2
+_LABEL_WIDTH = len("Details") + _GAP
+"""Width of the labels of commands."""
+
+
+def _commands(comparison: Comparison, report: str, width: int, *, has_chance: bool = True) -> list[RenderableType]:
+    """Return an empty line and the commands. Texts must not be wrapped, because they are commands to copy."""
+    parts: list[RenderableType] = [Text("")]
+    if step := next_step(comparison):
+        parts += [_command("Next", shlex.join(step.command), width), _grid([_Fact("", step.price)])]
+    elif comparison.treated and decide(comparison).open_arms and not comparison.origin.is_sweep:
+        parts.append(_grid([_Fact("Next", "train more seeds, their number chosen in advance, and compare again")]))
+    if has_chance and (chance := chance_sentence(comparison)):
+        parts.append(_grid([_Fact("Chance", chance)]))
+    if comparison.origin.folders:
+        parts.append(_command("Details", details_command(comparison), width, continued=""))
+    if report:
+        parts.append(_command("Report", report, width))
+    return parts if len(parts) > 1 else []
+
+
+def _command(label: str, command: str, width: int, continued: str = " \\") -> Text:
+    """Return a command in one line, or in several of which each but the last ends with `continued`."""
+    lines = _command_lines(terminal_text(command), width - _LABEL_WIDTH, continued)
+    starts = [label, *("  " for _ in lines[1:])]
+    parts = ((f"{start:<{_LABEL_WIDTH}}", line) for start, line in zip(starts, lines, strict=True))
+    return Text("\n").join(Text.assemble((start, "dim"), line) for start, line in parts)
+
+
+def _command_lines(command: str, width: int, continued: str) -> list[str]:
+    """Return a command in lines of at most this width, broken before options. A longer word stays whole."""
+    if len(command) <= width:
+        return [command]
+    lines = [""]
+    for word in re.split(r" (?=--)", command):
+        joined = f"{lines[-1]} {word}".lstrip()
+        if len(joined) + len(continued) <= width or not lines[-1]:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return [*(line + continued for line in lines[:-1]), lines[-1]]
+
+
+def _grid(facts: Sequence[_Fact], styles: Mapping[str, str] | None = None) -> Table:
+    """Return labels and sentences in two columns, the sentences wrapped."""
+    grid = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
+    grid.add_column(no_wrap=True, min_width=_LABEL_WIDTH - _GAP)
+    grid.add_column(overflow="fold")
+    for fact in facts:
+        style = (styles or {}).get(fact.label, "dim")
+        grid.add_row(Text(fact.label, style=style), Text(terminal_text(fact.sentence)))
+    return grid
