@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neftune_cli.commands.output_file import OutputFile
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 from neftune_cli.reporting.documents import OutputFormat
 
@@ -59,6 +60,9 @@ def compare(
 
     problems = Problems()
     problems.attempt(lambda: _check_confidence(confidence))
+    file = OutputFile("--output", output, "comparison.txt") if output else None
+    if file:
+        problems.attempt(file.check)
     evidence = problems.attempt(lambda: gather(paths, cluster_by=cluster_by)) or []
     measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
     margins = problems.attempt(lambda: parse_margins(margin or (), measured)) if evidence else None
@@ -67,9 +71,8 @@ def compare(
     compared, empty = compare_all(evidence, options)
     for message in empty:
         typer.echo(message, err=True)
-    if output is not None:
-        _write(output, _text(compared, format_, hypotheses=hypotheses))
-        typer.echo(f"Wrote {output}", err=True)
+    if file:
+        file.write(_text(compared, format_, hypotheses=hypotheses))
     elif format_ is OutputFormat.TABLE:
         print_tables([one.comparison for one in compared], hypotheses=hypotheses)
     else:
@@ -157,14 +160,6 @@ def _text(compared: Sequence["ComparedEvidence"], format_: OutputFormat, *, hypo
     if format_ is OutputFormat.HTML:
         return render_page(compared)
     return document([one.comparison for one in compared], format_, hypotheses=hypotheses)
-
-
-def _write(output: Path, text: str) -> None:
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fix = "Use a file in a folder that exists and is writable."
-        raise UsageError(Problem(f"--output: cannot write {output}: {error.strerror}.", fix)) from None
 
 
 def _write_report(folder: "SweepFolder", compared: Sequence["ComparedEvidence"]) -> None:

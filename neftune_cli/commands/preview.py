@@ -2,16 +2,15 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neftune_cli.commands import data_options, options
+from neftune_cli.commands.output_file import OutputFile
 from neftune_cli.commands.routing import Destination, values_for
-from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.errors import Problems
 
 if TYPE_CHECKING:
     from neftune_cli.reporting.preview import Preview
@@ -35,7 +34,9 @@ def preview(
     allow_special_tokens: data_options.AllowSpecialTokens = None,
     skip_bad_rows: data_options.SkipBadRows = None,
     max_bad_share: data_options.MaxBadShare = None,
+    load_in_4bit: data_options.LoadIn4Bit = None,
     max_length: options.MaxLength = None,
+    lora_rank: options.LoraRank = None,
     rows: Annotated[
         int, typer.Option(min=1, metavar="N", help="Number of examples to show.", rich_help_panel=data_options.DATA)
     ] = 3,
@@ -59,7 +60,9 @@ def preview(
     fields = values_for(Destination.SPEC, preview, arguments)
     problems = Problems()
     size = problems.attempt(lambda: parse_size(alpha, None))
-    problems.attempt(lambda: _check_page(html))
+    page = OutputFile("--html", html, "preview.html") if html else None
+    if page:
+        problems.attempt(page.check)
     shown = make_preview(experiment, fields, problems, alpha=size[1] if size else 0.0, rows=rows)
     if as_json:
         from neftune_cli.reporting.preview import preview_json
@@ -67,50 +70,10 @@ def preview(
         typer.echo(json.dumps(preview_json(shown), indent=2, ensure_ascii=False))
     else:
         _print(shown)
-    if html:
-        _write(html, shown)
+    if page:
+        from neftune_cli.reporting.preview import preview_page
 
-
-def _check_page(html: Path | None) -> None:
-    """Check that a file can be at the path of the page, before the data are read.
-
-    Raises:
-        UsageError: the path is a folder, is in no folder, has a file that is not a page, or cannot be a path.
-    """
-    with _explained(html):
-        if html is not None and html.is_dir():
-            fix = f"Use the path of a file, for example --html {html / 'preview.html'}."
-            raise UsageError(Problem(f"--html {html}: this is a folder.", fix))
-        if html is not None and not html.parent.is_dir():
-            what = f"--html {html}: there is no folder '{html.parent}'."
-            raise UsageError(Problem(what, "Create it, or use another path."))
-        if html is not None and html.is_file() and not _is_page(html):  # it may be the data set
-            what = f"--html {html}: the file exists and is not an HTML page."
-            raise UsageError(Problem(what, "Use another path, or delete the file."))
-
-
-def _is_page(file: Path) -> bool:
-    """Return whether a file is an HTML page, or empty."""
-    with file.open("rb") as content:
-        start = content.read(100).lstrip().lower()
-    return not start or start.startswith((b"<!doctype html", b"<html"))
-
-
-def _write(html: Path, shown: "Preview") -> None:
-    from neftune_cli.reporting.preview import preview_page
-
-    with _explained(html):
-        html.write_text(preview_page(shown), encoding="utf-8")
-    typer.echo(f"Wrote {html}", err=True)
-
-
-@contextmanager
-def _explained(html: Path | None) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        what = f"--html {html}: the page cannot be written: {error.strerror}."
-        raise UsageError(Problem(what, "Use a file in a folder that is writable.")) from error
+        page.write(preview_page(shown))
 
 
 def _print(shown: "Preview") -> None:

@@ -1,6 +1,6 @@
 """Contents of a preview: training examples tokenized as a sweep would, with the role and the noise of each token."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from neftune_cli.models.loading import LoadedModel
 
 NO_LIMIT = 2**31
+MEMORY_NOT_CHECKED = "Not checked here: the memory for the training, which `neftune sweep --dry-run` estimates."
 
 
 def make_preview(
@@ -46,6 +47,7 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
     from neftune_cli.data.loading import load_data
     from neftune_cli.data.tokenization import tokenize
     from neftune_cli.models.loading import load_model
+    from neftune_cli.models.quantization import recipe_problems
     from neftune_cli.models.sources import find_model
     from neftune_cli.sweeps.inspection import resolved_evaluation
     from neftune_cli.training.hardware import device_name
@@ -56,6 +58,8 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
     data = problems.attempt(lambda: load_data(spec))
     for recipe in _recipes(spec):
         problems.attempt(partial(check_recipe, recipe))
+    if spec.load_in_4bit:
+        problems.add(recipe_problems(recipe.lora_rank for recipe in _recipes(spec)))
     problems.raise_any()
     assert source is not None
     assert data is not None
@@ -76,13 +80,22 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
         noise=trial.noise.noise,
         noise_target=trial.noise.noise_target,
         embedding_norm=prepared.embedding_norm,
-        notes=(*data.notes, *prepared.notes),
+        notes=(*data.notes, *prepared.notes, *_machine_notes(spec)),
         examples=tuple(_view(example, trial, loaded.tokenizer) for example in whole),
     )
 
 
 def _recipes(spec: SweepSpec) -> list[TrainSpec]:
     return [spec.recipe_of(arm) for arm in spec.arms]
+
+
+def _machine_notes(spec: SweepSpec) -> Iterator[str]:
+    """Yield notes on what this machine lacks, and on what is not checked."""
+    from neftune_cli.models.quantization import machine_problems
+
+    if spec.load_in_4bit:
+        yield from (f"A sweep on this machine is refused: {problem.what}" for problem in machine_problems())
+    yield MEMORY_NOT_CHECKED
 
 
 def _check_trainable(loaded: "LoadedModel", spec: SweepSpec) -> None:

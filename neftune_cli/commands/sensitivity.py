@@ -52,8 +52,8 @@ def sensitivity(
     from neftune_cli.geometry.sensitivity.inputs import SensitivityOptions, measure, prepare, sweep_command, write
 
     chosen = SensitivityOptions(
-        model=model or DEFAULT_MODEL,
-        dataset=dataset or DEFAULT_DATASET,
+        model=DEFAULT_MODEL if model is None else model,
+        dataset=DEFAULT_DATASET if dataset is None else dataset,
         layout=format_,
         examples=examples,
         max_length=max_length,

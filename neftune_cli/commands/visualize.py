@@ -58,8 +58,8 @@ def visualize(
     )
 
     chosen = VisualizationOptions(
-        model=model or DEFAULT_MODEL,
-        dataset=dataset or DEFAULT_DATASET,
+        model=DEFAULT_MODEL if model is None else model,
+        dataset=DEFAULT_DATASET if dataset is None else dataset,
         layout=format_,
         length=length,
         alpha=alpha,

@@ -83,6 +83,8 @@ def find_model(name: str) -> ModelSource:
     Raises:
         UsageError: there is no such model, or its files cannot be fine-tuned. Lists all problems found.
     """
+    if not name.strip():
+        raise UsageError(Problem("--model is empty.", "Use a name, or remove --model."))
     if name == BUNDLED_MODEL:
         return _bundled()
     if name == SMOLLM2:

@@ -4,6 +4,7 @@ The writers are imported late, so that `neftune compare --help` starts fast.
 """
 
 import io
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -52,6 +53,23 @@ def document(comparisons: "Sequence[Comparison]", output_format: OutputFormat, *
             return to_latex(comparisons)
         case OutputFormat.HTML:
             raise ValueError("the page is written by reports.render_page")
+
+
+def is_document(text: str) -> bool:
+    """Return whether a text is a document of this program: comparisons in any output format, or a page."""
+    return any(pattern.match(text) for pattern in _STARTS.values())
+
+
+_LEGEND = r"Mean ± standard deviation over seeds\."
+_STARTS = {
+    OutputFormat.JSON: re.compile(r'\{\s*"schema_version": \d+,\s*"comparisons": \['),
+    OutputFormat.CSV: re.compile("sweep,arm,alpha,metric,"),
+    OutputFormat.LATEX: re.compile(r"% Needs \\usepackage\{booktabs\}\."),
+    OutputFormat.HTML: re.compile(r'\s*<!DOCTYPE html>.{,2000}<meta name="generator" content="neftune">', re.DOTALL),
+    OutputFormat.MARKDOWN: re.compile(rf"# .+\n\n.*^## Notes\n\n- {_LEGEND}", re.DOTALL | re.MULTILINE),
+    OutputFormat.TABLE: re.compile(rf"[^#%<{{[\n][^\n]*\n\n.*^{_LEGEND}", re.DOTALL | re.MULTILINE),
+}
+"""How the documents of each format start. Tables and Markdown have no fixed start, but the legend under the tables."""
 
 
 def to_text(comparisons: "Sequence[Comparison]", *, hypotheses: bool = False) -> str:

@@ -106,6 +106,35 @@ def test_a_message_names_the_problem_and_the_fix(
     assert (result.code, result.out, list(tmp_path.iterdir())) == (2, "", [])
 
 
+@pytest.mark.parametrize("empty", ["", " "])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("sweep --model @", "--model is empty.\n  Use a name, or remove --model."),
+        ("sweep --dataset @", "--dataset is empty.\n  Use a name, or remove --dataset."),
+        ("sweep --output @", "--output is empty.\n  Use a path, or remove --output."),
+        ("sweep @", "FILE is empty.\n  Use a path, or remove the empty argument."),
+        ("train --output @", "--output is empty.\n  Use a path, or remove --output."),
+        ("preview --model @", "--model is empty.\n  Use a name, or remove --model."),
+        ("preview --html @", "--html is empty.\n  Use a path, or remove --html."),
+        ("sensitivity --model @", "--model is empty.\n  Use a name, or remove --model."),
+        ("sensitivity --output @", "--output is empty.\n  Use a path, or remove --output."),
+        ("visualize --dataset @", "--dataset is empty.\n  Use a name, or remove --dataset."),
+        ("compare @", "PATH is empty.\n  Use a path, or remove the empty argument."),
+        ("compare . --output @", "--output is empty.\n  Use a path, or remove --output."),
+        ("status . @", "PATH is empty.\n  Use a path, or remove the empty argument."),
+    ],
+)
+def test_an_empty_path_or_name_is_refused(
+    neftune: Neftune, tmp_path: Path, arguments: str, message: str, empty: str
+) -> None:
+    """It is no path to the current folder: the shell variable is not set."""
+    result = neftune(*(empty if one == "@" else one for one in arguments.split()))
+    assert (result.code, result.out) == (2, "")
+    assert result.err.removeprefix("Reading model and data ...\n") == f"Error: {message}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_problems_of_options_data_model_and_recipe_are_reported_together(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text('{"question": "?"}\n')
     result = neftune(

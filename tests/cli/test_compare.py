@@ -223,14 +223,46 @@ def test_a_failed_trial_is_named_under_the_tables(results: Path) -> None:
     assert "\nMissing from these numbers: alpha=5,seed=3 failed: out of memory\n" in _compare(results).stdout
 
 
-def test_an_output_file_that_is_not_writable_is_refused(results: Path, tmp_path: Path) -> None:
-    result = _compare(results, "--output", str(tmp_path / "missing" / "out.txt"))
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("missing/out.txt", ": there is no folder '{}/missing'. Create it, or use another path."),
+        ("", ": this is a folder. Use the path of a file, for example --output {}/comparison.txt."),
+    ],
+)
+def test_an_output_file_that_cannot_be_written_is_refused(
+    results: Path, tmp_path: Path, output: str, message: str
+) -> None:
+    path = tmp_path / output
+    result = _compare(results, "--output", str(path))
 
     assert isinstance(result.exception, UsageError)
-    assert str(result.exception) == (
-        f"--output: cannot write {tmp_path}/missing/out.txt: No such file or directory. "
-        "Use a file in a folder that exists and is writable."
-    )
+    assert str(result.exception) == f"--output {path}{message.format(tmp_path)}"
+
+
+@pytest.mark.parametrize("format_", ["table", "json", "csv", "md", "latex", "html"])
+def test_an_output_file_replaces_only_an_earlier_comparison(results: Path, tmp_path: Path, format_: str) -> None:
+    others = {
+        "rows.csv": "prompt,completion\nMean ± standard deviation over seeds.,a\n",
+        "rows.jsonl": '{"prompt": "a", "completion": "b"}\n',
+        "rows.json": '{"schema_version": 4, "rows": []}',
+        "notes.md": "# Notes\n\n## Notes\n\n- Mine.\n",
+        "page.html": "<!DOCTYPE html><title>Mine</title>",
+        "readme.md": "# Tool\n\nIt prints:\n\n    alpha=0\n\nMean ± standard deviation over seeds.\n",
+    }
+    for name, text in others.items():
+        (tmp_path / name).write_text(text)
+    records = [path for path in results.rglob("*") if path.is_file() and path.stat().st_size]
+    assert {"record.json", "sweep.yaml"} <= {path.name for path in records}
+    for path in [*(tmp_path / name for name in others), *records]:
+        before = path.read_bytes()
+        result = _compare(results, "--format", format_, "--output", str(path))
+        assert "the file exists, and neftune did not write it as a page or a comparison." in str(result.exception)
+        assert path.read_bytes() == before
+    for earlier in ("table", "json", "csv", "md", "latex", "html", None):
+        text = _compare(results, "--format", earlier).stdout if earlier else ""
+        (tmp_path / "out").write_text(text, encoding="utf-8")
+        assert _compare(results, "--format", format_, "--output", str(tmp_path / "out")).exit_code == 0
 
 
 def test_a_folder_that_is_not_writable_is_compared_without_a_report(results: Path) -> None:

@@ -88,16 +88,20 @@ def test_a_page_that_cannot_be_written_is_reported_with_the_other_problems(
     assert "none.jsonl" in result.err
 
 
-@pytest.mark.parametrize("target", ["rows.jsonl", "other.jsonl", "linked.jsonl", "mine.yaml"])
+@pytest.mark.parametrize("target", ["rows.jsonl", "other.jsonl", "linked.jsonl", "mine.yaml", "own.html"])
 def test_a_page_never_replaces_a_file_of_another_kind(neftune: Neftune, data: str, target: str) -> None:
     Path("linked.jsonl").symlink_to(data)
     Path("mine.yaml").write_text(f"dataset: {data}\n")
     Path("other.jsonl").write_text("{}\n")
+    Path("own.html").write_text("<!DOCTYPE html><title>Mine</title>")
     path = Path(data) if target == "rows.jsonl" else Path(target)
     before = path.read_bytes()
     result = neftune("preview", "mine.yaml", "--dataset", data, "--html", str(path))
     assert result.code == 2
-    expected = f"--html {path}: the file exists and is not an HTML page. Use another path, or delete the file."
+    expected = (
+        f"--html {path}: the file exists, and neftune did not write it as a page or a comparison. Use another path, or "
+        "delete the file."
+    )
     assert expected in " ".join(result.err.split())
     assert path.read_bytes() == before
 
@@ -130,3 +134,24 @@ def test_the_adapters_of_an_experiment_file_are_checked(neftune: Neftune, data: 
     result = neftune("preview", "mine.yaml")
     assert result.code == 2
     assert "cannot be trained with LoRA adapters" in " ".join(result.err.split())
+
+
+def test_weights_of_4_bits_need_adapters_and_the_notes_name_what_the_machine_lacks(
+    neftune: Neftune, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused = neftune("preview", "--dataset", data, "--load-in-4bit")
+    assert refused.code == 2
+    assert "Add LoRA adapters, for example --lora-rank 16." in refused.err
+    shown = neftune("preview", "--dataset", data, "--load-in-4bit", "--lora-rank", "4").out
+    lacking = (
+        "A sweep on this machine is refused: --load-in-4bit requires a CUDA GPU, which this machine does not have."
+    )
+    assert lacking in " ".join(shown.split())
+
+
+def test_the_notes_say_that_the_memory_is_not_checked(neftune: Neftune, data: str) -> None:
+    shown = " ".join(neftune("preview", "--dataset", data).out.split())
+    assert "Not checked here: the memory for the training, which `neftune sweep --dry-run` estimates." in shown
