@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,10 @@ OTHER_CLOCK = re.compile(r"\bstrftime_now\b(?!\s+is\b)[^%}\n]*")
 COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
 GENERATION_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 PROBE = ("probe of the question", "probe of the answer")
+PROBE_TOOL = "probe_tool"
+PROBE_ARGUMENTS = {"probe": "probe of the argument"}
+PROBE_ID = "probecall"
+"""Id of a tool call. Some templates require nine letters or digits."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class ChatTemplate:
         self._training_template = _training_template(tokenizer) if all_turns else None
         self._clock = datetime.fromisoformat(time) if time else datetime.now()
         self._fixed: dict[str, str] = {}
+        self._wants_json: dict[str, bool] = {}
         self._as_parts = False
         self._as_parts = self._wants_parts()
 
@@ -80,18 +85,7 @@ class ChatTemplate:
             RowError: the template fails. A template is a program, which may fail in any way.
         """
         template = self._template(chat)
-        try:
-            return str(
-                self._tokenizer.apply_chat_template(
-                    self._messages(chat.turns),
-                    tools=chat.tools,
-                    chat_template=template,
-                    tokenize=False,
-                    add_generation_prompt=add_generation_prompt,
-                )
-            )
-        except Exception as error:
-            raise _rejected(error) from error
+        return self._text(template, self._messages(chat.turns, template), chat.tools, add_generation_prompt)
 
     def marked(self, chat: Chat) -> list[Span]:
         """Return the parts of the rendered text between `{% generation %}` markers; none without such markers.
@@ -107,7 +101,7 @@ class ChatTemplate:
         render: Any = render_jinja_template  # annotated as returning a text
         try:
             _, spans = render(
-                conversations=[self._messages(chat.turns)],
+                conversations=[self._messages(chat.turns, template)],
                 tools=chat.tools,
                 chat_template=template,
                 return_assistant_tokens_mask=True,
@@ -127,12 +121,59 @@ class ChatTemplate:
             self._fixed[template] = _with_time(template, self._clock)
         return self._fixed[template]
 
-    def _messages(self, turns: Sequence[Message]) -> list[dict[str, Any]]:
+    def _text(
+        self, template: str, messages: list[dict[str, Any]], tools: list[Any] | None, add_generation_prompt: bool
+    ) -> str:
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    messages,
+                    tools=tools,
+                    chat_template=template,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                )
+            )
+        except Exception as error:
+            raise _rejected(error) from error
+
+    def _messages(self, turns: Sequence[Message], template: str) -> list[dict[str, Any]]:
         messages = [{key: value for key, value in turn.items() if key != "weight"} for turn in turns]
-        if self._as_parts:
-            for message in messages:
-                message["content"] = [{"type": "text", "text": message["content"]}]
-        return messages
+        if any("tool_calls" in message for message in messages) and self._wants_json_arguments(template):
+            messages = [_with_json_arguments(message) for message in messages]
+        return self._in_parts(messages)
+
+    def _in_parts(self, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if not self._as_parts:
+            return messages
+        return [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in messages]
+
+    def _wants_json_arguments(self, template: str) -> bool:
+        """Return whether the template renders the arguments of tool calls only if they are JSON text.
+
+        Some templates, such as that of DeepSeek-V3, join them with other texts. With an object they fail, or write it
+        as Python does.
+        """
+        if template not in self._wants_json:
+            probed = [
+                (as_json, self._probed(template, chat, as_json))
+                for chat in _probes_of_calls()
+                for as_json in (False, True)
+            ]
+            fitting = [as_json for as_json, text in probed if _has_call(text, as_json)]
+            accepted = [as_json for as_json, text in probed if text]
+            self._wants_json[template] = next(iter([*fitting, *accepted, False]))
+        return self._wants_json[template]
+
+    def _probed(self, template: str, probe: Chat, as_json: bool) -> str:
+        """Return the text of a probe; nothing if the template fails."""
+        messages: list[dict[str, Any]] = [dict(turn) for turn in probe.turns]
+        if as_json:
+            messages = [_with_json_arguments(message) for message in messages]
+        try:
+            return self._text(template, self._in_parts(messages), probe.tools, False)
+        except RowError:
+            return ""
 
     def _wants_parts(self) -> bool:
         """Return whether the template reads content as a list of parts only."""
@@ -147,6 +188,37 @@ class ChatTemplate:
             if text.count(question) == text.count(answer) == 1 and "'type'" not in text:
                 return as_parts
         return False
+
+
+def _probes_of_calls() -> Iterator[Chat]:
+    """Yield conversations with a tool call: with and without its result, with and without the tool's definition."""
+    function = {"name": PROBE_TOOL, "arguments": PROBE_ARGUMENTS}
+    call = {"type": "function", "id": PROBE_ID, "function": function}
+    parameters = {"type": "object", "properties": {}}
+    tool = {"type": "function", "function": {"name": PROBE_TOOL, "description": "A probe.", "parameters": parameters}}
+    question, answer = PROBE
+    turns = (Message(role="user", content=question), Message(role="assistant", content="", tool_calls=[call]))
+    result = Message(role="tool", content="probe of the result", name=PROBE_TOOL, tool_call_id=PROBE_ID)
+    for tools in ([tool], None):
+        yield Chat((*turns, result, Message(role="assistant", content=answer)), tools)
+        yield Chat(turns, tools)
+
+
+def _with_json_arguments(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message with the arguments of its tool calls as JSON text."""
+    if "tool_calls" not in message:
+        return message
+    functions = [dict(call["function"]) for call in message["tool_calls"]]
+    for function in functions:
+        function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
+    calls = zip(message["tool_calls"], functions, strict=True)
+    return {**message, "tool_calls": [{**call, "function": function} for call, function in calls]}
+
+
+def _has_call(text: str, as_json: bool) -> bool:
+    """Return whether the text of a probe has the arguments of the call, and not as Python writes an object."""
+    (value,) = PROBE_ARGUMENTS.values()
+    return (json.dumps(PROBE_ARGUMENTS) if as_json else value) in text and str(PROBE_ARGUMENTS) not in text
 
 
 def _with_time(template: str, clock: datetime) -> str:

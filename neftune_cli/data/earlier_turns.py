@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from neftune_cli.data.chat_template import CHANGE_TEMPLATE, Chat, ChatTemplate, Span
-from neftune_cli.data.examples import Example
+from neftune_cli.data.chat_template import CHANGE_TEMPLATE, PROBE, Chat, ChatTemplate, Span
+from neftune_cli.data.examples import Example, Message
 from neftune_cli.data.located_text import LocatedTexts, locate, shared_length, without_opened_reasoning
 from neftune_cli.data.rows import RowError
 
@@ -27,7 +27,8 @@ class EarlierTurns:
     """The turns of a rendered prompt.
 
     A template with generation markers says where an assistant turn is. Otherwise it starts where the generation prompt
-    of the turns before it ends. It ends where the conversation up to it ends, with its end-of-sequence token.
+    of the turns before it ends. It ends where the conversation up to it ends, with its end-of-sequence token. Templates
+    may reject a conversation without a user turn, so one is added in front of assistant turns that have none.
     """
 
     template: ChatTemplate
@@ -84,18 +85,45 @@ class EarlierTurns:
 
     def _opening(self, turn: int) -> str:
         """Return the text of the template between the turn before and this one, as in a generation prompt."""
-        chat = self.chat.start(turn)
+        before = self._end_before(self._place(turn)[0])
+        chat = self._before(turn)
         text = self.template.text(chat, add_generation_prompt=True)
         located = locate(self.template, chat, text, special=self.special, add_generation_prompt=True)
         opening = text[max((end for _, end in located.spans), default=0) :]
+        if len(chat.turns) > turn:
+            opening = self._without_question(turn, opening, self.template.text(chat))
+        return opening if self.prompt.startswith(opening, before) else without_opened_reasoning(opening)[0]
+
+    def _without_question(self, turn: int, opening: str, question: str) -> str:
+        """Return the text before a turn without a user turn before it, up to the end of the generation prompt.
+
+        Args:
+            turn: index of the turn.
+            opening: the text between an added user turn and this one.
+            question: the conversation up to the added user turn, without the generation prompt.
+        """
         first, _ = self._place(turn)
-        is_kept = self.prompt.startswith(opening, self._end_before(first))
-        return opening if is_kept else without_opened_reasoning(opening)[0]
+        own = opening[len(question) - question.rfind(PROBE[0]) - len(PROBE[0]) :]
+        before = self.prompt[self._end_before(first) : first]
+        for header in (own, without_opened_reasoning(own)[0]):
+            if header.strip() and before.rstrip().endswith(header.rstrip()):
+                start = before.rindex(header.rstrip())
+                return before[: start + len(header)] if before.startswith(header, start) else before
+        what = f"{self.chat.turn_name(turn)} comes before any user turn, so that its start cannot be located"
+        raise RowError(f"{what}, and the chat template has no generation markers.", USE_LAST)
+
+    def _before(self, turn: int) -> Chat:
+        """Return the turns before a turn, with a user turn at the end if there is none."""
+        chat = self.chat.start(turn)
+        if any(one["role"] == "user" for one in chat.turns):
+            return chat
+        return replace(chat, turns=(*chat.turns, Message(role="user", content=PROBE[0])))
 
     def _closing(self, turn: int) -> str:
         """Return the text of the template after a turn, up to its end-of-sequence token."""
-        chat = self.chat.start(turn + 1)
+        before = self._before(turn)
+        chat = replace(before, turns=(*before.turns, self.chat.turns[turn]))
         text = self.template.text(chat)
-        spans = locate(self.template, chat, text, special=self.special).spans_of(turn)
+        spans = locate(self.template, chat, text, special=self.special).spans_of(len(before.turns))
         closing = text[max((end for _, end in spans), default=0) :]
         return closing[: closing.index(self.eos) + len(self.eos)] if self.eos in closing else closing.rstrip()

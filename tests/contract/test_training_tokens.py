@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -39,6 +40,17 @@ PLAIN_TURNS = {
         ("assistant", "Yes, 4."),
     ],
     "system": [("system", "Be brief."), ("user", "Name a color."), ("assistant", "Red")],
+    "assistant first": [
+        ("assistant", "Hello. How can I help?"),
+        ("user", "What is 2+2?"),
+        ("assistant", "4"),
+    ],
+    "assistant after system": [
+        ("system", "Be brief."),
+        ("assistant", "Hi. Ask me."),
+        ("user", "What is 2+2?"),
+        ("assistant", "4"),
+    ],
 }
 
 
@@ -93,6 +105,7 @@ PUBLISHED = {
     "trl/qwen2_5": ("<|im_end|>", [*PLAIN_TURNS, *TOOL_TURNS, *PARALLEL_TURNS]),
     "trl/qwen3": ("<|im_end|>", [*CONVERSATIONS]),
     "trl/llama3_1": ("<|eot_id|>", [*PLAIN_TURNS, *TOOL_TURNS]),
+    "trl/deepseekv3": ("<\uff5cend\u2581of\u2581sentence\uff5c>", [*PLAIN_TURNS]),
     "trl/gptoss": (
         "<|return|>",
         [*PLAIN_TURNS, "an earlier call", "calls one after the other", "reasoning in both turns"],
@@ -112,11 +125,13 @@ def rendered_by(template: str) -> list[str]:
         (WITH_REASONING, REASONING_TURNS),
     ]
     names = [name for templates, turns in kinds if template in set(templates) for name in turns]
-    return [name for name in names if (template, name) != ("gemma", "system")]
+    return [name for name in names if template != "gemma" or CONVERSATIONS[name][0]["role"] != "system"]
 
 
 CASES = [(template, name) for template in TEMPLATES for name in rendered_by(template)]
 PUBLISHED_CASES = [(template, name) for template in PUBLISHED for name in rendered_by(template)]
+WITHOUT_START = [("mistral", "assistant first"), ("mistral", "assistant after system")]
+"""Conversations in which only markers say where the first assistant turn starts: no generation prompt is before it."""
 COMPLETION_CASES = [(template, name) for template, name in CASES if name in COMPLETIONS]
 REFUSED_CASES = [
     (template, name)
@@ -142,7 +157,7 @@ def tokenizer_of(name: str, *, markers: bool = True) -> PreTrainedTokenizerBase:
 
 def _published(name: str) -> tuple[str, str, list[str]]:
     template = (TRL_TEMPLATES / f"{name.removeprefix('trl/')}.jinja").read_text()
-    return template, PUBLISHED[name][0], sorted(set(re.findall(r"<\|[a-z_]+\|>", template)))
+    return template, PUBLISHED[name][0], sorted(set(re.findall("<[|\uff5c][^<>]+[|\uff5c]>", template)))
 
 
 def tools_of(messages: list[Message]) -> list[dict[str, Any]] | None:
@@ -187,21 +202,29 @@ def of_trl(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str]
         names = [name for name in rendered_by(template) if learned != "completion" or name in COMPLETIONS]
         tokenizer = tokenizer_of(template, markers=learned != "last turn")
         tokenizer.chat_template = re.sub(r"strftime_now\([^)]*\)", "'01 Jul 2026'", str(tokenizer.chat_template))
-        model = AutoModelForCausalLM.from_pretrained(TINY)
-        model.resize_token_embeddings(len(tokenizer))
-        config = SFTConfig(
-            str(tmp_path_factory.mktemp("trl")),
-            report_to="none",
-            max_length=None,
-            assistant_only_loss=learned != "last turn",
-            use_cpu=True,
-            bf16=False,
-        )
-        data = Dataset.from_list([row_of(name, learned) for name in names], on_mixed_types="use_json")
-        prepared = SFTTrainer(model, config, train_dataset=data, processing_class=tokenizer).train_dataset
-        return dict(zip(names, _up_to_end(cast(Dataset, prepared), tokenizer.eos_token_id), strict=True))
+        rows = [row_of(name, learned) for name in names]
+        folder = tmp_path_factory.mktemp("trl")
+        return dict(zip(names, _learned_by_trl(rows, tokenizer, folder, learned != "last turn"), strict=True))
 
     return lambda template, name, learned: tokens_of(template, learned)[name]
+
+
+def _learned_by_trl(
+    rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, folder: Path, assistant_only: bool
+) -> Iterator[Tokens]:
+    model = AutoModelForCausalLM.from_pretrained(TINY)
+    model.resize_token_embeddings(len(tokenizer))
+    config = SFTConfig(
+        str(folder),
+        report_to="none",
+        max_length=None,
+        assistant_only_loss=assistant_only,
+        use_cpu=True,
+        bf16=False,
+    )
+    data = Dataset.from_list(rows, on_mixed_types="use_json")
+    prepared = SFTTrainer(model, config, train_dataset=data, processing_class=tokenizer).train_dataset
+    return _up_to_end(cast(Dataset, prepared), tokenizer.eos_token_id)
 
 
 def _up_to_end(prepared: Dataset, eos: int) -> Iterator[Tokens]:
@@ -246,7 +269,35 @@ def test_all_assistant_turns_are_learned_as_by_trl(
     template: str, name: str, markers: bool, of_trl: Callable[[str, str, str], Tokens]
 ) -> None:
     tokenizer = tokenizer_of(template, markers=markers)
+    if not markers and (template, name) in WITHOUT_START:
+        with pytest.raises(UsageError, match=r"turn [12] \(assistant\) comes before any user turn, so that its start"):
+            ours(example_of(name), tokenizer, "all-assistant")
+        return
     assert_same(ours(example_of(name), tokenizer, "all-assistant"), of_trl(template, name, "all turns"), tokenizer)
+
+
+@pytest.mark.parametrize("learned", ["last turn", "all turns"])
+@pytest.mark.parametrize("name", ["a call", "a call with an earlier turn", "an earlier call"])
+def test_arguments_are_json_text_where_the_template_joins_them_with_other_texts(
+    name: str, learned: str, tmp_path: Path
+) -> None:
+    """TRL renders the arguments as the row has them, and its variant for `assistant_only_loss` writes them as JSON."""
+    tokenizer = tokenizer_of("trl/deepseekv3")
+    example = replace(example_of(name), tools="")
+    row = {**row_of(name, learned), "tools": None}
+    if learned == "last turn":
+        row = {key: [_with_json_text(turn) for turn in turns or []] for key, turns in row.items()}
+    (expected,) = _learned_by_trl([row], tokenizer, tmp_path, learned == "all turns")
+    tokenized = ours(example, tokenizer, "last" if learned == "last turn" else "all-assistant")
+    if learned == "last turn":
+        assert_same(tokenized, expected, tokenizer)
+    assert list(tokenized.input_ids) == expected[0]  # TRL's markers are around the generation prompt as well
+
+
+def _with_json_text(turn: Message) -> dict[str, Any]:
+    calls = [one["function"] for one in turn.get("tool_calls", ())]
+    as_text = [{"name": one["name"], "arguments": json.dumps(one["arguments"])} for one in calls]
+    return {**turn, **({"tool_calls": [{"type": "function", "function": one} for one in as_text]} if calls else {})}
 
 
 @pytest.mark.parametrize("markers", [True, False])

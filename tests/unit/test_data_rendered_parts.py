@@ -274,3 +274,51 @@ def test_a_clock_that_cannot_be_fixed_is_refused(template: str) -> None:
     assert "Write the format as a text in chat_template.jinja" in message
     commented = f"{{# strftime_now(f) #}}{TURNS}"
     assert learned(commented, chat(QUESTION, ANSWER)) == [*"42", "<end>"]
+
+
+DEFAULT_SYSTEM = "{% if messages[0].role != 'system' %}<system>Be kind.<end>{% endif %}"
+QUESTION_FIRST = (
+    "{% if messages[0].role != 'user' %}{{ raise_exception('The first turn must be a user turn') }}{% endif %}"
+)
+HEADERLESS = "{% for m in messages %}{% if m.role == 'user' %}<user>{{ m.content }}<end>{% else %}{{ m.content }}<end>"
+
+
+@pytest.mark.parametrize("template", [TURNS, f"{DEFAULT_SYSTEM}{TURNS}", f"<system>{TURNS}"])
+def test_an_assistant_turn_before_any_user_turn_is_learned(template: str) -> None:
+    example = chat(Message(role="assistant", content="Hi"), QUESTION, ANSWER)
+    assert learned(template, example, loss="all-assistant") == [*"Hi", "<end>", *"42", "<end>"]
+
+
+def test_an_assistant_turn_whose_start_cannot_be_located_is_refused_with_the_reason() -> None:
+    example = chat(Message(role="assistant", content="Hi"), QUESTION, ANSWER)
+    assert refusal(f"{HEADERLESS}{{% endif %}}{{% endfor %}}", example, loss="all-assistant").endswith(
+        "turn 1 (assistant) comes before any user turn, so that its start cannot be located, and the chat template has "
+        "no generation markers. Use --loss last, or a chat template with generation markers."
+    )
+    assert "(The first turn must be a user turn)" in refusal(QUESTION_FIRST + TURNS, example, loss="all-assistant")
+
+
+JOINED = (
+    f"{OPEN}{{% for call in m.tool_calls or [] %}}{{{{ call.function.name + ':' + call.function.arguments }}}}"
+    f"{{% endfor %}}<end>{{% endfor %}}{ASK}"
+)
+PRINTED = JOINED.replace("+ ':' + call.function.arguments", "}}:{{ call.function.arguments")
+
+
+@pytest.mark.parametrize("template", [JOINED, PRINTED])
+@pytest.mark.parametrize("loss", ["last", "all-assistant"])
+def test_a_template_gets_arguments_in_the_form_that_it_renders(template: str, loss: str) -> None:
+    arguments = {"numbers": [1, {"x": None}], "text": 'a "b"\nc'}
+    expected = 'add:{"numbers": [1, {"x": null}], "text": "a \\"b\\"\\nc"}'
+    example = chat(QUESTION, calling(call("add", **arguments)))
+    assert "".join(learned(template, example, loss=loss)) == f"{expected}<end>"
+    again = chat(QUESTION, calling(call("add", **arguments)), RESULT, ANSWER)
+    earlier = f"{expected}<end>" if loss == "all-assistant" else ""
+    assert "".join(learned(template, again, loss=loss)) == f"{earlier}42<end>"
+
+
+def test_calls_that_a_template_drops_in_every_form_are_refused() -> None:
+    only_name = JOINED.replace(" + ':' + call.function.arguments", " + (call.function.arguments + '')[:0]")
+    assert "does not render the call of 'add' in turn 2" in refusal(
+        only_name, chat(QUESTION, calling(call("add", a=1)))
+    )
