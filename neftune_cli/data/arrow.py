@@ -135,7 +135,7 @@ class _Column:
     def _values(self) -> list[object] | None:
         """Values of all rows; None if some cannot be converted."""
         try:
-            values: list[object] = self._array.to_pylist()
+            values: list[object] = self._array.to_pylist(maps_as_pydicts="strict")
         except _errors():
             return None
         return values
@@ -150,7 +150,7 @@ class _Column:
 
     def value(self, index: int) -> object:
         try:
-            value = self._array[index].as_py() if self._values is None else self._values[index]
+            value = self._array[index].as_py(maps_as_pydicts="strict") if self._values is None else self._values[index]
             return value.decode() if isinstance(value, bytes) else value  # not all programs mark text as such
         except UnicodeDecodeError as error:
             what = f"column '{self._name}' is not valid UTF-8."

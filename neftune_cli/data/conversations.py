@@ -107,7 +107,7 @@ def with_system(system: str, turns: Sequence[Message], place: str) -> tuple[Mess
         RowError: the turns have another system prompt.
     """
     present = [turn["content"] for turn in turns if turn["role"] == "system"]
-    if not system or present == [system]:
+    if not system or [content.strip() for content in present] == [system.strip()]:
         return tuple(turns)
     if present:
         raise RowError(f"{place} and the system column have different system prompts.", "Remove one of them.")

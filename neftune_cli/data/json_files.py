@@ -1,6 +1,7 @@
 """Rows of JSON and JSON lines files."""
 
 import json
+import re
 from collections.abc import Callable, Iterable
 
 from neftune_cli.data.encoding import Text, text_of, whole_text_of
@@ -21,6 +22,7 @@ from neftune_cli.errors import Problem, UsageError
 
 JSON_LINES_FIX = "Write one JSON object per line. A list of objects belongs in a .json file."
 CORRECT = "Correct it, or write one object per line in a .jsonl file."
+_ITEM = re.compile(r"[^ \t\r\n,]")
 
 
 def read_json_lines(source: str, content: bytes) -> dict[str, Rows]:
@@ -59,7 +61,29 @@ def read_json(source: str, content: bytes) -> dict[str, Rows]:
     return {name: _rows_of_items(source, name, items, rows.read, notes) for name, items in rows.splits.items()}
 
 
+def _refuse_several_lines(source: str, text: str) -> None:
+    """Refuse JSON whose first value takes several lines: a list, or objects that a program has indented.
+
+    Raises:
+        UsageError: it does.
+    """
+    start = len(text) - len(text.lstrip())
+    first_line = text[start:].partition("\n")[0]
+    try:
+        _, end = parse_at(text, start)
+    except (ValueError, RecursionError):  # reported with its line
+        return
+    if end <= start + len(first_line):
+        return
+    if first_line.startswith("["):
+        raise UsageError(Problem(f"{source} is a JSON list, not JSON lines.", "Rename it to .json."))
+    line = text.count("\n", 0, start) + 1
+    what = f"{source}, line {line}: the JSON object takes several lines."
+    raise UsageError(Problem(what, f"Write one object per line, for example: jq -c . '{source}' > lines.jsonl"))
+
+
 def _rows_of_lines(source: str, text: Text) -> Rows:
+    _refuse_several_lines(source, text.value)
     # Not splitlines: JSON strings may contain the other line separators of Unicode unescaped.
     numbered = enumerate(text.value.split("\n"), start=1)
     lines = (Located(f"line {number}", line, source) for number, line in numbered if line.strip())
@@ -92,7 +116,8 @@ def _too_deep(source: str, text: str) -> Problem:
     """Find the item of a list that is nested too deeply."""
     position = text.find("[") + 1
     while position:
-        position = len(text) - len(text[position:].lstrip(" \t\r\n,"))
+        item = _ITEM.search(text, position)
+        position = item.start() if item else len(text)
         try:
             _, position = parse_at(text, position)
         except (RecursionError, ValueError):

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterable
 
 from neftune_cli.data.rows import RowError, RowValues, Table, is_blank
-from neftune_cli.data.spellings import ROLE_KEYS, ROLE_OF
+from neftune_cli.data.spellings import ROLE_KEYS, ROLE_OF, known_key
 from neftune_cli.data.turns import list_in_text
 from neftune_cli.errors import Problem
 from neftune_cli.formatting import counted
@@ -95,5 +95,5 @@ def _first(table: Table, column: str) -> object:
 
 
 def _is_user(turn: object) -> bool:
-    roles = [turn.get(key) for key in ROLE_KEYS] if isinstance(turn, dict) else []
+    roles = [value for key, value in turn.items() if known_key(key) in ROLE_KEYS] if isinstance(turn, dict) else []
     return any(ROLE_OF.get(str(role).strip().lower()) == "user" for role in roles)

@@ -18,7 +18,9 @@ ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
 ROLE_KEYS = ("role", "from", "speaker")
 CONTENT_KEYS = ("content", "value", "text")
 REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
-WEIGHT_KEYS = ("weight", "train", "loss")
+WEIGHT_KEYS = ("weight", "train", "training", "loss")
+MASK_KEYS = ("mask", "masked", "loss_mask", "train_detail", "training_detail")
+"""Keys of turns, and names of columns, that give the loss of parts. They are refused."""
 TOOL_CALL_KEYS = ("tool_calls", "function_call")
 TOOL_TURN_KEYS = ("name", "tool_call_id")
 MEDIA = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}
@@ -33,6 +35,17 @@ OTHER_LAYOUT_NAMES = {
 """Names that other programs have for layouts."""
 
 
+TURN_KEYS = {*(*ROLE_KEYS, *CONTENT_KEYS, *REASONING_KEYS, *WEIGHT_KEYS, *MASK_KEYS, *TOOL_CALL_KEYS, *TOOL_TURN_KEYS)}
+
+
+def known_key(key: Any) -> Any:
+    """Return the known key of a turn that a key is in another case or with surrounding spaces; others unchanged."""
+    plain = key.strip().lower() if isinstance(key, str) else key
+    return plain if plain in TURN_KEYS else key
+
+
 def is_conversation(items: list[Any]) -> bool:
     """Return whether the items of a list are turns of a conversation: objects with a role."""
-    return bool(items) and all(isinstance(item, Mapping) and any(key in item for key in ROLE_KEYS) for item in items)
+    return bool(items) and all(
+        isinstance(item, Mapping) and any(known_key(key) in ROLE_KEYS for key in item) for item in items
+    )

@@ -25,8 +25,12 @@ def is_split_name(name: str) -> bool:
 
 def split_kind(name: str) -> str | None:
     """Return `train`, `test`, `validation` or `eval` for the names of a split, in any case; None for other names."""
-    name = name.strip().lower()
+    name = _plain(name)
     return _KINDS.get(name) or next((_KINDS[word] for word in name.split("_")[:1] if word in _KINDS), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[ -]", "_", name.strip().lower())
 
 
 def kind_in_path(path: str) -> str | None:
@@ -65,4 +69,4 @@ def held_out_split(names: Iterable[str], training: str) -> str | None:
 
 
 def _variant(name: str) -> str:
-    return name.lower().partition("_")[2]
+    return _plain(name).partition("_")[2]

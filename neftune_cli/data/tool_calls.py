@@ -8,6 +8,7 @@ from neftune_cli.data.json_text import DuplicateKeyError, parse, repeated_key
 from neftune_cli.data.rows import RowError, RowValues, checked_text, column_in_words, described, is_blank
 
 _ARGUMENT_KEYS = ("arguments", "parameters")
+_WRITE_TOOLS = 'Write [{"type": "function", "function": {"name": "...", "parameters": {...}}}, ...].'
 _CALL_FORM = '{"type": "function", "function": {"name": "...", "arguments": {...}}}'
 
 
@@ -24,8 +25,18 @@ def tools_in(row: RowValues, column: str) -> str:
     tools = [tools] if isinstance(tools, dict) else tools
     tools = [_parsed(tool, place) if isinstance(tool, str) else tool for tool in _as_list(tools, place)]
     if not all(isinstance(tool, dict) for tool in tools):
-        raise RowError(f"{place} is not a list of tool definitions.", 'Write [{"type": "function", ...}, ...].')
+        raise RowError(f"{place} is not a list of tool definitions.", _WRITE_TOOLS)
+    for number, tool in enumerate(tools, start=1):
+        _check_name(tool, f"{place}, item {number}")
     return _json_text(without_nulls(tools), place)
+
+
+def _check_name(tool: Any, place: str) -> None:
+    """Check that a definition has the name of a function, without which it cannot be found in the rendered text."""
+    function = tool.get("function", tool)
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str) or not name.strip():
+        raise RowError(f"{place}: the tool definition has no function name.", _WRITE_TOOLS)
 
 
 def calls_in(calls: object, place: str) -> list[dict[str, Any]]:

@@ -13,11 +13,13 @@ from neftune_cli.data.rows import (
     column_in_words,
     described,
     is_blank,
+    text_of,
     value_in,
 )
 from neftune_cli.data.spellings import (
     ASSISTANT,
     CONTENT_KEYS,
+    MASK_KEYS,
     MEDIA,
     REASONING_KEYS,
     ROLE_KEYS,
@@ -27,10 +29,14 @@ from neftune_cli.data.spellings import (
     TOOL_TURN_KEYS,
     WEIGHT_KEYS,
     is_conversation,
+    known_key,
 )
 from neftune_cli.data.tool_calls import calls_in
 
+WRITE_TURN = 'Write {"role": "user", "content": "..."}.'
 WRITE_TURNS = 'Write [{"role": "user", "content": "..."}, ...].'
+WEIGHTS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
+"""Weights by their text in lower case."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +110,10 @@ def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
 
 def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:
     if not isinstance(turn, Mapping):
-        raise RowError(f"{place} is {described(turn)}, not an object.", 'Write {"role": "user", "content": "..."}.')
-    keys = {key: value for key, value in turn.items() if not is_blank(value)}
+        raise RowError(f"{place} is {described(turn)}, not an object.", WRITE_TURN)
+    keys = _known_keys(turn, place)
     _refuse_media(keys, place)
-    role = _role(_first(keys, ROLE_KEYS), place)
+    role = _role(keys, place)
     message = Message(role=role, content="")
     if role == ASSISTANT:
         message.update(_answer(keys, place))
@@ -118,6 +124,23 @@ def _turn(turn: object, place: str) -> tuple[Message, tuple[Remark, ...]]:
         _refuse_other_text(content, keys, role, place)
         message["content"] = _content(content, place)
     return message, tuple(_remarks(keys, role))
+
+
+def _known_keys(turn: Mapping[str, object], place: str) -> dict[str, object]:
+    """Return the keys that have a value. Known keys are in lower case.
+
+    Raises:
+        RowError: two keys differ in upper and lower case or in spaces only.
+    """
+    keys: dict[str, object] = {}
+    for key, value in turn.items():
+        if is_blank(value):
+            continue
+        if known_key(key) in keys:
+            what = f"{place} has the key '{known_key(key)}' in two spellings, which differ in case or in spaces only."
+            raise RowError(what, "Remove one of them.")
+        keys[known_key(key)] = value
+    return keys
 
 
 def _refuse_other_text(content: object, keys: Mapping[str, object], role: str, place: str) -> None:
@@ -143,18 +166,21 @@ def media_clause(name: str) -> str:
     return MEDIA.get(name.strip().lower().removesuffix("s"), "")
 
 
-def _role(role: object, place: str) -> str:
+def _role(keys: Mapping[str, object], place: str) -> str:
+    role = _first(keys, ROLE_KEYS)
+    if role is None:
+        shown = ", ".join(f"'{start_of(str(key))}'" for key in list(keys)[:5]) or "none"
+        raise RowError(f"{place} has no role (keys: {shown}).", WRITE_TURN)
     name = role.strip().lower() if isinstance(role, str) else None
     if name in ROLE_OF:
         return ROLE_OF[name]
-    what = f"{place} has no role." if role is None else f"{place} has the unknown role {role!r}."
-    raise RowError(what, f"Use one of {', '.join(ROLE_OF)}.")
+    raise RowError(f"{place} has the unknown role {role!r}.", f"Use one of {', '.join(ROLE_OF)}.")
 
 
 def _content(content: object, place: str) -> str:
     if isinstance(content, list | tuple):
         content = "".join(_part(part, place) for part in content)
-    return checked_text(content, place)
+    return text_of(content, place)
 
 
 def _part(part: object, place: str) -> str:
@@ -175,6 +201,7 @@ def _is_tool_call(keys: Mapping[str, object]) -> bool:
 
 def _answer(keys: Mapping[str, object], place: str) -> Message:
     """Return tool calls, reasoning and weight of an assistant turn."""
+    _refuse_masks(keys, place)
     message = Message(role=ASSISTANT, content="")
     calls = _first(keys, CONTENT_KEYS if _is_tool_call(keys) else TOOL_CALL_KEYS)
     if calls is not None:
@@ -189,13 +216,21 @@ def _answer(keys: Mapping[str, object], place: str) -> Message:
 def _has_weight(keys: Mapping[str, object], place: str) -> bool:
     """Return whether the turn carries loss."""
     for key in WEIGHT_KEYS:
-        value = keys.get(key, 1)
+        given = keys.get(key, 1)
+        value = WEIGHTS.get(given.strip().lower()) if isinstance(given, str) else given
         if value not in (0, 1):
-            what = f"{place} has the {key} {value!r}: weights other than 0 and 1 are not supported."
+            what = f"{place} has the {key} {given!r}: weights other than 0 and 1 are not supported."
             raise RowError(what, "Use 0 or 1, or remove the row.")
         if not value:
             return False
     return True
+
+
+def _refuse_masks(keys: Mapping[str, object], place: str) -> None:
+    for key in MASK_KEYS:
+        if keys.get(key) not in (None, False, 0, "false", "0"):
+            what = f"{place} has the key '{key}', which changes the loss of the turn and is not read."
+            raise RowError(what, 'Write "weight": 0 in turns without loss, or remove the key.')
 
 
 def _tool_turn(keys: Mapping[str, object], place: str) -> Message:

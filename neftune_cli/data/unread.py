@@ -20,6 +20,7 @@ MEANINGFUL = (
     "tools",
     "functions",
     "chat_template_kwargs",
+    "loss_mask",
 )
 """Columns that change what is trained in every layout. They are read or refused, and never left out unsaid."""
 

@@ -98,7 +98,7 @@ def test_explicit_layout_overrides_the_recognized_one() -> None:
             {"messages": [USER, {"role": "narrator", "content": "4"}]},
             "'messages', turn 2 has the unknown role 'narrator'.",
         ),
-        ({"messages": [USER, {"content": "4"}]}, "column 'messages', turn 2 has no role."),
+        ({"messages": [USER, {"content": "4"}]}, "column 'messages', turn 2 has no role (keys: 'content')."),
         ({"messages": [USER, {"role": "assistant"}]}, "column 'messages', turn 2 is empty."),
         ({"text": "half \ud800"}, "column 'text' contains a lone surrogate, which is not valid Unicode."),
     ],
