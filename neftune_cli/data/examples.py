@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Required, TypedDict
 
 from neftune_cli.config.choices import IGNORED_LABEL
+from neftune_cli.data.rows import NO_ROWS, Sifted
 
 
 class Message(TypedDict, total=False):
@@ -92,6 +93,8 @@ class InstructionData:
     generation: GenerationDefaults
     notes: tuple[str, ...]
     """Notes for the user on the layout, the split, and dropped examples; one sentence each."""
+    rows: Sifted = NO_ROWS
+    """Rows that were read, and those of them that cannot be used."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +10,7 @@ from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.embedded import bios
 from neftune_cli.data.examples import Example, GenerationDefaults, InstructionData, fingerprint
 from neftune_cli.data.formats import read_examples
-from neftune_cli.data.rows import BadRow, Table, in_order, problems_of
+from neftune_cli.data.rows import NO_ROWS, BadRow, Sifted, Table, check_bad_rows, problems_of
 from neftune_cli.data.selection import Part, Selection, select
 from neftune_cli.data.sources import BUNDLED_DATA
 from neftune_cli.data.split import (
@@ -24,7 +24,7 @@ from neftune_cli.data.split import (
 )
 from neftune_cli.data.trl_dataset import trl_dataset
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.formatting import counted, listed
+from neftune_cli.formatting import counted
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -126,14 +126,9 @@ def _read_all(parts: Sequence[Part], inputs: InputSpec) -> list[_Read]:
     problems = Problems()
     found = [problems.attempt(partial(_read, part, inputs)) for part in parts]
     read = [one for one in found if one is not None]
-    name = parts[0].name if len(parts) == 1 else listed(list(dict.fromkeys(_data_sets(inputs))))
-    problems.attempt(lambda: _check_bad_rows(name, read, inputs))
+    problems.attempt(lambda: check_bad_rows(inputs, _sifted(*read)))
     problems.raise_any()
     return read
-
-
-def _data_sets(inputs: InputSpec) -> list[str]:
-    return [name for name in (inputs.dataset, inputs.eval_dataset) if name]
 
 
 def _read(part: Part, inputs: InputSpec) -> _Read:
@@ -148,19 +143,10 @@ def _read(part: Part, inputs: InputSpec) -> _Read:
     return _Read(reading.examples, (*reading.notes, *_dropped(part, bad_rows)), part.rows.count, bad_rows)
 
 
-def _check_bad_rows(name: str, read: Sequence[_Read], inputs: InputSpec) -> None:
-    """Check that no row of the data set is bad, or few enough of them if bad rows are dropped."""
-    bad_rows = sorted((row for one in read for row in one.bad_rows), key=lambda row: in_order(row.place))
-    if not bad_rows:
-        return
-    if not inputs.skip_bad_rows:
-        raise UsageError(*problems_of(bad_rows))
-    rows = sum(one.rows for one in read)
-    share = len(bad_rows) / rows
-    if share > inputs.max_bad_share:
-        what = f"{name}: {len(bad_rows):,} of {rows:,} rows ({share:.1%}) cannot be used."
-        limit = f"--skip-bad-rows drops at most {inputs.max_bad_share:.1%}: fix them, or raise --max-bad-share."
-        raise UsageError(Problem(what, limit), *problems_of(bad_rows))
+def _sifted(*parts: _Read) -> Sifted:
+    """Return the numbers of rows of all parts, and the rows that cannot be used."""
+    bad_rows = tuple(row for part in parts for row in part.bad_rows)
+    return replace(NO_ROWS, total=sum(part.rows for part in parts), bad=len(bad_rows), bad_rows=bad_rows)
 
 
 def _dropped(part: Part, bad_rows: Sequence[BadRow]) -> tuple[str, ...]:
@@ -188,7 +174,7 @@ def _split(training: _Read, inputs: InputSpec, selection: Selection) -> Instruct
         "not used": len(unique) - len(split.train) - len(split.held_out),
     }
     notes = [*selection.notes, *training.notes, f"{_sizes(split)}, chosen by content hash.", *_reasons(counts)]
-    return _assembled(inputs.dataset, split, GENERATION, notes)
+    return replace(_assembled(inputs.dataset, split, GENERATION, notes), rows=_sifted(training))
 
 
 def _keep_apart(
@@ -218,7 +204,7 @@ def _keep_apart(
         *_reasons(counts, "training example" if any(held_out_counts.values()) else "example"),
         *_reasons(held_out_counts, "held-out example"),
     ]
-    return _assembled(inputs.dataset, split, GENERATION, notes)
+    return replace(_assembled(inputs.dataset, split, GENERATION, notes), rows=_sifted(training, held_out))
 
 
 def _load_bundled(inputs: InputSpec) -> InstructionData:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Generic, Protocol, TypeVar
 
-from neftune_cli.errors import Problem
-from neftune_cli.formatting import counted
+from neftune_cli.config.spec import InputSpec
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.formatting import counted, listed
 
 ItemT = TypeVar("ItemT")
 ParsedT = TypeVar("ParsedT")
@@ -18,6 +19,8 @@ EMPTY_JSON = ("[]", "{}", "null")
 TOO_DEEP = "the row is nested too deeply."
 SHOWN_PROBLEMS = 20
 SHOWN_PLACES = 3
+_ROUNDING = 1e-9
+"""Rounding error of a share that is computed from those of several steps."""
 _NUMBER = re.compile(r"\b(turn|item) \d+")
 
 
@@ -155,9 +158,14 @@ class Rows:
         """Return the number of all rows."""
         return len(self.rows) + len(self.bad_rows)
 
-    def __add__(self, other: "Rows") -> "Rows":
-        """Return the rows of both."""
-        return Rows(self.rows + other.rows, self.bad_rows + other.bad_rows, self.notes + other.notes)
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of all parts, in order."""
+    return Rows(
+        tuple(row for part in parts for row in part.rows),
+        tuple(row for part in parts for row in part.bad_rows),
+        tuple(note for part in parts for note in part.notes),
+    )
 
 
 def sift(
@@ -174,6 +182,64 @@ def sift(
         except RecursionError:
             bad_rows.append(BadRow(item.place_in(source), TOO_DEEP, "Remove the row.", TOO_DEEP))
     return tuple(results), tuple(bad_rows)
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """Rows of a data set, or the examples that they became, some of which cannot be used."""
+
+    fault: str
+    """What is wrong with them, as a clause: `cannot be read`."""
+    noun: str
+    """`row` or `example`."""
+    total: int = 0
+    """Number of all."""
+    bad: int = 0
+    """Number of those that cannot be used."""
+    bad_rows: tuple[BadRow, ...] = ()
+    """The same, each once."""
+
+    @property
+    def share(self) -> float:
+        """Return the share that cannot be used."""
+        return self.bad / self.total if self.total else 0.0
+
+    @property
+    def in_words(self) -> str:
+        """Return the numbers with the fault."""
+        return f"{self.bad:,} of {counted(self.total, self.noun)} {self.fault}"
+
+
+NO_ROWS = Sifted("cannot be read", "row")
+
+
+def check_bad_rows(inputs: InputSpec, *steps: Sifted) -> None:
+    """Check that no row is bad, or few enough of them if bad rows are dropped.
+
+    `--max-bad-share` limits the share of the rows that are lost in all steps together.
+
+    Args:
+        inputs: the data sets, and the treatment of bad rows.
+        steps: the steps from rows to examples. Each applies to what the step before it left.
+
+    Raises:
+        UsageError: there are bad rows, or too many of them. Lists those of all steps.
+    """
+    lost = 1 - math.prod(1 - step.share for step in steps)
+    bad_rows = sorted((row for step in steps for row in step.bad_rows), key=lambda row: in_order(row.place))
+    if not bad_rows or (inputs.skip_bad_rows and lost <= inputs.max_bad_share + _ROUNDING):
+        return
+    limit = [_over_limit(inputs, lost, steps)] if inputs.skip_bad_rows else []
+    raise UsageError(*limit, *problems_of(bad_rows))
+
+
+def _over_limit(inputs: InputSpec, lost: float, steps: Sequence[Sifted]) -> Problem:
+    names = listed(list(dict.fromkeys(name for name in (inputs.dataset, inputs.eval_dataset) if name)))
+    faults = " and ".join(step.in_words for step in steps if step.bad)
+    what = f"{names}: {lost:.1%} of the rows cannot be used ({faults})."
+    return Problem(
+        what, f"Correct them, or raise --max-bad-share: --skip-bad-rows drops at most {inputs.max_bad_share:.1%}."
+    )
 
 
 def problems_of(bad_rows: Sequence[BadRow]) -> list[Problem]:

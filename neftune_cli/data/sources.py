@@ -5,13 +5,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 
 from neftune_cli.config.spec import DEFAULT_DATASET, HUB_ID
 from neftune_cli.data.content import COMPRESSIONS, split_suffix
 from neftune_cli.data.files import FILE_SUFFIXES_IN_WORDS, is_data_file, read_file
-from neftune_cli.data.rows import Rows
+from neftune_cli.data.rows import Rows, joined
 from neftune_cli.data.splits import UNNAMED, kind_in_path
 from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean
 from neftune_cli.formatting import listed_at_most
@@ -194,7 +194,7 @@ def _read_all(paths: Sequence[Path]) -> Rows:
     problems = Problems()
     read = [problems.attempt(partial(_read_one, path, alone=len(paths) == 1)) for path in paths]
     problems.raise_any()
-    return reduce(Rows.__add__, [rows for rows in read if rows is not None], Rows(()))
+    return joined([rows for rows in read if rows is not None])
 
 
 def _read_one(path: Path, *, alone: bool) -> Rows:

@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
 from neftune_cli.data.rendering import ChatRenderer, Rendered, Span
-from neftune_cli.data.rows import TOO_DEEP, BadRow, RowError, in_order, problems_of
+from neftune_cli.data.rows import NO_ROWS, TOO_DEEP, BadRow, RowError, Sifted, check_bad_rows
 from neftune_cli.data.token_ids import TokenIds, special_tokens, within
 from neftune_cli.data.tokenization_notes import RenderingNotes
 from neftune_cli.errors import Problem, UsageError
@@ -58,6 +58,7 @@ def tokenize_parts(
     *,
     inputs: InputSpec | None = None,
     vocabulary: int | None = None,
+    rows: Sifted = NO_ROWS,
 ) -> list[TokenizedExamples]:
     """Tokenize the parts of a data set, each to its own maximum length.
 
@@ -68,13 +69,14 @@ def tokenize_parts(
         tokenizer: as for `tokenize`.
         inputs: as for `tokenize`.
         vocabulary: as for `tokenize`.
+        rows: rows that the examples were read from. Those that cannot be used count for `--max-bad-share`.
 
     Raises:
         UsageError: as for `tokenize`, with the rows of all parts.
     """
     run = _Tokenization(tokenizer, inputs or InputSpec(), vocabulary)
     tokenized = [run.tokenized(examples, max_length) for examples, max_length in parts]
-    run.raise_bad_rows()
+    check_bad_rows(run.inputs, rows, run.sifted())
     return tokenized
 
 
@@ -111,7 +113,7 @@ class _Tokenization:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", inputs: InputSpec, vocabulary: int | None) -> None:
         self._tokenizer = tokenizer
-        self._inputs = inputs
+        self.inputs = inputs
         self._vocabulary = vocabulary
         self._found = RenderingNotes()
         self._bad_rows: list[BadRow] = []
@@ -124,16 +126,17 @@ class _Tokenization:
 
     @cached_property
     def _renderer(self) -> ChatRenderer:
-        all_turns = self._inputs.loss == "all-assistant"
-        time, allowed = self._inputs.template_time, self._inputs.allow_special_tokens
+        all_turns = self.inputs.loss == "all-assistant"
+        time, allowed = self.inputs.template_time, self.inputs.allow_special_tokens
         return ChatRenderer(self._tokenizer, all_turns=all_turns, time=time, allow_special_tokens=allowed)
 
     def tokenized(self, examples: Sequence[Example], max_length: int) -> TokenizedExamples:
         """Return the tokenized examples, without those that cannot be rendered."""
         self._found, self._bad_in_part = RenderingNotes(), Counter()
         texts = [text for example in examples if (text := self._attempt(example, self._text_of, example))]
-        self._encode_all(texts)
-        tokenized = [one for text in texts if (one := self._attempt(text.example, self._tokens, text))]
+        self._encode_all(texts, max_length)
+        step = partial(self._tokens, max_length=max_length)
+        tokenized = [one for text in texts if (one := self._attempt(text.example, step, text))]
         self._all |= Counter(example.id for example in examples)
         self._bad |= self._bad_in_part
         kept = [one for one in tokenized if one.prompt_length < max_length]
@@ -148,13 +151,10 @@ class _Tokenization:
             notes=tuple(self._found.sentences(str(self._tokenizer.eos_token))),
         )
 
-    def raise_bad_rows(self) -> None:
-        """Raise UsageError for rows that cannot be used, unless few enough of them may be skipped."""
-        number, total, inputs = self._bad.total(), self._all.total(), self._inputs
-        if not number or (inputs.skip_bad_rows and number <= inputs.max_bad_share * total):
-            return
-        limit = [_over_limit(number, total, inputs.max_bad_share)] if inputs.skip_bad_rows else []
-        raise UsageError(*limit, *problems_of(sorted(self._bad_rows, key=lambda row: in_order(row.place))))
+    def sifted(self) -> Sifted:
+        """Return the numbers of examples of all parts, and those that cannot be used."""
+        total, bad, bad_rows = self._all.total(), self._bad.total(), tuple(self._bad_rows)
+        return Sifted("cannot be rendered or tokenized", "example", total, bad, bad_rows)
 
     def _attempt(self, example: Example, step: Callable[[ArgumentT], ResultT], argument: ArgumentT) -> ResultT | None:
         """Return the result of a step; None for a bad row."""
@@ -189,26 +189,33 @@ class _Tokenization:
             self._found.opened += 1
             self._found.opening = rendered.opened
 
-    def _encode_all(self, texts: Sequence[_ExampleText]) -> None:
+    def _encode_all(self, texts: Sequence[_ExampleText], max_length: int) -> None:
+        """Encode prompts, then whole texts, without those whose prompt fills the maximum length: they are dropped."""
         for adds_bos in (False, True):
-            wanted = (text for text in texts if text.adds_bos == adds_bos and not text.ordinary)
-            both = (one for text in wanted for one in (text.prompt, text.prompt + text.completion))
-            self._token_ids.encode_all(both, adds_bos=adds_bos)
+            wanted = [text for text in texts if text.adds_bos == adds_bos and not text.ordinary]
+            self._token_ids.encode_all((text.prompt for text in wanted), adds_bos=adds_bos)
+            kept = (text for text in wanted if len(self._prompt_ids(text)) < max_length)
+            self._token_ids.encode_all((text.prompt + text.completion for text in kept), adds_bos=adds_bos)
 
-    def _tokens(self, text: _ExampleText) -> TokenizedExample:
+    def _prompt_ids(self, text: _ExampleText) -> list[int]:
+        in_prompt = within(text.ordinary, 0, len(text.prompt))
+        return self._token_ids.of(text.prompt, in_prompt, adds_bos=text.adds_bos) if text.prompt else []
+
+    def _tokens(self, text: _ExampleText, max_length: int) -> TokenizedExample:
         border, whole, ids = len(text.prompt), text.prompt + text.completion, self._token_ids
-        in_prompt = within(text.ordinary, 0, border)
-        prompt = ids.of(text.prompt, in_prompt, adds_bos=text.adds_bos) if text.prompt else []
-        token_ids = ids.of(whole, text.ordinary, adds_bos=text.adds_bos)
-        if token_ids[: len(prompt)] != prompt:  # a token would span the border
+        prompt = self._prompt_ids(text)
+        is_dropped = len(prompt) >= max_length
+        token_ids = [] if is_dropped else ids.of(whole, text.ordinary, adds_bos=text.adds_bos)
+        if is_dropped or token_ids[: len(prompt)] != prompt:  # a token would span the border
             token_ids = [*prompt, *ids.of(text.completion, within(text.ordinary, border, len(whole)))]
-        earlier = tuple(ids.places(text.prompt, in_prompt, text.earlier)) if text.earlier else ()
+        in_prompt = within(text.ordinary, 0, border)
+        earlier = tuple(ids.places(text.prompt, in_prompt, text.earlier)) if text.earlier and not is_dropped else ()
         return self._checked(TokenizedExample(text.example, self._closed(token_ids), len(prompt), earlier))
 
     def _ordinary(self, text: str, contents: Iterable[Span]) -> list[Span]:
         """Return the special tokens in texts of the data, which are tokenized as ordinary text."""
         pattern = self._special
-        if pattern is None or self._inputs.allow_special_tokens:
+        if pattern is None or self.inputs.allow_special_tokens:
             return []
         found = [
             (start + match.start(), start + match.end())
@@ -246,11 +253,6 @@ class _Tokenization:
             what = f"token {highest} ('{token}') has no embedding: the model has {self._vocabulary} embeddings."
             raise RowError(what, "Use the tokenizer that the model was trained with.")
         return tokenized
-
-
-def _over_limit(number: int, total: int, share: float) -> Problem:
-    what = f"{number:,} of {total:,} examples ({number / total:.1%}) cannot be rendered or tokenized."
-    return Problem(what, f"Fix them, or raise --max-bad-share: --skip-bad-rows drops at most {share:.1%}.")
 
 
 def _named(example: Example) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.data.examples import Example, InstructionData, TokenizedExample, TokenizedExamples
+from neftune_cli.data.rows import Sifted
 from neftune_cli.data.tokenization import require_examples, tokenize_parts
 from neftune_cli.data.tokenization_notes import length_notes
 from neftune_cli.errors import Problem, UsageError
@@ -52,7 +53,7 @@ def prepare_data(
         "held-out": (data.held_out, length),
         "probe": (data.probe, length),
     }
-    train, held_out, probe = _tokenized(parts, loaded, trial)
+    train, held_out, probe = _tokenized(parts, loaded, trial, data.rows)
     for part in (train, held_out, probe):
         check_context(part, source.name, loaded)
     return PreparedData(
@@ -73,13 +74,16 @@ def prepare_data(
 
 
 def _tokenized(
-    parts: Mapping[str, tuple[tuple[Example, ...], int]], loaded: "LoadedModel", trial: TrialSpec
+    parts: Mapping[str, tuple[tuple[Example, ...], int]], loaded: "LoadedModel", trial: TrialSpec, rows: Sifted
 ) -> list[TokenizedExamples]:
-    """Return the tokenized examples of each part, which has a name and a maximum length."""
+    """Return the tokenized examples of each part, which has a name and a maximum length.
+
+    `rows` are the rows that they were read from.
+    """
     from neftune_cli.noise.placement import embedding_weight
 
     vocabulary = len(embedding_weight(loaded.model))
-    results = tokenize_parts(list(parts.values()), loaded.tokenizer, inputs=trial, vocabulary=vocabulary)
+    results = tokenize_parts(list(parts.values()), loaded.tokenizer, inputs=trial, vocabulary=vocabulary, rows=rows)
     for tokenized, (name, (_, max_length)) in zip(results, parts.items(), strict=True):
         require_examples(tokenized, name, max_length)
     return results

@@ -306,8 +306,8 @@ def test_more_bad_rows_than_allowed_are_an_error() -> None:
         load(file, skip_bad_rows=True)
     assert len(error.value.problems) == 4
     assert str(error.value).startswith(
-        "mine.jsonl: 3 of 20 rows (15.0%) cannot be used. "
-        "--skip-bad-rows drops at most 5.0%: fix them, or raise --max-bad-share.\nmine.jsonl, line 6: invalid JSON"
+        "mine.jsonl: 15.0% of the rows cannot be used (3 of 20 rows cannot be read). Correct them, or raise "
+        "--max-bad-share: --skip-bad-rows drops at most 5.0%.\nmine.jsonl, line 6: invalid JSON"
     )
     assert len(load(file, skip_bad_rows=True, max_bad_share=0.15).train) == 14
 
@@ -337,13 +337,15 @@ def test_the_share_of_bad_rows_counts_over_the_whole_set() -> None:
     with pytest.raises(UsageError) as error:
         load(file, skip_bad_rows=True, max_bad_share=0.02)
     assert str(error.value) == (
-        "mine.jsonl: 22 of 1,000 rows (2.2%) cannot be used. --skip-bad-rows drops at most 2.0%: fix them, or raise "
-        "--max-bad-share.\nmine.jsonl, line 1, line 2, line 3 and 19 more rows: column 'completion' is empty. Fill it "
-        "in, or remove the row."
+        "mine.jsonl: 2.2% of the rows cannot be used (22 of 1,000 rows cannot be read). Correct them, or raise "
+        "--max-bad-share: --skip-bad-rows drops at most 2.0%.\nmine.jsonl, line 1, line 2, line 3 and 19 more rows: "
+        "column 'completion' is empty. Fill it in, or remove the row."
     )
     pairs: list[dict[str, object]] = [{"prompt": f"{n}?", "completion": "x" if n else ""} for n in range(10)]
     other = write_rows(Path("other.jsonl"), pairs)
-    with pytest.raises(UsageError, match=r"mine\.jsonl and other\.jsonl: 2 of 810 rows \(0\.2%\) cannot be used"):
+    with pytest.raises(
+        UsageError, match=r"mine\.jsonl and other\.jsonl: 0\.2% of the rows .*\(2 of 810 rows cannot be read\)"
+    ):
         load(file, eval_dataset=str(other), skip_bad_rows=True, max_bad_share=0.001)
 
 
@@ -376,3 +378,11 @@ def test_files_of_a_folder_in_other_formats_are_named() -> None:
         Path("data", name).write_text("-")
     expected = "Files of data that are not read, because of their format: data/more.xlsx, data/notes.txt."
     assert expected in load("data").notes
+
+
+@pytest.mark.parametrize("name", ["held-out", "Held Out", "test-set", "dev_set"])
+def test_names_of_splits_with_dashes_and_spaces(name: str) -> None:
+    rows = [{"prompt": f"{n}?", "completion": "a"} for n in range(9)]
+    Path("mine.json").write_text(json.dumps({"train-set": rows[:6], name: rows[6:]}))
+    data = load("mine.json")
+    assert (len(data.train), len(data.held_out)) == (6, 3)

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
 from neftune_cli.data.formats import example
+from neftune_cli.data.rows import NO_ROWS, BadRow
 from neftune_cli.data.tokenization import tokenize, tokenize_parts
 from neftune_cli.errors import UsageError
 from tests.unit.test_data_tokenization import ASK, OPEN, TURNS, example_of, parts_of, tokenizer_with
@@ -161,8 +162,8 @@ def test_rows_that_a_template_refuses_are_skipped_and_counted() -> None:
     with pytest.raises(UsageError) as error:
         tokenized_with(BAD, *examples, skip_bad_rows=True, max_bad_share=0.01)
     assert str(error.value).splitlines()[0] == (
-        "1 of 31 examples (3.2%) cannot be rendered or tokenized. "
-        "Fix them, or raise --max-bad-share: --skip-bad-rows drops at most 1.0%."
+        "bios: 3.2% of the rows cannot be used (1 of 31 examples cannot be rendered or tokenized). "
+        "Correct them, or raise --max-bad-share: --skip-bad-rows drops at most 1.0%."
     )
 
 
@@ -176,8 +177,30 @@ def test_the_share_of_bad_rows_is_that_of_the_whole_data_set() -> None:
     inputs = InputSpec(skip_bad_rows=True, max_bad_share=0.02)
     results = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs)
     assert [(len(result.examples), result.refused) for result in results] == [(80, 0), (18, 2), (5, 1)]
-    with pytest.raises(UsageError, match=r"^2 of 100 examples \(2\.0%\)"):
+    with pytest.raises(UsageError, match=r"2\.0% of the rows cannot be used \(2 of 100 examples"):
         tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs.model_copy(update={"max_bad_share": 0.01}))
+
+
+def test_bad_rows_of_reading_and_of_rendering_have_one_limit() -> None:
+    """Of 100 rows, 4 cannot be read and 3 of the others cannot be rendered: 7 in all."""
+    good, bad = (
+        [example([Message(role="user", content=content)], str(number)) for number in range(numbers)]
+        for content, numbers in (("good", 93), ("bad", 3))
+    )
+    unread = tuple(BadRow(f"mine.jsonl, line {number}", "no text.", "Add it.", "no text.") for number in range(1, 5))
+    rows = replace(NO_ROWS, total=100, bad=4, bad_rows=unread)
+    inputs = InputSpec(dataset="mine.jsonl", skip_bad_rows=True, max_bad_share=0.07)
+    parts = [(good + bad, 500)]
+    (result,) = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs, rows=rows)
+    assert (len(result.examples), result.refused) == (93, 3)
+    with pytest.raises(UsageError) as error:
+        tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs.model_copy(update={"max_bad_share": 0.06}), rows=rows)
+    first, *others = str(error.value).splitlines()
+    assert first == (
+        "mine.jsonl: 7.0% of the rows cannot be used (4 of 100 rows cannot be read and 3 of 96 examples cannot be "
+        "rendered or tokenized). Correct them, or raise --max-bad-share: --skip-bad-rows drops at most 6.0%."
+    )
+    assert len(others) == 2
 
 
 def test_bad_rows_of_all_parts_are_reported_at_once() -> None:
