@@ -33,7 +33,7 @@ class TokenIds:
 
     def encode_all(self, texts: Iterable[str], *, adds_bos: bool) -> None:
         """Encode texts in one call, which is several times faster than one call each, and remember them."""
-        if unique := list(dict.fromkeys(texts)):
+        if unique := [text for text in dict.fromkeys(texts) if (text, adds_bos) not in self._encoded]:
             encoded = self._tokenizer(unique, add_special_tokens=adds_bos, return_attention_mask=False, verbose=False)
             self._encoded.update(zip(((one, adds_bos) for one in unique), encoded["input_ids"], strict=True))
 
@@ -71,29 +71,45 @@ class TokenIds:
 
     def _encode(self, text: str, ordinary: Sequence[Span] = ()) -> tuple[list[int], list[Span]]:
         """Return the token ids of a text, and the place of each token in it (none with a slow tokenizer)."""
+        segments = list(_segments(text, ordinary))
+        encoded = {
+            is_ordinary: self._by_text(
+                [segment for _, segment, ordinary in segments if ordinary is is_ordinary], is_ordinary
+            )
+            for is_ordinary in (False, True)
+        }
         token_ids: list[int] = []
         offsets: list[Span] = []
-        for start, end, is_ordinary in _segments(len(text), ordinary):
-            encoded = self._tokenizer(
-                text[start:end],
-                add_special_tokens=False,
-                return_attention_mask=False,
-                return_offsets_mapping=self._tokenizer.is_fast,
-                split_special_tokens=is_ordinary,
-                verbose=False,
-            )
-            token_ids += encoded["input_ids"]
-            offsets += [(start + first, start + last) for first, last in encoded.get("offset_mapping", ())]
+        for start, segment, is_ordinary in segments:
+            ids, places = encoded[is_ordinary][segment]
+            token_ids += ids
+            offsets += [(start + first, start + last) for first, last in places]
         return token_ids, offsets
 
+    def _by_text(self, texts: Iterable[str], is_ordinary: bool) -> dict[str, tuple[list[int], list[Span]]]:
+        """Return the token ids and the places of each text, which may occur many times."""
+        unique = list(dict.fromkeys(texts))
+        if not unique:
+            return {}
+        encoded = self._tokenizer(
+            unique,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_offsets_mapping=self._tokenizer.is_fast,
+            split_special_tokens=is_ordinary,
+            verbose=False,
+        )
+        places = encoded.get("offset_mapping") or [[] for _ in unique]
+        return dict(zip(unique, zip(encoded["input_ids"], places, strict=True), strict=True))
 
-def _segments(length: int, ordinary: Sequence[Span]) -> Iterator[tuple[int, int, bool]]:
-    """Yield start and end of the segments of a text, and whether special tokens in it are ordinary text."""
+
+def _segments(text: str, ordinary: Sequence[Span]) -> Iterator[tuple[int, str, bool]]:
+    """Yield the segments of a text with their start, and whether special tokens in them are ordinary text."""
     position = 0
     for start, end in sorted(ordinary):
         if position < start:
-            yield position, start, False
-        yield start, end, True
+            yield position, text[position:start], False
+        yield start, text[start:end], True
         position = end
-    if position < length or not length:
-        yield position, length, False
+    if position < len(text) or not text:
+        yield position, text[position:], False

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from neftune_cli.config.spec import InputSpec
@@ -134,8 +134,9 @@ class _Tokenization:
         """Return the tokenized examples, without those that cannot be rendered."""
         self._found, self._bad_in_part = RenderingNotes(), Counter()
         texts = [text for example in examples if (text := self._attempt(example, self._text_of, example))]
-        self._encode_all(texts)
-        tokenized = [one for text in texts if (one := self._attempt(text.example, self._tokens, text))]
+        self._encode_all(texts, max_length)
+        step = partial(self._tokens, max_length=max_length)
+        tokenized = [one for text in texts if (one := self._attempt(text.example, step, text))]
         self._all |= Counter(example.id for example in examples)
         self._bad |= self._bad_in_part
         kept = [one for one in tokenized if one.prompt_length < max_length]
@@ -188,20 +189,27 @@ class _Tokenization:
             self._found.opened += 1
             self._found.opening = rendered.opened
 
-    def _encode_all(self, texts: Sequence[_ExampleText]) -> None:
+    def _encode_all(self, texts: Sequence[_ExampleText], max_length: int) -> None:
+        """Encode prompts, then whole texts, without those whose prompt fills the maximum length: they are dropped."""
         for adds_bos in (False, True):
-            wanted = (text for text in texts if text.adds_bos == adds_bos and not text.ordinary)
-            both = (one for text in wanted for one in (text.prompt, text.prompt + text.completion))
-            self._token_ids.encode_all(both, adds_bos=adds_bos)
+            wanted = [text for text in texts if text.adds_bos == adds_bos and not text.ordinary]
+            self._token_ids.encode_all((text.prompt for text in wanted), adds_bos=adds_bos)
+            kept = (text for text in wanted if len(self._prompt_ids(text)) < max_length)
+            self._token_ids.encode_all((text.prompt + text.completion for text in kept), adds_bos=adds_bos)
 
-    def _tokens(self, text: _ExampleText) -> TokenizedExample:
+    def _prompt_ids(self, text: _ExampleText) -> list[int]:
+        in_prompt = within(text.ordinary, 0, len(text.prompt))
+        return self._token_ids.of(text.prompt, in_prompt, adds_bos=text.adds_bos) if text.prompt else []
+
+    def _tokens(self, text: _ExampleText, max_length: int) -> TokenizedExample:
         border, whole, ids = len(text.prompt), text.prompt + text.completion, self._token_ids
-        in_prompt = within(text.ordinary, 0, border)
-        prompt = ids.of(text.prompt, in_prompt, adds_bos=text.adds_bos) if text.prompt else []
-        token_ids = ids.of(whole, text.ordinary, adds_bos=text.adds_bos)
-        if token_ids[: len(prompt)] != prompt:  # a token would span the border
+        prompt = self._prompt_ids(text)
+        is_dropped = len(prompt) >= max_length
+        token_ids = [] if is_dropped else ids.of(whole, text.ordinary, adds_bos=text.adds_bos)
+        if is_dropped or token_ids[: len(prompt)] != prompt:  # a token would span the border
             token_ids = [*prompt, *ids.of(text.completion, within(text.ordinary, border, len(whole)))]
-        earlier = tuple(ids.places(text.prompt, in_prompt, text.earlier)) if text.earlier else ()
+        in_prompt = within(text.ordinary, 0, border)
+        earlier = tuple(ids.places(text.prompt, in_prompt, text.earlier)) if text.earlier and not is_dropped else ()
         return self._checked(TokenizedExample(text.example, self._closed(token_ids), len(prompt), earlier))
 
     def _ordinary(self, text: str, contents: Iterable[Span]) -> list[Span]:

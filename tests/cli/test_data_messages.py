@@ -1,6 +1,7 @@
 """Golden messages for data that cannot be used."""
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -369,3 +370,21 @@ def test_problems_of_all_files_are_reported_at_once() -> None:
     Path("two.jsonl").write_text("")
     found = message_of("one.jsonl,two.jsonl", eval_dataset="three.jsonl")
     assert [line.partition(" ")[0] for line in found.splitlines()] == ["one.jsonl", "two.jsonl", "There"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_list_in_a_file_of_json_lines(indent: int | None) -> None:
+    rows = [{"prompt": f"{n}?", "completion": "a"} for n in range(9)]
+    Path("mine.jsonl").write_text("\n" + json.dumps(rows, indent=indent))
+    fix = "Rename it to .json." if indent else "A list of objects belongs in a .json file."
+    assert message_of("mine.jsonl").endswith(fix)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json"])
+def test_json_objects_over_several_lines(suffix: str) -> None:
+    rows = [json.dumps({"prompt": f"{n}?", "completion": "a"}, indent=2) for n in range(9)]
+    Path(f"mine.{suffix}").write_text("\n\n" + "\n".join(rows))
+    assert message_of(f"mine.{suffix}") == (
+        f"mine.{suffix}, line 3: the JSON object takes several lines. Write one object per line, for example: "
+        f"jq -c . 'mine.{suffix}' > lines.jsonl"
+    )

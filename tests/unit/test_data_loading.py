@@ -378,3 +378,11 @@ def test_files_of_a_folder_in_other_formats_are_named() -> None:
         Path("data", name).write_text("-")
     expected = "Files of data that are not read, because of their format: data/more.xlsx, data/notes.txt."
     assert expected in load("data").notes
+
+
+@pytest.mark.parametrize("name", ["held-out", "Held Out", "test-set", "dev_set"])
+def test_names_of_splits_with_dashes_and_spaces(name: str) -> None:
+    rows = [{"prompt": f"{n}?", "completion": "a"} for n in range(9)]
+    Path("mine.json").write_text(json.dumps({"train-set": rows[:6], name: rows[6:]}))
+    data = load("mine.json")
+    assert (len(data.train), len(data.held_out)) == (6, 3)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from trl.data_utils import maybe_convert_to_chatml
 
+from neftune_cli.data.arrow import rows_of_arrow
 from neftune_cli.data.examples import Example
 from neftune_cli.data.json_text import object_of_line
 from neftune_cli.data.trl_dataset import trl_dataset
@@ -329,3 +330,50 @@ def test_numbers_of_any_size_in_json_text_that_is_not_read() -> None:
     assert [example.id for example in reading_of({"messages": turns}, {"messages": turns}).examples] == [PLAIN.id] * 2
     (example,) = reading_of({"prompt": turns[: turns.index("}") + 1] + "]", "completion": ANSWER["content"]}).examples
     assert example.id == PLAIN.id
+
+
+def test_keys_of_turns_match_in_any_case() -> None:
+    upper = [{key.capitalize(): value for key, value in turn.items()} for turn in (USER, ANSWER)]
+    spaced = [{f" {key.upper()} ": value for key, value in turn.items()} for turn in (USER, ANSWER)]
+    assert read_one(*upper) == read_one(*spaced) == PLAIN
+    with pytest.raises(UsageError, match="has the key 'content' in two spellings"):
+        read_one({**USER, "Content": "Other."}, ANSWER)
+
+
+@pytest.mark.parametrize("zero", ["0", "0.0", " False ", "false", 0.0, False])
+def test_weights_can_be_text(zero: object) -> None:
+    bad = {**ANSWER, "content": "Bad."}
+    expected = read_one(USER, {**bad, "weight": 0}, USER, ANSWER)
+    assert read_one(USER, {**bad, "weight": zero}, USER, {**ANSWER, "weight": "1"}) == expected
+    with pytest.raises(UsageError, match="has the weight 'half': weights other than 0 and 1 are not supported"):
+        read_one(USER, {**ANSWER, "weight": "half"})
+
+
+@pytest.mark.parametrize("key", ["mask", "loss_mask", "train_detail"])
+def test_keys_that_mask_parts_of_the_loss_are_refused(key: str) -> None:
+    with pytest.raises(UsageError, match=f"has the key '{key}', which changes the loss of the turn and is not read"):
+        read_one(USER, {**ANSWER, key: True})
+    assert read_one(USER, {**ANSWER, key: False}) == PLAIN
+
+
+def test_a_number_as_content_is_its_text() -> None:
+    assert read_one(USER, {**ANSWER, "content": 4}).completion == "4"
+
+
+@pytest.mark.parametrize("tools", [{"functions": [TOOL]}, [{"type": "function"}], '[{"function": {"name": " "}}]'])
+def test_tools_without_a_name_are_refused(tools: object) -> None:
+    """They could not be found in the rendered text, so that a template could leave them out unnoticed."""
+    with pytest.raises(UsageError, match="column 'tools', item 1: the tool definition has no function name"):
+        read_one(USER, ANSWER, tools=tools)
+
+
+def test_a_system_turn_that_differs_from_the_column_in_spaces_only_is_the_same() -> None:
+    turns = ({"role": "system", "content": " Be brief.\n"}, USER, ANSWER)
+    assert read_one(*turns, system="Be brief.") == read_one(*turns)
+
+
+def test_maps_of_parquet_are_objects() -> None:
+    kind = pyarrow.list_(pyarrow.map_(pyarrow.string(), pyarrow.string()))
+    turns = [[list(turn.items()) for turn in (USER, ANSWER)]]
+    rows = rows_of_arrow("mine", pyarrow.table({"messages": pyarrow.array(turns, kind)})).rows
+    assert [row.value["messages"] for row in rows] == [[USER, ANSWER]]
