@@ -57,7 +57,7 @@ def best_arm_gain(
     cost = sums if metric.goal == "lower" else -sums
     splits = _splits(*shape, np.random.default_rng(seed))
     selected = splits.select(cost)
-    measured = splits.measure(sums, np.bincount(indices, weights=aligned.weights))
+    measured = splits.measure(sums, np.asarray(np.bincount(indices, weights=aligned.weights), dtype=np.float64))
     best = int(cost.sum(axis=(1, 2)).argmin())
     plain = paired_comparison(
         *(np.zeros_like(values[best]), values[best]),

@@ -84,7 +84,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
 
 def _planned_metric(plan: AnalysisPlan | None, metrics: Mapping[str, Metric]) -> str:
     """Return the key of the declared primary metric, or of the default one if the declared one was not measured."""
-    if plan and plan.metric in metrics:
+    if plan and plan.metric and plan.metric in metrics:
         return plan.metric
     return HELD_OUT_LOSS if HELD_OUT_LOSS in metrics else next(iter(metrics))
 

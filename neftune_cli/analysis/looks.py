@@ -14,7 +14,7 @@ from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.paper_claims.noise_effects import slope_weights
 from neftune_cli.analysis.results import Assessment, Contrast, ContrastName, Interval, NoiseTest, Role
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
-from neftune_cli.analysis.verdicts import Looks, assess, is_testable
+from neftune_cli.analysis.verdicts import Looks, assess, is_testable, p_different
 from neftune_cli.evidence.measurements import AnalysisPlan, Floats, Measurements
 from neftune_cli.metrics import Metric
 
@@ -167,20 +167,21 @@ class Design:
         if not self.about_noise or not present or len(present[0]) < 2:
             return None
         found = [self._contrasts(metric, arms, look) for look, arms in enumerate(present)]
-        p_value = self.test.p_value([_smallest_p_value(contrasts) for contrasts in found])
-        whole = len(list(takewhile(lambda arms: arms == present[0], present)))
         names: tuple[ContrastName, ...] = ("mean", "trend")
-        at_looks = {name: [contrasts.get(name) for contrasts in found[:whole]] for name in names}
-        assessed = assess(at_looks, metric, margin, test=self.test)
+        at_looks = {name: [contrasts.get(name) for contrasts in found] for name in names}
+        p_values = [p_different(looks, self.test) for looks in at_looks.values() if any(map(is_testable, looks))]
+        whole = len(list(takewhile(lambda arms: arms == present[0], present)))
+        assessed = assess({name: looks[:whole] for name, looks in at_looks.items()}, metric, margin, test=self.test)
         contrasts = tuple(Contrast(name, present[0], assessed[name]) for name in names if name in assessed)
-        return NoiseTest(p_value, contrasts) if contrasts else None
+        return NoiseTest(simes(p_values) if p_values else 1.0, contrasts) if contrasts else None
 
     def _contrasts(self, metric: Metric, arms: Sequence[str], look: int) -> dict[ContrastName, PairedComparison]:
         aligned = self._aligned(metric, (self.baseline, *arms), self._seeds_until(look)) if arms else None
         if aligned is None:
             return {}
         baseline, noisy = aligned.values[0], aligned.values[1:]
-        found = {"mean": aligned.compare(baseline, noisy.mean(axis=0), confidence=self.confidence)}
+        found: dict[ContrastName, PairedComparison | None] = {}
+        found["mean"] = aligned.compare(baseline, noisy.mean(axis=0), confidence=self.confidence)
         if (weights := self._trend_weights(arms)) is not None:
             change = np.tensordot(weights, noisy, axes=1)
             found["trend"] = aligned.compare(np.zeros_like(change), change, confidence=self.confidence)
@@ -201,9 +202,3 @@ def _with_most_seeds(tested: Mapping[str, Looks], look: int) -> tuple[str, ...]:
     seeds = {arm: one.seeds for arm, found in tested.items() if look < len(found) and (one := found[look])}
     least = LEAST_SEEDS * max(seeds.values(), default=0)
     return tuple(arm for arm, count in seeds.items() if count >= least)
-
-
-def _smallest_p_value(contrasts: Mapping[ContrastName, PairedComparison]) -> float:
-    """Return Simes' p-value of the contrasts at one look; NaN if none is testable."""
-    p_values = [one.p_value for one in contrasts.values() if is_testable(one)]
-    return simes(p_values) if p_values else math.nan
