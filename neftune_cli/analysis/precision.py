@@ -40,7 +40,7 @@ class Precision:
     seed_seconds: float | None
     """Time in seconds of `MORE_SEEDS` more seeds of these arms and of the baseline; None if it is unknown."""
     item_seconds: float | None
-    """Upper bound of the additional time in seconds per trial with twice as many items; None if it is unknown."""
+    """Estimate of the additional time in seconds per trial with twice as many items; None if it is unknown."""
 
     @property
     def narrows_most(self) -> Literal["seeds", "items"] | None:
@@ -68,7 +68,8 @@ def precision(
         comparisons: arm to its difference to the baseline.
         seconds: arm to the known times of its trials, of the baseline as well.
         baseline: name of the baseline.
-        evaluation_seconds: time of one evaluation of a model on all items, or an upper bound of it.
+        evaluation_seconds: time of one evaluation of a model on all items. The evaluation of the base model is an
+            estimate: its responses are longer than those of a trained model, and its losses are measured once.
     """
     known = {arm: one for arm, one in comparisons.items() if one.about == "method" and one.mean.is_measured}
     if not known:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from neftune_cli.analysis.precision import MORE_SEEDS, Precision
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison
 from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason
-from neftune_cli.formatting import counted, listed, percent, rough_duration
+from neftune_cli.formatting import counted, duration, listed, percent, rough_duration
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.cells import DASH
 from neftune_cli.reporting.sections import is_defined, seeds_of_arms
@@ -306,6 +306,8 @@ def precision_sentences(comparison: Comparison) -> list[str]:
 
 
 def _sources(precision: Precision, name: str) -> str:
+    if all(arm.narrowing_by_items is None for arm in precision.arms):
+        return f"The standard error of {name} is over seeds only."
     parts = {"seeds": "seed_share", "items": "item_share", "their interaction": "residual_share"}
     shares = [f"{_range([getattr(arm, of) for arm in precision.arms], '{:.0%}')} {part}" for part, of in parts.items()]
     return f"Sources of the squared standard error of {name}: {listed(shares)}."
@@ -323,7 +325,7 @@ def _more_items(precision: Precision) -> str:
     if not narrowing:
         return ""
     seconds = precision.item_seconds
-    time = f"takes at most {rough_duration(seconds)} per trial" if seconds else "takes an unknown time"
+    time = f"takes about {duration(seconds)} per trial" if seconds else "takes an unknown time"
     return f" Doubling the held-out examples {time} and narrows them by {_range(narrowing, '{:.0%}')}."
 
 
