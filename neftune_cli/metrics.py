@@ -4,6 +4,7 @@ Evaluation computes the declared scores. Analysis and reporting read units, dire
 module imports neither torch nor the libraries that compute scores.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -57,6 +58,22 @@ class Margin:
         if self.of_gain is not None and gain is not None and gain > 0:
             return self.of_gain * gain
         return self.size * abs(baseline) if self.relative else self.size
+
+    @classmethod
+    def parse(cls, text: str) -> "Margin | None":
+        """Return the margin of a text: `0.02`, `10%` of the baseline, or `1% of gain`; None for any other text."""
+        share, of, gain = text.partition(" of ")
+        is_of_gain = bool(of) and gain.strip() == "gain"
+        number = share.strip()
+        try:
+            size = float(number.removesuffix("%"))
+        except ValueError:
+            return None
+        if not math.isfinite(size) or size <= 0 or (of and not (is_of_gain and number.endswith("%"))):
+            return None
+        if is_of_gain:
+            return cls(size / 100, relative=True, of_gain=size / 100)
+        return cls(size / 100, relative=True) if number.endswith("%") else cls(size)
 
     def rule(self) -> str:
         """Return the rule as text, for example "1% of the gain of fine-tuning"."""

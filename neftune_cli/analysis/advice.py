@@ -258,7 +258,7 @@ def _keep(comparison: Comparison) -> str:
 def _is_about_noise(comparison: Comparison) -> bool:
     """Return whether the baseline has no noise and all other arms have noise."""
     baseline = _arm(comparison, comparison.baseline)
-    return baseline.alpha == 0 and all(arm.alpha for arm in comparison.treated)
+    return baseline.alpha == 0 and all(arm.alpha for arm in comparison.studied)
 
 
 def _spoken(comparison: Comparison, name: str) -> str:

@@ -45,7 +45,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     base = next((trial.scores for trial in evidence.trials if trial.is_base), None)
     primary = _primary(evidence.name, metrics, options.metric or (evidence.plan.metric if evidence.plan else None))
     options = _resolved(options, evidence.plan, primary, metrics, arms, baseline, base)
-    design = Design(arms, baseline, options.confidence, evidence.plan, _is_about_noise(arms, baseline))
+    design = Design(arms, baseline, options.confidence, evidence.plan, _is_about_noise(arms, baseline, evidence.plan))
     looks = design.taken(metrics[primary], options.margins[primary].size)
     assessed = {key: design.assess(metric, options.margins[key].size, looks) for key, metric in metrics.items()}
     summaries = tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, assessed) for name in arms)
@@ -90,11 +90,12 @@ def _resolved(
     return replace(options, metric=options.metric and primary, margins=margins)
 
 
-def _is_about_noise(arms: TrialsByArm, baseline: str) -> bool:
-    """Return whether the baseline has no noise, and all other arms have noise and the same recipe."""
+def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None) -> bool:
+    """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
+    controls = plan.controls if plan else ()
     first = {arm: first_trial(arms, arm) for arm in arms}
     recipe = recipe_details(first[baseline])
-    others = [trial for arm, trial in first.items() if arm != baseline]
+    others = [trial for arm, trial in first.items() if arm != baseline and arm not in controls]
     return first[baseline].alpha == 0 and all(one.alpha and recipe_details(one) == recipe for one in others)
 
 

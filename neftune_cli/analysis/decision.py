@@ -49,19 +49,13 @@ class Decision:
 def decide(comparison: Comparison) -> Decision:
     """Return the decision that follows from the verdicts on the primary metric."""
     metric = comparison.metrics[comparison.primary]
-    arms = [arm.name for arm in comparison.treated]
-    known = {arm: one for arm in arms if (one := comparison.assessment(arm, metric.key)) and one.role != "control"}
+    arms = [arm.name for arm in comparison.studied]
+    known = {arm: one for arm in arms if (one := comparison.assessment(arm, metric.key))}
     with_verdict = {arm: one for arm, one in known.items() if one.verdict}
     checkpoints = {arm: one for arm, one in known.items() if one.comparison.about == "checkpoints"}
-    others = tuple(
-        arm for arm in arms if arm not in {**with_verdict, **checkpoints} and arm not in _controls(comparison)
-    )
+    others = tuple(arm for arm in arms if arm not in {**with_verdict, **checkpoints})
     action, arm = _action(comparison, metric, with_verdict, checkpoints)
     return Decision(action, arm, with_verdict, checkpoints, others)
-
-
-def _controls(comparison: Comparison) -> tuple[str, ...]:
-    return comparison.plan.controls if comparison.plan else ()
 
 
 def stopped_arm(stopping: EarlyStopping | None, name: str) -> StoppedArm | None:

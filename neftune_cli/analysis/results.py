@@ -232,6 +232,12 @@ class Comparison:
         """Return the arms that are compared with the baseline."""
         return tuple(arm for arm in self.arms if arm.name != self.baseline)
 
+    @property
+    def studied(self) -> tuple[ArmSummary, ...]:
+        """Return the arms that the question is about: the treated ones without the controls."""
+        controls = self.plan.controls if self.plan else ()
+        return tuple(arm for arm in self.treated if arm.name not in controls)
+
     def assessment(self, arm: str, metric: str) -> Assessment | None:
         """Return the assessment of an arm on a metric, or None if there is none."""
         estimate = next(one for one in self.arms if one.name == arm).estimates.get(metric)

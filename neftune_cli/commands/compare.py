@@ -1,6 +1,5 @@
 """`neftune compare`: verdict, tables, report or export of finished sweeps."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -108,11 +107,13 @@ def parse_margins(texts: Sequence[str], known: Sequence[str]) -> "Mapping[str, M
         UsageError: every text with a wrong form, a size that is not positive and finite, or an unknown metric.
 
     """
+    from neftune_cli.metrics import Margin
+
     margins: dict[str, Margin] = {}
     problems = []
     for text in texts:
         key, _, size = (part.strip() for part in text.partition("="))
-        margin = _margin(size)
+        margin = Margin.parse(size)
         if margin is None:
             what = f"the size must be a number larger than 0; {size!r} was given" if size else "the size is missing"
             problems.append(Problem(f"--margin {text}: {what}.", _MARGIN_FIX))
@@ -128,20 +129,7 @@ def parse_margins(texts: Sequence[str], known: Sequence[str]) -> "Mapping[str, M
     return margins
 
 
-_MARGIN_FIX = "Use eval_loss=0.02 (in its unit), or response_chars=10% (of the baseline's mean)."
-
-
-def _margin(text: str) -> "Margin | None":
-    from neftune_cli.metrics import Margin
-
-    relative = text.endswith("%")
-    try:
-        size = float(text.removesuffix("%"))
-    except ValueError:
-        return None
-    if not math.isfinite(size) or size <= 0:
-        return None
-    return Margin(size / 100, relative=True) if relative else Margin(size)
+_MARGIN_FIX = "Use eval_loss=0.02 (in its unit), response_chars=10% (of the baseline), or 'eval_loss=1% of gain'."
 
 
 def _check_confidence(confidence: float) -> None:

@@ -54,20 +54,20 @@ def executable_plan(
 
     """
     with Interrupts() as interrupts, make_executor(_executor_name(running)) as executor:
-        announce = _announce_nothing if quiet else _announce_reading
-        planned = plan_sweep(file, fields, output, executor.inspect, announce)
+        say = _say_nothing if quiet else _say
+        planned = plan_sweep(file, fields, output, executor.inspect, lambda: say(READING))
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
             what = f"{planned.folder.path} has other trainings."
             raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
         yield ExecutablePlan(planned, executor, interrupts)
 
 
-def _announce_reading() -> None:
+def _say(line: str) -> None:
     with suppress(OSError, ValueError):  # the terminal may be closed
-        typer.echo(READING, err=True)
+        typer.echo(line, err=True)
 
 
-def _announce_nothing() -> None: ...
+def _say_nothing(line: str) -> None: ...
 
 
 def _executor_name(running: RunOptions) -> str:
@@ -88,6 +88,7 @@ def run_and_report(
     quiet: bool,
     as_json: bool,
     single_trial: bool = False,
+    pause_at: int | None = None,
 ) -> "tuple[PlannedSweep, SweepOutcome]":
     """Plan, run, and print the results.
 
@@ -99,6 +100,7 @@ def run_and_report(
         quiet: whether to show no progress.
         as_json: whether to print one JSON summary instead of tables.
         single_trial: whether the folder may have only one training.
+        pause_at: number of seeds of the planned look after which to stop, or None.
 
     Raises:
         UsageError: every problem of the options, the model, the data and the folder.
@@ -109,15 +111,32 @@ def run_and_report(
     with executable_plan(file, fields, output, running, quiet=quiet, single_trial=single_trial) as work:
         from neftune_cli.commands.failures import disk_errors_reported, finish
         from neftune_cli.commands.outcome import print_results  # before the run: an upgrade may replace the files
-        from neftune_cli.sweeps.runner import run_sweep
+        from neftune_cli.commands.until_decided import check_pause
 
         planned = work.planned
-        with _observer(planned, quiet=quiet) as observer, disk_errors_reported(planned.folder.path):
-            outcome = run_sweep(planned.plan, planned.folder, work.executor, observer, work.interrupts, running)
+        check_pause(planned.plan.spec.analysis.looks, pause_at)
+        with disk_errors_reported(planned.folder.path):
+            outcome = _run(work, running, quiet=quiet, pause_at=pause_at)
     with disk_errors_reported(planned.folder.path):
         print_results(planned, outcome, as_json=as_json, single_trial=single_trial)
     finish(planned, outcome, retried=running.retry_failed)
     return planned, outcome
+
+
+def _run(work: ExecutablePlan, running: RunOptions, *, quiet: bool, pause_at: int | None) -> "SweepOutcome":
+    """Run all trials, or those of the planned looks until every arm is decided."""
+    from neftune_cli.commands.until_decided import run_looks
+    from neftune_cli.sweeps.runner import run_sweep
+
+    planned = work.planned
+    if planned.plan.spec.analysis.looks:
+        say = _say_nothing if quiet else _say
+        return run_looks(work, running, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at)
+    with _observer(planned, quiet=quiet) as observer:
+        outcome = run_sweep(planned.plan, planned.folder, work.executor, observer, work.interrupts, running)
+    if not outcome.was_cut_short:
+        planned.folder.add_look(len(planned.plan.spec.seeds))
+    return outcome
 
 
 def _observer(planned: PlannedSweep, *, quiet: bool) -> Any:

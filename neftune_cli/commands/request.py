@@ -140,7 +140,7 @@ def _name(file: Path | None, spec: SweepSpec) -> str:
 def _nested(fields: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     """Return parsed values as `resolve_valid_fields` expects them: "train.epochs" becomes an entry of "train"."""
     parser_of = parsers()
-    nested: dict[str, Any] = {"train": {}, "evaluation": {}}
+    nested: dict[str, Any] = {"train": {}, "evaluation": {}, "analysis": {}}
     for field, value in fields.items():
         parsed = problems.attempt(partial(_parsed, parser_of.get(field, ""), value))
         if parsed is None:

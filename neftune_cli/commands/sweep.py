@@ -38,6 +38,14 @@ def sweep(
     noise_scale: options.NoiseScale = None,
     noise_schedule: options.NoiseSchedule = None,
     noise_target: options.NoiseTarget = None,
+    until_decided: options.UntilDecided = None,
+    looks: options.Looks = None,
+    max_seeds: options.MaxSeeds = None,
+    pause_at: options.PauseAt = None,
+    metric: options.PrimaryMetric = None,
+    margin: options.PrimaryMargin = None,
+    primary_arm: options.PrimaryArm = None,
+    controls: options.Controls = None,
     epochs: options.Epochs = None,
     max_steps: options.MaxSteps = None,
     learning_rate: options.LearningRate = None,
@@ -85,4 +93,4 @@ def sweep(
 
         show_plan(experiment, fields, output, running, hourly_rate=hourly_rate, quiet=quiet, as_json=as_json)
         return
-    run_and_report(experiment, fields, output, running, quiet=quiet, as_json=as_json)
+    run_and_report(experiment, fields, output, running, quiet=quiet, as_json=as_json, pause_at=pause_at)

@@ -10,8 +10,14 @@ from neftune_cli.config.field_problems import arm_label, given
 from neftune_cli.config.spec import DEFAULT_ALPHAS, NOISE_DETAILS, SweepSpec, choices_of
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 
-ARM_FLAGS = ("alphas", "noises", "snr")
+ARM_FLAGS = ("alphas", "noises", "snr", "controls")
 """Options that define arms."""
+CONTROL_ARMS: tuple[dict[str, Any], ...] = (
+    {"name": "A/A control", "alpha": 0.0, "repeat": 1, "control": True},
+    {"name": "positive control", "snr": 1.0, "control": True},
+)
+"""Checks of the instrument: the baseline again with other random streams, which should not differ, and noise with the
+norm of the embeddings, which should hurt."""
 
 _SIZES = ("alpha", "snr")
 _GRID_FIELDS = (*_SIZES, *NOISE_DETAILS)
@@ -42,7 +48,7 @@ def arms_of(
     """
     listed, grid = _listed(written, place, problems), _as_grid(written.get("grid") or {}, place, problems)
     defaults = {**written, **flags}
-    if any(flags.get(name) for name in ARM_FLAGS):
+    if any(flags.get(name) for name in ("alphas", "noises", "snr")):
         details = {**_details(grid), **({"noise": flags["noises"]} if flags.get("noises") else {})}
         sizes = _sizes_of_options(flags) or _sizes_of_arms(listed) + _sizes(grid) or _default_sizes()
         arms = _added([], _expanded(sizes, details, defaults))
@@ -50,7 +56,7 @@ def arms_of(
         arms = _added(listed, _expanded(_sizes(grid) or _default_sizes(), _details(grid), defaults))
     else:
         arms = listed or [dict([size]) for size in _default_sizes()]
-    return [_named(arm) for arm in arms]
+    return [_named(arm) for arm in (_added(arms, CONTROL_ARMS) if flags.get("controls") else arms)]
 
 
 def arm_name(arm: Mapping[str, Any]) -> str:
@@ -80,7 +86,7 @@ def fields_in(values: Mapping[str, Any], name: str, place: str = "") -> dict[str
     """
     section = values.get(name) or {}
     if not isinstance(section, dict):
-        example = {"train": "epochs: 3", "evaluation": "max_new_tokens: 96"}[name]
+        example = {"train": "epochs: 3", "evaluation": "max_new_tokens: 96", "analysis": "looks: [5, 8, 12, 20]"}[name]
         what = f"{place}{name} must be a mapping of fields{given(section)}."
         raise UsageError(Problem(what, f"Use {name}: {{{example}}}."))
     return section

@@ -12,6 +12,7 @@ from neftune_cli.config.experiment_file import ExperimentFile
 from neftune_cli.config.spec import (
     NOISE_DETAILS,
     TRAIN_FIELD_SYNONYMS,
+    AnalysisSpec,
     ArmSpec,
     EvaluationSpec,
     Spec,
@@ -153,6 +154,8 @@ _FIXES = {
     "repeated_arm_name": "Remove one of the arms, or rename it.",
     "repeated_seed": "Remove the repeated seeds.",
     "reserved_arm_name": "Rename the arm.",
+    "looks_order": "Use for example looks: [5, 8, 12, 20].",
+    "seeds_of_looks": "Remove seeds; the last look sets their number.",
     "sft_type": "Use sft: {weight_decay: 0.1}.",
 }
 """Fixes for the errors that the specs raise themselves, by type. Their message is a complete sentence."""
@@ -175,12 +178,19 @@ def _fix(location: Location, separator: str, value: Any) -> str:
 
 
 def _option(location: Location) -> str:
-    names = [str(part) for part in location if part not in ("train", "evaluation") and isinstance(part, str)]
+    names = [
+        str(part) for part in location if part not in ("train", "evaluation", "analysis") and isinstance(part, str)
+    ]
     return f"--{names[0].replace('_', '-')}"
 
 
 def _fields(section: Location) -> dict[str, FieldInfo]:
-    models: dict[str | int, type[Spec]] = {"train": TrainSpec, "evaluation": EvaluationSpec, "arms": ArmSpec}
+    models: dict[str | int, type[Spec]] = {
+        "train": TrainSpec,
+        "evaluation": EvaluationSpec,
+        "analysis": AnalysisSpec,
+        "arms": ArmSpec,
+    }
     names = [part for part in section if isinstance(part, str)]
     model = models.get(names[-1]) if names else SweepSpec
     return model.model_fields if model else {}
@@ -212,6 +222,7 @@ _OTHER_NAMES = {
     "data": "Did you mean 'dataset'?",
     "layout": "Did you mean 'format'?",
     **{name: f"Use evaluation: {{{name}: ...}}." for name in EvaluationSpec.model_fields},
+    **{name: f"Use analysis: {{{name}: ...}}." for name in AnalysisSpec.model_fields},
     **{name: f"Use train: {{{name}: ...}}." for name in _TRAINING_FIELDS},
     **{name: f"Use train: {{{field}: ...}}." for name, field in TRAIN_FIELD_SYNONYMS.items()},
 }

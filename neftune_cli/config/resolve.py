@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from neftune_cli.config.arms import ARM_FLAGS, arms_of, fields_in
+from neftune_cli.config.declared_analysis import LOOK_FLAGS, planned_looks, primary_arm, seeds_of_looks
 from neftune_cli.config.experiment_file import VERSION_FIELD, read_experiment
 from neftune_cli.config.field_problems import Details, Origin, independent
 from neftune_cli.config.spec import DEFAULT_MODEL, DEFAULT_SEEDS, SweepSpec, default_recipe
@@ -56,12 +57,20 @@ def resolve_valid_fields(file: Path | None, flags: Mapping[str, Any], problems: 
     written = problems.attempt(lambda: read_experiment(file))
     if written is None:
         return None
-    values = {**written.fields, **{name: value for name, value in flags.items() if name not in ARM_FLAGS}}
-    for section in ("train", "evaluation"):
+    defining = {*ARM_FLAGS, *LOOK_FLAGS}
+    values = {**written.fields, **{name: value for name, value in flags.items() if name not in defining}}
+    for section in ("train", "evaluation", "analysis"):
         in_file = problems.attempt(partial(fields_in, written.fields, section, written.place(section)))
         values[section] = {**(in_file or {}), **flags.get(section, {})}
     values["arms"] = arms_of(written.fields, flags, problems, written.place)
     values.pop("grid", None)
+    looks = planned_looks(flags, values["analysis"].get("looks"), problems)
+    if looks or flags.get("until_decided") is False:
+        values["analysis"]["looks"] = looks
+    if looks:
+        values["seeds"] = seeds_of_looks(looks, values.get("seeds"), flags, problems)
+    if wanted := values["analysis"].get("primary_arm"):
+        values["analysis"]["primary_arm"] = primary_arm(str(wanted), values["arms"], problems)
     origin = Origin(written, flags, values["arms"])
     spec, errors = _validated(values)
     problems.add(map(origin.problem, errors))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from neftune_cli.config.choices import DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
@@ -174,6 +174,31 @@ def choices_of(field: str) -> Sequence[str]:
     return registered[field]() if field in registered else get_args(NoiseDetails.model_fields[field].annotation)
 
 
+def _as_text(value: Any) -> Any:
+    """Return a number as text; YAML reads `margin: 0.02` as a number."""
+    return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+class AnalysisSpec(Spec):
+    """Analysis that is declared before the first trial."""
+
+    metric: str | None = Field(default=None, examples=["eval_loss"])
+    """Primary metric, which the verdict is about; null is the held-out loss."""
+    margin: Annotated[str, BeforeValidator(_as_text)] | None = Field(default=None, examples=["0.02"])
+    """Equivalence margin of the primary metric: a size in its unit, `10%` of the baseline, or `1% of gain`."""
+    primary_arm: str | None = Field(default=None, examples=["alpha=5"])
+    """Arm of the confirmatory test; the other arms are exploratory. Null: all arms are tested together."""
+    looks: tuple[Annotated[int, Field(ge=3)], ...] = Field(default=(), examples=[[5, 8, 12, 20]])
+    """Numbers of seeds at the planned looks. An arm that is decided at a look gets no further seeds. Empty: the number
+    of seeds is fixed."""
+
+    @model_validator(mode="after")
+    def _looks_rise(self) -> Self:
+        if any(later <= sooner for sooner, later in zip(self.looks, self.looks[1:], strict=False)):
+            raise PydanticCustomError("looks_order", "analysis.looks must rise")
+        return self
+
+
 class ArmSpec(Spec):
     """Arm: a named set of overrides to the noise and the recipe of the sweep."""
 
@@ -195,11 +220,13 @@ class ArmSpec(Spec):
     """Tokens that receive noise."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Overrides of training fields."""
+    control: bool = False
+    """Whether the arm checks the instrument and is no part of the question."""
 
     @property
     def varies_only_alpha(self) -> bool:
         """Return whether the arm overrides nothing but alpha."""
-        return not (self.train or self.repeat or any(getattr(self, field) for field in NOISE_DETAILS))
+        return not (self.train or self.repeat or self.control or any(getattr(self, field) for field in NOISE_DETAILS))
 
 
 class TrialSpec(InputSpec):
@@ -232,6 +259,8 @@ class SweepSpec(NoiseDetails, InputSpec):
     """List of seeds, or the number of seeds; default 3."""
     arms: tuple[ArmSpec, ...] = Field(min_length=1)
     """Arms; the first one is the baseline."""
+    analysis: AnalysisSpec = AnalysisSpec()
+    """Analysis that is declared before the first trial."""
 
     @model_validator(mode="after")
     def _arms_are_distinct(self) -> Self:
@@ -245,6 +274,10 @@ class SweepSpec(NoiseDetails, InputSpec):
         if any(arm.name == BASE_ARM for arm in self.arms):
             message = "the arm name {name} is reserved for the base model"
             raise PydanticCustomError("reserved_arm_name", message, {"name": repr(BASE_ARM)})
+        if self.analysis.looks and len(self.seeds) != self.analysis.looks[-1]:
+            counts = {"seeds": str(len(self.seeds)), "last": str(self.analysis.looks[-1])}
+            message = "the planned looks need {last} seeds, and there are {seeds}"
+            raise PydanticCustomError("seeds_of_looks", message, counts)
         return self
 
     def noise_of(self, arm: ArmSpec) -> NoiseSpec:

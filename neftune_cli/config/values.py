@@ -137,6 +137,21 @@ def parse_seeds(text: str) -> list[int]:
 _SEEDS_FIX = "Use a number of seeds (3), or a list (0,1,7). A list of one seed ends with a comma (7,)."
 
 
+def parse_looks(text: str) -> list[int]:
+    """Parse numbers of seeds such as `5,8,12,20`.
+
+    Raises:
+        UsageError: a part is not a number.
+
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if wrong := [part for part in parts if not (part.isascii() and part.isdecimal())]:
+        raise UsageError(
+            Problem(f"--looks: {wrong[0]!r} is not a number of seeds.", "Use for example --looks 5,8,12,20.")
+        )
+    return [int(part) for part in parts]
+
+
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """Parse `key=value` pairs with values in YAML, for example `true`, `0.1` or `[a, b]`.
 

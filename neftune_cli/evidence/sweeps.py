@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neftune_cli.config.identity import canonical_json, recipe_identity
-from neftune_cli.config.spec import NOISE_DETAILS, ArmSpec, NoiseSpec, SweepSpec
+from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, ArmSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements, Setting, with_differences
-from neftune_cli.metrics import METRICS, PROBE_PREFIX, response_metrics
+from neftune_cli.evidence.measurements import (
+    AnalysisPlan,
+    Evidence,
+    ItemValues,
+    Measurements,
+    Setting,
+    with_differences,
+)
+from neftune_cli.formatting import listed
+from neftune_cli.metrics import METRICS, PROBE_PREFIX, Margin, response_metrics
 from neftune_cli.records import HELD_OUT, PROBE, Generation, TrialRecord, perplexity
 from neftune_cli.store import SweepFolder, TrialFolder, trial_label
 
@@ -85,7 +93,9 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
 def _not_started(folder: SweepFolder, spec: SweepSpec | None) -> Iterator[str]:
     """Yield a sentence for each declared trial that has no folder yet."""
     started = {trial_folder.label for trial_folder in folder.trials()}
-    declared = [trial_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds] if spec else []
+    if spec is None or spec.analysis.looks:  # decided arms get no further seeds
+        return iter(())
+    declared = [trial_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds]
     return (f"{label} has not started" for label in declared if label not in started)
 
 
@@ -141,8 +151,9 @@ def _combined(found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Seq
         metrics=METRICS,
         folders=tuple(str(folder.path) for folder in sweeps),
         specs=tuple(folder.written_spec() for folder in sweeps),
-        notes=tuple(_override_notes(sweeps, order)),
+        notes=(*_override_notes(sweeps, order), *_added_seeds(sweeps)),
         unfinished=tuple(line for folder in sweeps for line in unfinished[folder]),
+        plan=_plan(sweeps[0], names) if len(sweeps) == 1 else None,
         manifest="".join(manifests),
     )
 
@@ -183,6 +194,38 @@ def _arm_names(found: Sequence[_SweepTrial]) -> dict[str, str]:
             is_used = one.trial.arm in names.values()
             names[one.arm_identity] = f"{one.trial.arm} ({one.folder.name})" if is_used else one.trial.arm
     return names
+
+
+def _plan(folder: SweepFolder, names: Mapping[str, str]) -> AnalysisPlan | None:
+    """Return the analysis that a sweep declared, with the looks that it has taken; None if it declared nothing."""
+    spec = folder.spec()
+    if spec is None:
+        return None
+    controls = tuple(arm.name for arm in spec.arms if arm.control and arm.name in names.values())
+    declared = spec.analysis
+    if declared == AnalysisSpec() and not controls:
+        return None
+    seen = max(folder.looks(), default=0)
+    return AnalysisPlan(
+        metric=declared.metric,
+        margin=Margin.parse(declared.margin) if declared.margin else None,
+        primary_arm=declared.primary_arm,
+        controls=controls,
+        looks=declared.looks,
+        seeds=spec.seeds,
+        taken=sum(seeds <= seen for seeds in declared.looks),
+    )
+
+
+def _added_seeds(sweeps: Sequence[SweepFolder]) -> Iterator[str]:
+    """Yield a note for each sweep with a fixed number of seeds that was compared with fewer seeds before."""
+    for folder in sweeps:
+        spec, looks = folder.spec(), folder.looks()
+        if spec and not spec.analysis.looks and len(set(looks)) > 1:
+            yield (
+                f"{folder.name} was compared with {listed([str(one) for one in sorted(set(looks))])} seeds. If seeds "
+                "were added because of a result, its p-values are too small. --until-decided plans such looks."
+            )
 
 
 def _override_notes(sweeps: Sequence[SweepFolder], arms: Sequence[str]) -> Iterator[str]:

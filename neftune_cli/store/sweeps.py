@@ -87,6 +87,16 @@ class SweepFolder:
         """Return the manifest, empty if there is none."""
         return read_json(self.path / MANIFEST_FILE) or {}
 
+    def looks(self) -> list[int]:
+        """Return the numbers of seeds with which the sweep was compared at the end of a run."""
+        return list(self.manifest().get("looks") or ())
+
+    def add_look(self, seeds: int) -> None:
+        """Note in the manifest that the sweep was compared with this number of seeds."""
+        manifest = self.manifest()
+        if seeds not in (looks := list(manifest.get("looks") or ())):
+            self.write_manifest({**manifest, "looks": [*looks, seeds]})
+
     def written_spec(self) -> str:
         """Return the text of `sweep.yaml`."""
         return (self.path / SWEEP_FILE).read_text(encoding="utf-8")

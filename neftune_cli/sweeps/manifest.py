@@ -66,6 +66,7 @@ def new_manifest(
         "estimate": before.get("estimate"),
         "truth": before.get("truth"),
         "trials": before.get("trials", {}),
+        "looks": before.get("looks", []),
     }
 
 

@@ -1,15 +1,17 @@
 """Plan of a sweep: the trials of a spec, checked against the contents of the results folder."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from neftune_cli.config.declared_analysis import MIN_LOOK_SEEDS
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
-from neftune_cli.config.spec import BASE_ARM, ArmSpec, SweepSpec
-from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.formatting import counted
+from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, ArmSpec, SweepSpec
+from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
+from neftune_cli.formatting import counted, listed
+from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
@@ -48,6 +50,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
         there = problems.attempt(lambda: _existing_spec(folder, spec))
+    problems.add(_analysis_problems(spec))
     if found.data is not None:
         data = found.data
         problems.attempt(lambda: _check_targets(spec, data))
@@ -58,8 +61,22 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     trials = tuple(_trials(whole, found, found.model, found.data))
     _check_distinct(trials)
     _check_records(folder, trials)
-    notes = (*found.notes, *_unrequested_trials(folder, whole, found.spec))
+    notes = (*found.notes, *_unrequested_trials(folder, whole, found.spec), *_notes_on_seeds(whole))
     return Plan(whole, found.model, found.data, trials, found, notes)
+
+
+def at_look(plan: Plan, seeds: int, arms: Collection[str]) -> Plan:
+    """Return the plan of a look: the base model, and the first seeds of the baseline and of some other arms.
+
+    Args:
+        plan: the whole plan.
+        seeds: number of seeds.
+        arms: names of the other arms.
+
+    """
+    first, used = plan.spec.seeds[:seeds], {plan.spec.arms[0].name, *arms}
+    trials = [trial for trial in plan.trials if trial.is_base or (trial.arm in used and trial.seed in first)]
+    return replace(plan, trials=tuple(trials))
 
 
 def steps_of(trial: Trial, examples: int) -> int:
@@ -151,6 +168,35 @@ def _with_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts) -> S
     return spec
 
 
+def _analysis_problems(spec: SweepSpec) -> Iterator[Problem]:
+    """Yield a problem for an unknown metric, for a margin that cannot be read, and for looks at nothing."""
+    analysis = spec.analysis
+    if analysis.metric is not None and analysis.metric not in METRICS:
+        what = f"analysis.metric: no metric has the key {analysis.metric!r}."
+        fix = did_you_mean(analysis.metric, METRICS) or f"Use {alternatives(tuple(METRICS))}."
+        yield Problem(what, fix)
+    if analysis.margin is not None and Margin.parse(analysis.margin) is None:
+        what = f"analysis.margin: {analysis.margin!r} is not a margin larger than 0."
+        yield Problem(what, "Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain.")
+    if analysis.looks and len(spec.arms) < 2:
+        yield Problem("Planned looks need an arm beside the baseline.", "Add one, for example --alphas 0,5.")
+
+
+def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:
+    """Yield the planned looks, or a note if a fixed number of seeds cannot lead to a verdict, or rarely does."""
+    count = len(spec.seeds)
+    if len(spec.arms) < 2:
+        return
+    if looks := spec.analysis.looks:
+        planned = listed([str(seeds) for seeds in looks])
+        most = count * len(spec.arms)
+        yield f"Looks are planned at {planned} seeds. Decided arms stop, so there are at most {most} trainings."
+    elif count < MIN_LOOK_SEEDS:
+        yield f"There will be no verdict: it needs at least {MIN_LOOK_SEEDS} seeds. Use --until-decided, or --seeds 5."
+    elif count < DEFAULT_LOOKS[0]:
+        yield f"{count} seeds show large differences only. --until-decided adds seeds until each arm is decided."
+
+
 def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
     """Refuse a noise target that the examples lack, or that cannot be identified."""
     for arm in spec.arms:
@@ -180,6 +226,9 @@ def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
     if different := list(differences(there, spec)):
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
         raise UsageError(Problem(what, "Use --output with another folder, or the same options."))
+    if spec.analysis.looks and {arm.name for arm in there.arms} != {arm.name for arm in spec.arms}:
+        what = f"{folder.path} has planned looks for other arms: {', '.join(arm.name for arm in there.arms)}."
+        raise UsageError(Problem(what, "Use the same arms, or --output with another folder."))
     return there
 
 
@@ -230,7 +279,7 @@ def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
 
 def _comparable(spec: SweepSpec) -> dict[str, Any]:
     values = spec.model_dump(mode="json", exclude={"arms", "seeds"})
-    for section in ("train", "evaluation"):
+    for section in ("train", "evaluation", "analysis"):
         fields = values.pop(section)
         values |= {f"{section}.{name}": value for name, value in {**fields.pop("sft", {}), **fields}.items()}
     return values

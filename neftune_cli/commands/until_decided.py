@@ -1,0 +1,113 @@
+"""`--until-decided`: run the planned looks of a sweep, each with the arms that are not decided yet."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from neftune_cli.commands.execution import ExecutablePlan
+from neftune_cli.config.run_settings import RunOptions
+from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.formatting import listed
+from neftune_cli.sweeps.plan import at_look
+
+if TYPE_CHECKING:
+    from neftune_cli.sweeps.progress import Observer
+    from neftune_cli.sweeps.runner import SweepOutcome
+
+
+def check_pause(looks: tuple[int, ...], pause_at: int | None) -> None:
+    """Refuse a pause that is not at a planned look.
+
+    Raises:
+        UsageError: there is no such look.
+
+    """
+    if pause_at is None or pause_at in looks:
+        return
+    if not looks:
+        raise UsageError(Problem("--pause-at has no effect without --until-decided.", "Remove --pause-at."))
+    planned = ", ".join(map(str, looks))
+    raise UsageError(
+        Problem(f"--pause-at {pause_at}: no look is planned at {pause_at} seeds.", f"Use one of {planned}.")
+    )
+
+
+def run_looks(
+    work: ExecutablePlan,
+    running: RunOptions,
+    observe: "Callable[[], AbstractContextManager[Observer]]",
+    say: Callable[[str], None],
+    *,
+    pause_at: int | None,
+) -> "SweepOutcome":
+    """Run the trials of each look, and compare the arms after it, until no arm is left that is not decided.
+
+    The trials of a look depend only on the records of the earlier looks, so an interrupted sweep continues with the
+    same trials. Looks that were taken before are compared again, which runs nothing.
+
+    Args:
+        work: the whole plan, with its executor.
+        running: how trials are run.
+        observe: returns the observer of one look.
+        say: receives a line on each look.
+        pause_at: number of seeds of the look after which to stop, or None.
+
+    """
+    from neftune_cli.sweeps.runner import run_sweep
+
+    plan, folder = work.planned.plan, work.planned.folder
+    going_on = tuple(arm.name for arm in plan.spec.arms[1:])
+    total: SweepOutcome | None = None
+    for number, seeds in enumerate(plan.spec.analysis.looks, start=1):
+        with observe() as observer:
+            part = at_look(plan, seeds, going_on)
+            outcome = run_sweep(part, folder, work.executor, observer, work.interrupts, running)
+        total = _joined(total, outcome)
+        if outcome.was_cut_short:
+            return total
+        folder.add_look(seeds)
+        going_on = _going_on(work)
+        say(_look_line(number, len(plan.spec.analysis.looks), seeds, going_on))
+        if not going_on or seeds == pause_at:
+            break
+    assert total is not None
+    return total
+
+
+def _going_on(work: ExecutablePlan) -> tuple[str, ...]:
+    """Return the arms that need further seeds: those in question without a decision, and with them the controls."""
+    from neftune_cli.analysis.looks import DECIDED
+    from neftune_cli.reporting.reports import compare_sweep
+
+    others = tuple(arm.name for arm in work.planned.plan.spec.arms[1:])
+    try:
+        (compared, *_) = compare_sweep(work.planned.folder)
+    except NothingToCompareError:  # all trials failed
+        return ()
+    comparison = compared.comparison
+    decided = {
+        arm.name
+        for arm in comparison.treated
+        if (one := comparison.assessment(arm.name, comparison.primary)) and one.verdict in DECIDED
+    }
+    studied = {arm.name for arm in comparison.studied}
+    return () if studied <= decided else tuple(arm for arm in others if arm not in decided)
+
+
+def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOutcome":
+    """Return the outcome of all looks together: the last one, with the trials that earlier ones ran."""
+    if before is None:
+        return outcome
+    return replace(
+        outcome,
+        already_done=before.already_done + max(0, outcome.already_done - before.already_done - before.run_now),
+        run_now=before.run_now + outcome.run_now,
+        run_elsewhere=before.run_elsewhere + outcome.run_elsewhere,
+        failed={**before.failed, **outcome.failed},
+    )
+
+
+def _look_line(number: int, looks: int, seeds: int, going_on: tuple[str, ...]) -> str:
+    state = f"not decided: {listed(list(going_on))}" if going_on else "every arm is decided"
+    return f"Look {number} of {looks}, {seeds} seeds: {state}."
