@@ -132,24 +132,29 @@ def noise_p_values(
     differences: Floats,  # (sweeps, arms, seeds)
     present: Flags,  # (sweeps, arms)
 ) -> Floats:
-    """Return Simes' p-values of mean and trend of the present arms, (sweeps,); infinite without an arm."""
+    """Return Simes' p-values of mean, trend and each of the present arms, (sweeps,); infinite without an arm."""
     count = present.sum(axis=1)
-    mean = np.einsum("ka,kas->ks", present / np.maximum(count, 1)[:, None], differences)
+    shares = present / np.maximum(count, 1)[:, None]
     alphas = np.array(DEFAULT_ALPHAS[1 : differences.shape[1] + 1])
-    centered = np.where(present, alphas - (present * alphas).sum(axis=1, keepdims=True) / np.maximum(count, 1)[:, None], 0)
-    trend = np.einsum("ka,kas->ks", centered, differences)
+    centered = np.where(present, alphas - (shares @ alphas)[:, None], 0.0)
+    of_mean, of_trend = (np.einsum("ka,kas->ks", weights, differences) for weights in (shares, centered))
     with np.errstate(invalid="ignore", divide="ignore"):
-        p_mean, p_trend = TTests.of(mean).p_different(), TTests.of(trend).p_different()
-    both = simes_rows(np.stack([p_mean, np.where(count > 1, p_trend, 1.0)], axis=1))
-    return np.where(count > 1, both, np.where(count == 1, p_mean, np.inf))
+        contrasts = np.stack([TTests.of(one).p_different() for one in (of_mean, of_trend)], axis=1)
+    tests = np.concatenate([contrasts, TTests.of(differences).p_different()], axis=1)
+    is_test = np.column_stack([count > 0, count > 1, present])
+    return simes_rows(np.where(is_test, tests, np.inf), is_test.sum(axis=1))
 
 
 def simes_rows(
     p_values: Floats,  # (sweeps, tests)
+    tests: NDArray[np.int64] | None = None,  # (sweeps,)
 ) -> Floats:
-    """Return the p-value of Simes of each row, (sweeps,)."""
-    tests = p_values.shape[1]
-    return np.asarray((np.sort(p_values, axis=1) * tests / np.arange(1, tests + 1)).min(axis=1))
+    """Return the p-value of Simes of each row, (sweeps,). `tests` is the number of finite p-values of each row."""
+    columns = p_values.shape[1]
+    number = np.full(len(p_values), columns) if tests is None else tests
+    with np.errstate(invalid="ignore"):  # a row without any test
+        scaled = np.sort(p_values, axis=1) * number[:, None] / np.arange(1, columns + 1)
+    return np.asarray(np.where(number > 0, scaled.min(axis=1), np.inf))
 
 
 def hommel_rows(

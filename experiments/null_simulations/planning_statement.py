@@ -78,9 +78,8 @@ def _stated(
     seeds = len(differences)
     variance = float(found.error**2 * seeds)
     mean = CrossedMean(float(found.mean), variance, 0.0, seeds, 1, seeds - 1, 1.0)
-    chances = outlook(
-        mean, effect, margin=margin, test=SequentialTest(DEFAULT_LOOKS), alpha=2 * LEVEL / (arms + 1), looks=sorted(set(looks))
-    )
+    test = SequentialTest(DEFAULT_LOOKS)
+    chances = outlook(mean, effect, margin=margin, test=test, alpha=LEVEL, looks=looks, arms=arms)
     return [chances[0].chance, chances[-1].chance]
 
 

@@ -101,17 +101,29 @@ def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None)
 
 def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tuple[str, tuple[Outlook, ...]]]:
     """Yield the chances of a decision of each arm that is not decided, at the next look and at the last one."""
-    tests = max(1, sum(one.role == "arm" for one in assessed.values()))
+    roles = [one.role for one in assessed.values()]
     for arm, one in assessed.items():
         if one.verdict != "inconclusive" or one.role == "control":
             continue
         test = design.test if design.plan and design.plan.looks else SequentialTest(DEFAULT_LOOKS)
         coming = [seeds for seeds in test.looks if seeds > one.comparison.seeds]
         looks = sorted({*coming[:1], *coming[-1:]})
-        alpha = (1 - design.confidence) / (tests if one.role == "arm" else 1)
-        mean, effects = one.comparison.mean, (0.0, one.margin, 2 * one.margin)
-        chances = (outlook(mean, of, margin=one.margin, test=test, alpha=alpha, looks=looks) for of in effects)
-        yield arm, tuple(chance for of_effect in chances for chance in of_effect)
+        yield (
+            arm,
+            tuple(
+                chance
+                for effect in (0.0, one.margin, 2 * one.margin)
+                for chance in outlook(
+                    one.comparison.mean,
+                    effect,
+                    margin=one.margin,
+                    test=test,
+                    alpha=1 - design.confidence,
+                    looks=looks,
+                    arms=roles.count(one.role),
+                )
+            ),
+        )
 
 
 def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:

@@ -12,7 +12,7 @@ from neftune_cli.analysis.multiplicity import simes
 from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
 from neftune_cli.analysis.results import Assessment, Contrast, Interval, NoiseTest, Role
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
-from neftune_cli.analysis.verdicts import assess, is_testable
+from neftune_cli.analysis.verdicts import Looks, assess, is_testable
 from neftune_cli.evidence.measurements import AnalysisPlan, Floats
 from neftune_cli.metrics import Metric
 
@@ -78,7 +78,7 @@ class Design:
     def assess(self, metric: Metric, margin: float, looks: Mapping[str, int]) -> MetricAssessment:
         """Return the assessments of the arms on a metric, each after its number of looks."""
         compared = {arm: [self._compare(metric, arm, look) for look in range(looks[arm])] for arm in self.treated}
-        noise_test = self._noise_test(metric, margin, looks)
+        noise_test = self._noise_test(metric, margin, compared)
         gate = noise_test.p_value if noise_test else 0.0
         families: dict[str, dict[str, list[PairedComparison | None]]] = {}
         for arm, comparisons in compared.items():
@@ -113,19 +113,21 @@ class Design:
         }
         return align(chosen, metric.key)
 
-    def _noise_test(self, metric: Metric, margin: float, looks: Mapping[str, int]) -> NoiseTest | None:
-        """Test the mean of the arms with noise and their trend over alpha; None for a single arm."""
+    def _noise_test(self, metric: Metric, margin: float, compared: Mapping[str, Looks]) -> NoiseTest | None:
+        """Test whether any arm with noise differs, with their mean, their trend and each of them; None for one arm.
+
+        Mean and trend alone would miss an effect at the middle alpha only.
+        """
         arms = [arm for arm in self.treated if self.role(arm) == "arm" and self._has_enough(metric, arm)]
         if not self.about_noise or len(arms) < 2:
             return None
         contrasts: dict[str, list[PairedComparison | None]] = {"mean": [], "trend": []}
         p_values = []
-        for look in range(max(looks[arm] for arm in arms)):
-            present = [arm for arm in arms if looks[arm] > look]
+        for look in range(max(len(compared[arm]) for arm in arms)):
+            present = [arm for arm in arms if len(compared[arm]) > look]
             values = self._contrasts(metric, present, look)
-            p_values.append(
-                simes([one.p_value if one and is_testable(one) else 1.0 for one in values.values()] or [1.0])
-            )
+            tests = [*values.values(), *(compared[arm][look] for arm in present)]
+            p_values.append(simes([one.p_value if one and is_testable(one) else 1.0 for one in tests]))
             if len(present) == len(arms):
                 for name, found in contrasts.items():
                     found.append(values.get(name))

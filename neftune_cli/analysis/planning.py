@@ -35,7 +35,14 @@ class Outlook:
 
 
 def outlook(
-    mean: CrossedMean, effect: float, *, margin: float, test: SequentialTest, alpha: float, looks: Sequence[int]
+    mean: CrossedMean,
+    effect: float,
+    *,
+    margin: float,
+    test: SequentialTest,
+    alpha: float,
+    looks: Sequence[int],
+    arms: int = 1,
 ) -> list[Outlook]:
     """Return the chance of a decision until each of these numbers of seeds.
 
@@ -51,13 +58,16 @@ def outlook(
         effect: assumed true difference, in the metric's unit.
         margin: equivalence margin, in the same unit.
         test: the planned looks.
-        alpha: level of each of the two tests, after the adjustment for several arms.
+        alpha: level of each of the two families of tests.
         looks: numbers of seeds, each one of `test.looks`, larger than the measured number.
+        arms: number of arms of a family. Hommel's method tests an arm at the level alpha if all others are
+            significant, too, and at alpha / arms if none is. The chance is between those of both levels, as if all arms
+            had the same true difference and were independent.
     """
     if not mean.is_measured or mean.seed_degrees < 1:
         return []
     variances = [_variance(mean, effect, quantile) for quantile in (0.5, (1 - SPREAD) / 2, (1 + SPREAD) / 2)]
-    decided = [_decided(mean, effect, variance, margin, test, alpha) for variance in variances]
+    decided = [_decided_of_several(mean, effect, variance, margin, test, alpha, arms) for variance in variances]
     return [Outlook(seeds, effect, *sorted_chances(*(one[seeds] for one in decided))) for seeds in looks]
 
 
@@ -76,6 +86,22 @@ def _variance(mean: CrossedMean, effect: float, quantile: float) -> float:
 def _share_of_seeds(mean: CrossedMean) -> float:
     """Return the share of the squared standard error that is due to seeds. The rest is due to the sample of items."""
     return mean.seed_variance / mean.seeds / mean.standard_error**2
+
+
+def _decided_of_several(
+    mean: CrossedMean,
+    effect: float,
+    variance: float,
+    margin: float,
+    test: SequentialTest,
+    alpha: float,
+    arms: int,
+) -> dict[int, float]:
+    """Return the chance of a decision until each look to come, by its number of seeds, for one of several arms."""
+    if arms == 1:
+        return _decided(mean, effect, variance, margin, test, alpha)
+    high, low = (_decided(mean, effect, variance, margin, test, level) for level in (alpha, alpha / arms))
+    return {seeds: low[seeds] + (high[seeds] - low[seeds]) * high[seeds] ** (arms - 1) for seeds in high}
 
 
 def _decided(

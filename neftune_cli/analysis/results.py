@@ -87,7 +87,7 @@ class NoiseTest:
     """Test of the null hypothesis that no arm with noise differs from the baseline, before the arms are tested."""
 
     p_value: float
-    """Simes' p-value of the contrasts, adjusted over the looks."""
+    """Simes' p-value of the contrasts and of all arms with noise, adjusted over the looks."""
     contrasts: tuple[Contrast, ...]
     """The mean, and with several alphas the trend."""
 
