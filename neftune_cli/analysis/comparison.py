@@ -134,9 +134,17 @@ def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tu
         measured = test.looks[one.looks - 1] if design.has_planned_looks else one.comparison.seeds
         coming = [seeds for seeds in test.looks if seeds > measured]
         looks = sorted({*coming[:1], *coming[-1:]})
-        alpha = (1 - design.confidence) / max(1, tests[design.family(arm)])
-        mean, effects = one.comparison.mean, (0.0, one.margin, 2 * one.margin)
-        chances = (outlook(mean, of, margin=one.margin, test=test, alpha=alpha, looks=looks) for of in effects)
+        chances = (
+            outlook(
+                *(one.comparison.mean, effect),
+                margin=one.margin,
+                test=test,
+                alpha=1 - design.confidence,
+                looks=looks,
+                arms=max(1, tests[design.family(arm)]),
+            )
+            for effect in (0.0, one.margin, 2 * one.margin)
+        )
         yield arm, tuple(chance for of_effect in chances for chance in of_effect)
 
 

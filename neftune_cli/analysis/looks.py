@@ -14,7 +14,7 @@ from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.paper_claims.noise_effects import slope_weights
 from neftune_cli.analysis.results import Assessment, Contrast, ContrastName, Interval, NoiseTest, Role
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
-from neftune_cli.analysis.verdicts import Looks, assess, is_testable, p_different
+from neftune_cli.analysis.verdicts import Looks, assess, is_testable
 from neftune_cli.evidence.measurements import AnalysisPlan, Floats, Measurements
 from neftune_cli.metrics import Metric
 
@@ -157,23 +157,26 @@ class Design:
         return align({arm: self._of_seeds(arm, seeds) for arm in arms}, metric.key)
 
     def _noise_test(self, metric: Metric, margin: float, compared: Mapping[str, Looks]) -> NoiseTest | None:
-        """Test the mean of the arms with noise and their trend over alpha; None for a single arm.
+        """Test whether any arm with noise differs, with their mean, their trend and each of them; None for one arm.
 
-        At each look, the contrasts are those of the arms with new seeds. Their estimates are reported at the last look
-        with all arms.
+        Mean and trend alone would miss an effect at the middle alpha only. At each look, the contrasts are those of the
+        arms with new seeds. Their estimates are reported at the last look with all arms.
         """
         tested = {arm: one for arm, one in compared.items() if self.role(arm) == "arm" and any(map(is_testable, one))}
         present = [_with_most_seeds(tested, look) for look in range(max(map(len, tested.values()), default=0))]
         if not self.about_noise or not present or len(present[0]) < 2:
             return None
         found = [self._contrasts(metric, arms, look) for look, arms in enumerate(present)]
-        names: tuple[ContrastName, ...] = ("mean", "trend")
-        at_looks = {name: [contrasts.get(name) for contrasts in found] for name in names}
-        p_values = [p_different(looks, self.test) for looks in at_looks.values() if any(map(is_testable, looks))]
+        p_values = [
+            _p_of_look([*contrasts.values(), *(tested[arm][look] for arm in arms)])
+            for look, (arms, contrasts) in enumerate(zip(present, found, strict=True))
+        ]
         whole = len(list(takewhile(lambda arms: arms == present[0], present)))
-        assessed = assess({name: looks[:whole] for name, looks in at_looks.items()}, metric, margin, test=self.test)
+        names: tuple[ContrastName, ...] = ("mean", "trend")
+        at_looks: dict[str, Looks] = {name: [contrasts.get(name) for contrasts in found[:whole]] for name in names}
+        assessed = assess(at_looks, metric, margin, test=self.test)
         contrasts = tuple(Contrast(name, present[0], assessed[name]) for name in names if name in assessed)
-        return NoiseTest(simes(p_values) if p_values else 1.0, contrasts) if contrasts else None
+        return NoiseTest(self.test.p_value(p_values), contrasts) if contrasts else None
 
     def _contrasts(self, metric: Metric, arms: Sequence[str], look: int) -> dict[ContrastName, PairedComparison]:
         aligned = self._aligned(metric, (self.baseline, *arms), self._seeds_until(look)) if arms else None
@@ -202,3 +205,9 @@ def _with_most_seeds(tested: Mapping[str, Looks], look: int) -> tuple[str, ...]:
     seeds = {arm: one.seeds for arm, found in tested.items() if look < len(found) and (one := found[look])}
     least = LEAST_SEEDS * max(seeds.values(), default=0)
     return tuple(arm for arm, count in seeds.items() if count >= least)
+
+
+def _p_of_look(comparisons: Sequence[PairedComparison | None]) -> float:
+    """Return Simes' p-value of the contrasts and arms at one look; NaN if none is testable."""
+    p_values = [one.p_value for one in comparisons if one and is_testable(one)]
+    return simes(p_values) if p_values else math.nan

@@ -89,8 +89,8 @@ class NoiseTest:
     """Test of the null hypothesis that no arm with noise differs from the baseline, before the arms are tested."""
 
     p_value: float
-    """Simes' p-value of the contrasts, each with its p-value over the looks. Looks after an arm was decided have the
-    contrasts of the other arms."""
+    """Simes' p-value of the contrasts and of all arms with noise, adjusted over the looks. Looks after an arm was
+    decided have the contrasts of the other arms."""
     contrasts: tuple[Contrast, ...]
     """The mean, and with several alphas the trend."""
 

@@ -41,7 +41,7 @@ def assess(
     """
     looks = {arm: (one,) if isinstance(one, PairedComparison) else tuple(one) for arm, one in comparisons.items()}
     tested = {arm: one for arm, one in looks.items() if any(map(is_testable, one))}
-    p_values = hommel_by_key({arm: p_different(one, test) for arm, one in tested.items()})
+    p_values = hommel_by_key({arm: _p_different(one, test) for arm, one in tested.items()})
     p_adjusted = {arm: max(gates.get(arm, 0.0), p_value) for arm, p_value in p_values.items()}
     p_equivalent = hommel_by_key({arm: _p_equivalent(one, margin, test) for arm, one in tested.items()})
     return {
@@ -74,8 +74,7 @@ def simultaneous_interval(
     return Interval(*comparison.mean.interval(1 - level))
 
 
-def p_different(looks: Looks, test: SequentialTest) -> float:
-    """Return the sequential p-value for the null hypothesis of no difference, not adjusted over arms."""
+def _p_different(looks: Looks, test: SequentialTest) -> float:
     return test.p_value([one.p_value if one and is_testable(one) else math.nan for one in looks])
 
 

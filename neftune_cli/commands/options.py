@@ -142,8 +142,8 @@ NoiseTarget = Annotated[
 UntilDecided = Annotated[
     bool | None,
     Option(
-        "--until-decided",
-        "Add seeds at planned looks until each arm is shown to be better, worse or equivalent.",
+        "--until-decided/--fixed-seeds",
+        "Add seeds at planned looks until each arm is shown to be better, worse or equivalent (default: fixed).",
         ANALYSIS,
         _SPEC,
         field="until_decided",

@@ -1,7 +1,7 @@
 """Declared analysis of a sweep: its planned looks and its primary arm, from options and an experiment."""
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from neftune_cli.config.spec import DEFAULT_LOOKS
@@ -25,10 +25,13 @@ def planned_looks(flags: Mapping[str, Any], written: Any, problems: Problems) ->
 
     """
     given, largest = flags.get("looks"), flags.get("max_seeds")
-    if not flags.get("until_decided"):
+    wanted, in_file = flags.get("until_decided"), list(written) if isinstance(written, list | tuple) else []
+    if wanted is False or not (wanted or in_file):
         problems.add(_without_flag(given, largest))
-        return list(written) if isinstance(written, list | tuple) else []
-    looks = list(given or written or DEFAULT_LOOKS)
+        return []
+    if not given and not _are_looks(in_file):
+        return in_file  # the spec reports the problem, with its line
+    looks = list(given or in_file or DEFAULT_LOOKS)
     if found := list(_problems(looks, largest, is_default=not given)):
         problems.add(found)
         return list(DEFAULT_LOOKS)
@@ -52,7 +55,7 @@ def seeds_of_looks(looks: Sequence[int], seeds: Any, flags: Mapping[str, Any], p
     if "seeds" in flags:
         count = len(flags["seeds"])
         what = f"--seeds gives {counted(count, 'seed')}, but the planned looks need {looks[-1]}."
-        problems.add([Problem(what, f"Remove --seeds. --max-seeds {count} would set the number of seeds.")])
+        problems.add([Problem(what, f"Use --max-seeds {count}, or --fixed-seeds for a fixed number of seeds.")])
     return list(range(looks[-1]))
 
 
@@ -80,9 +83,14 @@ def _without_flag(given: Sequence[int] | None, largest: int | None) -> Iterator[
             yield Problem(f"{name} has no effect without --until-decided.", f"Add --until-decided, or remove {name}.")
 
 
+def _are_looks(values: Sequence[Any]) -> bool:
+    are_numbers = all(isinstance(one, int) and one >= MIN_LOOK_SEEDS for one in values)
+    return are_numbers and all(sooner < later for sooner, later in pairwise(values))
+
+
 def _problems(looks: Sequence[int], largest: int | None, *, is_default: bool) -> Iterator[Problem]:
     shown = ",".join(map(str, looks))
-    if any(later <= sooner for sooner, later in itertools.pairwise(looks)):
+    if any(later <= sooner for sooner, later in pairwise(looks)):
         yield Problem(f"--looks: the numbers of seeds must rise; {shown} was given.", _FIX)
     if few := [seeds for seeds in looks if seeds < MIN_LOOK_SEEDS]:
         what = f"--looks: a look needs at least {MIN_LOOK_SEEDS} seeds; {few[0]} was given."

@@ -64,8 +64,10 @@ def resolve_valid_fields(file: Path | None, flags: Mapping[str, Any], problems: 
         values[section] = {**(in_file or {}), **flags.get(section, {})}
     values["arms"] = arms_of(written.fields, flags, problems, written.place)
     values.pop("grid", None)
-    if looks := planned_looks(flags, values["analysis"].get("looks"), problems):
+    looks = planned_looks(flags, values["analysis"].get("looks"), problems)
+    if looks or flags.get("until_decided") is False:
         values["analysis"]["looks"] = looks
+    if looks:
         values["seeds"] = seeds_of_looks(looks, values.get("seeds"), flags, problems)
     if wanted := values["analysis"].get("primary_arm"):
         values["analysis"]["primary_arm"] = primary_arm(str(wanted), values["arms"], problems)

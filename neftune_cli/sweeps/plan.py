@@ -10,7 +10,7 @@ from neftune_cli.config.declared_analysis import MIN_LOOK_SEEDS
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
 from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, ArmSpec, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
-from neftune_cli.formatting import counted
+from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
@@ -61,7 +61,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     trials = tuple(_trials(whole, found, found.model, found.data))
     _check_distinct(trials)
     _check_records(folder, trials)
-    notes = (*found.notes, *_unrequested_trials(folder, whole, found.spec), *_few_seeds(whole))
+    notes = (*found.notes, *_unrequested_trials(folder, whole, found.spec), *_notes_on_seeds(whole))
     return Plan(whole, found.model, found.data, trials, found, notes)
 
 
@@ -182,12 +182,16 @@ def _analysis_problems(spec: SweepSpec) -> Iterator[Problem]:
         yield Problem("Planned looks need an arm beside the baseline.", "Add one, for example --alphas 0,5.")
 
 
-def _few_seeds(spec: SweepSpec) -> Iterator[str]:
-    """Yield a note if the number of seeds cannot lead to a verdict, or rarely does."""
-    if len(spec.arms) < 2 or spec.analysis.looks:
-        return
+def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:
+    """Yield the planned looks, or a note if a fixed number of seeds cannot lead to a verdict, or rarely does."""
     count = len(spec.seeds)
-    if count < MIN_LOOK_SEEDS:
+    if len(spec.arms) < 2:
+        return
+    if looks := spec.analysis.looks:
+        planned = listed([str(seeds) for seeds in looks])
+        most = count * len(spec.arms)
+        yield f"Looks are planned at {planned} seeds. Decided arms stop, so there are at most {most} trainings."
+    elif count < MIN_LOOK_SEEDS:
         yield f"There will be no verdict: it needs at least {MIN_LOOK_SEEDS} seeds. Use --until-decided, or --seeds 5."
     elif count < DEFAULT_LOOKS[0]:
         yield f"{count} seeds show large differences only. --until-decided adds seeds until each arm is decided."

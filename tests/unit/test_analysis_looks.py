@@ -171,13 +171,13 @@ LARGE_NOISE = (0.9, -0.7, 0.8, -0.8, 0.1)
 
 
 def test_arm_is_inconclusive_if_the_test_of_noise_is_not_passed() -> None:
-    arms = trials({5: SMALL_NOISE, 10: LARGE_NOISE})
+    significant = (-0.172, -0.136, -0.1, -0.064, -0.028)
+    arms = trials({5: significant, 10: LARGE_NOISE})
 
     gated, ungated = (assessed(design(arms, about_noise=about)) for about in (True, False))
 
-    mean = np.mean([SMALL_NOISE, LARGE_NOISE], axis=0)
-    change = np.subtract(LARGE_NOISE, SMALL_NOISE)
-    p_value = simes(p_of(mean), p_of(change))
+    mean, change = np.mean([significant, LARGE_NOISE], axis=0), np.subtract(LARGE_NOISE, significant)
+    p_value = simes(p_of(mean), p_of(change), p_of(significant), p_of(LARGE_NOISE))
     assert gated.noise_test is not None
     assert gated.noise_test.p_value == pytest.approx(p_value)
     assert p_value > 0.05
@@ -186,7 +186,7 @@ def test_arm_is_inconclusive_if_the_test_of_noise_is_not_passed() -> None:
     assert gated.arms["alpha=5"].interval.low <= 0 <= gated.arms["alpha=5"].interval.high
     assert ungated.noise_test is None
     assert ungated.arms["alpha=5"].verdict == "better"
-    assert ungated.arms["alpha=5"].p_adjusted == pytest.approx(2 * p_of(SMALL_NOISE))
+    assert ungated.arms["alpha=5"].p_adjusted == pytest.approx(2 * p_of(significant))
 
 
 def test_contrasts_are_the_mean_of_the_arms_and_the_fitted_change_over_alpha() -> None:
@@ -262,10 +262,9 @@ def test_test_of_noise_goes_on_with_the_arms_that_are_not_decided() -> None:
 
     assert found is not None
     mean, trend = np.mean([stopped[:3], going_on[:3]], axis=0), np.subtract(going_on[:3], stopped[:3])
-    sequential = SequentialTest(LOOKS).p_value
+    first = simes(p_of(mean), p_of(trend), p_of(stopped[:3]), p_of(going_on[:3]))
     # at the second look the mean is that of one arm, which has no trend
-    expected = simes(sequential([p_of(mean), p_of(going_on)]), sequential([p_of(trend)]))
-    assert found.p_value == pytest.approx(expected)
+    assert found.p_value == pytest.approx(SequentialTest(LOOKS).p_value([first, p_of(going_on)]))
     # the estimates are those of the last look with both arms
     assert [contrast.assessment.comparison.seeds for contrast in found.contrasts] == [3, 3]
 

@@ -4,10 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import integrate, stats
-from statsmodels.stats.power import TTestPower
-
-from neftune_cli.analysis.crossed_factors import CrossedMean
 from neftune_cli.analysis.power import (
     MAX_SEEDS,
     minimum_detectable_effect,
@@ -16,6 +12,10 @@ from neftune_cli.analysis.power import (
     required_seeds,
     with_seeds,
 )
+from scipy import integrate, stats
+from statsmodels.stats.power import TTestPower
+
+from neftune_cli.analysis.crossed_factors import CrossedMean
 
 SPREAD = 0.02
 

@@ -69,11 +69,27 @@ def test_looks_of_an_experiment(tmp_path: Path) -> None:
     assert resolve_sweep(file, {"until_decided": True}).analysis.looks == (3, 6)
 
 
-def test_looks_of_an_experiment_must_rise(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("looks", "message"),
+    [
+        ("[6, 3]", "analysis.looks must rise"),
+        ("[1, 3]", "must be 3 or larger"),
+        ("[a, 3]", "must be a whole number"),
+        ("5", "must be a list"),
+    ],
+)
+def test_problems_of_looks_in_an_experiment_name_the_line(tmp_path: Path, looks: str, message: str) -> None:
     file = tmp_path / "x.yaml"
-    file.write_text("analysis: {looks: [6, 3]}\n")
-    with pytest.raises(UsageError, match="must rise"):
+    file.write_text(f"seeds: 6\nanalysis:\n  looks: {looks}\n")
+    with pytest.raises(UsageError, match=f"x.yaml, line 3: .*{message}"):
         resolve_sweep(file, {})
+
+
+def test_fixed_seeds_replace_the_looks_of_an_experiment(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text("analysis: {looks: [5, 8]}\n")
+    spec = resolve_sweep(file, {"until_decided": False, "seeds": [0, 1, 2, 3]})
+    assert (spec.analysis.looks, spec.seeds) == ((), (0, 1, 2, 3))
 
 
 def test_controls_are_two_further_arms() -> None:

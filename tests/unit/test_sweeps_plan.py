@@ -45,11 +45,48 @@ def test_finished_trials_are_not_missing_and_added_ones_are(tmp_path: Path) -> N
 
 
 def test_trials_of_an_earlier_command_are_named_in_a_note(tmp_path: Path) -> None:
-    sweep = finished(tmp_path / "out", alphas="0,5", seeds="2")
-    assert planned(sweep.path, alphas="0,5", seeds="2").notes == ()
-    (note,) = planned(sweep.path, alphas="0", seeds="1").notes
-    also = f"{sweep.path} also has alpha=5, seed 1 from an earlier command."
+    sweep = finished(tmp_path / "out", alphas="0,5", seeds="5")
+    assert planned(sweep.path, alphas="0,5", seeds="5").notes == ()
+    (note,) = planned(sweep.path, alphas="0", seeds="4").notes
+    also = f"{sweep.path} also has alpha=5, seed 4 from an earlier command."
     assert note == f"{also} Their missing trials are run too."
+
+
+@pytest.mark.parametrize(
+    ("options", "note"),
+    [
+        ({"seeds": "2"}, "There will be no verdict"),
+        ({"seeds": "3"}, "3 seeds show large differences only"),
+        ({"until_decided": True}, "Looks are planned at 5, 8, 12 and 20 seeds"),
+    ],
+)
+def test_numbers_of_seeds_that_rarely_decide_are_named_in_a_note(
+    tmp_path: Path, options: dict[str, object], note: str
+) -> None:
+    assert note in planned(tmp_path / "out", alphas="0,5", **options).notes[0]
+
+
+def test_a_folder_with_other_planned_looks_is_refused(tmp_path: Path) -> None:
+    sweep = finished(tmp_path / "out", alphas="0,5", until_decided=True, looks="3,4")
+    for options in ({"until_decided": True}, {"seeds": "5"}, {"until_decided": True, "looks": "3,5"}):
+        with pytest.raises(UsageError, match=r"analysis\.looks is"):
+            planned(sweep.path, alphas="0,5", **options)
+    with pytest.raises(UsageError, match="planned looks for other arms"):
+        planned(sweep.path, alphas="0,5,10", until_decided=True, looks="3,4")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"analysis.metric": "eval_los"}, "Did you mean 'eval_loss'"),
+        ({"analysis.margin": "0"}, "'0' is not a margin larger than 0"),
+        ({"analysis.margin": "-1%"}, "'-1%' is not a margin larger than 0"),
+        ({"alphas": "0", "until_decided": True}, "Planned looks need an arm beside the baseline"),
+    ],
+)
+def test_problems_of_the_declared_analysis(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        planned(tmp_path / "out", **{"alphas": "0,5", **options})
 
 
 def test_alphas_are_sorted_so_that_the_smallest_is_the_baseline(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""Planned looks: arms that are decided at a look get no further seeds."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_cli.commands.execution import ExecutablePlan
+from neftune_cli.commands.request import plan_sweep
+from neftune_cli.commands.until_decided import check_pause, run_looks
+from neftune_cli.config.run_settings import RunOptions
+from neftune_cli.errors import UsageError
+from neftune_cli.reporting.reports import compare_sweep
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps import runner
+from neftune_cli.sweeps.plan import Plan, missing_trials, trial_folder
+from neftune_cli.sweeps.runner import SweepOutcome
+from neftune_cli.sweeps.trial_runner import TrialRunner
+from tests.finished_trials import trial_record, write_trial
+
+Losses = Callable[[str, int], float]
+FIELDS = {
+    "train_examples": 16,
+    "eval_examples": 4,
+    "alphas": "0,5,10",
+    "until_decided": True,
+    "looks": "3,5,8",
+    "analysis.margin": "0.02",
+}
+
+
+def spread(seed: int) -> float:
+    return (0.010, -0.004, 0.007, -0.011, 0.002, 0.005, -0.008, 0.001)[seed]
+
+
+def one_better(arm: str, seed: int) -> float:
+    """Alpha 5 is clearly better, and alpha 10 is close to the baseline with much noise."""
+    return {
+        "alpha=0": 1.0 + spread(seed),
+        "alpha=5": 0.5 + 0.4 * spread(seed),
+        "alpha=10": 1.0 - 15 * spread(seed),
+    }[arm]
+
+
+def run(
+    folder: Path, losses: Losses, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> tuple[SweepOutcome, list[str]]:
+    """Run the looks with an executor that writes records with given losses. Return the outcome and the lines."""
+    planned = plan_sweep(None, FIELDS, folder, TrialRunner().inspect)
+
+    def run_sweep(plan: Plan, sweep: SweepFolder, *_: object) -> SweepOutcome:
+        missing = missing_trials(plan, sweep)
+        sweep.open(plan.spec)
+        for trial in missing:
+            loss = 3.0 if trial.is_base else losses(trial.arm, trial.seed or 0)
+            record = trial_record(trial.id, trial.arm, trial.seed, loss, alpha=trial.alpha, identity=trial.identity)
+            write_trial(trial_folder(sweep, trial), record)
+        return SweepOutcome(len(plan.trials) - len(missing), len(missing), 0, {})
+
+    monkeypatch.setattr(runner, "run_sweep", run_sweep)
+    lines: list[str] = []
+    work: Any = ExecutablePlan(planned, None, None)  # type: ignore[arg-type]
+    options = {"pause_at": None, **options}
+    return run_looks(work, RunOptions(), nullcontext, lines.append, **options), lines  # type: ignore[arg-type]
+
+
+def seeds_of(folder: Path) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for record in SweepFolder(folder).records():
+        if record.seed is not None:
+            found.setdefault(record.arm, []).append(record.seed)
+    return found
+
+
+def test_a_decided_arm_gets_no_further_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome, lines = run(tmp_path / "out", one_better, monkeypatch)
+    seeds = seeds_of(tmp_path / "out")
+    assert seeds["alpha=0"] == seeds["alpha=10"] == list(range(8))
+    assert seeds["alpha=5"] in (list(range(3)), list(range(5)))
+    assert SweepFolder(tmp_path / "out").looks() == [3, 5, 8]
+    assert outcome.run_now == 1 + sum(map(len, seeds.values()))
+    assert lines[-1] == "Look 3 of 3, 8 seeds: not decided: alpha=10."
+    (compared,) = compare_sweep(SweepFolder(tmp_path / "out"))
+    assert compared.comparison.assessment("alpha=5", "eval_loss").verdict == "better"  # type: ignore[union-attr]
+
+
+def test_the_sweep_ends_when_every_arm_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def all_better(arm: str, seed: int) -> float:
+        return 1.0 + spread(seed) if arm == "alpha=0" else 0.5 + 0.3 * spread(seed)
+
+    _, lines = run(tmp_path / "out", all_better, monkeypatch)
+    assert lines[-1].endswith("every arm is decided.")
+    assert len(seeds_of(tmp_path / "out")["alpha=0"]) < 8
+
+
+def test_a_paused_sweep_continues_with_the_same_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path / "whole", one_better, monkeypatch)
+    _, lines = run(tmp_path / "paused", one_better, monkeypatch, pause_at=5)
+    assert lines[-1].startswith("Look 2 of 3")
+    assert SweepFolder(tmp_path / "paused").looks() == [3, 5]
+    run(tmp_path / "paused", one_better, monkeypatch)
+    assert seeds_of(tmp_path / "paused") == seeds_of(tmp_path / "whole")
+
+
+def test_before_the_first_look_there_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path / "out", one_better, monkeypatch, pause_at=3)
+    folder = SweepFolder(tmp_path / "out")
+    folder.write_manifest({**folder.manifest(), "looks": []})
+    (compared,) = compare_sweep(folder)
+    assessment = compared.comparison.assessment("alpha=5", "eval_loss")
+    assert assessment is not None
+    assert (assessment.verdict, assessment.looks) == (None, 0)
+
+
+def test_a_pause_is_at_a_planned_look() -> None:
+    check_pause((5, 8), 8)
+    with pytest.raises(UsageError, match="no look is planned at 6 seeds"):
+        check_pause((5, 8), 6)
+    with pytest.raises(UsageError, match="no effect without --until-decided"):
+        check_pause((), 6)
