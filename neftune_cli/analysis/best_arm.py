@@ -32,9 +32,9 @@ def best_arm_gain(
     seeds are split.
 
     In simulations (`python -m experiments.winners_curse`) the gain of an arm that is better than the others has no
-    bias. If all arms are equal, about half of the bias remains, because the arm is named by all data. The mean over all
+    bias. If all arms are equal, up to half of the bias remains, because the arm is named by all data. The mean over all
     splits, whichever arm they select, has no such bias, but it is the gain of a procedure and not of an arm. The
-    interval has the width of the arm's own interval; it covers the true difference in 90% to 98% of the simulations.
+    interval has the width of the arm's own interval. Its coverage is in docs/statistics.md.
 
     Args:
         aligned: the metric of all arms over shared seeds and items.

@@ -70,7 +70,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         plan=plan,
         outlooks=dict(_outlooks(design, assessed[primary].arms)),
         learning=check_learning(studied, baseline, base_scores, metrics, primary=primary, setting=evidence.setting),
-        best=_best(studied, baseline, metrics[primary], options),
+        best=_best(studied, design, looks, metrics[primary]),
         early_stopping=stopping,
         hypotheses=examine_claims(studied, baseline, metrics, stopping, options),
         apart=evidence.apart,
@@ -225,14 +225,18 @@ def _primary(sweep: str, metrics: Mapping[str, Metric], wanted: str | None) -> s
     raise UsageError(Problem(f"--metric {wanted!r}: {found} in sweep '{sweep}'.", f"Use one of {known}."))
 
 
-def _best(arms: TrialsByArm, baseline: str, metric: Metric, options: ComparisonOptions) -> BestArm | None:
+def _best(arms: TrialsByArm, design: Design, looks: Mapping[str, int], metric: Metric) -> BestArm | None:
     """Select among the arms with enough seeds. An arm with few seeds would limit all arms to its seeds."""
+    baseline = design.baseline
     own = measured_seeds(arms[baseline], metric.key)
     enough = {
         name: trials for name, trials in arms.items() if len(own & measured_seeds(trials, metric.key)) >= MIN_SEEDS
     }
     aligned = align(enough, metric.key) if baseline in enough and len(enough) > 2 else None
-    return best_arm_gain(aligned, baseline, metric, confidence=options.confidence) if aligned else None
+    # the interval is that of a repeated look, as those of the arms
+    level = design.test.level(1 - design.confidence, max([1, *looks.values()]) - 1)
+    best = best_arm_gain(aligned, baseline, metric, confidence=1 - level) if aligned else None
+    return replace(best, gain=replace(best.gain, confidence=design.confidence)) if best else None
 
 
 def _early_stopping(

@@ -36,6 +36,8 @@ def _plan_notes(design: Design, primary: Metric, planned: Metric, assessed: Mapp
     """Yield notes on choices that differ from the declared ones, and on seeds that are not in the tests."""
     if design.plan is None:
         return
+    if design.plan.metric not in (None, planned.key):
+        yield f"The declared primary metric {design.plan.metric} was not measured."
     if primary is not planned:
         yield f"The declared primary metric is {planned.name_within}. Results of {primary.name_within} are exploratory."
     first = next(iter(design.trials))

@@ -184,7 +184,7 @@ def _gain_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
     if math.isfinite(best.gain.difference):
         return (
             f"Where one part of the {parts} selects {best.arm}, the difference on the rest is "
-            f"{_gain(best.gain, metric)}. If no arm is better than the others, about half of the bias remains."
+            f"{_gain(best.gain, metric)}. If no arm is better than the others, up to half of the bias remains."
         )
     gains = best.gains.values()
     return (

@@ -13,6 +13,7 @@ from scipy.stats import ttest_1samp
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison, Estimate, PairedDifference
+from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
@@ -137,6 +138,14 @@ def test_two_trials_with_the_same_arm_and_seed_are_an_error(hand_made_records: R
 
     with pytest.raises(UsageError, match=r"two trials of arm 'alpha=0', seed 0: id of alpha=0 0 and other\."):
         _compare([*hand_made_records, other_recipe])
+
+
+@pytest.mark.parametrize("plan", [None, AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), taken=1)])
+def test_single_arm_has_nothing_to_compare(hand_made_records: Records, plan: AnalysisPlan | None) -> None:
+    comparison = _compare(hand_made_records[:4], plan=plan)
+
+    assert comparison.treated == ()
+    assert (comparison.best, comparison.precision, comparison.noise_tests) == (None, None, {})
 
 
 def test_base_model_alone_cannot_be_compared(hand_made_records: Records) -> None:
@@ -334,6 +343,30 @@ def test_outlook_starts_at_the_next_look_although_a_seed_failed() -> None:
 
     failed = _looked_at([0.3, -0.2, 0.1, 0.1], replace(LOOKS, looks=(3, 5, 8), taken=2, seeds=tuple(range(8))))
     assert {chance.seeds for chance in failed.outlooks["alpha=5"]} == {8}
+
+
+def test_declared_metric_that_was_not_measured_is_noted(hand_made_records: Records) -> None:
+    comparison = _compare(hand_made_records, plan=AnalysisPlan(metric="bleu"))
+
+    assert comparison.primary == "eval_loss"
+    assert comparison.notes[0] == "The declared primary metric bleu was not measured."
+
+
+def test_interval_of_the_best_arm_is_as_wide_as_that_of_a_planned_look() -> None:
+    differences = {5.0: [-0.5, -0.3, -0.1, -0.2, -0.4], 10.0: [0.3, -0.2, 0.1, 0.2, -0.1]}
+    losses = {0.0: np.ones(5)} | {alpha: 1 + np.array(of_arm) for alpha, of_arm in differences.items()}
+    arms = joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": one}) for alpha, one in losses.items()))
+    trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
+    plan = replace(LOOKS, looks=(4, 5))
+
+    best = compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, (), plan=plan)).best
+
+    assert best is not None
+    assert (best.arm, best.gain.confidence) == ("alpha=5", 0.95)
+    level = SequentialTest((4, 5)).level(0.05, 1)
+    low, high = ttest_1samp(differences[5.0], 0).confidence_interval(1 - level)
+    assert best.gain.ci_high - best.gain.ci_low == pytest.approx(high - low)
+    assert level < 0.05
 
 
 def test_controls_are_not_part_of_best_arm_claims_and_checks_of_learning() -> None:
