@@ -101,9 +101,18 @@ class Design:
             if one
         }
 
+    @cached_property
+    def _compared(self) -> dict[tuple[str, tuple[str, ...], int], Mapping[str, PairedComparison | None]]:
+        """Return the comparisons by metric, arms and look, filled at their first use: later looks use them again."""
+        return {}
+
     def _compare(self, metric: Metric, arm: str, look: int) -> PairedComparison | None:
-        aligned = self._aligned(metric, (self.baseline, arm), look)
-        return aligned.compare(*aligned.values, confidence=self.confidence) if aligned else None
+        key = (metric.key, (arm,), look)
+        if key not in self._compared:
+            aligned = self._aligned(metric, (self.baseline, arm), look)
+            found = aligned.compare(*aligned.values, confidence=self.confidence) if aligned else None
+            self._compared[key] = {arm: found}
+        return self._compared[key][arm]
 
     def _aligned(self, metric: Metric, arms: Sequence[str], look: int) -> AlignedMetric | None:
         seeds = self.seeds_at(look)
@@ -143,7 +152,13 @@ class Design:
         own, others = (measured_seeds(self.trials[one], metric.key) for one in (self.baseline, arm))
         return len(own & others) >= MIN_SEEDS
 
-    def _contrasts(self, metric: Metric, arms: Sequence[str], look: int) -> dict[str, PairedComparison | None]:
+    def _contrasts(self, metric: Metric, arms: Sequence[str], look: int) -> Mapping[str, PairedComparison | None]:
+        key = (metric.key, ("contrasts", *arms), look)
+        if key not in self._compared:
+            self._compared[key] = self._compare_contrasts(metric, arms, look)
+        return self._compared[key]
+
+    def _compare_contrasts(self, metric: Metric, arms: Sequence[str], look: int) -> dict[str, PairedComparison | None]:
         aligned = self._aligned(metric, (self.baseline, *arms), look)
         if aligned is None:
             return {}
