@@ -1,6 +1,6 @@
 """Selection bias (winner's curse) of the best arm, in simulated sweeps with known true effects.
 
-`python -m experiments.winners_curse [--repetitions N]` takes about a minute for 1000 repetitions.
+`python -m experiments.winners_curse [--repetitions N]` takes about four minutes for 1000 repetitions.
 
 The gain of the arm with the best mean is estimated on the data that selected it (naive), on other items of the same
 seeds, and on other seeds and other items: over all splits, whichever arm they select (mixture), and over the splits
@@ -82,7 +82,7 @@ class SimulatedGains:
     mixture: Floats
     """Over all splits, whichever arm they select."""
     own: Floats
-    """Over the splits that select the named arm: the estimate of `best_arm_gain`."""
+    """Over the splits that select the named arm: the estimate of `best_arm_gain`, where it is reported, (reported,)."""
     reported: NDArray[np.bool_]
     """Whether enough splits select the named arm for `best_arm_gain` to report its gain."""
     covered: NDArray[np.bool_]
@@ -112,7 +112,7 @@ def simulate(scenario: SweepModel, seeds: int, repetitions: int, seed: int = 0) 
         naive=np.array([best.naive for best in bests]) - truth,
         other_items=np.array([other for _, other in found]) - truth,
         mixture=np.array([_mixture(best) for best in bests]) - truth,
-        own=own[np.isfinite(own)],
+        own=own[reported],
         reported=reported,
         covered=((bounds[:, 0] <= truth) & (truth <= bounds[:, 1]))[reported],
     )

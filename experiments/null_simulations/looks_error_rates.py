@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.null_simulations.error_rates import Rate, rate_of_sweeps
-from experiments.null_simulations.planned_looks import Replay, replay
+from experiments.null_simulations.error_rates import LEVEL, Rate, rate, rate_of_sweeps
+from experiments.null_simulations.planned_looks import Flags, Replay, replay
 from experiments.null_simulations.seed_level import SeedModel, seed_generator
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import Floats
@@ -35,6 +35,18 @@ NULL_MODELS = {
 """Title to model. `3 x`: the noise of the arms has three times the standard deviation of the baseline's."""
 
 
+ONE_ARM, THREE_ARMS = SeedModel(1, (1.0,), 1.0), SeedModel(3)
+POWER_ROWS = (
+    *((ONE_ARM, (effect,), margin) for margin in (0.0, 0.5, 1.0) for effect in (0.0, 0.5, 1.0, 2.0)),
+    *((THREE_ARMS, (effect,) * 3, 0.0) for effect in (0.0, 0.5, 1.0, 2.0)),
+    *(
+        (THREE_ARMS, effects, 1.0)
+        for effects in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 2.0, 0.0), (1.0, 1.0, 0.0), (-1.0, 0.0, 1.0))
+    ),
+)
+"""Models, true effects of the arms and margins, in standard deviations of a difference. A margin of 0 is none."""
+
+
 @dataclass(frozen=True)
 class LooksErrorRates:
     """Error rates of planned looks in one model, both families at the 5% level."""
@@ -44,12 +56,12 @@ class LooksErrorRates:
     any_noise: Rate | None
     """p-value of the test of any noise below 5% without an effect; None with one arm."""
     false_equivalence: Rate
-    """Any arm equivalent if all differ by the margin."""
+    """Any arm equivalent if all differ by the margin; the larger rate of margins above and below zero."""
     any_false: Rate
     """Any false verdict if the first arm has no effect and the others differ by the margin. With one arm the larger of
     the other two rates."""
     uncovered: Rate
-    """Any simultaneous interval, at the last look of its arm, that misses the true effect; no arm has one."""
+    """Any simultaneous interval, at the last look of its arm, that misses the true effect. No arm has an effect."""
     seeds: float
     """Mean number of seeds of an arm without an effect."""
 
@@ -58,11 +70,12 @@ def looks_error_rates(title: str, sweeps: int, looks: tuple[int, ...] = DEFAULT_
     """Return the rates of the model with this title in `NULL_MODELS`. Results are deterministic."""
     model = NULL_MODELS[title]
     differences = model.differences(sweeps, looks[-1], seed_generator(title))
-    null, beyond = replay(differences, MARGIN, looks), replay(differences + MARGIN, MARGIN, looks)
-    family_wise, equivalence = _any(null.different), _any(beyond.equivalent)
+    null = replay(differences, MARGIN, looks)
+    equivalence = _larger(*(_any(replay(differences + end, MARGIN, looks).equivalent) for end in (MARGIN, -MARGIN)))
+    family_wise = _any(null.different)
     return LooksErrorRates(
         family_wise=family_wise,
-        any_noise=rate_of_sweeps(null.p_noise <= 0.05) if model.arms > 1 else None,
+        any_noise=rate_of_sweeps(null.p_noise <= LEVEL) if model.arms > 1 else None,
         false_equivalence=equivalence,
         any_false=_any_false(differences, looks) if model.arms > 1 else _larger(family_wise, equivalence),
         uncovered=_any(null.misses(np.zeros(model.arms))),
@@ -71,14 +84,16 @@ def looks_error_rates(title: str, sweeps: int, looks: tuple[int, ...] = DEFAULT_
 
 
 def _any_false(differences: Floats, looks: tuple[int, ...]) -> Rate:
-    effects = np.full(differences.shape[1], MARGIN)
-    effects[0] = 0.0
-    found = replay(differences + effects[:, None], MARGIN, looks)
-    false_difference = found.different[:, 0] & ~found.equivalent[:, 0]
-    return rate_of_sweeps(false_difference | found.equivalent[:, 1:].any(axis=1))
+    def of(margin: float) -> Rate:
+        effects = np.array([0.0, *[margin] * (differences.shape[1] - 1)])
+        found = replay(differences + effects[:, None], MARGIN, looks)
+        false_difference = found.different[:, 0] & ~found.equivalent[:, 0]
+        return rate_of_sweeps(false_difference | found.equivalent[:, 1:].any(axis=1))
+
+    return _larger(of(MARGIN), of(-MARGIN))
 
 
-def _any(happened: np.ndarray) -> Rate:
+def _any(happened: Flags) -> Rate:
     return rate_of_sweeps(happened.any(axis=1))
 
 
@@ -97,6 +112,8 @@ class LooksPower:
     """Share of the arms with an effect whose difference is shown; without any, of all arms."""
     ungated: Rate
     """The same without the test of any noise."""
+    equivalent: Rate
+    """Share of the same arms whose equivalence is shown."""
     decided: Rate
     """Share of the arms with an effect that are decided; without any, of all arms."""
     null_arms: Rate | None
@@ -117,25 +134,21 @@ def looks_power(
     """Return the chances in simulated sweeps. Results are deterministic."""
     draws = seed_generator(model, effects)
     true = np.array(effects)
-    differences = model.differences(sweeps, looks[-1], draws) + true[:, None]
+    differences: Floats = model.differences(sweeps, looks[-1], draws) + true[:, None]
     found, ungated = replay(differences, margin, looks), replay(differences, margin, looks, gate=False)
     real = true != 0 if true.any() else true == 0
     return LooksPower(
         effects=tuple(effects),
         margin=margin,
-        shown=_share(found.different[:, real]),
-        ungated=_share(ungated.different[:, real]),
-        decided=_share(found.decided[:, real]),
+        shown=rate(found.different[:, real]),
+        ungated=rate(ungated.different[:, real]),
+        equivalent=rate(found.equivalent[:, real]),
+        decided=rate(found.decided[:, real]),
         null_arms=None if real.all() else _any(found.different[:, ~real]),
         uncovered=_any(found.misses(true)),
         seeds=_mean_seeds(found, real),
     )
 
 
-def _share(happened: np.ndarray) -> Rate:
-    shares = happened.mean(axis=1)
-    return Rate(float(shares.mean()), float(shares.std(ddof=1) / np.sqrt(len(shares))))
-
-
-def _mean_seeds(found: Replay, arms: np.ndarray) -> float:
+def _mean_seeds(found: Replay, arms: Flags) -> float:
     return float(found.seeds[:, arms].mean())

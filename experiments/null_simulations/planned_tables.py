@@ -1,5 +1,6 @@
 """Planned looks through the complete analysis (`Design`) on simulated tables of seeds and items."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,14 @@ from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import AnalysisPlan, Floats, ItemValues, Measurements
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS
 
-ITEM_SHARES = (0.0, 0.1, 0.3, 1.0)
-"""Variance of a difference that is due to the sample of items, as a share of the variance of one seed."""
+TABLE_ROWS = ((1, 0.1), (1, 1.0), (3, 0.0), (3, 0.1), (3, 0.3), (3, 1.0))
+"""Number of arms with noise, and variance of a difference that is due to the sample of items, as a share of the variance
+of one seed."""
 ITEMS = 20
 RESIDUAL_SHARE = 0.2
 """Part of the variance of one seed that is due to the residual of its items."""
-MARGIN = 1.0
+MARGIN = 4.0
+"""In standard errors of a difference after the last look, such that equivalence can be shown with every item share."""
 _METRIC = METRICS[HELD_OUT_LOSS]
 
 
@@ -43,14 +46,15 @@ def table_error_rates(item_share: float, arms: int, sweeps: int) -> TableErrorRa
     """Return the rates in simulated sweeps of 20 items. Results are deterministic."""
     model = SeedModel(arms) if arms > 1 else SeedModel(1, (1.0,), 1.0)
     draws = seed_generator(item_share, arms)
-    effects = np.array([0.0, *[MARGIN * model.difference_sd] * arms])
+    margin = MARGIN * model.difference_sd * math.sqrt(1 / DEFAULT_LOOKS[-1] + item_share)
+    effects = np.array([0.0, *[margin] * arms])
     if arms > 1:
         effects[1] = 0.0
     none, beyond = [], []
     for _ in range(sweeps):
         values = _table(model, item_share, draws)
-        none.append(_assess(values, model.difference_sd * MARGIN))
-        beyond.append(_assess(values + effects[:, None, None], model.difference_sd * MARGIN))
+        none.append(_assess(values, margin))
+        beyond.append(_assess(values + effects[:, None, None], margin))
     equivalent, false = zip(*(_false_verdicts(one) for one in beyond), strict=True)
     return TableErrorRates(
         item_share,

@@ -1,11 +1,12 @@
 """Chances of a decision that `compare` states after the first seeds, beside the frequencies of these decisions."""
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from experiments.null_simulations.error_rates import LEVEL
-from experiments.null_simulations.planned_looks import Replay, TTests, replay
+from experiments.null_simulations.planned_looks import Flags, Replay, TTests, replay
 from experiments.null_simulations.seed_level import SeedModel, seed_generator
 from neftune_cli.analysis.crossed_factors import CrossedMean
 from neftune_cli.analysis.planning import outlook
@@ -19,6 +20,9 @@ MARGINS = (0.5, 1.0, 2.0)
 """In standard deviations of a difference."""
 EFFECTS = (0.0, 1.0, 2.0)
 """Assumed and true effects, in margins."""
+
+STATEMENTS = tuple(product((1, 3), MEASURED_SEEDS, MARGINS, EFFECTS))
+"""Numbers of arms and of seeds, margins and effects."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,8 @@ class Statement:
     """Mean stated chance until the next look and until the last one."""
     happened: tuple[float, float]
     """Share of the same sweeps in which the first arm was decided until then."""
-    undecided: int
-    """Number of these sweeps."""
+    open: float
+    """Share of the sweeps that were not decided with the measured seeds."""
 
     @property
     def errors(self) -> tuple[float, float]:
@@ -61,9 +65,12 @@ def statement(arms: int, measured: int, margin: float, effect: float, sweeps: in
         measured,
         margin,
         effect,
-        stated=tuple(np.mean(stated, axis=0)),
-        happened=(_decided_until(planned, coming[0])[is_open].mean(), planned.decided[is_open, 0].mean()),
-        undecided=int(is_open.sum()),
+        stated=(float(np.mean([one[0] for one in stated])), float(np.mean([one[1] for one in stated]))),
+        happened=(
+            float(_decided_until(planned, coming[0])[is_open].mean()),
+            float(planned.decided[is_open, 0].mean()),
+        ),
+        open=float(is_open.mean()),
     )
 
 
@@ -73,16 +80,16 @@ def _stated(
     effect: float,
     arms: int,
     looks: tuple[int, int],
-) -> list[float]:
+) -> tuple[float, float]:
     found = TTests.of(differences)
     seeds = len(differences)
     variance = float(found.error**2 * seeds)
     mean = CrossedMean(float(found.mean), variance, 0.0, seeds, 1, seeds - 1, 1.0)
     test = SequentialTest(DEFAULT_LOOKS)
     chances = outlook(mean, effect, margin=margin, test=test, alpha=LEVEL, looks=looks, arms=arms)
-    return [chances[0].chance, chances[-1].chance]
+    return chances[0].chance, chances[-1].chance
 
 
-def _decided_until(found: Replay, seeds: int) -> np.ndarray:
+def _decided_until(found: Replay, seeds: int) -> Flags:
     """Return whether the first arm was decided with at most this number of seeds, (sweeps,)."""
     return found.decided[:, 0] & (found.seeds[:, 0] <= seeds)

@@ -16,8 +16,8 @@ from neftune_cli.metrics import Metric
 
 SPLIT_PAIRS = 100
 """Number of pairs of splits. The two splits of a pair exchange the halves of the clusters."""
-MIN_CHOSEN = 0.5
-"""Share of the splits that must select the best arm. With fewer, no single arm has a gain."""
+MIN_CHOSEN = 0.25
+"""Share of the splits that must select the best arm. With fewer, its gain is not reported."""
 
 
 def best_arm_gain(
@@ -32,7 +32,7 @@ def best_arm_gain(
     seeds are split.
 
     In simulations (`python -m experiments.winners_curse`) the gain of an arm that is better than the others has no
-    bias. If all arms are equal, up to half of the bias remains, because the arm is named by all data. The mean over all
+    bias. If all arms are equal, about half of the bias remains, because the arm is named by all data. The mean over all
     splits, whichever arm they select, has no such bias, but it is the gain of a procedure and not of an arm. The
     interval has the width of the arm's own interval. Its coverage is in docs/statistics.md.
 

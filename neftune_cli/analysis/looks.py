@@ -126,15 +126,34 @@ class Design:
         comparisons: list[PairedComparison | None] = []
         seeds: tuple[int, ...] = ()
         for look in range(looks):
-            aligned = self._aligned(metric, (self.baseline, arm), self._seeds_until(look))
-            if aligned is None or aligned.seeds == seeds:
+            shared, one = self._at_look(metric, arm, look)
+            if shared == seeds:
                 comparisons.append(None)
-                continue
-            seeds = aligned.seeds
-            if (one := aligned.compare(*aligned.values, confidence=self.confidence)) is None:
+            elif one is None:
                 return []
-            comparisons.append(one)
+            else:
+                comparisons.append(one)
+            seeds = shared
         return comparisons
+
+    def _at_look(self, metric: Metric, arm: str, look: int) -> tuple[tuple[int, ...], PairedComparison | None]:
+        """Return the shared seeds at a look with their comparison, which is None if a value is not finite."""
+        key = metric.key, arm, look
+        if key not in self._known:
+            aligned = self._aligned(metric, (self.baseline, arm), self._seeds_until(look))
+            compared = aligned.compare(*aligned.values, confidence=self.confidence) if aligned else None
+            self._known[key] = (aligned.seeds if aligned else (), compared)
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str, int], tuple[tuple[int, ...], PairedComparison | None]]:
+        """Return seeds and comparisons by metric, arm and look. They are filled at their first use, and used again."""
+        return {}
+
+    @cached_property
+    def _known_contrasts(self) -> dict[tuple[str, tuple[str, ...], int], dict[ContrastName, PairedComparison]]:
+        """Return contrasts by metric, arms and look, filled at their first use."""
+        return {}
 
     def _before_first_look(self, metric: Metric, margin: float, arms: Sequence[str]) -> dict[str, Assessment]:
         """Return assessments without tests of the differences that are measured so far."""
@@ -166,7 +185,12 @@ class Design:
         present = [_with_most_seeds(tested, look) for look in range(max(map(len, tested.values()), default=0))]
         if not self.about_noise or not present or len(present[0]) < 2:
             return None
-        found = [self._contrasts(metric, arms, look) for look, arms in enumerate(present)]
+        found = []
+        for look, arms in enumerate(present):
+            key = metric.key, arms, look
+            if key not in self._known_contrasts:
+                self._known_contrasts[key] = self._contrasts(metric, arms, look)
+            found.append(self._known_contrasts[key])
         p_values = [
             _p_of_look([*contrasts.values(), *(tested[arm][look] for arm in arms)])
             for look, (arms, contrasts) in enumerate(zip(present, found, strict=True))

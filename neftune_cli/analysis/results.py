@@ -138,8 +138,8 @@ class BestArm:
     """Difference to the baseline on the data that selected the arm: biased upward by the selection."""
     gain: PairedComparison
     """Difference of this arm to the baseline, measured on the rest of the seeds and items of the splits that selected
-    it. If no arm is better than the others, up to half of the bias of `naive` remains. NaN if fewer than half of the
-    splits selected the arm."""
+    it. If no arm is better than the others, about half of the bias of `naive` remains. NaN if fewer than a quarter of
+    the splits selected the arm."""
     chosen: Mapping[str, float]
     """Arm to the share of splits that selected it, 0 to 1."""
     gains: Mapping[str, float] = field(default_factory=dict)

@@ -34,7 +34,7 @@ class ExportedBestArm(ExportedModel):
     """Difference to the baseline on the data that selected the arm: optimistic on average."""
     gain: float | None
     """Difference of this arm to the baseline on the rest of the splits of seeds and items that selected it; null if
-    fewer than half of the splits did."""
+    fewer than a quarter of the splits did."""
     ci_low: float | None
     """Lower bound of the interval of the gain."""
     ci_high: float | None

@@ -184,12 +184,12 @@ def _gain_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
     if math.isfinite(best.gain.difference):
         return (
             f"Where one part of the {parts} selects {best.arm}, the difference on the rest is "
-            f"{_gain(best.gain, metric)}. If no arm is better than the others, up to half of the bias remains."
+            f"{_gain(best.gain, metric)}. If no arm is better than the others, about half of the bias remains."
         )
     gains = best.gains.values()
     return (
-        f"It is not settled which arm is best: less than half of the splits of the {parts} select it. The difference "
-        f"of the selected arm on the rest is {metric.signed(min(gains))} to {metric.signed(max(gains))}, depending on "
+        f"It is not settled which arm is best: fewer than a quarter of the splits of the {parts} select it. The "
+        f"difference of the selected arm on the rest is {metric.signed(min(gains))} to {metric.signed(max(gains))}, depending on "
         "the arm."
     )
 

@@ -102,12 +102,16 @@ def test_gain_of_the_named_arm_has_the_width_of_its_own_interval() -> None:
 
 
 def test_arm_that_few_splits_select_has_no_gain() -> None:
-    # The pairs of seeds select c, b and a in turn. Over all seeds b is best.
+    # Each pair of seeds selects the arm that is worst on the third seed. No pair selects d, the best over all seeds.
     found = gain_of(
-        best_arm_gain(columns(a=[9.0, 1.0, 1.0], b=[3.0, 9.0, -2.0], c=[2.0, 2.0, 9.0]), "none", LOSS, confidence=0.95)
+        best_arm_gain(
+            columns(a=[9.0, -1.0, -1.0], b=[-1.0, 9.0, -1.0], c=[-1.0, -1.0, 9.0], d=[2.0, 2.0, 2.0]),
+            "none",
+            LOSS,
+            confidence=0.95,
+        )
     )
-    assert found.arm == "b"
-    assert max(found.chosen.values()) < 0.5
+    assert (found.arm, found.chosen["d"]) == ("d", 0.0)
     assert all(map(math.isnan, (found.gain.difference, found.gain.ci_low, found.gain.ci_high, found.gain.p_value)))
     assert found.gains == pytest.approx({"a": 9.0, "b": 9.0, "c": 9.0})
     assert math.isfinite(found.naive)
@@ -170,7 +174,7 @@ def test_about_half_of_the_bias_remains_if_all_arms_are_equal(seeds: int) -> Non
     found = simulate(EQUAL, seeds, 400)
     assert found.naive.mean() < -5 * standard_error(found.naive)
     assert abs(found.mixture.mean()) < 3 * standard_error(found.mixture)
-    assert 0.3 < found.own.mean() / found.naive.mean() < 0.7
+    assert 0.25 < found.own.mean() / found.naive.mean() < 0.75
     assert 0.915 < found.covered.mean() < 0.985
 
 
