@@ -188,9 +188,9 @@ def _gain_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
         )
     gains = best.gains.values()
     return (
-        f"It is not settled which arm is best: fewer than a quarter of the splits of the {parts} select it. The "
-        f"difference of the selected arm on the rest is {metric.signed(min(gains))} to {metric.signed(max(gains))}, depending on "
-        "the arm."
+        f"It is not settled which arm is best: fewer than a quarter of the splits of the {parts} select it. On the "
+        f"rest, the difference of the selected arm is {metric.signed(min(gains))} to {metric.signed(max(gains))}, "
+        "depending on the arm."
     )
 
 

@@ -112,6 +112,6 @@ def test_range_over_the_selected_arms_if_no_arm_is_selected_often() -> None:
 
     assert sentences is not None
     assert (
-        "It is not settled which arm is best: fewer than a quarter of the splits of the seeds select it. The difference "
-        "of the selected arm on the rest is +0.8000 to +0.9000, depending on the arm. The selected arm was "
+        "It is not settled which arm is best: fewer than a quarter of the splits of the seeds select it. On the rest, "
+        "the difference of the selected arm is +0.8000 to +0.9000, depending on the arm. The selected arm was "
     ) in sentences
