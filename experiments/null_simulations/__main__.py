@@ -1,20 +1,45 @@
 """`python -m experiments.null_simulations [--repetitions N]`, and `... components FOLDER` for variance components."""
 
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from itertools import product
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from experiments.null_simulations.alternative_tests import alternative_rates
 from experiments.null_simulations.binary_metrics import ITEMS, SHARES, binary_rates
-from experiments.null_simulations.error_rates import LIMITS, ErrorRates, error_rates, exceeded_limits
+from experiments.null_simulations.error_rates import LIMITS, error_rates, exceeded_limits
+from experiments.null_simulations.fixed_designs import EFFECTS as FIXED_EFFECTS
+from experiments.null_simulations.fixed_designs import SEEDS as FIXED_SEEDS
+from experiments.null_simulations.fixed_designs import adjustment_rates
+from experiments.null_simulations.limits import LOOKS_LIMITS, exceeded_looks, exceeded_power, exceeded_tables
+from experiments.null_simulations.looks_error_rates import NULL_MODELS, POWER_ROWS, looks_error_rates, looks_power
+from experiments.null_simulations.looks_report import (
+    adjustment_table,
+    item_looks_table,
+    looks_power_table,
+    looks_table,
+    margins_table,
+    pooling_table,
+    statement_table,
+)
+from experiments.null_simulations.margins import MARGINS as EQUIVALENCE_MARGINS
+from experiments.null_simulations.margins import margin_seeds
 from experiments.null_simulations.optional_stopping import optional_stopping_rates
+from experiments.null_simulations.planned_tables import TABLE_ROWS, table_error_rates
+from experiments.null_simulations.planning_statement import STATEMENTS, statement
+from experiments.null_simulations.pooled_variances import MODELS as POOLING_MODELS
+from experiments.null_simulations.pooled_variances import SEEDS as POOLING_SEEDS
+from experiments.null_simulations.pooled_variances import pooling_rates
 from experiments.null_simulations.power import power_curve
 from experiments.null_simulations.report import (
     alternatives_table,
     binary_table,
     components_table,
     error_table,
+    floor_table,
     optional_stopping_table,
     power_table,
     seeds_table,
@@ -25,9 +50,14 @@ from experiments.null_simulations.variance_components import sweep_components
 from experiments.null_simulations.verdict_errors import MARGINS, verdict_error_rates
 
 SEEDS = (3, 5, 10)
-MEASURED = ((HELD_OUT_LOSS, "eval_loss"), (TRAINING_LOSS, "train_loss_clean"), (EXACT_MATCH, "exact_match"))
-"""Scenarios of measured metrics, and the metric whose margin applies."""
+MEASURED = (HELD_OUT_LOSS, TRAINING_LOSS, EXACT_MATCH)
+"""Scenarios of measured metrics."""
+AT_SEED_LEVEL, ON_TABLES = 10, 3
+"""Simulated sweeps of a row with one value per seed, and of a row with planned looks on tables, per repetition."""
+STATED_SHARE = 40
+"""Simulated sweeps of a row with a stated chance, in percent of the repetitions."""
 
+Result = TypeVar("Result")
 app = typer.Typer(add_completion=False)
 
 
@@ -38,21 +68,13 @@ def main(
         int, typer.Option(help="Simulated sweeps per row. With fewer, rates exceed their limits by chance.", min=10)
     ] = 1000,
 ) -> None:
-    """Print error rates and power; takes about six minutes on one core. Exits with 1 if a rate exceeds its limits."""
+    """Print error rates and power; takes about ten minutes on two cores. Exits with 1 if a rate exceeds its limits."""
     if context.invoked_subcommand:
         return
-    rates = [error_rates(scenario, seeds, repetitions) for scenario in SCENARIOS for seeds in SEEDS]
-    exceeded = list(exceeded_limits(rates))
-    print(f"Error rates in {repetitions:,} simulated sweeps per row: percent ± Monte Carlo standard error\n")
-    print(error_table(rates))
-    print(LIMITS)
+    with ProcessPoolExecutor() as pool:
+        exceeded = [*_print_planned_looks(pool, repetitions), *_print_fixed_designs(pool, repetitions)]
+        _print_planning(pool, repetitions)
     print(*(f"Outside: {one}" for one in exceeded) if exceeded else ("All rates are within the limits.",), sep="\n")
-    print()
-    _print_verdict_errors(repetitions)
-    _print_optional_stopping(repetitions)
-    _print_binary_metrics(repetitions)
-    _print_alternative_tests(rates, repetitions)
-    _print_power(repetitions)
     raise typer.Exit(code=1 if exceeded else 0)
 
 
@@ -66,42 +88,70 @@ def components(
     print(components_table(metrics))
 
 
-def _print_verdict_errors(repetitions: int) -> None:
-    rates = [
-        verdict_error_rates(scenario, margin, seeds, repetitions)
-        for scenario, _ in MEASURED
-        for margin in MARGINS
-        for seeds in SEEDS
-    ]
-    print("False verdicts on three arms, one without an effect and two at the margin, percent of sweeps\n")
-    print(verdicts_table(rates))
-
-
-def _print_optional_stopping(repetitions: int) -> None:
-    print("False positives of one arm with seeds added after a test, percent of sweeps\n")
-    print(
-        optional_stopping_table(optional_stopping_rates(scenario, metric, repetitions) for scenario, metric in MEASURED)
+def _print_planned_looks(pool: Executor, repetitions: int) -> Iterator[str]:
+    """Print the tables of planned looks. Yield a sentence for each rate outside its limits."""
+    sweeps = AT_SEED_LEVEL * repetitions
+    rates = dict(
+        zip(NULL_MODELS, _each(pool, looks_error_rates, ((title, sweeps) for title in NULL_MODELS)), strict=True)
     )
+    _print(f"Planned looks without effects, {sweeps:,} sweeps per row, percent", looks_table(rates))
+    print(LOOKS_LIMITS)
+    on_tables = _each(pool, table_error_rates, ((share, arms, ON_TABLES * repetitions) for arms, share in TABLE_ROWS))
+    title = f"Planned looks on tables of seeds and items, {ON_TABLES * repetitions:,} sweeps per row, percent"
+    _print(title, item_looks_table(on_tables))
+    powers = _each(pool, looks_power, ((*row, sweeps) for row in POWER_ROWS))
+    _print("Chances of planned looks, percent; effects and margins in standard deviations", looks_power_table(powers))
+    stopping = _each(pool, optional_stopping_rates, ((scenario, repetitions) for scenario in MEASURED))
+    _print("False positives of one arm with seeds added after a test, percent", optional_stopping_table(stopping))
+    yield from (*exceeded_looks(rates), *exceeded_tables(on_tables), *exceeded_power(powers))
 
 
-def _print_binary_metrics(repetitions: int) -> None:
-    rates = [binary_rates(share, items, seeds, repetitions) for share in SHARES for items in ITEMS for seeds in SEEDS]
-    print("Share of correct responses with few items, margin 0.02, percent\n")
-    print(binary_table(rates))
+def _print_fixed_designs(pool: Executor, repetitions: int) -> Iterator[str]:
+    """Print the tables of numbers of seeds that were chosen in advance. Yield the rates outside their limits."""
+    places = list(product(SCENARIOS, SEEDS))
+    rates = _each(pool, error_rates, ((*place, repetitions) for place in places))
+    _print(f"Error rates of one look, {repetitions:,} sweeps per row, percent", error_table(rates))
+    print(LIMITS)
+    alternatives = _each(pool, alternative_rates, ((*place, repetitions) for place in places))
+    _print("False positives of one arm, percent: as in compare / without the floor", floor_table(rates, alternatives))
+    _print("False positives of several tests on the same data, percent", alternatives_table(rates, alternatives))
+    verdicts = _each(pool, verdict_error_rates, ((*row, repetitions) for row in product(MEASURED, MARGINS, SEEDS)))
+    _print(
+        "False verdicts on three arms, one without an effect and two at the margin, percent", verdicts_table(verdicts)
+    )
+    sweeps = AT_SEED_LEVEL * repetitions
+    adjusted = _each(pool, adjustment_rates, ((*row, sweeps) for row in product(FIXED_EFFECTS, FIXED_SEEDS)))
+    _print(f"Hommel's and Holm's method, {sweeps:,} sweeps per row, percent", adjustment_table(adjusted))
+    pooled = list(product(POOLING_MODELS, POOLING_SEEDS))
+    found = _each(pool, pooling_rates, ((*row, sweeps) for row in pooled))
+    title = f"Any false positive with variances pooled over arms, {sweeps:,} sweeps per row, percent"
+    _print(title, pooling_table(dict(zip(pooled, found, strict=True))))
+    binary = _each(pool, binary_rates, ((*row, repetitions) for row in product(SHARES, ITEMS, SEEDS)))
+    _print("Share of correct responses with few items, margin 0.02, percent", binary_table(binary))
+    yield from exceeded_limits(rates)
 
 
-def _print_alternative_tests(rates: list[ErrorRates], repetitions: int) -> None:
-    alternatives = [alternative_rates(one.scenario, one.seeds, repetitions) for one in rates]
-    print("False positives of several tests on the same data, percent\n")
-    print(alternatives_table(rates, alternatives))
+def _print_planning(pool: Executor, repetitions: int) -> None:
+    sweeps = repetitions * STATED_SHARE // 100
+    stated = _each(pool, statement, ((*row, sweeps) for row in STATEMENTS))
+    title = f"Chances of a decision after the first seeds, stated and true, {sweeps:,} sweeps per row, percent"
+    _print(title, statement_table(stated))
+    margins = _each(pool, margin_seeds, ((margin, AT_SEED_LEVEL * repetitions) for margin in EQUIVALENCE_MARGINS))
+    _print("Seeds for equivalence of one arm without an effect", margins_table(margins))
+    realistic = [one for one in SCENARIOS if one.realistic]
+    curves = dict(zip(realistic, _each(pool, power_curve, ((one, repetitions) for one in realistic)), strict=True))
+    title = "Power, percent: paired comparison / Welch's test of arms with different seeds, at equal numbers of trials"
+    _print(title, power_table(curves))
+    _print("Seeds per arm for 80% power", seeds_table(curves))
 
 
-def _print_power(repetitions: int) -> None:
-    curves = {one: power_curve(one, repetitions) for one in SCENARIOS if one.realistic}
-    print("Power, percent: paired comparison / Welch's test of arms with different seeds, at equal numbers of trials\n")
-    print(power_table(curves))
-    print("Seeds per arm for 80% power\n")
-    print(seeds_table(curves))
+def _each(pool: Executor, function: Callable[..., Result], rows: Iterable[tuple[Any, ...]]) -> list[Result]:
+    """Return the results of a function for the arguments of each row."""
+    return list(pool.map(function, *zip(*rows, strict=True)))
+
+
+def _print(title: str, table: str) -> None:
+    print(f"{title}\n\n{table}", flush=True)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,10 @@ BOOTSTRAP_SHARE = 5
 class AlternativeRates:
     """False positives at the 5% level."""
 
+    without_floor: Rate
+    """The paired comparison without the rule that items never narrow the interval of the seeds alone."""
     satterthwaite: Rate
-    """The paired comparison with the degrees of freedom of Satterthwaite (1946), weighted by squared shares."""
+    """The same with the degrees of freedom of Satterthwaite (1946), weighted by squared shares."""
     sign_flip: Rate
     bootstrap: Rate
     t_of_seeds: Rate
@@ -40,6 +42,7 @@ def alternative_rates(scenario: Scenario, seeds: int, repetitions: int) -> Alter
     sweeps = [simulate(scenario, arms=ARMS, seeds=seeds, draws=draws) for _ in range(repetitions)]
     means = np.array([seed_means(sweep) for sweep in sweeps])  # (repetitions, arms, seeds)
     return AlternativeRates(
+        without_floor=rate([[_without_floor(one.mean) <= LEVEL for one in compare(sweep)] for sweep in sweeps]),
         satterthwaite=rate([[_satterthwaite(one.mean) <= LEVEL for one in compare(sweep)] for sweep in sweeps]),
         sign_flip=_false_positives(sweeps, _sign_flip),
         bootstrap=_false_positives(sweeps[: -(-repetitions // BOOTSTRAP_SHARE)], _bootstrap),
@@ -79,6 +82,12 @@ def p_values(sweep: SimulatedSweep, p_value: Callable[[Floats], float]) -> list[
     return [
         p_value(table) if one.mean.is_measured else math.nan for table, one in zip(tables, compare(sweep), strict=True)
     ]
+
+
+def _without_floor(mean: CrossedMean) -> float:
+    """Return the two-sided p-value for no difference from both factors together."""
+    degrees = mean.degrees_of_freedom
+    return 2 * float(stdtr(degrees, -abs(mean.mean) / mean.standard_error)) if mean.standard_error else 1.0
 
 
 def _satterthwaite(mean: CrossedMean) -> float:

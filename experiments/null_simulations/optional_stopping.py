@@ -1,88 +1,67 @@
-"""False positives of optional stopping: test, add seeds and test again, by fixed steps or by the advice."""
+"""False positives with seeds added by hand after a test, and with planned looks, in the same sweeps."""
 
 from dataclasses import dataclass
 
 from experiments.null_simulations.error_rates import LEVEL, Rate, generator, rate_of_sweeps
 from experiments.null_simulations.simulated_sweeps import Scenario, SimulatedSweep, simulate
-from neftune_cli.analysis.decision import MAX_ADDITIONAL_SEEDS
-from neftune_cli.analysis.paired import PairedComparison, paired_comparison
-from neftune_cli.analysis.results import Assessment
-from neftune_cli.analysis.verdicts import assess
-from neftune_cli.metrics import METRICS
+from neftune_cli.analysis.paired import paired_comparison
+from neftune_cli.analysis.sequential import SequentialTest
+from neftune_cli.config.spec import DEFAULT_LOOKS
 
-TESTED_SEEDS = (3, 5, 10)
-"""Number of seeds at each test."""
-MAX_SEEDS = 100
-"""Largest number of seeds that is simulated."""
-_DIFFERENT = ("better", "worse", "higher", "lower")
+BY_HAND = (3, 5, 10)
+"""Number of seeds at each test of somebody who adds seeds by hand."""
+NEW_SEEDS = 5
+"""Number of new seeds that are tested alone after the first test."""
 
 
 @dataclass(frozen=True)
 class OptionalStoppingRates:
-    """Rates at the 5% level for one arm without an effect."""
+    """Rates of false positives at the 5% level, for one arm without an effect."""
 
     scenario: Scenario
     first_test: Rate
-    """False positives at the first of `TESTED_SEEDS`."""
-    any_test: Rate
-    """False positives at any of `TESTED_SEEDS`."""
-    advised: Rate
-    """False verdicts if the advised seeds are added until there is a verdict or no more seeds are advised."""
+    """At the first number of seeds in `BY_HAND`."""
+    by_hand: Rate
+    """At any number of seeds in `BY_HAND`, each tested as if it were the only one."""
+    looks_by_hand: Rate
+    """At any of the default looks, each tested as if it were the only one."""
+    planned: Rate
+    """At any of the default looks, with the sequential test."""
+    then_planned: Rate
+    """At the first test, or at any of the default looks with the same seeds."""
     new_seeds_only: Rate
-    """False verdicts on as many new seeds as the first advice names in total; share of sweeps with such advice."""
-    seeds: float
-    """Mean number of seeds if the advice is followed to the end."""
+    """In a test of new seeds alone, of the sweeps without a significant first test."""
 
 
-def optional_stopping_rates(scenario: Scenario, metric: str, repetitions: int) -> OptionalStoppingRates:
-    """Return the rates in simulated sweeps of one treated arm, with the margin of the metric."""
-    draws = generator(scenario, MAX_SEEDS)
-    significant, advised, seeds, new_only = [], [], [], []
+def optional_stopping_rates(scenario: Scenario, repetitions: int) -> OptionalStoppingRates:
+    """Return the rates in simulated sweeps of one treated arm. Results are deterministic."""
+    draws = generator(scenario, DEFAULT_LOOKS[-1])
+    test = SequentialTest(DEFAULT_LOOKS)
+    by_hand, at_looks, planned, new_only = [], [], [], []
     for _ in range(repetitions):
-        sweep = simulate(scenario, arms=2, seeds=MAX_SEEDS, draws=draws)
-        significant.append([_compare(sweep, 0, count).p_value <= LEVEL for count in TESTED_SEEDS])
-        last = _follow_advice(sweep, metric)
-        advised.append(last.verdict in _DIFFERENT)
-        seeds.append(last.comparison.seeds)
-        first = _assessed(sweep, 0, TESTED_SEEDS[0], metric)
-        if _more_seeds(first) and first.seeds_needed:
-            stop = TESTED_SEEDS[0] + first.seeds_needed
-            new_only.append(_assessed(sweep, TESTED_SEEDS[0], stop, metric).verdict in _DIFFERENT)
+        sweep = simulate(scenario, arms=2, seeds=DEFAULT_LOOKS[-1], draws=draws)
+        by_hand.append([_p_value(sweep, 0, seeds) <= LEVEL for seeds in BY_HAND])
+        p_values = [_p_value(sweep, 0, seeds) for seeds in DEFAULT_LOOKS]
+        at_looks.append(min(p_values) <= LEVEL)
+        planned.append(test.p_value(p_values) <= LEVEL)
+        if not by_hand[-1][0]:
+            new_only.append(_p_value(sweep, BY_HAND[0], BY_HAND[0] + NEW_SEEDS) <= LEVEL)
     return OptionalStoppingRates(
         scenario,
-        first_test=rate_of_sweeps([tests[0] for tests in significant]),
-        any_test=rate_of_sweeps([any(tests) for tests in significant]),
-        advised=rate_of_sweeps(advised),
+        first_test=rate_of_sweeps([tests[0] for tests in by_hand]),
+        by_hand=rate_of_sweeps([any(tests) for tests in by_hand]),
+        looks_by_hand=rate_of_sweeps(at_looks),
+        planned=rate_of_sweeps(planned),
+        then_planned=rate_of_sweeps([tests[0] or later for tests, later in zip(by_hand, planned, strict=True)]),
         new_seeds_only=rate_of_sweeps(new_only),
-        seeds=sum(seeds) / len(seeds),
     )
 
 
-def _follow_advice(sweep: SimulatedSweep, metric: str) -> Assessment:
-    """Return the assessment after all advised seeds were added."""
-    assessed = _assessed(sweep, 0, TESTED_SEEDS[0], metric)
-    while (more := _more_seeds(assessed)) and assessed.comparison.seeds + more <= MAX_SEEDS:
-        assessed = _assessed(sweep, 0, assessed.comparison.seeds + more, metric)
-    return assessed
-
-
-def _more_seeds(assessed: Assessment) -> int:
-    """Return the number of additional seeds that are advised."""
-    more = (assessed.seeds_needed or 0) - assessed.comparison.seeds
-    return more if 0 < more <= MAX_ADDITIONAL_SEEDS else 0
-
-
-def _assessed(sweep: SimulatedSweep, start: int, stop: int, metric: str) -> Assessment:
-    known = METRICS[metric]
-    margin = known.margin.at(float(sweep.baseline.mean()))
-    return assess({"treated": _compare(sweep, start, stop)}, known, margin)["treated"]
-
-
-def _compare(sweep: SimulatedSweep, start: int, stop: int) -> PairedComparison:
+def _p_value(sweep: SimulatedSweep, start: int, stop: int) -> float:
     return paired_comparison(
         sweep.baseline[start:stop],
         sweep.treated()[0, start:stop],
         confidence=1 - LEVEL,
         clusters=sweep.scenario.clusters,
         weights=sweep.weights,
-    )
+    ).p_value

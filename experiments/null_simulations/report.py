@@ -1,6 +1,7 @@
 """Tables of the simulations, as text of 120 columns."""
 
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 
@@ -11,11 +12,12 @@ from rich.table import Table
 from experiments.null_simulations.alternative_tests import AlternativeRates
 from experiments.null_simulations.binary_metrics import MIN_DIFFERING_ITEMS, BinaryRates
 from experiments.null_simulations.error_rates import ErrorRates, Rate
-from experiments.null_simulations.optional_stopping import TESTED_SEEDS, OptionalStoppingRates
+from experiments.null_simulations.optional_stopping import BY_HAND, OptionalStoppingRates
 from experiments.null_simulations.power import EFFECTS, Power, seeds_needed
 from experiments.null_simulations.simulated_sweeps import Scenario
 from experiments.null_simulations.variance_components import MetricComponents, VarianceComponents
 from experiments.null_simulations.verdict_errors import VerdictErrorRates
+from neftune_cli.config.spec import DEFAULT_LOOKS
 
 PAGE_WIDTH = 120
 SHOWN_SEEDS = (3, 5, 10, 20)
@@ -24,12 +26,26 @@ SHOWN_SEEDS = (3, 5, 10, 20)
 
 def error_table(rates: Iterable[ErrorRates]) -> str:
     """Return the error rates of the paired comparison, in percent with the Monte Carlo standard error."""
-    head = ("scenario", "seeds", "false positives", "family-wise", "coverage", "false equivalence")
+    head = ("scenario", "seeds", "one arm", "family-wise", "coverage", "all intervals", "false equivalence")
     lines = [
-        (*_place(one), *_percents(one.false_positives, one.family_wise, one.coverage, one.false_equivalence))
+        (
+            *_place(one),
+            *percents(one.false_positives, one.family_wise, one.coverage, one.all_covered, one.false_equivalence),
+        )
         for one in rates
     ]
-    return _table(head, lines)
+    return text_table(head, lines)
+
+
+def floor_table(rates: Sequence[ErrorRates], alternatives: Sequence[AlternativeRates]) -> str:
+    """Return false positives of the paired comparison in percent: with / without the floor of the seeds alone."""
+    numbers = sorted({one.seeds for one in rates})
+    pairs = {(one.scenario.name, one.seeds): (one, other) for one, other in zip(rates, alternatives, strict=True)}
+    lines = [
+        (name, *(_with_and_without(*pairs[name, seeds]) for seeds in numbers))
+        for name in dict.fromkeys(one.scenario.name for one in rates)
+    ]
+    return text_table(("scenario", *(f"{seeds} seeds" for seeds in numbers)), lines)
 
 
 def alternatives_table(rates: Iterable[ErrorRates], alternatives: Iterable[AlternativeRates]) -> str:
@@ -37,9 +53,9 @@ def alternatives_table(rates: Iterable[ErrorRates], alternatives: Iterable[Alter
     head = ("scenario", "seeds", "crossed t", "Satterthwaite", "sign-flip", "bootstrap", "t of seeds", "Welch")
     others = ((one.satterthwaite, one.sign_flip, one.bootstrap, one.t_of_seeds, one.welch) for one in alternatives)
     lines = [
-        (*_place(one), *_percents(one.false_positives, *several)) for one, several in zip(rates, others, strict=True)
+        (*_place(one), *percents(one.false_positives, *several)) for one, several in zip(rates, others, strict=True)
     ]
-    return _table(head, lines)
+    return text_table(head, lines)
 
 
 def power_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
@@ -51,7 +67,7 @@ def power_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
         for one in curve
         if one.seeds in SHOWN_SEEDS
     ]
-    return _table(head, lines)
+    return text_table(head, lines)
 
 
 def seeds_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
@@ -65,7 +81,7 @@ def seeds_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
         seeds = (f"{one:.1f}" if one else f"over {curve[-1].seeds}" for one in needed)
         correlation = scenario.variances.seed / (scenario.variances.seed + scenario.variances.arm_seed)
         lines.append((scenario.name, f"{scenario.effect(scenario.shift):.2g}", f"{correlation:.2f}", *seeds, ratio))
-    return _table(head, lines)
+    return text_table(head, lines)
 
 
 def binary_table(rates: Iterable[BinaryRates]) -> str:
@@ -84,11 +100,11 @@ def binary_table(rates: Iterable[BinaryRates]) -> str:
             f"{one.share:.0%}",
             str(one.items),
             str(one.seeds),
-            *_percents(one.false_positives, one.false_equivalence, one.many_differ, one.unmeasured),
+            *percents(one.false_positives, one.false_equivalence, one.many_differ, one.unmeasured),
         )
         for one in rates
     ]
-    return _table(head, lines)
+    return text_table(head, lines)
 
 
 def verdicts_table(rates: Iterable[VerdictErrorRates]) -> str:
@@ -99,34 +115,35 @@ def verdicts_table(rates: Iterable[VerdictErrorRates]) -> str:
             one.scenario.name,
             f"{one.scenario.effect(one.margin * one.scenario.shift):.2g}",
             str(one.seeds),
-            *_percents(one.difference, one.equivalence, one.either),
+            *percents(one.difference, one.equivalence, one.either),
         )
         for one in rates
     ]
-    return _table(head, lines)
+    return text_table(head, lines)
 
 
 def optional_stopping_table(rates: Iterable[OptionalStoppingRates]) -> str:
-    """Return false positives of optional stopping in percent, and the seeds that the advice leads to."""
-    every = ", ".join(map(str, TESTED_SEEDS))
+    """Return false positives of one arm with seeds added by hand and with planned looks, in percent."""
+    by_hand, looks = (", ".join(map(str, seeds)) for seeds in (BY_HAND, DEFAULT_LOOKS))
     head = (
         "scenario",
-        f"{TESTED_SEEDS[0]} seeds",
-        f"any of {every}",
-        "advice followed",
-        "mean seeds",
-        "new seeds only",
+        f"{BY_HAND[0]} seeds",
+        by_hand,
+        looks,
+        "planned",
+        f"{BY_HAND[0]}, then planned",
+        "new seeds",
     )
     lines = [
         (
             one.scenario.name,
-            *_percents(one.first_test, one.any_test, one.advised),
-            f"{one.seeds:.1f}",
-            *_percents(one.new_seeds_only),
+            *percents(
+                one.first_test, one.by_hand, one.looks_by_hand, one.planned, one.then_planned, one.new_seeds_only
+            ),
         )
         for one in rates
     ]
-    return _table(head, lines)
+    return text_table(head, lines)
 
 
 def components_table(metrics: Mapping[str, MetricComponents]) -> str:
@@ -136,20 +153,31 @@ def components_table(metrics: Mapping[str, MetricComponents]) -> str:
     for key, one in metrics.items():
         rows.append((key, "values", *_variances(one.values)))
         rows.extend(("", f"{arm} - baseline", *_variances(difference)) for arm, difference in one.differences.items())
-    sharing = ("metric", "baseline mean", "variance over seeds", "covariance with baseline", "correlation")
+    sharing = ("metric", "arm", "mean", "sd over seeds", "correlation with baseline", "seeds' share of SE^2")
     shared = [
-        (key, *(f"{value:.3g}" for value in (one.level, one.variance, one.covariance, one.correlation)))
+        (key, arm, f"{level:.3g}", *(f"{value:.2g}" if math.isfinite(value) else "" for value in numbers))
+        for key, one in metrics.items()
+        for arm, (level, *numbers) in one.arms.items()
+    ]
+    between = [
+        (key, f"{one.covariance:.2g}", f"{one.correlation:.2f}", f"{one.between_arms:.2f}")
         for key, one in metrics.items()
     ]
-    return _table(head, rows) + "\n" + _table(sharing, shared)
+    heads = ("metric", "covariance with baseline", "correlation with baseline", "correlation between arms with noise")
+    return "\n".join((text_table(head, rows), text_table(sharing, shared), text_table(heads, between)))
+
+
+def _with_and_without(one: ErrorRates, other: AlternativeRates) -> str:
+    return f"{100 * one.false_positives.value:.1f} / {100 * other.without_floor.value:.1f}"
 
 
 def _place(one: ErrorRates) -> tuple[str, str]:
     return one.scenario.name, str(one.seeds)
 
 
-def _percents(*rates: Rate) -> tuple[str, ...]:
-    return tuple(f"{100 * one.value:.1f} ± {100 * one.error:.1f}" for one in rates)
+def percents(*rates: Rate | None) -> tuple[str, ...]:
+    """Return rates in percent with their Monte Carlo standard errors, empty for a rate that does not exist."""
+    return tuple(f"{100 * one.value:.1f} ± {100 * one.error:.1f}" if one else "" for one in rates)
 
 
 def _both(one: Power) -> Iterable[tuple[float, float]]:
@@ -160,7 +188,8 @@ def _variances(components: VarianceComponents) -> tuple[str, ...]:
     return tuple(f"{value:.2g}" for value in astuple(components))
 
 
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+def text_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a table; the first column shows a repeated value once."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for number, title in enumerate(head):
         table.add_column(title, justify="left" if number == 0 else "right")

@@ -1,5 +1,6 @@
 """Variance components of a finished sweep, the source of the numbers in `simulated_sweeps`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -39,6 +40,11 @@ class MetricComponents:
     """Covariance over seeds between the baseline and a treated arm, mean over the treated arms."""
     variance: float
     """Variance over seeds of an arm, mean of the baseline and of the average treated arm."""
+    between_arms: float
+    """Correlation over seeds between two treated arms, mean over their pairs; NaN with one treated arm."""
+    arms: Mapping[str, tuple[float, float, float, float]]
+    """Arm to its mean, its standard deviation over seeds, its correlation with the baseline, and the share of the
+    squared standard error of its difference that is due to seeds. The baseline has neither of the last two: NaN."""
 
     @property
     def correlation(self) -> float:
@@ -63,15 +69,30 @@ def sweep_components(folder: Path) -> dict[str, MetricComponents]:
 def metric_components(metric: AlignedMetric) -> MetricComponents:
     """Return the variance components of one metric."""
     means = np.average(metric.values, axis=2, weights=metric.weights)
-    covariances = np.cov(means)
-    own = np.diag(covariances)
+    covariances, correlations = np.cov(means), np.corrcoef(means)
+    own, pairs = np.diag(covariances), correlations[1:, 1:][np.triu_indices(len(means) - 1, k=1)]
     return MetricComponents(
         level=float(means[0].mean()),
         values=_mean([_components(arm, metric) for arm in metric.values]),
         differences={arm: _components(metric.arm(arm) - metric.values[0], metric) for arm in metric.arms[1:]},
         covariance=float(covariances[0, 1:].mean()),
         variance=float(own[0] + own[1:].mean()) / 2,
+        between_arms=float(pairs.mean()) if pairs.size else math.nan,
+        arms={
+            arm: (float(means[row].mean()), float(own[row] ** 0.5), *_with_baseline(metric, row, correlations))
+            for row, arm in enumerate(metric.arms)
+        },
     )
+
+
+def _with_baseline(metric: AlignedMetric, row: int, correlations: Floats) -> tuple[float, float]:
+    """Return the correlation of an arm with the baseline, and the share of seeds in SE^2 of its difference."""
+    if row == 0:
+        return math.nan, math.nan
+    compared = metric.compare(metric.values[0], metric.values[row], confidence=0.95)
+    assert compared is not None
+    mean = compared.mean
+    return float(correlations[0, row]), mean.seed_variance / mean.seeds / mean.standard_error**2
 
 
 def table_components(

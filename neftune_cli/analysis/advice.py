@@ -38,8 +38,8 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
         arm = _capital(comparison.spoken(best.arm))
         yield (
             f"{arm} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
-            f"If the best arm is selected on one part of the {' and '.join(best.split)} and measured on the rest, "
-            f"{comparison.metric.name_within} is {_gain(best.gain, comparison.metric)}."
+            f"Where one part of the {' and '.join(best.split)} selects it, {comparison.metric.name_within} on the rest "
+            f"is {_gain(best.gain, comparison.metric)}."
         )
 
 

@@ -68,8 +68,9 @@ def decide(comparison: Comparison) -> Decision:
     return Decision(action, arm, with_verdict, checkpoints, others)
 
 
-def _confirmatory(assessed: Mapping[str, Assessment]) -> dict[str, Assessment]:
-    return {arm: one for arm, one in assessed.items() if one.role in ("arm", "primary")}
+def _confirmatory(assessed: Mapping[str, Assessment]) -> Mapping[str, Assessment]:
+    """Return the predeclared primary arm, or all arms if it has no verdict or none was declared."""
+    return {arm: one for arm, one in assessed.items() if one.role == "primary"} or assessed
 
 
 def stopped_arm(stopping: EarlyStopping | None, name: str) -> StoppedArm | None:

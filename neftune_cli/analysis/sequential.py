@@ -48,8 +48,7 @@ class SequentialTest:
         look = min(look, len(self.looks) - 1)
         if len(self.looks) == 1:
             return alpha
-        minima = _null_minima(self.looks)
-        return float(np.quantile(minima, alpha)) * self.looks[look] / self.looks[-1]
+        return _quantile(null_minima(self.looks), alpha) * self.looks[look] / self.looks[-1]
 
     def _smallest(self, p_values: Sequence[float]) -> float:
         known = ((p, seeds) for p, seeds in zip(p_values, self.looks, strict=False) if not math.isnan(p))
@@ -58,7 +57,7 @@ class SequentialTest:
     def _distribution(self, value: float) -> float:
         if len(self.looks) == 1 or value >= 1:
             return min(1.0, value)
-        minima = _null_minima(self.looks)
+        minima = null_minima(self.looks)
         return (1 + int(np.searchsorted(minima, value, side="right"))) / (1 + len(minima))
 
 
@@ -66,8 +65,15 @@ FIXED = SequentialTest((1,))
 """One test with a number of seeds that was chosen in advance."""
 
 
+def _quantile(ordered: Floats, share: float) -> float:
+    """Return a quantile of ordered values. `numpy.quantile` would order all of them again at each call."""
+    position = share * (len(ordered) - 1)
+    index = int(position)
+    return float(np.interp(position - index, (0.0, 1.0), (ordered[index], ordered[min(index + 1, len(ordered) - 1)])))
+
+
 @cache
-def _null_minima(looks: tuple[int, ...]) -> Floats:
+def null_minima(looks: tuple[int, ...]) -> Floats:
     """Return the sorted minima of p / w over the looks, under the null hypothesis, (paths,)."""
     draws = np.random.default_rng(0)
     return np.sort(np.concatenate([_minima(looks, _BLOCK, draws) for _ in range(PATHS // _BLOCK)]))
