@@ -4,7 +4,7 @@ The runner, the display and the reports are imported when they are needed, so th
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,10 @@ import typer
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.config.executors import INLINE, LOCAL, make_executor
 from neftune_cli.config.run_settings import RunOptions
+from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.executors import Executor
+from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -44,10 +46,11 @@ def executable_plan(
     *,
     quiet: bool,
     single_trial: bool = False,
+    remembered: Callable[[SweepSpec], Inspection | None] = lambda _: None,
 ) -> Iterator[ExecutablePlan]:
     """Yield the plan of the given options with its executor, whose workers end with the block.
 
-    Unless `quiet`, a line says that a worker reads the model and the data.
+    Unless `quiet`, a line says that model and data are read: by a worker, unless `remembered` returns the facts.
 
     Raises:
         UsageError: every problem of the request; or only one trial is allowed, and the folder has another.
@@ -55,7 +58,15 @@ def executable_plan(
     """
     with Interrupts() as interrupts, make_executor(_executor_name(running)) as executor:
         announce = _announce_nothing if quiet else _announce_reading
-        planned = plan_sweep(file, fields, output, executor.inspect, announce)
+
+        def inspect(spec: SweepSpec) -> Inspection:
+            return remembered(spec) or executor.inspect(spec)
+
+        planned = plan_sweep(file, fields, output, inspect, announce)
+        if running.estimate:
+            from neftune_cli.sweeps.remembered import remember_machine
+
+            remember_machine(planned.plan.inspection)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
             what = f"{planned.folder.path} has other trainings."
             raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))

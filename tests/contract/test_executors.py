@@ -213,7 +213,7 @@ def test_library_error_during_calibration_raises_neftune_error(executor: Executo
     trial = planned(executor, sweep, train={"max_steps": 2}).trials[-1]
     train = trial.spec.train.model_copy(update={"sft": {"lr_scheduler_type": "unheard of"}})
     with pytest.raises(NeftuneError, match="unheard of"):
-        executor.calibrate(trial.spec.model_copy(update={"train": train}))
+        executor.calibrate(trial.spec.model_copy(update={"train": train}), 30.0)
 
 
 @pytest.mark.parametrize("name", [INLINE, pytest.param(LOCAL, marks=pytest.mark.slow)])

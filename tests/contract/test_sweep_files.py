@@ -1,6 +1,7 @@
 """Files of a real sweep, and the effects of running it again and with a further alpha."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,36 @@ def test_the_losses_are_the_token_weighted_means_of_the_examples(swept: Path) ->
         for split, value in (("probe", record.loss.train_loss_clean), ("held-out", record.loss.eval_loss)):
             part = last[last.split == split]
             assert value == pytest.approx((part.loss * part.tokens).sum() / part.tokens.sum(), rel=1e-9)
+
+
+def test_the_last_epoch_is_measured_on_all_examples_if_the_curves_are_not(swept: Path, tmp_path: Path) -> None:
+    few = {
+        "evaluation.curve_examples": 3,
+        "alphas": "0",
+        "seeds": "1",
+        "train.epochs": 4.0,
+        "train.learning_rate": 0.02,
+    }
+    run(tmp_path / "few", replace(IN_MAIN_PROCESS, estimate=False), **few)
+    run(tmp_path / "all", replace(IN_MAIN_PROCESS, estimate=False), **{**few, "evaluation.curve_examples": None})
+    loss, expected = (pd.read_csv(tmp_path / name / "loss.csv") for name in ("few", "all"))
+    pd.testing.assert_frame_equal(loss, expected)
+    (trial,) = (tmp_path / "few" / "trials").glob("alpha=0*")
+    rows = pd.read_parquet(trial / "examples.parquet")
+    counts = rows[rows.split == "held-out"].groupby("epoch").size()
+    assert set(counts) == {3, 8}  # the rate is so high that the loss rises
+    assert counts[4] == 8
+    always = rows.groupby("example").size()
+    assert sum(always[rows[rows.split == "held-out"].example.unique()] == 4) == 3
+    curves = pd.read_csv(tmp_path / "few" / "curves.csv")
+    assert list(curves) == [*pd.read_csv(swept / "curves.csv"), "eval_examples"]
+    measured = curves[curves.arm.eq("alpha=0") & curves.eval_loss.notna()]
+    for epoch, points in measured.groupby("epoch"):
+        sizes = {3, int(counts[int(str(epoch).partition(".")[0])])}
+        assert points.eval_examples.tolist() == sorted(sizes, reverse=True)
+    part = rows[(rows.split == "held-out") & (rows.epoch == 2) & rows.example.map(always).eq(4)]
+    shown = measured[(measured.epoch == 2) & (measured.eval_examples == 3)].eval_loss.item()
+    assert shown == pytest.approx((part.loss * part.tokens).sum() / part.tokens.sum())
 
 
 def test_the_metrics_are_the_means_of_the_responses(swept: Path) -> None:

@@ -130,10 +130,11 @@ class Executor(Protocol):
         """
         ...
 
-    def calibrate(self, trial: TrialSpec) -> list[Calibration]:
+    def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
         """Measure the cost of a trial with this recipe on all started workers at once, one result per worker.
 
-        Workers that run in parallel slow each other down, so the measurements include this effect.
+        Workers that run in parallel slow each other down, so the measurements include this effect. They end after at
+        most `seconds`, as far as this can be known beforehand. The start of workers does not count.
 
         Raises:
             UsageError: the data do not fit the model.
