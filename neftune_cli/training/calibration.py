@@ -148,25 +148,36 @@ class _LossTime:
 
 
 def _time_losses(model: LanguageModel, prepared: PreparedData, sample: _Sample) -> _LossTime:
-    """Time the losses of examples of medium length, if there is time for it."""
+    """Time the losses of examples of medium length, if there is time for it.
+
+    The first example is timed alone, because losses are computed in float32, unlike training.
+    """
     tokens = tokens_at_once(prepared.device)
     measured = (*prepared.probe, *prepared.held_out)
-    rows = sample.rows(LOSS_ROWS, _lengths(measured), times=LOSS_BATCHES)
-    batch = _around_median(measured, rows, lambda one: len(one.input_ids))
-    in_batch = padded_tokens(_lengths(batch), tokens)
-    if not sample.suffices_for(len(batch[0].input_ids) + LOSS_BATCHES * in_batch):
-        return _LossTime(sample.per_token, PARTLY_MEASURED)
 
     def losses(examples: Sequence[TokenizedExample]) -> float:
         example_losses(model, examples, pad_token_id=prepared.pad_token_id, tokens=tokens)
         return sample.clock()
 
-    stamps = [losses(batch[:1]), *(losses(batch) for _ in range(LOSS_BATCHES))]
+    (one,) = _around_median(measured, 1, _length)
+    if not sample.suffices_for(_length(one)):
+        return _LossTime(sample.per_token, PARTLY_MEASURED)
+    begin = sample.clock()
+    sample = replace(sample, per_token=max(sample.per_token, (losses([one]) - begin) / _length(one)))
+    batch = _around_median(measured, sample.rows(LOSS_ROWS, _lengths(measured), times=LOSS_BATCHES), _length)
+    in_batch = padded_tokens(_lengths(batch), tokens)
+    if not sample.suffices_for(LOSS_BATCHES * in_batch):
+        return _LossTime(sample.per_token, PARTLY_MEASURED)
+    stamps = [sample.clock(), *(losses(batch) for _ in range(LOSS_BATCHES))]
     return _LossTime(median(end - begin for begin, end in pairwise(stamps)) / in_batch)
 
 
+def _length(example: TokenizedExample) -> int:
+    return len(example.input_ids)
+
+
 def _lengths(examples: Sequence[TokenizedExample]) -> list[int]:
-    return [len(one.input_ids) for one in examples]
+    return [_length(one) for one in examples]
 
 
 @dataclass(frozen=True)

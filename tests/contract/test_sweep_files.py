@@ -95,33 +95,29 @@ def test_the_losses_are_the_token_weighted_means_of_the_examples(swept: Path) ->
 
 
 def test_the_last_epoch_is_measured_on_all_examples_if_the_curves_are_not(swept: Path, tmp_path: Path) -> None:
-    few = {
-        "evaluation.curve_examples": 3,
-        "alphas": "0",
-        "seeds": "1",
-        "train.epochs": 4.0,
-        "train.learning_rate": 0.02,
-    }
-    run(tmp_path / "few", replace(IN_MAIN_PROCESS, estimate=False), **few)
-    run(tmp_path / "all", replace(IN_MAIN_PROCESS, estimate=False), **{**few, "evaluation.curve_examples": None})
+    plain = replace(IN_MAIN_PROCESS, estimate=False)
+    overtrained: dict[str, Any] = {"alphas": "0", "seeds": "1", "train.epochs": 6.0, "train.learning_rate": 0.01}
+    run(tmp_path / "few", plain, **overtrained, **{"evaluation.curve_examples": 3})
+    run(tmp_path / "all", plain, **overtrained)
     loss, expected = (pd.read_csv(tmp_path / name / "loss.csv") for name in ("few", "all"))
     pd.testing.assert_frame_equal(loss, expected)
     (trial,) = (tmp_path / "few" / "trials").glob("alpha=0*")
     rows = pd.read_parquet(trial / "examples.parquet")
-    counts = rows[rows.split == "held-out"].groupby("epoch").size()
-    assert set(counts) == {3, 8}  # the rate is so high that the loss rises
-    assert counts[4] == 8
-    always = rows.groupby("example").size()
-    assert sum(always[rows[rows.split == "held-out"].example.unique()] == 4) == 3
+    held_out = rows[rows.split == "held-out"]
+    counts = held_out.groupby("epoch").size().to_dict()
+    assert set(counts.values()) == {3, 8}  # the loss falls and rises
+    assert counts[6] == 8
+    epochs_of = held_out.groupby("example").size()
+    part = held_out[held_out.example.map(epochs_of) == 6]
+    assert part.example.nunique() == 3
     curves = pd.read_csv(tmp_path / "few" / "curves.csv")
     assert list(curves) == [*pd.read_csv(swept / "curves.csv"), "eval_examples"]
     measured = curves[curves.arm.eq("alpha=0") & curves.eval_loss.notna()]
-    for epoch, points in measured.groupby("epoch"):
-        sizes = {3, int(counts[int(str(epoch).partition(".")[0])])}
-        assert points.eval_examples.tolist() == sorted(sizes, reverse=True)
-    part = rows[(rows.split == "held-out") & (rows.epoch == 2) & rows.example.map(always).eq(4)]
-    shown = measured[(measured.epoch == 2) & (measured.eval_examples == 3)].eval_loss.item()
-    assert shown == pytest.approx((part.loss * part.tokens).sum() / part.tokens.sum())
+    for epoch, count in counts.items():
+        assert measured[measured.epoch == epoch].eval_examples.tolist() == sorted({count, 3}, reverse=True)
+        shown = measured[(measured.epoch == epoch) & (measured.eval_examples == 3)].eval_loss.item()
+        of_epoch = part[part.epoch == epoch]
+        assert shown == pytest.approx((of_epoch.loss * of_epoch.tokens).sum() / of_epoch.tokens.sum())
 
 
 def test_the_metrics_are_the_means_of_the_responses(swept: Path) -> None:

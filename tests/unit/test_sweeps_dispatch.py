@@ -51,7 +51,7 @@ class ScriptedExecutor:
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
         raise NotImplementedError
 
-    def calibrate(self, trial: TrialSpec) -> list[Calibration]:
+    def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
         raise NotImplementedError
 
     def start(self, workers: int, threads: int, gpus: int) -> None: ...
