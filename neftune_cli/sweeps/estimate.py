@@ -24,8 +24,8 @@ from neftune_cli.training.trial import Trial
 
 CALIBRATION, EARLIER, MEASURED = "calibration", "earlier trials", "measured"
 """Sources of a cost: a calibration, other finished trials of the sweep, or the trials themselves."""
-SHORTEST_CALIBRATION = 1.0
-"""Seconds below which a recipe is not calibrated, but estimated from another one."""
+SHORTEST_CALIBRATION = 7.5
+"""Least seconds for a calibration. If there are fewer, a recipe is estimated from the calibrated ones."""
 
 
 @dataclass(frozen=True)
@@ -190,10 +190,10 @@ def _calibrate(
     """Calibrate and remember recipes. When time has run out, estimate the rest from the calibrated ones."""
     left, uncalibrated = CALIBRATION_SECONDS, []
     for number, recipe in enumerate(recipes):
-        share = max(SHORTEST_CALIBRATION, left / (len(recipes) - number))
         if left < SHORTEST_CALIBRATION and found.calibrations:
             uncalibrated.append(recipe)
             continue
+        share = max(SHORTEST_CALIBRATION, left / (len(recipes) - number))
         begin = monotonic()
         measured = _calibrations(executor, recipe, share, found.notes)
         # without the start of workers, if the workers have measured the time themselves

@@ -30,7 +30,9 @@ from neftune_cli.training.prepared_data import PROBE_PROMPTS, PreparedData
 from neftune_cli.training.timing import Clock, TimeLimit, device_clock, forward_calls, time_training
 
 SHORT_TOKENS, SHORT_PASSES = 8, 3
-"""Tokens of the first pass, which shows the order of magnitude, and the largest number of its repetitions."""
+"""Tokens of the first pass, which shows the order of magnitude, and its repetitions, because the first one is slow."""
+FIRST_SHARE = 0.1
+"""Largest share of the time limit for a larger pass before the training steps."""
 PASSES_PER_STEP = 3
 """Forward passes that take as long as a training step on the same tokens."""
 TRAINING_SHARE = 2 / 3
@@ -53,7 +55,7 @@ def calibrate(
     come first. Memory peaks in the second one, when the optimizer state has been allocated. Medians limit the effect
     of short disturbances.
 
-    A short pass comes before everything else. It shows which measurements end within the time limit. The other
+    Short passes come before everything else. They show which measurements end within the time limit. The other
     durations are concluded from those that were measured, and the uncertainty of the result says so.
 
     Args:
@@ -69,13 +71,13 @@ def calibrate(
     begin = clock()
     reset_peak_memory(prepared.device)
     place(loaded.model, prepared.device)
-    short = _time_short_pass(loaded.model, prepared, clock, seconds)
-    limit = TimeLimit(begin + TRAINING_SHARE * seconds, PASSES_PER_STEP * short.per_token)
+    first = _time_first_passes(loaded.model, prepared, clock, seconds)
+    limit = TimeLimit(begin + TRAINING_SHARE * seconds, PASSES_PER_STEP * first.per_token)
     model, training = time_training(loaded, prepared, trial, clock, limit)
-    sample = _Sample(clock, begin + seconds, training.per_token / PASSES_PER_STEP, short.seconds)
-    losses = _time_losses(model, prepared, sample)
-    sample = replace(sample, per_token=losses.per_token)
-    responses = _time_responses(model, loaded.tokenizer, prepared, trial.evaluation, sample)
+    left = _TimeLeft(clock, begin + seconds, training.per_token / PASSES_PER_STEP, first.shortest)
+    losses = _time_losses(model, prepared, left)
+    left = replace(left, per_token=losses.per_token)
+    responses = _time_responses(model, loaded.tokenizer, prepared, trial.evaluation, left)
     measured = _lengths((*prepared.probe, *prepared.held_out))
     return Calibration(
         recipe=recipe_key(trial.train),
@@ -93,31 +95,32 @@ def calibrate(
 
 
 @dataclass(frozen=True)
-class _ShortPass:
-    """Duration of a forward pass of one short text."""
+class _FirstPasses:
+    """Durations of forward passes before any other measurement, in seconds."""
 
-    seconds: float
-    tokens: int
-
-    @property
-    def per_token(self) -> float:
-        """Return the seconds per token; in larger batches a token takes less."""
-        return self.seconds / self.tokens
+    shortest: float
+    per_token: float
+    """Of the pass with the lowest value, usually the largest one."""
 
 
-def _time_short_pass(model: LanguageModel, prepared: PreparedData, clock: Clock, limit: float) -> _ShortPass:
-    """Time a pass of a few tokens. Repeat it while it takes little of the time limit, because the first one is slow."""
-    ids = torch.tensor([prepared.train[0].input_ids[:SHORT_TOKENS]], device=model.device)
-    stamps = [clock()]
+def _time_first_passes(model: LanguageModel, prepared: PreparedData, clock: Clock, limit: float) -> _FirstPasses:
+    """Time a few tokens, then an example and a small batch, unless these take more than FIRST_SHARE of the limit."""
+    (example,) = _around_median(prepared.train, 1, _length)
+    few, whole = example.input_ids[:SHORT_TOKENS], example.input_ids
+    found: list[tuple[float, int]] = []
     with evaluation_mode(model):
-        while len(stamps) == 1 or (len(stamps) <= SHORT_PASSES and stamps[-1] - stamps[0] < limit / 10):
-            model(input_ids=ids, use_cache=False)
-            stamps.append(clock())
-    return _ShortPass(min(after - before for before, after in pairwise(stamps)), ids.shape[1])
+        for rows in [[few]] * SHORT_PASSES + [[whole], [whole] * MIN_ROWS]:
+            tokens = len(rows) * len(rows[0])
+            if found and found[-1][0] / found[-1][1] * tokens > FIRST_SHARE * limit:
+                break
+            begin = clock()
+            model(input_ids=torch.tensor(rows, device=model.device), use_cache=False)
+            found.append((clock() - begin, tokens))
+    return _FirstPasses(min(seconds for seconds, _ in found), min(seconds / tokens for seconds, tokens in found))
 
 
 @dataclass(frozen=True)
-class _Sample:
+class _TimeLeft:
     """The time that is left for a measurement, and what is known about its duration."""
 
     clock: Clock
@@ -147,7 +150,7 @@ class _LossTime:
     uncertainty: float = MEASURED
 
 
-def _time_losses(model: LanguageModel, prepared: PreparedData, sample: _Sample) -> _LossTime:
+def _time_losses(model: LanguageModel, prepared: PreparedData, left: _TimeLeft) -> _LossTime:
     """Time the losses of examples of medium length, if there is time for it.
 
     The first example is timed alone, because losses are computed in float32, unlike training.
@@ -157,18 +160,18 @@ def _time_losses(model: LanguageModel, prepared: PreparedData, sample: _Sample) 
 
     def losses(examples: Sequence[TokenizedExample]) -> float:
         example_losses(model, examples, pad_token_id=prepared.pad_token_id, tokens=tokens)
-        return sample.clock()
+        return left.clock()
 
     (one,) = _around_median(measured, 1, _length)
-    if not sample.suffices_for(_length(one)):
-        return _LossTime(sample.per_token, PARTLY_MEASURED)
-    begin = sample.clock()
-    sample = replace(sample, per_token=max(sample.per_token, (losses([one]) - begin) / _length(one)))
-    batch = _around_median(measured, sample.rows(LOSS_ROWS, _lengths(measured), times=LOSS_BATCHES), _length)
+    if not left.suffices_for(_length(one)):
+        return _LossTime(left.per_token, PARTLY_MEASURED)
+    begin = left.clock()
+    left = replace(left, per_token=max(left.per_token, (losses([one]) - begin) / _length(one)))
+    batch = _around_median(measured, left.rows(LOSS_ROWS, _lengths(measured), times=LOSS_BATCHES), _length)
     in_batch = padded_tokens(_lengths(batch), tokens)
-    if not sample.suffices_for(LOSS_BATCHES * in_batch):
-        return _LossTime(sample.per_token, PARTLY_MEASURED)
-    stamps = [sample.clock(), *(losses(batch) for _ in range(LOSS_BATCHES))]
+    if not left.suffices_for(LOSS_BATCHES * in_batch):
+        return _LossTime(left.per_token, PARTLY_MEASURED)
+    stamps = [left.clock(), *(losses(batch) for _ in range(LOSS_BATCHES))]
     return _LossTime(median(end - begin for begin, end in pairwise(stamps)) / in_batch)
 
 
@@ -232,24 +235,24 @@ def _time_responses(
     tokenizer: PreTrainedTokenizerBase,
     prepared: PreparedData,
     evaluation: ResolvedEvaluation,
-    sample: _Sample,
+    left: _TimeLeft,
 ) -> _ResponseTime:
     """Time a few response tokens for a batch of prompts of medium length, and for a quarter of the batch."""
     prompts = with_prompt(prepared.held_out) or with_prompt(prepared.probe[:PROBE_PROMPTS])
     if not prompts:
         return _ResponseTime()
-    rows = sample.rows(MOST_PROMPTS, [one.prompt_length for one in prompts], times=1)
+    rows = left.rows(MOST_PROMPTS, [one.prompt_length for one in prompts], times=1)
     batch = _decoded_at_once(model, _around_median(prompts, rows, lambda one: one.prompt_length), evaluation)
     few = batch[: max(1, len(batch) // 4)]
     new_tokens = min(evaluation.max_new_tokens, 1 + NEW_TOKENS)
     tokens = sum(_prompt_tokens([one.prompt_length for one in some], model, evaluation) for some in (batch, few))
     in_steps = new_tokens * (len(batch) + len(few))
-    if not sample.suffices_for(batch[0].prompt_length + tokens + in_steps, 3 * new_tokens):
-        return _ResponseTime(sample.per_token, sample.short_pass, sample.per_token, uncertainty=EXTRAPOLATED)
+    if not left.suffices_for(batch[0].prompt_length + tokens + in_steps, 3 * new_tokens):
+        return _ResponseTime(left.per_token, left.short_pass, left.per_token, uncertainty=EXTRAPOLATED)
 
     def generated(examples: Sequence[TokenizedExample]) -> tuple[float, list[float], float]:
         """Return the seconds of the prompts, those of each further token of all rows, and those of scoring."""
-        with forward_calls(causal_model(model), sample.clock) as calls:
+        with forward_calls(causal_model(model), left.clock) as calls:
             scored_responses(
                 model,
                 tokenizer,
@@ -258,7 +261,7 @@ def _time_responses(
                 repetition_penalty=evaluation.repetition_penalty,
                 preallocated=evaluation.decoding == "preallocated",
             )
-        end = sample.clock()
+        end = left.clock()
         first_step = next((at for at, one in enumerate(calls) if at and one.length == 1), len(calls))
         begins = [one.begin for one in calls[first_step:]]
         if not begins:  # one token for each prompt

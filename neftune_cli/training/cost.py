@@ -10,7 +10,7 @@ from neftune_cli.config.spec import TrainSpec
 CALIBRATION_SECONDS = 30.0
 """Time limit of all calibrations of a command, without the start of the workers."""
 MEASURED, PARTLY_MEASURED, EXTRAPOLATED = 1.0, 2.0, 4.0
-"""Uncertainty of a cost: measured to the end; measured in part; concluded from a short pass or from another recipe."""
+"""Uncertainty of a cost: measured to the end; measured in part, or for another recipe; concluded from a short pass."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Calibration:
             step=self.step * ratio,
             steps_per_epoch=math.ceil(self.steps_per_epoch / ratio),
             peak_memory=None,
-            uncertainty=EXTRAPOLATED,
+            uncertainty=max(self.uncertainty, PARTLY_MEASURED),
             seconds=0.0,
         )
 

@@ -25,7 +25,7 @@ from neftune_cli.sweeps.remembered import (
     remembered_preparation,
 )
 from neftune_cli.sweeps.resources import WorkerAllocation
-from neftune_cli.training.cost import CALIBRATION_SECONDS, EXTRAPOLATED, MEASURED, Calibration, recipe_key
+from neftune_cli.training.cost import CALIBRATION_SECONDS, MEASURED, Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 
 GIB = 1 << 30
@@ -114,18 +114,18 @@ def test_time_that_a_recipe_leaves_goes_to_the_next_ones(tmp_path: Path) -> None
 
 
 def test_without_time_a_recipe_is_estimated_from_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimate, "CALIBRATION_SECONDS", 2.0)
+    monkeypatch.setattr(estimate, "CALIBRATION_SECONDS", 16.0)
     executor = FixedExecutor(needed=10.0)
     found = cost_of(planned({"batch_size": 10}, {"batch_size": 20}, {"batch_size": 40}), executor, tmp_path)
-    assert executor.limits == [1.0, 1.0]
+    assert executor.limits == [7.5, 7.5]  # the last second is too short for the third recipe
     trials = found.cost.trials
     # from batch size 10: 4 times as many seconds per step, a quarter of the steps, three measurements of the losses
     # from batch size 20: twice as many seconds per step, half of the steps
     first, second = 1 + 9 * 0.4 + 3 * 2 + 4, 1 + 15 * 0.2 + 3 * 2 + 4
     assert trials["id-arm 2"] == pytest.approx((first + second) / 2)
     low, high = found.cost.lowest_seconds, found.cost.highest_seconds
-    assert low == pytest.approx(max(14 / 2, 14 / 2 + trials["id-arm 2"] / EXTRAPOLATED))
-    assert high == pytest.approx(14 * 2 + trials["id-arm 2"] * EXTRAPOLATED)
+    assert low == pytest.approx(14 / 2 + trials["id-arm 2"] / 2)
+    assert high == pytest.approx(14 * 2 + trials["id-arm 2"] * 2)
 
 
 def test_a_failed_calibration_has_no_estimate_and_a_note(tmp_path: Path) -> None:

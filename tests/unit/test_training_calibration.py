@@ -233,7 +233,7 @@ def test_a_step_of_another_recipe_costs_the_same_per_example() -> None:
     )
     larger = train.model_copy(update={"batch_size": 6, "sft": {"gradient_accumulation_steps": 2}})
     other = found.adapted_to(larger)
-    assert (other.recipe, other.uncertainty, other.peak_memory) == (recipe_key(larger), EXTRAPOLATED, None)
+    assert (other.recipe, other.uncertainty, other.peak_memory) == (recipe_key(larger), PARTLY_MEASURED, None)
     cost = other.estimate(larger, is_base=False)
     assert (cost.steps, cost.tokens) == (8, 2000)  # 40 examples, 12 per step
     assert cost.training == 8 * 1.5
