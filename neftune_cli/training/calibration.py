@@ -77,6 +77,8 @@ def calibrate(
     left = _TimeLeft(clock, begin + seconds, training.per_token / PASSES_PER_STEP, first.shortest)
     losses = _time_losses(model, prepared, left)
     left = replace(left, per_token=losses.per_token)
+    if training.uncertainty == EXTRAPOLATED:  # the losses are measured on more tokens than the first passes
+        training = replace(training, per_token=PASSES_PER_STEP * losses.per_token)
     responses = _time_responses(model, loaded.tokenizer, prepared, trial.evaluation, left)
     measured = _lengths((*prepared.probe, *prepared.held_out))
     return Calibration(
@@ -166,11 +168,12 @@ def _time_losses(model: LanguageModel, prepared: PreparedData, left: _TimeLeft) 
     if not left.suffices_for(_length(one)):
         return _LossTime(left.per_token, PARTLY_MEASURED)
     begin = left.clock()
-    left = replace(left, per_token=max(left.per_token, (losses([one]) - begin) / _length(one)))
+    of_one = (losses([one]) - begin) / _length(one)
+    left = replace(left, per_token=max(left.per_token, of_one))
     batch = _around_median(measured, left.rows(LOSS_ROWS, _lengths(measured), times=LOSS_BATCHES), _length)
     in_batch = padded_tokens(_lengths(batch), tokens)
     if not left.suffices_for(LOSS_BATCHES * in_batch):
-        return _LossTime(left.per_token, PARTLY_MEASURED)
+        return _LossTime(of_one, PARTLY_MEASURED)
     stamps = [left.clock(), *(losses(batch) for _ in range(LOSS_BATCHES))]
     return _LossTime(median(end - begin for begin, end in pairwise(stamps)) / in_batch)
 
