@@ -1,6 +1,7 @@
 """Formatting of time spans, sizes, counts, percentages and sparklines, and of text that is safe for a terminal."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import pairwise
 from statistics import fmean
 
@@ -35,6 +36,11 @@ def rough_duration(seconds: float) -> str:
         return f"{max(5, 5 * round(seconds / 5))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def local_time(iso: str) -> str:
+    """Return a time in ISO 8601 as date and time of this time zone, to the minute."""
+    return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def size(count: int) -> str:

@@ -216,6 +216,8 @@ class CurvePoint(Record):
     """Training tokens so far, without padding."""
     train_loss_clean: float | None = None
     """Noise-off loss on the probe of training examples, in nats per completion token."""
+    eval_examples: int | None = None
+    """With `--curve-examples`: held-out examples of `eval_loss`, and largest number of those of `train_loss_clean`."""
 
 
 class ExampleLoss(Record):

@@ -1,6 +1,9 @@
 """Shared fixtures: hand-made records of the base model and of two arms with three seeds each."""
 
 import gc
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -10,6 +13,13 @@ from xdist.scheduler import LoadScopeScheduling
 from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.records import EvalMetrics, LossMetrics, NoiseMeasurement, TrialRecord
+
+_USER_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+_CACHE = TemporaryDirectory(prefix="neftune-tests-")
+"""Cache of the tests, so that they neither use nor leave remembered calibrations."""
+for _variable, _folder in (("HF_HOME", "huggingface"), ("MPLCONFIGDIR", "matplotlib")):
+    os.environ.setdefault(_variable, str(_USER_CACHE / _folder))
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 pytest_plugins = ["tests.command_line", "tests.crash.fixtures"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.run_settings import RunSettings
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import BASE_ARM, InputSpec, NoiseSpec, ResolvedEvaluation, TrialSpec
 from neftune_cli.data.loading import load_data
 from neftune_cli.errors import TrialStopped
@@ -64,7 +64,7 @@ class Attempt:
 
     trial: Trial
     folder: TrialFolder
-    settings: RunSettings = field(default_factory=RunSettings)
+    settings: TrialSettings = field(default_factory=TrialSettings)
     at: At | None = None
     loaded: LoadedModel | None = None
     halvings: int = 0
@@ -120,11 +120,11 @@ def run_with_stops(
     trial: Trial,
     path: Path,
     stops: Sequence[At] = (),
-    settings: RunSettings | None = None,
+    settings: TrialSettings | None = None,
     make_model: Callable[[], LoadedModel] = shallow_model,
 ) -> None:
     """Run a trial until it has a record, with a stop at each of these points, in this order."""
-    settings = settings or RunSettings(keep_model=True)
+    settings = settings or TrialSettings(keep_model=True)
     for at in stops:
         with pytest.raises(TrialStopped):
             Attempt(trial, TrialFolder(path), settings, at, make_model()).run()

@@ -75,7 +75,12 @@ def early_stopping(
             )
             for arm, one in stopped.items()
         ),
+        items=len(shared.weights) if len(shared.weights) < _items_of_last_epochs(runs) else None,
     )
+
+
+def _items_of_last_epochs(runs: Mapping[str, "_ArmTrials"]) -> int:
+    return max(len(trial.held_out_by_epoch[run.epochs[-1]].items) for run in runs.values() for trial in run.trials)
 
 
 @dataclass(frozen=True)

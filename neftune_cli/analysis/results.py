@@ -190,6 +190,8 @@ class EarlyStopping:
     """Epochs to select from for the baseline."""
     arms: tuple[StoppedArm, ...]
     """The baseline first."""
+    items: int | None = None
+    """Held-out items that every epoch measured; None if these are all items of the last epoch."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,12 @@ from rich.console import Console
 
 from neftune_cli.commands.execution import ExecutablePlan, executable_plan
 from neftune_cli.config.run_settings import SweepSettings
+from neftune_cli.config.spec import TrialSpec
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of
-from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost
-from neftune_cli.sweeps.resources import allocate_workers, available_memory
+from neftune_cli.sweeps.estimate import CostEstimate, PlannedCost, estimate_cost
+from neftune_cli.sweeps.inspection import Preparation
+from neftune_cli.sweeps.remembered import remember_preparation, remembered_inspection, remembered_preparation
+from neftune_cli.sweeps.resources import allocate_workers, plannable_memory
 from neftune_cli.training.trial import Trial
 
 
@@ -28,14 +30,16 @@ def dry_run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Plan, calibrate where no finished trial shows the cost, and print the plan. Nothing is written.
+    """Plan, calibrate where no finished trial shows the cost, and print the plan.
+
+    Nothing is written to the results folder. A plan that this machine has calibrated before is printed without torch.
 
     Raises:
         UsageError: every problem of the options, the model, the data and the folder.
 
     """
     begin = time.monotonic()
-    with executable_plan(file, fields, output, running, quiet=quiet) as work:
+    with executable_plan(file, fields, output, running, quiet=quiet, remembered=remembered_inspection) as work:
         costed = _costed(work, running, hourly_rate, begin)
     if as_json:
         typer.echo(json.dumps(costed.as_json(), indent=2))
@@ -48,37 +52,36 @@ def _costed(work: ExecutablePlan, running: SweepSettings, hourly_rate: float | N
     states = states_of(plan, folder, retry_failed=running.retry_failed)
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
     notes = [*plan.notes, *plan.data.notes]
-    # before the calibration, whose worker keeps its memory
-    available = None if plan.inspection.device == "cuda" else available_memory()
     estimate: CostEstimate | None = None
+    memory = None if plan.inspection.device == "cuda" else plannable_memory()
     if missing:
-        estimate, found = _estimate(work, missing, running, begin)
-        notes += found
+        planned = _planned(work, missing, running)
+        # the preparations are included, because a sweep makes them before its first trial too
+        estimate = planned.cost.after(max(time.monotonic() - begin, planned.startup))
+        memory = planned.allocation.memory
+        notes += [*planned.allocation.preparation.notes, *planned.notes]
     return costed_plan(
         plan,
         folder,
         states,
         estimate,
         hourly_rate=hourly_rate,
-        available_memory=available,
+        available_memory=memory,
         notes=notes,
     )
 
 
-def _estimate(
-    work: ExecutablePlan, missing: Sequence[Trial], running: SweepSettings, begin: float
-) -> tuple[CostEstimate, list[str]]:
-    """Return the cost of the missing trials with all workers busy, and notes for the user.
-
-    The preparations since `begin` are included, because a sweep makes them before its first trial too.
-    """
+def _planned(work: ExecutablePlan, missing: Sequence[Trial], running: SweepSettings) -> PlannedCost:
+    """Return the cost of the missing trials with all workers busy. Workers start only if something is not known yet."""
     plan, folder, executor = work.planned.plan, work.planned.folder, work.executor
-    allocation = allocate_workers(plan, missing, folder, executor, running.workers)
-    estimate, notes = estimate_cost(
-        plan, missing, folder, executor, allocation, _print_note, calibrate=running.estimate
-    )
-    prepared = time.monotonic() - begin
-    return replace(estimate, seconds=prepared + estimate.seconds), [*allocation.preparation.notes, *notes]
+
+    def prepare(trials: Sequence[TrialSpec]) -> Preparation:
+        return remembered_preparation(plan, trials) or executor.prepare(trials)
+
+    allocation = allocate_workers(plan, missing, folder, prepare, running.workers)
+    if running.estimate:
+        remember_preparation(plan, [trial.spec for trial in missing], allocation.preparation)
+    return estimate_cost(plan, missing, folder, executor, allocation, _print_note, calibrate=running.estimate)
 
 
 def _print_note(note: str) -> None:

@@ -15,8 +15,10 @@ import typer
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.config.executors import INLINE, LOCAL, make_executor
 from neftune_cli.config.run_settings import SweepSettings
+from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.sweeps.executors import Executor
+from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.interrupts import Interrupts
 
 if TYPE_CHECKING:
@@ -45,10 +47,11 @@ def executable_plan(
     *,
     quiet: bool,
     single_trial: bool = False,
+    remembered: Callable[[SweepSpec], Inspection | None] = lambda _: None,
 ) -> Iterator[ExecutablePlan]:
     """Yield the plan of the given options with its executor, whose workers end with the block.
 
-    Unless `quiet`, a line says that a worker reads the model and the data.
+    Unless `quiet`, a line says that model and data are read: by a worker, unless `remembered` returns the facts.
 
     Raises:
         UsageError: every problem of the request; or only one trial is allowed, and the folder has another.
@@ -56,7 +59,15 @@ def executable_plan(
     """
     with Interrupts() as interrupts, make_executor(_executor_name(running)) as executor:
         say = _say_nothing if quiet else _say
-        planned = plan_sweep(file, fields, output, executor.inspect, lambda: say(READING))
+
+        def inspect(spec: SweepSpec) -> Inspection:
+            return remembered(spec) or executor.inspect(spec)
+
+        planned = plan_sweep(file, fields, output, inspect, lambda: say(READING))
+        if running.estimate:
+            from neftune_cli.sweeps.remembered import remember_machine
+
+            remember_machine(planned.plan.inspection)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
             what = f"{planned.folder.path} has other trainings."
             raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))

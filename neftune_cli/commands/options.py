@@ -357,6 +357,19 @@ Decoding = Annotated[
     ),
 ]
 
+CurveExamples = Annotated[
+    int | None,
+    Option(
+        "--curve-examples",
+        "Measure the loss curves on N held-out and N training examples, the same in all arms. The last epoch, and each "
+        "one with the lowest loss so far, are measured on all (default all).",
+        EVALUATION,
+        _SPEC,
+        field="evaluation.curve_examples",
+        metavar="N",
+    ),
+]
+
 Output = Annotated[
     Path | None,
     Option(

@@ -58,6 +58,7 @@ def sweep(
     max_new_tokens: options.MaxNewTokens = None,
     repetition_penalty: options.RepetitionPenalty = None,
     decoding: options.Decoding = None,
+    curve_examples: options.CurveExamples = None,
     output: options.Output = None,
     dry_run: options.DryRun = False,
     hourly_rate: options.HourlyRate = None,

@@ -49,6 +49,7 @@ def train(
     max_new_tokens: options.MaxNewTokens = None,
     repetition_penalty: options.RepetitionPenalty = None,
     decoding: options.Decoding = None,
+    curve_examples: options.CurveExamples = None,
     output: Output = None,
     on_oom: options.OnOom = OnOom.FAIL,
     stop_on_divergence: options.StopOnDivergence = True,

@@ -48,9 +48,10 @@ def trial_identity(
 def base_identity(
     spec: TrialSpec, *, model_fingerprint: str, data_fingerprint: str, environment: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the identity of the base model, which has no noise, recipe or seed."""
+    """Return the identity of the base model, which has no noise, recipe, seed or loss curve."""
     shared = _shared_identity(spec, model_fingerprint, data_fingerprint, environment)
-    return {**shared, "base": True}
+    evaluation = {name: value for name, value in shared["evaluation"].items() if name != "curve_examples"}
+    return {**shared, "evaluation": evaluation, "base": True}
 
 
 def identifying_fields(spec: Spec) -> dict[str, Any]:

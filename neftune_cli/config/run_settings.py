@@ -37,7 +37,7 @@ class OnOom(StrEnum):
 
 
 @dataclass(frozen=True)
-class RunSettings:
+class TrialSettings:
     """Run settings of one trial, which its worker reads."""
 
     checkpoint_steps: int | None = None
@@ -64,7 +64,7 @@ class SweepSettings:
     """Number of trials that run in parallel; 0 runs them in the main process; None depends on machine and model."""
     executor: str = "local"
     """Name of the executor; `workers` 0 means the one that runs trials in the main process."""
-    trial_settings: RunSettings = RunSettings()
+    trial_settings: TrialSettings = TrialSettings()
     """Run settings of each trial."""
     keep: Keep = Keep.NONE
     """Trained models that remain after the sweep."""
@@ -101,7 +101,7 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     settings = SweepSettings(
         workers=workers,
         executor=unread.pop("executor", "local"),
-        trial_settings=RunSettings(
+        trial_settings=TrialSettings(
             checkpoint_steps=unread.pop("checkpoint_steps"),
             checkpoint_minutes=unread.pop("checkpoint_minutes"),
             keep_model=keep is not Keep.NONE,

@@ -135,6 +135,8 @@ class EvaluationSpec(Spec):
     """Repetition penalty of greedy generation; 1 is none."""
     decoding: DecodingName = "preallocated"
     """Program that generates responses: with a preallocated cache (`preallocated`), or `transformers`."""
+    curve_examples: int | None = Field(default=None, gt=0, examples=[50])
+    """Held-out, and probe, examples of the losses after an epoch that is neither the last nor the best; null is all."""
 
 
 class ResolvedEvaluation(Spec):
@@ -148,6 +150,7 @@ class ResolvedEvaluation(Spec):
     max_new_tokens: int
     repetition_penalty: float
     decoding: DecodingName = "preallocated"
+    curve_examples: int | None = None
 
 
 class NoiseDetails(Spec):

@@ -21,7 +21,7 @@ def tokens_at_once(device: str, chosen: int | None = None) -> int:
     return _TOKENS_AT_ONCE.get(device, _TOKENS_AT_ONCE_ON_GPUS) if chosen is None else chosen
 
 
-def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
+def batches_by_length(lengths: Sequence[int], tokens: float) -> Iterator[list[int]]:
     """Yield batches of indices of sequences, longest first, with at most `tokens` tokens each, padding included.
 
     A sequence of more tokens is a batch of its own. Every index occurs once.
@@ -36,6 +36,6 @@ def batches_by_length(lengths: Sequence[int], tokens: int) -> Iterator[list[int]
         yield batch
 
 
-def padded_tokens(lengths: Sequence[int], tokens: int) -> int:
+def padded_tokens(lengths: Sequence[int], tokens: float) -> int:
     """Return the number of tokens, padding included, in all batches of `batches_by_length`."""
     return sum(len(batch) * lengths[batch[0]] for batch in batches_by_length(lengths, tokens))

@@ -51,7 +51,7 @@ def greedy_tokens(
         batch_size: largest number of prompts that are decoded together.
     """
     generated: dict[int, list[int]] = {}
-    preallocated = decoding.preallocated and _has_plain_cache(causal_model(model))
+    preallocated = is_preallocated(model, wanted=decoding.preallocated)
     for batch in decoded_together(model, [len(one) for one in prompts], limits, batch_size, preallocated=preallocated):
         batch_prompts, batch_limits = [prompts[index] for index in batch], [limits[index] for index in batch]
         tokens = (
@@ -95,6 +95,11 @@ def decoded_together(
         limit = max(limit, limits[index])
     if batch:
         yield batch
+
+
+def is_preallocated(model: LanguageModel, *, wanted: bool) -> bool:
+    """Return whether responses are decoded with a preallocated cache: if wanted, and if the model allows it."""
+    return wanted and _has_plain_cache(causal_model(model))
 
 
 def _has_plain_cache(model: PreTrainedModel) -> bool:

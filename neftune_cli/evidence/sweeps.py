@@ -135,6 +135,8 @@ def _shared_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: b
     own = {"peft", *(field for arm in spec.arms for field in arm.train if field == "precision")} if spec else {"peft"}
     environment = {part: value for part, value in record.identity.get("environment", {}).items() if part not in own}
     shared = {part: value for part, value in record.identity.items() if part not in ("noise", "seed", "base")}
+    if spec and record.seed is None and spec.evaluation.curve_examples:  # the base model has no loss curve
+        shared["evaluation"] = {**shared.get("evaluation", {}), "curve_examples": spec.evaluation.curve_examples}
     return {**shared, "environment": environment, "train": recipe}
 
 

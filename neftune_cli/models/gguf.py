@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from importlib.util import find_spec
@@ -19,11 +18,6 @@ from neftune_cli.models.sources import ModelSource
 
 CONVERSION = 1
 """Version of the conversion. Increase it when the same GGUF file gives another checkpoint."""
-
-
-def default_cache() -> Path:
-    """Return the directory of conversions: `neftune` in the user's cache (XDG base directory specification)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neftune"
 
 
 def converted(source: ModelSource, cache: Path) -> Path:

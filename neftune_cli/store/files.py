@@ -20,6 +20,11 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 """Errors of file systems without hard links, such as some network drives."""
 
 
+def default_cache() -> Path:
+    """Return the user's cache: converted models and calibrations (XDG base directory specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neftune"
+
+
 def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """Write a file atomically. A durable write also survives a crash of the machine."""
     with temporary_file(path) as (temporary, file):

@@ -148,8 +148,9 @@ class SweepFolder:
         registered = dict.fromkeys(name for _, record in finished for name in record.eval.model_extra or ())
         scores = (*key, *EVAL_METRICS, *registered)
         self._write_csv("eval.csv", scores, (_row(record, "eval") for _, record in finished))
-        curves = ({**_key(record), **point.model_dump()} for folder, record in finished for point in folder.curve())
-        self._write_csv("curves.csv", (*key, *_CURVE_COLUMNS), curves)
+        curves = [{**_key(record), **point.model_dump()} for folder, record in finished for point in folder.curve()]
+        columns = (name for name in _CURVE_COLUMNS if name != _SUBSET or any(row[name] for row in curves))
+        self._write_csv("curves.csv", (*key, *columns), curves)
         sys.audit("neftune.tables-written", str(self.path))
 
     def write_text(self, name: str, text: str) -> None:
@@ -193,11 +194,23 @@ class SweepFolder:
     def _write_csv(self, name: str, columns: tuple[str, ...], rows: Iterable[dict[str, Any]]) -> None:
         import pandas as pd
 
-        frame = pd.DataFrame(rows, columns=list(columns)).astype({"seed": "Int64"})
+        counts = {name: "Int64" for name in ("seed", _SUBSET) if name in columns}
+        frame = pd.DataFrame(rows, columns=list(columns)).astype(counts)
         write_atomically(self.path / name, frame.to_csv(index=False, lineterminator="\n"))
 
 
-_CURVE_COLUMNS = ("step", "epoch", "train_loss", "eval_loss", "learning_rate", "tokens", "train_loss_clean")
+_CURVE_COLUMNS = (
+    "step",
+    "epoch",
+    "train_loss",
+    "eval_loss",
+    "learning_rate",
+    "tokens",
+    "train_loss_clean",
+    "eval_examples",
+)
+_SUBSET = "eval_examples"
+"""The column that `curves.csv` has only if a trial measured a part of the examples."""
 
 
 def folder_label(arm: str, seed: int | None) -> str:

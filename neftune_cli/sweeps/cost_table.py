@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.formatting import PLAIN_WIDTH, counted, duration, printable, rough_duration
+from neftune_cli.formatting import PLAIN_WIDTH, counted, duration, local_time, printable, rough_duration
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.estimate import CostEstimate, machine_cost
+from neftune_cli.sweeps.estimate import CALIBRATION, EARLIER, CostEstimate, machine_cost
 from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder, work_left
+from neftune_cli.sweeps.resources import GIB, memory_warning
 from neftune_cli.training.trial import Trial
 
 DONE, FAILED, ELSEWHERE, TO_RESUME, TO_RUN = "done", "failed", "running elsewhere", "to resume", "to run"
@@ -143,7 +144,6 @@ def _state(trial: Trial, folder: SweepFolder, *, is_missing: bool) -> str:
     return TO_RESUME if files.newest_checkpoint() else TO_RUN
 
 
-_GIB = 1 << 30
 _GAP = 2
 _COLUMNS = ("arm", "seed", "steps", "tokens", "state", "time")
 _LEAST_IMPORTANT_FIRST = ("tokens", "steps", "state")
@@ -202,12 +202,44 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
         yield f"{counted(costed.without_estimate, 'trial')} {has} no estimate. The totals are those of the others."
     about = "at least" if costed.without_estimate else "about"
     yield f"Training tokens: {'at least ' if costed.without_estimate else ''}{costed.tokens:,}, without padding."
-    yield f"Time: {about} {duration(estimate.seconds)} with {counted(costed.workers, 'worker')}, including startup."
+    yield f"Time: {_time(estimate, about)} with {counted(costed.workers, 'worker')}, including startup."
+    if estimate.lowest_seconds is not None:
+        yield "The time is a range, because the calibration ended before it had measured every part of a trial."
     if estimate.peak_memory is not None:
         yield _memory(costed, estimate.peak_memory, about)
     if costed.cost is not None:
-        yield f"Cost: {about} {_amount(costed.cost)}, at {costed.hourly_rate:g} per hour."
-    yield f"Source of the estimates: {_SOURCES.get(estimate.source, estimate.source)}."
+        yield f"Cost: {_cost(estimate, costed.hourly_rate or 0.0, about)}, at {costed.hourly_rate:g} per hour."
+    yield f"Source of the estimates: {_source(estimate)}."
+
+
+def _time(estimate: CostEstimate, about: str) -> str:
+    low, high = estimate.lowest_seconds, estimate.highest_seconds
+    if low is None or high is None:
+        return f"{about} {duration(estimate.seconds)}"
+    return f"{'at least ' if about == 'at least' else ''}{rough_duration(low)} to {rough_duration(high)}"
+
+
+def _cost(estimate: CostEstimate, rate: float, about: str) -> str:
+    low, high = estimate.lowest_seconds, estimate.highest_seconds
+    if low is None or high is None:
+        return f"{about} {_amount(machine_cost(estimate.seconds, rate))}"
+    amounts = " to ".join(_amount(machine_cost(seconds, rate)) for seconds in (low, high))
+    return f"{'at least ' if about == 'at least' else ''}{amounts}"
+
+
+def _source(estimate: CostEstimate) -> str:
+    """Return the evidence for the estimates: finished trials first."""
+    calibration = (
+        f"a remembered calibration of {local_time(estimate.calibrated)}" if estimate.calibrated else _CALIBRATION
+    )
+    sources = {EARLIER: "finished trials of this sweep", CALIBRATION: calibration}
+    found = [text for source, text in sources.items() if source in estimate.source]
+    if len(found) == len(sources) and not estimate.calibrated:
+        found[-1] = "a calibration"
+    return ", and ".join(found) or estimate.source
+
+
+_CALIBRATION = "a calibration with a few steps and responses"
 
 
 def _cells(line: PlannedTrialCost) -> dict[str, str]:
@@ -242,23 +274,14 @@ def _total_width(widths: Mapping[str, int]) -> int:
 
 
 def _memory(costed: CostedPlan, peak: int, about: str) -> str:
-    per_worker = f"Peak memory: {about} {peak / _GIB:.1f} GiB per worker"
+    per_worker = f"Peak memory: {about} {peak / GIB:.1f} GiB per worker"
     if costed.available_memory is None:
         return f"{per_worker}, on the GPU."
-    total = peak * costed.workers
-    warning = " This exceeds the available memory: use fewer --workers." if total > costed.available_memory else ""
-    available = f"{costed.available_memory / _GIB:.1f} GiB available"
-    return f"{per_worker}, {total / _GIB:.1f} GiB in all; {available}.{warning}"
+    available = f"{costed.available_memory / GIB:.1f} GiB available"
+    warning = memory_warning(peak, costed.workers, costed.available_memory)
+    return f"{per_worker}, {peak * costed.workers / GIB:.1f} GiB in all; {available}. {warning}".rstrip()
 
 
 def _amount(cost: float) -> str:
     """Return a sum of money with two decimals, or with two significant digits if it is below 0.1."""
     return f"{cost:.2f}" if cost >= 0.1 else f"{cost:.2g}"
-
-
-_SOURCES = {
-    "calibration": "a calibration with a few steps and responses",
-    "earlier trials": "finished trials of this sweep",
-    "earlier trials and calibration": "finished trials of this sweep, and a calibration",
-    "calibration and earlier trials": "finished trials of this sweep, and a calibration",
-}

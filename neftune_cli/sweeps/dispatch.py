@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from neftune_cli.config.run_settings import RunSettings
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started, WorkerDied
@@ -50,7 +50,7 @@ class Dispatcher:
         folder: SweepFolder,
         executor: Executor,
         observer: Observer,
-        settings: RunSettings,
+        settings: TrialSettings,
         *,
         after_trial: Callable[[], None],
         fail_fast: bool,

@@ -3,9 +3,11 @@
 import json
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from heapq import heapify, heapreplace
+from operator import mul, truediv
 from statistics import fmean
+from time import monotonic
 from typing import Any, Self
 
 from neftune_cli.config.spec import TrialSpec
@@ -14,12 +16,16 @@ from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.plan import Plan, trial_folder
+from neftune_cli.sweeps.remembered import CalibratedRecipe, Remembered, calibration_key, recall, remember
 from neftune_cli.sweeps.resources import WorkerAllocation
-from neftune_cli.training.cost import Calibration, recipe_key
+from neftune_cli.training.cost import CALIBRATION_SECONDS, Calibration, recipe_key
+from neftune_cli.training.cost import MEASURED as COMPLETE
 from neftune_cli.training.trial import Trial
 
 CALIBRATION, EARLIER, MEASURED = "calibration", "earlier trials", "measured"
 """Sources of a cost: a calibration, other finished trials of the sweep, or the trials themselves."""
+SHORTEST_CALIBRATION = 7.5
+"""Least seconds for a calibration. If there are fewer, a recipe is estimated from the calibrated ones."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,21 @@ class CostEstimate:
     source: str
     tokens: dict[str, int]
     """Training tokens of each trial in all epochs, without padding."""
+    lowest_seconds: float | None = None
+    highest_seconds: float | None = None
+    """Range of `seconds`; None if everything was measured to the end."""
+    calibrated: str = ""
+    """Time of the oldest calibration that an earlier command has made, ISO 8601; empty if there is none."""
+
+    def after(self, seconds: float) -> Self:
+        """Return the estimate for trials that begin later by this time."""
+        low, high = self.lowest_seconds, self.highest_seconds
+        return replace(
+            self,
+            seconds=seconds + self.seconds,
+            lowest_seconds=None if low is None else seconds + low,
+            highest_seconds=None if high is None else seconds + high,
+        )
 
     def joined(self, later: Self) -> Self:
         """Return the sum with the estimate of further trials, which run after these."""
@@ -46,6 +67,9 @@ class CostEstimate:
             peak_memory=max((one for one in (self.peak_memory, later.peak_memory) if one), default=None),
             source=" and ".join(dict.fromkeys((self.source, later.source))),
             tokens={**self.tokens, **later.tokens},
+            lowest_seconds=_sum(self.lowest_seconds, later.lowest_seconds, self.seconds, later.seconds),
+            highest_seconds=_sum(self.highest_seconds, later.highest_seconds, self.seconds, later.seconds),
+            calibrated=min(filter(None, (self.calibrated, later.calibrated)), default=""),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -55,7 +79,27 @@ class CostEstimate:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
         """Return the estimate of a manifest, without fields of other versions."""
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+        return cls(**{one.name: values[one.name] for one in fields(cls) if one.name in values})
+
+
+def _sum(one: float | None, other: float | None, instead_of_one: float, instead_of_other: float) -> float | None:
+    """Return the sum of two ends of ranges, or of the values if one has no range; None if neither has."""
+    if one is None and other is None:
+        return None
+    return (instead_of_one if one is None else one) + (instead_of_other if other is None else other)
+
+
+@dataclass(frozen=True)
+class PlannedCost:
+    """Estimated cost of the missing trials, and the workers that run them."""
+
+    cost: CostEstimate
+    allocation: WorkerAllocation
+    """The given one, with fewer workers if these did not fit into the memory."""
+    startup: float
+    """Seconds until model and data are loaded, as measured by an earlier command; 0 if it is unknown."""
+    notes: list[str]
+    """Notes for the user."""
 
 
 def estimate_cost(
@@ -67,14 +111,17 @@ def estimate_cost(
     note: Callable[[str], None],
     *,
     calibrate: bool = True,
-) -> tuple[CostEstimate, list[str]]:
-    """Return the estimated cost of the missing trials with all workers busy, and notes on failed calibrations.
+) -> PlannedCost:
+    """Return the estimated cost of the missing trials with all workers busy.
+
+    Recipes without a finished trial are calibrated, unless an earlier command has done it. A number of workers that was
+    not given is lowered to the number that fits into the memory, by the measured peaks.
 
     Args:
         plan: all trials.
         missing: trials to run, in order.
         folder: results folder with finished trials.
-        executor: calibrates recipes without a finished trial.
+        executor: calibrates recipes.
         allocation: number of workers and their threads.
         note: receives a message for the user before a calibration.
         calibrate: whether to calibrate.
@@ -82,15 +129,82 @@ def estimate_cost(
     Raises:
         UsageError: the data do not fit the model.
     """
+    whole, allocation = allocation, allocation.fitting(peak_of_finished(plan.trials, folder))
     recipes = recipes_to_calibrate(missing, plan.trials, folder, workers=allocation.workers) if calibrate else []
-    calibrations: list[Calibration] = []
-    notes: list[str] = []
-    if recipes:
+    found = _calibrated_recipes(plan, recipes, executor, allocation, note)
+    peaks = [one.peak_memory for one in found.calibrations if one.peak_memory]
+    fitting = allocation.fitting(max(peaks, default=None))
+    cost = combined_estimate(missing, plan.trials, folder, found.calibrations, workers=fitting.workers)
+    return PlannedCost(
+        cost=replace(cost, calibrated=min((one.written for one in found.remembered), default="")),
+        allocation=fitting,
+        startup=max((one.value.startup for one in found.remembered), default=0.0),
+        notes=[*found.notes, *whole.lowering(fitting, cost.peak_memory)],
+    )
+
+
+def peak_of_finished(trials: Sequence[Trial], folder: SweepFolder) -> int | None:
+    """Return the largest peak memory, in bytes, of the trials that finished on this machine; None if there is none."""
+    peaks = (status.peak_memory for _, status in _finished(trials, folder) if status.host == socket.gethostname())
+    return max((one for one in peaks if one), default=None)
+
+
+@dataclass
+class _CalibratedRecipes:
+    """Calibrations of recipes, and where they come from."""
+
+    calibrations: list[Calibration] = field(default_factory=list)
+    remembered: list[Remembered[CalibratedRecipe]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def _calibrated_recipes(
+    plan: Plan,
+    recipes: Sequence[TrialSpec],
+    executor: Executor,
+    allocation: WorkerAllocation,
+    note: Callable[[str], None],
+) -> _CalibratedRecipes:
+    """Return the remembered calibrations, and calibrate the other recipes within CALIBRATION_SECONDS."""
+    found, unknown = _CalibratedRecipes(), []
+    for recipe in recipes:
+        if known := recall(CalibratedRecipe, calibration_key(plan, recipe, executor, allocation)):
+            found.remembered.append(known)
+            found.calibrations += known.value.calibrations
+        else:
+            unknown.append(recipe)
+    if unknown:
         executor.start(allocation.workers, allocation.threads, allocation.gpus)
-        note("Calibrating with a few steps, up to one minute per recipe ...")
-        calibrations = [one for recipe in recipes for one in _calibrations(executor, recipe, notes)]
-    estimate = combined_estimate(missing, plan.trials, folder, calibrations, workers=allocation.workers)
-    return estimate, notes
+        note(f"Calibrating with a few steps, at most {CALIBRATION_SECONDS:.0f} seconds ...")
+        _calibrate(unknown, plan, executor, allocation, found)
+    return found
+
+
+def _calibrate(
+    recipes: Sequence[TrialSpec],
+    plan: Plan,
+    executor: Executor,
+    allocation: WorkerAllocation,
+    found: _CalibratedRecipes,
+) -> None:
+    """Calibrate and remember recipes. When time has run out, estimate the rest from the calibrated ones."""
+    left, uncalibrated = CALIBRATION_SECONDS, []
+    for number, recipe in enumerate(recipes):
+        if left < SHORTEST_CALIBRATION and found.calibrations:
+            uncalibrated.append(recipe)
+            continue
+        share = max(SHORTEST_CALIBRATION, left / (len(recipes) - number))
+        begin = monotonic()
+        measured = _calibrations(executor, recipe, share, found.notes)
+        # without the start of workers, if the workers have measured the time themselves
+        left -= max((one.seconds for one in measured), default=monotonic() - begin)
+        found.calibrations += measured
+        if measured:
+            key = calibration_key(plan, recipe, executor, allocation)
+            remember(CalibratedRecipe(tuple(measured), allocation.startup), key)
+    measured = list(found.calibrations)
+    for recipe in uncalibrated:
+        found.calibrations += [one.adapted_to(recipe.train) for one in measured]
 
 
 def recipes_to_calibrate(
@@ -133,7 +247,10 @@ def combined_estimate(
     calibrated = _calibrated(missing, calibrations)
     found = {trial.id: earlier.get(_duration_key(trial)) or calibrated.get(trial.id, []) for trial in missing}
     expected = {trial.id: _mean(found[trial.id]) for trial in missing if found[trial.id]}
-    left = [_remaining_seconds(trial, expected[trial.id], folder) for trial in missing if trial.id in expected]
+    known = [trial for trial in missing if trial.id in expected]
+    left = [_remaining_seconds(trial, expected[trial.id], folder) for trial in known]
+    factors = [expected[trial.id].uncertainty for trial in known]
+    is_range = any(factor > COMPLETE for factor in factors)
     peaks = [one.peak_memory for one in expected.values() if one.peak_memory]
     return CostEstimate(
         trials={trial: one.seconds for trial, one in expected.items()},
@@ -142,6 +259,8 @@ def combined_estimate(
         workers=workers,
         source=" and ".join(dict.fromkeys(one.source for one in expected.values())) or "nothing",
         tokens={trial: one.tokens for trial, one in expected.items()},
+        lowest_seconds=makespan(map(truediv, left, factors), workers) if is_range else None,
+        highest_seconds=makespan(map(mul, left, factors), workers) if is_range else None,
     )
 
 
@@ -180,6 +299,8 @@ class _TrialEstimate:
     tokens: int
     peak_memory: int | None
     source: str
+    uncertainty: float = COMPLETE
+    """Factor by which the true seconds may be higher or lower."""
 
 
 def _mean(found: Sequence[_TrialEstimate]) -> _TrialEstimate:
@@ -188,6 +309,7 @@ def _mean(found: Sequence[_TrialEstimate]) -> _TrialEstimate:
         tokens=found[0].tokens,
         peak_memory=max((one.peak_memory for one in found if one.peak_memory), default=None),
         source=found[0].source,
+        uncertainty=max(one.uncertainty for one in found),
     )
 
 
@@ -205,7 +327,7 @@ def _calibrated(missing: Sequence[Trial], calibrations: Sequence[Calibration]) -
         own = [one for one in calibrations if one.recipe == key]
         for one in own or (calibrations if trial.is_base else []):
             cost = one.estimate(trial.spec.train, is_base=trial.is_base)
-            expected = _TrialEstimate(cost.seconds, cost.tokens, one.peak_memory, CALIBRATION)
+            expected = _TrialEstimate(cost.seconds, cost.tokens, one.peak_memory, CALIBRATION, one.uncertainty)
             found.setdefault(trial.id, []).append(expected)
     return found
 
@@ -242,10 +364,10 @@ def _duration_key(trial: Trial) -> str:
     return json.dumps([recipe_key(train), train.max_steps or train.epochs, train.max_steps is None])
 
 
-def _calibrations(executor: Executor, recipe: TrialSpec, notes: list[str]) -> list[Calibration]:
+def _calibrations(executor: Executor, recipe: TrialSpec, seconds: float, notes: list[str]) -> list[Calibration]:
     """Return the measurement of each worker; none, and a note with the reason, if the recipe fails."""
     try:
-        return executor.calibrate(recipe)
+        return executor.calibrate(recipe, seconds)
     except UsageError:
         raise
     except NeftuneError as error:

@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import ArmSpec, ResolvedEvaluation, SweepSpec, TrialSpec
-from neftune_cli.data.examples import GenerationDefaults
+from neftune_cli.data.examples import GenerationDefaults, InstructionData
 from neftune_cli.errors import Problem, UsageError
 
 if TYPE_CHECKING:
+    from neftune_cli.models.sources import ModelSource
     from neftune_cli.training.prepared_data import PreparedData
 
 ALPHA_DIGITS = 3
@@ -71,6 +72,27 @@ class Inspection:
     """None if the model has a problem."""
     data: DataFacts | None
     """None if the data have a problem."""
+    seconds: float = 0.0
+    """Duration of the inspection, with the start of its worker."""
+
+
+def model_facts(source: "ModelSource") -> ModelFacts:
+    """Return the facts about a model."""
+    return ModelFacts(source.name, source.fingerprint, source.has_clock)
+
+
+def data_facts(data: InstructionData) -> DataFacts:
+    """Return the facts about a data set."""
+    return DataFacts(
+        name=data.name,
+        fingerprint=data.fingerprint,
+        train=len(data.train),
+        held_out=len(data.held_out),
+        probe=len(data.probe),
+        has_prompts=any(example.has_prompt for example in data.train),
+        generation=data.generation,
+        notes=data.notes,
+    )
 
 
 @dataclass(frozen=True)
@@ -100,6 +122,7 @@ def resolved_evaluation(spec: SweepSpec, generation: GenerationDefaults) -> Reso
         max_new_tokens=chosen.max_new_tokens or generation.max_new_tokens,
         repetition_penalty=chosen.repetition_penalty or generation.repetition_penalty,
         decoding=chosen.decoding,
+        curve_examples=chosen.curve_examples,
     )
 
 

@@ -1,6 +1,7 @@
 """Plan of a sweep: the trials of a spec, checked against the contents of the results folder."""
 
 import math
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -45,8 +46,8 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     Raises:
         UsageError: all problems of the model, the data, the recipe and the folder.
     """
-    problems = Problems()
-    found, there = inspect(spec), None
+    problems, begin, there = Problems(), time.monotonic(), None
+    found = replace(inspect(spec), seconds=time.monotonic() - begin)
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
         there = problems.attempt(lambda: _existing_spec(folder, spec))

@@ -1,13 +1,16 @@
 """Resources of a sweep: number of workers, threads, memory and disk, as given or as machine and model allow."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from neftune_cli.config.spec import TrialSpec
 from neftune_cli.data.batches import CACHE_BYTES, MOST_PROMPTS, tokens_at_once
+from neftune_cli.formatting import counted
 from neftune_cli.store import KEPT_CHECKPOINTS, SweepFolder
-from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.training.trial import Trial
@@ -22,14 +25,52 @@ class WorkerAllocation:
     """Threads of each worker."""
     gpus: int
     preparation: Preparation
+    memory: int | None
+    """Main memory in bytes for all workers; None if they use a GPU."""
+    planned: int
+    """Number of workers if no trial was finished."""
+    cores: int
+    most_threads: int
+    """Threads of a worker when the sweep was started."""
+    is_automatic: bool
+    """Whether the number of workers may be lowered."""
+    startup: float
+    """Seconds until model and data were loaded."""
+
+    def fitting(self, peak: int | None) -> "WorkerAllocation":
+        """Return an automatic allocation with at most as many workers as fit into the memory, at least one.
+
+        Args:
+            peak: measured peak memory of a worker in bytes; None if it is unknown.
+        """
+        if not (self.is_automatic and peak and self.memory is not None):
+            return self
+        planned = max(1, min(self.planned, self.memory // peak))
+        threads = self.threads if planned == self.planned else max(1, self.cores // planned)
+        return replace(
+            self,
+            workers=min(planned, self.workers),
+            threads=min(threads, self.most_threads),
+            planned=planned,
+        )
+
+    def lowering(self, fitting: "WorkerAllocation", peak: int | None) -> Iterator[str]:
+        """Yield a note if an allocation that fits a peak has fewer workers than this one."""
+        if fitting.workers < self.workers and peak and self.memory is not None:
+            needs = f"a worker needs {peak / GIB:.1f} GiB, and {self.memory / GIB:.1f} GiB are available"
+            yield f"--workers auto: {fitting.workers} instead of {counted(self.workers, 'worker')}, because {needs}."
 
     def disk_need(self, models: int) -> int:
         """Return the estimated maximum disk space in bytes of checkpoints and kept models."""
         return disk_need(self.preparation, workers=self.workers, models=models)
 
 
+Prepare = Callable[[Sequence[TrialSpec]], Preparation]
+"""Load the model and the data of trials, and return their sizes."""
+
+
 def allocate_workers(
-    plan: Plan, missing: Sequence[Trial], folder: SweepFolder, executor: Executor, workers: int | None
+    plan: Plan, missing: Sequence[Trial], folder: SweepFolder, prepare: Prepare, workers: int | None
 ) -> WorkerAllocation:
     """Load model and data for the missing trials, and return the workers for them.
 
@@ -40,14 +81,16 @@ def allocate_workers(
         plan: plan with the facts about machine and model.
         missing: trials to run, at least one.
         folder: results folder.
-        executor: loads model and data in its first worker.
+        prepare: loads model and data.
         workers: number of workers, None for as many as are useful.
 
     Raises:
         UsageError: the data do not fit the model.
     """
-    preparation = executor.prepare([trial.spec for trial in missing])
-    found, cores = plan.inspection, available_cores()
+    begin = time.monotonic()
+    preparation = prepare([trial.spec for trial in missing])
+    startup = plan.inspection.seconds + time.monotonic() - begin
+    found, cores, memory = plan.inspection, available_cores(), plannable_memory()
     need = max(
         memory_need(
             preparation,
@@ -59,16 +102,29 @@ def allocate_workers(
     )
     if workers is None:
         count = automatic_workers(
-            len(plan.trials), cores=cores, memory=available_memory(), need=need, gpus=found.gpus, device=found.device
+            len(plan.trials), cores=cores, memory=memory, need=need, gpus=found.gpus, device=found.device
         )
     else:
         count = max(1, min(workers, len(plan.trials)))
     threads = max(1, cores // count)
     before = (folder.manifest().get("workers") or {}).get("threads", threads)
-    return WorkerAllocation(min(count, len(missing)), min(threads, before), found.gpus, preparation)
+    return WorkerAllocation(
+        workers=min(count, len(missing)),
+        threads=min(threads, before),
+        gpus=found.gpus,
+        preparation=preparation,
+        memory=None if found.device == "cuda" else memory,
+        planned=count,
+        cores=cores,
+        most_threads=before if "workers" in folder.manifest() else cores,
+        is_automatic=workers is None and found.device == "cpu",
+        startup=startup,
+    )
 
 
-LIBRARY_BYTES = 1 << 30
+GIB = 1 << 30
+"""Bytes of a gibibyte."""
+LIBRARY_BYTES = GIB
 """Memory in bytes of a process with all libraries imported."""
 FLOAT_BYTES = 4
 """Bytes of a float32 number; weights, gradients and the two moments of Adam have this type."""
@@ -94,6 +150,21 @@ def automatic_workers(trials: int, *, cores: int, memory: int, need: int, gpus: 
     """
     slots = {"cuda": max(1, gpus), "mps": 1}.get(device, cores)
     return max(1, min(trials, slots, memory // max(1, need)))
+
+
+def memory_warning(peak: int, workers: int, memory: int | None) -> str:
+    """Return the fault and the fix if workers need more main memory than there is; otherwise an empty string.
+
+    Args:
+        peak: peak memory of a worker in bytes.
+        workers: number of workers.
+        memory: main memory for all of them in bytes; None if they use a GPU.
+    """
+    if memory is None or peak * workers <= memory:
+        return ""
+    fits = memory // peak
+    fix = f"use --workers {fits}" if fits else "lower --batch-size or --max-length"
+    return f"This exceeds the available memory: {fix}."
 
 
 def disk_need(preparation: Preparation, *, workers: int, models: int) -> int:
@@ -138,6 +209,22 @@ def available_cores() -> int:
     import joblib
 
     return int(joblib.cpu_count())
+
+
+def plannable_memory() -> int:
+    """Return the main memory in bytes for the workers of this command: what is available, and what they hold."""
+    return available_memory() + held_memory()
+
+
+def held_memory() -> int:
+    """Return the main memory in bytes that the workers, which are child processes, would free at their end."""
+    import psutil
+
+    held = 0
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            held += int(child.memory_full_info().uss)
+    return held
 
 
 def available_memory(*, cgroups: Path = _CGROUPS, own: Path = _OWN) -> int:

@@ -6,17 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neftune_cli.config.run_settings import Keep, SweepSettings
-from neftune_cli.formatting import size
+from neftune_cli.formatting import counted, local_time, size
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.dispatch import Dispatcher
-from neftune_cli.sweeps.estimate import CostEstimate, estimate_cost, measured_cost
+from neftune_cli.sweeps.estimate import CostEstimate, PlannedCost, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
 from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.sweeps.progress import Observer
-from neftune_cli.sweeps.resources import WorkerAllocation, allocate_workers
+from neftune_cli.sweeps.remembered import remember_preparation
+from neftune_cli.sweeps.resources import GIB, WorkerAllocation, allocate_workers, memory_warning
 from neftune_cli.training.trial import Trial
 
 TABLES_SHARE = 20
@@ -71,13 +72,15 @@ def run_sweep(
     """
     missing = missing_trials(plan, folder, retry_failed=settings.retry_failed)
     done_before = done_trials(plan, folder)
-    allocation = allocate_workers(plan, missing, folder, executor, settings.workers) if missing else None
-    workers = allocation.workers if allocation else 1
+    allocation = allocate_workers(plan, missing, folder, executor.prepare, settings.workers) if missing else None
     folder.open(plan.spec)
     folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
     notes = [*plan.notes, *plan.data.notes]
     if allocation:
-        notes = _start_workers(plan, missing, folder, executor, allocation, observer, estimate=settings.estimate)
+        allocation, notes = _start_workers(
+            plan, missing, folder, executor, allocation, observer, estimate=settings.estimate
+        )
+    workers = allocation.workers if allocation else 1
     notes += _notes_on_missing_models(plan, folder, settings.keep, done_before)
     observer.sweep_started(plan.trials, missing, notes)
     updates = _FolderUpdates(plan, folder, settings.keep, workers=workers)
@@ -147,18 +150,40 @@ def _start_workers(
     observer: Observer,
     *,
     estimate: bool,
-) -> list[str]:
-    """Start the workers, write the manifest, with a cost estimate on request, and return notes for the user."""
+) -> tuple[WorkerAllocation, list[str]]:
+    """Start the workers, and write the manifest, with a cost estimate on request.
+
+    Returns:
+        the workers, of which there may be fewer than allocated, and notes for the user.
+    """
+    peak = peak_of_finished(plan.trials, folder) or (folder.manifest().get("estimate") or {}).get("peak_memory")
+    planned_before, allocation = allocation, allocation.fitting(peak)
+    notes = [*plan.notes, *plan.data.notes, *allocation.preparation.notes, *planned_before.lowering(allocation, peak)]
     executor.start(allocation.workers, allocation.threads, allocation.gpus)
-    notes = [*plan.notes, *plan.data.notes, *allocation.preparation.notes]
-    workers = {"number": allocation.workers, "threads": allocation.threads}
-    manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=workers)
+    manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=_workers(allocation))
     folder.write_manifest(manifest)
     if estimate and (new := unestimated(manifest, missing)):
-        expected, found = estimate_cost(plan, new, folder, executor, allocation, observer.note)
-        notes += found
-        folder.write_manifest(with_estimate({**manifest, "notes": notes}, expected))
-    return notes
+        remember_preparation(plan, [trial.spec for trial in missing], allocation.preparation)
+        planned = estimate_cost(plan, new, folder, executor, allocation, observer.note)
+        allocation = planned.allocation
+        executor.start(allocation.workers, allocation.threads, allocation.gpus)
+        notes += [*planned.notes, *_memory_notes(planned)]
+        if planned.cost.calibrated:
+            observer.note(f"Time and memory are those of a calibration of {local_time(planned.cost.calibrated)}.")
+        complete = {**manifest, "notes": notes, "workers": _workers(allocation)}
+        folder.write_manifest(with_estimate(complete, planned.cost))
+    return allocation, notes
+
+
+def _memory_notes(planned: PlannedCost) -> Iterator[str]:
+    """Yield a note if the workers need more memory than there is."""
+    allocation, peak = planned.allocation, planned.cost.peak_memory or 0
+    if warning := memory_warning(peak, allocation.workers, allocation.memory):
+        yield f"{counted(allocation.workers, 'worker')} of {peak / GIB:.1f} GiB each: {warning}"
+
+
+def _workers(allocation: WorkerAllocation) -> dict[str, int]:
+    return {"number": allocation.workers, "threads": allocation.threads}
 
 
 class _FolderUpdates:

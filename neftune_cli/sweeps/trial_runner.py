@@ -23,10 +23,10 @@ from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps.executors import Job
 from neftune_cli.sweeps.failures import DISK_KINDS, failure, is_out_of_memory
 from neftune_cli.sweeps.inspection import (
-    DataFacts,
     Inspection,
-    ModelFacts,
     Preparation,
+    data_facts,
+    model_facts,
     resolved_evaluation,
     with_alphas,
 )
@@ -79,8 +79,8 @@ class TrialRunner:
             gpus=gpu_count(),
             environment=environment(lora=False, load_in_4bit=spec.load_in_4bit),
             lora_environment=environment(lora=True, load_in_4bit=spec.load_in_4bit),
-            model=ModelFacts(source.name, source.fingerprint, source.has_clock) if source else None,
-            data=_facts(data) if data else None,
+            model=model_facts(source) if source else None,
+            data=data_facts(data) if data else None,
         )
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
@@ -99,8 +99,8 @@ class TrialRunner:
         problems.raise_any()
         return preparation(loaded, list(prepared.values()), ranks)
 
-    def calibrate(self, trial: TrialSpec) -> Calibration:
-        """Measure the cost of a trial with this recipe.
+    def calibrate(self, trial: TrialSpec, seconds: float) -> Calibration:
+        """Measure the cost of a trial with this recipe in at most `seconds`, as far as this can be known beforehand.
 
         Raises:
             UsageError: the model cannot be loaded, or the data do not fit it.
@@ -110,7 +110,7 @@ class TrialRunner:
 
         prepared = self._cache.prepared_data(trial)
         try:
-            return calibrate(self._cache.model_copy(trial), prepared, trial)
+            return calibrate(self._cache.model_copy(trial), prepared, trial, seconds)
         finally:
             release_memory(device_name())
 
@@ -212,19 +212,6 @@ def _quantization_problems(spec: SweepSpec) -> Iterator[Problem]:
     from neftune_cli.models.quantization import quantization_problems
 
     return quantization_problems(spec.recipe_of(arm).lora_rank for arm in spec.arms)
-
-
-def _facts(data: InstructionData) -> DataFacts:
-    return DataFacts(
-        name=data.name,
-        fingerprint=data.fingerprint,
-        train=len(data.train),
-        held_out=len(data.held_out),
-        probe=len(data.probe),
-        has_prompts=any(example.has_prompt for example in data.train),
-        generation=data.generation,
-        notes=data.notes,
-    )
 
 
 def _check_unchanged(trial: Trial, source: ModelSource, data: InstructionData) -> None:

@@ -1,25 +1,42 @@
 """Calibrate the cost of a trial on this machine: a few training steps, a few loss batches, and a few responses."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import ResolvedEvaluation, TrialSpec
 from neftune_cli.data.batches import MOST_PROMPTS, padded_tokens, tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.evaluation.decoding import decoded_together
+from neftune_cli.evaluation.decoding import decoded_together, is_preallocated
 from neftune_cli.evaluation.generation import response_limits, scored_responses, with_prompt
-from neftune_cli.evaluation.language_model import LanguageModel, causal_model
+from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 from neftune_cli.evaluation.losses import example_losses
 from neftune_cli.models.loading import LoadedModel, place
-from neftune_cli.training.cost import Calibration, recipe_key
+from neftune_cli.training.cost import (
+    CALIBRATION_SECONDS,
+    EXTRAPOLATED,
+    MEASURED,
+    PARTLY_MEASURED,
+    Calibration,
+    recipe_key,
+)
 from neftune_cli.training.hardware import peak_memory_bytes, reset_peak_memory
 from neftune_cli.training.prepared_data import PROBE_PROMPTS, PreparedData
-from neftune_cli.training.timing import Clock, device_clock, forward_calls, time_training
+from neftune_cli.training.timing import Clock, TimeLimit, device_clock, forward_calls, time_training
 
+SHORT_TOKENS, SHORT_PASSES = 8, 3
+"""Tokens of the first pass, which shows the order of magnitude, and its repetitions, because the first one is slow."""
+FIRST_SHARE = 0.1
+"""Largest share of the time limit for a larger pass before the training steps."""
+PASSES_PER_STEP = 3
+"""Forward passes that take as long as a training step on the same tokens."""
+TRAINING_SHARE = 2 / 3
+"""Share of the time limit after which training steps end."""
 LOSS_BATCHES, LOSS_ROWS = 3, 32
 """Number of timed measurements of noise-off losses, and the largest number of examples in each."""
 NEW_TOKENS = 8
@@ -29,56 +46,144 @@ SAMPLE_SECONDS = 5.0
 MIN_ROWS = 4
 
 
-def calibrate(loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec) -> Calibration:
+def calibrate(
+    loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, seconds: float = CALIBRATION_SECONDS
+) -> Calibration:
     """Measure how long the parts of a trial take; the model is modified.
 
     The steps are those of the trial: same trainer, noise and data order. Two warm-up steps on the longest examples
     come first. Memory peaks in the second one, when the optimizer state has been allocated. Medians limit the effect
-    of short disturbances. A calibration takes at most about 30 seconds, or two steps if those take longer.
+    of short disturbances.
+
+    Short passes come before everything else. They show which measurements end within the time limit. The other
+    durations are concluded from those that were measured, and the uncertainty of the result says so.
+
+    Args:
+        loaded: the model.
+        prepared: the data.
+        trial: the trial.
+        seconds: time limit.
 
     Raises:
         TrialError: a prompt leaves no room for a response in the model's context.
     """
     clock = device_clock(prepared.device)
+    begin = clock()
     reset_peak_memory(prepared.device)
     place(loaded.model, prepared.device)
-    model, training = time_training(loaded, prepared, trial, clock)
-    per_token = _time_losses(model, prepared, training.per_token, clock)
-    response_time = _time_responses(model, loaded.tokenizer, prepared, trial.evaluation, per_token, clock)
+    first = _time_first_passes(loaded.model, prepared, clock, seconds)
+    limit = TimeLimit(begin + TRAINING_SHARE * seconds, PASSES_PER_STEP * first.per_token)
+    model, training = time_training(loaded, prepared, trial, clock, limit)
+    left = _TimeLeft(clock, begin + seconds, training.per_token / PASSES_PER_STEP, first.shortest)
+    losses = _time_losses(model, prepared, left)
+    left = replace(left, per_token=losses.per_token)
+    if training.uncertainty == EXTRAPOLATED:  # the losses are measured on more tokens than the first passes
+        training = replace(training, per_token=PASSES_PER_STEP * losses.per_token)
+    responses = _time_responses(model, loaded.tokenizer, prepared, trial.evaluation, left)
+    measured = _lengths((*prepared.probe, *prepared.held_out))
     return Calibration(
         recipe=recipe_key(trial.train),
         setup=training.setup,
         step=training.per_token * training.padded_per_epoch / training.steps_per_epoch,
-        measurement=per_token
-        * padded_tokens(_lengths((*prepared.probe, *prepared.held_out)), tokens_at_once(prepared.device)),
-        responses=response_time.estimate(prepared, model, trial.evaluation, as_references=True),
-        longest_responses=response_time.estimate(prepared, model, trial.evaluation, as_references=False),
+        measurement=losses.per_token * padded_tokens(measured, tokens_at_once(prepared.device)),
+        responses=responses.estimate(prepared, model, trial.evaluation, as_references=True),
+        longest_responses=responses.estimate(prepared, model, trial.evaluation, as_references=False),
         steps_per_epoch=training.steps_per_epoch,
         tokens_per_epoch=training.tokens_per_epoch,
-        peak_memory=peak_memory_bytes(prepared.device),
+        peak_memory=peak_memory_bytes(prepared.device) if training.shows_peak_memory else None,
+        uncertainty=max(training.uncertainty, losses.uncertainty, responses.uncertainty),
+        seconds=clock() - begin,
     )
 
 
-def _time_losses(model: LanguageModel, prepared: PreparedData, training_per_token: float, clock: Clock) -> float:
-    """Return the seconds per token, padding included, of noise-off losses of examples of medium length.
+@dataclass(frozen=True)
+class _FirstPasses:
+    """Durations of forward passes before any other measurement, in seconds."""
 
-    The number of examples is chosen on the assumption that a forward pass takes a third of a training step.
+    shortest: float
+    per_token: float
+    """Of the pass with the lowest value, usually the largest one."""
+
+
+def _time_first_passes(model: LanguageModel, prepared: PreparedData, clock: Clock, limit: float) -> _FirstPasses:
+    """Time a few tokens, then an example and a small batch, unless these take more than FIRST_SHARE of the limit."""
+    (example,) = _around_median(prepared.train, 1, _length)
+    few, whole = example.input_ids[:SHORT_TOKENS], example.input_ids
+    found: list[tuple[float, int]] = []
+    with evaluation_mode(model):
+        for rows in [[few]] * SHORT_PASSES + [[whole], [whole] * MIN_ROWS]:
+            tokens = len(rows) * len(rows[0])
+            if found and found[-1][0] / found[-1][1] * tokens > FIRST_SHARE * limit:
+                break
+            begin = clock()
+            model(input_ids=torch.tensor(rows, device=model.device), use_cache=False)
+            found.append((clock() - begin, tokens))
+    return _FirstPasses(min(seconds for seconds, _ in found), min(seconds / tokens for seconds, tokens in found))
+
+
+@dataclass(frozen=True)
+class _TimeLeft:
+    """The time that is left for a measurement, and what is known about its duration."""
+
+    clock: Clock
+    end: float
+    """Time on the clock."""
+    per_token: float
+    """Seconds per token of a forward pass."""
+    short_pass: float
+    """Seconds of a pass of a few tokens."""
+
+    def rows(self, maximum: int, lengths: Sequence[int], *, times: int) -> int:
+        """Return the batch size, at most `maximum`, for which `times` batches take half of the time left at most."""
+        seconds = min(SAMPLE_SECONDS, (self.end - self.clock()) / 2)
+        return max(MIN_ROWS, min(maximum, int(seconds / times / (self.per_token * median(lengths)))))
+
+    def suffices_for(self, tokens: float, passes: int = 0) -> bool:
+        """Return whether there is time for this number of tokens and of short passes."""
+        return self.clock() + self.per_token * tokens + self.short_pass * passes <= self.end
+
+
+@dataclass(frozen=True)
+class _LossTime:
+    """Measured duration of noise-off losses."""
+
+    per_token: float
+    """Seconds per token, padding included."""
+    uncertainty: float = MEASURED
+
+
+def _time_losses(model: LanguageModel, prepared: PreparedData, left: _TimeLeft) -> _LossTime:
+    """Time the losses of examples of medium length, if there is time for it.
+
+    The first example is timed alone, because losses are computed in float32, unlike training.
     """
     tokens = tokens_at_once(prepared.device)
     measured = (*prepared.probe, *prepared.held_out)
-    rows = _affordable_rows(LOSS_ROWS, training_per_token / 3, _lengths(measured), times=LOSS_BATCHES)
-    batch = _around_median(measured, rows, lambda one: len(one.input_ids))
 
     def losses(examples: Sequence[TokenizedExample]) -> float:
         example_losses(model, examples, pad_token_id=prepared.pad_token_id, tokens=tokens)
-        return clock()
+        return left.clock()
 
-    stamps = [losses(batch[:1]), *(losses(batch) for _ in range(LOSS_BATCHES))]
-    return median(end - begin for begin, end in pairwise(stamps)) / padded_tokens(_lengths(batch), tokens)
+    (one,) = _around_median(measured, 1, _length)
+    if not left.suffices_for(_length(one)):
+        return _LossTime(left.per_token, PARTLY_MEASURED)
+    begin = left.clock()
+    of_one = (losses([one]) - begin) / _length(one)
+    left = replace(left, per_token=max(left.per_token, of_one))
+    batch = _around_median(measured, left.rows(LOSS_ROWS, _lengths(measured), times=LOSS_BATCHES), _length)
+    in_batch = padded_tokens(_lengths(batch), tokens)
+    if not left.suffices_for(LOSS_BATCHES * in_batch):
+        return _LossTime(of_one, PARTLY_MEASURED)
+    stamps = [left.clock(), *(losses(batch) for _ in range(LOSS_BATCHES))]
+    return _LossTime(median(end - begin for begin, end in pairwise(stamps)) / in_batch)
+
+
+def _length(example: TokenizedExample) -> int:
+    return len(example.input_ids)
 
 
 def _lengths(examples: Sequence[TokenizedExample]) -> list[int]:
-    return [len(one.input_ids) for one in examples]
+    return [_length(one) for one in examples]
 
 
 @dataclass(frozen=True)
@@ -92,6 +197,7 @@ class _ResponseTime:
     """One more token for all rows of a batch: the part that each row adds."""
     per_score: float = 0.0
     """The scores of one response."""
+    uncertainty: float = MEASURED
 
     def estimate(
         self, prepared: PreparedData, model: LanguageModel, evaluation: ResolvedEvaluation, *, as_references: bool
@@ -99,19 +205,32 @@ class _ResponseTime:
         """Return the time of all responses of a trial.
 
         A response has the length of its reference, or the limit of new tokens if that is smaller or if `as_references`
-        is false. The longest response of a batch determines its number of steps.
+        is false. The longest response of a batch determines its number of steps. Transformers' `generate` computes
+        every row until then.
         """
         prompts = with_prompt([*prepared.held_out, *prepared.probe[:PROBE_PROMPTS]])
         lengths = [one.prompt_length for one in prompts]
         limits = response_limits(model, prompts, evaluation.max_new_tokens)
         references = [len(one.input_ids) - one.prompt_length for one in prompts]
         steps = [min(pair) for pair in zip(limits, references, strict=True)] if as_references else limits
-        total = self.per_prompt_token * padded_tokens(lengths, tokens_at_once(prepared.device))
-        total += self.per_score * len(prompts)
-        for batch in decoded_together(model, lengths, limits):  # the prompt yields the first token
-            total += self.per_step * (max(steps[index] for index in batch) - 1)
-            total += self.per_row * sum(steps[index] - 1 for index in batch)
+        rows_leave = _is_preallocated(model, evaluation)
+        total = self.per_score * len(prompts)
+        for batch in decoded_together(model, lengths, limits, preallocated=rows_leave):
+            further = [steps[index] - 1 for index in batch]  # the prompt yields the first token
+            passes = sum(further) if rows_leave else len(further) * max(further)
+            total += self.per_prompt_token * _prompt_tokens([lengths[at] for at in batch], model, evaluation)
+            total += self.per_step * max(further) + self.per_row * passes
         return total
+
+
+def _is_preallocated(model: LanguageModel, evaluation: ResolvedEvaluation) -> bool:
+    return is_preallocated(model, wanted=evaluation.decoding == "preallocated")
+
+
+def _prompt_tokens(lengths: Sequence[int], model: LanguageModel, evaluation: ResolvedEvaluation) -> int:
+    """Return the tokens of prompts that are decoded together; transformers pads all of them to the longest."""
+    in_parts = _is_preallocated(model, evaluation)
+    return padded_tokens(lengths, tokens_at_once(model.device.type) if in_parts else math.inf)
 
 
 def _time_responses(
@@ -119,28 +238,33 @@ def _time_responses(
     tokenizer: PreTrainedTokenizerBase,
     prepared: PreparedData,
     evaluation: ResolvedEvaluation,
-    per_token: float,
-    clock: Clock,
+    left: _TimeLeft,
 ) -> _ResponseTime:
     """Time a few response tokens for a batch of prompts of medium length, and for a quarter of the batch."""
     prompts = with_prompt(prepared.held_out) or with_prompt(prepared.probe[:PROBE_PROMPTS])
     if not prompts:
         return _ResponseTime()
-    rows = _affordable_rows(MOST_PROMPTS, per_token, [one.prompt_length for one in prompts], times=1)
-    batch = _around_median(prompts, rows, lambda one: one.prompt_length)
+    rows = left.rows(MOST_PROMPTS, [one.prompt_length for one in prompts], times=1)
+    batch = _decoded_at_once(model, _around_median(prompts, rows, lambda one: one.prompt_length), evaluation)
+    few = batch[: max(1, len(batch) // 4)]
+    new_tokens = min(evaluation.max_new_tokens, 1 + NEW_TOKENS)
+    tokens = sum(_prompt_tokens([one.prompt_length for one in some], model, evaluation) for some in (batch, few))
+    in_steps = new_tokens * (len(batch) + len(few))
+    if not left.suffices_for(batch[0].prompt_length + tokens + in_steps, 3 * new_tokens):
+        return _ResponseTime(left.per_token, left.short_pass, left.per_token, uncertainty=EXTRAPOLATED)
 
     def generated(examples: Sequence[TokenizedExample]) -> tuple[float, list[float], float]:
         """Return the seconds of the prompts, those of each further token of all rows, and those of scoring."""
-        with forward_calls(causal_model(model), clock) as calls:
+        with forward_calls(causal_model(model), left.clock) as calls:
             scored_responses(
                 model,
                 tokenizer,
                 examples,
-                max_new_tokens=min(evaluation.max_new_tokens, 1 + NEW_TOKENS),
+                max_new_tokens=new_tokens,
                 repetition_penalty=evaluation.repetition_penalty,
                 preallocated=evaluation.decoding == "preallocated",
             )
-        end = clock()
+        end = left.clock()
         first_step = next((at for at, one in enumerate(calls) if at and one.length == 1), len(calls))
         begins = [one.begin for one in calls[first_step:]]
         if not begins:  # one token for each prompt
@@ -150,16 +274,14 @@ def _time_responses(
         return begins[0] - calls[0].begin, steps, end - begins[-1] - last
 
     generated(batch[:1])
-    few = batch[: max(1, len(batch) // 4)]
     prefill, steps, scoring = generated(batch)
     few_prefill, few_steps, _ = generated(few)
     step, few_step = median(steps or [prefill]), median(few_steps or [few_prefill])
     per_row = max(0.0, (step - few_step) / max(1, len(batch) - len(few)))
-    at_once = tokens_at_once(prepared.device)
     return _ResponseTime(
         # the smaller of two measurements, since disturbances only add time
         per_prompt_token=min(
-            seconds / padded_tokens([one.prompt_length for one in some], at_once)
+            seconds / _prompt_tokens([one.prompt_length for one in some], model, evaluation)
             for seconds, some in ((prefill, batch), (few_prefill, few))
         ),
         per_step=max(0.0, step - per_row * len(batch)),
@@ -168,9 +290,13 @@ def _time_responses(
     )
 
 
-def _affordable_rows(maximum: int, per_token: float, lengths: Sequence[int], *, times: int) -> int:
-    """Return the batch size, at most `maximum`, for which `times` batches take SAMPLE_SECONDS at seconds per token."""
-    return max(MIN_ROWS, min(maximum, int(SAMPLE_SECONDS / times / (per_token * median(lengths)))))
+def _decoded_at_once(
+    model: LanguageModel, prompts: Sequence[TokenizedExample], evaluation: ResolvedEvaluation
+) -> list[TokenizedExample]:
+    """Return the largest batch of these prompts that are decoded together in a trial."""
+    lengths, limits = [one.prompt_length for one in prompts], response_limits(model, prompts, evaluation.max_new_tokens)
+    batches = decoded_together(model, lengths, limits, preallocated=_is_preallocated(model, evaluation))
+    return [prompts[index] for index in max(batches, key=len)]
 
 
 def _around_median(

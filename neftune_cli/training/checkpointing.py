@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from neftune_cli.config.run_settings import RunSettings
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation
 from neftune_cli.store import LeasedTrial
@@ -55,7 +55,7 @@ class CheckpointCallback(TrainerCallback):
     def __init__(
         self,
         folder: LeasedTrial,
-        settings: RunSettings,
+        settings: TrialSettings,
         stop: StopRequest,
         *,
         curve: LearningCurveCallback,

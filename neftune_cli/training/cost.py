@@ -2,9 +2,15 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from neftune_cli.config.spec import TrainSpec
+
+CALIBRATION_SECONDS = 30.0
+"""Time limit of all calibrations of a command, without the start of the workers."""
+MEASURED, PARTLY_MEASURED, EXTRAPOLATED = 1.0, 2.0, 4.0
+"""Uncertainty of a cost: measured to the end; measured in part, or for another recipe; concluded from a short pass."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +20,7 @@ class TrialCost:
     setup: float
     training: float
     measuring: float
-    """All noise-off losses: after each epoch, or once for the base trial."""
+    """All noise-off losses: after each epoch, or once for the base trial. With `curve_examples` an upper bound."""
     generating: float
     steps: int
     tokens: int
@@ -45,8 +51,12 @@ class Calibration:
     steps_per_epoch: int
     tokens_per_epoch: int
     """Training tokens, padding excluded."""
-    peak_memory: int
-    """Peak memory in bytes: of the GPU if there is one, otherwise of the process."""
+    peak_memory: int | None
+    """Peak memory in bytes: of the GPU if there is one, otherwise of the process. None without two complete steps."""
+    uncertainty: float = MEASURED
+    """Factor by which the true durations may be longer or shorter; 1 if the time sufficed to measure them."""
+    seconds: float = 0.0
+    """Duration of the calibration itself."""
 
     def estimate(self, train: TrainSpec, *, is_base: bool) -> TrialCost:
         """Return the cost of a trial with this recipe and any number of epochs or steps.
@@ -67,12 +77,29 @@ class Calibration:
             tokens=round(self.tokens_per_epoch * steps / self.steps_per_epoch),
         )
 
+    def adapted_to(self, train: TrainSpec) -> Self:
+        """Return an estimate for another recipe, whose steps are assumed to cost the same per example."""
+        ratio = _examples_per_step(json.loads(recipe_key(train))) / _examples_per_step(json.loads(self.recipe))
+        return replace(
+            self,
+            recipe=recipe_key(train),
+            step=self.step * ratio,
+            steps_per_epoch=math.ceil(self.steps_per_epoch / ratio),
+            peak_memory=None,
+            uncertainty=max(self.uncertainty, PARTLY_MEASURED),
+            seconds=0.0,
+        )
+
 
 def recipe_key(train: TrainSpec) -> str:
     """Return the fields of a recipe that determine the time and memory of a step, as canonical JSON."""
     costly = {name: value for name, value in train.sft.items() if name not in _COST_FREE}
-    own = train.model_dump(include={"batch_size", "max_length", "lora_rank"})
+    own = train.model_dump(include={"batch_size", "max_length", "lora_rank", "precision", "micro_batch_tokens"})
     return json.dumps({**own, **costly}, sort_keys=True)
+
+
+def _examples_per_step(recipe: dict[str, Any]) -> int:
+    return int(recipe["batch_size"]) * int(recipe.get("gradient_accumulation_steps", 1))
 
 
 _COST_FREE = frozenset(

@@ -12,7 +12,7 @@ from typing import cast
 
 from torch import nn
 
-from neftune_cli.config.run_settings import RunSettings
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.language_model import LanguageModel
@@ -28,7 +28,7 @@ from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.snapshots import UnreadableCheckpoint, read_snapshot
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
-from neftune_cli.training.trial_metrics import measure_losses
+from neftune_cli.training.trial_metrics import curve_subset, measure_losses
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def fine_tune(
     folder: LeasedTrial,
     report: ReportProgress,
     *,
-    settings: RunSettings,
+    settings: TrialSettings,
     stop: StopRequest,
     halvings: int = 0,
 ) -> FineTuned:
@@ -75,7 +75,7 @@ def fine_tune(
     """
     checkpoints = folder.checkpoints()
     halvings = max([halvings, *(_halvings(one) for one in checkpoints[:1])])
-    curve, noise = _curve(prepared, folder, report, settings), noise_callback(trial.spec)
+    curve, noise = _curve(trial, prepared, folder, report, settings), noise_callback(trial.spec)
     callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model):
         with stop.interruptible():
@@ -111,19 +111,23 @@ def _halvings(checkpoint: Checkpoint) -> int:
 
 
 def _curve(
-    prepared: PreparedData, folder: LeasedTrial, report: ReportProgress, settings: RunSettings
+    trial: Trial, prepared: PreparedData, folder: LeasedTrial, report: ReportProgress, settings: TrialSettings
 ) -> LearningCurveCallback:
     rate = TokenRate()
 
-    def measure(model: LanguageModel, epoch: int) -> list[ExampleLoss]:
+    def measure(model: LanguageModel, epoch: int, is_measured: Callable[[str], bool]) -> list[ExampleLoss]:
         rate.pause()
-        return measure_losses(model, prepared, epoch=epoch)
+        return measure_losses(model, prepared, epoch=epoch, is_measured=is_measured)
 
     def on_step(point: CurvePoint, steps: int) -> None:
         report(TrialProgress(Phase.TRAINING, point.step, steps, point.train_loss, rate.at(point.tokens)))
 
     return LearningCurveCallback(
-        measure=measure, append=folder.append_metrics, on_step=on_step, stop_on_divergence=settings.stop_on_divergence
+        measure=measure,
+        append=folder.append_metrics,
+        on_step=on_step,
+        subset=curve_subset(prepared, trial.spec.evaluation.curve_examples),
+        stop_on_divergence=settings.stop_on_divergence,
     )
 
 

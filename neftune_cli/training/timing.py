@@ -4,7 +4,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -20,6 +20,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.data.batches import padded_tokens
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
+from neftune_cli.training.cost import EXTRAPOLATED, MEASURED, PARTLY_MEASURED
 from neftune_cli.training.fine_tuning import noise_callback
 from neftune_cli.training.micro_batches import MicroBatchTrainer
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
@@ -52,21 +53,62 @@ class ForwardCall:
     length: int
     """Tokens per row, padding included."""
 
+    @property
+    def tokens(self) -> int:
+        """Return the number of tokens, padding included."""
+        return self.rows * self.length
+
+
+class OutOfTime(Exception):  # noqa: N818
+    """The next pass would probably end after the time limit."""
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """The end of the time for a measurement, and the expected duration of a pass."""
+
+    end: float
+    """Time on the clock."""
+    per_token: float
+    """Expected seconds per token, until a pass has ended."""
+
+    def check(self, calls: Sequence[ForwardCall], call: ForwardCall) -> None:
+        """Raise `OutOfTime` if a pass of this size would end too late, at the rate of the earlier calls."""
+        rate = _seconds_per_token_of((*calls, call)) if calls else self.per_token
+        if call.begin + rate * call.tokens > self.end:
+            raise OutOfTime
+
 
 @contextmanager
-def forward_calls(model: nn.Module, clock: Clock) -> Iterator[list[ForwardCall]]:
-    """Record every forward pass of a model inside the context."""
+def forward_calls(model: nn.Module, clock: Clock, limit: TimeLimit | None = None) -> Iterator[list[ForwardCall]]:
+    """Record every forward pass of a model inside the context.
+
+    A pass that would exceed the limit raises `OutOfTime`, and is recorded without tokens.
+    """
     calls: list[ForwardCall] = []
 
     def record(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
         input_ids = named["input_ids"] if "input_ids" in named else positional[0]
-        calls.append(ForwardCall(clock(), *input_ids.shape))
+        call = ForwardCall(clock(), *input_ids.shape)
+        try:
+            if limit is not None:
+                limit.check(calls, call)
+        except OutOfTime:
+            call = ForwardCall(call.begin, 0, 0)
+            raise
+        finally:
+            calls.append(call)
 
     handle = model.register_forward_pre_hook(record, with_kwargs=True)
     try:
         yield calls
     finally:
         handle.remove()
+
+
+def _seconds_per_token_of(calls: Sequence[ForwardCall]) -> float:
+    """Return the seconds per token from the begin of the first call to that of the last."""
+    return (calls[-1].begin - calls[0].begin) / sum(one.tokens for one in calls[:-1])
 
 
 WARM_UP_STEPS, MIN_STEPS, MAX_STEPS = 2, 5, 20
@@ -87,28 +129,44 @@ class TrainingTime:
     """Padding excluded."""
     padded_per_epoch: float
     """Tokens, padding included."""
+    steps: int
+    """Finished steps, warm-up included."""
+    uncertainty: float
+    """Factor by which the true durations may be longer or shorter."""
+
+    @property
+    def shows_peak_memory(self) -> bool:
+        """Return whether a step was finished with the state of the optimizer in memory."""
+        return self.steps >= WARM_UP_STEPS
 
 
 def time_training(
-    loaded: LoadedModel, prepared: PreparedData, spec: TrialSpec, clock: Clock
+    loaded: LoadedModel, prepared: PreparedData, spec: TrialSpec, clock: Clock, limit: TimeLimit
 ) -> tuple[LanguageModel, TrainingTime]:
-    """Train a few steps under the trial's noise. Return the modified model and the measured durations."""
-    stopwatch = _Stopwatch(clock)
+    """Train a few steps under the trial's noise. Return the modified model and the measured durations.
+
+    Training ends before the first pass that would exceed the limit, even within a step.
+    """
+    stopwatch = _Stopwatch(clock, limit.end)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model):
         begin = clock()
         trainer = _trainer(loaded, prepared, spec, [stopwatch, noise_callback(spec)], Path(work))
         built = clock()
         epoch = _Epoch(trainer)
         setattr(trainer, "get_train_dataloader", epoch.longest_first)  # noqa: B010
-        with forward_calls(cast(nn.Module, trainer.model), clock) as calls:
+        with forward_calls(cast(nn.Module, trainer.model), clock, limit) as calls:
             started = clock()
-            trainer.train()
+            with suppress(OutOfTime):
+                trainer.train()
+    per_token, uncertainty = _rate(stopwatch, calls, limit)
     return cast(LanguageModel, unwrapped(cast(nn.Module, trainer.model))), TrainingTime(
         setup=built - begin + stopwatch.begins[0] - started,
-        per_token=_seconds_per_token(stopwatch, calls),
+        per_token=per_token,
         steps_per_epoch=epoch.steps,
         tokens_per_epoch=sum(epoch.lengths),
         padded_per_epoch=epoch.padded_tokens,
+        steps=len(stopwatch.ends),
+        uncertainty=uncertainty,
     )
 
 
@@ -120,11 +178,23 @@ def _trainer(
     return build_trainer(loaded.model, loaded.tokenizer, prepared.train, config, train=spec.train, callbacks=callbacks)
 
 
+def _rate(stopwatch: "_Stopwatch", calls: Sequence[ForwardCall], limit: TimeLimit) -> tuple[float, float]:
+    """Return the seconds per token, and their uncertainty.
+
+    They come from the finished steps; without two of them, from the passes; and without a pass, from the expectation.
+    """
+    if len(stopwatch.ends) >= WARM_UP_STEPS:
+        return _seconds_per_token(stopwatch, calls), MEASURED
+    if len(calls) > 1:
+        return _seconds_per_token_of(calls), PARTLY_MEASURED
+    return limit.per_token, EXTRAPOLATED
+
+
 def _seconds_per_token(stopwatch: "_Stopwatch", calls: Sequence[ForwardCall]) -> float:
     """Return the median over the timed steps, or over the last warm-up step if there was no time for more."""
     spans = list(pairwise(stopwatch.ends))
     return median(
-        (end - begin) / sum(one.rows * one.length for one in calls if begin <= one.begin < end)
+        (end - begin) / sum(one.tokens for one in calls if begin <= one.begin < end)
         for begin, end in spans[WARM_UP_STEPS - 1 :] or spans
     )
 
@@ -186,10 +256,15 @@ class _LongestFirst:
 
 
 class _Stopwatch(TrainerCallback):
-    """Record the start and end of each step, logging included, and stop training after enough steps."""
+    """Record the start and end of each step, logging included, and stop training after enough steps.
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    Args:
+        clock: returns the time.
+        limit: time at which no step should be unfinished.
+    """
+
+    def __init__(self, clock: Clock, limit: float) -> None:
+        self._clock, self._limit = clock, limit
         self.begins: list[float] = []
         self.ends: list[float] = []
 
@@ -209,4 +284,5 @@ class _Stopwatch(TrainerCallback):
             self.ends.append(self._clock())
             steps, seconds = len(self.ends) - WARM_UP_STEPS, self.ends[-1] - self.begins[0]
             enough = seconds > (QUICK_SECONDS if steps >= MIN_STEPS else STEP_BUDGET_SECONDS)
+            enough |= self.ends[-1] + (self.ends[-1] - self.begins[-1]) > self._limit
             control.should_training_stop |= steps >= 0 and enough

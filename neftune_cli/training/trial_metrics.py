@@ -1,12 +1,13 @@
 """Metrics of a trial with the noise off: losses and responses of every example, and the size of the arm's noise."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
 from neftune_cli.data.batches import tokens_at_once
+from neftune_cli.data.split import choose_by_hash
 from neftune_cli.evaluation.generation import response_scores, scored_responses, with_prompt
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
@@ -24,9 +25,31 @@ from neftune_cli.records import (
 from neftune_cli.training.prepared_data import PROBE_PROMPTS, PreparedData
 
 
-def measure_losses(model: LanguageModel, prepared: PreparedData, *, epoch: int) -> list[ExampleLoss]:
-    """Return the noise-off loss of every probe and held-out example after an epoch (0: before training)."""
+def curve_subset(prepared: PreparedData, examples: int | None) -> frozenset[str] | None:
+    """Return the ids of the examples that are measured after every epoch; None if these are all.
+
+    They are the first `examples` held-out examples, and probe examples, in the order of their content hashes, so that
+    they are the same in all arms and seeds.
+    """
+    if examples is None or examples >= max(len(prepared.held_out), len(prepared.probe)):
+        return None
+    parts = ([one.example for one in part] for part in (prepared.held_out, prepared.probe))
+    return frozenset(one.id for part in parts for one in choose_by_hash(part, "curve", examples))
+
+
+def measure_losses(
+    model: LanguageModel, prepared: PreparedData, *, epoch: int, is_measured: Callable[[str], bool] = lambda _: True
+) -> list[ExampleLoss]:
+    """Return the noise-off loss of every probe and held-out example after an epoch (0: before training).
+
+    Args:
+        model: the model.
+        prepared: the examples.
+        epoch: the epoch.
+        is_measured: whether the example with an id is measured.
+    """
     splits = [(PROBE_SPLIT, one) for one in prepared.probe] + [(HELD_OUT_SPLIT, one) for one in prepared.held_out]
+    splits = [(split, one) for split, one in splits if is_measured(one.example.id)]
     losses = example_losses(
         model,
         [one for _, one in splits],

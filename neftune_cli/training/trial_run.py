@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 
-from neftune_cli.config.run_settings import RunSettings
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel, place
@@ -16,6 +16,7 @@ from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
 from neftune_cli.training.trial_metrics import (
     MeasuredResponses,
+    curve_subset,
     loss_metrics,
     measure_losses,
     measure_noise,
@@ -30,7 +31,7 @@ def run_trial(
     folder: LeasedTrial,
     report: ReportProgress,
     *,
-    settings: RunSettings,
+    settings: TrialSettings,
     stop: StopRequest,
     halvings: int = 0,
 ) -> TrialRecord:
@@ -76,6 +77,7 @@ def run_trial(
         identity=trial.identity,
         notes=(
             f"Measured on {len(prepared.probe)} training and {len(prepared.held_out)} held-out examples.",
+            *_curve_notes(trial, prepared),
             *_noise_notes(trial),
             *_memory_notes(trial, outcome.halvings),
         ),
@@ -130,6 +132,12 @@ def _noise_notes(trial: Trial) -> Iterator[str]:
         yield f"{trial.arm}: {schedule}; the reported noise norm is that of alpha {noise.alpha:g}."
     if noise.alpha and noise.noise_target != "all":
         yield f"{trial.arm}: only {noise.noise_target} tokens get noise."
+
+
+def _curve_notes(trial: Trial, prepared: PreparedData) -> Iterator[str]:
+    examples = trial.spec.evaluation.curve_examples
+    if not trial.is_base and curve_subset(prepared, examples):
+        yield f"The loss curves, and the best epoch, are those of {examples} examples of each kind (--curve-examples)."
 
 
 def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:

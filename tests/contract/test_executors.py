@@ -15,7 +15,7 @@ from neftune_cli.config.executors import (
     register_executor,
 )
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.run_settings import RunSettings, SweepSettings
+from neftune_cli.config.run_settings import SweepSettings, TrialSettings
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState
@@ -54,11 +54,11 @@ def planned(executor: Executor, sweep: SweepFolder, **changes: object) -> Plan:
     return plan
 
 
-def run(executor: Executor, sweep: SweepFolder, *trials: Trial, settings: RunSettings | None = None) -> list[Event]:
+def run(executor: Executor, sweep: SweepFolder, *trials: Trial, settings: TrialSettings | None = None) -> list[Event]:
     """Run trials one after another, and return all events."""
     events: list[Event] = []
     for trial in trials:
-        executor.submit(Job(trial, settings or RunSettings()), sweep)
+        executor.submit(Job(trial, settings or TrialSettings()), sweep)
         events += until_end(executor)
     return events
 
@@ -198,10 +198,10 @@ def with_other_data(trial: Trial) -> Trial:
 
 def test_submit_without_capacity_raises(executor: Executor, sweep: SweepFolder) -> None:
     base, first, *_ = planned(executor, sweep).trials
-    executor.submit(Job(base, RunSettings()), sweep)
+    executor.submit(Job(base, TrialSettings()), sweep)
     assert executor.capacity() == 0
     with pytest.raises(RuntimeError):
-        executor.submit(Job(first, RunSettings()), sweep)
+        executor.submit(Job(first, TrialSettings()), sweep)
     until_end(executor)
 
 
@@ -213,7 +213,7 @@ def test_library_error_during_calibration_raises_neftune_error(executor: Executo
     trial = planned(executor, sweep, train={"max_steps": 2}).trials[-1]
     train = trial.spec.train.model_copy(update={"sft": {"lr_scheduler_type": "unheard of"}})
     with pytest.raises(NeftuneError, match="unheard of"):
-        executor.calibrate(trial.spec.model_copy(update={"train": train}))
+        executor.calibrate(trial.spec.model_copy(update={"train": train}), 30.0)
 
 
 @pytest.mark.parametrize("name", [INLINE, pytest.param(LOCAL, marks=pytest.mark.slow)])
@@ -221,7 +221,7 @@ def test_stopped_trial_releases_its_lease_and_finishes_next_time(name: str, swee
     with make_executor(name) as executor:
         trial = planned(executor, sweep).trials[-1]
         executor.start(1, 1, 0)
-        executor.submit(Job(trial, RunSettings()), sweep)
+        executor.submit(Job(trial, TrialSettings()), sweep)
         executor.stop()
         assert executor.capacity() == 0
         failure = finished(until_end(executor)).failure

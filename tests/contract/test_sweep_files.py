@@ -1,6 +1,7 @@
 """Files of a real sweep, and the effects of running it again and with a further alpha."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from neftune_cli.config.run_settings import Keep, RunSettings, SweepSettings
+from neftune_cli.config.run_settings import Keep, SweepSettings, TrialSettings
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 
@@ -93,6 +94,32 @@ def test_the_losses_are_the_token_weighted_means_of_the_examples(swept: Path) ->
             assert value == pytest.approx((part.loss * part.tokens).sum() / part.tokens.sum(), rel=1e-9)
 
 
+def test_the_last_epoch_is_measured_on_all_examples_if_the_curves_are_not(swept: Path, tmp_path: Path) -> None:
+    plain = replace(IN_MAIN_PROCESS, estimate=False)
+    overtrained: dict[str, Any] = {"alphas": "0", "seeds": "1", "train.epochs": 6.0, "train.learning_rate": 0.01}
+    run(tmp_path / "few", plain, **overtrained, **{"evaluation.curve_examples": 3})
+    run(tmp_path / "all", plain, **overtrained)
+    loss, expected = (pd.read_csv(tmp_path / name / "loss.csv") for name in ("few", "all"))
+    pd.testing.assert_frame_equal(loss, expected)
+    (trial,) = (tmp_path / "few" / "trials").glob("alpha=0*")
+    rows = pd.read_parquet(trial / "examples.parquet")
+    held_out = rows[rows.split == "held-out"]
+    counts = held_out.groupby("epoch").size().to_dict()
+    assert set(counts.values()) == {3, 8}  # the loss falls and rises
+    assert counts[6] == 8
+    epochs_of = held_out.groupby("example").size()
+    part = held_out[held_out.example.map(epochs_of) == 6]
+    assert part.example.nunique() == 3
+    curves = pd.read_csv(tmp_path / "few" / "curves.csv")
+    assert list(curves) == [*pd.read_csv(swept / "curves.csv"), "eval_examples"]
+    measured = curves[curves.arm.eq("alpha=0") & curves.eval_loss.notna()]
+    for epoch, count in counts.items():
+        assert measured[measured.epoch == epoch].eval_examples.tolist() == sorted({count, 3}, reverse=True)
+        shown = measured[(measured.epoch == epoch) & (measured.eval_examples == 3)].eval_loss.item()
+        of_epoch = part[part.epoch == epoch]
+        assert shown == pytest.approx((of_epoch.loss * of_epoch.tokens).sum() / of_epoch.tokens.sum())
+
+
 def test_the_metrics_are_the_means_of_the_responses(swept: Path) -> None:
     for trial in (swept / "trials").iterdir():
         record = TrialRecord.model_validate_json((trial / "record.json").read_text())
@@ -165,7 +192,7 @@ def test_the_same_command_trains_nothing_and_a_further_alpha_trains_only_its_arm
 
 
 def test_keep_best_keeps_only_the_best_model(tmp_path: Path) -> None:
-    running = SweepSettings(workers=0, keep=Keep.BEST, trial_settings=RunSettings(keep_model=True))
+    running = SweepSettings(workers=0, keep=Keep.BEST, trial_settings=TrialSettings(keep_model=True))
     run(tmp_path / "out", running, seeds="1", alphas="0,40", **SHORT)
     kept = [record.arm for folder, record in SweepFolder(tmp_path / "out").finished() if folder.model_path.is_dir()]
     losses = pd.read_csv(tmp_path / "out" / "loss.csv").dropna().set_index("arm").eval_loss

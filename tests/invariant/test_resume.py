@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from neftune_cli.config.run_settings import RunSettings
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.store import TrialFolder
@@ -122,7 +122,7 @@ def test_trial_is_resumed_by_another_process(uninterrupted: dict[str, bytes], tm
 def test_checkpoints_every_step_do_not_change_results_and_are_deleted(
     uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:
-    run_with_stops(trial_of(), tmp_path, settings=RunSettings(checkpoint_steps=1, keep_model=True))
+    run_with_stops(trial_of(), tmp_path, settings=TrialSettings(checkpoint_steps=1, keep_model=True))
     assert results(tmp_path) == uninterrupted
     assert not (tmp_path / "checkpoints").exists()
 
@@ -190,7 +190,7 @@ def test_damaged_checkpoint_is_skipped(
     with pytest.raises(TrialStopped):
         Attempt(trial_of(), folder, at=STEPS_PER_EPOCH + 2).run()
     add_damaged(folder, damage, step=STEPS_PER_EPOCH + 3)
-    progress = Attempt(trial_of(), folder, RunSettings(keep_model=True)).run()
+    progress = Attempt(trial_of(), folder, TrialSettings(keep_model=True)).run()
     assert next(one.step for one in progress if one.phase == "training") == STEPS_PER_EPOCH + 3
     assert results(tmp_path) == uninterrupted
     assert f"The checkpoint step-{STEPS_PER_EPOCH + 3:08} " in capsys.readouterr().err
@@ -202,7 +202,7 @@ def test_trial_with_only_damaged_checkpoints_starts_over(uninterrupted: dict[str
         Attempt(trial_of(), folder, at=3).run()
     for step in (4, 5):
         add_damaged(folder, cut("state.json"), step=step)
-    progress = Attempt(trial_of(), folder, RunSettings(keep_model=True)).run()
+    progress = Attempt(trial_of(), folder, TrialSettings(keep_model=True)).run()
     assert [one.step for one in progress if one.phase == "training"] == [*range(1, LAST + 1)]
     assert results(tmp_path) == uninterrupted
 
@@ -233,13 +233,13 @@ def test_only_the_responses_are_generated_again_after_training(tmp_path: Path) -
 
 def test_resumed_trial_keeps_its_halved_batches(tmp_path: Path) -> None:
     for name, at in (("uninterrupted", None), ("stopped", STEPS_PER_EPOCH + 2)):
-        attempt = Attempt(trial_of(), TrialFolder(tmp_path / name), RunSettings(keep_model=True), at, halvings=1)
+        attempt = Attempt(trial_of(), TrialFolder(tmp_path / name), TrialSettings(keep_model=True), at, halvings=1)
         if at is None:
             attempt.run()
             continue
         with pytest.raises(TrialStopped):
             attempt.run()
-    Attempt(trial_of(), TrialFolder(tmp_path / "stopped"), RunSettings(keep_model=True)).run()
+    Attempt(trial_of(), TrialFolder(tmp_path / "stopped"), TrialSettings(keep_model=True)).run()
     assert results(tmp_path / "stopped") == results(tmp_path / "uninterrupted")
     record = json.loads((tmp_path / "uninterrupted" / "record.json").read_text())
     assert "arm, seed 0: batches of 4 were computed as 2 x 2 to fit in memory." in record["notes"]

@@ -1,6 +1,7 @@
 """Comparison with early stopping on loss curves made by hand: selected epochs, cross-fitted losses, verdicts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -96,6 +97,27 @@ def test_losses_are_measured_on_the_clusters_not_used_for_the_selection() -> Non
     arms = stopped(trials({"none": losses, "noisy": losses}, clusters=("x", "y", "x")))
     assert arms["none"].best_loss == pytest.approx((5 + 9 + 6) / 3)
     assert arms["none"].best_epoch == pytest.approx(1.5)
+
+
+def test_items_that_not_every_epoch_measured_are_left_out() -> None:
+    losses = {"none": curves(OVERFITTING, 0.1), "noisy": curves(NOISY, 0.1, draws=1)}
+    whole = trials(losses)
+    few = tuple(whole["none"][0].held_out_by_epoch[1].items[:7])
+    part = {
+        arm: {
+            seed: replace(one, held_out_by_epoch={**one.held_out_by_epoch, 2: one.held_out_by_epoch[2].of(few)})
+            for seed, one in by_seed.items()
+        }
+        for arm, by_seed in whole.items()
+    }
+    expected = trials({arm: values[:, :, :7] for arm, values in losses.items()})
+    compared, alone = (
+        early_stopping(one, "none", METRICS["eval_loss"], margin=0.01, confidence=0.95) for one in (part, expected)
+    )
+    assert compared is not None
+    assert alone is not None
+    assert compared == replace(alone, items=7)
+    assert alone.items is None
 
 
 def test_tokens_weight_the_selection_and_the_mean() -> None:

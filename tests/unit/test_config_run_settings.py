@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.config.run_settings import Keep, OnOom, Retry, RunSettings, SweepSettings, sweep_settings
+from neftune_cli.config.run_settings import Keep, OnOom, Retry, SweepSettings, TrialSettings, sweep_settings
 from neftune_cli.errors import UsageError
 
 DEFAULTS = {
@@ -50,7 +50,7 @@ def test_each_option_determines_its_setting() -> None:
     }
     assert sweep_settings(given) == SweepSettings(
         workers=0,
-        trial_settings=RunSettings(
+        trial_settings=TrialSettings(
             checkpoint_steps=1,
             checkpoint_minutes=0.5,
             keep_model=True,

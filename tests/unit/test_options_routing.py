@@ -59,6 +59,7 @@ SAMPLES: dict[str, Any] = {
     "evaluation.max_new_tokens": 7,
     "evaluation.repetition_penalty": 1.5,
     "evaluation.decoding": "transformers",
+    "evaluation.curve_examples": 7,
 }
 """Values that differ from the defaults, by spec field."""
 

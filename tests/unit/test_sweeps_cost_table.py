@@ -1,6 +1,7 @@
 """Cost table of a plan in a terminal and in files: estimates, unknown values, and narrow terminals."""
 
 import io
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -90,6 +91,44 @@ def test_with_partial_estimates_the_totals_are_lower_bounds() -> None:
     exported = half.as_json()
     assert (exported["price"], exported["tokens"], exported["without_estimate"]) == (1.0, 1500, 1)
     assert plan(ZERO, FIVE).as_json()["without_estimate"] == 0
+
+
+def test_a_calibration_that_ended_early_gives_ranges() -> None:
+    one = plan(ZERO, FIVE, rate=180.0)
+    assert one.estimate is not None
+    wide = replace(one, estimate=replace(one.estimate, lowest_seconds=10.0, highest_seconds=130.0))
+    lines = list(total_lines(wide))
+    assert lines[2:4] == [
+        "Time: 10 s to 2 min with 2 workers, including startup.",
+        "The time is a range, because the calibration ended before it had measured every part of a trial.",
+    ]
+    assert "Cost: 0.50 to 6.50, at 180 per hour." in lines
+    assert wide.as_json()["estimate"]["highest_seconds"] == 130.0
+
+
+@pytest.mark.parametrize(
+    ("source", "calibrated", "expected"),
+    [
+        ("calibration", "", "a calibration with a few steps and responses"),
+        ("calibration", "2026-01-31T12:05:59+00:00", "a remembered calibration of 2026-01-31 12:05"),
+        ("earlier trials", "", "finished trials of this sweep"),
+        ("calibration and earlier trials", "", "finished trials of this sweep, and a calibration"),
+        (
+            "earlier trials and calibration",
+            "2026-01-31T12:05:59+00:00",
+            "finished trials of this sweep, and a remembered calibration of 2026-01-31 12:05",
+        ),
+    ],
+)
+def test_the_last_line_names_the_source(
+    source: str, calibrated: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    one = plan(ZERO)
+    assert one.estimate is not None
+    named = replace(one, estimate=replace(one.estimate, source=source, calibrated=calibrated))
+    assert list(total_lines(named))[-1] == f"Source of the estimates: {expected}."
 
 
 def test_a_cost_below_one_cent_is_not_rounded_to_zero() -> None:

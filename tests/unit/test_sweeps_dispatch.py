@@ -9,7 +9,7 @@ from typing import Self
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.run_settings import RunSettings
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.records import TrialRecord, TrialState
@@ -51,7 +51,7 @@ class ScriptedExecutor:
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
         raise NotImplementedError
 
-    def calibrate(self, trial: TrialSpec) -> list[Calibration]:
+    def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
         raise NotImplementedError
 
     def start(self, workers: int, threads: int, gpus: int) -> None: ...
@@ -149,7 +149,7 @@ class DispatcherCase:
         self,
         *acts: Act,
         fail_fast: bool = False,
-        settings: RunSettings | None = None,
+        settings: TrialSettings | None = None,
         interrupted: Callable[[], bool] = lambda: False,
     ) -> DispatchResult:
         self.executor.acts = list(acts)
@@ -157,7 +157,7 @@ class DispatcherCase:
             self.folder,
             self.executor,
             self.observer,
-            settings or RunSettings(),
+            settings or TrialSettings(),
             after_trial=self.folder.write_tables,
             fail_fast=fail_fast,
         )
@@ -220,7 +220,7 @@ def test_a_second_death_is_recorded_with_the_last_log_line(case: DispatcherCase)
 
 
 def test_after_an_out_of_memory_kill_the_batch_size_is_halved_on_request(case: DispatcherCase) -> None:
-    case.run(be_killed, be_killed, settings=RunSettings(halve_batch=True))
+    case.run(be_killed, be_killed, settings=TrialSettings(halve_batch=True))
     assert case.submitted == [("id0", 1, 0), ("id0", 2, 1), ("id0", 3, 2), ("id1", 1, 0)]
     assert case.observer.notes[0] == f"alpha=0, seed 0: the worker {KILLED}. Retrying with half the batch size."
 
@@ -229,13 +229,13 @@ def test_halving_does_not_depend_on_the_reason_of_a_death(case: DispatcherCase) 
     def die_with_reason(job: Job, _: SweepFolder) -> Event:
         return WorkerDied(job.trial, KILLED, "Out of memory.", out_of_memory=False)
 
-    case.run(die_with_reason, settings=RunSettings(halve_batch=True))
+    case.run(die_with_reason, settings=TrialSettings(halve_batch=True))
     assert case.submitted == [("id0", 1, 0), ("id0", 2, 0), ("id1", 1, 0)]
 
 
 def test_a_batch_of_one_example_is_not_halved_and_the_trial_fails(case: DispatcherCase) -> None:
     halvings = 4  # the batch size is 16
-    case.run(*[be_killed] * (halvings + 1), settings=RunSettings(halve_batch=True))
+    case.run(*[be_killed] * (halvings + 1), settings=TrialSettings(halve_batch=True))
     assert case.submitted[halvings] == ("id0", halvings + 1, halvings)
     assert case.reason(case.trials[0]) == f"Attempt 5: the worker {KILLED}."
     assert case.done() == ["id1"]

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,19 @@ def test_the_measured_cost_has_the_fields_of_the_estimate(tmp_path: Path) -> Non
     assert CostEstimate.from_json(json.loads(json.dumps({**truth.as_json(), "later": 1}))) == truth
 
 
+def test_an_estimate_with_a_range_is_joined_and_delayed() -> None:
+    certain = CostEstimate({"a": 5.0}, 5.0, GIB, 2, "calibration", {})
+    wide = CostEstimate({"b": 4.0}, 4.0, None, 2, "calibration", {}, lowest_seconds=2.0, highest_seconds=8.0)
+    both = certain.joined(wide)
+    assert (both.seconds, both.lowest_seconds, both.highest_seconds) == (9.0, 7.0, 13.0)
+    assert both == replace(wide.joined(certain), trials=both.trials)
+    later = both.after(10.0)
+    assert (later.seconds, later.lowest_seconds, later.highest_seconds) == (19.0, 17.0, 23.0)
+    assert certain.after(10.0).highest_seconds is None
+    older = {name: value for name, value in certain.as_json().items() if name in ("trials", "seconds", "peak_memory")}
+    assert CostEstimate.from_json({**older, "workers": 2, "source": "calibration", "tokens": {}}) == certain
+
+
 def test_the_manifest_joins_estimates_of_successive_commands(tmp_path: Path) -> None:
     trials, folder = trials_of(ALPHAS), SweepFolder(tmp_path)
     first, later = (
@@ -251,7 +265,7 @@ def test_the_plan_has_the_state_and_the_cost_of_each_trial(tmp_path: Path) -> No
         "Training tokens: 4,500, without padding.",
         "Time: about 24 s with 2 workers, including startup.",  # 11.5 s, then 13 s on the same worker
         "Peak memory: about 1.0 GiB per worker, 2.0 GiB in all; 1.0 GiB available. "
-        "This exceeds the available memory: use fewer --workers.",
+        "This exceeds the available memory: use --workers 1.",
         "Cost: about 49.00, at 7200 per hour.",
         "Source of the estimates: a calibration with a few steps and responses.",
     ]
@@ -265,5 +279,6 @@ def test_without_estimates_the_json_has_no_cost(tmp_path: Path) -> None:
 
 def test_evaluation_fields_that_are_set_are_kept() -> None:
     given = {"max_length": 77, "max_new_tokens": 7, "repetition_penalty": 1.5, "decoding": "transformers"}
+    given["curve_examples"] = 3
     found = resolved_evaluation(resolve_sweep(None, {"evaluation": given}), GENERATION)
     assert found.model_dump() == given

@@ -1,6 +1,8 @@
 """Resources of a sweep: workers, threads, memory of a worker, and the limits of containers."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,9 @@ from neftune_cli.sweeps.resources import (
     automatic_workers,
     available_cores,
     available_memory,
+    held_memory,
     memory_need,
+    memory_warning,
 )
 
 GIB = 1 << 30
@@ -37,9 +41,9 @@ class PreparingExecutor:
 
 def allocated(folder: SweepFolder, *, missing: int, workers: int | None = None) -> WorkerAllocation:
     trial = SimpleNamespace(spec=SimpleNamespace(train=resolve_sweep(None, {}).train))
-    plan = SimpleNamespace(trials=(trial,) * TRIALS, inspection=SimpleNamespace(gpus=0, device="cpu"))
+    plan = SimpleNamespace(trials=(trial,) * TRIALS, inspection=SimpleNamespace(gpus=0, device="cpu", seconds=0.0))
     executor = PreparingExecutor()
-    return allocate_workers(cast(Any, plan), cast(Any, (trial,) * missing), folder, cast(Any, executor), workers)
+    return allocate_workers(cast(Any, plan), cast(Any, (trial,) * missing), folder, executor.prepare, workers)
 
 
 @pytest.fixture
@@ -82,6 +86,56 @@ def test_with_little_memory_there_are_fewer_workers_with_more_threads(
     monkeypatch.setattr(resources, "available_memory", lambda: 1)  # not enough for one worker, but one must run
     found = allocated(folder, missing=TRIALS)
     assert (found.workers, found.threads) == (1, 2)
+
+
+def test_automatic_workers_fit_the_measured_memory(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "available_cores", lambda: MANY_CORES)
+    monkeypatch.setattr(resources, "available_memory", lambda: 12 * GIB)
+    planned = allocated(folder, missing=TRIALS)
+    assert planned.workers == MANY_CORES
+    for peak, workers, threads in ((GIB, 8, 1), (3 * GIB, 4, 2), (5 * GIB, 2, 4), (12 * GIB, 1, 8), (99 * GIB, 1, 8)):
+        found = planned.fitting(peak)
+        assert (found.workers, found.threads) == (workers, threads)
+        assert found.workers == 1 or found.workers * peak <= 12 * GIB
+    assert planned.fitting(None) == planned
+    given = allocated(folder, missing=TRIALS, workers=8)
+    assert given.fitting(99 * GIB) == given
+    last = allocated(folder, missing=1).fitting(5 * GIB)  # as many threads as if all trials were left
+    assert (last.workers, last.threads) == (1, 4)
+
+
+def test_fewer_workers_keep_the_threads_of_a_resumed_sweep(folder: SweepFolder) -> None:
+    write_threads(folder, 1)
+    found = replace(allocated(folder, missing=TRIALS), memory=3 * GIB).fitting(2 * GIB)
+    assert (found.workers, found.threads) == (1, 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the system does not show the memory of processes")
+def test_memory_of_child_processes_counts_as_free() -> None:
+    before = held_memory()
+    hold = "held = b'x' * (1 << 28); print(len(held), flush=True); input()"
+    command = [sys.executable, "-c", hold]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert (1 << 28) <= held_memory() - before < (1 << 29)
+        process.kill()
+    assert held_memory() - before < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("peak", "workers", "memory", "expected"),
+    [
+        (2, 2, 4, ""),
+        (2, 3, 4, "This exceeds the available memory: use --workers 2."),
+        (5, 1, 4, "This exceeds the available memory: lower --batch-size or --max-length."),
+        (5, 1, None, ""),
+    ],
+)
+def test_the_warning_names_the_number_of_workers_that_fits(
+    peak: int, workers: int, memory: int | None, expected: str
+) -> None:
+    assert memory_warning(peak * GIB, workers, None if memory is None else memory * GIB) == expected
 
 
 @pytest.mark.parametrize(

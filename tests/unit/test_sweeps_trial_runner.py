@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.run_settings import RunSettings
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialError, TrialStopped
 from neftune_cli.records import Phase, TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, SweepFolder
@@ -36,9 +36,9 @@ class RunnerCase:
         self.sweep.open(plan.spec)
         self.trial: Trial = plan.trials[1]
 
-    def run(self, fake: FakeTrial, settings: RunSettings | None = None, *, halvings: int = 0) -> None:
+    def run(self, fake: FakeTrial, settings: TrialSettings | None = None, *, halvings: int = 0) -> None:
         self._patch.setattr(trial_run, "run_trial", fake)
-        job = Job(self.trial, settings or RunSettings(), halvings=halvings)
+        job = Job(self.trial, settings or TrialSettings(), halvings=halvings)
         self._runner.run(job, self.sweep, StopRequest())
 
     @property
@@ -61,7 +61,7 @@ def test_the_batch_size_is_halved_until_it_is_1(case: RunnerCase) -> None:
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        case.run(run_out_of_memory, RunSettings(halve_batch=True))
+        case.run(run_out_of_memory, TrialSettings(halve_batch=True))
     assert attempts == [0, 1, 2, 3, 4]  # 16, 8, 4, 2, 1
     assert case.status.state is TrialState.FAILED
     assert "--batch-size" in case.status.reason
@@ -78,7 +78,7 @@ def test_the_batch_size_is_halved_only_on_request_and_only_if_memory_ran_out(
         raise error
 
     with pytest.raises(type(error)):
-        case.run(fail, RunSettings(halve_batch=not isinstance(error, MemoryError)))
+        case.run(fail, TrialSettings(halve_batch=not isinstance(error, MemoryError)))
     assert attempts == [0]
 
 
@@ -91,7 +91,7 @@ def test_memory_of_a_failed_attempt_is_released_before_the_next_one(case: Runner
         if len(held) < 3:
             raise MemoryError
 
-    case.run(run_out_of_memory_twice, RunSettings(halve_batch=True))
+    case.run(run_out_of_memory_twice, TrialSettings(halve_batch=True))
     assert len(held) == 3
 
 
@@ -109,7 +109,7 @@ def test_a_resumed_trial_is_halved_further_without_its_checkpoint(case: RunnerCa
         if len(attempts) == 2:
             raise MemoryError
 
-    settings = RunSettings(halve_batch=True)
+    settings = TrialSettings(halve_batch=True)
     with pytest.raises(TrialStopped):
         case.run(run_out_of_memory, settings)
     case.run(run_out_of_memory, settings)
@@ -192,7 +192,7 @@ def test_a_stop_before_the_trial_writes_nothing(case: RunnerCase) -> None:
     stop = StopRequest()
     stop.request()
     with pytest.raises(TrialStopped):
-        case._runner.run(Job(case.trial, RunSettings()), case.sweep, stop)
+        case._runner.run(Job(case.trial, TrialSettings()), case.sweep, stop)
     assert case.sweep.trials() == []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.run_settings import RunSettings
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import NeftuneError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
@@ -88,8 +88,8 @@ def wait_for(executor: LocalExecutor, kinds: type[Event] | tuple[type[Event], ..
     raise TimeoutError
 
 
-def run(executor: LocalExecutor, sweep: SweepFolder, trial: Trial, settings: RunSettings | None = None) -> Event:
-    executor.submit(Job(trial, settings or RunSettings()), sweep)
+def run(executor: LocalExecutor, sweep: SweepFolder, trial: Trial, settings: TrialSettings | None = None) -> Event:
+    executor.submit(Job(trial, settings or TrialSettings()), sweep)
     return wait_for(executor)
 
 
@@ -175,7 +175,7 @@ def test_out_of_memory_halves_the_batch_size_on_request(
 ) -> None:
     executor = worker_with("raise MemoryError('40 GiB')", at="neftune.step-logged")
     _, trial = trials_of(executor, sweep)
-    ended = run(executor, sweep, trial, RunSettings(halve_batch=True))
+    ended = run(executor, sweep, trial, TrialSettings(halve_batch=True))
     assert isinstance(ended, Finished)
     assert ended.record is not None
     assert any("2 x 8" in note for note in ended.record.notes)
@@ -227,7 +227,7 @@ def test_a_stop_during_training_writes_a_checkpoint(
 ) -> None:
     executor = worker_with()
     _, trial = trials_of(executor, sweep, max_steps=500)
-    executor.submit(Job(trial, RunSettings()), sweep)
+    executor.submit(Job(trial, TrialSettings()), sweep)
     assert isinstance(wait_for(executor, Started), Started)
     while not trial_folder(sweep, trial).curve():
         time.sleep(0.05)
@@ -262,7 +262,7 @@ def test_a_worker_that_receives_sigterm_stops_its_trial_and_is_replaced(
 def test_kill_ends_the_trial_and_its_lease(worker_with: Callable[..., LocalExecutor], sweep: SweepFolder) -> None:
     executor = worker_with("import time; time.sleep(600)")
     base, _ = trials_of(executor, sweep)
-    executor.submit(Job(base, RunSettings()), sweep)
+    executor.submit(Job(base, TrialSettings()), sweep)
     wait_for(executor, Started)
     assert trial_folder(sweep, base).is_leased()
     executor.kill()
@@ -293,7 +293,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Finished, Job
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import make_plan
-from neftune_cli.config.run_settings import RunSettings
+from neftune_cli.config.run_settings import TrialSettings
 
 sweep = SweepFolder(Path(sys.argv[1]))
 spec = resolve_sweep(None, {spec!r})
@@ -310,7 +310,7 @@ with LocalExecutor() as executor:
     ended = []
     while len(ended) < len(plan.trials):
         while waiting and executor.capacity():
-            executor.submit(Job(waiting.pop(0), RunSettings()), sweep)
+            executor.submit(Job(waiting.pop(0), TrialSettings()), sweep)
         ended += [event for event in executor.wait(1.0) if isinstance(event, Finished)]
 assert all(event.record for event in ended), ended
 assert {{os.getsid(0)}}.isdisjoint(workers)
@@ -373,7 +373,7 @@ def test_a_keyboard_interrupt_kills_busy_workers(tmp_path: Path) -> None:
         with LocalExecutor({**os.environ, "PYTHONPATH": str(tmp_path)}) as executor:
             executor.start(1, 1, 0)
             base, _ = trials_of(executor, sweep)
-            executor.submit(Job(base, RunSettings()), sweep)
+            executor.submit(Job(base, TrialSettings()), sweep)
             wait_for(executor, Started)
             interrupted.append(time.monotonic())
             raise KeyboardInterrupt

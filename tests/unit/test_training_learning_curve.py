@@ -1,6 +1,7 @@
 """Learning curve of a training run: last-epoch loss, losses that are not finite, checkpoints, and token rate."""
 
 import json
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ NAN = float("nan")
 
 
 def curve(**options: Any) -> LearningCurveCallback:
-    def measure(_: Any, epoch: int) -> list[ExampleLoss]:
+    def measure(_: Any, epoch: int, __: Any) -> list[ExampleLoss]:
         return [
             ExampleLoss(split=split, epoch=epoch, example="e", cluster="c", loss=0.1 + 0.2, tokens=3)
             for split in ("probe", "held-out")
@@ -86,3 +87,71 @@ def test_token_rate_excludes_pauses() -> None:
     assert [rate.at(0), rate.at(50)] == [None, 50.0]
     rate.pause()
     assert [rate.at(60), rate.at(90)] == [50.0, 30.0]
+
+
+def test_a_part_of_the_examples_is_measured_after_epochs_that_are_neither_best_nor_last() -> None:
+    held_out = {"a": [3.0, 2.0, 2.5, 1.0, 1.5], "b": [9.0, 9.0, 9.0, 9.0, 7.0]}
+    """Losses after the five epochs; only a is in the part."""
+    asked: list[tuple[int, str]] = []
+
+    def measure(_: Any, epoch: int, is_measured: Callable[[str], bool]) -> list[ExampleLoss]:
+        names = [name for name in ("p", "q", "a", "b") if is_measured(name)]
+        asked.extend((epoch, name) for name in names)
+        return [
+            ExampleLoss(
+                split="held-out" if name in held_out else "probe",
+                epoch=epoch,
+                example=name,
+                cluster=name,
+                loss=held_out.get(name, [0.5] * 5)[epoch - 1],
+                tokens=1,
+            )
+            for name in names
+        ]
+
+    appended: list[CurvePoint] = []
+    callback = LearningCurveCallback(
+        measure=measure, append=appended.append, on_step=lambda *_: None, subset=frozenset({"p", "a"})
+    )
+    train(callback, *[[1.0]] * 5)
+    assert len(asked) == len(set(asked))  # nothing is measured twice
+    rows = [(row.epoch, row.split[0], row.example) for row in callback.example_losses]
+    part = [("p", "p"), ("h", "a")]
+    everything = [("p", "p"), ("p", "q"), ("h", "a"), ("h", "b")]
+    measured = {1: everything, 2: everything, 3: part, 4: everything, 5: everything}
+    assert rows == [(epoch, *row) for epoch, of_epoch in measured.items() for row in of_epoch]
+    points = [(point.epoch, point.eval_examples, point.eval_loss) for point in appended if point.eval_loss]
+    assert points == [
+        (1.0, 2, 6.0),
+        (1.0, 1, 3.0),  # the part comes last, so that it forms the plotted curve
+        (2.0, 2, 5.5),
+        (2.0, 1, 2.0),
+        (3.0, 1, 2.5),
+        (4.0, 2, 5.0),
+        (4.0, 1, 1.0),
+        (5.0, 2, 4.25),
+        (5.0, 1, 1.5),
+    ]
+
+
+def test_a_resumed_training_knows_the_lowest_loss_so_far() -> None:
+    def measure(_: Any, epoch: int, is_measured: Callable[[str], bool]) -> list[ExampleLoss]:
+        losses = {1: 1.0, 2: 2.0}
+        return [
+            ExampleLoss(split=split, epoch=epoch, example=name, cluster=name, loss=losses[epoch], tokens=1)
+            for split, name in (("probe", "p"), ("held-out", "a"), ("held-out", "b"))
+            if is_measured(name)
+        ]
+
+    first, second = (
+        LearningCurveCallback(
+            measure=measure, append=lambda _: None, on_step=lambda *_: None, subset=frozenset({"p", "a"})
+        )
+        for _ in range(2)
+    )
+    state: Any = SimpleNamespace(global_step=1, max_steps=9, epoch=1.0)
+    first.on_epoch_end(None, state, None, model=SimpleNamespace())  # type: ignore[arg-type]
+    second.restore(json.loads(json.dumps(first.state())))
+    state.epoch = 2.0
+    second.on_epoch_end(None, state, None, model=SimpleNamespace())  # type: ignore[arg-type]
+    assert [row.example for row in second.example_losses if row.epoch == 2] == ["p", "a"]

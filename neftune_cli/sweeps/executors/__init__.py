@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from neftune_cli.config.executors import EXECUTORS, ExecutorDeclaration, register_executor
-from neftune_cli.config.run_settings import RunSettings
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
@@ -35,7 +35,7 @@ class Job:
     """One trial to run, with its settings."""
 
     trial: Trial
-    settings: RunSettings
+    settings: TrialSettings
     attempt: int = 1
     """Number of times this command has submitted the trial, this time included."""
     halvings: int = 0
@@ -130,10 +130,11 @@ class Executor(Protocol):
         """
         ...
 
-    def calibrate(self, trial: TrialSpec) -> list[Calibration]:
+    def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
         """Measure the cost of a trial with this recipe on all started workers at once, one result per worker.
 
-        Workers that run in parallel slow each other down, so the measurements include this effect.
+        Workers that run in parallel slow each other down, so the measurements include this effect. They end after at
+        most `seconds`, as far as this can be known beforehand. The start of workers does not count.
 
         Raises:
             UsageError: the data do not fit the model.

@@ -46,10 +46,10 @@ class InlineExecutor:
         with _library_errors_converted():
             return self._runner.prepare(trials)
 
-    def calibrate(self, trial: TrialSpec) -> list[Calibration]:
+    def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
         """Measure the cost of a recipe."""
         with redirect_library_output(Path(os.devnull)), _library_errors_converted():
-            return [self._runner.calibrate(trial)]
+            return [self._runner.calibrate(trial, seconds)]
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
         """Do nothing: there is one process, and its threads are already set."""

@@ -119,7 +119,7 @@ class LocalExecutor:
         (preparation,) = self._ask(self._slots[:1], _prepare_request(trials), Preparation)
         return preparation
 
-    def calibrate(self, trial: TrialSpec) -> list[Calibration]:
+    def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
         """Measure the cost of a recipe in all workers at the same time, after all of them have loaded model and data.
 
         Raises:
@@ -127,7 +127,8 @@ class LocalExecutor:
             NeftuneError: a worker cannot be started, or it died.
         """
         self._ask(self._slots, _prepare_request([trial]), Preparation)
-        return self._ask(self._slots, {"request": "calibrate", "trial": to_json(trial)}, Calibration)
+        request = {"request": "calibrate", "trial": to_json(trial), "seconds": seconds}
+        return self._ask(self._slots, request, Calibration)
 
     def start(self, workers: int, threads: int, gpus: int) -> None:
         """Start missing workers and end surplus ones.

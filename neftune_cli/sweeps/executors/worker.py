@@ -148,7 +148,8 @@ class _RequestHandler:
         self._answer(request, self._runner.prepare([from_json(TrialSpec, trial) for trial in request["trials"]]))
 
     def _calibrate(self, request: WorkerMessage) -> None:
-        self._answer(request, self._runner.calibrate(from_json(TrialSpec, request["trial"])))
+        trial = from_json(TrialSpec, request["trial"])
+        self._answer(request, self._runner.calibrate(trial, request["seconds"]))
 
     def _answer(self, request: WorkerMessage, value: object) -> None:
         self._events.send("answer", request, value=to_json(value))

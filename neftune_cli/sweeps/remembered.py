@@ -1,0 +1,209 @@
+"""Calibrations of earlier commands, in the user's cache: by machine, model, data, recipe and version; without torch.
+
+A file that is missing, damaged or of another key is ignored, and replaced by the next calibration.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from neftune_cli.config.identity import METHOD_VERSION, TOKENIZATION_FIELDS, canonical_json
+from neftune_cli.config.spec import SweepSpec, TrialSpec
+from neftune_cli.errors import UsageError
+from neftune_cli.store.files import default_cache, pretty_json, write_atomically
+from neftune_cli.sweeps.executors.messages import from_json, to_json
+from neftune_cli.sweeps.inspection import Inspection, Preparation, data_facts, model_facts
+from neftune_cli.sweeps.plan import Plan
+from neftune_cli.sweeps.resources import WorkerAllocation, available_cores
+from neftune_cli.training.cost import Calibration, recipe_key
+
+FORMAT = 1
+"""Version of the files and of the calibration. Raise it when equal keys no longer give equal values."""
+FOLDER = "calibrations"
+"""Name of the folder in the user's cache."""
+
+T = TypeVar("T")
+Key = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Remembered(Generic[T]):
+    """A value from the cache."""
+
+    value: T
+    written: str
+    """Time at which it was measured, ISO 8601."""
+
+
+@dataclass(frozen=True)
+class MachineFacts:
+    """The facts of an inspection that depend on the machine only."""
+
+    device: str
+    gpus: int
+    environment: dict[str, str]
+    lora_environment: dict[str, str]
+
+
+@dataclass(frozen=True)
+class CalibratedRecipe:
+    """The calibrations of one recipe, one per worker."""
+
+    calibrations: tuple[Calibration, ...]
+    startup: float
+    """Seconds until model and data were loaded."""
+
+
+def recall(kind: type[T], key: Key) -> Remembered[T] | None:
+    """Return the remembered value of this type and key; None if there is none, or if its file is damaged."""
+    try:
+        content = json.loads(_path(kind, key).read_bytes())
+        if content["key"] != json.loads(canonical_json(key)) or content["digest"] != _digest(content):
+            return None
+        return Remembered(from_json(kind, content["value"]), content["written"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(value: object, key: Key) -> None:
+    """Write a value to the cache. Without a writable cache nothing is remembered."""
+    content = {
+        "key": json.loads(canonical_json(key)),
+        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "value": to_json(value),
+    }
+    path = _path(type(value), key)
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, pretty_json({**content, "digest": _digest(content)}), durable=False)
+
+
+def _path(kind: type, key: Key) -> Path:
+    name = hashlib.sha256(canonical_json(key).encode()).hexdigest()[:16]
+    return default_cache() / FOLDER / f"{kind.__name__}-{name}.json"
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    checked = [content[name] for name in ("key", "written", "value")]
+    return hashlib.sha256(canonical_json(checked).encode()).hexdigest()
+
+
+def remembered_inspection(spec: SweepSpec) -> Inspection | None:
+    """Return the inspection of a spec on a known machine; None if it needs torch, or if there may be a problem."""
+    from neftune_cli.data.loading import load_data
+    from neftune_cli.models.sources import find_model
+
+    recipes = [spec.recipe_of(arm) for arm in spec.arms]
+    if spec.load_in_4bit or any(arm.snr for arm in spec.arms) or any(recipe.sft for recipe in recipes):
+        return None
+    known = recall(MachineFacts, machine_key())
+    if known is None:
+        return None
+    try:
+        source, data = find_model(spec.model), load_data(spec)
+        model = model_facts(source)
+    except UsageError:  # the worker reports it, with all other problems
+        return None
+    return Inspection(
+        spec=spec,
+        notes=(),
+        problems=(),
+        **vars(known.value),
+        model=model,
+        data=data_facts(data),
+    )
+
+
+def remember_machine(found: Inspection) -> None:
+    """Remember the facts of an inspection about the machine."""
+    own = {name: getattr(found, name) for name in MachineFacts.__dataclass_fields__}
+    if not found.spec.load_in_4bit and recall(MachineFacts, machine_key()) is None:
+        remember(MachineFacts(**own), machine_key())
+
+
+def remembered_preparation(plan: Plan, trials: Sequence[TrialSpec]) -> Preparation | None:
+    """Return the sizes of the model and data of these trials, if an earlier command has loaded them."""
+    found = recall(Preparation, recipes_key(plan, trials))
+    return found.value if found else None
+
+
+def remember_preparation(plan: Plan, trials: Sequence[TrialSpec], preparation: Preparation) -> None:
+    """Remember the sizes of the model and data of these trials."""
+    key = recipes_key(plan, trials)
+    if recall(Preparation, key) is None:
+        remember(preparation, key)
+
+
+def calibration_key(plan: Plan, recipe: TrialSpec, executor: object, allocation: WorkerAllocation) -> dict[str, Any]:
+    """Return everything that a calibration depends on. The workers of an allocation slow each other down."""
+    return {
+        **recipes_key(plan, [recipe]),
+        "executor": type(executor).__name__,
+        "workers": allocation.workers,
+        "threads": allocation.threads,
+    }
+
+
+def recipes_key(plan: Plan, trials: Iterable[TrialSpec]) -> dict[str, Any]:
+    """Return everything that the sizes of model and data of some trials depend on."""
+    trials = list(trials)
+    evaluation = trials[0].evaluation.model_dump(exclude={"curve_examples"})
+    tokenization = {name: getattr(trials[0], name) for name in TOKENIZATION_FIELDS if name != "template_time"}
+    return {
+        "machine": machine_key(),
+        "method": METHOD_VERSION,
+        "model": plan.model.fingerprint,
+        "data": plan.data.fingerprint,
+        "tokenization": tokenization,
+        "evaluation": evaluation,
+        "recipes": sorted({recipe_key(trial.train) for trial in trials}),
+    }
+
+
+def machine_key() -> dict[str, Any]:
+    """Return the machine and the versions of the libraries that compute on it."""
+    return {
+        "format": FORMAT,
+        "processor": _processor(),
+        "cores": available_cores(),
+        "gpus": _gpus(),
+        "visible": {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")},
+        "system": platform.platform(),
+        "versions": {name: _version(name) for name in ("neftune", "torch", "transformers", "trl", "peft")},
+    }
+
+
+def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return the model of the processor."""
+    with suppress(OSError):
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _gpus(driver: Path = Path("/proc/driver/nvidia")) -> list[str]:
+    """Return the driver's version and the model of each NVIDIA GPU."""
+    files = [driver / "version", *sorted(driver.glob("gpus/*/information"))]
+    found = []
+    for file in files:
+        with suppress(OSError):
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            found += [line.strip() for line in lines if line.startswith(("NVRM", "Model"))]
+    return found
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
