@@ -7,6 +7,7 @@ from statistics import fmean, stdev
 from typing import Literal
 
 from neftune_cli.analysis.crossed_factors import CrossedMean
+from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
 from neftune_cli.analysis.results import (
     ArmSummary,
@@ -16,6 +17,7 @@ from neftune_cli.analysis.results import (
     Comparison,
     EarlyStopping,
     Estimate,
+    Interval,
     PairedDifference,
     StoppedArm,
     Verdict,
@@ -68,6 +70,10 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         metrics={key: metrics[key] for key in measured},
         primary="eval_loss",
         confidence=0.95,
+        noise_tests={},
+        plan=None,
+        outlooks={},
+        learning=Learning(None),
         best=None,
         early_stopping=None,
         hypotheses=(),
@@ -108,15 +114,20 @@ def assessment(
     seeds: int = 3,
     items: int = ITEMS,
     margin: float = 0.01,
-    seeds_needed: int | None = None,
 ) -> Assessment:
-    """Return an assessment with this half-width of the interval. Its p-values are arbitrary."""
+    """Return an assessment with this half-width of the unadjusted interval. Its p-values are arbitrary.
+
+    The simultaneous intervals are 1.5 and 1.2 times as wide.
+    """
     error = half_width / T_OF_THREE_SEEDS
     about: Literal["method", "checkpoints"] = "method" if seeds >= MIN_SEEDS else "checkpoints"
     mean = CrossedMean(difference, seeds * error**2, 0.0, seeds, items, seeds - 1, 1.0)
     low, high = difference - half_width, difference + half_width
     paired = PairedComparison(difference, low, high, 0.2, seeds, items, items, about, 0.95, mean)
-    return Assessment(paired, 0.4, 0.03, margin, verdict, 5.35 * error, seeds_needed)
+    wide, narrow = (
+        Interval(difference - factor * half_width, difference + factor * half_width) for factor in (1.5, 1.2)
+    )
+    return Assessment(paired, 0.4, 0.03, margin, verdict, wide, narrow)
 
 
 def best_arm() -> BestArm:
