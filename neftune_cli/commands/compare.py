@@ -156,7 +156,8 @@ def _text(compared: Sequence["ComparedEvidence"], format_: OutputFormat, *, hypo
 
     if format_ is OutputFormat.HTML:
         return render_page(compared)
-    return document([one.comparison for one in compared], format_, hypotheses=hypotheses)
+    comparisons, evidence = [one.comparison for one in compared], [one.evidence for one in compared]
+    return document(comparisons, format_, hypotheses=hypotheses, evidence=evidence)
 
 
 def _write(output: Path, text: str) -> None:

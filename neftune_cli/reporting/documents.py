@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from neftune_cli.analysis.results import Comparison
+    from neftune_cli.evidence.measurements import Evidence
 
 
 class OutputFormat(StrEnum):
@@ -20,13 +21,21 @@ class OutputFormat(StrEnum):
     CSV = "csv"
     MARKDOWN = "md"
     LATEX = "latex"
+    CHECKLIST = "checklist"
     HTML = "html"
 
 
-def document(comparisons: "Sequence[Comparison]", output_format: OutputFormat, *, hypotheses: bool = False) -> str:
+def document(
+    comparisons: "Sequence[Comparison]",
+    output_format: OutputFormat,
+    *,
+    hypotheses: bool = False,
+    evidence: "Sequence[Evidence]" = (),
+) -> str:
     """Return the comparisons as a text that ends with a line break and has no terminal codes.
 
-    `hypotheses` adds the paper's claims to the tables of `OutputFormat.TABLE`; the other formats ignore it.
+    `hypotheses` adds the paper's claims to the tables of `OutputFormat.TABLE`; the other formats ignore it. `evidence`
+    has the trials of each comparison, for the files that the checklist reads.
 
     Raises:
         ValueError: the format is HTML, which `reports.render_page` writes.
@@ -50,6 +59,10 @@ def document(comparisons: "Sequence[Comparison]", output_format: OutputFormat, *
             from neftune_cli.reporting.latex import to_latex
 
             return to_latex(comparisons)
+        case OutputFormat.CHECKLIST:
+            from neftune_cli.reporting.checklist.document import to_checklist
+
+            return to_checklist(comparisons, evidence)
         case OutputFormat.HTML:
             raise ValueError("the page is written by reports.render_page")
 
