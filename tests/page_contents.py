@@ -11,8 +11,10 @@ from neftune_cli.analysis.results import (
     BestArm,
     ClaimResult,
     Comparison,
+    Contrast,
     EarlyStopping,
     Estimate,
+    NoiseTest,
     StoppedArm,
 )
 from neftune_cli.analysis.verdicts import assess
@@ -58,9 +60,20 @@ def comparison() -> Comparison:
         best=BestArm("alpha=5", "eval_loss", -0.04, _compared("eval_loss", 1), {"alpha=5": 0.9, "alpha=10": 0.1}),
         early_stopping=EarlyStopping((1, 2, 3), _stopped()),
         hypotheses=hypotheses(),
+        noise_tests={"eval_loss": noise_test()},
         unfinished=("alpha=15,seed=4 failed: out of memory",),
         manifest_digest="0123456789abcdef" * 4,
     )
+
+
+def noise_test() -> NoiseTest:
+    """Return the test of the mean of the three arms with noise, and of a trend that nearly vanishes."""
+    noisy = [values("eval_loss", place) for place in (1, 2, 3)]
+    mean = paired_comparison(values("eval_loss", 0), np.mean(noisy, axis=0))
+    trend = paired_comparison(np.zeros_like(noisy[0]), (noisy[2] - noisy[0]) / 100)
+    assessed = assess({"mean": mean, "trend": trend}, METRICS["eval_loss"], 0.01)
+    arms = tuple(ALPHAS)[1:]
+    return NoiseTest(0.0123, (Contrast("mean", arms, assessed["mean"]), Contrast("trend", arms, assessed["trend"])))
 
 
 def hypotheses() -> tuple[ClaimResult, ...]:

@@ -174,7 +174,8 @@ def _exported(compared: Sequence["ComparedEvidence"], format_: OutputFormat) -> 
 
     if format_ is OutputFormat.HTML:
         return render_page(compared)
-    return document([one.comparison for one in compared], format_)
+    comparisons, evidence = [one.comparison for one in compared], [one.evidence for one in compared]
+    return document(comparisons, format_, evidence=evidence)
 
 
 def _write_report(folder: "SweepFolder", compared: Sequence["ComparedEvidence"]) -> None:

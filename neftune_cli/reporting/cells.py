@@ -41,11 +41,18 @@ class Difference:
     """Two-sided p-value of the difference, adjusted over arms and looks; empty for comparisons of checkpoints."""
     remark: str = ""
     """Reason for a missing verdict."""
+    unadjusted: tuple[str, str] | None = None
+    """Bounds of the interval without adjustment, where `bounds` are adjusted."""
 
     @property
     def interval_parts(self) -> tuple[str, ...]:
         """Return the pieces of the interval that tables align with the same pieces of other rows."""
-        return ("[", self.bounds[0], ", ", self.bounds[1], "]") if self.bounds else (self._dash,)
+        return _bracketed(self.bounds) or (self._dash,)
+
+    @property
+    def unadjusted_parts(self) -> tuple[str, ...]:
+        """Return the pieces of the unadjusted interval, like `interval_parts`."""
+        return _bracketed(self.unadjusted) or (self._dash,)
 
     @property
     def verdict_text(self) -> str:
@@ -55,6 +62,10 @@ class Difference:
     @property
     def _dash(self) -> str:
         return DASH if self.number else ""
+
+
+def _bracketed(bounds: tuple[str, str] | None) -> tuple[str, ...]:
+    return ("[", bounds[0], ", ", bounds[1], "]") if bounds else ()
 
 
 NO_DIFFERENCE = Difference("")
@@ -95,13 +106,15 @@ def arm_difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference
 
 def assessed_difference(assessment: Assessment, metric: Metric) -> Difference:
     """Return a difference with its interval and its verdict."""
-    about_method = assessment.comparison.about == "method"
+    paired = assessment.comparison
+    about_method = paired.about == "method"
     return Difference(
-        metric.signed(assessment.comparison.difference),
-        _bounds(assessment, metric),
+        metric.signed(paired.difference),
+        _bounds(shown_interval(assessment), metric),
         assessment.verdict,
         p=_p_value(assessment.p_adjusted) if about_method else "",
         remark=untested_reason(assessment),
+        unadjusted=_bounds((paired.ci_low, paired.ci_high), metric) if about_method else None,
     )
 
 
@@ -116,12 +129,12 @@ def shown_interval(assessment: Assessment) -> tuple[float, float]:
 def interval_text(assessment: Assessment, metric: Metric) -> str:
     """Return a difference with the interval that matches its verdict."""
     number = metric.signed(assessment.comparison.difference)
-    bounds = _bounds(assessment, metric)
+    bounds = _bounds(shown_interval(assessment), metric)
     return f"{number} [{bounds[0]}, {bounds[1]}]" if bounds else number
 
 
-def _bounds(assessment: Assessment, metric: Metric) -> tuple[str, str] | None:
-    low, high = shown_interval(assessment)
+def _bounds(interval: tuple[float, float], metric: Metric) -> tuple[str, str] | None:
+    low, high = interval
     return (metric.signed(low), metric.signed(high)) if math.isfinite(low) and math.isfinite(high) else None
 
 

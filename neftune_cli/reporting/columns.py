@@ -168,7 +168,7 @@ class TableColumn:
     """May hold `{against}` and `{confidence}`."""
     parts: Callable[[ArmRow], tuple[str, ...]]
     """Pieces of a cell, which the terminal aligns with the same pieces of other rows."""
-    kind: Literal["arm", "number", "verdict", "drawing"] = "number"
+    kind: Literal["arm", "number", "verdict"] = "number"
     compares: bool = False
     """Left out of tables without differences."""
     optional: bool = False
@@ -203,18 +203,23 @@ TABLE_COLUMNS: Mapping[str, TableColumn] = {
             compares=True,
             sortable=False,
         ),
+        TableColumn(
+            "unadjusted",
+            "unadjusted {confidence} interval",
+            lambda row: row.difference.unadjusted_parts,
+            compares=True,
+            optional=True,
+            sortable=False,
+        ),
         TableColumn("p", "adjusted p", lambda row: (row.difference.p,), compares=True, optional=True),
         TableColumn("verdict", "verdict", lambda row: (row.difference.verdict_text,), kind="verdict", compares=True),
-        TableColumn("drawing", "plot of the interval", lambda _: (), kind="drawing", compares=True, sortable=False),
     )
 }
-"""Every column by its key. The page draws the cells of `drawing` itself."""
+"""Every column by its key."""
 
 TEXT_LAYOUT = ("arm", "value", "difference", "interval", "verdict")
 """Columns on the terminal, in Markdown and in LaTeX."""
 TERMINAL_DROPS = ("interval", "verdict")
 """Columns that narrow terminals leave out, the first one first."""
-PAGE_LAYOUT = ("arm", "mean", "sd", "difference", "interval", "p", "verdict")
-"""Columns of the page's tables of all metrics."""
-PAGE_VERDICT_LAYOUT = ("arm", "verdict", "mean", "drawing", "difference", "interval", "p")
-"""Columns of the page's table of the primary metric."""
+PAGE_LAYOUT = ("arm", "mean", "sd", "difference", "interval", "unadjusted", "p", "verdict")
+"""Columns of the page's tables of numbers."""

@@ -13,6 +13,7 @@ from neftune_cli.formatting import PLAIN_WIDTH
 
 if TYPE_CHECKING:
     from neftune_cli.analysis.results import Comparison
+    from neftune_cli.evidence.measurements import Evidence
 
 
 class OutputFormat(StrEnum):
@@ -23,11 +24,16 @@ class OutputFormat(StrEnum):
     CSV = "csv"
     MARKDOWN = "md"
     LATEX = "latex"
+    CHECKLIST = "checklist"
     HTML = "html"
 
 
-def document(comparisons: "Sequence[Comparison]", output_format: OutputFormat) -> str:
+def document(
+    comparisons: "Sequence[Comparison]", output_format: OutputFormat, *, evidence: "Sequence[Evidence]" = ()
+) -> str:
     """Return the comparisons as a text that ends with a line break and has no terminal codes.
+
+    `evidence` has the trials of each comparison, for the files that the checklist reads.
 
     Raises:
         ValueError: the format is HTML, which `reports.render_page` writes.
@@ -51,6 +57,10 @@ def document(comparisons: "Sequence[Comparison]", output_format: OutputFormat) -
             from neftune_cli.reporting.latex import to_latex
 
             return to_latex(comparisons)
+        case OutputFormat.CHECKLIST:
+            from neftune_cli.reporting.checklist.document import to_checklist
+
+            return to_checklist(comparisons, evidence)
         case OutputFormat.HTML:
             raise ValueError("the page is written by reports.render_page")
 

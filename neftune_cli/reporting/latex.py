@@ -2,14 +2,25 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.results import Comparison
+from neftune_cli.analysis.results import Comparison, Verdict
+from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.formatting import percent
+from neftune_cli.metrics import HELD_OUT_RESPONSES, TRUNCATED, Metric
+from neftune_cli.reporting.cells import number_cell, value_cell
 from neftune_cli.reporting.footnotes import few_seeds_sentence, footnotes, margins_by_metric, pairing
 from neftune_cli.reporting.sanitizing import latex_text
-from neftune_cli.reporting.sections import Block, Section, early_stopping_section, sections, title
+from neftune_cli.reporting.sections import (
+    Block,
+    Section,
+    early_stopping_section,
+    is_defined,
+    row_names,
+    sections,
+    title,
+)
 
 MOST_ROWS = 36
 """Rows in one table, including the names of metrics: LaTeX does not break a table over pages."""
@@ -18,8 +29,8 @@ MOST_ROWS = 36
 def to_latex(comparisons: Sequence[Comparison]) -> str:
     """Return the tables one after another; they need the booktabs package and nothing else.
 
-    Each section is one table environment, split between metrics where it would be longer than a page. Advice and
-    footnotes are comments.
+    The first table is a compact one of the primary metric and the response metrics. Then each section is one table
+    environment, split between metrics where it would be longer than a page. Advice and footnotes are comments.
     """
     several = len(comparisons) > 1
     parts = [
@@ -29,13 +40,13 @@ def to_latex(comparisons: Sequence[Comparison]) -> str:
 
 
 def _comparison(comparison: Comparison, number: str) -> str:
-    stopping = early_stopping_section(comparison)
+    stopping, prefix = early_stopping_section(comparison), f"{number}{_slug(comparison.sweep)}"
     tables = [
-        _table(section, part, comparison, f"{number}{_slug(comparison.sweep)}-{_slug(section.title)}{suffix}")
+        _table(section, part, comparison, f"{prefix}-{_slug(section.title)}{suffix}")
         for section in [*sections(comparison), *([stopping] if stopping else [])]
         for part, suffix in _parts(section)
     ]
-    return "\n".join([*_comments(comparison), *tables])
+    return "\n".join([*_comments(comparison), *_compact_tables(comparison, f"{prefix}-compact"), *tables])
 
 
 def _comments(comparison: Comparison) -> Iterator[str]:
@@ -85,7 +96,7 @@ def _caption(section: Section, comparison: Comparison) -> str:
 def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
     baseline = "" if section.note else f" to {comparison.baseline}"
     yield f"Differences{baseline} are paired by {pairing(comparison, section.keys)}."
-    yield f"The {percent(comparison.confidence)} intervals are unadjusted."
+    yield f"The {percent(comparison.confidence)} intervals are simultaneous over the arms."
     yield (
         "Verdicts use p-values adjusted for the number of arms (Hommel's method), separately for difference and "
         "equivalence."
@@ -93,6 +104,107 @@ def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
     yield few_seeds_sentence(comparison)
     if margins := margins_by_metric(comparison, section.keys):
         yield f"Equivalence margins: {margins}."
+
+
+# Compact table
+
+PANEL = 4
+"""Metrics beside each other in the compact table; more metrics are below each other, under headings of their own."""
+MARKS: Mapping[Verdict | None, str] = {
+    "better": "$^{+}$",
+    "worse": "$^{-}$",
+    "higher": r"$^{\uparrow}$",
+    "lower": r"$^{\downarrow}$",
+    "equivalent": r"$^{\approx}$",
+    "inconclusive": "",
+    None: "",
+}
+"""Marks of the verdicts in the compact table."""
+
+
+def _compact_tables(comparison: Comparison, label: str) -> Iterator[str]:
+    """Yield one table, or several with all arms where it would be longer than a page."""
+    metrics = _compact_metrics(comparison)
+    size = PANEL * max(1, MOST_ROWS // (len(row_names(comparison)) + 1))
+    for number, start in enumerate(range(0, len(metrics), size), 1):
+        yield _compact_table(comparison, metrics[start : start + size], label if number == 1 else f"{label}-{number}")
+
+
+def _compact_table(comparison: Comparison, metrics: Sequence[Metric], label: str) -> str:
+    lines = [
+        r"\begin{table}[htbp]",
+        r"\centering\small",
+        rf"\caption{{{_compact_caption(comparison, metrics)}}}",
+        rf"\label{{tab:{label}}}",
+        rf"\begin{{tabular}}{{l{'r' * min(PANEL, len(metrics))}}}",
+        r"\toprule",
+    ]
+    for start in range(0, len(metrics), PANEL):
+        lines += [r"\midrule"] if start else []
+        lines += _panel(comparison, metrics[start : start + PANEL], min(PANEL, len(metrics)))
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
+
+
+def _compact_metrics(comparison: Comparison) -> list[Metric]:
+    """Return the primary metric and the metrics of responses that have a value."""
+    primary = comparison.metrics[comparison.primary]
+    others = [
+        metric
+        for metric in comparison.metrics.values()
+        if metric.section == HELD_OUT_RESPONSES and metric.key not in (primary.key, TRUNCATED)
+    ]
+    return [primary, *(metric for metric in others if is_defined(comparison, metric.key))]
+
+
+def _panel(comparison: Comparison, metrics: Sequence[Metric], columns: int) -> Iterator[str]:
+    """Yield the heading and the rows of metrics beside each other, filled up to the columns of the table."""
+    spare = [""] * (columns - len(metrics))
+    yield _joined(["arm", *(latex_text(metric.title) for metric in metrics), *spare])
+    yield r"\midrule"
+    for arm in row_names(comparison):
+        yield _joined([_arm_name(comparison, arm), *(_value(comparison, arm, metric) for metric in metrics), *spare])
+
+
+def _joined(cells: Sequence[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
+
+
+def _arm_name(comparison: Comparison, arm: str) -> str:
+    found = None if arm == BASE_ARM else comparison.assessment(arm, comparison.primary)
+    return latex_text(arm if found is None or found.role == "arm" else f"{arm} ({found.role})")
+
+
+def _value(comparison: Comparison, arm: str, metric: Metric) -> str:
+    if arm == BASE_ARM:
+        value = (comparison.base or {}).get(metric.key)
+        return "" if value is None else latex_text(number_cell(value, metric).number)
+    estimate = next(one for one in comparison.arms if one.name == arm).estimates.get(metric.key)
+    cell = value_cell(estimate, metric)
+    spread = rf"\,{{\scriptsize {latex_text(f'± {cell.spread}')}}}" if cell.spread else ""
+    assessment = estimate.assessment if estimate else None
+    return latex_text(cell.number) + spread + MARKS[assessment.verdict if assessment else None]
+
+
+def _compact_caption(comparison: Comparison, metrics: Sequence[Metric]) -> str:
+    setting = latex_text(f"{comparison.setting.description}. Mean ± standard deviation over seeds.")
+    return f"{setting} {_verdict_legend(comparison, metrics)}" if comparison.treated else setting
+
+
+def _verdict_legend(comparison: Comparison, metrics: Sequence[Metric]) -> str:
+    """Return the meaning of the marks that occur in the table."""
+    level = (
+        f"compared with {comparison.baseline}, adjusted for the number of arms (Hommel's method) at the "
+        f"{percent(1 - comparison.confidence)} level"
+    )
+    used = [verdict for verdict, mark in MARKS.items() if verdict and mark and _occurs(comparison, metrics, verdict)]
+    if not used:
+        return latex_text(f"No arm has a verdict of a difference or of equivalence {level}.")
+    return f"{latex_text(f'Verdicts {level}:')} {', '.join(f'{MARKS[verdict]} {verdict}' for verdict in used)}."
+
+
+def _occurs(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict) -> bool:
+    found = (comparison.assessment(arm.name, metric.key) for arm in comparison.treated for metric in metrics)
+    return any(one and one.verdict == verdict for one in found)
 
 
 def _slug(text: str) -> str:

@@ -16,6 +16,7 @@ from neftune_cli.errors import NothingToCompareError
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.records import Generation
+from neftune_cli.reporting.checklist.files import joined_specs
 from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.store import SWEEP_FILE, SweepFolder
 
@@ -115,7 +116,7 @@ def _content(compared: ComparedEvidence, plots: Mapping[str, "Plot"]) -> "PageCo
         plots=plots,
         responses=responses_by_prompt(_responses(evidence, seed)),
         responses_seed=seed,
-        spec="---\n".join(evidence.specs),
+        spec=joined_specs(evidence.specs),
         manifest=evidence.manifest,
         command="\n".join(reproduction_commands(evidence, compared.choices)),
     )

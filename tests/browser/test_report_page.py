@@ -2,6 +2,7 @@
 
 import base64
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ CHROMIUM = chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
 HAS_SEARCH = "document.querySelectorAll('input[type=search]').length"
-ROWS = "[...document.querySelectorAll('table.primary tbody th')].map(cell => cell.textContent)"
-SORTED = "document.querySelectorAll('table.primary thead th')[2].getAttribute('aria-sort')"
+ROWS = "[...document.querySelectorAll('table.primary tbody tr:not(.metric) th bdi')].map(name => name.textContent)"
+SORTED = "document.querySelectorAll('table.primary thead th')[1].getAttribute('aria-sort')"
+TABLES = "[...document.querySelectorAll('.scroll')].filter(one => one.checkVisibility())"
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +84,20 @@ def test_page_is_complete_without_scripts(started: Browser, file: Path) -> None:
 
 def test_heading_sorts_ascending_descending_and_back(started: Browser, file: Path) -> None:
     tab = started.open(file)
-    tab.run("window.mean = document.querySelectorAll('table.primary thead th')[2].querySelector('button'); 0")
-    given = tab.run(ROWS)[:5]
+    tab.run("window.mean = document.querySelectorAll('table.primary thead th')[1].querySelector('button'); 0")
+    given = tab.run(ROWS)[:6]
 
-    seen = [(tab.run("mean.click()"), tab.run(SORTED), tab.run(ROWS)[:5])[1:] for _ in range(3)]
+    seen = [(tab.run("mean.click()"), tab.run(SORTED), tab.run(ROWS)[:6])[1:] for _ in range(3)]
 
     up = ["alpha=5", "alpha=0", "alpha=10", "alpha=15", "base"]
-    assert seen == [("ascending", up), ("descending", up[::-1]), (None, given)]
+    ascending, descending = [*up, "Any noise"], [*up[::-1], "Any noise"]
+    assert seen == [("ascending", ascending), ("descending", descending), (None, given)]
+    assert tab.run("document.querySelector('table.primary tbody tr').className") == "metric"
 
 
 def test_missing_values_sort_last(started: Browser, file: Path) -> None:
     tab = started.open(file)
-    heading = "document.querySelectorAll('table.primary thead th')[4].querySelector('button')"
+    heading = "document.querySelectorAll('table.primary thead th')[2].querySelector('button')"
 
     orders = [(tab.run(f"{heading}.click()"), tab.run(ROWS)[:5])[1] for _ in range(2)]
 
@@ -128,8 +132,8 @@ def test_headings_sort_by_keyboard(started: Browser, file: Path) -> None:
         focused.append(tab.run("document.activeElement.textContent"))
     tab.press("Enter", 13, "\r")
 
-    assert focused == ["arm", "verdict", "mean"]
-    assert tab.run(SORTED) == "ascending"
+    assert focused == ["arm", "mean ± sd", "vs alpha=0, 95% interval"]
+    assert tab.run(SORTED.replace("[1]", "[2]")) == "ascending"
     assert tab.run("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
@@ -176,19 +180,68 @@ def test_page_is_not_wider_than_the_screen(started: Browser, file: Path, hostile
 def test_tables_fit_a_small_laptop(started: Browser, file: Path) -> None:
     tab = started.open(file, width=1200)
 
-    regions = tab.run("[...document.querySelectorAll('.scroll')].map(one => [one.scrollWidth, one.clientWidth])")
-    assert len(regions) == 12
+    tab.run("for (const one of document.querySelectorAll('details')) one.open = true; 0")
+    regions = tab.run(f"{TABLES}.map(one => [one.scrollWidth, one.clientWidth])")
+    assert len(regions) == 22
     assert [inner for inner, outer in regions if inner > outer] == []
+
+
+def test_tables_have_one_width_and_their_axes_are_below_each_other(started: Browser, file: Path) -> None:
+    tab = started.open(file, width=1280)
+
+    widths = tab.run(f"{TABLES}.flatMap(one => [...one.querySelectorAll('table')]).map(one => one.offsetWidth)")
+    zeros = tab.run(
+        "[...document.querySelectorAll('#c1 ~ section table.forest td.axis, article:first-of-type td.axis')]"
+        ".map(cell => cell.getBoundingClientRect()).map(box => [Math.round(box.left), Math.round(box.right)])"
+    )
+    assert len(widths) >= 10
+    assert len(set(widths)) == 1
+    assert len(zeros) == 1 + 3 + 2 + 2
+    assert len({tuple(ends) for ends in zeros}) == 1
+
+
+def test_dot_of_a_strip_is_at_the_difference(started: Browser, file: Path) -> None:
+    tab = started.open(file, width=1280)
+    primary = "document.querySelector('table.primary')"
+    ticks = tab.run(
+        f"[...{primary}.querySelectorAll('td.axis text')].map((text, place) => [text.textContent, "
+        f"{primary}.querySelectorAll('td.axis .tick')[place].getBoundingClientRect().left])"
+    )
+    dots = tab.run(
+        f"[...{primary}.querySelectorAll('tr.arm')].map(row => [row.querySelector('td.strip').dataset.value, "
+        "row.querySelector('circle').getBoundingClientRect()]).map(([value, box]) => "
+        "[Number(value), (box.left + box.right) / 2])"
+    )
+
+    known = {float(label.replace("\N{MINUS SIGN}", "-")): x for label, x in ticks}
+    other = next(value for value in known if value)
+    assert len(dots) == 3
+    for value, x in dots:
+        expected = known[0.0] + value / other * (known[other] - known[0.0])
+        assert x == pytest.approx(expected, abs=1.0)
 
 
 def test_tables_scroll_in_regions_on_a_phone(started: Browser, file: Path) -> None:
     tab = started.open(file, width=360)
 
-    regions = tab.run(
-        "[...document.querySelectorAll('.scroll')].map(one => [one.scrollWidth > one.clientWidth, one.tabIndex])"
-    )
+    regions = tab.run(f"{TABLES}.map(one => [one.scrollWidth > one.clientWidth, one.tabIndex])")
     assert [True, 0] in regions
     assert {place for _, place in regions} == {0}
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_shadow_shows_where_a_table_continues(started: Browser, file: Path, dark: bool) -> None:
+    tab = started.open(file, width=400, dark=dark)
+    region = "document.querySelector('table.primary').closest('.scroll')"
+    assert tab.run(f"{region}.scrollWidth > {region}.clientWidth")
+
+    at_start = _edge_colors(tab, region)
+    tab.run(f"{region}.scrollLeft = 10000; 0")
+    at_end = _edge_colors(tab, region)
+
+    paper = _channels(tab.run("getComputedStyle(document.body).backgroundColor"))
+    assert at_start["left"] == at_end["right"] == paper
+    assert sum(at_start["right"]) < sum(paper) - 20
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -216,7 +269,9 @@ def test_print_hides_controls_and_opens_files(started: Browser, file: Path) -> N
     tab.ask("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
 
     assert _visible(tab, "nav, .search, .skip") == [False] * 4
-    assert _visible(tab, "details.file pre") == [True] * 4
+    assert _visible(tab, "details.file:not(.paste) pre") == [True] * 4
+    assert _visible(tab, "details.paste pre") == [False] * 2
+    assert set(_visible(tab, "details.numbers table, .answers, table.seeds, .statement p")) == {True}
     assert tab.run("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
     assert _channels(tab.run("getComputedStyle(document.body).backgroundColor"))[:3] == [255, 255, 255]
     pdf = base64.b64decode(tab.ask("Page.printToPDF")["data"])
@@ -233,6 +288,27 @@ def test_plots_use_the_text_color(started: Browser, file: Path) -> None:
     ]
 
     assert sum(_channels(strokes[0])) < sum(_channels(strokes[1]))
+
+
+def _edge_colors(tab: Tab, region: str) -> dict[str, list[float]]:
+    """Return the color of the free space at both edges of a region's heading, from a screenshot of the viewport."""
+    left, right, top = tab.run(f"(({{left, right, top}}) => [left, right, top])({region}.getBoundingClientRect())")
+    return {side: _pixel(tab, x, top + 3) for side, x in {"left": left + 1, "right": right - 2}.items()}
+
+
+def _pixel(tab: Tab, x: float, y: float) -> list[float]:
+    clip = {"x": x, "y": y, "width": 1, "height": 1, "scale": 1}
+    return _first_pixel(base64.b64decode(tab.ask("Page.captureScreenshot", format="png", clip=clip)["data"]))
+
+
+def _first_pixel(png: bytes) -> list[float]:
+    """Return red, green and blue of the first pixel of a PNG file. The first row can have any filter but needs none."""
+    chunks, place = b"", 8
+    while place < len(png):
+        length, kind = int.from_bytes(png[place : place + 4]), png[place + 4 : place + 8]
+        chunks += png[place + 8 : place + 8 + length] if kind == b"IDAT" else b""
+        place += 12 + length
+    return [float(value) for value in zlib.decompress(chunks)[1:4]]
 
 
 def _visible(tab: Tab, selector: str) -> list[bool]:

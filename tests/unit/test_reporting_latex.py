@@ -70,7 +70,7 @@ TOKEN = re.compile("|".join(map(re.escape, PRINTED)) + "|.")
 LOSS_TABLE = r"""
 \begin{table}[htbp]
 \centering\small
-\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences to alpha=0 are paired by seed and item. The 95\% intervals are unadjusted. Verdicts use p-values adjusted for the number of arms (Holm's method), separately for difference and equivalence. Equivalence margins: held-out loss 0.01.}
+\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences to alpha=0 are paired by seed and item. The 95\% intervals are simultaneous over the arms. Verdicts use p-values adjusted for the number of arms (Hommel's method), separately for difference and equivalence. Equivalence margins: held-out loss 0.01.}
 \label{tab:bios-loss}
 \begin{tabular}{lrrrl}
 \toprule
@@ -78,7 +78,7 @@ arm & value & vs alpha=0 & 95\% interval & verdict \\
 \midrule
 \multicolumn{5}{l}{held-out loss $\downarrow$ (nats)} \\
 alpha=0 & 1.5100 $\pm$ 0.0100 &  &  &  \\
-alpha=5 & 1.5070 $\pm$ 0.0101 & $-$0.0030 & {[}$-$0.0073, +0.0013] & equivalent \\
+alpha=5 & 1.5070 $\pm$ 0.0101 & $-$0.0030 & {[}$-$0.0082, +0.0022] & equivalent \\
 \bottomrule
 \end{tabular}
 \end{table}
@@ -109,9 +109,9 @@ def test_table_of_one_metric() -> None:
 def test_one_table_per_section_with_unique_labels(whole: Comparison) -> None:
     text = to_latex([whole])
 
-    names = ("loss", "generation-on-held-out-prompts", "comparison-with-early-stopping")
+    names = ("compact", "loss", "generation-on-held-out-prompts", "comparison-with-early-stopping")
     assert _labels(text) == [f"tab:bios-{name}" for name in names]
-    assert len(set(_labels(to_latex([whole, whole])))) == 6
+    assert len(set(_labels(to_latex([whole, whole])))) == 8
 
 
 def test_rows_have_as_many_cells_as_the_table_has_columns(whole: Comparison) -> None:
@@ -131,6 +131,55 @@ def test_lines_outside_the_tables_are_comments(whole: Comparison) -> None:
     assert "% one two \\input{x}\n" in outside
 
 
+def test_compact_table_has_the_primary_metric_and_those_of_responses(whole: Comparison) -> None:
+    rows = _compact_rows(to_latex([whole]))
+
+    assert rows[0] == [
+        "arm",
+        r"held-out loss $\downarrow$",
+        r"exact match $\uparrow$",
+        "response length",
+        r"repetition $\downarrow$",
+    ]
+    assert rows[1] == ["base", "4.2000", "0.000", "400.0", "60.00"]
+    assert rows[2] == [
+        "alpha=0",
+        _value("1.5100", "0.0100"),
+        _value("0.420", "0.020"),
+        _value("104.0", "4.0"),
+        _value("11.00", "1.00"),
+    ]
+    assert rows[3] == [
+        "alpha=5",
+        _value("1.5070", "0.0101") + r"$^{\approx}$",
+        _value("0.430", "0.026"),
+        _value("114.0", "5.3") + r"$^{\uparrow}$",
+        _value("9.90", "0.90") + "$^{+}$",
+    ]
+    legend = r"5\% level: $^{+}$ better, $^{\uparrow}$ higher, $^{\approx}$ equivalent."
+    assert legend in to_latex([whole])
+
+
+def test_compact_table_without_verdicts_says_so() -> None:
+    values = (1.5, 1.51, 1.52)
+    assessed = estimate(values, values, assessment(0.0, 0.02))
+    arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": assessed})]
+
+    assert "No arm has a verdict of a difference or of equivalence compared with 0," in to_latex([comparison(*arms)])
+
+
+def test_compact_table_names_roles_and_has_panels_of_few_metrics() -> None:
+    values = (1.5, 1.51, 1.52)
+    keys = ("eval_loss", "exact_match", "rouge_l", "bleu", "response_chars", "repetition_2gram")
+    control = estimate(values, values, replace(assessment(1.0, 0.02, "worse"), role="control"))
+    arms = [summary("0", 0.0, dict.fromkeys(keys, estimate(values))), summary("90", 90.0, dict.fromkeys(keys, control))]
+    rows = _compact_rows(to_latex([comparison(*arms)]))
+
+    assert [row[0] for row in rows] == ["arm", "0", "90 (control)"] * 2
+    assert {len(row) for row in rows} == {5}
+    assert rows[3][1:] == ["response length", r"repetition $\downarrow$", "", ""]
+
+
 def test_caption_notes_few_seeds() -> None:
     values = (1.5, 1.51)
     few = estimate(values, values, assessment(0.0, 0.02, None, seeds=2))
@@ -146,7 +195,7 @@ def test_metrics_without_items_are_paired_by_seed() -> None:
     assessed = estimate(values, values, assessment(0.0, 0.02, items=1))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": assessed})]
 
-    assert r"Differences to 0 are paired by seed. The 99.9\% intervals are unadjusted." in to_latex(
+    assert r"Differences to 0 are paired by seed. The 99.9\% intervals are simultaneous over the arms." in to_latex(
         [replace(comparison(*arms), confidence=0.999)]
     )
 
@@ -154,14 +203,15 @@ def test_metrics_without_items_are_paired_by_seed() -> None:
 def test_long_tables_are_split_between_metrics() -> None:
     text = to_latex([_named([f"alpha={alpha}" for alpha in range(1, 12)])])
 
-    assert _labels(text) == ["tab:bios-loss", "tab:bios-loss-2", "tab:bios-generation-on-held-out-prompts"]
+    assert _labels(text)[1:] == ["tab:bios-loss", "tab:bios-loss-2", "tab:bios-generation-on-held-out-prompts"]
     assert max(table.count("\\\\\n") for table in text.split(r"\begin{table}")) <= 1 + 2 * 13
 
 
 def test_names_do_not_end_rows_or_start_options() -> None:
-    rows = [line for line in to_latex([_named(NASTY_NAMES)]).splitlines() if line.endswith("worse \\\\")]
+    lines = to_latex([_named(NASTY_NAMES)]).splitlines()
+    rows = [line for line in lines if line.endswith(("worse \\\\", "$^{-}$ \\\\"))]
 
-    assert len(rows) == 4 * len(NASTY_NAMES)
+    assert len(rows) == 5 * len(NASTY_NAMES)
     assert not any(re.match(r"[\[*]", row) for row in rows)
 
 
@@ -177,6 +227,16 @@ def test_tables_compile(tmp_path: Path, whole: Comparison) -> None:
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
     assert "Float too large" not in done.stdout
+
+
+def _compact_rows(text: str) -> list[list[str]]:
+    """Return the cells of the first table."""
+    first = text.split(r"\end{table}", maxsplit=1)[0]
+    return [line.removesuffix(r" \\").split(" & ") for line in first.splitlines() if line.endswith(r"\\")]
+
+
+def _value(mean: str, sd: str) -> str:
+    return rf"{mean}\,{{\scriptsize $\pm$ {sd}}}"
 
 
 def _named(names: list[str] | tuple[str, ...]) -> Comparison:

@@ -8,10 +8,12 @@ from itertools import pairwise
 
 import pytest
 
+from neftune_cli.reporting.checklist.document import checklist, checklist_markdown
+from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.page.chapter import PageContent
 from neftune_cli.reporting.page.report import MOST_BYTES, report_page
 from tests.html_tree import Element, read
-from tests.page_contents import PLOT, comparison, content, generation, responses
+from tests.page_contents import ALPHAS, PLOT, comparison, content, generation, responses
 
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 
@@ -36,6 +38,7 @@ def test_section_order(page: Element) -> None:
         "Claims of the paper",
         "Responses side by side",
         "Methods",
+        "Checklist for papers",
         "Reproduce",
     ]
 
@@ -46,7 +49,22 @@ def test_page_contains_recipe_manifest_digest_and_command(page: Element) -> None
 
     assert metas["neftune-manifest"] == f"sha256:{digest}"
     assert page.one("article").attributes["data-manifest"] == digest
-    assert [pre.text for pre in page.all("pre")] == [content().command, content().spec, content().manifest]
+    _, command, spec, manifest = [pre.text for pre in page.all("pre")]
+    assert (command, spec, manifest) == (content().command, content().spec, content().manifest)
+
+
+def test_page_contains_the_checklist_and_its_markdown(page: Element) -> None:
+    section = next(one for one in page.all("section") if next(one.all("h2")).text == "Checklist for papers")
+    answers, by_seed, markdown = section.all("details", "file")
+    files = RunFiles.read(content().spec, content().manifest)
+    unknown = len(list(answers.all("li", "missing")))
+
+    assert f"{unknown} facts are unknown and are to be filled in." in section.text
+    assert [one.text for one in answers.all("dt")] == [
+        one.question + one.covers for one in checklist(comparison(), files)
+    ]
+    assert [cell.text for cell in by_seed.one("thead").all("th")] == ["seed", *ALPHAS]
+    assert markdown.one("pre").text == checklist_markdown(comparison(), files)
 
 
 def test_language_and_viewport_are_declared(page: Element, html: str) -> None:
@@ -104,8 +122,8 @@ def test_tables_have_header_scopes_captions_and_named_scroll_regions(page: Eleme
     for region in page.all("div", "scroll"):
         assert (region.attributes["role"], region.attributes["tabindex"]) == ("region", "0")
         assert region.attributes.get("aria-label") or region.attributes.get("aria-labelledby")
-    assert sum(1 for region in page.all("div", "scroll") for _ in region.all("table")) == 5
-    assert len(list(page.all("caption"))) == len(list(page.all("table"))) == 5
+    assert sum(1 for region in page.all("div", "scroll") for _ in region.all("table")) == 10
+    assert len(list(page.all("caption"))) == len(list(page.all("table"))) == 10
     assert {header.attributes["scope"] for header in page.all("th")} == {"col", "row", "rowgroup"}
 
 
@@ -127,9 +145,10 @@ def test_missing_parts_have_no_section_and_no_link() -> None:
         "Verdict",
         "All metrics",
         "Methods",
+        "Checklist for papers",
         "Reproduce",
     ]
-    assert len(list(page.all("section"))) == 4
+    assert len(list(page.all("section"))) == 5
     assert not list(page.all("tr", "base"))
 
 
@@ -140,7 +159,8 @@ def test_runs_of_other_programs_have_no_reproduction_and_no_shared_data_order() 
 
     assert "same data order and dropout" not in page.text
     assert "Reproduce" not in page.text
-    assert not list(page.all("pre"))
+    assert [pre.attributes["aria-label"] for pre in page.all("pre")] == ["Checklist as Markdown"]
+    assert "To fill in: what a seed changes in these runs" in page.text
 
 
 def test_missing_trials_are_noted_in_the_verdict(page: Element) -> None:
@@ -170,7 +190,7 @@ def test_size_limit_leaves_out_plots_and_prompts() -> None:
 def test_long_manifest_is_truncated() -> None:
     page = read(report_page([content(manifest="m" * 100_000)]))
 
-    assert "40000 more characters are left out" in list(page.all("details", "file"))[1].text
+    assert "40000 more characters are left out" in list(page.all("details", "file"))[-1].text
 
 
 def test_responses_state_count_and_seed(page: Element) -> None:

@@ -1,15 +1,12 @@
-"""Order and summary of prompts on the page, and the scale of its interval drawings."""
+"""Order and summary of prompts on the page."""
 
 from dataclasses import replace
 
 import pytest
 
-from neftune_cli.metrics import METRICS
 from neftune_cli.records import Generation
-from neftune_cli.reporting.cells import assessed_difference
-from neftune_cli.reporting.page.chapter import DRAWING_WIDTH, draw_intervals
 from neftune_cli.reporting.page.responses import PromptResponses, display_order, responses_by_prompt, shown_prompts
-from tests.page_contents import ALPHAS, comparison, generation
+from tests.page_contents import ALPHAS, generation
 
 
 def test_prompts_with_responses_of_all_arms_are_kept_held_out_first() -> None:
@@ -84,34 +81,6 @@ def test_summary_covers_trained_arms_only(scores: list[float], summary: str) -> 
     (prompt,) = shown_prompts([_scored("a", "fact", scores)])
 
     assert prompt.summary == summary
-
-
-def test_interval_drawings_share_a_scale_that_includes_zero() -> None:
-    whole = comparison()
-    assessed = {arm: whole.assessment(arm, "eval_loss") for arm in ALPHAS}
-
-    drawings = draw_intervals(assessed)
-
-    assert list(drawings) == ["alpha=5", "alpha=10", "alpha=15"]
-    assert drawings["alpha=5"].low == 6.0
-    assert drawings["alpha=15"].high == DRAWING_WIDTH - 6.0
-    assert len({one.zero for one in drawings.values()}) == 1
-    for one in drawings.values():
-        assert one.low < one.mean < one.high
-        assert one.margin_low < one.zero < one.margin_low + one.margin_width
-    assert drawings["alpha=5"].high < drawings["alpha=5"].zero < drawings["alpha=15"].low
-    assert draw_intervals({"alpha=0": None}) == {}
-
-
-@pytest.mark.parametrize(("needed", "hint"), [(12, "about 12 seeds needed"), (None, "more seeds will not decide it")])
-def test_inconclusive_verdict_states_the_seeds_needed(needed: int | None, hint: str) -> None:
-    assessment = comparison().assessment("alpha=5", "eval_loss")
-    assert assessment is not None
-
-    metric = METRICS["eval_loss"]
-    open_ = replace(assessment, verdict="inconclusive", seeds_needed=needed)
-    assert assessed_difference(open_, metric).remark == hint
-    assert assessed_difference(assessment, metric).remark == ""
 
 
 def _scored(example: str, kind: str, scores: list[float]) -> PromptResponses:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from neftune_cli.analysis.results import Assessment, Comparison, Estimate, PairedDifference
+from neftune_cli.analysis.results import Assessment, Comparison, Estimate, Interval, PairedDifference
 from neftune_cli.reporting.page.report import report_page
 from tests.html_tree import Element, read
 from tests.page_contents import ALPHAS, comparison, content, values
@@ -20,29 +20,70 @@ def page() -> Element:
     return read(report_page([content()]))
 
 
-def test_verdict_table_shows_the_primary_metric(page: Element) -> None:
-    rows = [_cells(row) for row in page.one("table", "primary").one("tbody").all("tr")]
+def test_first_table_shows_the_primary_metric(page: Element) -> None:
+    rows = [_cells(row) for row in _primary(page).all("tr")][2:]
     means = [values("eval_loss", arm).mean() for arm in range(4)]
-    worse = f"+{means[3] - means[0]:.4f}"
+    by_seed = [values("eval_loss", arm).mean(axis=1).std(ddof=1) for arm in range(4)]
 
-    assert [row[0] for row in rows] == ["base", *ALPHAS]
-    assert [row[2] for row in rows] == ["4.2000", *(f"{mean:.4f}" for mean in means)]
-    assert rows[1][1:] == ["", f"{means[0]:.4f}", "", "", "", "", ""]
-    assert rows[2][1] == "✓better"
-    assert rows[2][4] == f"−{means[0] - means[1]:.4f}"
-    assert (rows[4][1], rows[4][4], rows[4][6]) == ("✗worse", worse, "< 0.001")
-    assert rows[4][7] == f"{_assessed(comparison(), 'alpha=15').detectable:.4f}"
-    assert re.fullmatch(r"\[\+0\.05\d\d, \+0\.07\d\d\]", rows[4][5])
+    assert [row[0] for row in rows] == ["base", *ALPHAS, "Any noisemean of 3 arms"]
+    assert [row[1] for row in rows] == [
+        "4.2000",
+        *(f"{mean:.4f} ± {sd:.4f}" for mean, sd in zip(means, by_seed, strict=True)),
+        "",
+    ]
+    assert rows[1][2:] == ["", "", "0%"]
+    assert (rows[2][3], rows[4][3]) == ("✓better", "✗worse")
+    assert re.fullmatch(rf"−{means[0] - means[1]:.4f} \[−0\.0\d\d\d, −0\.0\d\d\d\]", rows[2][2])
+    assert [row[4] for row in rows[1:]] == ["0%", "9.0%", "18.0%", "27.0%", ""]
+
+
+def test_numbers_are_below_the_plot(page: Element) -> None:
+    table, numbers = _primary(page), next(page.all("details", "numbers"))
+    means = [values("eval_loss", arm).mean() for arm in range(4)]
+    rows = [_cells(row) for row in numbers.one("table").all("tr")]
+
+    assert [cell.text for cell in table.one("thead").all("th")] == [
+        "arm",
+        "mean ± sd",
+        "vs alpha=0, 95% interval",
+        "verdict",
+        "noise ratio",
+    ]
+    assert rows[0] == [
+        *("arm", "mean", "sd over seeds", "vs alpha=0", "95% interval", "unadjusted 95% interval", "adjusted p"),
+        "verdict",
+    ]
+    *_, last = rows
+    assert (last[0], last[3], last[6], last[7]) == ("alpha=15", f"+{means[3] - means[0]:.4f}", "< 0.001", "✗worse")
+    ends = [[float(end.strip("[]")) for end in cell.split(", ")] for cell in last[4:6]]
+    assert ends[0][0] < ends[1][0] < ends[1][1] < ends[0][1], "the simultaneous interval is the wider one"
+    assert "null hypothesis that no arm with noise differs from alpha=0: p = 0.012." in numbers.text.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
 
 
 def test_every_metric_is_in_the_table_of_its_section(page: Element) -> None:
-    tables = {table.one("caption").text.split(":")[0]: table for table in page.all("table", "metrics")}
+    tables = {table.one("caption").text.split(":")[0]: table for table in page.all("table", "section")}
     loss, responses = (tables[name] for name in ("Loss", "Generation on held-out prompts"))
 
     assert [row.text.split()[0] for row in loss.all("tr", "metric")] == ["noise-off", "held-out"]
-    assert [row.text.strip() for row in responses.all("tr", "metric")] == ["exact match ↑ 0 to 1", "ROUGE-L ↑ 0 to 1"]
+    headings = [next(row.all("th")).text.strip() for row in responses.all("tr", "metric")]
+    assert headings == ["exact match ↑ 0 to 1", "ROUGE-L ↑ 0 to 1"]
     assert len(list(responses.all("th", "base"))) == 2
     assert next(iter(responses.all("tr", "baseline"))).text.strip().startswith("alpha=0")
+
+
+def test_axis_labels_and_strips_are_drawings_with_a_text(page: Element) -> None:
+    axis = next(_primary(page).all("td", "axis"))
+    strips = {row.one("bdi").text: row.one("td", "strip") for row in _primary(page).all("tr") if list(row.all("bdi"))}
+
+    assert "0" in [text.text for text in axis.all("text")]
+    assert all(
+        svg.attributes["aria-hidden"] == "true" for svg in _primary(page).all("svg") if "height" in svg.attributes
+    )
+    assert strips["alpha=5"].one("span", "visually-hidden").text == strips["alpha=5"].attributes["title"]
+    assert len(list(strips["alpha=5"].all("circle"))) == 1
+    assert not list(strips["base"].all("circle"))
 
 
 def test_each_claim_status_has_a_symbol(page: Element) -> None:
@@ -58,7 +99,8 @@ def test_single_arm_has_no_differences() -> None:
     page = read(report_page([content(comparison=lone)]))
 
     assert page.one("head").one("title").text == "bios · neftune"
-    assert [cell.text for cell in page.one("table", "primary").one("thead").all("th")] == ["arm", "mean"]
+    heads = [[cell.text for cell in table.one("thead").all("th")] for table in page.all("table", "forest")]
+    assert heads == [["arm", "mean ± sd", "noise ratio"], *[["arm", "mean ± sd"]] * 2]
     for table in page.all("table", "metrics"):
         assert [cell.text for cell in table.one("thead").all("th")] == ["arm", "mean", "sd over seeds"]
         assert "difference" not in table.one("caption").text
@@ -67,42 +109,43 @@ def test_single_arm_has_no_differences() -> None:
 
 def test_missing_and_not_finite_values_have_a_reason() -> None:
     page = read(report_page([content(comparison=_diverged())]))
-    rows = [_cells(row) for row in page.one("table", "primary").one("tbody").all("tr")]
+    rows = [_cells(row) for row in _primary(page).all("tr")][2:]
 
-    assert rows[3][:3] == ["alpha=10", "–no verdictthe metric is not defined for the arm", "–"]
-    assert rows[4][:3] == ["alpha=15", "–no verdicta value is not finite", "not finite"]
-    assert rows[3][3:] == rows[4][3:] == ["", "–", "–", "–", "–"]
+    assert rows[3][:2] == ["alpha=10", "–"]
+    assert rows[3][3] == "–no verdictthe metric is not defined for the arm"
+    assert rows[4][:2] == ["alpha=15", "not finite"]
+    assert rows[4][3] == "–no verdicta value is not finite"
 
 
 def test_difference_without_assessment_is_shown() -> None:
     without_verdict = {"difference": PairedDifference({0: 0.06}, 0.06, None), "assessment": None}
     page = read(report_page([content(comparison=_changed("alpha=15", **without_verdict))]))
-    row = _cells(list(page.one("table", "primary").one("tbody").all("tr"))[4])
+    row = _cells(list(_primary(page).all("tr"))[6])
 
-    assert row[1] == "–no verdictno item is shared with alpha=0"
-    assert row[4:] == ["+0.0600", "–", "–", "–"]
+    assert row[2:4] == ["+0.0600 no interval", "–no verdictno item is shared with alpha=0"]
 
 
-def test_few_seeds_have_no_p_value_and_no_detectable_effect() -> None:
+def test_few_seeds_have_no_p_value() -> None:
     page = read(report_page([content(comparison=_few_seeds())]))
-    table = page.one("table", "primary")
+    numbers = next(page.all("details", "numbers")).one("table")
 
-    assert [cell.text for cell in table.one("thead").all("th")][4:] == ["vs alpha=0", "95% interval"]
-    assert _cells(list(table.one("tbody").all("tr"))[4])[1] == "–no verdictfewer than three paired seeds"
+    heads = [cell.text for cell in numbers.one("thead").all("th")]
+    assert heads == ["arm", "mean", "sd over seeds", "vs alpha=0", "95% interval", "verdict"]
+    assert _cells(list(_primary(page).all("tr"))[6])[3] == "–no verdictfewer than three paired seeds"
     assert "p is the two-sided" not in page.text
-    assert "minimum detectable effect" not in page.text
     assert "the unadjusted 95% t interval generalizes to other items only" in page.text
 
 
 def test_differences_without_variation_have_no_verdict() -> None:
     assessed = _assessed(comparison(), "alpha=15")
     paired = replace(assessed.comparison, ci_low=math.nan, ci_high=math.nan, p_value=math.nan)
-    still = replace(assessed, comparison=paired, p_adjusted=math.nan, detectable=math.nan, verdict=None)
+    nothing = Interval(math.nan, math.nan)
+    still = replace(assessed, comparison=paired, p_adjusted=math.nan, interval=nothing, verdict=None)
     page = read(report_page([content(comparison=_changed("alpha=15", assessment=still))]))
-    row = _cells(list(page.one("table", "primary").one("tbody").all("tr"))[4])
+    row = _cells(list(_primary(page).all("tr"))[6])
 
-    assert row[1] == "–no verdictthe differences do not vary, so their standard error is unknown"
-    assert row[5:] == ["–", "–", "–"]
+    assert row[2].endswith(" no interval")
+    assert row[3] == "–no verdictthe differences do not vary, so their standard error is unknown"
 
 
 def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
@@ -134,14 +177,14 @@ def test_margin_has_three_digits() -> None:
     small = replace(_assessed(comparison(), "alpha=15"), margin=0.0000123)
     page = read(report_page([content(comparison=_changed("alpha=15", assessment=small))]))
 
-    assert "is the equivalence margin: held-out loss 1.23e-05 to 0.01." in page.text
+    assert "is the equivalence margin, for the primary metric held-out loss 1.23e-05 to 0.01;" in page.text
 
 
 def test_confidence_has_all_digits() -> None:
     page = read(report_page([content(comparison=replace(comparison(), confidence=0.999))]))
 
-    assert "the unadjusted 99.9% t interval" in page.text
-    assert "99.9% interval" in page.one("table", "primary").text
+    assert "The 99.9% t intervals are simultaneous over the arms" in page.text
+    assert "99.9% interval" in _primary(page).text
 
 
 def test_methods_mention_items_only_with_per_item_values() -> None:
@@ -149,6 +192,10 @@ def test_methods_mention_items_only_with_per_item_values() -> None:
 
     assert "item" not in without.one("ul", "method").text
     assert "paired by seed and item" in read(report_page([content()])).text
+
+
+def _primary(page: Element) -> Element:
+    return page.one("table", "primary")
 
 
 def _cells(row: Element) -> list[str]:

@@ -1,11 +1,13 @@
 """Plots of a comparison: values read back from the SVG equal the measured values."""
 
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -21,7 +23,7 @@ from neftune_cli.records import CurvePoint
 from neftune_cli.reporting.plots import all_plots, standalone
 from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.plots.captions import arms_left_out
-from neftune_cli.reporting.plots.histograms import contrasted_arms, loss_histograms, response_lengths
+from neftune_cli.reporting.plots.histograms import loss_histograms, response_lengths
 from neftune_cli.reporting.plots.learning_curves import learning_curves
 from neftune_cli.reporting.plots.loss_by_alpha import loss_by_alpha
 from neftune_cli.reporting.plots.paired_differences import paired_differences
@@ -115,9 +117,10 @@ def test_only_the_best_of_many_arms_are_drawn() -> None:
 
     assert [one.name for one in drawn_arms(compared)] == ["alpha=0", *(f"alpha={n}" for n in range(24, 30))]
     sentence = "Of 30 arms, only the baseline and the 6 with the best held-out loss are drawn."
-    for name in ("paired-differences", "learning-curves", "answer-lengths"):
+    for name in ("paired-differences", "learning-curves"):
         assert sentence in drawn[name].caption
-    assert "the 19 with the best" in drawn["loss-by-alpha"].caption
+    for name in ("loss-by-alpha", "loss-histograms", "answer-lengths"):
+        assert "the 19 with the best" in drawn[name].caption
     assert max(len(plot.svg.encode()) for plot in drawn.values()) < MOST_BYTES
 
 
@@ -127,7 +130,6 @@ def test_best_arm_is_highest_for_a_metric_to_maximize() -> None:
     compared = replace(comparison(*arms), primary="exact_match")
 
     assert [one.name for one in drawn_arms(compared, 2)] == ["alpha=0", "alpha=5"]
-    assert contrasted_arms(compared) == ["alpha=0", "alpha=5", "alpha=10"]
 
 
 def test_lowest_arms_are_drawn_without_a_preferred_direction() -> None:
@@ -180,18 +182,57 @@ def test_bar_is_the_interval_shifted_by_the_baseline_mean() -> None:
     estimates = hand_made().arms[1].estimates["eval_loss"]
     assert estimates is not None
     assert estimates.assessment is not None
-    interval = estimates.assessment.comparison
+    assert estimates.assessment.verdict == "equivalent"
+    interval = estimates.assessment.equivalence_interval
     drawn = sorted(level(y) for _, y in bar)
-    assert drawn == pytest.approx([1.51 + interval.ci_low, 1.51 + interval.ci_high], abs=2e-4)
+    assert drawn == pytest.approx([1.51 + interval.low, 1.51 + interval.high], abs=2e-4)
+
+
+def test_bar_is_the_simultaneous_interval_of_an_open_arm() -> None:
+    compared = comparison(
+        arm("alpha=0", 0.0, [1.5, 1.51, 1.52]), arm("alpha=5", 5.0, [1.51, 1.52, 1.53], [1.5, 1.51, 1.52])
+    )
+    plot = found(loss_by_alpha(compared))
+    (bar,) = [ends(line) for line in lines(plot) if line.attrib.get("stroke") == "#0072b2"]
+
+    # The half-width of the unadjusted interval is 0.02 around 0.01.
+    assert sorted(axis_of(plot)(y) for _, y in bar) == pytest.approx([1.51 - 0.02, 1.51 + 0.04], abs=2e-4)
+
+
+def test_axis_of_a_loss_does_not_begin_below_zero() -> None:
+    losses, baseline = [0.010, 0.020, 0.030], [0.012, 0.018, 0.030]
+    compared = comparison(arm("alpha=0", 0.0, baseline), arm("alpha=5", 5.0, losses, baseline))
+    points = (CurvePoint(step=1, epoch=1, eval_loss=0.001), CurvePoint(step=2, epoch=2, eval_loss=0.02))
+    curves = found(learning_curves([replace(trial("alpha=0", 0), curve=points)], compared))
+
+    for plot in (found(loss_by_alpha(compared)), curves):
+        labels = [number(one) for one in all_of(plot, "text") if re.fullmatch("[\N{MINUS SIGN}\\d.]+", one.text or "")]
+        assert min(labels) >= 0
+    # The interval of the difference, -0.02 to +0.04, is around the mean 0.02 of the baseline.
+    assert "a bar whose interval extends below 0 ends in an arrow" not in found(loss_by_alpha(compared)).caption
+    lower = comparison(arm("alpha=0", 0.0, [0.01] * 3), arm("alpha=5", 5.0, losses, [0.01] * 3))
+    assert "a bar whose interval extends below 0 ends in an arrow" in found(loss_by_alpha(lower)).caption
+
+
+def test_axis_of_a_metric_with_negative_values_is_not_cut() -> None:
+    values = [-0.02, -0.01, 0.0]
+    compared = comparison(arm("alpha=0", 0.0, values), arm("alpha=5", 5.0, values, values))
+
+    assert "arrow" not in found(loss_by_alpha(compared)).caption
+    labels = [one.text or "" for one in all_of(found(loss_by_alpha(compared)), "text")]
+    assert any(label.startswith("\N{MINUS SIGN}") for label in labels)
 
 
 def test_captions_state_confidence_and_margin_band() -> None:
     sure = replace(hand_made(), confidence=0.999)
     plain = comparison(arm("alpha=0", 0.0, [1.0, 1.1]), summary("5", 5.0, {"eval_loss": estimate([1.2], [1.0])}))
 
-    assert "A bar is the unadjusted 99.9% interval" in found(loss_by_alpha(sure)).caption
+    assert "A bar is the simultaneous 99.9% interval" in found(loss_by_alpha(sure)).caption
     caption = found(paired_differences(sure)).caption
-    assert "mean with its unadjusted 99.9% interval. The gray band is the equivalence margin." in caption
+    assert (
+        "mean with its simultaneous 99.9% interval. The interval of an equivalent arm is the 99.8% interval" in caption
+    )
+    assert "The gray band is the equivalence margin." in caption
     assert "the larger mark is the mean. Seeds that" in found(paired_differences(plain)).caption
 
 
@@ -230,7 +271,9 @@ def test_paired_plot_needs_a_shared_seed_and_names_omissions() -> None:
 
     assert paired_differences(comparison(arm("alpha=0", 0.0, [1.0]), arm("alpha=5", 5.0, [1.0]))) is None
     assert "Seeds that only one of the two arms has are left out." in found(paired_differences(ragged)).caption
-    assert "bars apply to these checkpoints only" in found(loss_by_alpha(ragged)).caption
+    caption = found(loss_by_alpha(ragged)).caption
+    assert "A bar is the unadjusted 95% interval" in caption
+    assert "bars apply to these checkpoints only" in caption
 
 
 def test_learning_curves_have_a_panel_per_logged_loss() -> None:
@@ -253,32 +296,32 @@ def test_not_finite_losses_are_left_out_of_curves() -> None:
     assert "ends at 0.6667" in found(learning_curves(trials, comparison(arm("a", None, [1.0])))).alt
 
 
-def test_loss_histograms_show_baseline_best_and_largest_alpha() -> None:
-    arms = [arm(f"alpha={n}", float(n), [value] * 3) for n, value in ((0, 2.0), (5, 1.0), (10, 1.5), (15, 1.7))]
+def test_loss_histograms_have_a_row_for_every_arm() -> None:
+    arms = [arm(f"alpha={n}", float(n), [2.0 - n / 50] * 3) for n in range(9)]
     trials = trials_of({one.name: 3 for one in arms})
     plot = found(loss_histograms(trials, comparison(*arms)))
 
-    assert {"alpha=0", "alpha=5", "alpha=15"} <= set(texts(plot))
-    assert "alpha=10" not in texts(plot)
-    assert "Arms drawn: alpha=0, alpha=5 and alpha=15." in plot.caption
-    # Every trial has held-out losses 0.1, 0.2, ..., 4.0.
-    assert "Held-out examples, median loss: alpha=0 2.05, alpha=5 2.05, alpha=15 2.05." in plot.alt
+    assert len(arms) > MOST_ARMS
+    assert all(texts(plot).count(one.name) == 1 for one in arms)
+    assert texts(plot).count("median") == 2
+    # Every trial has held-out losses 0.1, 0.2, ..., 4.0, and half of them on training examples.
+    assert texts(plot).count("2.05") == texts(plot).count("1.02") == 9
+    assert "Held-out examples, median loss: alpha=0 2.05, alpha=1 2.05" in plot.alt
+    assert "repeats the histogram of alpha=0" in plot.caption
     assert loss_histograms([replace(one, items={}) for one in trials], comparison(*arms)) is None
 
 
-def test_histogram_area_and_zero_line() -> None:
+def test_area_of_a_histogram_is_the_number_of_values() -> None:
     plot = found(loss_histograms(trials_of({"alpha=0": 3}), comparison(arm("alpha=0", 0.0, [1.0, 1.0, 1.0]))))
-    level = axis_of(plot)
-    steps = [ends(line) for line in lines(plot) if line.get("stroke-width") == "1.3"]
-    left, right = min(steps)[0][0], min(steps)[-1][0]
-    xs, shares = [x for x, _ in min(steps)], [level(y) for _, y in min(steps)]
+    steps = [ends(line) for line in lines(plot) if len(ends(line)) > 4]
+    (foot,) = {y for line in lines(plot) if line.get("stroke-opacity") == "0.26" for _, y in ends(line)}
 
     assert len(steps) == 2
-    assert sum((x2 - x1) * share for x1, x2, share in zip(xs, xs[1:], shares, strict=False)) == pytest.approx(
-        100 * (right - left) / FEWEST_BINS, rel=0.01
-    )
-    level_lines = [y for line in lines(plot) for (_, y), (_, y2) in [ends(line)[:2]] if y == y2]
-    assert level(max(level_lines)) == pytest.approx(0, abs=0.1)
+    for one in steps:
+        bin_width, tallest = (one[-1][0] - one[0][0]) / FEWEST_BINS, foot - min(y for _, y in one)
+        area = sum((x2 - x1) * (foot - y) for (x1, y), (x2, _) in pairwise(one))
+        # 40 equally spaced losses in 12 bins: the fullest bin has 4 of them.
+        assert area / bin_width / tallest == pytest.approx(40 / 4, rel=0.01)
 
 
 def test_response_lengths_have_a_row_for_references_base_and_every_arm() -> None:

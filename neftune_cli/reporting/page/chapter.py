@@ -1,6 +1,5 @@
-"""Chapter of the page: one comparison with its tables, interval drawings, plots, prompts and files."""
+"""Chapter of the page: one comparison with its forest plots, tables, plots, prompts, checklist and files."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,10 +8,15 @@ from markupsafe import Markup
 from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.formatting import counted, percent
+from neftune_cli.formatting import percent
 from neftune_cli.reporting.cells import DASH
-from neftune_cli.reporting.columns import PAGE_LAYOUT, PAGE_VERDICT_LAYOUT, TableColumn
+from neftune_cli.reporting.checklist.answer import Answer
+from neftune_cli.reporting.checklist.document import SeedTable, checklist, checklist_markdown, seed_table
+from neftune_cli.reporting.checklist.files import RunFiles
+from neftune_cli.reporting.columns import PAGE_LAYOUT, TableColumn
 from neftune_cli.reporting.footnotes import margins_by_metric
+from neftune_cli.reporting.page.forest import Forest, build_forest, contrast_sentences, metric_forests
+from neftune_cli.reporting.page.opening import Opening, opening, outlook_table
 from neftune_cli.reporting.page.responses import PromptResponses, truncated
 from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.sections import (
@@ -20,7 +24,6 @@ from neftune_cli.reporting.sections import (
     best_arm_sentences,
     early_stopping_section,
     sections,
-    seeds_of_arms,
     title,
 )
 
@@ -50,18 +53,15 @@ class PageContent:
 
 @dataclass(frozen=True)
 class PageTable:
-    """A section as a table of the page, in one layout; optional columns without any value are left out."""
+    """A section as a table of numbers; optional columns without any value are left out."""
 
     section: Section
-    layout: Sequence[str] = PAGE_LAYOUT
-    left_out: frozenset[str] = frozenset()
-    """Keys of further columns to leave out."""
 
     @property
     def columns(self) -> list[TableColumn]:
         """Return the columns of the table."""
-        columns = self.section.columns(self.layout)
-        return [one for one in columns if one.key not in self.left_out and (not one.optional or self._has_values(one))]
+        columns = self.section.columns(PAGE_LAYOUT)
+        return [one for one in columns if not one.optional or self._has_values(one)]
 
     @property
     def compares(self) -> bool:
@@ -78,49 +78,20 @@ class PageTable:
         return any(column.text(row) not in ("", DASH) for row in rows)
 
 
-DRAWING_WIDTH = 104.0
-"""Width of an interval drawing in its own units."""
-_EDGE = 6.0
-
-
 @dataclass(frozen=True)
-class IntervalDrawing:
-    """Horizontal positions of an interval drawing, 0 to `DRAWING_WIDTH`."""
+class PageSection:
+    """A section of the page: forest plots, and the same quantities as numbers."""
 
-    zero: float
-    margin_low: float
-    margin_width: float
-    low: float
-    high: float
-    mean: float
+    section: Section
+    forests: Sequence[Forest]
+    numbers: PageTable
+    sentences: Sequence[str] = ()
+    """Further numbers."""
 
-
-def draw_intervals(assessments: Mapping[str, Assessment | None]) -> dict[str, IntervalDrawing]:
-    """Return a drawing for each arm with an interval, all on one scale that includes zero."""
-    known = {arm: one for arm, one in assessments.items() if one and math.isfinite(one.comparison.ci_low)}
-    if not known:
-        return {}
-    ends = [0.0]
-    for one in known.values():
-        ends += [one.comparison.ci_low, one.comparison.ci_high]
-    low, high = min(ends), max(ends)
-    return {arm: _drawing(one, low, (high - low) or 1.0) for arm, one in known.items()}
-
-
-def _drawing(assessment: Assessment, low: float, extent: float) -> IntervalDrawing:
-    def position(value: float) -> float:
-        share = min(max((value - low) / extent, 0.0), 1.0)
-        return round(_EDGE + share * (DRAWING_WIDTH - 2 * _EDGE), 1)
-
-    margin_low, margin_high = position(-assessment.margin), position(assessment.margin)
-    return IntervalDrawing(
-        zero=position(0.0),
-        margin_low=margin_low,
-        margin_width=round(margin_high - margin_low, 1),
-        low=position(assessment.comparison.ci_low),
-        high=position(assessment.comparison.ci_high),
-        mean=position(assessment.comparison.difference),
-    )
+    @property
+    def has_noise_ratios(self) -> bool:
+        """Return whether any row has a noise ratio."""
+        return any(forest.has_noise_ratios for forest in self.forests)
 
 
 @dataclass(frozen=True)
@@ -139,14 +110,20 @@ class Chapter:
 
     id: str
     content: PageContent
-    primary: PageTable | None
-    """Table of the primary metric; None where the metric has no value."""
-    drawings: Mapping[str, IntervalDrawing]
-    """Interval drawings of the primary metric by arm."""
+    opening: Opening
+    primary: PageSection | None
+    """Primary metric; None where the metric has no value."""
     best: str | None
     """Gain of selecting the best arm."""
-    stopping: PageTable | None
-    tables: Sequence[PageTable]
+    stopping: PageSection | None
+    sections: Sequence[PageSection]
+    outlooks: Sequence[Sequence[str]]
+    """Headings and rows of the chances of a decision; empty where there are none."""
+    answers: Sequence[Answer]
+    """Checklist for papers."""
+    checklist: AttachedFile
+    """The checklist in Markdown."""
+    seed_table: SeedTable
     recipe: AttachedFile
     manifest: AttachedFile
     plots: Sequence[Plot] = ()
@@ -165,12 +142,6 @@ class Chapter:
         return title(self.comparison)
 
     @property
-    def advice(self) -> tuple[str, str]:
-        """Return the first sentence of the advice, and the others."""
-        first, stop, others = self.content.advice.partition(". ")
-        return first + stop.rstrip(), others
-
-    @property
     def claims_note(self) -> str:
         """Return the note on testing several claims."""
         return UNADJUSTED_CLAIMS_NOTE
@@ -181,18 +152,24 @@ class Chapter:
         return percent(self.comparison.confidence)
 
     @property
-    def seeds(self) -> str:
-        """Return the seeds of the arms."""
-        return seeds_of_arms(self.comparison)
+    def legend(self) -> str:
+        """Return the meaning of the marks in the plot of the primary metric; empty where nothing is drawn."""
+        forest = self.primary.forests[0] if self.primary else None
+        if forest is None or forest.scale is None:
+            return ""
+        kind = "Simultaneous" if self.is_about_method else "Unadjusted"
+        band = f" Gray band: equivalence margin, {self.margin}." if forest.has_visible_band else ""
+        return f"{kind} intervals; dots are mean differences.{band}"
 
     @property
-    def items(self) -> str:
-        """Return the number of items of the primary metric; empty for a metric without per-item values."""
-        first = next(iter(self._assessments(self.comparison.primary)), None)
-        if first is None or first.comparison.items == 1:
-            return ""
-        items, clusters = first.comparison.items, first.comparison.clusters
-        return counted(items, "example") + ("" if clusters == items else f" in {clusters:,} independent groups")
+    def to_fill_in(self) -> int:
+        """Return the number of unknown facts in the checklist."""
+        return sum(len(answer.missing) for answer in self.answers)
+
+    @property
+    def looks(self) -> bool:
+        """Return whether looks were planned."""
+        return bool(self.comparison.plan and self.comparison.plan.looks)
 
     @property
     def has_items(self) -> bool:
@@ -232,30 +209,58 @@ def build_chapter(number: int, content: PageContent) -> Chapter:
     """Return the chapter of one comparison, without plots and prompts; `number` makes its ids unique."""
     comparison = content.comparison
     tables = sections(comparison)
-    stopping = early_stopping_section(comparison)
-    drawings = draw_intervals(
-        {arm.name: comparison.assessment(arm.name, comparison.primary) for arm in comparison.arms}
-    )
+    run_files = RunFiles.read(content.spec, content.manifest)
     return Chapter(
         id=f"c{number}",
         content=content,
-        primary=_primary_table(tables, comparison.primary, has_drawings=bool(drawings)),
-        drawings=drawings,
+        opening=opening(comparison, content.advice),
+        primary=_primary_section(comparison, tables),
         best=best_arm_sentences(comparison),
-        stopping=PageTable(stopping) if stopping else None,
-        tables=[PageTable(section) for section in tables],
+        stopping=_stopping_section(comparison),
+        sections=[
+            PageSection(table, metric_forests(comparison, table), PageTable(table), _sentences(comparison, table))
+            for table in tables
+        ],
+        outlooks=outlook_table(comparison),
+        answers=checklist(comparison, run_files),
+        checklist=_file("checklist.md", checklist_markdown(comparison, run_files)),
+        seed_table=seed_table(comparison),
         recipe=_file("sweep.yaml", content.spec),
         manifest=_file("manifest.json", content.manifest),
     )
 
 
-def _primary_table(tables: Sequence[Section], key: str, *, has_drawings: bool) -> PageTable | None:
+def _primary_section(comparison: Comparison, tables: Sequence[Section]) -> PageSection | None:
+    key = comparison.primary
     for section in tables:
         if key in section.keys:
             block = section.blocks[section.keys.index(key)]
-            left_out = frozenset[str]() if has_drawings else frozenset({"drawing"})
-            return PageTable(replace(section, keys=(key,), blocks=(block,)), PAGE_VERDICT_LAYOUT, left_out)
+            alone = replace(section, keys=(key,), blocks=(block,))
+            sentences = _sentences(comparison, alone)
+            return PageSection(alone, metric_forests(comparison, alone), PageTable(alone), sentences)
     return None
+
+
+def _stopping_section(comparison: Comparison) -> PageSection | None:
+    section, stopping = early_stopping_section(comparison), comparison.early_stopping
+    if section is None or stopping is None:
+        return None
+    epochs, best, last = section.blocks
+    by_arm = {arm.name: arm for arm in stopping.arms}
+    forests = [
+        build_forest(comparison, section, epochs, {}),
+        build_forest(comparison, section, best, {name: arm.best for name, arm in by_arm.items()}),
+        build_forest(comparison, section, last, {name: arm.last for name, arm in by_arm.items()}),
+    ]
+    return PageSection(section, forests, PageTable(section))
+
+
+def _sentences(comparison: Comparison, section: Section) -> list[str]:
+    return [
+        f"{comparison.metrics[key].name}. {sentence}" if len(section.keys) > 1 else sentence
+        for key in section.keys
+        for sentence in contrast_sentences(comparison, key)
+    ]
 
 
 def _file(name: str, text: str) -> AttachedFile:

@@ -8,8 +8,8 @@ from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 
-from neftune_cli.analysis.results import Comparison
-from neftune_cli.formatting import listed
+from neftune_cli.analysis.results import Assessment, Comparison
+from neftune_cli.formatting import listed, percent
 from neftune_cli.reporting.sanitizing import plot_text
 
 MOST_SEEDS: Final = 20
@@ -51,6 +51,19 @@ def not_finite(comparison: Comparison) -> str:
     estimates = {arm.name: arm.estimates.get(comparison.primary) for arm in comparison.arms}
     missing = [arm for arm, found in estimates.items() if found and not math.isfinite(found.mean)]
     return f"Not drawn because a value is not finite: {listed_arms(missing)}." if missing else ""
+
+
+def interval_name(comparison: Comparison, assessments: Iterable[Assessment]) -> str:
+    """Return the name of the intervals of these assessments, for example `simultaneous 95% interval`."""
+    about_method = any(one.comparison.about == "method" for one in assessments)
+    return f"{'simultaneous' if about_method else 'unadjusted'} {percent(comparison.confidence)} interval"
+
+
+def equivalence_interval_note(comparison: Comparison, assessments: Iterable[Assessment]) -> str:
+    """Return the sentence on the intervals of equivalent arms; empty where no arm is equivalent."""
+    if not any(one.verdict == "equivalent" for one in assessments):
+        return ""
+    return f"The interval of an equivalent arm is the {percent(2 * comparison.confidence - 1)} interval of its test."
 
 
 def listed_arms(arms: Iterable[str]) -> str:

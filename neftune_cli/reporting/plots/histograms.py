@@ -15,7 +15,6 @@ from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, PlotTe
 from neftune_cli.reporting.plots.captions import (
     LONGEST_NAME,
     arms_left_out,
-    listed_arms,
     sentences,
     short_name,
     short_names,
@@ -25,13 +24,9 @@ from neftune_cli.reporting.plots.styles import (
     BASE_STYLE,
     BASELINE_STYLE,
     ArmStyle,
-    add_legend,
     arm_styles,
     drawn_arms,
-    limits,
-    ranked,
     set_scale,
-    styles_in_order,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +41,8 @@ LOSSES: Final = {
 LENGTH: Final = "response_chars"
 REFERENCE_LENGTH: Final = "reference_chars"
 """Key of the lengths of the references, in trials that have them."""
+MOST_ROWS: Final = 20
+"""Arms drawn at most, each in a row."""
 BINS: Final = 60
 _PERCENTILES: Final = (0.5, 5.0, 95.0, 99.5)
 """Values beyond the outer percentiles count in the outermost bins, so that outliers do not stretch the axis."""
@@ -54,10 +51,9 @@ _NEAR_ZERO: Final = 0.4
 _FEWEST_BINS, _MOST_BINS = 12, 40
 _WIDE: Final = 25.0
 """Positive values whose 5th and 95th percentiles differ by a larger factor get logarithmic bins."""
-_LONGEST_LEGEND_NAME: Final = 26
-_PANEL, _LOSS_BOTTOM, _LOSS_TOP, _LEFT, _BETWEEN = 168.0, 38.0, 58.0, 40.0, 44.0
 _LONGEST_LABEL: Final = 22
-_ROW, _LENGTH_BOTTOM, _LENGTH_TOP, _MEAN = 36.0, 38.0, 8.0, 48.0
+_ROW, _BOTTOM, _TOP, _NUMBER, _BETWEEN = 36.0, 38.0, 28.0, 48.0, 14.0
+"""Height of a row; space below and above the rows, for the number at the right of a row, and between panels."""
 _TALLEST: Final = 0.88
 """Height of the tallest histogram, in rows."""
 
@@ -101,15 +97,16 @@ class LengthHistogram:
 
 
 def loss_histograms(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
-    """Return the plot of the baseline, the best arm and the arm with the largest alpha; None without losses."""
-    arms = contrasted_arms(comparison)
+    """Return the plot with a row for each arm; None without losses."""
+    styles = arm_styles(comparison)
+    arms = [arm.name for arm in drawn_arms(comparison, MOST_ROWS)]
     panels = [found for loss, title in LOSSES.items() if (found := _loss_panel(trials, arms, loss, title))]
     if not panels:
         return None
-    styles = arm_styles(comparison)
     shown = {arm: styles[arm] for arm in arms if any(arm in one.by_arm for one in panels)}
-    height = _LOSS_TOP + _PANEL + _LOSS_BOTTOM
-    return render_plot(_loss_text(panels, list(shown)), height, lambda figure: _draw_losses(figure, panels, shown))
+    height = _TOP + len(shown) * _ROW + _BOTTOM
+    text = _loss_text(comparison, panels)
+    return render_plot(text, height, lambda figure: _draw_losses(figure, panels, shown, comparison.baseline))
 
 
 def response_lengths(trials: Sequence[Measurements], comparison: Comparison) -> Plot | None:
@@ -118,16 +115,8 @@ def response_lengths(trials: Sequence[Measurements], comparison: Comparison) -> 
     if not {row.name for row in rows} & {arm.name for arm in comparison.arms}:
         return None
     bins = common_bins([row.lengths for row in rows], BINS, whole=True)
-    height = _LENGTH_TOP + len(rows) * _ROW + _LENGTH_BOTTOM
+    height = _TOP + len(rows) * _ROW + _BOTTOM
     return render_plot(_length_text(comparison, rows), height, lambda figure: _draw_lengths(figure, rows, bins))
-
-
-def contrasted_arms(comparison: Comparison) -> list[str]:
-    """Return the baseline, the arm with the best primary metric and the drawn arm with the largest alpha, each once."""
-    drawn = drawn_arms(comparison)
-    best = ranked(comparison)[:1]
-    largest = sorted(drawn, key=lambda arm: -math.inf if arm.alpha is None else arm.alpha)[-1:]
-    return list(dict.fromkeys(arm.name for arm in (*drawn[:1], *best, *largest)))
 
 
 def common_bins(values: Sequence[Floats], count: int, *, whole: bool = False) -> Bins:
@@ -173,57 +162,78 @@ def _loss_panel(trials: Sequence[Measurements], arms: Sequence[str], loss: str, 
     return LossPanel(title, by_arm, common_bins(list(by_arm.values()), rice_bins(examples)))
 
 
-def _loss_text(panels: Sequence[LossPanel], arms: Sequence[str]) -> PlotText:
+def _loss_text(comparison: Comparison, panels: Sequence[LossPanel]) -> PlotText:
+    baseline = short_name(comparison.baseline, LONGEST_NAME)
     parts = [
-        "Share of examples by loss after training, pooled over seeds.",
-        "Marks above the panels are medians.",
+        "Share of examples by loss after training, pooled over seeds. All rows of a panel share one scale.",
+        f"The line without a filled area repeats the histogram of {baseline}." if len(comparison.arms) > 1 else "",
+        "Vertical lines and numbers are medians.",
         "The outermost bins include all values beyond them.",
         "Logarithmic axes have bins of equal ratio." if any(one.bins.logarithmic for one in panels) else "",
-        f"Arms drawn: {listed_arms(arms)}.",
+        arms_left_out(comparison, len(drawn_arms(comparison, MOST_ROWS))),
     ]
     medians = (
         f"{one.title}, median loss: "
-        + ", ".join(f"{short_name(arm, LONGEST_NAME)} {np.median(values):.3g}" for arm, values in one.by_arm.items())
+        + ", ".join(f"{short_name(arm, LONGEST_NAME)} {_median(values)}" for arm, values in one.by_arm.items())
         + "."
         for one in panels
     )
     return PlotText("loss-histograms", "Losses per example", sentences(parts), " ".join(medians))
 
 
-def _draw_losses(figure: "Figure", panels: Sequence[LossPanel], arms: Mapping[str, ArmStyle]) -> None:
-    short = short_names(arms, _LONGEST_LEGEND_NAME)
-    add_legend(figure, [(short[arm], style) for arm, style in arms.items()], _LEFT)
-    width = (WIDTH - len(panels) * _LEFT - _BETWEEN * (len(panels) - 1) - 10) / len(panels)
+def _median(values: Floats) -> str:
+    return f"{np.median(values):.3g}"
+
+
+def _draw_losses(figure: "Figure", panels: Sequence[LossPanel], arms: Mapping[str, ArmStyle], baseline: str) -> None:
+    labels = short_names(arms, _LONGEST_LABEL)
+    left = _label_width(labels.values())
+    width = (WIDTH - left - len(panels) * _NUMBER - (len(panels) - 1) * _BETWEEN) / len(panels)
     for place, losses in enumerate(panels):
-        axes = add_panel(figure, (_LEFT + place * (width + _LEFT + _BETWEEN), _LOSS_BOTTOM, width, _PANEL))
-        _draw_panel(axes, losses, arms)
-        axes.set_title(losses.title, pad=12)
+        box = (left + place * (width + _NUMBER + _BETWEEN), _BOTTOM, width, len(arms) * _ROW)
+        axes = _row_axes(figure, box, len(arms), losses.bins)
+        _draw_panel(axes, losses, arms, baseline)
+        for row, arm in enumerate(arms):
+            number = _median(losses.by_arm[arm]) if arm in losses.by_arm else ""
+            _write_row(axes, "" if place else labels[arm], number, -row)
+        axes.set_title(losses.title, pad=8)
         axes.set_xlabel(f"nats per completion token{', logarithmic' if losses.bins.logarithmic else ''}")
-        axes.set_ylabel("" if place else "% of examples")
+        _head_numbers(axes, "median")
 
 
-def _draw_panel(axes: "Axes", losses: LossPanel, arms: Mapping[str, ArmStyle]) -> None:
-    axes.set_xlim(*limits(losses.bins.edges, logarithmic=losses.bins.logarithmic, room=0.01))
-    set_scale(axes, axes.xaxis, logarithmic=losses.bins.logarithmic, ticks=6)
-    for place, (arm, values) in enumerate(losses.by_arm.items()):
-        style = arms[arm]
-        xs, ys = outline(losses.bins.edges, losses.bins.shares(values))
-        if not place:
-            axes.fill_between(xs, ys, color=style.color, alpha=0.16, linewidth=0)
-        axes.plot(xs, ys, color=style.color, linestyle=style.dashes, linewidth=1.3)
-        _mark_median(axes, float(np.median(values)), style)
-    axes.set_ylim(bottom=0)
-    set_scale(axes, axes.yaxis, logarithmic=False)
+def _draw_panel(axes: "Axes", losses: LossPanel, arms: Mapping[str, ArmStyle], baseline: str) -> None:
+    shares = {arm: losses.bins.shares(values) for arm, values in losses.by_arm.items()}
+    tallest = max(float(share.max()) for share in shares.values())
+    for row, (arm, style) in enumerate(arms.items()):
+        if arm not in shares:
+            continue
+        if arm != baseline and baseline in shares:
+            xs, ys = outline(losses.bins.edges, shares[baseline] * _TALLEST / tallest - row)
+            axes.plot(xs, ys, color=BASELINE_STYLE.color, alpha=0.5, linewidth=0.8, clip_on=False)
+        heights = shares[arm] * _TALLEST / tallest - row
+        _draw_row(axes, style, heights, losses.bins, -row, float(np.median(losses.by_arm[arm])))
 
 
-def _mark_median(axes: "Axes", median: float, style: ArmStyle) -> None:
-    mark: dict[str, Any] = {"color": style.color, "markersize": 5, "markeredgewidth": 0, "clip_on": False}
-    axes.plot([median], [1.03], style.marker, transform=axes.get_xaxis_transform(), **mark)
+def _label_width(labels: Iterable[str]) -> float:
+    return max(text_width(label, SMALL) for label in labels) + 10
+
+
+def _row_axes(figure: "Figure", box: tuple[float, float, float, float], rows: int, bins: Bins) -> "Axes":
+    """Return axes with one row of height 1 for each histogram; the foot of the first row is at 0."""
+    axes = add_panel(figure, box)
+    axes.set_xlim(bins.edges[0], bins.edges[-1])
+    axes.set_ylim(-rows + 1, 1)
+    set_scale(axes, axes.xaxis, logarithmic=bins.logarithmic, ticks=8 if box[2] > WIDTH / 2 else 5)
+    axes.set_yticks([])
+    return axes
 
 
 def _rows(trials: Sequence[Measurements], comparison: Comparison) -> list[LengthHistogram]:
-    styles = styles_in_order([arm.name for arm in drawn_arms(comparison)])
-    of_arms = {arm: pooled([trial for trial in trials if trial.arm == arm], LENGTH) for arm in (BASE_ARM, *styles)}
+    drawn, styles = drawn_arms(comparison, MOST_ROWS), arm_styles(comparison)
+    of_arms = {
+        arm: pooled([trial for trial in trials if trial.arm == arm], LENGTH)
+        for arm in (BASE_ARM, *(one.name for one in drawn))
+    }
     # All trials have the same prompts.
     with_references = [trial for trial in trials if REFERENCE_LENGTH in trial.items][:1]
     references = LengthHistogram("references", BASELINE_STYLE, pooled(with_references, REFERENCE_LENGTH))
@@ -239,7 +249,7 @@ def _length_text(comparison: Comparison, rows: Sequence[LengthHistogram]) -> Plo
         "Share of responses to held-out prompts by length in characters, pooled over seeds. All rows share one scale.",
         "Vertical lines and numbers are means.",
         "The outermost bins include all values beyond them.",
-        arms_left_out(comparison, len(drawn_arms(comparison))),
+        arms_left_out(comparison, len(drawn_arms(comparison, MOST_ROWS))),
     ]
     means = (f"{short_name(row.name, LONGEST_NAME)} {row.mean}" for row in rows)
     return PlotText("answer-lengths", "Response length", sentences(parts), f"Mean characters: {', '.join(means)}.")
@@ -247,32 +257,31 @@ def _length_text(comparison: Comparison, rows: Sequence[LengthHistogram]) -> Plo
 
 def _draw_lengths(figure: "Figure", rows: Sequence[LengthHistogram], bins: Bins) -> None:
     labels = short_names((row.name for row in rows), _LONGEST_LABEL)
-    left = max(text_width(label, SMALL) for label in labels.values()) + 10
-    axes = add_panel(figure, (left, _LENGTH_BOTTOM, WIDTH - left - _MEAN, len(rows) * _ROW))
+    left = _label_width(labels.values())
+    axes = _row_axes(figure, (left, _BOTTOM, WIDTH - left - _NUMBER, len(rows) * _ROW), len(rows), bins)
     shares = [bins.shares(row.lengths) for row in rows]
     tallest = max(float(share.max()) for share in shares)
-    axes.set_xlim(bins.edges[0], bins.edges[-1])
-    axes.set_ylim(-len(rows) + 1, 1)
-    set_scale(axes, axes.xaxis, logarithmic=bins.logarithmic, ticks=8)
     for place, (row, share) in enumerate(zip(rows, shares, strict=True)):
-        _draw_row(axes, row, share * _TALLEST / tallest - place, bins, -place)
+        _draw_row(axes, row.style, share * _TALLEST / tallest - place, bins, -place, float(row.lengths.mean()))
         _write_row(axes, labels[row.name], row.mean, -place)
-    axes.set_yticks([])
     axes.set_xlabel(f"characters{', logarithmic' if bins.logarithmic else ''}")
-    axes.text(1.01, 0.65, "mean", transform=axes.get_yaxis_transform(), fontsize=SMALL, va="baseline")
+    _head_numbers(axes, "mean")
 
 
-def _draw_row(axes: "Axes", row: LengthHistogram, heights: Floats, bins: Bins, foot: float) -> None:
-    color = row.style.color
+def _draw_row(axes: "Axes", style: ArmStyle, heights: Floats, bins: Bins, foot: float, middle: float) -> None:
     xs, ys = outline(bins.edges, heights)
-    axes.fill_between(xs, ys, foot, color=color, alpha=0.22, linewidth=0, clip_on=False)
-    axes.plot(xs, ys, color=color, linewidth=1.0, clip_on=False)
+    axes.fill_between(xs, ys, foot, color=style.color, alpha=0.22, linewidth=0, clip_on=False)
+    axes.plot(xs, ys, color=style.color, linewidth=1.0, clip_on=False)
     axes.axhline(foot, color=BASELINE_STYLE.color, alpha=2 * FAINT, linewidth=0.7)
-    mean = min(float(row.lengths.mean()), float(bins.edges[-1]))
-    axes.plot([mean, mean], [foot, foot + _TALLEST], color=color, linewidth=1.8)
+    place = min(max(middle, float(bins.edges[0])), float(bins.edges[-1]))
+    axes.plot([place, place], [foot, foot + _TALLEST], color=style.color, linewidth=1.8)
 
 
-def _write_row(axes: "Axes", label: str, mean: str, foot: float) -> None:
+def _write_row(axes: "Axes", label: str, number: str, foot: float) -> None:
     text: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": SMALL, "va": "baseline"}
     axes.text(-0.01, foot + 0.12, label, ha="right", **text)
-    axes.text(1.01, foot + 0.12, mean, ha="left", **text)
+    axes.text(1.01, foot + 0.12, number, ha="left", **text)
+
+
+def _head_numbers(axes: "Axes", heading: str) -> None:
+    axes.text(1.01, 1.02, heading, transform=axes.transAxes, fontsize=SMALL, va="baseline")

@@ -29,6 +29,7 @@ from neftune_cli.reporting.plots.styles import (
     is_wide,
     label_ends,
     limits,
+    lower_bound,
     set_scale,
     styles_in_order,
 )
@@ -191,7 +192,8 @@ def _label(axes: "Axes", curves_by_arm: Mapping[str, LossCurve], names: Mapping[
     last = max(found.end for found in curves_by_arm.values())
     axes.set_xlim(0, last)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=last >= 1))
-    axes.set_ylim(*limits(_range(curves_by_arm), logarithmic=_is_wide(curves_by_arm)))
+    values = _range(curves_by_arm)
+    axes.set_ylim(*limits(values, logarithmic=_is_wide(curves_by_arm), floor=lower_bound(values)))
     set_scale(axes, axes.yaxis, logarithmic=_is_wide(curves_by_arm))
     styles = styles_in_order(list(names))
     ends = [LineEnd(names[arm], styles[arm], found.epochs[-1], found.mean[-1]) for arm, found in curves_by_arm.items()]

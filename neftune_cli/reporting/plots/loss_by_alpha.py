@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
-from neftune_cli.analysis.results import ArmSummary, Comparison, Estimate
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.formatting import percent
 from neftune_cli.metrics import Metric
+from neftune_cli.reporting.cells import shown_interval
 from neftune_cli.reporting.plots.canvas import SMALL, TEXT, WIDTH, Plot, PlotText, add_panel, render_plot
 from neftune_cli.reporting.plots.captions import (
     LONGEST_NAME,
     arms_left_out,
     drawn_seeds,
+    equivalence_interval_note,
+    interval_name,
     not_finite,
     seeds_left_out,
     sentences,
@@ -34,6 +36,7 @@ from neftune_cli.reporting.plots.styles import (
     is_wide,
     label_ends,
     limits,
+    lower_bound,
     plain,
     set_scale,
 )
@@ -114,15 +117,15 @@ class PlottedArm:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Return all values that the axis must include."""
-        return (self.estimate.mean, *self.estimate.by_seed.values(), *(self.interval or ()))
+        """Return the measured values."""
+        return (self.estimate.mean, *self.estimate.by_seed.values())
 
 
 def loss_by_alpha(comparison: Comparison) -> Plot | None:
     """Return the plot of the primary metric; None where no arm has a finite mean.
 
     An arm's bar is the interval of its paired difference to the baseline, shifted by the baseline's mean: it excludes
-    the baseline's line exactly where the unadjusted interval excludes 0. An interval of the arm's own mean would not
+    the baseline's line exactly where the interval excludes 0. An interval of the arm's own mean would not
     show that, because seeds and examples contribute shared variance to both means.
     """
     shown = _shown(comparison)
@@ -168,9 +171,13 @@ def _shown(comparison: Comparison) -> list[PlottedArm]:
 def _interval(estimate: Estimate, zero: float) -> tuple[float, float] | None:
     if estimate.assessment is None:
         return None
-    found = estimate.assessment.comparison
-    ends = zero + found.ci_low, zero + found.ci_high
+    low, high = shown_interval(estimate.assessment)
+    ends = zero + low, zero + high
     return ends if all(map(math.isfinite, ends)) else None
+
+
+def _floor(shown: list[PlottedArm]) -> float:
+    return lower_bound(value for one in shown for value in one.values)
 
 
 def _text(comparison: Comparison, shown: list[PlottedArm], axis: ArmAxis) -> PlotText:
@@ -178,6 +185,7 @@ def _text(comparison: Comparison, shown: list[PlottedArm], axis: ArmAxis) -> Plo
     parts = [
         "Dots are seeds, thin lines connect the same seed across arms, and larger marks are means.",
         _bars(comparison, shown),
+        _cut_bars(shown),
         seeds_left_out(one.estimate.by_seed for one in shown),
         arms_left_out(comparison, len(drawn_arms(comparison, MOST_PLACES))),
         not_finite(comparison),
@@ -188,21 +196,32 @@ def _text(comparison: Comparison, shown: list[PlottedArm], axis: ArmAxis) -> Plo
 
 
 def _bars(comparison: Comparison, shown: list[PlottedArm]) -> str:
-    found = [one.estimate.assessment.comparison for one in shown if one.estimate.assessment and one.interval]
+    found = _assessments(shown)
     if not found:
         return ""
     baseline = short_name(comparison.baseline, LONGEST_NAME)
     ragged = len({frozenset(one.estimate.by_seed) for one in shown}) > 1
-    checkpoints = any(one.about == "checkpoints" for one in found)
+    checkpoints = any(one.comparison.about == "checkpoints" for one in found)
     return sentences(
         (
-            f"A bar is the unadjusted {percent(comparison.confidence)} interval of the paired difference to "
-            f"{baseline}, shifted by the mean of {baseline}: the interval excludes 0 where the bar does not cross the "
-            f"line of {baseline}.",
+            f"A bar is the {interval_name(comparison, found)} of the paired difference to {baseline}, shifted by the "
+            f"mean of {baseline}: the interval excludes 0 where the bar does not cross the line of {baseline}.",
+            equivalence_interval_note(comparison, found),
             "With fewer than three paired seeds, bars apply to these checkpoints only." if checkpoints else "",
             "Bars use the seeds that both arms have." if ragged else "",
         )
     )
+
+
+def _assessments(shown: list[PlottedArm]) -> list[Assessment]:
+    return [one.estimate.assessment for one in shown if one.estimate.assessment and one.interval]
+
+
+def _cut_bars(shown: list[PlottedArm]) -> str:
+    """Return the sentence on bars that the axis cuts; empty where there is none."""
+    if all(one.interval is None or one.interval[0] >= _floor(shown) for one in shown):
+        return ""
+    return "The metric is never negative: a bar whose interval extends below 0 ends in an arrow."
 
 
 def _alt(metric: Metric, shown: list[PlottedArm]) -> str:
@@ -211,7 +230,7 @@ def _alt(metric: Metric, shown: list[PlottedArm]) -> str:
 
 
 def _is_wide(shown: list[PlottedArm]) -> bool:
-    return is_wide((value for one in shown for value in (one.estimate.mean, *one.estimate.by_seed.values())), _WIDE)
+    return is_wide((value for one in shown for value in one.values), _WIDE)
 
 
 def _right(comparison: Comparison) -> float:
@@ -228,18 +247,19 @@ def _draw(figure: "Figure", comparison: Comparison, shown: list[PlottedArm], axi
     _set_limits(axes, shown, comparison)
     _draw_seeds(axes, shown, axis)
     for place, one in zip(axis.places, shown, strict=True):
-        _draw_mean(axes, one, place + _OFFSET * (axis.limits[1] - axis.limits[0]) / (WIDTH - left - right))
+        offset = _OFFSET * (axis.limits[1] - axis.limits[0]) / (WIDTH - left - right)
+        _draw_mean(axes, one, place + offset)
     label_ends(axes, list(_levels(axes, comparison, shown, axis)))
 
 
 def _set_limits(axes: "Axes", shown: list[PlottedArm], comparison: Comparison) -> None:
     """Set limits that include all values, and the base if it is near; otherwise write its value above the panel."""
-    values = [value for one in shown for value in one.values]
-    wide = _is_wide(shown)
-    low, high = limits(values, logarithmic=wide)
-    base = _base(comparison)
+    floor, wide, base = _floor(shown), _is_wide(shown), _base(comparison)
+    ends = [max(floor, end) for one in shown for end in one.interval or ()]
+    values = [*ends, *(value for one in shown for value in one.values)]
+    low, high = limits(values, logarithmic=wide, floor=floor)
     if base is not None and low - FAR_BASE * (high - low) <= base <= high + FAR_BASE * (high - low):
-        low, high = limits([*values, base], logarithmic=wide)
+        low, high = limits([*values, base], logarithmic=wide, floor=floor)
     elif base is not None:
         metric, side = comparison.metrics[comparison.primary], "above the axis" if base > high else "below the axis"
         note = f"{BASE_ARM} {metric.number(base)} ({side})"
@@ -269,6 +289,9 @@ def _draw_seeds(axes: "Axes", shown: list[PlottedArm], axis: ArmAxis) -> None:
 def _draw_mean(axes: "Axes", one: PlottedArm, x: float) -> None:
     if one.interval:
         axes.vlines(x, *one.interval, color=one.style.color, linewidth=1.6)
+        if one.interval[0] < (lowest := axes.get_ylim()[0]):
+            arrow: dict[str, Any] = {"color": one.style.color, "markersize": 5, "markeredgewidth": 0, "clip_on": False}
+            axes.plot([x], [lowest], "v", **arrow)
     axes.plot([x], [one.estimate.mean], one.style.marker, color=one.style.color, markersize=6.5, markeredgewidth=0)
 
 

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, PairedDifference
-from neftune_cli.formatting import percent
 from neftune_cli.metrics import Metric
+from neftune_cli.reporting.cells import shown_interval
 from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, PlotText, add_panel, render_plot
 from neftune_cli.reporting.plots.captions import (
     LONGEST_NAME,
     arms_left_out,
     cells_in,
     drawn_seeds,
+    equivalence_interval_note,
+    interval_name,
     not_finite,
     seeds_left_out,
     sentences,
@@ -26,6 +28,7 @@ from neftune_cli.reporting.plots.styles import (
     drawn_arms,
     heading,
     limits,
+    lower_bound,
     set_scale,
 )
 
@@ -57,7 +60,7 @@ class PairedArm:
         """Return the interval of the difference; None where it is undefined."""
         if self.assessment is None:
             return None
-        ends = self.assessment.comparison.ci_low, self.assessment.comparison.ci_high
+        ends = shown_interval(self.assessment)
         return ends if all(map(math.isfinite, ends)) else None
 
     @property
@@ -97,6 +100,7 @@ def _text(comparison: Comparison, pairs: list[PairedArm]) -> PlotText:
     parts = [
         f"Top: each thin line is a seed, from {baseline} on the left to the arm on the right; thick lines are means.",
         f"Bottom: each dot is the difference of one seed; {_mean_mark(comparison, pairs)}.",
+        equivalence_interval_note(comparison, _assessments(pairs)),
         "The gray band is the equivalence margin." if any(pair.margin for pair in pairs) else "",
         seeds_left_out(pair.difference.by_seed for pair in pairs),
         "Seeds that only one of the two arms has are left out." if any(map(_is_ragged, pairs)) else "",
@@ -109,8 +113,12 @@ def _text(comparison: Comparison, pairs: list[PairedArm]) -> PlotText:
 
 def _mean_mark(comparison: Comparison, pairs: list[PairedArm]) -> str:
     mark = "the larger mark is the mean"
-    has_interval = any(pair.interval for pair in pairs)
-    return f"{mark} with its unadjusted {percent(comparison.confidence)} interval" if has_interval else mark
+    found = _assessments(pairs)
+    return f"{mark} with its {interval_name(comparison, found)}" if found else mark
+
+
+def _assessments(pairs: list[PairedArm]) -> list[Assessment]:
+    return [pair.assessment for pair in pairs if pair.assessment and pair.interval]
 
 
 def _is_ragged(pair: PairedArm) -> bool:
@@ -178,7 +186,7 @@ def _name_ends(axes: "Axes", baseline: str, pairs: list[PairedArm], width: float
     short = short_names((baseline, *(pair.arm.name for pair in pairs)), longest)
     names = [short[name] for pair in pairs for name in (baseline, pair.arm.name)]
     values = [value for pair in pairs for one in (pair.baseline, pair.treated) for value in _of_pair(one, pair)]
-    _finish(axes, places, names, values)
+    _finish(axes, places, names, values, floor=lower_bound(values))
 
 
 def _of_pair(estimate: Estimate, pair: PairedArm) -> list[float]:
@@ -198,8 +206,10 @@ def _name_verdicts(axes: "Axes", metric: Metric, pairs: list[PairedArm]) -> None
     axes.axhline(0, color=BASELINE_STYLE.color, linewidth=0.8)
 
 
-def _finish(axes: "Axes", places: list[float], names: list[str], values: list[float]) -> None:
+def _finish(
+    axes: "Axes", places: list[float], names: list[str], values: list[float], *, floor: float = -math.inf
+) -> None:
     axes.set_xticks(places, names)
     axes.set_xlim(-0.5, places[-1] + 0.5 - (places[-1] % 1))
-    axes.set_ylim(*limits(values, logarithmic=False))
+    axes.set_ylim(*limits(values, logarithmic=False, floor=floor))
     set_scale(axes, axes.yaxis, logarithmic=False, ticks=4)

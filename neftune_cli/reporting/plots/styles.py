@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from neftune_cli.analysis.results import ArmSummary, Comparison
 from neftune_cli.metrics import Metric
-from neftune_cli.reporting.plots.canvas import HEADING, INK, POINTS_PER_INCH, SMALL
-from neftune_cli.reporting.plots.captions import text_width
+from neftune_cli.reporting.plots.canvas import INK, POINTS_PER_INCH, SMALL
 from neftune_cli.reporting.sanitizing import plot_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 
 MOST_ARMS: Final = 7
@@ -95,13 +93,23 @@ def is_wide(values: Iterable[float], wide: float = WIDE) -> bool:
     return bool(finite) and min(finite) > 0 and max(finite) > wide * min(finite)
 
 
-def limits(values: Iterable[float], *, logarithmic: bool, room: float = 0.06) -> tuple[float, float]:
-    """Return the limits of an axis around all finite values (positive ones if logarithmic), padded by `room`."""
+def lower_bound(values: Iterable[float]) -> float:
+    """Return 0 for values of which none is negative, such as losses and scores, minus infinity for others."""
+    return -math.inf if any(value < 0 for value in values) else 0.0
+
+
+def limits(
+    values: Iterable[float], *, logarithmic: bool, room: float = 0.06, floor: float = -math.inf
+) -> tuple[float, float]:
+    """Return the limits of an axis around all finite values (positive ones if logarithmic), padded by `room`.
+
+    The axis does not begin below `floor`.
+    """
     shown = [value for value in values if math.isfinite(value) and (value > 0 or not logarithmic)]
     low, high = (math.log10(end) if logarithmic else end for end in (min(shown), max(shown)))
     spare = room * (high - low) or 0.05 * abs(high) or 0.05
     ends = low - spare, high + spare
-    return (10 ** ends[0], 10 ** ends[1]) if logarithmic else ends
+    return (10 ** ends[0], 10 ** ends[1]) if logarithmic else (max(ends[0], floor), ends[1])
 
 
 def set_scale(axes: "Axes", axis: "Axis", *, logarithmic: bool, ticks: int = 5) -> None:
@@ -133,7 +141,6 @@ def plain(value: float) -> str:
 
 LEADER: Final = 16.0
 """Points between the right edge of a panel and its labels."""
-_HANDLE: Final = 22.0
 GAP: Final = 11.0
 """Smallest distance of two labels in points."""
 
@@ -161,19 +168,6 @@ def label_ends(axes: "Axes", ends: Sequence[LineEnd]) -> None:
         xs, ys = [x, 1 + (label - 1) * 0.25, 1 + (label - 1) * 0.8], [y, y, moved / height]
         axes.plot(xs, ys, color=end.style.color, linewidth=0.8, transform=axes.transAxes, clip_on=False)
         axes.text(label, moved / height, end.name, fontsize=SMALL, transform=axes.transAxes, va="center_baseline")
-
-
-def add_legend(figure: "Figure", entries: Sequence[tuple[str, ArmStyle]], left: float) -> None:
-    """Draw a legend in one row at the top of the figure, starting `left` points from its left edge."""
-    from matplotlib.lines import Line2D
-
-    width, height = (inches * POINTS_PER_INCH for inches in figure.get_size_inches())
-    middle = 1 - 0.9 * HEADING / height
-    for name, style in entries:
-        ends = [left / width, (left + _HANDLE) / width]
-        figure.add_artist(Line2D(ends, [middle, middle], color=style.color, linestyle=style.dashes))
-        figure.text(ends[1] + 5 / width, middle, name, fontsize=SMALL, va="center_baseline")
-        left += _HANDLE + 5 + text_width(name, SMALL) + 16
 
 
 def spread_labels(heights: Sequence[float], gap: float, top: float) -> list[float]:

@@ -1,0 +1,220 @@
+"""Answers of the checklist about the design: runs, seeds, choices, arms, hyperparameters, model, data and draws."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.evidence.measurements import AnalysisPlan
+from neftune_cli.formatting import counted, listed
+from neftune_cli.reporting.checklist.answer import Answer
+from neftune_cli.reporting.checklist.files import RunFiles
+from neftune_cli.reporting.footnotes import margins_by_metric, noise_sentence
+from neftune_cli.reporting.sections import seeds_of_arms
+
+MOST_NOTES = 20
+"""Notes of a sweep that are listed."""
+
+
+def runs(comparison: Comparison) -> Answer:
+    """Return the answer about the number of runs."""
+    trials = sum(len(arm.seeds) for arm in comparison.arms)
+    base = " The model before fine-tuning was evaluated once." if comparison.base is not None else ""
+    seeds = [len(arm.seeds) for arm in comparison.arms]
+    each = f"{min(seeds)} to {max(seeds)}" if min(seeds) < max(seeds) else f"{seeds[0]}"
+    return Answer(
+        "How many runs are behind each number?",
+        "ACL C3; NeurIPS: statistical significance",
+        (
+            f"{counted(trials, 'fine-tuning run')}: {counted(len(comparison.arms), 'arm')} with {each} "
+            f"seed{'' if each == '1' else 's'} each.{base}",
+            "Tables give the mean and the standard deviation over the seeds of an arm (denominator: number of seeds "
+            "minus 1). The standard deviation describes single runs, not the uncertainty of the mean.",
+        ),
+    )
+
+
+def seeds(comparison: Comparison, files: RunFiles) -> Answer:
+    """Return the answer about the seeds."""
+    question, covers = "Which seeds were used, and what does a seed change?", "NeurIPS: statistical significance"
+    statement = f"Seeds: {seeds_of_arms(comparison)}."
+    if not files.specs:
+        return Answer(question, covers, (statement,), ("what a seed changes in these runs",))
+    adapters = ", the initial weights of the LoRA adapters" if _uses_adapters(files) else ""
+    return Answer(
+        question,
+        covers,
+        (
+            statement,
+            f"A seed changes the order of the training examples, dropout{adapters} and the random draws of the noise. "
+            "It changes neither the initial weights of the model nor the division into training and held-out examples.",
+        ),
+    )
+
+
+def _uses_adapters(files: RunFiles) -> bool:
+    recipes = [declared.get("train") for declared in (*files.specs, *files.arms)]
+    return any(isinstance(recipe, Mapping) and recipe.get("lora_rank") for recipe in recipes)
+
+
+def predeclared(comparison: Comparison, files: RunFiles) -> Answer:
+    """Return the answer about the choices that were declared before the first trial."""
+    plan = comparison.plan
+    missing = () if plan else ("whether these choices were made before the results were seen",)
+    written = (
+        "The arms, the seeds and the recipe are in sweep.yaml, which was written before the first run. Its text does "
+        "not show whether the file was changed later.",
+    )
+    return Answer(
+        "Which choices of the analysis were made before the first run?",
+        "ACL C3; NeurIPS: statistical significance",
+        (*_declared(comparison, plan), *_margin_sentences(comparison), *(written if files.specs else ())),
+        missing,
+    )
+
+
+def _declared(comparison: Comparison, plan: AnalysisPlan | None) -> Iterator[str]:
+    name = comparison.metrics[comparison.primary].name_within
+    if plan is None:
+        yield "None were declared before the first trial."
+        yield f"Primary metric, on which the conclusion is based: {name}."
+        return
+    yield f"Primary metric: {name} ({'declared' if plan.metric else 'the default, not declared'})."
+    yield "Equivalence margin: " + (f"declared, {plan.margin.rule()}." if plan.margin else "the default, not declared.")
+    if plan.primary_arm:
+        yield f"Primary arm: {plan.primary_arm}. The other arms are exploratory."
+    else:
+        yield "Primary arm: none declared. All arms are tested together."
+    if plan.controls:
+        yield f"Controls of the instrument, which are not part of the conclusion: {listed(plan.controls)}."
+    yield from _looks(plan)
+
+
+def _looks(plan: AnalysisPlan) -> Iterator[str]:
+    if not plan.looks:
+        yield "Number of seeds: fixed. The trials are tested once."
+        return
+    seeds = listed([str(look) for look in plan.looks])
+    yield (
+        f"Looks at the data: planned after {seeds} seeds; {plan.taken} of {len(plan.looks)} were taken. An arm gets no "
+        "more seeds after the look that decides it."
+    )
+
+
+def _margin_sentences(comparison: Comparison) -> Iterator[str]:
+    if margin := margins_by_metric(comparison, (comparison.primary,)):
+        yield f"Equivalence margin in the unit of the metric: {margin}."
+
+
+def arms(comparison: Comparison, files: RunFiles) -> Answer:
+    """Return the answer about the values of alpha."""
+    names = [_arm_with_role(comparison, arm.name) for arm in comparison.arms]
+    statements = [
+        f"Arms: {', '.join(names)}. Differences are arm minus {comparison.baseline}.",
+        *_unreported(comparison, files),
+        *filter(None, [noise_sentence(comparison)]),
+    ]
+    return Answer(
+        "How were the values of alpha chosen, and are all of them reported?",
+        "ACL C2; NeurIPS: experimental setting",
+        tuple(statements),
+        ("the reason for these values of alpha, and values of alpha that were tried outside these runs",),
+    )
+
+
+def _arm_with_role(comparison: Comparison, arm: str) -> str:
+    assessment = comparison.assessment(arm, comparison.primary)
+    role = assessment.role if assessment else "arm"
+    return arm if role == "arm" else f"{arm} ({role})"
+
+
+def _unreported(comparison: Comparison, files: RunFiles) -> Iterator[str]:
+    """Yield whether all declared arms have results; nothing if no file declares them."""
+    declared = [str(arm.get("name")) for arm in files.arms]
+    finished = {arm.name for arm in comparison.arms}
+    if not declared:
+        return
+    missing = [arm for arm in dict.fromkeys(declared) if arm not in finished]
+    if missing:
+        yield f"These declared arms have no result in this comparison: {', '.join(missing)}."
+    else:
+        yield "Every arm that the sweep declares is reported."
+
+
+def hyperparameters(comparison: Comparison) -> Answer:
+    """Return the answer about the recipe."""
+    recipe = ", ".join(_fields(comparison.setting.recipe))
+    return Answer(
+        "Which hyperparameters were used, and how were they chosen?",
+        "ACL C2; NeurIPS: experimental setting",
+        (f"Recipe of all arms, apart from their declared overrides: {recipe}.",) if recipe else (),
+        (
+            *(() if recipe else ("the hyperparameters",)),
+            "the search that led to these values: the ranges, the number of settings tried, and the data that selected "
+            "among them",
+        ),
+    )
+
+
+def _fields(recipe: Mapping[str, Any]) -> Iterator[str]:
+    """Yield name and value of each field that is set; the fields of a part, such as `sft`, are yielded too."""
+    for field, value in recipe.items():
+        if isinstance(value, Mapping):
+            yield from _fields(value)
+        elif value is not None:
+            yield f"{field} {f'{value:g}' if isinstance(value, float) else value}"
+
+
+def model_and_data(comparison: Comparison, files: RunFiles) -> Answer:
+    """Return the answer about model and data."""
+    setting = comparison.setting
+    fingerprints = [
+        f"Fingerprint of the {part}: {', '.join(map(str, found))}."
+        for part in ("model", "data")
+        if (found := files.known("fingerprints", part))
+    ]
+    return Answer(
+        "Which model and data were used, and how large are they?",
+        "ACL B6 and C1; NeurIPS: experimental setting, licenses",
+        (
+            f"Model: {setting.model or 'unknown'}. Data: {setting.data or 'unknown'}.",
+            *fingerprints,
+            *_held_out(comparison),
+            *_notes_of(files),
+        ),
+        (
+            "the number of parameters, all and trained",
+            *(() if len(fingerprints) == 2 else ("the exact versions of the model and of the data",)),
+            "the licenses, the sources and the languages of the data",
+        ),
+    )
+
+
+def _held_out(comparison: Comparison) -> Iterator[str]:
+    found = [one for arm in comparison.treated if (one := comparison.assessment(arm.name, comparison.primary))]
+    if not found or found[0].comparison.items == 1:
+        return
+    items, clusters = found[0].comparison.items, found[0].comparison.clusters
+    groups = "" if clusters == items else f" in {clusters:,} groups of dependent examples"
+    yield f"The primary metric is measured on {counted(items, 'example')}{groups}."
+
+
+def _notes_of(files: RunFiles) -> Iterator[str]:
+    """Yield the sentences on the data that the sweep wrote into the manifest."""
+    for notes in files.known("notes"):
+        yield from map(str, notes[:MOST_NOTES] if isinstance(notes, list) else ())
+
+
+def shared_draws(files: RunFiles) -> Answer:
+    """Return the answer about the randomness that arms share."""
+    question, covers = "Which randomness do the arms share?", "NeurIPS: statistical significance, reproducibility"
+    if not files.specs:
+        return Answer(question, covers, (), ("the randomness that runs with the same seed share",))
+    statements = [
+        "Arms with the same seed share the order of the training examples, dropout and the random draws of the noise. "
+        "Alpha multiplies these draws. Their results are therefore paired, and those of arms with noise are correlated."
+    ]
+    if own := files.arms_with("repeat"):
+        statements.append(f"These arms have random streams of their own: {', '.join(own)}.")
+    if other := files.arms_with("noise"):
+        statements.append(f"These arms draw from a distribution of their own: {', '.join(other)}.")
+    return Answer(question, covers, tuple(statements))

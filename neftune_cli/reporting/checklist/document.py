@@ -1,0 +1,102 @@
+"""Checklist for papers: questions about experiments with answers from the comparison, `sweep.yaml` and `manifest.json`.
+
+The questions cover those of the ACL's and NeurIPS' checklists about experiments, in other words. An answer states only
+what the files show. What they do not show is listed under `missing`, for the authors to fill in.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.evidence.measurements import Evidence
+from neftune_cli.reporting.cells import DASH, NOT_FINITE
+from neftune_cli.reporting.checklist import design, inference, resources
+from neftune_cli.reporting.checklist.answer import Answer
+from neftune_cli.reporting.checklist.files import RunFiles, joined_specs
+from neftune_cli.reporting.sanitizing import markdown_text
+from neftune_cli.reporting.sections import title
+
+TITLE = "Checklist for papers"
+INTRODUCTION = (
+    "Answers to the questions of conference checklists about experiments, as far as the files of the sweep have them. "
+    "Lines that begin with “To fill in” are unknown to neftune."
+)
+SEEDS_TITLE = "Values by seed"
+
+
+@dataclass(frozen=True)
+class SeedTable:
+    """Values of the primary metric: one row for each seed, and one column for each arm."""
+
+    caption: str
+    arms: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """Seed and values."""
+
+
+def checklist(comparison: Comparison, files: RunFiles) -> list[Answer]:
+    """Return the questions in the order of a paper, with their answers."""
+    return [
+        design.runs(comparison),
+        design.seeds(comparison, files),
+        design.predeclared(comparison, files),
+        design.arms(comparison, files),
+        design.hyperparameters(comparison),
+        design.model_and_data(comparison, files),
+        design.shared_draws(files),
+        inference.intervals(comparison),
+        inference.multiplicity(comparison),
+        inference.exclusions(comparison, files),
+        resources.compute(files),
+        resources.software(files),
+        inference.scope(comparison),
+    ]
+
+
+def seed_table(comparison: Comparison) -> SeedTable:
+    """Return the values of the primary metric by seed, with the arms as columns."""
+    metric = comparison.metrics[comparison.primary]
+    by_arm = {arm.name: one.by_seed if (one := arm.estimates.get(metric.key)) else {} for arm in comparison.arms}
+    seeds = sorted({seed for values in by_arm.values() for seed in values})
+    unit = f" ({metric.unit})" if metric.unit else ""
+
+    def cell(value: float | None) -> str:
+        if value is None:
+            return DASH
+        return metric.number(value) if math.isfinite(value) else NOT_FINITE
+
+    rows = tuple((str(seed), *(cell(values.get(seed)) for values in by_arm.values())) for seed in seeds)
+    return SeedTable(f"{metric.name}{unit} of each trial.", tuple(by_arm), rows)
+
+
+def to_checklist(comparisons: Sequence[Comparison], evidence: Sequence[Evidence] = ()) -> str:
+    """Return the checklists in Markdown, one after another, ending with a line break.
+
+    Args:
+        comparisons: each gets one checklist.
+        evidence: trials of each comparison, in the same order; empty if their files are not known.
+    """
+    files = [RunFiles.read(joined_specs(one.specs), one.manifest) for one in evidence]
+    return "\n".join(map(checklist_markdown, comparisons, files or [RunFiles()] * len(comparisons)))
+
+
+def checklist_markdown(comparison: Comparison, files: RunFiles) -> str:
+    """Return one checklist in Markdown, ending with a line break."""
+    lines = [f"# {TITLE}: {markdown_text(title(comparison))}", INTRODUCTION]
+    for answer in checklist(comparison, files):
+        lines += [f"## {answer.question}", f"*{answer.covers}*", _bullets(answer)]
+    table = seed_table(comparison)
+    lines += [f"## {SEEDS_TITLE}", markdown_text(table.caption), _seed_lines(table)]
+    return "\n\n".join(lines) + "\n"
+
+
+def _bullets(answer: Answer) -> str:
+    known = (f"- {markdown_text(line)}" for line in answer.statements)
+    return "\n".join([*known, *(f"- **To fill in:** {markdown_text(line)}" for line in answer.missing)])
+
+
+def _seed_lines(table: SeedTable) -> str:
+    rows = [("seed", *table.arms), *table.rows]
+    lines = [f"| {' | '.join(markdown_text(cell).replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+    return "\n".join([lines[0], f"|{' --: |' * len(rows[0])}", *lines[1:]])

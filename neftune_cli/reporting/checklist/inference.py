@@ -1,0 +1,121 @@
+"""Answers of the checklist about the analysis: intervals, number of tests, exclusions and scope."""
+
+import math
+from collections.abc import Iterator
+
+from neftune_cli.analysis.results import Assessment, Comparison
+from neftune_cli.formatting import counted, percent
+from neftune_cli.reporting.checklist.answer import Answer
+from neftune_cli.reporting.checklist.design import MOST_NOTES
+from neftune_cli.reporting.checklist.files import RunFiles
+
+
+def intervals(comparison: Comparison) -> Answer:
+    """Return the answer about intervals and tests."""
+    question = "How were intervals and tests computed, and what do they assume?"
+    covers = "ACL C3; NeurIPS: statistical significance"
+    found = list(_assessments(comparison))
+    if not any(one.comparison.about == "method" for one in found):
+        few = "There is no test: a verdict needs at least three seeds that an arm shares with the baseline."
+        return Answer(question, covers, (few,))
+    level, has_items = percent(comparison.confidence), any(one.comparison.items > 1 for one in found)
+    factors = (
+        "Seeds and held-out items are crossed random factors; the standard error has a part from each."
+        if has_items
+        else "Seeds are the random factor."
+    )
+    return Answer(
+        question,
+        covers,
+        (
+            f"Intervals of {level} are t intervals of the paired difference to {comparison.baseline}. {factors}",
+            f"Assumptions: {_assumptions(has_items=has_items)}",
+            "With few seeds, normality cannot be checked. Strongly skewed differences raise the error rates.",
+            "Equivalence is shown by two one-sided tests, with the interval of "
+            f"{percent(2 * comparison.confidence - 1)}.",
+        ),
+    )
+
+
+def _assumptions(*, has_items: bool) -> str:
+    of_seeds = "the seeds are a random sample, and their differences are independent and about normal."
+    of_items = " The items, or their groups, are a random sample of the population that the conclusion is about."
+    return of_seeds + (of_items if has_items else "")
+
+
+def multiplicity(comparison: Comparison) -> Answer:
+    """Return the answer about the number of tests."""
+    return Answer(
+        "How many tests were made, and how is their number accounted for?",
+        "NeurIPS: statistical significance",
+        (
+            *_adjustments(comparison),
+            f"P-values are not adjusted over the {counted(len(comparison.metrics), 'metric')}: the conclusion is based "
+            "on the primary one.",
+        ),
+    )
+
+
+def _adjustments(comparison: Comparison) -> Iterator[str]:
+    tested = [one for one in _assessments(comparison) if math.isfinite(one.p_adjusted) and one.role != "control"]
+    yield (
+        f"{counted(len(tested), 'arm')} {'is' if len(tested) == 1 else 'are'} tested on the primary metric. P-values "
+        f"are adjusted over the arms of a metric by Hommel's method, at a level of {percent(1 - comparison.confidence)}"
+        ", separately for difference and for equivalence. Intervals are simultaneous over these arms."
+    )
+    yield from _role_sentences(comparison)
+    if comparison.primary in comparison.noise_tests:
+        yield (
+            "Whether any arm with noise differs is tested first, by the mean of these arms and by the trend over "
+            "alpha. No arm has a smaller adjusted p-value than this test."
+        )
+    if comparison.plan and comparison.plan.looks:
+        yield f"P-values and intervals are also adjusted for the {len(comparison.plan.looks)} planned looks."
+
+
+def _role_sentences(comparison: Comparison) -> Iterator[str]:
+    roles = {one.role for one in _assessments(comparison)}
+    if "primary" in roles:
+        yield "The primary arm is tested alone; the exploratory arms are adjusted among themselves."
+    if "control" in roles:
+        yield "Each control is tested apart from the other arms."
+
+
+def exclusions(comparison: Comparison, files: RunFiles) -> Answer:
+    """Return the answer about missing runs and data."""
+    return Answer(
+        "Were runs or data excluded, and did runs fail?",
+        "ACL C3; NeurIPS: reproducibility",
+        (*_missing_runs(comparison, files), *_dropped_rows(files), *comparison.notes[:MOST_NOTES]),
+        () if files.specs else ("runs that failed or were left out before the comparison",),
+    )
+
+
+def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
+    yield from (f"Missing from the numbers: {line}" for line in comparison.unfinished)
+    if not comparison.unfinished and files.specs:
+        yield "No trial is missing: every declared trial has finished and is included."
+
+
+def _dropped_rows(files: RunFiles) -> Iterator[str]:
+    if any(spec.get("skip_bad_rows") for spec in files.specs):
+        yield "Rows of the data that could not be used were dropped and counted (skip_bad_rows)."
+
+
+def _assessments(comparison: Comparison) -> Iterator[Assessment]:
+    """Yield the assessments of the primary metric."""
+    found = (comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated)
+    return (one for one in found if one)
+
+
+def scope(comparison: Comparison) -> Answer:
+    """Return the answer about the scope of the conclusions."""
+    return Answer(
+        "For what do the conclusions hold?",
+        "ACL A1; NeurIPS: limitations",
+        (
+            f"For this setting only: {comparison.setting.description}. Another model, data set or recipe was not "
+            "measured.",
+        ),
+        ("other limitations of the work",),
+    )

@@ -1,0 +1,305 @@
+"""Checklist for papers: answers from full, empty and damaged files; what is unknown is to be filled in."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence
+from neftune_cli.metrics import Margin
+from neftune_cli.reporting.checklist.document import checklist, checklist_markdown, seed_table, to_checklist
+from neftune_cli.reporting.checklist.files import RunFiles
+from neftune_cli.reporting.documents import OutputFormat, document
+from tests.page_contents import comparison
+from tests.unit.comparisons import comparison as compared
+from tests.unit.comparisons import estimate, summary
+
+SPEC = """
+model: tiny
+skip_bad_rows: true
+train: {epochs: 3, lora_rank: 8}
+seeds: [0, 1, 2, 3]
+arms:
+- {name: alpha=0, alpha: 0}
+- {name: alpha=5, alpha: 5}
+- {name: alpha=10, alpha: 10}
+- {name: alpha=15, alpha: 15}
+"""
+MANIFEST = {
+    "versions": {"python": "3.11.2", "torch": "2.13.0"},
+    "git": {"commit": "d59f943", "dirty": True},
+    "hardware": {"device": "cuda", "precision": "bfloat16", "cores": 16},
+    "workers": {"number": 2},
+    "fingerprints": {"model": "b85e", "data": "ff51"},
+    "notes": ["400 examples for training and 200 held out."],
+    "truth": {"seconds": 75.0},
+    "trials": {
+        "a": {"seconds": 60.0, "peak_memory": 2_000_000_000},
+        "b": {"seconds": 75.5, "peak_memory": 3_000_000_000},
+        "c": {"seconds": None},
+    },
+}
+FULL = RunFiles.read(SPEC, json.dumps(MANIFEST))
+DAMAGED = (
+    "",
+    "{",
+    "[1, 2]",
+    "null",
+    "seeds: [",
+    "arms: 5",
+    "arms: [5, null]",
+    "\t: x",
+    "train: 5",
+    "a: !!python/name:os",
+)
+PLAN = AnalysisPlan(
+    metric="eval_loss",
+    margin=Margin(0.02),
+    primary_arm="alpha=5",
+    controls=("alpha=15",),
+    looks=(5, 8, 12, 20),
+    seeds=tuple(range(20)),
+    taken=2,
+)
+NOTHING = AnalysisPlan()
+
+
+def test_design_is_answered_from_the_comparison_and_the_spec() -> None:
+    answers = texts(comparison(), FULL)
+
+    assert "16 fine-tuning runs: 4 arms with 4 seeds each. The model before" in answers["How many runs are behind each"]
+    assert "Seeds: 0, 1, 2, 3." in answers["Which seeds were used"]
+    assert "dropout, the initial weights of the LoRA adapters and the random draws" in answers["Which seeds were used"]
+    assert (
+        "Arms: alpha=0, alpha=5, alpha=10, alpha=15. Differences are arm minus alpha=0." in answers["How were the val"]
+    )
+    assert "Every arm that the sweep declares is reported." in answers["How were the val"]
+    assert "9.0% (alpha=5)" in answers["How were the val"]
+    assert "epochs 3, learning_rate 0.001, batch_size 16." in answers["Which hyperparameters"]
+    assert "The primary metric is measured on 40 examples." in answers["Which model and data"]
+    assert "400 examples for training and 200 held out." in answers["Which model and data"]
+    assert "Fingerprint of the model: b85e." in answers["Which model and data"]
+    assert "Alpha multiplies these draws." in answers["Which randomness"]
+
+
+def test_analysis_is_answered_from_the_comparison() -> None:
+    answers = texts(comparison(), FULL)
+
+    assert "Intervals of 95% are t intervals of the paired difference to alpha=0." in answers["How were intervals"]
+    assert "crossed random factors" in answers["How were intervals"]
+    assert "with the interval of 90%." in answers["How were intervals"]
+    tests = answers["How many tests"]
+    assert "3 arms are tested on the primary metric." in tests
+    assert "Hommel's method, at a level of 5%" in tests
+    assert "Whether any arm with noise differs is tested first" in tests
+    assert "not adjusted over the 4 metrics" in tests
+    excluded = answers["Were runs or data excluded"]
+    assert "Missing from the numbers: alpha=15,seed=4 failed: out of memory" in excluded
+    assert "were dropped and counted (skip_bad_rows)" in excluded
+    assert "tiny on bios" in answers["For what do the conclusions hold"]
+
+
+def test_resources_are_answered_from_the_manifest() -> None:
+    answers = texts(comparison(), FULL)
+
+    compute = answers["Which hardware"]
+    assert "Hardware: device cuda, precision bfloat16, cores 16." in compute
+    assert "Trials that ran at the same time: 2." in compute
+    assert "Run time of 2 trials" in compute
+    assert "2 min 16 s in total, 1 min 0 s to 1 min 16 s each." in compute
+    assert "Elapsed time, with trials side by side: 1 min 15 s." in compute
+    assert "Peak memory of a trial: 3.0 GB." in compute
+    software = answers["Which software"]
+    assert "Versions: python 3.11.2, torch 2.13.0." in software
+    assert "Git commit of neftune: d59f943 with uncommitted changes." in software
+
+
+def test_unknown_facts_are_to_be_filled_in() -> None:
+    of_nothing = {answer.question: answer.missing for answer in checklist(comparison(), RunFiles())}
+    of_all = {answer.question: answer.missing for answer in checklist(replace(comparison(), plan=NOTHING), FULL)}
+
+    def missing(found: dict[str, tuple[str, ...]], start: str) -> tuple[str, ...]:
+        return next(texts for question, texts in found.items() if question.startswith(start))
+
+    assert missing(of_nothing, "Which seeds") == ("what a seed changes in these runs",)
+    assert missing(of_nothing, "Which hardware")[:2] == ("the hardware", "the run time")
+    assert missing(of_nothing, "Which software")[0] == "the software and its versions"
+    assert missing(of_nothing, "Which model")[1] == "the exact versions of the model and of the data"
+    assert missing(of_nothing, "Which choices") == ("whether these choices were made before the results were seen",)
+    assert missing(of_nothing, "Which randomness") == ("the randomness that runs with the same seed share",)
+    assert missing(of_nothing, "Were runs") == ("runs that failed or were left out before the comparison",)
+    assert missing(of_all, "Which seeds") == missing(of_all, "Which choices") == missing(of_all, "Were runs") == ()
+    assert missing(of_all, "Which hardware")[0] == "the product name and the memory of the accelerators, if any"
+    assert missing(of_all, "Which model")[0] == "the number of parameters, all and trained"
+    assert any("the ranges, the number of settings tried" in text for text in missing(of_all, "Which hyperparameters"))
+
+
+def test_declared_choices() -> None:
+    declared = texts(replace(comparison(), plan=PLAN), FULL)["Which choices"]
+
+    assert "Primary metric: held-out loss (declared)." in declared
+    assert "Equivalence margin: declared, 0.02." in declared
+    assert "Primary arm: alpha=5. The other arms are exploratory." in declared
+    assert "Controls of the instrument, which are not part of the conclusion: alpha=15." in declared
+    assert "planned after 5, 8, 12 and 20 seeds; 2 of 4 were taken." in declared
+    tests = texts(replace(comparison(), plan=PLAN), FULL)["How many tests"]
+    assert "adjusted for the 4 planned looks" in tests
+
+
+def test_choices_that_were_not_declared_are_said_to_be_so() -> None:
+    undeclared = texts(comparison(), FULL)["Which choices"]
+    empty = texts(replace(comparison(), plan=NOTHING), FULL)["Which choices"]
+
+    assert undeclared.startswith("None were declared before the first trial.")
+    assert "Primary metric, on which the conclusion is based: held-out loss." in undeclared
+    assert "Primary metric: held-out loss (the default, not declared)." in empty
+    assert "Equivalence margin: the default, not declared." in empty
+    assert "Primary arm: none declared. All arms are tested together." in empty
+    assert "Number of seeds: fixed. The trials are tested once." in empty
+
+
+def test_recipe_has_the_fields_that_are_set() -> None:
+    setting = replace(comparison().setting, recipe={"epochs": 3.0, "max_steps": None, "sft": {"warmup_ratio": 0.1}})
+    answers = texts(replace(comparison(), setting=setting), FULL)
+
+    assert "overrides: epochs 3, warmup_ratio 0.1." in answers["Which hyperparameters"]
+
+
+def test_arms_without_results_and_with_draws_of_their_own_are_named() -> None:
+    more = SPEC + "- {name: again, repeat: 1}\n- {name: bell, noise: gaussian}\n"
+    answers = texts(comparison(), RunFiles.read(more))
+
+    assert "These declared arms have no result in this comparison: again, bell." in answers["How were the val"]
+    assert "These arms have random streams of their own: again." in answers["Which randomness"]
+    assert "These arms draw from a distribution of their own: bell." in answers["Which randomness"]
+
+
+def test_roles_are_named_and_controls_are_not_counted() -> None:
+    whole = comparison()
+    first, *others, last = whole.arms
+    found = last.estimates["eval_loss"]
+    assert found is not None
+    assert found.assessment is not None
+    control = replace(found, assessment=replace(found.assessment, role="control"))
+    whole = replace(whole, arms=(first, *others, replace(last, estimates={"eval_loss": control})), noise_tests={})
+
+    assert "alpha=15 (control)." in texts(whole, FULL)["How were the val"]
+    assert "2 arms are tested on the primary metric." in texts(whole, FULL)["How many tests"]
+    assert "Each control is tested apart from the other arms." in texts(whole, FULL)["How many tests"]
+    assert "tested first" not in texts(whole, FULL)["How many tests"]
+
+
+def test_few_seeds_have_no_test() -> None:
+    alone = compared(summary("alpha=0", 0.0, {"eval_loss": estimate((1.5,))}))
+
+    assert "There is no test" in texts(alone, FULL)["How were intervals"]
+    assert "1 fine-tuning run: 1 arm with 1 seed each." in texts(alone, FULL)["How many runs"]
+
+
+def test_files_of_several_sweeps_are_joined() -> None:
+    other = {**MANIFEST, "hardware": {"device": "cpu"}, "trials": {"d": {"seconds": 4.5}}}
+    files = RunFiles.read("---\n".join([SPEC, SPEC]), json.dumps(MANIFEST, indent=2) + json.dumps(other))
+
+    assert len(files.specs) == len(files.manifests) == 2
+    assert files.known("git", "commit") == ["d59f943"]
+    assert files.known("hardware", "device") == ["cuda", "cpu"]
+    assert files.numbers("seconds") == [60.0, 75.5, 4.5]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_damaged_files_are_unknown(text: str) -> None:
+    answers = checklist(comparison(), RunFiles.read(text, text))
+
+    assert len(answers) == 13
+    assert all(answer.statements or answer.missing for answer in answers)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["trials", "hardware", "versions", "git", "commit", "seconds", "truth", "notes", "workers"]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_no_content_of_a_manifest_is_an_error(content: object) -> None:
+    text = json.dumps(content)
+
+    assert checklist_markdown(comparison(), RunFiles.read(text, text)).endswith("|\n")
+
+
+def test_values_by_seed() -> None:
+    arms = (
+        summary("alpha=0", 0.0, {"eval_loss": estimate((1.5, 1.25))}),
+        summary("alpha=5", 5.0, {"eval_loss": estimate((float("inf"),))}),
+        summary("alpha=9", 9.0, {"eval_loss": None}),
+    )
+    table = seed_table(compared(*arms))
+
+    assert table.arms == ("alpha=0", "alpha=5", "alpha=9")
+    assert table.rows == (("0", "1.5000", "not finite", "\N{EN DASH}"), ("1", "1.2500", *["\N{EN DASH}"] * 2))
+    assert table.caption == "Held-out loss (nats) of each trial."
+
+
+def test_markdown_has_every_question_and_rectangular_tables() -> None:
+    text = checklist_markdown(comparison(), FULL)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+
+    assert text.count("\n## ") == 13 + 1
+    assert text.count("**To fill in:**") == sum(len(one.missing) for one in checklist(comparison(), FULL))
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {6}
+    assert rows[0] == "| seed | alpha=0 | alpha=5 | alpha=10 | alpha=15 |"
+    assert len(rows) == 2 + 4
+
+
+@pytest.mark.parametrize(
+    "name", ["a|b", "<script>alert(1)</script>", "[x](http://y)", "*b* `c` $d$", "a\nb\n# c", "\\|"]
+)
+def test_hostile_names_are_escaped(name: str) -> None:
+    whole = comparison()
+    hostile = replace(whole, arms=(*whole.arms[:-1], replace(whole.arms[-1], name=name)), sweep=name)
+    text = checklist_markdown(
+        hostile, RunFiles.read(f"arms: [{{name: {json.dumps(name)}}}]", json.dumps({"git": {"commit": name}}))
+    )
+
+    assert text.count("\n# ") == 0
+    assert not re.search(r"(?<!\\)<", text)
+    assert not re.search(r"(?<!\\)\[x", text)
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) for row in rows} == {6}
+
+
+def test_document_reads_the_files_of_the_evidence(tmp_path: Path) -> None:
+    evidence = Evidence("bios", comparison().setting, (), {}, (str(tmp_path),), (SPEC,), manifest=json.dumps(MANIFEST))
+
+    assert document([comparison()], OutputFormat.CHECKLIST) == checklist_markdown(comparison(), RunFiles())
+    with_files = document([comparison()] * 2, OutputFormat.CHECKLIST, evidence=[evidence] * 2)
+    assert with_files == "\n".join([checklist_markdown(comparison(), FULL)] * 2)
+    assert to_checklist([]) == ""
+
+
+def texts(whole: Comparison, files: RunFiles) -> dict[str, str]:
+    """Return the statements of each answer by the start of its question."""
+    found = {answer.question: " ".join(answer.statements) for answer in checklist(whole, files)}
+    return Starts(found)
+
+
+class Starts(dict[str, str]):
+    """Mapping that finds the only key with a start."""
+
+    def __getitem__(self, start: str) -> str:
+        (found,) = (value for key, value in self.items() if key.startswith(start))
+        return found
