@@ -13,7 +13,7 @@ from experiments.null_simulations.report import percents, text_table
 
 def looks_table(rates: Mapping[str, LooksErrorRates]) -> str:
     """Return the error rates of planned looks, in percent."""
-    head = ("arms with noise", "family-wise", "any noise", "equivalence", "any false word", "intervals", "seeds")
+    head = ("arms with noise", "family-wise", "any noise", "equivalence", "any false verdict", "intervals", "seeds")
     lines = [
         (
             title,
@@ -27,7 +27,7 @@ def looks_table(rates: Mapping[str, LooksErrorRates]) -> str:
 
 def item_looks_table(rates: Iterable[TableErrorRates]) -> str:
     """Return the error rates of planned looks on tables with items, in percent."""
-    head = ("arms", "variance of items / seed", "family-wise", "any noise", "equivalence", "any false word", "seeds")
+    head = ("arms", "variance of items / seed", "family-wise", "any noise", "equivalence", "any false verdict", "seeds")
     lines = [
         (
             str(one.arms),

@@ -14,7 +14,7 @@ from neftune_cli.evidence.measurements import AnalysisPlan, Floats, ItemValues, 
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS
 
 TABLE_ROWS = ((1, 0.1), (1, 1.0), (3, 0.0), (3, 0.1), (3, 0.3), (3, 1.0))
-"""Number of arms with noise, and the variance of a difference due to the sample of items, as a share of the variance
+"""Arms with noise, and the variance of a difference that is due to the sample of items, as a share of the variance
 of one seed."""
 ITEMS = 20
 RESIDUAL_SHARE = 0.2

@@ -1,0 +1,92 @@
+"""Chances of a decision, compared with simulated sweeps, exact power, and limiting cases."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.stats import chi2, nct, t
+from statsmodels.stats.power import TTestPower
+
+from neftune_cli.analysis.crossed_factors import CrossedMean
+from neftune_cli.analysis.planning import Outlook, outlook, seeds_for_equivalence
+from neftune_cli.analysis.sequential import SequentialTest
+
+FIVE_TO_TWENTY = SequentialTest((5, 8, 12, 20))
+
+
+def measured(mean: float = 0.3, variance: float = 1.0, seeds: int = 5, items: float = 0.0) -> CrossedMean:
+    clusters, share = (200, variance / seeds / (variance / seeds + items)) if items else (1, 1.0)
+    return CrossedMean(mean, variance, items, seeds, clusters, seeds - 1, share)
+
+
+def chances(mean: CrossedMean, effect: float, margin: float = 0.5, arms: int = 1) -> list[Outlook]:
+    looks = [seeds for seeds in FIVE_TO_TWENTY.looks if seeds > mean.seeds]
+    return outlook(mean, effect, margin=margin, test=FIVE_TO_TWENTY, alpha=0.05, looks=looks, arms=arms)
+
+
+def test_chances_rise_with_the_seeds_and_lie_in_their_ranges() -> None:
+    for effect in (0.0, 0.5, 1.0):
+        found = chances(measured(), effect)
+        assert [one.seeds for one in found] == [8, 12, 20]
+        assert [one.chance for one in found] == sorted(one.chance for one in found)
+        assert all(0 <= one.low <= one.chance <= one.high <= 1 for one in found)
+        assert {one.effect for one in found} == {effect}
+
+
+def test_many_seeds_of_one_look_have_the_power_of_the_t_test() -> None:
+    """With three measured seeds of one hundred, the chance is nearly that of a fixed design."""
+    mean = measured(0.3, variance=1.0, seeds=3)
+    test = SequentialTest((100,))
+    (found,) = outlook(mean, 0.3, margin=1e-9, test=test, alpha=0.05, looks=[100])
+    variance = 2 * 1.0 / chi2.ppf(0.5, 3)  # the sum of squares of three seeds around 0.3 is 2
+    power = TTestPower().power(0.3 / math.sqrt(variance), 100, 0.05)
+    assert found.chance == pytest.approx(power, abs=0.03)
+
+
+def test_range_is_that_of_the_variance() -> None:
+    mean, test = measured(0.3, variance=1.0, seeds=3), SequentialTest((60,))
+    (found,) = outlook(mean, 0.3, margin=1e-9, test=test, alpha=0.05, looks=[60])
+    ends = [0.3 / math.sqrt(2 / chi2.ppf(share, 3) / 60) for share in (0.1, 0.9)]
+    powers = [nct.sf(t.isf(0.025, 59), 59, end) for end in ends]
+    assert (found.low, found.high) == pytest.approx(tuple(powers), abs=0.04)
+
+
+def test_distance_to_the_assumed_effect_counts_as_variance() -> None:
+    near, far = (chances(measured(distance, variance=0.1), 0.0, margin=0.6)[0].chance for distance in (0.1, 0.5))
+    assert near > far
+
+
+def test_several_arms_have_smaller_chances_than_one() -> None:
+    one, three = chances(measured(), 0.7), chances(measured(), 0.7, arms=3)
+    assert three[0].chance < one[0].chance
+    assert all(several.chance <= alone.chance for several, alone in zip(three, one, strict=True))
+    assert three[-1].chance > one[-1].chance / 2
+
+
+def test_items_limit_the_chance_of_equivalence() -> None:
+    few_items = chances(measured(0.0, items=0.09), 0.0)[-1]
+    assert few_items.chance < chances(measured(0.0), 0.0)[-1].chance
+    assert few_items.high < 0.5  # the standard error is at least 0.3, and the margin is 0.5
+
+
+def test_no_chance_without_a_variance() -> None:
+    assert chances(replace(measured(), seed_variance=0.0), 1.0) == []
+    assert chances(replace(measured(), seed_degrees=0), 1.0) == []
+
+
+@pytest.mark.parametrize("margin", [0.3, 0.5, 1.0])
+def test_seeds_for_equivalence_have_the_power(margin: float) -> None:
+    seeds = seeds_for_equivalence(measured(), margin, alpha=0.05)
+    assert seeds is not None
+    draws = np.random.default_rng(0)
+    values = draws.normal(size=(20_000, seeds))
+    errors = values.std(axis=1, ddof=1) / math.sqrt(seeds)
+    shown = np.abs(values.mean(axis=1)) + t.isf(0.05, seeds - 1) * errors < margin
+    # the normal approximation needs up to two seeds more
+    assert 0.65 <= shown.mean() <= 0.85
+
+
+def test_no_number_of_seeds_is_enough_if_items_limit_the_precision() -> None:
+    assert seeds_for_equivalence(measured(items=0.09), 0.5, alpha=0.05) is None
+    assert seeds_for_equivalence(measured(), 0.0, alpha=0.05) is None
