@@ -53,7 +53,8 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     declared = replace(options, margins={planned: plan.margin} if plan and plan.margin else {})
     options = _resolved(options, declared, primary, metrics, first, baseline, base_scores)
     design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
-    looks = design.taken(metrics[planned], declared.margin(metrics[planned], first, baseline, base_scores))
+    margin = declared.margin(metrics[planned], first, baseline, base_scores)
+    looks = design.taken(metrics[planned], margin.size)
     assessed = {key: design.assess(metric, options.margins[key].size, looks) for key, metric in metrics.items()}
     studied = design.studied(looks)
     stopping = _early_stopping(studied, design, looks, metrics, options)

@@ -46,7 +46,7 @@ class Decision:
     """Other arms; `missing_verdict_reason` returns the reason."""
 
     @property
-    def confirmatory(self) -> dict[str, Assessment]:
+    def confirmatory(self) -> Mapping[str, Assessment]:
         """Return the arms with a verdict that the decision is about: the primary arm, or all if none is declared."""
         return _confirmatory(self.with_verdict)
 

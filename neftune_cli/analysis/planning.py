@@ -126,8 +126,8 @@ def _decided(
     draws = np.random.default_rng(1)
     # new seeds are measured on the same items, so they keep the part of the distance that is due to these
     of_items = 1 - _share_of_seeds(mean)
-    expected = effect + of_items * (mean.mean - effect)
-    expected = expected + draws.normal(size=PATHS) * math.sqrt(mean.item_variance * (1 - of_items))
+    of_item_effects = draws.normal(size=PATHS) * math.sqrt(mean.item_variance * (1 - of_items))
+    expected = effect + of_items * (mean.mean - effect) + of_item_effects
     sums = np.full(PATHS, mean.mean * mean.seeds)
     squares = np.full(PATHS, mean.seed_variance * (mean.seeds - 1) + mean.mean**2 * mean.seeds)
     seen, decided, shares = mean.seeds, np.zeros(PATHS, dtype=bool), {}

@@ -77,6 +77,7 @@ _STARTS = {
     OutputFormat.LATEX: re.compile(r"% Needs \\usepackage\{booktabs\}\."),
     OutputFormat.HTML: re.compile(r'\s*<!DOCTYPE html>.{,2000}<meta name="generator" content="neftune">', re.DOTALL),
     OutputFormat.MARKDOWN: re.compile(rf"# [^\n]+\n.{{,2000}}^\W*{_WORDS}", re.DOTALL | re.MULTILINE),
+    OutputFormat.CHECKLIST: re.compile("# Checklist"),
     OutputFormat.TABLE: re.compile(rf"(?:[^\n]+\n){{1,6}}\n{_WORDS}"),
 }
 """How the documents of each format start. Tables and Markdown start with the name of the sweep and a headline word."""

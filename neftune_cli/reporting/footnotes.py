@@ -362,10 +362,8 @@ def precision_sentences(comparison: Comparison) -> list[str]:
     if precision is None:
         return []
     name = comparison.metrics[comparison.primary].name_within
-    return [
-        f"{_sources(precision, name)} {_more_seeds(precision)}{_more_items(precision)}{_for_the_same_time(precision)}",
-        *_agreeing_seeds(precision, name),
-    ]
+    more = f"{_more_seeds(precision)}{_more_items(precision)}{_for_the_same_time(precision)}"
+    return [f"{_sources(precision, name)} {more}"]
 
 
 def _sources(precision: Precision, name: str) -> str:
@@ -395,11 +393,3 @@ def _more_items(precision: Precision) -> str:
 def _for_the_same_time(precision: Precision) -> str:
     more = {"seeds": "more seeds", "items": "more held-out examples", None: ""}[precision.narrows_most]
     return f" For the same time, {more} narrow the intervals most." if more else ""
-
-
-def _agreeing_seeds(precision: Precision, name: str) -> Iterator[str]:
-    if arms := [arm.arm for arm in precision.arms if arm.seeds_agree_too_well]:
-        yield (
-            f"The seeds of {listed(arms)} agree in {name} more than the differences between items explain. Few seeds "
-            "agree by chance, so the interval may be too narrow."
-        )

@@ -1,6 +1,7 @@
 """`sweep` and `compare` of Python give the results of the commands."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,7 +11,13 @@ from neftune_cli.api import SweepResult
 from neftune_cli.errors import NothingToCompareError, UsageError
 from tests.command_line import Neftune
 
-SMALL = {"train_examples": 16, "eval_examples": 4, "max_steps": 2, "max_new_tokens": 4, "estimate": False}
+SMALL: dict[str, Any] = {
+    "train_examples": 16,
+    "eval_examples": 4,
+    "max_steps": 2,
+    "max_new_tokens": 4,
+    "estimate": False,
+}
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from neftune_cli.analysis.alignment import TrialsByArm
@@ -42,7 +43,7 @@ def assessed(of: Design, margin: float = MARGIN) -> MetricAssessment:
     return of.assess(LOSS, margin, of.taken(LOSS, margin))
 
 
-def p_of(differences: Sequence[float]) -> float:
+def p_of(differences: ArrayLike) -> float:
     return float(stats.ttest_1samp(differences, 0).pvalue)
 
 

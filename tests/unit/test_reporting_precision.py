@@ -66,23 +66,6 @@ def test_metric_without_items_names_seeds_alone() -> None:
     assert "examples" not in sentences
 
 
-def test_seeds_that_agree_by_chance_are_named() -> None:
-    draws = np.random.default_rng(0).normal(size=(3, 20))
-    noise = draws - draws.mean(axis=1, keepdims=True)
-    arms = joined(
-        arm("alpha=0", 0.0, {"eval_loss": with_items(np.ones(3))}),
-        arm("alpha=5", 5.0, {"eval_loss": 1.5 + noise + 1e-4 * np.arange(3)[:, None]}),
-    )
-    trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
-
-    *_, last = precision_sentences(compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, ())))
-
-    assert last == (
-        "The seeds of alpha=5 agree in held-out loss more than the differences between items explain. Few seeds agree "
-        "by chance, so the interval may be too narrow."
-    )
-
-
 @pytest.mark.parametrize("differences", [{5.0: (0.1, 0.2)}, {5.0: (0.1, 0.1, 0.1)}], ids=["two seeds", "constant"])
 def test_no_sentence_without_a_standard_error_over_seeds(differences: Mapping[float, Sequence[float]]) -> None:
     assert precision_sentences(compared(differences)) == []
