@@ -76,23 +76,23 @@ def run_looks(
 
 
 def _going_on(work: ExecutablePlan) -> tuple[str, ...]:
-    """Return the arms that need further seeds: those in question without a decision, and with them the controls."""
+    """Return the arms that need further seeds: those in question without a decision, and with them the controls.
+
+    An arm without an assessment gets no further seeds: a training diverged, or all trainings failed.
+    """
     from neftune_cli.analysis.looks import DECIDED
     from neftune_cli.reporting.reports import compare_sweep
 
-    others = tuple(arm.name for arm in work.planned.plan.spec.arms[1:])
     try:
         (compared, *_) = compare_sweep(work.planned.folder)
     except NothingToCompareError:  # all trials failed
         return ()
     comparison = compared.comparison
-    decided = {
-        arm.name
-        for arm in comparison.treated
-        if (one := comparison.assessment(arm.name, comparison.primary)) and one.verdict in DECIDED
-    }
-    studied = {arm.name for arm in comparison.studied}
-    return () if studied <= decided else tuple(arm for arm in others if arm not in decided)
+    assessed = {arm.name: comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated}
+    undecided = {arm for arm, one in assessed.items() if one and one.verdict not in DECIDED}
+    if not undecided & {arm.name for arm in comparison.studied}:
+        return ()
+    return tuple(arm.name for arm in work.planned.plan.spec.arms if arm.name in undecided)
 
 
 def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOutcome":

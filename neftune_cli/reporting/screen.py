@@ -43,7 +43,7 @@ MOST_LINES = 25
 
 
 @dataclass(frozen=True)
-class _Fact:
+class Fact:
     """A labelled sentence under the table."""
 
     label: str
@@ -63,19 +63,19 @@ def print_screen(console: Console, comparison: Comparison, *, has_commands: bool
     """
     table = screen_table(comparison, console.width)
     commands = _commands(comparison, report, console.width) if has_commands else []
-    above, facts = list(_above(comparison)), list(_facts(comparison, table))
+    above, below = list(_above(comparison)), list(_lines_below(comparison, table))
     room = MOST_LINES + max(0, len(comparison.arms) - 4)
-    while _height(console, *above, table.renderable(), _grid(facts), *commands) > room and any(
-        one.rank for one in facts
+    while _height(console, *above, table.renderable(), _grid(below), *commands) > room and any(
+        one.rank for one in below
     ):
-        facts.remove(max(facts, key=lambda one: one.rank))
-    if has_commands and _height(console, *above, table.renderable(), _grid(facts), *commands) > room:
+        below.remove(max(below, key=lambda one: one.rank))
+    if has_commands and _height(console, *above, table.renderable(), _grid(below), *commands) > room:
         commands = _commands(comparison, report, console.width, has_chance=False)
     for renderable in above:
         console.print(renderable)
     console.print(table.renderable())
-    if facts:
-        console.print(_grid(facts))
+    if below:
+        console.print(_grid(below))
     for command in commands:
         console.print(command, soft_wrap=isinstance(command, Text), crop=False)
 
@@ -87,8 +87,8 @@ def _above(comparison: Comparison) -> Iterator[RenderableType]:
         yield Text(terminal_text(comparison.apart))
     yield ""
     found = headline(comparison)
-    problems = (_Fact("PROBLEM", problem) for problem in comparison.learning.problems)
-    yield _grid([*problems, _Fact(found.word, found.sentence)], {"PROBLEM": "bold red"} | WORD_STYLES)
+    problems = (Fact("PROBLEM", problem) for problem in comparison.learning.problems)
+    yield _grid([*problems, Fact(found.word, found.sentence)], {"PROBLEM": "bold red"} | WORD_STYLES)
     yield ""
     yield _title(comparison)
 
@@ -145,20 +145,28 @@ def _title(comparison: Comparison) -> Text:
     return title if before is None else title.append(f"   base model {shown_metric(comparison).number(before)}", "dim")
 
 
-def _facts(comparison: Comparison, table: ScreenTable) -> Iterator[_Fact]:
+def facts(comparison: Comparison) -> Iterator[Fact]:
+    """Yield what the table of the primary metric does not show: roles, equivalence, other metrics, early stopping."""
+    yield from _roles(comparison)
+    yield from _equivalent(comparison)
+    yield from _other_metrics(comparison)
+    yield from _early_stopping(comparison)
+
+
+def _lines_below(comparison: Comparison, table: ScreenTable) -> Iterator[Fact]:
     """Yield the lines under the table."""
     names = list(short_names(comparison).values())
     labels = {"noise": "Noise ratio", "response": " ".join(filter(None, _response_heading(table)))}
     for column in table.left_out:
         if column.key in labels and len(names) <= MOST_LISTED + 1 and all(len(name) < 12 for name in names):
-            yield _Fact(labels[column.key], outside(column, names), rank=4)
+            yield Fact(labels[column.key], outside(column, names), rank=4)
     yield from _roles(comparison)
     yield from _equivalent(comparison)
     yield from _any_noise(comparison)
     yield from _other_metrics(comparison)
     yield from _early_stopping(comparison)
     if missing := comparison.unfinished:
-        yield _Fact("Missing", listed_at_most(missing, MOST_MISSING, separator="; "))
+        yield Fact("Missing", listed_at_most(missing, MOST_MISSING, separator="; "))
 
 
 def _response_heading(table: ScreenTable) -> tuple[str, str]:
@@ -166,14 +174,14 @@ def _response_heading(table: ScreenTable) -> tuple[str, str]:
     return upper[:1].upper() + upper[1:], lower
 
 
-def _roles(comparison: Comparison) -> Iterator[_Fact]:
+def _roles(comparison: Comparison) -> Iterator[Fact]:
     by_role: dict[str, list[str]] = {}
     for arm in comparison.treated:
         if one := comparison.assessment(arm.name, comparison.primary):
             by_role.setdefault(one.role, []).append(comparison.spoken(arm.name))
     parts = [f"{listed(arms)}: {_ROLES[role]}" for role, arms in by_role.items() if role in _ROLES]
     if parts:
-        yield _Fact("Arms", "; ".join(parts))
+        yield Fact("Arms", "; ".join(parts))
 
 
 _ROLES = {
@@ -183,25 +191,25 @@ _ROLES = {
 }
 
 
-def _equivalent(comparison: Comparison) -> Iterator[_Fact]:
+def _equivalent(comparison: Comparison) -> Iterator[Fact]:
     assessed = [comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated]
     margins = {one.margin for one in assessed if one and one.verdict == "equivalent"}
     if margins:
         level = percent(2 * comparison.confidence - 1)
         rule = comparison.margins[comparison.primary].rule()
         margin = comparison.metric.amount(max(margins))
-        yield _Fact("Equivalent", f"within {margin}, {rule}; {level} interval", rank=3)
+        yield Fact("Equivalent", f"within {margin}, {rule}; {level} interval", rank=3)
 
 
-def _any_noise(comparison: Comparison) -> Iterator[_Fact]:
+def _any_noise(comparison: Comparison) -> Iterator[Fact]:
     """Yield the test whether noise matters at all: the mean of the arms, and the trend if it is shown."""
     if test := comparison.noise_tests.get(comparison.primary):
         metric = shown_metric(comparison)
         shown = [one for one in test.contrasts if one.name == "mean" or one.assessment.verdict in DIFFERENT]
-        yield _Fact("Any noise", "; ".join(contrast_text(comparison, one, metric) for one in shown))
+        yield Fact("Any noise", "; ".join(contrast_text(comparison, one, metric) for one in shown))
 
 
-def _other_metrics(comparison: Comparison) -> Iterator[_Fact]:
+def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
     """Yield the other metrics that differ after the adjustment for the arms, or the one that is closest to it."""
     assessed = [
         (metric, arm.name, one)
@@ -214,10 +222,10 @@ def _other_metrics(comparison: Comparison) -> Iterator[_Fact]:
     if changed := [item for item in assessed if item[2].verdict in DIFFERENT]:
         metrics = dict.fromkeys((metric.key, str(one.verdict)) for metric, _, one in changed)
         texts = [_changed(comparison, *key, changed) for key in metrics]
-        yield _Fact("Other metrics", f"{listed_at_most(texts, MOST_CHANGED, '; ')} (each metric is tested by itself)")
+        yield Fact("Other metrics", f"{listed_at_most(texts, MOST_CHANGED, '; ')} (each metric is tested by itself)")
         return
     metric, arm, one = min(assessed, key=lambda item: item[2].p_adjusted)
-    yield _Fact(
+    yield Fact(
         "Other metrics", f"none shown to differ; closest: {metric.name_within}, {comparison.spoken(arm)}", rank=1
     )
 
@@ -228,14 +236,14 @@ def _changed(comparison: Comparison, key: str, verdict: str, changed: Sequence[t
     return f"{comparison.metrics[key].name_within} {verdict} with {named}"
 
 
-def _early_stopping(comparison: Comparison) -> Iterator[_Fact]:
+def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
     stopping = comparison.early_stopping if comparison.primary == HELD_OUT_LOSS else None
     if stopping is None or not comparison.treated:
         return
     baseline, last = stopping.arms[0], max(stopping.epochs)
     spoken = comparison.spoken(comparison.baseline)
     if baseline.best_epoch == last:
-        yield _Fact(
+        yield Fact(
             "Early stopping", f"{spoken} is best after its last epoch, {last}, so there is nothing to stop", rank=2
         )
         return
@@ -252,9 +260,9 @@ def _early_stopping(comparison: Comparison) -> Iterator[_Fact]:
             changed.append(f"{comparison.spoken(arm)} {stopped.best.verdict}")
     epoch = f"best epoch of {spoken}: {baseline.best_epoch:.1f} of {last}"
     if changed:
-        yield _Fact("Early stopping", f"at best epochs the verdicts are: {'; '.join(changed)} ({epoch})")
+        yield Fact("Early stopping", f"at best epochs the verdicts are: {'; '.join(changed)} ({epoch})")
     else:
-        yield _Fact("Early stopping", f"changes no verdict ({epoch})", rank=2)
+        yield Fact("Early stopping", f"changes no verdict ({epoch})", rank=2)
 
 
 # Commands
@@ -268,11 +276,11 @@ def _commands(comparison: Comparison, report: str, width: int, *, has_chance: bo
     """Return an empty line and the commands. Texts must not be wrapped, because they are commands to copy."""
     parts: list[RenderableType] = [Text("")]
     if step := next_step(comparison):
-        parts += [_command("Next", shlex.join(step.command), width), _grid([_Fact("", step.price)])]
+        parts += [_command("Next", shlex.join(step.command), width), _grid([Fact("", step.price)])]
     elif comparison.treated and decide(comparison).open_arms and not comparison.origin.is_sweep:
-        parts.append(_grid([_Fact("Next", "train more seeds, their number chosen in advance, and compare again")]))
+        parts.append(_grid([Fact("Next", "train more seeds, their number chosen in advance, and compare again")]))
     if has_chance and (chance := chance_sentence(comparison)):
-        parts.append(_grid([_Fact("Chance", chance)]))
+        parts.append(_grid([Fact("Chance", chance)]))
     if comparison.origin.folders:
         parts.append(_command("Details", details_command(comparison), width, continued=""))
     if report:
@@ -302,7 +310,7 @@ def _command_lines(command: str, width: int, continued: str) -> list[str]:
     return [*(line + continued for line in lines[:-1]), lines[-1]]
 
 
-def _grid(facts: Sequence[_Fact], styles: Mapping[str, str] | None = None) -> Table:
+def _grid(facts: Sequence[Fact], styles: Mapping[str, str] | None = None) -> Table:
     """Return labels and sentences in two columns, the sentences wrapped."""
     grid = Table.grid(padding=(0, _GAP, 0, 0), pad_edge=False)
     grid.add_column(no_wrap=True, min_width=_LABEL_WIDTH - _GAP)

@@ -2,108 +2,40 @@
 
 from dataclasses import replace
 
-import pytest
-
+from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.planning import Outlook
-from neftune_cli.analysis.results import Comparison, StoppedArm
-from neftune_cli.evidence.measurements import AnalysisPlan
-from neftune_cli.reporting.page.opening import Opening, look_sentence, opening, outlook_table
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.evidence.measurements import TrialOrigin
+from neftune_cli.reporting.page.opening import opening, outlook_table
 from neftune_cli.reporting.page.report import report_page
+from neftune_cli.reporting.screen import facts, scope_parts
 from tests.html_tree import read
-from tests.page_contents import comparison, content
+from tests.page_contents import content
 from tests.unit.comparisons import assessment, estimate, summary
 from tests.unit.comparisons import comparison as compared
 
 BASELINE = (1.5, 1.51, 1.52)
-LOOKS = AnalysisPlan(looks=(5, 8, 12, 20), seeds=tuple(range(20)), taken=2)
 ADVICE = "Not decided: there is no evidence yet. Alpha 5 is 0.5 lower."
 
 
-def test_headline_and_sentence_of_an_open_comparison() -> None:
-    shown = opening(open_comparison(), ADVICE)
+def test_texts_are_those_of_the_first_screen() -> None:
+    whole = open_comparison()
+    shown = opening(whole, ADVICE)
 
-    assert (shown.headline, shown.color) == ("Not decided", "inconclusive")
-    assert shown.sentence == "There is no evidence yet."
-    assert shown.statement == "Alpha 5 is 0.5 lower."
-    assert "neftune sweep --until-decided adds seeds at planned looks (5, 8, 12 and 20 seeds)" in shown.facts["Next"]
-
-
-def test_headline_of_a_decided_comparison() -> None:
-    shown = opening(comparison(), "Use alpha 5. It is lower.")
-
-    assert (shown.headline, shown.color, shown.sentence) == ("Decided", "better", "Use alpha 5.")
-    assert "Next" not in shown.facts
+    assert (shown.headline.upper(), shown.sentence) == (headline(whole).word, headline(whole).sentence)
+    assert shown.scope == " · ".join(scope_parts(whole))
+    assert shown.facts == {fact.label: fact.sentence for fact in facts(whole)}
+    assert shown.statement == ADVICE
 
 
-def test_comparison_that_learned_nothing_says_so_first() -> None:
-    not_learned = replace(
-        open_comparison(), learning=Learning(False, ("Fine-tuning does not improve it. Train more.",))
-    )
-    shown = opening(not_learned, "Fine-tuning does not improve it. Train more.")
+def test_next_step_has_its_price() -> None:
+    origin = TrialOrigin(folders=("results/bios",), is_sweep=True, seconds=10.0, workers=2)
+    chances = {"alpha=5": (Outlook(20, 0.0, 0.5, 0.4, 0.6),)}
+    shown = opening(replace(open_comparison(), origin=origin, outlooks=chances), ADVICE)
 
-    assert (shown.headline, shown.sentence) == ("Nothing to compare", "Fine-tuning does not improve it.")
-
-
-def test_single_arm_has_no_decision() -> None:
-    alone = compared(summary("alpha=0", 0.0, {"eval_loss": estimate(BASELINE)}))
-
-    assert opening(alone, "Only one arm.") == Opening("No comparison", "", "Only one arm.", scope_of(alone), {}, "")
-
-
-@pytest.mark.parametrize(
-    ("plan", "sentence"),
-    [
-        (LOOKS, "look 2 of 4: 8 of at most 20 seeds"),
-        (replace(LOOKS, taken=4), "look 4 of 4: 20 of at most 20 seeds"),
-        (replace(LOOKS, taken=0), "no look of 4 yet: the first at 5 of at most 20 seeds"),
-        (AnalysisPlan(metric="eval_loss"), ""),
-        (None, ""),
-    ],
-)
-def test_planned_looks(plan: AnalysisPlan | None, sentence: str) -> None:
-    assert look_sentence(plan) == sentence
-    shown = opening(replace(open_comparison(), plan=plan), ADVICE)
-    assert (sentence or "seeds 0, 1, 2") in shown.scope.split(" · ")
-
-
-def test_scope_has_setting_seeds_and_items() -> None:
-    assert scope_of(open_comparison()) == (
-        "tiny on bios (3 epochs, learning rate 0.001, batch size 16) · seeds 0, 1, 2 · 20 examples"
-    )
-
-
-def test_next_step_of_a_plan_is_its_next_look() -> None:
-    going_on, ended = (opening(replace(open_comparison(), plan=replace(LOOKS, taken=n)), ADVICE) for n in (2, 4))
-
-    assert going_on.facts["Next"] == "Run the same neftune sweep again: the next look is at 12 seeds."
-    assert ended.facts["Next"].startswith("All planned looks were taken.")
-
-
-def test_other_metrics_name_changes_or_the_closest_one() -> None:
-    nothing, worse = opening(open_comparison(), ADVICE), opening(open_comparison("worse"), ADVICE)
-
-    assert nothing.facts["Other metrics"] == (
-        "None is shown to differ. Closest: exact match with alpha=5 (adjusted p 0.40)."
-    )
-    assert worse.facts["Other metrics"] == "exact match worse with alpha=5. Each metric is tested separately."
-
-
-def test_early_stopping_names_the_epoch_and_the_verdicts() -> None:
-    whole = comparison()
-    assert whole.early_stopping is not None
-    arm = StoppedArm("alpha=5", 1.4, 1.3, 2.0, None, assessment(-0.1, 0.01, "better"))
-    last = replace(whole.early_stopping.arms[0], best_epoch=3.0)
-    first = replace(last, best_epoch=1.25)
-    changed = replace(whole.early_stopping, arms=(first, arm))
-
-    assert opening(replace(whole, early_stopping=changed), "Use it.").facts["Early stopping"] == (
-        "The loss of alpha=0 is lowest after epoch 1.2 of 3. With every arm at its best epoch: alpha=5 better."
-    )
-    changed = replace(whole.early_stopping, arms=(last, arm))
-    assert opening(replace(whole, early_stopping=changed), "Use it.").facts["Early stopping"] == (
-        "Changes nothing: the loss of alpha=0 is lowest after the last epoch."
-    )
+    assert shown.facts["Next"].startswith("neftune sweep results/bios/sweep.yaml --until-decided")
+    assert "at most 20 seeds, 40 trials, about" in shown.facts["Next"]
 
 
 def test_chances_are_a_table_of_arms_effects_and_seeds() -> None:
@@ -132,7 +64,7 @@ def test_order_of_the_first_screen() -> None:
         child.attributes.get("class") or child.tag for child in opening_part.children if not isinstance(child, str)
     ]
     assert parts == ["h2", "headline", "scope", "scroll", "marks", "numbers", "facts", "statement"]
-    assert opening_part.one("p", "headline").text == "?Not decided There is no evidence yet.".removeprefix("?")
+    assert opening_part.one("p", "headline").text == f"Not decided {headline(open_comparison()).sentence}"
 
 
 def test_problems_of_the_trials_are_notes() -> None:
