@@ -39,8 +39,8 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
         arm = _capital(_spoken(comparison, best.arm))
         yield (
             f"{arm} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
-            f"If the best arm is selected on one part of the {' and '.join(best.split)} and measured on the rest, "
-            f"{_metric(comparison).name_within} is {_difference(best.gain, _metric(comparison))}."
+            f"Where one part of the {' and '.join(best.split)} selects it, {_metric(comparison).name_within} on the "
+            f"rest is {_difference(best.gain, _metric(comparison))}."
         )
 
 

@@ -1,6 +1,7 @@
 """Compare the arms of comparable trials: means, paired differences to a baseline arm, verdicts and claims."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
@@ -10,11 +11,13 @@ from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.learning import check_learning
 from neftune_cli.analysis.looks import Design, MetricAssessment
+from neftune_cli.analysis.notes import comparison_notes
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.paired import MIN_SEEDS
 from neftune_cli.analysis.paper_claims import examine_claims
 from neftune_cli.analysis.paper_claims.claim_data import first_trial, recipe_details
 from neftune_cli.analysis.planning import Outlook, outlook
+from neftune_cli.analysis.precision import Precision, precision
 from neftune_cli.analysis.results import (
     ArmSummary,
     Assessment,
@@ -42,50 +45,72 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     arms = _trials_by_arm(evidence)
     baseline = _baseline(evidence.name, {name: _alpha(trials) for name, trials in arms.items()}, options.baseline)
     metrics = {key: metric for key, metric in evidence.metrics.items() if _is_measured(evidence.trials, key)}
-    base = next((trial.scores for trial in evidence.trials if trial.is_base), None)
-    primary = _primary(evidence.name, metrics, options.metric or (evidence.plan.metric if evidence.plan else None))
-    options = _resolved(options, evidence.plan, primary, metrics, arms, baseline, base)
-    design = Design(arms, baseline, options.confidence, evidence.plan, _is_about_noise(arms, baseline, evidence.plan))
-    looks = design.taken(metrics[primary], options.margins[primary].size)
+    base = next((trial for trial in evidence.trials if trial.is_base), None)
+    base_scores = base.scores if base else None
+    plan, planned = evidence.plan, _planned_metric(evidence.plan, metrics)
+    primary = _primary(evidence.name, metrics, options.metric or planned)
+    first = _until_first_look(arms, plan)
+    declared = replace(options, margins={planned: plan.margin} if plan and plan.margin else {})
+    options = _resolved(options, declared, primary, metrics, first, baseline, base_scores)
+    design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
+    looks = design.taken(metrics[planned], declared.margin(metrics[planned], first, baseline, base_scores))
     assessed = {key: design.assess(metric, options.margins[key].size, looks) for key, metric in metrics.items()}
-    summaries = tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, assessed) for name in arms)
-    stopping = _early_stopping(arms, baseline, metrics, options)
+    studied = design.studied(looks)
+    stopping = _early_stopping(studied, design, looks, metrics, options)
     return Comparison(
         sweep=evidence.name,
         setting=evidence.setting,
         baseline=baseline,
-        base=base,
-        arms=summaries,
+        base=base_scores,
+        arms=tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, assessed) for name in arms),
         metrics=metrics,
         primary=primary,
         confidence=options.confidence,
         noise_tests={key: one.noise_test for key, one in assessed.items() if one.noise_test},
-        plan=evidence.plan,
+        plan=plan,
         outlooks=dict(_outlooks(design, assessed[primary].arms)),
-        learning=check_learning(arms, baseline, base, metrics),
-        best=_best(arms, baseline, metrics[primary], options),
+        learning=check_learning(studied, baseline, base_scores, metrics, primary=primary, setting=evidence.setting),
+        best=_best(studied, design, looks, metrics[primary]),
         early_stopping=stopping,
-        hypotheses=examine_claims(arms, baseline, metrics, stopping, options),
+        hypotheses=examine_claims(studied, baseline, metrics, stopping, options),
         apart=evidence.apart,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
-        notes=tuple(dict.fromkeys([*evidence.notes, *_trial_notes(evidence.trials), *_item_notes(arms, metrics)])),
+        notes=comparison_notes(evidence, design, primary, planned, assessed[planned].arms),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
+        precision=_precision(studied, baseline, base, assessed[primary].arms),
     )
+
+
+def _planned_metric(plan: AnalysisPlan | None, metrics: Mapping[str, Metric]) -> str:
+    """Return the key of the declared primary metric, or of the default one if the declared one was not measured."""
+    if plan and plan.metric and plan.metric in metrics:
+        return plan.metric
+    return HELD_OUT_LOSS if HELD_OUT_LOSS in metrics else next(iter(metrics))
+
+
+def _until_first_look(arms: TrialsByArm, plan: AnalysisPlan | None) -> TrialsByArm:
+    """Return the trials until the first planned look. Their means determine margins, which must not change later."""
+    if plan is None or not plan.looks:
+        return arms
+    seeds = plan.seeds[: plan.looks[0]]
+    return {arm: {seed: trials[seed] for seed in seeds if seed in trials} or trials for arm, trials in arms.items()}
 
 
 def _resolved(
     options: ComparisonOptions,
-    plan: AnalysisPlan | None,
+    declared: ComparisonOptions,
     primary: str,
     metrics: Mapping[str, Metric],
     arms: TrialsByArm,
     baseline: str,
     base: Mapping[str, float | None] | None,
 ) -> ComparisonOptions:
-    """Return the options with the key of the primary metric, and with the margin of each metric in its unit."""
-    planned = {primary: plan.margin} if plan and plan.margin and plan.metric in (None, primary) else {}
-    chosen = replace(options, margins={**planned, **options.margins})
+    """Return the options with the key of the primary metric, and with the margin of each metric in its unit.
+
+    Margins of the options take precedence over declared ones.
+    """
+    chosen = replace(options, margins={**declared.margins, **options.margins})
     margins = {key: Margin(chosen.margin(metric, arms, baseline, base)) for key, metric in metrics.items()}
     return replace(options, metric=options.metric and primary, margins=margins)
 
@@ -101,29 +126,37 @@ def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None)
 
 def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tuple[str, tuple[Outlook, ...]]]:
     """Yield the chances of a decision of each arm that is not decided, at the next look and at the last one."""
-    roles = [one.role for one in assessed.values()]
+    test = design.test if design.has_planned_looks else SequentialTest(DEFAULT_LOOKS)
+    tests = Counter(design.family(arm) for arm, one in assessed.items() if math.isfinite(one.p_adjusted))
     for arm, one in assessed.items():
         if one.verdict != "inconclusive" or one.role == "control":
             continue
-        test = design.test if design.plan and design.plan.looks else SequentialTest(DEFAULT_LOOKS)
-        coming = [seeds for seeds in test.looks if seeds > one.comparison.seeds]
+        measured = test.looks[one.looks - 1] if design.has_planned_looks else one.comparison.seeds
+        coming = [seeds for seeds in test.looks if seeds > measured]
         looks = sorted({*coming[:1], *coming[-1:]})
-        yield (
-            arm,
-            tuple(
-                chance
-                for effect in (0.0, one.margin, 2 * one.margin)
-                for chance in outlook(
-                    one.comparison.mean,
-                    effect,
-                    margin=one.margin,
-                    test=test,
-                    alpha=1 - design.confidence,
-                    looks=looks,
-                    arms=roles.count(one.role),
-                )
-            ),
+        chances = (
+            outlook(
+                *(one.comparison.mean, effect),
+                margin=one.margin,
+                test=test,
+                alpha=1 - design.confidence,
+                looks=looks,
+                arms=max(1, tests[design.family(arm)]),
+            )
+            for effect in (0.0, one.margin, 2 * one.margin)
         )
+        yield arm, tuple(chance for of_effect in chances for chance in of_effect)
+
+
+def _precision(
+    arms: TrialsByArm, baseline: str, base: Measurements | None, assessed: Mapping[str, Assessment]
+) -> Precision | None:
+    return precision(
+        {arm: one.comparison for arm, one in assessed.items() if arm in arms},
+        {arm: [one.seconds for one in trials.values() if one.seconds is not None] for arm, trials in arms.items()},
+        baseline=baseline,
+        evaluation_seconds=base.seconds if base else None,
+    )
 
 
 def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
@@ -192,43 +225,39 @@ def _primary(sweep: str, metrics: Mapping[str, Metric], wanted: str | None) -> s
     raise UsageError(Problem(f"--metric {wanted!r}: {found} in sweep '{sweep}'.", f"Use one of {known}."))
 
 
-def _best(arms: TrialsByArm, baseline: str, metric: Metric, options: ComparisonOptions) -> BestArm | None:
+def _best(arms: TrialsByArm, design: Design, looks: Mapping[str, int], metric: Metric) -> BestArm | None:
     """Select among the arms with enough seeds. An arm with few seeds would limit all arms to its seeds."""
+    baseline = design.baseline
     own = measured_seeds(arms[baseline], metric.key)
     enough = {
         name: trials for name, trials in arms.items() if len(own & measured_seeds(trials, metric.key)) >= MIN_SEEDS
     }
     aligned = align(enough, metric.key) if baseline in enough and len(enough) > 2 else None
-    return best_arm_gain(aligned, baseline, metric, confidence=options.confidence) if aligned else None
+    # the interval is that of a repeated look, as those of the arms
+    level = design.test.level(1 - design.confidence, max([1, *looks.values()]) - 1)
+    best = best_arm_gain(aligned, baseline, metric, confidence=1 - level) if aligned else None
+    return replace(best, gain=replace(best.gain, confidence=design.confidence)) if best else None
 
 
 def _early_stopping(
-    arms: TrialsByArm, baseline: str, metrics: Mapping[str, Metric], options: ComparisonOptions
+    arms: TrialsByArm,
+    design: Design,
+    looks: Mapping[str, int],
+    metrics: Mapping[str, Metric],
+    options: ComparisonOptions,
 ) -> EarlyStopping | None:
     metric = metrics.get(HELD_OUT_LOSS)
     if metric is None:
         return None
-    margin = options.margins[metric.key].size
-    return early_stopping(arms, baseline, metric, margin=margin, confidence=options.confidence)
-
-
-def _trial_notes(trials: Sequence[Measurements]) -> Iterator[str]:
-    return (note for trial in trials for note in trial.notes)
-
-
-def _item_notes(arms: TrialsByArm, metrics: Mapping[str, Metric]) -> Iterator[str]:
-    """Yield a note for each metric that was measured on different items in different trials."""
-    for key, metric in metrics.items():
-        measured = [
-            trial.items[key].items if key in trial.items else ()
-            for trials in arms.values()
-            for trial in trials.values()
-            if trial.scores.get(key) is not None
-        ]
-        if len(set(measured)) > 1:
-            sizes = sorted({len(items) for items in measured})
-            found = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]} different"
-            yield f"{metric.name}: trials have {found} items. Each difference uses the items that both arms have."
+    return early_stopping(
+        arms,
+        design.baseline,
+        metric,
+        margin=options.margins[metric.key].size,
+        confidence=options.confidence,
+        test=design.test,
+        looks=looks,
+    )
 
 
 def _summary(

@@ -35,6 +35,8 @@ class CrossedMean:
     seed_ratio: float = math.nan
     """Mean square of seeds divided by the residual mean square. Seeds without an effect have about 1. NaN if only one
     factor varies."""
+    residual_variance: float = 0.0
+    """Variance that the mean of one seed has if seeds have no effect. 0 if only one factor varies."""
 
     @property
     def standard_error(self) -> float:
@@ -154,7 +156,8 @@ def _of_two_factors(table: Floats, few_differ: bool) -> CrossedMean:
     of_items = max(0.0, by_cluster - residual)
     share = _share(max(by_seed, residual), of_items)
     size = seeds * clusters
-    return CrossedMean(mean, by_seed / clusters, of_items / size, seeds, clusters, seeds - 1, share, ratio)
+    variances = by_seed / clusters, of_items / size
+    return CrossedMean(mean, *variances, seeds, clusters, seeds - 1, share, ratio, residual / clusters)
 
 
 def _of_clusters(table: Floats) -> CrossedMean:

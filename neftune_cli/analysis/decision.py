@@ -54,8 +54,13 @@ def decide(comparison: Comparison) -> Decision:
     with_verdict = {arm: one for arm, one in known.items() if one.verdict}
     checkpoints = {arm: one for arm, one in known.items() if one.comparison.about == "checkpoints"}
     others = tuple(arm for arm in arms if arm not in {**with_verdict, **checkpoints})
-    action, arm = _action(comparison, metric, with_verdict, checkpoints)
+    action, arm = _action(comparison, metric, _confirmatory(with_verdict), checkpoints)
     return Decision(action, arm, with_verdict, checkpoints, others)
+
+
+def _confirmatory(assessed: Mapping[str, Assessment]) -> Mapping[str, Assessment]:
+    """Return the predeclared primary arm, or all arms if it has no verdict or none was declared."""
+    return {arm: one for arm, one in assessed.items() if one.role == "primary"} or assessed
 
 
 def stopped_arm(stopping: EarlyStopping | None, name: str) -> StoppedArm | None:

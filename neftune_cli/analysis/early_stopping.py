@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 
 from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align_items
 from neftune_cli.analysis.best_arm import Indices, cluster_indices, cluster_sums, cross_fitted_values, random_halves
 from neftune_cli.analysis.results import Assessment, EarlyStopping, StoppedArm
+from neftune_cli.analysis.sequential import FIXED, SequentialTest
 from neftune_cli.analysis.verdicts import assess
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 from neftune_cli.metrics import Metric
@@ -18,7 +20,15 @@ SPLIT_PAIRS = 50
 
 
 def early_stopping(
-    trials: TrialsByArm, baseline: str, metric: Metric, *, margin: float, confidence: float, seed: int = 0
+    trials: TrialsByArm,
+    baseline: str,
+    metric: Metric,
+    *,
+    margin: float,
+    confidence: float,
+    test: SequentialTest = FIXED,
+    looks: Mapping[str, int] = MappingProxyType({}),
+    seed: int = 0,
 ) -> EarlyStopping | None:
     """Compare arms after their last epoch and at their best epoch with the baseline at its best epoch.
 
@@ -35,6 +45,8 @@ def early_stopping(
         metric: metric of the held-out loss.
         margin: equivalence margin in nats per completion token.
         confidence: confidence level of the intervals, between 0 and 1.
+        test: the planned looks. The losses are tested once, at the level of the last look of an arm.
+        looks: arm to its number of looks, one by default.
         seed: random seed of the splits.
 
     Returns:
@@ -48,7 +60,7 @@ def early_stopping(
     if shared is None or len(set(shared.clusters)) < 2:
         return None
     stopped = _stopped(runs, shared, np.random.default_rng(seed))
-    assessed = partial(_assess, shared, metric, margin, confidence)
+    assessed = partial(_assess, shared, metric, margin, confidence, test, looks)
     own = stopped[baseline]
     others = {arm: (own.best_of(one.seeds), one) for arm, one in stopped.items() if arm != baseline}
     last = assessed({arm: (reference, one.last) for arm, (reference, one) in others.items()})
@@ -152,11 +164,20 @@ def _best_epochs(
 
 
 def _assess(
-    shared: AlignedMetric, metric: Metric, margin: float, confidence: float, pairs: Mapping[str, tuple[Floats, Floats]]
+    shared: AlignedMetric,
+    metric: Metric,
+    margin: float,
+    confidence: float,
+    test: SequentialTest,
+    looks: Mapping[str, int],
+    pairs: Mapping[str, tuple[Floats, Floats]],
 ) -> dict[str, Assessment]:
     """Assess one family of differences. Each pair has the values of reference and arm, (seeds, items) each."""
-    compared = {arm: shared.compare(*pair, confidence=confidence) for arm, pair in pairs.items()}
-    return assess({arm: one for arm, one in compared.items() if one is not None}, metric, margin)
+    most = max(looks.values(), default=1)
+    taken = {arm: number for arm in pairs if (number := looks.get(arm, most))}  # none before the first look
+    compared = {arm: shared.compare(*pairs[arm], confidence=confidence) for arm in taken}
+    at_looks = {arm: [*[None] * (taken[arm] - 1), one] for arm, one in compared.items() if one}
+    return assess(at_looks, metric, margin, test=test)
 
 
 def _summary(

@@ -5,13 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+import numpy as np
+
 from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
+from neftune_cli.evidence.measurements import ItemValues, Setting
+from neftune_cli.formatting import listed
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 RESPONSE_METRICS = ("exact_match", "rouge_l")
-"""Metrics that can show learning although the held-out loss rises."""
+"""Metrics, from 0 to 1, that can show learning although the held-out loss rises."""
 NO_ROOM = 0.02
-"""Distance of an exact match rate to 0 or 1 within which there is no room for a difference."""
+"""Distance of a response metric to 0 or 1 within which there is no room for a difference."""
 
 
 @dataclass(frozen=True)
@@ -25,20 +30,37 @@ class Learning:
 
 
 def check_learning(
-    arms: TrialsByArm, baseline: str, base: Mapping[str, float | None] | None, metrics: Mapping[str, Metric]
+    arms: TrialsByArm,
+    baseline: str,
+    base: Mapping[str, float | None] | None,
+    metrics: Mapping[str, Metric],
+    *,
+    primary: str = HELD_OUT_LOSS,
+    setting: Setting | None = None,
 ) -> Learning:
     """Return whether the baseline learned, and the problems of the trials.
 
+    The baseline has learned if its held-out loss is lower than that of the base model, or if exact match or ROUGE-L is
+    higher by more than its equivalence margin. The means over seeds are compared.
+
     Args:
-        arms: trained trials.
+        arms: trained trials, without controls.
         baseline: arm without the treatment.
         base: scores of the base model, or None.
         metrics: measured metrics.
+        primary: key of the primary metric.
+        setting: names of model and data.
     """
-    means = {key: _mean(arms, baseline, key) for key in metrics}
-    gains = dict(_gains(means, base or {}, metrics))
-    has_learned = any(gain > 0 for gain in gains.values()) if gains else None
-    problems = [*_diverged(arms), *_not_learned(gains, metrics), *_without_room(means, metrics)]
+    means = {arm: {key: _mean(arms, arm, key) for key in metrics} for arm in arms}
+    gains = dict(_gains(means[baseline], base or {}, metrics))
+    has_learned = any(_is_gain(key, gain, metrics) for key, gain in gains.items()) if gains else None
+    problems = [
+        *_diverged(arms),
+        *(_not_learned(arms, baseline, base or {}, gains, metrics) if has_learned is False else ()),
+        *(_unlearned_seeds(arms, base or {}, metrics) if gains.get(HELD_OUT_LOSS, 0.0) > 0 else ()),
+        *_without_room(means, baseline, metrics, primary),
+        *_bundled_model(setting),
+    ]
     return Learning(has_learned, tuple(problems))
 
 
@@ -48,36 +70,103 @@ def _gains(
     """Yield the improvement of the baseline over the base model in each metric that shows learning."""
     for key in (HELD_OUT_LOSS, *RESPONSE_METRICS):
         before, after = base.get(key), means.get(key)
-        if before is not None and after is not None:
+        if before is not None and after is not None and math.isfinite(before):
             yield key, (before - after) * (1 if metrics[key].goal == "lower" else -1)
 
 
-def _not_learned(gains: Mapping[str, float], metrics: Mapping[str, Metric]) -> Iterator[str]:
-    if gains and not any(gain > 0 for gain in gains.values()):
-        names = " or ".join(metrics[key].name_within for key in gains)
+def _is_gain(key: str, gain: float, metrics: Mapping[str, Metric]) -> bool:
+    return gain > (0.0 if key == HELD_OUT_LOSS else metrics[key].margin.size)
+
+
+def _not_learned(
+    arms: TrialsByArm,
+    baseline: str,
+    base: Mapping[str, float | None],
+    gains: Mapping[str, float],
+    metrics: Mapping[str, Metric],
+) -> Iterator[str]:
+    names = [metrics[key].name_within for key in gains]
+    alternatives = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
+    yield (
+        f"There is nothing to compare: fine-tuning does not improve {alternatives} over the base model ({baseline}). "
+        f"{_remedy(arms, baseline, base)}"
+    )
+
+
+def _remedy(arms: TrialsByArm, baseline: str, base: Mapping[str, float | None]) -> str:
+    """Return what to change: fewer epochs if an earlier epoch was better than the base model."""
+    before, by_epoch = base.get(HELD_OUT_LOSS), _losses_by_epoch(arms, baseline)
+    if before is not None and by_epoch and min(by_epoch.values()) < before:
+        best = min(by_epoch, key=by_epoch.__getitem__)
+        return f"After epoch {best} the held-out loss was lower than before training: use --epochs {best}."
+    return "Train longer, or use another learning rate."
+
+
+def _losses_by_epoch(arms: TrialsByArm, arm: str) -> dict[int, float]:
+    """Return the mean held-out loss over seeds after each epoch that all seeds have, where it is finite."""
+    trials = list(arms[arm].values())
+    epochs = set.intersection(*(set(trial.held_out_by_epoch) for trial in trials))
+    losses = {epoch: fmean(_loss(trial.held_out_by_epoch[epoch]) for trial in trials) for epoch in sorted(epochs)}
+    return {epoch: loss for epoch, loss in losses.items() if math.isfinite(loss)}
+
+
+def _loss(values: ItemValues) -> float:
+    return float(np.average(values.values, weights=values.weights))
+
+
+def _unlearned_seeds(
+    arms: TrialsByArm, base: Mapping[str, float | None], metrics: Mapping[str, Metric]
+) -> Iterator[str]:
+    """Yield the trials that are not better than the base model, although the mean of the baseline is."""
+    before = base[HELD_OUT_LOSS]
+    assert before is not None
+    found = {
+        arm: [seed for seed, trial in trials.items() if before <= (trial.scores.get(HELD_OUT_LOSS) or 0.0) < math.inf]
+        for arm, trials in arms.items()
+    }
+    if any(found.values()):
         yield (
-            f"Fine-tuning without noise does not improve {names} over the base model, so there is nothing that noise "
-            "could improve. Train longer, or use another learning rate."
+            f"The {metrics[HELD_OUT_LOSS].name_within} of {_trials(found)} is not lower than that of the base model. "
+            "Inspect the learning curves; a smaller learning rate can help."
         )
 
 
-def _without_room(means: Mapping[str, float | None], metrics: Mapping[str, Metric]) -> Iterator[str]:
-    rate = means.get("exact_match")
-    if rate is None or NO_ROOM < rate < 1 - NO_ROOM:
-        return
-    name = metrics["exact_match"].name
-    if rate > 0.5:
-        yield f"{name} is nearly 1, so it cannot show an improvement. Use harder held-out examples."
+def _without_room(
+    means: Mapping[str, Mapping[str, float | None]], baseline: str, metrics: Mapping[str, Metric], primary: str
+) -> Iterator[str]:
+    """Yield the response metrics that cannot show a difference: all responses are right, or all are wrong.
+
+    References of several sentences are rarely matched exactly. All wrong is therefore a problem only for the primary
+    metric.
+    """
+    for key in RESPONSE_METRICS:
+        rates = [one for of_arm in means.values() if (one := of_arm.get(key)) is not None]
+        rate = means[baseline].get(key)
+        if rate is not None and rate >= 1 - NO_ROOM:
+            name = metrics[key].name
+            yield f"{name} of {baseline} is {rate:.3f}, so no arm can improve it. Use harder held-out examples."
+        elif rates and max(rates) <= NO_ROOM and key == primary:
+            yield (
+                f"{metrics[key].name} is {max(rates):.3f} or less in every arm, so it shows no difference. Train "
+                "longer, or choose another metric with --metric."
+            )
+
+
+def _bundled_model(setting: Setting | None) -> Iterator[str]:
+    if setting and setting.model == DEFAULT_MODEL and setting.data not in ("", DEFAULT_DATASET):
+        yield (
+            f"The bundled model {DEFAULT_MODEL} was pretrained on facts about fictional people only. On "
+            f"{setting.data} it is good for a trial run of the tool, and its verdict says nothing about other models. "
+            "Use --model with the model that you want to fine-tune."
+        )
 
 
 def _diverged(arms: TrialsByArm) -> Iterator[str]:
     diverged = {
         arm: [seed for seed, trial in trials.items() if _is_infinite(trial.scores)] for arm, trials in arms.items()
     }
-    if found := [
-        f"{arm} (seed{'s' if len(seeds) > 1 else ''} {_listed(seeds)})" for arm, seeds in diverged.items() if seeds
-    ]:
-        yield f"The training diverged: {'; '.join(found)}. Use a smaller learning rate."
+    if any(diverged.values()):
+        yield f"The training of {_trials(diverged)} diverged. Use a smaller learning rate, or less noise."
 
 
 def _is_infinite(scores: Mapping[str, float | None]) -> bool:
@@ -85,8 +174,15 @@ def _is_infinite(scores: Mapping[str, float | None]) -> bool:
     return loss is not None and not math.isfinite(loss)
 
 
-def _listed(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))
+def _trials(seeds: Mapping[str, Sequence[int]]) -> str:
+    """Return arms with seeds, like `alpha=5 (seed 1) and alpha=10 (seeds 0, 2)`."""
+    return listed(
+        [
+            f"{arm} (seed{'s' if len(of_arm) > 1 else ''} {', '.join(map(str, of_arm))})"
+            for arm, of_arm in seeds.items()
+            if of_arm
+        ]
+    )
 
 
 def _mean(arms: TrialsByArm, arm: str, key: str) -> float | None:

@@ -1,23 +1,29 @@
 """Assessment of the arms of a comparison: at one look with all seeds, or at the planned looks that were taken."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import takewhile
+from typing import Any, TypeVar
 
 import numpy as np
 
-from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, measured_seeds
+from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align
 from neftune_cli.analysis.multiplicity import simes
-from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
-from neftune_cli.analysis.results import Assessment, Contrast, Interval, NoiseTest, Role
+from neftune_cli.analysis.paired import PairedComparison
+from neftune_cli.analysis.paper_claims.noise_effects import slope_weights
+from neftune_cli.analysis.results import Assessment, Contrast, ContrastName, Interval, NoiseTest, Role
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
 from neftune_cli.analysis.verdicts import Looks, assess, is_testable
-from neftune_cli.evidence.measurements import AnalysisPlan, Floats
+from neftune_cli.evidence.measurements import AnalysisPlan, Floats, Measurements
 from neftune_cli.metrics import Metric
 
 DECIDED = ("better", "worse", "higher", "lower", "equivalent")
 """Verdicts after which an arm gets no further seeds."""
+Result = TypeVar("Result")
+LEAST_SEEDS = 0.5
+"""Smallest number of seeds of an arm in the contrasts of a look, as a share of the seeds of the arm with the most."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,11 @@ class MetricAssessment:
 
 @dataclass(frozen=True)
 class Design:
-    """Trials with the tests that they were run for."""
+    """Trials with the tests that they were run for.
+
+    Without planned looks there is one look with all seeds. With planned looks, a look has the planned seeds up to its
+    number of seeds that an arm shares with the baseline. Seeds outside the plan are not tested.
+    """
 
     trials: TrialsByArm
     baseline: str
@@ -42,7 +52,12 @@ class Design:
     @property
     def test(self) -> SequentialTest:
         """Return the test at the planned looks, or at one look."""
-        return SequentialTest(self.plan.looks) if self.plan and self.plan.looks else FIXED
+        return SequentialTest(self.plan.looks) if self.has_planned_looks and self.plan else FIXED
+
+    @property
+    def has_planned_looks(self) -> bool:
+        """Return whether the number of seeds depends on the results of planned looks."""
+        return self.plan is not None and bool(self.plan.looks)
 
     @cached_property
     def treated(self) -> tuple[str, ...]:
@@ -50,22 +65,25 @@ class Design:
         return tuple(arm for arm in self.trials if arm != self.baseline)
 
     def role(self, arm: str) -> Role:
-        """Return the role of an arm in the tests."""
+        """Return the role of an arm in the tests.
+
+        If the declared primary arm has no trial, or is the baseline, the other arms stay exploratory.
+        """
         plan = self.plan or AnalysisPlan()
         if arm in plan.controls:
             return "control"
-        if plan.primary_arm not in self.treated:
+        if plan.primary_arm is None:
             return "arm"
         return "primary" if arm == plan.primary_arm else "exploratory"
 
-    def seeds_at(self, look: int) -> frozenset[int] | None:
-        """Return the planned seeds until a look, counted from 0; None for all seeds."""
-        plan = self.plan
-        return frozenset(plan.seeds[: plan.looks[look]]) if plan and plan.looks else None
+    def family(self, arm: str) -> tuple[str, ...]:
+        """Return a key that the arms share whose tests are adjusted together. Each control has its own."""
+        role = self.role(arm)
+        return (role, arm) if role == "control" else (role,)
 
     def taken(self, metric: Metric, margin: float) -> dict[str, int]:
         """Return the number of looks at each arm: until the first look at which the arm is decided on this metric."""
-        if self.plan is None or not self.plan.looks:
+        if self.plan is None or not self.has_planned_looks:
             return dict.fromkeys(self.treated, 1)
         looks = dict.fromkeys(self.treated, 0)
         going_on = set(self.treated)
@@ -76,104 +94,141 @@ class Design:
         return looks
 
     def assess(self, metric: Metric, margin: float, looks: Mapping[str, int]) -> MetricAssessment:
-        """Return the assessments of the arms on a metric, each after its number of looks."""
-        compared = {arm: [self._compare(metric, arm, look) for look in range(looks[arm])] for arm in self.treated}
+        """Return the assessments of the arms on a metric, each after its number of looks.
+
+        An arm is missing if it shares no seed or no item with the baseline, or if a value is not finite.
+        """
+        compared = {arm: self._at_looks(metric, arm, looks[arm]) for arm in self.treated}
         noise_test = self._noise_test(metric, margin, compared)
-        gate = noise_test.p_value if noise_test else 0.0
-        families: dict[str, dict[str, list[PairedComparison | None]]] = {}
+        gates = dict.fromkeys(noise_test.arms, noise_test.p_value) if noise_test else {}
+        families: dict[tuple[str, ...], dict[str, Looks]] = {}
         for arm, comparisons in compared.items():
-            role = self.role(arm)
-            families.setdefault(arm if role == "control" else role, {})[arm] = comparisons
+            families.setdefault(self.family(arm), {})[arm] = comparisons
         found: dict[str, Assessment] = {}
-        for family, members in families.items():
-            assessed = assess(members, metric, margin, test=self.test, gate=gate if family == "arm" else 0.0)
-            found |= {arm: replace(one, role=self.role(arm)) for arm, one in assessed.items()}
+        for members in families.values():
+            found |= assess(members, metric, margin, test=self.test, gates=gates)
         found |= self._before_first_look(metric, margin, [arm for arm in self.treated if not looks[arm]])
-        return MetricAssessment({arm: found[arm] for arm in self.treated if arm in found}, noise_test)
+        arms = {arm: replace(found[arm], role=self.role(arm)) for arm in self.treated if arm in found}
+        return MetricAssessment(arms, noise_test)
+
+    def studied(self, looks: Mapping[str, int]) -> TrialsByArm:
+        """Return the trials of the arms without controls, until the last look at each arm.
+
+        The baseline is measured until the last look at any arm. Trials outside the plan stay if there are no others.
+        """
+        last = {**looks, self.baseline: max(looks.values(), default=0)}
+        arms = [arm for arm in self.trials if arm == self.baseline or self.role(arm) != "control"]
+        return {arm: self._of_seeds(arm, self._seeds_until(last[arm] - 1)) or self.trials[arm] for arm in arms}
+
+    def _of_seeds(self, arm: str, seeds: frozenset[int] | None) -> Mapping[int, Measurements]:
+        return {seed: trial for seed, trial in self.trials[arm].items() if seeds is None or seed in seeds}
+
+    def _at_looks(self, metric: Metric, arm: str, looks: int) -> list[PairedComparison | None]:
+        """Return the comparison at each look, None for a look without new seeds. Empty if a value is not finite."""
+        comparisons: list[PairedComparison | None] = []
+        seeds: tuple[int, ...] = ()
+        for look in range(looks):
+            found = self._once((metric.key, (arm,), look), partial(self._compare, metric, arm, look))
+            if found is None or found[0] == seeds:
+                comparisons.append(None)
+                continue
+            seeds, one = found
+            if one is None:
+                return []
+            comparisons.append(one)
+        return comparisons
+
+    def _compare(self, metric: Metric, arm: str, look: int) -> tuple[tuple[int, ...], PairedComparison | None] | None:
+        """Return seeds and comparison of an arm at a look; None if it shares no seed or no item with the baseline."""
+        aligned = self._aligned(metric, (self.baseline, arm), self._seeds_until(look))
+        return (aligned.seeds, aligned.compare(*aligned.values, confidence=self.confidence)) if aligned else None
+
+    @cached_property
+    def _computed(self) -> dict[Hashable, Any]:
+        return {}
+
+    def _once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """Return a result that is computed at its first use: each look uses the comparisons of the looks before it."""
+        if key not in self._computed:
+            self._computed[key] = compute()
+        result: Result = self._computed[key]
+        return result
 
     def _before_first_look(self, metric: Metric, margin: float, arms: Sequence[str]) -> dict[str, Assessment]:
         """Return assessments without tests of the differences that are measured so far."""
+        planned = self._seeds_until(-1)
+        aligned = {arm: self._aligned(metric, (self.baseline, arm), planned) for arm in arms}
+        compared = {arm: one.compare(*one.values, confidence=self.confidence) for arm, one in aligned.items() if one}
         unknown, interval = math.nan, Interval(math.nan, math.nan)
-        compared = {arm: self._compare(metric, arm, -1) for arm in arms}
         return {
-            arm: Assessment(one, unknown, unknown, margin, None, interval, interval, looks=0, role=self.role(arm))
+            arm: Assessment(one, unknown, unknown, margin, None, interval, interval, looks=0)
             for arm, one in compared.items()
             if one
         }
 
-    @cached_property
-    def _compared(self) -> dict[tuple[str, tuple[str, ...], int], Mapping[str, PairedComparison | None]]:
-        """Return the comparisons by metric, arms and look, filled at their first use: later looks use them again."""
-        return {}
+    def _seeds_until(self, look: int) -> frozenset[int] | None:
+        """Return the planned seeds until a look, counted from 0, -1 for the last one; None for all seeds."""
+        plan = self.plan
+        return frozenset(plan.seeds[: plan.looks[look]]) if plan and plan.looks else None
 
-    def _compare(self, metric: Metric, arm: str, look: int) -> PairedComparison | None:
-        key = (metric.key, (arm,), look)
-        if key not in self._compared:
-            aligned = self._aligned(metric, (self.baseline, arm), look)
-            found = aligned.compare(*aligned.values, confidence=self.confidence) if aligned else None
-            self._compared[key] = {arm: found}
-        return self._compared[key][arm]
-
-    def _aligned(self, metric: Metric, arms: Sequence[str], look: int) -> AlignedMetric | None:
-        seeds = self.seeds_at(look)
-        chosen = {
-            arm: {seed: trial for seed, trial in self.trials[arm].items() if seeds is None or seed in seeds}
-            for arm in arms
-        }
-        return align(chosen, metric.key)
+    def _aligned(self, metric: Metric, arms: Sequence[str], seeds: frozenset[int] | None) -> AlignedMetric | None:
+        return align({arm: self._of_seeds(arm, seeds) for arm in arms}, metric.key)
 
     def _noise_test(self, metric: Metric, margin: float, compared: Mapping[str, Looks]) -> NoiseTest | None:
         """Test whether any arm with noise differs, with their mean, their trend and each of them; None for one arm.
 
-        Mean and trend alone would miss an effect at the middle alpha only.
+        Mean and trend alone would miss an effect at the middle alpha only. At each look, the contrasts are those of the
+        arms with new seeds. Their estimates are reported at the last look with all arms.
         """
-        arms = [arm for arm in self.treated if self.role(arm) == "arm" and self._has_enough(metric, arm)]
-        if not self.about_noise or len(arms) < 2:
+        tested = {arm: one for arm, one in compared.items() if self.role(arm) == "arm" and any(map(is_testable, one))}
+        present = [_with_most_seeds(tested, look) for look in range(max(map(len, tested.values()), default=0))]
+        if not self.about_noise or not present or len(present[0]) < 2:
             return None
-        contrasts: dict[str, list[PairedComparison | None]] = {"mean": [], "trend": []}
-        p_values = []
-        for look in range(max(len(compared[arm]) for arm in arms)):
-            present = [arm for arm in arms if len(compared[arm]) > look]
-            values = self._contrasts(metric, present, look)
-            tests = [*values.values(), *(compared[arm][look] for arm in present)]
-            p_values.append(simes([one.p_value if one and is_testable(one) else 1.0 for one in tests]))
-            if len(present) == len(arms):
-                for name, found in contrasts.items():
-                    found.append(values.get(name))
-        assessed = assess(
-            {name: found for name, found in contrasts.items() if any(found)}, metric, margin, test=self.test
-        )
-        p_value = self.test.p_value(p_values)
-        names = [Contrast(name, tuple(arms), assessed[name]) for name in ("mean", "trend") if name in assessed]
-        return NoiseTest(p_value, tuple(names)) if names else None
+        found = [
+            self._once((metric.key, "contrasts", arms, look), partial(self._contrasts, metric, arms, look))
+            for look, arms in enumerate(present)
+        ]
+        p_values = [
+            _p_of_look([*contrasts.values(), *(tested[arm][look] for arm in arms)])
+            for look, (arms, contrasts) in enumerate(zip(present, found, strict=True))
+        ]
+        whole = len(list(takewhile(lambda arms: arms == present[0], present)))
+        names: tuple[ContrastName, ...] = ("mean", "trend")
+        at_looks: dict[str, Looks] = {name: [contrasts.get(name) for contrasts in found[:whole]] for name in names}
+        assessed = assess(at_looks, metric, margin, test=self.test)
+        contrasts = tuple(Contrast(name, present[0], assessed[name]) for name in names if name in assessed)
+        return NoiseTest(self.test.p_value(p_values), contrasts) if contrasts else None
 
-    def _has_enough(self, metric: Metric, arm: str) -> bool:
-        """Return whether an arm shares enough seeds with the baseline. A new arm would limit all arms to its seeds."""
-        own, others = (measured_seeds(self.trials[one], metric.key) for one in (self.baseline, arm))
-        return len(own & others) >= MIN_SEEDS
-
-    def _contrasts(self, metric: Metric, arms: Sequence[str], look: int) -> Mapping[str, PairedComparison | None]:
-        key = (metric.key, ("contrasts", *arms), look)
-        if key not in self._compared:
-            self._compared[key] = self._compare_contrasts(metric, arms, look)
-        return self._compared[key]
-
-    def _compare_contrasts(self, metric: Metric, arms: Sequence[str], look: int) -> dict[str, PairedComparison | None]:
-        aligned = self._aligned(metric, (self.baseline, *arms), look)
+    def _contrasts(self, metric: Metric, arms: Sequence[str], look: int) -> dict[ContrastName, PairedComparison]:
+        aligned = self._aligned(metric, (self.baseline, *arms), self._seeds_until(look)) if arms else None
         if aligned is None:
             return {}
         baseline, noisy = aligned.values[0], aligned.values[1:]
-        found = {"mean": aligned.compare(baseline, noisy.mean(axis=0), confidence=self.confidence)}
-        if (slopes := self._trend(arms)) is not None:
-            change = np.tensordot(slopes, noisy, axes=1)
+        found: dict[ContrastName, PairedComparison | None] = {}
+        found["mean"] = aligned.compare(baseline, noisy.mean(axis=0), confidence=self.confidence)
+        if (weights := self._trend_weights(arms)) is not None:
+            change = np.tensordot(weights, noisy, axes=1)
             found["trend"] = aligned.compare(np.zeros_like(change), change, confidence=self.confidence)
-        return found
+        return {name: one for name, one in found.items() if one}
 
-    def _trend(self, arms: Sequence[str]) -> Floats | None:
+    def _trend_weights(self, arms: Sequence[str]) -> Floats | None:
         """Return the weights of the arms in the fitted change from the smallest to the largest alpha, (arms,)."""
         alphas = np.array([next(iter(self.trials[arm].values())).alpha or math.nan for arm in arms])
-        centered = alphas - alphas.mean()
-        spread = float(np.square(centered).sum())
-        if len(arms) < 2 or not spread > 0:
-            return None
-        return np.asarray(centered / spread * (alphas.max() - alphas.min()))
+        span = float(np.ptp(alphas))
+        return slope_weights(alphas) * span if span > 0 else None
+
+
+def _with_most_seeds(tested: Mapping[str, Looks], look: int) -> tuple[str, ...]:
+    """Return the arms with new seeds at a look, without those that have few seeds.
+
+    An arm with few seeds, such as a new one, would limit the contrasts of all arms to its seeds.
+    """
+    seeds = {arm: one.seeds for arm, found in tested.items() if look < len(found) and (one := found[look])}
+    least = LEAST_SEEDS * max(seeds.values(), default=0)
+    return tuple(arm for arm, count in seeds.items() if count >= least)
+
+
+def _p_of_look(comparisons: Sequence[PairedComparison | None]) -> float:
+    """Return Simes' p-value of the contrasts and arms at one look; NaN if none is testable."""
+    p_values = [one.p_value for one in comparisons if one and is_testable(one)]
+    return simes(p_values) if p_values else math.nan

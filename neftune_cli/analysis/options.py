@@ -28,11 +28,13 @@ class ComparisonOptions:
 
         Args:
             metric: declares the rule, unless the user set another.
-            arms: trials, for margins that are relative to the mean of the baseline's finite scores.
+            arms: trials, for margins that are relative to the mean of the baseline's finite scores, over the seeds that
+                another arm has as well.
             baseline: name of the baseline.
             base: scores of the base model, for margins that are a share of the gain of fine-tuning.
         """
-        scores = [trial.scores.get(metric.key) for trial in arms[baseline].values()]
+        paired = {seed for arm, trials in arms.items() if arm != baseline for seed in trials} or set(arms[baseline])
+        scores = [trial.scores.get(metric.key) for seed, trial in arms[baseline].items() if seed in paired]
         known = [score for score in scores if score is not None and math.isfinite(score)]
         if not known:
             return 0.0

@@ -1,12 +1,13 @@
 """Results of the analysis, as reporting receives them: arms with estimates and verdicts, and results of claims."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.planning import Outlook
+from neftune_cli.analysis.precision import Precision
 from neftune_cli.evidence.measurements import AnalysisPlan, Setting
 from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation
@@ -16,6 +17,9 @@ Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "inconclus
 Role = Literal["arm", "primary", "exploratory", "control"]
 """Role of an arm in the tests: one of several arms, the predeclared primary arm, an arm that is tested apart from the
 primary one, or a check of the instrument."""
+ContrastName = Literal["mean", "trend"]
+"""`mean`: mean of the arms with noise minus the baseline. `trend`: change from the smallest to the largest alpha on the
+line through the arms with noise."""
 Status = Literal["supported", "refuted", "inconclusive", "not measured"]
 """Result for a claim of the paper."""
 
@@ -75,9 +79,7 @@ class Assessment:
 class Contrast:
     """A planned combination of the arms with noise, compared with the baseline or with zero."""
 
-    name: Literal["mean", "trend"]
-    """`mean`: mean of the arms with noise minus the baseline. `trend`: change from the smallest to the largest alpha on
-    the line through the arms with noise."""
+    name: ContrastName
     arms: tuple[str, ...]
     assessment: Assessment
 
@@ -87,9 +89,15 @@ class NoiseTest:
     """Test of the null hypothesis that no arm with noise differs from the baseline, before the arms are tested."""
 
     p_value: float
-    """Simes' p-value of the contrasts and of all arms with noise, adjusted over the looks."""
+    """Simes' p-value of the contrasts and of all arms with noise, adjusted over the looks. Looks after an arm was
+    decided have the contrasts of the other arms."""
     contrasts: tuple[Contrast, ...]
     """The mean, and with several alphas the trend."""
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Return the arms of the contrasts. Their differences are tested only after this test."""
+        return self.contrasts[0].arms
 
 
 @dataclass(frozen=True)
@@ -122,16 +130,20 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class BestArm:
-    """The arm with the best mean of one metric, with its cross-fitted gain: free of selection bias."""
+    """The arm with the best mean of one metric, with its gain on data that did not select it."""
 
     arm: str
     metric: str
     naive: float
     """Difference to the baseline on the data that selected the arm: biased upward by the selection."""
     gain: PairedComparison
-    """Difference to the baseline, selected on one part of seeds and items and measured on the rest, over splits."""
+    """Difference of this arm to the baseline, measured on the rest of the seeds and items of the splits that selected
+    it. If no arm is better than the others, up to half of the bias of `naive` remains. NaN if fewer than half of the
+    splits selected the arm."""
     chosen: Mapping[str, float]
     """Arm to the share of splits that selected it, 0 to 1."""
+    gains: Mapping[str, float] = field(default_factory=dict)
+    """Arm to its difference on the rest of the splits that selected it; without arms that were never selected."""
 
     @property
     def split(self) -> tuple[str, ...]:
@@ -226,6 +238,8 @@ class Comparison:
     unfinished: tuple[str, ...]
     """One sentence for each trial that is missing from the numbers."""
     manifest_digest: str | None
+    precision: Precision | None = None
+    """Precision of the differences of the primary metric; None if none has a standard error over seeds."""
 
     @property
     def treated(self) -> tuple[ArmSummary, ...]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from neftune_cli.analysis.multiplicity import hommel_by_key
 from neftune_cli.analysis.paired import PairedComparison
@@ -13,7 +14,7 @@ NO_VARIATION = "the differences do not vary, so their standard error is unknown"
 VALUE_NOT_FINITE = "a value is not finite"
 
 Looks = Sequence[PairedComparison | None]
-"""Comparisons of one arm at the first looks, each with all seeds up to then; None where a value is not finite."""
+"""Comparisons of one arm at the first looks, each with all seeds up to then; None for a look without new seeds."""
 
 
 def assess(
@@ -22,7 +23,7 @@ def assess(
     margin: float,
     *,
     test: SequentialTest = FIXED,
-    gate: float = 0.0,
+    gates: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Assessment]:
     """Return the assessment of each arm on one metric.
 
@@ -35,12 +36,13 @@ def assess(
         metric: determines the direction of improvement.
         margin: equivalence margin in the metric's unit.
         test: the planned looks.
-        gate: p-value of the test whether any arm differs. It is a lower bound of the p-values for difference.
+        gates: arm to the p-value of the test whether any arm differs, for the arms that are part of that test. It is a
+            lower bound of their p-values for difference.
     """
     looks = {arm: (one,) if isinstance(one, PairedComparison) else tuple(one) for arm, one in comparisons.items()}
     tested = {arm: one for arm, one in looks.items() if any(map(is_testable, one))}
     p_values = hommel_by_key({arm: _p_different(one, test) for arm, one in tested.items()})
-    p_adjusted = {arm: max(gate, p_value) for arm, p_value in p_values.items()}
+    p_adjusted = {arm: max(gates.get(arm, 0.0), p_value) for arm, p_value in p_values.items()}
     p_equivalent = hommel_by_key({arm: _p_equivalent(one, margin, test) for arm, one in tested.items()})
     return {
         arm: _assessment(

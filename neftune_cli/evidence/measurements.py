@@ -65,6 +65,9 @@ class Measurements:
     notes: tuple[str, ...] = ()
     details: tuple[str, ...] | None = None
     """Overrides of the arm other than alpha, for example `noise=gaussian`; None if only the arm's name is known."""
+    seconds: float | None = None
+    """Time in seconds for which the trial occupied the machine: its own time divided by the number of trials that
+    shared the machine; None if it is not known."""
 
     @property
     def is_base(self) -> bool:

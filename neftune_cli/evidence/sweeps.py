@@ -22,7 +22,7 @@ from neftune_cli.evidence.measurements import (
 )
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import METRICS, PROBE_PREFIX, Margin, response_metrics
-from neftune_cli.records import HELD_OUT, PROBE, Generation, TrialRecord, perplexity
+from neftune_cli.records import HELD_OUT, PROBE, Generation, TrialRecord, TrialStatus, perplexity
 from neftune_cli.store import SweepFolder, TrialFolder, trial_label
 
 if TYPE_CHECKING:
@@ -267,7 +267,14 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
         noise_ratio=record.noise.ratio if record.noise else None,
         attestation=record.attestation,
         notes=record.notes,
+        seconds=_machine_seconds(folder.status()),
     )
+
+
+def _machine_seconds(status: TrialStatus | None) -> float | None:
+    if status is None or status.seconds is None:
+        return None
+    return status.seconds / max(1, status.side_by_side or 1)
 
 
 def scores_of(record: TrialRecord) -> dict[str, float | None]:

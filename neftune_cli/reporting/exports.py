@@ -79,6 +79,7 @@ def _best_arm(best: BestArm) -> ExportedBestArm:
         ci_low=finite(best.gain.ci_low),
         ci_high=finite(best.gain.ci_high),
         chosen=dict(best.chosen),
+        gains={arm: finite(gain) for arm, gain in best.gains.items()},
     )
 
 

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from neftune_cli.analysis.precision import MORE_SEEDS, Precision
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison
 from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason
-from neftune_cli.formatting import counted, percent
+from neftune_cli.formatting import counted, duration, listed, percent, rough_duration
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.cells import DASH
 from neftune_cli.reporting.sections import is_defined, seeds_of_arms
@@ -21,6 +22,7 @@ def footnotes(comparison: Comparison) -> list[str]:
         *_undefined(comparison),
         *comparison.notes,
         *(f"Missing from these numbers: {trial}" for trial in comparison.unfinished),
+        *precision_sentences(comparison),
     ]
 
 
@@ -286,3 +288,55 @@ def _padding(noisy: Sequence[Attestation]) -> str:
 def _range(values: Sequence[float], form: str) -> str:
     lowest, highest = form.format(min(values)), form.format(max(values))
     return lowest if lowest == highest else f"{lowest} to {highest}"
+
+
+# Precision
+
+
+def precision_sentences(comparison: Comparison) -> list[str]:
+    """Return the sources of the standard errors of the primary metric, and how much more seeds or items would help."""
+    precision = comparison.precision
+    if precision is None:
+        return []
+    name = comparison.metrics[comparison.primary].name_within
+    return [
+        f"{_sources(precision, name)} {_more_seeds(precision)}{_more_items(precision)}{_for_the_same_time(precision)}",
+        *_agreeing_seeds(precision, name),
+    ]
+
+
+def _sources(precision: Precision, name: str) -> str:
+    if all(arm.narrowing_by_items is None for arm in precision.arms):
+        return f"The standard error of {name} is over seeds only."
+    parts = {"seeds": "seed_share", "items": "item_share", "their interaction": "residual_share"}
+    shares = [f"{_range([getattr(arm, of) for arm in precision.arms], '{:.0%}')} {part}" for part, of in parts.items()]
+    return f"Sources of the squared standard error of {name}: {listed(shares)}."
+
+
+def _more_seeds(precision: Precision) -> str:
+    time = f"take {rough_duration(precision.seed_seconds)}" if precision.seed_seconds else "take an unknown time"
+    narrowing = _range([arm.narrowing_by_seeds for arm in precision.arms], "{:.0%}")
+    arms = counted(len(precision.arms) + 1, "arm")
+    return f"{MORE_SEEDS} more seeds of {arms} {time} and narrow the intervals by {narrowing}."
+
+
+def _more_items(precision: Precision) -> str:
+    narrowing = [arm.narrowing_by_items for arm in precision.arms if arm.narrowing_by_items is not None]
+    if not narrowing:
+        return ""
+    seconds = precision.item_seconds
+    time = f"takes about {duration(seconds)} per trial" if seconds else "takes an unknown time"
+    return f" Doubling the held-out examples {time} and narrows them by {_range(narrowing, '{:.0%}')}."
+
+
+def _for_the_same_time(precision: Precision) -> str:
+    more = {"seeds": "more seeds", "items": "more held-out examples", None: ""}[precision.narrows_most]
+    return f" For the same time, {more} narrow the intervals most." if more else ""
+
+
+def _agreeing_seeds(precision: Precision, name: str) -> Iterator[str]:
+    if arms := [arm.arm for arm in precision.arms if arm.seeds_agree_too_well]:
+        yield (
+            f"The seeds of {listed(arms)} agree in {name} more than the differences between items explain. Few seeds "
+            "agree by chance, so the interval may be too narrow."
+        )

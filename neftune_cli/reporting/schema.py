@@ -24,7 +24,7 @@ class ExportedSetting(ExportedModel):
 
 
 class ExportedBestArm(ExportedModel):
-    """Gain of selecting the best arm."""
+    """Gain of the best arm."""
 
     arm: str
     """Arm with the best mean, among those with three or more seeds paired with the baseline."""
@@ -33,13 +33,16 @@ class ExportedBestArm(ExportedModel):
     naive: float | None
     """Difference to the baseline on the data that selected the arm: optimistic on average."""
     gain: float | None
-    """Difference to the baseline, selected on one part of seeds and items and measured on the rest, over splits."""
+    """Difference of this arm to the baseline on the rest of the splits of seeds and items that selected it; null if
+    fewer than half of the splits did."""
     ci_low: float | None
     """Lower bound of the interval of the gain."""
     ci_high: float | None
     """Upper bound of the interval."""
     chosen: dict[str, float]
     """Share of splits that selected each arm, 0 to 1."""
+    gains: dict[str, float | None]
+    """Difference of each selected arm to the baseline on the rest of the splits that selected it."""
 
 
 class ExportedStoppedArm(ExportedModel):

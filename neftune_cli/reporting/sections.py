@@ -166,7 +166,7 @@ def _base_cell(value: float | None, metric: Metric) -> Cell:
 
 
 def best_arm_sentences(comparison: Comparison) -> str | None:
-    """Return the gain of selecting the best arm, biased and unbiased; None where no arm was selected."""
+    """Return the gain of the best arm on the data that selected it and on other data; None if no arm was selected."""
     best = comparison.best
     if best is None:
         return None
@@ -175,8 +175,22 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     return (
         f"{best.arm} has the best mean {metric.name_within}. Its difference to {comparison.baseline} is "
         f"{metric.signed(best.naive)}. This estimate is optimistic, because the arm was selected on the same {parts}. "
-        f"If the arm is selected on one part of the {parts} and measured on the rest, the difference is "
-        f"{_gain(best.gain, metric)}. {_shares(best)}"
+        f"{_gain_elsewhere(best, metric, parts)} {_shares(best)}"
+    )
+
+
+def _gain_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
+    """Return the gain on data that did not select the arm, or the range over selected arms if few splits select it."""
+    if math.isfinite(best.gain.difference):
+        return (
+            f"Where one part of the {parts} selects {best.arm}, the difference on the rest is "
+            f"{_gain(best.gain, metric)}. If no arm is better than the others, up to half of the bias remains."
+        )
+    gains = best.gains.values()
+    return (
+        f"It is not settled which arm is best: less than half of the splits of the {parts} select it. The difference "
+        f"of the selected arm on the rest is {metric.signed(min(gains))} to {metric.signed(max(gains))}, depending on "
+        "the arm."
     )
 
 

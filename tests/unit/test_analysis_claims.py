@@ -178,14 +178,13 @@ def test_result_reports_a_change_that_may_be_within_the_margin() -> None:
     assert here.endswith("Significantly higher; not shown to exceed the margin of 5.0 characters.")
 
 
-def test_inconclusive_result_has_the_minimum_detectable_effect() -> None:
+def test_inconclusive_result_has_its_interval_and_promises_no_power() -> None:
     here = examine(noise("probe_bleu", *IMPRECISE))["training-bleu-falls"].here
 
-    # standard error 2 * 5 * sqrt(0.5) with 4 degrees of freedom
-    found = float(here.split("minimum detectable effect ")[1].split()[0])
-    shift = found / (10 * math.sqrt(0.5))
-    critical = stats.t.ppf(0.975, 4)
-    assert stats.nct.sf(critical, 4, shift) + stats.nct.cdf(-critical, 4, shift) == pytest.approx(0.8, abs=0.002)
+    half = stats.t.ppf(0.975, 4) * 2 * 5 * math.sqrt(0.5)  # standard error with 4 degrees of freedom
+    assert f"+0.00 [\N{MINUS SIGN}{half:.2f}, +{half:.2f}]" in here
+    assert here.endswith("Inconclusive: neither zero nor a change beyond the margin of 2.00 is excluded.")
+    assert "detectable" not in here
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -2,6 +2,8 @@
 
 import math
 import random
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +13,14 @@ from scipy.stats import ttest_1samp
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison, Estimate, PairedDifference
+from neftune_cli.analysis.sequential import SequentialTest
+from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
-from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
 from neftune_cli.evidence.sweeps import scores_of
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord
-from tests.unit.measured_trials import item_values
+from tests.unit.measured_trials import arm, item_values, joined
 
 Records = list[TrialRecord]
 
@@ -136,6 +140,14 @@ def test_two_trials_with_the_same_arm_and_seed_are_an_error(hand_made_records: R
         _compare([*hand_made_records, other_recipe])
 
 
+@pytest.mark.parametrize("plan", [None, AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), taken=1)])
+def test_single_arm_has_nothing_to_compare(hand_made_records: Records, plan: AnalysisPlan | None) -> None:
+    comparison = _compare(hand_made_records[:4], plan=plan)
+
+    assert comparison.treated == ()
+    assert (comparison.best, comparison.precision, comparison.noise_tests) == (None, None, {})
+
+
 def test_base_model_alone_cannot_be_compared(hand_made_records: Records) -> None:
     with pytest.raises(NothingToCompareError, match="No trained trial of sweep 'bios' has finished") as caught:
         _compare(hand_made_records[:1])
@@ -174,7 +186,8 @@ def test_p_values_are_adjusted_over_the_arms(hand_made_records: Records) -> None
     # the differences 0.050, 0.050 and 0.056: t = 0.052 / (0.0034641 / sqrt(3)) = 26.0
     assert one.comparison.p_value == pytest.approx(ttest_1samp([0.05, 0.05, 0.056], 0).pvalue)
     assert one.p_adjusted == one.comparison.p_value
-    assert two.p_adjusted == pytest.approx(2 * one.p_adjusted)
+    # two equal p-values: Hommel's method leaves them, Holm's would double them
+    assert two.p_adjusted == pytest.approx(one.p_adjusted)
     assert one.verdict == two.verdict == "higher"
 
 
@@ -255,12 +268,126 @@ def test_different_items_of_trials_are_noted() -> None:
     assert assessment.comparison.items == 2
 
 
-def _compare(records: Records, options: ComparisonOptions = ComparisonOptions()) -> Comparison:  # noqa: B008
+def test_declared_metric_and_margin_apply(hand_made_records: Records) -> None:
+    plan = AnalysisPlan(metric="rouge_l", margin=Margin(0.5))
+
+    comparison = _compare(hand_made_records, plan=plan)
+
+    one, loss = (comparison.assessment("alpha=5", key) for key in ("rouge_l", "eval_loss"))
+    assert comparison.primary == "rouge_l"
+    assert one is not None
+    assert loss is not None
+    assert (one.margin, loss.margin) == (0.5, pytest.approx(0.01 * (4.2 - 1.51)))
+
+
+def test_declared_margin_belongs_to_the_declared_metric(hand_made_records: Records) -> None:
+    plan = AnalysisPlan(margin=Margin(0.5))
+
+    comparison = _compare(hand_made_records, ComparisonOptions(metric="rouge_l"), plan=plan)
+
+    rouge, loss = (comparison.assessment("alpha=5", key) for key in ("rouge_l", "eval_loss"))
+    assert rouge is not None
+    assert loss is not None
+    assert (rouge.margin, loss.margin) == (0.02, 0.5)
+    assert comparison.notes[0] == ("The declared primary metric is held-out loss. Results of ROUGE-L are exploratory.")
+
+
+def test_other_baseline_than_the_declared_one_is_noted(hand_made_records: Records) -> None:
+    comparison = _compare(hand_made_records, ComparisonOptions(baseline="5"), plan=AnalysisPlan(metric="eval_loss"))
+
+    assert comparison.notes[0] == "The declared baseline is alpha=0. The comparison with alpha=5 is exploratory."
+
+
+LOOKS = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), taken=2)
+
+
+def _looked_at(
+    differences: Sequence[float], plan: AnalysisPlan = LOOKS, losses: Sequence[float] | None = None
+) -> Comparison:
+    """Compare an arm, and a positive control of seed 0, with the given losses of the baseline."""
+    baseline = np.ones(len(differences)) if losses is None else np.array(losses)
+    arms = joined(
+        arm("alpha=0", 0.0, {"eval_loss": baseline}),
+        arm("alpha=5", 5.0, {"eval_loss": baseline[: len(differences)] + np.array(differences)}),
+        arm("control", 99.0, {"eval_loss": [7.0, 7.2, 7.1]}),
+    )
+    trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
+    base = Measurements("base", BASE_ARM, None, None, {"eval_loss": 3.0}, {}, {})
+    plan = replace(plan, controls=("control",))
+    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (base, *trials), METRICS, (), plan=plan))
+
+
+def test_margin_of_planned_looks_does_not_change_after_the_first_look() -> None:
+    before = _looked_at([0.3, -0.2, 0.1], replace(LOOKS, taken=1), losses=[1.0, 1.0, 1.0])
+    after = _looked_at([0.3, -0.2, 0.1, 0.1, 0.1], losses=[1.0, 1.0, 1.0, 2.5, 2.5])
+
+    for comparison in (before, after):
+        assessment = comparison.assessment("alpha=5", "eval_loss")
+        assert assessment is not None
+        assert assessment.margin == pytest.approx(0.01 * (3 - 1))  # 1% of the gain of fine-tuning
+
+
+def test_seeds_that_are_not_tested_are_noted() -> None:
+    notes = _looked_at([-0.100, -0.101, -0.099, 0.5, 0.5, 0.5]).notes
+
+    assert notes == (
+        "Seeds outside the plan are not tested: 5.",
+        "Seeds after the look that decides an arm, or after the last look, are not tested. Tested: 3 of 5 of alpha=5.",
+    )
+
+
+def test_outlook_starts_at_the_next_look_although_a_seed_failed() -> None:
+    comparison = _looked_at([0.3, -0.2, math.nan, 0.1, 0.2], replace(LOOKS, looks=(3, 5, 8), taken=2, seeds=range(8)))
+
+    assert comparison.outlooks == {}
+
+    failed = _looked_at([0.3, -0.2, 0.1, 0.1], replace(LOOKS, looks=(3, 5, 8), taken=2, seeds=tuple(range(8))))
+    assert {chance.seeds for chance in failed.outlooks["alpha=5"]} == {8}
+
+
+def test_declared_metric_that_was_not_measured_is_noted(hand_made_records: Records) -> None:
+    comparison = _compare(hand_made_records, plan=AnalysisPlan(metric="bleu"))
+
+    assert comparison.primary == "eval_loss"
+    assert comparison.notes[0] == "The declared primary metric bleu was not measured."
+
+
+def test_interval_of_the_best_arm_is_as_wide_as_that_of_a_planned_look() -> None:
+    differences = {5.0: [-0.5, -0.3, -0.1, -0.2, -0.4], 10.0: [0.3, -0.2, 0.1, 0.2, -0.1]}
+    losses = {0.0: np.ones(5)} | {alpha: 1 + np.array(of_arm) for alpha, of_arm in differences.items()}
+    arms = joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": one}) for alpha, one in losses.items()))
+    trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
+    plan = replace(LOOKS, looks=(4, 5))
+
+    best = compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, (), plan=plan)).best
+
+    assert best is not None
+    assert (best.arm, best.gain.confidence) == ("alpha=5", 0.95)
+    level = SequentialTest((4, 5)).level(0.05, 1)
+    low, high = ttest_1samp(differences[5.0], 0).confidence_interval(1 - level)
+    assert best.gain.ci_high - best.gain.ci_low == pytest.approx(high - low)
+    assert level < 0.05
+
+
+def test_controls_are_not_part_of_best_arm_claims_and_checks_of_learning() -> None:
+    comparison = _looked_at([0.3, -0.2, 0.1, 0.1, 0.2])
+
+    assert comparison.best is None  # only one arm is left
+    assert "control" not in str([claim.here for claim in comparison.hypotheses])
+    assert comparison.learning.problems == ()
+    assert [arm.name for arm in comparison.studied] == ["alpha=5"]
+
+
+def _compare(
+    records: Records,
+    options: ComparisonOptions = ComparisonOptions(),  # noqa: B008
+    plan: AnalysisPlan | None = None,
+) -> Comparison:
     trials = tuple(
         Measurements(one.trial, one.arm, one.alpha, one.seed, scores_of(one), {}, {}, noise_ratio=_ratio(one))
         for one in records
     )
-    return compare_arms(Evidence("bios", Setting("tiny", "bios", {}, {}), trials, METRICS, ()), options)
+    return compare_arms(Evidence("bios", Setting("tiny", "bios", {}, {}), trials, METRICS, (), plan=plan), options)
 
 
 def _ratio(record: TrialRecord) -> float | None:

@@ -133,6 +133,56 @@ def test_degrees_of_freedom_are_between_those_of_the_components_and_below_satter
     assert weighted_degrees(0, 2, 143) == 143
 
 
+@pytest.mark.parametrize("draw", range(30))
+def test_interval_is_never_narrower_than_that_of_the_seeds_alone(draw: int) -> None:
+    draws = np.random.default_rng(draw)
+    of_seeds, of_clusters = draws.exponential(size=2)
+    table = table_of(seeds=3, clusters=200, of_seeds=of_seeds, of_clusters=of_clusters, draw=draw)
+    alone = stats.ttest_1samp(table.mean(axis=1), 0.2)
+    mean = crossed_mean(table)
+    (low, high), (low_of_seeds, high_of_seeds) = mean.interval(0.95), alone.confidence_interval(0.95)
+    assert high - low >= (high_of_seeds - low_of_seeds) * (1 - EXACT)
+    assert mean.p_value(0.2) >= alone.pvalue * (1 - EXACT)
+
+
+def test_interval_is_that_of_the_seeds_alone_if_items_would_narrow_it() -> None:
+    # items add little variance and 199 degrees of freedom, which would reduce the factor t of the standard error
+    table = table_of(seeds=3, clusters=200, of_seeds=0.01, of_clusters=1.0, draw=14)
+    mean = crossed_mean(table)
+    alone = stats.ttest_1samp(table.mean(axis=1), 0)
+    half = stats.t.ppf(0.975, mean.degrees_of_freedom) * mean.standard_error
+    low, high = alone.confidence_interval(0.95)
+    assert half < (high - low) / 2
+    assert mean.interval(0.95) == pytest.approx((low, high), rel=EXACT)
+    assert mean.p_value(low) == pytest.approx(0.05, rel=1e-9)
+
+
+def test_residual_variance_and_ratio_of_seeds_match_the_analysis_of_variance() -> None:
+    table = table_of()
+    by_seed, _, residual = mean_squares(table)
+    assert crossed_mean(table).seed_ratio == pytest.approx(by_seed / residual, rel=1e-10)
+    assert crossed_mean(table).residual_variance == pytest.approx(residual / 12, rel=1e-10)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.1])
+def test_seeds_agree_too_well_below_the_quantile_of_the_f_distribution(level: float) -> None:
+    table = table_of(seeds=3, clusters=50, of_seeds=0.0)
+    centered = table - table.mean(axis=1, keepdims=True)
+    _, _, residual = mean_squares(centered)
+    quantile = stats.f.ppf(level, 2, 2 * 49)
+    for factor, agree in ((0.99, True), (1.01, False)):
+        # seed means -d, 0, d have the mean square 50 * d ** 2
+        shift = math.sqrt(factor * quantile * residual / 50)
+        shifted = crossed_mean(centered + np.array([[-shift], [0.0], [shift]]))
+        assert shifted.seed_ratio == pytest.approx(factor * quantile)
+        assert shifted.seeds_agree_too_well(level) is agree
+
+
+def test_agreement_of_seeds_is_unknown_with_one_factor() -> None:
+    for mean in (crossed_mean(table_of(clusters=1)), clustered_mean(table_of(seeds=2)), crossed_mean(np.zeros((3, 5)))):
+        assert not mean.seeds_agree_too_well()
+
+
 CONSTANT = [0.1, 0.1 + 0.2, 1e-9, 1e9]  # the mean of several 0.1 is not 0.1
 
 

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
+from statsmodels.stats.multitest import multipletests
 
 from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.results import Assessment, EarlyStopping, StoppedArm
+from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.evidence.measurements import Measurements
 from neftune_cli.metrics import METRICS
 from tests.unit.measured_trials import item_values
@@ -115,16 +117,30 @@ def test_best_loss_of_equal_epochs_is_unbiased() -> None:
     assert arms["none"].best_epoch == pytest.approx(3, abs=0.2)
 
 
-def test_last_and_best_epochs_are_separate_families_for_holm() -> None:
+def test_last_and_best_epochs_are_separate_families() -> None:
     losses = {arm: curves((1.0, 0.8), spread=0.3, draws=draws) for draws, arm in enumerate(("none", "a", "b"))}
     losses["a"][1] += np.linspace(0, 0.1, SEEDS)[:, None]
     arms = stopped(trials(losses))
     for assessments in ([arms[arm].last for arm in "ab"], [arms[arm].best for arm in "ab"]):
-        smaller, larger = sorted(known(one).comparison.p_value for one in assessments)
-        adjusted = sorted(known(one).p_adjusted for one in assessments)
-        assert adjusted == pytest.approx([min(1, 2 * smaller), max(min(1, 2 * smaller), larger)])
+        p_values = [known(one).comparison.p_value for one in assessments]
+        adjusted = [known(one).p_adjusted for one in assessments]
+        assert adjusted == pytest.approx(multipletests(p_values, method="hommel")[1])
     alone = known(stopped({arm: one for arm, one in trials(losses).items() if arm != "b"})["a"].last)
     assert alone.p_adjusted == alone.comparison.p_value
+
+
+def test_losses_at_a_planned_look_are_tested_at_its_level() -> None:
+    test = SequentialTest((3, 5))
+    curve = {"none": curves((1.0, 0.8), draws=0, spread=0.3), "a": curves((1.0, 0.7), draws=1, spread=0.3)}
+    arms = trials(curve)
+    found = early_stopping(arms, "none", METRICS["eval_loss"], margin=0.01, confidence=0.95, test=test, looks={"a": 2})
+    before = early_stopping(arms, "none", METRICS["eval_loss"], margin=0.01, confidence=0.95, test=test, looks={"a": 0})
+    assert found is not None
+    assert before is not None
+    for one in (found.arms[0].last, found.arms[1].last, found.arms[1].best):
+        assert known(one).p_adjusted == pytest.approx(test.p_value([np.nan, known(one).comparison.p_value]))
+        assert known(one).p_adjusted > known(one).comparison.p_value
+    assert [one.last for one in before.arms] == [None, None]
 
 
 def test_comparison_uses_seeds_clusters_and_weights() -> None:

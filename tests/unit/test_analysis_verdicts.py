@@ -1,4 +1,4 @@
-"""Verdicts and Holm-adjusted p-values, compared with scipy and statsmodels."""
+"""Verdicts, Hommel-adjusted p-values and simultaneous intervals, compared with scipy and statsmodels."""
 
 import math
 
@@ -9,7 +9,8 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
-from neftune_cli.analysis.verdicts import assess, equivalence_p_value, holm, holm_by_key
+from neftune_cli.analysis.sequential import SequentialTest
+from neftune_cli.analysis.verdicts import NO_VARIATION, assess, equivalence_p_value, untested_reason
 from neftune_cli.metrics import METRICS
 
 LOSS, LENGTH = METRICS["eval_loss"], METRICS["response_chars"]
@@ -40,21 +41,8 @@ def test_adjusted_p_values_match_scipy_and_statsmodels() -> None:
 
     raw = [ttest_1samp(values, 0).pvalue for values in arms.values()]
     beyond = [ttost_paired(np.array(values), np.zeros(3), -0.2, 0.2)[0] for values in arms.values()]
-    assert [one.p_adjusted for one in assessed.values()] == pytest.approx(multipletests(raw, method="holm")[1])
-    assert [one.p_equivalent for one in assessed.values()] == pytest.approx(multipletests(beyond, method="holm")[1])
-
-
-def test_inconclusive_arm_has_a_number_of_needed_seeds() -> None:
-    few = assess({"a": _compared([0.03, -0.01, 0.02, 0.01])}, LOSS, margin=0.001)["a"]
-
-    assert few.verdict == "inconclusive"
-    assert few.seeds_needed is not None
-    assert few.seeds_needed > 4
-    assert few.detectable > abs(few.comparison.difference)
-
-
-def test_decided_arm_needs_no_more_seeds() -> None:
-    assert assess({"a": _compared([0.10, 0.11, 0.12])}, LOSS, margin=0.01)["a"].seeds_needed is None
+    assert [one.p_adjusted for one in assessed.values()] == pytest.approx(multipletests(raw, method="hommel")[1])
+    assert [one.p_equivalent for one in assessed.values()] == pytest.approx(multipletests(beyond, method="hommel")[1])
 
 
 def test_checkpoints_have_no_verdict() -> None:
@@ -85,25 +73,73 @@ def test_equivalence_p_value_is_the_larger_one_sided_p_value() -> None:
     )
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 10])
-def test_holm_matches_statsmodels(count: int) -> None:
-    for draw in range(5):
-        p_values = (np.random.default_rng(draw).random(count) ** 3).tolist()
-        assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), rel=1e-12)
+@pytest.mark.parametrize("draw", range(20))
+def test_intervals_agree_with_the_verdicts(draw: int) -> None:
+    draws = np.random.default_rng(draw)
+    values = {name: draws.normal(shift, 0.05, 5).tolist() for name, shift in zip("abc", (0.0, 0.06, 0.12), strict=True)}
+
+    for one in assess({arm: _compared(of_arm) for arm, of_arm in values.items()}, LOSS, margin=0.08).values():
+        shown = one.p_adjusted <= 0.05
+        assert shown == (not one.interval.low < 0 < one.interval.high)
+        inside = one.equivalence_interval.low >= -0.08 and one.equivalence_interval.high <= 0.08
+        assert inside == (one.verdict == "equivalent")
 
 
-def test_holm_adjusts_ties_equally_and_stops_at_one() -> None:
-    assert holm([0.02, 0.02, 0.9, 0.9]) == pytest.approx([0.08, 0.08, 1.0, 1.0])
+def test_intervals_are_simultaneous() -> None:
+    arms = {"a": [0.02, 0.05, 0.04], "b": [-0.01, 0.03, 0.01]}
+
+    assessed = assess({arm: _compared(values) for arm, values in arms.items()}, LOSS, margin=0.001)
+
+    # Bonferroni: 97.5% for each of two arms, and 95% for each of two tests of equivalence
+    for one, values in zip(assessed.values(), arms.values(), strict=True):
+        of_difference, of_equivalence = (ttest_1samp(values, 0).confidence_interval(level) for level in (0.975, 0.95))
+        assert (one.interval.low, one.interval.high) == pytest.approx(tuple(of_difference))
+        assert (one.equivalence_interval.low, one.equivalence_interval.high) == pytest.approx(tuple(of_equivalence))
 
 
-def test_holm_of_no_p_values_is_empty() -> None:
-    assert holm([]) == []
+def test_interval_ends_at_zero_if_only_the_stepwise_test_excludes_it() -> None:
+    large = [0.100, 0.101, 0.099, 0.100]
+    small = [0.04, 0.05, 0.02, 0.08]
+    (low, _) = ttest_1samp(small, 0).confidence_interval(0.975)
+    assert 0.025 < ttest_1samp(small, 0).pvalue < 0.05
+    assert low < 0
+
+    found = assess({"large": _compared(large), "small": _compared(small)}, LOSS, margin=0.001)["small"]
+
+    assert (found.verdict, found.interval.low) == ("worse", 0.0)
 
 
-def test_holm_by_key_keeps_keys_and_order() -> None:
-    adjusted = holm_by_key({"alpha=5": 0.03, "alpha=10": 0.01, "alpha=15": 0.04})
-    assert list(adjusted) == ["alpha=5", "alpha=10", "alpha=15"]
-    assert list(adjusted.values()) == pytest.approx([0.06, 0.03, 0.06])
+def test_gate_is_a_lower_bound_of_the_p_values_of_its_arms() -> None:
+    arms = {arm: _compared([0.10, 0.11, 0.12, 0.10]) for arm in ("gated", "free")}
+
+    assessed = assess(arms, LOSS, margin=0.2, gates={"gated": 0.3})
+
+    assert (assessed["gated"].p_adjusted, assessed["gated"].interval.low) == (0.3, 0.0)
+    assert assessed["free"].p_adjusted < 0.001
+    assert assessed["gated"].p_equivalent == assessed["free"].p_equivalent  # the gate is about differences
+    assert assessed["gated"].verdict == "equivalent"
+
+
+def test_interval_of_a_look_contains_the_values_with_a_larger_sequential_p_value() -> None:
+    test = SequentialTest((3, 5))
+    values = [0.30, -0.20, 0.10, 0.4, 0.2]
+    looks = [_compared(values[:3]), _compared(values)]
+
+    interval = assess({"a": looks}, LOSS, margin=0.01, test=test)["a"].interval
+
+    for bound in (interval.low, interval.high):
+        # the second look alone, and the 600,000 simulated paths of the null distribution
+        p_value = ttest_1samp(values, bound).pvalue
+        assert test.p_value([math.nan, p_value]) == pytest.approx(0.05, abs=1e-4)
+
+
+def test_reasons_for_missing_verdicts() -> None:
+    constant = assess({"a": _compared([0.1, 0.1, 0.1])}, LOSS, margin=0.01)["a"]
+    two = assess({"a": _compared([0.1, 0.2])}, LOSS, margin=0.01)
+
+    assert untested_reason(constant) == NO_VARIATION
+    assert untested_reason(two["a"]) == "fewer than three paired seeds"
+    assert untested_reason(assess({"a": _compared([0.1, 0.2, 0.4])}, LOSS, margin=0.01)["a"]) == ""
 
 
 def _compared(differences: list[float]) -> PairedComparison:

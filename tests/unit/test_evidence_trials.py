@@ -8,8 +8,19 @@ import pytest
 
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.sweeps import read_trial
-from neftune_cli.records import HELD_OUT, PROBE, CurvePoint, EvalMetrics, ExampleLoss, Generation, TrialRecord
+from neftune_cli.records import (
+    HELD_OUT,
+    PROBE,
+    CurvePoint,
+    EvalMetrics,
+    ExampleLoss,
+    Generation,
+    TrialRecord,
+    TrialState,
+    TrialStatus,
+)
 from neftune_cli.store import TrialFolder
+from neftune_cli.store.trials import STATE_FILE
 from tests.finished_trials import write_trial
 
 LOSSES = [
@@ -44,6 +55,22 @@ def test_the_mean_of_the_perplexity_per_item_is_the_perplexity(folder: TrialFold
     # the mean loss is (3 + 3 * 1) / 4; a loss that is h higher changes the perplexity p by about p * h
     assert np.average(items.values, weights=items.weights) == pytest.approx(math.exp(1.5))
     assert items.values[0] - items.values[1] == pytest.approx(2 * math.exp(1.5))
+
+
+@pytest.mark.parametrize(("side_by_side", "expected"), [(1, 60.0), (3, 20.0), (None, 60.0)])
+def test_time_of_a_trial_is_shared_with_the_trials_beside_it(
+    folder: TrialFolder, record: TrialRecord, side_by_side: int | None, expected: float
+) -> None:
+    status = TrialStatus(trial=record.trial, state=TrialState.DONE, seconds=60.0, side_by_side=side_by_side)
+    (folder.path / STATE_FILE).write_text(status.model_dump_json(), encoding="utf-8")
+
+    assert read_trial(folder, record).seconds == expected
+
+
+def test_time_of_a_trial_is_unknown_without_its_state(folder: TrialFolder, record: TrialRecord) -> None:
+    (folder.path / STATE_FILE).unlink(missing_ok=True)
+
+    assert read_trial(folder, record).seconds is None
 
 
 def test_scores_of_answers_are_separate_by_split(folder: TrialFolder, record: TrialRecord) -> None:

@@ -247,7 +247,7 @@ def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
 
     assert sentences is not None
     assert "the arm was selected on the same items." in sentences
-    assert "selected on one part of the items and measured on the rest, the difference is −0.0010. The" in sentences
+    assert "Where one part of the items selects alpha=5, the difference on the rest is −0.0010. If" in sentences
 
 
 def test_best_arm_and_early_stopping_are_optional() -> None:

@@ -154,8 +154,9 @@ CLAIMS: tuple[PaperClaim, ...] = (
 
 
 UNADJUSTED_CLAIMS_NOTE = (
-    f"Each of the {len(CLAIMS)} claims is tested separately, without adjustment for the other claims. A result can be "
-    "wrong by chance. The paper trained every setting with one seed and gives no intervals (appendix A.1)."
+    f"Each of the {len(CLAIMS)} claims is tested separately, without adjustment for the other claims or for planned "
+    "looks. A result can be wrong by chance. The paper trained every setting with one seed and gives no intervals "
+    "(appendix A.1)."
 )
 """Note on multiple testing, shown with all claims."""
 

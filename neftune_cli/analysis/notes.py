@@ -1,0 +1,82 @@
+"""Notes of a comparison: differences from the declared analysis, seeds and items that are not compared."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from neftune_cli.analysis.alignment import TrialsByArm, measured_seeds
+from neftune_cli.analysis.looks import Design
+from neftune_cli.analysis.results import Assessment
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
+from neftune_cli.formatting import listed
+from neftune_cli.metrics import Metric
+
+
+def comparison_notes(
+    evidence: Evidence, design: Design, primary: str, planned: str, assessed: Mapping[str, Assessment]
+) -> tuple[str, ...]:
+    """Return the notes of a comparison without duplicates.
+
+    Args:
+        evidence: with its own notes, and those of its trials.
+        design: the arms and their declared analysis.
+        primary: key of the primary metric.
+        planned: key of the declared primary metric.
+        assessed: assessments on the declared primary metric.
+    """
+    metrics = evidence.metrics
+    notes = (
+        *evidence.notes,
+        *_plan_notes(design, metrics[primary], metrics[planned], assessed),
+        *_trial_notes(evidence.trials),
+        *_item_notes(design.trials, metrics),
+    )
+    return tuple(dict.fromkeys(notes))
+
+
+def _plan_notes(design: Design, primary: Metric, planned: Metric, assessed: Mapping[str, Assessment]) -> Iterator[str]:
+    """Yield notes on choices that differ from the declared ones, and on seeds that are not in the tests."""
+    if design.plan is None:
+        return
+    if design.plan.metric not in (None, planned.key):
+        yield f"The declared primary metric {design.plan.metric} was not measured."
+    if primary is not planned:
+        yield f"The declared primary metric is {planned.name_within}. Results of {primary.name_within} are exploratory."
+    first = next(iter(design.trials))
+    if design.baseline != first:
+        yield f"The declared baseline is {first}. The comparison with {design.baseline} is exploratory."
+    if design.has_planned_looks:
+        yield from _seed_notes(design, planned, assessed)
+
+
+def _seed_notes(design: Design, metric: Metric, assessed: Mapping[str, Assessment]) -> Iterator[str]:
+    plan = design.plan or AnalysisPlan()
+    shared = {arm: measured_seeds(design.trials[arm], metric.key) for arm in (design.baseline, *assessed)}
+    if outside := sorted(set().union(*shared.values()) - set(plan.seeds)):
+        seeds = listed([str(seed) for seed in outside])
+        yield f"Seeds outside the plan are not tested: {seeds}."
+    unused = {
+        arm: (one.comparison.seeds, len(shared[arm] & shared[design.baseline] & set(plan.seeds)))
+        for arm, one in assessed.items()
+        if one.looks
+    }
+    if later := [f"{used} of {count} of {arm}" for arm, (used, count) in unused.items() if used < count]:
+        where = "after the look that decides an arm, or after the last look"
+        yield f"Seeds {where}, are not tested. Tested: {listed(later)}."
+
+
+def _trial_notes(trials: Sequence[Measurements]) -> Iterator[str]:
+    return (note for trial in trials for note in trial.notes)
+
+
+def _item_notes(arms: TrialsByArm, metrics: Mapping[str, Metric]) -> Iterator[str]:
+    """Yield a note for each metric that was measured on different items in different trials."""
+    for key, metric in metrics.items():
+        measured = [
+            trial.items[key].items if key in trial.items else ()
+            for trials in arms.values()
+            for trial in trials.values()
+            if trial.scores.get(key) is not None
+        ]
+        if len(set(measured)) > 1:
+            sizes = sorted({len(items) for items in measured})
+            found = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]} different"
+            yield f"{metric.name}: trials have {found} items. Each difference uses the items that both arms have."

@@ -1,0 +1,62 @@
+"""Decisions that follow from hand-made trials: the primary arm decides, and sweeps that learned nothing say so."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.comparison import compare_arms
+from neftune_cli.analysis.decision import Action, decide
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
+from neftune_cli.metrics import METRICS
+from tests.unit.measured_trials import arm, joined
+
+BETTER, WORSE = (-0.100, -0.101, -0.099, -0.102, -0.098), (0.100, 0.101, 0.099, 0.102, 0.098)
+UNCLEAR, EQUAL = (0.30, -0.20, 0.10, -0.10, 0.05), (0.001, -0.001, 0.002, -0.002, 0.0)
+
+
+def compared(
+    differences: Mapping[float, Sequence[float]], plan: AnalysisPlan | None = None, *, base: float = 3.0
+) -> Comparison:
+    """Return a comparison with a baseline of 1 and these differences by alpha."""
+    losses = {0.0: np.ones(5)} | {alpha: 1 + np.array(of_arm) for alpha, of_arm in differences.items()}
+    arms = joined(*(arm(f"alpha={alpha:g}", alpha, {"eval_loss": one}) for alpha, one in losses.items()))
+    trials = [trial for of_arm in arms.values() for trial in of_arm.values()]
+    before = Measurements("base", BASE_ARM, None, None, {"eval_loss": base}, {}, {})
+    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (before, *trials), METRICS, (), plan=plan))
+
+
+@pytest.mark.parametrize(
+    ("primary", "exploratory", "action"),
+    [
+        (UNCLEAR, BETTER, "undecided"),
+        (WORSE, BETTER, "keep baseline"),
+        (BETTER, WORSE, "use"),
+        (EQUAL, UNCLEAR, "keep baseline"),
+    ],
+)
+def test_primary_arm_decides_alone(primary: Sequence[float], exploratory: Sequence[float], action: Action) -> None:
+    decision = decide(compared({5: primary, 10: exploratory}, AnalysisPlan(primary_arm="alpha=5")))
+
+    assert decision.action == action
+    assert decision.arm == ("alpha=5" if action == "use" else None)
+    assert set(decision.with_verdict) == {"alpha=5", "alpha=10"}
+
+
+def test_controls_do_not_decide() -> None:
+    decision = decide(compared({5: UNCLEAR, 300: WORSE}, AnalysisPlan(controls=("alpha=300",))))
+
+    assert decision.action == "undecided"
+    assert set(decision.with_verdict) == {"alpha=5"}
+
+
+def test_sweep_that_learned_nothing_has_no_other_decision() -> None:
+    comparison = compared({5: BETTER}, base=0.5)
+
+    assert decide(comparison).action == "not learned"
+    assert advice(comparison).startswith(
+        "There is nothing to compare: fine-tuning does not improve held-out loss over the base model (alpha=0). "
+    )

@@ -1,0 +1,117 @@
+"""Sentences on precision and on the best arm, from comparisons of hand-made trials with known times."""
+
+# ruff: noqa: RUF001  (the sentences have typographic minus signs)
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from neftune_cli.analysis.comparison import compare_arms
+from neftune_cli.analysis.results import Comparison
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
+from neftune_cli.metrics import METRICS
+from neftune_cli.reporting.footnotes import footnotes, precision_sentences
+from neftune_cli.reporting.sections import best_arm_sentences
+from tests.unit.measured_trials import arm, joined, with_items
+
+DIFFERENCES = {5.0: (-0.10, -0.12, -0.17), 10.0: (-0.05, 0.10, 0.04)}
+
+
+def compared(
+    differences: Mapping[float, Sequence[float]], *, seconds: float | None = 60.0, items: bool = True
+) -> Comparison:
+    """Return a comparison with a baseline of 1, and a base model whose evaluation took a fifth of these seconds."""
+    count = len(next(iter(differences.values())))
+    by_alpha = {0.0: np.ones(count)} | {alpha: 1 + np.array(of_arm) for alpha, of_arm in differences.items()}
+    arms = joined(
+        *(arm(f"alpha={a:g}", a, {"eval_loss": with_items(one) if items else one}) for a, one in by_alpha.items())
+    )
+    trials = [replace(trial, seconds=seconds) for of_arm in arms.values() for trial in of_arm.values()]
+    base = Measurements(
+        "base", BASE_ARM, None, None, {"eval_loss": 3.0}, {}, {}, seconds=seconds / 5 if seconds else None
+    )
+    return compare_arms(Evidence("s", Setting("m", "d", {}, {}), (base, *trials), METRICS, ()))
+
+
+def test_sources_and_times_are_the_last_footnote() -> None:
+    comparison = compared(DIFFERENCES)
+
+    narrower = 1 - stats.t.ppf(0.975, 4) / stats.t.ppf(0.975, 2) * math.sqrt(3 / 5)
+    assert precision_sentences(comparison) == [
+        "Sources of the squared standard error of held-out loss: 100% seeds, 0% items and 0% their interaction. "
+        f"2 more seeds of 3 arms take 6 min and narrow the intervals by {narrower:.0%}. "
+        "Doubling the held-out examples takes about 12 s per trial and narrows them by 0%. "
+        "For the same time, more seeds narrow the intervals most."
+    ]
+    assert footnotes(comparison)[-1] == precision_sentences(comparison)[0]
+
+
+def test_unknown_times_are_said() -> None:
+    (sentences,) = precision_sentences(compared(DIFFERENCES, seconds=None))
+
+    assert "2 more seeds of 3 arms take an unknown time and narrow the intervals by " in sentences
+    assert "Doubling the held-out examples takes an unknown time and narrows them by 0%." in sentences
+    assert "same time" not in sentences
+
+
+def test_metric_without_items_names_seeds_alone() -> None:
+    (sentences,) = precision_sentences(compared(DIFFERENCES, items=False))
+
+    assert sentences.startswith("The standard error of held-out loss is over seeds only. 2 more seeds of 3 arms take ")
+    assert "examples" not in sentences
+
+
+def test_seeds_that_agree_by_chance_are_named() -> None:
+    draws = np.random.default_rng(0).normal(size=(3, 20))
+    noise = draws - draws.mean(axis=1, keepdims=True)
+    arms = joined(
+        arm("alpha=0", 0.0, {"eval_loss": with_items(np.ones(3))}),
+        arm("alpha=5", 5.0, {"eval_loss": 1.5 + noise + 1e-4 * np.arange(3)[:, None]}),
+    )
+    trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
+
+    *_, last = precision_sentences(compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, ())))
+
+    assert last == (
+        "The seeds of alpha=5 agree in held-out loss more than the differences between items explain. Few seeds agree "
+        "by chance, so the interval may be too narrow."
+    )
+
+
+@pytest.mark.parametrize("differences", [{5.0: (0.1, 0.2)}, {5.0: (0.1, 0.1, 0.1)}], ids=["two seeds", "constant"])
+def test_no_sentence_without_a_standard_error_over_seeds(differences: Mapping[float, Sequence[float]]) -> None:
+    assert precision_sentences(compared(differences)) == []
+
+
+def test_gain_of_the_best_arm_is_its_own() -> None:
+    sentences = best_arm_sentences(compared(DIFFERENCES))
+
+    # every pair of seeds selects alpha=5, so that its gain is its mean over the seeds that are left
+    assert sentences is not None
+    assert sentences.startswith(
+        "alpha=5 has the best mean held-out loss. Its difference to alpha=0 is −0.1300. This estimate is optimistic, "
+        "because the arm was selected on the same seeds and items. Where one part of the seeds and items selects "
+        "alpha=5, the difference on the rest is −0.1"
+    )
+    assert sentences.endswith(
+        "If no arm is better than the others, up to half of the bias remains. The selected arm was alpha=5 in 100% of "
+        "the splits."
+    )
+
+
+def test_range_over_the_selected_arms_if_no_arm_is_selected_often() -> None:
+    # the pairs of seeds select alpha 15, 10 and 5 in turn; over all seeds alpha=10 is best
+    unsettled = {5.0: (0.9, 0.1, 0.1), 10.0: (0.3, 0.9, -0.2), 15.0: (0.2, 0.2, 0.9)}
+
+    sentences = best_arm_sentences(compared(unsettled, items=False))
+
+    assert sentences is not None
+    assert (
+        "It is not settled which arm is best: less than half of the splits of the seeds select it. The difference of "
+        "the selected arm on the rest is +0.9000 to +0.9000, depending on the arm. The selected arm was "
+    ) in sentences
