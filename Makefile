@@ -74,5 +74,5 @@ tiny-base: setup ## Pretrain the bundled model again (about 40 minutes on 2 core
 	$(BIN)/python -m experiments.tiny_base.pretrain build/tiny-base
 	$(BIN)/python -m experiments.tiny_base.export build/tiny-base
 
-simulations: setup ## Simulate error rates and power of the statistical tests (about 6 minutes on one core)
+simulations: setup ## Simulate error rates and power of the statistical tests (about 10 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.null_simulations

@@ -79,7 +79,7 @@ def seeds_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
         paired_seeds, unpaired_seeds = needed
         ratio = f"{unpaired_seeds / paired_seeds:.2f}" if paired_seeds and unpaired_seeds else ""
         seeds = (f"{one:.1f}" if one else f"over {curve[-1].seeds}" for one in needed)
-        correlation = scenario.variances.seed / (scenario.variances.seed + scenario.variances.arm_seed)
+        correlation = scenario.variances.seed / scenario.variances.of_seed
         lines.append((scenario.name, f"{scenario.effect(scenario.shift):.2g}", f"{correlation:.2f}", *seeds, ratio))
     return text_table(head, lines)
 

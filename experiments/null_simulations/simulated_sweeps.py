@@ -24,6 +24,8 @@ class Variances:
     """Effect of a seed on all arms, which pairing removes."""
     item: float = 0.0
     """Effect of an item on all arms and seeds."""
+    treated_seed: float = 0.0
+    """Effect of a seed on all treated arms; the baseline has an effect of its own with this variance."""
     arm_seed: float = 0.0
     """Effect of a seed on one arm."""
     arm_cluster: float = 0.0
@@ -34,7 +36,12 @@ class Variances:
     @property
     def without_noise(self) -> float:
         """Return the sum of all variances except the noise."""
-        return self.seed + self.item + self.arm_seed + self.arm_cluster
+        return self.of_seed + self.item + self.arm_cluster
+
+    @property
+    def of_seed(self) -> float:
+        """Return the variance of an arm over seeds."""
+        return self.seed + self.treated_seed + self.arm_seed
 
 
 @dataclass(frozen=True)
@@ -180,11 +187,21 @@ def simulate(
         (scenario.level or 0.0)
         + effects(variances.seed, arms if own_seeds else 1, seeds, 1)
         + effects(variances.item, 1, 1, scenario.items)
+        + _treated(effects(variances.treated_seed, arms, seeds, 1), own_seeds=own_seeds)
         + effects(variances.arm_seed, arms, seeds, 1)
         + effects(variances.arm_cluster, arms, 1, len(set(clusters)))[..., np.array(clusters)]
         + _noise(scenario, (arms, seeds, scenario.items), draws) * np.sqrt(weights.mean() / weights)
     )
     return SimulatedSweep(scenario, latent, weights)
+
+
+def _treated(
+    effects: Floats,  # (arms, seeds, 1)
+    *,
+    own_seeds: bool,
+) -> Floats:
+    """Return effects that all treated arms share, (arms, seeds, 1). With own seeds, arms share no effects."""
+    return effects if own_seeds else effects[[0, *[1] * (len(effects) - 1)]]
 
 
 def seed_means(sweep: SimulatedSweep, shift: float = 0.0) -> Floats:

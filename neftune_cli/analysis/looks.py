@@ -1,10 +1,11 @@
 """Assessment of the arms of a comparison: at one look with all seeds, or at the planned looks that were taken."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import takewhile
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from neftune_cli.metrics import Metric
 
 DECIDED = ("better", "worse", "higher", "lower", "equivalent")
 """Verdicts after which an arm gets no further seeds."""
+Result = TypeVar("Result")
 LEAST_SEEDS = 0.5
 """Smallest number of seeds of an arm in the contrasts of a look, as a share of the seeds of the arm with the most."""
 
@@ -126,34 +128,31 @@ class Design:
         comparisons: list[PairedComparison | None] = []
         seeds: tuple[int, ...] = ()
         for look in range(looks):
-            shared, one = self._at_look(metric, arm, look)
-            if shared == seeds:
+            found = self._once((metric.key, (arm,), look), partial(self._compare, metric, arm, look))
+            if found is None or found[0] == seeds:
                 comparisons.append(None)
-            elif one is None:
+                continue
+            seeds, one = found
+            if one is None:
                 return []
-            else:
-                comparisons.append(one)
-            seeds = shared
+            comparisons.append(one)
         return comparisons
 
-    def _at_look(self, metric: Metric, arm: str, look: int) -> tuple[tuple[int, ...], PairedComparison | None]:
-        """Return the shared seeds at a look with their comparison, which is None if a value is not finite."""
-        key = metric.key, arm, look
-        if key not in self._known:
-            aligned = self._aligned(metric, (self.baseline, arm), self._seeds_until(look))
-            compared = aligned.compare(*aligned.values, confidence=self.confidence) if aligned else None
-            self._known[key] = (aligned.seeds if aligned else (), compared)
-        return self._known[key]
+    def _compare(self, metric: Metric, arm: str, look: int) -> tuple[tuple[int, ...], PairedComparison | None] | None:
+        """Return seeds and comparison of an arm at a look; None if it shares no seed or no item with the baseline."""
+        aligned = self._aligned(metric, (self.baseline, arm), self._seeds_until(look))
+        return (aligned.seeds, aligned.compare(*aligned.values, confidence=self.confidence)) if aligned else None
 
     @cached_property
-    def _known(self) -> dict[tuple[str, str, int], tuple[tuple[int, ...], PairedComparison | None]]:
-        """Return seeds and comparisons by metric, arm and look. They are filled at their first use, and used again."""
+    def _computed(self) -> dict[Hashable, Any]:
         return {}
 
-    @cached_property
-    def _known_contrasts(self) -> dict[tuple[str, tuple[str, ...], int], dict[ContrastName, PairedComparison]]:
-        """Return contrasts by metric, arms and look, filled at their first use."""
-        return {}
+    def _once(self, key: Hashable, compute: Callable[[], Result]) -> Result:
+        """Return a result that is computed at its first use: each look uses the comparisons of the looks before it."""
+        if key not in self._computed:
+            self._computed[key] = compute()
+        result: Result = self._computed[key]
+        return result
 
     def _before_first_look(self, metric: Metric, margin: float, arms: Sequence[str]) -> dict[str, Assessment]:
         """Return assessments without tests of the differences that are measured so far."""
@@ -185,12 +184,10 @@ class Design:
         present = [_with_most_seeds(tested, look) for look in range(max(map(len, tested.values()), default=0))]
         if not self.about_noise or not present or len(present[0]) < 2:
             return None
-        found = []
-        for look, arms in enumerate(present):
-            key = metric.key, arms, look
-            if key not in self._known_contrasts:
-                self._known_contrasts[key] = self._contrasts(metric, arms, look)
-            found.append(self._known_contrasts[key])
+        found = [
+            self._once((metric.key, "contrasts", arms, look), partial(self._contrasts, metric, arms, look))
+            for look, arms in enumerate(present)
+        ]
         p_values = [
             _p_of_look([*contrasts.values(), *(tested[arm][look] for arm in arms)])
             for look, (arms, contrasts) in enumerate(zip(present, found, strict=True))

@@ -139,7 +139,10 @@ def test_simulated_sweeps_have_the_variance_components_of_the_scenario() -> None
     draws = np.random.default_rng(0)
     found = [metric_components(aligned(simulate(HELD_OUT_LOSS, arms=3, seeds=40, draws=draws))) for _ in range(20)]
     of_seeds = [one.differences["1"].seed for one in found]
-    assert np.mean(of_seeds) == pytest.approx(2 * variances.arm_seed, rel=0.15)
+    assert np.mean(of_seeds) == pytest.approx(2 * (variances.treated_seed + variances.arm_seed), rel=0.15)
+    shared = variances.seed + variances.treated_seed
+    # items that arms do not share lower the correlation of the means a little
+    assert np.mean([one.between_arms for one in found]) == pytest.approx(shared / variances.of_seed, abs=0.1)
     assert np.mean([one.covariance for one in found]) == pytest.approx(variances.seed, rel=0.25)
     # unequal cluster weights multiply the variance by 1.45; the noise is averaged over 200 items
     assert np.mean([one.differences["1"].cluster for one in found]) == pytest.approx(

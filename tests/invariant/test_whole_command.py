@@ -4,6 +4,7 @@ import io
 import json
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -65,13 +66,19 @@ def compared(number: int) -> list[dict[str, Any]]:
     losses = 1 + SPREAD * MODEL.values(1, DEFAULT_LOOKS[-1], draws)[0]
     with TemporaryDirectory() as folder:
         sweep = SweepFolder(Path(folder) / "sweep")
-        write_sweep(plan_sweep(None, FIELDS, sweep.path, TrialRunner().inspect).plan, sweep, losses, draws)
+        write_sweep(planned(), sweep, losses, draws)
         text = io.StringIO()
         with redirect_stdout(text):
             compare([sweep.path], format_=OutputFormat.JSON)
     (comparison,) = json.loads(text.getvalue())["comparisons"]
     estimates = comparison["metrics"]["eval_loss"]
     return [estimates[arm] for arm in ("alpha=5", "alpha=10", "alpha=15")]
+
+
+@cache
+def planned() -> Plan:
+    with TemporaryDirectory() as folder:
+        return plan_sweep(None, FIELDS, Path(folder) / "sweep", TrialRunner().inspect).plan
 
 
 def write_sweep(
