@@ -1,18 +1,24 @@
 """Sequential tests at planned looks: p-values and levels that are valid although decided arms stop at a look."""
 
+import io
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from scipy.special import stdtr
 
 from neftune_cli.evidence.measurements import Floats
+from neftune_cli.store.files import default_cache, write_atomically
 
 PATHS = 600_000
 """Number of simulated paths. The standard error of a level of 5% is 0.03 percentage points."""
 _BLOCK = 100_000
+_VERSION = 1
+"""Raise it with a change of the simulation, so that older files are not read."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,31 @@ def _quantile(ordered: Floats, share: float) -> float:
 
 @cache
 def null_minima(looks: tuple[int, ...]) -> Floats:
-    """Return the sorted minima of p / w over the looks, under the null hypothesis, (paths,)."""
+    """Return the sorted minima of p / w over the looks, under the null hypothesis, (paths,).
+
+    They are kept in the user's cache, because the simulation takes longer than a comparison.
+    """
+    file = default_cache() / "null-minima" / f"{'-'.join(map(str, looks))}-v{_VERSION}.npy"
+    if (known := _read(file)) is not None:
+        return known
     draws = np.random.default_rng(0)
-    return np.sort(np.concatenate([_minima(looks, _BLOCK, draws) for _ in range(PATHS // _BLOCK)]))
+    minima = np.sort(np.concatenate([_minima(looks, _BLOCK, draws) for _ in range(PATHS // _BLOCK)]))
+    content = io.BytesIO()
+    np.save(content, minima)
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, content.getvalue(), durable=False)
+    return minima
+
+
+def _read(file: Path) -> Floats | None:
+    """Return the minima in a file; None if there is no such file, or if it is damaged."""
+    try:
+        minima = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    is_whole = minima.shape == (PATHS,) and minima.dtype == np.float64
+    return minima if is_whole and minima[0] >= 0 and bool((np.diff(minima) >= 0).all()) else None
 
 
 def _minima(looks: tuple[int, ...], paths: int, draws: np.random.Generator) -> Floats:

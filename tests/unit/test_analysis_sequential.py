@@ -2,11 +2,13 @@
 
 import math
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import t, ttest_1samp
 
+from neftune_cli.analysis import sequential
 from neftune_cli.analysis.sequential import FIXED, SequentialTest, null_minima
 
 LOOKS = (5, 8, 12, 20)
@@ -76,3 +78,18 @@ def test_null_distribution_is_the_same_in_every_run() -> None:
     again = null_minima.__wrapped__((3, 5))
     assert np.array_equal(null_minima((3, 5)), again)
     assert SequentialTest((3, 5)).level(0.05, 1) < 0.05
+
+
+def test_minima_are_read_from_the_cache_unless_the_file_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    expected = sequential.null_minima.__wrapped__((3, 4))
+    (file,) = tmp_path.rglob("*.npy")
+    monkeypatch.setattr(sequential, "_minima", None)  # fails if it is called
+    np.testing.assert_array_equal(sequential.null_minima.__wrapped__((3, 4)), expected)
+    for damaged in (b"", file.read_bytes()[:1000], file.read_bytes()[:-8], b"x" * 100):
+        file.write_bytes(damaged)
+        assert sequential._read(file) is None
+    np.save(file, expected[::-1])
+    assert sequential._read(file) is None
