@@ -42,7 +42,7 @@ def adjustment_rates(effects: tuple[float, ...], seeds: int, sweeps: int) -> Adj
 
 
 def _any(happened: Flags) -> Rate | None:
-    return rate_of_sweeps(happened.any(axis=1)) if happened.size else None
+    return rate_of_sweeps(np.atleast_1d(happened.any(axis=1))) if happened.size else None
 
 
 def _share(happened: Flags) -> Rate | None:

@@ -94,7 +94,7 @@ def _any_false(differences: Floats, looks: tuple[int, ...]) -> Rate:
 
 
 def _any(happened: Flags) -> Rate:
-    return rate_of_sweeps(happened.any(axis=1))
+    return rate_of_sweeps(np.atleast_1d(happened.any(axis=1)))
 
 
 def _larger(*rates: Rate) -> Rate:

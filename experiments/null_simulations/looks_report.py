@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from experiments.null_simulations.error_rates import Rate
 from experiments.null_simulations.fixed_designs import AdjustmentRates
 from experiments.null_simulations.looks_error_rates import LooksErrorRates, LooksPower
 from experiments.null_simulations.margins import MarginSeeds
@@ -127,7 +128,7 @@ def pooling_table(rates: Mapping[tuple[str, int], PoolingRates]) -> str:
     return text_table(head, lines)
 
 
-def _chances(one: LooksPower) -> Sequence[object]:
+def _chances(one: LooksPower) -> Sequence[Rate | None]:
     ungated = one.ungated if len(one.effects) > 1 else None
     equivalent = one.equivalent if one.margin else None
     return one.shown, ungated, equivalent, one.decided, one.null_arms, one.uncovered

@@ -181,7 +181,7 @@ def holm_rows(
 def _hommel_column(p_values: Floats, index: int) -> Floats:
     others = -np.sort(-np.delete(p_values, index, axis=1), axis=1)
     sets = (np.column_stack([p_values[:, index], others[:, :size]]) for size in range(p_values.shape[1]))
-    return np.max([simes_rows(one) for one in sets], axis=0)
+    return np.asarray(np.max([simes_rows(one) for one in sets], axis=0))
 
 
 def _agreeing(centers: Floats, half_widths: Floats, different: Flags) -> Floats:

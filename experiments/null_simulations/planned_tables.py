@@ -86,7 +86,7 @@ def _table(model: SeedModel, item_share: float, draws: np.random.Generator) -> F
     of_items = np.sqrt(item_share * ITEMS) * model.values(1, ITEMS, draws)[0]
     # the residual has the same correlations as the effects of seeds, such that a difference of one seed has variance 1
     residual = np.sqrt(RESIDUAL_SHARE * ITEMS) * model.values(ITEMS, DEFAULT_LOOKS[-1], draws)
-    return of_seeds[:, :, None] + of_items[:, None, :] + np.moveaxis(residual, 0, -1)
+    return np.asarray(of_seeds[:, :, None] + of_items[:, None, :] + np.moveaxis(residual, 0, -1))
 
 
 def _trial(alpha: float, seed: int, values: Floats) -> Measurements:

@@ -52,7 +52,7 @@ def pooling_rates(title: str, seeds: int, sweeps: int) -> PoolingRates:
 
 
 def _family_wise(p_values: Floats) -> Rate:
-    return rate_of_sweeps((p_values <= LEVEL).any(axis=1))
+    return rate_of_sweeps(np.atleast_1d((p_values <= LEVEL).any(axis=1)))
 
 
 def _p_values(means: Floats, squared_errors: Floats, degrees: float | Floats) -> Floats:

@@ -69,7 +69,7 @@ def sweep_components(folder: Path) -> dict[str, MetricComponents]:
 def metric_components(metric: AlignedMetric) -> MetricComponents:
     """Return the variance components of one metric."""
     means = np.average(metric.values, axis=2, weights=metric.weights)
-    covariances, correlations = np.cov(means), np.corrcoef(means)
+    covariances, correlations = (np.atleast_2d(of(means)) for of in (np.cov, np.corrcoef))
     own, pairs = np.diag(covariances), correlations[1:, 1:][np.triu_indices(len(means) - 1, k=1)]
     return MetricComponents(
         level=float(means[0].mean()),
