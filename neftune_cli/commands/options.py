@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
-from neftune_cli.commands import data_options
+from neftune_cli.commands import analysis_options, data_options
 from neftune_cli.commands.routing import Destination, Option
 from neftune_cli.config import choices, run_settings
 from neftune_cli.config.executors import EXECUTORS
@@ -20,7 +20,7 @@ def parsers() -> dict[str, str]:
     return {option.field: option.read for option in DECLARED if option.read}
 
 
-NOISE, ANALYSIS, TRAINING, EVALUATION, RUN = "Noise", "Analysis", "Training", "Evaluation", "Run"
+NOISE, TRAINING, EVALUATION, RUN = "Noise", "Training", "Evaluation", "Run"
 _SPEC, _RUN, _COMMAND = Destination.SPEC, Destination.RUN, Destination.COMMAND
 
 
@@ -137,94 +137,6 @@ NoiseTarget = Annotated[
         _SPEC,
         field="noise_target",
         names=partial(get_args, choices.NoiseTarget),
-    ),
-]
-
-UntilDecided = Annotated[
-    bool | None,
-    Option(
-        "--until-decided/--fixed-seeds",
-        "Add seeds at planned looks until each arm is shown to be better, worse or equivalent (default: fixed).",
-        ANALYSIS,
-        _SPEC,
-        field="until_decided",
-    ),
-]
-Looks = Annotated[
-    str | None,
-    Option(
-        "--looks",
-        "Numbers of seeds at which --until-decided compares the arms (default 5,8,12,20).",
-        ANALYSIS,
-        _SPEC,
-        field="looks",
-        read="parse_looks",
-        metavar="LIST",
-    ),
-]
-MaxSeeds = Annotated[
-    int | None,
-    Option(
-        "--max-seeds",
-        "Largest number of seeds for --until-decided (default: the last look).",
-        ANALYSIS,
-        _SPEC,
-        field="max_seeds",
-        metavar="N",
-    ),
-]
-PauseAt = Annotated[
-    int | None,
-    Option(
-        "--pause-at",
-        "End the command after the look at N seeds. The same command without it continues.",
-        ANALYSIS,
-        _COMMAND,
-        metavar="N",
-    ),
-]
-PrimaryMetric = Annotated[
-    str | None,
-    Option(
-        "--metric",
-        "Metric that the verdict is about, declared before the first trial (default eval_loss).",
-        ANALYSIS,
-        _SPEC,
-        field="analysis.metric",
-        metavar="KEY",
-    ),
-]
-PrimaryMargin = Annotated[
-    str | None,
-    Option(
-        "--margin",
-        "Equivalence margin of this metric: a size in its unit, 10% of the baseline, or 1% of gain, the improvement "
-        "over the base model (default for eval_loss: 1% of gain).",
-        ANALYSIS,
-        _SPEC,
-        field="analysis.margin",
-        metavar="SIZE",
-    ),
-]
-PrimaryArm = Annotated[
-    str | None,
-    Option(
-        "--primary-arm",
-        "Arm of the confirmatory test, by alpha or name. The other arms are then exploratory.",
-        ANALYSIS,
-        _SPEC,
-        field="analysis.primary_arm",
-        metavar="ARM",
-    ),
-]
-Controls = Annotated[
-    bool | None,
-    Option(
-        "--controls",
-        "Add two arms that check the sweep: the baseline again, and noise as large as the embeddings.",
-        ANALYSIS,
-        _SPEC,
-        field="controls",
     ),
 ]
 
@@ -458,7 +370,7 @@ Json = Annotated[bool, Option("--json", "Print one JSON summary on stdout, and n
 
 DECLARED: tuple[Option, ...] = tuple(
     option
-    for hint in [*vars(data_options).values(), *globals().values()]
+    for hint in [*vars(data_options).values(), *vars(analysis_options).values(), *globals().values()]
     for option in getattr(hint, "__metadata__", ())
     if isinstance(option, Option)
 )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from neftune_cli.commands import data_options, options
+from neftune_cli.commands import analysis_options, data_options, options
 from neftune_cli.commands.routing import Destination, values_for
 from neftune_cli.config.run_settings import Keep, OnOom
 from neftune_cli.errors import Problems
@@ -38,14 +38,14 @@ def sweep(
     noise_scale: options.NoiseScale = None,
     noise_schedule: options.NoiseSchedule = None,
     noise_target: options.NoiseTarget = None,
-    until_decided: options.UntilDecided = None,
-    looks: options.Looks = None,
-    max_seeds: options.MaxSeeds = None,
-    pause_at: options.PauseAt = None,
-    metric: options.PrimaryMetric = None,
-    margin: options.PrimaryMargin = None,
-    primary_arm: options.PrimaryArm = None,
-    controls: options.Controls = None,
+    until_decided: analysis_options.UntilDecided = None,
+    looks: analysis_options.Looks = None,
+    max_seeds: analysis_options.MaxSeeds = None,
+    pause_at: analysis_options.PauseAt = None,
+    metric: analysis_options.PrimaryMetric = None,
+    margin: analysis_options.PrimaryMargin = None,
+    primary_arm: analysis_options.PrimaryArm = None,
+    controls: analysis_options.Controls = None,
     epochs: options.Epochs = None,
     max_steps: options.MaxSteps = None,
     learning_rate: options.LearningRate = None,

@@ -17,7 +17,9 @@ COMMANDS: dict[str, Any] = {name: load_command(name) for name in SUMMARIES}
 
 
 def test_all_commands_are_tested() -> None:
-    assert set(COMMANDS) == {"sweep", "compare", "status", "train", "preview", "sensitivity", "visualize"}
+    assert set(COMMANDS) == {
+        *("sweep", "compare", "status", "train", "preview", "export", "sensitivity", "visualize"),
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS)

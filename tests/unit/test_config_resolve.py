@@ -121,7 +121,8 @@ def test_an_unknown_field_without_a_similar_name_is_reported_with_all_names(tmp_
     more = "loss, allow_special_tokens, skip_bad_rows, max_bad_share, template_time, load_in_4bit"
     noise = "noise, noise_scale, noise_schedule, noise_target"
     assert error_of(tmp_path, "zzz: 1") == (
-        f"line 1: there is no field 'zzz'. Use {inputs}, {more}, {noise}, train, evaluation, seeds, arms or grid."
+        f"line 1: there is no field 'zzz'. Use {inputs}, {more}, {noise}, train, evaluation, seeds, arms, "
+        "analysis or grid."
     )
 
 

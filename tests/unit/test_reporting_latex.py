@@ -78,7 +78,7 @@ arm & value & vs alpha=0 & 95\% interval & verdict \\
 \midrule
 \multicolumn{5}{l}{held-out loss $\downarrow$ (nats)} \\
 alpha=0 & 1.5100 $\pm$ 0.0100 &  &  &  \\
-alpha=5 & 1.5070 $\pm$ 0.0101 & $-$0.0030 & {[}$-$0.0082, +0.0022] & equivalent \\
+alpha=5 & 1.5070 $\pm$ 0.0101 & $-$0.0030 & {[}$-$0.0073, +0.0013] & equivalent \\
 \bottomrule
 \end{tabular}
 \end{table}

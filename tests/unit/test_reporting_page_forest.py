@@ -5,12 +5,13 @@
 import math
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neftune_cli.analysis.results import Assessment, Comparison, Interval, Role
+from neftune_cli.analysis.results import Assessment, Comparison, Interval, Role, Verdict
 from neftune_cli.reporting.page.forest import Forest, ForestRow, Scale, common_scale, metric_forests
 from neftune_cli.reporting.sections import sections
 from tests.page_contents import ALPHAS, comparison
@@ -19,9 +20,14 @@ from tests.unit.comparisons import assessment
 ENDS = st.floats(-1e6, 1e6).filter(lambda value: abs(value) > 1e-9)
 
 
+def wide(difference: float, half_width: float, verdict: Verdict | None = "inconclusive", **others: Any) -> Assessment:
+    """Return an assessment whose simultaneous interval is 1.5 times as wide as the unadjusted one."""
+    interval = Interval(difference - 1.5 * half_width, difference + 1.5 * half_width)
+    return replace(assessment(difference, half_width, verdict, **others), interval=interval)
+
+
 def test_scale_spans_the_simultaneous_intervals_and_zero() -> None:
-    # Simultaneous intervals are 1.5 times as wide as the unadjusted ones.
-    scale = common_scale([assessment(0.4, 0.2, margin=0.01), assessment(0.1, 0.1, margin=0.01)])
+    scale = common_scale([wide(0.4, 0.2, margin=0.01), wide(0.1, 0.1, margin=0.01)])
 
     assert scale is not None
     assert (scale.low, scale.high) == pytest.approx((-0.05, 0.7))
@@ -33,15 +39,15 @@ def test_scale_spans_the_simultaneous_intervals_and_zero() -> None:
 
 
 def test_near_margin_is_on_the_scale_and_a_wide_one_is_not() -> None:
-    near, wide = (common_scale([assessment(0.0, 0.02, margin=margin)]) for margin in (0.04, 1.0))
+    near, far = (common_scale([wide(0.0, 0.02, margin=margin)]) for margin in (0.04, 1.0))
 
     assert near == Scale(-0.04, 0.04)
-    assert wide == Scale(-0.03, 0.03)
+    assert far == Scale(-0.03, 0.03)
 
 
 def test_controls_do_not_stretch_the_scale() -> None:
-    control = replace(assessment(3.0, 1.0, "worse"), role="control")
-    scale = common_scale([assessment(0.0, 0.02), control])
+    control = replace(wide(3.0, 1.0, "worse"), role="control")
+    scale = common_scale([wide(0.0, 0.02), control])
 
     assert scale == Scale(-0.03, 0.03)
     assert common_scale([control]) == Scale(-0.01, 4.5)

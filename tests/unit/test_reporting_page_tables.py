@@ -155,7 +155,7 @@ def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
     page = read(report_page([content(comparison=replace(whole, best=replace(whole.best, gain=gain)))]))
     text = list(page.all("section"))[1].text
 
-    assert "selected on one part of the items and measured on the rest" in text
+    assert "one part of the items" in text
     assert "interval" not in text
 
 

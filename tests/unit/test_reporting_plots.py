@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from neftune_cli.analysis.results import ArmSummary
+from neftune_cli.analysis.results import ArmSummary, Interval
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import ItemValues, Measurements
 from neftune_cli.records import CurvePoint
@@ -188,9 +188,21 @@ def test_bar_is_the_interval_shifted_by_the_baseline_mean() -> None:
     assert drawn == pytest.approx([1.51 + interval.low, 1.51 + interval.high], abs=2e-4)
 
 
+def widened(arm: ArmSummary) -> ArmSummary:
+    """Return an arm whose simultaneous interval of the loss is 1.5 times as wide as the unadjusted one."""
+    estimate = arm.estimates["eval_loss"]
+    assert estimate is not None
+    assert estimate.assessment is not None
+    one = estimate.assessment.comparison
+    half = 0.75 * (one.ci_high - one.ci_low)
+    interval = Interval(one.difference - half, one.difference + half)
+    wide = replace(estimate, assessment=replace(estimate.assessment, interval=interval))
+    return replace(arm, estimates={**arm.estimates, "eval_loss": wide})
+
+
 def test_bar_is_the_simultaneous_interval_of_an_open_arm() -> None:
     compared = comparison(
-        arm("alpha=0", 0.0, [1.5, 1.51, 1.52]), arm("alpha=5", 5.0, [1.51, 1.52, 1.53], [1.5, 1.51, 1.52])
+        arm("alpha=0", 0.0, [1.5, 1.51, 1.52]), widened(arm("alpha=5", 5.0, [1.51, 1.52, 1.53], [1.5, 1.51, 1.52]))
     )
     plot = found(loss_by_alpha(compared))
     (bar,) = [ends(line) for line in lines(plot) if line.attrib.get("stroke") == "#0072b2"]
@@ -210,7 +222,7 @@ def test_axis_of_a_loss_does_not_begin_below_zero() -> None:
         assert min(labels) >= 0
     # The interval of the difference, -0.02 to +0.04, is around the mean 0.02 of the baseline.
     assert "a bar whose interval extends below 0 ends in an arrow" not in found(loss_by_alpha(compared)).caption
-    lower = comparison(arm("alpha=0", 0.0, [0.01] * 3), arm("alpha=5", 5.0, losses, [0.01] * 3))
+    lower = comparison(arm("alpha=0", 0.0, [0.01] * 3), widened(arm("alpha=5", 5.0, losses, [0.01] * 3)))
     assert "a bar whose interval extends below 0 ends in an arrow" in found(loss_by_alpha(lower)).caption
 
 

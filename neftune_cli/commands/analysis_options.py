@@ -1,0 +1,96 @@
+"""Options on the analysis that a sweep declares before its first trial: looks, primary metric, margin and arm."""
+
+from typing import Annotated
+
+from neftune_cli.commands.routing import Destination, Option
+
+ANALYSIS = "Analysis"
+_SPEC, _COMMAND = Destination.SPEC, Destination.COMMAND
+
+UntilDecided = Annotated[
+    bool | None,
+    Option(
+        "--until-decided/--fixed-seeds",
+        "Add seeds at planned looks until each arm is shown to be better, worse or equivalent (default: fixed).",
+        ANALYSIS,
+        _SPEC,
+        field="until_decided",
+    ),
+]
+Looks = Annotated[
+    str | None,
+    Option(
+        "--looks",
+        "Numbers of seeds at which --until-decided compares the arms (default 5,8,12,20).",
+        ANALYSIS,
+        _SPEC,
+        field="looks",
+        read="parse_looks",
+        metavar="LIST",
+    ),
+]
+MaxSeeds = Annotated[
+    int | None,
+    Option(
+        "--max-seeds",
+        "Largest number of seeds for --until-decided (default: the last look).",
+        ANALYSIS,
+        _SPEC,
+        field="max_seeds",
+        metavar="N",
+    ),
+]
+PauseAt = Annotated[
+    int | None,
+    Option(
+        "--pause-at",
+        "End the command after the look at N seeds. The same command without it continues.",
+        ANALYSIS,
+        _COMMAND,
+        metavar="N",
+    ),
+]
+PrimaryMetric = Annotated[
+    str | None,
+    Option(
+        "--metric",
+        "Metric that the verdict is about, declared before the first trial (default eval_loss).",
+        ANALYSIS,
+        _SPEC,
+        field="analysis.metric",
+        metavar="KEY",
+    ),
+]
+PrimaryMargin = Annotated[
+    str | None,
+    Option(
+        "--margin",
+        "Equivalence margin of this metric: a size in its unit, 10% of the baseline, or 1% of gain, the improvement "
+        "over the base model (default for eval_loss: 1% of gain).",
+        ANALYSIS,
+        _SPEC,
+        field="analysis.margin",
+        metavar="SIZE",
+    ),
+]
+PrimaryArm = Annotated[
+    str | None,
+    Option(
+        "--primary-arm",
+        "Arm of the confirmatory test, by alpha or name. The other arms are then exploratory.",
+        ANALYSIS,
+        _SPEC,
+        field="analysis.primary_arm",
+        metavar="ARM",
+    ),
+]
+Controls = Annotated[
+    bool | None,
+    Option(
+        "--controls",
+        "Add two arms that check the sweep: the baseline again, and noise as large as the embeddings.",
+        ANALYSIS,
+        _SPEC,
+        field="controls",
+    ),
+]
