@@ -11,7 +11,7 @@ from neftune_cli.evidence.measurements import Floats
 Shape = Literal["normal", "t, 3 degrees", "lognormal"]
 
 BETWEEN_ARMS = 0.75
-"""Correlation over seeds between two arms with noise, as of the noise-off training loss in the measured sweep. The other
+"""Correlation over seeds between two arms with noise, as of the noise-off training loss in the measured sweep. Other
 metrics have smaller ones."""
 WITH_BASELINE = 0.35
 """Correlation over seeds between an arm with noise and the baseline; 0.02 to 0.46 in the measured sweep."""

@@ -83,8 +83,8 @@ class Scenario:
 # `python -m experiments.null_simulations components results/ablation12` (4 alphas, 12 seeds) prints the variances of
 # the differences to the baseline. Half of their mean over the arms is the variance of one arm, without the effect of a
 # seed on all arms, which is the covariance with the baseline. The correlation between arms with noise gives the effect
-# of a seed on all of these. The mean of arm x cluster is about zero for all three metrics, so the largest estimate of an
-# arm is used; for exact match none is positive. Shifts are half the standard deviation of a difference of one seed.
+# of a seed on all of these. The mean of arm x cluster is about zero for all three metrics, so the largest estimate of
+# an arm is used; for exact match none is positive. Shifts are half the standard deviation of a difference of one seed.
 HELD_OUT_LOSS = Scenario(
     "held-out loss",
     Variances(seed=1.7e-5, item=0.02, treated_seed=8e-5, arm_seed=6.5e-4, arm_cluster=3.2e-5, noise=8.8e-3),

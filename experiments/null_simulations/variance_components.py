@@ -69,7 +69,9 @@ def sweep_components(folder: Path) -> dict[str, MetricComponents]:
 def metric_components(metric: AlignedMetric) -> MetricComponents:
     """Return the variance components of one metric."""
     means = np.average(metric.values, axis=2, weights=metric.weights)
-    covariances, correlations = np.cov(means), np.corrcoef(means)
+    covariances = np.cov(means)
+    with np.errstate(invalid="ignore"):  # an arm whose seeds are equal has no correlation
+        correlations = np.corrcoef(means)
     own, pairs = np.diag(covariances), correlations[1:, 1:][np.triu_indices(len(means) - 1, k=1)]
     return MetricComponents(
         level=float(means[0].mean()),
