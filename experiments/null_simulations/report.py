@@ -71,16 +71,16 @@ def power_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
 
 
 def seeds_table(curves: Mapping[Scenario, tuple[Power, ...]]) -> str:
-    """Return the seeds for 80% power at the realistic effect, paired and unpaired."""
-    head = ("scenario", "effect x 1", "correlation over seeds", "seeds, paired", "seeds, unpaired", "unpaired / paired")
+    """Return the seeds for 80% power at a difference of one standard deviation, paired and unpaired."""
+    head = ("scenario", "effect x 2", "correlation over seeds", "seeds, paired", "seeds, unpaired", "unpaired / paired")
     lines = []
     for scenario, curve in curves.items():
-        needed = [seeds_needed(curve, EFFECTS.index(1.0), paired=paired) for paired in (True, False)]
+        needed = [seeds_needed(curve, EFFECTS.index(2.0), paired=paired) for paired in (True, False)]
         paired_seeds, unpaired_seeds = needed
         ratio = f"{unpaired_seeds / paired_seeds:.2f}" if paired_seeds and unpaired_seeds else ""
         seeds = (f"{one:.1f}" if one else f"over {curve[-1].seeds}" for one in needed)
         correlation = scenario.variances.seed / scenario.variances.of_seed
-        lines.append((scenario.name, f"{scenario.effect(scenario.shift):.2g}", f"{correlation:.2f}", *seeds, ratio))
+        lines.append((scenario.name, f"{scenario.effect(2 * scenario.shift):.2g}", f"{correlation:.2f}", *seeds, ratio))
     return text_table(head, lines)
 
 

@@ -143,7 +143,7 @@ def test_simulated_sweeps_have_the_variance_components_of_the_scenario() -> None
     shared = variances.seed + variances.treated_seed
     # items that arms do not share lower the correlation of the means a little
     assert np.mean([one.between_arms for one in found]) == pytest.approx(shared / variances.of_seed, abs=0.1)
-    assert np.mean([one.covariance for one in found]) == pytest.approx(variances.seed, rel=0.25)
+    assert np.mean([one.covariance for one in found]) == pytest.approx(variances.seed, abs=0.1 * variances.of_seed)
     # unequal cluster weights multiply the variance by 1.45; the noise is averaged over 200 items
     assert np.mean([one.differences["1"].cluster for one in found]) == pytest.approx(
         1.45 * 2 * variances.arm_cluster, rel=0.25
@@ -154,13 +154,14 @@ def test_simulated_sweeps_have_the_variance_components_of_the_scenario() -> None
 
 
 def test_simulated_exact_match_has_the_measured_mean_and_components() -> None:
-    """Measured in results/ablation: mean 0.597, seed 0.0038, residual 0.137, covariance of arms over seeds 0.0010."""
+    """Measured with twelve seeds: mean 0.595, seed 0.0033, residual 0.113, covariance of arms over seeds 0.0018."""
     draws = np.random.default_rng(0)
     found = [metric_components(aligned(simulate(EXACT_MATCH, arms=3, seeds=40, draws=draws))) for _ in range(20)]
-    assert np.mean([one.level for one in found]) == pytest.approx(0.597, abs=0.03)
-    assert np.mean([one.differences["1"].seed for one in found]) == pytest.approx(0.0038, rel=0.2)
-    assert np.mean([one.differences["1"].residual for one in found]) == pytest.approx(0.137, rel=0.1)
-    assert np.mean([one.covariance for one in found]) == pytest.approx(0.0010, rel=0.3)
+    assert np.mean([one.level for one in found]) == pytest.approx(0.595, abs=0.03)
+    assert np.mean([one.differences["1"].seed for one in found]) == pytest.approx(0.0033, rel=0.2)
+    assert np.mean([one.differences["1"].residual for one in found]) == pytest.approx(0.113, rel=0.15)
+    assert np.mean([one.covariance for one in found]) == pytest.approx(0.0018, rel=0.3)
+    assert np.mean([one.between_arms for one in found]) == pytest.approx(0.55, abs=0.1)
 
 
 def test_variance_components_match_a_table_by_hand() -> None:
