@@ -83,6 +83,7 @@ def test_one_registration_adds_a_distribution_and_a_schedule(neftune: Neftune, t
     try:
         assert "laplace" in neftune("sweep", "--help").out
         ended = neftune("sweep", "--alphas", "0,5", "--noises", "uniform,laplace", "--noise-schedule", "halved", *SMALL)
+        text = neftune("compare", "out", "--full").out
     finally:
         DISTRIBUTIONS.unregister("laplace")
         SCHEDULES.unregister("halved")
@@ -90,7 +91,7 @@ def test_one_registration_adds_a_distribution_and_a_schedule(neftune: Neftune, t
     found = attestations(tmp_path / "out")
     assert set(found) == {"alpha=0", "alpha=5", "alpha=5,noise=laplace"}
     assert found["alpha=5,noise=laplace"]["rms"] == pytest.approx(1, abs=0.02)
-    assert "alpha=5,noise=laplace" in neftune("compare", "out", "--full").out
+    assert "alpha=5,noise=laplace" in text
     ended = neftune("sweep", "--alphas", "0,5", "--noise", "laplace", *SMALL)
     assert ended.code == 2
     assert "laplace" in ended.err
