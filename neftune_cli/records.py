@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from neftune_cli.metrics import METRICS, PROBE_PREFIX
+
 SCHEMA_VERSION = 4
 HELD_OUT_SPLIT, PROBE_SPLIT = "held-out", "probe"
 """Values of the field `split`: held-out examples, and the fixed probe of training examples."""
@@ -197,6 +199,17 @@ class TrialRecord(Record):
     """Remarks for the user."""
     files: dict[str, int] = {}
     """Size in bytes of each result file of the trial; empty in records of schema versions up to 3."""
+
+
+def scores_of(record: TrialRecord) -> dict[str, float | None]:
+    """Return every metric of a record by its key, None if it is undefined."""
+    probe = record.probe_eval.model_dump() if record.probe_eval else {}
+    scores = {
+        **record.loss.model_dump(),
+        **record.eval.model_dump(),
+        **{PROBE_PREFIX + key: value for key, value in probe.items()},
+    }
+    return {key: scores.get(key) for key in METRICS}
 
 
 class CurvePoint(Record):

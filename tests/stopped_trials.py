@@ -21,7 +21,7 @@ from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial, TrialFolder
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
 from neftune_cli.training.stop_request import StopRequest
-from neftune_cli.training.trial import Trial, TrialProgress
+from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress
 from neftune_cli.training.trial_run import run_trial
 
 STEPS_PER_EPOCH = 4
@@ -85,8 +85,7 @@ class Attempt:
             self.trial,
             self.loaded or shallow_model(),
             prepared_data(),
-            place,
-            self._watch,
+            TrialOutput(place, self._watch),
             settings=self.settings,
             stop=self.stop,
             halvings=self.halvings,

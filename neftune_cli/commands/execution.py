@@ -14,12 +14,14 @@ import typer
 
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.config.executors import INLINE, LOCAL, make_executor
-from neftune_cli.config.run_settings import SweepSettings
+from neftune_cli.config.run_settings import SweepSettings, Tracking
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.interrupts import Interrupts
+from neftune_cli.trackers import prepare_trackers
 
 if TYPE_CHECKING:
     from neftune_cli.sweeps.progress import Observer
@@ -151,7 +153,7 @@ def run_plan(
         pause_at: number of seeds of the planned look after which to stop, or None.
 
     Raises:
-        UsageError: no look is planned at `pause_at`, or the folder is not writable.
+        UsageError: no look is planned at `pause_at`, the folder is not writable, or a tracker cannot be used.
         KeyboardInterrupt: the user interrupted a second time.
 
     """
@@ -160,13 +162,28 @@ def run_plan(
 
     plan, folder = work.planned.plan, work.planned.folder
     check_pause(plan.spec.analysis.looks, pause_at)
-    if plan.spec.analysis.looks:
-        return run_looks(work, running, observe, say, pause_at=pause_at)
-    with observe() as observer:
-        outcome = run_sweep(plan, folder, work.executor, observer, work.interrupts, running)
-    if not outcome.was_cut_short:
-        folder.add_look(len(plan.spec.seeds))
-    return outcome
+    with _comparison_tracked(running.trial_settings.tracking, folder, say):
+        if plan.spec.analysis.looks:
+            return run_looks(work, running, observe, say, pause_at=pause_at)
+        with observe() as observer:
+            outcome = run_sweep(plan, folder, work.executor, observer, work.interrupts, running)
+        if not outcome.was_cut_short:
+            folder.add_look(len(plan.spec.seeds))
+        return outcome
+
+
+@contextmanager
+def _comparison_tracked(tracking: Tracking | None, folder: SweepFolder, say: Callable[[str], None]) -> Iterator[None]:
+    """Check the trackers of a sweep before it runs, and write its comparison to them afterwards."""
+    if tracking is None:
+        yield
+        return
+    prepare_trackers(tracking, folder.name)
+    yield
+    from neftune_cli.trackers.runs import write_comparison
+
+    for line in write_comparison(tracking, folder):
+        say(line)
 
 
 def _observer(planned: PlannedSweep, *, quiet: bool) -> Any:

@@ -14,6 +14,7 @@ class TrackerName(StrEnum):
 
     TENSORBOARD = "tensorboard"
     MLFLOW = "mlflow"
+    WANDB = "wandb"
     WANDB_OFFLINE = "wandb-offline"
 
 

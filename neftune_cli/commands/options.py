@@ -359,6 +359,15 @@ Keep = Annotated[
         _RUN,
     ),
 ]
+Track = Annotated[
+    list[run_settings.Tracker] | None,
+    Option(
+        "--track",
+        "Show the curves of running trials in a tracker; may be repeated. Files are written to a folder with its name.",
+        RUN,
+        _RUN,
+    ),
+]
 CheckpointSteps = Annotated[
     int | None, Option("--checkpoint-steps", "Also write a checkpoint every N steps.", RUN, _RUN, metavar="N")
 ]

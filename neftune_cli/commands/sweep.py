@@ -70,6 +70,7 @@ def sweep(
     on_oom: options.OnOom = OnOom.FAIL,
     stop_on_divergence: options.StopOnDivergence = True,
     keep: options.Keep = Keep.NONE,
+    track: options.Track = None,
     checkpoint_steps: options.CheckpointSteps = None,
     checkpoint_minutes: options.CheckpointMinutes = 2.0,
     quiet: options.Quiet = False,

@@ -53,6 +53,7 @@ def train(
     output: Output = None,
     on_oom: options.OnOom = OnOom.FAIL,
     stop_on_divergence: options.StopOnDivergence = True,
+    track: options.Track = None,
     checkpoint_steps: options.CheckpointSteps = None,
     checkpoint_minutes: options.CheckpointMinutes = 2.0,
     quiet: options.Quiet = False,

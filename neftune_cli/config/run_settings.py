@@ -6,10 +6,11 @@ trial that ran out of memory. `--no-stop-on-divergence` completes trials that wo
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from neftune_cli.errors import Problem, Problems, UsageError
@@ -36,6 +37,24 @@ class OnOom(StrEnum):
     HALVE_BATCH = "halve-batch"
 
 
+class Tracker(StrEnum):
+    """Tracker that shows the curves of running trials."""
+
+    TENSORBOARD = "tensorboard"
+    MLFLOW = "mlflow"
+    WANDB = "wandb"
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Trackers of running trials."""
+
+    trackers: tuple[str, ...]
+    """Values of `Tracker`."""
+    folder: str
+    """Folder with a folder of files for each tracker; absolute."""
+
+
 @dataclass(frozen=True)
 class TrialSettings:
     """Run settings of one trial, which its worker reads."""
@@ -52,6 +71,8 @@ class TrialSettings:
     """Whether a trial fails as soon as its training loss is not finite."""
     side_by_side: int = 1
     """Number of trials that run on the machine in parallel."""
+    tracking: Tracking | None = None
+    """Trackers that show the trial while it runs."""
     lease_seconds: float = 120.0
     """Age of the last heartbeat after which another process may take over the lease of a trial."""
 
@@ -96,6 +117,7 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     problems.attempt(
         partial(_check_rate_is_used, unread.pop("hourly_rate", None), dry_run=unread.pop("dry_run", False))
     )
+    tracking = problems.attempt(partial(_tracking, unread.pop("track", None)))
     problems.raise_any()
     keep = unread.pop("keep", Keep.NONE)
     settings = SweepSettings(
@@ -107,6 +129,7 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
             keep_model=keep is not Keep.NONE,
             halve_batch=unread.pop("on_oom") is OnOom.HALVE_BATCH,
             stop_on_divergence=unread.pop("stop_on_divergence"),
+            tracking=tracking,
         ),
         keep=keep,
         retry_failed=unread.pop("retry", None) is Retry.FAILED,
@@ -116,6 +139,14 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     if unread:
         raise TypeError(f"No run setting reads the arguments {', '.join(unread)}.")
     return settings
+
+
+def _tracking(trackers: Sequence[str] | None) -> Tracking | None:
+    """Return the chosen trackers, whose files are written below the working directory; None if there are none."""
+    if unknown := set(trackers or ()) - set(Tracker):
+        what = f"--track {min(unknown)}: there is no such tracker."
+        raise UsageError(Problem(what, f"Use one of {', '.join(Tracker)}."))
+    return Tracking(tuple(dict.fromkeys(map(str, trackers))), str(Path.cwd())) if trackers else None
 
 
 def parse_workers(text: str) -> int | None:

@@ -30,7 +30,15 @@ from neftune_cli.metrics import (
     Margin,
     response_metrics,
 )
-from neftune_cli.records import HELD_OUT_SPLIT, PROBE_SPLIT, Generation, TrialRecord, TrialStatus, perplexity
+from neftune_cli.records import (
+    HELD_OUT_SPLIT,
+    PROBE_SPLIT,
+    Generation,
+    TrialRecord,
+    TrialStatus,
+    perplexity,
+    scores_of,
+)
 from neftune_cli.store import SweepFolder, TrialFolder, folder_label
 
 if TYPE_CHECKING:
@@ -285,17 +293,6 @@ def _machine_seconds(status: TrialStatus | None) -> float | None:
     if status is None or status.seconds is None:
         return None
     return status.seconds / max(1, status.side_by_side or 1)
-
-
-def scores_of(record: TrialRecord) -> dict[str, float | None]:
-    """Return every metric of a record by its key, None if it is undefined."""
-    probe = record.probe_eval.model_dump() if record.probe_eval else {}
-    scores = {
-        **record.loss.model_dump(),
-        **record.eval.model_dump(),
-        **{PROBE_PREFIX + key: value for key, value in probe.items()},
-    }
-    return {key: scores.get(key) for key in METRICS}
 
 
 _LossesByEpoch = dict[tuple[str, int], ItemValues]

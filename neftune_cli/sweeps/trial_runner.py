@@ -6,13 +6,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.data.examples import InstructionData
@@ -44,8 +44,11 @@ from neftune_cli.training.hardware import (
 )
 from neftune_cli.training.sft_trainer import check_recipe
 from neftune_cli.training.stop_request import StopRequest
-from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
+from neftune_cli.training.trial import ReportProgress, Trial, TrialOutput, TrialProgress
 from neftune_cli.training.trial_log import ATTEMPT, Redirect, redirect_library_output
+
+if TYPE_CHECKING:
+    from neftune_cli.trackers.live import LiveRuns
 
 
 class TrialRunner:
@@ -162,17 +165,17 @@ class TrialRunner:
         with TrialReport(leased, job, folder.path) as report, self._redirect(report.log_path), restore_torch_settings():
             sys.audit("neftune.trial-started", job.trial.id)
             report.update(TrialProgress(Phase.LOADING))
-            return self._run_with_halving(job, leased, report.update, stop)
+            return self._run_with_halving(job, folder, leased, report.update, stop)
 
     def _run_with_halving(
-        self, job: Job, leased: LeasedTrial, report: ReportProgress, stop: StopRequest
+        self, job: Job, sweep: SweepFolder, leased: LeasedTrial, report: ReportProgress, stop: StopRequest
     ) -> TrialRecord:
         """Run a trial. If it runs out of memory and the settings allow it, restart it with half the batch size."""
         checkpoint = leased.folder.newest_checkpoint()
         halvings = max(job.halvings, int(checkpoint.about.get("halvings", 0)) if checkpoint else 0)
         while True:
             try:
-                return self._run_once(job, leased, report, stop, halvings)
+                return self._run_once(job, sweep, leased, report, stop, halvings)
             except Exception as error:
                 if not (job.settings.halve_batch and is_out_of_memory(error) and job.trial.can_be_halved(halvings)):
                     raise
@@ -183,7 +186,13 @@ class TrialRunner:
             halvings += 1
 
     def _run_once(
-        self, job: Job, leased: LeasedTrial, report: ReportProgress, stop: StopRequest, halvings: int
+        self,
+        job: Job,
+        sweep: SweepFolder,
+        leased: LeasedTrial,
+        report: ReportProgress,
+        stop: StopRequest,
+        halvings: int,
     ) -> TrialRecord:
         from neftune_cli.training.trial_run import run_trial
 
@@ -192,10 +201,20 @@ class TrialRunner:
         with stop.interruptible():
             prepared = cache.prepared_data(trial.spec)
             loaded = cache.model_copy(trial.spec)
-        return run_trial(trial, loaded, prepared, leased, report, settings=job.settings, stop=stop, halvings=halvings)
+        with _live_runs(job, sweep, leased) as live:
+            output = TrialOutput(leased, report, live)
+            return run_trial(trial, loaded, prepared, output, settings=job.settings, stop=stop, halvings=halvings)
 
     def _with_alphas(self, spec: SweepSpec, data: InstructionData) -> tuple[SweepSpec, tuple[str, ...]]:
         return with_alphas(spec, resolved_evaluation(spec, data.generation), self._cache.prepared_data)
+
+
+def _live_runs(job: Job, sweep: SweepFolder, leased: LeasedTrial) -> "AbstractContextManager[LiveRuns | None]":
+    if job.settings.tracking is None:
+        return nullcontext()
+    from neftune_cli.trackers.live import live_runs
+
+    return live_runs(job.settings.tracking, job.trial, leased.folder, sweep)
 
 
 def _recipe_problems(spec: SweepSpec, index: int) -> Iterator[Problem]:

@@ -3,6 +3,8 @@
 A tracker is optional. Its library is imported when it is used.
 """
 
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,9 +12,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.config.run_settings import Tracking
+from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.trackers.factors import Parameters
 
-Parameters = Mapping[str, str | int | float]
+RUN_ID_TAG = "neftune.id"
+"""Tag of MLflow's runs that has the id of the trial."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,15 @@ class TrackedRun:
 class Tracker(Protocol):
     """Write runs to a tracker."""
 
+    def prepare(self, group: str) -> None:
+        """Check that runs of a group can be written, and create what several processes would create at once.
+
+        Raises:
+            UsageError: the user is not logged in.
+            OSError: the target cannot be written or reached.
+        """
+        ...
+
     def write(self, group: str, run: TrackedRun) -> bool:
         """Write a run of a group, which is a sweep. Return whether it was new.
 
@@ -54,30 +68,68 @@ class _Library:
     make: Callable[[Path], Tracker]
 
 
-def _late(name: str, folder: Path) -> Tracker:
-    tracker: Tracker = import_module(f"neftune_cli.trackers.{name}").make(folder)
+def _late(name: str, folder: Path, make: str = "make") -> Tracker:
+    tracker: Tracker = getattr(import_module(f"neftune_cli.trackers.{name}"), make)(folder)
     return tracker
 
 
 TRACKERS: Mapping[str, _Library] = {
     "tensorboard": _Library("tensorboard", "tensorboard", partial(_late, "tensorboard")),
     "mlflow": _Library("mlflow", "mlflow", partial(_late, "mlflow")),
-    "wandb-offline": _Library("wandb", "wandb", partial(_late, "wandb_offline")),
+    "wandb": _Library("wandb", "wandb", partial(_late, "wandb")),
+    "wandb-offline": _Library("wandb", "wandb", partial(_late, "wandb", make="make_offline")),
 }
 """Trackers by name."""
 
 
-def make_tracker(name: str, folder: Path) -> Tracker:
+def make_tracker(name: str, folder: Path, option: str = "--to") -> Tracker:
     """Return a tracker that writes into a folder; MLflow writes to `MLFLOW_TRACKING_URI` if it is set.
+
+    Args:
+        name: a key of TRACKERS.
+        folder: the folder, which is created when it is needed.
+        option: the option with the name, for messages.
 
     Raises:
         UsageError: the tracker's library is not installed.
-
     """
     library = TRACKERS[name]
     try:
         import_module(library.module)
     except ImportError:
-        what = f"--to {name}: the package {library.package} is not installed."
+        what = f"{option} {name}: the package {library.package} is not installed."
         raise UsageError(Problem(what, f"Run `pip install {library.package}`.")) from None
     return library.make(folder)
+
+
+def prepare_trackers(tracking: Tracking, group: str) -> None:
+    """Check that the trackers of running trials can be used, before the first trial.
+
+    Raises:
+        UsageError: one problem for each tracker that cannot.
+    """
+    problems = Problems()
+    for name in tracking.trackers:
+        problems.attempt(partial(_prepare, name, Path(tracking.folder, name), group))
+    problems.raise_any()
+
+
+def _prepare(name: str, folder: Path, group: str) -> None:
+    try:
+        make_tracker(name, folder, "--track").prepare(group)
+    except OSError as error:
+        what = f"--track {name}: the runs cannot be written: {error}"
+        raise UsageError(Problem(what, "Check the server, or remove --track.")) from None
+
+
+def run_folder_name(name: str, run_id: str) -> str:
+    """Return the name of a run's folder, from the name and the id of the run."""
+    return re.sub(r"[^\w=,.+-]+", "_", f"{name}-{run_id}")
+
+
+def mlflow_uri(folder: Path) -> str:
+    """Return the server MLFLOW_TRACKING_URI; without it, a database in the folder, which is created."""
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri
+    folder.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{(folder / 'mlflow.db').absolute()}"

@@ -1,14 +1,12 @@
 """Runs of MLflow: a sweep is an experiment, and a trial is a run with parameters, metrics and tags."""
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.trackers import TrackedRun
+from neftune_cli.trackers import RUN_ID_TAG, TrackedRun, mlflow_uri
 
-_ID = "neftune.id"
 _AT_ONCE = 100
 """Largest number of parameters or metrics of a request."""
 _LONGEST = 500
@@ -17,9 +15,7 @@ _LONGEST = 500
 
 def make(folder: Path) -> "MLflowRuns":
     """Return a tracker for the server `MLFLOW_TRACKING_URI`, or for a database in the folder."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return MLflowRuns(uri, folder)
+    return MLflowRuns(mlflow_uri(folder), folder)
 
 
 class MLflowRuns:
@@ -31,6 +27,15 @@ class MLflowRuns:
         self._client: Any = MlflowClient(tracking_uri=uri)
         self._artifacts = None if uri.startswith("http") else (folder / "mlartifacts").absolute().as_uri()
 
+    def prepare(self, group: str) -> None:
+        """Create the experiment `group`, and the database if there is none."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._experiment(group)
+        except MlflowException as error:
+            raise OSError(str(error)) from error
+
     def write(self, group: str, run: TrackedRun) -> bool:
         """Write a run of the experiment `group`. Return False if the experiment has a finished run with its id."""
         from mlflow.exceptions import MlflowException
@@ -41,12 +46,11 @@ class MLflowRuns:
             raise OSError(str(error)) from error
 
     def _write(self, group: str, run: TrackedRun) -> bool:
-        known = self._client.get_experiment_by_name(group)
-        experiment = known.experiment_id if known else self._client.create_experiment(group, self._artifacts)
-        written = f"tags.`{_ID}` = '{run.id}' and attributes.status = 'FINISHED'"
+        experiment = self._experiment(group)
+        written = f"tags.`{RUN_ID_TAG}` = '{run.id}' and attributes.status = 'FINISHED'"
         if self._client.search_runs([experiment], written, max_results=1):
             return False
-        created = self._client.create_run(experiment, run_name=run.name, tags={_ID: run.id}).info.run_id
+        created = self._client.create_run(experiment, run_name=run.name, tags={RUN_ID_TAG: run.id}).info.run_id
         for some in _parts(list(_parameters(run))):
             self._client.log_batch(created, params=some)
         for some in _parts(list(_metrics(run))):
@@ -55,6 +59,10 @@ class MLflowRuns:
             self._client.log_artifact(created, str(file))
         self._client.set_terminated(created)
         return True
+
+    def _experiment(self, group: str) -> str:
+        known = self._client.get_experiment_by_name(group)
+        return str(known.experiment_id if known else self._client.create_experiment(group, self._artifacts))
 
 
 def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

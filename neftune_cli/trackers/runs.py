@@ -1,15 +1,16 @@
 """Runs of a finished sweep for a tracker: one for each trial, and one with the comparison."""
 
-import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
 
-from neftune_cli.evidence.sweeps import scores_of
-from neftune_cli.records import CurvePoint, TrialRecord
+from neftune_cli.config.run_settings import Tracking
+from neftune_cli.errors import NothingToCompareError
+from neftune_cli.records import CurvePoint, scores_of
 from neftune_cli.reporting.columns import exported_assessment
 from neftune_cli.reporting.reports import compare_sweep
 from neftune_cli.store import SweepFolder
-from neftune_cli.trackers import Parameters, TrackedRun
+from neftune_cli.trackers import TrackedRun, make_tracker
+from neftune_cli.trackers.factors import circumstances, factors, finite
 
 REPORT_FILES = ("report.html", "summary.md", "loss.csv", "eval.csv")
 _CURVES = ("train_loss", "train_loss_clean", "eval_loss", "learning_rate")
@@ -26,14 +27,36 @@ def tracked_runs(sweep: SweepFolder) -> Iterator[TrackedRun]:
         yield TrackedRun(
             name=folder.label,
             id=record.trial,
-            parameters={**_factors(record), **_circumstances(manifest)},
+            parameters={**factors(record.arm, record.alpha, record.seed, record.identity), **circumstances(manifest)},
             curves=[(point.step, _values(point)) for point in folder.curve()],
-            scores=_finite(scores_of(record)),
+            scores=finite(scores_of(record)),
         )
-    yield _comparison(sweep, manifest)
+    yield comparison_run(sweep)
 
 
-def _comparison(sweep: SweepFolder, manifest: Mapping[str, Any]) -> TrackedRun:
+def write_comparison(tracking: Tracking, sweep: SweepFolder) -> Iterator[str]:
+    """Write the comparison of a sweep to the trackers of its trials. Yield a line for each one that fails.
+
+    A sweep of which no training has finished has no comparison.
+    """
+    try:
+        run = comparison_run(sweep)
+    except NothingToCompareError:
+        return
+    for name in tracking.trackers:
+        try:
+            make_tracker(name, Path(tracking.folder, name)).write(sweep.name, run)
+        except Exception as error:  # trackers raise errors of many types, and none may fail the sweep
+            yield f"--track {name}: the comparison was not written: {error}"
+
+
+def comparison_run(sweep: SweepFolder) -> TrackedRun:
+    """Return the comparison of a sweep: verdicts, differences and intervals, with the report.
+
+    Raises:
+        NothingToCompareError: no trained trial has finished.
+    """
+    manifest = sweep.manifest()
     (compared, *_) = compare_sweep(sweep)
     comparison = compared.comparison
     verdicts: dict[str, str | int | float] = {"baseline": comparison.baseline, "primary": comparison.primary}
@@ -47,35 +70,12 @@ def _comparison(sweep: SweepFolder, manifest: Mapping[str, Any]) -> TrackedRun:
     return TrackedRun(
         name="comparison",
         id=f"comparison-{comparison.manifest_digest or ''}"[:40],
-        parameters={**verdicts, **_circumstances(manifest)},
+        parameters={**verdicts, **circumstances(manifest)},
         curves=(),
-        scores=_finite(scores),
+        scores=finite(scores),
         files=[path for name in REPORT_FILES if (path := sweep.path / name).is_file()],
     )
 
 
-def _factors(record: TrialRecord) -> Parameters:
-    """Return the arm, the seed, and everything that identifies the trial, by dotted name."""
-    own = {"arm": record.arm, "alpha": record.alpha, "seed": record.seed}
-    return dict(_flat({**own, **record.identity}))
-
-
-def _circumstances(manifest: Mapping[str, Any]) -> Parameters:
-    kept = ("model", "data", "versions", "hardware", "git")
-    return dict(_flat({name: manifest[name] for name in kept if name in manifest}))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif value is not None:
-            yield f"{prefix}{key}", value if isinstance(value, int | float | str) else str(value)
-
-
 def _values(point: CurvePoint) -> Mapping[str, float]:
-    return _finite({name: getattr(point, name) for name in _CURVES})
-
-
-def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+    return finite({name: getattr(point, name) for name in _CURVES})

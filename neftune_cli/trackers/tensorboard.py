@@ -1,10 +1,9 @@
 """Event files of TensorBoard: one folder for each run, with curves, results and parameters."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.trackers import TrackedRun
+from neftune_cli.trackers import TrackedRun, run_folder_name
 
 
 def make(folder: Path) -> "TensorBoardFiles":
@@ -18,9 +17,13 @@ class TensorBoardFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def prepare(self, group: str) -> None:
+        """Create the folder of a group."""
+        (self._folder / group).mkdir(parents=True, exist_ok=True)
+
     def write(self, group: str, run: TrackedRun) -> bool:
         """Write a run into its own folder. Return False if the folder has event files."""
-        target = self._folder / group / re.sub(r"[^\w=,.+-]+", "_", f"{run.name}-{run.id}")
+        target = self._folder / group / run_folder_name(run.name, run.id)
         if any(target.glob("events.out.tfevents.*")):
             return False
         from tensorboard.compat.proto.event_pb2 import Event

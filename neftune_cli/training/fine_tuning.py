@@ -27,7 +27,7 @@ from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.snapshots import UnreadableCheckpoint, read_snapshot
 from neftune_cli.training.stop_request import StopRequest
-from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
+from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress
 from neftune_cli.training.trial_metrics import curve_subset, measure_losses
 
 
@@ -49,8 +49,7 @@ def fine_tune(
     trial: Trial,
     loaded: LoadedModel,
     prepared: PreparedData,
-    folder: LeasedTrial,
-    report: ReportProgress,
+    output: TrialOutput,
     *,
     settings: TrialSettings,
     stop: StopRequest,
@@ -62,8 +61,8 @@ def fine_tune(
         trial: the trial to train.
         loaded: a fresh model, which training modifies.
         prepared: tokenized examples to train and measure on.
-        folder: receives the learning curve and checkpoints; training resumes from a checkpoint in it.
-        report: receives every step.
+        output: receives every step, the learning curve and checkpoints; training resumes from a checkpoint in its
+            folder.
         settings: checkpoint intervals, and the reaction to a loss that is not finite.
         stop: ends training after the current step, with a checkpoint.
         halvings: number of times to halve the batch size. Checkpoints with fewer halvings are ignored; one with more
@@ -73,9 +72,10 @@ def fine_tune(
         TrialStopped: a stop was requested; training can be resumed from its checkpoint.
         TrialError: a loss is not finite, or the applied noise does not match the formula.
     """
+    folder = output.folder
     checkpoints = folder.checkpoints()
     halvings = max([halvings, *(_halvings(one) for one in checkpoints[:1])])
-    curve, noise = _curve(trial, prepared, folder, report, settings), noise_callback(trial.spec)
+    curve, noise = _curve(trial, prepared, output, settings), noise_callback(trial.spec)
     callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model):
         with stop.interruptible():
@@ -93,7 +93,7 @@ def fine_tune(
                 config,
                 train=trial.spec.train,
                 halvings=halvings,
-                callbacks=[curve, callback, noise],
+                callbacks=[curve, callback, noise, *([output.live] if output.live else [])],
             )
         sys.audit("neftune.model-loaded", trial.id)
         _train(callback, folder, [one for one in checkpoints if _halvings(one) == halvings])
@@ -110,9 +110,7 @@ def _halvings(checkpoint: Checkpoint) -> int:
     return int(checkpoint.about.get("halvings", 0))
 
 
-def _curve(
-    trial: Trial, prepared: PreparedData, folder: LeasedTrial, report: ReportProgress, settings: TrialSettings
-) -> LearningCurveCallback:
+def _curve(trial: Trial, prepared: PreparedData, output: TrialOutput, settings: TrialSettings) -> LearningCurveCallback:
     rate = TokenRate()
 
     def measure(model: LanguageModel, epoch: int, is_measured: Callable[[str], bool]) -> list[ExampleLoss]:
@@ -120,11 +118,11 @@ def _curve(
         return measure_losses(model, prepared, epoch=epoch, is_measured=is_measured)
 
     def on_step(point: CurvePoint, steps: int) -> None:
-        report(TrialProgress(Phase.TRAINING, point.step, steps, point.train_loss, rate.at(point.tokens)))
+        output.report(TrialProgress(Phase.TRAINING, point.step, steps, point.train_loss, rate.at(point.tokens)))
 
     return LearningCurveCallback(
         measure=measure,
-        append=folder.append_metrics,
+        append=output.append,
         on_step=on_step,
         subset=curve_subset(prepared, trial.spec.evaluation.curve_examples),
         stop_on_divergence=settings.stop_on_divergence,

@@ -27,6 +27,7 @@ _REPLACEMENTS = {
     "data_seed": "seeds (--seeds)",
     "neftune_noise_alpha": "arms (--alphas)",
     "output_dir": "--output",
+    "report_to": "--track, for example --track tensorboard",
 }
 """SFTConfig fields that a field or an option of neftune replaces."""
 
@@ -34,7 +35,7 @@ _RESERVED = frozenset(
     "assistant_only_loss auto_find_batch_size chat_template_path completion_only_loss dataset_kwargs deepspeed "
     "disable_tqdm do_eval eos_token eval_on_start eval_strategy fsdp ignore_data_skip load_best_model_at_end "
     "logging_first_step logging_nan_inf_filter logging_steps logging_strategy model_init_kwargs push_to_hub "
-    "report_to restore_callback_states_from_checkpoint resume_from_checkpoint save_strategy trust_remote_code "
+    "restore_callback_states_from_checkpoint resume_from_checkpoint save_strategy trust_remote_code "
     "use_cpu".split()
 )
 """SFTConfig fields with a fixed value, on which the measurements or the pairing of arms depend."""

@@ -1,12 +1,16 @@
-"""A trial of a plan, and the progress that it reports while it runs."""
+"""A trial of a plan, the progress that it reports while it runs, and the destinations of its results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from neftune_cli.config.arms import trial_label
 from neftune_cli.config.spec import BASE_ARM, TrialSpec
-from neftune_cli.records import Phase
+from neftune_cli.records import CurvePoint, ExampleLoss, Generation, Phase, TrialRecord
+from neftune_cli.store import LeasedTrial
+
+if TYPE_CHECKING:
+    from neftune_cli.trackers.live import LiveRuns
 
 
 @dataclass(frozen=True)
@@ -58,3 +62,27 @@ class TrialProgress:
 
 ReportProgress = Callable[[TrialProgress], None]
 """Called in the trial's process after every step and at the start of every phase."""
+
+
+@dataclass(frozen=True)
+class TrialOutput:
+    """Destinations of what a trial produces."""
+
+    folder: LeasedTrial
+    """The trial's folder, whose lease this process holds; `start` was called."""
+    report: ReportProgress = lambda _: None
+    """Receives every step and every phase."""
+    live: "LiveRuns | None" = None
+    """Runs of trackers."""
+
+    def append(self, point: CurvePoint) -> None:
+        """Append a point to the learning curve."""
+        self.folder.append_metrics(point)
+        if self.live:
+            self.live.add(point)
+
+    def finish(self, record: TrialRecord, losses: Sequence[ExampleLoss], generations: Sequence[Generation]) -> None:
+        """Write the results, the record last."""
+        self.folder.finish(record, losses, generations)
+        if self.live:
+            self.live.finish(record)

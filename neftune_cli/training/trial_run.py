@@ -13,7 +13,7 @@ from neftune_cli.training.fine_tuning import FineTuned, fine_tune
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import halved_batch
 from neftune_cli.training.stop_request import StopRequest
-from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
+from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress
 from neftune_cli.training.trial_metrics import (
     MeasuredResponses,
     curve_subset,
@@ -28,8 +28,7 @@ def run_trial(
     trial: Trial,
     loaded: LoadedModel,
     prepared: PreparedData,
-    folder: LeasedTrial,
-    report: ReportProgress,
+    output: TrialOutput,
     *,
     settings: TrialSettings,
     stop: StopRequest,
@@ -41,8 +40,7 @@ def run_trial(
         trial: the trial to run.
         loaded: a fresh model, which the trial modifies.
         prepared: tokenized examples to train and measure on.
-        folder: the trial's folder, whose lease this process holds; `start` was called.
-        report: receives every step and every phase.
+        output: destinations of the results.
         settings: how the trial is run.
         stop: ends the trial, with a checkpoint if training has finished or is under way.
         halvings: number of times to halve the batch size to fit in memory; a checkpoint with more halvings overrides
@@ -53,14 +51,15 @@ def run_trial(
         TrialError: the loss is not finite, or the applied noise does not match the formula.
         LeaseLost: this process has lost the lease.
     """
+    folder = output.folder
     if trial.is_base and (earlier := folder.folder.finished_elsewhere()):
-        return _copied(earlier, folder)
+        return _copied(earlier, output)
     outcome = (
         _measured_base(loaded, prepared, folder, stop)
         if trial.is_base
-        else fine_tune(trial, loaded, prepared, folder, report, settings=settings, stop=stop, halvings=halvings)
+        else fine_tune(trial, loaded, prepared, output, settings=settings, stop=stop, halvings=halvings)
     )
-    report(TrialProgress(Phase.GENERATING))
+    output.report(TrialProgress(Phase.GENERATING))
     responses = _generated(outcome, trial, loaded, prepared, stop)
     if settings.keep_model and not trial.is_base:
         _save(outcome.model, loaded, folder)
@@ -82,18 +81,18 @@ def run_trial(
             *_memory_notes(trial, outcome.halvings),
         ),
     )
-    folder.finish(record, outcome.losses, responses.generations)
+    output.finish(record, outcome.losses, responses.generations)
     return record
 
 
-def _copied(earlier: TrialFolder, folder: LeasedTrial) -> TrialRecord:
+def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
     """Write the results of the same base model, measured in another sweep, and return their record."""
     record, table = earlier.record(), earlier.example_losses()
     assert record is not None
     assert table is not None
     print(f"The base model was measured before. Its results are copied from {earlier.path}.")
-    folder.rewrite_metrics(earlier.curve())
-    folder.finish(record, [ExampleLoss.model_validate(row) for row in table.to_pylist()], earlier.generations())
+    output.folder.rewrite_metrics(earlier.curve())
+    output.finish(record, [ExampleLoss.model_validate(row) for row in table.to_pylist()], earlier.generations())
     return record
 
 

@@ -1,4 +1,4 @@
-"""Exported runs, read back by the trackers' own clients."""
+"""Runs that were exported, and runs of trials that were tracked live, read back by the trackers' own clients."""
 
 from pathlib import Path
 
@@ -8,12 +8,15 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.trackers import make_tracker
 from tests.command_line import Neftune
 
+SMALL = ["--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "4"]
+TWO_ARMS = ["sweep", "--alphas", "0,5", "--seeds", "1", "--no-estimate", *SMALL]
+RESULTS = ("record.json", "metrics.jsonl", "generations.jsonl")
+
 
 @pytest.fixture
 def sweep(tmp_path: Path, neftune: Neftune) -> SweepFolder:
     """Return a finished sweep of two trainings."""
-    small = ["--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "4"]
-    assert neftune("sweep", "--alphas", "0,5", "--seeds", "1", "--output", "out", "--no-estimate", *small).code == 0
+    assert neftune(*TWO_ARMS, "--output", "out").code == 0
     return SweepFolder(tmp_path / "out")
 
 
@@ -62,3 +65,61 @@ def test_a_missing_library_is_named_with_its_installation(neftune: Neftune, monk
 
 def test_a_folder_without_sweeps_has_nothing_to_export(tmp_path: Path, neftune: Neftune) -> None:
     assert neftune("export", str(tmp_path), "--to", "tensorboard").code == 3
+
+
+def test_running_trials_are_tracked_and_have_the_same_results(
+    sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert neftune(*TWO_ARMS, "--output", "live", "--track", "tensorboard", "--track", "mlflow").code == 0
+    live = SweepFolder(Path("live"))
+    for (one, record), (other, _) in zip(sweep.finished(), live.finished(), strict=True):
+        assert all((one.path / name).read_bytes() == (other.path / name).read_bytes() for name in RESULTS)
+        events = EventAccumulator(str(next(Path("tensorboard/live").glob(f"*-{record.trial}")))).Reload()
+        assert events.Scalars("final/eval_loss")[0].value == pytest.approx(record.loss.eval_loss)
+    folder, record = next((folder, one) for folder, one in sweep.finished() if one.arm == "alpha=5")
+    steps = {point.step: point.train_loss for point in folder.curve() if point.train_loss is not None}
+    client = mlflow.MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow/mlflow.db').absolute()}")
+    experiment = client.get_experiment_by_name("live").experiment_id
+    runs = {run.info.run_name: run for run in client.search_runs([experiment])}
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert len(runs) == 4  # the base model, two trainings and the comparison
+    run = runs[folder.label]
+    assert {one.step: one.value for one in client.get_metric_history(run.info.run_id, "loss")} == pytest.approx(steps)
+    assert run.data.metrics["eval_loss"] == pytest.approx(record.loss.eval_loss)
+    assert (run.data.params["alpha"], run.data.params["seed"]) == ("5.0", "0")
+    assert "0 runs written, 4 written before" in neftune("export", "live", "--to", "mlflow").err
+
+
+def test_offline_runs_of_wandb_are_tracked(tmp_path: Path, neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    command = ["train", "--alpha", "5", *SMALL, "--track", "wandb", "--output", "out"]
+    assert neftune(*command).code == 0
+    written = {path.name.rsplit("-", 1)[1] for path in Path("wandb/wandb").glob("offline-run-*")}
+    assert {record.trial for record in SweepFolder(tmp_path / "out").records()} <= written
+
+
+def test_wandb_without_a_login_is_refused_before_the_first_trial(
+    tmp_path: Path, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()  # the library reads the environment once in a process
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    refused = neftune(*TWO_ARMS, "--output", "out", "--track", "wandb")
+    assert refused.code == 2
+    assert "Run `wandb login`, or set WANDB_MODE=offline" in refused.err
+    assert not SweepFolder(tmp_path / "out").records()
+
+
+def test_report_to_leads_to_track(neftune: Neftune) -> None:
+    refused = neftune("sweep", "--set", "report_to=mlflow")
+    assert refused.code == 2
+    assert "--track" in refused.err

@@ -17,9 +17,8 @@ from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import ExitCode, NothingToCompareError, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements, Setting
-from neftune_cli.evidence.sweeps import scores_of
 from neftune_cli.metrics import METRICS, Margin
-from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord
+from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, TrialRecord, scores_of
 from tests.unit.measured_trials import arm, item_values, joined
 
 Records = list[TrialRecord]
