@@ -29,7 +29,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="KEY",
-            help="Primary metric: the advice is about it, and it selects the best arm (default eval_loss).",
+            help="Primary metric: the decision is about it, and it selects the best arm (default eval_loss).",
         ),
     ] = None,
     margin: Annotated[
@@ -127,8 +127,7 @@ def parse_margins(texts: Sequence[str], known: Sequence[str]) -> "Mapping[str, M
         key, _, size = (part.strip() for part in text.partition("="))
         margin = Margin.parse(size)
         if margin is None:
-            what = f"the size must be a number larger than 0; {size!r} was given" if size else "the size is missing"
-            problems.append(Problem(f"--margin {text}: {what}.", _MARGIN_FIX))
+            problems.append(Problem(f"--margin {text}: {_margin_fault(text, size)}.", _MARGIN_FIX))
         elif key not in known:
             what = f"--margin {text}: the metric {key!r} was not measured."
             problems.append(Problem(what, did_you_mean(key, known) or f"Use {alternatives(known)}."))
@@ -139,6 +138,14 @@ def parse_margins(texts: Sequence[str], known: Sequence[str]) -> "Mapping[str, M
     if problems:
         raise UsageError(*problems)
     return margins
+
+
+def _margin_fault(text: str, size: str) -> str:
+    from neftune_cli.metrics import Margin
+
+    if size:
+        return f"the size must be a number larger than 0; {size!r} was given"
+    return "the size is missing" if "=" in text or Margin.parse(text) is None else "the metric is missing"
 
 
 _MARGIN_FIX = "Use eval_loss=0.02 (in its unit), response_chars=10% (of the baseline), or 'eval_loss=1% of gain'."

@@ -262,7 +262,7 @@ Decoding = Annotated[
     choices.DecodingName | None,
     Option(
         "--decoding",
-        "Program that generates responses: with a preallocated cache, or transformers (default preallocated).",
+        "Generation of responses: with a preallocated cache, or with transformers (default preallocated).",
         EVALUATION,
         _SPEC,
         field="evaluation.decoding",

@@ -114,7 +114,7 @@ def _training_amounts(planned: PlannedSweep) -> Iterator[str]:
         used = available if epochs >= 1 else steps * examples
         yield (
             f"Length of training: {counted(steps, 'step')} of up to {counted(examples, 'example')}, "
-            f"or {epochs:.3g} {'epoch' if epochs == 1 else 'epochs'}. "
+            f"which are {epochs:.3g} {'epoch' if epochs == 1 else 'epochs'}. "
             f"{used} of {available} training examples were used."
         )
 

@@ -4,6 +4,7 @@ All problems of all options, files and folders are found before any is reported.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,11 +19,11 @@ from neftune_cli.config import values
 from neftune_cli.config.resolve import Resolved, resolve_valid_fields
 from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
 from neftune_cli.data.content import split_suffix
-from neftune_cli.data.files import FILE_SUFFIXES
-from neftune_cli.errors import Problems, UsageError
+from neftune_cli.data.files import FILE_SUFFIXES, is_data_file
+from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.store import SWEEP_FILE, SweepFolder
 from neftune_cli.sweeps.inspection import Inspection
-from neftune_cli.sweeps.plan import Plan, make_plan
+from neftune_cli.sweeps.plan import Plan, analysis_problems, make_plan
 
 Inspect = Callable[[SweepSpec], Inspection]
 _SUFFIXES = (".gguf", *FILE_SUFFIXES)
@@ -69,11 +70,14 @@ def plan_sweep(
 
     folder = SweepFolder(output or Path("results") / _name(file, spec))
     if problems.found:  # without the invalid options and fields, the folder would seem to have a different sweep
+        problems.add(map(resolved.origin.placed, analysis_problems(spec)))
         problems.add(inspect_placed(spec).problems)
         problems.raise_any()
     announce()
-    plan = make_plan(spec, folder, inspect_placed)
-    return PlannedSweep(plan, folder)
+    try:
+        return PlannedSweep(make_plan(spec, folder, inspect_placed), folder)
+    except UsageError as error:
+        raise UsageError(*map(resolved.origin.placed, error.problems)) from None
 
 
 def read_spec(file: Path | None, fields: Mapping[str, Any], problems: Problems) -> SweepSpec | None:
@@ -91,11 +95,25 @@ def read_spec(file: Path | None, fields: Mapping[str, Any], problems: Problems) 
 
 def _resolve(file: Path | None, fields: Mapping[str, Any], problems: Problems) -> Resolved | None:
     """Return what `read_spec` returns, with the origin of the values."""
+    if file is not None and _is_data(file):
+        what = f"{file} is a data file, not an experiment in YAML."
+        problems.add([Problem(what, f"Use --dataset {shlex.quote(str(file))}.")])
+        file = None
     parsed = _nested(fields, problems)
     resolved = resolve_valid_fields(file, parsed, problems)
     if resolved is None:  # model and data can be checked without a spec
         _check_model_and_data(parsed, problems)
     return resolved
+
+
+def _is_data(file: Path) -> bool:
+    """Return whether a file has rows by its name. JSON with an object can be an experiment, too."""
+    if not is_data_file(file) or file.suffix != ".json":
+        return is_data_file(file)
+    try:
+        return file.read_text(encoding="utf-8").lstrip().startswith("[")
+    except (OSError, ValueError):  # reported when it is read
+        return False
 
 
 def raise_with_spec_problems(problems: Problems, file: Path | None, fields: Mapping[str, Any]) -> None:

@@ -22,6 +22,7 @@ def sensitivity(
     model: data_options.Model = None,
     dataset: data_options.DatasetName = None,
     format_: data_options.Format = None,
+    columns: data_options.Columns = None,
     examples: Annotated[
         int,
         typer.Option(
@@ -55,6 +56,7 @@ def sensitivity(
         model=DEFAULT_MODEL if model is None else model,
         dataset=DEFAULT_DATASET if dataset is None else dataset,
         layout=format_,
+        columns=columns,
         examples=examples,
         max_length=max_length,
         alphas=alphas,

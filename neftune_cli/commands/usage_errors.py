@@ -1,6 +1,7 @@
 """Errors of the command line that Typer finds, as problems with their fix."""
 
 import re
+from enum import Enum
 from typing import Any
 
 from pydantic import ValidationError
@@ -49,11 +50,20 @@ def usage_problem(error: TyperException) -> Problem:
             return Problem(f"{option} needs a value.", _use(option, _example(option)) or help_)
         return Problem(f"{option} takes no value.", f"Use {option} alone.")
     if kind == "MissingParameter" and parameter is not None:
-        what = f"{parameter.metavar.removesuffix('...')} is missing."
-        return Problem(what, f"Use a results folder, for example `{page} results/`.")
+        return _missing(parameter, page, help_)
     if kind == "BadParameter" and parameter is not None:
         return _invalid_value(error, parameter, help_)
     return _invalid_argument(error, context, page, help_)
+
+
+def _missing(parameter: Any, page: str, help_: str) -> Problem:
+    """Return a required argument or option that was not given."""
+    if parameter.param_type_name == "argument":
+        what = f"{parameter.metavar.removesuffix('...')} is missing."
+        return Problem(what, f"Use a results folder, for example `{page} results/`.")
+    option, values = parameter.opts[0], parameter.type_descriptor.annotation
+    is_choice = isinstance(values, type) and issubclass(values, Enum)
+    return Problem(f"{option} is missing.", f"Use {option} {alternatives(values)}." if is_choice else help_)
 
 
 def _closest_option(option: str, context: Any) -> str:

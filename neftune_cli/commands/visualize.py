@@ -24,7 +24,7 @@ class Projection(StrEnum):
 
 _noise = partial(typer.Option, rich_help_panel=options.NOISE)
 _map = partial(typer.Option, rich_help_panel="Map")
-_LENGTH = "Length of the example that the noise is for, in tokens (default: median of the training examples)."
+_LENGTH = "Length of the example in the noise formula, in tokens (default: median of the training examples)."
 _OUTPUT = (
     "Results folder (default results/visualize-MODEL-DATASET and the options that differ from their defaults). "
     "The same command rewrites its files; a folder with results of other options is an error."
@@ -35,6 +35,7 @@ def visualize(
     model: data_options.Model = None,
     dataset: data_options.DatasetName = None,
     format_: data_options.Format = None,
+    columns: data_options.Columns = None,
     alpha: Annotated[float, _noise(min=0, metavar="A", help="Noise size; 0 is no noise.")] = 5.0,
     noise: options.NoiseName = None,
     length: Annotated[int | None, _noise(min=1, max=1_000_000, metavar="L", help=_LENGTH)] = None,
@@ -61,6 +62,7 @@ def visualize(
         model=DEFAULT_MODEL if model is None else model,
         dataset=DEFAULT_DATASET if dataset is None else dataset,
         layout=format_,
+        columns=columns,
         length=length,
         alpha=alpha,
         noise=noise or "uniform",

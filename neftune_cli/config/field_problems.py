@@ -53,12 +53,14 @@ class Origin:
         return Problem(f"{place}{subject} {what}{given(details['input'])}.", fix)
 
     def placed(self, problem: Problem) -> Problem:
-        """Return a problem with its place at the start: the file and line, or the option `--set`."""
+        """Return a problem with its place at the start: the file and line, or the option."""
         match problem.field:
             case ():
                 return problem
-            case (*_, str(name)) if self._is_option(problem.field):
+            case ("train", *_, str(name)) if self._is_option(problem.field):
                 place = f"--set {name}: "
+            case _ if self._is_option(problem.field):
+                place = f"{_option(problem.field)}: "
             case ("arms", int(index), *_):
                 place = f"{self.file.place(*problem.field)}{self._arm(index)}: "
             case _:

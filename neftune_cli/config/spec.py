@@ -134,7 +134,7 @@ class EvaluationSpec(Spec):
     repetition_penalty: float | None = Field(default=None, gt=0, examples=[1.2])
     """Repetition penalty of greedy generation; 1 is none."""
     decoding: DecodingName = "preallocated"
-    """Program that generates responses: with a preallocated cache (`preallocated`), or `transformers`."""
+    """Generation of responses: with a preallocated cache (`preallocated`), or with `transformers`."""
     curve_examples: int | None = Field(default=None, gt=0, examples=[50])
     """Held-out, and probe, examples of the losses after an epoch that is neither the last nor the best; null is all."""
 
@@ -230,7 +230,7 @@ class ArmSpec(Spec):
     train: dict[str, Any] = Field(default_factory=dict)
     """Overrides of training fields."""
     control: bool = False
-    """Whether the arm checks the instrument and is no part of the question."""
+    """Whether the arm checks the sweep itself and is not part of the comparison."""
 
     @property
     def varies_only_alpha(self) -> bool:

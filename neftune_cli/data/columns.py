@@ -11,7 +11,7 @@ from neftune_cli.data.csv_files import CSV_SUFFIXES
 from neftune_cli.data.examples import Example
 from neftune_cli.data.preferences import preference_problem
 from neftune_cli.data.rows import RowValues, Table, is_filled
-from neftune_cli.data.spellings import OTHER_LAYOUT_NAMES
+from neftune_cli.data.spellings import BARE_LIST, OTHER_LAYOUT_NAMES
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 
 RowReader = Callable[[RowValues], Example | Conversation]
@@ -80,8 +80,10 @@ class ChosenColumns:
     @property
     def in_words(self) -> str:
         """Return the required columns with the layout, for a message."""
-        required = ", ".join(self.names[column] for column in self.columns.required)
-        return f"the columns {required} (layout {self.columns.layout})"
+        names = [self.names[column] for column in self.columns.required]
+        if names == [BARE_LIST]:
+            return f"no columns, because it is a {BARE_LIST} (layout {self.columns.layout})"
+        return f"the {'columns' if len(names) > 1 else 'column'} {', '.join(names)} (layout {self.columns.layout})"
 
     @property
     def as_option(self) -> str:

@@ -12,6 +12,7 @@ from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.layouts import BUILT_IN
 from neftune_cli.data.markers import marker_remarks
 from neftune_cli.data.rows import BadRow, NamedRow, RowError, RowValues, Table, sift
+from neftune_cli.data.spellings import BARE_LIST
 from neftune_cli.data.turns import Remark
 from neftune_cli.data.unread import check_unread, unread_notes
 from neftune_cli.formatting import counted
@@ -74,12 +75,18 @@ def _read(row: RowValues, chosen: ChosenColumns) -> tuple[Example, tuple[Remark,
 
 def _of_another_layout(row: RowValues, chosen: ChosenColumns) -> RowError | None:
     other = layout_of_row(row, _COLUMN_SETS, chosen)
-    what = f"the row has {other.in_words}, and other rows have {chosen.in_words}." if other else ""
-    return RowError(what, "Write all rows with the same columns, or use a file for each layout.") if what else None
+    if other is None:
+        return None
+    what = f"the row has {other.in_words}, and other rows have {chosen.in_words}."
+    if BARE_LIST in (*other.names.values(), *chosen.names.values()):
+        return RowError(what, 'Write every row as {"messages": [...]}, or use a file for each kind of row.')
+    return RowError(what, "Write all rows with the same columns, or use a file for each layout.")
 
 
 def _recognized(table: Table, chosen: ChosenColumns) -> str:
     columns = ", ".join(chosen.names.values())
+    if columns == BARE_LIST:
+        return f"{table.source} has the layout {chosen.columns.layout} (each row is a {BARE_LIST})."
     return f"{table.source} has the layout {chosen.columns.layout} (columns: {columns})."
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from neftune_cli.data.rows import RowError, RowValues, described
-from neftune_cli.data.spellings import is_conversation
+from neftune_cli.data.spellings import BARE_LIST, is_conversation
 
 SHOWN_CHARACTERS = 60
 MOST_DIGITS = 4000
@@ -81,13 +81,13 @@ def object_of_line(line: str, fix: str) -> RowValues:
 
 
 def checked_object(value: object, fix: str) -> RowValues:
-    """Return a row. A list of turns is a row with the column `conversations`.
+    """Return a row. A list of turns is a row with the column `BARE_LIST`.
 
     Raises:
         RowError: the value is not an object, or has a column name that is not valid Unicode.
     """
     if isinstance(value, list) and is_conversation(value):
-        return {"conversations": value}
+        return {BARE_LIST: value}
     if not isinstance(value, dict):
         shown = start_of(json.dumps(value, ensure_ascii=False, default=str))
         raise RowError(f"{shown} is not a JSON object.", fix, f"{described(value)} is not a JSON object")

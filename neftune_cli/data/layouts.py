@@ -18,7 +18,7 @@ from neftune_cli.data.rows import (
     text_in,
     text_of,
 )
-from neftune_cli.data.spellings import ASSISTANT
+from neftune_cli.data.spellings import ASSISTANT, BARE_LIST
 from neftune_cli.data.tool_calls import tools_in
 from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, turns_in
 from neftune_cli.formatting import counted
@@ -181,7 +181,7 @@ def _messages(*names: str) -> ColumnSet:
 BUILT_IN = (
     _alpaca("output", "response"),
     _prompt_completion(("prompt",), ("completion",)),
-    _messages("messages", "conversations"),
+    _messages("messages", "conversations", BARE_LIST),
     ColumnSet(TEXT, ("text",), _text, read_raw=_text, meaningful=("role",)),
     _alpaca("output", "response", "answer", "completion"),
     _prompt_completion(("prompt", "question", "query", "input"), ("completion", "response", "answer", "output")),

@@ -49,7 +49,9 @@ def select(inputs: InputSpec) -> Selection:
     if other is not None:
         return _selection(inputs, source, training, other, _held_out_name(other, inputs.eval_split))
     if inputs.eval_split is None:
-        return _selection(inputs, source, training, source, held_out_split(source.splits, training))
+        return _selection(
+            inputs, source, training, source, _one_spelling(source, held_out_split(source.splits, training))
+        )
     held_out = _existing(source, "--eval-split", inputs.eval_split)
     if held_out == training:
         what = f"--eval-split {held_out} is the split that is trained on."
@@ -154,7 +156,22 @@ def _held_out_name(source: Source, wanted: str | None) -> str:
     if found is None:
         what = f"{source.name} has several splits: {_names(source)}."
         raise UsageError(Problem(what, "Name the split to hold out with --eval-split."))
+    _one_spelling(source, found)
     return found
+
+
+def _one_spelling(source: Source, held_out: str | None) -> str | None:
+    """Return the split to hold out, which the user did not name.
+
+    Raises:
+        UsageError: another split has the same name in upper or lower case.
+    """
+    same = [split for split in source.splits if held_out is not None and split.lower() == held_out.lower()]
+    if len(same) > 1:
+        what = f"{source.name} has splits whose names differ in upper and lower case only: {', '.join(same)}."
+        fix = f"Name the one to hold out, for example --eval-split {same[0]}, or write both names in one spelling."
+        raise UsageError(Problem(what, fix))
+    return held_out
 
 
 def _existing(source: Source, option: str, wanted: str) -> str:

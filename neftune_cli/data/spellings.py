@@ -26,6 +26,8 @@ TOOL_TURN_KEYS = ("name", "tool_call_id")
 MEDIA = {"image": "images are not read", "audio": "audio is not read", "video": "videos are not read"}
 """Names of columns, of keys of a turn and of parts of a turn that are not read, each with a clause for messages."""
 
+BARE_LIST = "list of turns"
+"""Column of a row of a JSON file that is a list of turns itself, without an object around it."""
 OTHER_LAYOUT_NAMES = {
     **dict.fromkeys(("sharegpt", "chatml", "chat", "openai", "conversation", "conversations"), "messages"),
     **dict.fromkeys(("instruct", "instruction", "instructions"), "alpaca"),

@@ -1,6 +1,6 @@
 """The column `split` of rows: it divides a data set without splits, and must not contradict the splits of others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from neftune_cli.data.rows import BadRow, Located, LocatedRow, Rows, RowValues, is_blank, sift
 from neftune_cli.data.splits import HELD_OUT, TRAIN, held_out_split, split_kind, training_split
@@ -42,12 +42,20 @@ def divided(name: str, rows: Rows, column: str, wanted: str | None, *, trains: b
     what = f"column '{column}' is empty."
     blank = [row.place_in(name) for row in named if not row.value[0]]
     bad_rows += tuple(BadRow(place, what, "Fill it in, or remove the row.", what) for place in blank)
+    notes = (*rows.notes, *_meaning_notes(name, column, names))
     of_split: dict[str, list[LocatedRow]] = {split: [] for split in names}
     for row in named:
         of_split.get(row.value[0], []).append(Located(row.place, row.value[1], row.file))
-    splits = {split: Rows(tuple(found), notes=rows.notes) for split, found in of_split.items()}
+    splits = {split: Rows(tuple(found), notes=notes) for split, found in of_split.items()}
     used = _used(names, wanted, trains=trains)
-    return splits | {used: Rows(splits[used].rows, (*rows.bad_rows, *bad_rows), rows.notes)}
+    return splits | {used: Rows(splits[used].rows, (*rows.bad_rows, *bad_rows), notes)}
+
+
+def _meaning_notes(name: str, column: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield a note on the values that are read as a split in another spelling: `VAL` as validation."""
+    read = [f"'{one}' as {kind}" for one in names if (kind := split_kind(one)) and one != one.lower()]
+    if read:
+        yield f"{name}: values of the column '{column}' are read in any case: {', '.join(read)}."
 
 
 def has_split_names(rows: Rows, column: str) -> bool:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from neftune_cli.config.spec import InputSpec
+from neftune_cli.config.values import parse_columns
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.store import check_writable, write_files
 
@@ -43,6 +45,15 @@ def default_folder(command: str, inputs: str, options: "DataclassInstance", name
     return Path("results") / f"{command}-{inputs}{suffix}"
 
 
+def input_spec(dataset: str, layout: str | None, columns: str | None) -> InputSpec:
+    """Return the spec of a data set with the values of `--format` and `--columns`.
+
+    Raises:
+        UsageError: `--columns` is not valid.
+    """
+    return InputSpec(dataset=dataset, layout=layout, columns=parse_columns(columns) if columns else {})
+
+
 def check_output(folder: Path, options: "DataclassInstance", files: Collection[str]) -> None:
     """Check that the results of these options can be written to a folder.
 
@@ -64,8 +75,7 @@ def check_output(folder: Path, options: "DataclassInstance", files: Collection[s
     else:
         return
     wanted = _plain(options)
-    if found != wanted:
-        differing = ", ".join(name for name in wanted if found.get(name) != wanted[name])
+    if differing := ", ".join(name for name in {**wanted, **found} if found.get(name) != wanted.get(name)):
         raise UsageError(
             Problem(
                 f"{folder} has results of other options ({differing}).",

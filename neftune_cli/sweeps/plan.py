@@ -51,7 +51,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
         there = problems.attempt(lambda: _existing_spec(folder, spec))
-    problems.add(_analysis_problems(spec))
+    problems.add(analysis_problems(spec))
     if found.data is not None:
         data = found.data
         problems.attempt(lambda: _check_targets(spec, data))
@@ -62,7 +62,12 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     trials = tuple(_trials(whole, found, found.model, found.data))
     _check_distinct(trials)
     _check_records(folder, trials)
-    notes = (*found.notes, *_unrequested_trials(folder, whole, found.spec), *_notes_on_seeds(whole))
+    notes = (
+        *found.notes,
+        *_unrequested_trials(folder, whole, found.spec),
+        *_notes_on_seeds(whole),
+        *_notes_on_baseline(whole),
+    )
     return Plan(whole, found.model, found.data, trials, found, notes)
 
 
@@ -169,16 +174,17 @@ def _with_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts) -> S
     return spec
 
 
-def _analysis_problems(spec: SweepSpec) -> Iterator[Problem]:
+def analysis_problems(spec: SweepSpec) -> Iterator[Problem]:
     """Yield a problem for an unknown metric, for a margin that cannot be read, and for looks at nothing."""
     analysis = spec.analysis
     if analysis.metric is not None and analysis.metric not in METRICS:
-        what = f"analysis.metric: no metric has the key {analysis.metric!r}."
+        what = f"no metric has the key {analysis.metric!r}."
         fix = did_you_mean(analysis.metric, METRICS) or f"Use {alternatives(tuple(METRICS))}."
-        yield Problem(what, fix)
+        yield Problem(what, fix, ("analysis", "metric"))
     if analysis.margin is not None and Margin.parse(analysis.margin) is None:
-        what = f"analysis.margin: {analysis.margin!r} is not a margin larger than 0."
-        yield Problem(what, "Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain.")
+        what = f"{analysis.margin!r} is not a margin larger than 0."
+        fix = "Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain."
+        yield Problem(what, fix, ("analysis", "margin"))
     if analysis.looks and len(spec.arms) < 2:
         yield Problem("Planned looks need an arm beside the baseline.", "Add one, for example --alphas 0,5.")
 
@@ -198,6 +204,13 @@ def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:
         yield f"{count} seeds show large differences only. --until-decided adds seeds until each arm is decided."
 
 
+def _notes_on_baseline(spec: SweepSpec) -> Iterator[str]:
+    """Yield a note if every arm has noise, so that the comparison cannot show the effect of the noise."""
+    if len(spec.arms) > 1 and all(arm.alpha or arm.snr for arm in spec.arms):
+        baseline = spec.arms[0].name
+        yield f"No arm is without noise: the baseline is {baseline}. Add alpha 0 to measure the effect of the noise."
+
+
 def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
     """Refuse a noise target that the examples lack, or that cannot be identified."""
     for arm in spec.arms:
@@ -215,6 +228,8 @@ def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
 
 def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
     """Return the sweep in the folder, to which a spec can only add arms and seeds; None if there is none."""
+    if folder.path.exists() and not folder.path.is_dir():
+        raise UsageError(Problem(f"--output {folder.path} is a file.", "Use an empty or a new folder."))
     there = folder.spec()
     if there is None:
         if folder.has_foreign_files():
@@ -226,11 +241,20 @@ def _existing_spec(folder: SweepFolder, spec: SweepSpec) -> SweepSpec | None:
         spec = spec.model_copy(update={"template_time": there.template_time})
     if different := list(differences(there, spec)):
         what = f"{folder.path} has a different sweep: {'; '.join(different)}."
-        raise UsageError(Problem(what, "Use --output with another folder, or the same options."))
+        fix = f"{_looks_option(there, spec)}Use --output with another folder, or the same options."
+        raise UsageError(Problem(what, fix))
     if spec.analysis.looks and {arm.name for arm in there.arms} != {arm.name for arm in spec.arms}:
         what = f"{folder.path} has planned looks for other arms: {', '.join(arm.name for arm in there.arms)}."
         raise UsageError(Problem(what, "Use the same arms, or --output with another folder."))
     return there
+
+
+def _looks_option(there: SweepSpec, here: SweepSpec) -> str:
+    """Return the advice to plan the looks of the sweep in the folder, if only that sweep has looks."""
+    if here.analysis.looks or not there.analysis.looks:
+        return ""
+    others = "" if there.analysis.looks == DEFAULT_LOOKS else f" --looks {','.join(map(str, there.analysis.looks))}"
+    return f"Add --until-decided{others} to continue that sweep. "
 
 
 def _trials(spec: SweepSpec, found: Inspection, model: ModelFacts, data: DataFacts) -> Iterator[Trial]:

@@ -49,6 +49,15 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             "sideways is not a valid SchedulerType, ",
         ),
         (
+            ("--metric", "eval_los"),
+            "Error: --metric: no metric has the key 'eval_los'.\n  Did you mean 'eval_loss'?\n",
+        ),
+        (
+            ("--margin", "0,5"),
+            "Error: --margin: '0,5' is not a margin larger than 0.\n"
+            "  Use 0.02 (in the metric's unit), 10% (of the baseline), or 1% of gain.\n",
+        ),
+        (
             ("--learning-rat", "1"),
             "Error: There is no option --learning-rat.\n  Did you mean --learning-rate?\n",
         ),
@@ -249,6 +258,43 @@ def test_a_folder_with_other_files_is_refused(neftune: Neftune, tmp_path: Path) 
     (tmp_path / "photos" / "cat.png").touch()
     result = neftune("sweep", "--output", "photos", "--quiet")
     assert result.err == ("Error: photos has files but no sweep.\n  Use --output with an empty or a new folder.\n")
+
+
+@pytest.mark.parametrize("name", ["mine.jsonl", "mine.csv.gz", "mine.json"])
+@pytest.mark.parametrize("command", ["sweep", "preview"])
+def test_a_data_file_in_place_of_an_experiment_is_refused(
+    neftune: Neftune, tmp_path: Path, command: str, name: str
+) -> None:
+    (tmp_path / name).write_text("[]")
+    result = neftune(command, name)
+    assert result.err == (f"Error: {name} is a data file, not an experiment in YAML.\n  Use --dataset {name}.\n")
+    assert result.code == 2
+
+
+def test_the_option_that_plans_the_looks_of_a_folder_is_named(neftune: Neftune, tmp_path: Path) -> None:
+    from neftune_cli.config.resolve import resolve_sweep
+    from neftune_cli.store import SweepFolder
+
+    SweepFolder(tmp_path / "there").open(resolve_sweep(None, {"until_decided": True, "looks": [3, 4]}))
+    result = neftune("sweep", "--output", "there", "--quiet")
+    assert result.err == (
+        "Error: there has a different sweep: analysis.looks is [3, 4] there and [] here.\n"
+        "  Add --until-decided --looks 3,4 to continue that sweep. Use --output with another folder, or the same "
+        "options.\n"
+    )
+
+
+def test_a_plan_for_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = neftune("sweep", "--output", "file", "--dry-run", "--no-estimate", "--quiet")
+    assert result.err == "Error: --output file is a file.\n  Use an empty or a new folder.\n"
+    assert result.code == 2
+
+
+def test_a_missing_tracker_is_reported_with_the_trackers(neftune: Neftune, tmp_path: Path) -> None:
+    result = neftune("export", str(tmp_path))
+    assert result.err == "Error: --to is missing.\n  Use --to tensorboard, mlflow or wandb-offline.\n"
+    assert result.code == 2
 
 
 def test_a_folder_that_is_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:

@@ -74,6 +74,15 @@ def test_the_last_line_is_a_sweep_of_the_equivalent_alphas(neftune: Neftune) -> 
 
 
 @pytest.mark.usefixtures("_empty_figures")
+def test_columns_are_named_in_the_sweep_too(neftune: Neftune, tmp_path: Path) -> None:
+    rows = [f'{{"q": "{number}+1?", "a": "{number + 1}"}}\n' for number in range(20)]
+    (tmp_path / "mine.jsonl").write_text("".join(rows))
+    columns = ("--columns", "prompt=q,completion=a")
+    result = neftune("sensitivity", "--dataset", "mine.jsonl", *columns, "--alphas", "0,5", "--examples", "4")
+    assert result.code == 0, result.err
+    assert result.out.rstrip().endswith("--dataset mine.jsonl --columns prompt=q,completion=a")
+
+
 def test_another_seed_draws_different_noise_of_the_same_magnitude(neftune: Neftune, tmp_path: Path) -> None:
     for seed in ("0", "1"):
         neftune(*SHORT, "--seed", seed, "--output", seed)

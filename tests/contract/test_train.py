@@ -74,8 +74,8 @@ def test_the_trained_model_is_compared_with_the_base_model(tmp_path: Path, train
 @pytest.mark.parametrize(
     ("examples", "batch", "expected"),
     [
-        (8, 16, "2 steps of up to 16 examples, or 2 epochs. 8 of 8 training examples were used."),
-        (27, 8, "2 steps of up to 8 examples, or 0.5 epochs. 16 of 27 training examples were used."),
+        (8, 16, "2 steps of up to 16 examples, which are 2 epochs. 8 of 8 training examples were used."),
+        (27, 8, "2 steps of up to 8 examples, which are 0.5 epochs. 16 of 27 training examples were used."),
     ],
 )
 def test_max_steps_reports_epochs_and_examples(

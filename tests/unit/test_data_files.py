@@ -21,6 +21,7 @@ from neftune_cli.data.loading import load_data
 from neftune_cli.data.rows import Located, RowValues
 from neftune_cli.data.selection import select
 from neftune_cli.data.sources import open_source
+from neftune_cli.data.spellings import BARE_LIST
 from neftune_cli.errors import UsageError
 
 Row = dict[str, Any]
@@ -120,7 +121,7 @@ def test_json_with_a_list_for_each_column(tmp_path: Path) -> None:
 
 def test_json_lists_of_turns(tmp_path: Path) -> None:
     turns = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "Because."}]
-    expected = [{"conversations": turns}] * 2
+    expected = [{BARE_LIST: turns}] * 2
     assert values_of(written(tmp_path / "mine.json", json.dumps([turns] * 2))) == expected
     assert values_of(written(tmp_path / "mine.jsonl", f"{json.dumps(turns)}\n" * 2)) == expected
 

@@ -96,6 +96,45 @@ def test_rows_of_a_split_column_are_held_out(column: str, held_out: str) -> None
     assert f"30 examples for training and 10 held out: mine.jsonl (split {held_out})." in data.notes
 
 
+@pytest.mark.parametrize(
+    ("training", "held_out", "read"),
+    [
+        ("Train", "Test", "'Train' as train, 'Test' as test"),
+        ("TRAIN", "VAL", "'TRAIN' as train, 'VAL' as validation"),
+        ("train", "Dev", "'Dev' as validation"),
+    ],
+)
+def test_split_names_in_any_case_are_read_and_named(training: str, held_out: str, read: str) -> None:
+    rows = [row(number, split=held_out if number % 4 == 3 else training) for number in range(40)]
+    data = load(write_rows(Path("mine.jsonl"), rows))
+    assert (len(data.train), len(data.held_out)) == (30, 10)
+    assert f"mine.jsonl: values of the column 'split' are read in any case: {read}." in data.notes
+
+
+def test_two_spellings_of_the_split_to_hold_out_are_refused() -> None:
+    rows = [row(number, split=("train", "train", "test", "TEST")[number % 4]) for number in range(40)]
+    file = write_rows(Path("mine.jsonl"), rows)
+    with pytest.raises(UsageError) as error:
+        load(file)
+    assert str(error.value) == (
+        "mine.jsonl has splits whose names differ in upper and lower case only: test, TEST. Name the one to hold out, "
+        "for example --eval-split test, or write both names in one spelling."
+    )
+    assert len(load(file, eval_split="TEST").held_out) == 10
+
+
+def test_a_list_of_turns_among_rows_with_messages_is_called_so() -> None:
+    turns = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
+    Path("mine.jsonl").write_text(f"{json.dumps({'messages': turns})}\n{json.dumps(turns)}\n")
+    with pytest.raises(UsageError) as caught:
+        load("mine.jsonl")
+    assert str(caught.value) == (
+        "mine.jsonl, line 2: the row has no columns, because it is a list of turns (layout messages), and other rows "
+        'have the column messages (layout messages). Write every row as {"messages": [...]}, or use a file for each '
+        "kind of row."
+    )
+
+
 def test_only_the_test_split_is_held_out_if_there_are_several() -> None:
     rows = [row(number, split=("train", "train", "validation", "test")[number % 4]) for number in range(40)]
     data = load(write_rows(Path("mine.jsonl"), rows))

@@ -14,11 +14,11 @@ PAIR = {"prompt": QUESTION, "completion": ANSWER}
 @pytest.mark.parametrize(
     ("row", "columns"),
     [
-        ({"instruction": QUESTION, "output": ANSWER}, "instruction, output (layout alpaca)"),
-        ({"messages": CHAT}, "messages (layout messages)"),
-        ({"question": QUESTION, "answer": ANSWER}, "question, answer (layout prompt-completion)"),
-        ({"prompt": QUESTION, "response": ANSWER}, "prompt, response (layout prompt-completion)"),
-        ({"text": ANSWER, "prompt": None}, "text (layout text)"),
+        ({"instruction": QUESTION, "output": ANSWER}, "columns instruction, output (layout alpaca)"),
+        ({"messages": CHAT}, "column messages (layout messages)"),
+        ({"question": QUESTION, "answer": ANSWER}, "columns question, answer (layout prompt-completion)"),
+        ({"prompt": QUESTION, "response": ANSWER}, "columns prompt, response (layout prompt-completion)"),
+        ({"text": ANSWER, "prompt": None}, "column text (layout text)"),
     ],
 )
 def test_row_of_another_layout(row: dict[str, Any], columns: str) -> None:
@@ -26,7 +26,7 @@ def test_row_of_another_layout(row: dict[str, Any], columns: str) -> None:
     for first in (PAIR, rows[0]):
         message = refusal_of(first, row, layout="prompt-completion")
         assert message == (
-            f"mine.jsonl, line 2: the row has the columns {columns}, and other rows have the columns prompt, "
+            f"mine.jsonl, line 2: the row has the {columns}, and other rows have the columns prompt, "
             "completion (layout prompt-completion). Write all rows with the same columns, or use a file for each "
             "layout."
         )

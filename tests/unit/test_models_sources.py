@@ -180,6 +180,10 @@ def test_hub_id_offline(offline_cache: Path) -> None:
     )
 
 
+def test_a_misspelled_model_gets_a_suggestion(offline_cache: Path) -> None:
+    assert "Did you mean smollm2? Go online once" in error_message("smolm2")
+
+
 def test_cached_hub_id_offline(offline_cache: Path) -> None:
     cached = offline_cache / "models--someone--something"
     snapshot = written(cached / "snapshots" / ("a" * 40), FILES)

@@ -23,7 +23,7 @@ def test_all_problems_are_reported() -> None:
         )
 
     assert [problem.what for problem in caught.value.problems] == [
-        "--margin 0.02: the size is missing.",
+        "--margin 0.02: the metric is missing.",
         "--margin eval_loss=: the size is missing.",
         "--margin eval_loss=-1: the size must be a number larger than 0; '-1' was given.",
         "--margin eval_loss=nan: the size must be a number larger than 0; 'nan' was given.",

@@ -66,6 +66,13 @@ def test_numbers_of_seeds_that_rarely_decide_are_named_in_a_note(
     assert note in planned(tmp_path / "out", alphas="0,5", **options).notes[0]
 
 
+@pytest.mark.parametrize(("alphas", "is_named"), [("5,10", True), ("0,5", False), ("5", False)])
+def test_a_sweep_without_an_arm_without_noise_is_named(tmp_path: Path, alphas: str, is_named: bool) -> None:
+    notes = planned(tmp_path / "out", alphas=alphas, seeds="5").notes
+    note = "No arm is without noise: the baseline is alpha=5. Add alpha 0 to measure the effect of the noise."
+    assert (note in notes) == is_named
+
+
 def test_a_folder_with_other_planned_looks_is_refused(tmp_path: Path) -> None:
     sweep = finished(tmp_path / "out", alphas="0,5", until_decided=True, looks="3,4")
     for options in ({"until_decided": True}, {"seeds": "5"}, {"until_decided": True, "looks": "3,5"}):

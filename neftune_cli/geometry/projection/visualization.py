@@ -5,12 +5,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL, InputSpec, default_recipe
+from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL, default_recipe
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import require_examples, tokenize
 from neftune_cli.errors import Problems
-from neftune_cli.geometry.output import check_output, write_output
+from neftune_cli.geometry.output import check_output, input_spec, write_output
 from neftune_cli.geometry.projection.embedding_shift import NoiseDraw, Shift, shift_tokens, to_csv
 from neftune_cli.geometry.projection.plot import draw_shift
 from neftune_cli.geometry.projection.token_groups import group_tokens
@@ -40,6 +40,8 @@ class VisualizationOptions:
     model: str = DEFAULT_MODEL
     dataset: str = DEFAULT_DATASET
     layout: str | None = None
+    columns: str | None = None
+    """Columns by meaning, as `--columns` gives them."""
     length: int | None = None
     """Length of the example, in tokens; None is the median length of the training examples."""
     alpha: float = 5.0
@@ -102,8 +104,8 @@ def _find(options: VisualizationOptions, folder: Path) -> tuple[ModelSource, Ins
     problems.attempt(lambda: check_output(folder, options, (PNG, SVG, POINTS)))
     source = problems.attempt(lambda: find_model(options.model))
     needed = options.length is None
-    inputs = InputSpec(dataset=options.dataset, layout=options.layout)
-    data = problems.attempt(lambda: load_data(inputs)) if needed else None
+    chosen = (options.dataset, options.layout, options.columns)
+    data = problems.attempt(lambda: load_data(input_spec(*chosen))) if needed else None
     problems.raise_any()
     assert source is not None
     return source, data

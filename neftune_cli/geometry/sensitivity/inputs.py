@@ -4,14 +4,14 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL, InputSpec, default_recipe
+from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL, default_recipe
 from neftune_cli.config.values import parse_alphas
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import require_examples, tokenize
 from neftune_cli.data.tokenization_notes import length_notes
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.geometry.output import check_output, write_output
+from neftune_cli.geometry.output import check_output, input_spec, write_output
 from neftune_cli.geometry.sensitivity.measurement import Sensitivity, equivalent_alphas, measure_sensitivity
 from neftune_cli.geometry.sensitivity.plot import plot_sensitivity
 from neftune_cli.geometry.sensitivity.report import to_csv, two_digits
@@ -31,6 +31,8 @@ class SensitivityOptions:
     model: str = DEFAULT_MODEL
     dataset: str = DEFAULT_DATASET
     layout: str | None = None
+    columns: str | None = None
+    """Columns by meaning, as `--columns` gives them."""
     examples: int = 64
     """Largest number of training examples, the first in the order of their content hashes."""
     max_length: int | None = None
@@ -107,6 +109,7 @@ def sweep_command(sensitivity: Sensitivity, options: SensitivityOptions) -> str:
         ("--model", options.model, SensitivityOptions.model),
         ("--dataset", options.dataset, SensitivityOptions.dataset),
         ("--format", options.layout, None),
+        ("--columns", options.columns, None),
         ("--max-length", options.max_length, None),
         ("--noise", options.noise, SensitivityOptions.noise),
     ):
@@ -121,7 +124,7 @@ def _find(options: SensitivityOptions, folder: Path) -> tuple[ModelSource, Instr
     problems.attempt(lambda: _check_counts(options))
     problems.attempt(lambda: check_output(folder, options, (TABLE, PNG, SVG)))
     source = problems.attempt(lambda: find_model(options.model))
-    data = problems.attempt(lambda: load_data(InputSpec(dataset=options.dataset, layout=options.layout)))
+    data = problems.attempt(lambda: load_data(input_spec(options.dataset, options.layout, options.columns)))
     problems.raise_any()
     assert source is not None
     assert data is not None
