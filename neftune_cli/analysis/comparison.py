@@ -11,7 +11,7 @@ from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.learning import check_learning
 from neftune_cli.analysis.looks import Design, MetricAssessment
-from neftune_cli.analysis.notes import comparison_notes
+from neftune_cli.analysis.notes import comparison_notes, plan_departures
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.paired import MIN_SEEDS
 from neftune_cli.analysis.paper_claims import examine_claims
@@ -57,6 +57,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     looks = design.taken(metrics[planned], margin.size)
     assessed = {key: design.assess(metric, options.margins[key].size, looks) for key, metric in metrics.items()}
     studied = design.studied(looks)
+    departures = tuple(plan_departures(evidence, design, metrics[primary], metrics[planned]))
     stopping = _early_stopping(studied, design, looks, metrics, options)
     return Comparison(
         sweep=evidence.name,
@@ -78,11 +79,12 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         hypotheses=examine_claims(studied, baseline, metrics, stopping, options),
         apart=evidence.apart,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
-        notes=comparison_notes(evidence, design, primary, planned, assessed[planned].arms),
+        notes=comparison_notes(evidence, design, planned, assessed[planned].arms, departures),
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
         origin=evidence.origin,
         precision=_precision(studied, baseline, base, assessed[primary].arms),
+        departures=departures,
     )
 
 

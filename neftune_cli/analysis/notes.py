@@ -11,29 +11,39 @@ from neftune_cli.metrics import Metric
 
 
 def comparison_notes(
-    evidence: Evidence, design: Design, primary: str, planned: str, assessed: Mapping[str, Assessment]
+    evidence: Evidence,
+    design: Design,
+    planned: str,
+    assessed: Mapping[str, Assessment],
+    departures: Sequence[str],
 ) -> tuple[str, ...]:
     """Return the notes of a comparison without duplicates.
 
     Args:
         evidence: with its own notes, and those of its trials.
         design: the arms and their declared analysis.
-        primary: key of the primary metric.
         planned: key of the declared primary metric.
         assessed: assessments on the declared primary metric.
+        departures: sentences on choices that differ from the declared ones.
     """
     metrics = evidence.metrics
     notes = (
         *evidence.notes,
-        *_plan_notes(design, metrics[primary], metrics[planned], assessed),
+        *departures,
+        *(_seed_notes(design, metrics[planned], assessed) if design.has_planned_looks else ()),
         *_trial_notes(evidence.trials),
         *_item_notes(design.trials, metrics),
     )
     return tuple(dict.fromkeys(notes))
 
 
-def _plan_notes(design: Design, primary: Metric, planned: Metric, assessed: Mapping[str, Assessment]) -> Iterator[str]:
-    """Yield notes on choices that differ from the declared ones, and on seeds that are not in the tests."""
+def plan_departures(evidence: Evidence, design: Design, primary: Metric, planned: Metric) -> Iterator[str]:
+    """Yield a sentence for each choice that differs from the declared one."""
+    if evidence.dropped_plans:
+        yield (
+            f"The declared analysis of {listed(evidence.dropped_plans)} does not apply to several folders together: "
+            "the number of seeds counts as fixed. If it depended on results, p-values are too small."
+        )
     if design.plan is None:
         return
     if design.plan.metric not in (None, planned.key):
@@ -43,8 +53,6 @@ def _plan_notes(design: Design, primary: Metric, planned: Metric, assessed: Mapp
     first = next(iter(design.trials))
     if design.baseline != first:
         yield f"The declared baseline is {first}. The comparison with {design.baseline} is exploratory."
-    if design.has_planned_looks:
-        yield from _seed_notes(design, planned, assessed)
 
 
 def _seed_notes(design: Design, metric: Metric, assessed: Mapping[str, Assessment]) -> Iterator[str]:

@@ -258,6 +258,8 @@ class Comparison:
     origin: TrialOrigin
     precision: Precision | None = None
     """Precision of the differences of the primary metric; None if none has a standard error over seeds."""
+    departures: tuple[str, ...] = ()
+    """One sentence for each choice that differs from the declared analysis. They are notes, too."""
 
     @property
     def metric(self) -> Metric:
@@ -269,6 +271,11 @@ class Comparison:
         """Return the metrics with other information than the primary one. Perplexity is the loss on another scale."""
         same = LOSSES if self.primary in LOSSES else (self.primary,)
         return tuple(metric for key, metric in self.metrics.items() if key not in same)
+
+    @property
+    def has_planned_looks(self) -> bool:
+        """Return whether the tests are adjusted for planned looks."""
+        return self.plan is not None and bool(self.plan.looks)
 
     @property
     def is_about_noise(self) -> bool:

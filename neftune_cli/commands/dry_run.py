@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from neftune_cli.commands.execution import ExecutablePlan, executable_plan
+from neftune_cli.commands.until_decided import check_pause
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of
@@ -29,6 +30,7 @@ def dry_run(
     hourly_rate: float | None,
     quiet: bool,
     as_json: bool,
+    pause_at: int | None = None,
 ) -> None:
     """Plan, calibrate where no finished trial shows the cost, and print the plan.
 
@@ -40,6 +42,7 @@ def dry_run(
     """
     begin = time.monotonic()
     with executable_plan(file, fields, output, running, quiet=quiet, remembered=remembered_inspection) as work:
+        check_pause(work.planned.plan.spec.analysis.looks, pause_at)
         costed = _costed(work, running, hourly_rate, begin)
     if as_json:
         typer.echo(json.dumps(costed.as_json(), indent=2))

@@ -93,6 +93,15 @@ def sweep(
     if dry_run:
         from neftune_cli.commands.dry_run import dry_run as show_plan
 
-        show_plan(experiment, fields, output, running, hourly_rate=hourly_rate, quiet=quiet, as_json=as_json)
+        show_plan(
+            experiment,
+            fields,
+            output,
+            running,
+            hourly_rate=hourly_rate,
+            quiet=quiet,
+            as_json=as_json,
+            pause_at=pause_at,
+        )
         return
     run_and_report(experiment, fields, output, running, quiet=quiet, as_json=as_json, pause_at=pause_at)

@@ -170,6 +170,8 @@ class Evidence:
     """One sentence for each missing trial."""
     plan: AnalysisPlan | None = None
     """Declared analysis; None if there is none, and for trials of several sweeps."""
+    dropped_plans: tuple[str, ...] = ()
+    """Names of the sweeps whose declared analysis is left out, because trials of several sweeps have none."""
     manifest: str = ""
     """Text of `manifest.json`, concatenated if there are several; empty if there is none."""
 

@@ -172,6 +172,7 @@ def _combined(found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Seq
         notes=(*_override_notes(sweeps, order), *_added_seeds(sweeps)),
         unfinished=tuple(line for folder in sweeps for line in unfinished[folder]),
         plan=_plan(sweeps[0], names) if len(sweeps) == 1 else None,
+        dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
         manifest="".join(manifests),
     )
 

@@ -109,11 +109,8 @@ def _method(comparison: Comparison, assessments: Sequence[Assessment]) -> str:
 
 def _random_factors(assessments: Iterable[Assessment]) -> str:
     about_method = [one for one in assessments if not _is_about_checkpoints(one)]
-    if not about_method:
-        return ""
-    return (
-        " Seeds and items are crossed random factors." if _have_items(about_method) else " Seeds are a random factor."
-    )
+    factors = "Seeds and items are crossed random factors" if _have_items(about_method) else "Seeds are a random factor"
+    return f" {factors}." if about_method else ""
 
 
 def _tests(comparison: Comparison) -> str:
@@ -125,24 +122,31 @@ def _tests(comparison: Comparison) -> str:
         if any(one.verdict for one in found.values())
     ]
     fewest, most = min(tested, default=0), max(tested, default=0)
+    looks = "for the planned looks" if comparison.has_planned_looks else ""
     if most < 2:
-        return f"Verdicts use tests at the {level} level."
+        return f"Verdicts use tests at the {level} level{f', adjusted {looks}' if looks else ''}."
     arms = f"{fewest} to {counted(most, 'arm')}" if fewest < most else counted(most, "arm")
     return (
-        f"Verdicts use p-values adjusted for the number of arms (Hommel's method, {arms}, {level} level), separately "
-        "for difference and equivalence."
+        f"Verdicts use p-values adjusted for the number of arms (Hommel's method, {arms}, {level} level)"
+        f"{f' and {looks}' if looks else ''}, separately for difference and equivalence."
     )
+
+
+def simultaneous_over(comparison: Comparison) -> str:
+    """Return the tests over which intervals are simultaneous: the arms, and the planned looks if there are any."""
+    return "the arms and the planned looks" if comparison.has_planned_looks else "the arms"
 
 
 def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterator[str]:
     """Yield the meaning of the intervals."""
     level = percent(comparison.confidence)
     if any(math.isfinite(one.interval.low) for one in assessments if one.verdict):
-        wider = percent(2 * comparison.confidence - 1)
+        narrower = percent(2 * comparison.confidence - 1)
         yield (
-            f"The {level} intervals are simultaneous, so they agree with the verdicts. The interval of an equivalent "
-            f"arm is the {wider} interval, by which equivalence is tested. An end of exactly 0 means that only the "
-            "direction of the difference is shown."
+            f"The {level} intervals are simultaneous over {simultaneous_over(comparison)}, so they agree with the "
+            f"verdicts. The interval of an equivalent arm is the {narrower} interval, by which equivalence is tested. "
+            "An end of exactly 0 means that only the direction of the difference is shown, and an end at the margin "
+            "that only equivalence is shown."
         )
     elif any(math.isfinite(one.comparison.ci_low) for one in assessments):
         yield f"The {level} intervals shown are unadjusted."
@@ -175,10 +179,11 @@ def noise_test_sentence(comparison: Comparison) -> str:
         return ""
     metric = comparison.metric
     contrasts = "; ".join(contrast_text(comparison, one, metric) for one in test.contrasts)
+    trend = ", their trend over alpha" if any(one.name == "trend" for one in test.contrasts) else ""
     return (
-        f"Before the arms, the mean of the arms with noise and their trend over alpha are tested on "
-        f"{metric.name_within} (Simes' test, p = {test.p_value:.3f}). Adjusted p-values of the arms are at least this "
-        f"large. {contrasts}."
+        f"Before the arms, one test on {metric.name_within} asks whether any noise matters. It combines the mean of "
+        f"the arms with noise{trend} and the difference of each arm (Simes' test, p = {test.p_value:.3f}). Adjusted "
+        f"p-values of the arms are at least this large. Results: {contrasts}."
     )
 
 
@@ -210,7 +215,7 @@ def _unadjusted(comparison: Comparison) -> Iterator[str]:
             for arm, one in tested.items()
         )
         named = f"Unadjusted {level} intervals of {metric.name_within}"
-        yield f"{named}, which do not match the verdicts: {', '.join(texts)}."
+        yield f"{named}, which need not match the verdicts: {', '.join(texts)}."
 
 
 def _agreeing_seeds(comparison: Comparison) -> Iterator[str]:
@@ -378,7 +383,7 @@ def _more_seeds(precision: Precision) -> str:
     time = f"take {rough_duration(precision.seed_seconds)}" if precision.seed_seconds else "take an unknown time"
     narrowing = _range([arm.narrowing_by_seeds for arm in precision.arms], "{:.0%}")
     arms = counted(len(precision.arms) + 1, "arm")
-    return f"{MORE_SEEDS} more seeds of {arms} {time} and narrow the intervals by {narrowing}."
+    return f"{MORE_SEEDS} more seeds of {arms} {time} and narrow the unadjusted intervals by {narrowing}."
 
 
 def _more_items(precision: Precision) -> str:

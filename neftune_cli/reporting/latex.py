@@ -10,7 +10,7 @@ from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.formatting import percent
 from neftune_cli.metrics import HELD_OUT_RESPONSES, TRUNCATED, Metric
 from neftune_cli.reporting.cells import number_cell, value_cell
-from neftune_cli.reporting.footnotes import few_seeds_sentence, footnotes, margins_by_metric, pairing
+from neftune_cli.reporting.footnotes import few_seeds_sentence, footnotes, margins_by_metric, pairing, simultaneous_over
 from neftune_cli.reporting.sanitizing import latex_text
 from neftune_cli.reporting.sections import (
     Block,
@@ -96,11 +96,13 @@ def _caption(section: Section, comparison: Comparison) -> str:
 def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
     baseline = "" if section.note else f" to {comparison.baseline}"
     yield f"Differences{baseline} are paired by {pairing(comparison, section.keys)}."
-    yield f"The {percent(comparison.confidence)} intervals are simultaneous over the arms."
+    yield f"The {percent(comparison.confidence)} intervals are simultaneous over {simultaneous_over(comparison)}."
     yield (
-        "Verdicts use p-values adjusted for the number of arms (Hommel's method), separately for difference and "
-        "equivalence."
+        f"Verdicts use p-values adjusted for {_adjusted_for(comparison)}, separately for difference and equivalence."
     )
+    assessed = (comparison.assessment(arm.name, key) for arm in comparison.treated for key in section.keys)
+    if any(one and one.verdict == "equivalent" for one in assessed):
+        yield f"The interval of an equivalent arm is that of its test ({percent(2 * comparison.confidence - 1)})."
     yield few_seeds_sentence(comparison)
     if margins := margins_by_metric(comparison, section.keys):
         yield f"Equivalence margins: {margins}."
@@ -185,6 +187,11 @@ def _value(comparison: Comparison, arm: str, metric: Metric) -> str:
     return latex_text(cell.number) + spread + MARKS[assessment.verdict if assessment else None]
 
 
+def _adjusted_for(comparison: Comparison) -> str:
+    arms = "the number of arms (Hommel's method)"
+    return f"{arms} and for the planned looks" if comparison.has_planned_looks else arms
+
+
 def _compact_caption(comparison: Comparison, metrics: Sequence[Metric]) -> str:
     setting = latex_text(f"{comparison.setting.description}. Mean ± standard deviation over seeds.")
     return f"{setting} {_verdict_legend(comparison, metrics)}" if comparison.treated else setting
@@ -193,7 +200,7 @@ def _compact_caption(comparison: Comparison, metrics: Sequence[Metric]) -> str:
 def _verdict_legend(comparison: Comparison, metrics: Sequence[Metric]) -> str:
     """Return the meaning of the marks that occur in the table."""
     level = (
-        f"compared with {comparison.baseline}, adjusted for the number of arms (Hommel's method) at the "
+        f"compared with {comparison.baseline}, adjusted for {_adjusted_for(comparison)} at the "
         f"{percent(1 - comparison.confidence)} level"
     )
     used = [verdict for verdict, mark in MARKS.items() if verdict and mark and _occurs(comparison, metrics, verdict)]

@@ -44,9 +44,10 @@ def next_step(comparison: Comparison) -> NextStep | None:
             comparison, len(DEFAULT_ALPHAS), ("--alphas", ",".join(f"{one:g}" for one in DEFAULT_ALPHAS))
         )
     decision = decide(comparison)
-    if comparison.plan and comparison.plan.looks:
+    if comparison.has_planned_looks:
         is_decided = decision.confirmatory and not decision.open_arms
-        return None if is_decided else _of_plan(comparison)
+        # further looks decide on the declared choices only
+        return None if is_decided or comparison.departures else _of_plan(comparison)
     arms = {*decision.open_arms, *decision.checkpoints}
     if not arms:
         return None
@@ -60,7 +61,9 @@ def chance_sentence(comparison: Comparison) -> str:
 
     The range covers all open arms, and the uncertainty of the variance between seeds.
     """
-    is_useful = comparison.learning.has_learned is not False
+    is_useful = comparison.learning.has_learned is not False and not (
+        comparison.has_planned_looks and comparison.departures
+    )
     open_arms = decide(comparison).open_arms if comparison.treated and is_useful else ()
     found = [one for arm in open_arms for one in comparison.outlooks.get(arm, ())]
     if not found:

@@ -62,8 +62,8 @@ def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) 
         return f"{start}. No number of seeds is enough to show equivalence with these held-out examples."
     about, low, high = known
     return (
-        f"{start}. If the true difference is 0, showing equivalence takes about {about:,} seeds (80% power): {low:,} "
-        f"to {high:,} within the {SPREAD:.0%} interval of this standard deviation."
+        f"{start}. If the true difference is 0, showing equivalence with a fixed number of seeds takes about {about:,} "
+        f"(80% power): {low:,} to {high:,} within the {SPREAD:.0%} interval of this standard deviation."
     )
 
 
@@ -82,12 +82,10 @@ def _cell(found: tuple[Outlook, ...], seeds: int, place: int) -> Cell:
 
 
 def _note(comparison: Comparison) -> Iterator[str]:
-    planned = (
-        "at the planned looks" if comparison.plan and comparison.plan.looks else "with neftune sweep --until-decided"
-    )
+    planned = "at the planned looks" if comparison.has_planned_looks else "with neftune sweep --until-decided"
     yield (
         "A decision is a verdict other than inconclusive. The measured seeds are kept and further ones are added "
         f"{planned}. The range is that of the variance between seeds, which few seeds measure only roughly "
-        f"({SPREAD:.0%} interval). It holds if the differences are normal."
+        f"({SPREAD:.0%} interval). The chances hold for normal differences."
     )
     yield _margin(comparison)

@@ -52,7 +52,7 @@ class ExportedNoiseTest(ExportedModel):
     """Test of the null hypothesis that no arm with noise differs from the baseline."""
 
     p_value: float | None
-    """Simes' p-value of the contrasts, adjusted over the looks. No adjusted p-value of an arm is smaller."""
+    """Simes' p-value of contrasts and arms, adjusted over the looks. No adjusted p-value of an arm is smaller."""
     contrasts: tuple[ExportedContrast, ...]
     """The mean, and with several alphas the trend."""
 
@@ -82,7 +82,7 @@ class ExportedOutlook(ExportedModel):
     effect: float
     """Assumed true difference, in the metric's unit: 0, the margin, or twice the margin."""
     chance: float
-    """Chance, averaged over the uncertainty of the variance between seeds, 0 to 1."""
+    """Chance if the variance between seeds is at the median of its estimates, 0 to 1."""
     low: float
     """Chance at one end of the 80% interval of this variance."""
     high: float

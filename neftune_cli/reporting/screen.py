@@ -20,6 +20,7 @@ from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.screen_table import (
     ScreenTable,
     outside,
+    p_value_text,
     screen_table,
     short_names,
     shown_metric,
@@ -88,7 +89,8 @@ def _above(comparison: Comparison) -> Iterator[RenderableType]:
     yield ""
     found = headline(comparison)
     problems = (Fact("PROBLEM", problem) for problem in comparison.learning.problems)
-    yield _grid([*problems, Fact(found.word, found.sentence)], {"PROBLEM": "bold red"} | WORD_STYLES)
+    notes = (Fact("NOTE", departure) for departure in comparison.departures)
+    yield _grid([*problems, Fact(found.word, found.sentence), *notes], {"PROBLEM": "bold red"} | WORD_STYLES)
     yield ""
     yield _title(comparison)
 
@@ -224,10 +226,11 @@ def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
         texts = [_changed(comparison, *key, changed) for key in metrics]
         yield Fact("Other metrics", f"{listed_at_most(texts, MOST_CHANGED, '; ')} (each metric is tested by itself)")
         return
-    metric, arm, one = min(assessed, key=lambda item: item[2].p_adjusted)
-    yield Fact(
-        "Other metrics", f"none shown to differ; closest: {metric.name_within}, {comparison.spoken(arm)}", rank=1
-    )
+    undecided = [item for item in assessed if item[2].verdict == "inconclusive"]
+    metric, arm, one = min(undecided or assessed, key=lambda item: item[2].p_adjusted)
+    where = "" if one.p_adjusted >= 1 else f" ({metric.name_within}, {comparison.spoken(arm)})"
+    smallest = f"; smallest adj. p {p_value_text(one.p_adjusted)}{where}" if one.verdict == "inconclusive" else ""
+    yield Fact("Other metrics", f"none shown to differ{smallest}", rank=1)
 
 
 def _changed(comparison: Comparison, key: str, verdict: str, changed: Sequence[tuple[Metric, str, Assessment]]) -> str:

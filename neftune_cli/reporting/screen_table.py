@@ -188,7 +188,7 @@ def interval_kind(comparison: Comparison) -> str:
     assessed = list(filter(None, _assessments(comparison)))
     if not any(one.comparison.about == "method" for one in assessed):
         return "unadjusted"
-    if comparison.plan and comparison.plan.looks:
+    if comparison.has_planned_looks:
         return "repeated"
     roles = [one.role for one in assessed if math.isfinite(one.p_adjusted) and one.role != "control"]
     return "simultaneous" if any(roles.count(role) > 1 for role in roles) else ""
@@ -211,12 +211,14 @@ def _interval(assessment: Assessment, metric: Metric) -> tuple[str, ...]:
 
 
 def _p_value(assessment: Assessment | None) -> str:
-    """Return the adjusted p-value in at most five characters."""
     if assessment is None:
         return ""
     p = assessment.p_adjusted
-    if not math.isfinite(p) or assessment.comparison.about == "checkpoints":
-        return DASH
+    return DASH if not math.isfinite(p) or assessment.comparison.about == "checkpoints" else p_value_text(p)
+
+
+def p_value_text(p: float) -> str:
+    """Return a p-value in at most five characters."""
     return "<.001" if p < 0.001 else f"{p:.2f}" if p >= 0.1 else f"{p:.3f}"
 
 

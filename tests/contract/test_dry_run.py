@@ -49,6 +49,17 @@ def test_the_second_dry_run_answers_without_torch(folder: Path) -> None:
     assert not (folder / "out").exists()
 
 
+def test_a_pause_without_a_look_is_refused(folder: Path) -> None:
+    looks = ["--alphas", "0", "--until-decided", "--looks", "3,5", "--seeds", "5"]
+    command = [sys.executable, "-m", "neftune_cli", "sweep", "--dry-run", *OPTIONS, *looks, "--pause-at", "4"]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run(
+        [*command, "--output", str(folder / "out")], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "--pause-at 4: no look is planned at 4 seeds." in done.stderr
+
+
 def test_a_damaged_cache_is_replaced(folder: Path) -> None:
     files = sorted((folder / "cache" / "neftune" / FOLDER).glob("*.json"))
     assert len(files) == 3

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
@@ -46,6 +47,24 @@ def test_comparable_sweeps_are_combined_with_shared_trials_once(tmp_path: Path, 
     assert found.folders == (str(tmp_path / "one"), str(tmp_path / "two"))
     assert len(found.trials) == 10
     assert list(dict.fromkeys(trial.arm for trial in found.trials)) == ["base", "alpha=0", "alpha=5", "alpha=10"]
+
+
+def test_declared_analyses_do_not_apply_to_several_sweeps(tmp_path: Path, hand_made_records: Records) -> None:
+    stronger = [_changed(record, "alpha=10", noise={"alpha": 10.0}) for record in hand_made_records[4:]]
+    planned = _sweep(tmp_path / "one", hand_made_records, until_decided=True, looks=(3, 5), seeds=list(range(5)))
+    fixed = _sweep(tmp_path / "two", [*hand_made_records[:4], *stronger])
+
+    (alone,) = sweep_evidence([planned])
+    (together,) = sweep_evidence([planned, fixed])
+
+    assert alone.plan is not None
+    assert alone.dropped_plans == ()
+    assert together.plan is None
+    assert together.dropped_plans == ("one",)
+    assert compare_arms(together).notes[0] == (
+        "The declared analysis of one does not apply to several folders together: the number of seeds counts as fixed. "
+        "If it depended on results, p-values are too small."
+    )
 
 
 def test_trials_of_another_recipe_are_separate(tmp_path: Path, hand_made_records: Records) -> None:

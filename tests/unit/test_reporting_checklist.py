@@ -16,8 +16,8 @@ from neftune_cli.reporting.checklist.document import checklist, checklist_markdo
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.documents import OutputFormat, document
 from tests.page_contents import comparison
+from tests.unit.comparisons import assessment, estimate, summary
 from tests.unit.comparisons import comparison as compared
-from tests.unit.comparisons import estimate, summary
 
 SPEC = """
 model: tiny
@@ -96,12 +96,33 @@ def test_analysis_is_answered_from_the_comparison() -> None:
     tests = answers["How many tests"]
     assert "3 arms are tested on the primary metric." in tests
     assert "Hommel's method, at a level of 5%" in tests
-    assert "Whether any arm with noise differs is tested first" in tests
+    assert "their trend over alpha and the difference of each arm." in tests
     assert "not adjusted over the 4 metrics" in tests
     excluded = answers["Were runs or data excluded"]
     assert "Missing from the numbers: alpha=15,seed=4 failed: out of memory" in excluded
     assert "were dropped and counted (skip_bad_rows)" in excluded
     assert "tiny on bios" in answers["For what do the conclusions hold"]
+
+
+def test_a_paused_plan_is_not_called_complete() -> None:
+    values = (1.5, 1.51, 1.52)
+    undecided = estimate(values, values, assessment(0.0, 0.02))
+    arms = summary("alpha=0", 0.0, {"eval_loss": estimate(values)}), summary("alpha=5", 5.0, {"eval_loss": undecided})
+    paused = replace(compared(*arms), plan=AnalysisPlan(looks=(3, 5), seeds=tuple(range(5)), taken=1))
+
+    excluded = texts(paused, FULL)["Were runs or data excluded"]
+
+    assert "The plan has not ended: 1 of 2 looks were taken, and alpha 5 is not decided." in excluded
+    assert "No trial is missing" not in excluded
+    assert "No trial is missing" in texts(replace(comparison(), unfinished=()), FULL)["Were runs or data excluded"]
+
+
+def test_a_metric_that_was_chosen_later_is_not_called_declared() -> None:
+    chosen = replace(comparison(), plan=replace(PLAN, metric="bleu"), departures=("Results are exploratory.",))
+
+    declared = texts(chosen, FULL)["Which choices"]
+
+    assert declared.startswith("Results are exploratory. Primary metric: held-out loss (chosen when the results were ")
 
 
 def test_resources_are_answered_from_the_manifest() -> None:

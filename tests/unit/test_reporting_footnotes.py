@@ -36,9 +36,9 @@ VERDICTS = (
     "to differ from zero (higher or lower for metrics without a preferred direction); inconclusive if neither is shown."
 )
 SIMULTANEOUS = (
-    "The 95% intervals are simultaneous, so they agree with the verdicts. The interval of an equivalent arm is the 90% "
-    "interval, by which equivalence is tested. An end of exactly 0 means that only the direction of the difference is "
-    "shown."
+    "The 95% intervals are simultaneous over the arms, so they agree with the verdicts. The interval of an equivalent "
+    "arm is the 90% interval, by which equivalence is tested. An end of exactly 0 means that only the direction of the "
+    "difference is shown, and an end at the margin that only equivalence is shown."
 )
 NOISE_RATIO = (
     "The noise ratio is the expected norm of one token's noise divided by the median norm of the embeddings. It is "
@@ -223,7 +223,7 @@ def test_unadjusted_intervals_are_given_beside_the_simultaneous_ones() -> None:
     notes = footnotes(_compared(arms))
 
     assert (
-        "Unadjusted 95% intervals of held-out loss, which do not match the verdicts: +0.0200 [+0.0100, +0.0300] (5), "
+        "Unadjusted 95% intervals of held-out loss, which need not match the verdicts: +0.0200 [+0.0100, +0.0300] (5), "
         "+0.0200 [+0.0100, +0.0300] (10)."
     ) in notes
     assert not any(note.startswith("Unadjusted") for note in footnotes(_compared({"5": arms["5"]})))
@@ -239,7 +239,8 @@ def test_the_noise_test_is_explained() -> None:
         if note.startswith("Before the arms, ")
     ]
 
-    assert "on held-out loss (Simes' test, p = 0.012)." in note
+    assert "one test on held-out loss asks whether any noise matters" in note
+    assert "their trend over alpha and the difference of each arm (Simes' test, p = 0.012)." in note
     assert note.endswith(
         "mean of 2 arms: +0.0100 [−0.0100, +0.0300], inconclusive; "
         "trend from 0 to 0: +0.0300 [+0.0100, +0.0500], rises with alpha."
@@ -282,8 +283,8 @@ def test_the_margin_is_compared_with_the_variation_of_the_seeds() -> None:
     # (s * (1.645 + 1.282) / 0.01)^2 = 5.6, and 2.4 and 52.7 with s^2 * 2 / 4.605 and s^2 * 2 / 0.2107 (chi-squared).
     assert (
         "The equivalence margin of held-out loss is 0.0100 nats (0.01). For 5 it is 1.2 of the standard deviation of "
-        "the difference of one seed. If the true difference is 0, showing equivalence takes about 6 seeds (80% power): "
-        "3 to 53 within the 80% interval of this standard deviation."
+        "the difference of one seed. If the true difference is 0, showing equivalence with a fixed number of seeds "
+        "takes about 6 (80% power): 3 to 53 within the 80% interval of this standard deviation."
     ) in notes
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neftune_cli.analysis.results import Comparison
+from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.reporting.latex import to_latex
 from neftune_cli.reporting.sanitizing import latex_text
 from tests.unit.comparisons import (
@@ -70,7 +71,7 @@ TOKEN = re.compile("|".join(map(re.escape, PRINTED)) + "|.")
 LOSS_TABLE = r"""
 \begin{table}[htbp]
 \centering\small
-\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences to alpha=0 are paired by seed and item. The 95\% intervals are simultaneous over the arms. Verdicts use p-values adjusted for the number of arms (Hommel's method), separately for difference and equivalence. Equivalence margins: held-out loss 0.01.}
+\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences to alpha=0 are paired by seed and item. The 95\% intervals are simultaneous over the arms. Verdicts use p-values adjusted for the number of arms (Hommel's method), separately for difference and equivalence. The interval of an equivalent arm is that of its test (90\%). Equivalence margins: held-out loss 0.01.}
 \label{tab:bios-loss}
 \begin{tabular}{lrrrl}
 \toprule
@@ -188,6 +189,18 @@ def test_caption_notes_few_seeds() -> None:
     assert "With fewer than three paired seeds (5), intervals describe these checkpoints" in to_latex(
         [comparison(*arms)]
     )
+
+
+def test_planned_looks_are_in_the_captions() -> None:
+    values = (1.5, 1.51, 1.52)
+    assessed = estimate(values, values, assessment(0.0, 0.02))
+    arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": assessed})]
+    plan = AnalysisPlan(looks=(3, 5), seeds=(0, 1, 2, 3, 4), taken=1)
+
+    text = to_latex([replace(comparison(*arms), plan=plan)])
+
+    assert r"The 95\% intervals are simultaneous over the arms and the planned looks." in text
+    assert text.count("adjusted for the number of arms (Hommel's method) and for the planned looks") == 2
 
 
 def test_metrics_without_items_are_paired_by_seed() -> None:

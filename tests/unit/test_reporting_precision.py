@@ -44,7 +44,7 @@ def test_sources_and_times_are_the_last_footnote() -> None:
     narrower = 1 - stats.t.ppf(0.975, 4) / stats.t.ppf(0.975, 2) * math.sqrt(3 / 5)
     assert precision_sentences(comparison) == [
         "Sources of the squared standard error of held-out loss: 100% seeds, 0% items and 0% their interaction. "
-        f"2 more seeds of 3 arms take 6 min and narrow the intervals by {narrower:.0%}. "
+        f"2 more seeds of 3 arms take 6 min and narrow the unadjusted intervals by {narrower:.0%}. "
         "Doubling the held-out examples takes about 12 s per trial and narrows them by 0%. "
         "For the same time, more seeds narrow the intervals most."
     ]
@@ -54,7 +54,7 @@ def test_sources_and_times_are_the_last_footnote() -> None:
 def test_unknown_times_are_said() -> None:
     (sentences,) = precision_sentences(compared(DIFFERENCES, seconds=None))
 
-    assert "2 more seeds of 3 arms take an unknown time and narrow the intervals by " in sentences
+    assert "2 more seeds of 3 arms take an unknown time and narrow the unadjusted intervals by " in sentences
     assert "Doubling the held-out examples takes an unknown time and narrows them by 0%." in sentences
     assert "same time" not in sentences
 

@@ -53,7 +53,7 @@ alpha      mean ± sd    vs 0      95% interval     p  verdict       match  rati
    10  1.510 ± 0.010  −0.020  [−0.120, +0.080]  0.40  inconclusive  0.500   9.7%
    15  1.510 ± 0.010  −0.020  [−0.120, +0.080]  0.40  inconclusive  0.500   9.7%
 Any noise      mean of alphas 5, 10, 15: −0.010 [−0.060, +0.040], inconclusive
-Other metrics  none shown to differ; closest: exact match, alpha 5
+Other metrics  none shown to differ; smallest adj. p 0.40 (exact match, alpha 5)
 
 Next     neftune sweep results/bios/sweep.yaml --until-decided \\
          --output results/bios-until-decided
@@ -155,6 +155,37 @@ def test_planned_looks_are_in_the_scope_and_arms_that_stopped_show_their_seeds()
     # the baseline and one open arm, 12 further seeds each
     assert "Next     neftune sweep results/bios/sweep.yaml --output results/bios\n" in text
     assert "at most 20 seeds, 24 trials, about 6 min with 2 workers" in text
+
+
+def test_another_metric_than_the_declared_one_is_noted_and_has_no_next_look() -> None:
+    plan = AnalysisPlan(looks=LOOKS, seeds=tuple(range(20)), taken=1)
+    departed = replace(_four_arms(), plan=plan, departures=("Results of ROUGE-L are exploratory.",))
+
+    text = _printed(departed, 80)
+
+    assert "\nNOTE         Results of ROUGE-L are exploratory.\n" in text
+    assert next_step(replace(_four_arms(), plan=plan)) is not None
+    assert next_step(departed) is None
+    assert "\nNext" not in text
+    assert "\nChance" not in text
+
+
+def test_p_values_of_1_do_not_name_a_closest_metric() -> None:
+    compared = _four_arms()
+    ones = [
+        replace(
+            arm,
+            estimates={
+                key: one and replace(one, assessment=one.assessment and replace(one.assessment, p_adjusted=1.0))
+                for key, one in arm.estimates.items()
+            },
+        )
+        for arm in compared.arms
+    ]
+
+    text = _printed(replace(compared, arms=tuple(ones)), 80)
+
+    assert "\nOther metrics  none shown to differ; smallest adj. p 1.00\n" in text
 
 
 def test_no_command_is_offered_after_the_last_look() -> None:

@@ -130,9 +130,7 @@ def _does_not_rise(effect: NoiseEffect) -> _StatusAndReason:
     margin = effect.metric.amount(effect.margin)
     if effect.is_noninferior:
         if direction == "higher":
-            reason = (
-                f"Significantly higher, but by less than the margin of {margin} (one-sided test): too small to matter."
-            )
+            reason = f"Significantly higher, but by less than the margin of {margin} (one-sided test)."
             return "supported", reason
         excluded = f"A rise by the margin of {margin} is excluded (one-sided test)."
         return "supported", "Significantly lower." if direction else excluded
@@ -150,8 +148,8 @@ def _significant_direction(comparison: PairedComparison) -> Direction | None:
 def _equivalent(effect: NoiseEffect) -> str:
     margin = f"the margin of {effect.metric.amount(effect.margin)} (two one-sided tests)"
     if direction := _significant_direction(effect.comparison):
-        return f"Significantly {direction}, but by less than {margin}: too small to matter."
-    return f"Equivalent within {margin}: any change is too small to matter."
+        return f"Significantly {direction}, but by less than {margin}."
+    return f"Equivalent within {margin}."
 
 
 def _significant(effect: NoiseEffect, direction: Direction) -> str:

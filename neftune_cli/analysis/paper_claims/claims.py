@@ -155,8 +155,9 @@ CLAIMS: tuple[PaperClaim, ...] = (
 
 UNADJUSTED_CLAIMS_NOTE = (
     f"Each of the {len(CLAIMS)} claims is tested separately, without adjustment for the other claims or for planned "
-    "looks. A result can be wrong by chance. The paper trained every setting with one seed and gives no intervals "
-    "(appendix A.1)."
+    "looks. A result can be wrong by chance. Equivalence is shown by two one-sided tests, so the interval of an "
+    "equivalent result can extend beyond the margin. The paper trained every setting with one seed and gives no "
+    "intervals (appendix A.1)."
 )
 """Note on multiple testing, shown with all claims."""
 

@@ -6,6 +6,7 @@ from typing import Any
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.formatting import counted, listed
+from neftune_cli.metrics import HELD_OUT_LOSS
 from neftune_cli.reporting.checklist.answer import Answer
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.footnotes import margins_by_metric, noise_sentence
@@ -73,12 +74,13 @@ def predeclared(comparison: Comparison, files: RunFiles) -> Answer:
 
 
 def _declared(comparison: Comparison, plan: AnalysisPlan | None) -> Iterator[str]:
-    name = comparison.metrics[comparison.primary].name_within
+    name = comparison.metric.name_within
+    yield from comparison.departures
     if plan is None:
         yield "None were declared before the first trial."
         yield f"Primary metric, on which the conclusion is based: {name}."
         return
-    yield f"Primary metric: {name} ({'declared' if plan.metric else 'the default, not declared'})."
+    yield f"Primary metric: {name} ({_metric_source(comparison, plan)})."
     yield "Equivalence margin: " + (f"declared, {plan.margin.rule()}." if plan.margin else "the default, not declared.")
     if plan.primary_arm:
         yield f"Primary arm: {plan.primary_arm}. The other arms are exploratory."
@@ -87,6 +89,16 @@ def _declared(comparison: Comparison, plan: AnalysisPlan | None) -> Iterator[str
     if plan.controls:
         yield f"Controls of the instrument, which are not part of the conclusion: {listed(plan.controls)}."
     yield from _looks(plan)
+
+
+def _metric_source(comparison: Comparison, plan: AnalysisPlan) -> str:
+    """Return whether the primary metric was declared, is the default one, or was chosen at the comparison."""
+    if comparison.primary == plan.metric:
+        return "declared"
+    is_default = plan.metric is None and (
+        comparison.primary == HELD_OUT_LOSS or HELD_OUT_LOSS not in comparison.metrics
+    )
+    return "the default, not declared" if is_default else "chosen when the results were compared, not declared"
 
 
 def _looks(plan: AnalysisPlan) -> Iterator[str]:

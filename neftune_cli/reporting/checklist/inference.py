@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterator
 
+from neftune_cli.analysis.decision import decide
 from neftune_cli.analysis.results import Assessment, Comparison
-from neftune_cli.formatting import counted, percent
+from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.reporting.checklist.answer import Answer
 from neftune_cli.reporting.checklist.design import MOST_NOTES
 from neftune_cli.reporting.checklist.files import RunFiles
@@ -66,8 +67,8 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
     yield from _role_sentences(comparison)
     if comparison.primary in comparison.noise_tests:
         yield (
-            "Whether any arm with noise differs is tested first, by the mean of these arms and by the trend over "
-            "alpha. No arm has a smaller adjusted p-value than this test."
+            "Whether any arm with noise differs is tested first. This test combines the mean of these arms, their "
+            "trend over alpha and the difference of each arm. No arm has a smaller adjusted p-value than it."
         )
     if comparison.plan and comparison.plan.looks:
         yield f"P-values and intervals are also adjusted for the {len(comparison.plan.looks)} planned looks."
@@ -93,7 +94,15 @@ def exclusions(comparison: Comparison, files: RunFiles) -> Answer:
 
 def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
     yield from (f"Missing from the numbers: {line}" for line in comparison.unfinished)
-    if not comparison.unfinished and files.specs:
+    open_arms = decide(comparison).open_arms if comparison.treated else {}
+    plan = comparison.plan
+    if plan and plan.looks and open_arms and plan.taken < len(plan.looks):
+        yield (
+            f"The plan has not ended: {plan.taken} of {len(plan.looks)} looks were taken, and "
+            f"{listed([comparison.spoken(arm) for arm in open_arms])} {'is' if len(open_arms) == 1 else 'are'} not "
+            "decided."
+        )
+    elif not comparison.unfinished and files.specs:
         yield "No trial is missing: every declared trial has finished and is included."
 
 

@@ -169,7 +169,7 @@ class Chapter:
     @property
     def looks(self) -> bool:
         """Return whether looks were planned."""
-        return bool(self.comparison.plan and self.comparison.plan.looks)
+        return self.comparison.has_planned_looks
 
     @property
     def has_items(self) -> bool:
