@@ -126,11 +126,11 @@ def run_and_report(
         from neftune_cli.commands.outcome import print_results  # before the run: an upgrade may replace the files
 
         planned, say = work.planned, _say_nothing if quiet else _say
-        with disk_errors_reported(planned.folder.path):
+        with _disk_errors_reported(planned.folder.path):
             outcome = run_plan(work, running, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at)
-    with disk_errors_reported(planned.folder.path):
+    with _disk_errors_reported(planned.folder.path):
         print_results(planned, outcome, as_json=as_json, single_trial=single_trial)
-    finish(planned, outcome, retried=running.retry_failed)
+    _finish(planned, outcome, retried=running.retry_failed)
     return planned, outcome
 
 
@@ -186,7 +186,7 @@ def _observer(planned: PlannedSweep, *, quiet: bool) -> Any:
     return LineObserver(lambda line: print(line, file=stream, flush=True), planned.folder)
 
 
-def finish(planned: PlannedSweep, outcome: "SweepOutcome", *, retried: bool) -> None:
+def _finish(planned: PlannedSweep, outcome: "SweepOutcome", *, retried: bool) -> None:
     """Report failures, and end the command with its exit code if there are any.
 
     Raises:
@@ -205,7 +205,7 @@ def finish(planned: PlannedSweep, outcome: "SweepOutcome", *, retried: bool) -> 
 
 
 @contextmanager
-def disk_errors_reported(folder: Path) -> Iterator[None]:
+def _disk_errors_reported(folder: Path) -> Iterator[None]:
     """Turn a disk error of the results folder into a message with the command that resumes.
 
     Raises:
