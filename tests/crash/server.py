@@ -44,7 +44,7 @@ def main() -> None:
     """Handle requests until the input ends."""
     for name in PRELOADED:
         importlib.import_module(name)
-    reports.draw_plots = lambda _: {}
+    setattr(reports, "draw_plots", lambda _: {})  # noqa: B010
     gc.freeze()  # forks collect garbage without traversing the imported modules
     print("ready", flush=True)
     for line in sys.stdin:
