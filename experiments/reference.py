@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from neftune_cli.commands.command_group import SUMMARIES, load_command
+from neftune_cli.cli import SUMMARIES, load_command
 from neftune_cli.commands.help_page import help_row
 from neftune_cli.commands.options import DECLARED
 from neftune_cli.config.executors import EXECUTORS

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from neftune_cli.commands.command_group import SUMMARIES
+from neftune_cli.cli import SUMMARIES
 
 IMPORT = "import of typer and rich"
 FIRST_LINE = "first line of neftune sweep"

@@ -67,7 +67,7 @@ def _price(fields: Fields, inputs: Path, work: Path, number: int) -> dict[str, f
 
 def write_trl_inputs(fields: Fields, folder: Path) -> None:
     """Write the model and the training examples of a recipe, as `trl sft` reads them."""
-    from neftune_cli.data.trl_dataset import trl_dataset
+    from neftune_cli.data.loading import trl_dataset
     from neftune_cli.sweeps.model_cache import ModelCache
 
     cache = ModelCache()

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
+from neftune_cli.config.command_line import command_again
 from neftune_cli.config.executors import INLINE, LOCAL, make_executor
 from neftune_cli.config.run_settings import SweepSettings, Tracking
 from neftune_cli.config.spec import SweepSpec
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import ExitCode, NeftuneError, Problem, UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Executor
+from neftune_cli.sweeps.failures import DISK_KINDS, failure
 from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.trackers import prepare_trackers
@@ -123,15 +125,14 @@ def run_and_report(
 
     """
     with executable_plan(file, fields, output, running, quiet=quiet, single_trial=single_trial) as work:
-        from neftune_cli.commands.failures import disk_errors_reported, finish
         from neftune_cli.commands.outcome import print_results  # before the run: an upgrade may replace the files
 
         planned, say = work.planned, _say_nothing if quiet else _say
-        with disk_errors_reported(planned.folder.path):
+        with _disk_errors_reported(planned.folder.path):
             outcome = run_plan(work, running, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at)
-    with disk_errors_reported(planned.folder.path):
+    with _disk_errors_reported(planned.folder.path):
         print_results(planned, outcome, as_json=as_json, single_trial=single_trial)
-    finish(planned, outcome, retried=running.retry_failed)
+    _finish(planned, outcome, retried=running.retry_failed)
     return planned, outcome
 
 
@@ -200,3 +201,51 @@ def _observer(planned: PlannedSweep, *, quiet: bool) -> Any:
         return LiveObserver(console, planned.folder)
     stream = sys.stderr
     return LineObserver(lambda line: print(line, file=stream, flush=True), planned.folder)
+
+
+def _finish(planned: PlannedSweep, outcome: "SweepOutcome", *, retried: bool) -> None:
+    """Report failures, and end the command with its exit code if there are any.
+
+    Raises:
+        KeyboardInterrupt: the sweep was interrupted.
+        typer.Exit: a trial failed, or the sweep could not continue.
+
+    """
+    if outcome.failed:
+        typer.echo(_failure_report(planned, outcome, retried=retried), err=True)
+    if outcome.halted:
+        typer.echo(_halt_report(outcome.halted), err=True)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    if outcome.failed or outcome.halted:
+        raise typer.Exit(ExitCode.TRIAL_FAILED)
+
+
+@contextmanager
+def _disk_errors_reported(folder: Path) -> Iterator[None]:
+    """Turn a disk error of the results folder into a message with the command that resumes.
+
+    Raises:
+        NeftuneError: the disk is full, or the folder is missing or read-only.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        why = failure(error, folder)
+        if why.kind not in DISK_KINDS:
+            raise
+        raise NeftuneError(_halt_report(why.reason)) from error
+
+
+def _failure_report(planned: PlannedSweep, outcome: "SweepOutcome", *, retried: bool) -> str:
+    """Return the reason of each failed trial, the place of the logs, and the command that retries."""
+    again = command_again() if retried else command_again("--retry", "failed")
+    lines = [f"{trial} failed: {reason}" for trial, reason in outcome.failed.items()]
+    logs = f"The logs are in {planned.folder.path / 'trials'}. After fixing the cause, retry the failed trials with:"
+    return "\n".join([*lines, logs, f"  {again}"])
+
+
+def _halt_report(reason: str) -> str:
+    """Return the reason why no trial can run, and the command that resumes."""
+    return f"{reason}\nFinished trials are kept. After fixing the cause, resume with:\n  {command_again()}"

@@ -1,19 +1,33 @@
-"""Layouts of instruction data: the registered column sets, and the conversion of a table to examples."""
+"""Layouts of instruction data: the column sets that are read, and the conversion of a table to examples."""
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
-from neftune_cli.config.choices import LAYOUTS
+from neftune_cli.config.choices import ALPACA, LAYOUTS, MESSAGES, PROMPT_COMPLETION, TEXT
 from neftune_cli.config.spec import InputSpec
-from neftune_cli.data.columns import ChosenColumns, ColumnSet, choose, layout_of_row
-from neftune_cli.data.conversations import Conversation, example_of
+from neftune_cli.data.columns import ChosenColumns, ColumnSet, RowReader, choose, layout_of_row
+from neftune_cli.data.conversations import Conversation, conversation, example_of, prompted
 from neftune_cli.data.examples import Example, Message, content_id
-from neftune_cli.data.layouts import BUILT_IN
-from neftune_cli.data.markers import marker_remarks
-from neftune_cli.data.rows import BadRow, NamedRow, RowError, RowValues, Table, sift
-from neftune_cli.data.spellings import BARE_LIST
-from neftune_cli.data.turns import Remark
+from neftune_cli.data.rows import (
+    BadRow,
+    NamedRow,
+    RowError,
+    RowValues,
+    Table,
+    column_in_words,
+    described,
+    is_blank,
+    name_in_data,
+    sift,
+    text_in,
+    text_of,
+)
+from neftune_cli.data.spellings import ASSISTANT, BARE_LIST
+from neftune_cli.data.tool_calls import tools_in
+from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, media_clause, turns_in
 from neftune_cli.data.unread import check_unread, unread_notes
 from neftune_cli.formatting import counted
 
@@ -96,5 +110,196 @@ def _remark_notes(remarks: Iterable[Sequence[Remark]]) -> tuple[str, ...]:
     return tuple(f"{remark.what}: {counted(rows, 'row')}. {remark.fix}".rstrip() for remark, rows in counts.items())
 
 
-_COLUMN_SETS = list(BUILT_IN)
 """All column sets in order of preference."""
+
+
+_CHAT = re.compile(
+    r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"
+    r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>|### (?:Instruction|Response):"
+)
+_MEDIA = re.compile(r"<(image|audio|video)>|<\|(image|audio|video)(?:_pad)?\|>")
+_RENDERED = "Prompts contain chat markers such as '{}', and the template adds its own"
+_USE_RAW = "Use --raw if the prompts are rendered already."
+
+
+def rendered_prompt(prompt: str) -> Iterator[Remark]:
+    """Yield a remark if a prompt that the template renders contains chat markers already."""
+    if marker := _CHAT.search(prompt):
+        yield Remark(_RENDERED.format(marker.group()), _USE_RAW)
+
+
+def marker_remarks(example: Example) -> Iterator[Remark]:
+    """Yield remarks on markers of media, which are trained as text, and on chat markers in plain text."""
+    texts = [*(turn["content"] for turn in example.turns), example.raw_prompt, example.completion]
+    if marker := next((found for text in texts if (found := _MEDIA.search(text))), None):
+        unread = media_clause(marker[1] or marker[2])
+        yield Remark(f"Texts contain '{marker.group()}', which is trained as text, since {unread}")
+    if not example.has_prompt and (marker := _CHAT.search(example.completion)):
+        yield Remark(f"Texts contain chat markers such as '{marker.group()}', which are special tokens of some models")
+
+
+def _pair(prompt: str, completion: str) -> RowReader:
+    """Return the conversion of a row with a prompt and a completion, each a text or a list of turns."""
+
+    def read(row: RowValues) -> Conversation:
+        asked, answered = _prompt(row, prompt), _completion(row, completion)
+        _refuse_repeated(row, prompt, completion, asked, answered)
+        history = _history(row)
+        before = Turns((*history.messages, *asked.messages), (*history.remarks, *asked.remarks))
+        places = (_place(row, prompt), _place(row, completion))
+        return prompted(before, answered, places, system=_system(row), tools=tools_in(row, "tools"))
+
+    return read
+
+
+def _raw_pair(prompt: str, completion: str) -> RowReader:
+    """Return the conversion of a row with a prompt and a completion that no template changes."""
+
+    def read(row: RowValues) -> Example:
+        asked, answered = text_in(row, prompt), text_in(row, completion)
+        identity = content_id((), answered, {"raw_prompt": asked})
+        return Example(id=identity, prompt=(), completion=answered, cluster=identity, raw_prompt=asked)
+
+    return read
+
+
+def _turns(row: RowValues) -> Conversation:
+    place = column_in_words(row, "messages")
+    return conversation(turns_in(row, "messages"), place, system=_system(row), tools=tools_in(row, "tools"))
+
+
+def _text(row: RowValues) -> Example:
+    text = text_in(row, "text")
+    identity = content_id((), text)
+    return Example(id=identity, prompt=(), completion=text, cluster=identity)
+
+
+def _prompt(row: RowValues, column: str) -> Turns:
+    if _has_turns(row, column):
+        if not is_blank(row.get("input")):
+            what = f"{column_in_words(row, 'input')} cannot be added to the turns in {column_in_words(row, column)}."
+            raise RowError(what, "Move it into a turn, or name the other columns with --columns.")
+        return _turns_of_text(row, column)
+    paragraphs, remarks = [text_in(row, column)], []
+    if not is_blank(row.get("input")):
+        paragraphs.append(text_in(row, "input"))
+        if column != "instruction" or name_in_data(row, "input").strip().lower() in _QUESTIONS:
+            remarks.append(Remark(f"C{column_in_words(row, 'input')[1:]} is the second paragraph of the prompt"))
+    prompt = "\n\n".join(paragraphs)
+    return Turns((Message(role="user", content=prompt),), (*remarks, *rendered_prompt(prompt)))
+
+
+def _completion(row: RowValues, column: str) -> Turns:
+    value = row.get(column)
+    if isinstance(value, list | tuple) and value and all(isinstance(item, str) for item in value):
+        texts = counted(len(value), "text")
+        what = f"{column_in_words(row, column)} has a list of {texts}, not one text or a list of turns."
+        raise RowError(what, "Write one text, for example the preferred answer.")
+    if _has_turns(row, column):
+        return _turns_of_text(row, column)
+    return Turns((Message(role=ASSISTANT, content=text_in(row, column)),))
+
+
+def _refuse_repeated(row: RowValues, prompt: str, completion: str, asked: Turns, answered: Turns) -> None:
+    """Refuse a completion that starts with the prompt, as the preferred conversations of preference data do."""
+    questions = {turn["content"].strip() for turn in asked.messages if turn["role"] == "user"}
+    before_answer = tuple(takewhile(lambda turn: turn["role"] != ASSISTANT, answered.messages))
+    repeated = any(turn["role"] == "user" and turn["content"].strip() in questions for turn in before_answer)
+    if repeated and before_answer != answered.messages:
+        what = f"{column_in_words(row, completion)} repeats the prompt in {column_in_words(row, prompt)}."
+        option = f"--columns messages={name_in_data(row, completion)}"
+        raise RowError(what, f"Use {option} if it has whole conversations, or remove the prompt from it.")
+
+
+def _has_turns(row: RowValues, column: str) -> bool:
+    """Return whether a column has a list of turns, or the JSON text of one, and not a text."""
+    value = row.get(column)
+    return is_text_of_turns(value) if isinstance(value, str) else isinstance(value, list | tuple)
+
+
+def _turns_of_text(row: RowValues, column: str) -> Turns:
+    """Return the turns of a column that can also have a text, with a remark if they are JSON text."""
+    turns = turns_in(row, column)
+    remark = Remark(f"JSON text in {column_in_words(row, column)} is read as turns of a conversation")
+    return replace(turns, remarks=(*turns.remarks, remark)) if isinstance(row.get(column), str) else turns
+
+
+def _place(row: RowValues, column: str) -> str:
+    is_json = isinstance(row.get(column), str) and _has_turns(row, column)
+    return f"{column_in_words(row, column)}{' (JSON text, read as turns)' if is_json else ''}"
+
+
+def _system(row: RowValues) -> str:
+    return "" if is_blank(row.get("system")) else text_in(row, "system")
+
+
+def _history(row: RowValues) -> Turns:
+    """Return the turns of earlier questions and answers: a list of pairs or of turns, or its JSON text."""
+    value, place = row.get("history"), column_in_words(row, "history")
+    pairs = list_in_text(value, place) if isinstance(value, str) else value
+    if is_blank(value) or pairs == []:
+        return Turns(())
+    if not isinstance(pairs, list | tuple):
+        raise RowError(f"{place} contains {described(value)}, not a list of pairs.", _WRITE_PAIRS)
+    if all(isinstance(pair, dict) for pair in pairs):
+        return turns_in(row, "history")
+    turns = (turn for number, pair in enumerate(pairs, start=1) for turn in _question_and_answer(pair, place, number))
+    return Turns(tuple(turns))
+
+
+def _question_and_answer(pair: object, place: str, number: int) -> tuple[Message, Message]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        raise RowError(f"{place}: item {number} is not a pair of a question and an answer.", _WRITE_PAIRS)
+    question, answer = pair
+    return (
+        Message(role="user", content=text_of(question, f"{place}, item {number}: the question")),
+        Message(role=ASSISTANT, content=text_of(answer, f"{place}, item {number}: the answer")),
+    )
+
+
+_WRITE_PAIRS = 'Write [["question", "answer"], ...].'
+_SYSTEM = {"system": ("system", "system_prompt", "system_message")}
+_INPUTS = ("input", "context")
+_QUESTIONS = ("question", "query")
+"""Columns that are the prompt of a layout without instruction, and the input of one with it."""
+_PAIR_OPTIONS = ("input", "system", "history", "tools")
+
+
+def _alpaca(*outputs: str) -> ColumnSet:
+    return ColumnSet(
+        ALPACA,
+        ("instruction", "output"),
+        _pair("instruction", "output"),
+        _PAIR_OPTIONS,
+        {"output": outputs, "input": (*_INPUTS, *_QUESTIONS), **_SYSTEM},
+        _raw_pair("instruction", "output"),
+        _QUESTIONS,
+    )
+
+
+def _prompt_completion(prompts: tuple[str, ...], completions: tuple[str, ...]) -> ColumnSet:
+    return ColumnSet(
+        PROMPT_COMPLETION,
+        ("prompt", "completion"),
+        _pair("prompt", "completion"),
+        _PAIR_OPTIONS,
+        {"prompt": prompts, "completion": completions, "input": _INPUTS, **_SYSTEM},
+        _raw_pair("prompt", "completion"),
+    )
+
+
+def _messages(*names: str) -> ColumnSet:
+    return ColumnSet(MESSAGES, ("messages",), _turns, ("system", "tools"), {"messages": names, **_SYSTEM})
+
+
+_COLUMN_SETS = [
+    _alpaca("output", "response"),
+    _prompt_completion(("prompt",), ("completion",)),
+    _messages("messages", "conversations", BARE_LIST),
+    ColumnSet(TEXT, ("text",), _text, read_raw=_text, meaningful=("role",)),
+    _alpaca("output", "response", "answer", "completion"),
+    _prompt_completion(("prompt", "question", "query", "input"), ("completion", "response", "answer", "output")),
+    _messages("messages", "conversations", "conversation", "dialog", "dialogue"),
+]
+"""Built-in column sets in order of preference. `text` comes after the most common sets, beside which data sets have it.
+The sets after it accept more names, and never change the reading of a data set that an earlier set fits."""

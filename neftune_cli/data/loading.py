@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.embedded import bios
 from neftune_cli.data.examples import Example, GenerationDefaults, InstructionData, fingerprint
 from neftune_cli.data.formats import read_examples
-from neftune_cli.data.rows import NO_ROWS, BadRow, Sifted, Table, check_bad_rows, problems_of
+from neftune_cli.data.rows import NO_ROWS, BadRow, RowError, Sifted, Table, check_bad_rows, problems_of
 from neftune_cli.data.selection import Part, Selection, select
 from neftune_cli.data.sources import BUNDLED_DATA
 from neftune_cli.data.split import (
@@ -22,12 +22,12 @@ from neftune_cli.data.split import (
     split_as_given,
     split_by_prompt,
 )
-from neftune_cli.data.trl_dataset import trl_dataset
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.formatting import counted
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
 
 GENERATION: Final = GenerationDefaults(max_new_tokens=128, repetition_penalty=1.2)
 NOT_BUNDLED = {
@@ -251,3 +251,53 @@ def _assembled(name: str, split: Split, generation: GenerationDefaults, notes: S
         generation=generation,
         notes=tuple(notes),
     )
+
+
+def trl_dataset(examples: Sequence[Example]) -> "Dataset":
+    """Return a data set with one row per example.
+
+    Conversations have the columns `prompt` and `completion`, lists of messages, and `tools`, JSON text, if any example
+    has tools. Raw examples have the same columns with text. Plain texts have the column `text`. TRL has no weights: the
+    completion starts after the last assistant turn that is not learned.
+
+    Raises:
+        UsageError: a turn that is not learned comes after a learned turn of the completion.
+    """
+    from datasets import Dataset
+
+    has_tools = any(example.tools for example in examples)
+    rows, bad_rows = [], []
+    for example in examples:
+        try:
+            rows.append(_row(example, has_tools=has_tools))
+        except RowError as error:
+            bad_rows.append(BadRow(example.place, error.what, error.fix, error.cause))
+    if bad_rows:
+        raise UsageError(*problems_of(bad_rows))
+    # Without `use_json`, the arguments of each tool call would get the keys of all others, with null as the value.
+    return Dataset.from_list(rows, on_mixed_types="use_json")
+
+
+def _row(example: Example, *, has_tools: bool) -> dict[str, Any]:
+    if example.raw_prompt:
+        return {"prompt": example.raw_prompt, "completion": example.completion}
+    if not example.prompt:
+        return {"text": example.completion}
+    start = _start_of_completion(example)
+    turns = [{key: value for key, value in turn.items() if key != "weight"} for turn in example.turns]
+    tools = {"tools": example.tools or None} if has_tools else {}
+    return {"prompt": turns[:start], "completion": turns[start:], **tools}
+
+
+def _start_of_completion(example: Example) -> int:
+    """Return the index of the first turn of the completion, all of which TRL learns."""
+    first = len(example.turns) - example.completion_turns
+    answers = [index for index, turn in enumerate(example.turns) if index >= first and turn["role"] == "assistant"]
+    unlearned = [index for index in answers if example.turns[index].get("weight") == 0]
+    if not unlearned:
+        return first
+    learned = [index for index in answers if index > unlearned[-1]]
+    if len(learned) + len(unlearned) < len(answers):
+        what = "the completion has an assistant turn with the weight 0 after a learned one, which TRL cannot skip."
+        raise RowError(what, "Divide the row into one for each learned turn, or remove it.")
+    return learned[0]

@@ -5,8 +5,18 @@ from dataclasses import dataclass
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.rows import Rows
 from neftune_cli.data.sources import BUNDLED_DATA, Source, open_source
-from neftune_cli.data.split_column import check_agreement, divided, has_split_names, split_column
-from neftune_cli.data.splits import TRAIN, UNNAMED, held_out_split, split_kind, training_split, training_splits
+from neftune_cli.data.splits import (
+    TRAIN,
+    UNNAMED,
+    check_agreement,
+    divided,
+    has_split_names,
+    held_out_split,
+    split_column,
+    split_kind,
+    training_split,
+    training_splits,
+)
 from neftune_cli.errors import Problem, Problems, UsageError
 
 

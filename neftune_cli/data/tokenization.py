@@ -1,8 +1,8 @@
 """Tokenize examples: render the chat template, tokenize, mark the tokens with loss, and cut to the maximum length."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,11 +11,12 @@ from neftune_cli.data.examples import Example, Message, TokenizedExample, Tokeni
 from neftune_cli.data.rendering import ChatRenderer, Rendered, Span
 from neftune_cli.data.rows import NO_ROWS, TOO_DEEP, BadRow, RowError, Sifted, check_bad_rows
 from neftune_cli.data.token_ids import TokenIds, special_tokens, within
-from neftune_cli.data.tokenization_notes import RenderingNotes
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.formatting import counted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
 
 SHOWN_CHARACTERS = 60
 ArgumentT = TypeVar("ArgumentT")
@@ -258,3 +259,47 @@ class _Tokenization:
 def _named(example: Example) -> str:
     first = (example.turns[0]["content"] if example.turns else example.completion)[:SHOWN_CHARACTERS]
     return example.place or f"The conversation that starts with '{first}'"
+
+
+def length_notes(tokenized: TokenizedExamples, split: str, max_length: int) -> tuple[str, ...]:
+    """Return notes on the examples of a split that were dropped, truncated or changed, if there are any."""
+    total = len(tokenized.examples) + tokenized.dropped + tokenized.refused
+    counts = {
+        f"dropped: the prompt alone fills --max-length {max_length}": tokenized.dropped,
+        f"truncated: the completion was cut at --max-length {max_length}": tokenized.truncated,
+        "dropped: the chat template cannot render them (--skip-bad-rows)": tokenized.refused,
+    }
+    lengths = (f"{number:,} of {total:,} {split} examples {effect}." for effect, number in counts.items() if number)
+    return (*lengths, *(f"{note} ({split} examples)" for note in tokenized.notes))
+
+
+@dataclass
+class RenderingNotes:
+    """Numbers of examples with a property that a user must know about."""
+
+    special: int = 0
+    special_tokens: set[str] = field(default_factory=set)
+    ended: int = 0
+    opened: int = 0
+    opening: str = ""
+    drops_reasoning: int = 0
+
+    def sentences(self, eos: str) -> Iterator[str]:
+        """Yield notes on special tokens, end-of-sequence tokens and reasoning, one sentence each."""
+        if self.special:
+            shown = ", ".join(f"'{token}'" for token in sorted(self.special_tokens)[:3])
+            where = f"the text of {counted(self.special, 'conversation')}"
+            yield (
+                f"Special tokens ({shown}) in {where} become ordinary text. "
+                "Use --raw for texts that are rendered already, or --allow-special-tokens."
+            )
+        if self.ended:
+            yield f"Removed '{eos}' from the end of {counted(self.ended, 'completion')}: the chat template adds it."
+        if self.opened:
+            yield (
+                f"The chat template's generation prompt opens '{self.opening}', and the reasoning is missing in "
+                f"{counted(self.opened, 'completion')}. Training and generation leave out '{self.opening}' there."
+            )
+        if self.drops_reasoning:
+            where = f"earlier turns that are learned in {counted(self.drops_reasoning, 'conversation')}"
+            yield f"The chat template leaves out the reasoning of {where}."

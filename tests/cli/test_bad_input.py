@@ -415,7 +415,7 @@ def test_an_interrupt_prints_the_command_that_resumes(neftune: Neftune, monkeypa
         ("neftune_cli.geometry.output.default_folder", "visualize --alpha 5"),
         ("neftune_cli.geometry.output.default_folder", "sensitivity"),
         ("neftune_cli.evidence.gathering.gather", "compare results"),
-        ("neftune_cli.commands.command_group.CommandGroup.get_command", "swep --alphas 0,5"),
+        ("neftune_cli.cli.CommandGroup.get_command", "swep --alphas 0,5"),
     ],
 )
 def test_an_interrupt_of_a_command_without_training_promises_no_finished_trials(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.commands.command_group import SUMMARIES, command_function, load_command
+from neftune_cli.cli import SUMMARIES, command_function, load_command
 from neftune_cli.commands.help_page import paragraphs
 from neftune_cli.config.executors import EXECUTORS, ExecutorDeclaration
 from neftune_cli.config.spec import InputSpec

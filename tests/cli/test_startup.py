@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.commands.command_group import SUMMARIES
+from neftune_cli.cli import SUMMARIES
 from neftune_cli.commands.execution import READING
 from tests.command_line import Neftune
 

@@ -11,6 +11,8 @@ from tests.tiny_architectures import ARCHITECTURES, Architecture, architecture
 
 FAST = ("qwen3_moe", "phimoe", "mamba", "opt_projected", "gemma3", "t5")
 """One of each kind for the fast suite."""
+SLOW_WITH_LORA = ("opt_projected", "gemma3")
+"""Kinds without experts or a refusal of LoRA, whose adapters are like those of each other and of the bundled model."""
 RECIPE = "--alphas 0,5 --seeds 1 --max-steps 2 --batch-size 2 --train-examples 8 --eval-examples 4".split()
 SHORT = "--max-new-tokens 6 --workers 0 --no-estimate --quiet --json".split()
 
@@ -43,8 +45,14 @@ def check_records(records: dict[str, Any]) -> None:
         assert 4 < record["loss"]["eval_loss"] < 20
 
 
-@pytest.mark.parametrize("lora", [False, True], ids=["full", "LoRA"])
-@pytest.mark.parametrize("name", FAST)
+FAST_CASES = [
+    pytest.param(name, lora, marks=[pytest.mark.slow] if lora and name in SLOW_WITH_LORA else [], id=f"{name}-{kind}")
+    for name in FAST
+    for lora, kind in ((False, "full"), (True, "LoRA"))
+]
+
+
+@pytest.mark.parametrize(("name", "lora"), FAST_CASES)
 def test_one_architecture_of_each_kind(name: str, lora: bool, neftune: Neftune, tmp_path: Path) -> None:
     check(architecture(name), neftune, tmp_path, lora=lora)
 

@@ -82,14 +82,14 @@ def test_one_registration_adds_a_distribution_and_a_schedule(neftune: Neftune, t
     register_schedule(NoiseSchedule("halved", "alpha is halved", lambda _: 0.5))
     try:
         assert "laplace" in neftune("sweep", "--help").out
-        ended = neftune("sweep", "--alphas", "0,5", "--noises", "uniform,laplace", "--noise-schedule", "halved", *SMALL)
+        ended = neftune("sweep", "--alphas", "5", "--noises", "uniform,laplace", "--noise-schedule", "halved", *SMALL)
         text = neftune("compare", "out", "--full").out
     finally:
         DISTRIBUTIONS.unregister("laplace")
         SCHEDULES.unregister("halved")
     assert ended.code == 0
     found = attestations(tmp_path / "out")
-    assert set(found) == {"alpha=0", "alpha=5", "alpha=5,noise=laplace"}
+    assert set(found) == {"alpha=5", "alpha=5,noise=laplace"}
     assert found["alpha=5,noise=laplace"]["rms"] == pytest.approx(1, abs=0.02)
     assert "alpha=5,noise=laplace" in text
     ended = neftune("sweep", "--alphas", "0,5", "--noise", "laplace", *SMALL)

@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from neftune_cli.config.entry_points import entry_points_of, may_be_declared
+from neftune_cli.config.registry import entry_points_of, may_be_declared
 
 DECLARATION = "[neftune.examples]\none = package:ONE\n"
 

@@ -38,7 +38,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, *values: tuple[str, str]) -> list
         read.append(group)
         return [EntryPoint(name, value, group) for name, value in values]
 
-    monkeypatch.setattr("neftune_cli.config.entry_points.may_be_declared", lambda _group: True)
+    monkeypatch.setattr("neftune_cli.config.registry.may_be_declared", lambda _group: True)
     monkeypatch.setattr("importlib.metadata.entry_points", entry_points)
     return read
 

@@ -8,8 +8,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
-from neftune_cli.data.tokenization import require_examples, tokenize
-from neftune_cli.data.tokenization_notes import length_notes
+from neftune_cli.data.tokenization import length_notes, require_examples, tokenize
 from neftune_cli.errors import UsageError
 
 OPEN: Final = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}"

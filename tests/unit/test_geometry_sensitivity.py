@@ -119,13 +119,13 @@ def figure(*alphas: float) -> RenderedFigure:
     return plot_sensitivity(example(*alphas))
 
 
-@pytest.mark.parametrize("alphas", [(0.0,), (5.0,), (0.0, 0.5, 3000.0)])
+@pytest.mark.parametrize("alphas", [(0.0,), (0.0, 0.5, 3000.0)])
 def test_the_figure_has_the_same_size_for_any_alphas(alphas: tuple[float, ...]) -> None:
     assert Image.open(io.BytesIO(figure(*alphas).png)).size == (1485, 840)
 
 
 def test_the_figure_has_the_same_bytes_for_the_same_measurement() -> None:
-    assert plot_sensitivity(example(5.0)) == figure(5.0)
+    assert plot_sensitivity(example(0.0, 0.5, 3000.0)) == figure(0.0, 0.5, 3000.0)
 
 
 def test_tokens_without_a_turning_alpha_are_plotted() -> None:

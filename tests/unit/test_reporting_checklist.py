@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neftune_cli.analysis.results import Comparison
@@ -240,6 +240,7 @@ def test_damaged_files_are_unknown(text: str) -> None:
     assert all(answer.statements or answer.missing for answer in answers)
 
 
+@settings(max_examples=40)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(max_size=5),

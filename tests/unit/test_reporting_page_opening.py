@@ -7,7 +7,7 @@ from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.planning import Outlook
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import TrialOrigin
-from neftune_cli.reporting.page.opening import opening, outlook_table
+from neftune_cli.reporting.page.chapter import opening, outlook_table
 from neftune_cli.reporting.page.report import report_page
 from neftune_cli.reporting.screen import facts, scope_parts
 from tests.html_tree import read

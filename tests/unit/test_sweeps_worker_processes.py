@@ -327,11 +327,35 @@ def script(max_steps: int, workers: int = 2) -> list[str]:
     return [sys.executable, "-c", SWEEP.format(spec=spec, workers=workers)]
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=[pytest.mark.slow, pytest.mark.crash])])
+@pytest.mark.slow
+@pytest.mark.crash
+@pytest.mark.parametrize("workers", [1, 2])
 def test_the_main_process_imports_no_torch_and_leaves_no_processes_or_descriptors(workers: int, tmp_path: Path) -> None:
     done = subprocess.run([*script(2, workers), str(tmp_path / "sweep")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_an_executor_leaves_no_processes_or_descriptors(sweep: SweepFolder) -> None:
+    before = open_descriptors()
+    with LocalExecutor() as executor:
+        base, _ = trials_of(executor, sweep)
+        executor.start(2, 1, 0)
+        workers = [slot.worker.pid for slot in executor._slots if slot.worker]
+        assert isinstance(ended := run(executor, sweep, base), Finished)
+        assert ended.record is not None
+        assert {os.getsid(0)}.isdisjoint(workers)
+    assert open_descriptors() == before
+    assert len(workers) == 2
+    for pid in workers:
+        with pytest.raises(ChildProcessError):  # neither a running child nor a zombie
+            os.waitpid(pid, os.WNOHANG)
+
+
+def open_descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
 
 @pytest.mark.slow

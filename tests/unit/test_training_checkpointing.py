@@ -94,13 +94,13 @@ def losses(work: Path, *, halvings: int = 0, broken_step: int | None = None, **t
     return logged
 
 
-@pytest.mark.parametrize(("halvings", "batch_size"), [(1, 4), (2, 4), (1, 10)])
-def test_halved_batches_give_the_same_losses(halvings: int, batch_size: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("halvings", "batch_size"), [((1, 2), 4), ((1,), 10)])
+def test_halved_batches_give_the_same_losses(halvings: tuple[int, ...], batch_size: int, tmp_path: Path) -> None:
     whole = losses(tmp_path, batch_size=batch_size)
-    halved = losses(tmp_path, batch_size=batch_size, halvings=halvings)
     steps_per_epoch = -(-len(prepared_data().train) // batch_size)
     assert len(whole) == 2 * steps_per_epoch
-    assert halved == pytest.approx(whole, rel=1e-4)
+    for number in halvings:
+        assert losses(tmp_path, batch_size=batch_size, halvings=number) == pytest.approx(whole, rel=1e-4)
 
 
 def test_halvings_multiply_the_configured_gradient_accumulation() -> None:

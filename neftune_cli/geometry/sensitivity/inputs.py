@@ -8,8 +8,7 @@ from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL, default_reci
 from neftune_cli.config.values import parse_alphas
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
-from neftune_cli.data.tokenization import require_examples, tokenize
-from neftune_cli.data.tokenization_notes import length_notes
+from neftune_cli.data.tokenization import length_notes, require_examples, tokenize
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.geometry.output import check_output, input_spec, write_output
 from neftune_cli.geometry.sensitivity.measurement import Sensitivity, equivalent_alphas, measure_sensitivity

@@ -1,16 +1,29 @@
 """Answers of the checklist about the design: runs, seeds, choices, arms, hyperparameters, model, data and draws."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import AnalysisPlan
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS
-from neftune_cli.reporting.checklist.answer import Answer
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.footnotes import margins_by_metric, noise_sentence
 from neftune_cli.reporting.sections import seeds_of_arms
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One question with its answer."""
+
+    question: str
+    covers: str
+    """Related items of the ACL's and NeurIPS' checklists."""
+    statements: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    """Unknown facts, each as a phrase for the authors to replace."""
+
 
 MOST_NOTES = 20
 """Notes of a sweep that are listed."""

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from neftune_cli.analysis.decision import decide
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.formatting import counted, listed, percent
-from neftune_cli.reporting.checklist.answer import Answer
-from neftune_cli.reporting.checklist.design import MOST_NOTES
+from neftune_cli.reporting.checklist.design import MOST_NOTES, Answer
 from neftune_cli.reporting.checklist.files import RunFiles
 
 
