@@ -65,7 +65,7 @@ class TensorBoardRun:
 
     def __init__(self, folder: Path, about: RunAbout) -> None:
         from torch.utils.tensorboard import SummaryWriter
-        from transformers.integrations import TensorBoardCallback
+        from transformers.integrations.integration_utils import TensorBoardCallback
 
         self._path = folder / about.group / run_folder_name(about.name, about.id)
         self._writer: Any = SummaryWriter(str(self._path))
@@ -88,7 +88,7 @@ class MLflowRun:
 
     def __init__(self, folder: Path, about: RunAbout) -> None:
         import mlflow
-        from transformers.integrations import MLflowCallback
+        from transformers.integrations.integration_utils import MLflowCallback
 
         mlflow.set_tracking_uri(mlflow_uri(folder))
         experiment = mlflow.set_experiment(about.group).experiment_id
@@ -121,7 +121,7 @@ class WandbRun:
 
     def __init__(self, folder: Path, about: RunAbout) -> None:
         import wandb
-        from transformers.integrations import WandbCallback
+        from transformers.integrations.integration_utils import WandbCallback
 
         folder.mkdir(parents=True, exist_ok=True)
         self._run: Any = wandb.init(

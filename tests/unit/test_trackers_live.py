@@ -17,7 +17,7 @@ class Recorder(TrainerCallback):
         self.logged: list[dict[str, Any]] = []
         self.finished: Mapping[str, float] | None = None
         self.closed = False
-        self.callback = self
+        self.callback: TrainerCallback = self
         self._fails_at = fails_at
 
     def _fail_at(self, event: str) -> None:
