@@ -101,8 +101,8 @@ def _not_decided(comparison: Comparison, decision: Decision) -> str:
         subject = "noise" if comparison.is_about_noise else "an arm"
     verb = "improves or worsens" if metric.goal else "changes"
     known = compatible_range(decision.open_arms, metric)
-    differences = "the true difference is" if len(arms) == 1 else "the true differences are"
-    compatible = f": {differences} compatible with {known}" if known else ""
+    differences = "a difference" if len(arms) == 1 else "differences"
+    compatible = f": the data are compatible with {differences} of {known}" if known else ""
     return f"It is not shown whether {subject} {verb} {metric.name_within}{compatible}."
 
 

@@ -34,8 +34,8 @@ def test_next_step_has_its_price() -> None:
     chances = {"alpha=5": (Outlook(20, 0.0, 0.5, 0.4, 0.6),)}
     shown = opening(replace(open_comparison(), origin=origin, outlooks=chances), ADVICE)
 
-    assert shown.facts["Next"].startswith("neftune sweep results/bios/sweep.yaml --until-decided")
-    assert "at most 20 seeds, 40 trials, about" in shown.facts["Next"]
+    assert shown.command.startswith("neftune sweep results/bios/sweep.yaml --until-decided")
+    assert "at most 20 seeds, 40 trials, about" in shown.price
 
 
 def test_chances_are_a_table_of_arms_effects_and_seeds() -> None:

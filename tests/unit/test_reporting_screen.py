@@ -43,7 +43,7 @@ FOUR_ARMS = """\
 bios  tiny on bios · 3 epochs · lr 0.001 · seeds 0-2 · 20 held-out examples
 
 NOT DECIDED  It is not shown whether noise improves or worsens held-out loss:
-             the true differences are compatible with −0.12 to +0.08 nats.
+             the data are compatible with differences of −0.12 to +0.08 nats.
 
 Held-out loss (nats per completion token, lower is better)   base model 4.200
                                   simultaneous  adj.                exact  noise

@@ -294,6 +294,10 @@ class Opening:
     scope: str
     facts: Mapping[str, str]
     """Label to text, in the order of the page."""
+    command: str
+    """Command that can decide what is open; empty if there is none."""
+    price: str
+    """Seeds, trials and time of the command."""
     statement: str
     """The advice."""
 
@@ -301,15 +305,15 @@ class Opening:
 def opening(comparison: Comparison, advice: str) -> Opening:
     """Return the texts of the first screen, which are those of the terminal."""
     found = headline(comparison)
-    shown = {fact.label: fact.sentence for fact in facts(comparison)}
-    if step := next_step(comparison):
-        shown["Next"] = f"{shlex.join(step.command)} ({step.price})"
+    step = next_step(comparison)
     return Opening(
         headline=found.word.capitalize(),
         color=_COLORS[found.word],
         sentence=found.sentence,
         scope=" · ".join(scope_parts(comparison)),
-        facts=shown,
+        facts={fact.label: fact.sentence for fact in facts(comparison)},
+        command=shlex.join(step.command) if step else "",
+        price=step.price if step else "",
         statement=advice,
     )
 
