@@ -23,6 +23,7 @@ from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import DISK_KINDS, failure
 from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.interrupts import Interrupts
+from neftune_cli.sweeps.resources import available_cores
 from neftune_cli.trackers import prepare_trackers
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def executable_plan(
         say = _say_nothing if quiet else _say
 
         def inspect(spec: SweepSpec) -> Inspection:
-            return remembered(spec) or executor.inspect(spec)
+            found = remembered(spec) or executor.inspect(spec)
+            return found.for_processes(running.trial_settings.processes, available_cores())
 
         planned = plan_sweep(file, fields, output, inspect, lambda: say(READING))
         if running.estimate:

@@ -328,6 +328,18 @@ Workers = Annotated[
 ]
 
 
+NumberOfProcesses = Annotated[
+    int,
+    Option(
+        "--nproc",
+        "Processes that train each trial together, one per GPU or core. They divide the examples of each step. Trials "
+        "run one at a time (default 1).",
+        RUN,
+        _RUN,
+        metavar="N",
+        at_least=1,
+    ),
+]
 Executor = Annotated[str, Option("--executor", "Where the trials run (default local).", RUN, _RUN, names=_executors)]
 Retry = Annotated[run_settings.Retry | None, Option("--retry", "Run failed trials again.", RUN, _RUN)]
 FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]

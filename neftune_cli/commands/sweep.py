@@ -64,6 +64,7 @@ def sweep(
     hourly_rate: options.HourlyRate = None,
     estimate: options.Estimate = True,
     workers: options.Workers = "auto",
+    nproc: options.NumberOfProcesses = 1,
     executor: options.Executor = "local",
     retry: options.Retry = None,
     fail_fast: options.FailFast = False,

@@ -51,6 +51,7 @@ def train(
     decoding: options.Decoding = None,
     curve_examples: options.CurveExamples = None,
     output: Output = None,
+    nproc: options.NumberOfProcesses = 1,
     on_oom: options.OnOom = OnOom.FAIL,
     stop_on_divergence: options.StopOnDivergence = True,
     track: options.Track = None,

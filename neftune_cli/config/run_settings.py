@@ -6,7 +6,7 @@ trial that ran out of memory. `--no-stop-on-divergence` completes trials that wo
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -71,6 +71,8 @@ class TrialSettings:
     """Whether a trial fails as soon as its training loss is not finite."""
     side_by_side: int = 1
     """Number of trials that run on the machine in parallel."""
+    processes: int = 1
+    """Number of processes that train the trial together, each with its own GPU or core."""
     tracking: Tracking | None = None
     """Trackers that show the trial while it runs."""
     lease_seconds: float = 120.0
@@ -117,11 +119,13 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     problems.attempt(
         partial(_check_rate_is_used, unread.pop("hourly_rate", None), dry_run=unread.pop("dry_run", False))
     )
+    processes = unread.pop("nproc", 1)
+    problems.add(_problems_of_processes(processes, workers, unread.get("executor", "local")))
     tracking = problems.attempt(partial(_tracking, unread.pop("track", None)))
     problems.raise_any()
     keep = unread.pop("keep", Keep.NONE)
     settings = SweepSettings(
-        workers=workers,
+        workers=1 if processes > 1 else workers,
         executor=unread.pop("executor", "local"),
         trial_settings=TrialSettings(
             checkpoint_steps=unread.pop("checkpoint_steps"),
@@ -129,12 +133,13 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
             keep_model=keep is not Keep.NONE,
             halve_batch=unread.pop("on_oom") is OnOom.HALVE_BATCH,
             stop_on_divergence=unread.pop("stop_on_divergence"),
+            processes=processes,
             tracking=tracking,
         ),
         keep=keep,
         retry_failed=unread.pop("retry", None) is Retry.FAILED,
         fail_fast=unread.pop("fail_fast", False),
-        estimate=unread.pop("estimate", False),
+        estimate=unread.pop("estimate", False) and processes == 1,  # a calibration is of one process
     )
     if unread:
         raise TypeError(f"No run setting reads the arguments {', '.join(unread)}.")
@@ -162,6 +167,15 @@ def parse_workers(text: str) -> int | None:
         return int(text)
     what = f"--workers: {text!r} is not a number of workers."
     raise UsageError(Problem(what, "Use a number, auto, or 0 to run the trials in the main process."))
+
+
+def _problems_of_processes(processes: int, workers: int | None, executor: str) -> Iterator[Problem]:
+    """Yield the options that do not fit a number of processes per trial."""
+    if processes > 1 and workers not in (None, 1):
+        what = f"--nproc {processes} trains one trial at a time, but --workers {workers} is given."
+        yield Problem(what, "Use --workers 1, or remove one of them.")
+    if processes > 1 and executor != "local":
+        yield Problem(f"--nproc {processes} needs --executor local; {executor} was given.", "Remove one of them.")
 
 
 _ABOVE_0 = {

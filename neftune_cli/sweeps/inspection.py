@@ -4,7 +4,7 @@ A worker sends the facts to the main process, which does not import torch.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from neftune_cli.config.arms import arm_name
 from neftune_cli.config.spec import ArmSpec, ResolvedEvaluation, SweepSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults, InstructionData
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.training.data_parallel import batch_problem, check_devices
 
 if TYPE_CHECKING:
     from neftune_cli.models.sources import ModelSource
@@ -74,6 +75,26 @@ class Inspection:
     """None if the data have a problem."""
     seconds: float = 0.0
     """Duration of the inspection, with the start of its worker."""
+
+    def for_processes(self, processes: int, cores: int) -> "Inspection":
+        """Return the facts for trials that several processes train together, with the problems of that.
+
+        Their noise is not that of one process, so the number is part of the environment. One worker sees all GPUs.
+        """
+        if processes == 1:
+            return self
+        problems = Problems()
+        problems.attempt(lambda: check_devices(processes, gpus=self.gpus, cores=cores))
+        recipes = [self.spec.recipe_of(arm) for arm in self.spec.arms]
+        problems.add(dict.fromkeys(problem for one in recipes if (problem := batch_problem(one, processes))))
+        more = {"processes": str(processes)}
+        return replace(
+            self,
+            problems=(*self.problems, *problems.found),
+            gpus=min(self.gpus, 1),
+            environment={**self.environment, **more},
+            lora_environment={**self.lora_environment, **more},
+        )
 
 
 def model_facts(source: "ModelSource") -> ModelFacts:

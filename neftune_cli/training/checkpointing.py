@@ -164,6 +164,33 @@ class CheckpointCallback(TrainerCallback):
         self._last = self._clock()
 
 
+class RankCallback(TrainerCallback):
+    """Restore the data order of a resumed epoch in a process other than rank 0, which writes no checkpoint."""
+
+    def __init__(self) -> None:
+        self._generators: dict[str, Any] | None = None
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Keep the generator states of the start of the epoch, which rank 0 restores as well.
+
+        Raises:
+            UnreadableCheckpoint: the snapshot is incomplete.
+        """
+        state = snapshot.state
+        if "attestation" in state:
+            return
+        try:
+            self._generators = state["epoch_generators"] or state["generators"]
+        except KeyError as error:
+            raise UnreadableCheckpoint(f"A checkpoint has the format of another version ({error}).") from error
+
+    def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+        """Restore the states once."""
+        if self._generators is not None:
+            restore_generators(self._generators)
+            self._generators = None
+
+
 class ResumableTrainer(MicroBatchTrainer):
     """An SFTTrainer that saves and restores snapshots in place of transformers' checkpoints.
 

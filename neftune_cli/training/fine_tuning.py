@@ -5,10 +5,11 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
@@ -19,8 +20,9 @@ from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase
-from neftune_cli.store import Checkpoint, LeasedTrial
-from neftune_cli.training.checkpointing import CheckpointCallback
+from neftune_cli.store import Checkpoint, LeasedTrial, TrialFolder
+from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback
+from neftune_cli.training.data_parallel import data_parallel
 from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
@@ -77,7 +79,8 @@ def fine_tune(
     halvings = max([halvings, *(_halvings(one) for one in checkpoints[:1])])
     curve, noise = _curve(trial, prepared, output, settings), noise_callback(trial.spec)
     callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
-    with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model):
+    others = data_parallel(settings.processes, _job(trial, folder, halvings, settings), folder.folder.log_path)
+    with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model), others:
         with stop.interruptible():
             config = sft_config(
                 trial.spec.train,
@@ -85,6 +88,7 @@ def fine_tune(
                 device=prepared.device,
                 work=Path(work),
                 halvings=halvings,
+                processes=settings.processes,
             )
             callback.trainer = build_trainer(
                 loaded.model,
@@ -99,6 +103,65 @@ def fine_tune(
         _train(callback, folder, [one for one in checkpoints if _halvings(one) == halvings])
     sys.audit("neftune.training-ended", trial.id)
     return _fine_tuned(callback, stop)
+
+
+def _job(trial: Trial, folder: LeasedTrial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
+    """Return the request for the other processes of a trial."""
+    return {
+        "spec": trial.spec.model_dump(mode="json", by_alias=True),
+        "folder": str(folder.folder.path.absolute()),
+        "halvings": halvings,
+        "processes": settings.processes,
+    }
+
+
+def train_as_other_rank(
+    spec: TrialSpec,
+    loaded: LoadedModel,
+    prepared: PreparedData,
+    folder: Path,
+    work: Path,
+    *,
+    settings: TrialSettings,
+    halvings: int,
+) -> None:
+    """Train a trial together with rank 0, from the checkpoint that rank 0 chooses, and write nothing.
+
+    Args:
+        spec: the trial.
+        loaded: a fresh model, which training modifies.
+        prepared: tokenized examples to train on.
+        folder: the trial's folder, whose lease rank 0 holds.
+        work: a folder that the trainer may write to.
+        settings: how the trial is run.
+        halvings: number of times to halve the batch size.
+    """
+    callback = RankCallback()
+    config = sft_config(
+        spec.train,
+        seed=spec.stream_seed,
+        device=prepared.device,
+        work=work,
+        halvings=halvings,
+        processes=settings.processes,
+    )
+    trainer = build_trainer(
+        loaded.model,
+        loaded.tokenizer,
+        prepared.train,
+        config,
+        train=spec.train,
+        halvings=halvings,
+        callbacks=[callback, noise_callback(spec)],
+    )
+    for checkpoint in TrialFolder(folder).checkpoints.intact():
+        if _halvings(checkpoint) == halvings:
+            with suppress(UnreadableCheckpoint):
+                snapshot = read_snapshot(checkpoint.path, cast(nn.Module, trainer.model))
+                callback.restore(snapshot)
+                trainer.resume(snapshot, checkpoint.path)
+                return
+    trainer.train()
 
 
 def noise_callback(spec: TrialSpec) -> NEFTuneCallback:

@@ -11,6 +11,7 @@ from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
 from neftune_cli.data.batches import tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problem, TrialError, UsageError, did_you_mean
+from neftune_cli.training.data_parallel import TIMEOUT_SECONDS, divided_batch
 from neftune_cli.training.hardware import device_name, has_bfloat16
 
 if TYPE_CHECKING:
@@ -128,7 +129,9 @@ def _sft_values(train: TrainSpec) -> dict[str, Any]:
     return {name: _with_exact_type(known[name], value) if name in known else value for name, value in train.sft.items()}
 
 
-def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings: int = 0) -> "SFTConfig":
+def sft_config(
+    train: TrainSpec, *, seed: int, device: str, work: Path, halvings: int = 0, processes: int = 1
+) -> "SFTConfig":
     """Return the configuration of one trial.
 
     Args:
@@ -138,6 +141,7 @@ def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings
             supports it; weights and optimizer state stay float32.
         work: a folder that the trainer may write to.
         halvings: number of times to halve the batch size per device. Gradient accumulation makes up for it.
+        processes: number of processes that train together, which divide the examples of each step.
 
     Raises:
         TrialError: the batch size cannot be halved this often.
@@ -145,7 +149,8 @@ def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings
     from trl.trainer.sft_config import SFTConfig
 
     packing = bool(train.sft.get("packing"))
-    at_once, accumulated = halved_batch(train, halvings)
+    at_once, accumulated = divided_batch(*halved_batch(train, halvings), processes)
+    together = {"ddp_timeout": TIMEOUT_SECONDS, **({"ddp_backend": "gloo"} if device == "cpu" else {})}
     fixed = {
         "output_dir": str(work),
         "num_train_epochs": train.epochs,
@@ -164,6 +169,7 @@ def sft_config(train: TrainSpec, *, seed: int, device: str, work: Path, halvings
         "disable_tqdm": True,
         "max_length": train.max_length if packing else None,
         "dataset_kwargs": None if packing else {"skip_prepare_dataset": True},
+        **(together if processes > 1 else {}),
     }
     defaults = {
         "bf16": _in_bfloat16(train, device) and not train.sft.get("fp16"),

@@ -112,7 +112,8 @@ def test_undecided_arms_have_the_range_that_they_are_compatible_with_and_no_advi
 
     assert text.startswith(
         "Not decided: It is not shown whether noise improves or worsens held-out loss: the data are "
-        "compatible with differences of \N{MINUS SIGN}0.063 to +0.050 nats. Compared with alpha 0, held-out loss is 0.0200 nats "
+        "compatible with differences of \N{MINUS SIGN}0.063 to +0.050 nats. Compared with alpha 0, held-out loss is "
+        "0.0200 nats "
     )
     assert not re.search("more seeds|--seeds|Leave|Keep|Use ", text)
 

@@ -21,7 +21,7 @@ from neftune_cli.sweeps.plan import make_plan
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from neftune_cli.training import trial_run
 from neftune_cli.training.stop_request import StopRequest
-from neftune_cli.training.trial import ReportProgress, Trial, TrialProgress
+from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress
 
 SMALL = {"train_examples": 16, "eval_examples": 4, "alphas": [5.0], "seeds": [0]}
 FakeTrial = Callable[..., Any]
@@ -99,8 +99,9 @@ def test_a_resumed_trial_is_halved_further_without_its_checkpoint(case: RunnerCa
     attempts = []
 
     def run_out_of_memory(
-        trial: Trial, _: object, __: object, leased: LeasedTrial, *___: object, halvings: int, **____: object
+        trial: Trial, _: object, __: object, output: TrialOutput, *, halvings: int, **___: object
     ) -> None:
+        leased = output.folder
         attempts.append((halvings, len(leased.checkpoints())))
         if len(attempts) == 1:
             with leased.new_checkpoint(3, {"halvings": 2}):
@@ -139,11 +140,9 @@ def test_the_folder_has_phase_step_and_time_while_the_trial_runs(
     monkeypatch.setattr(trial_runner, "REPORT_SECONDS", 0.0)
     seen = []
 
-    def report_twice(
-        _: Trial, __: object, ___: object, leased: LeasedTrial, report: ReportProgress, **____: object
-    ) -> None:
+    def report_twice(_: Trial, __: object, ___: object, output: TrialOutput, **____: object) -> None:
         for progress in (TrialProgress(Phase.TRAINING, 1, 8, 2.5, 900.0), TrialProgress(Phase.GENERATING)):
-            report(progress)
+            output.report(progress)
             seen.append(case.status)
         raise TrialStopped
 
@@ -165,7 +164,7 @@ def test_lost_work_counts_for_the_total_time_only(case: RunnerCase, monkeypatch:
     def run_for(seconds: float, *, checkpoint_after: float | None = None) -> TrialStatus:
         def work(*arguments: Any, **_: object) -> None:
             nonlocal now
-            leased: LeasedTrial = arguments[3]
+            leased: LeasedTrial = arguments[3].folder
             for checkpoint in leased.checkpoints()[:1]:
                 leased.resume_from(checkpoint)
             if checkpoint_after is not None:

@@ -1,0 +1,67 @@
+"""Trials in two gloo processes agree with one process at the same global batch, and bad numbers of them are refused."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from neftune_cli.config.spec import TrainSpec
+from neftune_cli.errors import UsageError
+from neftune_cli.noise.draws import NoiseStream
+from neftune_cli.store import SweepFolder
+from neftune_cli.training.data_parallel import batch_problem, check_devices, divided_batch
+from tests.command_line import Neftune
+
+SWEEP = "sweep --alphas 0,5 --seeds 1 --max-steps 6 --no-estimate --train-examples 64 --eval-examples 8".split()
+SUM_ORDER = 1e-4
+"""Largest relative difference of losses without noise: the processes add gradients in another order."""
+
+
+@pytest.mark.parametrize(("size", "steps", "processes"), [(16, 1, 2), (4, 32, 8), (6, 2, 4), (8, 3, 2), (5, 1, 1)])
+def test_a_step_keeps_its_examples(size: int, steps: int, processes: int) -> None:
+    at_once, accumulated = divided_batch(size, steps, processes)
+    assert at_once * accumulated * processes == size * steps
+
+
+def test_batches_and_devices_that_do_not_fit_are_refused() -> None:
+    train = TrainSpec(epochs=1, learning_rate=1e-3, batch_size=5, max_length=64)
+    assert batch_problem(train, 2) is not None
+    assert batch_problem(train, 5) is None
+    for gpus, cores in ((1, 8), (0, 1)):
+        with pytest.raises(UsageError, match=r"this machine has 1 .*Use --nproc 1"):
+            check_devices(2, gpus=gpus, cores=cores)
+    check_devices(2, gpus=2, cores=1)
+
+
+def test_every_problem_of_a_number_of_processes_is_reported(neftune: Neftune) -> None:
+    result = neftune("sweep", "--nproc", "2", "--workers", "2", "--executor", "inline")
+    assert (result.code, result.err.count("Error: --nproc 2")) == (2, 2)
+
+
+def test_the_noise_of_ranks_is_uncorrelated() -> None:
+    shape, device = (64, 64, 8), torch.device("cpu")
+    first, second = (NoiseStream(seed=3, rank=rank).draw(shape, device).flatten() for rank in range(2))
+    correlation = torch.corrcoef(torch.stack([first, second]))[0, 1].item()
+    assert abs(correlation) < 4 / first.numel() ** 0.5  # four standard errors
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_two_processes_agree_with_one(tmp_path: Path) -> None:
+    for name, more in (("one", ["--workers", "1"]), ("two", ["--nproc", "2"])):
+        command = [sys.executable, "-m", "neftune_cli", *SWEEP, "--max-new-tokens", "4", "--quiet", "--output", name]
+        subprocess.run([*command, *more], check=True, capture_output=True, cwd=tmp_path)
+    one, two = (pd.read_csv(tmp_path / name / "loss.csv").set_index("arm") for name in ("one", "two"))
+    columns = ["train_loss", "train_loss_clean", "eval_loss"]
+    pd.testing.assert_frame_equal(one.loc[["alpha=0"], columns], two.loc[["alpha=0"], columns], rtol=SUM_ORDER)
+    pd.testing.assert_frame_equal(one.loc[["alpha=5"], columns], two.loc[["alpha=5"], columns], rtol=0.1)
+    assert float(one["eval_loss"]["alpha=5"]) != float(two["eval_loss"]["alpha=5"])  # another noise
+    attested = [
+        next(record.attestation for record in SweepFolder(tmp_path / name).records() if record.arm == "alpha=5")
+        for name in ("one", "two")
+    ]
+    assert all(one is not None and one.rms == pytest.approx(1, abs=0.02) for one in attested)
