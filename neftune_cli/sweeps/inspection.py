@@ -51,6 +51,15 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Trials that an executor can run in parallel on other machines."""
+
+    number: int
+    threads: int
+    """Compute threads of each trial."""
+
+
+@dataclass(frozen=True)
 class Inspection:
     """Facts that a plan needs before model and data are prepared."""
 
@@ -74,6 +83,8 @@ class Inspection:
     """None if the data have a problem."""
     seconds: float = 0.0
     """Duration of the inspection, with the start of its worker."""
+    slots: Slots | None = None
+    """Trials in parallel; None if the cores and the memory of this machine determine them."""
 
 
 def model_facts(source: "ModelSource") -> ModelFacts:
