@@ -42,12 +42,14 @@ SLURM_KEYS: Mapping[str, SlurmKey] = {
     "mail_type": SlurmKey("END"),
     "mail_user": SlurmKey("me@example.org"),
     "signal_delay_s": SlurmKey("120", number=True),
-    "array_parallelism": SlurmKey("16", number=True),
     "reservation": SlurmKey("course", sbatch_only=True),
     "nice": SlurmKey("100", sbatch_only=True),
     "licenses": SlurmKey("tool:1", sbatch_only=True),
 }
-"""Keys of `--slurm`. Those with a hyphen in sbatch may be written with one. `time` is in minutes."""
+"""Keys of `--slurm`. Those with a hyphen in sbatch may be written with one. `time` is in minutes.
+
+`--workers` limits the trials in parallel.
+"""
 
 
 def parse_slurm(texts: Sequence[str]) -> dict[str, SlurmValue]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 DEFAULT_MINUTES = 240
 """Time limit of a job. A trial that needs longer is requeued and continues from its checkpoint."""
 DEFAULT_PARALLEL = 256
+"""Largest number of trials in parallel if --workers does not limit it."""
 MAX_REQUEUES = 1000
 """Number of times that a job may reach its time limit."""
 SIGNAL_SECONDS = 90
@@ -98,7 +99,7 @@ class SlurmCluster:
         self.queues = not self._is_local
         self.poll_seconds = 0.2 if self._is_local else 1.0
         self._threads = int(settings.get("cpus_per_task", 1))
-        self._parallel = int(settings.get("array_parallelism", DEFAULT_PARALLEL))
+        self._parallel = DEFAULT_PARALLEL
         self._queue = _Queue()
 
     @property
