@@ -127,7 +127,11 @@ class ClusterExecutor:
         self._looked = 0.0
 
     def __enter__(self) -> Self:
-        self._slots = self._cluster.slots()
+        try:
+            self._slots = self._cluster.slots()
+        except BaseException:
+            self._cluster.close()
+            raise
         self._threads = self._slots.threads
         return self
 

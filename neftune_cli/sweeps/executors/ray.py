@@ -6,6 +6,7 @@ are off. A task keeps its worker process for the next task that Ray gives to the
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,9 @@ from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.worker_process import with_this_package
 from neftune_cli.sweeps.inspection import Slots
+
+CONNECT_SECONDS = 10.0
+"""Time in which the head node of a cluster must answer."""
 
 
 def make_ray_executor(
@@ -83,6 +87,7 @@ class RayCluster:
 
         path = with_this_package(os.environ).get("PYTHONPATH")
         try:
+            _check_reachable(self._address)
             ray.init(
                 address=self._address,
                 namespace="neftune",
@@ -90,12 +95,23 @@ class RayCluster:
                 logging_level="ERROR",
                 runtime_env={"env_vars": {"PYTHONPATH": path}} if path else None,
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
-            what = f"There is no Ray cluster at {self._address or 'the default address'}: {first_line}"
+        except (OSError, ValueError, RuntimeError) as error:
+            first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            what = f"There is no Ray cluster at {self._address or 'the default address'}: {first_line}."
             fix = "Start one with `ray start --head`, give the address of its head node, or leave out --address."
             raise UsageError(Problem(what, fix)) from error
         self._connected_here = True
+
+
+def _check_reachable(address: str | None) -> None:
+    """Try a connection to an address with a port, because Ray itself tries for minutes.
+
+    Raises:
+        OSError: nothing answers at the address.
+    """
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
 
 
 @dataclass

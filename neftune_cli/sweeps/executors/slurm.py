@@ -321,4 +321,5 @@ def _submission_errors() -> Iterator[None]:
         yield
     except (FailedJobError, FailedSubmissionError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines() if "error" in line.lower()] or [str(error)]
-        raise UsageError(Problem(f"sbatch refused the job: {lines[-1]}", "Correct the --slurm settings.")) from error
+        reason = lines[-1].removeprefix("sbatch: error: ").rstrip(".")
+        raise UsageError(Problem(f"sbatch refused the job: {reason}.", "Correct the --slurm settings.")) from error
