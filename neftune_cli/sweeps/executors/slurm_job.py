@@ -45,6 +45,7 @@ class SlurmRequest:
         self._thread.start()
         while self._thread.is_alive():
             self._thread.join(0.2)
+        self._worker.close()
         if self._terminated and not self._is_cancelled():
             time.sleep(PREEMPTION_SECONDS)
         assert self._answer is not None, "The worker's thread has failed. Its error is in this log."
@@ -60,7 +61,6 @@ class SlurmRequest:
 
     def _serve(self) -> None:
         self._answer = self._worker.answer(self._request)
-        self._worker.close()
 
     def _terminate(self) -> None:
         self._terminated = True
