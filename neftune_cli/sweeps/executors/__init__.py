@@ -18,6 +18,7 @@ from neftune_cli.training.trial_log import ATTEMPT, CRASH
 
 __all__ = [
     "EXECUTORS",
+    "MAX_LOSSES",
     "Event",
     "Executor",
     "ExecutorDeclaration",
