@@ -52,7 +52,7 @@ def cluster() -> Iterator[Any]:
     """Return a cluster whose head runs no trials."""
     from ray.cluster_utils import Cluster
 
-    one = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    one: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
         yield one
     finally:

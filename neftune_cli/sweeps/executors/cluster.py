@@ -60,12 +60,20 @@ class ClusterJob(Protocol):
 class Cluster(Protocol):
     """A scheduler."""
 
-    poll_seconds: float
-    """Interval between two checks of the running tasks."""
-    machine: Mapping[str, Any] | None
-    """What identifies the kind of node, so that facts about it can be remembered; None if they are not."""
-    queues: bool
-    """Whether the scheduler has a queue for all trials and limits those in parallel itself."""
+    @property
+    def poll_seconds(self) -> float:
+        """Return the interval between two checks of the running tasks."""
+        ...
+
+    @property
+    def machine(self) -> Mapping[str, Any] | None:
+        """Return what identifies the kind of node, so that facts about it are remembered; None if they are not."""
+        ...
+
+    @property
+    def queues(self) -> bool:
+        """Return whether the scheduler has a queue for all trials, and limits those in parallel itself."""
+        ...
 
     def slots(self) -> Slots:
         """Return the number of tasks in parallel, and the threads of each.

@@ -7,7 +7,7 @@ kills this process: the running trial then writes a checkpoint and releases its 
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from neftune_cli.config.spec import SweepSpec, TrialSpec
@@ -33,7 +33,7 @@ class NodeWorker:
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._executor = LocalExecutor().__enter__()
-        self._executor.start(1, threads, 0)
+        self._executor.start(1, threads, _visible_gpus(os.environ))
         self.is_stopping = False
 
     def answer(self, request: WorkerMessage) -> WorkerMessage:
@@ -86,6 +86,11 @@ class NodeWorker:
 def threads_of_node(requested: int) -> int:
     """Return the number of threads: as requested, and at most as many as the node has cores."""
     return max(1, min(requested, os.cpu_count() or 1))
+
+
+def _visible_gpus(environment: Mapping[str, str]) -> int:
+    """Return the number of GPUs that the scheduler has given to this process. The worker uses the first one only."""
+    return len([name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()])
 
 
 def _ends(event: Event) -> bool:

@@ -52,8 +52,7 @@ class RayCluster:
         Raises:
             UsageError: there is no cluster at the address, or no node has the resources of a task.
         """
-        import ray
-
+        ray = _ray()
         if not ray.is_initialized():
             self._connect()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -69,26 +68,20 @@ class RayCluster:
 
     def submit(self, tasks: Sequence[ClusterTask]) -> Sequence["RayJob"]:
         """Start tasks."""
-        import ray
-
-        remote = ray.remote(_answer)
+        remote = _ray().remote(_answer)
         options = {"num_cpus": self._cpus, "num_gpus": self._gpus or 0, "max_retries": 0}
         return [RayJob(remote.options(name=one.name, **options).remote(one.request, one.threads)) for one in tasks]
 
     def close(self) -> None:
         """Leave the cluster, and end it if this command has started it."""
-        import ray
-
         if self._connected_here:
-            ray.shutdown()
+            _ray().shutdown()
 
     def _connect(self) -> None:
-        import ray
-
         path = with_this_package(os.environ).get("PYTHONPATH")
         try:
             _check_reachable(self._address)
-            ray.init(
+            _ray().init(
                 address=self._address,
                 namespace="neftune",
                 log_to_driver=False,
@@ -101,6 +94,13 @@ class RayCluster:
             fix = "Start one with `ray start --head`, give the address of its head node, or leave out --address."
             raise UsageError(Problem(what, fix)) from error
         self._connected_here = True
+
+
+def _ray() -> Any:
+    """Return the library, which has incomplete types."""
+    import ray
+
+    return ray
 
 
 def _check_reachable(address: str | None) -> None:
@@ -123,25 +123,20 @@ class RayJob:
 
     def result(self) -> WorkerMessage | None:
         """Return the answer, or None while the task waits or runs."""
-        import ray
-
-        if self._answer is None and ray.wait([self.reference], timeout=0)[0]:
+        if self._answer is None and _ray().wait([self.reference], timeout=0)[0]:
             self._answer = self._get()
         return self._answer
 
     def cancel(self, *, at_once: bool) -> None:
         """Cancel the task. Unless `at_once`, its trial writes a checkpoint."""
-        import ray
-
         if self.result() is None:
-            ray.cancel(self.reference, force=at_once)
+            _ray().cancel(self.reference, force=at_once)
 
     def _get(self) -> WorkerMessage:
-        import ray
         from ray import exceptions
 
         try:
-            answer: WorkerMessage = ray.get(self.reference)
+            answer: WorkerMessage = _ray().get(self.reference)
         except exceptions.OutOfMemoryError as error:
             return _death("was killed by Ray, because the memory of the node ran out", error, out_of_memory=True)
         except (exceptions.TaskCancelledError, exceptions.WorkerCrashedError, exceptions.NodeDiedError) as error:

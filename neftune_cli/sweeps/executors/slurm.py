@@ -81,7 +81,7 @@ def sbatch_text(parameters: Mapping[str, Any], folder: Path, command: str, jobs:
     """
     from submitit.slurm.slurm import _make_sbatch_string
 
-    array = {"map_count": jobs} if jobs > 1 else {}
+    array: dict[str, Any] = {"map_count": jobs} if jobs > 1 else {}
     text: str = _make_sbatch_string(command=command, folder=folder, **parameters, **array)
     return text
 
