@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install and start SLURM on this machine as a cluster of one node, on Debian or Ubuntu as root.
-# Usage: .ci/slurm_node.sh [start|stop]
+# Usage: .ci/slurm_node.sh [start|stop]. It replaces /etc/slurm/slurm.conf.
 set -eu
 
 state=/tmp/neftune-slurm
@@ -17,7 +17,7 @@ if [ "${1:-start}" = stop ]; then
     exit 0
 fi
 
-if ! command -v slurmctld slurmd munged sbatch >/dev/null; then
+if ! { command -v slurmctld && command -v slurmd && command -v munged && command -v sbatch; } >/dev/null; then
     apt-get update -q
     DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends slurmctld slurmd slurm-client munge
 fi
