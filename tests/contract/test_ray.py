@@ -20,7 +20,8 @@ from neftune_cli.sweeps.executors.ray import RayCluster, _fitting
 SMALL = "--quiet --alphas 0,5 --seeds 1 --train-examples 32 --eval-examples 4 --epochs 6 --max-new-tokens 4".split()
 TABLES = ("loss.csv", "eval.csv", "curves.csv", "summary.md")
 WAIT_SECONDS = 220
-RUNNING = "trials/alpha=5,*/metrics.jsonl"
+CHECKPOINT = "trials/alpha=5,*/checkpoints/step-*/index.json"
+FIRST_STEP = "'epoch': '0.5'"
 
 
 def command(folder: Path, *options: str) -> list[str]:
@@ -64,14 +65,15 @@ def cluster() -> Iterator[Any]:
 def test_trials_of_a_killed_node_continue_elsewhere(cluster: Any, tmp_path: Path, expected: list[bytes]) -> None:
     node = cluster.add_node(num_cpus=1)
     folder = tmp_path / "sweep"
-    options = ("--executor", "ray", "--address", cluster.address)
+    options = ("--executor", "ray", "--address", cluster.address, "--checkpoint-steps", "1")
     process = subprocess.Popen(command(folder, *options), stderr=subprocess.PIPE, text=True)
-    place = wait_for(folder, RUNNING).parent
+    place = wait_for(folder, CHECKPOINT).parents[2]
     cluster.remove_node(node, allow_graceful=False)
     cluster.add_node(num_cpus=1)
     _, printed = process.communicate(timeout=WAIT_SECONDS)
     assert process.returncode == 0, printed
-    assert (place / "log.txt").read_text().count(" attempt ") == 2
+    log = (place / "log.txt").read_text()
+    assert (log.count(" attempt "), log.count(FIRST_STEP)) == (2, 1)
     assert tables(folder) == expected
 
 
@@ -82,9 +84,9 @@ def test_same_command_continues_after_the_kill_of_the_driver(
 ) -> None:
     cluster.add_node(num_cpus=2)
     folder = tmp_path / "sweep"
-    options = ("--executor", "ray", "--address", cluster.address)
+    options = ("--executor", "ray", "--address", cluster.address, "--checkpoint-steps", "1")
     process = subprocess.Popen(command(folder, *options), stderr=subprocess.DEVNULL)
-    wait_for(folder, RUNNING)
+    wait_for(folder, CHECKPOINT)
     process.send_signal(signal.SIGKILL)
     process.wait()
     subprocess.run(command(folder, *options), check=True, capture_output=True)
