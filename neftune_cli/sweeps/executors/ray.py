@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,13 +82,14 @@ class RayCluster:
         path = with_this_package(os.environ).get("PYTHONPATH")
         try:
             _check_reachable(self._address)
-            _ray().init(
-                address=self._address,
-                namespace="neftune",
-                log_to_driver=False,
-                logging_level="ERROR",
-                runtime_env={"env_vars": {"PYTHONPATH": path}} if path else None,
-            )
+            with _signals_kept():
+                _ray().init(
+                    address=self._address,
+                    namespace="neftune",
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    runtime_env={"env_vars": {"PYTHONPATH": path}} if path else None,
+                )
         except (OSError, ValueError, RuntimeError) as error:
             first_line = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             what = f"There is no Ray cluster at {self._address or 'the default address'}: {first_line}."
@@ -101,6 +103,18 @@ def _ray() -> Any:
     import ray
 
     return ray
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Restore the handlers of signals, because Ray installs its own, which would end a sweep without checkpoints."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _check_reachable(address: str | None) -> None:
