@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
-from neftune_cli.commands import analysis_options, data_options
+from neftune_cli.commands import analysis_options, cluster_options, data_options
 from neftune_cli.commands.routing import Destination, Option
 from neftune_cli.config import choices, run_settings
 from neftune_cli.config.executors import EXECUTORS
@@ -20,7 +20,7 @@ def parsers() -> dict[str, str]:
     return {option.field: option.read for option in DECLARED if option.read}
 
 
-NOISE, TRAINING, EVALUATION, RUN, CLUSTER = "Noise", "Training", "Evaluation", "Run", "Cluster"
+NOISE, TRAINING, EVALUATION, RUN = "Noise", "Training", "Evaluation", "Run"
 _SPEC, _RUN, _COMMAND = Destination.SPEC, Destination.RUN, Destination.COMMAND
 
 
@@ -329,57 +329,6 @@ Workers = Annotated[
 
 
 Executor = Annotated[str, Option("--executor", "Where the trials run (default local).", RUN, _RUN, names=_executors)]
-Slurm = Annotated[
-    list[str] | None,
-    Option(
-        "--slurm",
-        "Setting of SLURM jobs for --executor slurm, for example partition=gpu, time=120 (minutes) or gres=gpu:1; may "
-        "be repeated.",
-        CLUSTER,
-        _RUN,
-        metavar="KEY=VALUE",
-    ),
-]
-Detach = Annotated[
-    bool,
-    Option(
-        "--detach",
-        "End the command when all trials are submitted (--executor slurm). The same command later shows the results.",
-        CLUSTER,
-        _RUN,
-    ),
-]
-Address = Annotated[
-    str | None,
-    Option(
-        "--address",
-        "Address of the Ray cluster for --executor ray; auto: the cluster of this machine (default auto, or a new "
-        "cluster on this machine if there is none).",
-        CLUSTER,
-        _RUN,
-        metavar="HOST:PORT",
-    ),
-]
-GpusPerTrial = Annotated[
-    float | None,
-    Option(
-        "--gpus-per-trial",
-        "GPUs of each trial with --executor ray; 0.5 runs two trials on one GPU (default 1 if the cluster has GPUs).",
-        CLUSTER,
-        _RUN,
-        metavar="N",
-    ),
-]
-CpusPerTrial = Annotated[
-    float | None,
-    Option(
-        "--cpus-per-trial",
-        "CPU cores of each trial with --executor ray, which are also its threads (default 1).",
-        CLUSTER,
-        _RUN,
-        metavar="N",
-    ),
-]
 Retry = Annotated[run_settings.Retry | None, Option("--retry", "Run failed trials again.", RUN, _RUN)]
 FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]
 OnOom = Annotated[
@@ -419,9 +368,10 @@ CheckpointMinutes = Annotated[
 Quiet = Annotated[bool, Option("--quiet", "Show no progress.", RUN, _COMMAND)]
 Json = Annotated[bool, Option("--json", "Print one JSON summary on stdout, and nothing else.", RUN, _COMMAND)]
 
+_SHARED = [hint for module in (data_options, analysis_options, cluster_options) for hint in vars(module).values()]
 DECLARED: tuple[Option, ...] = tuple(
     option
-    for hint in [*vars(data_options).values(), *vars(analysis_options).values(), *globals().values()]
+    for hint in [*_SHARED, *globals().values()]
     for option in getattr(hint, "__metadata__", ())
     if isinstance(option, Option)
 )

@@ -76,7 +76,7 @@ def test_the_meaning_of_every_executor_is_shown(neftune: Neftune, monkeypatch: p
         text = neftune("sweep", "--help").out
     finally:
         EXECUTORS.unregister("remote")
-    assert "<local|inline|remote>" in text
+    assert "<local|inline|slurm|ray|remote>" in text
     assert "local: worker processes on this machine. inline: the main process" in text
     assert "remote: another machine." in text
 
