@@ -1,7 +1,7 @@
 """A node of a cluster: answer requests and run trials in a worker process there, as the local executor does here.
 
-A scheduler starts `NodeWorker` on the node. The worker process is its child, so the worker notices when the scheduler
-kills this process: the running trial then writes a checkpoint and releases its lease.
+A scheduler starts `NodeWorker` on the node. The worker process is its child, and notices if only this process is killed:
+the running trial then writes a checkpoint and releases its lease. Ray kills the child too.
 """
 
 import os
