@@ -9,7 +9,7 @@ SPREAD := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 LATEST := transformers trl accelerate datasets peft pandas typer rich pydantic
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup test test-slow crash fuzz lint reference latest bench ablation smollm2 ablation-smollm2 tiny-base simulations
+.PHONY: help setup test test-slow crash slurm fuzz lint reference latest bench ablation smollm2 ablation-smollm2 tiny-base simulations
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -31,6 +31,11 @@ test-slow: setup ## Run all tests, the slow ones included
 
 crash: setup ## Kill sweeps at each stage and at random times, resume them, and compare the results (about 20 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m crash -n 2 --dist loadfile
+
+slurm: setup ## Start SLURM on this machine as a cluster of one node (Debian, as root), and run sweeps on it
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,slurm]'
+	.ci/slurm_node.sh
+	NEFTUNE_TEST_SLURM="time=10" OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m '' tests/contract/test_slurm.py
 
 fuzz: setup ## Read 2,000 damaged data files (about 1 minute)
 	$(BIN)/python -m pytest -m fuzz

@@ -62,11 +62,12 @@ def executable_plan(
         UsageError: every problem of the request; or only one trial is allowed, and the folder has another.
 
     """
-    with Interrupts() as interrupts, make_executor(_executor_name(running)) as executor:
+    with Interrupts() as interrupts, _executor(running) as executor:
         say = _say_nothing if quiet else _say
 
         def inspect(spec: SweepSpec) -> Inspection:
-            found = remembered(spec) or executor.inspect(spec)
+            known = remembered(spec) if running.on_this_machine else None
+            found = known or executor.inspect(spec)
             return found.for_processes(running.trial_settings.processes, available_cores())
 
         planned = plan_sweep(file, fields, output, inspect, lambda: say(READING))
@@ -88,13 +89,13 @@ def _say(line: str) -> None:
 def _say_nothing(line: str) -> None: ...
 
 
-def _executor_name(running: SweepSettings) -> str:
+def _executor(running: SweepSettings) -> Executor:
     if running.workers != 0:
-        return running.executor
+        return make_executor(running.executor, running.executor_settings)
     if running.executor not in (LOCAL, INLINE):
         what = f"--workers 0 runs the trials in the main process, but --executor {running.executor} does not."
         raise UsageError(Problem(what, "Remove one of them."))
-    return INLINE
+    return make_executor(INLINE)
 
 
 def run_and_report(

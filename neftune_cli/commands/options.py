@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
-from neftune_cli.commands import analysis_options, data_options
+from neftune_cli.commands import analysis_options, cluster_options, data_options
 from neftune_cli.commands.routing import Destination, Option
 from neftune_cli.config import choices, run_settings
 from neftune_cli.config.executors import EXECUTORS
@@ -389,9 +389,10 @@ CheckpointMinutes = Annotated[
 Quiet = Annotated[bool, Option("--quiet", "Show no progress.", RUN, _COMMAND)]
 Json = Annotated[bool, Option("--json", "Print one JSON summary on stdout, and nothing else.", RUN, _COMMAND)]
 
+_SHARED = [hint for module in (data_options, analysis_options, cluster_options) for hint in vars(module).values()]
 DECLARED: tuple[Option, ...] = tuple(
     option
-    for hint in [*vars(data_options).values(), *vars(analysis_options).values(), *globals().values()]
+    for hint in [*_SHARED, *globals().values()]
     for option in getattr(hint, "__metadata__", ())
     if isinstance(option, Option)
 )

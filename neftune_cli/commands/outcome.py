@@ -12,6 +12,7 @@ from rich.console import Console
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.commands.panels import columns_variable
 from neftune_cli.commands.request import PlannedSweep
+from neftune_cli.config.command_line import command_again
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
 from neftune_cli.reporting.documents import OutputFormat, document, to_text
@@ -37,13 +38,23 @@ def print_results(planned: PlannedSweep, outcome: SweepOutcome, *, as_json: bool
         exported = json.loads(document(comparisons, OutputFormat.JSON)) if compared else {"comparisons": []}
         _print_summary(planned, outcome, exported)
     elif compared:
-        if single_trial:
-            for comparison in comparisons:
-                _print_against_base(comparison)
-        else:
-            print_screens(comparisons, reported=[str(planned.folder.path)])
-        for line in (*_training_amounts(planned), *_counts(planned, outcome)):
-            typer.echo(line, err=True)
+        _print_comparisons(planned, comparisons, single_trial=single_trial)
+        _say(*_training_amounts(planned), *_counts(planned, outcome))
+    elif outcome.submitted:
+        _say(_submitted(outcome), *_counts(planned, outcome))
+
+
+def _print_comparisons(planned: PlannedSweep, comparisons: Sequence[Comparison], *, single_trial: bool) -> None:
+    if not single_trial:
+        print_screens(comparisons, reported=[str(planned.folder.path)])
+        return
+    for comparison in comparisons:
+        _print_against_base(comparison)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        typer.echo(line, err=True)
 
 
 def _compared(planned: PlannedSweep, outcome: SweepOutcome) -> list[ComparedEvidence]:
@@ -119,11 +130,18 @@ def _training_amounts(planned: PlannedSweep) -> Iterator[str]:
         )
 
 
+def _submitted(outcome: SweepOutcome) -> str:
+    trials = "1 trial waits or runs" if outcome.submitted == 1 else f"{outcome.submitted} trials wait or run"
+    how = "`neftune status` shows their progress. This command shows the results when they have ended:"
+    return f"{trials} on the cluster. {how}\n  {command_again()}"
+
+
 def _counts(planned: PlannedSweep, outcome: SweepOutcome) -> Iterator[str]:
     """Yield the number of trials of each kind, and the place of the models if there are any."""
     folder = planned.folder.path
     elsewhere = f", run by another process: {outcome.run_elsewhere}" if outcome.run_elsewhere else ""
-    left = f", left: {outcome.left} (the same command runs them)" if outcome.left else ""
+    unrun = outcome.left - outcome.submitted
+    left = f", left: {unrun} (the same command runs them)" if unrun > 0 else ""
     counts = f"{outcome.run_now}, done before: {outcome.already_done}{elsewhere}{left}"
     yield f"Trials run, the base model included: {counts}; results in {folder}"
     match outcome.models:
@@ -141,6 +159,7 @@ def _print_summary(planned: PlannedSweep, outcome: SweepOutcome, comparisons: di
         "run_elsewhere": outcome.run_elsewhere,
         "failed": outcome.failed,
         "left": outcome.left,
+        "submitted": outcome.submitted,
         "models": [str(model) for model in outcome.models],
         "halted": outcome.halted,
         "interrupted": outcome.interrupted,

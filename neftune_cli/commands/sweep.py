@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from neftune_cli.commands import analysis_options, data_options, options
+from neftune_cli.commands import analysis_options, cluster_options, data_options, options
 from neftune_cli.commands.routing import Destination, values_for
 from neftune_cli.config.run_settings import Keep, OnOom
 from neftune_cli.errors import Problems
@@ -66,6 +66,11 @@ def sweep(
     workers: options.Workers = "auto",
     nproc: options.NumberOfProcesses = 1,
     executor: options.Executor = "local",
+    slurm: cluster_options.Slurm = None,
+    detach: cluster_options.Detach = False,
+    address: cluster_options.Address = None,
+    gpus_per_trial: cluster_options.GpusPerTrial = None,
+    cpus_per_trial: cluster_options.CpusPerTrial = None,
     retry: options.Retry = None,
     fail_fast: options.FailFast = False,
     on_oom: options.OnOom = OnOom.FAIL,

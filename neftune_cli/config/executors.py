@@ -3,16 +3,18 @@
 This module imports no executor, so that the command line can list and check the names.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 from neftune_cli.config.registry import Registry, imported
+from neftune_cli.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from neftune_cli.sweeps.executors import Executor
 
-INLINE, LOCAL = "inline", "local"
+INLINE, LOCAL, SLURM, RAY = "inline", "local", "slurm", "ray"
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,14 @@ class ExecutorDeclaration:
     """Value of `--executor`."""
     description: str
     """One line for help texts and docs."""
-    make: "str | Callable[[], Executor]"
+    make: "str | Callable[..., Executor]"
     """Class or function that returns an executor, or `module:name` to import it at first use."""
+    settings: tuple[str, ...] = ()
+    """Options that only this executor reads, for example `gpus_per_trial`. `make` receives the given ones by name."""
+    library: str = ""
+    """Package that the executor imports, with the name of the extra that installs it; empty if it needs none."""
+    on_this_machine: bool = True
+    """Whether trials run on this machine, so that its cores and memory, and calibrations on it, apply to them."""
 
 
 EXECUTORS: Registry[ExecutorDeclaration] = Registry(
@@ -42,17 +50,41 @@ def register_executor(executor: ExecutorDeclaration) -> ExecutorDeclaration:
     return EXECUTORS.register(executor)
 
 
-def make_executor(name: str) -> "Executor":
+def make_executor(name: str, settings: Mapping[str, Any] | None = None) -> "Executor":
     """Return a new executor, which is a context manager.
 
+    Args:
+        name: a registered name.
+        settings: values of the options that only this executor reads.
+
     Raises:
-        UsageError: the name is unknown. The message lists the known names.
+        UsageError: the name is unknown, or the executor's library is not installed. The message lists the known names.
 
     """
-    declared = EXECUTORS[name].make
-    make = imported(declared) if isinstance(declared, str) else declared
-    executor: Executor = make()
+    declared = EXECUTORS[name]
+    if missing := list(missing_library(name)):
+        raise UsageError(*missing)
+    make = imported(declared.make) if isinstance(declared.make, str) else declared.make
+    executor: Executor = make(**(settings or {}))
     return executor
+
+
+def missing_library(name: str) -> Iterator[Problem]:
+    """Yield a problem if the library of an executor is not installed."""
+    library = EXECUTORS[name].library if name in EXECUTORS else ""
+    if library and find_spec(library) is None:
+        what = f"--executor {name} needs the package {library}, which is not installed."
+        yield Problem(what, f"Run `pip install 'neftune[{name}]'`.")
+
+
+def settings_without_effect(name: str, settings: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield a problem for each given option that belongs to another executor."""
+    for setting in settings:
+        if name in EXECUTORS and setting not in EXECUTORS[name].settings:
+            option = f"--{setting.replace('_', '-')}"
+            owners = [other for other in EXECUTORS if setting in EXECUTORS[other].settings]
+            fix = f"Add --executor {owners[0]}, or remove {option}." if owners else f"Remove {option}."
+            yield Problem(f"{option} has no effect with --executor {name}.", fix)
 
 
 register_executor(
@@ -63,5 +95,25 @@ register_executor(
         INLINE,
         "the main process, one trial after another, for debugging; --workers 0 selects it too",
         "neftune_cli.sweeps.executors.inline:InlineExecutor",
+    )
+)
+register_executor(
+    ExecutorDeclaration(
+        SLURM,
+        "jobs of a SLURM cluster; needs the extra slurm and a results folder on a shared disk",
+        "neftune_cli.sweeps.executors.slurm:make_slurm_executor",
+        settings=("slurm", "detach"),
+        library="submitit",
+        on_this_machine=False,
+    )
+)
+register_executor(
+    ExecutorDeclaration(
+        RAY,
+        "tasks of a Ray cluster; needs the extra ray and a results folder on a shared disk",
+        "neftune_cli.sweeps.executors.ray:make_ray_executor",
+        settings=("address", "gpus_per_trial", "cpus_per_trial"),
+        library="ray",
+        on_this_machine=False,
     )
 )

@@ -7,12 +7,14 @@ trial that ran out of memory. `--no-stop-on-divergence` completes trials that wo
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from neftune_cli.config.executors import EXECUTORS, LOCAL, missing_library, settings_without_effect
+from neftune_cli.config.slurm_settings import parse_slurm
 from neftune_cli.errors import Problem, Problems, UsageError
 
 
@@ -85,8 +87,10 @@ class SweepSettings:
 
     workers: int | None = None
     """Number of trials that run in parallel; 0 runs them in the main process; None depends on machine and model."""
-    executor: str = "local"
+    executor: str = LOCAL
     """Name of the executor; `workers` 0 means the one that runs trials in the main process."""
+    executor_settings: Mapping[str, Any] = field(default_factory=dict)
+    """Values of the options that only this executor reads, by parameter name."""
     trial_settings: TrialSettings = TrialSettings()
     """Run settings of each trial."""
     keep: Keep = Keep.NONE
@@ -97,6 +101,16 @@ class SweepSettings:
     """Whether all trials stop when one fails."""
     estimate: bool = False
     """Whether calibration steps estimate time and memory before the first trial."""
+
+    @property
+    def detach(self) -> bool:
+        """Return whether the command ends when all trials are submitted."""
+        return bool(self.executor_settings.get("detach"))
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Return whether the trials run on this machine."""
+        return EXECUTORS[self.executor].on_this_machine
 
 
 def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
@@ -119,14 +133,16 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     problems.attempt(
         partial(_check_rate_is_used, unread.pop("hourly_rate", None), dry_run=unread.pop("dry_run", False))
     )
-    processes = unread.pop("nproc", 1)
-    problems.add(_problems_of_processes(processes, workers, unread.get("executor", "local")))
+    processes, executor = unread.pop("nproc", 1), unread.pop("executor", LOCAL)
+    problems.add(_problems_of_processes(processes, workers, executor))
+    executor_settings = problems.attempt(partial(_executor_settings, executor, unread))
     tracking = problems.attempt(partial(_tracking, unread.pop("track", None)))
     problems.raise_any()
     keep = unread.pop("keep", Keep.NONE)
     settings = SweepSettings(
         workers=1 if processes > 1 else workers,
-        executor=unread.pop("executor", "local"),
+        executor=executor,
+        executor_settings=executor_settings or {},
         trial_settings=TrialSettings(
             checkpoint_steps=unread.pop("checkpoint_steps"),
             checkpoint_minutes=unread.pop("checkpoint_minutes"),
@@ -139,7 +155,8 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
         keep=keep,
         retry_failed=unread.pop("retry", None) is Retry.FAILED,
         fail_fast=unread.pop("fail_fast", False),
-        estimate=unread.pop("estimate", False) and processes == 1,  # a calibration is of one process
+        # a calibration is of one process on this machine
+        estimate=unread.pop("estimate", False) and processes == 1 and EXECUTORS[executor].on_this_machine,
     )
     if unread:
         raise TypeError(f"No run setting reads the arguments {', '.join(unread)}.")
@@ -152,6 +169,38 @@ def _tracking(trackers: Sequence[str] | None) -> Tracking | None:
         what = f"--track {min(unknown)}: there is no such tracker."
         raise UsageError(Problem(what, f"Use one of {', '.join(Tracker)}."))
     return Tracking(tuple(dict.fromkeys(map(str, trackers))), str(Path.cwd())) if trackers else None
+
+
+EXECUTOR_OPTIONS = ("slurm", "detach", "address", "gpus_per_trial", "cpus_per_trial")
+"""Options that only one executor reads."""
+
+
+def _executor_settings(executor: str, unread: dict[str, Any]) -> dict[str, Any]:
+    """Take the given options of an executor out of the arguments.
+
+    Raises:
+        UsageError: one problem for each option without effect or with an invalid value, and for a missing library.
+
+    """
+    values = {name: unread.pop(name, None) for name in EXECUTOR_OPTIONS}
+    given = {name: value for name, value in values.items() if not (value is None or value is False or value == [])}
+    problems = Problems()
+    problems.add(missing_library(executor))
+    problems.add(settings_without_effect(executor, given))
+    if (texts := given.get("slurm")) is not None:
+        given["slurm"] = problems.attempt(partial(parse_slurm, texts))
+    for name in ("gpus_per_trial", "cpus_per_trial"):
+        problems.attempt(partial(_check_resource, name, given.get(name)))
+    problems.raise_any()
+    return given
+
+
+def _check_resource(name: str, value: float | None) -> None:
+    option = f"--{name.replace('_', '-')}"
+    if value is None or (math.isfinite(value) and value >= 0 and (value <= 1 or value == int(value))):
+        return
+    what = f"{option} must be a whole number, or a number between 0 and 1; {value:.15g} was given."
+    raise UsageError(Problem(what, f"Use for example {option} 1, or {option} 0.5 for two trials on one."))
 
 
 def parse_workers(text: str) -> int | None:

@@ -2,7 +2,9 @@
 
 import re
 import sys
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from neftune_cli.store.temporary_files import is_temporary, remove_abandoned_fil
 from neftune_cli.store.trials import TrialFolder
 
 SWEEP_FILE, MANIFEST_FILE = "sweep.yaml", "manifest.json"
+JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 
 class SweepFolder:
@@ -152,6 +155,22 @@ class SweepFolder:
         columns = (name for name in _CURVE_COLUMNS if name != _SUBSET or any(row[name] for row in curves))
         self._write_csv("curves.csv", (*key, *columns), curves)
         sys.audit("neftune.tables-written", str(self.path))
+
+    def new_job_folder(self) -> Path:
+        """Create a folder for the files of submitted jobs, below `jobs/`."""
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        path = self.path.absolute() / JOBS_FOLDER / f"{stamp}-{uuid.uuid4().hex[:6]}"
+        path.mkdir(parents=True)
+        return path
+
+    def write_jobs(self, folder: Path, jobs: Mapping[str, str]) -> None:
+        """Write the scheduler's id of the job of each trial, by trial id, into a folder of `new_job_folder`."""
+        write_atomically(folder / _JOB_LIST, pretty_json({"schema_version": SCHEMA_VERSION, "jobs": dict(jobs)}))
+
+    def jobs(self) -> list[tuple[Path, dict[str, str]]]:
+        """Return the folders of submitted jobs with the ids of their jobs by trial id, the latest first."""
+        folders = sorted((self.path.absolute() / JOBS_FOLDER).glob("*/"), reverse=True)
+        return [(path, dict((read_json(path / _JOB_LIST) or {}).get("jobs", {}))) for path in folders]
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file into the folder."""

@@ -29,6 +29,8 @@ class DispatchResult:
     """The failure of the results folder that prevents all trials, or None."""
     stopped: bool = False
     """Whether the remaining trials were asked to stop."""
+    submitted: set[str] = field(default_factory=set)
+    """Ids of the trials that go on after the end of this process."""
     shared: bool = field(default=False, repr=False)
     """Whether another process has leased a trial."""
 
@@ -64,11 +66,16 @@ class Dispatcher:
         self._interrupted: Callable[[], bool] = lambda: False
         self.result = DispatchResult()
 
-    def run(self, trials: Iterable[Trial], interrupted: Callable[[], bool]) -> DispatchResult:
-        """Run the trials. When `interrupted` returns True, ask the running ones to write a checkpoint and end."""
+    def run(self, trials: Iterable[Trial], interrupted: Callable[[], bool], *, detach: bool = False) -> DispatchResult:
+        """Run the trials. When `interrupted` returns True, ask the running ones to write a checkpoint and end.
+
+        With `detach`, only submit them, and return at once.
+        """
         self._waiting = [Job(trial, self._settings) for trial in trials]
         self._failed_before = {job.trial.id: _failure_time(self._trial_folder(job.trial)) for job in self._waiting}
         self._interrupted = interrupted
+        if detach:
+            return self._submit_all()
         while self._running or (self._waiting and not self.result.stopped):
             if interrupted() and not self.result.stopped:
                 self._stop()
@@ -77,6 +84,13 @@ class Dispatcher:
                 self._submit()
             for event in self._executor.wait(_WAIT_SECONDS):
                 self._handle(event)
+        return self.result
+
+    def _submit_all(self) -> DispatchResult:
+        self._submit()
+        for event in self._executor.wait(0):
+            self._handle(event)
+        self.result.submitted = set(self._running)
         return self.result
 
     def _submit(self) -> None:
@@ -142,7 +156,7 @@ class Dispatcher:
         trial = job.trial
         if self.result.stopped:
             return
-        if retry := job.retry(out_of_memory=death.out_of_memory):
+        if retry := job.retry(out_of_memory=death.out_of_memory, machine_lost=death.machine_lost):
             halved = " with half the batch size" if retry.halvings > job.halvings else ""
             self._observer.note(f"{trial.label}: the worker {death.reason}. Retrying{halved}.")
             self._waiting.insert(0, retry)

@@ -52,6 +52,15 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
+class Slots:
+    """Trials that an executor can run in parallel on other machines."""
+
+    number: int
+    threads: int
+    """Compute threads of each trial."""
+
+
+@dataclass(frozen=True)
 class Inspection:
     """Facts that a plan needs before model and data are prepared."""
 
@@ -75,6 +84,8 @@ class Inspection:
     """None if the data have a problem."""
     seconds: float = 0.0
     """Duration of the inspection, with the start of its worker."""
+    slots: Slots | None = None
+    """Trials in parallel; None if the cores and the memory of this machine determine them."""
 
     def for_processes(self, processes: int, cores: int) -> "Inspection":
         """Return the facts for trials that several processes train together, with the problems of that.

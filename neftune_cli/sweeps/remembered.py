@@ -96,15 +96,20 @@ def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(checked).encode()).hexdigest()
 
 
-def remembered_inspection(spec: SweepSpec) -> Inspection | None:
-    """Return the inspection of a spec on a known machine; None if it needs torch, or if there may be a problem."""
+def remembered_inspection(spec: SweepSpec, machine: Key | None = None) -> Inspection | None:
+    """Return the inspection of a spec on a known machine; None if it needs torch, or if there may be a problem.
+
+    Args:
+        spec: the spec.
+        machine: what identifies the machine; None for this one.
+    """
     from neftune_cli.data.loading import load_data
     from neftune_cli.models.sources import find_model
 
     recipes = [spec.recipe_of(arm) for arm in spec.arms]
     if spec.load_in_4bit or any(arm.snr for arm in spec.arms) or any(recipe.sft for recipe in recipes):
         return None
-    known = recall(MachineFacts, machine_key())
+    known = recall(MachineFacts, machine or machine_key())
     if known is None:
         return None
     try:
@@ -122,11 +127,12 @@ def remembered_inspection(spec: SweepSpec) -> Inspection | None:
     )
 
 
-def remember_machine(found: Inspection) -> None:
-    """Remember the facts of an inspection about the machine."""
+def remember_machine(found: Inspection, machine: Key | None = None) -> None:
+    """Remember the facts of an inspection about the machine: this one, or the one that a key identifies."""
+    key = machine or machine_key()
     own = {name: getattr(found, name) for name in MachineFacts.__dataclass_fields__}
-    if not found.spec.load_in_4bit and recall(MachineFacts, machine_key()) is None:
-        remember(MachineFacts(**own), machine_key())
+    if not found.spec.load_in_4bit and recall(MachineFacts, key) is None:
+        remember(MachineFacts(**own), key)
 
 
 def remembered_preparation(plan: Plan, trials: Sequence[TrialSpec]) -> Preparation | None:

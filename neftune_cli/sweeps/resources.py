@@ -11,7 +11,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.data.batches import CACHE_BYTES, MOST_PROMPTS, tokens_at_once
 from neftune_cli.formatting import counted
 from neftune_cli.store import KEPT_CHECKPOINTS, SweepFolder
-from neftune_cli.sweeps.inspection import Preparation
+from neftune_cli.sweeps.inspection import Preparation, Slots
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.training.trial import Trial
 
@@ -100,6 +100,8 @@ def allocate_workers(
         )
         for trial in missing
     )
+    if found.slots:
+        return _allocate_slots(plan, missing, folder, preparation, found.slots, workers, startup)
     if workers is None:
         count = automatic_workers(
             len(plan.trials), cores=cores, memory=memory, need=need, gpus=found.gpus, device=found.device
@@ -118,6 +120,32 @@ def allocate_workers(
         cores=cores,
         most_threads=before if "workers" in folder.manifest() else cores,
         is_automatic=workers is None and found.device == "cpu",
+        startup=startup,
+    )
+
+
+def _allocate_slots(
+    plan: Plan,
+    missing: Sequence[Trial],
+    folder: SweepFolder,
+    preparation: Preparation,
+    slots: Slots,
+    workers: int | None,
+    startup: float,
+) -> WorkerAllocation:
+    """Return the workers of an executor on other machines, whose memory is not known here."""
+    count = max(1, min(workers or slots.number, len(plan.trials)))
+    before = (folder.manifest().get("workers") or {}).get("threads", slots.threads)
+    return WorkerAllocation(
+        workers=min(count, len(missing)),
+        threads=min(slots.threads, before),
+        gpus=plan.inspection.gpus,
+        preparation=preparation,
+        memory=None,
+        planned=count,
+        cores=slots.number * slots.threads,
+        most_threads=slots.threads,
+        is_automatic=False,
         startup=startup,
     )
 

@@ -6,17 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neftune_cli.config.run_settings import Keep, SweepSettings
+from neftune_cli.config.spec import TrialSpec
 from neftune_cli.formatting import counted, local_time, size
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.dispatch import Dispatcher
 from neftune_cli.sweeps.estimate import CostEstimate, PlannedCost, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
+from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
 from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.sweeps.progress import Observer
-from neftune_cli.sweeps.remembered import remember_preparation
+from neftune_cli.sweeps.remembered import remember_preparation, remembered_preparation
 from neftune_cli.sweeps.resources import GIB, WorkerAllocation, allocate_workers, memory_warning
 from neftune_cli.training.trial import Trial
 
@@ -41,11 +43,13 @@ class SweepOutcome:
     halted: str = ""
     """Reason why no further trial could run; empty if there is none."""
     interrupted: bool = False
+    submitted: int = 0
+    """Trials that go on after the end of the command, with --detach."""
 
     @property
     def was_cut_short(self) -> bool:
         """Return whether trials may be left that did not run."""
-        return self.interrupted or bool(self.halted)
+        return self.interrupted or bool(self.halted) or self.submitted > 0
 
 
 def run_sweep(
@@ -72,7 +76,7 @@ def run_sweep(
     """
     missing = missing_trials(plan, folder, retry_failed=settings.retry_failed)
     done_before = done_trials(plan, folder)
-    allocation = allocate_workers(plan, missing, folder, executor.prepare, settings.workers) if missing else None
+    allocation = _allocation(plan, missing, folder, executor, settings) if missing else None
     folder.open(plan.spec)
     folder.remove_leftovers(lease_seconds=settings.trial_settings.lease_seconds)
     notes = [*plan.notes, *plan.data.notes]
@@ -89,12 +93,12 @@ def run_sweep(
         folder, executor, observer, trial_settings, after_trial=updates.update, fail_fast=settings.fail_fast
     )
     with interrupts.graceful(executor.interrupt):
-        ran = dispatcher.run(missing, lambda: interrupts.requested)
+        ran = dispatcher.run(missing, lambda: interrupts.requested, detach=settings.detach)
     if not ran.halted:
-        updates.finish(changed=bool(missing))
+        updates.finish(changed=bool(missing) and not ran.submitted)
     done = done_trials(plan, folder)
     failed = failed_trials(plan, folder)
-    if not ran.stopped:
+    if not (ran.stopped or ran.submitted):
         failed |= _without_result(plan, done | {trial.id for trial in plan.trials if trial.label in failed})
     return SweepOutcome(
         already_done=len(done_before),
@@ -105,6 +109,22 @@ def run_sweep(
         models=_models(plan, folder),
         halted=_halt_reason(ran.halted, _disk_need(settings.keep, missing, allocation)),
         interrupted=interrupts.requested,
+        submitted=len(ran.submitted - done),
+    )
+
+
+def _allocation(
+    plan: Plan, missing: Sequence[Trial], folder: SweepFolder, executor: Executor, settings: SweepSettings
+) -> WorkerAllocation:
+    """Return the workers. The sizes of a model are remembered for executors that queue for another machine."""
+
+    def prepare(trials: Sequence[TrialSpec]) -> Preparation:
+        found = remembered_preparation(plan, trials) or executor.prepare(trials)
+        remember_preparation(plan, trials, found)
+        return found
+
+    return allocate_workers(
+        plan, missing, folder, executor.prepare if settings.on_this_machine else prepare, settings.workers
     )
 
 

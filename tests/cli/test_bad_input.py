@@ -94,8 +94,14 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
             "  Use --noise-target all.\n",
         ),
         (
-            ("--executor", "ray"),
-            "Error: --executor must be local or inline; 'ray' was given.\n  Use --executor local.\n",
+            ("--executor", "kubernetes"),
+            "Error: --executor must be local, inline, slurm or ray; 'kubernetes' was given.\n  Use --executor local.\n",
+        ),
+        (
+            ("--slurm", "partition=gpu", "--detach", "--address", "auto"),
+            "Error: --slurm has no effect with --executor local.\n  Add --executor slurm, or remove --slurm.\n"
+            "Error: --detach has no effect with --executor local.\n  Add --executor slurm, or remove --detach.\n"
+            "Error: --address has no effect with --executor local.\n  Add --executor ray, or remove --address.\n",
         ),
         (
             ("--keep", "some"),

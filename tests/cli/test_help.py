@@ -70,13 +70,13 @@ def test_the_numbers_of_examples_in_the_help_are_those_of_the_data(
 
 
 def test_the_meaning_of_every_executor_is_shown(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("COLUMNS", "800")
     EXECUTORS.register(ExecutorDeclaration("remote", "another machine", lambda: pytest.fail("started")))
     try:
         text = neftune("sweep", "--help").out
     finally:
         EXECUTORS.unregister("remote")
-    assert "<local|inline|remote>" in text
+    assert "slurm: jobs of a SLURM cluster" in text
     assert "local: worker processes on this machine. inline: the main process" in text
     assert "remote: another machine." in text
 

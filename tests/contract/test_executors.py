@@ -1,5 +1,7 @@
 """Contract of executors, tested on every registered executor with real trials of a few steps."""
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from neftune_cli.config.executors import (
     LOCAL,
     ExecutorDeclaration,
     make_executor,
+    missing_library,
     register_executor,
 )
 from neftune_cli.config.resolve import resolve_sweep
@@ -20,7 +23,7 @@ from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started
+from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.plan import Plan, make_plan
 from neftune_cli.sweeps.progress import NullObserver
@@ -36,9 +39,20 @@ def spec_of(**changes: object) -> SweepSpec:
     return resolve_sweep(None, {**SMALL, **QUICK, **changes})
 
 
+ON_THIS_MACHINE: dict[str, dict[str, Any]] = {"slurm": {"slurm": {"cluster": "local"}}, "ray": {"address": "local"}}
+"""Settings with which an executor for clusters runs its trials here."""
+
+
+def made_here(name: str) -> Executor:
+    """Return an executor without a cluster, or skip the test if its library is not installed."""
+    if missing := list(missing_library(name)):
+        pytest.skip(missing[0].what)
+    return make_executor(name, ON_THIS_MACHINE.get(name))
+
+
 @pytest.fixture(scope="module", params=EXECUTORS.names())
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    with make_executor(request.param) as one:
+    with made_here(request.param) as one:
         one.start(1, 1, 0)
         yield one
 
@@ -216,9 +230,12 @@ def test_library_error_during_calibration_raises_neftune_error(executor: Executo
         executor.calibrate(trial.spec.model_copy(update={"train": train}), 30.0)
 
 
-@pytest.mark.parametrize("name", [INLINE, pytest.param(LOCAL, marks=pytest.mark.slow)])
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in EXECUTORS.names() if name != INLINE]
+
+
+@pytest.mark.parametrize("name", [INLINE, *OTHERS])
 def test_stopped_trial_releases_its_lease_and_finishes_next_time(name: str, sweep: SweepFolder) -> None:
-    with make_executor(name) as executor:
+    with made_here(name) as executor:
         trial = planned(executor, sweep).trials[-1]
         executor.start(1, 1, 0)
         executor.submit(Job(trial, TrialSettings()), sweep)
@@ -228,9 +245,61 @@ def test_stopped_trial_releases_its_lease_and_finishes_next_time(name: str, swee
         assert failure is not None
         assert failure.kind == "stopped"
         assert not trial_folder(sweep, trial).is_leased()
-    with make_executor(name) as executor:
+    with made_here(name) as executor:
         executor.start(1, 1, 0)
         assert finished(run(executor, sweep, trial)).record
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in EXECUTORS.names() if name != INLINE])
+def test_trial_of_a_killed_worker_continues_from_its_checkpoint(name: str, tmp_path: Path) -> None:
+    steps, settings = {"train": {"max_steps": 12}}, TrialSettings(checkpoint_steps=1)
+    whole, killed = SweepFolder(tmp_path / "whole"), SweepFolder(tmp_path / "killed")
+    with made_here(name) as executor:
+        trial = planned(executor, whole, **steps).trials[-1]
+        executor.start(1, 1, 0)
+        run(executor, whole, trial, settings=settings)
+        planned(executor, killed, **steps)
+        executor.submit(Job(trial, settings), killed)
+        death = wait_and_kill(executor, trial_folder(killed, trial))
+        assert death.trial == trial
+        (event,) = run(executor, killed, trial, settings=settings)[-1:]
+        assert finished([event]).record
+    status = trial_folder(killed, trial).status()
+    assert status is not None
+    assert status.attempts == 2
+    for file in ("record.json", "metrics.jsonl", "examples.parquet"):
+        assert (trial_folder(killed, trial).path / file).read_bytes() == (
+            trial_folder(whole, trial).path / file
+        ).read_bytes()
+
+
+def wait_and_kill(executor: Executor, folder: TrialFolder) -> WorkerDied:
+    """Kill the worker of a trial when there is a checkpoint, and return the event that reports the death."""
+    was_killed = False
+    while True:
+        for event in executor.wait(0.05):
+            if isinstance(event, WorkerDied):
+                return event
+            assert isinstance(event, Started)
+        status = folder.status()
+        if status and status.process and folder.newest_checkpoint() and not was_killed:
+            os.kill(status.process, signal.SIGKILL)
+            was_killed = True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in EXECUTORS.names() if name not in (INLINE, LOCAL)])
+def test_tables_of_a_sweep_are_those_of_the_local_executor(name: str, tmp_path: Path) -> None:
+    tables = {}
+    for one in (LOCAL, name):
+        sweep = SweepFolder(tmp_path / one)
+        with made_here(one) as executor, Interrupts() as interrupts:
+            plan = make_plan(spec_of(), sweep, executor.inspect)
+            outcome = run_sweep(plan, sweep, executor, NullObserver(), interrupts, SweepSettings(workers=2))
+        assert (outcome.run_now, outcome.failed) == (5, {})
+        tables[one] = [(sweep.path / file).read_bytes() for file in ("loss.csv", "eval.csv", "curves.csv")]
+    assert tables[name] == tables[LOCAL]
 
 
 @pytest.mark.parametrize("executor", [name for name in EXECUTORS.names() if name != INLINE], indirect=True)

@@ -114,3 +114,53 @@ def test_all_problems_are_reported_at_once() -> None:
         "--hourly-rate",
         "--hourly-rate",
     ]
+
+
+def test_options_of_another_executor_have_no_effect() -> None:
+    found = problems(slurm=["partition=gpu"], gpus_per_trial=0.0)
+    assert found == [
+        ("--slurm has no effect with --executor local.", "Add --executor slurm, or remove --slurm."),
+        (
+            "--gpus-per-trial has no effect with --executor local.",
+            "Add --executor ray, or remove --gpus-per-trial.",
+        ),
+    ]
+
+
+def test_missing_library_of_an_executor_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neftune_cli.config.executors.find_spec", lambda _: None)
+    assert problems(executor="ray") == [
+        ("--executor ray needs the package ray, which is not installed.", "Run `pip install 'neftune[ray]'`.")
+    ]
+    assert problems(executor="slurm") == [
+        ("--executor slurm needs the package submitit, which is not installed.", "Run `pip install 'neftune[slurm]'`.")
+    ]
+
+
+def test_every_invalid_slurm_setting_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neftune_cli.config.executors.find_spec", lambda _: "found")
+    wrong = ["partitoin=gpu", "time", "time=2h", "cluster=moon"]
+    whats = [what for what, _ in problems(executor="slurm", slurm=wrong)]
+    assert whats == [
+        "--slurm has no key 'partitoin'. Did you mean 'partition'?",
+        "--slurm: 'time' is not KEY=VALUE.",
+        "--slurm time must be a whole number of minutes, 1 or larger; '2h' was given.",
+        "--slurm cluster must be slurm or local; 'moon' was given.",
+    ]
+
+
+def test_executor_settings_are_kept_under_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neftune_cli.config.executors.find_spec", lambda _: "found")
+    found = sweep_settings(
+        {**DEFAULTS, "executor": "slurm", "slurm": ["cpus-per-task=4", "partition=cpu"], "detach": True}
+    )
+    assert found.executor_settings == {"slurm": {"cpus_per_task": 4, "partition": "cpu"}, "detach": True}
+    assert found.detach
+    assert not found.estimate
+
+
+@pytest.mark.parametrize("number", [-1.0, 1.5, float("nan")])
+def test_resources_of_a_trial_are_whole_or_a_fraction_of_one(number: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neftune_cli.config.executors.find_spec", lambda _: "found")
+    ((what, _),) = problems(executor="ray", gpus_per_trial=number)
+    assert what.startswith("--gpus-per-trial must be a whole number, or a number between 0 and 1;")

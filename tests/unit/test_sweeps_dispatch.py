@@ -16,7 +16,7 @@ from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps import dispatch
 from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
-from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, Started, WorkerDied
+from neftune_cli.sweeps.executors import MAX_LOSSES, Event, Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation, resolved_evaluation
 from neftune_cli.sweeps.progress import NullObserver, TrialOutcome
@@ -106,6 +106,10 @@ def die(job: Job, _: SweepFolder) -> Event:
 
 def be_killed(job: Job, _: SweepFolder) -> Event:
     return WorkerDied(job.trial, KILLED, out_of_memory=True)
+
+
+def lose_node(job: Job, _: SweepFolder) -> Event:
+    return WorkerDied(job.trial, "or its node was lost", machine_lost=True)
 
 
 def meet_full_disk(job: Job, _: SweepFolder) -> Event:
@@ -217,6 +221,19 @@ def test_a_second_death_is_recorded_with_the_last_log_line(case: DispatcherCase)
     assert "Fatal Python error: Segmentation fault" in reason
     assert [(one.trial.id, one.reason) for one in case.observer.ended] == [("id0", reason), ("id1", "")]
     assert case.done() == ["id1"]
+
+
+def test_the_loss_of_a_node_does_not_count_as_an_attempt(case: DispatcherCase) -> None:
+    case.run(lose_node, die, lose_node)
+    assert case.submitted == [("id0", 1, 0), ("id0", 1, 0), ("id0", 2, 0), ("id0", 2, 0), ("id1", 1, 0)]
+    assert case.observer.notes[0] == "alpha=0, seed 0: the worker or its node was lost. Retrying."
+    assert case.done() == ["id0", "id1"]
+
+
+def test_a_trial_whose_nodes_are_lost_again_and_again_fails(case: DispatcherCase) -> None:
+    case.run(*[lose_node] * 30)
+    assert len([trial for trial, *_ in case.submitted if trial == "id0"]) == MAX_LOSSES + 1
+    assert case.reason(case.trials[0]) == "Attempt 1: the worker or its node was lost."
 
 
 def test_after_an_out_of_memory_kill_the_batch_size_is_halved_on_request(case: DispatcherCase) -> None:

@@ -15,7 +15,7 @@ from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps import resources
-from neftune_cli.sweeps.inspection import Preparation
+from neftune_cli.sweeps.inspection import Preparation, Slots
 from neftune_cli.sweeps.resources import (
     WorkerAllocation,
     allocate_workers,
@@ -39,9 +39,12 @@ class PreparingExecutor:
         return Preparation((), 1000, 4000, vocabulary=100, width=8, layers=1, longest=10)
 
 
-def allocated(folder: SweepFolder, *, missing: int, workers: int | None = None) -> WorkerAllocation:
+def allocated(
+    folder: SweepFolder, *, missing: int, workers: int | None = None, slots: Slots | None = None
+) -> WorkerAllocation:
     trial = SimpleNamespace(spec=SimpleNamespace(train=resolve_sweep(None, {}).train))
-    plan = SimpleNamespace(trials=(trial,) * TRIALS, inspection=SimpleNamespace(gpus=0, device="cpu", seconds=0.0))
+    found = SimpleNamespace(gpus=0, device="cpu", seconds=0.0, slots=slots)
+    plan = SimpleNamespace(trials=(trial,) * TRIALS, inspection=found)
     executor = PreparingExecutor()
     return allocate_workers(cast(Any, plan), cast(Any, (trial,) * missing), folder, executor.prepare, workers)
 
@@ -78,6 +81,16 @@ def test_threads_do_not_exceed_cores(folder: SweepFolder) -> None:
 def test_workers_share_the_cores(folder: SweepFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resources, "available_cores", lambda: MANY_CORES)
     assert [allocated(folder, missing=TRIALS, workers=workers).threads for workers in (1, 2, 3, 20)] == [8, 4, 2, 1]
+
+
+@pytest.mark.parametrize(("workers", "expected"), [(None, 4), (2, 2), (20, TRIALS)])
+def test_the_slots_of_a_cluster_replace_the_cores_of_this_machine(
+    folder: SweepFolder, workers: int | None, expected: int
+) -> None:
+    found = allocated(folder, missing=TRIALS, workers=workers, slots=Slots(4, 8))
+    assert (found.workers, found.threads, found.memory) == (expected, 8, None)
+    write_threads(folder, 2)
+    assert allocated(folder, missing=TRIALS, slots=Slots(4, 8)).threads == 2
 
 
 def test_with_little_memory_there_are_fewer_workers_with_more_threads(

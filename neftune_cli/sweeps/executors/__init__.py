@@ -18,6 +18,7 @@ from neftune_cli.training.trial_log import ATTEMPT, CRASH
 
 __all__ = [
     "EXECUTORS",
+    "MAX_LOSSES",
     "Event",
     "Executor",
     "ExecutorDeclaration",
@@ -30,6 +31,10 @@ __all__ = [
 ]
 
 
+MAX_LOSSES = 20
+"""Number of times that a trial is retried after the loss of its machine."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One trial to run, with its settings."""
@@ -40,13 +45,18 @@ class Job:
     """Number of times this command has submitted the trial, this time included."""
     halvings: int = 0
     """Number of times the batch size is halved before the trial starts."""
+    losses: int = 0
+    """Number of times that the machine of the trial was lost."""
 
-    def retry(self, *, out_of_memory: bool) -> "Job | None":
+    def retry(self, *, out_of_memory: bool, machine_lost: bool = False) -> "Job | None":
         """Return the job to submit after the worker died, or None if the retries are used up.
 
         A trial is retried once. If the worker ran out of memory and the settings allow it, the trial is retried with
-        half the batch size, as often as the batch size can be halved.
+        half the batch size, as often as the batch size can be halved. The loss of a machine is no fault of the trial
+        and counts separately.
         """
+        if machine_lost:
+            return replace(self, losses=self.losses + 1) if self.losses < MAX_LOSSES else None
         if out_of_memory and self.settings.halve_batch and self.trial.can_be_halved(self.halvings):
             return replace(self, attempt=self.attempt + 1, halvings=self.halvings + 1)
         return replace(self, attempt=2) if self.attempt == 1 else None
@@ -88,6 +98,8 @@ class WorkerDied:
     """Last lines of the log of the trial or the worker. After a crash, the first lines of the traceback."""
     out_of_memory: bool = False
     """Whether the worker was probably killed because the machine ran out of memory."""
+    machine_lost: bool = False
+    """Whether the machine was lost, or a scheduler took it away, so that the trial is not at fault."""
 
     @property
     def last_log_line(self) -> str:

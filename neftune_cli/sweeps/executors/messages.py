@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 from pydantic import TypeAdapter
 
 from neftune_cli.errors import NeftuneError, Problem, UsageError
 from neftune_cli.records import TrialRecord
-from neftune_cli.sweeps.executors import Event, Finished, LeasedElsewhere, Started
+from neftune_cli.sweeps.executors import Event, Finished, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.training.trial import Trial
 
@@ -64,8 +64,30 @@ def trial_event(trial: Trial, message: WorkerMessage) -> Event:
         case "finished":
             record = _optional(TrialRecord, message.get("record"))
             return Finished(trial, record, failure_in(message), message["seconds"])
+        case "died":
+            details = {name: message[name] for name in _DEATH if name in message}
+            return WorkerDied(trial, message["reason"], **details)
         case unknown:
             raise ValueError(f"Unknown event {unknown!r} of a worker.")
+
+
+_DEATH = ("log_end", "out_of_memory", "machine_lost")
+
+
+def message_of(event: Event) -> WorkerMessage:
+    """Return the message from which `trial_event` makes this event."""
+    match event:
+        case Started():
+            return {"event": "started"}
+        case LeasedElsewhere():
+            return {"event": "leased-elsewhere"}
+        case Finished(_, record, failure, seconds):
+            values = {name: to_json(one) for name, one in (("record", record), ("failure", failure)) if one is not None}
+            return {"event": "finished", "seconds": seconds, **values}
+        case WorkerDied():
+            return {"event": "died", "reason": event.reason, **{name: getattr(event, name) for name in _DEATH}}
+        case _:
+            assert_never(event)
 
 
 def failure_in(message: WorkerMessage) -> Failure | None:

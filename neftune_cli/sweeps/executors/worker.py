@@ -35,6 +35,7 @@ def main() -> None:
     requests, events = _private_pipes(Path(sys.argv[1]))
     faulthandler.enable(all_threads=False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to all processes of a job before the time limit
     stop = StopRequest()
     reader = _RequestReader(requests, stop)
     signal.signal(signal.SIGTERM, lambda *_: reader.end())

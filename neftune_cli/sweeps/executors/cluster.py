@@ -1,0 +1,294 @@
+"""Executors on clusters: the executor protocol for every scheduler that can run a task on a node.
+
+A scheduler has a module of its own, which implements `Cluster` in four methods. A task is a request of the worker
+protocol as JSON. The results of a trial are in the sweep's folder, which all nodes share, and the leases there decide
+which process may run a trial, whatever a scheduler does.
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from neftune_cli.config.spec import SweepSpec, TrialSpec
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.executors import Event, Job, LeasedElsewhere, Started
+from neftune_cli.sweeps.executors.messages import WorkerMessage, answered_value, to_json, trial_event
+from neftune_cli.sweeps.failures import Failure
+from neftune_cli.sweeps.inspection import Inspection, Preparation, Slots
+from neftune_cli.sweeps.plan import trial_folder
+from neftune_cli.sweeps.remembered import remember_machine, remembered_inspection
+from neftune_cli.training.cost import Calibration
+from neftune_cli.training.trial import Trial
+
+T = TypeVar("T")
+
+STOP_SECONDS = 60.0
+"""Time that trials have to write a checkpoint after a stop."""
+_START_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class ClusterTask:
+    """A request for a worker on a node."""
+
+    name: str
+    """Name for the scheduler, for example "alpha=5, seed 0" or "inspect"."""
+    request: WorkerMessage
+    threads: int
+    trial: Trial | None = None
+    folder: SweepFolder | None = None
+
+
+class ClusterJob(Protocol):
+    """A submitted task."""
+
+    def result(self) -> WorkerMessage | None:
+        """Return the answer, or None while the task waits or runs. A lost task is answered by the event "died".
+
+        It returns at once, and may be called any number of times.
+        """
+        ...
+
+    def cancel(self, *, at_once: bool) -> None:
+        """End the task: after its trial has written a checkpoint, or at once. A task that has ended stays as it is."""
+        ...
+
+
+class Cluster(Protocol):
+    """A scheduler."""
+
+    @property
+    def poll_seconds(self) -> float:
+        """Return the interval between two checks of the running tasks."""
+        ...
+
+    @property
+    def machine(self) -> Mapping[str, Any] | None:
+        """Return what identifies the kind of node, so that facts about it are remembered; None if they are not."""
+        ...
+
+    @property
+    def queues(self) -> bool:
+        """Return whether the scheduler has a queue for all trials, and limits those in parallel itself."""
+        ...
+
+    def slots(self) -> Slots:
+        """Return the number of tasks in parallel, and the threads of each.
+
+        Raises:
+            UsageError: no node has the resources of a task.
+        """
+        ...
+
+    def limit(self, workers: int) -> None:
+        """Set the number of tasks in parallel, if the scheduler limits it."""
+        ...
+
+    def submit(self, tasks: Sequence[ClusterTask]) -> Sequence[ClusterJob]:
+        """Submit tasks, and return their jobs in the same order. A task that runs already may be adopted.
+
+        Raises:
+            UsageError: the scheduler refuses the tasks.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the connection."""
+        ...
+
+
+@dataclass
+class _Running:
+    """A submitted trial."""
+
+    task: ClusterTask
+    job: ClusterJob
+    attempts_before: int
+    started: bool = False
+
+
+@dataclass
+class _Stopping:
+    is_requested: bool = False
+    deadline: float = field(default=float("inf"))
+
+
+class ClusterExecutor:
+    """Run trials as tasks of a cluster.
+
+    Args:
+        cluster: the scheduler.
+        detached: whether the tasks go on after the end of this executor, and all trials can be submitted at once.
+    """
+
+    def __init__(self, cluster: Cluster, *, detached: bool = False) -> None:
+        self._cluster, self._detached = cluster, detached
+        self._workers, self._threads = 1, 1
+        self._queued: list[ClusterTask] = []
+        self._running: list[_Running] = []
+        self._events: list[Event] = []
+        self._stopping = _Stopping()
+        self._woken = threading.Event()
+        self._looked = 0.0
+
+    def __enter__(self) -> Self:
+        try:
+            self._slots = self._cluster.slots()
+        except BaseException:
+            self._cluster.close()
+            raise
+        self._threads = self._slots.threads
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if not (self._detached and kind is None):
+                for one in self._running:
+                    one.job.cancel(at_once=kind is not None and issubclass(kind, KeyboardInterrupt))
+        finally:
+            self._cluster.close()
+
+    def inspect(self, spec: SweepSpec) -> Inspection:
+        """Inspect device, model and data on a node, with the resources of a trial."""
+        machine = self._cluster.machine
+        found = remembered_inspection(spec, machine) if machine else None
+        if found is None:
+            (found,) = self._ask("inspect", {"request": "inspect", "spec": to_json(spec)}, Inspection)
+            if machine:
+                remember_machine(found, machine)
+        return replace(found, slots=self._slots)
+
+    def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
+        """Load model and data on a node."""
+        request = {"request": "prepare", "trials": [to_json(trial) for trial in trials]}
+        (preparation,) = self._ask("prepare", request, Preparation)
+        return preparation
+
+    def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
+        """Measure the cost of a recipe in as many tasks at once as trials run in parallel."""
+        request = {"request": "calibrate", "trial": to_json(trial), "seconds": seconds}
+        return self._ask("calibrate", request, Calibration, self._workers)
+
+    def start(self, workers: int, threads: int, gpus: int) -> None:  # noqa: ARG002
+        """Set the number of trials in parallel, and the threads of each. The scheduler gives out the GPUs."""
+        self._workers, self._threads = workers, threads
+        self._cluster.limit(workers)
+
+    def capacity(self) -> int:
+        """Return the number of trials that can be submitted now: any number if the scheduler has a queue."""
+        if self._stopping.is_requested:
+            return 0
+        if self._cluster.queues or self._detached:
+            return _MANY
+        return max(0, self._workers - len(self._queued) - len(self._running))
+
+    def submit(self, job: Job, folder: SweepFolder) -> None:
+        """Keep a trial for the next call of `wait`, which submits all kept trials together."""
+        if not self.capacity():
+            raise RuntimeError("No worker is free. Call capacity() first.")
+        if trial_folder(folder, job.trial).is_leased() and not self._detached:
+            self._events.append(LeasedElsewhere(job.trial))
+            return
+        request = {
+            "request": "trial",
+            "job": to_json(job),
+            "folder": str(folder.path.absolute()),
+            "patience": 1.5 * job.settings.lease_seconds if self._cluster.queues else 0.0,
+        }
+        self._queued.append(ClusterTask(job.trial.label, request, self._threads, job.trial, folder))
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Submit the kept trials, and return the events since the last call, after at most `seconds`."""
+        self._submit_queued()
+        deadline = time.monotonic() + seconds
+        self._poll()
+        while not self._events and (left := deadline - time.monotonic()) > 0 and not self._woken.is_set():
+            self._woken.wait(min(left, self._cluster.poll_seconds))
+            self._poll()
+        self._woken.clear()
+        events, self._events = self._events, []
+        return events
+
+    def interrupt(self) -> None:
+        """Make `wait` return soon."""
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Ask all running trials to write a checkpoint and end, and take the others out of the queue."""
+        self._end(at_once=False)
+
+    def kill(self) -> None:
+        """End all tasks at once. `wait` reports the end of each trial."""
+        self._end(at_once=True)
+
+    def _end(self, *, at_once: bool) -> None:
+        self._stopping = _Stopping(is_requested=True, deadline=time.monotonic() + STOP_SECONDS)
+        self._submit_queued()
+        for one in self._running:
+            one.job.cancel(at_once=at_once)
+
+    def _submit_queued(self) -> None:
+        tasks, self._queued = self._queued, []
+        if not tasks:
+            return
+        jobs = self._cluster.submit(tasks)
+        self._running += [_Running(task, job, _attempts(task)) for task, job in zip(tasks, jobs, strict=True)]
+
+    def _poll(self) -> None:
+        """Turn new starts and results of trials into events."""
+        looks = time.monotonic() - self._looked > _START_POLL_SECONDS
+        self._looked = time.monotonic() if looks else self._looked
+        for one in list(self._running):
+            if (message := one.job.result()) is not None:
+                self._finish(one, message)
+            elif self._stopping.deadline < time.monotonic():
+                self._finish(one, _STOPPED)
+            elif looks and not one.started and _attempts(one.task) > one.attempts_before:
+                self._start(one)
+
+    def _start(self, one: _Running) -> None:
+        assert one.task.trial is not None
+        one.started = True
+        self._events.append(Started(one.task.trial))
+
+    def _finish(self, one: _Running, message: WorkerMessage) -> None:
+        assert one.task.trial is not None
+        self._running.remove(one)
+        if message["event"] == "died" and self._stopping.is_requested:
+            message = _STOPPED
+        if message.get("started") and not one.started:
+            self._start(one)
+        self._events.append(trial_event(one.task.trial, message))
+
+    def _ask(self, name: str, request: WorkerMessage, kind: type[T], count: int = 1) -> list[T]:
+        """Submit a request as some tasks, and return the values of all answers."""
+        jobs = self._cluster.submit([ClusterTask(name, request, self._threads)] * count)
+        try:
+            while any(job.result() is None for job in jobs):
+                time.sleep(self._cluster.poll_seconds)
+        except BaseException:
+            for job in jobs:
+                job.cancel(at_once=True)
+            raise
+        return [answered_value(kind, job.result() or {}) for job in jobs]
+
+
+_MANY = 1_000_000
+_STOPPED: WorkerMessage = {
+    "event": "finished",
+    "failure": to_json(Failure("stopped", "The trial was asked to stop.")),
+    "seconds": 0.0,
+}
+
+
+def _attempts(task: ClusterTask) -> int:
+    """Return how often a trial has started."""
+    assert task.folder is not None
+    assert task.trial is not None
+    status = trial_folder(task.folder, task.trial).status()
+    return status.attempts if status else 0

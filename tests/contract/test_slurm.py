@@ -1,0 +1,149 @@
+"""Sweeps on SLURM: submitit's local processes, and a real cluster if `NEFTUNE_TEST_SLURM` names its settings.
+
+`make slurm` starts a cluster of one node and runs these tests on it.
+"""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from neftune_cli.records import TrialState
+from neftune_cli.store import SweepFolder, TrialFolder
+
+pytest.importorskip("submitit", reason="the extra slurm is not installed")
+
+SETTINGS = os.environ.get("NEFTUNE_TEST_SLURM", "cluster=local").split()
+IS_REAL = "cluster=local" not in SETTINGS
+SMALL = "--quiet --alphas 0,5 --seeds 1 --train-examples 32 --eval-examples 4 --epochs 6 --max-new-tokens 4".split()
+SLURM = ["--executor", "slurm", *(part for one in SETTINGS for part in ("--slurm", one))]
+TABLES = ("loss.csv", "eval.csv", "curves.csv", "summary.md")
+WAIT_SECONDS = 220
+FIRST_STEP = "'epoch': '0.5'"
+"""Part of the line that the log of a trial has for its first step. A trial that starts over has it twice."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def command(folder: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "neftune_cli", "sweep", *SMALL, "--output", str(folder), *options]
+
+
+def sweep(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(folder, *options), check=True, capture_output=True, text=True)
+
+
+def wait_for(folder: Path, pattern: str) -> Path:
+    """Return the first path that matches a pattern."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (found := sorted(folder.glob(pattern))):
+        assert time.monotonic() < deadline, pattern
+        time.sleep(0.02)
+    return found[0]
+
+
+def tables(folder: Path) -> list[bytes]:
+    return [(folder / name).read_bytes() for name in TABLES]
+
+
+def submissions(folder: Path) -> Sequence[Path]:
+    return sorted((folder / "jobs").glob("*/jobs.json"))
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Return the tables of the local executor."""
+    folder = tmp_path_factory.mktemp("local") / "sweep"
+    sweep(folder, "--workers", "1", "--no-estimate")
+    return tables(folder)
+
+
+def test_detached_sweep_is_collected_by_the_same_command(tmp_path: Path, expected: list[bytes]) -> None:
+    folder, options = tmp_path / "sweep", (*SLURM, "--detach")
+    submitted = sweep(folder, *options)
+    assert "3 trials wait or run on the cluster" in submitted.stderr
+    assert "--detach" in submitted.stderr
+    assert not submitted.stdout
+    assert not (folder / "summary.md").exists()
+    again = sweep(folder, *options)
+    assert "on the cluster" in again.stderr
+    for arm in ("base-*", "alpha=0,*", "alpha=5,*"):
+        wait_for(folder, f"trials/{arm}/record.json")
+    assert "alpha" in sweep(folder, *options).stdout
+    assert len(submissions(folder)) == 1
+    assert tables(folder) == expected
+
+
+def test_trials_of_a_killed_command_are_collected(tmp_path: Path, expected: list[bytes]) -> None:
+    folder = tmp_path / "sweep"
+    process = subprocess.Popen(command(folder, *SLURM, "--workers", "3"), stderr=subprocess.DEVNULL)
+    wait_for(folder, "trials/alpha=5,*/metrics.jsonl")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    sweep(folder, *SLURM, "--workers", "3")
+    assert len(submissions(folder)) == 1
+    assert tables(folder) == expected
+
+
+def test_interrupted_command_cancels_its_jobs_after_checkpoints(tmp_path: Path, expected: list[bytes]) -> None:
+    folder = tmp_path / "sweep"
+    process = subprocess.Popen(command(folder, *SLURM, "--workers", "1"), stderr=subprocess.DEVNULL)
+    place = TrialFolder(wait_for(folder, "trials/alpha=0,*/metrics.jsonl").parent)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(WAIT_SECONDS) == 130
+    assert place.newest_checkpoint()
+    assert not place.is_leased()
+    status = place.status()
+    assert status
+    assert status.state is TrialState.STOPPED
+    sweep(folder, *SLURM, "--workers", "1")
+    assert tables(folder) == expected
+
+
+def test_requeued_job_continues_from_its_checkpoint(tmp_path: Path, expected: list[bytes]) -> None:
+    folder = tmp_path / "sweep"
+    process = subprocess.Popen(command(folder, *SLURM, "--workers", "1"), stderr=subprocess.DEVNULL)
+    place = TrialFolder(wait_for(folder, "trials/alpha=5,*/metrics.jsonl").parent)
+    requeue(folder, place.id)
+    assert process.wait(WAIT_SECONDS) == 0
+    status = place.status()
+    assert status
+    assert status.attempts == 2
+    log = place.log_path.read_text()
+    assert (log.count(" attempt "), log.count(FIRST_STEP)) == (2, 1)
+    assert tables(folder) == expected
+
+
+def requeue(folder: Path, trial: str) -> None:
+    """Send the signal that SLURM sends before a time limit."""
+    (job_id,) = (jobs[trial] for _, jobs in SweepFolder(folder).jobs() if trial in jobs)
+    if IS_REAL:
+        subprocess.run(shlex.split(f"scancel --signal=USR2 {job_id}"), check=True)
+        return
+    import psutil
+
+    (task,) = (
+        child for child in psutil.Process(int(job_id)).children() if any("_submit" in part for part in child.cmdline())
+    )
+    task.send_signal(signal.SIGUSR2)
+
+
+def test_refused_settings_are_a_usage_error(tmp_path: Path) -> None:
+    if not IS_REAL:
+        pytest.skip("needs a real cluster")
+    found = subprocess.run(
+        command(tmp_path / "sweep", "--executor", "slurm", "--slurm", "partition=none"),
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 2
+    assert "sbatch refused the job" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not (tmp_path / "sweep").exists()

@@ -1,0 +1,148 @@
+"""The executor for clusters with a scripted scheduler: events, limits, stops and detached trials."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.run_settings import TrialSettings
+from neftune_cli.data.examples import GenerationDefaults
+from neftune_cli.errors import NeftuneError, UsageError
+from neftune_cli.store import SweepFolder
+from neftune_cli.sweeps.executors import Finished, Job, LeasedElsewhere, Started, WorkerDied
+from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
+from neftune_cli.sweeps.executors.messages import WorkerMessage
+from neftune_cli.sweeps.inspection import Slots, resolved_evaluation
+from neftune_cli.training.trial import Trial
+
+FAILED: WorkerMessage = {
+    "event": "finished",
+    "started": True,
+    "failure": {"kind": "failed", "reason": "It broke."},
+    "seconds": 1.0,
+}
+LOST: WorkerMessage = {"event": "died", "reason": "or its node was lost", "machine_lost": True}
+
+
+@dataclass
+class ScriptedJob:
+    task: ClusterTask
+    answer: WorkerMessage | None
+    cancelled: list[bool] = field(default_factory=list)
+
+    def result(self) -> WorkerMessage | None:
+        return self.answer
+
+    def cancel(self, *, at_once: bool) -> None:
+        self.cancelled.append(at_once)
+        self.answer = self.answer or LOST
+
+
+@dataclass
+class ScriptedCluster:
+    """A scheduler whose jobs have given answers; None is a job that runs on."""
+
+    answers: list[WorkerMessage | None] = field(default_factory=list)
+    batches: list[list[ScriptedJob]] = field(default_factory=list)
+    poll_seconds: float = 0.001
+    machine: Mapping[str, Any] | None = None
+    queues: bool = False
+    closed: bool = False
+
+    def slots(self) -> Slots:
+        return Slots(8, 2)
+
+    def limit(self, workers: int) -> None: ...
+
+    def submit(self, tasks: Sequence[ClusterTask]) -> list[ScriptedJob]:
+        self.batches.append([ScriptedJob(task, self.answers.pop(0) if self.answers else None) for task in tasks])
+        return self.batches[-1]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SweepFolder:
+    one = SweepFolder(tmp_path / "sweep")
+    one.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0]}))
+    return one
+
+
+def jobs() -> list[Job]:
+    spec = resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0]})
+    evaluation = resolved_evaluation(spec, GenerationDefaults(max_new_tokens=4, repetition_penalty=1.0))
+    trials = [Trial(f"id{n}", arm.name, spec.trial(arm, 0, evaluation), {}) for n, arm in enumerate(spec.arms)]
+    return [Job(trial, TrialSettings()) for trial in trials]
+
+
+def test_trials_submitted_together_are_one_batch(folder: SweepFolder) -> None:
+    cluster = ScriptedCluster([FAILED, LOST])
+    with ClusterExecutor(cluster) as executor:
+        executor.start(2, 1, 0)
+        first, second = jobs()
+        executor.submit(first, folder)
+        executor.submit(second, folder)
+        assert executor.capacity() == 0
+        started, finished, died = executor.wait(5)
+    assert [len(batch) for batch in cluster.batches] == [2]
+    assert [job.task.name for job in cluster.batches[0]] == ["alpha=0, seed 0", "alpha=5, seed 0"]
+    assert started == Started(first.trial)
+    assert isinstance(finished, Finished)
+    assert finished.failure
+    assert finished.failure.reason == "It broke."
+    assert died == WorkerDied(second.trial, "or its node was lost", machine_lost=True)
+    assert cluster.closed
+
+
+def test_a_leased_trial_is_not_submitted(folder: SweepFolder) -> None:
+    cluster, (job, _) = ScriptedCluster(), jobs()
+    leased = folder.trial(job.trial.id, job.trial.arm, job.trial.seed).acquire_lease(lease_seconds=120)
+    assert leased
+    with leased, ClusterExecutor(cluster) as executor:
+        executor.submit(job, folder)
+        assert executor.wait(5) == [LeasedElsewhere(job.trial)]
+    assert not cluster.batches
+
+
+def test_a_scheduler_with_a_queue_takes_all_trials(folder: SweepFolder) -> None:
+    with ClusterExecutor(ScriptedCluster(queues=True)) as executor:
+        executor.start(1, 1, 0)
+        for job in jobs():
+            executor.submit(job, folder)
+        assert executor.capacity() > 0
+
+
+def test_stopped_trials_report_that_they_were_stopped(folder: SweepFolder) -> None:
+    cluster = ScriptedCluster()
+    with ClusterExecutor(cluster) as executor:
+        executor.submit(jobs()[0], folder)
+        assert executor.wait(0) == []
+        executor.stop()
+        assert executor.capacity() == 0
+        (event,) = executor.wait(5)
+    assert isinstance(event, Finished)
+    assert event.failure
+    assert event.failure.kind == "stopped"
+    assert cluster.batches[0][0].cancelled == [False]
+
+
+@pytest.mark.parametrize(("detached", "cancelled"), [(True, []), (False, [False])])
+def test_detached_trials_go_on_after_the_end(folder: SweepFolder, detached: bool, cancelled: list[bool]) -> None:
+    cluster = ScriptedCluster()
+    with ClusterExecutor(cluster, detached=detached) as executor:
+        executor.submit(jobs()[0], folder)
+        executor.wait(0)
+    assert cluster.batches[0][0].cancelled == cancelled
+
+
+def test_answers_to_requests_raise_the_errors_of_the_node() -> None:
+    refused = {"event": "refused", "problems": [{"what": "No room.", "fix": "Make room."}]}
+    with ClusterExecutor(ScriptedCluster([refused, LOST])) as executor:
+        with pytest.raises(UsageError, match=r"No room\."):
+            executor.prepare([])
+        with pytest.raises(NeftuneError, match="node was lost"):
+            executor.prepare([])

@@ -1,0 +1,58 @@
+"""Settings and text of SLURM jobs, and the state of jobs from the answers of squeue."""
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neftune_cli.config.slurm_settings import SLURM_KEYS, parse_slurm
+from neftune_cli.errors import UsageError
+
+pytest.importorskip("submitit", reason="the extra slurm is not installed")
+
+from neftune_cli.sweeps.executors.slurm import SlurmCluster, _Queue, sbatch_parameters, sbatch_text
+
+RECORDED = Path(__file__).parent / "recorded" / "slurm"
+
+
+def test_text_for_sbatch_is_the_recorded_one() -> None:
+    settings = parse_slurm(
+        ["partition=gpu", "time=120", "gres=gpu:1", "cpus-per-task=8", "mem=32G", "account=lab", "cluster=slurm"]
+    )
+    parameters = sbatch_parameters(settings, name="neftune-first", parallel=4)
+    text = sbatch_text(parameters, Path("/shared/first/jobs/1"), "run", jobs=12)
+    assert text == (RECORDED / "array.sh").read_text()
+
+
+@pytest.mark.parametrize("key", [key for key in SLURM_KEYS if key != "cluster"])
+def test_every_key_reaches_sbatch(key: str) -> None:
+    example = SLURM_KEYS[key].example
+    text = sbatch_text(sbatch_parameters(parse_slurm([f"{key}={example}"]), name="n", parallel=1), Path("/f"), "run", 1)
+    option = "signal" if key == "signal_delay_s" else key.replace("_", "-")
+    value = f"USR2@{example}" if key == "signal_delay_s" else shlex.quote(example)
+    assert f"#SBATCH --{option}={value}\n" in text
+
+
+def test_missing_sbatch_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UsageError, match="the command sbatch was not found"):
+        SlurmCluster({}).slots()
+
+
+def test_jobs_are_active_while_squeue_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["12_0 PENDING\n12_1 RUNNING\n", None, "12_1 COMPLETING\n"])
+
+    def answer(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        text = next(answers)
+        return subprocess.CompletedProcess(command, 0 if text is not None else 1, text or "", "")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    queue = _Queue()
+    assert queue.is_active("12_0")
+    assert not queue.is_active("13")
+    queue.forget()
+    assert queue.is_active("12_0"), "squeue has failed, so the last answer counts"
+    assert not queue.is_active("12_0")
+    assert queue.is_active("12_1")
