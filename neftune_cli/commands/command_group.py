@@ -20,6 +20,7 @@ SUMMARIES = {
         "Show training examples as the model receives them: tokens, loss, noise, and columns that are not read."
     ),
     "export": "Write each finished trial and the comparison of a sweep as runs of a tracker.",
+    "push": "Upload a kept model with a model card: the verdict, the recipe, fingerprints, versions and the command.",
     "sensitivity": (
         "Measure the effect of noise on embeddings and next-token predictions, and find equivalents of the paper's "
         "alphas."
