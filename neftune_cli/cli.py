@@ -16,7 +16,6 @@ app = typer.Typer(
     name="neftune",
     cls=CommandGroup,
     help="Does embedding noise (NEFTune) help this fine-tune, at which alpha, and is the difference real?",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -47,12 +47,13 @@ class CommandGroup(TyperGroup):
             self.commands[cmd_name] = load_command(cmd_name)
         return self.commands.get(cmd_name)
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the help option, with a default: to convert a missing value, Typer would import pydantic."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.default = False
-        return option
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return all options; flags have a default, because Typer would import pydantic to convert a missing value."""
+        params: list[Any] = super().get_params(ctx)
+        for one in params:
+            if getattr(one, "is_flag", False) and one.default is None:
+                one.default = False
+        return params
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """Print usage, description, commands and options."""
