@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from neftune_cli.models.sources import find_model
 from neftune_cli.store import SweepFolder
+from neftune_cli.training.lora import complete_adapters
 from tests.command_line import Neftune
 
 SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "8")
@@ -58,6 +60,17 @@ def _load_elsewhere(kept: Path, folder: Path, prompts: list[str], *, is_adapter:
     assert done.returncode == 0, done.stderr
     loaded: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return loaded
+
+
+def test_an_adapter_of_a_relative_base_model_can_be_loaded_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    local, hub = (SimpleNamespace(base_model_name_or_path=name, task_type=None) for name in ("./base", "ada/base"))
+    complete_adapters(SimpleNamespace(peft_config={"default": local, "other": hub}))
+    assert (local.base_model_name_or_path, hub.base_model_name_or_path) == (str(tmp_path / "base"), "ada/base")
+    assert local.task_type == hub.task_type == "CAUSAL_LM"
 
 
 @pytest.mark.slow
