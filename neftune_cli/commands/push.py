@@ -151,11 +151,17 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def _shared_files(sweep: "SweepFolder", folder: "TrialFolder", record: "TrialRecord", to: str | None) -> Files:
-    """Return the files of the model with its card; an adapter names its base model by its id on the Hub."""
+    """Return the files of the model with its card; an adapter names its base model by its id on the Hub.
+
+    Raises:
+        UsageError: the spec of the trial is missing, or an adapter to upload belongs to a local model.
+    """
     from neftune_cli.reporting.model_card import CardFacts, model_card
 
     spec, manifest, kept = folder.spec(), sweep.manifest(), folder.model_path
-    base = _hub_id(spec.get("model"), manifest)
+    if "model" not in spec:
+        raise UsageError(Problem(f"{folder.path} has no valid spec.json.", "Restore it, or train this arm again."))
+    base = _hub_id(spec["model"], manifest)
     facts = CardFacts(
         record=record,
         spec={key: value for key, value in spec.items() if key != "schema_version"},

@@ -175,6 +175,16 @@ def test_wrong_usage_is_explained(sweep: SweepFolder, neftune: Neftune) -> None:
     assert not Path("x").exists()
 
 
+def test_a_model_of_train_and_a_missing_spec(neftune: Neftune) -> None:
+    assert neftune("train", "--alpha", "5", "--output", "one", *SMALL[:-1]).code == 0
+    assert neftune("push", "one", "--output", "shared").code == 0
+    assert "NOTHING TO COMPARE" in Path("shared/README.md").read_text(encoding="utf-8")
+    (spec,) = Path("one/trials").glob("alpha=5*/spec.json")
+    spec.unlink()
+    done = neftune("push", "one", "--output", "again")
+    assert (done.code, "has no valid spec.json.\n  Restore it" in done.err) == (2, True)
+
+
 def test_a_missing_login_is_explained(
     sweep: SweepFolder, neftune: Neftune, api: type[_FakeApi], monkeypatch: pytest.MonkeyPatch
 ) -> None:
