@@ -7,9 +7,11 @@ BIN := $(VENV)/bin
 SPREAD := -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 # Libraries whose upper bounds `make latest` ignores: pip warns about the bounds and installs the newest releases.
 LATEST := transformers trl accelerate datasets peft pandas typer rich pydantic
+# The site needs the packages of the extra `docs`, but not the package itself with torch.
+DOCS := import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup test test-slow crash slurm fuzz lint reference latest bench ablation smollm2 ablation-smollm2 tiny-base simulations
+.PHONY: help setup test test-slow crash slurm fuzz lint reference docs latest bench ablation smollm2 ablation-smollm2 tiny-base simulations
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -49,6 +51,11 @@ lint: setup ## Check format, lint rules, types, import directions and docs/refer
 
 reference: setup ## Generate docs/reference.md from the code
 	$(BIN)/python -m experiments.reference
+
+docs: ## Build the documentation site into build/site, in .venv-docs; every problem of a link is an error
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet $$($(PYTHON) -c "$(DOCS)")
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
 
 latest: ## Run the fast tests with the newest releases of all dependencies but torch, in .venv-latest
 	test -x .venv-latest/bin/python || $(PYTHON) -m venv .venv-latest

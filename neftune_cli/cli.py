@@ -25,6 +25,7 @@ SUMMARIES = {
         "Show training examples as the model receives them: tokens, loss, noise, and columns that are not read."
     ),
     "export": "Write each finished trial and the comparison of a sweep as runs of a tracker.",
+    "push": "Upload a kept model with a model card: the verdict, the recipe, fingerprints, versions and the command.",
     "sensitivity": (
         "Measure the effect of noise on embeddings and next-token predictions, and find equivalents of the paper's "
         "alphas."
@@ -51,12 +52,13 @@ class CommandGroup(TyperGroup):
             self.commands[cmd_name] = load_command(cmd_name)
         return self.commands.get(cmd_name)
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """Return the help option, with a default: to convert a missing value, Typer would import pydantic."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.default = False
-        return option
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return all options; flags have a default, because Typer would import pydantic to convert a missing value."""
+        params: list[Any] = super().get_params(ctx)
+        for one in params:
+            if getattr(one, "is_flag", False) and one.default is None:
+                one.default = False
+        return params
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """Print usage, description, commands and options."""
@@ -80,7 +82,6 @@ app = typer.Typer(
     name="neftune",
     cls=CommandGroup,
     help="Does embedding noise (NEFTune) help this fine-tune, at which alpha, and is the difference real?",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -68,6 +68,7 @@ class Option(OptionInfo):
             min=at_least,
             show_default=False,
             callback=_one_of(names) if names else None,
+            autocompletion=_completions_of(names) if names else None,
         )
         self.to = to
         self.field = field
@@ -87,6 +88,15 @@ def _one_of(names: Names) -> Callable[[str | None], str | None]:
         return value
 
     return check
+
+
+def _completions_of(names: Names) -> Callable[[str], list[str]]:
+    """Return a function for the shell's completion: the names that start with an incomplete one."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return complete
 
 
 def options_of(command: Callable[..., None]) -> dict[str, Option]:

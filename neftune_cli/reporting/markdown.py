@@ -35,6 +35,13 @@ def summary_markdown(comparison: Comparison) -> str:
     return "\n\n".join(_paragraphs(comparison)) + "\n"
 
 
+def comparison_tables(comparison: Comparison) -> Iterator[str]:
+    """Yield the first screen and the tables of the metrics as paragraphs; their headings have the third level."""
+    yield _screen(comparison)
+    for section in sections(comparison):
+        yield from _section(section, level=3)
+
+
 def _paragraphs(comparison: Comparison) -> Iterator[str]:
     yield f"# {markdown_text(title(comparison))}"
     yield _screen(comparison)
@@ -63,8 +70,8 @@ def _screen(comparison: Comparison) -> str:
     return "\n".join(f"    {line}".rstrip() for line in text.getvalue().splitlines())
 
 
-def _section(section: Section) -> Iterator[str]:
-    yield f"## {markdown_text(section.title)}"
+def _section(section: Section, level: int = 2) -> Iterator[str]:
+    yield f"{'#' * level} {markdown_text(section.title)}"
     if section.note:
         yield markdown_text(section.note)
     yield "\n".join(_table(section))

@@ -50,7 +50,7 @@ from neftune_cli.store.temporary_files import remove_abandoned_files, remove_tem
 if TYPE_CHECKING:
     from pyarrow import Table
 
-RECORD_FILE, STATE_FILE, METRICS_FILE = "record.json", "state.json", "metrics.jsonl"
+RECORD_FILE, STATE_FILE, METRICS_FILE, SPEC_FILE = "record.json", "state.json", "metrics.jsonl", "spec.json"
 EXAMPLES_FILE, GENERATIONS_FILE = "examples.parquet", "generations.jsonl"
 
 
@@ -80,6 +80,10 @@ class TrialFolder:
     def model_path(self) -> Path:
         """Return the path of the trained model, which exists if the model was kept."""
         return self.path / "model"
+
+    def spec(self) -> dict[str, Any]:
+        """Return the content of `spec.json`, empty if it is missing or not valid."""
+        return read_json(self.path / SPEC_FILE) or {}
 
     def status(self) -> TrialStatus | None:
         """Return the content of `state.json`, None if it is missing or not valid."""
@@ -225,7 +229,7 @@ class LeasedTrial:
             (self._path / name).unlink(missing_ok=True)
         self._remove_temporaries()
         sys.audit("neftune.leftovers-cleared", str(self._path))
-        self._write("spec.json", pretty_json({"schema_version": SCHEMA_VERSION, **spec.model_dump(mode="json")}))
+        self._write(SPEC_FILE, pretty_json({"schema_version": SCHEMA_VERSION, **spec.model_dump(mode="json")}))
         self._set(status, durable=True)
         sys.audit("neftune.trial-running", str(self._path))
 

@@ -1,6 +1,7 @@
 """LoRA adapters of a model: the layers that get them, and the parameters that they cannot reach."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -17,6 +18,17 @@ def lora_config(model: nn.Module, rank: int) -> "LoraConfig":
     from peft import LoraConfig
 
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", exclude_modules=_routers(model) or None)
+
+
+def complete_adapters(model: object) -> None:
+    """Give the adapters of a model, if it has any, what PEFT needs to load them from another folder.
+
+    That is the task, and the absolute path of a base model that was named by a relative one.
+    """
+    for config in getattr(model, "peft_config", {}).values():
+        config.task_type = "CAUSAL_LM"
+        if (base := Path(config.base_model_name_or_path or "")).is_dir():
+            config.base_model_name_or_path = str(base.absolute())
 
 
 def _routers(model: nn.Module) -> list[str]:

@@ -10,6 +10,7 @@ from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.records import CurvePoint, ExampleLoss, Phase, TrialRecord
 from neftune_cli.store import LeasedTrial, TrialFolder
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
+from neftune_cli.training.lora import complete_adapters
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import halved_batch
 from neftune_cli.training.stop_request import StopRequest
@@ -148,6 +149,7 @@ def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:
 
 def _save(model: LanguageModel, loaded: LoadedModel, folder: LeasedTrial) -> None:
     """Save the model (with LoRA: the adapter only) and its tokenizer as safetensors."""
+    complete_adapters(model)
     with folder.new_model() as path:
         model.save_pretrained(str(path))
         loaded.tokenizer.save_pretrained(path)

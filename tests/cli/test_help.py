@@ -18,7 +18,7 @@ COMMANDS: dict[str, Any] = {name: load_command(name) for name in SUMMARIES}
 
 def test_all_commands_are_tested() -> None:
     assert set(COMMANDS) == {
-        *("sweep", "compare", "status", "train", "preview", "export", "sensitivity", "visualize"),
+        *("sweep", "compare", "status", "train", "preview", "export", "push", "sensitivity", "visualize"),
     }
 
 

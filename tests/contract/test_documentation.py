@@ -15,7 +15,7 @@ from neftune_cli.sweeps.cost_table import DONE, ELSEWHERE, FAILED, TO_RESUME, TO
 from neftune_cli.sweeps.progress.views import ObservedState
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

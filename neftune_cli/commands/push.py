@@ -1,0 +1,237 @@
+"""`neftune push`: upload a kept model with a model card, or write both into a folder."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from neftune_cli.records import TrialRecord
+    from neftune_cli.reporting.reports import ComparedEvidence
+    from neftune_cli.store import SweepFolder, TrialFolder
+
+    Finished = tuple[TrialFolder, TrialRecord]
+
+CARD = "README.md"
+_ADAPTER = "adapter_config.json"
+_KEEP = "Use --keep all or --keep best when you train. To train these arms again, give another --output."
+Files = Mapping[str, Path | bytes]
+"""Files of a shared model by name: a file of the kept model, or other content."""
+
+
+def push(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Results folder of one sweep.")],
+    arm: Annotated[
+        str | None,
+        typer.Option(metavar="ARM", help="Arm of the model, by alpha or name (default: the only arm with a model)."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Seed of the model (default: the lowest seed with a model).")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="OWNER/NAME", help="Repository on the Hugging Face Hub.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="New folder for the model and its card; needs no network.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
+) -> None:
+    """Upload a kept model with a model card: the verdict, the recipe, fingerprints, versions and the command.
+
+    Models are kept by `neftune sweep --keep best|all` and by `neftune train`.
+    """
+    problems = Problems()
+    problems.attempt(lambda: _check_target(to, output))
+    found = problems.attempt(lambda: _kept_trial(path, arm, seed))
+    problems.raise_any()
+    assert found is not None
+    sweep, (folder, record) = found
+    files = _shared_files(sweep, folder, record, to)
+    if output:
+        _write(files, output)
+        typer.echo(f"Wrote {output}", err=True)
+    if to:
+        typer.echo(f"Uploaded {_upload(files, to, record, private=private)}", err=True)
+
+
+def _check_target(to: str | None, output: Path | None) -> None:
+    """Check that the model can be written and uploaded, as far as this machine knows.
+
+    Raises:
+        UsageError: every problem.
+    """
+    problems = []
+    if to is None and output is None:
+        problems.append(Problem("There is no target.", "Add --to OWNER/NAME, or --output DIR."))
+    if output is not None and (output.is_file() or (output.is_dir() and any(output.iterdir()))):
+        problems.append(Problem(f"--output {output} exists.", "Use another folder, or delete it."))
+    if to is not None:
+        problems += _hub_problems(to)
+    if problems:
+        raise UsageError(*problems)
+
+
+def _hub_problems(to: str) -> list[Problem]:
+    from huggingface_hub import constants, get_token
+
+    problems = []
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", to):
+        problems.append(Problem(f"--to {to} is not a repository.", "Use OWNER/NAME, for example --to ada/my-model."))
+    if constants.HF_HUB_OFFLINE:
+        problems.append(Problem(f"--to {to}: HF_HUB_OFFLINE is set.", "Unset it, or use --output DIR."))
+    elif not get_token():
+        problems.append(Problem(f"--to {to}: you are not logged in.", "Run `hf auth login`, or use --output DIR."))
+    return problems
+
+
+def _kept_trial(path: Path, arm: str | None, seed: int | None) -> "tuple[SweepFolder, Finished]":
+    from neftune_cli.store import find_sweeps
+
+    sweeps = find_sweeps([path])
+    if not sweeps:
+        raise NothingToCompareError(f"No sweep in {path}. Use a results folder, for example results/ablation.")
+    if len(sweeps) > 1:
+        fix = f"Use one of them, for example {sweeps[0].path}."
+        raise UsageError(Problem(f"{path} contains {len(sweeps)} sweeps.", fix))
+    return sweeps[0], _choose(path, sweeps[0].finished(), arm, seed)
+
+
+def _choose(path: Path, finished: "Sequence[Finished]", arm: str | None, seed: int | None) -> "Finished":
+    """Return the finished trial with a kept model that the options name.
+
+    Raises:
+        UsageError: there is no such arm, seed or model, or several arms have a model and none is named.
+    """
+    trained = [one for one in finished if one[1].seed is not None]
+    kept = [one for one in trained if one[0].model_path.is_dir()]
+    names = list(dict.fromkeys(record.arm for _, record in trained))
+    if not kept and (arm is None or _arm(arm, trained)):
+        raise UsageError(Problem(f"{path} has no kept model.", _KEEP))
+    with_model = list(dict.fromkeys(record.arm for _, record in kept))
+    if arm is None and len(with_model) > 1:
+        raise UsageError(Problem("Several arms have a model.", f"Use --arm with one of {_quoted(with_model)}."))
+    name = with_model[0] if arm is None else _arm(arm, trained)
+    if name is None:
+        fix = did_you_mean(str(arm), names) or f"Use one of {_quoted(names)}."
+        raise UsageError(Problem(f"--arm {arm}: {path} has no finished training of this arm.", fix))
+    return _of_seed(path, [one for one in trained if one[1].arm == name], name, seed)
+
+
+def _of_seed(path: Path, trained: "Sequence[Finished]", arm: str, seed: int | None) -> "Finished":
+    kept = {record.seed: (folder, record) for folder, record in trained if folder.model_path.is_dir()}
+    if not kept:
+        raise UsageError(Problem(f"{path} has no kept model of the arm '{arm}'.", _KEEP))
+    if seed is None:
+        return kept[min(kept, key=lambda one: one or 0)]
+    if seed in kept:
+        return kept[seed]
+    is_trained = any(record.seed == seed for _, record in trained)
+    what = "has no kept model of" if is_trained else "has no finished training of"
+    seeds = ", ".join(map(str, kept))
+    raise UsageError(Problem(f"--seed {seed}: {path} {what} '{arm}' with this seed.", f"Use one of the seeds {seeds}."))
+
+
+def _arm(wanted: str, trained: "Sequence[Finished]") -> str | None:
+    """Return the name of the arm with this name or alpha, None if there is not exactly one."""
+    arms = {record.arm: record.alpha for _, record in trained}
+    for name in (wanted, f"alpha={wanted}"):
+        if name in arms:
+            return name
+    matches = [name for name, alpha in arms.items() if alpha is not None and f"{alpha:g}" == wanted]
+    return matches[0] if len(matches) == 1 else None
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
+
+
+def _shared_files(sweep: "SweepFolder", folder: "TrialFolder", record: "TrialRecord", to: str | None) -> Files:
+    """Return the files of the model with its card; an adapter names its base model by its id on the Hub.
+
+    Raises:
+        UsageError: the spec of the trial is missing, or an adapter to upload belongs to a local model.
+    """
+    from neftune_cli.reporting.model_card import CardFacts, model_card
+
+    spec, manifest, kept = folder.spec(), sweep.manifest(), folder.model_path
+    if "model" not in spec:
+        raise UsageError(Problem(f"{folder.path} has no valid spec.json.", "Restore it, or train this arm again."))
+    base = _hub_id(spec["model"], manifest)
+    facts = CardFacts(
+        record=record,
+        spec={key: value for key, value in spec.items() if key != "schema_version"},
+        manifest=manifest,
+        compared=_comparison(sweep, record.arm),
+        base_model=base,
+        dataset=_hub_id(spec.get("dataset"), manifest),
+        is_adapter=(kept / _ADAPTER).is_file(),
+    )
+    files: dict[str, Path | bytes] = {
+        str(one.relative_to(kept)): one for one in sorted(kept.rglob("*")) if one.is_file()
+    }
+    if facts.is_adapter and base:
+        files[_ADAPTER] = _portable_adapter(kept / _ADAPTER, base)
+    elif facts.is_adapter and to:
+        what = f"--to {to}: the adapter's base model '{spec.get('model')}' is not on the Hub."
+        raise UsageError(Problem(what, "Train with --model OWNER/NAME, or without --lora-rank, or use --output DIR."))
+    files[CARD] = model_card(facts, to or f"{sweep.name}: {record.arm}, seed {record.seed}", to).encode()
+    return files
+
+
+def _comparison(sweep: "SweepFolder", arm: str) -> "ComparedEvidence":
+    from neftune_cli.reporting.reports import compare_sweep
+
+    compared = compare_sweep(sweep)
+    return next((one for one in compared if any(arm == known.name for known in one.comparison.arms)), compared[0])
+
+
+def _hub_id(name: Any, manifest: Mapping[str, Any]) -> str | None:
+    """Return a name of the form OWNER/NAME that is no folder or file here, nor where the sweep was started."""
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
+        return None
+    places = (Path(name), Path(str(manifest.get("directory", "."))) / name)
+    return None if any(place.exists() for place in places) else name
+
+
+def _portable_adapter(path: Path, base: str) -> bytes:
+    """Return an adapter's configuration with the id and the commit of its base model, in place of a cached copy."""
+    values = json.loads(path.read_bytes())
+    commit = re.search(r"/snapshots/([0-9a-f]{40})/?$", str(values.get("base_model_name_or_path")))
+    changes = {"base_model_name_or_path": base, **({"revision": commit[1]} if commit else {})}
+    return json.dumps({**values, **changes}, indent=2).encode()
+
+
+def _write(files: Files, output: Path) -> None:
+    import shutil
+
+    try:
+        for name, content in files.items():
+            target = output / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                target.write_bytes(content)
+            else:
+                shutil.copyfile(content, target)
+    except OSError as error:
+        raise UsageError(Problem(f"--output {output}: {error.strerror}.", "Use another folder.")) from None
+
+
+def _upload(files: Files, to: str, record: "TrialRecord", *, private: bool) -> str:
+    """Upload all files in one commit, and return its address."""
+    import huggingface_hub
+
+    api = huggingface_hub.HfApi()
+    operations = [huggingface_hub.CommitOperationAdd(name, content) for name, content in files.items()]
+    try:
+        api.create_repo(to, private=private, exist_ok=True)
+        done = api.create_commit(to, operations, commit_message=f"Add {record.arm}, seed {record.seed}")
+    except Exception as error:  # errors of the hub client, its HTTP library and the file system
+        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+        fix = "Check the name and your token with `hf auth whoami`, and try again. Or use --output DIR."
+        raise UsageError(Problem(f"--to {to}: the upload failed: {reason}.", fix)) from error
+    return str(done.commit_url)
