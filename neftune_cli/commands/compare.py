@@ -79,6 +79,7 @@ def compare(
     evidence = problems.attempt(lambda: _with_judgments(gathered, judge_results)) or gathered
     evidence = problems.attempt(lambda: with_named_function(evidence, metric)) or evidence
     measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
+    measured += [metric] if metric and ":" in metric and metric not in measured else []  # its problem was told above
     margins = problems.attempt(lambda: parse_margins(margin or (), measured)) if evidence else None
     problems.raise_any()
     options = ComparisonOptions(baseline, metric, confidence, margins or {})

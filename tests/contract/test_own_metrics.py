@@ -130,3 +130,9 @@ def test_a_function_that_cannot_score_is_refused(sweep: SweepFolder, neftune: Ne
     text = " ".join(result.err.split())
     assert (result.code, "Traceback" in text) == (2, False)
     assert told in text.replace("base, example", "alpha=0,seed=0, example")
+
+
+def test_a_margin_of_a_function_that_cannot_score_is_no_second_problem(sweep: SweepFolder, neftune: Neftune) -> None:
+    told = neftune("compare", "out", "--metric", "my_scores:text", "--margin", "my_scores:text=1").err
+    assert "not a finite number" in told
+    assert "was not measured" not in told
