@@ -79,7 +79,16 @@ def _metric(reference: str, function: Any) -> Metric:
         what = f"--metric {reference}: the attribute goal is {goal!r}."
         raise UsageError(Problem(what, f"Use {alternatives(map(repr, _GOALS))}."))
     name = reference.partition(":")[2].replace("_", " ")
-    return Metric(*(reference, name[:1].upper() + name[1:], "", goal, 3, _MARGIN, HELD_OUT_RESPONSES), stored=False)
+    return Metric(
+        key=reference,
+        name=name[:1].upper() + name[1:],
+        unit="",
+        goal="lower" if goal == "lower" else "higher",
+        decimals=3,
+        margin=_MARGIN,
+        section=HELD_OUT_RESPONSES,
+        stored=False,
+    )
 
 
 def _imported(reference: str) -> Any:
