@@ -165,7 +165,8 @@ def compare(
     Args:
         results: results of `sweep`, or folders. Default: `results`.
         baseline: arm to compare with, by alpha or name; default: the first arm.
-        metric: key of the metric that the verdict is about; default: held-out loss.
+        metric: key of the metric that the verdict is about, or `module:function`, a function that scores each response;
+            default: held-out loss.
         margins: metric key to equivalence margin, in its unit or as text such as "10%".
         confidence: confidence level of the intervals; tests use the level 1 - confidence.
 
@@ -175,12 +176,12 @@ def compare(
 
     """
     from neftune_cli.analysis.options import ComparisonOptions
-    from neftune_cli.commands.compare import parse_margins
+    from neftune_cli.commands.compare import parse_margins, with_named_function
     from neftune_cli.evidence.gathering import gather
     from neftune_cli.reporting.reports import compare_all
 
     paths = [one.folder if isinstance(one, SweepResult) else Path(one) for one in results] or [Path("results")]
-    evidence = gather(paths)
+    evidence = with_named_function(gather(paths), metric)
     measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
     parsed = parse_margins([f"{key}={size}" for key, size in (margins or {}).items()], measured)
     name = f"{baseline:g}" if isinstance(baseline, int | float) else baseline

@@ -24,7 +24,9 @@ SUMMARIES = {
     "preview": (
         "Show training examples as the model receives them: tokens, loss, noise, and columns that are not read."
     ),
-    "export": "Write each finished trial and the comparison of a sweep as runs of a tracker.",
+    "export": (
+        "Write each finished trial and the comparison of a sweep as runs of a tracker, or the responses for AlpacaEval."
+    ),
     "push": "Upload a kept model with a model card: the verdict, the recipe, fingerprints, versions and the command.",
     "sensitivity": (
         "Measure the effect of noise on embeddings and next-token predictions, and find equivalents of the paper's "

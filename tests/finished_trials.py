@@ -5,6 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.records import (
     CurvePoint,
@@ -16,7 +17,7 @@ from neftune_cli.records import (
     TrialState,
     TrialStatus,
 )
-from neftune_cli.store import LeasedTrial, TrialFolder
+from neftune_cli.store import LeasedTrial, SweepFolder, TrialFolder
 
 EVAL = EvalMetrics(
     exact_match=0.5, rouge_l=0.5, bleu=None, response_chars=9.0, repetition_2gram=1.0, log_diversity=2.0, truncated=0.0
@@ -60,3 +61,26 @@ def write_failed_trial(folder: TrialFolder, trial: str, reason: str) -> None:
     """Write a failed trial."""
     with start_trial(folder, trial) as leased:
         leased.end(TrialState.FAILED, reason)
+
+
+def write_sweep_with_responses(folder: SweepFolder, records: Sequence[TrialRecord], prompts: int = 5) -> None:
+    """Write a finished sweep of alphas 0 and 5 and three seeds, with a made-up response to each held-out prompt."""
+    folder.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0, 1, 2]}))
+    for record in records:
+        responses = [_response(record, place) for place in range(prompts)]
+        write_trial(folder.trial(record.trial, record.arm, record.seed), record, generations=responses)
+
+
+def _response(record: TrialRecord, place: int) -> Generation:
+    return Generation(
+        example=f"e{place}",
+        cluster=f"c{place}",
+        kind="",
+        prompt=f"<user>Question {place}?",
+        reference="an answer",
+        response="aeiou xyz"[: place + (record.seed or 0) + 2 * (record.arm == "alpha=5")],
+        tokens=4,
+        truncated=False,
+        exact_match=False,
+        rouge_l=0.5,
+    )

@@ -11,6 +11,7 @@ from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_
 from neftune_cli.reporting.documents import OutputFormat
 
 if TYPE_CHECKING:
+    from neftune_cli.evidence.measurements import Evidence
     from neftune_cli.metrics import Margin
     from neftune_cli.reporting.reports import ComparedEvidence
     from neftune_cli.store import SweepFolder
@@ -29,7 +30,8 @@ def compare(
         str | None,
         typer.Option(
             metavar="KEY",
-            help="Primary metric: the decision is about it, and it selects the best arm (default eval_loss).",
+            help="Primary metric: the decision is about it, and it selects the best arm (default eval_loss). "
+            "module:function is a function of your own that scores each response.",
         ),
     ] = None,
     margin: Annotated[
@@ -49,6 +51,13 @@ def compare(
             metavar="FIELD", help="Metadata field of inspect's samples; samples with the same value form a cluster."
         ),
     ] = None,
+    judge_results: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Verdicts of a judge on the responses: AlpacaEval's annotations, or a CSV of id, arm, seed, score.",
+        ),
+    ] = None,
     full: Annotated[bool, typer.Option("--full", help="Show all tables and footnotes after the first screen.")] = False,
     hypotheses: Annotated[
         bool, typer.Option("--hypotheses", help="Show the claims of the paper with the evidence for each.")
@@ -66,15 +75,19 @@ def compare(
     file = OutputFile("--output", output, "comparison.txt") if output else None
     if file:
         problems.attempt(file.check)
-    evidence = problems.attempt(lambda: gather(paths, cluster_by=cluster_by)) or []
+    gathered = problems.attempt(lambda: gather(paths, cluster_by=cluster_by)) or []
+    evidence = problems.attempt(lambda: _with_judgments(gathered, judge_results)) or gathered
+    evidence = problems.attempt(lambda: with_named_function(evidence, metric)) or evidence
     measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
+    measured += [metric] if metric and ":" in metric and metric not in measured else []  # its problem was told above
     margins = problems.attempt(lambda: parse_margins(margin or (), measured)) if evidence else None
     problems.raise_any()
     options = ComparisonOptions(baseline, metric, confidence, margins or {})
     compared, empty = compare_all(evidence, options)
     for message in empty:
         typer.echo(message, err=True)
-    writes_reports = format_ is OutputFormat.TABLE and options == DEFAULT_OPTIONS
+    is_plain = options == DEFAULT_OPTIONS and evidence is gathered
+    writes_reports = format_ is OutputFormat.TABLE and is_plain
     if format_ is OutputFormat.TABLE:
         reported = folders_compared_alone(compared) if writes_reports else ()
         print_compared(compared, file, full=full, hypotheses=hypotheses, reported=reported)
@@ -84,6 +97,32 @@ def compare(
         file.write(_exported(compared, format_))
     if writes_reports:
         write_folder_reports(compared)
+
+
+def _with_judgments(evidence: "list[Evidence]", path: Path | None) -> "list[Evidence]":
+    """Return the evidence with the verdicts of a judge, and print how many are missing."""
+    if path is None or not evidence:
+        return evidence
+    from neftune_cli.evidence.judgments import with_judgments
+
+    return _noted(evidence, with_judgments(evidence, path))
+
+
+def with_named_function(evidence: "list[Evidence]", metric: str | None) -> "list[Evidence]":
+    """Return the evidence with the metric `module:function`, unless `metric` is the key of a measured one."""
+    if not evidence or ":" not in (metric or "") or any(metric in one.metrics for one in evidence):
+        return evidence
+    from neftune_cli.evidence.own_metrics import names_function, with_own_metric
+
+    return _noted(evidence, with_own_metric(evidence, str(metric))) if names_function(metric) else evidence
+
+
+def _noted(before: "list[Evidence]", after: "list[Evidence]") -> "list[Evidence]":
+    """Print the notes that an added metric brought, and return the evidence."""
+    for old, new in zip(before, after, strict=True):
+        for note in new.notes[len(old.notes) :]:
+            typer.echo(note, err=True)
+    return after
 
 
 def write_folder_reports(compared: Sequence["ComparedEvidence"]) -> None:

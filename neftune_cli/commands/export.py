@@ -1,51 +1,72 @@
-"""`neftune export`: finished sweeps for TensorBoard, MLflow or Weights & Biases."""
+"""`neftune export`: finished sweeps for TensorBoard, MLflow, Weights & Biases or AlpacaEval."""
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 
+if TYPE_CHECKING:
+    from neftune_cli.store import SweepFolder
+
 
 class TrackerName(StrEnum):
-    """Tracker that receives the runs."""
+    """Tracker or evaluation harness that receives the runs."""
 
     TENSORBOARD = "tensorboard"
     MLFLOW = "mlflow"
     WANDB = "wandb"
     WANDB_OFFLINE = "wandb-offline"
+    ALPACA_EVAL = "alpaca-eval"
 
 
 def export(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH...", help="Results folders, or folders that contain results.")
     ],
-    to: Annotated[TrackerName, typer.Option("--to", help="Tracker that receives the runs.")],
+    to: Annotated[
+        TrackerName, typer.Option("--to", help="Tracker that receives the runs, or alpaca-eval for the responses.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the runs (default: a folder with the tracker's name)."),
     ] = None,
 ) -> None:
-    """Write each finished trial and the comparison of a sweep as runs of a tracker.
+    """Write each finished trial and the comparison of a sweep as runs of a tracker, or the responses for AlpacaEval.
 
     Runs that were written before are left as they are. MLflow writes to the server MLFLOW_TRACKING_URI if it is set.
     """
     from neftune_cli.store import find_sweeps
-    from neftune_cli.trackers import make_tracker
-    from neftune_cli.trackers.runs import tracked_runs
 
     sweeps = find_sweeps(paths)
     if not sweeps:
         shown = ", ".join(map(str, paths))
         raise NothingToCompareError(f"No sweep in {shown}. Use a results folder, for example results/ablation.")
     target = output or Path(to.value)
-    tracker = make_tracker(to.value, target)
+    write = _responses if to is TrackerName.ALPACA_EVAL else _runs
     for sweep in sweeps:
         try:
-            new = [tracker.write(sweep.name, run) for run in tracked_runs(sweep)]
+            typer.echo(f"{sweep.path}: {write(sweep, to, target)}", err=True)
         except OSError as error:
             what = f"--to {to.value}: the runs of {sweep.path} cannot be written: {error}."
             raise UsageError(Problem(what, "Use another --output, or check the server.")) from None
-        typer.echo(f"{sweep.path}: {sum(new)} runs written, {len(new) - sum(new)} written before", err=True)
+
+
+def _runs(sweep: "SweepFolder", to: TrackerName, target: Path) -> str:
+    """Write runs of a tracker, and return their number in words."""
+    from neftune_cli.trackers import make_tracker
+    from neftune_cli.trackers.runs import tracked_runs
+
+    tracker = make_tracker(to.value, target)
+    new = [tracker.write(sweep.name, run) for run in tracked_runs(sweep)]
+    return f"{sum(new)} runs written, {len(new) - sum(new)} written before"
+
+
+def _responses(sweep: "SweepFolder", _: TrackerName, target: Path) -> str:
+    """Write files of outputs, and return their number in words."""
+    from neftune_cli.trackers.alpaca_eval import write_outputs
+
+    written = write_outputs(sweep, target)
+    return f"{len(written)} files written to {written[0].parent}"

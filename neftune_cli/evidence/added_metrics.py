@@ -1,0 +1,132 @@
+"""Metrics that are added to the evidence of sweeps: verdicts of judges, and scores of the user's own functions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements
+from neftune_cli.formatting import counted, listed_at_most
+from neftune_cli.metrics import Metric
+from neftune_cli.records import HELD_OUT_SPLIT, Generation
+from neftune_cli.store import SweepFolder
+
+_MOST_NAMES = 3
+
+
+@dataclass(frozen=True)
+class TrialResponses:
+    """Responses of one trial to the held-out prompts."""
+
+    trial: str
+    """Id of the trial."""
+    arm: str
+    seed: int | None
+    """None for the base model only."""
+    responses: tuple[Generation, ...]
+
+    @property
+    def name(self) -> str:
+        """Return the name of the trial, which AlpacaEval calls the generator."""
+        return generator_name(self.arm, self.seed)
+
+
+def generator_name(arm: str, seed: int | None) -> str:
+    """Return the name of a trial as AlpacaEval's generator, for example `alpha=5,seed=0` or `base`."""
+    return arm if arm == BASE_ARM or seed is None else f"{arm},seed={seed}"
+
+
+def held_out_responses(responses: Sequence[Generation]) -> tuple[Generation, ...]:
+    """Return the responses to held-out prompts."""
+    return tuple(one for one in responses if one.split == HELD_OUT_SPLIT)
+
+
+def stored_responses(evidence: Evidence) -> list[TrialResponses]:
+    """Return the responses of every trial of a sweep, in the order of the evidence."""
+    folders = {folder.id: folder for path in evidence.folders for folder in SweepFolder(Path(path)).trials()}
+    return [
+        TrialResponses(one.trial, one.arm, one.seed, held_out_responses(folders[one.trial].generations()))
+        for one in evidence.trials
+    ]
+
+
+def only_sweep(evidence: Sequence[Evidence], option: str) -> Evidence:
+    """Return the evidence that an option on the responses of one sweep is about.
+
+    Raises:
+        UsageError: there is no sweep with responses, or there are several.
+
+    """
+    sweeps = [one for one in evidence if one.specs and one.trials]
+    if len(sweeps) == 1:
+        return sweeps[0]
+    found = listed_at_most([one.name for one in sweeps], _MOST_NAMES) if sweeps else "none"
+    what = f"{option} is about the responses of one sweep. Sweeps with finished trials: {found}."
+    raise UsageError(Problem(what, "Give one results folder."))
+
+
+def with_item_metric(
+    evidence: Evidence,
+    metric: Metric,
+    responses: Sequence[TrialResponses],
+    values: Mapping[str, Mapping[str, float]],
+    source: str,
+) -> Evidence:
+    """Return the evidence with a metric of the responses. It is compared over the items that all measured trials have.
+
+    Args:
+        evidence: of one sweep.
+        metric: the added metric.
+        responses: of every trial.
+        values: trial id to example id to value.
+        source: where the values come from, for the note on missing ones.
+
+    """
+    measured = [one for one in responses if values.get(one.trial)]
+    shared = set.intersection(*(set(values[one.trial]) for one in measured)) if measured else set()
+    items = {one.trial: _item_values(one, values[one.trial], shared) for one in measured}
+    note = _missing(responses, values, len(shared), source, metric)
+    return replace(
+        evidence,
+        trials=tuple(_with_values(trial, metric.key, items.get(trial.trial)) for trial in evidence.trials),
+        metrics={**evidence.metrics, metric.key: metric},
+        notes=(*evidence.notes, *note),
+    )
+
+
+def _item_values(one: TrialResponses, values: Mapping[str, float], shared: set[str]) -> ItemValues:
+    rows = [response for response in one.responses if response.example in shared]
+    numbers = np.array([values[response.example] for response in rows], dtype=np.float64)
+    items, clusters = tuple(row.example for row in rows), tuple(row.cluster for row in rows)
+    return ItemValues(items, clusters, numbers, np.ones(len(rows)))
+
+
+def _with_values(trial: Measurements, key: str, values: ItemValues | None) -> Measurements:
+    if values is None or not values.items:
+        return replace(trial, scores={**trial.scores, key: None})
+    scores = {**trial.scores, key: fmean(values.values.tolist())}
+    return replace(trial, scores=scores, items={**trial.items, key: values})
+
+
+def _missing(
+    responses: Sequence[TrialResponses],
+    values: Mapping[str, Mapping[str, float]],
+    shared: int,
+    source: str,
+    metric: Metric,
+) -> tuple[str, ...]:
+    """Return a sentence on the responses without a value, none if every response has one."""
+    total = sum(len(one.responses) for one in responses)
+    missing = total - sum(len(values.get(one.trial, ())) for one in responses)
+    if not missing:
+        return ()
+    without = [one.name for one in responses if not values.get(one.trial)]
+    left_out = f" Trials without any: {listed_at_most(without, _MOST_NAMES)}." if without else ""
+    return (
+        f"{source} has no value for {missing} of {counted(total, 'response')}. {metric.name} is compared over the "
+        f"{counted(shared, 'prompt')} for which all other trials have one.{left_out}",
+    )

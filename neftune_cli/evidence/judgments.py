@@ -1,0 +1,195 @@
+"""Verdicts of judges on the responses of a sweep: annotations of AlpacaEval, or a CSV file."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
+from neftune_cli.evidence.added_metrics import TrialResponses, only_sweep, stored_responses, with_item_metric
+from neftune_cli.evidence.measurements import Evidence
+from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
+
+JUDGE_SCORE = Metric(
+    *("judge_score", "Judge score", "as given", "higher", 3, Margin(0.02, relative=True), HELD_OUT_RESPONSES),
+    stored=False,
+)
+JUDGE_WIN_RATE = Metric(
+    *("judge_win_rate", "Judge win rate", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES), stored=False
+)
+CSV_COLUMNS = ("id", "arm", "seed", "score")
+_TIES, _FIRST, _SECOND = (0.0, 1.5), 1.0, 2.0
+"""AlpacaEval's preferences: 1 for the reference, 2 for the judged output, and between them for a weighted verdict."""
+_MOST_PROBLEMS = 10
+_FIX = "Use AlpacaEval's annotations.json, or a CSV file with the columns id, arm, seed, score."
+
+ItemScores = dict[str, dict[str, float]]
+"""Trial id to example id to score."""
+
+
+@dataclass
+class _Verdicts:
+    """Verdicts that were read so far, with the problems of the others."""
+
+    path: Path
+    scores: ItemScores = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def refuse(self, line: int, what: str, fix: str) -> None:
+        """Note a problem of a line."""
+        self.problems.append(Problem(f"--judge-results {self.path}, line {line}: {what}.", fix))
+
+    def add(self, line: int, trial: str, example: str, score: float) -> None:
+        """Add a score, or the problem that the response has two."""
+        of_trial = self.scores.setdefault(trial, {})
+        if example in of_trial:
+            self.refuse(line, "this response has a verdict on an earlier line", "Keep one verdict for each response.")
+        else:
+            of_trial[example] = score
+
+    def raise_problems(self) -> None:
+        """Raise the first problems and the number of the others, if there are any."""
+        more = len(self.problems) - _MOST_PROBLEMS
+        rest = [Problem(f"{self.path} has {more} more problems.", "Correct these first.")] if more > 0 else []
+        if self.problems:
+            raise UsageError(*self.problems[:_MOST_PROBLEMS], *rest)
+
+
+def with_judgments(evidence: Sequence[Evidence], path: Path) -> list[Evidence]:
+    """Return the evidence with the verdicts in a file as a further metric of its only sweep.
+
+    Raises:
+        UsageError: the file cannot be read, a line is not valid, or it names an unknown example, arm or seed.
+
+    """
+    sweep = only_sweep(evidence, "--judge-results")
+    responses = stored_responses(sweep)
+    verdicts = _Verdicts(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(Problem(f"--judge-results {path} cannot be read: {reason}.", _FIX)) from None
+    is_json = text.lstrip()[:1] in ("[", "{")
+    (_read_annotations if is_json else _read_csv)(text, responses, verdicts)
+    verdicts.raise_problems()
+    if not verdicts.scores:
+        raise UsageError(Problem(f"--judge-results {path} has no verdict.", _FIX))
+    metric = JUDGE_WIN_RATE if is_json else JUDGE_SCORE
+    judged = with_item_metric(sweep, metric, responses, verdicts.scores, str(path))
+    return [judged if one is sweep else one for one in evidence]
+
+
+def _read_csv(text: str, responses: Sequence[TrialResponses], verdicts: _Verdicts) -> None:
+    rows = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    columns = [name.strip().lower() for name in rows.fieldnames or ()]
+    if missing := [name for name in CSV_COLUMNS if name not in columns]:
+        raise UsageError(Problem(f"--judge-results {verdicts.path}: there is no column {', '.join(missing)}.", _FIX))
+    rows.fieldnames = columns
+    line = rows.line_num + 1
+    try:
+        for row in rows:
+            _read_row({name: (row.get(name) or "").strip() for name in CSV_COLUMNS}, line, responses, verdicts)
+            line = rows.line_num + 1
+    except csv.Error as error:
+        verdicts.refuse(line, f"this is not valid CSV ({error})", "Correct the line.")
+
+
+def _read_row(row: Mapping[str, str], line: int, responses: Sequence[TrialResponses], verdicts: _Verdicts) -> None:
+    of_arm = [one for one in responses if one.arm == row["arm"]]
+    if not of_arm:
+        arms = list(dict.fromkeys(one.arm for one in responses))
+        fix = did_you_mean(row["arm"], arms) or f"Use {alternatives(arms)}."
+        return verdicts.refuse(line, f"the arm {row['arm']!r} is unknown", fix)
+    of_seed = [one for one in of_arm if row["arm"] == BASE_ARM or str(one.seed) == row["seed"]]
+    if not of_seed:
+        seeds = alternatives(str(one.seed) for one in of_arm)
+        return verdicts.refuse(line, f"{row['arm']} has no finished trial with seed {row['seed']!r}", f"Use {seeds}.")
+    if row["id"] not in {response.example for response in of_seed[0].responses}:
+        fix = "Use the values of the field `example` in generations.jsonl."
+        return verdicts.refuse(line, f"the id {row['id']!r} is no held-out example of the sweep", fix)
+    if not row["score"]:
+        return None
+    score = _number(row["score"])
+    if score is None:
+        fix = "Use a number, or leave the score empty."
+        return verdicts.refuse(line, f"the score {row['score']!r} is not a finite number", fix)
+    return verdicts.add(line, of_seed[0].trial, row["id"], score)
+
+
+def _read_annotations(text: str, responses: Sequence[TrialResponses], verdicts: _Verdicts) -> None:
+    trials = {one.name: one for one in responses}
+    opponents: dict[str, int] = {}
+    for line, annotation in _objects(text, verdicts):
+        generator, instruction = annotation.get("generator_2"), annotation.get("instruction")
+        opponents.setdefault(str(annotation.get("generator_1")), line)
+        trial = trials.get(str(generator))
+        if trial is None:
+            fix = did_you_mean(str(generator), trials) or f"Use {alternatives(trials)}."
+            verdicts.refuse(line, f"generator_2 is {generator!r}, which is no trial of the sweep", fix)
+            continue
+        examples = [one.example for one in trial.responses if one.prompt == instruction]
+        if not examples:
+            fix = "Judge the files that `neftune export --to alpaca-eval` writes."
+            verdicts.refuse(line, "the instruction is no held-out prompt of the sweep", fix)
+            continue
+        _add_preference(annotation.get("preference"), line, trial.trial, examples, verdicts)
+    if len(opponents) > 1:
+        (first, _), (other, line), *_ = opponents.items()
+        fix = "Judge all outputs against the same reference outputs."
+        verdicts.refuse(line, f"generator_1 is {other!r}, and {first!r} on earlier lines", fix)
+
+
+def _add_preference(value: Any, line: int, trial: str, examples: Sequence[str], verdicts: _Verdicts) -> None:
+    preference = _number(value)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return
+    if preference is None or not (preference in _TIES or _FIRST <= preference <= _SECOND):
+        verdicts.refuse(line, f"the preference is {value!r}", "Use a number from 1 to 2, 0 for a tie, or null.")
+        return
+    won = 0.5 if preference in _TIES else preference - _FIRST
+    for example in examples:
+        verdicts.add(line, trial, example, won)
+
+
+def _objects(text: str, verdicts: _Verdicts) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield each object of a JSON array with the line at which it begins."""
+    decoder = json.JSONDecoder()
+    position = _after(text, 0)
+    closing = {"[": "]"}.get(text[position])
+    position = _after(text, position + 1) if closing else position
+    while text[position : position + 1] not in ("", closing):
+        line = text.count("\n", 0, position) + 1
+        try:
+            value, end = decoder.raw_decode(text, position)
+        except (json.JSONDecodeError, RecursionError):
+            verdicts.refuse(line, "the annotation is not valid JSON", "Correct it, or write the file again.")
+            return
+        if isinstance(value, dict):
+            yield line, value
+        else:
+            verdicts.refuse(line, "the annotation is not an object", _FIX)
+        position = _after(text, end)
+        position = _after(text, position + 1) if text[position : position + 1] == "," else position
+    if closing and not text[position : position + 1]:
+        verdicts.refuse(text.count("\n") + 1, "the closing bracket is missing", "Write the file again.")
+
+
+def _after(text: str, position: int) -> int:
+    """Return the position of the first character at or after a position that is no white space."""
+    while text[position : position + 1].isspace():
+        position += 1
+    return position
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number, None for anything else."""
+    try:
+        number = float(value) if not isinstance(value, bool) else math.nan
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

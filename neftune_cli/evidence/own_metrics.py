@@ -1,0 +1,174 @@
+"""Metrics of the user, named as `module:function` and computed from the stored responses of a sweep."""
+
+import inspect
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from neftune_cli.config.registry import imported
+from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
+from neftune_cli.evidence.added_metrics import TrialResponses, only_sweep, stored_responses, with_item_metric
+from neftune_cli.evidence.measurements import Evidence
+from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
+from neftune_cli.records import Generation
+
+_MARGIN = Margin(0.02, relative=True)
+_GOALS = ("higher", "lower")
+_SIGNATURE_FIX = "Write a function of (answer, reference) or of (prompt, reference, answer)."
+_MOST_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class _OwnMetric:
+    """A metric with the function that scores one response."""
+
+    metric: Metric
+    score: Callable[[Generation], Any]
+
+
+def names_function(metric: str | None) -> bool:
+    """Return whether a value of `--metric` has the form `module:function`."""
+    module, colon, name = (metric or "").partition(":")
+    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
+def with_own_metric(evidence: Sequence[Evidence], reference: str) -> list[Evidence]:
+    """Return the evidence with a metric of the user, whose key is `reference`, in the tables of its only sweep.
+
+    Args:
+        evidence: of one sweep.
+        reference: `module:function`. The module is searched in the current folder as well.
+
+    Raises:
+        UsageError: the function cannot be imported or called, or does not return a number.
+
+    """
+    sweep = only_sweep(evidence, f"--metric {reference}")
+    own = _own_metric(reference)
+    responses = stored_responses(sweep)
+    with _current_folder_on_path():  # a function may import at its first call
+        values = {one.trial: _scores(own, reference, one) for one in responses}
+    scored = with_item_metric(sweep, own.metric, responses, values, f"--metric {reference}")
+    return [scored if one is sweep else one for one in evidence]
+
+
+def _own_metric(reference: str) -> _OwnMetric:
+    found = _imported(reference)
+    if isinstance(found, Metric):
+        function = found.scoring_function()
+        metric = replace(found, key=reference, stored=False)
+        if not (found.per_item and callable(function)):
+            what = f"--metric {reference}: this metric has no scoring function of one response."
+            raise UsageError(Problem(what, "Declare it with per_item=True and a function as score."))
+    else:
+        function, metric = found, _metric(reference, found)
+    return _OwnMetric(metric, _call(reference, function))
+
+
+def _metric(reference: str, function: Any) -> Metric:
+    """Return the declaration of a function, whose attribute `goal` may be `lower`."""
+    if not callable(function):
+        what = f"--metric {reference}: this is a {type(function).__name__}, not a function."
+        raise UsageError(Problem(what, _SIGNATURE_FIX))
+    goal = getattr(function, "goal", "higher")
+    if goal not in _GOALS:
+        what = f"--metric {reference}: the attribute goal is {goal!r}."
+        raise UsageError(Problem(what, f"Use {alternatives(map(repr, _GOALS))}."))
+    name = reference.partition(":")[2].replace("_", " ")
+    return Metric(
+        key=reference,
+        name=name[:1].upper() + name[1:],
+        unit="",
+        goal="lower" if goal == "lower" else "higher",
+        decimals=3,
+        margin=_MARGIN,
+        section=HELD_OUT_RESPONSES,
+        stored=False,
+    )
+
+
+def _imported(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    try:
+        with _current_folder_on_path():
+            return imported(reference)
+    except AttributeError:
+        if module in sys.modules and not hasattr(sys.modules[module], name):
+            fix = did_you_mean(name, [one for one in vars(sys.modules[module]) if not one.startswith("_")])
+            what = f"--metric {reference}: the module {module} has no function {name!r}."
+            raise UsageError(Problem(what, fix or "Use module:function with a function of this module.")) from None
+        raise _import_problem(reference, module, sys.exc_info()[1]) from None
+    except Exception as error:
+        raise _import_problem(reference, module, error) from error
+
+
+def _import_problem(reference: str, module: str, error: BaseException | None) -> UsageError:
+    is_missing = isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0])
+    if is_missing:
+        what = f"--metric {reference}: there is no module {module!r}."
+        return UsageError(Problem(what, f"Put {module.replace('.', '/')}.py into the current folder, or install it."))
+    what = f"--metric {reference}: the module {module!r} cannot be imported: {type(error).__name__}: {error}."
+    return UsageError(Problem(what, "Correct the module."))
+
+
+def _call(reference: str, function: Callable[..., Any]) -> Callable[[Generation], Any]:
+    """Return a function of a stored response that calls the user's function with two or three arguments."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions in C have none
+        return lambda one: function(one.response, one.reference)
+    if _accepts(signature, 3):
+        return lambda one: function(one.prompt, one.reference, one.response)
+    if _accepts(signature, 2):
+        return lambda one: function(one.response, one.reference)
+    what = f"--metric {reference}: the function has the parameters {signature}."
+    raise UsageError(Problem(what, _SIGNATURE_FIX))
+
+
+def _accepts(signature: inspect.Signature, count: int) -> bool:
+    """Return whether a function must be called with this many arguments, or may be if the others have defaults."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    required = [one for one in signature.parameters.values() if one.kind in kinds and one.default is one.empty]
+    if len(required) != count:
+        return False
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _scores(own: _OwnMetric, reference: str, trial: TrialResponses) -> dict[str, float]:
+    return {one.example: _number(own, reference, trial, one) for one in trial.responses}
+
+
+def _number(own: _OwnMetric, reference: str, trial: TrialResponses, response: Generation) -> float:
+    where = f"--metric {reference}, {trial.name}, example {response.example}"
+    try:
+        value = own.score(response)
+    except Exception as error:
+        what = f"{where}: {type(error).__name__}: {error}."
+        raise UsageError(Problem(what, "Correct the function, so that it takes every response.")) from error
+    try:
+        number = math.nan if isinstance(value, str | bytes) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        what = f"{where}: the function returned {repr(value)[:_MOST_CHARACTERS]}, which is not a finite number."
+        raise UsageError(Problem(what, "Return a number for every response."))
+    return number
+
+
+@contextmanager
+def _current_folder_on_path() -> Iterator[None]:
+    folder = os.getcwd()  # noqa: PTH109 - the import system takes texts
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:
+            sys.path.remove(folder)
