@@ -372,12 +372,13 @@ Keep = Annotated[
     ),
 ]
 Track = Annotated[
-    list[run_settings.Tracker] | None,
+    list[run_settings.LiveTracker] | None,
     Option(
         "--track",
         "Show the curves of running trials in a tracker; may be repeated. Files are written to a folder with its name.",
         RUN,
         _RUN,
+        metavar=f"<{'|'.join(run_settings.LiveTracker)}>",
     ),
 ]
 CheckpointSteps = Annotated[

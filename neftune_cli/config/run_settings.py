@@ -39,7 +39,7 @@ class OnOom(StrEnum):
     HALVE_BATCH = "halve-batch"
 
 
-class Tracker(StrEnum):
+class LiveTracker(StrEnum):
     """Tracker that shows the curves of running trials."""
 
     TENSORBOARD = "tensorboard"
@@ -52,7 +52,7 @@ class Tracking:
     """Trackers of running trials."""
 
     trackers: tuple[str, ...]
-    """Values of `Tracker`."""
+    """Values of `LiveTracker`."""
     folder: str
     """Folder with a folder of files for each tracker; absolute."""
 
@@ -165,9 +165,9 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
 
 def _tracking(trackers: Sequence[str] | None) -> Tracking | None:
     """Return the chosen trackers, whose files are written below the working directory; None if there are none."""
-    if unknown := set(trackers or ()) - set(Tracker):
+    if unknown := set(trackers or ()) - set(LiveTracker):
         what = f"--track {min(unknown)}: there is no such tracker."
-        raise UsageError(Problem(what, f"Use one of {', '.join(Tracker)}."))
+        raise UsageError(Problem(what, f"Use one of {', '.join(LiveTracker)}."))
     return Tracking(tuple(dict.fromkeys(map(str, trackers))), str(Path.cwd())) if trackers else None
 
 

@@ -53,7 +53,7 @@ def test_every_default_is_shown(neftune: Neftune, monkeypatch: pytest.MonkeyPatc
         (line,) = (line for line in lines if line.startswith(f"│ {option.opts[0]} "))
         assert f"(default {default})" in line
         shown += 1
-    assert shown == {"sweep": 7, "train": 4}[command]
+    assert shown == {"sweep": 8, "train": 5}[command]
 
 
 def test_the_numbers_of_examples_in_the_help_are_those_of_the_data(
@@ -90,11 +90,18 @@ RUN = """\
 ╭─ Run ────────────────────────────────────────────────────────────────────────╮
 │ --output DIR                  Results folder (default                        │
 │                               results/train-MODEL-DATASET-alpha=A,seed=N).   │
+│ --nproc N                     Processes that train each trial together, one  │
+│                               per GPU or core. They divide the examples of   │
+│                               each step. Trials run one at a time (default   │
+│                               1).                                            │
 │ --on-oom <fail|halve-batch>   If memory runs out: fail the trial, or restart │
 │                               it with half the batch size and twice the      │
 │                               gradient accumulation (default fail).          │
 │ --stop-on-divergence          Stop a trial whose loss is not finite (default │
 │ --no-stop-on-divergence       --stop-on-divergence).                         │
+│ --track                       Show the curves of running trials in a         │
+│ <tensorboard|mlflow|wandb>    tracker; may be repeated. Files are written to │
+│                               a folder with its name.                        │
 │ --checkpoint-steps N          Also write a checkpoint every N steps.         │
 │ --checkpoint-minutes M        Write a checkpoint every M minutes (default    │
 │                               2).                                            │

@@ -10,10 +10,8 @@ import pandas as pd
 import pytest
 
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 from tests.command_line import CommandResult, Neftune
-from tests.finished_trials import write_trial
 
 SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "8")
 SWEEP = ("sweep", "--seeds", "1", "--no-estimate")
@@ -93,15 +91,10 @@ def test_max_steps_reports_epochs_and_examples(
 
 
 @pytest.mark.usefixtures("trained")
-def test_compare_shows_a_training_apart_from_a_sweep(
-    neftune: Neftune, tmp_path: Path, hand_made_records: list[TrialRecord]
-) -> None:
-    sweep = SweepFolder(tmp_path / "results" / "more")
-    sweep.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0, 1, 2]}))
-    for number, record in enumerate(hand_made_records):
-        named = record.model_copy(update={"trial": f"{number:012d}"})
-        write_trial(sweep.trial(named.trial, named.arm, named.seed), named)
-    (tmp_path / "results" / "one" / "summary.md").unlink()
+def test_compare_shows_a_training_apart_from_a_sweep(neftune: Neftune, tmp_path: Path) -> None:
+    neftune(*SWEEP, "--alphas", "0,5", *SMALL, "--output", "results/more", "--quiet")
+    for name in ("one", "more"):
+        (tmp_path / "results" / name / "summary.md").unlink()
     result = neftune("compare", "results")
     assert result.code == 0
     assert "Not compared with more: single training runs and sweeps are compared separately." in result.out
