@@ -3,10 +3,8 @@
 A tracker is optional. Its library is imported when it is used.
 """
 
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -16,13 +14,10 @@ from neftune_cli.config.run_settings import Tracking
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.trackers.factors import Parameters
 
-RUN_ID_TAG = "neftune.id"
-"""Tag of MLflow's runs that has the id of the trial."""
-
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """One finished trial, or the comparison of a sweep, as a run of a tracker."""
+    """One trial, or the comparison of a sweep, as a run of a tracker. A running trial has no curves and scores yet."""
 
     name: str
     """Name of the trial, for example `alpha=5,seed=0`, or `comparison`."""
@@ -30,9 +25,9 @@ class TrackedRun:
     """Id that is the same at each export, so that a run is not written twice."""
     parameters: Parameters
     """All factors: arm, alpha, seed, noise and recipe, fingerprints and versions."""
-    curves: Sequence[tuple[int, Mapping[str, float]]]
+    curves: Sequence[tuple[int, Mapping[str, float]]] = ()
     """Step, and the values by name that were logged at it."""
-    scores: Mapping[str, float]
+    scores: Mapping[str, float] = field(default_factory=dict)
     """Results by name."""
     files: Sequence[Path] = ()
     """Files to attach, for example the report."""
@@ -120,16 +115,3 @@ def _prepare(name: str, folder: Path, group: str) -> None:
     except OSError as error:
         what = f"--track {name}: the runs cannot be written: {error}"
         raise UsageError(Problem(what, "Check the server, or remove --track.")) from None
-
-
-def run_folder_name(name: str, run_id: str) -> str:
-    """Return the name of a run's folder, from the name and the id of the run."""
-    return re.sub(r"[^\w=,.+-]+", "_", f"{name}-{run_id}")
-
-
-def mlflow_uri(folder: Path) -> str:
-    """Return the server MLFLOW_TRACKING_URI; without it, a database in the folder, which is created."""
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        return uri
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{(folder / 'mlflow.db').absolute()}"

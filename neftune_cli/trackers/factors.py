@@ -7,9 +7,11 @@ from typing import Any
 Parameters = Mapping[str, str | int | float]
 
 
-def factors(arm: str, alpha: float | None, seed: int | None, identity: Mapping[str, Any]) -> Parameters:
-    """Return the arm, the seed, and everything that identifies the trial."""
-    return dict(_flat({"arm": arm, "alpha": alpha, "seed": seed, **identity}))
+def factors(
+    arm: str, alpha: float | None, seed: int | None, identity: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> Parameters:
+    """Return the arm, the seed, everything that identifies the trial, and the circumstances of its sweep."""
+    return {**dict(_flat({"arm": arm, "alpha": alpha, "seed": seed, **identity})), **circumstances(manifest)}
 
 
 def circumstances(manifest: Mapping[str, Any]) -> Parameters:

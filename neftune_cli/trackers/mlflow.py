@@ -1,12 +1,16 @@
 """Runs of MLflow: a sweep is an experiment, and a trial is a run with parameters, metrics and tags."""
 
+import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.trackers import RUN_ID_TAG, TrackedRun, mlflow_uri
+from neftune_cli.trackers import TrackedRun
 
+_ID = "neftune.id"
+"""Tag that has the id of the trial."""
 _AT_ONCE = 100
 """Largest number of parameters or metrics of a request."""
 _LONGEST = 500
@@ -15,7 +19,14 @@ _LONGEST = 500
 
 def make(folder: Path) -> "MLflowRuns":
     """Return a tracker for the server `MLFLOW_TRACKING_URI`, or for a database in the folder."""
-    return MLflowRuns(mlflow_uri(folder), folder)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return MLflowRuns(uri, folder)
+
+
+def open_run(folder: Path, group: str, run: TrackedRun) -> "LiveMLflowRun":
+    """Open the run of a running trial."""
+    return LiveMLflowRun(folder, group, run)
 
 
 class MLflowRuns:
@@ -24,6 +35,7 @@ class MLflowRuns:
     def __init__(self, uri: str, folder: Path) -> None:
         from mlflow import MlflowClient
 
+        self.uri = uri
         self._client: Any = MlflowClient(tracking_uri=uri)
         self._artifacts = None if uri.startswith("http") else (folder / "mlartifacts").absolute().as_uri()
 
@@ -46,23 +58,66 @@ class MLflowRuns:
             raise OSError(str(error)) from error
 
     def _write(self, group: str, run: TrackedRun) -> bool:
-        experiment = self._experiment(group)
-        written = f"tags.`{RUN_ID_TAG}` = '{run.id}' and attributes.status = 'FINISHED'"
-        if self._client.search_runs([experiment], written, max_results=1):
+        if self._known(group, run, " and attributes.status = 'FINISHED'"):
             return False
-        created = self._client.create_run(experiment, run_name=run.name, tags={RUN_ID_TAG: run.id}).info.run_id
-        for some in _parts(list(_parameters(run))):
-            self._client.log_batch(created, params=some)
-        for some in _parts(list(_metrics(run))):
-            self._client.log_batch(created, metrics=some)
+        created = self._created(group, run)
+        self.add_metrics(created, run)
         for file in run.files:
             self._client.log_artifact(created, str(file))
         self._client.set_terminated(created)
         return True
 
+    def continued(self, group: str, run: TrackedRun) -> str:
+        """Return MLflow's id of the run of a trial that begins or resumes."""
+        return self._known(group, run) or self._created(group, run)
+
+    def add_metrics(self, run_id: str, run: TrackedRun) -> None:
+        """Add the curves and the scores."""
+        for some in _parts(list(_metrics(run))):
+            self._client.log_batch(run_id, metrics=some)
+
+    def _known(self, group: str, run: TrackedRun, condition: str = "") -> str | None:
+        found = self._client.search_runs(
+            [self._experiment(group)], f"tags.`{_ID}` = '{run.id}'{condition}", max_results=1
+        )
+        return found[0].info.run_id if found else None
+
+    def _created(self, group: str, run: TrackedRun) -> str:
+        """Create a run with its parameters."""
+        tags = {_ID: run.id}
+        created: str = self._client.create_run(self._experiment(group), run_name=run.name, tags=tags).info.run_id
+        for some in _parts(list(_parameters(run))):
+            self._client.log_batch(created, params=some)
+        return created
+
     def _experiment(self, group: str) -> str:
         known = self._client.get_experiment_by_name(group)
         return str(known.experiment_id if known else self._client.create_experiment(group, self._artifacts))
+
+
+class LiveMLflowRun:
+    """The run of a running trial, which transformers' callback writes."""
+
+    def __init__(self, folder: Path, group: str, run: TrackedRun) -> None:
+        import mlflow
+        from transformers.integrations.integration_utils import MLflowCallback
+
+        self._runs, self._run = make(folder), run
+        self._id = self._runs.continued(group, run)
+        mlflow.set_tracking_uri(self._runs.uri)
+        mlflow.start_run(run_id=self._id, log_system_metrics=False)
+        self._mlflow: Any = mlflow
+        self._status = "KILLED"
+        self.callback = MLflowCallback()
+
+    def finish(self, scores: Mapping[str, float]) -> None:
+        """Write the results as metrics."""
+        self._runs.add_metrics(self._id, replace(self._run, scores=scores))
+        self._status = "FINISHED"
+
+    def close(self) -> None:
+        """End the run, with the status KILLED if it is not finished."""
+        self._mlflow.end_run(self._status)
 
 
 def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

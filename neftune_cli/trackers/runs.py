@@ -27,7 +27,7 @@ def tracked_runs(sweep: SweepFolder) -> Iterator[TrackedRun]:
         yield TrackedRun(
             name=folder.label,
             id=record.trial,
-            parameters={**factors(record.arm, record.alpha, record.seed, record.identity), **circumstances(manifest)},
+            parameters=factors(record.arm, record.alpha, record.seed, record.identity, manifest),
             curves=[(point.step, _values(point)) for point in folder.curve()],
             scores=finite(scores_of(record)),
         )
@@ -71,7 +71,6 @@ def comparison_run(sweep: SweepFolder) -> TrackedRun:
         name="comparison",
         id=f"comparison-{comparison.manifest_digest or ''}"[:40],
         parameters={**verdicts, **circumstances(manifest)},
-        curves=(),
         scores=finite(scores),
         files=[path for name in REPORT_FILES if (path := sweep.path / name).is_file()],
     )

@@ -1,14 +1,21 @@
 """Event files of TensorBoard: one folder for each run, with curves, results and parameters."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.trackers import TrackedRun, run_folder_name
+from neftune_cli.trackers import TrackedRun
 
 
 def make(folder: Path) -> "TensorBoardFiles":
     """Return a tracker that writes below a folder, for `tensorboard --logdir FOLDER`."""
     return TensorBoardFiles(folder)
+
+
+def open_run(folder: Path, group: str, run: TrackedRun) -> "LiveEvents":
+    """Open the run of a running trial."""
+    return LiveEvents(folder, group, run)
 
 
 class TensorBoardFiles:
@@ -23,7 +30,7 @@ class TensorBoardFiles:
 
     def write(self, group: str, run: TrackedRun) -> bool:
         """Write a run into its own folder. Return False if the folder has event files."""
-        target = self._folder / group / run_folder_name(run.name, run.id)
+        target = _run_folder(self._folder, group, run)
         if any(target.glob("events.out.tfevents.*")):
             return False
         from tensorboard.compat.proto.event_pb2 import Event
@@ -35,10 +42,31 @@ class TensorBoardFiles:
                 writer.add_event(Event(step=step, summary=_scalars(values)))
             last = max((step for step, _ in run.curves), default=0)
             writer.add_event(Event(step=last, summary=_scalars({f"final/{k}": v for k, v in run.scores.items()})))
-            writer.add_event(Event(step=last, summary=_text("parameters", run)))
+            writer.add_event(Event(step=last, summary=_text("parameters", _parameter_table(run))))
         finally:
             writer.close()
         return True
+
+
+class LiveEvents:
+    """Event files of a running trial, which transformers' callback writes."""
+
+    def __init__(self, folder: Path, group: str, run: TrackedRun) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations.integration_utils import TensorBoardCallback
+
+        self._writer: Any = SummaryWriter(str(_run_folder(folder, group, run)))
+        self._writer.add_text("parameters", _parameter_table(run))
+        self.callback = TensorBoardCallback(self._writer)
+
+    def finish(self, scores: Mapping[str, float]) -> None:
+        """Write the results."""
+        for name, value in scores.items():
+            self._writer.add_scalar(f"final/{name}", value)
+
+    def close(self) -> None:
+        """Write and close the event file."""
+        self._writer.close()
 
 
 def _scalars(values: Any) -> Any:
@@ -47,9 +75,17 @@ def _scalars(values: Any) -> Any:
     return Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
 
 
-def _text(tag: str, run: TrackedRun) -> Any:
-    """Return the parameters as a table in Markdown, which the tab "Text" shows."""
+def _text(tag: str, text: str) -> Any:
     from tensorboard.plugins.text.summary_v2 import text_pb
 
+    return text_pb(tag, text)
+
+
+def _parameter_table(run: TrackedRun) -> str:
+    """Return the parameters as a table in Markdown, which the tab "Text" shows."""
     rows = "\n".join(f"| {name} | {value} |" for name, value in run.parameters.items())
-    return text_pb(tag, f"| parameter | value |\n|---|---|\n{rows}")
+    return f"| parameter | value |\n|---|---|\n{rows}"
+
+
+def _run_folder(folder: Path, group: str, run: TrackedRun) -> Path:
+    return folder / group / re.sub(r"[^\w=,.+-]+", "_", f"{run.name}-{run.id}")

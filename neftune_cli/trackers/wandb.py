@@ -1,7 +1,9 @@
 """Runs of Weights & Biases: a sweep is a group, and a trial is a run. `wandb sync` uploads offline runs."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.trackers import TrackedRun
@@ -15,6 +17,11 @@ def make(folder: Path) -> "WandbRuns":
 def make_offline(folder: Path) -> "WandbRuns":
     """Return a tracker that writes offline runs below a folder. It needs no login and no network."""
     return WandbRuns(folder, mode="offline")
+
+
+def open_run(folder: Path, group: str, run: TrackedRun) -> "LiveWandbRun":
+    """Open the run of a running trial."""
+    return LiveWandbRun(folder, group, run)
 
 
 class WandbRuns:
@@ -33,26 +40,58 @@ class WandbRuns:
 
     def write(self, group: str, run: TrackedRun) -> bool:
         """Write a run of a group. Return False if the folder has an offline run with its id."""
-        import wandb
-
-        name = f"{run.id}"[:64]
-        if any((self._folder / "wandb").glob(f"offline-run-*-{name}")):
+        if any((self._folder / "wandb").glob(f"offline-run-*-{_id(run)}")):
             return False
-        self._folder.mkdir(parents=True, exist_ok=True)
-        written = wandb.init(
-            mode=self._mode,
-            dir=str(self._folder),
-            project=group,
-            group=group,
-            name=run.name,
-            id=name,
-            config=dict(run.parameters),
-            settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
-        )
+        written = _opened(self._folder, group, run, mode=self._mode)
         for step, values in run.curves:
             written.log(dict(values), step=step)
-        written.summary.update({f"final/{key}": value for key, value in run.scores.items()})
+        _add_scores(written, run.scores)
         for file in run.files:
             written.save(str(file), base_path=str(file.parent), policy="now")
         written.finish()
         return True
+
+
+class LiveWandbRun:
+    """The run of a running trial, which transformers' callback writes."""
+
+    def __init__(self, folder: Path, group: str, run: TrackedRun) -> None:
+        from transformers.integrations.integration_utils import WandbCallback
+
+        self._run = _opened(folder, group, run, resume="allow")
+        self._exit_code = 1
+        self.callback = WandbCallback()
+
+    def finish(self, scores: Mapping[str, float]) -> None:
+        """Write the results into the summary."""
+        _add_scores(self._run, scores)
+        self._exit_code = 0
+
+    def close(self) -> None:
+        """End the run, as failed if it is not finished."""
+        self._run.finish(exit_code=self._exit_code)
+
+
+def _opened(folder: Path, group: str, run: TrackedRun, **options: Any) -> Any:
+    """Open a run in the project WANDB_PROJECT, or in one with the name of the group."""
+    import wandb
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return wandb.init(
+        dir=str(folder),
+        project=os.environ.get("WANDB_PROJECT") or group,
+        group=group,
+        name=run.name,
+        id=_id(run),
+        config=dict(run.parameters),
+        settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
+        **options,
+    )
+
+
+def _id(run: TrackedRun) -> str:
+    return run.id[:64]
+
+
+def _add_scores(opened: Any, scores: Mapping[str, float]) -> None:
+    opened.summary.update({f"final/{name}": value for name, value in scores.items()})
