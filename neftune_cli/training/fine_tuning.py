@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
+from transformers import TrainerCallback
 
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrialSpec
@@ -21,7 +22,7 @@ from neftune_cli.models.loading import LoadedModel
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase
 from neftune_cli.store import Checkpoint, LeasedTrial, TrialFolder
-from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback
+from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback, ResumableTrainer
 from neftune_cli.training.data_parallel import data_parallel
 from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
@@ -82,23 +83,8 @@ def fine_tune(
     others = data_parallel(settings.processes, _job(trial, folder, halvings, settings), folder.folder.log_path)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model), others:
         with stop.interruptible():
-            config = sft_config(
-                trial.spec.train,
-                seed=trial.spec.stream_seed,
-                device=prepared.device,
-                work=Path(work),
-                halvings=halvings,
-                processes=settings.processes,
-            )
-            callback.trainer = build_trainer(
-                loaded.model,
-                loaded.tokenizer,
-                prepared.train,
-                config,
-                train=trial.spec.train,
-                halvings=halvings,
-                callbacks=[curve, callback, noise, *([output.live] if output.live else [])],
-            )
+            callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
+            callback.trainer = _trainer(trial.spec, loaded, prepared, Path(work), settings, halvings, callbacks)
         sys.audit("neftune.model-loaded", trial.id)
         _train(callback, folder, [one for one in checkpoints if _halvings(one) == halvings])
     sys.audit("neftune.training-ended", trial.id)
@@ -137,23 +123,7 @@ def train_as_other_rank(
         halvings: number of times to halve the batch size.
     """
     callback = RankCallback()
-    config = sft_config(
-        spec.train,
-        seed=spec.stream_seed,
-        device=prepared.device,
-        work=work,
-        halvings=halvings,
-        processes=settings.processes,
-    )
-    trainer = build_trainer(
-        loaded.model,
-        loaded.tokenizer,
-        prepared.train,
-        config,
-        train=spec.train,
-        halvings=halvings,
-        callbacks=[callback, noise_callback(spec)],
-    )
+    trainer = _trainer(spec, loaded, prepared, work, settings, halvings, [callback, noise_callback(spec)])
     for checkpoint in TrialFolder(folder).checkpoints.intact():
         if _halvings(checkpoint) == halvings:
             with suppress(UnreadableCheckpoint):
@@ -162,6 +132,34 @@ def train_as_other_rank(
                 trainer.resume(snapshot, checkpoint.path)
                 return
     trainer.train()
+
+
+def _trainer(
+    spec: TrialSpec,
+    loaded: LoadedModel,
+    prepared: PreparedData,
+    work: Path,
+    settings: TrialSettings,
+    halvings: int,
+    callbacks: list[TrainerCallback],
+) -> ResumableTrainer:
+    config = sft_config(
+        spec.train,
+        seed=spec.stream_seed,
+        device=prepared.device,
+        work=work,
+        halvings=halvings,
+        processes=settings.processes,
+    )
+    return build_trainer(
+        loaded.model,
+        loaded.tokenizer,
+        prepared.train,
+        config,
+        train=spec.train,
+        halvings=halvings,
+        callbacks=callbacks,
+    )
 
 
 def noise_callback(spec: TrialSpec) -> NEFTuneCallback:
