@@ -171,10 +171,6 @@ def _tracking(trackers: Sequence[str] | None) -> Tracking | None:
     return Tracking(tuple(dict.fromkeys(map(str, trackers))), str(Path.cwd())) if trackers else None
 
 
-EXECUTOR_OPTIONS = ("slurm", "detach", "address", "gpus_per_trial", "cpus_per_trial")
-"""Options that only one executor reads."""
-
-
 def _executor_settings(executor: str, unread: dict[str, Any]) -> dict[str, Any]:
     """Take the given options of an executor out of the arguments.
 
@@ -182,7 +178,7 @@ def _executor_settings(executor: str, unread: dict[str, Any]) -> dict[str, Any]:
         UsageError: one problem for each option without effect or with an invalid value, and for a missing library.
 
     """
-    values = {name: unread.pop(name, None) for name in EXECUTOR_OPTIONS}
+    values = {name: unread.pop(name, None) for one in EXECUTORS for name in EXECUTORS[one].settings}
     given = {name: value for name, value in values.items() if not (value is None or value is False or value == [])}
     problems = Problems()
     problems.add(missing_library(executor))
