@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.errors import NothingToCompareError, Problem, UsageError
+from neftune_cli.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from neftune_cli.store import SweepFolder
@@ -38,12 +38,12 @@ def export(
 
     Runs that were written before are left as they are. MLflow writes to the server MLFLOW_TRACKING_URI if it is set.
     """
+    from neftune_cli.evidence.folders import nothing_found
     from neftune_cli.store import find_sweeps
 
     sweeps = find_sweeps(paths)
     if not sweeps:
-        shown = ", ".join(map(str, paths))
-        raise NothingToCompareError(f"No sweep in {shown}. Use a results folder, for example results/ablation.")
+        raise nothing_found(paths)
     target = output or Path(to.value)
     write = _responses if to is TrackerName.ALPACA_EVAL else _runs
     for sweep in sweeps:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neftune_cli.errors import NothingToCompareError, Problem, Problems, UsageError, did_you_mean
+from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from neftune_cli.records import TrialRecord
@@ -90,11 +90,12 @@ def _hub_problems(to: str) -> list[Problem]:
 
 
 def _kept_trial(path: Path, arm: str | None, seed: int | None) -> "tuple[SweepFolder, Finished]":
+    from neftune_cli.evidence.folders import nothing_found
     from neftune_cli.store import find_sweeps
 
     sweeps = find_sweeps([path])
     if not sweeps:
-        raise NothingToCompareError(f"No sweep in {path}. Use a results folder, for example results/ablation.")
+        raise nothing_found([path])
     if len(sweeps) > 1:
         fix = f"Use one of them, for example {sweeps[0].path}."
         raise UsageError(Problem(f"{path} contains {len(sweeps)} sweeps.", fix))
