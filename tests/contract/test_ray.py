@@ -2,8 +2,6 @@
 
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,40 +10,19 @@ import pytest
 
 from neftune_cli.config.executors import make_executor
 from neftune_cli.errors import UsageError
+from tests.cluster_sweeps import FIRST_STEP, WAIT_SECONDS, command, tables, tables_of_the_local_executor, wait_for
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
 from neftune_cli.sweeps.executors.ray import RayCluster, _fitting
 
-SMALL = "--quiet --alphas 0,5 --seeds 1 --train-examples 32 --eval-examples 4 --epochs 6 --max-new-tokens 4".split()
-TABLES = ("loss.csv", "eval.csv", "curves.csv", "summary.md")
-WAIT_SECONDS = 220
 CHECKPOINT = "trials/alpha=5,*/checkpoints/step-*/index.json"
-FIRST_STEP = "'epoch': '0.5'"
-
-
-def command(folder: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "neftune_cli", "sweep", *SMALL, "--output", str(folder), *options]
-
-
-def wait_for(folder: Path, pattern: str) -> Path:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (found := sorted(folder.glob(pattern))):
-        assert time.monotonic() < deadline, pattern
-        time.sleep(0.02)
-    return found[0]
-
-
-def tables(folder: Path) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in TABLES]
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """Return the tables of the local executor."""
-    folder = tmp_path_factory.mktemp("local") / "sweep"
-    subprocess.run(command(folder, "--workers", "1", "--no-estimate"), check=True, capture_output=True)
-    return tables(folder)
+    return tables_of_the_local_executor(tmp_path_factory.mktemp("local") / "sweep")
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,40 +15,23 @@ import pytest
 
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
+from tests.cluster_sweeps import (
+    FIRST_STEP,
+    WAIT_SECONDS,
+    command,
+    sweep,
+    tables,
+    tables_of_the_local_executor,
+    wait_for,
+)
 
 pytest.importorskip("submitit", reason="the extra slurm is not installed")
 
 SETTINGS = os.environ.get("NEFTUNE_TEST_SLURM", "cluster=local").split()
 IS_REAL = "cluster=local" not in SETTINGS
-SMALL = "--quiet --alphas 0,5 --seeds 1 --train-examples 32 --eval-examples 4 --epochs 6 --max-new-tokens 4".split()
 SLURM = ["--executor", "slurm", *(part for one in SETTINGS for part in ("--slurm", one))]
-TABLES = ("loss.csv", "eval.csv", "curves.csv", "summary.md")
-WAIT_SECONDS = 220
-FIRST_STEP = "'epoch': '0.5'"
-"""Part of the line that the log of a trial has for its first step. A trial that starts over has it twice."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-def command(folder: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "neftune_cli", "sweep", *SMALL, "--output", str(folder), *options]
-
-
-def sweep(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(folder, *options), check=True, capture_output=True, text=True)
-
-
-def wait_for(folder: Path, pattern: str) -> Path:
-    """Return the first path that matches a pattern."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (found := sorted(folder.glob(pattern))):
-        assert time.monotonic() < deadline, pattern
-        time.sleep(0.02)
-    return found[0]
-
-
-def tables(folder: Path) -> list[bytes]:
-    return [(folder / name).read_bytes() for name in TABLES]
 
 
 def submissions(folder: Path) -> Sequence[Path]:
@@ -59,9 +41,7 @@ def submissions(folder: Path) -> Sequence[Path]:
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     """Return the tables of the local executor."""
-    folder = tmp_path_factory.mktemp("local") / "sweep"
-    sweep(folder, "--workers", "1", "--no-estimate")
-    return tables(folder)
+    return tables_of_the_local_executor(tmp_path_factory.mktemp("local") / "sweep")
 
 
 def test_detached_sweep_is_collected_by_the_same_command(tmp_path: Path, expected: list[bytes]) -> None:
@@ -110,6 +90,7 @@ def test_requeued_job_continues_from_its_checkpoint(tmp_path: Path, expected: li
     folder = tmp_path / "sweep"
     process = subprocess.Popen(command(folder, *SLURM, "--workers", "1"), stderr=subprocess.DEVNULL)
     place = TrialFolder(wait_for(folder, "trials/alpha=5,*/metrics.jsonl").parent)
+    wait_for_step(place, 2)  # a stop in the first step comes before its line in the log
     requeue(folder, place.id)
     assert process.wait(WAIT_SECONDS) == 0
     status = place.status()
@@ -118,6 +99,13 @@ def test_requeued_job_continues_from_its_checkpoint(tmp_path: Path, expected: li
     log = place.log_path.read_text()
     assert (log.count(" attempt "), log.count(FIRST_STEP)) == (2, 1)
     assert tables(folder) == expected
+
+
+def wait_for_step(place: TrialFolder, step: int) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not ((status := place.status()) and (status.step or 0) >= step):
+        assert time.monotonic() < deadline, step
+        time.sleep(0.02)
 
 
 def requeue(folder: Path, trial: str) -> None:
