@@ -134,7 +134,7 @@ def _recognized(table: Table, candidates: Sequence[ColumnSet], layout: str | Non
     for present in (filled, table.columns):
         for columns, names in _fitting(present, candidates):
             others = _other_layouts(present, candidates) if not columns.has_completion else ()
-            return ChosenColumns(columns, _resolved(columns, table.columns, _exact, names), others=others)
+            return ChosenColumns(columns, _resolved(columns, table.columns, _in_any_case, names), others=others)
     raise UsageError(preference_problem(table) or _missing_columns(table, candidates, layout))
 
 

@@ -8,7 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from trl.data_utils import is_conversational, maybe_convert_to_chatml
 
@@ -48,6 +48,7 @@ def rows_of(system: str | None, pairs: list[tuple[str, str]]) -> dict[str, dict[
     }
 
 
+@example("null", [(QUESTION, ANSWER)])
 @given(st.none() | TEXT, PAIRS)
 def test_every_layout_gives_the_same_example(system: str | None, pairs: list[tuple[str, str]]) -> None:
     rows = rows_of(system, pairs)
