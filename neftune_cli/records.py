@@ -80,6 +80,10 @@ class TrialStatus(Record):
     """Number of trials that shared the machine, this one included."""
     peak_memory: int | None = None
     """Peak memory of the process in bytes; on a GPU, memory of the device."""
+    parameters: int | None = None
+    """Number of parameters of the model, adapters included; null before responses are generated."""
+    trained_parameters: int | None = None
+    """Number of parameters that were trained; null for the base model, and before responses are generated."""
     host: str = ""
     """Name of the machine."""
     process: int | None = None

@@ -29,7 +29,7 @@ from experiments.null_simulations.margins import MARGINS as EQUIVALENCE_MARGINS
 from experiments.null_simulations.margins import margin_seeds
 from experiments.null_simulations.optional_stopping import optional_stopping_rates
 from experiments.null_simulations.planned_tables import TABLE_ROWS, table_error_rates
-from experiments.null_simulations.planning_statement import STATEMENTS, statement
+from experiments.null_simulations.planning_statement import STATEMENTS, exceeded_statements, statement
 from experiments.null_simulations.pooled_variances import MODELS as POOLING_MODELS
 from experiments.null_simulations.pooled_variances import SEEDS as POOLING_SEEDS
 from experiments.null_simulations.pooled_variances import pooling_rates
@@ -72,8 +72,11 @@ def main(
     if context.invoked_subcommand:
         return
     with ProcessPoolExecutor() as pool:
-        exceeded = [*_print_planned_looks(pool, repetitions), *_print_fixed_designs(pool, repetitions)]
-        _print_planning(pool, repetitions)
+        exceeded = [
+            *_print_planned_looks(pool, repetitions),
+            *_print_fixed_designs(pool, repetitions),
+            *_print_planning(pool, repetitions),
+        ]
     print(*(f"Outside: {one}" for one in exceeded) if exceeded else ("All rates are within the limits.",), sep="\n")
     raise typer.Exit(code=1 if exceeded else 0)
 
@@ -131,7 +134,8 @@ def _print_fixed_designs(pool: Executor, repetitions: int) -> Iterator[str]:
     yield from exceeded_limits(rates)
 
 
-def _print_planning(pool: Executor, repetitions: int) -> None:
+def _print_planning(pool: Executor, repetitions: int) -> Iterator[str]:
+    """Print the tables of chances of a decision and of power. Yield a sentence for each statement that is too wrong."""
     sweeps = repetitions * STATED_SHARE // 100
     stated = _each(pool, statement, ((*row, sweeps) for row in STATEMENTS))
     title = f"Chances of a decision after the first seeds, stated and true, {sweeps:,} sweeps per row, percent"
@@ -143,6 +147,7 @@ def _print_planning(pool: Executor, repetitions: int) -> None:
     title = "Power, percent: paired comparison / Welch's test of arms with different seeds, at equal numbers of trials"
     _print(title, power_table(curves))
     _print("Seeds per arm for 80% power", seeds_table(curves))
+    yield from exceeded_statements(stated)
 
 
 def _each(pool: Executor, function: Callable[..., Result], rows: Iterable[tuple[Any, ...]]) -> list[Result]:

@@ -69,6 +69,7 @@ def statement_table(statements: Iterable[Statement]) -> str:
         "last: stated",
         "true",
         "largest error",
+        "range right",
     )
     lines = [
         (
@@ -79,6 +80,7 @@ def statement_table(statements: Iterable[Statement]) -> str:
             f"{100 * one.open:.0f}",
             *(f"{100 * chance:.0f}" for pair in zip(one.stated, one.happened, strict=True) for chance in pair),
             f"{100 * max(one.errors, key=abs):+.0f}",
+            f"{100 * one.right:.0f}",
         )
         for one in statements
     ]

@@ -1,5 +1,6 @@
 """Chances of a decision that `compare` states after the first seeds, beside the frequencies of these decisions."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -9,7 +10,7 @@ from experiments.null_simulations.error_rates import LEVEL
 from experiments.null_simulations.planned_looks import Flags, Replay, TTests, replay
 from experiments.null_simulations.seed_level import SeedModel, seed_generator
 from neftune_cli.analysis.crossed_factors import CrossedMean
-from neftune_cli.analysis.planning import outlook
+from neftune_cli.analysis.planning import Outlook, outlook
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.evidence.measurements import Floats
@@ -23,6 +24,13 @@ EFFECTS = (0.0, 1.0, 2.0)
 
 STATEMENTS = tuple(product((1, 3), MEASURED_SEEDS, MARGINS, EFFECTS))
 """Numbers of arms and of seeds, margins and effects."""
+RANGES, CONTINUATIONS = 50, 300
+"""Sweeps of a row whose ranges are checked, and simulated continuations of each. The standard error of a true chance is
+at most 3 percentage points."""
+RANGE_TOLERANCE = 0.1
+"""Distance between a true chance and the stated range up to which the statement counts as right."""
+MIN_RIGHT = 0.8
+"""Smallest share of right ranges, the confidence level of a range."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,8 @@ class Statement:
     """Share of the same sweeps in which the first arm was decided until then."""
     open: float
     """Share of the sweeps that were not decided with the measured seeds."""
+    right: float
+    """Share of the ranges, of both looks, that are at most 10 percentage points from the true chance of their sweep."""
 
     @property
     def errors(self) -> tuple[float, float]:
@@ -60,18 +70,53 @@ def statement(arms: int, measured: int, margin: float, effect: float, sweeps: in
         _stated(of_sweep[0, :measured], margin, effect * margin, arms, (coming[0], coming[-1]))
         for of_sweep in differences[is_open]
     ]
+    checked = zip(differences[is_open][:RANGES], stated, strict=False)
+    right = [
+        one.low - RANGE_TOLERANCE <= true <= one.high + RANGE_TOLERANCE
+        for of_sweep, ranges in checked
+        for one, true in zip(
+            ranges, _true_chances(of_sweep[:, :measured], model, margin, effect, coming, draws), strict=True
+        )
+    ]
+    next_chance, last_chance = np.mean([[one.chance for one in ranges] for ranges in stated], axis=0)
     return Statement(
         arms,
         measured,
         margin,
         effect,
-        stated=(float(np.mean([one[0] for one in stated])), float(np.mean([one[1] for one in stated]))),
+        stated=(float(next_chance), float(last_chance)),
         happened=(
             float(_decided_until(planned, coming[0])[is_open].mean()),
             float(planned.decided[is_open, 0].mean()),
         ),
         open=float(is_open.mean()),
+        right=float(np.mean(right)),
     )
+
+
+def exceeded_statements(statements: Iterable[Statement]) -> Iterator[str]:
+    """Yield a sentence for each row with too few right ranges."""
+    for one in statements:
+        if one.right < MIN_RIGHT:
+            yield (
+                f"the range of a chance of a decision, {one.arms} arms, {one.measured} seeds, margin {one.margin:g}, "
+                f"effect {one.effect:g} x margin: {100 * one.right:.0f}% right"
+            )
+
+
+def _true_chances(
+    measured: Floats,  # (arms, seeds)
+    model: SeedModel,
+    margin: float,
+    effect: float,
+    coming: Sequence[int],
+    draws: np.random.Generator,
+) -> tuple[float, float]:
+    """Return the chance that the first arm is decided until the next look and until the last, given measured seeds."""
+    continued = model.differences(CONTINUATIONS, DEFAULT_LOOKS[-1], draws) + effect * margin
+    continued[..., : measured.shape[-1]] = measured
+    found = replay(continued, margin)
+    return float(_decided_until(found, coming[0]).mean()), float(found.decided[:, 0].mean())
 
 
 def _stated(
@@ -80,14 +125,14 @@ def _stated(
     effect: float,
     arms: int,
     looks: tuple[int, int],
-) -> tuple[float, float]:
+) -> tuple[Outlook, Outlook]:
     found = TTests.of(differences)
     seeds = len(differences)
     variance = float(found.error**2 * seeds)
     mean = CrossedMean(float(found.mean), variance, 0.0, seeds, 1, seeds - 1, 1.0)
     test = SequentialTest(DEFAULT_LOOKS)
     chances = outlook(mean, effect, margin=margin, test=test, alpha=LEVEL, looks=looks, arms=arms)
-    return chances[0].chance, chances[-1].chance
+    return chances[0], chances[-1]
 
 
 def _decided_until(found: Replay, seeds: int) -> Flags:

@@ -20,7 +20,7 @@ def parsers() -> dict[str, str]:
     return {option.field: option.read for option in DECLARED if option.read}
 
 
-NOISE, TRAINING, EVALUATION, RUN = "Noise", "Training", "Evaluation", "Run"
+NOISE, TRAINING, RUN = "Noise", "Training", "Run"
 _SPEC, _RUN, _COMMAND = Destination.SPEC, Destination.RUN, Destination.COMMAND
 
 
@@ -241,7 +241,7 @@ MaxNewTokens = Annotated[
     Option(
         "--max-new-tokens",
         "Maximum length of a generated response in tokens (default 96 for bios, else 128).",
-        EVALUATION,
+        data_options.EVALUATION,
         _SPEC,
         field="evaluation.max_new_tokens",
         metavar="N",
@@ -252,7 +252,7 @@ RepetitionPenalty = Annotated[
     Option(
         "--repetition-penalty",
         "Repetition penalty of greedy generation (default 1.0 for bios, else 1.2).",
-        EVALUATION,
+        data_options.EVALUATION,
         _SPEC,
         field="evaluation.repetition_penalty",
         metavar="P",
@@ -263,7 +263,7 @@ Decoding = Annotated[
     Option(
         "--decoding",
         "Generation of responses: with a preallocated cache, or with transformers (default preallocated).",
-        EVALUATION,
+        data_options.EVALUATION,
         _SPEC,
         field="evaluation.decoding",
     ),
@@ -275,7 +275,7 @@ CurveExamples = Annotated[
         "--curve-examples",
         "Measure the loss curves on N held-out and N training examples, the same in all arms. The last epoch, and each "
         "one with the lowest loss so far, are measured on all (default all).",
-        EVALUATION,
+        data_options.EVALUATION,
         _SPEC,
         field="evaluation.curve_examples",
         metavar="N",

@@ -59,6 +59,7 @@ def sweep(
     repetition_penalty: options.RepetitionPenalty = None,
     decoding: options.Decoding = None,
     curve_examples: options.CurveExamples = None,
+    probe_examples: data_options.ProbeExamples = None,
     output: options.Output = None,
     dry_run: options.DryRun = False,
     hourly_rate: options.HourlyRate = None,

@@ -50,6 +50,7 @@ def train(
     repetition_penalty: options.RepetitionPenalty = None,
     decoding: options.Decoding = None,
     curve_examples: options.CurveExamples = None,
+    probe_examples: data_options.ProbeExamples = None,
     output: Output = None,
     nproc: options.NumberOfProcesses = 1,
     on_oom: options.OnOom = OnOom.FAIL,

@@ -137,13 +137,16 @@ class EvaluationSpec(Spec):
     """Generation of responses: with a preallocated cache (`preallocated`), or with `transformers`."""
     curve_examples: int | None = Field(default=None, gt=0, examples=[50])
     """Held-out, and probe, examples of the losses after an epoch that is neither the last nor the best; null is all."""
+    probe_examples: int | None = Field(default=None, gt=1, examples=[16])
+    """Maximum number of probe examples: training examples whose noise-off loss and responses are measured. Null is 120
+    for losses. Responses are those of at most 64 of them."""
 
 
 class ResolvedEvaluation(Spec):
     """Settings of the noise-off measurements, with all values given.
 
-    `decoding` nevertheless has a default, because a field that was added later is part of a trial's id only while it
-    differs from its default (`neftune_cli.config.identity`). The default must not change.
+    Some have a default nevertheless, because a field that was added later is part of a trial's id only while it differs
+    from its default (`neftune_cli.config.identity`). These defaults must not change.
     """
 
     max_length: int
@@ -151,6 +154,7 @@ class ResolvedEvaluation(Spec):
     repetition_penalty: float
     decoding: DecodingName = "preallocated"
     curve_examples: int | None = None
+    probe_examples: int | None = None
 
 
 class NoiseDetails(Spec):

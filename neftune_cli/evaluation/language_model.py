@@ -86,6 +86,12 @@ def causal_model(model: LanguageModel) -> PreTrainedModel:
     return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
 
 
+def parameter_counts(model: LanguageModel) -> tuple[int, int]:
+    """Return the number of parameters of a model, adapters included, and of those that are trained."""
+    # transformers counts the parameters that packed 4-bit weights stand for
+    return causal_model(model).num_parameters(), sum(one.numel() for one in model.parameters() if one.requires_grad)
+
+
 def computes_chosen_positions(model: LanguageModel) -> bool:
     """Return whether the architecture accepts a boolean mask as `logits_to_keep`.
 

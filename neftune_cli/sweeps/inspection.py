@@ -155,6 +155,7 @@ def resolved_evaluation(spec: SweepSpec, generation: GenerationDefaults) -> Reso
         repetition_penalty=chosen.repetition_penalty or generation.repetition_penalty,
         decoding=chosen.decoding,
         curve_examples=chosen.curve_examples,
+        probe_examples=chosen.probe_examples,
     )
 
 

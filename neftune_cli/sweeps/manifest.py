@@ -28,6 +28,8 @@ _PACKAGES = (
     "numpy",
     "pandas",
 )
+_MEASURED = ("seconds", "peak_memory", "attempts", "parameters", "trained_parameters")
+"""Fields of the status of a finished trial that the manifest keeps."""
 
 
 def new_manifest(
@@ -84,7 +86,7 @@ def unestimated(manifest: dict[str, Any], trials: Sequence[Trial]) -> list[Trial
 
 
 def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: CostEstimate, *, ended: bool) -> dict[str, Any]:
-    """Return the manifest with the measured time in seconds and peak memory in bytes of each finished trial.
+    """Return the manifest with time, peak memory, attempts and numbers of parameters of each finished trial.
 
     Args:
         manifest: the current manifest.
@@ -94,7 +96,7 @@ def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: CostEstimat
     """
     statuses = [status for place in folder.trials() if (status := place.status())]
     timed = {
-        status.trial: {"seconds": status.seconds, "peak_memory": status.peak_memory, "attempts": status.attempts}
+        status.trial: status.model_dump(include=set(_MEASURED))
         for status in statuses
         if status.state is TrialState.DONE and status.seconds is not None
     }

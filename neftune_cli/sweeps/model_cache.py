@@ -74,6 +74,7 @@ class ModelCache:
         key = (
             spec.train.max_length,
             spec.evaluation.max_length,
+            spec.evaluation.probe_examples,
             spec.loss,
             spec.allow_special_tokens,
             spec.template_time,

@@ -293,6 +293,8 @@ class TrialReport:
                 "steps": progress.steps or self._status.steps,
                 "loss": self._status.loss if progress.loss is None else _finite(progress.loss),
                 "tokens_per_second": progress.tokens_per_second,
+                "parameters": progress.parameters or self._status.parameters,
+                "trained_parameters": progress.trained_parameters or self._status.trained_parameters,
             }
         )
         if is_due:

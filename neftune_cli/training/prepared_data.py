@@ -50,7 +50,7 @@ def prepare_data(
     parts = {
         "training": (data.train, spec.train.max_length),
         "held-out": (data.held_out, length),
-        "probe": (data.probe, length),
+        "probe": (data.probe[: spec.evaluation.probe_examples], length),
     }
     train, held_out, probe = _tokenized(parts, loaded, spec, data.rows)
     for part in (train, held_out, probe):

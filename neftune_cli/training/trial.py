@@ -58,6 +58,10 @@ class TrialProgress:
     loss: float | None = None
     """Training loss of the step, in nats per completion token."""
     tokens_per_second: float | None = None
+    parameters: int | None = None
+    """Number of parameters of the model, adapters included; None if it is not known yet."""
+    trained_parameters: int | None = None
+    """Number of parameters that were trained; None for the base model, and if it is not known yet."""
 
 
 ReportProgress = Callable[[TrialProgress], None]

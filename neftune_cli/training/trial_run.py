@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
-from neftune_cli.evaluation.language_model import LanguageModel
+from neftune_cli.evaluation.language_model import LanguageModel, parameter_counts
 from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.records import CurvePoint, ExampleLoss, Phase, TrialRecord
 from neftune_cli.store import LeasedTrial, TrialFolder
@@ -60,7 +60,7 @@ def run_trial(
         if trial.is_base
         else fine_tune(trial, loaded, prepared, output, settings=settings, stop=stop, halvings=halvings)
     )
-    output.report(TrialProgress(Phase.GENERATING))
+    output.report(_generating(outcome.model, is_base=trial.is_base))
     responses = _generated(outcome, trial, loaded, prepared, stop)
     if settings.keep_model and not trial.is_base:
         _save(outcome.model, loaded, folder)
@@ -108,6 +108,12 @@ def _measured_base(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTr
         CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)
     )
     return FineTuned(loaded.model, losses)
+
+
+def _generating(model: LanguageModel, *, is_base: bool) -> TrialProgress:
+    """Return the progress at the start of the responses, with the numbers of parameters."""
+    count, trained = parameter_counts(model)
+    return TrialProgress(Phase.GENERATING, parameters=count, trained_parameters=None if is_base else trained)
 
 
 def _generated(

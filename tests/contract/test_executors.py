@@ -151,6 +151,8 @@ def test_trial_starts_and_finishes_with_its_record(executor: Executor, sweep: Sw
     assert status.seconds is not None
     assert 0 < status.seconds <= finished(events).seconds + 0.01  # the lease is held during a part of the attempt
     assert status.peak_memory
+    assert status.parameters == status.trained_parameters
+    assert status.parameters
     assert executor.capacity() == 1
 
 

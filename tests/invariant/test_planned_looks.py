@@ -1,5 +1,7 @@
 """Planned looks in simulated sweeps: the arrays of the simulations beside `Design`, and error rates of both."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -10,7 +12,7 @@ from experiments.null_simulations.looks_error_rates import ONE_ARM, THREE_ARMS, 
 from experiments.null_simulations.margins import margin_seeds
 from experiments.null_simulations.planned_looks import hommel_rows, noise_p_values, replay, simes_rows
 from experiments.null_simulations.planned_tables import planned_design, table_error_rates
-from experiments.null_simulations.planning_statement import statement
+from experiments.null_simulations.planning_statement import exceeded_statements, statement
 from experiments.null_simulations.pooled_variances import pooling_rates
 from experiments.null_simulations.seed_level import SeedModel
 from neftune_cli.analysis.multiplicity import hommel, simes
@@ -125,6 +127,8 @@ def test_stated_chances_from_five_seeds_are_near_the_true_ones(effect: float) ->
     found = statement(1, 5, 1.0, effect, 250)
     standard_error = 0.5 / np.sqrt(250 * found.open)
     assert max(map(abs, found.errors)) <= 0.1 + 3 * standard_error
+    assert not list(exceeded_statements([found]))
+    assert list(exceeded_statements([replace(found, right=0.7)]))
 
 
 def test_hommel_shows_more_than_holm() -> None:

@@ -88,6 +88,13 @@ def test_the_examples_of_the_loss_curves_change_the_id_of_a_training_but_not_of_
     assert ids == {"5c9061c015d4"}  # as in the first test
 
 
+def test_the_number_of_probe_examples_changes_the_id_of_a_training_and_of_the_base_model() -> None:
+    spec = resolve_sweep(None, {"alphas": [5.0]})
+    few = EVALUATION.model_copy(update={"probe_examples": 20})
+    assert identity(evaluation=few) != identity()
+    assert trial_id(base_identity(spec.trial(spec.arms[0], 0, few), **CONTENT)) != "5c9061c015d4"
+
+
 def test_a_precision_that_is_set_replaces_that_of_the_hardware() -> None:
     def with_hardware(precision: str, train: dict[str, Any]) -> str:
         spec = resolve_sweep(None, {"alphas": [5.0], "train": train})

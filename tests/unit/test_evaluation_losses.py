@@ -26,7 +26,9 @@ from trl.trainer.utils import add_fused_lm_head
 from neftune_cli.data.examples import Example, TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation import losses
+from neftune_cli.evaluation.language_model import parameter_counts
 from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
+from tests.tiny_models import tiny_llama
 
 VOCABULARY = 40
 PAD = 0
@@ -209,3 +211,12 @@ def test_mean_loss_weights_examples_by_their_tokens() -> None:
     assert mean_loss([1.0, 4.0], [3, 1]) == pytest.approx(1.75)
     with pytest.raises(TrialError, match="at least one example"):
         mean_loss([], [])
+
+
+def test_parameters_are_counted_as_peft_counts_them() -> None:
+    model = tiny_llama()
+    alone = parameter_counts(model)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
+    trained, every = adapted.get_nb_trainable_parameters()
+    assert parameter_counts(adapted) == (every, trained)
+    assert alone == (every - trained, every - trained)

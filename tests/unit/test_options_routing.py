@@ -60,6 +60,7 @@ SAMPLES: dict[str, Any] = {
     "evaluation.repetition_penalty": 1.5,
     "evaluation.decoding": "transformers",
     "evaluation.curve_examples": 7,
+    "evaluation.probe_examples": 7,
     "analysis.metric": "rouge_l",
     "analysis.margin": "0.07",
     "analysis.primary_arm": "5",

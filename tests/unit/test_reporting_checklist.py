@@ -39,8 +39,9 @@ MANIFEST = {
     "notes": ["400 examples for training and 200 held out."],
     "truth": {"seconds": 75.0},
     "trials": {
-        "a": {"seconds": 60.0, "peak_memory": 2_000_000_000},
-        "b": {"seconds": 75.5, "peak_memory": 3_000_000_000},
+        "a": {"seconds": 60.0, "peak_memory": 2_000_000_000, "parameters": 1_000, "trained_parameters": None},
+        "b": {"seconds": 75.5, "peak_memory": 3_000_000_000, "parameters": 1_064, "trained_parameters": 64},
+        "b2": {"seconds": 75.5, "peak_memory": 3_000_000_000, "parameters": 1_128, "trained_parameters": 128},
         "c": {"seconds": None},
     },
 }
@@ -83,6 +84,7 @@ def test_design_is_answered_from_the_comparison_and_the_spec() -> None:
     assert "epochs 3, learning_rate 0.001, batch_size 16." in answers["Which hyperparameters"]
     assert "The primary metric is measured on 40 examples." in answers["Which model and data"]
     assert "400 examples for training and 200 held out." in answers["Which model and data"]
+    assert "Parameters: 1,064 and 1,128, adapters included. Trained: 64 and 128." in answers["Which model and data"]
     assert "Fingerprint of the model: b85e." in answers["Which model and data"]
     assert "Alpha multiplies these draws." in answers["Which randomness"]
 

@@ -279,6 +279,6 @@ def test_without_estimates_the_json_has_no_cost(tmp_path: Path) -> None:
 
 def test_evaluation_fields_that_are_set_are_kept() -> None:
     given = {"max_length": 77, "max_new_tokens": 7, "repetition_penalty": 1.5, "decoding": "transformers"}
-    given["curve_examples"] = 3
+    given["curve_examples"], given["probe_examples"] = 3, 5
     found = resolved_evaluation(resolve_sweep(None, {"evaluation": given}), GENERATION)
     assert found.model_dump() == given

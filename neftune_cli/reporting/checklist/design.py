@@ -202,16 +202,25 @@ def model_and_data(comparison: Comparison, files: RunFiles) -> Answer:
         "ACL B6 and C1; NeurIPS: experimental setting, licenses",
         (
             f"Model: {setting.model or 'unknown'}. Data: {setting.data or 'unknown'}.",
+            *_parameters(files),
             *fingerprints,
             *_held_out(comparison),
             *_notes_of(files),
         ),
         (
-            "the number of parameters, all and trained",
+            *(() if files.numbers("trained_parameters") else ("the number of parameters, all and trained",)),
             *(() if len(fingerprints) == 2 else ("the exact versions of the model and of the data",)),
             "the licenses, the sources and the languages of the data",
         ),
     )
+
+
+def _parameters(files: RunFiles) -> Iterator[str]:
+    """Yield a sentence with the numbers of parameters; several numbers if the arms differ in them."""
+    pairs = sorted(set(files.rows("parameters", "trained_parameters")))
+    if pairs:
+        every, trained = (listed([f"{int(one):,}" for one in dict.fromkeys(of)]) for of in zip(*pairs, strict=True))
+        yield f"Parameters: {every}, adapters included. Trained: {trained}."
 
 
 def _held_out(comparison: Comparison) -> Iterator[str]:

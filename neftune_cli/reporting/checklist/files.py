@@ -44,9 +44,13 @@ class RunFiles:
 
     def numbers(self, key: str) -> list[float]:
         """Return a finite number of each finished trial in the manifests, such as `seconds`."""
+        return [value for (value,) in self.rows(key)]
+
+    def rows(self, *keys: str) -> list[tuple[float, ...]]:
+        """Return finite numbers of each finished trial in the manifests that has all of them."""
         trials = [one for found in self.known("trials") if isinstance(found, Mapping) for one in found.values()]
-        values = [one.get(key) for one in trials if isinstance(one, Mapping)]
-        return [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
+        rows = [tuple(one.get(key) for key in keys) for one in trials if isinstance(one, Mapping)]
+        return [row for row in rows if all(isinstance(one, int | float) and math.isfinite(one) for one in row)]
 
 
 def joined_specs(specs: Sequence[str]) -> str:
