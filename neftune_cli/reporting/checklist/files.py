@@ -49,8 +49,12 @@ class RunFiles:
     def rows(self, *keys: str) -> list[tuple[float, ...]]:
         """Return finite numbers of each finished trial in the manifests that has all of them."""
         trials = [one for found in self.known("trials") if isinstance(found, Mapping) for one in found.values()]
-        rows = [tuple(one.get(key) for key in keys) for one in trials if isinstance(one, Mapping)]
-        return [row for row in rows if all(isinstance(one, int | float) and math.isfinite(one) for one in row)]
+        rows = []
+        for trial in (one for one in trials if isinstance(one, Mapping)):
+            values = [trial.get(key) for key in keys]
+            row = tuple(value for value in values if isinstance(value, int | float) and math.isfinite(value))
+            rows += [row] if len(row) == len(keys) else []
+        return rows
 
 
 def joined_specs(specs: Sequence[str]) -> str:
