@@ -41,7 +41,7 @@ MANIFEST = {
     "trials": {
         "a": {"seconds": 60.0, "peak_memory": 2_000_000_000, "parameters": 1_000, "trained_parameters": None},
         "b": {"seconds": 75.5, "peak_memory": 3_000_000_000, "parameters": 1_064, "trained_parameters": 64},
-        "b2": {"seconds": 75.5, "peak_memory": 3_000_000_000, "parameters": 1_128, "trained_parameters": 128},
+        "d": {"parameters": 1_128, "trained_parameters": 128},
         "c": {"seconds": None},
     },
 }
@@ -158,7 +158,8 @@ def test_unknown_facts_are_to_be_filled_in() -> None:
     assert missing(of_nothing, "Were runs") == ("runs that failed or were left out before the comparison",)
     assert missing(of_all, "Which seeds") == missing(of_all, "Which choices") == missing(of_all, "Were runs") == ()
     assert missing(of_all, "Which hardware")[0] == "the product name and the memory of the accelerators, if any"
-    assert missing(of_all, "Which model")[0] == "the number of parameters, all and trained"
+    assert missing(of_all, "Which model") == ("the licenses, the sources and the languages of the data",)
+    assert missing(of_nothing, "Which model")[0] == "the number of parameters, all and trained"
     assert any("the ranges, the number of settings tried" in text for text in missing(of_all, "Which hyperparameters"))
 
 
