@@ -52,6 +52,12 @@ SMALL: Fields = {
     "train": {"max_steps": 2, "batch_size": 8, "precision": "float32"},
     "evaluation": {"max_new_tokens": 4},
 }
+FEW_EVALUATED: Fields = {
+    **SMOLLM2,
+    "eval_examples": 16,
+    "evaluation": {"max_new_tokens": 64, "probe_examples": 16},
+}
+"""smollm2 with a third of the evaluated examples."""
 FEW: Fields = {**TINY, **SMALL}
 FEW_STEPS: Fields = {**TINY, "train": {"max_steps": 20}}
 
@@ -146,12 +152,17 @@ def plan(dataset: str | None, *, quick: bool = False) -> list[Measurement]:
         quick: whether to use tiny sizes.
     """
     sizes = SMALL if quick else {}
-    subjects = {"tiny": {**TINY, **sizes}}
+    subjects, priced = {"tiny": {**TINY, **sizes}}, {}
     if dataset:
-        subjects = {"smollm2": {**SMOLLM2, "dataset": str(Path(dataset).resolve()), **sizes}, **subjects}
+        data = {"dataset": str(Path(dataset).resolve()), **sizes}
+        priced = {"smollm2_few_evaluated": {**FEW_EVALUATED, **data}}
+        subjects = {"smollm2": {**SMOLLM2, **data}, **subjects}
     repetitions, counts, few_steps = (1, (2, 4), FEW) if quick else (3, (10, 100), FEW_STEPS)
     return [
-        *(Measurement("price", name, price, _arguments(fields, repetitions)) for name, fields in subjects.items()),
+        *(
+            Measurement("price", name, price, _arguments(fields, repetitions))
+            for name, fields in {**subjects, **priced}.items()
+        ),
         *(Measurement("phases", name, phases, _arguments(fields, repetitions)) for name, fields in subjects.items()),
         *(
             Measurement("equal-work", name, equal_work, {"fields": _compared(fields)})
