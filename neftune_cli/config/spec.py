@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -277,11 +278,10 @@ class SweepSpec(NoiseDetails, InputSpec):
 
     @model_validator(mode="after")
     def _arms_are_distinct(self) -> Self:
-        names = [arm.name for arm in self.arms]
-        if repeated_names := sorted({name for name in names if names.count(name) > 1}):
+        if repeated_names := _repeated(arm.name for arm in self.arms):
             shown = ", ".join(map(repr, repeated_names))
             raise PydanticCustomError("repeated_arm_name", "two arms have the same name: {names}", {"names": shown})
-        if repeated_seeds := sorted({seed for seed in self.seeds if self.seeds.count(seed) > 1}):
+        if repeated_seeds := _repeated(self.seeds):
             shown = ", ".join(map(str, repeated_seeds))
             raise PydanticCustomError("repeated_seed", "these seeds are repeated: {seeds}", {"seeds": shown})
         if any(arm.name == BASE_ARM for arm in self.arms):
@@ -328,6 +328,11 @@ DEFAULT_ALPHAS = (0.0, 5.0, 10.0, 15.0)
 DEFAULT_SEEDS = (0, 1, 2)
 DEFAULT_LOOKS = (5, 8, 12, 20)
 """Numbers of seeds at the planned looks."""
+
+
+def _repeated(values: Iterable[Any]) -> list[Any]:
+    """Return the values that occur several times, sorted."""
+    return sorted(value for value, count in Counter(values).items() if count > 1)
 
 
 def default_recipe(model: str, *, lora: bool) -> dict[str, Any]:

@@ -73,8 +73,9 @@ def sweep_evidence(folders: Sequence[SweepFolder]) -> list[Evidence]:
     unfinished = {folder: lines for folder, (_, lines) in contents.items()}
     empty = [folder for folder, (trials, _) in contents.items() if all(one.trial.is_base for one in trials)]
     for folder, (trials, _) in contents.items():
+        is_single = _is_single_run(folder)
         for trial in trials if folder not in empty else ():
-            groups.setdefault((trial.setting_identity, _is_single_run(folder)), []).append(trial)
+            groups.setdefault((trial.setting_identity, is_single), []).append(trial)
     combined = [_combined(trials, unfinished) for trials in groups.values()]
     return [*with_differences(combined), *(_evidence_without_trials(folder, unfinished[folder]) for folder in empty)]
 
