@@ -62,13 +62,13 @@ def test_a_pause_without_a_look_is_refused(folder: Path) -> None:
 
 
 def test_a_damaged_cache_is_replaced(neftune: Neftune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process calibrates, because it has the imports. Facts about the machine come from workers only."""
+    """This process calibrates, because it has the imports."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     command = ("sweep", "--dry-run", *OPTIONS, "--output", str(tmp_path / "out"), "--alphas", "0")
     assert neftune(*command).code == 0
-    files = {path.name.partition("-")[0]: path for path in (tmp_path / "cache" / "neftune" / FOLDER).glob("*.json")}
-    assert sorted(files) == ["CalibratedRecipe", "Preparation"]
-    for file in files.values():
+    files = sorted((tmp_path / "cache" / "neftune" / FOLDER).glob("*.json"))
+    assert len(files) == 3
+    for file in files:
         file.write_text(file.read_text()[:50])
     assert "a calibration with a few steps and responses" in neftune(*command).out
-    assert all(json.loads(file.read_text()) for file in files.values())
+    assert all(json.loads(file.read_text()) for file in files)
