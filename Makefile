@@ -10,6 +10,8 @@ LATEST := transformers trl accelerate datasets peft pandas typer rich pydantic
 # The site needs the packages of the extra `docs`, but not the package itself with torch.
 DOCS := import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'])
 export HF_HUB_OFFLINE ?= 1
+# Compiled files are kept, even if the environment says otherwise: each process of the tests would compile them again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup test test-slow crash slurm fuzz lint reference docs latest bench ablation smollm2 ablation-smollm2 tiny-base simulations
 .DEFAULT_GOAL := help

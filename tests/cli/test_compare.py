@@ -27,9 +27,16 @@ Records = list[TrialRecord]
 
 
 @pytest.fixture
-def results(tmp_path: Path, hand_made_records: Records) -> Path:
+def results_to_draw(tmp_path: Path, hand_made_records: Records) -> Path:
     _write_sweep(tmp_path / "results" / "bios", hand_made_records)
     return tmp_path / "results"
+
+
+@pytest.fixture
+def results(results_to_draw: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return results whose comparisons draw no plots, because drawing takes most of the time of a comparison."""
+    monkeypatch.setattr("neftune_cli.reporting.reports.draw_plots", lambda _: {})
+    return results_to_draw
 
 
 def test_a_pipe_gets_a_plain_screen(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,10 +100,10 @@ def test_without_the_variable_the_screen_has_80_columns_and_the_tables_have_120(
     assert 60 < widths[0] <= 80 < widths[1] <= 120
 
 
-def test_the_report_is_written_into_the_folder_of_the_sweep(results: Path) -> None:
-    result = _compare(results)
+def test_the_report_is_written_into_the_folder_of_the_sweep(results_to_draw: Path) -> None:
+    result = _compare(results_to_draw)
 
-    folder = results / "bios"
+    folder = results_to_draw / "bios"
     assert result.stderr == f"Wrote summary.md, report.html and plots/ to {folder}\n"
     assert (folder / "summary.md").read_text().startswith("# bios, compared with alpha=0\n\n    bios  tiny on bios")
     assert (folder / "report.html").read_text().startswith("<!DOCTYPE html>")
@@ -107,10 +114,10 @@ def test_the_report_is_written_into_the_folder_of_the_sweep(results: Path) -> No
     }
 
 
-def test_the_same_results_give_the_same_bytes(results: Path) -> None:
+def test_the_same_results_give_the_same_bytes(results_to_draw: Path) -> None:
     def report() -> dict[Path, bytes]:
-        _compare(results)
-        return {path: path.read_bytes() for path in (results / "bios").rglob("*") if path.is_file()}
+        _compare(results_to_draw)
+        return {path: path.read_bytes() for path in (results_to_draw / "bios").rglob("*") if path.is_file()}
 
     assert report() == report()
 
@@ -159,13 +166,13 @@ def test_the_page_has_the_commands_that_reproduce_it(results: Path) -> None:
     assert "neftune compare results/bios-again --margin eval_loss=0.02 --margin response_chars=10%" in page
 
 
-def test_plots_of_an_earlier_report_are_removed(results: Path) -> None:
-    (results / "bios" / "plots").mkdir()
-    (results / "bios" / "plots" / "loss.png").write_bytes(b"old")
+def test_plots_of_an_earlier_report_are_removed(results_to_draw: Path) -> None:
+    (results_to_draw / "bios" / "plots").mkdir()
+    (results_to_draw / "bios" / "plots" / "loss.png").write_bytes(b"old")
 
-    _compare(results)
+    _compare(results_to_draw)
 
-    assert not (results / "bios" / "plots" / "loss.png").exists()
+    assert not (results_to_draw / "bios" / "plots" / "loss.png").exists()
 
 
 def test_metric_selects_the_metric_of_the_verdict(results: Path) -> None:
@@ -314,14 +321,14 @@ def test_output_receives_the_text_of_stdout_and_replaces_an_earlier_comparison(r
         assert (tmp_path / "out").read_text(encoding="utf-8") == earlier[following]
 
 
-def test_a_folder_that_is_not_writable_is_compared_without_a_report(results: Path) -> None:
-    (results / "bios" / "plots").write_text("a file")
+def test_a_folder_that_is_not_writable_is_compared_without_a_report(results_to_draw: Path) -> None:
+    (results_to_draw / "bios" / "plots").write_text("a file")
 
-    result = _compare(results)
+    result = _compare(results_to_draw)
 
     assert result.exit_code == 0
     assert result.stdout.startswith("bios  tiny on bios")
-    assert result.stderr == f"Cannot write summary.md, report.html and plots to {results}/bios: File exists.\n"
+    assert result.stderr == f"Cannot write summary.md, report.html and plots to {results_to_draw}/bios: File exists.\n"
 
 
 def test_an_unknown_format_is_refused(results: Path) -> None:

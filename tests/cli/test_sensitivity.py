@@ -83,6 +83,7 @@ def test_columns_are_named_in_the_sweep_too(neftune: Neftune, tmp_path: Path) ->
     assert result.out.rstrip().endswith("--dataset mine.jsonl --columns prompt=q,completion=a")
 
 
+@pytest.mark.usefixtures("_empty_figures")
 def test_another_seed_draws_different_noise_of_the_same_magnitude(neftune: Neftune, tmp_path: Path) -> None:
     for seed in ("0", "1"):
         neftune(*SHORT, "--seed", seed, "--output", seed)

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,24 +30,33 @@ main()
 """
 
 
-def modules_of(*arguments: str, cwd: Path) -> set[str]:
-    """Run a command in a new process, and return the modules that it has imported at its end."""
-    command = [sys.executable, "-c", AT_EXIT, *arguments]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd)
-    *_, listed = done.stderr.splitlines()
-    assert listed.startswith("MODULES "), done.stderr
-    return set(listed.split()[1:])
+ModulesOfHelp = Callable[[str], set[str]]
+
+
+@pytest.fixture(scope="module")
+def modules_of_help(tmp_path_factory: pytest.TempPathFactory) -> ModulesOfHelp:
+    """Return a function that shows the help of a command in a new process, and returns the modules at its end."""
+    folder = tmp_path_factory.mktemp("help")
+
+    @cache
+    def run(command: str) -> set[str]:
+        arguments = [sys.executable, "-c", AT_EXIT, *command.split(), "--help"]
+        done = subprocess.run(arguments, check=False, capture_output=True, text=True, cwd=folder)
+        *_, listed = done.stderr.splitlines()
+        assert listed.startswith("MODULES "), done.stderr
+        return set(listed.split()[1:])
+
+    return run
 
 
 @pytest.mark.parametrize("command", ["", *SUMMARIES])
-def test_a_help_page_imports_no_library_but_typer(command: str, tmp_path: Path) -> None:
-    imported = modules_of(*command.split(), "--help", cwd=tmp_path)
-    assert imported & NOT_FOR_HELP == set()
+def test_a_help_page_imports_no_library_but_typer(command: str, modules_of_help: ModulesOfHelp) -> None:
+    assert modules_of_help(command) & NOT_FOR_HELP == set()
 
 
 @pytest.mark.parametrize("command", SUMMARIES)
-def test_a_help_page_imports_no_other_command(command: str, tmp_path: Path) -> None:
-    imported = modules_of(command, "--help", cwd=tmp_path)
+def test_a_help_page_imports_no_other_command(command: str, modules_of_help: ModulesOfHelp) -> None:
+    imported = modules_of_help(command)
     assert {f"neftune_cli.commands.{name}" for name in SUMMARIES} & imported == {f"neftune_cli.commands.{command}"}
 
 

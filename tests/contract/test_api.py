@@ -55,11 +55,11 @@ def test_options_of_a_comparison(result: SweepResult) -> None:
 
 def test_unknown_options_and_values_are_named() -> None:
     with pytest.raises(UsageError, match="Did you mean 'learning_rate'"):
-        sweep(learning_rat=1e-3)
+        sweep(learning_rat=1e-3, workers=0)
     with pytest.raises(UsageError, match="keep must be"):
-        sweep(keep="some")
+        sweep(keep="some", workers=0)
     with pytest.raises(UsageError, match="alpha must be"):
-        sweep(alphas=[0, -5])
+        sweep(alphas=[0, -5], workers=0)
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from neftune_cli.sweeps.remembered import FOLDER
+from tests.command_line import Neftune
 
 OPTIONS = "--train-examples 16 --eval-examples 8 --batch-size 8 --max-new-tokens 8 --seeds 1 --workers 1".split()
 WITHOUT_TORCH = (
@@ -60,11 +61,14 @@ def test_a_pause_without_a_look_is_refused(folder: Path) -> None:
     assert "--pause-at 4: no look is planned at 4 seeds." in done.stderr
 
 
-def test_a_damaged_cache_is_replaced(folder: Path) -> None:
-    files = sorted((folder / "cache" / "neftune" / FOLDER).glob("*.json"))
+def test_a_damaged_cache_is_replaced(neftune: Neftune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process calibrates, because it has the imports."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    command = ("sweep", "--dry-run", *OPTIONS, "--output", str(tmp_path / "out"), "--alphas", "0")
+    assert neftune(*command).code == 0
+    files = sorted((tmp_path / "cache" / "neftune" / FOLDER).glob("*.json"))
     assert len(files) == 3
     for file in files:
         file.write_text(file.read_text()[:50])
-    output, _ = dry_run(folder, "--alphas", "0")
-    assert "a calibration with a few steps and responses" in output
+    assert "a calibration with a few steps and responses" in neftune(*command).out
     assert all(json.loads(file.read_text()) for file in files)

@@ -1,5 +1,7 @@
 """Runs that were exported, and runs of trials that were tracked live, read back by the trackers' own clients."""
 
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,18 +12,33 @@ from tests.command_line import Neftune
 
 SMALL = ["--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "4"]
 TWO_ARMS = ["sweep", "--alphas", "0,5", "--seeds", "1", "--no-estimate", *SMALL]
+needs_tensorboard = pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
+needs_mlflow = pytest.mark.skipif(
+    find_spec("mlflow") is None or find_spec("sqlalchemy") is None, reason="mlflow is not installed with sqlalchemy"
+)
+"""Marks, and not `importorskip` in the tests, so that no sweep is trained for tests that are skipped."""
 RESULTS = ("record.json", "metrics.jsonl", "generations.jsonl")
 
 
+@pytest.fixture(scope="module")
+def kept_sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for the sweep of `sweep`, which is trained once for all tests."""
+    return tmp_path_factory.mktemp("kept") / "out"
+
+
 @pytest.fixture
-def sweep(tmp_path: Path, neftune: Neftune) -> SweepFolder:
+def sweep(kept_sweep: Path, tmp_path: Path, neftune: Neftune) -> SweepFolder:
     """Return a finished sweep of two trainings."""
-    assert neftune(*TWO_ARMS, "--output", "out").code == 0
+    if not kept_sweep.exists():
+        assert neftune(*TWO_ARMS, "--output", "out").code == 0
+        shutil.copytree(tmp_path / "out", kept_sweep)
+    else:
+        shutil.copytree(kept_sweep, tmp_path / "out")
     return SweepFolder(tmp_path / "out")
 
 
+@needs_tensorboard
 def test_tensorboard_shows_curves_and_results(sweep: SweepFolder, neftune: Neftune) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     assert "4 runs written, 0 written before" in neftune("export", "out", "--to", "tensorboard", "--output", "tb").err
@@ -36,11 +53,11 @@ def test_tensorboard_shows_curves_and_results(sweep: SweepFolder, neftune: Neftu
     assert [one.step for one in events.Scalars("learning_rate")] == [1, 2]
 
 
+@needs_mlflow
 def test_mlflow_has_parameters_metrics_and_the_report(
     sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
-    pytest.importorskip("sqlalchemy")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert "4 runs written" in neftune("export", "out", "--to", "mlflow", "--output", "ml").err
     assert "0 runs written" in neftune("export", "out", "--to", "mlflow", "--output", "ml").err
@@ -67,12 +84,12 @@ def test_a_folder_without_sweeps_has_nothing_to_export(tmp_path: Path, neftune: 
     assert neftune("export", str(tmp_path), "--to", "tensorboard").code == 3
 
 
+@needs_tensorboard
+@needs_mlflow
 def test_running_trials_are_tracked_and_have_the_same_results(
     sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow = pytest.importorskip("mlflow")
-    pytest.importorskip("sqlalchemy")
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

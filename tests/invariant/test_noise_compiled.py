@@ -66,7 +66,7 @@ def clean_loss(build: Callable[[], Any]) -> Tensor:
     [
         (bigram, "aot_eager", as_a_wrapper),
         (bigram, "aot_eager", in_place),
-        (tiny_llama, "aot_eager", as_a_wrapper),
+        pytest.param(tiny_llama, "aot_eager", as_a_wrapper, marks=pytest.mark.slow),
         pytest.param(tiny_llama, "aot_eager", in_place, marks=pytest.mark.slow),
         pytest.param(tiny_llama, "inductor", as_a_wrapper, marks=pytest.mark.slow),
         pytest.param(tiny_llama, "inductor", in_place, marks=pytest.mark.slow),

@@ -60,8 +60,18 @@ def upper_bound(share: float) -> float:
     return float(binom.ppf(0.9995, REPETITIONS, share)) / REPETITIONS
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
-@pytest.mark.parametrize("scenario", [HELD_OUT_LOSS, EXACT_MATCH, ITEMS_ALONE], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    ("scenario", "seeds"),
+    [
+        (HELD_OUT_LOSS, 3),
+        (EXACT_MATCH, 5),
+        (ITEMS_ALONE, 3),
+        pytest.param(HELD_OUT_LOSS, 5, marks=pytest.mark.slow),
+        pytest.param(EXACT_MATCH, 3, marks=pytest.mark.slow),
+        pytest.param(ITEMS_ALONE, 5, marks=pytest.mark.slow),
+    ],
+    ids=lambda one: one.name if isinstance(one, Scenario) else None,
+)
 def test_error_rates_are_within_their_limits(scenario: Scenario, seeds: int) -> None:
     rates = error_rates(scenario, seeds, REPETITIONS)
     assert lower_bound(FALSE_POSITIVES[0]) <= rates.false_positives.value <= upper_bound(FALSE_POSITIVES[1])
@@ -71,7 +81,7 @@ def test_error_rates_are_within_their_limits(scenario: Scenario, seeds: int) -> 
     assert rates.false_equivalence.value <= upper_bound(0.05)
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seeds", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_rare_events_give_few_false_positives(seeds: int) -> None:
     assert error_rates(RARE_EVENTS, seeds, REPETITIONS).false_positives.value <= upper_bound(FALSE_POSITIVES[1])
 

@@ -80,7 +80,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return results(path)
 
 
-@pytest.mark.parametrize("stops", slow_except(EVERYWHERE, "early", "everywhere"))
+@pytest.mark.parametrize("stops", slow_except(EVERYWHERE, "everywhere"))
 def test_trial_stopped_anywhere_gives_the_same_results(
     stops: tuple[At, ...], uninterrupted: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -255,6 +255,18 @@ def test_the_inspection_of_a_known_machine_is_made_without_a_worker() -> None:
     assert (found.data.train, found.data.held_out) == (5, 7)
 
 
+def test_damaged_facts_about_the_machine_are_ignored_and_replaced(cache: Path) -> None:
+    spec, facts = resolve_sweep(None, {}), planned().inspection
+    remember_machine(facts)
+    path = of_kind(cache, "MachineFacts")
+    text = path.read_text()
+    path.write_text(text[:50])
+    assert remembered_inspection(spec) is None
+    remember_machine(facts)
+    assert json.loads(path.read_text())["value"] == json.loads(text)["value"]
+    assert remembered_inspection(spec) is not None
+
+
 @pytest.mark.parametrize(
     "given",
     [
