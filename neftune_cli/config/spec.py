@@ -124,6 +124,11 @@ TRAIN_FIELD_SYNONYMS = {
 """Names that other programs use for training fields, for error messages."""
 
 
+def _as_list(value: Any) -> Any:
+    """Return text as a list; in YAML, one task needs no brackets."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 class EvaluationSpec(Spec):
     """Settings of the noise-off measurements. By default the data set and the recipe determine them."""
 
@@ -137,6 +142,35 @@ class EvaluationSpec(Spec):
     """Generation of responses: with a preallocated cache (`preallocated`), or with `transformers`."""
     curve_examples: int | None = Field(default=None, gt=0, examples=[50])
     """Held-out, and probe, examples of the losses after an epoch that is neither the last nor the best; null is all."""
+    lm_eval: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        default=(), examples=[["hellaswag", "tasks/trivia.yaml"]]
+    )
+    """Tasks of lm-evaluation-harness for each trained model: names, YAML files, or folders of YAML files."""
+    lm_eval_limit: int | None = Field(default=None, gt=0, examples=[100])
+    """Maximum number of documents of each of these tasks; null is all."""
+
+    @model_validator(mode="after")
+    def _limit_has_tasks(self) -> Self:
+        if self.lm_eval_limit and not self.lm_eval:
+            raise PydanticCustomError(
+                "limit_without_tasks", "a limit of documents needs tasks of lm-evaluation-harness"
+            )
+        return self
+
+
+class HarnessTasks(Spec):
+    """Tasks of lm-evaluation-harness that were found, and a hash of what they ask."""
+
+    entries: tuple[str, ...]
+    """Names, files and folders as given. They are not part of a trial's identity."""
+    names: tuple[str, ...]
+    """Sorted names of the tasks and groups."""
+    limit: int | None
+    """Maximum number of documents of each task."""
+    version: str
+    """Version of lm-evaluation-harness."""
+    content: str
+    """Hash of the configurations and documents."""
 
 
 class ResolvedEvaluation(Spec):
@@ -151,6 +185,7 @@ class ResolvedEvaluation(Spec):
     repetition_penalty: float
     decoding: DecodingName = "preallocated"
     curve_examples: int | None = None
+    lm_eval: HarnessTasks | None = None
 
 
 class NoiseDetails(Spec):

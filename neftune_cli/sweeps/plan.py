@@ -258,7 +258,7 @@ def _looks_option(there: SweepSpec, here: SweepSpec) -> str:
 
 
 def _trials(spec: SweepSpec, found: Inspection, model: ModelFacts, data: DataFacts) -> Iterator[Trial]:
-    evaluation = resolved_evaluation(spec, data.generation)
+    evaluation = resolved_evaluation(spec, data.generation, found.lm_eval)
     content = {"model_fingerprint": model.fingerprint, "data_fingerprint": data.fingerprint}
     base = spec.trial(ArmSpec(name=BASE_ARM), 0, evaluation)
     identity = base_identity(base, **content, environment=found.environment)

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
+from neftune_cli.evaluation.harness_tasks import LoadedTasks
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.records import CurvePoint, ExampleLoss, Phase, TrialRecord
-from neftune_cli.store import LeasedTrial, TrialFolder
+from neftune_cli.store import TASK_DOCUMENTS_FILE, TASK_SCORES_FILE, LeasedTrial, TrialFolder
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
 from neftune_cli.training.lora import complete_adapters
 from neftune_cli.training.prepared_data import PreparedData
@@ -30,6 +31,7 @@ def run_trial(
     loaded: LoadedModel,
     prepared: PreparedData,
     output: TrialOutput,
+    tasks: LoadedTasks | None = None,
     *,
     settings: TrialSettings,
     stop: StopRequest,
@@ -42,6 +44,7 @@ def run_trial(
         loaded: a fresh model, which the trial modifies.
         prepared: tokenized examples to train and measure on.
         output: destinations of the results.
+        tasks: tasks of lm-evaluation-harness, or None.
         settings: how the trial is run.
         stop: ends the trial, with a checkpoint if training has finished or is under way.
         halvings: number of times to halve the batch size to fit in memory; a checkpoint with more halvings overrides
@@ -62,6 +65,7 @@ def run_trial(
     )
     output.report(TrialProgress(Phase.GENERATING))
     responses = _generated(outcome, trial, loaded, prepared, stop)
+    task_files = _evaluated(outcome, loaded, output, tasks, stop) if tasks else {}
     if settings.keep_model and not trial.is_base:
         _save(outcome.model, loaded, folder)
     record = TrialRecord(
@@ -82,7 +86,7 @@ def run_trial(
             *_memory_notes(trial, outcome.halvings),
         ),
     )
-    output.finish(record, outcome.losses, responses.generations)
+    output.finish(record, outcome.losses, responses.generations, task_files)
     return record
 
 
@@ -93,7 +97,9 @@ def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
     assert table is not None
     print(f"The base model was measured before. Its results are copied from {earlier.path}.")
     output.folder.rewrite_metrics(earlier.curve())
-    output.finish(record, [ExampleLoss.model_validate(row) for row in table.to_pylist()], earlier.generations())
+    losses = [ExampleLoss.model_validate(row) for row in table.to_pylist()]
+    task_files = {name: path.read_text("utf-8") for name, path in earlier.task_files().items()}
+    output.finish(record, losses, earlier.generations(), task_files)
     return record
 
 
@@ -122,6 +128,23 @@ def _generated(
         raise
     sys.audit("neftune.responses-generated", trial.id)
     return responses
+
+
+def _evaluated(
+    outcome: FineTuned, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
+) -> dict[str, str]:
+    """Return the files of lm-evaluation-harness; if a stop is requested meanwhile, write a checkpoint of the model."""
+    from neftune_cli.evaluation.harness import run_tasks
+
+    output.report(TrialProgress(Phase.EVALUATING))
+    try:
+        with stop.interruptible():
+            found = run_tasks(outcome.model, loaded.tokenizer, tasks)
+    except TrialStopped:
+        outcome.write_checkpoint()
+        raise
+    sys.audit("neftune.tasks-evaluated")
+    return {TASK_SCORES_FILE: found.scores_json(), TASK_DOCUMENTS_FILE: found.documents_json()}
 
 
 def _noise_notes(trial: Trial) -> Iterator[str]:

@@ -60,6 +60,8 @@ SAMPLES: dict[str, Any] = {
     "evaluation.repetition_penalty": 1.5,
     "evaluation.decoding": "transformers",
     "evaluation.curve_examples": 7,
+    "evaluation.lm_eval": "hellaswag,tasks/trivia.yaml",
+    "evaluation.lm_eval_limit": 7,
     "analysis.metric": "rouge_l",
     "analysis.margin": "0.07",
     "analysis.primary_arm": "5",
