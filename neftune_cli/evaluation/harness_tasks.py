@@ -73,16 +73,17 @@ class TaskLoader:
             UsageError: the package is not installed, a task is unknown, or one cannot be loaded or run.
 
         """
-        _check_installed()
         with harness_randomness(), warnings_hidden():
+            _check_installed()  # in the block, because imports draw random names
             found = self._found(entries)
             content = {name: _content(task, limit) for name, task in _leaves(found).items()}
+            documents = {_name(one): _documents(one, limit) for one in found}
             code = [_python_files(Path(entry)) for entry in entries if _is_path(entry)]
         names = tuple(sorted(_name(one) for one in found))
         spec = HarnessTasks(
             entries=tuple(entries), names=names, limit=limit, version=version(PACKAGE), content=_digest([content, code])
         )
-        return LoadedTasks(spec, tuple(found), {_name(one): _documents(one, limit) for one in found})
+        return LoadedTasks(spec, tuple(found), documents)
 
     def _found(self, entries: Sequence[str]) -> list[Any]:
         problems = Problems()

@@ -2,6 +2,8 @@
 
 import json
 import random
+import shutil
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from neftune_cli.config.run_settings import SweepSettings, TrialSettings
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.gathering import gather
 from neftune_cli.evidence.measurements import Evidence, Measurements
@@ -19,10 +22,19 @@ from tests.command_line import Neftune
 
 needs_harness = pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs the extra lm-eval")
 
-SMALL = ("--train-examples", "32", "--eval-examples", "8", "--max-steps", "4", "--max-new-tokens", "8")
-SWEEP = ("sweep", "--alphas", "0,5", "--seeds", "1", "--no-estimate", "--quiet", "--workers", "1", *SMALL)
+SMALL: dict[str, Any] = {
+    "alphas": "0,5",
+    "seeds": "1",
+    "train_examples": 32,
+    "eval_examples": 8,
+    "train.max_steps": 6,
+    "train.learning_rate": 0.01,
+    "evaluation.max_new_tokens": 8,
+}
+KEEPING = SweepSettings(workers=0, estimate=False, trial_settings=TrialSettings(keep_model=True))
+ASKED = ("Where was Ada born?", "Who is Bo?", "What does Cy study?", "When?", "Why is Di in Rome?", "How old is Ed?")
 COMPANIES = ("Acorn Freight", "Bluebell Foods", "Cobalt Mining")
-_SUMS = """\
+_COMPANIES = """\
 task: companies
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {folder}/companies.jsonl}}}}
@@ -43,7 +55,7 @@ test_split: test
 output_type: generate_until
 doc_to_text: "{{{{question}}}}"
 doc_to_target: "{{{{answer}}}}"
-generation_kwargs: {{until: ["."], max_gen_toks: 12, do_sample: false}}
+generation_kwargs: {{until: ["\\n\\n\\n"], max_gen_toks: 24, do_sample: false}}
 process_results: !function scoring.process_results
 filter_list:
   - name: strict
@@ -67,22 +79,34 @@ def write_tasks(folder: Path, questions: int = 12) -> Path:
         {"question": f"Which company employs {one}?", "choices": COMPANIES, "answer": place % 3}
         for place, one in enumerate(people)
     ]
-    words = [{"question": f"Question: Where was {one} born? Answer:", "answer": "Oslo"} for one in people[:6]]
+    words = [{"question": f"Question: {asked} Answer:", "answer": "Oslo"} for asked in ASKED]
     for name, rows in (("companies", companies), ("words", words)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (folder / "companies.yaml").write_text(_SUMS.format(folder=folder))
+    (folder / "companies.yaml").write_text(_COMPANIES.format(folder=folder))
     (folder / "words.yaml").write_text(_WORDS.format(folder=folder))
     (folder / "scoring.py").write_text(_SCORING)
     return folder
 
 
-@pytest.fixture
-def swept(neftune: Neftune, tmp_path: Path) -> SweepFolder:
-    """Return a sweep with two local tasks."""
-    write_tasks(tmp_path / "tasks")
-    done = neftune(*SWEEP, "--lm-eval", "tasks", "--keep", "all", "--output", "results/out")
-    assert done.code == 0, done.err
-    return SweepFolder(Path("results/out"))
+def run(folder: Path, tasks: Path | None, **changes: Any) -> SweepFolder:
+    """Run a sweep with the tasks in a folder."""
+    from neftune_cli.commands.execution import run_and_report
+
+    options = {**SMALL, **changes, **({"evaluation.lm_eval": str(tasks)} if tasks else {})}
+    run_and_report(None, options, folder, KEEPING, quiet=True, as_json=True)
+    return SweepFolder(folder)
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two tasks."""
+    return write_tasks(tmp_path_factory.mktemp("lm-eval") / "tasks")
+
+
+@pytest.fixture(scope="module")
+def swept(tasks: Path) -> SweepFolder:
+    """Return a finished sweep with two tasks."""
+    return run(tasks.parent / "results" / "out", tasks)
 
 
 def harness_on(model: Path, tasks: Path) -> dict[str, Any]:
@@ -92,7 +116,12 @@ def harness_on(model: Path, tasks: Path) -> dict[str, Any]:
 
     manager = TaskManager(include_path=str(tasks), include_defaults=False)
     found: dict[str, Any] = simple_evaluate(
-        "hf", {"pretrained": str(model)}, ["companies", "words"], device="cpu", task_manager=manager, bootstrap_iters=0
+        "hf",
+        {"pretrained": str(model), "dtype": "float32"},
+        ["companies", "words"],
+        device="cpu",
+        task_manager=manager,
+        bootstrap_iters=0,
     )
     return found
 
@@ -104,7 +133,7 @@ def by_arm(evidence: Evidence) -> dict[str, Measurements]:
 
 @needs_harness
 def test_the_numbers_are_item_by_item_those_of_the_harness_on_the_kept_models(
-    swept: SweepFolder, tmp_path: Path, neftune: Neftune
+    swept: SweepFolder, tasks: Path, neftune: Neftune
 ) -> None:
     (evidence,) = gather([swept.path])
     kept = {record.arm: folder.model_path for folder, record in swept.finished() if record.seed is not None}
@@ -112,7 +141,7 @@ def test_the_numbers_are_item_by_item_those_of_the_harness_on_the_kept_models(
     models = {**kept, "base": Path(find_model("tiny").path)}
     values = []
     for arm, trial in by_arm(evidence).items():
-        expected = harness_on(models[arm], tmp_path / "tasks")
+        expected = harness_on(models[arm], tasks)
         for metric, task, name, filter_ in (
             ("companies/acc", "companies", "acc", "none"),
             ("companies/acc_norm", "companies", "acc_norm", "none"),
@@ -125,30 +154,21 @@ def test_the_numbers_are_item_by_item_those_of_the_harness_on_the_kept_models(
             assert trial.scores[metric] == pytest.approx(expected["results"][task][f"{name},{filter_}"])
             values.append(tuple(items.values.tolist()))
     assert len(set(values)) > 6, "the models answer alike, so that the comparison shows little"
-    shown = neftune("compare", "results/out", "--full", "--metric", "words/letters (strict)").out
+    shown = neftune("compare", str(swept.path), "--full", "--metric", "words/letters (strict)").out
     assert "words letters (strict)" in shown
-    exported = json.loads(neftune("compare", "results/out", "--format", "json").out)
+    exported = json.loads(neftune("compare", str(swept.path), "--format", "json").out)
     assert "companies/acc_norm" in exported["comparisons"][0]["base"]
 
 
 @needs_harness
-def test_the_tasks_change_no_other_result_and_are_copied_with_the_base_model(
-    swept: SweepFolder, tmp_path: Path, neftune: Neftune
-) -> None:
-    assert neftune(*SWEEP, "--output", "plain").code == 0
-    plain = {record.arm: folder for folder, record in SweepFolder(Path("plain")).finished()}
+def test_the_tasks_change_no_other_result_and_are_copied_with_the_base_model(swept: SweepFolder, tasks: Path) -> None:
+    plain = {record.arm: folder for folder, record in run(tasks.parent / "plain", None).finished()}
     for folder, record in swept.finished():
         assert folder.id != plain[record.arm].id
         for name in ("metrics.jsonl", "generations.jsonl", "examples.parquet"):
             assert (folder.path / name).read_bytes() == (plain[record.arm].path / name).read_bytes()
-    more = (*SWEEP, "--alphas", "0", "--seeds", "1,", "--lm-eval", str(tmp_path / "tasks"), "--output", "results/more")
-    assert neftune(*more).code == 0
-    bases = [
-        folder
-        for out in (swept, SweepFolder(Path("results/more")))
-        for folder, one in out.finished()
-        if one.seed is None
-    ]
+    more = run(swept.path.parent / "more", tasks, alphas="0", seeds="1,", **{"train.max_steps": 1})
+    bases = [folder for one in (swept, more) for folder, record in one.finished() if record.seed is None]
     assert "copied" in bases[1].log_path.read_text()
     first, second = ({name: path.read_bytes() for name, path in base.task_files().items()} for base in bases)
     assert first == second
@@ -160,7 +180,9 @@ def test_the_plan_names_the_tasks_and_changed_documents_are_another_sweep(neftun
     from neftune_cli.evaluation.harness_tasks import TaskLoader
 
     write_tasks(tmp_path / "tasks")
-    plan = neftune(*SWEEP, "--lm-eval", "tasks/companies.yaml", "--lm-eval-limit", "5", "--dry-run")
+    plan = neftune(
+        "sweep", "--quiet", "--lm-eval", "tasks/companies.yaml", "--lm-eval-limit", "5", "--dry-run", "--no-estimate"
+    )
     assert plan.code == 0, plan.err
     assert "companies (5 documents)" in " ".join(plan.out.split())
     specs = [
@@ -181,18 +203,27 @@ def test_the_plan_names_the_tasks_and_changed_documents_are_another_sweep(neftun
 def test_loading_restores_the_random_generators(tmp_path: Path) -> None:
     from neftune_cli.evaluation.harness_tasks import TaskLoader
 
-    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index, union-attr]
-    TaskLoader().load([str(write_tasks(tmp_path / "tasks"))], None)
-    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index, union-attr]
-    assert before == after
+    write_tasks(tmp_path / "tasks")
+    expected = drawn_after(lambda: None)
+    assert drawn_after(lambda: TaskLoader().load([str(tmp_path / "tasks")], None)) == expected
+
+
+def drawn_after(work: Callable[[], object]) -> tuple[float, float, float]:
+    """Return a number of each global random generator, seeded before some work."""
+    random.seed(1)
+    np.random.seed(1)
+    torch.manual_seed(1)
+    work()
+    return random.random(), np.random.random(), torch.rand(1).item()
 
 
 @needs_harness
 def test_a_damaged_file_of_the_tasks_is_named(swept: SweepFolder, neftune: Neftune) -> None:
-    (trial,) = (folder for folder, record in swept.finished() if record.arm == "alpha=5")
+    copy = SweepFolder(Path(shutil.copytree(swept.path, "copy")))
+    (trial,) = (folder for folder, record in copy.finished() if record.arm == "alpha=5")
     lines = (trial.path / "lm_eval_samples.jsonl").read_text()
     (trial.path / "lm_eval_samples.jsonl").write_text("x" * len(lines.encode()))  # of the size in the record
-    done = neftune("compare", "results/out")
+    done = neftune("compare", "copy")
     assert done.code == 2
     assert "lm_eval_samples.jsonl: line 1 is not valid" in done.err
 
@@ -204,7 +235,9 @@ def test_every_problem_of_the_tasks_is_told_before_anything_is_trained(neftune: 
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.yaml").write_text("task: x\n  y: [\n")
     (tmp_path / "empty").mkdir()
-    done = neftune(*SWEEP, "--lm-eval", "tasks/companies.yaml,tasks/none.yaml,broken,empty", "--output", "out")
+    done = neftune(
+        "sweep", "--quiet", "--lm-eval", "tasks/companies.yaml,tasks/none.yaml,broken,empty", "--output", "out"
+    )
     assert done.code == 2
     for part in (
         "--lm-eval: the task tasks/companies.yaml cannot be loaded: FileNotFoundError",
@@ -259,7 +292,7 @@ def test_without_the_package_the_command_names_the_extra(
         (["--lm-eval", "a,,b"], "--lm-eval 'a,,b': a task is empty."),
         (["--lm-eval", "a,b,a"], "--lm-eval: a appears twice."),
         (["--lm-eval-limit", "5"], "a limit of documents needs tasks of lm-evaluation-harness."),
-        (["--lm-eval", "a", "--lm-eval-limit", "0"], "--lm-eval-limit must be larger than 0; 0 was given."),
+        (["--lm-eval", "none.yaml", "--lm-eval-limit", "0"], "--lm-eval-limit must be larger than 0; 0 was given."),
     ],
 )
 def test_invalid_values_are_refused(options: list[str], message: str, neftune: Neftune) -> None:
