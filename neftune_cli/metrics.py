@@ -191,6 +191,15 @@ class Metric:
         return imported(self.score) if isinstance(self.score, str) else self.score
 
 
+def task_metric_key(task: str, metric: str, filter_: str, filters: int) -> str:
+    """Return the key of a metric of lm-evaluation-harness, with the filter if the task has several.
+
+    >>> task_metric_key("gsm8k", "exact_match", "strict-match", 2), task_metric_key("piqa", "acc", "none", 1)
+    ('gsm8k/exact_match (strict-match)', 'piqa/acc')
+    """
+    return f"{task}/{metric}" + (f" ({filter_})" if filters > 1 else "")
+
+
 class MetricRegistry(Registry[Metric]):
     """Registry of the metrics that trials measure."""
 

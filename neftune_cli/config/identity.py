@@ -77,7 +77,7 @@ def _evaluation_identity(evaluation: ResolvedEvaluation) -> dict[str, Any]:
     """Return the fields of an evaluation that belong to the identity, without the paths of task files."""
     fields = identifying_fields(evaluation)
     if evaluation.lm_eval is not None:
-        fields["lm_eval"] = evaluation.lm_eval.model_dump(exclude={"entries"})
+        fields["lm_eval"] = evaluation.lm_eval.model_dump(exclude={"entries", "metrics"})
     return fields
 
 

@@ -171,6 +171,8 @@ class HarnessTasks(Spec):
     """Version of lm-evaluation-harness."""
     content: str
     """Hash of the configurations and documents."""
+    metrics: tuple[str, ...] = ()
+    """Keys of the metrics. They are not part of a trial's identity, because the content determines them."""
 
 
 class ResolvedEvaluation(Spec):

@@ -8,7 +8,7 @@ import logging
 import os
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,7 @@ import yaml
 from neftune_cli.config.spec import HarnessTasks
 from neftune_cli.errors import Location, Problem, Problems, UsageError, did_you_mean
 from neftune_cli.formatting import counted, listed
+from neftune_cli.metrics import task_metric_key
 
 PACKAGE = "lm_eval"
 FIELD: Location = ("evaluation", "lm_eval")
@@ -73,15 +74,20 @@ class TaskLoader:
             UsageError: the package is not installed, a task is unknown, or one cannot be loaded or run.
 
         """
-        with harness_randomness(), warnings_hidden():
-            _check_installed()  # in the block, because imports draw random names
+        with harness_randomness(), warnings_hidden():  # imports, and even reading a task's name, draw random numbers
+            _check_installed()
             found = self._found(entries)
             content = {name: _content(task, limit) for name, task in _leaves(found).items()}
             documents = {_name(one): _documents(one, limit) for one in found}
-            code = [_python_files(Path(entry)) for entry in entries if _is_path(entry)]
-        names = tuple(sorted(_name(one) for one in found))
+            metrics = tuple(key for one in found for key in _metric_keys(one))
+        code = [_python_files(Path(entry)) for entry in entries if _is_path(entry)]
         spec = HarnessTasks(
-            entries=tuple(entries), names=names, limit=limit, version=version(PACKAGE), content=_digest([content, code])
+            entries=tuple(entries),
+            names=tuple(sorted(documents)),
+            limit=limit,
+            version=version(PACKAGE),
+            content=_digest([content, code]),
+            metrics=metrics,
         )
         return LoadedTasks(spec, tuple(found), documents)
 
@@ -289,6 +295,24 @@ def _name(one: Any) -> str:
 def _documents(one: Any, limit: int | None) -> int:
     sizes = [len(task.eval_docs) for task in _tasks(one)]
     return sum(size if limit is None else min(size, limit) for size in sizes)
+
+
+def _metric_keys(one: Any) -> list[str]:
+    """Return the keys of the metrics of a task, or of a group and its tasks."""
+    of_tasks = [key for task in _tasks(one) for key in _keys(task.task_name, task.aggregation(), _filters(task))]
+    if not hasattr(one, "get_all_tasks"):
+        return of_tasks
+    shared = _filters(_tasks(one)[0])
+    own = [_keys(one.name, [part.metric], part.filter_list or shared) for part in one.aggregate_metric_list or ()]
+    return [*of_tasks, *(key for keys in own for key in keys)]
+
+
+def _keys(task: str, metrics: Iterable[str], filters: Sequence[str]) -> list[str]:
+    return [task_metric_key(task, metric, one, len(filters)) for metric in metrics for one in filters]
+
+
+def _filters(task: Any) -> list[str]:
+    return [one.name for one in task._filters]
 
 
 def _content(task: Any, limit: int | None) -> list[Any]:

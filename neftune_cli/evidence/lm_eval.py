@@ -22,7 +22,7 @@ from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparabl
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, grouped, with_differences
 from neftune_cli.evidence.run_names import RunName, by_common_folder, full_path, name_runs
 from neftune_cli.formatting import listed_at_most
-from neftune_cli.metrics import Metric
+from neftune_cli.metrics import Metric, task_metric_key
 from neftune_cli.store import SweepFolder
 
 SECTION = "lm-eval"
@@ -75,13 +75,12 @@ def tasks_in_groups(results: Mapping[str, Results]) -> set[str]:
 
 def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], results: Mapping[str, Results]) -> Metric:
     task, metric, filter_ = score
-    has_several_filters = sum(other[:2] == (task, metric) for other in scores) > 1
-    of_filter = f" ({filter_})" if has_several_filters else ""
+    key = task_metric_key(task, metric, filter_, filters=sum(other[:2] == (task, metric) for other in scores))
     higher = mapping(results[task].of("higher_is_better", task)).get(metric)
     decimals, margin = decimals_and_margin(values, higher=higher)
     return Metric(
-        key=f"{task}/{metric}{of_filter}",
-        name=f"{task} {metric}{of_filter}",
+        key=key,
+        name=f"{task} {key.removeprefix(f'{task}/')}",
         unit="",
         goal=None if higher is None else "higher" if higher else "lower",
         decimals=decimals,

@@ -32,6 +32,14 @@ SMALL: dict[str, Any] = {
     "evaluation.max_new_tokens": 8,
 }
 KEEPING = SweepSettings(workers=0, estimate=False, trial_settings=TrialSettings(keep_model=True))
+METRICS = ("companies/acc", "companies/acc_norm", "words/letters (strict)", "words/letters (first-word)")
+SCORES = (
+    ("companies", "acc", "none"),
+    ("companies", "acc_norm", "none"),
+    ("words", "letters", "strict"),
+    ("words", "letters", "first-word"),
+)
+"""Task, metric and filter of each key."""
 ASKED = ("Where was Ada born?", "Who is Bo?", "What does Cy study?", "When?", "Why is Di in Rome?", "How old is Ed?")
 COMPANIES = ("Acorn Freight", "Bluebell Foods", "Cobalt Mining")
 _COMPANIES = """\
@@ -136,18 +144,14 @@ def test_the_numbers_are_item_by_item_those_of_the_harness_on_the_kept_models(
     swept: SweepFolder, tasks: Path, neftune: Neftune
 ) -> None:
     (evidence,) = gather([swept.path])
+    assert [key for key, metric in evidence.metrics.items() if metric.section == "lm-eval"] == list(METRICS)
     kept = {record.arm: folder.model_path for folder, record in swept.finished() if record.seed is not None}
     assert kept.keys() == {"alpha=0", "alpha=5"}
     models = {**kept, "base": Path(find_model("tiny").path)}
     values = []
     for arm, trial in by_arm(evidence).items():
         expected = harness_on(models[arm], tasks)
-        for metric, task, name, filter_ in (
-            ("companies/acc", "companies", "acc", "none"),
-            ("companies/acc_norm", "companies", "acc_norm", "none"),
-            ("words/letters (strict)", "words", "letters", "strict"),
-            ("words/letters (first-word)", "words", "letters", "first-word"),
-        ):
+        for metric, (task, name, filter_) in zip(METRICS, SCORES, strict=True):
             samples = {str(one["doc_id"]): one[name] for one in expected["samples"][task] if one["filter"] == filter_}
             items = trial.items[metric]
             assert dict(zip(items.items, items.values.tolist(), strict=True)) == samples
@@ -190,6 +194,7 @@ def test_the_plan_names_the_tasks_and_changed_documents_are_another_sweep(neftun
     ]
     assert specs[0].content == specs[1].content
     assert specs[0].names == ("companies", "words")
+    assert specs[0].metrics == METRICS
     others = []
     write_tasks(tmp_path / "b", questions=13)
     others.append(TaskLoader().load(["b"], None).spec.content)
@@ -197,6 +202,17 @@ def test_the_plan_names_the_tasks_and_changed_documents_are_another_sweep(neftun
     (tmp_path / "tasks" / "scoring.py").write_text(_SCORING.replace("isalpha", "isdigit"))
     others.append(TaskLoader().load(["tasks"], None).spec.content)
     assert len({specs[0].content, *others}) == 4
+
+
+@needs_harness
+def test_the_primary_metric_can_be_one_of_the_tasks(neftune: Neftune, tmp_path: Path) -> None:
+    write_tasks(tmp_path / "tasks")
+    plan = ("sweep", "--quiet", "--lm-eval", "tasks", "--dry-run", "--no-estimate", "--metric")
+    assert neftune(*plan, "companies/acc").code == 0
+    refused = neftune(*plan, "companies/ac")
+    assert refused.code == 2
+    assert "--metric: no metric has the key 'companies/ac'." in refused.err
+    assert "'companies/acc'" in refused.err
 
 
 @needs_harness
