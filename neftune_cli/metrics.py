@@ -34,6 +34,9 @@ RESERVED_KEYS = ("split", "example", "cluster", "kind", "prompt", "reference", "
 LOSS, HELD_OUT_RESPONSES, PROBE_RESPONSES = "Loss", "Generation on held-out prompts", "Generation on training prompts"
 """Titles of the tables of metrics."""
 
+TASKS = "lm-eval"
+"""Title of the table of metrics of lm-evaluation-harness."""
+
 ItemScore = Callable[[str, str], float]
 """Scoring function of a per-item metric: (response, reference) -> value in the metric's unit."""
 CorpusScore = Callable[[Sequence[str], Sequence[str]], float | None]
@@ -142,6 +145,11 @@ class Metric:
     def name_within(self) -> str:
         """Return the name for use within a sentence: `held-out loss`, and `ROUGE-L` unchanged."""
         return self.name if self.name[1:2].isupper() else self.name[:1].lower() + self.name[1:]
+
+    @property
+    def item(self) -> str:
+        """Return the noun for an item of a sweep."""
+        return "document" if self.section == TASKS else "held-out example"
 
     @property
     def scored_per_item(self) -> bool:

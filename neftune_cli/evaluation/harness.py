@@ -1,4 +1,7 @@
-"""Run tasks of lm-evaluation-harness on a model in memory, with the noise off and without the bootstrap."""
+"""Run tasks of lm-evaluation-harness on a model in memory, with the noise off and without the bootstrap.
+
+The package lm_eval is optional, so this module is imported only when there are tasks.
+"""
 
 import copy
 import json
@@ -6,6 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import handle_non_serializable
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.data.batches import tokens_at_once
@@ -29,11 +36,13 @@ class TaskResults:
 
     def scores_json(self) -> str:
         """Return the scores as JSON."""
-        return json.dumps(self.scores, indent=2, ensure_ascii=False, default=_as_json) + "\n"
+        return json.dumps(self.scores, indent=2, ensure_ascii=False, default=handle_non_serializable) + "\n"
 
     def documents_json(self) -> str:
         """Return a line of JSON for each document and filter."""
-        return "".join(json.dumps(one, ensure_ascii=False, default=_as_json) + "\n" for one in self.documents)
+        return "".join(
+            json.dumps(one, ensure_ascii=False, default=handle_non_serializable) + "\n" for one in self.documents
+        )
 
 
 def run_tasks(model: LanguageModel, tokenizer: PreTrainedTokenizerBase, loaded: LoadedTasks) -> TaskResults:
@@ -46,10 +55,6 @@ def run_tasks(model: LanguageModel, tokenizer: PreTrainedTokenizerBase, loaded: 
         tokenizer: its tokenizer.
         loaded: tasks that have not been run.
     """
-    from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
     with harness_randomness(), warnings_hidden(), evaluation_mode(model):
         # a copy, because the harness chooses a token for padding
         harness = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), backend="causal")
@@ -71,9 +76,3 @@ def run_tasks(model: LanguageModel, tokenizer: PreTrainedTokenizerBase, loaded: 
 def requests_at_once(device: str, longest: int) -> int:
     """Return the number of requests in one pass through a model of this context length, the same in every trial."""
     return max(1, min(_MOST_REQUESTS, tokens_at_once(device) // longest))
-
-
-def _as_json(value: Any) -> Any:
-    from lm_eval.utils import handle_non_serializable
-
-    return handle_non_serializable(value)

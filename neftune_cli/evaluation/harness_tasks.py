@@ -169,14 +169,13 @@ def _wanted(entry: str) -> list[str]:
     if not _is_path(entry):
         return [entry]
     if path.is_file():
-        _check_yaml(path)
-        return [str(path)]
+        return [str(_read_yaml(path).get("group", path))]  # the harness loads a group by its name only
     if not path.is_dir():
         what = f"there is no file or folder {entry}."
         raise UsageError(Problem(what, "Use an existing YAML file, a folder of YAML files, or a name.", FIELD))
     problems = Problems()
     for file in _yaml_files(path):
-        problems.attempt(partial(_check_yaml, file))
+        problems.attempt(partial(_read_yaml, file))
     problems.raise_any()
     index = _index([path])
     named = [name for name, one in index.items() if one.kind.name != "TAG" and name not in _members(index)]
@@ -185,14 +184,15 @@ def _wanted(entry: str) -> list[str]:
     return named
 
 
-def _check_yaml(file: Path) -> None:
+def _read_yaml(file: Path) -> dict[str, Any]:
     from lm_eval.tasks._yaml_loader import load_yaml
 
     try:
-        load_yaml(file, resolve_func=False)
+        fields: dict[str, Any] = load_yaml(file, resolve_func=False)
     except (yaml.YAMLError, ValueError, OSError) as error:
         what = f"the task file {file} cannot be read: {_one_line(error)}"
         raise UsageError(Problem(what, "Correct the file.", FIELD)) from None
+    return fields
 
 
 def _yaml_files(folder: Path) -> list[Path]:
@@ -204,11 +204,7 @@ def _indexed_folder(entry: str) -> Path | None:
     path = Path(entry)
     if not _is_path(entry):
         return None
-    if path.is_dir():
-        return path
-    from lm_eval.tasks._yaml_loader import load_yaml
-
-    return path.parent if "group" in load_yaml(path, resolve_func=False) else None
+    return path if path.is_dir() else path.parent if "group" in _read_yaml(path) else None
 
 
 def _index(folders: Sequence[Path]) -> dict[str, Any]:

@@ -22,11 +22,8 @@ from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparabl
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, grouped, with_differences
 from neftune_cli.evidence.run_names import RunName, by_common_folder, full_path, name_runs
 from neftune_cli.formatting import listed_at_most
-from neftune_cli.metrics import Metric, task_metric_key
+from neftune_cli.metrics import TASKS, Metric, task_metric_key
 from neftune_cli.store import SweepFolder
-
-SECTION = "lm-eval"
-"""Title of the table of scores."""
 
 
 def with_task_scores(evidence: Evidence) -> Evidence:
@@ -85,7 +82,7 @@ def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], resu
         goal=None if higher is None else "higher" if higher else "lower",
         decimals=decimals,
         margin=margin,
-        section=SECTION,
+        section=TASKS,
     )
 
 

@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 
 
 _TASKS = (
-    "lm-evaluation-harness evaluates the base model and each trained model: {}. Its time is not part of the estimates."
+    "lm-evaluation-harness evaluates the base model and each trained model: {}. "
+    "Estimates from calibration leave out its time."
 )
 
 

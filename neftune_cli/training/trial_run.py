@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
-from neftune_cli.evaluation.harness_tasks import LoadedTasks
+from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.records import CurvePoint, ExampleLoss, Phase, TrialRecord
@@ -134,9 +134,9 @@ def _evaluated(
     outcome: FineTuned, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
 ) -> dict[str, str]:
     """Return the files of lm-evaluation-harness; if a stop is requested meanwhile, write a checkpoint of the model."""
-    from neftune_cli.evaluation.harness import run_tasks
-
     output.report(TrialProgress(Phase.EVALUATING))
+    with harness_randomness():  # imports of the harness draw random numbers
+        from neftune_cli.evaluation.harness import run_tasks
     try:
         with stop.interruptible():
             found = run_tasks(outcome.model, loaded.tokenizer, tasks)

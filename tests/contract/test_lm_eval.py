@@ -160,6 +160,7 @@ def test_the_numbers_are_item_by_item_those_of_the_harness_on_the_kept_models(
     assert len(set(values)) > 6, "the models answer alike, so that the comparison shows little"
     shown = neftune("compare", str(swept.path), "--full", "--metric", "words/letters (strict)").out
     assert "words letters (strict)" in shown
+    assert "6 documents" in shown
     exported = json.loads(neftune("compare", str(swept.path), "--format", "json").out)
     assert "companies/acc_norm" in exported["comparisons"][0]["base"]
 
