@@ -213,7 +213,9 @@ class TrialRunner:
             loaded = cache.model_copy(trial.spec)
         with _live_runs(job, sweep, leased) as live:
             output, settings = TrialOutput(leased, report, live), job.settings
-            return run_trial(trial, loaded, prepared, output, tasks, settings=settings, stop=stop, halvings=halvings)
+            return run_trial(
+                *(trial, loaded, prepared, output), tasks=tasks, settings=settings, stop=stop, halvings=halvings
+            )
 
     def _tasks(self, spec: SweepSpec) -> "LoadedTasks | None":
         return self._cache.tasks(spec.evaluation.lm_eval, spec.evaluation.lm_eval_limit)

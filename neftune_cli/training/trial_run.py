@@ -31,11 +31,11 @@ def run_trial(
     loaded: LoadedModel,
     prepared: PreparedData,
     output: TrialOutput,
-    tasks: LoadedTasks | None = None,
     *,
     settings: TrialSettings,
     stop: StopRequest,
     halvings: int = 0,
+    tasks: LoadedTasks | None = None,
 ) -> TrialRecord:
     """Run one trial, from its newest checkpoint if there is one, and write its record.
 
@@ -44,11 +44,11 @@ def run_trial(
         loaded: a fresh model, which the trial modifies.
         prepared: tokenized examples to train and measure on.
         output: destinations of the results.
-        tasks: tasks of lm-evaluation-harness, or None.
         settings: how the trial is run.
         stop: ends the trial, with a checkpoint if training has finished or is under way.
         halvings: number of times to halve the batch size to fit in memory; a checkpoint with more halvings overrides
             it.
+        tasks: tasks of lm-evaluation-harness, or None.
 
     Raises:
         TrialStopped: a stop was requested, and the trial can be resumed from its checkpoint.
