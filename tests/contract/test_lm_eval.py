@@ -20,6 +20,7 @@ from neftune_cli.models.sources import find_model
 from neftune_cli.store import SweepFolder
 from tests.command_line import Neftune
 
+pytestmark = pytest.mark.timeout(900)  # the harness alone takes up to a minute to import
 needs_harness = pytest.mark.skipif(find_spec("lm_eval") is None, reason="needs the extra lm-eval")
 
 SMALL: dict[str, Any] = {
