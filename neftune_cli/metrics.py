@@ -34,6 +34,9 @@ RESERVED_KEYS = ("split", "example", "cluster", "kind", "prompt", "reference", "
 LOSS, HELD_OUT_RESPONSES, PROBE_RESPONSES = "Loss", "Generation on held-out prompts", "Generation on training prompts"
 """Titles of the tables of metrics."""
 
+TASKS = "lm-eval"
+"""Title of the table of metrics of lm-evaluation-harness."""
+
 ItemScore = Callable[[str, str], float]
 """Scoring function of a per-item metric: (response, reference) -> value in the metric's unit."""
 CorpusScore = Callable[[Sequence[str], Sequence[str]], float | None]
@@ -144,6 +147,11 @@ class Metric:
         return self.name if self.name[1:2].isupper() else self.name[:1].lower() + self.name[1:]
 
     @property
+    def item(self) -> str:
+        """Return the noun for an item of a sweep."""
+        return "document" if self.section == TASKS else "held-out example"
+
+    @property
     def scored_per_item(self) -> bool:
         """Return whether `generations.jsonl` has the score of each response."""
         return self.section == HELD_OUT_RESPONSES and self.per_item and self.stored
@@ -189,6 +197,15 @@ class Metric:
     def scoring_function(self) -> Any:
         """Return the scoring function, imported if necessary; None if the metric has none."""
         return imported(self.score) if isinstance(self.score, str) else self.score
+
+
+def task_metric_key(task: str, metric: str, filter_: str, filters: int) -> str:
+    """Return the key of a metric of lm-evaluation-harness, with the filter if the task has several.
+
+    >>> task_metric_key("gsm8k", "exact_match", "strict-match", 2), task_metric_key("piqa", "acc", "none", 1)
+    ('gsm8k/exact_match (strict-match)', 'piqa/acc')
+    """
+    return f"{task}/{metric}" + (f" ({filter_})" if filters > 1 else "")
 
 
 class MetricRegistry(Registry[Metric]):

@@ -47,6 +47,8 @@ class Phase(StrEnum):
     """The trial is fine-tuned; the noise-off losses after each epoch are part of this phase."""
     GENERATING = "generating"
     """The trial writes responses to prompts and scores them."""
+    EVALUATING = "evaluating"
+    """lm-evaluation-harness evaluates the trained model."""
 
 
 class TrialStatus(Record):
@@ -63,7 +65,7 @@ class TrialStatus(Record):
     attempts: int = 1
     """Attempts so far, resumes included."""
     phase: str = ""
-    """Current activity: `loading`, `training` or `generating`; empty unless the trial is running."""
+    """Current activity: `loading`, `training`, `generating` or `evaluating`; empty unless the trial is running."""
     step: int = 0
     """Finished optimizer steps."""
     steps: int = 0

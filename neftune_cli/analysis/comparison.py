@@ -31,7 +31,7 @@ from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
-from neftune_cli.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, TASKS, Metric
 
 
 def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTIONS) -> Comparison:
@@ -83,7 +83,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         unfinished=evidence.unfinished,
         manifest_digest=evidence.manifest_digest,
         origin=evidence.origin,
-        precision=_precision(studied, baseline, base, assessed[primary].arms),
+        precision=_precision(studied, baseline, _timed(base, evidence), assessed[primary].arms),
         departures=departures,
     )
 
@@ -168,6 +168,11 @@ def _precision(
         baseline=baseline,
         evaluation_seconds=base.seconds if base else None,
     )
+
+
+def _timed(base: Measurements | None, evidence: Evidence) -> Measurements | None:
+    """Return the base model if its time is that of one evaluation on the items, without tasks of a harness."""
+    return None if any(metric.section == TASKS for metric in evidence.metrics.values()) else base
 
 
 def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:

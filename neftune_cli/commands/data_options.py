@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 from neftune_cli.commands.routing import Destination, Option
 from neftune_cli.config.choices import LearnedTurns, layout_names
 
-DATA, EVALUATION = "Data and model", "Evaluation"
+DATA = "Data and model"
 _SPEC = Destination.SPEC
 
 Model = Annotated[
@@ -62,18 +62,6 @@ EvalExamples = Annotated[
         DATA,
         _SPEC,
         field="eval_examples",
-        metavar="N",
-    ),
-]
-ProbeExamples = Annotated[
-    int | None,
-    Option(
-        "--probe-examples",
-        "Maximum number of training examples whose noise-off loss and responses are measured (default: losses of 120, "
-        "responses of 64).",
-        EVALUATION,
-        _SPEC,
-        field="evaluation.probe_examples",
         metavar="N",
     ),
 ]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
-from neftune_cli.commands import analysis_options, cluster_options, data_options
+from neftune_cli.commands import analysis_options, cluster_options, data_options, evaluation_options
 from neftune_cli.commands.routing import Destination, Option
 from neftune_cli.config import choices, run_settings
 from neftune_cli.config.executors import EXECUTORS
@@ -236,52 +236,6 @@ Settings = Annotated[
     ),
 ]
 
-MaxNewTokens = Annotated[
-    int | None,
-    Option(
-        "--max-new-tokens",
-        "Maximum length of a generated response in tokens (default 96 for bios, else 128).",
-        data_options.EVALUATION,
-        _SPEC,
-        field="evaluation.max_new_tokens",
-        metavar="N",
-    ),
-]
-RepetitionPenalty = Annotated[
-    float | None,
-    Option(
-        "--repetition-penalty",
-        "Repetition penalty of greedy generation (default 1.0 for bios, else 1.2).",
-        data_options.EVALUATION,
-        _SPEC,
-        field="evaluation.repetition_penalty",
-        metavar="P",
-    ),
-]
-Decoding = Annotated[
-    choices.DecodingName | None,
-    Option(
-        "--decoding",
-        "Generation of responses: with a preallocated cache, or with transformers (default preallocated).",
-        data_options.EVALUATION,
-        _SPEC,
-        field="evaluation.decoding",
-    ),
-]
-
-CurveExamples = Annotated[
-    int | None,
-    Option(
-        "--curve-examples",
-        "Measure the loss curves on N held-out and N training examples, the same in all arms. The last epoch, and each "
-        "one with the lowest loss so far, are measured on all (default all).",
-        data_options.EVALUATION,
-        _SPEC,
-        field="evaluation.curve_examples",
-        metavar="N",
-    ),
-]
-
 Output = Annotated[
     Path | None,
     Option(
@@ -390,7 +344,11 @@ CheckpointMinutes = Annotated[
 Quiet = Annotated[bool, Option("--quiet", "Show no progress.", RUN, _COMMAND)]
 Json = Annotated[bool, Option("--json", "Print one JSON summary on stdout, and nothing else.", RUN, _COMMAND)]
 
-_SHARED = [hint for module in (data_options, analysis_options, cluster_options) for hint in vars(module).values()]
+_SHARED = [
+    hint
+    for module in (data_options, analysis_options, evaluation_options, cluster_options)
+    for hint in vars(module).values()
+]
 DECLARED: tuple[Option, ...] = tuple(
     option
     for hint in [*_SHARED, *globals().values()]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from neftune_cli.commands import data_options, options
+from neftune_cli.commands import data_options, evaluation_options, options
 from neftune_cli.commands.routing import Destination, Option, values_for
 from neftune_cli.config.run_settings import Keep, OnOom, Retry
 from neftune_cli.errors import Problems
@@ -46,11 +46,13 @@ def train(
     precision: options.Precision = None,
     micro_batch_tokens: options.MicroBatchTokens = None,
     settings: options.Settings = None,
-    max_new_tokens: options.MaxNewTokens = None,
-    repetition_penalty: options.RepetitionPenalty = None,
-    decoding: options.Decoding = None,
-    curve_examples: options.CurveExamples = None,
-    probe_examples: data_options.ProbeExamples = None,
+    max_new_tokens: evaluation_options.MaxNewTokens = None,
+    repetition_penalty: evaluation_options.RepetitionPenalty = None,
+    decoding: evaluation_options.Decoding = None,
+    curve_examples: evaluation_options.CurveExamples = None,
+    probe_examples: evaluation_options.ProbeExamples = None,
+    lm_eval: evaluation_options.LmEval = None,
+    lm_eval_limit: evaluation_options.LmEvalLimit = None,
     output: Output = None,
     nproc: options.NumberOfProcesses = 1,
     on_oom: options.OnOom = OnOom.FAIL,

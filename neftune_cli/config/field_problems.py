@@ -158,6 +158,7 @@ _FIXES = {
     "reserved_arm_name": "Rename the arm.",
     "looks_order": "Use for example looks: [5, 8, 12, 20].",
     "seeds_of_looks": "Remove seeds; the last look sets their number.",
+    "limit_without_tasks": "Add --lm-eval TASKS, or remove the limit.",
     "sft_type": "Use sft: {weight_decay: 0.1}.",
 }
 """Fixes for the errors that the specs raise themselves, by type. Their message is a complete sentence."""

@@ -8,7 +8,7 @@ import json
 import math
 from typing import Any
 
-from neftune_cli.config.spec import Spec, TrainSpec, TrialSpec
+from neftune_cli.config.spec import ResolvedEvaluation, Spec, TrainSpec, TrialSpec
 
 ID_DIGITS = 12
 
@@ -68,9 +68,17 @@ def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[s
         "method_version": METHOD_VERSION,
         "model": model,
         "data": data,
-        "evaluation": identifying_fields(spec.evaluation),
+        "evaluation": _evaluation_identity(spec.evaluation),
         "environment": {**environment, **_chosen_precision(spec.train)},
     }
+
+
+def _evaluation_identity(evaluation: ResolvedEvaluation) -> dict[str, Any]:
+    """Return the fields of an evaluation that belong to the identity, without the paths of task files."""
+    fields = identifying_fields(evaluation)
+    if evaluation.lm_eval is not None:
+        fields["lm_eval"] = evaluation.lm_eval.model_dump(exclude={"entries", "metrics"})
+    return fields
 
 
 def recipe_identity(train: TrainSpec) -> dict[str, Any]:

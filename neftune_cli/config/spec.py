@@ -125,6 +125,11 @@ TRAIN_FIELD_SYNONYMS = {
 """Names that other programs use for training fields, for error messages."""
 
 
+def _as_list(value: Any) -> Any:
+    """Return text as a list; in YAML, one task needs no brackets."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 class EvaluationSpec(Spec):
     """Settings of the noise-off measurements. By default the data set and the recipe determine them."""
 
@@ -141,6 +146,37 @@ class EvaluationSpec(Spec):
     probe_examples: int | None = Field(default=None, gt=1, examples=[16])
     """Maximum number of probe examples: training examples whose noise-off loss and responses are measured. Null is 120
     for losses. Responses are those of at most 64 of them."""
+    lm_eval: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        default=(), examples=[["hellaswag", "tasks/trivia.yaml"]]
+    )
+    """Tasks of lm-evaluation-harness for each trained model: names, YAML files, or folders of YAML files."""
+    lm_eval_limit: int | None = Field(default=None, gt=0, examples=[100])
+    """Maximum number of documents of each of these tasks; null is all."""
+
+    @model_validator(mode="after")
+    def _limit_has_tasks(self) -> Self:
+        if self.lm_eval_limit and not self.lm_eval:
+            raise PydanticCustomError(
+                "limit_without_tasks", "a limit of documents needs tasks of lm-evaluation-harness"
+            )
+        return self
+
+
+class HarnessTasks(Spec):
+    """Tasks of lm-evaluation-harness that were found, and a hash of what they ask."""
+
+    entries: tuple[str, ...]
+    """Names, files and folders as given. They are not part of a trial's identity."""
+    names: tuple[str, ...]
+    """Sorted names of the tasks and groups."""
+    limit: int | None
+    """Maximum number of documents of each task."""
+    version: str
+    """Version of lm-evaluation-harness."""
+    content: str
+    """Hash of the configurations and documents."""
+    metrics: tuple[str, ...] = ()
+    """Keys of the metrics. They are not part of a trial's identity, because the content determines them."""
 
 
 class ResolvedEvaluation(Spec):
@@ -156,6 +192,7 @@ class ResolvedEvaluation(Spec):
     decoding: DecodingName = "preallocated"
     curve_examples: int | None = None
     probe_examples: int | None = None
+    lm_eval: HarnessTasks | None = None
 
 
 class NoiseDetails(Spec):

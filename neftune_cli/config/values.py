@@ -85,6 +85,22 @@ def parse_noises(text: str) -> list[str]:
     return names
 
 
+def parse_tasks(text: str) -> list[str]:
+    """Parse a list of tasks of lm-evaluation-harness such as `hellaswag,tasks/trivia.yaml`.
+
+    Raises:
+        UsageError: a task is empty or repeated.
+
+    """
+    tasks = [part.strip() for part in text.split(",")]
+    if not all(tasks):
+        what = f"--lm-eval {text!r}: a task is empty."
+        raise UsageError(Problem(what, "Use for example --lm-eval hellaswag,tasks/trivia.yaml."))
+    if repeated := sorted({task for task in tasks if tasks.count(task) > 1}):
+        raise UsageError(*(Problem(f"--lm-eval: {task} appears twice.", "Use each task once.") for task in repeated))
+    return tasks
+
+
 def parse_snr(text: str) -> list[float]:
     """Parse a list of signal-to-noise ratios such as `20,10`.
 

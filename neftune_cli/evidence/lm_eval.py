@@ -18,14 +18,44 @@ from neftune_cli.evidence.documents import (
 )
 from neftune_cli.evidence.json_parts import mapping
 from neftune_cli.evidence.lm_eval_files import Results
-from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparable, runs_below
-from neftune_cli.evidence.measurements import Evidence, Setting, grouped, with_differences
+from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparable, run_of_trial, runs_below
+from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, grouped, with_differences
 from neftune_cli.evidence.run_names import RunName, by_common_folder, full_path, name_runs
 from neftune_cli.formatting import listed_at_most
-from neftune_cli.metrics import Metric
+from neftune_cli.metrics import TASKS, Metric, task_metric_key
+from neftune_cli.store import SweepFolder
 
-SECTION = "lm-eval"
-"""Title of the table of scores."""
+
+def with_task_scores(evidence: Evidence) -> Evidence:
+    """Return the evidence of a sweep with the scores of the tasks that its trials evaluated in memory.
+
+    Raises:
+        UsageError: a file of a trial is not valid.
+
+    """
+    folders = [folder for path in evidence.folders for folder in SweepFolder(Path(path)).trials()]
+    ids = {one.trial for one in evidence.trials}
+    found = {folder.id: run for folder in folders if folder.id in ids and (run := run_of_trial(folder))}
+    if not found:
+        return evidence
+    runs = list(found.values())
+    metrics = task_metrics([run.scores for run in runs], runs[0].newest)
+    by_score = _shared_scores(metrics, runs)
+    shared = {metric.key: by_score[score] for score, metric in metrics.items()}
+    places = {trial: place for place, trial in enumerate(found)}
+    return replace(
+        evidence,
+        trials=tuple(_with_scores(one, shared, places.get(one.trial)) for one in evidence.trials),
+        metrics={**evidence.metrics, **{metric.key: metric for metric in metrics.values()}},
+    )
+
+
+def _with_scores(trial: Measurements, shared: Mapping[str, SharedScore], place: int | None) -> Measurements:
+    if place is None:
+        return replace(trial, scores={**trial.scores, **dict.fromkeys(shared)})
+    scores = {key: one.scores[place] for key, one in shared.items()}
+    items = {key: values for key, one in shared.items() if (values := one.items[place]) is not None}
+    return replace(trial, scores={**trial.scores, **scores}, items={**trial.items, **items})
 
 
 def task_metrics(scores: Sequence[Mapping[Score, float]], results: Mapping[str, Results]) -> dict[Score, Metric]:
@@ -42,18 +72,17 @@ def tasks_in_groups(results: Mapping[str, Results]) -> set[str]:
 
 def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], results: Mapping[str, Results]) -> Metric:
     task, metric, filter_ = score
-    has_several_filters = sum(other[:2] == (task, metric) for other in scores) > 1
-    of_filter = f" ({filter_})" if has_several_filters else ""
+    key = task_metric_key(task, metric, filter_, filters=sum(other[:2] == (task, metric) for other in scores))
     higher = mapping(results[task].of("higher_is_better", task)).get(metric)
     decimals, margin = decimals_and_margin(values, higher=higher)
     return Metric(
-        key=f"{task}/{metric}{of_filter}",
-        name=f"{task} {metric}{of_filter}",
+        key=key,
+        name=f"{task} {key.removeprefix(f'{task}/')}",
         unit="",
         goal=None if higher is None else "higher" if higher else "lower",
         decimals=decimals,
         margin=margin,
-        section=SECTION,
+        section=TASKS,
     )
 
 

@@ -228,6 +228,32 @@ def read_samples(results: Results, task: str) -> list[Sample] | None:
     return samples
 
 
+def read_in_memory(scores: Path, documents: Path) -> tuple[Results, dict[str, list[Sample]]]:
+    """Return the scores and the documents by task of a model that a trial evaluated in memory.
+
+    Args:
+        scores: file with the parts of a results file.
+        documents: file with the samples of all tasks, each with the field `task`.
+
+    Raises:
+        UsageError: a file is not valid.
+
+    """
+    values = _read_results(scores, is_required=True)
+    results = Results(scores, "", values or {})
+    samples: dict[str, list[Sample]] = {}
+    for place, line in _lines(documents):
+        try:
+            check_kinds(line, {"task": str})
+            task = line.get("task")
+            if task not in results.tasks:
+                raise ValueError("it is of no task in " + scores.name)
+            samples.setdefault(task, []).append(_sample(line, {metric for metric, _ in results.scores(task)}, ""))
+        except ValueError as error:
+            raise UsageError(_invalid(documents, place, error)) from None
+    return results, samples
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()

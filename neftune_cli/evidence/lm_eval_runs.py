@@ -9,8 +9,9 @@ from typing import Any
 from neftune_cli.errors import Problems
 from neftune_cli.evidence.documents import LoggedScore
 from neftune_cli.evidence.json_parts import comparable, digest, mapping, number
-from neftune_cli.evidence.lm_eval_files import Results, Sample, find_results, read_samples
+from neftune_cli.evidence.lm_eval_files import Results, Sample, find_results, read_in_memory, read_samples
 from neftune_cli.evidence.measurements import agree
+from neftune_cli.store import TASK_DOCUMENTS_FILE, TASK_SCORES_FILE, TrialFolder
 
 Score = tuple[str, str, str]
 """Task or group of tasks, metric, filter."""
@@ -102,6 +103,21 @@ def runs_below(root: Path) -> list[EvaluatedRun]:
     runs = [problems.attempt(partial(_run, folder, results)) for folder, results in by_folder.items()]
     problems.raise_any()
     return [run for run in runs if run and run.newest]
+
+
+def run_of_trial(folder: TrialFolder) -> EvaluatedRun | None:
+    """Return the evaluation of a trial's model, None if its sweep names no tasks.
+
+    Raises:
+        UsageError: a file is not valid.
+
+    """
+    paths = folder.task_files()
+    if not paths:
+        return None
+    results, samples = read_in_memory(paths[TASK_SCORES_FILE], paths[TASK_DOCUMENTS_FILE])
+    newest = {task: results for task in results.tasks if results.scores(task)}
+    return EvaluatedRun(folder.path, newest, samples, ())
 
 
 def _run(folder: Path, found: Sequence[Results]) -> EvaluatedRun:

@@ -12,6 +12,7 @@ import numpy as np
 from neftune_cli.config.identity import canonical_json, recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, ArmSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import (
     AnalysisPlan,
     Evidence,
@@ -163,7 +164,7 @@ def _combined(found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Seq
     trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
     order = list(names.values())
     manifests = [text for folder in sweeps if (text := folder.written_manifest())]
-    return Evidence(
+    combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
         setting=found[0].setting,
         trials=tuple(sorted(trials, key=lambda one: (not one.is_base, order.index(one.arm), one.seed or 0))),
@@ -176,6 +177,7 @@ def _combined(found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Seq
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
         manifest="".join(manifests),
     )
+    return with_task_scores(combined)
 
 
 def _unique_trials(found: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements, str]]:

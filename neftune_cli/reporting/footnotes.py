@@ -366,9 +366,9 @@ def precision_sentences(comparison: Comparison) -> list[str]:
     precision = comparison.precision
     if precision is None:
         return []
-    name = comparison.metrics[comparison.primary].name_within
-    more = f"{_more_seeds(precision)}{_more_items(precision)}{_for_the_same_time(precision)}"
-    return [f"{_sources(precision, name)} {more}"]
+    items = f"{comparison.metric.item}s"
+    more = f"{_more_seeds(precision)}{_more_items(precision, items)}{_for_the_same_time(precision, items)}"
+    return [f"{_sources(precision, comparison.metric.name_within)} {more}"]
 
 
 def _sources(precision: Precision, name: str) -> str:
@@ -386,15 +386,15 @@ def _more_seeds(precision: Precision) -> str:
     return f"{MORE_SEEDS} more seeds of {arms} {time} and narrow the unadjusted intervals by {narrowing}."
 
 
-def _more_items(precision: Precision) -> str:
+def _more_items(precision: Precision, items: str) -> str:
     narrowing = [arm.narrowing_by_items for arm in precision.arms if arm.narrowing_by_items is not None]
     if not narrowing:
         return ""
     seconds = precision.item_seconds
     time = f"takes about {duration(seconds)} per trial" if seconds else "takes an unknown time"
-    return f" Doubling the held-out examples {time} and narrows them by {_range(narrowing, '{:.0%}')}."
+    return f" Doubling the {items} {time} and narrows them by {_range(narrowing, '{:.0%}')}."
 
 
-def _for_the_same_time(precision: Precision) -> str:
-    more = {"seeds": "more seeds", "items": "more held-out examples", None: ""}[precision.narrows_most]
+def _for_the_same_time(precision: Precision, items: str) -> str:
+    more = {"seeds": "more seeds", "items": f"more {items}", None: ""}[precision.narrows_most]
     return f" For the same time, {more} narrow the intervals most." if more else ""

@@ -59,7 +59,7 @@ def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) 
     needed = [seeds_for_equivalence(replace(mean, seed_variance=one), margin, alpha) for one in variances]
     known = [seeds for seeds in needed if seeds is not None]
     if len(known) < len(needed):
-        return f"{start}. No number of seeds is enough to show equivalence with these held-out examples."
+        return f"{start}. No number of seeds is enough to show equivalence with these {comparison.metric.item}s."
     about, low, high = known
     return (
         f"{start}. If the true difference is 0, showing equivalence with a fixed number of seeds takes about {about:,} "

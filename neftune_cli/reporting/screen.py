@@ -107,7 +107,7 @@ def scope_parts(comparison: Comparison) -> Iterator[str]:
             yield part.replace("learning rate", "lr")
     yield _look(comparison) or seeds_text([arm.seeds for arm in comparison.arms])
     if comparison.items:
-        yield counted(comparison.items, "held-out example" if comparison.origin.is_sweep else "item")
+        yield counted(comparison.items, comparison.metric.item if comparison.origin.is_sweep else "item")
 
 
 def seeds_text(seeds_of_arms: Sequence[Sequence[int]]) -> str:

@@ -6,13 +6,21 @@ Records, states, tables and checkpoints are written atomically. Logs and metrics
 from neftune_cli.store.checkpoints import KEPT_CHECKPOINTS, Checkpoint
 from neftune_cli.store.files import check_writable, write_atomically, write_files
 from neftune_cli.store.sweeps import MANIFEST_FILE, SWEEP_FILE, SweepFolder, find_sweeps, folder_label, is_sweep
-from neftune_cli.store.trials import RECORD_FILE, LeasedTrial, TrialFolder
+from neftune_cli.store.trials import (
+    RECORD_FILE,
+    TASK_DOCUMENTS_FILE,
+    TASK_SCORES_FILE,
+    LeasedTrial,
+    TrialFolder,
+)
 
 __all__ = [
     "KEPT_CHECKPOINTS",
     "MANIFEST_FILE",
     "RECORD_FILE",
     "SWEEP_FILE",
+    "TASK_DOCUMENTS_FILE",
+    "TASK_SCORES_FILE",
     "Checkpoint",
     "LeasedTrial",
     "SweepFolder",

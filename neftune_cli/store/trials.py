@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
 RECORD_FILE, STATE_FILE, METRICS_FILE, SPEC_FILE = "record.json", "state.json", "metrics.jsonl", "spec.json"
 EXAMPLES_FILE, GENERATIONS_FILE = "examples.parquet", "generations.jsonl"
+TASK_SCORES_FILE, TASK_DOCUMENTS_FILE = "lm_eval.json", "lm_eval_samples.jsonl"
+"""Files of lm-evaluation-harness, which a trial has if its sweep names tasks."""
 
 
 class TrialFolder:
@@ -96,6 +98,11 @@ class TrialFolder:
     def generations(self) -> list[Generation]:
         """Return the generated responses to held-out prompts, then to probe prompts, in the order of the examples."""
         return read_lines(self.path / GENERATIONS_FILE, Generation)
+
+    def task_files(self) -> dict[str, Path]:
+        """Return the paths of the files of lm-evaluation-harness by name; empty if the sweep names no tasks."""
+        paths = {name: self.path / name for name in (TASK_SCORES_FILE, TASK_DOCUMENTS_FILE)}
+        return paths if all(path.exists() for path in paths.values()) else {}
 
     def example_losses(self) -> "Table | None":
         """Return `examples.parquet` with the columns of `ExampleLoss`, None if there is no such file.
@@ -225,7 +232,7 @@ class LeasedTrial:
             raise self._finished_by_another()
         before = self.folder.status()
         self._seconds_before = (before.seconds_in_all or before.seconds or 0.0) if before else 0.0
-        for name in (RECORD_FILE, EXAMPLES_FILE, GENERATIONS_FILE):
+        for name in (RECORD_FILE, EXAMPLES_FILE, GENERATIONS_FILE, TASK_SCORES_FILE, TASK_DOCUMENTS_FILE):
             (self._path / name).unlink(missing_ok=True)
         self._remove_temporaries()
         sys.audit("neftune.leftovers-cleared", str(self._path))
@@ -284,16 +291,31 @@ class LeasedTrial:
         self._held.check()
         self._checkpoints.drop()
 
-    def finish(self, record: TrialRecord, examples: Sequence[ExampleLoss], generations: Sequence[Generation]) -> None:
-        """Write the results of the trial. The record is last, and durable. It is written only if there is none yet."""
+    def finish(
+        self,
+        record: TrialRecord,
+        examples: Sequence[ExampleLoss],
+        generations: Sequence[Generation],
+        task_files: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Write the results of the trial. The record is last, and durable. It is written only if there is none yet.
+
+        Args:
+            record: the record.
+            examples: the loss of each example.
+            generations: the responses.
+            task_files: the contents of the files of lm-evaluation-harness, by name.
+        """
         import pandas as pd
 
         frame = pd.DataFrame([example.model_dump() for example in examples], columns=list(ExampleLoss.model_fields))
         self._write(GENERATIONS_FILE, json_lines(generations))
         self._write(EXAMPLES_FILE, frame.to_parquet(index=False))
+        for name, content in task_files.items():
+            self._write(name, content)
         sync_file(self._path / METRICS_FILE)
         sys.audit("neftune.results-written", str(self._path))
-        result_files = (METRICS_FILE, GENERATIONS_FILE, EXAMPLES_FILE)
+        result_files = (METRICS_FILE, GENERATIONS_FILE, EXAMPLES_FILE, *task_files)
         complete = record.model_copy(update={"files": {name: _size(self._path / name) for name in result_files}})
         self._held.check()
         try:

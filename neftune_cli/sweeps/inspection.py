@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from neftune_cli.config.arms import arm_name
-from neftune_cli.config.spec import ArmSpec, ResolvedEvaluation, SweepSpec, TrialSpec
+from neftune_cli.config.spec import ArmSpec, HarnessTasks, ResolvedEvaluation, SweepSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults, InstructionData
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.training.data_parallel import batch_problem, check_devices
@@ -82,6 +82,8 @@ class Inspection:
     """None if the model has a problem."""
     data: DataFacts | None
     """None if the data have a problem."""
+    lm_eval: HarnessTasks | None = None
+    """Tasks of lm-evaluation-harness; None if none are given."""
     seconds: float = 0.0
     """Duration of the inspection, with the start of its worker."""
     slots: Slots | None = None
@@ -146,8 +148,16 @@ class Preparation:
     """Tokens of the longest training or evaluation example, after truncation."""
 
 
-def resolved_evaluation(spec: SweepSpec, generation: GenerationDefaults) -> ResolvedEvaluation:
-    """Fill in the unset evaluation fields: the length from the recipe, and the generation settings from the data."""
+def resolved_evaluation(
+    spec: SweepSpec, generation: GenerationDefaults, lm_eval: HarnessTasks | None = None
+) -> ResolvedEvaluation:
+    """Fill in the unset evaluation fields: the length from the recipe, and the generation settings from the data.
+
+    Args:
+        spec: the sweep.
+        generation: defaults of the data set.
+        lm_eval: the tasks of lm-evaluation-harness that were found.
+    """
     chosen = spec.evaluation
     return ResolvedEvaluation(
         max_length=chosen.max_length or spec.train.max_length,
@@ -156,6 +166,7 @@ def resolved_evaluation(spec: SweepSpec, generation: GenerationDefaults) -> Reso
         decoding=chosen.decoding,
         curve_examples=chosen.curve_examples,
         probe_examples=chosen.probe_examples,
+        lm_eval=lm_eval,
     )
 
 

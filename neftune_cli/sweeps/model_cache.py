@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from torch import nn
 
@@ -15,6 +15,9 @@ from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.training.hardware import device_name
 from neftune_cli.training.lora import frozen_experts_notes
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
+
+if TYPE_CHECKING:
+    from neftune_cli.evaluation.harness_tasks import LoadedTasks, TaskLoader
 
 DATA_FIELDS = (
     "dataset layout train_examples eval_examples columns split eval_dataset eval_split raw skip_bad_rows max_bad_share"
@@ -35,6 +38,7 @@ class ModelCache:
         self._data: InstructionData | None = None
         self._loaded: LoadedModel | None = None
         self._prepared: dict[object, PreparedData] = {}
+        self._task_loader: TaskLoader | None = None
 
     def source(self, spec: SweepSpec | TrialSpec) -> ModelSource:
         """Return the source of a spec's model."""
@@ -67,6 +71,15 @@ class ModelCache:
             self._loaded = None  # so that the GPU holds one model at a time
             return load_model(self.source(spec), load_in_4bit=True)
         return copy.deepcopy(self.shared_model(spec))
+
+    def tasks(self, entries: Sequence[str], limit: int | None) -> "LoadedTasks | None":
+        """Return newly loaded tasks of lm-evaluation-harness, None without entries. Only their index is cached."""
+        if not entries:
+            return None
+        from neftune_cli.evaluation.harness_tasks import TaskLoader
+
+        self._task_loader = self._task_loader or TaskLoader()
+        return self._task_loader.load(entries, limit)
 
     def prepared_data(self, spec: TrialSpec) -> PreparedData:
         """Return a spec's data, tokenized for its model."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from neftune_cli.config.declared_analysis import MIN_LOOK_SEEDS
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
-from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, ArmSpec, SweepSpec
+from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, ArmSpec, HarnessTasks, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import METRICS, Margin
@@ -51,7 +51,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
         there = problems.attempt(lambda: _existing_spec(folder, spec))
-    problems.add(analysis_problems(spec))
+    problems.add(analysis_problems(spec, found.lm_eval))
     if found.data is not None:
         data = found.data
         problems.attempt(lambda: _check_targets(spec, data))
@@ -174,12 +174,19 @@ def _with_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts) -> S
     return spec
 
 
-def analysis_problems(spec: SweepSpec) -> Iterator[Problem]:
-    """Yield a problem for an unknown metric, for a margin that cannot be read, and for looks at nothing."""
+def analysis_problems(spec: SweepSpec, lm_eval: HarnessTasks | None = None) -> Iterator[Problem]:
+    """Yield a problem for an unknown metric, for a margin that cannot be read, and for looks at nothing.
+
+    Args:
+        spec: the sweep.
+        lm_eval: its tasks of lm-evaluation-harness; None if there are none, or if they are not known yet.
+    """
     analysis = spec.analysis
-    if analysis.metric is not None and analysis.metric not in METRICS:
+    known = (*METRICS, *(lm_eval.metrics if lm_eval else ()))
+    is_of_unknown_task = bool(spec.evaluation.lm_eval) and lm_eval is None
+    if analysis.metric is not None and analysis.metric not in known and not is_of_unknown_task:
         what = f"no metric has the key {analysis.metric!r}."
-        fix = did_you_mean(analysis.metric, METRICS) or f"Use {alternatives(tuple(METRICS))}."
+        fix = did_you_mean(analysis.metric, known) or f"Use {alternatives(known)}."
         yield Problem(what, fix, ("analysis", "metric"))
     if analysis.margin is not None and Margin.parse(analysis.margin) is None:
         what = f"{analysis.margin!r} is not a margin larger than 0."
@@ -258,7 +265,7 @@ def _looks_option(there: SweepSpec, here: SweepSpec) -> str:
 
 
 def _trials(spec: SweepSpec, found: Inspection, model: ModelFacts, data: DataFacts) -> Iterator[Trial]:
-    evaluation = resolved_evaluation(spec, data.generation)
+    evaluation = resolved_evaluation(spec, data.generation, found.lm_eval)
     content = {"model_fingerprint": model.fingerprint, "data_fingerprint": data.fingerprint}
     base = spec.trial(ArmSpec(name=BASE_ARM), 0, evaluation)
     identity = base_identity(base, **content, environment=found.environment)

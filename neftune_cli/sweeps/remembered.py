@@ -107,7 +107,8 @@ def remembered_inspection(spec: SweepSpec, machine: Key | None = None) -> Inspec
     from neftune_cli.models.sources import find_model
 
     recipes = [spec.recipe_of(arm) for arm in spec.arms]
-    if spec.load_in_4bit or any(arm.snr for arm in spec.arms) or any(recipe.sft for recipe in recipes):
+    needs_torch = spec.load_in_4bit or spec.evaluation.lm_eval or any(arm.snr for arm in spec.arms)
+    if needs_torch or any(recipe.sft for recipe in recipes):
         return None
     known = recall(MachineFacts, machine or machine_key())
     if known is None:
@@ -161,7 +162,7 @@ def calibration_key(plan: Plan, recipe: TrialSpec, executor: object, allocation:
 def recipes_key(plan: Plan, trials: Iterable[TrialSpec]) -> dict[str, Any]:
     """Return everything that the sizes of model and data of some trials depend on."""
     trials = list(trials)
-    evaluation = trials[0].evaluation.model_dump(exclude={"curve_examples"})
+    evaluation = trials[0].evaluation.model_dump(exclude={"curve_examples", "lm_eval"})
     tokenization = {name: getattr(trials[0], name) for name in TOKENIZATION_FIELDS if name != "template_time"}
     return {
         "machine": machine_key(),

@@ -48,7 +48,14 @@ from neftune_cli.training.trial import ReportProgress, Trial, TrialOutput, Trial
 from neftune_cli.training.trial_log import ATTEMPT, Redirect, redirect_library_output
 
 if TYPE_CHECKING:
+    from neftune_cli.evaluation.harness_tasks import LoadedTasks
     from neftune_cli.trackers.live import LiveRuns
+
+
+_TASKS = (
+    "lm-evaluation-harness evaluates the base model and each trained model: {}. "
+    "Estimates from calibration leave out its time."
+)
 
 
 class TrialRunner:
@@ -71,12 +78,13 @@ class TrialRunner:
             problems.add(_recipe_problems(spec, index))
         if spec.load_in_4bit:
             problems.add(_quantization_problems(spec))
+        tasks = problems.attempt(lambda: self._tasks(spec))
         resolved = None
         if source is not None and data is not None and not problems.found:
             resolved = problems.attempt(lambda: self._with_alphas(spec, data))
         return Inspection(
             spec=resolved[0] if resolved else spec,
-            notes=resolved[1] if resolved else (),
+            notes=(*(resolved[1] if resolved else ()), *([_TASKS.format(tasks.description)] if tasks else ())),
             problems=problems.found,
             device=device_name(),
             gpus=gpu_count(),
@@ -84,6 +92,7 @@ class TrialRunner:
             lora_environment=environment(lora=True, load_in_4bit=spec.load_in_4bit),
             model=model_facts(source) if source else None,
             data=data_facts(data) if data else None,
+            lm_eval=tasks.spec if tasks else None,
         )
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
@@ -199,11 +208,17 @@ class TrialRunner:
         trial, cache = job.trial, self._cache
         _check_unchanged(trial, cache.source(trial.spec), cache.data(trial.spec))
         with stop.interruptible():
+            tasks = _planned_tasks(trial, cache)
             prepared = cache.prepared_data(trial.spec)
             loaded = cache.model_copy(trial.spec)
         with _live_runs(job, sweep, leased) as live:
-            output = TrialOutput(leased, report, live)
-            return run_trial(trial, loaded, prepared, output, settings=job.settings, stop=stop, halvings=halvings)
+            output, settings = TrialOutput(leased, report, live), job.settings
+            return run_trial(
+                *(trial, loaded, prepared, output), tasks=tasks, settings=settings, stop=stop, halvings=halvings
+            )
+
+    def _tasks(self, spec: SweepSpec) -> "LoadedTasks | None":
+        return self._cache.tasks(spec.evaluation.lm_eval, spec.evaluation.lm_eval_limit)
 
     def _with_alphas(self, spec: SweepSpec, data: InstructionData) -> tuple[SweepSpec, tuple[str, ...]]:
         return with_alphas(spec, resolved_evaluation(spec, data.generation), self._cache.prepared_data)
@@ -240,6 +255,18 @@ def _check_unchanged(trial: Trial, source: ModelSource, data: InstructionData) -
             name = source.name if part == "model" else data.name
             what = f"The {part} {name} changed while the sweep ran."
             raise TrialError(f"{what} Restore the original, or give another folder with --output.")
+
+
+def _planned_tasks(trial: Trial, cache: ModelCache) -> "LoadedTasks | None":
+    """Return the tasks of lm-evaluation-harness, which must be those of the plan."""
+    planned = trial.spec.evaluation.lm_eval
+    if planned is None or (loaded := cache.tasks(planned.entries, planned.limit)) is None:
+        return None
+    if (loaded.spec.content, loaded.spec.version) != (planned.content, planned.version):
+        names = ", ".join(planned.names)
+        what = f"The tasks {names}, their documents or the version of lm-evaluation-harness changed."
+        raise TrialError(f"{what} Restore the original, or give another folder with --output.")
+    return loaded
 
 
 REPORT_SECONDS = 1.0

@@ -1,6 +1,6 @@
 """A trial of a plan, the progress that it reports while it runs, and the destinations of its results."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,8 +85,21 @@ class TrialOutput:
         if self.live:
             self.live.add(point)
 
-    def finish(self, record: TrialRecord, losses: Sequence[ExampleLoss], generations: Sequence[Generation]) -> None:
-        """Write the results, the record last."""
-        self.folder.finish(record, losses, generations)
+    def finish(
+        self,
+        record: TrialRecord,
+        losses: Sequence[ExampleLoss],
+        generations: Sequence[Generation],
+        task_files: Mapping[str, str],
+    ) -> None:
+        """Write the results, the record last.
+
+        Args:
+            record: the record.
+            losses: the loss of each example.
+            generations: the responses.
+            task_files: the contents of the files of lm-evaluation-harness, by name.
+        """
+        self.folder.finish(record, losses, generations, task_files)
         if self.live:
             self.live.finish(record)

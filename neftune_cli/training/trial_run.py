@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
+from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
 from neftune_cli.evaluation.language_model import LanguageModel, parameter_counts
 from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.records import CurvePoint, ExampleLoss, Phase, TrialRecord
-from neftune_cli.store import LeasedTrial, TrialFolder
+from neftune_cli.store import TASK_DOCUMENTS_FILE, TASK_SCORES_FILE, LeasedTrial, TrialFolder
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
 from neftune_cli.training.lora import complete_adapters
 from neftune_cli.training.prepared_data import PreparedData
@@ -34,6 +35,7 @@ def run_trial(
     settings: TrialSettings,
     stop: StopRequest,
     halvings: int = 0,
+    tasks: LoadedTasks | None = None,
 ) -> TrialRecord:
     """Run one trial, from its newest checkpoint if there is one, and write its record.
 
@@ -46,6 +48,7 @@ def run_trial(
         stop: ends the trial, with a checkpoint if training has finished or is under way.
         halvings: number of times to halve the batch size to fit in memory; a checkpoint with more halvings overrides
             it.
+        tasks: tasks of lm-evaluation-harness, or None.
 
     Raises:
         TrialStopped: a stop was requested, and the trial can be resumed from its checkpoint.
@@ -62,6 +65,7 @@ def run_trial(
     )
     output.report(_generating(outcome.model, is_base=trial.is_base))
     responses = _generated(outcome, trial, loaded, prepared, stop)
+    task_files = _evaluated(outcome, loaded, output, tasks, stop) if tasks else {}
     if settings.keep_model and not trial.is_base:
         _save(outcome.model, loaded, folder)
     record = TrialRecord(
@@ -82,7 +86,7 @@ def run_trial(
             *_memory_notes(trial, outcome.halvings),
         ),
     )
-    output.finish(record, outcome.losses, responses.generations)
+    output.finish(record, outcome.losses, responses.generations, task_files)
     return record
 
 
@@ -93,7 +97,9 @@ def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
     assert table is not None
     print(f"The base model was measured before. Its results are copied from {earlier.path}.")
     output.folder.rewrite_metrics(earlier.curve())
-    output.finish(record, [ExampleLoss.model_validate(row) for row in table.to_pylist()], earlier.generations())
+    losses = [ExampleLoss.model_validate(row) for row in table.to_pylist()]
+    task_files = {name: path.read_text("utf-8") for name, path in earlier.task_files().items()}
+    output.finish(record, losses, earlier.generations(), task_files)
     return record
 
 
@@ -128,6 +134,23 @@ def _generated(
         raise
     sys.audit("neftune.responses-generated", trial.id)
     return responses
+
+
+def _evaluated(
+    outcome: FineTuned, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
+) -> dict[str, str]:
+    """Return the files of lm-evaluation-harness; if a stop is requested meanwhile, write a checkpoint of the model."""
+    output.report(TrialProgress(Phase.EVALUATING))
+    with harness_randomness():  # imports of the harness draw random numbers
+        from neftune_cli.evaluation.harness import run_tasks
+    try:
+        with stop.interruptible():
+            found = run_tasks(outcome.model, loaded.tokenizer, tasks)
+    except TrialStopped:
+        outcome.write_checkpoint()
+        raise
+    sys.audit("neftune.tasks-evaluated")
+    return {TASK_SCORES_FILE: found.scores_json(), TASK_DOCUMENTS_FILE: found.documents_json()}
 
 
 def _noise_notes(trial: Trial) -> Iterator[str]:

@@ -7,7 +7,7 @@ import pytest
 
 from neftune_cli.config.identity import base_identity, canonical_json, trial_id, trial_identity
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation, TrainSpec
+from neftune_cli.config.spec import HarnessTasks, NoiseSpec, ResolvedEvaluation, TrainSpec
 
 CONTENT: dict[str, Any] = {"model_fingerprint": "m", "data_fingerprint": "d", "environment": {"device": "cpu"}}
 EVALUATION = ResolvedEvaluation(max_length=256, max_new_tokens=96, repetition_penalty=1.0)
@@ -93,6 +93,16 @@ def test_the_number_of_probe_examples_changes_the_id_of_a_training_and_of_the_ba
     few = EVALUATION.model_copy(update={"probe_examples": 20})
     assert identity(evaluation=few) != identity()
     assert trial_id(base_identity(spec.trial(spec.arms[0], 0, few), **CONTENT)) != "5c9061c015d4"
+
+
+def test_tasks_of_a_harness_change_the_id_by_what_they_ask_and_not_by_their_paths() -> None:
+    tasks = HarnessTasks(entries=("a.yaml",), names=("sums",), limit=None, version="1", content="aa")
+    changes: list[dict[str, Any]] = [{}, {"content": "bb"}, {"limit": 5}, {"names": ("words",)}, {"version": "2"}]
+    evaluations = [EVALUATION.model_copy(update={"lm_eval": tasks.model_copy(update=change)}) for change in changes]
+    assert len({identity(), *(identity(evaluation=one) for one in evaluations)}) == 6
+    elsewhere = tasks.model_copy(update={"entries": ("other/b.yaml",)})
+    same = EVALUATION.model_copy(update={"lm_eval": elsewhere})
+    assert identity(evaluation=same) == identity(evaluation=evaluations[0])
 
 
 def test_a_precision_that_is_set_replaces_that_of_the_hardware() -> None:

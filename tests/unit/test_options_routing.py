@@ -61,6 +61,8 @@ SAMPLES: dict[str, Any] = {
     "evaluation.decoding": "transformers",
     "evaluation.curve_examples": 7,
     "evaluation.probe_examples": 7,
+    "evaluation.lm_eval": "hellaswag,tasks/trivia.yaml",
+    "evaluation.lm_eval_limit": 7,
     "analysis.metric": "rouge_l",
     "analysis.margin": "0.07",
     "analysis.primary_arm": "5",
@@ -70,6 +72,12 @@ SAMPLES: dict[str, Any] = {
     "controls": True,
 }
 """Values that differ from the defaults, by spec field."""
+NEEDED: dict[str, dict[str, Any]] = {
+    "looks": {"until_decided": True},
+    "max_seeds": {"until_decided": True},
+    "evaluation.lm_eval_limit": {"evaluation.lm_eval": "hellaswag"},
+}
+"""Values of other fields without which a field has no effect."""
 
 
 def test_the_samples_cover_all_spec_fields_with_an_option() -> None:
@@ -79,7 +87,7 @@ def test_the_samples_cover_all_spec_fields_with_an_option() -> None:
 @pytest.mark.parametrize("field", SAMPLES)
 def test_each_spec_option_changes_the_spec(field: str) -> None:
     problems = Problems()
-    needed = {"until_decided": True} if field in ("looks", "max_seeds") else {}
+    needed = NEEDED.get(field, {})
     assert read_spec(None, {**needed, field: SAMPLES[field]}, problems) != read_spec(None, needed, problems)
     assert problems.found == ()
 
