@@ -102,7 +102,7 @@ class RayCluster:
     def _started(self, task: ClusterTask) -> "RayJob":
         request = {**task.request, "mark": self._mark(task.folder)} if task.folder else task.request
         remote = ray_library().remote(answer_request).options(**self._options(task))
-        return RayJob(remote.remote(request, task.threads), lambda: self._copied(task))
+        return RayJob(remote.remote(request, task.threads, str(Path.cwd())), lambda: self._copied(task))
 
     def _copied(self, task: ClusterTask) -> CopiedTrial:
         self._shares_disk = False

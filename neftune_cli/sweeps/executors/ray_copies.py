@@ -7,7 +7,9 @@ results folder. If the node dies, the stream ends, the lease is released, and th
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from neftune_cli.errors import LeaseLost
@@ -42,13 +44,15 @@ def start_stop_requests() -> Any:
     ray = ray_library()
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(_StopRequests).options(num_cpus=0, scheduling_strategy=here).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(_StopRequests).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
 
 
 def _is_requested(stops: Any, trial: str) -> bool:
-    answer: bool = ray_library().get(stops.requested.remote(trial))
-    return answer
+    with suppress(ray_library().exceptions.RayActorError):  # its node was lost, and Ray restarts it elsewhere
+        answer: bool = ray_library().get(stops.requested.remote(trial))
+        return answer
+    return False
 
 
 class CopiedTrial:
@@ -122,7 +126,8 @@ class CopiedTrial:
             if self._is_cancelled:
                 raise ray.exceptions.TaskCancelledError
             stop_requested = partial(_is_requested, self._stops, self._key)
-            self._stream = remote.remote(request, self._task.threads, folder.path.name, files, stop_requested)
+            arguments = (str(Path.cwd()), folder.path.name, files, stop_requested)
+            self._stream = remote.remote(request, self._task.threads, *arguments)
         for reference in self._stream:
             message = ray.get(reference)
             self._has_started = True

@@ -26,24 +26,30 @@ def ray_library() -> Any:
     return ray
 
 
-def answer_request(request: WorkerMessage, threads: int) -> WorkerMessage:
+def answer_request(request: WorkerMessage, threads: int, directory: str) -> WorkerMessage:
     """Answer a request on a node. `ray.cancel` raises SIGINT, after which the trial writes a checkpoint."""
     if "mark" in request and not Path(request["mark"]).exists():
         return {"event": UNSHARED}
-    with _Answering(request, threads) as answering:
+    with _Answering(request, threads, directory) as answering:
         while not answering.is_done(0.2):
             pass
     return answering.answer
 
 
 def answer_with_copies(
-    request: WorkerMessage, threads: int, name: str, files: list[Any], stop_requested: Callable[[], bool]
+    request: WorkerMessage,
+    threads: int,
+    directory: str,
+    name: str,
+    files: list[Any],
+    stop_requested: Callable[[], bool],
 ) -> Iterator[list[Piece] | WorkerMessage]:
     """Run a trial in a temporary folder of this node. Yield the changes of its files, and its last event at the end.
 
     Args:
         request: the request, whose folder only has a name here.
         threads: compute threads.
+        directory: working directory of the command.
         name: name of the trial's folder.
         files: references to batches of pieces, from which the trial resumes.
         stop_requested: asks the command whether the trial shall write a checkpoint and end.
@@ -56,7 +62,7 @@ def answer_with_copies(
         if manifest := request.get("manifest"):
             sweep.write_manifest(manifest)
         changed = ChangedFiles(copy, work / "sending")
-        with _Answering({**request, "folder": str(sweep.path)}, threads) as answering:
+        with _Answering({**request, "folder": str(sweep.path)}, threads, directory) as answering:
             while not answering.is_done(COPY_SECONDS):
                 if stop_requested():
                     answering.stop()
@@ -90,8 +96,8 @@ _KEPT: list[NodeWorker] = []
 class _Answering:
     """Context in which the kept worker answers a request in a thread, so that this one is free for signals."""
 
-    def __init__(self, request: WorkerMessage, threads: int) -> None:
-        self._worker = _kept_worker(threads)
+    def __init__(self, request: WorkerMessage, threads: int, directory: str) -> None:
+        self._worker = _kept_worker(threads, directory)
         self._answers: list[WorkerMessage] = []
         self._thread = threading.Thread(target=lambda: self._answers.append(self._worker.answer(request)), daemon=True)
 
@@ -124,12 +130,12 @@ class _Answering:
         return self._answers[0]
 
 
-def _kept_worker(threads: int) -> NodeWorker:
+def _kept_worker(threads: int, directory: str) -> NodeWorker:
     threads = threads_of_node(threads)
     if _KEPT and _KEPT[0].threads != threads:
         _KEPT.pop().close()
     if not _KEPT:
-        _KEPT.append(NodeWorker(threads))
+        _KEPT.append(NodeWorker(threads, Path(directory)))
     return _KEPT[0]
 
 
