@@ -100,7 +100,9 @@ class RayCluster:
             one.join(CLOSE_SECONDS)
 
     def _started(self, task: ClusterTask) -> "RayJob":
-        request = {**task.request, "mark": self._mark(task.folder)} if task.folder else task.request
+        is_client = (self._address or "").startswith("ray://")  # a client of Ray receives no streams
+        marked = {"mark": self._mark(task.folder)} if task.folder and not is_client else {}
+        request = {**task.request, **marked}
         remote = ray_library().remote(answer_request).options(**self._options(task))
         return RayJob(remote.remote(request, task.threads, str(Path.cwd())), lambda: self._copied(task))
 
