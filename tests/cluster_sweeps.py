@@ -29,6 +29,11 @@ def wait_for(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
+OF_EACH_PROCESS = Path("/proc/self/cwd")
+"""A path that names another folder in every process with another working directory, as on nodes without a shared disk.
+"""
+
+
 def tables(folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in TABLES]
 

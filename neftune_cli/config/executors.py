@@ -110,7 +110,7 @@ register_executor(
 register_executor(
     ExecutorDeclaration(
         RAY,
-        "tasks of a Ray cluster; needs the extra ray and a results folder on a shared disk",
+        "tasks of a Ray cluster, with or without a shared disk; needs the extra ray",
         "neftune_cli.sweeps.executors.ray:make_ray_executor",
         settings=("address", "gpus_per_trial", "cpus_per_trial"),
         library="ray",

@@ -60,12 +60,19 @@ class Checkpoints:
 
         `check` is called before the checkpoint appears, and before older ones are removed. It raises to prevent that.
         """
-        final = self._path / f"step-{step:08}"
+        name = f"step-{step:08}"
+        with self.copied(name, check) as folder:
+            yield folder
+            _write_index(folder, CheckpointIndex(step=step, files={}, seconds=seconds, about=dict(about)))
+            sys.audit("neftune.checkpoint-indexed", str(self._path / name))
+
+    @contextmanager
+    def copied(self, name: str, check: Callable[[], None]) -> Iterator[Path]:
+        """Do the same as `new` with a checkpoint from another machine, which has its name and its index."""
+        final = self._path / name
         self._path.mkdir(exist_ok=True)
         with atomic_folder(final, check) as folder:  # an earlier attempt may have left a checkpoint of this step
             yield folder
-            _write_index(folder, CheckpointIndex(step=step, files={}, seconds=seconds, about=dict(about)))
-            sys.audit("neftune.checkpoint-indexed", str(final))
         sys.audit("neftune.checkpoint-written", str(final))
         check()
         self._prune(final)

@@ -35,7 +35,7 @@ def write_atomically(path: Path, content: str | bytes, *, durable: bool = True) 
         sync_folder(path.parent)
 
 
-def create_exclusively(path: Path, content: str) -> None:
+def create_exclusively(path: Path, content: str | bytes) -> None:
     """Write a new file atomically and durably. Exactly one of several processes succeeds.
 
     Raises:
@@ -119,6 +119,18 @@ def append_line(path: Path, line: str) -> None:
     with path.open("ab", buffering=0) as file:
         if (written := file.write(content)) < len(content):
             file.write(content[written:])  # raises the reason
+
+
+def append_at(path: Path, offset: int, content: bytes) -> None:
+    """Write the end of a file from an offset, which is its size unless an earlier write was cut.
+
+    Raises:
+        OSError: the content can't be written, for example because the disk is full.
+    """
+    with path.open("r+b", buffering=0) as file:
+        file.truncate(offset)
+        file.seek(offset)
+        _write(file.fileno(), content, durable=False)
 
 
 def pretty_json(values: Mapping[str, Any]) -> str:

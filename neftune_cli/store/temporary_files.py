@@ -51,10 +51,24 @@ def create_temporary_file(path: Path) -> tuple[Path, int]:
     """Create a locked temporary file for a path. Return its name, and the descriptor that holds the lock."""
     while True:
         temporary = temporary_path(path)
-        file = _create_locked(temporary)
+        file = lock_new_file(temporary)
         if is_path_of(temporary, file):
             return temporary, file
         os.close(file)  # another process removed the file as abandoned before it was locked
+
+
+def lock_new_file(path: Path) -> int:
+    """Create a file, and lock it for as long as the returned descriptor is open.
+
+    Raises:
+        FileExistsError: the file exists.
+        UsageError: the system has no file locks.
+    """
+    require_posix()
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    with suppress(OSError):  # some file systems have no locks
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
 
 
 @contextmanager
@@ -110,20 +124,6 @@ def machine() -> str:
     except OSError:
         boot = f"{uuid.getnode():x}"
     return f"{socket.gethostname()} {boot}"
-
-
-def _create_locked(path: Path) -> int:
-    """Create a file, and lock it for as long as the returned descriptor is open.
-
-    Raises:
-        FileExistsError: the file exists.
-        UsageError: the system has no file locks.
-    """
-    require_posix()
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    with suppress(OSError):  # some file systems have no locks
-        fcntl.flock(file, fcntl.LOCK_EX)
-    return file
 
 
 def _remove_unlocked(path: Path) -> None:

@@ -24,6 +24,7 @@ from neftune_cli.records import (
 )
 from neftune_cli.store.checkpoints import Checkpoint, Checkpoints
 from neftune_cli.store.files import (
+    append_at,
     append_line,
     atomic_folder,
     create_exclusively,
@@ -232,13 +233,18 @@ class LeasedTrial:
             raise self._finished_by_another()
         before = self.folder.status()
         self._seconds_before = (before.seconds_in_all or before.seconds or 0.0) if before else 0.0
+        self.remove_earlier_results()
+        self._write(SPEC_FILE, pretty_json({"schema_version": SCHEMA_VERSION, **spec.model_dump(mode="json")}))
+        self._set(status, durable=True)
+        sys.audit("neftune.trial-running", str(self._path))
+
+    def remove_earlier_results(self) -> None:
+        """Remove the results of earlier attempts other than checkpoints, and leftovers of dead processes."""
+        self._held.check()
         for name in (RECORD_FILE, EXAMPLES_FILE, GENERATIONS_FILE, TASK_SCORES_FILE, TASK_DOCUMENTS_FILE):
             (self._path / name).unlink(missing_ok=True)
         self._remove_temporaries()
         sys.audit("neftune.leftovers-cleared", str(self._path))
-        self._write(SPEC_FILE, pretty_json({"schema_version": SCHEMA_VERSION, **spec.model_dump(mode="json")}))
-        self._set(status, durable=True)
-        sys.audit("neftune.trial-running", str(self._path))
 
     @property
     def seconds(self) -> float:
@@ -317,15 +323,25 @@ class LeasedTrial:
         sys.audit("neftune.results-written", str(self._path))
         result_files = (METRICS_FILE, GENERATIONS_FILE, EXAMPLES_FILE, *task_files)
         complete = record.model_copy(update={"files": {name: _size(self._path / name) for name in result_files}})
-        self._held.check()
-        try:
-            create_exclusively(self._path / RECORD_FILE, pretty_json(complete.model_dump(mode="json")))
-        except FileExistsError:
-            raise self._finished_by_another() from None
-        sys.audit("neftune.record-written", str(self._path))
-        self._checkpoints.drop()
-        sys.audit("neftune.checkpoints-dropped", str(self._path))
+        self._create_record(pretty_json(complete.model_dump(mode="json")))
         self.end(TrialState.DONE)
+
+    def write_copied(self, name: str, content: bytes) -> None:
+        """Write a file of a copy of this trial on another machine. The record must follow all other results."""
+        if name == RECORD_FILE:
+            self._create_record(content)
+        else:
+            self._write(name, content, durable=name != STATE_FILE)
+
+    def append_copied(self, name: str, offset: int, content: bytes) -> None:
+        """Append what a file of a copy of this trial has from an offset, which is the size of this file."""
+        self._held.check()
+        append_at(self._path / name, offset, content)
+
+    def copied_checkpoint(self, name: str) -> AbstractContextManager[Path]:
+        """Yield a folder for the files of a checkpoint from a copy of this trial, its index included."""
+        self._held.check()
+        return self._checkpoints.copied(name, self._held.check)
 
     def remove_leftovers(self) -> None:
         """Remove the files of a finished trial that a dead process left."""
@@ -343,6 +359,17 @@ class LeasedTrial:
     def release(self) -> None:
         """Release the lease."""
         self._held.release()
+
+    def _create_record(self, content: str | bytes) -> None:
+        """Create the record if there is none yet, and remove the checkpoints."""
+        self._held.check()
+        try:
+            create_exclusively(self._path / RECORD_FILE, content)
+        except FileExistsError:
+            raise self._finished_by_another() from None
+        sys.audit("neftune.record-written", str(self._path))
+        self._checkpoints.drop()
+        sys.audit("neftune.checkpoints-dropped", str(self._path))
 
     def _remove_temporaries(self) -> None:
         remove_abandoned_files(self._path)

@@ -12,6 +12,7 @@ from neftune_cli.config.executors import (
     EXECUTORS,
     INLINE,
     LOCAL,
+    RAY,
     ExecutorDeclaration,
     make_executor,
     missing_library,
@@ -24,6 +25,7 @@ from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.executors import Event, Executor, Finished, Job, LeasedElsewhere, Started, WorkerDied
+from neftune_cli.sweeps.executors.cluster import ClusterExecutor
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.plan import Plan, make_plan
 from neftune_cli.sweeps.progress import NullObserver
@@ -41,16 +43,23 @@ def spec_of(**changes: object) -> SweepSpec:
 
 ON_THIS_MACHINE: dict[str, dict[str, Any]] = {"slurm": {"slurm": {"cluster": "local"}}, "ray": {"address": "local"}}
 """Settings with which an executor for clusters runs its trials here."""
+RAY_COPIES = "ray without a shared disk"
+"""The executor `ray` as it runs trials on nodes that do not see the results folder."""
+NAMES = [*EXECUTORS.names(), RAY_COPIES]
 
 
 def made_here(name: str) -> Executor:
     """Return an executor without a cluster, or skip the test if its library is not installed."""
-    if missing := list(missing_library(name)):
+    if missing := list(missing_library(RAY if name == RAY_COPIES else name)):
         pytest.skip(missing[0].what)
+    if name == RAY_COPIES:
+        from neftune_cli.sweeps.executors.ray import RayCluster
+
+        return ClusterExecutor(RayCluster("local", shares_disk=False))
     return make_executor(name, ON_THIS_MACHINE.get(name))
 
 
-@pytest.fixture(scope="module", params=EXECUTORS.names())
+@pytest.fixture(scope="module", params=NAMES)
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     with made_here(request.param) as one:
         one.start(1, 1, 0)
@@ -232,7 +241,7 @@ def test_library_error_during_calibration_raises_neftune_error(executor: Executo
         executor.calibrate(trial.spec.model_copy(update={"train": train}), 30.0)
 
 
-OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in EXECUTORS.names() if name != INLINE]
+OTHERS = [pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name != INLINE]
 
 
 @pytest.mark.parametrize("name", [INLINE, *OTHERS])
@@ -253,7 +262,7 @@ def test_stopped_trial_releases_its_lease_and_finishes_next_time(name: str, swee
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in EXECUTORS.names() if name != INLINE])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != INLINE])
 def test_trial_of_a_killed_worker_continues_from_its_checkpoint(name: str, tmp_path: Path) -> None:
     steps, settings = {"train": {"max_steps": 12}}, TrialSettings(checkpoint_steps=1)
     whole, killed = SweepFolder(tmp_path / "whole"), SweepFolder(tmp_path / "killed")
@@ -291,7 +300,7 @@ def wait_and_kill(executor: Executor, folder: TrialFolder) -> WorkerDied:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in EXECUTORS.names() if name not in (INLINE, LOCAL)])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in (INLINE, LOCAL)])
 def test_tables_of_a_sweep_are_those_of_the_local_executor(name: str, tmp_path: Path) -> None:
     tables = {}
     for one in (LOCAL, name):
@@ -304,7 +313,7 @@ def test_tables_of_a_sweep_are_those_of_the_local_executor(name: str, tmp_path: 
     assert tables[name] == tables[LOCAL]
 
 
-@pytest.mark.parametrize("executor", [name for name in EXECUTORS.names() if name != INLINE], indirect=True)
+@pytest.mark.parametrize("executor", [name for name in NAMES if name != INLINE], indirect=True)
 def test_files_are_those_of_the_inline_executor(executor: Executor, tmp_path: Path) -> None:
     written = []
     with make_executor(INLINE) as inline:

@@ -1,18 +1,21 @@
 """Executors on clusters: the executor protocol for every scheduler that can run a task on a node.
 
 A scheduler has a module of its own, which implements `Cluster` in four methods. A task is a request of the worker
-protocol as JSON. The results of a trial are in the sweep's folder, which all nodes share, and the leases there decide
-which process may run a trial, whatever a scheduler does.
+protocol as JSON. The results of a trial are in the sweep's folder, and the leases there decide which process may run a
+trial, whatever a scheduler does. The nodes share the folder, unless the scheduler copies the files of trials.
 """
 
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from neftune_cli.config.spec import SweepSpec, TrialSpec
+from neftune_cli.config.spec import BUNDLED_MODEL, DEFAULT_DATASET, InputSpec, SweepSpec, TrialSpec
+from neftune_cli.models.sources import SMOLLM2
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.executors.messages import WorkerMessage, answered_value, to_json, trial_event
@@ -158,20 +161,24 @@ class ClusterExecutor:
         machine = self._cluster.machine
         found = remembered_inspection(spec, machine) if machine else None
         if found is None:
-            (found,) = self._ask("inspect", {"request": "inspect", "spec": to_json(spec)}, Inspection)
+            (found,) = self._ask(
+                "inspect", {"request": "inspect", "spec": to_json(spec), "inputs": _local_inputs(spec)}, Inspection
+            )
             if machine:
                 remember_machine(found, machine)
         return replace(found, slots=self._slots)
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
         """Load model and data on a node."""
-        request = {"request": "prepare", "trials": [to_json(trial) for trial in trials]}
+        values = [to_json(trial) for trial in trials]
+        request = {"request": "prepare", "trials": values, "inputs": _local_inputs(trials[0])}
         (preparation,) = self._ask("prepare", request, Preparation)
         return preparation
 
     def calibrate(self, trial: TrialSpec, seconds: float) -> list[Calibration]:
         """Measure the cost of a recipe in as many tasks at once as trials run in parallel."""
-        request = {"request": "calibrate", "trial": to_json(trial), "seconds": seconds}
+        inputs = _local_inputs(trial)
+        request = {"request": "calibrate", "trial": to_json(trial), "seconds": seconds, "inputs": inputs}
         return self._ask("calibrate", request, Calibration, self._workers)
 
     def start(self, workers: int, threads: int, gpus: int) -> None:  # noqa: ARG002
@@ -198,6 +205,7 @@ class ClusterExecutor:
             "request": "trial",
             "job": to_json(job),
             "folder": str(folder.path.absolute()),
+            "inputs": _local_inputs(job.trial.spec),
             "patience": 1.5 * job.settings.lease_seconds if self._cluster.queues else 0.0,
         }
         self._queued.append(ClusterTask(job.trial.label, request, self._threads, job.trial, folder))
@@ -284,6 +292,20 @@ _STOPPED: WorkerMessage = {
     "failure": to_json(Failure("stopped", "The trial was asked to stop.")),
     "seconds": 0.0,
 }
+
+
+def _local_inputs(spec: InputSpec) -> list[str]:
+    """Return the absolute paths of model and data, as far as they are files or folders that this machine has."""
+    data = [name.strip() for names in (spec.dataset, spec.eval_dataset or "") for name in (names, *names.split(","))]
+    names = [*data, *([] if spec.model in (BUNDLED_MODEL, SMOLLM2) else [spec.model])]
+    return sorted({path for name in names if name and name != DEFAULT_DATASET and (path := _existing_path(name))})
+
+
+def _existing_path(name: str) -> str | None:
+    with suppress(OSError, RuntimeError, ValueError):  # a name too long for a path, or an unknown user
+        path = Path(name).expanduser().absolute()
+        return str(path) if path.exists() else None
+    return None
 
 
 def _attempts(task: ClusterTask) -> int:

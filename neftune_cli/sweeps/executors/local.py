@@ -74,9 +74,11 @@ class LocalExecutor:
     Args:
         environment: environment variables of the workers; those of this process if None. Variables that depend on the
             worker, such as the number of threads, are added.
+        directory: working directory of the workers; that of this process if None.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None, directory: Path | None = None) -> None:
+        self._directory = directory
         self._environment = dict(os.environ if environment is None else environment)
         self._events: list[Event] = []
         self._answers: dict[int, WorkerMessage] = {}
@@ -197,9 +199,9 @@ class LocalExecutor:
         """Return the worker of a slot, and start one if there is none."""
         if slot.worker is None:
             slot.threads = slot.threads or available_cores()
-            environment = worker_environment(slot.threads, slot.gpu, self._environment)
+            environment = with_this_package(worker_environment(slot.threads, slot.gpu, self._environment))
             try:
-                slot.worker, slot.is_ready = WorkerProcess(slot.log, with_this_package(environment)), False
+                slot.worker, slot.is_ready = WorkerProcess(slot.log, environment, self._directory), False
             except OSError as error:
                 fix = "Use fewer --workers, or --workers 0 to run the trials in the main process."
                 raise NeftuneError(f"The system cannot start a worker process ({error.strerror}). {fix}") from error

@@ -7,11 +7,11 @@ killed: the running trial then writes a checkpoint and releases its lease. Ray k
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from neftune_cli.config.spec import SweepSpec, TrialSpec
-from neftune_cli.errors import NeftuneError, UsageError
+from neftune_cli.errors import NeftuneError, Problem, UsageError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.executors.local import LocalExecutor
@@ -28,16 +28,19 @@ class NodeWorker:
 
     Args:
         threads: compute threads of the worker.
+        directory: its working directory, if there is one with this path here.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, directory: Path | None = None) -> None:
         self.threads = threads
-        self._executor = LocalExecutor().__enter__()
+        self._executor = LocalExecutor(directory=directory if directory and directory.is_dir() else None).__enter__()
         self._executor.start(1, threads, _visible_gpus(os.environ))
         self.is_stopping = False
 
     def answer(self, request: WorkerMessage) -> WorkerMessage:
         """Return the answer to a request, or the last event of a trial. It never raises an error of the request."""
+        if missing := [path for path in request.get("inputs", ()) if not Path(path).exists()]:
+            return _without_inputs(request, missing)
         match request["request"]:
             case "inspect":
                 return _answered(lambda: self._executor.inspect(from_json(SweepSpec, request["spec"])))
@@ -99,6 +102,16 @@ def _ends(event: Event) -> bool:
 
 def _stopped(trial: Trial) -> Finished:
     return Finished(trial, None, Failure("stopped", "The trial was asked to stop."), 0.0)
+
+
+def _without_inputs(request: WorkerMessage, missing: Sequence[str]) -> WorkerMessage:
+    what = f"{socket.gethostname()} cannot read {' and '.join(missing)}."
+    fix = "Put model and data under the same path on every node, or on a disk that all nodes share."
+    if request["request"] != "trial":
+        return {"event": "refused", "problems": [to_json(Problem(what, fix))]}
+    return message_of(
+        Finished(from_json(Job, request["job"]).trial, None, Failure("folder-gone", f"{what} {fix}"), 0.0)
+    )
 
 
 def _answered(ask: Callable[[], object]) -> WorkerMessage:

@@ -2,25 +2,34 @@
 
 Ray places the tasks. The retries are those of the sweep, because a retried trial must hold its lease: Ray's own retries
 are off. A task keeps its worker process for the next task that Ray gives to the same process.
+
+A trial writes into the results folder if its node sees it. Otherwise its files are copied (`ray_copies`). The first
+task on a node that does not see the folder answers so, and from then on the files of all trials are copied.
 """
 
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.store import SweepFolder
+from neftune_cli.store.copies import mark
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
+from neftune_cli.sweeps.executors.ray_copies import CopiedTrial, start_stop_requests
+from neftune_cli.sweeps.executors.ray_task import UNSHARED, answer_request, ray_library, task_result
 from neftune_cli.sweeps.executors.worker_process import with_this_package
 from neftune_cli.sweeps.inspection import Slots
 
 CONNECT_SECONDS = 10.0
 """Time in which the head node of a cluster must answer."""
+CLOSE_SECONDS = 5.0
+"""Time in which the lease of a trial whose files are copied is released at the end."""
 
 
 def make_ray_executor(
@@ -37,15 +46,26 @@ class RayCluster:
         address: address of the cluster; None for the one of this machine, or for a new one.
         gpus: GPUs of each task; None for 1 if the cluster has GPUs.
         cpus: cores of each task; None for 1.
+        shares_disk: whether to expect that the nodes see the results folder. A node that does not see it is found out.
     """
 
     poll_seconds = 0.1
     queues = False
     machine = None
 
-    def __init__(self, address: str | None = None, gpus: float | None = None, cpus: float | None = None) -> None:
+    def __init__(
+        self,
+        address: str | None = None,
+        gpus: float | None = None,
+        cpus: float | None = None,
+        *,
+        shares_disk: bool = True,
+    ) -> None:
         self._address, self._gpus, self._cpus = address, gpus, 1.0 if cpus is None else cpus
-        self._connected_here = False
+        self._connected_here, self._shares_disk = False, shares_disk
+        self._marks, self._mark_of = ExitStack(), dict[Path, Path]()
+        self._copies: list[CopiedTrial] = []
+        self._stops: Any = None
 
     def slots(self) -> Slots:
         """Connect to the cluster, and return the number of tasks that fit on its nodes.
@@ -53,7 +73,7 @@ class RayCluster:
         Raises:
             UsageError: there is no cluster at the address, or no node has the resources of a task.
         """
-        ray = _ray()
+        ray = ray_library()
         if not ray.is_initialized():
             self._connect()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -67,23 +87,46 @@ class RayCluster:
     def limit(self, workers: int) -> None:
         """Do nothing: the executor submits no more tasks than run in parallel."""
 
-    def submit(self, tasks: Sequence[ClusterTask]) -> Sequence["RayJob"]:
+    def submit(self, tasks: Sequence[ClusterTask]) -> Sequence["RayJob | CopiedTrial"]:
         """Start tasks."""
-        remote = _ray().remote(_answer)
-        options = {"num_cpus": self._cpus, "num_gpus": self._gpus or 0, "max_retries": 0}
-        return [RayJob(remote.options(name=one.name, **options).remote(one.request, one.threads)) for one in tasks]
+        return [self._copied(one) if one.folder and not self._shares_disk else self._started(one) for one in tasks]
 
     def close(self) -> None:
         """Leave the cluster, and end it if this command has started it."""
+        self._marks.close()
         if self._connected_here:
-            _ray().shutdown()
+            ray_library().shutdown()
+        for one in self._copies:
+            one.join(CLOSE_SECONDS)
+
+    def _started(self, task: ClusterTask) -> "RayJob":
+        is_client = (self._address or "").startswith("ray://")  # a client of Ray receives no streams
+        marked = {"mark": self._mark(task.folder)} if task.folder and not is_client else {}
+        request = {**task.request, **marked}
+        remote = ray_library().remote(answer_request).options(**self._options(task))
+        return RayJob(remote.remote(request, task.threads, str(Path.cwd())), lambda: self._copied(task))
+
+    def _copied(self, task: ClusterTask) -> CopiedTrial:
+        self._shares_disk = False
+        self._stops = self._stops or start_stop_requests()
+        self._copies.append(CopiedTrial(task, self._options(task), self._stops))
+        return self._copies[-1]
+
+    def _options(self, task: ClusterTask) -> dict[str, Any]:
+        return {"name": task.name, "num_cpus": self._cpus, "num_gpus": self._gpus or 0, "max_retries": 0}
+
+    def _mark(self, folder: SweepFolder) -> str:
+        """Return the path of a file in a results folder, which a task looks for."""
+        if folder.path not in self._mark_of:
+            self._mark_of[folder.path] = self._marks.enter_context(mark(folder.path.absolute()))
+        return str(self._mark_of[folder.path])
 
     def _connect(self) -> None:
         path = with_this_package(os.environ).get("PYTHONPATH")
         try:
             _check_reachable(self._address)
             with _signals_kept():
-                _ray().init(
+                ray_library().init(
                     address=self._address,
                     namespace="neftune",
                     log_to_driver=False,
@@ -96,13 +139,6 @@ class RayCluster:
             fix = "Start one with `ray start --head`, give the address of its head node, or leave out --address."
             raise UsageError(Problem(what, fix)) from error
         self._connected_here = True
-
-
-def _ray() -> Any:
-    """Return the library, which has incomplete types."""
-    import ray
-
-    return ray
 
 
 @contextmanager
@@ -128,40 +164,37 @@ def _check_reachable(address: str | None) -> None:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
 
 
-@dataclass
 class RayJob:
-    """A task, seen through the reference of its result."""
+    """A task, seen through the reference of its result.
 
-    reference: Any
-    _answer: WorkerMessage | None = field(default=None, init=False)
+    Args:
+        reference: reference of the answer.
+        copied: starts the trial with copies of its files, if its node does not see the results folder.
+    """
+
+    def __init__(self, reference: Any, copied: Callable[[], CopiedTrial]) -> None:
+        self._reference, self._copied = reference, copied
+        self._answer: WorkerMessage | None = None
+        self._copy: CopiedTrial | None = None
 
     def result(self) -> WorkerMessage | None:
         """Return the answer, or None while the task waits or runs."""
-        if self._answer is None and _ray().wait([self.reference], timeout=0)[0]:
-            self._answer = self._get()
+        if self._copy:
+            return self._copy.result()
+        if self._answer is None and ray_library().wait([self._reference], timeout=0)[0]:
+            self._answer = task_result(lambda: ray_library().get(self._reference))
+            if self._answer["event"] == UNSHARED:
+                self._answer, self._copy = None, self._copied()
         return self._answer
 
     def cancel(self, *, at_once: bool) -> None:
         """Cancel the task. Unless `at_once`, its trial writes a checkpoint."""
-        if self.result() is None:
-            _ray().cancel(self.reference, force=at_once)
-
-    def _get(self) -> WorkerMessage:
-        from ray import exceptions
-
-        try:
-            answer: WorkerMessage = _ray().get(self.reference)
-        except exceptions.OutOfMemoryError as error:
-            return _death("was killed by Ray, because the memory of the node ran out", error, out_of_memory=True)
-        except (exceptions.TaskCancelledError, exceptions.WorkerCrashedError, exceptions.NodeDiedError) as error:
-            return _death("or its node was lost", error, machine_lost=True)
-        except exceptions.RayError as error:
-            return _death("failed in its Ray task", error)
-        return answer
-
-
-def _death(reason: str, error: Exception, **details: bool) -> WorkerMessage:
-    return {"event": "died", "reason": reason, "log_end": str(error), **details}
+        if self.result() is not None:
+            return
+        if self._copy:
+            self._copy.cancel(at_once=at_once)
+        else:
+            ray_library().cancel(self._reference, force=at_once)
 
 
 def _fitting(node: Mapping[str, float], task: Mapping[str, float]) -> int:
@@ -173,36 +206,3 @@ def _no_fitting_node(nodes: Sequence[Mapping[str, float]], cpus: float, gpus: fl
     sizes = sorted({f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes})
     what = f"No node has the resources of a trial: {cpus:g} cores and {gpus:g} GPUs. Nodes have {'; '.join(sizes)}."
     return Problem(what, "Lower --cpus-per-trial or --gpus-per-trial.")
-
-
-_KEPT: list[Any] = []
-"""The worker of this process of Ray, kept for the next task."""
-
-
-def _answer(request: WorkerMessage, threads: int) -> WorkerMessage:
-    """Answer a request on a node. `ray.cancel` raises SIGINT, after which the trial writes a checkpoint."""
-    worker = _kept_worker(threads)
-    answers: list[WorkerMessage] = []
-    thread = threading.Thread(target=lambda: answers.append(worker.answer(request)), daemon=True)
-    before = signal.signal(signal.SIGINT, lambda *_: worker.stop())
-    try:
-        thread.start()
-        while thread.is_alive():
-            thread.join(0.2)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if worker.is_stopping:
-        _KEPT.clear()
-        worker.close()
-    return answers[0]
-
-
-def _kept_worker(threads: int) -> Any:
-    from neftune_cli.sweeps.executors.node import NodeWorker, threads_of_node
-
-    threads = threads_of_node(threads)
-    if _KEPT and _KEPT[0].threads != threads:
-        _KEPT.pop().close()
-    if not _KEPT:
-        _KEPT.append(NodeWorker(threads))
-    return _KEPT[0]

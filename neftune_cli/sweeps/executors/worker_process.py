@@ -33,9 +33,10 @@ class WorkerProcess:
     Args:
         log: file for its output while no trial runs.
         environment: its environment variables.
+        directory: its working directory; that of this process if None.
     """
 
-    def __init__(self, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, log: Path, environment: Mapping[str, str], directory: Path | None = None) -> None:
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 [*COMMAND, str(log)],
@@ -44,6 +45,7 @@ class WorkerProcess:
                 stderr=errors,
                 bufsize=0,
                 env=dict(environment),
+                cwd=directory,
                 start_new_session=True,
             )
         assert self._process.stdin is not None
