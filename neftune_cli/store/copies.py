@@ -15,10 +15,9 @@ from pathlib import Path
 
 from neftune_cli.store.temporary_files import create_temporary_file, is_locked, lock_new_file
 from neftune_cli.store.trials import (
-    EXAMPLES_FILE,
-    GENERATIONS_FILE,
     METRICS_FILE,
     RECORD_FILE,
+    RESULT_FILES,
     SPEC_FILE,
     STATE_FILE,
     LeasedTrial,
@@ -129,7 +128,8 @@ class ChangedFiles:
             yield from _folder_pieces(self._folder.model_path, self._folder.model_path.name)
         yield from self._replaced(SPEC_FILE)
         yield from self._grown(self._folder.log_path.name)
-        for name in (METRICS_FILE, GENERATIONS_FILE, EXAMPLES_FILE, RECORD_FILE, STATE_FILE):
+        results = (name for name in RESULT_FILES if (self._folder.path / name).exists())
+        for name in (METRICS_FILE, *results, RECORD_FILE, STATE_FILE):
             yield from _file_pieces(self._folder.path / name, name)
 
     def _replaced(self, name: str) -> Iterator[Piece]:

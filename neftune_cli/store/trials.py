@@ -55,6 +55,8 @@ RECORD_FILE, STATE_FILE, METRICS_FILE, SPEC_FILE = "record.json", "state.json", 
 EXAMPLES_FILE, GENERATIONS_FILE = "examples.parquet", "generations.jsonl"
 TASK_SCORES_FILE, TASK_DOCUMENTS_FILE = "lm_eval.json", "lm_eval_samples.jsonl"
 """Files of lm-evaluation-harness, which a trial has if its sweep names tasks."""
+RESULT_FILES = (GENERATIONS_FILE, EXAMPLES_FILE, TASK_SCORES_FILE, TASK_DOCUMENTS_FILE)
+"""Files that are written at the end of a trial, before its record."""
 
 
 class TrialFolder:
@@ -241,7 +243,7 @@ class LeasedTrial:
     def remove_earlier_results(self) -> None:
         """Remove the results of earlier attempts other than checkpoints, and leftovers of dead processes."""
         self._held.check()
-        for name in (RECORD_FILE, EXAMPLES_FILE, GENERATIONS_FILE, TASK_SCORES_FILE, TASK_DOCUMENTS_FILE):
+        for name in (RECORD_FILE, *RESULT_FILES):
             (self._path / name).unlink(missing_ok=True)
         self._remove_temporaries()
         sys.audit("neftune.leftovers-cleared", str(self._path))
