@@ -43,7 +43,7 @@ def item_looks_table(rates: Iterable[TableErrorRates]) -> str:
 
 def looks_power_table(found: Iterable[LooksPower]) -> str:
     """Return the chances of planned looks for true effects, in percent, and the mean number of seeds."""
-    head = ("true effects", "margin", "shown", "no gate", "equivalent", "decided", "null arms", "intervals", "seeds")
+    head = ("true effects", "margin", "significant", "arms alone", "equivalent", "decided", "null arms", "intervals", "seeds")
     lines = [
         (
             ", ".join(f"{effect:g}" for effect in one.effects),

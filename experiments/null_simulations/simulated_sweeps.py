@@ -92,7 +92,7 @@ HELD_OUT_LOSS = Scenario(
     realistic=True,
 )
 TRAINING_LOSS = Scenario(
-    "training loss, noise off",
+    "noise-off training loss",
     Variances(seed=3.6e-5, item=8.2e-4, treated_seed=2.8e-5, arm_seed=1e-5, arm_cluster=8.6e-6, noise=4e-4),
     shift=0.0045,
     cluster_sizes=PROBE_SIZES,
@@ -107,7 +107,7 @@ EXACT_MATCH = Scenario(
     realistic=True,
 )
 NOISE_ALONE = Scenario(
-    "nothing but noise",
+    "residual variation only",
     replace(HELD_OUT_LOSS.variances, treated_seed=0.0, arm_seed=0.0, arm_cluster=0.0),
     shift=0.019,
 )

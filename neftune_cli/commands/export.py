@@ -34,7 +34,8 @@ def export(
         typer.Option(metavar="DIR", help="Folder of the runs (default: a folder with the tracker's name)."),
     ] = None,
 ) -> None:
-    """Write each finished trial and the comparison of a sweep as runs of a tracker, or the responses for AlpacaEval.
+    """Copy finished sweeps to a tracker (one run per trial, one for the comparison), or write the responses in AlpacaEval's
+    format.
 
     Runs that were written before are left as they are. MLflow writes to the server MLFLOW_TRACKING_URI if it is set.
     """

@@ -273,8 +273,8 @@ CurveExamples = Annotated[
     int | None,
     Option(
         "--curve-examples",
-        "Measure the loss curves on N held-out and N training examples, the same in all arms. The last epoch, and each "
-        "one with the lowest loss so far, are measured on all (default all).",
+        "Measure the loss curves on N held-out and N training examples, the same in all arms. All examples are still used "
+        "after the last epoch and after each epoch with a new lowest loss (default: all examples, every epoch).",
         data_options.EVALUATION,
         _SPEC,
         field="evaluation.curve_examples",

@@ -239,7 +239,7 @@ def test_the_noise_test_is_explained() -> None:
         if note.startswith("Before the arms, ")
     ]
 
-    assert "one test on held-out loss asks whether any noise matters" in note
+    assert "The any-noise test on held-out loss combines the mean" in note
     assert "their trend over alpha and the difference of each arm (Simes' test, p = 0.012)." in note
     assert note.endswith(
         "mean of 2 arms: +0.0100 [−0.0100, +0.0300], inconclusive; "
