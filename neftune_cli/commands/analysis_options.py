@@ -1,4 +1,4 @@
-"""Options on the analysis that a sweep declares before its first trial: looks, primary metric, margin and arm."""
+"""Options on the analysis that a sweep declares: number of seeds, looks, primary metric, margin and arm."""
 
 from typing import Annotated
 
@@ -7,12 +7,24 @@ from neftune_cli.commands.routing import Destination, Option
 ANALYSIS = "Analysis"
 _SPEC, _COMMAND = Destination.SPEC, Destination.COMMAND
 
+Seeds = Annotated[
+    str | None,
+    Option(
+        "--seeds",
+        "Number of seeds, or a list of seeds such as 0,1,7 (default 3).",
+        ANALYSIS,
+        _SPEC,
+        field="seeds",
+        read="parse_seeds",
+        metavar="N|LIST",
+    ),
+]
 UntilDecided = Annotated[
     bool | None,
     Option(
         "--until-decided/--fixed-seeds",
-        "--until-decided: compare after 5, 8, 12 and 20 seeds (planned looks, see --looks), and stop adding seeds to an "
-        "arm once it is better, worse or equivalent. --fixed-seeds (default): train a fixed number of seeds.",
+        "--until-decided: compare after 5, 8, 12 and 20 seeds (planned looks, see --looks), and stop adding seeds to "
+        "an arm once it is better, worse or equivalent. --fixed-seeds (default): train a fixed number of seeds.",
         ANALYSIS,
         _SPEC,
         field="until_decided",

@@ -30,8 +30,9 @@ def compare(
         str | None,
         typer.Option(
             metavar="KEY",
-            help="Primary metric: the headline reports the result for it, and it selects the best arm (default: the metric "
-            "declared by the sweep, otherwise eval_loss). module:function is a function of your own that scores each response.",
+            help="Primary metric: the headline reports the result for it, and it selects the best arm (default: the "
+            "metric declared by the sweep, otherwise eval_loss). module:function is a function of your own that scores "
+            "each response.",
         ),
     ] = None,
     margin: Annotated[
@@ -49,7 +50,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="FIELD",
-            help="Metadata field of the samples of Inspect AI (inspect_ai); samples with the same value form a cluster.",
+            help="Metadata field of samples of Inspect AI (inspect_ai). Samples with the same value form a cluster.",
         ),
     ] = None,
     judge_results: Annotated[

@@ -124,7 +124,8 @@ def _meaning_notes(name: str, column: str, names: Sequence[str]) -> Iterator[str
     """Yield a note on the values that are read as a split in another spelling: `VAL` as validation."""
     read = [f"'{one}' as {kind}" for one in names if (kind := split_kind(one)) and one != one.lower()]
     if read:
-        yield f"{name}: values of the column '{column}' are read as splits, upper and lower case do not matter: {', '.join(read)}."
+        rule = "Upper and lower case do not matter"
+        yield f"{name}: {rule} in values of the column '{column}': {', '.join(read)}."
 
 
 def has_split_names(rows: Rows, column: str) -> bool:

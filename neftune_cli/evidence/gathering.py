@@ -32,5 +32,7 @@ def gather(paths: Sequence[Path], *, cluster_by: str | None = None) -> list[Evid
         raise nothing_found(paths, ", and no run of a trainer, of lm-evaluation-harness or of Inspect AI")
     if cluster_by is not None and not of_inspect:
         what = f"--cluster-by {cluster_by}: there are no inspect logs in {', '.join(map(str, paths))}."
-        raise UsageError(Problem(what, "Leave it out: it names a field of the metadata of samples of Inspect AI (inspect_ai)."))
+        raise UsageError(
+            Problem(what, "Leave it out: it names a field of the metadata of samples of Inspect AI (inspect_ai).")
+        )
     return evidence

@@ -298,7 +298,7 @@ def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
         trial = planned.get((record.arm, record.seed))
         if trial is not None and trial.id != record.trial:
             changed = [part for part, value in trial.identity.items() if record.identity.get(part) != value]
-            what = f"{folder.path}: the finished trial {trial.label} differs from the planned one in {' and '.join(changed)}."
+            what = f"{folder.path}: the finished trial {trial.label} differs from its plan in {' and '.join(changed)}."
             raise UsageError(Problem(what, "Use --output with another folder, or restore what has changed."))
 
 
