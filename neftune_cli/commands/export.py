@@ -36,7 +36,8 @@ def export(
 ) -> None:
     """Copy finished sweeps to a tracker, or write the responses in AlpacaEval's format.
 
-    A tracker gets one run per trial, and one for the comparison. Runs that were written before are left as they are. MLflow writes to the server MLFLOW_TRACKING_URI if it is set.
+    A tracker gets one run per trial, and one for the comparison. Runs that were written before are left as they are.
+    MLflow writes to the server MLFLOW_TRACKING_URI if it is set.
     """
     from neftune_cli.evidence.folders import nothing_found
     from neftune_cli.store import find_sweeps

@@ -209,7 +209,7 @@ class AnalysisSpec(Spec):
     @model_validator(mode="after")
     def _looks_rise(self) -> Self:
         if any(later <= sooner for sooner, later in zip(self.looks, self.looks[1:], strict=False)):
-            raise PydanticCustomError("looks_order", "analysis.looks must rise")
+            raise PydanticCustomError("looks_order", "analysis.looks must increase")
         return self
 
 

@@ -236,7 +236,7 @@ def test_the_noise_test_is_explained() -> None:
     (note,) = [
         note
         for note in footnotes(replace(_compared(arms), noise_tests={"eval_loss": test}))
-        if note.startswith("Before the arms, ")
+        if note.startswith("The any-noise test ")
     ]
 
     assert "The any-noise test on held-out loss combines the mean" in note
