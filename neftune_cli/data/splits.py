@@ -23,12 +23,12 @@ _WORDS = re.compile(r"[a-z]+")
 
 
 def is_split_name(name: str) -> bool:
-    """Return whether a name is a common name of a split, in any case."""
+    """Return whether a name is a common name of a split. Upper and lower case do not matter."""
     return split_kind(name) is not None
 
 
 def split_kind(name: str) -> str | None:
-    """Return `train`, `test`, `validation` or `eval` for the names of a split, in any case; None for other names."""
+    """Return `train`, `test`, `validation` or `eval` for the names of a split, None for others. Upper and lower case do not matter."""
     name = _plain(name)
     return _KINDS.get(name) or next((_KINDS[word] for word in name.split("_")[:1] if word in _KINDS), None)
 
