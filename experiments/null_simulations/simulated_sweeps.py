@@ -81,7 +81,7 @@ class Scenario:
 
 
 # `python -m experiments.null_simulations components results/ablation12` (4 alphas, 12 seeds) prints the variances of
-# the differences from the baseline. Half of their mean over the arms is the variance of one arm, without the effect of a
+# differences from the baseline. Half of their mean over the arms is the variance of one arm, without the effect of a
 # seed on all arms, which is the covariance with the baseline. The correlation between arms with noise gives the effect
 # of a seed on all of these. The mean of arm x cluster is about zero for all three metrics, so the largest estimate of
 # an arm is used; for exact match none is positive. Shifts are half the standard deviation of a difference of one seed.

@@ -28,7 +28,7 @@ def is_split_name(name: str) -> bool:
 
 
 def split_kind(name: str) -> str | None:
-    """Return `train`, `test`, `validation` or `eval` for the names of a split, None for others. Upper and lower case do not matter."""
+    """Return `train`, `test`, `validation` or `eval` for a name of a split in upper or lower case; None for others."""
     name = _plain(name)
     return _KINDS.get(name) or next((_KINDS[word] for word in name.split("_")[:1] if word in _KINDS), None)
 
