@@ -21,7 +21,7 @@ from neftune_cli.commands.options import DECLARED
 from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import ArmSpec, EvaluationSpec, SweepSpec, TrainSpec
-from neftune_cli.metrics import METRICS
+from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.records import (
     Attestation,
     CurvePoint,
@@ -92,7 +92,7 @@ def _registries() -> Iterator[str]:
                 metric.unit,
                 metric.goal or "",
                 "item" if metric.per_item else "corpus",
-                f"{metric.margin.size:.0%} of the baseline" if metric.margin.relative else f"{metric.margin.size:g}",
+                _margin(metric.margin),
             )
             for metric in METRICS.values()
         ),
@@ -104,6 +104,11 @@ def _registries() -> Iterator[str]:
     ):
         yield f"## {title}\n"
         yield from _table(("name", "meaning"), ((f"`{name}`", registry[name].description) for name in registry))
+
+
+def _margin(margin: Margin) -> str:
+    rule = f"{margin.size:.0%} of the baseline" if margin.relative else f"{margin.size:g}"
+    return rule if margin.of_gain is None else f"{margin.of_gain:.0%} of gain; {rule} if there is no gain"
 
 
 def _files() -> Iterator[str]:

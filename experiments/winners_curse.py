@@ -34,7 +34,7 @@ class SweepModel:
 
     name: str
     effects: tuple[float, ...]
-    """True difference of each treated arm to the baseline. Negative is an improvement."""
+    """True difference of each treated arm from the baseline. Negative is an improvement."""
     seed_sd: float
     """Standard deviation of the effect of a seed on an arm, shared by all items."""
     cluster_sd: float

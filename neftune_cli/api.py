@@ -165,7 +165,7 @@ def compare(
     Args:
         results: results of `sweep`, or folders. Default: `results`.
         baseline: arm to compare with, by alpha or name; default: the first arm.
-        metric: key of the metric that the verdict is about, or `module:function`, a function that scores each response;
+        metric: key of the primary metric, or `module:function`, a function that scores each response;
             default: held-out loss.
         margins: metric key to equivalence margin, in its unit or as text such as "10%".
         confidence: confidence level of the intervals; tests use the level 1 - confidence.

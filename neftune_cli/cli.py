@@ -24,10 +24,8 @@ SUMMARIES = {
     "preview": (
         "Show training examples as the model receives them: tokens, loss, noise, and columns that are not read."
     ),
-    "export": (
-        "Write each finished trial and the comparison of a sweep as runs of a tracker, or the responses for AlpacaEval."
-    ),
-    "push": "Upload a kept model with a model card: the verdict, the recipe, fingerprints, versions and the command.",
+    "export": "Copy finished sweeps to a tracker, or write the responses in AlpacaEval's format.",
+    "push": "Share a kept model with a model card: upload it (--to) or write a folder (--output).",
     "sensitivity": (
         "Measure the effect of noise on embeddings and next-token predictions, and find equivalents of the paper's "
         "alphas."

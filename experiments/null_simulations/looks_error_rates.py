@@ -111,7 +111,7 @@ class LooksPower:
     shown: Rate
     """Share of the arms with an effect whose difference is shown; without any, of all arms."""
     ungated: Rate
-    """The same without the test of any noise."""
+    """The same without the any-noise test."""
     equivalent: Rate
     """Share of the same arms whose equivalence is shown."""
     decided: Rate

@@ -43,7 +43,17 @@ def item_looks_table(rates: Iterable[TableErrorRates]) -> str:
 
 def looks_power_table(found: Iterable[LooksPower]) -> str:
     """Return the chances of planned looks for true effects, in percent, and the mean number of seeds."""
-    head = ("true effects", "margin", "shown", "no gate", "equivalent", "decided", "null arms", "intervals", "seeds")
+    head = (
+        "true effects",
+        "margin",
+        "significant",
+        "arms alone",
+        "equivalent",
+        "decided",
+        "null arms",
+        "intervals",
+        "seeds",
+    )
     lines = [
         (
             ", ".join(f"{effect:g}" for effect in one.effects),
@@ -57,7 +67,7 @@ def looks_power_table(found: Iterable[LooksPower]) -> str:
 
 
 def statement_table(statements: Iterable[Statement]) -> str:
-    """Return stated and true chances of a decision until the next look and until the last one, in percent."""
+    """Return stated and true chances of a decision by the next look and by the last one, in percent."""
     head = (
         "arms",
         "seeds",

@@ -81,7 +81,7 @@ class Scenario:
 
 
 # `python -m experiments.null_simulations components results/ablation12` (4 alphas, 12 seeds) prints the variances of
-# the differences to the baseline. Half of their mean over the arms is the variance of one arm, without the effect of a
+# differences from the baseline. Half of their mean over the arms is the variance of one arm, without the effect of a
 # seed on all arms, which is the covariance with the baseline. The correlation between arms with noise gives the effect
 # of a seed on all of these. The mean of arm x cluster is about zero for all three metrics, so the largest estimate of
 # an arm is used; for exact match none is positive. Shifts are half the standard deviation of a difference of one seed.
@@ -92,7 +92,7 @@ HELD_OUT_LOSS = Scenario(
     realistic=True,
 )
 TRAINING_LOSS = Scenario(
-    "training loss, noise off",
+    "noise-off training loss",
     Variances(seed=3.6e-5, item=8.2e-4, treated_seed=2.8e-5, arm_seed=1e-5, arm_cluster=8.6e-6, noise=4e-4),
     shift=0.0045,
     cluster_sizes=PROBE_SIZES,
@@ -107,7 +107,7 @@ EXACT_MATCH = Scenario(
     realistic=True,
 )
 NOISE_ALONE = Scenario(
-    "nothing but noise",
+    "residual variation only",
     replace(HELD_OUT_LOSS.variances, treated_seed=0.0, arm_seed=0.0, arm_cluster=0.0),
     shift=0.019,
 )

@@ -23,7 +23,7 @@ MIN_CHOSEN = 0.25
 def best_arm_gain(
     aligned: AlignedMetric, baseline: str, metric: Metric, *, confidence: float, seed: int = 0
 ) -> BestArm | None:
-    """Return the arm with the best mean, and its difference to the baseline on data that did not select it.
+    """Return the arm with the best mean, and its difference from the baseline on data that did not select it.
 
     The best of several noisy means is biased upward, even if all arms are equal: the winner's curse. Therefore an arm
     is selected on half of the seeds and half of the clusters, and the selected arm is measured on the rest. The gain of
@@ -44,7 +44,7 @@ def best_arm_gain(
         seed: random seed of the splits.
 
     Returns:
-        None if the metric has no direction of improvement, if fewer than two arms have finite differences to the
+        None if the metric has no direction of improvement, if fewer than two arms have finite differences from the
         baseline, or if one seed and one cluster leave nothing to split.
     """
     differences = _differences(aligned, baseline)
@@ -94,7 +94,7 @@ def _moved(plain: PairedComparison, difference: float) -> PairedComparison:
 
 
 def _differences(aligned: AlignedMetric, baseline: str) -> dict[str, Floats]:
-    """Return the differences of the arms to the baseline, (seeds, items) each, without arms that diverged."""
+    """Return the differences of the arms from the baseline, (seeds, items) each, without arms that diverged."""
     differences = {arm: aligned.arm(arm) - aligned.arm(baseline) for arm in aligned.arms if arm != baseline}
     return {arm: values for arm, values in differences.items() if np.isfinite(values).all()}
 

@@ -1,4 +1,4 @@
-"""Compare the arms of comparable trials: means, paired differences to a baseline arm, verdicts and claims."""
+"""Compare the arms of comparable trials: means, paired differences from a baseline arm, verdicts and claims."""
 
 import math
 from collections import Counter

@@ -16,7 +16,7 @@ Word = Literal["DECIDED", "PARTLY DECIDED", "NOT DECIDED", "NO VERDICT", "NOTHIN
 """State of the decision on the primary metric:
 
 - `DECIDED`: every arm, or the primary arm, differs from the baseline or is equivalent to it.
-- `PARTLY DECIDED`: some arms are decided and some are not, or noise matters and no arm is decided.
+- `PARTLY DECIDED`: some arms are decided and some are not, or the any-noise test is significant and none is.
 - `NOT DECIDED`: neither a difference nor equivalence is shown.
 - `NO VERDICT`: there are too few seeds for a test, or no values to test.
 - `NOTHING LEARNED`: fine-tuning without noise does not improve on the base model.

@@ -65,7 +65,7 @@ def precision(
     """Return the precision of the differences with a standard error over seeds; None if there is none.
 
     Args:
-        comparisons: arm to its difference to the baseline.
+        comparisons: arm to its difference from the baseline.
         seconds: arm to the known times of its trials, of the baseline as well.
         baseline: name of the baseline.
         evaluation_seconds: time of one evaluation of a model on all items. The evaluation of the base model is an

@@ -18,7 +18,7 @@ DIFFERENT: tuple[Verdict, ...] = ("better", "worse", "higher", "lower")
 """Verdicts of a difference that is shown."""
 Role = Literal["arm", "primary", "exploratory", "control"]
 """Role of an arm in the tests: one of several arms, the predeclared primary arm, an arm that is tested apart from the
-primary one, or a check of the instrument."""
+primary one, or a check of the sweep."""
 ContrastName = Literal["mean", "trend"]
 """`mean`: mean of the arms with noise minus the baseline. `trend`: change from the smallest to the largest alpha on the
 line through the arms with noise."""
@@ -32,7 +32,7 @@ LOSSES = (HELD_OUT_LOSS, "eval_perplexity")
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Differences of an arm to the baseline arm by seed, over the seeds that both have."""
+    """Differences of an arm from the baseline arm by seed, over the seeds that both have."""
 
     by_seed: Mapping[int, float]
     mean: float
@@ -60,7 +60,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Assessment:
-    """One difference to the baseline with adjusted tests, simultaneous intervals and a verdict."""
+    """One difference from the baseline with adjusted tests, simultaneous intervals and a verdict."""
 
     comparison: PairedComparison
     """At the last look of the arm. Its interval and its p-value are unadjusted."""
@@ -146,9 +146,9 @@ class BestArm:
     arm: str
     metric: str
     naive: float
-    """Difference to the baseline on the data that selected the arm: biased upward by the selection."""
+    """Difference from the baseline on the data that selected the arm: biased upward by the selection."""
     gain: PairedComparison
-    """Difference of this arm to the baseline, measured on the rest of the seeds and items of the splits that selected
+    """Difference of this arm from the baseline, measured on the rest of the seeds and items of the splits that selected
     it. If no arm is better than the others, about half of the bias of `naive` remains. NaN if fewer than a quarter of
     the splits selected the arm."""
     chosen: Mapping[str, float]

@@ -1,4 +1,4 @@
-"""Options on the analysis that a sweep declares before its first trial: looks, primary metric, margin and arm."""
+"""Options on the analysis that a sweep declares: number of seeds, looks, primary metric, margin and arm."""
 
 from typing import Annotated
 
@@ -7,11 +7,24 @@ from neftune_cli.commands.routing import Destination, Option
 ANALYSIS = "Analysis"
 _SPEC, _COMMAND = Destination.SPEC, Destination.COMMAND
 
+Seeds = Annotated[
+    str | None,
+    Option(
+        "--seeds",
+        "Number of seeds, or a list of seeds such as 0,1,7 (default 3).",
+        ANALYSIS,
+        _SPEC,
+        field="seeds",
+        read="parse_seeds",
+        metavar="N|LIST",
+    ),
+]
 UntilDecided = Annotated[
     bool | None,
     Option(
         "--until-decided/--fixed-seeds",
-        "Add seeds at planned looks until each arm is shown to be better, worse or equivalent (default: fixed).",
+        "--until-decided: compare after 5, 8, 12 and 20 seeds (planned looks, see --looks), and stop adding seeds to "
+        "an arm once it is better, worse or equivalent. --fixed-seeds (default): train a fixed number of seeds.",
         ANALYSIS,
         _SPEC,
         field="until_decided",
@@ -54,7 +67,7 @@ PrimaryMetric = Annotated[
     str | None,
     Option(
         "--metric",
-        "Metric that the verdict is about, declared before the first trial (default eval_loss).",
+        "Primary metric: the headline reports the result for it. Declared before the first trial (default eval_loss).",
         ANALYSIS,
         _SPEC,
         field="analysis.metric",
@@ -65,8 +78,8 @@ PrimaryMargin = Annotated[
     str | None,
     Option(
         "--margin",
-        "Equivalence margin of this metric: a size in its unit, 10% of the baseline, or 1% of gain, the improvement "
-        "over the base model (default for eval_loss: 1% of gain).",
+        "Equivalence margin of this metric: 0.02 (in its unit), 10% (of the baseline's mean) or '1% of gain' (of the "
+        "improvement over the base model; the default for eval_loss).",
         ANALYSIS,
         _SPEC,
         field="analysis.margin",
@@ -88,7 +101,7 @@ Controls = Annotated[
     bool | None,
     Option(
         "--controls",
-        "Add two arms that check the sweep: the baseline again, and noise as large as the embeddings.",
+        "Add two arms that check the sweep: the baseline again (A/A comparison), and noise as large as the embeddings.",
         ANALYSIS,
         _SPEC,
         field="controls",

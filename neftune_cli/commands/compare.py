@@ -30,8 +30,9 @@ def compare(
         str | None,
         typer.Option(
             metavar="KEY",
-            help="Primary metric: the decision is about it, and it selects the best arm (default eval_loss). "
-            "module:function is a function of your own that scores each response.",
+            help="Primary metric: the headline reports the result for it, and it selects the best arm (default: the "
+            "metric declared by the sweep, otherwise eval_loss). module:function is a function of your own that scores "
+            "each response.",
         ),
     ] = None,
     margin: Annotated[
@@ -48,17 +49,18 @@ def compare(
     cluster_by: Annotated[
         str | None,
         typer.Option(
-            metavar="FIELD", help="Metadata field of inspect's samples; samples with the same value form a cluster."
+            metavar="FIELD",
+            help="Metadata field of samples of Inspect AI (inspect_ai). Samples with the same value form a cluster.",
         ),
     ] = None,
     judge_results: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Verdicts of a judge on the responses: AlpacaEval's annotations, or a CSV of id, arm, seed, score.",
+            help="Ratings of the responses by a judge: AlpacaEval's annotations, or a CSV of id, arm, seed, score.",
         ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Show all tables and footnotes after the first screen.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show all tables and footnotes below the summary.")] = False,
     hypotheses: Annotated[
         bool, typer.Option("--hypotheses", help="Show the claims of the paper with the evidence for each.")
     ] = False,
@@ -100,7 +102,7 @@ def compare(
 
 
 def _with_judgments(evidence: "list[Evidence]", path: Path | None) -> "list[Evidence]":
-    """Return the evidence with the verdicts of a judge, and print how many are missing."""
+    """Return the evidence with the ratings of a judge, and print how many are missing."""
     if path is None or not evidence:
         return evidence
     from neftune_cli.evidence.judgments import with_judgments

@@ -46,8 +46,8 @@ CurveExamples = Annotated[
     int | None,
     Option(
         "--curve-examples",
-        "Measure the loss curves on N held-out and N training examples, the same in all arms. The last epoch, and each "
-        "one with the lowest loss so far, are measured on all (default all).",
+        "Measure the loss curves on N held-out and N training examples, the same in all arms. All examples are still "
+        "used after the last epoch and after each epoch with a new lowest loss (default: all examples, every epoch).",
         EVALUATION,
         _SPEC,
         field="evaluation.curve_examples",
@@ -72,7 +72,7 @@ LmEval = Annotated[
     Option(
         "--lm-eval",
         "Tasks of lm-evaluation-harness for the base model and each trained model: names, YAML files, or folders of "
-        "YAML files. Needs the extra lm-eval.",
+        "YAML files. Needs `pip install '.[lm-eval]'`.",
         EVALUATION,
         _SPEC,
         field="evaluation.lm_eval",

@@ -76,7 +76,8 @@ def executable_plan(
 
             remember_machine(planned.plan.inspection)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
-            what = f"{planned.folder.path} has other trainings."
+            there = f"{planned.folder.path} already has trials of other arms or seeds"
+            what = f"`neftune train` needs a folder with one training; {there}."
             raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
         yield ExecutablePlan(planned, executor, interrupts)
 

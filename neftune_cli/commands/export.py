@@ -34,9 +34,10 @@ def export(
         typer.Option(metavar="DIR", help="Folder of the runs (default: a folder with the tracker's name)."),
     ] = None,
 ) -> None:
-    """Write each finished trial and the comparison of a sweep as runs of a tracker, or the responses for AlpacaEval.
+    """Copy finished sweeps to a tracker, or write the responses in AlpacaEval's format.
 
-    Runs that were written before are left as they are. MLflow writes to the server MLFLOW_TRACKING_URI if it is set.
+    A tracker gets one run per trial, and one for the comparison. Runs that were written before are left as they are.
+    MLflow writes to the server MLFLOW_TRACKING_URI if it is set.
     """
     from neftune_cli.evidence.folders import nothing_found
     from neftune_cli.store import find_sweeps

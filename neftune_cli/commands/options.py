@@ -66,18 +66,6 @@ Noises = Annotated[
         metavar="LIST",
     ),
 ]
-Seeds = Annotated[
-    str | None,
-    Option(
-        "--seeds",
-        "Number of seeds, or a list of seeds such as 0,1,7 (default 3).",
-        NOISE,
-        _SPEC,
-        field="seeds",
-        read="parse_seeds",
-        metavar="N|LIST",
-    ),
-]
 Alpha = Annotated[str | None, Option("--alpha", "Noise size; 0 is no noise (default 5).", NOISE, _COMMAND, metavar="A")]
 TrainSnr = Annotated[
     str | None,

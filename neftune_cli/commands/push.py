@@ -41,9 +41,10 @@ def push(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Create the repository as a private one.")] = False,
 ) -> None:
-    """Upload a kept model with a model card: the verdict, the recipe, fingerprints, versions and the command.
+    """Share a kept model with a model card: upload it (--to) or write a folder (--output).
 
-    Models are kept by `neftune sweep --keep best|all` and by `neftune train`.
+    One of the two is required. The card has the verdict, the recipe, fingerprints, versions and the command. Models are
+    kept by `neftune sweep --keep best|all` and by `neftune train`.
     """
     problems = Problems()
     problems.attempt(lambda: _check_target(to, output))

@@ -12,6 +12,8 @@ from neftune_cli.errors import Problems
 
 _OUTPUT = "Results folder (default results/train-MODEL-DATASET-alpha=A,seed=N)."
 Output = Annotated[Path | None, Option("--output", _OUTPUT, options.RUN, Destination.COMMAND, metavar="DIR")]
+_PROCESSES = "Processes that train together, one per GPU or core. They divide the examples of each step (default 1)."
+NumberOfProcesses = Annotated[int, Option("--nproc", _PROCESSES, options.RUN, Destination.RUN, metavar="N", at_least=1)]
 
 
 def train(
@@ -54,7 +56,7 @@ def train(
     lm_eval: evaluation_options.LmEval = None,
     lm_eval_limit: evaluation_options.LmEvalLimit = None,
     output: Output = None,
-    nproc: options.NumberOfProcesses = 1,
+    nproc: NumberOfProcesses = 1,
     on_oom: options.OnOom = OnOom.FAIL,
     stop_on_divergence: options.StopOnDivergence = True,
     track: options.Track = None,

@@ -78,7 +78,7 @@ def run_looks(
 def _going_on(work: ExecutablePlan) -> tuple[str, ...]:
     """Return the arms that need further seeds: those in question without a decision, and with them the controls.
 
-    An arm without an assessment gets no further seeds: a training diverged, or all trainings failed.
+    An arm without an assessment gets no further seeds: a trial diverged, or all trials failed.
     """
     from neftune_cli.analysis.looks import DECIDED
     from neftune_cli.reporting.reports import compare_sweep

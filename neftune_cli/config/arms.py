@@ -16,7 +16,7 @@ CONTROL_ARMS: tuple[dict[str, Any], ...] = (
     {"name": "A/A control", "alpha": 0.0, "repeat": 1, "control": True},
     {"name": "positive control", "snr": 1.0, "control": True},
 )
-"""Checks of the instrument: the baseline again with other random streams, which should not differ, and noise with the
+"""Checks of the sweep: the baseline again with other random streams, which should not differ, and noise with the
 norm of the embeddings, which should hurt."""
 
 _SIZES = ("alpha", "snr")

@@ -91,7 +91,7 @@ def _are_looks(values: Sequence[Any]) -> bool:
 def _problems(looks: Sequence[int], largest: int | None, *, is_default: bool) -> Iterator[Problem]:
     shown = ",".join(map(str, looks))
     if any(later <= sooner for sooner, later in pairwise(looks)):
-        yield Problem(f"--looks: the numbers of seeds must rise; {shown} was given.", _FIX)
+        yield Problem(f"--looks: the numbers of seeds must increase; {shown} was given.", _FIX)
     if few := [seeds for seeds in looks if seeds < MIN_LOOK_SEEDS]:
         what = f"--looks: a look needs at least {MIN_LOOK_SEEDS} seeds; {few[0]} was given."
         yield Problem(what, _FIX)

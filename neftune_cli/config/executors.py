@@ -74,7 +74,7 @@ def missing_library(name: str) -> Iterator[Problem]:
     library = EXECUTORS[name].library if name in EXECUTORS else ""
     if library and find_spec(library) is None:
         what = f"--executor {name} needs the package {library}, which is not installed."
-        yield Problem(what, f"Run `pip install 'neftune[{name}]'`.")
+        yield Problem(what, f"Run `pip install '.[{name}]'` in the clone of neftune.")
 
 
 def settings_without_effect(name: str, settings: Mapping[str, Any]) -> Iterator[Problem]:
@@ -100,7 +100,7 @@ register_executor(
 register_executor(
     ExecutorDeclaration(
         SLURM,
-        "jobs of a SLURM cluster; needs the extra slurm and a results folder on a shared disk",
+        "jobs of a SLURM cluster; needs `pip install '.[slurm]'` and a results folder on a shared disk",
         "neftune_cli.sweeps.executors.slurm:make_slurm_executor",
         settings=("slurm", "detach"),
         library="submitit",
@@ -110,7 +110,7 @@ register_executor(
 register_executor(
     ExecutorDeclaration(
         RAY,
-        "tasks of a Ray cluster, with or without a shared disk; needs the extra ray",
+        "tasks of a Ray cluster, with or without a shared disk; needs `pip install '.[ray]'`",
         "neftune_cli.sweeps.executors.ray:make_ray_executor",
         settings=("address", "gpus_per_trial", "cpus_per_trial"),
         library="ray",

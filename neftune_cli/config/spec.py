@@ -234,7 +234,7 @@ class AnalysisSpec(Spec):
     """Analysis that is declared before the first trial."""
 
     metric: str | None = Field(default=None, examples=["eval_loss"])
-    """Primary metric, which the verdict is about; null is the held-out loss."""
+    """Primary metric: the headline reports the result for it. Null is the held-out loss."""
     margin: Annotated[str, BeforeValidator(_as_text)] | None = Field(default=None, examples=["0.02"])
     """Equivalence margin of the primary metric: a size in its unit, `10%` of the baseline, or `1% of gain`."""
     primary_arm: str | None = Field(default=None, examples=["alpha=5"])
@@ -246,7 +246,7 @@ class AnalysisSpec(Spec):
     @model_validator(mode="after")
     def _looks_rise(self) -> Self:
         if any(later <= sooner for sooner, later in zip(self.looks, self.looks[1:], strict=False)):
-            raise PydanticCustomError("looks_order", "analysis.looks must rise")
+            raise PydanticCustomError("looks_order", "analysis.looks must increase")
         return self
 
 

@@ -58,7 +58,7 @@ def _alpha_problems(parts: list[str], option: str) -> Iterator[Problem]:
             what = f"{option}: alpha must be a finite number, 0 or larger; {part} was given."
             yield Problem(what, f"Use {option} {example}; 0 is no noise.")
         elif alpha in seen:
-            yield Problem(f"{option}: {part} appears twice.", "Use each alpha once. --seeds repeats trainings.")
+            yield Problem(f"{option}: {part} appears twice.", "Use each alpha once. --seeds sets the number of trials.")
         seen.add(alpha)
 
 
@@ -115,8 +115,9 @@ def parse_snr(text: str) -> list[float]:
         if ratio is None or not math.isfinite(ratio) or ratio <= 0:
             problems.append(Problem(f"--snr: {part!r} is not a positive, finite ratio.", _SNR_FIX))
         elif ratio < 1:
-            what = f"--snr: with {part} the noise norm is {1 / ratio:.3g} times the embedding norm."
-            fix = f"Use --snr {1 / ratio:.3g} for a noise norm of {ratio:.3g} times the embedding norm."
+            what = f"--snr must be 1 or larger; {part} was given (noise {1 / ratio:.3g} times the embedding norm)."
+            other = f"--snr {1 / ratio:.3g} for noise of {ratio:.3g} times the embedding norm"
+            fix = f"Use --alphas for noise that large, or {other}."
             problems.append(Problem(what, fix))
         elif ratio in ratios:
             problems.append(Problem(f"--snr: {part} appears twice.", "Use each ratio once."))

@@ -275,5 +275,5 @@ def _rows_of_columns(source: str, columns: Mapping[str, Any]) -> Iterator[dict[s
     keys = list(next(iter(named.values())))
     if any(list(values) != keys for values in named.values()):
         lengths = ", ".join(f"{name}: {len(values):,}" for name, values in named.items())
-        raise UsageError(Problem(f"{source}: the columns have different rows ({lengths}).", WRITE_LIST))
+        raise UsageError(Problem(f"{source}: the columns have different numbers of values ({lengths}).", WRITE_LIST))
     return ({name: values[key] for name, values in named.items()} for key in keys)

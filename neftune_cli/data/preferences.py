@@ -61,8 +61,8 @@ def bad_completions(table: Table, column: str, option: str) -> Problem | None:
     if not bad or not all(value in GOOD or value in BAD for _, value in judged):
         return None
     marks = f"column '{column}' marks completions as bad ({counted(len(bad), 'row')} in all)"
-    fix = f"Remove these rows, or use {option} to learn them as well."
-    return Problem(f"{bad[0].place_in(table.source)}: {marks}, but all rows are learned.", fix)
+    fix = f"Remove these rows, or use {option} to train on them as well."
+    return Problem(f"{bad[0].place_in(table.source)}: {marks}, but all rows would be trained on.", fix)
 
 
 def _judgment(row: RowValues, column: str) -> str:

@@ -23,12 +23,12 @@ _WORDS = re.compile(r"[a-z]+")
 
 
 def is_split_name(name: str) -> bool:
-    """Return whether a name is a common name of a split, in any case."""
+    """Return whether a name is a common name of a split. Upper and lower case do not matter."""
     return split_kind(name) is not None
 
 
 def split_kind(name: str) -> str | None:
-    """Return `train`, `test`, `validation` or `eval` for the names of a split, in any case; None for other names."""
+    """Return `train`, `test`, `validation` or `eval` for a name of a split in upper or lower case; None for others."""
     name = _plain(name)
     return _KINDS.get(name) or next((_KINDS[word] for word in name.split("_")[:1] if word in _KINDS), None)
 
@@ -124,7 +124,8 @@ def _meaning_notes(name: str, column: str, names: Sequence[str]) -> Iterator[str
     """Yield a note on the values that are read as a split in another spelling: `VAL` as validation."""
     read = [f"'{one}' as {kind}" for one in names if (kind := split_kind(one)) and one != one.lower()]
     if read:
-        yield f"{name}: values of the column '{column}' are read in any case: {', '.join(read)}."
+        rule = "Upper and lower case do not matter"
+        yield f"{name}: {rule} in values of the column '{column}': {', '.join(read)}."
 
 
 def has_split_names(rows: Rows, column: str) -> bool:

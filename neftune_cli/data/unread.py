@@ -80,9 +80,13 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
     clause = media_clause(name)
     if not (clause or name in (*MEANINGFUL, *chosen.columns.meaningful)) or not (rows := table.filled(column)):
         return
-    unread = clause or f"it is not read {'with --raw' if chosen.is_raw else 'in this layout'}, but changes the examples"
-    what = f"{table.source}: column '{column}' has values ({counted(rows, 'row')}), and {unread}."
+    values = f"{table.source}: column '{column}' has values in {counted(rows, 'row')}"
+    unused = f"that {'--raw' if chosen.is_raw else 'this layout'} cannot use"
+    what = f"{values}, and {clause}." if clause else f"{values} {unused}. {_CHANGES_MEANING}"
     yield Problem(what, f"{_layouts(chosen)}Use {chosen.as_option} to leave it out, or remove the column.")
+
+
+_CHANGES_MEANING = "Ignoring them would change the meaning of these examples."
 
 
 def _layouts(chosen: ChosenColumns) -> str:
@@ -94,7 +98,7 @@ def _weights(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Probl
     others = [row for row in table.rows if not _is_one(row.value, column)]
     if others:
         first = others[0].place_in(table.source)
-        what = f"{first}: column '{column}' has another weight than 1 ({counted(len(others), 'row')} in all)"
+        what = f"{first}: column '{column}' has a weight other than 1 ({counted(len(others), 'row')} in all)"
         fix = f"Remove these rows, or use {chosen.as_option} to give all rows the same weight."
         yield Problem(f"{what}, but all rows have the same weight in training.", fix)
 

@@ -1,4 +1,4 @@
-"""Metrics that are added to the evidence of sweeps: verdicts of judges, and scores of the user's own functions."""
+"""Metrics that are added to the evidence of sweeps: ratings of judges, and scores of the user's own functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -29,8 +29,10 @@ def gather(paths: Sequence[Path], *, cluster_by: str | None = None) -> list[Evid
     of_inspect = inspect_evidence(*paths, cluster_by=cluster_by)
     evidence = [*sweep_evidence(find_sweeps(paths)), *trainer_evidence(*paths), *lm_eval_evidence(*paths), *of_inspect]
     if not evidence:
-        raise nothing_found(paths, ", and no run of a trainer, of lm-evaluation-harness or of inspect")
+        raise nothing_found(paths, ", and no run of a trainer, of lm-evaluation-harness or of Inspect AI")
     if cluster_by is not None and not of_inspect:
         what = f"--cluster-by {cluster_by}: there are no inspect logs in {', '.join(map(str, paths))}."
-        raise UsageError(Problem(what, "Leave it out: it names a field of the metadata of inspect's samples."))
+        raise UsageError(
+            Problem(what, "Leave it out: it names a field of the metadata of samples of Inspect AI (inspect_ai).")
+        )
     return evidence

@@ -1,4 +1,4 @@
-"""Verdicts of judges on the responses of a sweep: annotations of AlpacaEval, or a CSV file."""
+"""Ratings of the responses by judges of a sweep: annotations of AlpacaEval, or a CSV file."""
 
 import csv
 import json
@@ -47,7 +47,7 @@ class _Verdicts:
         """Add a score, or the problem that the response has two."""
         of_trial = self.scores.setdefault(trial, {})
         if example in of_trial:
-            self.refuse(line, "this response has a verdict on an earlier line", "Keep one verdict for each response.")
+            self.refuse(line, "this response has a rating on an earlier line", "Keep one rating for each response.")
         else:
             of_trial[example] = score
 
@@ -78,7 +78,7 @@ def with_judgments(evidence: Sequence[Evidence], path: Path) -> list[Evidence]:
     (_read_annotations if is_json else _read_csv)(text, responses, verdicts)
     verdicts.raise_problems()
     if not verdicts.scores:
-        raise UsageError(Problem(f"--judge-results {path} has no verdict.", _FIX))
+        raise UsageError(Problem(f"--judge-results {path} has no rating.", _FIX))
     metric = JUDGE_WIN_RATE if is_json else JUDGE_SCORE
     judged = with_item_metric(sweep, metric, responses, verdicts.scores, str(path))
     return [judged if one is sweep else one for one in evidence]

@@ -139,7 +139,7 @@ class AnalysisPlan:
     primary_arm: str | None = None
     """Arm whose test is the confirmatory one; None if all arms are."""
     controls: tuple[str, ...] = ()
-    """Arms that check the instrument."""
+    """Arms that check the sweep."""
     looks: tuple[int, ...] = ()
     """Number of seeds at each planned look; empty if the number of seeds is fixed."""
     seeds: tuple[int, ...] = ()

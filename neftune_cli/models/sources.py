@@ -101,7 +101,9 @@ def find_model(name: str) -> ModelSource:
 def _bundled() -> ModelSource:
     if not (BUNDLED_MODEL_DIRECTORY / CONFIG).is_file():
         what = f"The bundled model '{BUNDLED_MODEL}' is missing from this installation."
-        raise UsageError(Problem(what, "Reinstall the package: pip install --force-reinstall --no-deps neftune"))
+        raise UsageError(
+            Problem(what, "Reinstall neftune: run `pip install --force-reinstall --no-deps .` in its clone.")
+        )
     return _in_directory(BUNDLED_MODEL, BUNDLED_MODEL_DIRECTORY)
 
 

@@ -1,4 +1,4 @@
-"""Formatted cells of the comparison tables: values with their spread, and differences to the baseline."""
+"""Formatted cells of the comparison tables: values with their spread, and differences from the baseline."""
 
 import math
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ UNDEFINED = Cell(DASH)
 
 @dataclass(frozen=True)
 class Difference:
-    """A formatted difference to the baseline, with interval, p-value and verdict."""
+    """A formatted difference from the baseline, with interval, p-value and verdict."""
 
     number: str
     """Empty for a row without a difference, such as the baseline."""
@@ -93,7 +93,7 @@ def noise_share(arm: ArmSummary) -> str:
 
 
 def arm_difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference:
-    """Return an arm's difference to the baseline, with the reason where the verdict is missing."""
+    """Return an arm's difference from the baseline, with the reason where the verdict is missing."""
     if arm.name == baseline:
         return NO_DIFFERENCE
     estimate = arm.estimates.get(metric.key)

@@ -25,7 +25,7 @@ class ExportedModel(Record):
 
 
 class ExportedAssessment(ExportedModel):
-    """A difference to the baseline with its tests; null where a number is undefined or not finite."""
+    """A difference from the baseline with its tests; null where a number is undefined or not finite."""
 
     difference: float | None
     """Arm minus baseline, in the metric's unit, over the seeds and items that both have."""
@@ -58,7 +58,7 @@ class ExportedAssessment(ExportedModel):
     looks: int | None
     """Number of planned looks at the arm; 1 if the number of seeds is fixed."""
     role: Role | None
-    """`primary` is the predeclared arm, `exploratory` an arm beside it, `control` a check of the instrument."""
+    """`primary` is the predeclared arm, `exploratory` an arm beside it, `control` a check of the sweep."""
     items: int | None
     """Number of paired items; 1 for a metric without per-item values."""
 
@@ -152,7 +152,7 @@ def _assessment_fields(assessment: Assessment | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ArmRow:
-    """One row of a table: one arm's value of one metric and its difference to the baseline."""
+    """One row of a table: one arm's value of one metric and its difference from the baseline."""
 
     arm: str
     value: Cell

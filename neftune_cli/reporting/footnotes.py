@@ -181,9 +181,9 @@ def noise_test_sentence(comparison: Comparison) -> str:
     contrasts = "; ".join(contrast_text(comparison, one, metric) for one in test.contrasts)
     trend = ", their trend over alpha" if any(one.name == "trend" for one in test.contrasts) else ""
     return (
-        f"Before the arms, one test on {metric.name_within} asks whether any noise matters. It combines the mean of "
-        f"the arms with noise{trend} and the difference of each arm (Simes' test, p = {test.p_value:.3f}). Adjusted "
-        f"p-values of the arms are at least this large. Results: {contrasts}."
+        f"The any-noise test on {metric.name_within} combines the mean of the arms with noise{trend} and the "
+        f"difference of each arm (Simes' test, p = {test.p_value:.3f}). Adjusted p-values of the arms are at least "
+        f"this large. Results: {contrasts}."
     )
 
 

@@ -31,7 +31,7 @@ class ExportedHeadline(ExportedModel):
 
     word: Word
     """`DECIDED`: every arm (or the primary arm) has a verdict other than inconclusive. `PARTLY DECIDED`: some have, or
-    noise matters and no arm is decided. `NO VERDICT`: nothing could be tested."""
+    the any-noise test is significant and no arm is decided. `NO VERDICT`: nothing could be tested."""
     sentence: str
     """Content of the decision."""
 
@@ -65,7 +65,7 @@ class ExportedPlan(ExportedModel):
     primary_arm: str | None
     """Arm of the confirmatory test; null if all arms are tested together."""
     controls: tuple[str, ...]
-    """Arms that check the instrument."""
+    """Arms that check the sweep."""
     looks: tuple[int, ...]
     """Numbers of seeds at the planned looks; empty if the number of seeds is fixed."""
     seeds: tuple[int, ...]
@@ -115,10 +115,10 @@ class ExportedBestArm(ExportedModel):
     metric: str
     """Metric that selects the arm."""
     naive: float | None
-    """Difference to the baseline on the data that selected the arm: optimistic on average."""
+    """Difference from the baseline on the data that selected the arm: optimistic on average."""
     gain: float | None
-    """Difference of this arm to the baseline on the rest of the splits of seeds and items that selected it; null if
-    fewer than a quarter of the splits did."""
+    """Mean difference from the baseline on the seeds and items that were held back, over the splits whose other part
+    selected this arm; null if fewer than a quarter of the splits did."""
     ci_low: float | None
     """Lower bound of the interval of the gain."""
     ci_high: float | None
@@ -126,7 +126,7 @@ class ExportedBestArm(ExportedModel):
     chosen: dict[str, float]
     """Share of splits that selected each arm, 0 to 1."""
     gains: dict[str, float | None]
-    """Difference of each selected arm to the baseline on the rest of the splits that selected it."""
+    """The same difference for each selected arm."""
 
 
 class ExportedStoppedArm(ExportedModel):
@@ -188,7 +188,7 @@ class ExportedComparison(ExportedModel):
     noise_ratio: dict[str, float | None]
     """Noise norm of each arm divided by the embedding norm, at the median sequence length."""
     primary: str
-    """Metric that the advice is about."""
+    """Primary metric: the headline reports the result for it."""
     confidence: float
     """Confidence of the intervals; verdicts use tests at 1 minus it."""
     headline: ExportedHeadline
@@ -200,7 +200,7 @@ class ExportedComparison(ExportedModel):
     margins: dict[str, ExportedMargin]
     """Equivalence margins by metric."""
     noise_tests: dict[str, ExportedNoiseTest]
-    """Tests by metric whether noise matters at all; empty unless several arms have noise and the baseline has none."""
+    """Any-noise tests by metric; empty unless several arms have noise and the baseline has none."""
     outlooks: dict[str, tuple[ExportedOutlook, ...]]
     """Chances of a decision on the primary metric, for the arms without one."""
     metrics: dict[str, dict[str, ExportedEstimate | None]]

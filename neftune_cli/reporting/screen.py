@@ -189,7 +189,7 @@ def _roles(comparison: Comparison) -> Iterator[Fact]:
 _ROLES = {
     "primary": "primary arm, whose test was declared in advance",
     "exploratory": "exploratory",
-    "control": "check of the instrument",
+    "control": "check of the sweep",
 }
 
 
@@ -204,7 +204,7 @@ def _equivalent(comparison: Comparison) -> Iterator[Fact]:
 
 
 def _any_noise(comparison: Comparison) -> Iterator[Fact]:
-    """Yield the test whether noise matters at all: the mean of the arms, and the trend if it is shown."""
+    """Yield the any-noise test: the mean of the arms, and the trend if it is significant."""
     if test := comparison.noise_tests.get(comparison.primary):
         metric = shown_metric(comparison)
         shown = [one for one in test.contrasts if one.name == "mean" or one.assessment.verdict in DIFFERENT]

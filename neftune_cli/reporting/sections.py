@@ -35,7 +35,7 @@ WIDEST_BASELINE_HEADING = 13
 
 @dataclass(frozen=True)
 class Block:
-    """One quantity of all rows, with its differences to the baseline."""
+    """One quantity of all rows, with its differences from the baseline."""
 
     heading: str
     unit: str
@@ -174,7 +174,7 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     metric = comparison.metrics.get(best.metric) or METRICS[best.metric]
     parts = " and ".join(best.split)
     return (
-        f"{best.arm} has the best mean {metric.name_within}. Its difference to {comparison.baseline} is "
+        f"{best.arm} has the best mean {metric.name_within}. Its difference from {comparison.baseline} is "
         f"{metric.signed(best.naive)}. This estimate is optimistic, because the arm was selected on the same {parts}. "
         f"{_gain_elsewhere(best, metric, parts)} {_shares(best)}"
     )

@@ -204,7 +204,7 @@ def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:
     if looks := spec.analysis.looks:
         planned = listed([str(seeds) for seeds in looks])
         most = count * len(spec.arms)
-        yield f"Looks are planned at {planned} seeds. Decided arms stop, so there are at most {most} trainings."
+        yield f"Looks are planned at {planned} seeds. Decided arms stop, so there are at most {most} trials."
     elif count < MIN_LOOK_SEEDS:
         yield f"There will be no verdict: it needs at least {MIN_LOOK_SEEDS} seeds. Use --until-decided, or --seeds 5."
     elif count < DEFAULT_LOOKS[0]:
@@ -305,7 +305,7 @@ def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
         trial = planned.get((record.arm, record.seed))
         if trial is not None and trial.id != record.trial:
             changed = [part for part, value in trial.identity.items() if record.identity.get(part) != value]
-            what = f"{folder.path}: the record of {trial.label} differs in {' and '.join(changed)}."
+            what = f"{folder.path}: the finished trial {trial.label} differs from its plan in {' and '.join(changed)}."
             raise UsageError(Problem(what, "Use --output with another folder, or restore what has changed."))
 
 

@@ -23,7 +23,7 @@ SWEEP = ("sweep", "--max-steps", "1", "--train-examples", "8", "--eval-examples"
         ),
         (
             ("--alphas", "5,5.0"),
-            "Error: --alphas: 5.0 appears twice.\n  Use each alpha once. --seeds repeats trainings.\n",
+            "Error: --alphas: 5.0 appears twice.\n  Use each alpha once. --seeds sets the number of trials.\n",
         ),
         (
             ("--seeds", "zero"),
@@ -201,8 +201,8 @@ def test_problems_of_options_data_model_and_recipe_are_reported_together(neftune
         ),
         (
             "train --snr 0.5 --checkpoint-minutes inf --set weight_decay",
-            "Error: --snr: with 0.5 the noise norm is 2 times the embedding norm.\n"
-            "  Use --snr 2 for a noise norm of 0.5 times the embedding norm.\n"
+            "Error: --snr must be 1 or larger; 0.5 was given (noise 2 times the embedding norm).\n"
+            "  Use --alphas for noise that large, or --snr 2 for noise of 0.5 times the embedding norm.\n"
             "Error: --checkpoint-minutes must be a finite number; inf was given.\n"
             "  Use a number of minutes, for example --checkpoint-minutes 2.\n"
             "Error: --set weight_decay: the value is missing.\n  Use --set key=value.\n",

@@ -163,7 +163,7 @@ LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n
         (
             "mine.json",
             b'{"prompt": ["a", "b"], "completion": ["c"]}',
-            "mine.json: the columns have different rows (prompt: 2, completion: 1). Write [{",
+            "mine.json: the columns have different numbers of values (prompt: 2, completion: 1). Write [{",
         ),
         (
             "mine.csv",

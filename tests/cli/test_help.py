@@ -90,10 +90,9 @@ RUN = """\
 ╭─ Run ────────────────────────────────────────────────────────────────────────╮
 │ --output DIR                  Results folder (default                        │
 │                               results/train-MODEL-DATASET-alpha=A,seed=N).   │
-│ --nproc N                     Processes that train each trial together, one  │
-│                               per GPU or core. They divide the examples of   │
-│                               each step. Trials run one at a time (default   │
-│                               1).                                            │
+│ --nproc N                     Processes that train together, one per GPU or  │
+│                               core. They divide the examples of each step    │
+│                               (default 1).                                   │
 │ --on-oom <fail|halve-batch>   If memory runs out: fail the trial, or restart │
 │                               it with half the batch size and twice the      │
 │                               gradient accumulation (default fail).          │

@@ -79,7 +79,7 @@ def test_json_describes_the_noise_and_the_shift(neftune: Neftune) -> None:
             "Error: t-SNE with --perplexity 35 needs more than 35 tokens, but there are 35.\n"
             "  Use --perplexity 11, more --points per group, or --projection pca.\n",
         ),
-        (("--perplexity", "0"), "Error: --perplexity is 0.\n  Use 1 or more; 5 to 50 is typical.\n"),
+        (("--perplexity", "0"), "Error: --perplexity must be 1 or larger; 0 was given.\n  Use 5 to 50.\n"),
         (
             ("--alpha", "inf"),
             "Error: alpha is inf.\n  Use a finite number, 0 or larger. The paper uses 5, 10 and 15.\n",

@@ -1,4 +1,4 @@
-"""Verdicts of judges: files for AlpacaEval, and its annotations or a CSV file in the tables of a comparison."""
+"""Ratings of judges: files for AlpacaEval, and its annotations or a CSV file in the tables of a comparison."""
 
 import csv
 import json
@@ -56,7 +56,7 @@ def write_csv(rows: list[list[Any]], path: str = "judge.csv") -> None:
 
 
 def trials_with(path: str) -> dict[tuple[str, int | None], Measurements]:
-    """Return the trials with the verdicts of a file."""
+    """Return the trials with the ratings of a file."""
     (evidence,) = with_judgments(gather([Path("out")]), Path(path))
     return {(one.arm, one.seed): one for one in evidence.trials}
 
@@ -129,7 +129,7 @@ def test_problems_of_a_csv_are_told_with_their_lines(sweep: SweepFolder, neftune
         "line 3: the arm 'alpha=50' is unknown. Did you mean 'alpha=",
         "line 4: alpha=5 has no finished trial with seed '7'. Use 0, 1 or 2.",
         "line 5: the score 'good' is not a finite number",
-        "line 7: this response has a verdict on an earlier line",
+        "line 7: this response has a rating on an earlier line",
     ):
         assert part in " ".join(told.err.split())
 
@@ -155,9 +155,9 @@ def test_problems_of_annotations_are_told_with_their_lines(sweep: SweepFolder, n
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(None, "cannot be read"), ("", "there is no column id, arm, seed, score"), ("[]", "has no verdict")],
+    [(None, "cannot be read"), ("", "there is no column id, arm, seed, score"), ("[]", "has no rating")],
 )
-def test_a_file_without_verdicts_is_refused(
+def test_a_file_without_ratings_is_refused(
     sweep: SweepFolder, neftune: Neftune, content: str | None, told: str
 ) -> None:
     if content is not None:

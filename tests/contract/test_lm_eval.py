@@ -300,7 +300,7 @@ def test_without_the_package_the_command_names_the_extra(
     done = neftune(command, "--lm-eval", "hellaswag", "--output", "out", "--quiet")
     assert done.code == 2
     assert "--lm-eval: lm-evaluation-harness is not installed." in done.err
-    assert "Run `pip install 'neftune[lm-eval]'`." in done.err
+    assert "Run `pip install '.[lm-eval]'` in the clone of neftune." in done.err
     assert not Path("out").exists()
 
 

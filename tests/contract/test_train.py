@@ -107,7 +107,8 @@ def test_a_folder_with_another_training_is_refused(neftune: Neftune, tmp_path: P
         result = neftune("train", *other, "--output", "one", "--quiet")
         assert (result.code, result.err) == (
             2,
-            "Error: one has other trainings.\n  Use another folder with --output, or `neftune sweep`.\n",
+            "Error: `neftune train` needs a folder with one training; one already has trials of other arms or seeds.\n"
+            "  Use another folder with --output, or `neftune sweep`.\n",
         )
 
 

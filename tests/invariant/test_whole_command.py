@@ -25,7 +25,7 @@ from neftune_cli.sweeps.plan import Plan, trial_folder
 from neftune_cli.sweeps.trial_runner import TrialRunner
 from tests.finished_trials import trial_record, write_trial
 
-SWEEPS = 200
+SWEEPS = 400
 MODEL = SeedModel(3)
 SPREAD, ITEMS = 0.02, 5
 """Standard deviation of a loss over seeds, in nats, and number of held-out examples."""
@@ -40,7 +40,7 @@ FIELDS = {
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_false_differences_of_200_sweeps_through_the_command() -> None:
+def test_false_differences_of_400_sweeps_through_the_command() -> None:
     with ProcessPoolExecutor() as pool:
         found = list(pool.map(compared, range(SWEEPS), chunksize=10))
     different = sum(any(one["p_adjusted"] <= 0.05 for one in arms) for arms in found)

@@ -44,8 +44,8 @@ def test_looks_end_with_the_largest_number_of_seeds(flags: dict[str, object], lo
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"until_decided": True, "looks": [5, 5, 8]}, "the numbers of seeds must rise; 5,5,8 was given"),
-        ({"until_decided": True, "looks": [8, 5]}, "the numbers of seeds must rise; 8,5 was given"),
+        ({"until_decided": True, "looks": [5, 5, 8]}, "the numbers of seeds must increase; 5,5,8 was given"),
+        ({"until_decided": True, "looks": [8, 5]}, "the numbers of seeds must increase; 8,5 was given"),
         ({"until_decided": True, "looks": [2, 5]}, "a look needs at least 3 seeds; 2 was given"),
         ({"until_decided": True, "looks": [5, 30], "max_seeds": 20}, "30 seeds are more than --max-seeds 20"),
         ({"until_decided": True, "max_seeds": 2}, "--max-seeds must be 3 or larger; 2 was given"),
@@ -72,7 +72,7 @@ def test_looks_of_an_experiment(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("looks", "message"),
     [
-        ("[6, 3]", "analysis.looks must rise"),
+        ("[6, 3]", "analysis.looks must increase"),
         ("[1, 3]", "must be 3 or larger"),
         ("[a, 3]", "must be a whole number"),
         ("5", "must be a valid tuple; 5 was given"),

@@ -130,10 +130,16 @@ def test_options_of_another_executor_have_no_effect() -> None:
 def test_missing_library_of_an_executor_is_reported_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neftune_cli.config.executors.find_spec", lambda _: None)
     assert problems(executor="ray") == [
-        ("--executor ray needs the package ray, which is not installed.", "Run `pip install 'neftune[ray]'`.")
+        (
+            "--executor ray needs the package ray, which is not installed.",
+            "Run `pip install '.[ray]'` in the clone of neftune.",
+        )
     ]
     assert problems(executor="slurm") == [
-        ("--executor slurm needs the package submitit, which is not installed.", "Run `pip install 'neftune[slurm]'`.")
+        (
+            "--executor slurm needs the package submitit, which is not installed.",
+            "Run `pip install '.[slurm]'` in the clone of neftune.",
+        )
     ]
 
 

@@ -78,7 +78,7 @@ def test_invalid_distributions_are_reported() -> None:
 
 def test_invalid_signal_to_noise_ratios_are_reported() -> None:
     assert parse_snr("20, 10") == [20.0, 10.0]
-    with pytest.raises(UsageError, match=r"with 0.1 the noise norm is 10 times the embedding norm.* --snr 10"):
+    with pytest.raises(UsageError, match=r"0.1 was given \(noise 10 times the embedding norm\).* --snr 10"):
         parse_snr("0.1")
     with pytest.raises(UsageError, match=r"(?s)'x' is not a positive.*'nan' is not a positive.*10 appears twice"):
         parse_snr("x,nan,10,10")

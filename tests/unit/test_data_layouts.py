@@ -116,14 +116,14 @@ def test_question_beside_an_instruction_and_an_input_is_refused(inputs: dict[str
     row = {"instruction": "Answer.", "question": QUESTION, "answer": ANSWER}
     row |= {} if inputs else {"context": "12 h"}
     message = refusal_of(row, **inputs)
-    assert "column 'question' has values (1 row), and it is not read" in message
+    assert "column 'question' has values in 1 row that " in message
     assert "--columns instruction=instruction,output=answer" in message
 
 
 def test_images_are_refused() -> None:
     row = {"images": ["map.png"], "messages": [turn("user", "Where?"), turn("assistant", "Here.")]}
     assert refusal_of(row, row) == (
-        "mine.jsonl: column 'images' has values (2 rows), and images are not read. Use --columns messages=messages to "
+        "mine.jsonl: column 'images' has values in 2 rows, and images are not read. Use --columns messages=messages to "
         "leave it out, or remove the column."
     )
     empty: list[Any] = [[], "[]", {"path": None, "bytes": None}, "null", " {} "]
@@ -165,12 +165,12 @@ def test_columns_that_are_not_read_are_named_with_their_rows() -> None:
 @pytest.mark.parametrize(
     ("row", "what"),
     [
-        ({"text": "a", "system": "b"}, "column 'system' has values (1 row), and it is not read in this layout"),
+        ({"text": "a", "system": "b"}, "column 'system' has values in 1 row that this layout cannot use."),
         ({"messages": [], "history": [["a", "b"]]}, "column 'history' has values"),
         ({"messages": [], " Context": "b"}, "column ' Context' has values"),
         ({"prompt": "a", "completion": "b", "input": "c", "context": "d"}, "column 'context' has values"),
         ({"prompt": "a", "completion": "b", "audio": {"path": "a.wav"}}, "audio is not read"),
-        ({"prompt": "a", "completion": "b", "weight": 0.5}, "line 1: column 'weight' has another weight than 1 (1 row"),
+        ({"prompt": "a", "completion": "b", "weight": 0.5}, "line 1: column 'weight' has a weight other than 1 (1 row"),
         ({"text": "a", "question": "b", "answer": "c", "context": "d"}, "Use --format prompt-completion if that fits."),
     ],
 )
@@ -314,11 +314,11 @@ def test_raw_texts_are_not_changed() -> None:
         ({"prompt": [turn("user", "a")], "completion": "b"}, "column 'prompt' contains a list, not text."),
         (
             {"prompt": "a", "completion": "b", "system": "c"},
-            "column 'system' has values (1 row), and it is not read with",
+            "column 'system' has values in 1 row that --raw cannot use.",
         ),
         (
             {"instruction": "a", "input": "c", "output": "b"},
-            "column 'input' has values (1 row), and it is not read with",
+            "column 'input' has values in 1 row that --raw cannot use.",
         ),
     ],
 )

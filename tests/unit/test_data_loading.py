@@ -108,7 +108,7 @@ def test_split_names_in_any_case_are_read_and_named(training: str, held_out: str
     rows = [row(number, split=held_out if number % 4 == 3 else training) for number in range(40)]
     data = load(write_rows(Path("mine.jsonl"), rows))
     assert (len(data.train), len(data.held_out)) == (30, 10)
-    assert f"mine.jsonl: values of the column 'split' are read in any case: {read}." in data.notes
+    assert f"mine.jsonl: Upper and lower case do not matter in values of the column 'split': {read}." in data.notes
 
 
 def test_two_spellings_of_the_split_to_hold_out_are_refused() -> None:

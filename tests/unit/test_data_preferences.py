@@ -28,8 +28,8 @@ def test_completions_that_a_label_rejects_are_refused(rows: list[dict[str, Any]]
     (column,) = {"label", "Label", "kto_tag", "accepted"} & rows[0].keys()
     rejected = f"column '{column}' marks completions as bad ({refused} row{'s' if refused > 1 else ''} in all)"
     message = refusal_of(*rows)
-    assert f": {rejected}, but all rows are learned. Remove these rows, or use --columns " in message
-    option = message.partition("--columns ")[2].partition(" to learn")[0]
+    assert f": {rejected}, but all rows would be trained on. Remove these rows, or use --columns " in message
+    option = message.partition("--columns ")[2].partition(" to train")[0]
     named = dict(pair.split("=") for pair in option.split(","))
     assert len(reading_of(*rows, columns=named).examples) == len(rows)
 

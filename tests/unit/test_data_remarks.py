@@ -73,7 +73,7 @@ def test_chat_markers_in_plain_text_are_named() -> None:
 
 def test_rows_that_are_single_turns_are_refused() -> None:
     rows = [{"role": "prompter", "text": QUESTION}, {"role": "assistant", "text": ANSWER}]
-    assert "column 'role' has values (2 rows), and it is not read in this layout" in refusal_of(*rows)
+    assert "column 'role' has values in 2 rows that this layout cannot use." in refusal_of(*rows)
     assert len(reading_of(*rows, columns={"text": "text"}).examples) == 2
 
 

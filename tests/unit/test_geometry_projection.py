@@ -53,8 +53,8 @@ def test_the_same_seed_gives_the_same_map(method: ProjectionMethod) -> None:
     [
         (30.0, "t-SNE with --perplexity 30 needs more than 30 tokens, but there are 12."),
         (12.0, "t-SNE with --perplexity 12 needs more than 12 tokens, but there are 12."),
-        (0.0, "--perplexity is 0."),
-        (float("nan"), "--perplexity is nan."),
+        (0.0, "--perplexity must be 1 or larger; 0 was given."),
+        (float("nan"), "--perplexity must be 1 or larger; nan was given."),
     ],
 )
 def test_an_invalid_perplexity_raises(perplexity: float, message: str) -> None:
@@ -77,4 +77,4 @@ def test_umap_without_its_library_raises_with_the_install_command(monkeypatch: p
     with pytest.raises(UsageError) as raised:
         project(CLUSTERS, NOISY, "umap", perplexity=30, seed=0)
 
-    assert raised.value.problems[0].fix == "Run pip install umap-learn, or use --projection tsne or pca."
+    assert raised.value.problems[0].fix == "Run `pip install umap-learn`, or use --projection tsne or pca."

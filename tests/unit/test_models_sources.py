@@ -264,7 +264,7 @@ def test_missing_bundled_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sources, "BUNDLED_MODEL_DIRECTORY", tmp_path / "tiny")
     assert error_message("tiny") == (
         "The bundled model 'tiny' is missing from this installation. "
-        "Reinstall the package: pip install --force-reinstall --no-deps neftune"
+        "Reinstall neftune: run `pip install --force-reinstall --no-deps .` in its clone."
     )
     written(tmp_path / "tiny", FILES)
     assert find_model("tiny") == ModelSource("tiny", tmp_path / "tiny")

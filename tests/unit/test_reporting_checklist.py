@@ -92,7 +92,7 @@ def test_design_is_answered_from_the_comparison_and_the_spec() -> None:
 def test_analysis_is_answered_from_the_comparison() -> None:
     answers = texts(comparison(), FULL)
 
-    assert "Intervals of 95% are t intervals of the paired difference to alpha=0." in answers["How were intervals"]
+    assert "Intervals of 95% are t intervals of the paired difference from alpha=0." in answers["How were intervals"]
     assert "crossed random factors" in answers["How were intervals"]
     assert "with the interval of 90%." in answers["How were intervals"]
     tests = answers["How many tests"]
@@ -169,7 +169,7 @@ def test_declared_choices() -> None:
     assert "Primary metric: held-out loss (declared)." in declared
     assert "Equivalence margin: declared, 0.02." in declared
     assert "Primary arm: alpha=5. The other arms are exploratory." in declared
-    assert "Controls of the instrument, which are not part of the conclusion: alpha=15." in declared
+    assert "Controls that check the sweep, which are not part of the conclusion: alpha=15." in declared
     assert "planned after 5, 8, 12 and 20 seeds; 2 of 4 were taken." in declared
     tests = texts(replace(comparison(), plan=PLAN), FULL)["How many tests"]
     assert "adjusted for the 4 planned looks" in tests

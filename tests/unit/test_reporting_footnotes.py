@@ -236,10 +236,10 @@ def test_the_noise_test_is_explained() -> None:
     (note,) = [
         note
         for note in footnotes(replace(_compared(arms), noise_tests={"eval_loss": test}))
-        if note.startswith("Before the arms, ")
+        if note.startswith("The any-noise test ")
     ]
 
-    assert "one test on held-out loss asks whether any noise matters" in note
+    assert "The any-noise test on held-out loss combines the mean" in note
     assert "their trend over alpha and the difference of each arm (Simes' test, p = 0.012)." in note
     assert note.endswith(
         "mean of 2 arms: +0.0100 [−0.0100, +0.0300], inconclusive; "

@@ -93,7 +93,7 @@ def test_rows_are_the_base_the_arms_and_any_noise() -> None:
     ]
     assert [row.noise_ratio for row in forest.rows] == ["", "0%", "9.0%", "18.0%", "27.0%", ""]
     assert rows_of(forest)["Any noise"].hint == "mean of 3 arms"
-    assert rows_of(forest)["Any noise"].difference.remark.replace("\xa0", " ") == "test of any difference: p = 0.012"
+    assert rows_of(forest)["Any noise"].difference.remark.replace("\xa0", " ") == "any-noise test: p = 0.012"
     assert rows_of(forest)["base"].strip is rows_of(forest)["alpha=0"].strip is None
 
 

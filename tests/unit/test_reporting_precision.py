@@ -77,7 +77,7 @@ def test_gain_of_the_best_arm_is_its_own() -> None:
     # every pair of seeds selects alpha=5, so that its gain is its mean over the seeds that are left
     assert sentences is not None
     assert sentences.startswith(
-        "alpha=5 has the best mean held-out loss. Its difference to alpha=0 is −0.1300. This estimate is optimistic, "
+        "alpha=5 has the best mean held-out loss. Its difference from alpha=0 is −0.1300. This estimate is optimistic, "
         "because the arm was selected on the same seeds and items. Where one part of the seeds and items selects "
         "alpha=5, the difference on the rest is −0.1"
     )

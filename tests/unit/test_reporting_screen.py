@@ -123,7 +123,7 @@ def test_a_primary_arm_exploratory_arms_and_controls_are_called_so() -> None:
     assert "\nDECIDED  Compared with alpha 0 in held-out loss, alpha 5, the primary arm, is better.\n" in text
     assert (
         " Arms alpha 5: primary arm, whose test was declared in advance; alpha 10: exploratory; alpha 100: check of "
-        "the instrument Report "
+        "the sweep Report "
     ) in " ".join(text.split())
     assert "\nNext" not in text
 

@@ -83,7 +83,7 @@ alpha=5   9.90 ± 0.90       −1.10  [−1.35, −0.85]  better
 
 Best arm
 
-alpha=5 has the best mean held-out loss. Its difference to alpha=0 is −0.0030.
+alpha=5 has the best mean held-out loss. Its difference from alpha=0 is −0.0030.
 This estimate is optimistic, because the arm was selected on the same seeds and
 items. Where one part of the seeds and items selects alpha=5, the difference on
 the rest is −0.0010 (95% interval −0.0053 to +0.0033). If no arm is better than

@@ -105,7 +105,7 @@ def test_another_version_of_a_library_is_refused_if_there_are_records(
 ) -> None:
     sweep = finished(tmp_path / "out", alphas="0", seeds="1")
     monkeypatch.setattr(trial_runner, "environment", lambda **_: {"device": "cpu", "torch": "99"})
-    with pytest.raises(UsageError, match="the record of base differs in environment"):
+    with pytest.raises(UsageError, match="the finished trial base differs from its plan in environment"):
         planned(sweep.path, alphas="0", seeds="1")
 
 
@@ -116,7 +116,7 @@ def test_a_changed_data_file_with_the_same_name_is_refused(tmp_path: Path) -> No
     sweep = finished(tmp_path / "out", dataset=str(data), alphas="0", seeds="1")
     assert missing_trials(planned(sweep.path, dataset=str(data), alphas="0", seeds="1"), sweep) == []
     data.write_text("".join(rows).replace("follows 3?", "comes after 3?"))
-    with pytest.raises(UsageError, match="differs in data"):
+    with pytest.raises(UsageError, match="differs from its plan in data"):
         planned(sweep.path, dataset=str(data), alphas="0", seeds="1")
 
 

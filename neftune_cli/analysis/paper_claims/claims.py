@@ -143,8 +143,8 @@ CLAIMS: tuple[PaperClaim, ...] = (
         key="gains-over-early-stopping",
         claim="Noise gains more than early stopping at the best epoch.",
         paper=(
-            "Not tested. The closest results are trainings of 1 to 9 epochs: win rates of at most 48.94 without noise "
-            "(5 epochs) and 62.55 with noise (3 epochs); LLaMA-2 7B on Alpaca, ChatGPT as judge (appendix A.2, "
+            "Not tested. The closest results are training runs of 1 to 9 epochs: win rates of at most 48.94 without "
+            "noise (5 epochs) and 62.55 with noise (3 epochs); LLaMA-2 7B on Alpaca, ChatGPT as judge (appendix A.2, "
             "table 14)."
         ),
         caveat="The paper has win rates, these trials have held-out loss. Stopping is possible only after an epoch.",

@@ -39,7 +39,7 @@ def check_method(method: ProjectionMethod) -> None:
     """
     if method == "umap" and find_spec("umap") is None:
         what = "--projection umap needs the Python package umap-learn, which is not installed."
-        raise UsageError(Problem(what, "Run pip install umap-learn, or use --projection tsne or pca."))
+        raise UsageError(Problem(what, "Run `pip install umap-learn`, or use --projection tsne or pca."))
 
 
 def check_perplexity(method: ProjectionMethod, perplexity: float, tokens: int) -> None:
@@ -51,7 +51,7 @@ def check_perplexity(method: ProjectionMethod, perplexity: float, tokens: int) -
     if method != "tsne":
         return
     if not (math.isfinite(perplexity) and perplexity >= _MIN_PERPLEXITY):
-        raise UsageError(Problem(f"--perplexity is {perplexity:g}.", "Use 1 or more; 5 to 50 is typical."))
+        raise UsageError(Problem(f"--perplexity must be 1 or larger; {perplexity:g} was given.", "Use 5 to 50."))
     if perplexity >= tokens:
         what = f"t-SNE with --perplexity {perplexity:g} needs more than {perplexity:g} tokens, but there are {tokens}."
         fix = f"Use --perplexity {max(1, tokens // 3)}, more --points per group, or --projection pca."

@@ -100,7 +100,7 @@ def _declared(comparison: Comparison, plan: AnalysisPlan | None) -> Iterator[str
     else:
         yield "Primary arm: none declared. All arms are tested together."
     if plan.controls:
-        yield f"Controls of the instrument, which are not part of the conclusion: {listed(plan.controls)}."
+        yield f"Controls that check the sweep, which are not part of the conclusion: {listed(plan.controls)}."
     yield from _looks(plan)
 
 

@@ -28,7 +28,7 @@ def intervals(comparison: Comparison) -> Answer:
         question,
         covers,
         (
-            f"Intervals of {level} are t intervals of the paired difference to {comparison.baseline}. {factors}",
+            f"Intervals of {level} are t intervals of the paired difference from {comparison.baseline}. {factors}",
             f"Assumptions: {_assumptions(has_items=has_items)}",
             "With few seeds, normality cannot be checked. Strongly skewed differences raise the error rates.",
             "Equivalence is shown by two one-sided tests, with the interval of "

@@ -252,7 +252,7 @@ def _noise_row(test: NoiseTest, contrast: Contrast, metric: Metric) -> ForestRow
         name=ANY_NOISE,
         kind="noise",
         value=Cell(""),
-        difference=replace(difference, remark=f"test of any difference: {_p(test)}"),
+        difference=replace(difference, remark=f"any-noise test: {_p(test)}"),
         strip=None,
         hint=f"mean of {len(contrast.arms)} arms",
         order=contrast.assessment.comparison.difference,

@@ -113,7 +113,7 @@ class PlottedArm:
     estimate: Estimate
     style: ArmStyle
     interval: tuple[float, float] | None
-    """Interval of the difference to the baseline plus the baseline's mean; None for the baseline."""
+    """Interval of the difference from the baseline plus the baseline's mean; None for the baseline."""
 
     @property
     def values(self) -> tuple[float, ...]:
@@ -124,7 +124,7 @@ class PlottedArm:
 def loss_by_alpha(comparison: Comparison) -> Plot | None:
     """Return the plot of the primary metric; None where no arm has a finite mean.
 
-    An arm's bar is the interval of its paired difference to the baseline, shifted by the baseline's mean: it excludes
+    An arm's bar is the interval of its paired difference from the baseline, shifted by the baseline's mean: it excludes
     the baseline's line exactly where the interval excludes 0. An interval of the arm's own mean would not
     show that, because seeds and examples contribute shared variance to both means.
     """
@@ -204,7 +204,7 @@ def _bars(comparison: Comparison, shown: list[PlottedArm]) -> str:
     checkpoints = any(one.comparison.about == "checkpoints" for one in found)
     return sentences(
         (
-            f"A bar is the {interval_name(comparison, found)} of the paired difference to {baseline}, shifted by the "
+            f"A bar is the {interval_name(comparison, found)} of the paired difference from {baseline}, shifted by the "
             f"mean of {baseline}: the interval excludes 0 where the bar does not cross the line of {baseline}.",
             equivalence_interval_note(comparison, found),
             "With fewer than three paired seeds, bars apply to these checkpoints only." if checkpoints else "",

@@ -148,7 +148,7 @@ def _draw(figure: "Figure", comparison: Comparison, pairs: list[PairedArm]) -> N
         _draw_slopes(above, column, pair)
         _draw_differences(below, column, _OFFSET * len(pairs) / width, pair)
     above.set_title(heading(metric))
-    below.set_title("Difference to " + short_name(comparison.baseline, LONGEST_NAME))
+    below.set_title("Difference from " + short_name(comparison.baseline, LONGEST_NAME))
     _name_ends(above, comparison.baseline, pairs, width)
     _name_verdicts(below, metric, pairs)
 
