@@ -178,12 +178,14 @@ def compare(
     from neftune_cli.analysis.options import ComparisonOptions
     from neftune_cli.commands.compare import parse_margins, with_named_function
     from neftune_cli.evidence.gathering import gather
+    from neftune_cli.metrics import Margin
     from neftune_cli.reporting.reports import compare_all
 
     paths = [one.folder if isinstance(one, SweepResult) else Path(one) for one in results] or [Path("results")]
     evidence = with_named_function(gather(paths), metric)
     measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
-    parsed = parse_margins([f"{key}={size}" for key, size in (margins or {}).items()], measured)
+    texts = {key: size.written() if isinstance(size, Margin) else size for key, size in (margins or {}).items()}
+    parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured)
     name = f"{baseline:g}" if isinstance(baseline, int | float) else baseline
     return ComparisonResult(compare_all(evidence, ComparisonOptions(name, metric, confidence, parsed))[0])
 

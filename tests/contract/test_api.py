@@ -10,6 +10,7 @@ from neftune_cli import compare, sweep
 from neftune_cli.api import SweepResult, _arguments
 from neftune_cli.config.run_settings import Keep
 from neftune_cli.errors import NothingToCompareError, UsageError
+from neftune_cli.metrics import Margin
 from tests.command_line import Neftune
 
 SMALL: dict[str, Any] = {
@@ -49,7 +50,7 @@ def test_a_notebook_shows_comparison_and_plots(result: SweepResult) -> None:
 
 
 def test_options_of_a_comparison(result: SweepResult) -> None:
-    compared = result.compare(metric="rouge_l", baseline=5, margins={"rouge_l": 0.1}, confidence=0.9)
+    compared = result.compare(metric="rouge_l", baseline=5, margins={"rouge_l": Margin(0.1)}, confidence=0.9)
     comparison = compared.compared[0].comparison
     assert (comparison.primary, comparison.baseline, comparison.confidence) == ("rouge_l", "alpha=5", 0.9)
 
