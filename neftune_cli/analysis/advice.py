@@ -47,7 +47,7 @@ def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
     stopped = stopped_arm(comparison.early_stopping, decision.arm)
     if stopped and stopped.best and stopped.best.verdict in ("equivalent", "worse"):
-        alternative = "adding noise" if comparison.is_about_noise else "another change"
+        alternative = "adding noise" if comparison.about_noise else "another change"
         yield f"Stop training earlier instead of {alternative}. The result is shown to be equivalent or better."
     else:
         arm = comparison.spoken(decision.arm)
@@ -154,7 +154,7 @@ def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
     """Yield the metrics other than the primary one that changed."""
     others = [one for one in comparison.other_metrics if one.goal]
     worse, better = list(_changed(comparison, others, "worse")), list(_changed(comparison, others, "better"))
-    subject = "noise" if comparison.is_about_noise else "change"
+    subject = "noise" if comparison.about_noise else "change"
     if worse:
         yield f"The {subject} makes other metrics worse: {'; '.join(worse)}."
     if better:
@@ -248,7 +248,7 @@ def _interval(difference: float, bounds: Interval, confidence: float, metric: Me
 
 
 def _keep(comparison: Comparison) -> str:
-    return "Leave the noise off" if comparison.is_about_noise else f"Keep {comparison.spoken(comparison.baseline)}"
+    return "Leave the noise off" if comparison.about_noise else f"Keep {comparison.spoken(comparison.baseline)}"
 
 
 def _capital(text: str) -> str:

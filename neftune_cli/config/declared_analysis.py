@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from neftune_cli.config.arms import arms_named
 from neftune_cli.config.spec import DEFAULT_LOOKS
 from neftune_cli.errors import Problem, Problems, alternatives
 from neftune_cli.formatting import counted
@@ -60,7 +61,7 @@ def seeds_of_looks(looks: Sequence[int], seeds: Any, flags: Mapping[str, Any], p
 
 
 def primary_arm(wanted: str, arms: Sequence[Mapping[str, Any]], problems: Problems) -> str | None:
-    """Return the name of the arm with this name or alpha, None if there is none.
+    """Return the name of the arm with this name or alpha, None if there is not exactly one.
 
     Args:
         wanted: name or alpha.
@@ -68,12 +69,14 @@ def primary_arm(wanted: str, arms: Sequence[Mapping[str, Any]], problems: Proble
         problems: receives the problem.
 
     """
-    names = [arm["name"] for arm in arms[1:] if not arm.get("control")]
-    for name in (wanted, f"alpha={wanted}"):
-        if name in names:
-            return name
-    what = f"--primary-arm {wanted}: there is no such arm beside the baseline."
-    problems.add([Problem(what, f"Use {alternatives(names)}." if names else "Add an arm with --alphas.")])
+    alphas = {arm["name"]: arm.get("alpha") for arm in arms[1:] if not arm.get("control")}
+    matches = arms_named(wanted, alphas)
+    if len(matches) == 1:
+        return matches[0]
+    names = matches or list(alphas)
+    found = f"{len(matches)} arms have this alpha" if matches else "there is no such arm beside the baseline"
+    fix = f"Use {alternatives(names)}." if names else "Add an arm with --alphas."
+    problems.add([Problem(f"--primary-arm {wanted}: {found}.", fix)])
     return None
 
 

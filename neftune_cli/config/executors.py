@@ -31,6 +31,8 @@ class ExecutorDeclaration:
     """Options that only this executor reads, for example `gpus_per_trial`. `make` receives the given ones by name."""
     library: str = ""
     """Package that the executor imports, with the name of the extra that installs it; empty if it needs none."""
+    most_workers: int | None = None
+    """Largest number of trials that run in parallel; None if any number can."""
     on_this_machine: bool = True
     """Whether trials run on this machine, so that its cores and memory, and calibrations on it, apply to them."""
 
@@ -95,6 +97,7 @@ register_executor(
         INLINE,
         "the main process, one trial after another, for debugging; --workers 0 selects it too",
         "neftune_cli.sweeps.executors.inline:InlineExecutor",
+        most_workers=1,
     )
 )
 register_executor(

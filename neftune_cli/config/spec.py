@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -183,9 +183,12 @@ NOISE_DETAILS = tuple(NoiseDetails.model_fields)
 
 
 def choices_of(field: str) -> Sequence[str]:
-    """Return the allowed values of one of NOISE_DETAILS."""
+    """Return the allowed values of one of NOISE_DETAILS; none for a field that is not a choice."""
     registered = {"noise": DISTRIBUTIONS.names, "noise_schedule": SCHEDULES.names}
-    return registered[field]() if field in registered else get_args(NoiseDetails.model_fields[field].annotation)
+    annotation = NoiseDetails.model_fields[field].annotation
+    if field in registered:
+        return registered[field]()
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def _as_text(value: Any) -> Any:
@@ -240,7 +243,8 @@ class ArmSpec(Spec):
     @property
     def varies_only_alpha(self) -> bool:
         """Return whether the arm overrides nothing but alpha."""
-        return not (self.train or self.repeat or self.control or any(getattr(self, field) for field in NOISE_DETAILS))
+        has_details = any(getattr(self, field) is not None for field in NOISE_DETAILS)
+        return not (self.train or self.repeat or self.control or has_details)
 
 
 class TrialSpec(InputSpec):
@@ -295,7 +299,8 @@ class SweepSpec(NoiseDetails, InputSpec):
 
     def noise_of(self, arm: ArmSpec) -> NoiseSpec:
         """Return the noise of an arm, with the sweep's values for fields that the arm does not override."""
-        details = {field: getattr(arm, field) or getattr(self, field) for field in NOISE_DETAILS}
+        given = {field: value for field in NOISE_DETAILS if (value := getattr(arm, field)) is not None}
+        details = {field: getattr(self, field) for field in NOISE_DETAILS} | given
         return NoiseSpec(alpha=arm.alpha or 0.0, **details)
 
     def recipe_of(self, arm: ArmSpec) -> TrainSpec:

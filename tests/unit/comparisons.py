@@ -72,6 +72,7 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         arms=arms,
         metrics={key: metrics[key] for key in measured},
         primary="eval_loss",
+        about_noise=arms[0].alpha == 0 and all(arm.alpha for arm in arms[1:]),
         confidence=0.95,
         margins={key: Margin(0.01) for key in measured},
         items=ITEMS,
