@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline
-from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
+from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
+from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 

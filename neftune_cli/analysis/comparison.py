@@ -13,7 +13,6 @@ from neftune_cli.analysis.learning import check_learning
 from neftune_cli.analysis.looks import Design, MetricAssessment
 from neftune_cli.analysis.notes import comparison_notes, plan_departures
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
-from neftune_cli.analysis.paired import MIN_SEEDS
 from neftune_cli.analysis.paper_claims import examine_claims
 from neftune_cli.analysis.paper_claims.claim_data import first_trial, recipe_details
 from neftune_cli.analysis.planning import Outlook, outlook
@@ -29,7 +28,7 @@ from neftune_cli.analysis.results import (
 )
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.arms import arms_named
-from neftune_cli.config.spec import DEFAULT_LOOKS
+from neftune_cli.config.spec import DEFAULT_LOOKS, MIN_SEEDS
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric

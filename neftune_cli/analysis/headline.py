@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neftune_cli.analysis.decision import Decision, decide
-from neftune_cli.analysis.paired import MIN_SEEDS
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
 from neftune_cli.analysis.verdicts import missing_verdict_reason
+from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import counted, listed, listed_at_most
 from neftune_cli.metrics import Metric
 

@@ -30,7 +30,9 @@ class ExecutorDeclaration:
     settings: tuple[str, ...] = ()
     """Options that only this executor reads, for example `gpus_per_trial`. `make` receives the given ones by name."""
     library: str = ""
-    """Package that the executor imports, with the name of the extra that installs it; empty if it needs none."""
+    """Package that the executor imports; empty if it needs none."""
+    extra: str = ""
+    """Extra of neftune that installs the package; empty for an executor of another package."""
     most_workers: int | None = None
     """Largest number of trials that run in parallel; None if any number can."""
     on_this_machine: bool = True
@@ -73,10 +75,11 @@ def make_executor(name: str, settings: Mapping[str, Any] | None = None) -> "Exec
 
 def missing_library(name: str) -> Iterator[Problem]:
     """Yield a problem if the library of an executor is not installed."""
-    library = EXECUTORS[name].library if name in EXECUTORS else ""
+    library, extra = (EXECUTORS[name].library, EXECUTORS[name].extra) if name in EXECUTORS else ("", "")
     if library and find_spec(library) is None:
         what = f"--executor {name} needs the package {library}, which is not installed."
-        yield Problem(what, f"Run `pip install 'neftune[{name}]'`.")
+        package = f"'neftune[{extra}]'" if extra else library
+        yield Problem(what, f"Run `pip install {package}`.")
 
 
 def settings_without_effect(name: str, settings: Mapping[str, Any]) -> Iterator[Problem]:
@@ -107,6 +110,7 @@ register_executor(
         "neftune_cli.sweeps.executors.slurm:make_slurm_executor",
         settings=("slurm", "detach"),
         library="submitit",
+        extra=SLURM,
         on_this_machine=False,
     )
 )
@@ -117,6 +121,7 @@ register_executor(
         "neftune_cli.sweeps.executors.ray:make_ray_executor",
         settings=("address", "gpus_per_trial", "cpus_per_trial"),
         library="ray",
+        extra=RAY,
         on_this_machine=False,
     )
 )

@@ -226,7 +226,7 @@ def _problems_of_processes(processes: int, workers: int | None, executor: str) -
     if processes > 1 and workers not in (None, 1):
         what = f"--nproc {processes} trains one trial at a time, but --workers {workers} is given."
         yield Problem(what, "Use --workers 1, or remove one of them.")
-    if processes > 1 and executor != "local":
+    if processes > 1 and executor != LOCAL:
         yield Problem(f"--nproc {processes} needs --executor local; {executor} was given.", "Remove one of them.")
 
 

@@ -101,6 +101,11 @@ class TrainSpec(Spec):
     sft: dict[str, Any] = Field(default_factory=dict)
     """Other SFTConfig fields by name."""
 
+    @property
+    def gradient_accumulation(self) -> int:
+        """Return the number of batches per optimizer step."""
+        return int(self.sft.get("gradient_accumulation_steps", 1))
+
     @model_validator(mode="before")
     @classmethod
     def _gather_sft_fields(cls, values: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +201,10 @@ def _as_text(value: Any) -> Any:
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+MIN_SEEDS = 3
+"""A verdict needs at least this number of seeds."""
+
+
 class AnalysisSpec(Spec):
     """Analysis that is declared before the first trial."""
 
@@ -205,7 +214,7 @@ class AnalysisSpec(Spec):
     """Equivalence margin of the primary metric: a size in its unit, `10%` of the baseline, or `1% of gain`."""
     primary_arm: str | None = Field(default=None, examples=["alpha=5"])
     """Arm of the confirmatory test; the other arms are exploratory. Null: all arms are tested together."""
-    looks: tuple[Annotated[int, Field(ge=3)], ...] = Field(default=(), examples=[[5, 8, 12, 20]])
+    looks: tuple[Annotated[int, Field(ge=MIN_SEEDS)], ...] = Field(default=(), examples=[[5, 8, 12, 20]])
     """Numbers of seeds at the planned looks. An arm that is decided at a look gets no further seeds. Empty: the number
     of seeds is fixed."""
 

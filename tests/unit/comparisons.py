@@ -8,7 +8,7 @@ from typing import Literal
 
 from neftune_cli.analysis.crossed_factors import CrossedMean
 from neftune_cli.analysis.learning import Learning
-from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
+from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import (
     ArmSummary,
     Assessment,
@@ -25,6 +25,7 @@ from neftune_cli.analysis.results import (
     StoppedArm,
     Verdict,
 )
+from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.evidence.measurements import Setting, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin, Metric
 
