@@ -125,7 +125,8 @@ def test_invalid_arms_are_reported(written: dict[str, Any], message: str) -> Non
 def test_overrides_that_python_treats_as_false_are_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spec_module, "NoiseSpec", dict)
     sweep = resolve_sweep(None, {"noise": "gaussian"})
-    for value in ("", 0.0, False):
+    values: list[Any] = ["", 0.0, False]
+    for value in values:
         arm = ArmSpec.model_construct(alpha=5.0, noise=value)
         assert sweep.noise_of(arm)["noise"] == value  # type: ignore[index]
         assert not arm.varies_only_alpha
