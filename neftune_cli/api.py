@@ -2,19 +2,20 @@
 
 import html
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from enum import StrEnum
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from types import NoneType, TracebackType, UnionType
+from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
 from neftune_cli.commands.execution import executable_plan, run_plan
 from neftune_cli.commands.request import raise_with_spec_problems
 from neftune_cli.commands.routing import Destination, options_of, values_for
 from neftune_cli.commands.sweep import sweep as sweep_command
-from neftune_cli.config.run_settings import Keep, OnOom, Retry, sweep_settings
+from neftune_cli.config.run_settings import sweep_settings
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from neftune_cli.training.trial import Trial
 
 _NOT_FOR_PROGRAMS = frozenset({"dry_run", "hourly_rate", "quiet", "as_json"})
-_CHOICES = {"keep": Keep, "on_oom": OnOom, "retry": Retry}
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def sweep(
         progress: whether to show a progress bar.
         pause_at: number of seeds of the planned look after which to stop.
         options: options of `neftune sweep` with underscores, for example `learning_rate=1e-3`. Lists can be Python
-            lists; `settings` is a mapping of fields of SFTConfig.
+            lists; `settings` and `slurm` are mappings, or lists of texts such as "key=value".
 
     Raises:
         UsageError: every problem of the options, the model, the data and the folder.
@@ -178,12 +178,14 @@ def compare(
     from neftune_cli.analysis.options import ComparisonOptions
     from neftune_cli.commands.compare import parse_margins, with_named_function
     from neftune_cli.evidence.gathering import gather
+    from neftune_cli.metrics import Margin
     from neftune_cli.reporting.reports import compare_all
 
     paths = [one.folder if isinstance(one, SweepResult) else Path(one) for one in results] or [Path("results")]
     evidence = with_named_function(gather(paths), metric)
     measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
-    parsed = parse_margins([f"{key}={size}" for key, size in (margins or {}).items()], measured)
+    texts = {key: size.written() if isinstance(size, Margin) else size for key, size in (margins or {}).items()}
+    parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured)
     name = f"{baseline:g}" if isinstance(baseline, int | float) else baseline
     return ComparisonResult(compare_all(evidence, ComparisonOptions(name, metric, confidence, parsed))[0])
 
@@ -250,28 +252,46 @@ def _arguments(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_typed(name: str, value: Any) -> Any:
-    """Return a value as the command receives it: lists as text, settings as `key=value`, and names of choices.
+    """Return a value as the command receives it, by the type of the option: a list, one of several names, or text.
 
     Raises:
         UsageError: a choice does not exist.
 
     """
-    if name in _CHOICES:
-        return _choice(name, value)
+    declared = _declared_type(name)
+    if value is None:
+        return None
+    if get_origin(declared) is list:
+        return list(_pairs(value)) if isinstance(value, Mapping) else [value] if isinstance(value, str) else list(value)
+    if isinstance(declared, type) and issubclass(declared, StrEnum):
+        return _choice(name, declared, value)
+    return _as_text(name, value) if declared is str else value
+
+
+def _declared_type(name: str) -> Any:
+    """Return the type of an option of `sweep`, without None."""
+    hint = get_type_hints(sweep_command)[name]
+    return next((one for one in get_args(hint) if one is not NoneType), hint) if isinstance(hint, UnionType) else hint
+
+
+def _as_text(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        pairs = list(_pairs(value))
-        return pairs if name == "settings" else ",".join(pairs)
-    if isinstance(value, str) or not isinstance(value, Sequence | range):
-        return str(value) if name in ("seeds", "workers", "alphas", "snr") and value is not None else value
-    text = ",".join(f"{one:g}" if isinstance(one, float) else str(one) for one in value)
+        return ",".join(_pairs(value))
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return _number_text(value)
+    text = ",".join(map(_number_text, value))
     return f"{text}," if name == "seeds" else text  # without the comma, one seed would be a number of seeds
 
 
-def _choice(name: str, value: Any) -> Any:
+def _number_text(value: Any) -> str:
+    return f"{value:.15g}" if isinstance(value, float) else str(value)
+
+
+def _choice(name: str, choices: type[StrEnum], value: Any) -> StrEnum:
     try:
-        return None if value is None else _CHOICES[name](value)
+        return choices(value)
     except ValueError:
-        what = f"{name} must be {alternatives(list(_CHOICES[name]))}; {value!r} was given."
+        what = f"{name} must be {alternatives(list(choices))}; {value!r} was given."
         raise UsageError(Problem(what, "Use one of them.")) from None
 
 

@@ -7,6 +7,7 @@ module imports neither torch nor the libraries that compute scores.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import cache
 from typing import Any, Literal
 
@@ -78,9 +79,17 @@ class Margin:
             return None
         if not math.isfinite(size) or size <= 0 or (of and not (is_of_gain and number.endswith("%"))):
             return None
-        if is_of_gain:
-            return cls(size / 100, relative=True, of_gain=size / 100)
-        return cls(size / 100, relative=True) if number.endswith("%") else cls(size)
+        if not number.endswith("%"):
+            return cls(size)
+        size = float(Decimal(number.removesuffix("%").strip()).scaleb(-2))  # exact, so that `written` is the inverse
+        return cls(size, relative=True, of_gain=size if is_of_gain else None)
+
+    def written(self) -> str:
+        """Return the text from which `parse` returns this margin, for example `1% of gain`."""
+        percent = f"{Decimal(repr(self.of_gain or self.size)).scaleb(2).normalize():f}%"
+        if self.of_gain is not None:
+            return f"{percent} of gain"
+        return percent if self.relative else repr(self.size)
 
     def resolved(self, baseline: float, gain: float | None = None) -> "Margin":
         """Return the margin in the metric's unit, with the rule that gave it. The arguments are those of `at`."""

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline
-from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
+from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
+from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
@@ -47,7 +48,7 @@ def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
     stopped = stopped_arm(comparison.early_stopping, decision.arm)
     if stopped and stopped.best and stopped.best.verdict in ("equivalent", "worse"):
-        alternative = "adding noise" if comparison.is_about_noise else "another change"
+        alternative = "adding noise" if comparison.about_noise else "another change"
         yield f"Stop training earlier instead of {alternative}. The result is shown to be equivalent or better."
     else:
         arm = comparison.spoken(decision.arm)
@@ -154,7 +155,7 @@ def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
     """Yield the metrics other than the primary one that changed."""
     others = [one for one in comparison.other_metrics if one.goal]
     worse, better = list(_changed(comparison, others, "worse")), list(_changed(comparison, others, "better"))
-    subject = "noise" if comparison.is_about_noise else "change"
+    subject = "noise" if comparison.about_noise else "change"
     if worse:
         yield f"The {subject} makes other metrics worse: {'; '.join(worse)}."
     if better:
@@ -248,7 +249,7 @@ def _interval(difference: float, bounds: Interval, confidence: float, metric: Me
 
 
 def _keep(comparison: Comparison) -> str:
-    return "Leave the noise off" if comparison.is_about_noise else f"Keep {comparison.spoken(comparison.baseline)}"
+    return "Leave the noise off" if comparison.about_noise else f"Keep {comparison.spoken(comparison.baseline)}"
 
 
 def _capital(text: str) -> str:

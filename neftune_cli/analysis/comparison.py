@@ -13,7 +13,6 @@ from neftune_cli.analysis.learning import check_learning
 from neftune_cli.analysis.looks import Design, MetricAssessment
 from neftune_cli.analysis.notes import comparison_notes, plan_departures
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
-from neftune_cli.analysis.paired import MIN_SEEDS
 from neftune_cli.analysis.paper_claims import examine_claims
 from neftune_cli.analysis.paper_claims.claim_data import first_trial, recipe_details
 from neftune_cli.analysis.planning import Outlook, outlook
@@ -28,7 +27,8 @@ from neftune_cli.analysis.results import (
     PairedDifference,
 )
 from neftune_cli.analysis.sequential import SequentialTest
-from neftune_cli.config.spec import DEFAULT_LOOKS
+from neftune_cli.config.arms import arms_named
+from neftune_cli.config.spec import DEFAULT_LOOKS, MIN_SEEDS
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.metrics import HELD_OUT_LOSS, TASKS, Metric
@@ -67,6 +67,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         arms=tuple(_summary(name, arms[name], arms[baseline], name == baseline, metrics, assessed) for name in arms),
         metrics=metrics,
         primary=primary,
+        about_noise=design.about_noise,
         confidence=options.confidence,
         margins=options.margins,
         items=_most_items(evidence.trials, primary),
@@ -205,10 +206,7 @@ def _alpha(trials: Mapping[int, Measurements]) -> float | None:
 def _baseline(sweep: str, alphas: Mapping[str, float | None], wanted: str | None) -> str:
     if wanted is None:
         return next(iter(alphas))
-    for name in (wanted, f"alpha={wanted}"):
-        if name in alphas:
-            return name
-    matches = [name for name, alpha in alphas.items() if alpha == _number(wanted)]
+    matches = arms_named(wanted, alphas)
     if len(matches) == 1:
         return matches[0]
     found = f"{len(matches)} arms" if matches else "no trained arm"
@@ -216,13 +214,6 @@ def _baseline(sweep: str, alphas: Mapping[str, float | None], wanted: str | None
     raise UsageError(
         Problem(f"--baseline {wanted}: sweep '{sweep}' has {found} with this name or alpha.", f"Use one of {names}.")
     )
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def _is_measured(trials: Sequence[Measurements], key: str) -> bool:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neftune_cli.analysis.decision import Decision, decide
-from neftune_cli.analysis.paired import MIN_SEEDS
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
 from neftune_cli.analysis.verdicts import missing_verdict_reason
+from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import counted, listed, listed_at_most
 from neftune_cli.metrics import Metric
 
@@ -70,7 +70,7 @@ def compatible_range(assessed: Mapping[str, Assessment], metric: Metric) -> str:
 
 
 def _question(comparison: Comparison) -> str:
-    return "the effect of noise" if comparison.is_about_noise else "the comparison of the arms"
+    return "the effect of noise" if comparison.about_noise else "the comparison of the arms"
 
 
 def _is_incomplete(comparison: Comparison, decision: Decision) -> bool:
@@ -95,10 +95,10 @@ def _no_verdict(comparison: Comparison, decision: Decision) -> str:
 
 def _not_decided(comparison: Comparison, decision: Decision) -> str:
     arms, metric = list(decision.open_arms), comparison.metric
-    if len(arms) == 1 and (len(comparison.treated) > 1 or not comparison.is_about_noise):
+    if len(arms) == 1 and (len(comparison.treated) > 1 or not comparison.about_noise):
         subject = comparison.spoken(arms[0])
     else:
-        subject = "noise" if comparison.is_about_noise else "an arm"
+        subject = "noise" if comparison.about_noise else "an arm"
     verb = "improves or worsens" if metric.goal else "changes"
     known = compatible_range(decision.open_arms, metric)
     differences = "a difference" if len(arms) == 1 else "differences"

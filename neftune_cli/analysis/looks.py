@@ -22,7 +22,7 @@ from neftune_cli.metrics import Metric
 DECIDED = ("better", "worse", "higher", "lower", "equivalent")
 """Verdicts after which an arm gets no further seeds."""
 Result = TypeVar("Result")
-LEAST_SEEDS = 0.5
+LEAST_SEED_SHARE = 0.5
 """Smallest number of seeds of an arm in the contrasts of a look, as a share of the seeds of the arm with the most."""
 
 
@@ -224,7 +224,7 @@ def _with_most_seeds(tested: Mapping[str, Looks], look: int) -> tuple[str, ...]:
     An arm with few seeds, such as a new one, would limit the contrasts of all arms to its seeds.
     """
     seeds = {arm: one.seeds for arm, found in tested.items() if look < len(found) and (one := found[look])}
-    least = LEAST_SEEDS * max(seeds.values(), default=0)
+    least = LEAST_SEED_SHARE * max(seeds.values(), default=0)
     return tuple(arm for arm, count in seeds.items() if count >= least)
 
 

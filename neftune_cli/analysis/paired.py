@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neftune_cli.analysis.crossed_factors import ROUNDING, CrossedMean, clustered_mean, crossed_mean
+from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.evidence.measurements import Floats
 
-MIN_SEEDS = 3
-"""With fewer paired seeds the comparison is limited to the trained checkpoints."""
 MIN_INFORMATIVE_CLUSTERS = 10
 """With fewer clusters in which the arms differ, `few_differ` of `crossed_mean` applies."""
 

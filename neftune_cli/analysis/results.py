@@ -228,6 +228,8 @@ class Comparison:
     """Measured metrics, in the order of the tables."""
     primary: str
     """Key of the metric on which the advice is based."""
+    about_noise: bool
+    """Whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
     confidence: float
     margins: Mapping[str, Margin]
     """Metric key to equivalence margin in the metric's unit, with its rule."""
@@ -276,11 +278,6 @@ class Comparison:
     def has_planned_looks(self) -> bool:
         """Return whether the tests are adjusted for planned looks."""
         return self.plan is not None and bool(self.plan.looks)
-
-    @property
-    def is_about_noise(self) -> bool:
-        """Return whether the baseline has no noise and all other arms have noise, apart from controls."""
-        return self.arm(self.baseline).alpha == 0 and all(arm.alpha for arm in self.studied)
 
     @property
     def treated(self) -> tuple[ArmSummary, ...]:

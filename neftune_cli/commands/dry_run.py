@@ -81,7 +81,7 @@ def _planned(work: ExecutablePlan, missing: Sequence[Trial], running: SweepSetti
     def prepare(trials: Sequence[TrialSpec]) -> Preparation:
         return remembered_preparation(plan, trials) or executor.prepare(trials)
 
-    allocation = allocate_workers(plan, missing, folder, prepare, running.workers)
+    allocation = allocate_workers(plan, missing, folder, prepare, running.allowed_workers)
     if running.estimate:
         remember_preparation(plan, [trial.spec for trial in missing], allocation.preparation)
     return estimate_cost(plan, missing, folder, executor, allocation, _print_note, calibrate=running.estimate)

@@ -94,7 +94,7 @@ def _executor(running: SweepSettings) -> Executor:
     if running.workers != 0:
         return make_executor(running.executor, running.executor_settings)
     if running.executor not in (LOCAL, INLINE):
-        what = f"--workers 0 runs the trials in the main process, but --executor {running.executor} does not."
+        what = f"--workers 0 selects --executor inline, but --executor {running.executor} is given."
         raise UsageError(Problem(what, "Remove one of them."))
     return make_executor(INLINE)
 

@@ -140,11 +140,9 @@ def _of_seed(path: Path, trained: "Sequence[Finished]", arm: str, seed: int | No
 
 def _arm(wanted: str, trained: "Sequence[Finished]") -> str | None:
     """Return the name of the arm with this name or alpha, None if there is not exactly one."""
-    arms = {record.arm: record.alpha for _, record in trained}
-    for name in (wanted, f"alpha={wanted}"):
-        if name in arms:
-            return name
-    matches = [name for name, alpha in arms.items() if alpha is not None and f"{alpha:g}" == wanted]
+    from neftune_cli.config.arms import arms_named
+
+    matches = arms_named(wanted, {record.arm: record.alpha for _, record in trained})
     return matches[0] if len(matches) == 1 else None
 
 

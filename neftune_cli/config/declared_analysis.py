@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from neftune_cli.config.spec import DEFAULT_LOOKS
+from neftune_cli.config.arms import arms_named
+from neftune_cli.config.spec import DEFAULT_LOOKS, MIN_SEEDS
 from neftune_cli.errors import Problem, Problems, alternatives
 from neftune_cli.formatting import counted
 
 LOOK_FLAGS = ("until_decided", "looks", "max_seeds")
 """Options that define the planned looks."""
-MIN_LOOK_SEEDS = 3
-"""A verdict needs at least this number of seeds."""
 _FIX = "Use for example --looks 5,8,12,20."
 
 
@@ -60,7 +59,7 @@ def seeds_of_looks(looks: Sequence[int], seeds: Any, flags: Mapping[str, Any], p
 
 
 def primary_arm(wanted: str, arms: Sequence[Mapping[str, Any]], problems: Problems) -> str | None:
-    """Return the name of the arm with this name or alpha, None if there is none.
+    """Return the name of the arm with this name or alpha, None if there is not exactly one.
 
     Args:
         wanted: name or alpha.
@@ -68,12 +67,14 @@ def primary_arm(wanted: str, arms: Sequence[Mapping[str, Any]], problems: Proble
         problems: receives the problem.
 
     """
-    names = [arm["name"] for arm in arms[1:] if not arm.get("control")]
-    for name in (wanted, f"alpha={wanted}"):
-        if name in names:
-            return name
-    what = f"--primary-arm {wanted}: there is no such arm beside the baseline."
-    problems.add([Problem(what, f"Use {alternatives(names)}." if names else "Add an arm with --alphas.")])
+    alphas = {arm["name"]: arm.get("alpha") for arm in arms[1:] if not arm.get("control")}
+    matches = arms_named(wanted, alphas)
+    if len(matches) == 1:
+        return matches[0]
+    names = matches or list(alphas)
+    found = f"{len(matches)} arms have this alpha" if matches else "there is no such arm beside the baseline"
+    fix = f"Use {alternatives(names)}." if names else "Add an arm with --alphas."
+    problems.add([Problem(f"--primary-arm {wanted}: {found}.", fix)])
     return None
 
 
@@ -84,7 +85,7 @@ def _without_flag(given: Sequence[int] | None, largest: int | None) -> Iterator[
 
 
 def _are_looks(values: Sequence[Any]) -> bool:
-    are_numbers = all(isinstance(one, int) and one >= MIN_LOOK_SEEDS for one in values)
+    are_numbers = all(isinstance(one, int) and one >= MIN_SEEDS for one in values)
     return are_numbers and all(sooner < later for sooner, later in pairwise(values))
 
 
@@ -92,13 +93,13 @@ def _problems(looks: Sequence[int], largest: int | None, *, is_default: bool) ->
     shown = ",".join(map(str, looks))
     if any(later <= sooner for sooner, later in pairwise(looks)):
         yield Problem(f"--looks: the numbers of seeds must increase; {shown} was given.", _FIX)
-    if few := [seeds for seeds in looks if seeds < MIN_LOOK_SEEDS]:
-        what = f"--looks: a look needs at least {MIN_LOOK_SEEDS} seeds; {few[0]} was given."
+    if few := [seeds for seeds in looks if seeds < MIN_SEEDS]:
+        what = f"--looks: a look needs at least {MIN_SEEDS} seeds; {few[0]} was given."
         yield Problem(what, _FIX)
     if largest is None:
         return
-    if largest < MIN_LOOK_SEEDS:
-        what = f"--max-seeds must be {MIN_LOOK_SEEDS} or larger; {largest} was given."
+    if largest < MIN_SEEDS:
+        what = f"--max-seeds must be {MIN_SEEDS} or larger; {largest} was given."
         yield Problem(what, "Use for example --max-seeds 20.")
     elif not is_default and (beyond := [seeds for seeds in looks if seeds > largest]):
         what = f"--looks: {beyond[0]} seeds are more than --max-seeds {largest}."

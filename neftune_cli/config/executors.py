@@ -30,7 +30,11 @@ class ExecutorDeclaration:
     settings: tuple[str, ...] = ()
     """Options that only this executor reads, for example `gpus_per_trial`. `make` receives the given ones by name."""
     library: str = ""
-    """Package that the executor imports, with the name of the extra that installs it; empty if it needs none."""
+    """Package that the executor imports; empty if it needs none."""
+    extra: str = ""
+    """Extra of neftune that installs the package; empty for an executor of another package."""
+    most_workers: int | None = None
+    """Largest number of trials that run in parallel; None if any number can."""
     on_this_machine: bool = True
     """Whether trials run on this machine, so that its cores and memory, and calibrations on it, apply to them."""
 
@@ -71,10 +75,11 @@ def make_executor(name: str, settings: Mapping[str, Any] | None = None) -> "Exec
 
 def missing_library(name: str) -> Iterator[Problem]:
     """Yield a problem if the library of an executor is not installed."""
-    library = EXECUTORS[name].library if name in EXECUTORS else ""
+    library, extra = (EXECUTORS[name].library, EXECUTORS[name].extra) if name in EXECUTORS else ("", "")
     if library and find_spec(library) is None:
         what = f"--executor {name} needs the package {library}, which is not installed."
-        yield Problem(what, f"Run `pip install '.[{name}]'` in the clone of neftune.")
+        fix = f"Run `pip install '.[{extra}]'` in the clone of neftune." if extra else f"Run `pip install {library}`."
+        yield Problem(what, fix)
 
 
 def settings_without_effect(name: str, settings: Mapping[str, Any]) -> Iterator[Problem]:
@@ -95,6 +100,7 @@ register_executor(
         INLINE,
         "the main process, one trial after another, for debugging; --workers 0 selects it too",
         "neftune_cli.sweeps.executors.inline:InlineExecutor",
+        most_workers=1,
     )
 )
 register_executor(
@@ -104,6 +110,7 @@ register_executor(
         "neftune_cli.sweeps.executors.slurm:make_slurm_executor",
         settings=("slurm", "detach"),
         library="submitit",
+        extra=SLURM,
         on_this_machine=False,
     )
 )
@@ -114,6 +121,7 @@ register_executor(
         "neftune_cli.sweeps.executors.ray:make_ray_executor",
         settings=("address", "gpus_per_trial", "cpus_per_trial"),
         library="ray",
+        extra=RAY,
         on_this_machine=False,
     )
 )

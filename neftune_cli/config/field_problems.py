@@ -130,8 +130,8 @@ def given(value: Any) -> str:
 def example_of(location: Location) -> Any:
     """Return a valid value of a field: its example, its default or its first choice; None if it has none."""
     *section, name = [part for part in location if isinstance(part, str)]
-    if name in NOISE_DETAILS:
-        return choices_of(name)[0]
+    if name in NOISE_DETAILS and (choices := choices_of(name)):
+        return choices[0]
     field = _fields(tuple(section)).get(name)
     if field is None:
         return None

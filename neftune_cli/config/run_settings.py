@@ -108,6 +108,12 @@ class SweepSettings:
         return bool(self.executor_settings.get("detach"))
 
     @property
+    def allowed_workers(self) -> int | None:
+        """Return `workers`, or the largest number that the executor can run if this is smaller."""
+        most = EXECUTORS[self.executor].most_workers
+        return self.workers if most is None else min(self.workers or most, most)
+
+    @property
     def on_this_machine(self) -> bool:
         """Return whether the trials run on this machine."""
         return EXECUTORS[self.executor].on_this_machine
@@ -178,7 +184,8 @@ def _executor_settings(executor: str, unread: dict[str, Any]) -> dict[str, Any]:
         UsageError: one problem for each option without effect or with an invalid value, and for a missing library.
 
     """
-    values = {name: unread.pop(name, None) for one in EXECUTORS for name in EXECUTORS[one].settings}
+    names = dict.fromkeys(name for one in EXECUTORS for name in EXECUTORS[one].settings)  # several may read one option
+    values = {name: unread.pop(name, None) for name in names}
     given = {name: value for name, value in values.items() if not (value is None or value is False or value == [])}
     problems = Problems()
     problems.add(missing_library(executor))
@@ -219,7 +226,7 @@ def _problems_of_processes(processes: int, workers: int | None, executor: str) -
     if processes > 1 and workers not in (None, 1):
         what = f"--nproc {processes} trains one trial at a time, but --workers {workers} is given."
         yield Problem(what, "Use --workers 1, or remove one of them.")
-    if processes > 1 and executor != "local":
+    if processes > 1 and executor != LOCAL:
         yield Problem(f"--nproc {processes} needs --executor local; {executor} was given.", "Remove one of them.")
 
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -100,6 +100,11 @@ class TrainSpec(Spec):
     """Tokens of a micro-batch, padding included; 0 computes batches whole. Default: 512 on a CPU, 16384 on a GPU."""
     sft: dict[str, Any] = Field(default_factory=dict)
     """Other SFTConfig fields by name."""
+
+    @property
+    def gradient_accumulation(self) -> int:
+        """Return the number of batches per optimizer step."""
+        return int(self.sft.get("gradient_accumulation_steps", 1))
 
     @model_validator(mode="before")
     @classmethod
@@ -220,14 +225,21 @@ NOISE_DETAILS = tuple(NoiseDetails.model_fields)
 
 
 def choices_of(field: str) -> Sequence[str]:
-    """Return the allowed values of one of NOISE_DETAILS."""
+    """Return the allowed values of one of NOISE_DETAILS; none for a field that is not a choice."""
     registered = {"noise": DISTRIBUTIONS.names, "noise_schedule": SCHEDULES.names}
-    return registered[field]() if field in registered else get_args(NoiseDetails.model_fields[field].annotation)
+    annotation = NoiseDetails.model_fields[field].annotation
+    if field in registered:
+        return registered[field]()
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def _as_text(value: Any) -> Any:
     """Return a number as text; YAML reads `margin: 0.02` as a number."""
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+MIN_SEEDS = 3
+"""A verdict needs at least this number of seeds."""
 
 
 class AnalysisSpec(Spec):
@@ -239,7 +251,7 @@ class AnalysisSpec(Spec):
     """Equivalence margin of the primary metric: a size in its unit, `10%` of the baseline, or `1% of gain`."""
     primary_arm: str | None = Field(default=None, examples=["alpha=5"])
     """Arm of the confirmatory test; the other arms are exploratory. Null: all arms are tested together."""
-    looks: tuple[Annotated[int, Field(ge=3)], ...] = Field(default=(), examples=[[5, 8, 12, 20]])
+    looks: tuple[Annotated[int, Field(ge=MIN_SEEDS)], ...] = Field(default=(), examples=[[5, 8, 12, 20]])
     """Numbers of seeds at the planned looks. An arm that is decided at a look gets no further seeds. Empty: the number
     of seeds is fixed."""
 
@@ -277,7 +289,8 @@ class ArmSpec(Spec):
     @property
     def varies_only_alpha(self) -> bool:
         """Return whether the arm overrides nothing but alpha."""
-        return not (self.train or self.repeat or self.control or any(getattr(self, field) for field in NOISE_DETAILS))
+        has_details = any(getattr(self, field) is not None for field in NOISE_DETAILS)
+        return not (self.train or self.repeat or self.control or has_details)
 
 
 class TrialSpec(InputSpec):
@@ -332,7 +345,8 @@ class SweepSpec(NoiseDetails, InputSpec):
 
     def noise_of(self, arm: ArmSpec) -> NoiseSpec:
         """Return the noise of an arm, with the sweep's values for fields that the arm does not override."""
-        details = {field: getattr(arm, field) or getattr(self, field) for field in NOISE_DETAILS}
+        given = {field: value for field in NOISE_DETAILS if (value := getattr(arm, field)) is not None}
+        details = {field: getattr(self, field) for field in NOISE_DETAILS} | given
         return NoiseSpec(alpha=arm.alpha or 0.0, **details)
 
     def recipe_of(self, arm: ArmSpec) -> TrainSpec:

@@ -110,9 +110,6 @@ def _remark_notes(remarks: Iterable[Sequence[Remark]]) -> tuple[str, ...]:
     return tuple(f"{remark.what}: {counted(rows, 'row')}. {remark.fix}".rstrip() for remark, rows in counts.items())
 
 
-"""All column sets in order of preference."""
-
-
 _CHAT = re.compile(
     r"<\|(?:im_start|im_end|user|assistant|system|end|start_header_id|begin_of_text|eot_id|endoftext)\|>"
     r"|<\uff5c(?:User|Assistant)\uff5c>|\[/?INST\]|<start_of_turn>|### (?:Instruction|Response):"
@@ -301,5 +298,6 @@ _COLUMN_SETS = [
     _prompt_completion(("prompt", "question", "query", "input"), ("completion", "response", "answer", "output")),
     _messages("messages", "conversations", "conversation", "dialog", "dialogue"),
 ]
+"""All column sets in order of preference."""
 """Built-in column sets in order of preference. `text` comes after the most common sets, beside which data sets have it.
 The sets after it accept more names, and never change the reading of a data set that an earlier set fits."""

@@ -111,6 +111,13 @@ def choose_probe(train: Sequence[Example]) -> tuple[Example, ...]:
     return choose_by_hash(train, "probe", PROBE_EXAMPLES)
 
 
+def probe_notes(wanted: int | None, trained: int) -> tuple[str, ...]:
+    """Return a note if more training examples are to be evaluated than `choose_probe` chooses."""
+    if wanted is None or min(wanted, trained) <= PROBE_EXAMPLES:
+        return ()
+    return (f"--probe-examples {wanted}: at most {PROBE_EXAMPLES} training examples are evaluated.",)
+
+
 def check_example_counts(train_examples: int | None, eval_examples: int | None) -> None:
     """Check the numbers of examples that the user asked for.
 

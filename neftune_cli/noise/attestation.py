@@ -25,14 +25,14 @@ SQUARE_DISPERSION = 2.0
 
 @dataclass
 class _Sums:
-    """Totals over the measured calls; the first five in squared units of the embeddings, the others tokens."""
+    """Totals over the measured calls: squared norms in squared units of the embeddings, and numbers of tokens."""
 
     received: float = 0.0
     """Squared norm of the added noise."""
     expected: float = 0.0
     """Squared norm by the formula: alpha**2 / (3 L) for each token of an example of length L."""
     variance: float = 0.0
-    """Sampling variance of `received` for normal draws."""
+    """Sampling variance of `received` for normal draws, in its unit squared."""
     rounding: float = 0.0
     """Squared norm that rounding to the embeddings' precision may add or remove."""
     embeddings: float = 0.0

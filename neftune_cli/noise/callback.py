@@ -33,7 +33,7 @@ class _Options(TypedDict):
 
 
 class NoiseMeasurements(TypedDict):
-    """Measurements of the noise in a training and the number of its steps; plain numbers."""
+    """Measurements of the noise in a training and the number of its steps with an alpha above 0; plain numbers."""
 
     steps: int
     meter: MeterState
@@ -112,8 +112,8 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         """Return the deviations from the expected measurements, one clause each; none before the first training."""
         if self._noise is None:
             return ()
-        calls, clean = self._noise.attestation.calls, self._options["alpha"] == 0
-        missing = () if clean or calls >= self._steps else (f"only {calls} calls in {self._steps} steps had noise",)
+        calls, steps = self._noise.attestation.calls, self._steps
+        missing = () if calls >= steps else (f"only {calls} calls in {steps} steps had noise",)
         return (*self._noise.deviations, *missing)
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -161,8 +161,9 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
             self._noise.count_hooks()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Count the step."""
-        self._steps += 1
+        """Count the step if it has noise: a schedule may set alpha to 0 for some steps."""
+        assert self._noise is not None
+        self._steps += self._noise.alpha > 0
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Remove the noise."""

@@ -7,7 +7,8 @@ import io
 import re
 from collections.abc import Collection, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, get_args
 
 from neftune_cli.formatting import PLAIN_WIDTH
 
@@ -67,20 +68,27 @@ def document(
 
 def is_document(text: str) -> bool:
     """Return whether a text is a document of this program: comparisons in any output format, or a page."""
-    return any(pattern.match(text) for pattern in _STARTS.values())
+    return any(pattern.match(text) for pattern in (*_STARTS.values(), *_starts_with_headline()))
 
 
-_WORDS = "(?:PROBLEM|(?:PARTLY |NOT )?DECIDED|NO VERDICT|NOTHING LEARNED|NOTHING TO COMPARE)"
+@cache
+def _starts_with_headline() -> tuple[re.Pattern[str], ...]:
+    """Return how Markdown and tables start: with the name of the sweep and a headline word."""
+    from neftune_cli.analysis.headline import Word
+
+    words = f"(?:{'|'.join(('PROBLEM', *get_args(Word)))})"
+    in_markdown = re.compile(rf"# [^\n]+\n.{{,2000}}^\W*{words}", re.DOTALL | re.MULTILINE)
+    return in_markdown, re.compile(rf"(?:[^\n]+\n){{1,6}}\n{words}")
+
+
 _STARTS = {
     OutputFormat.JSON: re.compile(r'\{\s*"schema_version": \d+,\s*"comparisons": \['),
     OutputFormat.CSV: re.compile("sweep,arm,alpha,metric,"),
     OutputFormat.LATEX: re.compile(r"% Needs \\usepackage\{booktabs\}\."),
     OutputFormat.HTML: re.compile(r'\s*<!DOCTYPE html>.{,2000}<meta name="generator" content="neftune">', re.DOTALL),
-    OutputFormat.MARKDOWN: re.compile(rf"# [^\n]+\n.{{,2000}}^\W*{_WORDS}", re.DOTALL | re.MULTILINE),
     OutputFormat.CHECKLIST: re.compile("# Checklist"),
-    OutputFormat.TABLE: re.compile(rf"(?:[^\n]+\n){{1,6}}\n{_WORDS}"),
 }
-"""How the documents of each format start. Tables and Markdown start with the name of the sweep and a headline word."""
+"""How the documents of the other formats start."""
 
 
 def to_text(

@@ -13,6 +13,7 @@ from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import NothingToCompareError
+from neftune_cli.evidence.judgments import JUDGE_SCORE, JUDGE_WIN_RATE
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.records import Generation
@@ -123,7 +124,10 @@ def _content(compared: ComparedEvidence, plots: Mapping[str, "Plot"]) -> "PageCo
 
 
 def reproduction_commands(evidence: Evidence, choices: ComparisonOptions) -> list[str]:
-    """Return the commands that run these sweeps and their comparison again; none for runs of other programs."""
+    """Return the commands that run these sweeps and their comparison again; none for runs of other programs.
+
+    The verdicts of a judge are about the responses of these trials. A comment says that new ones are needed.
+    """
     if not evidence.specs:
         return []
     names = [Path(folder).resolve().name for folder in evidence.folders]
@@ -135,7 +139,11 @@ def reproduction_commands(evidence: Evidence, choices: ComparisonOptions) -> lis
         for folder, output in zip(evidence.folders, outputs, strict=True)
     ]
     compare = ["neftune", "compare", *outputs, *_options(choices)]
-    return [shlex.join(command) for command in (*sweeps, compare)]
+    judged = [_NEW_VERDICTS] if {JUDGE_SCORE.key, JUDGE_WIN_RATE.key} & evidence.metrics.keys() else []
+    return [*(shlex.join(command) for command in (*sweeps, compare)), *judged]
+
+
+_NEW_VERDICTS = "# Let the judge score the new responses first, and add --judge-results FILE to the last command."
 
 
 def _options(choices: ComparisonOptions) -> Iterator[str]:
@@ -145,9 +153,9 @@ def _options(choices: ComparisonOptions) -> Iterator[str]:
     if choices.metric is not None:
         yield from ("--metric", choices.metric)
     if choices.confidence != DEFAULT_OPTIONS.confidence:
-        yield from ("--confidence", f"{choices.confidence:g}")
+        yield from ("--confidence", f"{choices.confidence:.15g}")
     for key, margin in choices.margins.items():
-        yield from ("--margin", f"{key}={f'{100 * margin.size:g}%' if margin.relative else f'{margin.size:g}'}")
+        yield from ("--margin", f"{key}={margin.written()}")
 
 
 def _responses_seed(comparison: Comparison) -> int | None:

@@ -8,6 +8,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
+from neftune_cli.analysis.learning import RESPONSE_METRICS
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison
 from neftune_cli.formatting import percent
 from neftune_cli.metrics import Metric
@@ -15,8 +16,6 @@ from neftune_cli.reporting.cells import DASH, noise_share, shown_interval, value
 from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.tables import VERDICT_STYLES, aligned
 
-RESPONSE_METRICS = ("exact_match", "rouge_l")
-"""Metrics of responses, of which the table shows the first that was measured and is not the primary metric."""
 WIDEST_PART_OF_NAME = 24
 """Characters of a line of a long name."""
 WIDEST_BASELINE = 8

@@ -11,7 +11,7 @@ from typing import Any
 from neftune_cli.config.resolve import dump_spec, load_spec, written_version
 from neftune_cli.config.spec import BASE_ARM, SweepSpec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, SCHEMA_VERSION, Record, TrialRecord
+from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, SCHEMA_VERSION, CurvePoint, Record, TrialRecord
 from neftune_cli.store.files import (
     check_version,
     check_writable,
@@ -218,16 +218,7 @@ class SweepFolder:
         write_atomically(self.path / name, frame.to_csv(index=False, lineterminator="\n"))
 
 
-_CURVE_COLUMNS = (
-    "step",
-    "epoch",
-    "train_loss",
-    "eval_loss",
-    "learning_rate",
-    "tokens",
-    "train_loss_clean",
-    "eval_examples",
-)
+_CURVE_COLUMNS = tuple(CurvePoint.model_fields)
 _SUBSET = "eval_examples"
 """The column that `curves.csv` has only if a trial measured a part of the examples."""
 

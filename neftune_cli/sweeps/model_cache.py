@@ -19,6 +19,10 @@ from neftune_cli.training.prepared_data import PreparedData, prepare_data
 if TYPE_CHECKING:
     from neftune_cli.evaluation.harness_tasks import LoadedTasks, TaskLoader
 
+MODEL_FIELDS = ("model", "load_in_4bit")
+"""Fields of a spec that decide which weights are loaded."""
+TOKEN_FIELDS = ("loss", "allow_special_tokens", "template_time")
+"""Fields of a spec that decide the tokens of an example that was read."""
 DATA_FIELDS = (
     "dataset layout train_examples eval_examples columns split eval_dataset eval_split raw skip_bad_rows max_bad_share"
 ).split()
@@ -42,7 +46,7 @@ class ModelCache:
 
     def source(self, spec: SweepSpec | TrialSpec) -> ModelSource:
         """Return the source of a spec's model."""
-        key = (spec.model, spec.load_in_4bit)
+        key = [getattr(spec, field) for field in MODEL_FIELDS]
         if self._source is None or self._model_key != key:
             self._source, self._loaded, self._prepared = None, None, {}
             self._source = find_model(spec.model)
@@ -88,9 +92,7 @@ class ModelCache:
             spec.train.max_length,
             spec.evaluation.max_length,
             spec.evaluation.probe_examples,
-            spec.loss,
-            spec.allow_special_tokens,
-            spec.template_time,
+            *(getattr(spec, field) for field in TOKEN_FIELDS),
         )
         if key not in self._prepared:
             self._prepared[key] = prepare_data(source, self.shared_model(spec), data, spec, device=device_name())

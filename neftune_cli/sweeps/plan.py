@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
-from neftune_cli.config.declared_analysis import MIN_LOOK_SEEDS
 from neftune_cli.config.identity import base_identity, trial_id, trial_identity
-from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, ArmSpec, HarnessTasks, SweepSpec
+from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, MIN_SEEDS, ArmSpec, HarnessTasks, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import METRICS, Margin
@@ -98,7 +97,7 @@ def steps_of(trial: Trial, examples: int) -> int:
 def examples_per_step(trial: Trial) -> int:
     """Return the examples of one optimizer step on one device: batch size times gradient accumulation."""
     train = trial.spec.train
-    return train.batch_size * int(train.sft.get("gradient_accumulation_steps", 1))
+    return train.batch_size * train.gradient_accumulation
 
 
 def trial_folder(folder: SweepFolder, trial: Trial) -> TrialFolder:
@@ -205,8 +204,8 @@ def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:
         planned = listed([str(seeds) for seeds in looks])
         most = count * len(spec.arms)
         yield f"Looks are planned at {planned} seeds. Decided arms stop, so there are at most {most} trials."
-    elif count < MIN_LOOK_SEEDS:
-        yield f"There will be no verdict: it needs at least {MIN_LOOK_SEEDS} seeds. Use --until-decided, or --seeds 5."
+    elif count < MIN_SEEDS:
+        yield f"There will be no verdict: it needs at least {MIN_SEEDS} seeds. Use --until-decided, or --seeds 5."
     elif count < DEFAULT_LOOKS[0]:
         yield f"{count} seeds show large differences only. --until-decided adds seeds until each arm is decided."
 

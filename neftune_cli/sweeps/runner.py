@@ -124,7 +124,7 @@ def _allocation(
         return found
 
     return allocate_workers(
-        plan, missing, folder, executor.prepare if settings.on_this_machine else prepare, settings.workers
+        plan, missing, folder, executor.prepare if settings.on_this_machine else prepare, settings.allowed_workers
     )
 
 

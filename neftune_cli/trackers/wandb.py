@@ -39,9 +39,11 @@ class WandbRuns:
             raise UsageError(Problem(what, "Run `wandb login`, or set WANDB_MODE=offline."))
 
     def write(self, group: str, run: TrackedRun) -> bool:
-        """Write a run of a group. Return False if the folder has an offline run with its id."""
-        if any((self._folder / "wandb").glob(f"offline-run-*-{_id(run)}")):
+        """Write a run of a group. Return False if the folder has a run with its id, which an online run replaces."""
+        local = self._folder / "wandb"
+        if any(local.glob(f"offline-run-*-{_id(run)}")):
             return False
+        is_new = not any(local.glob(f"run-*-{_id(run)}"))
         written = _opened(self._folder, group, run, mode=self._mode)
         for step, values in run.curves:
             written.log(dict(values), step=step)
@@ -49,7 +51,7 @@ class WandbRuns:
         for file in run.files:
             written.save(str(file), base_path=str(file.parent), policy="now")
         written.finish()
-        return True
+        return is_new
 
 
 class LiveWandbRun:

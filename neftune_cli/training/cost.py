@@ -91,10 +91,14 @@ class Calibration:
         )
 
 
+COSTLY_FIELDS = ("batch_size", "max_length", "lora_rank", "precision", "micro_batch_tokens")
+"""Fields of a recipe that change the time or the memory of a step."""
+
+
 def recipe_key(train: TrainSpec) -> str:
     """Return the fields of a recipe that determine the time and memory of a step, as canonical JSON."""
     costly = {name: value for name, value in train.sft.items() if name not in _COST_FREE}
-    own = train.model_dump(include={"batch_size", "max_length", "lora_rank", "precision", "micro_batch_tokens"})
+    own = train.model_dump(include=set(COSTLY_FIELDS))
     return json.dumps({**own, **costly}, sort_keys=True)
 
 

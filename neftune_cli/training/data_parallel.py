@@ -44,7 +44,7 @@ def divided_batch(at_once: int, accumulated: int, processes: int) -> tuple[int, 
 def batch_problem(train: TrainSpec, processes: int) -> Problem | None:
     """Return the problem that the examples of a step cannot be divided among the processes; None if they can."""
     try:
-        divided_batch(train.batch_size, int(train.sft.get("gradient_accumulation_steps", 1)), processes)
+        divided_batch(train.batch_size, train.gradient_accumulation, processes)
     except ValueError as error:
         return Problem(f"--nproc {processes}: {error}.", "Use a --batch-size that is a multiple of --nproc.")
     return None

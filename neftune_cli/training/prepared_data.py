@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.data.examples import Example, InstructionData, TokenizedExample, TokenizedExamples
 from neftune_cli.data.rows import Sifted
+from neftune_cli.data.split import probe_notes
 from neftune_cli.data.tokenization import length_notes, require_examples, tokenize_parts
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.sources import ModelSource
@@ -66,6 +67,7 @@ def prepare_data(
         embedding_norm=_median_embedding_norm(loaded, train.examples),
         notes=(
             *loaded.notes,
+            *probe_notes(spec.evaluation.probe_examples, len(data.train)),
             *length_notes(train, "training", spec.train.max_length),
             *length_notes(held_out, "held-out", length),
         ),

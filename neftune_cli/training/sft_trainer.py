@@ -197,7 +197,7 @@ def halved_batch(train: TrainSpec, halvings: int) -> tuple[int, int]:
         raise TrialError(
             f"A batch size of {train.batch_size} cannot be halved {halvings} times. Choose another --batch-size."
         )
-    return at_once, int(train.sft.get("gradient_accumulation_steps", 1)) * 2**halvings
+    return at_once, train.gradient_accumulation * 2**halvings
 
 
 def build_trainer(

@@ -447,7 +447,6 @@ def test_workers_0_excludes_executors_with_workers(neftune: Neftune, tmp_path: P
     finally:
         EXECUTORS.unregister("remote")
     assert result.err == (
-        "Error: --workers 0 runs the trials in the main process, but --executor remote does not.\n"
-        "  Remove one of them.\n"
+        "Error: --workers 0 selects --executor inline, but --executor remote is given.\n  Remove one of them.\n"
     )
     assert (result.code, list(tmp_path.iterdir())) == (2, [])

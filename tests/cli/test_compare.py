@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +160,15 @@ def test_runs_of_trainers_are_compared_in_every_format_and_no_file_is_written(tm
 
 
 def test_the_page_has_the_commands_that_reproduce_it(results: Path) -> None:
-    page = _compare(results, "--format", "html", "--margin", "eval_loss=0.02", "--margin", "response_chars=10%").stdout
+    page = _compare(
+        results, "--format", "html", "--margin", "eval_loss=1% of gain", "--margin", "response_chars=10%"
+    ).stdout
 
     folder = shlex.quote(f"{results}/bios/sweep.yaml")
     assert f"neftune sweep {folder} --output results/bios-again" in page
-    assert "neftune compare results/bios-again --margin eval_loss=0.02 --margin response_chars=10%" in page
+    assert "neftune compare results/bios-again --margin 'eval_loss=1% of gain' --margin response_chars=10%" in unescape(
+        page
+    )
 
 
 def test_plots_of_an_earlier_report_are_removed(results_to_draw: Path) -> None:

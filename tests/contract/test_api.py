@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from neftune_cli import compare, sweep
-from neftune_cli.api import SweepResult
+from neftune_cli.api import SweepResult, _arguments
+from neftune_cli.config.run_settings import Keep
 from neftune_cli.errors import NothingToCompareError, UsageError
+from neftune_cli.metrics import Margin
 from tests.command_line import Neftune
 
 SMALL: dict[str, Any] = {
@@ -48,7 +50,7 @@ def test_a_notebook_shows_comparison_and_plots(result: SweepResult) -> None:
 
 
 def test_options_of_a_comparison(result: SweepResult) -> None:
-    compared = result.compare(metric="rouge_l", baseline=5, margins={"rouge_l": 0.1}, confidence=0.9)
+    compared = result.compare(metric="rouge_l", baseline=5, margins={"rouge_l": Margin(0.1)}, confidence=0.9)
     comparison = compared.compared[0].comparison
     assert (comparison.primary, comparison.baseline, comparison.confidence) == ("rouge_l", "alpha=5", 0.9)
 
@@ -60,6 +62,30 @@ def test_unknown_options_and_values_are_named() -> None:
         sweep(keep="some", workers=0)
     with pytest.raises(UsageError, match="alpha must be"):
         sweep(alphas=[0, -5], workers=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "received"),
+    [
+        ("track", ["tensorboard"], ["tensorboard"]),
+        ("track", "tensorboard", ["tensorboard"]),
+        ("slurm", ["partition=gpu"], ["partition=gpu"]),
+        ("slurm", {"partition": "gpu", "time": 60}, ["partition=gpu", "time=60"]),
+        ("settings", ["warmup_steps=1"], ["warmup_steps=1"]),
+        ("settings", {"bf16": True}, ["bf16=true"]),
+        ("columns", {"prompt": "question"}, "prompt=question"),
+        ("looks", 5, "5"),
+        ("looks", [5, 8], "5,8"),
+        ("alphas", [0, 5.0, 0.123456789], "0,5,0.123456789"),
+        ("seeds", [7], "7,"),
+        ("seeds", 3, "3"),
+        ("keep", "best", Keep.BEST),
+        ("retry", None, None),
+        ("epochs", 2.0, 2.0),
+    ],
+)
+def test_a_value_has_the_form_that_its_option_receives(name: str, value: Any, received: Any) -> None:
+    assert _arguments({name: value})[name] == received
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:

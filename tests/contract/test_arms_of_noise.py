@@ -98,6 +98,21 @@ def test_one_registration_adds_a_distribution_and_a_schedule(neftune: Neftune, t
     assert "uniform, gaussian or bernoulli" in ended.err
 
 
+@pytest.mark.parametrize(("limit", "calls"), [("0", 1), ("64", None)])
+def test_a_schedule_may_set_alpha_to_0(limit: str, calls: int | None, neftune: Neftune, tmp_path: Path) -> None:
+    register_schedule(NoiseSchedule("rising", "alpha rises from 0", lambda progress: progress))
+    try:
+        ended = neftune(
+            *("sweep", "--alphas", "0,5", "--noise-schedule", "rising", *SMALL),
+            *("--micro-batch-tokens", limit, "--set", "gradient_accumulation_steps=1"),
+        )
+    finally:
+        SCHEDULES.unregister("rising")
+    assert ended.code == 0, ended.err
+    found = attestations(tmp_path / "out")["alpha=5"]
+    assert found["calls"] == calls if calls else found["calls"] >= 1  # the first of two steps has no noise
+
+
 def test_noise_with_a_wrong_magnitude_fails_the_trial(
     neftune: Neftune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,12 @@ def test_scores_of_a_csv_are_paired_by_seed_and_prompt(sweep: SweepFolder, neftu
     assert "no value" not in compared.err
 
 
+def test_the_page_says_that_a_repeated_sweep_needs_new_verdicts(sweep: SweepFolder, neftune: Neftune) -> None:
+    write_csv(scores(sweep))
+    page = neftune("compare", "out", "--judge-results", "judge.csv", "--format", "html").out
+    assert "add --judge-results FILE to the last command" in page
+
+
 def test_missing_scores_are_counted_and_left_out_of_all_trials(sweep: SweepFolder, neftune: Neftune) -> None:
     rows = [row for row in scores(sweep) if row[1] != "base"]
     rows[0][3] = ""

@@ -3,11 +3,13 @@
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from neftune_cli.store import SweepFolder
-from neftune_cli.trackers import make_tracker
+from neftune_cli.trackers import TrackedRun, make_tracker
+from neftune_cli.trackers.wandb import WandbRuns
 from tests.command_line import Neftune
 
 SMALL = ["--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "4"]
@@ -140,3 +142,13 @@ def test_report_to_leads_to_track(neftune: Neftune) -> None:
     refused = neftune("sweep", "--set", "report_to=mlflow")
     assert refused.code == 2
     assert "--track" in refused.err
+
+
+def test_an_online_run_of_wandb_is_new_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(folder: Path, _group: str, run: TrackedRun, **_: object) -> MagicMock:
+        (folder / "wandb" / f"run-20260101_000000-{run.id}").mkdir(parents=True, exist_ok=True)  # as wandb names it
+        return MagicMock()
+
+    monkeypatch.setattr("neftune_cli.trackers.wandb._opened", opened)
+    tracker, run = WandbRuns(tmp_path), TrackedRun(name="alpha=5, seed 0", id="abc", parameters={})
+    assert [tracker.write("group", run), tracker.write("group", run)] == [True, False]

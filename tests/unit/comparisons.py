@@ -8,7 +8,7 @@ from typing import Literal
 
 from neftune_cli.analysis.crossed_factors import CrossedMean
 from neftune_cli.analysis.learning import Learning
-from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
+from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import (
     ArmSummary,
     Assessment,
@@ -25,6 +25,7 @@ from neftune_cli.analysis.results import (
     StoppedArm,
     Verdict,
 )
+from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.evidence.measurements import Setting, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin, Metric
 
@@ -72,6 +73,7 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         arms=arms,
         metrics={key: metrics[key] for key in measured},
         primary="eval_loss",
+        about_noise=arms[0].alpha == 0 and all(arm.alpha for arm in arms[1:]),
         confidence=0.95,
         margins={key: Margin(0.01) for key in measured},
         items=ITEMS,

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
+from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
+from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import Comparison, Estimate, PairedDifference
 from neftune_cli.analysis.sequential import SequentialTest
@@ -413,3 +415,18 @@ def _with_random_losses(records: Records, generator: random.Random) -> Records:
 
 def _renamed(record: TrialRecord, arm: str) -> TrialRecord:
     return record.model_copy(update={"arm": arm, "trial": f"{arm} {record.seed}"})
+
+
+def test_an_arm_with_another_recipe_is_no_question_about_noise() -> None:
+    def compared(name: str) -> Comparison:
+        arms = joined(
+            arm("alpha=0", 0.0, {"eval_loss": [1.0, 1.1, 1.2]}), arm(name, 5.0, {"eval_loss": [1.5, 1.6, 1.7]})
+        )
+        trials = tuple(trial for of_arm in arms.values() for trial in of_arm.values())
+        return compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, ()))
+
+    both, noise = compared("alpha=5,weight_decay=0.1"), compared("alpha=5")
+    assert (both.about_noise, noise.about_noise) == (False, True)
+    assert not both.noise_tests
+    assert " noise " not in headline(both).sentence
+    assert "Leave the noise off" not in advice(both)

@@ -3,8 +3,13 @@
 from typing import Any
 
 import pytest
+from pydantic.fields import FieldInfo
 
-from neftune_cli.config.arms import arm_name, arms_of
+from neftune_cli.config import spec as spec_module
+from neftune_cli.config.arms import arm_name, arms_named, arms_of
+from neftune_cli.config.field_problems import example_of
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.spec import ArmSpec, NoiseDetails, choices_of
 from neftune_cli.errors import Problems, UsageError
 
 
@@ -115,3 +120,37 @@ def test_the_name_of_an_arm_lists_its_overrides() -> None:
 def test_invalid_arms_are_reported(written: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         names(written)
+
+
+def test_overrides_that_python_treats_as_false_are_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spec_module, "NoiseSpec", dict)
+    sweep = resolve_sweep(None, {"noise": "gaussian"})
+    values: list[Any] = ["", 0.0, False]
+    for value in values:
+        arm = ArmSpec.model_construct(alpha=5.0, noise=value)
+        assert sweep.noise_of(arm)["noise"] == value  # type: ignore[index]
+        assert not arm.varies_only_alpha
+        assert arm_name({"alpha": 5.0, "noise": value}) == f"alpha=5,noise={value}"
+
+
+def test_a_noise_field_need_not_be_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(NoiseDetails.model_fields, "noise_target", FieldInfo(annotation=float, default=0.5))
+    assert choices_of("noise_target") == ()
+    assert example_of(("noise_target",)) is not None
+    assert names({"grid": {"alpha": [5], "noise_target": [0.25]}}) == ["alpha=5,noise_target=0.25"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "named"),
+    [
+        ("5", ["alpha=5"]),
+        ("5.0", ["alpha=5"]),
+        ("alpha=5", ["alpha=5"]),
+        ("7", ["snr=10", "same"]),
+        ("same", ["same"]),
+        ("9", []),
+        ("none", []),
+    ],
+)
+def test_an_arm_is_named_by_its_name_or_its_alpha(wanted: str, named: list[str]) -> None:
+    assert arms_named(wanted, {"alpha=5": 5.0, "snr=10": 7.0, "same": 7.0, "none of them": None}) == named

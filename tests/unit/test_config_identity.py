@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.config.identity import base_identity, canonical_json, trial_id, trial_identity
+from neftune_cli.config.identity import TOKENIZATION_FIELDS, base_identity, canonical_json, trial_id, trial_identity
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.spec import HarnessTasks, NoiseSpec, ResolvedEvaluation, TrainSpec
+from neftune_cli.config.spec import HarnessTasks, InputSpec, NoiseSpec, ResolvedEvaluation, TrainSpec
+from neftune_cli.sweeps.model_cache import DATA_FIELDS, MODEL_FIELDS, TOKEN_FIELDS
+from neftune_cli.training.cost import COSTLY_FIELDS
 
 CONTENT: dict[str, Any] = {"model_fingerprint": "m", "data_fingerprint": "d", "environment": {"device": "cpu"}}
 EVALUATION = ResolvedEvaluation(max_length=256, max_new_tokens=96, repetition_penalty=1.0)
@@ -149,3 +151,14 @@ def test_a_value_without_a_unique_representation_raises(value: Any) -> None:
 def test_a_number_that_is_not_finite_raises() -> None:
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"a": float("nan")})
+
+
+def test_every_field_of_the_inputs_has_one_place_in_the_cache_and_one_in_the_identity() -> None:
+    assert sorted([*MODEL_FIELDS, *DATA_FIELDS, *TOKEN_FIELDS]) == sorted(InputSpec.model_fields)
+    in_fingerprints = ["model", *(field for field in DATA_FIELDS if field != "skip_bad_rows")]
+    assert sorted([*in_fingerprints, *TOKENIZATION_FIELDS]) == sorted(InputSpec.model_fields)
+
+
+def test_every_field_of_a_recipe_has_a_cost_or_none() -> None:
+    without_cost = ["epochs", "max_steps", "learning_rate"]  # and `sft`, whose fields are read one by one
+    assert sorted([*COSTLY_FIELDS, *without_cost, "sft"]) == sorted(TrainSpec.model_fields)

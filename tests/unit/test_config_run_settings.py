@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.config.executors import EXECUTORS, ExecutorDeclaration, register_executor
 from neftune_cli.config.run_settings import Keep, OnOom, Retry, SweepSettings, TrialSettings, sweep_settings
 from neftune_cli.errors import UsageError
 
@@ -170,3 +171,22 @@ def test_resources_of_a_trial_are_whole_or_a_fraction_of_one(number: float, monk
     monkeypatch.setattr("neftune_cli.config.executors.find_spec", lambda _: "found")
     ((what, _),) = problems(executor="ray", gpus_per_trial=number)
     assert what.startswith("--gpus-per-trial must be a whole number, or a number between 0 and 1;")
+
+
+def test_two_executors_may_read_the_same_option() -> None:
+    for name in ("first", "second"):
+        register_executor(ExecutorDeclaration(name, "for this test", make=lambda **_: None, settings=("address",)))  # type: ignore[arg-type, return-value]
+    try:
+        assert sweep_settings({**DEFAULTS, "executor": "first", "address": "a"}).executor_settings == {"address": "a"}
+        assert sweep_settings({**DEFAULTS, "executor": "second", "address": "a"}).executor_settings == {"address": "a"}
+    finally:
+        EXECUTORS.unregister("first")
+        EXECUTORS.unregister("second")
+
+
+@pytest.mark.parametrize(
+    ("executor", "workers", "allowed"),
+    [("local", None, None), ("local", 4, 4), ("inline", None, 1), ("inline", 4, 1), ("inline", 0, 1)],
+)
+def test_an_executor_limits_the_workers(executor: str, workers: int | None, allowed: int | None) -> None:
+    assert SweepSettings(executor=executor, workers=workers).allowed_workers == allowed

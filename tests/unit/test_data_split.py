@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from neftune_cli.data.embedded.bios import split_by_person
 from neftune_cli.data.examples import Example, Message, content_id
-from neftune_cli.data.split import Split, check_example_counts, choose_probe, drop_duplicates, split_by_prompt
+from neftune_cli.data.split import (
+    Split,
+    check_example_counts,
+    choose_probe,
+    drop_duplicates,
+    probe_notes,
+    split_by_prompt,
+)
 from neftune_cli.errors import UsageError
 
 
@@ -156,3 +163,12 @@ def test_smaller_selections_of_the_bundled_data_set_are_prefixes_of_larger_ones(
     fewer, more = (split_by_person(train_examples=number, eval_examples=number) for number in (10, 20))
     assert fewer.train == more.train[:10]
     assert fewer.held_out == more.held_out[:10]
+
+
+@pytest.mark.parametrize(("wanted", "trained", "noted"), [(None, 500, 0), (500, 100, 0), (120, 500, 0), (121, 500, 1)])
+def test_a_note_names_the_largest_number_of_evaluated_training_examples(
+    wanted: int | None, trained: int, noted: int
+) -> None:
+    notes = probe_notes(wanted, trained)
+    assert len(notes) == noted
+    assert all("at most 120 training examples" in note for note in notes)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.commands.compare import parse_margins
@@ -257,3 +259,19 @@ def test_declared_metrics_are_those_of_records() -> None:
 def test_a_metric_that_cannot_be_used_raises(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         register_metric(replace(SHARED_WORDS, **changes))
+
+
+SIZES = st.floats(min_value=1e-12, max_value=1e12)
+
+
+@given(size=SIZES, kind=st.sampled_from(["unit", "baseline", "gain"]))
+def test_a_margin_is_written_as_the_text_that_gives_it(size: float, kind: str) -> None:
+    margin = Margin(size, relative=kind != "unit", of_gain=size if kind == "gain" else None)
+    assert Margin.parse(margin.written()) == margin
+
+
+@pytest.mark.parametrize("text", ["0.02", "10%", "1% of gain", "2.5%"])
+def test_a_written_margin_is_short(text: str) -> None:
+    margin = Margin.parse(text)
+    assert margin is not None
+    assert margin.written() == text

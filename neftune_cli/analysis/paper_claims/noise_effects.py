@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from neftune_cli.analysis.alignment import AlignedMetric
-from neftune_cli.analysis.paired import MIN_SEEDS, PairedComparison
+from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.paper_claims.claim_data import (
     ClaimData,
     NotMeasuredError,
@@ -19,6 +19,7 @@ from neftune_cli.analysis.paper_claims.claim_data import (
     unknown_recipe_sentence,
 )
 from neftune_cli.analysis.verdicts import equivalence_p_value
+from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import Metric

@@ -114,9 +114,10 @@ Event = Started | LeasedElsewhere | Finished | WorkerDied
 class Executor(Protocol):
     """Run trials on workers, isolated from each other: a failed trial does not affect the others.
 
-    An executor is a context manager. On exit it ends all workers; after a `KeyboardInterrupt` it kills them. Each
-    submitted trial causes exactly one `LeasedElsewhere`, `Finished` or `WorkerDied`. `Started` precedes `Finished`,
-    unless the worker could not acquire the lease. The progress of a trial is in its folder, not in events.
+    An executor is a context manager. On exit it ends all workers, unless a scheduler keeps them (`--detach`); after a
+    `KeyboardInterrupt` it kills them. Each submitted trial causes exactly one `LeasedElsewhere`, `Finished` or
+    `WorkerDied`. `Started` precedes `Finished`, unless the worker could not acquire the lease. The progress of a trial
+    is in its folder, not in events.
     """
 
     def __enter__(self) -> Self: ...
@@ -158,10 +159,10 @@ class Executor(Protocol):
         """Provide exactly this many workers, and return without waiting until they are ready.
 
         It is called before the first `calibrate` or `submit`, and may be called again with other numbers while no
-        submitted trial is unfinished. Missing workers are started, and surplus ones end. The worker that has answered
-        `inspect` and `prepare` stays, with the new number of threads, because it has loaded model and data. Afterwards
-        `capacity` returns `workers`. An executor with a fixed number of workers, such as `inline`, ignores the
-        arguments.
+        submitted trial is unfinished. Missing workers are started, and surplus ones end. If a worker of this machine
+        has answered `inspect` and `prepare`, it stays, with the new number of threads, because it has loaded model and
+        data. Afterwards `capacity` returns `workers`. An executor that declares `most_workers=1`, such as `inline`,
+        ignores the arguments.
 
         Args:
             workers: number of trials that run in parallel, 1 or more.
