@@ -30,7 +30,7 @@ _WORK_PREFIX, _WORK_LOCK = "neftune-trial-", "lock"
 
 
 @dataclass(frozen=True)
-class Piece:
+class FilePiece:
     """A part of one file. The pieces of a unit follow each other, and it is complete with the last one."""
 
     unit: str
@@ -68,9 +68,9 @@ def work_folder() -> Iterator[Path]:
         os.close(lock)
 
 
-def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+def batches(pieces: Iterable[FilePiece]) -> Iterator[list[FilePiece]]:
     """Yield the pieces in lists of a limited number of bytes."""
-    batch: list[Piece] = []
+    batch: list[FilePiece] = []
     for piece in pieces:
         batch.append(piece)
         if sum(len(one.data) for one in batch) >= PIECE_BYTES:
@@ -80,7 +80,7 @@ def batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
         yield batch
 
 
-def files_to_resume(folder: TrialFolder) -> Iterator[Piece]:
+def files_to_resume(folder: TrialFolder) -> Iterator[FilePiece]:
     """Yield the files from which a trial resumes: state, log, metrics and the newest intact checkpoint."""
     for name in (STATE_FILE, folder.log_path.name, METRICS_FILE):
         if (folder.path / name).exists():
@@ -89,7 +89,7 @@ def files_to_resume(folder: TrialFolder) -> Iterator[Piece]:
         yield from _folder_pieces(checkpoint.path, _checkpoint_unit(checkpoint.path))
 
 
-def write_copy(folder: TrialFolder, pieces: Iterable[Piece]) -> None:
+def write_copy(folder: TrialFolder, pieces: Iterable[FilePiece]) -> None:
     """Create a copy of a trial's folder from pieces."""
     folder.path.mkdir(parents=True)
     for piece in pieces:
@@ -111,7 +111,7 @@ class ChangedFiles:
         self._times: dict[str, int] = {}
         self._checkpoint = self._newest_checkpoint()
 
-    def so_far(self) -> Iterator[Piece]:
+    def so_far(self) -> Iterator[FilePiece]:
         """Yield the changes while the trial runs."""
         yield from self._replaced(SPEC_FILE)
         yield from self._grown(METRICS_FILE)
@@ -119,7 +119,7 @@ class ChangedFiles:
         yield from self._new_checkpoint()
         yield from self._replaced(STATE_FILE)
 
-    def at_the_end(self) -> Iterator[Piece]:
+    def at_the_end(self) -> Iterator[FilePiece]:
         """Yield the changes after the end of the trial: if it has a record, all results and the record last."""
         if not (self._folder.path / RECORD_FILE).exists():
             yield from self.so_far()
@@ -132,7 +132,7 @@ class ChangedFiles:
         for name in (METRICS_FILE, *results, RECORD_FILE, STATE_FILE):
             yield from _file_pieces(self._folder.path / name, name)
 
-    def _replaced(self, name: str) -> Iterator[Piece]:
+    def _replaced(self, name: str) -> Iterator[FilePiece]:
         """Yield a file that is always replaced as a whole, if it has changed."""
         with suppress(FileNotFoundError):
             changed = (self._folder.path / name).stat().st_mtime_ns
@@ -140,7 +140,7 @@ class ChangedFiles:
                 self._times[name] = changed
                 yield from _file_pieces(self._folder.path / name, name)
 
-    def _grown(self, name: str) -> Iterator[Piece]:
+    def _grown(self, name: str) -> Iterator[FilePiece]:
         """Yield what was appended to a file, or the whole file if it was replaced."""
         path = self._folder.path / name
         if (now := _inode_and_size(path)) is None:
@@ -151,7 +151,7 @@ class ChangedFiles:
             is_same = before is not None and before[0] == now[0] and before[1] <= now[1]
             yield from _file_pieces(path, name, before[1] if before and is_same else 0, now[1])
 
-    def _new_checkpoint(self) -> Iterator[Piece]:
+    def _new_checkpoint(self) -> Iterator[FilePiece]:
         """Yield the newest checkpoint if it is new, or a unit without a file if all have been removed."""
         newest = self._newest_checkpoint()
         if newest == self._checkpoint:
@@ -159,7 +159,7 @@ class ChangedFiles:
         if newest is None:
             if not (self._folder.path / RECORD_FILE).exists():  # the record precedes the removal of the checkpoints
                 self._checkpoint = None
-                yield Piece("checkpoints", b"")
+                yield FilePiece("checkpoints", b"")
         elif self._linked(newest[0]):
             self._checkpoint = newest
             yield from _folder_pieces(self._staging, _checkpoint_unit(newest[0]))
@@ -182,7 +182,7 @@ class ChangedFiles:
         return True
 
 
-def receive(leased: LeasedTrial, pieces: Iterable[Piece]) -> None:
+def receive(leased: LeasedTrial, pieces: Iterable[FilePiece]) -> None:
     """Write changes of a copy into the original. A unit whose last piece does not arrive has no effect.
 
     Raises:
@@ -193,7 +193,7 @@ def receive(leased: LeasedTrial, pieces: Iterable[Piece]) -> None:
         _receive_unit(leased, piece, chain([piece], () if piece.is_last else _rest(stream)))
 
 
-def _receive_unit(leased: LeasedTrial, first: Piece, pieces: Iterable[Piece]) -> None:
+def _receive_unit(leased: LeasedTrial, first: FilePiece, pieces: Iterable[FilePiece]) -> None:
     name = first.unit
     if name == "checkpoints":
         leased.drop_checkpoints()
@@ -209,7 +209,7 @@ def _receive_unit(leased: LeasedTrial, first: Piece, pieces: Iterable[Piece]) ->
         leased.write_copied(name, b"".join(piece.data for piece in pieces))
 
 
-def _rest(stream: Iterator[Piece]) -> Iterator[Piece]:
+def _rest(stream: Iterator[FilePiece]) -> Iterator[FilePiece]:
     """Yield the pieces up to the last one of the unit.
 
     Raises:
@@ -222,19 +222,19 @@ def _rest(stream: Iterator[Piece]) -> Iterator[Piece]:
     raise EOFError("The last piece of a file did not arrive.")
 
 
-def _write_pieces(folder: Path, pieces: Iterable[Piece]) -> None:
+def _write_pieces(folder: Path, pieces: Iterable[FilePiece]) -> None:
     for piece in pieces:
         _write_piece(folder / piece.file, piece)
 
 
-def _write_piece(path: Path, piece: Piece) -> None:
+def _write_piece(path: Path, piece: FilePiece) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("r+b" if piece.offset else "wb") as file:
         file.seek(piece.offset)
         file.write(piece.data)
 
 
-def _folder_pieces(folder: Path, unit: str) -> Iterator[Piece]:
+def _folder_pieces(folder: Path, unit: str) -> Iterator[FilePiece]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     for path in files:
         yield from _file_pieces(path, unit, file=str(path.relative_to(folder)), is_last=path == files[-1])
@@ -242,7 +242,7 @@ def _folder_pieces(folder: Path, unit: str) -> Iterator[Piece]:
 
 def _file_pieces(
     path: Path, unit: str, start: int = 0, end: int | None = None, *, file: str = "", is_last: bool = True
-) -> Iterator[Piece]:
+) -> Iterator[FilePiece]:
     """Yield the content of a file between two offsets. An empty one has one piece."""
     with path.open("rb") as content:
         end = os.fstat(content.fileno()).st_size if end is None else end
@@ -250,7 +250,7 @@ def _file_pieces(
         while True:
             data = content.read(min(PIECE_BYTES, end - start))
             ends = not data or start + len(data) >= end
-            yield Piece(unit, data, file, start, is_last=is_last and ends)
+            yield FilePiece(unit, data, file, start, is_last=is_last and ends)
             start += len(data)
             if ends:
                 return

@@ -26,7 +26,7 @@ class ForkedProcess:
     def __init__(
         self, forks: Forks, command: Sequence[str], *, stderr: IO[bytes], env: Mapping[str, str], **pipes: object
     ) -> None:
-        assert pipes == {"stdin": PIPE, "stdout": PIPE, "bufsize": 0, "start_new_session": True}
+        assert pipes == {"stdin": PIPE, "stdout": PIPE, "bufsize": 0, "cwd": None, "start_new_session": True}
         worker, arguments = command[: len(worker_process.COMMAND)], command[len(worker_process.COMMAND) :]
         assert tuple(worker) == worker_process.COMMAND
         (their_stdin, stdin), (stdout, their_stdout) = os.pipe(), os.pipe()

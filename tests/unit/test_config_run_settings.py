@@ -175,7 +175,7 @@ def test_resources_of_a_trial_are_whole_or_a_fraction_of_one(number: float, monk
 
 def test_two_executors_may_read_the_same_option() -> None:
     for name in ("first", "second"):
-        register_executor(ExecutorDeclaration(name, "for this test", make=lambda **_: None, settings=("address",)))  # type: ignore[arg-type, return-value]
+        register_executor(ExecutorDeclaration(name, "for this test", make=lambda **_: None, settings=("address",)))  # type: ignore[arg-type]
     try:
         assert sweep_settings({**DEFAULTS, "executor": "first", "address": "a"}).executor_settings == {"address": "a"}
         assert sweep_settings({**DEFAULTS, "executor": "second", "address": "a"}).executor_settings == {"address": "a"}

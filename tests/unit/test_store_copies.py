@@ -171,5 +171,5 @@ def test_copy_without_any_file_is_a_new_trial(tmp_path: Path) -> None:
     assert files(TrialFolder(tmp_path / "b")) == {}
 
 
-def _nothing() -> Iterator[copies.Piece]:
+def _nothing() -> Iterator[copies.FilePiece]:
     yield from ()

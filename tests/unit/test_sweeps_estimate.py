@@ -281,4 +281,4 @@ def test_evaluation_fields_that_are_set_are_kept() -> None:
     given = {"max_length": 77, "max_new_tokens": 7, "repetition_penalty": 1.5, "decoding": "transformers"}
     given["curve_examples"], given["probe_examples"] = 3, 5
     found = resolved_evaluation(resolve_sweep(None, {"evaluation": given}), GENERATION)
-    assert found.model_dump() == given
+    assert found.model_dump() == {**given, "lm_eval": None}

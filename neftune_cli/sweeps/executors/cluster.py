@@ -171,7 +171,11 @@ class ClusterExecutor:
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
         """Load model and data on a node."""
         values = [to_json(trial) for trial in trials]
-        request = {"request": "prepare", "trials": values, "inputs": _local_inputs(trials[0])}
+        request = {
+            "request": "prepare",
+            "trials": values,
+            "inputs": [one for trial in trials[:1] for one in _local_inputs(trial)],
+        }
         (preparation,) = self._ask("prepare", request, Preparation)
         return preparation
 

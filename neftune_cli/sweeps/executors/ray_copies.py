@@ -14,7 +14,7 @@ from typing import Any
 
 from neftune_cli.errors import LeaseLost
 from neftune_cli.store import LeasedTrial
-from neftune_cli.store.copies import Piece, batches, files_to_resume, receive
+from neftune_cli.store.copies import FilePiece, batches, files_to_resume, receive
 from neftune_cli.sweeps.executors import Finished, LeasedElsewhere
 from neftune_cli.sweeps.executors.cluster import ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage, message_of
@@ -115,7 +115,7 @@ class CopiedTrial:
             leased.remove_earlier_results()
             return self._receive(leased, self._submit(leased))
 
-    def _submit(self, leased: LeasedTrial) -> Iterator[list[Piece] | WorkerMessage]:
+    def _submit(self, leased: LeasedTrial) -> Iterator[list[FilePiece] | WorkerMessage]:
         """Start the task, and yield what it sends."""
         ray = ray_library()
         folder, request = leased.folder, {**self._task.request, "manifest": self._sweep.manifest()}
@@ -133,7 +133,7 @@ class CopiedTrial:
             self._has_started = True
             yield message
 
-    def _receive(self, leased: LeasedTrial, messages: Iterator[list[Piece] | WorkerMessage]) -> WorkerMessage:
+    def _receive(self, leased: LeasedTrial, messages: Iterator[list[FilePiece] | WorkerMessage]) -> WorkerMessage:
         """Write what the task sends, and return its last event."""
         answer: list[WorkerMessage] = []
         receive(leased, _pieces(messages, answer))
@@ -142,7 +142,7 @@ class CopiedTrial:
         return answer[0]
 
 
-def _pieces(messages: Iterator[list[Piece] | WorkerMessage], answer: list[WorkerMessage]) -> Iterator[Piece]:
+def _pieces(messages: Iterator[list[FilePiece] | WorkerMessage], answer: list[WorkerMessage]) -> Iterator[FilePiece]:
     """Yield the pieces in messages, and keep the message that is an event."""
     for message in messages:
         if isinstance(message, list):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.store.copies import ChangedFiles, Piece, batches, work_folder, write_copy
+from neftune_cli.store.copies import ChangedFiles, FilePiece, batches, work_folder, write_copy
 from neftune_cli.sweeps.executors.messages import WorkerMessage, failure_in, to_json
 from neftune_cli.sweeps.executors.node import NodeWorker, threads_of_node
 from neftune_cli.sweeps.failures import DISK_KINDS, Failure
@@ -43,7 +43,7 @@ def answer_with_copies(
     name: str,
     files: list[Any],
     stop_requested: Callable[[], bool],
-) -> Iterator[list[Piece] | WorkerMessage]:
+) -> Iterator[list[FilePiece] | WorkerMessage]:
     """Run a trial in a temporary folder of this node. Yield the changes of its files, and its last event at the end.
 
     Args:
