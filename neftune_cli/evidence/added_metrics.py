@@ -98,6 +98,12 @@ def with_item_metric(
     )
 
 
+def with_trial_metric(evidence: Evidence, metric: Metric, values: Mapping[str, float]) -> Evidence:
+    """Return the evidence with a metric that has one value for each trial id, and none for the trials without one."""
+    trials = (replace(one, scores={**one.scores, metric.key: values.get(one.trial)}) for one in evidence.trials)
+    return replace(evidence, trials=tuple(trials), metrics={**evidence.metrics, metric.key: metric})
+
+
 def _item_values(one: TrialResponses, values: Mapping[str, float], shared: set[str]) -> ItemValues:
     rows = [response for response in one.responses if response.example in shared]
     numbers = np.array([values[response.example] for response in rows], dtype=np.float64)

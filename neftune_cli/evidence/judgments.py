@@ -8,9 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
-from neftune_cli.evidence.added_metrics import TrialResponses, only_sweep, stored_responses, with_item_metric
+from neftune_cli.evidence.added_metrics import (
+    TrialResponses,
+    only_sweep,
+    stored_responses,
+    with_item_metric,
+    with_trial_metric,
+)
+from neftune_cli.evidence.length_control import length_controlled_win_rate
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 
@@ -20,6 +29,11 @@ JUDGE_SCORE = Metric(
 )
 JUDGE_WIN_RATE = Metric(
     *("judge_win_rate", "Judge win rate", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES), stored=False
+)
+LENGTH_CONTROLLED = Metric(
+    *("judge_win_rate_lc", "Judge win rate at equal length", "0 to 1", "higher", 3, Margin(0.02), HELD_OUT_RESPONSES),
+    per_item=False,
+    stored=False,
 )
 CSV_COLUMNS = ("id", "arm", "seed", "score")
 _TIES, _FIRST, _SECOND = (0.0, 1.5), 1.0, 2.0
@@ -37,6 +51,8 @@ class _Verdicts:
 
     path: Path
     scores: ItemScores = field(default_factory=dict)
+    lengths: ItemScores = field(default_factory=dict)
+    """Length of the judged response minus that of the reference, in characters, where an annotation has both."""
     problems: list[Problem] = field(default_factory=list)
 
     def refuse(self, line: int, what: str, fix: str) -> None:
@@ -81,7 +97,22 @@ def with_judgments(evidence: Sequence[Evidence], path: Path) -> list[Evidence]:
         raise UsageError(Problem(f"--judge-results {path} has no rating.", _FIX))
     metric = JUDGE_WIN_RATE if is_json else JUDGE_SCORE
     judged = with_item_metric(sweep, metric, responses, verdicts.scores, str(path))
+    if is_json:
+        judged = with_trial_metric(judged, LENGTH_CONTROLLED, _length_controlled(judged, verdicts.lengths))
     return [judged if one is sweep else one for one in evidence]
+
+
+def _length_controlled(judged: Evidence, lengths: ItemScores) -> dict[str, float]:
+    """Return trial id to win rate at equal length, for the trials whose lengths are all known."""
+    rates = {}
+    for trial in judged.trials:
+        wins, of_trial = trial.items.get(JUDGE_WIN_RATE.key), lengths.get(trial.trial, {})
+        if wins is None or not set(wins.items) <= of_trial.keys():
+            continue
+        differences = np.array([of_trial[item] for item in wins.items], dtype=np.float64)
+        if (rate := length_controlled_win_rate(wins.values, differences)) is not None:
+            rates[trial.trial] = rate
+    return rates
 
 
 def _read_csv(text: str, responses: Sequence[TrialResponses], verdicts: _Verdicts) -> None:
@@ -138,6 +169,10 @@ def _read_annotations(text: str, responses: Sequence[TrialResponses], verdicts: 
             verdicts.refuse(line, "the instruction is no held-out prompt of the sweep", fix)
             continue
         _add_preference(annotation.get("preference"), line, trial.trial, examples, verdicts)
+        theirs, own = annotation.get("output_1"), annotation.get("output_2")
+        if isinstance(theirs, str) and isinstance(own, str):
+            difference = float(len(own) - len(theirs))
+            verdicts.lengths.setdefault(trial.trial, {}).update(dict.fromkeys(examples, difference))
     if len(opponents) > 1:
         (first, _), (other, line), *_ = opponents.items()
         fix = "Judge all outputs against the same reference outputs."

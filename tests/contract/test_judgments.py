@@ -118,7 +118,10 @@ def test_annotations_of_alpaca_eval_become_win_rates(sweep: SweepFolder, neftune
     Path("annotations.json").write_text(json.dumps(annotations, indent=2))
     trials = trials_with("annotations.json")
     assert trials["alpha=5", 0].scores["judge_win_rate"] == pytest.approx((1 + 0.5 + 0.5 + 0.25) / 4)
-    assert trials["alpha=0", 0].scores["judge_win_rate"] == 0
+    assert trials["alpha=0", 0].scores["judge_win_rate"] == trials["alpha=0", 0].scores["judge_win_rate_lc"] == 0
+    rate = trials["alpha=5", 0].scores["judge_win_rate_lc"]
+    assert rate is not None
+    assert 0 < rate < 1
     told = neftune("compare", "out", "--judge-results", "annotations.json", "--metric", "judge_win_rate")
     assert "annotations.json has no value for 6 of 35 responses" in told.err
 
