@@ -7,8 +7,11 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.records import SCHEMA_VERSION, Record
@@ -183,9 +186,14 @@ def read_lines(path: Path, kind: type[RecordType]) -> list[RecordType]:
     except FileNotFoundError:
         return []
     try:
-        return [kind.model_validate_json(line) for line in lines]
+        return _list_of(kind).validate_json(b"[" + b",".join(lines) + b"]")  # much faster than line by line
     except ValueError:
         raise damaged_file(path) from None
+
+
+@cache
+def _list_of(kind: type[RecordType]) -> TypeAdapter[list[RecordType]]:
+    return TypeAdapter(list[kind])  # type: ignore[valid-type]
 
 
 def json_lines(records: Sequence[Record], *, exclude_none: bool = False) -> str:
