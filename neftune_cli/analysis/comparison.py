@@ -8,9 +8,9 @@ from statistics import fmean, stdev
 
 from neftune_cli.analysis.alignment import TrialsByArm, align, measured_seeds
 from neftune_cli.analysis.best_arm import best_arm_gain
+from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.learning import check_learning
-from neftune_cli.analysis.looks import Design, MetricAssessment
 from neftune_cli.analysis.notes import comparison_notes, plan_departures
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.paper_claims import examine_claims
@@ -56,7 +56,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     margin = declared.margin(metrics[planned], first, baseline, base_scores)
     looks = design.taken(metrics[planned], margin.size)
     assessed = {key: design.assess(metric, options.margins[key].size, looks) for key, metric in metrics.items()}
-    studied = design.studied(looks)
+    studied = design.trials_studied(looks)
     departures = tuple(plan_departures(evidence, design, metrics[primary], metrics[planned]))
     stopping = _early_stopping(studied, design, looks, metrics, options)
     return Comparison(

@@ -80,7 +80,7 @@ def _going_on(work: ExecutablePlan) -> tuple[str, ...]:
 
     An arm without an assessment gets no further seeds: a trial diverged, or all trials failed.
     """
-    from neftune_cli.analysis.looks import DECIDED
+    from neftune_cli.analysis.design import DECIDED
     from neftune_cli.reporting.reports import compare_sweep
 
     try:
