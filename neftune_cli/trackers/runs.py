@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from neftune_cli.analysis.compared_evidence import compare_sweep
 from neftune_cli.config.run_settings import Tracking
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.records import CurvePoint, scores_of
 from neftune_cli.reporting.columns import exported_assessment
-from neftune_cli.reporting.reports import compare_sweep
 from neftune_cli.store import SweepFolder
 from neftune_cli.trackers import TrackedRun, make_tracker
 from neftune_cli.trackers.factors import circumstances, factors, finite
