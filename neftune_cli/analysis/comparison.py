@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
 
-from neftune_cli.analysis.alignment import TrialsByArm, align, measured_seeds
+from neftune_cli.analysis.alignment import TrialsByArm, align, first_trial, measured_seeds
+from neftune_cli.analysis.arm_details import recipe_details
 from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.early_stopping import early_stopping
@@ -14,7 +15,6 @@ from neftune_cli.analysis.learning import check_learning
 from neftune_cli.analysis.notes import comparison_notes, plan_departures
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.paper_claims import examine_claims
-from neftune_cli.analysis.paper_claims.claim_data import first_trial, recipe_details
 from neftune_cli.analysis.planning import Outlook, outlook
 from neftune_cli.analysis.precision import Precision, precision
 from neftune_cli.analysis.results import (

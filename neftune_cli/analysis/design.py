@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align
+from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, slope_weights
 from neftune_cli.analysis.multiplicity import simes
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.paper_claims.noise_effects import slope_weights
 from neftune_cli.analysis.results import Assessment, Contrast, ContrastName, Interval, NoiseTest, Role
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
 from neftune_cli.analysis.verdicts import Looks, assess, is_testable
