@@ -15,8 +15,8 @@ from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Executor
+from neftune_cli.sweeps.measurement_cache import CalibratedRecipe, Remembered, calibration_key, recall, remember
 from neftune_cli.sweeps.plan import Plan, trial_folder
-from neftune_cli.sweeps.remembered import CalibratedRecipe, Remembered, calibration_key, recall, remember
 from neftune_cli.sweeps.resources import WorkerAllocation
 from neftune_cli.training.cost import CALIBRATION_SECONDS, Calibration, recipe_key
 from neftune_cli.training.cost import MEASURED as COMPLETE
