@@ -193,8 +193,9 @@ def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
 
 
 def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> Problem:
+    ids = f"{first.trial_id} and {second.trial_id}"
     return Problem(
-        f"Sweep '{sweep}' has two trials of arm '{first.arm}', seed {first.seed}: {first.trial} and {second.trial}.",
+        f"Sweep '{sweep}' has two trials of arm '{first.arm}', seed {first.seed}: {ids}.",
         "They differ in more than the seed. Move the trial that does not belong to the sweep out of its folder.",
     )
 

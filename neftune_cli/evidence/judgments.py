@@ -118,7 +118,7 @@ def _read_row(row: Mapping[str, str], line: int, responses: Sequence[TrialRespon
     if score is None:
         fix = "Use a number, or leave the score empty."
         return verdicts.refuse(line, f"the score {row['score']!r} is not a finite number", fix)
-    return verdicts.add(line, of_seed[0].trial, row["id"], score)
+    return verdicts.add(line, of_seed[0].trial_id, row["id"], score)
 
 
 def _read_annotations(text: str, responses: Sequence[TrialResponses], verdicts: _Verdicts) -> None:
@@ -137,7 +137,7 @@ def _read_annotations(text: str, responses: Sequence[TrialResponses], verdicts: 
             fix = "Judge the files that `neftune export --to alpaca-eval` writes."
             verdicts.refuse(line, "the instruction is no held-out prompt of the sweep", fix)
             continue
-        _add_preference(annotation.get("preference"), line, trial.trial, examples, verdicts)
+        _add_preference(annotation.get("preference"), line, trial.trial_id, examples, verdicts)
     if len(opponents) > 1:
         (first, _), (other, line), *_ = opponents.items()
         fix = "Judge all outputs against the same reference outputs."

@@ -129,7 +129,7 @@ def _responses(evidence: Evidence, seed: int | None) -> dict[str, list[Generatio
     found: dict[str, list[Generation]] = {}
     for trial in evidence.trials:
         if trial.is_base or trial.seed == seed:
-            places = (folder.trial(trial.trial, trial.arm, trial.seed) for folder in folders)
+            places = (folder.trial(trial.trial_id, trial.arm, trial.seed) for folder in folders)
             responses = next((responses for place in places if (responses := place.generations())), [])
             found |= {BASE_ARM if trial.is_base else trial.arm: responses} if responses else {}
     return found
