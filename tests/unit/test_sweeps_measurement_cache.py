@@ -25,7 +25,7 @@ from neftune_cli.sweeps.measurement_cache import (
 )
 from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.resources import WorkerAllocation
-from neftune_cli.training.cost import CALIBRATION_SECONDS, MEASURED, Calibration, recipe_key
+from neftune_cli.training.cost import CALIBRATION_SECONDS, FULLY_MEASURED, Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 
 GIB = 1 << 30
@@ -60,7 +60,7 @@ class FixedExecutor:
             steps_per_epoch=10,
             tokens_per_epoch=500,
             peak_memory=self.peak,
-            uncertainty=MEASURED if seconds >= self.needed else 2.0,
+            uncertainty=FULLY_MEASURED if seconds >= self.needed else 2.0,
             seconds=min(seconds, self.needed),
         )
         return [one] * self.started[0]
