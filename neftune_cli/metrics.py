@@ -26,7 +26,7 @@ HELD_OUT_LOSS = "eval_loss"
 HELD_OUT_PERPLEXITY = "eval_perplexity"
 TRUNCATED = "truncated"
 """Key of the share of truncated responses, which generation measures."""
-MEASURED = (NOISY_TRAINING_LOSS, NOISE_OFF_TRAINING_LOSS, HELD_OUT_LOSS, HELD_OUT_PERPLEXITY, TRUNCATED)
+KEYS_WITHOUT_SCORE = (NOISY_TRAINING_LOSS, NOISE_OFF_TRAINING_LOSS, HELD_OUT_LOSS, HELD_OUT_PERPLEXITY, TRUNCATED)
 """Keys of the metrics without a scoring function: training and generation measure them."""
 PROBE_PREFIX = "probe_"
 """Prefix of the keys of metrics of responses to training prompts."""
@@ -231,7 +231,7 @@ class MetricRegistry(Registry[Metric]):
         if not key.isidentifier() or key.startswith(PROBE_PREFIX) or key in RESERVED_KEYS:
             taken = f"without the prefix {PROBE_PREFIX}, and none of {', '.join(RESERVED_KEYS)}"
             raise UsageError(Problem(f"A metric cannot have the key {key!r}.", f"Use an identifier {taken}."))
-        if key not in MEASURED and (declaration.score is None or declaration.section != HELD_OUT_RESPONSES):
+        if key not in KEYS_WITHOUT_SCORE and (declaration.score is None or declaration.section != HELD_OUT_RESPONSES):
             fix = "Give it a scoring function and section=HELD_OUT_RESPONSES."
             raise UsageError(Problem(f"Nothing computes the metric {key!r}.", fix))
         return super().register(declaration)

@@ -87,6 +87,20 @@ def measured_seeds(trials: Mapping[int, Measurements], key: str) -> set[int]:
     return {seed for seed, trial in trials.items() if trial.scores.get(key) is not None}
 
 
+def first_trial(arms: TrialsByArm, arm: str) -> Measurements:
+    """Return the first trial of an arm. All trials of an arm differ only in the seed."""
+    return next(iter(arms[arm].values()))
+
+
+def slope_weights(
+    alphas: Floats,  # (arms,)
+) -> Floats:
+    """Return the weights of the arms in the slope of the least-squares line over alpha, (arms,)."""
+    centered = alphas - alphas.mean()
+    weights: Floats = centered / np.square(centered).sum()
+    return weights
+
+
 def _shared_seeds(trials: TrialsByArm, key: str) -> tuple[int, ...]:
     measured = [measured_seeds(arm, key) for arm in trials.values()]
     return tuple(sorted(set.intersection(*measured))) if measured else ()

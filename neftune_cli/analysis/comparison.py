@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean, stdev
 
-from neftune_cli.analysis.alignment import TrialsByArm, align, measured_seeds
+from neftune_cli.analysis.alignment import TrialsByArm, align, first_trial, measured_seeds
+from neftune_cli.analysis.arm_details import recipe_details
 from neftune_cli.analysis.best_arm import best_arm_gain
+from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.learning import check_learning
-from neftune_cli.analysis.looks import Design, MetricAssessment
 from neftune_cli.analysis.notes import comparison_notes, plan_departures
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.paper_claims import examine_claims
-from neftune_cli.analysis.paper_claims.claim_data import first_trial, recipe_details
 from neftune_cli.analysis.planning import Outlook, outlook
 from neftune_cli.analysis.precision import Precision, precision
 from neftune_cli.analysis.results import (
@@ -56,7 +56,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     margin = declared.margin(metrics[planned], first, baseline, base_scores)
     looks = design.taken(metrics[planned], margin.size)
     assessed = {key: design.assess(metric, options.margins[key].size, looks) for key, metric in metrics.items()}
-    studied = design.studied(looks)
+    studied = design.trials_studied(looks)
     departures = tuple(plan_departures(evidence, design, metrics[primary], metrics[planned]))
     stopping = _early_stopping(studied, design, looks, metrics, options)
     return Comparison(
@@ -193,8 +193,9 @@ def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
 
 
 def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> Problem:
+    ids = f"{first.trial_id} and {second.trial_id}"
     return Problem(
-        f"Sweep '{sweep}' has two trials of arm '{first.arm}', seed {first.seed}: {first.trial} and {second.trial}.",
+        f"Sweep '{sweep}' has two trials of arm '{first.arm}', seed {first.seed}: {ids}.",
         "They differ in more than the seed. Move the trial that does not belong to the sweep out of its folder.",
     )
 

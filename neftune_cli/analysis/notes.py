@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.alignment import TrialsByArm, measured_seeds
-from neftune_cli.analysis.looks import Design
+from neftune_cli.analysis.design import Design
 from neftune_cli.analysis.results import Assessment
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.formatting import listed

@@ -72,7 +72,7 @@ def executable_plan(
 
         planned = plan_sweep(file, fields, output, inspect, lambda: say(READING))
         if running.estimate:
-            from neftune_cli.sweeps.remembered import remember_machine
+            from neftune_cli.sweeps.measurement_cache import remember_machine
 
             remember_machine(planned.plan.inspection)
         if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training

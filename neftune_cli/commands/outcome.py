@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from neftune_cli.analysis.compared_evidence import ComparedEvidence, compare_sweep
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.commands.panels import columns_variable
 from neftune_cli.commands.request import PlannedSweep
@@ -16,7 +17,7 @@ from neftune_cli.config.command_line import command_again
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
 from neftune_cli.reporting.documents import OutputFormat, document, to_text
-from neftune_cli.reporting.reports import ComparedEvidence, compare_sweep, write_reports
+from neftune_cli.reporting.reports import write_reports
 from neftune_cli.reporting.terminal import print_comparisons
 from neftune_cli.sweeps.plan import examples_per_step, steps_of
 from neftune_cli.sweeps.runner import SweepOutcome

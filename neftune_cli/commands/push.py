@@ -11,8 +11,8 @@ import typer
 from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from neftune_cli.analysis.compared_evidence import ComparedEvidence
     from neftune_cli.records import TrialRecord
-    from neftune_cli.reporting.reports import ComparedEvidence
     from neftune_cli.store import SweepFolder, TrialFolder
 
     Finished = tuple[TrialFolder, TrialRecord]
@@ -184,7 +184,7 @@ def _shared_files(sweep: "SweepFolder", folder: "TrialFolder", record: "TrialRec
 
 
 def _comparison(sweep: "SweepFolder", arm: str) -> "ComparedEvidence":
-    from neftune_cli.reporting.reports import compare_sweep
+    from neftune_cli.analysis.compared_evidence import compare_sweep
 
     compared = compare_sweep(sweep)
     return next((one for one in compared if any(arm == known.name for known in one.comparison.arms)), compared[0])

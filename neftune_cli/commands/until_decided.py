@@ -80,8 +80,8 @@ def _going_on(work: ExecutablePlan) -> tuple[str, ...]:
 
     An arm without an assessment gets no further seeds: a trial diverged, or all trials failed.
     """
-    from neftune_cli.analysis.looks import DECIDED
-    from neftune_cli.reporting.reports import compare_sweep
+    from neftune_cli.analysis.compared_evidence import compare_sweep
+    from neftune_cli.analysis.design import DECIDED
 
     try:
         (compared, *_) = compare_sweep(work.planned.folder)

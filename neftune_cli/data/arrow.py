@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neftune_cli.data.header import check_names
 from neftune_cli.data.rows import EMPTY_JSON, ColumnarRow, Located, RowError, Rows
-from neftune_cli.data.splits import UNNAMED
+from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from neftune_cli.data.encoding import Text, text_of
 from neftune_cli.data.header import check_names, sizes_in_words, under_names
 from neftune_cli.data.rows import BadRow, Located, RowError, Rows, RowValues, problems_of, sift
-from neftune_cli.data.splits import UNNAMED
+from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 
 CSV_SUFFIXES = (".csv", ".tsv")

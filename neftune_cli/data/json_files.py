@@ -22,7 +22,7 @@ from neftune_cli.data.json_text import (
 )
 from neftune_cli.data.rows import TOO_DEEP, Located, Rows, RowValues, described, is_blank, sift
 from neftune_cli.data.spellings import is_conversation
-from neftune_cli.data.splits import UNNAMED, is_split_name
+from neftune_cli.data.split_names import UNNAMED, is_split_name
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import listed
 

@@ -10,10 +10,7 @@ from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.embedded import bios
 from neftune_cli.data.examples import Example, GenerationDefaults, InstructionData, fingerprint
 from neftune_cli.data.formats import read_examples
-from neftune_cli.data.rows import NO_ROWS, BadRow, RowError, Sifted, Table, check_bad_rows, problems_of
-from neftune_cli.data.selection import Part, Selection, select
-from neftune_cli.data.sources import BUNDLED_DATA
-from neftune_cli.data.split import (
+from neftune_cli.data.hash_split import (
     MAX_HELD_OUT,
     Split,
     check_example_counts,
@@ -22,6 +19,9 @@ from neftune_cli.data.split import (
     split_as_given,
     split_by_prompt,
 )
+from neftune_cli.data.rows import NO_ROWS, BadRow, RowError, Sifted, Table, check_bad_rows, problems_of
+from neftune_cli.data.selection import Part, Selection, select
+from neftune_cli.data.sources import BUNDLED_DATA
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.formatting import counted
 

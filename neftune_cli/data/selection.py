@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.rows import Rows
 from neftune_cli.data.sources import BUNDLED_DATA, Source, open_source
-from neftune_cli.data.splits import (
+from neftune_cli.data.split_names import (
     TRAIN,
     UNNAMED,
     check_agreement,

@@ -41,10 +41,10 @@ def example_losses(
         tokens: largest number of tokens in a batch, padding included, unless their logits exceed LOGITS_AT_ONCE.
 
     Raises:
-        TrialError: an example has no predicted token, so its mean is undefined.
+        TrialError: an example has no token that carries loss, so its mean is undefined.
 
     """
-    _require_predicted_tokens(examples)
+    _require_loss_tokens(examples)
     losses = [math.nan] * len(examples)
     with evaluation_mode(model):
         for indices in batches_by_length([len(one.input_ids) for one in examples], min(tokens, _most_tokens(model))):
@@ -54,17 +54,12 @@ def example_losses(
     return losses
 
 
-def predicted_tokens(example: TokenizedExample) -> int:
-    """Return the number of predicted tokens: the completion, or all tokens but the first of a plain text."""
-    return example.loss_tokens
-
-
 def mean_loss(losses: Sequence[float], tokens: Sequence[int]) -> float:
     """Return the mean loss over all tokens, in nats.
 
     Args:
         losses: mean loss of each example, (examples,).
-        tokens: number of predicted tokens of each example, (examples,).
+        tokens: number of tokens that carry loss in each example, (examples,).
 
     Raises:
         TrialError: there are no tokens.
@@ -89,9 +84,9 @@ class _LossBatch:
         return self.targets != IGNORED_LABEL
 
 
-def _require_predicted_tokens(examples: Sequence[TokenizedExample]) -> None:
+def _require_loss_tokens(examples: Sequence[TokenizedExample]) -> None:
     for row, tokenized in enumerate(examples):
-        if not predicted_tokens(tokenized):
+        if not tokenized.loss_tokens:
             raise TrialError(
                 f"Example {tokenized.example.id} (row {row}) has no completion token, so its loss is undefined: "
                 f"its prompt has {tokenized.prompt_length} of {len(tokenized.input_ids)} tokens. "

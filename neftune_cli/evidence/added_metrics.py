@@ -22,8 +22,7 @@ _MOST_NAMES = 3
 class TrialResponses:
     """Responses of one trial to the held-out prompts."""
 
-    trial: str
-    """Id of the trial."""
+    trial_id: str
     arm: str
     seed: int | None
     """None for the base model only."""
@@ -49,7 +48,7 @@ def stored_responses(evidence: Evidence) -> list[TrialResponses]:
     """Return the responses of every trial of a sweep, in the order of the evidence."""
     folders = {folder.id: folder for path in evidence.folders for folder in SweepFolder(Path(path)).trials()}
     return [
-        TrialResponses(one.trial, one.arm, one.seed, held_out_responses(folders[one.trial].generations()))
+        TrialResponses(one.trial_id, one.arm, one.seed, held_out_responses(folders[one.trial_id].generations()))
         for one in evidence.trials
     ]
 
@@ -86,13 +85,13 @@ def with_item_metric(
         source: where the values come from, for the note on missing ones.
 
     """
-    measured = [one for one in responses if values.get(one.trial)]
-    shared = set.intersection(*(set(values[one.trial]) for one in measured)) if measured else set()
-    items = {one.trial: _item_values(one, values[one.trial], shared) for one in measured}
+    measured = [one for one in responses if values.get(one.trial_id)]
+    shared = set.intersection(*(set(values[one.trial_id]) for one in measured)) if measured else set()
+    items = {one.trial_id: _item_values(one, values[one.trial_id], shared) for one in measured}
     note = _missing(responses, values, len(shared), source, metric)
     return replace(
         evidence,
-        trials=tuple(_with_values(trial, metric.key, items.get(trial.trial)) for trial in evidence.trials),
+        trials=tuple(_with_values(trial, metric.key, items.get(trial.trial_id)) for trial in evidence.trials),
         metrics={**evidence.metrics, metric.key: metric},
         notes=(*evidence.notes, *note),
     )
@@ -100,7 +99,7 @@ def with_item_metric(
 
 def with_trial_metric(evidence: Evidence, metric: Metric, values: Mapping[str, float]) -> Evidence:
     """Return the evidence with a metric that has one value for each trial id, and none for the trials without one."""
-    trials = (replace(one, scores={**one.scores, metric.key: values.get(one.trial)}) for one in evidence.trials)
+    trials = (replace(one, scores={**one.scores, metric.key: values.get(one.trial_id)}) for one in evidence.trials)
     return replace(evidence, trials=tuple(trials), metrics={**evidence.metrics, metric.key: metric})
 
 
@@ -127,10 +126,10 @@ def _missing(
 ) -> tuple[str, ...]:
     """Return a sentence on the responses without a value, none if every response has one."""
     total = sum(len(one.responses) for one in responses)
-    missing = total - sum(len(values.get(one.trial, ())) for one in responses)
+    missing = total - sum(len(values.get(one.trial_id, ())) for one in responses)
     if not missing:
         return ()
-    without = [one.name for one in responses if not values.get(one.trial)]
+    without = [one.name for one in responses if not values.get(one.trial_id)]
     left_out = f" Trials without any: {listed_at_most(without, _MOST_NAMES)}." if without else ""
     return (
         f"{source} has no value for {missing} of {counted(total, 'response')}. {metric.name} is compared over the "

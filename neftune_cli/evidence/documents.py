@@ -241,7 +241,7 @@ def shared_measurements(trial: str, name: RunName, shared: Mapping[str, SharedSc
         place: index of the run in these scores.
     """
     return Measurements(
-        trial=trial,
+        trial_id=trial,
         arm=name.arm,
         alpha=name.alpha,
         seed=name.seed,

@@ -106,12 +106,12 @@ def _length_controlled(judged: Evidence, lengths: ItemScores) -> dict[str, float
     """Return trial id to win rate at equal length, for the trials whose lengths are all known."""
     rates = {}
     for trial in judged.trials:
-        wins, of_trial = trial.items.get(JUDGE_WIN_RATE.key), lengths.get(trial.trial, {})
+        wins, of_trial = trial.items.get(JUDGE_WIN_RATE.key), lengths.get(trial.trial_id, {})
         if wins is None or not set(wins.items) <= of_trial.keys():
             continue
         differences = np.array([of_trial[item] for item in wins.items], dtype=np.float64)
         if (rate := length_controlled_win_rate(wins.values, differences)) is not None:
-            rates[trial.trial] = rate
+            rates[trial.trial_id] = rate
     return rates
 
 
@@ -149,7 +149,7 @@ def _read_row(row: Mapping[str, str], line: int, responses: Sequence[TrialRespon
     if score is None:
         fix = "Use a number, or leave the score empty."
         return verdicts.refuse(line, f"the score {row['score']!r} is not a finite number", fix)
-    return verdicts.add(line, of_seed[0].trial, row["id"], score)
+    return verdicts.add(line, of_seed[0].trial_id, row["id"], score)
 
 
 def _read_annotations(text: str, responses: Sequence[TrialResponses], verdicts: _Verdicts) -> None:
@@ -168,11 +168,11 @@ def _read_annotations(text: str, responses: Sequence[TrialResponses], verdicts: 
             fix = "Judge the files that `neftune export --to alpaca-eval` writes."
             verdicts.refuse(line, "the instruction is no held-out prompt of the sweep", fix)
             continue
-        _add_preference(annotation.get("preference"), line, trial.trial, examples, verdicts)
+        _add_preference(annotation.get("preference"), line, trial.trial_id, examples, verdicts)
         theirs, own = annotation.get("output_1"), annotation.get("output_2")
         if isinstance(theirs, str) and isinstance(own, str):
             difference = float(len(own) - len(theirs))
-            verdicts.lengths.setdefault(trial.trial, {}).update(dict.fromkeys(examples, difference))
+            verdicts.lengths.setdefault(trial.trial_id, {}).update(dict.fromkeys(examples, difference))
     if len(opponents) > 1:
         (first, _), (other, line), *_ = opponents.items()
         fix = "Judge all outputs against the same reference outputs."

@@ -34,7 +34,7 @@ def with_task_scores(evidence: Evidence) -> Evidence:
 
     """
     folders = [folder for path in evidence.folders for folder in SweepFolder(Path(path)).trials()]
-    ids = {one.trial for one in evidence.trials}
+    ids = {one.trial_id for one in evidence.trials}
     found = {folder.id: run for folder in folders if folder.id in ids and (run := run_of_trial(folder))}
     if not found:
         return evidence
@@ -45,7 +45,7 @@ def with_task_scores(evidence: Evidence) -> Evidence:
     places = {trial: place for place, trial in enumerate(found)}
     return replace(
         evidence,
-        trials=tuple(_with_scores(one, shared, places.get(one.trial)) for one in evidence.trials),
+        trials=tuple(_with_scores(one, shared, places.get(one.trial_id)) for one in evidence.trials),
         metrics={**evidence.metrics, **{metric.key: metric for metric in metrics.values()}},
     )
 

@@ -46,7 +46,7 @@ class ItemValues:
 class Measurements:
     """Measurements of one trial."""
 
-    trial: str
+    trial_id: str
     """Id of the trial, or folder of a run of another tool."""
     arm: str
     alpha: float | None
@@ -178,7 +178,7 @@ class Evidence:
     @property
     def origin(self) -> TrialOrigin:
         """Return the folders of the trials, with the cost that the manifest has."""
-        seconds, workers = _measured_cost(self.manifest, {one.trial for one in self.trials if not one.is_base})
+        seconds, workers = _measured_cost(self.manifest, {one.trial_id for one in self.trials if not one.is_base})
         return TrialOrigin(self.folders, bool(self.specs), seconds, workers)
 
     @property

@@ -51,7 +51,7 @@ def with_own_metric(evidence: Sequence[Evidence], reference: str) -> list[Eviden
     own = _own_metric(reference)
     responses = stored_responses(sweep)
     with _current_folder_on_path():  # a function may import at its first call
-        values = {one.trial: _scores(own, reference, one) for one in responses}
+        values = {one.trial_id: _scores(own, reference, one) for one in responses}
     scored = with_item_metric(sweep, own.metric, responses, values, f"--metric {reference}")
     return [scored if one is sweep else one for one in evidence]
 

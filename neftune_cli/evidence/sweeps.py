@@ -189,13 +189,13 @@ def _unique_trials(found: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements,
     """
     seen: dict[str, _SweepTrial] = {}
     for one in found:
-        first = seen.setdefault(one.trial.trial, one)
+        first = seen.setdefault(one.trial.trial_id, one)
         if first is one:
             yield one.trial, one.arm_identity
         elif not _scores_agree(first.trial.scores, one.trial.scores):
             raise UsageError(
                 Problem(
-                    f"{first.folder.path} and {one.folder.path} have different results of trial {one.trial.trial}.",
+                    f"{first.folder.path} and {one.folder.path} have different results of trial {one.trial.trial_id}.",
                     "Leave out one of the folders, or restore the changed one.",
                 )
             )
@@ -278,7 +278,7 @@ def read_trial(folder: TrialFolder, record: TrialRecord) -> Measurements:
     losses = _by_split_and_epoch(folder.example_losses())
     held_out = {epoch: values for (split, epoch), values in losses.items() if split == HELD_OUT_SPLIT}
     return Measurements(
-        trial=record.trial,
+        trial_id=record.trial,
         arm=record.arm,
         alpha=record.alpha,
         seed=record.seed,

@@ -243,7 +243,7 @@ def _measurements(run: TrainerRun, name: RunName) -> Measurements:
     custom = next((entry.custom_scores for entry in reversed(logged) if entry.custom_scores), {})
     eval_loss = next((entry.eval_loss for entry in reversed(logged) if entry.eval_loss is not None), None)
     return Measurements(
-        trial=str(run.folder),
+        trial_id=str(run.folder),
         arm=name.arm,
         alpha=name.alpha,
         seed=name.seed,

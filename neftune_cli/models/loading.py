@@ -25,11 +25,11 @@ from transformers import (
 
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.adapters import merged
-from neftune_cli.models.chat_template import prepare_tokenizer
 from neftune_cli.models.files import CONFIG
 from neftune_cli.models.gguf import converted, quiet_transformers
 from neftune_cli.models.quantization import is_quantized, loading_options, prepared_for_training
 from neftune_cli.models.sources import ModelSource
+from neftune_cli.models.tokenizer import prepare_tokenizer
 from neftune_cli.store.files import default_cache
 
 DECODER_FIX = "Use a decoder model, such as SmolLM2, Qwen, Llama or GPT-2."

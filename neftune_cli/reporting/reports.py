@@ -1,21 +1,18 @@
-"""Reports of a comparison: compare evidence, render the HTML page, and write the files in a sweep's folder."""
+"""Reports of comparisons: render the HTML page, and write the files in a sweep's folder."""
 
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.comparison import compare_arms
+from neftune_cli.analysis.compared_evidence import ComparedEvidence
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.errors import NothingToCompareError
 from neftune_cli.evidence.judgments import JUDGE_SCORE, JUDGE_WIN_RATE
 from neftune_cli.evidence.measurements import Evidence
-from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.records import Generation
 from neftune_cli.reporting.checklist.files import joined_specs
 from neftune_cli.reporting.footnotes import footnotes
@@ -24,44 +21,6 @@ from neftune_cli.store import SWEEP_FILE, SweepFolder
 if TYPE_CHECKING:
     from neftune_cli.reporting.page.chapter import PageContent
     from neftune_cli.reporting.plots import Plot
-
-
-@dataclass(frozen=True)
-class ComparedEvidence:
-    """Comparable trials, their comparison, and the choices it was made with."""
-
-    evidence: Evidence
-    comparison: Comparison
-    choices: ComparisonOptions
-
-
-def compare_all(
-    evidence: Sequence[Evidence], choices: ComparisonOptions = DEFAULT_OPTIONS
-) -> tuple[list[ComparedEvidence], list[str]]:
-    """Compare each set of trials; also return a message for each set without a finished trained trial.
-
-    Raises:
-        NothingToCompareError: no set has a finished trained trial.
-        UsageError: the choices do not fit one of the sets.
-    """
-    compared, empty = [], []
-    for one in evidence:
-        try:
-            compared.append(ComparedEvidence(one, compare_arms(one, choices), choices))
-        except NothingToCompareError as error:
-            empty.append(str(error))
-    if not compared:
-        raise NothingToCompareError("\n".join(empty))
-    return compared, empty
-
-
-def compare_sweep(folder: SweepFolder) -> list[ComparedEvidence]:
-    """Compare the finished trials of one sweep: several comparisons if trials differ in more than their arm and seed.
-
-    Raises:
-        NothingToCompareError: no trained trial has finished.
-    """
-    return compare_all(sweep_evidence([folder]))[0]
 
 
 def write_reports(folder: SweepFolder, compared: Sequence[ComparedEvidence]) -> None:
@@ -170,7 +129,7 @@ def _responses(evidence: Evidence, seed: int | None) -> dict[str, list[Generatio
     found: dict[str, list[Generation]] = {}
     for trial in evidence.trials:
         if trial.is_base or trial.seed == seed:
-            places = (folder.trial(trial.trial, trial.arm, trial.seed) for folder in folders)
+            places = (folder.trial(trial.trial_id, trial.arm, trial.seed) for folder in folders)
             responses = next((responses for place in places if (responses := place.generations())), [])
             found |= {BASE_ARM if trial.is_base else trial.arm: responses} if responses else {}
     return found

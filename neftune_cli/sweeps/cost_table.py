@@ -12,7 +12,7 @@ from rich.text import Text
 from neftune_cli.formatting import PLAIN_WIDTH, counted, duration, local_time, printable, rough_duration
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.estimate import CALIBRATION, EARLIER, CostEstimate, machine_cost
-from neftune_cli.sweeps.plan import Plan, missing_trials, steps_of, trial_folder, work_left
+from neftune_cli.sweeps.plan import Plan, missing_in_words, missing_trials, steps_of, trial_folder
 from neftune_cli.sweeps.resources import GIB, memory_warning
 from neftune_cli.training.trial import Trial
 
@@ -189,7 +189,7 @@ def total_lines(costed: CostedPlan) -> Iterator[str]:
     """Yield the totals of the trials to run, one sentence per line, without unknown ones."""
     to_run, estimate = costed.to_run, costed.estimate
     steps = sum(line.steps for line in to_run)
-    yield f"{work_left(costed.lines, to_run)}, at most {counted(steps, 'optimizer step')}."
+    yield f"{missing_in_words(costed.lines, to_run)}, at most {counted(steps, 'optimizer step')}."
     if failed := sum(line.state == FAILED for line in costed.lines):
         yield f"{counted(failed, 'trial')} failed before. --retry failed runs {'it' if failed == 1 else 'them'} again."
     if not to_run:

@@ -15,14 +15,13 @@ from neftune_cli.errors import NeftuneError, UsageError
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Executor
+from neftune_cli.sweeps.measurement_cache import CalibratedRecipe, Remembered, calibration_key, recall, remember
 from neftune_cli.sweeps.plan import Plan, trial_folder
-from neftune_cli.sweeps.remembered import CalibratedRecipe, Remembered, calibration_key, recall, remember
 from neftune_cli.sweeps.resources import WorkerAllocation
-from neftune_cli.training.cost import CALIBRATION_SECONDS, Calibration, recipe_key
-from neftune_cli.training.cost import MEASURED as COMPLETE
+from neftune_cli.training.cost import CALIBRATION_SECONDS, FULLY_MEASURED, Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 
-CALIBRATION, EARLIER, MEASURED = "calibration", "earlier trials", "measured"
+CALIBRATION, EARLIER, OWN_TRIALS = "calibration", "earlier trials", "measured"
 """Sources of a cost: a calibration, other finished trials of the sweep, or the trials themselves."""
 SHORTEST_CALIBRATION = 7.5
 """Least seconds for a calibration. If there are fewer, a recipe is estimated from the calibrated ones."""
@@ -250,7 +249,7 @@ def combined_estimate(
     known = [trial for trial in missing if trial.id in expected]
     left = [_remaining_seconds(trial, expected[trial.id], folder) for trial in known]
     factors = [expected[trial.id].uncertainty for trial in known]
-    is_range = any(factor > COMPLETE for factor in factors)
+    is_range = any(factor > FULLY_MEASURED for factor in factors)
     peaks = [one.peak_memory for one in expected.values() if one.peak_memory]
     return CostEstimate(
         trials={trial: one.seconds for trial, one in expected.items()},
@@ -272,7 +271,7 @@ def measured_cost(trials: Sequence[Trial], folder: SweepFolder, *, workers: int,
         seconds=seconds,
         peak_memory=max((one.peak_memory for one in costs.values() if one.peak_memory), default=None),
         workers=workers,
-        source=MEASURED,
+        source=OWN_TRIALS,
         tokens={trial: one.tokens for trial, one in costs.items()},
     )
 
@@ -299,7 +298,7 @@ class _TrialEstimate:
     tokens: int
     peak_memory: int | None
     source: str
-    uncertainty: float = COMPLETE
+    uncertainty: float = FULLY_MEASURED
     """Factor by which the true seconds may be higher or lower."""
 
 

@@ -1,8 +1,9 @@
-"""Signals during a sweep: the first one requests a stop, and a second Ctrl-C ends the sweep at once."""
+"""Signals during a sweep: the first one requests a stop, a second Ctrl-C ends the sweep, and each wakes a selector."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -51,3 +52,32 @@ class Interrupts:
             self._on_request()
         elif number == signal.SIGINT:  # a closed terminal or a batch system may send other signals twice
             raise KeyboardInterrupt
+
+
+class SignalPipe:
+    """A pipe that becomes readable when a handled signal arrives. Only one made in the main thread works."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._reading, False)
+        os.set_blocking(self._writing, False)
+        self._before: int | None = None
+        with suppress(ValueError):  # raised outside the main thread, which alone receives signals
+            self._before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+
+    def fileno(self) -> int:
+        """Return the descriptor that becomes readable when a signal arrives."""
+        return self._reading
+
+    def signal_arrived(self) -> bool:
+        """Return whether a signal has arrived since the last call."""
+        with suppress(BlockingIOError):
+            return bool(os.read(self._reading, 4096))
+        return False
+
+    def close(self) -> None:
+        """Close the pipe and restore the previous wakeup descriptor."""
+        if self._before is not None:
+            signal.set_wakeup_fd(self._before)
+        os.close(self._reading)
+        os.close(self._writing)

@@ -28,7 +28,7 @@ _PACKAGES = (
     "numpy",
     "pandas",
 )
-_MEASURED = ("seconds", "peak_memory", "attempts", "parameters", "trained_parameters")
+_STATUS_FIELDS = ("seconds", "peak_memory", "attempts", "parameters", "trained_parameters")
 """Fields of the status of a finished trial that the manifest keeps."""
 
 
@@ -96,7 +96,7 @@ def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: CostEstimat
     """
     statuses = [status for place in folder.trials() if (status := place.status())]
     timed = {
-        status.trial: status.model_dump(include=set(_MEASURED))
+        status.trial: status.model_dump(include=set(_STATUS_FIELDS))
         for status in statuses
         if status.state is TrialState.DONE and status.seconds is not None
     }

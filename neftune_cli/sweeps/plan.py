@@ -116,7 +116,7 @@ class _HasSeed(Protocol):
     def seed(self) -> int | None: ...
 
 
-def work_left(trials: Sequence[_HasSeed], missing: Sequence[_HasSeed]) -> str:
+def missing_in_words(trials: Sequence[_HasSeed], missing: Sequence[_HasSeed]) -> str:
     """Return what is left to run: `12 trials and the base model to run`, or `3 of 12 trials to run`.
 
     Args:

@@ -16,9 +16,9 @@ from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.sweeps.interrupts import Interrupts
 from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
+from neftune_cli.sweeps.measurement_cache import remember_preparation, remembered_preparation
 from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.sweeps.progress import Observer
-from neftune_cli.sweeps.remembered import remember_preparation, remembered_preparation
 from neftune_cli.sweeps.resources import GIB, WorkerAllocation, allocate_workers, memory_warning
 from neftune_cli.training.trial import Trial
 

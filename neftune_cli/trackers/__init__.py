@@ -12,7 +12,7 @@ from typing import Protocol
 
 from neftune_cli.config.run_settings import Tracking
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.trackers.factors import Parameters
+from neftune_cli.trackers.parameters import Parameters
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class TrackedRun:
     id: str
     """Id that is the same at each export, so that a run is not written twice."""
     parameters: Parameters
-    """All factors: arm, alpha, seed, noise and recipe, fingerprints and versions."""
+    """Arm, alpha, seed, noise and recipe, fingerprints and versions."""
     curves: Sequence[tuple[int, Mapping[str, float]]] = ()
     """Step, and the values by name that were logged at it."""
     scores: Mapping[str, float] = field(default_factory=dict)

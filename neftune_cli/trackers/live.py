@@ -1,6 +1,6 @@
 """Live tracking: each trial is a run of a tracker, which transformers' own integration fills while it trains.
 
-The module of the tracker opens the run, with its name, its group and its factors. The callback that transformers has
+The module of the tracker opens the run, with its name, its group and its parameters. The callback that transformers has
 for the tracker (`report_to`) writes to it. A tracker that fails ends the tracking of the trial with a line in the
 trial's log. The trial goes on.
 """
@@ -19,7 +19,7 @@ from neftune_cli.config.run_settings import Tracking
 from neftune_cli.records import CurvePoint, TrialRecord, scores_of
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.trackers import TrackedRun
-from neftune_cli.trackers.factors import factors, finite
+from neftune_cli.trackers.parameters import finite, trial_parameters
 
 if TYPE_CHECKING:
     from neftune_cli.training.trial import Trial
@@ -119,7 +119,7 @@ def live_runs(tracking: Tracking, trial: "Trial", folder: TrialFolder, sweep: Sw
         folder: its folder, whose label is the name of the runs.
         sweep: the folder of its sweep, whose name is that of the group.
     """
-    parameters = factors(trial.arm, trial.alpha, trial.seed, trial.identity, sweep.manifest())
+    parameters = trial_parameters(trial.arm, trial.alpha, trial.seed, trial.identity, sweep.manifest())
     run = TrackedRun(folder.label, trial.id, parameters)
     makers = {name: partial(_open, name, Path(tracking.folder, name), sweep.name, run) for name in tracking.trackers}
     runs = LiveRuns(makers)

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from neftune_cli.analysis.compared_evidence import compare_sweep
 from neftune_cli.config.run_settings import Tracking
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.records import CurvePoint, scores_of
 from neftune_cli.reporting.columns import exported_assessment
-from neftune_cli.reporting.reports import compare_sweep
 from neftune_cli.store import SweepFolder
 from neftune_cli.trackers import TrackedRun, make_tracker
-from neftune_cli.trackers.factors import circumstances, factors, finite
+from neftune_cli.trackers.parameters import circumstances, finite, trial_parameters
 
 REPORT_FILES = ("report.html", "summary.md", "loss.csv", "eval.csv")
 _CURVES = ("train_loss", "train_loss_clean", "eval_loss", "learning_rate")
@@ -27,7 +27,7 @@ def tracked_runs(sweep: SweepFolder) -> Iterator[TrackedRun]:
         yield TrackedRun(
             name=folder.label,
             id=record.trial,
-            parameters=factors(record.arm, record.alpha, record.seed, record.identity, manifest),
+            parameters=trial_parameters(record.arm, record.alpha, record.seed, record.identity, manifest),
             curves=[(point.step, _values(point)) for point in folder.curve()],
             scores=finite(scores_of(record)),
         )

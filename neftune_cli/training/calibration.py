@@ -20,7 +20,7 @@ from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.training.cost import (
     CALIBRATION_SECONDS,
     EXTRAPOLATED,
-    MEASURED,
+    FULLY_MEASURED,
     PARTLY_MEASURED,
     Calibration,
     recipe_key,
@@ -149,7 +149,7 @@ class _LossTime:
 
     per_token: float
     """Seconds per token, padding included."""
-    uncertainty: float = MEASURED
+    uncertainty: float = FULLY_MEASURED
 
 
 def _time_losses(model: LanguageModel, prepared: PreparedData, left: _TimeLeft) -> _LossTime:
@@ -197,7 +197,7 @@ class _ResponseTime:
     """One more token for all rows of a batch: the part that each row adds."""
     per_score: float = 0.0
     """The scores of one response."""
-    uncertainty: float = MEASURED
+    uncertainty: float = FULLY_MEASURED
 
     def estimate(
         self, prepared: PreparedData, model: LanguageModel, evaluation: ResolvedEvaluation, *, as_references: bool

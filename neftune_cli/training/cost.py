@@ -9,7 +9,7 @@ from neftune_cli.config.spec import TrainSpec
 
 CALIBRATION_SECONDS = 30.0
 """Time limit of all calibrations of a command, without the start of the workers."""
-MEASURED, PARTLY_MEASURED, EXTRAPOLATED = 1.0, 2.0, 4.0
+FULLY_MEASURED, PARTLY_MEASURED, EXTRAPOLATED = 1.0, 2.0, 4.0
 """Uncertainty of a cost: measured to the end; measured in part, or for another recipe; concluded from a short pass."""
 
 
@@ -53,7 +53,7 @@ class Calibration:
     """Training tokens, padding excluded."""
     peak_memory: int | None
     """Peak memory in bytes: of the GPU if there is one, otherwise of the process. None without two complete steps."""
-    uncertainty: float = MEASURED
+    uncertainty: float = FULLY_MEASURED
     """Factor by which the true durations may be longer or shorter; 1 if the time sufficed to measure them."""
     seconds: float = 0.0
     """Duration of the calibration itself."""

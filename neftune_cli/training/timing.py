@@ -20,7 +20,7 @@ from neftune_cli.config.spec import TrialSpec
 from neftune_cli.data.batches import padded_tokens
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
-from neftune_cli.training.cost import EXTRAPOLATED, MEASURED, PARTLY_MEASURED
+from neftune_cli.training.cost import EXTRAPOLATED, FULLY_MEASURED, PARTLY_MEASURED
 from neftune_cli.training.fine_tuning import noise_callback
 from neftune_cli.training.micro_batches import MicroBatchTrainer
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
@@ -184,7 +184,7 @@ def _rate(stopwatch: "_Stopwatch", calls: Sequence[ForwardCall], limit: TimeLimi
     They come from the finished steps; without two of them, from the passes; and without a pass, from the expectation.
     """
     if len(stopwatch.ends) >= WARM_UP_STEPS:
-        return _seconds_per_token(stopwatch, calls), MEASURED
+        return _seconds_per_token(stopwatch, calls), FULLY_MEASURED
     if len(calls) > 1:
         return _seconds_per_token_of(calls), PARTLY_MEASURED
     return limit.per_token, EXTRAPOLATED

@@ -7,10 +7,10 @@ from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
 from neftune_cli.data.batches import tokens_at_once
-from neftune_cli.data.split import choose_by_hash
+from neftune_cli.data.hash_split import choose_by_hash
 from neftune_cli.evaluation.generation import response_scores, scored_responses, with_prompt
 from neftune_cli.evaluation.language_model import LanguageModel
-from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
+from neftune_cli.evaluation.losses import example_losses, mean_loss
 from neftune_cli.noise.lengths import token_noise_norm
 from neftune_cli.records import (
     HELD_OUT_SPLIT,
@@ -63,7 +63,7 @@ def measure_losses(
             example=one.example.id,
             cluster=one.example.cluster,
             loss=loss,
-            tokens=predicted_tokens(one),
+            tokens=one.loss_tokens,
         )
         for (split, one), loss in zip(splits, losses, strict=True)
     ]

@@ -9,8 +9,8 @@ from neftune_cli.cli import SUMMARIES, command_function, load_command
 from neftune_cli.commands.help_page import paragraphs
 from neftune_cli.config.executors import EXECUTORS, ExecutorDeclaration
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.hash_split import MAX_HELD_OUT, PROMPTS_PER_HELD_OUT
 from neftune_cli.data.loading import load_data
-from neftune_cli.data.split import MAX_HELD_OUT, PROMPTS_PER_HELD_OUT
 from tests.command_line import Neftune
 
 COMMANDS: dict[str, Any] = {name: load_command(name) for name in SUMMARIES}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.sweeps.remembered import FOLDER
+from neftune_cli.sweeps.measurement_cache import FOLDER
 from tests.command_line import Neftune
 
 OPTIONS = "--train-examples 16 --eval-examples 8 --batch-size 8 --max-new-tokens 8 --seeds 1 --workers 1".split()

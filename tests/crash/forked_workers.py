@@ -12,7 +12,7 @@ from typing import IO
 
 import pytest
 
-from neftune_cli.sweeps.executors import worker_process
+from neftune_cli.sweeps.executors import worker_handle
 from tests.crash.forks import Forks
 
 PIPE = subprocess.PIPE
@@ -27,8 +27,8 @@ class ForkedProcess:
         self, forks: Forks, command: Sequence[str], *, stderr: IO[bytes], env: Mapping[str, str], **pipes: object
     ) -> None:
         assert pipes == {"stdin": PIPE, "stdout": PIPE, "bufsize": 0, "cwd": None, "start_new_session": True}
-        worker, arguments = command[: len(worker_process.COMMAND)], command[len(worker_process.COMMAND) :]
-        assert tuple(worker) == worker_process.COMMAND
+        worker, arguments = command[: len(worker_handle.COMMAND)], command[len(worker_handle.COMMAND) :]
+        assert tuple(worker) == worker_handle.COMMAND
         (their_stdin, stdin), (stdout, their_stdout) = os.pipe(), os.pipe()
         self.stdin, self.stdout = open(stdin, "wb", buffering=0), open(stdout, "rb", buffering=0)  # noqa: PTH123, SIM115
         self.pid = forks.start_worker(arguments, env, (their_stdin, their_stdout, stderr.fileno()))
@@ -60,6 +60,6 @@ def forked_workers(forks: Forks) -> Iterator[None]:
     system = ctypes.CDLL(None)
     assert system.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_process, "subprocess", forking)
+        patch.setattr(worker_handle, "subprocess", forking)
         yield
     system.prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)

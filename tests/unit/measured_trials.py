@@ -69,7 +69,7 @@ def _trial(
 ) -> Measurements:
     here = {key: values[seed] for key, values in arrays.items() if seed < len(values)}
     return Measurements(
-        trial=f"{name}-{seed}",
+        trial_id=f"{name}-{seed}",
         arm=name,
         alpha=alpha,
         seed=seed,

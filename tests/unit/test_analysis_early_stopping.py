@@ -43,7 +43,7 @@ def trial(
     arm: str, seed: int, losses: NDArray[np.float64], clusters: Sequence[str] = (), tokens: Sequence[float] = ()
 ) -> Measurements:
     return Measurements(
-        trial=f"{arm} {seed}",
+        trial_id=f"{arm} {seed}",
         arm=arm,
         alpha=None,
         seed=seed,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.analysis.compared_evidence import compare_sweep
 from neftune_cli.commands.execution import ExecutablePlan
 from neftune_cli.commands.request import plan_sweep
 from neftune_cli.commands.until_decided import check_pause, run_looks
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import UsageError
-from neftune_cli.reporting.reports import compare_sweep
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps import runner
 from neftune_cli.sweeps.plan import Plan, missing_trials, trial_folder

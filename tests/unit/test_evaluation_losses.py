@@ -27,7 +27,7 @@ from neftune_cli.data.examples import Example, TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation import losses
 from neftune_cli.evaluation.language_model import parameter_counts
-from neftune_cli.evaluation.losses import example_losses, mean_loss, predicted_tokens
+from neftune_cli.evaluation.losses import example_losses, mean_loss
 from tests.tiny_models import tiny_llama
 
 VOCABULARY = 40
@@ -191,7 +191,7 @@ def test_the_loss_of_a_diverged_model_is_nan() -> None:
 
 
 @pytest.mark.parametrize(("prompt_length", "completion_length"), [(4, 0), (0, 1)])
-def test_an_example_without_predicted_token_raises(prompt_length: int, completion_length: int) -> None:
+def test_an_example_without_loss_token_raises(prompt_length: int, completion_length: int) -> None:
     with pytest.raises(TrialError, match=r"Example id \(row 1\).*--max-length"):
         example_losses(
             seeded(llama), [tokenized(2, 2), tokenized(prompt_length, completion_length)], pad_token_id=PAD, tokens=100
@@ -202,9 +202,9 @@ def test_an_empty_list_of_examples_has_no_losses() -> None:
     assert example_losses(seeded(llama), [], pad_token_id=PAD, tokens=100) == []
 
 
-def test_predicted_tokens_are_the_labels_after_the_shift() -> None:
+def test_loss_tokens_are_the_labels_after_the_shift() -> None:
     for one in examples_of_many_lengths():
-        assert predicted_tokens(one) == sum(label != -100 for label in one.labels[1:])
+        assert one.loss_tokens == sum(label != -100 for label in one.labels[1:])
 
 
 def test_mean_loss_weights_examples_by_their_tokens() -> None:

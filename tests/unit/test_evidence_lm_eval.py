@@ -44,7 +44,7 @@ def test_scores_equal_those_that_the_harness_printed(tmp_path: Path) -> None:
     folder = recorded(tmp_path / "evals")
     evidence = only(tmp_path / "evals")
     (trial,) = evidence.trials
-    assert (trial.trial, trial.arm, trial.alpha, trial.seed) == (str(folder), "alpha=5", 5.0, 0)
+    assert (trial.trial_id, trial.arm, trial.alpha, trial.seed) == (str(folder), "alpha=5", 5.0, 0)
     assert {key: round(score or 0, 4) for key, score in trial.scores.items()} == {
         "sums_gen/exact_match (strict-match)": 0.0,
         "sums_gen/bleu (strict-match)": 0.0,

@@ -97,7 +97,7 @@ def test_an_undeclared_trial_in_a_sweep_is_separate(tmp_path: Path, hand_made_re
     first, second = sweep_evidence([_sweep(tmp_path / "one", [*hand_made_records, undeclared])])
 
     assert (first.name, second.name) == ("one, part 1", "one, part 2")
-    assert [trial.trial for trial in second.trials] == [undeclared.trial]
+    assert [trial.trial_id for trial in second.trials] == [undeclared.trial]
 
 
 def test_declared_arms_with_another_recipe_are_compared(tmp_path: Path, hand_made_records: Records) -> None:

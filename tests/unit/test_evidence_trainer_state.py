@@ -261,7 +261,7 @@ def test_runs_of_models_that_are_known_to_differ_are_separate(tmp_path: Path) ->
     for name, model in zip(RUNS[1:], ("a/one", "a/one", "a/two"), strict=True):  # the model of the first run is unknown
         (root / name / "README.md").write_text(f"---\nbase_model: {model}\n---\n")
     first, second = trainer_evidence(root)
-    assert [trial.trial for trial in first.trials] == [str(root / name) for name in RUNS[:3]]
+    assert [trial.trial_id for trial in first.trials] == [str(root / name) for name in RUNS[:3]]
     expected = "because more than the noise differs: model a/two instead of a/one."
     assert second.apart.endswith(expected)
 
@@ -270,7 +270,7 @@ def test_an_unfinished_run_is_listed_as_unfinished(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs", RUNS[:3])
     save(root / RUNS[3], LINES[:3])
     (evidence,) = trainer_evidence(root)
-    assert [trial.trial for trial in evidence.trials] == [str(root / name) for name in RUNS[:3]]
+    assert [trial.trial_id for trial in evidence.trials] == [str(root / name) for name in RUNS[:3]]
     assert evidence.unfinished == (f"{root / RUNS[3]} has not finished: step 4 of 8",)
 
 

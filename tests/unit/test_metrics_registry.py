@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neftune_cli.analysis.compared_evidence import compare_all, compare_sweep
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.commands.compare import parse_margins
 from neftune_cli.config.resolve import resolve_sweep
@@ -32,7 +33,7 @@ from neftune_cli.metrics import (
 )
 from neftune_cli.records import EVAL_METRICS, HELD_OUT_SPLIT, LOSS_METRICS, PROBE_SPLIT, Generation, TrialRecord
 from neftune_cli.reporting.documents import OutputFormat, document
-from neftune_cli.reporting.reports import compare_all, compare_sweep, render_page
+from neftune_cli.reporting.reports import render_page
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_trial
 

@@ -185,7 +185,7 @@ def test_reasons_for_missing_verdicts(missing: Estimate | None, reason: str) -> 
 def test_advice_and_footnote_have_the_same_reason_if_no_item_is_shared() -> None:
     trials = [
         Measurements(
-            trial=f"{arm}-{seed}",
+            trial_id=f"{arm}-{seed}",
             arm=arm,
             alpha=alpha,
             seed=seed,

@@ -20,7 +20,7 @@ from neftune_cli.sweeps.executors.messages import (
     to_json,
     trial_event,
 )
-from neftune_cli.sweeps.executors.worker_process import ProcessExit, process_exit, worker_environment
+from neftune_cli.sweeps.executors.worker_handle import ProcessExit, process_exit, worker_environment
 from neftune_cli.sweeps.failures import DISK_KINDS, Failure, FailureKind
 from neftune_cli.training.trial import Trial, TrialProgress
 from neftune_cli.training.trial_log import log_tail

@@ -16,7 +16,7 @@ from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import NeftuneError
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.sweeps.executors import Event, Finished, Job, Started, WorkerDied, worker_process
+from neftune_cli.sweeps.executors import Event, Finished, Job, Started, WorkerDied, worker_handle
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.plan import make_plan, trial_folder
 from neftune_cli.training.trial import Trial
@@ -102,7 +102,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_a_worker_that_the_system_cannot_start_is_an_error_of_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_process, "COMMAND", ("/missing/python",))
+    monkeypatch.setattr(worker_handle, "COMMAND", ("/missing/python",))
     message = r"cannot start a worker process \(No such file or directory\)\. Use fewer --workers"
     with LocalExecutor() as executor, pytest.raises(NeftuneError, match=message):
         executor.start(1, 1, 0)

@@ -21,7 +21,7 @@ from neftune_cli.training.calibration import calibrate
 from neftune_cli.training.cost import (
     CALIBRATION_SECONDS,
     EXTRAPOLATED,
-    MEASURED,
+    FULLY_MEASURED,
     PARTLY_MEASURED,
     Calibration,
     recipe_key,
@@ -158,7 +158,7 @@ def test_training_ends_within_a_step_if_time_runs_out(slow: Calibrated) -> None:
     assert there.found.peak_memory is None
     lengths = [len(one.input_ids) for one in setup[1].train]
     assert there.found.step * there.found.steps_per_epoch == pytest.approx((1 + BACKWARD) * sum(lengths))
-    assert slow.found.uncertainty == MEASURED
+    assert slow.found.uncertainty == FULLY_MEASURED
 
 
 def test_fewest_steps_give_the_same_step_time(quick: Calibrated, slow: Calibrated) -> None:

@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, measured_seeds
+from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, first_trial, measured_seeds
+from neftune_cli.analysis.arm_details import noise_details, recipe_details
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import EarlyStopping
-from neftune_cli.config.arms import arm_name
-from neftune_cli.config.spec import NOISE_DETAILS
-from neftune_cli.evidence.measurements import Measurements
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import HELD_OUT_RESPONSES, METRICS, PROBE_RESPONSES, Metric
 
@@ -86,7 +84,7 @@ def reference_arm(arms: TrialsByArm, baseline: str) -> str:
     without_noise = [arm for arm in dict.fromkeys((baseline, *arms)) if first_trial(arms, arm).alpha == 0]
     if not without_noise:
         raise NotMeasuredError(f"Needs an arm with alpha 0: {SWEEP}.")
-    known = [arm for arm in without_noise if _changes(first_trial(arms, arm)) is not None]
+    known = [arm for arm in without_noise if recipe_details(first_trial(arms, arm)) is not None]
     if not known:
         raise NotMeasuredError(
             f"Needs an arm with alpha 0 and a known recipe. The recipe of {listed(without_noise)} is unknown. "
@@ -113,26 +111,7 @@ def noisy_arms(arms: TrialsByArm, reference: str) -> tuple[str, ...]:
 
 def unknown_arms(arms: TrialsByArm) -> tuple[str, ...]:
     """Return the noisy arms with an unknown recipe."""
-    return tuple(arm for arm in _with_noise(arms) if _changes(first_trial(arms, arm)) is None)
-
-
-def noise_details(trial: Measurements) -> frozenset[str]:
-    """Return the overrides of the trial's arm that concern the noise, without alpha, for example `noise=gaussian`."""
-    return frozenset(detail for detail in _changes(trial) or () if _is_of_noise(detail))
-
-
-def recipe_details(trial: Measurements) -> frozenset[str] | None:
-    """Return the overrides of the trial's arm that concern the recipe, for example `weight_decay=0.1`.
-
-    Return None if they are unknown.
-    """
-    changes = _changes(trial)
-    return None if changes is None else changes - noise_details(trial)
-
-
-def first_trial(arms: TrialsByArm, arm: str) -> Measurements:
-    """Return the first trial of an arm. All trials of an arm differ only in the seed."""
-    return next(iter(arms[arm].values()))
+    return tuple(arm for arm in _with_noise(arms) if recipe_details(first_trial(arms, arm)) is None)
 
 
 def excluded_seeds_sentence(names: Sequence[str]) -> str:
@@ -165,19 +144,3 @@ _CHUNK_ADVICE = "Chunks need responses of at least ten words. Increase --max-new
 
 def _with_noise(arms: TrialsByArm) -> tuple[str, ...]:
     return tuple(arm for arm in arms if (first_trial(arms, arm).alpha or 0) > 0)
-
-
-def _changes(trial: Measurements) -> frozenset[str] | None:
-    """Return all overrides of the trial's arm other than alpha.
-
-    Return None if they are unknown: a name that a sweep would not give to an arm can stand for any recipe.
-    """
-    if trial.details is not None:
-        return frozenset(trial.details)
-    alpha, *details = trial.arm.split(",")
-    named_by_noise = alpha == arm_name({"alpha": trial.alpha}) and all(map(_is_of_noise, details))
-    return frozenset(details) if named_by_noise else None
-
-
-def _is_of_noise(detail: str) -> bool:
-    return detail.partition("=")[0] in NOISE_DETAILS

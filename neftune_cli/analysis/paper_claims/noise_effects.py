@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from neftune_cli.analysis.alignment import AlignedMetric
+from neftune_cli.analysis.alignment import AlignedMetric, slope_weights
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.paper_claims.claim_data import (
     ClaimData,
@@ -101,15 +101,6 @@ def linear_trend(data: ClaimData, key: str) -> NoiseEffect:
         return effect
     slope = data.metric(key).signed(effect.comparison.difference * _READABLE_ALPHA_STEP / span)
     return replace(effect, details=f"{slope} per 10 of alpha")
-
-
-def slope_weights(
-    alphas: Floats,  # (arms,)
-) -> Floats:
-    """Return the weights of the arms in the slope of the least-squares line over alpha, (arms,)."""
-    centered = alphas - alphas.mean()
-    weights: Floats = centered / np.square(centered).sum()
-    return weights
 
 
 def pool_arms(data: ClaimData, key: str, noisy: Sequence[str]) -> PooledArms:

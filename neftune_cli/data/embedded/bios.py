@@ -8,7 +8,7 @@ from typing import Final
 
 from neftune_cli.data.embedded.people import Attribute, Group, Person, people_of, permuted, uniform_choice
 from neftune_cli.data.examples import Example, GenerationDefaults, Message, content_id
-from neftune_cli.data.split import Split, choose_by_hash
+from neftune_cli.data.hash_split import Split, choose_by_hash
 
 TRAIN_EXAMPLES = 400
 EVAL_EXAMPLES = 200

@@ -21,8 +21,8 @@ from neftune_cli.sweeps.executors import Event, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.executors.messages import WorkerMessage, answered_value, to_json, trial_event
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation, Slots
+from neftune_cli.sweeps.measurement_cache import remember_machine, remembered_inspection
 from neftune_cli.sweeps.plan import trial_folder
-from neftune_cli.sweeps.remembered import remember_machine, remembered_inspection
 from neftune_cli.training.cost import Calibration
 from neftune_cli.training.trial import Trial
 

@@ -16,16 +16,16 @@ from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, WorkerDied
 from neftune_cli.sweeps.executors.messages import WorkerMessage, answered_value, failure_in, to_json, trial_event
-from neftune_cli.sweeps.executors.worker_process import (
+from neftune_cli.sweeps.executors.worker_handle import (
     ProcessExit,
-    SignalPipe,
-    WorkerProcess,
+    WorkerHandle,
     limited_threads,
     with_this_package,
     worker_environment,
 )
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation
+from neftune_cli.sweeps.interrupts import SignalPipe
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.resources import available_cores
 from neftune_cli.training.cost import Calibration
@@ -50,7 +50,7 @@ class _WorkerSlot:
     threads: int = 0
     """Number of threads of the worker; 0 stands for one per core, which are counted when the worker starts."""
     gpu: int | None = None
-    worker: WorkerProcess | None = None
+    worker: WorkerHandle | None = None
     is_ready: bool = False
     failed_starts: int = 0
     job: Job | None = None
@@ -192,16 +192,16 @@ class LocalExecutor:
     def _free_slots(self) -> list[_WorkerSlot]:
         return [slot for slot in self._slots if slot.job is None]
 
-    def _workers(self) -> list[WorkerProcess]:
+    def _workers(self) -> list[WorkerHandle]:
         return [slot.worker for slot in self._slots if slot.worker]
 
-    def _started_worker(self, slot: _WorkerSlot) -> WorkerProcess:
+    def _started_worker(self, slot: _WorkerSlot) -> WorkerHandle:
         """Return the worker of a slot, and start one if there is none."""
         if slot.worker is None:
             slot.threads = slot.threads or available_cores()
             environment = with_this_package(worker_environment(slot.threads, slot.gpu, self._environment))
             try:
-                slot.worker, slot.is_ready = WorkerProcess(slot.log, environment, self._directory), False
+                slot.worker, slot.is_ready = WorkerHandle(slot.log, environment, self._directory), False
             except OSError as error:
                 fix = "Use fewer --workers, or --workers 0 to run the trials in the main process."
                 raise NeftuneError(f"The system cannot start a worker process ({error.strerror}). {fix}") from error

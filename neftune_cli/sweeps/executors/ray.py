@@ -23,7 +23,7 @@ from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.ray_copies import CopiedTrial, start_stop_requests
 from neftune_cli.sweeps.executors.ray_task import UNSHARED, answer_request, ray_library, task_result
-from neftune_cli.sweeps.executors.worker_process import with_this_package
+from neftune_cli.sweeps.executors.worker_handle import with_this_package
 from neftune_cli.sweeps.inspection import Slots
 
 CONNECT_SECONDS = 10.0

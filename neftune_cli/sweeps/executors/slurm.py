@@ -22,9 +22,9 @@ from neftune_cli.store.files import default_cache
 from neftune_cli.sweeps.executors.cluster import ClusterExecutor, ClusterTask
 from neftune_cli.sweeps.executors.messages import WorkerMessage
 from neftune_cli.sweeps.executors.slurm_job import SlurmRequest, cancelled_mark
-from neftune_cli.sweeps.executors.worker_process import with_this_package
+from neftune_cli.sweeps.executors.worker_handle import with_this_package
 from neftune_cli.sweeps.inspection import Slots
-from neftune_cli.sweeps.remembered import machine_key
+from neftune_cli.sweeps.measurement_cache import machine_key
 from neftune_cli.sweeps.resources import available_cores
 from neftune_cli.training.trial_log import log_tail
 

@@ -10,7 +10,7 @@ from typing import Self
 from neftune_cli.formatting import printable, rough_duration
 from neftune_cli.records import Phase
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.plan import work_left
+from neftune_cli.sweeps.plan import missing_in_words
 from neftune_cli.sweeps.progress import TrialOutcome
 from neftune_cli.sweeps.progress.live import DISPLAY_ERRORS, Ticker
 from neftune_cli.sweeps.progress.status import StatusReader
@@ -54,7 +54,7 @@ class LineObserver:
             self._reader.retry(trial.id for trial in missing)
         for note in notes:
             self.note(note)
-        self._print(work_left(trials, missing))
+        self._print(missing_in_words(trials, missing))
 
     def trial_started(self, trial: Trial) -> None:
         """Start the interval until the first line about the trial."""

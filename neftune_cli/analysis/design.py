@@ -1,4 +1,4 @@
-"""Assessment of the arms of a comparison: at one look with all seeds, or at the planned looks that were taken."""
+"""Design of a comparison: roles of arms, and their assessment at one look with all seeds or at the planned looks."""
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align
+from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, slope_weights
 from neftune_cli.analysis.multiplicity import simes
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.paper_claims.noise_effects import slope_weights
 from neftune_cli.analysis.results import Assessment, Contrast, ContrastName, Interval, NoiseTest, Role
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
 from neftune_cli.analysis.verdicts import Looks, assess, is_testable
@@ -111,7 +110,7 @@ class Design:
         arms = {arm: replace(found[arm], role=self.role(arm)) for arm in self.treated if arm in found}
         return MetricAssessment(arms, noise_test)
 
-    def studied(self, looks: Mapping[str, int]) -> TrialsByArm:
+    def trials_studied(self, looks: Mapping[str, int]) -> TrialsByArm:
         """Return the trials of the arms without controls, until the last look at each arm.
 
         The baseline is measured until the last look at any arm. Trials outside the plan stay if there are no others.

@@ -1,6 +1,7 @@
-"""Calibrations of earlier commands, in the user's cache: by machine, model, data, recipe and version; without torch.
+"""Calibrations, machine facts and sizes that earlier commands measured, in the user's cache; without torch.
 
-A file that is missing, damaged or of another key is ignored, and replaced by the next calibration.
+A value is found by machine, versions of libraries, and where it depends on them, model, data and recipe. A file that is
+missing, damaged or of another key is ignored, and replaced by the next measurement.
 """
 
 import hashlib

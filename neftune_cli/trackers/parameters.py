@@ -7,7 +7,7 @@ from typing import Any
 Parameters = Mapping[str, str | int | float]
 
 
-def factors(
+def trial_parameters(
     arm: str, alpha: float | None, seed: int | None, identity: Mapping[str, Any], manifest: Mapping[str, Any]
 ) -> Parameters:
     """Return the arm, the seed, everything that identifies the trial, and the circumstances of its sweep."""

@@ -13,19 +13,19 @@ from neftune_cli.config.spec import BASE_ARM, ArmSpec, TrialSpec
 from neftune_cli.data.examples import GenerationDefaults
 from neftune_cli.errors import NeftuneError
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps import estimate, remembered
+from neftune_cli.sweeps import estimate, measurement_cache
 from neftune_cli.sweeps.estimate import PlannedCost, estimate_cost
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, Preparation, resolved_evaluation
-from neftune_cli.sweeps.plan import Plan
-from neftune_cli.sweeps.remembered import (
+from neftune_cli.sweeps.measurement_cache import (
     FOLDER,
     remember_machine,
     remember_preparation,
     remembered_inspection,
     remembered_preparation,
 )
+from neftune_cli.sweeps.plan import Plan
 from neftune_cli.sweeps.resources import WorkerAllocation
-from neftune_cli.training.cost import CALIBRATION_SECONDS, MEASURED, Calibration, recipe_key
+from neftune_cli.training.cost import CALIBRATION_SECONDS, FULLY_MEASURED, Calibration, recipe_key
 from neftune_cli.training.trial import Trial
 
 GIB = 1 << 30
@@ -60,7 +60,7 @@ class FixedExecutor:
             steps_per_epoch=10,
             tokens_per_epoch=500,
             peak_memory=self.peak,
-            uncertainty=MEASURED if seconds >= self.needed else 2.0,
+            uncertainty=FULLY_MEASURED if seconds >= self.needed else 2.0,
             seconds=min(seconds, self.needed),
         )
         return [one] * self.started[0]
@@ -174,9 +174,9 @@ def test_another_recipe_data_set_or_number_of_workers_is_calibrated(
 @pytest.mark.parametrize("part", ["processor", "cores", "gpus", "versions", "format"])
 def test_another_machine_or_version_is_calibrated(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cost_of(planned(), FixedExecutor(), tmp_path)
-    here = remembered.machine_key()
+    here = measurement_cache.machine_key()
     assert here[part] != "other"
-    monkeypatch.setattr(remembered, "machine_key", lambda: {**here, part: "other"})
+    monkeypatch.setattr(measurement_cache, "machine_key", lambda: {**here, part: "other"})
     executor = FixedExecutor()
     cost_of(planned(), executor, tmp_path)
     assert executor.limits == [CALIBRATION_SECONDS]

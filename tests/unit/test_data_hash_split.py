@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from neftune_cli.data.embedded.bios import split_by_person
 from neftune_cli.data.examples import Example, Message, content_id
-from neftune_cli.data.split import (
+from neftune_cli.data.hash_split import (
     Split,
     check_example_counts,
     choose_probe,

@@ -8,7 +8,7 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.trainer_utils import align_special_tokens
 
 from neftune_cli.errors import UsageError
-from neftune_cli.models.chat_template import prepare_tokenizer
+from neftune_cli.models.tokenizer import prepare_tokenizer
 from tests.tiny_models import tiny_llama
 
 WORDS = ("None", "a", "###", "User", "Assistant", "The", "answer", ".", "question", "?", ":")

@@ -1,4 +1,4 @@
-"""A worker process seen from the main process: start it, exchange messages, and describe its exit."""
+"""The main process's handle of a worker process: start it, exchange messages, and describe its exit."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ class ProcessExit:
     """Whether SIGKILL came from outside, as it does when the machine runs out of memory."""
 
 
-class WorkerProcess:
+class WorkerHandle:
     """A running worker in its own session, which Ctrl-C does not reach.
 
     Args:
@@ -184,32 +184,3 @@ def with_this_package(environment: Mapping[str, str]) -> dict[str, str]:
 def _device(gpu: int, visible: str | None) -> str:
     names = [name.strip() for name in visible.split(",") if name.strip()] if visible else []
     return names[gpu % len(names)] if names else str(gpu)
-
-
-class SignalPipe:
-    """A pipe that becomes readable when a handled signal arrives. Only one made in the main thread works."""
-
-    def __init__(self) -> None:
-        self._reading, self._writing = os.pipe()
-        os.set_blocking(self._reading, False)
-        os.set_blocking(self._writing, False)
-        self._before: int | None = None
-        with suppress(ValueError):  # raised outside the main thread, which alone receives signals
-            self._before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
-
-    def fileno(self) -> int:
-        """Return the descriptor that becomes readable when a signal arrives."""
-        return self._reading
-
-    def signal_arrived(self) -> bool:
-        """Return whether a signal has arrived since the last call."""
-        with suppress(BlockingIOError):
-            return bool(os.read(self._reading, 4096))
-        return False
-
-    def close(self) -> None:
-        """Close the pipe and restore the previous wakeup descriptor."""
-        if self._before is not None:
-            signal.set_wakeup_fd(self._before)
-        os.close(self._reading)
-        os.close(self._writing)

@@ -1,4 +1,4 @@
-"""Looks at hand-made differences: decided arms, planned seeds, the test of noise, roles of arms; against scipy."""
+"""Designs with hand-made differences: decided arms, planned seeds, the test of noise, roles of arms; against scipy."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from neftune_cli.analysis.alignment import TrialsByArm
-from neftune_cli.analysis.looks import Design, MetricAssessment
+from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.analysis.verdicts import untested_reason
 from neftune_cli.evidence.measurements import AnalysisPlan
@@ -313,7 +313,7 @@ def test_studied_trials_end_at_the_last_look_of_their_arm() -> None:
     )
     of = design(arms, replace(TWO_LOOKS, controls=("A/A",)))
 
-    studied = of.studied({"alpha=5": 1, "alpha=10": 2, "A/A": 2})
+    studied = of.trials_studied({"alpha=5": 1, "alpha=10": 2, "A/A": 2})
 
     assert {name: tuple(of_arm) for name, of_arm in studied.items()} == {
         "alpha=0": (0, 1, 2, 3, 4),
