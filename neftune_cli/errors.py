@@ -100,6 +100,11 @@ _MIN_SIMILARITY = 0.75
 _MAX_SUGGESTIONS = 3
 
 
+def install_extra(extra: str, *, upgrade: bool = False) -> str:
+    """Return the advice to install the packages of an extra of this package."""
+    return f"Run `pip install {'-U ' if upgrade else ''}'.[{extra}]'` in the clone of neftune."
+
+
 def did_you_mean(name: str, known: Iterable[str], *, compared: Callable[[str], str] = str, quoted: bool = True) -> str:
     """Return the question `Did you mean 'x'?` with the known names that are close to a mistyped one, else "".
 

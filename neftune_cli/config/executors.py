@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from neftune_cli.config.registry import Registry, imported
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, install_extra
 
 if TYPE_CHECKING:
     from neftune_cli.sweeps.executors import Executor
@@ -78,7 +78,7 @@ def missing_library(name: str) -> Iterator[Problem]:
     library, extra = (EXECUTORS[name].library, EXECUTORS[name].extra) if name in EXECUTORS else ("", "")
     if library and find_spec(library) is None:
         what = f"--executor {name} needs the package {library}, which is not installed."
-        fix = f"Run `pip install '.[{extra}]'` in the clone of neftune." if extra else f"Run `pip install {library}`."
+        fix = install_extra(extra) if extra else f"Run `pip install {library}`."
         yield Problem(what, fix)
 
 

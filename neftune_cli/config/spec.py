@@ -2,8 +2,7 @@
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -11,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from neftune_cli.config.choices import DecodingName, LearnedTurns, NoiseScale, NoiseTarget, Precision
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
+from neftune_cli.config.values import repeated
 
 DistributionName = Annotated[str, AfterValidator(DISTRIBUTIONS.valid_name)]
 ScheduleName = Annotated[str, AfterValidator(SCHEDULES.valid_name)]
@@ -328,10 +328,10 @@ class SweepSpec(NoiseDetails, InputSpec):
 
     @model_validator(mode="after")
     def _arms_are_distinct(self) -> Self:
-        if repeated_names := _repeated(arm.name for arm in self.arms):
+        if repeated_names := repeated(arm.name for arm in self.arms):
             shown = ", ".join(map(repr, repeated_names))
             raise PydanticCustomError("repeated_arm_name", "two arms have the same name: {names}", {"names": shown})
-        if repeated_seeds := _repeated(self.seeds):
+        if repeated_seeds := repeated(self.seeds):
             shown = ", ".join(map(str, repeated_seeds))
             raise PydanticCustomError("repeated_seed", "these seeds are repeated: {seeds}", {"seeds": shown})
         if any(arm.name == BASE_ARM for arm in self.arms):
@@ -379,11 +379,6 @@ DEFAULT_ALPHAS = (0.0, 5.0, 10.0, 15.0)
 DEFAULT_SEEDS = (0, 1, 2)
 DEFAULT_LOOKS = (5, 8, 12, 20)
 """Numbers of seeds at the planned looks."""
-
-
-def _repeated(values: Iterable[Any]) -> list[Any]:
-    """Return the values that occur several times, sorted."""
-    return sorted(value for value, count in Counter(values).items() if count > 1)
 
 
 def default_recipe(model: str, *, lora: bool) -> dict[str, Any]:

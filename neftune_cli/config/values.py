@@ -2,13 +2,19 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import yaml
 
 from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
+
+
+def repeated(values: Iterable[Any]) -> list[Any]:
+    """Return the values that occur several times, sorted."""
+    return sorted(value for value, count in Counter(values).items() if count > 1)
 
 
 def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:
@@ -78,8 +84,7 @@ def parse_noises(text: str) -> list[str]:
         for name in names
         if name not in DISTRIBUTIONS
     ]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    problems += [Problem(f"--noises: {name} appears twice.", "Use each distribution once.") for name in repeated]
+    problems += [Problem(f"--noises: {name} appears twice.", "Use each distribution once.") for name in repeated(names)]
     if problems:
         raise UsageError(*problems)
     return names
@@ -96,8 +101,8 @@ def parse_tasks(text: str) -> list[str]:
     if not all(tasks):
         what = f"--lm-eval {text!r}: a task is empty."
         raise UsageError(Problem(what, "Use for example --lm-eval hellaswag,tasks/trivia.yaml."))
-    if repeated := sorted({task for task in tasks if tasks.count(task) > 1}):
-        raise UsageError(*(Problem(f"--lm-eval: {task} appears twice.", "Use each task once.") for task in repeated))
+    if twice := repeated(tasks):
+        raise UsageError(*(Problem(f"--lm-eval: {task} appears twice.", "Use each task once.") for task in twice))
     return tasks
 
 

@@ -24,14 +24,14 @@ import torch
 import yaml
 
 from neftune_cli.config.spec import HarnessTasks
-from neftune_cli.errors import Location, Problem, Problems, UsageError, did_you_mean
+from neftune_cli.errors import Location, Problem, Problems, UsageError, did_you_mean, install_extra
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import task_metric_key
 
 PACKAGE = "lm_eval"
 FIELD: Location = ("evaluation", "lm_eval")
 _SUFFIXES = (".yaml", ".yml")
-_EXTRA = ".[lm-eval]"
+_EXTRA = "lm-eval"
 _SEEDS = {"random": 0, "others": 1234}
 """Seeds that `lm_eval.simple_evaluate` sets. Some tasks shuffle choices while they are loaded."""
 _WHERE_DOCUMENTS_ARE = ("dataset_path", "dataset_name", "dataset_kwargs")
@@ -151,12 +151,12 @@ def warnings_hidden() -> Iterator[None]:
 def _check_installed() -> None:
     if find_spec(PACKAGE) is None:
         what = "lm-evaluation-harness is not installed."
-        raise UsageError(Problem(what, f"Run `pip install '{_EXTRA}'` in the clone of neftune.", FIELD))
+        raise UsageError(Problem(what, install_extra(_EXTRA), FIELD))
     from lm_eval.tasks import TaskManager
 
     if not hasattr(TaskManager, "load"):
         what = f"lm-evaluation-harness {version(PACKAGE)} is too old."
-        raise UsageError(Problem(what, f"Run `pip install -U '{_EXTRA}'` in the clone of neftune.", FIELD))
+        raise UsageError(Problem(what, install_extra(_EXTRA, upgrade=True), FIELD))
 
 
 def _is_path(entry: str) -> bool:

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.evidence.folders import trial_folders
 from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements
 from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import Metric
 from neftune_cli.records import HELD_OUT_SPLIT, Generation
-from neftune_cli.store import SweepFolder
 
 _MOST_NAMES = 3
 
@@ -46,7 +45,7 @@ def held_out_responses(responses: Sequence[Generation]) -> tuple[Generation, ...
 
 def stored_responses(evidence: Evidence) -> list[TrialResponses]:
     """Return the responses of every trial of a sweep, in the order of the evidence."""
-    folders = {folder.id: folder for path in evidence.folders for folder in SweepFolder(Path(path)).trials()}
+    folders = trial_folders(evidence)
     return [
         TrialResponses(one.trial_id, one.arm, one.seed, held_out_responses(folders[one.trial_id].generations()))
         for one in evidence.trials

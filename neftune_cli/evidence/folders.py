@@ -1,11 +1,15 @@
-"""Checks of the folders that a user names as results, with advice on the right folder."""
+"""Folders of results: checks of those that a user names, and the folders of the trials of a sweep."""
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
-from neftune_cli.store import is_sweep
+from neftune_cli.store import SweepFolder, TrialFolder, is_sweep
+
+if TYPE_CHECKING:  # the command status needs no numpy
+    from neftune_cli.evidence.measurements import Evidence
 
 _FIX = (
     "Use a results folder of `neftune sweep`, for example results/tiny-bios, or results/ for all of them. "
@@ -23,6 +27,11 @@ def check_folders(paths: Sequence[Path]) -> None:
     state = {True: "is a file, not a folder", False: "does not exist"}
     if wrong := [path for path in paths if not path.is_dir()]:
         raise UsageError(*(Problem(f"{path} {state[path.exists()]}.", _fix(path)) for path in wrong))
+
+
+def trial_folders(evidence: "Evidence") -> dict[str, TrialFolder]:
+    """Return the folder of each trial of a sweep by the trial's id, unfinished ones included."""
+    return {folder.id: folder for path in evidence.folders for folder in SweepFolder(Path(path)).trials()}
 
 
 def nothing_found(paths: Sequence[Path], others: str = "") -> NothingToCompareError:

@@ -16,6 +16,7 @@ from neftune_cli.evidence.documents import (
     over_shared_documents,
     shared_measurements,
 )
+from neftune_cli.evidence.folders import trial_folders
 from neftune_cli.evidence.json_parts import mapping
 from neftune_cli.evidence.lm_eval_files import Results
 from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparable, run_of_trial, runs_below
@@ -23,7 +24,6 @@ from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, g
 from neftune_cli.evidence.run_names import RunName, by_common_folder, full_path, name_runs
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import TASKS, Metric, task_metric_key
-from neftune_cli.store import SweepFolder
 
 
 def with_task_scores(evidence: Evidence) -> Evidence:
@@ -33,9 +33,9 @@ def with_task_scores(evidence: Evidence) -> Evidence:
         UsageError: a file of a trial is not valid.
 
     """
-    folders = [folder for path in evidence.folders for folder in SweepFolder(Path(path)).trials()]
     ids = {one.trial_id for one in evidence.trials}
-    found = {folder.id: run for folder in folders if folder.id in ids and (run := run_of_trial(folder))}
+    folders = trial_folders(evidence)
+    found = {id_: run for id_, folder in folders.items() if id_ in ids and (run := run_of_trial(folder))}
     if not found:
         return evidence
     runs = list(found.values())

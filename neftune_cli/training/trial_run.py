@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
@@ -125,13 +126,9 @@ def _generating(model: LanguageModel, *, is_base: bool) -> TrialProgress:
 def _generated(
     outcome: FineTuned, trial: Trial, loaded: LoadedModel, prepared: PreparedData, stop: StopRequest
 ) -> MeasuredResponses:
-    """Generate and score the responses; if a stop is requested meanwhile, write a checkpoint of the trained model."""
-    try:
-        with stop.interruptible():
-            responses = measure_responses(outcome.model, loaded.tokenizer, prepared, trial.spec.evaluation)
-    except TrialStopped:
-        outcome.write_checkpoint()
-        raise
+    """Generate and score the responses."""
+    with _resumable(outcome, stop):
+        responses = measure_responses(outcome.model, loaded.tokenizer, prepared, trial.spec.evaluation)
     sys.audit("neftune.responses-generated", trial.id)
     return responses
 
@@ -139,18 +136,25 @@ def _generated(
 def _evaluated(
     outcome: FineTuned, loaded: LoadedModel, output: TrialOutput, tasks: LoadedTasks, stop: StopRequest
 ) -> dict[str, str]:
-    """Return the files of lm-evaluation-harness; if a stop is requested meanwhile, write a checkpoint of the model."""
+    """Return the files of lm-evaluation-harness."""
     output.report(TrialProgress(Phase.EVALUATING))
     with harness_randomness():  # imports of the harness draw random numbers
         from neftune_cli.evaluation.harness import run_tasks
+    with _resumable(outcome, stop):
+        found = run_tasks(outcome.model, loaded.tokenizer, tasks)
+    sys.audit("neftune.tasks-evaluated")
+    return {TASK_SCORES_FILE: found.scores_json(), TASK_DOCUMENTS_FILE: found.documents_json()}
+
+
+@contextmanager
+def _resumable(outcome: FineTuned, stop: StopRequest) -> Iterator[None]:
+    """Write a checkpoint of the trained model if a stop is requested during the block."""
     try:
         with stop.interruptible():
-            found = run_tasks(outcome.model, loaded.tokenizer, tasks)
+            yield
     except TrialStopped:
         outcome.write_checkpoint()
         raise
-    sys.audit("neftune.tasks-evaluated")
-    return {TASK_SCORES_FILE: found.scores_json(), TASK_DOCUMENTS_FILE: found.documents_json()}
 
 
 def _noise_notes(trial: Trial) -> Iterator[str]:
