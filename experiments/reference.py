@@ -29,6 +29,7 @@ from neftune_cli.records import (
     ExampleLoss,
     Generation,
     LossMetrics,
+    MetricScores,
     NoiseMeasurement,
     TrialRecord,
     TrialStatus,
@@ -123,6 +124,7 @@ def _files() -> Iterator[str]:
         ("metrics.jsonl", CurvePoint),
         ("examples.parquet", ExampleLoss),
         ("generations.jsonl", Generation),
+        ("metric_scores.json of the sweep", MetricScores),
     ):
         yield f"### {file}\n"
         yield f"{inspect.cleandoc(record.__doc__ or '')}\n"

@@ -208,6 +208,12 @@ class Metric:
         return imported(self.score) if isinstance(self.score, str) else self.score
 
 
+def names_function(key: str | None) -> bool:
+    """Return whether the key of a metric has the form `module:function`: a function of the user."""
+    module, colon, name = (key or "").partition(":")
+    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
 def task_metric_key(task: str, metric: str, filter_: str, filters: int) -> str:
     """Return the key of a metric of lm-evaluation-harness, with the filter if the task has several.
 

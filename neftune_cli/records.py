@@ -2,7 +2,7 @@
 
 import math
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -205,6 +205,27 @@ class TrialRecord(Record):
     """Remarks for the user."""
     files: dict[str, int] = {}
     """Size in bytes of each result file of the trial; empty in records of schema versions up to 3."""
+
+
+class MetricScores(Record):
+    """Content of `metric_scores.json`: scores of the responses by the function that `--metric` of a sweep names."""
+
+    schema_version: int = SCHEMA_VERSION
+    """Version of the file format."""
+    key: str
+    """The function, `module:function`."""
+    name: str
+    """Name of the metric in tables."""
+    unit: str
+    """Unit or range of the metric; empty if it has none."""
+    goal: Literal["lower", "higher"] | None
+    """Direction of improvement."""
+    decimals: int
+    """Decimals of the metric in tables."""
+    margin: str
+    """Equivalence margin of the metric, which `--margin` replaces."""
+    values: dict[str, dict[str, float]]
+    """Scores by id of the trial and id of the example."""
 
 
 def scores_of(record: TrialRecord) -> dict[str, float | None]:

@@ -67,7 +67,8 @@ PrimaryMetric = Annotated[
     str | None,
     Option(
         "--metric",
-        "Primary metric: the headline reports the result for it. Declared before the first trial (default eval_loss).",
+        "Primary metric: the headline reports the result for it. Declared before the first trial (default eval_loss). "
+        "module:function is a function of your own that scores each response.",
         ANALYSIS,
         _SPEC,
         field="analysis.metric",

@@ -111,19 +111,26 @@ def _with_judgments(evidence: "list[Evidence]", path: Path | None) -> "list[Evid
 
 
 def with_named_function(evidence: "list[Evidence]", metric: str | None) -> "list[Evidence]":
-    """Return the evidence with the metric `module:function`, unless `metric` is the key of a measured one."""
-    if not evidence or ":" not in (metric or "") or any(metric in one.metrics for one in evidence):
-        return evidence
-    from neftune_cli.evidence.own_metrics import names_function, with_own_metric
+    """Return the evidence with the metric `module:function`, unless `metric` is the key of a measured one.
 
-    return _noted(evidence, with_own_metric(evidence, str(metric))) if names_function(metric) else evidence
+    The responses are scored again by a function that the sweep declared, because it may have changed.
+    """
+    from neftune_cli.metrics import names_function
+
+    is_measured = any(metric in one.metrics and not (one.plan and one.plan.metric == metric) for one in evidence)
+    if not (evidence and names_function(metric)) or is_measured:
+        return evidence
+    from neftune_cli.evidence.own_metrics import with_own_metric
+
+    return _noted(evidence, with_own_metric(evidence, str(metric)))
 
 
 def _noted(before: "list[Evidence]", after: "list[Evidence]") -> "list[Evidence]":
     """Print the notes that an added metric brought, and return the evidence."""
     for old, new in zip(before, after, strict=True):
-        for note in new.notes[len(old.notes) :]:
-            typer.echo(note, err=True)
+        for note in new.notes:
+            if note not in old.notes:
+                typer.echo(note, err=True)
     return after
 
 

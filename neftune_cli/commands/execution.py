@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from neftune_cli.commands.declared_metric import score_declared_metric
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.config.command_line import command_again
 from neftune_cli.config.executors import INLINE, LOCAL, make_executor
@@ -158,7 +159,8 @@ def run_plan(
         pause_at: number of seeds of the planned look after which to stop, or None.
 
     Raises:
-        UsageError: no look is planned at `pause_at`, the folder is not writable, or a tracker cannot be used.
+        UsageError: no look is planned at `pause_at`, the folder is not writable, a tracker cannot be used, or the
+            declared function does not score a response.
         KeyboardInterrupt: the user interrupted a second time.
 
     """
@@ -174,6 +176,7 @@ def run_plan(
             outcome = run_sweep(plan, folder, work.executor, observer, work.interrupts, running)
         if not outcome.was_cut_short:
             folder.add_look(len(plan.spec.seeds))
+            score_declared_metric(plan.spec, folder)
         return outcome
 
 

@@ -1,4 +1,4 @@
-"""`neftune export`: finished sweeps for TensorBoard, MLflow, Weights & Biases or AlpacaEval."""
+"""`neftune export`: finished sweeps for TensorBoard, MLflow, Weights & Biases, Trackio or AlpacaEval."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +19,7 @@ class TrackerName(StrEnum):
     MLFLOW = "mlflow"
     WANDB = "wandb"
     WANDB_OFFLINE = "wandb-offline"
+    TRACKIO = "trackio"
     ALPACA_EVAL = "alpaca-eval"
 
 
@@ -37,7 +38,7 @@ def export(
     """Copy finished sweeps to a tracker, or write the responses in AlpacaEval's format.
 
     A tracker gets one run per trial, and one for the comparison. Runs that were written before are left as they are.
-    MLflow writes to the server MLFLOW_TRACKING_URI if it is set.
+    MLflow writes to the server MLFLOW_TRACKING_URI, and Trackio to the folder TRACKIO_DIR, if it is set.
     """
     from neftune_cli.evidence.folders import nothing_found
     from neftune_cli.store import find_sweeps

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from neftune_cli.commands.declared_metric import declared_metric_problems
 from neftune_cli.commands.options import parsers
 from neftune_cli.config import values
 from neftune_cli.config.resolve import Resolved, resolve_valid_fields
@@ -63,6 +64,7 @@ def plan_sweep(
     if resolved is None:
         raise UsageError(*problems.found)
     spec = resolved.spec
+    problems.add(map(resolved.origin.placed, declared_metric_problems(spec)))
 
     def inspect_placed(spec: SweepSpec) -> Inspection:
         found = inspect(spec)

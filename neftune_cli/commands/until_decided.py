@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from neftune_cli.commands.declared_metric import score_declared_metric
 from neftune_cli.commands.execution import ExecutablePlan
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
@@ -67,6 +68,7 @@ def run_looks(
         if outcome.was_cut_short:
             return total
         folder.add_look(seeds)
+        score_declared_metric(plan.spec, folder)
         going_on = _going_on(work)
         say(_look_line(number, len(plan.spec.analysis.looks), seeds, going_on))
         if not going_on or seeds == pause_at:

@@ -45,6 +45,7 @@ class LiveTracker(StrEnum):
     TENSORBOARD = "tensorboard"
     MLFLOW = "mlflow"
     WANDB = "wandb"
+    TRACKIO = "trackio"
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ class AnalysisSpec(Spec):
     """Analysis that is declared before the first trial."""
 
     metric: str | None = Field(default=None, examples=["eval_loss"])
-    """Primary metric: the headline reports the result for it. Null is the held-out loss."""
+    """Primary metric, or `module:function`: the headline reports the result for it. Null is the held-out loss."""
     margin: Annotated[str, BeforeValidator(_as_text)] | None = Field(default=None, examples=["0.02"])
     """Equivalence margin of the primary metric: a size in its unit, `10%` of the baseline, or `1% of gain`."""
     primary_arm: str | None = Field(default=None, examples=["alpha=5"])

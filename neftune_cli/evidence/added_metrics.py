@@ -11,8 +11,8 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.folders import trial_folders
 from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements
 from neftune_cli.formatting import counted, listed_at_most
-from neftune_cli.metrics import Metric
-from neftune_cli.records import HELD_OUT_SPLIT, Generation
+from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
+from neftune_cli.records import HELD_OUT_SPLIT, Generation, MetricScores
 
 _MOST_NAMES = 3
 
@@ -92,8 +92,26 @@ def with_item_metric(
         evidence,
         trials=tuple(_with_values(trial, metric.key, items.get(trial.trial_id)) for trial in evidence.trials),
         metrics={**evidence.metrics, metric.key: metric},
-        notes=(*evidence.notes, *note),
+        notes=(*(one for one in evidence.notes if not one.startswith(_no_value(source))), *note),
     )
+
+
+def with_stored_scores(evidence: Evidence, scores: MetricScores | None) -> Evidence:
+    """Return the evidence of a sweep with its own metric, from the scores that the sweep stored. No function is run."""
+    margin = Margin.parse(scores.margin) if scores else None
+    if scores is None or margin is None:
+        return evidence
+    metric = Metric(
+        key=scores.key,
+        name=scores.name,
+        unit=scores.unit,
+        goal=scores.goal,
+        decimals=scores.decimals,
+        margin=margin,
+        section=HELD_OUT_RESPONSES,
+        stored=False,
+    )
+    return with_item_metric(evidence, metric, stored_responses(evidence), scores.values, f"--metric {scores.key}")
 
 
 def with_trial_metric(evidence: Evidence, metric: Metric, values: Mapping[str, float]) -> Evidence:
@@ -116,6 +134,10 @@ def _with_values(trial: Measurements, key: str, values: ItemValues | None) -> Me
     return replace(trial, scores=scores, items={**trial.items, key: values})
 
 
+def _no_value(source: str) -> str:
+    return f"{source} has no value for"
+
+
 def _missing(
     responses: Sequence[TrialResponses],
     values: Mapping[str, Mapping[str, float]],
@@ -131,6 +153,6 @@ def _missing(
     without = [one.name for one in responses if not values.get(one.trial_id)]
     left_out = f" Trials without any: {listed_at_most(without, _MOST_NAMES)}." if without else ""
     return (
-        f"{source} has no value for {missing} of {counted(total, 'response')}. {metric.name} is compared over the "
+        f"{_no_value(source)} {missing} of {counted(total, 'response')}. {metric.name} is compared over the "
         f"{counted(shared, 'prompt')} for which all other trials have one.{left_out}",
     )

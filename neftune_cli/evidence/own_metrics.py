@@ -14,7 +14,7 @@ from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 from neftune_cli.evidence.added_metrics import TrialResponses, only_sweep, stored_responses, with_item_metric
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
-from neftune_cli.records import Generation
+from neftune_cli.records import Generation, MetricScores
 
 _MARGIN = Margin(0.02, relative=True)
 _GOALS = ("higher", "lower")
@@ -30,10 +30,37 @@ class _OwnMetric:
     score: Callable[[Generation], Any]
 
 
-def names_function(metric: str | None) -> bool:
-    """Return whether a value of `--metric` has the form `module:function`."""
-    module, colon, name = (metric or "").partition(":")
-    return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+def own_metric_problems(reference: str) -> Iterator[Problem]:
+    """Yield the problem of a function that cannot be imported or called, which the metric of a sweep names."""
+    try:
+        _own_metric(reference)
+    except UsageError as error:
+        for one in error.problems:
+            yield Problem(one.what.removeprefix("--metric "), one.fix, ("analysis", "metric"))
+
+
+def metric_scores(evidence: Sequence[Evidence], reference: str) -> MetricScores:
+    """Return the scores of the stored responses of a sweep by a function of the user.
+
+    Args:
+        evidence: of one sweep: several if its trials differ in more than their arm and seed.
+        reference: `module:function`. The module is searched in the current folder as well.
+
+    Raises:
+        UsageError: the function cannot be imported or called, or does not return a number.
+
+    """
+    own = _own_metric(reference)
+    responses = [one for some in evidence if some.trials for one in stored_responses(some)]
+    return MetricScores(
+        key=reference,
+        name=own.metric.name,
+        unit=own.metric.unit,
+        goal=own.metric.goal,
+        decimals=own.metric.decimals,
+        margin=own.metric.margin.written(),
+        values=_values(own, reference, responses),
+    )
 
 
 def with_own_metric(evidence: Sequence[Evidence], reference: str) -> list[Evidence]:
@@ -50,8 +77,7 @@ def with_own_metric(evidence: Sequence[Evidence], reference: str) -> list[Eviden
     sweep = only_sweep(evidence, f"--metric {reference}")
     own = _own_metric(reference)
     responses = stored_responses(sweep)
-    with _current_folder_on_path():  # a function may import at its first call
-        values = {one.trial_id: _scores(own, reference, one) for one in responses}
+    values = _values(own, reference, responses)
     scored = with_item_metric(sweep, own.metric, responses, values, f"--metric {reference}")
     return [scored if one is sweep else one for one in evidence]
 
@@ -102,7 +128,7 @@ def _imported(reference: str) -> Any:
             what = f"--metric {reference}: the module {module} has no function {name!r}."
             raise UsageError(Problem(what, fix or "Use module:function with a function of this module.")) from None
         raise _import_problem(reference, module, sys.exc_info()[1]) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end the process
         raise _import_problem(reference, module, error) from error
 
 
@@ -142,8 +168,13 @@ def _accepts(signature: inspect.Signature, count: int) -> bool:
     return True
 
 
-def _scores(own: _OwnMetric, reference: str, trial: TrialResponses) -> dict[str, float]:
-    return {one.example: _number(own, reference, trial, one) for one in trial.responses}
+def _values(own: _OwnMetric, reference: str, trials: Sequence[TrialResponses]) -> dict[str, dict[str, float]]:
+    """Return trial id to example id to score."""
+    with _current_folder_on_path():  # a function may import at its first call
+        return {
+            trial.trial_id: {one.example: _number(own, reference, trial, one) for one in trial.responses}
+            for trial in trials
+        }
 
 
 def _number(own: _OwnMetric, reference: str, trial: TrialResponses, response: Generation) -> float:

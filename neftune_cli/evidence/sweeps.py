@@ -12,6 +12,7 @@ import numpy as np
 from neftune_cli.config.identity import canonical_json, recipe_identity
 from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, ArmSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
+from neftune_cli.evidence.added_metrics import with_stored_scores
 from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import (
     AnalysisPlan,
@@ -29,6 +30,7 @@ from neftune_cli.metrics import (
     NOISE_OFF_TRAINING_LOSS,
     PROBE_PREFIX,
     Margin,
+    names_function,
     response_metrics,
 )
 from neftune_cli.records import (
@@ -164,6 +166,7 @@ def _combined(found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Seq
     trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
     order = list(names.values())
     manifests = [text for folder in sweeps if (text := folder.written_manifest())]
+    plan = _plan(sweeps[0], names) if len(sweeps) == 1 else None
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
         setting=found[0].setting,
@@ -173,11 +176,12 @@ def _combined(found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Seq
         specs=tuple(folder.written_spec() for folder in sweeps),
         notes=(*_override_notes(sweeps, order), *_added_seeds(sweeps)),
         unfinished=tuple(line for folder in sweeps for line in unfinished[folder]),
-        plan=_plan(sweeps[0], names) if len(sweeps) == 1 else None,
+        plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
         manifest="".join(manifests),
     )
-    return with_task_scores(combined)
+    combined = with_task_scores(combined)
+    return with_stored_scores(combined, sweeps[0].metric_scores()) if plan and names_function(plan.metric) else combined
 
 
 def _unique_trials(found: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements, str]]:

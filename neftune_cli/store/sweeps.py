@@ -11,12 +11,21 @@ from typing import Any
 from neftune_cli.config.resolve import dump_spec, load_spec, written_version
 from neftune_cli.config.spec import BASE_ARM, SweepSpec
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.records import EVAL_METRICS, LOSS_METRICS, SCHEMA_VERSION, CurvePoint, Record, TrialRecord
+from neftune_cli.records import (
+    EVAL_METRICS,
+    LOSS_METRICS,
+    SCHEMA_VERSION,
+    CurvePoint,
+    MetricScores,
+    Record,
+    TrialRecord,
+)
 from neftune_cli.store.files import (
     check_version,
     check_writable,
     pretty_json,
     read_json,
+    read_record,
     unwritable_folder,
     write_atomically,
 )
@@ -24,7 +33,7 @@ from neftune_cli.store.leases import HeartbeatMonitor
 from neftune_cli.store.temporary_files import is_temporary, remove_abandoned_files, require_posix
 from neftune_cli.store.trials import TrialFolder
 
-SWEEP_FILE, MANIFEST_FILE = "sweep.yaml", "manifest.json"
+SWEEP_FILE, MANIFEST_FILE, METRIC_SCORES_FILE = "sweep.yaml", "manifest.json", "metric_scores.json"
 JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 
@@ -155,6 +164,14 @@ class SweepFolder:
         columns = (name for name in _CURVE_COLUMNS if name != _SUBSET or any(row[name] for row in curves))
         self._write_csv("curves.csv", (*key, *columns), curves)
         sys.audit("neftune.tables-written", str(self.path))
+
+    def metric_scores(self) -> MetricScores | None:
+        """Return the scores of the sweep's own metric, None if there are none or if the file is damaged."""
+        return read_record(self.path / METRIC_SCORES_FILE, MetricScores)
+
+    def write_metric_scores(self, scores: MetricScores) -> None:
+        """Write the scores of the sweep's own metric, which replace earlier ones."""
+        write_atomically(self.path / METRIC_SCORES_FILE, pretty_json(scores.model_dump()))
 
     def new_job_folder(self) -> Path:
         """Create a folder for the files of submitted jobs, below `jobs/`."""

@@ -11,7 +11,7 @@ from neftune_cli.config.identity import base_identity, trial_id, trial_identity
 from neftune_cli.config.spec import BASE_ARM, DEFAULT_LOOKS, MIN_SEEDS, ArmSpec, HarnessTasks, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 from neftune_cli.formatting import counted, listed
-from neftune_cli.metrics import METRICS, Margin
+from neftune_cli.metrics import METRICS, Margin, names_function
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.sweeps.inspection import DataFacts, Inspection, ModelFacts, resolved_evaluation
@@ -182,8 +182,8 @@ def analysis_problems(spec: SweepSpec, lm_eval: HarnessTasks | None = None) -> I
     """
     analysis = spec.analysis
     known = (*METRICS, *(lm_eval.metrics if lm_eval else ()))
-    is_of_unknown_task = bool(spec.evaluation.lm_eval) and lm_eval is None
-    if analysis.metric is not None and analysis.metric not in known and not is_of_unknown_task:
+    is_checked_elsewhere = (bool(spec.evaluation.lm_eval) and lm_eval is None) or names_function(analysis.metric)
+    if analysis.metric is not None and analysis.metric not in known and not is_checked_elsewhere:
         what = f"no metric has the key {analysis.metric!r}."
         fix = did_you_mean(analysis.metric, known) or f"Use {alternatives(known)}."
         yield Problem(what, fix, ("analysis", "metric"))

@@ -1,4 +1,4 @@
-"""Trackers: programs that show curves and results of finished sweeps, such as TensorBoard, MLflow and Weights & Biases.
+"""Trackers: programs that show curves and results of finished sweeps, such as TensorBoard and MLflow.
 
 A tracker is optional. Its library is imported when it is used.
 """
@@ -73,6 +73,7 @@ TRACKERS: Mapping[str, _Library] = {
     "mlflow": _Library("mlflow", "mlflow", partial(_late, "mlflow")),
     "wandb": _Library("wandb", "wandb", partial(_late, "wandb")),
     "wandb-offline": _Library("wandb", "wandb", partial(_late, "wandb", make="make_offline")),
+    "trackio": _Library("trackio", "trackio", partial(_late, "trackio")),
 }
 """Trackers by name."""
 
@@ -86,15 +87,17 @@ def make_tracker(name: str, folder: Path, option: str = "--to") -> Tracker:
         option: the option with the name, for messages.
 
     Raises:
-        UsageError: the tracker's library is not installed.
+        UsageError: the tracker's library is not installed, or its settings cannot be used.
+        OSError: the folder cannot be used.
     """
     library = TRACKERS[name]
     try:
+        tracker = library.make(folder)  # before the import, because trackio reads its folder when it is imported
         import_module(library.module)
     except ImportError:
         what = f"{option} {name}: the package {library.package} is not installed."
         raise UsageError(Problem(what, f"Run `pip install {library.package}`.")) from None
-    return library.make(folder)
+    return tracker
 
 
 def prepare_trackers(tracking: Tracking, group: str) -> None:

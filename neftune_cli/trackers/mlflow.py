@@ -20,7 +20,6 @@ _LONGEST = 500
 def make(folder: Path) -> "MLflowRuns":
     """Return a tracker for the server `MLFLOW_TRACKING_URI`, or for a database in the folder."""
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(folder / 'mlflow.db').absolute()}"
-    folder.mkdir(parents=True, exist_ok=True)
     return MLflowRuns(uri, folder)
 
 
@@ -35,6 +34,7 @@ class MLflowRuns:
     def __init__(self, uri: str, folder: Path) -> None:
         from mlflow import MlflowClient
 
+        folder.mkdir(parents=True, exist_ok=True)
         self.uri = uri
         self._client: Any = MlflowClient(tracking_uri=uri)
         self._artifacts = None if uri.startswith("http") else (folder / "mlartifacts").absolute().as_uri()

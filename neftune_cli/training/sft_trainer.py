@@ -7,6 +7,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from neftune_cli.config.run_settings import LiveTracker
 from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
 from neftune_cli.data.batches import tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
@@ -75,7 +76,7 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
 
     known, place = {field.name: field for field in fields(SFTConfig) if field.init}, ("train", name)
     if name in _REPLACEMENTS:
-        yield Problem(f"the SFTConfig field {name!r} is set by neftune.", f"Use {_REPLACEMENTS[name]}.", place)
+        yield Problem(f"the SFTConfig field {name!r} is set by neftune.", f"Use {_replacement(name, value)}.", place)
     elif name in _RESERVED:
         fix = "Remove it: the measurements depend on its value."
         yield Problem(f"the SFTConfig field {name!r} is set by neftune.", fix, place)
@@ -85,6 +86,12 @@ def _field_problems(name: str, value: Any) -> Iterator[Problem]:
         yield Problem(f"SFTConfig has no field {name!r}.", fix, place)
     elif expected := _expected_instead(known[name], value):
         yield Problem(f"the SFTConfig field {name!r} must be {expected}, not {value!r}.", "Change the value.", place)
+
+
+def _replacement(name: str, value: Any) -> str:
+    if name == "report_to" and value in list(LiveTracker):
+        return f"--track {value}"
+    return _REPLACEMENTS[name]
 
 
 def _expected_instead(field: Field[Any], value: Any) -> str | None:

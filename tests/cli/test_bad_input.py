@@ -300,7 +300,8 @@ def test_a_plan_for_a_file_is_refused(neftune: Neftune, tmp_path: Path) -> None:
 def test_a_missing_tracker_is_reported_with_the_trackers(neftune: Neftune, tmp_path: Path) -> None:
     result = neftune("export", str(tmp_path))
     assert (
-        result.err == "Error: --to is missing.\n  Use --to tensorboard, mlflow, wandb, wandb-offline or alpaca-eval.\n"
+        result.err
+        == "Error: --to is missing.\n  Use --to tensorboard, mlflow, wandb, wandb-offline, trackio or alpaca-eval.\n"
     )
     assert result.code == 2
 

@@ -99,8 +99,8 @@ RUN = """\
 │ --stop-on-divergence          Stop a trial whose loss is not finite (default │
 │ --no-stop-on-divergence       --stop-on-divergence).                         │
 │ --track                       Show the curves of running trials in a         │
-│ <tensorboard|mlflow|wandb>    tracker; may be repeated. Files are written to │
-│                               a folder with its name.                        │
+│ <tensorboard|mlflow|wandb|    tracker; may be repeated. Files are written to │
+│ trackio>                      a folder with its name.                        │
 │ --checkpoint-steps N          Also write a checkpoint every N steps.         │
 │ --checkpoint-minutes M        Write a checkpoint every M minutes (default    │
 │                               2).                                            │

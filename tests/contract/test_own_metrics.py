@@ -1,4 +1,4 @@
-"""Metrics of the user, `--metric module:function`, computed by `neftune compare` from the stored responses."""
+"""Metrics of the user, `--metric module:function`, computed from the stored responses of sweeps."""
 
 import csv
 import importlib
@@ -23,6 +23,10 @@ def vowels(prompt, reference, answer):
     return sum(answer.count(letter) for letter in "aeiou")
 
 
+def letters(prompt, reference, answer):
+    return sum(answer.count(letter) for letter in "aeiou")
+
+
 def distance(answer, reference):
     return abs(len(answer) - len(reference))
 
@@ -41,6 +45,16 @@ def text(answer, reference):
 
 def broken(answer, reference):
     return 1 / 0
+
+
+def by_seed(answer, reference):
+    calls.append(answer)
+    return len(answer) % 7 + scale
+
+
+
+calls = []
+scale = 1.0
 
 
 def sideways(answer, reference):
@@ -136,3 +150,123 @@ def test_a_margin_of_a_function_that_cannot_score_is_no_second_problem(sweep: Sw
     told = neftune("compare", "out", "--metric", "my_scores:text", "--margin", "my_scores:text=1").err
     assert "not a finite number" in told
     assert "was not measured" not in told
+
+
+SMALL = ["--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "4", "--no-estimate"]
+
+
+@pytest.fixture
+def module() -> Iterator[Path]:
+    """Return the path of the module with metrics, in the current folder, which is forgotten afterwards."""
+    path = Path("my_scores.py")
+    path.write_text(MODULE)
+    importlib.invalidate_caches()
+    yield path
+    sys.modules.pop("my_scores", None)
+
+
+def rows_of(csv_text: str, metric: str) -> dict[str, dict[str, str]]:
+    return {row["arm"]: row for row in csv.DictReader(csv_text.splitlines()) if row["metric"] == metric}
+
+
+def test_a_sweep_declares_a_function_and_stores_its_scores(neftune: Neftune, module: Path) -> None:
+    options = ["--metric", "my_scores:letters", "--margin", "50"]
+    swept = neftune("sweep", "--alphas", "0,5", "--seeds", "3", *SMALL, *options, "--output", "out")
+    assert swept.code == 0, swept.err
+    assert "Letters (higher is better)" in swept.out
+    means = {row: float(values["mean"]) for row, values in by_arm(neftune, "my_scores:letters").items()}
+    assert means["alpha=5"] == pytest.approx(expected(SweepFolder(Path("out")), "alpha=5"))
+    sys.modules.pop("my_scores")
+    module.unlink()  # the stored scores need no function
+    compared = neftune("compare", "out", "--format", "csv")
+    assert compared.code == 0, compared.err
+    rows = rows_of(compared.out, "my_scores:letters")
+    assert {arm: float(row["mean"]) for arm, row in rows.items()} == means
+    assert (float(rows["alpha=5"]["margin"]), rows["alpha=5"]["verdict"]) == (50, "equivalent")
+
+
+def test_looks_are_decided_on_the_function_of_an_experiment(neftune: Neftune, module: Path) -> None:
+    Path("own.yaml").write_text(
+        "arms: [{alpha: 0}, {alpha: 5}]\n"
+        "analysis: {looks: [3, 5], metric: 'my_scores:letters', margin: '50'}\n"
+        "train_examples: 16\neval_examples: 4\ntrain: {max_steps: 2}\nevaluation: {max_new_tokens: 4}\n"
+    )
+    swept = neftune("sweep", "own.yaml", "--no-estimate", "--output", "out")
+    assert swept.code == 0, swept.err
+    assert "Look 1 of 2, 3 seeds: every arm is decided." in swept.err
+    assert len(SweepFolder(Path("out")).records()) == 7  # the base model, and two arms with three seeds
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        ("nowhere:vowels", "--metric: nowhere:vowels: there is no module 'nowhere'. Put nowhere.py into the current"),
+        ("my_scores:vowel", "the module my_scores has no function 'vowel'. Did you mean 'vowels'?"),
+        ("my_scores:one", "the function has the parameters (answer). Write a function of (answer, reference)"),
+        ("my_scores:sideways", "the attribute goal is 'sideways'"),
+        ("ends:vowels", "the module 'ends' cannot be imported: SystemExit: 3"),
+    ],
+)
+def test_a_declared_function_is_checked_before_the_first_trial(
+    neftune: Neftune, module: Path, metric: str, told: str
+) -> None:
+    Path("ends.py").write_text("raise SystemExit(3)")
+    result = neftune("sweep", "--alphas", "0,5", *SMALL, "--metric", metric, "--output", "out")
+    text = " ".join(result.err.split())
+    assert (result.code, "Traceback" in text) == (2, False)
+    assert told in text
+    assert not Path("out").exists()
+
+
+def test_a_place_in_an_experiment_is_named(neftune: Neftune, module: Path) -> None:
+    Path("own.yaml").write_text("arms: [{alpha: 0}, {alpha: 5}]\nanalysis:\n  metric: 'my_scores:vowel'\n")
+    told = " ".join(neftune("sweep", "own.yaml", "--output", "out").err.split())
+    assert "own.yaml, line 3: my_scores:vowel: the module my_scores has no function 'vowel'" in told
+
+
+def test_an_error_of_the_function_loses_no_trial(neftune: Neftune, module: Path) -> None:
+    command = ["sweep", "--alphas", "0,5", "--seeds", "1", *SMALL, "--metric", "my_scores:broken", "--output", "out"]
+    failed = neftune(*command)
+    text = " ".join(failed.err.split())
+    assert (failed.code, "Traceback" in text) == (2, False)
+    assert "ZeroDivisionError: division by zero. Correct the function, so that it takes every response." in text
+    assert "No trial is lost: then run the same command again." in text
+    kept = {path: path.read_bytes() for path in Path("out").glob("trials/*/record.json")}
+    assert len(kept) == 3
+    sys.modules.pop("my_scores")
+    module.write_text(MODULE.replace("1 / 0", "len(answer) + 0.5"))
+    importlib.invalidate_caches()
+    again = neftune(*command)
+    assert again.code == 0, again.err
+    assert "Trials run, the base model included: 0, done before: 3" in again.err
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_a_comparison_that_names_the_function_scores_again(neftune: Neftune, module: Path) -> None:
+    metric = "my_scores:by_seed"
+    swept = neftune("sweep", "--alphas", "0,5", "--seeds", "1", *SMALL, "--metric", metric, "--output", "out")
+    assert swept.code == 0, swept.err
+    import my_scores  # type: ignore[import-not-found]
+
+    before = {
+        arm: float(row["mean"])
+        for arm, row in rows_of(neftune("compare", "out", "--format", "csv").out, metric).items()
+    }
+    my_scores.calls.clear()
+    my_scores.scale = 3.0
+    stored = rows_of(neftune("compare", "out", "--format", "csv").out, metric)
+    assert my_scores.calls == []
+    assert {arm: float(row["mean"]) for arm, row in stored.items()} == before
+    assert {arm: float(row["mean"]) - 2 for arm, row in by_arm(neftune, metric).items()} == pytest.approx(before)
+
+
+def test_damaged_scores_are_no_scores(neftune: Neftune, module: Path) -> None:
+    command = ["sweep", "--alphas", "0,5", "--seeds", "1", *SMALL, "--metric", "my_scores:letters", "--output", "out"]
+    assert neftune(*command).code == 0
+    written = Path("out/metric_scores.json").read_bytes()
+    Path("out/metric_scores.json").write_bytes(written[:-20])
+    compared = neftune("compare", "out", "--full")
+    assert compared.code == 0
+    assert "The declared primary metric my_scores:letters was not measured." in " ".join(compared.out.split())
+    assert neftune(*command).code == 0
+    assert Path("out/metric_scores.json").read_bytes() == written

@@ -1,12 +1,17 @@
 """Runs that were exported, and runs of trials that were tracked live, read back by the trackers' own clients."""
 
 import shutil
+import sys
+from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
+from neftune_cli.config.run_settings import LiveTracker
 from neftune_cli.store import SweepFolder
 from neftune_cli.trackers import TrackedRun, make_tracker
 from neftune_cli.trackers.wandb import WandbRuns
@@ -18,6 +23,7 @@ needs_tensorboard = pytest.mark.skipif(find_spec("tensorboard") is None, reason=
 needs_mlflow = pytest.mark.skipif(
     find_spec("mlflow") is None or find_spec("sqlalchemy") is None, reason="mlflow is not installed with sqlalchemy"
 )
+needs_trackio = pytest.mark.skipif(find_spec("trackio") is None, reason="trackio is not installed")
 """Marks, and not `importorskip` in the tests, so that no sweep is trained for tests that are skipped."""
 RESULTS = ("record.json", "metrics.jsonl", "generations.jsonl")
 
@@ -75,8 +81,6 @@ def test_mlflow_has_parameters_metrics_and_the_report(
 
 
 def test_a_missing_library_is_named_with_its_installation(neftune: Neftune, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(Exception, match="Run `pip install wandb`"):
         make_tracker("wandb-offline", Path("runs"))
@@ -138,10 +142,128 @@ def test_wandb_without_a_login_is_refused_before_the_first_trial(
     assert not SweepFolder(tmp_path / "out").records()
 
 
-def test_report_to_leads_to_track(neftune: Neftune) -> None:
-    refused = neftune("sweep", "--set", "report_to=mlflow")
+@pytest.fixture
+def trackio_imported_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget trackio before and after a test, because it reads its folder when it is imported."""
+    for name in ("TRACKIO_DIR", "TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "TRACKIO_BUCKET_ID"):
+        monkeypatch.setenv(name, "")  # so that the value of the test is removed after it
+        monkeypatch.delenv(name)
+    kept = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "trackio"}
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "trackio"]:
+        del sys.modules[name]
+    sys.modules.update(kept)
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every connection fail the test, with a token that would log in to the Hub."""
+    import socket
+
+    def refuse(_: socket.socket, address: object) -> None:
+        pytest.fail(f"connected to {address}")
+
+    monkeypatch.setenv("HF_TOKEN", "hf_token_of_a_test")
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    monkeypatch.setattr("huggingface_hub.whoami", lambda **_: pytest.fail("asked the Hub for the name of the user"))
+
+
+def logged(folder: str, project: str) -> dict[str, tuple[dict[str, str], list[dict[str, float]]]]:
+    """Return the parameters and the logged values of each run, as trackio's own client reads them."""
+    trackio: Any = import_module("trackio")
+    assert Path(folder).absolute() == trackio.TRACKIO_DIR
+    runs = list(trackio.Api().runs(project))
+    assert len({run.id for run in runs}) == len(runs)
+    return {
+        run.name: (run.config or {}, trackio.SQLiteStorage.get_logs(project, run.name, run_id=run.id)) for run in runs
+    }
+
+
+@needs_trackio
+@pytest.mark.usefixtures("trackio_imported_anew", "no_network")
+@pytest.mark.parametrize("mode", ["sqlite", "jsonl"])
+def test_trackio_has_curves_parameters_and_the_report(
+    mode: str, sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKIO_STORAGE_MODE", mode)
+    exported = neftune("export", "out", "--to", "trackio", "--output", "tr")
+    assert (exported.code, exported.out) == (0, "")
+    assert "4 runs written, 0 written before" in exported.err
+    assert "0 runs written, 4 written before" in neftune("export", "out", "--to", "trackio", "--output", "tr").err
+    found = logged("tr", "out")
+    for folder, record in sweep.finished():
+        parameters, values = found[folder.label]
+        final = next(one for one in values if "final/eval_loss" in one)
+        assert final["final/eval_loss"] == pytest.approx(record.loss.eval_loss)
+        assert (parameters["arm"], parameters.get("seed")) == (record.arm, record.seed)
+        curve = {point.step: point.train_loss for point in folder.curve() if point.train_loss is not None}
+        assert {one["step"]: one["train_loss"] for one in values if "train_loss" in one} == pytest.approx(curve)
+    trackio: Any = import_module("trackio")
+    artifacts = {one["name"] for one in trackio.SQLiteStorage.list_artifacts("out")}
+    assert artifacts >= {"report.html", "summary.md", "loss.csv"}
+    assert found["comparison"][0]["baseline"] == "alpha=0"
+
+
+@needs_trackio
+@pytest.mark.usefixtures("trackio_imported_anew", "no_network")
+def test_trackio_tracks_running_trials_without_network(sweep: SweepFolder, neftune: Neftune) -> None:
+    done = neftune(*TWO_ARMS, "--output", "live", "--track", "trackio")
+    assert done.code == 0
+    assert "trackio" not in done.out.lower()
+    found = logged("trackio", "live")
+    assert len(found) == 4  # the base model, two trainings and the comparison
+    live = SweepFolder(Path("live"))
+    for (one, record), (other, _) in zip(sweep.finished(), live.finished(), strict=True):
+        assert all((one.path / name).read_bytes() == (other.path / name).read_bytes() for name in RESULTS)
+        assert "--track trackio failed" not in (other.path / "log.txt").read_text()
+        final = [values for values in found[one.label][1] if "final/eval_loss" in values]
+        assert final[0]["final/eval_loss"] == pytest.approx(record.loss.eval_loss)
+    folder, record = next((folder, one) for folder, one in sweep.finished() if one.arm == "alpha=5")
+    losses = {point.step: point.train_loss for point in folder.curve() if point.train_loss is not None}
+    values = found[folder.label][1]
+    assert {one["train/global_step"]: one["train/loss"] for one in values if "train/loss" in one} == pytest.approx(
+        losses
+    )
+    *_, last = (one["eval/loss"] for one in values if "eval/loss" in one)
+    assert last == pytest.approx(record.loss.eval_loss)
+    assert "0 runs written, 4 written before" in neftune("export", "live", "--to", "trackio").err
+
+
+@needs_trackio
+@pytest.mark.usefixtures("trackio_imported_anew")
+def test_a_folder_that_trackio_cannot_use_is_refused_before_the_first_trial(
+    sweep: SweepFolder, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").write_text("")
+    monkeypatch.setenv("TRACKIO_DIR", "file")
+    refused = neftune(*TWO_ARMS, "--output", "new", "--track", "trackio")
     assert refused.code == 2
-    assert "--track" in refused.err
+    assert "--track trackio: the runs cannot be written" in refused.err
+    assert not SweepFolder(Path("new")).records()
+    monkeypatch.setenv("TRACKIO_DIR", "another")
+    refused = neftune("export", "out", "--to", "trackio")
+    assert refused.code == 2
+    assert "this process imported trackio before, with the folder file. Set TRACKIO_DIR to it." in refused.err
+
+
+@needs_trackio
+@pytest.mark.usefixtures("trackio_imported_anew")
+def test_a_space_is_refused_because_runs_are_local(
+    tmp_path: Path, neftune: Neftune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKIO_SPACE_ID", "somebody/space")
+    refused = neftune(*TWO_ARMS, "--output", "out", "--track", "trackio")
+    assert refused.code == 2
+    assert "Run `unset TRACKIO_SPACE_ID`" in refused.err
+    assert not SweepFolder(tmp_path / "out").records()
+
+
+@pytest.mark.parametrize("tracker", list(LiveTracker))
+def test_report_to_leads_to_track(tracker: str, neftune: Neftune) -> None:
+    refused = neftune("sweep", "--set", f"report_to={tracker}")
+    assert refused.code == 2
+    assert f"Use --track {tracker}." in refused.err
 
 
 def test_an_online_run_of_wandb_is_new_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
