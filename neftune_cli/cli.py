@@ -90,7 +90,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _common(
     context: typer.Context,
-    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # read by `main`, at any place
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:

@@ -8,7 +8,10 @@ from statistics import fmean
 PLAIN_WIDTH = 120
 """Line width in characters of tables if the output is not a terminal."""
 SCREEN_WIDTH = 80
-"""Line width of the first screen of a comparison, which has at most 25 lines then."""
+"""Line width in characters of the first screen of a comparison if the output is not a terminal.
+
+At this width the screen has at most 25 lines.
+"""
 
 _BLOCKS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=*#"
 
@@ -39,7 +42,11 @@ def rough_duration(seconds: float) -> str:
 
 
 def local_time(iso: str) -> str:
-    """Return a time in ISO 8601 as date and time of this time zone, to the minute."""
+    """Return a time in ISO 8601 as date and time of this time zone, to the minute.
+
+    Raises:
+        ValueError: the text is not such a time.
+    """
     return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M")
 
 

@@ -74,7 +74,7 @@ def train(
     from neftune_cli.config.values import parse_size
     from neftune_cli.sweeps.plan import trial_folder
 
-    fields = {**values_for(Destination.SPEC, train, arguments), "seeds": f"{seed},"}
+    fields = {**values_for(Destination.SPEC, train, arguments), "seeds": f"{seed},"}  # the comma makes a list of it
     fixed = {"workers": "1", "keep": Keep.ALL, "retry": Retry.FAILED}
     problems = Problems()
     noise_size = problems.attempt(lambda: parse_size(alpha, snr))

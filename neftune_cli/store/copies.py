@@ -25,7 +25,7 @@ from neftune_cli.store.trials import (
 )
 
 PIECE_BYTES = 1 << 23
-"""Largest number of bytes of a piece, and of a batch of pieces unless its last piece exceeds it."""
+"""Largest number of bytes of a piece. A batch ends with the piece that brings it to this number."""
 _WORK_PREFIX, _WORK_LOCK = "neftune-trial-", "lock"
 
 

@@ -250,12 +250,12 @@ class LeasedTrial:
 
     @property
     def seconds(self) -> float:
-        """Return the time in seconds that led to the current state, without lost work."""
+        """Return the time in seconds of all attempts, without work that was lost in a crash."""
         return self._seconds_in_checkpoint + time.monotonic() - self._acquired
 
     @property
     def seconds_in_all(self) -> float:
-        """Return the time in seconds of all attempts, lost work included."""
+        """Return the time in seconds of all attempts, with work that was lost in a crash."""
         return self._seconds_before + time.monotonic() - self._acquired
 
     def resume_from(self, checkpoint: Checkpoint) -> None:
@@ -343,7 +343,7 @@ class LeasedTrial:
     def copied_checkpoint(self, name: str) -> AbstractContextManager[Path]:
         """Yield a folder for the files of a checkpoint from a copy of this trial, its index included."""
         self._held.check()
-        return self._checkpoints.copied(name, self._held.check)
+        return self._checkpoints.new_with_index(name, self._held.check)
 
     def remove_leftovers(self) -> None:
         """Remove the files of a finished trial that a dead process left."""

@@ -22,8 +22,8 @@ from neftune_cli.sweeps.progress import Observer
 from neftune_cli.sweeps.resources import GIB, WorkerAllocation, allocate_workers, memory_warning
 from neftune_cli.training.trial import Trial
 
-TABLES_SHARE = 20
-"""The tables are updated so rarely that this takes at most 1 / TABLES_SHARE of the run time."""
+INVERSE_TABLES_SHARE = 20
+"""Inverse of the largest share of the run time in which the tables are updated."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class _FolderUpdates:
             return
         started = time.monotonic()
         self._write(ended=False)
-        self._not_before = time.monotonic() + TABLES_SHARE * (time.monotonic() - started)
+        self._not_before = time.monotonic() + INVERSE_TABLES_SHARE * (time.monotonic() - started)
 
     def finish(self, *, changed: bool) -> None:
         if changed:

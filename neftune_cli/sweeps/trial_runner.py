@@ -200,7 +200,7 @@ class TrialRunner:
         with _live_runs(job, sweep, leased) as live:
             output, settings = TrialOutput(leased, report, live), job.settings
             return run_trial(
-                *(trial, loaded, prepared, output), tasks=tasks, settings=settings, stop=stop, halvings=halvings
+                trial, loaded, prepared, output, tasks=tasks, settings=settings, stop=stop, halvings=halvings
             )
 
     def _tasks(self, spec: SweepSpec) -> "LoadedTasks | None":

@@ -1,4 +1,4 @@
-"""Trackers: programs that show curves and results of finished sweeps, such as TensorBoard, MLflow and Weights & Biases.
+"""Trackers: TensorBoard, MLflow and Weights & Biases, which show curves and results of running and finished trials.
 
 A tracker is optional. Its library is imported when it is used.
 """
