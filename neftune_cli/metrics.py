@@ -236,7 +236,7 @@ class MetricRegistry(Registry[Metric]):
         return super().register(declaration)
 
 
-REGISTRY = MetricRegistry("metric", "neftune.metrics", Metric, lambda metric: metric.key)
+REGISTERED_METRICS = MetricRegistry("metric", "neftune.metrics", Metric, lambda metric: metric.key)
 """Declared metrics. Those of training prompts are derived from them in METRICS."""
 
 
@@ -247,25 +247,25 @@ def register_metric(metric: Metric) -> Metric:
         UsageError: the key is registered already or cannot be used, or nothing computes the metric.
 
     """
-    return REGISTRY.register(metric)
+    return REGISTERED_METRICS.register(metric)
 
 
 def response_metrics() -> tuple[Metric, ...]:
     """Return the metrics of responses to prompts, in the order of the tables."""
-    return tuple(metric for metric in REGISTRY.values() if metric.section == HELD_OUT_RESPONSES)
+    return tuple(metric for metric in REGISTERED_METRICS.values() if metric.section == HELD_OUT_RESPONSES)
 
 
 class _Metrics(Mapping[str, Metric]):
     """All metrics by key: the registered ones, then those of responses to training prompts."""
 
     def __getitem__(self, key: str) -> Metric:
-        return _with_training_prompts(tuple(REGISTRY.values()))[key]
+        return _with_training_prompts(tuple(REGISTERED_METRICS.values()))[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_with_training_prompts(tuple(REGISTRY.values())))
+        return iter(_with_training_prompts(tuple(REGISTERED_METRICS.values())))
 
     def __len__(self) -> int:
-        return len(_with_training_prompts(tuple(REGISTRY.values())))
+        return len(_with_training_prompts(tuple(REGISTERED_METRICS.values())))
 
 
 @cache

@@ -76,7 +76,7 @@ LmEval = Annotated[
         EVALUATION,
         _SPEC,
         field="evaluation.lm_eval",
-        read="parse_tasks",
+        parser_name="parse_tasks",
         metavar="TASKS",
     ),
 ]

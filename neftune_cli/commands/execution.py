@@ -128,12 +128,12 @@ def run_and_report(
         KeyboardInterrupt: the user or the system interrupted the sweep.
 
     """
-    with executable_plan(file, fields, output, running, quiet=quiet, single_trial=single_trial) as work:
+    with executable_plan(file, fields, output, running, quiet=quiet, single_trial=single_trial) as executable:
         from neftune_cli.commands.outcome import print_results  # before the run: an upgrade may replace the files
 
-        planned, say = work.planned, _say_nothing if quiet else _say
+        planned, say = executable.planned, _say_nothing if quiet else _say
         with _disk_errors_reported(planned.folder.path):
-            outcome = run_plan(work, running, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at)
+            outcome = run_plan(executable, running, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at)
     with _disk_errors_reported(planned.folder.path):
         print_results(planned, outcome, as_json=as_json, single_trial=single_trial)
     _finish(planned, outcome, retried=running.retry_failed)
@@ -141,7 +141,7 @@ def run_and_report(
 
 
 def run_plan(
-    work: ExecutablePlan,
+    executable: ExecutablePlan,
     running: SweepSettings,
     observe: "Callable[[], AbstractContextManager[Observer]]",
     say: Callable[[str], None],
@@ -151,7 +151,7 @@ def run_plan(
     """Run all trials, or those of the planned looks until every arm is decided.
 
     Args:
-        work: the plan with its executor.
+        executable: the plan with its executor.
         running: how trials are run.
         observe: returns a new observer of a run.
         say: receives a line on each planned look.
@@ -165,13 +165,13 @@ def run_plan(
     from neftune_cli.commands.until_decided import check_pause, run_looks
     from neftune_cli.sweeps.runner import run_sweep
 
-    plan, folder = work.planned.plan, work.planned.folder
+    plan, folder = executable.planned.plan, executable.planned.folder
     check_pause(plan.spec.analysis.looks, pause_at)
     with _comparison_tracked(running.trial_settings.tracking, folder, say):
         if plan.spec.analysis.looks:
-            return run_looks(work, running, observe, say, pause_at=pause_at)
+            return run_looks(executable, running, observe, say, pause_at=pause_at)
         with observe() as observer:
-            outcome = run_sweep(plan, folder, work.executor, observer, work.interrupts, running)
+            outcome = run_sweep(plan, folder, executable.executor, observer, executable.interrupts, running)
         if not outcome.was_cut_short:
             folder.add_look(len(plan.spec.seeds))
         return outcome

@@ -17,7 +17,7 @@ from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 
 def parsers() -> dict[str, str]:
     """Return the parser of each spec field whose option needs one: field -> function in `neftune_cli.config.values`."""
-    return {option.field: option.read for option in DECLARED if option.read}
+    return {option.field: option.parser_name for option in DECLARED if option.parser_name}
 
 
 NOISE, TRAINING, RUN = "Noise", "Training", "Run"
@@ -36,7 +36,7 @@ Alphas = Annotated[
         NOISE,
         _SPEC,
         field="alphas",
-        read="parse_alphas",
+        parser_name="parse_alphas",
         metavar="LIST",
     ),
 ]
@@ -49,7 +49,7 @@ Snr = Annotated[
         NOISE,
         _SPEC,
         field="snr",
-        read="parse_snr",
+        parser_name="parse_snr",
         metavar="LIST",
     ),
 ]
@@ -62,7 +62,7 @@ Noises = Annotated[
         NOISE,
         _SPEC,
         field="noises",
-        read="parse_noises",
+        parser_name="parse_noises",
         metavar="LIST",
     ),
 ]
@@ -219,7 +219,7 @@ Settings = Annotated[
         TRAINING,
         _SPEC,
         field="train.sft",
-        read="parse_settings",
+        parser_name="parse_settings",
         metavar="KEY=VALUE",
     ),
 ]

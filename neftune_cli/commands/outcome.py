@@ -39,13 +39,13 @@ def print_results(planned: PlannedSweep, outcome: SweepOutcome, *, as_json: bool
         exported = json.loads(document(comparisons, OutputFormat.JSON)) if compared else {"comparisons": []}
         _print_summary(planned, outcome, exported)
     elif compared:
-        _print_comparisons(planned, comparisons, single_trial=single_trial)
+        _print_first_screens(planned, comparisons, single_trial=single_trial)
         _say(*_training_amounts(planned), *_counts(planned, outcome))
     elif outcome.submitted:
         _say(_submitted(outcome), *_counts(planned, outcome))
 
 
-def _print_comparisons(planned: PlannedSweep, comparisons: Sequence[Comparison], *, single_trial: bool) -> None:
+def _print_first_screens(planned: PlannedSweep, comparisons: Sequence[Comparison], *, single_trial: bool) -> None:
     if not single_trial:
         print_screens(comparisons, reported=[str(planned.folder.path)])
         return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from neftune_cli.records import TrialRecord
     from neftune_cli.store import SweepFolder, TrialFolder
 
-    Finished = tuple[TrialFolder, TrialRecord]
+    FinishedTrial = tuple[TrialFolder, TrialRecord]
 
 CARD = "README.md"
 _ADAPTER = "adapter_config.json"
@@ -90,7 +90,7 @@ def _hub_problems(to: str) -> list[Problem]:
     return problems
 
 
-def _kept_trial(path: Path, arm: str | None, seed: int | None) -> "tuple[SweepFolder, Finished]":
+def _kept_trial(path: Path, arm: str | None, seed: int | None) -> "tuple[SweepFolder, FinishedTrial]":
     from neftune_cli.evidence.folders import nothing_found
     from neftune_cli.store import find_sweeps
 
@@ -103,7 +103,7 @@ def _kept_trial(path: Path, arm: str | None, seed: int | None) -> "tuple[SweepFo
     return sweeps[0], _choose(path, sweeps[0].finished(), arm, seed)
 
 
-def _choose(path: Path, finished: "Sequence[Finished]", arm: str | None, seed: int | None) -> "Finished":
+def _choose(path: Path, finished: "Sequence[FinishedTrial]", arm: str | None, seed: int | None) -> "FinishedTrial":
     """Return the finished trial with a kept model that the options name.
 
     Raises:
@@ -124,7 +124,7 @@ def _choose(path: Path, finished: "Sequence[Finished]", arm: str | None, seed: i
     return _of_seed(path, [one for one in trained if one[1].arm == name], name, seed)
 
 
-def _of_seed(path: Path, trained: "Sequence[Finished]", arm: str, seed: int | None) -> "Finished":
+def _of_seed(path: Path, trained: "Sequence[FinishedTrial]", arm: str, seed: int | None) -> "FinishedTrial":
     kept = {record.seed: (folder, record) for folder, record in trained if folder.model_path.is_dir()}
     if not kept:
         raise UsageError(Problem(f"{path} has no kept model of the arm '{arm}'.", _KEEP))
@@ -138,7 +138,7 @@ def _of_seed(path: Path, trained: "Sequence[Finished]", arm: str, seed: int | No
     raise UsageError(Problem(f"--seed {seed}: {path} {what} '{arm}' with this seed.", f"Use one of the seeds {seeds}."))
 
 
-def _arm(wanted: str, trained: "Sequence[Finished]") -> str | None:
+def _arm(wanted: str, trained: "Sequence[FinishedTrial]") -> str | None:
     """Return the name of the arm with this name or alpha, None if there is not exactly one."""
     from neftune_cli.config.arms import arms_named
 

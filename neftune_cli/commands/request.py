@@ -116,7 +116,7 @@ def _is_data(file: Path) -> bool:
         return False
 
 
-def raise_with_spec_problems(problems: Problems, file: Path | None, fields: Mapping[str, Any]) -> None:
+def raise_any_with_spec_problems(problems: Problems, file: Path | None, fields: Mapping[str, Any]) -> None:
     """Raise problems of the run options, if there are any, together with those of the experiment.
 
     No worker is started for this. Problems that only a worker or the results folder can reveal are reported later.

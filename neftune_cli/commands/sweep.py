@@ -91,13 +91,13 @@ def sweep(
     """
     arguments = locals()
     from neftune_cli.commands.execution import run_and_report
-    from neftune_cli.commands.request import raise_with_spec_problems
+    from neftune_cli.commands.request import raise_any_with_spec_problems
     from neftune_cli.config.run_settings import sweep_settings
 
     fields = values_for(Destination.SPEC, sweep, arguments)
     problems = Problems()
     running = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep, arguments)))
-    raise_with_spec_problems(problems, experiment, fields)
+    raise_any_with_spec_problems(problems, experiment, fields)
     assert running is not None
     if dry_run:
         from neftune_cli.commands.dry_run import dry_run as show_plan

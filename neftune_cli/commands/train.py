@@ -68,7 +68,7 @@ def train(
     """Fine-tune once with noise, keep the model, and print its comparison with the base model."""
     arguments = locals()
     from neftune_cli.commands.execution import run_and_report
-    from neftune_cli.commands.request import default_name, raise_with_spec_problems
+    from neftune_cli.commands.request import default_name, raise_any_with_spec_problems
     from neftune_cli.config.run_settings import sweep_settings
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.config.values import parse_size
@@ -79,7 +79,7 @@ def train(
     problems = Problems()
     noise_size = problems.attempt(lambda: parse_size(alpha, snr))
     running = problems.attempt(lambda: sweep_settings({**values_for(Destination.RUN, train, arguments), **fixed}))
-    raise_with_spec_problems(problems, None, fields)
+    raise_any_with_spec_problems(problems, None, fields)
     assert noise_size is not None
     assert running is not None
     field, size = noise_size

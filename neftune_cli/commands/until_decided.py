@@ -34,7 +34,7 @@ def check_pause(looks: tuple[int, ...], pause_at: int | None) -> None:
 
 
 def run_looks(
-    work: ExecutablePlan,
+    executable: ExecutablePlan,
     running: SweepSettings,
     observe: "Callable[[], AbstractContextManager[Observer]]",
     say: Callable[[str], None],
@@ -47,7 +47,7 @@ def run_looks(
     same trials. Looks that were taken before are compared again, which runs nothing.
 
     Args:
-        work: the whole plan, with its executor.
+        executable: the whole plan, with its executor.
         running: how trials are run.
         observe: returns the observer of one look.
         say: receives a line on each look.
@@ -56,18 +56,18 @@ def run_looks(
     """
     from neftune_cli.sweeps.runner import run_sweep
 
-    plan, folder = work.planned.plan, work.planned.folder
+    plan, folder = executable.planned.plan, executable.planned.folder
     going_on = tuple(arm.name for arm in plan.spec.arms[1:])
     total: SweepOutcome | None = None
     for number, seeds in enumerate(plan.spec.analysis.looks, start=1):
         with observe() as observer:
             part = at_look(plan, seeds, going_on)
-            outcome = run_sweep(part, folder, work.executor, observer, work.interrupts, running)
+            outcome = run_sweep(part, folder, executable.executor, observer, executable.interrupts, running)
         total = _joined(total, outcome)
         if outcome.was_cut_short:
             return total
         folder.add_look(seeds)
-        going_on = _going_on(work)
+        going_on = _going_on(executable)
         say(_look_line(number, len(plan.spec.analysis.looks), seeds, going_on))
         if not going_on or seeds == pause_at:
             break
@@ -75,7 +75,7 @@ def run_looks(
     return total
 
 
-def _going_on(work: ExecutablePlan) -> tuple[str, ...]:
+def _going_on(executable: ExecutablePlan) -> tuple[str, ...]:
     """Return the arms that need further seeds: those in question without a decision, and with them the controls.
 
     An arm without an assessment gets no further seeds: a trial diverged, or all trials failed.
@@ -84,7 +84,7 @@ def _going_on(work: ExecutablePlan) -> tuple[str, ...]:
     from neftune_cli.analysis.design import DECIDED
 
     try:
-        (compared, *_) = compare_sweep(work.planned.folder)
+        (compared, *_) = compare_sweep(executable.planned.folder)
     except NothingToCompareError:  # all trials failed
         return ()
     comparison = compared.comparison
@@ -92,7 +92,7 @@ def _going_on(work: ExecutablePlan) -> tuple[str, ...]:
     undecided = {arm for arm, one in assessed.items() if one and one.verdict not in DECIDED}
     if not undecided & {arm.name for arm in comparison.studied}:
         return ()
-    return tuple(arm.name for arm in work.planned.plan.spec.arms if arm.name in undecided)
+    return tuple(arm.name for arm in executable.planned.plan.spec.arms if arm.name in undecided)
 
 
 def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOutcome":

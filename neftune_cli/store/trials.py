@@ -258,7 +258,7 @@ class LeasedTrial:
         """Return the time in seconds of all attempts, with work that was lost in a crash."""
         return self._seconds_before + time.monotonic() - self._acquired
 
-    def resume_from(self, checkpoint: Checkpoint) -> None:
+    def add_seconds_of(self, checkpoint: Checkpoint) -> None:
         """Add the training time of a checkpoint from which the trial resumes."""
         self._seconds_in_checkpoint = checkpoint.seconds
 

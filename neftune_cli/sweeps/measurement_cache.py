@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from neftune_cli.config.identity import METHOD_VERSION, TOKENIZATION_FIELDS, canonical_json
+from neftune_cli.config.identity import IDENTIFYING_INPUT_FIELDS, METHOD_VERSION, canonical_json
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import UsageError
 from neftune_cli.store.files import default_cache, pretty_json, write_atomically
@@ -164,7 +164,7 @@ def recipes_key(plan: Plan, trials: Iterable[TrialSpec]) -> dict[str, Any]:
     """Return everything that the sizes of model and data of some trials depend on."""
     trials = list(trials)
     evaluation = trials[0].evaluation.model_dump(exclude={"curve_examples", "lm_eval"})
-    tokenization = {name: getattr(trials[0], name) for name in TOKENIZATION_FIELDS if name != "template_time"}
+    tokenization = {name: getattr(trials[0], name) for name in IDENTIFYING_INPUT_FIELDS if name != "template_time"}
     return {
         "machine": machine_key(),
         "method": METHOD_VERSION,

@@ -54,7 +54,7 @@ class WorkerAllocation:
             planned=planned,
         )
 
-    def lowering(self, fitting: "WorkerAllocation", peak: int | None) -> Iterator[str]:
+    def notes_on_fewer_workers(self, fitting: "WorkerAllocation", peak: int | None) -> Iterator[str]:
         """Yield a note if an allocation that fits a peak has fewer workers than this one."""
         if fitting.workers < self.workers and peak and self.memory is not None:
             needs = f"a worker needs {peak / GIB:.1f} GiB, and {self.memory / GIB:.1f} GiB are available"

@@ -177,8 +177,13 @@ def _start_workers(
         the workers, of which there may be fewer than allocated, and notes for the user.
     """
     peak = peak_of_finished(plan.trials, folder) or (folder.manifest().get("estimate") or {}).get("peak_memory")
-    planned_before, allocation = allocation, allocation.fitting(peak)
-    notes = [*plan.notes, *plan.data.notes, *allocation.preparation.notes, *planned_before.lowering(allocation, peak)]
+    given, allocation = allocation, allocation.fitting(peak)
+    notes = [
+        *plan.notes,
+        *plan.data.notes,
+        *allocation.preparation.notes,
+        *given.notes_on_fewer_workers(allocation, peak),
+    ]
     executor.start(allocation.workers, allocation.threads, allocation.gpus)
     manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=_workers(allocation))
     folder.write_manifest(manifest)

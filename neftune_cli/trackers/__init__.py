@@ -63,16 +63,16 @@ class _Library:
     make: Callable[[Path], Tracker]
 
 
-def _late(name: str, folder: Path, make: str = "make") -> Tracker:
+def _made_in_module(name: str, folder: Path, make: str = "make") -> Tracker:
     tracker: Tracker = getattr(import_module(f"neftune_cli.trackers.{name}"), make)(folder)
     return tracker
 
 
 TRACKERS: Mapping[str, _Library] = {
-    "tensorboard": _Library("tensorboard", "tensorboard", partial(_late, "tensorboard")),
-    "mlflow": _Library("mlflow", "mlflow", partial(_late, "mlflow")),
-    "wandb": _Library("wandb", "wandb", partial(_late, "wandb")),
-    "wandb-offline": _Library("wandb", "wandb", partial(_late, "wandb", make="make_offline")),
+    "tensorboard": _Library("tensorboard", "tensorboard", partial(_made_in_module, "tensorboard")),
+    "mlflow": _Library("mlflow", "mlflow", partial(_made_in_module, "mlflow")),
+    "wandb": _Library("wandb", "wandb", partial(_made_in_module, "wandb")),
+    "wandb-offline": _Library("wandb", "wandb", partial(_made_in_module, "wandb", make="make_offline")),
 }
 """Trackers by name."""
 

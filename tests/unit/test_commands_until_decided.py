@@ -61,9 +61,9 @@ def run(
 
     monkeypatch.setattr(runner, "run_sweep", run_sweep)
     lines: list[str] = []
-    work: Any = ExecutablePlan(planned, None, None)  # type: ignore[arg-type]
+    executable: Any = ExecutablePlan(planned, None, None)  # type: ignore[arg-type]
     options = {"pause_at": None, **options}
-    return run_looks(work, SweepSettings(), nullcontext, lines.append, **options), lines  # type: ignore[arg-type]
+    return run_looks(executable, SweepSettings(), nullcontext, lines.append, **options), lines  # type: ignore[arg-type]
 
 
 def seeds_of(folder: Path) -> dict[str, list[int]]:

@@ -51,7 +51,7 @@ class RayCluster:
 
     poll_seconds = 0.1
     queues = False
-    machine = None
+    node_key = None
 
     def __init__(
         self,

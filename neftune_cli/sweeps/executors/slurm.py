@@ -103,7 +103,7 @@ class SlurmCluster:
         self._queue = _Queue()
 
     @property
-    def machine(self) -> dict[str, Any]:
+    def node_key(self) -> dict[str, Any]:
         """Return the kind of node and the versions of the libraries."""
         kind = {key: value for key, value in self._settings.items() if key in _KIND_OF_NODE}
         here = machine_key() if self._is_local else {"versions": machine_key()["versions"]}
