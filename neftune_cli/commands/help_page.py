@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
+from typer.exceptions import TyperException
 
 from neftune_cli.commands.panels import page_width, panel, paragraph, print_text
 from neftune_cli.commands.routing import CHOICES
@@ -32,7 +33,7 @@ class Command(TyperCommand):
         Raises:
             UsageError: paths are empty.
         """
-        given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        given = self._given(ctx, args)
         rest: list[str] = super().parse_args(ctx, args)
         empty = [
             one
@@ -42,6 +43,15 @@ class Command(TyperCommand):
         if empty:
             raise UsageError(*map(_empty_path, empty))
         return rest
+
+    def _given(self, ctx: Any, args: list[str]) -> dict[str, Any]:
+        """Return the given values by parameter name. An error of the parser gets the command, which it lacks."""
+        try:
+            given: dict[str, Any] = self.make_parser(ctx).parse_args(args=list(args))[0]
+        except TyperException as error:
+            error.ctx = getattr(error, "ctx", None) or ctx  # type: ignore[attr-defined]
+            raise
+        return given
 
     def format_help(self, ctx: Any, _formatter: Any) -> None:
         """Print usage, description and options."""

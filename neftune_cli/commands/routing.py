@@ -118,6 +118,12 @@ def options_of(command: Callable[..., None]) -> dict[str, Option]:
     return found
 
 
+def fields_by_flag(command: Callable[..., None]) -> dict[str, str]:
+    """Return the spec field of each option of a command that has one, by the flag as it is declared."""
+    options = options_of(command).values()
+    return {flag: option.field for option in options for flag in option.param_decls or () if option.field}
+
+
 def values_for(destination: Destination, command: Callable[..., None], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the option values of a command that go to one destination.
 
