@@ -9,7 +9,7 @@ from neftune_cli.commands.execution import ExecutablePlan
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.formatting import listed
-from neftune_cli.sweeps.plan import at_look
+from neftune_cli.sweeps.plan import at_look, done_trials
 
 if TYPE_CHECKING:
     from neftune_cli.sweeps.progress import Observer
@@ -57,26 +57,28 @@ def run_looks(
     from neftune_cli.sweeps.runner import run_sweep
 
     plan, folder = executable.planned.plan, executable.planned.folder
-    going_on = tuple(arm.name for arm in plan.spec.arms[1:])
+    undecided = tuple(arm.name for arm in plan.spec.arms[1:])
+    done_before = len(done_trials(plan, folder))
     total: SweepOutcome | None = None
     for number, seeds in enumerate(plan.spec.analysis.looks, start=1):
         with observe() as observer:
-            part = at_look(plan, seeds, going_on)
+            part = at_look(plan, seeds, undecided)
             outcome = run_sweep(part, folder, executable.executor, observer, executable.interrupts, running)
-        total = _joined(total, outcome)
+        # each look counts the trials of earlier looks as done before
+        total = replace(_joined(total, outcome), already_done=done_before)
         if outcome.was_cut_short:
             return total
         folder.add_look(seeds)
-        going_on = _going_on(executable)
-        say(_look_line(number, len(plan.spec.analysis.looks), seeds, going_on))
-        if not going_on or seeds == pause_at:
+        undecided = _undecided(executable)
+        say(_look_line(number, len(plan.spec.analysis.looks), seeds, undecided))
+        if not undecided or seeds == pause_at:
             break
     assert total is not None
     return total
 
 
-def _going_on(executable: ExecutablePlan) -> tuple[str, ...]:
-    """Return the arms that need further seeds: those in question without a decision, and with them the controls.
+def _undecided(executable: ExecutablePlan) -> tuple[str, ...]:
+    """Return the arms that get further seeds: those without a decision, unless only controls are left among them.
 
     An arm without an assessment gets no further seeds: a trial diverged, or all trials failed.
     """
@@ -101,13 +103,12 @@ def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOut
         return outcome
     return replace(
         outcome,
-        already_done=before.already_done + max(0, outcome.already_done - before.already_done - before.run_now),
         run_now=before.run_now + outcome.run_now,
         run_elsewhere=before.run_elsewhere + outcome.run_elsewhere,
         failed={**before.failed, **outcome.failed},
     )
 
 
-def _look_line(number: int, looks: int, seeds: int, going_on: tuple[str, ...]) -> str:
-    state = f"not decided: {listed(list(going_on))}" if going_on else "every arm is decided"
+def _look_line(number: int, looks: int, seeds: int, undecided: tuple[str, ...]) -> str:
+    state = f"not decided: {listed(undecided)}" if undecided else "every arm is decided"
     return f"Look {number} of {looks}, {seeds} seeds: {state}."
