@@ -77,9 +77,9 @@ def print_screens(
     hypotheses: bool = False,
     reported: Collection[str] = (),
 ) -> None:
-    """Print the first screen of comparisons on stdout, with all tables and the claims of the paper on request.
+    """Print the first screen of comparisons on stdout. In a terminal it is colored and fits its width.
 
-    In a terminal the output is colored and fits its width.
+    The arguments are those of `neftune_cli.reporting.terminal.print_comparisons`.
     """
     if sys.stdout.isatty():
         print_comparisons(Console(), comparisons, full=full, hypotheses=hypotheses, reported=reported)
@@ -88,7 +88,7 @@ def print_screens(
 
 
 def screens(comparisons: Sequence[Comparison], *, full: bool, hypotheses: bool, reported: Collection[str] = ()) -> str:
-    """Return the same output for a pipe or a file: its width is that of the variable COLUMNS, if it is set."""
+    """Return what `print_screens` prints, for a pipe or a file, in the width of the variable COLUMNS if it is set."""
     width = columns_variable() or (PLAIN_WIDTH if full else SCREEN_WIDTH)
     return to_text(comparisons, max(width, NARROWEST), full=full, hypotheses=hypotheses, reported=reported)
 

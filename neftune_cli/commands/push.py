@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CARD = "README.md"
 _ADAPTER = "adapter_config.json"
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""OWNER/NAME on the Hub."""
 _KEEP = "Use --keep all or --keep best when you train. To train these arms again, give another --output."
 Files = Mapping[str, Path | bytes]
 """Files of a shared model by name: a file of the kept model, or other content."""
@@ -81,7 +83,7 @@ def _hub_problems(to: str) -> list[Problem]:
     from huggingface_hub import constants, get_token
 
     problems = []
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", to):
+    if not _REPOSITORY.fullmatch(to):
         problems.append(Problem(f"--to {to} is not a repository.", "Use OWNER/NAME, for example --to ada/my-model."))
     if constants.HF_HUB_OFFLINE:
         problems.append(Problem(f"--to {to}: HF_HUB_OFFLINE is set.", "Unset it, or use --output DIR."))
@@ -91,12 +93,9 @@ def _hub_problems(to: str) -> list[Problem]:
 
 
 def _kept_trial(path: Path, arm: str | None, seed: int | None) -> "tuple[SweepFolder, FinishedTrial]":
-    from neftune_cli.evidence.folders import nothing_found
-    from neftune_cli.store import find_sweeps
+    from neftune_cli.evidence.folders import sweeps_in
 
-    sweeps = find_sweeps([path])
-    if not sweeps:
-        raise nothing_found([path])
+    sweeps = sweeps_in([path])
     if len(sweeps) > 1:
         fix = f"Use one of them, for example {sweeps[0].path}."
         raise UsageError(Problem(f"{path} contains {len(sweeps)} sweeps.", fix))
@@ -192,7 +191,7 @@ def _comparison(sweep: "SweepFolder", arm: str) -> "ComparedEvidence":
 
 def _hub_id(name: Any, manifest: Mapping[str, Any]) -> str | None:
     """Return a name of the form OWNER/NAME that is no folder or file here, nor where the sweep was started."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
+    if not isinstance(name, str) or not _REPOSITORY.fullmatch(name):
         return None
     places = (Path(name), Path(str(manifest.get("directory", "."))) / name)
     return None if any(place.exists() for place in places) else name

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
-from neftune_cli.config.run_settings import Tracking
+from neftune_cli.config.run_settings import LiveTracker, Tracking
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.trackers.parameters import Parameters
 
@@ -69,9 +69,9 @@ def _made_in_module(name: str, folder: Path, make: str = "make") -> Tracker:
 
 
 TRACKERS: Mapping[str, _Library] = {
-    "tensorboard": _Library("tensorboard", "tensorboard", partial(_made_in_module, "tensorboard")),
-    "mlflow": _Library("mlflow", "mlflow", partial(_made_in_module, "mlflow")),
-    "wandb": _Library("wandb", "wandb", partial(_made_in_module, "wandb")),
+    LiveTracker.TENSORBOARD: _Library("tensorboard", "tensorboard", partial(_made_in_module, "tensorboard")),
+    LiveTracker.MLFLOW: _Library("mlflow", "mlflow", partial(_made_in_module, "mlflow")),
+    LiveTracker.WANDB: _Library("wandb", "wandb", partial(_made_in_module, "wandb")),
     "wandb-offline": _Library("wandb", "wandb", partial(_made_in_module, "wandb", make="make_offline")),
 }
 """Trackers by name."""
