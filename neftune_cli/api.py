@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from neftune_cli.training.trial import Trial
 
 _NOT_FOR_PROGRAMS = frozenset({"dry_run", "hourly_rate", "quiet", "as_json"})
+"""Options of `neftune sweep` that only change what it prints."""
 
 
 @dataclass(frozen=True)

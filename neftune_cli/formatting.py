@@ -1,7 +1,7 @@
-"""Formatting of time spans, sizes, counts, percentages and sparklines, and of text that is safe for a terminal."""
+"""Formatting of times, sizes, counts, percentages and sparklines, and of text that is safe for a terminal."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean
 
@@ -39,6 +39,11 @@ def rough_duration(seconds: float) -> str:
         return f"{max(5, 5 * round(seconds / 5))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def utc_now() -> str:
+    """Return the current time in UTC in ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def local_time(iso: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from neftune_cli.commands.execution import ExecutablePlan, executable_plan
+from neftune_cli.commands.execution import ExecutablePlan, executable_plan, say_line
 from neftune_cli.commands.until_decided import check_pause
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import TrialSpec
@@ -84,8 +84,4 @@ def _planned(executable: ExecutablePlan, missing: Sequence[Trial], running: Swee
     allocation = allocate_workers(plan, missing, folder, prepare, running.allowed_workers)
     if running.estimate:
         remember_preparation(plan, [trial.spec for trial in missing], allocation.preparation)
-    return estimate_cost(plan, missing, folder, executor, allocation, _print_note, calibrate=running.estimate)
-
-
-def _print_note(note: str) -> None:
-    typer.echo(note, err=True)
+    return estimate_cost(plan, missing, folder, executor, allocation, say_line, calibrate=running.estimate)

@@ -63,7 +63,7 @@ def executable_plan(
 
     """
     with Interrupts() as interrupts, _executor(running) as executor:
-        say = _say_nothing if quiet else _say
+        say = _say_nothing if quiet else say_line
 
         def inspect(spec: SweepSpec) -> Inspection:
             known = remembered(spec) if running.on_this_machine else None
@@ -82,8 +82,9 @@ def executable_plan(
         yield ExecutablePlan(planned, executor, interrupts)
 
 
-def _say(line: str) -> None:
-    with suppress(OSError, ValueError):  # the terminal may be closed
+def say_line(line: str) -> None:
+    """Print a line on stderr, which may be closed."""
+    with suppress(OSError, ValueError):
         typer.echo(line, err=True)
 
 
@@ -131,7 +132,7 @@ def run_and_report(
     with executable_plan(file, fields, output, running, quiet=quiet, single_trial=single_trial) as executable:
         from neftune_cli.commands.outcome import print_results  # before the run: an upgrade may replace the files
 
-        planned, say = executable.planned, _say_nothing if quiet else _say
+        planned, say = executable.planned, _say_nothing if quiet else say_line
         with _disk_errors_reported(planned.folder.path):
             outcome = run_plan(executable, running, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at)
     with _disk_errors_reported(planned.folder.path):

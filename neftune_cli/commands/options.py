@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
+from typer.models import OptionInfo
+
 from neftune_cli.commands import analysis_options, cluster_options, data_options, evaluation_options
 from neftune_cli.commands.routing import Destination, Option
 from neftune_cli.config import choices, run_settings
@@ -22,6 +24,14 @@ def parsers() -> dict[str, str]:
 
 NOISE, TRAINING, RUN = "Noise", "Training", "Run"
 _SPEC, _RUN, _COMMAND = Destination.SPEC, Destination.RUN, Destination.COMMAND
+
+
+def derived_folder(command: str) -> OptionInfo:
+    """Return the option `--output` of a command whose default folder is named after its options."""
+    default = f"results/{command}-MODEL-DATASET and the options that differ from their defaults"
+    again = "The same command rewrites its files; a folder with results of other options is an error."
+    help_ = f"Results folder (default {default}). {again}"
+    return OptionInfo(default=..., param_decls=None, help=help_, metavar="DIR", rich_help_panel=RUN)
 
 
 def _executors() -> Mapping[str, str]:

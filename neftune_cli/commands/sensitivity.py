@@ -12,11 +12,6 @@ from neftune_cli.commands import data_options, options
 if TYPE_CHECKING:
     from neftune_cli.geometry.sensitivity.measurement import Sensitivity
 
-_OUTPUT = (
-    "Results folder (default results/sensitivity-MODEL-DATASET and the options that differ from their defaults). "
-    "The same command rewrites its files; a folder with results of other options is an error."
-)
-
 
 def sensitivity(
     model: data_options.Model = None,
@@ -39,7 +34,7 @@ def sensitivity(
     ] = 0,
     output: Annotated[
         Path | None,
-        typer.Option(help=_OUTPUT, metavar="DIR", rich_help_panel=options.RUN),
+        options.derived_folder("sensitivity"),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

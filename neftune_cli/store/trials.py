@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel
 
 from neftune_cli.errors import LeaseLost, UsageError
+from neftune_cli.formatting import utc_now
 from neftune_cli.records import (
     SCHEMA_VERSION,
     CurvePoint,
@@ -382,7 +382,7 @@ class LeasedTrial:
         return LeaseLost(f"Another process has finished {self._path}.")
 
     def _set(self, status: TrialStatus, *, durable: bool) -> None:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = utc_now()
         started = status.started or (self._status.started if self._status else now)
         self._status = status.model_copy(update={"updated": now, "started": started})
         self._write(STATE_FILE, pretty_json(self._status.model_dump(mode="json")), durable=durable)

@@ -11,7 +11,6 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -19,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from neftune_cli.config.identity import IDENTIFYING_INPUT_FIELDS, METHOD_VERSION, canonical_json
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import UsageError
+from neftune_cli.formatting import utc_now
 from neftune_cli.store.files import default_cache, pretty_json, write_atomically
 from neftune_cli.sweeps.executors.messages import from_json, to_json
 from neftune_cli.sweeps.inspection import Inspection, Preparation, data_facts, model_facts
@@ -78,7 +78,7 @@ def remember(value: object, key: Key) -> None:
     """Write a value to the cache. Without a writable cache nothing is remembered."""
     content = {
         "key": json.loads(canonical_json(key)),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "written": utc_now(),
         "value": to_json(value),
     }
     path = _path(type(value), key)
