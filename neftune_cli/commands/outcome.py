@@ -11,7 +11,7 @@ from rich.console import Console
 
 from neftune_cli.analysis.compared_evidence import ComparedEvidence, compare_sweep
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.commands.panels import columns_variable
+from neftune_cli.commands.help_page import columns_variable
 from neftune_cli.commands.request import PlannedSweep
 from neftune_cli.config.command_line import command_again
 from neftune_cli.errors import NothingToCompareError

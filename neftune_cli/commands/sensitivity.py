@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.commands import data_options, options
+from neftune_cli.commands import data_options, options, run_options
 
 if TYPE_CHECKING:
     from neftune_cli.geometry.sensitivity.measurement import Sensitivity
@@ -34,9 +34,9 @@ def sensitivity(
     ] = 0,
     output: Annotated[
         Path | None,
-        options.derived_folder("sensitivity"),
+        run_options.derived_folder("sensitivity"),
     ] = None,
-    as_json: options.Json = False,
+    as_json: run_options.Json = False,
 ) -> None:
     """Measure the effect of noise on embeddings and next-token predictions, and find equivalents of the paper's alphas.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.commands import data_options, options
+from neftune_cli.commands import data_options, options, run_options
 from neftune_cli.config import choices
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def visualize(
     ] = "tsne",
     points: Annotated[int, _map(min=5, metavar="N", help="Maximum number of tokens per group.")] = 40,
     perplexity: Annotated[float, _map(metavar="P", help="Effective number of neighbours per token in t-SNE.")] = 30.0,
-    output: Annotated[Path | None, options.derived_folder("visualize")] = None,
-    as_json: options.Json = False,
+    output: Annotated[Path | None, run_options.derived_folder("visualize")] = None,
+    as_json: run_options.Json = False,
 ) -> None:
     """Draw groups of token embeddings before and after the noise, with one arrow per token for its shift."""
     from neftune_cli.commands.request import default_name
