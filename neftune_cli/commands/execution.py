@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
-from neftune_cli.config.command_line import command_again
 from neftune_cli.config.executors import INLINE, LOCAL, make_executor
+from neftune_cli.config.process import command_again
 from neftune_cli.config.run_settings import SweepSettings, Tracking
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import ExitCode, NeftuneError, Problem, UsageError

@@ -13,7 +13,7 @@ from neftune_cli.analysis.compared_evidence import ComparedEvidence, compare_swe
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.commands.help_page import columns_variable
 from neftune_cli.commands.request import PlannedSweep
-from neftune_cli.config.command_line import command_again
+from neftune_cli.config.process import command_again
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
 from neftune_cli.reporting.documents import OutputFormat, document, to_text

@@ -45,7 +45,13 @@ def sensitivity(
     from neftune_cli.commands.request import default_name
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.geometry.output import default_folder
-    from neftune_cli.geometry.sensitivity.inputs import SensitivityOptions, measure, prepare, sweep_command, write
+    from neftune_cli.geometry.sensitivity.command_steps import (
+        SensitivityOptions,
+        measure,
+        prepare,
+        sweep_command,
+        write,
+    )
 
     chosen = SensitivityOptions(
         model=DEFAULT_MODEL if model is None else model,

@@ -14,6 +14,8 @@ from neftune_cli.store.files import atomic_folder, pretty_json, read_record, wri
 
 KEPT_CHECKPOINTS = 2
 INDEX_FILE = "index.json"
+CHECKPOINTS_FOLDER = "checkpoints"
+"""Name of the folder in that of a trial."""
 _CHUNK = 1 << 24
 
 

@@ -22,7 +22,7 @@ from neftune_cli.records import (
     TrialState,
     TrialStatus,
 )
-from neftune_cli.store.checkpoints import Checkpoint, Checkpoints
+from neftune_cli.store.checkpoints import CHECKPOINTS_FOLDER, Checkpoint, Checkpoints
 from neftune_cli.store.files import (
     append_at,
     append_line,
@@ -166,7 +166,7 @@ class TrialFolder:
 
     def has_leftovers(self) -> bool:
         """Return whether there are files of a running or dead process, which a finished trial does not leave."""
-        return (self.path / "checkpoints").exists() or any(
+        return (self.path / CHECKPOINTS_FOLDER).exists() or any(
             path for pattern in ("lease-*.json", OLD_LEASES, ".*.tmp") for path in self.path.glob(pattern)
         )
 
@@ -177,7 +177,7 @@ class TrialFolder:
     @property
     def checkpoints(self) -> Checkpoints:
         """Return the checkpoints."""
-        return Checkpoints(self.path / "checkpoints")
+        return Checkpoints(self.path / CHECKPOINTS_FOLDER)
 
     def holder(self) -> Lease | None:
         """Return the lease of the living process that runs the trial, None if there is none."""

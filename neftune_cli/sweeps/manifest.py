@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.config.command_line import typed_command
+from neftune_cli.config.process import typed_command
 from neftune_cli.formatting import utc_now
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder

@@ -12,7 +12,7 @@ from neftune_cli.commands.visualize import visualize
 from neftune_cli.errors import UsageError
 from neftune_cli.geometry.output import check_output, default_folder, write_output
 from neftune_cli.geometry.projection.visualization import VisualizationOptions
-from neftune_cli.geometry.sensitivity.inputs import SensitivityOptions
+from neftune_cli.geometry.sensitivity.command_steps import SensitivityOptions
 
 INPUTS = ("model", "dataset")
 FILES = ("points.csv",)

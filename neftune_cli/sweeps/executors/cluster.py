@@ -19,7 +19,7 @@ from neftune_cli.models.sources import SMOLLM2
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.executors.messages import WorkerMessage, answered_value, to_json, trial_event
-from neftune_cli.sweeps.failures import Failure
+from neftune_cli.sweeps.failures import STOPPED
 from neftune_cli.sweeps.inspection import Inspection, Preparation, Slots
 from neftune_cli.sweeps.measurement_cache import remember_machine, remembered_inspection
 from neftune_cli.sweeps.plan import trial_folder
@@ -293,7 +293,7 @@ class ClusterExecutor:
 _MANY = 1_000_000
 _STOPPED: WorkerMessage = {
     "event": "finished",
-    "failure": to_json(Failure("stopped", "The trial was asked to stop.")),
+    "failure": to_json(STOPPED),
     "seconds": 0.0,
 }
 
