@@ -9,7 +9,7 @@ from neftune_cli.config.run_settings import Keep, SweepSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.formatting import counted, local_time, size
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.dispatch import Dispatcher
+from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
 from neftune_cli.sweeps.estimate import CostEstimate, PlannedCost, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
@@ -96,6 +96,13 @@ def run_sweep(
         ran = dispatcher.run(missing, lambda: interrupts.requested, detach=settings.detach)
     if not ran.halted:
         updates.finish(changed=bool(missing) and not ran.submitted)
+    outcome = _outcome(plan, folder, ran, done_before)
+    need = _disk_need(settings.keep, missing, allocation)
+    return replace(outcome, halted=_halt_reason(ran.halted, need), interrupted=interrupts.requested)
+
+
+def _outcome(plan: Plan, folder: SweepFolder, ran: DispatchResult, done_before: set[str]) -> SweepOutcome:
+    """Return the counts of trials, failures and kept models, given the ids of the trials that were done before."""
     done = done_trials(plan, folder)
     failed = failed_trials(plan, folder)
     if not (ran.stopped or ran.submitted):
@@ -107,8 +114,6 @@ def run_sweep(
         failed=failed,
         left=len(plan.trials) - len(done) - len(failed),
         models=_models(plan, folder),
-        halted=_halt_reason(ran.halted, _disk_need(settings.keep, missing, allocation)),
-        interrupted=interrupts.requested,
         submitted=len(ran.submitted - done),
     )
 
