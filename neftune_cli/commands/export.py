@@ -1,23 +1,30 @@
 """`neftune export`: finished sweeps for TensorBoard, MLflow, Weights & Biases, Trackio or AlpacaEval."""
 
+import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.config.run_settings import LiveTracker
+from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 
 if TYPE_CHECKING:
     from neftune_cli.store import SweepFolder
 
 
-class TrackerName(StrEnum):
-    """Tracker or evaluation harness that receives the runs."""
+REFERENCE = "reference"
+"""Generator of the references of the data, in the files for AlpacaEval."""
 
-    TENSORBOARD = "tensorboard"
-    MLFLOW = "mlflow"
-    WANDB = "wandb"
+
+class ExportTarget(StrEnum):
+    """A tracker for runs, or AlpacaEval for responses."""
+
+    TENSORBOARD = LiveTracker.TENSORBOARD.value
+    MLFLOW = LiveTracker.MLFLOW.value
+    WANDB = LiveTracker.WANDB.value
     WANDB_OFFLINE = "wandb-offline"
     TRACKIO = "trackio"
     ALPACA_EVAL = "alpaca-eval"
@@ -28,7 +35,7 @@ def export(
         list[Path], typer.Argument(metavar="PATH...", help="Results folders, or folders that contain results.")
     ],
     to: Annotated[
-        TrackerName, typer.Option("--to", help="Tracker that receives the runs, or alpaca-eval for the responses.")
+        ExportTarget, typer.Option("--to", help="Tracker that receives the runs, or alpaca-eval for the responses.")
     ],
     output: Annotated[
         Path | None,
@@ -40,23 +47,21 @@ def export(
     A tracker gets one run per trial, and one for the comparison. Runs that were written before are left as they are.
     MLflow writes to the server MLFLOW_TRACKING_URI, and Trackio to the folder TRACKIO_DIR, if it is set.
     """
-    from neftune_cli.evidence.folders import nothing_found
-    from neftune_cli.store import find_sweeps
+    from neftune_cli.evidence.folders import sweeps_in
 
-    sweeps = find_sweeps(paths)
-    if not sweeps:
-        raise nothing_found(paths)
+    sweeps = sweeps_in(paths)
     target = output or Path(to.value)
-    write = _responses if to is TrackerName.ALPACA_EVAL else _runs
+    write = _responses if to is ExportTarget.ALPACA_EVAL else _runs
     for sweep in sweeps:
         try:
             typer.echo(f"{sweep.path}: {write(sweep, to, target)}", err=True)
         except OSError as error:
-            what = f"--to {to.value}: the runs of {sweep.path} cannot be written: {error}."
+            written = "responses" if to is ExportTarget.ALPACA_EVAL else "runs"
+            what = f"--to {to.value}: the {written} of {sweep.path} cannot be written: {error}."
             raise UsageError(Problem(what, "Use another --output, or check the server.")) from None
 
 
-def _runs(sweep: "SweepFolder", to: TrackerName, target: Path) -> str:
+def _runs(sweep: "SweepFolder", to: ExportTarget, target: Path) -> str:
     """Write runs of a tracker, and return their number in words."""
     from neftune_cli.trackers import make_tracker
     from neftune_cli.trackers.runs import tracked_runs
@@ -66,9 +71,39 @@ def _runs(sweep: "SweepFolder", to: TrackerName, target: Path) -> str:
     return f"{sum(new)} runs written, {len(new) - sum(new)} written before"
 
 
-def _responses(sweep: "SweepFolder", _: TrackerName, target: Path) -> str:
-    """Write files of outputs, and return their number in words."""
-    from neftune_cli.trackers.alpaca_eval import write_outputs
+def _responses(sweep: "SweepFolder", _: ExportTarget, target: Path) -> str:
+    """Write the responses of each finished trial, and the references of the data. Return the number of files in words.
 
-    written = write_outputs(sweep, target)
-    return f"{len(written)} files written to {written[0].parent}"
+    A prompt that occurs twice is written once, because AlpacaEval joins outputs by their instruction.
+
+    Raises:
+        NothingToCompareError: no trial has finished with responses.
+        OSError: a file cannot be written.
+    """
+    from neftune_cli.evidence.added_metrics import generator_name, held_out_responses
+
+    folder, written, references = target / sweep.name, 0, dict[str, str]()
+    for trial, record in sweep.finished():
+        responses: dict[str, str] = {}
+        for one in held_out_responses(trial.generations()):
+            responses.setdefault(one.prompt, one.response)
+            references.setdefault(one.prompt, one.reference)
+        if responses:
+            _write_outputs(folder / f"{trial.label}.json", responses, generator_name(record.arm, record.seed))
+            written += 1
+    if not written:
+        raise NothingToCompareError(f"{sweep.path} has no finished trial with responses. Wait for its first trial.")
+    _write_outputs(folder / f"{REFERENCE}.json", references, REFERENCE)
+    return f"{written + 1} files written to {folder}"
+
+
+def _write_outputs(path: Path, outputs: Mapping[str, str], generator: str) -> None:
+    """Write outputs by instruction in the format of AlpacaEval."""
+    from neftune_cli.store import write_atomically
+
+    rows = [
+        {"instruction": instruction, "output": output, "generator": generator, "dataset": path.parent.name}
+        for instruction, output in outputs.items()
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
