@@ -130,6 +130,11 @@ def closest_choice(value: str, choices: Iterable[str]) -> str:
     return f"Did you mean {alternatives(map(repr, longer))}?" if longer else did_you_mean(value, choices)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message without a full stop; the name of its type if there is no message."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
 def alternatives(names: Iterable[str]) -> str:
     """Return names as `a`, `a or b`, or `a, b or c`."""
     *others, last = names
