@@ -123,6 +123,12 @@ def did_you_mean(name: str, known: Iterable[str], *, compared: Callable[[str], s
     return f"Did you mean {alternatives(repr(one) if quoted else one for one in close)}?" if close else ""
 
 
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the question of `did_you_mean` without quotes, followed by a space, to precede other advice; else ""."""
+    question = did_you_mean(name, known, quoted=False)
+    return f"{question} " if question else ""
+
+
 def closest_choice(value: str, choices: Iterable[str]) -> str:
     """Return the question for the choices that are close to a value or start with it, else ""."""
     choices = tuple(choices)
