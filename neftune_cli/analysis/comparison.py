@@ -7,7 +7,6 @@ from dataclasses import replace
 from statistics import fmean, stdev
 
 from neftune_cli.analysis.alignment import TrialsByArm, align, first_trial, measured_seeds
-from neftune_cli.analysis.arm_details import recipe_details
 from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.early_stopping import early_stopping
@@ -78,7 +77,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         best=_best(studied, design, looks, metrics[primary]),
         early_stopping=stopping,
         hypotheses=examine_claims(studied, baseline, metrics, stopping, options),
-        apart=evidence.apart,
+        difference_from_first=evidence.difference_from_first,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
         notes=comparison_notes(evidence, design, planned, assessed[planned].arms, departures),
         unfinished=evidence.unfinished,
@@ -131,9 +130,9 @@ def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None)
     """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
     controls = plan.controls if plan else ()
     first = {arm: first_trial(arms, arm) for arm in arms if arm not in controls}
-    recipe = recipe_details(first[baseline])
+    recipe = first[baseline].recipe_details
     others = [trial for arm, trial in first.items() if arm != baseline and arm not in controls]
-    return first[baseline].alpha == 0 and all(one.alpha and recipe_details(one) == recipe for one in others)
+    return first[baseline].alpha == 0 and all(one.alpha and one.recipe_details == recipe for one in others)
 
 
 def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tuple[str, tuple[Outlook, ...]]]:

@@ -248,7 +248,7 @@ class Comparison:
     early_stopping: EarlyStopping | None
     """None unless losses per example are known after at least two epochs."""
     hypotheses: tuple[ClaimResult, ...]
-    apart: str
+    difference_from_first: str
     """Difference from the other comparisons of the same report; empty if there is none."""
     attestations: tuple[Attestation, ...]
     """Measurements of the noise during the noisy trials."""

@@ -114,9 +114,9 @@ def with_named_function(evidence: "list[Evidence]", metric: str | None) -> "list
     """Return the evidence with the metric `module:function`, unless `metric` is the key of a measured one."""
     if not evidence or ":" not in (metric or "") or any(metric in one.metrics for one in evidence):
         return evidence
-    from neftune_cli.evidence.own_metrics import names_function, with_own_metric
+    from neftune_cli.evidence.user_metrics import names_function, with_user_metric
 
-    return _noted(evidence, with_own_metric(evidence, str(metric))) if names_function(metric) else evidence
+    return _noted(evidence, with_user_metric(evidence, str(metric))) if names_function(metric) else evidence
 
 
 def _noted(before: "list[Evidence]", after: "list[Evidence]") -> "list[Evidence]":

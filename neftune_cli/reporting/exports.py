@@ -82,7 +82,7 @@ def _comparison(comparison: Comparison) -> ExportedComparison:
         advice=advice(comparison),
         notes=comparison.notes,
         unfinished=comparison.unfinished,
-        apart=comparison.apart,
+        apart=comparison.difference_from_first,
         manifest_digest=comparison.manifest_digest,
     )
 

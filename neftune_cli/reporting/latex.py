@@ -51,7 +51,7 @@ def _comparison(comparison: Comparison, number: str) -> str:
 
 def _comments(comparison: Comparison) -> Iterator[str]:
     yield "% Needs \\usepackage{booktabs}."
-    for text in (title(comparison), comparison.apart, advice(comparison), *footnotes(comparison)):
+    for text in (title(comparison), comparison.difference_from_first, advice(comparison), *footnotes(comparison)):
         if text:
             yield f"% {' '.join(text.split())}"
 

@@ -84,8 +84,8 @@ def print_screen(console: Console, comparison: Comparison, *, has_commands: bool
 def _above(comparison: Comparison) -> Iterator[RenderableType]:
     """Yield the parts above the table."""
     yield Text.assemble((terminal_text(comparison.sweep), "bold"), "  ", terminal_text(_scope(comparison)))
-    if comparison.apart:
-        yield Text(terminal_text(comparison.apart))
+    if comparison.difference_from_first:
+        yield Text(terminal_text(comparison.difference_from_first))
     yield ""
     found = headline(comparison)
     problems = (Fact("PROBLEM", problem) for problem in comparison.learning.problems)

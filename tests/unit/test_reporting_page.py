@@ -247,7 +247,7 @@ def _attacked(attack: str) -> PageContent:
     arms = tuple(replace(arm, name=attack) if arm.name == "alpha=15" else arm for arm in whole.arms)
     claims = tuple(replace(one, claim=attack, paper=attack, here=attack, caveat=attack) for one in whole.hypotheses)
     setting = replace(whole.setting, model=attack, data=attack)
-    attacked = replace(whole, sweep=attack, setting=setting, arms=arms, hypotheses=claims, apart=attack)
+    attacked = replace(whole, sweep=attack, setting=setting, arms=arms, hypotheses=claims, difference_from_first=attack)
     prompt = responses(1)[0]
     response = prompt.responses["base"].model_copy(update={"response": attack, "exact_match": False})
     prompt = replace(prompt, kind=attack, prompt=attack, reference=attack, responses={attack: response})

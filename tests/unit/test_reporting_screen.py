@@ -343,7 +343,9 @@ def _with_everything(compared: Comparison) -> Comparison:
     """Return the comparison with every line that the screen can have."""
     stopping = early_stopping() if len(compared.arms) > 1 else None
     missing = tuple(f"alpha=5,seed={seed} failed: out of memory" for seed in range(3, 9))
-    return replace(compared, early_stopping=stopping, unfinished=missing, apart="It has another learning rate.")
+    return replace(
+        compared, early_stopping=stopping, unfinished=missing, difference_from_first="It has another learning rate."
+    )
 
 
 def _printed(compared: Comparison, width: int) -> str:

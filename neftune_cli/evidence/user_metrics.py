@@ -13,6 +13,7 @@ from neftune_cli.config.registry import imported
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 from neftune_cli.evidence.added_metrics import TrialResponses, only_sweep, stored_responses, with_item_metric
 from neftune_cli.evidence.measurements import Evidence
+from neftune_cli.formatting import capitalized
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 from neftune_cli.records import Generation
 
@@ -23,7 +24,7 @@ _MOST_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
-class _OwnMetric:
+class _UserMetric:
     """A metric with the function that scores one response."""
 
     metric: Metric
@@ -36,7 +37,7 @@ def names_function(metric: str | None) -> bool:
     return bool(colon) and name.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
-def with_own_metric(evidence: Sequence[Evidence], reference: str) -> list[Evidence]:
+def with_user_metric(evidence: Sequence[Evidence], reference: str) -> list[Evidence]:
     """Return the evidence with a metric of the user, whose key is `reference`, in the tables of its only sweep.
 
     Args:
@@ -48,15 +49,15 @@ def with_own_metric(evidence: Sequence[Evidence], reference: str) -> list[Eviden
 
     """
     sweep = only_sweep(evidence, f"--metric {reference}")
-    own = _own_metric(reference)
+    user_metric = _user_metric(reference)
     responses = stored_responses(sweep)
     with _current_folder_on_path():  # a function may import at its first call
-        values = {one.trial_id: _scores(own, reference, one) for one in responses}
-    scored = with_item_metric(sweep, own.metric, responses, values, f"--metric {reference}")
+        values = {one.trial_id: _scores(user_metric, reference, one) for one in responses}
+    scored = with_item_metric(sweep, user_metric.metric, responses, values, f"--metric {reference}")
     return [scored if one is sweep else one for one in evidence]
 
 
-def _own_metric(reference: str) -> _OwnMetric:
+def _user_metric(reference: str) -> _UserMetric:
     found = _imported(reference)
     if isinstance(found, Metric):
         function = found.scoring_function()
@@ -66,7 +67,7 @@ def _own_metric(reference: str) -> _OwnMetric:
             raise UsageError(Problem(what, "Declare it with per_item=True and a function as score."))
     else:
         function, metric = found, _metric(reference, found)
-    return _OwnMetric(metric, _call(reference, function))
+    return _UserMetric(metric, _call(reference, function))
 
 
 def _metric(reference: str, function: Any) -> Metric:
@@ -81,7 +82,7 @@ def _metric(reference: str, function: Any) -> Metric:
     name = reference.partition(":")[2].replace("_", " ")
     return Metric(
         key=reference,
-        name=name[:1].upper() + name[1:],
+        name=capitalized(name),
         unit="",
         goal="lower" if goal == "lower" else "higher",
         decimals=3,
@@ -142,14 +143,14 @@ def _accepts(signature: inspect.Signature, count: int) -> bool:
     return True
 
 
-def _scores(own: _OwnMetric, reference: str, trial: TrialResponses) -> dict[str, float]:
-    return {one.example: _number(own, reference, trial, one) for one in trial.responses}
+def _scores(user_metric: _UserMetric, reference: str, trial: TrialResponses) -> dict[str, float]:
+    return {one.example: _number(user_metric, reference, trial, one) for one in trial.responses}
 
 
-def _number(own: _OwnMetric, reference: str, trial: TrialResponses, response: Generation) -> float:
+def _number(user_metric: _UserMetric, reference: str, trial: TrialResponses, response: Generation) -> float:
     where = f"--metric {reference}, {trial.name}, example {response.example}"
     try:
-        value = own.score(response)
+        value = user_metric.score(response)
     except Exception as error:
         what = f"{where}: {type(error).__name__}: {error}."
         raise UsageError(Problem(what, "Correct the function, so that it takes every response.")) from error
