@@ -11,7 +11,7 @@ from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_
 from neftune_cli.reporting.documents import OutputFormat
 
 if TYPE_CHECKING:
-    from neftune_cli.analysis.compared_evidence import ComparedEvidence
+    from neftune_cli.analysis.comparison import ComparedEvidence
     from neftune_cli.evidence.measurements import Evidence
     from neftune_cli.metrics import Margin
     from neftune_cli.store import SweepFolder
@@ -68,7 +68,7 @@ def compare(
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Output file (default: the terminal).")] = None,
 ) -> None:
     """Compare the arms of finished sweeps, paired by seed and example: print the decision, and write a report."""
-    from neftune_cli.analysis.compared_evidence import compare_all
+    from neftune_cli.analysis.comparison import compare_all
     from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
     from neftune_cli.evidence.gathering import gather
 

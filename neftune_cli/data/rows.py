@@ -186,7 +186,7 @@ def sift(
 
 @dataclass(frozen=True)
 class BadRowCount:
-    """Rows of a data set, or the examples that they became, some of which cannot be used."""
+    """Numbers of the rows of a data set, or of the examples that they became, and of those that cannot be used."""
 
     fault: str
     """What is wrong with them, as a clause: `cannot be read`."""

@@ -12,7 +12,7 @@ from rich.text import Text
 from neftune_cli.analysis.decision import decide, stopped_arm
 from neftune_cli.analysis.headline import Word, headline
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
-from neftune_cli.formatting import counted, listed, listed_at_most, percent
+from neftune_cli.formatting import capitalized, counted, listed, listed_at_most, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 from neftune_cli.reporting.footnotes import contrast_text
 from neftune_cli.reporting.next_step import chance_sentence, details_command, next_step
@@ -173,7 +173,7 @@ def _lines_below(comparison: Comparison, table: ScreenTable) -> Iterator[Fact]:
 
 def _response_heading(table: ScreenTable) -> tuple[str, str]:
     upper, lower = next((column.heading for column in table.left_out if column.key == "response"), ("", ""))
-    return upper[:1].upper() + upper[1:], lower
+    return capitalized(upper), lower
 
 
 def _roles(comparison: Comparison) -> Iterator[Fact]:

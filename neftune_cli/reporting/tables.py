@@ -43,7 +43,7 @@ STATUS_STYLES: dict[Status, str] = {
     "inconclusive": "bold yellow",
     "not measured": "bold dim",
 }
-HYPOTHESES_TITLE = "Claims of the NEFTune paper (arXiv 2310.05914)"
+CLAIMS_TITLE = "Claims of the NEFTune paper (arXiv 2310.05914)"
 NO_CLAIMS = "These trials do not test any of the claims."
 
 
@@ -68,7 +68,7 @@ def print_details(console: Console, comparison: Comparison) -> None:
 def print_claims(console: Console, results: Sequence[ClaimResult]) -> None:
     """Print each claim with its status, the paper's result, the result of these trials, and the caveat."""
     console.print()
-    console.print(Text(HYPOTHESES_TITLE, style="bold"))
+    console.print(Text(CLAIMS_TITLE, style="bold"))
     console.print()
     console.print(_claims(results) if results else Text(NO_CLAIMS))
     if results:

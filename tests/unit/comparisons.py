@@ -83,7 +83,7 @@ def comparison(*arms: ArmSummary, keys: Sequence[str] = (), metrics: Mapping[str
         learning=Learning(has_learned=None),
         best=None,
         early_stopping=None,
-        hypotheses=(),
+        claims=(),
         difference_from_first="",
         attestations=(),
         notes=(),

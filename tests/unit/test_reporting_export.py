@@ -47,7 +47,7 @@ WITHOUT_ASSESSMENT = dict.fromkeys(ExportedAssessment.model_fields)
 
 @pytest.fixture
 def whole() -> Comparison:
-    answered = replace(hand_made(), best=best_arm(), early_stopping=early_stopping(), hypotheses=claims())
+    answered = replace(hand_made(), best=best_arm(), early_stopping=early_stopping(), claims=claims())
     return replace(
         answered,
         unfinished=(UNFINISHED,),
