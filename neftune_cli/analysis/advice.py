@@ -168,8 +168,8 @@ def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
 
 def _changed(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict) -> Iterator[str]:
     for metric in metrics:
-        assessed = ((arm, comparison.assessment(arm.name, metric.key)) for arm in comparison.treated)
-        arms = [comparison.spoken(arm.name) for arm, one in assessed if one and one.verdict == verdict]
+        assessed = comparison.assessments(metric.key).items()
+        arms = [comparison.spoken(arm) for arm, one in assessed if one.verdict == verdict]
         if arms:
             yield f"{metric.name_within} with {listed(arms)}"
 

@@ -85,7 +85,7 @@ def _content(compared: ComparedEvidence, plots: Mapping[str, "Plot"]) -> "PageCo
 def reproduction_commands(evidence: Evidence, options: ComparisonOptions) -> list[str]:
     """Return the commands that run these sweeps and their comparison again; none for runs of other programs.
 
-    The verdicts of a judge are about the responses of these trials. A comment says that new ones are needed.
+    The ratings of a judge are about the responses of these trials. A comment says that new ones are needed.
     """
     if not evidence.specs:
         return []
@@ -98,11 +98,11 @@ def reproduction_commands(evidence: Evidence, options: ComparisonOptions) -> lis
         for folder, output in zip(evidence.folders, outputs, strict=True)
     ]
     compare = ["neftune", "compare", *outputs, *_options(options)]
-    judged = [_NEW_VERDICTS] if {JUDGE_SCORE.key, JUDGE_WIN_RATE.key} & evidence.metrics.keys() else []
+    judged = [_NEW_RATINGS] if {JUDGE_SCORE.key, JUDGE_WIN_RATE.key} & evidence.metrics.keys() else []
     return [*(shlex.join(command) for command in (*sweeps, compare)), *judged]
 
 
-_NEW_VERDICTS = "# Let the judge score the new responses first, and add --judge-results FILE to the last command."
+_NEW_RATINGS = "# Let the judge score the new responses first, and add --judge-results FILE to the last command."
 
 
 def _options(options: ComparisonOptions) -> Iterator[str]:

@@ -76,7 +76,7 @@ def print_claims(console: Console, results: Sequence[ClaimResult]) -> None:
         console.print(Text(UNADJUSTED_CLAIMS_NOTE, style="dim"))
 
 
-def facts(result: ClaimResult) -> Iterator[tuple[str, str]]:
+def claim_details(result: ClaimResult) -> Iterator[tuple[str, str]]:
     """Yield the details of a claim as label and sentences; empty ones are left out."""
     for label, sentence in (("Paper", result.paper), ("Here", result.here), ("Caveat", result.caveat)):
         if sentence:
@@ -233,6 +233,6 @@ def _claims(results: Sequence[ClaimResult]) -> Table:
         if number:
             claims.add_row()
         claims.add_row(Text(result.status, style=STATUS_STYLES[result.status]), _text(result.claim, "bold"))
-        for label, sentence in facts(result):
+        for label, sentence in claim_details(result):
             claims.add_row("", Text.assemble((f"{label}: ", "dim"), terminal_text(sentence)))
     return claims

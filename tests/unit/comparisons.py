@@ -168,7 +168,7 @@ def claims() -> tuple[ClaimResult, ...]:
             key="leaderboard",
             claim="Scores on multiple-choice tasks stay what they were.",
             paper="OpenLLM Leaderboard tasks change by less than a point (table 3).",
-            here="Not measured here: `neftune eval` runs such tasks.",
+            here="Not measured here: these tasks run in other programs.",
             status="not measured",
         ),
     )

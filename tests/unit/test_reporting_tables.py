@@ -138,8 +138,8 @@ not measured  Scores on multiple-choice tasks stay what they
               were.
               Paper: OpenLLM Leaderboard tasks change by
               less than a point (table 3).
-              Here: Not measured here: `neftune eval` runs
-              such tasks.
+              Here: Not measured here: these tasks run in
+              other programs.
 """
 
 NUMBER = r"[+−]?\d+\.\d+"
