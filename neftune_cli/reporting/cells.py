@@ -83,7 +83,7 @@ def number_cell(value: float, metric: Metric, sd: float | None = None) -> Cell:
     return Cell(metric.number(value), "" if sd is None else metric.number(sd))
 
 
-def noise_ratio_text(arm: ArmSummary, missing: str = DASH) -> str:
+def noise_share(arm: ArmSummary, missing: str = DASH) -> str:
     """Return the noise ratio of an arm as a percentage; `missing` if it was not measured."""
     if arm.alpha == 0 or arm.noise_ratio == 0:
         return "0%"

@@ -9,7 +9,7 @@ from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason
 from neftune_cli.formatting import counted, duration, listed, percent, rough_duration
 from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation
-from neftune_cli.reporting.cells import DASH, interval_text, noise_ratio_text
+from neftune_cli.reporting.cells import DASH, interval_text, noise_share
 from neftune_cli.reporting.outlooks import margin_sentences
 from neftune_cli.reporting.sections import is_defined, seeds_of_arms
 
@@ -307,7 +307,7 @@ def noise_sentence(comparison: Comparison) -> str | None:
     """
     if all(arm.noise_ratio is None for arm in comparison.arms):
         return None
-    shares = ", ".join(f"{noise_ratio_text(arm, missing='not measured')} ({arm.name})" for arm in comparison.arms)
+    shares = ", ".join(f"{noise_share(arm, missing='not measured')} ({arm.name})" for arm in comparison.arms)
     return (
         "The noise ratio is the expected norm of one token's noise divided by the median norm of the embeddings. It is "
         f"given for a training example of median length. Noise ratio by arm: {shares}."

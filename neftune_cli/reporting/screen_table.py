@@ -12,7 +12,7 @@ from neftune_cli.analysis.learning import RESPONSE_METRICS
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison
 from neftune_cli.formatting import percent
 from neftune_cli.metrics import Metric
-from neftune_cli.reporting.cells import DASH, noise_ratio_text, shown_interval, value_cell
+from neftune_cli.reporting.cells import DASH, noise_share, shown_interval, value_cell
 from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.tables import VERDICT_STYLES, aligned
 
@@ -157,7 +157,7 @@ def _columns(comparison: Comparison, *, has_spread: bool) -> Iterator[ScreenColu
         cells = tuple((value_cell(arm.estimates.get(other.key), other).number,) for arm in arms)
         yield ScreenColumn("response", (upper, lower), cells)
     if any(arm.noise_ratio is not None for arm in arms):
-        yield ScreenColumn("noise", ("noise", "ratio"), tuple((noise_ratio_text(arm),) for arm in arms))
+        yield ScreenColumn("noise", ("noise", "ratio"), tuple((noise_share(arm),) for arm in arms))
 
 
 def _difference_columns(comparison: Comparison, metric: Metric) -> Iterator[ScreenColumn]:

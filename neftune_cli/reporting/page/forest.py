@@ -10,10 +10,11 @@ from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.cells import (
+    DASH,
     Cell,
     Difference,
     assessed_difference,
-    noise_ratio_text,
+    noise_share,
     shown_interval,
 )
 from neftune_cli.reporting.columns import ArmRow
@@ -131,7 +132,7 @@ class Forest:
     @property
     def has_noise_ratios(self) -> bool:
         """Return whether any arm has a measured noise ratio."""
-        return any(row.noise_ratio for row in self.rows)
+        return any(row.noise_ratio not in ("", DASH) for row in self.rows)
 
     @property
     def has_visible_band(self) -> bool:
@@ -228,7 +229,7 @@ def _row(comparison: Comparison, row: ArmRow, assessment: Assessment | None, sca
         difference=row.difference,
         strip=_strip(assessment, scale),
         hint=ROLE_NAMES[assessment.role] if assessment else "",
-        noise_ratio=next((noise_ratio_text(arm, missing="") for arm in comparison.arms if arm.name == row.arm), ""),
+        noise_ratio=next((noise_share(arm) for arm in comparison.arms if arm.name == row.arm), ""),
         order=assessment.comparison.difference if assessment else math.nan,
     )
 
