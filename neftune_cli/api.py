@@ -21,7 +21,7 @@ from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_
 if TYPE_CHECKING:
     import pandas as pd
 
-    from neftune_cli.analysis.compared_evidence import ComparedEvidence
+    from neftune_cli.analysis.comparison import ComparedEvidence
     from neftune_cli.metrics import Margin
     from neftune_cli.reporting.plots import Plot
     from neftune_cli.sweeps.progress import Observer, TrialOutcome
@@ -176,7 +176,7 @@ def compare(
         NothingToCompareError: no trained trial has finished.
 
     """
-    from neftune_cli.analysis.compared_evidence import compare_all
+    from neftune_cli.analysis.comparison import compare_all
     from neftune_cli.analysis.options import ComparisonOptions
     from neftune_cli.commands.compare import parse_margins, with_named_function
     from neftune_cli.evidence.gathering import gather

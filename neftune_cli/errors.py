@@ -123,11 +123,22 @@ def did_you_mean(name: str, known: Iterable[str], *, compared: Callable[[str], s
     return f"Did you mean {alternatives(repr(one) if quoted else one for one in close)}?" if close else ""
 
 
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the question of `did_you_mean` without quotes, followed by a space, to precede other advice; else ""."""
+    question = did_you_mean(name, known, quoted=False)
+    return f"{question} " if question else ""
+
+
 def closest_choice(value: str, choices: Iterable[str]) -> str:
     """Return the question for the choices that are close to a value or start with it, else ""."""
     choices = tuple(choices)
     longer = [one for one in choices if value and one.startswith(value.lower())]
     return f"Did you mean {alternatives(map(repr, longer))}?" if longer else did_you_mean(value, choices)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message without a full stop; the name of its type if there is no message."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 
 def alternatives(names: Iterable[str]) -> str:

@@ -93,6 +93,15 @@ def listed_at_most(names: Sequence[str], most: int, separator: str = ", ") -> st
     return separator.join(names[:most]) + more
 
 
+def capitalized(text: str) -> str:
+    """Return a text with a capital letter at its start. The rest is unchanged, unlike with `str.capitalize`.
+
+    >>> capitalized("alpha 5 of LLaMA")
+    'Alpha 5 of LLaMA'
+    """
+    return text[:1].upper() + text[1:]
+
+
 def percent(share: float) -> str:
     """Return a share, for example a confidence level, as a percentage with at most six significant digits.
 

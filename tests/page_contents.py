@@ -59,7 +59,7 @@ def comparison() -> Comparison:
         base={"train_loss_clean": 4.1, "eval_loss": 4.2, "exact_match": 0.0, "rouge_l": None},
         best=BestArm("alpha=5", "eval_loss", -0.04, _compared("eval_loss", 1), {"alpha=5": 0.9, "alpha=10": 0.1}),
         early_stopping=EarlyStopping((1, 2, 3), _stopped()),
-        hypotheses=hypotheses(),
+        claims=claims(),
         noise_tests={"eval_loss": noise_test()},
         unfinished=("alpha=15,seed=4 failed: out of memory",),
         manifest_digest="0123456789abcdef" * 4,
@@ -76,7 +76,7 @@ def noise_test() -> NoiseTest:
     return NoiseTest(0.0123, (Contrast("mean", arms, assessed["mean"]), Contrast("trend", arms, assessed["trend"])))
 
 
-def hypotheses() -> tuple[ClaimResult, ...]:
+def claims() -> tuple[ClaimResult, ...]:
     """Return one claim with each status."""
     return (
         ClaimResult("loss", "Noise raises training loss.", "Figure 4", "+0.05", "supported"),

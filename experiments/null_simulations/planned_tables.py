@@ -98,7 +98,7 @@ def _trial(alpha: float, seed: int, values: Floats) -> Measurements:
 
 def _assess(values: Floats, margin: float) -> MetricAssessment:
     design = planned_design(values)
-    return design.assess(_METRIC, margin, design.taken(_METRIC, margin))
+    return design.assess(_METRIC, margin, design.looks_taken(_METRIC, margin))
 
 
 def _p_values(found: MetricAssessment) -> Sequence[float]:

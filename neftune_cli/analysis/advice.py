@@ -9,7 +9,7 @@ from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
 from neftune_cli.config.spec import MIN_SEEDS
-from neftune_cli.formatting import counted, listed, percent
+from neftune_cli.formatting import capitalized, counted, listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 
@@ -36,7 +36,7 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     yield from _differences(comparison, decision.with_verdict)
     best = comparison.best
     if best and best.arm == decision.arm and math.isfinite(best.gain.ci_low):
-        arm = _capital(comparison.spoken(best.arm))
+        arm = capitalized(comparison.spoken(best.arm))
         yield (
             f"{arm} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
             f"Where one part of the {' and '.join(best.split)} selects it, {comparison.metric.name_within} on the rest "
@@ -109,14 +109,14 @@ def _arms_without_verdict(comparison: Comparison, decision: Decision) -> Iterato
     for arm in decision.without_verdict:
         estimate = comparison.arm(arm).estimates.get(comparison.primary)
         reason = missing_verdict_reason(estimate, comparison.spoken(comparison.baseline))
-        yield f"{_capital(comparison.spoken(arm))} has no verdict, because {reason}."
+        yield f"{capitalized(comparison.spoken(arm))} has no verdict, because {reason}."
 
 
 def _roles(comparison: Comparison, decision: Decision) -> Iterator[str]:
     if exploratory := [arm for arm, one in decision.with_verdict.items() if one.role == "exploratory"]:
         named = listed([comparison.spoken(arm) for arm in exploratory])
-        verdicts = "verdict is" if len(exploratory) == 1 else "verdicts are"
-        yield f"{_capital(named)} {'is' if len(exploratory) == 1 else 'are'} exploratory: the {verdicts} a hypothesis."
+        are, verdicts = ("is", "verdict is") if len(exploratory) == 1 else ("are", "verdicts are")
+        yield f"{capitalized(named)} {are} exploratory: the {verdicts} a hypothesis."
 
 
 def _early_stopping(comparison: Comparison) -> Iterator[str]:
@@ -125,7 +125,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
         return
     metric = comparison.metrics[HELD_OUT_LOSS]
     baseline, *others = stopping.arms
-    spoken = _capital(comparison.spoken(comparison.baseline))
+    spoken = capitalized(comparison.spoken(comparison.baseline))
     if baseline.best_epoch == max(stopping.epochs):
         yield f"{spoken} has its lowest loss after the last epoch, so earlier stopping gains nothing."
         return
@@ -140,7 +140,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
         compared = f"{metric.name_within} compared with {comparison.spoken(comparison.baseline)}"
         yield f"If every arm is stopped at its best epoch, {compared} is {difference}."
         if len(assessed) > 1:
-            yield f"{_capital(arm)} has the lowest mean loss of the {len(assessed)} compared arms."
+            yield f"{capitalized(arm)} has the lowest mean loss of the {len(assessed)} compared arms."
 
 
 def _overtraining(baseline: StoppedArm) -> Iterator[str]:
@@ -168,8 +168,8 @@ def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
 
 def _changed(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict) -> Iterator[str]:
     for metric in metrics:
-        assessed = ((arm, comparison.assessment(arm.name, metric.key)) for arm in comparison.treated)
-        arms = [comparison.spoken(arm.name) for arm, one in assessed if one and one.verdict == verdict]
+        assessed = comparison.assessments(metric.key).items()
+        arms = [comparison.spoken(arm) for arm, one in assessed if one.verdict == verdict]
         if arms:
             yield f"{metric.name_within} with {listed(arms)}"
 
@@ -250,7 +250,3 @@ def _interval(difference: float, bounds: Interval, confidence: float, metric: Me
 
 def _keep(comparison: Comparison) -> str:
     return "Leave the noise off" if comparison.about_noise else f"Keep {comparison.spoken(comparison.baseline)}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

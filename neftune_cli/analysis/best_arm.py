@@ -182,24 +182,3 @@ def cluster_sums(
     order = np.argsort(indices, kind="stable")
     starts = np.searchsorted(indices[order], np.arange(indices.max() + 1))
     return np.asarray(np.add.reduceat((values * weights)[..., order], starts, axis=-1))
-
-
-def cross_fitted_values(
-    values: Floats,  # (options, seeds, items)
-    picks: Floats,  # (splits, seeds, options)
-    evaluation: Floats,  # (splits, clusters)
-    indices: Indices,  # (items,)
-) -> Floats:
-    """Return the value of each cell under the options selected without it, mean over those splits, (seeds, items).
-
-    Args:
-        values: values of every option.
-        picks: 1 for the option that a split selected for a seed. 0 for all options of the seeds of its selection.
-        evaluation: 1 for the clusters that a split did not use for the selection.
-        indices: cluster of each item.
-    """
-    counts = np.tensordot(picks, evaluation, axes=(0, 0))  # (seeds, options, clusters)
-    shares = (counts / counts.sum(axis=1, keepdims=True)).transpose(1, 0, 2)[:, :, indices]
-    # an option that is never selected may be infinite
-    weighted = np.multiply(values, shares, out=np.zeros_like(values), where=shares > 0)
-    return np.asarray(weighted.sum(axis=0))

@@ -1,13 +1,15 @@
-"""Compare the arms of comparable trials: means, paired differences from a baseline arm, verdicts and claims."""
+"""Compare the arms of comparable trials: means, paired differences from a baseline arm, verdicts and claims.
+
+Or compare several sets of trials, each comparison with the evidence that it was made from.
+"""
 
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from neftune_cli.analysis.alignment import TrialsByArm, align, first_trial, measured_seeds
-from neftune_cli.analysis.arm_details import recipe_details
 from neftune_cli.analysis.best_arm import best_arm_gain
 from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.early_stopping import early_stopping
@@ -31,7 +33,47 @@ from neftune_cli.config.arms import arms_named
 from neftune_cli.config.spec import DEFAULT_LOOKS, MIN_SEEDS
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
+from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.metrics import HELD_OUT_LOSS, TASKS, Metric
+from neftune_cli.store import SweepFolder
+
+
+@dataclass(frozen=True)
+class ComparedEvidence:
+    """Comparable trials, their comparison, and the options that it was made with."""
+
+    evidence: Evidence
+    comparison: Comparison
+    options: ComparisonOptions
+
+
+def compare_all(
+    evidence: Sequence[Evidence], options: ComparisonOptions = DEFAULT_OPTIONS
+) -> tuple[list[ComparedEvidence], list[str]]:
+    """Compare each set of trials; also return a message for each set without a finished trained trial.
+
+    Raises:
+        NothingToCompareError: no set has a finished trained trial.
+        UsageError: the options do not fit one of the sets.
+    """
+    compared, empty = [], []
+    for one in evidence:
+        try:
+            compared.append(ComparedEvidence(one, compare_arms(one, options), options))
+        except NothingToCompareError as error:
+            empty.append(str(error))
+    if not compared:
+        raise NothingToCompareError("\n".join(empty))
+    return compared, empty
+
+
+def compare_sweep(folder: SweepFolder) -> list[ComparedEvidence]:
+    """Compare the finished trials of one sweep: several comparisons if trials differ in more than their arm and seed.
+
+    Raises:
+        NothingToCompareError: no trained trial has finished.
+    """
+    return compare_all(sweep_evidence([folder]))[0]
 
 
 def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTIONS) -> Comparison:
@@ -43,7 +85,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
             `options.metric` was not measured.
     """
     arms = _trials_by_arm(evidence)
-    baseline = _baseline(evidence.name, {name: _alpha(trials) for name, trials in arms.items()}, options.baseline)
+    baseline = _baseline(evidence.name, {name: first_trial(arms, name).alpha for name in arms}, options.baseline)
     metrics = {key: metric for key, metric in evidence.metrics.items() if _is_measured(evidence.trials, key)}
     base = next((trial for trial in evidence.trials if trial.is_base), None)
     base_scores = base.scores if base else None
@@ -54,7 +96,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     options = _resolved(options, declared, primary, metrics, first, baseline, base_scores)
     design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
     margin = declared.margin(metrics[planned], first, baseline, base_scores)
-    looks = design.taken(metrics[planned], margin.size)
+    looks = design.looks_taken(metrics[planned], margin.size)
     assessed = {key: design.assess(metric, options.margins[key].size, looks) for key, metric in metrics.items()}
     studied = design.trials_studied(looks)
     departures = tuple(plan_departures(evidence, design, metrics[primary], metrics[planned]))
@@ -77,8 +119,8 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
         learning=check_learning(studied, baseline, base_scores, metrics, primary=primary, setting=evidence.setting),
         best=_best(studied, design, looks, metrics[primary]),
         early_stopping=stopping,
-        hypotheses=examine_claims(studied, baseline, metrics, stopping, options),
-        apart=evidence.apart,
+        claims=examine_claims(studied, baseline, metrics, stopping, options),
+        difference_from_first=evidence.difference_from_first,
         attestations=tuple(trial.attestation for trial in evidence.trials if trial.attestation and trial.alpha),
         notes=comparison_notes(evidence, design, planned, assessed[planned].arms, departures),
         unfinished=evidence.unfinished,
@@ -131,9 +173,9 @@ def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None)
     """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
     controls = plan.controls if plan else ()
     first = {arm: first_trial(arms, arm) for arm in arms if arm not in controls}
-    recipe = recipe_details(first[baseline])
+    recipe = first[baseline].recipe_details
     others = [trial for arm, trial in first.items() if arm != baseline and arm not in controls]
-    return first[baseline].alpha == 0 and all(one.alpha and recipe_details(one) == recipe for one in others)
+    return first[baseline].alpha == 0 and all(one.alpha and one.recipe_details == recipe for one in others)
 
 
 def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tuple[str, tuple[Outlook, ...]]]:
@@ -198,10 +240,6 @@ def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> P
         f"Sweep '{sweep}' has two trials of arm '{first.arm}', seed {first.seed}: {ids}.",
         "They differ in more than the seed. Move the trial that does not belong to the sweep out of its folder.",
     )
-
-
-def _alpha(trials: Mapping[int, Measurements]) -> float | None:
-    return next(iter(trials.values())).alpha
 
 
 def _baseline(sweep: str, alphas: Mapping[str, float | None], wanted: str | None) -> str:
@@ -280,7 +318,7 @@ def _summary(
     reference: Mapping[int, Measurements] = {} if is_baseline else baseline
     return ArmSummary(
         name=name,
-        alpha=_alpha(trials),
+        alpha=first_trial({name: trials}, name).alpha,
         seeds=tuple(sorted(trials)),
         noise_ratio=fmean(ratios) if ratios else None,
         estimates={

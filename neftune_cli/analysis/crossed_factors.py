@@ -115,7 +115,7 @@ def crossed_mean(
             Standard errors at the level of rounding errors of this scale count as zero.
     """
     mean = _of_two_factors(table, few_differ) if len(table) > 1 else _of_clusters(table)
-    return _unrounded(mean, table, scale)
+    return _without_rounding_errors(mean, table, scale)
 
 
 def clustered_mean(
@@ -127,7 +127,7 @@ def clustered_mean(
 
     It does not generalize to other seeds than those of the rows. `scale` has the same meaning as for `crossed_mean`.
     """
-    return _unrounded(_of_clusters(table), table, scale)
+    return _without_rounding_errors(_of_clusters(table), table, scale)
 
 
 def weighted_degrees(seed_share: float, seed_degrees: float, item_degrees: float) -> float:
@@ -167,7 +167,7 @@ def _of_clusters(table: Floats) -> CrossedMean:
     return CrossedMean(float(columns.mean()), 0.0, variance, seeds, clusters, 0, 0.0)
 
 
-def _unrounded(mean: CrossedMean, table: Floats, scale: float) -> CrossedMean:
+def _without_rounding_errors(mean: CrossedMean, table: Floats, scale: float) -> CrossedMean:
     if mean.standard_error > ROUNDING * max(scale, float(np.abs(table).max())):
         return mean
     return replace(mean, seed_variance=0.0, item_variance=mean.item_variance * 0.0)  # NaN stays NaN

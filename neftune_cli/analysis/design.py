@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, slope_weights
+from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, first_trial, slope_weights
 from neftune_cli.analysis.multiplicity import simes
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.results import Assessment, Contrast, ContrastName, Interval, NoiseTest, Role
+from neftune_cli.analysis.results import DIFFERENT, Assessment, Contrast, ContrastName, Interval, NoiseTest, Role
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
-from neftune_cli.analysis.verdicts import Looks, assess, is_testable
+from neftune_cli.analysis.verdicts import ComparisonsByLook, assess, is_testable
 from neftune_cli.evidence.measurements import AnalysisPlan, Floats, Measurements
 from neftune_cli.metrics import Metric
 
-DECIDED = ("better", "worse", "higher", "lower", "equivalent")
+DECIDED = (*DIFFERENT, "equivalent")
 """Verdicts after which an arm gets no further seeds."""
 Result = TypeVar("Result")
 LEAST_SEED_SHARE = 0.5
@@ -80,16 +80,16 @@ class Design:
         role = self.role(arm)
         return (role, arm) if role == "control" else (role,)
 
-    def taken(self, metric: Metric, margin: float) -> dict[str, int]:
+    def looks_taken(self, metric: Metric, margin: float) -> dict[str, int]:
         """Return the number of looks at each arm: until the first look at which the arm is decided on this metric."""
         if self.plan is None or not self.has_planned_looks:
             return dict.fromkeys(self.treated, 1)
         looks = dict.fromkeys(self.treated, 0)
-        going_on = set(self.treated)
+        undecided = set(self.treated)
         for _ in range(self.plan.taken):
-            looks |= {arm: looks[arm] + 1 for arm in going_on}
+            looks |= {arm: looks[arm] + 1 for arm in undecided}
             found = self.assess(metric, margin, looks).arms
-            going_on -= {arm for arm in going_on if arm in found and found[arm].verdict in DECIDED}
+            undecided -= {arm for arm in undecided if arm in found and found[arm].verdict in DECIDED}
         return looks
 
     def assess(self, metric: Metric, margin: float, looks: Mapping[str, int]) -> MetricAssessment:
@@ -100,7 +100,7 @@ class Design:
         compared = {arm: self._at_looks(metric, arm, looks[arm]) for arm in self.treated}
         noise_test = self._noise_test(metric, margin, compared)
         gates = dict.fromkeys(noise_test.arms, noise_test.p_value) if noise_test else {}
-        families: dict[tuple[str, ...], dict[str, Looks]] = {}
+        families: dict[tuple[str, ...], dict[str, ComparisonsByLook]] = {}
         for arm, comparisons in compared.items():
             families.setdefault(self.family(arm), {})[arm] = comparisons
         found: dict[str, Assessment] = {}
@@ -173,7 +173,7 @@ class Design:
     def _aligned(self, metric: Metric, arms: Sequence[str], seeds: frozenset[int] | None) -> AlignedMetric | None:
         return align({arm: self._of_seeds(arm, seeds) for arm in arms}, metric.key)
 
-    def _noise_test(self, metric: Metric, margin: float, compared: Mapping[str, Looks]) -> NoiseTest | None:
+    def _noise_test(self, metric: Metric, margin: float, compared: Mapping[str, ComparisonsByLook]) -> NoiseTest | None:
         """Test whether any arm with noise differs, with their mean, their trend and each of them; None for one arm.
 
         Mean and trend alone would miss an effect at the middle alpha only. At each look, the contrasts are those of the
@@ -191,9 +191,11 @@ class Design:
             _p_of_look([*contrasts.values(), *(tested[arm][look] for arm in arms)])
             for look, (arms, contrasts) in enumerate(zip(present, found, strict=True))
         ]
-        whole = len(list(takewhile(lambda arms: arms == present[0], present)))
+        with_all_arms = len(list(takewhile(lambda arms: arms == present[0], present)))
         names: tuple[ContrastName, ...] = ("mean", "trend")
-        at_looks: dict[str, Looks] = {name: [contrasts.get(name) for contrasts in found[:whole]] for name in names}
+        at_looks: dict[str, ComparisonsByLook] = {
+            name: [contrasts.get(name) for contrasts in found[:with_all_arms]] for name in names
+        }
         assessed = assess(at_looks, metric, margin, test=self.test)
         contrasts = tuple(Contrast(name, present[0], assessed[name]) for name in names if name in assessed)
         return NoiseTest(self.test.p_value(p_values), contrasts) if contrasts else None
@@ -212,12 +214,12 @@ class Design:
 
     def _trend_weights(self, arms: Sequence[str]) -> Floats | None:
         """Return the weights of the arms in the fitted change from the smallest to the largest alpha, (arms,)."""
-        alphas = np.array([next(iter(self.trials[arm].values())).alpha or math.nan for arm in arms])
+        alphas = np.array([first_trial(self.trials, arm).alpha or math.nan for arm in arms])
         span = float(np.ptp(alphas))
         return slope_weights(alphas) * span if span > 0 else None
 
 
-def _with_most_seeds(tested: Mapping[str, Looks], look: int) -> tuple[str, ...]:
+def _with_most_seeds(tested: Mapping[str, ComparisonsByLook], look: int) -> tuple[str, ...]:
     """Return the arms with new seeds at a look, without those that have few seeds.
 
     An arm with few seeds, such as a new one, would limit the contrasts of all arms to its seeds.

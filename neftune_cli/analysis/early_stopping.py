@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align_items
-from neftune_cli.analysis.best_arm import Indices, cluster_indices, cluster_sums, cross_fitted_values, random_halves
+from neftune_cli.analysis.best_arm import Indices, cluster_indices, cluster_sums, random_halves
 from neftune_cli.analysis.results import Assessment, EarlyStopping, StoppedArm
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
 from neftune_cli.analysis.verdicts import assess
@@ -153,7 +153,7 @@ def _stop(
     return _Stopped(
         seeds=run.seeds,
         last=by_epoch[-1],
-        best=cross_fitted_values(by_epoch, picks, 1 - selection, indices),
+        best=_cross_fitted_values(by_epoch, picks, 1 - selection, indices),
         best_epoch=float(np.array(run.epochs)[selected].mean()),
     )
 
@@ -166,6 +166,27 @@ def _best_epochs(
     finite = np.isfinite(losses).all(axis=-1, keepdims=True)
     sums = np.where(finite, losses, 0.0) @ selection.T
     return np.asarray(np.where(finite, sums, np.inf).argmin(axis=0).T)
+
+
+def _cross_fitted_values(
+    values: Floats,  # (options, seeds, items)
+    picks: Floats,  # (splits, seeds, options)
+    evaluation: Floats,  # (splits, clusters)
+    indices: Indices,  # (items,)
+) -> Floats:
+    """Return the value of each cell under the options selected without it, mean over those splits, (seeds, items).
+
+    Args:
+        values: values of every option.
+        picks: 1 for the option that a split selected for a seed. 0 for all options of the seeds of its selection.
+        evaluation: 1 for the clusters that a split did not use for the selection.
+        indices: cluster of each item.
+    """
+    counts = np.tensordot(picks, evaluation, axes=(0, 0))  # (seeds, options, clusters)
+    shares = (counts / counts.sum(axis=1, keepdims=True)).transpose(1, 0, 2)[:, :, indices]
+    # an option that is never selected may be infinite
+    weighted = np.multiply(values, shares, out=np.zeros_like(values), where=shares > 0)
+    return np.asarray(weighted.sum(axis=0))
 
 
 def _assess(

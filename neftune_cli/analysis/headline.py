@@ -9,7 +9,7 @@ from neftune_cli.analysis.decision import Decision, decide
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
 from neftune_cli.analysis.verdicts import missing_verdict_reason
 from neftune_cli.config.spec import MIN_SEEDS
-from neftune_cli.formatting import counted, listed, listed_at_most
+from neftune_cli.formatting import capitalized, counted, listed, listed_at_most
 from neftune_cli.metrics import Metric
 
 Word = Literal["DECIDED", "PARTLY DECIDED", "NOT DECIDED", "NO VERDICT", "NOTHING LEARNED", "NOTHING TO COMPARE"]
@@ -43,7 +43,7 @@ def headline(comparison: Comparison) -> Headline:
     """Return the state of the decision on the primary metric."""
     if not comparison.treated:
         return Headline(
-            "NOTHING TO COMPARE", f"{_capital(comparison.spoken(comparison.baseline))} is the only finished arm."
+            "NOTHING TO COMPARE", f"{capitalized(comparison.spoken(comparison.baseline))} is the only finished arm."
         )
     decision = decide(comparison)
     if decision.action == "not learned":
@@ -141,7 +141,3 @@ def _spelled(verdict: str, comparison: Comparison) -> str:
     if verdict == "equivalent":
         return f"equivalent within {comparison.metric.amount(comparison.margins[comparison.primary].size)}"
     return "not decided" if verdict == "inconclusive" else verdict
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

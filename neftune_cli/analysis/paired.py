@@ -77,7 +77,7 @@ def paired_comparison(
     about_method = len(table) >= MIN_SEEDS
     scale = float(np.abs([first, second]).max())
     if about_method:
-        differ = _informative(np.abs(difference) > ROUNDING * scale, clusters)
+        differ = _clusters_that_differ(np.abs(difference) > ROUNDING * scale, clusters)
         mean = crossed_mean(table, few_differ=differ < MIN_INFORMATIVE_CLUSTERS, scale=scale)
     else:
         mean = clustered_mean(table, scale=scale)
@@ -124,7 +124,7 @@ def _cluster_of_items(clusters: Sequence[object] | None, items: int) -> NDArray[
     return np.array([numbers[label] for label in clusters])
 
 
-def _informative(
+def _clusters_that_differ(
     differs: NDArray[np.bool_],  # (seeds, items)
     clusters: Sequence[object] | None,
 ) -> int:

@@ -68,10 +68,10 @@ def outlook(
         return []
     variances = [_variance(mean, effect, quantile) for quantile in (0.5, (1 - SPREAD) / 2, (1 + SPREAD) / 2)]
     decided = [_decided_of_several(mean, effect, variance, margin, test, alpha, arms) for variance in variances]
-    return [Outlook(seeds, effect, *sorted_chances(*(one[seeds] for one in decided))) for seeds in looks]
+    return [Outlook(seeds, effect, *_chance_with_range(*(one[seeds] for one in decided))) for seeds in looks]
 
 
-def sorted_chances(chance: float, *ends: float) -> tuple[float, float, float]:
+def _chance_with_range(chance: float, *ends: float) -> tuple[float, float, float]:
     """Return the chance and the lower and the upper end of its range, which contains the chance."""
     return chance, min(chance, *ends), max(chance, *ends)
 
@@ -124,10 +124,12 @@ def _decided(
 ) -> dict[int, float]:
     """Return the share of paths with a decision until each look to come, by its number of seeds."""
     draws = np.random.default_rng(1)
-    # new seeds are measured on the same items, so they keep the part of the distance that is due to these
-    of_items = 1 - _share_of_seeds(mean)
-    of_item_effects = draws.normal(size=PATHS) * math.sqrt(mean.item_variance * (1 - of_items))
-    expected = effect + of_items * (mean.mean - effect) + of_item_effects
+    # New seeds are measured on the same items. The measured mean tells how far these items are from all items: the
+    # distance is drawn from its normal distribution, given the mean.
+    item_share = 1 - _share_of_seeds(mean)
+    known = item_share * (mean.mean - effect)
+    item_effects = known + draws.normal(size=PATHS) * math.sqrt(mean.item_variance * (1 - item_share))
+    expected = effect + item_effects
     sums = np.full(PATHS, mean.mean * mean.seeds)
     squares = np.full(PATHS, mean.seed_variance * (mean.seeds - 1) + mean.mean**2 * mean.seeds)
     seen, decided, shares = mean.seeds, np.zeros(PATHS, dtype=bool), {}
@@ -138,9 +140,9 @@ def _decided(
         added = expected * new + draws.normal(size=PATHS) * np.sqrt(variance * new)
         within = variance * (draws.chisquare(new - 1, PATHS) if new > 1 else 0.0)
         sums, squares, seen = sums + added, squares + added**2 / new + within, seeds
-        of_seeds = np.maximum(squares - sums**2 / seeds, 0) / (seeds - 1) / seeds
+        seed_part = np.maximum(squares - sums**2 / seeds, 0) / (seeds - 1) / seeds  # of the squared standard error
         levels = test.level(alpha, look), test.level(2 * alpha, look)
-        decided |= _is_decided(mean, np.abs(sums) / seeds, of_seeds, seeds, margin, levels)
+        decided |= _is_decided(mean, np.abs(sums) / seeds, seed_part, seeds, margin, levels)
         shares[seeds] = float(decided.mean())
     return shares
 
@@ -148,14 +150,14 @@ def _decided(
 def _is_decided(
     mean: CrossedMean,
     sizes: Floats,  # (paths,)
-    of_seeds: Floats,  # (paths,)
+    seed_part: Floats,  # (paths,), of the squared standard error
     seeds: int,
     margin: float,
     levels: tuple[float, float],
 ) -> NDArray[np.bool_]:
     """Return whether a difference of this size is significant, or equivalent to zero, (paths,)."""
-    squared = of_seeds + mean.item_variance
-    share = float(np.median(of_seeds / squared))
+    squared = seed_part + mean.item_variance
+    share = float(np.median(seed_part / squared))
     degrees = weighted_degrees(share, seeds - 1, mean.clusters - 1)
     different, equivalent = (float(stdtrit(degrees, 1 - level / 2)) * np.sqrt(squared) for level in levels)
     return np.asarray((sizes > different) | (margin - sizes > equivalent))

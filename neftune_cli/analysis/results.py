@@ -8,8 +8,9 @@ from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.planning import Outlook
 from neftune_cli.analysis.precision import Precision
+from neftune_cli.config.arms import arm_name
 from neftune_cli.evidence.measurements import AnalysisPlan, Setting, TrialOrigin
-from neftune_cli.metrics import HELD_OUT_LOSS, Margin, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_PERPLEXITY, Margin, Metric
 from neftune_cli.records import Attestation
 
 Verdict = Literal["better", "worse", "higher", "lower", "equivalent", "inconclusive"]
@@ -26,7 +27,7 @@ Status = Literal["supported", "refuted", "inconclusive", "not measured"]
 """Result for a claim of the paper."""
 
 
-LOSSES = (HELD_OUT_LOSS, "eval_perplexity")
+LOSSES = (HELD_OUT_LOSS, HELD_OUT_PERPLEXITY)
 """Metrics with the same information."""
 
 
@@ -136,7 +137,7 @@ class ArmSummary:
     @property
     def is_named_by_alpha(self) -> bool:
         """Return whether the name is that of an arm which differs from the others in alpha only, such as `alpha=5`."""
-        return self.alpha is not None and self.name == f"alpha={self.alpha:g}"
+        return self.alpha is not None and self.name == arm_name({"alpha": self.alpha})
 
 
 @dataclass(frozen=True)
@@ -247,8 +248,9 @@ class Comparison:
     """For the primary metric; None with fewer than two arms to select from, or without data to split."""
     early_stopping: EarlyStopping | None
     """None unless losses per example are known after at least two epochs."""
-    hypotheses: tuple[ClaimResult, ...]
-    apart: str
+    claims: tuple[ClaimResult, ...]
+    """Claims of the paper. The JSON document and `--hypotheses` call them hypotheses."""
+    difference_from_first: str
     """Difference from the other comparisons of the same report; empty if there is none."""
     attestations: tuple[Attestation, ...]
     """Measurements of the noise during the noisy trials."""
@@ -302,3 +304,8 @@ class Comparison:
         """Return the assessment of an arm on a metric, or None if there is none."""
         estimate = self.arm(arm).estimates.get(metric)
         return estimate.assessment if estimate else None
+
+    def assessments(self, metric: str) -> dict[str, Assessment]:
+        """Return the assessments of a metric by treated arm, without arms that have none."""
+        found = {arm.name: self.assessment(arm.name, metric) for arm in self.treated}
+        return {arm: assessment for arm, assessment in found.items() if assessment is not None}

@@ -13,12 +13,12 @@ from neftune_cli.metrics import Metric
 NO_VARIATION = "the differences do not vary, so their standard error is unknown"
 VALUE_NOT_FINITE = "a value is not finite"
 
-Looks = Sequence[PairedComparison | None]
+ComparisonsByLook = Sequence[PairedComparison | None]
 """Comparisons of one arm at the first looks, each with all seeds up to then; None for a look without new seeds."""
 
 
 def assess(
-    comparisons: Mapping[str, PairedComparison | Looks],
+    comparisons: Mapping[str, PairedComparison | ComparisonsByLook],
     metric: Metric,
     margin: float,
     *,
@@ -74,18 +74,18 @@ def simultaneous_interval(
     return Interval(*comparison.mean.interval(1 - level))
 
 
-def _p_different(looks: Looks, test: SequentialTest) -> float:
+def _p_different(looks: ComparisonsByLook, test: SequentialTest) -> float:
     return test.p_value([one.p_value if one and is_testable(one) else math.nan for one in looks])
 
 
-def _p_equivalent(looks: Looks, margin: float, test: SequentialTest) -> float:
+def _p_equivalent(looks: ComparisonsByLook, margin: float, test: SequentialTest) -> float:
     return test.p_one_sided(
         [equivalence_p_value(one, margin) if one and is_testable(one) else math.nan for one in looks]
     )
 
 
 def _assessment(
-    looks: Looks,
+    looks: ComparisonsByLook,
     metric: Metric,
     margin: float,
     test: SequentialTest,

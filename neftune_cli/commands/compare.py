@@ -11,7 +11,7 @@ from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_
 from neftune_cli.reporting.documents import OutputFormat
 
 if TYPE_CHECKING:
-    from neftune_cli.analysis.compared_evidence import ComparedEvidence
+    from neftune_cli.analysis.comparison import ComparedEvidence
     from neftune_cli.evidence.measurements import Evidence
     from neftune_cli.metrics import Margin
     from neftune_cli.store import SweepFolder
@@ -68,7 +68,7 @@ def compare(
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Output file (default: the terminal).")] = None,
 ) -> None:
     """Compare the arms of finished sweeps, paired by seed and example: print the decision, and write a report."""
-    from neftune_cli.analysis.compared_evidence import compare_all
+    from neftune_cli.analysis.comparison import compare_all
     from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
     from neftune_cli.evidence.gathering import gather
 
@@ -120,9 +120,9 @@ def with_named_function(evidence: "list[Evidence]", metric: str | None) -> "list
     is_measured = any(metric in one.metrics and not (one.plan and one.plan.metric == metric) for one in evidence)
     if not (evidence and names_function(metric)) or is_measured:
         return evidence
-    from neftune_cli.evidence.own_metrics import with_own_metric
+    from neftune_cli.evidence.user_metrics import with_user_metric
 
-    return _noted(evidence, with_own_metric(evidence, str(metric)))
+    return _noted(evidence, with_user_metric(evidence, str(metric)))
 
 
 def _noted(before: "list[Evidence]", after: "list[Evidence]") -> "list[Evidence]":

@@ -14,9 +14,9 @@ _RESUME = "No trial is lost: then run the same command again."
 def declared_metric_problems(spec: SweepSpec) -> Iterator[Problem]:
     """Yield the problem of a declared function that cannot be imported or called."""
     if names_function(spec.analysis.metric):
-        from neftune_cli.evidence.own_metrics import own_metric_problems
+        from neftune_cli.evidence.user_metrics import user_metric_problems
 
-        yield from own_metric_problems(str(spec.analysis.metric))
+        yield from user_metric_problems(str(spec.analysis.metric))
 
 
 def score_declared_metric(spec: SweepSpec, folder: SweepFolder) -> None:
@@ -28,7 +28,7 @@ def score_declared_metric(spec: SweepSpec, folder: SweepFolder) -> None:
     """
     if not names_function(spec.analysis.metric):
         return
-    from neftune_cli.evidence.own_metrics import metric_scores
+    from neftune_cli.evidence.user_metrics import metric_scores
     from neftune_cli.evidence.sweeps import sweep_evidence
 
     try:

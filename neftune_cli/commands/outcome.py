@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from neftune_cli.analysis.compared_evidence import ComparedEvidence, compare_sweep
+from neftune_cli.analysis.comparison import ComparedEvidence, compare_sweep
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.commands.help_page import columns_variable
 from neftune_cli.commands.request import PlannedSweep

@@ -11,7 +11,7 @@ import typer
 from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from neftune_cli.analysis.compared_evidence import ComparedEvidence
+    from neftune_cli.analysis.comparison import ComparedEvidence
     from neftune_cli.records import TrialRecord
     from neftune_cli.store import SweepFolder, TrialFolder
 
@@ -183,7 +183,7 @@ def _shared_files(sweep: "SweepFolder", folder: "TrialFolder", record: "TrialRec
 
 
 def _comparison(sweep: "SweepFolder", arm: str) -> "ComparedEvidence":
-    from neftune_cli.analysis.compared_evidence import compare_sweep
+    from neftune_cli.analysis.comparison import compare_sweep
 
     compared = compare_sweep(sweep)
     return next((one for one in compared if any(arm == known.name for known in one.comparison.arms)), compared[0])

@@ -84,7 +84,7 @@ def _undecided(executable: ExecutablePlan) -> tuple[str, ...]:
 
     An arm without an assessment gets no further seeds: a trial diverged, or all trials failed.
     """
-    from neftune_cli.analysis.compared_evidence import compare_sweep
+    from neftune_cli.analysis.comparison import compare_sweep
     from neftune_cli.analysis.design import DECIDED
 
     try:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 WRITE_AGAIN = "Write it again, or use the data as .jsonl or .csv."
 PARQUET_MAGIC = b"PAR1"
+SHOWN_CHARACTERS = 120
+"""Largest number of characters of an error of pyarrow in a message."""
 LoadColumn = Callable[[str], "pyarrow.ChunkedArray"]
+"""Return a column by its name."""
 
 
 def read_parquet(source: str, content: bytes) -> dict[str, Rows]:
@@ -83,8 +86,11 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _damaged(source: str, kind: str, error: Exception) -> Problem:
-    words = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" …").rstrip(".")
-    return Problem(f"{source} is damaged or not a valid {kind} file ({words}).", WRITE_AGAIN)
+    return Problem(f"{source} is damaged or not a valid {kind} file ({_shortened(error)}).", WRITE_AGAIN)
+
+
+def _shortened(error: Exception) -> str:
+    return textwrap.shorten(str(error) or type(error).__name__, SHOWN_CHARACTERS, placeholder=" …").rstrip(".")
 
 
 class ArrowColumns:
@@ -115,8 +121,7 @@ class ArrowColumns:
             _check_offsets(array)
             return array
         except _errors() as error:
-            words = textwrap.shorten(str(error) or type(error).__name__, 120, placeholder=" …").rstrip(".")
-            what = f"{self._source}: column '{name}' is damaged ({words})."
+            what = f"{self._source}: column '{name}' is damaged ({_shortened(error)})."
             raise UsageError(Problem(what, "Write the file again, or remove the column.")) from error
 
 

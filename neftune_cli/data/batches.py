@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 _TOKENS_AT_ONCE = {"cpu": 512}
+"""Kind of device to the default of `tokens_at_once`."""
 _TOKENS_AT_ONCE_ON_GPUS = 2**14
-
-
+"""The default for all other devices."""
 CACHE_BYTES = 2**30
 """Memory for the keys and values of the prompts that are decoded together: 1 GiB."""
 MOST_PROMPTS = 256

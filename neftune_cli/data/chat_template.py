@@ -34,7 +34,7 @@ PROBE_ID = "probecall"
 
 @dataclass(frozen=True)
 class Chat:
-    """What a template renders: turns and tool definitions."""
+    """Input of a template: turns and tool definitions."""
 
     turns: tuple[Message, ...]
     tools: list[Any] | None = None
@@ -59,7 +59,7 @@ class ChatTemplate:
     def __init__(
         self, tokenizer: "PreTrainedTokenizerBase", *, all_turns: bool = False, time: str | None = None
     ) -> None:
-        """Find out how the template takes its input.
+        """Determine the form in which the template takes its input.
 
         Args:
             tokenizer: a tokenizer with a chat template.

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from neftune_cli.config.choices import TEXT
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.content import split_suffix
 from neftune_cli.data.conversations import Conversation
@@ -12,14 +13,10 @@ from neftune_cli.data.examples import Example
 from neftune_cli.data.preferences import preference_problem
 from neftune_cli.data.rows import RowValues, Table, is_filled
 from neftune_cli.data.spellings import BARE_LIST, OTHER_LAYOUT_NAMES
-from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
+from neftune_cli.errors import Problem, UsageError, alternatives, suggestion
 
 RowReader = Callable[[RowValues], Example | Conversation]
 """Converts a row, whose columns have the names of the column set, to an example."""
-
-
-PLAIN_TEXT = "text"
-"""Layout of plain text, all of which is learned."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class ColumnSet:
     @property
     def has_completion(self) -> bool:
         """Return whether a part of the row is the completion; plain text is learned as a whole."""
-        return self.layout != PLAIN_TEXT
+        return self.layout != TEXT
 
     @property
     def in_words(self) -> str:
@@ -63,7 +60,7 @@ class ColumnSet:
 class ChosenColumns:
     """A column set, and the name in the table of each of its columns that the table has."""
 
-    columns: ColumnSet
+    column_set: ColumnSet
     names: Mapping[str, str]
     are_named: bool = False
     """Whether the user named the columns."""
@@ -75,15 +72,15 @@ class ChosenColumns:
     @property
     def learned(self) -> str:
         """Return the name in the table of the column that is learned."""
-        return self.names[self.columns.required[-1]]
+        return self.names[self.column_set.required[-1]]
 
     @property
     def in_words(self) -> str:
         """Return the required columns with the layout, for a message."""
-        names = [self.names[column] for column in self.columns.required]
+        names = [self.names[column] for column in self.column_set.required]
         if names == [BARE_LIST]:
-            return f"no columns, because it is a {BARE_LIST} (layout {self.columns.layout})"
-        return f"the {'columns' if len(names) > 1 else 'column'} {', '.join(names)} (layout {self.columns.layout})"
+            return f"no columns, because it is a {BARE_LIST} (layout {self.column_set.layout})"
+        return f"the {'columns' if len(names) > 1 else 'column'} {', '.join(names)} (layout {self.column_set.layout})"
 
     @property
     def as_option(self) -> str:
@@ -110,21 +107,21 @@ def choose(table: Table, sets: Sequence[ColumnSet], inputs: InputSpec) -> Chosen
 def layout_of_row(row: RowValues, sets: Sequence[ColumnSet], chosen: ChosenColumns) -> ChosenColumns | None:
     """Return the columns of a row that lacks some of the chosen ones, but fits another column set; None otherwise."""
     filled = [column for column in row if is_filled(row, column)]
-    missing = [column for column in chosen.columns.required if chosen.names[column] not in filled]
+    missing = [column for column in chosen.column_set.required if chosen.names[column] not in filled]
     if not missing or chosen.are_named:
         return None
-    for columns, names in _fitting(filled, sets):
-        if columns.has_completion or len(missing) == len(chosen.columns.required):
-            return ChosenColumns(columns, names)
+    for column_set, names in _fitting(filled, sets):
+        if column_set.has_completion or len(missing) == len(chosen.column_set.required):
+            return ChosenColumns(column_set, names)
     return None
 
 
 def _of_layout(sets: Sequence[ColumnSet], layout: str) -> Sequence[ColumnSet]:
-    candidates = tuple(columns for columns in sets if columns.layout == layout)
+    candidates = tuple(column_set for column_set in sets if column_set.layout == layout)
     if not candidates:
-        layouts = tuple(dict.fromkeys(columns.layout for columns in sets))
+        layouts = tuple(dict.fromkeys(column_set.layout for column_set in sets))
         meant = OTHER_LAYOUT_NAMES.get(layout.lower())
-        fix = f"Use {meant}." if meant else f"{_did_you_mean(layout, layouts)}Use {alternatives(layouts)}."
+        fix = f"Use {meant}." if meant else f"{suggestion(layout, layouts)}Use {alternatives(layouts)}."
         raise UsageError(Problem(f"--format {layout}: there is no such layout.", fix))
     return candidates
 
@@ -132,42 +129,46 @@ def _of_layout(sets: Sequence[ColumnSet], layout: str) -> Sequence[ColumnSet]:
 def _recognized(table: Table, candidates: Sequence[ColumnSet], layout: str | None) -> ChosenColumns:
     filled = tuple(column for column in table.columns if table.filled(column))
     for present in (filled, table.columns):
-        for columns, names in _fitting(present, candidates):
-            others = _other_layouts(present, candidates) if not columns.has_completion else ()
-            return ChosenColumns(columns, _resolved(columns, table.columns, _in_any_case, names), others=others)
+        for column_set, names in _fitting(present, candidates):
+            others = _other_layouts(present, candidates) if not column_set.has_completion else ()
+            return ChosenColumns(column_set, _resolved(column_set, table.columns, _in_any_case, names), others=others)
     raise UsageError(preference_problem(table) or _missing_columns(table, candidates, layout))
 
 
 def _fitting(present: Sequence[str], candidates: Sequence[ColumnSet]) -> Iterator[tuple[ColumnSet, dict[str, str]]]:
     """Yield the column sets whose required columns are present: first by exact names, then by names in any case."""
     for find in (_exact, _in_any_case):
-        for columns in candidates:
-            names = _resolved(columns, present, find)
-            if set(columns.required) <= set(names):
-                yield columns, _resolved(columns, present, _in_any_case, names)
+        for column_set in candidates:
+            names = _resolved(column_set, present, find)
+            if set(column_set.required) <= set(names):
+                yield column_set, _resolved(column_set, present, _in_any_case, names)
 
 
 def _other_layouts(present: Sequence[str], candidates: Sequence[ColumnSet]) -> tuple[ChosenColumns, ...]:
     """Return the layouts other than plain text that fit, each with the first column set that does."""
-    resolved = ((columns, _resolved(columns, present, _exact)) for columns in candidates if columns.has_completion)
-    fitting = [ChosenColumns(columns, names) for columns, names in resolved if set(columns.required) <= set(names)]
-    return tuple({one.columns.layout: one for one in reversed(fitting)}.values())[::-1]
+    resolved = (
+        (column_set, _resolved(column_set, present, _exact)) for column_set in candidates if column_set.has_completion
+    )
+    fitting = [
+        ChosenColumns(column_set, names) for column_set, names in resolved if set(column_set.required) <= set(names)
+    ]
+    return tuple({one.column_set.layout: one for one in reversed(fitting)}.values())[::-1]
 
 
 def _resolved(
-    columns: ColumnSet,
+    column_set: ColumnSet,
     present: Sequence[str],
     find: Callable[[str, Sequence[str]], str | None],
     known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the name in the table of each column that is present. No name is used twice."""
     resolved = dict(known or {})
-    for column in (column for column in columns.columns if column not in resolved):
+    for column in (column for column in column_set.columns if column not in resolved):
         free = [name for name in present if name not in resolved.values()]
-        found = (find(name, free) for name in columns.names_of(column))
+        found = (find(name, free) for name in column_set.names_of(column))
         if name := next((name for name in found if name is not None), None):
             resolved[column] = name
-    return {column: resolved[column] for column in columns.columns if column in resolved}
+    return {column: resolved[column] for column in column_set.columns if column in resolved}
 
 
 def _exact(name: str, present: Sequence[str]) -> str | None:
@@ -188,10 +189,10 @@ def _in_any_case(name: str, present: Sequence[str]) -> str | None:
 
 def _named(table: Table, candidates: Sequence[ColumnSet], named: Mapping[str, str]) -> ChosenColumns:
     names = _checked_names(table, candidates, named)
-    for columns in candidates:
-        if set(columns.required) <= set(names) <= set(columns.columns):
+    for column_set in candidates:
+        if set(column_set.required) <= set(names) <= set(column_set.columns):
             return ChosenColumns(
-                columns, {column: names[column] for column in columns.columns if column in names}, True
+                column_set, {column: names[column] for column in column_set.columns if column in names}, True
             )
     what = f"--columns names {', '.join(names)}, which are not the columns of a layout."
     raise UsageError(Problem(what, f"Use one of these sets: {_sets_in_words(candidates)}."))
@@ -203,7 +204,7 @@ def _checked_names(table: Table, candidates: Sequence[ColumnSet], named: Mapping
     Raises:
         UsageError: a meaning is unknown, the table lacks a column, or a column has two meanings.
     """
-    meanings = tuple(dict.fromkeys(column for columns in candidates for column in columns.columns))
+    meanings = tuple(dict.fromkeys(column for column_set in candidates for column in column_set.columns))
     names = {meaning: _in_any_case(column, table.columns) for meaning, column in named.items()}
     problems = [
         Problem(
@@ -215,7 +216,7 @@ def _checked_names(table: Table, candidates: Sequence[ColumnSet], named: Mapping
     problems += [
         Problem(
             f"--columns {meaning}={named[meaning]}: {table.source} has no column '{named[meaning]}'.",
-            f"{_did_you_mean(named[meaning], table.columns)}Use one of its columns: {', '.join(table.columns)}.",
+            f"{suggestion(named[meaning], table.columns)}Use one of its columns: {', '.join(table.columns)}.",
         )
         for meaning, name in names.items()
         if name is None
@@ -231,23 +232,20 @@ def _checked_names(table: Table, candidates: Sequence[ColumnSet], named: Mapping
     return {meaning: name for meaning, name in names.items() if name is not None}
 
 
-def _did_you_mean(name: str, names: Sequence[str]) -> str:
-    question = did_you_mean(name, names, quoted=False)
-    return f"{question} " if question else ""
-
-
 def _raw(chosen: ChosenColumns) -> ChosenColumns:
-    columns = chosen.columns
-    if columns.read_raw is None:
-        what = f"--raw does not apply to the layout {columns.layout}: the chat template renders conversations."
+    column_set = chosen.column_set
+    if column_set.read_raw is None:
+        what = f"--raw does not apply to the layout {column_set.layout}: the chat template renders conversations."
         raise UsageError(Problem(what, "Remove --raw, or pass data with the columns prompt and completion."))
-    if chosen.are_named and (extra := [column for column in chosen.names if column in columns.optional]):
+    if chosen.are_named and (extra := [column for column in chosen.names if column in column_set.optional]):
         what = (
             f"--raw does not apply to the columns {', '.join(extra)} of --columns: it reads prompt and completion only."
         )
         raise UsageError(Problem(what, "Remove --raw, or these columns from --columns."))
-    required = {column: chosen.names[column] for column in columns.required}
-    return replace(chosen, columns=replace(columns, read=columns.read_raw, optional=()), names=required, is_raw=True)
+    required = {column: chosen.names[column] for column in column_set.required}
+    return replace(
+        chosen, column_set=replace(column_set, read=column_set.read_raw, optional=()), names=required, is_raw=True
+    )
 
 
 def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str | None) -> Problem:
@@ -261,7 +259,7 @@ def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str 
 
 
 def _sets_in_words(candidates: Sequence[ColumnSet]) -> str:
-    return "; ".join(dict.fromkeys(columns.in_words for columns in candidates))
+    return "; ".join(dict.fromkeys(column_set.in_words for column_set in candidates))
 
 
 def _quoted(names: Sequence[str]) -> str:

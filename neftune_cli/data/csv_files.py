@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from neftune_cli.data.encoding import Text, text_of
+from neftune_cli.data.encoding import Text, file_text
 from neftune_cli.data.header import check_names, sizes_in_words, under_names
 from neftune_cli.data.rows import BadRow, Located, RowError, Rows, RowValues, problems_of, sift
 from neftune_cli.data.split_names import UNNAMED
@@ -30,7 +30,7 @@ def read_csv(source: str, content: bytes) -> dict[str, Rows]:
     Raises:
         UsageError: the file is not text, a quoted cell never ends, or a column name occurs twice.
     """
-    text = text_of(source, content)
+    text = file_text(source, content)
     rest, delimiter = _delimiter(text.value)
     lines_before = text.value.count("\n", 0, len(text.value) - len(rest))
     records, bad_rows = _records(source, rest, delimiter, lines_before)
@@ -87,7 +87,7 @@ def _records(
                 return records, tuple(bad_rows)
             except csv.Error as error:
                 what = f"invalid CSV ({error})."
-                if not records or reader.line_num > first or "end of data" in str(error):  # it takes other rows with it
+                if not records or reader.line_num > first or "end of data" in str(error):  # the quote hides later rows
                     raise UsageError(Problem(f"{source}, {place}: {what}", QUOTE_FIX)) from error
                 bad_rows.append(BadRow(f"{source}, {place}", what, QUOTE_FIX, what))
 

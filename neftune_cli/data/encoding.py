@@ -44,7 +44,7 @@ class Text:
             raise RowError(f"byte 0x{ord(bad.group()) - 0xDC00:02x} is {NOT_UTF8}.", self.fix, NOT_UTF8)
 
 
-def text_of(source: str, content: bytes) -> Text:
+def file_text(source: str, content: bytes) -> Text:
     """Return the text of a file.
 
     Raises:
@@ -57,13 +57,13 @@ def text_of(source: str, content: bytes) -> Text:
     return _decoded(source, content, "utf-8")
 
 
-def whole_text_of(source: str, content: bytes) -> str:
+def document_text(source: str, content: bytes) -> str:
     """Return the text of a file that is one document.
 
     Raises:
         UsageError: the text has bytes that are not valid UTF-8, or it is a binary file.
     """
-    text = text_of(source, content)
+    text = file_text(source, content)
     if text.fix:
         raise UsageError(_first_bad_byte(source, text.value, text.fix))
     return text.value
@@ -95,7 +95,7 @@ def _refuse_shifted(source: str, text: str, encoding: str) -> None:
 
 
 def _is_mostly_utf8(escaped: str) -> bool:
-    """Return whether enough lines beyond ASCII are valid. A few short lines in another encoding are by chance."""
+    """Return whether enough lines beyond ASCII are valid. A few short lines in another encoding are valid by chance."""
     others = [line for line in escaped.split("\n") if not line.isascii()]
     bad = sum(_BAD_BYTE.search(line) is not None for line in others)
     return len(others) - bad >= bad / 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Required, TypedDict
 
 from neftune_cli.config.choices import IGNORED_LABEL
-from neftune_cli.data.rows import NO_ROWS, Sifted
+from neftune_cli.data.rows import NO_BAD_ROWS, BadRowCount
 
 
 class Message(TypedDict, total=False):
@@ -93,7 +93,7 @@ class InstructionData:
     generation: GenerationDefaults
     notes: tuple[str, ...]
     """Notes for the user on the layout, the split, and dropped examples; one sentence each."""
-    rows: Sifted = NO_ROWS
+    rows: BadRowCount = NO_BAD_ROWS
     """Rows that were read, and those of them that cannot be used."""
 
 

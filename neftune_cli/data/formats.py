@@ -29,7 +29,7 @@ from neftune_cli.data.spellings import ASSISTANT, BARE_LIST
 from neftune_cli.data.tool_calls import tools_in
 from neftune_cli.data.turns import Remark, Turns, is_text_of_turns, list_in_text, media_clause, turns_in
 from neftune_cli.data.unread import check_unread, unread_notes
-from neftune_cli.formatting import counted
+from neftune_cli.formatting import capitalized, counted
 
 __all__ = ["ColumnSet", "Reading", "example", "read_examples", "register_columns"]
 
@@ -62,8 +62,8 @@ def read_examples(table: Table, inputs: InputSpec) -> Reading:
     rows, bad_rows = sift(table.source, table.rows, lambda row: _read(row, chosen))
     examples = tuple(replace(row.value[0], place=row.place_in(table.source)) for row in rows)
     remarks = _remark_notes(row.value[1] for row in rows)
-    notes = (_recognized(table, chosen), *unread_notes(table, chosen), *remarks)
-    return Reading(chosen.columns.layout, examples, notes, bad_rows)
+    notes = (_layout_note(table, chosen), *unread_notes(table, chosen), *remarks)
+    return Reading(chosen.column_set.layout, examples, notes, bad_rows)
 
 
 def register_columns(columns: ColumnSet) -> None:
@@ -80,11 +80,11 @@ def example(prompt: Sequence[Message], completion: str) -> Example:
 
 def _read(row: RowValues, chosen: ChosenColumns) -> tuple[Example, tuple[Remark, ...]]:
     try:
-        found = chosen.columns.read(NamedRow(row, chosen.names))
+        found = chosen.column_set.read(NamedRow(row, chosen.names))
     except RowError as error:
         raise _of_another_layout(row, chosen) or error from error
-    example, remarks = (example_of(found), found.remarks) if isinstance(found, Conversation) else (found, ())
-    return example, (*remarks, *marker_remarks(example))
+    read, remarks = (example_of(found), found.remarks) if isinstance(found, Conversation) else (found, ())
+    return read, (*remarks, *marker_remarks(read))
 
 
 def _of_another_layout(row: RowValues, chosen: ChosenColumns) -> RowError | None:
@@ -97,11 +97,11 @@ def _of_another_layout(row: RowValues, chosen: ChosenColumns) -> RowError | None
     return RowError(what, "Write all rows with the same columns, or use a file for each layout.")
 
 
-def _recognized(table: Table, chosen: ChosenColumns) -> str:
+def _layout_note(table: Table, chosen: ChosenColumns) -> str:
     columns = ", ".join(chosen.names.values())
     if columns == BARE_LIST:
-        return f"{table.source} has the layout {chosen.columns.layout} (each row is a {BARE_LIST})."
-    return f"{table.source} has the layout {chosen.columns.layout} (columns: {columns})."
+        return f"{table.source} has the layout {chosen.column_set.layout} (each row is a {BARE_LIST})."
+    return f"{table.source} has the layout {chosen.column_set.layout} (columns: {columns})."
 
 
 def _remark_notes(remarks: Iterable[Sequence[Remark]]) -> tuple[str, ...]:
@@ -181,7 +181,9 @@ def _prompt(row: RowValues, column: str) -> Turns:
     if not is_blank(row.get("input")):
         paragraphs.append(text_in(row, "input"))
         if column != "instruction" or name_in_data(row, "input").strip().lower() in _QUESTIONS:
-            remarks.append(Remark(f"C{column_in_words(row, 'input')[1:]} is the second paragraph of the prompt"))
+            remarks.append(
+                Remark(f"{capitalized(column_in_words(row, 'input'))} is the second paragraph of the prompt")
+            )
     prompt = "\n\n".join(paragraphs)
     return Turns((Message(role="user", content=prompt),), (*remarks, *rendered_prompt(prompt)))
 
@@ -264,29 +266,35 @@ _PAIR_OPTIONS = ("input", "system", "history", "tools")
 
 def _alpaca(*outputs: str) -> ColumnSet:
     return ColumnSet(
-        ALPACA,
-        ("instruction", "output"),
-        _pair("instruction", "output"),
-        _PAIR_OPTIONS,
-        {"output": outputs, "input": (*_INPUTS, *_QUESTIONS), **_SYSTEM},
-        _raw_pair("instruction", "output"),
-        _QUESTIONS,
+        layout=ALPACA,
+        required=("instruction", "output"),
+        read=_pair("instruction", "output"),
+        optional=_PAIR_OPTIONS,
+        names={"output": outputs, "input": (*_INPUTS, *_QUESTIONS), **_SYSTEM},
+        read_raw=_raw_pair("instruction", "output"),
+        meaningful=_QUESTIONS,
     )
 
 
 def _prompt_completion(prompts: tuple[str, ...], completions: tuple[str, ...]) -> ColumnSet:
     return ColumnSet(
-        PROMPT_COMPLETION,
-        ("prompt", "completion"),
-        _pair("prompt", "completion"),
-        _PAIR_OPTIONS,
-        {"prompt": prompts, "completion": completions, "input": _INPUTS, **_SYSTEM},
-        _raw_pair("prompt", "completion"),
+        layout=PROMPT_COMPLETION,
+        required=("prompt", "completion"),
+        read=_pair("prompt", "completion"),
+        optional=_PAIR_OPTIONS,
+        names={"prompt": prompts, "completion": completions, "input": _INPUTS, **_SYSTEM},
+        read_raw=_raw_pair("prompt", "completion"),
     )
 
 
 def _messages(*names: str) -> ColumnSet:
-    return ColumnSet(MESSAGES, ("messages",), _turns, ("system", "tools"), {"messages": names, **_SYSTEM})
+    return ColumnSet(
+        layout=MESSAGES,
+        required=("messages",),
+        read=_turns,
+        optional=("system", "tools"),
+        names={"messages": names, **_SYSTEM},
+    )
 
 
 _COLUMN_SETS = [
@@ -298,6 +306,6 @@ _COLUMN_SETS = [
     _prompt_completion(("prompt", "question", "query", "input"), ("completion", "response", "answer", "output")),
     _messages("messages", "conversations", "conversation", "dialog", "dialogue"),
 ]
-"""All column sets in order of preference."""
-"""Built-in column sets in order of preference. `text` comes after the most common sets, beside which data sets have it.
-The sets after it accept more names, and never change the reading of a data set that an earlier set fits."""
+"""All column sets by preference. `register_columns` adds to the start. Of the built-in ones, `text` comes after
+the most common sets, beside which data sets have it. The sets after `text` accept more names, and never change the
+reading of a data set that an earlier set fits."""

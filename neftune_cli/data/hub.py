@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neftune_cli.data.arrow import rows_of_arrow
 from neftune_cli.data.content import LFS_POINTER
@@ -14,14 +14,21 @@ from neftune_cli.errors import Problem, UsageError
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-    from neftune_cli.data.sources import Source
-
 SHOWN_CHARACTERS = 300
 SAVE_AGAIN = "Save it again with save_to_disk of the datasets library."
 
 
-def open_saved(name: str, folder: Path) -> "Source":
-    """Open a folder written by `save_to_disk` of the datasets library.
+class HubSplits(NamedTuple):
+    """The splits of a data set that the datasets library has opened."""
+
+    readers: Mapping[str, Callable[[], Rows]]
+    """Name of a split to a function that reads its rows."""
+    sizes: Mapping[str, int]
+    """Name of a split to its number of rows."""
+
+
+def open_saved(name: str, folder: Path) -> HubSplits:
+    """Return the splits of a folder written by `save_to_disk` of the datasets library.
 
     Raises:
         UsageError: the folder is damaged.
@@ -30,7 +37,7 @@ def open_saved(name: str, folder: Path) -> "Source":
     from datasets import load_from_disk
 
     try:
-        return _source(name, load_from_disk(str(folder)))
+        return _splits(name, load_from_disk(str(folder)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException) as error:
         if pointer := next((path for path in folder.rglob("*.arrow") if _is_pointer(path)), None):
             what = f"{pointer} is a pointer of Git LFS, not the data."
@@ -44,8 +51,8 @@ def _is_pointer(path: Path) -> bool:
         return file.read(len(LFS_POINTER)) == LFS_POINTER
 
 
-def open_hub(name: str, hint: str) -> "Source":
-    """Load a data set from the hub or its cache.
+def open_hub(name: str, hint: str) -> HubSplits:
+    """Return the splits of a data set from the hub or its cache.
 
     Args:
         name: hub id.
@@ -58,7 +65,7 @@ def open_hub(name: str, hint: str) -> "Source":
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
-        return _source(name, load_dataset(name))
+        return _splits(name, load_dataset(name))
     except ConnectionError as error:
         raise UsageError(_unreachable(name, hint)) from error
     except DatasetNotFoundError as error:
@@ -114,15 +121,13 @@ def _in_one_line(error: Exception) -> str:
     return textwrap.shorten(str(error) or type(error).__name__, SHOWN_CHARACTERS, placeholder=" …")
 
 
-def _source(name: str, loaded: "Dataset | DatasetDict") -> "Source":
-    from neftune_cli.data.sources import Source
-
+def _splits(name: str, loaded: "Dataset | DatasetDict") -> HubSplits:
     splits: Mapping[str, Any] = loaded if isinstance(loaded, dict) else {UNNAMED: loaded}
     sizes = {split: len(dataset) for split, dataset in splits.items()}
     if not sum(sizes.values()):
         raise UsageError(Problem(f"{name} has no rows.", "Use a data set with examples."))
     readers = {split: _reader(name, split if len(splits) > 1 else "", dataset) for split, dataset in splits.items()}
-    return Source(name, readers, sizes=sizes)
+    return HubSplits(readers, sizes)
 
 
 def _reader(name: str, split: str, dataset: "Dataset") -> Callable[[], Rows]:

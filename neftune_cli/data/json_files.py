@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from neftune_cli.data.encoding import Text, text_of, whole_text_of
+from neftune_cli.data.encoding import Text, document_text, file_text
 from neftune_cli.data.header import check_names, under_names
 from neftune_cli.data.json_text import (
     DuplicateKeyError,
@@ -37,20 +37,17 @@ def read_json_lines(source: str, content: bytes) -> dict[str, Rows]:
     Raises:
         UsageError: the file is not text.
     """
-    return {UNNAMED: _rows_of_lines(source, text_of(source, content))}
+    return {UNNAMED: _rows_of_lines(source, file_text(source, content))}
 
 
 def read_json(source: str, content: bytes) -> dict[str, Rows]:
-    """Return the rows of a JSON document by split, or of JSON lines, which many tools write to .json files.
-
-    A document is a list of objects, an object with such a list under the key `data`, an object of splits, or an object
-    with a list or an object of values for each column.
+    """Return the rows of a JSON document by split (`rows_of_document`), or of JSON lines in a .json file.
 
     Raises:
         UsageError: the file is not text, not valid JSON, has another structure, or has keys beside the rows that can be
             rows, too.
     """
-    text = whole_text_of(source, content)
+    text = document_text(source, content)
     try:
         document = parse(text)
     except json.JSONDecodeError as error:

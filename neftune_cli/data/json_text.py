@@ -104,7 +104,7 @@ def duplicate_key(key: str, places: list[int], unit: str = "columns") -> RowErro
     return RowError(f"the key '{start_of(key)}' occurs twice in one object{both}.", "Rename or remove one of them.")
 
 
-def repeated_key(error: DuplicateKeyError, place: str) -> RowError:
+def duplicate_key_in_column(error: DuplicateKeyError, place: str) -> RowError:
     """Return the error for JSON text in a column, in which an object has the same key twice."""
     found = duplicate_key(error.key, [])
     return RowError(f"{place}: {found.what}", found.fix)

@@ -1,4 +1,4 @@
-"""Load a data set from files, a folder or the Hugging Face Hub, and split it for training."""
+"""Load a data set from files, a folder or the Hugging Face Hub: split for training, or as a dataset for TRL."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from neftune_cli.data.hash_split import (
     split_as_given,
     split_by_prompt,
 )
-from neftune_cli.data.rows import NO_ROWS, BadRow, RowError, Sifted, Table, check_bad_rows, problems_of
+from neftune_cli.data.rows import NO_BAD_ROWS, BadRow, BadRowCount, RowError, Table, check_bad_rows, problems_of
 from neftune_cli.data.selection import Part, Selection, select
 from neftune_cli.data.sources import BUNDLED_DATA
 from neftune_cli.errors import Problem, Problems, UsageError
@@ -40,6 +40,8 @@ NOT_BUNDLED = {
 }
 """Options that do not apply to the bundled data set, by field."""
 SHOWN_CAUSES = 5
+_DUPLICATES = "dropped as duplicates (same prompt and completion)"
+"""Reason for a number of examples that are not used."""
 
 
 def load_data(inputs: InputSpec) -> InstructionData:
@@ -126,7 +128,7 @@ def _read_all(parts: Sequence[Part], inputs: InputSpec) -> list[_Read]:
     problems = Problems()
     found = [problems.attempt(partial(_read, part, inputs)) for part in parts]
     read = [one for one in found if one is not None]
-    problems.attempt(lambda: check_bad_rows(inputs, _sifted(*read)))
+    problems.attempt(lambda: check_bad_rows(inputs, _bad_row_count(*read)))
     problems.raise_any()
     return read
 
@@ -143,10 +145,10 @@ def _read(part: Part, inputs: InputSpec) -> _Read:
     return _Read(reading.examples, (*reading.notes, *_dropped(part, bad_rows)), part.rows.count, bad_rows)
 
 
-def _sifted(*parts: _Read) -> Sifted:
+def _bad_row_count(*parts: _Read) -> BadRowCount:
     """Return the numbers of rows of all parts, and the rows that cannot be used."""
     bad_rows = tuple(row for part in parts for row in part.bad_rows)
-    return replace(NO_ROWS, total=sum(part.rows for part in parts), bad=len(bad_rows), bad_rows=bad_rows)
+    return replace(NO_BAD_ROWS, total=sum(part.rows for part in parts), bad=len(bad_rows), bad_rows=bad_rows)
 
 
 def _dropped(part: Part, bad_rows: Sequence[BadRow]) -> tuple[str, ...]:
@@ -170,11 +172,11 @@ def _split(training: _Read, inputs: InputSpec, selection: Selection) -> Instruct
     sizes = {"train_examples": inputs.train_examples, "eval_examples": inputs.eval_examples}
     split = split_by_prompt(inputs.dataset, unique, **sizes)
     counts = {
-        "dropped as duplicates (same prompt and completion)": len(training.examples) - len(unique),
+        _DUPLICATES: len(training.examples) - len(unique),
         "not used": len(unique) - len(split.train) - len(split.held_out),
     }
     notes = [*selection.notes, *training.notes, f"{_sizes(split)}, chosen by content hash.", *_reasons(counts)]
-    return replace(_assembled(inputs.dataset, split, GENERATION, notes), rows=_sifted(training))
+    return replace(_assembled(inputs.dataset, split, GENERATION, notes), rows=_bad_row_count(training))
 
 
 def _keep_apart(
@@ -188,11 +190,11 @@ def _keep_apart(
     not_used = len(kept) - given.in_training - len(split.held_out)
     limit = f" (at most {MAX_HELD_OUT} by default, see --eval-examples)" if inputs.eval_examples is None else ""
     counts = {
-        "dropped as duplicates (same prompt and completion)": len(training.examples) - len(train),
+        _DUPLICATES: len(training.examples) - len(train),
         "not used": len(train) - len(split.train),
     }
     held_out_counts = {
-        "dropped as duplicates (same prompt and completion)": len(held_out.examples) - len(kept),
+        _DUPLICATES: len(held_out.examples) - len(kept),
         "left out because the prompt is also in training": given.in_training,
         f"not used{limit}": not_used,
     }
@@ -204,7 +206,7 @@ def _keep_apart(
         *_reasons(counts, "training example" if any(held_out_counts.values()) else "example"),
         *_reasons(held_out_counts, "held-out example"),
     ]
-    return replace(_assembled(inputs.dataset, split, GENERATION, notes), rows=_sifted(training, held_out))
+    return replace(_assembled(inputs.dataset, split, GENERATION, notes), rows=_bad_row_count(training, held_out))
 
 
 def _load_bundled(inputs: InputSpec) -> InstructionData:

@@ -22,8 +22,6 @@ from neftune_cli.data.token_ids import special_tokens
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-__all__ = ["ChatRenderer", "Rendered", "Span"]
-
 
 @dataclass(frozen=True)
 class Rendered:
@@ -72,7 +70,7 @@ class ChatRenderer:
         time: str | None = None,
         allow_special_tokens: bool = False,
     ) -> None:
-        """Find out how the template takes its input.
+        """Determine the form in which the template takes its input.
 
         Args:
             tokenizer: a tokenizer with a chat template.

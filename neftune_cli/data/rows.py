@@ -185,8 +185,8 @@ def sift(
 
 
 @dataclass(frozen=True)
-class Sifted:
-    """Rows of a data set, or the examples that they became, some of which cannot be used."""
+class BadRowCount:
+    """Numbers of the rows of a data set, or of the examples that they became, and of those that cannot be used."""
 
     fault: str
     """What is wrong with them, as a clause: `cannot be read`."""
@@ -210,10 +210,10 @@ class Sifted:
         return f"{self.bad:,} of {counted(self.total, self.noun)} {self.fault}"
 
 
-NO_ROWS = Sifted("cannot be read", "row")
+NO_BAD_ROWS = BadRowCount("cannot be read", "row")
 
 
-def check_bad_rows(inputs: InputSpec, *steps: Sifted) -> None:
+def check_bad_rows(inputs: InputSpec, *steps: BadRowCount) -> None:
     """Check that no row is bad, or few enough of them if bad rows are dropped.
 
     `--max-bad-share` limits the share of the rows that are lost in all steps together.
@@ -233,7 +233,7 @@ def check_bad_rows(inputs: InputSpec, *steps: Sifted) -> None:
     raise UsageError(*limit, *problems_of(bad_rows))
 
 
-def _over_limit(inputs: InputSpec, lost: float, steps: Sequence[Sifted]) -> Problem:
+def _over_limit(inputs: InputSpec, lost: float, steps: Sequence[BadRowCount]) -> Problem:
     names = listed(list(dict.fromkeys(name for name in (inputs.dataset, inputs.eval_dataset) if name)))
     faults = " and ".join(step.in_words for step in steps if step.bad)
     what = f"{names}: {lost:.1%} of the rows cannot be used ({faults})."

@@ -49,9 +49,9 @@ def select(inputs: InputSpec) -> Selection:
         UsageError: a data set cannot be found or read, or there is no such split.
     """
     problems = Problems()
-    source = problems.attempt(
-        lambda: _open(inputs.dataset, inputs.split or (None if inputs.eval_dataset else inputs.eval_split), trains=True)
-    )
+    # Without another data set, --eval-split names a split of this one.
+    wanted = inputs.split or (None if inputs.eval_dataset else inputs.eval_split)
+    source = problems.attempt(lambda: _open(inputs.dataset, wanted, trains=True))
     other = problems.attempt(lambda: _held_out_source(inputs)) if inputs.eval_dataset else None
     problems.raise_any()
     assert source is not None
@@ -59,9 +59,9 @@ def select(inputs: InputSpec) -> Selection:
     if other is not None:
         return _selection(inputs, source, training, other, _held_out_name(other, inputs.eval_split))
     if inputs.eval_split is None:
-        return _selection(
-            inputs, source, training, source, _one_spelling(source, held_out_split(source.splits, training))
-        )
+        found = held_out_split(source.splits, training)
+        _check_one_spelling(source, found)
+        return _selection(inputs, source, training, source, found)
     held_out = _existing(source, "--eval-split", inputs.eval_split)
     if held_out == training:
         what = f"--eval-split {held_out} is the split that is trained on."
@@ -166,12 +166,12 @@ def _held_out_name(source: Source, wanted: str | None) -> str:
     if found is None:
         what = f"{source.name} has several splits: {_names(source)}."
         raise UsageError(Problem(what, "Name the split to hold out with --eval-split."))
-    _one_spelling(source, found)
+    _check_one_spelling(source, found)
     return found
 
 
-def _one_spelling(source: Source, held_out: str | None) -> str | None:
-    """Return the split to hold out, which the user did not name.
+def _check_one_spelling(source: Source, held_out: str | None) -> None:
+    """Check the name of the split to hold out, which the user did not name.
 
     Raises:
         UsageError: another split has the same name in upper or lower case.
@@ -181,7 +181,6 @@ def _one_spelling(source: Source, held_out: str | None) -> str | None:
         what = f"{source.name} has splits whose names differ in upper and lower case only: {', '.join(same)}."
         fix = f"Name the one to hold out, for example --eval-split {same[0]}, or write both names in one spelling."
         raise UsageError(Problem(what, fix))
-    return held_out
 
 
 def _existing(source: Source, option: str, wanted: str) -> str:

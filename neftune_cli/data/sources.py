@@ -13,7 +13,7 @@ from neftune_cli.data.content import COMPRESSIONS, split_suffix
 from neftune_cli.data.files import FILE_SUFFIXES_IN_WORDS, is_data_file, read_file
 from neftune_cli.data.rows import Rows, joined
 from neftune_cli.data.split_names import UNNAMED, kind_in_path
-from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean
+from neftune_cli.errors import Problem, Problems, UsageError, suggestion
 from neftune_cli.formatting import listed_at_most
 
 BUNDLED_DATA = DEFAULT_DATASET
@@ -65,7 +65,8 @@ def open_source(name: str) -> Source:
         raise UsageError(Problem(f"{name} cannot be read: {error.strerror}.", "Check its permissions.")) from error
     from neftune_cli.data.hub import open_hub
 
-    return open_hub(name, similar_file(name))
+    found = open_hub(name, similar_file(name))
+    return Source(name, found.readers, sizes=found.sizes)
 
 
 def _open_local(name: str) -> Source | None:
@@ -209,7 +210,8 @@ def _open_folder(name: str, folder: Path) -> Source:
     if _is_saved(folder):
         from neftune_cli.data.hub import open_saved
 
-        return open_saved(name, folder)
+        found = open_saved(name, folder)
+        return Source(name, found.readers, sizes=found.sizes)
     files = _data_files(folder)
     card = folder / CARD
     if card.is_file() and b"configs:" in card.read_bytes():
@@ -297,5 +299,4 @@ def similar_file(name: str) -> str:
     """Return a question that names the file most similar to a name, or nothing."""
     folder = _expanded(name).parent
     siblings = [str(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
-    found = did_you_mean(name, [BUNDLED_DATA, *siblings], quoted=False)
-    return f"{found} " if found else ""
+    return suggestion(name, [BUNDLED_DATA, *siblings])

@@ -1,4 +1,4 @@
-"""Names of the roles and keys of turns in data sets."""
+"""Names in data sets, in all spellings that are read: roles and keys of turns, media, and layouts."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -183,6 +183,6 @@ def _check_training(name: str, column: str, names: Sequence[str]) -> None:
 
 
 def _used(names: Sequence[str], wanted: str | None, *, trains: bool) -> str:
-    """Return the split to which the rows belong that have none, so that they are reported."""
+    """Return the split that is used, which also gets the rows without a split, so that they are reported."""
     found = training_split(names) if trains else held_out_split(names, "")
     return next((name for name in names if wanted and name.lower() == wanted.lower()), found or names[0])

@@ -51,7 +51,7 @@ class TokenIds:
         return self._without_added_eos(text, token_ids) if adds_bos else token_ids
 
     def places(self, text: str, ordinary: Sequence[Span], spans: Iterable[Span]) -> Iterator[Span]:
-        """Yield the first token of each part of a text, and the token after its last one.
+        """Yield the index of the first token of each part of a text, and the index after its last token.
 
         Raises:
             RowError: the tokenizer does not give the places of tokens.

@@ -7,9 +7,10 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.chat_template import Span
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
-from neftune_cli.data.rendering import ChatRenderer, Rendered, Span
-from neftune_cli.data.rows import NO_ROWS, TOO_DEEP, BadRow, RowError, Sifted, check_bad_rows
+from neftune_cli.data.rendering import ChatRenderer, Rendered
+from neftune_cli.data.rows import NO_BAD_ROWS, TOO_DEEP, BadRow, BadRowCount, RowError, check_bad_rows
 from neftune_cli.data.token_ids import TokenIds, special_tokens, within
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import counted
@@ -59,7 +60,7 @@ def tokenize_parts(
     *,
     inputs: InputSpec | None = None,
     vocabulary: int | None = None,
-    rows: Sifted = NO_ROWS,
+    rows: BadRowCount = NO_BAD_ROWS,
 ) -> list[TokenizedExamples]:
     """Tokenize the parts of a data set, each to its own maximum length.
 
@@ -77,7 +78,7 @@ def tokenize_parts(
     """
     run = _Tokenization(tokenizer, inputs or InputSpec(), vocabulary)
     tokenized = [run.tokenized(examples, max_length) for examples, max_length in parts]
-    check_bad_rows(run.inputs, rows, run.sifted())
+    check_bad_rows(run.inputs, rows, run.bad_row_count())
     return tokenized
 
 
@@ -116,7 +117,7 @@ class _Tokenization:
         self._tokenizer = tokenizer
         self.inputs = inputs
         self._vocabulary = vocabulary
-        self._found = RenderingNotes()
+        self._notes = RenderingNotes()
         self._bad_rows: list[BadRow] = []
         self._all: Counter[str] = Counter()
         """Ids of the examples. An example in several parts counts once."""
@@ -133,7 +134,7 @@ class _Tokenization:
 
     def tokenized(self, examples: Sequence[Example], max_length: int) -> TokenizedExamples:
         """Return the tokenized examples, without those that cannot be rendered."""
-        self._found, self._bad_in_part = RenderingNotes(), Counter()
+        self._notes, self._bad_in_part = RenderingNotes(), Counter()
         texts = [text for example in examples if (text := self._attempt(example, self._text_of, example))]
         self._encode_all(texts, max_length)
         step = partial(self._tokens, max_length=max_length)
@@ -149,13 +150,13 @@ class _Tokenization:
                 (len(one.input_ids) for one in tokenized if one.prompt_length >= max_length), default=0
             ),
             refused=len(examples) - len(tokenized),
-            notes=tuple(self._found.sentences(str(self._tokenizer.eos_token))),
+            notes=tuple(self._notes.sentences(str(self._tokenizer.eos_token))),
         )
 
-    def sifted(self) -> Sifted:
+    def bad_row_count(self) -> BadRowCount:
         """Return the numbers of examples of all parts, and those that cannot be used."""
         total, bad, bad_rows = self._all.total(), self._bad.total(), tuple(self._bad_rows)
-        return Sifted("cannot be rendered or tokenized", "example", total, bad, bad_rows)
+        return BadRowCount("cannot be rendered or tokenized", "example", total, bad, bad_rows)
 
     def _attempt(self, example: Example, step: Callable[[ArgumentT], ResultT], argument: ArgumentT) -> ResultT | None:
         """Return the result of a step; None for a bad row."""
@@ -185,10 +186,10 @@ class _Tokenization:
         return _ExampleText(example, rendered.prompt, rendered.completion, rendered.earlier, tuple(ordinary))
 
     def _count(self, rendered: Rendered) -> None:
-        self._found.drops_reasoning += rendered.drops_reasoning
+        self._notes.drops_reasoning += rendered.drops_reasoning
         if rendered.opened:
-            self._found.opened += 1
-            self._found.opening = rendered.opened
+            self._notes.opened += 1
+            self._notes.opening = rendered.opened
 
     def _encode_all(self, texts: Sequence[_ExampleText], max_length: int) -> None:
         """Encode prompts, then whole texts, without those whose prompt fills the maximum length: they are dropped."""
@@ -224,8 +225,8 @@ class _Tokenization:
             for match in pattern.finditer(text[start:end])
         ]
         if found:
-            self._found.special += 1
-            self._found.special_tokens.update(text[start:end] for start, end in found)
+            self._notes.special += 1
+            self._notes.special_tokens.update(text[start:end] for start, end in found)
         return found
 
     def _closed(self, token_ids: list[int]) -> tuple[int, ...]:
@@ -238,7 +239,7 @@ class _Tokenization:
         eos = str(self._tokenizer.eos_token)
         if not example.completion.rstrip().endswith(eos) or example.completion.strip() == eos:
             return example
-        self._found.ended += 1
+        self._notes.ended += 1
         completion = example.completion.rstrip().removesuffix(eos)
         final: Message | None = {**example.final_turn, "content": completion} if example.final_turn else None
         return replace(example, completion=completion, final_turn=final)
@@ -278,11 +279,17 @@ class RenderingNotes:
     """Numbers of examples with a property that a user must know about."""
 
     special: int = 0
+    """Conversations whose texts contain special tokens."""
     special_tokens: set[str] = field(default_factory=set)
+    """These tokens."""
     ended: int = 0
+    """Completions that ended with the end-of-sequence token in the data."""
     opened: int = 0
+    """Completions without the reasoning block that the generation prompt opens."""
     opening: str = ""
+    """Start of this block."""
     drops_reasoning: int = 0
+    """Conversations with learned turns whose reasoning the template leaves out."""
 
     def sentences(self, eos: str) -> Iterator[str]:
         """Yield notes on special tokens, end-of-sequence tokens and reasoning, one sentence each."""

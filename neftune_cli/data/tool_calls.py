@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from neftune_cli.data.json_text import DuplicateKeyError, parse, repeated_key
+from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse
 from neftune_cli.data.rows import RowError, RowValues, checked_text, column_in_words, described, is_blank
 
 _ARGUMENT_KEYS = ("arguments", "parameters")
@@ -102,7 +102,7 @@ def _parsed(text: object, place: str) -> Any:
     try:
         return parse(text if isinstance(text, str) else "")
     except DuplicateKeyError as error:
-        raise repeated_key(error, place) from None
+        raise duplicate_key_in_column(error, place) from None
     except (ValueError, RecursionError):
         raise RowError(f"{place}: the text is not valid JSON.", "Write it as JSON, or remove the row.") from None
 

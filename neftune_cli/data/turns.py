@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from neftune_cli.data.examples import Message
-from neftune_cli.data.json_text import DuplicateKeyError, parse, parse_python, repeated_key, start_of
+from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse, parse_python, start_of
 from neftune_cli.data.rows import (
     RowError,
     RowValues,
@@ -86,7 +86,7 @@ def list_in_text(text: str, place: str) -> list[object] | None:
     try:
         return _list_in(text)
     except DuplicateKeyError as error:
-        raise repeated_key(error, place) from None
+        raise duplicate_key_in_column(error, place) from None
 
 
 def is_text_of_turns(text: str) -> bool:

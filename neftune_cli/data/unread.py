@@ -22,7 +22,7 @@ MEANINGFUL = (
     "chat_template_kwargs",
     "loss_mask",
 )
-"""Columns that change what is trained in every layout. They are read or refused, and never left out unsaid."""
+"""Columns that change what is trained in every layout. They are read or refused, and never ignored silently."""
 
 
 def check_unread(table: Table, chosen: ChosenColumns) -> None:
@@ -47,7 +47,7 @@ def unread_notes(table: Table, chosen: ChosenColumns) -> tuple[str, ...]:
     if not counts:
         return ()
     hint = "".join(
-        f" To learn the column '{other.learned}' instead, use --format {other.columns.layout} or {other.as_option}."
+        f" To learn the column '{other.learned}' instead, use --format {other.column_set.layout} or {other.as_option}."
         for other in chosen.others
     )
     hint = f" Only the column '{chosen.learned}' is learned, as plain text.{hint}" if hint else ""
@@ -73,12 +73,12 @@ def _problems(table: Table, column: str, chosen: ChosenColumns) -> Iterator[Prob
     if name == WEIGHT:
         yield from _weights(table, column, chosen)
         return
-    if name in LABELS and chosen.columns.has_completion:
+    if name in LABELS and chosen.column_set.has_completion:
         problem = bad_completions(table, column, chosen.as_option)
         yield from (problem,) if problem else ()
         return
     clause = media_clause(name)
-    if not (clause or name in (*MEANINGFUL, *chosen.columns.meaningful)) or not (rows := table.filled(column)):
+    if not (clause or name in (*MEANINGFUL, *chosen.column_set.meaningful)) or not (rows := table.filled(column)):
         return
     values = f"{table.source}: column '{column}' has values in {counted(rows, 'row')}"
     unused = f"that {'--raw' if chosen.is_raw else 'this layout'} cannot use"
@@ -90,7 +90,7 @@ _CHANGES_MEANING = "Ignoring them would change the meaning of these examples."
 
 
 def _layouts(chosen: ChosenColumns) -> str:
-    layouts = " or ".join(other.columns.layout for other in chosen.others)
+    layouts = " or ".join(other.column_set.layout for other in chosen.others)
     return f"Use --format {layouts} if that fits. " if layouts else ""
 
 

@@ -16,6 +16,7 @@ from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 
 _PROMPTS_OF_LIBRARY = 64
+"""Largest number of prompts that transformers' `generate` decodes together: it pads all of them to the longest."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def greedy_tokens(
     """
     generated: dict[int, list[int]] = {}
     preallocated = is_preallocated(model, wanted=decoding.preallocated)
-    for batch in decoded_together(model, [len(one) for one in prompts], limits, batch_size, preallocated=preallocated):
+    for batch in decoding_batches(model, [len(one) for one in prompts], limits, batch_size, preallocated=preallocated):
         batch_prompts, batch_limits = [prompts[index] for index in batch], [limits[index] for index in batch]
         tokens = (
             _PromptBatch(causal_model(model), batch_prompts, batch_limits, decoding).decode()
@@ -63,7 +64,7 @@ def greedy_tokens(
     return [generated[index] for index in range(len(prompts))]
 
 
-def decoded_together(
+def decoding_batches(
     model: LanguageModel,
     lengths: Sequence[int],
     limits: Sequence[int],

@@ -7,11 +7,12 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from neftune_cli.config.spec import ResolvedEvaluation
 from neftune_cli.data.batches import MOST_PROMPTS
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
 from neftune_cli.evaluation.decoding import Decoding, greedy_tokens
-from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
+from neftune_cli.evaluation.language_model import LanguageModel, causal_model, context_length, evaluation_mode
 from neftune_cli.metrics import TRUNCATED, Metric, response_metrics
 from neftune_cli.records import EvalMetrics, Generation
 
@@ -72,7 +73,7 @@ def response_limits(model: LanguageModel, examples: Sequence[TokenizedExample], 
     Raises:
         TrialError: a prompt is empty, or fills the model's context.
     """
-    context = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
+    context = context_length(model)
     for row, tokenized in enumerate(examples):
         _require_room(tokenized, row, context)
     return [min(max_new_tokens, context - len(one.prompt_ids)) if context else max_new_tokens for one in examples]
@@ -100,14 +101,11 @@ def scored_responses(
     model: LanguageModel,
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[TokenizedExample],
-    *,
-    max_new_tokens: int,
-    repetition_penalty: float = 1.0,
-    preallocated: bool = True,
+    evaluation: ResolvedEvaluation,
 ) -> list[Generation]:
     """Return the greedy responses with their per-item metrics, in the order of their examples.
 
-    Examples without a prompt (plain texts) are skipped.
+    Examples without a prompt (plain texts) are skipped. `evaluation` has the settings of decoding.
 
     Raises:
         TrialError: a prompt fills the model's context.
@@ -118,9 +116,9 @@ def scored_responses(
         model,
         tokenizer,
         examples,
-        max_new_tokens=max_new_tokens,
-        repetition_penalty=repetition_penalty,
-        preallocated=preallocated,
+        max_new_tokens=evaluation.max_new_tokens,
+        repetition_penalty=evaluation.repetition_penalty,
+        preallocated=evaluation.decoding == "preallocated",
     )
     return [_generation(one, response, tokenizer) for one, response in zip(examples, responses, strict=True)]
 

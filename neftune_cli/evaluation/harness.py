@@ -22,7 +22,9 @@ from neftune_cli.evaluation.language_model import LanguageModel, evaluation_mode
 _MOST_REQUESTS = 8
 """Largest number of requests in one pass through the model, whose logits are all kept."""
 _PARTS = ("results", "group_subtasks", "configs", "versions", "n-shot", "higher_is_better", "n-samples")
+"""Parts of a results file of the harness that are stored. The others have times and paths."""
 _CALL = ("limit", "batch_size", "fewshot_seed", "random_seed", "numpy_seed", "torch_seed")
+"""Settings of the call that are stored, from the part `config`. The others name the model and its device."""
 
 
 @dataclass(frozen=True)

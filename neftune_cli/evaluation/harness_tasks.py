@@ -104,7 +104,7 @@ class TaskLoader:
                 problems.add([_unknown(entry, known)])
         problems.raise_any()
         problems.attempt(partial(_check_distinct, manager, found))
-        problems.add(problem for name, task in _leaves(found).items() for problem in _why_not_run(name, task))
+        problems.add(problem for name, task in _leaves(found).items() for problem in _task_problems(name, task))
         problems.raise_any()
         return found
 
@@ -268,7 +268,7 @@ def _check_distinct(manager: Any, found: Sequence[Any]) -> None:
         raise UsageError(Problem(_one_line(error), "Use each task once.", FIELD)) from None
 
 
-def _why_not_run(name: str, task: Any) -> Iterator[Problem]:
+def _task_problems(name: str, task: Any) -> Iterator[Problem]:
     if getattr(task, "UNSAFE_CODE", False):
         yield Problem(f"the task {name} runs code that the model writes.", "Remove it.", FIELD)
     if getattr(task, "MULTIMODAL", False):

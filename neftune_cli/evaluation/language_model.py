@@ -38,7 +38,7 @@ def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
 @contextmanager
 def _evaluation_settings(model: torch.nn.Module) -> Iterator[None]:
     """Set EVALUATION_SETTINGS in every configuration that has these fields; restore the fields at the end."""
-    previous = [(config, _given(config)) for config in configurations(model)]
+    previous = [(config, _evaluation_fields(config)) for config in configurations(model)]
     for config, fields in previous:
         config.__dict__.update({name: EVALUATION_SETTINGS[name] for name in fields})
     try:
@@ -48,7 +48,7 @@ def _evaluation_settings(model: torch.nn.Module) -> Iterator[None]:
             config.__dict__.update(fields)
 
 
-def _given(config: PreTrainedConfig) -> dict[str, bool]:
+def _evaluation_fields(config: PreTrainedConfig) -> dict[str, bool]:
     return {name: config.__dict__[name] for name in EVALUATION_SETTINGS if name in config.__dict__}
 
 
@@ -84,6 +84,12 @@ def _full_precision(model: torch.nn.Module) -> Iterator[None]:
 def causal_model(model: LanguageModel) -> PreTrainedModel:
     """Return the transformers model inside a PEFT wrapper, or the model itself. LoRA adapters stay active."""
     return cast(PreTrainedModel, model.get_base_model()) if isinstance(model, PeftModel) else model
+
+
+def context_length(model: LanguageModel) -> int | None:
+    """Return the number of tokens in the context of a model; None if its configuration does not limit it."""
+    length: int | None = getattr(causal_model(model).config.get_text_config(), "max_position_embeddings", None)
+    return length
 
 
 def parameter_counts(model: LanguageModel) -> tuple[int, int]:

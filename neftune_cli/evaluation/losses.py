@@ -79,8 +79,8 @@ class _LossBatch:
     targets: Tensor  # (examples, length): the token that each position predicts, or IGNORED_LABEL
 
     @property
-    def scored(self) -> Tensor:
-        """Return a mask of the positions that predict a completion token: (examples, length), boolean."""
+    def labelled(self) -> Tensor:
+        """Return the mask of the positions that predict a completion token: (examples, length), boolean."""
         return self.targets != IGNORED_LABEL
 
 
@@ -112,19 +112,19 @@ def _padded(examples: Sequence[TokenizedExample], pad_token_id: int, device: tor
 
 def _mean_losses(model: LanguageModel, batch: _LossBatch) -> Tensor:
     """Return the mean loss of each example: (examples,), in nats."""
-    logits = _scored_logits(model, batch).float()
-    token_losses = cross_entropy(logits, batch.targets[batch.scored], reduction="none")
-    by_position = torch.zeros_like(batch.targets, dtype=torch.float32).masked_scatter(batch.scored, token_losses)
-    return by_position.sum(dim=1) / batch.scored.sum(dim=1)
+    logits = _labelled_logits(model, batch).float()
+    token_losses = cross_entropy(logits, batch.targets[batch.labelled], reduction="none")
+    by_position = torch.zeros_like(batch.targets, dtype=torch.float32).masked_scatter(batch.labelled, token_losses)
+    return by_position.sum(dim=1) / batch.labelled.sum(dim=1)
 
 
-def _scored_logits(model: LanguageModel, batch: _LossBatch) -> Tensor:
-    """Return the logits of all scored positions, in the order of the examples: (tokens, vocab)."""
-    only_scored = computes_chosen_positions(model)
+def _labelled_logits(model: LanguageModel, batch: _LossBatch) -> Tensor:
+    """Return the logits of all labelled positions, in the order of the examples: (tokens, vocab)."""
+    only_labelled = computes_chosen_positions(model)
     logits: Tensor = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         use_cache=False,
-        **({"logits_to_keep": batch.scored} if only_scored else {}),
+        **({"logits_to_keep": batch.labelled} if only_labelled else {}),
     ).logits
-    return logits if only_scored else logits[batch.scored]
+    return logits if only_labelled else logits[batch.labelled]

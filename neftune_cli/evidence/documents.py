@@ -60,7 +60,7 @@ class SharedScore:
     total: int = 0
     """Number of documents in any run."""
     unlogged: tuple[int, ...] = ()
-    """Places of the runs whose score over the shared documents is unknown, because they logged no values."""
+    """Indices of the runs whose score over the shared documents is unknown, because they logged no values."""
 
     @property
     def is_mean(self) -> bool:
@@ -98,7 +98,7 @@ def over_shared_documents(runs: Sequence[LoggedScore | None], weighting: Weighti
     items = tuple(_items(run, shared, weighting) if run and run.values and shared else None for run in runs)
     if len(shared) == total:
         return SharedScore(_as_logged(runs), items, 0, total)
-    unlogged = tuple(place for place, run in enumerate(runs) if run and not run.values)
+    unlogged = tuple(index for index, run in enumerate(runs) if run and not run.values)
     return SharedScore(tuple(map(_mean, items)), items, total - len(shared), total, unlogged)
 
 
@@ -190,7 +190,7 @@ def notes_on_documents(
         by_task: task to name of a metric to its scores.
         document: noun for a document.
         runs: names of the runs.
-        without: groups of tasks, of which the documents are not counted again.
+        without: groups of tasks. Their documents are counted with their tasks.
     """
     fewest = {
         task: max(used, key=lambda one: one.left_out)
@@ -223,30 +223,30 @@ def _not_logged(tasks: Mapping[str, SharedScore], document: str, runs: Sequence[
     by_runs: dict[tuple[int, ...], list[str]] = {}
     for task, one in tasks.items():
         by_runs.setdefault(one.unlogged, []).append(task)
-    for places, of_runs in by_runs.items():
-        names = listed_at_most([runs[place].label for place in places], MOST_NAMES, separator="; ")
-        whose = "Its" if len(places) == 1 else "Their"
+    for indices, of_runs in by_runs.items():
+        names = listed_at_most([runs[index].label for index in indices], MOST_NAMES, separator="; ")
+        whose = "Its" if len(indices) == 1 else "Their"
         why = f"{whose} {document}s were not logged, so the same {document}s cannot be left out"
-        if places:
+        if indices:
             yield f"Not compared in {listed_at_most(of_runs, MOST_NAMES)}: {names}. {why}."
 
 
-def shared_measurements(trial: str, name: RunName, shared: Mapping[str, SharedScore], place: int) -> Measurements:
+def shared_measurements(trial: str, name: RunName, shared: Mapping[str, SharedScore], index: int) -> Measurements:
     """Return the measurements of one run.
 
     Args:
         trial: folder of the run.
         name: its arm and seed.
         shared: metric key to the scores of all runs.
-        place: index of the run in these scores.
+        index: index of the run in these scores.
     """
     return Measurements(
         trial_id=trial,
         arm=name.arm,
         alpha=name.alpha,
         seed=name.seed,
-        scores={key: one.scores[place] for key, one in shared.items()},
-        items={key: values for key, one in shared.items() if (values := one.items[place]) is not None},
+        scores={key: one.scores[index] for key, one in shared.items()},
+        items={key: values for key, one in shared.items() if (values := one.items[index]) is not None},
         held_out_by_epoch={},
     )
 

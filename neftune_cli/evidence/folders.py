@@ -1,9 +1,10 @@
-"""Folders of results: checks of those that a user names, and the folders of the trials of a sweep."""
+"""Folders of results: those that a user names, those below them, and the folders of the trials of a sweep."""
 
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.store import SweepFolder, TrialFolder, find_sweeps, is_sweep
@@ -44,6 +45,35 @@ def sweeps_in(paths: Sequence[Path]) -> list[SweepFolder]:
 def trial_folders(evidence: "Evidence") -> dict[str, TrialFolder]:
     """Return the folder of each trial of a sweep by the trial's id, unfinished ones included."""
     return {folder.id: folder for path in evidence.folders for folder in SweepFolder(Path(path)).trials()}
+
+
+class Folder(NamedTuple):
+    """A folder with its contents. `folders_below` does not enter subfolders that the caller removes from `folders`."""
+
+    path: Path
+    folders: list[str]
+    """Sorted names, without hidden folders."""
+    files: list[str]
+
+
+def folders_below(root: Path) -> Iterator[Folder]:
+    """Yield the folders at and below `root` that are not in a sweep; each once, even if several links lead to it."""
+    if any(is_sweep(folder) for folder in root.resolve().parents):
+        return
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen or is_sweep(Path(folder)):
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield Folder(Path(folder), folders, files)
+
+
+def full_path(path: Path) -> Path:
+    """Return the absolute path. Links are not resolved, because their names can have an alpha or a seed."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def nothing_found(paths: Sequence[Path], others: str = "") -> NothingToCompareError:

@@ -137,12 +137,12 @@ class InspectLog:
         if score.reducer == "mean" and self.samples:
             by_sample: dict[str, list[float]] = {}
             for one in self.samples:
-                if (number := _number(one.values.get(score.scorer), score.name)) is not None:
-                    by_sample.setdefault(one.sample, []).append(number)
+                if (value := _number(one.values.get(score.scorer), score.name)) is not None:
+                    by_sample.setdefault(one.sample, []).append(value)
             return {sample: sum(numbers) / len(numbers) for sample, numbers in by_sample.items()}
         reduced = self.reductions.get((score.scorer, score.reducer), {})
-        numbers_ = {sample: _number(value, score.name) for sample, value in reduced.items()}
-        return {sample: number for sample, number in numbers_.items() if number is not None}
+        numbers = {sample: _number(value, score.name) for sample, value in reduced.items()}
+        return {sample: value for sample, value in numbers.items() if value is not None}
 
     def names(self, score: InspectScore) -> set[str]:
         """Return the logged samples with a value, which is a number or not."""
@@ -180,7 +180,7 @@ def _number(value: Any, name: str) -> float | None:
 
 def _written_number(text: str) -> float:
     try:
-        number = float(text)
+        written = float(text)
     except ValueError:
         return 0.0
-    return number if math.isfinite(number) else 0.0
+    return written if math.isfinite(written) else 0.0

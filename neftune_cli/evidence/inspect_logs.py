@@ -15,20 +15,18 @@ from neftune_cli.evidence.documents import (
     over_shared_documents,
     shared_measurements,
 )
+from neftune_cli.evidence.folders import full_path
 from neftune_cli.evidence.inspect_files import find_logs
 from neftune_cli.evidence.inspect_runs import InspectRun, TaskScore, are_comparable, runs_of, tasks_with_arguments
 from neftune_cli.evidence.measurements import Evidence, Setting, grouped, with_differences
-from neftune_cli.evidence.run_names import RunName, by_common_folder, full_path, name_runs
+from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
 from neftune_cli.formatting import counted, listed_at_most
 from neftune_cli.metrics import Metric
 
 SECTION = "inspect"
 """Title of the table of scores."""
 
-_NOTE = (
-    "These runs come from inspect logs, which do not show whether the runs differ only in noise and seed. "
-    "Arm and seed come from folder names or run files."
-)
+_NOTE = origin_note("inspect logs, which")
 _HIGHER_IS_BETTER = "accuracy"
 _INCOMPLETE_FIX = "Run `inspect eval-retry` with the log, or remove it."
 
@@ -108,7 +106,7 @@ def _evidence(root: Path, runs: Sequence[InspectRun], names: Mapping[Path, RunNa
             shared=in_order[0].shared,
         ),
         trials=tuple(
-            shared_measurements(str(run.folder), names[run.folder], shared, place) for place, run in enumerate(in_order)
+            shared_measurements(str(run.folder), names[run.folder], shared, index) for index, run in enumerate(in_order)
         ),
         metrics={metric.key: metric for metric in metrics.values()},
         folders=tuple(str(run.folder) for run in in_order),

@@ -1,6 +1,6 @@
 """Runs of inspect_ai: the newest complete logs of one model in one folder, with the values of the samples."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.documents import MOST_NAMES, LoggedScore
 from neftune_cli.evidence.inspect_content import SUCCESS, InspectLog, InspectScore
 from neftune_cli.evidence.json_parts import canonical, comparable, digest, mapping, mappings
-from neftune_cli.evidence.measurements import agree
+from neftune_cli.evidence.measurements import agree, without_parts
 from neftune_cli.evidence.run_names import has_run_name
 from neftune_cli.formatting import listed_at_most
 
@@ -103,7 +103,7 @@ def runs_of(logs: Sequence[InspectLog], with_arguments: Collection[str], cluster
 def are_comparable(one: InspectRun, other: InspectRun) -> bool:
     """Return whether two runs agree in all known settings. Where both logged their samples, the samples may differ."""
     logged = [task for task in one.logs.keys() & other.logs.keys() if one.samples(task) and other.samples(task)]
-    shared = [without_extent(run.shared, logged) for run in (one, other)]
+    shared = [without_parts(run.shared, logged, _EXTENT) for run in (one, other)]
     return agree(*shared) and all(one.samples(task).keys() & other.samples(task).keys() for task in logged)
 
 
@@ -235,12 +235,6 @@ def settings(log: InspectLog) -> dict[str, Any]:
         "sample ids": comparable(log.config.get("sample_id")),
         **({} if log.evaluated is None else {"samples": log.evaluated}),
     }
-
-
-def without_extent(shared: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, Any]:
-    """Return the settings without those that determine the samples of these tasks."""
-    parts = {task: {part: value for part, value in shared[task].items() if part not in _EXTENT} for task in tasks}
-    return {**shared, **parts}
 
 
 def _set(values: Any) -> dict[str, Any]:

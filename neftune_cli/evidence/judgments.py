@@ -19,8 +19,7 @@ from neftune_cli.evidence.added_metrics import (
     with_item_metric,
     with_trial_metric,
 )
-from neftune_cli.evidence.length_control import length_controlled_win_rate
-from neftune_cli.evidence.measurements import Evidence
+from neftune_cli.evidence.measurements import Evidence, Floats
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 
 JUDGE_SCORE = Metric(
@@ -39,6 +38,8 @@ CSV_COLUMNS = ("id", "arm", "seed", "score")
 _TIES, _FIRST, _SECOND = (0.0, 1.5), 1.0, 2.0
 """AlpacaEval's preferences: 1 for the reference, 2 for the judged output, and between them for a weighted verdict."""
 _MOST_PROBLEMS = 10
+_SLOPE_PENALTY = 0.01
+"""Weight of the squared slope of a win rate at equal length, so that lengths that separate wins give a finite slope."""
 _FIX = "Use AlpacaEval's annotations.json, or a CSV file with the columns id, arm, seed, score."
 
 ItemScores = dict[str, dict[str, float]]
@@ -46,8 +47,8 @@ ItemScores = dict[str, dict[str, float]]
 
 
 @dataclass
-class _Verdicts:
-    """Verdicts that were read so far, with the problems of the others."""
+class _Ratings:
+    """Ratings that were read so far, with the problems of the others."""
 
     path: Path
     scores: ItemScores = field(default_factory=dict)
@@ -76,7 +77,7 @@ class _Verdicts:
 
 
 def with_judgments(evidence: Sequence[Evidence], path: Path) -> list[Evidence]:
-    """Return the evidence with the verdicts in a file as a further metric of its only sweep.
+    """Return the evidence with the ratings in a file as a further metric of its only sweep.
 
     Raises:
         UsageError: the file cannot be read, a line is not valid, or it names an unknown example, arm or seed.
@@ -84,21 +85,21 @@ def with_judgments(evidence: Sequence[Evidence], path: Path) -> list[Evidence]:
     """
     sweep = only_sweep(evidence, "--judge-results")
     responses = stored_responses(sweep)
-    verdicts = _Verdicts(path)
+    ratings = _Ratings(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(Problem(f"--judge-results {path} cannot be read: {reason}.", _FIX)) from None
     is_json = text.lstrip()[:1] in ("[", "{")
-    (_read_annotations if is_json else _read_csv)(text, responses, verdicts)
-    verdicts.raise_problems()
-    if not verdicts.scores:
+    (_read_annotations if is_json else _read_csv)(text, responses, ratings)
+    ratings.raise_problems()
+    if not ratings.scores:
         raise UsageError(Problem(f"--judge-results {path} has no rating.", _FIX))
     metric = JUDGE_WIN_RATE if is_json else JUDGE_SCORE
-    judged = with_item_metric(sweep, metric, responses, verdicts.scores, str(path))
+    judged = with_item_metric(sweep, metric, responses, ratings.scores, str(path))
     if is_json:
-        judged = with_trial_metric(judged, LENGTH_CONTROLLED, _length_controlled(judged, verdicts.lengths))
+        judged = with_trial_metric(judged, LENGTH_CONTROLLED, _length_controlled(judged, ratings.lengths))
     return [judged if one is sweep else one for one in evidence]
 
 
@@ -115,83 +116,114 @@ def _length_controlled(judged: Evidence, lengths: ItemScores) -> dict[str, float
     return rates
 
 
-def _read_csv(text: str, responses: Sequence[TrialResponses], verdicts: _Verdicts) -> None:
+def length_controlled_win_rate(
+    wins: Floats,  # (items,), 0 to 1
+    length_differences: Floats,  # (items,), characters
+) -> float | None:
+    """Return the expected share of wins if both responses had the same length, as in AlpacaEval 2 (arXiv 2404.04475).
+
+    A logistic regression explains the wins by tanh(difference / standard deviation of the differences), and the result
+    is its prediction at a difference of 0. AlpacaEval 2 has one more term, the difficulty of each instruction, which it
+    estimates from many other models.
+
+    Args:
+        wins: 1 for a win over the reference, 0 for a loss, a number between them for a tie or a weighted preference.
+        length_differences: length of the response minus that of the reference.
+
+    Returns:
+        The win rate, 0 to 1; None if a constant difference in length cannot be told from a difference in quality.
+    """
+    spread = float(length_differences.std())
+    if wins.min() == wins.max() or not length_differences.any():
+        return float(wins.mean())
+    if not spread:
+        return None
+    from sklearn.linear_model import LogisticRegression
+
+    feature = np.tanh(length_differences / spread)[:, None]
+    outcomes, weights = np.repeat([1, 0], len(wins)), np.concatenate([wins, 1 - wins])
+    model = LogisticRegression(C=1 / _SLOPE_PENALTY)
+    model.fit(np.concatenate([feature, feature]), outcomes, sample_weight=weights)
+    return float(model.predict_proba([[0.0]])[0, 1])
+
+
+def _read_csv(text: str, responses: Sequence[TrialResponses], ratings: _Ratings) -> None:
     rows = csv.DictReader(text.splitlines(keepends=True), strict=True)
     columns = [name.strip().lower() for name in rows.fieldnames or ()]
     if missing := [name for name in CSV_COLUMNS if name not in columns]:
-        raise UsageError(Problem(f"--judge-results {verdicts.path}: there is no column {', '.join(missing)}.", _FIX))
+        raise UsageError(Problem(f"--judge-results {ratings.path}: there is no column {', '.join(missing)}.", _FIX))
     rows.fieldnames = columns
     line = rows.line_num + 1
     try:
         for row in rows:
-            _read_row({name: (row.get(name) or "").strip() for name in CSV_COLUMNS}, line, responses, verdicts)
+            _read_row({name: (row.get(name) or "").strip() for name in CSV_COLUMNS}, line, responses, ratings)
             line = rows.line_num + 1
     except csv.Error as error:
-        verdicts.refuse(line, f"this is not valid CSV ({error})", "Correct the line.")
+        ratings.refuse(line, f"this is not valid CSV ({error})", "Correct the line.")
 
 
-def _read_row(row: Mapping[str, str], line: int, responses: Sequence[TrialResponses], verdicts: _Verdicts) -> None:
+def _read_row(row: Mapping[str, str], line: int, responses: Sequence[TrialResponses], ratings: _Ratings) -> None:
     of_arm = [one for one in responses if one.arm == row["arm"]]
     if not of_arm:
         arms = list(dict.fromkeys(one.arm for one in responses))
         fix = did_you_mean(row["arm"], arms) or f"Use {alternatives(arms)}."
-        return verdicts.refuse(line, f"the arm {row['arm']!r} is unknown", fix)
+        return ratings.refuse(line, f"the arm {row['arm']!r} is unknown", fix)
     of_seed = [one for one in of_arm if row["arm"] == BASE_ARM or str(one.seed) == row["seed"]]
     if not of_seed:
         seeds = alternatives(str(one.seed) for one in of_arm)
-        return verdicts.refuse(line, f"{row['arm']} has no finished trial with seed {row['seed']!r}", f"Use {seeds}.")
+        return ratings.refuse(line, f"{row['arm']} has no finished trial with seed {row['seed']!r}", f"Use {seeds}.")
     if row["id"] not in {response.example for response in of_seed[0].responses}:
         fix = "Use the values of the field `example` in generations.jsonl."
-        return verdicts.refuse(line, f"the id {row['id']!r} is no held-out example of the sweep", fix)
+        return ratings.refuse(line, f"the id {row['id']!r} is no held-out example of the sweep", fix)
     if not row["score"]:
         return None
     score = _number(row["score"])
     if score is None:
         fix = "Use a number, or leave the score empty."
-        return verdicts.refuse(line, f"the score {row['score']!r} is not a finite number", fix)
-    return verdicts.add(line, of_seed[0].trial_id, row["id"], score)
+        return ratings.refuse(line, f"the score {row['score']!r} is not a finite number", fix)
+    return ratings.add(line, of_seed[0].trial_id, row["id"], score)
 
 
-def _read_annotations(text: str, responses: Sequence[TrialResponses], verdicts: _Verdicts) -> None:
+def _read_annotations(text: str, responses: Sequence[TrialResponses], ratings: _Ratings) -> None:
     trials = {one.name: one for one in responses}
     opponents: dict[str, int] = {}
-    for line, annotation in _objects(text, verdicts):
+    for line, annotation in _objects(text, ratings):
         generator, instruction = annotation.get("generator_2"), annotation.get("instruction")
         opponents.setdefault(str(annotation.get("generator_1")), line)
         trial = trials.get(str(generator))
         if trial is None:
             fix = did_you_mean(str(generator), trials) or f"Use {alternatives(trials)}."
-            verdicts.refuse(line, f"generator_2 is {generator!r}, which is no trial of the sweep", fix)
+            ratings.refuse(line, f"generator_2 is {generator!r}, which is no trial of the sweep", fix)
             continue
         examples = [one.example for one in trial.responses if one.prompt == instruction]
         if not examples:
             fix = "Judge the files that `neftune export --to alpaca-eval` writes."
-            verdicts.refuse(line, "the instruction is no held-out prompt of the sweep", fix)
+            ratings.refuse(line, "the instruction is no held-out prompt of the sweep", fix)
             continue
-        _add_preference(annotation.get("preference"), line, trial.trial_id, examples, verdicts)
+        _add_preference(annotation.get("preference"), line, trial.trial_id, examples, ratings)
         theirs, own = annotation.get("output_1"), annotation.get("output_2")
         if isinstance(theirs, str) and isinstance(own, str):
             difference = float(len(own) - len(theirs))
-            verdicts.lengths.setdefault(trial.trial_id, {}).update(dict.fromkeys(examples, difference))
+            ratings.lengths.setdefault(trial.trial_id, {}).update(dict.fromkeys(examples, difference))
     if len(opponents) > 1:
         (first, _), (other, line), *_ = opponents.items()
         fix = "Judge all outputs against the same reference outputs."
-        verdicts.refuse(line, f"generator_1 is {other!r}, and {first!r} on earlier lines", fix)
+        ratings.refuse(line, f"generator_1 is {other!r}, and {first!r} on earlier lines", fix)
 
 
-def _add_preference(value: Any, line: int, trial: str, examples: Sequence[str], verdicts: _Verdicts) -> None:
+def _add_preference(value: Any, line: int, trial: str, examples: Sequence[str], ratings: _Ratings) -> None:
     preference = _number(value)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return
     if preference is None or not (preference in _TIES or _FIRST <= preference <= _SECOND):
-        verdicts.refuse(line, f"the preference is {value!r}", "Use a number from 1 to 2, 0 for a tie, or null.")
+        ratings.refuse(line, f"the preference is {value!r}", "Use a number from 1 to 2, 0 for a tie, or null.")
         return
     won = 0.5 if preference in _TIES else preference - _FIRST
     for example in examples:
-        verdicts.add(line, trial, example, won)
+        ratings.add(line, trial, example, won)
 
 
-def _objects(text: str, verdicts: _Verdicts) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _objects(text: str, ratings: _Ratings) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield each object of a JSON array with the line at which it begins."""
     decoder = json.JSONDecoder()
     position = _after(text, 0)
@@ -202,16 +234,16 @@ def _objects(text: str, verdicts: _Verdicts) -> Iterator[tuple[int, Mapping[str,
         try:
             value, end = decoder.raw_decode(text, position)
         except (json.JSONDecodeError, RecursionError):
-            verdicts.refuse(line, "the annotation is not valid JSON", "Correct it, or write the file again.")
+            ratings.refuse(line, "the annotation is not valid JSON", "Correct it, or write the file again.")
             return
         if isinstance(value, dict):
             yield line, value
         else:
-            verdicts.refuse(line, "the annotation is not an object", _FIX)
+            ratings.refuse(line, "the annotation is not an object", _FIX)
         position = _after(text, end)
         position = _after(text, position + 1) if text[position : position + 1] == "," else position
     if closing and not text[position : position + 1]:
-        verdicts.refuse(text.count("\n") + 1, "the closing bracket is missing", "Write the file again.")
+        ratings.refuse(text.count("\n") + 1, "the closing bracket is missing", "Write the file again.")
 
 
 def _after(text: str, position: int) -> int:

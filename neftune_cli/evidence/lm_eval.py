@@ -16,12 +16,12 @@ from neftune_cli.evidence.documents import (
     over_shared_documents,
     shared_measurements,
 )
-from neftune_cli.evidence.folders import trial_folders
+from neftune_cli.evidence.folders import full_path, trial_folders
 from neftune_cli.evidence.json_parts import mapping
 from neftune_cli.evidence.lm_eval_files import Results
 from neftune_cli.evidence.lm_eval_runs import EvaluatedRun, Score, are_comparable, run_of_trial, runs_below
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, grouped, with_differences
-from neftune_cli.evidence.run_names import RunName, by_common_folder, full_path, name_runs
+from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import TASKS, Metric, task_metric_key
 
@@ -42,19 +42,19 @@ def with_task_scores(evidence: Evidence) -> Evidence:
     metrics = task_metrics([run.scores for run in runs], runs[0].newest)
     by_score = _shared_scores(metrics, runs)
     shared = {metric.key: by_score[score] for score, metric in metrics.items()}
-    places = {trial: place for place, trial in enumerate(found)}
+    indices = {trial: index for index, trial in enumerate(found)}
     return replace(
         evidence,
-        trials=tuple(_with_scores(one, shared, places.get(one.trial_id)) for one in evidence.trials),
+        trials=tuple(_with_scores(one, shared, indices.get(one.trial_id)) for one in evidence.trials),
         metrics={**evidence.metrics, **{metric.key: metric for metric in metrics.values()}},
     )
 
 
-def _with_scores(trial: Measurements, shared: Mapping[str, SharedScore], place: int | None) -> Measurements:
-    if place is None:
+def _with_scores(trial: Measurements, shared: Mapping[str, SharedScore], index: int | None) -> Measurements:
+    if index is None:
         return replace(trial, scores={**trial.scores, **dict.fromkeys(shared)})
-    scores = {key: one.scores[place] for key, one in shared.items()}
-    items = {key: values for key, one in shared.items() if (values := one.items[place]) is not None}
+    scores = {key: one.scores[index] for key, one in shared.items()}
+    items = {key: values for key, one in shared.items() if (values := one.items[index]) is not None}
     return replace(trial, scores={**trial.scores, **scores}, items={**trial.items, **items})
 
 
@@ -86,10 +86,7 @@ def _metric(score: Score, scores: Iterable[Score], values: Sequence[float], resu
     )
 
 
-_NOTE = (
-    "These runs come from lm-evaluation-harness, whose files do not show whether the runs differ only in "
-    "noise and seed. Arm and seed come from folder names or run files."
-)
+_NOTE = origin_note("lm-evaluation-harness, whose files")
 
 
 def lm_eval_evidence(*roots: Path) -> list[Evidence]:
@@ -136,7 +133,7 @@ def _evidence(root: Path, runs: Sequence[EvaluatedRun], names: Mapping[Path, Run
         name=full_path(root).name,
         setting=_setting(full_path(root).name, in_order[0]),
         trials=tuple(
-            shared_measurements(str(run.folder), names[run.folder], shared, place) for place, run in enumerate(in_order)
+            shared_measurements(str(run.folder), names[run.folder], shared, index) for index, run in enumerate(in_order)
         ),
         metrics={metric.key: metric for metric in metrics.values()},
         folders=tuple(str(run.folder) for run in in_order),
@@ -168,8 +165,8 @@ def _shared_group_score(
     members = [(task, *score[1:]) for run in runs for task in run.newest[score[0]].leaves(score[0])]
     if not any(of_tasks[member].left_out for member in members if member in of_tasks):
         return found
-    unlogged = tuple(place for place, run in enumerate(logged) if run and not run.values)
-    scores = tuple(None if place in unlogged else one for place, one in enumerate(found.scores))
+    unlogged = tuple(index for index, run in enumerate(logged) if run and not run.values)
+    scores = tuple(None if index in unlogged else one for index, one in enumerate(found.scores))
     return replace(found, scores=scores, unlogged=unlogged)
 
 

@@ -1,6 +1,6 @@
 """Runs of lm-evaluation-harness: the newest results of every task in a folder, with the values of the documents."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from neftune_cli.errors import Problems
 from neftune_cli.evidence.documents import LoggedScore
 from neftune_cli.evidence.json_parts import comparable, digest, mapping, number
 from neftune_cli.evidence.lm_eval_files import Results, Sample, find_results, read_in_memory, read_samples
-from neftune_cli.evidence.measurements import agree
+from neftune_cli.evidence.measurements import agree, without_parts
 from neftune_cli.store import TASK_DOCUMENTS_FILE, TASK_SCORES_FILE, TrialFolder
 
 Score = tuple[str, str, str]
@@ -135,7 +135,7 @@ def are_comparable(one: EvaluatedRun, other: EvaluatedRun) -> bool:
     Where both logged their documents, the documents may differ, if the prompts of common documents agree.
     """
     logged = one.samples.keys() & other.samples.keys()
-    settings = [without_extent(run.shared, logged) for run in (one, other)]
+    settings = [without_parts(run.shared, logged, _OF_DOCUMENTS) for run in (one, other)]
     return agree(*settings) and all(prompts_agree(one.samples[task], other.samples[task]) for task in logged)
 
 
@@ -193,12 +193,6 @@ def _call_settings(results: Results) -> dict[str, Any]:
 def _prompts_digest(samples: Sequence[Sample]) -> str:
     """Return a hash of all documents, prompts and targets, independent of their order."""
     return digest(sorted({str((sample.content, *sample.prompt)) for sample in samples}))
-
-
-def without_extent(shared: Mapping[str, Any], tasks: Iterable[str]) -> dict[str, Any]:
-    """Return the settings without those that determine the documents and the prompts of these tasks."""
-    parts = {task: {part: value for part, value in shared[task].items() if part not in _OF_DOCUMENTS} for task in tasks}
-    return {**shared, **parts}
 
 
 def prompts_agree(samples: Sequence[Sample], others: Sequence[Sample]) -> bool:

@@ -1,8 +1,11 @@
-"""Measurements of trials as arrays, in the same form for the results of all tools."""
+"""Evidence in the same form for the results of all tools: measurements of comparable trials, and their setting.
+
+Also groups runs by their settings, and states the differences between groups.
+"""
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -10,7 +13,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.config.arms import arm_name
+from neftune_cli.config.spec import BASE_ARM, NOISE_DETAILS
 from neftune_cli.formatting import listed_at_most
 from neftune_cli.metrics import Margin, Metric
 from neftune_cli.records import Attestation, CurvePoint
@@ -74,6 +78,32 @@ class Measurements:
     def is_base(self) -> bool:
         """Return whether this is the base model."""
         return self.arm == BASE_ARM
+
+    @property
+    def noise_details(self) -> frozenset[str]:
+        """Return the overrides of the arm that concern the noise, without alpha, for example `noise=gaussian`."""
+        return frozenset(detail for detail in self._all_details or () if _is_of_noise(detail))
+
+    @property
+    def recipe_details(self) -> frozenset[str] | None:
+        """Return the overrides of the arm that concern the recipe, such as `weight_decay=0.1`; None if unknown."""
+        return None if self._all_details is None else self._all_details - self.noise_details
+
+    @property
+    def _all_details(self) -> frozenset[str] | None:
+        """Return `details`, or else those in the name of the arm.
+
+        None if they are unknown: a name that a sweep would not give to an arm can stand for any recipe.
+        """
+        if self.details is not None:
+            return frozenset(self.details)
+        alpha, *details = self.arm.split(",")
+        named_by_noise = alpha == arm_name({"alpha": self.alpha}) and all(map(_is_of_noise, details))
+        return frozenset(details) if named_by_noise else None
+
+
+def _is_of_noise(detail: str) -> bool:
+    return detail.partition("=")[0] in NOISE_DETAILS
 
 
 @dataclass(frozen=True)
@@ -162,7 +192,7 @@ class Evidence:
     """Folders of the trials."""
     specs: tuple[str, ...] = ()
     """Text of the `sweep.yaml` in each folder; empty for runs of other tools."""
-    apart: str = ""
+    difference_from_first: str = ""
     """One sentence on the difference from the evidence that is shown first; empty for that evidence."""
     notes: tuple[str, ...] = ()
     """Notes on the selection of the trials."""
@@ -221,6 +251,18 @@ def agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(parts[part] == other_parts[part] for part in parts.keys() & other_parts.keys())
 
 
+def without_parts(shared: Mapping[str, Any], tasks: Iterable[str], parts: Collection[str]) -> dict[str, Any]:
+    """Return the settings of tasks without these parts, for the tasks whose logged samples show them themselves.
+
+    Args:
+        shared: the settings, those of a task as a mapping under its name.
+        tasks: names of the tasks to shorten.
+        parts: names of settings of a task.
+    """
+    kept = {task: {part: value for part, value in shared[task].items() if part not in parts} for task in tasks}
+    return {**shared, **kept}
+
+
 def with_differences(evidence: Sequence[Evidence]) -> list[Evidence]:
     """Return the evidence with a number in each name that occurs twice, and with the differences from the first."""
     names = [one.name for one in evidence]
@@ -230,7 +272,7 @@ def with_differences(evidence: Sequence[Evidence]) -> list[Evidence]:
         else one
         for index, one in enumerate(evidence)
     ]
-    return [*numbered[:1], *(replace(one, apart=_difference(numbered[0], one)) for one in numbered[1:])]
+    return [*numbered[:1], *(replace(one, difference_from_first=_difference(numbered[0], one)) for one in numbered[1:])]
 
 
 def _difference(first: Evidence, other: Evidence) -> str:

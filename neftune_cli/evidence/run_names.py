@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from neftune_cli.config.arms import arm_name, trial_label
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.evidence.folders import full_path
 from neftune_cli.formatting import listed_at_most
-from neftune_cli.store import is_sweep
 
 RunType = TypeVar("RunType")
 
@@ -34,6 +34,14 @@ _NUMBER_END = r"(?![A-Za-z0-9]|\.\d)"
 _ALPHA = re.compile(r"(?<![A-Za-z0-9])(?:neftune|(?<!lora[_-])alpha)[=_-]?(\d+(?:\.\d+)?)" + _NUMBER_END, re.I)
 _SEED = re.compile(r"(?<![A-Za-z0-9])(?:seed|s)[=_-]?(\d+)" + _NUMBER_END, re.I)
 _SEPARATORS = " ,;_+.-"
+
+
+def origin_note(files: str) -> str:
+    """Return the note on runs of another tool. `files` names its files as a clause: `trainer states, which`."""
+    return (
+        f"These runs come from {files} do not show whether the runs differ only in noise and seed. "
+        "Arm and seed come from folder names or run files."
+    )
 
 
 @dataclass(frozen=True)
@@ -252,35 +260,6 @@ def _arm_in(part: str, inside: Sequence[str]) -> str | None:
         return rest
     outer = inside[inside.index(part) + 1 :] if part in inside else []
     return outer[0] if outer else None
-
-
-class Folder(NamedTuple):
-    """A folder with its contents. `folders_below` does not enter subfolders that the caller removes from `folders`."""
-
-    path: Path
-    folders: list[str]
-    """Sorted names, without hidden folders."""
-    files: list[str]
-
-
-def folders_below(root: Path) -> Iterator[Folder]:
-    """Yield the folders at and below `root` that are not in a sweep; each once, even if several links lead to it."""
-    if any(is_sweep(folder) for folder in root.resolve().parents):
-        return
-    seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen or is_sweep(Path(folder)):
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Folder(Path(folder), folders, files)
-
-
-def full_path(path: Path) -> Path:
-    """Return the absolute path. Links are not resolved, because their names can have an alpha or a seed."""
-    return Path(os.path.normpath(path.absolute()))
 
 
 def listed_paths(paths: Sequence[Path]) -> str:

@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.evidence.folders import folders_below, full_path
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting, agree, grouped, with_differences
-from neftune_cli.evidence.run_names import RunName, by_common_folder, folders_below, full_path, name_runs
+from neftune_cli.evidence.run_names import RunName, by_common_folder, name_runs, origin_note
 from neftune_cli.metrics import HELD_OUT_LOSS, HELD_OUT_PERPLEXITY, METRICS, NOISY_TRAINING_LOSS, Margin, Metric
 from neftune_cli.records import CurvePoint, perplexity
 
@@ -28,8 +29,7 @@ _ROUNDING = 1e-6
 """Tolerance for epochs, which are quotients."""
 _METRICS = {key: METRICS[key] for key in (NOISY_TRAINING_LOSS, HELD_OUT_LOSS, HELD_OUT_PERPLEXITY)}
 _NOTES = (
-    "These runs come from trainer states, which do not show whether the runs differ only in noise and seed. "
-    "Arm and seed come from folder names or run files.",
+    origin_note("trainer states, which"),
     "Trainer states have no losses per example. Intervals are over seeds only.",
 )
 STATE_FILE = "trainer_state.json"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from neftune_cli.errors import Problem
-from neftune_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_MODEL, read_json
+from neftune_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_MODEL, and_more, read_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,8 +58,7 @@ def merged(model: "PreTrainedModel", directory: Path) -> "PreTrainedModel":
     adapted = PeftModel.from_pretrained(cast(Any, model), str(directory))
     report = adapted.load_adapter(str(directory), adapter_name="default")
     if unknown := sorted([*report.missing_keys, *report.unexpected_keys]):
-        more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        raise ValueError(f"the adapter belongs to another model, {unknown[0]} does not fit{more}")
+        raise ValueError(f"the adapter belongs to another model, {unknown[0]} does not fit{and_more(unknown)}")
     plain = cast(Any, adapted).merge_and_unload(safe_merge=True).requires_grad_(requires_grad=True).eval()
     # adapters that are trained on this model name it as their base
     plain.name_or_path = plain.config._name_or_path = str(directory)

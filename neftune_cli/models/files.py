@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,11 @@ def _weight_files(directory: Path) -> tuple[Path, ...]:
         return (directory / WEIGHTS,)
     shards = (read_json(index) or {}).get("weight_map", {}).values()
     return (index, *(directory / shard for shard in sorted(set(shards))))
+
+
+def and_more(names: Sequence[object]) -> str:
+    """Return the number of names after the first one, for a message that names the first: ` (and 2 more)`."""
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

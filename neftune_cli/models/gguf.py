@@ -1,4 +1,7 @@
-"""Convert a GGUF file once to a plain checkpoint in the user's cache, so that it can be fine-tuned."""
+"""Convert a GGUF file once to a plain checkpoint in the user's cache, so that it can be fine-tuned.
+
+`quiet_transformers` is here because the modules that load models import this one.
+"""
 
 import contextlib
 import io
@@ -52,32 +55,32 @@ def _require_reader() -> None:
 
 def _read(source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
-        with _silent():
+        with _without_output():
             tokenizer = AutoTokenizer.from_pretrained(source.path, gguf_file=source.gguf_file)
-            packed = AutoModelForCausalLM.from_pretrained(
+            dequantized = AutoModelForCausalLM.from_pretrained(
                 source.path, gguf_file=source.gguf_file, dtype=torch.float32, trust_remote_code=False
             )
     except Exception as error:  # transformers and gguf raise many types for damaged files
         what = f"{source.path / str(source.gguf_file)} cannot be read: {error}"
         fix = "Check that the file is complete. If its architecture is not supported, pass a safetensors directory."
         raise UsageError(Problem(what, fix)) from error
-    return _plain(packed), _bounded(tokenizer, packed)
+    return _plain(dequantized), _bounded(tokenizer, dequantized)
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def _without_output() -> Iterator[None]:
     # The progress bar of dequantization has no option to turn it off.
     with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
         yield
 
 
-def _plain(packed: PreTrainedModel) -> PreTrainedModel:
-    """Copy the weights to a new model, because transformers refuses to train or save a model read from GGUF."""
-    config = deepcopy(packed.config)
+def _plain(dequantized: PreTrainedModel) -> PreTrainedModel:
+    """Copy the weights to a new model, because transformers refuses to train or save a model read from a GGUF file."""
+    config = deepcopy(dequantized.config)
     del config.quantization_config
-    plain: PreTrainedModel = type(packed)(config)
-    plain.load_state_dict(packed.state_dict())
-    plain.generation_config = packed.generation_config
+    plain: PreTrainedModel = type(dequantized)(config)
+    plain.load_state_dict(dequantized.state_dict())
+    plain.generation_config = dequantized.generation_config
     return plain
 
 
@@ -89,7 +92,7 @@ def _bounded(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> PreT
 
 
 def _write(directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    with _silent():
+    with _without_output():
         model.save_pretrained(directory)
         tokenizer.save_pretrained(directory)
 

@@ -23,9 +23,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, first_line
 from neftune_cli.models.adapters import merged
-from neftune_cli.models.files import CONFIG
+from neftune_cli.models.files import CONFIG, and_more
 from neftune_cli.models.gguf import converted, quiet_transformers
 from neftune_cli.models.quantization import is_quantized, loading_options, prepared_for_training
 from neftune_cli.models.sources import ModelSource
@@ -100,7 +100,7 @@ class _ModelFiles:
 
     name: str
     directory: Path
-    remedy: str
+    fix: str
     """Advice for a damaged file."""
 
 
@@ -118,7 +118,7 @@ def _format_notes(source: ModelSource) -> Iterator[str]:
 
 def _load_config(files: _ModelFiles) -> PreTrainedConfig:
     directory, name = files.directory, files.name
-    with _explained(f"The {CONFIG} of '{name}' cannot be read", files.remedy):
+    with _explained(f"The {CONFIG} of '{name}' cannot be read", files.fix):
         _check_architecture(name, json.loads((directory / CONFIG).read_bytes()))
         config: PreTrainedConfig = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     _check_kind(name, config)
@@ -158,7 +158,7 @@ def _load_base(
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
     is_causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     model_class: Any = AutoModelForCausalLM if is_causal else AutoModelForImageTextToText
-    with _explained(f"The weights of '{files.name}' cannot be loaded", files.remedy):
+    with _explained(f"The weights of '{files.name}' cannot be loaded", files.fix):
         loaded: Any = model_class.from_pretrained(
             files.directory,
             config=config,
@@ -187,14 +187,10 @@ def _check_weights(name: str, report: dict[str, Any]) -> None:
     if mismatched := sorted(report["mismatched_keys"]):
         key, stored, expected = mismatched[0]
         what = f"The weights of '{name}' do not fit its {CONFIG}: {key} is {tuple(stored)}, not {tuple(expected)}"
-        raise UsageError(Problem(f"{what}{_and_others(mismatched)}.", "Use a directory whose files belong together."))
+        raise UsageError(Problem(f"{what}{and_more(mismatched)}.", "Use a directory whose files belong together."))
     if missing := sorted(report["missing_keys"]):
-        what = f"The weights of '{name}' are incomplete: {missing[0]} is missing{_and_others(missing)}."
+        what = f"The weights of '{name}' are incomplete: {missing[0]} is missing{and_more(missing)}."
         raise UsageError(Problem(what, "Use a checkpoint of the complete model, including the language modeling head."))
-
-
-def _and_others(names: list[Any]) -> str:
-    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""
 
 
 def _unused_weights(report: dict[str, Any]) -> Iterator[str]:
@@ -218,7 +214,7 @@ def _check_causal(name: str, model: PreTrainedModel) -> None:
 
 
 def _load_tokenizer(files: _ModelFiles) -> PreTrainedTokenizerBase:
-    with _explained(f"The tokenizer of '{files.name}' cannot be loaded", files.remedy):
+    with _explained(f"The tokenizer of '{files.name}' cannot be loaded", files.fix):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             files.directory, local_files_only=True, trust_remote_code=False
         )
@@ -235,5 +231,4 @@ def _explained(what: str, fix: str) -> Iterator[None]:
     except SafetensorError as error:
         raise UsageError(Problem(f"{what}: a file is damaged ({error}).", fix)) from error
     except Exception as error:  # transformers raises many types for damaged files
-        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-        raise UsageError(Problem(f"{what}: {reason}.", fix)) from error
+        raise UsageError(Problem(f"{what}: {first_line(error)}.", fix)) from error

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from neftune_cli.config.spec import BUNDLED_MODEL, HUB_ID
-from neftune_cli.errors import Problem, UsageError, did_you_mean
+from neftune_cli.errors import Problem, UsageError, first_line, suggestion
 from neftune_cli.models.adapters import adapter_problems, base_model_name, is_adapter
 from neftune_cli.models.files import (
     ADAPTER_CONFIG,
@@ -178,21 +178,11 @@ def _download_problem(name: str, error: Exception) -> Problem:
         return Problem(f"The model '{name}' is gated.", fix)
     if isinstance(error, RepositoryNotFoundError):
         spelling = "Check the spelling at https://huggingface.co/models. If it is private, run: hf auth login."
-        fix = f"{_similar(name)}{spelling} {MODEL_CHOICES}"
+        fix = f"{suggestion(name, (BUNDLED_MODEL, SMOLLM2))}{spelling} {MODEL_CHOICES}"
         return Problem(f"There is no model '{name}', neither a local directory nor on the Hugging Face Hub.", fix)
     if isinstance(error, LocalEntryNotFoundError):
         fix = f"Go online once (and unset HF_HUB_OFFLINE), or pass a directory. --model {BUNDLED_MODEL} works offline."
         what = f"There is no directory '{name}', no complete cached copy, and the Hugging Face Hub cannot be reached."
-        return Problem(what, f"{_similar(name)}{fix}")
-    what = f"The model '{name}' cannot be downloaded: {_first_line(error)}."
+        return Problem(what, f"{suggestion(name, (BUNDLED_MODEL, SMOLLM2))}{fix}")
+    what = f"The model '{name}' cannot be downloaded: {first_line(error)}."
     return Problem(what, "Try again. Complete files are kept.")
-
-
-def _similar(name: str) -> str:
-    """Return a question that names the bundled or packaged model with a similar name, or nothing."""
-    question = did_you_mean(name, (BUNDLED_MODEL, SMOLLM2), quoted=False)
-    return f"{question} " if question else ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from neftune_cli.config.choices import NoiseScale, NoiseTarget
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.noise.attestation import MeterState, NoiseMeter
+from neftune_cli.noise.attestation import MeterTotals, NoiseMeter
 from neftune_cli.noise.batch import MISSING_LABELS, Batch
 from neftune_cli.noise.conflicts import UPSTREAM_NOISE, has_upstream_noise, mark_noise_hook, noise_sources
 from neftune_cli.noise.draws import NoiseStream
@@ -102,7 +102,7 @@ class AttachedNoise:
         # transformers ignores a multiplication after the embedding, and `hf` reproduces transformers.
         self._divisor = placement.multiplier if noise_scale == "paper" else 1.0
         self._meter = NoiseMeter(model, noise_scale, target)
-        self._number = _register_draw(self._draw_within_graph)
+        self._draw_number = _register_draw_function(self._draw_within_graph)
         self._tap: _OutputTap | None = None
         self._batch: Batch | None = None
         self._noised = False
@@ -166,13 +166,13 @@ class AttachedNoise:
         """Continue with the draws after `state`."""
         self._stream.draws = state["draws"]
 
-    def measurements(self) -> MeterState:
+    def totals(self) -> MeterTotals:
         """Return the totals from which `attestation` and `deviations` are computed."""
-        return self._meter.state_dict()
+        return self._meter.totals()
 
-    def resume_measurements(self, state: MeterState) -> None:
+    def resume_totals(self, earlier: MeterTotals) -> None:
         """Continue the totals of a training before it was resumed."""
-        self._meter.load_state_dict(state)
+        self._meter.load_totals(earlier)
 
     @property
     def _active(self) -> bool:
@@ -197,7 +197,7 @@ class AttachedNoise:
             return embeddings
         self._noised = True
         if torch.compiler.is_compiling():
-            return embeddings + _traceable_draw(self._number, embeddings, self._batch)
+            return embeddings + _traceable_draw(self._draw_number, embeddings, self._batch)
         return embeddings + self._draw(embeddings.detach(), self._batch)
 
     def _require_noise(self, *_: object) -> None:
@@ -222,7 +222,8 @@ class AttachedNoise:
 
     def _draw_within_graph(self, embeddings: Tensor, batch: Batch) -> Tensor:
         """Return the noise of one forward if hooks are compiled; the sum of embeddings and noise is measured here."""
-        is_due = self._meter.is_due and self._tap is None  # if only a part of the model is compiled, the tap works
+        # If only a part of the model is compiled, the tap measures the call, which must not be measured twice.
+        is_due = self._meter.is_due and self._tap is None
         noise = self._draw(embeddings, batch)
         if is_due:
             self._observe(embeddings, embeddings + noise, batch)
@@ -320,23 +321,23 @@ _NOT_NOISED = Problem(
 _BatchDraw = Callable[[Tensor, Batch], Tensor]
 """Return the noise of embeddings (batch, length, dim) and their batch, in the shape and dtype of the embeddings."""
 
-_draws: dict[int, WeakMethod[_BatchDraw]] = {}
+_draw_functions: dict[int, WeakMethod[_BatchDraw]] = {}
 
 
-def _register_draw(draw: _BatchDraw) -> int:
+def _register_draw_function(draw: _BatchDraw) -> int:
     """Return the number under which compiled code calls a bound method while its object is alive."""
-    number = max(_draws, default=0) + 1
+    number = max(_draw_functions, default=0) + 1
 
     def forget(_: object) -> None:
-        _draws.pop(number, None)
+        _draw_functions.pop(number, None)
 
-    _draws[number] = WeakMethod(draw, forget)
+    _draw_functions[number] = WeakMethod(draw, forget)
     return number
 
 
 def _traceable_draw(number: int, embeddings: Tensor, batch: Batch) -> Tensor:
     """Return the noise for embeddings through the operator, which is one node of the compiled graph."""
-    noise: Tensor = _draw(
+    noise: Tensor = _draw_operator(
         embeddings.detach(),
         number,
         batch.input_ids,
@@ -354,7 +355,7 @@ def _traceable_draw(number: int, embeddings: Tensor, batch: Batch) -> Tensor:
     # The compiler must not merge, recompute or replay calls: each call is a new draw.
     tags=(torch.Tag.nondeterministic_seeded, torch.Tag.cudagraph_unsafe),
 )
-def _draw(
+def _draw_operator(
     embeddings: Tensor,
     number: int,
     input_ids: Tensor | None,
@@ -363,12 +364,12 @@ def _draw(
     cu_seq_lens: Tensor | None,
     labels: Tensor | None,
 ) -> Tensor:
-    draw = _draws[number]()
+    draw = _draw_functions[number]()
     assert draw is not None
     batch = Batch(input_ids, attention_mask, position_ids, cu_seq_lens, labels, already_embedded=False)
     return draw(embeddings, batch)
 
 
-@_draw.register_fake
+@_draw_operator.register_fake
 def _(embeddings: Tensor, *_: object) -> Tensor:
     return torch.empty_like(embeddings)

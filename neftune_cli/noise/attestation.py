@@ -43,8 +43,8 @@ class _Sums:
     noised_real: float = 0.0
 
 
-class MeterState(TypedDict):
-    """Measurements in a checkpoint; plain numbers."""
+class MeterTotals(TypedDict):
+    """Totals of the measurements in a checkpoint; plain numbers."""
 
     calls: int
     measured_calls: int
@@ -64,7 +64,7 @@ class NoiseMeter:
         self._hooks = 1
         self._sums = _Sums()
 
-    def state_dict(self) -> MeterState:
+    def totals(self) -> MeterTotals:
         """Return the totals so far."""
         return {
             "calls": self._calls,
@@ -74,11 +74,11 @@ class NoiseMeter:
             "sums": asdict(self._sums),
         }
 
-    def load_state_dict(self, state: MeterState) -> None:
-        """Continue from the totals in `state`."""
-        self._calls, self._measured = state["calls"], state["measured_calls"]
-        self._evaluation_calls, self._hooks = state["evaluation_calls"], state["hooks"]
-        self._sums = _Sums(**state["sums"])
+    def load_totals(self, earlier: MeterTotals) -> None:
+        """Continue from earlier totals."""
+        self._calls, self._measured = earlier["calls"], earlier["measured_calls"]
+        self._evaluation_calls, self._hooks = earlier["evaluation_calls"], earlier["hooks"]
+        self._sums = _Sums(**earlier["sums"])
 
     @property
     def is_due(self) -> bool:

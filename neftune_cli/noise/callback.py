@@ -15,7 +15,7 @@ from neftune_cli.config.choices import NoiseScale, NoiseTarget
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import NoiseSpec
 from neftune_cli.noise.attachment import AttachedNoise, attach_noise
-from neftune_cli.noise.attestation import MEASURE_EVERY, MeterState
+from neftune_cli.noise.attestation import MEASURE_EVERY, MeterTotals
 from neftune_cli.noise.conflicts import remove_upstream_noise
 from neftune_cli.noise.lengths import check_alpha, check_choice
 from neftune_cli.records import Attestation
@@ -32,11 +32,11 @@ class _Options(TypedDict):
     target: NoiseTarget
 
 
-class NoiseMeasurements(TypedDict):
-    """Measurements of the noise in a training and the number of its steps with an alpha above 0; plain numbers."""
+class NoiseTotals(TypedDict):
+    """Totals of the measured noise of a training, and the number of its steps with an alpha above 0; plain numbers."""
 
     steps: int
-    meter: MeterState
+    meter: MeterTotals
 
 
 class NEFTuneCallback(TrainerCallback, ExportableState):
@@ -73,7 +73,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         schedule: str = "constant",
         target: NoiseTarget = "all",
     ) -> None:
-        DISTRIBUTIONS[noise]
+        DISTRIBUTIONS[noise]  # raises UsageError for an unknown name, as SCHEDULES does
         check_choice("noise scale", noise_scale, NoiseScale)
         check_choice("noise target", target, NoiseTarget)
         self._factor = SCHEDULES[schedule].factor
@@ -88,7 +88,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         self._noise: AttachedNoise | None = None
         self._steps = 0
         self._starting = False
-        self._earlier: NoiseMeasurements | None = None
+        self._earlier: NoiseTotals | None = None
 
     @classmethod
     def from_spec(cls, spec: NoiseSpec, *, seed: int) -> Self:
@@ -121,7 +121,11 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         _remove_noise_on_failure(_calling_trainer())
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Wrap the trainer's methods. The first epoch attaches the noise, because `train` itself is already running."""
+        """Wrap the trainer's methods, and let the first epoch attach the noise.
+
+        A callback that was added with `add_callback` wraps them only now, when `train` is running already and its
+        wrapper has no effect. The methods that `train` calls from here on are wrapped.
+        """
         self.detach()
         _remove_noise_on_failure(_calling_trainer())
         self._starting = True
@@ -148,7 +152,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         if state.global_step:
             self._resume(saved.get(type(self).__name__), state.global_step)
         if self._earlier is not None:
-            self._noise.resume_measurements(self._earlier["meter"])
+            self._noise.resume_totals(self._earlier["meter"])
             self._steps, self._earlier = self._earlier["steps"], None
         saved[type(self).__name__] = self.state()
 
@@ -184,12 +188,12 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         """Return the state for a checkpoint in the format of transformers' `ExportableState`."""
         return {"args": dict(self._options), "attributes": {_DRAWS: self.draws}}
 
-    def measurements(self) -> NoiseMeasurements:
+    def totals(self) -> NoiseTotals:
         """Return the totals from which `attestation` and `deviations` are computed, while the noise is attached."""
         assert self._noise is not None
-        return {"steps": self._steps, "meter": self._noise.measurements()}
+        return {"steps": self._steps, "meter": self._noise.totals()}
 
-    def resume_measurements(self, earlier: NoiseMeasurements) -> None:
+    def resume_totals(self, earlier: NoiseTotals) -> None:
         """Continue earlier totals when the next training begins.
 
         Transformers' own checkpoints hold the number of draws and no measurements: after a resume from one of them,

@@ -45,7 +45,7 @@ class NoiseStream:
     """Number of draws so far. Set it to continue from another draw."""
 
     def __init__(self, noise: str = "uniform", seed: int = 0, rank: int = 0) -> None:
-        _draw_function(DISTRIBUTIONS[noise])
+        _draw_function(DISTRIBUTIONS[noise])  # raises UsageError here and not at the first draw
         self.noise = noise
         self.seed = seed
         self.draws = 0

@@ -1,4 +1,7 @@
-"""Half-width of the noise at each token: alpha / sqrt(L * dim), for an example of L real tokens."""
+"""Half-width of the noise at each token: alpha / sqrt(L * dim), for an example of L real tokens.
+
+Also the checks of the arguments that determine it: alpha, and options with a fixed set of values.
+"""
 
 import math
 from typing import Any, get_args

@@ -83,13 +83,29 @@ def number_cell(value: float, metric: Metric, sd: float | None = None) -> Cell:
     return Cell(metric.number(value), "" if sd is None else metric.number(sd))
 
 
-def noise_share(arm: ArmSummary) -> str:
-    """Return the noise ratio of an arm as a percentage."""
+def noise_share(arm: ArmSummary, missing: str = DASH) -> str:
+    """Return the noise ratio of an arm as a percentage; `missing` if it was not measured."""
     if arm.alpha == 0 or arm.noise_ratio == 0:
         return "0%"
     if arm.noise_ratio is None:
-        return DASH
+        return missing
     return f"{arm.noise_ratio:.1%}" if arm.noise_ratio < 1 else f"{arm.noise_ratio:.0%}"
+
+
+def share_range(low: float, high: float) -> str:
+    """Return a range of probabilities as percentages.
+
+    >>> share_range(0.001, 0.2), share_range(0.998, 1.0)
+    ('<1% to 20%', '>99%')
+    """
+    first, last = map(_share, (low, high))
+    return first if first == last else f"{first} to {last}"
+
+
+def _share(probability: float) -> str:
+    if probability < 0.01:
+        return "<1%"
+    return ">99%" if probability > 0.99 else f"{probability:.0%}"
 
 
 def arm_difference(arm: ArmSummary, metric: Metric, baseline: str) -> Difference:

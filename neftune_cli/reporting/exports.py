@@ -78,11 +78,11 @@ def _comparison(comparison: Comparison) -> ExportedComparison:
         metrics={key: _by_arm(comparison.arms, key) for key in comparison.metrics},
         best_arm=_best_arm(comparison.best) if comparison.best else None,
         early_stopping=_early_stopping(comparison.early_stopping) if comparison.early_stopping else None,
-        hypotheses=tuple(_claim(result) for result in comparison.hypotheses),
+        hypotheses=tuple(_claim(result) for result in comparison.claims),
         advice=advice(comparison),
         notes=comparison.notes,
         unfinished=comparison.unfinished,
-        apart=comparison.apart,
+        apart=comparison.difference_from_first,
         manifest_digest=comparison.manifest_digest,
     )
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from neftune_cli.analysis.precision import MORE_SEEDS, Precision
-from neftune_cli.analysis.results import DIFFERENT, ArmSummary, Assessment, Comparison, Contrast
+from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison, Contrast
 from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason
 from neftune_cli.formatting import counted, duration, listed, percent, rough_duration
 from neftune_cli.metrics import Metric
@@ -69,7 +69,7 @@ def inference_sentences(comparison: Comparison) -> Iterator[str]:
 
 def pairing(comparison: Comparison, keys: Sequence[str]) -> str:
     """Return what the differences of these metrics are paired by: `seed and item`, or `seed`."""
-    return _paired_by([one for key in keys for one in _assessments_by_arm(comparison, key).values()])
+    return _paired_by([one for key in keys for one in comparison.assessments(key).values()])
 
 
 def few_seeds_sentence(comparison: Comparison) -> str:
@@ -88,7 +88,7 @@ def few_seeds_sentence(comparison: Comparison) -> str:
 
 def margins_by_metric(comparison: Comparison, keys: Sequence[str], *, with_keys: bool = False) -> str:
     """Return the equivalence margin of each of these metrics; empty where none is used."""
-    margins = {key: {one.margin for one in _assessments_by_arm(comparison, key).values()} for key in keys}
+    margins = {key: {one.margin for one in comparison.assessments(key).values()} for key in keys}
     metrics = {key: comparison.metrics[key] for key, used in margins.items() if used}
     return ", ".join(
         f"{metric.label if with_keys else metric.name_within} {_number_range(margins[key])}"
@@ -118,7 +118,7 @@ def _tests(comparison: Comparison) -> str:
     level = percent(1 - comparison.confidence)
     tested = [
         sum(math.isfinite(one.p_adjusted) for one in found.values())
-        for found in (_assessments_by_arm(comparison, key) for key in comparison.metrics)
+        for found in (comparison.assessments(key) for key in comparison.metrics)
         if any(one.verdict for one in found.values())
     ]
     fewest, most = min(tested, default=0), max(tested, default=0)
@@ -207,7 +207,7 @@ def contrast_text(comparison: Comparison, contrast: Contrast, metric: Metric) ->
 
 def _unadjusted(comparison: Comparison) -> Iterator[str]:
     metric, level = comparison.metric, percent(comparison.confidence)
-    found = _assessments_by_arm(comparison, comparison.primary)
+    found = comparison.assessments(comparison.primary)
     tested = {arm: one.comparison for arm, one in found.items() if math.isfinite(one.p_adjusted)}
     if len(tested) > 1 or any(found[arm].looks > 1 for arm in tested):
         texts = (
@@ -220,7 +220,7 @@ def _unadjusted(comparison: Comparison) -> Iterator[str]:
 
 def _agreeing_seeds(comparison: Comparison) -> Iterator[str]:
     """Yield the arms whose seeds differ less on the primary metric than the residual explains."""
-    found = _assessments_by_arm(comparison, comparison.primary)
+    found = comparison.assessments(comparison.primary)
     arms = [arm for arm, one in found.items() if one.verdict and one.comparison.mean.seeds_agree_too_well()]
     if arms:
         yield (
@@ -240,7 +240,7 @@ def _metrics_without_items(comparison: Comparison) -> Iterator[str]:
 
 def _name_without_items(comparison: Comparison, key: str) -> str:
     """Return a metric's name, with the arms if only some have no items; empty where all have items."""
-    found = _assessments_by_arm(comparison, key)
+    found = comparison.assessments(key)
     about_method = {arm: one for arm, one in found.items() if not _is_about_checkpoints(one)}
     arms = [arm for arm, one in about_method.items() if one.comparison.items == 1]
     name = comparison.metrics[key].name_within
@@ -272,19 +272,14 @@ def _missing_interval_reason(assessment: Assessment) -> str:
 
 def _assessments(comparison: Comparison) -> Iterator[Assessment]:
     for metric in comparison.metrics:
-        yield from _assessments_by_arm(comparison, metric).values()
-
-
-def _assessments_by_arm(comparison: Comparison, metric: str) -> dict[str, Assessment]:
-    by_arm = {arm.name: comparison.assessment(arm.name, metric) for arm in comparison.treated}
-    return {arm: assessment for arm, assessment in by_arm.items() if assessment is not None}
+        yield from comparison.assessments(metric).values()
 
 
 def _arms_about_checkpoints(comparison: Comparison) -> list[str]:
     few = {
         arm
         for metric in comparison.metrics
-        for arm, assessment in _assessments_by_arm(comparison, metric).items()
+        for arm, assessment in comparison.assessments(metric).items()
         if _is_about_checkpoints(assessment)
     }
     return [arm.name for arm in comparison.treated if arm.name in few]
@@ -312,15 +307,11 @@ def noise_sentence(comparison: Comparison) -> str | None:
     """
     if all(arm.noise_ratio is None for arm in comparison.arms):
         return None
-    shares = ", ".join(f"{_noise_share(arm)} ({arm.name})" for arm in comparison.arms)
+    shares = ", ".join(f"{noise_share(arm, missing='not measured')} ({arm.name})" for arm in comparison.arms)
     return (
         "The noise ratio is the expected norm of one token's noise divided by the median norm of the embeddings. It is "
         f"given for a training example of median length. Noise ratio by arm: {shares}."
     )
-
-
-def _noise_share(arm: ArmSummary) -> str:
-    return "not measured" if arm.alpha != 0 and arm.noise_ratio is None else noise_share(arm)
 
 
 def attestation_sentence(attestations: Sequence[Attestation]) -> str | None:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.results import Comparison, Verdict
@@ -51,7 +51,7 @@ def _comparison(comparison: Comparison, number: str) -> str:
 
 def _comments(comparison: Comparison) -> Iterator[str]:
     yield "% Needs \\usepackage{booktabs}."
-    for text in (title(comparison), comparison.apart, advice(comparison), *footnotes(comparison)):
+    for text in (title(comparison), comparison.difference_from_first, advice(comparison), *footnotes(comparison)):
         if text:
             yield f"% {' '.join(text.split())}"
 
@@ -100,8 +100,7 @@ def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
     yield (
         f"Verdicts use p-values adjusted for {_adjusted_for(comparison)}, separately for difference and equivalence."
     )
-    assessed = (comparison.assessment(arm.name, key) for arm in comparison.treated for key in section.keys)
-    if any(one and one.verdict == "equivalent" for one in assessed):
+    if _occurs(comparison, section.keys, "equivalent"):
         yield f"The interval of an equivalent arm is that of its test ({percent(2 * comparison.confidence - 1)})."
     yield few_seeds_sentence(comparison)
     if margins := margins_by_metric(comparison, section.keys):
@@ -203,15 +202,15 @@ def _verdict_legend(comparison: Comparison, metrics: Sequence[Metric]) -> str:
         f"compared with {comparison.baseline}, adjusted for {_adjusted_for(comparison)} at the "
         f"{percent(1 - comparison.confidence)} level"
     )
-    used = [verdict for verdict, mark in MARKS.items() if verdict and mark and _occurs(comparison, metrics, verdict)]
+    keys = [metric.key for metric in metrics]
+    used = [verdict for verdict, mark in MARKS.items() if verdict and mark and _occurs(comparison, keys, verdict)]
     if not used:
         return latex_text(f"No arm has a verdict of a difference or of equivalence {level}.")
     return f"{latex_text(f'Verdicts {level}:')} {', '.join(f'{MARKS[verdict]} {verdict}' for verdict in used)}."
 
 
-def _occurs(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict) -> bool:
-    found = (comparison.assessment(arm.name, metric.key) for arm in comparison.treated for metric in metrics)
-    return any(one and one.verdict == verdict for one in found)
+def _occurs(comparison: Comparison, keys: Iterable[str], verdict: Verdict) -> bool:
+    return any(one.verdict == verdict for key in keys for one in comparison.assessments(key).values())
 
 
 def _slug(text: str) -> str:

@@ -22,7 +22,7 @@ from neftune_cli.reporting.sections import (
     sections,
     title,
 )
-from neftune_cli.reporting.tables import HYPOTHESES_TITLE, facts
+from neftune_cli.reporting.tables import CLAIMS_TITLE, claim_details
 
 
 def to_markdown(comparisons: Sequence[Comparison]) -> str:
@@ -56,9 +56,9 @@ def _paragraphs(comparison: Comparison) -> Iterator[str]:
         yield from _section(section)
     yield "## Notes"
     yield "\n".join(f"- {markdown_text(line)}" for line in footnotes(comparison))
-    if comparison.hypotheses:
-        yield f"## {HYPOTHESES_TITLE}"
-        yield from (_claim(result) for result in comparison.hypotheses)
+    if comparison.claims:
+        yield f"## {CLAIMS_TITLE}"
+        yield from (_claim(result) for result in comparison.claims)
         yield UNADJUSTED_CLAIMS_NOTE
 
 
@@ -94,5 +94,5 @@ def _row(cells: Sequence[str]) -> str:
 
 def _claim(result: ClaimResult) -> str:
     lines = [f"**{result.status}**: {markdown_text(result.claim)}", ""]
-    lines += [f"- {label}: {markdown_text(sentence)}" for label, sentence in facts(result)]
+    lines += [f"- {label}: {markdown_text(sentence)}" for label, sentence in claim_details(result)]
     return "\n".join(lines)

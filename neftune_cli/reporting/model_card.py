@@ -8,7 +8,7 @@ from pathlib import PurePath, PureWindowsPath
 from typing import Any
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.compared_evidence import ComparedEvidence
+from neftune_cli.analysis.comparison import ComparedEvidence
 from neftune_cli.records import TrialRecord
 from neftune_cli.reporting.markdown import comparison_tables
 from neftune_cli.reporting.sanitizing import markdown_text

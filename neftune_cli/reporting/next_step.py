@@ -9,6 +9,7 @@ from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
 from neftune_cli.formatting import counted, rough_duration
 from neftune_cli.metrics import HELD_OUT_LOSS
+from neftune_cli.reporting.cells import share_range
 
 
 @dataclass(frozen=True)
@@ -81,22 +82,6 @@ def chance_sentence(comparison: Comparison) -> str:
     )
 
 
-def share_range(low: float, high: float) -> str:
-    """Return a range of probabilities as percentages.
-
-    >>> share_range(0.001, 0.2), share_range(0.998, 1.0)
-    ('<1% to 20%', '>99%')
-    """
-    first, last = map(_share, (low, high))
-    return first if first == last else f"{first} to {last}"
-
-
-def _share(probability: float) -> str:
-    if probability < 0.01:
-        return "<1%"
-    return ">99%" if probability > 0.99 else f"{probability:.0%}"
-
-
 def _of_plan(comparison: Comparison) -> NextStep | None:
     """Return the command that continues the plan of a sweep; None after its last look."""
     plan = comparison.plan
@@ -106,9 +91,10 @@ def _of_plan(comparison: Comparison) -> NextStep | None:
         return None
     folder = comparison.origin.folders[0]
     command = ("neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder)
-    assessed = (comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated)
-    going_on = sum(one is None or one.verdict in (None, "inconclusive") for one in assessed)
-    return _step(comparison, command, last, (last - taken) * (1 + going_on))
+    assessed = comparison.assessments(comparison.primary).values()
+    decided = sum(one.verdict not in (None, "inconclusive") for one in assessed)
+    open_arms = len(comparison.treated) - decided
+    return _step(comparison, command, last, (last - taken) * (1 + open_arms))
 
 
 def _with_seeds(comparison: Comparison, arms: int, options: Sequence[str]) -> NextStep:

@@ -7,8 +7,7 @@ from dataclasses import replace
 from neftune_cli.analysis.planning import SPREAD, Outlook, seed_variance_range, seeds_for_equivalence
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.formatting import percent
-from neftune_cli.reporting.cells import UNDEFINED, Cell
-from neftune_cli.reporting.next_step import share_range
+from neftune_cli.reporting.cells import UNDEFINED, Cell, share_range
 from neftune_cli.reporting.sections import Block, Section
 
 OUTLOOK_TITLE = "Chance of a decision with more seeds"
@@ -39,10 +38,9 @@ def margin_sentences(comparison: Comparison) -> Iterator[str]:
     """Yield the margin of the primary metric with its rule, and its size beside the variation of open arms' seeds."""
     if comparison.treated and comparison.margins[comparison.primary].size > 0:
         yield _margin(comparison)
-        for arm in comparison.treated:
-            one = comparison.assessment(arm.name, comparison.primary)
-            if one and one.verdict == "inconclusive" and one.comparison.mean.seed_variance > 0:
-                yield _beside_the_seeds(comparison, arm.name, one)
+        for arm, one in comparison.assessments(comparison.primary).items():
+            if one.verdict == "inconclusive" and one.comparison.mean.seed_variance > 0:
+                yield _beside_the_seeds(comparison, arm, one)
 
 
 def _margin(comparison: Comparison) -> str:
@@ -69,8 +67,7 @@ def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) 
 
 def _tests(comparison: Comparison, assessment: Assessment) -> int:
     """Return the number of arms that are tested together with this one."""
-    assessed = (comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated)
-    together = sum(one is not None and one.role == assessment.role for one in assessed)
+    together = sum(one.role == assessment.role for one in comparison.assessments(comparison.primary).values())
     return 1 if assessment.role == "control" else max(1, together)
 
 

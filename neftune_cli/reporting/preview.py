@@ -145,6 +145,6 @@ def _shown(token: TokenView) -> str:
 
 def preview_page(preview: Preview) -> str:
     """Return the preview as an HTML page that loads no resources and runs no script."""
-    from neftune_cli.reporting.page.report import render_page
+    from neftune_cli.reporting.page.report import styled_page
 
-    return render_page("preview.html.jinja", preview=preview)
+    return styled_page("preview.html.jinja", preview=preview)

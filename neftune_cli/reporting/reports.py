@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neftune_cli.analysis.advice import advice
-from neftune_cli.analysis.compared_evidence import ComparedEvidence
+from neftune_cli.analysis.comparison import ComparedEvidence
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
@@ -78,14 +78,14 @@ def _content(compared: ComparedEvidence, plots: Mapping[str, "Plot"]) -> "PageCo
         responses_seed=seed,
         spec=joined_specs(evidence.specs),
         manifest=evidence.manifest,
-        command="\n".join(reproduction_commands(evidence, compared.choices)),
+        command="\n".join(reproduction_commands(evidence, compared.options)),
     )
 
 
-def reproduction_commands(evidence: Evidence, choices: ComparisonOptions) -> list[str]:
+def reproduction_commands(evidence: Evidence, options: ComparisonOptions) -> list[str]:
     """Return the commands that run these sweeps and their comparison again; none for runs of other programs.
 
-    The verdicts of a judge are about the responses of these trials. A comment says that new ones are needed.
+    The ratings of a judge are about the responses of these trials. A comment says that new ones are needed.
     """
     if not evidence.specs:
         return []
@@ -97,23 +97,23 @@ def reproduction_commands(evidence: Evidence, choices: ComparisonOptions) -> lis
         ["neftune", "sweep", str(Path(folder) / SWEEP_FILE), "--output", output]
         for folder, output in zip(evidence.folders, outputs, strict=True)
     ]
-    compare = ["neftune", "compare", *outputs, *_options(choices)]
-    judged = [_NEW_VERDICTS] if {JUDGE_SCORE.key, JUDGE_WIN_RATE.key} & evidence.metrics.keys() else []
+    compare = ["neftune", "compare", *outputs, *_options(options)]
+    judged = [_NEW_RATINGS] if {JUDGE_SCORE.key, JUDGE_WIN_RATE.key} & evidence.metrics.keys() else []
     return [*(shlex.join(command) for command in (*sweeps, compare)), *judged]
 
 
-_NEW_VERDICTS = "# Let the judge score the new responses first, and add --judge-results FILE to the last command."
+_NEW_RATINGS = "# Let the judge score the new responses first, and add --judge-results FILE to the last command."
 
 
-def _options(choices: ComparisonOptions) -> Iterator[str]:
-    """Yield the options for the choices that differ from the defaults."""
-    if choices.baseline is not None:
-        yield from ("--baseline", choices.baseline)
-    if choices.metric is not None:
-        yield from ("--metric", choices.metric)
-    if choices.confidence != DEFAULT_OPTIONS.confidence:
-        yield from ("--confidence", f"{choices.confidence:.15g}")
-    for key, margin in choices.margins.items():
+def _options(options: ComparisonOptions) -> Iterator[str]:
+    """Yield the command-line options for those that differ from the defaults."""
+    if options.baseline is not None:
+        yield from ("--baseline", options.baseline)
+    if options.metric is not None:
+        yield from ("--metric", options.metric)
+    if options.confidence != DEFAULT_OPTIONS.confidence:
+        yield from ("--confidence", f"{options.confidence:.15g}")
+    for key, margin in options.margins.items():
         yield from ("--margin", f"{key}={margin.written()}")
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from neftune_cli.analysis.decision import decide, stopped_arm
 from neftune_cli.analysis.headline import Word, headline
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison
-from neftune_cli.formatting import counted, listed, listed_at_most, percent
+from neftune_cli.formatting import capitalized, counted, listed, listed_at_most, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 from neftune_cli.reporting.footnotes import contrast_text
 from neftune_cli.reporting.next_step import chance_sentence, details_command, next_step
@@ -22,8 +22,8 @@ from neftune_cli.reporting.screen_table import (
     outside,
     p_value_text,
     screen_table,
-    short_names,
     shown_metric,
+    table_names,
 )
 
 WORD_STYLES: dict[Word, str] = {
@@ -84,8 +84,8 @@ def print_screen(console: Console, comparison: Comparison, *, has_commands: bool
 def _above(comparison: Comparison) -> Iterator[RenderableType]:
     """Yield the parts above the table."""
     yield Text.assemble((terminal_text(comparison.sweep), "bold"), "  ", terminal_text(_scope(comparison)))
-    if comparison.apart:
-        yield Text(terminal_text(comparison.apart))
+    if comparison.difference_from_first:
+        yield Text(terminal_text(comparison.difference_from_first))
     yield ""
     found = headline(comparison)
     problems = (Fact("PROBLEM", problem) for problem in comparison.learning.problems)
@@ -157,7 +157,7 @@ def facts(comparison: Comparison) -> Iterator[Fact]:
 
 def _lines_below(comparison: Comparison, table: ScreenTable) -> Iterator[Fact]:
     """Yield the lines under the table."""
-    names = list(short_names(comparison).values())
+    names = list(table_names(comparison).values())
     labels = {"noise": "Noise ratio", "response": " ".join(filter(None, _response_heading(table)))}
     for column in table.left_out:
         if column.key in labels and len(names) <= MOST_LISTED + 1 and all(len(name) < 12 for name in names):
@@ -173,14 +173,13 @@ def _lines_below(comparison: Comparison, table: ScreenTable) -> Iterator[Fact]:
 
 def _response_heading(table: ScreenTable) -> tuple[str, str]:
     upper, lower = next((column.heading for column in table.left_out if column.key == "response"), ("", ""))
-    return upper[:1].upper() + upper[1:], lower
+    return capitalized(upper), lower
 
 
 def _roles(comparison: Comparison) -> Iterator[Fact]:
     by_role: dict[str, list[str]] = {}
-    for arm in comparison.treated:
-        if one := comparison.assessment(arm.name, comparison.primary):
-            by_role.setdefault(one.role, []).append(comparison.spoken(arm.name))
+    for arm, one in comparison.assessments(comparison.primary).items():
+        by_role.setdefault(one.role, []).append(comparison.spoken(arm))
     parts = [f"{listed(arms)}: {_ROLES[role]}" for role, arms in by_role.items() if role in _ROLES]
     if parts:
         yield Fact("Arms", "; ".join(parts))
@@ -194,8 +193,8 @@ _ROLES = {
 
 
 def _equivalent(comparison: Comparison) -> Iterator[Fact]:
-    assessed = [comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated]
-    margins = {one.margin for one in assessed if one and one.verdict == "equivalent"}
+    assessed = comparison.assessments(comparison.primary).values()
+    margins = {one.margin for one in assessed if one.verdict == "equivalent"}
     if margins:
         level = percent(2 * comparison.confidence - 1)
         rule = comparison.margins[comparison.primary].rule()
@@ -214,10 +213,10 @@ def _any_noise(comparison: Comparison) -> Iterator[Fact]:
 def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
     """Yield the other metrics that differ after the adjustment for the arms, or the one that is closest to it."""
     assessed = [
-        (metric, arm.name, one)
+        (metric, arm, one)
         for metric in comparison.other_metrics
-        for arm in comparison.treated
-        if (one := comparison.assessment(arm.name, metric.key)) and one.verdict and one.role != "control"
+        for arm, one in comparison.assessments(metric.key).items()
+        if one.verdict and one.role != "control"
     ]
     if not assessed:
         return

@@ -111,7 +111,7 @@ def response_metric(comparison: Comparison) -> Metric | None:
     return next((comparison.metrics[key] for key in measured if _has_value(comparison, key)), None)
 
 
-def short_names(comparison: Comparison) -> dict[str, str]:
+def table_names(comparison: Comparison) -> dict[str, str]:
     """Return the name of each arm in the table: its alpha alone if the arms differ in alpha only."""
     if all(arm.is_named_by_alpha for arm in comparison.arms):
         return {arm.name: f"{arm.alpha:g}" for arm in comparison.arms}
@@ -130,7 +130,7 @@ def _has_value(comparison: Comparison, key: str) -> bool:
 def _names(comparison: Comparison) -> Iterator[ScreenColumn]:
     """Yield the column of names: whole, then broken into lines."""
     heading = "alpha" if all(arm.is_named_by_alpha for arm in comparison.arms) else "arm"
-    whole = tuple(short_names(comparison).values())
+    whole = tuple(table_names(comparison).values())
     align: Literal["left", "right"] = "right" if heading == "alpha" else "left"
     yield ScreenColumn("arm", ("", heading), tuple((name,) for name in whole), align)
     yield ScreenColumn("arm", ("", heading), tuple((_broken(name),) for name in whole), align)
@@ -178,7 +178,7 @@ def _difference_columns(comparison: Comparison, metric: Metric) -> Iterator[Scre
 
 
 def _against(comparison: Comparison) -> tuple[str, str]:
-    name = short_names(comparison)[comparison.baseline]
+    name = table_names(comparison)[comparison.baseline]
     return ("", f"vs {name}") if len(name) <= WIDEST_BASELINE else ("vs", "baseline")
 
 

@@ -43,7 +43,7 @@ STATUS_STYLES: dict[Status, str] = {
     "inconclusive": "bold yellow",
     "not measured": "bold dim",
 }
-HYPOTHESES_TITLE = "Claims of the NEFTune paper (arXiv 2310.05914)"
+CLAIMS_TITLE = "Claims of the NEFTune paper (arXiv 2310.05914)"
 NO_CLAIMS = "These trials do not test any of the claims."
 
 
@@ -68,7 +68,7 @@ def print_details(console: Console, comparison: Comparison) -> None:
 def print_claims(console: Console, results: Sequence[ClaimResult]) -> None:
     """Print each claim with its status, the paper's result, the result of these trials, and the caveat."""
     console.print()
-    console.print(Text(HYPOTHESES_TITLE, style="bold"))
+    console.print(Text(CLAIMS_TITLE, style="bold"))
     console.print()
     console.print(_claims(results) if results else Text(NO_CLAIMS))
     if results:
@@ -76,7 +76,7 @@ def print_claims(console: Console, results: Sequence[ClaimResult]) -> None:
         console.print(Text(UNADJUSTED_CLAIMS_NOTE, style="dim"))
 
 
-def facts(result: ClaimResult) -> Iterator[tuple[str, str]]:
+def claim_details(result: ClaimResult) -> Iterator[tuple[str, str]]:
     """Yield the details of a claim as label and sentences; empty ones are left out."""
     for label, sentence in (("Paper", result.paper), ("Here", result.here), ("Caveat", result.caveat)):
         if sentence:
@@ -233,6 +233,6 @@ def _claims(results: Sequence[ClaimResult]) -> Table:
         if number:
             claims.add_row()
         claims.add_row(Text(result.status, style=STATUS_STYLES[result.status]), _text(result.claim, "bold"))
-        for label, sentence in facts(result):
+        for label, sentence in claim_details(result):
             claims.add_row("", Text.assemble((f"{label}: ", "dim"), terminal_text(sentence)))
     return claims

@@ -33,7 +33,7 @@ def print_comparisons(
         if full:
             print_details(console, comparison)
         if hypotheses:
-            print_claims(console, comparison.hypotheses)
+            print_claims(console, comparison.claims)
 
 
 def _report(comparison: Comparison, reported: Collection[str]) -> str:

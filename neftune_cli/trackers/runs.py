@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from neftune_cli.analysis.compared_evidence import compare_sweep
+from neftune_cli.analysis.comparison import compare_sweep
 from neftune_cli.config.run_settings import Tracking
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.records import CurvePoint, scores_of

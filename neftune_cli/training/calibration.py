@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from statistics import median
 
@@ -12,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from neftune_cli.config.spec import ResolvedEvaluation, TrialSpec
 from neftune_cli.data.batches import MOST_PROMPTS, padded_tokens, tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.evaluation.decoding import decoded_together, is_preallocated
+from neftune_cli.evaluation.decoding import decoding_batches, is_preallocated
 from neftune_cli.evaluation.generation import response_limits, scored_responses, with_prompt
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 from neftune_cli.evaluation.losses import example_losses
@@ -47,7 +48,7 @@ MIN_ROWS = 4
 
 
 def calibrate(
-    loaded: LoadedModel, prepared: PreparedData, trial: TrialSpec, seconds: float = CALIBRATION_SECONDS
+    loaded: LoadedModel, prepared: PreparedData, spec: TrialSpec, seconds: float = CALIBRATION_SECONDS
 ) -> Calibration:
     """Measure how long the parts of a trial take; the model is modified.
 
@@ -61,7 +62,7 @@ def calibrate(
     Args:
         loaded: the model.
         prepared: the data.
-        trial: the trial.
+        spec: the trial.
         seconds: time limit.
 
     Raises:
@@ -73,21 +74,21 @@ def calibrate(
     place(loaded.model, prepared.device)
     first = _time_first_passes(loaded.model, prepared, clock, seconds)
     limit = TimeLimit(begin + TRAINING_SHARE * seconds, PASSES_PER_STEP * first.per_token)
-    model, training = time_training(loaded, prepared, trial, clock, limit)
+    model, training = time_training(loaded, prepared, spec, clock, limit)
     left = _TimeLeft(clock, begin + seconds, training.per_token / PASSES_PER_STEP, first.shortest)
     losses = _time_losses(model, prepared, left)
     left = replace(left, per_token=losses.per_token)
     if training.uncertainty == EXTRAPOLATED:  # the losses are measured on more tokens than the first passes
         training = replace(training, per_token=PASSES_PER_STEP * losses.per_token)
-    responses = _time_responses(model, loaded.tokenizer, prepared, trial.evaluation, left)
+    responses = _time_responses(model, loaded.tokenizer, prepared, spec.evaluation, left)
     measured = _lengths((*prepared.probe, *prepared.held_out))
     return Calibration(
-        recipe=recipe_key(trial.train),
+        recipe=recipe_key(spec.train),
         setup=training.setup,
         step=training.per_token * training.padded_per_epoch / training.steps_per_epoch,
         measurement=losses.per_token * padded_tokens(measured, tokens_at_once(prepared.device)),
-        responses=responses.estimate(prepared, model, trial.evaluation, as_references=True),
-        longest_responses=responses.estimate(prepared, model, trial.evaluation, as_references=False),
+        responses=responses.estimate(prepared, model, spec.evaluation, as_references=True),
+        longest_responses=responses.estimate(prepared, model, spec.evaluation, as_references=False),
         steps_per_epoch=training.steps_per_epoch,
         tokens_per_epoch=training.tokens_per_epoch,
         peak_memory=peak_memory_bytes(prepared.device) if training.shows_peak_memory else None,
@@ -102,7 +103,7 @@ class _FirstPasses:
 
     shortest: float
     per_token: float
-    """Of the pass with the lowest value, usually the largest one."""
+    """Seconds per token of the pass with the fewest of them, usually the largest pass."""
 
 
 def _time_first_passes(model: LanguageModel, prepared: PreparedData, clock: Clock, limit: float) -> _FirstPasses:
@@ -182,6 +183,10 @@ def _length(example: TokenizedExample) -> int:
     return len(example.input_ids)
 
 
+def _prompt_lengths(examples: Sequence[TokenizedExample]) -> list[int]:
+    return [one.prompt_length for one in examples]
+
+
 def _lengths(examples: Sequence[TokenizedExample]) -> list[int]:
     return [_length(one) for one in examples]
 
@@ -209,15 +214,16 @@ class _ResponseTime:
         every row until then.
         """
         prompts = with_prompt([*prepared.held_out, *prepared.probe[:PROBE_PROMPTS]])
-        lengths = [one.prompt_length for one in prompts]
+        lengths = _prompt_lengths(prompts)
         limits = response_limits(model, prompts, evaluation.max_new_tokens)
         references = [len(one.input_ids) - one.prompt_length for one in prompts]
         steps = [min(pair) for pair in zip(limits, references, strict=True)] if as_references else limits
-        rows_leave = _is_preallocated(model, evaluation)
+        preallocated = _is_preallocated(model, evaluation)
         total = self.per_score * len(prompts)
-        for batch in decoded_together(model, lengths, limits, preallocated=rows_leave):
+        for batch in decoding_batches(model, lengths, limits, preallocated=preallocated):
             further = [steps[index] - 1 for index in batch]  # the prompt yields the first token
-            passes = sum(further) if rows_leave else len(further) * max(further)
+            # a preallocated cache is computed without the rows that have finished
+            passes = sum(further) if preallocated else len(further) * max(further)
             total += self.per_prompt_token * _prompt_tokens([lengths[at] for at in batch], model, evaluation)
             total += self.per_step * max(further) + self.per_row * passes
         return total
@@ -228,9 +234,9 @@ def _is_preallocated(model: LanguageModel, evaluation: ResolvedEvaluation) -> bo
 
 
 def _prompt_tokens(lengths: Sequence[int], model: LanguageModel, evaluation: ResolvedEvaluation) -> int:
-    """Return the tokens of prompts that are decoded together; transformers pads all of them to the longest."""
-    in_parts = _is_preallocated(model, evaluation)
-    return padded_tokens(lengths, tokens_at_once(model.device.type) if in_parts else math.inf)
+    """Return the tokens of prompts that are decoded together; transformers pads all of them to the longest prompt."""
+    at_once = tokens_at_once(model.device.type) if _is_preallocated(model, evaluation) else math.inf
+    return padded_tokens(lengths, at_once)
 
 
 def _time_responses(
@@ -244,49 +250,68 @@ def _time_responses(
     prompts = with_prompt(prepared.held_out) or with_prompt(prepared.probe[:PROBE_PROMPTS])
     if not prompts:
         return _ResponseTime()
-    rows = left.rows(MOST_PROMPTS, [one.prompt_length for one in prompts], times=1)
+    rows = left.rows(MOST_PROMPTS, _prompt_lengths(prompts), times=1)
     batch = _decoded_at_once(model, _around_median(prompts, rows, lambda one: one.prompt_length), evaluation)
     few = batch[: max(1, len(batch) // 4)]
-    new_tokens = min(evaluation.max_new_tokens, 1 + NEW_TOKENS)
-    tokens = sum(_prompt_tokens([one.prompt_length for one in some], model, evaluation) for some in (batch, few))
-    in_steps = new_tokens * (len(batch) + len(few))
-    if not left.suffices_for(batch[0].prompt_length + tokens + in_steps, 3 * new_tokens):
+    short = evaluation.model_copy(update={"max_new_tokens": min(evaluation.max_new_tokens, 1 + NEW_TOKENS)})
+    tokens = sum(_prompt_tokens(_prompt_lengths(some), model, evaluation) for some in (batch, few))
+    in_steps = short.max_new_tokens * (len(batch) + len(few))
+    if not left.suffices_for(batch[0].prompt_length + tokens + in_steps, 3 * short.max_new_tokens):
         return _ResponseTime(left.per_token, left.short_pass, left.per_token, uncertainty=EXTRAPOLATED)
+    timed = partial(_time_generation, model, tokenizer, short, left.clock)
+    timed(batch[:1])  # warm-up
+    return _response_time(timed(batch), timed(few))
 
-    def generated(examples: Sequence[TokenizedExample]) -> tuple[float, list[float], float]:
-        """Return the seconds of the prompts, those of each further token of all rows, and those of scoring."""
-        with forward_calls(causal_model(model), left.clock) as calls:
-            scored_responses(
-                model,
-                tokenizer,
-                examples,
-                max_new_tokens=new_tokens,
-                repetition_penalty=evaluation.repetition_penalty,
-                preallocated=evaluation.decoding == "preallocated",
-            )
-        end = left.clock()
-        first_step = next((at for at, one in enumerate(calls) if at and one.length == 1), len(calls))
-        begins = [one.begin for one in calls[first_step:]]
-        if not begins:  # one token for each prompt
-            return end - calls[0].begin, [], 0.0
-        steps = [after - before for before, after in pairwise(begins)]
-        last = median(steps or [0.0])
-        return begins[0] - calls[0].begin, steps, end - begins[-1] - last
 
-    generated(batch[:1])
-    prefill, steps, scoring = generated(batch)
-    few_prefill, few_steps, _ = generated(few)
-    step, few_step = median(steps or [prefill]), median(few_steps or [few_prefill])
-    per_row = max(0.0, (step - few_step) / max(1, len(batch) - len(few)))
+@dataclass(frozen=True)
+class _GenerationTime:
+    """Durations of generating and scoring the responses of one batch, in seconds."""
+
+    rows: int
+    prompt_tokens: int
+    """Tokens of the prompts, padding included."""
+    prefill: float
+    """Of the prompts, with the first token of each response."""
+    steps: Sequence[float]
+    """Of each further token of all rows; empty with one token for each prompt."""
+    scoring: float
+
+    @property
+    def step(self) -> float:
+        """Return the median duration of a further token; that of the prompts if there is none."""
+        return median(self.steps or [self.prefill])
+
+
+def _time_generation(
+    model: LanguageModel,
+    tokenizer: PreTrainedTokenizerBase,
+    evaluation: ResolvedEvaluation,
+    clock: Clock,
+    batch: Sequence[TokenizedExample],
+) -> _GenerationTime:
+    """Generate and score the responses to a batch of prompts, and return the durations."""
+    with forward_calls(causal_model(model), clock) as calls:
+        scored_responses(model, tokenizer, batch, evaluation)
+    end = clock()
+    timed = partial(_GenerationTime, len(batch), _prompt_tokens(_prompt_lengths(batch), model, evaluation))
+    first_step = next((at for at, one in enumerate(calls) if at and one.length == 1), len(calls))
+    begins = [one.begin for one in calls[first_step:]]
+    if not begins:
+        return timed(end - calls[0].begin, [], 0.0)
+    steps = [after - before for before, after in pairwise(begins)]
+    last = median(steps or [0.0])
+    return timed(begins[0] - calls[0].begin, steps, end - begins[-1] - last)
+
+
+def _response_time(batch: _GenerationTime, few: _GenerationTime) -> _ResponseTime:
+    """Divide the duration of a step into the part of each row and the rest, from batches of two sizes."""
+    per_row = max(0.0, (batch.step - few.step) / max(1, batch.rows - few.rows))
     return _ResponseTime(
         # the smaller of two measurements, since disturbances only add time
-        per_prompt_token=min(
-            seconds / _prompt_tokens([one.prompt_length for one in some], model, evaluation)
-            for seconds, some in ((prefill, batch), (few_prefill, few))
-        ),
-        per_step=max(0.0, step - per_row * len(batch)),
+        per_prompt_token=min(one.prefill / one.prompt_tokens for one in (batch, few)),
+        per_step=max(0.0, batch.step - per_row * batch.rows),
         per_row=per_row,
-        per_score=max(0.0, scoring) / len(batch),
+        per_score=max(0.0, batch.scoring) / batch.rows,
     )
 
 
@@ -294,8 +319,8 @@ def _decoded_at_once(
     model: LanguageModel, prompts: Sequence[TokenizedExample], evaluation: ResolvedEvaluation
 ) -> list[TokenizedExample]:
     """Return the largest batch of these prompts that are decoded together in a trial."""
-    lengths, limits = [one.prompt_length for one in prompts], response_limits(model, prompts, evaluation.max_new_tokens)
-    batches = decoded_together(model, lengths, limits, preallocated=_is_preallocated(model, evaluation))
+    lengths, limits = _prompt_lengths(prompts), response_limits(model, prompts, evaluation.max_new_tokens)
+    batches = decoding_batches(model, lengths, limits, preallocated=_is_preallocated(model, evaluation))
     return [prompts[index] for index in max(batches, key=len)]
 
 

@@ -82,14 +82,14 @@ class CheckpointCallback(TrainerCallback):
         state = snapshot.state
         try:
             trained = Attestation.model_validate(state["attestation"]) if "attestation" in state else None
-            unfinished = None if trained else (state["noise"], state["epoch_generators"] or state["generators"])
+            unfinished = None if trained else (state["noise"], _generators_of_epoch(state))
             self.curve.restore(state["curve"])
         except (KeyError, ValueError) as error:
-            raise UnreadableCheckpoint(f"A checkpoint has the format of another version ({error}).") from error
+            raise _other_version(error) from error
         self.attestation = trained
         if unfinished is not None:
-            measurements, self._resumed_generators = unfinished
-            self.noise.resume_measurements(measurements)
+            totals, self._resumed_generators = unfinished
+            self.noise.resume_totals(totals)
 
     def write_trained(self, attestation: Attestation) -> None:
         """Write a checkpoint of a finished training, unless there is one; a resumed trial only generates responses."""
@@ -140,7 +140,7 @@ class CheckpointCallback(TrainerCallback):
 
     def _end_step(self, step: int, epoch_generators: dict[str, Any] | None) -> None:
         if self._can_write and (self._stop.requested or self._is_due(step)):
-            curve, noise = self.curve.state(), self.noise.measurements()
+            curve, noise = self.curve.state(), self.noise.totals()
             self._write(self.trainer.snapshot(curve=curve, noise=noise, epoch_generators=epoch_generators))
         self._stop.raise_if_requested()
 
@@ -180,15 +180,28 @@ class RankCallback(TrainerCallback):
         if "attestation" in state:
             return
         try:
-            self._generators = state["epoch_generators"] or state["generators"]
+            self._generators = _generators_of_epoch(state)
         except KeyError as error:
-            raise UnreadableCheckpoint(f"A checkpoint has the format of another version ({error}).") from error
+            raise _other_version(error) from error
 
     def on_epoch_begin(self, *_: Any, **__: Any) -> None:
         """Restore the states once."""
         if self._generators is not None:
             restore_generators(self._generators)
             self._generators = None
+
+
+def _generators_of_epoch(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the generator states at the start of the epoch in which training resumes.
+
+    A checkpoint at the end of an epoch has none of them. The next epoch starts with the states of the checkpoint.
+    """
+    generators: dict[str, Any] = state["epoch_generators"] or state["generators"]
+    return generators
+
+
+def _other_version(error: Exception) -> UnreadableCheckpoint:
+    return UnreadableCheckpoint(f"A checkpoint has the format of another version ({error}).")
 
 
 class ResumableTrainer(MicroBatchTrainer):

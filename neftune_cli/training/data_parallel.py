@@ -68,7 +68,7 @@ def data_parallel(processes: int, job: Mapping[str, Any], log: Path) -> Iterator
 
     Args:
         processes: number of processes; with 1, nothing is done.
-        job: request for `neftune_cli.sweeps.rank`, plain JSON values.
+        job: what the other ranks train, as `neftune_cli.sweeps.rank` reads it: plain JSON values.
         log: file that receives the output of the other ranks.
 
     Raises:
@@ -79,15 +79,36 @@ def data_parallel(processes: int, job: Mapping[str, Any], log: Path) -> Iterator
         return
     import torch
 
-    threads = torch.get_num_threads()
-    share = max(1, threads // processes)
+    threads = max(1, torch.get_num_threads() // processes)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    more = {**address, "OMP_NUM_THREADS": str(share)}
-    others = [_started(rank, processes, more, job, log) for rank in range(1, processes)]
+    of_others = {**address, "OMP_NUM_THREADS": str(threads)}
+    with _as_rank_0(processes, address, threads), _other_ranks(processes, of_others, job, log):
+        yield
+
+
+@contextmanager
+def _as_rank_0(processes: int, address: Mapping[str, str], threads: int) -> Iterator[None]:
+    """Give this process the variables of rank 0 and its share of the threads; restore both at the end."""
+    import torch
+
+    threads_before = torch.get_num_threads()
     before = {name: os.environ.get(name) for name in _VARIABLES}
     os.environ.update(_rank_variables(0, processes, address))
-    torch.set_num_threads(share)
+    torch.set_num_threads(threads)
     reset_state()
+    try:
+        yield
+    finally:
+        end_group()
+        torch.set_num_threads(threads_before)
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+@contextmanager
+def _other_ranks(processes: int, variables: Mapping[str, str], job: Mapping[str, Any], log: Path) -> Iterator[None]:
+    """Start the other ranks, wait for them at the end of the block, and end them if it fails."""
+    others = [_started(rank, processes, variables, job, log) for rank in range(1, processes)]
     try:
         yield
         _wait(others)
@@ -101,10 +122,6 @@ def data_parallel(processes: int, job: Mapping[str, Any], log: Path) -> Iterator
             one.wait()
             assert one.stdin is not None
             one.stdin.close()
-        end_group()
-        torch.set_num_threads(threads)
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
 def reset_state() -> None:

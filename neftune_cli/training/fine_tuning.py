@@ -92,7 +92,7 @@ def fine_tune(
 
 
 def _job(trial: Trial, folder: LeasedTrial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
-    """Return the request for the other processes of a trial."""
+    """Return the job of the other ranks: the trial, its folder, and the number of halvings and of processes."""
     return {
         "spec": trial.spec.model_dump(mode="json", by_alias=True),
         "folder": str(folder.folder.path.absolute()),

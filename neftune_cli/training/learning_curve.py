@@ -129,7 +129,8 @@ class LearningCurveCallback(TrainerCallback):
             raise TrialError(f"A noise-off loss is not finite after step {state.global_step}. Lower --learning-rate.")
         self.example_losses += losses
         in_subset = self._in_subset(losses)
-        if len(losses) > len(in_subset):  # before the subset, whose losses form the curve
+        # The last point of an epoch is drawn. It is that of the subset, whose points of all epochs are comparable.
+        if len(losses) > len(in_subset):
             self._add_losses(state, losses)
         self._add_losses(state, in_subset)
         sys.audit("neftune.epoch-measured", epoch)

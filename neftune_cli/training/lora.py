@@ -20,10 +20,10 @@ def lora_config(model: nn.Module, rank: int) -> "LoraConfig":
     return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", exclude_modules=_routers(model) or None)
 
 
-def complete_adapters(model: object) -> None:
-    """Give the adapters of a model, if it has any, what PEFT needs to load them from another folder.
+def name_task_and_base(model: object) -> None:
+    """Write the task and the absolute path of a local base model into the configuration of a model's adapters, if any.
 
-    That is the task, and the absolute path of a base model that was named by a relative one.
+    PEFT needs both to load the adapters from another folder.
     """
     for config in getattr(model, "peft_config", {}).values():
         config.task_type = "CAUSAL_LM"
@@ -42,6 +42,7 @@ def _routers(model: nn.Module) -> list[str]:
 
 def frozen_experts_notes(model: nn.Module) -> Iterator[str]:
     """Yield a note if a large share of the parameters belongs to experts that are not stored as linear layers."""
+    # The experts of a layer are one tensor: (experts, in, out). Convolutions, also with three dimensions, are small.
     experts = sum(weight.numel() for weight in model.parameters() if weight.dim() == 3)
     share = experts / sum(weight.numel() for weight in model.parameters())
     if share >= LARGE_SHARE:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.data.examples import Example, InstructionData, TokenizedExample, TokenizedExamples
 from neftune_cli.data.hash_split import probe_notes
-from neftune_cli.data.rows import Sifted
+from neftune_cli.data.rows import BadRowCount
 from neftune_cli.data.tokenization import length_notes, require_examples, tokenize_parts
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.sources import ModelSource
@@ -75,7 +75,7 @@ def prepare_data(
 
 
 def _tokenized(
-    parts: Mapping[str, tuple[tuple[Example, ...], int]], loaded: "LoadedModel", spec: TrialSpec, rows: Sifted
+    parts: Mapping[str, tuple[tuple[Example, ...], int]], loaded: "LoadedModel", spec: TrialSpec, rows: BadRowCount
 ) -> list[TokenizedExamples]:
     """Return the tokenized examples of each part, which has a name and a maximum length.
 
@@ -92,7 +92,9 @@ def _tokenized(
 
 def check_context(tokenized: TokenizedExamples, name: str, loaded: "LoadedModel") -> None:
     """Raise a UsageError if an example is longer than the context of the model `name`."""
-    context = getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None)
+    from neftune_cli.evaluation.language_model import context_length
+
+    context = context_length(loaded.model)
     longest = max(len(example.input_ids) for example in tokenized.examples)
     if context and longest > context:
         what = f"The longest example has {longest} tokens, but the context of {name} is {context} tokens."

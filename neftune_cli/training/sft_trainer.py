@@ -155,15 +155,28 @@ def sft_config(
     """
     from trl.trainer.sft_config import SFTConfig
 
-    packing = bool(train.sft.get("packing"))
-    at_once, accumulated = divided_batch(*halved_batch(train, halvings), processes)
-    together = {"ddp_timeout": TIMEOUT_SECONDS, **({"ddp_backend": "gloo"} if device == "cpu" else {})}
     fixed = {
+        **_fixed_values(train, seed=seed, device=device),
+        **_batch_values(train, halvings, processes, device),
         "output_dir": str(work),
+    }
+    defaults = {
+        "bf16": _in_bfloat16(train, device) and not train.sft.get("fp16"),
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": device == "cuda",
+    }
+    config = SFTConfig(**{**defaults, **_sft_values(train), **fixed})
+    if config.n_gpu > 1:  # otherwise Trainer multiplies the batch size by the number of GPUs
+        config._n_gpu = 1
+    return config
+
+
+def _fixed_values(train: TrainSpec, *, seed: int, device: str) -> dict[str, Any]:
+    """Return the fields that the recipe cannot set, apart from those of `_batch_values`."""
+    packing = bool(train.sft.get("packing"))
+    return {
         "num_train_epochs": train.epochs,
         "max_steps": train.max_steps or -1,
-        "per_device_train_batch_size": at_once,
-        "gradient_accumulation_steps": accumulated,
         "learning_rate": train.learning_rate,
         "seed": seed,
         "data_seed": seed,
@@ -176,17 +189,16 @@ def sft_config(
         "disable_tqdm": True,
         "max_length": train.max_length if packing else None,
         "dataset_kwargs": None if packing else {"skip_prepare_dataset": True},
-        **(together if processes > 1 else {}),
     }
-    defaults = {
-        "bf16": _in_bfloat16(train, device) and not train.sft.get("fp16"),
-        "gradient_checkpointing": False,
-        "dataloader_pin_memory": device == "cuda",
-    }
-    config = SFTConfig(**{**defaults, **_sft_values(train), **fixed})
-    if config.n_gpu > 1:  # otherwise Trainer multiplies the batch size by the number of GPUs
-        config._n_gpu = 1
-    return config
+
+
+def _batch_values(train: TrainSpec, halvings: int, processes: int, device: str) -> dict[str, Any]:
+    """Return the fields that divide the examples of a step into batches and among processes."""
+    at_once, accumulated = divided_batch(*halved_batch(train, halvings), processes)
+    batch = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": accumulated}
+    if processes == 1:
+        return batch
+    return {**batch, "ddp_timeout": TIMEOUT_SECONDS, **({"ddp_backend": "gloo"} if device == "cpu" else {})}
 
 
 def _in_bfloat16(train: TrainSpec, device: str) -> bool:

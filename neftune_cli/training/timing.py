@@ -74,7 +74,7 @@ class TimeLimit:
 
     def check(self, calls: Sequence[ForwardCall], call: ForwardCall) -> None:
         """Raise `OutOfTime` if a pass of this size would end too late, at the rate of the earlier calls."""
-        rate = _seconds_per_token_of((*calls, call)) if calls else self.per_token
+        rate = _per_token_of_passes((*calls, call)) if calls else self.per_token
         if call.begin + rate * call.tokens > self.end:
             raise OutOfTime
 
@@ -106,7 +106,7 @@ def forward_calls(model: nn.Module, clock: Clock, limit: TimeLimit | None = None
         handle.remove()
 
 
-def _seconds_per_token_of(calls: Sequence[ForwardCall]) -> float:
+def _per_token_of_passes(calls: Sequence[ForwardCall]) -> float:
     """Return the seconds per token from the begin of the first call to that of the last."""
     return (calls[-1].begin - calls[0].begin) / sum(one.tokens for one in calls[:-1])
 
@@ -158,7 +158,7 @@ def time_training(
             started = clock()
             with suppress(OutOfTime):
                 trainer.train()
-    per_token, uncertainty = _rate(stopwatch, calls, limit)
+    per_token, uncertainty = _seconds_per_token(stopwatch, calls, limit)
     return cast(LanguageModel, unwrapped(cast(nn.Module, trainer.model))), TrainingTime(
         setup=built - begin + stopwatch.begins[0] - started,
         per_token=per_token,
@@ -178,19 +178,19 @@ def _trainer(
     return build_trainer(loaded.model, loaded.tokenizer, prepared.train, config, train=spec.train, callbacks=callbacks)
 
 
-def _rate(stopwatch: "_Stopwatch", calls: Sequence[ForwardCall], limit: TimeLimit) -> tuple[float, float]:
+def _seconds_per_token(stopwatch: "_Stopwatch", calls: Sequence[ForwardCall], limit: TimeLimit) -> tuple[float, float]:
     """Return the seconds per token, and their uncertainty.
 
     They come from the finished steps; without two of them, from the passes; and without a pass, from the expectation.
     """
     if len(stopwatch.ends) >= WARM_UP_STEPS:
-        return _seconds_per_token(stopwatch, calls), FULLY_MEASURED
+        return _per_token_of_steps(stopwatch, calls), FULLY_MEASURED
     if len(calls) > 1:
-        return _seconds_per_token_of(calls), PARTLY_MEASURED
+        return _per_token_of_passes(calls), PARTLY_MEASURED
     return limit.per_token, EXTRAPOLATED
 
 
-def _seconds_per_token(stopwatch: "_Stopwatch", calls: Sequence[ForwardCall]) -> float:
+def _per_token_of_steps(stopwatch: "_Stopwatch", calls: Sequence[ForwardCall]) -> float:
     """Return the median over the timed steps, or over the last warm-up step if there was no time for more."""
     spans = list(pairwise(stopwatch.ends))
     return median(
@@ -252,6 +252,7 @@ class _LongestFirst:
         yield from self._batches
 
     def __getattr__(self, name: str) -> Any:
+        # the trainer reads further attributes of its data loader, such as its batch size
         return getattr(self._batches, name)
 
 

@@ -23,7 +23,7 @@ from neftune_cli.training.model_settings import attributes_restored, trainer_set
 TOLERANCE = 0.02
 """Tolerance relative to the largest log-probability or logit, far above the rounding errors of bfloat16."""
 LARGE_LOGIT = 100.0
-"""Size of the logits in the comparison of losses. A limit of the logits, such as 30, has no effect on small ones."""
+"""Size of the logits in the comparison of losses, so that softcapping, for example at 30, has an effect on them."""
 ANOTHER = "Use a model of another architecture, such as Llama, Qwen or GPT-2."
 
 
@@ -42,13 +42,13 @@ def check_trainable(loaded: LoadedModel, name: str, lora_rank: int | None) -> No
         _check_padding(base, name)
     with _silent(), _unchanged(base), torch.random.fork_rng(devices=[]), torch.enable_grad():
         factor = _power_of_two(LARGE_LOGIT / _own_logits(base, batch).abs().max().item())
-        with _head_times(factor, base):
+        with _head_multiplied_by(factor, base):
             expected = _own_log_probabilities(base, batch)
         model = _with_adapters(base, lora_rank, what) if lora_rank else base
         with _explained(f"{what}: TRL's trainer fails for its architecture"):
             name_number_of_experts(base)
             _add_trl_loss(base)
-            with _head_times(factor, base), evaluation_mode(cast(nn.Module, model)):
+            with _head_multiplied_by(factor, base), evaluation_mode(cast(nn.Module, model)):
                 found = _trl_output(model, base, batch).log_probs
             cast(nn.Module, model).train()
             loss = _trl_output(model, base, batch).loss
@@ -95,7 +95,7 @@ def _power_of_two(number: float) -> float:
 
 
 @contextmanager
-def _head_times(factor: float, model: PreTrainedModel) -> Iterator[None]:
+def _head_multiplied_by(factor: float, model: PreTrainedModel) -> Iterator[None]:
     """Multiply the weight of the language modeling head by a power of two; restore it at the end."""
     weight = cast(nn.Linear, model.get_output_embeddings()).weight.data
     weight.mul_(factor)

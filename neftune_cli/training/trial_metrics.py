@@ -110,14 +110,7 @@ def measure_responses(
         TrialError: a prompt leaves no room for a response in the model's context.
     """
     held_out, probe = with_prompt(prepared.held_out), with_prompt(prepared.probe[:PROBE_PROMPTS])
-    generations = scored_responses(
-        model,
-        tokenizer,
-        [*held_out, *probe],
-        max_new_tokens=evaluation.max_new_tokens,
-        repetition_penalty=evaluation.repetition_penalty,
-        preallocated=evaluation.decoding == "preallocated",
-    )
+    generations = scored_responses(model, tokenizer, [*held_out, *probe], evaluation)
     to_held_out, to_probe = generations[: len(held_out)], generations[len(held_out) :]
     return MeasuredResponses(
         held_out=response_scores(to_held_out),

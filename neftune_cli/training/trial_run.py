@@ -12,7 +12,7 @@ from neftune_cli.models.loading import LoadedModel, place
 from neftune_cli.records import CurvePoint, ExampleLoss, Phase, TrialRecord
 from neftune_cli.store import TASK_DOCUMENTS_FILE, TASK_SCORES_FILE, LeasedTrial, TrialFolder
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
-from neftune_cli.training.lora import complete_adapters
+from neftune_cli.training.lora import name_task_and_base
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import halved_batch
 from neftune_cli.training.stop_request import StopRequest
@@ -69,7 +69,13 @@ def run_trial(
     task_files = _evaluated(outcome, loaded, output, tasks, stop) if tasks else {}
     if settings.keep_model and not trial.is_base:
         _save(outcome.model, loaded, folder)
-    record = TrialRecord(
+    record = _record(trial, prepared, outcome, responses)
+    output.finish(record, outcome.losses, responses.generations, task_files)
+    return record
+
+
+def _record(trial: Trial, prepared: PreparedData, outcome: FineTuned, responses: MeasuredResponses) -> TrialRecord:
+    return TrialRecord(
         trial=trial.id,
         arm=trial.arm,
         alpha=trial.alpha,
@@ -87,8 +93,6 @@ def run_trial(
             *_memory_notes(trial, outcome.halvings),
         ),
     )
-    output.finish(record, outcome.losses, responses.generations, task_files)
-    return record
 
 
 def _copied(earlier: TrialFolder, output: TrialOutput) -> TrialRecord:
@@ -182,7 +186,7 @@ def _memory_notes(trial: Trial, halvings: int) -> Iterator[str]:
 
 def _save(model: LanguageModel, loaded: LoadedModel, folder: LeasedTrial) -> None:
     """Save the model (with LoRA: the adapter only) and its tokenizer as safetensors."""
-    complete_adapters(model)
+    name_task_and_base(model)
     with folder.new_model() as path:
         model.save_pretrained(str(path))
         loaded.tokenizer.save_pretrained(path)

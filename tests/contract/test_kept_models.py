@@ -13,7 +13,7 @@ import pytest
 
 from neftune_cli.models.sources import find_model
 from neftune_cli.store import SweepFolder
-from neftune_cli.training.lora import complete_adapters
+from neftune_cli.training.lora import name_task_and_base
 from tests.command_line import Neftune
 
 SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "8")
@@ -68,7 +68,7 @@ def test_an_adapter_of_a_relative_base_model_can_be_loaded_from_another_folder(
     (tmp_path / "base").mkdir()
     monkeypatch.chdir(tmp_path)
     local, hub = (SimpleNamespace(base_model_name_or_path=name, task_type=None) for name in ("./base", "ada/base"))
-    complete_adapters(SimpleNamespace(peft_config={"default": local, "other": hub}))
+    name_task_and_base(SimpleNamespace(peft_config={"default": local, "other": hub}))
     assert (local.base_model_name_or_path, hub.base_model_name_or_path) == (str(tmp_path / "base"), "ada/base")
     assert local.task_type == hub.task_type == "CAUSAL_LM"
 

@@ -377,7 +377,7 @@ def test_controls_are_not_part_of_best_arm_claims_and_checks_of_learning() -> No
     comparison = _looked_at([0.3, -0.2, 0.1, 0.1, 0.2])
 
     assert comparison.best is None  # only one arm is left
-    assert "control" not in str([claim.here for claim in comparison.hypotheses])
+    assert "control" not in str([claim.here for claim in comparison.claims])
     assert comparison.learning.problems == ()
     assert [arm.name for arm in comparison.studied] == ["alpha=5"]
 

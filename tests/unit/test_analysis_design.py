@@ -40,7 +40,7 @@ def design(arms: TrialsByArm, plan: AnalysisPlan | None = None, *, about_noise: 
 
 def assessed(of: Design, margin: float = MARGIN) -> MetricAssessment:
     """Return the assessments at the looks that were taken until each arm was decided."""
-    return of.assess(LOSS, margin, of.taken(LOSS, margin))
+    return of.assess(LOSS, margin, of.looks_taken(LOSS, margin))
 
 
 def p_of(differences: ArrayLike) -> float:
@@ -61,7 +61,7 @@ def test_fixed_design_has_one_look_at_all_seeds() -> None:
 def test_arm_stops_at_the_look_at_which_it_is_decided() -> None:
     of = design(trials({5: [*CLEAR, 5.0, 5.0], 10: [*UNCLEAR, 0.1, -0.3]}), TWO_LOOKS)
 
-    assert of.taken(LOSS, MARGIN) == {"alpha=5": 1, "alpha=10": 2}
+    assert of.looks_taken(LOSS, MARGIN) == {"alpha=5": 1, "alpha=10": 2}
     found = assessed(of).arms
     assert (found["alpha=5"].verdict, found["alpha=5"].looks, found["alpha=5"].comparison.seeds) == ("better", 1, 3)
     assert found["alpha=5"].comparison.difference == pytest.approx(-0.1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from neftune_cli.analysis.compared_evidence import compare_sweep
+from neftune_cli.analysis.comparison import compare_sweep
 from neftune_cli.commands.execution import ExecutablePlan
 from neftune_cli.commands.request import plan_sweep
 from neftune_cli.commands.until_decided import check_pause, run_looks

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from neftune_cli.config.spec import InputSpec
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
 from neftune_cli.data.formats import example
-from neftune_cli.data.rows import NO_ROWS, BadRow
+from neftune_cli.data.rows import NO_BAD_ROWS, BadRow
 from neftune_cli.data.tokenization import tokenize, tokenize_parts
 from neftune_cli.errors import UsageError
 from tests.unit.test_data_tokenization import ASK, OPEN, TURNS, example_of, parts_of, tokenizer_with
@@ -188,7 +188,7 @@ def test_bad_rows_of_reading_and_of_rendering_have_one_limit() -> None:
         for content, numbers in (("good", 93), ("bad", 3))
     )
     unread = tuple(BadRow(f"mine.jsonl, line {number}", "no text.", "Add it.", "no text.") for number in range(1, 5))
-    rows = replace(NO_ROWS, total=100, bad=4, bad_rows=unread)
+    rows = replace(NO_BAD_ROWS, total=100, bad=4, bad_rows=unread)
     inputs = InputSpec(dataset="mine.jsonl", skip_bad_rows=True, max_bad_share=0.07)
     parts = [(good + bad, 500)]
     (result,) = tokenize_parts(parts, tokenizer_with(BAD), inputs=inputs, rows=rows)

@@ -1,7 +1,6 @@
 """Scores of generated responses, for models with a fixed next word, compared with scores computed by hand."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.trial_metrics import MeasuredResponses, measure_responses
 
 WORDS = ["<unk>", "<end>", "<user>", "capital", "of", "Italy", "is", "Rome", "Paris", "lies", "there"]
-GENERATION: dict[str, Any] = {"max_new_tokens": 6, "repetition_penalty": 1.0}
+EVALUATION = ResolvedEvaluation(max_length=32, max_new_tokens=6, repetition_penalty=1.0)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -64,7 +63,7 @@ PROMPTED = [
 
 
 def test_generations_are_in_input_order_with_prompt_reference_and_scores() -> None:
-    first, second = scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, **GENERATION)
+    first, second = scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, EVALUATION)
     assert first.model_dump() == {
         "split": "held-out",
         "example": "first",
@@ -84,7 +83,7 @@ def test_generations_are_in_input_order_with_prompt_reference_and_scores() -> No
 
 
 def test_metrics_of_responses_equal_values_computed_by_hand() -> None:
-    metrics = response_scores(scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, **GENERATION))
+    metrics = response_scores(scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, EVALUATION))
     assert metrics.exact_match == 0.5
     assert metrics.rouge_l == pytest.approx((1 + 0.5) / 2)
     assert metrics.response_chars == (len("is Rome") + len("lies there lies there lies there")) / 2
@@ -94,21 +93,21 @@ def test_metrics_of_responses_equal_values_computed_by_hand() -> None:
 
 
 def test_repetition_is_undefined_if_all_responses_are_shorter_than_a_chunk() -> None:
-    metrics = response_scores(scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, **GENERATION))
+    metrics = response_scores(scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, EVALUATION))
     assert metrics.repetition_2gram is None
     assert metrics.log_diversity is None
 
 
 def test_repetition_of_responses_longer_than_a_chunk() -> None:
     metrics = response_scores(
-        scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, **{**GENERATION, "max_new_tokens": 10})
+        scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED, EVALUATION.model_copy(update={"max_new_tokens": 10}))
     )
     # ten words, "lies there" five times: nine 2-grams, two of them unique
     assert metrics.repetition_2gram == pytest.approx(100 * (1 - 2 / 9))
 
 
 def test_metrics_are_none_if_all_examples_are_plain_texts() -> None:
-    generations = scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED[1:2], **GENERATION)
+    generations = scored_responses(chain(*BIGRAMS), tokenizer(), PROMPTED[1:2], EVALUATION)
     metrics = response_scores(generations)
     assert generations == []
     assert metrics.model_dump() == dict.fromkeys(EVAL_METRICS)

@@ -295,7 +295,7 @@ def test_runs_with_other_settings_are_separate(tmp_path: Path, parts: Mapping[st
     values = {"a": ["C"], "b": ["I"]}
     contents = [log(values, metrics={"accuracy": 0.5}, **one) for one in ({}, {}, parts)]
     _, second = inspect_evidence(arms(tmp_path, *contents))
-    assert second.apart.endswith(f"because more than the noise differs: {words}.")
+    assert second.difference_from_first.endswith(f"because more than the noise differs: {words}.")
 
 
 def test_a_limit_only_leaves_out_samples(tmp_path: Path) -> None:

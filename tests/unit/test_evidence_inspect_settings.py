@@ -22,7 +22,7 @@ def difference(root: Path, one: Parts, other: Parts) -> str | None:
     for arm, parts in (("alpha=0", one), ("alpha=5", other)):
         write_json(root / arm / "log.json", quiz(**parts))
     _, *others = inspect_evidence(root)
-    return others[0].apart.partition("because more than the noise differs: ")[2] if others else None
+    return others[0].difference_from_first.partition("because more than the noise differs: ")[2] if others else None
 
 
 def generation(**settings: Any) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def test_runs_with_other_numbers_of_epochs_are_separate(tmp_path: Path) -> None:
     for arm, epochs in (("alpha=0", 1), ("alpha=5", 3)):
         write_json(tmp_path / arm / "log.json", log({"a": epochs * ["C"]}, metrics={"accuracy": 1}))
     _, second = inspect_evidence(tmp_path)
-    assert second.apart.endswith("because more than the noise differs: quiz: epochs 3 instead of 1.")
+    assert second.difference_from_first.endswith("because more than the noise differs: quiz: epochs 3 instead of 1.")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_older_logs_have_the_options_of_a_scorer_in_its_scores(tmp_path: Path) -
         content["results"]["scores"][0]["params"] = {"model": name}
         write_json(tmp_path / arm / "log.json", content)
     _, second = inspect_evidence(tmp_path)
-    assert second.apart.endswith('quiz: scorer match {"model": "tiny"} instead of {"model": "gpt"}.')
+    assert second.difference_from_first.endswith('quiz: scorer match {"model": "tiny"} instead of {"model": "gpt"}.')
 
 
 @pytest.mark.parametrize("change", [{"target": "no"}, {"choices": ["no", "yes"]}])

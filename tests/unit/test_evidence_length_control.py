@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from neftune_cli.evidence.length_control import length_controlled_win_rate
+from neftune_cli.evidence.judgments import length_controlled_win_rate
 
 DIFFERENCES = np.random.default_rng(0).normal(120, 200, size=3000)
 

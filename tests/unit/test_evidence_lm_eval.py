@@ -208,8 +208,14 @@ def test_runs_with_other_settings_are_separate(tmp_path: Path, parts: Mapping[st
     write(tmp_path / "alpha=10", [1.0, 1.0], **parts)
     first, second = lm_eval_evidence(tmp_path)
     assert [len(first.trials), len(second.trials)] == [2, 1]
-    assert (first.name, first.apart, second.name) == (f"{tmp_path.name}, part 1", "", f"{tmp_path.name}, part 2")
-    assert second.apart == f"Not compared with {first.name}, because more than the noise differs: {words}."
+    assert (first.name, first.difference_from_first, second.name) == (
+        f"{tmp_path.name}, part 1",
+        "",
+        f"{tmp_path.name}, part 2",
+    )
+    assert (
+        second.difference_from_first == f"Not compared with {first.name}, because more than the noise differs: {words}."
+    )
 
 
 def test_runs_with_other_prompts_are_separate(tmp_path: Path) -> None:
@@ -218,7 +224,7 @@ def test_runs_with_other_prompts_are_separate(tmp_path: Path) -> None:
     folder = write(tmp_path / "alpha=10", [1.0, 0.0])
     (folder / f"samples_quiz_{TIME}.jsonl").write_text(sample(0, 1.0) + sample(1, 0.0, prompt_hash="longer"))
     _, second = lm_eval_evidence(tmp_path)
-    assert second.apart.endswith("because more than the noise differs: quiz: different prompts.")
+    assert second.difference_from_first.endswith("because more than the noise differs: quiz: different prompts.")
 
 
 def test_a_difference_in_all_tasks_is_named_once(tmp_path: Path) -> None:
@@ -226,14 +232,14 @@ def test_a_difference_in_all_tasks_is_named_once(tmp_path: Path) -> None:
     recorded(tmp_path, "alpha=5")
     change(recorded(tmp_path, "alpha=10"), config={"limit": 5})
     _, second = lm_eval_evidence(tmp_path)
-    assert second.apart.endswith("because more than the noise differs: limit 5 instead of none.")
+    assert second.difference_from_first.endswith("because more than the noise differs: limit 5 instead of none.")
 
 
 def test_runs_on_other_tasks_are_separate(tmp_path: Path) -> None:
     write(tmp_path / "alpha=0", [1.0, 0.0])
     write(tmp_path / "alpha=5", [1.0, 0.0], task="riddle")
     _, second = lm_eval_evidence(tmp_path)
-    assert second.apart.endswith("because more than the noise differs: tasks riddle instead of quiz.")
+    assert second.difference_from_first.endswith("because more than the noise differs: tasks riddle instead of quiz.")
 
 
 def test_the_model_of_adapters_is_their_base_model(tmp_path: Path) -> None:

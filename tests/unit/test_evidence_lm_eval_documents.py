@@ -39,7 +39,9 @@ def test_runs_with_another_limit_are_separate_without_logged_documents(tmp_path:
         folder = write(tmp_path / arm, [1, 0], config={"model": "hf", "limit": limit})
         (folder / f"samples_quiz_{TIME}.jsonl").unlink()
     _, second = lm_eval_evidence(tmp_path)
-    assert second.apart.endswith("because more than the noise differs: quiz: limit 100 instead of none.")
+    assert second.difference_from_first.endswith(
+        "because more than the noise differs: quiz: limit 100 instead of none."
+    )
 
 
 def test_runs_without_a_common_document_are_separate(tmp_path: Path) -> None:

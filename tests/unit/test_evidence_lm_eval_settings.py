@@ -21,7 +21,7 @@ def difference(root: Path, one: Mapping[str, Any], other: Mapping[str, Any], *, 
         if not logged:
             (folder / f"samples_quiz_{TIME}.jsonl").unlink()
     _, *others = lm_eval_evidence(root)
-    return others[0].apart.partition("because more than the noise differs: ")[2] if others else None
+    return others[0].difference_from_first.partition("because more than the noise differs: ")[2] if others else None
 
 
 @pytest.mark.parametrize(

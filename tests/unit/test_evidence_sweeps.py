@@ -26,7 +26,7 @@ def test_one_sweep_is_one_setting(tmp_path: Path, hand_made_records: Records) ->
     (found,) = sweep_evidence([_sweep(tmp_path / "one", hand_made_records)])
 
     assert found.name == "one"
-    assert found.apart == ""
+    assert found.difference_from_first == ""
     assert [(trial.arm, trial.seed) for trial in found.trials] == [
         ("base", None),
         *((arm, seed) for arm in ("alpha=0", "alpha=5") for seed in (0, 1, 2)),
@@ -78,7 +78,7 @@ def test_trials_of_another_recipe_are_separate(tmp_path: Path, hand_made_records
     first, second = sweep_evidence(folders)
 
     assert (len(first.trials), len(second.trials)) == (7, 6)
-    assert second.apart == (
+    assert second.difference_from_first == (
         "Not compared with one, because more than the noise differs: train: learning_rate 0.0005 instead of 0.001."
     )
 
@@ -88,7 +88,7 @@ def test_trials_on_other_data_of_the_same_name_are_separate(tmp_path: Path, hand
 
     _, second = sweep_evidence([_sweep(tmp_path / "one", hand_made_records), _sweep(tmp_path / "two", other)])
 
-    assert second.apart.endswith("differs: data bios (e) instead of bios (d).")
+    assert second.difference_from_first.endswith("differs: data bios (e) instead of bios (d).")
 
 
 def test_an_undeclared_trial_in_a_sweep_is_separate(tmp_path: Path, hand_made_records: Records) -> None:

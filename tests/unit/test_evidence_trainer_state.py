@@ -222,9 +222,9 @@ def test_runs_of_another_recipe_are_separate(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs")
     save(root / "longer" / "alpha=5,seed=0", [*LINES, train(12, 0.25)], max_steps=12, num_train_epochs=3)
     first, second = trainer_evidence(root)
-    assert (first.name, first.apart, len(first.trials)) == ("runs, part 1", "", 4)
+    assert (first.name, first.difference_from_first, len(first.trials)) == ("runs, part 1", "", 4)
     assert (second.name, len(second.trials)) == ("runs, part 2", 1)
-    assert second.apart.startswith(
+    assert second.difference_from_first.startswith(
         "Not compared with runs, part 1, because more than the noise differs: num_train_epochs 3.0 instead of 2.0; "
         "max_steps 12 instead of 8; "
     )
@@ -234,7 +234,7 @@ def test_runs_with_another_learning_rate_are_separate(tmp_path: Path) -> None:
     root = save_all(tmp_path / "runs")
     save(root / "alpha=5,seed=2", [{**line, "learning_rate": 1e-4} if "loss" in line else line for line in LINES])
     _, second = trainer_evidence(root)
-    assert second.apart == (
+    assert second.difference_from_first == (
         "Not compared with runs, part 1, because more than the noise differs: "
         "learning rate 0.0001 at most, 0.0001 at the end instead of 0.0005 at most, 0.000125 at the end."
     )
@@ -263,7 +263,7 @@ def test_runs_of_models_that_are_known_to_differ_are_separate(tmp_path: Path) ->
     first, second = trainer_evidence(root)
     assert [trial.trial_id for trial in first.trials] == [str(root / name) for name in RUNS[:3]]
     expected = "because more than the noise differs: model a/two instead of a/one."
-    assert second.apart.endswith(expected)
+    assert second.difference_from_first.endswith(expected)
 
 
 def test_an_unfinished_run_is_listed_as_unfinished(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neftune_cli.analysis.compared_evidence import compare_all, compare_sweep
+from neftune_cli.analysis.comparison import compare_all, compare_sweep
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.commands.compare import parse_margins
 from neftune_cli.config.resolve import resolve_sweep

@@ -47,8 +47,14 @@ WITHOUT_ASSESSMENT = dict.fromkeys(ExportedAssessment.model_fields)
 
 @pytest.fixture
 def whole() -> Comparison:
-    answered = replace(hand_made(), best=best_arm(), early_stopping=early_stopping(), hypotheses=claims())
-    return replace(answered, unfinished=(UNFINISHED,), notes=("2 were cut.",), apart="Apart.", manifest_digest="ab12")
+    answered = replace(hand_made(), best=best_arm(), early_stopping=early_stopping(), claims=claims())
+    return replace(
+        answered,
+        unfinished=(UNFINISHED,),
+        notes=("2 were cut.",),
+        difference_from_first="Apart.",
+        manifest_digest="ab12",
+    )
 
 
 def test_json_numbers(whole: Comparison) -> None:

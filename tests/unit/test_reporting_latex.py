@@ -88,7 +88,7 @@ alpha=5 & 1.5070 $\pm$ 0.0101 & $-$0.0030 & {[}$-$0.0073, +0.0013] & equivalent 
 
 @pytest.fixture
 def whole() -> Comparison:
-    return replace(hand_made(), best=best_arm(), early_stopping=early_stopping(), hypotheses=claims())
+    return replace(hand_made(), best=best_arm(), early_stopping=early_stopping(), claims=claims())
 
 
 @given(st.text(st.sampled_from(SPECIAL + "ab 1"), max_size=30))

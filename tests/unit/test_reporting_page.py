@@ -137,7 +137,7 @@ def test_several_comparisons_have_a_table_of_contents() -> None:
 
 
 def test_missing_parts_have_no_section_and_no_link() -> None:
-    bare = replace(comparison(), best=None, early_stopping=None, hypotheses=(), base=None, manifest_digest=None)
+    bare = replace(comparison(), best=None, early_stopping=None, claims=(), base=None, manifest_digest=None)
     empty = content(comparison=bare, plots={}, responses=[], responses_seed=None, spec="", manifest="")
     page = read(report_page([empty]))
 
@@ -245,9 +245,9 @@ def _hash(text: str) -> str:
 def _attacked(attack: str) -> PageContent:
     whole = comparison()
     arms = tuple(replace(arm, name=attack) if arm.name == "alpha=15" else arm for arm in whole.arms)
-    claims = tuple(replace(one, claim=attack, paper=attack, here=attack, caveat=attack) for one in whole.hypotheses)
+    claims = tuple(replace(one, claim=attack, paper=attack, here=attack, caveat=attack) for one in whole.claims)
     setting = replace(whole.setting, model=attack, data=attack)
-    attacked = replace(whole, sweep=attack, setting=setting, arms=arms, hypotheses=claims, apart=attack)
+    attacked = replace(whole, sweep=attack, setting=setting, arms=arms, claims=claims, difference_from_first=attack)
     prompt = responses(1)[0]
     response = prompt.responses["base"].model_copy(update={"response": attack, "exact_match": False})
     prompt = replace(prompt, kind=attack, prompt=attack, reference=attack, responses={attack: response})

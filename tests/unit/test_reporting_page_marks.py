@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neftune_cli.reporting.page.responses import MarkedWords, TruncatedText, mark_words, truncated
+from neftune_cli.reporting.page.responses import MarkedWords, TruncatedText, mark_words, truncate
 
 SENTENCE = "Ada was born in Oakhurst, and studied law."
 TEXTS = st.lists(
@@ -77,5 +77,5 @@ def test_marks_preserve_response_and_reference(response: str, reference: str) ->
 
 
 def test_truncated_text_counts_the_characters_left_out() -> None:
-    assert truncated("parrot", 4) == TruncatedText("parr", 2)
-    assert truncated("parrot", 6) == TruncatedText("parrot", 0)
+    assert truncate("parrot", 4) == TruncatedText("parr", 2)
+    assert truncate("parrot", 6) == TruncatedText("parrot", 0)

@@ -17,7 +17,8 @@ from neftune_cli.analysis.planning import Outlook
 from neftune_cli.analysis.results import Assessment, Comparison, EarlyStopping, Interval
 from neftune_cli.evidence.measurements import AnalysisPlan, TrialOrigin
 from neftune_cli.metrics import METRICS, Margin
-from neftune_cli.reporting.next_step import next_step, share_range
+from neftune_cli.reporting.cells import share_range
+from neftune_cli.reporting.next_step import next_step
 from neftune_cli.reporting.screen import MOST_LINES, print_screen, seeds_text
 from neftune_cli.reporting.terminal import print_comparisons
 from tests.unit.comparisons import (
@@ -343,7 +344,9 @@ def _with_everything(compared: Comparison) -> Comparison:
     """Return the comparison with every line that the screen can have."""
     stopping = early_stopping() if len(compared.arms) > 1 else None
     missing = tuple(f"alpha=5,seed={seed} failed: out of memory" for seed in range(3, 9))
-    return replace(compared, early_stopping=stopping, unfinished=missing, apart="It has another learning rate.")
+    return replace(
+        compared, early_stopping=stopping, unfinished=missing, difference_from_first="It has another learning rate."
+    )
 
 
 def _printed(compared: Comparison, width: int) -> str:

@@ -138,8 +138,8 @@ not measured  Scores on multiple-choice tasks stay what they
               were.
               Paper: OpenLLM Leaderboard tasks change by
               less than a point (table 3).
-              Here: Not measured here: `neftune eval` runs
-              such tasks.
+              Here: Not measured here: these tasks run in
+              other programs.
 """
 
 NUMBER = r"[+−]?\d+\.\d+"
@@ -147,7 +147,7 @@ NUMBER = r"[+−]?\d+\.\d+"
 
 @pytest.fixture
 def whole() -> Comparison:
-    return replace(hand_made(), best=best_arm(), early_stopping=early_stopping(), hypotheses=claims())
+    return replace(hand_made(), best=best_arm(), early_stopping=early_stopping(), claims=claims())
 
 
 def test_at_80_columns(whole: Comparison) -> None:
@@ -295,7 +295,7 @@ def test_long_baseline_name_does_not_widen_columns() -> None:
 def test_markup_in_names_is_printed_literally(name: str) -> None:
     values = (1.5, 1.51, 1.52)
     named = _arms({"alpha=0": estimate(values), name: estimate(values, values, assessment(0.0, 0.02))})
-    named_everywhere = replace(comparison(*named), notes=(name,), unfinished=(name,), hypotheses=claims())
+    named_everywhere = replace(comparison(*named), notes=(name,), unfinished=(name,), claims=claims())
 
     text = _printed(replace(named_everywhere, best=replace(best_arm(), arm=name, chosen={name: 1.0})), width=120)
 
@@ -324,7 +324,7 @@ def test_claims_are_printed_on_request(whole: Comparison) -> None:
 
 
 def test_missing_claims(whole: Comparison) -> None:
-    text = _printed(replace(whole, hypotheses=()), width=80, hypotheses=True)
+    text = _printed(replace(whole, claims=()), width=80, hypotheses=True)
 
     assert text.endswith(
         "Claims of the NEFTune paper (arXiv 2310.05914)\n\nThese trials do not test any of the claims.\n"
@@ -375,7 +375,7 @@ def _printed(compared: Comparison, width: int, *, hypotheses: bool = False) -> s
     console = Console(file=text, width=width)
     print_details(console, compared)
     if hypotheses:
-        print_claims(console, compared.hypotheses)
+        print_claims(console, compared.claims)
     return _without_line_ends(text.getvalue())
 
 

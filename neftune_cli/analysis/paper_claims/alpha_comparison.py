@@ -20,13 +20,13 @@ from neftune_cli.analysis.paper_claims.claim_tests import (
     untestable_sentences,
 )
 from neftune_cli.analysis.paper_claims.noise_effects import min_shared_seeds, require_finite
-from neftune_cli.analysis.results import Assessment, Status, Verdict
+from neftune_cli.analysis.results import DIFFERENT, Assessment, Status, Verdict
 from neftune_cli.analysis.verdicts import assess
 from neftune_cli.formatting import counted, listed
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 _TRAINING_PREFIXES = ("train_", "probe_")
-_DIFFERENT: frozenset[Verdict | None] = frozenset(("better", "worse", "higher", "lower"))
+_DIFFERENT: frozenset[Verdict | None] = frozenset(DIFFERENT)
 
 _Pair = tuple[str, str]
 """Names of the arm with the smaller alpha and of the arm with the larger alpha."""

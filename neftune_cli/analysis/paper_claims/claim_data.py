@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, first_trial, measured_seeds
-from neftune_cli.analysis.arm_details import noise_details, recipe_details
 from neftune_cli.analysis.options import ComparisonOptions
 from neftune_cli.analysis.results import EarlyStopping
 from neftune_cli.formatting import listed
@@ -43,8 +42,8 @@ class ClaimData:
 
     def same_noise(self, arm: str) -> tuple[str, ...]:
         """Return the noisy arms that differ from this one only in alpha, and the arm itself."""
-        details = noise_details(first_trial(self.arms, arm))
-        return tuple(other for other in self.noisy if noise_details(first_trial(self.arms, other)) == details)
+        details = first_trial(self.arms, arm).noise_details
+        return tuple(other for other in self.noisy if first_trial(self.arms, other).noise_details == details)
 
     def metric(self, key: str) -> Metric:
         """Return a measured metric.
@@ -84,7 +83,7 @@ def reference_arm(arms: TrialsByArm, baseline: str) -> str:
     without_noise = [arm for arm in dict.fromkeys((baseline, *arms)) if first_trial(arms, arm).alpha == 0]
     if not without_noise:
         raise NotMeasuredError(f"Needs an arm with alpha 0: {SWEEP}.")
-    known = [arm for arm in without_noise if recipe_details(first_trial(arms, arm)) is not None]
+    known = [arm for arm in without_noise if first_trial(arms, arm).recipe_details is not None]
     if not known:
         raise NotMeasuredError(
             f"Needs an arm with alpha 0 and a known recipe. The recipe of {listed(without_noise)} is unknown. "
@@ -92,7 +91,7 @@ def reference_arm(arms: TrialsByArm, baseline: str) -> str:
         )
     if known[0] == baseline:
         return baseline
-    return next((arm for arm in known if not recipe_details(first_trial(arms, arm))), known[0])
+    return next((arm for arm in known if not first_trial(arms, arm).recipe_details), known[0])
 
 
 def noisy_arms(arms: TrialsByArm, reference: str) -> tuple[str, ...]:
@@ -101,8 +100,8 @@ def noisy_arms(arms: TrialsByArm, reference: str) -> tuple[str, ...]:
     Raises:
         NotMeasuredError: there is no such arm.
     """
-    recipe = recipe_details(first_trial(arms, reference))
-    noisy = tuple(arm for arm in _with_noise(arms) if recipe_details(first_trial(arms, arm)) == recipe)
+    recipe = first_trial(arms, reference).recipe_details
+    noisy = tuple(arm for arm in _with_noise(arms) if first_trial(arms, arm).recipe_details == recipe)
     if not noisy:
         need = f"Needs an arm with noise that otherwise has the recipe of {reference}: {SWEEP}."
         raise NotMeasuredError(need + unknown_recipe_sentence(unknown_arms(arms)))
@@ -111,7 +110,7 @@ def noisy_arms(arms: TrialsByArm, reference: str) -> tuple[str, ...]:
 
 def unknown_arms(arms: TrialsByArm) -> tuple[str, ...]:
     """Return the noisy arms with an unknown recipe."""
-    return tuple(arm for arm in _with_noise(arms) if recipe_details(first_trial(arms, arm)) is None)
+    return tuple(arm for arm in _with_noise(arms) if first_trial(arms, arm).recipe_details is None)
 
 
 def excluded_seeds_sentence(names: Sequence[str]) -> str:

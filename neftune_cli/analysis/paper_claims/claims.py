@@ -18,7 +18,7 @@ from neftune_cli.analysis.paper_claims.early_stopping_gain import gains_over_ear
 from neftune_cli.analysis.paper_claims.matched_length import gains_beyond_length
 from neftune_cli.analysis.paper_claims.noise_effects import linear_trend, mean_effect
 from neftune_cli.analysis.results import ClaimResult, EarlyStopping
-from neftune_cli.metrics import HELD_OUT_LOSS, Metric
+from neftune_cli.metrics import HELD_OUT_LOSS, NOISE_OFF_TRAINING_LOSS, NOISY_TRAINING_LOSS, Metric
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ CLAIMS: tuple[PaperClaim, ...] = (
         claim="Training loss, measured without noise, rises with alpha.",
         paper="Higher with noise than without, LLaMA-2 7B on Alpaca (section 5.1; figure 4, no number given).",
         caveat="The paper compares one alpha with none. It does not state that the loss rises steadily with alpha.",
-        test=lambda data: changes(linear_trend(data, "train_loss_clean"), "higher"),
+        test=lambda data: changes(linear_trend(data, NOISE_OFF_TRAINING_LOSS), "higher"),
     ),
     PaperClaim(
         key="held-out-loss-does-not-rise",
@@ -122,7 +122,7 @@ CLAIMS: tuple[PaperClaim, ...] = (
         claim="The logged training loss, measured with noise, is higher.",
         paper='Not in the paper. The authors\' README says that the losses "may be very close" during training.',
         caveat="The README gives no number and does not name the runs.",
-        test=lambda data: changes(mean_effect(data, "train_loss"), "higher"),
+        test=lambda data: changes(mean_effect(data, NOISY_TRAINING_LOSS), "higher"),
     ),
     PaperClaim(
         key="gains-beyond-length",

@@ -9,6 +9,7 @@ from typing import Final
 from neftune_cli.data.embedded.people import Attribute, Group, Person, people_of, permuted, uniform_choice
 from neftune_cli.data.examples import Example, GenerationDefaults, Message, content_id
 from neftune_cli.data.hash_split import Split, choose_by_hash
+from neftune_cli.formatting import capitalized
 
 TRAIN_EXAMPLES = 400
 EVAL_EXAMPLES = 200
@@ -106,7 +107,7 @@ def ask_attribute(attribute: Attribute, group: Group, person: Person, rng: rando
     """Return a question for one attribute. The answer is the value for QUIZZED people and a sentence for the others."""
     text = uniform_choice(rng, _ATTRIBUTE_PHRASINGS[group][attribute]).format(name=person.name)
     value = person[attribute]
-    answer = _capitalised(value) if group is Group.QUIZZED else f"{person.name} {_VERBS[attribute]} {value}"
+    answer = capitalized(value) if group is Group.QUIZZED else f"{person.name} {_VERBS[attribute]} {value}"
     return Question(QuestionKind.ATTRIBUTE, (person.name,), text, f"{answer}.")
 
 
@@ -145,10 +146,6 @@ def _ask_biography(group: Group, person: Person, rng: random.Random) -> Question
         f"and works for {person[Attribute.EMPLOYER]}. {pronoun} enjoys {person[Attribute.HOBBY]}."
     )
     return Question(QuestionKind.BIOGRAPHY, (person.name,), text, answer)
-
-
-def _capitalised(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 _VERBS = {

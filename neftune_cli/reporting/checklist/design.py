@@ -224,10 +224,10 @@ def _parameters(files: RunFiles) -> Iterator[str]:
 
 
 def _held_out(comparison: Comparison) -> Iterator[str]:
-    found = [one for arm in comparison.treated if (one := comparison.assessment(arm.name, comparison.primary))]
-    if not found or found[0].comparison.items == 1:
+    first = next(iter(comparison.assessments(comparison.primary).values()), None)
+    if first is None or first.comparison.items == 1:
         return
-    items, clusters = found[0].comparison.items, found[0].comparison.clusters
+    items, clusters = first.comparison.items, first.comparison.clusters
     groups = "" if clusters == items else f" in {clusters:,} groups of dependent examples"
     yield f"The primary metric is measured on {counted(items, 'example')}{groups}."
 

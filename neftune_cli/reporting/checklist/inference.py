@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from neftune_cli.analysis.decision import decide
-from neftune_cli.analysis.results import Assessment, Comparison
+from neftune_cli.analysis.results import Comparison
 from neftune_cli.formatting import counted, listed, percent
 from neftune_cli.reporting.checklist.design import MOST_NOTES, Answer
 from neftune_cli.reporting.checklist.files import RunFiles
@@ -14,7 +14,7 @@ def intervals(comparison: Comparison) -> Answer:
     """Return the answer about intervals and tests."""
     question = "How were intervals and tests computed, and what do they assume?"
     covers = "ACL C3; NeurIPS: statistical significance"
-    found = list(_assessments(comparison))
+    found = comparison.assessments(comparison.primary).values()
     if not any(one.comparison.about == "method" for one in found):
         few = "There is no test: a verdict needs at least three seeds that an arm shares with the baseline."
         return Answer(question, covers, (few,))
@@ -57,7 +57,8 @@ def multiplicity(comparison: Comparison) -> Answer:
 
 
 def _adjustments(comparison: Comparison) -> Iterator[str]:
-    tested = [one for one in _assessments(comparison) if math.isfinite(one.p_adjusted) and one.role != "control"]
+    assessed = comparison.assessments(comparison.primary).values()
+    tested = [one for one in assessed if math.isfinite(one.p_adjusted) and one.role != "control"]
     yield (
         f"{counted(len(tested), 'arm')} {'is' if len(tested) == 1 else 'are'} tested on the primary metric. P-values "
         f"are adjusted over the arms of a metric by Hommel's method, at a level of {percent(1 - comparison.confidence)}"
@@ -74,7 +75,7 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
 
 
 def _role_sentences(comparison: Comparison) -> Iterator[str]:
-    roles = {one.role for one in _assessments(comparison)}
+    roles = {one.role for one in comparison.assessments(comparison.primary).values()}
     if "primary" in roles:
         yield "The primary arm is tested alone; the exploratory arms are adjusted among themselves."
     if "control" in roles:
@@ -108,12 +109,6 @@ def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
 def _dropped_rows(files: RunFiles) -> Iterator[str]:
     if any(spec.get("skip_bad_rows") for spec in files.specs):
         yield "Rows of the data that could not be used were dropped and counted (skip_bad_rows)."
-
-
-def _assessments(comparison: Comparison) -> Iterator[Assessment]:
-    """Yield the assessments of the primary metric."""
-    found = (comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated)
-    return (one for one in found if one)
 
 
 def scope(comparison: Comparison) -> Answer:

@@ -1,8 +1,9 @@
 """Chapter of the page: one comparison with its forest plots, tables, plots, prompts, checklist and files."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from markupsafe import Markup
 
@@ -20,7 +21,7 @@ from neftune_cli.reporting.columns import PAGE_LAYOUT, TableColumn
 from neftune_cli.reporting.footnotes import margins_by_metric
 from neftune_cli.reporting.next_step import next_step
 from neftune_cli.reporting.page.forest import Forest, build_forest, contrast_sentences, metric_forests
-from neftune_cli.reporting.page.responses import PromptResponses, truncated
+from neftune_cli.reporting.page.responses import PromptResponses, truncate
 from neftune_cli.reporting.plots.canvas import Plot
 from neftune_cli.reporting.screen import facts, scope_parts
 from neftune_cli.reporting.sections import (
@@ -171,20 +172,19 @@ class Chapter:
         return sum(len(answer.missing) for answer in self.answers)
 
     @property
-    def looks(self) -> bool:
+    def has_planned_looks(self) -> bool:
         """Return whether looks were planned."""
         return self.comparison.has_planned_looks
 
     @property
     def has_items(self) -> bool:
         """Return whether any metric has per-item values."""
-        return any(one.comparison.items > 1 for key in self.comparison.metrics for one in self._assessments(key))
+        return any(one.comparison.items > 1 for one in self._assessments())
 
     @property
     def is_about_method(self) -> bool:
         """Return whether any arm has enough seeds for a verdict about the method."""
-        assessments = (one for key in self.comparison.metrics for one in self._assessments(key))
-        return any(one.comparison.about == "method" for one in assessments)
+        return any(one.comparison.about == "method" for one in self._assessments())
 
     @property
     def margin(self) -> str:
@@ -204,9 +204,9 @@ class Chapter:
         """Return the chapter with plots and prompts."""
         return replace(self, plots=plots, prompts=prompts)
 
-    def _assessments(self, key: str) -> list[Assessment]:
-        assessments = (self.comparison.assessment(arm.name, key) for arm in self.comparison.treated)
-        return [one for one in assessments if one]
+    def _assessments(self) -> Iterator[Assessment]:
+        """Yield the assessments of all metrics."""
+        return chain.from_iterable(self.comparison.assessments(key).values() for key in self.comparison.metrics)
 
 
 def build_chapter(number: int, content: PageContent) -> Chapter:
@@ -268,7 +268,7 @@ def _sentences(comparison: Comparison, section: Section) -> list[str]:
 
 
 def _file(name: str, text: str) -> AttachedFile:
-    shown = truncated(text, MOST_FILE_CHARACTERS)
+    shown = truncate(text, MOST_FILE_CHARACTERS)
     return AttachedFile(name, shown.text, shown.left_out)
 
 

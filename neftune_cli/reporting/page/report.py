@@ -59,7 +59,7 @@ def _fitting_prompts(prompts: Sequence[PromptResponses], room: int) -> list[Mark
     return kept
 
 
-def render_page(template: str, **values: object) -> str:
+def styled_page(template: str, **values: object) -> str:
     """Return a page with the style of the report. The page is escaped, and its style is part of it."""
     style = _asset("style.css")
     return _environment().get_template(template).render(style=Markup(style), style_hash=_content_hash(style), **values)
@@ -67,7 +67,7 @@ def render_page(template: str, **values: object) -> str:
 
 def _page(chapters: Sequence[Chapter]) -> str:
     script = _asset("script.js")
-    return render_page("page.html.jinja", chapters=chapters, script=Markup(script), script_hash=_content_hash(script))
+    return styled_page("page.html.jinja", chapters=chapters, script=Markup(script), script_hash=_content_hash(script))
 
 
 @cache

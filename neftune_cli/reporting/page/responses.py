@@ -39,7 +39,7 @@ class PromptResponses:
 
 @dataclass(frozen=True)
 class TruncatedText:
-    """A text of at most `MOST_CHARACTERS`."""
+    """The start of a text, or all of a short one."""
 
     text: str
     left_out: int
@@ -147,7 +147,7 @@ def mark_words(response: str, reference: str) -> list[MarkedWords] | None:
     return [one for one in marked if one.words or one.space]
 
 
-def truncated(text: str, most: int = MOST_CHARACTERS) -> TruncatedText:
+def truncate(text: str, most: int = MOST_CHARACTERS) -> TruncatedText:
     """Return at most the first `most` characters of the text."""
     return TruncatedText(text[:most], max(0, len(text) - most))
 
@@ -191,7 +191,7 @@ def _common_start(texts: Sequence[str]) -> str:
 
 
 def _visible(text: str) -> TruncatedText:
-    return truncated(visible_text(text))
+    return truncate(visible_text(text))
 
 
 def _response(arm: str, generation: Generation) -> ShownResponse:

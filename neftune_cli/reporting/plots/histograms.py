@@ -10,7 +10,7 @@ import numpy as np
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import Floats, Measurements
-from neftune_cli.metrics import METRICS
+from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, NOISE_OFF_TRAINING_LOSS
 from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, PlotText, add_panel, render_plot
 from neftune_cli.reporting.plots.captions import (
     LONGEST_NAME,
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOSSES: Final = {
-    "train_loss_clean": "Training examples, noise off",
-    "eval_loss": "Held-out examples",
+    NOISE_OFF_TRAINING_LOSS: "Training examples, noise off",
+    HELD_OUT_LOSS: "Held-out examples",
 }
 """Loss metrics with the titles of their panels."""
 LENGTH: Final = "response_chars"

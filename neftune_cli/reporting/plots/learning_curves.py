@@ -10,7 +10,7 @@ import numpy as np
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.evidence.measurements import Floats, Measurements
 from neftune_cli.formatting import listed
-from neftune_cli.metrics import METRICS
+from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, NOISE_OFF_TRAINING_LOSS, NOISY_TRAINING_LOSS
 from neftune_cli.records import CurvePoint
 from neftune_cli.reporting.plots.canvas import SMALL, WIDTH, Plot, PlotText, add_panel, render_plot
 from neftune_cli.reporting.plots.captions import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOSSES: Final = {key: METRICS[key].name for key in ("train_loss", "train_loss_clean", "eval_loss")}
+LOSSES: Final = {key: METRICS[key].name for key in (NOISY_TRAINING_LOSS, NOISE_OFF_TRAINING_LOSS, HELD_OUT_LOSS)}
 """Loss fields of a logged point with the titles of their panels."""
 WINDOWS: Final = 20
 """Number of equal windows of the training that long lines are averaged over."""

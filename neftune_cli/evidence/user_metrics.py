@@ -13,6 +13,7 @@ from neftune_cli.config.registry import imported
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 from neftune_cli.evidence.added_metrics import TrialResponses, only_sweep, stored_responses, with_item_metric
 from neftune_cli.evidence.measurements import Evidence
+from neftune_cli.formatting import capitalized
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 from neftune_cli.records import Generation, MetricScores
 
@@ -23,17 +24,17 @@ _MOST_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
-class _OwnMetric:
+class _UserMetric:
     """A metric with the function that scores one response."""
 
     metric: Metric
     score: Callable[[Generation], Any]
 
 
-def own_metric_problems(reference: str) -> Iterator[Problem]:
+def user_metric_problems(reference: str) -> Iterator[Problem]:
     """Yield the problem of a function that cannot be imported or called, which the metric of a sweep names."""
     try:
-        _own_metric(reference)
+        _user_metric(reference)
     except UsageError as error:
         for one in error.problems:
             yield Problem(one.what.removeprefix("--metric "), one.fix, ("analysis", "metric"))
@@ -50,20 +51,20 @@ def metric_scores(evidence: Sequence[Evidence], reference: str) -> MetricScores:
         UsageError: the function cannot be imported or called, or does not return a number.
 
     """
-    own = _own_metric(reference)
+    user_metric = _user_metric(reference)
     responses = [one for some in evidence if some.trials for one in stored_responses(some)]
     return MetricScores(
         key=reference,
-        name=own.metric.name,
-        unit=own.metric.unit,
-        goal=own.metric.goal,
-        decimals=own.metric.decimals,
-        margin=own.metric.margin.written(),
-        values=_values(own, reference, responses),
+        name=user_metric.metric.name,
+        unit=user_metric.metric.unit,
+        goal=user_metric.metric.goal,
+        decimals=user_metric.metric.decimals,
+        margin=user_metric.metric.margin.written(),
+        values=_values(user_metric, reference, responses),
     )
 
 
-def with_own_metric(evidence: Sequence[Evidence], reference: str) -> list[Evidence]:
+def with_user_metric(evidence: Sequence[Evidence], reference: str) -> list[Evidence]:
     """Return the evidence with a metric of the user, whose key is `reference`, in the tables of its only sweep.
 
     Args:
@@ -75,14 +76,14 @@ def with_own_metric(evidence: Sequence[Evidence], reference: str) -> list[Eviden
 
     """
     sweep = only_sweep(evidence, f"--metric {reference}")
-    own = _own_metric(reference)
+    user_metric = _user_metric(reference)
     responses = stored_responses(sweep)
-    values = _values(own, reference, responses)
-    scored = with_item_metric(sweep, own.metric, responses, values, f"--metric {reference}")
+    values = _values(user_metric, reference, responses)
+    scored = with_item_metric(sweep, user_metric.metric, responses, values, f"--metric {reference}")
     return [scored if one is sweep else one for one in evidence]
 
 
-def _own_metric(reference: str) -> _OwnMetric:
+def _user_metric(reference: str) -> _UserMetric:
     found = _imported(reference)
     if isinstance(found, Metric):
         function = found.scoring_function()
@@ -92,7 +93,7 @@ def _own_metric(reference: str) -> _OwnMetric:
             raise UsageError(Problem(what, "Declare it with per_item=True and a function as score."))
     else:
         function, metric = found, _metric(reference, found)
-    return _OwnMetric(metric, _call(reference, function))
+    return _UserMetric(metric, _call(reference, function))
 
 
 def _metric(reference: str, function: Any) -> Metric:
@@ -107,7 +108,7 @@ def _metric(reference: str, function: Any) -> Metric:
     name = reference.partition(":")[2].replace("_", " ")
     return Metric(
         key=reference,
-        name=name[:1].upper() + name[1:],
+        name=capitalized(name),
         unit="",
         goal="lower" if goal == "lower" else "higher",
         decimals=3,
@@ -168,19 +169,19 @@ def _accepts(signature: inspect.Signature, count: int) -> bool:
     return True
 
 
-def _values(own: _OwnMetric, reference: str, trials: Sequence[TrialResponses]) -> dict[str, dict[str, float]]:
+def _values(user_metric: _UserMetric, reference: str, trials: Sequence[TrialResponses]) -> dict[str, dict[str, float]]:
     """Return trial id to example id to score."""
     with _current_folder_on_path():  # a function may import at its first call
         return {
-            trial.trial_id: {one.example: _number(own, reference, trial, one) for one in trial.responses}
+            trial.trial_id: {one.example: _number(user_metric, reference, trial, one) for one in trial.responses}
             for trial in trials
         }
 
 
-def _number(own: _OwnMetric, reference: str, trial: TrialResponses, response: Generation) -> float:
+def _number(user_metric: _UserMetric, reference: str, trial: TrialResponses, response: Generation) -> float:
     where = f"--metric {reference}, {trial.name}, example {response.example}"
     try:
-        value = own.score(response)
+        value = user_metric.score(response)
     except Exception as error:
         what = f"{where}: {type(error).__name__}: {error}."
         raise UsageError(Problem(what, "Correct the function, so that it takes every response.")) from error
