@@ -15,9 +15,9 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from neftune_cli.cli import SUMMARIES, load_command
+from neftune_cli.cli import SUMMARIES, command_function, load_command
 from neftune_cli.commands.help_page import help_row
-from neftune_cli.commands.options import DECLARED
+from neftune_cli.commands.routing import fields_by_flag
 from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import ArmSpec, EvaluationSpec, SweepSpec, TrainSpec
@@ -55,7 +55,7 @@ def _commands() -> Iterator[str]:
         yield f"### `neftune {name}`\n"
         yield f"{inspect.cleandoc(command.help or '')}\n"
         context = command.make_context(name, [], resilient_parsing=True)
-        fields = {flag: option.field for option in DECLARED for flag in option.param_decls or () if option.field}
+        fields = fields_by_flag(command_function(name))
         rows = [
             (f"`{row[0]}`", row[1], f"`{field}`" if (field := fields.get(parameter.opts[0], "")) else "")
             for parameter in command.params

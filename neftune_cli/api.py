@@ -12,7 +12,7 @@ from types import NoneType, TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
 from neftune_cli.commands.execution import executable_plan, run_plan
-from neftune_cli.commands.request import raise_with_spec_problems
+from neftune_cli.commands.request import raise_any_with_spec_problems
 from neftune_cli.commands.routing import Destination, options_of, values_for
 from neftune_cli.commands.sweep import sweep as sweep_command
 from neftune_cli.config.run_settings import sweep_settings
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from neftune_cli.training.trial import Trial
 
 _NOT_FOR_PROGRAMS = frozenset({"dry_run", "hourly_rate", "quiet", "as_json"})
+"""Options of `neftune sweep` that only change what it prints."""
 
 
 @dataclass(frozen=True)
@@ -140,17 +141,17 @@ def sweep(
     fields = values_for(Destination.SPEC, sweep_command, arguments)
     problems, file = Problems(), None if experiment is None else Path(experiment)
     running = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep_command, arguments)))
-    raise_with_spec_problems(problems, file, fields)
+    raise_any_with_spec_problems(problems, file, fields)
     assert running is not None
-    with executable_plan(file, fields, None if output is None else Path(output), running, quiet=True) as work:
+    with executable_plan(file, fields, None if output is None else Path(output), running, quiet=True) as executable:
         from neftune_cli.sweeps.progress import NullObserver
 
         observe = ProgressBar if progress else lambda: nullcontext(NullObserver())
-        outcome = run_plan(work, running, observe, lambda _line: None, pause_at=pause_at)
+        outcome = run_plan(executable, running, observe, lambda _line: None, pause_at=pause_at)
     if outcome.interrupted:
         raise KeyboardInterrupt
     is_complete = not (outcome.left or outcome.was_cut_short)
-    return SweepResult(work.planned.folder.path, outcome.run_now, outcome.failed, is_complete)
+    return SweepResult(executable.planned.folder.path, outcome.run_now, outcome.failed, is_complete)
 
 
 def compare(

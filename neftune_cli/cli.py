@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from neftune_cli.commands.help_page import Command, print_page
+from neftune_cli.config.process import LIBRARY_SETTINGS, command_again
 from neftune_cli.errors import ExitCode, NeftuneError, UsageError
 
 SUMMARIES = {
@@ -90,7 +91,7 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _common(
     context: typer.Context,
-    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,  # read by `main`, at any place
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
@@ -123,8 +124,6 @@ def main() -> None:
         _print_error(f"Internal error: {type(error).__name__}: {error}\nPlease report it with the output of --debug.")
         code = ExitCode.TRIAL_FAILED
     if code == ExitCode.INTERRUPTED:  # Typer turns an interrupt into this code without a message
-        from neftune_cli.config.command_line import command_again
-
         kept = "Finished trials are kept. Resume with:"
         lost = "Nothing was trained. Run the command again:"
         _print_error(f"Interrupted. {kept if _trains(sys.argv[1:]) else lost}\n  {command_again()}")
@@ -156,9 +155,5 @@ def _print_error(text: str) -> None:
 
 
 def _silence_libraries() -> None:
-    """Turn off progress bars, advice and telemetry of libraries, which read these variables when they are imported."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name, value in LIBRARY_SETTINGS.items():
+        os.environ.setdefault(name, value)

@@ -27,7 +27,7 @@ class Problem:
     what: str
     fix: str
     field: Location = ()
-    """Field of the experiment, if `what` still lacks its place."""
+    """Field of the experiment whose file, line or option goes before `what`; empty if `what` names its place."""
 
 
 class NeftuneError(Exception):

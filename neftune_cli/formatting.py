@@ -1,14 +1,17 @@
-"""Formatting of time spans, sizes, counts, percentages and sparklines, and of text that is safe for a terminal."""
+"""Formatting of times, sizes, counts, percentages and sparklines, and of text that is safe for a terminal."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean
 
 PLAIN_WIDTH = 120
 """Line width in characters of tables if the output is not a terminal."""
 SCREEN_WIDTH = 80
-"""Line width of the first screen of a comparison, which has at most 25 lines then."""
+"""Line width in characters of the first screen of a comparison if the output is not a terminal.
+
+At this width the screen has at most 25 lines.
+"""
 
 _BLOCKS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-=*#"
 
@@ -38,8 +41,17 @@ def rough_duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def utc_now() -> str:
+    """Return the current time in UTC in ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def local_time(iso: str) -> str:
-    """Return a time in ISO 8601 as date and time of this time zone, to the minute."""
+    """Return a time in ISO 8601 as date and time of this time zone, to the minute.
+
+    Raises:
+        ValueError: the text is not such a time.
+    """
     return datetime.fromisoformat(iso).astimezone().strftime("%Y-%m-%d %H:%M")
 
 

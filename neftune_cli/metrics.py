@@ -18,7 +18,7 @@ LARGEST_PLAIN_NUMBER = 1e5
 """Larger numbers are written with an exponent, because a diverged perplexity would widen its column."""
 
 UNITS_OF_NUMBERS = ("nats", "characters")
-"""Units that are written after a number. The unit of a heading can also be a range or a condition."""
+"""Units that are written after a number. `Metric.unit` can also be a range or a condition, which are not."""
 
 NOISY_TRAINING_LOSS, NOISE_OFF_TRAINING_LOSS = "train_loss", "train_loss_clean"
 HELD_OUT_LOSS = "eval_loss"
@@ -54,7 +54,7 @@ class Margin:
     of_gain: float | None = None
     """Share of the gain of fine-tuning, which replaces `size` if fine-tuning improved the metric."""
     stated: str = ""
-    """Rule from which `size` was computed; empty for a margin that states its own rule."""
+    """Text of the rule that gave `size`, set by `resolved`; empty for a margin as it was declared."""
 
     def at(self, baseline: float, gain: float | None = None) -> float:
         """Return the margin in the metric's unit.
@@ -94,7 +94,7 @@ class Margin:
     def resolved(self, baseline: float, gain: float | None = None) -> "Margin":
         """Return the margin in the metric's unit, with the rule that gave it. The arguments are those of `at`."""
         if self.of_gain is not None and not (gain is not None and gain > 0):
-            return Margin(self.at(baseline, gain), stated=f"{self.size:g}, because no gain of fine-tuning is known")
+            return Margin(self.at(baseline, gain), stated=f"{self.size:g}, because fine-tuning has no measured gain")
         return Margin(self.at(baseline, gain), stated=self.rule())
 
     def rule(self) -> str:
@@ -196,8 +196,7 @@ class Metric:
     @property
     def unit_suffix(self) -> str:
         """Return a space and the unit, for use after a number; empty if the metric has no unit of measurement."""
-        unit = self.unit.split()[-1] if self.unit else ""
-        return f" {unit}" if unit in UNITS_OF_NUMBERS else ""
+        return f" {self.unit}" if self.unit in UNITS_OF_NUMBERS else ""
 
     def _formatted(self, value: float, sign: str) -> str:
         style = f".{self.decimals}f" if abs(value) < LARGEST_PLAIN_NUMBER else ".2e"
@@ -237,7 +236,7 @@ class MetricRegistry(Registry[Metric]):
         return super().register(declaration)
 
 
-REGISTRY = MetricRegistry("metric", "neftune.metrics", Metric, lambda metric: metric.key)
+REGISTERED_METRICS = MetricRegistry("metric", "neftune.metrics", Metric, lambda metric: metric.key)
 """Declared metrics. Those of training prompts are derived from them in METRICS."""
 
 
@@ -248,25 +247,25 @@ def register_metric(metric: Metric) -> Metric:
         UsageError: the key is registered already or cannot be used, or nothing computes the metric.
 
     """
-    return REGISTRY.register(metric)
+    return REGISTERED_METRICS.register(metric)
 
 
 def response_metrics() -> tuple[Metric, ...]:
     """Return the metrics of responses to prompts, in the order of the tables."""
-    return tuple(metric for metric in REGISTRY.values() if metric.section == HELD_OUT_RESPONSES)
+    return tuple(metric for metric in REGISTERED_METRICS.values() if metric.section == HELD_OUT_RESPONSES)
 
 
 class _Metrics(Mapping[str, Metric]):
     """All metrics by key: the registered ones, then those of responses to training prompts."""
 
     def __getitem__(self, key: str) -> Metric:
-        return _with_training_prompts(tuple(REGISTRY.values()))[key]
+        return _with_training_prompts(tuple(REGISTERED_METRICS.values()))[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_with_training_prompts(tuple(REGISTRY.values())))
+        return iter(_with_training_prompts(tuple(REGISTERED_METRICS.values())))
 
     def __len__(self) -> int:
-        return len(_with_training_prompts(tuple(REGISTRY.values())))
+        return len(_with_training_prompts(tuple(REGISTERED_METRICS.values())))
 
 
 @cache

@@ -40,7 +40,7 @@ class Phase(StrEnum):
     """Current activity of a running trial, as displays show it."""
 
     STARTING = "starting"
-    """A worker has acquired the lease of the trial and has not reported yet."""
+    """A worker has acquired the lease of the trial and has not reported yet, so `state.json` never has this phase."""
     LOADING = "loading"
     """The trial loads the model and the data."""
     TRAINING = "training"
@@ -75,9 +75,9 @@ class TrialStatus(Record):
     tokens_per_second: float | None = None
     """Training speed in tokens per second, without padding."""
     seconds: float | None = None
-    """Time in seconds of the work in the current state; work lost in a crash does not count."""
+    """Time in seconds of all attempts, without work that was lost in a crash."""
     seconds_in_all: float | None = None
-    """Time in seconds of all attempts, including work lost in a crash."""
+    """Time in seconds of all attempts, with work that was lost in a crash."""
     side_by_side: int | None = None
     """Number of trials that shared the machine, this one included."""
     peak_memory: int | None = None

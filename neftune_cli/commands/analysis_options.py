@@ -15,7 +15,7 @@ Seeds = Annotated[
         ANALYSIS,
         _SPEC,
         field="seeds",
-        read="parse_seeds",
+        parser_name="parse_seeds",
         metavar="N|LIST",
     ),
 ]
@@ -38,7 +38,7 @@ Looks = Annotated[
         ANALYSIS,
         _SPEC,
         field="looks",
-        read="parse_looks",
+        parser_name="parse_looks",
         metavar="LIST",
     ),
 ]

@@ -81,7 +81,7 @@ def compare(
     evidence = problems.attempt(lambda: _with_judgments(gathered, judge_results)) or gathered
     evidence = problems.attempt(lambda: with_named_function(evidence, metric)) or evidence
     measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
-    measured += [metric] if metric and ":" in metric and metric not in measured else []  # its problem was told above
+    measured += [metric] if metric and ":" in metric and metric not in measured else []  # reported above
     margins = problems.attempt(lambda: parse_margins(margin or (), measured)) if evidence else None
     problems.raise_any()
     options = ComparisonOptions(baseline, metric, confidence, margins or {})
@@ -206,7 +206,15 @@ def print_compared(
     hypotheses: bool,
     reported: Collection[str],
 ) -> None:
-    """Print the first screen of each comparison and what was asked for besides, or write it into a file."""
+    """Print the first screen of each comparison, or write it into a file.
+
+    Args:
+        compared: the comparisons.
+        file: file to write, None for the terminal.
+        full: whether to print all tables and footnotes after the first screen.
+        hypotheses: whether to print the claims of the paper.
+        reported: folders that have a report of their comparison, which the screen names.
+    """
     from neftune_cli.commands.outcome import print_screens, screens
 
     comparisons = [one.comparison for one in compared]

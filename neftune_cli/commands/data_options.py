@@ -73,7 +73,7 @@ Columns = Annotated[
         DATA,
         _SPEC,
         field="columns",
-        read="parse_columns",
+        parser_name="parse_columns",
         metavar="MEANING=COLUMN,...",
     ),
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from neftune_cli.commands.execution import ExecutablePlan, executable_plan
+from neftune_cli.commands.execution import ExecutablePlan, executable_plan, say_line
 from neftune_cli.commands.until_decided import check_pause
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import TrialSpec
@@ -41,24 +41,24 @@ def dry_run(
 
     """
     begin = time.monotonic()
-    with executable_plan(file, fields, output, running, quiet=quiet, remembered=remembered_inspection) as work:
-        check_pause(work.planned.plan.spec.analysis.looks, pause_at)
-        costed = _costed(work, running, hourly_rate, begin)
+    with executable_plan(file, fields, output, running, quiet=quiet, remembered=remembered_inspection) as executable:
+        check_pause(executable.planned.plan.spec.analysis.looks, pause_at)
+        costed = _costed(executable, running, hourly_rate, begin)
     if as_json:
         typer.echo(json.dumps(costed.as_json(), indent=2))
         return
     print_costs(costed, Console())
 
 
-def _costed(work: ExecutablePlan, running: SweepSettings, hourly_rate: float | None, begin: float) -> CostedPlan:
-    plan, folder = work.planned.plan, work.planned.folder
+def _costed(executable: ExecutablePlan, running: SweepSettings, hourly_rate: float | None, begin: float) -> CostedPlan:
+    plan, folder = executable.planned.plan, executable.planned.folder
     states = states_of(plan, folder, retry_failed=running.retry_failed)
     missing = [trial for trial in plan.trials if states[trial.id] in (TO_RUN, TO_RESUME)]
     notes = [*plan.notes, *plan.data.notes]
     estimate: CostEstimate | None = None
     memory = None if plan.inspection.device == "cuda" else plannable_memory()
     if missing:
-        planned = _planned(work, missing, running)
+        planned = _planned(executable, missing, running)
         # the preparations are included, because a sweep makes them before its first trial too
         estimate = planned.cost.after(max(time.monotonic() - begin, planned.startup))
         memory = planned.allocation.memory
@@ -74,9 +74,9 @@ def _costed(work: ExecutablePlan, running: SweepSettings, hourly_rate: float | N
     )
 
 
-def _planned(work: ExecutablePlan, missing: Sequence[Trial], running: SweepSettings) -> PlannedCost:
+def _planned(executable: ExecutablePlan, missing: Sequence[Trial], running: SweepSettings) -> PlannedCost:
     """Return the cost of the missing trials with all workers busy. Workers start only if something is not known yet."""
-    plan, folder, executor = work.planned.plan, work.planned.folder, work.executor
+    plan, folder, executor = executable.planned.plan, executable.planned.folder, executable.executor
 
     def prepare(trials: Sequence[TrialSpec]) -> Preparation:
         return remembered_preparation(plan, trials) or executor.prepare(trials)
@@ -84,8 +84,4 @@ def _planned(work: ExecutablePlan, missing: Sequence[Trial], running: SweepSetti
     allocation = allocate_workers(plan, missing, folder, prepare, running.allowed_workers)
     if running.estimate:
         remember_preparation(plan, [trial.spec for trial in missing], allocation.preparation)
-    return estimate_cost(plan, missing, folder, executor, allocation, _print_note, calibrate=running.estimate)
-
-
-def _print_note(note: str) -> None:
-    typer.echo(note, err=True)
+    return estimate_cost(plan, missing, folder, executor, allocation, say_line, calibrate=running.estimate)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
-from neftune_cli.config.command_line import command_again
 from neftune_cli.config.executors import INLINE, LOCAL, make_executor
+from neftune_cli.config.process import command_again
 from neftune_cli.config.run_settings import SweepSettings, Tracking
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import ExitCode, NeftuneError, Problem, UsageError
@@ -63,7 +63,7 @@ def executable_plan(
 
     """
     with Interrupts() as interrupts, _executor(running) as executor:
-        say = _say_nothing if quiet else _say
+        say = _say_nothing if quiet else say_line
 
         def inspect(spec: SweepSpec) -> Inspection:
             known = remembered(spec) if running.on_this_machine else None
@@ -82,8 +82,9 @@ def executable_plan(
         yield ExecutablePlan(planned, executor, interrupts)
 
 
-def _say(line: str) -> None:
-    with suppress(OSError, ValueError):  # the terminal may be closed
+def say_line(line: str) -> None:
+    """Print a line on stderr, which may be closed."""
+    with suppress(OSError, ValueError):
         typer.echo(line, err=True)
 
 
@@ -128,12 +129,12 @@ def run_and_report(
         KeyboardInterrupt: the user or the system interrupted the sweep.
 
     """
-    with executable_plan(file, fields, output, running, quiet=quiet, single_trial=single_trial) as work:
+    with executable_plan(file, fields, output, running, quiet=quiet, single_trial=single_trial) as executable:
         from neftune_cli.commands.outcome import print_results  # before the run: an upgrade may replace the files
 
-        planned, say = work.planned, _say_nothing if quiet else _say
+        planned, say = executable.planned, _say_nothing if quiet else say_line
         with _disk_errors_reported(planned.folder.path):
-            outcome = run_plan(work, running, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at)
+            outcome = run_plan(executable, running, lambda: _observer(planned, quiet=quiet), say, pause_at=pause_at)
     with _disk_errors_reported(planned.folder.path):
         print_results(planned, outcome, as_json=as_json, single_trial=single_trial)
     _finish(planned, outcome, retried=running.retry_failed)
@@ -141,7 +142,7 @@ def run_and_report(
 
 
 def run_plan(
-    work: ExecutablePlan,
+    executable: ExecutablePlan,
     running: SweepSettings,
     observe: "Callable[[], AbstractContextManager[Observer]]",
     say: Callable[[str], None],
@@ -151,7 +152,7 @@ def run_plan(
     """Run all trials, or those of the planned looks until every arm is decided.
 
     Args:
-        work: the plan with its executor.
+        executable: the plan with its executor.
         running: how trials are run.
         observe: returns a new observer of a run.
         say: receives a line on each planned look.
@@ -165,13 +166,13 @@ def run_plan(
     from neftune_cli.commands.until_decided import check_pause, run_looks
     from neftune_cli.sweeps.runner import run_sweep
 
-    plan, folder = work.planned.plan, work.planned.folder
+    plan, folder = executable.planned.plan, executable.planned.folder
     check_pause(plan.spec.analysis.looks, pause_at)
     with _comparison_tracked(running.trial_settings.tracking, folder, say):
         if plan.spec.analysis.looks:
-            return run_looks(work, running, observe, say, pause_at=pause_at)
+            return run_looks(executable, running, observe, say, pause_at=pause_at)
         with observe() as observer:
-            outcome = run_sweep(plan, folder, work.executor, observer, work.interrupts, running)
+            outcome = run_sweep(plan, folder, executable.executor, observer, executable.interrupts, running)
         if not outcome.was_cut_short:
             folder.add_look(len(plan.spec.seeds))
         return outcome

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neftune_cli.config.run_settings import LiveTracker
 from neftune_cli.errors import Problem, UsageError
 
 if TYPE_CHECKING:
     from neftune_cli.store import SweepFolder
 
 
-class TrackerName(StrEnum):
-    """Tracker or evaluation harness that receives the runs."""
+class ExportTarget(StrEnum):
+    """A tracker for runs, or AlpacaEval for responses."""
 
-    TENSORBOARD = "tensorboard"
-    MLFLOW = "mlflow"
-    WANDB = "wandb"
+    TENSORBOARD = LiveTracker.TENSORBOARD.value
+    MLFLOW = LiveTracker.MLFLOW.value
+    WANDB = LiveTracker.WANDB.value
     WANDB_OFFLINE = "wandb-offline"
     ALPACA_EVAL = "alpaca-eval"
 
@@ -27,7 +28,7 @@ def export(
         list[Path], typer.Argument(metavar="PATH...", help="Results folders, or folders that contain results.")
     ],
     to: Annotated[
-        TrackerName, typer.Option("--to", help="Tracker that receives the runs, or alpaca-eval for the responses.")
+        ExportTarget, typer.Option("--to", help="Tracker that receives the runs, or alpaca-eval for the responses.")
     ],
     output: Annotated[
         Path | None,
@@ -39,23 +40,21 @@ def export(
     A tracker gets one run per trial, and one for the comparison. Runs that were written before are left as they are.
     MLflow writes to the server MLFLOW_TRACKING_URI if it is set.
     """
-    from neftune_cli.evidence.folders import nothing_found
-    from neftune_cli.store import find_sweeps
+    from neftune_cli.evidence.folders import sweeps_in
 
-    sweeps = find_sweeps(paths)
-    if not sweeps:
-        raise nothing_found(paths)
+    sweeps = sweeps_in(paths)
     target = output or Path(to.value)
-    write = _responses if to is TrackerName.ALPACA_EVAL else _runs
+    write = _responses if to is ExportTarget.ALPACA_EVAL else _runs
     for sweep in sweeps:
         try:
             typer.echo(f"{sweep.path}: {write(sweep, to, target)}", err=True)
         except OSError as error:
-            what = f"--to {to.value}: the runs of {sweep.path} cannot be written: {error}."
+            written = "responses" if to is ExportTarget.ALPACA_EVAL else "runs"
+            what = f"--to {to.value}: the {written} of {sweep.path} cannot be written: {error}."
             raise UsageError(Problem(what, "Use another --output, or check the server.")) from None
 
 
-def _runs(sweep: "SweepFolder", to: TrackerName, target: Path) -> str:
+def _runs(sweep: "SweepFolder", to: ExportTarget, target: Path) -> str:
     """Write runs of a tracker, and return their number in words."""
     from neftune_cli.trackers import make_tracker
     from neftune_cli.trackers.runs import tracked_runs
@@ -65,7 +64,7 @@ def _runs(sweep: "SweepFolder", to: TrackerName, target: Path) -> str:
     return f"{sum(new)} runs written, {len(new) - sum(new)} written before"
 
 
-def _responses(sweep: "SweepFolder", _: TrackerName, target: Path) -> str:
+def _responses(sweep: "SweepFolder", _: ExportTarget, target: Path) -> str:
     """Write files of outputs, and return their number in words."""
     from neftune_cli.trackers.alpaca_eval import write_outputs
 

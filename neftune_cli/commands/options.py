@@ -1,31 +1,26 @@
-"""Options of `sweep` and `train`, and those that other commands share: help, panel and destination of each.
+"""Options on the noise, the training and the evaluation of trained models: help, panel and destination of each.
 
-All other options of a command are declared in its own module.
+The other modules `*_options` have those on the data, the analysis and the run. All other options of a command are
+declared in its own module.
 """
 
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Annotated, get_args
 
-from neftune_cli.commands import analysis_options, cluster_options, data_options, evaluation_options
+from neftune_cli.commands import analysis_options, data_options, run_options
 from neftune_cli.commands.routing import Destination, Option
-from neftune_cli.config import choices, run_settings
-from neftune_cli.config.executors import EXECUTORS
+from neftune_cli.config import choices
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 
 
 def parsers() -> dict[str, str]:
     """Return the parser of each spec field whose option needs one: field -> function in `neftune_cli.config.values`."""
-    return {option.field: option.read for option in DECLARED if option.read}
+    return {option.field: option.parser_name for option in DECLARED if option.parser_name}
 
 
-NOISE, TRAINING, RUN = "Noise", "Training", "Run"
-_SPEC, _RUN, _COMMAND = Destination.SPEC, Destination.RUN, Destination.COMMAND
-
-
-def _executors() -> Mapping[str, str]:
-    return {name: EXECUTORS[name].description for name in EXECUTORS}
+NOISE, TRAINING, EVALUATION = "Noise", "Training", "Evaluation"
+"""Titles of the groups in `--help`."""
+_SPEC, _COMMAND = Destination.SPEC, Destination.COMMAND
 
 
 Alphas = Annotated[
@@ -36,7 +31,7 @@ Alphas = Annotated[
         NOISE,
         _SPEC,
         field="alphas",
-        read="parse_alphas",
+        parser_name="parse_alphas",
         metavar="LIST",
     ),
 ]
@@ -49,7 +44,7 @@ Snr = Annotated[
         NOISE,
         _SPEC,
         field="snr",
-        read="parse_snr",
+        parser_name="parse_snr",
         metavar="LIST",
     ),
 ]
@@ -62,7 +57,7 @@ Noises = Annotated[
         NOISE,
         _SPEC,
         field="noises",
-        read="parse_noises",
+        parser_name="parse_noises",
         metavar="LIST",
     ),
 ]
@@ -219,128 +214,99 @@ Settings = Annotated[
         TRAINING,
         _SPEC,
         field="train.sft",
-        read="parse_settings",
+        parser_name="parse_settings",
         metavar="KEY=VALUE",
     ),
 ]
 
-Output = Annotated[
-    Path | None,
+MaxNewTokens = Annotated[
+    int | None,
     Option(
-        "--output",
-        "Results folder (default results/MODEL-DATASET, or results/NAME for an experiment NAME.yaml).",
-        RUN,
-        _COMMAND,
-        metavar="DIR",
-    ),
-]
-DryRun = Annotated[
-    bool,
-    Option(
-        "--dry-run",
-        "Print the plan with estimates of time, memory and cost, and run no trial. Unless --no-estimate is given, "
-        "calibration steps are run for the estimates.",
-        RUN,
-        _RUN,
-    ),
-]
-HourlyRate = Annotated[
-    float | None,
-    Option("--hourly-rate", "Cost of the machine per hour, for --dry-run.", RUN, _RUN, metavar="R"),
-]
-Estimate = Annotated[
-    bool,
-    Option(
-        "--estimate/--no-estimate",
-        "Run a few calibration steps first, to estimate time and memory (default --estimate).",
-        RUN,
-        _RUN,
-    ),
-]
-Workers = Annotated[
-    str,
-    Option(
-        "--workers",
-        "Number of trials that run in parallel. auto: as many as machine and model allow (default auto). "
-        "0: in the main process, one after another, for debugging.",
-        RUN,
-        _RUN,
-        metavar="N|auto",
-    ),
-]
-
-
-NumberOfProcesses = Annotated[
-    int,
-    Option(
-        "--nproc",
-        "Processes that train each trial together, one per GPU or core. They divide the examples of each step. Trials "
-        "run one at a time (default 1).",
-        RUN,
-        _RUN,
+        "--max-new-tokens",
+        "Maximum length of a generated response in tokens (default 96 for bios, else 128).",
+        EVALUATION,
+        _SPEC,
+        field="evaluation.max_new_tokens",
         metavar="N",
-        at_least=1,
     ),
 ]
-Executor = Annotated[str, Option("--executor", "Where the trials run (default local).", RUN, _RUN, names=_executors)]
-Retry = Annotated[run_settings.Retry | None, Option("--retry", "Run failed trials again.", RUN, _RUN)]
-FailFast = Annotated[bool, Option("--fail-fast", "Stop all trials when one fails.", RUN, _RUN)]
-OnOom = Annotated[
-    run_settings.OnOom,
+RepetitionPenalty = Annotated[
+    float | None,
     Option(
-        "--on-oom",
-        "If memory runs out: fail the trial, or restart it with half the batch size and twice the gradient "
-        "accumulation (default fail).",
-        RUN,
-        _RUN,
+        "--repetition-penalty",
+        "Repetition penalty of greedy generation (default 1.0 for bios, else 1.2).",
+        EVALUATION,
+        _SPEC,
+        field="evaluation.repetition_penalty",
+        metavar="P",
     ),
 ]
-StopOnDivergence = Annotated[
-    bool,
+Decoding = Annotated[
+    choices.DecodingName | None,
     Option(
-        "--stop-on-divergence/--no-stop-on-divergence",
-        "Stop a trial whose loss is not finite (default --stop-on-divergence).",
-        RUN,
-        _RUN,
+        "--decoding",
+        "Generation of responses: with a preallocated cache, or with transformers (default preallocated).",
+        EVALUATION,
+        _SPEC,
+        field="evaluation.decoding",
     ),
 ]
-Keep = Annotated[
-    run_settings.Keep,
-    Option(
-        "--keep",
-        "Trained models to keep. best: the one with the lowest held-out loss over all arms and seeds (default none).",
-        RUN,
-        _RUN,
-    ),
-]
-Track = Annotated[
-    list[run_settings.LiveTracker] | None,
-    Option(
-        "--track",
-        "Show the curves of running trials in a tracker; may be repeated. Files are written to a folder with its name.",
-        RUN,
-        _RUN,
-        metavar=f"<{'|'.join(run_settings.LiveTracker)}>",
-    ),
-]
-CheckpointSteps = Annotated[
-    int | None, Option("--checkpoint-steps", "Also write a checkpoint every N steps.", RUN, _RUN, metavar="N")
-]
-CheckpointMinutes = Annotated[
-    float, Option("--checkpoint-minutes", "Write a checkpoint every M minutes (default 2).", RUN, _RUN, metavar="M")
-]
-Quiet = Annotated[bool, Option("--quiet", "Show no progress.", RUN, _COMMAND)]
-Json = Annotated[bool, Option("--json", "Print one JSON summary on stdout, and nothing else.", RUN, _COMMAND)]
 
-_SHARED = [
-    hint
-    for module in (data_options, analysis_options, evaluation_options, cluster_options)
-    for hint in vars(module).values()
+CurveExamples = Annotated[
+    int | None,
+    Option(
+        "--curve-examples",
+        "Measure the loss curves on N held-out and N training examples, the same in all arms. All examples are still "
+        "used after the last epoch and after each epoch with a new lowest loss (default: all examples, every epoch).",
+        EVALUATION,
+        _SPEC,
+        field="evaluation.curve_examples",
+        metavar="N",
+    ),
 ]
+
+ProbeExamples = Annotated[
+    int | None,
+    Option(
+        "--probe-examples",
+        "Maximum number of training examples whose noise-off loss and responses are measured (default: losses of 120, "
+        "responses of 64).",
+        EVALUATION,
+        _SPEC,
+        field="evaluation.probe_examples",
+        metavar="N",
+    ),
+]
+LmEval = Annotated[
+    str | None,
+    Option(
+        "--lm-eval",
+        "Tasks of lm-evaluation-harness for the base model and each trained model: names, YAML files, or folders of "
+        "YAML files. Needs `pip install '.[lm-eval]'`.",
+        EVALUATION,
+        _SPEC,
+        field="evaluation.lm_eval",
+        parser_name="parse_tasks",
+        metavar="TASKS",
+    ),
+]
+LmEvalLimit = Annotated[
+    int | None,
+    Option(
+        "--lm-eval-limit",
+        "Maximum number of documents of each of these tasks (default all).",
+        EVALUATION,
+        _SPEC,
+        field="evaluation.lm_eval_limit",
+        metavar="N",
+    ),
+]
+
+_SHARED = [hint for module in (data_options, analysis_options, run_options) for hint in vars(module).values()]
 DECLARED: tuple[Option, ...] = tuple(
     option
     for hint in [*_SHARED, *globals().values()]
     for option in getattr(hint, "__metadata__", ())
     if isinstance(option, Option)
 )
-"""Every declared option."""
+"""The options declared here and in the modules beside this one."""

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from neftune_cli.analysis.compared_evidence import ComparedEvidence, compare_sweep
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.commands.panels import columns_variable
+from neftune_cli.commands.help_page import columns_variable
 from neftune_cli.commands.request import PlannedSweep
-from neftune_cli.config.command_line import command_again
+from neftune_cli.config.process import command_again
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.formatting import PLAIN_WIDTH, SCREEN_WIDTH, counted
 from neftune_cli.reporting.documents import OutputFormat, document, to_text
@@ -39,13 +39,13 @@ def print_results(planned: PlannedSweep, outcome: SweepOutcome, *, as_json: bool
         exported = json.loads(document(comparisons, OutputFormat.JSON)) if compared else {"comparisons": []}
         _print_summary(planned, outcome, exported)
     elif compared:
-        _print_comparisons(planned, comparisons, single_trial=single_trial)
+        _print_first_screens(planned, comparisons, single_trial=single_trial)
         _say(*_training_amounts(planned), *_counts(planned, outcome))
     elif outcome.submitted:
         _say(_submitted(outcome), *_counts(planned, outcome))
 
 
-def _print_comparisons(planned: PlannedSweep, comparisons: Sequence[Comparison], *, single_trial: bool) -> None:
+def _print_first_screens(planned: PlannedSweep, comparisons: Sequence[Comparison], *, single_trial: bool) -> None:
     if not single_trial:
         print_screens(comparisons, reported=[str(planned.folder.path)])
         return
@@ -77,9 +77,9 @@ def print_screens(
     hypotheses: bool = False,
     reported: Collection[str] = (),
 ) -> None:
-    """Print the first screen of comparisons on stdout, with all tables and the claims of the paper on request.
+    """Print the first screen of comparisons on stdout. In a terminal it is colored and fits its width.
 
-    In a terminal the output is colored and fits its width.
+    The arguments are those of `neftune_cli.reporting.terminal.print_comparisons`.
     """
     if sys.stdout.isatty():
         print_comparisons(Console(), comparisons, full=full, hypotheses=hypotheses, reported=reported)
@@ -88,7 +88,7 @@ def print_screens(
 
 
 def screens(comparisons: Sequence[Comparison], *, full: bool, hypotheses: bool, reported: Collection[str] = ()) -> str:
-    """Return the same output for a pipe or a file: its width is that of the variable COLUMNS, if it is set."""
+    """Return what `print_screens` prints, for a pipe or a file, in the width of the variable COLUMNS if it is set."""
     width = columns_variable() or (PLAIN_WIDTH if full else SCREEN_WIDTH)
     return to_text(comparisons, max(width, NARROWEST), full=full, hypotheses=hypotheses, reported=reported)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.commands import data_options, options
+from neftune_cli.commands import data_options, options, run_options
 from neftune_cli.commands.output_file import OutputFile
 from neftune_cli.commands.routing import Destination, values_for
 from neftune_cli.errors import Problems
@@ -45,9 +45,9 @@ def preview(
     noise_target: options.NoiseTarget = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write the preview as an HTML page.", rich_help_panel=options.RUN),
+        typer.Option(metavar="FILE", help="Also write the preview as an HTML page.", rich_help_panel=run_options.RUN),
     ] = None,
-    as_json: options.Json = False,
+    as_json: run_options.Json = False,
 ) -> None:
     """Show training examples as the model receives them: tokens, loss, noise, and columns that are not read.
 

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from neftune_cli.records import TrialRecord
     from neftune_cli.store import SweepFolder, TrialFolder
 
-    Finished = tuple[TrialFolder, TrialRecord]
+    FinishedTrial = tuple[TrialFolder, TrialRecord]
 
 CARD = "README.md"
 _ADAPTER = "adapter_config.json"
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+"""OWNER/NAME on the Hub."""
 _KEEP = "Use --keep all or --keep best when you train. To train these arms again, give another --output."
 Files = Mapping[str, Path | bytes]
 """Files of a shared model by name: a file of the kept model, or other content."""
@@ -81,7 +83,7 @@ def _hub_problems(to: str) -> list[Problem]:
     from huggingface_hub import constants, get_token
 
     problems = []
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", to):
+    if not _REPOSITORY.fullmatch(to):
         problems.append(Problem(f"--to {to} is not a repository.", "Use OWNER/NAME, for example --to ada/my-model."))
     if constants.HF_HUB_OFFLINE:
         problems.append(Problem(f"--to {to}: HF_HUB_OFFLINE is set.", "Unset it, or use --output DIR."))
@@ -90,20 +92,17 @@ def _hub_problems(to: str) -> list[Problem]:
     return problems
 
 
-def _kept_trial(path: Path, arm: str | None, seed: int | None) -> "tuple[SweepFolder, Finished]":
-    from neftune_cli.evidence.folders import nothing_found
-    from neftune_cli.store import find_sweeps
+def _kept_trial(path: Path, arm: str | None, seed: int | None) -> "tuple[SweepFolder, FinishedTrial]":
+    from neftune_cli.evidence.folders import sweeps_in
 
-    sweeps = find_sweeps([path])
-    if not sweeps:
-        raise nothing_found([path])
+    sweeps = sweeps_in([path])
     if len(sweeps) > 1:
         fix = f"Use one of them, for example {sweeps[0].path}."
         raise UsageError(Problem(f"{path} contains {len(sweeps)} sweeps.", fix))
     return sweeps[0], _choose(path, sweeps[0].finished(), arm, seed)
 
 
-def _choose(path: Path, finished: "Sequence[Finished]", arm: str | None, seed: int | None) -> "Finished":
+def _choose(path: Path, finished: "Sequence[FinishedTrial]", arm: str | None, seed: int | None) -> "FinishedTrial":
     """Return the finished trial with a kept model that the options name.
 
     Raises:
@@ -124,7 +123,7 @@ def _choose(path: Path, finished: "Sequence[Finished]", arm: str | None, seed: i
     return _of_seed(path, [one for one in trained if one[1].arm == name], name, seed)
 
 
-def _of_seed(path: Path, trained: "Sequence[Finished]", arm: str, seed: int | None) -> "Finished":
+def _of_seed(path: Path, trained: "Sequence[FinishedTrial]", arm: str, seed: int | None) -> "FinishedTrial":
     kept = {record.seed: (folder, record) for folder, record in trained if folder.model_path.is_dir()}
     if not kept:
         raise UsageError(Problem(f"{path} has no kept model of the arm '{arm}'.", _KEEP))
@@ -138,7 +137,7 @@ def _of_seed(path: Path, trained: "Sequence[Finished]", arm: str, seed: int | No
     raise UsageError(Problem(f"--seed {seed}: {path} {what} '{arm}' with this seed.", f"Use one of the seeds {seeds}."))
 
 
-def _arm(wanted: str, trained: "Sequence[Finished]") -> str | None:
+def _arm(wanted: str, trained: "Sequence[FinishedTrial]") -> str | None:
     """Return the name of the arm with this name or alpha, None if there is not exactly one."""
     from neftune_cli.config.arms import arms_named
 
@@ -192,7 +191,7 @@ def _comparison(sweep: "SweepFolder", arm: str) -> "ComparedEvidence":
 
 def _hub_id(name: Any, manifest: Mapping[str, Any]) -> str | None:
     """Return a name of the form OWNER/NAME that is no folder or file here, nor where the sweep was started."""
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name):
+    if not isinstance(name, str) or not _REPOSITORY.fullmatch(name):
         return None
     places = (Path(name), Path(str(manifest.get("directory", "."))) / name)
     return None if any(place.exists() for place in places) else name

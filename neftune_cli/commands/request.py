@@ -116,10 +116,10 @@ def _is_data(file: Path) -> bool:
         return False
 
 
-def raise_with_spec_problems(problems: Problems, file: Path | None, fields: Mapping[str, Any]) -> None:
-    """Raise problems of the run options, if there are any, together with those of the experiment.
+def raise_any_with_spec_problems(problems: Problems, file: Path | None, fields: Mapping[str, Any]) -> None:
+    """Raise problems of the run options together with those of the experiment. Without the former, do nothing.
 
-    No worker is started for this. Problems that only a worker or the results folder can reveal are reported later.
+    No worker is started. Problems that only a worker or the results folder can reveal are reported later.
 
     Raises:
         UsageError: problems of both kinds.
@@ -132,9 +132,9 @@ def raise_with_spec_problems(problems: Problems, file: Path | None, fields: Mapp
         problems.raise_any()
 
 
-def default_name(*names: str) -> str:
-    """Return the default name of a results folder for a model and, usually, a data set."""
-    return "-".join(_short(name) for name in names)
+def default_name(model: str, dataset: str) -> str:
+    """Return the default name of a results folder, for example `tiny-bios`."""
+    return f"{_short(model)}-{_short(dataset)}"
 
 
 def _short(name: str) -> str:

@@ -31,7 +31,7 @@ class Option(OptionInfo):
         panel: title of the group in `--help`.
         to: recipient of the value.
         field: with `Destination.SPEC`, the field that the value fills, for example "train.epochs".
-        read: name of a function in `neftune_cli.config.values` that parses the text.
+        parser_name: name of a function in `neftune_cli.config.values` that parses the text.
         metavar: placeholder for the value in `--help`.
         at_least: smallest allowed number.
         names: returns the allowed values, with their meanings if the help does not give them.
@@ -49,7 +49,7 @@ class Option(OptionInfo):
         to: Destination,
         *,
         field: str = "",
-        read: str = "",
+        parser_name: str = "",
         metavar: str | None = None,
         at_least: float | None = None,
         names: Names | None = None,
@@ -72,7 +72,7 @@ class Option(OptionInfo):
         )
         self.to = to
         self.field = field
-        self.read = read
+        self.parser_name = parser_name
 
 
 CHOICES: dict[str, Names] = {}
@@ -116,6 +116,12 @@ def options_of(command: Callable[..., None]) -> dict[str, Option]:
         if isinstance(declared[0], Option):
             found[name] = declared[0]
     return found
+
+
+def fields_by_flag(command: Callable[..., None]) -> dict[str, str]:
+    """Return the spec field of each option of a command that has one, by the flag as it is declared."""
+    options = options_of(command).values()
+    return {flag: option.field for option in options for flag in option.param_decls or () if option.field}
 
 
 def values_for(destination: Destination, command: Callable[..., None], values: Mapping[str, Any]) -> dict[str, Any]:

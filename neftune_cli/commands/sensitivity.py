@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.commands import data_options, options
+from neftune_cli.commands import data_options, options, run_options
 
 if TYPE_CHECKING:
     from neftune_cli.geometry.sensitivity.measurement import Sensitivity
-
-_OUTPUT = (
-    "Results folder (default results/sensitivity-MODEL-DATASET and the options that differ from their defaults). "
-    "The same command rewrites its files; a folder with results of other options is an error."
-)
 
 
 def sensitivity(
@@ -39,9 +34,9 @@ def sensitivity(
     ] = 0,
     output: Annotated[
         Path | None,
-        typer.Option(help=_OUTPUT, metavar="DIR", rich_help_panel=options.RUN),
+        run_options.derived_folder("sensitivity"),
     ] = None,
-    as_json: options.Json = False,
+    as_json: run_options.Json = False,
 ) -> None:
     """Measure the effect of noise on embeddings and next-token predictions, and find equivalents of the paper's alphas.
 
@@ -50,7 +45,13 @@ def sensitivity(
     from neftune_cli.commands.request import default_name
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.geometry.output import default_folder
-    from neftune_cli.geometry.sensitivity.inputs import SensitivityOptions, measure, prepare, sweep_command, write
+    from neftune_cli.geometry.sensitivity.command_steps import (
+        SensitivityOptions,
+        measure,
+        prepare,
+        sweep_command,
+        write,
+    )
 
     chosen = SensitivityOptions(
         model=DEFAULT_MODEL if model is None else model,

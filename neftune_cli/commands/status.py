@@ -123,13 +123,10 @@ def _command(status: "SweepStatus") -> str:
 
 
 def _find(paths: Sequence[Path]) -> "list[SweepFolder]":
-    from neftune_cli.evidence.folders import check_folders, nothing_found
-    from neftune_cli.store import find_sweeps
+    from neftune_cli.evidence.folders import check_folders, sweeps_in
 
     check_folders(paths)
-    if found := find_sweeps(paths):
-        return found
-    raise nothing_found(paths)
+    return sweeps_in(paths)
 
 
 def _watch(readers: "Sequence[StatusReader]", console: "Console", *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from neftune_cli.commands import analysis_options, cluster_options, data_options, evaluation_options, options
+from neftune_cli.commands import analysis_options, data_options, options, run_options
 from neftune_cli.commands.routing import Destination, values_for
 from neftune_cli.config.run_settings import Keep, OnOom
 from neftune_cli.errors import Problems
@@ -55,35 +55,35 @@ def sweep(
     precision: options.Precision = None,
     micro_batch_tokens: options.MicroBatchTokens = None,
     settings: options.Settings = None,
-    max_new_tokens: evaluation_options.MaxNewTokens = None,
-    repetition_penalty: evaluation_options.RepetitionPenalty = None,
-    decoding: evaluation_options.Decoding = None,
-    curve_examples: evaluation_options.CurveExamples = None,
-    probe_examples: evaluation_options.ProbeExamples = None,
-    lm_eval: evaluation_options.LmEval = None,
-    lm_eval_limit: evaluation_options.LmEvalLimit = None,
-    output: options.Output = None,
-    dry_run: options.DryRun = False,
-    hourly_rate: options.HourlyRate = None,
-    estimate: options.Estimate = True,
-    workers: options.Workers = "auto",
-    nproc: options.NumberOfProcesses = 1,
-    executor: options.Executor = "local",
-    slurm: cluster_options.Slurm = None,
-    detach: cluster_options.Detach = False,
-    address: cluster_options.Address = None,
-    gpus_per_trial: cluster_options.GpusPerTrial = None,
-    cpus_per_trial: cluster_options.CpusPerTrial = None,
-    retry: options.Retry = None,
-    fail_fast: options.FailFast = False,
-    on_oom: options.OnOom = OnOom.FAIL,
-    stop_on_divergence: options.StopOnDivergence = True,
-    keep: options.Keep = Keep.NONE,
-    track: options.Track = None,
-    checkpoint_steps: options.CheckpointSteps = None,
-    checkpoint_minutes: options.CheckpointMinutes = 2.0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    max_new_tokens: options.MaxNewTokens = None,
+    repetition_penalty: options.RepetitionPenalty = None,
+    decoding: options.Decoding = None,
+    curve_examples: options.CurveExamples = None,
+    probe_examples: options.ProbeExamples = None,
+    lm_eval: options.LmEval = None,
+    lm_eval_limit: options.LmEvalLimit = None,
+    output: run_options.Output = None,
+    dry_run: run_options.DryRun = False,
+    hourly_rate: run_options.HourlyRate = None,
+    estimate: run_options.Estimate = True,
+    workers: run_options.Workers = "auto",
+    nproc: run_options.NumberOfProcesses = 1,
+    executor: run_options.Executor = "local",
+    slurm: run_options.Slurm = None,
+    detach: run_options.Detach = False,
+    address: run_options.Address = None,
+    gpus_per_trial: run_options.GpusPerTrial = None,
+    cpus_per_trial: run_options.CpusPerTrial = None,
+    retry: run_options.Retry = None,
+    fail_fast: run_options.FailFast = False,
+    on_oom: run_options.OnOom = OnOom.FAIL,
+    stop_on_divergence: run_options.StopOnDivergence = True,
+    keep: run_options.Keep = Keep.NONE,
+    track: run_options.Track = None,
+    checkpoint_steps: run_options.CheckpointSteps = None,
+    checkpoint_minutes: run_options.CheckpointMinutes = 2.0,
+    quiet: run_options.Quiet = False,
+    as_json: run_options.Json = False,
 ) -> None:
     """Fine-tune one model with several alphas and seeds, and print the comparison.
 
@@ -91,13 +91,13 @@ def sweep(
     """
     arguments = locals()
     from neftune_cli.commands.execution import run_and_report
-    from neftune_cli.commands.request import raise_with_spec_problems
+    from neftune_cli.commands.request import raise_any_with_spec_problems
     from neftune_cli.config.run_settings import sweep_settings
 
     fields = values_for(Destination.SPEC, sweep, arguments)
     problems = Problems()
     running = problems.attempt(lambda: sweep_settings(values_for(Destination.RUN, sweep, arguments)))
-    raise_with_spec_problems(problems, experiment, fields)
+    raise_any_with_spec_problems(problems, experiment, fields)
     assert running is not None
     if dry_run:
         from neftune_cli.commands.dry_run import dry_run as show_plan

@@ -5,15 +5,17 @@ from typing import Annotated
 
 import typer
 
-from neftune_cli.commands import data_options, evaluation_options, options
+from neftune_cli.commands import data_options, options, run_options
 from neftune_cli.commands.routing import Destination, Option, values_for
 from neftune_cli.config.run_settings import Keep, OnOom, Retry
 from neftune_cli.errors import Problems
 
 _OUTPUT = "Results folder (default results/train-MODEL-DATASET-alpha=A,seed=N)."
-Output = Annotated[Path | None, Option("--output", _OUTPUT, options.RUN, Destination.COMMAND, metavar="DIR")]
+Output = Annotated[Path | None, Option("--output", _OUTPUT, run_options.RUN, Destination.COMMAND, metavar="DIR")]
 _PROCESSES = "Processes that train together, one per GPU or core. They divide the examples of each step (default 1)."
-NumberOfProcesses = Annotated[int, Option("--nproc", _PROCESSES, options.RUN, Destination.RUN, metavar="N", at_least=1)]
+NumberOfProcesses = Annotated[
+    int, Option("--nproc", _PROCESSES, run_options.RUN, Destination.RUN, metavar="N", at_least=1)
+]
 
 
 def train(
@@ -48,38 +50,38 @@ def train(
     precision: options.Precision = None,
     micro_batch_tokens: options.MicroBatchTokens = None,
     settings: options.Settings = None,
-    max_new_tokens: evaluation_options.MaxNewTokens = None,
-    repetition_penalty: evaluation_options.RepetitionPenalty = None,
-    decoding: evaluation_options.Decoding = None,
-    curve_examples: evaluation_options.CurveExamples = None,
-    probe_examples: evaluation_options.ProbeExamples = None,
-    lm_eval: evaluation_options.LmEval = None,
-    lm_eval_limit: evaluation_options.LmEvalLimit = None,
+    max_new_tokens: options.MaxNewTokens = None,
+    repetition_penalty: options.RepetitionPenalty = None,
+    decoding: options.Decoding = None,
+    curve_examples: options.CurveExamples = None,
+    probe_examples: options.ProbeExamples = None,
+    lm_eval: options.LmEval = None,
+    lm_eval_limit: options.LmEvalLimit = None,
     output: Output = None,
     nproc: NumberOfProcesses = 1,
-    on_oom: options.OnOom = OnOom.FAIL,
-    stop_on_divergence: options.StopOnDivergence = True,
-    track: options.Track = None,
-    checkpoint_steps: options.CheckpointSteps = None,
-    checkpoint_minutes: options.CheckpointMinutes = 2.0,
-    quiet: options.Quiet = False,
-    as_json: options.Json = False,
+    on_oom: run_options.OnOom = OnOom.FAIL,
+    stop_on_divergence: run_options.StopOnDivergence = True,
+    track: run_options.Track = None,
+    checkpoint_steps: run_options.CheckpointSteps = None,
+    checkpoint_minutes: run_options.CheckpointMinutes = 2.0,
+    quiet: run_options.Quiet = False,
+    as_json: run_options.Json = False,
 ) -> None:
     """Fine-tune once with noise, keep the model, and print its comparison with the base model."""
     arguments = locals()
     from neftune_cli.commands.execution import run_and_report
-    from neftune_cli.commands.request import default_name, raise_with_spec_problems
+    from neftune_cli.commands.request import default_name, raise_any_with_spec_problems
     from neftune_cli.config.run_settings import sweep_settings
     from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
     from neftune_cli.config.values import parse_size
     from neftune_cli.sweeps.plan import trial_folder
 
-    fields = {**values_for(Destination.SPEC, train, arguments), "seeds": f"{seed},"}
+    fields = {**values_for(Destination.SPEC, train, arguments), "seeds": f"{seed},"}  # the comma makes a list of it
     fixed = {"workers": "1", "keep": Keep.ALL, "retry": Retry.FAILED}
     problems = Problems()
     noise_size = problems.attempt(lambda: parse_size(alpha, snr))
     running = problems.attempt(lambda: sweep_settings({**values_for(Destination.RUN, train, arguments), **fixed}))
-    raise_with_spec_problems(problems, None, fields)
+    raise_any_with_spec_problems(problems, None, fields)
     assert noise_size is not None
     assert running is not None
     field, size = noise_size

@@ -9,7 +9,7 @@ from neftune_cli.commands.execution import ExecutablePlan
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.formatting import listed
-from neftune_cli.sweeps.plan import at_look
+from neftune_cli.sweeps.plan import at_look, done_trials
 
 if TYPE_CHECKING:
     from neftune_cli.sweeps.progress import Observer
@@ -34,7 +34,7 @@ def check_pause(looks: tuple[int, ...], pause_at: int | None) -> None:
 
 
 def run_looks(
-    work: ExecutablePlan,
+    executable: ExecutablePlan,
     running: SweepSettings,
     observe: "Callable[[], AbstractContextManager[Observer]]",
     say: Callable[[str], None],
@@ -47,7 +47,7 @@ def run_looks(
     same trials. Looks that were taken before are compared again, which runs nothing.
 
     Args:
-        work: the whole plan, with its executor.
+        executable: the whole plan, with its executor.
         running: how trials are run.
         observe: returns the observer of one look.
         say: receives a line on each look.
@@ -56,27 +56,29 @@ def run_looks(
     """
     from neftune_cli.sweeps.runner import run_sweep
 
-    plan, folder = work.planned.plan, work.planned.folder
-    going_on = tuple(arm.name for arm in plan.spec.arms[1:])
+    plan, folder = executable.planned.plan, executable.planned.folder
+    undecided = tuple(arm.name for arm in plan.spec.arms[1:])
+    done_before = len(done_trials(plan, folder))
     total: SweepOutcome | None = None
     for number, seeds in enumerate(plan.spec.analysis.looks, start=1):
         with observe() as observer:
-            part = at_look(plan, seeds, going_on)
-            outcome = run_sweep(part, folder, work.executor, observer, work.interrupts, running)
-        total = _joined(total, outcome)
+            part = at_look(plan, seeds, undecided)
+            outcome = run_sweep(part, folder, executable.executor, observer, executable.interrupts, running)
+        # each look counts the trials of earlier looks as done before
+        total = replace(_joined(total, outcome), already_done=done_before)
         if outcome.was_cut_short:
             return total
         folder.add_look(seeds)
-        going_on = _going_on(work)
-        say(_look_line(number, len(plan.spec.analysis.looks), seeds, going_on))
-        if not going_on or seeds == pause_at:
+        undecided = _undecided(executable)
+        say(_look_line(number, len(plan.spec.analysis.looks), seeds, undecided))
+        if not undecided or seeds == pause_at:
             break
     assert total is not None
     return total
 
 
-def _going_on(work: ExecutablePlan) -> tuple[str, ...]:
-    """Return the arms that need further seeds: those in question without a decision, and with them the controls.
+def _undecided(executable: ExecutablePlan) -> tuple[str, ...]:
+    """Return the arms that get further seeds: those without a decision, unless only controls are left among them.
 
     An arm without an assessment gets no further seeds: a trial diverged, or all trials failed.
     """
@@ -84,7 +86,7 @@ def _going_on(work: ExecutablePlan) -> tuple[str, ...]:
     from neftune_cli.analysis.design import DECIDED
 
     try:
-        (compared, *_) = compare_sweep(work.planned.folder)
+        (compared, *_) = compare_sweep(executable.planned.folder)
     except NothingToCompareError:  # all trials failed
         return ()
     comparison = compared.comparison
@@ -92,7 +94,7 @@ def _going_on(work: ExecutablePlan) -> tuple[str, ...]:
     undecided = {arm for arm, one in assessed.items() if one and one.verdict not in DECIDED}
     if not undecided & {arm.name for arm in comparison.studied}:
         return ()
-    return tuple(arm.name for arm in work.planned.plan.spec.arms if arm.name in undecided)
+    return tuple(arm.name for arm in executable.planned.plan.spec.arms if arm.name in undecided)
 
 
 def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOutcome":
@@ -101,13 +103,12 @@ def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOut
         return outcome
     return replace(
         outcome,
-        already_done=before.already_done + max(0, outcome.already_done - before.already_done - before.run_now),
         run_now=before.run_now + outcome.run_now,
         run_elsewhere=before.run_elsewhere + outcome.run_elsewhere,
         failed={**before.failed, **outcome.failed},
     )
 
 
-def _look_line(number: int, looks: int, seeds: int, going_on: tuple[str, ...]) -> str:
-    state = f"not decided: {listed(list(going_on))}" if going_on else "every arm is decided"
+def _look_line(number: int, looks: int, seeds: int, undecided: tuple[str, ...]) -> str:
+    state = f"not decided: {listed(undecided)}" if undecided else "every arm is decided"
     return f"Look {number} of {looks}, {seeds} seeds: {state}."

@@ -1,5 +1,6 @@
 """Errors of the command line that Typer finds, as problems with their fix."""
 
+import inspect
 import re
 from enum import Enum
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
-from neftune_cli.commands.options import DECLARED
+from neftune_cli.commands.routing import fields_by_flag
 from neftune_cli.config.field_problems import example_of, given, requirement
 from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS
 from neftune_cli.data.spellings import OTHER_LAYOUT_NAMES
@@ -32,9 +33,11 @@ _EXAMPLES = {
     "--split": "train",
     "--eval-split": "test",
     "--eval-dataset": "held_out.jsonl",
-    "--retry": "failed",
+    "--max-seeds": "20",
+    "--slurm": "partition=gpu",
+    "--track": "tensorboard",
 }
-"""Values of options that have neither an example in the specs nor a default."""
+"""Values of options that have neither a default nor a spec field with an example."""
 
 
 def usage_problem(error: TyperException) -> Problem:
@@ -47,12 +50,12 @@ def usage_problem(error: TyperException) -> Problem:
         return Problem(f"There is no option {option}.", _closest_option(option, context) or help_)
     if kind == "BadOptionUsage":
         if error.message.endswith("requires an argument."):
-            return Problem(f"{option} needs a value.", _use(option, _example(option)) or help_)
+            return Problem(f"{option} needs a value.", _any_value(option, context) or help_)
         return Problem(f"{option} takes no value.", f"Use {option} alone.")
     if kind == "MissingParameter" and parameter is not None:
         return _missing(parameter, page, help_)
     if kind == "BadParameter" and parameter is not None:
-        return _invalid_value(error, parameter, help_)
+        return _invalid_value(error, parameter, context, help_)
     return _invalid_argument(error, context, page, help_)
 
 
@@ -61,9 +64,15 @@ def _missing(parameter: Any, page: str, help_: str) -> Problem:
     if parameter.param_type_name == "argument":
         what = f"{parameter.metavar.removesuffix('...')} is missing."
         return Problem(what, f"Use a results folder, for example `{page} results/`.")
-    option, values = parameter.opts[0], parameter.type_descriptor.annotation
+    option = parameter.opts[0]
+    return Problem(f"{option} is missing.", _choices(parameter) or help_)
+
+
+def _choices(parameter: Any) -> str:
+    """Return the advice to use one of the values of an option with a fixed set of them, else ""."""
+    values = parameter.type_descriptor.annotation
     is_choice = isinstance(values, type) and issubclass(values, Enum)
-    return Problem(f"{option} is missing.", f"Use {option} {alternatives(values)}." if is_choice else help_)
+    return f"Use {parameter.opts[0]} {alternatives(values)}." if is_choice else ""
 
 
 def _closest_option(option: str, context: Any) -> str:
@@ -90,7 +99,7 @@ def _invalid_argument(error: TyperException, context: Any, page: str, help_: str
     return Problem(text, help_)
 
 
-def _invalid_value(error: TyperException, parameter: Any, help_: str) -> Problem:
+def _invalid_value(error: TyperException, parameter: Any, context: Any, help_: str) -> Problem:
     """Return a value that is not among the allowed ones, or does not have the type or size of its option."""
     name = parameter.opts[0] if parameter.param_type_name == "option" else parameter.metavar
     if found := re.search(r"('.*') is not one of (.+)\.$", error.message):
@@ -100,9 +109,16 @@ def _invalid_value(error: TyperException, parameter: Any, help_: str) -> Problem
         return Problem(f"{name} must be {alternatives(names)}{given(value)}.", fix)
     if isinstance(error.__cause__, ValidationError):
         (details, *_) = error.__cause__.errors()
-        fix = _use(name, _example(name, parameter.default)) or help_
+        fix = _use(name, _example(name, context, parameter.default)) or help_
         return Problem(f"{name} {requirement(dict(details))}{given(_number(details['input']))}.", fix)
     return Problem(f"{name}: {error.message}", help_)
+
+
+def _any_value(option: str, context: Any) -> str:
+    """Return the advice to use one of the allowed values of an option, or an example, else ""."""
+    parameters = context.command.get_params(context) if context else ()
+    choices = (_choices(one) for one in parameters if option in one.opts)
+    return next(choices, "") or _use(option, _example(option, context))
 
 
 def _number(text: Any) -> Any:
@@ -117,12 +133,16 @@ def _use(option: str, example: Any) -> str:
     return "" if example is None else f"Use {option} {example}."
 
 
-def _example(option: str, default: Any = None) -> Any:
-    """Return a valid value of an option: the default, that of its field in the spec, or one listed here."""
-    if default is not None:
-        return f"{default:g}" if isinstance(default, float) else default
-    fields = [one.field for one in DECLARED if one.field and option in (one.param_decls or ())]
-    for found in (example_of(tuple(field.split("."))) for field in fields):
-        if found is not None and not isinstance(found, dict):
-            return f"{found:g}" if isinstance(found, float) else found
-    return _EXAMPLES.get(option)
+def _example(option: str, context: Any, default: Any = None) -> Any:
+    """Return a valid value of an option of a command: the default, that of its spec field, or one listed here."""
+    field = "" if context is None else _spec_field(option, context.command)
+    found = default if default is not None or not field else example_of(tuple(field.split(".")))
+    if found is None or isinstance(found, dict):
+        return _EXAMPLES.get(option)
+    return f"{found:g}" if isinstance(found, float) else found
+
+
+def _spec_field(option: str, command: Any) -> str:
+    """Return the spec field of an option of a command, "" if it has none. The program itself has no such options."""
+    is_program = hasattr(command, "commands")
+    return "" if is_program else fields_by_flag(inspect.unwrap(command.callback)).get(option, "")

@@ -1,34 +1,22 @@
 """`neftune visualize`: a figure of token embeddings before and after the noise."""
 
 import json
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.commands import data_options, options
+from neftune_cli.commands import data_options, options, run_options
+from neftune_cli.config import choices
 
 if TYPE_CHECKING:
     from neftune_cli.geometry.projection.visualization import Visualization
 
 
-class Projection(StrEnum):
-    """Projection methods."""
-
-    TSNE = "tsne"
-    PCA = "pca"
-    UMAP = "umap"
-
-
 _noise = partial(typer.Option, rich_help_panel=options.NOISE)
 _map = partial(typer.Option, rich_help_panel="Map")
 _LENGTH = "Length of the example in the noise formula, in tokens (default: median of the training examples)."
-_OUTPUT = (
-    "Results folder (default results/visualize-MODEL-DATASET and the options that differ from their defaults). "
-    "The same command rewrites its files; a folder with results of other options is an error."
-)
 
 
 def visualize(
@@ -41,12 +29,12 @@ def visualize(
     length: Annotated[int | None, _noise(min=1, max=1_000_000, metavar="L", help=_LENGTH)] = None,
     seed: Annotated[int, _noise(min=0, max=2**32 - 1, metavar="N", help="Seed of the noise and the map.")] = 0,
     projection: Annotated[
-        Projection, _map(help="Projection to two dimensions; umap needs umap-learn.")
-    ] = Projection.TSNE,
+        choices.ProjectionMethod, _map(help="Projection to two dimensions; umap needs umap-learn.")
+    ] = "tsne",
     points: Annotated[int, _map(min=5, metavar="N", help="Maximum number of tokens per group.")] = 40,
     perplexity: Annotated[float, _map(metavar="P", help="Effective number of neighbours per token in t-SNE.")] = 30.0,
-    output: Annotated[Path | None, typer.Option(help=_OUTPUT, metavar="DIR", rich_help_panel=options.RUN)] = None,
-    as_json: options.Json = False,
+    output: Annotated[Path | None, run_options.derived_folder("visualize")] = None,
+    as_json: run_options.Json = False,
 ) -> None:
     """Draw groups of token embeddings before and after the noise, with one arrow per token for its shift."""
     from neftune_cli.commands.request import default_name
@@ -66,7 +54,7 @@ def visualize(
         length=length,
         alpha=alpha,
         noise=noise or "uniform",
-        projection=projection.value,
+        projection=projection,
         points=points,
         perplexity=perplexity,
         seed=seed,

@@ -12,6 +12,7 @@ NoiseTarget = Literal["all", "prompt", "completion"]
 LearnedTurns = Literal["last", "all-assistant"]
 Precision = Literal["auto", "float32", "bfloat16"]
 DecodingName = Literal["preallocated", "transformers"]
+ProjectionMethod = Literal["tsne", "pca", "umap"]
 
 IGNORED_LABEL = -100
 """Label of a token that the loss ignores: the convention of torch's cross entropy and of all trainers."""

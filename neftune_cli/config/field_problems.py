@@ -40,16 +40,17 @@ class Origin:
         location: Location = tuple(part for part in details["loc"] if part != "sft")
         place = "" if self._is_option(location) else self.file.place(*location)
         if details["type"] == "extra_forbidden":
-            return Problem(f"{place}{self._missing(location)}.", _closest_field(location))
+            return Problem(f"{place}{self._unknown_field(location)}.", _closest_field(location))
         if fix := _FIXES.get(details["type"]):
             return Problem(f"{place}{details['msg']}.", fix)
-        subject, separator = (_option(location), " ") if self._is_option(location) else (self._subject(location), ": ")
+        is_option = self._is_option(location)
+        subject = _option(location) if is_option else self._subject(location)
         if location == ("seeds",) and details["type"] in ("tuple_type", "too_short"):
             what = "must be a number of seeds, 1 or more, or a list of seeds"
             fix = "Use seeds: 3, or seeds: [0, 1, 7]."
         else:
             what = requirement(details)
-            fix = _closest_choice(details) or _fix(location, separator, details["input"])
+            fix = _closest_literal(details) or _fix(location, details["input"], is_option=is_option)
         return Problem(f"{place}{subject} {what}{given(details['input'])}.", fix)
 
     def placed(self, problem: Problem) -> Problem:
@@ -86,7 +87,7 @@ class Origin:
                 return f"item {index + 1} of {name}"
         return ".".join(map(str, location))
 
-    def _missing(self, location: Location) -> str:
+    def _unknown_field(self, location: Location) -> str:
         match location:
             case ("arms", int(index), *_, name):
                 return f"{self._arm(index)} has no field {name!r}"
@@ -115,7 +116,7 @@ def independent(error: ValidationError) -> list[Details]:
 def requirement(details: Details) -> str:
     """Return the condition that a value does not meet, for example "must be larger than 0"."""
     if pattern := _REQUIREMENTS.get(details["type"]):
-        return pattern.format(**{name: _number(value) for name, value in details.get("ctx", {}).items()})
+        return pattern.format(**{name: _as_yaml(value) for name, value in details.get("ctx", {}).items()})
     if details["type"] == "literal_error":
         return f"must be {details['ctx']['expected'].replace(chr(39), '')}"
     message: str = details["msg"]
@@ -124,7 +125,7 @@ def requirement(details: Details) -> str:
 
 def given(value: Any) -> str:
     """Return the end of a message with the given value, "" for a value with parts."""
-    return "" if isinstance(value, dict | list | tuple) else f"; {_number(value)} was given"
+    return "" if isinstance(value, dict | list | tuple) else f"; {_as_yaml(value)} was given"
 
 
 def example_of(location: Location) -> Any:
@@ -164,20 +165,20 @@ _FIXES = {
 """Fixes for the errors that the specs raise themselves, by type. Their message is a complete sentence."""
 
 
-def _closest_choice(details: Details) -> str:
+def _closest_literal(details: Details) -> str:
     names = re.findall(r"'([^']+)'", details["ctx"]["expected"]) if details["type"] == "literal_error" else ()
     return closest_choice(str(details["input"]), names)
 
 
-def _fix(location: Location, separator: str, value: Any) -> str:
+def _fix(location: Location, value: Any, *, is_option: bool) -> str:
     *_, name = [part for part in location if isinstance(part, str)]
     if name in NOISE_DETAILS and (meant := did_you_mean(str(value), choices_of(name))):
         return meant
     example = example_of(location)
     if example is None:
         return "Use another value."
-    key = _option(location) if separator == " " else name
-    return f"Use {key}{separator}{example if isinstance(example, str) else _number(example)}."
+    key = f"{_option(location)} " if is_option else f"{name}: "
+    return f"Use {key}{example if isinstance(example, str) else _as_yaml(example)}."
 
 
 def _option(location: Location) -> str:
@@ -199,7 +200,7 @@ def _fields(section: Location) -> dict[str, FieldInfo]:
     return model.model_fields if model else {}
 
 
-def _number(value: Any) -> str:
+def _as_yaml(value: Any) -> str:
     """Return a value as the user would write it in YAML."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]

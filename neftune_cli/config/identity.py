@@ -24,8 +24,9 @@ ORIGINAL_FIELDS = frozenset(
 ids of existing trials stay the same."""
 
 
-TOKENIZATION_FIELDS = ("loss", "allow_special_tokens", "skip_bad_rows", "template_time", "load_in_4bit")
-"""Input fields that change the tokens or the weights of a trial. The fingerprint of the data covers the other ones."""
+IDENTIFYING_INPUT_FIELDS = ("loss", "allow_special_tokens", "skip_bad_rows", "template_time", "load_in_4bit")
+"""Fields of `InputSpec` that the identity contains: those that change tokens or weights. The fingerprints of model and
+data cover the others."""
 
 
 def trial_identity(
@@ -62,7 +63,7 @@ def identifying_fields(spec: Spec) -> dict[str, Any]:
 
 
 def _shared_identity(spec: TrialSpec, model: str, data: str, environment: dict[str, str]) -> dict[str, Any]:
-    tokenization = {name: value for name, value in identifying_fields(spec).items() if name in TOKENIZATION_FIELDS}
+    tokenization = {name: value for name, value in identifying_fields(spec).items() if name in IDENTIFYING_INPUT_FIELDS}
     return {
         **({"tokenization": tokenization} if tokenization else {}),
         "method_version": METHOD_VERSION,

@@ -149,15 +149,7 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
         workers=1 if processes > 1 else workers,
         executor=executor,
         executor_settings=executor_settings or {},
-        trial_settings=TrialSettings(
-            checkpoint_steps=unread.pop("checkpoint_steps"),
-            checkpoint_minutes=unread.pop("checkpoint_minutes"),
-            keep_model=keep is not Keep.NONE,
-            halve_batch=unread.pop("on_oom") is OnOom.HALVE_BATCH,
-            stop_on_divergence=unread.pop("stop_on_divergence"),
-            processes=processes,
-            tracking=tracking,
-        ),
+        trial_settings=_trial_settings(unread, keep, processes, tracking),
         keep=keep,
         retry_failed=unread.pop("retry", None) is Retry.FAILED,
         fail_fast=unread.pop("fail_fast", False),
@@ -167,6 +159,19 @@ def sweep_settings(arguments: Mapping[str, Any]) -> SweepSettings:
     if unread:
         raise TypeError(f"No run setting reads the arguments {', '.join(unread)}.")
     return settings
+
+
+def _trial_settings(unread: dict[str, Any], keep: Keep, processes: int, tracking: Tracking | None) -> TrialSettings:
+    """Take the settings of each trial out of the arguments."""
+    return TrialSettings(
+        checkpoint_steps=unread.pop("checkpoint_steps"),
+        checkpoint_minutes=unread.pop("checkpoint_minutes"),
+        keep_model=keep is not Keep.NONE,
+        halve_batch=unread.pop("on_oom") is OnOom.HALVE_BATCH,
+        stop_on_divergence=unread.pop("stop_on_divergence"),
+        processes=processes,
+        tracking=tracking,
+    )
 
 
 def _tracking(trackers: Sequence[str] | None) -> Tracking | None:

@@ -147,10 +147,11 @@ class EvaluationSpec(Spec):
     decoding: DecodingName = "preallocated"
     """Generation of responses: with a preallocated cache (`preallocated`), or with `transformers`."""
     curve_examples: int | None = Field(default=None, gt=0, examples=[50])
-    """Held-out, and probe, examples of the losses after an epoch that is neither the last nor the best; null is all."""
+    """Number of held-out examples, and of probe examples, of the loss curves; null is all. All examples are used after
+    the last epoch and after each epoch with a new lowest loss."""
     probe_examples: int | None = Field(default=None, gt=1, examples=[16])
-    """Maximum number of probe examples: training examples whose noise-off loss and responses are measured. Null is 120
-    for losses. Responses are those of at most 64 of them."""
+    """Maximum number of probe examples: training examples whose noise-off loss and responses are measured. Null is
+    120. Responses are measured on at most 64 of them."""
     lm_eval: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
         default=(), examples=[["hellaswag", "tasks/trivia.yaml"]]
     )

@@ -214,8 +214,8 @@ class NumberDumper(yaml.SafeDumper):
 
 _FLOAT_TAG = "tag:yaml.org,2002:float"
 _EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
-for _language in (NumberLoader, NumberDumper):
-    _language.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+.0123456789"))
+for _yaml_class in (NumberLoader, NumberDumper):
+    _yaml_class.add_implicit_resolver(_FLOAT_TAG, _EXPONENT, list("-+.0123456789"))
 
 
 def _float_or_none(text: str) -> float | None:

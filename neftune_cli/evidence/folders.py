@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
-from neftune_cli.store import SweepFolder, TrialFolder, is_sweep
+from neftune_cli.store import SweepFolder, TrialFolder, find_sweeps, is_sweep
 
 if TYPE_CHECKING:  # the command status needs no numpy
     from neftune_cli.evidence.measurements import Evidence
@@ -27,6 +27,18 @@ def check_folders(paths: Sequence[Path]) -> None:
     state = {True: "is a file, not a folder", False: "does not exist"}
     if wrong := [path for path in paths if not path.is_dir()]:
         raise UsageError(*(Problem(f"{path} {state[path.exists()]}.", _fix(path)) for path in wrong))
+
+
+def sweeps_in(paths: Sequence[Path]) -> list[SweepFolder]:
+    """Return the sweeps at and below the paths, sorted by path.
+
+    Raises:
+        NothingToCompareError: there is none.
+
+    """
+    if found := find_sweeps(paths):
+        return found
+    raise nothing_found(paths)
 
 
 def trial_folders(evidence: "Evidence") -> dict[str, TrialFolder]:

@@ -14,6 +14,8 @@ from neftune_cli.store.files import atomic_folder, pretty_json, read_record, wri
 
 KEPT_CHECKPOINTS = 2
 INDEX_FILE = "index.json"
+CHECKPOINTS_FOLDER = "checkpoints"
+"""Name of the folder in that of a trial."""
 _CHUNK = 1 << 24
 
 
@@ -25,6 +27,7 @@ class CheckpointIndex(Record):
     files: dict[str, tuple[int, int]]
     """Size in bytes and CRC-32 of each file."""
     seconds: float = 0.0
+    """Training time in seconds that led to this checkpoint."""
     about: dict[str, Any]
     """Properties that the training adds."""
 
@@ -38,6 +41,7 @@ class Checkpoint:
     seconds: float = 0.0
     """Training time in seconds that led to this checkpoint."""
     about: dict[str, Any] = field(default_factory=dict)
+    """Properties that the training has added."""
 
 
 class Checkpoints:
@@ -61,14 +65,17 @@ class Checkpoints:
         `check` is called before the checkpoint appears, and before older ones are removed. It raises to prevent that.
         """
         name = f"step-{step:08}"
-        with self.copied(name, check) as folder:
+        with self.new_with_index(name, check) as folder:
             yield folder
             _write_index(folder, CheckpointIndex(step=step, files={}, seconds=seconds, about=dict(about)))
             sys.audit("neftune.checkpoint-indexed", str(self._path / name))
 
     @contextmanager
-    def copied(self, name: str, check: Callable[[], None]) -> Iterator[Path]:
-        """Do the same as `new` with a checkpoint from another machine, which has its name and its index."""
+    def new_with_index(self, name: str, check: Callable[[], None]) -> Iterator[Path]:
+        """Yield a folder for the files of a checkpoint and its index, for example from a copy on another machine.
+
+        The arguments and the effects are those of `new`, which writes the index itself.
+        """
         final = self._path / name
         self._path.mkdir(exist_ok=True)
         with atomic_folder(final, check) as folder:  # an earlier attempt may have left a checkpoint of this step

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from neftune_cli.store.checkpoints import CHECKPOINTS_FOLDER
 from neftune_cli.store.temporary_files import create_temporary_file, is_locked, lock_new_file
 from neftune_cli.store.trials import (
     METRICS_FILE,
@@ -25,7 +26,7 @@ from neftune_cli.store.trials import (
 )
 
 PIECE_BYTES = 1 << 23
-"""Largest number of bytes of a piece, and of a batch of pieces unless its last piece exceeds it."""
+"""Largest number of bytes of a piece. A batch ends with the piece that brings it to this number."""
 _WORK_PREFIX, _WORK_LOCK = "neftune-trial-", "lock"
 
 
@@ -159,7 +160,7 @@ class ChangedFiles:
         if newest is None:
             if not (self._folder.path / RECORD_FILE).exists():  # the record precedes the removal of the checkpoints
                 self._checkpoint = None
-                yield FilePiece("checkpoints", b"")
+                yield FilePiece(CHECKPOINTS_FOLDER, b"")
         elif self._linked(newest[0]):
             self._checkpoint = newest
             yield from _folder_pieces(self._staging, _checkpoint_unit(newest[0]))
@@ -195,10 +196,10 @@ def receive(leased: LeasedTrial, pieces: Iterable[FilePiece]) -> None:
 
 def _receive_unit(leased: LeasedTrial, first: FilePiece, pieces: Iterable[FilePiece]) -> None:
     name = first.unit
-    if name == "checkpoints":
+    if name == CHECKPOINTS_FOLDER:
         leased.drop_checkpoints()
-    elif name.startswith("checkpoints/"):
-        with leased.copied_checkpoint(name.removeprefix("checkpoints/")) as folder:
+    elif name.startswith(f"{CHECKPOINTS_FOLDER}/"):
+        with leased.copied_checkpoint(name.removeprefix(f"{CHECKPOINTS_FOLDER}/")) as folder:
             _write_pieces(folder, pieces)
     elif name == leased.folder.model_path.name:
         with leased.new_model() as folder:
@@ -257,7 +258,7 @@ def _file_pieces(
 
 
 def _checkpoint_unit(path: Path) -> str:
-    return f"checkpoints/{path.name}"
+    return f"{CHECKPOINTS_FOLDER}/{path.name}"
 
 
 def _inode_and_size(path: Path) -> tuple[int, int] | None:

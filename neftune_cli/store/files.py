@@ -24,7 +24,7 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 
 
 def default_cache() -> Path:
-    """Return the user's cache: converted models and calibrations (XDG base directory specification)."""
+    """Return the folder of this program in the user's cache (XDG base directory specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neftune"
 
 

@@ -21,9 +21,9 @@ from neftune_cli.store.files import link, pretty_json, read_record, sync_folder
 from neftune_cli.store.temporary_files import create_temporary_file, is_locked, is_path_of, machine
 
 HEARTBEATS_PER_LEASE = 6
-"""Number of heartbeats in the time after which a lease expires without one."""
+"""Number of heartbeats that a holder sends in `lease_seconds`."""
 OLD_LEASES = "claim-*.json"
-"""Names of the lease files of version 0.1. They are leftovers now."""
+"""Names of the lease files of earlier versions, which are leftovers in a folder of today."""
 
 
 class Lease(Record):
@@ -35,6 +35,7 @@ class Lease(Record):
     """Machine and boot, within which file locks show which processes are alive."""
     process: int
     lease_seconds: float
+    """Time in seconds without a heartbeat after which the lease expires."""
 
 
 class HeartbeatMonitor:
@@ -44,7 +45,10 @@ class HeartbeatMonitor:
         self._seen: dict[tuple[str, int], tuple[int, float]] = {}
 
     def is_expired(self, path: Path, seconds: float) -> bool:
-        """Return whether a lease had no heartbeat for longer than `seconds`, counted from the first call at most."""
+        """Return whether a lease had no heartbeat for longer than `seconds`, or its file is missing.
+
+        The time before the first call for a lease does not count.
+        """
         try:
             seen = path.stat()
         except OSError as error:

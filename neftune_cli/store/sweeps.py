@@ -3,7 +3,7 @@
 import re
 import sys
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -96,9 +96,8 @@ class SweepFolder:
 
     def add_look(self, seeds: int) -> None:
         """Note in the manifest that the sweep was compared with this number of seeds."""
-        manifest = self.manifest()
-        if seeds not in (looks := list(manifest.get("looks") or ())):
-            self.write_manifest({**manifest, "looks": [*looks, seeds]})
+        if seeds not in (looks := self.looks()):
+            self.write_manifest({**self.manifest(), "looks": [*looks, seeds]})
 
     def written_spec(self) -> str:
         """Return the text of `sweep.yaml`."""
@@ -116,9 +115,9 @@ class SweepFolder:
 
     def trial(self, trial_id: str, arm: str, seed: int | None) -> TrialFolder:
         """Return the folder of a trial. An existing folder with the same id is used, even if its arm was renamed."""
-        for existing in sorted((self.path / "trials").glob(f"*-{trial_id}")):
-            return TrialFolder(existing, self._monitor)
-        return TrialFolder(self.path / "trials" / f"{folder_label(arm, seed)}-{trial_id}", self._monitor)
+        existing = min((self.path / "trials").glob(f"*-{trial_id}"), default=None)
+        new = self.path / "trials" / f"{folder_label(arm, seed)}-{trial_id}"
+        return TrialFolder(existing or new, self._monitor)
 
     def records(self) -> list[TrialRecord]:
         """Return the records of finished trials: base model first, then by arm, in the order of the spec, and seed."""
@@ -186,7 +185,7 @@ class SweepFolder:
             other.unlink(missing_ok=True)
 
     def trials(self) -> list[TrialFolder]:
-        """Return the folders of the trials that have started."""
+        """Return the folders of the trials, sorted by name. One whose trial has not started may have only a lease."""
         return [TrialFolder(path, self._monitor) for path in sorted((self.path / "trials").glob("*/"))]
 
     def remove_leftovers(self, *, lease_seconds: float) -> None:
@@ -200,7 +199,7 @@ class SweepFolder:
         for subfolder in (self.path, self.path / "plots"):
             remove_abandoned_files(subfolder)
 
-    def _table_order(self) -> Any:
+    def _table_order(self) -> Callable[[TrialRecord], tuple[int, str, int]]:
         spec = self.spec()
         names = [BASE_ARM, *(arm.name for arm in spec.arms)] if spec else [BASE_ARM]
 

@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import BaseModel
 
 from neftune_cli.errors import LeaseLost, UsageError
+from neftune_cli.formatting import utc_now
 from neftune_cli.records import (
     SCHEMA_VERSION,
     CurvePoint,
@@ -22,7 +22,7 @@ from neftune_cli.records import (
     TrialState,
     TrialStatus,
 )
-from neftune_cli.store.checkpoints import Checkpoint, Checkpoints
+from neftune_cli.store.checkpoints import CHECKPOINTS_FOLDER, Checkpoint, Checkpoints
 from neftune_cli.store.files import (
     append_at,
     append_line,
@@ -166,7 +166,7 @@ class TrialFolder:
 
     def has_leftovers(self) -> bool:
         """Return whether there are files of a running or dead process, which a finished trial does not leave."""
-        return (self.path / "checkpoints").exists() or any(
+        return (self.path / CHECKPOINTS_FOLDER).exists() or any(
             path for pattern in ("lease-*.json", OLD_LEASES, ".*.tmp") for path in self.path.glob(pattern)
         )
 
@@ -177,7 +177,7 @@ class TrialFolder:
     @property
     def checkpoints(self) -> Checkpoints:
         """Return the checkpoints."""
-        return Checkpoints(self.path / "checkpoints")
+        return Checkpoints(self.path / CHECKPOINTS_FOLDER)
 
     def holder(self) -> Lease | None:
         """Return the lease of the living process that runs the trial, None if there is none."""
@@ -250,15 +250,15 @@ class LeasedTrial:
 
     @property
     def seconds(self) -> float:
-        """Return the time in seconds that led to the current state, without lost work."""
+        """Return the time in seconds of all attempts, without work that was lost in a crash."""
         return self._seconds_in_checkpoint + time.monotonic() - self._acquired
 
     @property
     def seconds_in_all(self) -> float:
-        """Return the time in seconds of all attempts, lost work included."""
+        """Return the time in seconds of all attempts, with work that was lost in a crash."""
         return self._seconds_before + time.monotonic() - self._acquired
 
-    def resume_from(self, checkpoint: Checkpoint) -> None:
+    def add_seconds_of(self, checkpoint: Checkpoint) -> None:
         """Add the training time of a checkpoint from which the trial resumes."""
         self._seconds_in_checkpoint = checkpoint.seconds
 
@@ -343,7 +343,7 @@ class LeasedTrial:
     def copied_checkpoint(self, name: str) -> AbstractContextManager[Path]:
         """Yield a folder for the files of a checkpoint from a copy of this trial, its index included."""
         self._held.check()
-        return self._checkpoints.copied(name, self._held.check)
+        return self._checkpoints.new_with_index(name, self._held.check)
 
     def remove_leftovers(self) -> None:
         """Remove the files of a finished trial that a dead process left."""
@@ -382,7 +382,7 @@ class LeasedTrial:
         return LeaseLost(f"Another process has finished {self._path}.")
 
     def _set(self, status: TrialStatus, *, durable: bool) -> None:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = utc_now()
         started = status.started or (self._status.started if self._status else now)
         self._status = status.model_copy(update={"updated": now, "started": started})
         self._write(STATE_FILE, pretty_json(self._status.model_dump(mode="json")), durable=durable)

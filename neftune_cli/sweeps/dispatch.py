@@ -21,7 +21,7 @@ _WAIT_SECONDS = 0.5
 
 @dataclass
 class DispatchResult:
-    """Progress of a dispatcher."""
+    """Ends of the trials of a dispatcher, updated while it runs."""
 
     ended: set[str] = field(default_factory=set)
     """Ids of the trials that ended in this process, with a record or a failure."""
@@ -31,8 +31,6 @@ class DispatchResult:
     """Whether the remaining trials were asked to stop."""
     submitted: set[str] = field(default_factory=set)
     """Ids of the trials that go on after the end of this process."""
-    shared: bool = field(default=False, repr=False)
-    """Whether another process has leased a trial."""
 
 
 class Dispatcher:
@@ -64,6 +62,7 @@ class Dispatcher:
         self._not_before: dict[str, float] = {}
         self._failed_before: dict[str, str] = {}
         self._interrupted: Callable[[], bool] = lambda: False
+        self._is_shared = False
         self.result = DispatchResult()
 
     def run(self, trials: Iterable[Trial], interrupted: Callable[[], bool], *, detach: bool = False) -> DispatchResult:
@@ -122,8 +121,8 @@ class Dispatcher:
     def _wait_for_lease(self, job: Job) -> None:
         """Try the trial again later. Its other process may die before the trial has ended."""
         self._submit_later(job)
-        if not self.result.shared:
-            self.result.shared = True
+        if not self._is_shared:
+            self._is_shared = True
             self._observer.note("Another process is running trials of this sweep. The processes share the trials.")
 
     def _submit_later(self, job: Job) -> None:

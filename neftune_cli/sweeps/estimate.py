@@ -128,17 +128,17 @@ def estimate_cost(
     Raises:
         UsageError: the data do not fit the model.
     """
-    whole, allocation = allocation, allocation.fitting(peak_of_finished(plan.trials, folder))
-    recipes = recipes_to_calibrate(missing, plan.trials, folder, workers=allocation.workers) if calibrate else []
-    found = _calibrated_recipes(plan, recipes, executor, allocation, note)
+    first = allocation.fitting(peak_of_finished(plan.trials, folder))
+    recipes = recipes_to_calibrate(missing, plan.trials, folder, workers=first.workers) if calibrate else []
+    found = _find_calibrations(plan, recipes, executor, first, note)
     peaks = [one.peak_memory for one in found.calibrations if one.peak_memory]
-    fitting = allocation.fitting(max(peaks, default=None))
+    fitting = first.fitting(max(peaks, default=None))
     cost = combined_estimate(missing, plan.trials, folder, found.calibrations, workers=fitting.workers)
     return PlannedCost(
         cost=replace(cost, calibrated=min((one.written for one in found.remembered), default="")),
         allocation=fitting,
         startup=max((one.value.startup for one in found.remembered), default=0.0),
-        notes=[*found.notes, *whole.lowering(fitting, cost.peak_memory)],
+        notes=[*found.notes, *allocation.notes_on_fewer_workers(fitting, cost.peak_memory)],
     )
 
 
@@ -149,7 +149,7 @@ def peak_of_finished(trials: Sequence[Trial], folder: SweepFolder) -> int | None
 
 
 @dataclass
-class _CalibratedRecipes:
+class _FoundCalibrations:
     """Calibrations of recipes, and where they come from."""
 
     calibrations: list[Calibration] = field(default_factory=list)
@@ -157,15 +157,15 @@ class _CalibratedRecipes:
     notes: list[str] = field(default_factory=list)
 
 
-def _calibrated_recipes(
+def _find_calibrations(
     plan: Plan,
     recipes: Sequence[TrialSpec],
     executor: Executor,
     allocation: WorkerAllocation,
     note: Callable[[str], None],
-) -> _CalibratedRecipes:
+) -> _FoundCalibrations:
     """Return the remembered calibrations, and calibrate the other recipes within CALIBRATION_SECONDS."""
-    found, unknown = _CalibratedRecipes(), []
+    found, unknown = _FoundCalibrations(), []
     for recipe in recipes:
         if known := recall(CalibratedRecipe, calibration_key(plan, recipe, executor, allocation)):
             found.remembered.append(known)
@@ -175,16 +175,16 @@ def _calibrated_recipes(
     if unknown:
         executor.start(allocation.workers, allocation.threads, allocation.gpus)
         note(f"Calibrating with a few steps, at most {CALIBRATION_SECONDS:.0f} seconds ...")
-        _calibrate(unknown, plan, executor, allocation, found)
+        _calibrate_unknown(unknown, plan, executor, allocation, found)
     return found
 
 
-def _calibrate(
+def _calibrate_unknown(
     recipes: Sequence[TrialSpec],
     plan: Plan,
     executor: Executor,
     allocation: WorkerAllocation,
-    found: _CalibratedRecipes,
+    found: _FoundCalibrations,
 ) -> None:
     """Calibrate and remember recipes. When time has run out, estimate the rest from the calibrated ones."""
     left, uncalibrated = CALIBRATION_SECONDS, []
@@ -194,7 +194,7 @@ def _calibrate(
             continue
         share = max(SHORTEST_CALIBRATION, left / (len(recipes) - number))
         begin = monotonic()
-        measured = _calibrations(executor, recipe, share, found.notes)
+        measured = _calibrate_recipe(executor, recipe, share, found.notes)
         # without the start of workers, if the workers have measured the time themselves
         left -= max((one.seconds for one in measured), default=monotonic() - begin)
         found.calibrations += measured
@@ -243,7 +243,7 @@ def combined_estimate(
         workers: number of trials in parallel.
     """
     earlier = _costs_of_finished(trials, folder, workers)
-    calibrated = _calibrated(missing, calibrations)
+    calibrated = _calibrated_costs(missing, calibrations)
     found = {trial.id: earlier.get(_duration_key(trial)) or calibrated.get(trial.id, []) for trial in missing}
     expected = {trial.id: _mean(found[trial.id]) for trial in missing if found[trial.id]}
     known = [trial for trial in missing if trial.id in expected]
@@ -318,7 +318,7 @@ def _remaining_seconds(trial: Trial, expected: _TrialEstimate, folder: SweepFold
     return max(0.0, expected.seconds - (kept.seconds if kept else 0.0))
 
 
-def _calibrated(missing: Sequence[Trial], calibrations: Sequence[Calibration]) -> dict[str, list[_TrialEstimate]]:
+def _calibrated_costs(missing: Sequence[Trial], calibrations: Sequence[Calibration]) -> dict[str, list[_TrialEstimate]]:
     """Return the calibrated cost of each trial: of its recipe, or of any recipe for the base model."""
     found: dict[str, list[_TrialEstimate]] = {}
     for trial in missing:
@@ -363,7 +363,7 @@ def _duration_key(trial: Trial) -> str:
     return json.dumps([recipe_key(train), train.max_steps or train.epochs, train.max_steps is None])
 
 
-def _calibrations(executor: Executor, recipe: TrialSpec, seconds: float, notes: list[str]) -> list[Calibration]:
+def _calibrate_recipe(executor: Executor, recipe: TrialSpec, seconds: float, notes: list[str]) -> list[Calibration]:
     """Return the measurement of each worker; none, and a note with the reason, if the recipe fails."""
     try:
         return executor.calibrate(recipe, seconds)

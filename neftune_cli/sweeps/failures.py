@@ -29,6 +29,9 @@ class Failure:
     """One line for the user."""
 
 
+STOPPED = Failure("stopped", "The trial was asked to stop.")
+
+
 def failure(error: BaseException, folder: Path) -> Failure:
     """Classify the exception that ended a trial.
 

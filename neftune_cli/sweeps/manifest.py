@@ -4,12 +4,12 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.config.command_line import typed_command
+from neftune_cli.config.process import typed_command
+from neftune_cli.formatting import utc_now
 from neftune_cli.records import TrialState
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.estimate import CostEstimate
@@ -43,7 +43,7 @@ def new_manifest(
     """Return the manifest of a sweep that starts or resumes, with earlier values of start, times and trials."""
     environment = plan.inspection.environment
     return {
-        "started": before.get("started", _now()),
+        "started": before.get("started", utc_now()),
         "ended": None,
         "command": list(typed_command()),
         "directory": str(Path.cwd()),
@@ -101,11 +101,7 @@ def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: CostEstimat
         if status.state is TrialState.DONE and status.seconds is not None
     }
     trials = {**manifest.get("trials", {}), **timed}
-    return {**manifest, "ended": _now() if ended else None, "truth": truth.as_json(), "trials": trials}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return {**manifest, "ended": utc_now() if ended else None, "truth": truth.as_json(), "trials": trials}
 
 
 def _versions() -> dict[str, str]:

@@ -11,14 +11,14 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from neftune_cli.config.identity import METHOD_VERSION, TOKENIZATION_FIELDS, canonical_json
+from neftune_cli.config.identity import IDENTIFYING_INPUT_FIELDS, METHOD_VERSION, canonical_json
 from neftune_cli.config.spec import SweepSpec, TrialSpec
 from neftune_cli.errors import UsageError
+from neftune_cli.formatting import utc_now
 from neftune_cli.store.files import default_cache, pretty_json, write_atomically
 from neftune_cli.sweeps.executors.messages import from_json, to_json
 from neftune_cli.sweeps.inspection import Inspection, Preparation, data_facts, model_facts
@@ -78,7 +78,7 @@ def remember(value: object, key: Key) -> None:
     """Write a value to the cache. Without a writable cache nothing is remembered."""
     content = {
         "key": json.loads(canonical_json(key)),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        "written": utc_now(),
         "value": to_json(value),
     }
     path = _path(type(value), key)
@@ -164,7 +164,7 @@ def recipes_key(plan: Plan, trials: Iterable[TrialSpec]) -> dict[str, Any]:
     """Return everything that the sizes of model and data of some trials depend on."""
     trials = list(trials)
     evaluation = trials[0].evaluation.model_dump(exclude={"curve_examples", "lm_eval"})
-    tokenization = {name: getattr(trials[0], name) for name in TOKENIZATION_FIELDS if name != "template_time"}
+    tokenization = {name: getattr(trials[0], name) for name in IDENTIFYING_INPUT_FIELDS if name != "template_time"}
     return {
         "machine": machine_key(),
         "method": METHOD_VERSION,

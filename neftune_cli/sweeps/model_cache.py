@@ -1,4 +1,4 @@
-"""Cache of the model, the data and the tokenized examples, which successive trials in one process share."""
+"""Cache of the model, the data and the tokenized examples, which the trials of a process share, and their sizes."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -99,7 +99,7 @@ class ModelCache:
         return self._prepared[key]
 
 
-def preparation(
+def preparation_of(
     loaded: LoadedModel, prepared_sets: Sequence[PreparedData], lora_ranks: Iterable[int | None]
 ) -> Preparation:
     """Return the sizes of a model and of its tokenized data.

@@ -57,7 +57,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.raise_any()
     assert found.model is not None
     assert found.data is not None
-    whole = _with_time(merged(there, found.spec) if there else found.spec, there, found.model)
+    whole = _with_template_time(merged(there, found.spec) if there else found.spec, there, found.model)
     trials = tuple(_trials(whole, found, found.model, found.data))
     _check_distinct(trials)
     _check_records(folder, trials)
@@ -165,7 +165,7 @@ def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
     return here.model_copy(update={"arms": tuple(ordered), "seeds": tuple(sorted({*there.seeds, *here.seeds}))})
 
 
-def _with_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts) -> SweepSpec:
+def _with_template_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts) -> SweepSpec:
     """Return the spec with the time that the chat template sees: the one of the sweep in the folder, or the present."""
     if spec.template_time is None and model.has_clock:
         start = datetime.now().isoformat(timespec="seconds")

@@ -54,7 +54,7 @@ class WorkerAllocation:
             planned=planned,
         )
 
-    def lowering(self, fitting: "WorkerAllocation", peak: int | None) -> Iterator[str]:
+    def notes_on_fewer_workers(self, fitting: "WorkerAllocation", peak: int | None) -> Iterator[str]:
         """Yield a note if an allocation that fits a peak has fewer workers than this one."""
         if fitting.workers < self.workers and peak and self.memory is not None:
             needs = f"a worker needs {peak / GIB:.1f} GiB, and {self.memory / GIB:.1f} GiB are available"
@@ -90,38 +90,58 @@ def allocate_workers(
     begin = time.monotonic()
     preparation = prepare([trial.spec for trial in missing])
     startup = plan.inspection.seconds + time.monotonic() - begin
+    if slots := plan.inspection.slots:
+        return _allocate_slots(plan, missing, folder, preparation, slots, workers, startup)
+    return _allocate_here(plan, missing, folder, preparation, workers, startup)
+
+
+def _allocate_here(
+    plan: Plan,
+    missing: Sequence[Trial],
+    folder: SweepFolder,
+    preparation: Preparation,
+    workers: int | None,
+    startup: float,
+) -> WorkerAllocation:
+    """Return the workers of an executor on this machine."""
     found, cores, memory = plan.inspection, available_cores(), plannable_memory()
-    need = max(
-        memory_need(
-            preparation,
-            batch_size=trial.spec.train.batch_size,
-            max_length=trial.spec.train.max_length,
-            at_once=tokens_at_once(found.device, trial.spec.train.micro_batch_tokens),
-        )
-        for trial in missing
-    )
-    if found.slots:
-        return _allocate_slots(plan, missing, folder, preparation, found.slots, workers, startup)
     if workers is None:
+        need = max(_memory_need_of(trial, preparation, found.device) for trial in missing)
         count = automatic_workers(
             len(plan.trials), cores=cores, memory=memory, need=need, gpus=found.gpus, device=found.device
         )
     else:
         count = max(1, min(workers, len(plan.trials)))
+    before = _threads_before(folder)
     threads = max(1, cores // count)
-    before = (folder.manifest().get("workers") or {}).get("threads", threads)
     return WorkerAllocation(
         workers=min(count, len(missing)),
-        threads=min(threads, before),
+        threads=min(threads, before or threads),
         gpus=found.gpus,
         preparation=preparation,
         memory=None if found.device == "cuda" else memory,
         planned=count,
         cores=cores,
-        most_threads=before if "workers" in folder.manifest() else cores,
+        most_threads=before or cores,
         is_automatic=workers is None and found.device == "cpu",
         startup=startup,
     )
+
+
+def _memory_need_of(trial: Trial, preparation: Preparation, device: str) -> int:
+    train = trial.spec.train
+    return memory_need(
+        preparation,
+        batch_size=train.batch_size,
+        max_length=train.max_length,
+        at_once=tokens_at_once(device, train.micro_batch_tokens),
+    )
+
+
+def _threads_before(folder: SweepFolder) -> int | None:
+    """Return the threads of a worker when the sweep was started, None if it was not started before."""
+    threads: int | None = (folder.manifest().get("workers") or {}).get("threads")
+    return threads
 
 
 def _allocate_slots(
@@ -135,7 +155,7 @@ def _allocate_slots(
 ) -> WorkerAllocation:
     """Return the workers of an executor on other machines, whose memory is not known here."""
     count = max(1, min(workers or slots.number, len(plan.trials)))
-    before = (folder.manifest().get("workers") or {}).get("threads", slots.threads)
+    before = _threads_before(folder) or slots.threads
     return WorkerAllocation(
         workers=min(count, len(missing)),
         threads=min(slots.threads, before),

@@ -9,7 +9,7 @@ from neftune_cli.config.run_settings import Keep, SweepSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.formatting import counted, local_time, size
 from neftune_cli.store import SweepFolder
-from neftune_cli.sweeps.dispatch import Dispatcher
+from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
 from neftune_cli.sweeps.estimate import CostEstimate, PlannedCost, estimate_cost, measured_cost, peak_of_finished
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
@@ -22,8 +22,8 @@ from neftune_cli.sweeps.progress import Observer
 from neftune_cli.sweeps.resources import GIB, WorkerAllocation, allocate_workers, memory_warning
 from neftune_cli.training.trial import Trial
 
-TABLES_SHARE = 20
-"""The tables are updated so rarely that this takes at most 1 / TABLES_SHARE of the run time."""
+INVERSE_TABLES_SHARE = 20
+"""Inverse of the largest share of the run time in which the tables are updated."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,13 @@ def run_sweep(
         ran = dispatcher.run(missing, lambda: interrupts.requested, detach=settings.detach)
     if not ran.halted:
         updates.finish(changed=bool(missing) and not ran.submitted)
+    outcome = _outcome(plan, folder, ran, done_before)
+    need = _disk_need(settings.keep, missing, allocation)
+    return replace(outcome, halted=_halt_reason(ran.halted, need), interrupted=interrupts.requested)
+
+
+def _outcome(plan: Plan, folder: SweepFolder, ran: DispatchResult, done_before: set[str]) -> SweepOutcome:
+    """Return the counts of trials, failures and kept models, given the ids of the trials that were done before."""
     done = done_trials(plan, folder)
     failed = failed_trials(plan, folder)
     if not (ran.stopped or ran.submitted):
@@ -107,8 +114,6 @@ def run_sweep(
         failed=failed,
         left=len(plan.trials) - len(done) - len(failed),
         models=_models(plan, folder),
-        halted=_halt_reason(ran.halted, _disk_need(settings.keep, missing, allocation)),
-        interrupted=interrupts.requested,
         submitted=len(ran.submitted - done),
     )
 
@@ -177,8 +182,13 @@ def _start_workers(
         the workers, of which there may be fewer than allocated, and notes for the user.
     """
     peak = peak_of_finished(plan.trials, folder) or (folder.manifest().get("estimate") or {}).get("peak_memory")
-    planned_before, allocation = allocation, allocation.fitting(peak)
-    notes = [*plan.notes, *plan.data.notes, *allocation.preparation.notes, *planned_before.lowering(allocation, peak)]
+    given, allocation = allocation, allocation.fitting(peak)
+    notes = [
+        *plan.notes,
+        *plan.data.notes,
+        *allocation.preparation.notes,
+        *given.notes_on_fewer_workers(allocation, peak),
+    ]
     executor.start(allocation.workers, allocation.threads, allocation.gpus)
     manifest = new_manifest(plan, folder.path.absolute(), folder.manifest(), notes, workers=_workers(allocation))
     folder.write_manifest(manifest)
@@ -220,7 +230,7 @@ class _FolderUpdates:
             return
         started = time.monotonic()
         self._write(ended=False)
-        self._not_before = time.monotonic() + TABLES_SHARE * (time.monotonic() - started)
+        self._not_before = time.monotonic() + INVERSE_TABLES_SHARE * (time.monotonic() - started)
 
     def finish(self, *, changed: bool) -> None:
         if changed:

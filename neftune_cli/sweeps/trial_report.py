@@ -5,12 +5,12 @@ import os
 import socket
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from neftune_cli.errors import LeaseLost
+from neftune_cli.formatting import utc_now
 from neftune_cli.records import TrialState, TrialStatus
 from neftune_cli.store import LeasedTrial
 from neftune_cli.sweeps.executors import Job
@@ -55,8 +55,9 @@ class TrialReport:
         reset_peak_memory(device_name())
         self._leased.start(self._trial.spec, self._status)
         with self.log_path.open("a" if self._status.attempts > 1 else "w", encoding="utf-8") as log:
-            when = datetime.now(UTC).isoformat(timespec="seconds")
-            log.write(f"{ATTEMPT}{when} attempt {self._status.attempts}, {self._status.host}, process {os.getpid()}\n")
+            log.write(
+                f"{ATTEMPT}{utc_now()} attempt {self._status.attempts}, {self._status.host}, process {os.getpid()}\n"
+            )
         return self
 
     def update(self, progress: TrialProgress) -> None:

@@ -23,7 +23,7 @@ from neftune_cli.sweeps.inspection import (
     resolved_evaluation,
     with_alphas,
 )
-from neftune_cli.sweeps.model_cache import ModelCache, preparation
+from neftune_cli.sweeps.model_cache import ModelCache, preparation_of
 from neftune_cli.sweeps.plan import trial_folder
 from neftune_cli.sweeps.trial_report import TrialReport
 from neftune_cli.training.cost import Calibration
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from neftune_cli.trackers.live import LiveRuns
 
 
-_TASKS = (
+_TASKS_NOTE = (
     "lm-evaluation-harness evaluates the base model and each trained model: {}. "
     "Estimates from calibration leave out its time."
 )
@@ -70,7 +70,7 @@ class TrialRunner:
             resolved = problems.attempt(lambda: self._with_alphas(spec, data))
         return Inspection(
             spec=resolved[0] if resolved else spec,
-            notes=(*(resolved[1] if resolved else ()), *([_TASKS.format(tasks.description)] if tasks else ())),
+            notes=(*(resolved[1] if resolved else ()), *([_TASKS_NOTE.format(tasks.description)] if tasks else ())),
             problems=problems.found,
             device=device_name(),
             gpus=gpu_count(),
@@ -95,7 +95,7 @@ class TrialRunner:
         for rank in ranks:
             problems.attempt(partial(check_trainable, loaded, trials[0].model, rank))
         problems.raise_any()
-        return preparation(loaded, list(prepared.values()), ranks)
+        return preparation_of(loaded, list(prepared.values()), ranks)
 
     def calibrate(self, trial: TrialSpec, seconds: float) -> Calibration:
         """Measure the cost of a trial with this recipe in at most `seconds`, as far as this can be known beforehand.
@@ -115,7 +115,7 @@ class TrialRunner:
     def run(
         self,
         job: Job,
-        folder: SweepFolder,
+        sweep: SweepFolder,
         stop: StopRequest,
         *,
         on_lease: Callable[[], None] = lambda: None,
@@ -126,7 +126,7 @@ class TrialRunner:
 
         Args:
             job: the trial and its settings.
-            folder: the sweep's folder.
+            sweep: the sweep's folder.
             stop: requests that the trial writes a checkpoint and ends.
             on_lease: called when this process has acquired the lease and the trial has no record.
 
@@ -137,12 +137,12 @@ class TrialRunner:
         """
         stop.raise_if_requested()
         trial = job.trial
-        leased = trial_folder(folder, trial).acquire_lease(lease_seconds=job.settings.lease_seconds)
+        leased = trial_folder(sweep, trial).acquire_lease(lease_seconds=job.settings.lease_seconds)
         if leased is None:
             return None
         try:
             sys.audit("neftune.trial-leased", trial.id)
-            return leased.folder.record() or self._run_leased(job, folder, leased, stop, on_lease)
+            return leased.folder.record() or self._run_leased(job, sweep, leased, stop, on_lease)
         finally:
             leased.release()
             sys.audit("neftune.trial-released", trial.id)
@@ -151,16 +151,16 @@ class TrialRunner:
     def _run_leased(
         self,
         job: Job,
-        folder: SweepFolder,
+        sweep: SweepFolder,
         leased: LeasedTrial,
         stop: StopRequest,
         on_lease: Callable[[], None],
     ) -> TrialRecord:
         on_lease()
-        with TrialReport(leased, job, folder.path) as report, self._redirect(report.log_path), restore_torch_settings():
+        with TrialReport(leased, job, sweep.path) as report, self._redirect(report.log_path), restore_torch_settings():
             sys.audit("neftune.trial-started", job.trial.id)
             report.update(TrialProgress(Phase.LOADING))
-            return self._run_with_halving(job, folder, leased, report.update, stop)
+            return self._run_with_halving(job, sweep, leased, report.update, stop)
 
     def _run_with_halving(
         self, job: Job, sweep: SweepFolder, leased: LeasedTrial, report: ReportProgress, stop: StopRequest
@@ -200,7 +200,7 @@ class TrialRunner:
         with _live_runs(job, sweep, leased) as live:
             output, settings = TrialOutput(leased, report, live), job.settings
             return run_trial(
-                *(trial, loaded, prepared, output), tasks=tasks, settings=settings, stop=stop, halvings=halvings
+                trial, loaded, prepared, output, tasks=tasks, settings=settings, stop=stop, halvings=halvings
             )
 
     def _tasks(self, spec: SweepSpec) -> "LoadedTasks | None":

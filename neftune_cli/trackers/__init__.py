@@ -1,18 +1,21 @@
-"""Trackers: programs that show curves and results of finished sweeps, such as TensorBoard, MLflow and Weights & Biases.
+"""Trackers: TensorBoard, MLflow and Weights & Biases, which show curves and results of running and finished trials.
 
 A tracker is optional. Its library is imported when it is used.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from neftune_cli.config.run_settings import Tracking
+from neftune_cli.config.run_settings import LiveTracker, Tracking
 from neftune_cli.errors import Problem, Problems, UsageError
-from neftune_cli.trackers.parameters import Parameters
+
+Parameters = Mapping[str, str | int | float]
+"""Values by dotted name."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,16 @@ class _Library:
     make: Callable[[Path], Tracker]
 
 
-def _late(name: str, folder: Path, make: str = "make") -> Tracker:
+def _made_in_module(name: str, folder: Path, make: str = "make") -> Tracker:
     tracker: Tracker = getattr(import_module(f"neftune_cli.trackers.{name}"), make)(folder)
     return tracker
 
 
 TRACKERS: Mapping[str, _Library] = {
-    "tensorboard": _Library("tensorboard", "tensorboard", partial(_late, "tensorboard")),
-    "mlflow": _Library("mlflow", "mlflow", partial(_late, "mlflow")),
-    "wandb": _Library("wandb", "wandb", partial(_late, "wandb")),
-    "wandb-offline": _Library("wandb", "wandb", partial(_late, "wandb", make="make_offline")),
+    LiveTracker.TENSORBOARD: _Library("tensorboard", "tensorboard", partial(_made_in_module, "tensorboard")),
+    LiveTracker.MLFLOW: _Library("mlflow", "mlflow", partial(_made_in_module, "mlflow")),
+    LiveTracker.WANDB: _Library("wandb", "wandb", partial(_made_in_module, "wandb")),
+    "wandb-offline": _Library("wandb", "wandb", partial(_made_in_module, "wandb", make="make_offline")),
 }
 """Trackers by name."""
 
@@ -115,3 +118,33 @@ def _prepare(name: str, folder: Path, group: str) -> None:
     except OSError as error:
         what = f"--track {name}: the runs cannot be written: {error}"
         raise UsageError(Problem(what, "Check the server, or remove --track.")) from None
+
+
+def trial_parameters(
+    arm: str, alpha: float | None, seed: int | None, identity: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> Parameters:
+    """Return the arm, the seed, everything that identifies the trial, and the circumstances of its sweep."""
+    return {**dict(_flat({"arm": arm, "alpha": alpha, "seed": seed, **identity})), **circumstances(manifest)}
+
+
+def circumstances(manifest: Mapping[str, Any]) -> Parameters:
+    """Return model, data, versions, hardware and commit of a sweep."""
+    kept = ("model", "data", "versions", "hardware", "git")
+    return dict(_flat({name: manifest[name] for name in kept if name in manifest}))
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the finite numbers."""
+    return {name: value for name, value in values.items() if _is_number(value) and math.isfinite(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str | int | float]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif value is not None:
+            yield f"{prefix}{key}", value if isinstance(value, int | float | str) else str(value)

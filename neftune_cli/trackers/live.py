@@ -18,8 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from neftune_cli.config.run_settings import Tracking
 from neftune_cli.records import CurvePoint, TrialRecord, scores_of
 from neftune_cli.store import SweepFolder, TrialFolder
-from neftune_cli.trackers import TrackedRun
-from neftune_cli.trackers.parameters import finite, trial_parameters
+from neftune_cli.trackers import TrackedRun, finite, trial_parameters
 
 if TYPE_CHECKING:
     from neftune_cli.training.trial import Trial

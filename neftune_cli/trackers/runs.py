@@ -9,8 +9,7 @@ from neftune_cli.errors import NothingToCompareError
 from neftune_cli.records import CurvePoint, scores_of
 from neftune_cli.reporting.columns import exported_assessment
 from neftune_cli.store import SweepFolder
-from neftune_cli.trackers import TrackedRun, make_tracker
-from neftune_cli.trackers.parameters import circumstances, finite, trial_parameters
+from neftune_cli.trackers import TrackedRun, circumstances, finite, make_tracker, trial_parameters
 
 REPORT_FILES = ("report.html", "summary.md", "loss.csv", "eval.csv")
 _CURVES = ("train_loss", "train_loss_clean", "eval_loss", "learning_rate")

@@ -200,7 +200,7 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
         except UnreadableCheckpoint as error:
             print(f"{error} Trying an earlier checkpoint, or else starting from the beginning.", file=sys.stderr)
             continue
-        folder.resume_from(checkpoint)
+        folder.add_seconds_of(checkpoint)
         folder.rewrite_metrics(callback.curve.points)
         print(f"Resuming after step {checkpoint.step}.", file=sys.stderr)
         trainer.resume(snapshot, checkpoint.path)

@@ -121,6 +121,21 @@ def test_a_message_names_the_problem_and_the_fix(
     assert (result.code, result.out, list(tmp_path.iterdir())) == (2, "", [])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "example"),
+    [
+        ("sweep --margin", "--margin 0.02"),
+        ("compare results --margin", "--margin eval_loss=0.02"),
+        ("compare results --format", "--format table, json, csv, md, latex, checklist or html"),
+        ("sweep --format", "--format alpaca"),
+        ("sweep --keep", "--keep none, best or all"),
+    ],
+)
+def test_the_example_of_a_missing_value_is_one_of_the_command(neftune: Neftune, arguments: str, example: str) -> None:
+    option = arguments.rsplit(maxsplit=1)[-1]
+    assert neftune(*arguments.split()).err == f"Error: {option} needs a value.\n  Use {example}.\n"
+
+
 @pytest.mark.parametrize("empty", ["", " "])
 @pytest.mark.parametrize(
     ("arguments", "message"),

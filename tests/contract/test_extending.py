@@ -13,7 +13,7 @@ from neftune_cli.config.choices import LAYOUTS
 from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS
 from neftune_cli.data import formats
-from neftune_cli.metrics import METRICS, REGISTRY
+from neftune_cli.metrics import METRICS, REGISTERED_METRICS
 from neftune_cli.noise.draws import NoiseStream
 from tests.command_line import Neftune
 
@@ -33,7 +33,7 @@ def extensions() -> Iterator[None]:
             exec(block, {"__name__": "extension"})
     yield
     DISTRIBUTIONS.unregister("triangular")
-    REGISTRY.unregister("word_overlap")
+    REGISTERED_METRICS.unregister("word_overlap")
     EXECUTORS.unregister("traced")
     formats._COLUMN_SETS[:] = columns
     LAYOUTS[:] = layouts

@@ -14,7 +14,7 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-from neftune_cli.commands.panels import page_width, panel, paragraph, print_text
+from neftune_cli.commands.help_page import page_width, panel, paragraph, print_text
 
 WORDS = st.text("abc-|<>,.", min_size=1, max_size=30)
 TEXTS = st.lists(WORDS, min_size=1, max_size=12).map(" ".join)

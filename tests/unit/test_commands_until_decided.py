@@ -61,9 +61,9 @@ def run(
 
     monkeypatch.setattr(runner, "run_sweep", run_sweep)
     lines: list[str] = []
-    work: Any = ExecutablePlan(planned, None, None)  # type: ignore[arg-type]
+    executable: Any = ExecutablePlan(planned, None, None)  # type: ignore[arg-type]
     options = {"pause_at": None, **options}
-    return run_looks(work, SweepSettings(), nullcontext, lines.append, **options), lines  # type: ignore[arg-type]
+    return run_looks(executable, SweepSettings(), nullcontext, lines.append, **options), lines  # type: ignore[arg-type]
 
 
 def seeds_of(folder: Path) -> dict[str, list[int]]:
@@ -100,7 +100,10 @@ def test_a_paused_sweep_continues_with_the_same_trials(tmp_path: Path, monkeypat
     _, lines = run(tmp_path / "paused", one_better, monkeypatch, pause_at=5)
     assert lines[-1].startswith("Look 2 of 3")
     assert SweepFolder(tmp_path / "paused").looks() == [3, 5]
-    run(tmp_path / "paused", one_better, monkeypatch)
+    before = len(SweepFolder(tmp_path / "paused").records())
+    outcome, _ = run(tmp_path / "paused", one_better, monkeypatch)
+    after = len(SweepFolder(tmp_path / "paused").records())
+    assert (outcome.already_done, outcome.run_now) == (before, after - before)
     assert seeds_of(tmp_path / "paused") == seeds_of(tmp_path / "whole")
 
 

@@ -1,3 +1,5 @@
+"""Declared analysis from options and experiments: planned looks, seeds, primary arm and controls."""
+
 from pathlib import Path
 
 import pytest

@@ -13,7 +13,7 @@ from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.sweeps import sweep_evidence
-from neftune_cli.metrics import HELD_OUT_RESPONSES, REGISTRY, Margin, Metric, register_metric
+from neftune_cli.metrics import HELD_OUT_RESPONSES, REGISTERED_METRICS, Margin, Metric, register_metric
 from neftune_cli.records import EvalMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
 from tests.finished_trials import write_trial
@@ -190,7 +190,7 @@ def test_a_copy_of_a_trial_from_before_a_metric_was_registered_is_the_same_trial
         newer = [record.model_copy(update={"eval": scores[record.trial]}) for record in hand_made_records]
         (found,) = sweep_evidence([older, _sweep(tmp_path / "two", newer)])
     finally:
-        REGISTRY.unregister("words")
+        REGISTERED_METRICS.unregister("words")
 
     assert len(found.trials) == 7
 

@@ -1,13 +1,18 @@
 """Output folders of sensitivity and visualize: one per set of options, and protected against other options."""
 
+import dataclasses
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from neftune_cli.commands.sensitivity import sensitivity
+from neftune_cli.commands.visualize import visualize
 from neftune_cli.errors import UsageError
 from neftune_cli.geometry.output import check_output, default_folder, write_output
 from neftune_cli.geometry.projection.visualization import VisualizationOptions
-from neftune_cli.geometry.sensitivity.inputs import SensitivityOptions
+from neftune_cli.geometry.sensitivity.command_steps import SensitivityOptions
 
 INPUTS = ("model", "dataset")
 FILES = ("points.csv",)
@@ -24,6 +29,20 @@ FILES = ("points.csv",)
 )
 def test_the_folder_is_named_after_options_that_differ_from_the_defaults(options: object, expected: str) -> None:
     assert default_folder("x", "tiny-bios", options, INPUTS) == Path(expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("command", "options"), [(sensitivity, SensitivityOptions()), (visualize, VisualizationOptions())]
+)
+def test_the_defaults_of_a_command_are_those_that_its_folder_leaves_out(
+    command: Callable[..., None], options: SensitivityOptions | VisualizationOptions
+) -> None:
+    parameters = inspect.signature(command).parameters
+    defaults = {name: value for name, value in dataclasses.asdict(options).items() if name in parameters}
+    declared = {name: parameters[name].default for name in defaults}
+    assert {name: defaults[name] for name, value in declared.items() if value is not None} == {
+        name: value for name, value in declared.items() if value is not None
+    }
 
 
 def test_a_long_list_of_options_is_hashed() -> None:

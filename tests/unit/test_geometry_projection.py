@@ -5,9 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from neftune_cli.config.choices import ProjectionMethod
 from neftune_cli.errors import UsageError
 from neftune_cli.geometry.projection import token_map as mapping
-from neftune_cli.geometry.projection.token_map import ProjectionMethod, check_perplexity, project
+from neftune_cli.geometry.projection.token_map import check_perplexity, project
 
 RNG = np.random.default_rng(0)
 CLUSTERS: NDArray[np.float32] = np.concatenate([RNG.normal(0, 1, (15, 60)), RNG.normal(0, 1, (15, 60)) + 20]).astype(

@@ -10,11 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from neftune_cli.config.choices import ProjectionMethod
 from neftune_cli.geometry.projection import plot
 from neftune_cli.geometry.projection.embedding_shift import NoiseDraw, Shift
 from neftune_cli.geometry.projection.plot import BAR, DISTANT_LABELS, MAX_ARROW_LENGTH, LabelPlacer, draw_shift
 from neftune_cli.geometry.projection.token_groups import GroupedTokens, TokenGroup
-from neftune_cli.geometry.projection.token_map import ProjectionMethod, TokenMap, project
+from neftune_cli.geometry.projection.token_map import TokenMap, project
 
 COUNT = 12
 TOKENS = GroupedTokens(

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from neftune_cli.geometry.output import RenderedFigure
+from neftune_cli.geometry.sensitivity.effects import Distortion
 from neftune_cli.geometry.sensitivity.measurement import (
     LLAMA_2_7B,
     AlphaSensitivity,
@@ -20,7 +21,6 @@ from neftune_cli.geometry.sensitivity.measurement import (
     equivalent_alphas,
     measure_sensitivity,
 )
-from neftune_cli.geometry.sensitivity.measures import Distortion
 from neftune_cli.geometry.sensitivity.plot import plot_sensitivity
 from neftune_cli.geometry.sensitivity.report import CSV_COLUMNS, closing, summary, to_csv, to_text
 from neftune_cli.models.loading import load_model

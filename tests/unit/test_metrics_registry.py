@@ -24,7 +24,7 @@ from neftune_cli.metrics import (
     HELD_OUT_RESPONSES,
     LOSS,
     METRICS,
-    REGISTRY,
+    REGISTERED_METRICS,
     RESERVED_KEYS,
     Margin,
     Metric,
@@ -80,17 +80,17 @@ def registered_metrics() -> Iterator[None]:
     register_metric(SHARED_WORDS)
     register_metric(DISTINCT_WORDS)
     yield
-    REGISTRY.unregister("shared_words")
-    REGISTRY.unregister("distinct_words")
+    REGISTERED_METRICS.unregister("shared_words")
+    REGISTERED_METRICS.unregister("distinct_words")
 
 
 @contextmanager
 def unregistered(metric: Metric) -> Iterator[None]:
-    REGISTRY.unregister(metric.key)
+    REGISTERED_METRICS.unregister(metric.key)
     try:
         yield
     finally:
-        REGISTRY.register(metric)
+        REGISTERED_METRICS.register(metric)
 
 
 def generations(alpha: float) -> list[Generation]:

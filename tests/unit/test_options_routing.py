@@ -10,9 +10,10 @@ import pytest
 import typer
 
 from neftune_cli.commands.compare import compare
-from neftune_cli.commands.options import DECLARED, RUN
+from neftune_cli.commands.options import DECLARED
 from neftune_cli.commands.request import read_spec
 from neftune_cli.commands.routing import Destination, Option, options_of, values_for
+from neftune_cli.commands.run_options import RUN
 from neftune_cli.commands.sensitivity import sensitivity
 from neftune_cli.commands.status import status
 from neftune_cli.commands.sweep import sweep

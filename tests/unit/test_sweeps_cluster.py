@@ -48,7 +48,7 @@ class ScriptedCluster:
     answers: list[WorkerMessage | None] = field(default_factory=list)
     batches: list[list[ScriptedJob]] = field(default_factory=list)
     poll_seconds: float = 0.001
-    machine: Mapping[str, Any] | None = None
+    node_key: Mapping[str, Any] | None = None
     queues: bool = False
     closed: bool = False
 

@@ -16,7 +16,7 @@ from neftune_cli.records import TrialRecord, TrialState
 from neftune_cli.store import LeasedTrial, SweepFolder
 from neftune_cli.sweeps import dispatch
 from neftune_cli.sweeps.dispatch import Dispatcher, DispatchResult
-from neftune_cli.sweeps.executors import MAX_LOSSES, Event, Finished, Job, LeasedElsewhere, Started, WorkerDied
+from neftune_cli.sweeps.executors import MAX_MACHINE_LOSSES, Event, Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Inspection, Preparation, resolved_evaluation
 from neftune_cli.sweeps.progress import NullObserver, TrialOutcome
@@ -232,7 +232,7 @@ def test_the_loss_of_a_node_does_not_count_as_an_attempt(case: DispatcherCase) -
 
 def test_a_trial_whose_nodes_are_lost_again_and_again_fails(case: DispatcherCase) -> None:
     case.run(*[lose_node] * 30)
-    assert len([trial for trial, *_ in case.submitted if trial == "id0"]) == MAX_LOSSES + 1
+    assert len([trial for trial, *_ in case.submitted if trial == "id0"]) == MAX_MACHINE_LOSSES + 1
     assert case.reason(case.trials[0]) == "Attempt 1: the worker or its node was lost."
 
 

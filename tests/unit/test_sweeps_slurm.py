@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,18 @@ from neftune_cli.errors import UsageError
 
 pytest.importorskip("submitit", reason="the extra slurm is not installed")
 
-from neftune_cli.sweeps.executors.slurm import SlurmCluster, _Queue, sbatch_parameters, sbatch_text
+from neftune_cli.sweeps.executors.slurm import SlurmCluster, _Queue, sbatch_parameters
 
 RECORDED = Path(__file__).parent / "recorded" / "slurm"
+
+
+def sbatch_text(parameters: Mapping[str, Any], folder: Path, command: str, jobs: int) -> str:
+    """Return the text that submitit gives to sbatch; several jobs form a job array."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    array: dict[str, Any] = {"map_count": jobs} if jobs > 1 else {}
+    text: str = _make_sbatch_string(command=command, folder=folder, **parameters, **array)
+    return text
 
 
 def test_text_for_sbatch_is_the_recorded_one() -> None:

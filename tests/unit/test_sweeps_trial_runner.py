@@ -166,7 +166,7 @@ def test_lost_work_counts_for_the_total_time_only(case: RunnerCase, monkeypatch:
             nonlocal now
             leased: LeasedTrial = arguments[3].folder
             for checkpoint in leased.checkpoints()[:1]:
-                leased.resume_from(checkpoint)
+                leased.add_seconds_of(checkpoint)
             if checkpoint_after is not None:
                 now += checkpoint_after
                 with leased.new_checkpoint(1):

@@ -1,4 +1,7 @@
-"""The shift of selected token embeddings under noise: its size, and changes of the nearest neighbour's group."""
+"""The shift of selected token embeddings under noise: its size, and changes of the nearest neighbour's group.
+
+This module also has its forms as table, CSV and JSON, and the texts of its figure.
+"""
 
 import csv
 import io

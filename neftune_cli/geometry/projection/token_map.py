@@ -6,14 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neftune_cli.config.choices import ProjectionMethod
 from neftune_cli.errors import Problem, UsageError
-
-ProjectionMethod = Literal["tsne", "pca", "umap"]
 
 _TSNE_DIMENSIONS: Final = 50
 """Largest number of principal components that t-SNE receives, as its authors recommend."""

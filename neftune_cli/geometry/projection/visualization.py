@@ -5,6 +5,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from neftune_cli.config.choices import ProjectionMethod
 from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL, default_recipe
 from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
@@ -15,7 +16,6 @@ from neftune_cli.geometry.projection.embedding_shift import NoiseDraw, Shift, sh
 from neftune_cli.geometry.projection.plot import draw_shift
 from neftune_cli.geometry.projection.token_groups import group_tokens
 from neftune_cli.geometry.projection.token_map import (
-    ProjectionMethod,
     TokenMap,
     check_method,
     check_perplexity,

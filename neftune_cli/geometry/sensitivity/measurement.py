@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from neftune_cli.geometry.sensitivity.measures import (
+from neftune_cli.geometry.sensitivity.effects import (
     Distortion,
     MeasuredTokens,
     NearestTokens,

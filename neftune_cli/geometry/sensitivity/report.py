@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from neftune_cli.formatting import counted, listed
+from neftune_cli.formatting import PLAIN_WIDTH, counted, listed
 from neftune_cli.geometry.sensitivity.measurement import (
     LLAMA_2_7B,
     PAPER_ALPHAS,
@@ -21,9 +21,6 @@ from neftune_cli.geometry.sensitivity.measurement import (
     Sensitivity,
     equivalent_alphas,
 )
-
-PAGE_WIDTH = 120
-"""Width of the text when the output is not a terminal."""
 
 CSV_COLUMNS = (
     "alpha",
@@ -59,9 +56,9 @@ def print_sensitivity(console: Console, sensitivity: Sensitivity) -> None:
 
 
 def to_text(sensitivity: Sensitivity) -> str:
-    """Return the text that `print_sensitivity` prints on a terminal of `PAGE_WIDTH` columns, without colours."""
+    """Return the text that `print_sensitivity` prints on a terminal of PLAIN_WIDTH columns, without colours."""
     text = io.StringIO()
-    print_sensitivity(Console(file=text, width=PAGE_WIDTH, color_system=None, force_terminal=False), sensitivity)
+    print_sensitivity(Console(file=text, width=PLAIN_WIDTH, color_system=None, force_terminal=False), sensitivity)
     return "".join(f"{line.rstrip()}\n" for line in text.getvalue().splitlines())
 
 

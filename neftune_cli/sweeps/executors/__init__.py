@@ -18,7 +18,7 @@ from neftune_cli.training.trial_log import ATTEMPT, CRASH
 
 __all__ = [
     "EXECUTORS",
-    "MAX_LOSSES",
+    "MAX_MACHINE_LOSSES",
     "Event",
     "Executor",
     "ExecutorDeclaration",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-MAX_LOSSES = 20
+MAX_MACHINE_LOSSES = 20
 """Number of times that a trial is retried after the loss of its machine."""
 
 
@@ -45,7 +45,7 @@ class Job:
     """Number of times this command has submitted the trial, this time included."""
     halvings: int = 0
     """Number of times the batch size is halved before the trial starts."""
-    losses: int = 0
+    machine_losses: int = 0
     """Number of times that the machine of the trial was lost."""
 
     def retry(self, *, out_of_memory: bool, machine_lost: bool = False) -> "Job | None":
@@ -56,7 +56,11 @@ class Job:
         and counts separately.
         """
         if machine_lost:
-            return replace(self, losses=self.losses + 1) if self.losses < MAX_LOSSES else None
+            return (
+                replace(self, machine_losses=self.machine_losses + 1)
+                if self.machine_losses < MAX_MACHINE_LOSSES
+                else None
+            )
         if out_of_memory and self.settings.halve_batch and self.trial.can_be_halved(self.halvings):
             return replace(self, attempt=self.attempt + 1, halvings=self.halvings + 1)
         return replace(self, attempt=2) if self.attempt == 1 else None

@@ -19,7 +19,7 @@ from neftune_cli.models.sources import SMOLLM2
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Job, LeasedElsewhere, Started
 from neftune_cli.sweeps.executors.messages import WorkerMessage, answered_value, to_json, trial_event
-from neftune_cli.sweeps.failures import Failure
+from neftune_cli.sweeps.failures import STOPPED
 from neftune_cli.sweeps.inspection import Inspection, Preparation, Slots
 from neftune_cli.sweeps.measurement_cache import remember_machine, remembered_inspection
 from neftune_cli.sweeps.plan import trial_folder
@@ -69,7 +69,7 @@ class Cluster(Protocol):
         ...
 
     @property
-    def machine(self) -> Mapping[str, Any] | None:
+    def node_key(self) -> Mapping[str, Any] | None:
         """Return what identifies the kind of node, so that facts about it are remembered; None if they are not."""
         ...
 
@@ -135,7 +135,7 @@ class ClusterExecutor:
         self._events: list[Event] = []
         self._stopping = _Stopping()
         self._woken = threading.Event()
-        self._looked = 0.0
+        self._starts_checked = 0.0
 
     def __enter__(self) -> Self:
         try:
@@ -158,14 +158,14 @@ class ClusterExecutor:
 
     def inspect(self, spec: SweepSpec) -> Inspection:
         """Inspect device, model and data on a node, with the resources of a trial."""
-        machine = self._cluster.machine
-        found = remembered_inspection(spec, machine) if machine else None
+        node = self._cluster.node_key
+        found = remembered_inspection(spec, node) if node else None
         if found is None:
             (found,) = self._ask(
                 "inspect", {"request": "inspect", "spec": to_json(spec), "inputs": _local_inputs(spec)}, Inspection
             )
-            if machine:
-                remember_machine(found, machine)
+            if node:
+                remember_machine(found, node)
         return replace(found, slots=self._slots)
 
     def prepare(self, trials: Sequence[TrialSpec]) -> Preparation:
@@ -253,14 +253,14 @@ class ClusterExecutor:
 
     def _poll(self) -> None:
         """Turn new starts and results of trials into events."""
-        looks = time.monotonic() - self._looked > _START_POLL_SECONDS
-        self._looked = time.monotonic() if looks else self._looked
+        is_due = time.monotonic() - self._starts_checked > _START_POLL_SECONDS
+        self._starts_checked = time.monotonic() if is_due else self._starts_checked
         for one in list(self._running):
             if (message := one.job.result()) is not None:
                 self._finish(one, message)
             elif self._stopping.deadline < time.monotonic():
                 self._finish(one, _STOPPED)
-            elif looks and not one.started and _attempts(one.task) > one.attempts_before:
+            elif is_due and not one.started and _attempts(one.task) > one.attempts_before:
                 self._start(one)
 
     def _start(self, one: _Running) -> None:
@@ -293,7 +293,7 @@ class ClusterExecutor:
 _MANY = 1_000_000
 _STOPPED: WorkerMessage = {
     "event": "finished",
-    "failure": to_json(Failure("stopped", "The trial was asked to stop.")),
+    "failure": to_json(STOPPED),
     "seconds": 0.0,
 }
 

@@ -16,7 +16,7 @@ from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Event, Finished, Job, LeasedElsewhere, Started, WorkerDied
 from neftune_cli.sweeps.executors.local import LocalExecutor
 from neftune_cli.sweeps.executors.messages import WorkerMessage, from_json, message_of, to_json
-from neftune_cli.sweeps.failures import Failure
+from neftune_cli.sweeps.failures import STOPPED, Failure
 from neftune_cli.training.trial import Trial
 
 _WAIT_SECONDS = 0.5
@@ -101,7 +101,7 @@ def _ends(event: Event) -> bool:
 
 
 def _stopped(trial: Trial) -> Finished:
-    return Finished(trial, None, Failure("stopped", "The trial was asked to stop."), 0.0)
+    return Finished(trial, None, STOPPED, 0.0)
 
 
 def _without_inputs(request: WorkerMessage, missing: Sequence[str]) -> WorkerMessage:

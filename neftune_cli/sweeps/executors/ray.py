@@ -27,9 +27,9 @@ from neftune_cli.sweeps.executors.worker_handle import with_this_package
 from neftune_cli.sweeps.inspection import Slots
 
 CONNECT_SECONDS = 10.0
-"""Time in which the head node of a cluster must answer."""
+"""Seconds in which the head node of a cluster must answer."""
 CLOSE_SECONDS = 5.0
-"""Time in which the lease of a trial whose files are copied is released at the end."""
+"""Seconds that `close` waits until a trial with copied files has released its lease."""
 
 
 def make_ray_executor(
@@ -46,12 +46,12 @@ class RayCluster:
         address: address of the cluster; None for the one of this machine, or for a new one.
         gpus: GPUs of each task; None for 1 if the cluster has GPUs.
         cpus: cores of each task; None for 1.
-        shares_disk: whether to expect that the nodes see the results folder. A node that does not see it is found out.
+        shares_disk: whether to expect that the nodes see the results folder. A node that does not is detected.
     """
 
     poll_seconds = 0.1
     queues = False
-    machine = None
+    node_key = None
 
     def __init__(
         self,

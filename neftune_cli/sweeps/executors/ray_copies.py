@@ -99,7 +99,7 @@ class CopiedTrial:
     def _serve(self) -> None:
         try:
             self._answer = task_result(self._run)
-        except Exception as error:  # of the results folder
+        except Exception as error:  # such as a full disk of the results folder
             found = Finished(self._trial, None, failure(error, self._sweep.path), 0.0)
             self.cancel(at_once=True)
             self._answer = message_of(found)

@@ -70,22 +70,6 @@ def sbatch_parameters(settings: Mapping[str, SlurmValue], *, name: str, parallel
     }
 
 
-def sbatch_text(parameters: Mapping[str, Any], folder: Path, command: str, jobs: int) -> str:
-    """Return the text that submitit gives to sbatch.
-
-    Args:
-        parameters: the result of `sbatch_parameters`.
-        folder: folder of the jobs' files.
-        command: command of each job.
-        jobs: number of jobs; several form a job array.
-    """
-    from submitit.slurm.slurm import _make_sbatch_string
-
-    array: dict[str, Any] = {"map_count": jobs} if jobs > 1 else {}
-    text: str = _make_sbatch_string(command=command, folder=folder, **parameters, **array)
-    return text
-
-
 class SlurmCluster:
     """Submit tasks with submitit.
 
@@ -103,7 +87,7 @@ class SlurmCluster:
         self._queue = _Queue()
 
     @property
-    def machine(self) -> dict[str, Any]:
+    def node_key(self) -> dict[str, Any]:
         """Return the kind of node and the versions of the libraries."""
         kind = {key: value for key, value in self._settings.items() if key in _KIND_OF_NODE}
         here = machine_key() if self._is_local else {"versions": machine_key()["versions"]}

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from neftune_cli.config.process import LIBRARY_SETTINGS
 from neftune_cli.sweeps.executors.messages import LineDecoder, WorkerMessage, encode_line
 from neftune_cli.training.hardware import MEMORY_KEPT, SPIN_COUNT, SPINS
 
@@ -136,11 +137,7 @@ _DEFAULTS = {
     "MALLOC_TRIM_THRESHOLD_": str(MEMORY_KEPT),
     "MALLOC_TOP_PAD_": str(MEMORY_KEPT // 16),
     SPIN_COUNT: str(SPINS),
-    "TOKENIZERS_PARALLELISM": "false",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    **LIBRARY_SETTINGS,
     "PYTHONUNBUFFERED": "1",
 }
 _ALLOCATOR, _OLD_ALLOCATOR = "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"

@@ -185,6 +185,7 @@ def _running(trials: Sequence[TrialView], lines: int, options: ConsoleOptions) -
 
 
 _LEAST_IMPORTANT_LAST = (0, 4, 1, 2, 3, 5)
+"""Columns of `_details` by index: label, time left, phase, loss, speed and host."""
 
 
 def _details(trial: TrialView, *, with_host: bool) -> tuple[str, ...]:

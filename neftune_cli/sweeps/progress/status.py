@@ -104,27 +104,24 @@ class StatusReader:
     def _with_times_left(
         self, status: SweepStatus, planned: Sequence["PlannedTrial"], estimate: Mapping[str, float]
     ) -> SweepStatus:
-        rows = list(zip(planned, status.trials, strict=True))
+        views = _by_running_trials(planned, self._by_finished_trials(planned, status.trials, estimate))
+        running = [view.seconds_left for view in views if view.state is ObservedState.RUNNING]
+        others = [view.seconds_left for view in views if view.is_open and view.state is not ObservedState.RUNNING]
+        left, work = _totals(running, others, status.workers)
+        return replace(status, trials=tuple(views), seconds_left=left, work_left=work)
+
+    def _by_finished_trials(
+        self, planned: Sequence["PlannedTrial"], views: Sequence[TrialView], estimate: Mapping[str, float]
+    ) -> list[TrialView]:
+        """Add the times left by the durations of finished trials, the cost estimate and the observed pace."""
+        rows = list(zip(planned, views, strict=True))
         finished = [
             TrialDuration(one, view.seconds) for one, view in rows if view.state is ObservedState.DONE and view.seconds
         ]
         for one in finished:
             self._pace.finished(one.planned.id, one.seconds)
         expected = ExpectedDurations(finished, estimate)
-        views = [self._with_time_left(view, expected.of(one)) for one, view in rows]
-        rows = list(zip(planned, views, strict=True))
-        # for arms without a finished trial, use the expected duration of the running ones
-        running_trials = [
-            TrialDuration(one, seconds) for one, view in rows if (seconds := _expected_total(view)) is not None
-        ]
-        like_running = ExpectedDurations(running_trials, {})
-        views = [
-            view if view.seconds_left is not None else _with_remainder(view, like_running.of(one)) for one, view in rows
-        ]
-        running = [view.seconds_left for view in views if view.state is ObservedState.RUNNING]
-        others = [view.seconds_left for view in views if view.is_open and view.state is not ObservedState.RUNNING]
-        left, work = _totals(running, others, status.workers)
-        return replace(status, trials=tuple(views), seconds_left=left, work_left=work)
+        return [self._with_time_left(view, expected.of(one)) for one, view in rows]
 
     def _with_time_left(self, view: TrialView, expected: float | None) -> TrialView:
         if view.state is not ObservedState.RUNNING:
@@ -266,6 +263,14 @@ def _expected_total(view: TrialView) -> float | None:
     if view.state is not ObservedState.RUNNING or view.seconds is None or view.seconds_left is None:
         return None
     return view.seconds + view.seconds_left
+
+
+def _by_running_trials(planned: Sequence[PlannedTrial], views: Sequence[TrialView]) -> list[TrialView]:
+    """Add the times left, where they are unknown, by the expected total durations of running trials."""
+    rows = list(zip(planned, views, strict=True))
+    running = [TrialDuration(one, seconds) for one, view in rows if (seconds := _expected_total(view)) is not None]
+    expected = ExpectedDurations(running, {})
+    return [view if view.seconds_left is not None else _with_remainder(view, expected.of(one)) for one, view in rows]
 
 
 def _with_remainder(view: TrialView, expected: float | None) -> TrialView:

@@ -1,4 +1,4 @@
-"""The inputs and the output files of a sensitivity measurement: options to model and examples, result to files."""
+"""Steps of `neftune sensitivity`: options to model and examples, the measurement, its files and the sweep command."""
 
 import shlex
 from dataclasses import dataclass

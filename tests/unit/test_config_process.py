@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.config.command_line import command_again, typed_command
+from neftune_cli.config.process import command_again, typed_command
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_another_program_of_the_same_name_on_the_search_path_is_not_used(
 
 
 def test_a_module_is_run_with_the_same_interpreter() -> None:
-    code = "import sys; from neftune_cli.config.command_line import command_again; print(command_again())"
+    code = "import sys; from neftune_cli.config.process import command_again; print(command_again())"
     called = [sys.executable, "-c", f"import sys; sys.argv = ['/x/neftune_cli/__main__.py', 'status']; {code}"]
     line = subprocess.run(called, capture_output=True, text=True, check=True).stdout
     first, *rest = shlex.split(line)

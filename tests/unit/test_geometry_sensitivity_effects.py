@@ -21,8 +21,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from neftune_cli.geometry.sensitivity import measures
-from neftune_cli.geometry.sensitivity.measures import (
+from neftune_cli.geometry.sensitivity import effects
+from neftune_cli.geometry.sensitivity.effects import (
     MeasuredTokens,
     closed_form_distortion,
     mean_vocabulary_norm,
@@ -176,7 +176,7 @@ def test_alpha_0_changes_nothing(model: PreTrainedModel) -> None:
 def test_changed_tokens_agree_with_an_exhaustive_comparison(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measures, "ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(effects, "ROWS_AT_ONCE", 7)
     ids = np.array([token for example in EXAMPLES for token in example])
     tokens = measured_tokens(model, EXAMPLES, seed=3)
     vocabulary = weight(model).numpy().astype(np.float64)
@@ -203,7 +203,7 @@ def test_a_token_with_an_equal_embedding_is_not_a_neighbour(model: PreTrainedMod
 
 
 def test_equal_zero_embeddings_are_not_neighbours(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measures, "PAIRS_AT_ONCE", 2)
+    monkeypatch.setattr(effects, "PAIRS_AT_ONCE", 2)
     weight(model)[[3, 48, 49]] = 0.0
     distances = nearest_tokens(model, measured_tokens(model, [(3, 4)])).distances
     others = [token for token in range(VOCABULARY) if token not in (3, 48, 49)]
@@ -220,7 +220,7 @@ def test_very_close_neighbours_have_an_exact_distance(model: PreTrainedModel) ->
 def test_divergence_agrees_with_scipy_on_forward_passes_of_the_model(
     model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measures, "LOGITS_AT_ONCE", 2 * 8 * VOCABULARY)  # two alphas per pass, then one
+    monkeypatch.setattr(effects, "LOGITS_AT_ONCE", 2 * 8 * VOCABULARY)  # two alphas per pass, then one
     tokens = measured_tokens(model, EXAMPLES)
     alphas = (0.0, 2.0, 10.0, 20.0)
     found = next_token_divergence(model, tokens, alphas)
@@ -240,7 +240,7 @@ def test_divergence_agrees_with_scipy_on_forward_passes_of_the_model(
 
 
 def test_divergence_stops_after_enough_tokens(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measures, "DIVERGENCE_TOKENS", 5)
+    monkeypatch.setattr(effects, "DIVERGENCE_TOKENS", 5)
     found = next_token_divergence(model, measured_tokens(model, EXAMPLES), [1.0])
     assert (found.examples, found.tokens) == (1, 8)
 

@@ -1,4 +1,4 @@
-"""Measures of the effect of noise: distortion of token embeddings, and divergence of the next-token distribution.
+"""Effects of noise at one alpha: distortion of token embeddings, and divergence of the next-token distribution.
 
 One draw of noise is fixed for all tokens, and every alpha scales it.
 """

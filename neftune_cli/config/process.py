@@ -1,9 +1,19 @@
-"""The command line of this process, for messages with a command to repeat."""
+"""The process of the program: its command line, for messages that repeat it, and its settings of libraries."""
 
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+LIBRARY_SETTINGS: Mapping[str, str] = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
+"""Variables that turn off progress bars, advice and telemetry of libraries, which read them when they are imported."""
 
 
 def typed_command(*more: str) -> tuple[str, ...]:
