@@ -1,5 +1,7 @@
 """`neftune export`: finished sweeps for TensorBoard, MLflow, Weights & Biases or AlpacaEval."""
 
+import json
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,10 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neftune_cli.config.run_settings import LiveTracker
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 
 if TYPE_CHECKING:
     from neftune_cli.store import SweepFolder
+
+
+REFERENCE = "reference"
+"""Generator of the references of the data, in the files for AlpacaEval."""
 
 
 class ExportTarget(StrEnum):
@@ -65,8 +71,38 @@ def _runs(sweep: "SweepFolder", to: ExportTarget, target: Path) -> str:
 
 
 def _responses(sweep: "SweepFolder", _: ExportTarget, target: Path) -> str:
-    """Write files of outputs, and return their number in words."""
-    from neftune_cli.trackers.alpaca_eval import write_outputs
+    """Write the responses of each finished trial, and the references of the data. Return the number of files in words.
 
-    written = write_outputs(sweep, target)
-    return f"{len(written)} files written to {written[0].parent}"
+    A prompt that occurs twice is written once, because AlpacaEval joins outputs by their instruction.
+
+    Raises:
+        NothingToCompareError: no trial has finished with responses.
+        OSError: a file cannot be written.
+    """
+    from neftune_cli.evidence.added_metrics import generator_name, held_out_responses
+
+    folder, written, references = target / sweep.name, 0, dict[str, str]()
+    for trial, record in sweep.finished():
+        responses: dict[str, str] = {}
+        for one in held_out_responses(trial.generations()):
+            responses.setdefault(one.prompt, one.response)
+            references.setdefault(one.prompt, one.reference)
+        if responses:
+            _write_outputs(folder / f"{trial.label}.json", responses, generator_name(record.arm, record.seed))
+            written += 1
+    if not written:
+        raise NothingToCompareError(f"{sweep.path} has no finished trial with responses. Wait for its first trial.")
+    _write_outputs(folder / f"{REFERENCE}.json", references, REFERENCE)
+    return f"{written + 1} files written to {folder}"
+
+
+def _write_outputs(path: Path, outputs: Mapping[str, str], generator: str) -> None:
+    """Write outputs by instruction in the format of AlpacaEval."""
+    from neftune_cli.store import write_atomically
+
+    rows = [
+        {"instruction": instruction, "output": output, "generator": generator, "dataset": path.parent.name}
+        for instruction, output in outputs.items()
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
