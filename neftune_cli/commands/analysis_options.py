@@ -79,8 +79,8 @@ PrimaryMargin = Annotated[
     str | None,
     Option(
         "--margin",
-        "Equivalence margin of this metric: 0.02 (in its unit), 10% (of the baseline's mean) or '1% of gain' (of the "
-        "improvement over the base model; the default for eval_loss).",
+        "Equivalence margin of the primary metric: 0.02 (in its unit), 10% (of the baseline's mean) or '1% of gain' "
+        "(of the improvement over the base model; the default for eval_loss).",
         ANALYSIS,
         _SPEC,
         field="analysis.margin",

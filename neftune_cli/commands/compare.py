@@ -60,7 +60,7 @@ def compare(
             help="Ratings of the responses by a judge: AlpacaEval's annotations, or a CSV of id, arm, seed, score.",
         ),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Show all tables and footnotes below the summary.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Show all tables and footnotes below the first screen.")] = False,
     hypotheses: Annotated[
         bool, typer.Option("--hypotheses", help="Show the claims of the paper with the evidence for each.")
     ] = False,

@@ -28,8 +28,8 @@ def score_declared_metric(spec: SweepSpec, folder: SweepFolder) -> None:
     """
     if not names_function(spec.analysis.metric):
         return
-    from neftune_cli.evidence.user_metrics import metric_scores
     from neftune_cli.evidence.sweeps import sweep_evidence
+    from neftune_cli.evidence.user_metrics import metric_scores
 
     try:
         scores = metric_scores(sweep_evidence([folder]), str(spec.analysis.metric))

@@ -39,7 +39,7 @@ def export(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the runs (default: a folder with the tracker's name)."),
+        typer.Option(metavar="DIR", help="Folder of the files (default: a folder with the name given to --to)."),
     ] = None,
 ) -> None:
     """Copy finished sweeps to a tracker, or write the responses in AlpacaEval's format.

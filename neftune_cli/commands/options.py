@@ -294,7 +294,7 @@ LmEvalLimit = Annotated[
     int | None,
     Option(
         "--lm-eval-limit",
-        "Maximum number of documents of each of these tasks (default all).",
+        "Maximum number of documents of each task of --lm-eval (default all).",
         EVALUATION,
         _SPEC,
         field="evaluation.lm_eval_limit",

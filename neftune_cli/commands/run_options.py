@@ -17,7 +17,7 @@ _RUN, _COMMAND = Destination.RUN, Destination.COMMAND
 
 def derived_folder(command: str) -> OptionInfo:
     """Return the option `--output` of a command whose default folder is named after its options."""
-    default = f"results/{command}-MODEL-DATASET and the options that differ from their defaults"
+    default = f"results/{command}-MODEL-DATASET, followed by the options that differ from their defaults"
     again = "The same command rewrites its files; a folder with results of other options is an error."
     help_ = f"Results folder (default {default}). {again}"
     return OptionInfo(default=..., param_decls=None, help=help_, metavar="DIR", rich_help_panel=RUN)
@@ -120,7 +120,8 @@ Track = Annotated[
     list[run_settings.LiveTracker] | None,
     Option(
         "--track",
-        "Show the curves of running trials in a tracker; may be repeated. Files are written to a folder with its name.",
+        "Show the curves of running trials in a tracker; may be repeated. Files are written to a folder "
+        "named after the tracker.",
         RUN,
         _RUN,
         metavar=f"<{'|'.join(run_settings.LiveTracker)}>",
@@ -159,8 +160,8 @@ Address = Annotated[
     str | None,
     Option(
         "--address",
-        "Address of the Ray cluster for --executor ray; auto: the cluster of this machine (default auto, or a new "
-        "cluster on this machine if there is none).",
+        "Address of the Ray cluster for --executor ray; auto: the cluster that RAY_ADDRESS names or that runs on this "
+        "machine (default auto, or a new cluster on this machine if there is none).",
         CLUSTER,
         _RUN,
         metavar="HOST:PORT",

@@ -157,7 +157,7 @@ class EvaluationSpec(Spec):
     )
     """Tasks of lm-evaluation-harness for each trained model: names, YAML files, or folders of YAML files."""
     lm_eval_limit: int | None = Field(default=None, gt=0, examples=[100])
-    """Maximum number of documents of each of these tasks; null is all."""
+    """Maximum number of documents of each task of `lm_eval`; null is all."""
 
     @model_validator(mode="after")
     def _limit_has_tasks(self) -> Self:

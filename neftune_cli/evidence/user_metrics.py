@@ -19,7 +19,7 @@ from neftune_cli.records import Generation, MetricScores
 
 _MARGIN = Margin(0.02, relative=True)
 _GOALS = ("higher", "lower")
-_SIGNATURE_FIX = "Write a function of (answer, reference) or of (prompt, reference, answer)."
+_SIGNATURE_FIX = "Write a function of (response, reference) or of (prompt, reference, response)."
 _MOST_CHARACTERS = 60
 
 

@@ -100,7 +100,7 @@ RUN = """\
 │ --no-stop-on-divergence       --stop-on-divergence).                         │
 │ --track                       Show the curves of running trials in a         │
 │ <tensorboard|mlflow|wandb|    tracker; may be repeated. Files are written to │
-│ trackio>                      a folder with its name.                        │
+│ trackio>                      a folder named after the tracker.              │
 │ --checkpoint-steps N          Also write a checkpoint every N steps.         │
 │ --checkpoint-minutes M        Write a checkpoint every M minutes (default    │
 │                               2).                                            │

@@ -18,38 +18,38 @@ MODULE = """
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 
 
-def vowels(prompt, reference, answer):
+def vowels(prompt, reference, response):
     assert prompt.startswith("<user>Question")
-    return sum(answer.count(letter) for letter in "aeiou")
+    return sum(response.count(letter) for letter in "aeiou")
 
 
-def letters(prompt, reference, answer):
-    return sum(answer.count(letter) for letter in "aeiou")
+def letters(prompt, reference, response):
+    return sum(response.count(letter) for letter in "aeiou")
 
 
-def distance(answer, reference):
-    return abs(len(answer) - len(reference))
+def distance(response, reference):
+    return abs(len(response) - len(reference))
 
 
 distance.goal = "lower"
 SHARE = Metric("share", "Share of vowels", "0 to 1", "higher", 2, Margin(0.02), HELD_OUT_RESPONSES, score=distance)
 
 
-def one(answer):
+def one(response):
     return 1.0
 
 
-def text(answer, reference):
+def text(response, reference):
     return "3"
 
 
-def broken(answer, reference):
+def broken(response, reference):
     return 1 / 0
 
 
-def by_seed(answer, reference):
-    calls.append(answer)
-    return len(answer) % 7 + scale
+def by_seed(response, reference):
+    calls.append(response)
+    return len(response) % 7 + scale
 
 
 
@@ -57,7 +57,7 @@ calls = []
 scale = 1.0
 
 
-def sideways(answer, reference):
+def sideways(response, reference):
     return 1.0
 
 
@@ -129,7 +129,7 @@ def test_a_program_compares_with_an_own_metric(sweep: SweepFolder) -> None:
     [
         ("nowhere:vowels", "there is no module 'nowhere'. Put nowhere.py into the current folder"),
         ("my_scores:vowel", "the module my_scores has no function 'vowel'. Did you mean 'vowels'?"),
-        ("my_scores:one", "the function has the parameters (answer). Write a function of (answer, reference)"),
+        ("my_scores:one", "the function has the parameters (response). Write a function of (response, reference)"),
         ("my_scores:text", "alpha=0,seed=0, example "),
         ("my_scores:text", "the function returned '3', which is not a finite number. Return a number"),
         ("my_scores:broken", "ZeroDivisionError: division by zero. Correct the function"),
@@ -202,7 +202,7 @@ def test_looks_are_decided_on_the_function_of_an_experiment(neftune: Neftune, mo
     [
         ("nowhere:vowels", "--metric: nowhere:vowels: there is no module 'nowhere'. Put nowhere.py into the current"),
         ("my_scores:vowel", "the module my_scores has no function 'vowel'. Did you mean 'vowels'?"),
-        ("my_scores:one", "the function has the parameters (answer). Write a function of (answer, reference)"),
+        ("my_scores:one", "the function has the parameters (response). Write a function of (response, reference)"),
         ("my_scores:sideways", "the attribute goal is 'sideways'"),
         ("ends:vowels", "the module 'ends' cannot be imported: SystemExit: 3"),
     ],
@@ -234,7 +234,7 @@ def test_an_error_of_the_function_loses_no_trial(neftune: Neftune, module: Path)
     kept = {path: path.read_bytes() for path in Path("out").glob("trials/*/record.json")}
     assert len(kept) == 3
     sys.modules.pop("my_scores")
-    module.write_text(MODULE.replace("1 / 0", "len(answer) + 0.5"))
+    module.write_text(MODULE.replace("1 / 0", "len(response) + 0.5"))
     importlib.invalidate_caches()
     again = neftune(*command)
     assert again.code == 0, again.err
