@@ -141,7 +141,7 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class BestArm:
-    """The arm with the best mean of one metric, with its gain on data that did not select it."""
+    """The arm with the best mean of one metric, with its advantage on data that did not select it."""
 
     arm: str
     metric: str
