@@ -5,21 +5,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Contrast, NoiseTest, Role
+from neftune_cli.analysis.results import Assessment, Comparison, Contrast, NoiseTest, Role
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import Metric
 from neftune_cli.reporting.cells import (
+    DASH,
     Cell,
     Difference,
     assessed_difference,
+    noise_share,
     shown_interval,
 )
 from neftune_cli.reporting.columns import ArmRow
 from neftune_cli.reporting.sections import Block, Section
 
 ANY_NOISE = "Any noise"
-"""Name of the row of the test whether any arm with noise differs."""
+"""Name of the row of the any-noise test."""
 _EDGE = 4.0
 """Free space at both ends of a strip, in percent of its width."""
 _NEAR_END = 14.0
@@ -93,7 +95,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class ForestRow:
-    """One arm, the base model, or the test of any noise."""
+    """One arm, the base model, or the any-noise test."""
 
     name: str
     kind: Literal["base", "baseline", "arm", "noise"]
@@ -130,7 +132,7 @@ class Forest:
     @property
     def has_noise_ratios(self) -> bool:
         """Return whether any arm has a measured noise ratio."""
-        return any(row.noise_ratio for row in self.rows)
+        return any(row.noise_ratio not in ("", DASH) for row in self.rows)
 
     @property
     def has_visible_band(self) -> bool:
@@ -149,7 +151,7 @@ class Forest:
 
 
 def metric_forests(comparison: Comparison, section: Section) -> list[Forest]:
-    """Return the forest of each metric of a section, with the test of any noise where there is one."""
+    """Return the forest of each metric of a section, with the any-noise test where there is one."""
     return [
         build_forest(
             comparison,
@@ -206,15 +208,8 @@ def round_step(most: float) -> float:
     return next(step for step in steps if step <= most)
 
 
-def noise_ratio(arm: ArmSummary) -> str:
-    """Return the noise norm as a share of the embedding norm; empty if it is not measured."""
-    if arm.alpha == 0 or arm.noise_ratio == 0:
-        return "0%"
-    return "" if arm.noise_ratio is None else f"{arm.noise_ratio:.1%}"
-
-
 def contrast_sentences(comparison: Comparison, key: str) -> Iterator[str]:
-    """Yield the numbers of the test whether any arm with noise differs on a metric; nothing without the test."""
+    """Yield the numbers of the any-noise test on a metric; nothing without the test."""
     test, metric = comparison.noise_tests.get(key), comparison.metrics[key]
     if test is None:
         return
@@ -234,13 +229,13 @@ def _row(comparison: Comparison, row: ArmRow, assessment: Assessment | None, sca
         difference=row.difference,
         strip=_strip(assessment, scale),
         hint=ROLE_NAMES[assessment.role] if assessment else "",
-        noise_ratio=next((noise_ratio(arm) for arm in comparison.arms if arm.name == row.arm), ""),
+        noise_ratio=next((noise_share(arm) for arm in comparison.arms if arm.name == row.arm), ""),
         order=assessment.comparison.difference if assessment else math.nan,
     )
 
 
 def _noise_rows(comparison: Comparison, key: str) -> list[tuple[ForestRow, Assessment]]:
-    """Return the row of the mean of the arms with noise, without its strip; none without the test of any noise."""
+    """Return the row of the mean of the arms with noise, without its strip; none without the any-noise test."""
     test, metric = comparison.noise_tests.get(key), comparison.metrics[key]
     contrasts = [one for one in test.contrasts if one.name == "mean"] if test else []
     return [(_noise_row(test, one, metric), one.assessment) for one in contrasts if test]
