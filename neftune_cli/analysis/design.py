@@ -85,11 +85,11 @@ class Design:
         if self.plan is None or not self.has_planned_looks:
             return dict.fromkeys(self.treated, 1)
         looks = dict.fromkeys(self.treated, 0)
-        going_on = set(self.treated)
+        undecided = set(self.treated)
         for _ in range(self.plan.taken):
-            looks |= {arm: looks[arm] + 1 for arm in going_on}
+            looks |= {arm: looks[arm] + 1 for arm in undecided}
             found = self.assess(metric, margin, looks).arms
-            going_on -= {arm for arm in going_on if arm in found and found[arm].verdict in DECIDED}
+            undecided -= {arm for arm in undecided if arm in found and found[arm].verdict in DECIDED}
         return looks
 
     def assess(self, metric: Metric, margin: float, looks: Mapping[str, int]) -> MetricAssessment:

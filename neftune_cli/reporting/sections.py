@@ -167,7 +167,7 @@ def _base_cell(value: float | None, metric: Metric) -> Cell:
 
 
 def best_arm_sentences(comparison: Comparison) -> str | None:
-    """Return the gain of the best arm on the data that selected it and on other data; None if no arm was selected."""
+    """Return the difference of the best arm on the data that selected it and on other data; None without a best arm."""
     best = comparison.best
     if best is None:
         return None
@@ -175,13 +175,13 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     parts = " and ".join(best.split)
     return (
         f"{best.arm} has the best mean {metric.name_within}. Its difference from {comparison.baseline} is "
-        f"{metric.signed(best.naive)}. This estimate is optimistic, because the arm was selected on the same {parts}. "
-        f"{_gain_elsewhere(best, metric, parts)} {_shares(best)}"
+        f"{metric.signed(best.naive)}. This estimate is optimistic on average, because the arm was selected on the "
+        f"same {parts}. {_gain_elsewhere(best, metric, parts)} {_shares(best)}"
     )
 
 
 def _gain_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
-    """Return the gain on data that did not select the arm, or the range over selected arms if few splits select it."""
+    """Return the advantage on data that did not select the arm, or its range over selected arms if few splits do."""
     if math.isfinite(best.gain.difference):
         return (
             f"Where one part of the {parts} selects {best.arm}, the difference on the rest is "
@@ -201,7 +201,7 @@ def early_stopping_section(comparison: Comparison) -> Section | None:
     if stopping is None:
         return None
     metric = METRICS[HELD_OUT_LOSS]
-    epochs = Block("best", "epoch", tuple(Cell(f"{arm.best_epoch:.1f}") for arm in stopping.arms), None)
+    epochs = Block("best epoch", "", tuple(Cell(f"{arm.best_epoch:.1f}") for arm in stopping.arms), None)
     return Section(
         title=EARLY_STOPPING_TITLE,
         rows=tuple(arm.name for arm in stopping.arms),
@@ -254,8 +254,9 @@ def _early_stopping_note(stopping: EarlyStopping, baseline: str) -> str:
     return (
         "The best epoch of a training is the epoch after which its held-out loss is lowest (epochs "
         f"{_epochs(stopping)}). Each seed of each arm has its own. It is selected on one part of the items, and the "
-        "loss is measured on the rest. The numbers are means over seeds and over many such splits. Every arm is "
-        f"compared with {baseline} as if each training of {baseline} had stopped at its best epoch.{few}"
+        "loss is measured on the rest. The numbers are means over seeds and over many such splits. Every arm, at its "
+        f"best epoch and after its last epoch, is compared with {baseline} as if each training of {baseline} had "
+        f"stopped at its best epoch.{few}"
     )
 
 

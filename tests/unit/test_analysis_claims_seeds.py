@@ -93,7 +93,7 @@ def test_pairs_of_alphas_with_too_few_shared_seeds_are_excluded() -> None:
     [
         (
             unfinished([0, 1], [2, 3], [4]),
-            "alpha=0 and alpha=5 and alpha=10 share no seed with held-out loss. Run the missing seeds.",
+            "alpha=0 and alpha=5 and alpha=10 have held-out loss for no common seed. Run the missing seeds.",
         ),
         (
             joined(unfinished(range(5)), arm("alpha=5", 5.0, {"rouge_l": DRAWS[1]})),
@@ -120,14 +120,14 @@ def test_arms_without_a_shared_example_are_named() -> None:
     result = examine(arms)["held-out-loss-does-not-rise"]
 
     assert result.status == "not measured"
-    assert "share no example with held-out loss" in result.here
+    assert "have held-out loss for no common example" in result.here
 
 
 def test_alphas_without_a_shared_seed_are_not_measured() -> None:
     result = examine(unfinished(range(6), [0, 1], [2, 3]))["alphas-are-alike"]
 
     assert result.status == "not measured"
-    assert "differ only in alpha share a seed and an example with held-out loss" in result.here
+    assert "differ only in alpha have held-out loss for a common seed and example" in result.here
 
 
 def test_diverged_arm_is_not_excluded() -> None:

@@ -334,7 +334,8 @@ def test_seeds_that_are_not_tested_are_noted() -> None:
 
     assert notes == (
         "Seeds outside the plan are not tested: 5.",
-        "Seeds after the look that decides an arm, or after the last look, are not tested. Tested: 3 of 5 of alpha=5.",
+        "Seeds after the look that decides an arm, or after the last look, are not tested. "
+        "Tested: 3 of 5 seeds of alpha=5.",
     )
 
 

@@ -122,7 +122,7 @@ def test_two_seeds_without_items_have_no_interval() -> None:
 
     assert notes[1:3] == [
         "Differences are paired by seed.",
-        "With fewer than three paired seeds (alpha=5), differences describe these checkpoints, not the method.",
+        "With fewer than three paired seeds (alpha=5), differences describe these trained models, not the method.",
     ]
     assert "– no verdict: fewer than three paired seeds." in notes
     assert "– no interval: a metric without per-item values needs three paired seeds." in notes
@@ -143,7 +143,7 @@ def test_two_seeds_describe_checkpoints_without_a_verdict() -> None:
 
     assert notes[1] == "Differences are paired by seed and item. The 95% intervals shown are unadjusted."
     assert notes[2] == (
-        "With fewer than three paired seeds (alpha=5), intervals describe these checkpoints, not the method: they "
+        "With fewer than three paired seeds (alpha=5), intervals describe these trained models, not the method: they "
         "generalize to other items but not to other seeds."
     )
     assert "– no verdict: fewer than three paired seeds." in notes

@@ -57,7 +57,7 @@ class ClaimData:
         return self.metrics[key]
 
     def margin(self, metric: Metric) -> float:
-        """Return the equivalence margin for differences to the reference, in the metric's unit."""
+        """Return the equivalence margin for differences from the reference, in the metric's unit."""
         return self.options.margin(metric, self.arms, self.reference).size
 
     def seeds(self, arm: str, key: str) -> frozenset[int]:
@@ -139,7 +139,7 @@ _ADVICE = {
 }
 
 _CHUNK_METRICS = ("repetition_2gram", "log_diversity")
-_CHUNK_ADVICE = "Chunks need responses of at least ten words. Increase --max-new-tokens if responses were truncated."
+_CHUNK_ADVICE = "It needs responses of at least ten words. Increase --max-new-tokens if responses were truncated."
 
 
 def _with_noise(arms: TrialsByArm) -> tuple[str, ...]:
