@@ -140,7 +140,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
         compared = f"{metric.name_within} compared with {comparison.spoken(comparison.baseline)}"
         yield f"If every arm is stopped at its best epoch, {compared} is {difference}."
         if len(assessed) > 1:
-            yield f"{_capital(arm)} is the best of {len(assessed)} arms there, so this difference has a selection bias."
+            yield f"{_capital(arm)} is the best of {len(assessed)} arms, so this difference has a selection bias."
 
 
 def _overtraining(baseline: StoppedArm) -> Iterator[str]:

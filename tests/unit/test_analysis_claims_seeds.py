@@ -50,7 +50,7 @@ def test_arms_that_share_enough_seeds_are_pooled(
     assert result.comparison is not None
     assert result.comparison.seeds == len(list(shared))
     assert result.comparison.difference == pytest.approx(difference(*alphas, seeds=shared))
-    assert result.here.endswith(f"Excluded, because they share too few seeds with this metric: {excluded}.")
+    assert result.here.endswith(f"Excluded, because too few of their common seeds have this metric: {excluded}.")
 
 
 def test_finished_arms_are_all_included() -> None:
@@ -66,7 +66,7 @@ def test_line_is_fitted_to_arms_that_share_enough_seeds() -> None:
     here = examine(joined(arms, bell))["training-loss-rises"].here
 
     assert "through alpha=0, alpha=5 and alpha=10, from alpha 0 to 10" in here
-    assert here.endswith("Excluded, because they share too few seeds with this metric: alpha=15.")
+    assert here.endswith("Excluded, because too few of their common seeds have this metric: alpha=15.")
 
 
 def test_line_is_fitted_to_the_family_with_enough_seeds() -> None:
@@ -84,7 +84,8 @@ def test_pairs_of_alphas_with_too_few_shared_seeds_are_excluded() -> None:
 
     assert "Held-out loss, 1 pair of alphas: " in result.here
     assert result.here.endswith(
-        "Excluded, because they share too few seeds with this metric: alpha=5 with alpha=15 and alpha=10 with alpha=15."
+        "Excluded, because too few of their common seeds have this metric: "
+        "alpha=5 with alpha=15 and alpha=10 with alpha=15."
     )
 
 

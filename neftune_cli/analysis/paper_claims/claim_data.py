@@ -116,7 +116,7 @@ def unknown_arms(arms: TrialsByArm) -> tuple[str, ...]:
 
 def excluded_seeds_sentence(names: Sequence[str]) -> str:
     """Return a sentence, after a space, on arms or pairs with too few shared seeds. Empty without such arms."""
-    return f" Excluded, because they share too few seeds with this metric: {listed(names)}." if names else ""
+    return f" Excluded, because too few of their common seeds have this metric: {listed(names)}." if names else ""
 
 
 def unknown_recipe_sentence(arms: Sequence[str]) -> str:

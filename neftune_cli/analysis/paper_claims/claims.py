@@ -23,7 +23,7 @@ from neftune_cli.metrics import HELD_OUT_LOSS, Metric
 
 @dataclass(frozen=True)
 class PaperClaim:
-    """One claim of the paper."""
+    """One claim: of the paper, of its authors' README, or on early stopping, which the paper does not test."""
 
     key: str
     claim: str
