@@ -35,12 +35,12 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     yield f"Use {comparison.spoken(decision.arm)}."
     yield from _differences(comparison, decision.with_verdict)
     best = comparison.best
-    if best and best.arm == decision.arm and math.isfinite(best.gain.ci_low):
+    if best and best.arm == decision.arm and math.isfinite(best.advantage.ci_low):
         arm = _capital(comparison.spoken(best.arm))
         yield (
             f"{arm} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
             f"Where one part of the {' and '.join(best.split)} selects it, {comparison.metric.name_within} on the rest "
-            f"is {_gain(best.gain, comparison.metric)}."
+            f"is {_advantage(best.advantage, comparison.metric)}."
         )
 
 
@@ -232,9 +232,11 @@ def _assessed(assessment: Assessment, metric: Metric, arm: str, *, has_verdict: 
     return f"{_change(one.difference, metric)} with {arm}" + (f" ({within})" if within else "")
 
 
-def _gain(gain: PairedComparison, metric: Metric) -> str:
-    interval = _interval(gain.difference, Interval(gain.ci_low, gain.ci_high), gain.confidence, metric)
-    return f"{_change(gain.difference, metric)} ({interval})"
+def _advantage(advantage: PairedComparison, metric: Metric) -> str:
+    interval = _interval(
+        advantage.difference, Interval(advantage.ci_low, advantage.ci_high), advantage.confidence, metric
+    )
+    return f"{_change(advantage.difference, metric)} ({interval})"
 
 
 def _change(difference: float, metric: Metric) -> str:

@@ -20,7 +20,7 @@ MIN_CHOSEN = 0.25
 """Share of the splits that must select the best arm. With fewer, its advantage is not reported."""
 
 
-def best_arm_gain(
+def best_arm_advantage(
     aligned: AlignedMetric, baseline: str, metric: Metric, *, confidence: float, seed: int = 0
 ) -> BestArm | None:
     """Return the arm with the best mean, and its difference from the baseline on data that did not select it.
@@ -66,15 +66,17 @@ def best_arm_gain(
         weights=aligned.weights,
     )
     chosen = dict(zip(differences, selected.mean(axis=0).tolist(), strict=True))
-    gains = {arm: _mean_where(measured[row], selected[:, row]) for row, arm in enumerate(differences) if chosen[arm]}
+    advantages = {
+        arm: _mean_where(measured[row], selected[:, row]) for row, arm in enumerate(differences) if chosen[arm]
+    }
     arm = tuple(differences)[best]
     return BestArm(
         arm=arm,
         metric=metric.key,
         naive=plain.difference,
-        gain=_moved(plain, gains[arm] if chosen[arm] >= MIN_CHOSEN else math.nan),
+        advantage=_moved(plain, advantages[arm] if chosen[arm] >= MIN_CHOSEN else math.nan),
         chosen=chosen,
-        gains=gains,
+        advantages=advantages,
     )
 
 

@@ -176,22 +176,22 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     return (
         f"{best.arm} has the best mean {metric.name_within}. Its difference from {comparison.baseline} is "
         f"{metric.signed(best.naive)}. This estimate is optimistic on average, because the arm was selected on the "
-        f"same {parts}. {_gain_elsewhere(best, metric, parts)} {_shares(best)}"
+        f"same {parts}. {_advantage_elsewhere(best, metric, parts)} {_shares(best)}"
     )
 
 
-def _gain_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
+def _advantage_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
     """Return the advantage on data that did not select the arm, or its range over selected arms if few splits do."""
-    if math.isfinite(best.gain.difference):
+    if math.isfinite(best.advantage.difference):
         return (
             f"Where one part of the {parts} selects {best.arm}, the difference on the rest is "
-            f"{_gain(best.gain, metric)}. If no arm is better than the others, about half of the bias remains."
+            f"{_advantage(best.advantage, metric)}. If no arm is better than the others, about half of the bias "
+            "remains."
         )
-    gains = best.gains.values()
+    low, high = (metric.signed(end(best.advantages.values())) for end in (min, max))
     return (
         f"It is not settled which arm is best: fewer than a quarter of the splits of the {parts} select it. On the "
-        f"rest, the difference of the selected arm is {metric.signed(min(gains))} to {metric.signed(max(gains))}, "
-        "depending on the arm."
+        f"rest, the difference of the selected arm is {low} to {high}, depending on the arm."
     )
 
 
@@ -213,13 +213,12 @@ def early_stopping_section(comparison: Comparison) -> Section | None:
     )
 
 
-def _gain(gain: PairedComparison, metric: Metric) -> str:
-    number = metric.signed(gain.difference)
-    if not math.isfinite(gain.ci_low):
+def _advantage(advantage: PairedComparison, metric: Metric) -> str:
+    number = metric.signed(advantage.difference)
+    if not math.isfinite(advantage.ci_low):
         return number
-    return (
-        f"{number} ({percent(gain.confidence)} interval {metric.signed(gain.ci_low)} to {metric.signed(gain.ci_high)})"
-    )
+    low, high = metric.signed(advantage.ci_low), metric.signed(advantage.ci_high)
+    return f"{number} ({percent(advantage.confidence)} interval {low} to {high})"
 
 
 def _shares(best: BestArm) -> str:

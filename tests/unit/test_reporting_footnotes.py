@@ -298,7 +298,7 @@ def test_noise_ratio_is_left_out_if_no_arm_measured_it() -> None:
 
 def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
     gain = assessment(-0.001, math.nan, None, seeds=1).comparison
-    sentences = best_arm_sentences(replace(hand_made(), best=replace(best_arm(), gain=gain)))
+    sentences = best_arm_sentences(replace(hand_made(), best=replace(best_arm(), advantage=gain)))
 
     assert sentences is not None
     assert "the arm was selected on the same items." in sentences
