@@ -147,8 +147,7 @@ class EvaluationSpec(Spec):
     decoding: DecodingName = "preallocated"
     """Generation of responses: with a preallocated cache (`preallocated`), or with `transformers`."""
     curve_examples: int | None = Field(default=None, gt=0, examples=[50])
-    """Number of held-out examples, and of probe examples, that are measured after every epoch; null is all. All
-    examples are measured after the last epoch, and after each epoch with the lowest held-out loss so far."""
+    """Held-out, and probe, examples of the losses after an epoch that is neither the last nor the best; null is all."""
     probe_examples: int | None = Field(default=None, gt=1, examples=[16])
     """Maximum number of probe examples: training examples whose noise-off loss and responses are measured. Null is 120
     for losses. Responses are those of at most 64 of them."""

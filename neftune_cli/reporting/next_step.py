@@ -107,8 +107,8 @@ def _of_plan(comparison: Comparison) -> NextStep | None:
     folder = comparison.origin.folders[0]
     command = ("neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder)
     assessed = (comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated)
-    undecided = sum(one is None or one.verdict in (None, "inconclusive") for one in assessed)
-    return _step(comparison, command, last, (last - taken) * (1 + undecided))
+    going_on = sum(one is None or one.verdict in (None, "inconclusive") for one in assessed)
+    return _step(comparison, command, last, (last - taken) * (1 + going_on))
 
 
 def _with_seeds(comparison: Comparison, arms: int, options: Sequence[str]) -> NextStep:

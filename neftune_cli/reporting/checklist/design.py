@@ -228,8 +228,8 @@ def _held_out(comparison: Comparison) -> Iterator[str]:
     if not found or found[0].comparison.items == 1:
         return
     items, clusters = found[0].comparison.items, found[0].comparison.clusters
-    grouping = "" if clusters == items else f" in {clusters:,} clusters of dependent examples"
-    yield f"The primary metric is measured on {counted(items, 'example')}{grouping}."
+    groups = "" if clusters == items else f" in {clusters:,} clusters of dependent examples"
+    yield f"The primary metric is measured on {counted(items, 'example')}{groups}."
 
 
 def _notes_of(files: RunFiles) -> Iterator[str]:
