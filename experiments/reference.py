@@ -9,6 +9,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -22,7 +23,7 @@ from neftune_cli.config.arms import ARM_FLAGS
 from neftune_cli.config.declared_analysis import LOOK_FLAGS
 from neftune_cli.config.executors import EXECUTORS
 from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
-from neftune_cli.config.spec import ArmSpec, EvaluationSpec, SweepSpec, TrainSpec
+from neftune_cli.config.spec import AnalysisSpec, ArmSpec, EvaluationSpec, SweepSpec, TrainSpec
 from neftune_cli.metrics import METRICS, Margin
 from neftune_cli.records import (
     Attestation,
@@ -84,6 +85,7 @@ def _experiment_file() -> Iterator[str]:
     yield "## Experiment files\n"
     yield (
         "`neftune sweep FILE.yaml` reads these fields. Options on the command line override them. "
+        "The command fills in the fields with the default *filled in*: they get the defaults of their options. "
         "`sweep.yaml` in a results folder has the same fields, with every default written out.\n"
     )
     for title, spec in (
@@ -91,23 +93,29 @@ def _experiment_file() -> Iterator[str]:
         ("Entries of `arms:`", ArmSpec),
         ("Fields of `train:`", TrainSpec),
         ("Fields of `evaluation:`", EvaluationSpec),
+        ("Fields of `analysis:`", AnalysisSpec),
     ):
         yield f"### {title}\n"
         yield f"{inspect.cleandoc(spec.__doc__ or '')}\n"
-        yield from _fields(spec)
+        yield from _fields(spec, required="filled in")
 
 
 def _registries() -> Iterator[str]:
     yield "## Metrics\n"
+    yield (
+        "*better* is the preferred direction. A metric with one value per *item* is paired by seed and item; a metric "
+        "with one value per *trial* is paired by seed only. A margin in percent is a share of the baseline's mean, and "
+        "*gain* is the gain of fine-tuning.\n"
+    )
     yield from _table(
-        ("key", "name", "unit", "better", "level", "equivalence margin"),
+        ("key", "name", "unit", "better", "one value per", "equivalence margin"),
         (
             (
                 f"`{metric.key}`",
                 metric.name,
                 metric.unit,
                 metric.goal or "",
-                "item" if metric.per_item else "corpus",
+                "item" if metric.per_item else "trial",
                 _margin(metric.margin),
             )
             for metric in METRICS.values()
@@ -146,12 +154,12 @@ def _files() -> Iterator[str]:
         yield from _fields(record)
 
 
-def _fields(model: type[BaseModel]) -> Iterator[str]:
+def _fields(model: type[BaseModel], required: str = "required") -> Iterator[str]:
     documented = _attribute_docstrings(model)
     yield from _table(
         ("field", "type", "default", "meaning"),
         (
-            (f"`{field.alias or name}`", _type(field.annotation), _default(field), documented.get(name, ""))
+            (f"`{field.alias or name}`", _type(field.annotation), _default(field, required), documented.get(name, ""))
             for name, field in model.model_fields.items()
         ),
     )
@@ -177,12 +185,10 @@ def _type(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     if isinstance(annotation, type) and get_origin(annotation) is None:
-        return {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "dict": "mapping"}.get(
-            annotation.__name__, annotation.__name__
-        )
+        return _class(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (tuple, list, dict):
-        return "mapping" if origin is dict else f"list of {_type(arguments[0])}"
+        return "mapping" if origin is dict else f"list of {_plural(_type(arguments[0]))}"
     if hasattr(annotation, "__metadata__"):
         return _type(arguments[0])
     if all(isinstance(argument, str) for argument in arguments) and arguments:
@@ -190,9 +196,23 @@ def _type(annotation: Any) -> str:
     return " or ".join(_type(argument) for argument in arguments) if arguments else "any"
 
 
-def _default(field: Any) -> str:
+def _class(annotation: type) -> str:
+    if issubclass(annotation, Enum):
+        return ", ".join(f"`{one.value}`" for one in annotation)
+    if issubclass(annotation, BaseModel):
+        return "mapping"
+    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "dict": "mapping"}.get(
+        annotation.__name__, annotation.__name__
+    )
+
+
+def _plural(kind: str) -> str:
+    return kind if kind == "text" else f"{kind}s"
+
+
+def _default(field: Any, required: str) -> str:
     if field.is_required():
-        return "required"
+        return required
     value = field.default_factory() if field.default_factory else field.default
     if value is PydanticUndefined or isinstance(value, BaseModel):
         return ""

@@ -4,7 +4,7 @@
 
 The gain of the arm with the best mean is estimated on the data that selected it (naive), on other items of the same
 seeds, and on other seeds and other items: over all splits, whichever arm they select (mixture), and over the splits
-that select this arm (`best_arm_gain`). Errors are relative to the true effect of the named arm.
+that select this arm (`best_arm_advantage`). Errors are relative to the true effect of the named arm.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ import typer
 from numpy.typing import NDArray
 
 from neftune_cli.analysis.alignment import AlignedMetric
-from neftune_cli.analysis.best_arm import best_arm_gain
+from neftune_cli.analysis.best_arm import best_arm_advantage
 from neftune_cli.analysis.results import BestArm
 from neftune_cli.evidence.measurements import Floats
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS
@@ -82,9 +82,9 @@ class SimulatedGains:
     mixture: Floats
     """Over all splits, whichever arm they select."""
     own: Floats
-    """Over the splits that select the named arm: the estimate of `best_arm_gain`, where it is reported, (reported,)."""
+    """Over the splits that select the named arm: the estimate of `best_arm_advantage`, where reported, (reported,)."""
     reported: NDArray[np.bool_]
-    """Whether enough splits select the named arm for `best_arm_gain` to report its gain."""
+    """Whether enough splits select the named arm for `best_arm_advantage` to report its advantage."""
     covered: NDArray[np.bool_]
     """Whether the interval of a reported gain covers the true effect, (reported,)."""
 
@@ -105,8 +105,8 @@ def simulate(scenario: SweepModel, seeds: int, repetitions: int, seed: int = 0) 
     found = [(_gain(sweep), gain_on_other_items(sweep, draws)) for sweep in sweeps]
     bests = [best for best, _ in found]
     truth = np.array([scenario.effects[int(best.arm.split()[1]) - 1] for best in bests])
-    own = np.array([best.gains.get(best.arm, np.nan) for best in bests]) - truth
-    bounds = np.array([(best.gain.ci_low, best.gain.ci_high) for best in bests])
+    own = np.array([best.advantages.get(best.arm, np.nan) for best in bests]) - truth
+    bounds = np.array([(best.advantage.ci_low, best.advantage.ci_high) for best in bests])
     reported = np.isfinite(bounds).all(axis=1)
     return SimulatedGains(
         naive=np.array([best.naive for best in bests]) - truth,
@@ -119,7 +119,7 @@ def simulate(scenario: SweepModel, seeds: int, repetitions: int, seed: int = 0) 
 
 
 def _mixture(best: BestArm) -> float:
-    return sum(best.chosen[arm] * gain for arm, gain in best.gains.items())
+    return sum(best.chosen[arm] * one for arm, one in best.advantages.items())
 
 
 def gain_on_other_items(sweep: AlignedMetric, draws: np.random.Generator) -> float:
@@ -140,7 +140,7 @@ def _halved(
 
 
 def _gain(sweep: AlignedMetric) -> BestArm:
-    best = best_arm_gain(sweep, BASELINE, METRICS[HELD_OUT_LOSS], confidence=0.95)
+    best = best_arm_advantage(sweep, BASELINE, METRICS[HELD_OUT_LOSS], confidence=0.95)
     assert best is not None
     return best
 

@@ -127,9 +127,9 @@ class EvalMetrics(Record):
     response_chars: float | None
     """Mean length of the responses in characters."""
     repetition_2gram: float | None
-    """Share of repeated 2-grams in fixed-length chunks, 0 to 100 (NEFTune paper, section 5)."""
+    """Share of repeated 2-grams in responses cut to equal length, 0 to 100 (NEFTune paper, section 5)."""
     log_diversity: float | None
-    """Log-diversity of fixed-length chunks (NEFTune paper, section 5); higher is more diverse."""
+    """Log-diversity of responses cut to equal length (NEFTune paper, section 5); higher is more diverse."""
     truncated: float | None
     """Share of responses cut off by the token limit, 0 to 1."""
 

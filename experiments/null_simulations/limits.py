@@ -12,7 +12,7 @@ SKEWED = "lognormal"
 """Part of the titles of models without limits: the differences are so skewed that t-tests fail."""
 
 LOOKS_LIMITS = (
-    "Limits: family-wise errors, errors of the test of any noise and false equivalence at most 6%, any false verdict\n"
+    "Limits: family-wise errors, errors of the any-noise test and false equivalence at most 6%, any false verdict\n"
     "at most 10%; no limits for lognormal values. One arm that differs by a standard deviation is decided in at\n"
     "least 95% of the sweeps, with at most 13 seeds on average.\n"
 )

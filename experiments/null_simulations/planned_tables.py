@@ -33,7 +33,7 @@ class TableErrorRates:
     family_wise: Rate
     """Any adjusted p-value of a difference below 5% without an effect."""
     any_noise: Rate | None
-    """p-value of the test of any noise below 5% without an effect; None with one arm."""
+    """p-value of the any-noise test below 5% without an effect; None with one arm."""
     false_equivalence: Rate
     """Any arm equivalent if all but the first differ by the margin."""
     any_false: Rate

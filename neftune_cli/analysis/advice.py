@@ -35,12 +35,12 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
     yield f"Use {comparison.spoken(decision.arm)}."
     yield from _differences(comparison, decision.with_verdict)
     best = comparison.best
-    if best and best.arm == decision.arm and math.isfinite(best.gain.ci_low):
+    if best and best.arm == decision.arm and math.isfinite(best.advantage.ci_low):
         arm = capitalized(comparison.spoken(best.arm))
         yield (
             f"{arm} is the best of {len(best.chosen)} arms, so its difference has a selection bias (winner's curse). "
             f"Where one part of the {' and '.join(best.split)} selects it, {comparison.metric.name_within} on the rest "
-            f"is {_gain(best.gain, comparison.metric)}."
+            f"is {_advantage(best.advantage, comparison.metric)}."
         )
 
 
@@ -104,7 +104,7 @@ def _arms_without_verdict(comparison: Comparison, decision: Decision) -> Iterato
     """Yield the arms without a verdict, with the reason."""
     if decision.with_verdict and decision.checkpoints:
         arms = listed([comparison.spoken(arm) for arm in decision.checkpoints])
-        yield f"With fewer than {MIN_SEEDS} seeds, the differences of {arms} describe these checkpoints only."
+        yield f"With fewer than {MIN_SEEDS} seeds, the differences of {arms} describe these trained models only."
         yield from _differences(comparison, decision.checkpoints)
     for arm in decision.without_verdict:
         estimate = comparison.arm(arm).estimates.get(comparison.primary)
@@ -127,7 +127,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
     baseline, *others = stopping.arms
     spoken = capitalized(comparison.spoken(comparison.baseline))
     if baseline.best_epoch == max(stopping.epochs):
-        yield f"{spoken} has its lowest loss after the last epoch, so earlier stopping gains nothing."
+        yield f"{spoken} has its lowest loss after the last epoch, so stopping it earlier does not lower its loss."
         return
     epoch = f"epoch {baseline.best_epoch:.1f} of {max(stopping.epochs)}"
     yield f"{spoken} has its lowest {metric.name_within} after {epoch} on average."
@@ -140,7 +140,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[str]:
         compared = f"{metric.name_within} compared with {comparison.spoken(comparison.baseline)}"
         yield f"If every arm is stopped at its best epoch, {compared} is {difference}."
         if len(assessed) > 1:
-            yield f"{capitalized(arm)} has the lowest mean loss of the {len(assessed)} compared arms."
+            yield f"{capitalized(arm)} is the best of {len(assessed)} arms, so this difference has a selection bias."
 
 
 def _overtraining(baseline: StoppedArm) -> Iterator[str]:
@@ -155,13 +155,12 @@ def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
     """Yield the metrics other than the primary one that changed."""
     others = [one for one in comparison.other_metrics if one.goal]
     worse, better = list(_changed(comparison, others, "worse")), list(_changed(comparison, others, "better"))
-    subject = "noise" if comparison.about_noise else "change"
     if worse:
-        yield f"The {subject} makes other metrics worse: {'; '.join(worse)}."
+        yield f"Other metrics are worse: {'; '.join(worse)}."
     if better:
-        yield f"The {subject} improves other metrics: {'; '.join(better)}."
+        yield f"Other metrics are better: {'; '.join(better)}."
     if worse or better:
-        yield "Each metric is tested separately."
+        yield "The tests are not adjusted for the number of metrics."
     if others and decision.with_verdict and not worse and not better:
         yield "No other metric is shown to improve or to get worse."
 
@@ -233,9 +232,11 @@ def _assessed(assessment: Assessment, metric: Metric, arm: str, *, has_verdict: 
     return f"{_change(one.difference, metric)} with {arm}" + (f" ({within})" if within else "")
 
 
-def _gain(gain: PairedComparison, metric: Metric) -> str:
-    interval = _interval(gain.difference, Interval(gain.ci_low, gain.ci_high), gain.confidence, metric)
-    return f"{_change(gain.difference, metric)} ({interval})"
+def _advantage(advantage: PairedComparison, metric: Metric) -> str:
+    interval = _interval(
+        advantage.difference, Interval(advantage.ci_low, advantage.ci_high), advantage.confidence, metric
+    )
+    return f"{_change(advantage.difference, metric)} ({interval})"
 
 
 def _change(difference: float, metric: Metric) -> str:

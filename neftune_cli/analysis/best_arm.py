@@ -1,4 +1,4 @@
-"""The best of several arms, with its gain measured on data that did not select it (winner's curse)."""
+"""The best of several arms, with its advantage on data that did not select it (winner's curse)."""
 
 import math
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from neftune_cli.metrics import Metric
 SPLIT_PAIRS = 100
 """Number of pairs of splits. The two splits of a pair exchange the halves of the clusters."""
 MIN_CHOSEN = 0.25
-"""Share of the splits that must select the best arm. With fewer, its gain is not reported."""
+"""Share of the splits that must select the best arm. With fewer, its advantage is not reported."""
 
 
-def best_arm_gain(
+def best_arm_advantage(
     aligned: AlignedMetric, baseline: str, metric: Metric, *, confidence: float, seed: int = 0
 ) -> BestArm | None:
     """Return the arm with the best mean, and its difference from the baseline on data that did not select it.
 
     The best of several noisy means is biased upward, even if all arms are equal: the winner's curse. Therefore an arm
-    is selected on half of the seeds and half of the clusters, and the selected arm is measured on the rest. The gain of
-    the best arm is the mean over the splits that selected it. A split of the items alone is not enough, because all
-    items share the effect of a seed on an arm. With a single seed only items are split; with a single cluster only
-    seeds are split.
+    is selected on half of the seeds and half of the clusters, and the selected arm is measured on the rest. The
+    advantage of the best arm is the mean over the splits that selected it. A split of the items alone is not enough,
+    because all items share the effect of a seed on an arm. With a single seed only items are split; with a single
+    cluster only seeds are split.
 
-    In simulations (`python -m experiments.winners_curse`) the gain of an arm that is better than the others has no
-    bias. If all arms are equal, about half of the bias remains, because the arm is named by all data. The mean over all
-    splits, whichever arm they select, has no such bias, but it is the gain of a procedure and not of an arm. The
+    In simulations (`python -m experiments.winners_curse`) the advantage of an arm that is far better than the others
+    has no bias. If all arms are equal, about half of the bias remains, because all data name the arm. The mean over all
+    splits, whichever arm they select, has no such bias, but it is the advantage of a procedure and not of an arm. The
     interval has the width of the arm's own interval. Its coverage is in docs/statistics.md.
 
     Args:
@@ -66,15 +66,17 @@ def best_arm_gain(
         weights=aligned.weights,
     )
     chosen = dict(zip(differences, selected.mean(axis=0).tolist(), strict=True))
-    gains = {arm: _mean_where(measured[row], selected[:, row]) for row, arm in enumerate(differences) if chosen[arm]}
+    advantages = {
+        arm: _mean_where(measured[row], selected[:, row]) for row, arm in enumerate(differences) if chosen[arm]
+    }
     arm = tuple(differences)[best]
     return BestArm(
         arm=arm,
         metric=metric.key,
         naive=plain.difference,
-        gain=_moved(plain, gains[arm] if chosen[arm] >= MIN_CHOSEN else math.nan),
+        advantage=_moved(plain, advantages[arm] if chosen[arm] >= MIN_CHOSEN else math.nan),
         chosen=chosen,
-        gains=gains,
+        advantages=advantages,
     )
 
 

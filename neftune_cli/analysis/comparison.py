@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from neftune_cli.analysis.alignment import TrialsByArm, align, first_trial, measured_seeds
-from neftune_cli.analysis.best_arm import best_arm_gain
+from neftune_cli.analysis.best_arm import best_arm_advantage
 from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.learning import check_learning
@@ -281,8 +281,8 @@ def _best(arms: TrialsByArm, design: Design, looks: Mapping[str, int], metric: M
     aligned = align(enough, metric.key) if baseline in enough and len(enough) > 2 else None
     # the interval is that of a repeated look, as those of the arms
     level = design.test.level(1 - design.confidence, max([1, *looks.values()]) - 1)
-    best = best_arm_gain(aligned, baseline, metric, confidence=1 - level) if aligned else None
-    return replace(best, gain=replace(best.gain, confidence=design.confidence)) if best else None
+    best = best_arm_advantage(aligned, baseline, metric, confidence=1 - level) if aligned else None
+    return replace(best, advantage=replace(best.advantage, confidence=design.confidence)) if best else None
 
 
 def _early_stopping(

@@ -26,7 +26,7 @@ Action = Literal[
 - `choose later`: noise makes a difference, and no arm is decided as better.
 - `undecided`: neither a difference nor equivalence is shown.
 - `no direction`: report the change; neither direction of the metric is an improvement.
-- `too few seeds`: report the results of these checkpoints.
+- `too few seeds`: report the results of these trained models.
 - `not learned`: repair the training first; it does not improve on the base model.
 - `no evidence`: report the reasons why there is no verdict.
 """

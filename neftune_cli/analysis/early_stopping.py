@@ -32,7 +32,7 @@ def early_stopping(
 ) -> EarlyStopping | None:
     """Compare arms after their last epoch and at their best epoch with the baseline at its best epoch.
 
-    Noise that only slows overfitting is better than an overtrained baseline, but not necessarily better than an
+    Noise that only delays overtraining is better than an overtrained baseline, but not necessarily better than an
     early-stopped one. The lowest of several noisy losses is biased downward. Therefore the best epoch of each seed is
     selected on half of the clusters of held-out items, and its loss is measured on the rest. The value of an item is
     the mean over the splits that measured it. All trials have the same splits. P-values are adjusted over the arms,

@@ -83,7 +83,7 @@ def _no_verdict(comparison: Comparison, decision: Decision) -> str:
     if decision.checkpoints:
         seeds = max(one.comparison.seeds for one in decision.checkpoints.values())
         return (
-            f"With {counted(seeds, 'paired seed')} the differences describe these checkpoints, not the method. "
+            f"With {counted(seeds, 'paired seed')} the differences describe these trained models, not the method. "
             f"A verdict needs at least {MIN_SEEDS} seeds."
         )
     baseline = comparison.spoken(comparison.baseline)

@@ -88,8 +88,7 @@ def _not_learned(
     names = [metrics[key].name_within for key in gains]
     alternatives = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
     yield (
-        f"There is nothing to compare: fine-tuning does not improve {alternatives} over the base model ({baseline}). "
-        f"{_remedy(arms, baseline, base)}"
+        f"Fine-tuning does not improve {alternatives} over the base model ({baseline}). {_remedy(arms, baseline, base)}"
     )
 
 

@@ -12,7 +12,7 @@ def hommel(p_values: Sequence[float]) -> list[float]:
     This is the closed test with Simes' test of each intersection: a hypothesis is rejected if every set of hypotheses
     that contains it is rejected. Of all sets of one size, the set with the largest other p-values is the last one to be
     rejected. Adjusted p-values are never larger than those of Holm (1979). Simes' test needs tests that are independent
-    or positively dependent, as those of arms with a common baseline are (docs/statistics.md has simulations).
+    or positively dependent, as those of arms with a common baseline usually are (docs/statistics.md has simulations).
 
     >>> hommel([0.01, 0.02, 0.04])
     [0.03, 0.04, 0.04]

@@ -66,7 +66,7 @@ def _seed_notes(design: Design, metric: Metric, assessed: Mapping[str, Assessmen
         for arm, one in assessed.items()
         if one.looks
     }
-    if later := [f"{used} of {count} of {arm}" for arm, (used, count) in unused.items() if used < count]:
+    if later := [f"{used} of {count} seeds of {arm}" for arm, (used, count) in unused.items() if used < count]:
         where = "after the look that decides an arm, or after the last look"
         yield f"Seeds {where}, are not tested. Tested: {listed(later)}."
 
@@ -86,5 +86,5 @@ def _item_notes(arms: TrialsByArm, metrics: Mapping[str, Metric]) -> Iterator[st
         ]
         if len(set(measured)) > 1:
             sizes = sorted({len(items) for items in measured})
-            found = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"{sizes[0]} different"
+            found = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"different sets of {sizes[0]}"
             yield f"{metric.name}: trials have {found} items. Each difference uses the items that both arms have."

@@ -31,7 +31,8 @@ class PairedComparison:
     clusters: int
     """Number of independent groups of items."""
     about: Literal["method", "checkpoints"]
-    """Scope: `method` generalizes to other seeds and items, `checkpoints` (fewer than three seeds) to other items."""
+    """Scope: `method` generalizes to other seeds and items, `checkpoints` (the trained models, with fewer than three
+    seeds) to other items."""
     confidence: float
     mean: CrossedMean
     """Standard error and degrees of freedom, for equivalence and planning."""
@@ -48,9 +49,9 @@ def paired_comparison(
     """Compare two arms that share their seeds (rows) and items (columns).
 
     With three seeds or more the comparison is about the method: seeds and clusters of items are crossed random factors,
-    see `crossed_mean`. With fewer seeds it is about these checkpoints, and clusters are the only random factor. If the
-    differences do not vary, for example because both arms have a few items all correct, the standard error is unknown,
-    and the result has neither an interval nor a p-value.
+    see `crossed_mean`. With fewer seeds it is about these trained models, and clusters are the only random factor. If
+    the differences do not vary, for example because both arms have a few items all correct, the standard error is
+    unknown, and the result has neither an interval nor a p-value.
 
     >>> without = [[1.0, 2.0], [1.1, 2.1], [0.9, 2.2]]  # three seeds, two items
     >>> with_noise = [[1.2, 2.1], [1.2, 2.4], [1.3, 2.3]]

@@ -142,25 +142,25 @@ class ArmSummary:
 
 @dataclass(frozen=True)
 class BestArm:
-    """The arm with the best mean of one metric, with its gain on data that did not select it."""
+    """The arm with the best mean of one metric, with its advantage on data that did not select it."""
 
     arm: str
     metric: str
     naive: float
     """Difference from the baseline on the data that selected the arm: biased upward by the selection."""
-    gain: PairedComparison
+    advantage: PairedComparison
     """Difference of this arm from the baseline, measured on the rest of the seeds and items of the splits that selected
     it. If no arm is better than the others, about half of the bias of `naive` remains. NaN if fewer than a quarter of
     the splits selected the arm."""
     chosen: Mapping[str, float]
     """Arm to the share of splits that selected it, 0 to 1."""
-    gains: Mapping[str, float] = field(default_factory=dict)
+    advantages: Mapping[str, float] = field(default_factory=dict)
     """Arm to its difference on the rest of the splits that selected it; without arms that were never selected."""
 
     @property
     def split(self) -> tuple[str, ...]:
         """Return the names of the factors that were split: `seeds` and `items`, each if there are several."""
-        counts = {"seeds": self.gain.seeds, "items": self.gain.clusters}
+        counts = {"seeds": self.advantage.seeds, "items": self.advantage.clusters}
         return tuple(factor for factor, count in counts.items() if count > 1)
 
 

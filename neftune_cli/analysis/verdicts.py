@@ -1,4 +1,4 @@
-"""Verdicts on the differences of several arms to one baseline, from adjusted tests, or why one is missing."""
+"""Verdicts on the differences of several arms from one baseline, from adjusted tests, or why one is missing."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from neftune_cli.analysis.results import ArmSummary, Assessment, Estimate, Verdict
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason, untested_reason
 from neftune_cli.metrics import Metric
 
@@ -132,6 +132,21 @@ def assessed_difference(assessment: Assessment, metric: Metric) -> Difference:
         remark=untested_reason(assessment),
         unadjusted=_bounds((paired.ci_low, paired.ci_high), metric) if about_method else None,
     )
+
+
+def interval_kind(comparison: Comparison) -> str:
+    """Return the kind of the intervals of the primary metric: `repeated`, `simultaneous`, `unadjusted`, or empty.
+
+    It is empty if one arm is tested once, because nothing is adjusted then.
+    """
+    found = (comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated)
+    assessed = [one for one in found if one]
+    if not any(one.comparison.about == "method" for one in assessed):
+        return "unadjusted"
+    if comparison.has_planned_looks:
+        return "repeated"
+    roles = [one.role for one in assessed if math.isfinite(one.p_adjusted) and one.role != "control"]
+    return "simultaneous" if any(roles.count(role) > 1 for role in roles) else ""
 
 
 def shown_interval(assessment: Assessment) -> tuple[float, float]:

@@ -56,7 +56,7 @@ class ExportedAssessment(ExportedModel):
     equivalence_high: float | None
     """Upper bound of this interval."""
     looks: int | None
-    """Number of planned looks at the arm; 1 if the number of seeds is fixed."""
+    """Number of planned looks that were taken at the arm; 1 if the number of seeds is fixed."""
     role: Role | None
     """`primary` is the predeclared arm, `exploratory` an arm beside it, `control` a check of the sweep."""
     items: int | None

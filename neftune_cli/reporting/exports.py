@@ -130,11 +130,11 @@ def _best_arm(best: BestArm) -> ExportedBestArm:
         arm=best.arm,
         metric=best.metric,
         naive=finite(best.naive),
-        gain=finite(best.gain.difference),
-        ci_low=finite(best.gain.ci_low),
-        ci_high=finite(best.gain.ci_high),
+        gain=finite(best.advantage.difference),
+        ci_low=finite(best.advantage.ci_low),
+        ci_high=finite(best.advantage.ci_high),
         chosen=dict(best.chosen),
-        gains={arm: finite(gain) for arm, gain in best.gains.items()},
+        gains={arm: finite(one) for arm, one in best.advantages.items()},
     )
 
 

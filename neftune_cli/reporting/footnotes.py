@@ -80,10 +80,10 @@ def few_seeds_sentence(comparison: Comparison) -> str:
     arms = ", ".join(few)
     if _have_items(filter(_is_about_checkpoints, _assessments(comparison))):
         return (
-            f"With fewer than three paired seeds ({arms}), intervals describe these checkpoints, not the method: they "
-            "generalize to other items but not to other seeds."
+            f"With fewer than three paired seeds ({arms}), intervals describe these trained models, not the method: "
+            "they generalize to other items but not to other seeds."
         )
-    return f"With fewer than three paired seeds ({arms}), differences describe these checkpoints, not the method."
+    return f"With fewer than three paired seeds ({arms}), differences describe these trained models, not the method."
 
 
 def margins_by_metric(comparison: Comparison, keys: Sequence[str], *, with_keys: bool = False) -> str:
@@ -365,7 +365,7 @@ def precision_sentences(comparison: Comparison) -> list[str]:
 def _sources(precision: Precision, name: str) -> str:
     if all(arm.narrowing_by_items is None for arm in precision.arms):
         return f"The standard error of {name} is over seeds only."
-    parts = {"seeds": "seed_share", "items": "item_share", "their interaction": "residual_share"}
+    parts = {"seeds": "seed_share", "items": "item_share", "the residual": "residual_share"}
     shares = [f"{_range([getattr(arm, of) for arm in precision.arms], '{:.0%}')} {part}" for part, of in parts.items()]
     return f"Sources of the squared standard error of {name}: {listed(shares)}."
 

@@ -94,7 +94,7 @@ def _caption(section: Section, comparison: Comparison) -> str:
 
 
 def _inference(section: Section, comparison: Comparison) -> Iterator[str]:
-    baseline = "" if section.note else f" to {comparison.baseline}"
+    baseline = "" if section.note else f" from {comparison.baseline}"
     yield f"Differences{baseline} are paired by {pairing(comparison, section.keys)}."
     yield f"The {percent(comparison.confidence)} intervals are simultaneous over {simultaneous_over(comparison)}."
     yield (

@@ -25,12 +25,12 @@ def outlook_section(comparison: Comparison) -> Section | None:
         blocks=tuple(
             Block(f"{count} seeds", effect, tuple(_cell(found, count, place) for found in outlooks.values()), None)
             for count in seeds
-            for place, effect in enumerate(("true 0", "true margin", "twice the margin"))
+            for place, effect in enumerate(("difference = 0", "difference = margin", "twice the margin"))
         ),
         against="",
         confidence=percent(comparison.confidence),
         keys=(comparison.primary,),
-        note=" ".join(_note(comparison)),
+        note=outlook_note(comparison),
     )
 
 
@@ -78,11 +78,13 @@ def _cell(found: tuple[Outlook, ...], seeds: int, place: int) -> Cell:
     return Cell(share_range(chosen[0].low, chosen[0].high)) if chosen and place < len(effects) else UNDEFINED
 
 
-def _note(comparison: Comparison) -> Iterator[str]:
+def outlook_note(comparison: Comparison) -> str:
+    """Return the sentences on the assumptions of the chances, and on the margin."""
     planned = "at the planned looks" if comparison.has_planned_looks else "with neftune sweep --until-decided"
-    yield (
-        "A decision is a verdict other than inconclusive. The measured seeds are kept and further ones are added "
-        f"{planned}. The range is that of the variance between seeds, which few seeds measure only roughly "
-        f"({SPREAD:.0%} interval). The chances hold for normal differences."
+    assumptions = (
+        "A decision is a verdict other than inconclusive. The chances assume that the true difference is 0, the margin "
+        "or twice the margin, and that differences are normal. The measured seeds are kept and further ones are added "
+        f"{planned}. The range of a chance follows from the {SPREAD:.0%} interval of the variance between seeds, which "
+        "few seeds estimate only roughly."
     )
-    yield _margin(comparison)
+    return f"{assumptions} {_margin(comparison)}"

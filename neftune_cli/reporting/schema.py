@@ -84,9 +84,9 @@ class ExportedOutlook(ExportedModel):
     chance: float
     """Chance if the variance between seeds is at the median of its estimates, 0 to 1."""
     low: float
-    """Chance at one end of the 80% interval of this variance."""
+    """Lowest chance over the 80% interval of this variance."""
     high: float
-    """Chance at the other end."""
+    """Highest chance over this interval."""
 
 
 class ExportedLearning(ExportedModel):
@@ -108,7 +108,7 @@ class ExportedMargin(ExportedModel):
 
 
 class ExportedBestArm(ExportedModel):
-    """Gain of the best arm."""
+    """Best arm, with its advantage on data that did not select it."""
 
     arm: str
     """Arm with the best mean, among those with three or more seeds paired with the baseline."""
@@ -120,7 +120,7 @@ class ExportedBestArm(ExportedModel):
     """Mean difference from the baseline on the seeds and items that were held back, over the splits whose other part
     selected this arm; null if fewer than a quarter of the splits did."""
     ci_low: float | None
-    """Lower bound of the interval of the gain."""
+    """Lower bound of the interval of `gain`."""
     ci_high: float | None
     """Upper bound of the interval."""
     chosen: dict[str, float]

@@ -223,7 +223,9 @@ def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
     if changed := [item for item in assessed if item[2].verdict in DIFFERENT]:
         metrics = dict.fromkeys((metric.key, str(one.verdict)) for metric, _, one in changed)
         texts = [_changed(comparison, *key, changed) for key in metrics]
-        yield Fact("Other metrics", f"{listed_at_most(texts, MOST_CHANGED, '; ')} (each metric is tested by itself)")
+        yield Fact(
+            "Other metrics", f"{listed_at_most(texts, MOST_CHANGED, '; ')} (not adjusted for the number of metrics)"
+        )
         return
     undecided = [item for item in assessed if item[2].verdict == "inconclusive"]
     metric, arm, one = min(undecided or assessed, key=lambda item: item[2].p_adjusted)
@@ -245,9 +247,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
     baseline, last = stopping.arms[0], max(stopping.epochs)
     spoken = comparison.spoken(comparison.baseline)
     if baseline.best_epoch == last:
-        yield Fact(
-            "Early stopping", f"{spoken} is best after its last epoch, {last}, so there is nothing to stop", rank=2
-        )
+        yield Fact("Early stopping", f"{spoken} has its lowest loss after its last epoch, {last}", rank=2)
         return
     changed = []
     for arm in decide(comparison).with_verdict:
@@ -262,7 +262,7 @@ def _early_stopping(comparison: Comparison) -> Iterator[Fact]:
             changed.append(f"{comparison.spoken(arm)} {stopped.best.verdict}")
     epoch = f"best epoch of {spoken}: {baseline.best_epoch:.1f} of {last}"
     if changed:
-        yield Fact("Early stopping", f"at best epochs the verdicts are: {'; '.join(changed)} ({epoch})")
+        yield Fact("Early stopping", f"verdicts that differ at best epochs: {'; '.join(changed)} ({epoch})")
     else:
         yield Fact("Early stopping", f"changes no verdict ({epoch})", rank=2)
 

@@ -1,4 +1,4 @@
-"""Table of the first screen: the primary metric of each arm, its difference, and the two most telling other columns."""
+"""Table of the first screen: the primary metric of each arm, its difference, a metric of responses, the noise ratio."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from neftune_cli.analysis.learning import RESPONSE_METRICS
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison
 from neftune_cli.formatting import percent
 from neftune_cli.metrics import Metric
-from neftune_cli.reporting.cells import DASH, noise_share, shown_interval, value_cell
+from neftune_cli.reporting.cells import DASH, interval_kind, noise_share, shown_interval, value_cell
 from neftune_cli.reporting.sanitizing import terminal_text
 from neftune_cli.reporting.tables import VERDICT_STYLES, aligned
 
@@ -180,17 +180,6 @@ def _difference_columns(comparison: Comparison, metric: Metric) -> Iterator[Scre
 def _against(comparison: Comparison) -> tuple[str, str]:
     name = table_names(comparison)[comparison.baseline]
     return ("", f"vs {name}") if len(name) <= WIDEST_BASELINE else ("vs", "baseline")
-
-
-def interval_kind(comparison: Comparison) -> str:
-    """Return the kind of the intervals of the primary metric, as the first line of their heading."""
-    assessed = list(filter(None, _assessments(comparison)))
-    if not any(one.comparison.about == "method" for one in assessed):
-        return "unadjusted"
-    if comparison.has_planned_looks:
-        return "repeated"
-    roles = [one.role for one in assessed if math.isfinite(one.p_adjusted) and one.role != "control"]
-    return "simultaneous" if any(roles.count(role) > 1 for role in roles) else ""
 
 
 def _difference(arm: ArmSummary, metric: Metric, assessment: Assessment | None) -> str:

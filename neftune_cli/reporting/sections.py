@@ -167,7 +167,7 @@ def _base_cell(value: float | None, metric: Metric) -> Cell:
 
 
 def best_arm_sentences(comparison: Comparison) -> str | None:
-    """Return the gain of the best arm on the data that selected it and on other data; None if no arm was selected."""
+    """Return the difference of the best arm on the data that selected it and on other data; None without a best arm."""
     best = comparison.best
     if best is None:
         return None
@@ -175,23 +175,23 @@ def best_arm_sentences(comparison: Comparison) -> str | None:
     parts = " and ".join(best.split)
     return (
         f"{best.arm} has the best mean {metric.name_within}. Its difference from {comparison.baseline} is "
-        f"{metric.signed(best.naive)}. This estimate is optimistic, because the arm was selected on the same {parts}. "
-        f"{_gain_elsewhere(best, metric, parts)} {_shares(best)}"
+        f"{metric.signed(best.naive)}. This estimate is optimistic on average, because the arm was selected on the "
+        f"same {parts}. {_advantage_elsewhere(best, metric, parts)} {_shares(best)}"
     )
 
 
-def _gain_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
-    """Return the gain on data that did not select the arm, or the range over selected arms if few splits select it."""
-    if math.isfinite(best.gain.difference):
+def _advantage_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
+    """Return the advantage on data that did not select the arm, or its range over selected arms if few splits do."""
+    if math.isfinite(best.advantage.difference):
         return (
             f"Where one part of the {parts} selects {best.arm}, the difference on the rest is "
-            f"{_gain(best.gain, metric)}. If no arm is better than the others, about half of the bias remains."
+            f"{_advantage(best.advantage, metric)}. If no arm is better than the others, about half of the bias "
+            "remains."
         )
-    gains = best.gains.values()
+    low, high = (metric.signed(end(best.advantages.values())) for end in (min, max))
     return (
         f"It is not settled which arm is best: fewer than a quarter of the splits of the {parts} select it. On the "
-        f"rest, the difference of the selected arm is {metric.signed(min(gains))} to {metric.signed(max(gains))}, "
-        "depending on the arm."
+        f"rest, the difference of the selected arm is {low} to {high}, depending on the arm."
     )
 
 
@@ -201,7 +201,7 @@ def early_stopping_section(comparison: Comparison) -> Section | None:
     if stopping is None:
         return None
     metric = METRICS[HELD_OUT_LOSS]
-    epochs = Block("best", "epoch", tuple(Cell(f"{arm.best_epoch:.1f}") for arm in stopping.arms), None)
+    epochs = Block("best epoch", "", tuple(Cell(f"{arm.best_epoch:.1f}") for arm in stopping.arms), None)
     return Section(
         title=EARLY_STOPPING_TITLE,
         rows=tuple(arm.name for arm in stopping.arms),
@@ -213,13 +213,12 @@ def early_stopping_section(comparison: Comparison) -> Section | None:
     )
 
 
-def _gain(gain: PairedComparison, metric: Metric) -> str:
-    number = metric.signed(gain.difference)
-    if not math.isfinite(gain.ci_low):
+def _advantage(advantage: PairedComparison, metric: Metric) -> str:
+    number = metric.signed(advantage.difference)
+    if not math.isfinite(advantage.ci_low):
         return number
-    return (
-        f"{number} ({percent(gain.confidence)} interval {metric.signed(gain.ci_low)} to {metric.signed(gain.ci_high)})"
-    )
+    low, high = metric.signed(advantage.ci_low), metric.signed(advantage.ci_high)
+    return f"{number} ({percent(advantage.confidence)} interval {low} to {high})"
 
 
 def _shares(best: BestArm) -> str:
@@ -254,8 +253,9 @@ def _early_stopping_note(stopping: EarlyStopping, baseline: str) -> str:
     return (
         "The best epoch of a training is the epoch after which its held-out loss is lowest (epochs "
         f"{_epochs(stopping)}). Each seed of each arm has its own. It is selected on one part of the items, and the "
-        "loss is measured on the rest. The numbers are means over seeds and over many such splits. Every arm is "
-        f"compared with {baseline} as if each training of {baseline} had stopped at its best epoch.{few}"
+        "loss is measured on the rest. The numbers are means over seeds and over many such splits. Every arm, at its "
+        f"best epoch and after its last epoch, is compared with {baseline} as if each training of {baseline} had "
+        f"stopped at its best epoch.{few}"
     )
 
 

@@ -184,7 +184,7 @@ def _table_columns(section: Section, blocks: Sequence[Block], layout: _TableLayo
 def _block_columns(section: Section, block: Block, layout: _TableLayout, *, named: bool) -> Iterator[_PrintedColumn]:
     """Yield the columns of a block; the only block of a table is named above the table to save width."""
     has_spread = layout.has_spread and any(cell.spread for cell in block.values)
-    heading = (block.heading, block.unit) if named else ("", "mean ± sd" if has_spread else "mean")
+    heading = _block_heading(block) if named else ("", "mean ± sd" if has_spread else "mean")
     yield _PrintedColumn(heading, _value_texts(block.values, has_spread=has_spread))
     if block.differences is None:
         return
@@ -195,7 +195,12 @@ def _block_columns(section: Section, block: Block, layout: _TableLayout, *, name
             yield _PrintedColumn(_heading(section.heading(column), is_stacked=is_stacked), cells, column.align)
 
 
-def _heading(heading: str, *, is_stacked: bool) -> tuple[str, str]:
+def _block_heading(block: Block) -> tuple[str, str]:
+    """Return heading and unit. A heading without unit and arrow takes both lines."""
+    return (block.heading, block.unit) if block.unit or block.heading[-1] in "↑↓" else _heading(block.heading)
+
+
+def _heading(heading: str, *, is_stacked: bool = True) -> tuple[str, str]:
     """Return a heading on two lines, which take less width, or on the lower line."""
     text = terminal_text(heading)
     first, _, rest = text.partition(" ")

@@ -64,7 +64,7 @@ alpha        mean ± sd     vs 0        95% interval      p  verdict     match
 Noise ratio    0: 0%, 5: 9.7%
 Equivalent     within 0.0269 nats, 1% of the gain of fine-tuning; 90% interval
 Other metrics  noise-off training loss higher with alpha 5; response length
-               higher with alpha 5 (each metric is tested by itself)
+               higher with alpha 5 (not adjusted for the number of metrics)
 
 Details  neftune compare results/bios --full | --metric KEY | --hypotheses
 Report   results/bios/report.html

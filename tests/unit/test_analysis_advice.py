@@ -94,7 +94,7 @@ def test_every_combination_of_verdicts_has_advice(verdicts: tuple[Verdict | None
 
     text = advice(_compare(*assessed))
 
-    assert ("checkpoints" in text) == (None in verdicts)
+    assert ("trained models" in text) == (None in verdicts)
     assert "Scope:" in text
 
 
@@ -141,7 +141,7 @@ def test_too_few_seeds_have_no_verdict(seeds: int, counted: str) -> None:
     text = advice(_compare(assessment(0.02, 0.03, None, seeds=seeds)))
 
     assert text.startswith(
-        f"No verdict: With {counted} the differences describe these checkpoints, not the method. "
+        f"No verdict: With {counted} the differences describe these trained models, not the method. "
         "A verdict needs at least 3 seeds. Compared with alpha 0, held-out loss"
     )
     assert SCOPE in text
@@ -157,8 +157,10 @@ def test_changes_of_other_metrics_are_reported() -> None:
 
     text = advice(_compare(assessment(0.02, 0.01, "worse"), others=changed))
 
-    assert "The noise makes other metrics worse: exact match with alpha 5." in text
-    assert "The noise improves other metrics: ROUGE-L with alpha 5. Each metric is tested separately." in text
+    assert "Other metrics are worse: exact match with alpha 5." in text
+    assert (
+        "Other metrics are better: ROUGE-L with alpha 5. The tests are not adjusted for the number of metrics." in text
+    )
 
 
 def test_metric_without_direction_gives_no_recommendation() -> None:

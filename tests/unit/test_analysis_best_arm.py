@@ -10,7 +10,7 @@ from scipy.stats import ttest_1samp
 
 from experiments.winners_curse import BASELINE, SweepModel, simulate
 from neftune_cli.analysis.alignment import AlignedMetric
-from neftune_cli.analysis.best_arm import best_arm_gain
+from neftune_cli.analysis.best_arm import best_arm_advantage
 from neftune_cli.analysis.paired import paired_comparison
 from neftune_cli.analysis.results import BestArm
 from neftune_cli.metrics import METRICS
@@ -62,10 +62,12 @@ def test_gain_is_measured_on_other_seeds_and_the_other_cluster_where_the_arm_was
             gain = np.average((values[choice] - values[0])[seed, inside], weights=weights[inside])
             measured.setdefault(choice, []).append(float(gain))
 
-    found = gain_of(best_arm_gain(aligned(values, clusters, weights), "none", metric, confidence=0.9, seed=3))
+    found = gain_of(best_arm_advantage(aligned(values, clusters, weights), "none", metric, confidence=0.9, seed=3))
 
     # 100 pairs of splits use three selections of seeds 34, 33 and 33 times
-    assert found.gains == pytest.approx({"nabcd"[arm]: np.mean(gains) for arm, gains in measured.items()}, rel=0.05)
+    assert found.advantages == pytest.approx(
+        {"nabcd"[arm]: np.mean(gains) for arm, gains in measured.items()}, rel=0.05
+    )
     assert found.chosen == pytest.approx(
         {"nabcd"[arm]: len(measured.get(arm, ())) / (2 * seeds) for arm in range(1, 5)}, abs=0.01
     )
@@ -74,7 +76,7 @@ def test_gain_is_measured_on_other_seeds_and_the_other_cluster_where_the_arm_was
 def test_single_seed_splits_only_clusters() -> None:
     # Cluster x selects b and y selects a. Each arm is measured on the other cluster. On all items b is best.
     found = gain_of(
-        best_arm_gain(
+        best_arm_advantage(
             aligned([[[0.0, 0.0, 0.0]], [[5.0, 1.0, 5.0]], [[2.0, 3.0, 2.0]]], clusters=("x", "y", "x")),
             "none",
             LOSS,
@@ -83,28 +85,28 @@ def test_single_seed_splits_only_clusters() -> None:
     )
     assert found.arm == "b"
     assert found.naive == pytest.approx(7 / 3)
-    assert found.gains == pytest.approx({"a": 5.0, "b": 3.0})
-    assert found.gain.difference == pytest.approx(3.0)
-    assert found.gain.about == "checkpoints"
+    assert found.advantages == pytest.approx({"a": 5.0, "b": 3.0})
+    assert found.advantage.difference == pytest.approx(3.0)
+    assert found.advantage.about == "checkpoints"
 
 
 def test_gain_of_the_named_arm_has_the_width_of_its_own_interval() -> None:
     # Each pair of seeds selects the arm for the third seed: {0, 1}: a, {0, 2}: b, {1, 2}: b.
-    found = gain_of(best_arm_gain(columns(a=[1.0, 1.0, 9.0], b=[4.0, 2.0, 3.0]), "none", LOSS, confidence=0.95))
+    found = gain_of(best_arm_advantage(columns(a=[1.0, 1.0, 9.0], b=[4.0, 2.0, 3.0]), "none", LOSS, confidence=0.95))
     assert (found.arm, found.metric) == ("b", "eval_loss")
     assert found.naive == pytest.approx(3.0)
     # 100 pairs of splits use the three pairs of seeds in turn
     assert found.chosen == pytest.approx({"a": 34 / 100, "b": 66 / 100})
-    assert found.gains == pytest.approx({"a": 9.0, "b": (2.0 + 4.0) / 2})
-    assert found.gain.difference == pytest.approx(3.0)
+    assert found.advantages == pytest.approx({"a": 9.0, "b": (2.0 + 4.0) / 2})
+    assert found.advantage.difference == pytest.approx(3.0)
     low, high = ttest_1samp([4.0, 2.0, 3.0], 0).confidence_interval(0.95)
-    assert (found.gain.ci_low, found.gain.ci_high) == pytest.approx((low, high))
+    assert (found.advantage.ci_low, found.advantage.ci_high) == pytest.approx((low, high))
 
 
 def test_arm_that_few_splits_select_has_no_gain() -> None:
     # Each pair of seeds selects the arm that is worst on the third seed. No pair selects d, the best over all seeds.
     found = gain_of(
-        best_arm_gain(
+        best_arm_advantage(
             columns(a=[9.0, -1.0, -1.0], b=[-1.0, 9.0, -1.0], c=[-1.0, -1.0, 9.0], d=[2.0, 2.0, 2.0]),
             "none",
             LOSS,
@@ -112,8 +114,13 @@ def test_arm_that_few_splits_select_has_no_gain() -> None:
         )
     )
     assert (found.arm, found.chosen["d"]) == ("d", 0.0)
-    assert all(map(math.isnan, (found.gain.difference, found.gain.ci_low, found.gain.ci_high, found.gain.p_value)))
-    assert found.gains == pytest.approx({"a": 9.0, "b": 9.0, "c": 9.0})
+    assert all(
+        map(
+            math.isnan,
+            (found.advantage.difference, found.advantage.ci_low, found.advantage.ci_high, found.advantage.p_value),
+        )
+    )
+    assert found.advantages == pytest.approx({"a": 9.0, "b": 9.0, "c": 9.0})
     assert math.isfinite(found.naive)
 
 
@@ -122,25 +129,25 @@ def test_arm_that_is_always_selected_gains_its_plain_difference() -> None:
     values = draws.normal(size=(4, 9, 30))
     values[2] += 20
     clusters = tuple(str(item % 12) for item in range(30))
-    found = gain_of(best_arm_gain(aligned(values, clusters), "none", ROUGE, confidence=0.95))
+    found = gain_of(best_arm_advantage(aligned(values, clusters), "none", ROUGE, confidence=0.95))
     plain = paired_comparison(values[0], values[2], clusters=clusters)
     assert found.chosen == {"a": 0.0, "b": 1.0, "c": 0.0}
     assert found.arm == "b"
     assert found.naive == pytest.approx(plain.difference)
     # the splits of many seeds are random, so that they do not measure each seed equally often
-    assert (found.gain.ci_low, found.gain.ci_high) == pytest.approx((plain.ci_low, plain.ci_high), abs=0.02)
+    assert (found.advantage.ci_low, found.advantage.ci_high) == pytest.approx((plain.ci_low, plain.ci_high), abs=0.02)
 
 
 def test_splits_depend_only_on_the_random_seed() -> None:
     sweep = EQUAL.sweep(5, np.random.default_rng(2))
-    once, again, other = (best_arm_gain(sweep, BASELINE, LOSS, confidence=0.95, seed=seed) for seed in (4, 4, 5))
+    once, again, other = (best_arm_advantage(sweep, BASELINE, LOSS, confidence=0.95, seed=seed) for seed in (4, 4, 5))
     assert once == again
     assert once != other
 
 
 def test_diverged_arm_is_not_selected() -> None:
     found = gain_of(
-        best_arm_gain(columns(a=[1.0, 1.0], b=[2.0, 2.0], c=[-np.inf, -9.0]), "none", LOSS, confidence=0.95)
+        best_arm_advantage(columns(a=[1.0, 1.0], b=[2.0, 2.0], c=[-np.inf, -9.0]), "none", LOSS, confidence=0.95)
     )
     assert found.arm == "a"
     assert set(found.chosen) == {"a", "b"}
@@ -158,11 +165,11 @@ def test_diverged_arm_is_not_selected() -> None:
     ids=["one arm", "one finite arm", "one seed without items", "one seed, one cluster", "diverged baseline"],
 )
 def test_too_few_arms_or_data_give_no_best_arm(sweep: AlignedMetric) -> None:
-    assert best_arm_gain(sweep, "none", LOSS, confidence=0.95) is None
+    assert best_arm_advantage(sweep, "none", LOSS, confidence=0.95) is None
 
 
 def test_metric_without_direction_has_no_best_arm() -> None:
-    assert best_arm_gain(columns(a=[1.0, 2.0], b=[2.0, 3.0]), "none", LENGTH, confidence=0.95) is None
+    assert best_arm_advantage(columns(a=[1.0, 2.0], b=[2.0, 3.0]), "none", LENGTH, confidence=0.95) is None
 
 
 def standard_error(values: np.ndarray) -> float:

@@ -194,7 +194,9 @@ def test_fewer_than_three_seeds_are_inconclusive(seeds: int) -> None:
 
         assert measured
         assert {one.status for one in measured} == {"inconclusive"}
-        assert all("with fewer than three seeds the numbers describe these checkpoints" in one.here for one in measured)
+        assert all(
+            "with fewer than three seeds the numbers describe these trained models" in one.here for one in measured
+        )
 
 
 def test_margin_and_confidence_of_the_options_apply() -> None:

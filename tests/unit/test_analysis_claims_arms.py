@@ -188,7 +188,7 @@ def test_arm_without_shared_seeds_is_excluded() -> None:
     [
         ("training-loss-rises", "Needs the noise-off training loss, which `neftune sweep"),
         ("training-rouge-falls", "Run the sweep again on data with prompts."),
-        ("diversity-stays", "on data with completions. Chunks need responses of at least ten words"),
+        ("diversity-stays", "on data with completions. It needs responses of at least ten words"),
         ("gains-beyond-length", "on data with completions"),
         ("gains-over-early-stopping", "`neftune sweep --alphas 0,5,10,15 --seeds 5 --epochs 3`"),
     ],

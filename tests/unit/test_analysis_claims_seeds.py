@@ -50,7 +50,7 @@ def test_arms_that_share_enough_seeds_are_pooled(
     assert result.comparison is not None
     assert result.comparison.seeds == len(list(shared))
     assert result.comparison.difference == pytest.approx(difference(*alphas, seeds=shared))
-    assert result.here.endswith(f"Excluded, because they share too few seeds with this metric: {excluded}.")
+    assert result.here.endswith(f"Excluded, because too few of their common seeds have this metric: {excluded}.")
 
 
 def test_finished_arms_are_all_included() -> None:
@@ -66,7 +66,7 @@ def test_line_is_fitted_to_arms_that_share_enough_seeds() -> None:
     here = examine(joined(arms, bell))["training-loss-rises"].here
 
     assert "through alpha=0, alpha=5 and alpha=10, from alpha 0 to 10" in here
-    assert here.endswith("Excluded, because they share too few seeds with this metric: alpha=15.")
+    assert here.endswith("Excluded, because too few of their common seeds have this metric: alpha=15.")
 
 
 def test_line_is_fitted_to_the_family_with_enough_seeds() -> None:
@@ -84,7 +84,8 @@ def test_pairs_of_alphas_with_too_few_shared_seeds_are_excluded() -> None:
 
     assert "Held-out loss, 1 pair of alphas: " in result.here
     assert result.here.endswith(
-        "Excluded, because they share too few seeds with this metric: alpha=5 with alpha=15 and alpha=10 with alpha=15."
+        "Excluded, because too few of their common seeds have this metric: "
+        "alpha=5 with alpha=15 and alpha=10 with alpha=15."
     )
 
 
@@ -93,7 +94,7 @@ def test_pairs_of_alphas_with_too_few_shared_seeds_are_excluded() -> None:
     [
         (
             unfinished([0, 1], [2, 3], [4]),
-            "alpha=0 and alpha=5 and alpha=10 share no seed with held-out loss. Run the missing seeds.",
+            "alpha=0 and alpha=5 and alpha=10 have held-out loss for no common seed. Run the missing seeds.",
         ),
         (
             joined(unfinished(range(5)), arm("alpha=5", 5.0, {"rouge_l": DRAWS[1]})),
@@ -120,14 +121,14 @@ def test_arms_without_a_shared_example_are_named() -> None:
     result = examine(arms)["held-out-loss-does-not-rise"]
 
     assert result.status == "not measured"
-    assert "share no example with held-out loss" in result.here
+    assert "have held-out loss for no common example" in result.here
 
 
 def test_alphas_without_a_shared_seed_are_not_measured() -> None:
     result = examine(unfinished(range(6), [0, 1], [2, 3]))["alphas-are-alike"]
 
     assert result.status == "not measured"
-    assert "differ only in alpha share a seed and an example with held-out loss" in result.here
+    assert "differ only in alpha have held-out loss for a common seed and example" in result.here
 
 
 def test_diverged_arm_is_not_excluded() -> None:

@@ -1,4 +1,4 @@
-"""Claim that noise gains more than early stopping, from verdicts on arms at their best epochs."""
+"""Claim that training with noise is better at the best epochs, from verdicts on arms at their best epochs."""
 
 from dataclasses import replace
 

@@ -334,7 +334,8 @@ def test_seeds_that_are_not_tested_are_noted() -> None:
 
     assert notes == (
         "Seeds outside the plan are not tested: 5.",
-        "Seeds after the look that decides an arm, or after the last look, are not tested. Tested: 3 of 5 of alpha=5.",
+        "Seeds after the look that decides an arm, or after the last look, are not tested. "
+        "Tested: 3 of 5 seeds of alpha=5.",
     )
 
 
@@ -366,10 +367,10 @@ def test_interval_of_the_best_arm_is_as_wide_as_that_of_a_planned_look() -> None
     best = compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, (), plan=plan)).best
 
     assert best is not None
-    assert (best.arm, best.gain.confidence) == ("alpha=5", 0.95)
+    assert (best.arm, best.advantage.confidence) == ("alpha=5", 0.95)
     level = SequentialTest((4, 5)).level(0.05, 1)
     low, high = ttest_1samp(differences[5.0], 0).confidence_interval(1 - level)
-    assert best.gain.ci_high - best.gain.ci_low == pytest.approx(high - low)
+    assert best.advantage.ci_high - best.advantage.ci_low == pytest.approx(high - low)
     assert level < 0.05
 
 

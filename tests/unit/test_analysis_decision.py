@@ -59,4 +59,4 @@ def test_sweep_that_learned_nothing_has_no_other_decision() -> None:
     assert decide(comparison).action == "not learned"
     text = advice(comparison)
     assert text.startswith("Nothing learned: ")
-    assert "There is nothing to compare: fine-tuning does not improve held-out loss" in text
+    assert "Fine-tuning does not improve held-out loss" in text

@@ -44,8 +44,8 @@ def test_sweep_that_learned_nothing_says_what_to_change() -> None:
 
     assert not found.has_learned
     assert found.problems == (
-        "There is nothing to compare: fine-tuning does not improve held-out loss, exact match or ROUGE-L over the base "
-        "model (alpha=0). Train longer, or use another learning rate.",
+        "Fine-tuning does not improve held-out loss, exact match or ROUGE-L over the base model (alpha=0). "
+        "Train longer, or use another learning rate.",
     )
 
 

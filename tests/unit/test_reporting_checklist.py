@@ -184,7 +184,7 @@ def test_choices_that_were_not_declared_are_said_to_be_so() -> None:
     assert "Primary metric: held-out loss (the default, not declared)." in empty
     assert "Equivalence margin: the default, not declared." in empty
     assert "Primary arm: none declared. All arms are tested together." in empty
-    assert "Number of seeds: fixed. The trials are tested once." in empty
+    assert "Number of seeds: fixed. The tests assume that the trials are tested once." in empty
 
 
 def test_recipe_has_the_fields_that_are_set() -> None:

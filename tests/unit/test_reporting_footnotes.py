@@ -122,7 +122,7 @@ def test_two_seeds_without_items_have_no_interval() -> None:
 
     assert notes[1:3] == [
         "Differences are paired by seed.",
-        "With fewer than three paired seeds (alpha=5), differences describe these checkpoints, not the method.",
+        "With fewer than three paired seeds (alpha=5), differences describe these trained models, not the method.",
     ]
     assert "– no verdict: fewer than three paired seeds." in notes
     assert "– no interval: a metric without per-item values needs three paired seeds." in notes
@@ -143,7 +143,7 @@ def test_two_seeds_describe_checkpoints_without_a_verdict() -> None:
 
     assert notes[1] == "Differences are paired by seed and item. The 95% intervals shown are unadjusted."
     assert notes[2] == (
-        "With fewer than three paired seeds (alpha=5), intervals describe these checkpoints, not the method: they "
+        "With fewer than three paired seeds (alpha=5), intervals describe these trained models, not the method: they "
         "generalize to other items but not to other seeds."
     )
     assert "– no verdict: fewer than three paired seeds." in notes
@@ -298,7 +298,7 @@ def test_noise_ratio_is_left_out_if_no_arm_measured_it() -> None:
 
 def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
     gain = assessment(-0.001, math.nan, None, seeds=1).comparison
-    sentences = best_arm_sentences(replace(hand_made(), best=replace(best_arm(), gain=gain)))
+    sentences = best_arm_sentences(replace(hand_made(), best=replace(best_arm(), advantage=gain)))
 
     assert sentences is not None
     assert "the arm was selected on the same items." in sentences

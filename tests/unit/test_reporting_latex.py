@@ -71,7 +71,7 @@ TOKEN = re.compile("|".join(map(re.escape, PRINTED)) + "|.")
 LOSS_TABLE = r"""
 \begin{table}[htbp]
 \centering\small
-\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences to alpha=0 are paired by seed and item. The 95\% intervals are simultaneous over the arms. Verdicts use p-values adjusted for the number of arms (Hommel's method), separately for difference and equivalence. The interval of an equivalent arm is that of its test (90\%). Equivalence margins: held-out loss 0.01.}
+\caption{Loss: tiny on bios (3 epochs, learning rate 0.001, batch size 16). Mean $\pm$ standard deviation over seeds. Differences from alpha=0 are paired by seed and item. The 95\% intervals are simultaneous over the arms. Verdicts use p-values adjusted for the number of arms (Hommel's method), separately for difference and equivalence. The interval of an equivalent arm is that of its test (90\%). Equivalence margins: held-out loss 0.01.}
 \label{tab:bios-loss}
 \begin{tabular}{lrrrl}
 \toprule
@@ -186,7 +186,7 @@ def test_caption_notes_few_seeds() -> None:
     few = estimate(values, values, assessment(0.0, 0.02, None, seeds=2))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": few})]
 
-    assert "With fewer than three paired seeds (5), intervals describe these checkpoints" in to_latex(
+    assert "With fewer than three paired seeds (5), intervals describe these trained models" in to_latex(
         [comparison(*arms)]
     )
 
@@ -208,7 +208,7 @@ def test_metrics_without_items_are_paired_by_seed() -> None:
     assessed = estimate(values, values, assessment(0.0, 0.02, items=1))
     arms = [summary("0", 0.0, {"eval_loss": estimate(values)}), summary("5", 5.0, {"eval_loss": assessed})]
 
-    assert r"Differences to 0 are paired by seed. The 99.9\% intervals are simultaneous over the arms." in to_latex(
+    assert r"Differences from 0 are paired by seed. The 99.9\% intervals are simultaneous over the arms." in to_latex(
         [replace(comparison(*arms), confidence=0.999)]
     )
 

@@ -30,7 +30,7 @@ def page(html: str) -> Element:
 
 def test_section_order(page: Element) -> None:
     assert [next(section.all("h2")).text for section in page.all("section")] == [
-        "Verdict",
+        "Decision",
         "Best arm, measured on data that did not select it",
         "Comparison with early stopping",
         "All metrics",
@@ -142,7 +142,7 @@ def test_missing_parts_have_no_section_and_no_link() -> None:
     page = read(report_page([empty]))
 
     assert [link.text for link in page.one("nav").all("a")] == [
-        "Verdict",
+        "Decision",
         "All metrics",
         "Methods",
         "Checklist for papers",

@@ -151,8 +151,8 @@ def test_differences_without_variation_have_no_verdict() -> None:
 def test_best_arm_of_one_seed_is_selected_on_items_only() -> None:
     whole = comparison()
     assert whole.best is not None
-    gain = replace(whole.best.gain, seeds=1, ci_low=math.nan, ci_high=math.nan)
-    page = read(report_page([content(comparison=replace(whole, best=replace(whole.best, gain=gain)))]))
+    gain = replace(whole.best.advantage, seeds=1, ci_low=math.nan, ci_high=math.nan)
+    page = read(report_page([content(comparison=replace(whole, best=replace(whole.best, advantage=gain)))]))
     text = list(page.all("section"))[1].text
 
     assert "one part of the items" in text

@@ -239,11 +239,9 @@ def test_captions_state_confidence_and_margin_band() -> None:
     sure = replace(hand_made(), confidence=0.999)
     plain = comparison(arm("alpha=0", 0.0, [1.0, 1.1]), summary("5", 5.0, {"eval_loss": estimate([1.2], [1.0])}))
 
-    assert "A bar is the simultaneous 99.9% interval" in found(loss_by_alpha(sure)).caption
+    assert "A bar is the 99.9% interval" in found(loss_by_alpha(sure)).caption
     caption = found(paired_differences(sure)).caption
-    assert (
-        "mean with its simultaneous 99.9% interval. The interval of an equivalent arm is the 99.8% interval" in caption
-    )
+    assert "mean with its 99.9% interval. The interval of an equivalent arm is the 99.8% interval" in caption
     assert "The gray band is the equivalence margin." in caption
     assert "the larger mark is the mean. Seeds that" in found(paired_differences(plain)).caption
 
@@ -285,7 +283,7 @@ def test_paired_plot_needs_a_shared_seed_and_names_omissions() -> None:
     assert "Seeds that only one of the two arms has are left out." in found(paired_differences(ragged)).caption
     caption = found(loss_by_alpha(ragged)).caption
     assert "A bar is the unadjusted 95% interval" in caption
-    assert "bars apply to these checkpoints only" in caption
+    assert "bars apply to these trained models only" in caption
 
 
 def test_learning_curves_have_a_panel_per_logged_loss() -> None:

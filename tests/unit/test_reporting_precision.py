@@ -43,7 +43,7 @@ def test_sources_and_times_are_the_last_footnote() -> None:
 
     narrower = 1 - stats.t.ppf(0.975, 4) / stats.t.ppf(0.975, 2) * math.sqrt(3 / 5)
     assert precision_sentences(comparison) == [
-        "Sources of the squared standard error of held-out loss: 100% seeds, 0% items and 0% their interaction. "
+        "Sources of the squared standard error of held-out loss: 100% seeds, 0% items and 0% the residual. "
         f"2 more seeds of 3 arms take 6 min and narrow the unadjusted intervals by {narrower:.0%}. "
         "Doubling the held-out examples takes about 12 s per trial and narrows them by 0%. "
         "For the same time, more seeds narrow the intervals most."
@@ -77,9 +77,9 @@ def test_gain_of_the_best_arm_is_its_own() -> None:
     # every pair of seeds selects alpha=5, so that its gain is its mean over the seeds that are left
     assert sentences is not None
     assert sentences.startswith(
-        "alpha=5 has the best mean held-out loss. Its difference from alpha=0 is −0.1300. This estimate is optimistic, "
-        "because the arm was selected on the same seeds and items. Where one part of the seeds and items selects "
-        "alpha=5, the difference on the rest is −0.1"
+        "alpha=5 has the best mean held-out loss. Its difference from alpha=0 is −0.1300. This estimate is optimistic "
+        "on average, because the arm was selected on the same seeds and items. Where one part of the seeds and items "
+        "selects alpha=5, the difference on the rest is −0.1"
     )
     assert sentences.endswith(
         "If no arm is better than the others, about half of the bias remains. The selected arm was alpha=5 in 100% of "

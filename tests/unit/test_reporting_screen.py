@@ -235,7 +235,7 @@ def test_changed_metrics_are_named_with_the_arms() -> None:
 
     text = " ".join(_printed(replace(_four_arms(), arms=tuple(arms)), 120).split())
 
-    assert "Other metrics exact match worse with alpha 5 (each metric is tested by itself)" in text
+    assert "Other metrics exact match worse with alpha 5 (not adjusted for the number of metrics)" in text
 
 
 def test_early_stopping_is_one_sentence() -> None:
@@ -247,10 +247,11 @@ def test_early_stopping_is_one_sentence() -> None:
     texts = [_printed(replace(compared, early_stopping=one), 120) for one in (stopping, late)]
 
     assert re.search(
-        r"Early stopping +at best epochs the verdicts are: alpha 5 inconclusive \(best epoch of alpha 0: 2\.0 of 3\)",
+        r"Early stopping +verdicts that differ at best epochs: alpha 5 inconclusive "
+        r"\(best epoch of alpha 0: 2\.0 of 3\)",
         texts[0],
     )
-    assert re.search("Early stopping +alpha 0 is best after its last epoch, 3, so there is nothing to stop", texts[1])
+    assert re.search("Early stopping +alpha 0 has its lowest loss after its last epoch, 3", texts[1])
 
 
 def test_a_single_arm_is_told_the_sweep_that_compares() -> None:
@@ -266,7 +267,7 @@ def test_a_single_arm_is_told_the_sweep_that_compares() -> None:
 def test_too_few_seeds_have_no_verdict(seeds: int, words: str) -> None:
     text = _printed(_compared({"alpha=5": assessment(0.02, 0.01, None, seeds=seeds)}), 80)
 
-    assert f"\nNO VERDICT  With {words} differences describe these checkpoints" in text
+    assert f"\nNO VERDICT  With {words} differences describe these trained models" in text
     assert "unadjusted" in text
     assert "no verdict" in text
 

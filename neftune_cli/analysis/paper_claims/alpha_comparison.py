@@ -78,7 +78,7 @@ def _shared(data: ClaimData, metric: Metric, pairs: Sequence[_Pair]) -> dict[_Pa
     """
     shared = {pair: one for pair in pairs if (one := data.aligned(metric.key, *pair))}
     if not shared:
-        found = f"No two noisy arms that differ only in alpha share a seed and an example with {metric.name_within}"
+        found = f"No two noisy arms that differ only in alpha have {metric.name_within} for a common seed and example"
         raise NotMeasuredError(f"{found}. {measurement_advice(metric.key)}")
     needed = min_shared_seeds([one.seeds for one in shared.values()])
     return {pair: one for pair, one in shared.items() if len(one.seeds) >= needed}

@@ -56,7 +56,7 @@ class ClaimData:
         return self.metrics[key]
 
     def margin(self, metric: Metric) -> float:
-        """Return the equivalence margin for differences to the reference, in the metric's unit."""
+        """Return the equivalence margin for differences from the reference, in the metric's unit."""
         return self.options.margin(metric, self.arms, self.reference).size
 
     def seeds(self, arm: str, key: str) -> frozenset[int]:
@@ -115,7 +115,7 @@ def unknown_arms(arms: TrialsByArm) -> tuple[str, ...]:
 
 def excluded_seeds_sentence(names: Sequence[str]) -> str:
     """Return a sentence, after a space, on arms or pairs with too few shared seeds. Empty without such arms."""
-    return f" Excluded, because they share too few seeds with this metric: {listed(names)}." if names else ""
+    return f" Excluded, because too few of their common seeds have this metric: {listed(names)}." if names else ""
 
 
 def unknown_recipe_sentence(arms: Sequence[str]) -> str:
@@ -138,7 +138,7 @@ _ADVICE = {
 }
 
 _CHUNK_METRICS = ("repetition_2gram", "log_diversity")
-_CHUNK_ADVICE = "Chunks need responses of at least ten words. Increase --max-new-tokens if responses were truncated."
+_CHUNK_ADVICE = "It needs responses of at least ten words. Increase --max-new-tokens if responses were truncated."
 
 
 def _with_noise(arms: TrialsByArm) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from neftune_cli.metrics import HELD_OUT_LOSS, NOISE_OFF_TRAINING_LOSS, NOISY_TR
 
 @dataclass(frozen=True)
 class PaperClaim:
-    """One claim of the paper."""
+    """One claim: of the paper, of its authors' README, or on early stopping, which the paper does not test."""
 
     key: str
     claim: str
@@ -38,9 +38,9 @@ class PaperClaim:
 
 _MEMORIZATION = "With other data and a smaller model, less may be memorized even without noise."
 _CHUNKS = (
-    "The margin is a choice of this tool; the paper makes no test. The paper's chunks are the first 50 to 150 words, "
-    "generated with a repetition penalty of 1.2. Here chunks are shorter if responses are shorter, and the penalty is "
-    "an option of the sweep."
+    "The margin is a choice of this tool; the paper makes no test. The paper cuts responses to their first 50 to 150 "
+    "words, generated with a repetition penalty of 1.2. Here the cut is shorter if responses are shorter, and the "
+    "penalty is an option of the sweep."
 )
 
 CLAIMS: tuple[PaperClaim, ...] = (
@@ -79,7 +79,10 @@ CLAIMS: tuple[PaperClaim, ...] = (
             "From 375 to 1,062 characters on average (Alpaca, alpha 5), 864 to 1,404 (Evol-Instruct, 5), "
             "1,011 to 1,497 (ShareGPT, 10) and 1,101 to 1,694 (OpenPlatypus, 15); LLaMA-2 7B (table 4)."
         ),
-        caveat="The paper's prompts are the open questions of AlpacaEval; responses to factual questions cannot grow.",
+        caveat=(
+            "The paper's prompts are the open questions of AlpacaEval. Answers to factual questions have less room to "
+            "grow."
+        ),
         test=lambda data: changes(mean_effect(data, "response_chars"), "higher"),
     ),
     PaperClaim(
@@ -126,11 +129,11 @@ CLAIMS: tuple[PaperClaim, ...] = (
     ),
     PaperClaim(
         key="gains-beyond-length",
-        claim="Length does not explain the gain: responses of equal length are better, too.",
+        claim="Responses of equal length are better with noise.",
         paper=(
-            "Win rate of 61.99 with noise (1,058 characters), 32.36 without (375), 48.01 when asked for long and "
-            "comprehensive responses (621), 38.58 when forced to 250 tokens (1,111); LLaMA-1 7B on Alpaca, GPT-4 as "
-            "judge (section 5.3, table 5)."
+            "Length alone does not explain the gain: win rate of 61.99 with noise (1,058 characters), 32.36 without "
+            "(375), 48.01 when asked for long and comprehensive responses (621), 38.58 when forced to 250 tokens "
+            "(1,111); LLaMA-1 7B on Alpaca, GPT-4 as judge (section 5.3, table 5)."
         ),
         caveat=(
             "The paper makes responses longer, and a language model scores them. Here responses of equal length are "
@@ -141,7 +144,7 @@ CLAIMS: tuple[PaperClaim, ...] = (
     ),
     PaperClaim(
         key="gains-over-early-stopping",
-        claim="Noise gains more than early stopping at the best epoch.",
+        claim="With both stopped at their best epochs, training with noise is better than training without.",
         paper=(
             "Not tested. The closest results are training runs of 1 to 9 epochs: win rates of at most 48.94 without "
             "noise (5 epochs) and 62.55 with noise (3 epochs); LLaMA-2 7B on Alpaca, ChatGPT as judge (appendix A.2, "

@@ -54,7 +54,7 @@ def match_responses(
     quality: Floats,  # (arms, seeds, items), the reference first
     length: Floats,  # (arms, seeds, items)
 ) -> MatchedResponses:
-    """Return the differences of the arms to the first arm where both responses have about equal length."""
+    """Return the differences of the arms from the first arm where both responses have about equal length."""
     longer = np.maximum(length[1:], length[0])
     equal = np.abs(length[1:] - length[0]) <= MAX_LENGTH_DIFFERENCE * longer
     matches = equal.sum(axis=0)

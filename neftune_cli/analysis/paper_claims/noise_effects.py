@@ -208,13 +208,15 @@ def _nothing_shared(data: ClaimData, metric: Metric, noisy: Sequence[str]) -> st
         lacking = _names(noisy) if reference else data.reference
         return f"No trial of {lacking} has {metric.name_within}. {measurement_advice(metric.key)}"
     if not reference & noise:
-        return f"{data.reference} and {_names(noisy)} share no seed with {metric.name_within}. Run the missing seeds."
+        return (
+            f"{data.reference} and {_names(noisy)} have {metric.name_within} for no common seed. Run the missing seeds."
+        )
     return _no_shared_items(data, metric, noisy)
 
 
 def _no_shared_items(data: ClaimData, metric: Metric, noisy: Sequence[str]) -> str:
     return (
-        f"{data.reference} and {_names(noisy)} share no example with {metric.name_within}. "
+        f"{data.reference} and {_names(noisy)} have {metric.name_within} for no common example. "
         "Measure all trials on the same examples."
     )
 

@@ -116,7 +116,7 @@ def _metric_source(comparison: Comparison, plan: AnalysisPlan) -> str:
 
 def _looks(plan: AnalysisPlan) -> Iterator[str]:
     if not plan.looks:
-        yield "Number of seeds: fixed. The trials are tested once."
+        yield "Number of seeds: fixed. The tests assume that the trials are tested once."
         return
     seeds = listed([str(look) for look in plan.looks])
     yield (
@@ -228,7 +228,7 @@ def _held_out(comparison: Comparison) -> Iterator[str]:
     if first is None or first.comparison.items == 1:
         return
     items, clusters = first.comparison.items, first.comparison.clusters
-    groups = "" if clusters == items else f" in {clusters:,} groups of dependent examples"
+    groups = "" if clusters == items else f" in {clusters:,} clusters of dependent examples"
     yield f"The primary metric is measured on {counted(items, 'example')}{groups}."
 
 
@@ -245,7 +245,7 @@ def shared_draws(files: RunFiles) -> Answer:
         return Answer(question, covers, (), ("the randomness that runs with the same seed share",))
     statements = [
         "Arms with the same seed share the order of the training examples, dropout and the random draws of the noise. "
-        "Alpha multiplies these draws. Their results are therefore paired, and those of arms with noise are correlated."
+        "Alpha multiplies these draws. Their results are therefore paired, and those of arms with noise can correlate."
     ]
     if own := files.arms_with("repeat"):
         statements.append(f"These arms have random streams of their own: {', '.join(own)}.")

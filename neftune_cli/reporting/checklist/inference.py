@@ -39,7 +39,7 @@ def intervals(comparison: Comparison) -> Answer:
 
 def _assumptions(*, has_items: bool) -> str:
     of_seeds = "the seeds are a random sample, and their differences are independent and about normal."
-    of_items = " The items, or their groups, are a random sample of the population that the conclusion is about."
+    of_items = " The items, or their clusters, are a random sample of the population that the conclusion is about."
     return of_seeds + (of_items if has_items else "")
 
 

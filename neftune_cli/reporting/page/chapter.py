@@ -13,13 +13,14 @@ from neftune_cli.analysis.planning import Outlook
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.formatting import percent
-from neftune_cli.reporting.cells import DASH
+from neftune_cli.reporting.cells import DASH, interval_kind, share_range
 from neftune_cli.reporting.checklist.design import Answer
 from neftune_cli.reporting.checklist.document import SeedTable, checklist, checklist_markdown, seed_table
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.columns import PAGE_LAYOUT, TableColumn
 from neftune_cli.reporting.footnotes import margins_by_metric
 from neftune_cli.reporting.next_step import next_step
+from neftune_cli.reporting.outlooks import OUTLOOK_TITLE, outlook_note
 from neftune_cli.reporting.page.forest import Forest, build_forest, contrast_sentences, metric_forests
 from neftune_cli.reporting.page.responses import PromptResponses, truncate
 from neftune_cli.reporting.plots.canvas import Plot
@@ -119,7 +120,7 @@ class Chapter:
     primary: PageSection | None
     """Primary metric; None where the metric has no value."""
     best: str | None
-    """Gain of selecting the best arm."""
+    """Sentences on the best arm and its advantage."""
     stopping: PageSection | None
     sections: Sequence[PageSection]
     outlooks: Sequence[Sequence[str]]
@@ -147,6 +148,16 @@ class Chapter:
         return title(self.comparison)
 
     @property
+    def outlook_title(self) -> str:
+        """Return the title of the chances of a decision."""
+        return OUTLOOK_TITLE
+
+    @property
+    def outlook_note(self) -> str:
+        """Return the assumptions of the chances of a decision."""
+        return outlook_note(self.comparison)
+
+    @property
     def claims_note(self) -> str:
         """Return the note on testing several claims."""
         return UNADJUSTED_CLAIMS_NOTE
@@ -162,9 +173,10 @@ class Chapter:
         forest = self.primary.forests[0] if self.primary else None
         if forest is None or forest.scale is None:
             return ""
-        kind = "Simultaneous" if self.is_about_method else "Unadjusted"
+        kind = interval_kind(self.comparison)
+        intervals = f"{kind} intervals".lstrip().capitalize()
         band = f" Gray band: equivalence margin, {self.margin}." if forest.has_visible_band else ""
-        return f"{kind} intervals; dots are mean differences.{band}"
+        return f"{intervals}; dots are mean differences.{band}"
 
     @property
     def to_fill_in(self) -> int:
@@ -332,4 +344,4 @@ def outlook_table(comparison: Comparison) -> list[Sequence[str]]:
 
 
 def _chance(one: Outlook | None) -> str:
-    return DASH if one is None else f"{one.chance:.0%} ({one.low:.0%} to {one.high:.0%})"
+    return DASH if one is None else share_range(one.low, one.high)

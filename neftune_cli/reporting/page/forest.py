@@ -21,7 +21,7 @@ from neftune_cli.reporting.columns import ArmRow
 from neftune_cli.reporting.sections import Block, Section
 
 ANY_NOISE = "Any noise"
-"""Name of the row of the test whether any arm with noise differs."""
+"""Name of the row of the any-noise test."""
 _EDGE = 4.0
 """Free space at both ends of a strip, in percent of its width."""
 _NEAR_END = 14.0
@@ -95,7 +95,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class ForestRow:
-    """One arm, the base model, or the test of any noise."""
+    """One arm, the base model, or the any-noise test."""
 
     name: str
     kind: Literal["base", "baseline", "arm", "noise"]
@@ -151,7 +151,7 @@ class Forest:
 
 
 def metric_forests(comparison: Comparison, section: Section) -> list[Forest]:
-    """Return the forest of each metric of a section, with the test of any noise where there is one."""
+    """Return the forest of each metric of a section, with the any-noise test where there is one."""
     return [
         build_forest(
             comparison,
@@ -209,7 +209,7 @@ def round_step(most: float) -> float:
 
 
 def contrast_sentences(comparison: Comparison, key: str) -> Iterator[str]:
-    """Yield the numbers of the test whether any arm with noise differs on a metric; nothing without the test."""
+    """Yield the numbers of the any-noise test on a metric; nothing without the test."""
     test, metric = comparison.noise_tests.get(key), comparison.metrics[key]
     if test is None:
         return
@@ -235,7 +235,7 @@ def _row(comparison: Comparison, row: ArmRow, assessment: Assessment | None, sca
 
 
 def _noise_rows(comparison: Comparison, key: str) -> list[tuple[ForestRow, Assessment]]:
-    """Return the row of the mean of the arms with noise, without its strip; none without the test of any noise."""
+    """Return the row of the mean of the arms with noise, without its strip; none without the any-noise test."""
     test, metric = comparison.noise_tests.get(key), comparison.metrics[key]
     contrasts = [one for one in test.contrasts if one.name == "mean"] if test else []
     return [(_noise_row(test, one, metric), one.assessment) for one in contrasts if test]

@@ -10,6 +10,7 @@ from rich.cells import cell_len, set_cell_size
 
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.formatting import listed, percent
+from neftune_cli.reporting.cells import interval_kind
 from neftune_cli.reporting.sanitizing import plot_text
 
 MOST_SEEDS: Final = 20
@@ -53,10 +54,9 @@ def not_finite(comparison: Comparison) -> str:
     return f"Not drawn because a value is not finite: {listed_arms(missing)}." if missing else ""
 
 
-def interval_name(comparison: Comparison, assessments: Iterable[Assessment]) -> str:
-    """Return the name of the intervals of these assessments, for example `simultaneous 95% interval`."""
-    about_method = any(one.comparison.about == "method" for one in assessments)
-    return f"{'simultaneous' if about_method else 'unadjusted'} {percent(comparison.confidence)} interval"
+def interval_name(comparison: Comparison) -> str:
+    """Return the name of the intervals of the primary metric, for example `simultaneous 95% interval`."""
+    return f"{interval_kind(comparison)} {percent(comparison.confidence)} interval".lstrip()
 
 
 def equivalence_interval_note(comparison: Comparison, assessments: Iterable[Assessment]) -> str:

@@ -204,10 +204,10 @@ def _bars(comparison: Comparison, shown: list[PlottedArm]) -> str:
     checkpoints = any(one.comparison.about == "checkpoints" for one in found)
     return sentences(
         (
-            f"A bar is the {interval_name(comparison, found)} of the paired difference from {baseline}, shifted by the "
+            f"A bar is the {interval_name(comparison)} of the paired difference from {baseline}, shifted by the "
             f"mean of {baseline}: the interval excludes 0 where the bar does not cross the line of {baseline}.",
             equivalence_interval_note(comparison, found),
-            "With fewer than three paired seeds, bars apply to these checkpoints only." if checkpoints else "",
+            "With fewer than three paired seeds, bars apply to these trained models only." if checkpoints else "",
             "Bars use the seeds that both arms have." if ragged else "",
         )
     )

@@ -113,8 +113,7 @@ def _text(comparison: Comparison, pairs: list[PairedArm]) -> PlotText:
 
 def _mean_mark(comparison: Comparison, pairs: list[PairedArm]) -> str:
     mark = "the larger mark is the mean"
-    found = _assessments(pairs)
-    return f"{mark} with its {interval_name(comparison, found)}" if found else mark
+    return f"{mark} with its {interval_name(comparison)}" if _assessments(pairs) else mark
 
 
 def _assessments(pairs: list[PairedArm]) -> list[Assessment]:
