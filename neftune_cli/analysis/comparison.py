@@ -92,7 +92,7 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     plan, planned = evidence.plan, _planned_metric(evidence.plan, metrics)
     primary = _primary(evidence.name, metrics, options.metric or planned)
     first = _until_first_look(arms, plan)
-    declared = replace(options, margins={planned: plan.margin} if plan and plan.margin else {})
+    declared = replace(options, margins={plan.metric or planned: plan.margin} if plan and plan.margin else {})
     options = _resolved(options, declared, primary, metrics, first, baseline, base_scores)
     design = Design(arms, baseline, options.confidence, plan, _is_about_noise(arms, baseline, plan))
     margin = declared.margin(metrics[planned], first, baseline, base_scores)
@@ -172,10 +172,9 @@ def _resolved(
 def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None) -> bool:
     """Return whether the baseline has no noise, and all other arms but controls have noise and the same recipe."""
     controls = plan.controls if plan else ()
-    first = {arm: first_trial(arms, arm) for arm in arms if arm not in controls}
-    recipe = first[baseline].recipe_details
-    others = [trial for arm, trial in first.items() if arm != baseline and arm not in controls]
-    return first[baseline].alpha == 0 and all(one.alpha and one.recipe_details == recipe for one in others)
+    reference = first_trial(arms, baseline)
+    others = [first_trial(arms, arm) for arm in arms if arm != baseline and arm not in controls]
+    return reference.alpha == 0 and all(one.alpha and one.recipe_details == reference.recipe_details for one in others)
 
 
 def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tuple[str, tuple[Outlook, ...]]]:

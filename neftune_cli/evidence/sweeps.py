@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from pyarrow import Table
 
 
+_ARM_PARTS = ("noise", "repeat")
+"""Parts of a trial's identity that belong to its arm. The seed of the random streams follows from `repeat` too."""
+
+
 @dataclass(frozen=True)
 class _SweepTrial:
     """A finished trial with two identities. Trials with equal `setting_identity` are comparable."""
@@ -55,9 +59,9 @@ class _SweepTrial:
     folder: SweepFolder
     setting: Setting
     setting_identity: str
-    """Canonical JSON of its identity without noise, seed and overrides of its arm."""
+    """Canonical JSON of its identity without seed, noise, repeat and overrides of its arm."""
     arm_identity: str
-    """Canonical JSON of its noise and of the overrides of its arm."""
+    """Canonical JSON of its noise, its repeat and the overrides of its arm."""
     trial: Measurements
 
 
@@ -100,7 +104,7 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
     for trial_folder, record in finished:
         overrides = _recipe_overrides(spec, record)
         shared = _shared_identity(spec, record, declared=overrides is not None)
-        arm = canonical_json({"noise": record.identity.get("noise"), "train": overrides, "base": record.seed is None})
+        arm = canonical_json(_arm_identity(record, overrides))
         try:
             trial = replace(read_trial(trial_folder, record), details=_details(record, overrides or {}))
         except UsageError as error:
@@ -137,6 +141,12 @@ def _details(record: TrialRecord, overrides: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"{field}={value}" for field, value in {**changed, **overrides}.items())
 
 
+def _arm_identity(record: TrialRecord, overrides: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the part of the identity that the trials of an arm share, and no other arm has."""
+    own = {part: record.identity.get(part) for part in _ARM_PARTS}
+    return {**own, "train": overrides, "base": record.seed is None}
+
+
 def _shared_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: bool) -> dict[str, Any]:
     """Return the part of the identity that comparable trials share.
 
@@ -146,7 +156,7 @@ def _shared_identity(spec: SweepSpec | None, record: TrialRecord, *, declared: b
     # only arms with LoRA have the peft package in their environment
     own = {"peft", *(field for arm in spec.arms for field in arm.train if field == "precision")} if spec else {"peft"}
     environment = {part: value for part, value in record.identity.get("environment", {}).items() if part not in own}
-    shared = {part: value for part, value in record.identity.items() if part not in ("noise", "seed", "base")}
+    shared = {part: value for part, value in record.identity.items() if part not in (*_ARM_PARTS, "seed", "base")}
     if spec and record.seed is None and spec.evaluation.curve_examples:  # the base model has no loss curve
         shared["evaluation"] = {**shared.get("evaluation", {}), "curve_examples": spec.evaluation.curve_examples}
     return {**shared, "environment": environment, "train": recipe}

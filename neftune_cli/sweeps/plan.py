@@ -157,12 +157,15 @@ def merged(there: SweepSpec, here: SweepSpec) -> SweepSpec:
     """Return `here` with the further arms and seeds of `there`.
 
     If all arms are alphas in ascending order, so are the merged ones. Adding arms in any order gives the same tables.
+    Seeds are sorted, unless looks are planned: they take the first seeds of the order in which the sweep started.
     """
     arms = {arm.name: arm for arm in (*there.arms, *here.arms)}
     ordered = list(arms.values())
     if _has_ascending_alphas(there) and _has_ascending_alphas(here):
         ordered.sort(key=lambda arm: arm.alpha or 0.0)
-    return here.model_copy(update={"arms": tuple(ordered), "seeds": tuple(sorted({*there.seeds, *here.seeds}))})
+    seeds = dict.fromkeys((*there.seeds, *here.seeds))
+    in_order = tuple(seeds) if there.analysis.looks else tuple(sorted(seeds))
+    return here.model_copy(update={"arms": tuple(ordered), "seeds": in_order})
 
 
 def _with_template_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFacts) -> SweepSpec:
@@ -303,7 +306,8 @@ def _check_records(folder: SweepFolder, trials: tuple[Trial, ...]) -> None:
     for record in folder.records():
         trial = planned.get((record.arm, record.seed))
         if trial is not None and trial.id != record.trial:
-            changed = [part for part, value in trial.identity.items() if record.identity.get(part) != value]
+            parts = dict.fromkeys((*trial.identity, *record.identity))
+            changed = [part for part in parts if record.identity.get(part) != trial.identity.get(part)]
             what = f"{folder.path}: the finished trial {trial.label} differs from its plan in {' and '.join(changed)}."
             raise UsageError(Problem(what, "Use --output with another folder, or restore what has changed."))
 

@@ -7,7 +7,7 @@ trial's log. The trial goes on.
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -46,6 +46,7 @@ class _Guarded:
 
     def __init__(self, tracker: str, open_run: Callable[[], OpenRun]) -> None:
         self._tracker = tracker
+        self._run: OpenRun | None = None
         self._run = self._guarded(open_run)
 
     def call(self, action: Callable[[OpenRun], object]) -> None:
@@ -57,7 +58,10 @@ class _Guarded:
         try:
             return action()
         except Exception as error:  # trackers raise errors of many types, and none may end the trial
-            self._run = None
+            run, self._run = self._run, None
+            if run is not None:
+                with suppress(Exception):
+                    run.close()
             print(f"--track {self._tracker} failed: {error} The trial continues without it.", file=sys.stderr)
             return None
 

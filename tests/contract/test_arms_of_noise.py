@@ -57,6 +57,16 @@ def test_a_grid_of_noise_fields_is_trained_and_attested(neftune: Neftune, tmp_pa
     assert "Noise was measured in 5 of 20 training forward passes" in neftune("compare", "out", "--full").out
 
 
+def test_controls_are_compared_with_the_baseline(neftune: Neftune) -> None:
+    ended = neftune("sweep", "--alphas", "0,5", "--controls", *SMALL)
+    assert ended.code == 0
+    exported = json.loads(neftune("compare", "out", "--format", "json").out)
+    (comparison,) = exported["comparisons"]
+    losses = {arm: values["mean"] for arm, values in comparison["metrics"]["eval_loss"].items()}
+    assert list(losses) == ["alpha=0", "alpha=5", "A/A control", "positive control"]
+    assert losses["A/A control"] != losses["alpha=0"]  # other random draws
+
+
 def test_a_ratio_is_converted_to_an_alpha(neftune: Neftune, tmp_path: Path) -> None:
     ended = neftune("sweep", "--alphas", "0", "--snr", "10", "--noises", "uniform,gaussian", *SMALL)
     assert ended.code == 0

@@ -351,9 +351,11 @@ def test_outlook_starts_at_the_next_look_although_a_seed_failed() -> None:
 
 
 def test_declared_metric_that_was_not_measured_is_noted(hand_made_records: Records) -> None:
-    comparison = _compare(hand_made_records, plan=AnalysisPlan(metric="bleu"))
+    margin = Margin(100.0)
+    comparison = _compare(hand_made_records, plan=AnalysisPlan(metric="bleu", margin=margin))
 
     assert comparison.primary == "eval_loss"
+    assert comparison.margins["eval_loss"].size < 100  # the declared margin is in the unit of bleu
     assert comparison.notes[0] == "The declared primary metric bleu was not measured."
 
 

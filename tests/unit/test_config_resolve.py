@@ -226,6 +226,13 @@ def test_merged_sweeps_have_the_arms_and_seeds_of_both() -> None:
     assert both.seeds == (0, 1, 3)
 
 
+def test_seeds_of_planned_looks_keep_their_order() -> None:
+    """A look takes the first seeds, so a resumed sweep must not sort them."""
+    analysis = {"looks": [3, 6]}
+    spec = sweep([0.0, 5.0], seeds=[9, 1, 7, 3, 5, 2], analysis=analysis)
+    assert merged(spec, spec).seeds == (9, 1, 7, 3, 5, 2)
+
+
 def test_differences_are_listed_by_field() -> None:
     existing = sweep([0.0], train={"epochs": 3.0})
     requested = sweep([5.0], train={"epochs": 5.0, "weight_decay": 0.1})
