@@ -37,7 +37,8 @@ def arms_of(
     """Return the arms with their names, from the fields of an experiment and the options that define arms.
 
     Options override the experiment. `--alphas` and `--snr` replace its noise sizes. `--noises` combines each noise size
-    with each distribution. Other fields that a grid varies keep their values.
+    with each distribution. Other fields that a grid varies keep their values. Listed arms are replaced, so those with a
+    recipe of their own are a problem.
 
     Args:
         written: fields of the experiment.
@@ -48,7 +49,8 @@ def arms_of(
     """
     listed, grid = _listed(written, place, problems), _as_grid(written.get("grid") or {}, place, problems)
     defaults = {**written, **flags}
-    if any(flags.get(name) for name in ("alphas", "noises", "snr")):
+    if replacing := [f"--{name}" for name in ("alphas", "noises", "snr") if flags.get(name)]:
+        problems.add(_lost_recipes(listed, replacing[0], place))
         details = {**_details(grid), **({"noise": flags["noises"]} if flags.get("noises") else {})}
         sizes = _sizes_of_options(flags) or _sizes_of_arms(listed) + _sizes(grid) or _default_sizes()
         arms = _added([], _expanded(sizes, details, defaults))
@@ -163,6 +165,14 @@ def _checked(index: int, arm: Arm, place: Place, problems: Problems) -> Arm:
         return arm
     valid = {field: value for field, value in arm.items() if field not in wrong}
     return {**valid, "name": arm.get("name") or label}  # a name of the other fields could be that of another arm
+
+
+def _lost_recipes(listed: Iterable[Arm], option: str, place: Place) -> Iterator[Problem]:
+    """Yield a problem for each listed arm with a recipe of its own, which an option would replace by a noise size."""
+    for index, arm in enumerate(listed):
+        if arm.get("train"):
+            what = f"{place('arms', index, 'train')}{arm_label(index, arm)} has train settings, which {option} removes."
+            yield Problem(what, f"Change the arms in the experiment, and remove {option}.")
 
 
 def _expanded(sizes: Iterable[Size], details: Mapping[str, list[Any]], defaults: Mapping[str, Any]) -> Iterator[Arm]:

@@ -122,6 +122,13 @@ def test_invalid_arms_are_reported(written: dict[str, Any], message: str) -> Non
         names(written)
 
 
+@pytest.mark.parametrize("option", ["alphas", "noises", "snr"])
+def test_options_do_not_remove_the_recipe_of_an_arm(option: str) -> None:
+    written = {"arms": [{"alpha": 0}, {"name": "decay", "alpha": 0, "train": {"weight_decay": 0.1}}]}
+    with pytest.raises(UsageError, match=f"arm 'decay' has train settings, which --{option} removes"):
+        names(written, **{option: ["gaussian"] if option == "noises" else [5.0]})
+
+
 def test_overrides_that_python_treats_as_false_are_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spec_module, "NoiseSpec", dict)
     sweep = resolve_sweep(None, {"noise": "gaussian"})
