@@ -153,6 +153,7 @@ def _of_two_factors(table: Floats, few_differ: bool) -> CrossedMean:
     ratio = by_seed / residual if residual > 0 else math.nan
     if few_differ:
         by_seed = max(by_seed, residual)
+    # seeds without an effect have the mean square `residual`, so the degrees of freedom use no smaller share
     of_items = max(0.0, by_cluster - residual)
     share = _share(max(by_seed, residual), of_items)
     size = seeds * clusters

@@ -74,7 +74,8 @@ class Assessment:
     verdict: Verdict | None
     """None with fewer than three seeds, and if the standard error is unknown."""
     interval: Interval
-    """Simultaneous interval over arms and looks. It excludes zero if, and only if, a difference is shown."""
+    """Simultaneous interval over arms and looks. Zero is not inside it if a difference is shown: it is
+    outside or an end."""
     equivalence_interval: Interval
     """Simultaneous interval at twice the error probability (90% for 95%), by which equivalence is tested."""
     looks: int = 1

@@ -80,6 +80,8 @@ class Batch:
     ) -> Tensor:
         """Return the mask of text tokens, without padding and placeholders: (batch, length), bool.
 
+        With the noise scale `hf` and a mask that cannot be read, all tokens count: the padded length sets that scale.
+
         Raises:
             UsageError: the noise scale depends on the padding, and the arguments do not determine it.
 

@@ -34,7 +34,7 @@ WORD_STYLES: dict[Word, str] = {
     "NOTHING LEARNED": "bold red",
     "NOTHING TO COMPARE": "bold",
 }
-"""Colors repeat the words."""
+"""Colors repeat the words: the text is complete without them."""
 MOST_LISTED = 4
 """Largest number of seeds and of arms to list in a line."""
 MOST_MISSING, MOST_CHANGED = 2, 4
@@ -111,7 +111,7 @@ def scope_parts(comparison: Comparison) -> Iterator[str]:
 
 
 def seeds_text(seeds_of_arms: Sequence[Sequence[int]]) -> str:
-    """Return the seeds if all arms have the same, else the range of their numbers."""
+    """Return the seeds if all arms have the same, else the range of their counts."""
     counts = sorted({len(seeds) for seeds in seeds_of_arms})
     if len({tuple(seeds) for seeds in seeds_of_arms}) > 1:
         return f"{counts[0]} to {counts[-1]} seeds" if len(counts) > 1 else f"{counted(counts[0], 'seed')} per arm"

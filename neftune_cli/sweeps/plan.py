@@ -177,7 +177,7 @@ def _with_template_time(spec: SweepSpec, there: SweepSpec | None, model: ModelFa
 
 
 def analysis_problems(spec: SweepSpec, lm_eval: HarnessTasks | None = None) -> Iterator[Problem]:
-    """Yield a problem for an unknown metric, for a margin that cannot be read, and for looks at nothing.
+    """Yield a problem for an unknown metric, an unreadable margin, and planned looks without a second arm.
 
     Args:
         spec: the sweep.

@@ -59,6 +59,8 @@ class MicroBatchTrainer(SFTTrainer):
     ) -> Any:
         """Return the loss of a batch. TRL computes it, unless it is the plain loss of a model on one device.
 
+        TRL also computes it without micro-batches, for a router's auxiliary loss, and for other inputs than text.
+
         TRL projects every position of a batch to the vocabulary on devices without Triton, and does it again for the
         gradient. It also computes the entropy and the accuracy of every position.
         """
