@@ -181,7 +181,7 @@ class StoppedArm:
     best: Assessment | None
     """The arm at its best epoch minus the baseline at its best epoch; None for the baseline itself."""
     epochs: tuple[int, ...] = ()
-    """Epochs to select from, if they differ from the baseline's."""
+    """Epochs from which the best one is selected, if they differ from the baseline's."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ class EarlyStopping:
     """Comparison of the arms with the early-stopped baseline."""
 
     epochs: tuple[int, ...]
-    """Epochs to select from for the baseline."""
+    """Epochs from which the best one of the baseline is selected."""
     arms: tuple[StoppedArm, ...]
     """The baseline first."""
     items: int | None = None

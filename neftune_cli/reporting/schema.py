@@ -135,7 +135,7 @@ class ExportedStoppedArm(ExportedModel):
     arm: str
     """Name of the arm."""
     epochs: tuple[int, ...]
-    """Epochs to select from."""
+    """Epochs from which the best epoch of the arm is selected."""
     last_loss: float | None
     """Mean after the last epoch."""
     best_loss: float | None
@@ -152,7 +152,7 @@ class ExportedEarlyStopping(ExportedModel):
     """Noise compared with early stopping of the baseline."""
 
     epochs: tuple[int, ...]
-    """Epochs that the baseline is selected from."""
+    """Epochs from which the best epoch of the baseline is selected."""
     arms: tuple[ExportedStoppedArm, ...]
     """The baseline first."""
 
