@@ -26,7 +26,7 @@ class ExportTarget(StrEnum):
     MLFLOW = LiveTracker.MLFLOW.value
     WANDB = LiveTracker.WANDB.value
     WANDB_OFFLINE = "wandb-offline"
-    TRACKIO = "trackio"
+    TRACKIO = LiveTracker.TRACKIO.value
     ALPACA_EVAL = "alpaca-eval"
 
 

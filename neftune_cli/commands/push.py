@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean
+from neftune_cli.errors import Problem, Problems, UsageError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     from neftune_cli.analysis.comparison import ComparedEvidence
@@ -230,7 +230,6 @@ def _upload(files: Files, to: str, record: "TrialRecord", *, private: bool) -> s
         api.create_repo(to, private=private, exist_ok=True)
         done = api.create_commit(to, operations, commit_message=f"Add {record.arm}, seed {record.seed}")
     except Exception as error:  # errors of the hub client, its HTTP library and the file system
-        reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         fix = "Check the name and your token with `hf auth whoami`, and try again. Or use --output DIR."
-        raise UsageError(Problem(f"--to {to}: the upload failed: {reason}.", fix)) from error
+        raise UsageError(Problem(f"--to {to}: the upload failed: {first_line(error)}.", fix)) from error
     return str(done.commit_url)

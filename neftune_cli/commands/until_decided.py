@@ -92,8 +92,8 @@ def _undecided(executable: ExecutablePlan) -> tuple[str, ...]:
     except NothingToCompareError:  # all trials failed
         return ()
     comparison = compared.comparison
-    assessed = {arm.name: comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated}
-    undecided = {arm for arm, one in assessed.items() if one and one.verdict not in DECIDED}
+    assessed = comparison.assessments(comparison.primary)
+    undecided = {arm for arm, one in assessed.items() if one.verdict not in DECIDED}
     if not undecided & {arm.name for arm in comparison.studied}:
         return ()
     return tuple(arm.name for arm in executable.planned.plan.spec.arms if arm.name in undecided)

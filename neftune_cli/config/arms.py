@@ -10,7 +10,9 @@ from neftune_cli.config.field_problems import arm_label, given
 from neftune_cli.config.spec import DEFAULT_ALPHAS, NOISE_DETAILS, SweepSpec, choices_of
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 
-ARM_FLAGS = ("alphas", "noises", "snr", "controls")
+_NOISE_FLAGS = ("alphas", "noises", "snr")
+"""Options that replace the listed arms."""
+ARM_FLAGS = (*_NOISE_FLAGS, "controls")
 """Options that define arms."""
 CONTROL_ARMS: tuple[dict[str, Any], ...] = (
     {"name": "A/A control", "alpha": 0.0, "repeat": 1, "control": True},
@@ -49,7 +51,7 @@ def arms_of(
     """
     listed, grid = _listed(written, place, problems), _as_grid(written.get("grid") or {}, place, problems)
     defaults = {**written, **flags}
-    if replacing := [f"--{name}" for name in ("alphas", "noises", "snr") if flags.get(name)]:
+    if replacing := [f"--{name}" for name in _NOISE_FLAGS if flags.get(name)]:
         problems.add(_lost_recipes(listed, replacing[0], place))
         details = {**_details(grid), **({"noise": flags["noises"]} if flags.get("noises") else {})}
         sizes = _sizes_of_options(flags) or _sizes_of_arms(listed) + _sizes(grid) or _default_sizes()

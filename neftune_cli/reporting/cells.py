@@ -139,8 +139,7 @@ def interval_kind(comparison: Comparison) -> str:
 
     It is empty if one arm is tested once, because nothing is adjusted then.
     """
-    found = (comparison.assessment(arm.name, comparison.primary) for arm in comparison.treated)
-    assessed = [one for one in found if one]
+    assessed = comparison.assessments(comparison.primary).values()
     if not any(one.comparison.about == "method" for one in assessed):
         return "unadjusted"
     if comparison.has_planned_looks:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from neftune_cli.analysis.decision import decide
+from neftune_cli.analysis.design import DECIDED
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import DEFAULT_ALPHAS, DEFAULT_LOOKS
 from neftune_cli.formatting import counted, rough_duration
@@ -92,7 +93,7 @@ def _of_plan(comparison: Comparison) -> NextStep | None:
     folder = comparison.origin.folders[0]
     command = ("neftune", "sweep", f"{folder}/sweep.yaml", "--output", folder)
     assessed = comparison.assessments(comparison.primary).values()
-    decided = sum(one.verdict not in (None, "inconclusive") for one in assessed)
+    decided = sum(one.verdict in DECIDED for one in assessed)
     open_arms = len(comparison.treated) - decided
     return _step(comparison, command, last, (last - taken) * (1 + open_arms))
 

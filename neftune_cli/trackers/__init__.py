@@ -136,6 +136,11 @@ def circumstances(manifest: Mapping[str, Any]) -> Parameters:
     return dict(_flat({name: manifest[name] for name in kept if name in manifest}))
 
 
+def final(scores: Mapping[str, float]) -> dict[str, float]:
+    """Return the results of a trial under the names that they have beside its curves: `final/NAME`."""
+    return {f"final/{name}": value for name, value in scores.items()}
+
+
 def finite(values: Mapping[str, Any]) -> dict[str, float]:
     """Return the finite numbers."""
     return {name: value for name, value in values.items() if _is_number(value) and math.isfinite(value)}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.trackers import TrackedRun
+from neftune_cli.trackers import TrackedRun, final
 
 _ID = "neftune.id"
 """Tag that has the id of the trial."""
@@ -136,7 +136,7 @@ def _metrics(run: TrackedRun) -> Iterator[Any]:
     now = int(1000 * time.time())
     for step, values in run.curves:
         yield from (Metric(_name(name), value, now, step) for name, value in values.items())
-    yield from (Metric(_name(f"final/{name}"), value, now, 0) for name, value in run.scores.items())
+    yield from (Metric(_name(name), value, now, 0) for name, value in final(run.scores).items())
 
 
 def _name(name: str) -> str:

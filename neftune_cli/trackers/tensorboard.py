@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from neftune_cli.trackers import TrackedRun
+from neftune_cli.trackers import TrackedRun, final
 
 
 def make(folder: Path) -> "TensorBoardFiles":
@@ -41,7 +41,7 @@ class TensorBoardFiles:
             for step, values in run.curves:
                 writer.add_event(Event(step=step, summary=_scalars(values)))
             last = max((step for step, _ in run.curves), default=0)
-            writer.add_event(Event(step=last, summary=_scalars({f"final/{k}": v for k, v in run.scores.items()})))
+            writer.add_event(Event(step=last, summary=_scalars(final(run.scores))))
             writer.add_event(Event(step=last, summary=_text("parameters", _parameter_table(run))))
         finally:
             writer.close()
@@ -61,8 +61,8 @@ class LiveEvents:
 
     def finish(self, scores: Mapping[str, float]) -> None:
         """Write the results."""
-        for name, value in scores.items():
-            self._writer.add_scalar(f"final/{name}", value)
+        for name, value in final(scores).items():
+            self._writer.add_scalar(name, value)
 
     def close(self) -> None:
         """Write and close the event file."""

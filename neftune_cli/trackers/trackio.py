@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.trackers import TrackedRun
+from neftune_cli.trackers import TrackedRun, final
 
 _FOLDER = "TRACKIO_DIR"
 """Variable with the folder of the databases, which trackio reads once in a process, when it is imported."""
@@ -124,7 +124,7 @@ def _opened(trackio: Any, group: str, run: TrackedRun) -> Any:
 
 
 def _add_scores(opened: Any, scores: Mapping[str, float]) -> None:
-    opened.log({f"final/{name}": value for name, value in scores.items()})
+    opened.log(final(scores))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from neftune_cli.errors import Problem, UsageError
-from neftune_cli.trackers import TrackedRun
+from neftune_cli.trackers import TrackedRun, final
 
 
 def make(folder: Path) -> "WandbRuns":
@@ -96,4 +96,4 @@ def _id(run: TrackedRun) -> str:
 
 
 def _add_scores(opened: Any, scores: Mapping[str, float]) -> None:
-    opened.summary.update({f"final/{name}": value for name, value in scores.items()})
+    opened.summary.update(final(scores))
