@@ -213,6 +213,11 @@ class NoiseDetails(Spec):
     noise_target: NoiseTarget = "all"
     """Tokens that receive noise."""
 
+    @property
+    def distribution(self) -> DistributionName:
+        """Return the noise distribution, whose field has the name of its option and of its key in files: `noise`."""
+        return self.noise
+
 
 class NoiseSpec(NoiseDetails):
     """Noise of one arm."""
@@ -345,7 +350,13 @@ class SweepSpec(NoiseDetails, InputSpec):
         return self
 
     def noise_of(self, arm: ArmSpec) -> NoiseSpec:
-        """Return the noise of an arm, with the sweep's values for fields that the arm does not override."""
+        """Return the noise of an arm, with the sweep's values for fields that the arm does not override.
+
+        Raises:
+            ValueError: the arm still has a signal-to-noise ratio, which the plan replaces by an alpha.
+        """
+        if arm.snr is not None:
+            raise ValueError(f"the alpha of arm {arm.name!r}, which has a signal-to-noise ratio, is not known yet")
         given = {field: value for field in NOISE_DETAILS if (value := getattr(arm, field)) is not None}
         details = {field: getattr(self, field) for field in NOISE_DETAILS} | given
         return NoiseSpec(alpha=arm.alpha or 0.0, **details)

@@ -108,7 +108,7 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
         try:
             trial = replace(read_trial(trial_folder, record), details=_details(record, overrides or {}))
         except UsageError as error:
-            unfinished.append(f"{trial_folder.label}: {error}")
+            unfinished.append(f"{trial_folder.folder_label}: {error}")
         else:
             trials.append(_SweepTrial(folder, _setting(spec, shared), canonical_json(shared), arm, trial))
     return trials, [*unfinished, *_not_started(folder, spec)]
@@ -116,7 +116,7 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
 
 def _not_started(folder: SweepFolder, spec: SweepSpec | None) -> Iterator[str]:
     """Yield a sentence for each declared trial that has no folder yet."""
-    started = {trial_folder.label for trial_folder in folder.trials()}
+    started = {trial_folder.folder_label for trial_folder in folder.trials()}
     if spec is None or spec.analysis.looks:  # decided arms get no further seeds
         return iter(())
     declared = [folder_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds]

@@ -164,7 +164,7 @@ class SweepFolder:
             if record := folder.record():
                 finished.append((folder, record))
             elif folder.has_started():
-                unfinished.append(f"{folder.label} {folder.why_without_record()}")
+                unfinished.append(f"{folder.folder_label} {folder.why_without_record()}")
         return sorted(finished, key=lambda one: order(one[1])), unfinished
 
     def write_tables(self) -> None:
@@ -256,7 +256,7 @@ _SUBSET = "eval_examples"
 
 
 def folder_label(arm: str, seed: int | None) -> str:
-    """Return the part of the name of a trial folder before the id."""
+    """Return the name of a trial folder without the id, for example `alpha=5,seed=0`."""
     return _slug(arm) if seed is None else f"{_slug(arm)},seed={seed}"
 
 

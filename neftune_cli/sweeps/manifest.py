@@ -30,6 +30,8 @@ _PACKAGES = (
 )
 _STATUS_FIELDS = ("seconds", "peak_memory", "attempts", "parameters", "trained_parameters")
 """Fields of the status of a finished trial that the manifest keeps."""
+_ACTUAL_COST = "truth"
+"""Key of the measured cost, in the form of `estimate`. The name stays, because earlier manifests have it."""
 
 
 def new_manifest(
@@ -66,7 +68,7 @@ def new_manifest(
             for trial in plan.trials
         ],
         "estimate": before.get("estimate"),
-        "truth": before.get("truth"),
+        _ACTUAL_COST: before.get(_ACTUAL_COST),
         "trials": before.get("trials", {}),
         "looks": before.get("looks", []),
     }
@@ -85,13 +87,18 @@ def unestimated(manifest: dict[str, Any], trials: Sequence[Trial]) -> list[Trial
     return [trial for trial in trials if trial.id not in known]
 
 
-def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: CostEstimate, *, ended: bool) -> dict[str, Any]:
+def seconds_until_now(manifest: dict[str, Any]) -> float:
+    """Return the run time in seconds of all commands of the sweep until now."""
+    return float((manifest.get(_ACTUAL_COST) or {}).get("seconds", 0.0))
+
+
+def with_times(manifest: dict[str, Any], folder: SweepFolder, actual: CostEstimate, *, ended: bool) -> dict[str, Any]:
     """Return the manifest with time, peak memory, attempts and numbers of parameters of each finished trial.
 
     Args:
         manifest: the current manifest.
         folder: the sweep.
-        truth: measured cost of the plan until now, for comparison with the estimate.
+        actual: measured cost of the plan until now, which the key `truth` has beside `estimate`.
         ended: whether the sweep has ended, for now.
     """
     statuses = [status for place in folder.trials() if (status := place.status())]
@@ -101,7 +108,7 @@ def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: CostEstimat
         if status.state is TrialState.DONE and status.seconds is not None
     }
     trials = {**manifest.get("trials", {}), **timed}
-    return {**manifest, "ended": utc_now() if ended else None, "truth": truth.as_json(), "trials": trials}
+    return {**manifest, "ended": utc_now() if ended else None, _ACTUAL_COST: actual.as_json(), "trials": trials}
 
 
 def _versions() -> dict[str, str]:

@@ -24,7 +24,7 @@ def tracked_runs(sweep: SweepFolder) -> Iterator[TrackedRun]:
     manifest = sweep.manifest()
     for folder, record in sweep.finished():
         yield TrackedRun(
-            name=folder.label,
+            name=folder.folder_label,
             id=record.trial,
             parameters=trial_parameters(record.arm, record.alpha, record.seed, record.identity, manifest),
             curves=[(point.step, _values(point)) for point in folder.curve()],

@@ -142,7 +142,7 @@ def test_a_sweep_without_trials_gives_evidence_without_trials(tmp_path: Path) ->
 
 def test_damaged_trials_are_unfinished_and_others_are_compared(tmp_path: Path, hand_made_records: Records) -> None:
     folder = _sweep(tmp_path / "one", hand_made_records)
-    trial_folders = {trial.label: trial for trial in folder.trials()}
+    trial_folders = {trial.folder_label: trial for trial in folder.trials()}
     examples = trial_folders["alpha=5,seed=0"].path / "examples.parquet"
     examples.write_bytes(b"x" * examples.stat().st_size)
     (trial_folders["alpha=5,seed=1"].path / "record.json").write_text("{")
