@@ -50,6 +50,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
         there = problems.attempt(lambda: _existing_spec(folder, spec))
+    problems.attempt(folder.manifest)  # refused here if it is damaged, before anything is written
     problems.add(analysis_problems(spec, found.lm_eval))
     if found.data is not None:
         data = found.data
