@@ -28,11 +28,10 @@ def score_declared_metric(spec: SweepSpec, folder: SweepFolder) -> None:
     """
     if not names_function(spec.analysis.metric):
         return
-    from neftune_cli.evidence.sweeps import sweep_evidence
     from neftune_cli.evidence.user_metrics import metric_scores
 
     try:
-        scores = metric_scores(sweep_evidence([folder]), str(spec.analysis.metric))
+        scores = metric_scores(folder, str(spec.analysis.metric))
     except UsageError as error:
         raise UsageError(*(replace(one, fix=f"{one.fix} {_RESUME}") for one in error.problems)) from error
     folder.write_metric_scores(scores)

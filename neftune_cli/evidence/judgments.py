@@ -97,7 +97,7 @@ def with_judgments(evidence: Sequence[Evidence], path: Path) -> list[Evidence]:
     if not ratings.scores:
         raise UsageError(Problem(f"--judge-results {path} has no rating.", _FIX))
     metric = JUDGE_WIN_RATE if is_json else JUDGE_SCORE
-    judged = with_item_metric(sweep, metric, responses, ratings.scores, str(path))
+    judged = with_item_metric(sweep, metric, ratings.scores, str(path))
     if is_json:
         judged = with_trial_metric(judged, LENGTH_CONTROLLED, _length_controlled(judged, ratings.lengths))
     return [judged if one is sweep else one for one in evidence]

@@ -77,7 +77,7 @@ def _content(compared: ComparedEvidence, plots: Mapping[str, "Plot"]) -> "PageCo
         responses=responses_by_prompt(_responses(evidence, seed)),
         responses_seed=seed,
         spec=joined_specs(evidence.specs),
-        manifest=evidence.manifest,
+        manifest="".join(evidence.manifests),
         command="\n".join(reproduction_commands(evidence, compared.options)),
     )
 

@@ -121,11 +121,11 @@ class SweepFolder:
         if seeds not in (looks := self.looks()):
             self.write_manifest({**self.manifest(), "looks": [*looks, seeds]})
 
-    def written_spec(self) -> str:
+    def spec_text(self) -> str:
         """Return the text of `sweep.yaml`."""
         return (self.path / SWEEP_FILE).read_text(encoding="utf-8")
 
-    def written_manifest(self) -> str | None:
+    def manifest_text(self) -> str | None:
         """Return the text of `manifest.json`, None if there is none.
 
         Raises:

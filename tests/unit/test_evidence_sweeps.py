@@ -204,7 +204,7 @@ def test_the_digest_is_the_sha256_of_the_manifest(tmp_path: Path, hand_made_reco
     # printf '{"a": 1}' | sha256sum
     digest = "f9d86028c6e0d64e225186f96acb69338b2c59764df79162107f5c4bb34d1310"
     (found,) = sweep_evidence([folder])
-    assert found.manifest == '{"a": 1}'
+    assert found.manifests == ('{"a": 1}',)
     assert found.manifest_digest == digest
 
 

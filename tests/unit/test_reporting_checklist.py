@@ -308,7 +308,9 @@ def test_hostile_names_are_escaped(name: str) -> None:
 
 
 def test_document_reads_the_files_of_the_evidence(tmp_path: Path) -> None:
-    evidence = Evidence("bios", comparison().setting, (), {}, (str(tmp_path),), (SPEC,), manifest=json.dumps(MANIFEST))
+    evidence = Evidence(
+        "bios", comparison().setting, (), {}, (str(tmp_path),), (SPEC,), manifests=(json.dumps(MANIFEST),)
+    )
 
     assert document([comparison()], OutputFormat.CHECKLIST) == checklist_markdown(comparison(), RunFiles())
     with_files = document([comparison()] * 2, OutputFormat.CHECKLIST, evidence=[evidence] * 2)

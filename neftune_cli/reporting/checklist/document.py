@@ -78,7 +78,7 @@ def to_checklist(comparisons: Sequence[Comparison], evidence: Sequence[Evidence]
         comparisons: each gets one checklist.
         evidence: trials of each comparison, in the same order; empty if their files are not known.
     """
-    files = [RunFiles.read(joined_specs(one.specs), one.manifest) for one in evidence]
+    files = [RunFiles.read(joined_specs(one.specs), "".join(one.manifests)) for one in evidence]
     return "\n".join(map(checklist_markdown, comparisons, files or [RunFiles()] * len(comparisons)))
 
 
