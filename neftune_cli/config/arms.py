@@ -233,5 +233,5 @@ def _named(arm: Arm) -> Arm:
 
 
 def _added(arms: list[Arm], more: Iterable[Arm]) -> list[Arm]:
-    """Return the arms and those of the grid that are not among them."""
+    """Return the arms, and those of `more` that are not among them."""
     return reduce(lambda whole, arm: whole if arm in whole else [*whole, arm], more, arms)

@@ -22,8 +22,8 @@ from neftune_cli.sweeps.progress import Observer
 from neftune_cli.sweeps.resources import GIB, WorkerAllocation, allocate_workers, memory_warning
 from neftune_cli.training.trial import Trial
 
-INVERSE_TABLES_SHARE = 20
-"""Inverse of the largest share of the run time in which the tables are updated."""
+LARGEST_TABLES_SHARE = 0.05
+"""Largest share of the run time in which tables, manifest and kept models are updated."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,7 @@ class _FolderUpdates:
             return
         started = time.monotonic()
         self._write(ended=False)
-        self._not_before = time.monotonic() + INVERSE_TABLES_SHARE * (time.monotonic() - started)
+        self._not_before = time.monotonic() + (time.monotonic() - started) / LARGEST_TABLES_SHARE
 
     def finish(self, *, changed: bool) -> None:
         if changed:
