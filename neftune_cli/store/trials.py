@@ -154,7 +154,7 @@ class TrialFolder:
         if (self.path / RECORD_FILE).exists():
             values = read_json(self.path / RECORD_FILE)
             name = self._first_changed_file(TrialRecord.model_validate(values)) if values else RECORD_FILE
-            return f"can't be used: its {name} is damaged; the sweep command trains it again"
+            return f"cannot be used: its {name} is damaged; the sweep command trains it again"
         status = self.status()
         if status is not None and status.state is TrialState.FAILED:
             return f"failed: {status.reason}"
