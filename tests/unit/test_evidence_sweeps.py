@@ -151,7 +151,7 @@ def test_damaged_trials_are_unfinished_and_others_are_compared(tmp_path: Path, h
 
     assert [(trial.arm, trial.seed) for trial in found.trials][-2:] == [("alpha=0", 2), ("alpha=5", 2)]
     assert found.unfinished[:2] == (
-        "alpha=5,seed=1 can't be used: its record.json is damaged; the sweep command trains it again",
+        "alpha=5,seed=1 cannot be used: its record.json is damaged; the sweep command trains it again",
         f"alpha=5,seed=0: {examples} is damaged. Restore it, or remove the trial's folder to train it again.",
     )
 

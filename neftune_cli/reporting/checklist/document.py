@@ -14,7 +14,7 @@ from neftune_cli.formatting import counted, duration, listed, size
 from neftune_cli.reporting.cells import DASH, NOT_FINITE
 from neftune_cli.reporting.checklist import design, inference
 from neftune_cli.reporting.checklist.design import Answer
-from neftune_cli.reporting.checklist.files import RunFiles, joined_specs
+from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.sanitizing import markdown_text
 from neftune_cli.reporting.sections import title
 
@@ -78,7 +78,7 @@ def to_checklist(comparisons: Sequence[Comparison], evidence: Sequence[Evidence]
         comparisons: each gets one checklist.
         evidence: trials of each comparison, in the same order; empty if their files are not known.
     """
-    files = [RunFiles.read(joined_specs(one.specs), "".join(one.manifests)) for one in evidence]
+    files = [RunFiles.read(one.specs, one.manifests) for one in evidence]
     return "\n".join(map(checklist_markdown, comparisons, files or [RunFiles()] * len(comparisons)))
 
 
