@@ -16,6 +16,8 @@ from neftune_cli.metrics import Metric
 from neftune_cli.records import HELD_OUT_SPLIT, Generation, MetricScores
 from neftune_cli.store import SweepFolder
 
+ItemScores = dict[str, dict[str, float]]
+"""Trial id to example id to score."""
 _MOST_NAMES = 3
 
 
@@ -76,15 +78,13 @@ def only_sweep(evidence: Sequence[Evidence], option: str) -> Evidence:
     raise UsageError(Problem(what, "Give one results folder."))
 
 
-def with_item_metric(
-    evidence: Evidence, metric: Metric, values: Mapping[str, Mapping[str, float]], source: str
-) -> Evidence:
+def with_item_metric(evidence: Evidence, metric: Metric, values: ItemScores, source: str) -> Evidence:
     """Return the evidence with a metric of the responses. It is compared over the items that all measured trials have.
 
     Args:
         evidence: of one sweep.
         metric: the added metric.
-        values: trial id to example id to value.
+        values: its value for each response.
         source: where the values come from, for the note on missing ones.
 
     """
@@ -124,9 +124,7 @@ def _with_values(trial: Measurements, key: str, values: Mapping[str, float], sha
     return replace(trial, scores=scores, items={**trial.items, **added})
 
 
-def _missing(
-    evidence: Evidence, values: Mapping[str, Mapping[str, float]], shared: int, source: str, metric: Metric
-) -> tuple[str, ...]:
+def _missing(evidence: Evidence, values: ItemScores, shared: int, source: str, metric: Metric) -> tuple[str, ...]:
     """Return a sentence on the responses without a value, none if every response has one."""
     responses = [one.items.get(REFERENCE_LENGTH) for one in evidence.trials]
     total = sum(len(one.items) for one in responses if one)

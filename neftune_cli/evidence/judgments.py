@@ -13,6 +13,7 @@ import numpy as np
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 from neftune_cli.evidence.added_metrics import (
+    ItemScores,
     TrialResponses,
     only_sweep,
     stored_responses,
@@ -41,9 +42,6 @@ _MOST_PROBLEMS = 10
 _SLOPE_PENALTY = 0.01
 """Weight of the squared slope of a win rate at equal length, so that lengths that separate wins give a finite slope."""
 _FIX = "Use AlpacaEval's annotations.json, or a CSV file with the columns id, arm, seed, score."
-
-ItemScores = dict[str, dict[str, float]]
-"""Trial id to example id to score."""
 
 
 @dataclass

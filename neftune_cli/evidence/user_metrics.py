@@ -12,6 +12,7 @@ from typing import Any
 from neftune_cli.config.registry import imported
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 from neftune_cli.evidence.added_metrics import (
+    ItemScores,
     TrialResponses,
     finished_responses,
     only_sweep,
@@ -176,8 +177,8 @@ def _accepts(signature: inspect.Signature, count: int) -> bool:
     return True
 
 
-def _values(user_metric: _UserMetric, trials: Iterable[TrialResponses]) -> dict[str, dict[str, float]]:
-    """Return trial id to example id to score."""
+def _values(user_metric: _UserMetric, trials: Iterable[TrialResponses]) -> ItemScores:
+    """Return the score of each response."""
     with _current_folder_on_path():  # a function may import at its first call
         return {
             trial.trial_id: {one.example: _number(user_metric, trial, one) for one in trial.responses}
