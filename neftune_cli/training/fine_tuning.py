@@ -29,7 +29,7 @@ from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.snapshots import UnreadableCheckpoint, read_snapshot
 from neftune_cli.training.stop_request import StopRequest
-from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress
+from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress, halvings_of
 from neftune_cli.training.trial_metrics import curve_subset, measure_losses
 
 
@@ -76,7 +76,7 @@ def fine_tune(
     """
     folder = output.folder
     checkpoints = folder.checkpoints()
-    halvings = max([halvings, *(_halvings(one) for one in checkpoints[:1])])
+    halvings = max(halvings, halvings_of(next(iter(checkpoints), None)))
     curve, noise = _curve(trial, prepared, output, settings), noise_callback(trial.spec)
     callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
     others = data_parallel(settings.processes, _job(trial, halvings, settings), folder.folder.log_path)
@@ -85,7 +85,7 @@ def fine_tune(
             callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
             callback.trainer = _trainer(trial.spec, loaded, prepared, Path(work), settings, halvings, callbacks)
         sys.audit("neftune.model-loaded", trial.id)
-        _train(callback, folder, [one for one in checkpoints if _halvings(one) == halvings])
+        _train(callback, folder, [one for one in checkpoints if halvings_of(one) == halvings])
     sys.audit("neftune.training-ended", trial.id)
     return _fine_tuned(callback, stop)
 
@@ -162,10 +162,6 @@ def _trainer(
 def noise_callback(spec: TrialSpec) -> NEFTuneCallback:
     """Return the trainer callback that applies a trial's noise."""
     return NEFTuneCallback.from_spec(spec.noise, seed=spec.stream_seed)
-
-
-def _halvings(checkpoint: Checkpoint) -> int:
-    return int(checkpoint.about.get("halvings", 0))
 
 
 def _curve(trial: Trial, prepared: PreparedData, output: TrialOutput, settings: TrialSettings) -> LearningCurveCallback:

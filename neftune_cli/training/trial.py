@@ -8,10 +8,14 @@ from neftune_cli.config.arms import trial_label
 from neftune_cli.config.spec import BASE_ARM, TrainSpec, TrialSpec
 from neftune_cli.errors import TrialError
 from neftune_cli.records import CurvePoint, ExampleLoss, Generation, Phase, TrialRecord
-from neftune_cli.store import LeasedTrial
+from neftune_cli.store import Checkpoint, LeasedTrial
 
 if TYPE_CHECKING:
     from neftune_cli.trackers.live import LiveRuns
+
+
+HALVINGS = "halvings"
+"""Key of the number of halvings among the properties of a checkpoint."""
 
 
 def halved_batch(train: TrainSpec, halvings: int) -> tuple[int, int]:
@@ -26,6 +30,11 @@ def halved_batch(train: TrainSpec, halvings: int) -> tuple[int, int]:
             f"A batch size of {train.batch_size} cannot be halved {halvings} times. Choose another --batch-size."
         )
     return at_once, train.gradient_accumulation * 2**halvings
+
+
+def halvings_of(checkpoint: Checkpoint | None) -> int:
+    """Return how often the batch size had been halved when a checkpoint was written; 0 without a checkpoint."""
+    return int(checkpoint.about.get(HALVINGS, 0)) if checkpoint else 0
 
 
 @dataclass(frozen=True)
