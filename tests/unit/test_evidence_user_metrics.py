@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.commands.declared_metric import score_declared_metric
+from neftune_cli.commands.execution import score_declared_metric
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.evidence.gathering import gather
 from neftune_cli.evidence.measurements import REFERENCE_LENGTH
