@@ -34,6 +34,8 @@ from neftune_cli.store.temporary_files import is_temporary, remove_abandoned_fil
 from neftune_cli.store.trials import TrialFolder
 
 SWEEP_FILE, MANIFEST_FILE, METRIC_SCORES_FILE = "sweep.yaml", "manifest.json", "metric_scores.json"
+ACTUAL_COST = "truth"
+"""Key of the manifest for the measured cost, beside `estimate`. The name stays, because earlier manifests have it."""
 JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 

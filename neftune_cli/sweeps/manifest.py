@@ -11,7 +11,7 @@ from typing import Any
 from neftune_cli.config.process import typed_command
 from neftune_cli.formatting import utc_now
 from neftune_cli.records import TrialState
-from neftune_cli.store import SweepFolder
+from neftune_cli.store import ACTUAL_COST, SweepFolder
 from neftune_cli.sweeps.estimate import CostEstimate
 from neftune_cli.sweeps.plan import Plan, steps_of
 from neftune_cli.training.trial import Trial
@@ -30,8 +30,6 @@ _PACKAGES = (
 )
 _STATUS_FIELDS = ("seconds", "peak_memory", "attempts", "parameters", "trained_parameters")
 """Fields of the status of a finished trial that the manifest keeps."""
-_ACTUAL_COST = "truth"
-"""Key of the measured cost, in the form of `estimate`. The name stays, because earlier manifests have it."""
 
 
 def new_manifest(
@@ -68,7 +66,7 @@ def new_manifest(
             for trial in plan.trials
         ],
         "estimate": before.get("estimate"),
-        _ACTUAL_COST: before.get(_ACTUAL_COST),
+        ACTUAL_COST: before.get(ACTUAL_COST),
         "trials": before.get("trials", {}),
         "looks": before.get("looks", []),
     }
@@ -89,7 +87,7 @@ def unestimated(manifest: dict[str, Any], trials: Sequence[Trial]) -> list[Trial
 
 def seconds_until_now(manifest: dict[str, Any]) -> float:
     """Return the run time in seconds of all commands of the sweep until now."""
-    return float((manifest.get(_ACTUAL_COST) or {}).get("seconds", 0.0))
+    return float((manifest.get(ACTUAL_COST) or {}).get("seconds", 0.0))
 
 
 def with_times(manifest: dict[str, Any], folder: SweepFolder, actual: CostEstimate, *, ended: bool) -> dict[str, Any]:
@@ -108,7 +106,7 @@ def with_times(manifest: dict[str, Any], folder: SweepFolder, actual: CostEstima
         if status.state is TrialState.DONE and status.seconds is not None
     }
     trials = {**manifest.get("trials", {}), **timed}
-    return {**manifest, "ended": utc_now() if ended else None, _ACTUAL_COST: actual.as_json(), "trials": trials}
+    return {**manifest, "ended": utc_now() if ended else None, ACTUAL_COST: actual.as_json(), "trials": trials}
 
 
 def _versions() -> dict[str, str]:

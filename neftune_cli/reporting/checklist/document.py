@@ -17,6 +17,7 @@ from neftune_cli.reporting.checklist.design import Answer
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.sanitizing import markdown_text
 from neftune_cli.reporting.sections import title
+from neftune_cli.store import ACTUAL_COST
 
 TITLE = "Checklist for papers"
 INTRODUCTION = (
@@ -135,7 +136,7 @@ def _times(files: RunFiles) -> Iterator[str]:
         f"Run time of {counted(len(seconds), 'trial')} (one of them evaluates the model before fine-tuning): "
         f"{duration(sum(seconds))} in total, {duration(min(seconds))} to {duration(max(seconds))} each."
     )
-    elapsed = [one for one in files.known("truth", "seconds") if isinstance(one, int | float)]
+    elapsed = [one for one in files.known(ACTUAL_COST, "seconds") if isinstance(one, int | float)]
     if elapsed:
         yield f"Elapsed time, with trials side by side: {duration(sum(elapsed))}."
     if peaks:
