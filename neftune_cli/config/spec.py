@@ -2,8 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -228,15 +227,6 @@ class NoiseSpec(NoiseDetails):
 
 NOISE_DETAILS = tuple(NoiseDetails.model_fields)
 """Noise fields other than the size, which an arm can override."""
-
-
-def choices_of(field: str) -> Sequence[str]:
-    """Return the allowed values of one of NOISE_DETAILS; none for a field that is not a choice."""
-    registered = {"noise": DISTRIBUTIONS.names, "noise_schedule": SCHEDULES.names}
-    annotation = NoiseDetails.model_fields[field].annotation
-    if field in registered:
-        return registered[field]()
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def _as_text(value: Any) -> Any:

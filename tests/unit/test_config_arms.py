@@ -7,9 +7,9 @@ from pydantic.fields import FieldInfo
 
 from neftune_cli.config import spec as spec_module
 from neftune_cli.config.arms import arm_name, arms_named, arms_of
-from neftune_cli.config.field_problems import example_of
+from neftune_cli.config.field_problems import choices_of, example_of
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.spec import ArmSpec, NoiseDetails, choices_of
+from neftune_cli.config.spec import ArmSpec, NoiseDetails
 from neftune_cli.errors import Problems, UsageError
 
 
