@@ -183,7 +183,7 @@ def compare(
     from neftune_cli.metrics import Margin
 
     paths = [one.folder if isinstance(one, SweepResult) else Path(one) for one in results] or [Path("results")]
-    evidence = with_named_function(gather(paths), metric)
+    evidence = with_named_function(gather(paths, scored_again=metric), metric)
     measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
     texts = {key: size.written() if isinstance(size, Margin) else size for key, size in (margins or {}).items()}
     parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured)

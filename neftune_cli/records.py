@@ -2,11 +2,11 @@
 
 import math
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from neftune_cli.metrics import METRICS, PROBE_PREFIX
+from neftune_cli.metrics import HELD_OUT_RESPONSES, METRICS, PROBE_PREFIX, Margin, Metric
 
 SCHEMA_VERSION = 4
 HELD_OUT_SPLIT, PROBE_SPLIT = "held-out", "probe"
@@ -226,6 +226,24 @@ class MetricScores(Record):
     """Equivalence margin of the metric, which `--margin` replaces."""
     values: dict[str, dict[str, float]]
     """Scores by id of the trial and id of the example."""
+
+    @classmethod
+    def of(cls, metric: Metric, values: dict[str, dict[str, float]]) -> Self:
+        """Return the scores with the declaration of their metric."""
+        declared = {field: getattr(metric, field) for field in _DECLARED_FIELDS}
+        return cls(**declared, margin=metric.margin.written(), values=values)
+
+    def metric(self) -> Metric | None:
+        """Return the declaration of the metric, None if the margin is not valid."""
+        declared = {field: getattr(self, field) for field in _DECLARED_FIELDS}
+        margin = Margin.parse(self.margin)
+        if margin is None:
+            return None
+        return Metric(**declared, margin=margin, section=HELD_OUT_RESPONSES, stored=False)
+
+
+_DECLARED_FIELDS = ("key", "name", "unit", "goal", "decimals")
+"""Fields that `MetricScores` has in common with `Metric`."""
 
 
 def scores_of(record: TrialRecord) -> dict[str, float | None]:

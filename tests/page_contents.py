@@ -119,8 +119,8 @@ def content(**changes: object) -> PageContent:
         plots={PLOT.name: PLOT},
         responses=responses(6),
         responses_seed=0,
-        spec="model: tiny\nseeds: [0, 1, 2, 3]\n",
-        manifest='{"model": "tiny"}\n',
+        specs=("model: tiny\nseeds: [0, 1, 2, 3]\n",),
+        manifests=('{"model": "tiny"}\n',),
         command="neftune sweep results/bios/sweep.yaml\nneftune compare results/bios",
     )
     return replace(whole, **changes)  # type: ignore[arg-type]

@@ -77,7 +77,7 @@ def compare(
     file = OutputFile("--output", output, "comparison.txt") if output else None
     if file:
         problems.attempt(file.check)
-    gathered = problems.attempt(lambda: gather(paths, cluster_by=cluster_by)) or []
+    gathered = problems.attempt(lambda: gather(paths, cluster_by=cluster_by, scored_again=metric)) or []
     evidence = problems.attempt(lambda: _with_judgments(gathered, judge_results)) or gathered
     evidence = problems.attempt(lambda: with_named_function(evidence, metric)) or evidence
     measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
@@ -111,13 +111,10 @@ def _with_judgments(evidence: "list[Evidence]", path: Path | None) -> "list[Evid
 
 
 def with_named_function(evidence: "list[Evidence]", metric: str | None) -> "list[Evidence]":
-    """Return the evidence with the metric `module:function`, unless `metric` is the key of a measured one.
-
-    The responses are scored again by a function that the sweep declared, because it may have changed.
-    """
+    """Return the evidence with the metric `module:function`, unless `metric` is the key of a measured one."""
     from neftune_cli.metrics import names_function
 
-    is_measured = any(metric in one.metrics and not (one.plan and one.plan.metric == metric) for one in evidence)
+    is_measured = any(metric in one.metrics for one in evidence)
     if not (evidence and names_function(metric)) or is_measured:
         return evidence
     from neftune_cli.evidence.user_metrics import with_user_metric

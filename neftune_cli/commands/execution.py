@@ -6,19 +6,19 @@ The runner, the display and the reports are imported when they are needed, so th
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from neftune_cli.commands.declared_metric import score_declared_metric
 from neftune_cli.commands.request import PlannedSweep, plan_sweep
 from neftune_cli.config.executors import INLINE, LOCAL, make_executor
 from neftune_cli.config.process import command_again
 from neftune_cli.config.run_settings import SweepSettings, Tracking
 from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import ExitCode, NeftuneError, Problem, UsageError
+from neftune_cli.metrics import names_function
 from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import DISK_KINDS, failure
@@ -179,6 +179,25 @@ def run_plan(
             folder.add_look(len(plan.spec.seeds))
             score_declared_metric(plan.spec, folder)
         return outcome
+
+
+def score_declared_metric(spec: SweepSpec, folder: SweepFolder) -> None:
+    """Score the responses of all finished trials with the declared function, if there is one, and store the scores.
+
+    Raises:
+        UsageError: the function cannot be called, or does not return a number.
+
+    """
+    if not names_function(spec.analysis.metric):
+        return
+    from neftune_cli.evidence.user_metrics import metric_scores
+
+    try:
+        scores = metric_scores(folder, str(spec.analysis.metric))
+    except UsageError as error:
+        resume = "No trial is lost: then run the same command again."
+        raise UsageError(*(replace(one, fix=f"{one.fix} {resume}") for one in error.problems)) from error
+    folder.write_metric_scores(scores)
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def _responses(sweep: "SweepFolder", _: ExportTarget, target: Path) -> str:
             responses.setdefault(one.prompt, one.response)
             references.setdefault(one.prompt, one.reference)
         if responses:
-            _write_outputs(folder / f"{trial.label}.json", responses, generator_name(record.arm, record.seed))
+            _write_outputs(folder / f"{trial.folder_label}.json", responses, generator_name(record.arm, record.seed))
             written += 1
     if not written:
         raise NothingToCompareError(f"{sweep.path} has no finished trial with responses. Wait for its first trial.")

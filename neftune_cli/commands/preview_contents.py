@@ -77,7 +77,7 @@ def _preview(spec: SweepSpec, problems: Problems, alpha: float, rows: int) -> Pr
         held_out=len(prepared.held_out),
         max_length=trial.train.max_length,
         alpha=alpha,
-        noise=trial.noise.noise,
+        noise=trial.noise.distribution,
         noise_target=trial.noise.noise_target,
         embedding_norm=prepared.embedding_norm,
         notes=(*data.notes, *prepared.notes, *_machine_notes(spec)),

@@ -5,7 +5,7 @@ All problems of all options, files and folders are found before any is reported.
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from glob import has_magic
@@ -14,7 +14,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from neftune_cli.commands.declared_metric import declared_metric_problems
 from neftune_cli.commands.options import parsers
 from neftune_cli.config import values
 from neftune_cli.config.resolve import Resolved, resolve_valid_fields
@@ -22,6 +21,7 @@ from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
 from neftune_cli.data.content import split_suffix
 from neftune_cli.data.files import FILE_SUFFIXES, is_data_file
 from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.metrics import names_function
 from neftune_cli.store import SWEEP_FILE, SweepFolder
 from neftune_cli.sweeps.inspection import Inspection
 from neftune_cli.sweeps.plan import Plan, analysis_problems, make_plan
@@ -64,7 +64,7 @@ def plan_sweep(
     if resolved is None:
         raise UsageError(*problems.found)
     spec = resolved.spec
-    problems.add(map(resolved.origin.placed, declared_metric_problems(spec)))
+    problems.add(map(resolved.origin.placed, _function_problems(spec)))
 
     def inspect_placed(spec: SweepSpec) -> Inspection:
         found = inspect(spec)
@@ -80,6 +80,14 @@ def plan_sweep(
         return PlannedSweep(make_plan(spec, folder, inspect_placed), folder)
     except UsageError as error:
         raise UsageError(*map(resolved.origin.placed, error.problems)) from None
+
+
+def _function_problems(spec: SweepSpec) -> Iterator[Problem]:
+    """Yield the problem of the primary metric `module:function` if it cannot be imported or called."""
+    if names_function(spec.analysis.metric):
+        from neftune_cli.evidence.user_metrics import user_metric_problems
+
+        yield from user_metric_problems(str(spec.analysis.metric))
 
 
 def read_spec(file: Path | None, fields: Mapping[str, Any], problems: Problems) -> SweepSpec | None:

@@ -15,7 +15,6 @@ from neftune_cli.errors import ExitCode, Problem, UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from neftune_cli.store import SweepFolder
     from neftune_cli.sweeps.progress.status import StatusReader
     from neftune_cli.sweeps.progress.views import SweepStatus, TrialView
 
@@ -36,9 +35,10 @@ def status(
     """
     from rich.console import Console
 
+    from neftune_cli.evidence.folders import sweeps_in
     from neftune_cli.sweeps.progress.status import StatusReader
 
-    readers = [StatusReader(folder) for folder in _find(paths)]
+    readers = [StatusReader(folder) for folder in sweeps_in(paths)]
     console = Console(highlight=False)
     if watch:
         _watch(readers, console, as_json=as_json)
@@ -120,13 +120,6 @@ def _command(status: "SweepStatus") -> str:
     command = shlex.join(status.command)
     is_here = status.directory in ("", str(Path.cwd()))
     return command if is_here else f"cd {shlex.quote(status.directory)} && {command}"
-
-
-def _find(paths: Sequence[Path]) -> "list[SweepFolder]":
-    from neftune_cli.evidence.folders import check_folders, sweeps_in
-
-    check_folders(paths)
-    return sweeps_in(paths)
 
 
 def _watch(readers: "Sequence[StatusReader]", console: "Console", *, as_json: bool) -> None:

@@ -5,8 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from neftune_cli.commands.declared_metric import score_declared_metric
-from neftune_cli.commands.execution import ExecutablePlan
+from neftune_cli.commands.execution import ExecutablePlan, score_declared_metric
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.formatting import listed

@@ -6,8 +6,8 @@ from functools import partial, reduce
 from itertools import product
 from typing import Any
 
-from neftune_cli.config.field_problems import arm_label, given
-from neftune_cli.config.spec import DEFAULT_ALPHAS, NOISE_DETAILS, SweepSpec, choices_of
+from neftune_cli.config.field_problems import arm_label, choices_of, given
+from neftune_cli.config.spec import DEFAULT_ALPHAS, NOISE_DETAILS, SweepSpec
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
 
 _NOISE_FLAGS = ("alphas", "noises", "snr")
@@ -233,5 +233,5 @@ def _named(arm: Arm) -> Arm:
 
 
 def _added(arms: list[Arm], more: Iterable[Arm]) -> list[Arm]:
-    """Return the arms and those of the grid that are not among them."""
+    """Return the arms, and those of `more` that are not among them."""
     return reduce(lambda whole, arm: whole if arm in whole else [*whole, arm], more, arms)

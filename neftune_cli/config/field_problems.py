@@ -3,22 +3,23 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from neftune_cli.config.experiment_file import ExperimentFile
+from neftune_cli.config.noises import DISTRIBUTIONS, SCHEDULES
 from neftune_cli.config.spec import (
     NOISE_DETAILS,
     TRAIN_FIELD_SYNONYMS,
     AnalysisSpec,
     ArmSpec,
     EvaluationSpec,
+    NoiseDetails,
     Spec,
     SweepSpec,
     TrainSpec,
-    choices_of,
 )
 from neftune_cli.errors import Location, Problem, alternatives, closest_choice, did_you_mean
 
@@ -121,6 +122,15 @@ def requirement(details: Details) -> str:
         return f"must be {details['ctx']['expected'].replace(chr(39), '')}"
     message: str = details["msg"]
     return message.removeprefix("Value error, ").replace("Input should be", "must be")
+
+
+def choices_of(field: str) -> Sequence[str]:
+    """Return the allowed values of one of NOISE_DETAILS; none for a field that is not a choice."""
+    registered = {"noise": DISTRIBUTIONS.names, "noise_schedule": SCHEDULES.names}
+    annotation = NoiseDetails.model_fields[field].annotation
+    if field in registered:
+        return registered[field]()
+    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def given(value: Any) -> str:

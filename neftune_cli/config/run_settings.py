@@ -40,7 +40,7 @@ class OnOom(StrEnum):
 
 
 class LiveTracker(StrEnum):
-    """Tracker that shows the curves of running trials."""
+    """Tracker that shows the curves of running trials: the name of its package, and of its module in `trackers/`."""
 
     TENSORBOARD = "tensorboard"
     MLFLOW = "mlflow"

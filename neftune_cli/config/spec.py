@@ -2,8 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -213,6 +212,11 @@ class NoiseDetails(Spec):
     noise_target: NoiseTarget = "all"
     """Tokens that receive noise."""
 
+    @property
+    def distribution(self) -> DistributionName:
+        """Return the noise distribution, whose field has the name of its option and of its key in files: `noise`."""
+        return self.noise
+
 
 class NoiseSpec(NoiseDetails):
     """Noise of one arm."""
@@ -223,15 +227,6 @@ class NoiseSpec(NoiseDetails):
 
 NOISE_DETAILS = tuple(NoiseDetails.model_fields)
 """Noise fields other than the size, which an arm can override."""
-
-
-def choices_of(field: str) -> Sequence[str]:
-    """Return the allowed values of one of NOISE_DETAILS; none for a field that is not a choice."""
-    registered = {"noise": DISTRIBUTIONS.names, "noise_schedule": SCHEDULES.names}
-    annotation = NoiseDetails.model_fields[field].annotation
-    if field in registered:
-        return registered[field]()
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
 
 
 def _as_text(value: Any) -> Any:
@@ -345,7 +340,13 @@ class SweepSpec(NoiseDetails, InputSpec):
         return self
 
     def noise_of(self, arm: ArmSpec) -> NoiseSpec:
-        """Return the noise of an arm, with the sweep's values for fields that the arm does not override."""
+        """Return the noise of an arm, with the sweep's values for fields that the arm does not override.
+
+        Raises:
+            ValueError: the arm still has a signal-to-noise ratio, which the plan replaces by an alpha.
+        """
+        if arm.snr is not None:
+            raise ValueError(f"the alpha of arm {arm.name!r}, which has a signal-to-noise ratio, is not known yet")
         given = {field: value for field in NOISE_DETAILS if (value := getattr(arm, field)) is not None}
         details = {field: getattr(self, field) for field in NOISE_DETAILS} | given
         return NoiseSpec(alpha=arm.alpha or 0.0, **details)

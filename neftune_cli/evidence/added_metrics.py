@@ -1,6 +1,7 @@
 """Metrics that are added to the evidence of sweeps: ratings of judges, and scores of the user's own functions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -9,11 +10,14 @@ import numpy as np
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.folders import trial_folders
-from neftune_cli.evidence.measurements import Evidence, ItemValues, Measurements
+from neftune_cli.evidence.measurements import REFERENCE_LENGTH, Evidence, ItemValues, Measurements
 from neftune_cli.formatting import counted, listed_at_most
-from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
+from neftune_cli.metrics import Metric
 from neftune_cli.records import HELD_OUT_SPLIT, Generation, MetricScores
+from neftune_cli.store import SweepFolder
 
+ItemScores = dict[str, dict[str, float]]
+"""Trial id to example id to score."""
 _MOST_NAMES = 3
 
 
@@ -52,6 +56,13 @@ def stored_responses(evidence: Evidence) -> list[TrialResponses]:
     ]
 
 
+def finished_responses(folder: SweepFolder) -> Iterator[TrialResponses]:
+    """Yield the responses of every finished trial of a sweep, except of damaged trials, which are not compared."""
+    for trial, record in folder.finished():
+        with suppress(UsageError):
+            yield TrialResponses(record.trial, record.arm, record.seed, held_out_responses(trial.generations()))
+
+
 def only_sweep(evidence: Sequence[Evidence], option: str) -> Evidence:
     """Return the evidence that an option on the responses of one sweep is about.
 
@@ -67,51 +78,31 @@ def only_sweep(evidence: Sequence[Evidence], option: str) -> Evidence:
     raise UsageError(Problem(what, "Give one results folder."))
 
 
-def with_item_metric(
-    evidence: Evidence,
-    metric: Metric,
-    responses: Sequence[TrialResponses],
-    values: Mapping[str, Mapping[str, float]],
-    source: str,
-) -> Evidence:
+def with_item_metric(evidence: Evidence, metric: Metric, values: ItemScores, source: str) -> Evidence:
     """Return the evidence with a metric of the responses. It is compared over the items that all measured trials have.
 
     Args:
         evidence: of one sweep.
         metric: the added metric.
-        responses: of every trial.
-        values: trial id to example id to value.
+        values: its value for each response.
         source: where the values come from, for the note on missing ones.
 
     """
-    measured = [one for one in responses if values.get(one.trial_id)]
-    shared = set.intersection(*(set(values[one.trial_id]) for one in measured)) if measured else set()
-    items = {one.trial_id: _item_values(one, values[one.trial_id], shared) for one in measured}
-    note = _missing(responses, values, len(shared), source, metric)
+    measured = [values[one.trial_id] for one in evidence.trials if values.get(one.trial_id)]
+    shared = set.intersection(*map(set, measured)) if measured else set()
     return replace(
         evidence,
-        trials=tuple(_with_values(trial, metric.key, items.get(trial.trial_id)) for trial in evidence.trials),
+        trials=tuple(_with_values(one, metric.key, values.get(one.trial_id, {}), shared) for one in evidence.trials),
         metrics={**evidence.metrics, metric.key: metric},
-        notes=(*(one for one in evidence.notes if not one.startswith(_no_value(source))), *note),
+        notes=(*evidence.notes, *_missing(evidence, values, len(shared), source, metric)),
     )
 
 
 def with_stored_scores(evidence: Evidence, scores: MetricScores | None) -> Evidence:
     """Return the evidence of a sweep with its own metric, from the scores that the sweep stored. No function is run."""
-    margin = Margin.parse(scores.margin) if scores else None
-    if scores is None or margin is None:
+    if scores is None or (metric := scores.metric()) is None:
         return evidence
-    metric = Metric(
-        key=scores.key,
-        name=scores.name,
-        unit=scores.unit,
-        goal=scores.goal,
-        decimals=scores.decimals,
-        margin=margin,
-        section=HELD_OUT_RESPONSES,
-        stored=False,
-    )
-    return with_item_metric(evidence, metric, stored_responses(evidence), scores.values, f"--metric {scores.key}")
+    return with_item_metric(evidence, metric, scores.values, f"--metric {scores.key}")
 
 
 def with_trial_metric(evidence: Evidence, metric: Metric, values: Mapping[str, float]) -> Evidence:
@@ -120,39 +111,29 @@ def with_trial_metric(evidence: Evidence, metric: Metric, values: Mapping[str, f
     return replace(evidence, trials=tuple(trials), metrics={**evidence.metrics, metric.key: metric})
 
 
-def _item_values(one: TrialResponses, values: Mapping[str, float], shared: set[str]) -> ItemValues:
-    rows = [response for response in one.responses if response.example in shared]
-    numbers = np.array([values[response.example] for response in rows], dtype=np.float64)
-    items, clusters = tuple(row.example for row in rows), tuple(row.cluster for row in rows)
-    return ItemValues(items, clusters, numbers, np.ones(len(rows)))
-
-
-def _with_values(trial: Measurements, key: str, values: ItemValues | None) -> Measurements:
-    if values is None or not values.items:
+def _with_values(trial: Measurements, key: str, values: Mapping[str, float], shared: Set[str]) -> Measurements:
+    """Return a trial with the values of its responses to the shared items."""
+    responses = trial.items.get(REFERENCE_LENGTH)
+    if not (responses and values and shared):
         return replace(trial, scores={**trial.scores, key: None})
-    scores = {**trial.scores, key: fmean(values.values.tolist())}
-    return replace(trial, scores=scores, items={**trial.items, key: values})
+    rows = [row for row in zip(responses.items, responses.clusters, strict=True) if row[0] in shared]
+    items, clusters = tuple(item for item, _ in rows), tuple(cluster for _, cluster in rows)
+    numbers = np.array([values[item] for item in items], dtype=np.float64)
+    scores = {**trial.scores, key: fmean(numbers.tolist()) if rows else None}
+    added = {key: ItemValues(items, clusters, numbers, np.ones(len(rows)))} if rows else {}
+    return replace(trial, scores=scores, items={**trial.items, **added})
 
 
-def _no_value(source: str) -> str:
-    return f"{source} has no value for"
-
-
-def _missing(
-    responses: Sequence[TrialResponses],
-    values: Mapping[str, Mapping[str, float]],
-    shared: int,
-    source: str,
-    metric: Metric,
-) -> tuple[str, ...]:
+def _missing(evidence: Evidence, values: ItemScores, shared: int, source: str, metric: Metric) -> tuple[str, ...]:
     """Return a sentence on the responses without a value, none if every response has one."""
-    total = sum(len(one.responses) for one in responses)
-    missing = total - sum(len(values.get(one.trial_id, ())) for one in responses)
+    responses = [one.items.get(REFERENCE_LENGTH) for one in evidence.trials]
+    total = sum(len(one.items) for one in responses if one)
+    missing = total - sum(len(values.get(one.trial_id, ())) for one in evidence.trials)
     if not missing:
         return ()
-    without = [one.name for one in responses if not values.get(one.trial_id)]
+    without = [generator_name(one.arm, one.seed) for one in evidence.trials if not values.get(one.trial_id)]
     left_out = f" Trials without any: {listed_at_most(without, _MOST_NAMES)}." if without else ""
     return (
-        f"{_no_value(source)} {missing} of {counted(total, 'response')}. {metric.name} is compared over the "
+        f"{source} has no value for {missing} of {counted(total, 'response')}. {metric.name} is compared over the "
         f"{counted(shared, 'prompt')} for which all other trials have one.{left_out}",
     )

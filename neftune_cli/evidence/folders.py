@@ -34,9 +34,11 @@ def sweeps_in(paths: Sequence[Path]) -> list[SweepFolder]:
     """Return the sweeps at and below the paths, sorted by path.
 
     Raises:
+        UsageError: a path is not a folder.
         NothingToCompareError: there is none.
 
     """
+    check_folders(paths)
     if found := find_sweeps(paths):
         return found
     raise nothing_found(paths)

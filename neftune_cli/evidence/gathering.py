@@ -13,12 +13,13 @@ from neftune_cli.evidence.trainer_state import trainer_evidence
 from neftune_cli.store import find_sweeps
 
 
-def gather(paths: Sequence[Path], *, cluster_by: str | None = None) -> list[Evidence]:
+def gather(paths: Sequence[Path], *, cluster_by: str | None = None, scored_again: str | None = None) -> list[Evidence]:
     """Return the evidence at and below the paths: sweeps first, then runs of other tools.
 
     Args:
         paths: folders.
         cluster_by: field of the metadata of inspect's samples. Samples with the same value form a cluster.
+        scored_again: key of a sweep's own metric whose stored scores are not read, because its function is called.
 
     Raises:
         UsageError: a path is not a folder, a file in it is invalid, or `cluster_by` is not a field of inspect's logs.
@@ -27,7 +28,8 @@ def gather(paths: Sequence[Path], *, cluster_by: str | None = None) -> list[Evid
     """
     check_folders(paths)
     of_inspect = inspect_evidence(*paths, cluster_by=cluster_by)
-    evidence = [*sweep_evidence(find_sweeps(paths)), *trainer_evidence(*paths), *lm_eval_evidence(*paths), *of_inspect]
+    of_sweeps = sweep_evidence(find_sweeps(paths), scored_again=scored_again)
+    evidence = [*of_sweeps, *trainer_evidence(*paths), *lm_eval_evidence(*paths), *of_inspect]
     if not evidence:
         raise nothing_found(paths, ", and no run of a trainer, of lm-evaluation-harness or of Inspect AI")
     if cluster_by is not None and not of_inspect:

@@ -13,6 +13,7 @@ import numpy as np
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 from neftune_cli.evidence.added_metrics import (
+    ItemScores,
     TrialResponses,
     only_sweep,
     stored_responses,
@@ -41,9 +42,6 @@ _MOST_PROBLEMS = 10
 _SLOPE_PENALTY = 0.01
 """Weight of the squared slope of a win rate at equal length, so that lengths that separate wins give a finite slope."""
 _FIX = "Use AlpacaEval's annotations.json, or a CSV file with the columns id, arm, seed, score."
-
-ItemScores = dict[str, dict[str, float]]
-"""Trial id to example id to score."""
 
 
 @dataclass
@@ -97,7 +95,7 @@ def with_judgments(evidence: Sequence[Evidence], path: Path) -> list[Evidence]:
     if not ratings.scores:
         raise UsageError(Problem(f"--judge-results {path} has no rating.", _FIX))
     metric = JUDGE_WIN_RATE if is_json else JUDGE_SCORE
-    judged = with_item_metric(sweep, metric, responses, ratings.scores, str(path))
+    judged = with_item_metric(sweep, metric, ratings.scores, str(path))
     if is_json:
         judged = with_trial_metric(judged, LENGTH_CONTROLLED, _length_controlled(judged, ratings.lengths))
     return [judged if one is sweep else one for one in evidence]

@@ -20,6 +20,8 @@ from neftune_cli.metrics import Margin, Metric
 from neftune_cli.records import Attestation, CurvePoint
 
 Floats = NDArray[np.float64]
+REFERENCE_LENGTH = "reference_chars"
+"""Key of the length of each reference, in characters. It is no metric, and every trial with responses has it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Measurements:
     scores: Mapping[str, float | None]
     """Metric key to the trial's value; None if the metric is undefined for the data."""
     items: Mapping[str, ItemValues]
-    """Metric key to values per item, for per-item metrics; also `reference_chars`, the length of references."""
+    """Metric key to values per item, for per-item metrics and REFERENCE_LENGTH."""
     held_out_by_epoch: Mapping[int, ItemValues]
     """Epoch to held-out losses, in nats per completion token."""
     curve: tuple[CurvePoint, ...] = ()
@@ -202,28 +204,29 @@ class Evidence:
     """Declared analysis; None if there is none, and for trials of several sweeps."""
     dropped_plans: tuple[str, ...] = ()
     """Names of the sweeps whose declared analysis is left out, because trials of several sweeps have none."""
-    manifest: str = ""
-    """Text of `manifest.json`, concatenated if there are several; empty if there is none."""
+    manifests: tuple[str, ...] = ()
+    """Text of the `manifest.json` in each folder that has one; empty for runs of other tools."""
 
     @property
     def origin(self) -> TrialOrigin:
         """Return the folders of the trials, with the cost that the manifest has."""
-        seconds, workers = _measured_cost(self.manifest, {one.trial_id for one in self.trials if not one.is_base})
+        seconds, workers = _measured_cost(self.manifests, {one.trial_id for one in self.trials if not one.is_base})
         return TrialOrigin(self.folders, bool(self.specs), seconds, workers)
 
     @property
     def manifest_digest(self) -> str | None:
-        """Return the SHA-256 of the manifest in hex, None if there is none."""
-        return sha256(self.manifest.encode()).hexdigest() if self.manifest else None
+        """Return the SHA-256 of the manifests, one after another, in hex; None if there is none."""
+        return sha256("".join(self.manifests).encode()).hexdigest() if self.manifests else None
 
 
-def _measured_cost(manifest: str, trials: Set[str]) -> tuple[float | None, int]:
-    """Return the mean seconds of these trials and the number of workers; None and 1 if the manifest lacks them."""
+def _measured_cost(manifests: Sequence[str], trials: Set[str]) -> tuple[float | None, int]:
+    """Return the mean seconds of these trials and the number of workers; None and 1 if there is no single manifest."""
     try:
+        (manifest,) = manifests
         content = json.loads(manifest)
         timed = [cost["seconds"] for trial, cost in content["trials"].items() if trial in trials]
         return (float(np.mean(timed)) if timed else None), max(1, int(content["workers"]["number"]))
-    except (ValueError, KeyError, TypeError, AttributeError):  # none, several, or a damaged one
+    except (ValueError, KeyError, TypeError, AttributeError):  # none, several, or one without these numbers
         return None, 1
 
 

@@ -15,6 +15,7 @@ from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
 from neftune_cli.evidence.lm_eval import with_task_scores
 from neftune_cli.evidence.measurements import (
+    REFERENCE_LENGTH,
     AnalysisPlan,
     Evidence,
     ItemValues,
@@ -65,11 +66,15 @@ class _SweepTrial:
     trial: Measurements
 
 
-def sweep_evidence(folders: Sequence[SweepFolder]) -> list[Evidence]:
+def sweep_evidence(folders: Sequence[SweepFolder], *, scored_again: str | None = None) -> list[Evidence]:
     """Return the finished trials of these sweeps, grouped by setting, in the order of the folders.
 
     Arms may differ in the recipe if their sweep declares the override. Any other difference starts a separate group. A
     sweep without a finished trial gives evidence without trials, which lists its unfinished trials.
+
+    Args:
+        folders: the sweeps.
+        scored_again: key of a sweep's own metric whose stored scores are not read, because its function is called.
 
     Raises:
         UsageError: a record is invalid, or two folders have different results of the same trial.
@@ -83,7 +88,7 @@ def sweep_evidence(folders: Sequence[SweepFolder]) -> list[Evidence]:
         is_single = _is_single_run(folder)
         for trial in trials if folder not in empty else ():
             groups.setdefault((trial.setting_identity, is_single), []).append(trial)
-    combined = [_combined(trials, unfinished) for trials in groups.values()]
+    combined = [_combined(trials, unfinished, scored_again) for trials in groups.values()]
     return [*with_differences(combined), *(_evidence_without_trials(folder, unfinished[folder]) for folder in empty)]
 
 
@@ -108,7 +113,7 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
         try:
             trial = replace(read_trial(trial_folder, record), details=_details(record, overrides or {}))
         except UsageError as error:
-            unfinished.append(f"{trial_folder.label}: {error}")
+            unfinished.append(f"{trial_folder.folder_label}: {error}")
         else:
             trials.append(_SweepTrial(folder, _setting(spec, shared), canonical_json(shared), arm, trial))
     return trials, [*unfinished, *_not_started(folder, spec)]
@@ -116,7 +121,7 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
 
 def _not_started(folder: SweepFolder, spec: SweepSpec | None) -> Iterator[str]:
     """Yield a sentence for each declared trial that has no folder yet."""
-    started = {trial_folder.label for trial_folder in folder.trials()}
+    started = {trial_folder.folder_label for trial_folder in folder.trials()}
     if spec is None or spec.analysis.looks:  # decided arms get no further seeds
         return iter(())
     declared = [folder_label(arm.name, seed) for arm in spec.arms for seed in spec.seeds]
@@ -169,13 +174,14 @@ def _setting(spec: SweepSpec | None, shared: Mapping[str, Any]) -> Setting:
     return Setting(model=model, data=data, recipe=shared["train"], shared={**shared, **named})
 
 
-def _combined(found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Sequence[str]]) -> Evidence:
+def _combined(
+    found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Sequence[str]], scored_again: str | None
+) -> Evidence:
     """Return the evidence of one setting: each trial once, with the same name for equal arms of several sweeps."""
     sweeps = [folder for folder in unfinished if any(one.folder is folder for one in found)]
     names = _arm_names(found)
     trials = [replace(one, arm=names[identity]) for one, identity in _unique_trials(found)]
     order = list(names.values())
-    manifests = [text for folder in sweeps if (text := folder.written_manifest())]
     plan = _plan(sweeps[0], names) if len(sweeps) == 1 else None
     combined = Evidence(
         name=" + ".join(folder.name for folder in sweeps),
@@ -183,15 +189,16 @@ def _combined(found: Sequence[_SweepTrial], unfinished: Mapping[SweepFolder, Seq
         trials=tuple(sorted(trials, key=lambda one: (not one.is_base, order.index(one.arm), one.seed or 0))),
         metrics=METRICS,
         folders=tuple(str(folder.path) for folder in sweeps),
-        specs=tuple(folder.written_spec() for folder in sweeps),
+        specs=tuple(folder.spec_text() for folder in sweeps),
         notes=(*_override_notes(sweeps, order), *_added_seeds(sweeps)),
         unfinished=tuple(line for folder in sweeps for line in unfinished[folder]),
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
-        manifest="".join(manifests),
+        manifests=tuple(text for folder in sweeps if (text := folder.manifest_text())),
     )
     combined = with_task_scores(combined)
-    return with_stored_scores(combined, sweeps[0].metric_scores()) if plan and names_function(plan.metric) else combined
+    own = plan.metric if plan and names_function(plan.metric) else None
+    return with_stored_scores(combined, sweeps[0].metric_scores()) if own and own != scored_again else combined
 
 
 def _unique_trials(found: Sequence[_SweepTrial]) -> Iterator[tuple[Measurements, str]]:
@@ -356,7 +363,7 @@ def _response_items(generations: Sequence[Generation]) -> Iterator[tuple[str, It
 
 
 def _scores_by_item(responses: Sequence[Generation]) -> dict[str, list[float]]:
-    """Return per-item metric to the score of each response; also `reference_chars`, the length of each reference.
+    """Return per-item metric to the score of each response; also REFERENCE_LENGTH, the length of each reference.
 
     Metrics without a score for every response are left out: the trial ran before they were registered.
     """
@@ -369,4 +376,4 @@ def _scores_by_item(responses: Sequence[Generation]) -> dict[str, list[float]]:
         for metric in response_metrics()
         if metric.per_item and (not metric.stored or all(hasattr(response, metric.key) for response in responses))
     }
-    return {**scores, "reference_chars": [len(response.reference) for response in responses]}
+    return {**scores, REFERENCE_LENGTH: [len(response.reference) for response in responses]}

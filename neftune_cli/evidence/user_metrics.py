@@ -4,18 +4,26 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from neftune_cli.config.registry import imported
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
-from neftune_cli.evidence.added_metrics import TrialResponses, only_sweep, stored_responses, with_item_metric
+from neftune_cli.evidence.added_metrics import (
+    ItemScores,
+    TrialResponses,
+    finished_responses,
+    only_sweep,
+    stored_responses,
+    with_item_metric,
+)
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.formatting import capitalized
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 from neftune_cli.records import Generation, MetricScores
+from neftune_cli.store import SweepFolder
 
 _MARGIN = Margin(0.02, relative=True)
 _GOALS = ("higher", "lower")
@@ -36,32 +44,23 @@ def user_metric_problems(reference: str) -> Iterator[Problem]:
     try:
         _user_metric(reference)
     except UsageError as error:
-        for one in error.problems:
-            yield Problem(one.what.removeprefix("--metric "), one.fix, ("analysis", "metric"))
+        yield from (replace(one, field=("analysis", "metric")) for one in error.problems)
 
 
-def metric_scores(evidence: Sequence[Evidence], reference: str) -> MetricScores:
+def metric_scores(folder: SweepFolder, reference: str) -> MetricScores:
     """Return the scores of the stored responses of a sweep by a function of the user.
 
     Args:
-        evidence: of one sweep: several if its trials differ in more than their arm and seed.
+        folder: the sweep.
         reference: `module:function`. The module is searched in the current folder as well.
 
     Raises:
         UsageError: the function cannot be imported or called, or does not return a number.
 
     """
-    user_metric = _user_metric(reference)
-    responses = [one for some in evidence if some.trials for one in stored_responses(some)]
-    return MetricScores(
-        key=reference,
-        name=user_metric.metric.name,
-        unit=user_metric.metric.unit,
-        goal=user_metric.metric.goal,
-        decimals=user_metric.metric.decimals,
-        margin=user_metric.metric.margin.written(),
-        values=_values(user_metric, reference, responses),
-    )
+    with _option_named():
+        user_metric = _user_metric(reference)
+        return MetricScores.of(user_metric.metric, _values(user_metric, finished_responses(folder)))
 
 
 def with_user_metric(evidence: Sequence[Evidence], reference: str) -> list[Evidence]:
@@ -76,11 +75,20 @@ def with_user_metric(evidence: Sequence[Evidence], reference: str) -> list[Evide
 
     """
     sweep = only_sweep(evidence, f"--metric {reference}")
-    user_metric = _user_metric(reference)
-    responses = stored_responses(sweep)
-    values = _values(user_metric, reference, responses)
-    scored = with_item_metric(sweep, user_metric.metric, responses, values, f"--metric {reference}")
+    with _option_named():
+        user_metric = _user_metric(reference)
+        values = _values(user_metric, stored_responses(sweep))
+    scored = with_item_metric(sweep, user_metric.metric, values, f"--metric {reference}")
     return [scored if one is sweep else one for one in evidence]
+
+
+@contextmanager
+def _option_named() -> Iterator[None]:
+    """Name the option in the problems of a function, which begin with the reference."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(*(replace(one, what=f"--metric {one.what}") for one in error.problems)) from error.__cause__
 
 
 def _user_metric(reference: str) -> _UserMetric:
@@ -89,7 +97,7 @@ def _user_metric(reference: str) -> _UserMetric:
         function = found.scoring_function()
         metric = replace(found, key=reference, stored=False)
         if not (found.per_item and callable(function)):
-            what = f"--metric {reference}: this metric has no scoring function of one response."
+            what = f"{reference}: this metric has no scoring function of one response."
             raise UsageError(Problem(what, "Declare it with per_item=True and a function as score."))
     else:
         function, metric = found, _metric(reference, found)
@@ -99,11 +107,11 @@ def _user_metric(reference: str) -> _UserMetric:
 def _metric(reference: str, function: Any) -> Metric:
     """Return the declaration of a function, whose attribute `goal` may be `lower`."""
     if not callable(function):
-        what = f"--metric {reference}: this is a {type(function).__name__}, not a function."
+        what = f"{reference}: this is a {type(function).__name__}, not a function."
         raise UsageError(Problem(what, _SIGNATURE_FIX))
     goal = getattr(function, "goal", "higher")
     if goal not in _GOALS:
-        what = f"--metric {reference}: the attribute goal is {goal!r}."
+        what = f"{reference}: the attribute goal is {goal!r}."
         raise UsageError(Problem(what, f"Use {alternatives(map(repr, _GOALS))}."))
     name = reference.partition(":")[2].replace("_", " ")
     return Metric(
@@ -126,7 +134,7 @@ def _imported(reference: str) -> Any:
     except AttributeError:
         if module in sys.modules and not hasattr(sys.modules[module], name):
             fix = did_you_mean(name, [one for one in vars(sys.modules[module]) if not one.startswith("_")])
-            what = f"--metric {reference}: the module {module} has no function {name!r}."
+            what = f"{reference}: the module {module} has no function {name!r}."
             raise UsageError(Problem(what, fix or "Use module:function with a function of this module.")) from None
         raise _import_problem(reference, module, sys.exc_info()[1]) from None
     except (Exception, SystemExit) as error:  # a script may end the process
@@ -136,9 +144,9 @@ def _imported(reference: str) -> Any:
 def _import_problem(reference: str, module: str, error: BaseException | None) -> UsageError:
     is_missing = isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0])
     if is_missing:
-        what = f"--metric {reference}: there is no module {module!r}."
+        what = f"{reference}: there is no module {module!r}."
         return UsageError(Problem(what, f"Put {module.replace('.', '/')}.py into the current folder, or install it."))
-    what = f"--metric {reference}: the module {module!r} cannot be imported: {type(error).__name__}: {error}."
+    what = f"{reference}: the module {module!r} cannot be imported: {type(error).__name__}: {error}."
     return UsageError(Problem(what, "Correct the module."))
 
 
@@ -152,7 +160,7 @@ def _call(reference: str, function: Callable[..., Any]) -> Callable[[Generation]
         return lambda one: function(one.prompt, one.reference, one.response)
     if _accepts(signature, 2):
         return lambda one: function(one.response, one.reference)
-    what = f"--metric {reference}: the function has the parameters {signature}."
+    what = f"{reference}: the function has the parameters {signature}."
     raise UsageError(Problem(what, _SIGNATURE_FIX))
 
 
@@ -169,17 +177,17 @@ def _accepts(signature: inspect.Signature, count: int) -> bool:
     return True
 
 
-def _values(user_metric: _UserMetric, reference: str, trials: Sequence[TrialResponses]) -> dict[str, dict[str, float]]:
-    """Return trial id to example id to score."""
+def _values(user_metric: _UserMetric, trials: Iterable[TrialResponses]) -> ItemScores:
+    """Return the score of each response."""
     with _current_folder_on_path():  # a function may import at its first call
         return {
-            trial.trial_id: {one.example: _number(user_metric, reference, trial, one) for one in trial.responses}
+            trial.trial_id: {one.example: _number(user_metric, trial, one) for one in trial.responses}
             for trial in trials
         }
 
 
-def _number(user_metric: _UserMetric, reference: str, trial: TrialResponses, response: Generation) -> float:
-    where = f"--metric {reference}, {trial.name}, example {response.example}"
+def _number(user_metric: _UserMetric, trial: TrialResponses, response: Generation) -> float:
+    where = f"{user_metric.metric.key}, {trial.name}, example {response.example}"
     try:
         value = user_metric.score(response)
     except Exception as error:

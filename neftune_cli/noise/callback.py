@@ -96,7 +96,7 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         return cls(
             spec.alpha,
             seed=seed,
-            noise=spec.noise,
+            noise=spec.distribution,
             noise_scale=spec.noise_scale,
             schedule=spec.noise_schedule,
             target=spec.noise_target,

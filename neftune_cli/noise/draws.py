@@ -46,7 +46,7 @@ class NoiseStream:
 
     def __init__(self, noise: str = "uniform", seed: int = 0, rank: int = 0) -> None:
         _draw_function(DISTRIBUTIONS[noise])  # raises UsageError here and not at the first draw
-        self.noise = noise
+        self.distribution = noise
         self.seed = seed
         self.draws = 0
         self._first_seed = int.from_bytes(hashlib.sha256(f"{seed} {rank}".encode()).digest()[:4])
@@ -59,7 +59,7 @@ class NoiseStream:
             self._generator = torch.Generator(source)
         self._generator.manual_seed((self._first_seed + self.draws * _STRIDE) % _SEEDS)
         self.draws += 1
-        return unit_noise(self.noise, shape, self._generator).to(device)
+        return unit_noise(self.distribution, shape, self._generator).to(device)
 
     def draw_for(
         self,

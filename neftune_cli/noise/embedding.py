@@ -90,7 +90,7 @@ class NEFTuneEmbedding(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the text that `print(model)` shows after the class name."""
-        return f"alpha={self.alpha:g}, noise={self._stream.noise}, seed={self._stream.seed}"
+        return f"alpha={self.alpha:g}, noise={self._stream.distribution}, seed={self._stream.seed}"
 
 
 def _remove_wrapper_prefix(_: nn.Module, state: dict[str, Any], prefix: str, __: Mapping[str, Any]) -> None:

@@ -27,10 +27,11 @@ def token_noise_scale(
 ) -> Tensor:
     """Return the half-width of the noise at each token, `alpha / sqrt(L * dim)`: (batch, length), float32.
 
-    The noise of a token is its half-width times a random vector of `dim` independent coordinates with mean 0 and
-    variance 1/3. Uniform noise therefore lies between minus and plus the half-width in each coordinate. The standard
-    deviation of a coordinate is the half-width divided by sqrt(3), and the expected L2 norm of the vector is about
-    `alpha / sqrt(3 * L)` (`token_noise_norm`). Neither is returned here.
+    This half-width is the scale of the noise in the paper's formula. The noise of a token is its half-width times a
+    random vector of `dim` independent coordinates with mean 0 and variance 1/3. Uniform noise therefore lies between
+    minus and plus the half-width in each coordinate. The standard deviation of a coordinate is the half-width divided
+    by sqrt(3), and the expected L2 norm of the vector is about `alpha / sqrt(3 * L)` (`token_noise_norm`). Neither is
+    returned here.
 
     With the noise scale `paper`, L is the number of real tokens of the token's example, and padding has half-width 0.
     The same example gets the same half-width in every layout:

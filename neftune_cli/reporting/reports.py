@@ -14,7 +14,6 @@ from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.judgments import JUDGE_SCORE, JUDGE_WIN_RATE
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.records import Generation
-from neftune_cli.reporting.checklist.files import joined_specs
 from neftune_cli.reporting.footnotes import footnotes
 from neftune_cli.store import SWEEP_FILE, SweepFolder
 
@@ -76,8 +75,8 @@ def _content(compared: ComparedEvidence, plots: Mapping[str, "Plot"]) -> "PageCo
         plots=plots,
         responses=responses_by_prompt(_responses(evidence, seed)),
         responses_seed=seed,
-        spec=joined_specs(evidence.specs),
-        manifest=evidence.manifest,
+        specs=evidence.specs,
+        manifests=evidence.manifests,
         command="\n".join(reproduction_commands(evidence, compared.options)),
     )
 

@@ -5,7 +5,14 @@ Records, states, tables and checkpoints are written atomically. Logs and metrics
 
 from neftune_cli.store.checkpoints import KEPT_CHECKPOINTS, Checkpoint
 from neftune_cli.store.files import check_writable, write_atomically, write_files
-from neftune_cli.store.sweeps import MANIFEST_FILE, SWEEP_FILE, SweepFolder, find_sweeps, folder_label, is_sweep
+from neftune_cli.store.sweeps import (
+    ACTUAL_COST,
+    SWEEP_FILE,
+    SweepFolder,
+    find_sweeps,
+    folder_label,
+    is_sweep,
+)
 from neftune_cli.store.trials import (
     RECORD_FILE,
     TASK_DOCUMENTS_FILE,
@@ -15,8 +22,8 @@ from neftune_cli.store.trials import (
 )
 
 __all__ = [
+    "ACTUAL_COST",
     "KEPT_CHECKPOINTS",
-    "MANIFEST_FILE",
     "RECORD_FILE",
     "SWEEP_FILE",
     "TASK_DOCUMENTS_FILE",

@@ -16,9 +16,9 @@ from pathlib import Path
 from neftune_cli.store.checkpoints import CHECKPOINTS_FOLDER
 from neftune_cli.store.temporary_files import create_temporary_file, is_locked, lock_new_file
 from neftune_cli.store.trials import (
+    FINAL_FILES,
     METRICS_FILE,
     RECORD_FILE,
-    RESULT_FILES,
     SPEC_FILE,
     STATE_FILE,
     LeasedTrial,
@@ -129,7 +129,7 @@ class ChangedFiles:
             yield from _folder_pieces(self._folder.model_path, self._folder.model_path.name)
         yield from self._replaced(SPEC_FILE)
         yield from self._grown(self._folder.log_path.name)
-        results = (name for name in RESULT_FILES if (self._folder.path / name).exists())
+        results = (name for name in FINAL_FILES if (self._folder.path / name).exists())
         for name in (METRICS_FILE, *results, RECORD_FILE, STATE_FILE):
             yield from _file_pieces(self._folder.path / name, name)
 

@@ -116,7 +116,7 @@ def append_line(path: Path, line: str) -> None:
     """Append one line, in a single write.
 
     Raises:
-        OSError: the line, or a part of it, can't be written, for example because the disk is full.
+        OSError: the line, or a part of it, cannot be written, for example because the disk is full.
     """
     content = f"{line}\n".encode()
     with path.open("ab", buffering=0) as file:
@@ -128,7 +128,7 @@ def append_at(path: Path, offset: int, content: bytes) -> None:
     """Write the end of a file from an offset, which is its size unless an earlier write was cut.
 
     Raises:
-        OSError: the content can't be written, for example because the disk is full.
+        OSError: the content cannot be written, for example because the disk is full.
     """
     with path.open("r+b", buffering=0) as file:
         file.truncate(offset)

@@ -139,7 +139,7 @@ def holder(folder: Path, monitor: HeartbeatMonitor) -> Lease | None:
 def is_alive(path: Path, monitor: HeartbeatMonitor) -> bool:
     """Return whether the holder of a lease is alive.
 
-    A lease with invalid content has no holder. If a lease can't be opened, for example because of missing permissions
+    A lease with invalid content has no holder. If a lease cannot be opened, for example because of missing permissions
     or a network failure, its holder counts as alive.
     """
     try:
@@ -153,7 +153,7 @@ def is_alive(path: Path, monitor: HeartbeatMonitor) -> bool:
 
 
 def remove_old_leases(folder: Path) -> None:
-    """Remove leases of older versions from the folder of a trial. Files that can't be removed stay."""
+    """Remove leases of older versions from the folder of a trial. Files that cannot be removed stay."""
     for path in folder.glob(OLD_LEASES):
         with suppress(OSError):
             path.unlink()

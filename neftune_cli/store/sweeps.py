@@ -10,7 +10,7 @@ from typing import Any
 
 from neftune_cli.config.resolve import dump_spec, load_spec, written_version
 from neftune_cli.config.spec import BASE_ARM, SweepSpec
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, UsageError, first_line
 from neftune_cli.records import (
     EVAL_METRICS,
     LOSS_METRICS,
@@ -34,6 +34,8 @@ from neftune_cli.store.temporary_files import is_temporary, remove_abandoned_fil
 from neftune_cli.store.trials import TrialFolder
 
 SWEEP_FILE, MANIFEST_FILE, METRIC_SCORES_FILE = "sweep.yaml", "manifest.json", "metric_scores.json"
+ACTUAL_COST = "truth"
+"""Key of the manifest for the measured cost, beside `estimate`. The name stays, because earlier manifests have it."""
 JOBS_FOLDER, _JOB_LIST = "jobs", "jobs.json"
 
 
@@ -68,9 +70,8 @@ class SweepFolder:
             check_version(path, written_version(text))
             return load_spec(text)
         except (ValueError, OSError) as error:
-            first_line = str(error).splitlines()[0]
             fix = "Restore the file, or give another folder with --output."
-            raise UsageError(Problem(f"{path} is not valid ({first_line}).", fix)) from None
+            raise UsageError(Problem(f"{path} is not valid ({first_line(error)}).", fix)) from None
 
     def open(self, spec: SweepSpec) -> None:
         """Create the folder, and write `sweep.yaml` if it is missing or differs.
@@ -96,26 +97,43 @@ class SweepFolder:
         return any(path.name != "trials" or not path.is_dir() or any(path.iterdir()) for path in content)
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest, empty if there is none."""
-        return read_json(self.path / MANIFEST_FILE) or {}
+        """Return the manifest, empty if there is none.
+
+        Raises:
+            UsageError: the file is damaged, or a newer version of neftune wrote it.
+        """
+        path = self.path / MANIFEST_FILE
+        if (manifest := read_json(path)) is None and path.exists():
+            raise _damaged_manifest(path)
+        return manifest or {}
 
     def looks(self) -> list[int]:
-        """Return the numbers of seeds with which the sweep was compared at the end of a run."""
-        return list(self.manifest().get("looks") or ())
+        """Return the numbers of seeds with which the sweep was compared at the end of a run.
+
+        Raises:
+            UsageError: the manifest is damaged, or a newer version of neftune wrote it.
+        """
+        looks = self.manifest().get("looks", [])
+        if not (isinstance(looks, list) and all(isinstance(seeds, int) for seeds in looks)):
+            raise _damaged_manifest(self.path / MANIFEST_FILE)
+        return looks
 
     def add_look(self, seeds: int) -> None:
         """Note in the manifest that the sweep was compared with this number of seeds."""
         if seeds not in (looks := self.looks()):
             self.write_manifest({**self.manifest(), "looks": [*looks, seeds]})
 
-    def written_spec(self) -> str:
+    def spec_text(self) -> str:
         """Return the text of `sweep.yaml`."""
         return (self.path / SWEEP_FILE).read_text(encoding="utf-8")
 
-    def written_manifest(self) -> str | None:
-        """Return the text of `manifest.json`, None if there is none."""
-        path = self.path / MANIFEST_FILE
-        return path.read_text(encoding="utf-8") if path.exists() else None
+    def manifest_text(self) -> str | None:
+        """Return the text of `manifest.json`, None if there is none.
+
+        Raises:
+            UsageError: the file is damaged, or a newer version of neftune wrote it.
+        """
+        return (self.path / MANIFEST_FILE).read_text(encoding="utf-8") if self.manifest() else None
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Write `manifest.json`."""
@@ -148,7 +166,7 @@ class SweepFolder:
             if record := folder.record():
                 finished.append((folder, record))
             elif folder.has_started():
-                unfinished.append(f"{folder.label} {folder.why_without_record()}")
+                unfinished.append(f"{folder.folder_label} {folder.why_without_record()}")
         return sorted(finished, key=lambda one: order(one[1])), unfinished
 
     def write_tables(self) -> None:
@@ -240,7 +258,7 @@ _SUBSET = "eval_examples"
 
 
 def folder_label(arm: str, seed: int | None) -> str:
-    """Return the part of the name of a trial folder before the id."""
+    """Return the name of a trial folder without the id, for example `alpha=5,seed=0`."""
     return _slug(arm) if seed is None else f"{_slug(arm)},seed={seed}"
 
 
@@ -253,6 +271,12 @@ def find_sweeps(paths: Sequence[Path]) -> list[SweepFolder]:
 def is_sweep(folder: Path) -> bool:
     """Return whether a folder holds a sweep. Other programs use the same file name, but have no `trials` folder."""
     return (folder / SWEEP_FILE).is_file() and (folder / "trials").is_dir()
+
+
+def _damaged_manifest(path: Path) -> UsageError:
+    """Return the error for a damaged manifest. Read as empty, it would hide the planned looks that were taken."""
+    fix = "Restore it from a backup. If seeds were never added to the sweep, it can be removed instead."
+    return UsageError(Problem(f"{path} is damaged.", fix))
 
 
 def _row(record: TrialRecord, table: str) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def temporary_file(path: Path) -> Iterator[tuple[Path, int]]:
 
 
 def remove_abandoned_files(folder: Path) -> None:
-    """Remove the temporary files of dead processes from a folder. Files that can't be removed stay."""
+    """Remove the temporary files of dead processes from a folder. Files that cannot be removed stay."""
     for path in folder.glob(".*.tmp"):
         with suppress(OSError):
             if path.is_dir():
@@ -111,7 +111,7 @@ def is_path_of(path: Path, file: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process of this machine holds the lock of a file. True if that can't be determined."""
+    """Return whether a process of this machine holds the lock of a file. True if that cannot be determined."""
     require_posix()
     with _try_lock(path, fcntl.LOCK_SH) as is_free:
         return not is_free

@@ -55,8 +55,8 @@ RECORD_FILE, STATE_FILE, METRICS_FILE, SPEC_FILE = "record.json", "state.json", 
 EXAMPLES_FILE, GENERATIONS_FILE = "examples.parquet", "generations.jsonl"
 TASK_SCORES_FILE, TASK_DOCUMENTS_FILE = "lm_eval.json", "lm_eval_samples.jsonl"
 """Files of lm-evaluation-harness, which a trial has if its sweep names tasks."""
-RESULT_FILES = (GENERATIONS_FILE, EXAMPLES_FILE, TASK_SCORES_FILE, TASK_DOCUMENTS_FILE)
-"""Files that are written at the end of a trial, before its record."""
+FINAL_FILES = (GENERATIONS_FILE, EXAMPLES_FILE, TASK_SCORES_FILE, TASK_DOCUMENTS_FILE)
+"""Files that are written at the end of a trial, before its record. `metrics.jsonl` grows during the trial."""
 
 
 class TrialFolder:
@@ -67,8 +67,8 @@ class TrialFolder:
         self._monitor = monitor or HeartbeatMonitor()
 
     @property
-    def label(self) -> str:
-        """Return arm and seed from the name of the folder."""
+    def folder_label(self) -> str:
+        """Return the name of the folder without the id, for example `alpha=5,seed=0`."""
         return self.path.name.rpartition("-")[0]
 
     @property
@@ -154,7 +154,7 @@ class TrialFolder:
         if (self.path / RECORD_FILE).exists():
             values = read_json(self.path / RECORD_FILE)
             name = self._first_changed_file(TrialRecord.model_validate(values)) if values else RECORD_FILE
-            return f"can't be used: its {name} is damaged; the sweep command trains it again"
+            return f"cannot be used: its {name} is damaged; the sweep command trains it again"
         status = self.status()
         if status is not None and status.state is TrialState.FAILED:
             return f"failed: {status.reason}"
@@ -243,7 +243,7 @@ class LeasedTrial:
     def remove_earlier_results(self) -> None:
         """Remove the results of earlier attempts other than checkpoints, and leftovers of dead processes."""
         self._held.check()
-        for name in (RECORD_FILE, *RESULT_FILES):
+        for name in (RECORD_FILE, *FINAL_FILES):
             (self._path / name).unlink(missing_ok=True)
         self._remove_temporaries()
         sys.audit("neftune.leftovers-cleared", str(self._path))
@@ -323,8 +323,8 @@ class LeasedTrial:
             self._write(name, content)
         sync_file(self._path / METRICS_FILE)
         sys.audit("neftune.results-written", str(self._path))
-        result_files = (METRICS_FILE, GENERATIONS_FILE, EXAMPLES_FILE, *task_files)
-        complete = record.model_copy(update={"files": {name: _size(self._path / name) for name in result_files}})
+        names = (METRICS_FILE, GENERATIONS_FILE, EXAMPLES_FILE, *task_files)
+        complete = record.model_copy(update={"files": {name: _size(self._path / name) for name in names}})
         self._create_record(pretty_json(complete.model_dump(mode="json")))
         self.end(TrialState.DONE)
 

@@ -191,7 +191,8 @@ def with_alphas(
         if arm.snr is None:
             arms.append(arm)
             continue
-        prepared = prepared_data_of(spec.trial(arm, spec.seeds[0], evaluation))
+        without_noise = arm.model_copy(update={"alpha": 0.0, "snr": None})  # the data do not depend on the noise
+        prepared = prepared_data_of(spec.trial(without_noise, spec.seeds[0], evaluation))
         arms.append(_with_alpha(arm, _alpha(arm.snr, prepared)))
         notes.append(_alpha_note(arm, arms[-1], prepared))
     return _revalidated(spec, arms), tuple(notes)
@@ -202,7 +203,7 @@ def _check_ratio(spec: SweepSpec, arm: ArmSpec) -> None:
         return
     if arm.alpha is not None:
         raise UsageError(Problem(f"Arm {arm.name!r} has both alpha and snr.", "Use one of them."))
-    if spec.noise_of(arm).noise_scale == "hf":
+    if (arm.noise_scale or spec.noise_scale) == "hf":
         what = f"Arm {arm.name!r}: with the noise scale hf the noise depends on padding, so there is no single ratio."
         raise UsageError(Problem(what, "Use an alpha, or --noise-scale paper."))
 

@@ -11,7 +11,7 @@ from typing import Any
 from neftune_cli.config.process import typed_command
 from neftune_cli.formatting import utc_now
 from neftune_cli.records import TrialState
-from neftune_cli.store import SweepFolder
+from neftune_cli.store import ACTUAL_COST, SweepFolder
 from neftune_cli.sweeps.estimate import CostEstimate
 from neftune_cli.sweeps.plan import Plan, steps_of
 from neftune_cli.training.trial import Trial
@@ -66,7 +66,7 @@ def new_manifest(
             for trial in plan.trials
         ],
         "estimate": before.get("estimate"),
-        "truth": before.get("truth"),
+        ACTUAL_COST: before.get(ACTUAL_COST),
         "trials": before.get("trials", {}),
         "looks": before.get("looks", []),
     }
@@ -85,13 +85,18 @@ def unestimated(manifest: dict[str, Any], trials: Sequence[Trial]) -> list[Trial
     return [trial for trial in trials if trial.id not in known]
 
 
-def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: CostEstimate, *, ended: bool) -> dict[str, Any]:
+def seconds_until_now(manifest: dict[str, Any]) -> float:
+    """Return the run time in seconds of all commands of the sweep until now."""
+    return float((manifest.get(ACTUAL_COST) or {}).get("seconds", 0.0))
+
+
+def with_times(manifest: dict[str, Any], folder: SweepFolder, actual: CostEstimate, *, ended: bool) -> dict[str, Any]:
     """Return the manifest with time, peak memory, attempts and numbers of parameters of each finished trial.
 
     Args:
         manifest: the current manifest.
         folder: the sweep.
-        truth: measured cost of the plan until now, for comparison with the estimate.
+        actual: measured cost of the plan until now, which the key `truth` has beside `estimate`.
         ended: whether the sweep has ended, for now.
     """
     statuses = [status for place in folder.trials() if (status := place.status())]
@@ -101,7 +106,7 @@ def with_times(manifest: dict[str, Any], folder: SweepFolder, truth: CostEstimat
         if status.state is TrialState.DONE and status.seconds is not None
     }
     trials = {**manifest.get("trials", {}), **timed}
-    return {**manifest, "ended": utc_now() if ended else None, "truth": truth.as_json(), "trials": trials}
+    return {**manifest, "ended": utc_now() if ended else None, ACTUAL_COST: actual.as_json(), "trials": trials}
 
 
 def _versions() -> dict[str, str]:

@@ -50,6 +50,7 @@ def make_plan(spec: SweepSpec, folder: SweepFolder, inspect: Callable[[SweepSpec
     problems.add(found.problems)
     if not problems.found:  # an invalid option would also look like a different sweep in the folder
         there = problems.attempt(lambda: _existing_spec(folder, spec))
+    problems.attempt(folder.manifest)  # refused here if it is damaged, before anything is written
     problems.add(analysis_problems(spec, found.lm_eval))
     if found.data is not None:
         data = found.data
@@ -215,7 +216,7 @@ def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:
 
 def _notes_on_baseline(spec: SweepSpec) -> Iterator[str]:
     """Yield a note if every arm has noise, so that the comparison cannot show the effect of the noise."""
-    if len(spec.arms) > 1 and all(arm.alpha or arm.snr for arm in spec.arms):
+    if len(spec.arms) > 1 and all(arm.alpha for arm in spec.arms):
         baseline = spec.arms[0].name
         yield f"No arm is without noise: the baseline is {baseline}. Add alpha 0 to measure the effect of the noise."
 
@@ -223,7 +224,7 @@ def _notes_on_baseline(spec: SweepSpec) -> Iterator[str]:
 def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
     """Refuse a noise target that the examples lack, or that cannot be identified."""
     for arm in spec.arms:
-        target = spec.noise_of(arm).noise_target
+        target = arm.noise_target or spec.noise_target
         if target == "prompt" and not data.has_prompts:
             what = f"Arm {arm.name!r}: {data.name} has no prompts for noise on prompt tokens."
             raise UsageError(Problem(what, "Use --noise-target all, or data with prompts and completions."))

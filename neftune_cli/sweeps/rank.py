@@ -30,7 +30,6 @@ def main() -> None:
             spec,
             cache.model_copy(spec),
             cache.prepared_data(spec),
-            Path(job["folder"]),
             Path(work),
             settings=TrialSettings(processes=job["processes"]),
             halvings=job["halvings"],

@@ -15,15 +15,15 @@ from neftune_cli.sweeps.executors import Executor
 from neftune_cli.sweeps.failures import Failure
 from neftune_cli.sweeps.inspection import Preparation
 from neftune_cli.sweeps.interrupts import Interrupts
-from neftune_cli.sweeps.manifest import new_manifest, unestimated, with_estimate, with_times
+from neftune_cli.sweeps.manifest import new_manifest, seconds_until_now, unestimated, with_estimate, with_times
 from neftune_cli.sweeps.measurement_cache import remember_preparation, remembered_preparation
 from neftune_cli.sweeps.plan import Plan, done_trials, failed_trials, missing_trials, trial_folder
 from neftune_cli.sweeps.progress import Observer
 from neftune_cli.sweeps.resources import GIB, WorkerAllocation, allocate_workers, memory_warning
 from neftune_cli.training.trial import Trial
 
-INVERSE_TABLES_SHARE = 20
-"""Inverse of the largest share of the run time in which the tables are updated."""
+LARGEST_TABLES_SHARE = 0.05
+"""Largest share of the run time in which tables, manifest and kept models are updated."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class _FolderUpdates:
     def __init__(self, plan: Plan, folder: SweepFolder, keep: Keep, *, workers: int) -> None:
         self._plan, self._folder, self._keep, self._workers = plan, folder, keep, workers
         self._started = time.monotonic()
-        self._seconds_before = (folder.manifest().get("truth") or {}).get("seconds", 0.0)
+        self._seconds_before = seconds_until_now(folder.manifest())
         self._not_before = 0.0
 
     def update(self) -> None:
@@ -230,7 +230,7 @@ class _FolderUpdates:
             return
         started = time.monotonic()
         self._write(ended=False)
-        self._not_before = time.monotonic() + INVERSE_TABLES_SHARE * (time.monotonic() - started)
+        self._not_before = time.monotonic() + (time.monotonic() - started) / LARGEST_TABLES_SHARE
 
     def finish(self, *, changed: bool) -> None:
         if changed:
@@ -242,10 +242,10 @@ class _FolderUpdates:
         self._folder.write_tables()
         if self._keep is Keep.BEST:
             keep_best_model(self._folder)
-        manifest = with_times(self._folder.manifest(), self._folder, self._truth(), ended=ended)
+        manifest = with_times(self._folder.manifest(), self._folder, self._actual_cost(), ended=ended)
         self._folder.write_manifest(manifest)
 
-    def _truth(self) -> CostEstimate:
+    def _actual_cost(self) -> CostEstimate:
         seconds = self._seconds_before + time.monotonic() - self._started
         return measured_cost(self._plan.trials, self._folder, workers=self._workers, seconds=seconds)
 

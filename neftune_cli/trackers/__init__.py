@@ -57,35 +57,15 @@ class Tracker(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Library:
-    package: str
-    """Name to install with pip."""
-    module: str
-    """Module to import."""
-    make: Callable[[Path], Tracker]
-
-
-def _made_in_module(name: str, folder: Path, make: str = "make") -> Tracker:
-    tracker: Tracker = getattr(import_module(f"neftune_cli.trackers.{name}"), make)(folder)
-    return tracker
-
-
-TRACKERS: Mapping[str, _Library] = {
-    LiveTracker.TENSORBOARD: _Library("tensorboard", "tensorboard", partial(_made_in_module, "tensorboard")),
-    LiveTracker.MLFLOW: _Library("mlflow", "mlflow", partial(_made_in_module, "mlflow")),
-    LiveTracker.WANDB: _Library("wandb", "wandb", partial(_made_in_module, "wandb")),
-    "wandb-offline": _Library("wandb", "wandb", partial(_made_in_module, "wandb", make="make_offline")),
-    LiveTracker.TRACKIO: _Library("trackio", "trackio", partial(_made_in_module, "trackio")),
-}
-"""Trackers by name."""
+_OFFLINE = "-offline"
+"""Suffix of the name of a tracker whose runs go into files instead of to its server."""
 
 
 def make_tracker(name: str, folder: Path, option: str = "--to") -> Tracker:
     """Return a tracker that writes into a folder; MLflow writes to `MLFLOW_TRACKING_URI` if it is set.
 
     Args:
-        name: a key of TRACKERS.
+        name: a `LiveTracker`, or `wandb-offline`.
         folder: the folder, which is created when it is needed.
         option: the option with the name, for messages.
 
@@ -93,13 +73,15 @@ def make_tracker(name: str, folder: Path, option: str = "--to") -> Tracker:
         UsageError: the tracker's library is not installed, or its settings cannot be used.
         OSError: the folder cannot be used.
     """
-    library = TRACKERS[name]
+    library = LiveTracker(name.removesuffix(_OFFLINE)).value
+    module = import_module(f"neftune_cli.trackers.{library}")
+    make: Callable[[Path], Tracker] = module.make_offline if name.endswith(_OFFLINE) else module.make
     try:
-        tracker = library.make(folder)  # before the import, because trackio reads its folder when it is imported
-        import_module(library.module)
+        tracker = make(folder)  # before the import, because trackio reads its folder when it is imported
+        import_module(library)
     except ImportError:
-        what = f"{option} {name}: the package {library.package} is not installed."
-        raise UsageError(Problem(what, f"Run `pip install {library.package}`.")) from None
+        what = f"{option} {name}: the package {library} is not installed."
+        raise UsageError(Problem(what, f"Run `pip install {library}`.")) from None
     return tracker
 
 

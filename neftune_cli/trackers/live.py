@@ -119,11 +119,11 @@ def live_runs(tracking: Tracking, trial: "Trial", folder: TrialFolder, sweep: Sw
     Args:
         tracking: the trackers, and the folder of their files.
         trial: the trial.
-        folder: its folder, whose label is the name of the runs.
+        folder: its folder, whose name without the id is the name of the runs.
         sweep: the folder of its sweep, whose name is that of the group.
     """
     parameters = trial_parameters(trial.arm, trial.alpha, trial.seed, trial.identity, sweep.manifest())
-    run = TrackedRun(folder.label, trial.id, parameters)
+    run = TrackedRun(folder.folder_label, trial.id, parameters)
     makers = {name: partial(_open, name, Path(tracking.folder, name), sweep.name, run) for name in tracking.trackers}
     runs = LiveRuns(makers)
     try:

@@ -1,22 +1,22 @@
-"""Runs of a finished sweep for a tracker: one for each trial, and one with the comparison."""
+"""Runs of a finished sweep for a tracker: one for each trial, and one for each comparison."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from neftune_cli.analysis.comparison import compare_sweep
+from neftune_cli.analysis.comparison import ComparedEvidence, compare_sweep
 from neftune_cli.config.run_settings import Tracking
 from neftune_cli.errors import NothingToCompareError
 from neftune_cli.records import CurvePoint, scores_of
 from neftune_cli.reporting.columns import exported_assessment
 from neftune_cli.store import SweepFolder
-from neftune_cli.trackers import TrackedRun, circumstances, finite, make_tracker, trial_parameters
+from neftune_cli.trackers import Parameters, TrackedRun, circumstances, finite, make_tracker, trial_parameters
 
 REPORT_FILES = ("report.html", "summary.md", "loss.csv", "eval.csv")
 _CURVES = ("train_loss", "train_loss_clean", "eval_loss", "learning_rate")
 
 
 def tracked_runs(sweep: SweepFolder) -> Iterator[TrackedRun]:
-    """Yield the finished trials of a sweep in the order of its tables, and then its comparison.
+    """Yield the finished trials of a sweep in the order of its tables, and then its comparisons.
 
     Raises:
         NothingToCompareError: no trained trial has finished.
@@ -24,41 +24,56 @@ def tracked_runs(sweep: SweepFolder) -> Iterator[TrackedRun]:
     manifest = sweep.manifest()
     for folder, record in sweep.finished():
         yield TrackedRun(
-            name=folder.label,
+            name=folder.folder_label,
             id=record.trial,
             parameters=trial_parameters(record.arm, record.alpha, record.seed, record.identity, manifest),
             curves=[(point.step, _values(point)) for point in folder.curve()],
             scores=finite(scores_of(record)),
         )
-    yield comparison_run(sweep)
+    yield from comparison_runs(sweep)
 
 
 def write_comparison(tracking: Tracking, sweep: SweepFolder) -> Iterator[str]:
-    """Write the comparison of a sweep to the trackers of its trials. Yield a line for each one that fails.
+    """Write the comparisons of a sweep to the trackers of its trials. Yield a line for each tracker that fails.
 
     A sweep of which no training has finished has no comparison.
     """
     try:
-        run = comparison_run(sweep)
+        runs = comparison_runs(sweep)
     except NothingToCompareError:
         return
     for name in tracking.trackers:
         try:
-            make_tracker(name, Path(tracking.folder, name)).write(sweep.name, run)
+            tracker = make_tracker(name, Path(tracking.folder, name))
+            for run in runs:
+                tracker.write(sweep.name, run)
         except Exception as error:  # trackers raise errors of many types, and none may fail the sweep
             yield f"--track {name}: the comparison was not written: {error}"
 
 
-def comparison_run(sweep: SweepFolder) -> TrackedRun:
-    """Return the comparison of a sweep: verdicts, differences and intervals, with the report.
+def comparison_runs(sweep: SweepFolder) -> list[TrackedRun]:
+    """Return the comparisons of a sweep: several if its trials differ in more than their arm and seed.
+
+    Each has verdicts, differences and intervals, and the files of the report.
 
     Raises:
         NothingToCompareError: no trained trial has finished.
     """
-    manifest = sweep.manifest()
-    (compared, *_) = compare_sweep(sweep)
+    compared, about = compare_sweep(sweep), circumstances(sweep.manifest())
+    files = [path for name in REPORT_FILES if (path := sweep.path / name).is_file()]
+    return [
+        _comparison_run(one, about, files, part=number if len(compared) > 1 else None)
+        for number, one in enumerate(compared, start=1)
+    ]
+
+
+def _comparison_run(
+    compared: ComparedEvidence, about: Parameters, files: Sequence[Path], *, part: int | None
+) -> TrackedRun:
     comparison = compared.comparison
     verdicts: dict[str, str | int | float] = {"baseline": comparison.baseline, "primary": comparison.primary}
+    if difference := compared.evidence.difference_from_first:
+        verdicts["difference_from_first"] = difference
     scores: dict[str, float | None] = {}
     for arm in comparison.treated:
         for metric in comparison.metrics:
@@ -66,12 +81,13 @@ def comparison_run(sweep: SweepFolder) -> TrackedRun:
                 verdicts[f"{metric}/{arm.name}/verdict"] = exported.verdict or "none"
                 numbers = exported.model_dump(include={"difference", "interval_low", "interval_high", "p_adjusted"})
                 scores |= {f"{metric}/{arm.name}/{name}": value for name, value in numbers.items()}
+    id_of_part = f"comparison-{part}" if part and part > 1 else "comparison"
     return TrackedRun(
-        name="comparison",
-        id=f"comparison-{comparison.manifest_digest or ''}"[:40],
-        parameters={**verdicts, **circumstances(manifest)},
+        name=f"comparison, part {part}" if part else "comparison",
+        id=f"{id_of_part}-{comparison.manifest_digest or ''}"[:40],
+        parameters={**verdicts, **about},
         scores=finite(scores),
-        files=[path for name in REPORT_FILES if (path := sweep.path / name).is_file()],
+        files=files,
     )
 
 

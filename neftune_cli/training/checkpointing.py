@@ -27,6 +27,7 @@ from neftune_cli.training.snapshots import (
     write_snapshot,
 )
 from neftune_cli.training.stop_request import StopRequest
+from neftune_cli.training.trial import HALVINGS
 
 WORTH_SAVING_SECONDS = 30.0
 """Minimum time since the last checkpoint for which a checkpoint at the end of training is written."""
@@ -152,7 +153,7 @@ class CheckpointCallback(TrainerCallback):
     def _write(self, snapshot: Snapshot) -> None:
         step = snapshot.trainer.global_step
         try:
-            with self._folder.new_checkpoint(step, {"halvings": self.halvings}) as path:
+            with self._folder.new_checkpoint(step, {HALVINGS: self.halvings}) as path:
                 write_snapshot(snapshot, path)
                 sys.audit("neftune.checkpoint-filled", step)
         except UnsupportedStateError as error:  # for example, the state of a third-party optimizer

@@ -86,6 +86,17 @@ def data_parallel(processes: int, job: Mapping[str, Any], log: Path) -> Iterator
         yield
 
 
+def chosen_by_rank_0(choice: str | None = None) -> str | None:
+    """Return the choice of rank 0 on every rank, which wait for it. A trial in one process keeps its own choice.
+
+    Each rank calls this once its trainer has joined the group of processes.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    (chosen,) = broadcast_object_list([choice], from_process=0)
+    return None if chosen is None else str(chosen)
+
+
 @contextmanager
 def _as_rank_0(processes: int, address: Mapping[str, str], threads: int) -> Iterator[None]:
     """Give this process the variables of rank 0 and its share of the threads; restore both at the end."""

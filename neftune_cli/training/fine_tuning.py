@@ -5,7 +5,6 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,16 +20,16 @@ from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase
-from neftune_cli.store import Checkpoint, LeasedTrial, TrialFolder
+from neftune_cli.store import Checkpoint, LeasedTrial
 from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback, ResumableTrainer
-from neftune_cli.training.data_parallel import data_parallel
+from neftune_cli.training.data_parallel import chosen_by_rank_0, data_parallel
 from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.snapshots import UnreadableCheckpoint, read_snapshot
 from neftune_cli.training.stop_request import StopRequest
-from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress
+from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress, halvings_of
 from neftune_cli.training.trial_metrics import curve_subset, measure_losses
 
 
@@ -77,25 +76,24 @@ def fine_tune(
     """
     folder = output.folder
     checkpoints = folder.checkpoints()
-    halvings = max([halvings, *(_halvings(one) for one in checkpoints[:1])])
+    halvings = max(halvings, halvings_of(next(iter(checkpoints), None)))
     curve, noise = _curve(trial, prepared, output, settings), noise_callback(trial.spec)
     callback = CheckpointCallback(folder, settings, stop, curve=curve, noise=noise, halvings=halvings)
-    others = data_parallel(settings.processes, _job(trial, folder, halvings, settings), folder.folder.log_path)
+    others = data_parallel(settings.processes, _job(trial, halvings, settings), folder.folder.log_path)
     with tempfile.TemporaryDirectory(prefix="neftune-") as work, trainer_settings_undone(loaded.model), others:
         with stop.interruptible():
             callbacks = [curve, callback, noise, *([output.live] if output.live else [])]
             callback.trainer = _trainer(trial.spec, loaded, prepared, Path(work), settings, halvings, callbacks)
         sys.audit("neftune.model-loaded", trial.id)
-        _train(callback, folder, [one for one in checkpoints if _halvings(one) == halvings])
+        _train(callback, folder, [one for one in checkpoints if halvings_of(one) == halvings])
     sys.audit("neftune.training-ended", trial.id)
     return _fine_tuned(callback, stop)
 
 
-def _job(trial: Trial, folder: LeasedTrial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
-    """Return the job of the other ranks: the trial, its folder, and the number of halvings and of processes."""
+def _job(trial: Trial, halvings: int, settings: TrialSettings) -> dict[str, Any]:
+    """Return the job of the other ranks: the trial, and the number of halvings and of processes."""
     return {
         "spec": trial.spec.model_dump(mode="json", by_alias=True),
-        "folder": str(folder.folder.path.absolute()),
         "halvings": halvings,
         "processes": settings.processes,
     }
@@ -105,7 +103,6 @@ def train_as_other_rank(
     spec: TrialSpec,
     loaded: LoadedModel,
     prepared: PreparedData,
-    folder: Path,
     work: Path,
     *,
     settings: TrialSettings,
@@ -117,21 +114,21 @@ def train_as_other_rank(
         spec: the trial.
         loaded: a fresh model, which training modifies.
         prepared: tokenized examples to train on.
-        folder: the trial's folder, whose lease rank 0 holds.
         work: a folder that the trainer may write to.
         settings: how the trial is run.
         halvings: number of times to halve the batch size.
+
+    Raises:
+        UnreadableCheckpoint: this process cannot read the checkpoint. Rank 0 fails too, as this process ends.
     """
     callback = RankCallback()
     trainer = _trainer(spec, loaded, prepared, work, settings, halvings, [callback, noise_callback(spec)])
-    for checkpoint in TrialFolder(folder).checkpoints.intact():
-        if _halvings(checkpoint) == halvings:
-            with suppress(UnreadableCheckpoint):
-                snapshot = read_snapshot(checkpoint.path, cast(nn.Module, trainer.model))
-                callback.restore(snapshot)
-                trainer.resume(snapshot, checkpoint.path)
-                return
-    trainer.train()
+    if (chosen := chosen_by_rank_0()) is None:
+        trainer.train()
+        return
+    snapshot = read_snapshot(Path(chosen), cast(nn.Module, trainer.model))
+    callback.restore(snapshot)
+    trainer.resume(snapshot, Path(chosen))
 
 
 def _trainer(
@@ -167,10 +164,6 @@ def noise_callback(spec: TrialSpec) -> NEFTuneCallback:
     return NEFTuneCallback.from_spec(spec.noise, seed=spec.stream_seed)
 
 
-def _halvings(checkpoint: Checkpoint) -> int:
-    return int(checkpoint.about.get("halvings", 0))
-
-
 def _curve(trial: Trial, prepared: PreparedData, output: TrialOutput, settings: TrialSettings) -> LearningCurveCallback:
     rate = TokenRate()
 
@@ -191,7 +184,7 @@ def _curve(trial: Trial, prepared: PreparedData, output: TrialOutput, settings: 
 
 
 def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[Checkpoint]) -> None:
-    """Train to the end, from the first readable checkpoint of the list, or else from the start."""
+    """Train to the end, from the first readable checkpoint of the list, or else from the start, on every rank."""
     trainer = callback.trainer
     for checkpoint in checkpoints:
         try:
@@ -203,10 +196,12 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
         folder.add_seconds_of(checkpoint)
         folder.rewrite_metrics(callback.curve.points)
         print(f"Resuming after step {checkpoint.step}.", file=sys.stderr)
+        chosen_by_rank_0(str(checkpoint.path.absolute()))
         trainer.resume(snapshot, checkpoint.path)
         return
     folder.drop_checkpoints()
     folder.rewrite_metrics([])
+    chosen_by_rank_0(None)
     trainer.train()
 
 

@@ -11,9 +11,10 @@ from neftune_cli.config.run_settings import LiveTracker
 from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
 from neftune_cli.data.batches import tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.errors import Problem, TrialError, UsageError, did_you_mean
+from neftune_cli.errors import Problem, UsageError, did_you_mean
 from neftune_cli.training.data_parallel import TIMEOUT_SECONDS, divided_batch
 from neftune_cli.training.hardware import device_name, has_bfloat16
+from neftune_cli.training.trial import halved_batch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -203,20 +204,6 @@ def _batch_values(train: TrainSpec, halvings: int, processes: int, device: str) 
 
 def _in_bfloat16(train: TrainSpec, device: str) -> bool:
     return has_bfloat16(device) if train.precision == "auto" else train.precision == "bfloat16"
-
-
-def halved_batch(train: TrainSpec, halvings: int) -> tuple[int, int]:
-    """Return the batch size per device and the number of gradient accumulation steps after halving the batch size.
-
-    Raises:
-        TrialError: the batch size cannot be halved this often.
-    """
-    at_once, rest = divmod(train.batch_size, 2**halvings)
-    if rest:
-        raise TrialError(
-            f"A batch size of {train.batch_size} cannot be halved {halvings} times. Choose another --batch-size."
-        )
-    return at_once, train.gradient_accumulation * 2**halvings
 
 
 def build_trainer(

@@ -5,12 +5,36 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neftune_cli.config.arms import trial_label
-from neftune_cli.config.spec import BASE_ARM, TrialSpec
+from neftune_cli.config.spec import BASE_ARM, TrainSpec, TrialSpec
+from neftune_cli.errors import TrialError
 from neftune_cli.records import CurvePoint, ExampleLoss, Generation, Phase, TrialRecord
-from neftune_cli.store import LeasedTrial
+from neftune_cli.store import Checkpoint, LeasedTrial
 
 if TYPE_CHECKING:
     from neftune_cli.trackers.live import LiveRuns
+
+
+HALVINGS = "halvings"
+"""Key of the number of halvings among the properties of a checkpoint."""
+
+
+def halved_batch(train: TrainSpec, halvings: int) -> tuple[int, int]:
+    """Return the batch size per device and the number of gradient accumulation steps after halving the batch size.
+
+    Raises:
+        TrialError: the batch size cannot be halved this often.
+    """
+    at_once, rest = divmod(train.batch_size, 2**halvings)
+    if rest:
+        raise TrialError(
+            f"A batch size of {train.batch_size} cannot be halved {halvings} times. Choose another --batch-size."
+        )
+    return at_once, train.gradient_accumulation * 2**halvings
+
+
+def halvings_of(checkpoint: Checkpoint | None) -> int:
+    """Return how often the batch size had been halved when a checkpoint was written; 0 without a checkpoint."""
+    return int(checkpoint.about.get(HALVINGS, 0)) if checkpoint else 0
 
 
 @dataclass(frozen=True)
@@ -34,7 +58,11 @@ class Trial:
 
     def can_be_halved(self, halvings: int) -> bool:
         """Return whether the batch size can be halved once more after this number of halvings."""
-        return not self.is_base and self.spec.train.batch_size % 2 ** (halvings + 1) == 0
+        try:
+            halved_batch(self.spec.train, halvings + 1)
+        except TrialError:
+            return False
+        return not self.is_base
 
     @property
     def alpha(self) -> float | None:

@@ -14,9 +14,8 @@ from neftune_cli.store import TASK_DOCUMENTS_FILE, TASK_SCORES_FILE, LeasedTrial
 from neftune_cli.training.fine_tuning import FineTuned, fine_tune
 from neftune_cli.training.lora import name_task_and_base
 from neftune_cli.training.prepared_data import PreparedData
-from neftune_cli.training.sft_trainer import halved_batch
 from neftune_cli.training.stop_request import StopRequest
-from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress
+from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress, halved_batch
 from neftune_cli.training.trial_metrics import (
     MeasuredResponses,
     curve_subset,

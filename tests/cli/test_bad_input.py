@@ -466,3 +466,16 @@ def test_workers_0_excludes_executors_with_workers(neftune: Neftune, tmp_path: P
         "Error: --workers 0 selects --executor inline, but --executor remote is given.\n  Remove one of them.\n"
     )
     assert (result.code, list(tmp_path.iterdir())) == (2, [])
+
+
+@pytest.mark.parametrize("command", ["status", "compare", "export --to tensorboard", "push --output copy"])
+def test_a_missing_path_is_wrong_usage_and_a_folder_without_sweeps_has_no_results(
+    command: str, neftune: Neftune, tmp_path: Path
+) -> None:
+    name, *options = command.split()
+    (tmp_path / "empty").mkdir()
+
+    missing, empty = (neftune(name, path, *options) for path in ("nowhere", "empty"))
+
+    assert (missing.code, missing.err.splitlines()[0]) == (2, "Error: nowhere does not exist.")
+    assert (empty.code, empty.err.startswith("Error: There is no sweep in empty")) == (3, True)

@@ -216,6 +216,16 @@ def test_a_damaged_file_is_named(results: Path) -> None:
     assert str(error) == f"{record} is damaged. Restore it, or remove the trial's folder to train it again."
 
 
+def test_a_damaged_manifest_is_refused_because_it_lists_the_looks(results: Path) -> None:
+    manifest = results / "bios" / "manifest.json"
+    manifest.write_text('{"looks": [3')
+
+    error = _compare(results).exception
+
+    assert isinstance(error, UsageError)
+    assert error.problems[0].what == f"{manifest} is damaged."
+
+
 def test_json_is_the_only_output(results: Path) -> None:
     result = _compare(results, "--format", "json", "--baseline", "5")
 

@@ -259,4 +259,4 @@ def test_a_moved_sweep_resumes_from_its_own_file(fresh: FakeSweep, tmp_path: Pat
 def test_a_damaged_record_is_reported(fresh: FakeSweep) -> None:
     fresh.finish("alpha=0", 0, 1.5)
     next(fresh.folder.path.glob("trials/alpha=0*/record.json")).write_text("{")
-    assert "alpha=0, seed 0 can't be used: its record.json is damaged" in _status(fresh.folder.path).stdout
+    assert "alpha=0, seed 0 cannot be used: its record.json is damaged" in _status(fresh.folder.path).stdout

@@ -1,20 +1,27 @@
 """Trials in two gloo processes agree with one process at the same global batch, and bad numbers of them are refused."""
 
+import json
 import os
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
+from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.config.spec import TrainSpec
-from neftune_cli.errors import UsageError
+from neftune_cli.errors import TrialStopped, UsageError
+from neftune_cli.models.loading import load_model
+from neftune_cli.models.sources import find_model
 from neftune_cli.noise.draws import NoiseStream
-from neftune_cli.store import SweepFolder
+from neftune_cli.store import SweepFolder, TrialFolder
+from neftune_cli.store.checkpoints import INDEX_FILE
 from neftune_cli.training.data_parallel import batch_problem, check_devices, divided_batch
 from tests.command_line import Neftune
+from tests.stopped_trials import Attempt, trial_of
 
 SWEEP = "sweep --alphas 0,5 --seeds 1 --max-steps 6 --no-estimate --train-examples 64 --eval-examples 8".split()
 SUM_ORDER = 1e-4
@@ -65,3 +72,29 @@ def test_two_processes_agree_with_one(tmp_path: Path) -> None:
         for name in ("one", "two")
     ]
     assert all(one is not None and one.rms == pytest.approx(1, abs=0.02) for one in attested)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_all_ranks_resume_from_the_checkpoint_of_rank_0(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    folder = TrialFolder(tmp_path / "trial")
+    settings = TrialSettings(processes=2, checkpoint_steps=2)
+    with pytest.raises(TrialStopped):
+        Attempt(trial_of(), folder, settings, at=4, loaded=load_model(find_model("tiny"))).run()
+    newest, earlier = folder.checkpoints.intact()
+    _remove_curve(newest.path)  # only rank 0 reads the curve, so the other rank could resume from this checkpoint
+
+    Attempt(trial_of(), folder, settings, loaded=load_model(find_model("tiny"))).run()
+
+    assert f"Resuming after step {earlier.step}." in capfd.readouterr().err
+    assert [point.step for point in folder.curve() if point.train_loss is not None] == list(range(1, 9))
+
+
+def _remove_curve(checkpoint: Path) -> None:
+    """Write a checkpoint again without its learning curve, and with the index of the new content."""
+    path, index = checkpoint / "state.json", json.loads((checkpoint / INDEX_FILE).read_text())
+    state = json.loads(path.read_text())
+    state["dict"] = [[key, value] for key, value in state["dict"] if key != "curve"]
+    path.write_text(json.dumps(state))
+    index["files"]["state.json"] = [path.stat().st_size, zlib.crc32(path.read_bytes())]
+    (checkpoint / INDEX_FILE).write_text(json.dumps(index))

@@ -112,7 +112,7 @@ def test_running_trials_are_tracked_and_have_the_same_results(
     runs = {run.info.run_name: run for run in client.search_runs([experiment])}
     assert {run.info.status for run in runs.values()} == {"FINISHED"}
     assert len(runs) == 4  # the base model, two trainings and the comparison
-    run = runs[folder.label]
+    run = runs[folder.folder_label]
     assert {one.step: one.value for one in client.get_metric_history(run.info.run_id, "loss")} == pytest.approx(steps)
     assert run.data.metrics["eval_loss"] == pytest.approx(record.loss.eval_loss)
     assert (run.data.params["alpha"], run.data.params["seed"]) == ("5.0", "0")
@@ -193,7 +193,7 @@ def test_trackio_has_curves_parameters_and_the_report(
     assert "0 runs written, 4 written before" in neftune("export", "out", "--to", "trackio", "--output", "tr").err
     found = logged("tr", "out")
     for folder, record in sweep.finished():
-        parameters, values = found[folder.label]
+        parameters, values = found[folder.folder_label]
         final = next(one for one in values if "final/eval_loss" in one)
         assert final["final/eval_loss"] == pytest.approx(record.loss.eval_loss)
         assert (parameters["arm"], parameters.get("seed")) == (record.arm, record.seed)
@@ -217,11 +217,11 @@ def test_trackio_tracks_running_trials_without_network(sweep: SweepFolder, neftu
     for (one, record), (other, _) in zip(sweep.finished(), live.finished(), strict=True):
         assert all((one.path / name).read_bytes() == (other.path / name).read_bytes() for name in RESULTS)
         assert "--track trackio failed" not in (other.path / "log.txt").read_text()
-        final = [values for values in found[one.label][1] if "final/eval_loss" in values]
+        final = [values for values in found[one.folder_label][1] if "final/eval_loss" in values]
         assert final[0]["final/eval_loss"] == pytest.approx(record.loss.eval_loss)
     folder, record = next((folder, one) for folder, one in sweep.finished() if one.arm == "alpha=5")
     losses = {point.step: point.train_loss for point in folder.curve() if point.train_loss is not None}
-    values = found[folder.label][1]
+    values = found[folder.folder_label][1]
     assert {one["train/global_step"]: one["train/loss"] for one in values if "train/loss" in one} == pytest.approx(
         losses
     )

@@ -7,9 +7,9 @@ from pydantic.fields import FieldInfo
 
 from neftune_cli.config import spec as spec_module
 from neftune_cli.config.arms import arm_name, arms_named, arms_of
-from neftune_cli.config.field_problems import example_of
+from neftune_cli.config.field_problems import choices_of, example_of
 from neftune_cli.config.resolve import resolve_sweep
-from neftune_cli.config.spec import ArmSpec, NoiseDetails, choices_of
+from neftune_cli.config.spec import ArmSpec, NoiseDetails
 from neftune_cli.errors import Problems, UsageError
 
 
@@ -161,3 +161,13 @@ def test_a_noise_field_need_not_be_a_choice(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_an_arm_is_named_by_its_name_or_its_alpha(wanted: str, named: list[str]) -> None:
     assert arms_named(wanted, {"alpha=5": 5.0, "snr=10": 7.0, "same": 7.0, "none of them": None}) == named
+
+
+def test_a_ratio_without_its_alpha_is_no_trial_without_noise() -> None:
+    sweep = resolve_sweep(None, {"snr": [10.0]})
+    (arm,) = sweep.arms
+
+    with pytest.raises(ValueError, match="alpha of arm 'snr=10', which has a signal-to-noise ratio, is not known"):
+        sweep.noise_of(arm)
+
+    assert sweep.noise_of(arm.model_copy(update={"alpha": 2.0, "snr": None})).alpha == 2.0

@@ -142,7 +142,7 @@ def test_a_sweep_without_trials_gives_evidence_without_trials(tmp_path: Path) ->
 
 def test_damaged_trials_are_unfinished_and_others_are_compared(tmp_path: Path, hand_made_records: Records) -> None:
     folder = _sweep(tmp_path / "one", hand_made_records)
-    trial_folders = {trial.label: trial for trial in folder.trials()}
+    trial_folders = {trial.folder_label: trial for trial in folder.trials()}
     examples = trial_folders["alpha=5,seed=0"].path / "examples.parquet"
     examples.write_bytes(b"x" * examples.stat().st_size)
     (trial_folders["alpha=5,seed=1"].path / "record.json").write_text("{")
@@ -151,7 +151,7 @@ def test_damaged_trials_are_unfinished_and_others_are_compared(tmp_path: Path, h
 
     assert [(trial.arm, trial.seed) for trial in found.trials][-2:] == [("alpha=0", 2), ("alpha=5", 2)]
     assert found.unfinished[:2] == (
-        "alpha=5,seed=1 can't be used: its record.json is damaged; the sweep command trains it again",
+        "alpha=5,seed=1 cannot be used: its record.json is damaged; the sweep command trains it again",
         f"alpha=5,seed=0: {examples} is damaged. Restore it, or remove the trial's folder to train it again.",
     )
 
@@ -204,7 +204,7 @@ def test_the_digest_is_the_sha256_of_the_manifest(tmp_path: Path, hand_made_reco
     # printf '{"a": 1}' | sha256sum
     digest = "f9d86028c6e0d64e225186f96acb69338b2c59764df79162107f5c4bb34d1310"
     (found,) = sweep_evidence([folder])
-    assert found.manifest == '{"a": 1}'
+    assert found.manifests == ('{"a": 1}',)
     assert found.manifest_digest == digest
 
 

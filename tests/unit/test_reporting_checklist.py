@@ -45,7 +45,7 @@ MANIFEST = {
         "c": {"seconds": None},
     },
 }
-FULL = RunFiles.read(SPEC, json.dumps(MANIFEST))
+FULL = RunFiles.read([SPEC], [json.dumps(MANIFEST)])
 DAMAGED = (
     "",
     "{",
@@ -196,7 +196,7 @@ def test_recipe_has_the_fields_that_are_set() -> None:
 
 def test_arms_without_results_and_with_draws_of_their_own_are_named() -> None:
     more = SPEC + "- {name: again, repeat: 1}\n- {name: bell, noise: gaussian}\n"
-    answers = texts(comparison(), RunFiles.read(more))
+    answers = texts(comparison(), RunFiles.read([more]))
 
     assert "These declared arms have no result in this comparison: again, bell." in answers["How were the val"]
     assert "These arms have random streams of their own: again." in answers["Which randomness"]
@@ -225,9 +225,9 @@ def test_few_seeds_have_no_test() -> None:
     assert "1 fine-tuning run: 1 arm with 1 seed each." in texts(alone, FULL)["How many runs"]
 
 
-def test_files_of_several_sweeps_are_joined() -> None:
+def test_a_damaged_file_does_not_hide_those_of_other_sweeps() -> None:
     other = {**MANIFEST, "hardware": {"device": "cpu"}, "trials": {"d": {"seconds": 4.5}}}
-    files = RunFiles.read("---\n".join([SPEC, SPEC]), json.dumps(MANIFEST, indent=2) + json.dumps(other))
+    files = RunFiles.read([SPEC, SPEC, "arms: ["], [json.dumps(MANIFEST), "{", json.dumps(other)])
 
     assert len(files.specs) == len(files.manifests) == 2
     assert files.known("git", "commit") == ["d59f943"]
@@ -237,7 +237,7 @@ def test_files_of_several_sweeps_are_joined() -> None:
 
 @pytest.mark.parametrize("text", DAMAGED)
 def test_damaged_files_are_unknown(text: str) -> None:
-    answers = checklist(comparison(), RunFiles.read(text, text))
+    answers = checklist(comparison(), RunFiles.read([text], [text]))
 
     assert len(answers) == 13
     assert all(answer.statements or answer.missing for answer in answers)
@@ -263,7 +263,7 @@ def test_damaged_files_are_unknown(text: str) -> None:
 def test_no_content_of_a_manifest_is_an_error(content: object) -> None:
     text = json.dumps(content)
 
-    assert checklist_markdown(comparison(), RunFiles.read(text, text)).endswith("|\n")
+    assert checklist_markdown(comparison(), RunFiles.read([text], [text])).endswith("|\n")
 
 
 def test_values_by_seed() -> None:
@@ -297,7 +297,7 @@ def test_hostile_names_are_escaped(name: str) -> None:
     whole = comparison()
     hostile = replace(whole, arms=(*whole.arms[:-1], replace(whole.arms[-1], name=name)), sweep=name)
     text = checklist_markdown(
-        hostile, RunFiles.read(f"arms: [{{name: {json.dumps(name)}}}]", json.dumps({"git": {"commit": name}}))
+        hostile, RunFiles.read([f"arms: [{{name: {json.dumps(name)}}}]"], [json.dumps({"git": {"commit": name}})])
     )
 
     assert text.count("\n# ") == 0
@@ -308,7 +308,9 @@ def test_hostile_names_are_escaped(name: str) -> None:
 
 
 def test_document_reads_the_files_of_the_evidence(tmp_path: Path) -> None:
-    evidence = Evidence("bios", comparison().setting, (), {}, (str(tmp_path),), (SPEC,), manifest=json.dumps(MANIFEST))
+    evidence = Evidence(
+        "bios", comparison().setting, (), {}, (str(tmp_path),), (SPEC,), manifests=(json.dumps(MANIFEST),)
+    )
 
     assert document([comparison()], OutputFormat.CHECKLIST) == checklist_markdown(comparison(), RunFiles())
     with_files = document([comparison()] * 2, OutputFormat.CHECKLIST, evidence=[evidence] * 2)

@@ -133,6 +133,35 @@ def test_incomplete_last_line_is_ignored(folder: SweepFolder) -> None:
     assert [point.step for point in place.curve()] == [1]
 
 
+DAMAGED_MANIFESTS = [b"", b'{"looks": [3', b"[]", b"\xff\xfe", b'{"looks": 3}', b'{"looks": ["three"]}']
+
+
+@pytest.mark.parametrize("content", DAMAGED_MANIFESTS)
+def test_the_looks_of_a_damaged_manifest_are_refused_and_it_is_not_replaced(
+    folder: SweepFolder, content: bytes
+) -> None:
+    path = folder.path / "manifest.json"
+    path.write_bytes(content)
+
+    for use in (folder.looks, lambda: folder.add_look(5)):
+        with pytest.raises(UsageError) as raised:
+            use()
+
+        assert str(raised.value) == (
+            f"{path} is damaged. Restore it from a backup. If seeds were never added to the sweep, it can be removed "
+            "instead."
+        )
+    assert path.read_bytes() == content
+
+
+def test_a_missing_manifest_has_no_looks_and_gets_the_first_one(folder: SweepFolder) -> None:
+    assert folder.looks() == []
+
+    folder.add_look(3)
+
+    assert folder.looks() == [3]
+
+
 def test_record_of_newer_version_raises_usage_error(folder: SweepFolder) -> None:
     finish(folder, record("alpha=0", 0.0, 0))
     path = folder.trial("alpha00", "alpha=0", 0).path / "record.json"

@@ -44,6 +44,17 @@ def test_finished_trials_are_not_missing_and_added_ones_are(tmp_path: Path) -> N
     assert {(one.alpha, one.seed) for one in grown} == {(2.5, 0), (0.0, 1), (2.5, 1), (5.0, 1)}
 
 
+def test_a_folder_with_a_damaged_manifest_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    sweep = finished(tmp_path / "out", alphas="0,5", seeds="1")
+    (sweep.path / "manifest.json").write_text('{"looks": [3')
+    before = (sweep.path / "sweep.yaml").read_bytes()
+
+    with pytest.raises(UsageError, match=r"manifest.json is damaged. Restore it from a backup."):
+        planned(sweep.path, alphas="0,5", seeds="2")
+
+    assert (sweep.path / "sweep.yaml").read_bytes() == before
+
+
 def test_trials_of_an_earlier_command_are_named_in_a_note(tmp_path: Path) -> None:
     sweep = finished(tmp_path / "out", alphas="0,5", seeds="5")
     assert planned(sweep.path, alphas="0,5", seeds="5").notes == ()

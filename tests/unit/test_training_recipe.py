@@ -7,7 +7,8 @@ import pytest
 
 from neftune_cli.config.spec import TrainSpec
 from neftune_cli.errors import UsageError
-from neftune_cli.training.sft_trainer import check_recipe, halved_batch, sft_config
+from neftune_cli.training.sft_trainer import check_recipe, sft_config
+from neftune_cli.training.trial import halved_batch
 
 RECIPE: dict[str, Any] = {"epochs": 1, "learning_rate": 1e-3, "batch_size": 4, "max_length": 8}
 

@@ -1,0 +1,1 @@
+"""Projections of token embeddings before and after the noise: `neftune visualize`."""

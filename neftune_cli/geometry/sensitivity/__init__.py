@@ -1,0 +1,1 @@
+"""The effect of noise on embeddings and predictions without training: `neftune sensitivity`."""

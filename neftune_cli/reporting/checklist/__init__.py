@@ -1,0 +1,1 @@
+"""Checklist for papers, answered from the comparison and the files of the sweep."""

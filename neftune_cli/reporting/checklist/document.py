@@ -14,9 +14,10 @@ from neftune_cli.formatting import counted, duration, listed, size
 from neftune_cli.reporting.cells import DASH, NOT_FINITE
 from neftune_cli.reporting.checklist import design, inference
 from neftune_cli.reporting.checklist.design import Answer
-from neftune_cli.reporting.checklist.files import RunFiles, joined_specs
+from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.sanitizing import markdown_text
 from neftune_cli.reporting.sections import title
+from neftune_cli.store import ACTUAL_COST
 
 TITLE = "Checklist for papers"
 INTRODUCTION = (
@@ -78,7 +79,7 @@ def to_checklist(comparisons: Sequence[Comparison], evidence: Sequence[Evidence]
         comparisons: each gets one checklist.
         evidence: trials of each comparison, in the same order; empty if their files are not known.
     """
-    files = [RunFiles.read(joined_specs(one.specs), one.manifest) for one in evidence]
+    files = [RunFiles.read(one.specs, one.manifests) for one in evidence]
     return "\n".join(map(checklist_markdown, comparisons, files or [RunFiles()] * len(comparisons)))
 
 
@@ -135,7 +136,7 @@ def _times(files: RunFiles) -> Iterator[str]:
         f"Run time of {counted(len(seconds), 'trial')} (one of them evaluates the model before fine-tuning): "
         f"{duration(sum(seconds))} in total, {duration(min(seconds))} to {duration(max(seconds))} each."
     )
-    elapsed = [one for one in files.known("truth", "seconds") if isinstance(one, int | float)]
+    elapsed = [one for one in files.known(ACTUAL_COST, "seconds") if isinstance(one, int | float)]
     if elapsed:
         yield f"Elapsed time, with trials side by side: {duration(sum(elapsed))}."
     if peaks:

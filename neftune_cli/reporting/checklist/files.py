@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ class RunFiles:
     manifests: tuple[Mapping[str, Any], ...] = ()
 
     @classmethod
-    def read(cls, specs: str = "", manifests: str = "") -> "RunFiles":
-        """Return the content of YAML documents and of concatenated JSON documents."""
-        return cls(tuple(_specs(specs)), tuple(_manifests(manifests)))
+    def read(cls, specs: Sequence[str] = (), manifests: Sequence[str] = ()) -> "RunFiles":
+        """Return the content of the texts of `sweep.yaml` and of `manifest.json`."""
+        return cls(tuple(_mappings(specs, _of_yaml)), tuple(_mappings(manifests, _of_json)))
 
     def known(self, *path: str) -> list[Any]:
         """Return the different values at a path in the manifests, in their order."""
@@ -57,26 +57,19 @@ class RunFiles:
         return rows
 
 
-def joined_specs(specs: Sequence[str]) -> str:
-    """Return the texts of several `sweep.yaml` as one text of YAML documents."""
-    return "---\n".join(specs)
+def _mappings(texts: Iterable[str], parse: Callable[[str], Any]) -> Iterator[Mapping[str, Any]]:
+    yield from (one for one in map(parse, texts) if isinstance(one, Mapping))
 
 
-def _specs(text: str) -> Iterator[Mapping[str, Any]]:
+def _of_yaml(text: str) -> Any:
     try:
-        documents = list(yaml.safe_load_all(text))
+        return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError):
-        return
-    yield from (one for one in documents if isinstance(one, Mapping))
+        return None
 
 
-def _manifests(text: str) -> Iterator[Mapping[str, Any]]:
-    rest = text.lstrip()
-    while rest:
-        try:
-            document, end = json.JSONDecoder().raw_decode(rest)
-        except (ValueError, RecursionError):
-            return
-        if isinstance(document, Mapping):
-            yield document
-        rest = rest[end:].lstrip()
+def _of_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -49,10 +49,10 @@ class PageContent:
     responses: Sequence[PromptResponses]
     responses_seed: int | None
     """Seed of the trained arms with these responses; None without responses."""
-    spec: str
-    """Text of `sweep.yaml`; empty without it."""
-    manifest: str
-    """Text of `manifest.json`; empty without it."""
+    specs: Sequence[str]
+    """Texts of `sweep.yaml`, one for each sweep; empty for runs of other tools."""
+    manifests: Sequence[str]
+    """Texts of `manifest.json`, one for each sweep that has one."""
     command: str
     """Commands that reproduce the comparison, one per line."""
 
@@ -225,7 +225,7 @@ def build_chapter(number: int, content: PageContent) -> Chapter:
     """Return the chapter of one comparison, without plots and prompts; `number` makes its ids unique."""
     comparison = content.comparison
     tables = sections(comparison)
-    run_files = RunFiles.read(content.spec, content.manifest)
+    run_files = RunFiles.read(content.specs, content.manifests)
     return Chapter(
         id=f"c{number}",
         content=content,
@@ -241,8 +241,8 @@ def build_chapter(number: int, content: PageContent) -> Chapter:
         answers=checklist(comparison, run_files),
         checklist=_file("checklist.md", checklist_markdown(comparison, run_files)),
         seed_table=seed_table(comparison),
-        recipe=_file("sweep.yaml", content.spec),
-        manifest=_file("manifest.json", content.manifest),
+        recipe=_file("sweep.yaml", "---\n".join(content.specs)),
+        manifest=_file("manifest.json", "".join(content.manifests)),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.evidence.measurements import Floats, Measurements
+from neftune_cli.evidence.measurements import REFERENCE_LENGTH, Floats, Measurements
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, NOISE_OFF_TRAINING_LOSS
 from neftune_cli.reporting.plots.canvas import FAINT, SMALL, WIDTH, Plot, PlotText, add_panel, render_plot
 from neftune_cli.reporting.plots.captions import (
@@ -39,8 +39,6 @@ LOSSES: Final = {
 }
 """Loss metrics with the titles of their panels."""
 LENGTH: Final = "response_chars"
-REFERENCE_LENGTH: Final = "reference_chars"
-"""Key of the lengths of the references, in trials that have them."""
 MOST_ROWS: Final = 20
 """Arms drawn at most, each in a row."""
 BINS: Final = 60

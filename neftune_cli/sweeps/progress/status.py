@@ -302,7 +302,7 @@ def _planned(manifest: Mapping[str, Any]) -> list[PlannedTrial]:
 
 def _planned_by_name(trial_id: str, folder: TrialFolder) -> PlannedTrial:
     """Return the trial that a folder's name describes, for manifests of older versions without a plan."""
-    arm, separator, seed = folder.label.rpartition(",seed=")
+    arm, separator, seed = folder.folder_label.rpartition(",seed=")
     return PlannedTrial(trial_id, arm, int(seed)) if separator else PlannedTrial(trial_id, BASE_ARM, None)
 
 

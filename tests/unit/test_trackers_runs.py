@@ -1,0 +1,57 @@
+"""Runs of a finished sweep for trackers: its trials and its comparisons."""
+
+from pathlib import Path
+
+from neftune_cli.commands.export import ExportTarget
+from neftune_cli.config.identity import recipe_identity
+from neftune_cli.config.resolve import resolve_sweep
+from neftune_cli.config.run_settings import LiveTracker
+from neftune_cli.records import TrialRecord
+from neftune_cli.store import SweepFolder
+from neftune_cli.trackers.runs import tracked_runs
+from tests.finished_trials import write_trial
+
+Records = list[TrialRecord]
+RECIPE = recipe_identity(resolve_sweep(None, {}).train)
+
+
+def test_every_tracker_is_a_target_of_export() -> None:
+    assert set(LiveTracker) <= {one.value for one in ExportTarget}
+
+
+def test_a_sweep_has_a_run_for_each_trial_and_one_comparison(tmp_path: Path, hand_made_records: Records) -> None:
+    *trials, comparison = tracked_runs(_sweep(tmp_path / "one", hand_made_records))
+
+    assert [one.id for one in trials] == [record.trial for record in hand_made_records]
+    assert (comparison.name, comparison.id) == ("comparison", "comparison-")
+    assert "difference_from_first" not in comparison.parameters
+
+
+def test_each_comparison_of_a_folder_is_a_run(tmp_path: Path, hand_made_records: Records) -> None:
+    small = [_with_small_batches(record) for record in hand_made_records[1:]]
+
+    runs = list(tracked_runs(_sweep(tmp_path / "one", [*hand_made_records, *small])))
+
+    first, second = runs[-2:]
+    assert (first.name, second.name) == ("comparison, part 1", "comparison, part 2")
+    assert first.id != second.id
+    assert second.parameters["difference_from_first"] == (
+        "Not compared with one, part 1, because more than the noise differs: train: batch_size 4 instead of 16."
+    )
+    gains = [run.scores["eval_loss/alpha=5/difference"] for run in (first, second)]
+    assert gains[0] != gains[1]
+
+
+def _with_small_batches(record: TrialRecord) -> TrialRecord:
+    """Return a trial of another recipe, in which alpha 5 has a larger held-out loss by 1 nat."""
+    loss = record.loss.model_copy(update={"eval_loss": record.loss.eval_loss + (record.alpha == 5)})
+    identity = {**record.identity, "train": {**RECIPE, "batch_size": 4}}
+    return record.model_copy(update={"trial": f"small-{record.trial}", "loss": loss, "identity": identity})
+
+
+def _sweep(path: Path, records: Records) -> SweepFolder:
+    folder = SweepFolder(path)
+    folder.open(resolve_sweep(None, {"alphas": [0.0, 5.0], "seeds": [0, 1, 2]}))
+    for record in records:
+        write_trial(folder.trial(record.trial, record.arm, record.seed), record)
+    return folder
