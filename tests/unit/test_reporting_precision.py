@@ -15,7 +15,8 @@ from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS
-from neftune_cli.reporting.footnotes import footnotes, precision_sentences
+from neftune_cli.reporting.footnotes import footnotes
+from neftune_cli.reporting.precision import precision_sentences
 from neftune_cli.reporting.sections import best_arm_sentences
 from tests.unit.measured_trials import arm, joined, with_items
 
