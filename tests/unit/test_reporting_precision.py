@@ -83,7 +83,7 @@ def test_gain_of_the_best_arm_is_its_own() -> None:
         "selects alpha=5, the difference on the rest is −0.1"
     )
     assert sentences.endswith(
-        "If no arm is better than the others, about half of the bias remains. The selected arm was alpha=5 in 100% of "
+        "If no arm is better than the others, up to half of the bias remains. The selected arm was alpha=5 in 100% of "
         "the splits."
     )
 
