@@ -102,7 +102,7 @@ class ExportedMargin(ExportedModel):
     """Equivalence margin of a metric."""
 
     size: float | None
-    """Largest difference that counts as none, in the metric's unit."""
+    """Largest difference that is treated as no difference, in the metric's unit."""
     rule: str
     """Rule that gave the size, such as a share of the gain of fine-tuning."""
 

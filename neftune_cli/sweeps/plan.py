@@ -291,7 +291,7 @@ def _unrequested_trials(folder: SweepFolder, whole: SweepSpec, requested: SweepS
         *(f"seed {seed}" for seed in whole.seeds if seed not in requested.seeds),
     ]
     if more:
-        yield f"{folder.path} also has {', '.join(more)} from an earlier command. Their missing trials are run too."
+        yield f"{folder.path} also has {', '.join(more)} from an earlier command. The missing trials of that command are run, too."
 
 
 def _check_distinct(trials: tuple[Trial, ...]) -> None:
