@@ -291,7 +291,8 @@ def _unrequested_trials(folder: SweepFolder, whole: SweepSpec, requested: SweepS
         *(f"seed {seed}" for seed in whole.seeds if seed not in requested.seeds),
     ]
     if more:
-        yield f"{folder.path} also has {', '.join(more)} from an earlier command. The missing trials of that command are run, too."
+        also = f"{folder.path} also has {', '.join(more)} from an earlier command."
+        yield f"{also} The missing trials of that command are run, too."
 
 
 def _check_distinct(trials: tuple[Trial, ...]) -> None:
