@@ -83,13 +83,14 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(before)} and {last}" if before else last
 
 
-def listed_at_most(names: Sequence[str], most: int, separator: str = ", ") -> str:
-    """Return the first names, and the number of the others.
+def listed_at_most(names: Sequence[str], most: int, separator: str = ", ", noun: str = "") -> str:
+    """Return the first names, and the number of the others, with a noun for them if there is one.
 
-    >>> listed_at_most(["a", "b", "c"], 2), listed_at_most(["a", "b"], 2)
-    ('a, b and 1 more', 'a, b')
+    >>> listed_at_most(["a", "b", "c"], 2), listed_at_most(["a", "b"], 2), listed_at_most(["a", "b"], 1, "; ", "arm")
+    ('a, b and 1 more', 'a, b', 'a and 1 more arm')
     """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
+    others = len(names) - most
+    more = f" and {counted(others, f'more {noun}') if noun else f'{others} more'}" if others > 0 else ""
     return separator.join(names[:most]) + more
 
 
@@ -109,6 +110,16 @@ def percent(share: float) -> str:
     ('95%', '5%', '99.9%', '99.99%')
     """
     return f"{100 * share:.6g}%"
+
+
+def number_range(values: Sequence[float], form: str) -> str:
+    """Return the lowest and the highest value in a format, or one number if they look equal.
+
+    >>> number_range([0.5, 0.25], "{:.0%}"), number_range([0.5, 0.501], "{:.0%}")
+    ('25% to 50%', '50%')
+    """
+    lowest, highest = form.format(min(values)), form.format(max(values))
+    return lowest if lowest == highest else f"{lowest} to {highest}"
 
 
 def condensed(values: Sequence[float], parts: int) -> tuple[float, ...]:

@@ -168,7 +168,7 @@ def _side_effects(comparison: Comparison, decision: Decision) -> Iterator[str]:
 def _changed(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict) -> Iterator[str]:
     for metric in metrics:
         assessed = comparison.assessments(metric.key).items()
-        arms = [comparison.spoken(arm) for arm, one in assessed if one.verdict == verdict]
+        arms = [comparison.spoken(arm) for arm, one in assessed if one.verdict == verdict and one.role != "control"]
         if arms:
             yield f"{metric.name_within} with {listed(arms)}"
 

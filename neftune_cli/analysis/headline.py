@@ -117,7 +117,8 @@ def _noise_matters(comparison: Comparison) -> str:
 
 def _verdicts(comparison: Comparison, decision: Decision) -> str:
     """Return the sentence with the verdict of each arm, the same verdicts together."""
-    clauses = listed(list(_clauses(comparison, decision.confirmatory)))
+    *before, last = _clauses(comparison, decision.confirmatory)
+    clauses = f"{', '.join(before)}, and {last}" if before else last
     compared = f"Compared with {comparison.spoken(comparison.baseline)} in {comparison.metric.name_within}"
     sentence = f"{compared}, {clauses}."
     if decision.action == "stop earlier":

@@ -50,8 +50,7 @@ def outlook(
     value. A decision is a test for difference or for equivalence that is significant at a look that is still to come.
 
     The seed variance is estimated from the squared distances of the measured seeds to the assumed true value, which has
-    one degree of freedom for each seed. An earlier version averaged over the uncertainty of the variance, with one
-    degree less. Its chances were up to 28 percentage points too low with three seeds (docs/statistics.md).
+    one degree of freedom for each seed.
 
     Args:
         mean: the measured difference of at least two seeds.

@@ -30,7 +30,14 @@ def sensitivity(
     ] = "0,1,5,10,15,20,30",
     noise: options.NoiseName = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Seed of the draw.", rich_help_panel=options.NOISE)
+        int,
+        typer.Option(
+            min=0,
+            max=2**32 - 1,
+            metavar="N",
+            help="Seed of the random draws of the noise.",
+            rich_help_panel=options.NOISE,
+        ),
     ] = 0,
     output: Annotated[
         Path | None,

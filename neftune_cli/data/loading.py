@@ -163,7 +163,7 @@ def _dropped(part: Part, bad_rows: Sequence[BadRow]) -> tuple[str, ...]:
     left = sum(number for _, number in counts.most_common()[SHOWN_CAUSES:])
     others = [f"{counted(left, 'row')} with other causes"] if left else []
     rows = f"{counted(len(bad_rows), 'row')} of {part.name}"
-    return (f"{rows} dropped because they cannot be used: {'; '.join([*causes, *others])}.",)
+    return (f"Dropped {rows} that cannot be used: {'; '.join([*causes, *others])}.",)
 
 
 def _split(training: _Read, inputs: InputSpec, selection: Selection) -> InstructionData:

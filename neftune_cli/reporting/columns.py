@@ -44,9 +44,9 @@ class ExportedAssessment(ExportedModel):
     verdict: Verdict | None
     """Null with fewer than three paired seeds, and where the differences do not vary."""
     about: Literal["method", "checkpoints"] | None
-    """`method`, with three or more paired seeds: interval and verdict generalize to new seeds and new items.
-    `checkpoints` (the trained models), with fewer: the interval generalizes to new items for these trained models only,
-    and there is no verdict."""
+    """Scope of interval and verdict. `method` (three or more paired seeds): they generalize to new seeds and new items.
+    `checkpoints` (fewer): the interval generalizes to new items for these trained models only, and there is no
+    verdict."""
     interval_low: float | None
     """Lower bound of the interval that is simultaneous over arms and looks. It matches the test for difference."""
     interval_high: float | None

@@ -1,16 +1,16 @@
 """Footnotes of the tables: legend, tests and intervals, noise, seeds, and missing values."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from neftune_cli.analysis.precision import MORE_SEEDS, Precision
 from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison, Contrast
 from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason
-from neftune_cli.formatting import counted, duration, listed, percent, rough_duration
+from neftune_cli.formatting import capitalized, counted, listed, number_range, percent
 from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.cells import DASH, interval_text, noise_share
 from neftune_cli.reporting.outlooks import margin_sentences
+from neftune_cli.reporting.precision import precision_sentences
 from neftune_cli.reporting.sections import is_defined, seeds_of_arms
 
 MOST_ARMS_OF_MEAN = 4
@@ -91,15 +91,9 @@ def margins_by_metric(comparison: Comparison, keys: Sequence[str], *, with_keys:
     margins = {key: {one.margin for one in comparison.assessments(key).values()} for key in keys}
     metrics = {key: comparison.metrics[key] for key, used in margins.items() if used}
     return ", ".join(
-        f"{metric.label if with_keys else metric.name_within} {_number_range(margins[key])}"
+        f"{metric.label if with_keys else metric.name_within} {number_range(list(margins[key]), '{:.3g}')}"
         for key, metric in metrics.items()
     )
-
-
-def _number_range(values: Iterable[float]) -> str:
-    """Return the only value, or the range: relative margins differ between arms that have different seeds."""
-    written = list(dict.fromkeys(f"{value:.3g}" for value in sorted(values)))
-    return written[0] if len(written) == 1 else f"{written[0]} to {written[-1]}"
 
 
 def _method(comparison: Comparison, assessments: Sequence[Assessment]) -> str:
@@ -116,32 +110,47 @@ def _random_factors(assessments: Iterable[Assessment]) -> str:
 def _tests(comparison: Comparison) -> str:
     """Return the level and adjustment of the tests; metrics may differ in their number of tested arms."""
     level = percent(1 - comparison.confidence)
-    tested = [
-        sum(math.isfinite(one.p_adjusted) for one in found.values())
-        for found in (comparison.assessments(key) for key in comparison.metrics)
-        if any(one.verdict for one in found.values())
-    ]
+    assessed = [comparison.assessments(key) for key in comparison.metrics]
+    tested = [_tested_together(found) for found in assessed if any(one.verdict for one in found.values())]
     fewest, most = min(tested, default=0), max(tested, default=0)
     looks = "for the planned looks" if comparison.has_planned_looks else ""
     if most < 2:
-        return f"Verdicts use tests at the {level} level{f', adjusted {looks}' if looks else ''}."
+        adjusted = f", adjusted {looks}" if looks else ""
+        return f"Verdicts use tests at the {level} level{adjusted}.{_tested_alone(comparison)}"
     arms = f"{fewest} to {counted(most, 'arm')}" if fewest < most else counted(most, "arm")
     return (
         f"Verdicts use p-values adjusted for the number of arms (Hommel's method, {arms}, {level} level)"
-        f"{f' and {looks}' if looks else ''}, separately for difference and equivalence."
+        f"{f' and {looks}' if looks else ''}, separately for difference and equivalence.{_tested_alone(comparison)}"
     )
 
 
+def _tested_together(found: Mapping[str, Assessment]) -> int:
+    """Return the largest number of arms that are adjusted together; each control is adjusted alone."""
+    roles = [one.role for one in found.values() if math.isfinite(one.p_adjusted)]
+    return max((1 if role == "control" else roles.count(role) for role in roles), default=0)
+
+
+def _tested_alone(comparison: Comparison) -> str:
+    named = {"primary": "the primary arm", "control": "each control"}
+    alone = [name for role, name in named.items() if role in _roles(comparison)]
+    return f" {capitalized(listed(alone))} {'are' if len(alone) > 1 else 'is'} tested alone." if alone else ""
+
+
+def _roles(comparison: Comparison) -> set[str]:
+    return {one.role for one in comparison.assessments(comparison.primary).values()}
+
+
 def simultaneous_over(comparison: Comparison) -> str:
-    """Return the tests over which intervals are simultaneous: the arms, and the planned looks if there are any."""
-    return "the arms and the planned looks" if comparison.has_planned_looks else "the arms"
+    """Return what intervals are simultaneous over: the arms, and the planned looks if there are any."""
+    arms = "the arms" if _roles(comparison) <= {"arm"} else "the arms that are tested together"
+    return f"{arms} and the planned looks" if comparison.has_planned_looks else arms
 
 
 def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Iterator[str]:
     """Yield the meaning of the intervals."""
     level = percent(comparison.confidence)
+    narrower = percent(2 * comparison.confidence - 1)
     if any(math.isfinite(one.interval.low) for one in assessments if one.verdict):
-        narrower = percent(2 * comparison.confidence - 1)
         yield (
             f"The {level} intervals are simultaneous over {simultaneous_over(comparison)}, so they agree with the "
             f"verdicts. The interval of an equivalent arm is the {narrower} interval, by which equivalence is tested. "
@@ -333,59 +342,12 @@ def attestation_sentence(attestations: Sequence[Attestation]) -> str | None:
 
 
 def _rms(noisy: Sequence[Attestation]) -> str:
-    return _range([one.rms for one in noisy if one.rms is not None], "{:.3f}")
+    return number_range([one.rms for one in noisy if one.rms is not None], "{:.3f}")
 
 
 def _real(noisy: Sequence[Attestation]) -> str:
-    return _range([one.noised_share for one in noisy if one.noised_share is not None], "{:.0%}")
+    return number_range([one.noised_share for one in noisy if one.noised_share is not None], "{:.0%}")
 
 
 def _padding(noisy: Sequence[Attestation]) -> str:
-    return _range([one.noised_padding or 0.0 for one in noisy], "{:.0%}")
-
-
-def _range(values: Sequence[float], form: str) -> str:
-    lowest, highest = form.format(min(values)), form.format(max(values))
-    return lowest if lowest == highest else f"{lowest} to {highest}"
-
-
-# Precision
-
-
-def precision_sentences(comparison: Comparison) -> list[str]:
-    """Return the sources of the standard errors of the primary metric, and how much more seeds or items would help."""
-    precision = comparison.precision
-    if precision is None:
-        return []
-    items = f"{comparison.metric.item}s"
-    more = f"{_more_seeds(precision)}{_more_items(precision, items)}{_for_the_same_time(precision, items)}"
-    return [f"{_sources(precision, comparison.metric.name_within)} {more}"]
-
-
-def _sources(precision: Precision, name: str) -> str:
-    if all(arm.narrowing_by_items is None for arm in precision.arms):
-        return f"The standard error of {name} is over seeds only."
-    parts = {"seeds": "seed_share", "items": "item_share", "the residual": "residual_share"}
-    shares = [f"{_range([getattr(arm, of) for arm in precision.arms], '{:.0%}')} {part}" for part, of in parts.items()]
-    return f"Sources of the squared standard error of {name}: {listed(shares)}."
-
-
-def _more_seeds(precision: Precision) -> str:
-    time = f"take {rough_duration(precision.seed_seconds)}" if precision.seed_seconds else "take an unknown time"
-    narrowing = _range([arm.narrowing_by_seeds for arm in precision.arms], "{:.0%}")
-    arms = counted(len(precision.arms) + 1, "arm")
-    return f"{MORE_SEEDS} more seeds of {arms} {time} and narrow the unadjusted intervals by {narrowing}."
-
-
-def _more_items(precision: Precision, items: str) -> str:
-    narrowing = [arm.narrowing_by_items for arm in precision.arms if arm.narrowing_by_items is not None]
-    if not narrowing:
-        return ""
-    seconds = precision.item_seconds
-    time = f"takes about {duration(seconds)} per trial" if seconds else "takes an unknown time"
-    return f" Doubling the {items} {time} and narrows them by {_range(narrowing, '{:.0%}')}."
-
-
-def _for_the_same_time(precision: Precision, items: str) -> str:
-    more = {"seeds": "more seeds", "items": f"more {items}", None: ""}[precision.narrows_most]
-    return f" For the same time, {more} narrow the intervals most." if more else ""
+    return number_range([one.noised_padding or 0.0 for one in noisy], "{:.0%}")

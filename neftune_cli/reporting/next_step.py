@@ -59,7 +59,7 @@ def next_step(comparison: Comparison) -> NextStep | None:
 
 
 def chance_sentence(comparison: Comparison) -> str:
-    """Return the chance of a verdict with the last planned number of seeds; empty if nothing is open.
+    """Return the chance of a decision with the last planned number of seeds; empty if nothing is open.
 
     The range covers all open arms, and the uncertainty of the variance between seeds.
     """
@@ -78,7 +78,7 @@ def chance_sentence(comparison: Comparison) -> str:
     }
     none, largest = min(ranges), max(ranges)
     return (
-        f"of a verdict on an open arm by {last} seeds: {share_range(*ranges[none])} if its true difference is 0, "
+        f"of a decision on an open arm by {last} seeds: {share_range(*ranges[none])} if its true difference is 0, "
         f"{share_range(*ranges[largest])} if it is {comparison.metric.amount(largest)} (twice the margin)"
     )
 

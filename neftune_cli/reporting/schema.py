@@ -102,7 +102,7 @@ class ExportedMargin(ExportedModel):
     """Equivalence margin of a metric."""
 
     size: float | None
-    """Largest difference that counts as none, in the metric's unit."""
+    """Largest difference that is treated as no difference, in the metric's unit."""
     rule: str
     """Rule that gave the size, such as a share of the gain of fine-tuning."""
 
@@ -117,16 +117,17 @@ class ExportedBestArm(ExportedModel):
     naive: float | None
     """Difference from the baseline on the data that selected the arm: optimistic on average."""
     gain: float | None
-    """Mean difference from the baseline on the seeds and items that were held back, over the splits whose other part
-    selected this arm; null if fewer than a quarter of the splits did."""
+    """Advantage of the best arm: its mean difference from the baseline on the seeds and items that did not select it,
+    over the splits that selected this arm. It is not the gain of fine-tuning. Null if fewer than a quarter of the
+    splits selected this arm."""
     ci_low: float | None
-    """Lower bound of the interval of `gain`."""
+    """Lower bound of the unadjusted interval of `gain`."""
     ci_high: float | None
     """Upper bound of the interval."""
     chosen: dict[str, float]
     """Share of splits that selected each arm, 0 to 1."""
     gains: dict[str, float | None]
-    """The same difference for each selected arm."""
+    """Advantage of each arm that any split selected, as `gain`."""
 
 
 class ExportedStoppedArm(ExportedModel):

@@ -224,7 +224,8 @@ def _other_metrics(comparison: Comparison) -> Iterator[Fact]:
         metrics = dict.fromkeys((metric.key, str(one.verdict)) for metric, _, one in changed)
         texts = [_changed(comparison, *key, changed) for key in metrics]
         yield Fact(
-            "Other metrics", f"{listed_at_most(texts, MOST_CHANGED, '; ')} (not adjusted for the number of metrics)"
+            "Other metrics",
+            f"{listed_at_most(texts, MOST_CHANGED, '; ', 'difference')} (not adjusted for the number of metrics)",
         )
         return
     undecided = [item for item in assessed if item[2].verdict == "inconclusive"]

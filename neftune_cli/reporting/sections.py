@@ -185,7 +185,7 @@ def _advantage_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
     if math.isfinite(best.advantage.difference):
         return (
             f"Where one part of the {parts} selects {best.arm}, the difference on the rest is "
-            f"{_advantage(best.advantage, metric)}. If no arm is better than the others, about half of the bias "
+            f"{_advantage(best.advantage, metric)}. If no arm is better than the others, up to half of the bias "
             "remains."
         )
     low, high = (metric.signed(end(best.advantages.values())) for end in (min, max))

@@ -207,11 +207,14 @@ def _notes_on_seeds(spec: SweepSpec) -> Iterator[str]:
     if looks := spec.analysis.looks:
         planned = listed([str(seeds) for seeds in looks])
         most = count * len(spec.arms)
-        yield f"Looks are planned at {planned} seeds. Decided arms stop, so there are at most {most} trials."
+        yield f"Looks are planned at {planned} seeds. Decided arms get no more seeds: at most {most} trials."
     elif count < MIN_SEEDS:
         yield f"There will be no verdict: it needs at least {MIN_SEEDS} seeds. Use --until-decided, or --seeds 5."
     elif count < DEFAULT_LOOKS[0]:
-        yield f"{count} seeds show large differences only. --until-decided adds seeds until each arm is decided."
+        yield (
+            f"{count} seeds show large differences only. --until-decided adds seeds until each arm is decided, up to "
+            f"{DEFAULT_LOOKS[-1]} seeds."
+        )
 
 
 def _notes_on_baseline(spec: SweepSpec) -> Iterator[str]:
@@ -289,7 +292,8 @@ def _unrequested_trials(folder: SweepFolder, whole: SweepSpec, requested: SweepS
         *(f"seed {seed}" for seed in whole.seeds if seed not in requested.seeds),
     ]
     if more:
-        yield f"{folder.path} also has {', '.join(more)} from an earlier command. Their missing trials are run too."
+        also = f"{folder.path} also has {', '.join(more)} from an earlier command."
+        yield f"{also} The missing trials of that command are run, too."
 
 
 def _check_distinct(trials: tuple[Trial, ...]) -> None:

@@ -163,6 +163,14 @@ def test_changes_of_other_metrics_are_reported() -> None:
     )
 
 
+def test_changes_of_controls_are_not_reported() -> None:
+    changed = {"exact_match": assessment(-0.1, 0.05, "worse", role="control")}
+
+    text = advice(_compare(assessment(0.02, 0.01, "worse"), others=changed))
+
+    assert "No other metric is shown to improve or to get worse." in text
+
+
 def test_metric_without_direction_gives_no_recommendation() -> None:
     compared = _compare(assessment(0.02, 0.01), others={"response_chars": assessment(9.0, 5.0, "higher")})
 

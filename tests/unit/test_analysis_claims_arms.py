@@ -46,7 +46,9 @@ def test_claims_need_an_arm_with_alpha_0() -> None:
     results = examine(arms, baseline="alpha=5").values()
 
     assert {one.status for one in results} == {"not measured"}
-    assert {one.here for one in results} == {"Needs an arm with alpha 0: `neftune sweep --alphas 0,5,10,15 --seeds 5`."}
+    assert {one.here for one in results} == {
+        "This claim needs an arm with alpha 0: `neftune sweep --alphas 0,5,10,15 --seeds 5`."
+    }
 
 
 def test_claims_need_a_noisy_arm() -> None:
@@ -108,8 +110,8 @@ def test_unknown_recipes_are_named_if_no_claim_is_measured() -> None:
 
     assert examine(noisy)["answers-get-longer"].here.endswith("because their recipe is unknown: ours.")
     assert examine(reference, baseline="plain")["answers-get-longer"].here == (
-        "Needs an arm with alpha 0 and a known recipe. The recipe of plain is unknown. "
-        "If the runs change nothing, name them alpha=0."
+        "This claim needs an arm with alpha 0 and a known recipe. The recipe of plain is unknown. "
+        "If it differs from the others only in the noise, name its runs alpha=0."
     )
 
 
@@ -186,9 +188,9 @@ def test_arm_without_shared_seeds_is_excluded() -> None:
 @pytest.mark.parametrize(
     ("claim", "text"),
     [
-        ("training-loss-rises", "Needs the noise-off training loss, which `neftune sweep"),
+        ("training-loss-rises", "This claim needs the noise-off training loss, which `neftune sweep"),
         ("training-rouge-falls", "Run the sweep again on data with prompts."),
-        ("diversity-stays", "on data with completions. It needs responses of at least ten words"),
+        ("diversity-stays", "on data with completions. The responses must have at least ten words"),
         ("gains-beyond-length", "on data with completions"),
         ("gains-over-early-stopping", "`neftune sweep --alphas 0,5,10,15 --seeds 5 --epochs 3`"),
     ],
@@ -275,8 +277,20 @@ def test_pairs_differ_only_in_alpha() -> None:
     assert "2 pairs of alphas: 2 equivalent" in result.here  # alpha=10 with each arm of alpha 5
 
 
+def test_alphas_that_the_paper_does_not_have_are_named() -> None:
+    noise = np.array([0.01, -0.02, 0.03, 0.0, -0.01])
+
+    within, beyond = (examine(losses(a0=noise, a15=noise + 1, **{name: noise + 2})) for name in ("a10", "a100"))
+
+    assert "than the paper" not in within["held-out-loss-does-not-rise"].caveat
+    assert beyond["held-out-loss-does-not-rise"].caveat.endswith(
+        "alpha=100 has a larger alpha than the paper, which has at most 15."
+    )
+    assert "than the paper" not in beyond["answers-get-longer"].caveat  # not measured
+
+
 def test_single_noisy_arm_has_no_pairs_of_alphas() -> None:
     result = examine(losses(a0=FLAT, a5=FLAT))["alphas-are-alike"]
 
     assert result.status == "not measured"
-    assert "two noisy arms that differ only in alpha" in result.here
+    assert "two arms with noise that differ only in alpha" in result.here

@@ -98,11 +98,11 @@ def test_pairs_of_alphas_with_too_few_shared_seeds_are_excluded() -> None:
         ),
         (
             joined(unfinished(range(5)), arm("alpha=5", 5.0, {"rouge_l": DRAWS[1]})),
-            "No trial of alpha=5 has held-out loss. Needs the held-out loss, which `neftune sweep",
+            "No trial of alpha=5 has held-out loss. This claim needs the held-out loss, which `neftune sweep",
         ),
         (
             joined(arm("alpha=0", 0.0, {"rouge_l": DRAWS[0]}), {"alpha=5": unfinished(range(5), range(5))["alpha=5"]}),
-            "No trial of alpha=0 has held-out loss. Needs the held-out loss, which `neftune sweep",
+            "No trial of alpha=0 has held-out loss. This claim needs the held-out loss, which `neftune sweep",
         ),
     ],
 )

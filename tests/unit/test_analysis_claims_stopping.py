@@ -65,7 +65,10 @@ def test_arms_without_noise_are_not_used() -> None:
 def test_claim_needs_the_reference_as_baseline() -> None:
     result = examine(arms_of(5, 0), baseline="alpha=5", stopping=stopping("better"))
 
-    assert result["gains-over-early-stopping"].here == "Needs alpha=0 as the baseline: `neftune compare --baseline 0`."
+    assert (
+        result["gains-over-early-stopping"].here
+        == "This claim needs alpha=0 as the baseline: `neftune compare --baseline 0`."
+    )
 
 
 LOSSES = item_values([1.0, 2.0], ["a", "b"])
@@ -85,9 +88,12 @@ def by_epoch(arms: TrialsByArm, epochs: dict[str, int], losses: ItemValues = LOS
 @pytest.mark.parametrize(
     ("epochs", "need"),
     [
-        ({"alpha=5": 3}, "Needs held-out losses of alpha=0 by epoch and example"),
-        ({"alpha=0": 1, "alpha=5": 3}, "Needs held-out losses of at least two epochs in every trial of alpha=0"),
-        ({"alpha=0": 3}, "Needs held-out losses of another arm by epoch, with seeds of alpha=0"),
+        ({"alpha=5": 3}, "This claim needs held-out losses of alpha=0 by epoch and example"),
+        (
+            {"alpha=0": 1, "alpha=5": 3},
+            "This claim needs held-out losses of at least two epochs in every trial of alpha=0",
+        ),
+        ({"alpha=0": 3}, "This claim needs held-out losses of another arm by epoch, with seeds of alpha=0"),
     ],
 )
 def test_missing_losses_are_named(epochs: dict[str, int], need: str) -> None:
@@ -102,7 +108,7 @@ def test_claim_needs_two_examples() -> None:
 
     result = examine(by_epoch(arms_of(0, 5), {"alpha=0": 3, "alpha=5": 3}, one))["gains-over-early-stopping"]
 
-    assert result.here == "Needs at least two held-out examples on which all trials were measured."
+    assert result.here == "This claim needs at least two held-out examples on which all trials were measured."
 
 
 def test_losses_that_are_never_finite_are_named() -> None:

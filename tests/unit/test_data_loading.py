@@ -318,7 +318,7 @@ def test_bad_rows_are_dropped_and_counted_on_request() -> None:
     data = load(write_bad_rows(good=77), skip_bad_rows=True)
     assert len(data.train) + len(data.held_out) == 77
     assert data.notes[1] == (
-        "3 rows of mine.jsonl dropped because they cannot be used: invalid JSON (Expecting ',' delimiter) (1, first "
+        "Dropped 3 rows of mine.jsonl that cannot be used: invalid JSON (Expecting ',' delimiter) (1, first "
         "mine.jsonl, line 6); column 'completion' is empty (1, first mine.jsonl, line 7); column 'completion' contains "
         "a boolean, not text (1, first mine.jsonl, line 8)."
     )
@@ -335,7 +335,7 @@ def test_rows_of_rare_causes_are_counted() -> None:
     good = [json.dumps({"messages": [{**USER, "content": f"{n}?"}, ANSWER]}) for n in range(9)]
     Path("mine.jsonl").write_text("\n".join([*good, *roles]))
     note = load("mine.jsonl", skip_bad_rows=True, max_bad_share=0.9).notes[1]
-    assert note.startswith("8 rows of mine.jsonl dropped because they cannot be used: ")
+    assert note.startswith("Dropped 8 rows of mine.jsonl that cannot be used: ")
     assert note.endswith("; 2 rows with other causes.")
 
 

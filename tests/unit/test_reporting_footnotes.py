@@ -10,7 +10,7 @@ import pytest
 
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
-from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, Interval
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, Interval, Role
 from neftune_cli.evidence.measurements import Evidence, Measurements
 from neftune_cli.metrics import METRICS
 from neftune_cli.records import Attestation
@@ -95,6 +95,22 @@ def test_tests_are_adjusted_over_several_arms() -> None:
         f"{CROSSED}Verdicts use p-values adjusted for the number of arms (Hommel's method, 3 arms, 0.1% level), "
         f"separately for difference and equivalence. {SIMULTANEOUS.replace('95%', '99.9%').replace('90%', '99.8%')}"
     )
+
+
+def test_arms_of_other_roles_are_not_counted_as_tested_together() -> None:
+    roles: dict[str, Role] = {
+        "alpha=5": "primary",
+        "alpha=10": "exploratory",
+        "alpha=15": "exploratory",
+        "A/A control": "control",
+    }
+    arms = {name: estimate(VALUES, VALUES, assessment(0.0, 0.02, role=role)) for name, role in roles.items()}
+
+    note = footnotes(_compared(arms))[1]
+
+    assert "(Hommel's method, 2 arms, 5% level)" in note
+    assert "equivalence. The primary arm and each control are tested alone. The 95% intervals" in note
+    assert "simultaneous over the arms that are tested together, so" in note
 
 
 def test_tests_are_adjusted_over_arms_with_a_p_value_only() -> None:

@@ -15,7 +15,8 @@ from neftune_cli.analysis.results import Comparison
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.evidence.measurements import Evidence, Measurements, Setting
 from neftune_cli.metrics import METRICS
-from neftune_cli.reporting.footnotes import footnotes, precision_sentences
+from neftune_cli.reporting.footnotes import footnotes
+from neftune_cli.reporting.precision import precision_sentences
 from neftune_cli.reporting.sections import best_arm_sentences
 from tests.unit.measured_trials import arm, joined, with_items
 
@@ -82,7 +83,7 @@ def test_gain_of_the_best_arm_is_its_own() -> None:
         "selects alpha=5, the difference on the rest is −0.1"
     )
     assert sentences.endswith(
-        "If no arm is better than the others, about half of the bias remains. The selected arm was alpha=5 in 100% of "
+        "If no arm is better than the others, up to half of the bias remains. The selected arm was alpha=5 in 100% of "
         "the splits."
     )
 

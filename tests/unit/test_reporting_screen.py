@@ -59,7 +59,7 @@ Other metrics  none shown to differ; smallest adj. p 0.40 (exact match, alpha 5)
 Next     neftune sweep results/bios/sweep.yaml --until-decided \\
          --output results/bios-until-decided
          at most 20 seeds, 80 trials, about 20 min with 2 workers
-Chance   of a verdict on an open arm by 20 seeds: 10% to 60% if its true
+Chance   of a decision on an open arm by 20 seeds: 10% to 60% if its true
          difference is 0, 30% to >99% if it is 0.0200 nats (twice the margin)
 Details  neftune compare results/bios --full | --metric KEY | --hypotheses
 Report   results/bios/report.html
@@ -150,7 +150,7 @@ def test_planned_looks_are_in_the_scope_and_arms_that_stopped_show_their_seeds()
 
     assert " · look 2 of 4: 8 of at most 20 seeds" in text
     assert re.search(r"repeated +adj\.", text)
-    assert "\nPARTLY DECIDED  Compared with alpha 0 in held-out loss, alpha 5 is better and\n" in text
+    assert "\nPARTLY DECIDED  Compared with alpha 0 in held-out loss, alpha 5 is better, and\n" in text
     assert re.search(r"^ +5 .* better +5$", text, re.MULTILINE)
     assert re.search(r"^ +10 .* inconclusive +8$", text, re.MULTILINE)
     # the baseline and one open arm, 12 further seeds each

@@ -44,7 +44,7 @@ def alphas_are_alike(data: ClaimData) -> ClaimOutcome:
     metric = _held_out_metric(data)
     pairs = list(_pairs(data))
     if not pairs:
-        need = f"Needs two noisy arms that differ only in alpha: {SWEEP}."
+        need = f"This claim needs two arms with noise that differ only in alpha: {SWEEP}."
         raise NotMeasuredError(need + unknown_recipe_sentence(data.unknown))
     shared = _shared(data, metric, pairs)
     assessed = assess(
@@ -78,7 +78,9 @@ def _shared(data: ClaimData, metric: Metric, pairs: Sequence[_Pair]) -> dict[_Pa
     """
     shared = {pair: one for pair in pairs if (one := data.aligned(metric.key, *pair))}
     if not shared:
-        found = f"No two noisy arms that differ only in alpha have {metric.name_within} for a common seed and example"
+        found = (
+            f"No two arms with noise that differ only in alpha have {metric.name_within} for a common seed and example"
+        )
         raise NotMeasuredError(f"{found}. {measurement_advice(metric.key)}")
     needed = min_shared_seeds([one.seeds for one in shared.values()])
     return {pair: one for pair, one in shared.items() if len(one.seeds) >= needed}
@@ -111,7 +113,8 @@ def _text(assessed: Mapping[str, Assessment], metric: Metric) -> str:
     name, largest = max(assessed.items(), key=lambda item: abs(item[1].comparison.difference))
     sample = sample_text(largest.comparison, metric)
     difference = f"{name}, {change_text(largest.comparison, metric)} (unadjusted {sample})"
-    verdicts = f"{_tally(assessed)} at the margin of {metric.amount(largest.margin)}, Hommel-adjusted"
+    margin = metric.amount(largest.margin)
+    verdicts = f"{_tally(assessed)} at the margin of {margin}, with p-values adjusted by Hommel's method"
     pairs = f"{metric.name}, {counted(len(assessed), 'pair')} of alphas"
     return f"{pairs}: {verdicts}. Largest difference: {difference}.{_untestable(assessed)}"
 

@@ -82,12 +82,12 @@ def reference_arm(arms: TrialsByArm, baseline: str) -> str:
     """
     without_noise = [arm for arm in dict.fromkeys((baseline, *arms)) if first_trial(arms, arm).alpha == 0]
     if not without_noise:
-        raise NotMeasuredError(f"Needs an arm with alpha 0: {SWEEP}.")
+        raise NotMeasuredError(f"This claim needs an arm with alpha 0: {SWEEP}.")
     known = [arm for arm in without_noise if first_trial(arms, arm).recipe_details is not None]
     if not known:
         raise NotMeasuredError(
-            f"Needs an arm with alpha 0 and a known recipe. The recipe of {listed(without_noise)} is unknown. "
-            "If the runs change nothing, name them alpha=0."
+            f"This claim needs an arm with alpha 0 and a known recipe. The recipe of {listed(without_noise)} is "
+            "unknown. If it differs from the others only in the noise, name its runs alpha=0."
         )
     if known[0] == baseline:
         return baseline
@@ -103,7 +103,7 @@ def noisy_arms(arms: TrialsByArm, reference: str) -> tuple[str, ...]:
     recipe = first_trial(arms, reference).recipe_details
     noisy = tuple(arm for arm in _with_noise(arms) if first_trial(arms, arm).recipe_details == recipe)
     if not noisy:
-        need = f"Needs an arm with noise that otherwise has the recipe of {reference}: {SWEEP}."
+        need = f"This claim needs an arm with noise that otherwise has the recipe of {reference}: {SWEEP}."
         raise NotMeasuredError(need + unknown_recipe_sentence(unknown_arms(arms)))
     return noisy
 
@@ -128,17 +128,17 @@ def measurement_advice(key: str) -> str:
     if key not in METRICS:
         return "Evaluate every arm with the tool that wrote these results."
     metric = METRICS[key]
-    advice = _ADVICE.get(metric.section, f"Needs the {metric.name_within}, which {SWEEP} measures.")
+    advice = _ADVICE.get(metric.section, f"This claim needs the {metric.name_within}, which {SWEEP} measures.")
     return f"{advice} {_CHUNK_ADVICE}" if key in _CHUNK_METRICS else advice
 
 
 _ADVICE = {
-    HELD_OUT_RESPONSES: "Needs responses to held-out prompts. Run `neftune sweep` on data with completions.",
-    PROBE_RESPONSES: "Needs responses to training prompts. Run the sweep again on data with prompts.",
+    HELD_OUT_RESPONSES: "This claim needs responses to held-out prompts. Run `neftune sweep` on data with completions.",
+    PROBE_RESPONSES: "This claim needs responses to training prompts. Run the sweep again on data with prompts.",
 }
 
 _CHUNK_METRICS = ("repetition_2gram", "log_diversity")
-_CHUNK_ADVICE = "It needs responses of at least ten words. Increase --max-new-tokens if responses were truncated."
+_CHUNK_ADVICE = "The responses must have at least ten words. Increase --max-new-tokens if responses were truncated."
 
 
 def _with_noise(arms: TrialsByArm) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from neftune_cli.analysis.paper_claims.early_stopping_gain import gains_over_ear
 from neftune_cli.analysis.paper_claims.matched_length import gains_beyond_length
 from neftune_cli.analysis.paper_claims.noise_effects import linear_trend, mean_effect
 from neftune_cli.analysis.results import ClaimResult, EarlyStopping
+from neftune_cli.formatting import listed
 from neftune_cli.metrics import HELD_OUT_LOSS, NOISE_OFF_TRAINING_LOSS, NOISY_TRAINING_LOSS, Metric
 
 
@@ -35,6 +36,9 @@ class PaperClaim:
     test: Callable[[ClaimData], ClaimOutcome]
     """Raises NotMeasuredError if the trials lack the data."""
 
+
+LARGEST_ALPHA = 15
+"""Largest alpha of the paper."""
 
 _MEMORIZATION = "With other data and a smaller model, less may be memorized even without noise."
 _CHUNKS = (
@@ -116,7 +120,7 @@ CLAIMS: tuple[PaperClaim, ...] = (
         ),
         caveat=(
             "The paper reports these numbers without a test, and for each data set the alpha with the best score of "
-            "this judge (appendix A.1). On another model the same alpha has another noise-to-embedding ratio."
+            "this judge (appendix A.1). On another model the same alpha has another noise ratio."
         ),
         test=alphas_are_alike,
     ),
@@ -144,7 +148,7 @@ CLAIMS: tuple[PaperClaim, ...] = (
     ),
     PaperClaim(
         key="gains-over-early-stopping",
-        claim="With both stopped at their best epochs, training with noise is better than training without.",
+        claim="Training with noise is better than training without noise, if each is stopped at its best epoch.",
         paper=(
             "Not tested. The closest results are training runs of 1 to 9 epochs: win rates of at most 48.94 without "
             "noise (5 epochs) and 62.55 with noise (3 epochs); LLaMA-2 7B on Alpaca, ChatGPT as judge (appendix A.2, "
@@ -187,7 +191,14 @@ def examine_claims(
         data = ClaimData(arms, reference, noisy, unknown_arms(arms), baseline, metrics, stopping, options)
     except NotMeasuredError as reason:
         return tuple(_result(claim, ClaimOutcome("not measured", str(reason))) for claim in CLAIMS)
-    return tuple(_result(claim, _outcome(claim, data)) for claim in CLAIMS)
+    return tuple(_result(claim, _outcome(claim, data), _alphas_beyond_the_paper(data)) for claim in CLAIMS)
+
+
+def _alphas_beyond_the_paper(data: ClaimData) -> str:
+    """Return a sentence on arms with larger alphas than those of the paper; empty without such arms."""
+    arms = [arm for arm in data.noisy if data.alpha(arm) > LARGEST_ALPHA]
+    are = "has a larger alpha" if len(arms) == 1 else "have larger alphas"
+    return f"{listed(arms)} {are} than the paper, which has at most {LARGEST_ALPHA}." if arms else ""
 
 
 def _outcome(claim: PaperClaim, data: ClaimData) -> ClaimOutcome:
@@ -197,13 +208,13 @@ def _outcome(claim: PaperClaim, data: ClaimData) -> ClaimOutcome:
         return ClaimOutcome("not measured", str(reason))
 
 
-def _result(claim: PaperClaim, outcome: ClaimOutcome) -> ClaimResult:
+def _result(claim: PaperClaim, outcome: ClaimOutcome, difference: str = "") -> ClaimResult:
     return ClaimResult(
         key=claim.key,
         claim=claim.claim,
         paper=claim.paper,
         here=outcome.here,
         status=outcome.status,
-        caveat=claim.caveat,
+        caveat=f"{claim.caveat} {difference}".strip() if outcome.status != "not measured" else claim.caveat,
         comparison=outcome.comparison,
     )

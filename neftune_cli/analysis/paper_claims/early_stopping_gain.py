@@ -30,7 +30,7 @@ def gains_over_early_stopping(data: ClaimData) -> ClaimOutcome:
         raise NotMeasuredError(_missing_data(data))
     if data.baseline != data.reference:
         fix = f"`neftune compare --baseline {data.alpha(data.reference):g}`"
-        raise NotMeasuredError(f"Needs {data.reference} as the baseline: {fix}.")
+        raise NotMeasuredError(f"This claim needs {data.reference} as the baseline: {fix}.")
     assessed = _noisy_arms(data, data.stopping)
     epochs = listed([str(epoch) for epoch in data.stopping.epochs])
     description = f"Held-out loss at the best of epochs {epochs} of each arm, minus {data.reference} at its best epoch"
@@ -42,13 +42,15 @@ def _missing_data(data: ClaimData) -> str:
     """Return the data that `early_stopping` needs and does not have."""
     own = {seed: trial for seed, trial in data.arms[data.baseline].items() if trial.held_out_by_epoch}
     if not own:
-        return f"Needs held-out losses of {data.baseline} by epoch and example: {_SWEEP_OF_EPOCHS}."
+        return f"This claim needs held-out losses of {data.baseline} by epoch and example: {_SWEEP_OF_EPOCHS}."
     if len(_shared_epochs(own.values())) < 2:
-        return f"Needs held-out losses of at least two epochs in every trial of {data.baseline}: {_SWEEP_OF_EPOCHS}."
+        losses = f"held-out losses of at least two epochs in every trial of {data.baseline}"
+        return f"This claim needs {losses}: {_SWEEP_OF_EPOCHS}."
     others = [trials for arm, trials in data.arms.items() if arm != data.baseline]
     if not any(_shared_epochs(trials[seed] for seed in own if seed in trials) for trials in others):
-        return f"Needs held-out losses of another arm by epoch, with seeds of {data.baseline}: {_SWEEP_OF_EPOCHS}."
-    return "Needs at least two held-out examples on which all trials were measured."
+        losses = f"held-out losses of another arm by epoch, with seeds of {data.baseline}"
+        return f"This claim needs {losses}: {_SWEEP_OF_EPOCHS}."
+    return "This claim needs at least two held-out examples on which all trials were measured."
 
 
 def _shared_epochs(trials: Iterable[Measurements]) -> set[int]:
@@ -65,7 +67,9 @@ def _noisy_arms(data: ClaimData, stopping: EarlyStopping) -> dict[str, Assessmen
     """
     noisy = {arm.name: arm.best for arm in stopping.arms if arm.name in data.noisy}
     if not noisy:
-        raise NotMeasuredError(f"Needs held-out losses of a noisy arm by epoch, with seeds of {data.reference}.")
+        raise NotMeasuredError(
+            f"This claim needs held-out losses of an arm with noise by epoch, with seeds of {data.reference}."
+        )
     assessed = {name: best for name, best in noisy.items() if best}
     if not assessed:
         arms = listed([data.reference, *noisy])
@@ -88,7 +92,7 @@ def _differences(assessed: Mapping[str, Assessment], metric: Metric) -> str:
     sentences = [f"{arms} (unadjusted {listed(list(samples))})."]
     if any(assessment.verdict for assessment in assessed.values()):
         margin = metric.amount(next(iter(assessed.values())).margin)
-        sentences.append(f"Verdicts at the margin of {margin}, Hommel-adjusted.")
+        sentences.append(f"Verdicts at the margin of {margin}, with p-values adjusted by Hommel's method.")
     untestable = untestable_sentences({name: assessment.comparison for name, assessment in assessed.items()})
     return " ".join([*sentences, *([untestable] if untestable else [])])
 

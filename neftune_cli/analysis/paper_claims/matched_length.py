@@ -68,7 +68,7 @@ def _same_responses(data: ClaimData, metric: Metric) -> tuple[PooledArms, Pooled
     first, second = quality.aligned, length.aligned
     same = (first.arms, first.seeds, first.clusters) == (second.arms, second.seeds, second.clusters)
     if not same or len(first.clusters) == 1:
-        need = f"Needs {metric.name_within} and length of individual responses in the same trials"
+        need = f"This claim needs {metric.name_within} and length of individual responses in the same trials"
         raise NotMeasuredError(f"{need}, which {SWEEP} measures.")
     return quality, length
 
@@ -104,5 +104,5 @@ def _all_responses(data: ClaimData, metric: Metric, pooled: PooledArms, matched:
     """Return the number of matched responses, and the gain over all responses."""
     responses = pooled.aligned.values[1:].size
     unmatched = change_text(mean_effect(data, metric.key).comparison, metric)
-    counts = f"{matched.matches.sum():,} of {responses:,} responses matched"
+    counts = f"{matched.matches.sum():,} of {responses:,} responses with noise meet this condition"
     return f"{counts}; over all responses the difference is {unmatched}"

@@ -62,7 +62,8 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
     yield (
         f"{counted(len(tested), 'arm')} {'is' if len(tested) == 1 else 'are'} tested on the primary metric. P-values "
         f"are adjusted over the arms of a metric by Hommel's method, at a level of {percent(1 - comparison.confidence)}"
-        ", separately for difference and for equivalence. Intervals are simultaneous over these arms."
+        ", separately for difference and for equivalence. Intervals are simultaneous over the arms that "
+        "are adjusted together."
     )
     yield from _role_sentences(comparison)
     if comparison.primary in comparison.noise_tests:

@@ -18,7 +18,7 @@ from neftune_cli.reporting.checklist.design import Answer
 from neftune_cli.reporting.checklist.document import SeedTable, checklist, checklist_markdown, seed_table
 from neftune_cli.reporting.checklist.files import RunFiles
 from neftune_cli.reporting.columns import PAGE_LAYOUT, TableColumn
-from neftune_cli.reporting.footnotes import margins_by_metric
+from neftune_cli.reporting.footnotes import margins_by_metric, simultaneous_over
 from neftune_cli.reporting.next_step import next_step
 from neftune_cli.reporting.outlooks import OUTLOOK_TITLE, outlook_note
 from neftune_cli.reporting.page.forest import Forest, build_forest, contrast_sentences, metric_forests
@@ -187,6 +187,11 @@ class Chapter:
     def has_planned_looks(self) -> bool:
         """Return whether looks were planned."""
         return self.comparison.has_planned_looks
+
+    @property
+    def simultaneous_over(self) -> str:
+        """Return what intervals are simultaneous over."""
+        return simultaneous_over(self.comparison)
 
     @property
     def has_items(self) -> bool:
