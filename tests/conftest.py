@@ -24,7 +24,7 @@ for _variable, _folder in (("HF_HOME", "huggingface"), ("MPLCONFIGDIR", "matplot
     os.environ.setdefault(_variable, str(_USER_CACHE / _folder))
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
-pytest_plugins = ["tests.command_line", "tests.crash.fixtures"]
+pytest_plugins = ["tests.command_line", "tests.small_model", "tests.crash.fixtures"]
 
 ROWS = (
     # arm, alpha, seed, train, clean, held-out, perplexity, exact, rouge, chars, 2-grams, diversity, truncated
