@@ -30,7 +30,7 @@ EIGHT_STEPS: dict[str, Any] = {"train.max_steps": 8}
 
 
 @pytest.fixture(scope="module")
-def swept(small_model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run one small sweep and return its folder."""
     folder = tmp_path_factory.mktemp("contract") / "out"
     run(folder)

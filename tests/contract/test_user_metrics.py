@@ -15,6 +15,8 @@ from tests.command_line import Neftune
 from tests.finished_trials import write_sweep_with_responses
 from tests.small_model import WITH_SMALL_MODEL
 
+pytestmark = pytest.mark.usefixtures("small_model")
+
 MODULE = """
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 
@@ -160,7 +162,7 @@ SMALL = (
 
 
 @pytest.fixture
-def module(small_model: str) -> Iterator[Path]:
+def module() -> Iterator[Path]:
     """Return the path of the module with metrics, in the current folder, which is forgotten afterwards."""
     path = Path("my_scores.py")
     path.write_text(MODULE)

@@ -29,6 +29,8 @@ from tests.stopped_trials import (
 )
 from tests.tiny_models import hooks_on
 
+pytestmark = pytest.mark.usefixtures("small_model")
+
 LAST = 2 * STEPS_PER_EPOCH
 EVERYWHERE: dict[str, tuple[At, ...]] = {
     "early": (2,),
