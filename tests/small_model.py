@@ -6,6 +6,7 @@ A training of it takes a quarter of the time. Tests use it unless their promise 
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ SMALL_MODEL_FIELDS = {
     "train.precision": "float32",
 }
 """The same as fields of a spec."""
-_SIZES = {
+_SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 2,
