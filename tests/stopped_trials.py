@@ -23,6 +23,7 @@ from neftune_cli.training.prepared_data import PreparedData, prepare_data
 from neftune_cli.training.stop_request import StopRequest
 from neftune_cli.training.trial import Trial, TrialOutput, TrialProgress
 from neftune_cli.training.trial_run import run_trial
+from tests.small_model import SMALL_MODEL
 
 STEPS_PER_EPOCH = 4
 SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 4}
@@ -35,9 +36,9 @@ At = int | str
 
 
 def trial_of(arm: str = "arm", seed: int = 0, noise: dict[str, Any] | None = None, **train: Any) -> Trial:
-    """Return a trial of two epochs on the bundled model and data, with alpha 5 by default."""
+    """Return a trial of two epochs on the small model and the bundled data, with alpha 5 by default."""
     spec = TrialSpec(
-        model="tiny",
+        model=SMALL_MODEL,
         dataset="bios",
         **EXAMPLES,
         noise=NoiseSpec(**({"alpha": 5.0} | (noise or {}))),
@@ -54,7 +55,7 @@ def base_trial() -> Trial:
 
 @cache
 def prepared_data() -> PreparedData:
-    source = find_model("tiny")
+    source = find_model(SMALL_MODEL)
     return prepare_data(source, load_model(source), load_data(InputSpec(**EXAMPLES)), trial_of().spec, device="cpu")
 
 
@@ -103,13 +104,13 @@ class Attempt:
     def _request_during_generation(self) -> None:
         while not self.stop._interruptible:
             time.sleep(0.001)
-        time.sleep(0.03)
+        time.sleep(0.01)
         self.stop.request()
 
 
 def shallow_model() -> LoadedModel:
-    """Return the bundled model with the first of its layers."""
-    loaded = load_model(find_model("tiny"))
+    """Return the small model with the first of its layers."""
+    loaded = load_model(find_model(SMALL_MODEL))
     loaded.model.model.layers = loaded.model.model.layers[:1]
     loaded.model.config.num_hidden_layers = 1
     return loaded

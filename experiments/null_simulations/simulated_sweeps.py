@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.stats import norm
@@ -66,7 +67,7 @@ class Scenario:
         """Return the number of items."""
         return sum(size * count for size, count in self.cluster_sizes)
 
-    @property
+    @cached_property
     def clusters(self) -> tuple[int, ...]:
         """Return the cluster of each item, (items,)."""
         sizes = [size for size, count in self.cluster_sizes for _ in range(count)]

@@ -18,8 +18,12 @@ from neftune_cli.config.noises import (
 )
 from neftune_cli.noise.draws import NoiseStream
 from tests.command_line import Neftune
+from tests.small_model import WITH_SMALL_MODEL
+
+pytestmark = pytest.mark.usefixtures("small_model")
 
 SMALL = (
+    *WITH_SMALL_MODEL,
     *("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--seeds", "1", "--output", "out"),
     *("--max-new-tokens", "8", "--no-estimate"),
 )
@@ -58,7 +62,7 @@ def test_a_grid_of_noise_fields_is_trained_and_attested(neftune: Neftune, tmp_pa
 
 
 def test_controls_are_compared_with_the_baseline(neftune: Neftune) -> None:
-    ended = neftune("sweep", "--alphas", "0,5", "--controls", *SMALL)
+    ended = neftune("sweep", "--alphas", "0,5", "--controls", *SMALL, "--batch-size", "8")
     assert ended.code == 0
     exported = json.loads(neftune("compare", "out", "--format", "json").out)
     (comparison,) = exported["comparisons"]
@@ -130,10 +134,11 @@ def test_noise_with_a_wrong_magnitude_fails_the_trial(
     monkeypatch.setattr(NoiseStream, "draw", lambda *args: 1.2 * draw(*args))
     ended = neftune("sweep", "--alphas", "0,5", "--noise", "gaussian", *SMALL)
     assert ended.code == 1
-    assert (
-        "alpha=5, seed 0 failed: The applied noise does not match the formula: the RMS of the noise was 1.2"
-        in ended.err
-    )
+    told = "alpha=5, seed 0 failed: The applied noise does not match the formula: the RMS of the noise was "
+    assert told in ended.err
+    rms, rest = ended.err.split(told)[1].split(" ", 1)
+    assert float(rms) == pytest.approx(1.2, abs=0.02)
+    assert rest.startswith("times the expected RMS")
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=0"]
 
 

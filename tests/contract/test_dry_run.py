@@ -10,8 +10,14 @@ import pytest
 
 from neftune_cli.sweeps.measurement_cache import FOLDER
 from tests.command_line import Neftune
+from tests.small_model import WITH_SMALL_MODEL
 
-OPTIONS = "--train-examples 16 --eval-examples 8 --batch-size 8 --max-new-tokens 8 --seeds 1 --workers 1".split()
+pytestmark = pytest.mark.usefixtures("small_model")
+
+OPTIONS = (
+    *WITH_SMALL_MODEL,
+    *"--train-examples 16 --eval-examples 8 --batch-size 8 --max-new-tokens 8 --seeds 1 --workers 1".split(),
+)
 WITHOUT_TORCH = (
     "import sys; sys.modules.update(torch=None, transformers=None); from neftune_cli.cli import main; main()"
 )

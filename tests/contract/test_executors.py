@@ -31,8 +31,11 @@ from neftune_cli.sweeps.plan import Plan, make_plan
 from neftune_cli.sweeps.progress import NullObserver
 from neftune_cli.sweeps.runner import run_sweep
 from neftune_cli.training.trial import Trial
+from tests.small_model import SMALL_MODEL
 
-SMALL = {"train_examples": 16, "eval_examples": 4, "alphas": [0.0, 5.0], "seeds": [0, 1]}
+pytestmark = pytest.mark.usefixtures("small_model")
+
+SMALL = {"model": SMALL_MODEL, "train_examples": 16, "eval_examples": 4, "alphas": [0.0, 5.0], "seeds": [0, 1]}
 QUICK = {"train": {"max_steps": 2}, "evaluation": {"max_new_tokens": 4}}
 WAIT_SECONDS = 120
 

@@ -13,8 +13,14 @@ from huggingface_hub import constants
 from neftune_cli.reporting.model_card import shared_command
 from neftune_cli.store import SweepFolder
 from tests.command_line import CommandResult, Neftune
+from tests.small_model import SMALL_MODEL, WITH_SMALL_MODEL
 
-SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "4", "--no-estimate")
+pytestmark = pytest.mark.usefixtures("small_model")
+
+SMALL = (
+    *WITH_SMALL_MODEL,
+    *("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "4", "--no-estimate"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +144,7 @@ def test_a_failed_upload_is_explained(
 def test_an_adapter_of_a_local_model_is_not_uploaded(sweep: SweepFolder, neftune: Neftune, api: type[_FakeApi]) -> None:
     done = neftune("push", sweep.path.name, "--arm", "0", "--to", "ada/tuned")
     assert done.code == 2
-    assert "the adapter's base model 'tiny' is not on the Hub" in done.err
+    assert f"the adapter's base model '{SMALL_MODEL}' is not on the Hub" in done.err
     assert not api.calls
 
 

@@ -12,9 +12,13 @@ import yaml
 from neftune_cli.config.run_settings import Keep, SweepSettings, TrialSettings
 from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
+from tests.small_model import SMALL_MODEL_FIELDS
+
+pytestmark = pytest.mark.usefixtures("small_model")
 
 IN_MAIN_PROCESS = SweepSettings(workers=0, estimate=True)
 SMALL: dict[str, Any] = {
+    **SMALL_MODEL_FIELDS,
     "train_examples": 16,
     "eval_examples": 8,
     "train.batch_size": 8,
@@ -96,7 +100,7 @@ def test_the_losses_are_the_token_weighted_means_of_the_examples(swept: Path) ->
 
 def test_the_last_epoch_is_measured_on_all_examples_if_the_curves_are_not(swept: Path, tmp_path: Path) -> None:
     plain = replace(IN_MAIN_PROCESS, estimate=False)
-    overtrained: dict[str, Any] = {"alphas": "0", "seeds": "1", "train.epochs": 6.0, "train.learning_rate": 0.01}
+    overtrained: dict[str, Any] = {"alphas": "0", "seeds": "1", "train.epochs": 6.0, "train.learning_rate": 0.1}
     overtrained["evaluation.max_new_tokens"] = 4  # responses are not compared
     run(tmp_path / "few", plain, **{**overtrained, "evaluation.curve_examples": 3})
     run(tmp_path / "all", plain, **overtrained)

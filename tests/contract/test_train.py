@@ -12,9 +12,16 @@ import pytest
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.store import SweepFolder
 from tests.command_line import CommandResult, Neftune
+from tests.small_model import WITH_SMALL_MODEL
 
-SMALL = ("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "8")
+pytestmark = pytest.mark.usefixtures("small_model")
+
+SMALL = (
+    *WITH_SMALL_MODEL,
+    *("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "8"),
+)
 SWEEP = ("sweep", "--seeds", "1", "--no-estimate")
+DIVERGING = (*SWEEP, "experiment.yaml", *SMALL, "--max-steps", "5")
 
 
 def rows(path: Path, examples: list[dict[str, object]]) -> str:
@@ -53,7 +60,7 @@ def trained(
 def test_the_kept_model_can_be_trained_again(neftune: Neftune, tmp_path: Path, trained: CommandResult) -> None:
     model = next(tmp_path.glob("results/one/trials/alpha=5,seed=0-*/model"))
     assert (trained.code, f"Model: {model.relative_to(tmp_path)}" in trained.err) == (0, True)
-    again = neftune(*SWEEP, "--model", str(model), "--alphas", "0", *SMALL, "--output", "results/two")
+    again = neftune(*SWEEP, "--alphas", "0", *SMALL, "--model", str(model), "--output", "results/two")
     assert again.code == 0
     before, after = (pd.read_csv(tmp_path / "results" / name / "loss.csv").eval_loss for name in ("one", "two"))
     assert after[0] == pytest.approx(
@@ -85,7 +92,7 @@ def test_max_steps_reports_epochs_and_examples(
         *SWEEP, *("--alphas", "0", *SMALL), "--train-examples", str(examples), "--batch-size", str(batch), "--quiet"
     )
     assert f"Length of training: {expected}" in result.err
-    (trial,) = (tmp_path / "results" / "tiny-bios" / "trials").glob("alpha=0*")
+    (trial,) = (tmp_path / "results" / "small-bios" / "trials").glob("alpha=0*")
     last = json.loads((trial / "metrics.jsonl").read_text().splitlines()[-1])
     assert f" {last['epoch']:.3g} epochs" in expected  # the epoch that the trainer logged
 
@@ -129,26 +136,23 @@ def test_plain_text_trains_without_generation(neftune: Neftune, tmp_path: Path) 
 
 def test_a_diverging_arm_does_not_stop_the_others(neftune: Neftune, tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text(
-        "seeds: 1\ntrain_examples: 16\neval_examples: 4\nevaluation: {max_new_tokens: 8}\n"
         "arms:\n  - {name: wild, train: {learning_rate: 1.0e+30, max_grad_norm: 0}}\n  - {alpha: 5}\n"
     )
-    result = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out")
+    result = neftune(*DIVERGING, "--output", "out")
     assert result.code == 1
     assert "wild, seed 0 failed: A noise-off loss is not finite after step" in result.err
     assert pd.read_csv(tmp_path / "out" / "loss.csv").arm.tolist() == ["base", "alpha=5"]
     assert "Trials run, the base model included: 3, done before: 0" in result.err
-    again = neftune("sweep", "experiment.yaml", "--max-steps", "5", "--output", "out", "--json", "--quiet")
+    again = neftune(*DIVERGING, "--output", "out", "--json", "--quiet")
     summary = json.loads(again.out)
     assert (again.code, list(summary["failed"])) == (1, ["wild, seed 0"])
     assert (summary["run_now"], summary["already_done"]) == (0, 2)
-    retried = neftune(
-        "sweep", "experiment.yaml", "--max-steps", "5", "--output", "out", "--json", "--quiet", "--retry", "failed"
-    )
+    retried = neftune(*DIVERGING, "--output", "out", "--json", "--quiet", "--retry", "failed")
     assert (retried.code, json.loads(retried.out)["run_now"]) == (1, 1)
 
 
 def test_a_dry_run_prints_the_plan_and_writes_no_file(neftune: Neftune, tmp_path: Path) -> None:
-    few = ("--train-examples", "40", "--eval-examples", "4", "--max-new-tokens", "8")
+    few = (*WITH_SMALL_MODEL, "--train-examples", "40", "--eval-examples", "4", "--max-new-tokens", "8")
     result = neftune("sweep", "--dry-run", "--json", "--alphas", "0,5", "--seeds", "2", *few)
     plan = json.loads(result.out)["trials"]
     assert [(one["arm"], one["seed"], one["steps"]) for one in plan] == [

@@ -13,6 +13,9 @@ from neftune_cli.records import TrialRecord
 from neftune_cli.store import SweepFolder
 from tests.command_line import Neftune
 from tests.finished_trials import write_sweep_with_responses
+from tests.small_model import WITH_SMALL_MODEL
+
+pytestmark = pytest.mark.usefixtures("small_model")
 
 MODULE = """
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
@@ -152,7 +155,10 @@ def test_a_margin_of_a_function_that_cannot_score_is_no_second_problem(sweep: Sw
     assert "was not measured" not in told
 
 
-SMALL = ["--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "4", "--no-estimate"]
+SMALL = (
+    *WITH_SMALL_MODEL,
+    *("--train-examples", "16", "--eval-examples", "4", "--max-steps", "2", "--max-new-tokens", "4", "--no-estimate"),
+)
 
 
 @pytest.fixture
@@ -191,7 +197,7 @@ def test_looks_are_decided_on_the_function_of_an_experiment(neftune: Neftune, mo
         "analysis: {looks: [3, 5], metric: 'my_scores:letters', margin: '50'}\n"
         "train_examples: 16\neval_examples: 4\ntrain: {max_steps: 2}\nevaluation: {max_new_tokens: 4}\n"
     )
-    swept = neftune("sweep", "own.yaml", "--no-estimate", "--output", "out")
+    swept = neftune("sweep", "own.yaml", *WITH_SMALL_MODEL, "--no-estimate", "--output", "out")
     assert swept.code == 0, swept.err
     assert "Look 1 of 2, 3 seeds: every arm is decided." in swept.err
     assert len(SweepFolder(Path("out")).records()) == 7  # the base model, and two arms with three seeds

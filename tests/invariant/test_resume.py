@@ -15,6 +15,7 @@ from neftune_cli.config.run_settings import TrialSettings
 from neftune_cli.errors import TrialStopped
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.store import TrialFolder
+from tests.small_model import SMALL_MODEL
 from tests.stopped_trials import (
     GENERATING,
     STEPS_PER_EPOCH,
@@ -28,6 +29,8 @@ from tests.stopped_trials import (
     trial_of,
 )
 from tests.tiny_models import hooks_on
+
+pytestmark = pytest.mark.usefixtures("small_model")
 
 LAST = 2 * STEPS_PER_EPOCH
 EVERYWHERE: dict[str, tuple[At, ...]] = {
@@ -114,8 +117,11 @@ def test_dropout_draws_are_resumed(uninterrupted: dict[str, bytes], tmp_path: Pa
 def test_trial_is_resumed_by_another_process(uninterrupted: dict[str, bytes], tmp_path: Path) -> None:
     with pytest.raises(TrialStopped):
         Attempt(trial_of(), TrialFolder(tmp_path), at=STEPS_PER_EPOCH + 2).run()
-    code = "import sys, tests.stopped_trials as t; t.run_with_stops(t.trial_of(), t.Path(sys.argv[1]))"
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True)
+    code = (
+        "import sys, tests.stopped_trials as t; t.SMALL_MODEL = sys.argv[2]; "
+        "t.run_with_stops(t.trial_of(), t.Path(sys.argv[1]))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), SMALL_MODEL], check=True, capture_output=True)
     assert results(tmp_path) == uninterrupted
 
 

@@ -17,6 +17,9 @@ from neftune_cli.models.sources import find_model
 from neftune_cli.noise import attach_noise
 from neftune_cli.training.micro_batches import MicroBatchTrainer, micro_batches
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
+from tests.small_model import SMALL_MODEL
+
+pytestmark = pytest.mark.usefixtures("small_model")
 
 TOLERANCE = 1e-5
 """Largest relative difference of gradients that are summed in another order, in float32."""
@@ -57,7 +60,7 @@ class Gradients(TrainerCallback):
 
 
 def trained(work: Path, *, tokens: int, own_loss: bool = True, alpha: float = 0.0, **fields: Any) -> Gradients:
-    loaded = load_model(find_model("tiny"))
+    loaded = load_model(find_model(SMALL_MODEL))
     train = TrainSpec(
         epochs=1,
         learning_rate=1e-3,
@@ -151,7 +154,7 @@ def test_batches_by_length_are_full_and_hold_each_index_once() -> None:
 
 
 def test_packed_batches_are_left_to_trl(tmp_path: Path) -> None:
-    loaded = load_model(find_model("tiny"))
+    loaded = load_model(find_model(SMALL_MODEL))
     train = TrainSpec(epochs=1, max_steps=1, learning_rate=1e-3, batch_size=2, max_length=64, sft={"packing": True})
     config = sft_config(train, seed=0, device="cpu", work=tmp_path)
     trainer = build_trainer(loaded.model, loaded.tokenizer, examples(), config, train=train, callbacks=[])

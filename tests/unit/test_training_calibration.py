@@ -28,6 +28,9 @@ from neftune_cli.training.cost import (
 )
 from neftune_cli.training.prepared_data import PreparedData, prepare_data
 from neftune_cli.training.trial_metrics import measure_losses, measure_responses
+from tests.small_model import SMALL_MODEL
+
+pytestmark = pytest.mark.usefixtures("small_model")
 
 TRAIN_EXAMPLES, NEW_TOKENS = 40, 40
 QUICK, SLOW = 1e-6, 1.0
@@ -55,11 +58,12 @@ def setting(**train: Any) -> tuple[LoadedModel, PreparedData, TrialSpec]:
     spec = resolve_sweep(
         None,
         {
+            "model": SMALL_MODEL,
             "train_examples": TRAIN_EXAMPLES,
             "eval_examples": 24,
             "alphas": (5.0,),
             "seeds": (0,),
-            "train": {"batch_size": 4, **train},
+            "train": {"batch_size": 4, "precision": "float32", **train},
             "evaluation": {"max_new_tokens": NEW_TOKENS},
         },
     )

@@ -18,7 +18,10 @@ from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from neftune_cli.training.snapshots import Snapshot, changing_tensors, read_snapshot, write_snapshot
 from neftune_cli.training.trial import halved_batch
+from tests.small_model import SMALL_MODEL
 from tests.stopped_trials import prepared_data, trial_of
+
+pytestmark = pytest.mark.usefixtures("small_model")
 
 
 def draws() -> list[float]:
@@ -79,7 +82,7 @@ def losses(work: Path, *, halvings: int = 0, broken_step: int | None = None, **t
         stop_on_divergence=False,
     )
     setattr(curve, "on_epoch_end", lambda *_, **__: None)  # noqa: B010
-    loaded = load_model(find_model("tiny"))
+    loaded = load_model(find_model(SMALL_MODEL))
     config = sft_config(spec.train, seed=0, device="cpu", work=work, halvings=halvings)
     trainer = build_trainer(
         loaded.model, loaded.tokenizer, prepared_data().train, config, train=spec.train, callbacks=[curve]

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 
 from markupsafe import Markup
@@ -63,9 +64,9 @@ class PageTable:
 
     section: Section
 
-    @property
+    @cached_property
     def columns(self) -> list[TableColumn]:
-        """Return the columns of the table."""
+        """The columns of the table. The template reads them for every row."""
         columns = self.section.columns(PAGE_LAYOUT)
         return [one for one in columns if not one.optional or self._has_values(one)]
 

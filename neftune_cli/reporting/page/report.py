@@ -32,8 +32,24 @@ def report_page(pages: Sequence[PageContent]) -> str:
     Plots and prompts that do not fit are left out, and the page says so. Equal contents give equal bytes.
     """
     bare = [build_chapter(number, content) for number, content in enumerate(pages, start=1)]
-    room = max(0, MOST_BYTES - _size(_page(bare))) // max(1, len(pages))
+    full = [_filled(one, MOST_BYTES) for one in bare]
+    page = _page(full)
+    least = _room_beside(page, len(full))  # the tables alone leave more
+    if all(_fits(one, least) for one in full):  # rendering takes most of the time, and few pages need it again
+        return page
+    room = _room_beside(_page(bare), len(full))
     return _page([_filled(one, room) for one in bare])
+
+
+def _room_beside(page: str, chapters: int) -> int:
+    """Return the number of bytes for each chapter that a page leaves."""
+    return max(0, MOST_BYTES - _size(page)) // max(1, chapters)
+
+
+def _fits(chapter: Chapter, room: int) -> bool:
+    """Return whether all plots and prompts of a chapter fit into a number of bytes."""
+    plots, prompts = (sum(map(_size, texts)) for texts in ([one.svg for one in chapter.plots], chapter.prompts))
+    return plots <= int(room * SHARE_OF_PLOTS) and prompts <= int(room * SHARE_OF_RESPONSES)
 
 
 def _filled(chapter: Chapter, room: int) -> Chapter:
