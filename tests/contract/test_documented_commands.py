@@ -12,6 +12,9 @@ import pytest
 
 from neftune_cli.cli import SUMMARIES, load_command
 from tests.command_line import Neftune
+from tests.small_model import WITH_SMALL_MODEL
+
+pytestmark = pytest.mark.usefixtures("small_model")
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("experiments/*.yaml"))]
@@ -82,7 +85,8 @@ def results(trained: Path, tmp_path: Path, neftune: Neftune) -> Path:
     """Return the folder `results/` with a finished sweep that has kept its models."""
     folder = tmp_path / "results" / "tiny-bios"
     if not trained.exists():
-        done = neftune("sweep", "--alphas", "0,5", "--seeds", "2", "--keep", "all", "--lora-rank", "2", *SMALL)
+        arms = ("--alphas", "0,5", "--seeds", "2", "--keep", "all", "--lora-rank", "2")
+        done = neftune("sweep", *WITH_SMALL_MODEL, *arms, *SMALL, "--output", "results/tiny-bios")
         assert done.code == 0, done.err
         shutil.copytree(folder, trained)
     else:
