@@ -60,7 +60,7 @@ def test_commands_are_found() -> None:
     assert {command.split()[0] for command in COMMANDS} == set(SUMMARIES) - {"train"}
 
 
-@pytest.mark.parametrize("arguments", _commands(*SUMMARIES))
+@pytest.mark.parametrize("arguments", _commands(*SUMMARIES, without=DECLARED_THERE))
 def test_options_and_values_are_accepted(arguments: list[str]) -> None:
     load_command(arguments[0]).make_context(arguments[0], arguments[1:])
 
