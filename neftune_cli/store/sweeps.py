@@ -100,12 +100,19 @@ class SweepFolder:
         """Return the manifest, empty if there is none.
 
         Raises:
-            UsageError: the file is damaged, or a newer version of neftune wrote it.
+            UsageError: the file is damaged or cannot be read, or a newer version of neftune wrote it.
         """
         path = self.path / MANIFEST_FILE
-        if (manifest := read_json(path)) is None and path.exists():
+        if not path.exists():
+            return {}
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            fix = "Check the disk and the permissions of the file, and run the command again."
+            raise UsageError(Problem(f"{path} cannot be read ({first_line(error)}).", fix)) from None
+        if (manifest := read_json(path)) is None:
             raise _damaged_manifest(path)
-        return manifest or {}
+        return manifest
 
     def looks(self) -> list[int]:
         """Return the numbers of seeds with which the sweep was compared at the end of a run.

@@ -61,9 +61,9 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
     tested = [one for one in assessed if math.isfinite(one.p_adjusted) and one.role != "control"]
     yield (
         f"{counted(len(tested), 'arm')} {'is' if len(tested) == 1 else 'are'} tested on the primary metric. P-values "
-        f"are adjusted over the arms of a metric by Hommel's method, at a level of {percent(1 - comparison.confidence)}"
-        ", separately for difference and for equivalence. Intervals are simultaneous over the arms that "
-        "are adjusted together."
+        f"of arms that are tested together are adjusted by Hommel's method, at a level of "
+        f"{percent(1 - comparison.confidence)}, separately for difference and for equivalence. Intervals are "
+        "simultaneous over the same arms."
     )
     yield from _role_sentences(comparison)
     if comparison.primary in comparison.noise_tests:
