@@ -148,8 +148,21 @@ def read_json(path: Path) -> dict[str, Any] | None:
         UsageError: a newer version of neftune wrote the file.
     """
     try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return parse_json(content, path)
+
+
+def parse_json(content: bytes, path: Path) -> dict[str, Any] | None:
+    """Return the object in the content of a JSON file, None if it holds no object.
+
+    Raises:
+        UsageError: a newer version of neftune wrote the file.
+    """
+    try:
+        values = json.loads(content)
+    except ValueError:
         return None
     if not isinstance(values, dict):
         return None

@@ -23,6 +23,7 @@ from neftune_cli.records import (
 from neftune_cli.store.files import (
     check_version,
     check_writable,
+    parse_json,
     pretty_json,
     read_json,
     read_record,
@@ -103,14 +104,14 @@ class SweepFolder:
             UsageError: the file is damaged or cannot be read, or a newer version of neftune wrote it.
         """
         path = self.path / MANIFEST_FILE
-        if not path.exists():
-            return {}
         try:
-            path.open("rb").close()
+            content = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
         except OSError as error:
             fix = "Check the disk and the permissions of the file, and run the command again."
             raise UsageError(Problem(f"{path} cannot be read ({first_line(error)}).", fix)) from None
-        if (manifest := read_json(path)) is None:
+        if (manifest := parse_json(content, path)) is None:
             raise _damaged_manifest(path)
         return manifest
 

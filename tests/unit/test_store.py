@@ -154,6 +154,12 @@ def test_the_looks_of_a_damaged_manifest_are_refused_and_it_is_not_replaced(
     assert path.read_bytes() == content
 
 
+def test_a_manifest_that_cannot_be_read_is_not_called_damaged(folder: SweepFolder) -> None:
+    (folder.path / "manifest.json").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"manifest\.json cannot be read \(.*directory"):
+        folder.looks()
+
+
 def test_a_missing_manifest_has_no_looks_and_gets_the_first_one(folder: SweepFolder) -> None:
     assert folder.looks() == []
 
