@@ -343,13 +343,16 @@ class SweepSpec(NoiseDetails, InputSpec):
         """Return the noise of an arm, with the sweep's values for fields that the arm does not override.
 
         Raises:
-            ValueError: the arm still has a signal-to-noise ratio, which the plan replaces by an alpha.
+            ValueError: the arm still has a signal-to-noise ratio, which `with_alphas` replaces by an alpha.
         """
         if arm.snr is not None:
             raise ValueError(f"the alpha of arm {arm.name!r}, which has a signal-to-noise ratio, is not known yet")
+        return NoiseSpec(alpha=arm.alpha or 0.0, **dict(self.noise_details_of(arm)))
+
+    def noise_details_of(self, arm: ArmSpec) -> NoiseDetails:
+        """Return the noise of an arm without its size, which an arm with a signal-to-noise ratio does not have yet."""
         given = {field: value for field in NOISE_DETAILS if (value := getattr(arm, field)) is not None}
-        details = {field: getattr(self, field) for field in NOISE_DETAILS} | given
-        return NoiseSpec(alpha=arm.alpha or 0.0, **details)
+        return NoiseDetails(**{field: getattr(self, field) for field in NOISE_DETAILS} | given)
 
     def recipe_of(self, arm: ArmSpec) -> TrainSpec:
         """Return the recipe of an arm: the sweep's recipe with the arm's overrides."""

@@ -203,7 +203,7 @@ def _check_ratio(spec: SweepSpec, arm: ArmSpec) -> None:
         return
     if arm.alpha is not None:
         raise UsageError(Problem(f"Arm {arm.name!r} has both alpha and snr.", "Use one of them."))
-    if (arm.noise_scale or spec.noise_scale) == "hf":
+    if spec.noise_details_of(arm).noise_scale == "hf":
         what = f"Arm {arm.name!r}: with the noise scale hf the noise depends on padding, so there is no single ratio."
         raise UsageError(Problem(what, "Use an alpha, or --noise-scale paper."))
 

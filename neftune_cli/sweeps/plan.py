@@ -227,7 +227,7 @@ def _notes_on_baseline(spec: SweepSpec) -> Iterator[str]:
 def _check_targets(spec: SweepSpec, data: DataFacts) -> None:
     """Refuse a noise target that the examples lack, or that cannot be identified."""
     for arm in spec.arms:
-        target = arm.noise_target or spec.noise_target
+        target = spec.noise_details_of(arm).noise_target
         if target == "prompt" and not data.has_prompts:
             what = f"Arm {arm.name!r}: {data.name} has no prompts for noise on prompt tokens."
             raise UsageError(Problem(what, "Use --noise-target all, or data with prompts and completions."))
