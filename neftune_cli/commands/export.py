@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neftune_cli.config.run_settings import LiveTracker
+from neftune_cli.config.run_settings import WANDB_OFFLINE, LiveTracker
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class ExportTarget(StrEnum):
     TENSORBOARD = LiveTracker.TENSORBOARD.value
     MLFLOW = LiveTracker.MLFLOW.value
     WANDB = LiveTracker.WANDB.value
-    WANDB_OFFLINE = "wandb-offline"
+    WANDB_OFFLINE = WANDB_OFFLINE
     TRACKIO = LiveTracker.TRACKIO.value
     ALPACA_EVAL = "alpaca-eval"
 

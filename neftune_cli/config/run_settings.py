@@ -48,6 +48,10 @@ class LiveTracker(StrEnum):
     TRACKIO = "trackio"
 
 
+WANDB_OFFLINE = "wandb-offline"
+"""Name of the tracker that writes the runs of Weights & Biases into files instead of to its server."""
+
+
 @dataclass(frozen=True)
 class Tracking:
     """Trackers of running trials."""

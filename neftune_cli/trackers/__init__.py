@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from neftune_cli.config.run_settings import LiveTracker, Tracking
+from neftune_cli.config.run_settings import WANDB_OFFLINE, LiveTracker, Tracking
 from neftune_cli.errors import Problem, Problems, UsageError
 
 Parameters = Mapping[str, str | int | float]
@@ -57,15 +57,11 @@ class Tracker(Protocol):
         ...
 
 
-_OFFLINE = "-offline"
-"""Suffix of the name of a tracker whose runs go into files instead of to its server."""
-
-
 def make_tracker(name: str, folder: Path, option: str = "--to") -> Tracker:
     """Return a tracker that writes into a folder; MLflow writes to `MLFLOW_TRACKING_URI` if it is set.
 
     Args:
-        name: a `LiveTracker`, or `wandb-offline`.
+        name: a `LiveTracker`, or WANDB_OFFLINE.
         folder: the folder, which is created when it is needed.
         option: the option with the name, for messages.
 
@@ -73,9 +69,9 @@ def make_tracker(name: str, folder: Path, option: str = "--to") -> Tracker:
         UsageError: the tracker's library is not installed, or its settings cannot be used.
         OSError: the folder cannot be used.
     """
-    library = LiveTracker(name.removesuffix(_OFFLINE)).value
+    library = LiveTracker.WANDB.value if name == WANDB_OFFLINE else LiveTracker(name).value
     module = import_module(f"neftune_cli.trackers.{library}")
-    make: Callable[[Path], Tracker] = module.make_offline if name.endswith(_OFFLINE) else module.make
+    make: Callable[[Path], Tracker] = module.make_offline if name == WANDB_OFFLINE else module.make
     try:
         tracker = make(folder)  # before the import, because trackio reads its folder when it is imported
         import_module(library)
