@@ -216,7 +216,12 @@ class Evidence:
     @property
     def manifest_digest(self) -> str | None:
         """Return the SHA-256 of the manifests, one after another, in hex; None if there is none."""
-        return sha256("".join(self.manifests).encode()).hexdigest() if self.manifests else None
+        return sha256(joined_manifests(self.manifests).encode()).hexdigest() if self.manifests else None
+
+
+def joined_manifests(manifests: Sequence[str]) -> str:
+    """Return the manifests one after another, as a report has them in one file, whose hash is the digest."""
+    return "".join(manifests)
 
 
 def _measured_cost(manifests: Sequence[str], trials: Set[str]) -> tuple[float | None, int]:

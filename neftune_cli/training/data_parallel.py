@@ -87,9 +87,9 @@ def data_parallel(processes: int, job: Mapping[str, Any], log: Path) -> Iterator
 
 
 def chosen_by_rank_0(choice: str | None = None) -> str | None:
-    """Return the choice of rank 0 on every rank, which wait for it. A trial in one process keeps its own choice.
+    """Return the choice of rank 0 on every rank. A trial in one process keeps its own choice.
 
-    Each rank calls this once its trainer has joined the group of processes.
+    Each rank calls this once its trainer has joined the group of processes, and waits for rank 0.
     """
     from accelerate.utils import broadcast_object_list
 

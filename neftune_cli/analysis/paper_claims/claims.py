@@ -208,13 +208,13 @@ def _outcome(claim: PaperClaim, data: ClaimData) -> ClaimOutcome:
         return ClaimOutcome("not measured", str(reason))
 
 
-def _result(claim: PaperClaim, outcome: ClaimOutcome, difference: str = "") -> ClaimResult:
+def _result(claim: PaperClaim, outcome: ClaimOutcome, more: str = "") -> ClaimResult:
     return ClaimResult(
         key=claim.key,
         claim=claim.claim,
         paper=claim.paper,
         here=outcome.here,
         status=outcome.status,
-        caveat=f"{claim.caveat} {difference}".strip() if outcome.status != "not measured" else claim.caveat,
+        caveat=f"{claim.caveat} {more}".strip() if outcome.status != "not measured" else claim.caveat,
         comparison=outcome.comparison,
     )

@@ -13,6 +13,7 @@ from neftune_cli.analysis.paper_claims import UNADJUSTED_CLAIMS_NOTE
 from neftune_cli.analysis.planning import Outlook
 from neftune_cli.analysis.results import Assessment, Comparison
 from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.evidence.measurements import joined_manifests
 from neftune_cli.formatting import percent
 from neftune_cli.reporting.cells import DASH, interval_kind, share_range
 from neftune_cli.reporting.checklist.design import Answer
@@ -248,7 +249,7 @@ def build_chapter(number: int, content: PageContent) -> Chapter:
         checklist=_file("checklist.md", checklist_markdown(comparison, run_files)),
         seed_table=seed_table(comparison),
         recipe=_file("sweep.yaml", "---\n".join(content.specs)),
-        manifest=_file("manifest.json", "".join(content.manifests)),
+        manifest=_file("manifest.json", joined_manifests(content.manifests)),
     )
 
 
