@@ -1,12 +1,10 @@
 """Shared fixtures: hand-made records of the base model and of two arms with three seeds each."""
 
 import gc
-import importlib.metadata
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -112,14 +110,6 @@ def _imported_modules_are_not_collected(frozen: Frozen) -> None:
         gc.collect()
         gc.freeze()
         frozen.modules = len(sys.modules)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _metadata_of_packages_are_parsed_once() -> Iterator[None]:
-    """Cache the metadata of packages: accelerate parses that of peft ten times per training, for 0.1 s."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.metadata, "metadata", cache(importlib.metadata.metadata))
-        yield
 
 
 @pytest.fixture

@@ -10,22 +10,20 @@ from typing import Any
 
 import pytest
 
+from neftune_cli.config.spec import BUNDLED_MODEL, default_recipe
+
 _FOLDER = TemporaryDirectory(prefix="neftune-small-model-")
 SMALL_MODEL = str(Path(_FOLDER.name) / "small")
 """Its folder, which the fixture `small_model` fills."""
+_RECIPE = {field: value for field, value in default_recipe(BUNDLED_MODEL, lora=False).items() if field != "epochs"}
+"""Recipe of the bundled model, with the number of epochs that every model has."""
+SMALL_MODEL_FIELDS = {"model": SMALL_MODEL, **{f"train.{field}": value for field, value in _RECIPE.items()}}
+"""Fields of a spec for the small model and the recipe of the bundled one."""
 WITH_SMALL_MODEL = (
-    *("--model", SMALL_MODEL, "--learning-rate", "1e-3", "--batch-size", "16", "--max-length", "256"),
-    *("--precision", "float32"),
+    *("--model", SMALL_MODEL),
+    *(part for field, value in _RECIPE.items() for part in (f"--{field.replace('_', '-')}", str(value))),
 )
-"""Options for the small model and the recipe of the bundled one."""
-SMALL_MODEL_FIELDS = {
-    "model": SMALL_MODEL,
-    "train.learning_rate": 1e-3,
-    "train.batch_size": 16,
-    "train.max_length": 256,
-    "train.precision": "float32",
-}
-"""The same as fields of a spec."""
+"""The same as options."""
 _SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
