@@ -27,7 +27,7 @@ class Outlook:
     effect: float
     """Assumed true difference, in the metric's unit."""
     chance: float
-    """Chance of a verdict other than inconclusive, 0 to 1, if the seed variance is at the median of its estimates."""
+    """Chance of a decision, 0 to 1, if the variance between seeds is at the median of its distribution."""
     low: float
     """The chance if the seed variance is at the upper end of its 80% interval."""
     high: float

@@ -352,7 +352,7 @@ class SweepSpec(NoiseDetails, InputSpec):
     def noise_details_of(self, arm: ArmSpec) -> NoiseDetails:
         """Return the noise of an arm without its size, which an arm with a signal-to-noise ratio does not have yet."""
         given = {field: value for field in NOISE_DETAILS if (value := getattr(arm, field)) is not None}
-        return NoiseDetails(**{field: getattr(self, field) for field in NOISE_DETAILS} | given)
+        return NoiseDetails.model_construct(**{field: getattr(self, field) for field in NOISE_DETAILS} | given)
 
     def recipe_of(self, arm: ArmSpec) -> TrainSpec:
         """Return the recipe of an arm: the sweep's recipe with the arm's overrides."""

@@ -82,7 +82,7 @@ class ExportedOutlook(ExportedModel):
     effect: float
     """Assumed true difference, in the metric's unit: 0, the margin, or twice the margin."""
     chance: float
-    """Chance if the variance between seeds is at the median of its estimates, 0 to 1."""
+    """Chance if the variance between seeds is at the median of its distribution, 0 to 1."""
     low: float
     """Lowest chance over the 80% interval of this variance."""
     high: float
