@@ -21,6 +21,7 @@ from neftune_cli.store import SweepFolder, TrialFolder
 from neftune_cli.store.checkpoints import INDEX_FILE
 from neftune_cli.training.data_parallel import batch_problem, check_devices, divided_batch
 from tests.command_line import Neftune
+from tests.small_model import SMALL_MODEL
 from tests.stopped_trials import Attempt, trial_of
 
 SWEEP = "sweep --alphas 0,5 --seeds 1 --max-steps 6 --no-estimate --train-examples 64 --eval-examples 8".split()
@@ -76,15 +77,16 @@ def test_two_processes_agree_with_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+@pytest.mark.usefixtures("small_model")
 def test_all_ranks_resume_from_the_checkpoint_of_rank_0(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = TrialFolder(tmp_path / "trial")
     settings = TrialSettings(processes=2, checkpoint_steps=2)
     with pytest.raises(TrialStopped):
-        Attempt(trial_of(), folder, settings, at=4, loaded=load_model(find_model("tiny"))).run()
+        Attempt(trial_of(), folder, settings, at=4, loaded=load_model(find_model(SMALL_MODEL))).run()
     newest, earlier = folder.checkpoints.intact()
     _remove_curve(newest.path)  # only rank 0 reads the curve, so the other rank could resume from this checkpoint
 
-    Attempt(trial_of(), folder, settings, loaded=load_model(find_model("tiny"))).run()
+    Attempt(trial_of(), folder, settings, loaded=load_model(find_model(SMALL_MODEL))).run()
 
     assert f"Resuming after step {earlier.step}." in capfd.readouterr().err
     assert [point.step for point in folder.curve() if point.train_loss is not None] == list(range(1, 9))

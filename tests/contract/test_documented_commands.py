@@ -29,6 +29,9 @@ OF_THE_HUB = ("experiments/qwen3", "experiments/smollm2_1.7b", "experiments/llam
 OF_OTHER_TOOLS = ("evals/", "logs/", "runs/", "annotations.json", "companies")
 """Results that this test does not make; tests of their readers do."""
 
+OPTIONAL_LIBRARIES = {"tensorboard": "tensorboard", "slurm": "submitit", "ray": "ray", "--lm-eval": "lm_eval"}
+"""Arguments of commands that need a library which not every machine has."""
+
 
 def _documented() -> Iterator[tuple[str, str]]:
     """Yield the page and the arguments of each command in a block, or in the comments of an experiment file."""
@@ -69,6 +72,7 @@ def test_options_and_values_are_accepted(arguments: list[str]) -> None:
 @pytest.mark.parametrize("arguments", _commands("sweep", without=(*DECLARED_THERE, *OF_THE_HUB)))
 def test_sweeps_can_be_planned(arguments: list[str], neftune: Neftune) -> None:
     _write_inputs()
+    _skip_without_library(arguments)
     options = [argument for argument in _here(arguments) if argument not in ("--detach", "--dry-run")]
     planned = neftune(*options, "--dry-run", "--no-estimate")
     assert planned.code == 0, planned.err
@@ -104,8 +108,7 @@ def test_results_can_be_read(arguments: list[str], results: Path, neftune: Neftu
     for argument in arguments:
         if re.fullmatch(r"(results|/shared)/[\w.-]+", argument) and not (results / Path(argument).name).exists():
             shutil.copytree(results / "tiny-bios", results / Path(argument).name)
-    if "tensorboard" in arguments:
-        pytest.importorskip("tensorboard")
+    _skip_without_library(arguments)
     done = neftune(*(one.replace("/shared/", "results/") for one in arguments if one != "--watch"))
     assert done.code == 0, done.err
 
@@ -115,6 +118,12 @@ def test_data_can_be_previewed(arguments: list[str], neftune: Neftune) -> None:
     _write_inputs()
     done = neftune(*_here(arguments))
     assert done.code == 0, done.err
+
+
+def _skip_without_library(arguments: list[str]) -> None:
+    for word, library in OPTIONAL_LIBRARIES.items():
+        if word in arguments:
+            pytest.importorskip(library)
 
 
 def _here(arguments: list[str]) -> list[str]:
