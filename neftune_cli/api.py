@@ -2,6 +2,7 @@
 
 import html
 import inspect
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from pathlib import Path
 from types import NoneType, TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Self, get_args, get_origin, get_type_hints
 
-from neftune_cli.commands.execution import executable_plan, run_plan
+from neftune_cli.commands.executable_plan import executable_plan
 from neftune_cli.commands.request import raise_any_with_spec_problems
 from neftune_cli.commands.routing import Destination, options_of, values_for
+from neftune_cli.commands.run_plan import run_plan
 from neftune_cli.commands.sweep import sweep as sweep_command
 from neftune_cli.config.run_settings import sweep_settings
 from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
@@ -177,16 +179,14 @@ def compare(
 
     """
     from neftune_cli.analysis.comparison import compare_all
-    from neftune_cli.analysis.options import ComparisonOptions
-    from neftune_cli.commands.compare import parse_margins, with_named_function
-    from neftune_cli.evidence.gathering import gather
+    from neftune_cli.analysis.options import ComparisonOptions, parse_margins
+    from neftune_cli.evidence.gathering import gather, measured_metrics
     from neftune_cli.metrics import Margin
 
     paths = [one.folder if isinstance(one, SweepResult) else Path(one) for one in results] or [Path("results")]
-    evidence = with_named_function(gather(paths, scored_again=metric), metric)
-    measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
+    evidence = gather(paths, metric=metric, say=lambda note: warnings.warn(note, stacklevel=4))
     texts = {key: size.written() if isinstance(size, Margin) else size for key, size in (margins or {}).items()}
-    parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured)
+    parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured_metrics(evidence))
     name = f"{baseline:g}" if isinstance(baseline, int | float) else baseline
     return ComparisonResult(compare_all(evidence, ComparisonOptions(name, metric, confidence, parsed))[0])
 

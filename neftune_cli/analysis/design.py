@@ -12,7 +12,16 @@ import numpy as np
 from neftune_cli.analysis.alignment import AlignedMetric, TrialsByArm, align, first_trial, slope_weights
 from neftune_cli.analysis.multiplicity import simes
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.results import DIFFERENT, Assessment, Contrast, ContrastName, Interval, NoiseTest, Role
+from neftune_cli.analysis.results import (
+    DIFFERENT,
+    Assessment,
+    Contrast,
+    ContrastName,
+    Interval,
+    NoiseTest,
+    Role,
+    family_of,
+)
 from neftune_cli.analysis.sequential import FIXED, SequentialTest
 from neftune_cli.analysis.verdicts import ComparisonsByLook, assess, is_testable
 from neftune_cli.evidence.measurements import AnalysisPlan, Floats, Measurements
@@ -76,9 +85,8 @@ class Design:
         return "primary" if arm == plan.primary_arm else "exploratory"
 
     def family(self, arm: str) -> tuple[str, ...]:
-        """Return a key that the arms share whose tests are adjusted together. Each control has its own."""
-        role = self.role(arm)
-        return (role, arm) if role == "control" else (role,)
+        """Return the family of an arm's tests."""
+        return family_of(arm, self.role(arm))
 
     def looks_taken(self, metric: Metric, margin: float) -> dict[str, int]:
         """Return the number of looks at each arm: until the first look at which the arm is decided on this metric."""

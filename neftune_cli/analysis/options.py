@@ -1,11 +1,12 @@
 """Options of a comparison: baseline arm, primary metric, confidence level and equivalence margins."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 from neftune_cli.metrics import Margin, Metric
 
 
@@ -45,3 +46,41 @@ class ComparisonOptions:
 
 DEFAULT_OPTIONS = ComparisonOptions()
 """Options of a user who sets none."""
+
+_MARGIN_FIX = "Use eval_loss=0.02 (in its unit), response_chars=10% (of the baseline), or 'eval_loss=1% of gain'."
+
+
+def parse_margins(texts: Sequence[str], known: Sequence[str] | None) -> Mapping[str, Margin]:
+    """Parse margins such as `eval_loss=0.02` (in the metric's unit) and `response_chars=10%` (of the baseline's mean).
+
+    Args:
+        texts: values of `--margin`.
+        known: keys of the measured metrics, None if they are not known.
+
+    Raises:
+        UsageError: every text with a wrong form, a size that is not positive and finite, or an unknown metric.
+
+    """
+    margins: dict[str, Margin] = {}
+    problems = []
+    for text in texts:
+        key, _, size = (part.strip() for part in text.partition("="))
+        margin = Margin.parse(size)
+        if margin is None:
+            problems.append(Problem(f"--margin {text}: {_margin_fault(text, size)}.", _MARGIN_FIX))
+        elif known is not None and key not in known:
+            what = f"--margin {text}: the metric {key!r} was not measured."
+            problems.append(Problem(what, did_you_mean(key, known) or f"Use {alternatives(known)}."))
+        elif key in margins:
+            problems.append(Problem(f"--margin {text}: {key} has two margins.", "Use one margin for each metric."))
+        else:
+            margins[key] = margin
+    if problems:
+        raise UsageError(*problems)
+    return margins
+
+
+def _margin_fault(text: str, size: str) -> str:
+    if size:
+        return f"the size must be a number larger than 0; {size!r} was given"
+    return "the size is missing" if "=" in text or Margin.parse(text) is None else "the metric is missing"

@@ -25,10 +25,13 @@ ContrastName = Literal["mean", "trend"]
 line through the arms with noise."""
 Status = Literal["supported", "refuted", "inconclusive", "not measured"]
 """Result for a claim of the paper."""
-
-
 LOSSES = (HELD_OUT_LOSS, HELD_OUT_PERPLEXITY)
 """Metrics with the same information."""
+
+
+def family_of(arm: str, role: Role) -> tuple[str, ...]:
+    """Return a key that the arms share whose tests are adjusted together. Each control has its own."""
+    return (role, arm) if role == "control" else (role,)
 
 
 @dataclass(frozen=True)

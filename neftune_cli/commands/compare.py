@@ -1,19 +1,17 @@
 """`neftune compare`: verdict, tables, report or export of finished sweeps."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from neftune_cli.commands.output_file import OutputFile
-from neftune_cli.errors import Problem, Problems, UsageError, alternatives, did_you_mean
+from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.reporting.documents import OutputFormat
 
 if TYPE_CHECKING:
     from neftune_cli.analysis.comparison import ComparedEvidence
-    from neftune_cli.evidence.measurements import Evidence
-    from neftune_cli.metrics import Margin
     from neftune_cli.store import SweepFolder
 
 
@@ -69,131 +67,59 @@ def compare(
 ) -> None:
     """Compare the arms of finished sweeps, paired by seed and example: print the decision, and write a report."""
     from neftune_cli.analysis.comparison import compare_all
-    from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
-    from neftune_cli.evidence.gathering import gather
+    from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions, parse_margins
+    from neftune_cli.evidence.gathering import gather, measured_metrics
 
     problems = Problems()
     problems.attempt(lambda: _check_confidence(confidence))
     file = OutputFile("--output", output, "comparison.txt") if output else None
     if file:
         problems.attempt(file.check)
-    gathered = problems.attempt(lambda: gather(paths, cluster_by=cluster_by, scored_again=metric)) or []
-    evidence = problems.attempt(lambda: _with_judgments(gathered, judge_results)) or gathered
-    evidence = problems.attempt(lambda: with_named_function(evidence, metric)) or evidence
-    measured = list(dict.fromkeys(key for one in evidence for key in one.metrics))
-    measured += [metric] if metric and ":" in metric and metric not in measured else []  # reported above
-    margins = problems.attempt(lambda: parse_margins(margin or (), measured)) if evidence else None
+    evidence = problems.attempt(
+        lambda: gather(paths, metric=metric, judge_results=judge_results, cluster_by=cluster_by, say=_say)
+    )
+    margins = problems.attempt(lambda: parse_margins(margin or (), measured_metrics(evidence) if evidence else None))
     problems.raise_any()
     options = ComparisonOptions(baseline, metric, confidence, margins or {})
-    compared, empty = compare_all(evidence, options)
+    compared, empty = compare_all(evidence or (), options)
     for message in empty:
-        typer.echo(message, err=True)
-    is_plain = options == DEFAULT_OPTIONS and evidence is gathered
-    writes_reports = format_ is OutputFormat.TABLE and is_plain
+        _say(message)
+    writes_reports = format_ is OutputFormat.TABLE and options == DEFAULT_OPTIONS and judge_results is None
     if format_ is OutputFormat.TABLE:
-        reported = folders_compared_alone(compared) if writes_reports else ()
-        print_compared(compared, file, full=full, hypotheses=hypotheses, reported=reported)
+        reported = _compared_alone(compared) if writes_reports else ()
+        _print_compared(compared, file, full=full, hypotheses=hypotheses, reported=reported)
     elif file is None:
         typer.echo(_exported(compared, format_), nl=False)
     else:
         file.write(_exported(compared, format_))
     if writes_reports:
-        write_folder_reports(compared)
+        _write_reports(compared)
 
 
-def _with_judgments(evidence: "list[Evidence]", path: Path | None) -> "list[Evidence]":
-    """Return the evidence with the ratings of a judge, and print how many are missing."""
-    if path is None or not evidence:
-        return evidence
-    from neftune_cli.evidence.judgments import with_judgments
-
-    return _noted(evidence, with_judgments(evidence, path))
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
 
 
-def with_named_function(evidence: "list[Evidence]", metric: str | None) -> "list[Evidence]":
-    """Return the evidence with the metric `module:function`, unless `metric` is the key of a measured one."""
-    from neftune_cli.metrics import names_function
-
-    is_measured = any(metric in one.metrics for one in evidence)
-    if not (evidence and names_function(metric)) or is_measured:
-        return evidence
-    from neftune_cli.evidence.user_metrics import with_user_metric
-
-    return _noted(evidence, with_user_metric(evidence, str(metric)))
-
-
-def _noted(before: "list[Evidence]", after: "list[Evidence]") -> "list[Evidence]":
-    """Print the notes that an added metric brought, and return the evidence."""
-    for old, new in zip(before, after, strict=True):
-        for note in new.notes:
-            if note not in old.notes:
-                typer.echo(note, err=True)
-    return after
-
-
-def write_folder_reports(compared: Sequence["ComparedEvidence"]) -> None:
+def _write_reports(compared: Sequence["ComparedEvidence"]) -> None:
     """Write the report of each sweep that is compared alone into its folder.
 
     A comparison of several sweeps, or of runs of other tools, belongs to no single folder.
     """
     from neftune_cli.store import SweepFolder
 
-    alone = folders_compared_alone(compared)
+    alone = _compared_alone(compared)
     for path in sorted(alone):
         _write_report(SweepFolder(Path(path)), [one for one in compared if one.evidence.folders == (path,)])
     if others := [one.evidence.name for one in compared if not alone.issuperset(one.evidence.folders)]:
         names = ", ".join(others)
-        typer.echo(f"{names}: no report was written. Use --format html --output FILE to write one.", err=True)
+        _say(f"{names}: no report was written. Use --format html --output FILE to write one.")
 
 
-def folders_compared_alone(compared: Sequence["ComparedEvidence"]) -> set[str]:
+def _compared_alone(compared: Sequence["ComparedEvidence"]) -> set[str]:
     """Return the folders of sweeps of which no trial is compared with another folder's."""
     sweeps = [one.evidence.folders for one in compared if one.evidence.specs]
     together = {path for folders in sweeps for path in folders if len(folders) > 1}
     return {path for folders in sweeps for path in folders} - together
-
-
-def parse_margins(texts: Sequence[str], known: Sequence[str]) -> "Mapping[str, Margin]":
-    """Parse margins such as `eval_loss=0.02` (in the metric's unit) and `response_chars=10%` (of the baseline's mean).
-
-    Args:
-        texts: values of `--margin`.
-        known: keys of the measured metrics.
-
-    Raises:
-        UsageError: every text with a wrong form, a size that is not positive and finite, or an unknown metric.
-
-    """
-    from neftune_cli.metrics import Margin
-
-    margins: dict[str, Margin] = {}
-    problems = []
-    for text in texts:
-        key, _, size = (part.strip() for part in text.partition("="))
-        margin = Margin.parse(size)
-        if margin is None:
-            problems.append(Problem(f"--margin {text}: {_margin_fault(text, size)}.", _MARGIN_FIX))
-        elif key not in known:
-            what = f"--margin {text}: the metric {key!r} was not measured."
-            problems.append(Problem(what, did_you_mean(key, known) or f"Use {alternatives(known)}."))
-        elif key in margins:
-            problems.append(Problem(f"--margin {text}: {key} has two margins.", "Use one margin for each metric."))
-        else:
-            margins[key] = margin
-    if problems:
-        raise UsageError(*problems)
-    return margins
-
-
-def _margin_fault(text: str, size: str) -> str:
-    from neftune_cli.metrics import Margin
-
-    if size:
-        return f"the size must be a number larger than 0; {size!r} was given"
-    return "the size is missing" if "=" in text or Margin.parse(text) is None else "the metric is missing"
-
-
-_MARGIN_FIX = "Use eval_loss=0.02 (in its unit), response_chars=10% (of the baseline), or 'eval_loss=1% of gain'."
 
 
 def _check_confidence(confidence: float) -> None:
@@ -202,7 +128,7 @@ def _check_confidence(confidence: float) -> None:
         raise UsageError(Problem(what, "Use --confidence 0.95."))
 
 
-def print_compared(
+def _print_compared(
     compared: Sequence["ComparedEvidence"],
     file: OutputFile | None,
     *,
@@ -244,6 +170,6 @@ def _write_report(folder: "SweepFolder", compared: Sequence["ComparedEvidence"])
     try:
         write_reports(folder, compared)
     except OSError as error:  # results of other users may be read-only, and the tables are printed already
-        typer.echo(f"Cannot write summary.md, report.html and plots to {folder.path}: {error.strerror}.", err=True)
+        _say(f"Cannot write summary.md, report.html and plots to {folder.path}: {error.strerror}.")
     else:
-        typer.echo(f"Wrote summary.md, report.html and plots/ to {folder.path}", err=True)
+        _say(f"Wrote summary.md, report.html and plots/ to {folder.path}")

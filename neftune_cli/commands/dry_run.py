@@ -9,8 +9,8 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from neftune_cli.commands.execution import ExecutablePlan, executable_plan, say_line
-from neftune_cli.commands.until_decided import check_pause
+from neftune_cli.commands.executable_plan import ExecutablePlan, executable_plan, say_line
+from neftune_cli.commands.run_plan import check_pause
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.config.spec import TrialSpec
 from neftune_cli.sweeps.cost_table import TO_RESUME, TO_RUN, CostedPlan, costed_plan, print_costs, states_of

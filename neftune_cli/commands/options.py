@@ -104,7 +104,7 @@ NoiseSchedule = Annotated[
     str | None,
     Option(
         "--noise-schedule",
-        "Change of alpha over the training: none, or a decrease to 0 (default constant).",
+        "Course of alpha over the training: constant, or decreasing to 0 (default constant).",
         NOISE,
         _SPEC,
         field="noise_schedule",

@@ -35,7 +35,7 @@ class NoiseDistribution:
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """Change of alpha over a training run."""
+    """Course of alpha over a training run."""
 
     name: str
     """Value of `--noise-schedule`."""

@@ -208,7 +208,7 @@ class NoiseDetails(Spec):
     noise_scale: NoiseScale = "paper"
     """Length in the noise formula: tokens of the example (`paper`) or padded length (`hf`)."""
     noise_schedule: ScheduleName = "constant"
-    """Change of alpha over the training."""
+    """Course of alpha over the training."""
     noise_target: NoiseTarget = "all"
     """Tokens that receive noise."""
 
@@ -274,7 +274,7 @@ class ArmSpec(Spec):
     noise_scale: NoiseScale | None = None
     """Length in the noise formula: tokens of the example (`paper`) or padded length (`hf`)."""
     noise_schedule: ScheduleName | None = None
-    """Change of alpha over the training."""
+    """Course of alpha over the training."""
     noise_target: NoiseTarget | None = None
     """Tokens that receive noise."""
     train: dict[str, Any] = Field(default_factory=dict)

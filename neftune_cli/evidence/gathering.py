@@ -1,31 +1,60 @@
 """Collection of the evidence at and below paths: sweeps, and runs of other tools."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from neftune_cli.errors import Problem, UsageError
+from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.folders import check_folders, nothing_found
 from neftune_cli.evidence.inspect_logs import inspect_evidence
+from neftune_cli.evidence.judgments import with_judgments
 from neftune_cli.evidence.lm_eval import lm_eval_evidence
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.evidence.trainer_state import trainer_evidence
+from neftune_cli.evidence.user_metrics import with_user_metric
+from neftune_cli.metrics import names_function
 from neftune_cli.store import find_sweeps
 
 
-def gather(paths: Sequence[Path], *, cluster_by: str | None = None, scored_again: str | None = None) -> list[Evidence]:
+def gather(
+    paths: Sequence[Path],
+    *,
+    metric: str | None = None,
+    judge_results: Path | None = None,
+    cluster_by: str | None = None,
+    say: Callable[[str], None] = lambda _note: None,
+) -> list[Evidence]:
     """Return the evidence at and below the paths: sweeps first, then runs of other tools.
 
     Args:
         paths: folders.
+        metric: key of the primary metric. The function that a key `module:function` names scores the responses, even if
+            the sweep has stored its scores.
+        judge_results: file with the ratings of a judge.
         cluster_by: field of the metadata of inspect's samples. Samples with the same value form a cluster.
-        scored_again: key of a sweep's own metric whose stored scores are not read, because its function is called.
+        say: receives a sentence on the responses without a rating or a score.
 
     Raises:
-        UsageError: a path is not a folder, a file in it is invalid, or `cluster_by` is not a field of inspect's logs.
+        UsageError: a path is not a folder, a file is invalid, the function fails, or `cluster_by` is not a field of
+            inspect's logs.
         NothingToCompareError: there are neither sweeps nor runs of other tools.
 
     """
+    found = _found(paths, cluster_by, scored_again=metric)
+    problems = Problems()
+    added = found
+    if judge_results is not None:
+        added = problems.attempt(lambda: with_judgments(found, judge_results)) or found
+    if names_function(metric) and not any(metric in one.metrics for one in found):
+        added = problems.attempt(lambda: with_user_metric(added, str(metric))) or added
+    problems.raise_any()
+    for before, after in zip(found, added, strict=True):
+        for note in after.notes[len(before.notes) :]:
+            say(note)
+    return added
+
+
+def _found(paths: Sequence[Path], cluster_by: str | None, *, scored_again: str | None) -> list[Evidence]:
     check_folders(paths)
     of_inspect = inspect_evidence(*paths, cluster_by=cluster_by)
     of_sweeps = sweep_evidence(find_sweeps(paths), scored_again=scored_again)
@@ -38,3 +67,8 @@ def gather(paths: Sequence[Path], *, cluster_by: str | None = None, scored_again
             Problem(what, "Leave it out: it names a field of the metadata of samples of Inspect AI (inspect_ai).")
         )
     return evidence
+
+
+def measured_metrics(evidence: Sequence[Evidence]) -> list[str]:
+    """Return the keys of all metrics in the evidence."""
+    return list(dict.fromkeys(key for one in evidence for key in one.metrics))

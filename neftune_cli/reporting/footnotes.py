@@ -1,9 +1,10 @@
 """Footnotes of the tables: legend, tests and intervals, noise, seeds, and missing values."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison, Contrast
+from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison, Contrast, family_of
 from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason
 from neftune_cli.formatting import capitalized, counted, listed, number_range, percent
 from neftune_cli.metrics import Metric
@@ -125,9 +126,9 @@ def _tests(comparison: Comparison) -> str:
 
 
 def _tested_together(found: Mapping[str, Assessment]) -> int:
-    """Return the largest number of arms that are adjusted together; each control is adjusted alone."""
-    roles = [one.role for one in found.values() if math.isfinite(one.p_adjusted)]
-    return max((1 if role == "control" else roles.count(role) for role in roles), default=0)
+    """Return the largest number of arms whose tests are adjusted together."""
+    families = Counter(family_of(arm, one.role) for arm, one in found.items() if math.isfinite(one.p_adjusted))
+    return max(families.values(), default=0)
 
 
 def _tested_alone(comparison: Comparison) -> str:

@@ -86,15 +86,18 @@ def data_parallel(processes: int, job: Mapping[str, Any], log: Path) -> Iterator
         yield
 
 
-def chosen_by_rank_0(choice: str | None = None) -> str | None:
-    """Return the choice of rank 0 on every rank. A trial in one process keeps its own choice.
+def broadcast_from_rank_0(text: str | None) -> str | None:
+    """Return the text of rank 0 on every rank. A trial in one process gets its own text back.
 
     Each rank calls this once its trainer has joined the group of processes, and waits for rank 0.
+
+    Args:
+        text: on rank 0, the text for all ranks; it has no effect on the other ranks.
     """
     from accelerate.utils import broadcast_object_list
 
-    (chosen,) = broadcast_object_list([choice], from_process=0)
-    return None if chosen is None else str(chosen)
+    (received,) = broadcast_object_list([text], from_process=0)
+    return None if received is None else str(received)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from neftune_cli.noise.callback import NEFTuneCallback
 from neftune_cli.records import Attestation, CurvePoint, ExampleLoss, Phase
 from neftune_cli.store import Checkpoint, LeasedTrial
 from neftune_cli.training.checkpointing import CheckpointCallback, RankCallback, ResumableTrainer
-from neftune_cli.training.data_parallel import chosen_by_rank_0, data_parallel
+from neftune_cli.training.data_parallel import broadcast_from_rank_0, data_parallel
 from neftune_cli.training.learning_curve import LearningCurveCallback
 from neftune_cli.training.model_settings import trainer_settings_undone, unwrapped
 from neftune_cli.training.prepared_data import PreparedData
@@ -123,12 +123,12 @@ def train_as_other_rank(
     """
     callback = RankCallback()
     trainer = _trainer(spec, loaded, prepared, work, settings, halvings, [callback, noise_callback(spec)])
-    if (chosen := chosen_by_rank_0()) is None:
+    if (checkpoint := broadcast_from_rank_0(None)) is None:
         trainer.train()
         return
-    snapshot = read_snapshot(Path(chosen), cast(nn.Module, trainer.model))
+    snapshot = read_snapshot(Path(checkpoint), cast(nn.Module, trainer.model))
     callback.restore(snapshot)
-    trainer.resume(snapshot, Path(chosen))
+    trainer.resume(snapshot, Path(checkpoint))
 
 
 def _trainer(
@@ -196,12 +196,12 @@ def _train(callback: CheckpointCallback, folder: LeasedTrial, checkpoints: list[
         folder.add_seconds_of(checkpoint)
         folder.rewrite_metrics(callback.curve.points)
         print(f"Resuming after step {checkpoint.step}.", file=sys.stderr)
-        chosen_by_rank_0(str(checkpoint.path.absolute()))
+        broadcast_from_rank_0(str(checkpoint.path.absolute()))
         trainer.resume(snapshot, checkpoint.path)
         return
     folder.drop_checkpoints()
     folder.rewrite_metrics([])
-    chosen_by_rank_0(None)
+    broadcast_from_rank_0(None)  # no checkpoint
     trainer.train()
 
 

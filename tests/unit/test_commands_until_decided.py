@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from neftune_cli.analysis.comparison import compare_sweep
-from neftune_cli.commands.execution import ExecutablePlan
+from neftune_cli.commands.executable_plan import ExecutablePlan
 from neftune_cli.commands.request import plan_sweep
-from neftune_cli.commands.until_decided import check_pause, run_looks
+from neftune_cli.commands.run_plan import check_pause, run_plan
 from neftune_cli.config.run_settings import SweepSettings
 from neftune_cli.errors import UsageError
 from neftune_cli.store import SweepFolder
@@ -63,7 +63,7 @@ def run(
     lines: list[str] = []
     executable: Any = ExecutablePlan(planned, None, None)  # type: ignore[arg-type]
     options = {"pause_at": None, **options}
-    return run_looks(executable, SweepSettings(), nullcontext, lines.append, **options), lines  # type: ignore[arg-type]
+    return run_plan(executable, SweepSettings(), nullcontext, lines.append, **options), lines  # type: ignore[arg-type]
 
 
 def seeds_of(folder: Path) -> dict[str, list[int]]:

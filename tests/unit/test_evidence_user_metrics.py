@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from neftune_cli.commands.execution import score_declared_metric
+from neftune_cli.commands.run_plan import score_declared_metric
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.evidence.gathering import gather
 from neftune_cli.evidence.measurements import REFERENCE_LENGTH
 from neftune_cli.evidence.sweeps import sweep_evidence
-from neftune_cli.evidence.user_metrics import with_user_metric
 from neftune_cli.metrics import HELD_OUT_RESPONSES, Margin, Metric
 from neftune_cli.records import Generation, MetricScores, TrialRecord
 from neftune_cli.store import SweepFolder, TrialFolder
@@ -73,12 +72,10 @@ def test_scores_are_not_read_if_the_function_scores_again(sweep: SweepFolder) ->
     missing = "--metric my_lengths:letters has no value for 7 of 21 responses."
 
     (stored,) = gather([sweep.path])
-    (without,) = gather([sweep.path], scored_again=METRIC)
-    (again,) = with_user_metric([without], METRIC)
+    (again,) = gather([sweep.path], metric=METRIC)
 
     assert [note for note in stored.notes if note.startswith(missing)]
-    assert METRIC not in without.metrics
-    assert again.notes == without.notes
+    assert not [note for note in again.notes if METRIC in note]
     assert all(trial.items[METRIC].items == PROMPTS for trial in again.trials)
 
 

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neftune_cli.analysis.comparison import compare_all, compare_sweep
-from neftune_cli.analysis.options import ComparisonOptions
-from neftune_cli.commands.compare import parse_margins
+from neftune_cli.analysis.options import ComparisonOptions, parse_margins
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
 from neftune_cli.evaluation.generation import item_scores, response_scores

@@ -2,7 +2,7 @@
 
 import pytest
 
-from neftune_cli.commands.compare import parse_margins
+from neftune_cli.analysis.options import parse_margins
 from neftune_cli.errors import UsageError
 from neftune_cli.metrics import Margin
 

@@ -99,9 +99,8 @@ def _missing_runs(comparison: Comparison, files: RunFiles) -> Iterator[str]:
     plan = comparison.plan
     if plan and plan.looks and open_arms and plan.taken < len(plan.looks):
         yield (
-            f"The plan has not ended: {plan.taken} of {len(plan.looks)} looks were taken, and "
-            f"{listed([comparison.spoken(arm) for arm in open_arms])} {'is' if len(open_arms) == 1 else 'are'} not "
-            "decided."
+            f"The plan has not ended. Looks taken: {plan.taken} of {len(plan.looks)}. Not decided: "
+            f"{listed([comparison.spoken(arm) for arm in open_arms])}."
         )
     elif not comparison.unfinished and files.specs:
         yield "No trial is missing: every declared trial has finished and is included."

@@ -1,19 +1,61 @@
-"""`--until-decided`: run the planned looks of a sweep, each with the arms that are not decided yet."""
+"""Run the trials of a plan: all of them, or at each planned look those of the arms that are not decided yet."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from neftune_cli.commands.execution import ExecutablePlan, score_declared_metric
-from neftune_cli.config.run_settings import SweepSettings
+from neftune_cli.commands.executable_plan import ExecutablePlan
+from neftune_cli.config.run_settings import SweepSettings, Tracking
+from neftune_cli.config.spec import SweepSpec
 from neftune_cli.errors import NothingToCompareError, Problem, UsageError
 from neftune_cli.formatting import listed
+from neftune_cli.metrics import names_function
+from neftune_cli.store import SweepFolder
 from neftune_cli.sweeps.plan import at_look, done_trials
+from neftune_cli.trackers import prepare_trackers
 
 if TYPE_CHECKING:
     from neftune_cli.sweeps.progress import Observer
     from neftune_cli.sweeps.runner import SweepOutcome
+
+
+def run_plan(
+    executable: ExecutablePlan,
+    running: SweepSettings,
+    observe: "Callable[[], AbstractContextManager[Observer]]",
+    say: Callable[[str], None],
+    *,
+    pause_at: int | None = None,
+) -> "SweepOutcome":
+    """Run all trials, or those of the planned looks until every arm is decided.
+
+    Args:
+        executable: the plan with its executor.
+        running: how trials are run.
+        observe: returns a new observer of a run.
+        say: receives a line on each planned look.
+        pause_at: number of seeds of the planned look after which to stop, or None.
+
+    Raises:
+        UsageError: no look is planned at `pause_at`, the folder is not writable, a tracker cannot be used, or the
+            declared function does not score a response.
+        KeyboardInterrupt: the user interrupted a second time.
+
+    """
+    from neftune_cli.sweeps.runner import run_sweep
+
+    plan, folder = executable.planned.plan, executable.planned.folder
+    check_pause(plan.spec.analysis.looks, pause_at)
+    with _comparison_tracked(running.trial_settings.tracking, folder, say):
+        if plan.spec.analysis.looks:
+            return _run_looks(executable, running, observe, say, pause_at=pause_at)
+        with observe() as observer:
+            outcome = run_sweep(plan, folder, executable.executor, observer, executable.interrupts, running)
+        if not outcome.was_cut_short:
+            folder.add_look(len(plan.spec.seeds))
+            score_declared_metric(plan.spec, folder)
+        return outcome
 
 
 def check_pause(looks: tuple[int, ...], pause_at: int | None) -> None:
@@ -33,7 +75,7 @@ def check_pause(looks: tuple[int, ...], pause_at: int | None) -> None:
     )
 
 
-def run_looks(
+def _run_looks(
     executable: ExecutablePlan,
     running: SweepSettings,
     observe: "Callable[[], AbstractContextManager[Observer]]",
@@ -113,3 +155,36 @@ def _joined(before: "SweepOutcome | None", outcome: "SweepOutcome") -> "SweepOut
 def _look_line(number: int, looks: int, seeds: int, undecided: tuple[str, ...]) -> str:
     state = f"not decided: {listed(undecided)}" if undecided else "every arm is decided"
     return f"Look {number} of {looks}, {seeds} seeds: {state}."
+
+
+def score_declared_metric(spec: SweepSpec, folder: SweepFolder) -> None:
+    """Score the responses of all finished trials with the declared function, if there is one, and store the scores.
+
+    Raises:
+        UsageError: the function cannot be called, or does not return a number.
+
+    """
+    if not names_function(spec.analysis.metric):
+        return
+    from neftune_cli.evidence.user_metrics import metric_scores
+
+    try:
+        scores = metric_scores(folder, str(spec.analysis.metric))
+    except UsageError as error:
+        resume = "No trial is lost: then run the same command again."
+        raise UsageError(*(replace(one, fix=f"{one.fix} {resume}") for one in error.problems)) from error
+    folder.write_metric_scores(scores)
+
+
+@contextmanager
+def _comparison_tracked(tracking: Tracking | None, folder: SweepFolder, say: Callable[[str], None]) -> Iterator[None]:
+    """Check the trackers of a sweep before it runs, and write its comparison to them afterwards."""
+    if tracking is None:
+        yield
+        return
+    prepare_trackers(tracking, folder.name)
+    yield
+    from neftune_cli.trackers.runs import write_comparison
+
+    for line in write_comparison(tracking, folder):
+        say(line)

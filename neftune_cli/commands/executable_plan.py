@@ -1,0 +1,89 @@
+"""A plan with the executor for its trials."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from neftune_cli.commands.request import PlannedSweep, plan_sweep
+from neftune_cli.config.executors import INLINE, LOCAL, make_executor
+from neftune_cli.config.run_settings import SweepSettings
+from neftune_cli.config.spec import SweepSpec
+from neftune_cli.errors import Problem, UsageError
+from neftune_cli.sweeps.executors import Executor
+from neftune_cli.sweeps.inspection import Inspection
+from neftune_cli.sweeps.interrupts import Interrupts
+from neftune_cli.sweeps.resources import available_cores
+
+READING = "Reading model and data ..."
+"""First line of a sweep. The imports of a worker and its reading take seconds."""
+
+
+@dataclass(frozen=True)
+class ExecutablePlan:
+    """A plan with the executor for its trials."""
+
+    planned: PlannedSweep
+    executor: Executor
+    interrupts: Interrupts
+
+
+@contextmanager
+def executable_plan(
+    file: Path | None,
+    fields: Mapping[str, Any],
+    output: Path | None,
+    running: SweepSettings,
+    *,
+    quiet: bool,
+    single_trial: bool = False,
+    remembered: Callable[[SweepSpec], Inspection | None] = lambda _: None,
+) -> Iterator[ExecutablePlan]:
+    """Yield the plan of the given options with its executor, whose workers end with the block.
+
+    Unless `quiet`, a line says that model and data are read: by a worker, unless `remembered` returns the facts.
+
+    Raises:
+        UsageError: every problem of the request; or only one trial is allowed, and the folder has another.
+
+    """
+    with Interrupts() as interrupts, _executor(running) as executor:
+        say = say_nothing if quiet else say_line
+
+        def inspect(spec: SweepSpec) -> Inspection:
+            known = remembered(spec) if running.on_this_machine else None
+            found = known or executor.inspect(spec)
+            return found.for_processes(running.trial_settings.processes, available_cores())
+
+        planned = plan_sweep(file, fields, output, inspect, lambda: say(READING))
+        if running.estimate:
+            from neftune_cli.sweeps.measurement_cache import remember_machine
+
+            remember_machine(planned.plan.inspection)
+        if single_trial and len(planned.plan.trials) > 2:  # the base model and the one training
+            there = f"{planned.folder.path} already has trials of other arms or seeds"
+            what = f"`neftune train` needs a folder with one training; {there}."
+            raise UsageError(Problem(what, "Use another folder with --output, or `neftune sweep`."))
+        yield ExecutablePlan(planned, executor, interrupts)
+
+
+def say_line(line: str) -> None:
+    """Print a line on stderr, which may be closed."""
+    with suppress(OSError, ValueError):
+        typer.echo(line, err=True)
+
+
+def say_nothing(line: str) -> None:
+    """Print nothing."""
+
+
+def _executor(running: SweepSettings) -> Executor:
+    if running.workers != 0:
+        return make_executor(running.executor, running.executor_settings)
+    if running.executor not in (LOCAL, INLINE):
+        what = f"--workers 0 selects --executor inline, but --executor {running.executor} is given."
+        raise UsageError(Problem(what, "Remove one of them."))
+    return make_executor(INLINE)
