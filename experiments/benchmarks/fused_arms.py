@@ -10,6 +10,7 @@ the cores, as the workers of a sweep do. Noise and evaluation are left out.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import cycle
 from multiprocessing import get_context
@@ -62,17 +63,30 @@ def main(
     console, counts = Console(width=100), [int(count) for count in arms.split(",")]
     table = Table("training", "method", *(f"{count} arms" for count in counts), box=box.SIMPLE)
     for training in METHODS:
-        rates = [processes(model, training, count, seconds, start) for count in counts]
-        table.add_row(training, "processes", *(f"{rate:.0f}" for rate in rates))
-        rates = [in_processes(1, fused_rate, model, training, count, seconds, 0.0)[0] for count in counts]
-        table.add_row(training, "fused", *(f"{rate:.0f}" for rate in rates))
+        for method, rate in {"processes": processes_rate, "fused": one_process_rate}.items():
+            rates = [measured(rate, model, training, count, seconds, start) for count in counts]
+            table.add_row(training, method, *rates)
+            typer.echo(f"{training} {method}: {', '.join(rates)}", err=True)
     console.print(f"{model}: training tokens per second of all arms together, {os.cpu_count()} cores")
     console.print(table)
 
 
-def processes(model: str, training: str, count: int, seconds: float, start: float) -> float:
+def measured(rate: Callable[..., float], *args: Any) -> str:
+    """Return the tokens per second as text, or that a process ended without a result."""
+    try:
+        return f"{rate(*args):.0f}"
+    except BrokenProcessPool:
+        return "killed"  # by the system, as the memory did not suffice
+
+
+def processes_rate(model: str, training: str, count: int, seconds: float, start: float) -> float:
     """Return the tokens per second of `count` processes with one arm each."""
     return sum(in_processes(count, fused_rate, model, training, 1, seconds, time() + start))
+
+
+def one_process_rate(model: str, training: str, count: int, seconds: float, _start: float) -> float:
+    """Return the tokens per second of `count` arms in one process."""
+    return in_processes(1, fused_rate, model, training, count, seconds, 0.0)[0]
 
 
 def in_processes(count: int, function: Callable[..., float], *args: Any) -> list[float]:
