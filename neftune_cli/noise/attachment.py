@@ -106,6 +106,9 @@ class AttachedNoise:
         self._tap: _OutputTap | None = None
         self._batch: Batch | None = None
         self._noised = False
+        self.padded_length: int | None = None
+        """Padded length of the batch whose parts the next forwards compute, for the noise scale `hf`; None if a forward
+        computes a whole batch."""
         self.alpha = alpha
         self._hooks = (
             model.register_forward_pre_hook(self._read_batch, with_kwargs=True),
@@ -237,6 +240,7 @@ class AttachedNoise:
             noise_scale=self._noise_scale,
             target=self._target,
             placeholders=self._placement.placeholders,
+            padded_length=self.padded_length,
         )
 
     def _measure(self, clean: Tensor, noisy: Tensor) -> None:

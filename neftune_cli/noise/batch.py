@@ -51,8 +51,17 @@ class Batch:
         noise_scale: NoiseScale = "paper",
         target: NoiseTarget = "all",
         placeholders: tuple[int, ...] = (),
+        padded_length: int | None = None,
     ) -> Tensor:
         """Return the half-width of each token's noise: (batch, length), float32.
+
+        Args:
+            embeddings: output of the embedding.
+            alpha: noise size.
+            noise_scale: choice of the length in the formula.
+            target: the tokens that get noise.
+            placeholders: ids of images and audio, which get no noise.
+            padded_length: length of the rows of the whole batch if this is a part of it, for the noise scale `hf`.
 
         Raises:
             UsageError: the arguments do not determine the example lengths, or the target needs labels and there are
@@ -67,9 +76,10 @@ class Batch:
             position_ids=self.position_ids,
             cu_seq_lens=self.cu_seq_lens,
             placeholders=self._placeholders(placeholders),
-            shape=(batch, length),
+            shape=(batch, padded_length if padded_length and noise_scale == "hf" else length),
             noise_scale=noise_scale,
-        ).to(embeddings.device)
+        )
+        half_widths = half_widths[:, :length].to(embeddings.device)
         return half_widths if target == "all" else half_widths * self._targeted(target).to(half_widths.device)
 
     def real_tokens(

@@ -116,6 +116,11 @@ class NEFTuneCallback(TrainerCallback, ExportableState):
         missing = () if calls >= steps else (f"only {calls} calls in {steps} steps had noise",)
         return (*self._noise.deviations, *missing)
 
+    def set_padded_length(self, length: int) -> None:
+        """Set the padded length of the next batch, for the noise scale `hf`, if the trainer computes it in parts."""
+        if self._noise is not None:
+            self._noise.padded_length = length
+
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Wrap the trainer's methods so that a failed training removes the noise."""
         _remove_noise_on_failure(_calling_trainer())

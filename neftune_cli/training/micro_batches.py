@@ -13,6 +13,7 @@ from trl.trainer.sft_trainer import SFTTrainer
 from neftune_cli.config.choices import IGNORED_LABEL
 from neftune_cli.data.batches import batches_by_length
 from neftune_cli.evaluation.language_model import LanguageModel, computes_chosen_positions
+from neftune_cli.noise.callback import NEFTuneCallback
 
 Inputs = dict[str, Any]
 """Arguments of the model's forward: right-padded tensors of shape (examples, length)."""
@@ -30,11 +31,17 @@ class MicroBatchTrainer(SFTTrainer):
 
     def training_step(self, model: nn.Module, inputs: Inputs, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Compute the gradient of one batch, and return its loss in nats per labelled token of the step."""
+        for noise in self._noises:
+            noise.set_padded_length(inputs["input_ids"].shape[1])
         if num_items_in_batch is None or not self._splits(inputs):
             return self._step(model, inputs, num_items_in_batch)
         parts = micro_batches(inputs, self.micro_batch_tokens)
         with _shared_autocast_cache():
             return torch.stack([self._step(model, part, num_items_in_batch) for part in parts]).sum()
+
+    @property
+    def _noises(self) -> Iterator[NEFTuneCallback]:
+        return (one for one in self.callback_handler.callbacks if isinstance(one, NEFTuneCallback))
 
     def _step(self, model: torch.nn.Module, inputs: Inputs, count: Tensor | int | None) -> Tensor:
         loss: Tensor = super().training_step(model, inputs, count)  # type: ignore[no-untyped-call]

@@ -1,5 +1,6 @@
 """Micro-batches compared with whole batches and with TRL's own trainer: gradients, losses, draws of the noise."""
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from neftune_cli.data.batches import batches_by_length, padded_tokens
 from neftune_cli.data.examples import Example, TokenizedExample
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
-from neftune_cli.noise import attach_noise
+from neftune_cli.noise import NEFTuneCallback, attach_noise
 from neftune_cli.training.micro_batches import MicroBatchTrainer, micro_batches
 from neftune_cli.training.sft_trainer import build_trainer, sft_config
 from tests.small_model import SMALL_MODEL
@@ -87,6 +88,38 @@ def assert_same_gradients(found: Gradients, expected: Gradients, tolerance: floa
             assert (one[name] - other[name]).norm() <= tolerance * other[name].norm(), name
     assert found.losses == pytest.approx(expected.losses, rel=tolerance)
     assert found.tokens == expected.tokens
+
+
+@pytest.mark.parametrize("tokens", [0, 64])
+def test_the_noise_scale_hf_uses_the_padded_length_of_the_whole_batch(tokens: int, tmp_path: Path) -> None:
+    loaded = load_model(find_model(SMALL_MODEL))
+    train = TrainSpec(
+        epochs=1,
+        learning_rate=1e-3,
+        batch_size=SMALLEST_BATCH,
+        max_length=64,
+        max_steps=1,
+        micro_batch_tokens=tokens,
+        precision="float32",
+    )
+    config = sft_config(train, seed=0, device="cpu", work=tmp_path)
+    callback = NEFTuneCallback(alpha=5.0, noise="bernoulli", noise_scale="hf")
+    rows = examples(SMALLEST_BATCH)
+    trainer = build_trainer(loaded.model, loaded.tokenizer, rows, config, train=train, callbacks=[callback])
+    embedding = cast(nn.Module, loaded.model.get_input_embeddings())
+    clean: list[Tensor] = []
+    sizes: list[Tensor] = []
+    embedding.register_forward_hook(lambda _, __, output: clean.append(output.detach()))
+    first_layer = cast(Any, loaded.model).model.layers[0]
+    first_layer.register_forward_pre_hook(lambda _, given: sizes.append((given[0].detach() - clean[-1]).abs()))
+
+    trainer.train()
+
+    longest = max(len(one.input_ids) for one in rows)
+    coordinate = 5.0 / math.sqrt(3 * longest * embedding.weight.shape[1])
+    assert len(sizes) > 1 or not tokens
+    for one in sizes:
+        torch.testing.assert_close(one, torch.full_like(one, coordinate), rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("tokens", [1, 64, 100_000])

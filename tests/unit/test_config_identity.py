@@ -42,7 +42,7 @@ def test_ids_of_this_version_of_the_method_are_unchanged() -> None:
         identity([5.0], seed=1),
         identity([10.0], seed=2, noise_scale="hf", **noise),
         identity([15.0], evaluation=OTHER_EVALUATION, model="org/model", train=lora),
-    ] == ["90cc3cdf0770", "ce32fbe99238", "aa9b613d9d25", "b8114a76be61"]
+    ] == ["90cc3cdf0770", "ce32fbe99238", "ab6c629cfd27", "b8114a76be61"]
     spec = resolve_sweep(None, {"alphas": [5.0]})
     assert trial_id(base_identity(spec.trial(spec.arms[0], 0, EVALUATION), **CONTENT)) == "5c9061c015d4"
 
