@@ -195,7 +195,7 @@ def _paired_seeds(arm: ArmSummary, key: str) -> Sequence[int]:
 
 
 def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> Iterator[str]:
-    """Yield the difference of each arm from the baseline, the best first. A shared verdict is named once.
+    """Yield the difference of each arm from the baseline. A shared verdict is named once.
 
     Of more than `MOST_NAMED_ARMS` arms, those with the best differences are named.
     """
