@@ -85,7 +85,7 @@ def _experiment_file() -> Iterator[str]:
     yield "## Experiment files\n"
     yield (
         "`neftune sweep FILE.yaml` reads these fields. Options on the command line override them. "
-        "The command fills in the fields with the default *filled in*: they get the defaults of their options. "
+        "A field with the default *filled in* gets the default of its option. "
         "`sweep.yaml` in a results folder has the same fields, with every default written out.\n"
     )
     for title, spec in (

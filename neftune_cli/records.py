@@ -275,7 +275,7 @@ class CurvePoint(Record):
     train_loss_clean: float | None = None
     """Noise-off loss on the probe of training examples, in nats per completion token."""
     eval_examples: int | None = None
-    """With `--curve-examples`: held-out examples of `eval_loss`, and largest number of those of `train_loss_clean`."""
+    """With `--curve-examples`: number of held-out examples of `eval_loss`."""
 
 
 class ExampleLoss(Record):

@@ -47,11 +47,12 @@ def _use(comparison: Comparison, decision: Decision) -> Iterator[str]:
 def _stop_earlier(comparison: Comparison, decision: Decision) -> Iterator[str]:
     assert decision.arm is not None
     stopped = stopped_arm(comparison.early_stopping, decision.arm)
+    arm, baseline = comparison.spoken(decision.arm), comparison.spoken(comparison.baseline)
     if stopped and stopped.best and stopped.best.verdict in ("equivalent", "worse"):
         alternative = "adding noise" if comparison.about_noise else "another change"
-        yield f"Stop training earlier instead of {alternative}. The result is shown to be equivalent or better."
+        shown = "equivalent to" if stopped.best.verdict == "equivalent" else "better than"
+        yield f"Stop training earlier instead of {alternative}. At their best epochs, {baseline} is {shown} {arm}."
     else:
-        arm = comparison.spoken(decision.arm)
         yield f"Stop training earlier or use {arm}. The data do not show which of the two is better."
     yield "The differences after the last epoch follow."
     yield from _differences(comparison, decision.with_verdict)
@@ -195,7 +196,7 @@ def _paired_seeds(arm: ArmSummary, key: str) -> Sequence[int]:
 
 
 def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> Iterator[str]:
-    """Yield the difference of each arm from the baseline, the best first. A shared verdict is named once.
+    """Yield the difference of each arm from the baseline. A shared verdict is named once.
 
     Of more than `MOST_NAMED_ARMS` arms, those with the best differences are named.
     """

@@ -32,9 +32,9 @@ def best_arm_advantage(
     cluster only seeds are split.
 
     In simulations (`python -m experiments.winners_curse`) the advantage of an arm that is far better than the others
-    has no bias. If all arms are equal, about half of the bias remains, because all data name the arm. The mean over all
-    splits, whichever arm they select, has no such bias, but it is the advantage of a procedure and not of an arm. The
-    interval has the width of the arm's own interval. Its coverage is in docs/statistics.md.
+    has almost no bias. If all arms are equal, about a third to a half of the bias remains, because the best arm is
+    determined by all data. The mean over all splits, whichever arm they select, has no such bias, but it is not about
+    one arm. The interval has the width of the arm's own interval. Its coverage is in docs/statistics.md.
 
     Args:
         aligned: the metric of all arms over shared seeds and items.

@@ -102,10 +102,11 @@ def crossed_mean(
 ) -> CrossedMean:
     """Return the mean of a table whose rows and columns are crossed random factors, from the analysis of variance.
 
-    The squared standard error is (MS_seeds + max(0, MS_clusters - MS_residual)) / (seeds * clusters), the quasi-F of
-    two crossed random factors (Cornfield and Tukey 1956; Clark 1973). It is never smaller than that of seeds alone. A t
-    interval over seeds alone would ignore that all seeds share their items. A table with one column is a metric without
-    per-item values; the result is then the t interval over seeds.
+    The squared standard error SE^2 is (MS_seeds + max(0, MS_clusters - MS_residual)) / (seeds * clusters), and the
+    square of mean / SE is the quasi-F statistic of two crossed random factors (Cornfield and Tukey 1956; Clark 1973).
+    SE^2 is never smaller than that of seeds alone. A t interval over seeds alone would ignore that all seeds share
+    their items. A table with one column is a metric without per-item values; the result is then the t interval over
+    seeds.
 
     Args:
         table: values by seed and cluster, in the metric's unit.

@@ -133,21 +133,21 @@ def _unlearned_seeds(
 def _without_room(
     means: Mapping[str, Mapping[str, float | None]], baseline: str, metrics: Mapping[str, Metric], primary: str
 ) -> Iterator[str]:
-    """Yield the response metrics that cannot show a difference: all responses are right, or all are wrong.
+    """Yield the response metrics that can hardly show a difference: nearly all responses are right, or wrong.
 
-    References of several sentences are rarely matched exactly. All wrong is therefore a problem only for the primary
-    metric.
+    References of several sentences are rarely matched exactly. Rates near 0 are therefore a problem only for the
+    primary metric.
     """
     for key in RESPONSE_METRICS:
         rates = [one for of_arm in means.values() if (one := of_arm.get(key)) is not None]
         rate = means[baseline].get(key)
         if rate is not None and rate >= 1 - NO_ROOM:
             name = metrics[key].name
-            yield f"{name} of {baseline} is {rate:.3f}, so no arm can improve it. Use harder held-out examples."
+            yield f"{name} of {baseline} is {rate:.3f}, so it can hardly improve. Use harder held-out examples."
         elif rates and max(rates) <= NO_ROOM and key == primary:
             yield (
-                f"{metrics[key].name} is {max(rates):.3f} or less in every arm, so it shows no difference. Train "
-                "longer, or choose another metric with --metric."
+                f"{metrics[key].name} is {max(rates):.3f} or less in every arm, so it can hardly show a difference. "
+                "Train longer, or choose another metric with --metric."
             )
 
 

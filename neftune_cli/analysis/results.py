@@ -154,8 +154,8 @@ class BestArm:
     """Difference from the baseline on the data that selected the arm: biased upward by the selection."""
     advantage: PairedComparison
     """Difference of this arm from the baseline, measured on the rest of the seeds and items of the splits that selected
-    it. If no arm is better than the others, about half of the bias of `naive` remains. NaN if fewer than a quarter of
-    the splits selected the arm."""
+    it. If no arm is better than the others, about a third to a half of the bias of `naive` remains. NaN if fewer than a
+    quarter of the splits selected the arm."""
     chosen: Mapping[str, float]
     """Arm to the share of splits that selected it, 0 to 1."""
     advantages: Mapping[str, float] = field(default_factory=dict)

@@ -155,8 +155,8 @@ def _intervals(comparison: Comparison, assessments: Sequence[Assessment]) -> Ite
         yield (
             f"The {level} intervals are simultaneous over {simultaneous_over(comparison)}, so they agree with the "
             f"verdicts. The interval of an equivalent arm is the {narrower} interval, by which equivalence is tested. "
-            "An end of exactly 0 means that only the direction of the difference is shown, and an end at the margin "
-            "that only equivalence is shown."
+            "An end of exactly 0 or at the margin makes an interval agree with its verdict and shows no more than the "
+            "verdict."
         )
     elif any(math.isfinite(one.comparison.ci_low) for one in assessments):
         yield f"The {level} intervals shown are unadjusted."

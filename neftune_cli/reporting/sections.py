@@ -185,13 +185,13 @@ def _advantage_elsewhere(best: BestArm, metric: Metric, parts: str) -> str:
     if math.isfinite(best.advantage.difference):
         return (
             f"Where one part of the {parts} selects {best.arm}, the difference on the rest is "
-            f"{_advantage(best.advantage, metric)}. If no arm is better than the others, up to half of the bias "
-            "remains."
+            f"{_advantage(best.advantage, metric)}. If no arm is better than the others, about a third to a half of "
+            "the bias remains."
         )
     low, high = (metric.signed(end(best.advantages.values())) for end in (min, max))
     return (
-        f"It is not settled which arm is best: fewer than a quarter of the splits of the {parts} select it. On the "
-        f"rest, the difference of the selected arm is {low} to {high}, depending on the arm."
+        f"It is not settled which arm is best: fewer than a quarter of the splits of the {parts} select {best.arm}. "
+        f"On the rest, the difference of the selected arm is {low} to {high}, depending on the arm."
     )
 
 

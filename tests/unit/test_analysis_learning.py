@@ -96,7 +96,7 @@ def test_metric_without_room_for_an_improvement() -> None:
     found = check(arms(eval_loss=1.0, exact_match=[1.0, 1.0, 0.97], rouge_l=0.9))
 
     assert found.problems == (
-        "Exact match of alpha=0 is 0.990, so no arm can improve it. Use harder held-out examples.",
+        "Exact match of alpha=0 is 0.990, so it can hardly improve. Use harder held-out examples.",
     )
 
 
@@ -105,8 +105,8 @@ def test_metric_that_is_all_wrong_matters_if_it_is_the_primary_one() -> None:
 
     assert check(trials).problems == ()
     assert check(trials, primary="exact_match").problems == (
-        "Exact match is 0.003 or less in every arm, so it shows no difference. Train longer, or choose another metric "
-        "with --metric.",
+        "Exact match is 0.003 or less in every arm, so it can hardly show a difference. Train longer, or choose "
+        "another metric with --metric.",
     )
 
 

@@ -37,8 +37,8 @@ VERDICTS = (
 )
 SIMULTANEOUS = (
     "The 95% intervals are simultaneous over the arms, so they agree with the verdicts. The interval of an equivalent "
-    "arm is the 90% interval, by which equivalence is tested. An end of exactly 0 means that only the direction of the "
-    "difference is shown, and an end at the margin that only equivalence is shown."
+    "arm is the 90% interval, by which equivalence is tested. An end of exactly 0 or at the margin makes an interval "
+    "agree with its verdict and shows no more than the verdict."
 )
 NOISE_RATIO = (
     "The noise ratio is the expected norm of one token's noise divided by the median norm of the embeddings. It is "

@@ -87,8 +87,8 @@ alpha=5 has the best mean held-out loss. Its difference from alpha=0 is −0.003
 This estimate is optimistic on average, because the arm was selected on the same
 seeds and items. Where one part of the seeds and items selects alpha=5, the
 difference on the rest is −0.0010 (95% interval −0.0053 to +0.0033). If no arm
-is better than the others, up to half of the bias remains. The selected arm was
-alpha=5 in 60% of the splits and alpha=10 in 40%.
+is better than the others, about a third to a half of the bias remains. The
+selected arm was alpha=5 in 60% of the splits and alpha=10 in 40%.
 
 Comparison with early stopping
 

@@ -24,7 +24,7 @@ from neftune_cli.metrics import HELD_OUT_LOSS, NOISE_OFF_TRAINING_LOSS, NOISY_TR
 
 @dataclass(frozen=True)
 class PaperClaim:
-    """One claim: of the paper, of its authors' README, or on early stopping, which the paper does not test."""
+    """One claim: of the paper, or one that it does not make: on the noisy training loss and on early stopping."""
 
     key: str
     claim: str
@@ -127,7 +127,10 @@ CLAIMS: tuple[PaperClaim, ...] = (
     PaperClaim(
         key="noisy-training-loss-rises",
         claim="The logged training loss, measured with noise, is higher.",
-        paper='Not in the paper. The authors\' README says that the losses "may be very close" during training.',
+        paper=(
+            'Claimed neither in the paper nor by its authors: their README says that the training loss values "may be '
+            'very close".'
+        ),
         caveat="The README gives no number and does not name the runs.",
         test=lambda data: changes(mean_effect(data, NOISY_TRAINING_LOSS), "higher"),
     ),

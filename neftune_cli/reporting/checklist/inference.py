@@ -68,8 +68,8 @@ def _adjustments(comparison: Comparison) -> Iterator[str]:
     yield from _role_sentences(comparison)
     if comparison.primary in comparison.noise_tests:
         yield (
-            "Whether any arm with noise differs is tested first. This test combines the mean of these arms, their "
-            "trend over alpha and the difference of each arm. No arm has a smaller adjusted p-value than it."
+            "A first test asks whether any arm with noise differs. It combines the mean of these arms, their trend "
+            "over alpha and the difference of each arm. No arm has a smaller adjusted p-value than this test."
         )
     if comparison.plan and comparison.plan.looks:
         yield f"P-values and intervals are also adjusted for the {len(comparison.plan.looks)} planned looks."
