@@ -36,4 +36,5 @@ def test_the_recipe_of_the_paper_has_its_batch() -> None:
     spec = resolve_sweep(FOLDER / "llama2_alpaca.yaml", {})
     per_gpu, accumulation, gpus = 4, 8, 4  # the authors' command
     assert spec.train.batch_size * spec.train.sft["gradient_accumulation_steps"] == per_gpu * accumulation * gpus
-    assert (spec.train.learning_rate, spec.noise_scale) == (5e-5, "hf")
+    assert (spec.train.learning_rate, spec.noise_scale) == (5e-5, "paper")
+    assert (spec.train.sft["lr_scheduler_type"], spec.train.sft["warmup_steps"]) == ("cosine", 0.03)
