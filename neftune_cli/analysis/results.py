@@ -180,9 +180,10 @@ class StoppedArm:
     best_epoch: float
     """Selected epoch, mean over seeds and splits."""
     last: Assessment | None
-    """The arm after its last epoch minus the baseline at its best epoch. For the baseline: effect of overtraining."""
+    """The arm after its last epoch minus the baseline at its best epoch; for the baseline itself, the effect of
+    overtraining. None before the first planned look, and if a loss is not finite."""
     best: Assessment | None
-    """The arm at its best epoch minus the baseline at its best epoch; None for the baseline itself."""
+    """The arm at its best epoch minus the baseline at its best epoch; None for the baseline itself, and like `last`."""
     epochs: tuple[int, ...] = ()
     """Epochs from which the best one is selected, if they differ from the baseline's."""
 
