@@ -4,7 +4,6 @@ Or compare several sets of trials, each comparison with the evidence that it was
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
@@ -27,6 +26,8 @@ from neftune_cli.analysis.results import (
     EarlyStopping,
     Estimate,
     PairedDifference,
+    family_of,
+    tests_by_family,
 )
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.arms import arms_named
@@ -180,7 +181,7 @@ def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None)
 def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tuple[str, tuple[Outlook, ...]]]:
     """Yield the chances of a decision of each arm that is not decided, at the next look and at the last one."""
     test = design.test if design.has_planned_looks else SequentialTest(DEFAULT_LOOKS)
-    tests = Counter(design.family(arm) for arm, one in assessed.items() if math.isfinite(one.p_adjusted))
+    tests = tests_by_family(assessed)
     for arm, one in assessed.items():
         if one.verdict != "inconclusive" or one.role == "control":
             continue
@@ -194,7 +195,7 @@ def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tu
                 test=test,
                 alpha=1 - design.confidence,
                 looks=looks,
-                arms=max(1, tests[design.family(arm)]),
+                arms=tests[family_of(arm, one.role)],
             )
             for effect in (0.0, one.margin, 2 * one.margin)
         )

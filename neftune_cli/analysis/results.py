@@ -1,5 +1,7 @@
 """Results of the analysis, as reporting receives them: arms with estimates and verdicts, and results of claims."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -84,6 +86,11 @@ class Assessment:
     looks: int = 1
     """Number of looks at the arm."""
     role: Role = "arm"
+
+
+def tests_by_family(assessed: Mapping[str, Assessment]) -> Counter[tuple[str, ...]]:
+    """Return the number of tested arms in each family, whose tests are adjusted together."""
+    return Counter(family_of(arm, one.role) for arm, one in assessed.items() if math.isfinite(one.p_adjusted))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from neftune_cli.reporting.cells import (
     Difference,
     assessed_difference,
     noise_share,
+    p_statement,
     shown_interval,
 )
 from neftune_cli.reporting.columns import ArmRow
@@ -255,8 +256,7 @@ def _noise_row(test: NoiseTest, contrast: Contrast, metric: Metric) -> ForestRow
 
 
 def _p(test: NoiseTest) -> str:
-    number = "< 0.001" if test.p_value < 0.001 else f"= {test.p_value:.3f}"
-    return f"p {number}".replace(" ", "\N{NO-BREAK SPACE}")
+    return p_statement(test.p_value).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _strip(assessment: Assessment | None, scale: Scale | None) -> Strip | None:
