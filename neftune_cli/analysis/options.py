@@ -40,7 +40,9 @@ class ComparisonOptions:
         if not known:
             return Margin(0.0)
         before = (base or {}).get(metric.key)
-        gain = None if before is None else (before - fmean(known)) * (1 if metric.goal == "lower" else -1)
+        gain = None
+        if before is not None and math.isfinite(before):  # an infinite gain would be an infinite margin
+            gain = (before - fmean(known)) * (1 if metric.goal == "lower" else -1)
         return self.margins.get(metric.key, metric.margin).resolved(fmean(known), gain)
 
 

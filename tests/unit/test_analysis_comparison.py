@@ -215,6 +215,26 @@ def test_margins_can_be_absolute_or_relative(hand_made_records: Records) -> None
     assert length.margin == pytest.approx(10.4)
 
 
+def test_a_margin_of_the_gain_is_a_share_of_the_baseline_without_a_measured_gain(hand_made_records: Records) -> None:
+    margin = Margin.parse("10% of gain")
+    assert margin is not None
+
+    margins = _compare(hand_made_records[1:], ComparisonOptions(margins={"eval_loss": margin})).margins
+
+    assert margins["eval_loss"].size == pytest.approx(0.151)  # the mean of the baseline is 1.51
+    assert margins["eval_loss"].rule() == "10% of the baseline, because fine-tuning has no measured gain"
+
+
+def test_an_infinite_loss_of_the_base_model_gives_no_infinite_margin(hand_made_records: Records) -> None:
+    base = hand_made_records[0]
+    diverged = base.model_copy(update={"loss": base.loss.model_copy(update={"eval_loss": math.inf})})
+
+    comparison = _compare([diverged, *hand_made_records[1:]])
+
+    assert comparison.margins["eval_loss"].size == 0.01
+    assert comparison.margins["eval_loss"].rule() == "0.01, because fine-tuning has no measured gain"
+
+
 def test_interval_has_the_confidence_of_the_options(hand_made_records: Records) -> None:
     narrow, wide = (
         _compare(hand_made_records, ComparisonOptions(confidence=level)).assessment("alpha=5", "eval_loss")
