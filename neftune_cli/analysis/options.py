@@ -52,6 +52,17 @@ DEFAULT_OPTIONS = ComparisonOptions()
 _MARGIN_FIX = "Use eval_loss=0.02 (in its unit), response_chars=10% (of the baseline), or 'eval_loss=1% of gain'."
 
 
+def check_confidence(confidence: float) -> None:
+    """Check a confidence level. Equivalence is tested at twice the level of difference, which must be less than 1.
+
+    Raises:
+        UsageError: it is less than 0.5, or not less than 1.
+    """
+    if not 0.5 <= confidence < 1:
+        what = f"--confidence must be 0.5 or larger and less than 1; {confidence:g} was given."
+        raise UsageError(Problem(what, "Use --confidence 0.95."))
+
+
 def parse_margins(texts: Sequence[str], known: Sequence[str] | None) -> Mapping[str, Margin]:
     """Parse margins such as `eval_loss=0.02` (in the metric's unit) and `response_chars=10%` (of the baseline's mean).
 
