@@ -188,7 +188,7 @@ def compare(
     evidence = gather(paths, metric=metric, say=lambda note: warnings.warn(note, stacklevel=4))
     texts = {key: size.written() if isinstance(size, Margin) else size for key, size in (margins or {}).items()}
     parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured_metrics(evidence))
-    name = f"{baseline:g}" if isinstance(baseline, int | float) else baseline
+    name = f"{baseline:.15g}" if isinstance(baseline, int | float) else baseline
     return ComparisonResult(compare_all(evidence, ComparisonOptions(name, metric, confidence, parsed))[0])
 
 
