@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
-from neftune_cli.analysis.alignment import TrialsByArm, align, first_trial, measured_seeds
+from neftune_cli.analysis.alignment import TrialsByArm, align, are_finite, first_trial, measured_seeds
 from neftune_cli.analysis.best_arm import best_arm_advantage
 from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.early_stopping import early_stopping
@@ -355,7 +355,7 @@ def _estimate(
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    # A diverged trial has an infinite perplexity, for which fmean and stdev raise different errors.
-    if not all(math.isfinite(value) for value in values):
+    # for infinite values, fmean and stdev raise different errors
+    if not are_finite(values):
         return math.nan, None
     return fmean(values), stdev(values) if len(values) > 1 else None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.analysis.alignment import TrialsByArm, are_finite
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 from neftune_cli.metrics import Margin, Metric
 
@@ -36,7 +36,7 @@ class ComparisonOptions:
         """
         paired = {seed for arm, trials in arms.items() if arm != baseline for seed in trials} or set(arms[baseline])
         scores = [trial.scores.get(metric.key) for seed, trial in arms[baseline].items() if seed in paired]
-        known = [score for score in scores if score is not None and math.isfinite(score)]
+        known = [score for score in scores if score is not None and are_finite(score)]
         if not known:
             return Margin(0.0)
         before = (base or {}).get(metric.key)

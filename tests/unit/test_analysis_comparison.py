@@ -99,6 +99,18 @@ def test_infinite_value_gives_no_mean(hand_made_records: Records) -> None:
     assert (estimate.sd, difference.sd) == (None, None)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_the_perplexity_of_an_infinite_loss_is_not_finite(hand_made_records: Records) -> None:
+    """The largest perplexity of a record, exp(700), has no finite square."""
+    diverged = hand_made_records[4].loss.model_copy(update={"eval_loss": math.inf, "eval_perplexity": math.exp(700)})
+    hand_made_records[4] = hand_made_records[4].model_copy(update={"loss": diverged})
+
+    comparison = _compare(hand_made_records, ComparisonOptions(metric="eval_perplexity"))
+
+    assert math.isnan(_paired(comparison, "alpha=5", "eval_perplexity")[0].mean)
+    assert "Alpha 5 has no verdict, because a value is not finite." in advice(comparison)
+
+
 @pytest.mark.parametrize("wanted", ["5", "5.0", "alpha=5"])
 def test_baseline_can_be_given_by_alpha_or_name(hand_made_records: Records, wanted: str) -> None:
     comparison = _compare(hand_made_records, ComparisonOptions(baseline=wanted))
