@@ -257,7 +257,8 @@ class Comparison:
     """Arm without a decision on the primary metric to its chances of a decision."""
     learning: Learning
     best: BestArm | None
-    """For the primary metric; None with fewer than two arms to select from, or without data to split."""
+    """For the primary metric; None with fewer than two arms to select from, with fewer than three seeds that these and
+    the baseline share, and without a preferred direction."""
     early_stopping: EarlyStopping | None
     """None unless losses per example are known after at least two epochs."""
     claims: tuple[ClaimResult, ...]
