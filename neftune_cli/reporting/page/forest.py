@@ -106,8 +106,8 @@ class ForestRow:
     hint: str = ""
     """Role of the arm, or arms of a contrast."""
     noise_ratio: str = ""
-    order: float = math.nan
-    """Difference, by which the strips are sorted."""
+    order: float | None = None
+    """Difference, by which the strips are sorted; None if it was not assessed."""
 
     @property
     def spoken(self) -> str:
@@ -231,7 +231,7 @@ def _row(comparison: Comparison, row: ArmRow, assessment: Assessment | None, sca
         strip=_strip(assessment, scale),
         hint=ROLE_NAMES[assessment.role] if assessment else "",
         noise_ratio=next((noise_share(arm) for arm in comparison.arms if arm.name == row.arm), ""),
-        order=assessment.comparison.difference if assessment else math.nan,
+        order=assessment.comparison.difference if assessment else None,
     )
 
 
