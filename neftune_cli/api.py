@@ -174,20 +174,21 @@ def compare(
         confidence: confidence level of the intervals; tests use the level 1 - confidence.
 
     Raises:
-        UsageError: a folder, the baseline, the metric or a margin does not exist.
+        UsageError: a folder, the baseline, the metric or a margin does not exist, or the confidence is not valid.
         NothingToCompareError: no trained trial has finished.
 
     """
     from neftune_cli.analysis.comparison import compare_all
-    from neftune_cli.analysis.options import ComparisonOptions, parse_margins
+    from neftune_cli.analysis.options import ComparisonOptions, check_confidence, parse_margins
     from neftune_cli.evidence.gathering import gather, measured_metrics
     from neftune_cli.metrics import Margin
 
+    check_confidence(confidence)
     paths = [one.folder if isinstance(one, SweepResult) else Path(one) for one in results] or [Path("results")]
     evidence = gather(paths, metric=metric, say=lambda note: warnings.warn(note, stacklevel=4))
     texts = {key: size.written() if isinstance(size, Margin) else size for key, size in (margins or {}).items()}
     parsed = parse_margins([f"{key}={text}" for key, text in texts.items()], measured_metrics(evidence))
-    name = f"{baseline:g}" if isinstance(baseline, int | float) else baseline
+    name = f"{baseline:.15g}" if isinstance(baseline, int | float) else baseline
     return ComparisonResult(compare_all(evidence, ComparisonOptions(name, metric, confidence, parsed))[0])
 
 

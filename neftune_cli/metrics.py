@@ -94,7 +94,8 @@ class Margin:
     def resolved(self, baseline: float, gain: float | None = None) -> "Margin":
         """Return the margin in the metric's unit, with the rule that gave it. The arguments are those of `at`."""
         if self.of_gain is not None and not (gain is not None and gain > 0):
-            return Margin(self.at(baseline, gain), stated=f"{self.size:g}, because fine-tuning has no measured gain")
+            rule = replace(self, of_gain=None).rule()
+            return Margin(self.at(baseline, gain), stated=f"{rule}, because fine-tuning has no measured gain")
         return Margin(self.at(baseline, gain), stated=self.rule())
 
     def rule(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from neftune_cli.analysis.decision import Action, Decision, decide, stopped_arm
 from neftune_cli.analysis.headline import MOST_NAMED_ARMS, headline
 from neftune_cli.analysis.paired import PairedComparison
-from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Interval, StoppedArm, Verdict
+from neftune_cli.analysis.results import Assessment, Comparison, Interval, StoppedArm, Verdict
 from neftune_cli.analysis.verdicts import missing_verdict_reason
 from neftune_cli.config.spec import MIN_SEEDS
 from neftune_cli.formatting import capitalized, counted, listed, percent
@@ -176,7 +176,7 @@ def _changed(comparison: Comparison, metrics: Sequence[Metric], verdict: Verdict
 
 def _scope(comparison: Comparison, decision: Decision) -> str:
     used = decision.with_verdict or decision.checkpoints
-    seeds = {tuple(_paired_seeds(comparison.arm(name), comparison.primary)) for name in used}
+    seeds = {_tested_seeds(comparison, name, one) for name, one in used.items()}
     over = f", {_seed_words(seeds)}" if seeds else ""
     return f"Scope: {comparison.setting.description}{over}. Another model, data set or recipe needs its own sweep."
 
@@ -190,9 +190,12 @@ def _seed_words(seeds: set[tuple[int, ...]]) -> str:
     return f"{number} seeds per arm"
 
 
-def _paired_seeds(arm: ArmSummary, key: str) -> Sequence[int]:
-    estimate = arm.estimates.get(key)
-    return tuple(estimate.difference.by_seed) if estimate and estimate.difference else ()
+def _tested_seeds(comparison: Comparison, arm: str, assessment: Assessment) -> tuple[int, ...]:
+    """Return the seeds that an arm shares with the baseline, at planned looks those until the last look at it."""
+    estimate, plan = comparison.arm(arm).estimates.get(comparison.primary), comparison.plan
+    paired = estimate.difference.by_seed if estimate and estimate.difference else {}
+    tested = plan.seeds[: plan.looks[assessment.looks - 1]] if plan and plan.looks else paired
+    return tuple(seed for seed in paired if seed in tested)
 
 
 def _differences(comparison: Comparison, assessed: Mapping[str, Assessment]) -> Iterator[str]:

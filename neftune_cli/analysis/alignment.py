@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.evidence.measurements import Floats, ItemValues, Measurements
 
 TrialsByArm = Mapping[str, Mapping[int, Measurements]]
 """Arm to seed to trial, without the base model."""
+LARGEST_VALUE = 1e150
+"""Larger values, such as the perplexity of a diverged trial, count as not finite: their squares cannot be summed."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class AlignedMetric:
         confidence: float,
     ) -> PairedComparison | None:
         """Compare two arrays over these seeds and items. Return None if a value is not finite."""
-        if not (np.isfinite(baseline).all() and np.isfinite(treated).all()):
+        if not (are_finite(baseline) and are_finite(treated)):
             return None
         return paired_comparison(baseline, treated, confidence=confidence, clusters=self.clusters, weights=self.weights)
 
@@ -80,6 +83,11 @@ def align_items(values: Mapping[str, Sequence[ItemValues]], seeds: tuple[int, ..
         values=np.array([[one.of(shared).values for one in of_arm] for of_arm in values.values()]),
         weights=reference.weights,
     )
+
+
+def are_finite(values: ArrayLike) -> bool:
+    """Return whether all values can be compared: none is NaN, infinite, or larger than `LARGEST_VALUE`."""
+    return bool((np.abs(values) <= LARGEST_VALUE).all())
 
 
 def measured_seeds(trials: Mapping[int, Measurements], key: str) -> set[int]:

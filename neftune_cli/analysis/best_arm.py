@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from neftune_cli.analysis.alignment import AlignedMetric
+from neftune_cli.analysis.alignment import AlignedMetric, are_finite
 from neftune_cli.analysis.paired import PairedComparison, paired_comparison
 from neftune_cli.analysis.results import BestArm
 from neftune_cli.evidence.measurements import Floats
@@ -97,8 +97,10 @@ def _moved(plain: PairedComparison, difference: float) -> PairedComparison:
 
 def _differences(aligned: AlignedMetric, baseline: str) -> dict[str, Floats]:
     """Return the differences of the arms from the baseline, (seeds, items) each, without arms that diverged."""
-    differences = {arm: aligned.arm(arm) - aligned.arm(baseline) for arm in aligned.arms if arm != baseline}
-    return {arm: values for arm, values in differences.items() if np.isfinite(values).all()}
+    finite = [arm for arm in aligned.arms if are_finite(aligned.arm(arm))]
+    if baseline not in finite:
+        return {}
+    return {arm: aligned.arm(arm) - aligned.arm(baseline) for arm in finite if arm != baseline}
 
 
 @dataclass(frozen=True)

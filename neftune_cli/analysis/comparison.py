@@ -4,12 +4,11 @@ Or compare several sets of trials, each comparison with the evidence that it was
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
-from neftune_cli.analysis.alignment import TrialsByArm, align, first_trial, measured_seeds
+from neftune_cli.analysis.alignment import TrialsByArm, align, are_finite, first_trial, measured_seeds
 from neftune_cli.analysis.best_arm import best_arm_advantage
 from neftune_cli.analysis.design import Design, MetricAssessment
 from neftune_cli.analysis.early_stopping import early_stopping
@@ -27,6 +26,8 @@ from neftune_cli.analysis.results import (
     EarlyStopping,
     Estimate,
     PairedDifference,
+    family_of,
+    tests_by_family,
 )
 from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.config.arms import arms_named
@@ -80,17 +81,17 @@ def compare_arms(evidence: Evidence, options: ComparisonOptions = DEFAULT_OPTION
     """Compare the arms of comparable trials, paired by seed and item.
 
     Raises:
-        NothingToCompareError: no trained trial has finished.
+        NothingToCompareError: no trained trial has finished, or no score can be compared.
         UsageError: `options.baseline` matches no arm or several, two trials have the same arm and seed, or
             `options.metric` was not measured.
     """
     arms = _trials_by_arm(evidence)
     baseline = _baseline(evidence.name, {name: first_trial(arms, name).alpha for name in arms}, options.baseline)
-    metrics = {key: metric for key, metric in evidence.metrics.items() if _is_measured(evidence.trials, key)}
+    metrics = _measured_metrics(evidence)
     base = next((trial for trial in evidence.trials if trial.is_base), None)
     base_scores = base.scores if base else None
     plan, planned = evidence.plan, _planned_metric(evidence.plan, metrics)
-    primary = _primary(evidence.name, metrics, options.metric or planned)
+    primary = _named_metric(evidence.name, metrics, options.metric) if options.metric else planned
     first = _until_first_look(arms, plan)
     declared = replace(options, margins={plan.metric or planned: plan.margin} if plan and plan.margin else {})
     options = _resolved(options, declared, primary, metrics, first, baseline, base_scores)
@@ -180,7 +181,7 @@ def _is_about_noise(arms: TrialsByArm, baseline: str, plan: AnalysisPlan | None)
 def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tuple[str, tuple[Outlook, ...]]]:
     """Yield the chances of a decision of each arm that is not decided, at the next look and at the last one."""
     test = design.test if design.has_planned_looks else SequentialTest(DEFAULT_LOOKS)
-    tests = Counter(design.family(arm) for arm, one in assessed.items() if math.isfinite(one.p_adjusted))
+    tests = tests_by_family(assessed)
     for arm, one in assessed.items():
         if one.verdict != "inconclusive" or one.role == "control":
             continue
@@ -194,7 +195,7 @@ def _outlooks(design: Design, assessed: Mapping[str, Assessment]) -> Iterator[tu
                 test=test,
                 alpha=1 - design.confidence,
                 looks=looks,
-                arms=max(1, tests[design.family(arm)]),
+                arms=tests[family_of(arm, one.role)],
             )
             for effect in (0.0, one.margin, 2 * one.margin)
         )
@@ -225,12 +226,13 @@ def _trials_by_arm(evidence: Evidence) -> dict[str, dict[int, Measurements]]:
         first = arms.setdefault(trial.arm, {}).setdefault(trial.seed, trial)
         if first is not trial:
             raise UsageError(_duplicate_trial(evidence.name, first, trial))
-    if not arms:
-        raise NothingToCompareError(
-            f"No trained trial of sweep '{evidence.name}' has finished. "
-            "Run the same `neftune sweep` again to finish it."
-        )
-    return arms
+    if arms:
+        return arms
+    if evidence.trials and not evidence.specs:  # runs of another tool
+        raise NothingToCompareError(f"'{evidence.name}' has the base model only. Add runs of trained models.")
+    raise NothingToCompareError(
+        f"No trained trial of sweep '{evidence.name}' has finished. Run the same `neftune sweep` again to finish it."
+    )
 
 
 def _duplicate_trial(sweep: str, first: Measurements, second: Measurements) -> Problem:
@@ -254,14 +256,21 @@ def _baseline(sweep: str, alphas: Mapping[str, float | None], wanted: str | None
     )
 
 
-def _is_measured(trials: Sequence[Measurements], key: str) -> bool:
-    return any(trial.scores.get(key) is not None for trial in trials)
+def _measured_metrics(evidence: Evidence) -> dict[str, Metric]:
+    """Return the metrics that a trial has a score of.
+
+    Raises:
+        NothingToCompareError: there is none, for example because no document was evaluated in every run.
+    """
+    measured = {key for trial in evidence.trials for key, score in trial.scores.items() if score is not None}
+    if metrics := {key: metric for key, metric in evidence.metrics.items() if key in measured}:
+        return metrics
+    notes = " ".join(evidence.notes)
+    raise NothingToCompareError(f"The runs of '{evidence.name}' have no score that can be compared. {notes}".strip())
 
 
-def _primary(sweep: str, metrics: Mapping[str, Metric], wanted: str | None) -> str:
-    """Return the key of the wanted metric, which can be given by key or by name."""
-    if wanted is None:
-        return HELD_OUT_LOSS if HELD_OUT_LOSS in metrics else next(iter(metrics))
+def _named_metric(sweep: str, metrics: Mapping[str, Metric], wanted: str) -> str:
+    """Return the key of a metric that is given by its key or by its name."""
     named = [key for key, one in metrics.items() if wanted.casefold() == one.name.casefold()]
     if wanted in metrics or len(named) == 1:
         return wanted if wanted in metrics else named[0]
@@ -278,9 +287,11 @@ def _best(arms: TrialsByArm, design: Design, looks: Mapping[str, int], metric: M
         name: trials for name, trials in arms.items() if len(own & measured_seeds(trials, metric.key)) >= MIN_SEEDS
     }
     aligned = align(enough, metric.key) if baseline in enough and len(enough) > 2 else None
+    if aligned is None or len(aligned.seeds) < MIN_SEEDS:
+        return None
     # the interval is that of a repeated look, as those of the arms
     level = design.test.level(1 - design.confidence, max([1, *looks.values()]) - 1)
-    best = best_arm_advantage(aligned, baseline, metric, confidence=1 - level) if aligned else None
+    best = best_arm_advantage(aligned, baseline, metric, confidence=1 - level)
     return replace(best, advantage=replace(best.advantage, confidence=design.confidence)) if best else None
 
 
@@ -344,7 +355,7 @@ def _estimate(
 
 
 def _mean_and_sd(values: Sequence[float]) -> tuple[float, float | None]:
-    # A diverged trial has an infinite perplexity, for which fmean and stdev raise different errors.
-    if not all(math.isfinite(value) for value in values):
+    # for infinite values, fmean and stdev raise different errors
+    if not are_finite(values):
         return math.nan, None
     return fmean(values), stdev(values) if len(values) > 1 else None

@@ -47,7 +47,9 @@ def headline(comparison: Comparison) -> Headline:
         )
     decision = decide(comparison)
     if decision.action == "not learned":
-        sentence = f"Without noise, fine-tuning is no better than the base model, so {_question(comparison)} is open."
+        baseline = comparison.arm(comparison.baseline)
+        arm = "Without noise" if baseline.alpha == 0 else f"With {comparison.spoken(baseline.name)}"
+        sentence = f"{arm}, fine-tuning is no better than the base model, so {_question(comparison)} is open."
         return Headline("NOTHING LEARNED", sentence)
     if not decision.confirmatory:
         return Headline("NO VERDICT", _no_verdict(comparison, decision))

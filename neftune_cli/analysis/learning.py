@@ -9,6 +9,7 @@ import numpy as np
 
 from neftune_cli.analysis.alignment import TrialsByArm
 from neftune_cli.config.spec import DEFAULT_DATASET, DEFAULT_MODEL
+from neftune_cli.errors import alternatives
 from neftune_cli.evidence.measurements import ItemValues, Setting
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
@@ -85,11 +86,8 @@ def _not_learned(
     gains: Mapping[str, float],
     metrics: Mapping[str, Metric],
 ) -> Iterator[str]:
-    names = [metrics[key].name_within for key in gains]
-    alternatives = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
-    yield (
-        f"Fine-tuning does not improve {alternatives} over the base model ({baseline}). {_remedy(arms, baseline, base)}"
-    )
+    names = alternatives(metrics[key].name_within for key in gains)
+    yield f"Fine-tuning does not improve {names} over the base model ({baseline}). {_remedy(arms, baseline, base)}"
 
 
 def _remedy(arms: TrialsByArm, baseline: str, base: Mapping[str, float | None]) -> str:
@@ -162,13 +160,13 @@ def _bundled_model(setting: Setting | None) -> Iterator[str]:
 
 def _diverged(arms: TrialsByArm) -> Iterator[str]:
     diverged = {
-        arm: [seed for seed, trial in trials.items() if _is_infinite(trial.scores)] for arm, trials in arms.items()
+        arm: [seed for seed, trial in trials.items() if _has_diverged(trial.scores)] for arm, trials in arms.items()
     }
     if any(diverged.values()):
         yield f"The training of {_trials(diverged)} diverged. Use a smaller learning rate, or less noise."
 
 
-def _is_infinite(scores: Mapping[str, float | None]) -> bool:
+def _has_diverged(scores: Mapping[str, float | None]) -> bool:
     loss = scores.get(HELD_OUT_LOSS)
     return loss is not None and not math.isfinite(loss)
 

@@ -78,13 +78,13 @@ def _trial_notes(trials: Sequence[Measurements]) -> Iterator[str]:
 def _item_notes(arms: TrialsByArm, metrics: Mapping[str, Metric]) -> Iterator[str]:
     """Yield a note for each metric that was measured on different items in different trials."""
     for key, metric in metrics.items():
-        measured = [
-            trial.items[key].items if key in trial.items else ()
+        measured = {
+            trial.items[key].items
             for trials in arms.values()
             for trial in trials.values()
-            if trial.scores.get(key) is not None
-        ]
-        if len(set(measured)) > 1:
-            sizes = sorted({len(items) for items in measured})
+            if key in trial.items and trial.scores.get(key) is not None
+        }
+        if len(measured) > 1:
+            sizes = sorted(set(map(len, measured)))
             found = f"{sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"different sets of {sizes[0]}"
             yield f"{metric.name}: trials have {found} items. Each difference uses the items that both arms have."

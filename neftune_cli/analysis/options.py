@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.analysis.alignment import TrialsByArm, are_finite
 from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 from neftune_cli.metrics import Margin, Metric
 
@@ -36,11 +36,13 @@ class ComparisonOptions:
         """
         paired = {seed for arm, trials in arms.items() if arm != baseline for seed in trials} or set(arms[baseline])
         scores = [trial.scores.get(metric.key) for seed, trial in arms[baseline].items() if seed in paired]
-        known = [score for score in scores if score is not None and math.isfinite(score)]
+        known = [score for score in scores if score is not None and are_finite(score)]
         if not known:
             return Margin(0.0)
         before = (base or {}).get(metric.key)
-        gain = None if before is None else (before - fmean(known)) * (1 if metric.goal == "lower" else -1)
+        gain = None
+        if before is not None and math.isfinite(before):  # an infinite gain would be an infinite margin
+            gain = (before - fmean(known)) * (1 if metric.goal == "lower" else -1)
         return self.margins.get(metric.key, metric.margin).resolved(fmean(known), gain)
 
 
@@ -48,6 +50,17 @@ DEFAULT_OPTIONS = ComparisonOptions()
 """Options of a user who sets none."""
 
 _MARGIN_FIX = "Use eval_loss=0.02 (in its unit), response_chars=10% (of the baseline), or 'eval_loss=1% of gain'."
+
+
+def check_confidence(confidence: float) -> None:
+    """Check a confidence level. Equivalence is tested at twice the level of difference, which must be less than 1.
+
+    Raises:
+        UsageError: it is less than 0.5, or not less than 1.
+    """
+    if not 0.5 <= confidence < 1:
+        what = f"--confidence must be 0.5 or larger and less than 1; {confidence:g} was given."
+        raise UsageError(Problem(what, "Use --confidence 0.95."))
 
 
 def parse_margins(texts: Sequence[str], known: Sequence[str] | None) -> Mapping[str, Margin]:

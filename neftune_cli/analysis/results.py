@@ -1,5 +1,7 @@
 """Results of the analysis, as reporting receives them: arms with estimates and verdicts, and results of claims."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -84,6 +86,11 @@ class Assessment:
     looks: int = 1
     """Number of looks at the arm."""
     role: Role = "arm"
+
+
+def tests_by_family(assessed: Mapping[str, Assessment]) -> Counter[tuple[str, ...]]:
+    """Return the number of tested arms in each family, whose tests are adjusted together."""
+    return Counter(family_of(arm, one.role) for arm, one in assessed.items() if math.isfinite(one.p_adjusted))
 
 
 @dataclass(frozen=True)
@@ -180,9 +187,10 @@ class StoppedArm:
     best_epoch: float
     """Selected epoch, mean over seeds and splits."""
     last: Assessment | None
-    """The arm after its last epoch minus the baseline at its best epoch. For the baseline: effect of overtraining."""
+    """The arm after its last epoch minus the baseline at its best epoch; for the baseline itself, the effect of
+    overtraining. None before the first planned look, and if a loss is not finite."""
     best: Assessment | None
-    """The arm at its best epoch minus the baseline at its best epoch; None for the baseline itself."""
+    """The arm at its best epoch minus the baseline at its best epoch; None for the baseline itself, and like `last`."""
     epochs: tuple[int, ...] = ()
     """Epochs from which the best one is selected, if they differ from the baseline's."""
 
@@ -249,7 +257,8 @@ class Comparison:
     """Arm without a decision on the primary metric to its chances of a decision."""
     learning: Learning
     best: BestArm | None
-    """For the primary metric; None with fewer than two arms to select from, or without data to split."""
+    """For the primary metric; None with fewer than two arms to select from, with fewer than three seeds that these and
+    the baseline share, and without a preferred direction."""
     early_stopping: EarlyStopping | None
     """None unless losses per example are known after at least two epochs."""
     claims: tuple[ClaimResult, ...]

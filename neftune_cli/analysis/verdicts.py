@@ -12,6 +12,7 @@ from neftune_cli.metrics import Metric
 
 NO_VARIATION = "the differences do not vary, so their standard error is unknown"
 VALUE_NOT_FINITE = "a value is not finite"
+BEFORE_FIRST_LOOK = "the first planned look has not been taken"
 
 ComparisonsByLook = Sequence[PairedComparison | None]
 """Comparisons of one arm at the first looks, each with all seeds up to then; None for a look without new seeds."""
@@ -157,5 +158,5 @@ def untested_reason(assessment: Assessment) -> str:
     if assessment.verdict is not None:
         return ""
     if not assessment.looks:
-        return "the first planned look has not been taken"
+        return BEFORE_FIRST_LOOK
     return "fewer than three paired seeds" if assessment.comparison.about == "checkpoints" else NO_VARIATION

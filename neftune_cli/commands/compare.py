@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neftune_cli.commands.output_file import OutputFile
-from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.errors import Problems
 from neftune_cli.reporting.documents import OutputFormat
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ def compare(
 ) -> None:
     """Compare the arms of finished sweeps, paired by seed and example: print the decision, and write a report."""
     from neftune_cli.analysis.comparison import compare_all
-    from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions, parse_margins
+    from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions, check_confidence, parse_margins
     from neftune_cli.evidence.gathering import gather, measured_metrics
 
     problems = Problems()
-    problems.attempt(lambda: _check_confidence(confidence))
+    problems.attempt(lambda: check_confidence(confidence))
     file = OutputFile("--output", output, "comparison.txt") if output else None
     if file:
         problems.attempt(file.check)
@@ -120,12 +120,6 @@ def _compared_alone(compared: Sequence["ComparedEvidence"]) -> set[str]:
     sweeps = [one.evidence.folders for one in compared if one.evidence.specs]
     together = {path for folders in sweeps for path in folders if len(folders) > 1}
     return {path for folders in sweeps for path in folders} - together
-
-
-def _check_confidence(confidence: float) -> None:
-    if not 0.5 <= confidence < 1:
-        what = f"--confidence must be 0.5 or larger and less than 1; {confidence:g} was given."
-        raise UsageError(Problem(what, "Use --confidence 0.95."))
 
 
 def _print_compared(

@@ -45,8 +45,16 @@ def sweeps_in(paths: Sequence[Path]) -> list[SweepFolder]:
 
 
 def trial_folders(evidence: "Evidence") -> dict[str, TrialFolder]:
-    """Return the folder of each trial of a sweep by the trial's id, unfinished ones included."""
-    return {folder.id: folder for path in evidence.folders for folder in SweepFolder(Path(path)).trials()}
+    """Return the folder of each trial by the trial's id, unfinished trials included.
+
+    If several sweeps have a trial, the folder is the first in which it has finished, from which it is compared.
+    """
+    found: dict[str, TrialFolder] = {}
+    for folder in (folder for path in evidence.folders for folder in SweepFolder(Path(path)).trials()):
+        first = found.setdefault(folder.id, folder)
+        if first is not folder and first.record() is None and folder.record() is not None:
+            found[folder.id] = folder
+    return found
 
 
 class Folder(NamedTuple):

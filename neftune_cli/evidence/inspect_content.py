@@ -153,8 +153,10 @@ class InspectLog:
     def scored(self, score: InspectScore) -> int | None:
         """Return the number of samples that a score is about, without samples that failed; None if it is unknown."""
         count = self._counts.get(score)
-        if isinstance(count, int) or self.evaluated is None:
-            return count if isinstance(count, int) else None
+        if isinstance(count, int):
+            return count
+        if self.evaluated is None:
+            return None
         failed = {one.sample for one in self.samples} - {one.sample for one in self.samples if one.values}
         return self.evaluated - len(failed)
 

@@ -1,6 +1,7 @@
 """Ratings of the responses by judges of a sweep: annotations of AlpacaEval, or a CSV file."""
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -146,7 +147,7 @@ def length_controlled_win_rate(
 
 
 def _read_csv(text: str, responses: Sequence[TrialResponses], ratings: _Ratings) -> None:
-    rows = csv.DictReader(text.splitlines(keepends=True), strict=True)
+    rows = csv.DictReader(io.StringIO(text), strict=True)  # `splitlines` would also split at other characters
     columns = [name.strip().lower() for name in rows.fieldnames or ()]
     if missing := [name for name in CSV_COLUMNS if name not in columns]:
         raise UsageError(Problem(f"--judge-results {ratings.path}: there is no column {', '.join(missing)}.", _FIX))

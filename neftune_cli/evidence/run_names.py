@@ -20,7 +20,7 @@ from neftune_cli.config.arms import arm_name, trial_label
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.evidence.folders import full_path
-from neftune_cli.formatting import listed_at_most
+from neftune_cli.formatting import listed, listed_at_most
 
 RunType = TypeVar("RunType")
 
@@ -29,6 +29,7 @@ _MOST_DUPLICATES, _MOST_PATHS = 5, 5
 
 _NAME_FIX = "Rename the folders, for example alpha=5,seed=0, or add a file run.yaml to each: {alpha: 5, seed: 0}."
 _FILE_FIX = "Write {arm: weight decay, alpha: 0, seed: 1}; all three fields are optional."
+_ALPHAS_FIX = "Name an arm for each alpha in the run files, for example {arm: other name, alpha: 5, seed: 0}."
 
 _NUMBER_END = r"(?![A-Za-z0-9]|\.\d)"
 _ALPHA = re.compile(r"(?<![A-Za-z0-9])(?:neftune|(?<!lora[_-])alpha)[=_-]?(\d+(?:\.\d+)?)" + _NUMBER_END, re.I)
@@ -97,8 +98,8 @@ def name_runs(groups: Sequence[Sequence[Path]], root: Path) -> dict[Path, RunNam
         root: common parent folder. Names of folders above it are not read.
 
     Raises:
-        UsageError: the arm or seed of a run is unknown, two runs of a group have the same arm and seed, or a run file
-            is invalid.
+        UsageError: the arm or seed of a run is unknown, two runs of a group have the same arm and seed, an arm has
+            several alphas, or a run file is invalid.
 
     """
     problems = Problems()
@@ -110,6 +111,7 @@ def name_runs(groups: Sequence[Sequence[Path]], root: Path) -> dict[Path, RunNam
         *_without_arm(run for group in groups for run in group if run not in named),
         *_without_seed(run for run, name in seeded.items() if name.seed is None and not name.is_base),
         *(problem for group in groups for problem in _duplicates(group, seeded)),
+        *(problem for group in groups for problem in _several_alphas(group, seeded)),
     ]
     if found:
         raise UsageError(*found)
@@ -152,6 +154,17 @@ def _duplicates(group: Sequence[Path], names: Mapping[Path, RunName]) -> list[Pr
         Problem(f"{name.label} occurs {len(runs)} times: {listed_paths(runs)}.", fix)
         for name, runs in list(duplicates.items())[:_MOST_DUPLICATES]
     ]
+
+
+def _several_alphas(group: Sequence[Path], names: Mapping[Path, RunName]) -> Iterator[Problem]:
+    by_arm: dict[str, dict[float, list[Path]]] = {}
+    for run in group:
+        if run in names and (alpha := names[run].alpha) is not None:
+            by_arm.setdefault(names[run].arm, {}).setdefault(alpha, []).append(run)
+    for arm, by_alpha in by_arm.items():
+        if len(by_alpha) > 1:
+            alphas = listed([f"{alpha:g} ({listed_paths(runs)})" for alpha, runs in by_alpha.items()])
+            yield Problem(f"The arm {arm} has several alphas: {alphas}.", _ALPHAS_FIX)
 
 
 class _RunFile(BaseModel):

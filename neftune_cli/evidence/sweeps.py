@@ -3,14 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, count, groupby
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from neftune_cli.config.identity import canonical_json, recipe_identity
-from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, ArmSpec, NoiseSpec, SweepSpec
+from neftune_cli.config.spec import NOISE_DETAILS, AnalysisSpec, NoiseSpec, SweepSpec
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.evidence.added_metrics import with_stored_scores
 from neftune_cli.evidence.lm_eval import with_task_scores
@@ -63,6 +63,8 @@ class _SweepTrial:
     """Canonical JSON of its identity without seed, noise, repeat and overrides of its arm."""
     arm_identity: str
     """Canonical JSON of its noise, its repeat and the overrides of its arm."""
+    overrides: Mapping[str, Any]
+    """Declared overrides of the recipe of its arm."""
     trial: Measurements
 
 
@@ -115,7 +117,8 @@ def _read(folder: SweepFolder) -> tuple[list[_SweepTrial], list[str]]:
         except UsageError as error:
             unfinished.append(f"{trial_folder.folder_label}: {error}")
         else:
-            trials.append(_SweepTrial(folder, _setting(spec, shared), canonical_json(shared), arm, trial))
+            setting = _setting(spec, shared)
+            trials.append(_SweepTrial(folder, setting, canonical_json(shared), arm, overrides or {}, trial))
     return trials, [*unfinished, *_not_started(folder, spec)]
 
 
@@ -190,7 +193,7 @@ def _combined(
         metrics=METRICS,
         folders=tuple(str(folder.path) for folder in sweeps),
         specs=tuple(folder.spec_text() for folder in sweeps),
-        notes=(*_override_notes(sweeps, order), *_added_seeds(sweeps)),
+        notes=(*_override_notes(found, names), *_added_seeds(sweeps)),
         unfinished=tuple(line for folder in sweeps for line in unfinished[folder]),
         plan=plan,
         dropped_plans=tuple(one.name for one in sweeps if len(sweeps) > 1 and _plan(one, names)),
@@ -230,12 +233,13 @@ def _scores_agree(scores: Mapping[str, float | None], others: Mapping[str, float
 
 
 def _arm_names(found: Sequence[_SweepTrial]) -> dict[str, str]:
-    """Return arm identity to name. If two different arms have the same name, the second gets its sweep's name added."""
+    """Return arm identity to name. Arms of the same name get the name of their sweep added, then a number."""
     names: dict[str, str] = {}
     for one in found:
         if one.arm_identity not in names:
-            is_used = one.trial.arm in names.values()
-            names[one.arm_identity] = f"{one.trial.arm} ({one.folder.name})" if is_used else one.trial.arm
+            of_sweep = f"{one.trial.arm} ({one.folder.name})"
+            candidates = chain([one.trial.arm, of_sweep], (f"{of_sweep}, {number}" for number in count(2)))
+            names[one.arm_identity] = next(name for name in candidates if name not in names.values())
     return names
 
 
@@ -271,17 +275,12 @@ def _added_seeds(sweeps: Sequence[SweepFolder]) -> Iterator[str]:
             )
 
 
-def _override_notes(sweeps: Sequence[SweepFolder], arms: Sequence[str]) -> Iterator[str]:
+def _override_notes(found: Sequence[_SweepTrial], names: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each arm with declared overrides of the recipe."""
-    for folder in sweeps:
-        spec = folder.spec()
-        for arm in spec.arms if spec else ():
-            if arm.train and arm.name in arms:
-                yield f"{arm.name} also differs in the recipe: {_overrides_text(arm)}."
-
-
-def _overrides_text(arm: ArmSpec) -> str:
-    return ", ".join(f"{field} {value}" for field, value in arm.train.items())
+    for arm, overrides in {names[one.arm_identity]: one.overrides for one in found}.items():
+        if overrides:
+            text = ", ".join(f"{field} {value}" for field, value in overrides.items())
+            yield f"{arm} also differs in the recipe: {text}."
 
 
 def _evidence_without_trials(folder: SweepFolder, unfinished: Sequence[str]) -> Evidence:

@@ -131,17 +131,16 @@ def _imported(reference: str) -> Any:
     try:
         with _current_folder_on_path():
             return imported(reference)
-    except AttributeError:
-        if module in sys.modules and not hasattr(sys.modules[module], name):
-            fix = did_you_mean(name, [one for one in vars(sys.modules[module]) if not one.startswith("_")])
+    except (Exception, SystemExit) as error:  # a script may end the process
+        loaded = sys.modules.get(module)
+        if isinstance(error, AttributeError) and loaded and not hasattr(loaded, name):
+            fix = did_you_mean(name, [one for one in vars(loaded) if not one.startswith("_")])
             what = f"{reference}: the module {module} has no function {name!r}."
             raise UsageError(Problem(what, fix or "Use module:function with a function of this module.")) from None
-        raise _import_problem(reference, module, sys.exc_info()[1]) from None
-    except (Exception, SystemExit) as error:  # a script may end the process
         raise _import_problem(reference, module, error) from error
 
 
-def _import_problem(reference: str, module: str, error: BaseException | None) -> UsageError:
+def _import_problem(reference: str, module: str, error: BaseException) -> UsageError:
     is_missing = isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0])
     if is_missing:
         what = f"{reference}: there is no module {module!r}."

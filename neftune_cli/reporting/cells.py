@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, Verdict
+from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, Verdict, tests_by_family
 from neftune_cli.analysis.verdicts import missing_verdict_reason, untested_reason
 from neftune_cli.metrics import Metric
 
@@ -139,13 +139,12 @@ def interval_kind(comparison: Comparison) -> str:
 
     It is empty if one arm is tested once, because nothing is adjusted then.
     """
-    assessed = comparison.assessments(comparison.primary).values()
-    if not any(one.comparison.about == "method" for one in assessed):
+    assessed = comparison.assessments(comparison.primary)
+    if not any(one.comparison.about == "method" for one in assessed.values()):
         return "unadjusted"
     if comparison.has_planned_looks:
         return "repeated"
-    roles = [one.role for one in assessed if math.isfinite(one.p_adjusted) and one.role != "control"]
-    return "simultaneous" if any(roles.count(role) > 1 for role in roles) else ""
+    return "simultaneous" if max(tests_by_family(assessed).values(), default=0) > 1 else ""
 
 
 def shown_interval(assessment: Assessment) -> tuple[float, float]:
@@ -161,6 +160,11 @@ def interval_text(assessment: Assessment, metric: Metric) -> str:
     number = metric.signed(assessment.comparison.difference)
     bounds = _bounds(shown_interval(assessment), metric)
     return f"{number} [{bounds[0]}, {bounds[1]}]" if bounds else number
+
+
+def p_statement(p: float) -> str:
+    """Return a p-value as a statement, such as `p = 0.012` or `p < 0.001`."""
+    return f"p < {_SMALLEST_P}" if p < _SMALLEST_P else f"p = {p:.3f}"
 
 
 def _bounds(interval: tuple[float, float], metric: Metric) -> tuple[str, str] | None:

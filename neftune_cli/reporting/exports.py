@@ -178,7 +178,7 @@ def _base_rows(comparison: Comparison) -> Iterator[_CsvRow]:
 
 
 def _arm_rows(comparison: Comparison, arm: ArmSummary) -> Iterator[_CsvRow]:
-    alpha = "" if arm.alpha is None else f"{arm.alpha:g}"
+    alpha = "" if arm.alpha is None else f"{arm.alpha:.15g}"
     for key in comparison.metrics:
         row: dict[str, str | float | None] = {"sweep": comparison.sweep, "arm": arm.name, "alpha": alpha, "metric": key}
         if estimate := arm.estimates.get(key):

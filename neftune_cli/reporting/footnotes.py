@@ -1,15 +1,14 @@
 """Footnotes of the tables: legend, tests and intervals, noise, seeds, and missing values."""
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison, Contrast, family_of
+from neftune_cli.analysis.results import DIFFERENT, Assessment, Comparison, Contrast, tests_by_family
 from neftune_cli.analysis.verdicts import NO_VARIATION, missing_verdict_reason
 from neftune_cli.formatting import capitalized, counted, listed, number_range, percent
 from neftune_cli.metrics import Metric
 from neftune_cli.records import Attestation
-from neftune_cli.reporting.cells import DASH, interval_text, noise_share
+from neftune_cli.reporting.cells import DASH, interval_text, noise_share, p_statement
 from neftune_cli.reporting.outlooks import margin_sentences
 from neftune_cli.reporting.precision import precision_sentences
 from neftune_cli.reporting.sections import is_defined, seeds_of_arms
@@ -112,7 +111,8 @@ def _tests(comparison: Comparison) -> str:
     """Return the level and adjustment of the tests; metrics may differ in their number of tested arms."""
     level = percent(1 - comparison.confidence)
     assessed = [comparison.assessments(key) for key in comparison.metrics]
-    tested = [_tested_together(found) for found in assessed if any(one.verdict for one in found.values())]
+    with_verdict = (found for found in assessed if any(one.verdict for one in found.values()))
+    tested = [max(tests_by_family(found).values()) for found in with_verdict]
     fewest, most = min(tested, default=0), max(tested, default=0)
     looks = "for the planned looks" if comparison.has_planned_looks else ""
     if most < 2:
@@ -123,12 +123,6 @@ def _tests(comparison: Comparison) -> str:
         f"Verdicts use p-values adjusted for the number of arms (Hommel's method, {arms}, {level} level)"
         f"{f' and {looks}' if looks else ''}, separately for difference and equivalence.{_tested_alone(comparison)}"
     )
-
-
-def _tested_together(found: Mapping[str, Assessment]) -> int:
-    """Return the largest number of arms whose tests are adjusted together."""
-    families = Counter(family_of(arm, one.role) for arm, one in found.items() if math.isfinite(one.p_adjusted))
-    return max(families.values(), default=0)
 
 
 def _tested_alone(comparison: Comparison) -> str:
@@ -192,8 +186,8 @@ def noise_test_sentence(comparison: Comparison) -> str:
     trend = ", their trend over alpha" if any(one.name == "trend" for one in test.contrasts) else ""
     return (
         f"The any-noise test on {metric.name_within} combines the mean of the arms with noise{trend} and the "
-        f"difference of each arm (Simes' test, p = {test.p_value:.3f}). Adjusted p-values of the arms are at least "
-        f"this large. Results: {contrasts}."
+        f"difference of each arm (Simes' test, {p_statement(test.p_value)}). Adjusted p-values of the arms are at "
+        f"least this large. Results: {contrasts}."
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from neftune_cli.analysis.planning import SPREAD, Outlook, seed_variance_range, seeds_for_equivalence
-from neftune_cli.analysis.results import Assessment, Comparison
+from neftune_cli.analysis.results import Assessment, Comparison, family_of, tests_by_family
 from neftune_cli.formatting import percent
 from neftune_cli.reporting.cells import UNDEFINED, Cell, share_range
 from neftune_cli.reporting.sections import Block, Section
@@ -52,7 +52,8 @@ def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) 
     mean, margin = assessment.comparison.mean, assessment.margin
     share = f"{margin / math.sqrt(mean.seed_variance):.2g}"
     start = f"For {comparison.spoken(arm)} it is {share} of the standard deviation of the difference of one seed"
-    alpha = (1 - comparison.confidence) / _tests(comparison, assessment)
+    tests = tests_by_family(comparison.assessments(comparison.primary))[family_of(arm, assessment.role)]
+    alpha = (1 - comparison.confidence) / tests
     variances = (mean.seed_variance, *seed_variance_range(mean))
     needed = [seeds_for_equivalence(replace(mean, seed_variance=one), margin, alpha) for one in variances]
     known = [seeds for seeds in needed if seeds is not None]
@@ -63,12 +64,6 @@ def _beside_the_seeds(comparison: Comparison, arm: str, assessment: Assessment) 
         f"{start}. If the true difference is 0, showing equivalence with a fixed number of seeds takes about {about:,} "
         f"(80% power): {low:,} to {high:,} within the {SPREAD:.0%} interval of this standard deviation."
     )
-
-
-def _tests(comparison: Comparison, assessment: Assessment) -> int:
-    """Return the number of arms that are tested together with this one."""
-    together = sum(one.role == assessment.role for one in comparison.assessments(comparison.primary).values())
-    return 1 if assessment.role == "control" else max(1, together)
 
 
 def _cell(found: tuple[Outlook, ...], seeds: int, place: int) -> Cell:

@@ -10,7 +10,7 @@ from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import ComparedEvidence
 from neftune_cli.analysis.options import DEFAULT_OPTIONS, ComparisonOptions
 from neftune_cli.analysis.results import Comparison
-from neftune_cli.config.spec import BASE_ARM
+from neftune_cli.evidence.folders import trial_folders
 from neftune_cli.evidence.judgments import JUDGE_SCORE, JUDGE_WIN_RATE
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.records import Generation
@@ -124,11 +124,7 @@ def _responses_seed(comparison: Comparison) -> int | None:
 
 def _responses(evidence: Evidence, seed: int | None) -> dict[str, list[Generation]]:
     """Return the responses of the base and of each arm with this seed; none for runs of other programs."""
-    folders = [SweepFolder(Path(folder)) for folder in evidence.folders] if evidence.specs else []
-    found: dict[str, list[Generation]] = {}
-    for trial in evidence.trials:
-        if trial.is_base or trial.seed == seed:
-            places = (folder.trial(trial.trial_id, trial.arm, trial.seed) for folder in folders)
-            responses = next((responses for place in places if (responses := place.generations())), [])
-            found |= {BASE_ARM if trial.is_base else trial.arm: responses} if responses else {}
-    return found
+    folders = trial_folders(evidence) if evidence.specs else {}
+    shown = (trial for trial in evidence.trials if trial.trial_id in folders and (trial.is_base or trial.seed == seed))
+    found = {trial.arm: folders[trial.trial_id].generations() for trial in shown}
+    return {arm: responses for arm, responses in found.items() if responses}

@@ -207,7 +207,8 @@ class ExportedComparison(ExportedModel):
     metrics: dict[str, dict[str, ExportedEstimate | None]]
     """Estimates by metric and arm; null where the arm has no value."""
     best_arm: ExportedBestArm | None
-    """Null with fewer than two arms to select from, without a preferred direction, or without data to split."""
+    """Null with fewer than two arms to select from, with fewer than three seeds that these and the baseline share, and
+    without a preferred direction."""
     early_stopping: ExportedEarlyStopping | None
     """Null unless losses per example are known after at least two epochs."""
     hypotheses: tuple[ExportedClaim, ...]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.results import Assessment, BestArm, Comparison, EarlyStopping
-from neftune_cli.analysis.verdicts import VALUE_NOT_FINITE
+from neftune_cli.analysis.verdicts import BEFORE_FIRST_LOOK, VALUE_NOT_FINITE
 from neftune_cli.config.spec import BASE_ARM
 from neftune_cli.formatting import listed, percent
 from neftune_cli.metrics import HELD_OUT_LOSS, METRICS, Metric
@@ -201,11 +201,12 @@ def early_stopping_section(comparison: Comparison) -> Section | None:
     if stopping is None:
         return None
     metric = METRICS[HELD_OUT_LOSS]
+    reason = _missing_reason(comparison)
     epochs = Block("best epoch", "", tuple(Cell(f"{arm.best_epoch:.1f}") for arm in stopping.arms), None)
     return Section(
         title=EARLY_STOPPING_TITLE,
         rows=tuple(arm.name for arm in stopping.arms),
-        blocks=(epochs, _at_best_epoch(stopping, metric), _after_last_epoch(stopping, metric)),
+        blocks=(epochs, _at_best_epoch(stopping, metric, reason), _after_last_epoch(stopping, metric, reason)),
         against="difference",
         confidence=percent(comparison.confidence),
         keys=(metric.key,),
@@ -228,23 +229,29 @@ def _shares(best: BestArm) -> str:
     return f"The selected arm was {listed([first, *(f'{arm} in {share:.0%}' for arm, share in others)])}."
 
 
-def _at_best_epoch(stopping: EarlyStopping, metric: Metric) -> Block:
+def _missing_reason(comparison: Comparison) -> str:
+    """Return the reason why an arm with losses by epoch is not compared with the early-stopped baseline."""
+    plan = comparison.plan
+    return BEFORE_FIRST_LOOK if plan and plan.looks and not plan.taken else VALUE_NOT_FINITE
+
+
+def _at_best_epoch(stopping: EarlyStopping, metric: Metric, reason: str) -> Block:
     losses = tuple(number_cell(arm.best_loss, metric) for arm in stopping.arms)
-    differences = tuple(_differences([arm.best for arm in stopping.arms], metric))
+    differences = tuple(_differences([arm.best for arm in stopping.arms], metric, reason))
     compared = any(arm.best for arm in stopping.arms)
     return Block(metric.title, f"best epoch, {metric.unit}", losses, differences if compared else None)
 
 
-def _after_last_epoch(stopping: EarlyStopping, metric: Metric) -> Block:
+def _after_last_epoch(stopping: EarlyStopping, metric: Metric, reason: str) -> Block:
     losses = tuple(number_cell(arm.last_loss, metric) for arm in stopping.arms)
-    differences = tuple(_differences([arm.last for arm in stopping.arms], metric))
+    differences = tuple(_differences([arm.last for arm in stopping.arms], metric, reason))
     return Block(metric.title, f"last epoch, {metric.unit}", losses, differences)
 
 
-def _differences(assessments: Sequence[Assessment | None], metric: Metric) -> Iterator[Difference]:
+def _differences(assessments: Sequence[Assessment | None], metric: Metric, reason: str) -> Iterator[Difference]:
     """Yield the differences; the first arm is the baseline, which may have none."""
     for number, assessment in enumerate(assessments):
-        missing = Difference(DASH, p=DASH, remark=VALUE_NOT_FINITE) if number else NO_DIFFERENCE
+        missing = Difference(DASH, p=DASH, remark=reason) if number else NO_DIFFERENCE
         yield missing if assessment is None else assessed_difference(assessment, metric)
 
 

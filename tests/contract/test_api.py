@@ -91,3 +91,9 @@ def test_a_value_has_the_form_that_its_option_receives(name: str, value: Any, re
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises((UsageError, NothingToCompareError)):
         compare(tmp_path)
+
+
+@pytest.mark.parametrize("confidence", [0.3, 1.0, 95])
+def test_a_confidence_that_the_command_refuses_is_refused(tmp_path: Path, confidence: float) -> None:
+    with pytest.raises(UsageError, match=r"must be 0\.5 or larger and less than 1"):
+        compare(tmp_path, confidence=confidence)

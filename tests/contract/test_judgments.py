@@ -80,6 +80,14 @@ def test_scores_of_a_csv_are_paired_by_seed_and_prompt(sweep: SweepFolder, neftu
     assert "no value" not in compared.err
 
 
+def test_a_csv_may_have_responses_with_other_line_separators(sweep: SweepFolder) -> None:
+    with Path("judge.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = [[*row, "one\u2028two\x0cthree\nfour"] for row in scores(sweep)]
+        csv.writer(file).writerows([["id", "arm", "seed", "score", "response"], *rows])
+
+    assert trials_with("judge.csv")["alpha=5", 2].scores["judge_score"] == pytest.approx(10 + 2 + 0.2)
+
+
 def test_the_page_says_that_a_repeated_sweep_needs_new_verdicts(sweep: SweepFolder, neftune: Neftune) -> None:
     write_csv(scores(sweep))
     page = neftune("compare", "out", "--judge-results", "judge.csv", "--format", "html").out

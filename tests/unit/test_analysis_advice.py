@@ -9,8 +9,10 @@ from typing import get_args
 import pytest
 
 from neftune_cli.analysis.advice import advice
+from neftune_cli.analysis.headline import headline
 from neftune_cli.analysis.learning import Learning
 from neftune_cli.analysis.results import Assessment, Comparison, Estimate, Verdict
+from neftune_cli.evidence.measurements import AnalysisPlan
 from tests.unit.comparisons import assessment, best_arm, comparison, early_stopping, estimate, summary
 
 SCOPE = (
@@ -134,6 +136,24 @@ def test_a_training_that_learned_nothing_is_reported_first() -> None:
 
     assert text.startswith("Nothing learned: Without noise, fine-tuning is no better than the base model, ")
     assert "Fine-tuning did not work. Train longer. Compared with alpha 0" in text
+
+
+@pytest.mark.parametrize(("alpha", "arm"), [(5.0, "With alpha 5"), (0.0, "Without noise")])
+def test_the_arm_that_learned_nothing_is_the_baseline(alpha: float, arm: str) -> None:
+    arms = [summary(f"alpha={one:g}", one, {"eval_loss": estimate(LOSSES)}) for one in (alpha, 10.0)]
+
+    found = headline(replace(comparison(*arms), learning=Learning(has_learned=False)))
+
+    assert found.sentence.startswith(f"{arm}, fine-tuning is no better than the base model")
+
+
+def test_scope_has_the_seeds_of_the_look_that_decides() -> None:
+    plan = AnalysisPlan(looks=(3, 5), seeds=(4, 3, 2, 1, 0), taken=2)
+    five = [1.5, 1.51, 1.52, 1.53, 1.54]
+    decided = estimate(five, five, replace(assessment(-0.02, 0.01, "better"), looks=1))
+    arms = (summary("alpha=0", 0.0, {"eval_loss": estimate(five)}), summary("alpha=5", 5.0, {"eval_loss": decided}))
+
+    assert ", seeds 2, 3, 4. Another model" in advice(replace(comparison(*arms), plan=plan))
 
 
 @pytest.mark.parametrize(("seeds", "counted"), [(1, "1 paired seed"), (2, "2 paired seeds")])

@@ -161,9 +161,11 @@ def test_diverged_arm_is_not_selected() -> None:
         columns(a=[1.0], b=[2.0]),
         aligned(np.zeros((3, 1, 4)), clusters=("x",) * 4),
         aligned([[[np.inf, 1.0]], [[1.0, 1.0]], [[2.0, 2.0]]]),
+        aligned([[[np.inf, 1.0]], [[np.inf, 1.0]], [[2.0, 2.0]]]),
     ],
-    ids=["one arm", "one finite arm", "one seed without items", "one seed, one cluster", "diverged baseline"],
+    ids=["one arm", "one finite arm", "no items", "one seed, one cluster", "diverged baseline", "two diverged arms"],
 )
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_too_few_arms_or_data_give_no_best_arm(sweep: AlignedMetric) -> None:
     assert best_arm_advantage(sweep, "none", LOSS, confidence=0.95) is None
 

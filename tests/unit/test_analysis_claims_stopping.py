@@ -1,13 +1,17 @@
 """Claim that training with noise is better at the best epochs, from verdicts on arms at their best epochs."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from neftune_cli.analysis.alignment import TrialsByArm
+from neftune_cli.analysis.early_stopping import early_stopping
 from neftune_cli.analysis.results import EarlyStopping, Status, StoppedArm, Verdict
+from neftune_cli.analysis.sequential import SequentialTest
 from neftune_cli.evidence.measurements import ItemValues
+from neftune_cli.metrics import METRICS
 from tests.unit.comparisons import assessment
 from tests.unit.measured_trials import arm, examine, item_values, joined, with_items
 
@@ -113,12 +117,31 @@ def test_claim_needs_two_examples() -> None:
 
 def test_losses_that_are_never_finite_are_named() -> None:
     found = stopping("better")
-    diverged = replace(found, arms=(found.arms[0], replace(found.arms[1], best=None)))
+    diverged = replace(found, arms=(found.arms[0], replace(found.arms[1], best_loss=math.inf, best=None)))
 
     result = examine(arms_of(0, 5), stopping=diverged)["gains-over-early-stopping"]
 
     assert result.status == "not measured"
     assert "a trial has no finite loss at any epoch" in result.here
+
+
+def test_claim_is_not_tested_before_the_first_planned_look() -> None:
+    found = early_stopping(
+        by_epoch(arms_of(0, 5), {"alpha=0": 3, "alpha=5": 3}),
+        "alpha=0",
+        METRICS["eval_loss"],
+        margin=0.01,
+        confidence=0.95,
+        test=SequentialTest((8, 12)),
+        looks={"alpha=5": 0},
+    )
+
+    result = examine(arms_of(0, 5), stopping=found)["gains-over-early-stopping"]
+
+    assert result.status == "not measured"
+    assert result.here == (
+        "Held-out losses of alpha=0 and alpha=5 are not compared: the first planned look has not been taken."
+    )
 
 
 def test_arm_with_few_seeds_does_not_hide_the_result_of_another() -> None:

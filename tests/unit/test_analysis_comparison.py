@@ -99,6 +99,18 @@ def test_infinite_value_gives_no_mean(hand_made_records: Records) -> None:
     assert (estimate.sd, difference.sd) == (None, None)
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_the_perplexity_of_an_infinite_loss_is_not_finite(hand_made_records: Records) -> None:
+    """The largest perplexity of a record, exp(700), has no finite square."""
+    diverged = hand_made_records[4].loss.model_copy(update={"eval_loss": math.inf, "eval_perplexity": math.exp(700)})
+    hand_made_records[4] = hand_made_records[4].model_copy(update={"loss": diverged})
+
+    comparison = _compare(hand_made_records, ComparisonOptions(metric="eval_perplexity"))
+
+    assert math.isnan(_paired(comparison, "alpha=5", "eval_perplexity")[0].mean)
+    assert "Alpha 5 has no verdict, because a value is not finite." in advice(comparison)
+
+
 @pytest.mark.parametrize("wanted", ["5", "5.0", "alpha=5"])
 def test_baseline_can_be_given_by_alpha_or_name(hand_made_records: Records, wanted: str) -> None:
     comparison = _compare(hand_made_records, ComparisonOptions(baseline=wanted))
@@ -150,10 +162,21 @@ def test_single_arm_has_nothing_to_compare(hand_made_records: Records, plan: Ana
 
 
 def test_base_model_alone_cannot_be_compared(hand_made_records: Records) -> None:
-    with pytest.raises(NothingToCompareError, match="No trained trial of sweep 'bios' has finished") as caught:
+    with pytest.raises(NothingToCompareError, match=r"'bios' has the base model only\. Add runs") as caught:
         _compare(hand_made_records[:1])
 
     assert caught.value.exit_code is ExitCode.NOTHING_TO_COMPARE
+
+
+def test_runs_without_a_score_in_common_cannot_be_compared() -> None:
+    """Runs that were evaluated on different documents have a score of a corpus, but none that can be compared."""
+    trials = tuple(Measurements(one, one, 0.0, 0, {"bleu": None}, {}, {}) for one in ("alpha=0", "alpha=5"))
+    evidence = Evidence("runs", Setting("m", "d", {}, {}), trials, METRICS, (), notes=("Not compared: bleu.",))
+
+    with pytest.raises(NothingToCompareError) as caught:
+        compare_arms(evidence)
+
+    assert str(caught.value) == "The runs of 'runs' have no score that can be compared. Not compared: bleu."
 
 
 def test_all_metrics_of_a_record_are_declared() -> None:
@@ -204,6 +227,26 @@ def test_margins_can_be_absolute_or_relative(hand_made_records: Records) -> None
     assert length.margin == pytest.approx(10.4)
 
 
+def test_a_margin_of_the_gain_is_a_share_of_the_baseline_without_a_measured_gain(hand_made_records: Records) -> None:
+    margin = Margin.parse("10% of gain")
+    assert margin is not None
+
+    margins = _compare(hand_made_records[1:], ComparisonOptions(margins={"eval_loss": margin})).margins
+
+    assert margins["eval_loss"].size == pytest.approx(0.151)  # the mean of the baseline is 1.51
+    assert margins["eval_loss"].rule() == "10% of the baseline, because fine-tuning has no measured gain"
+
+
+def test_an_infinite_loss_of_the_base_model_gives_no_infinite_margin(hand_made_records: Records) -> None:
+    base = hand_made_records[0]
+    diverged = base.model_copy(update={"loss": base.loss.model_copy(update={"eval_loss": math.inf})})
+
+    comparison = _compare([diverged, *hand_made_records[1:]])
+
+    assert comparison.margins["eval_loss"].size == 0.01
+    assert comparison.margins["eval_loss"].rule() == "0.01, because fine-tuning has no measured gain"
+
+
 def test_interval_has_the_confidence_of_the_options(hand_made_records: Records) -> None:
     narrow, wide = (
         _compare(hand_made_records, ComparisonOptions(confidence=level)).assessment("alpha=5", "eval_loss")
@@ -249,6 +292,37 @@ def test_best_arm_is_selected_among_arms_with_enough_seeds(hand_made_records: Re
     assert best is not None
     assert set(best.chosen) == {"alpha=5", "alpha=10"}
     assert _compare([*hand_made_records, *third]).best is None
+
+
+def test_best_arm_needs_three_seeds_that_all_arms_share() -> None:
+    losses = np.array([1.0, 1.1, 0.9, 1.0, 1.2])
+    by_seed = {
+        "alpha=0": (0.0, dict(enumerate(losses))),
+        "alpha=5": (5.0, {0: 0.9, 1: 0.95, 2: 0.8}),
+        "alpha=10": (10.0, {2: 0.7, 3: 0.9, 4: 0.85}),
+    }
+    trials = tuple(
+        Measurements(
+            f"{name} {seed}", name, alpha, seed, {"eval_loss": loss}, {"eval_loss": item_values([loss] * 4)}, {}
+        )
+        for name, (alpha, of_arm) in by_seed.items()
+        for seed, loss in of_arm.items()
+    )
+
+    comparison = compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, ()))
+
+    assert comparison.best is None
+
+
+def test_trials_without_items_have_no_number_of_items_in_notes() -> None:
+    values = {"eval_loss": item_values([1.0, 2.0, 3.0])}
+    trials = tuple(
+        Measurements(f"{arm} {seed}", arm, 0.0, seed, {"eval_loss": 2.0}, {} if arm == "two" else values, {})
+        for arm in ("one", "two")
+        for seed in range(3)
+    )
+
+    assert compare_arms(Evidence("s", Setting("m", "d", {}, {}), trials, METRICS, ())).notes == ()
 
 
 def test_different_items_of_trials_are_noted() -> None:

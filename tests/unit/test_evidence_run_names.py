@@ -124,6 +124,19 @@ def test_duplicates_within_a_group_raise(tmp_path: Path) -> None:
     assert len(name_runs([[run] for run in duplicates], tmp_path)) == 2
 
 
+def test_an_arm_with_several_alphas_raises(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    runs = [folder(root, f"mix/seed={seed}") for seed in range(3)]
+    for run, alpha in zip(runs, (5, 10, 5), strict=True):
+        (run / "run.yaml").write_text(f"alpha: {alpha}")
+
+    assert problem(root, [runs]) == (
+        "The arm mix has several alphas: 5 (mix/seed=0, mix/seed=2) and 10 (mix/seed=1). Name an arm for each alpha in "
+        "the run files, for example {arm: other name, alpha: 5, seed: 0}."
+    )
+    assert len(name_runs([runs[:1], runs[1:2]], root)) == 2
+
+
 def test_two_base_models_in_a_group_raise(tmp_path: Path) -> None:
     found = problem(tmp_path, [[folder(tmp_path, name) for name in ("a/base", "b/base")]])
     assert found.startswith("base occurs 2 times: a/base, b/base.")

@@ -11,12 +11,13 @@ from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.config.identity import recipe_identity
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.errors import UsageError
+from neftune_cli.evidence.folders import trial_folders
 from neftune_cli.evidence.measurements import Evidence
 from neftune_cli.evidence.sweeps import sweep_evidence
 from neftune_cli.metrics import HELD_OUT_RESPONSES, REGISTERED_METRICS, Margin, Metric, register_metric
 from neftune_cli.records import EvalMetrics, TrialRecord
 from neftune_cli.store import SweepFolder
-from tests.finished_trials import write_trial
+from tests.finished_trials import write_failed_trial, write_trial
 
 Records = list[TrialRecord]
 RECIPE = recipe_identity(resolve_sweep(None, {}).train)
@@ -120,6 +121,42 @@ def test_an_arm_of_the_same_name_with_other_noise_gets_another_name(tmp_path: Pa
     (found,) = sweep_evidence([_sweep(tmp_path / "one", hand_made_records), _sweep(tmp_path / "two", other)])
 
     assert list(dict.fromkeys(_arms(found))) == ["base", "alpha=0", "alpha=5", "alpha=5 (two)"]
+
+
+def test_arms_of_the_same_name_in_sweeps_of_the_same_name_are_told_apart(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    folders = []
+    for place, decay in enumerate((0.1, 0.2, 0.3)):
+        experiment = tmp_path / f"{place}.yaml"
+        arms = f"[{{alpha: 0}}, {{name: decay, alpha: 0, train: {{weight_decay: {decay}}}}}]"
+        experiment.write_text(f"model: tiny\narms: {arms}\n")
+        recipe = {**RECIPE, "sft": {"weight_decay": decay}}
+        decayed = [_changed(hand_made_records[1 + place], "decay", train=recipe)]  # seed 0, 1 or 2
+        (tmp_path / str(place)).mkdir()
+        folders.append(_sweep(tmp_path / str(place) / "same", [*hand_made_records[1:4], *decayed], experiment))
+
+    (found,) = sweep_evidence(folders)
+
+    assert _arms(found)[3:] == ["decay", "decay (same)", "decay (same), 2"]
+    assert found.notes == (
+        "decay also differs in the recipe: weight_decay 0.1.",
+        "decay (same) also differs in the recipe: weight_decay 0.2.",
+        "decay (same), 2 also differs in the recipe: weight_decay 0.3.",
+    )
+
+
+def test_files_of_a_trial_are_those_of_the_sweep_in_which_it_has_finished(
+    tmp_path: Path, hand_made_records: Records
+) -> None:
+    finished = _sweep(tmp_path / "one", hand_made_records)
+    again = _sweep(tmp_path / "two", hand_made_records[:-1])
+    last = hand_made_records[-1]
+    write_failed_trial(again.trial(last.trial, last.arm, last.seed), last.trial, "out of memory")
+
+    for folders in ((finished, again), (again, finished)):
+        (found,) = sweep_evidence(folders)
+        assert trial_folders(found)[last.trial].path.parents[1] == finished.path
 
 
 def test_the_base_model_belongs_to_a_sweep_whose_curves_have_fewer_examples(

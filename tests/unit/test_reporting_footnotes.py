@@ -11,7 +11,7 @@ import pytest
 from neftune_cli.analysis.advice import advice
 from neftune_cli.analysis.comparison import compare_arms
 from neftune_cli.analysis.results import ArmSummary, Assessment, Comparison, Estimate, Interval, Role
-from neftune_cli.evidence.measurements import Evidence, Measurements
+from neftune_cli.evidence.measurements import AnalysisPlan, Evidence, Measurements
 from neftune_cli.metrics import METRICS
 from neftune_cli.records import Attestation
 from neftune_cli.reporting.footnotes import footnotes, noise_sentence
@@ -257,6 +257,8 @@ def test_the_noise_test_is_explained() -> None:
 
     assert "The any-noise test on held-out loss combines the mean" in note
     assert "their trend over alpha and the difference of each arm (Simes' test, p = 0.012)." in note
+    small = replace(_compared(arms), noise_tests={"eval_loss": replace(test, p_value=0.00002)})
+    assert any("(Simes' test, p < 0.001)." in note for note in footnotes(small))
     assert note.endswith(
         "mean of 2 arms: +0.0100 [−0.0100, +0.0300], inconclusive; "
         "trend from 0 to 0: +0.0300 [+0.0100, +0.0500], rises with alpha."
@@ -341,6 +343,37 @@ def test_diverged_arm_has_no_verdict_at_its_best_epoch() -> None:
         ["–", "–", "–"],
     ]
     assert section.lines(at_last)[2][1:] == ["not finite", "–", "–", "–"]
+
+
+def test_arms_before_the_first_planned_look_have_this_reason_at_their_best_epoch() -> None:
+    stopped = tuple(replace(arm, last=None, best=None) for arm in early_stopping().arms)
+    plan = AnalysisPlan(looks=(8, 12), seeds=tuple(range(12)))
+    whole = replace(hand_made(), early_stopping=replace(early_stopping(), arms=stopped), plan=plan)
+
+    section = early_stopping_section(whole)
+
+    assert section is not None
+    (_, treated) = section.blocks[-1].differences or ()
+    assert (treated.number, treated.remark) == ("–", "the first planned look has not been taken")
+
+
+def test_seeds_for_equivalence_count_the_arms_that_are_tested_together() -> None:
+    """An arm with two seeds is not tested, so it does not make the tests of the others stricter."""
+    open_arm = estimate(VALUES, VALUES, assessment(0.0, 0.04))
+    untested = estimate(
+        VALUES[:2], VALUES, replace(assessment(0.0, 0.04, None, seeds=2), p_adjusted=math.nan, p_equivalent=math.nan)
+    )
+
+    alone, beside, together = (
+        next(note for note in footnotes(_compared(arms)) if note.startswith("The equivalence margin"))
+        for arms in ({"5": open_arm}, {"5": open_arm, "10": untested}, {"5": open_arm, "10": open_arm})
+    )
+
+    assert alone == beside
+    assert "about" in alone
+    # z(0.95) + z(0.9) = 2.926 at one test and z(0.975) + z(0.9) = 3.242 at two, variance 3 * (0.04 / 4.302653)^2
+    assert "takes about 23 (80% power)" in alone
+    assert "takes about 28 (80% power)" in together
 
 
 def _with_margin(margin: float) -> Assessment:

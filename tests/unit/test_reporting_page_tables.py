@@ -120,9 +120,10 @@ def test_missing_and_not_finite_values_have_a_reason() -> None:
 def test_difference_without_assessment_is_shown() -> None:
     without_verdict = {"difference": PairedDifference({0: 0.06}, 0.06, None), "assessment": None}
     page = read(report_page([content(comparison=_changed("alpha=15", **without_verdict))]))
-    row = _cells(list(_primary(page).all("tr"))[6])
+    row = list(_primary(page).all("tr"))[6]
 
-    assert row[2:4] == ["+0.0600 no interval", "–no verdictno item is shared with alpha=0"]
+    assert _cells(row)[2:4] == ["+0.0600 no interval", "–no verdictno item is shared with alpha=0"]
+    assert row.one("td", "strip").attributes["data-value"] == ""  # sorted as missing
 
 
 def test_few_seeds_have_no_p_value() -> None:

@@ -33,6 +33,7 @@ class ClaimData:
     """Measured metrics."""
     stopping: EarlyStopping | None
     options: ComparisonOptions
+    """With the margin of each metric in its unit."""
 
     def alpha(self, arm: str) -> float:
         """Return the alpha of the reference or of a noisy arm."""
@@ -56,8 +57,8 @@ class ClaimData:
         return self.metrics[key]
 
     def margin(self, metric: Metric) -> float:
-        """Return the equivalence margin for differences from the reference, in the metric's unit."""
-        return self.options.margin(metric, self.arms, self.reference).size
+        """Return the equivalence margin of the comparison with the baseline, in the metric's unit."""
+        return self.options.margins[metric.key].size
 
     def seeds(self, arm: str, key: str) -> frozenset[int]:
         """Return the seeds of an arm that have a score of the metric."""

@@ -186,7 +186,7 @@ def examine_claims(
         baseline: arm that differences are relative to. Claims use it as the arm without noise if its alpha is 0.
         metrics: measured metrics.
         stopping: comparison with the early-stopped baseline, or None if there is none, for example with a single epoch.
-        options: confidence, margins and the primary metric that the user set.
+        options: confidence, the primary metric that the user set, and the margin of each metric in its unit.
     """
     try:
         reference = reference_arm(arms, baseline)

@@ -1,5 +1,6 @@
 """Gain of noise over early stopping, a comparison that the paper does not make."""
 
+import math
 from collections.abc import Iterable, Mapping
 
 from neftune_cli.analysis.paper_claims.claim_data import SWEEP, ClaimData, NotMeasuredError, unknown_recipe_sentence
@@ -10,6 +11,7 @@ from neftune_cli.analysis.paper_claims.claim_tests import (
     untestable_sentences,
 )
 from neftune_cli.analysis.results import Assessment, EarlyStopping, Status
+from neftune_cli.analysis.verdicts import BEFORE_FIRST_LOOK
 from neftune_cli.evidence.measurements import Measurements
 from neftune_cli.formatting import listed
 from neftune_cli.metrics import HELD_OUT_LOSS, Metric
@@ -73,6 +75,8 @@ def _noisy_arms(data: ClaimData, stopping: EarlyStopping) -> dict[str, Assessmen
     assessed = {name: best for name, best in noisy.items() if best}
     if not assessed:
         arms = listed([data.reference, *noisy])
+        if all(math.isfinite(arm.best_loss) for arm in stopping.arms):
+            raise NotMeasuredError(f"Held-out losses of {arms} are not compared: {BEFORE_FIRST_LOOK}.")
         raise NotMeasuredError(
             f"Held-out losses of {arms} cannot be compared: a trial has no finite loss at any epoch."
         )

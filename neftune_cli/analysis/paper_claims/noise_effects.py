@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from neftune_cli.analysis.alignment import AlignedMetric, slope_weights
+from neftune_cli.analysis.alignment import AlignedMetric, are_finite, slope_weights
 from neftune_cli.analysis.paired import PairedComparison
 from neftune_cli.analysis.paper_claims.claim_data import (
     ClaimData,
@@ -130,7 +130,7 @@ def require_finite(aligned: AlignedMetric, metric: Metric) -> None:
     Raises:
         NotMeasuredError: a value is not finite.
     """
-    diverged = [arm for arm in aligned.arms if not np.isfinite(aligned.arm(arm)).all()]
+    diverged = [arm for arm in aligned.arms if not are_finite(aligned.arm(arm))]
     if diverged:
         fix = "Use a lower learning rate or less noise"
         raise NotMeasuredError(f"{metric.name} is not finite in a trial of {listed(diverged)}. {fix}.")

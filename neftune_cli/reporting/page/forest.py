@@ -15,6 +15,7 @@ from neftune_cli.reporting.cells import (
     Difference,
     assessed_difference,
     noise_share,
+    p_statement,
     shown_interval,
 )
 from neftune_cli.reporting.columns import ArmRow
@@ -105,8 +106,8 @@ class ForestRow:
     hint: str = ""
     """Role of the arm, or arms of a contrast."""
     noise_ratio: str = ""
-    order: float = math.nan
-    """Difference, by which the strips are sorted."""
+    order: float | None = None
+    """Difference, by which the strips are sorted; None if it was not assessed."""
 
     @property
     def spoken(self) -> str:
@@ -230,7 +231,7 @@ def _row(comparison: Comparison, row: ArmRow, assessment: Assessment | None, sca
         strip=_strip(assessment, scale),
         hint=ROLE_NAMES[assessment.role] if assessment else "",
         noise_ratio=next((noise_share(arm) for arm in comparison.arms if arm.name == row.arm), ""),
-        order=assessment.comparison.difference if assessment else math.nan,
+        order=assessment.comparison.difference if assessment else None,
     )
 
 
@@ -255,8 +256,7 @@ def _noise_row(test: NoiseTest, contrast: Contrast, metric: Metric) -> ForestRow
 
 
 def _p(test: NoiseTest) -> str:
-    number = "< 0.001" if test.p_value < 0.001 else f"= {test.p_value:.3f}"
-    return f"p {number}".replace(" ", "\N{NO-BREAK SPACE}")
+    return p_statement(test.p_value).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _strip(assessment: Assessment | None, scale: Scale | None) -> Strip | None:

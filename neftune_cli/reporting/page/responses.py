@@ -8,7 +8,7 @@ from itertools import groupby, zip_longest
 from typing import Literal
 
 from neftune_cli.config.spec import BASE_ARM
-from neftune_cli.records import Generation
+from neftune_cli.records import HELD_OUT_SPLIT, PROBE_SPLIT, Generation
 from neftune_cli.reporting.sanitizing import visible_text
 
 MOST_CHARACTERS = 3_000
@@ -93,7 +93,7 @@ def responses_by_prompt(generations: Mapping[str, Sequence[Generation]]) -> list
     if not by_arm:
         return []
     shared = [key for key in next(iter(by_arm.values())) if all(key in responses for responses in by_arm.values())]
-    shared.sort(key=lambda key: key[0] != "held-out")
+    shared.sort(key=lambda key: key[0] != HELD_OUT_SPLIT)
     return [_prompt({arm: responses[key] for arm, responses in by_arm.items()}) for key in shared]
 
 
@@ -113,7 +113,7 @@ def shown_prompts(prompts: Sequence[PromptResponses]) -> Iterator[ShownPrompt]:
     for prompt in prompts:
         question = prompt.prompt[len(before) : len(prompt.prompt) - len(after)]
         yield ShownPrompt(
-            kind=TRAINING_PROMPT if prompt.split == "probe" else prompt.kind,
+            kind=TRAINING_PROMPT if prompt.split == PROBE_SPLIT else prompt.kind,
             before=before,
             question=_visible(question),
             after=after,
@@ -158,7 +158,7 @@ def _prompt(responses: Mapping[str, Generation]) -> PromptResponses:
 
 
 def _group(prompt: PromptResponses) -> tuple[bool, str]:
-    return prompt.split == "probe", prompt.kind
+    return prompt.split == PROBE_SPLIT, prompt.kind
 
 
 def _rouge_range(prompt: PromptResponses) -> float:
