@@ -40,6 +40,8 @@ class Source:
     split_column: str | None = None
     """Column whose values are the names of the splits, if there is one."""
 
+    unnamed: tuple[str, ...] = ()
+    """Files that are not read, because their names are not those of a split."""
     def with_splits(self, splits: Mapping[str, Rows], column: str | None = None) -> "Source":
         """Return the data set with splits that are read already, and the column that they come from."""
         readers = {split: _constant(rows) for split, rows in splits.items()}
@@ -174,12 +176,10 @@ def _by_name(name: str, paths: Sequence[Path], base: Path) -> Source:
     if not any(kinds.values()):
         return Source(name, {UNNAMED: partial(_read_all, paths)})
     splits = {kind: [path for path in paths if kinds[path] == kind] for kind in kinds.values() if kind}
-    return Source(name, _readers(splits), _not_read(path for path in paths if not kinds[path]))
-
-
-def _not_read(paths: Iterable[Path]) -> tuple[str, ...]:
-    names = ", ".join(str(path) for path in paths)
-    return (f"Files that are not read, because their names are not those of a split: {names}.",) if names else ()
+    unnamed = tuple(str(path) for path in paths if not kinds[path])
+    what = "Files that are not read, because their names are not those of a split"
+    notes = (f"{what}: {', '.join(unnamed)}.",) if unnamed else ()
+    return Source(name, _readers(splits), notes, unnamed=unnamed)
 
 
 def _readers(splits: Mapping[str, Sequence[Path]]) -> dict[str, Callable[[], Rows]]:

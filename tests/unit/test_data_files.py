@@ -386,6 +386,24 @@ def test_clone_of_a_hub_data_set() -> None:
         rows = [{"prompt": f"{number}?", "completion": "x"} for number in range(start, start + 10)]
         written(Path(f"set/{name}.jsonl"), json_lines(rows))
     data = load_data(InputSpec(dataset="set"))
+@pytest.mark.parametrize("name", ["set", "set/alpaca.jsonl,set/test.jsonl", "set/*.jsonl"])
+def test_files_beside_a_test_split_are_not_left_out_in_favour_of_it(name: str) -> None:
+    for file, first in (("alpaca", 0), ("test", 20)):
+        rows = [{"prompt": f"{number}?", "completion": "x"} for number in range(first, first + 20)]
+        written(Path(f"set/{file}.jsonl"), json_lines(rows))
+    with pytest.raises(UsageError) as error:
+        load_data(InputSpec(dataset=name))
+    assert str(error.value) == (
+        f"{name} has no training split (splits: test), but files whose names are not those of a split: "
+        "set/alpaca.jsonl. Use --dataset for the files to train on, and --eval-dataset for the others. "
+        "Or name the split to train on with --split."
+    )
+    trained = load_data(InputSpec(dataset=name, split="test")).train
+    assert {example.place.partition(", ")[0] for example in trained} == {"set/test.jsonl"}
+    apart = load_data(InputSpec(dataset="set/alpaca.jsonl", eval_dataset=name))
+    assert {example.place.partition(", ")[0] for example in apart.held_out} == {"set/test.jsonl"}
+
+
     assert {example.prompt[0]["content"] for example in data.train} == {f"{number}?" for number in range(20)}
     assert {example.prompt[0]["content"] for example in data.held_out} == {f"{number}?" for number in range(20, 30)}
     assert "Files that set/README.md does not name, and that are not read: set/other/a.jsonl." in data.notes
