@@ -323,7 +323,7 @@ def text_of(value: object, place: str) -> str:
         RowError: the value is empty, or neither text nor a finite number.
     """
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool) and not is_blank(value):
-        if not math.isfinite(value):
+        if value in (math.inf, -math.inf):
             raise RowError(f"{place} contains a number that is not finite.", "Write it as text, or remove the row.")
         return str(value)
     return checked_text(value, place)

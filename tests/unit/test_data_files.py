@@ -133,6 +133,14 @@ def test_json_with_large_and_special_numbers(tmp_path: Path) -> None:
     assert row["other"] == float("inf")
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_of_many_digits_is_its_text(digits: int) -> None:
+    number = "7" * digits
+    lines = "".join(f'{{"prompt": "{row}?", "completion": {number}}}\n' for row in range(9))
+    data = load_data(InputSpec(dataset=str(written(Path("mine.jsonl"), lines))))
+    assert {example.completion for example in data.train} == {number}
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_csv_written_by_pandas(tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "mine.CSV"
