@@ -1,11 +1,12 @@
 """Read the rows of local files: JSON, JSON lines, CSV, TSV, Parquet or Arrow, also compressed."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from neftune_cli.data.arrow import PARQUET_MAGIC, read_arrow, read_parquet
 from neftune_cli.data.content import ADD_EXAMPLES, COMPRESSIONS, content_of, split_suffix
-from neftune_cli.data.csv_files import CSV_SUFFIXES, read_csv
+from neftune_cli.data.csv_files import CSV_DELIMITERS, read_csv
 from neftune_cli.data.json_files import read_json, read_json_lines
 from neftune_cli.data.rows import Rows
 from neftune_cli.errors import Problem, UsageError
@@ -17,7 +18,7 @@ _READERS: dict[str, Reader] = {
     ".json": read_json,
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
-    **dict.fromkeys(CSV_SUFFIXES, read_csv),
+    **{suffix: partial(read_csv, delimiters=found) for suffix, found in CSV_DELIMITERS.items()},
     ".parquet": read_parquet,
     ".arrow": read_arrow,
 }
