@@ -109,7 +109,7 @@ def _parsed(text: object, place: str) -> Any:
 
 def _json_text(value: object, place: str) -> str:
     try:
-        return checked_text(json.dumps(value, ensure_ascii=False), place)
+        return checked_text(json.dumps(value, ensure_ascii=False, allow_nan=False), place)
     except (TypeError, ValueError):
         what = f"{place} contains a value that JSON cannot contain."
         raise RowError(what, "Write it as text, or remove the row.") from None

@@ -193,6 +193,16 @@ def test_tools_are_json_text_in_the_usual_order_of_keys() -> None:
         assert read_one(USER, ANSWER, tools=tools).id == PLAIN.id
 
 
+def test_numbers_that_json_cannot_contain_are_reported() -> None:
+    not_finite: Any
+    for not_finite in (float("nan"), float("inf")):
+        call = {"name": "weather", "arguments": {"city": "Oslo", "day": not_finite}}
+        with pytest.raises(UsageError, match="turn 2 contains a value that JSON cannot contain"):
+            read_one(USER, {"role": "assistant", "tool_calls": [call]})
+    with pytest.raises(UsageError, match="turn 2 contains a value that JSON cannot contain"):
+        read_one(USER, {"role": "assistant", "tool_calls": '[{"name": "f", "arguments": {"x": NaN}}]'})
+
+
 def test_unusable_tools_are_reported() -> None:
     for tools, what in [("f(x)", "the text is not valid JSON"), ([4], "is not a list of tool definitions")]:
         with pytest.raises(UsageError, match=what):
