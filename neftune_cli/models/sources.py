@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from neftune_cli.config.spec import BUNDLED_MODEL, HUB_ID
+from neftune_cli.config.values import parse_path
 from neftune_cli.errors import Problem, UsageError, first_line, suggestion
 from neftune_cli.models.adapters import adapter_problems, base_model_name, is_adapter
 from neftune_cli.models.files import (
@@ -88,7 +89,16 @@ def find_model(name: str) -> ModelSource:
         return _bundled()
     if name == SMOLLM2:
         return _smollm2()
-    path = Path(name).expanduser()
+    try:
+        if found := _local(name, parse_path(name)):
+            return found
+    except OSError as error:  # also for a name that is too long
+        raise UsageError(Problem(f"'{name}' cannot be read: {error.strerror}.", "Check its permissions.")) from error
+    return _in_directory(name, _downloaded(name))
+
+
+def _local(name: str, path: Path) -> ModelSource | None:
+    """Return the model in a directory or file. Return None for a hub id."""
     if path.is_dir():
         return _in_directory(name, path)
     if path.is_file():

@@ -161,13 +161,20 @@ def test_file_that_is_not_a_model(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["./no/such", "/no/such/directory", "no/such/directory", "~/no-such-model"])
+@pytest.mark.parametrize(
+    "name", ["./no/such", "/no/such/directory", "no/such/directory", "~/no-such-model", "~no-such-user/model"]
+)
 def test_no_such_directory(name: str) -> None:
     assert error_message(name) == f"There is no model directory '{name}'. {CHOICES}"
 
 
 @pytest.fixture
 def offline_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def test_name_that_is_too_long_for_a_path() -> None:
+    name = "./" + "y" * 300
+    assert error_message(name) == f"'{name}' cannot be read: File name too long. Check its permissions."
+
+
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "hub"
