@@ -188,10 +188,13 @@ def _part(part: object, place: str) -> str:
         return part
     kind = (part.get("type") or "text") if isinstance(part, Mapping) else None
     text = part.get("text") if isinstance(part, Mapping) else None
-    if kind in ("text", "input_text", "output_text") and isinstance(text, str):
-        return text
-    name = str(kind).removeprefix("input_").removesuffix("_url")
-    what = media_clause(name) or f"a part has the type {kind!r}, which is not text"
+    if kind in ("text", "input_text", "output_text"):
+        if isinstance(text, str):
+            return text
+        what = f"the text of a part is {described(text)}"
+    else:
+        name = str(kind).removeprefix("input_").removesuffix("_url")
+        what = media_clause(name) or f"a part has the type {kind!r}, which is not text"
     raise RowError(f"{place}: {what}.", 'Remove the row, or write the part as {"type": "text", "text": "..."}.')
 
 

@@ -99,6 +99,7 @@ def test_text_parts_are_joined_in_a_file_with_parts_in_one_row_only() -> None:
         ({"role": "user", "content": "a", "images": ["a.png"]}, "has the key 'images': images are not read"),
         ({"role": "user", "content": [{"type": "tool_use"}]}, "a part has the type 'tool_use', which is not text"),
         ({"role": "user", "content": [4]}, "a part has the type None"),
+        ({"role": "user", "content": [{"type": "text", "text": None}]}, "turn 1: the text of a part is null."),
         ({"role": "user", "content": []}, "turn 1 is empty"),
         ({"role": "narrator", "content": "a"}, "turn 1 has the unknown role 'narrator'"),
         ({"role": "assistant", "content": "a", "weight": 0.5}, "weights other than 0 and 1 are not supported"),
