@@ -8,9 +8,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import ResolvedEvaluation
-from neftune_cli.data.batches import MOST_PROMPTS
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
+from neftune_cli.evaluation.batches import MOST_PROMPTS
 from neftune_cli.evaluation.decoding import Decoding, greedy_tokens
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, context_length, evaluation_mode
 from neftune_cli.metrics import TRUNCATED, Metric, response_metrics
