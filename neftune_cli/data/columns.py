@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 
 from neftune_cli.config.choices import TEXT
 from neftune_cli.config.spec import InputSpec
-from neftune_cli.data.content import split_suffix
 from neftune_cli.data.conversations import Conversation
 from neftune_cli.data.csv_files import CSV_DELIMITERS
 from neftune_cli.data.examples import Example
+from neftune_cli.data.files import split_suffix
 from neftune_cli.data.preferences import preference_problem
 from neftune_cli.data.rows import RowValues, Table, is_filled
 from neftune_cli.data.spellings import BARE_LIST, OTHER_LAYOUT_NAMES

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from neftune_cli.data.bad_rows import BadRow, RowError, problems_of
 from neftune_cli.data.encoding import Text, file_text
-from neftune_cli.data.header import check_names, sizes_in_words, under_names
-from neftune_cli.data.rows import BadRow, Located, RowError, Rows, RowValues, problems_of, sift
+from neftune_cli.data.rows import Located, Rows, RowValues, check_names, sift, sizes_in_words, under_names
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 

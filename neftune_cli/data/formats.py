@@ -8,13 +8,12 @@ from itertools import takewhile
 
 from neftune_cli.config.choices import ALPACA, LAYOUTS, MESSAGES, PROMPT_COMPLETION, TEXT
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.bad_rows import BadRow, RowError
 from neftune_cli.data.columns import ChosenColumns, ColumnSet, RowReader, choose, layout_of_row
 from neftune_cli.data.conversations import Conversation, conversation, example_of, prompted
 from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.rows import (
-    BadRow,
     NamedRow,
-    RowError,
     RowValues,
     Table,
     column_in_words,

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from neftune_cli.config.spec import DEFAULT_DATASET, HUB_ID
 from neftune_cli.config.values import parse_path
-from neftune_cli.data.content import COMPRESSIONS, split_suffix
-from neftune_cli.data.files import FILE_SUFFIXES_IN_WORDS, is_data_file, read_file
+from neftune_cli.data.files import COMPRESSIONS, FILE_SUFFIXES_IN_WORDS, is_data_file, read_file, split_suffix
 from neftune_cli.data.rows import Rows, joined
 from neftune_cli.data.split_names import UNNAMED, kind_in_path
 from neftune_cli.errors import Problem, Problems, UsageError, suggestion

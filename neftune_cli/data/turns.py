@@ -4,18 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.examples import Message
 from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse, parse_python, start_of
-from neftune_cli.data.rows import (
-    RowError,
-    RowValues,
-    checked_text,
-    column_in_words,
-    described,
-    is_blank,
-    text_of,
-    value_in,
-)
+from neftune_cli.data.rows import RowValues, checked_text, column_in_words, described, is_blank, text_of, value_in
 from neftune_cli.data.spellings import (
     ASSISTANT,
     CONTENT_KEYS,

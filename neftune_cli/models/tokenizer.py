@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.chat_template import Chat, ChatTemplate
 from neftune_cli.data.examples import Message
-from neftune_cli.data.rows import RowError
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.placement import embedding_weight
 
