@@ -315,7 +315,7 @@ class Generation(Record):
     prompt: str
     """Rendered prompt with special tokens."""
     reference: str
-    """Completion of the example."""
+    """Completion of the example, with its tool calls and reasoning as the chat template renders them."""
     response: str
     """Generated text without special tokens."""
     tokens: int

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from neftune_cli.commands.request import read_spec
 from neftune_cli.config.choices import IGNORED_LABEL
 from neftune_cli.config.spec import ArmSpec, SweepSpec, TrainSpec, TrialSpec
+from neftune_cli.data.bad_rows import in_order
 from neftune_cli.data.examples import TokenizedExample
-from neftune_cli.data.rows import in_order
 from neftune_cli.errors import Problems, UsageError
 from neftune_cli.reporting.preview import SHOWN_TOKENS, ExampleView, Part, Preview, TokenView
 

@@ -18,8 +18,7 @@ from neftune_cli.commands.options import parsers
 from neftune_cli.config import values
 from neftune_cli.config.resolve import Resolved, resolve_valid_fields
 from neftune_cli.config.spec import DEFAULT_MODEL, InputSpec, SweepSpec
-from neftune_cli.data.content import split_suffix
-from neftune_cli.data.files import FILE_SUFFIXES, is_data_file
+from neftune_cli.data.files import FILE_SUFFIXES, is_data_file, split_suffix
 from neftune_cli.errors import Problem, Problems, UsageError
 from neftune_cli.metrics import names_function
 from neftune_cli.store import SWEEP_FILE, SweepFolder

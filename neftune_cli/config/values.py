@@ -1,9 +1,10 @@
-"""Parsers of option values: lists of alphas, ratios, noise distributions and seeds, and `key=value` pairs in YAML."""
+"""Parsers of option values: paths, lists of alphas, ratios, noises and seeds, and `key=value` pairs in YAML."""
 
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,6 +16,14 @@ from neftune_cli.errors import Problem, UsageError, alternatives, did_you_mean
 def repeated(values: Iterable[Any]) -> list[Any]:
     """Return the values that occur several times, sorted."""
     return sorted(value for value, count in Counter(values).items() if count > 1)
+
+
+def parse_path(text: str) -> Path:
+    """Return the path of a file or folder, with the home directory in place of `~` if there is such a user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # there is no such user
+        return Path(text)
 
 
 def parse_size(alpha: str | None, snr: str | None) -> tuple[str, float]:

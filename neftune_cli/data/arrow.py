@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from neftune_cli.data.header import check_names
-from neftune_cli.data.rows import EMPTY_JSON, ColumnarRow, Located, RowError, Rows
+from neftune_cli.data.bad_rows import RowError
+from neftune_cli.data.rows import EMPTY_JSON, ColumnarRow, Located, Rows, check_names
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.examples import Example, Message
-from neftune_cli.data.rows import RowError
 from neftune_cli.errors import Problem, UsageError
 
 if TYPE_CHECKING:

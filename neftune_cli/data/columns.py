@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 
 from neftune_cli.config.choices import TEXT
 from neftune_cli.config.spec import InputSpec
-from neftune_cli.data.content import split_suffix
 from neftune_cli.data.conversations import Conversation
-from neftune_cli.data.csv_files import CSV_SUFFIXES
+from neftune_cli.data.csv_files import CSV_DELIMITERS
 from neftune_cli.data.examples import Example
+from neftune_cli.data.files import split_suffix
 from neftune_cli.data.preferences import preference_problem
 from neftune_cli.data.rows import RowValues, Table, is_filled
 from neftune_cli.data.spellings import BARE_LIST, OTHER_LAYOUT_NAMES
@@ -253,7 +253,7 @@ def _missing_columns(table: Table, candidates: Sequence[ColumnSet], layout: str 
     what = f"The columns of {table.source} {match}: {', '.join(table.columns) or 'none'}."
     example = ",".join(f"{column}=COLUMN" for column in candidates[0].required) if layout else _EXAMPLE
     rename = f"rename them to one of these sets: {_sets_in_words(candidates)}."
-    is_csv = bool(table.rows) and split_suffix(table.rows[0].file)[0] in CSV_SUFFIXES
+    is_csv = bool(table.rows) and split_suffix(table.rows[0].file)[0] in CSV_DELIMITERS
     header = _HEADER if is_csv and layout is None else ""
     return Problem(what, f"{header}Name them, for example --columns {example}, or {rename}")
 

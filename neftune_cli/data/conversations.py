@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from neftune_cli.data.examples import Example, Message, content_id, in_key_order
-from neftune_cli.data.rows import RowError
+from neftune_cli.data.bad_rows import RowError
+from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.spellings import ASSISTANT
+from neftune_cli.data.tool_calls import in_key_order
 from neftune_cli.data.turns import Remark, Turns
 
 TURNS_LEFT_OUT = Remark("Turns after the last assistant turn to learn are not read")

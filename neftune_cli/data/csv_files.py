@@ -8,15 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from neftune_cli.data.bad_rows import BadRow, RowError, problems_of
 from neftune_cli.data.encoding import Text, file_text
-from neftune_cli.data.header import check_names, sizes_in_words, under_names
-from neftune_cli.data.rows import BadRow, Located, RowError, Rows, RowValues, problems_of, sift
+from neftune_cli.data.rows import Located, Rows, RowValues, check_names, sift, sizes_in_words, under_names
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError
 
-CSV_SUFFIXES = (".csv", ".tsv")
-"""Suffixes of files whose first line has the column names."""
-DELIMITERS = ",;\t|"
+CSV_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
+"""Suffixes of files whose first line has the column names, each with its delimiters in order of preference."""
 QUOTE_FIX = 'Put text in double quotes and write "" for a quote inside it, or use the data as .jsonl.'
 CELLS_FIX = "Put text with commas or line breaks in double quotes."
 SEVERAL_LINES = "another number of values than of columns, in several lines"
@@ -24,14 +23,16 @@ _QUOTED = re.compile(r'"[^"]*"')
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
 
-def read_csv(source: str, content: bytes) -> dict[str, Rows]:
-    """Return the rows of a file whose first line has the column names. The delimiter is recognized by that line.
+def read_csv(source: str, content: bytes, *, delimiters: str) -> dict[str, Rows]:
+    """Return the rows of a file whose first line has the column names.
+
+    The delimiter is the one that occurs most often in that line; of several, the first of `delimiters`.
 
     Raises:
         UsageError: the file is not text, a quoted cell never ends, or a column name occurs twice.
     """
     text = file_text(source, content)
-    rest, delimiter = _delimiter(text.value)
+    rest, delimiter = _delimiter(text.value, delimiters)
     lines_before = text.value.count("\n", 0, len(text.value) - len(rest))
     records, bad_rows = _records(source, rest, delimiter, lines_before)
     if not records:
@@ -53,12 +54,12 @@ class _CsvRecord:
     """Number of lines that it takes."""
 
 
-def _delimiter(text: str) -> tuple[str, str]:
+def _delimiter(text: str, delimiters: str) -> tuple[str, str]:
     """Return the text without the line in which Excel names the delimiter, and the delimiter."""
     if found := _DELIMITER_LINE.match(text):
         return text[found.end() :], found[1]
-    header = _QUOTED.sub("", text.lstrip().partition("\n")[0])
-    return text, max(DELIMITERS, key=header.count)
+    first_line = next(io.StringIO(text.lstrip("\r\n "), newline=""), "")  # old Macs end lines with a carriage return
+    return text, max(delimiters, key=_QUOTED.sub("", first_line).count)
 
 
 @contextmanager

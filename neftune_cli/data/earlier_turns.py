@@ -4,10 +4,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.chat_template import CHANGE_TEMPLATE, PROBE, Chat, ChatTemplate, Span
 from neftune_cli.data.examples import Example, Message
 from neftune_cli.data.located_text import LocatedTexts, locate, shared_length, without_opened_reasoning
-from neftune_cli.data.rows import RowError
 
 USE_LAST = "Use --loss last, or a chat template with generation markers."
 

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from neftune_cli.data.rows import RowError
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.errors import Problem, UsageError
 
 MARKS = {

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Required, TypedDict
 
 from neftune_cli.config.choices import IGNORED_LABEL
-from neftune_cli.data.rows import NO_BAD_ROWS, BadRowCount
+from neftune_cli.data.bad_rows import NO_BAD_ROWS, BadRowCount
 
 
 class Message(TypedDict, total=False):
@@ -145,29 +145,6 @@ class TokenizedExamples:
 
 
 HEX_DIGITS = 16
-
-
-KEY_ORDER = (
-    *("type", "id", "function", "name", "enum", "description", "parameters", "arguments"),
-    *("properties", "items", "required"),
-)
-"""First keys of objects in tool calls and tool definitions, in the order in which chat models know them."""
-
-
-def in_key_order(value: Any) -> Any:
-    """Return a JSON value with the keys of each object in one order: KEY_ORDER, then alphabetical.
-
-    Parquet files do not keep the order of keys, and templates render it. Equal contents must have equal tokens.
-    """
-    if isinstance(value, Mapping):
-        return {key: in_key_order(value[key]) for key in sorted(value, key=_place_of_key)}
-    if isinstance(value, list | tuple):
-        return [in_key_order(item) for item in value]
-    return value
-
-
-def _place_of_key(key: str) -> tuple[int, str]:
-    return (KEY_ORDER.index(key) if key in KEY_ORDER else len(KEY_ORDER), key)
 
 
 def content_id(prompt: Sequence[Message], completion: str, *others: object) -> str:

@@ -1,14 +1,49 @@
-"""Read the rows of local files: JSON, JSON lines, CSV, TSV, Parquet or Arrow, also compressed."""
+"""Local files: content recognized and decompressed, and rows read as JSON, JSON lines, CSV, TSV, Parquet or Arrow."""
 
+import gzip
+import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from neftune_cli import zstandard
 from neftune_cli.data.arrow import PARQUET_MAGIC, read_arrow, read_parquet
-from neftune_cli.data.content import ADD_EXAMPLES, COMPRESSIONS, content_of, split_suffix
-from neftune_cli.data.csv_files import CSV_SUFFIXES, read_csv
+from neftune_cli.data.csv_files import CSV_DELIMITERS, read_csv
 from neftune_cli.data.json_files import read_json, read_json_lines
 from neftune_cli.data.rows import Rows
 from neftune_cli.errors import Problem, UsageError
+
+ADD_EXAMPLES = "Add examples to it."
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+OTHER_CONTENT = {
+    b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "Unpack it, or save the sheet as CSV."),
+    b"\xd0\xcf\x11\xe0": ("an Excel or Word file", "Save the sheet as CSV."),
+    b"\xfd7zXZ": ("compressed with xz", "Unpack it with xz -d."),
+    b"BZh": ("compressed with bzip2", "Unpack it with bzip2 -d."),
+    b"7z\xbc\xaf": ("a 7z archive", "Unpack it."),
+    b"SQLite format 3": ("an SQLite database", "Export the table as CSV."),
+    b"%PDF": ("a PDF file", "Use the data as .jsonl or .csv."),
+    b"\x80\x04\x95": ("a Python pickle", "Write the rows as .jsonl."),
+}
+"""First bytes of files that are no rows, each with a description and a fix."""
+
+
+@dataclass(frozen=True)
+class Compression:
+    """One format of compressed files."""
+
+    name: str
+    magic: bytes
+    """First bytes of a compressed file."""
+    decompress: Callable[[bytes], bytes]
+
+
+COMPRESSIONS = {
+    ".gz": Compression("gzip", b"\x1f\x8b", gzip.decompress),
+    ".zst": Compression("zstandard", b"\x28\xb5\x2f\xfd", zstandard.decompressed),
+}
+"""Compressions by the suffix of a file."""
 
 Reader = Callable[[str, bytes], dict[str, Rows]]
 """Reads the content of a file with a name; returns its rows by split."""
@@ -17,7 +52,7 @@ _READERS: dict[str, Reader] = {
     ".json": read_json,
     ".jsonl": read_json_lines,
     ".ndjson": read_json_lines,
-    **dict.fromkeys(CSV_SUFFIXES, read_csv),
+    **{suffix: partial(read_csv, delimiters=found) for suffix, found in CSV_DELIMITERS.items()},
     ".parquet": read_parquet,
     ".arrow": read_arrow,
 }
@@ -25,6 +60,12 @@ _READERS: dict[str, Reader] = {
 FILE_SUFFIXES = tuple(_READERS)
 FILE_SUFFIXES_IN_WORDS = f"{', '.join(FILE_SUFFIXES[:-1])} or {FILE_SUFFIXES[-1]}"
 COMPRESSED_IN_WORDS = " or ".join(COMPRESSIONS)
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+    """Return the suffix of the data format and the suffix of the compression, in lower case; empty if there is none."""
+    path = Path(name.lower())
+    return (Path(path.stem).suffix, path.suffix) if path.suffix in COMPRESSIONS else (path.suffix, "")
 
 
 def is_data_file(path: Path) -> bool:
@@ -42,7 +83,7 @@ def read_file(path: Path) -> dict[str, Rows]:
     reader = _READERS.get(suffix)
     if reader is None:
         raise UsageError(_unsupported(path, suffix))
-    content = content_of(path)
+    content = _content_of(path)
     if content.startswith(PARQUET_MAGIC) and suffix != ".parquet":
         raise UsageError(Problem(f"{path} is a Parquet file.", "Rename it to .parquet."))
     splits = reader(str(path), content)
@@ -55,3 +96,46 @@ def _unsupported(path: Path, suffix: str) -> Problem:
     named = f"files with the suffix '{suffix}' are" if suffix else "files without a suffix are"
     fix = f"Use a {FILE_SUFFIXES_IN_WORDS} file, also with {COMPRESSED_IN_WORDS} after the suffix."
     return Problem(f"{path}: {named} not supported.", fix)
+
+
+def _content_of(path: Path) -> bytes:
+    """Return the bytes of a file, without compression.
+
+    Raises:
+        UsageError: the file cannot be read, is empty, is a Git LFS pointer, another kind of file, or damaged.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(Problem(f"{path} cannot be read: {error.strerror}.", "Check its permissions.")) from error
+    _check(path, content)
+    content = _decompressed(path, content)
+    _check(path, content)
+    return content
+
+
+def _check(path: Path, content: bytes) -> None:
+    if not content:
+        raise UsageError(Problem(f"{path} is empty.", ADD_EXAMPLES))
+    if content.startswith(LFS_POINTER):
+        fix = f"Run git lfs pull in {path.parent} to download the data."
+        raise UsageError(Problem(f"{path} is a pointer of Git LFS, not the data.", fix))
+    for magic, (kind, fix) in OTHER_CONTENT.items():
+        if content.startswith(magic):
+            raise UsageError(Problem(f"{path} is {kind}.", fix))
+
+
+def _decompressed(path: Path, content: bytes) -> bytes:
+    suffix = split_suffix(path.name)[1]
+    by_mark = (compression for compression in COMPRESSIONS.values() if content.startswith(compression.magic))
+    compression = next(by_mark, None)
+    if compression is None:
+        if suffix:
+            what = f"{path} is not compressed with {COMPRESSIONS[suffix].name}."
+            raise UsageError(Problem(what, f"Remove the suffix {suffix}, or download the file again."))
+        return content
+    try:
+        return compression.decompress(content)
+    except (OSError, EOFError, zlib.error, ValueError, MemoryError) as error:
+        what = f"{path} is truncated or damaged ({compression.name}: {error})."
+        raise UsageError(Problem(what, "Download or compress it again.")) from error

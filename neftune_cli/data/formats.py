@@ -8,13 +8,12 @@ from itertools import takewhile
 
 from neftune_cli.config.choices import ALPACA, LAYOUTS, MESSAGES, PROMPT_COMPLETION, TEXT
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.bad_rows import BadRow, RowError
 from neftune_cli.data.columns import ChosenColumns, ColumnSet, RowReader, choose, layout_of_row
 from neftune_cli.data.conversations import Conversation, conversation, example_of, prompted
 from neftune_cli.data.examples import Example, Message, content_id
 from neftune_cli.data.rows import (
-    BadRow,
     NamedRow,
-    RowError,
     RowValues,
     Table,
     column_in_words,
@@ -211,9 +210,11 @@ def _refuse_repeated(row: RowValues, prompt: str, completion: str, asked: Turns,
 
 
 def _has_turns(row: RowValues, column: str) -> bool:
-    """Return whether a column has a list of turns, or the JSON text of one, and not a text."""
+    """Return whether a column has a list of turns, or the text of one, and not another text."""
     value = row.get(column)
-    return is_text_of_turns(value) if isinstance(value, str) else isinstance(value, list | tuple)
+    if isinstance(value, str):
+        return is_text_of_turns(value, column_in_words(row, column))
+    return isinstance(value, list | tuple)
 
 
 def _turns_of_text(row: RowValues, column: str) -> Turns:

@@ -37,8 +37,9 @@ def split_by_prompt(
 ) -> Split:
     """Hold out the prompts with the lowest hashes, and train on the others.
 
-    Prompts that differ only in white space count as the same. Examples of the same prompt share a cluster. By default a
-    fifth of the prompts, at most 200, is held out, and all others are used for training.
+    Prompts that differ only in white space count as the same. Examples of the same prompt share a cluster. By default
+    the examples of a fifth of the prompts, at most 200 examples, are held out, and those of all other prompts are used
+    for training.
 
     Args:
         source: name of the data set, for messages.
@@ -50,7 +51,7 @@ def split_by_prompt(
         UsageError: fewer than 2 training or 2 held-out examples would remain.
     """
     groups = _groups_in_hash_order(examples)
-    default = min(MAX_HELD_OUT, max(MIN_EXAMPLES, len(groups) // PROMPTS_PER_HELD_OUT))
+    default = _default_size(groups)
     split = _cut(groups, default if eval_examples is None else eval_examples, train_examples)
     if _is_large_enough(split):
         return split
@@ -96,7 +97,7 @@ def split_as_given(
     split = Split(train, kept[: MAX_HELD_OUT if eval_examples is None else eval_examples])
     if not _is_large_enough(split):
         what = f"{source} leaves {len(split.train)} training and {len(split.held_out)} held-out examples"
-        removed = f"{len(held_out) - len(kept)} held-out prompts also occur in training"
+        removed = f"{len(held_out) - len(kept)} held-out examples have a prompt that also occurs in training"
         raise UsageError(Problem(f"{what} ({removed}).", f"Add examples: each split needs at least {MIN_EXAMPLES}."))
     return GivenSplit(split, len(held_out) - len(kept))
 
@@ -143,6 +144,12 @@ def _groups_in_hash_order(examples: Sequence[Example]) -> list[list[Example]]:
 
 def _as_cluster(group: Sequence[Example]) -> list[Example]:
     return [replace(example, cluster=group[0].id) for example in group]
+
+
+def _default_size(groups: Sequence[Sequence[Example]]) -> int:
+    """Return the number of examples of a fifth of the prompts, at least 2 and at most 200."""
+    prompts = max(1, len(groups) // PROMPTS_PER_HELD_OUT)
+    return min(MAX_HELD_OUT, max(MIN_EXAMPLES, sum(map(len, groups[:prompts]))))
 
 
 def _cut(groups: Sequence[Sequence[Example]], held_out: int, train: int | None) -> Split:

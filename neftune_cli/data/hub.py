@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from neftune_cli.data.arrow import rows_of_arrow
-from neftune_cli.data.content import LFS_POINTER
+from neftune_cli.data.files import LFS_POINTER
 from neftune_cli.data.rows import Rows
 from neftune_cli.data.split_names import UNNAMED
 from neftune_cli.errors import Problem, UsageError

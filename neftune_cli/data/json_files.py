@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from neftune_cli.data.bad_rows import TOO_DEEP
 from neftune_cli.data.encoding import Text, document_text, file_text
-from neftune_cli.data.header import check_names, under_names
 from neftune_cli.data.json_text import (
     DuplicateKeyError,
     checked_object,
@@ -20,7 +20,7 @@ from neftune_cli.data.json_text import (
     reason,
     start_of,
 )
-from neftune_cli.data.rows import TOO_DEEP, Located, Rows, RowValues, described, is_blank, sift
+from neftune_cli.data.rows import Located, Rows, RowValues, check_names, described, is_blank, sift, under_names
 from neftune_cli.data.spellings import is_conversation
 from neftune_cli.data.split_names import UNNAMED, is_split_name
 from neftune_cli.errors import Problem, UsageError

@@ -6,7 +6,8 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from neftune_cli.data.rows import RowError, RowValues, described
+from neftune_cli.data.bad_rows import RowError
+from neftune_cli.data.rows import RowValues, described
 from neftune_cli.data.spellings import BARE_LIST, is_conversation
 
 SHOWN_CHARACTERS = 60

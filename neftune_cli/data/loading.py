@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.bad_rows import NO_BAD_ROWS, BadRow, BadRowCount, RowError, check_bad_rows, problems_of
 from neftune_cli.data.embedded import bios
 from neftune_cli.data.examples import Example, GenerationDefaults, InstructionData, fingerprint
 from neftune_cli.data.formats import read_examples
@@ -19,7 +20,7 @@ from neftune_cli.data.hash_split import (
     split_as_given,
     split_by_prompt,
 )
-from neftune_cli.data.rows import NO_BAD_ROWS, BadRow, BadRowCount, RowError, Table, check_bad_rows, problems_of
+from neftune_cli.data.rows import Table
 from neftune_cli.data.selection import Part, Selection, select
 from neftune_cli.data.sources import BUNDLED_DATA
 from neftune_cli.errors import Problem, Problems, UsageError

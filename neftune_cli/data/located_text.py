@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal, cast
 
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.chat_template import Chat, ChatTemplate, Span
 from neftune_cli.data.examples import Message
-from neftune_cli.data.rows import RowError
 
 REASONING_TAG = re.compile(r"</?(?:think|thinking|reasoning)>")
 OPENED_REASONING = re.compile(r"<(?:think|thinking|reasoning)>\s*\Z")

@@ -3,7 +3,8 @@
 import shlex
 from collections.abc import Iterable
 
-from neftune_cli.data.rows import RowError, RowValues, Table, is_blank
+from neftune_cli.data.bad_rows import RowError
+from neftune_cli.data.rows import RowValues, Table, is_blank
 from neftune_cli.data.spellings import ROLE_KEYS, ROLE_OF, known_key
 from neftune_cli.data.turns import list_in_text
 from neftune_cli.errors import Problem

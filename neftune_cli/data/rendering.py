@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.chat_template import CHANGE_TEMPLATE, Chat, ChatTemplate, Span
 from neftune_cli.data.earlier_turns import EarlierTurns, learned_turns
 from neftune_cli.data.examples import Example
@@ -16,7 +17,6 @@ from neftune_cli.data.located_text import (
     without_opened_reasoning,
 )
 from neftune_cli.data.rendering_checks import StructureCheck, check_texts
-from neftune_cli.data.rows import RowError
 from neftune_cli.data.token_ids import special_tokens
 
 if TYPE_CHECKING:

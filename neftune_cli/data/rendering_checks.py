@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.chat_template import CHANGE_TURNS, Chat, ChatTemplate
 from neftune_cli.data.examples import Message
 from neftune_cli.data.located_text import LocatedTexts, Piece
-from neftune_cli.data.rows import RowError
 
 CHANGE_TOOLS = "Use a model whose template supports tools, or remove the tools from the data."
 MOVE_REASONING = (

@@ -18,6 +18,7 @@ from neftune_cli.data.split_names import (
     training_splits,
 )
 from neftune_cli.errors import Problem, Problems, UsageError
+from neftune_cli.formatting import listed_at_most
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,11 @@ def _open(name: str, wanted: str | None, *, trains: bool) -> Source:
 def _training_name(source: Source, wanted: str | None) -> str:
     if wanted is not None:
         return _existing(source, "--split", wanted)
+    if source.unnamed and not training_splits(source.splits):
+        files = f"files whose names are not those of a split: {listed_at_most(source.unnamed, 5)}"
+        what = f"{source.name} has no training split (splits: {_names(source)}), but {files}."
+        fix = "Use --dataset for the files to train on, and --eval-dataset for the others."
+        raise UsageError(Problem(what, f"{fix} Or name the split to train on with --split."))
     found = training_split(source.splits)
     if found is None and (several := training_splits(source.splits)):
         what = f"{source.name} has several training splits: {', '.join(several)}."

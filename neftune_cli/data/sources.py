@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from neftune_cli.config.spec import DEFAULT_DATASET, HUB_ID
-from neftune_cli.data.content import COMPRESSIONS, split_suffix
-from neftune_cli.data.files import FILE_SUFFIXES_IN_WORDS, is_data_file, read_file
+from neftune_cli.config.values import parse_path
+from neftune_cli.data.files import COMPRESSIONS, FILE_SUFFIXES_IN_WORDS, is_data_file, read_file, split_suffix
 from neftune_cli.data.rows import Rows, joined
 from neftune_cli.data.split_names import UNNAMED, kind_in_path
 from neftune_cli.errors import Problem, Problems, UsageError, suggestion
@@ -39,6 +39,8 @@ class Source:
     """Number of rows of each split, if it is known without reading."""
     split_column: str | None = None
     """Column whose values are the names of the splits, if there is one."""
+    unnamed: tuple[str, ...] = ()
+    """Files that are not read, because their names are not those of a split."""
 
     def with_splits(self, splits: Mapping[str, Rows], column: str | None = None) -> "Source":
         """Return the data set with splits that are read already, and the column that they come from."""
@@ -71,7 +73,7 @@ def open_source(name: str) -> Source:
 
 def _open_local(name: str) -> Source | None:
     """Open files or a folder. Return None for a hub id."""
-    path = _expanded(name)
+    path = parse_path(name)
     if path.is_dir():
         return _open_folder(name, path)
     if path.exists():
@@ -81,13 +83,6 @@ def _open_local(name: str) -> Source | None:
     if _looks_like_path(name):
         raise UsageError(_missing(name))
     return None
-
-
-def _expanded(name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:  # there is no such user
-        return Path(name)
 
 
 def _single_file(name: str, path: Path) -> Source:
@@ -134,7 +129,7 @@ def _matches(part: str) -> list[Path]:
     Raises:
         UsageError: there are none.
     """
-    path = _expanded(part.strip())
+    path = parse_path(part.strip())
     if path.is_file():
         return [path]
     if part.strip() == BUNDLED_DATA and not path.exists():
@@ -174,12 +169,10 @@ def _by_name(name: str, paths: Sequence[Path], base: Path) -> Source:
     if not any(kinds.values()):
         return Source(name, {UNNAMED: partial(_read_all, paths)})
     splits = {kind: [path for path in paths if kinds[path] == kind] for kind in kinds.values() if kind}
-    return Source(name, _readers(splits), _not_read(path for path in paths if not kinds[path]))
-
-
-def _not_read(paths: Iterable[Path]) -> tuple[str, ...]:
-    names = ", ".join(str(path) for path in paths)
-    return (f"Files that are not read, because their names are not those of a split: {names}.",) if names else ()
+    unnamed = tuple(str(path) for path in paths if not kinds[path])
+    what = "Files that are not read, because their names are not those of a split"
+    notes = (f"{what}: {', '.join(unnamed)}.",) if unnamed else ()
+    return Source(name, _readers(splits), notes, unnamed=unnamed)
 
 
 def _readers(splits: Mapping[str, Sequence[Path]]) -> dict[str, Callable[[], Rows]]:
@@ -284,7 +277,7 @@ def _matching(folder: Path, patterns: Iterable[str]) -> list[Path]:
 
 def _looks_like_path(name: str) -> bool:
     """Distinguish a mistyped path from a hub id `owner/name`, whose last part may contain a dot (`OpenHermes-2.5`)."""
-    has_folder = "/" in name and _expanded(name).parent.is_dir()
+    has_folder = "/" in name and parse_path(name).parent.is_dir()
     has_suffix = is_data_file(Path(name)) or Path(name.lower()).suffix in (*OTHER_FILE_SUFFIXES, *COMPRESSIONS)
     return has_folder or has_suffix or not HUB_ID.fullmatch(name)
 
@@ -297,6 +290,6 @@ def _missing(name: str) -> Problem:
 
 def similar_file(name: str) -> str:
     """Return a question that names the file most similar to a name, or nothing."""
-    folder = _expanded(name).parent
+    folder = parse_path(name).parent
     siblings = [str(path) for path in sorted(folder.iterdir())] if folder.is_dir() else []
     return suggestion(name, [BUNDLED_DATA, *siblings])

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from neftune_cli.data.rows import BadRow, Located, LocatedRow, Rows, RowValues, is_blank, sift
+from neftune_cli.data.bad_rows import BadRow
+from neftune_cli.data.rows import Located, LocatedRow, Rows, RowValues, is_blank, sift
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import counted
 

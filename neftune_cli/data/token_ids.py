@@ -5,8 +5,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.chat_template import Span
-from neftune_cli.data.rows import RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

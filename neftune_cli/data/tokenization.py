@@ -7,10 +7,10 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from neftune_cli.config.spec import InputSpec
+from neftune_cli.data.bad_rows import NO_BAD_ROWS, TOO_DEEP, BadRow, BadRowCount, RowError, check_bad_rows
 from neftune_cli.data.chat_template import Span
 from neftune_cli.data.examples import Example, Message, TokenizedExample, TokenizedExamples
 from neftune_cli.data.rendering import ChatRenderer, Rendered
-from neftune_cli.data.rows import NO_BAD_ROWS, TOO_DEEP, BadRow, BadRowCount, RowError, check_bad_rows
 from neftune_cli.data.token_ids import TokenIds, special_tokens, within
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import counted

@@ -4,12 +4,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse
-from neftune_cli.data.rows import RowError, RowValues, checked_text, column_in_words, described, is_blank
+from neftune_cli.data.rows import RowValues, checked_text, column_in_words, described, is_blank
 
 _ARGUMENT_KEYS = ("arguments", "parameters")
 _WRITE_TOOLS = 'Write [{"type": "function", "function": {"name": "...", "parameters": {...}}}, ...].'
 _CALL_FORM = '{"type": "function", "function": {"name": "...", "arguments": {...}}}'
+KEY_ORDER = (
+    *("type", "id", "function", "name", "enum", "description", "parameters", "arguments"),
+    *("properties", "items", "required"),
+)
+"""First keys of objects in tool calls and tool definitions, in the order in which chat models know them."""
 
 
 def tools_in(row: RowValues, column: str) -> str:
@@ -55,6 +61,22 @@ def without_nulls(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_nulls(item) for item in value]
     return value
+
+
+def in_key_order(value: Any) -> Any:
+    """Return a JSON value with the keys of each object in one order: KEY_ORDER, then alphabetical.
+
+    Parquet files do not keep the order of keys, and templates render it. Equal contents must have equal tokens.
+    """
+    if isinstance(value, Mapping):
+        return {key: in_key_order(value[key]) for key in sorted(value, key=_place_of_key)}
+    if isinstance(value, list | tuple):
+        return [in_key_order(item) for item in value]
+    return value
+
+
+def _place_of_key(key: str) -> tuple[int, str]:
+    return (KEY_ORDER.index(key) if key in KEY_ORDER else len(KEY_ORDER), key)
 
 
 def _listed(calls: object, place: str) -> list[object]:
@@ -109,7 +131,7 @@ def _parsed(text: object, place: str) -> Any:
 
 def _json_text(value: object, place: str) -> str:
     try:
-        return checked_text(json.dumps(value, ensure_ascii=False), place)
+        return checked_text(json.dumps(value, ensure_ascii=False, allow_nan=False), place)
     except (TypeError, ValueError):
         what = f"{place} contains a value that JSON cannot contain."
         raise RowError(what, "Write it as text, or remove the row.") from None

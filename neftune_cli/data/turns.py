@@ -1,21 +1,14 @@
 """Turns of a conversation: role, text, tool calls and weight, in the spellings of common chat formats."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.examples import Message
 from neftune_cli.data.json_text import DuplicateKeyError, duplicate_key_in_column, parse, parse_python, start_of
-from neftune_cli.data.rows import (
-    RowError,
-    RowValues,
-    checked_text,
-    column_in_words,
-    described,
-    is_blank,
-    text_of,
-    value_in,
-)
+from neftune_cli.data.rows import RowValues, checked_text, column_in_words, described, is_blank, text_of, value_in
 from neftune_cli.data.spellings import (
     ASSISTANT,
     CONTENT_KEYS,
@@ -37,6 +30,12 @@ WRITE_TURN = 'Write {"role": "user", "content": "..."}.'
 WRITE_TURNS = 'Write [{"role": "user", "content": "..."}, ...].'
 WEIGHTS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 """Weights by their text in lower case."""
+_QUOTE = "['\"]"
+_STARTS_AS_TURNS = re.compile(
+    rf"\s*\[\s*\{{[^}}]*{_QUOTE}(?:{'|'.join(ROLE_KEYS)}){_QUOTE}\s*:\s*{_QUOTE}(?:{'|'.join(ROLE_OF)}){_QUOTE}",
+    re.IGNORECASE,
+)
+"""Start of a list whose first object has a known role."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,17 @@ def list_in_text(text: str, place: str) -> list[object] | None:
         raise duplicate_key_in_column(error, place) from None
 
 
-def is_text_of_turns(text: str) -> bool:
-    """Return whether a text is a list of turns, as JSON or as Python writes it. Keys may occur twice in a turn."""
-    return is_conversation(_list_in(text, may_repeat=True) or [])
+def is_text_of_turns(text: str, place: str) -> bool:
+    """Return whether a text is a list of turns, as JSON or as Python writes it. Keys may occur twice in a turn.
+
+    Raises:
+        RowError: the text starts as such a list and cannot be read, as lists that numpy writes, without commas.
+    """
+    found = _list_in(text, may_repeat=True)
+    if found is None and _STARTS_AS_TURNS.match(text):
+        what = f"{place} starts as a list of turns, but is neither JSON nor a list as Python writes it."
+        raise RowError(what, "Write the list as JSON, or use --raw to read it as text.")
+    return is_conversation(found or [])
 
 
 def _list_in(text: str, *, may_repeat: bool = False) -> list[object] | None:
@@ -188,10 +195,13 @@ def _part(part: object, place: str) -> str:
         return part
     kind = (part.get("type") or "text") if isinstance(part, Mapping) else None
     text = part.get("text") if isinstance(part, Mapping) else None
-    if kind in ("text", "input_text", "output_text") and isinstance(text, str):
-        return text
-    name = str(kind).removeprefix("input_").removesuffix("_url")
-    what = media_clause(name) or f"a part has the type {kind!r}, which is not text"
+    if kind in ("text", "input_text", "output_text"):
+        if isinstance(text, str):
+            return text
+        what = f"the text of a part is {described(text)}"
+    else:
+        name = str(kind).removeprefix("input_").removesuffix("_url")
+        what = media_clause(name) or f"a part has the type {kind!r}, which is not text"
     raise RowError(f"{place}: {what}.", 'Remove the row, or write the part as {"type": "text", "text": "..."}.')
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
+from neftune_cli.data.bad_rows import RowError
 from neftune_cli.data.columns import ChosenColumns
 from neftune_cli.data.preferences import LABELS, bad_completions
-from neftune_cli.data.rows import RowError, RowValues, Table, is_blank
+from neftune_cli.data.rows import RowValues, Table, is_blank
 from neftune_cli.data.turns import media_clause
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.formatting import counted

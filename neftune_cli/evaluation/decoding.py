@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache, GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from neftune_cli.data.batches import CACHE_BYTES, MOST_PROMPTS, batches_by_length, tokens_at_once
 from neftune_cli.errors import TrialError
+from neftune_cli.evaluation.batches import CACHE_BYTES, MOST_PROMPTS, batches_by_length, tokens_at_once
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode
 
 _PROMPTS_OF_LIBRARY = 64

@@ -8,11 +8,12 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import ResolvedEvaluation
-from neftune_cli.data.batches import MOST_PROMPTS
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
+from neftune_cli.evaluation.batches import MOST_PROMPTS
 from neftune_cli.evaluation.decoding import Decoding, greedy_tokens
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, context_length, evaluation_mode
+from neftune_cli.evaluation.text_metrics import exact_match
 from neftune_cli.metrics import TRUNCATED, Metric, response_metrics
 from neftune_cli.records import EvalMetrics, Generation
 
@@ -93,8 +94,11 @@ def _require_room(tokenized: TokenizedExample, row: int, context: int | None) ->
 def _response(generated: list[int], end_tokens: Set[int], tokenizer: PreTrainedTokenizerBase) -> Response:
     truncated = generated[-1] not in end_tokens
     kept = generated if truncated else generated[:-1]
-    text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Response(text=str(text).strip(), tokens=len(kept), truncated=truncated)
+    return Response(text=_response_text(kept, tokenizer), tokens=len(kept), truncated=truncated)
+
+
+def _response_text(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
+    return str(tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
 
 def scored_responses(
@@ -131,17 +135,32 @@ def with_prompt(examples: Sequence[TokenizedExample]) -> list[TokenizedExample]:
 def _generation(tokenized: TokenizedExample, response: Response, tokenizer: PreTrainedTokenizerBase) -> Generation:
     example = tokenized.example
     prompt = tokenizer.decode(list(tokenized.prompt_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    reference = _reference(tokenized, tokenizer)
     return Generation(
         example=example.id,
         cluster=example.cluster,
         kind=example.kind,
         prompt=str(prompt),
-        reference=example.completion,
+        reference=reference,
         response=response.text,
         tokens=response.tokens,
         truncated=response.truncated,
-        **item_scores(response.text, example.completion),
+        **item_scores(response.text, reference),
     )
+
+
+def _reference(tokenized: TokenizedExample, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the completion of the data, or the text of its tokens if a response with these tokens does not match it.
+
+    That is the case with tool calls, with reasoning that the data keep apart or that the generation prompt opens, and
+    with special tokens in raw texts.
+    """
+    completion = tokenized.example.completion
+    learned = tokenized.input_ids[tokenized.prompt_length :]
+    if learned[-1:] != (tokenizer.eos_token_id,):  # cut at the maximum length
+        return completion
+    text = _response_text(learned, tokenizer)
+    return completion if exact_match(text, completion) else text
 
 
 def item_scores(response: str, reference: str) -> dict[str, Any]:

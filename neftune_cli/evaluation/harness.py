@@ -15,7 +15,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable
 from transformers import PreTrainedTokenizerBase
 
-from neftune_cli.data.batches import tokens_at_once
+from neftune_cli.evaluation.batches import tokens_at_once
 from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness, warnings_hidden
 from neftune_cli.evaluation.language_model import LanguageModel, evaluation_mode
 

@@ -10,9 +10,9 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from neftune_cli.config.choices import IGNORED_LABEL
-from neftune_cli.data.batches import batches_by_length
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import TrialError
+from neftune_cli.evaluation.batches import batches_by_length
 from neftune_cli.evaluation.language_model import (
     LanguageModel,
     causal_model,

@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Sequence
 from statistics import median_high
 
@@ -17,7 +18,10 @@ LARGEST_LOG_DIVERSITY = 20.0
 
 
 def exact_match(response: str, reference: str) -> bool:
-    """Return whether both are equal, ignoring case and white space but not punctuation or word order."""
+    """Return whether both are equal, ignoring case and white space but not punctuation or word order.
+
+    Both are compared in Unicode's normal form C: the tokenizers of some models write no other form.
+    """
     return _normalized(response) == _normalized(reference)
 
 
@@ -33,7 +37,7 @@ def rouge_l(response: str, reference: str) -> float:
 def corpus_bleu(responses: Sequence[str], references: Sequence[str]) -> float:
     """Return the corpus BLEU up to 4-grams, 0 to 100, with sacrebleu's default tokenization and smoothing."""
     # force: suppress the warning about responses that look tokenized, such as "42 ."
-    return float(BLEU(force=True).corpus_score(list(responses), [list(references)]).score)
+    return float(BLEU(force=True).corpus_score([*map(_composed, responses)], [[*map(_composed, references)]]).score)
 
 
 def chunk_length(references: Sequence[str]) -> int:
@@ -86,14 +90,19 @@ def log_diversity_in_chunks(responses: Sequence[str], references: Sequence[str])
 
 
 def _normalized(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return " ".join(_composed(text).casefold().split())
+
+
+def _composed(text: str) -> str:
+    """Return a text in Unicode's normal form C, to which tokenizers such as Qwen's convert every text."""
+    return unicodedata.normalize("NFC", text)
 
 
 class _WordTokenizer:
     """Tokenizer for rouge-score: lower-case sequences of letters and digits of any script."""
 
     def tokenize(self, text: str) -> list[str]:
-        return re.findall(r"[^\W_]+", text.lower())
+        return re.findall(r"[^\W_]+", _composed(text).lower())
 
 
 _ROUGE = RougeScorer(["rougeL"], tokenizer=_WordTokenizer())

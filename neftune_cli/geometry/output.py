@@ -40,7 +40,7 @@ def default_folder(command: str, inputs: str, options: "DataclassInstance", name
         if field.name not in named and getattr(options, field.name) != field.default
     }
     suffix = "".join(f"-{name}={_text(value)}" for name, value in changed.items())
-    if len(suffix) > _MAX_SUFFIX_LENGTH:
+    if len(suffix) > _MAX_SUFFIX_LENGTH or "/" in suffix:  # `--columns` may name a column with a slash
         suffix = f"-{hashlib.sha256(suffix.encode()).hexdigest()[:12]}"
     return Path("results") / f"{command}-{inputs}{suffix}"
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from neftune_cli.config.values import parse_path
 from neftune_cli.errors import Problem
 from neftune_cli.models.files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE_MODEL, and_more, read_json
 
@@ -44,7 +45,7 @@ def base_model_name(directory: Path) -> str:
     """Return the name of the base model of an adapter; a path relative to the adapter is made absolute."""
     name = str((read_json(directory / ADAPTER_CONFIG) or {})[BASE_MODEL])
     beside = directory / Path(name)
-    return str(beside.resolve()) if not Path(name).expanduser().is_dir() and beside.is_dir() else name
+    return str(beside.resolve()) if not parse_path(name).is_dir() and beside.is_dir() else name
 
 
 def merged(model: "PreTrainedModel", directory: Path) -> "PreTrainedModel":

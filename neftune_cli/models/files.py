@@ -26,6 +26,7 @@ OTHER_PATTERNS = (
     "added_tokens.json",
     "merges.txt",
     "*.jinja",
+    "additional_chat_templates/*.jinja",
 )
 PICKLE_PATTERNS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 TRAINER_STATE = {"training_args.bin", "optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt"}

@@ -200,13 +200,16 @@ def _unused_weights(report: dict[str, Any]) -> Iterator[str]:
 
 @torch.no_grad()
 def _check_causal(name: str, model: PreTrainedModel) -> None:
-    """Raise a UsageError for a model whose predictions depend on later tokens, such as BERT.
+    """Raise a UsageError for a model whose predictions depend on later tokens, such as BERT, or are not numbers.
 
     The configuration does not show this: transformers loads BERT as a causal language model, and `is_decoder` is false
     for BERT and for GPT-NeoX. So the model is called with two different last tokens.
     """
     token_ids = torch.tensor([[0, 1, 2, 3], [0, 1, 2, 4]], device=model.device)
     one, other = model(input_ids=token_ids).logits[:, :-1]  # each (3, vocabulary)
+    if one.isnan().any():
+        what = f"'{name}' predicts logits that are not numbers (NaN)."
+        raise UsageError(Problem(what, "Check its weights, or pass another model."))
     tolerance = QUANTIZED_TOLERANCE if is_quantized(model) else CAUSAL_TOLERANCE
     if (one - other).abs().max() > tolerance * one.abs().max():
         what = f"'{name}' is not a causal language model: its predictions depend on later tokens."

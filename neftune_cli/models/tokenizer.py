@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 
-from jinja2 import TemplateError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from neftune_cli.data.bad_rows import RowError
+from neftune_cli.data.chat_template import Chat, ChatTemplate
+from neftune_cli.data.examples import Message
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.noise.placement import embedding_weight
 
@@ -105,11 +107,11 @@ def _end_turns_with_end_token(tokenizer: PreTrainedTokenizerBase, model: PreTrai
 
 def _conversation(tokenizer: PreTrainedTokenizerBase) -> str:
     """Return a prompt and RESPONSE, rendered by the chat template."""
-    turns = [{"role": "user", "content": "A question?"}, {"role": "assistant", "content": RESPONSE}]
+    chat = Chat((Message(role="user", content="A question?"), Message(role="assistant", content=RESPONSE)))
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except TemplateError as error:
-        what = f"The model's chat template cannot render a prompt and a response: {error}"
+        return ChatTemplate(tokenizer).text(chat)
+    except RowError as error:
+        what = f"The model's chat template cannot render a prompt and a response: {error.__cause__}"
         raise UsageError(Problem(what, "Fix chat_template.jinja, or delete it to use a plain template.")) from error
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from neftune_cli.config.spec import TrialSpec
-from neftune_cli.data.batches import CACHE_BYTES, MOST_PROMPTS, tokens_at_once
+from neftune_cli.evaluation.batches import CACHE_BYTES, MOST_PROMPTS, tokens_at_once
 from neftune_cli.formatting import counted
 from neftune_cli.store import KEPT_CHECKPOINTS, SweepFolder
 from neftune_cli.sweeps.inspection import Preparation, Slots

@@ -11,8 +11,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import ResolvedEvaluation, TrialSpec
-from neftune_cli.data.batches import MOST_PROMPTS, padded_tokens, tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
+from neftune_cli.evaluation.batches import MOST_PROMPTS, padded_tokens, tokens_at_once
 from neftune_cli.evaluation.decoding import decoding_batches, is_preallocated
 from neftune_cli.evaluation.generation import response_limits, scored_responses, with_prompt
 from neftune_cli.evaluation.language_model import LanguageModel, causal_model, evaluation_mode

@@ -6,9 +6,9 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from neftune_cli.config.spec import TrialSpec
+from neftune_cli.data.bad_rows import BadRowCount
 from neftune_cli.data.examples import Example, InstructionData, TokenizedExample, TokenizedExamples
 from neftune_cli.data.hash_split import probe_notes
-from neftune_cli.data.rows import BadRowCount
 from neftune_cli.data.tokenization import length_notes, require_examples, tokenize_parts
 from neftune_cli.errors import Problem, UsageError
 from neftune_cli.models.sources import ModelSource

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from neftune_cli.config.run_settings import LiveTracker
 from neftune_cli.config.spec import TRAIN_FIELD_SYNONYMS, TrainSpec
-from neftune_cli.data.batches import tokens_at_once
 from neftune_cli.data.examples import TokenizedExample
 from neftune_cli.errors import Problem, UsageError, did_you_mean
+from neftune_cli.evaluation.batches import tokens_at_once
 from neftune_cli.training.data_parallel import TIMEOUT_SECONDS, divided_batch
 from neftune_cli.training.hardware import device_name, has_bfloat16
 from neftune_cli.training.trial import halved_batch

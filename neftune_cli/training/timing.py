@@ -17,7 +17,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neftune_cli.config.spec import TrialSpec
-from neftune_cli.data.batches import padded_tokens
+from neftune_cli.evaluation.batches import padded_tokens
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.models.loading import LoadedModel
 from neftune_cli.training.cost import EXTRAPOLATED, FULLY_MEASURED, PARTLY_MEASURED

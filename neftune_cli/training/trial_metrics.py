@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from neftune_cli.config.spec import NoiseSpec, ResolvedEvaluation
-from neftune_cli.data.batches import tokens_at_once
 from neftune_cli.data.hash_split import choose_by_hash
+from neftune_cli.evaluation.batches import tokens_at_once
 from neftune_cli.evaluation.generation import response_scores, scored_responses, with_prompt
 from neftune_cli.evaluation.language_model import LanguageModel
 from neftune_cli.evaluation.losses import example_losses, mean_loss

@@ -1,11 +1,12 @@
 """Run one trial: fine-tune a model under noise, measure it with the noise off, and write the record."""
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from neftune_cli.config.run_settings import TrialSettings
-from neftune_cli.errors import TrialStopped
+from neftune_cli.errors import TrialError, TrialStopped
 from neftune_cli.evaluation.harness_tasks import LoadedTasks, harness_randomness
 from neftune_cli.evaluation.language_model import LanguageModel, parameter_counts
 from neftune_cli.models.loading import LoadedModel, place
@@ -113,6 +114,8 @@ def _measured_base(loaded: LoadedModel, prepared: PreparedData, folder: LeasedTr
         place(loaded.model, prepared.device)
         sys.audit("neftune.model-loaded")
         losses = measure_losses(loaded.model, prepared, epoch=0)
+    if not all(math.isfinite(row.loss) for row in losses):
+        raise TrialError("A loss of the base model is not finite. Check the weights of the model.")
     mean = loss_metrics(losses, train_loss=None)
     folder.append_metrics(
         CurvePoint(step=0, epoch=0.0, eval_loss=mean.eval_loss, train_loss_clean=mean.train_loss_clean)

@@ -1,6 +1,7 @@
 """`neftune train` and other training paths end to end: kept model, adapters, plain text, divergence, dry run."""
 
 import json
+import math
 import re
 import shutil
 from dataclasses import dataclass
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 from neftune_cli.config.resolve import resolve_sweep
 from neftune_cli.store import SweepFolder
 from tests.command_line import CommandResult, Neftune
-from tests.small_model import WITH_SMALL_MODEL
+from tests.small_model import SMALL_MODEL, WITH_SMALL_MODEL
 
 pytestmark = pytest.mark.usefixtures("small_model")
 
@@ -149,6 +151,17 @@ def test_a_diverging_arm_does_not_stop_the_others(neftune: Neftune, tmp_path: Pa
     assert (summary["run_now"], summary["already_done"]) == (0, 2)
     retried = neftune(*DIVERGING, "--output", "out", "--json", "--quiet", "--retry", "failed")
     assert (retried.code, json.loads(retried.out)["run_now"]) == (1, 1)
+
+
+def test_a_base_model_with_losses_that_are_not_numbers_fails(neftune: Neftune, tmp_path: Path) -> None:
+    shutil.copytree(SMALL_MODEL, tmp_path / "damaged")
+    weights = load_file(tmp_path / "damaged" / "model.safetensors")
+    weights["model.embed_tokens.weight"][100:].fill_(math.nan)
+    save_file(weights, tmp_path / "damaged" / "model.safetensors", metadata={"format": "pt"})
+    result = neftune(*SWEEP, "--alphas", "0", *SMALL, "--model", "damaged", "--output", "out")
+    assert result.code == 1
+    assert "base failed: A loss of the base model is not finite. Check the weights of the model." in result.err
+    assert SweepFolder(tmp_path / "out").records() == []
 
 
 def test_a_dry_run_prints_the_plan_and_writes_no_file(neftune: Neftune, tmp_path: Path) -> None:

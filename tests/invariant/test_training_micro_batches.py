@@ -11,8 +11,8 @@ from transformers import TrainerCallback
 from trl.trainer.sft_trainer import SFTTrainer
 
 from neftune_cli.config.spec import TrainSpec
-from neftune_cli.data.batches import batches_by_length, padded_tokens
 from neftune_cli.data.examples import Example, TokenizedExample
+from neftune_cli.evaluation.batches import batches_by_length, padded_tokens
 from neftune_cli.models.loading import load_model
 from neftune_cli.models.sources import find_model
 from neftune_cli.noise import NEFTuneCallback, attach_noise

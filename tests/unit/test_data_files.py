@@ -133,6 +133,14 @@ def test_json_with_large_and_special_numbers(tmp_path: Path) -> None:
     assert row["other"] == float("inf")
 
 
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_a_number_of_many_digits_is_its_text(digits: int) -> None:
+    number = "7" * digits
+    lines = "".join(f'{{"prompt": "{row}?", "completion": {number}}}\n' for row in range(9))
+    data = load_data(InputSpec(dataset=str(written(Path("mine.jsonl"), lines))))
+    assert {example.completion for example in data.train} == {number}
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 def test_csv_written_by_pandas(tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "mine.CSV"
@@ -151,6 +159,21 @@ def test_csv_of_excel_with_a_line_for_the_delimiter(tmp_path: Path) -> None:
     path = written(tmp_path / "mine.csv", "sep=;\r\nprompt;completion\r\na, b;c\r\n", "utf-16")
     assert values_of(path) == [{"prompt": "a, b", "completion": "c"}]
     assert places_of(path) == ["line 3"]
+
+
+def test_tab_separated_file_with_one_column(tmp_path: Path) -> None:
+    assert values_of(written(tmp_path / "mine.tsv", "text\na, b; c\n")) == [{"text": "a, b; c"}]
+
+
+def test_tab_separated_file_with_commas_in_a_name_and_row_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "mine.tsv"
+    pandas.DataFrame([{"prompt, short": "a"}]).to_csv(path, sep="\t")
+    assert values_of(path) == [{"column 1": "0", "prompt, short": "a"}]
+
+
+def test_csv_with_carriage_returns_between_lines(tmp_path: Path) -> None:
+    path = written(tmp_path / "mine.csv", "prompt;completion\ra, b, c;d\re, f, g;h\r")
+    assert values_of(path) == [{"prompt": "a, b, c", "completion": "d"}, {"prompt": "e, f, g", "completion": "h"}]
 
 
 def test_csv_with_cells_of_any_size(tmp_path: Path) -> None:
@@ -361,6 +384,24 @@ def test_files_of_a_folder_that_are_not_read_are_named() -> None:
     written(Path("set/dataset_infos.json"), "{}")
     notes = load_data(InputSpec(dataset="set")).notes
     assert notes[0] == ("Files that are not read, because their names are not those of a split: set/extra.csv.")
+
+
+@pytest.mark.parametrize("name", ["set", "set/alpaca.jsonl,set/test.jsonl", "set/*.jsonl"])
+def test_files_beside_a_test_split_are_not_left_out_in_favour_of_it(name: str) -> None:
+    for file, first in (("alpaca", 0), ("test", 20)):
+        rows = [{"prompt": f"{number}?", "completion": "x"} for number in range(first, first + 20)]
+        written(Path(f"set/{file}.jsonl"), json_lines(rows))
+    with pytest.raises(UsageError) as error:
+        load_data(InputSpec(dataset=name))
+    assert str(error.value) == (
+        f"{name} has no training split (splits: test), but files whose names are not those of a split: "
+        "set/alpaca.jsonl. Use --dataset for the files to train on, and --eval-dataset for the others. "
+        "Or name the split to train on with --split."
+    )
+    trained = load_data(InputSpec(dataset=name, split="test")).train
+    assert {example.place.partition(", ")[0] for example in trained} == {"set/test.jsonl"}
+    apart = load_data(InputSpec(dataset="set/alpaca.jsonl", eval_dataset=name))
+    assert {example.place.partition(", ")[0] for example in apart.held_out} == {"set/test.jsonl"}
 
 
 CARD = """---

@@ -109,6 +109,17 @@ def test_sizes(number: int, train: int | None, held_out: int | None, sizes: tupl
     assert (len(split.train), len(split.held_out)) == sizes
 
 
+def test_one_fifth_of_the_prompts_is_held_out_with_all_their_answers() -> None:
+    answers = [example_of(f"{question}?", f"{answer}.") for question in range(50) for answer in range(3)]
+    split = split_of(answers)
+    assert len({example.prompt[0]["content"] for example in split.held_out}) == 10
+    assert (len(split.train), len(split.held_out)) == (120, 30)
+    two = split_of([example_of(f"{question}?", f"{answer}.") for question in range(2) for answer in range(9)])
+    assert (len(two.train), len(two.held_out)) == (9, 9)
+    many = split_of([example_of(f"{question}?", f"{answer}.") for question in range(50) for answer in range(30)])
+    assert (len(many.train), len(many.held_out)) == (43 * 30, 200)  # the 200 are from 7 prompts
+
+
 def test_examples_of_one_prompt_share_a_cluster_and_a_split() -> None:
     paraphrases = [example_of("Why?", f"Because {index}.") for index in range(5)]
     split = split_of(paraphrases + questions(20))

@@ -12,9 +12,10 @@ from pyarrow import parquet
 
 from neftune_cli import load_examples
 from neftune_cli.config.spec import InputSpec
-from neftune_cli.data.examples import InstructionData, in_key_order
+from neftune_cli.data.examples import InstructionData
 from neftune_cli.data.loading import load_data
 from neftune_cli.data.tokenization import tokenize
+from neftune_cli.data.tool_calls import in_key_order
 from tests.unit.test_data_rendered_parts import WITH_CALLS
 from tests.unit.test_data_tokenization import tokenizer_with
 

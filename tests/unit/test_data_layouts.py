@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -81,6 +82,20 @@ def test_csv_with_messages_as_json_text() -> None:
 
 
 # Cases in which data were trained on that the user did not mean
+
+
+def test_lists_of_turns_that_numpy_writes_are_not_trained_as_text() -> None:
+    turns = [turn("system", "Be kind."), turn("user", QUESTION)]
+    one, two = (str(np.array(some)) for some in (turns[1:], turns))  # as in the CSV files of pandas
+    assert read_one({"prompt": one, "completion": ANSWER}).prompt == (turn("user", QUESTION),)
+    fault = (
+        "starts as a list of turns, but is neither JSON nor a list as Python writes it. Write the list as JSON, or use"
+    )
+    assert f"column 'prompt' {fault}" in refusal_of({"prompt": two, "completion": ANSWER})
+    assert f"column 'answer' {fault}" in refusal_of({"question": QUESTION, "answer": json.dumps(turns)[:-1]})
+    assert read_one({"prompt": two, "completion": ANSWER}, raw=True).raw_prompt == two
+    for text in ('[{"from": "Oslo", "to": "Rome"', "[{role: user}]", "[x] or [y]?"):
+        assert read_one({"prompt": text, "completion": ANSWER}).prompt == (turn("user", text),)
 
 
 def test_system_column_becomes_a_turn_and_distinguishes_rows() -> None:

@@ -291,7 +291,7 @@ def test_held_out_data_set() -> None:
 
 def test_held_out_data_that_are_all_in_training() -> None:
     train = write_sums(Path("train.jsonl"), list(range(40)))
-    with pytest.raises(UsageError, match="40 held-out prompts also occur in training"):
+    with pytest.raises(UsageError, match="40 held-out examples have a prompt that also occurs in training"):
         load(train, eval_dataset="train.jsonl")
 
 

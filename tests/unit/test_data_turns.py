@@ -99,6 +99,7 @@ def test_text_parts_are_joined_in_a_file_with_parts_in_one_row_only() -> None:
         ({"role": "user", "content": "a", "images": ["a.png"]}, "has the key 'images': images are not read"),
         ({"role": "user", "content": [{"type": "tool_use"}]}, "a part has the type 'tool_use', which is not text"),
         ({"role": "user", "content": [4]}, "a part has the type None"),
+        ({"role": "user", "content": [{"type": "text", "text": None}]}, "turn 1: the text of a part is null."),
         ({"role": "user", "content": []}, "turn 1 is empty"),
         ({"role": "narrator", "content": "a"}, "turn 1 has the unknown role 'narrator'"),
         ({"role": "assistant", "content": "a", "weight": 0.5}, "weights other than 0 and 1 are not supported"),
@@ -191,6 +192,16 @@ def test_tools_are_json_text_in_the_usual_order_of_keys() -> None:
         assert read_one(USER, CALLING, tools=tools).tools == json.dumps([TOOL])
     for tools in (None, "", [], "[]"):
         assert read_one(USER, ANSWER, tools=tools).id == PLAIN.id
+
+
+def test_numbers_that_json_cannot_contain_are_reported() -> None:
+    not_finite: Any
+    for not_finite in (float("nan"), float("inf")):
+        call = {"name": "weather", "arguments": {"city": "Oslo", "day": not_finite}}
+        with pytest.raises(UsageError, match="turn 2 contains a value that JSON cannot contain"):
+            read_one(USER, {"role": "assistant", "tool_calls": [call]})
+    with pytest.raises(UsageError, match="turn 2 contains a value that JSON cannot contain"):
+        read_one(USER, {"role": "assistant", "tool_calls": '[{"name": "f", "arguments": {"x": NaN}}]'})
 
 
 def test_unusable_tools_are_reported() -> None:

@@ -1,16 +1,23 @@
 """Scores of generated responses, for models with a fixed next word, compared with scores computed by hand."""
 
+import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers.decoders import Fuse
+from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from neftune_cli.config.spec import ResolvedEvaluation
+from neftune_cli.config.spec import InputSpec, ResolvedEvaluation
 from neftune_cli.data.examples import Example, Message, TokenizedExample
+from neftune_cli.data.formats import read_examples
+from neftune_cli.data.rows import Located, Table
+from neftune_cli.data.tokenization import tokenize
+from neftune_cli.evaluation import generation
 from neftune_cli.evaluation.generation import response_scores, scored_responses
 from neftune_cli.models.sources import ModelSource
 from neftune_cli.records import EVAL_METRICS
@@ -80,6 +87,44 @@ def test_generations_are_in_input_order_with_prompt_reference_and_scores() -> No
     assert second.response == "lies there lies there lies there"
     assert (second.tokens, second.truncated, second.exact_match) == (6, True, False)
     assert second.rouge_l == pytest.approx(2 * 2 / (6 + 2))
+
+
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"x": 1}}}
+TURNS = "{% for m in messages %}<user>{% if m.reasoning_content %}[{{ m.reasoning_content }}]{% endif %}{{ m.content }}"
+CALLS = "{% for call in m.tool_calls or [] %}{{ call.function | tojson }}{% endfor %}<end>{% endfor %}"
+ASK = "{% if add_generation_prompt %}<user>{% endif %}"
+OPENS = f"{TURNS}{CALLS}{ASK.replace('<user>', '<user><think>')}"
+
+
+@pytest.mark.parametrize(
+    ("template", "answer", "reference"),
+    [
+        (f"{TURNS}{CALLS}{ASK}", {"content": " 4 "}, " 4 "),
+        (f"{TURNS}{CALLS}{ASK}", {"content": "4", "reasoning_content": "2+2"}, "[2+2]4"),
+        (
+            f"{TURNS}{CALLS}{ASK}",
+            {"content": "So:", "tool_calls": [CALL]},
+            'So:{"name": "add", "arguments": {"x": 1}}',
+        ),
+        (OPENS, {"content": "<think>hm</think>4"}, "hm</think>4"),
+    ],
+)
+def test_a_response_of_the_learned_tokens_equals_the_reference(
+    template: str, answer: dict[str, Any], reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    letters = Tokenizer(BPE({token: number for number, token in enumerate(string.printable)}, []))
+    letters.decoder = Fuse()
+    known = PreTrainedTokenizerFast(
+        tokenizer_object=letters, eos_token="<end>", extra_special_tokens=["<user>"], chat_template=template
+    )
+    turns = [{"role": "user", "content": "2+2?"}, {"role": "assistant", **answer}]
+    (read,) = read_examples(Table("", (Located("", {"messages": turns}),)), InputSpec()).examples
+    (learned,) = tokenize([read], known, max_length=100).examples
+    tokens = list(learned.input_ids[learned.prompt_length :])
+    monkeypatch.setattr(generation, "greedy_tokens", lambda *_, **__: [tokens])
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(known), n_embd=8, n_layer=0, n_head=1, n_positions=100))
+    (scored,) = scored_responses(model, known, [learned], EVALUATION)
+    assert (scored.reference, scored.response, scored.exact_match) == (reference, reference.strip(), True)
 
 
 def test_metrics_of_responses_equal_values_computed_by_hand() -> None:

@@ -32,6 +32,9 @@ NO_REPETITION = "a b c d e f"
         ("theory", "the ory", False),
         ("Rome of city the.", "The city of Rome.", False),
         ("", "", True),
+        ("Zu\u0308rich", "Z\u00fcrich", True),
+        ("\u1112\u1161\u11ab", "\ud55c", True),  # a syllable of Korean
+        ("Zurich", "Z\u00fcrich", False),
     ],
 )
 def test_exact_match_ignores_case_and_white_space_only(response: str, reference: str, equal: bool) -> None:
@@ -44,12 +47,19 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence() -> None:
     assert rouge_l("", "anything") == 0
     assert rouge_l("Zürich", "Zürich") == 1
     assert rouge_l("Zürich", "Zrich") == 0
+    assert rouge_l("Zu\u0308rich", "Z\u00fcrich") == 1
 
 
 @given(st.text("ab,.'- \nAZ09", max_size=40), st.text("ab,.'- \nAZ09", max_size=40))
 def test_rouge_l_of_ascii_texts_equals_that_of_rouge_score(response: str, reference: str) -> None:
     expected = RougeScorer(["rougeL"]).score(reference, response)["rougeL"].fmeasure
     assert rouge_l(response, reference) == pytest.approx(expected)
+
+
+def test_bleu_of_a_text_and_its_decomposed_form() -> None:
+    assert corpus_bleu(["Zu\u0308rich ist sehr scho\u0308n."], ["Z\u00fcrich ist sehr sch\u00f6n."]) == pytest.approx(
+        100
+    )
 
 
 def test_bleu_equals_a_value_computed_by_hand() -> None:

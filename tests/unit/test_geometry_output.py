@@ -54,6 +54,11 @@ def test_a_long_list_of_options_is_hashed() -> None:
     assert all(len(folder.name) < 40 for folder in folders)
 
 
+def test_a_column_with_a_slash_names_no_folder_in_a_folder() -> None:
+    options = SensitivityOptions(columns="prompt=a/b,completion=c")
+    assert default_folder("x", "tiny-bios", options, INPUTS).parent == Path("results")
+
+
 def test_the_same_options_may_write_again(tmp_path: Path) -> None:
     options = VisualizationOptions(alpha=7)
     files = write_output(tmp_path / "out", options, {"points.csv": "a\n"})

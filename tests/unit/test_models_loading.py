@@ -185,6 +185,15 @@ def test_bidirectional_model(tmp_path: Path, build: Callable[[], PreTrainedModel
     )
 
 
+def test_weights_that_are_not_numbers(tmp_path: Path) -> None:
+    model = llama()
+    with torch.no_grad():
+        model.lm_head.weight[2] = torch.nan
+    assert error_message(saved(tmp_path, model)) == (
+        f"'{tmp_path}' predicts logits that are not numbers (NaN). Check its weights, or pass another model."
+    )
+
+
 def test_model_that_reads_images_is_loaded_with_a_note(tmp_path: Path) -> None:
     directory = architecture("llava").save(tmp_path)
     loaded = load(directory)

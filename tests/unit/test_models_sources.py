@@ -23,6 +23,7 @@ FILES = {
     "tokenizer.json": "vocabulary",
     "tokenizer_config.json": "{}",
     "chat_template.jinja": "template",
+    "additional_chat_templates/tool_use.jinja": "template with tools",
 }
 CHOICES = "Use tiny, smollm2, a hub id such as HuggingFaceTB/SmolLM2-135M, or a model directory."
 PICKLES = (
@@ -34,6 +35,7 @@ PICKLES = (
 def written(directory: Path, files: dict[str, str]) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
+        (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(content)
     return directory
 
@@ -161,9 +163,16 @@ def test_file_that_is_not_a_model(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["./no/such", "/no/such/directory", "no/such/directory", "~/no-such-model"])
+@pytest.mark.parametrize(
+    "name", ["./no/such", "/no/such/directory", "no/such/directory", "~/no-such-model", "~no-such-user/model"]
+)
 def test_no_such_directory(name: str) -> None:
     assert error_message(name) == f"There is no model directory '{name}'. {CHOICES}"
+
+
+def test_name_that_is_too_long_for_a_path() -> None:
+    name = "./" + "y" * 300
+    assert error_message(name) == f"'{name}' cannot be read: File name too long. Check its permissions."
 
 
 @pytest.fixture
@@ -243,7 +252,8 @@ def test_downloaded_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         return str(written(tmp_path / "snapshot", {name: FILES[name] for name in kept}))
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert {path.name for path in find_model("someone/something").path.iterdir()} == set(FILES)
+    found = find_model("someone/something").path
+    assert {str(path.relative_to(found)) for path in found.rglob("*") if path.is_file()} == set(FILES)
 
 
 def test_smollm2_is_found_without_importing_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

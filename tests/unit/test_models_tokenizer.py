@@ -154,3 +154,24 @@ def test_broken_template() -> None:
     tokenizer = tokenizer_of("</s>", eos_token="</s>", chat_template="{% for %}")
     with pytest.raises(UsageError, match=r"cannot render a prompt and a response.*Fix chat_template\.jinja"):
         prepare_tokenizer(tokenizer, model_of(tokenizer))
+
+
+PARTS = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+    "{% for part in m.content %}{{ part.text }}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("template", [PARTS, PARTS.replace("part.text", "part['text'] | trim")])
+def test_end_of_turn_token_of_a_template_that_reads_parts_only(template: str) -> None:
+    tokenizer = tokenizer_of(*SPECIAL, eos_token="</s>", pad_token="<pad>", chat_template=template)
+    assert prepare_tokenizer(tokenizer, model_of(tokenizer)) == (
+        "Responses end with '<|im_end|>', the end-of-turn token of the chat template.",
+    )
+
+
+def test_template_that_fails_with_an_error_of_python() -> None:
+    broken = "{% for m in messages %}{{ m.content + 1 }}{% endfor %}"
+    tokenizer = tokenizer_of("</s>", eos_token="</s>", pad_token="</s>", chat_template=broken)
+    with pytest.raises(UsageError, match=r"cannot render a prompt and a response: can only concatenate str"):
+        prepare_tokenizer(tokenizer, model_of(tokenizer))
