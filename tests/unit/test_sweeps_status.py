@@ -131,6 +131,7 @@ def test_without_a_plan_the_started_trials_are_shown(sweep: FakeSweep) -> None:
     status = sweep.status()
 
     assert len(status.trials) == 8
+    assert status.trials[0].arm == "base"
     assert view(status, "base", None).state is ObservedState.DONE
     assert view(status, "alpha=10", 1).state is ObservedState.STOPPED
 

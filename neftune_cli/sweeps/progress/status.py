@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import starmap
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -54,7 +55,8 @@ class StatusReader:
         found = Problems()
         manifest = found.attempt(self._folder.manifest) or Manifest()
         folders = self._trial_folders()
-        planned = manifest.plan or [_planned_by_name(trial, folder) for trial, folder in folders.items()]
+        named = starmap(_planned_by_name, folders.items())
+        planned = manifest.plan or sorted(named, key=lambda one: one.seed is not None)
         views = [self._view(one, folders.get(one.trial)) for one in planned]
         status = SweepStatus(
             self._folder.name,
